@@ -1,0 +1,52 @@
+"""Who may see what: the one place where a right is decided.
+
+A token has an owner and scopes; a job has an owner. No I/O, no clock: time is passed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from jobsvc.domain.errors import InsufficientScope, JobNotFound
+
+JOBS_READ: Final = "jobs:read"
+OUTPUTS_READ: Final = "outputs:read"
+ADMIN: Final = "admin"
+SCOPES: Final = (JOBS_READ, OUTPUTS_READ, ADMIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A right to read, as it is kept: the secret itself is known to its holder alone."""
+
+    id: str
+    owner: str
+    scopes: frozenset[str]
+    digest: bytes
+    """SHA-256 of the secret's ASCII bytes, 32 bytes."""
+    created: float
+    """Seconds since the epoch, as are the two below."""
+    expires: float | None = None
+    revoked: float | None = None
+
+    def alive(self, now: float) -> bool:
+        """Whether the token is good at `now` (seconds since the epoch)."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+
+def require(token: Token, scope: str) -> None:
+    """Raise InsufficientScope unless the token has the scope; `admin` has them all."""
+    if scope not in token.scopes and ADMIN not in token.scopes:
+        raise InsufficientScope(scope)
+
+
+def sees(token: Token, owner: str) -> bool:
+    """Whether the token's holder may know of a job of this owner at all."""
+    return token.owner == owner or ADMIN in token.scopes
+
+
+def require_sight(token: Token, owner: str) -> None:
+    """Raise JobNotFound unless the token sees the owner's jobs: another owner's job is an unknown one."""
+    if not sees(token, owner):
+        raise JobNotFound

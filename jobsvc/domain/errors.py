@@ -1,0 +1,137 @@
+"""Everything a client can be refused for, each with a code that never changes.
+
+Refusal
+├── Unauthorized · InsufficientScope
+├── NotThere
+│   └── JobNotFound · OutputMissing · LogMissing
+├── NotReady
+│   └── JobNotCompleted · JobFailed · JobCanceled
+├── BadRequest
+├── Exhausted
+│   └── RateLimited · TooManyDownloads
+└── StorageUnavailable
+
+No HTTP here: `web/problems.py` alone knows which status a code has.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Refusal(Exception):
+    """A request that can't be granted; `detail` is a sentence for the client, naming nothing of others."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+        """Seconds after which the same request may be granted, where that is known."""
+
+
+class Unauthorized(Refusal):
+    """No token, or one that is unknown, expired or revoked."""
+
+    code = "unauthorized"
+
+
+class InsufficientScope(Refusal):
+    """The token is good, but not for this."""
+
+    code = "insufficient-scope"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"The token lacks the scope {scope}.")
+        self.scope = scope
+
+
+class NotThere(Refusal):
+    """What was asked for does not exist, or not for this caller."""
+
+    code = "not-found"
+
+
+class JobNotFound(NotThere):
+    """No such job; another owner's job answers the same."""
+
+    code = "job-not-found"
+
+    def __init__(self) -> None:
+        super().__init__("No job of this id is yours.")
+
+
+class OutputMissing(NotThere):
+    """The job is completed, but there is no regular file where its output should be."""
+
+    code = "output-missing"
+
+    def __init__(self) -> None:
+        super().__init__("The job is completed, but its output file is not there.")
+
+
+class LogMissing(NotThere):
+    """The job has no log (yet)."""
+
+    code = "log-missing"
+
+    def __init__(self) -> None:
+        super().__init__("The job has no log yet.")
+
+
+class NotReady(Refusal):
+    """The job exists, and its state stands against what was asked."""
+
+    code = "job-not-completed"
+
+
+class JobNotCompleted(NotReady):
+    """The job is queued or rendering: try again."""
+
+    code = "job-not-completed"
+
+
+class JobFailed(NotReady):
+    """The job failed; there will be no output of this attempt."""
+
+    code = "job-failed"
+
+
+class JobCanceled(NotReady):
+    """The job was canceled; there will be no output."""
+
+    code = "job-canceled"
+
+
+class BadRequest(Refusal):
+    """A parameter, header or body that makes no sense; `detail` names it."""
+
+    code = "bad-request"
+
+
+class Exhausted(Refusal):
+    """A budget is used up for now."""
+
+    code = "rate-limited"
+
+
+class RateLimited(Exhausted):
+    """More requests than the budget allows."""
+
+    code = "rate-limited"
+
+
+class TooManyDownloads(Exhausted):
+    """As many downloads are under way as the token, or the service, may have."""
+
+    code = "too-many-downloads"
+
+
+class StorageUnavailable(Refusal):
+    """Storage did not answer in time, or answered with a fault of its own."""
+
+    code = "storage-unavailable"
+
+    def __init__(self, detail: str = "The storage does not answer.", *, retry_after: float = 5) -> None:
+        super().__init__(detail, retry_after=retry_after)

@@ -1,0 +1,1 @@
+"""What is known of the jobs, and how fresh it is."""

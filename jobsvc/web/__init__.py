@@ -1,0 +1,1 @@
+"""HTTP: routes, representations, byte serving, rights, problems."""
