@@ -1,0 +1,53 @@
+"""Every name on disk, spelled once: which names are jobs, where a record lies, what may be walked. Pure.
+
+Job directory format 1: JOBS_ROOT/<job-id>/{status.json, render.log, output/...}.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+STATUS_FILE: Final = "status.json"
+DEFAULT_LOG: Final = "render.log"
+
+RECORD_CAP: Final = 1 << 20
+"""The largest status.json that is read, in bytes."""
+
+TOKENS_FILE: Final = "tokens.json"
+DOWNLOADS_FILE: Final = "downloads.jsonl"
+
+TEMP_PREFIX: Final = ".jobsvc-"
+"""Files of ours that are not finished; no job id can begin so."""
+
+PATH_MAX: Final = 4096
+"""The longest path that is walked, in characters (limits.h)."""
+
+DEPTH_MAX: Final = 64
+"""The most components that are walked: each holds a descriptor for the length of the walk."""
+
+_JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+
+
+def is_job_id(name: str) -> bool:
+    """Whether a directory of this name is a job; every other name does not exist for us."""
+    return _JOB_ID.fullmatch(name) is not None
+
+
+def components(path: str) -> tuple[str, ...] | None:
+    """Split a path into the names to walk, or None where it names nothing (empty, `..`, NUL, too long).
+
+    Absolute and relative paths give the same names: the caller says where the walk begins.
+    """
+    if len(path) > PATH_MAX or "\0" in path:
+        return None
+    names = tuple(name for name in path.split("/") if name not in {"", "."})
+    return names if 0 < len(names) <= DEPTH_MAX and ".." not in names else None
+
+
+def beneath(root: str, path: str) -> tuple[str, ...] | None:
+    """Split an absolute path into the names to walk from `root`, or None where it does not lie beneath it."""
+    top, names = components(root) or (), components(path)
+    if names is None or len(names) <= len(top) or names[: len(top)] != top:
+        return None
+    return names[len(top) :]

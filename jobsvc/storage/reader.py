@@ -1,0 +1,260 @@
+"""Reads job directories safely; plain sync code that runs only in Disk's threads.
+
+Each path component is opened relative to a directory descriptor and never through a symbolic link;
+what a thing is, is asked of its open descriptor. Absent things, bad records and faults of storage are
+three different answers. Nothing is ever written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+import orjson
+
+from jobsvc.domain.errors import LogMissing, OutputMissing
+from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, parse_record
+from jobsvc.storage.layout import DEFAULT_LOG, RECORD_CAP, STATUS_FILE, beneath, components, is_job_id
+from jobsvc.storage.tail import last_lines, read_fully
+
+T = TypeVar("T")
+
+_FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+# O_NONBLOCK and O_NOCTTY: a FIFO or a terminal put in a file's place must neither hang us nor become ours.
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
+_DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
+_STALE_TRIES: Final = 3
+_STALE_PAUSE: Final = 0.02
+_SETTLED_NS: Final = 2_000_000_000
+"""A file changed less than this ago may change again within its clock's tick, unseen (FAT and SMB: 2 s)."""
+
+
+class Absent(Exception):
+    """There is no such job: no directory of this name, or no status.json in it."""
+
+
+class Identity(NamedTuple):
+    """What tells one version of a file from another; no part of it does alone."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """Take the identity out of what fstat said."""
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One good look at a job: its record, the version of the file, and whether the output is there."""
+
+    job: Job
+    identity: Identity
+    output: bool
+    """Whether a completed job's output is a regular file that we may open; False for any other job."""
+    settled: bool
+    """Whether the same identity later proves the same content."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A regular file, open for reading, as it was at the moment of opening."""
+
+    fd: int
+    identity: Identity
+    name: str
+    """The last component of its path."""
+
+    def close(self) -> None:
+        """Give the descriptor back; once only."""
+        os.close(self.fd)
+
+
+class Scan(NamedTuple):
+    """The names beneath the root."""
+
+    ids: list[str]
+    ignored: int
+    """How many names can't be jobs."""
+
+
+class JobsRoot:
+    """The root of all jobs and the folders beside it that absolute paths may point into."""
+
+    def __init__(
+        self, path: Path, output_roots: Sequence[Path] = (), aliases: Mapping[str, Status] = SYNONYMS
+    ) -> None:
+        self.path = path
+        self._outputs = tuple(str(root) for root in output_roots)
+        self._aliases = aliases
+
+    def scan(self) -> Scan:
+        """List the root once; OSError where it can't be."""
+        ids, ignored = [], 0
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if is_job_id(entry.name) and entry.is_dir(follow_symlinks=False):
+                    ids.append(entry.name)
+                else:
+                    ignored += 1
+        return Scan(ids, ignored)
+
+    def read(self, job_id: str, known: Reading | None = None) -> Reading:
+        """Look at one job; `known` is trusted where the file is still the same version.
+
+        Raises Absent, BadRecord, or OSError for a fault of storage.
+        """
+        return _retry_stale(lambda: self._read(job_id, known))
+
+    def open_output(self, job: Job) -> OpenFile:
+        """Open what outputPath names; OutputMissing, or OSError for a fault of storage."""
+        try:
+            return _retry_stale(lambda: self._open(job.id, job.output_path or ""))
+        except Absent as absent:
+            raise OutputMissing from absent
+
+    def open_log(self, job: Job) -> OpenFile:
+        """Open the job's log; LogMissing, or OSError for a fault of storage."""
+        try:
+            return _retry_stale(lambda: self._open(job.id, job.log_path or DEFAULT_LOG))
+        except Absent as absent:
+            raise LogMissing from absent
+
+    def log_tail(self, job: Job, limit: int = 1 << 16) -> str | None:
+        """Return the log's last whole lines, at most `limit` bytes of UTF-8; None where there is no log."""
+        try:
+            log = self.open_log(job)
+        except LogMissing:
+            return None
+        try:
+            return last_lines(log.fd, log.identity.size, limit)
+        finally:
+            log.close()
+
+    def _read(self, job_id: str, known: Reading | None) -> Reading:
+        with self._folder(job_id) as folder:
+            job, identity, settled = self._record(job_id, folder, known)
+            output = job.status is Status.COMPLETED and self._has_output(folder, job)
+            if known is not None and known.job is job and known.output is output:
+                return known
+        return Reading(job, identity, output, settled)
+
+    def _record(self, job_id: str, folder: int, known: Reading | None) -> tuple[Job, Identity, bool]:
+        try:
+            record = _open_regular(folder, (STATUS_FILE,))
+        except PermissionError as denied:
+            raise BadRecord(f"{STATUS_FILE}: permission denied") from denied
+        try:
+            status = os.fstat(record)
+            identity = Identity.of(status)
+            if known is not None and known.settled and known.identity == identity:
+                return known.job, identity, True
+            # Asked before the bytes are read: a change after this moment gets a later time.
+            settled = time.time_ns() - max(identity.mtime_ns, identity.ctime_ns) > _SETTLED_NS
+            decoded = _decode(record, identity.size)
+        finally:
+            os.close(record)
+        return parse_record(job_id, decoded, identity.mtime_ns // 1000, self._aliases), identity, settled
+
+    def _has_output(self, folder: int, job: Job) -> bool:
+        try:
+            os.close(self._open_in(folder, job.output_path or "")[0])
+        except (Absent, PermissionError):
+            return False
+        return True
+
+    def _open(self, job_id: str, path: str) -> OpenFile:
+        with self._folder(job_id) as folder:
+            try:
+                fd, name = self._open_in(folder, path)
+            except PermissionError as denied:
+                raise Absent from denied
+        return OpenFile(fd, Identity.of(os.fstat(fd)), name)
+
+    def _open_in(self, folder: int, path: str) -> tuple[int, str]:
+        """Open a path of a record: relative to the job's folder, or absolute beneath an output root."""
+        if not path.startswith("/"):
+            names = components(path)
+            if names is None:
+                raise Absent
+            return _open_regular(folder, names), names[-1]
+        for root in self._outputs:
+            if names := beneath(root, path):
+                with _opened(os.open(root, _FOLDER)) as top:
+                    return _open_regular(top, names), names[-1]
+        raise Absent
+
+    @contextmanager
+    def _folder(self, job_id: str) -> Iterator[int]:
+        """Open a job's folder; the root anew each time: an unmounted share is neither held nor believed."""
+        if not is_job_id(job_id):
+            raise Absent
+        with _opened(os.open(self.path, _FOLDER)) as root, _opened(_open_folder(root, job_id)) as folder:
+            yield folder
+
+
+@contextmanager
+def _opened(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _open_folder(parent: int, name: str) -> int:
+    return _absent_is_absent(lambda: os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent))
+
+
+def _open_regular(folder: int, names: tuple[str, ...]) -> int:
+    """Open the regular file that `names` lead to from `folder`; Absent where anything else is found."""
+    with ExitStack() as passed:
+        for name in names[:-1]:
+            folder = passed.enter_context(_opened(_open_folder(folder, name)))
+        fd = _absent_is_absent(lambda: os.open(names[-1], _FILE, dir_fd=folder))
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise Absent
+
+
+def _absent_is_absent(call: Callable[[], int]) -> int:
+    try:
+        return call()
+    except OSError as failed:
+        if failed.errno in _ABSENT:
+            raise Absent from failed
+        raise
+
+
+def _decode(fd: int, size: int) -> object:
+    """Decode a record of at most RECORD_CAP bytes; BadRecord where it is no JSON or too large."""
+    data = b"" if size > RECORD_CAP else read_fully(fd, 0, RECORD_CAP + 1)
+    if max(size, len(data)) > RECORD_CAP:
+        raise BadRecord(f"{STATUS_FILE}: larger than {RECORD_CAP} bytes")
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as wrong:
+        raise BadRecord(f"{STATUS_FILE}: not JSON ({wrong})") from wrong
+
+
+def _retry_stale(call: Callable[[], T]) -> T:
+    """Call again on ESTALE: NFS says so of a file that was replaced between lookup and open."""
+    for _ in range(_STALE_TRIES - 1):
+        try:
+            return call()
+        except OSError as failed:
+            if failed.errno != errno.ESTALE:
+                raise
+            time.sleep(_STALE_PAUSE)
+    return call()
