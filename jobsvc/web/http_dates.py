@@ -1,0 +1,75 @@
+"""HTTP-date, RFC 9110 section 5.6.7: written in its one form, read in its three, and in no other.
+
+A lenient reader turns nonsense into a date, and a precondition to be ignored into one that is obeyed.
+Pure: the present moment, which a two-digit year needs, is passed in.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+# Case sensitive and with exactly these spaces, as the grammar has it; the calendar is checked afterwards.
+_DAY_NAME: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_LONG_DAY_NAME: Final = "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
+_MONTH: Final = f"(?P<month>{'|'.join(_MONTHS)})"
+_CLOCK: Final = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
+
+_IMF_FIXDATE: Final = re.compile(
+    f"{_DAY_NAME}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_CLOCK} GMT"
+)
+_RFC850_DATE: Final = re.compile(
+    f"{_LONG_DAY_NAME}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_CLOCK} GMT"
+)
+_ASCTIME_DATE: Final = re.compile(
+    f"{_DAY_NAME} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_CLOCK} (?P<year>[0-9]{{4}})"
+)
+
+_LEAP_SECOND: Final = (23, 59, 60)
+
+
+def format_date(seconds: int) -> str:
+    """Write whole seconds since the epoch as an IMF-fixdate; years 1 to 9999, whatever the locale."""
+    moment = time.gmtime(seconds)
+    return (
+        f"{_DAYS[moment.tm_wday]}, {moment.tm_mday:02} {_MONTHS[moment.tm_mon - 1]} {moment.tm_year:04} "
+        f"{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02} GMT"
+    )
+
+
+def parse_date(text: str, now: float) -> int | None:
+    """Turn an HTTP-date into whole seconds since the epoch; None if it is none, or no day of the calendar.
+
+    `now` is in seconds since the epoch. The day's name may be the wrong one. A leap second counts as the
+    second before it.
+    """
+    match = _IMF_FIXDATE.fullmatch(text) or _RFC850_DATE.fullmatch(text) or _ASCTIME_DATE.fullmatch(text)
+    if match is None:
+        return None
+    month = _MONTHS.index(match["month"]) + 1
+    clock = int(match["hour"]), int(match["minute"]), int(match["second"])
+    if clock == _LEAP_SECOND:
+        clock = (23, 59, 59)
+    rest = (month, int(match["day"]), *clock)
+    year = int(match["year"])
+    if match.re is _RFC850_DATE:
+        year = _whole_year(year, rest, now)
+    try:
+        return int(datetime(year, *rest, tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
+
+
+def _whole_year(two_digits: int, rest: tuple[int, int, int, int, int], now: float) -> int:
+    """Give a two-digit year its century: the latest that puts the date no more than 50 years after `now`."""
+    here = datetime.fromtimestamp(now, UTC)
+    bound = (here.year + 50, here.month, here.day, here.hour, here.minute, here.second)
+    year = here.year - here.year % 100 + 100 + two_digits
+    while (year, *rest) > bound:
+        year -= 100
+    return year
