@@ -1,0 +1,177 @@
+"""What a GET or HEAD of a stored file answers: RFC 9110, sections 8.8, 13 and 14, and nothing else.
+
+Where the RFC leaves a choice, bytes are sent rather than withheld: a wrong 304 or a splice costs the client
+its file, a 200 too many costs only time. Pure: no I/O, no clock; the present moment is passed in.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import hdrs
+from multidict import CIMultiDictProxy
+
+from jobsvc.web import byteranges
+from jobsvc.web.byteranges import ByteRange
+from jobsvc.web.http_dates import parse_date
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The selected representation, as its descriptor tells of it before a byte is read."""
+
+    etag: str
+    """In its quotes, as it is sent."""
+    last_modified: int | None
+    """Whole seconds since the epoch, as sent; None if no Last-Modified is."""
+    size: int
+    """In bytes."""
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The status to answer with: 200, 206, 304, 412 or 416; ranges with a 206 only, at least one."""
+
+    status: HTTPStatus
+    ranges: tuple[ByteRange, ...] = ()
+    """One goes out as it is with a Content-Range, several as `byteranges.multipart`."""
+
+
+WHOLE: Final = Decision(HTTPStatus.OK)
+NOT_MODIFIED: Final = Decision(HTTPStatus.NOT_MODIFIED)
+PRECONDITION_FAILED: Final = Decision(HTTPStatus.PRECONDITION_FAILED)
+UNSATISFIABLE: Final = Decision(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+
+# If-Range says nothing by itself (section 13.1.5).
+_FIELDS: Final = (
+    hdrs.RANGE,
+    hdrs.IF_NONE_MATCH,
+    hdrs.IF_MODIFIED_SINCE,
+    hdrs.IF_MATCH,
+    hdrs.IF_UNMODIFIED_SINCE,
+)
+
+# Section 8.8.3; whatever is not ASCII came as obs-text. Possessive: a hostile field is read once.
+_OPAQUE_TAG: Final = re.compile('"[!#-~\x80-\U0010ffff]*+"')
+_ENTITY_TAG: Final = re.compile(f"(?:W/)?{_OPAQUE_TAG.pattern}")
+_TAG_LIST: Final = re.compile(rf"[ \t,]*+(?:{_ENTITY_TAG.pattern}[ \t]*+(?:,[ \t,]*+|\Z))*+")
+
+_EARLIEST: Final = -62_135_596_800
+"""The first second of year 1, in seconds since the epoch: HTTP has no earlier date."""
+
+
+def etag_of(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> str:
+    """Make the strong entity tag of one version of a file: none of the four alone tells versions apart."""
+    return f'"{inode:x}-{size:x}-{mtime_ns:x}-{ctime_ns:x}"'
+
+
+def last_modified_of(mtime_ns: int, now: float) -> int:
+    """Round a file's time down to the Last-Modified to send, never one in the future (section 8.8.2.1)."""
+    return max(_EARLIEST, min(mtime_ns // 1_000_000_000, int(now)))
+
+
+def evaluate(method: str, headers: CIMultiDictProxy[str], selected: Selected, now: float) -> Decision:
+    """Decide what a GET or HEAD answers, in the order of section 13.2.2.
+
+    `now` is the answer's Date, in seconds since the epoch. To be asked only where the answer without these
+    fields would be a 200 (section 13.2.1). Raises nothing, whatever the fields hold.
+    """
+    for name in _FIELDS:
+        if name in headers:
+            break
+    else:
+        return WHOLE
+    failed = precondition(headers, selected.etag, selected.last_modified, now)
+    if failed is not None:
+        return failed
+    return _ranges(headers, selected, now) if method == hdrs.METH_GET else WHOLE
+
+
+def precondition(
+    headers: CIMultiDictProxy[str], etag: str, last_modified: int | None, now: float
+) -> Decision | None:
+    """Evaluate the preconditions of a GET or HEAD (section 13.2.2, steps 1 to 4): None, or which one failed.
+
+    A date that is present beside its tag is ignored even where the tag's field is malformed.
+    """
+    if hdrs.IF_MATCH in headers:
+        if not _lists(_combined(headers, hdrs.IF_MATCH), etag, weak=False):
+            return PRECONDITION_FAILED
+    elif _unmodified(headers, hdrs.IF_UNMODIFIED_SINCE, last_modified, now) is False:
+        return PRECONDITION_FAILED
+    if hdrs.IF_NONE_MATCH in headers:
+        return NOT_MODIFIED if _lists(_combined(headers, hdrs.IF_NONE_MATCH), etag, weak=True) else None
+    if _unmodified(headers, hdrs.IF_MODIFIED_SINCE, last_modified, now):
+        return NOT_MODIFIED
+    return None
+
+
+def _ranges(headers: CIMultiDictProxy[str], selected: Selected, now: float) -> Decision:
+    """Decide what the Range field comes to (section 13.2.2, steps 5 and 6).
+
+    A range that is unsatisfiable beside an If-Range that holds is a 416 (section 14.2), not a 200: a client
+    that resumes at the very end is to learn that it has everything, not to be sent it again.
+    """
+    if hdrs.RANGE not in headers:
+        return WHOLE
+    if hdrs.IF_RANGE in headers and not _unchanged(_combined(headers, hdrs.IF_RANGE), selected, now):
+        return WHOLE
+    found = byteranges.select(_combined(headers, hdrs.RANGE), selected.size, selected.content_type)
+    if found is None:
+        return WHOLE
+    return Decision(HTTPStatus.PARTIAL_CONTENT, found) if found else UNSATISFIABLE
+
+
+def _combined(headers: CIMultiDictProxy[str], name: str) -> str:
+    """Join a field's lines into its value (section 5.3), without the white space around it (section 5.5)."""
+    return ", ".join(headers.getall(name)).strip(" \t")
+
+
+def _lists(field: str, etag: str, *, weak: bool) -> bool:
+    """Whether a field of entity tags names this one, by weak or by strong comparison (section 8.8.3.2).
+
+    A field that is neither exactly `*` nor a list of entity tags names nothing, not even what stands before
+    its fault: "otherwise, the condition is false" for If-Match (section 13.1.1), a 412, and true for
+    If-None-Match (section 13.1.2), no 304. Both are the safe side of a client that can't be understood.
+    """
+    if field == "*":
+        return True
+    opaque = etag.removeprefix("W/")
+    if opaque not in field or _TAG_LIST.fullmatch(field) is None:
+        return False
+    if weak:
+        return opaque in _OPAQUE_TAG.findall(field)
+    return _strong(etag) and etag in _ENTITY_TAG.findall(field)
+
+
+def _strong(etag: str) -> bool:
+    return not etag.startswith("W/")
+
+
+def _unmodified(
+    headers: CIMultiDictProxy[str], name: str, last_modified: int | None, now: float
+) -> bool | None:
+    """Whether nothing changed since the field's date; None if it is to be ignored (sections 13.1.3, 13.1.4).
+
+    To be ignored is what is absent, no date, or a list of dates, and any date where there is none to compare.
+    """
+    if last_modified is None or name not in headers:
+        return None
+    date = parse_date(_combined(headers, name), now)
+    return None if date is None else last_modified <= date
+
+
+def _unchanged(field: str, selected: Selected, now: float) -> bool:
+    """Whether an If-Range holds (section 13.1.5): the very same tag, or the very same date, and both strong.
+
+    A Last-Modified is strong once its second is over (section 8.8.2.2): until then the file may change again
+    under the same date.
+    """
+    if field == selected.etag:
+        return _strong(field)
+    date = parse_date(field, now)
+    return date is not None and date == selected.last_modified and date < int(now)
