@@ -5,7 +5,7 @@ A token has an owner and scopes; a job has an owner. No I/O, no clock: time is p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from jobsvc.domain.errors import InsufficientScope, JobNotFound
@@ -23,8 +23,8 @@ class Token:
     id: str
     owner: str
     scopes: frozenset[str]
-    digest: bytes
-    """SHA-256 of the secret's ASCII bytes, 32 bytes."""
+    digest: bytes = field(repr=False)
+    """SHA-256 of the secret's ASCII bytes, 32 bytes; like the secret, it belongs in no log."""
     created: float
     """Seconds since the epoch, as are the two below."""
     expires: float | None = None

@@ -1,0 +1,166 @@
+"""The token file, tokens.json in the state directory: read with suspicion, changed under a lock; sync code.
+
+Refused is what others than its owner can read or write, what is no regular file, and what is malformed.
+Two changes at once lose nothing; a reader needs no lock and sees the file before or after.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
+from jobsvc.storage.layout import TEMP_PREFIX
+from jobsvc.storage.reader import Identity
+from jobsvc.storage.tail import read_fully
+from jobsvc.storage.token_format import check_owner, parse_tokens, render_tokens
+from jobsvc.storage.writing import give_to_folder_owner, write_atomically
+
+SECRET_PREFIX: Final = "jsvc_"  # noqa: S105 - no secret, only how each begins
+"""What every token begins with, so that people and secret scanners know one when they see it."""
+
+DEFAULT_SCOPES: Final = (JOBS_READ, OUTPUTS_READ)
+FILE_CAP: Final = 16 << 20
+"""The largest token file that is read, in bytes: some 50,000 tokens."""
+
+Known = tuple[Identity | None, tuple[Token, ...]]
+"""A version of the file (None: there was none) and the tokens in it."""
+
+_SETTLED_NS: Final = 2_000_000_000
+"""A file changed less than this ago may change again within its clock's tick, unseen."""
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class BadTokenFile(Exception):
+    """The token file can't be used; the message names it and what is wrong, and quotes nothing of it."""
+
+
+class UnknownToken(LookupError):
+    """No token has this id."""
+
+
+def digest_of(secret: str) -> bytes:
+    """Hash an ASCII secret as the file keeps it: 256 random bits need no salt and no slow hash."""
+    return hashlib.sha256(secret.encode("ascii")).digest()
+
+
+def load(path: Path) -> tuple[Token, ...]:
+    """Read all tokens, dead ones too; no file is no tokens. BadTokenFile, never an OSError."""
+    return look(path)[1]
+
+
+def look(path: Path, known: Known | None = None) -> Known:
+    """Read the file, unless it still is the version in `known`, which is returned as it is then.
+
+    No file is a version like any other, without tokens. BadTokenFile, never an OSError.
+    """
+    try:
+        with _opened(path) as descriptor:
+            status = os.fstat(descriptor)
+            identity = Identity.of(status)
+            if known is not None and known[0] == identity and _settled(identity):
+                return known
+            _check(status)
+            return identity, parse_tokens(read_fully(descriptor, 0, status.st_size))
+    except FileNotFoundError:
+        return None, ()
+    except OSError as fault:
+        reason = "a symbolic link" if fault.errno == errno.ELOOP else fault.strerror
+        raise BadTokenFile(f"{path}: {reason}") from fault
+    except ValueError as wrong:
+        raise BadTokenFile(f"{path}: {wrong}") from wrong
+
+
+def create(
+    path: Path, owner: str, scopes: Iterable[str] = DEFAULT_SCOPES, expires: float | None = None
+) -> tuple[str, Token]:
+    """Add a token and return its secret, which is kept nowhere, beside what is kept.
+
+    `expires` is in seconds since the epoch. A state directory that is not there is made, for its owner alone.
+    BadTokenFile, OSError; ValueError where the owner or a scope can't be one.
+    """
+    secret = SECRET_PREFIX + secrets.token_urlsafe(32)
+    token = Token(
+        id=secrets.token_hex(6),
+        owner=check_owner(owner),
+        scopes=frozenset(scopes),
+        digest=digest_of(secret),
+        created=round(time.time(), 3),
+        expires=None if expires is None else round(expires, 3),
+    )
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(path):
+        _save(path, (*load(path), token))
+    return secret, token
+
+
+def revoke(path: Path, token_id: str) -> Token:
+    """Mark a token revoked and return it; one revoked before keeps its time.
+
+    UnknownToken, BadTokenFile, OSError.
+    """
+    if not path.parent.is_dir():
+        raise UnknownToken
+    with _locked(path):
+        tokens = {token.id: token for token in load(path)}
+        token = tokens.get(token_id)
+        if token is None:
+            raise UnknownToken
+        if token.revoked is None:
+            token = tokens[token_id] = replace(token, revoked=round(time.time(), 3))
+            _save(path, tokens.values())
+        return token
+
+
+def _save(path: Path, tokens: Iterable[Token]) -> None:
+    """Write what the next look will accept, or nothing."""
+    data = render_tokens(tokens)
+    parse_tokens(data)
+    if len(data) > FILE_CAP:
+        raise BadTokenFile(f"{path}: is full")
+    write_atomically(path, data, 0o600)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, _READ)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside the file, waiting for it; it is never removed, for then two could hold one."""
+    descriptor = os.open(path.with_name(f"{TEMP_PREFIX}{path.name}.lock"), _LOCK, 0o600)
+    try:
+        give_to_folder_owner(descriptor, path.parent)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _settled(identity: Identity) -> bool:
+    return time.time_ns() - identity.mtime_ns > _SETTLED_NS
+
+
+def _check(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("not a regular file")
+    if status.st_mode & 0o077:
+        raise ValueError("others than its owner can read or write it; run chmod 600 on it")
+    if status.st_size > FILE_CAP:
+        raise ValueError(f"larger than {FILE_CAP} bytes")
