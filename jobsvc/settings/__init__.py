@@ -5,9 +5,10 @@ Flag > JOBSVC_* > config file > default. Nothing here prints, and a wrong value 
 
 from jobsvc.settings.options import OPTIONS, Option, Settings, Watch
 from jobsvc.settings.places import default_state_dir
-from jobsvc.settings.sources import Given, SettingsError, load, resolve
+from jobsvc.settings.sources import NO_JOBS_ROOT, Given, SettingsError, load, resolve
 
 __all__ = [
+    "NO_JOBS_ROOT",
     "OPTIONS",
     "Given",
     "Option",

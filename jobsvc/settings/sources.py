@@ -15,16 +15,21 @@ from jobsvc.settings.options import OPTIONS, Option, Settings
 CONFIG_CAP: Final = 1 << 20
 """Bytes; a larger config file is surely another file."""
 
+NO_JOBS_ROOT: Final = (
+    "jobs-root: the folder of the job directories is not given"
+    " (as the argument JOBS_ROOT, as JOBSVC_JOBS_ROOT, or as jobs-root in the config file)"
+)
+
 _DEFAULT: Final = "the default"
 
 
 class SettingsError(ValueError):
     """A setting that stops the start; the message names the option, the value and where it came from."""
 
-    def __init__(self, option: str, value: object, wrong: object, origin: str) -> None:
-        shown = "" if value is None else f"{str(value)[:200]!r} "
-        super().__init__(f"{option}: {shown}{wrong} (from {origin})")
-        self.option, self.origin = option, origin
+
+def _error(option: str, value: object, wrong: object, origin: str) -> SettingsError:
+    shown = "" if value is None else f"{str(value)[:200]!r} "
+    return SettingsError(f"{option}: {shown}{wrong} (from {origin})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,11 @@ def load(given: Mapping[str, Given]) -> Settings:
     """
     found = _resolve(given, OPTIONS)
     if "jobs_root" not in found:
-        raise SettingsError("jobs-root", None, "the folder of the job directories is missing", _DEFAULT)
+        raise SettingsError(NO_JOBS_ROOT)
     try:
         settings = Settings(**{field: value for field, (value, _) in found.items()})
     except ValueError as wrong:  # only the state folder's default needs anything of the machine
-        raise SettingsError("state-dir", None, wrong, _DEFAULT) from wrong
+        raise _error("state-dir", None, wrong, _DEFAULT) from wrong
     _check_places(settings, {field: origin for field, (_, origin) in found.items()})
     return settings
 
@@ -66,7 +71,7 @@ def _check_places(settings: Settings, origins: Mapping[str, str]) -> None:
         try:
             rule(value, *others)
         except ValueError as wrong:
-            raise SettingsError(name, value, wrong, origins.get(field, _DEFAULT)) from wrong
+            raise _error(name, value, wrong, origins.get(field, _DEFAULT)) from wrong
 
     check("jobs-root", "jobs_root", root, places.check_readable)
     for folder in outputs:
@@ -92,7 +97,7 @@ def _parse(option: Option, given: Given) -> Any:  # noqa: ANN401 - the type is t
         try:
             parsed.append(option.spec.parse(text))
         except ValueError as wrong:
-            raise SettingsError(option.name, text, wrong, given.origin) from wrong
+            raise _error(option.name, text, wrong, given.origin) from wrong
     return option.spec.joined(parsed) if option.repeatable else parsed[-1]
 
 
@@ -104,12 +109,12 @@ def _config(given: Given) -> dict[str, Given]:
         with file.open("rb") as opened:
             text = opened.read(CONFIG_CAP + 1)
         if len(text) > CONFIG_CAP:
-            raise SettingsError("config", file, "is larger than 1 MiB", given.origin)
+            raise _error("config", file, "is larger than 1 MiB", given.origin)
         content = tomllib.loads(text.decode())
     except OSError as wrong:
-        raise SettingsError("config", file, f"can't be read: {wrong.strerror}", given.origin) from wrong
+        raise _error("config", file, f"can't be read: {wrong.strerror}", given.origin) from wrong
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as wrong:
-        raise SettingsError("config", file, f"is not TOML: {wrong}", given.origin) from wrong
+        raise _error("config", file, f"is not TOML: {wrong}", given.origin) from wrong
     return _from_config(file, content)
 
 
@@ -120,9 +125,9 @@ def _from_config(file: Path, content: Mapping[str, Any]) -> dict[str, Given]:
         origin = f"{file}, key {key}"
         option = known.get(key.replace("_", "-"))
         if option is None:
-            raise SettingsError(key, None, f"is no option of jobsvc{_suggestion(key, known)}", origin)
+            raise _error(key, None, f"is no option of jobsvc{_suggestion(key, known)}", origin)
         if option.field in found:
-            raise SettingsError(option.name, value, "is given twice", origin)
+            raise _error(option.name, value, "is given twice", origin)
         found[option.field] = Given(_texts(option, value, file, origin), origin)
     return found
 
@@ -144,7 +149,7 @@ def _texts(option: Option, value: object, file: Path, origin: str) -> str | tupl
 def _one(option: Option, value: object, file: Path, origin: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         kind = "a list, a text or a number" if option.repeatable else "a text or a number"
-        raise SettingsError(option.name, value, f"is not {kind}", origin)
+        raise _error(option.name, value, f"is not {kind}", origin)
     text = str(value)
     if option.spec.parse is values.path and text and not text.startswith("~"):
         return str(file.parent / text)
