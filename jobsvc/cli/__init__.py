@@ -1,1 +1,40 @@
-"""The jobsvc command."""
+"""The jobsvc command.
+
+Exit codes: 0, 1 a finding, 2 wrong use or configuration. A subcommand's module is imported when it is asked
+for, so that making a token does not wait for a web server to load.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from jobsvc import __version__
+
+_COMMANDS: Final = ("serve", "token", "check", "demo")
+
+
+class _Lazy(click.Group):
+    """A group whose command NAME is the attribute NAME of the module jobsvc.cli.NAME."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order in which a newcomer needs them."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None where there is none of this name."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"jobsvc.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101 - the modules are ours, and tested
+        return command
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="jobsvc")
+def main() -> None:
+    """Serve status, failures and finished files of render jobs, straight from their directories."""

@@ -1,0 +1,89 @@
+"""The command line's and the environment's part of the settings: click only collects the text.
+
+What the text means, and what is wrong with it, `jobsvc.settings` says, for all sources alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from jobsvc.settings import OPTIONS, Given, Option, SettingsError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Text(click.ParamType[str]):
+    """Text as it was given; of a repeatable option the environment's value is parted as the option says."""
+
+    name = "text"
+
+    def __init__(self, option: Option) -> None:
+        self._option = option
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return self._option.split(rv)
+
+
+class WrongSetting(click.ClickException):
+    """A setting that stops the command: one line, and the exit code of wrong use."""
+
+    exit_code = 2
+
+
+def settings_options(*names: str) -> Callable[[Command], Command]:
+    """Give a click command the options of these names, or all, from the one table of settings."""
+    chosen = [option for option in OPTIONS if not names or option.name in names]
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(chosen):
+            command = _parameter(option)(command)
+        return command
+
+    return decorate
+
+
+def _parameter(option: Option) -> Callable[[Command], Command]:
+    kind, variable = _Text(option), option.variable
+    if option.spec.argument:
+        return click.argument(option.field, type=kind, envvar=variable, required=False, metavar=option.flag)
+    shown = f"{option.spec.help} [{option.default}]" if option.default else option.spec.help
+    return click.option(
+        option.flag,
+        option.field,
+        type=kind,
+        envvar=variable,
+        multiple=option.repeatable,
+        metavar=option.spec.metavar,
+        help=shown,
+    )
+
+
+def given(ctx: click.Context) -> dict[str, Given]:
+    """Collect what the command line and the environment say of settings, by field."""
+    found = {}
+    for option in OPTIONS:
+        value = ctx.params.get(option.field)
+        match ctx.get_parameter_source(option.field):
+            case ParameterSource.COMMANDLINE:
+                origin = f"the {'argument' if option.spec.argument else 'flag'} {option.flag}"
+            case ParameterSource.ENVIRONMENT:
+                origin = f"the environment variable {option.variable}"
+            case _:
+                continue
+        if value is not None:
+            found[option.field] = Given(value, origin)
+    return found
+
+
+@contextmanager
+def wrong_settings_told() -> Iterator[None]:
+    """Turn a SettingsError into one line on standard error and exit code 2."""
+    try:
+        yield
+    except SettingsError as wrong:
+        raise WrongSetting(str(wrong)) from wrong

@@ -1,0 +1,21 @@
+"""What the operator decided: each option once, each value with where it came from.
+
+Flag > JOBSVC_* > config file > default. Nothing here prints, and a wrong value is a SettingsError.
+"""
+
+from jobsvc.settings.options import OPTIONS, Option, Settings, Watch
+from jobsvc.settings.places import default_state_dir
+from jobsvc.settings.sources import NO_JOBS_ROOT, Given, SettingsError, load, resolve
+
+__all__ = [
+    "NO_JOBS_ROOT",
+    "OPTIONS",
+    "Given",
+    "Option",
+    "Settings",
+    "SettingsError",
+    "Watch",
+    "default_state_dir",
+    "load",
+    "resolve",
+]

@@ -1,0 +1,205 @@
+"""Every option of the service, once: its name, type, default, check and help are one line of Settings.
+
+The command line, the environment, the config file and README are made from it, or tested against it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, get_type_hints
+
+from jobsvc.domain.job import SYNONYMS, Status
+from jobsvc.settings import values
+from jobsvc.settings.places import default_state_dir
+
+Watch = Literal["auto", "events", "poll"]
+
+_PATHS: Final = ":"
+_LIST: Final = r"[\s,]+"
+
+
+def _aliases(pairs: list[tuple[str, Status]]) -> Mapping[str, Status]:
+    """Join the usual synonyms and the operator's; of two meanings of a word the later one counts."""
+    return MappingProxyType({**SYNONYMS, **dict(pairs)})
+
+
+def _watch(text: str) -> Watch:
+    match text:
+        case "auto" | "events" | "poll":
+            return text
+        case _:
+            raise ValueError("is not one of auto, events, poll")
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    """What an option's line says beside its name, type and default."""
+
+    parse: Callable[[str], Any]
+    metavar: str
+    help: str
+    argument: bool = False
+    splits: str | None = None
+    """Of a repeatable option: the pattern that parts its values in the environment."""
+    joined: Callable[[list[Any]], Any] = tuple
+    """Of a repeatable option: makes the setting out of the values."""
+    shown: str | None = None
+    """The default as people read it, where its own text does not say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The service's settings, checked. Times are in seconds, sizes in bytes."""
+
+    jobs_root: Annotated[
+        Path, _Spec(values.path, "JOBS_ROOT", "Folder of the job directories; only ever read.", argument=True)
+    ]
+    host: Annotated[str, _Spec(values.host, "NAME", "Name or address to listen on.")] = "127.0.0.1"
+    port: Annotated[
+        int, _Spec(values.whole(0, 65_535), "NUMBER", "Port to listen on; 0 takes a free one.")
+    ] = 8080
+    state_dir: Annotated[
+        Path,
+        _Spec(
+            values.path,
+            "DIR",
+            "Folder of the tokens and the download log; made if it is not there.",
+            shown="$XDG_STATE_HOME/jobsvc or ~/.local/state/jobsvc",
+        ),
+    ] = field(default_factory=default_state_dir)
+    output_roots: Annotated[
+        tuple[Path, ...],
+        _Spec(
+            values.path,
+            "DIR",
+            "Folder beneath which a job may name its output or log by an absolute path; repeatable.",
+            splits=_PATHS,
+        ),
+    ] = ()
+    status_aliases: Annotated[
+        Mapping[str, Status],
+        _Spec(
+            values.alias,
+            "WORD=STATUS",
+            "A word of your farm for one of the five states; repeatable.",
+            splits=_LIST,
+            joined=_aliases,
+            shown="",
+        ),
+    ] = field(default_factory=lambda: SYNONYMS)
+    watch: Annotated[
+        Watch, _Spec(_watch, "auto|events|poll", "How changes are noticed; auto asks the file system.")
+    ] = "auto"
+    poll_interval: Annotated[
+        float, _Spec(values.seconds(0.05), "SECONDS", "Time between two looks at the unfinished jobs.")
+    ] = 1.0
+    max_age: Annotated[
+        float,
+        _Spec(values.seconds(0), "SECONDS", "No status is older while storage answers; 0 reads always."),
+    ] = 1.0
+    limit_status: Annotated[str, _Spec(values.rate, "RATE", "Status requests of a token.")] = "600/minute"
+    limit_list: Annotated[str, _Spec(values.rate, "RATE", "Listings of a token.")] = "120/minute"
+    limit_logs: Annotated[str, _Spec(values.rate, "RATE", "Log requests of a token.")] = "120/minute"
+    limit_download: Annotated[str, _Spec(values.rate, "RATE", "Download requests of a token.")] = "60/minute"
+    limit_auth_failures: Annotated[
+        str, _Spec(values.rate, "RATE", "Wrong or missing tokens from one address.")
+    ] = "20/minute"
+    max_downloads: Annotated[
+        int, _Spec(values.whole(1, 1_000_000), "NUMBER", "Downloads under way at once, of all tokens.")
+    ] = 256
+    max_downloads_per_token: Annotated[
+        int, _Spec(values.whole(1, 1_000_000), "NUMBER", "Downloads under way at once, of one token.")
+    ] = 16
+    trusted_proxies: Annotated[
+        tuple[IPv4Network | IPv6Network, ...],
+        _Spec(
+            values.network,
+            "CIDR",
+            "Address or network of a proxy whose forwarded addresses count; repeatable.",
+            splits=_LIST,
+        ),
+    ] = ()
+    max_link_age: Annotated[
+        int, _Spec(values.whole(1, values.YEAR), "SECONDS", "Longest life of a download link.")
+    ] = 86_400
+    send_timeout: Annotated[
+        float, _Spec(values.seconds(1), "SECONDS", "A client that accepts nothing for so long is let go.")
+    ] = 60.0
+    download_rate: Annotated[
+        int,
+        _Spec(
+            values.byte_rate,
+            "BYTES_PER_SECOND",
+            "Bound of one download; k, M, G are powers of 1000, Ki, Mi, Gi of 1024; 0 is none.",
+        ),
+    ] = 0
+    shutdown_grace: Annotated[
+        float, _Spec(values.seconds(0), "SECONDS", "Time that downloads have to finish after SIGTERM.")
+    ] = 30.0
+    config: Annotated[
+        Path | None, _Spec(values.path, "FILE.toml", "File of these options, by their names.", shown="")
+    ] = None
+
+
+_SINGULAR: Final = {
+    "output_roots": "output-root",
+    "status_aliases": "status-alias",
+    "trusted_proxies": "trusted-proxy",
+}
+"""A repeatable option is named for one of its values, the setting for all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as all its sources name it."""
+
+    field: str
+    """Attribute of Settings."""
+    name: str
+    """max-age: the config file's key, and the option's name in messages."""
+    default: str
+    """As people read it; empty where there is none."""
+    spec: _Spec
+
+    @property
+    def flag(self) -> str:
+        """The name on the command line: --max-age, or JOBS_ROOT, which is an argument."""
+        return self.spec.metavar if self.spec.argument else f"--{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment's name of it: JOBSVC_MAX_AGE."""
+        return "JOBSVC_" + self.name.replace("-", "_").upper()
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it takes several values."""
+        return self.spec.splits is not None
+
+    def split(self, text: str) -> list[str]:
+        """Part the values of a repeatable option's environment variable."""
+        return [part for part in re.split(self.spec.splits or r"\0", text) if part]
+
+
+def _default(of: Field[Any], spec: _Spec) -> str:
+    if spec.shown is not None or of.default is MISSING or of.default == ():
+        return spec.shown or ""
+    return f"{of.default:g}" if isinstance(of.default, float) else str(of.default)
+
+
+def _options() -> tuple[Option, ...]:
+    hints = get_type_hints(Settings, include_extras=True)
+    table = []
+    for of in fields(Settings):
+        spec = hints[of.name].__metadata__[0]
+        name = _SINGULAR.get(of.name, of.name.replace("_", "-"))
+        table.append(Option(of.name, name, _default(of, spec), spec))
+    return tuple(table)
+
+
+OPTIONS: Final = _options()

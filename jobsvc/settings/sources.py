@@ -1,0 +1,156 @@
+"""From what flags, environment and config file say to Settings, or to one error that names the culprit."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from jobsvc.settings import places, values
+from jobsvc.settings.options import OPTIONS, Option, Settings
+
+CONFIG_CAP: Final = 1 << 20
+"""Bytes; a larger config file is surely another file."""
+
+NO_JOBS_ROOT: Final = (
+    "jobs-root: the folder of the job directories is not given"
+    " (as the argument JOBS_ROOT, as JOBSVC_JOBS_ROOT, or as jobs-root in the config file)"
+)
+
+_DEFAULT: Final = "the default"
+
+
+class SettingsError(ValueError):
+    """A setting that stops the start; the message names the option, the value and where it came from."""
+
+
+def _error(option: str, value: object, wrong: object, origin: str) -> SettingsError:
+    shown = "" if value is None else f"{str(value)[:200]!r} "
+    return SettingsError(f"{option}: {shown}{wrong} (from {origin})")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value as text (several, of a repeatable option) and where it came from, in words."""
+
+    value: str | tuple[str, ...]
+    origin: str
+
+
+def resolve(given: Mapping[str, Given], options: Iterable[Option] = OPTIONS) -> dict[str, Any]:
+    """Turn what was given, by field, and what the config file adds, into checked values by field.
+
+    Fields that nobody gave are left out. SettingsError names the first wrong value, in the options' order.
+    """
+    return {field: value for field, (value, _) in _resolve(given, options).items()}
+
+
+def load(given: Mapping[str, Given]) -> Settings:
+    """Make the Settings of what was given and see that the folders can serve; SettingsError if not.
+
+    The state folder is made here, once everything else is right.
+    """
+    found = _resolve(given, OPTIONS)
+    if "jobs_root" not in found:
+        raise SettingsError(NO_JOBS_ROOT)
+    try:
+        settings = Settings(**{field: value for field, (value, _) in found.items()})
+    except ValueError as wrong:  # only the state folder's default needs anything of the machine
+        raise _error("state-dir", None, wrong, _DEFAULT) from wrong
+    _check_places(settings, {field: origin for field, (_, origin) in found.items()})
+    return settings
+
+
+def _check_places(settings: Settings, origins: Mapping[str, str]) -> None:
+    root, state, outputs = settings.jobs_root, settings.state_dir, settings.output_roots
+
+    def check(name: str, field: str, value: Path, rule: Callable[..., None], *others: object) -> None:
+        try:
+            rule(value, *others)
+        except ValueError as wrong:
+            raise _error(name, value, wrong, origins.get(field, _DEFAULT)) from wrong
+
+    check("jobs-root", "jobs_root", root, places.check_readable)
+    for folder in outputs:
+        check("output-root", "output_roots", folder, places.check_readable)
+    check("state-dir", "state_dir", state, places.check_apart, root, outputs)
+    check("state-dir", "state_dir", state, places.make_writable)
+
+
+def _resolve(given: Mapping[str, Given], options: Iterable[Option]) -> dict[str, tuple[Any, str]]:
+    """Values and their origins by field; what is given counts before the config file."""
+    known = {**_config(given["config"]), **given} if "config" in given else given
+    return {
+        option.field: (_parse(option, known[option.field]), known[option.field].origin)
+        for option in options
+        if option.field in known
+    }
+
+
+def _parse(option: Option, given: Given) -> Any:  # noqa: ANN401 - the type is the option's own
+    texts = (given.value,) if isinstance(given.value, str) else given.value
+    parsed = []
+    for text in texts:
+        try:
+            parsed.append(option.spec.parse(text))
+        except ValueError as wrong:
+            raise _error(option.name, text, wrong, given.origin) from wrong
+    return option.spec.joined(parsed) if option.repeatable else parsed[-1]
+
+
+def _config(given: Given) -> dict[str, Given]:
+    """Read the config file: what it gives, by field."""
+    option = next(option for option in OPTIONS if option.field == "config")
+    file: Path = _parse(option, given)
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(CONFIG_CAP + 1)
+        if len(text) > CONFIG_CAP:
+            raise _error("config", file, "is larger than 1 MiB", given.origin)
+        content = tomllib.loads(text.decode())
+    except OSError as wrong:
+        raise _error("config", file, f"can't be read: {wrong.strerror}", given.origin) from wrong
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        raise _error("config", file, f"is not TOML: {wrong}", given.origin) from wrong
+    return _from_config(file, content)
+
+
+def _from_config(file: Path, content: Mapping[str, Any]) -> dict[str, Given]:
+    known = {option.name: option for option in OPTIONS if option.field != "config"}
+    found: dict[str, Given] = {}
+    for key, value in content.items():
+        origin = f"{file}, key {key}"
+        option = known.get(key.replace("_", "-"))
+        if option is None:
+            raise _error(key, None, f"is no option of jobsvc{_suggestion(key, known)}", origin)
+        if option.field in found:
+            raise _error(option.name, value, "is given twice", origin)
+        found[option.field] = Given(_texts(option, value, file, origin), origin)
+    return found
+
+
+def _suggestion(key: str, known: Iterable[str]) -> str:
+    close = get_close_matches(key.replace("_", "-").lower(), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _texts(option: Option, value: object, file: Path, origin: str) -> str | tuple[str, ...]:
+    """Write a value of TOML as the command line has it; relative paths start at the file's folder."""
+    if option.repeatable and isinstance(value, dict):
+        value = [f"{word}={meaning}" for word, meaning in value.items()]
+    if option.repeatable and isinstance(value, list):
+        return tuple(_one(option, each, file, origin) for each in value)
+    return _one(option, value, file, origin)
+
+
+def _one(option: Option, value: object, file: Path, origin: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        kind = "a list, a text or a number" if option.repeatable else "a text or a number"
+        raise _error(option.name, value, f"is not {kind}", origin)
+    text = str(value)
+    if option.spec.parse is values.path and text and not text.startswith("~"):
+        return str(file.parent / text)
+    return text

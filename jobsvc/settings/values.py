@@ -1,0 +1,104 @@
+"""From the text of one value to the value: each function takes text and returns it checked.
+
+A refusal is a ValueError whose message is a predicate ("is not a number"), to be put after the value.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Final
+
+from jobsvc.domain.job import Status
+
+YEAR: Final = 31_536_000
+"""Seconds; no wait is longer, so that clocks and timers can hold every value."""
+
+_RATE: Final = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)", re.ASCII)
+_BYTES: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(?:([kmgt])(i?))?b?", re.ASCII | re.IGNORECASE)
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_NUMBER: Final = re.compile(
+    r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})(e[+-]?[0-9]{1,3})?", re.ASCII | re.IGNORECASE
+)
+_WORDS: Final = ", ".join(Status)
+
+
+def host(text: str) -> str:
+    """Take a name or an address to listen on; whether it is one of this machine shows when it is bound."""
+    if not text or not text.isprintable() or " " in text:
+        raise ValueError("is no host name or address")
+    return text
+
+
+def path(text: str) -> Path:
+    """Make a path absolute, with a leading ~ expanded; links stay as they are."""
+    if not text or "\0" in text:
+        raise ValueError("is no path")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as wrong:
+        raise ValueError("names a home directory that is not known") from wrong
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Accept whole numbers from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
+            raise ValueError(f"is not a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def seconds(low: float, high: float = YEAR) -> Callable[[str], float]:
+    """Accept numbers of seconds from `low` to `high`."""
+
+    def parse(text: str) -> float:
+        number = float(text) if _NUMBER.fullmatch(text) else math.nan
+        if not low <= number <= high:
+            raise ValueError(f"is not a number of seconds from {low:g} to {high}")
+        return number
+
+    return parse
+
+
+def rate(text: str) -> str:
+    """Accept a budget such as 600/minute: one number, one period, as `limits` writes them."""
+    if not _RATE.fullmatch(text):
+        raise ValueError("is not a rate such as 600/minute (N/second, N/minute, N/hour or N/day)")
+    return text
+
+
+def byte_rate(text: str) -> int:
+    """Accept bytes a second: 500000, 500k, 10M, 1.5G (powers of 1000) or 10Mi (powers of 1024); 0 is none."""
+    match = _BYTES.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a number of bytes a second such as 500000, 500k, 10M or 10Mi")
+    number, letter, binary = match.groups()
+    unit: int = (1024 if binary else 1000) ** " kmgt".index((letter or " ").lower())
+    amount = float(number) * unit
+    if 0 < amount < 1 or amount > 2**53:
+        raise ValueError("is not from 1 byte a second to 2^53, nor 0 for no bound")
+    return round(amount)
+
+
+def network(text: str) -> IPv4Network | IPv6Network:
+    """Accept an address or a network in CIDR notation."""
+    try:
+        return ip_network(text)
+    except ValueError as wrong:
+        raise ValueError("is no address, nor a network such as 10.0.0.0/8 without host bits") from wrong
+
+
+def alias(text: str) -> tuple[str, Status]:
+    """Accept WORD=STATUS; the word is lower-cased, as a job's status is when it is looked up."""
+    word, equals, status = (part.strip().lower() for part in text.partition("="))
+    if not equals or not word or status not in set(Status):
+        raise ValueError(f"is not WORD=STATUS with a status of {_WORDS}")
+    if word in set(Status):
+        raise ValueError(f"gives another meaning to {word}, which is one of {_WORDS}")
+    return word, Status(status)
