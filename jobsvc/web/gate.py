@@ -1,0 +1,127 @@
+"""From an Authorization header to a Token: the live tokens in memory, and the watch that keeps them true.
+
+The tokens are those of the token file as it was at most half a second ago, and whatever answer storage took.
+A file that can't be used leaves the last good ones in force and is reported; a file that is gone means that
+every token is revoked: of the two ways to read that, the one that lets nobody in by mistake.
+No secret is kept, and none gets into a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
+from hmac import compare_digest
+from pathlib import Path
+from typing import Final
+
+from aiohttp import hdrs, web
+from multidict import MultiMapping
+
+from jobsvc.domain.access import Token
+from jobsvc.domain.errors import Unauthorized
+from jobsvc.storage.disk import Disk
+from jobsvc.storage.tokens import Known, digest_of, look
+
+TOKEN: Final = web.RequestKey("jobsvc.token", Token)
+"""On a request: the token that it was let in by."""
+
+LOOK_EVERY: Final = 0.5
+"""Seconds between two looks at the token file."""
+
+CREDENTIALS_CAP: Final = 512
+"""The longest Authorization field that is looked at, in characters; ours are 55."""
+
+# RFC 6750, section 2.1; the scheme knows no case (RFC 9110, section 11.1).
+_BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)", re.ASCII)
+_NOBODY: Final = Token(id="", owner="", scopes=frozenset(), digest=bytes(32), created=0, revoked=0)
+
+
+class NoCredentials(Unauthorized):
+    """Nothing was presented, so nothing was guessed."""
+
+
+class Gate:
+    """Knows the tokens. Belongs to the event loop; only `watching` and `refresh` look at the file."""
+
+    def __init__(
+        self,
+        path: Path,
+        disk: Disk,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_bad_file: Callable[[Exception], None],
+    ) -> None:
+        """Take the token file's path; `on_bad_file` hears of each new reason why it can't be used."""
+        self._path = path
+        self._disk = disk
+        self._clock = clock
+        self._on_bad_file = on_bad_file
+        self._known: Known | None = None
+        self._tokens: dict[bytes, Token] = {}
+        self._complaint: str | None = None
+
+    def authenticate(self, headers: MultiMapping[str]) -> Token:
+        """Return the live token that a request presents.
+
+        Unauthorized, worded alike for one that is malformed, unknown, expired or revoked; NoCredentials.
+        """
+        fields = headers.getall(hdrs.AUTHORIZATION, ())
+        if not fields:
+            raise NoCredentials("A bearer token is needed.")
+        digest = digest_of(_bearer(fields[0]) if len(fields) == 1 else "")
+        token = self._tokens.get(digest, _NOBODY)
+        if not (compare_digest(token.digest, digest) and token.alive(self._clock())):
+            raise Unauthorized("The token is not valid.")
+        return token
+
+    def alive(self, token: Token) -> bool:
+        """Whether a token that was let in before is good still: for links, streams and what else lasts."""
+        return self._tokens.get(token.digest, _NOBODY).alive(self._clock())
+
+    async def watching(self, _app: web.Application) -> AsyncIterator[None]:
+        """Load the tokens, and keep them true until the end: a cleanup_ctx.
+
+        BadTokenFile and StorageUnavailable keep the service from starting.
+        """
+        self._adopt(await self._look())
+        watch = asyncio.create_task(self._watch(), name="jobsvc-tokens")
+        yield
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+
+    async def refresh(self) -> None:
+        """Look at the file once and take what it holds now; what goes wrong is reported, never raised."""
+        try:
+            known = await self._look()
+        except Exception as fault:  # noqa: BLE001 - a watch that dies of the unforeseen revokes nothing any more
+            complaint = f"{type(fault).__name__}: {fault}"
+            if complaint != self._complaint:
+                self._complaint = complaint
+                self._on_bad_file(fault)
+        else:
+            self._complaint = None
+            self._adopt(known)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            await self.refresh()
+
+    async def _look(self) -> Known:
+        return await self._disk.metadata("tokens", partial(look, self._path, self._known))
+
+    def _adopt(self, known: Known) -> None:
+        if known is not self._known:
+            self._known = known
+            self._tokens = {token.digest: token for token in known[1]}
+
+
+def _bearer(field: str) -> str:
+    """Take the secret out of an Authorization field, or nothing, which is nobody's."""
+    match = _BEARER.fullmatch(field) if len(field) <= CREDENTIALS_CAP else None
+    return match[1] if match else ""

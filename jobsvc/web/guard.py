@@ -1,0 +1,78 @@
+"""The one way into a handler: authenticate, then spend, then require the scope, then answer.
+
+In this order a wrong token costs no budget of anyone's, and one that lacks the scope can't ask for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from jobsvc.domain.access import Token, require
+from jobsvc.domain.errors import Unauthorized
+from jobsvc.web.gate import TOKEN, Gate, NoCredentials
+from jobsvc.web.limits import AuthFailures, Budget
+
+BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
+"""On a request: the budget that it is counted in."""
+
+Authenticate = Callable[[web.Request], Token]
+"""Says by which token a request comes, or raises Unauthorized."""
+
+
+class Guard:
+    """Wraps handlers, so that what gets through has a right to the route, if not yet to the job."""
+
+    def __init__(self, gate: Gate, budgets: Mapping[str, Budget], failures: AuthFailures) -> None:
+        """Let in whom `gate` knows; `budgets` are by the name that routes use."""
+        self._gate = gate
+        self._budgets = budgets
+        self._failures = failures
+
+    def __call__(
+        self, handler: Handler, *, scope: str, budget: str, authenticate: Authenticate | None = None
+    ) -> Handler:
+        """Wrap a handler; it finds the Token under TOKEN on its request.
+
+        The wrapper raises Unauthorized, RateLimited and InsufficientScope. A route that lets in by something
+        other than the Authorization field gives its own `authenticate`; its failures count all the same.
+        """
+        present = authenticate or self._by_header
+        spent = self._budgets[budget]
+
+        def admitted(request: web.Request) -> Awaitable[web.StreamResponse]:
+            require(request[TOKEN], scope)
+            return handler(request)
+
+        limited = spent.limited(admitted)
+
+        @wraps(handler)
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            request[TOKEN] = self._authenticated(request, present)
+            request[BUDGET] = spent
+            return await limited(request)
+
+        return guarded
+
+    def _by_header(self, request: web.Request) -> Token:
+        return self._gate.authenticate(request.headers)
+
+    def _authenticated(self, request: web.Request, present: Authenticate) -> Token:
+        """Find the token, or count a wrong one against its sender; a right one passes whatever was before."""
+        try:
+            return present(request)
+        except NoCredentials:
+            raise
+        except Unauthorized:
+            self._failures.hit(request.remote)
+            raise
+
+
+def fields(request: web.Request) -> tuple[tuple[str, str], ...]:
+    """Return the RateLimit fields of the answer to a request; none where no budget was in question."""
+    budget = request.get(BUDGET)
+    return () if budget is None else budget.fields(request)

@@ -1,0 +1,180 @@
+"""Counts requests by the sliding-window counter of `limits`, on the event loop alone, and answers at once.
+
+Per key two numbers are kept: what was admitted in this window of fixed length and in the one before, which
+weighs as much as it still overlaps the last `window` seconds. One step tests and counts, so a burst passes
+exactly the limit. Memory is bounded: of too many keys those whose window began longest ago are forgotten.
+"""
+# ruff: noqa: ARG002 - what `limits` passes, the counter was made with
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from math import floor
+from typing import Final, NamedTuple
+
+from limits import RateLimitItem
+from limits.aio.storage import Storage
+from limits.aio.storage.base import SlidingWindowCounterSupport
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+
+KEYS_CAP: Final = 65_536
+"""The most keys that are remembered: some 20 MB."""
+_ROUNDING: Final = 0.001
+"""Seconds; far more than floating-point numbers get wrong here, far less than anyone notices."""
+
+
+_NO_WINDOW: Final = (-2, 0, 0)
+
+
+class Standing(NamedTuple):
+    """How one key stands."""
+
+    previous: int
+    """Admitted in the window before."""
+    current: int
+    """Admitted in this window."""
+    ends_in: float
+    """Seconds until this window ends; above 0, at most `window`."""
+    limit: int
+    window: int
+    """Seconds."""
+
+    def weight(self) -> float:
+        """Estimate the requests of the last `window` seconds."""
+        return self.previous * self.ends_in / self.window + self.current
+
+    def left(self) -> int:
+        """Say how many requests would pass now."""
+        return max(self.limit - floor(self.weight()), 0)
+
+    def wait(self) -> int:
+        """Whole seconds after which one more request passes, if none comes before; 0 if one passes now."""
+        excess = self.weight() - self.limit
+        if excess < 0:
+            return 0
+        # The window before weighs steadily less until this one ends, and from then on this one does.
+        seconds = excess * self.window / self.previous if self.current < self.limit else self.ends_in
+        return floor(seconds + _ROUNDING) + 1
+
+
+class WindowCounter(Storage, SlidingWindowCounterSupport):
+    """The counts of one budget; also a storage of `limits`, as far as its sliding window needs one."""
+
+    STORAGE_SCHEME = None
+
+    def __init__(
+        self, item: RateLimitItem, *, clock: Callable[[], float] = time.monotonic, keys_cap: int = KEYS_CAP
+    ) -> None:
+        """Count against `item`; `clock` is in seconds and never goes back."""
+        super().__init__()
+        self.limit: Final = item.amount
+        self.window: Final = item.get_expiry()
+        """Seconds."""
+        self._clock = clock
+        self._keys_cap = keys_cap
+        self._entries: OrderedDict[str, list[int]] = OrderedDict()
+        """By key: the window's number, admitted in it, admitted in the one before. Oldest first."""
+
+    def __len__(self) -> int:
+        """Count the keys that are remembered."""
+        return len(self._entries)
+
+    def take(self, key: str) -> bool:
+        """Admit one request and count it, or do neither."""
+        now = self._clock() / self.window
+        number = int(now)
+        entry = self._entries.get(key)
+        if entry is None or entry[0] != number:
+            entry = self._begin(key, number, entry)
+        ends_in = (1 - now % 1) * self.window
+        if entry[2] * ends_in / self.window + entry[1] >= self.limit:
+            return False
+        entry[1] += 1
+        return True
+
+    def standing(self, key: str) -> Standing:
+        """Say how a key stands, counting nothing."""
+        now = self._clock() / self.window
+        ends_in = (1 - now % 1) * self.window
+        number, current, previous = self._entries.get(key, _NO_WINDOW)
+        if number != int(now):
+            previous = current if number == int(now) - 1 else 0
+            current = 0
+        return Standing(previous, current, ends_in, self.limit, self.window)
+
+    def _begin(self, key: str, number: int, before: list[int] | None) -> list[int]:
+        """Begin a window for a key; forget two that count no more, and one more if there are too many."""
+        entry = [number, 0, before[1] if before is not None and before[0] == number - 1 else 0]
+        self._entries[key] = entry
+        self._entries.move_to_end(key)
+        for _ in range(2):
+            if next(iter(self._entries.values()))[0] < number - 1:
+                self._entries.popitem(last=False)
+        if len(self._entries) > self._keys_cap:
+            self._entries.popitem(last=False)
+        return entry
+
+    # What follows is how `limits` asks.
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        """Name the errors of the storage itself: there are none."""
+        return ValueError
+
+    async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Take one; `amount` is 1."""
+        return self.take(key)
+
+    async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+        """Return counts and lives of both windows; this one's count lives on through the next."""
+        now = self.standing(key)
+        return now.previous, now.ends_in, now.current, now.ends_in + self.window
+
+    async def clear_sliding_window(self, key: str, expiry: int) -> None:
+        """Forget a key."""
+        self._entries.pop(key, None)
+
+    async def clear(self, key: str) -> None:
+        """Forget a key."""
+        self._entries.pop(key, None)
+
+    async def reset(self) -> int:
+        """Forget all keys and say how many they were."""
+        known = len(self._entries)
+        self._entries.clear()
+        return known
+
+    async def check(self) -> bool:
+        """Say that memory is there."""
+        return True
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Belong to the fixed window."""
+        raise NotImplementedError
+
+    async def get(self, key: str) -> int:
+        """Belong to the fixed window."""
+        raise NotImplementedError
+
+    async def get_expiry(self, key: str) -> float:
+        """Belong to the fixed window."""
+        raise NotImplementedError
+
+
+class OneStep(SlidingWindowCounterRateLimiter):
+    """The strategy for a caller that tests, and then hits without listening: here the test is the hit."""
+
+    def __init__(self, counter: WindowCounter) -> None:
+        """Count in `counter`."""
+        super().__init__(counter)
+        self._counter = counter
+
+    async def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
+        """Take one of the single identifier's budget."""
+        return self._counter.take(identifiers[0])
+
+    async def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
+        """Do nothing: what was to be counted is."""
+        return True
