@@ -67,7 +67,6 @@ def given(ctx: click.Context) -> dict[str, Given]:
     """Collect what the command line and the environment say of settings, by field."""
     found = {}
     for option in OPTIONS:
-        value = ctx.params.get(option.field)
         match ctx.get_parameter_source(option.field):
             case ParameterSource.COMMANDLINE:
                 origin = f"the {'argument' if option.spec.argument else 'flag'} {option.flag}"
@@ -75,8 +74,7 @@ def given(ctx: click.Context) -> dict[str, Given]:
                 origin = f"the environment variable {option.variable}"
             case _:
                 continue
-        if value is not None:
-            found[option.field] = Given(value, origin)
+        found[option.field] = Given(ctx.params[option.field], origin)
     return found
 
 

@@ -1,0 +1,136 @@
+"""Every number that Prometheus may ask for, in a registry of their own; none names a job, token or owner.
+
+Made once by the service and passed on. All of it may be counted from any thread, except requests, which
+only the loop's counts and writes out.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+
+from jobsvc import __version__
+from jobsvc.domain.job import BadRecord, Status
+from jobsvc.observe.audit import Outcome
+from jobsvc.observe.tally import RequestTally
+
+BUDGETS: Final = ("status", "list", "logs", "download", "auth-failures", "downloads-at-once")
+"""What a request can be refused for the sake of."""
+
+_RECONCILE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class _Registry(CollectorRegistry):
+    """Leaves out when each series was created: a third of the text, and nobody asks for it."""
+
+    def collect(self) -> Iterator[Metric]:
+        for family in super().collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
+
+
+class Metrics:
+    """The numbers, each an attribute of prometheus_client's own kind; labels known beforehand start at 0."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.registry = _Registry()
+        self._clock = clock
+        self._storage_answered = clock()
+        tally = RequestTally()
+        self.registry.register(tally)
+        self.observe_request = tally.observe
+        """observe_request(route, method, code, seconds): one answer was given; about 1 µs."""
+        self._downloads()
+        self._index()
+        self._storage()
+        self._access()
+        info = Info("jobsvc_build", "The program that runs.", registry=self.registry)
+        info.info({"version": __version__, "python": platform.python_version()})
+
+    def _counter(self, name: str, told: str, label: str = "", values: tuple[str, ...] = ()) -> Counter:
+        counter = Counter(f"jobsvc_{name}", told, (label,) if label else (), registry=self.registry)
+        for value in values:
+            counter.labels(value)
+        return counter
+
+    def _gauge(self, name: str, told: str) -> Gauge:
+        return Gauge(f"jobsvc_{name}", told, registry=self.registry)
+
+    def _downloads(self) -> None:
+        self.downloads_in_progress = self._gauge("downloads_in_progress", "Downloads under way.")
+        self.download_bytes = self._counter("download_bytes_total", "Bytes of outputs handed to clients.")
+        self.downloads = self._counter(
+            "downloads_total", "Downloads that ended, by how.", "outcome", tuple(Outcome)
+        )
+
+    def _index(self) -> None:
+        self.records_unreadable = self._counter(
+            "records_unreadable_total",
+            "Reads of a status.json that made no job, by why.",
+            "reason",
+        )
+        self.names_ignored = self._gauge("names_ignored", "Names in the jobs root that can't be jobs.")
+        self.index_jobs = Gauge(
+            "jobsvc_index_jobs", "Jobs known, by status.", ("status",), registry=self.registry
+        )
+        for status in Status:
+            self.index_jobs.labels(status)
+        self.watcher_restarts = self._counter("watcher_restarts_total", "Times the watcher was started anew.")
+        self.watcher_missed_hints = self._counter(
+            "watcher_missed_hints_total", "Changes found by looking that no event had told of."
+        )
+        self.reconcile_duration = Histogram(
+            "jobsvc_reconcile_duration_seconds",
+            "Time of one comparison of the whole root with the index.",
+            buckets=_RECONCILE_BUCKETS,
+            registry=self.registry,
+        )
+
+    def _storage(self) -> None:
+        self.storage_unavailable = self._counter(
+            "storage_unavailable_total", "Calls that storage did not answer, or answered with a fault."
+        )
+        self._gauge(
+            "storage_last_answer_age_seconds", "Time since storage last answered; since the start, if never."
+        ).set_function(lambda: self._clock() - self._storage_answered)
+
+    def _access(self) -> None:
+        self.token_file_errors = self._counter(
+            "token_file_errors_total", "Times the token file could not be taken; the last good one stayed."
+        )
+        self.auth_failures = self._counter("auth_failures_total", "Requests with a missing or wrong token.")
+        self.rate_limited = self._counter("rate_limited_total", "Requests over a budget.", "budget", BUDGETS)
+        self.audit_errors = self._counter("audit_errors_total", "Lines that the download log lost.")
+
+    def storage_answered(self) -> None:
+        """Note that storage answered just now; an answer that a thing is absent counts too."""
+        self._storage_answered = self._clock()
+
+    def record_unreadable(self, wrong: BadRecord) -> None:
+        """Count a record that made no job, by the part of it that was wrong."""
+        self.records_unreadable.labels(_reason(str(wrong))).inc()
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Write all numbers in Prometheus' text format, with the media type to send it as."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+def _reason(message: str) -> str:
+    """Take the class of a BadRecord out of its message, which begins with the key that is wrong.
+
+    The keys are those that the domain knows: there are only so many, and none is a farm's own text.
+    """
+    key, colon, what = message.partition(": ")
+    if not colon:
+        return "not-an-object"
+    if key != "status.json":
+        return key
+    if what.startswith("not JSON"):
+        return "not-json"
+    return "too-large" if what.startswith("larger") else "denied"

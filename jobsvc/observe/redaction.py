@@ -1,0 +1,57 @@
+"""The last net under the rule that no token is ever written anywhere.
+
+Whatever looks like a token, like the value of an Authorization field or like a link's signature is
+replaced, in texts however deep in a value. Nobody may lean on it: secrets are not to be logged at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
+
+REDACTED: Final = "[redacted]"
+
+_DEEPEST: Final = 16
+_SECRET_KEYS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "sig", "signature"})
+
+# The quotes and commas are those of Python's and JSON's ways to write a mapping or a pair.
+# Possessive, so that what is already redacted stays as it is.
+_FIELD: Final = re.compile(
+    r"""(authorization\\?+['"]?+\s*+[:=,]\s*+(?:b?\\?['"])?+)(?!\[redacted])[^\r\n'"\\]+""", re.IGNORECASE
+)
+_BEARER: Final = re.compile(r"(bearer(?:\s|%20|\+)+)[A-Za-z0-9._~+/%=-]+", re.IGNORECASE)
+_SIGNATURE: Final = re.compile(r"((?:[?&;]|%3F|%26|\b)sig(?:nature)?(?:=|%3D))[^&;\s'\"<>\\]+", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"jsvc_[A-Za-z0-9_-]+", re.IGNORECASE)
+
+
+def redact_text(text: str) -> str:
+    """Replace every secret in a text."""
+    text = _FIELD.sub(rf"\1{REDACTED}", text)
+    text = _BEARER.sub(rf"\1{REDACTED}", text)
+    text = _SIGNATURE.sub(rf"\1{REDACTED}", text)
+    return _TOKEN.sub(f"jsvc_{REDACTED}", text)
+
+
+def redact(value: object, depth: int = 0) -> object:
+    """Replace every secret in a value; what is neither text, number nor collection becomes its repr."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return redact_text(value)
+    if depth < _DEEPEST:
+        if isinstance(value, Mapping):
+            return redact_mapping(value, depth)
+        if isinstance(value, list | tuple | AbstractSet):
+            return [redact(each, depth + 1) for each in value]
+    return redact_text(repr(value))
+
+
+def redact_mapping(value: Mapping[Any, object], depth: int = 0) -> dict[str, object]:
+    """Replace every secret in a mapping's keys and values; all of it where the key names one."""
+    return {redact_text(str(key)): _of_key(key, each, depth) for key, each in value.items()}
+
+
+def _of_key(key: object, value: object, depth: int) -> object:
+    return REDACTED if str(key).lower() in _SECRET_KEYS else redact(value, depth + 1)

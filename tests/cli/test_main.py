@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jobsvc import __version__
+from jobsvc.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_version_is_the_package_s() -> None:
+    assert CliRunner().invoke(main, ["--version"]).output == f"jobsvc, version {__version__}\n"
+
+
+def test_an_unknown_command_is_wrong_use() -> None:
+    told = CliRunner().invoke(main, ["sevre"])
+    assert told.exit_code == 2
+    assert "No such command 'sevre'" in told.output
+
+
+def test_the_commands_are_named_in_a_newcomer_s_order() -> None:
+    assert list(main.list_commands(None)) == ["serve", "token", "check", "demo"]  # type: ignore[arg-type]  # not asked
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_help_waits_for_no_web_server(command: str) -> None:
+    program = (
+        "import sys; from jobsvc.cli import main\n"
+        f"main([{command!r}, '--help'], standalone_mode=False)\n"
+        "sys.exit('aiohttp' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jobsvc.cli import main
+from jobsvc.domain.job import Status
+from jobsvc.settings import OPTIONS, Settings
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
+    """What the service was started with. It stands in for the floor between, and ends with a finding."""
+    taken: list[Settings] = []
+
+    def run(settings: Settings) -> int:
+        taken.append(settings)
+        return 1
+
+    service = ModuleType("jobsvc.service")
+    service.run = run  # type: ignore[attr-defined]  # a module made by hand
+    monkeypatch.setitem(sys.modules, "jobsvc.service", service)
+    for option in OPTIONS:
+        monkeypatch.delenv(option.variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    return taken
+
+
+def serve(*words: str | Path, **variables: str) -> Result:
+    return CliRunner().invoke(main, ["serve", *map(str, words)], env=variables)
+
+
+def test_the_service_s_end_is_the_exit_code(started: list[Settings], tmp_path: Path) -> None:
+    assert serve(tmp_path / "..", "--state-dir", tmp_path.parent).exit_code == 2
+    (tmp_path / "jobs").mkdir()
+    assert serve(tmp_path / "jobs").exit_code == 1
+    assert started == [Settings(tmp_path / "jobs")]
+
+
+def test_a_flag_counts_before_the_environment_and_that_before_the_file(
+    started: list[Settings], tmp_path: Path
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    config = tmp_path / "jobsvc.toml"
+    config.write_text('port = 1\nmax-age = 2\nhost = "file"\njobs-root = "jobs"\n')
+    told = serve(
+        "--port", "3", JOBSVC_CONFIG=str(config), JOBSVC_PORT="4", JOBSVC_MAX_AGE="5", JOBSVC_HOST=""
+    )
+    assert told.output == ""
+    assert (started[0].port, started[0].max_age, started[0].host) == (3, 5, "file")
+    assert (started[0].jobs_root, started[0].config) == (tmp_path / "jobs", config)
+
+
+def test_several_values_come_from_repeated_flags_or_one_variable(
+    started: list[Settings], tmp_path: Path
+) -> None:
+    for name in ("jobs", "out one", "two"):
+        (tmp_path / name).mkdir()
+    serve(tmp_path / "jobs", "--output-root", tmp_path / "out one", "--output-root", tmp_path / "two")
+    serve(
+        JOBSVC_JOBS_ROOT=str(tmp_path / "jobs"),
+        JOBSVC_OUTPUT_ROOT=f"{tmp_path}/out one:{tmp_path}/two",
+        JOBSVC_TRUSTED_PROXY="10.0.0.0/8, ::1",
+        JOBSVC_STATUS_ALIAS="paused=queued held=queued",
+    )
+    flags, variables = started
+    assert flags.output_roots == variables.output_roots == (tmp_path / "out one", tmp_path / "two")
+    assert [str(network) for network in variables.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+    assert variables.status_aliases["paused"] is variables.status_aliases["held"] is Status.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "origin"),
+    [
+        (("--max-age", "soon"), {}, "the flag --max-age"),
+        ((), {"JOBSVC_MAX_AGE": "soon"}, "the environment variable JOBSVC_MAX_AGE"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line_with_its_origin(
+    words: tuple[str, ...], variables: dict[str, str], origin: str, started: list[Settings], tmp_path: Path
+) -> None:
+    told = serve(tmp_path, *words, **variables)
+    assert told.exit_code == 2
+    said = f"Error: max-age: 'soon' is not a number of seconds from 0 to 31536000 (from {origin})\n"
+    assert told.output == said
+    assert started == []
+
+
+def test_help_names_every_option_with_its_default(started: list[Settings]) -> None:
+    told = " ".join(serve("--help").output.split())
+    for option in OPTIONS:
+        assert f"{option.flag} {option.spec.metavar if not option.spec.argument else ''}".strip() in told
+        assert not option.default or f"[{option.default}]" in told
+    assert started == []
+
+
+def test_nonsense_ends_a_real_process_with_2_and_no_stack_trace(
+    jobsvc: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    told = jobsvc("serve", str(tmp_path), "--port", "nonsense")
+    assert told.returncode == 2
+    assert told.stdout == ""
+    said = "Error: port: 'nonsense' is not a whole number from 0 to 65535 (from the flag --port)\n"
+    assert told.stderr == said

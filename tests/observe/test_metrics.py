@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from jobsvc import __version__
+from jobsvc.domain.job import BadRecord, parse_record
+from jobsvc.observe.metrics import Metrics
+
+FIXED = {
+    "jobsvc_requests": "counter",
+    "jobsvc_request_duration_seconds": "histogram",
+    "jobsvc_downloads_in_progress": "gauge",
+    "jobsvc_download_bytes": "counter",
+    "jobsvc_downloads": "counter",
+    "jobsvc_records_unreadable": "counter",
+    "jobsvc_names_ignored": "gauge",
+    "jobsvc_index_jobs": "gauge",
+    "jobsvc_watcher_restarts": "counter",
+    "jobsvc_watcher_missed_hints": "counter",
+    "jobsvc_reconcile_duration_seconds": "histogram",
+    "jobsvc_storage_unavailable": "counter",
+    "jobsvc_storage_last_answer_age_seconds": "gauge",
+    "jobsvc_token_file_errors": "counter",
+    "jobsvc_auth_failures": "counter",
+    "jobsvc_rate_limited": "counter",
+    "jobsvc_audit_errors": "counter",
+    "jobsvc_build_info": "gauge",
+}
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"jobsvc_{name}", labels)
+
+
+def test_the_exposition_has_the_fixed_names_and_nothing_else() -> None:
+    body, media_type = Metrics().exposition()
+    families = list(text_string_to_metric_families(body.decode()))
+    assert {family.name: family.type for family in families} == FIXED
+    assert all(family.documentation.endswith(".") or ";" in family.documentation for family in families)
+    assert media_type.startswith("text/plain; version=")
+
+
+def test_what_is_known_beforehand_starts_at_nought() -> None:
+    metrics = Metrics()
+    for outcome in ("complete", "client-gone", "truncated", "storage-error", "shutdown"):
+        assert value(metrics, "downloads_total", outcome=outcome) == 0
+    for status in ("queued", "rendering", "completed", "failed", "canceled"):
+        assert value(metrics, "index_jobs", status=status) == 0
+    for budget in ("status", "list", "logs", "download", "auth-failures"):
+        assert value(metrics, "rate_limited_total", budget=budget) == 0
+
+
+def test_each_service_has_numbers_of_its_own() -> None:
+    first, second = Metrics(), Metrics()
+    first.audit_errors.inc()
+    assert (value(first, "audit_errors_total"), value(second, "audit_errors_total")) == (1, 0)
+
+
+def test_the_program_is_named() -> None:
+    (info,) = [family for family in Metrics().registry.collect() if family.name == "jobsvc_build"]
+    assert info.samples[0].labels["version"] == __version__
+
+
+def test_the_age_of_storage_s_last_answer_grows_until_it_answers() -> None:
+    now = [100.0]
+    metrics = Metrics(lambda: now[0])
+    now[0] = 107.5
+    assert value(metrics, "storage_last_answer_age_seconds") == 7.5
+    metrics.storage_answered()
+    assert value(metrics, "storage_last_answer_age_seconds") == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("status.json: not JSON (unexpected end of data: line 1 column 1 (char 0))", "not-json"),
+        ("status.json: larger than 1048576 bytes", "too-large"),
+        ("status.json: permission denied", "denied"),
+    ],
+)
+def test_an_unreadable_file_is_counted_by_its_class(message: str, reason: str) -> None:
+    metrics = Metrics()
+    metrics.record_unreadable(BadRecord(message))
+    assert value(metrics, "records_unreadable_total", reason=reason) == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (b"[]", "not-an-object"),
+        (b"{}", "status"),
+        (b'{"status": "evil: text of the farm"}', "status"),
+        (b'{"status": "done", "owner": 1}', "owner"),
+        (b'{"status": "done", "owner": "a", "updatedAt": "evil: text"}', "updatedAt"),
+    ],
+)
+def test_a_bad_record_is_counted_by_the_key_and_never_by_its_text(record: bytes, reason: str) -> None:
+    metrics = Metrics()
+    with pytest.raises(BadRecord) as caught:
+        parse_record("a", orjson.loads(record), 0)
+    metrics.record_unreadable(caught.value)
+    assert value(metrics, "records_unreadable_total", reason=reason) == 1
+
+
+def test_counting_a_request_is_cheap() -> None:
+    metrics = Metrics()
+
+    def spent(rounds: int = 20_000) -> float:
+        begin = time.perf_counter()
+        for _ in range(rounds):
+            metrics.observe_request("/api/jobs/{id}", "GET", 200, 0.0007)
+        return (time.perf_counter() - begin) / rounds
+
+    assert min(spent() for _ in range(5)) < 3e-6
+
+
+def test_every_number_can_be_set_by_its_name() -> None:
+    metrics = Metrics()
+    plain: list[Any] = [metrics.download_bytes, metrics.storage_unavailable, metrics.token_file_errors]
+    for counter in [*plain, metrics.auth_failures, metrics.watcher_restarts, metrics.watcher_missed_hints]:
+        counter.inc()
+    metrics.downloads_in_progress.inc()
+    metrics.names_ignored.set(3)
+    metrics.reconcile_duration.observe(0.2)
+    metrics.observe_request("/healthz", "GET", 200, 0.001)
+    body = metrics.exposition()[0].decode()
+    assert "jobsvc_names_ignored 3.0\n" in body
+    assert 'jobsvc_requests_total{code="200",method="GET",route="/healthz"} 1.0\n' in body
+    assert "_created" not in body

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from jobsvc.observe.redaction import REDACTED, redact, redact_mapping, redact_text
+
+SECRET = "Zk3-9_xQvW8bTn2LrYc7HdMf5GsJpA1uEoI4RtBv6Kw"  # noqa: S105 - nobody's
+URL_SAFE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"token jsvc_{SECRET}.", f"token jsvc_{REDACTED}."),
+        (f"JSVC_{SECRET}", f"jsvc_{REDACTED}"),
+        (f"Authorization: Bearer {SECRET}\r\nHost: x", f"Authorization: {REDACTED}\r\nHost: x"),
+        ("authorization=Basic dXNlcjpwYXNz", f"authorization={REDACTED}"),
+        (
+            f"<CIMultiDict('Authorization': 'Bearer {SECRET}')>",
+            f"<CIMultiDict('Authorization': '{REDACTED}')>",
+        ),
+        (f"(b'Authorization', b'Basic {SECRET}')", f"(b'Authorization', b'{REDACTED}')"),
+        (f'{{"authorization": "Basic {SECRET}"}}', f'{{"authorization": "{REDACTED}"}}'),
+        (f"bearer  {SECRET}", f"bearer  {REDACTED}"),
+        (
+            f"GET /api/jobs/a/download?sig={SECRET} HTTP/1.1",
+            f"GET /api/jobs/a/download?sig={REDACTED} HTTP/1.1",
+        ),
+        (f"/d?t=1&sig={SECRET}&e=2", f"/d?t=1&sig={REDACTED}&e=2"),
+        (f"/d?t=1&signature={SECRET}&e=2", f"/d?t=1&signature={REDACTED}&e=2"),
+        (f"next=%2Fd%3Fsig%3D{SECRET}", f"next=%2Fd%3Fsig%3D{REDACTED}"),
+    ],
+)
+def test_a_secret_is_taken_out_and_the_rest_stays(text: str, expected: str) -> None:
+    assert redact_text(text) == expected
+    assert redact_text(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["GET /api/jobs/a 200", "WWW-Authenticate: Bearer", "design=flat", "the token a1b2 was revoked", ""],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redact_text(text) == text
+
+
+def holding(secret: str) -> st.SearchStrategy[object]:
+    """Values of any shape with the secret somewhere within."""
+    around = st.text(max_size=8)
+    leaf = st.one_of(
+        st.builds(lambda a, b: f"{a}{secret} {b}", around, around),
+        st.just(ValueError(f"bad token {secret}")),
+        st.just(secret.encode()),
+    )
+    return st.recursive(
+        leaf,
+        lambda of: st.one_of(
+            st.lists(of, min_size=1, max_size=2),
+            st.tuples(st.integers(), of),
+            st.dictionaries(around, of, min_size=1, max_size=2),
+            of.map(lambda inner: {str(inner): 1}),
+        ),
+        max_leaves=12,
+    )
+
+
+@given(st.data(), st.text(URL_SAFE, min_size=43, max_size=43))
+def test_no_token_survives_in_any_value(data: st.DataObject, secret: str) -> None:
+    value = data.draw(holding(f"jsvc_{secret}"))
+    assert secret not in repr(redact(value))
+    assert secret not in repr(redact_mapping({"key": value, "kéy": 1}))
+
+
+@given(st.text(), st.text(URL_SAFE, min_size=20, max_size=20))
+def test_no_signature_survives_before_any_text(text: str, secret: str) -> None:
+    assume(secret not in text)
+    for before in ("?sig=", "&sig=", "&signature=", "Authorization: Basic ", "Bearer "):
+        assert secret not in redact_text(f"{text}{before}{secret} {text}")
+
+
+def test_a_key_that_names_a_secret_loses_its_whole_value() -> None:
+    given_: dict[str, Any] = {"Authorization": ["x"], "sig": 1, "deep": {"Cookie": "a=b"}, "n": 1.5}
+    assert redact(given_) == {
+        "Authorization": REDACTED,
+        "sig": REDACTED,
+        "deep": {"Cookie": REDACTED},
+        "n": 1.5,
+    }
+
+
+def test_depth_without_end_is_cut_and_still_holds_no_secret() -> None:
+    value: object = f"jsvc_{SECRET}"
+    for _ in range(100):
+        value = [value]
+    assert SECRET not in repr(redact(value))

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+
+from jobsvc.domain.job import SYNONYMS
+from jobsvc.settings import OPTIONS, Option, Settings
+
+FIXED = """
+--host --port --state-dir --output-root --status-alias --watch --poll-interval --max-age
+--limit-status --limit-list --limit-logs --limit-download --limit-auth-failures
+--max-downloads --max-downloads-per-token --trusted-proxy --max-link-age --send-timeout
+--download-rate --shutdown-grace --config JOBS_ROOT
+"""
+
+
+def option(name: str) -> Option:
+    return next(option for option in OPTIONS if option.name == name)
+
+
+def test_the_options_are_the_fixed_ones() -> None:
+    assert {option.flag for option in OPTIONS} == set(FIXED.split())
+
+
+def test_every_setting_has_an_option() -> None:
+    assert [option.field for option in OPTIONS] == [field.name for field in fields(Settings)]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_a_default_passes_its_own_check(option: Option, tmp_path: Path) -> None:
+    if not option.default or option.name == "state-dir":
+        return
+    assert option.spec.parse(option.default) == getattr(Settings(tmp_path), option.field)
+
+
+def test_the_defaults_are_those_of_the_design(tmp_path: Path) -> None:
+    settings = Settings(tmp_path)
+    assert (settings.host, settings.port, settings.watch) == ("127.0.0.1", 8080, "auto")
+    assert (settings.limit_status, settings.limit_list, settings.limit_logs) == (
+        "600/minute",
+        "120/minute",
+        "120/minute",
+    )
+    assert (settings.limit_download, settings.limit_auth_failures) == ("60/minute", "20/minute")
+    assert (settings.max_downloads, settings.max_downloads_per_token) == (256, 16)
+    assert (settings.max_age, settings.poll_interval, settings.max_link_age) == (1, 1, 86_400)
+    assert (settings.send_timeout, settings.download_rate, settings.shutdown_grace) == (60, 0, 30)
+    assert (settings.output_roots, settings.trusted_proxies, settings.config) == ((), (), None)
+    assert settings.status_aliases == SYNONYMS
+    assert settings.state_dir == Path.home() / ".local/state/jobsvc"
+
+
+def test_names_follow_one_rule() -> None:
+    named = option("max-downloads-per-token")
+    assert (named.flag, named.variable) == ("--max-downloads-per-token", "JOBSVC_MAX_DOWNLOADS_PER_TOKEN")
+
+
+def test_only_what_may_be_several_is_parted() -> None:
+    assert option("output-root").split("/a b:/c") == ["/a b", "/c"]
+    assert option("trusted-proxy").split("10.0.0.0/8, ::1\n192.0.2.1") == ["10.0.0.0/8", "::1", "192.0.2.1"]
+    assert option("status-alias").split("paused=queued,held=queued") == ["paused=queued", "held=queued"]
+    assert [option.name for option in OPTIONS if option.repeatable] == [
+        "output-root",
+        "status-alias",
+        "trusted-proxy",
+    ]
+
+
+def test_settings_do_not_change(tmp_path: Path) -> None:
+    settings = Settings(tmp_path)
+    with pytest.raises(FrozenInstanceError):
+        settings.port = 1  # type: ignore[misc]  # what the test is about
+    with pytest.raises(TypeError):
+        settings.status_aliases["x"] = SYNONYMS["done"]  # type: ignore[index]  # likewise

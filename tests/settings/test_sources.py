@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from jobsvc.domain.job import SYNONYMS, Status
+from jobsvc.settings import OPTIONS, Given, Settings, SettingsError, load, resolve
+
+WRONG = {
+    "host": "a b",
+    "port": "nonsense",
+    "state-dir": "/proc/self/x",
+    "output-root": "/missing/folder",
+    "status-alias": "paused",
+    "watch": "sometimes",
+    "poll-interval": "0",
+    "max-age": "-1",
+    "limit-status": "600",
+    "limit-list": "none",
+    "limit-logs": "1/year",
+    "limit-download": "0/minute",
+    "limit-auth-failures": "20",
+    "max-downloads": "0",
+    "max-downloads-per-token": "many",
+    "trusted-proxy": "10.0.0.1/8",
+    "max-link-age": "0",
+    "send-timeout": "0.5",
+    "download-rate": "fast",
+    "shutdown-grace": "1h",
+    "jobs-root": "/missing/jobs",
+    "config": "/missing/file.toml",
+}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> dict[str, Given]:
+    (tmp_path / "jobs").mkdir()
+    return {
+        "jobs_root": Given(str(tmp_path / "jobs"), "the argument JOBS_ROOT"),
+        "state_dir": Given(str(tmp_path / "state"), "the flag --state-dir"),
+    }
+
+
+def written(folder: Path, text: str) -> dict[str, Given]:
+    file = folder / "jobsvc.toml"
+    file.write_text(text)
+    return {"config": Given(str(file), "the flag --config")}
+
+
+def refusal(given: dict[str, Given]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(given)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_every_option_has_a_wrong_value_here() -> None:
+    assert set(WRONG) == {option.name for option in OPTIONS}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("kind", ["the flag", "the environment variable"])
+def test_a_wrong_value_names_option_value_and_origin(name: str, kind: str, base: dict[str, Given]) -> None:
+    option = next(option for option in OPTIONS if option.name == name)
+    origin = f"{kind} {option.variable}"
+    value = (WRONG[name],) if option.repeatable else WRONG[name]
+    message = refusal({**base, option.field: Given(value, origin)})
+    assert message.startswith(f"{name}: {WRONG[name]!r} ")
+    assert message.endswith(f" (from {origin})")
+
+
+@pytest.mark.parametrize("name", [name for name in WRONG if name != "config"])
+def test_a_wrong_value_of_the_config_file_names_file_and_key(
+    name: str, base: dict[str, Given], tmp_path: Path
+) -> None:
+    config = written(tmp_path, f'{name} = "{WRONG[name]}"\n')
+    mine = next(option.field for option in OPTIONS if option.name == name)
+    message = refusal({**{field: given for field, given in base.items() if field != mine}, **config})
+    assert message.startswith(f"{name}: {WRONG[name]!r} ")
+    assert message.endswith(f" (from {tmp_path}/jobsvc.toml, key {name})")
+
+
+def test_the_config_file_counts_last_but_for_the_default(base: dict[str, Given], tmp_path: Path) -> None:
+    config = written(tmp_path, 'port = 1000\nmax-age = 7.5\nlimit_list = "1/day"\n')
+    settings = load({**base, **config, "port": Given("2000", "the flag --port")})
+    assert (settings.port, settings.max_age, settings.limit_list, settings.send_timeout) == (
+        2000,
+        7.5,
+        "1/day",
+        60,
+    )
+    assert settings.config == tmp_path / "jobsvc.toml"
+
+
+def test_several_values_may_be_written_in_toml_s_ways(base: dict[str, Given], tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    config = written(
+        tmp_path,
+        'output-root = "outputs"\ntrusted-proxy = ["10.0.0.0/8", "::1"]\n[status_alias]\npaused = "queued"\n',
+    )
+    settings = load({**base, **config})
+    assert settings.output_roots == (tmp_path / "outputs",)
+    assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+    assert settings.status_aliases["paused"] is Status.QUEUED
+
+
+def test_a_relative_path_starts_at_the_config_file_s_folder(
+    base: dict[str, Given], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    del base["state_dir"]
+    assert load({**base, **written(tmp_path, 'state-dir = "own"\n')}).state_dir == tmp_path / "own"
+
+
+def test_a_tilde_of_the_config_file_is_home(base: dict[str, Given], tmp_path: Path) -> None:
+    del base["state_dir"]
+    assert load({**base, **written(tmp_path, 'state-dir = "~/own"\n')}).state_dir == tmp_path / "home/own"
+
+
+def test_an_alias_adds_to_the_synonyms_and_the_last_one_counts(base: dict[str, Given]) -> None:
+    aliases = Given(("Paused=queued", "done=failed", "paused=canceled"), "the flag --status-alias")
+    found = load({**base, "status_aliases": aliases}).status_aliases
+    expected = {**SYNONYMS, "paused": Status.CANCELED, "done": Status.FAILED}
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("max_agee = 1", "max_agee: is no option of jobsvc; did you mean max-age? (from "),
+        ("MAX-AGE = 1", "MAX-AGE: is no option of jobsvc; did you mean max-age? (from "),
+        ("zzz = 1", "zzz: is no option of jobsvc (from "),
+        ("[server]\nport = 1", "server: is no option of jobsvc"),
+        ('config = "other.toml"', "config: is no option of jobsvc"),
+        ("max-age = 1\nmax_age = 2", "max-age: '2' is given twice"),
+        ("port = true", "port: 'True' is not a text or a number"),
+        ("port = [1]", "port: '[1]' is not a text or a number"),
+        ("max-age = 1979-05-27", "max-age: '1979-05-27' is not a text or a number"),
+        ("output-root = [[]]", "output-root: '[]' is not a list, a text or a number"),
+        ("max-age = nan", "max-age: 'nan' is not a number of seconds"),
+        ("port = ", "is not TOML: "),
+        ("port = 1\nport = 2", "is not TOML: "),
+        ("x = " + "[" * 100_000, "is not TOML: "),
+        ("#" * (1 << 20), "is larger than 1 MiB"),
+    ],
+)
+def test_a_config_file_that_is_wrong_says_where(
+    text: str, told: str, base: dict[str, Given], tmp_path: Path
+) -> None:
+    message = refusal({**base, **written(tmp_path, text + "\n")})
+    assert told in message
+    assert "jobsvc.toml" in message
+
+
+def test_a_config_file_that_is_not_text_is_refused(base: dict[str, Given], tmp_path: Path) -> None:
+    config = written(tmp_path, "")
+    (tmp_path / "jobsvc.toml").write_bytes(b"\xff\xfe")
+    assert "is not TOML: " in refusal({**base, **config})
+
+
+def test_without_a_jobs_root_nothing_starts() -> None:
+    assert refusal({}).startswith("jobs-root: the folder of the job directories is not given")
+
+
+def test_without_a_home_the_state_folder_is_missed(
+    base: dict[str, Given], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del base["state_dir"]
+    monkeypatch.setenv("JOBSVC_STATE_DIR", "~nobody-of-this-name")
+    assert refusal(base).startswith("state-dir: is needed")
+
+
+def test_nothing_is_made_where_something_is_wrong(base: dict[str, Given], tmp_path: Path) -> None:
+    refusal({**base, "port": Given("x", "the flag --port")})
+    state = Given(str(tmp_path / "jobs" / "state"), "the flag --state-dir")
+    assert "lies inside the jobs root" in refusal({**base, "state_dir": state})
+    assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "jobs" / "state").exists()
+
+
+def test_a_right_start_makes_the_state_folder(base: dict[str, Given], tmp_path: Path) -> None:
+    settings = load(base)
+    assert settings == Settings(tmp_path / "jobs", state_dir=tmp_path / "state")
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+
+
+def test_resolving_alone_touches_no_folder(tmp_path: Path) -> None:
+    given = {"jobs_root": Given("/missing", "the argument JOBS_ROOT"), "port": Given("1", "the flag --port")}
+    assert resolve(given) == {"jobs_root": Path("/missing"), "port": 1}
