@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from jobsvc.observe.audit import DownloadLog, DownloadRecord, Outcome
@@ -160,17 +161,28 @@ def test_a_disk_that_fails_is_counted_each_time_and_told_once_until_it_works_aga
     assert "No such file or directory" in told[0]["reason"]
 
 
-def test_a_queue_that_overflows_is_told_once(tmp_path: Path, hung: threading.Event) -> None:
+def test_a_queue_that_overflows_is_told_once_and_of_its_end_when_all_is_written(
+    tmp_path: Path, hung: threading.Event
+) -> None:
     losses = Losses()
-    with capture_logs() as told:
+    told: list[tuple[str, int]] = []
+
+    def keep(_: object, level: str, __: object) -> str:
+        file = tmp_path / "downloads.jsonl"
+        told.append((level, len(lines(file)) if file.exists() else 0))
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[keep])
+    try:
         downloads = DownloadLog(tmp_path, losses, waiting=5)
         for number in range(20):
             downloads.write(record(number))
         hung.set()
         until(lambda: len(told) == 2)
         downloads.close()
-    assert [line["log_level"] for line in told] == ["error", "info"]
-    assert len(lines(tmp_path / "downloads.jsonl")) == 20 - losses.count
+    finally:
+        structlog.reset_defaults()
+    assert told == [("error", 0), ("info", 20 - losses.count)]
 
 
 def test_what_comes_after_the_end_is_counted_as_lost(tmp_path: Path) -> None:
