@@ -27,7 +27,7 @@ def test_the_commands_are_named_in_a_newcomer_s_order() -> None:
     assert list(main.list_commands(None)) == ["serve", "token", "check", "demo"]  # type: ignore[arg-type]  # not asked
 
 
-@pytest.mark.parametrize("command", ["serve", "check"])
+@pytest.mark.parametrize("command", ["serve", "token", "check"])
 def test_help_waits_for_no_web_server(command: str) -> None:
     program = (
         "import sys; from jobsvc.cli import main\n"
