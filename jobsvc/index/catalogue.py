@@ -1,0 +1,106 @@
+"""Every job that is known, by id, with the moment it was last seen on disk. Loop-owned; no locks.
+
+Nothing here is a second truth: it may all be dropped and read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from math import inf
+from typing import TypeAlias
+
+from jobsvc.domain.job import Status
+from jobsvc.storage.reader import Reading
+
+Change: TypeAlias = Callable[[str, Reading | None, Reading | None], None]
+"""Called with a job's id, its reading before and its reading after; None where there was, or is, none."""
+
+
+class Entry:
+    """What is known of one job."""
+
+    __slots__ = ("doubted", "reading", "verified")
+
+    def __init__(self, reading: Reading, verified: float, doubted: float) -> None:
+        self.reading = reading
+        self.verified = verified
+        """Monotonic seconds at which the look at the disk began that this rests on."""
+        self.doubted = doubted
+        """Monotonic seconds of the last hint; infinity where no watch would tell of a change."""
+
+
+class Catalogue:
+    """Readings by id, counted by status; whoever subscribed is told of each change, once, in order."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        """To be read by anyone; changed only here."""
+        self.unreadable: dict[str, str] = {}
+        """Jobs whose record could not be read when last looked at, and why."""
+        self._counts = dict.fromkeys(Status, 0)
+        self._unfinished: dict[str, None] = {}
+        self._listeners: list[Change] = []
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def counts(self) -> Mapping[Status, int]:
+        """How many jobs are in each status."""
+        return self._counts
+
+    def unfinished(self) -> Iterator[str]:
+        """Go through the ids of jobs that are queued or rendering, as they were at the first step."""
+        return iter(tuple(self._unfinished))
+
+    def get(self, job_id: str) -> Entry | None:
+        """Return what is known of a job."""
+        return self.entries.get(job_id)
+
+    def put(self, job_id: str, reading: Reading, begun: float) -> bool:
+        """Take in a look that began at `begun`; one that began before the last look taken in is dropped.
+
+        Returns whether the job is now known to have changed.
+        """
+        entry = self.entries.get(job_id)
+        if entry is None:
+            self.entries[job_id] = Entry(reading, begun, -inf)
+            self._changed(job_id, None, reading)
+            return True
+        if begun < entry.verified:
+            return False
+        entry.verified = begun
+        before = entry.reading
+        if reading is before:
+            return False
+        entry.reading = reading
+        if reading.job == before.job and reading.output is before.output:
+            return False
+        self._changed(job_id, before, reading)
+        return True
+
+    def remove(self, job_id: str, begun: float) -> bool:
+        """Forget a job that a look begun at `begun` did not find; returns whether it was known."""
+        self.unreadable.pop(job_id, None)
+        entry = self.entries.get(job_id)
+        if entry is None or begun < entry.verified:
+            return False
+        del self.entries[job_id]
+        self._changed(job_id, entry.reading, None)
+        return True
+
+    def subscribe(self, listener: Change) -> Callable[[], None]:
+        """Call `listener` for each change from now on, until the returned function is called."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _changed(self, job_id: str, before: Reading | None, after: Reading | None) -> None:
+        if before is not None:
+            self._counts[before.job.status] -= 1
+            self._unfinished.pop(job_id, None)
+        if after is not None:
+            self._counts[after.job.status] += 1
+            if not after.job.status.final:
+                self._unfinished[job_id] = None
+        for listener in tuple(self._listeners):
+            listener(job_id, before, after)

@@ -1,0 +1,213 @@
+"""What an answer promises: no older than `max_age` while storage answers, and its true age when it does not.
+
+A job that was verified, or covered by a healthy watcher, within `max_age` is answered from memory; any other
+costs one hop to the disk, which everyone who asks at that moment shares. Nothing is kept of unknown ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Final, NamedTuple
+
+from jobsvc.domain.errors import JobNotFound, StorageUnavailable
+from jobsvc.domain.job import BadRecord
+from jobsvc.index.catalogue import Catalogue, Entry
+from jobsvc.index.coverage import Coverage
+from jobsvc.index.presence import Presence
+from jobsvc.index.sweep import Found, Sweep
+from jobsvc.storage.disk import Disk
+from jobsvc.storage.layout import is_job_id
+from jobsvc.storage.place import Place
+from jobsvc.storage.reader import JobsRoot, Reading
+
+KNOWN_DEADLINE: Final = 1.0
+"""Seconds that the disk has where a last known answer stands by."""
+UNKNOWN_DEADLINE: Final = 5.0
+
+
+class Answer(NamedTuple):
+    """A job, and what may be believed of it."""
+
+    reading: Reading
+    age: float
+    """Seconds since it was known to be true."""
+    stale: bool
+    """Whether storage did not answer, so that this is the last that was known."""
+
+
+class _Read:
+    """One look at one job under way, shared by all who wait for it."""
+
+    __slots__ = ("sweep", "task")
+
+    def __init__(self, sweep: Sweep, task: asyncio.Task[None]) -> None:
+        self.sweep = sweep
+        self.task = task
+
+
+class Freshness:
+    """Answers for one job at a time, and takes in what looks at the disk have found."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - one joint between all that it joins, made in one place
+        self,
+        disk: Disk,
+        root: JobsRoot,
+        catalogue: Catalogue,
+        max_age: float,
+        clock: Callable[[], float] = monotonic,
+        on_unreadable: Callable[[str, BadRecord], None] | None = None,
+        *,
+        coverage: Coverage | None = None,
+        presence: Presence | None = None,
+    ) -> None:
+        self._disk = disk
+        self._root = root
+        self._catalogue = catalogue
+        self._entries = catalogue.entries
+        self._max_age = max_age
+        self._clock = clock
+        self._on_unreadable = on_unreadable or _ignore
+        self._coverage = coverage or Coverage()
+        self._presence = presence or Presence()
+        self._reads: dict[str, _Read] = {}
+
+    async def job(self, job_id: str, *, force: bool = False) -> Answer:
+        """Answer for a job; `force` has the disk read first. JobNotFound, StorageUnavailable."""
+        entry = self._entries.get(job_id)
+        if entry is None:
+            return await self._unknown(job_id)
+        if not force:
+            answer = self._remembered(entry, stale=False)
+            if answer.age <= self._max_age:
+                return answer
+            if self._presence.away is not None:
+                return self._remembered(entry, stale=True)
+        return await self._known(job_id, entry, force=force)
+
+    async def look(self, job_id: str) -> None:
+        """Look at the disk once from now on, and take in what is found; StorageUnavailable."""
+        await self._shared(job_id, UNKNOWN_DEADLINE, anew=True)
+
+    def learn(self, job_id: str, reading: Reading | None, begun: float | None = None) -> None:
+        """Take in what a request just saw: a reading, or None where no job was.
+
+        `begun` is when its look began (monotonic seconds). Without it the reading is fresh, but no watcher
+        vouches for it; and an absence is only a reason to look.
+        """
+        now = self._clock()
+        if reading is None:
+            if (entry := self._entries.get(job_id)) is not None:
+                entry.verified = min(entry.verified, now - self._max_age - 1)
+                entry.doubted = now
+            return
+        self._put(job_id, reading, now if begun is None else begun, doubted=now)
+
+    def accept(self, found: Found, place: Place | None) -> None:
+        """Take in what one look found; an absence counts only where the root can be believed."""
+        job_id, begun, outcome = found
+        if isinstance(outcome, Reading):
+            self._put(job_id, outcome, begun)
+        elif isinstance(outcome, BadRecord):
+            self._bad(job_id, outcome, begun)
+        elif not isinstance(outcome, OSError) and place is not None and self._believed(place):
+            self._removed(job_id, begun)
+
+    def _put(self, job_id: str, reading: Reading, begun: float, doubted: float | None = None) -> None:
+        self._catalogue.unreadable.pop(job_id, None)
+        entry = self._entries.get(job_id)
+        covered = entry is not None and self._coverage.covers(entry)
+        changed = self._catalogue.put(job_id, reading, begun)
+        if doubted is not None:
+            self._entries[job_id].doubted = doubted
+        if changed and covered:
+            self._coverage.surprise(job_id, self._clock())
+
+    def _bad(self, job_id: str, wrong: BadRecord, begun: float) -> None:
+        """Keep the last good record: as long as the farm has not written a better one, it is the answer."""
+        self._catalogue.unreadable[job_id] = str(wrong)
+        self._on_unreadable(job_id, wrong)
+        if (entry := self._entries.get(job_id)) is not None:
+            self._catalogue.put(job_id, entry.reading, begun)
+
+    def _removed(self, job_id: str, begun: float) -> None:
+        entry = self._entries.get(job_id)
+        covered = entry is not None and self._coverage.covers(entry)
+        if self._catalogue.remove(job_id, begun) and covered:
+            self._coverage.surprise(job_id, self._clock())
+
+    def _believed(self, place: Place) -> bool:
+        reason = self._presence.judge(place, len(self._catalogue))
+        if reason is not None:
+            self._presence.doubt(reason)
+        return reason is None
+
+    def _remembered(self, entry: Entry, *, stale: bool) -> Answer:
+        as_of = entry.verified
+        coverage = self._coverage
+        if coverage.until > as_of >= coverage.since and as_of > entry.doubted:
+            as_of = coverage.until
+        age = self._clock() - as_of
+        return Answer(entry.reading, age if age > 0 else 0.0, stale)
+
+    async def _known(self, job_id: str, entry: Entry, *, force: bool) -> Answer:
+        asked = self._clock()
+        try:
+            await self._shared(job_id, KNOWN_DEADLINE, anew=force)
+        except StorageUnavailable:
+            return self._remembered(self._entries.get(job_id, entry), stale=True)
+        now_known = self._entries.get(job_id)
+        if now_known is None:
+            raise JobNotFound
+        return self._remembered(now_known, stale=now_known.verified < asked - self._max_age)
+
+    async def _unknown(self, job_id: str) -> Answer:
+        if not is_job_id(job_id):
+            raise JobNotFound
+        await self._shared(job_id, UNKNOWN_DEADLINE, anew=True)
+        entry = self._entries.get(job_id)
+        if entry is not None:
+            return self._remembered(entry, stale=False)
+        if self._presence.away is not None:
+            raise StorageUnavailable
+        raise JobNotFound
+
+    async def _shared(self, job_id: str, deadline: float, *, anew: bool) -> None:
+        """Wait for a look at the disk; with `anew` for one that has not begun yet, now.
+
+        The look belongs to nobody: an asker who goes away does not take it from the others.
+        """
+        read = self._reads.get(job_id)
+        if read is None or (anew and read.sweep.begun is not None):
+            read = self._begin(job_id, deadline)
+        await asyncio.shield(read.task)
+
+    def _begin(self, job_id: str, deadline: float) -> _Read:
+        entry = self._entries.get(job_id)
+        sweep = Sweep(self._root, [(job_id, None if entry is None else entry.reading)], clock=self._clock)
+        read = _Read(sweep, asyncio.get_running_loop().create_task(self._run(job_id, sweep, deadline)))
+        self._reads[job_id] = read
+        read.task.add_done_callback(lambda task: self._ended(job_id, read, task))
+        return read
+
+    async def _run(self, job_id: str, sweep: Sweep, deadline: float) -> None:
+        await self._disk.metadata(job_id, lambda: _faults_raised(sweep), deadline)
+        for found in sweep.found:
+            self.accept(found, sweep.place)
+
+    def _ended(self, job_id: str, read: _Read, task: asyncio.Task[None]) -> None:
+        if self._reads.get(job_id) is read:
+            del self._reads[job_id]
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; where nobody did, nobody needs it
+
+
+def _faults_raised(sweep: Sweep) -> None:
+    for found in sweep().found:
+        if isinstance(found.outcome, OSError):
+            raise found.outcome
+
+
+def _ignore(_job_id: str, _wrong: BadRecord) -> None:
+    """Nobody asked to be told."""

@@ -1,0 +1,82 @@
+"""Looks at many jobs in one hop to a thread: a batch that stops after its time and leaves the rest over.
+
+The loop may read `found` while the thread still works: where one job hangs, what came before it is kept
+and the next hop goes on behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Final, NamedTuple, TypeAlias
+
+from jobsvc.domain.job import BadRecord
+from jobsvc.storage.place import Place, place_of
+from jobsvc.storage.reader import Absent, JobsRoot, Reading
+
+SECONDS: Final = 0.1
+"""How long one hop goes on before it lets others at the thread, and at the interpreter's lock."""
+
+Wanted: TypeAlias = tuple[str, Reading | None]
+"""A job's id, and what is known of it."""
+Outcome: TypeAlias = Reading | BadRecord | Absent | OSError
+
+
+class Found(NamedTuple):
+    """What one look at one job found."""
+
+    job_id: str
+    begun: float
+    outcome: Outcome
+
+
+class Sweep:
+    """One hop's work; called in a thread, once."""
+
+    def __init__(
+        self,
+        root: JobsRoot,
+        wanted: Sequence[Wanted],
+        *,
+        seconds: float = SECONDS,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._root = root
+        self._wanted = wanted
+        self._seconds = seconds
+        self._clock = clock
+        self.begun: float | None = None
+        """When the thread set out; None while the call waits for one."""
+        self.found: list[Found] = []
+        self.place: Place | None = None
+        """The root as it stood after the last look, where a job was absent."""
+        self.abandoned = False
+
+    def __call__(self) -> Sweep:
+        """Look at the jobs in turn; raises OSError where the root itself can't be looked at."""
+        now = self.begun = self._clock()
+        until = now + self._seconds
+        absent = False
+        for job_id, known in self._wanted:
+            outcome = look(self._root, job_id, known)
+            absent = absent or isinstance(outcome, Absent)
+            self.found.append(Found(job_id, now, outcome))
+            now = self._clock()
+            if now > until or self.abandoned:
+                break
+        if absent:
+            self.place = place_of(self._root.path)
+        return self
+
+    def rest(self) -> Sequence[Wanted]:
+        """Return what has not been looked at yet."""
+        return self._wanted[len(self.found) :]
+
+
+def look(root: JobsRoot, job_id: str, known: Reading | None) -> Outcome:
+    """Look at one job; what JobsRoot.read raises is returned."""
+    try:
+        return root.read(job_id, known)
+    except (Absent, BadRecord, OSError) as outcome:
+        # Its frames would keep everything they saw alive.
+        return outcome.with_traceback(None)

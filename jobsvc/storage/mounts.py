@@ -1,0 +1,53 @@
+"""Which file system a path lies on, by the kernel's table of mounts, and whether its events tell all."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+MOUNTS: Final = Path("/proc/self/mountinfo")
+
+_LOCAL: Final = frozenset({
+    "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "msdos", "nilfs2", "ntfs3",
+    "overlay", "ramfs", "reiserfs", "tmpfs", "udf", "vfat", "xfs", "zfs",
+})  # fmt: skip
+_POINT: Final = 4
+"""The mount point's place in a line of mountinfo, counted from 0."""
+_ESCAPE: Final = re.compile(r"\\([0-7]{3})")
+
+
+def file_system(path: Path) -> str:
+    """Name the type of the file system that holds `path` ("ext4"), or "unknown"; touches storage."""
+    try:
+        table = MOUNTS.read_text("utf-8", "surrogateescape")
+        return file_system_of(table, os.path.realpath(path))
+    except OSError:
+        return "unknown"
+
+
+def file_system_of(table: str, path: str) -> str:
+    """Find the type of the mount that holds an absolute path in a mountinfo table (proc(5)), or "unknown".
+
+    The longest mount point wins, and of equal ones the last: it was mounted over the others.
+    """
+    best, found = -1, "unknown"
+    for line in table.splitlines():
+        before, dash, after = line.partition(" - ")
+        fields = before.split(" ")
+        if not dash or len(fields) <= _POINT:
+            continue
+        point = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[_POINT])
+        if _holds(point, path) and len(point) >= best:
+            best, found = len(point), after.split(" ")[0]
+    return found
+
+
+def is_local(kind: str) -> bool:
+    """Whether inotify sees every change of such a file system: only this machine can make one."""
+    return kind in _LOCAL
+
+
+def _holds(point: str, path: str) -> bool:
+    return path == point or path.startswith(point.rstrip("/") + "/")

@@ -1,0 +1,35 @@
+"""A farm, a disk, and an index of that farm in each mode."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobsvc.index.live import Index, Watch
+from jobsvc.storage.disk import Disk
+from jobsvc.storage.reader import JobsRoot
+from tests.index.farm import Farm
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Farm:
+    return Farm(tmp_path / "jobs")
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    disk = Disk()
+    yield disk
+    disk.close()
+
+
+@pytest.fixture(params=[Watch.EVENTS, Watch.POLL])
+async def index(request: pytest.FixtureRequest, farm: Farm, disk: Disk) -> AsyncIterator[Index]:
+    """An index in each mode, whose first pass is complete."""
+    index = Index(disk, JobsRoot(farm.root), watch=request.param, poll_interval=0.2, max_age=0.5)
+    async with index.running():
+        await asyncio.wait_for(index.ready.wait(), 10)
+        yield index

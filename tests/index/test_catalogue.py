@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobsvc.domain.job import Status, parse_record
+from jobsvc.index.catalogue import Catalogue
+from jobsvc.storage.reader import Identity, Reading
+
+
+def reading(job_id: str, status: str = "rendering", **keys: Any) -> Reading:
+    job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
+    return Reading(job, Identity(1, 1, 1, 1), output=False, settled=True)
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return Catalogue()
+
+
+def test_each_status_counts_its_jobs_through_every_change(catalogue: Catalogue) -> None:
+    catalogue.put("a", reading("a", "queued"), 1)
+    catalogue.put("b", reading("b", "queued"), 1)
+    catalogue.put("a", reading("a", "completed"), 2)
+    catalogue.remove("b", 2)
+    assert {status: count for status, count in catalogue.counts.items() if count} == {Status.COMPLETED: 1}
+
+
+def test_unfinished_jobs_are_those_queued_or_rendering(catalogue: Catalogue) -> None:
+    for job_id, status in [("a", "queued"), ("b", "failed"), ("c", "rendering"), ("d", "canceled")]:
+        catalogue.put(job_id, reading(job_id, status), 1)
+    catalogue.put("c", reading("c", "completed"), 2)
+    assert list(catalogue.unfinished()) == ["a"]
+
+
+def test_a_look_that_began_before_the_last_one_taken_in_changes_nothing(catalogue: Catalogue) -> None:
+    newer = reading("a", progress=2)
+    catalogue.put("a", newer, 5)
+    assert not catalogue.put("a", reading("a", progress=1), 4)
+    assert not catalogue.remove("a", 4)
+    assert (entry := catalogue.get("a")) is not None
+    assert entry.reading is newer
+    assert entry.verified == 5
+
+
+def test_whoever_subscribed_hears_of_each_change_once(catalogue: Catalogue) -> None:
+    heard: list[Any] = []
+    first, second = reading("a"), reading("a", progress=1)
+    catalogue.subscribe(lambda *change: heard.append(change))
+    catalogue.put("a", first, 1)
+    catalogue.put("a", first, 2)
+    catalogue.put("a", reading("a"), 3)
+    catalogue.put("a", second, 4)
+    catalogue.remove("a", 5)
+    assert [(job_id, before is not None, after is not None) for job_id, before, after in heard] == [
+        ("a", False, True),
+        ("a", True, True),
+        ("a", True, False),
+    ]
+
+
+def test_whoever_unsubscribed_hears_nothing(catalogue: Catalogue) -> None:
+    heard: list[Any] = []
+    catalogue.subscribe(lambda *change: heard.append(change))()
+    catalogue.put("a", reading("a"), 1)
+    assert not heard
