@@ -5,11 +5,11 @@ Wrong types are refused by name; unknown keys are ignored; a word for a status t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-import re
 from types import MappingProxyType
 from typing import Any, Final
 

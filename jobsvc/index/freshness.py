@@ -50,7 +50,7 @@ class _Read:
 class Freshness:
     """Answers for one job at a time, and takes in what looks at the disk have found."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - one joint between all that it joins, made in one place
+    def __init__(  # noqa: PLR0917 - one joint between all that it joins, made in one place
         self,
         disk: Disk,
         root: JobsRoot,

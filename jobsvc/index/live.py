@@ -74,7 +74,7 @@ class Figures:
 class Index:
     """The catalogue and all that keeps it true."""
 
-    def __init__(  # noqa: PLR0913 - settings by name
+    def __init__(
         self,
         disk: Disk,
         root: JobsRoot,

@@ -1,6 +1,6 @@
 """Daemon threads for calls that may block, with books that are kept on the event loop and need no locks.
 
-Every wait has a deadline, every key (a job) has its share of the threads and no more, and a pool whose threads
+Every wait has a deadline, every key (a job) its share of the threads and no more, and a pool whose threads
 are all stuck refuses at once. What comes back too late is closed. No thread keeps the process from ending.
 """
 

@@ -75,6 +75,8 @@ class OpenFile:
     identity: Identity
     name: str
     """The last component of its path."""
+    links: int
+    """How many names it had."""
 
     def close(self) -> None:
         """Give the descriptor back; once only."""
@@ -180,7 +182,8 @@ class JobsRoot:
                 fd, name = self._open_in(folder, path)
             except PermissionError as denied:
                 raise Absent from denied
-        return OpenFile(fd, Identity.of(os.fstat(fd)), name)
+        status = os.fstat(fd)
+        return OpenFile(fd, Identity.of(status), name, status.st_nlink)
 
     def _open_in(self, folder: int, path: str) -> tuple[int, str]:
         """Open a path of a record: relative to the job's folder, or absolute beneath an output root."""

@@ -16,6 +16,7 @@ from jobsvc.domain.access import Token, require
 from jobsvc.domain.errors import Unauthorized
 from jobsvc.web.gate import TOKEN, Gate, NoCredentials
 from jobsvc.web.limits import AuthFailures, Budget
+from jobsvc.web.peer import Peers
 
 BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
 """On a request: the budget that it is counted in."""
@@ -27,11 +28,14 @@ Authenticate = Callable[[web.Request], Token]
 class Guard:
     """Wraps handlers, so that what gets through has a right to the route, if not yet to the job."""
 
-    def __init__(self, gate: Gate, budgets: Mapping[str, Budget], failures: AuthFailures) -> None:
+    def __init__(
+        self, gate: Gate, budgets: Mapping[str, Budget], failures: AuthFailures, peers: Peers
+    ) -> None:
         """Let in whom `gate` knows; `budgets` are by the name that routes use."""
         self._gate = gate
         self._budgets = budgets
         self._failures = failures
+        self._peers = peers
 
     def __call__(
         self, handler: Handler, *, scope: str, budget: str, authenticate: Authenticate | None = None
@@ -68,7 +72,7 @@ class Guard:
         except NoCredentials:
             raise
         except Unauthorized:
-            self._failures.hit(request.remote)
+            self._failures.hit(self._peers.address_of(request))
             raise
 
 

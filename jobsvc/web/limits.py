@@ -49,7 +49,7 @@ class Budget:
         self, name: str, rate: RateLimitItem, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Call it `name`, a word of lower-case letters; `clock` is in seconds and never goes back."""
-        self._name = name
+        self.name: Final = name
         self._counter = WindowCounter(rate, clock=clock)
         self._policy = f'"{name}";q={rate.amount};w={rate.get_expiry()}'
         self._limiter = Limiter(keyfunc=_holder, error_handler=self._refuse)
@@ -60,7 +60,7 @@ class Budget:
     def limited(self, handler: Handler) -> Handler:
         """Wrap a handler so that each request, with its TOKEN on it, spends one or raises RateLimited."""
         rate = f"{self._counter.limit} per {self._counter.window} seconds"
-        return self._limiter.limit(rate, path_id=self._name)(handler)
+        return self._limiter.limit(rate, path_id=self.name)(handler)
 
     def fields(self, request: web.Request) -> tuple[tuple[str, str], tuple[str, str]]:
         """Say how the request's token stands now, as header fields (draft-ietf-httpapi-ratelimit-headers-08).
@@ -70,15 +70,15 @@ class Budget:
         standing = self._standing(request)
         left = standing.left()
         seconds = ceil(standing.ends_in) if left else standing.wait()
-        return ("RateLimit-Policy", self._policy), ("RateLimit", f'"{self._name}";r={left};t={seconds}')
+        return ("RateLimit-Policy", self._policy), ("RateLimit", f'"{self.name}";r={left};t={seconds}')
 
     def _standing(self, request: web.Request) -> Standing:
-        return self._counter.standing(f"{_holder(request)}:{self._name}")  # the limiter's own form of a key
+        return self._counter.standing(f"{_holder(request)}:{self.name}")  # the limiter's own form of a key
 
     def _refuse(self, request: web.Request, _exceeded: RateLimitExceeded) -> NoReturn:
         standing = self._standing(request)
         raise RateLimited(
-            f"The token's {standing.limit} {self._name} requests in {standing.window} seconds are used up.",
+            f"The token's {standing.limit} {self.name} requests in {standing.window} seconds are used up.",
             retry_after=standing.wait(),
         )
 

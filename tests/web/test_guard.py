@@ -17,6 +17,7 @@ from jobsvc.web import guard as guard_module
 from jobsvc.web.gate import TOKEN, Gate
 from jobsvc.web.guard import Guard
 from jobsvc.web.limits import AuthFailures, Budget, parse_rate
+from jobsvc.web.peer import Peers
 
 Client = TestClient[web.Request, web.Application]
 Get = Callable[..., Awaitable[tuple[int, dict[str, str]]]]
@@ -40,7 +41,7 @@ async def guard(state: Path) -> AsyncIterator[Guard]:
     gate = Gate(state, disk, on_bad_file=lambda _fault: None)
     rates = {"status": "10/minute", "download": "5/minute"}
     budgets = {name: Budget(name, parse_rate(rate), clock=Clock()) for name, rate in rates.items()}
-    made = Guard(gate, budgets, AuthFailures(parse_rate("3/minute"), clock=Clock()))
+    made = Guard(gate, budgets, AuthFailures(parse_rate("3/minute"), clock=Clock()), Peers(()))
     yield made
     disk.close()
 

@@ -1,0 +1,1 @@
+"""Prints the service's speed as ratios against yardsticks that run in turn with it."""

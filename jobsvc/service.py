@@ -1,0 +1,187 @@
+"""The one place where the service is constructed and joined, started and ended.
+
+Nothing is made at import, nothing is global: everything is handed to whoever needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.index.live import Index
+from jobsvc.observe import log
+from jobsvc.observe.audit import DownloadLog
+from jobsvc.observe.metrics import Metrics
+from jobsvc.settings import Settings
+from jobsvc.storage.disk import Disk
+from jobsvc.storage.layout import TOKENS_FILE
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.tokens import BadTokenFile
+from jobsvc.web.download import Download
+from jobsvc.web.envelope import Envelope
+from jobsvc.web.gate import Gate
+from jobsvc.web.guard import Guard
+from jobsvc.web.health import Health
+from jobsvc.web.limits import AuthFailures, Budget, parse_rate
+from jobsvc.web.peer import Peers
+from jobsvc.web.routes import add_routes
+from jobsvc.web.server import Runner
+from jobsvc.web.slots import Slots
+from jobsvc.web.status import StatusRoute
+from jobsvc.web.transfer import Transfer
+
+BODY_CAP: Final = 64 * 1024
+"""The largest request body, in bytes."""
+
+Context = Callable[[web.Application], AsyncIterator[None]]
+
+_log = structlog.get_logger("jobsvc.service")
+
+
+def build_app(settings: Settings) -> web.Application:
+    """Construct the service; it starts and ends with the application."""
+    metrics = Metrics()
+    disk = Disk(on_fault=lambda _key, _fault: metrics.storage_unavailable.inc())
+    root = JobsRoot(settings.jobs_root, settings.output_roots, settings.status_aliases)
+    index = Index(
+        disk,
+        root,
+        max_age=settings.max_age,
+        poll_interval=settings.poll_interval,
+        watch=settings.watch,
+        on_unreadable=lambda _job, wrong: metrics.record_unreadable(wrong),
+    )
+    gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
+    downloads = DownloadLog(settings.state_dir, metrics.audit_errors.inc)
+
+    app = web.Application(client_max_size=BODY_CAP)
+    Envelope(metrics).install(app)
+    add_routes(
+        app,
+        guard=_guard(settings, gate),
+        status=StatusRoute(disk=disk, root=root, freshness=index.freshness),
+        download=Download(
+            disk=disk,
+            root=root,
+            catalogue=index.catalogue,
+            freshness=index.freshness,
+            slots=Slots(settings.max_downloads, settings.max_downloads_per_token),
+            transfer=Transfer(disk, send_timeout=settings.send_timeout),
+            log=downloads,
+            metrics=metrics,
+        ),
+        health=Health(metrics, lambda: _unready(index)),
+    )
+    # Begun in this order and ended in reverse: what is needed longest comes first.
+    app.cleanup_ctx.append(_storage(disk, downloads))
+    app.cleanup_ctx.append(gate.watching)
+    app.cleanup_ctx.append(_indexing(index))
+    return app
+
+
+def _guard(settings: Settings, gate: Gate) -> Guard:
+    rates = {
+        "status": settings.limit_status,
+        "list": settings.limit_list,
+        "logs": settings.limit_logs,
+        "download": settings.limit_download,
+    }
+    budgets = {name: Budget(name, parse_rate(rate)) for name, rate in rates.items()}
+    failures = AuthFailures(parse_rate(settings.limit_auth_failures))
+    return Guard(gate, budgets, failures, Peers(settings.trusted_proxies))
+
+
+def _bad_token_file(metrics: Metrics) -> Callable[[Exception], None]:
+    def told(wrong: Exception) -> None:
+        metrics.token_file_errors.inc()
+        _log.error("token-file-unusable", reason=str(wrong), kept="the last good one")
+
+    return told
+
+
+def _unready(index: Index) -> str | None:
+    if index.storage_away:
+        return f"The storage is away: {index.storage_away}."
+    return None if index.ready.is_set() else "The first index of the jobs is not complete yet."
+
+
+def _storage(disk: Disk, downloads: DownloadLog) -> Context:
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        yield
+        with suppress(StorageUnavailable):
+            await disk.metadata("*log", downloads.close)
+        disk.close()
+
+    return context
+
+
+def _indexing(index: Index) -> Context:
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        async with index.running():
+            yield
+
+    return context
+
+
+async def serve(
+    settings: Settings, *, ready: Callable[[str], None] | None = None, stop: asyncio.Event | None = None
+) -> None:
+    """Serve until `stop` is set, by SIGTERM or SIGINT where it is not given; `ready` gets the address.
+
+    Then accept no more, let downloads finish for as long as the grace, and end.
+    """
+    stop = stop or _told_by_signals()
+    runner = Runner(build_app(settings), access_log=None, shutdown_timeout=settings.shutdown_grace)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
+        await site.start()
+        address = _address(runner)
+        _log.info("serving", address=address, jobs_root=str(settings.jobs_root))
+        if ready is not None:
+            ready(address)
+        await stop.wait()
+        _log.info("stopping", grace=settings.shutdown_grace)
+    finally:
+        await runner.cleanup()
+
+
+def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
+    """Run the service until it is told to stop; returns the exit code."""
+    log.configure()
+    main = serve(settings, ready=ready)
+    try:
+        _run_loop(main)
+    except BadTokenFile as wrong:
+        _log.error("not-started", reason=str(wrong))
+        return 2
+    return 0
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def _told_by_signals() -> asyncio.Event:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _address(runner: web.BaseRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

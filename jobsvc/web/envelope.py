@@ -1,0 +1,85 @@
+"""What every answer is wrapped in: request id, problem JSON, metrics, and a log line if it went wrong.
+
+The one middleware of the service. Answers that a handler began to send itself pass it untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from time import perf_counter
+from typing import Final
+
+import structlog
+from aiohttp import hdrs, web
+
+from jobsvc.domain.errors import RateLimited, Refusal, TooManyDownloads, Unauthorized
+from jobsvc.observe import request_id
+from jobsvc.observe.metrics import Metrics
+from jobsvc.web import guard, problems
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID: Final = "X-Request-Id"
+_log = structlog.get_logger("jobsvc.web")
+
+
+class Envelope:
+    """Middleware and response hook; `install` joins both to an application."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def install(self, app: web.Application) -> None:
+        """Make every request of `app` pass through here."""
+        app.middlewares.append(web.middleware(self))
+        app.on_response_prepare.append(self.seal)
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer the request whatever happens, and account for it."""
+        begun = perf_counter()
+        request_id.bind(request_id.accept(request.headers.get(REQUEST_ID)))
+        try:
+            response = await handler(request)
+        except Refusal as refusal:
+            self._count(request, refusal)
+            response = problems.of_refusal(refusal)
+        except web.HTTPException as refused:
+            response = problems.of_framework(refused)
+        except Exception:  # noqa: BLE001 - the last resort: told in the log, and to the client as a 500
+            _log.exception("request-failed", method=request.method, route=route_of(request))
+            response = problems.of_fault()
+        self._account(request, response.status, perf_counter() - begun)
+        return response
+
+    async def seal(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Add the fields that every answer has, just before its head is sent."""
+        headers = response.headers
+        headers[REQUEST_ID] = request_id.current() or ""
+        headers["Server"] = "jobsvc"
+        for field, value in guard.fields(request):
+            headers[field] = value
+
+    def _count(self, request: web.Request, refusal: Refusal) -> None:
+        if isinstance(refusal, Unauthorized):
+            self._metrics.auth_failures.inc()
+        elif isinstance(refusal, TooManyDownloads):
+            self._metrics.rate_limited.labels("downloads-at-once").inc()
+        elif isinstance(refusal, RateLimited):
+            budget = request.get(guard.BUDGET)
+            self._metrics.rate_limited.labels(budget.name if budget else "auth-failures").inc()
+
+    def _account(self, request: web.Request, status: int, seconds: float) -> None:
+        route = route_of(request)
+        method = request.method if request.method in hdrs.METH_ALL else "OTHER"
+        self._metrics.observe_request(route, method, status, seconds)
+        if status >= HTTPStatus.BAD_REQUEST:
+            # The route, not the address: an address may carry a signature, and is the client's text.
+            say = _log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.info
+            say("refused", status=status, method=request.method, route=route, peer=request.remote)
+
+
+def route_of(request: web.Request) -> str:
+    """Name the route by its pattern, so that there are as many names as routes."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unmatched"

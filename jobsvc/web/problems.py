@@ -1,0 +1,108 @@
+"""Turns every refusal and fault into `application/problem+json` (RFC 9457): here codes meet statuses.
+
+What is not ours to explain is a 500 with a request id and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import orjson
+from aiohttp import web
+
+from jobsvc.domain.errors import InsufficientScope, Refusal, Unauthorized
+from jobsvc.observe import request_id
+
+
+class Kind(NamedTuple):
+    """What a code means to HTTP."""
+
+    status: HTTPStatus
+    title: str
+
+
+CODES: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "bad-request": Kind(HTTPStatus.BAD_REQUEST, "The request makes no sense"),
+        "unauthorized": Kind(HTTPStatus.UNAUTHORIZED, "A valid token is needed"),
+        "insufficient-scope": Kind(HTTPStatus.FORBIDDEN, "The token is not good for this"),
+        "not-found": Kind(HTTPStatus.NOT_FOUND, "Nothing is here"),
+        "job-not-found": Kind(HTTPStatus.NOT_FOUND, "No such job"),
+        "output-missing": Kind(HTTPStatus.NOT_FOUND, "The output is not there"),
+        "log-missing": Kind(HTTPStatus.NOT_FOUND, "There is no log"),
+        "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "Not a method of this resource"),
+        "job-not-completed": Kind(HTTPStatus.CONFLICT, "The job is not completed yet"),
+        "job-failed": Kind(HTTPStatus.CONFLICT, "The job failed"),
+        "job-canceled": Kind(HTTPStatus.CONFLICT, "The job was canceled"),
+        "precondition-failed": Kind(HTTPStatus.PRECONDITION_FAILED, "The output is another one by now"),
+        "content-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request body is too large"),
+        "range-not-satisfiable": Kind(
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "The range lies outside the output"
+        ),
+        "rate-limited": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
+        "too-many-downloads": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many downloads at once"),
+        "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed"),
+        "storage-unavailable": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The storage does not answer"),
+    }
+)
+
+CONTENT_TYPE: Final = "application/problem+json"
+_REALM: Final = 'Bearer realm="jobsvc"'
+_BY_STATUS: Final = {
+    404: ("not-found", "No resource has this address."),
+    405: ("method-not-allowed", "This resource does not know the method."),
+    413: ("content-too-large", "The request body is larger than any this service takes."),
+}
+
+
+def problem(
+    code: str,
+    detail: str,
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """Make the answer; `status` only where the framework refused with one that no code has for its own."""
+    kind = CODES[code]
+    body = {
+        "type": f"urn:jobsvc:problem:{code}",
+        "title": kind.title,
+        "status": status or kind.status.value,
+        "detail": detail,
+        "code": code,
+        "requestId": request_id.current(),
+    }
+    return web.Response(
+        status=status or kind.status.value,
+        body=orjson.dumps(body),
+        content_type=CONTENT_TYPE,
+        headers={"Cache-Control": "no-store"} | dict(headers or {}),
+    )
+
+
+def of_refusal(refusal: Refusal) -> web.Response:
+    """Answer a refusal of ours."""
+    headers = {}
+    if refusal.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after)))
+    if isinstance(refusal, Unauthorized):
+        headers["WWW-Authenticate"] = _REALM
+    if isinstance(refusal, InsufficientScope):
+        headers["WWW-Authenticate"] = f'{_REALM}, error="insufficient_scope", scope="{refusal.scope}"'
+    return problem(refusal.code, refusal.detail, headers=headers)
+
+
+def of_framework(refused: web.HTTPException) -> web.Response:
+    """Answer what aiohttp refused before any handler of ours saw it."""
+    code, detail = _BY_STATUS.get(refused.status, ("bad-request", refused.reason))
+    headers = {"Allow": allow} if (allow := refused.headers.get("Allow")) else {}
+    return problem(code, detail, status=refused.status, headers=headers)
+
+
+def of_fault() -> web.Response:
+    """Answer a fault of our own; the log has the rest under the same request id."""
+    return problem("internal", "The service failed; its log has more under the request id.")

@@ -1,0 +1,61 @@
+"""A job as its clients see it: the JSON of `GET /api/jobs/{id}` and its entity tag."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+
+from jobsvc.storage.reader import Reading
+
+_OPTIONAL: Final = (
+    ("completedAt", "completed_at"),
+    ("startedAt", "started_at"),
+    ("error", "error"),
+    ("sourceStatus", "source_status"),
+    ("phase", "phase"),
+    ("framesDone", "frames_done"),
+    ("framesTotal", "frames_total"),
+    ("attempt", "attempt"),
+    ("metadata", "metadata"),
+)
+
+
+def represent(reading: Reading, logs: str | None = None) -> dict[str, Any]:
+    """Write a job with the contract's names; what does not apply is left out, not null."""
+    job = reading.job
+    document = {
+        "id": job.id,
+        "status": job.status.value,
+        "done": job.status.final,
+        "progress": job.progress,
+        "projectPath": job.project_path,
+        "outputPath": job.output_path,
+        "createdAt": job.created_at,
+        "updatedAt": job.updated_at,
+    }
+    for name, attribute in _OPTIONAL:
+        value = getattr(job, attribute)
+        if value is not None:
+            document[name] = value
+    if logs is not None:
+        document["logs"] = logs
+    if reading.output:
+        document["downloadUrl"] = download_url(job.id)
+    return document
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """Serialise a document."""
+    return orjson.dumps(document)
+
+
+def entity_tag(body: bytes) -> str:
+    """Give a strong entity tag (RFC 9110, section 8.8.3): equal for equal bytes, across restarts too."""
+    return f'"{blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def download_url(job_id: str) -> str:
+    """Give the address of a job's output, relative to the service's own (RFC 3986, section 4.2)."""
+    return f"/api/jobs/{job_id}/download"

@@ -1,0 +1,61 @@
+"""aiohttp's server with our words where a request is too broken to reach the application."""
+
+from __future__ import annotations
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from jobsvc.observe import request_id
+from jobsvc.web import problems
+from jobsvc.web.envelope import REQUEST_ID
+
+_log = structlog.get_logger("jobsvc.web")
+
+
+class ProblemHandler(web.RequestHandler):
+    """One connection; refuses what it can't parse with problem JSON, and closes."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - the parent's signature
+    ) -> web.StreamResponse:
+        """Answer 400 for what is no HTTP, 500 for a fault that got past the application."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way already, the error can't be told any more")
+        request_id.bind(name := request_id.new())
+        if isinstance(exc, HttpProcessingError):
+            _log.info("refused", status=status, reason=type(exc).__name__, peer=request.remote)
+            response = problems.problem("bad-request", "The request is not well-formed HTTP.", status=status)
+        else:
+            _log.error("request-failed", status=status, exc_info=exc)
+            response = problems.of_fault()
+        response.headers[REQUEST_ID] = name
+        response.headers["Server"] = "jobsvc"
+        response.force_close()
+        return response
+
+
+class ProblemServer(web.Server):
+    """Makes a ProblemHandler of every connection."""
+
+    def __call__(self) -> ProblemHandler:
+        """Take one connection."""
+        return ProblemHandler(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """An AppRunner whose connections are ours."""
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        # aiohttp has no public way to name the class of a connection's handler.
+        return ProblemServer(
+            server.request_handler,
+            request_factory=server.request_factory,
+            loop=server._loop,  # noqa: SLF001
+            **server._kwargs,  # noqa: SLF001
+        )

@@ -1,0 +1,46 @@
+"""Caps the downloads under way, a token's and all; lives on the loop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from jobsvc.domain.errors import TooManyDownloads
+
+RETRY_AFTER: Final = 5
+"""Seconds; nobody knows when a download ends, so this is advice and no promise."""
+
+
+class Slots:
+    """So many downloads at once, and of these so many for one token."""
+
+    def __init__(self, most: int, most_per_token: int) -> None:
+        self._most = most
+        self._most_per_token = most_per_token
+        self._by_token: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        """How many downloads are under way."""
+        return self._by_token.total()
+
+    @contextmanager
+    def take(self, token_id: str) -> Iterator[None]:
+        """Hold a slot while the block runs; TooManyDownloads where there is none."""
+        if self._by_token[token_id] >= self._most_per_token:
+            raise TooManyDownloads(
+                f"This token has {self._most_per_token} downloads under way already.", retry_after=RETRY_AFTER
+            )
+        if self.taken >= self._most:
+            raise TooManyDownloads(
+                "The service has as many downloads under way as it takes.", retry_after=RETRY_AFTER
+            )
+        self._by_token[token_id] += 1
+        try:
+            yield
+        finally:
+            self._by_token[token_id] -= 1
+            if not self._by_token[token_id]:
+                del self._by_token[token_id]

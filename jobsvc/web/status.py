@@ -1,0 +1,66 @@
+"""`GET /api/jobs/{id}`: how far a job is, why it failed, and where its output is to be had."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from jobsvc.domain.access import require_sight
+from jobsvc.domain.job import Job, Status
+from jobsvc.index.freshness import Answer, Freshness
+from jobsvc.storage.disk import Disk
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.web.conditional import precondition
+from jobsvc.web.gate import TOKEN
+from jobsvc.web.problems import problem
+from jobsvc.web.representation import encode, entity_tag, represent
+
+STALE: Final = "jobsvc; hit; detail=storage-unavailable"
+"""Cache-Status of an answer that storage did not confirm (RFC 9211)."""
+
+
+class StatusRoute:
+    """The route's handler and what it needs."""
+
+    def __init__(self, *, disk: Disk, root: JobsRoot, freshness: Freshness) -> None:
+        self._disk = disk
+        self._root = root
+        self._freshness = freshness
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer GET and HEAD."""
+        answer = await self._freshness.job(request.match_info["id"], force=_wants_the_disk(request))
+        job = answer.reading.job
+        require_sight(request[TOKEN], job.owner)
+        logs = await self._logs(job) if job.status is Status.FAILED else None
+        body = encode(represent(answer.reading, logs))
+        headers = _fields(answer, entity_tag(body))
+        failed = precondition(request.headers, headers[hdrs.ETAG], None, time.time())
+        if failed is None:
+            return web.Response(body=body, headers=headers, content_type="application/json")
+        if failed.status == web.HTTPNotModified.status_code:
+            return web.Response(status=failed.status, headers=headers)
+        return problem("precondition-failed", "The job is not in the state you know.")
+
+    async def _logs(self, job: Job) -> str | None:
+        """Read the end of a failed job's log; None where there is none."""
+        return await self._disk.metadata(job.id, lambda: self._root.log_tail(job))
+
+
+def _wants_the_disk(request: web.Request) -> bool:
+    """Whether the client asked for an answer that no cache gives (RFC 9111, section 5.2.1.4)."""
+    return "no-cache" in request.headers.get(hdrs.CACHE_CONTROL, "").lower()
+
+
+def _fields(answer: Answer, etag: str) -> dict[str, str]:
+    headers = {
+        hdrs.ETAG: etag,
+        hdrs.CACHE_CONTROL: "private, no-cache",
+        hdrs.AGE: str(int(answer.age)),
+        "X-Content-Type-Options": "nosniff",
+    }
+    if answer.stale:
+        headers["Cache-Status"] = STALE
+    return headers
