@@ -64,15 +64,12 @@ class Gate:
         self._tokens: dict[bytes, Token] = {}
         self._complaint: str | None = None
 
-    def authenticate(self, headers: MultiMapping[str]) -> Token:
+    def authenticate(self, request: web.BaseRequest) -> Token:
         """Return the live token that a request presents.
 
         Unauthorized, worded alike for one that is malformed, unknown, expired or revoked; NoCredentials.
         """
-        fields = headers.getall(hdrs.AUTHORIZATION, ())
-        if not fields:
-            raise NoCredentials("A bearer token is needed.")
-        digest = digest_of(_bearer(fields[0]) if len(fields) == 1 else "")
+        digest = digest_of(_presented(request.headers))
         token = self._tokens.get(digest, _NOBODY)
         if not (compare_digest(token.digest, digest) and token.alive(self._clock())):
             raise Unauthorized("The token is not valid.")
@@ -121,7 +118,11 @@ class Gate:
             self._tokens = {token.digest: token for token in known[1]}
 
 
-def _bearer(field: str) -> str:
-    """Take the secret out of an Authorization field, or nothing, which is nobody's."""
-    match = _BEARER.fullmatch(field) if len(field) <= CREDENTIALS_CAP else None
-    return match[1] if match else ""
+def _presented(headers: MultiMapping[str]) -> str:
+    """Take the secret out of the one Authorization field; what has none yields the empty one, nobody's."""
+    fields = headers.getall(hdrs.AUTHORIZATION, ())
+    if len(fields) == 1 and len(fields[0]) <= CREDENTIALS_CAP and (match := _BEARER.fullmatch(fields[0])):
+        return match[1]
+    if not fields:
+        raise NoCredentials("A bearer token is needed.")
+    return ""

@@ -45,7 +45,7 @@ class Guard:
         The wrapper raises Unauthorized, RateLimited and InsufficientScope. A route that lets in by something
         other than the Authorization field gives its own `authenticate`; its failures count all the same.
         """
-        present = authenticate or self._by_header
+        present = authenticate or self._gate.authenticate
         spent = self._budgets[budget]
 
         def admitted(request: web.Request) -> Awaitable[web.StreamResponse]:
@@ -61,9 +61,6 @@ class Guard:
             return await limited(request)
 
         return guarded
-
-    def _by_header(self, request: web.Request) -> Token:
-        return self._gate.authenticate(request.headers)
 
     def _authenticated(self, request: web.Request, present: Authenticate) -> Token:
         """Find the token, or count a wrong one against its sender; a right one passes whatever was before."""

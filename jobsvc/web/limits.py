@@ -20,7 +20,7 @@ from limits import RateLimitItem, parse
 
 from jobsvc.domain.errors import RateLimited
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.window import OneStep, Standing, WindowCounter
+from jobsvc.web.window import OneStep, WindowCounter
 
 AMOUNT_MAX: Final = 10**9
 ADDRESSES_CAP: Final = 16_384
@@ -67,16 +67,17 @@ class Budget:
 
         `r` requests would pass; `t` is the seconds until the window ends or, where `r` is 0, until one would.
         """
-        standing = self._standing(request)
-        left = standing.left()
-        seconds = ceil(standing.ends_in) if left else standing.wait()
+        key = self._key(request)
+        left, ends_in = self._counter.room(key)
+        seconds = ceil(ends_in) if left else self._counter.standing(key).wait()
         return ("RateLimit-Policy", self._policy), ("RateLimit", f'"{self.name}";r={left};t={seconds}')
 
-    def _standing(self, request: web.Request) -> Standing:
-        return self._counter.standing(f"{_holder(request)}:{self.name}")  # the limiter's own form of a key
+    def _key(self, request: web.Request) -> str:
+        """Name an account as the limiter does."""
+        return f"{_holder(request)}:{self.name}"
 
     def _refuse(self, request: web.Request, _exceeded: RateLimitExceeded) -> NoReturn:
-        standing = self._standing(request)
+        standing = self._counter.standing(self._key(request))
         raise RateLimited(
             f"The token's {standing.limit} {self.name} requests in {standing.window} seconds are used up.",
             retry_after=standing.wait(),

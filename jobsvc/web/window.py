@@ -104,6 +104,20 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
             current = 0
         return Standing(previous, current, ends_in, self.limit, self.window)
 
+    def room(self, key: str) -> tuple[int, float]:
+        """Say how many requests would pass now and in how many seconds this window ends.
+
+        The standing says it too, at twice the cost, which every answer would pay.
+        """
+        now = self._clock() / self.window
+        entry = self._entries.get(key)
+        if entry is None or entry[0] != int(now):
+            standing = self.standing(key)
+            return standing.left(), standing.ends_in
+        ends_in = (1 - now % 1) * self.window
+        left = self.limit - int(entry[2] * ends_in / self.window + entry[1])
+        return max(left, 0), ends_in
+
     def _begin(self, key: str, number: int, before: list[int] | None) -> list[int]:
         """Begin a window for a key; forget two that count no more, and one more if there are too many."""
         entry = [number, 0, before[1] if before is not None and before[0] == number - 1 else 0]

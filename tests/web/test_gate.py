@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -19,9 +21,9 @@ from multidict import CIMultiDict
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import StorageUnavailable, Unauthorized
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.tokens import BadTokenFile, create, digest_of, revoke
+from jobsvc.storage.tokens import BadTokenFile, create, revoke
 from jobsvc.web import gate as gate_module
-from jobsvc.web.gate import Gate, NoCredentials, _bearer
+from jobsvc.web.gate import Gate, NoCredentials, _presented
 
 ALIKE = "The token is not valid."
 
@@ -46,8 +48,8 @@ class Service:
         )
 
     def authenticate(self, *fields: str) -> Token:
-        headers: CIMultiDict[str] = CIMultiDict([("Authorization", field) for field in fields])
-        return self.gate.authenticate(headers)
+        headers = CIMultiDict([("Authorization", field) for field in fields])
+        return self.gate.authenticate(make_mocked_request("GET", "/", headers=headers))
 
     def lets_in(self, secret: str) -> bool:
         try:
@@ -103,7 +105,6 @@ async def test_the_scheme_knows_no_case_and_spaces_may_be_many(
         "Bearer {secret}\0",
         "Bearer {secret}\n",
         "Bearer é{secret}",
-        "Bearer \udcff{secret}",
         "Basic {secret}",
         "DPoP {secret}",
         "Bearer Bearer {secret}",
@@ -159,10 +160,9 @@ async def test_a_token_expires_to_the_moment_without_a_look_at_the_file(service:
 
 @given(st.text(max_size=80) | st.from_regex(r"(?i:bearer) [!-~]{0,60}", fullmatch=True))
 def test_any_field_yields_ascii_of_the_token_s_alphabet_or_nothing(field: str) -> None:
-    found = _bearer(field)
-    assert found.isascii()
-    assert found == "" or field.endswith(found)
-    digest_of(found)
+    found = _presented(CIMultiDict(Authorization=field))
+    assert re.fullmatch(r"[A-Za-z0-9._~+/=-]*", found, re.ASCII)
+    assert field.endswith(found)
 
 
 async def test_a_revocation_by_the_command_is_heeded_within_two_seconds(service: Service) -> None:

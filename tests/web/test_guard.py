@@ -161,6 +161,15 @@ async def test_wrong_tokens_spend_nobody_s_budget(alice: tuple[str, Token], clie
     assert statuses == [200] * 10 + [429]
 
 
+@pytest.mark.parametrize("value", [b"Bearer \xff\xfe", b"Bearer \xc3\xa9", b"Bearer " + b"a" * 4000, b"\xff"])
+async def test_a_field_of_odd_bytes_is_401_and_no_fault(client: Client, value: bytes) -> None:
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(b"GET /status/1 HTTP/1.1\r\nHost: x\r\nAuthorization: " + value + b"\r\n\r\n")
+    assert (await reader.readline()).split()[1] == b"401"
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_asking_without_any_token_is_no_guess(client: Client) -> None:
     assert [(await get(client, "/status/1"))[0] for _ in range(10)] == [401] * 10
 

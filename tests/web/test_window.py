@@ -161,6 +161,7 @@ def test_as_many_pass_as_were_said_to_be_left(state: tuple[WindowCounter, Clock]
     clock.now += later
     left = counter.standing("key").left()
     assert (counter.standing("key").wait() == 0) == (left > 0)
+    assert counter.room("key") == (left, counter.standing("key").ends_in)
     assert passed(counter, left + 5) == left
 
 
