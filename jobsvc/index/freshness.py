@@ -73,14 +73,21 @@ class Freshness:
         self._presence = presence or Presence()
         self._reads: dict[str, _Read] = {}
 
+    def at_once(self, job_id: str) -> Answer | None:
+        """Answer from memory, where that is fresh enough."""
+        entry = self._entries.get(job_id)
+        if entry is None:
+            return None
+        answer = self._remembered(entry, stale=False)
+        return answer if answer.age <= self._max_age else None
+
     async def job(self, job_id: str, *, force: bool = False) -> Answer:
         """Answer for a job; `force` has the disk read first. JobNotFound, StorageUnavailable."""
         entry = self._entries.get(job_id)
         if entry is None:
             return await self._unknown(job_id)
         if not force:
-            answer = self._remembered(entry, stale=False)
-            if answer.age <= self._max_age:
+            if (answer := self.at_once(job_id)) is not None:
                 return answer
             if self._presence.away is not None:
                 return self._remembered(entry, stale=True)

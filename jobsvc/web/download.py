@@ -11,7 +11,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token, require_sight
 from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, JobNotFound
@@ -25,6 +25,7 @@ from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import Absent, JobsRoot
 from jobsvc.web import problems
 from jobsvc.web.byteranges import unsatisfied
+from jobsvc.web.envelope import seal
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.selection import Output, Plan, fields, look, plan, ranges_sent
 from jobsvc.web.slots import Slots
@@ -83,9 +84,8 @@ class Download:
         if planned is not None and request.method == "GET":
             return await self._deliver(request, token, job, output, planned)
         if planned is not None:
-            response = web.Response(status=output.decision.status, headers=planned.headers)
-            response.content_length = planned.length
-            return response
+            headers = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
+            return web.Response(status=output.decision.status, headers=headers)
         if output.decision.status is HTTPStatus.NOT_MODIFIED:
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(output))
         return _refusal(output)
@@ -117,6 +117,7 @@ class Download:
         """Send the bytes, and write the download down however it ended."""
         response = web.StreamResponse(status=output.decision.status, headers=planned.headers)
         response.content_length = planned.length
+        seal(request, response)
         shipment = Shipment(job.id, planned.segments, planned.promised)
         record = DownloadRecord(
             when=time.time(),

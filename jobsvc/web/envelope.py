@@ -1,6 +1,6 @@
 """What every answer is wrapped in: request id, problem JSON, metrics, and a log line if it went wrong.
 
-The one middleware of the service. Answers that a handler began to send itself pass it untouched.
+The one middleware of the service. A handler that sends its answer itself seals it before.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 from aiohttp import hdrs, web
+from multidict import istr
 
 from jobsvc.domain.errors import RateLimited, Refusal, TooManyDownloads, Unauthorized
 from jobsvc.observe import request_id
@@ -20,12 +21,12 @@ from jobsvc.web import guard, problems
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-REQUEST_ID: Final = "X-Request-Id"
+REQUEST_ID: Final = istr("X-Request-Id")
 _log = structlog.get_logger("jobsvc.web")
 
 
 class Envelope:
-    """Middleware and response hook; `install` joins both to an application."""
+    """The middleware."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -33,7 +34,6 @@ class Envelope:
     def install(self, app: web.Application) -> None:
         """Make every request of `app` pass through here."""
         app.middlewares.append(web.middleware(self))
-        app.on_response_prepare.append(self.seal)
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer the request whatever happens, and account for it."""
@@ -49,16 +49,10 @@ class Envelope:
         except Exception:  # noqa: BLE001 - the last resort: told in the log, and to the client as a 500
             _log.exception("request-failed", method=request.method, route=route_of(request))
             response = problems.of_fault()
+        if not response.prepared:
+            seal(request, response)
         self._account(request, response.status, perf_counter() - begun)
         return response
-
-    async def seal(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Add the fields that every answer has, just before its head is sent."""
-        headers = response.headers
-        headers[REQUEST_ID] = request_id.current() or ""
-        headers["Server"] = "jobsvc"
-        for field, value in guard.fields(request):
-            headers[field] = value
 
     def _count(self, request: web.Request, refusal: Refusal) -> None:
         if isinstance(refusal, Unauthorized):
@@ -71,12 +65,20 @@ class Envelope:
 
     def _account(self, request: web.Request, status: int, seconds: float) -> None:
         route = route_of(request)
-        method = request.method if request.method in hdrs.METH_ALL else "OTHER"
-        self._metrics.observe_request(route, method, status, seconds)
+        self._metrics.observe_request(route, request.method, status, seconds)
         if status >= HTTPStatus.BAD_REQUEST:
             # The route, not the address: an address may carry a signature, and is the client's text.
             say = _log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.info
             say("refused", status=status, method=request.method, route=route, peer=request.remote)
+
+
+def seal(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the fields that every answer has; to be called by who begins to send an answer himself."""
+    headers = response.headers
+    headers[REQUEST_ID] = request_id.current() or ""
+    headers[hdrs.SERVER] = "jobsvc"
+    for field, value in guard.fields(request):
+        headers[field] = value
 
 
 def route_of(request: web.Request) -> str:

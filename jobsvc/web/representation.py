@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -46,9 +46,38 @@ def represent(reading: Reading, logs: str | None = None) -> dict[str, Any]:
     return document
 
 
-def encode(document: dict[str, Any]) -> bytes:
-    """Serialise a document."""
-    return orjson.dumps(document)
+class Shown(NamedTuple):
+    """A representation, ready to be sent."""
+
+    body: bytes
+    etag: str
+
+
+class Representations:
+    """Remembers what was made of the readings asked for lately: polls ask for the same again and again."""
+
+    def __init__(self, most: int = 32_768) -> None:
+        """Keep at most `most`, about half a kilobyte each."""
+        self._most = most
+        self._made: dict[str, tuple[Reading, Shown]] = {}
+
+    def of(self, reading: Reading, logs: str | None) -> Shown:
+        """Represent a reading; with logs, which change without it, always anew."""
+        if logs is not None:
+            return _show(reading, logs)
+        made = self._made.get(reading.job.id)
+        if made is not None and made[0] is reading:
+            return made[1]
+        shown = _show(reading, None)
+        if len(self._made) >= self._most:
+            self._made.clear()
+        self._made[reading.job.id] = (reading, shown)
+        return shown
+
+
+def _show(reading: Reading, logs: str | None) -> Shown:
+    body = orjson.dumps(represent(reading, logs))
+    return Shown(body, entity_tag(body))
 
 
 def entity_tag(body: bytes) -> str:

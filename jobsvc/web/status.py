@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from jobsvc.domain.access import require_sight
 from jobsvc.domain.job import Job, Status
@@ -13,9 +15,10 @@ from jobsvc.index.freshness import Answer, Freshness
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.web.conditional import precondition
+from jobsvc.web.document import Document
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.problems import problem
-from jobsvc.web.representation import encode, entity_tag, represent
+from jobsvc.web.representation import Representations
 
 STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 """Cache-Status of an answer that storage did not confirm (RFC 9211)."""
@@ -28,19 +31,23 @@ class StatusRoute:
         self._disk = disk
         self._root = root
         self._freshness = freshness
+        self._representations = Representations()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
-        answer = await self._freshness.job(request.match_info["id"], force=_wants_the_disk(request))
+        job_id, force = request.match_info["id"], _wants_the_disk(request)
+        answer = None if force else self._freshness.at_once(job_id)
+        if answer is None:
+            answer = await self._freshness.job(job_id, force=force)
         job = answer.reading.job
         require_sight(request[TOKEN], job.owner)
         logs = await self._logs(job) if job.status is Status.FAILED else None
-        body = encode(represent(answer.reading, logs))
-        headers = _fields(answer, entity_tag(body))
-        failed = precondition(request.headers, headers[hdrs.ETAG], None, time.time())
+        shown = self._representations.of(answer.reading, logs)
+        headers = _fields(answer, shown.etag)
+        failed = precondition(request.headers, shown.etag, None, time.time())
         if failed is None:
-            return web.Response(body=body, headers=headers, content_type="application/json")
-        if failed.status == web.HTTPNotModified.status_code:
+            return Document(body=shown.body, headers=headers)
+        if failed.status is HTTPStatus.NOT_MODIFIED:
             return web.Response(status=failed.status, headers=headers)
         return problem("precondition-failed", "The job is not in the state you know.")
 
@@ -51,16 +58,20 @@ class StatusRoute:
 
 def _wants_the_disk(request: web.Request) -> bool:
     """Whether the client asked for an answer that no cache gives (RFC 9111, section 5.2.1.4)."""
-    return "no-cache" in request.headers.get(hdrs.CACHE_CONTROL, "").lower()
+    wanted = request.headers.get(hdrs.CACHE_CONTROL)
+    return wanted is not None and "no-cache" in wanted.lower()
 
 
-def _fields(answer: Answer, etag: str) -> dict[str, str]:
-    headers = {
-        hdrs.ETAG: etag,
-        hdrs.CACHE_CONTROL: "private, no-cache",
-        hdrs.AGE: str(int(answer.age)),
-        "X-Content-Type-Options": "nosniff",
-    }
+def _fields(answer: Answer, etag: str) -> CIMultiDict[str]:
+    headers = CIMultiDict(
+        {
+            "ETag": etag,
+            "Content-Type": "application/json",
+            "Cache-Control": "private, no-cache",
+            "Age": str(int(answer.age)),
+            "X-Content-Type-Options": "nosniff",
+        }
+    )
     if answer.stale:
         headers["Cache-Status"] = STALE
     return headers
