@@ -188,8 +188,8 @@ def _frames_done(lines: Iterable[str]) -> Iterator[int]:
     """Read `-progress`: key=value lines, each report ended by a line progress=continue or progress=end."""
     frame = 0
     for line in lines:
-        key, _, value = line.strip().partition("=")
-        if key == "frame" and value.isdecimal():
+        key, _, value = line.partition("=")
+        if key == "frame" and value.strip().isdecimal():
             frame = int(value)
         elif key == "progress":
             yield frame
