@@ -1,0 +1,210 @@
+"""jobsvc demo: the whole of it in one terminal, in a scratch folder that is gone afterwards.
+
+Serves the sample jobs, hands out a token, prints commands to paste, and renders one more job for real.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr
+from importlib.resources import files
+from pathlib import Path
+from threading import Thread
+from typing import Final
+
+import click
+
+from jobsvc.cli.farm import FPS, Farm, find_ffmpeg
+from jobsvc.domain.job import Status
+from jobsvc.settings import Settings
+from jobsvc.storage import tokens
+from jobsvc.storage.layout import STATUS_FILE, TOKENS_FILE
+
+OWNER: Final = "demo"
+LIVE_JOB: Final = "live-render-0001"
+LIVE_FRAMES: Final = 16 * FPS
+"""Sixteen seconds of film, rendered in as many."""
+PORT: Final = 8080
+
+_BAR: Final = 30
+_STEP: Final = 10
+"""Percent between two lines of progress where there is no terminal to update one on."""
+
+_TEXT: Final = """\
+{title}
+
+  Paste this into another terminal first:
+
+    export AUTH='Authorization: Bearer {secret}'
+    export JOBS={url}/api/jobs
+
+  {live}
+
+  A finished film: its status, and the file under its own name
+    curl -s -H "$AUTH" $JOBS/opening-title-0042
+    curl -H "$AUTH" -OJ $JOBS/opening-title-0042/download
+
+  The same, broken off after 70,000 bytes and taken up there
+    curl -s -H "$AUTH" $JOBS/opening-title-0042/download | head -c 70000 > title.mp4
+    curl -H "$AUTH" -C - -o title.mp4 $JOBS/opening-title-0042/download
+
+  A failed job: the farm's error, and the end of its log
+    curl -s -H "$AUTH" $JOBS/turntable-0013 | python3 -c 'import json; print(json.loads(input())["logs"])'
+
+  What is refused: no token (401), another studio's job (404), a job that still renders (409)
+    curl -i $JOBS/opening-title-0042
+    curl -i -H "$AUTH" $JOBS/bumper-0001
+    curl -i -H "$AUTH" $JOBS/product-spin-0108/download
+
+  Also there: {url}/api/openapi.json  /healthz  /readyz  /metrics
+  The jobs lie in {jobs}, what the service logs in {log}
+  Ctrl-C ends the demo{end}.
+"""
+_LIVE: Final = """\
+A film that is being rendered right now: watch it from queued to completed, then fetch it and play it
+    while sleep 0.5; do curl -s -H "$AUTH" $JOBS/{job}; echo; done      # Ctrl-C ends the loop
+    curl -H "$AUTH" -OJ $JOBS/{job}/download"""
+_NO_FFMPEG: Final = """\
+There is no ffmpeg on the PATH, so no film is rendered now; the samples are served all the same.
+  To see a live render: pip install 'jobsvc[demo]', which brings an ffmpeg, and start the demo again."""
+
+
+@click.command
+@click.option("--host", default="127.0.0.1", show_default=True, help="Name or address to listen on.")
+@click.option(
+    "--port",
+    default=PORT,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="Port to listen on; a free one is taken where it is not free.",
+)
+@click.option("--keep", is_flag=True, help="Leave the scratch folder behind, and say where it is.")
+@click.pass_context
+def demo(ctx: click.Context, /, host: str, port: int, *, keep: bool) -> None:
+    """Serve the sample jobs and a live render from a scratch folder, with commands to paste."""
+    with _scratch(keep=keep) as scratch:
+        jobs, state = scratch / "jobs", scratch / "state"
+        count = copy_samples(jobs)
+        secret, _ = tokens.create(state / TOKENS_FILE, OWNER)
+        settings = Settings(
+            jobs_root=jobs, state_dir=state, host=host, port=_free(host, port), shutdown_grace=2.0
+        )
+        code = _serve(settings, secret, count, keep=keep)
+    ctx.exit(code)
+
+
+def samples() -> Path:
+    """Find the sample jobs: in the package when it was installed from a wheel, else beside it."""
+    package = Path(str(files("jobsvc")))
+    found = [folder / "sample_jobs" for folder in (package, package.parent)]
+    for folder in found:
+        if folder.is_dir():
+            return folder
+    raise click.ClickException(f"The sample jobs are not at {found[0]}, nor at {found[1]}.")
+
+
+def copy_samples(jobs: Path) -> int:
+    """Copy the good samples, each a job, into a new folder `jobs`; return how many there are."""
+    good = [folder for folder in samples().iterdir() if (folder / STATUS_FILE).is_file()]
+    for folder in good:
+        shutil.copytree(folder, jobs / folder.name)
+    return len(good)
+
+
+def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
+    """Run service and farm side by side until Ctrl-C or SIGTERM ends the service; return its exit code."""
+    from jobsvc.service import run  # noqa: PLC0415 - help needs no web server
+
+    ffmpeg = find_ffmpeg()
+    # The service's log goes to a file: on the terminal it would tear the line of progress.
+    with (
+        settings.jobs_root.with_name("service.log").open("w", encoding="utf-8") as log,
+        redirect_stderr(log),
+        ExitStack() as at_end,
+    ):
+
+        def ready(url: str) -> None:
+            text = _TEXT.format(
+                title=f"jobsvc demo: {count} sample jobs at {url}",
+                secret=secret,
+                url=url,
+                live=_NO_FFMPEG if ffmpeg is None else _LIVE.format(job=LIVE_JOB),
+                jobs=settings.jobs_root,
+                log=log.name,
+                end="" if keep else " and removes them",
+            )
+            click.echo(f"\n{text}")
+            if ffmpeg is not None:
+                at_end.enter_context(_live_render(settings.jobs_root, ffmpeg))
+
+        return run(settings, ready)
+
+
+@contextmanager
+def _live_render(jobs: Path, ffmpeg: str) -> Iterator[None]:
+    """Render one job in a thread beside the service; what is not done at the end is canceled."""
+    farm = Farm(jobs / LIVE_JOB, ffmpeg, owner=OWNER, frames=LIVE_FRAMES, tell=Display().tell)
+    farm.queue()
+    worker = Thread(target=farm.run, name="farm")
+    worker.start()
+    try:
+        yield
+    finally:
+        farm.stop()
+        worker.join()
+
+
+class Display:
+    """The live render's progress: one line that changes on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        """Look once whether standard output is a terminal."""
+        self._terminal = sys.stdout.isatty()
+        self._shown: tuple[Status, int] | None = None
+
+    def tell(self, status: Status, done: int, total: int) -> None:
+        """Show how far the render is."""
+        percent = 100 * done // total
+        line = f"  {LIVE_JOB}  {status:<9}  {percent:3d} %  frame {done:>{len(str(total))}} of {total}"
+        if self._terminal:
+            filled = "#" * (_BAR * done // total)
+            click.echo(f"\r\x1b[2K{line}  [{filled:-<{_BAR}}]", nl=status.final)
+            return
+        now = (status, percent // _STEP)
+        if now != self._shown:
+            self._shown = now
+            click.echo(line)
+
+
+@contextmanager
+def _scratch(*, keep: bool) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="jobsvc-demo-"))
+    try:
+        yield folder
+    finally:
+        if keep:
+            click.echo(f"The demo's folder stays: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free(host: str, port: int) -> int:
+    """Return the port, or 0 (which lets the system choose) with a word where another program has it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as refused:
+            if refused.errno not in {errno.EADDRINUSE, errno.EACCES}:
+                raise click.ClickException(
+                    f"{host} is no address to listen on: {refused.strerror}"
+                ) from refused
+            click.echo(f"Port {port} is not free, so the demo listens on one that is.")
+            return 0
+    return port

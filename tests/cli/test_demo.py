@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import click
+import orjson
+import pytest
+
+from jobsvc.cli import demo as module
+from jobsvc.cli.demo import Display, _free, copy_samples, samples
+from jobsvc.cli.farm import find_ffmpeg
+from jobsvc.domain.job import Status
+
+ROOT = Path(__file__).parents[2]
+
+
+def _until(stream: IO[str], wanted: str) -> str:
+    """Read lines until one matches; the demo's end is the end of them, pytest's timeout the deadline."""
+    lines = []
+    for line in stream:
+        lines.append(line)
+        if re.search(wanted, line):
+            break
+    return "".join(lines)
+
+
+@contextmanager
+def _demo(scratch: Path, *words: str, path: str | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run the demo as a person would, its scratch folder within `scratch`."""
+    environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
+    if path is not None:
+        environment["PATH"] = path
+    command = [sys.executable, "-m", "jobsvc", "demo", "--port", "0", *words]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _get(text: str, path: str) -> tuple[int, bytes]:
+    """Ask as the commands that the demo printed would."""
+    jobs, auth = re.search(r"JOBS=(\S+)", text), re.search(r"'Authorization: (Bearer \S+)'", text)
+    assert jobs is not None
+    assert auth is not None
+    request = urllib.request.Request(f"{jobs[1]}/{path}", headers={"Authorization": auth[1]})  # noqa: S310 - http
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read()
+
+
+@pytest.mark.skipif(find_ffmpeg() is None, reason="no ffmpeg")
+def test_a_newcomer_sees_a_job_become_a_film_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    with _demo(tmp_path) as process:
+        assert process.stdout is not None
+        text = _until(process.stdout, "Ctrl-C ends the demo and removes them")
+        assert orjson.loads(_get(text, "live-render-0001")[1])["status"] in {"queued", "rendering"}
+        assert _get(text, "live-render-0001/download")[0] == 409
+        assert _get(text, "bumper-0001")[0] == 404
+        assert "job failed" in orjson.loads(_get(text, "turntable-0013")[1])["logs"]
+        _until(process.stdout, "completed  100 %")
+        status, film = _get(text, "live-render-0001/download")
+        assert (status, film[4:8]) == (200, b"ftyp")
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+    assert process.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_ffmpeg_the_samples_are_served_and_the_text_says_what_is_missing(tmp_path: Path) -> None:
+    hide = tmp_path / "hide"
+    (hide / "imageio_ffmpeg").mkdir(parents=True)
+    (hide / "imageio_ffmpeg/__init__.py").write_text("raise ImportError")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(hide))
+        with _demo(scratch, "--keep", path=str(tmp_path)) as process:
+            assert process.stdout is not None
+            text = _until(process.stdout, "Ctrl-C ends the demo")
+            assert "There is no ffmpeg on the PATH" in text
+            assert orjson.loads(_get(text, "poster-frame-0007")[1])["status"] == "completed"
+            process.send_signal(signal.SIGTERM)
+            assert "The demo's folder stays: " in process.stdout.read()
+    assert [entry.name for entry in scratch.glob("*/jobs/poster-frame-0007")] == ["poster-frame-0007"]
+
+
+def test_every_sample_is_copied_and_nothing_else(tmp_path: Path) -> None:
+    count = copy_samples(tmp_path / "jobs")
+    names = {entry.name for entry in (tmp_path / "jobs").iterdir()}
+    assert count == len(names) == 8
+    assert "broken" not in names
+    assert "opening-title-0042" in names
+
+
+def test_the_samples_of_an_installed_package_lie_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages/jobsvc"
+    shutil.copytree(samples() / "poster-frame-0007", installed / "sample_jobs/poster-frame-0007")
+    monkeypatch.setattr(module, "files", lambda _: installed)
+    assert samples() == installed / "sample_jobs"
+
+
+def test_samples_that_are_nowhere_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "files", lambda _: tmp_path / "jobsvc")
+    with pytest.raises(click.ClickException, match="are not at"):
+        samples()
+
+
+def test_a_taken_port_gives_way_to_a_free_one_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert _free("127.0.0.1", port) == 0
+    assert f"Port {port} is not free" in capsys.readouterr().out
+    assert _free("127.0.0.1", port) == port
+
+
+def test_an_address_that_is_not_ours_is_a_clear_refusal() -> None:
+    with pytest.raises(click.ClickException, match=r"192\.0\.2\.1 is no address to listen on"):
+        _free("192.0.2.1", 8080)
+
+
+def test_progress_is_one_line_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    display = Display()
+    for done in range(4):
+        display.tell(Status.RENDERING, done, 4)
+    display.tell(Status.COMPLETED, 4, 4)
+    told = capsys.readouterr().out
+    assert told.count("\n") == 1
+    assert told.count("\r") == 5
+    assert "[###############---------------]" in told
+
+
+def test_progress_elsewhere_is_a_line_for_each_state_and_each_ten_percent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    display = Display()
+    display.tell(Status.QUEUED, 0, 400)
+    for done in range(401):
+        display.tell(Status.RENDERING, done, 400)
+    display.tell(Status.COMPLETED, 400, 400)
+    assert len(capsys.readouterr().out.splitlines()) == 13
