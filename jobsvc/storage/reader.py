@@ -98,7 +98,8 @@ class JobsRoot:
         self, path: Path, output_roots: Sequence[Path] = (), aliases: Mapping[str, Status] = SYNONYMS
     ) -> None:
         self.path = path
-        self._outputs = tuple(str(root) for root in output_roots)
+        # By name without `..`, and the nearest first: it may be a link that is not followed from above it.
+        self._outputs = sorted(((os.path.normpath(root), str(root)) for root in output_roots), reverse=True)
         self._aliases = aliases
 
     def scan(self) -> Scan:
@@ -190,8 +191,8 @@ class JobsRoot:
             if names is None:
                 raise Absent
             return *_open_regular(folder, names), names[-1]
-        for root in self._outputs:
-            if names := beneath(root, path):
+        for name, root in self._outputs:
+            if names := beneath(name, path):
                 with _opened(os.open(root, _FOLDER)) as top:
                     return *_open_regular(top, names), names[-1]
         raise Absent
