@@ -39,15 +39,22 @@ def components(path: str) -> tuple[str, ...] | None:
 
     Absolute and relative paths give the same names: the caller says where the walk begins.
     """
-    if len(path) > PATH_MAX or "\0" in path:
-        return None
-    names = tuple(name for name in path.split("/") if name not in {"", "."})
-    return names if 0 < len(names) <= DEPTH_MAX and ".." not in names else None
+    return _names(path) or None
 
 
 def beneath(root: str, path: str) -> tuple[str, ...] | None:
-    """Split an absolute path into the names to walk from `root`, or None where it does not lie beneath it."""
-    top, names = components(root) or (), components(path)
-    if names is None or len(names) <= len(top) or names[: len(top)] != top:
+    """Split an absolute path into the names to walk from `root`, or None where it does not lie beneath it.
+
+    Beneath a root that is relative, or that leads through `..`, lies nothing: it can't be compared by name.
+    """
+    top, names = _names(root), _names(path)
+    if top is None or names is None or not root.startswith("/") or names[: len(top)] != top:
         return None
-    return names[len(top) :]
+    return names[len(top) :] or None
+
+
+def _names(path: str) -> tuple[str, ...] | None:
+    if len(path) > PATH_MAX or "\0" in path:
+        return None
+    names = tuple(name for name in path.split("/") if name not in {"", "."})
+    return None if ".." in names or len(names) > DEPTH_MAX else names

@@ -98,7 +98,8 @@ class JobsRoot:
         self, path: Path, output_roots: Sequence[Path] = (), aliases: Mapping[str, Status] = SYNONYMS
     ) -> None:
         self.path = path
-        self._outputs = tuple(str(root) for root in output_roots)
+        # By name without `..`, and the nearest first: it may be a link that is not followed from above it.
+        self._outputs = sorted(((os.path.normpath(root), str(root)) for root in output_roots), reverse=True)
         self._aliases = aliases
 
     def scan(self) -> Scan:
@@ -154,11 +155,10 @@ class JobsRoot:
 
     def _record(self, job_id: str, folder: int, known: Reading | None) -> tuple[Job, Identity, bool]:
         try:
-            record = _open_regular(folder, (STATUS_FILE,))
+            record, status = _open_regular(folder, (STATUS_FILE,))
         except PermissionError as denied:
             raise BadRecord(f"{STATUS_FILE}: permission denied") from denied
         try:
-            status = os.fstat(record)
             identity = Identity.of(status)
             if known is not None and known.settled and known.identity == identity:
                 return known.job, identity, True
@@ -179,23 +179,22 @@ class JobsRoot:
     def _open(self, job_id: str, path: str) -> OpenFile:
         with self._folder(job_id) as folder:
             try:
-                fd, name = self._open_in(folder, path)
+                fd, status, name = self._open_in(folder, path)
             except PermissionError as denied:
                 raise Absent from denied
-        status = os.fstat(fd)
         return OpenFile(fd, Identity.of(status), name, status.st_nlink)
 
-    def _open_in(self, folder: int, path: str) -> tuple[int, str]:
+    def _open_in(self, folder: int, path: str) -> tuple[int, os.stat_result, str]:
         """Open a path of a record: relative to the job's folder, or absolute beneath an output root."""
         if not path.startswith("/"):
             names = components(path)
             if names is None:
                 raise Absent
-            return _open_regular(folder, names), names[-1]
-        for root in self._outputs:
-            if names := beneath(root, path):
+            return *_open_regular(folder, names), names[-1]
+        for name, root in self._outputs:
+            if names := beneath(name, path):
                 with _opened(os.open(root, _FOLDER)) as top:
-                    return _open_regular(top, names), names[-1]
+                    return *_open_regular(top, names), names[-1]
         raise Absent
 
     @contextmanager
@@ -219,16 +218,19 @@ def _open_folder(parent: int, name: str) -> int:
     return _absent_is_absent(lambda: os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent))
 
 
-def _open_regular(folder: int, names: tuple[str, ...]) -> int:
+def _open_regular(folder: int, names: tuple[str, ...]) -> tuple[int, os.stat_result]:
     """Open the regular file that `names` lead to from `folder`; Absent where anything else is found."""
     with ExitStack() as passed:
         for name in names[:-1]:
             folder = passed.enter_context(_opened(_open_folder(folder, name)))
         fd = _absent_is_absent(lambda: os.open(names[-1], _FILE, dir_fd=folder))
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    raise Absent
+    with ExitStack() as undo:
+        undo.callback(os.close, fd)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise Absent
+        undo.pop_all()
+    return fd, status
 
 
 def _absent_is_absent(call: Callable[[], int]) -> int:

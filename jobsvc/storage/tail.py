@@ -20,13 +20,14 @@ def last_lines(fd: int, size: int, limit: int) -> str:
 
     Broken UTF-8 is replaced. A single line longer than the limit is cut at its front rather than left out.
     """
-    start = max(size - limit, 0)
-    data = read_fully(fd, start, limit)
-    whole = start == 0 or os.pread(fd, 1, start - 1) == b"\n"
-    text = data.decode("utf-8", "replace")
-    if whole and len(text.encode()) <= limit:
-        return text
+    # One byte more than the limit: it tells whether what follows it begins a line.
+    start = max(size - limit - 1, 0)
+    text = read_fully(fd, start, size - start).decode("utf-8", "replace").encode()
+    if start == 0 and len(text) <= limit:
+        return text.decode()
     # A replacement is three bytes long: what was within the limit on disk may not be so any more.
-    kept = text.encode()[-limit:]
-    first, newline, rest = kept.partition(b"\n")
-    return (rest if newline else first).decode("utf-8", "ignore")
+    cut = max(len(text) - limit, 0)
+    kept = text[cut:]
+    if not text[:cut].endswith(b"\n"):
+        kept = kept.partition(b"\n")[2] or kept
+    return kept.decode("utf-8", "ignore")

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobsvc.storage.layout import (
+    DEPTH_MAX,
+    PATH_MAX,
+    RECORD_CAP,
+    TEMP_PREFIX,
+    beneath,
+    components,
+    is_job_id,
+)
+
+NAMES = st.sampled_from(["a", "b", "..", ".", "", "...", "a..b", "ä", "a b", " ", "\n", "x" * 300])
+PATHS = st.lists(NAMES, max_size=8).map("/".join) | st.text(max_size=20)
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "0", "job-1", "A.b_c-d", "a" * 128, "a..b", "a.", "3f9c2a6e-7d54-4b1e-9a53-5c0d6b1f8e21"]
+)
+def test_a_job_is_named_by_letters_digits_dots_dashes_and_underscores(name: str) -> None:
+    assert is_job_id(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", ".", "..", ".hidden", "-x", "_x", "a" * 129, "a/b", "a\\b", "a b", "a\0", "a\n", "\na", "ä", "aä",
+        "٣", "a%2e", "a~", "lost+found", "a\udcff", "a:b", "\u212a",
+    ],
+)  # fmt: skip
+def test_no_other_name_is_a_job(name: str) -> None:
+    assert not is_job_id(name)
+
+
+@given(name=st.text(max_size=130))
+def test_a_job_id_is_one_visible_component_and_is_never_a_file_of_ours(name: str) -> None:
+    if is_job_id(name):
+        assert components(name) == (name,)
+        assert name.isascii()
+        assert not name.startswith((".", TEMP_PREFIX))
+    assert not is_job_id(TEMP_PREFIX + name)
+
+
+def test_the_cap_of_a_record_is_one_mebibyte() -> None:
+    assert RECORD_CAP == 1024 * 1024
+
+
+@given(path=PATHS)
+def test_what_is_walked_are_plain_names_in_their_order(path: str) -> None:
+    names = components(path)
+    if names is None:
+        assert "\0" in path or ".." in path.split("/") or not path.strip("/.")
+    else:
+        assert names == tuple(name for name in PurePosixPath(path.lstrip("/")).parts if name != ".")
+        assert not {"", ".", ".."} & set(names)
+        assert not re.search("[/\0]", "".join(names))
+        assert components("/" + path) == components(f"./{path}//") == names
+
+
+@pytest.mark.parametrize(
+    "path", ["", ".", "/", "./.", "//", "..", "a/..", "../a", "a/../b", "/..", "a\0", "\0"]
+)
+def test_what_names_nothing_or_leads_upwards_is_not_walked(path: str) -> None:
+    assert components(path) is None
+
+
+def test_a_walk_has_its_greatest_length_and_depth() -> None:
+    assert components("a" * PATH_MAX) == ("a" * PATH_MAX,)
+    assert components("a" * (PATH_MAX + 1)) is None
+    assert components("a/" * DEPTH_MAX) == ("a",) * DEPTH_MAX
+    assert components("a/" * (DEPTH_MAX + 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "names"),
+    [
+        ("/out", "/out/a/b", ("a", "b")),
+        ("/out/", "//out/./a", ("a",)),
+        ("/", "/out/a", ("out", "a")),
+        ("/out", "/out", None),
+        ("/out", "/out/", None),
+        ("/out", "/output/a", None),
+        ("/out", "/else/out/a", None),
+        ("/out/deep", "/out/a", None),
+        ("/out", "/out/../etc/passwd", None),
+        ("/out", "/out/a\0", None),
+        ("/out", "/", None),
+        ("/out", "", None),
+    ],
+)
+def test_an_absolute_path_is_walked_from_the_root_that_it_lies_beneath(
+    root: str, path: str, names: tuple[str, ...] | None
+) -> None:
+    assert beneath(root, path) == names
+
+
+@pytest.mark.parametrize("root", ["/srv/../out", "..", "", "/out\0", "out", "/a" * (DEPTH_MAX + 1)])
+def test_nothing_lies_beneath_a_root_that_is_no_plain_absolute_path(root: str) -> None:
+    for path in ("/etc/passwd", "/out/a", f"{root}/a", "/srv/../out/a"):
+        assert beneath(root, path) is None
+
+
+@given(root=PATHS.map("/{}".format), path=PATHS.map("/{}".format))
+def test_beneath_agrees_with_pathlib(root: str, path: str) -> None:
+    names = beneath(root, path)
+    if names is not None:
+        assert PurePosixPath("/", *names) == "/" / PurePosixPath(path.lstrip("/")).relative_to(
+            root.lstrip("/")
+        )
