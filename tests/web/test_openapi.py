@@ -1,6 +1,6 @@
 """The description as a document: whole, sound in itself, and of the same names as the code.
 
-That the running service keeps to it is told by tests/test_openapi.py.
+That the running service keeps to it is told by tests/contract.
 """
 
 from __future__ import annotations
