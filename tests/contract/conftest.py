@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.service import Service, running, until
+
+ENDLESS = "1000000/second"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Has no limits that a test could meet."""
+    limits = ("--limit-status", ENDLESS, "--limit-download", ENDLESS, "--limit-auth-failures", ENDLESS)
+    with running(tmp_path_factory.mktemp("ample"), *limits) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Lets two requests of a token pass, one download at once, and one wrong token."""
+    limits = ("--limit-status", "2/day", "--limit-download", "2/day", "--limit-auth-failures", "1/day")
+    with running(tmp_path_factory.mktemp("strict"), *limits, "--max-downloads-per-token", "1") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def adrift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Has lost its storage, and knows so."""
+    with running(tmp_path_factory.mktemp("adrift")) as found:
+        found.jobs.rename(found.jobs.with_name("elsewhere"))
+        until(lambda: found.ask("GET", "/readyz").status_code == 503)
+        yield found

@@ -1,0 +1,126 @@
+"""A service in a process of its own, over a copy of the sample jobs, asked over a socket."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import requests
+
+import jobsvc
+from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
+from jobsvc.storage.layout import STATUS_FILE, TOKENS_FILE
+from jobsvc.storage.tokens import create
+from tests.contract.description import EXAMPLES
+
+ROOT: Final = Path(jobsvc.__file__).parents[1]
+SAMPLES: Final = ROOT / "sample_jobs"
+
+QUEUED: Final = "3f9c2a6e-7d54-4b1e-9a53-5c0d6b1f8e21"
+RENDERING: Final = "product-spin-0108"
+COMPLETED: Final = "opening-title-0042"
+FAILED: Final = "turntable-0013"
+CANCELED: Final = "credits-roll-0005"
+ANOTHERS: Final = "bumper-0001"
+WITHOUT_OUTPUT: Final = "output-missing"
+LARGE: Final = "large"
+"""Completed; its output is too large for all the buffers on the way."""
+
+READ: Final = (JOBS_READ, OUTPUTS_READ)
+JOBS_ONLY, OUTPUTS_ONLY, FRESH = 1, 2, 3
+"""Which token it is: the second may only look, the third only download, the others are spare."""
+
+
+@dataclass
+class Service:
+    """Where it listens and who may ask it."""
+
+    url: str
+    jobs: Path
+    tokens: list[str]
+    session: requests.Session = field(default_factory=requests.Session)
+
+    @property
+    def token(self) -> str:
+        return self.tokens[0]
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str] | None = None,
+        token: str | None = None,
+        *,
+        anonymous: bool = False,
+    ) -> requests.Response:
+        """Send a request; its target goes out as it is, past what the client would make of it."""
+        fields = dict(headers or {})
+        if not anonymous:
+            fields.setdefault("Authorization", f"Bearer {token or self.token}")
+        request = self.session.prepare_request(requests.Request(method, self.url, headers=fields))
+        request.url = self.url + target
+        return self.session.send(request, timeout=20)
+
+
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[Service]:
+    """Start a service beneath `folder`, and end it by its own process id."""
+    jobs, state = folder / "jobs", folder / "state"
+    _lay_out(jobs)
+    scopes = [READ, (JOBS_READ,), (OUTPUTS_READ,), *[READ] * 8]
+    tokens = [create(state / TOKENS_FILE, "demo", some)[0] for some in scopes]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBSVC_")}
+    words = [sys.executable, "-m", "jobsvc", "serve", str(jobs), "--port", "0", "--state-dir", str(state)]
+    log = folder / "log"
+    with log.open("wb") as told:
+        process = subprocess.Popen(
+            [*words, "--shutdown-grace", "0", *options], cwd=ROOT, env=environment, stderr=told
+        )
+    try:
+        service = Service(until(lambda: _address_in(log)), jobs, tokens)
+        with service.session:
+            until(lambda: service.ask("GET", "/readyz").ok)
+            yield service
+    finally:
+        process.terminate()
+        process.wait(20)
+        sys.stdout.write(log.read_text())  # pytest shows it beside a test that failed
+
+
+def until(condition: Callable[[], Any], deadline: float = 20) -> Any:
+    """Return what `condition` does as soon as that is true; fail after `deadline` seconds."""
+    ends = time.monotonic() + deadline
+    while not (found := condition()):
+        assert time.monotonic() < ends, f"not so within {deadline} s"
+        time.sleep(0.01)
+    return found
+
+
+def _lay_out(jobs: Path) -> None:
+    """Copy the samples, good and bad, into one root."""
+    shutil.copytree(SAMPLES, jobs, symlinks=True)
+    shutil.copytree(SAMPLES / "broken", jobs, symlinks=True, dirs_exist_ok=True)
+    written = datetime.fromisoformat(EXAMPLES["JobQueued"]["value"]["updatedAt"]).timestamp()
+    os.utime(jobs / QUEUED / STATUS_FILE, (written, written))
+    (jobs / LARGE).mkdir()
+    with (jobs / LARGE / "film.mov").open("wb") as film:
+        film.truncate(64 << 20)
+    record = {"status": "completed", "owner": "demo", "outputPath": "film.mov"}
+    (jobs / LARGE / STATUS_FILE).write_bytes(orjson.dumps(record))
+
+
+def _address_in(log: Path) -> str | None:
+    for line in log.read_bytes().splitlines():
+        if b'"serving"' in line:
+            return str(orjson.loads(line)["address"])
+    return None

@@ -1,0 +1,243 @@
+"""What is described, the service answers: each status and code of each operation, provoked."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from tests.contract.description import DOCUMENT, EXAMPLES, FILE, OPERATIONS, held_against
+from tests.contract.service import (
+    ANOTHERS,
+    CANCELED,
+    COMPLETED,
+    FAILED,
+    FRESH,
+    JOBS_ONLY,
+    LARGE,
+    OUTPUTS_ONLY,
+    RENDERING,
+    SAMPLES,
+    WITHOUT_OUTPUT,
+    Service,
+    until,
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A way to provoke one described answer; `where` names a fixture."""
+
+    status: int
+    code: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    job: str = COMPLETED
+    method: str | None = None
+    where: str = "service"
+    token: int = 0
+    before: int = 0
+    """How many times the same is asked first."""
+    anonymous: bool = False
+
+
+ANY: Final = {"If-None-Match": "*"}
+OTHER: Final = {"If-Match": '"other"'}
+BEYOND: Final = {"Range": "bytes=999999999-"}
+TOO_LONG: Final = {"X-Long": "x" * 10_000}
+MIRACLES: Final = {"Expect": "miracles"}
+
+OPEN: Final = (
+    Scene(200),
+    Scene(400, "bad-request", TOO_LONG),
+    Scene(405, "method-not-allowed", method="DELETE"),
+    Scene(417, "bad-request", MIRACLES),
+)
+TAGGED: Final = (Scene(304, None, ANY), Scene(412, "precondition-failed", OTHER))
+AWAY: Final = Scene(503, "storage-unavailable", job="unknown", where="adrift")
+GUARDED: Final = (
+    *OPEN,
+    *TAGGED,
+    AWAY,
+    Scene(401, "unauthorized", anonymous=True),
+    Scene(404, "job-not-found", job=ANOTHERS),
+    Scene(404, "not-found", job="%7Bid%7D"),
+)
+STATUS: Final = (*GUARDED, Scene(403, "insufficient-scope", token=OUTPUTS_ONLY))
+OUTPUT: Final = (
+    *GUARDED,
+    Scene(403, "insufficient-scope", token=JOBS_ONLY),
+    Scene(404, "output-missing", job=WITHOUT_OUTPUT),
+    Scene(409, "job-not-completed", job=RENDERING),
+    Scene(409, "job-failed", job=FAILED),
+    Scene(409, "job-canceled", job=CANCELED),
+    Scene(503, "storage-unavailable", where="adrift"),
+)
+
+
+def spent(token: int) -> Scene:
+    return Scene(429, "rate-limited", where="strict", token=token, before=2)
+
+
+SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
+    "getJob": (*STATUS, spent(FRESH)),
+    "headJob": (*STATUS, spent(FRESH + 1)),
+    "downloadOutput": (
+        *(*OUTPUT, spent(FRESH + 2)),
+        Scene(206, None, {"Range": "bytes=0-9"}),
+        Scene(206, None, {"Range": "bytes=0-9,5000-5009"}),
+        Scene(416, "range-not-satisfiable", BEYOND),
+    ),
+    "headOutput": (*OUTPUT, spent(FRESH + 3)),
+    "getDescription": (*OPEN, *TAGGED),
+    "headDescription": (*OPEN, *TAGGED),
+    "getHealth": OPEN,
+    "headHealth": OPEN,
+    "getReadiness": (*OPEN, AWAY),
+    "headReadiness": (*OPEN, AWAY),
+    "getMetrics": OPEN,
+    "headMetrics": OPEN,
+}
+
+
+def scenes() -> Iterator[Any]:
+    for name, some in SCENES.items():
+        for number, scene in enumerate(some):
+            yield pytest.param(name, scene, id=f"{name}-{scene.status}-{scene.code}-{number}")
+
+
+@pytest.mark.parametrize(("name", "scene"), list(scenes()))
+def test_each_described_answer_is_given(name: str, scene: Scene, request: pytest.FixtureRequest) -> None:
+    where: Service = request.getfixturevalue(scene.where)
+    method = scene.method or OPERATIONS[name].method.upper()
+    target = OPERATIONS[name].path.replace("{id}", scene.job)
+
+    def ask() -> requests.Response:
+        return where.ask(method, target, scene.headers, where.tokens[scene.token], anonymous=scene.anonymous)
+
+    for _ in range(scene.before):
+        assert ask().ok
+    response = ask()
+    held_against(name, response, server_error=scene.status >= 500)
+    assert response.status_code == scene.status
+    assert bool(response.content) == (method != "HEAD" and scene.status != 304)
+    if response.content and scene.code is not None:
+        assert response.json()["code"] == scene.code
+
+
+def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
+    provoked = {(name, scene.status, scene.code) for name, some in SCENES.items() for scene in some}
+    provoked |= {("downloadOutput", 429, "too-many-downloads")}  # below
+    faults = {(name, 500, "internal") for name in OPERATIONS}
+    assert provoked | faults == {
+        (name, status, code)
+        for name, operation in OPERATIONS.items()
+        for status, codes in described_codes(operation.definition.raw)
+        for code in codes
+    }
+
+
+def described_codes(operation: dict[str, Any]) -> Iterator[tuple[int, list[str | None]]]:
+    """Give each status of an operation with its codes; None is that of an answer that is no problem."""
+    for status, reference in operation["responses"].items():
+        answer = DOCUMENT["components"]["responses"][reference["$ref"].rpartition("/")[2]]
+        problem = answer.get("content", {}).get("application/problem+json")
+        yield int(status), problem["schema"]["properties"]["code"]["enum"] if problem else [None]
+
+
+def test_one_download_too_many_is_answered_as_described(strict: Service) -> None:
+    token = strict.tokens[-1]
+    head = f"GET /api/jobs/{LARGE}/download HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+    address = urlsplit(strict.url)
+    with socket.create_connection((address.hostname, address.port), 20) as stalled:
+        stalled.sendall(head.encode())
+        assert stalled.recv(12) == b"HTTP/1.1 200"
+        response = strict.ask("GET", f"/api/jobs/{LARGE}/download", token=token)
+    held_against("downloadOutput", response)
+    assert (response.status_code, response.json()["code"]) == (429, "too-many-downloads")
+
+
+def test_one_wrong_token_too_many_is_answered_as_described(strict: Service) -> None:
+    wrong = [strict.ask("GET", f"/api/jobs/{COMPLETED}", token="jsvc_" + "x" * 43) for _ in range(2)]
+    for response in wrong:
+        held_against("getJob", response)
+    assert [response.status_code for response in wrong] == [401, 429]
+    assert wrong[1].json()["code"] == "rate-limited"
+
+
+def test_the_last_known_state_goes_out_while_storage_is_away_and_says_so(adrift: Service) -> None:
+    response = until(lambda: _stale(adrift.ask("GET", f"/api/jobs/{RENDERING}")))
+    held_against("getJob", response)
+    assert (response.status_code, response.json()) == (200, EXAMPLES["JobRendering"]["value"])
+
+
+def _stale(response: requests.Response) -> requests.Response | None:
+    return response if "Cache-Status" in response.headers else None
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name.startswith("Job")])
+def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name: str) -> None:
+    shown = dict(EXAMPLES[name]["value"])
+    answered = service.ask("GET", f"/api/jobs/{shown['id']}").json()
+    assert answered.pop("logs", "").endswith(shown.pop("logs", ""))
+    assert answered == shown
+
+
+@pytest.mark.parametrize(
+    ("code", "target", "headers"),
+    [
+        ("bad-request", "/healthz", TOO_LONG),
+        ("bad-request-expect", "/healthz", MIRACLES),
+        ("unauthorized", f"/api/jobs/{COMPLETED}", {}),
+        ("insufficient-scope", f"/api/jobs/{COMPLETED}/download", {}),
+        ("not-found", "/api", {}),
+        ("job-not-found", "/api/jobs/unknown", {}),
+        ("output-missing", f"/api/jobs/{WITHOUT_OUTPUT}/download", {}),
+        ("method-not-allowed", "/healthz", {}),
+        ("job-not-completed", f"/api/jobs/{RENDERING}/download", {}),
+        ("job-failed", f"/api/jobs/{FAILED}/download", {}),
+        ("job-canceled", f"/api/jobs/{CANCELED}/download", {}),
+        ("precondition-failed", f"/api/jobs/{COMPLETED}/download", OTHER),
+        ("range-not-satisfiable", f"/api/jobs/{COMPLETED}/download", BEYOND),
+    ],
+)
+def test_a_problem_that_is_shown_is_what_the_service_answers(
+    service: Service, code: str, target: str, headers: dict[str, str]
+) -> None:
+    method = "POST" if code == "method-not-allowed" else "GET"
+    token = service.tokens[JOBS_ONLY] if code == "insufficient-scope" else None
+    answered = service.ask(method, target, headers, token, anonymous=code == "unauthorized").json()
+    assert answered | {"requestId": ""} == EXAMPLES[code]["value"] | {"requestId": ""}
+
+
+@pytest.mark.parametrize("headers", [{}, ANY, OTHER, {"Range": "bytes=0-9"}, BEYOND], ids=str)
+@pytest.mark.parametrize("target", [COMPLETED, f"{COMPLETED}/download", "unknown", f"{FAILED}/download"])
+def test_each_answer_to_a_counted_request_says_how_the_budget_stands(
+    service: Service, target: str, headers: dict[str, str]
+) -> None:
+    for token in service.tokens[:FRESH]:
+        answered = service.ask("GET", f"/api/jobs/{target}", headers, token).headers
+        assert {"RateLimit", "RateLimit-Policy"} <= answered.keys()
+
+
+def test_the_description_is_served_to_anyone_byte_by_byte(service: Service) -> None:
+    assert service.ask("GET", "/api/openapi.json", anonymous=True).content == FILE.read_bytes()
+
+
+def test_the_described_way_to_resume_leads_to_the_whole_file(service: Service) -> None:
+    target = service.ask("GET", f"/api/jobs/{COMPLETED}").json()["downloadUrl"]
+    whole = (SAMPLES / COMPLETED / "output/opening-title.mp4").read_bytes()
+    begun = service.ask("GET", target)
+    kept = begun.content[:70_000]
+
+    condition = {"If-Range": begun.headers["ETag"]}
+    rest = service.ask("GET", target, condition | {"Range": f"bytes={len(kept)}-"})
+    assert (rest.status_code, kept + rest.content) == (206, whole)
+    full = service.ask("GET", target, condition | {"Range": f"bytes={len(whole)}-"})
+    assert (full.status_code, full.headers["Content-Range"]) == (416, f"bytes */{len(whole)}")
+    changed = service.ask("GET", target, {"If-Range": '"other"', "Range": f"bytes={len(kept)}-"})
+    assert (changed.status_code, changed.content) == (200, whole)

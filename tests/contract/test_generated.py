@@ -1,0 +1,102 @@
+"""What the service answers is described, whatever it is asked."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import quote
+
+import pytest
+import schemathesis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.contract.description import OPERATIONS, SCHEMA, held_against
+from tests.contract.service import COMPLETED, SAMPLES, Service
+
+BOUNDED: Final = settings(max_examples=15, deadline=None, derandomize=True)
+ABOUT_JOBS: Final = ["getJob", "headJob", "downloadOutput", "headOutput"]
+
+
+@SCHEMA.parametrize()
+@BOUNDED
+def test_any_request_with_a_good_token_is_answered_as_described(
+    case: schemathesis.Case[Any], service: Service
+) -> None:
+    """Ids that can't be, fields of all kinds, other methods; and no token, or a wrong one, is no way in."""
+    case.call_and_validate(
+        base_url=service.url, session=service.session, headers={"Authorization": f"Bearer {service.token}"}
+    )
+
+
+@SCHEMA.include(path_regex="^/api/jobs").parametrize()
+@BOUNDED
+def test_any_request_without_a_good_token_is_answered_as_described(
+    case: schemathesis.Case[Any], service: Service
+) -> None:
+    response = case.call(base_url=service.url, session=service.session)
+    case.validate_response(response)
+    assert response.status_code in {400, 401, 404, 405}
+
+
+IDS: Final = sorted(record.parent.name for record in SAMPLES.rglob("status.json"))
+TAGS: Final = st.sampled_from(["*", '"x"', 'W/"x"', '"x", "y"', ",", '"', "x"])
+DATES: Final = st.sampled_from(
+    ["Sun, 06 Nov 1994 08:49:37 GMT", "Fri, 01 Jan 2100 00:00:00 GMT", "yesterday", "0"]
+)
+_RANGE: Final = r"([0-9]{1,6}-[0-9]{0,6}|-[0-9]{1,6})"
+RANGES: Final = st.from_regex(f"bytes={_RANGE}(,{_RANGE}){{0,3}}", fullmatch=True) | st.sampled_from(
+    ["bytes=0-", "bytes=-0", "bytes=5-2", "bytes=", "bytes=999999999-", "lines=1-2"]
+)
+FIELDS: Final = {
+    "Range": RANGES,
+    "If-Range": TAGS | DATES,
+    "If-Match": TAGS,
+    "If-None-Match": TAGS,
+    "If-Modified-Since": DATES,
+    "If-Unmodified-Since": DATES,
+    "Cache-Control": st.sampled_from(["no-cache", "max-age=0", "no-store, no-cache", "="]),
+    "X-Request-Id": st.sampled_from(["portal-7f3a", "no good", "a" * 65]),
+}
+
+
+@settings(BOUNDED, max_examples=300)
+@given(
+    job_id=st.sampled_from(IDS),
+    name=st.sampled_from(ABOUT_JOBS),
+    fields=st.fixed_dictionaries({}, optional=FIELDS),
+)
+def test_any_question_about_a_sample_good_or_bad_is_answered_as_described(
+    service: Service, job_id: str, name: str, fields: dict[str, str]
+) -> None:
+    operation = OPERATIONS[name]
+    response = service.ask(operation.method.upper(), operation.path.replace("{id}", job_id), fields)
+    held_against(name, response)
+    assert response.status_code not in {400, 401, 403, 405, 429}
+
+
+HOSTILE: Final = (
+    *("..", ".", "...", "%2e%2e", "..%2f", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..%5c..", "%2F", "%2e" * 300),
+    *("a%2Fb", "a%252Fb", f"{COMPLETED}%2f", f"{COMPLETED}%2fstatus.json", f"%2e%2f{COMPLETED}"),
+    *("%00", f"{COMPLETED}%00", f"{COMPLETED}%20", f"%20{COMPLETED}", f"{COMPLETED}.", f"{COMPLETED}%0a"),
+    *("%0d%0aX-Evil:%201", "%ff%fe", "%ed%a0%80", "%C3%A4", "%EF%BC%8E%EF%BC%8E", "%E2%80%AE", "%", "%z"),
+    *("%u002e", "{id}", "%7Bid%7D", "a;b", "a,b", "a=b", "*", "~", "~root", "$HOME", "`id`", "'", "%22"),
+    *("<b>", "|", "\\", ".hidden", ".jobsvc-x", "-rf", "-", "_x", "not%20an%20id", COMPLETED.upper()),
+    *("status.json", "outside.txt", "con", "x" * 128, "x" * 129, "x" * 7000, "x" * 10_000, "%25" * 1000),
+)
+
+
+@pytest.mark.parametrize("name", ABOUT_JOBS)
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda text: text[:40])
+def test_a_hostile_id_is_a_job_that_does_not_exist(service: Service, name: str, hostile: str) -> None:
+    operation = OPERATIONS[name]
+    response = service.ask(operation.method.upper(), operation.path.replace("{id}", hostile))
+    held_against(name, response)
+    assert response.status_code == (404 if len(hostile) < 8000 else 400)
+
+
+@settings(BOUNDED, max_examples=200)
+@given(raw=st.binary(min_size=1, max_size=200))
+def test_an_id_of_any_bytes_is_answered_as_described(service: Service, raw: bytes) -> None:
+    response = service.ask("GET", f"/api/jobs/{quote(raw, safe='')}")
+    held_against("getJob", response)
+    assert response.status_code == 404

@@ -1,0 +1,242 @@
+"""The description as a document: whole, sound in itself, and of the same names as the code.
+
+That the running service keeps to it is told by tests/contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import jsonschema_rs
+import orjson
+import pytest
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+
+import jobsvc
+from jobsvc.domain.access import SCOPES
+from jobsvc.domain.job import Status, parse_record
+from jobsvc.service import build_app
+from jobsvc.settings import Settings
+from jobsvc.storage.reader import Identity, Reading
+from jobsvc.web.problems import CODES, of_fault
+from jobsvc.web.representation import represent
+
+FILE: Final = Path(jobsvc.__file__).parent / "web" / "openapi.json"
+DOCUMENT: Final[dict[str, Any]] = orjson.loads(FILE.read_bytes())
+COMPONENTS: Final[dict[str, dict[str, Any]]] = DOCUMENT["components"]
+
+TO_COME: Final = {"log-missing", "content-too-large"}
+"""Codes of routes that this release does not have."""
+
+
+def nodes(of: Any, at: str = "#") -> Iterator[tuple[str, Any]]:
+    """Walk the document: each value with the JSON pointer to it."""
+    yield at, of
+    children = of if isinstance(of, dict) else dict(enumerate(of)) if isinstance(of, list) else {}
+    for key, value in children.items():
+        yield from nodes(value, f"{at}/{str(key).replace('~', '~0').replace('/', '~1')}")
+
+
+def resolved(of: Any) -> Any:
+    """Follow a reference to its end."""
+    while isinstance(of, dict) and "$ref" in of:
+        pointer, of = of["$ref"], DOCUMENT
+        for part in pointer.removeprefix("#/").split("/"):
+            of = of[part.replace("~1", "/").replace("~0", "~")]
+    return of
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Give path, method in capitals, and operation."""
+    for path, item in DOCUMENT["paths"].items():
+        for method in item.keys() - {"parameters"}:
+            yield path, method.upper(), item[method]
+
+
+def validator(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator({"components": COMPONENTS, **schema}, validate_formats=True)
+
+
+def illustrated() -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Give where each example stands, the schema that it is of, and its value."""
+    for at, node in nodes(DOCUMENT):
+        if isinstance(node, dict) and "schema" in node:
+            if "example" in node:
+                yield f"{at}/example", node["schema"], node["example"]
+            for name, example in node.get("examples", {}).items():
+                yield f"{at}/examples/{name}", node["schema"], resolved(example)["value"]
+
+
+def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, schema in COMPONENTS["schemas"].items():
+        yield f"#/components/schemas/{name}", schema
+    for at, node in nodes(DOCUMENT):
+        if isinstance(node, dict) and isinstance(node.get("schema"), dict):
+            yield f"{at}/schema", node["schema"]
+
+
+def test_it_is_openapi_3_1() -> None:
+    assert [error.message for error in OPENAPI_31_VALIDATOR.iter_errors(DOCUMENT)] == []
+    assert DOCUMENT["openapi"].startswith("3.1.")
+
+
+@pytest.mark.parametrize(("at", "schema"), [pytest.param(*found, id=found[0]) for found in schemas()])
+def test_each_schema_is_json_schema_2020_12(at: str, schema: dict[str, Any]) -> None:
+    jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+def test_each_reference_leads_to_a_component_and_each_component_is_used() -> None:
+    found = {node["$ref"] for _, node in nodes(DOCUMENT) if isinstance(node, dict) and "$ref" in node}
+    there = {
+        f"#/components/{kind}/{name}"
+        for kind, named in COMPONENTS.items()
+        for name in named
+        if kind != "securitySchemes"
+    }
+    assert found <= there
+    assert there - found == {f"#/components/examples/{code}" for code in TO_COME}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"), [pytest.param(*found[1:], id=found[0]) for found in illustrated()]
+)
+def test_each_example_is_valid(schema: dict[str, Any], value: Any) -> None:
+    assert [error.message for error in validator(schema).iter_errors(value)] == []
+
+
+def test_each_media_type_parameter_and_header_with_a_schema_has_an_example() -> None:
+    bare = {
+        at
+        for at, node in nodes(DOCUMENT)
+        if isinstance(node, dict)
+        and isinstance(node.get("schema"), dict)
+        and not ("example" in node or "examples" in node)
+    }
+    assert bare == {"#/components/responses/Description/content/application~1json"}
+
+
+def test_an_invented_member_or_a_wrong_type_is_no_job() -> None:
+    good = COMPONENTS["examples"]["JobRendering"]["value"]
+    check = validator({"$ref": "#/components/schemas/Job"})
+    assert check.is_valid(good)
+    for wrong in ({"owner": "demo"}, {"progress": "42"}, {"progress": 101}, {"createdAt": "yesterday"}):
+        assert not check.is_valid(good | wrong)
+    for name in COMPONENTS["schemas"]["Job"]["required"]:
+        assert not check.is_valid({key: value for key, value in good.items() if key != name})
+
+
+def test_the_routes_are_those_of_the_service_and_no_others(tmp_path: Path) -> None:
+    app = build_app(Settings(tmp_path, state_dir=tmp_path))
+    served = {(route.resource.canonical, route.method) for route in app.router.routes() if route.resource}
+    assert {(path, method) for path, method, _ in operations()} == served
+
+
+def test_the_codes_are_those_of_the_service_and_no_others() -> None:
+    assert COMPONENTS["schemas"]["ProblemCode"]["enum"] == list(CODES)
+
+
+def test_each_code_has_an_example_that_says_what_the_service_says() -> None:
+    problems = [example["value"] for example in COMPONENTS["examples"].values() if "code" in example["value"]]
+    assert {problem["code"] for problem in problems} == CODES.keys()
+    for problem in problems:
+        code = problem["code"]
+        assert problem["type"] == f"urn:jobsvc:problem:{code}"
+        assert problem["title"] == CODES[code].title
+        # The framework's own refusals may have another status; theirs is a bad request of a special kind.
+        assert problem["status"] == CODES[code].status or (code, problem["status"]) == ("bad-request", 417)
+
+
+def test_each_answer_of_a_problem_names_its_status_and_codes_and_shows_each() -> None:
+    told = set()
+    for _, _, operation in operations():
+        for status, reference in operation["responses"].items():
+            content = resolved(reference).get("content", {}).get("application/problem+json")
+            assert (content is not None) == (int(status) >= 400)
+            if content is not None:
+                own = content["schema"]["properties"]
+                assert own["status"] == {"const": int(status)}
+                shown = [resolved(example)["value"]["code"] for example in content["examples"].values()]
+                assert shown == own["code"]["enum"]
+                told.update(shown)
+    assert told == CODES.keys() - TO_COME
+
+
+def test_a_fault_of_the_service_is_answered_as_described() -> None:
+    body = orjson.loads(of_fault().text or "")
+    shown = COMPONENTS["examples"]["internal"]["value"]
+    assert body | {"requestId": shown["requestId"]} == shown
+
+
+def test_head_is_answered_wherever_and_as_get_is() -> None:
+    answers = {
+        (path, method): {status: reference["$ref"] for status, reference in operation["responses"].items()}
+        for path, method, operation in operations()
+    }
+    for path in DOCUMENT["paths"]:
+        get, head = answers[path, "GET"], answers[path, "HEAD"]
+        if path.endswith("/download"):  # a HEAD has no ranges and takes no slot
+            get = get | {"429": head["429"]}
+            del get["206"], get["416"]
+        assert head == get
+
+
+def test_each_operation_has_a_name_of_its_own_a_summary_and_a_known_tag() -> None:
+    every = [operation for _, _, operation in operations()]
+    assert len({operation["operationId"] for operation in every}) == len(every)
+    assert all(operation["summary"] for operation in every)
+    known = {tag["name"] for tag in DOCUMENT["tags"]}
+    assert {tag for operation in every for tag in operation["tags"]} == known
+
+
+def test_jobs_need_a_token_of_a_known_scope_and_the_service_s_own_routes_none() -> None:
+    for path, _, operation in operations():
+        if path.startswith("/api/jobs"):
+            (scope,) = operation["security"][0]["token"]
+            assert scope in SCOPES
+            assert operation["responses"].keys() >= {"401", "403"}
+        else:
+            assert operation["security"] == []
+
+
+def test_each_answer_carries_the_request_id() -> None:
+    for answer in COMPONENTS["responses"].values():
+        assert answer["headers"]["X-Request-Id"] == {"$ref": "#/components/headers/RequestId"}
+
+
+def test_a_job_has_the_members_that_the_service_writes_in_its_order() -> None:
+    record: dict[str, Any] = {"owner": "anna", "status": "done", "metadata": {"a": []}}
+    record |= dict.fromkeys(("projectPath", "outputPath", "error", "phase"), "text")
+    record |= dict.fromkeys(("progress", "framesDone", "framesTotal", "attempt"), 1)
+    record |= dict.fromkeys(("createdAt", "updatedAt", "startedAt", "completedAt"), "2026-11-20T09:12:30Z")
+    job = parse_record("job-1", record, 0)
+    document = represent(Reading(job, Identity(0, 0, 0, 0), output=True, settled=True), logs="l")
+    described = COMPONENTS["schemas"]["Job"]
+    assert list(described["properties"]) == list(document)
+    assert validator(described).is_valid(document)
+
+    bare = parse_record("job-1", {"owner": "anna", "status": "queued"}, 0)
+    document = represent(Reading(bare, Identity(0, 0, 0, 0), output=False, settled=True))
+    assert described["required"] == list(document)
+    assert validator(described).is_valid(document)
+
+
+def test_the_states_are_the_service_s_and_each_has_an_example() -> None:
+    assert COMPONENTS["schemas"]["Status"]["enum"] == [status.value for status in Status]
+    jobs = [example["value"] for name, example in COMPONENTS["examples"].items() if name.startswith("Job")]
+    assert {job["status"] for job in jobs} == set(Status)
+
+
+def test_its_version_is_the_package_s() -> None:
+    assert DOCUMENT["info"]["version"] == jobsvc.__version__
+
+
+def test_it_can_be_read_by_people() -> None:
+    lines = FILE.read_text().splitlines()
+    assert not any("\t" in line or line != line.rstrip() for line in lines)
+    assert all((len(line) - len(line.lstrip())) % 2 == 0 for line in lines)
+    prose = chain.from_iterable(node.items() for _, node in nodes(DOCUMENT) if isinstance(node, dict))
+    long = {key for key, value in prose if isinstance(value, str) and len(value) > 300}
+    assert long <= {"description", "logs"}
