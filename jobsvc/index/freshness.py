@@ -50,7 +50,7 @@ class _Read:
 class Freshness:
     """Answers for one job at a time, and takes in what looks at the disk have found."""
 
-    def __init__(  # noqa: PLR0917 - one joint between all that it joins, made in one place
+    def __init__(  # noqa: PLR0913, PLR0917 - one joint between all that it joins, made in one place
         self,
         disk: Disk,
         root: JobsRoot,
@@ -61,6 +61,7 @@ class Freshness:
         *,
         coverage: Coverage | None = None,
         presence: Presence | None = None,
+        settle: Callable[[str, Entry], None] | None = None,
     ) -> None:
         self._disk = disk
         self._root = root
@@ -71,6 +72,7 @@ class Freshness:
         self._on_unreadable = on_unreadable or _ignore
         self._coverage = coverage or Coverage()
         self._presence = presence or Presence()
+        self._settle = settle
         self._reads: dict[str, _Read] = {}
 
     async def job(self, job_id: str, *, force: bool = False) -> Answer:
@@ -79,11 +81,10 @@ class Freshness:
         if entry is None:
             return await self._unknown(job_id)
         if not force:
-            answer = self._remembered(entry, stale=False)
-            if answer.age <= self._max_age:
+            away = self._presence.away is not None
+            answer = self._remembered(entry, stale=away)
+            if away or answer.age <= self._max_age:
                 return answer
-            if self._presence.away is not None:
-                return self._remembered(entry, stale=True)
         return await self._known(job_id, entry, force=force)
 
     async def look(self, job_id: str) -> None:
@@ -100,9 +101,12 @@ class Freshness:
         if reading is None:
             if (entry := self._entries.get(job_id)) is not None:
                 entry.verified = min(entry.verified, now - self._max_age - 1)
-                entry.doubted = now
+                entry.doubted = max(entry.doubted, now)
             return
-        self._put(job_id, reading, now if begun is None else begun, doubted=now)
+        if begun is None:
+            self._put(job_id, reading, now, doubted=now)
+        else:
+            self._put(job_id, reading, begun)
 
     def accept(self, found: Found, place: Place | None) -> None:
         """Take in what one look found; an absence counts only where the root can be believed."""
@@ -120,7 +124,10 @@ class Freshness:
         covered = entry is not None and self._coverage.covers(entry)
         changed = self._catalogue.put(job_id, reading, begun)
         if doubted is not None:
-            self._entries[job_id].doubted = doubted
+            entry = self._entries[job_id]
+            entry.doubted = max(entry.doubted, doubted)
+        if self._settle is not None:
+            self._settle(job_id, self._entries[job_id])
         if changed and covered:
             self._coverage.surprise(job_id, self._clock())
 
