@@ -180,11 +180,12 @@ class Program:
         start = len(self._root.rstrip("/")) + 1
         with self._lock:
             self._awaited.discard(lookout)
+            # One that others had taken over from may have heard what they were too late for.
             self._leaving.discard(lookout)
             if lookout in self._others:
                 self._others.remove(lookout)
-                jobs = {folder[start:].partition("/")[0] for folder in lookout.folders}
-                _say(f"blind {job}" if job == blind else f"drop {job}" for job in sorted(jobs))
+            jobs = {folder[start:].partition("/")[0] for folder in lookout.folders}
+            _say(f"blind {job}" if job == blind else f"drop {job}" for job in sorted(jobs))
 
 
 def _say(lines: Iterable[str]) -> None:

@@ -78,7 +78,12 @@ class Chaos:
     def _fill(self, folder: Path, status: str, number: int, **keys: Any) -> None:
         folder.mkdir(exist_ok=True)
         beside = folder / f".status.{number}.tmp"
-        record = {"status": status, "owner": f"owner-{number % 3}", "progress": number % 100, "attempt": number}
+        record = {
+            "status": status,
+            "owner": f"owner-{number % 3}",
+            "progress": number % 100,
+            "attempt": number,
+        }
         beside.write_text(json.dumps(record | keys))
         beside.rename(folder / "status.json")
 
