@@ -6,6 +6,7 @@ Nothing here is a second truth: it may all be dropped and read again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from math import inf
 from typing import TypeAlias
 
@@ -19,14 +20,16 @@ Change: TypeAlias = Callable[[str, Reading | None, Reading | None], None]
 class Entry:
     """What is known of one job."""
 
-    __slots__ = ("doubted", "reading", "verified")
+    __slots__ = ("doubted", "reading", "verified", "watched")
 
-    def __init__(self, reading: Reading, verified: float, doubted: float) -> None:
+    def __init__(self, reading: Reading, verified: float) -> None:
         self.reading = reading
         self.verified = verified
         """Monotonic seconds at which the look at the disk began that this rests on."""
-        self.doubted = doubted
+        self.doubted = inf
         """Monotonic seconds of the last hint; infinity where no watch would tell of a change."""
+        self.watched: tuple[str, ...] | None = None
+        """Folders of the job that are watched along with its directory; None where that is not watched."""
 
 
 class Catalogue:
@@ -64,7 +67,7 @@ class Catalogue:
         """
         entry = self.entries.get(job_id)
         if entry is None:
-            self.entries[job_id] = Entry(reading, begun, -inf)
+            self.entries[job_id] = Entry(reading, begun)
             self._changed(job_id, None, reading)
             return True
         if begun < entry.verified:
@@ -73,9 +76,11 @@ class Catalogue:
         before = entry.reading
         if reading is before:
             return False
-        entry.reading = reading
         if reading.job == before.job and reading.output is before.output:
+            # The same job object throughout: others hold it too, and a second one would only cost memory.
+            entry.reading = replace(reading, job=before.job)
             return False
+        entry.reading = reading
         self._changed(job_id, before, reading)
         return True
 

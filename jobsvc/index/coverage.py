@@ -49,14 +49,19 @@ class Coverage:
         """Note that a covered job was found changed; its hint may be on the way until the next beat."""
         self._surprises.setdefault(job_id, now)
 
-    def beat(self, moment: float) -> None:
-        """Take in that all events before `moment` were told: an older surprise was a missed hint."""
+    def beat(self, moment: float) -> float:
+        """Take in that all events before `moment` were told: an older surprise was a missed hint.
+
+        Returns the seconds since the beat before; 0 for the first.
+        """
+        since = moment - self._beat if self._beat > -inf else 0.0
         self._beat = moment
         self._settle()
         missed = [job_id for job_id, found in self._surprises.items() if found < moment]
         for job_id in missed:
             self._surprises.pop(job_id, None)
             self._on_miss(job_id)
+        return since
 
     def probed(self, moment: float) -> None:
         """Note that the root was there at `moment`: silence before it did not mean storage away."""

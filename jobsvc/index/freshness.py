@@ -50,7 +50,7 @@ class _Read:
 class Freshness:
     """Answers for one job at a time, and takes in what looks at the disk have found."""
 
-    def __init__(  # noqa: PLR0917 - one joint between all that it joins, made in one place
+    def __init__(  # noqa: PLR0913, PLR0917 - one joint between all that it joins, made in one place
         self,
         disk: Disk,
         root: JobsRoot,
@@ -61,6 +61,7 @@ class Freshness:
         *,
         coverage: Coverage | None = None,
         presence: Presence | None = None,
+        settle: Callable[[str, Entry], None] | None = None,
     ) -> None:
         self._disk = disk
         self._root = root
@@ -71,15 +72,17 @@ class Freshness:
         self._on_unreadable = on_unreadable or _ignore
         self._coverage = coverage or Coverage()
         self._presence = presence or Presence()
+        self._settle = settle
         self._reads: dict[str, _Read] = {}
 
     def at_once(self, job_id: str) -> Answer | None:
-        """Answer from memory, where that is fresh enough."""
+        """Answer from memory, where that is fresh enough, or all there is while the storage is away."""
         entry = self._entries.get(job_id)
         if entry is None:
             return None
-        answer = self._remembered(entry, stale=False)
-        return answer if answer.age <= self._max_age else None
+        away = self._presence.away is not None
+        answer = self._remembered(entry, stale=away)
+        return answer if away or answer.age <= self._max_age else None
 
     async def job(self, job_id: str, *, force: bool = False) -> Answer:
         """Answer for a job; `force` has the disk read first. JobNotFound, StorageUnavailable."""
@@ -89,8 +92,6 @@ class Freshness:
         if not force:
             if (answer := self.at_once(job_id)) is not None:
                 return answer
-            if self._presence.away is not None:
-                return self._remembered(entry, stale=True)
         return await self._known(job_id, entry, force=force)
 
     async def look(self, job_id: str) -> None:
@@ -107,9 +108,12 @@ class Freshness:
         if reading is None:
             if (entry := self._entries.get(job_id)) is not None:
                 entry.verified = min(entry.verified, now - self._max_age - 1)
-                entry.doubted = now
+                entry.doubted = max(entry.doubted, now)
             return
-        self._put(job_id, reading, now if begun is None else begun, doubted=now)
+        if begun is None:
+            self._put(job_id, reading, now, doubted=now)
+        else:
+            self._put(job_id, reading, begun)
 
     def accept(self, found: Found, place: Place | None) -> None:
         """Take in what one look found; an absence counts only where the root can be believed."""
@@ -127,7 +131,10 @@ class Freshness:
         covered = entry is not None and self._coverage.covers(entry)
         changed = self._catalogue.put(job_id, reading, begun)
         if doubted is not None:
-            self._entries[job_id].doubted = doubted
+            entry = self._entries[job_id]
+            entry.doubted = max(entry.doubted, doubted)
+        if self._settle is not None:
+            self._settle(job_id, self._entries[job_id])
         if changed and covered:
             self._coverage.surprise(job_id, self._clock())
 

@@ -1,100 +1,219 @@
-"""The watcher's own process, `python -m jobsvc.index.hints ROOT`: prints a job's id for each change.
+"""The watcher's own process, `python -m jobsvc.index.hints ROOT PULSE CHUNK`: tells of changes.
 
-A line is `ready` (all watches are in force), `job ID`, or `beat T`: every event before T (CLOCK_MONOTONIC,
-seconds) has been printed. The proof is in band: a nameless file of our own is watched along with the jobs,
-and its event comes out of the queue behind those before it. Ends when standard input or its parent does.
+Lines on standard input say what to watch, each a JSON array of directories relative to ROOT. It says
+
+    ready            ROOT itself is watched
+    armed N          the Nth array is watched, as far as its directories are there (counted from 1)
+    refused N        the Nth array is not: the system allows no more watches
+    new ID, gone ID  a name came into ROOT, or went
+    job ID           something happened in the directory
+    moved ID/NAME    a name came into the directory, or went
+    drop ID          the directory is watched no more: a new array may name it
+    blind ID         it is watched no more, and should not be: a name in it can't be told
+    beat T           everything that happened before T (CLOCK_MONOTONIC, seconds) has been told
+
+The beat's proof is in band: each lookout also watches a nameless file of ours, whose event comes out of the
+queue behind those before it. Ends when standard input or its parent does, or when ROOT can't be watched.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import select
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable
-from pathlib import Path
 from time import monotonic
-from typing import Final, Literal, TextIO
+from typing import Final, NoReturn
 
-from watchfiles._rust_notify import RustNotify  # the public watch() adds a filter of its own and retries
+from jobsvc.index.lookouts import Changes, Lookout, Refused, to_merge
 
-DEBOUNCE_MS: Final = 50
-STEP_MS: Final = 10
-PULSE: Final = 0.2
-"""Seconds between two beats."""
+_ADDED: Final = 1
+_MODIFIED: Final = 2
+_RECORD: Final = "status.json"
 _PR_SET_PDEATHSIG: Final = 1
 
 
-class Pulse:
-    """The marker file: touched once a beat, and not again before its event came out."""
-
-    def __init__(self) -> None:
-        self._fd, self.path = tempfile.mkstemp(prefix=".jobsvc-pulse-")
-        self._touched: float | None = None
-        self._next = 0.0
-
-    def unlink(self) -> None:
-        """Take the name away, now that the watch is on the file; that is the first touch.
-
-        Nothing stays behind, however we end.
-        """
-        self._touched = monotonic()
-        Path(self.path).unlink()
-
-    def is_set(self) -> bool:
-        """Touch when it is time; RustNotify asks this each step, and stops when standard input has ended."""
-        now = monotonic()
-        if self._touched is None and now >= self._next:
-            self._touched, self._next = now, now + PULSE
-            os.utime(self._fd)
-        return bool(select.select([0], [], [], 0)[0])
-
-    def seen(self) -> float | None:
-        """Return when the touch whose event has come out was made."""
-        touched, self._touched = self._touched, None
-        return touched
-
-
-def changed_jobs(root: str, paths: Iterable[str]) -> list[str]:
-    """Name the directories beneath `root` that the paths lie in, each once, in order."""
+def lines_of(root: str, changes: Changes) -> set[str]:
+    """Say what a batch of changes means, one line each."""
     start = len(root.rstrip("/")) + 1
-    names = (path[start:].partition("/")[0] for path in paths if path.startswith(root))
-    return sorted({name for name in names if name})
+    lines = set()
+    for kind, path in changes:
+        job, _, inner = path[start:].partition("/")
+        name = inner.partition("/")[0]
+        if not job or not path.startswith(root):
+            continue
+        if not inner:
+            lines.add(_of_root(kind, job, path))
+        elif kind != _MODIFIED:
+            lines.add(f"job {job}" if name == _RECORD else f"moved {job}/{_printable(name)}")
+        elif inner == _RECORD:
+            lines.add(f"job {job}")
+    # Came and went within one batch: in which order is not told, and `new` has it looked at and watched.
+    return {line for line in lines if line and not (line[:5] == "gone " and f"new {line[5:]}" in lines)}
 
 
-def main(root: str, out: TextIO) -> None:
-    """Watch until standard input ends; an error of the watcher ends the process."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    root = os.path.realpath(root)
-    pulse = Pulse()
-    try:
-        watcher = RustNotify([root, pulse.path], False, False, 0, True, False)  # noqa: FBT003 - positional only
-    finally:
-        pulse.unlink()
-    _say(out, "ready\n")
-    while True:
-        # No timeout: where it ran out, RustNotify would drop what came at that moment.
-        changes: set[tuple[int, str]] | Literal["signal", "stop", "timeout"]
-        changes = watcher.watch(DEBOUNCE_MS, STEP_MS, 0, pulse)
-        if isinstance(changes, str):
+def _of_root(kind: int, job: str, path: str) -> str:
+    if kind == _MODIFIED:
+        return f"job {job}" if os.path.isdir(path) else ""  # noqa: PTH112 - a path per event would cost more
+    return f"new {job}" if kind == _ADDED else f"gone {job}"
+
+
+def _printable(name: str) -> str:
+    return name.replace("\n", "?").replace("\r", "?")
+
+
+def culprit(root: str, message: str) -> str | None:
+    """Take the job out of RustNotify's "Unable to decode path …"; its quoting leaves slashes alone."""
+    depth = root.rstrip("/").count("/") + 1
+    parts = message.partition('"')[2].rpartition('"')[0].split("/")
+    return parts[depth] if len(parts) > depth + 1 else None
+
+
+class Program:
+    """All lookouts and the pulse. The lock is held for bookkeeping and for writing a batch of lines."""
+
+    def __init__(self, root: str, pulse: float, chunk: int) -> None:
+        self._root = os.path.realpath(root)
+        self._pulse = pulse
+        self._chunk = chunk
+        self._marker_fd = tempfile.TemporaryFile(prefix=".jobsvc-", buffering=0)  # noqa: SIM115 - for good
+        self._marker = f"/proc/self/fd/{self._marker_fd.fileno()}"
+        self._lock = threading.Lock()
+        self._top = Lookout([self._root], self._marker, self._hear, self._failed)
+        self._others: list[Lookout] = []
+        self._leaving: set[Lookout] = set()
+        self._awaited: set[Lookout] = set()
+        self._touches = 0
+        self._touched = 0.0
+        self._arrays = 0
+
+    def run(self) -> None:
+        """Go on until standard input ends."""
+        if not self._top.size:
+            raise Refused("the root can't be watched")
+        _say(["ready"])
+        self._top.begin()
+        rest = b""
+        due = monotonic()
+        while True:
+            if select.select([0], [], [], max(0.0, due - monotonic()))[0]:
+                data = os.read(0, 1 << 16)
+                if not data:
+                    return
+                *arrays, rest = (rest + data).split(b"\n")
+                for array in arrays:
+                    self._arm(json.loads(array))
+            if monotonic() >= due:
+                due = monotonic() + self._pulse
+                self._touch()
+
+    def _arm(self, folders: list[str]) -> None:
+        self._arrays += 1
+        try:
+            self._add(f"{self._root}/{folder}" for folder in folders)
+        except Refused:
+            with self._lock:
+                _say([f"refused {self._arrays}"])
             return
-        paths = {path for _, path in changes}
-        lines = "".join(f"job {name}\n" for name in changed_jobs(root, paths))
-        if pulse.path in paths and (moment := pulse.seen()) is not None:
-            lines += f"beat {moment!r}\n"
-        _say(out, lines)
+        with self._lock:
+            _say([f"armed {self._arrays}"])
+        self._merge()
+
+    def _add(self, folders: Iterable[str]) -> None:
+        lookout = Lookout(folders, self._marker, self._hear, self._failed)
+        if lookout.size:
+            with self._lock:
+                self._others.append(lookout)
+            lookout.begin()
+
+    def _merge(self) -> None:
+        """Let one lookout take over from the last two where they have grown alike."""
+        while to_merge([lookout.size for lookout in self._others], self._chunk):
+            with self._lock:
+                old = self._others[-2:]
+            try:
+                self._add(dict.fromkeys(folder for lookout in old for folder in lookout.folders))
+            except Refused:
+                return
+            with self._lock:
+                for lookout in old:
+                    if lookout in self._others:  # it may have failed meanwhile
+                        self._others.remove(lookout)
+                        lookout.leaves_after = self._touches + 1
+                        self._leaving.add(lookout)
+
+    def _touch(self) -> None:
+        """Send the next pulse through all lookouts, once the last has come out of each."""
+        with self._lock:
+            if self._awaited:
+                return
+            self._awaited = {self._top, *self._others, *self._leaving}
+            self._touches += 1
+            self._touched = monotonic()
+            os.utime(self._marker_fd.fileno())
+
+    def _hear(self, lookout: Lookout, changes: Changes) -> bool:
+        pulse = any(path == self._marker for _, path in changes)
+        lines = sorted(lines_of(self._root, changes))
+        with self._lock:
+            if pulse:
+                self._awaited.discard(lookout)
+                if not self._awaited:
+                    lines.append(f"beat {self._touched!r}")
+            _say(lines)
+            leaves = lookout.leaves_after
+            if not pulse or leaves is None or self._touches < leaves:
+                return True
+            self._leaving.discard(lookout)
+            return False
+
+    def _failed(self, lookout: Lookout, message: str) -> None:
+        """Tell what is watched no more; a name that is not UTF-8 ends the lookout that came upon it."""
+        blind = culprit(self._root, message)
+        if blind is None:
+            _end(message)
+        start = len(self._root.rstrip("/")) + 1
+        with self._lock:
+            self._awaited.discard(lookout)
+            # One that others had taken over from may have heard what they were too late for.
+            self._leaving.discard(lookout)
+            if lookout in self._others:
+                self._others.remove(lookout)
+            jobs = {folder[start:].partition("/")[0] for folder in lookout.folders}
+            _say(f"blind {job}" if job == blind else f"drop {job}" for job in sorted(jobs))
 
 
-def _say(out: TextIO, lines: str) -> None:
-    if lines:
-        out.write(lines)
-        out.flush()
+def _say(lines: Iterable[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    if text:
+        data = text.encode("utf-8", "replace")
+        while data:
+            data = data[os.write(1, data) :]
+
+
+def _end(reason: str) -> NoReturn:
+    """End at once: threads of RustNotify don't know of an end."""
+    os.write(2, f"{reason}\n".encode())
+    os._exit(1)
+
+
+def main(root: str, pulse: str, chunk: str) -> None:
+    """Run, and end with the parent, whatever hangs: the kernel sees to it."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        Program(root, float(pulse), int(chunk)).run()
+    except Refused as refused:
+        _end(str(refused))
+    except BrokenPipeError:
+        pass
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1], sys.stdout)
-    except BrokenPipeError:
-        os._exit(0)
+    main(*sys.argv[1:4])

@@ -8,40 +8,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from math import inf
 from time import monotonic
 from typing import Final
 
 import structlog
 
 from jobsvc.domain.errors import StorageUnavailable
-from jobsvc.domain.job import BadRecord
-from jobsvc.index import reconcile
+from jobsvc.domain.job import BadRecord, Status
+from jobsvc.index import measures, reconcile
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.coverage import Coverage
 from jobsvc.index.freshness import Freshness
+from jobsvc.index.looks import WORKERS, Looks
+from jobsvc.index.measures import Figures
 from jobsvc.index.presence import Presence
-from jobsvc.index.sweep import Sweep, Wanted
-from jobsvc.index.watcher import Watcher
+from jobsvc.index.watcher import CHUNK, PULSE, Happened, Hint, Watcher
+from jobsvc.index.watching import Watching
+from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.layout import is_job_id
-from jobsvc.storage.mounts import file_system, is_local
+from jobsvc.storage.mounts import file_system, is_local, watch_limit
 from jobsvc.storage.place import Place, names_in, place_of
-from jobsvc.storage.reader import JobsRoot, Scan
+from jobsvc.storage.reader import JobsRoot, Reading, Scan
 
 log = structlog.get_logger("jobsvc.index")
 
-BATCH: Final = 500
 PROBE_INTERVAL: Final = 0.5
 RECONCILE_INTERVAL: Final = 60.0
-LOOKERS: Final = 8
-LOOK_AGAIN: Final = (0.1, 0.5)
-"""Seconds between looks at a new directory: it is being filled, and the watch upon it came late."""
+LATE: Final = 1.5
+"""Seconds between two beats after which the queue of events may have run over unseen."""
+OUTPUT_PATIENCE: Final = 600.0
+"""Seconds for which the output of a completed job is looked for again and again."""
 STOP: Final = 3.0
 
 
@@ -51,24 +52,6 @@ class Watch(StrEnum):
     AUTO = "auto"
     EVENTS = "events"
     POLL = "poll"
-
-
-@dataclass(slots=True)
-class Figures:
-    """What the operator may want to know of the index; moments are monotonic seconds."""
-
-    ignored: int = 0
-    """Names beneath the root that can't be jobs."""
-    restarts: int = 0
-    """Times that the watcher had to be begun again."""
-    missed: int = 0
-    """Changes that no hint announced."""
-    unreadable: int = 0
-    """Looks that found a record which can't be read."""
-    reconciled: float | None = None
-    reconcile_seconds: float = 0
-    answered: float | None = None
-    """When storage last answered."""
 
 
 class Index:
@@ -84,6 +67,7 @@ class Index:
         watch: Watch | str = Watch.AUTO,
         reconcile_interval: float = RECONCILE_INTERVAL,
         on_unreadable: Callable[[str, BadRecord], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.catalogue = Catalogue()
         self.figures = Figures()
@@ -96,19 +80,28 @@ class Index:
         self._poll_interval = poll_interval
         self._reconcile_interval = reconcile_interval
         self._told = on_unreadable
+        self._metrics = metrics
         self._coverage = Coverage(self._missed)
         self._presence = Presence()
+        limit = int(watch_limit() * 0.9)
+        # Where answers may be old only so long, the proofs that nothing changed come as often.
+        self._probe_interval = max(min(PROBE_INTERVAL, max_age / 4), 0.05)
+        pulse = max(min(PULSE, max_age / 4), 0.05)
+        self._watcher = Watcher(root.path, self, pulse=pulse, chunk=min(CHUNK, limit // 16))
+        self.watching = Watching(self.catalogue, self._watcher.watch, self._look_later, limit)
         self.freshness = Freshness(
             disk, root, self.catalogue, max_age, monotonic, self._unreadable,
-            coverage=self._coverage, presence=self._presence,
+            coverage=self._coverage, presence=self._presence, settle=self.watching.settle,
         )  # fmt: skip
-        self._watcher = Watcher(root.path, self)
-        self._hints: dict[str, int] = {}
-        """Jobs to look at, with how many times a new one has been already."""
-        self._hinted = asyncio.Event()
+        self._looks = Looks(disk, root, self.catalogue, self.freshness)
+        self._outputs_awaited: dict[str, float] = {}
+        self.catalogue.subscribe(self._await_output)
+        self._listed_since: float | None = None
         self._due = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        if metrics is not None:
+            measures.show(self, metrics)
 
     @property
     def storage_away(self) -> str | None:
@@ -137,7 +130,7 @@ class Index:
     async def start(self) -> None:
         """Begin; returns at once, `ready` says when the first index is complete."""
         jobs: list[Callable[[], Awaitable[None]]] = [self._watch, self._reconcile, self._poll, self._probe]
-        jobs += [self._answer_hints] * LOOKERS
+        jobs += [self._looks.work] * WORKERS
         self._tasks = [asyncio.create_task(self._for_ever(job)) for job in jobs]
 
     async def stop(self) -> None:
@@ -151,30 +144,55 @@ class Index:
 
     def on_ready(self) -> None:
         """From now on the watcher tells; what happened before is found by looking at everything once."""
-        self.figures.restarts = self._watcher.starts - 1
         self._coverage.begin(monotonic())
+        self.watching.begin()
         self._due.set()
 
-    def on_hints(self, job_ids: list[str]) -> None:
+    def on_armed(self, number: int) -> None:
+        """Look at what is watched from now on once more: from that look on its watch vouches for it."""
+        self.watching.armed(number)
+
+    def on_refused(self, number: int) -> None:
+        """Do with what is watched."""
+        self.watching.refused(number)
+
+    def on_hints(self, hints: list[Hint]) -> None:
         """Look at these soon; until then nothing vouches for them."""
         now = monotonic()
-        for job_id in filter(is_job_id, job_ids):
+        for happened, rest in hints:
+            job_id, _, name = rest.partition("/")
+            if not is_job_id(job_id):
+                continue
             self._coverage.hint(job_id)
             if (entry := self.catalogue.get(job_id)) is not None:
-                entry.doubted = now
-            self._hints[job_id] = 0
-        self._hinted.set()
+                entry.doubted = max(entry.doubted, now)
+            self._take_note(happened, job_id, name)
+            self._looks.hinted([job_id])
+
+    def _take_note(self, happened: Happened, job_id: str, name: str) -> None:
+        if happened is Happened.NEW:
+            self.watching.appeared(job_id)
+        elif happened is Happened.MOVED:
+            self.watching.moved(job_id, name)
+        elif happened is Happened.BLIND:
+            self.watching.blinded(job_id)
+        elif happened is not Happened.CHANGED:
+            self.watching.vanished(job_id)
 
     def on_beat(self, moment: float) -> None:
-        """Everything before `moment` has been told."""
-        self._coverage.beat(moment)
+        """Believe that all before `moment` was told, unless the watcher was held up for suspiciously long."""
+        if self._coverage.beat(moment) > LATE:
+            self._coverage.begin(monotonic())
+            self._due.set()
 
     def on_lost(self) -> None:
         """Nobody watches: believe nothing that was not looked at."""
-        if self._coverage.since < inf and not self._stopping:
-            log.warning("watcher-lost")
-        self.figures.restarts = self._watcher.starts - 1
         self._coverage.end()
+        self.watching.end()
+        if not self._stopping:
+            self.figures.restarts += 1
+            if self._metrics is not None:
+                self._metrics.watcher_restarts.inc()
 
     async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
         """Repeat one kind of work; a fault of ours in it is logged and does not end it."""
@@ -188,10 +206,11 @@ class Index:
                 await asyncio.sleep(self._poll_interval)
 
     async def _watch(self) -> None:
+        kind = await self._disk.metadata("*watch", partial(file_system, self._root.path))
+        self._looks.quick = is_local(kind)
         if self.mode is Watch.AUTO:
-            kind = await self._disk.metadata("*watch", partial(file_system, self._root.path))
             self.mode = Watch.EVENTS if is_local(kind) else Watch.POLL
-            log.info("watch", mode=self.mode.value, file_system=kind)
+        log.info("watch", mode=self.mode.value, file_system=kind)
         if self.mode is Watch.EVENTS:
             await self._watcher.run()
         await asyncio.Event().wait()
@@ -202,25 +221,47 @@ class Index:
         if self._presence.away is None:
             begun = monotonic()
             scan = await self._disk.metadata("*scan", partial(names_in, self._root.path))
-            self.figures.ignored = scan.ignored
-            await self._sweep("*scan", reconcile.wanted(scan.ids, self.catalogue.entries))
-            self.figures.reconciled = monotonic()
-            self.figures.reconcile_seconds = self.figures.reconciled - begun
-            if not self.ready.is_set():
-                log.info("indexed", jobs=len(self.catalogue), seconds=round(monotonic() - begun, 3))
-            self.ready.set()
+            self._listed(scan)
+            await self._looks.round("*scan", reconcile.wanted(scan.ids, self.catalogue.entries))
+            self._reconciled(begun)
         pause = max(self._reconcile_interval, 20 * self.figures.reconcile_seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._due.wait()
 
+    def _listed(self, scan: Scan) -> None:
+        """Take in a listing; a name that nobody announced since the last one is a missed hint."""
+        self.figures.ignored = scan.ignored
+        self.watching.listed(scan.ids)
+        if self._listed_since == self._coverage.since:
+            now = monotonic()
+            for job_id in scan.ids:
+                if job_id not in self.catalogue.entries and not self.watching.knows(job_id):
+                    self._coverage.surprise(job_id, now)
+
+    def _reconciled(self, begun: float) -> None:
+        now = monotonic()
+        self.figures.reconciled, self.figures.reconcile_seconds = now, now - begun
+        if self._metrics is not None:
+            self._metrics.reconcile_duration.observe(now - begun)
+        if begun >= self._coverage.since:
+            self._listed_since = self._coverage.since
+        if not self.ready.is_set():
+            log.info("indexed", jobs=len(self.catalogue), seconds=round(now - begun, 3))
+            self.ready.set()
+
     async def _poll(self) -> None:
         await asyncio.sleep(self._poll_interval)
         if self._presence.away is None:
+            ids = [*self.catalogue.unfinished(), *self._still_awaited()]
             entries = self.catalogue.entries
-            await self._sweep(
-                "*poll", [(job_id, entries[job_id].reading) for job_id in self.catalogue.unfinished()]
-            )
+            await self._looks.round("*poll", [(job_id, entries[job_id].reading) for job_id in ids])
+
+    def _still_awaited(self) -> list[str]:
+        now = monotonic()
+        for job_id in [job_id for job_id, until in self._outputs_awaited.items() if until < now]:
+            del self._outputs_awaited[job_id]
+        return list(self._outputs_awaited)
 
     async def _probe(self) -> None:
         """Ask whether the root is there; its return is a reason to look at everything anew."""
@@ -231,7 +272,7 @@ class Index:
             self._presence.doubt(silent.detail)
         else:
             self._judge(place, scan, asked)
-        await asyncio.sleep(PROBE_INTERVAL)
+        await asyncio.sleep(self._probe_interval)
 
     def _look_at_root(self) -> tuple[Place, Scan | None]:
         """Look at the root; with a whole listing where it is away, so that a return can be recognised."""
@@ -240,6 +281,8 @@ class Index:
 
     def _judge(self, place: Place, scan: Scan | None, asked: float) -> None:
         self.figures.answered = asked
+        if self._metrics is not None:
+            self._metrics.storage_answered()
         reason = self._presence.judge(place, len(self.catalogue))
         if reason is not None and not self._recognised(scan):
             self._presence.doubt(reason)
@@ -253,46 +296,22 @@ class Index:
         """Whether jobs that we know are there: the same storage, mounted again as another device."""
         return scan is not None and any(job_id in self.catalogue.entries for job_id in scan.ids)
 
-    async def _answer_hints(self) -> None:
-        while not self._hints:
-            self._hinted.clear()
-            await self._hinted.wait()
-        job_id = next(iter(self._hints))
-        looks = self._hints.pop(job_id)
-        new = looks > 0 or job_id not in self.catalogue.entries
-        await self.freshness.look(job_id)
-        if new and looks < len(LOOK_AGAIN):
-            asyncio.get_running_loop().call_later(LOOK_AGAIN[looks], self._queue, job_id, looks + 1)
+    def _look_later(self, job_ids: Iterable[str]) -> None:
+        self._looks.later(job_ids)
 
-    def _queue(self, job_id: str, looks: int) -> None:
-        self._hints.setdefault(job_id, looks)
-        self._hinted.set()
-
-    async def _sweep(self, key: str, wanted: Sequence[Wanted]) -> None:
-        for batch in reconcile.batches(wanted, BATCH):
-            left: Sequence[Wanted] = batch
-            while left:
-                left = await self._hop(key, left)
-
-    async def _hop(self, key: str, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
-        """Look at some; returns those that are left. A job that hangs is passed over."""
-        sweep = Sweep(self._root, wanted)
-        hangs = 0
-        try:
-            await self._disk.metadata(key, sweep)
-        except StorageUnavailable:
-            if not sweep.found and sweep.begun is None:
-                raise
-            hangs = 1
-        finally:
-            sweep.abandoned = True
-        for found in tuple(sweep.found):
-            self.freshness.accept(found, sweep.place)
-        return sweep.rest()[hangs:]
+    def _await_output(self, job_id: str, _before: Reading | None, after: Reading | None) -> None:
+        """Poll a completed job for a while whose output is not there yet: it is often moved in afterwards."""
+        if after is not None and after.job.status is Status.COMPLETED and not after.output:
+            self._outputs_awaited[job_id] = monotonic() + OUTPUT_PATIENCE
+        else:
+            self._outputs_awaited.pop(job_id, None)
 
     def _missed(self, job_id: str) -> None:
-        self.figures.missed += 1
+        """Begin the watcher anew: it kept something from us, and may be keeping more."""
         log.warning("hint-missed", job=job_id)
+        self.figures.missed += 1
+        if self._metrics is not None:
+            self._metrics.watcher_missed_hints.inc()
         self._watcher.restart()
 
     def _unreadable(self, job_id: str, wrong: BadRecord) -> None:

@@ -9,47 +9,79 @@ import asyncio
 import contextlib
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
+from enum import Enum
 from pathlib import Path
-from typing import Final, Protocol
+from time import monotonic
+from typing import Final, Protocol, TypeAlias
 
+import orjson
 import structlog
 
 import jobsvc
 
+Hint: TypeAlias = tuple["Happened", str]
+"""What happened, and the id of the job; of MOVED the id, a slash and the name that moved."""
+
 log = structlog.get_logger("jobsvc.index")
 
-SILENCE: Final = 2.0
-"""Seconds without a beat after which a watcher that was ready is given up."""
-BEGINNING: Final = 300.0
-"""Seconds that setting up the watches may take; a million directories on a cold disk take a while."""
+SILENCE: Final = 3.0
+"""Seconds without a line after which the process is given up; merging 16,384 watches takes 0.25."""
+BEGINNING: Final = 30.0
+"""Seconds that the process has for its first line; on a cold disk the interpreter alone takes some."""
+STEADY: Final = 10.0
+"""A process that lasted so many seconds is begun again at once."""
+PULSE: Final = 0.2
+"""Seconds between two beats."""
 BACKOFF: Final = 0.2
 BACKOFF_MOST: Final = 60.0
+CHUNK: Final = 16_384
+"""The most directories that one of its lookouts takes on by merging."""
 _CHUNK: Final = 1 << 16
 _LAST_WORDS: Final = 300
 
 
+class Happened(Enum):
+    """What a hint is about."""
+
+    CHANGED = "job"
+    MOVED = "moved"
+    NEW = "new"
+    GONE = "gone"
+    DROPPED = "drop"
+    BLIND = "blind"
+
+
+HINTS: Final = {happened.value: happened for happened in Happened}
+
+
 class Listener(Protocol):
-    """Whom the watcher tells."""
+    """Whom the watcher tells, in the order in which things happened."""
 
     def on_ready(self) -> None:
-        """All watches are in force."""
+        """Hear that the root is watched from now on."""
 
-    def on_hints(self, job_ids: list[str]) -> None:
-        """Something changed in these directories."""
+    def on_armed(self, number: int) -> None:
+        """Hear that the directories of the `number`th array (from 1) are watched from now on."""
+
+    def on_refused(self, number: int) -> None:
+        """Hear that they are not, since the system allows no more watches."""
+
+    def on_hints(self, hints: list[Hint]) -> None:
+        """Hear that something happened in these directories."""
 
     def on_beat(self, moment: float) -> None:
-        """Every event before `moment` (monotonic seconds) has been handed over."""
+        """Hear that every event before `moment` (monotonic seconds) has been handed over."""
 
     def on_lost(self) -> None:
-        """Expect nothing more: the process is gone."""
+        """Hear that the process is gone: changes from now on are not told."""
 
 
 class Watcher:
     """The watcher's process, again and again, for as long as `run` runs."""
 
-    def __init__(self, root: Path, listener: Listener) -> None:
-        self._root = root
+    def __init__(self, root: Path, listener: Listener, *, pulse: float = PULSE, chunk: int = CHUNK) -> None:
+        self._arguments = (str(root), str(pulse), str(chunk))
         self._listener = listener
         self._process: Process | None = None
         self.starts = 0
@@ -59,6 +91,11 @@ class Watcher:
     def pid(self) -> int | None:
         """The process's id while there is one."""
         return None if self._process is None else self._process.pid
+
+    def watch(self, folders: list[str]) -> None:
+        """Have these directories watched, relative to the root; `on_armed` follows, or `on_refused`."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(orjson.dumps(folders) + b"\n")
 
     def restart(self) -> None:
         """Give up the present process, if there is one; another follows."""
@@ -70,68 +107,75 @@ class Watcher:
         """Watch until cancelled."""
         pause = BACKOFF
         while True:
-            ready = await self._once()
-            pause = BACKOFF if ready else min(pause * 2, BACKOFF_MOST)
+            begun = monotonic()
+            await self._once()
+            pause = BACKOFF if monotonic() - begun > STEADY else min(pause * 2, BACKOFF_MOST)
             await asyncio.sleep(pause)
 
-    async def _once(self) -> bool:
-        """Run one process to its end; returns whether it ever was ready."""
-        ready = False
+    async def _once(self) -> None:
+        """Run one process to its end."""
         self.starts += 1
         try:
-            self._process = await _begin(self._root)
-            ready = await self._listen(self._process)
-        except (OSError, TimeoutError) as failed:
+            self._process = await _begin(self._arguments)
+            await self._listen(self._process)
+        except (OSError, TimeoutError, ValueError) as failed:
             log.warning("watcher-failed", reason=str(failed) or type(failed).__name__)
         finally:
             self._listener.on_lost()
             if self._process is not None:
                 await asyncio.shield(_end(self._process))
                 self._process = None
-        return ready
 
-    async def _listen(self, process: Process) -> bool:
-        ready, rest = False, b""
+    async def _listen(self, process: Process) -> None:
+        rest, patience = b"", BEGINNING
         assert process.stdout is not None  # noqa: S101 - asked for by _begin
+        assert process.stderr is not None  # noqa: S101 - likewise
         while True:
-            async with asyncio.timeout(SILENCE if ready else BEGINNING):
+            async with asyncio.timeout(patience):
                 data = await process.stdout.read(_CHUNK)
             if not data:
-                return ready
+                words = await process.stderr.read(_LAST_WORDS)
+                log.warning("watcher-ended", reason=words.decode("utf-8", "replace").strip())
+                return
             *lines, rest = (rest + data).split(b"\n")
-            ready = self._tell(lines) or ready
+            self._tell(lines)
+            patience = SILENCE
 
-    def _tell(self, lines: list[bytes]) -> bool:
-        """Pass on whole lines in their order; returns whether `ready` was among them."""
-        ready = False
-        hints: list[str] = []
+    def _tell(self, lines: list[bytes]) -> None:
+        """Pass on whole lines in their order; ValueError where one makes no sense."""
+        hints: list[Hint] = []
         for line in lines:
-            word, _, rest = line.decode("ascii", "replace").partition(" ")
-            if word == "job":
-                hints.append(rest)
+            word, _, rest = line.decode("utf-8", "replace").partition(" ")
+            if word in HINTS:
+                hints.append((HINTS[word], rest))
                 continue
-            self._hand_over(hints)
-            if word == "beat":
-                self._listener.on_beat(float(rest))
-            elif word == "ready":
-                ready = True
-                self._listener.on_ready()
-        self._hand_over(hints)
-        return ready
-
-    def _hand_over(self, hints: list[str]) -> None:
+            if hints:
+                self._listener.on_hints(hints)
+                hints = []
+            self._tell_one(word, rest)
         if hints:
-            self._listener.on_hints(list(hints))
-            hints.clear()
+            self._listener.on_hints(hints)
+
+    def _tell_one(self, word: str, rest: str) -> None:
+        if word == "beat":
+            self._listener.on_beat(float(rest))
+        elif word == "armed":
+            self._listener.on_armed(int(rest))
+        elif word == "refused":
+            self._listener.on_refused(int(rest))
+        elif word == "ready":
+            self._listener.on_ready()
+        else:
+            raise ValueError(f"the watcher says {word!r}")
 
 
-async def _begin(root: Path) -> Process:
+async def _begin(arguments: tuple[str, ...]) -> Process:
     # The process must find this very package, wherever it was imported from.
     here = str(Path(jobsvc.__file__).parents[1])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "jobsvc.index.hints", str(root),
-        stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
+        sys.executable, "-m", "jobsvc.index.hints", *arguments,
+        stdin=PIPE, stdout=PIPE, stderr=PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
     )  # fmt: skip
 
@@ -140,6 +184,8 @@ async def _end(process: Process) -> None:
     """Kill, and wait for the end, but not for ever: a process that hangs in the kernel dies when it can."""
     with contextlib.suppress(ProcessLookupError):
         process.kill()
+    if process.stdin is not None:
+        process.stdin.close()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2):
             await process.wait()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
+WATCHES: Final = Path("/proc/sys/fs/inotify/max_user_watches")
 
 _LOCAL: Final = frozenset({
     "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "msdos", "nilfs2", "ntfs3",
@@ -47,6 +48,14 @@ def file_system_of(table: str, path: str) -> str:
 def is_local(kind: str) -> bool:
     """Whether inotify sees every change of such a file system: only this machine can make one."""
     return kind in _LOCAL
+
+
+def watch_limit() -> int:
+    """Return how many directories one user may watch (inotify(7)); 0 where nobody can; touches no storage."""
+    try:
+        return int(WATCHES.read_text("ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 def _holds(point: str, path: str) -> bool:

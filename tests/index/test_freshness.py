@@ -250,6 +250,7 @@ async def test_a_beat_of_a_watcher_that_saw_nothing_counts_as_verification(
     farm.put("a")
     coverage.begin(clock())
     await freshness.job("a")
+    freshness._catalogue.entries["a"].doubted = coverage.since
     clock.ahead += 10
     coverage.beat(clock())
     coverage.probed(clock())

@@ -1,0 +1,97 @@
+"""Watches on directories, in the watcher's own process: one RustNotify and a thread that hears it.
+
+A RustNotify can't take on more directories, so new ones get a lookout of their own, and small lookouts are
+merged into larger ones, as in a binary counter. Directories are watched one by one and not recursively: what
+renders write into their output folders is nobody's concern.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
+
+from watchfiles._rust_notify import (
+    RustNotify,
+)  # the public watch() adds a filter of its own and drops on timeout
+
+DEBOUNCE_MS: Final = 50
+STEP_MS: Final = 10
+CHUNK: Final = 16_384
+"""The most directories of a merged lookout: to set one up holds the interpreter's lock, 12 µs for each."""
+_TRIES: Final = 5
+
+Changes: TypeAlias = set[tuple[int, str]]
+"""What RustNotify tells: 1 added, 2 modified, 3 deleted; and the path."""
+
+
+class Refused(Exception):
+    """The system allows no more watches, or no more watchers."""
+
+
+class Lookout:
+    """One RustNotify over some directories; begins to hear at once, on a daemon thread."""
+
+    def __init__(
+        self,
+        folders: Iterable[str],
+        marker: str,
+        hear: Callable[[Lookout, Changes], bool],
+        fail: Callable[[Lookout, str], None],
+    ) -> None:
+        """Watch what of `folders` is there; `hear` returns whether to go on. Raises Refused."""
+        kept, self._notify = _set_up(list(folders), marker)
+        self._folders = "\0".join(kept)
+        self.size = len(kept)
+        self.leaves_after: int | None = None
+        """The pulse with which it may go, since others have taken over; None while it is needed."""
+        self._hear = hear
+        self._fail = fail
+
+    def begin(self) -> None:
+        """Hear from now on."""
+        threading.Thread(target=self._run, daemon=True).start()
+
+    @property
+    def folders(self) -> list[str]:
+        """The directories that were there when it began."""
+        return self._folders.split("\0") if self._folders else []
+
+    def _run(self) -> None:
+        try:
+            # No timeout: where it ran out, RustNotify would drop what came at that moment.
+            while self._hear(self, self._notify.watch(DEBOUNCE_MS, STEP_MS, 0, None)):  # type: ignore[arg-type]  # str: only at a timeout or a stop
+                pass
+        except RuntimeError as failed:
+            self._fail(self, str(failed))
+        finally:
+            self._notify.close()
+
+
+def _set_up(folders: list[str], marker: str) -> tuple[list[str], RustNotify]:
+    for _ in range(_TRIES):
+        kept = [folder for folder in folders if _can_be_watched(folder)]
+        try:
+            return kept, RustNotify([*kept, marker], False, False, 0, False, False)  # noqa: FBT003 - positional only
+        except (FileNotFoundError, PermissionError):
+            continue  # one went, or was locked, at this very moment
+        except (OSError, RuntimeError) as full:
+            raise Refused(str(full)) from full
+    raise Refused("directories come and go faster than they can be watched")
+
+
+def _can_be_watched(folder: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(folder).st_mode) and os.access(folder, os.R_OK)
+    except OSError:
+        return False
+
+
+def to_merge(sizes: list[int], chunk: int = CHUNK) -> bool:
+    """Whether the last two of these lookouts, by size, should become one."""
+    if len(sizes) < 2:  # noqa: PLR2004 - it takes two
+        return False
+    last, before = sizes[-1], sizes[-2]
+    return before <= 2 * last and before + last <= chunk

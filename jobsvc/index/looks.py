@@ -1,0 +1,116 @@
+"""Looks at the disk that nobody waits for: those a hint asks for, those a new watch needs, and rounds.
+
+Many at once share a hop, few have one each. Where one job hangs, the others of its hop go on without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from itertools import count, islice
+from typing import Final
+
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.index import reconcile
+from jobsvc.index.catalogue import Catalogue
+from jobsvc.index.freshness import Freshness
+from jobsvc.index.sweep import Sweep, Wanted
+from jobsvc.storage.disk import Disk
+from jobsvc.storage.reader import JobsRoot, Reading
+
+BATCH: Final = 500
+"""Jobs that one hop of a round looks at, at most."""
+WORKERS: Final = 8
+MOST: Final = 100
+"""Hinted jobs that share a hop in a burst."""
+AGAIN: Final = 1.0
+"""Seconds until a job is looked at again that storage did not answer for."""
+
+
+class Looks:
+    """Queues of jobs to look at, and the workers that do."""
+
+    def __init__(self, disk: Disk, root: JobsRoot, catalogue: Catalogue, freshness: Freshness) -> None:
+        self.quick = False
+        """Whether names alone may be believed to tell that nothing changed: on a local file system."""
+        self._disk = disk
+        self._root = root
+        self._catalogue = catalogue
+        self._freshness = freshness
+        self._hinted: dict[str, None] = {}
+        self._others: dict[str, None] = {}
+        self._under_way: set[str] = set()
+        self._wake = asyncio.Event()
+        self._keys = count()
+
+    def hinted(self, job_ids: Iterable[str]) -> None:
+        """Look at these soon: something happened to them."""
+        self._hinted.update(dict.fromkeys(job_ids))
+        self._wake.set()
+
+    def later(self, job_ids: Iterable[str]) -> None:
+        """Look at these when no hint waits."""
+        self._others.update(dict.fromkeys(job_ids))
+        self._wake.set()
+
+    async def work(self) -> None:
+        """Look at what is queued, for ever; several of these run side by side."""
+        key = f"*hints-{next(self._keys)}"
+        while True:
+            while not (batch := self._take()):
+                self._wake.clear()
+                await self._wake.wait()
+            try:
+                await self._look_at(key, batch)
+            finally:
+                self._under_way.difference_update(batch)
+
+    async def round(self, key: str, wanted: Sequence[Wanted]) -> None:
+        """Look at all of these, in hops, one after the other; StorageUnavailable where none is answered."""
+        for batch in reconcile.batches(wanted, BATCH):
+            await self._hops(key, batch)
+
+    def _take(self) -> list[str]:
+        """Take the next jobs: few where few wait, so that no worker is without."""
+        for queue in (self._hinted, self._others):
+            size = min(max(1, len(queue) // WORKERS), MOST)
+            batch = list(islice((job_id for job_id in queue if job_id not in self._under_way), size))
+            for job_id in batch:
+                del queue[job_id]
+            if batch:
+                self._under_way.update(batch)
+                return batch
+        return []
+
+    async def _look_at(self, key: str, batch: list[str]) -> None:
+        try:
+            if len(batch) == 1:
+                await self._freshness.look(batch[0])
+            else:
+                await self._hops(key, [(job_id, self._known(job_id)) for job_id in batch])
+        except StorageUnavailable:
+            asyncio.get_running_loop().call_later(AGAIN, self.later, batch)
+
+    def _known(self, job_id: str) -> Reading | None:
+        entry = self._catalogue.get(job_id)
+        return None if entry is None else entry.reading
+
+    async def _hops(self, key: str, wanted: Sequence[Wanted]) -> None:
+        while wanted:
+            wanted = await self._hop(key, wanted)
+
+    async def _hop(self, key: str, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+        """Look at some; returns those that are left, without one that hangs."""
+        sweep = Sweep(self._root, wanted, quick=self.quick)
+        hangs = 0
+        try:
+            await self._disk.metadata(key, sweep)
+        except StorageUnavailable:
+            if sweep.begun is None or sweep.ended:
+                raise
+            hangs = 1
+        finally:
+            sweep.abandoned = True
+        for found in tuple(sweep.found):
+            self._freshness.accept(found, sweep.place)
+        return sweep.rest()[hangs:]

@@ -1,0 +1,241 @@
+"""Which directories are watched, and which should be: a job's own, and the folders that its output lies in.
+
+Loop-owned. What is not watched is not vouched for: its entry is doubted for ever, and costs a look when it is
+asked for. Watches are limited (inotify(7)), so jobs under way come first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from math import inf
+from time import monotonic
+from typing import Final, TypeAlias
+
+import structlog
+
+from jobsvc.domain.job import Status
+from jobsvc.index.catalogue import Catalogue, Entry
+from jobsvc.storage.layout import components
+from jobsvc.storage.reader import Reading
+
+log = structlog.get_logger("jobsvc.index")
+
+Folders: TypeAlias = tuple[str, ...]
+"""Folders of a job that are watched along with its directory, relative to it."""
+
+BATCH: Final = 1000
+"""Jobs that are told to the watcher at once: to set their watches up takes it about 12 ms."""
+AHEAD: Final = 2
+"""Batches that it may be told before it has answered."""
+GATHER: Final = 0.005
+"""Seconds for which new directories are gathered into one batch."""
+DEEPEST: Final = 3
+"""An output deeper within its job is not watched."""
+FINISHED_SHARE: Final = 0.9
+"""The part of all watches that finished jobs may take: the rest waits for those to come."""
+
+
+@lru_cache(maxsize=4096)
+def folders_to(output_path: str) -> Folders | None:
+    """Name the folders from a job's directory to its output; None where no watch of ours could tell of it."""
+    names = components(output_path)
+    if names is None:
+        return ()
+    if output_path.startswith("/") or len(names) > DEEPEST + 1:
+        return None
+    return tuple("/".join(names[:depth]) for depth in range(1, len(names)))
+
+
+def needed(reading: Reading) -> Folders | None:
+    """Name the folders that must be watched for silence to prove that this reading is still true."""
+    if reading.job.status is not Status.COMPLETED:
+        return ()
+    return folders_to(reading.job.output_path or "")
+
+
+class Watching:
+    """The books of what is watched; `send` has directories watched, `look` has jobs looked at."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        send: Callable[[list[str]], None],
+        look: Callable[[Iterable[str]], None],
+        limit: int,
+    ) -> None:
+        self._catalogue = catalogue
+        self._send = send
+        self._look = look
+        self.limit = limit
+        """The most directories that may be watched."""
+        self.watched = 0
+        """Directories that are."""
+        self.short = False
+        """Whether there are more directories than watches."""
+        self._active = False
+        self._bare: set[str] = set()
+        """Watched directories without a readable job in them, yet."""
+        self._blind: set[str] = set()
+        self._wanted: dict[str, Folders] = {}
+        self._backlog: Iterator[str] = iter(())
+        self._sent: dict[int, dict[str, Folders]] = {}
+        self._number = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Have everything watched anew, jobs under way first: the watcher has just begun."""
+        self.end()
+        self._active = True
+        self._backlog = iter([*self._catalogue.unfinished(), *self._catalogue.entries])
+        self._soon()
+
+    def end(self) -> None:
+        """Vouch for nothing: the watcher is gone."""
+        self._active, self._number, self.watched, self.short = False, 0, 0, False
+        self._bare.clear()
+        self._blind.clear()
+        self._wanted.clear()
+        self._sent.clear()
+        self._backlog = iter(())
+        for entry in self._catalogue.entries.values():
+            entry.doubted, entry.watched = inf, None
+
+    def knows(self, job_id: str) -> bool:
+        """Whether the directory is watched, or about to be."""
+        entry = self._catalogue.get(job_id)
+        if entry is not None and entry.watched is not None:
+            return True
+        return job_id in self._bare or any(job_id in books for books in (self._wanted, *self._sent.values()))
+
+    def settle(self, job_id: str, entry: Entry) -> None:
+        """Take in that a look was taken at a job: see to it that what it needs is watched."""
+        if not self._active:
+            return
+        need = needed(entry.reading)
+        if entry.watched is None and job_id in self._bare:
+            self._bare.discard(job_id)
+            # Was it watched before that look began? The next look certainly begins after.
+            entry.watched, entry.doubted = (), monotonic()
+            self._look([job_id])
+        if need is None:
+            entry.doubted = inf
+        elif entry.watched is None or (need is not entry.watched and not set(need) <= set(entry.watched)):
+            entry.doubted = inf
+            self._want(job_id, need)
+
+    def appeared(self, job_id: str) -> None:
+        """Have a directory watched that came into the root; one of the same name that was, is no more."""
+        self.vanished(job_id)
+        self._blind.discard(job_id)
+        self._want(job_id, ())
+
+    def vanished(self, job_id: str) -> None:
+        """Vouch for this job no more: its directory went, or its watch."""
+        self._bare.discard(job_id)
+        for books in (self._wanted, *self._sent.values()):
+            books.pop(job_id, None)
+        if (entry := self._catalogue.get(job_id)) is not None:
+            if entry.watched is not None:
+                self.watched -= 1 + len(entry.watched)
+            entry.doubted, entry.watched = inf, None
+
+    def blinded(self, job_id: str) -> None:
+        """Leave this job alone: something in it can't be told."""
+        self.vanished(job_id)
+        self._blind.add(job_id)
+
+    def moved(self, job_id: str, name: str) -> None:
+        """Have a folder watched anew if it was this that came or went; the next look sees to it."""
+        for batch in self._sent.values():
+            if batch.get(job_id):
+                del batch[job_id]
+        entry = self._catalogue.get(job_id)
+        if (
+            entry is not None
+            and entry.watched
+            and any(path.partition("/")[0] == name for path in entry.watched)
+        ):
+            self.watched -= len(entry.watched)
+            entry.doubted, entry.watched = inf, ()
+
+    def armed(self, number: int) -> None:
+        """Take in that a batch is watched: a look from now on is vouched for."""
+        now = monotonic()
+        batch = self._sent.pop(number, {})
+        for job_id, folders in batch.items():
+            self.watched += 1 + len(folders)
+            entry = self._catalogue.get(job_id)
+            if entry is None:
+                self._bare.add(job_id)
+                continue
+            if entry.watched is not None:
+                self.watched -= 1 + len(entry.watched)
+            entry.doubted, entry.watched = now, folders
+        self._look(batch)
+        self._soon()
+
+    def refused(self, number: int) -> None:
+        """Take in that the system allows no more; from now on only what is watched is."""
+        self._sent.pop(number, None)
+        self._fall_short(self.watched)
+
+    def listed(self, ids: Iterable[str]) -> None:
+        """Forget directories that are there no more."""
+        self._bare.intersection_update(ids)
+
+    def _want(self, job_id: str, folders: Folders) -> None:
+        if self._active and job_id not in self._blind and not (self.short and self._room(job_id) < 0):
+            self._wanted[job_id] = folders
+            self._soon()
+
+    def _soon(self) -> None:
+        if self._timer is None and self._active:
+            self._timer = asyncio.get_running_loop().call_later(GATHER, self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        while self._active and len(self._sent) < AHEAD and (batch := self._next_batch()):
+            self._number += 1
+            self._sent[self._number] = batch
+            self._send([path for job_id, folders in batch.items() for path in _paths(job_id, folders)])
+
+    def _next_batch(self) -> dict[str, Folders]:
+        under_way = sum(1 + len(folders) for batch in self._sent.values() for folders in batch.values())
+        batch: dict[str, Folders] = {}
+        while len(batch) < BATCH and (wish := self._next_wish()) is not None:
+            job_id, folders = wish
+            if self._room(job_id) < under_way + 1 + len(folders):
+                self._fall_short(self.limit)
+                continue
+            under_way += 1 + len(folders)
+            batch[job_id] = folders
+        return batch
+
+    def _room(self, job_id: str) -> float:
+        """How many more watches this job may have."""
+        entry = self._catalogue.get(job_id)
+        urgent = entry is None or not entry.reading.job.status.final
+        return self.limit * (1 if urgent else FINISHED_SHARE) - self.watched
+
+    def _next_wish(self) -> tuple[str, Folders] | None:
+        if self._wanted:
+            job_id = next(iter(self._wanted))
+            return job_id, self._wanted.pop(job_id)
+        for job_id in self._backlog:
+            entry = self._catalogue.get(job_id)
+            if entry is not None and entry.watched is None and (need := needed(entry.reading)) is not None:
+                return job_id, need
+        return None
+
+    def _fall_short(self, limit: int) -> None:
+        if not self.short:
+            advice = "raise fs.inotify.max_user_watches"
+            log.warning("too-few-watches", allowed=limit, jobs=len(self._catalogue), advice=advice)
+        self.short = True
+        self.limit = min(self.limit, limit)
+
+
+def _paths(job_id: str, folders: Folders) -> list[str]:
+    return [job_id, *(f"{job_id}/{folder}" for folder in folders)]

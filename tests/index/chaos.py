@@ -1,0 +1,180 @@
+"""Everything that a farm and its people do to job directories, and what may be answered of a job after it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from jobsvc.domain.errors import JobNotFound
+from jobsvc.domain.job import BadRecord
+from jobsvc.index.freshness import Freshness
+from jobsvc.storage.reader import Absent, JobsRoot
+
+ANCHOR: Final = "anchor"
+"""A job that stays, so that the root is never empty: an empty root is storage away."""
+OUTPUT: Final = "output/film.mp4"
+
+Seen: TypeAlias = tuple[Any, ...] | None
+"""A job as its clients see it; None for one that is not found."""
+
+
+class Chaos:
+    """Real directories, and for each job the answers that would be true."""
+
+    def __init__(self, base: Path, jobs: tuple[str, ...]) -> None:
+        self.jobs = jobs
+        self.root = base / "jobs"
+        self._aside = base / "aside"
+        self._number = count()
+        self._truth = JobsRoot(self.root)
+        self._allowed: dict[str, set[Seen]] = {job_id: {None} for job_id in jobs}
+        self._since = dict(self._allowed)
+        """All that was true of each job since it was last known what the service knows."""
+        self.root.mkdir()
+        self._aside.mkdir()
+        self._fill(self.root / ANCHOR, "queued", 0)
+        self.operations: dict[str, Callable[[str], None]] = {
+            name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")
+        }
+
+    def do(self, operation: str, job_id: str) -> None:
+        """Do it, where it can be done, and note what is true now."""
+        with contextlib.suppress(OSError):
+            self.operations[operation](job_id)
+        try:
+            seen = self._see(job_id)
+        except BadRecord:
+            # What was known before stays; what that is, depends on when it was last looked at.
+            self._allowed[job_id] = self._since[job_id]
+        else:
+            self._allowed[job_id] = {seen}
+            self._since[job_id] = self._since[job_id] | {seen}
+
+    def right(self, job_id: str, seen: Seen) -> bool:
+        """Whether this answer is true; from then on it is the one that is known."""
+        if seen not in self._allowed[job_id]:
+            return False
+        self._allowed[job_id] = self._since[job_id] = {seen}
+        return True
+
+    def allowed(self, job_id: str) -> set[Seen]:
+        """Return every answer that would be true."""
+        return self._allowed[job_id]
+
+    def _see(self, job_id: str) -> Seen:
+        try:
+            reading = self._truth.read(job_id)
+        except Absent:
+            return None
+        job = reading.job
+        return job.status, job.owner, job.progress, job.updated_at, reading.output
+
+    def _fill(self, folder: Path, status: str, number: int, **keys: Any) -> None:
+        folder.mkdir(exist_ok=True)
+        beside = folder / f".status.{number}.tmp"
+        record = {
+            "status": status,
+            "owner": f"owner-{number % 3}",
+            "progress": number % 100,
+            "attempt": number,
+        }
+        beside.write_text(json.dumps(record | keys))
+        beside.rename(folder / "status.json")
+
+    def do_replace(self, job_id: str) -> None:
+        self._fill(self.root / job_id, "rendering", next(self._number))
+
+    def do_finish(self, job_id: str) -> None:
+        self._fill(self.root / job_id, "completed", next(self._number), outputPath=OUTPUT)
+
+    def do_finish_with_output(self, job_id: str) -> None:
+        output = self.root / job_id / OUTPUT
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(b"film")
+        self.do_finish(job_id)
+
+    def do_deliver(self, job_id: str) -> None:
+        output = self.root / job_id / OUTPUT
+        output.parent.mkdir(exist_ok=True)
+        output.write_bytes(b"film")
+
+    def do_lose_output(self, job_id: str) -> None:
+        (self.root / job_id / OUTPUT).unlink()
+
+    def do_move_output_folder(self, job_id: str) -> None:
+        folder = self.root / job_id / "output"
+        folder.rename(folder.with_name(f"output-{next(self._number)}"))
+
+    def do_write_in_place(self, job_id: str) -> None:
+        number = next(self._number)
+        record = {"status": "failed", "owner": "ann", "progress": number % 100}
+        (self.root / job_id / "status.json").write_text(json.dumps(record))
+
+    def do_half_write(self, job_id: str) -> None:
+        (self.root / job_id / "status.json").write_text('{"status": "rende')
+
+    def do_set_times_back(self, job_id: str) -> None:
+        self.do_write_in_place(job_id)
+        os.utime(self.root / job_id / "status.json", (1_000_000_000, 1_000_000_000))
+
+    def do_delete_record(self, job_id: str) -> None:
+        (self.root / job_id / "status.json").unlink()
+
+    def do_delete(self, job_id: str) -> None:
+        path = self.root / job_id
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        else:
+            shutil.rmtree(path)
+
+    def do_make_empty(self, job_id: str) -> None:
+        (self.root / job_id).mkdir()
+
+    def do_rename_out(self, job_id: str) -> None:
+        (self.root / job_id).rename(self._aside / f"{job_id}-{next(self._number)}")
+
+    def do_rename_in(self, job_id: str) -> None:
+        number = next(self._number)
+        prepared = self._aside / f"prepared-{number}"
+        self._fill(prepared, "queued", number)
+        prepared.rename(self.root / job_id)
+
+    def do_recreate(self, job_id: str) -> None:
+        self.do_delete(job_id)
+        self.do_replace(job_id)
+
+    def do_swap_for_file(self, job_id: str) -> None:
+        self.do_delete(job_id)
+        (self.root / job_id).write_text("no job")
+
+    def do_swap_for_link(self, job_id: str) -> None:
+        number = next(self._number)
+        kept = self._aside / f"linked-{number}"
+        (self.root / job_id).rename(kept)
+        (self.root / job_id).symlink_to(kept)
+
+    def do_swap_record_for_link(self, job_id: str) -> None:
+        record = self.root / job_id / "status.json"
+        kept = self._aside / f"record-{next(self._number)}"
+        record.rename(kept)
+        record.symlink_to(kept)
+
+    def do_unreadable_name(self, job_id: str) -> None:
+        folder = os.fsencode(self.root / job_id)
+        (Path(os.fsdecode(folder + b"/\xff\xfe"))).write_text("")
+
+
+async def ask(freshness: Freshness, job_id: str, *, force: bool = False) -> Seen:
+    """Ask as a client does."""
+    try:
+        reading = (await freshness.job(job_id, force=force)).reading
+    except JobNotFound:
+        return None
+    job = reading.job
+    return job.status, job.owner, job.progress, job.updated_at, reading.output
