@@ -80,9 +80,12 @@ METADATA_DEPTH: Final = 32
 
 # RFC 3339, section 5.6, date-time; the offset is compulsory, the separator and Z may be lower case.
 _RFC3339: Final = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:[0-5]\d)", re.ASCII
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_TIME: Final = -62_135_596_800_000_000
+_LAST_TIME: Final = 253_402_300_799_999_999
+"""Microseconds; RFC 3339 has years of four digits, a file's time any 64-bit number of seconds."""
 
 
 def parse_time(text: str) -> int:
@@ -103,9 +106,9 @@ def parse_time(text: str) -> int:
 
 
 def format_time(micros: int) -> str:
-    """Write microseconds since the epoch as RFC 3339 in UTC, to the millisecond."""
+    """Write microseconds since the epoch, of the years 1 to 9999, as RFC 3339 in UTC, to the millisecond."""
     moment = datetime.fromtimestamp(micros // 1_000_000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{micros % 1_000_000 // 1000:03d}Z"
+    return f"{moment.isoformat()[:19]}.{micros % 1_000_000 // 1000:03d}Z"
 
 
 def parse_record(
@@ -125,6 +128,7 @@ def parse_record(
     status = aliases.get(word.lower())
     if status is None:
         raise BadRecord(f"status: {word[:64]!r} is no known word")
+    file_time = min(max(file_time, _FIRST_TIME), _LAST_TIME)
     written = (format_time(file_time), file_time)
     created = fields.time("createdAt") or written
     updated = fields.time("updatedAt") or written

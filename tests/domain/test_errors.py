@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from jobsvc.domain import errors
+from jobsvc.domain.errors import InsufficientScope, Refusal, StorageUnavailable
+
+
+def below(kind: type[Refusal]) -> Iterator[type[Refusal]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from below(child)
+
+
+TREE = tuple(kind for kind in below(Refusal) if kind.__module__ == errors.__name__)
+ALL: tuple[type[Refusal], ...] = (Refusal, *TREE)
+LEAVES = tuple(kind for kind in TREE if not kind.__subclasses__())
+
+
+def test_every_error_of_the_module_is_in_the_tree() -> None:
+    public = {value for value in vars(errors).values() if isinstance(value, type)} - {Refusal}
+    assert public == set(TREE)
+
+
+def test_every_leaf_has_a_code_of_its_own() -> None:
+    codes = [leaf.code for leaf in LEAVES]
+    assert len(codes) == len(set(codes)) == 12
+    assert Refusal.code == "internal"
+
+
+def test_the_codes_are_those_of_the_design() -> None:
+    assert {kind.code for kind in ALL} == {
+        "unauthorized", "insufficient-scope", "job-not-found", "output-missing", "log-missing", "not-found",
+        "job-not-completed", "job-failed", "job-canceled", "rate-limited", "too-many-downloads",
+        "storage-unavailable", "bad-request", "internal",
+    }  # fmt: skip
+
+
+def test_the_drawing_in_the_docstring_shows_every_error() -> None:
+    drawing = (errors.__doc__ or "").split("\n\n")[1]
+    assert set(re.findall(r"[A-Z][A-Za-z]+", drawing)) == {kind.__name__ for kind in ALL}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if "__init__" not in vars(kind)])
+def test_an_error_says_its_detail_and_when_to_try_again(kind: type[Refusal]) -> None:
+    refusal = kind("Not now.", retry_after=2.5)
+    assert (str(refusal), refusal.detail, refusal.retry_after) == ("Not now.", "Not now.", 2.5)
+    assert kind("Never.").retry_after is None
+
+
+@pytest.mark.parametrize("kind", [errors.JobNotFound, errors.OutputMissing, errors.LogMissing])
+def test_what_is_not_there_says_the_same_sentence_each_time(kind: type[Refusal]) -> None:
+    assert kind().detail == kind().detail != ""  # type: ignore[call-arg] # these take no detail
+    assert kind().retry_after is None  # type: ignore[call-arg] # as above
+
+
+def test_a_missing_scope_is_named() -> None:
+    assert InsufficientScope("outputs:read").scope == "outputs:read"
+    assert "outputs:read" in InsufficientScope("outputs:read").detail
+
+
+def test_silent_storage_may_be_asked_again_after_five_seconds() -> None:
+    assert StorageUnavailable().retry_after == 5
+    assert StorageUnavailable("Full.", retry_after=1).retry_after == 1

@@ -1,0 +1,100 @@
+"""Finds calls that may block on the thread of a running loop: blockbuster, and what it misses.
+
+Each is raised where it happens and kept in `seen`, so that no `except` on its way can hide it. What a test
+does itself, straight and for its own ends, is let through: it stands for the farm or for another process.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Final, Self
+
+import aiohttp
+import blockbuster.blockbuster as engine
+import pytest
+from blockbuster import BlockBuster, BlockBusterFunction, BlockingError
+
+import jobsvc
+
+TESTS: Final = str(Path(__file__).parent)
+SCANNED: Final = (*jobsvc.__path__, *aiohttp.__path__)
+"""Whose calls are watched, and those of all that they call."""
+NOT_SCANNED: Final = ["aiohttp.test_utils", "aiohttp.pytest_plugin"]
+
+MISSED: Final = (
+    *("builtins.open", "io.open", "os.open", "os.close", "os.fstat", "os.lstat", "os.scandir", "os.utime"),
+    *("os.pread", "os.preadv", "os.pwrite", "os.ftruncate", "os.fsync", "os.fdatasync", "os.chmod"),
+)
+"""Calls that may wait for storage and that blockbuster does not know."""
+
+HARMLESS: Final[dict[str, list[tuple[str, Iterable[str]]]]] = {
+    "os.open": [("asyncio/base_events.py", {"subprocess_exec"})],
+    "os.close": [("asyncio/base_events.py", {"subprocess_exec"})],
+    "io.open": [("asyncio/base_events.py", {"subprocess_exec"})],
+}
+"""Where they touch pipes and devices alone: file of the standard library, and functions in it."""
+
+_ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+class LoopWatch:
+    """The watch over one test."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        """Each blocking call with its way there."""
+        self._watch = _watch()
+        self._patch = pytest.MonkeyPatch()
+
+    def __enter__(self) -> Self:
+        self._patch.setattr(engine, "BlockingError", self._found)
+        self._watch.activate()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.deactivate()
+        self._patch.undo()
+
+    def _found(self, call: str) -> BlockingError:
+        self.seen.append(f"Blocking call to {call}\n" + "".join(traceback.format_stack(limit=12)[:-2]))
+        return BlockingError(call)
+
+
+def _watch() -> BlockBuster:
+    watch = BlockBuster(["jobsvc", "aiohttp"], excluded_modules=NOT_SCANNED)
+    # It knows the iterator of os.scandir by this name.
+    watch.functions["os.scandir.__next__"] = watch.functions.pop("os.scandir")
+    # The loop's own sendfile reads the file on the loop's thread, which it finds harmless.
+    watch.functions["os.sendfile"].can_block_functions.clear()
+    for name in MISSED:
+        watch.functions[name] = BlockBusterFunction(
+            None,
+            name,
+            scanned_modules=["jobsvc", "aiohttp"],
+            excluded_modules=NOT_SCANNED,
+            can_block_functions=list(HARMLESS.get(name, ())),
+        )
+    for function in watch.functions.values():
+        function.can_block_predicate = _unless_ours(function.can_block_predicate)
+    return watch
+
+
+def _unless_ours(harmless: Callable[..., bool]) -> Callable[..., bool]:
+    return lambda *args, **kwargs: _by_the_test_itself(sys._getframe()) or harmless(*args, **kwargs)
+
+
+def _by_the_test_itself(frame: FrameType | None) -> bool:
+    """Whether the outermost watched function on the stack is a plain one that a test called straight."""
+    outermost = None
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(SCANNED):
+            outermost = frame
+        frame = frame.f_back
+    if outermost is None or outermost.f_back is None or outermost.f_code.co_flags & _ASYNC:
+        return False
+    return outermost.f_back.f_code.co_filename.startswith(TESTS)
