@@ -89,9 +89,8 @@ class Freshness:
         entry = self._entries.get(job_id)
         if entry is None:
             return await self._unknown(job_id)
-        if not force:
-            if (answer := self.at_once(job_id)) is not None:
-                return answer
+        if not force and (answer := self.at_once(job_id)) is not None:
+            return answer
         return await self._known(job_id, entry, force=force)
 
     async def look(self, job_id: str) -> None:

@@ -6,10 +6,28 @@ not the plain case (HEAD, HTTP/1.0, a connection that ends) the general way is t
 
 from __future__ import annotations
 
-from aiohttp import HttpVersion11, web
+import time
+from http import HTTPStatus
+
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
 from multidict import CIMultiDict
+
+from jobsvc.web.conditional import precondition
+from jobsvc.web.problems import problem
+
+
+def answer(request: web.Request, body: bytes, headers: CIMultiDict[str]) -> web.Response:
+    """Answer with a body in memory, or with what the request's conditions on its ETag come to."""
+    failed = precondition(request.headers, headers[hdrs.ETAG], None, time.time())
+    if failed is None:
+        return Document(body, headers)
+    if failed.status is HTTPStatus.NOT_MODIFIED:
+        return web.Response(status=failed.status, headers=headers)
+    return problem(
+        "precondition-failed", "It is not in the state you know.", headers={"ETag": headers[hdrs.ETAG]}
+    )
 
 
 class Document(web.Response):

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Final
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from multidict import istr
 
 from jobsvc.domain.errors import RateLimited, Refusal, TooManyDownloads, Unauthorized
@@ -70,6 +70,23 @@ class Envelope:
             # The route, not the address: an address may carry a signature, and is the client's text.
             say = _log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.info
             say("refused", status=status, method=request.method, route=route, peer=request.remote)
+
+
+async def meet(request: web.Request) -> web.StreamResponse | None:
+    """Meet an Expect (RFC 9110, section 10.1.1): 100-continue is told to go on, anything else is a 417.
+
+    aiohttp asks this before any middleware.
+    """
+    if request.version < HttpVersion11:
+        return None
+    if request.headers[hdrs.EXPECT].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is no part of the answer: one of ours may still become a problem
+        return None
+    request_id.bind(request_id.accept(request.headers.get(REQUEST_ID)))
+    response = problems.of_framework(web.HTTPExpectationFailed())
+    seal(request, response)
+    return response
 
 
 def seal(request: web.Request, response: web.StreamResponse) -> None:

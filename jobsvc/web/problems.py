@@ -38,7 +38,7 @@ CODES: Final[Mapping[str, Kind]] = MappingProxyType(
         "job-not-completed": Kind(HTTPStatus.CONFLICT, "The job is not completed yet"),
         "job-failed": Kind(HTTPStatus.CONFLICT, "The job failed"),
         "job-canceled": Kind(HTTPStatus.CONFLICT, "The job was canceled"),
-        "precondition-failed": Kind(HTTPStatus.PRECONDITION_FAILED, "The output is another one by now"),
+        "precondition-failed": Kind(HTTPStatus.PRECONDITION_FAILED, "It is another one by now"),
         "content-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request body is too large"),
         "range-not-satisfiable": Kind(
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "The range lies outside the output"
@@ -54,6 +54,7 @@ CONTENT_TYPE: Final = "application/problem+json"
 _REALM: Final = 'Bearer realm="jobsvc"'
 _BY_STATUS: Final = {
     404: ("not-found", "No resource has this address."),
+    417: ("bad-request", "The service has no way to meet this expectation."),
     405: ("method-not-allowed", "This resource does not know the method."),
     413: ("content-too-large", "The request body is larger than any this service takes."),
 }

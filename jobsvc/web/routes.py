@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from aiohttp import hdrs, web
+from aiohttp import web
+from multidict import CIMultiDict
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
+from jobsvc.web import document
 from jobsvc.web.download import Download
+from jobsvc.web.envelope import meet
 from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.representation import entity_tag
@@ -18,16 +21,15 @@ def add_routes(
     app: web.Application, *, guard: Guard, status: StatusRoute, download: Download, health: Health
 ) -> None:
     """Join the handlers to their addresses; HEAD goes wherever GET does."""
-    app.add_routes(
-        [
-            web.get("/api/jobs/{id}", guard(status.handle, scope=JOBS_READ, budget="status")),
-            web.get("/api/jobs/{id}/download", guard(download.handle, scope=OUTPUTS_READ, budget="download")),
-            web.get("/api/openapi.json", _Description().handle),
-            web.get("/healthz", health.live),
-            web.get("/readyz", health.ready),
-            web.get("/metrics", health.metrics),
-        ]
-    )
+    gets = {
+        "/api/jobs/{id}": guard(status.handle, scope=JOBS_READ, budget="status"),
+        "/api/jobs/{id}/download": guard(download.handle, scope=OUTPUTS_READ, budget="download"),
+        "/api/openapi.json": _Description().handle,
+        "/healthz": health.live,
+        "/readyz": health.ready,
+        "/metrics": health.metrics,
+    }
+    app.add_routes([web.get(path, handler, expect_handler=meet) for path, handler in gets.items()])
 
 
 class _Description:
@@ -35,7 +37,14 @@ class _Description:
 
     def __init__(self) -> None:
         self._body = files("jobsvc.web").joinpath("openapi.json").read_bytes()
-        self._headers = {hdrs.ETAG: entity_tag(self._body), hdrs.CACHE_CONTROL: "no-cache"}
+        self._headers = CIMultiDict(
+            {
+                "ETag": entity_tag(self._body),
+                "Content-Type": "application/json",
+                "Cache-Control": "no-cache",
+                "X-Content-Type-Options": "nosniff",
+            }
+        )
 
-    async def handle(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._body, headers=self._headers, content_type="application/json")
+    async def handle(self, request: web.Request) -> web.Response:
+        return document.answer(request, self._body, self._headers.copy())

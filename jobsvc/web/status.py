@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from http import HTTPStatus
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -14,10 +12,8 @@ from jobsvc.domain.job import Job, Status
 from jobsvc.index.freshness import Answer, Freshness
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot
-from jobsvc.web.conditional import precondition
-from jobsvc.web.document import Document
+from jobsvc.web import document
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.problems import problem
 from jobsvc.web.representation import Representations
 
 STALE: Final = "jobsvc; hit; detail=storage-unavailable"
@@ -43,13 +39,7 @@ class StatusRoute:
         require_sight(request[TOKEN], job.owner)
         logs = await self._logs(job) if job.status is Status.FAILED else None
         shown = self._representations.of(answer.reading, logs)
-        headers = _fields(answer, shown.etag)
-        failed = precondition(request.headers, shown.etag, None, time.time())
-        if failed is None:
-            return Document(body=shown.body, headers=headers)
-        if failed.status is HTTPStatus.NOT_MODIFIED:
-            return web.Response(status=failed.status, headers=headers)
-        return problem("precondition-failed", "The job is not in the state you know.")
+        return document.answer(request, shown.body, _fields(answer, shown.etag))
 
     async def _logs(self, job: Job) -> str | None:
         """Read the end of a failed job's log; None where there is none."""
