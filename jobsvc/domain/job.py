@@ -128,10 +128,11 @@ def parse_record(
     status = aliases.get(word.lower())
     if status is None:
         raise BadRecord(f"status: {word[:64]!r} is no known word")
-    file_time = min(max(file_time, _FIRST_TIME), _LAST_TIME)
-    written = (format_time(file_time), file_time)
-    created = fields.time("createdAt") or written
-    updated = fields.time("updatedAt") or written
+    created, updated = fields.time("createdAt"), fields.time("updatedAt")
+    if created is None or updated is None:
+        file_time = min(max(file_time, _FIRST_TIME), _LAST_TIME)
+        written = (format_time(file_time), file_time)
+        created, updated = created or written, updated or written
     started, completed = fields.time("startedAt"), fields.time("completedAt")
     if completed is None and status is Status.COMPLETED:
         completed = updated

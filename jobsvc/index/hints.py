@@ -38,8 +38,11 @@ _RECORD: Final = "status.json"
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def lines_of(root: str, changes: Changes) -> set[str]:
-    """Say what a batch of changes means, one line each."""
+def lines_of(root: str, changes: Changes, *, top: bool) -> set[str]:
+    """Say what a batch of changes means, one line each; `top` of the lookout over the root.
+
+    A directory's own watch tells of its end as well, but later than the root may tell of its successor.
+    """
     start = len(root.rstrip("/")) + 1
     lines = set()
     for kind, path in changes:
@@ -48,7 +51,7 @@ def lines_of(root: str, changes: Changes) -> set[str]:
         if not job or not path.startswith(root):
             continue
         if not inner:
-            lines.add(_of_root(kind, job, path))
+            lines.add(_of_root(kind, job, path) if top else f"job {job}")
         elif kind != _MODIFIED:
             lines.add(f"job {job}" if name == _RECORD else f"moved {job}/{_printable(name)}")
         elif inner == _RECORD:
@@ -159,7 +162,7 @@ class Program:
 
     def _hear(self, lookout: Lookout, changes: Changes) -> bool:
         pulse = any(path == self._marker for _, path in changes)
-        lines = sorted(lines_of(self._root, changes))
+        lines = sorted(lines_of(self._root, changes, top=lookout is self._top))
         with self._lock:
             if pulse:
                 self._awaited.discard(lookout)

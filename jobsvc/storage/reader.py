@@ -11,8 +11,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -98,6 +97,7 @@ class JobsRoot:
         self, path: Path, output_roots: Sequence[Path] = (), aliases: Mapping[str, Status] = SYNONYMS
     ) -> None:
         self.path = path
+        self._prefix = f"{path}/"
         # By name without `..`, and the nearest first: it may be a link that is not followed from above it.
         self._outputs = sorted(((os.path.normpath(root), str(root)) for root in output_roots), reverse=True)
         self._aliases = aliases
@@ -146,16 +146,19 @@ class JobsRoot:
             log.close()
 
     def _read(self, job_id: str, known: Reading | None) -> Reading:
-        with self._folder(job_id) as folder:
+        folder = self._open_job(job_id)
+        try:
             job, identity, settled = self._record(job_id, folder, known)
             output = job.status is Status.COMPLETED and self._has_output(folder, job)
-            if known is not None and known.job is job and known.output is output:
-                return known
+        finally:
+            os.close(folder)
+        if known is not None and known.job is job and known.output is output:
+            return known
         return Reading(job, identity, output, settled)
 
     def _record(self, job_id: str, folder: int, known: Reading | None) -> tuple[Job, Identity, bool]:
         try:
-            record, status = _open_regular(folder, (STATUS_FILE,))
+            record, status = _open_file(folder, STATUS_FILE)
         except PermissionError as denied:
             raise BadRecord(f"{STATUS_FILE}: permission denied") from denied
         try:
@@ -177,11 +180,13 @@ class JobsRoot:
         return True
 
     def _open(self, job_id: str, path: str) -> OpenFile:
-        with self._folder(job_id) as folder:
-            try:
-                fd, status, name = self._open_in(folder, path)
-            except PermissionError as denied:
-                raise Absent from denied
+        folder = self._open_job(job_id)
+        try:
+            fd, status, name = self._open_in(folder, path)
+        except PermissionError as denied:
+            raise Absent from denied
+        finally:
+            os.close(folder)
         return OpenFile(fd, Identity.of(status), name, status.st_nlink)
 
     def _open_in(self, folder: int, path: str) -> tuple[int, os.stat_result, str]:
@@ -193,49 +198,57 @@ class JobsRoot:
             return *_open_regular(folder, names), names[-1]
         for name, root in self._outputs:
             if names := beneath(name, path):
-                with _opened(os.open(root, _FOLDER)) as top:
+                top = os.open(root, _FOLDER)
+                try:
                     return *_open_regular(top, names), names[-1]
+                finally:
+                    os.close(top)
         raise Absent
 
-    @contextmanager
-    def _folder(self, job_id: str) -> Iterator[int]:
-        """Open a job's folder; the root anew each time: an unmounted share is neither held nor believed."""
+    def _open_job(self, job_id: str) -> int:
+        """Open a job's folder; by its whole path: an unmounted share is neither held nor believed."""
         if not is_job_id(job_id):
             raise Absent
-        with _opened(os.open(self.path, _FOLDER)) as root, _opened(_open_folder(root, job_id)) as folder:
-            yield folder
-
-
-@contextmanager
-def _opened(fd: int) -> Iterator[int]:
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _open_folder(parent: int, name: str) -> int:
-    return _absent_is_absent(lambda: os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent))
+        try:
+            return os.open(f"{self._prefix}{job_id}", _FOLDER | os.O_NOFOLLOW)
+        except OSError as failed:
+            if failed.errno not in _ABSENT:
+                raise
+            # Is it the job that is absent, or the root? That would be a fault, and raises as one.
+            os.close(os.open(self.path, _FOLDER))
+            raise Absent from failed
 
 
 def _open_regular(folder: int, names: tuple[str, ...]) -> tuple[int, os.stat_result]:
     """Open the regular file that `names` lead to from `folder`; Absent where anything else is found."""
-    with ExitStack() as passed:
-        for name in names[:-1]:
-            folder = passed.enter_context(_opened(_open_folder(folder, name)))
-        fd = _absent_is_absent(lambda: os.open(names[-1], _FILE, dir_fd=folder))
-    with ExitStack() as undo:
-        undo.callback(os.close, fd)
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise Absent
-        undo.pop_all()
-    return fd, status
-
-
-def _absent_is_absent(call: Callable[[], int]) -> int:
+    passed: list[int] = []
     try:
-        return call()
+        for name in names[:-1]:
+            folder = _open_beneath(folder, name, _FOLDER | os.O_NOFOLLOW)
+            passed.append(folder)
+        return _open_file(folder, names[-1])
+    finally:
+        for fd in passed:
+            os.close(fd)
+
+
+def _open_file(folder: int, name: str) -> tuple[int, os.stat_result]:
+    """Open a regular file of a folder; what turns out to be something else is closed again, and Absent."""
+    fd = _open_beneath(folder, name, _FILE)
+    try:
+        status = os.fstat(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    if stat.S_ISREG(status.st_mode):
+        return fd, status
+    os.close(fd)
+    raise Absent
+
+
+def _open_beneath(folder: int, name: str, flags: int) -> int:
+    try:
+        return os.open(name, flags, dir_fd=folder)
     except OSError as failed:
         if failed.errno in _ABSENT:
             raise Absent from failed
@@ -244,7 +257,9 @@ def _absent_is_absent(call: Callable[[], int]) -> int:
 
 def _decode(fd: int, size: int) -> object:
     """Decode a record of at most RECORD_CAP bytes; BadRecord where it is no JSON or too large."""
-    data = b"" if size > RECORD_CAP else read_fully(fd, 0, RECORD_CAP + 1)
+    data = b"" if size > RECORD_CAP else read_fully(fd, 0, size + 1)
+    if len(data) > size:  # it has grown since
+        data += read_fully(fd, len(data), RECORD_CAP + 1 - len(data))
     if max(size, len(data)) > RECORD_CAP:
         raise BadRecord(f"{STATUS_FILE}: larger than {RECORD_CAP} bytes")
     try:
