@@ -39,6 +39,17 @@ def test_any_request_without_a_good_token_is_answered_as_described(
 
 
 IDS: Final = sorted(record.parent.name for record in SAMPLES.rglob("status.json"))
+
+
+@pytest.mark.parametrize("job_id", IDS)
+@pytest.mark.parametrize("name", ABOUT_JOBS)
+def test_each_sample_good_or_bad_is_answered_as_described(service: Service, name: str, job_id: str) -> None:
+    operation = OPERATIONS[name]
+    response = service.ask(operation.method.upper(), operation.path.replace("{id}", job_id))
+    held_against(name, response)
+    assert response.status_code in {200, 404, 409}
+
+
 TAGS: Final = st.sampled_from(["*", '"x"', 'W/"x"', '"x", "y"', ",", '"', "x"])
 DATES: Final = st.sampled_from(
     ["Sun, 06 Nov 1994 08:49:37 GMT", "Fri, 01 Jan 2100 00:00:00 GMT", "yesterday", "0"]
@@ -65,7 +76,7 @@ FIELDS: Final = {
     name=st.sampled_from(ABOUT_JOBS),
     fields=st.fixed_dictionaries({}, optional=FIELDS),
 )
-def test_any_question_about_a_sample_good_or_bad_is_answered_as_described(
+def test_a_sample_asked_for_on_any_condition_is_answered_as_described(
     service: Service, job_id: str, name: str, fields: dict[str, str]
 ) -> None:
     operation = OPERATIONS[name]
