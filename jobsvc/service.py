@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
@@ -40,9 +40,16 @@ from jobsvc.web.transfer import Transfer
 BODY_CAP: Final = 64 * 1024
 """The largest request body, in bytes."""
 
+LAST_ANSWERS: Final = 0.5
+"""Seconds that requests other than downloads have at the end; aiohttp takes them twice, and 0 for no end."""
+
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 _log = structlog.get_logger("jobsvc.service")
+
+
+class NotStarted(Exception):
+    """The service can't begin as it is set up; the message says why."""
 
 
 def build_app(settings: Settings) -> web.Application:
@@ -60,6 +67,7 @@ def build_app(settings: Settings) -> web.Application:
     )
     gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
     downloads = DownloadLog(settings.state_dir, metrics.audit_errors.inc)
+    slots = Slots(settings.max_downloads, settings.max_downloads_per_token)
 
     app = web.Application(client_max_size=BODY_CAP)
     Envelope(metrics).install(app)
@@ -72,7 +80,7 @@ def build_app(settings: Settings) -> web.Application:
             root=root,
             catalogue=index.catalogue,
             freshness=index.freshness,
-            slots=Slots(settings.max_downloads, settings.max_downloads_per_token),
+            slots=slots,
             transfer=Transfer(disk, send_timeout=settings.send_timeout),
             log=downloads,
             metrics=metrics,
@@ -83,6 +91,7 @@ def build_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(_storage(disk, downloads))
     app.cleanup_ctx.append(gate.watching)
     app.cleanup_ctx.append(_indexing(index))
+    app.on_shutdown.append(_let_finish(slots, settings.shutdown_grace))
     return app
 
 
@@ -130,19 +139,26 @@ def _indexing(index: Index) -> Context:
     return context
 
 
+def _let_finish(slots: Slots, grace: float) -> Callable[[web.Application], Awaitable[None]]:
+    async def wait(_app: web.Application) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await slots.all_free()
+
+    return wait
+
+
 async def serve(
     settings: Settings, *, ready: Callable[[str], None] | None = None, stop: asyncio.Event | None = None
 ) -> None:
     """Serve until `stop` is set, by SIGTERM or SIGINT where it is not given; `ready` gets the address.
 
-    Then accept no more, let downloads finish for as long as the grace, and end.
+    Then accept no more, let downloads finish for as long as the grace, and end. NotStarted.
     """
     stop = stop or _told_by_signals()
-    runner = Runner(build_app(settings), access_log=None, shutdown_timeout=settings.shutdown_grace)
-    await runner.setup()
+    runner = Runner(build_app(settings), access_log=None, shutdown_timeout=LAST_ANSWERS)
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
-        await site.start()
+        await _begin(runner, settings)
         address = _address(runner)
         _log.info("serving", address=address, jobs_root=str(settings.jobs_root))
         if ready is not None:
@@ -153,13 +169,21 @@ async def serve(
         await runner.cleanup()
 
 
+async def _begin(runner: web.BaseRunner, settings: Settings) -> None:
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
+    except (BadTokenFile, StorageUnavailable, OSError) as fault:
+        raise NotStarted(str(fault)) from fault
+
+
 def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     """Run the service until it is told to stop; returns the exit code."""
     log.configure()
     main = serve(settings, ready=ready)
     try:
         _run_loop(main)
-    except BadTokenFile as wrong:
+    except NotStarted as wrong:
         _log.error("not-started", reason=str(wrong))
         return 2
     return 0

@@ -1,16 +1,21 @@
-"""What every test gets: a loop that may not touch storage, and a farm's way of writing jobs."""
+"""What tests get: a loop that may not touch storage, a farm's way of writing jobs, and services that run."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 import pytest
 
+from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
+from jobsvc.settings import Settings
+from jobsvc.storage import tokens
 from tests.loop_watch import LoopWatch
+from tests.running import Process, Service, as_process, end, in_process
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +69,76 @@ def put(path: Path, data: bytes) -> None:
     beside = path.with_name(f".{path.name[:200]}.new")
     beside.write_bytes(data)
     os.replace(beside, path)  # noqa: PTH105 - os.replace may be watched by the very test that calls this
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+class MakeToken(Protocol):
+    """Makes a token and returns its secret."""
+
+    def __call__(
+        self,
+        owner: str = "anna",
+        scopes: Iterable[str] = (JOBS_READ, OUTPUTS_READ),
+        expires: float | None = None,
+    ) -> str:
+        """`expires` in seconds since the epoch."""
+
+
+@pytest.fixture
+def make_token(state_dir: Path) -> MakeToken:
+    def make(
+        owner: str = "anna",
+        scopes: Iterable[str] = (JOBS_READ, OUTPUTS_READ),
+        expires: float | None = None,
+    ) -> str:
+        return tokens.create(state_dir / "tokens.json", owner, scopes, expires)[0]
+
+    return make
+
+
+class Serve(Protocol):
+    """Starts the service on the test's loop; it ends with the test."""
+
+    async def __call__(self, **settings: Any) -> Service:
+        """`settings` are attributes of Settings; a token of anna's is made beforehand."""
+
+
+@pytest.fixture
+async def serve(jobs_root: Path, state_dir: Path, make_token: MakeToken) -> AsyncIterator[Serve]:
+    async with AsyncExitStack() as services:
+
+        async def start(**settings: Any) -> Service:
+            # A poll costs a test nothing, a watcher a process; what leans on events asks for them.
+            chosen: dict[str, Any] = {"port": 0, "watch": "poll", "shutdown_grace": 0.5} | settings
+            ready = Settings(jobs_root, state_dir=state_dir, **chosen)
+            return await services.enter_async_context(in_process(ready, make_token()))
+
+        yield start
+
+
+class StartProcess(Protocol):
+    """Starts `jobsvc serve` as a process; it ends with the test."""
+
+    def __call__(self, *words: object) -> Process:
+        """`words` come after the jobs root on the command line."""
+
+
+@pytest.fixture
+def start_process(
+    tmp_path: Path, jobs_root: Path, state_dir: Path, make_token: MakeToken
+) -> Iterator[StartProcess]:
+    with ExitStack() as processes:
+
+        def start(*words: object) -> Process:
+            said = tmp_path / f"said-{len(list(tmp_path.glob('said-*')))}"
+            started = as_process((jobs_root, *words), state_dir, said, make_token())
+            processes.callback(end, started.process)
+            return started
+
+        yield start

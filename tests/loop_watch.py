@@ -80,6 +80,8 @@ def _watch() -> BlockBuster:
             can_block_functions=list(HARMLESS.get(name, ())),
         )
     for function in watch.functions.values():
+        # Before anyone can connect, files of our own package may be read.
+        function.can_block_functions.append(("jobsvc/service.py", {"build_app"}))
         function.can_block_predicate = _unless_ours(function.can_block_predicate)
     return watch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +21,17 @@ class Slots:
         self._most = most
         self._most_per_token = most_per_token
         self._by_token: Counter[str] = Counter()
+        self._free = asyncio.Event()
+        self._free.set()
 
     @property
     def taken(self) -> int:
         """How many downloads are under way."""
         return self._by_token.total()
+
+    async def all_free(self) -> None:
+        """Wait until no download is under way."""
+        await self._free.wait()
 
     @contextmanager
     def take(self, token_id: str) -> Iterator[None]:
@@ -38,9 +45,12 @@ class Slots:
                 "The service has as many downloads under way as it takes.", retry_after=RETRY_AFTER
             )
         self._by_token[token_id] += 1
+        self._free.clear()
         try:
             yield
         finally:
             self._by_token[token_id] -= 1
             if not self._by_token[token_id]:
                 del self._by_token[token_id]
+            if not self._by_token:
+                self._free.set()

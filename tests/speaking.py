@@ -1,0 +1,195 @@
+"""HTTP/1.1 spoken by hand over a socket: what is sent goes out as it is, and what comes back is taken apart
+to the byte. A client library would mend the requests that the tests are about, and the answers too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import orjson
+from multidict import CIMultiDict
+
+Fields = Iterable[tuple[str, str]]
+
+DEADLINE: Final = 15.0
+"""Seconds for one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer as it came."""
+
+    version: str
+    status: int
+    headers: CIMultiDict[str]
+    body: bytes
+
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The problem's code; fails where the answer is no problem of its own status."""
+        assert self.headers["Content-Type"] == "application/problem+json", self
+        problem = self.json()
+        assert problem["status"] == self.status
+        assert problem["type"] == f"urn:jobsvc:problem:{problem['code']}"
+        assert problem["requestId"] == self.headers["X-Request-Id"]
+        assert problem.keys() == {"type", "title", "status", "detail", "code", "requestId"}
+        return str(problem["code"])
+
+    @property
+    def promised(self) -> int:
+        """Content-Length."""
+        return int(self.headers["Content-Length"])
+
+
+class CutShort(Exception):
+    """The connection ended within an answer; `answer` is what came of it, None if not even a whole head."""
+
+    def __init__(self, answer: Answer | None) -> None:
+        super().__init__("nothing" if answer is None else f"{len(answer.body)} of {answer.promised} bytes")
+        self.answer = answer
+
+
+def request(
+    method: str,
+    target: str,
+    fields: Fields = (),
+    *,
+    token: str | None = None,
+    version: str = "1.1",
+    body: bytes = b"",
+) -> bytes:
+    """Put a request together and mend nothing; Host and Content-Length are added where they are needed."""
+    lines = [f"{method} {target} HTTP/{version}"]
+    if version == "1.1":
+        lines.append("Host: jobs.example")
+    if token is not None:
+        lines.append(f"Authorization: Bearer {token}")
+    lines += [f"{name}: {value}" for name, value in fields]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body
+
+
+class Connection:
+    """One connection to a service."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def open(cls, port: int, *, receive_buffer: int | None = None, host: str = "127.0.0.1") -> Self:
+        """Connect; with a small `receive_buffer` (bytes) the service soon notices who does not read."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        plain = socket.socket(family, socket.SOCK_STREAM)
+        plain.settimeout(0)
+        if receive_buffer is not None:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            await asyncio.get_running_loop().sock_connect(plain, (host, port))
+        except BaseException:
+            plain.close()
+            raise
+        limit = 1 << 16 if receive_buffer is None else receive_buffer
+        return cls(*await asyncio.open_connection(sock=plain, limit=limit))
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self, method: str = "GET") -> Answer:
+        """Read the next answer, to a request of that method; CutShort."""
+        async with asyncio.timeout(DEADLINE):
+            version, status, headers = await self.head()
+            bare = method == "HEAD" or status in {204, 304}
+            length = 0 if bare else int(headers["Content-Length"])
+            body = await self.read(length)
+        answer = Answer(version, status, headers, body)
+        if len(body) < length:
+            raise CutShort(answer)
+        return answer
+
+    async def head(self) -> tuple[str, int, CIMultiDict[str]]:
+        """Read the head of an answer; CutShort where none comes."""
+        try:
+            lines = [await self._line()]
+            while lines[-1]:
+                lines.append(await self._line())
+        except (ConnectionError, asyncio.IncompleteReadError) as ended:
+            raise CutShort(None) from ended
+        version, status, _ = lines[0].split(" ", 2)
+        headers: CIMultiDict[str] = CIMultiDict()
+        for line in lines[1:-1]:
+            name, colon, value = line.partition(":")
+            assert colon, f"no field: {line!r}"
+            assert name == name.strip(), f"blanks around a name: {line!r}"
+            headers.add(name, value.strip(" \t"))
+        return version.removeprefix("HTTP/"), int(status), headers
+
+    async def read(self, length: int) -> bytes:
+        """Read so many bytes; fewer where the connection ends before."""
+        pieces = []
+        with suppress(ConnectionError):
+            while length > 0 and (piece := await self.reader.read(min(length, 1 << 20))):
+                pieces.append(piece)
+                length -= len(piece)
+        return b"".join(pieces)
+
+    async def ended(self) -> bool:
+        """Wait for the other side to close, and say whether it did so without a further byte."""
+        async with asyncio.timeout(DEADLINE):
+            try:
+                return not await self.reader.read(1)
+            except ConnectionError:
+                return True
+
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        fields: Fields = (),
+        *,
+        token: str | None = None,
+        version: str = "1.1",
+        body: bytes = b"",
+    ) -> Answer:
+        """Send a request and read its answer."""
+        self.send(request(method, target, fields, token=token, version=version, body=body))
+        return await self.answer(method)
+
+    async def close(self) -> None:
+        self.writer.close()
+        with suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+    async def vanish(self) -> None:
+        """Go without a farewell: whatever the service sends from now on is answered by a reset."""
+        plain = self.writer.get_extra_info("socket")
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.writer.transport.abort()
+        await self.close()
+
+    async def _line(self) -> str:
+        line = await self.reader.readuntil(b"\r\n")
+        assert b"\n" not in line[:-2], f"a bare line feed: {line!r}"
+        assert b"\r" not in line[:-2], f"a bare carriage return: {line!r}"
+        return line[:-2].decode("latin-1")
+
+
+@asynccontextmanager
+async def connection(
+    port: int, *, receive_buffer: int | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[Connection]:
+    """Have a connection for the length of a block."""
+    opened = await Connection.open(port, receive_buffer=receive_buffer, host=host)
+    try:
+        yield opened
+    finally:
+        await opened.close()
