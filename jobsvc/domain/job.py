@@ -47,7 +47,7 @@ class BadRecord(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job. Times are RFC 3339 strings as the farm wrote them."""
+    """One job. Times are RFC 3339 strings as the farm wrote them, but for `T` and `Z`, which readers need."""
 
     id: str
     owner: str
@@ -211,9 +211,10 @@ class _Fields:
         if value is None:
             return None
         try:
-            return value, parse_time(value)
+            micros = parse_time(value)
         except ValueError as wrong:
             raise BadRecord(f"{key}: {wrong}") from wrong
+        return f"{value[:10]}T{value[11:].upper()}", micros
 
     def metadata(self) -> dict[str, Any] | None:
         value = self._record.get("metadata")
