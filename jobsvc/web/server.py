@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import cast
+
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from jobsvc.observe import request_id
 from jobsvc.web import problems
-from jobsvc.web.envelope import REQUEST_ID
+from jobsvc.web.envelope import REQUEST_ID, seal
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _log = structlog.get_logger("jobsvc.web")
 
@@ -54,8 +59,23 @@ class Runner(web.AppRunner):
         server = await super()._make_server()
         # aiohttp has no public way to name the class of a connection's handler.
         return ProblemServer(
-            server.request_handler,
+            _explained(server.request_handler),
             request_factory=server.request_factory,
             loop=server._loop,  # noqa: SLF001
             **server._kwargs,  # noqa: SLF001
         )
+
+
+def _explained(handler: Handler) -> Handler:
+    """Answer what aiohttp refuses before the middlewares in our words too: an unknown Expect, a 417."""
+
+    async def explained(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as refused:
+            request_id.bind(request_id.accept(request.headers.get(REQUEST_ID)))
+            response = problems.of_framework(refused)
+            seal(cast(web.Request, request), response)  # the application makes no others
+            return response
+
+    return explained

@@ -241,3 +241,13 @@ def test_the_described_way_to_resume_leads_to_the_whole_file(service: Service) -
     assert (full.status_code, full.headers["Content-Range"]) == (416, f"bytes */{len(whole)}")
     changed = service.ask("GET", target, {"If-Range": '"other"', "Range": f"bytes={len(kept)}-"})
     assert (changed.status_code, changed.content) == (200, whole)
+
+
+@pytest.mark.parametrize(("method", "target"), [("GET", "/nothing"), ("POST", "/healthz")])
+def test_an_expectation_is_refused_in_our_words_where_nothing_is_too(
+    service: Service, method: str, target: str
+) -> None:
+    response = service.ask(method, target, MIRACLES)
+    held_against("getHealth", response)
+    assert response.json()["code"] == "bad-request"
+    assert response.headers["Server"] == "jobsvc"
