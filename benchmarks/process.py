@@ -12,6 +12,7 @@ from typing import Final
 
 from benchmarks.machine import TICK
 
+REPOSITORY: Final = Path(__file__).parents[1]
 PATIENCE: Final = 15.0
 """Seconds that a server has to end by itself."""
 
@@ -70,10 +71,11 @@ class Memory:
         raise LookupError(name)
 
 
-def begin(
-    command: Sequence[str], log: Path, core: frozenset[int], **environment: str
-) -> subprocess.Popen[bytes]:
-    """Start a program on one core, its standard error in a file; whatever it starts inherits both."""
+def begin(command: Sequence[str], log: Path, core: frozenset[int]) -> subprocess.Popen[bytes]:
+    """Start a program on one core, its standard error in a file; whatever it starts inherits both.
+
+    Python finds the modules of this very checkout, whatever is installed.
+    """
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, core)
     try:
@@ -83,7 +85,8 @@ def begin(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env=os.environ | environment,
+                env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+                cwd=REPOSITORY,
             )
     finally:
         os.sched_setaffinity(0, before)

@@ -27,7 +27,6 @@ BOUNDLESS: Final = (
 )
 """Every limit is kept, and none is reached."""
 
-_REPOSITORY: Final = Path(__file__).parents[1]
 _NGINX: Final = """
 daemon off; {user} worker_processes 1; pid {scratch}/nginx.pid; error_log stderr error;
 events {{ worker_connections 4096; }}
@@ -73,7 +72,7 @@ def token(scratch: Path, owner: str = "farm") -> str:
     """Make a token for the service that keeps its state beneath `scratch`."""
     command = [sys.executable, "-m", "jobsvc", "token", "create", "--owner", owner]
     command += ["--state-dir", str(scratch / "state")]
-    made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=_REPOSITORY)
+    made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=process.REPOSITORY)
     return made.stdout.strip()
 
 
@@ -108,8 +107,7 @@ def _running(
     name: str, command: Sequence[str], scratch: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     log = scratch / f"{name}.log"
-    paths = os.pathsep.join([str(_REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
-    running = process.begin(command, log, machine.cores()[0], PYTHONPATH=paths)
+    running = process.begin(command, log, machine.cores()[0])
     try:
         yield running, log
     finally:
