@@ -43,7 +43,8 @@ def application(what: str, path: Path) -> web.Application:
         return web.FileResponse(path)
 
     handlers: dict[str, Handler] = {"bare": bare, "fields": fields}
-    app.router.add_get("/api/jobs/{id}", handlers.get(what, file))
+    address = "/api/jobs/{id}/download" if what == "file" else "/api/jobs/{id}"
+    app.router.add_get(address, handlers.get(what, file))
     return app
 
 
