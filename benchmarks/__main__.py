@@ -1,1 +1,52 @@
-"""Prints the service's speed as ratios against yardsticks that run in turn with it."""
+"""Prints the service's speed as ratios against yardsticks that run in turn with it.
+
+`python -m benchmarks [NAME...] [--rounds N] [--quick] [--scratch DIR]`; `--list` names the benchmarks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from importlib import import_module
+from types import ModuleType
+from typing import Final
+
+from benchmarks import machine, table
+from benchmarks.rounds import Plan
+
+USUAL: Final = ("status", "download")
+BY_NAME_ONLY: Final[tuple[str, ...]] = ()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to run; else {', '.join(USUAL)}")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement [5]")
+    parser.add_argument("--quick", action="store_true", help="smaller and shorter, to see that it runs")
+    parser.add_argument("--scratch", metavar="DIR", help="folder to work beneath [the system's own]")
+    parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
+    given = parser.parse_args()
+    known = USUAL + BY_NAME_ONLY
+    if unknown := set(given.names) - set(known):
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if given.list:
+        for name in known:
+            print(f"{name:<16}{(_module(name).__doc__ or '').partition(chr(10))[0]}")
+        return
+    plan = Plan(rounds=given.rounds, quick=given.quick, scratch=given.scratch)
+    print(machine.described())
+    os.sched_setaffinity(0, machine.cores()[1])
+    print(f"medians of {plan.rounds} rounds (least..most)")
+    for name in given.names or USUAL:
+        begun = time.perf_counter()
+        _module(name).run(plan)
+        table.note(f"{machine.load_average()}; {time.perf_counter() - begun:.0f} s")
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"benchmarks.{name}")
+
+
+if __name__ == "__main__":
+    main()

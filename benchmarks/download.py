@@ -1,0 +1,104 @@
+"""Whole files and 64 KiB ranges from the page cache, against nginx and aiohttp's FileResponse."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from contextlib import ExitStack
+from statistics import median
+from typing import Final
+
+from benchmarks import farm, machine, servers, table
+from benchmarks.load import Load, Outcome, get
+from benchmarks.rounds import Measured, Plan, in_turns
+from benchmarks.servers import Server
+
+STREAMS: Final = (1, 8)
+RANGE: Final = 64 * 1024
+CONNECTIONS: Final = 16
+GIB: Final = 1 << 30
+JOB: Final = "big-0001"
+
+WALL: Final = table.Goal(least=0.95)
+CPU: Final = table.Goal(most=1.25)
+RANGES_OF_AIOHTTP: Final = table.Goal(least=2)
+RANGES_OF_NGINX: Final = table.Goal(least=0.3)
+
+
+def run(plan: Plan) -> None:
+    """Measure and print."""
+    size = int(plan.pick(GIB, GIB // 8))
+    with ExitStack() as stack:
+        scratch = stack.enter_context(farm.scratch("download", plan.scratch))
+        root = scratch / "jobs"
+        path = farm.output(root, JOB, size)
+        token = servers.token(scratch)
+        ours = stack.enter_context(servers.jobsvc(root, scratch))
+        # uvloop has no sendfile, so FileResponse is measured on the loop where it is at its best too.
+        files = [stack.enter_context(servers.yardstick(scratch, "file", path, loop=loop)) for loop in LOOPS]
+        nginx = [stack.enter_context(servers.nginx(root, scratch))] if servers.nginx_is_there() else []
+        if not nginx:
+            table.note("nginx is not on the PATH: no ratios to it")
+        for streams in STREAMS:
+            _whole(plan, [ours, *nginx], streams, size, token)
+        _ranges(plan, [ours, *nginx, *files], size, token)
+
+
+LOOPS: Final = ("uvloop", "asyncio")
+
+
+def _whole(plan: Plan, taken: Sequence[Server], streams: int, size: int, token: str) -> None:
+    table.title(
+        f"download: {size >> 20} MiB from the page cache, {streams} at once, by a client that drops "
+        f"the bytes and by one that copies them; {machine.placed()}; {machine.load_average()}"
+    )
+    for drop in (True, False):
+        client = "dropping" if drop else "copying"
+
+        def one(server: Server, *, drop: bool = drop) -> Outcome:
+            request = get(_path(server), token)
+            return Load(server.address, [request], streams, drop=drop).run(each=1)
+
+        found = in_turns(plan, taken, one)
+        for name, rounds in found.items():
+            rates = [each.outcome.received / each.outcome.seconds / 1e9 for each in rounds]
+            table.row(f"{name}, {client} client", rates, " GB/s")
+        if len(found) > 1:
+            ours, nginx = found.values()
+            table.ratio(f"speed, jobsvc / nginx, {client} client", _speed(ours), _speed(nginx), WALL)
+            cpu = [[each.cpu for each in rounds] for rounds in (ours, nginx)]
+            table.ratio(f"server CPU, jobsvc / nginx, {client} client", cpu[0], cpu[1], CPU)
+
+
+def _speed(rounds: Sequence[Measured]) -> list[float]:
+    return [each.outcome.received / each.outcome.seconds for each in rounds]
+
+
+def _path(server: Server) -> str:
+    return f"/{JOB}/output/film.mp4" if server.name == "nginx" else f"/api/jobs/{JOB}/download"
+
+
+def _ranges(plan: Plan, taken: Sequence[Server], size: int, token: str) -> None:
+    seconds = plan.pick(2, 1)
+    table.title(
+        f"ranges: {RANGE >> 10} KiB at random of {size >> 20} MiB, {CONNECTIONS} connections, rounds of "
+        f"{seconds:g} s, by a client that drops the bytes; {machine.placed()}; {machine.load_average()}"
+    )
+    draw = random.Random(size)  # noqa: S311 - no secret
+    starts = [draw.randrange(size - RANGE) for _ in range(10_000)]
+    fields = [f"bytes={start}-{start + RANGE - 1}" for start in starts]
+    requests = {server.name: [get(_path(server), token, Range=each) for each in fields] for server in taken}
+
+    def one(server: Server) -> Outcome:
+        return Load(server.address, requests[server.name], CONNECTIONS, status=b"206").run(seconds=seconds)
+
+    found = in_turns(plan, taken, one)
+    for name, rounds in found.items():
+        table.row(f"{name}: requests", [each.outcome.rate for each in rounds], "/s")
+        table.row(f"{name}: server CPU a request", [each.micros for each in rounds], " us")
+    idlest = min(median(each.busy for each in rounds) for rounds in found.values())
+    ours = [each.outcome.rate for each in found.pop("jobsvc")]
+    for name, rounds in found.items():
+        goal = RANGES_OF_NGINX if name == "nginx" else RANGES_OF_AIOHTTP
+        table.ratio(f"requests, jobsvc / {name}", ours, [each.outcome.rate for each in rounds], goal)
+    table.note(f"every server was at least {idlest:.0f} % busy: the load was not what they waited for")

@@ -1,0 +1,198 @@
+"""The load: keep-alive connections over raw sockets in one thread, one request at a time on each.
+
+Cheap enough that any server here is busy while it waits; `Outcome.cpu` says how busy it was itself. Each
+answer's status is checked and each body is counted to its end. A body may be dropped in the kernel
+(MSG_TRUNC, tcp(7)), so that what is measured is the sending of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+Address = tuple[str, int]
+
+HEAD: Final = 4 * 1024
+"""The most that is read at once where a head is expected, in bytes."""
+SINK: Final = 4 << 20
+SILENCE: Final = 30.0
+"""Seconds without a byte on any connection after which the server is held for dead."""
+
+
+class Unexpected(Exception):
+    """An answer was not the one that was to be measured."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run of the load came to."""
+
+    requests: int = 0
+    seconds: float = 0.0
+    received: int = 0
+    """Bytes, heads included."""
+    cpu: float = 0.0
+    """CPU seconds of the load itself."""
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.requests / self.seconds
+
+
+def get(path: str, token: str = "", **fields: str) -> bytes:
+    """Write a GET; keyword names become field names, with a dash for each underscore."""
+    if token:
+        fields["Authorization"] = f"Bearer {token}"
+    lines = [f"GET {path} HTTP/1.1", "Host: bench"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+@dataclass(slots=True)
+class _Connection:
+    """One keep-alive connection and what of its answer is still to come."""
+
+    sock: socket.socket
+    head: bytes = b""
+    left: int = 0
+    """Bytes of the body."""
+    asked: int = 0
+
+
+@dataclass(slots=True)
+class Load:
+    """A run: `requests` drawn at random onto `connections` keep-alive connections."""
+
+    address: Address
+    requests: Sequence[bytes]
+    connections: int = 32
+    status: bytes = b"200"
+    """What every answer has to be."""
+    drop: bool = True
+    """Whether bodies are dropped in the kernel; else they are copied as a client's library would."""
+    seed: int = 1
+    _sink: bytearray = field(default_factory=lambda: bytearray(SINK))
+
+    def run(self, *, seconds: float = 0.0, each: int = 0) -> Outcome:
+        """Go on for `seconds`, or until every connection has had `each` answers; OSError, Unexpected."""
+        with _connected(self.address, self.connections) as connections, _no_collection():
+            outcome, draw = Outcome(), self._drawn()
+            poll, by_descriptor = select.epoll(), {}
+            begun, busy = time.perf_counter(), time.process_time()
+            for connection in connections:
+                by_descriptor[connection.sock.fileno()] = connection
+                poll.register(connection.sock, select.EPOLLIN)
+                self._ask(connection, next(draw))
+            until = begun + (seconds or float("inf"))
+            under_way = len(connections)
+            while under_way and time.perf_counter() < until:
+                ready = poll.poll(SILENCE)
+                if not ready:
+                    raise Unexpected("the server fell silent")
+                for descriptor, _event in ready:
+                    connection = by_descriptor[descriptor]
+                    if self._read(connection, outcome):
+                        outcome.requests += 1
+                        if each and connection.asked >= each:
+                            poll.unregister(descriptor)
+                            under_way -= 1
+                        else:
+                            self._ask(connection, next(draw))
+            outcome.seconds = time.perf_counter() - begun
+            outcome.cpu = time.process_time() - busy
+            poll.close()
+        return outcome
+
+    def _drawn(self) -> Iterator[bytes]:
+        choose, requests = random.Random(self.seed).random, self.requests  # noqa: S311 - no secret
+        count = len(requests)
+        while True:
+            yield requests[int(choose() * count)]
+
+    def _ask(self, connection: _Connection, request: bytes) -> None:
+        connection.asked += 1
+        connection.sock.send(request)
+
+    def _read(self, connection: _Connection, outcome: Outcome) -> bool:
+        """Take in what came; returns whether the answer is whole now."""
+        if connection.left:
+            wanted = min(connection.left, SINK)
+            count = connection.sock.recv_into(self._sink, wanted, socket.MSG_TRUNC if self.drop else 0)
+            connection.left -= count
+        else:
+            data = connection.sock.recv(HEAD)
+            count = len(data)
+            self._head(connection, data)
+        if not count:
+            raise Unexpected("the server closed a connection")
+        outcome.received += count
+        return not connection.left and not connection.head
+
+    def _head(self, connection: _Connection, data: bytes) -> None:
+        data = connection.head + data
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            connection.head = data
+            return
+        if data[9:12] != self.status:
+            raise Unexpected(f"wanted {self.status.decode()}: {data[: end + 200]!r}")
+        connection.head = b""
+        connection.left = _length(data, end) - (len(data) - end - 4)
+
+
+def _length(data: bytes, end: int) -> int:
+    at = data.find(b"\r\nContent-Length: ", 0, end)
+    if at < 0:
+        raise Unexpected(f"an answer of no told length: {data[:end]!r}")
+    return int(data[at + 18 : data.find(b"\r\n", at + 18)])
+
+
+@contextmanager
+def _connected(address: Address, count: int) -> Iterator[list[_Connection]]:
+    connections: list[_Connection] = []
+    try:
+        for _ in range(count):
+            sock = socket.create_connection(address, timeout=SILENCE)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connections.append(_Connection(sock))
+        yield connections
+    finally:
+        for connection in connections:
+            connection.sock.close()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def answer(address: Address, request: bytes) -> tuple[int, bytes]:
+    """Ask once on a connection of its own; returns the status and the body. OSError."""
+    with socket.create_connection(address, timeout=SILENCE) as sock:
+        sock.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        data = b"".join(iter(lambda: sock.recv(1 << 20), b""))
+    head, _, body = data.partition(b"\r\n\r\n")
+    return int(head[9:12]), body
+
+
+def until(condition: Callable[[], bool], deadline: float, pause: float = 0.01) -> float:
+    """Wait for a condition; returns the seconds it took. TimeoutError."""
+    begun = time.perf_counter()
+    while not condition():
+        if time.perf_counter() - begun > deadline:
+            raise TimeoutError(f"not within {deadline:g} s")
+        time.sleep(pause)
+    return time.perf_counter() - begun

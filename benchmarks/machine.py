@@ -1,0 +1,70 @@
+"""What the figures were taken on, how busy it was, and which core each side of a measurement runs on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+@cache
+def cores() -> tuple[frozenset[int], frozenset[int]]:
+    """Give the core of the server under test and the cores of the load; both the same where there is one."""
+    usable = _usable()
+    return frozenset(usable[:1]), frozenset(usable[1:2] or usable)
+
+
+@cache
+def _usable() -> list[int]:
+    """List the cores that this run may use, as it was begun."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def described() -> str:
+    """Name machine, kernel and programs, in one paragraph."""
+    programs = [f"Python {platform.python_version()}"]
+    programs += [f"{name} {_version(name)}" for name in ("aiohttp", "uvloop")]
+    programs.append(nginx_version() or "no nginx")
+    return f"{_processor()}, {len(_usable())} cores, Linux {platform.release()}; {', '.join(programs)}"
+
+
+def placed() -> str:
+    """Say where server and load run."""
+    server, load = (",".join(map(str, sorted(side))) for side in cores())
+    return (
+        f"server on core {server}, load on core {load}" if server != load else "one core for server and load"
+    )
+
+
+def load_average() -> str:
+    """Say how busy the machine was in the last minute and the last five."""
+    return "load average {:.2f} {:.2f}".format(*os.getloadavg()[:2])
+
+
+def nginx_version() -> str | None:
+    """Name the nginx on the PATH; None where there is none."""
+    if shutil.which("nginx") is None:
+        return None
+    said = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False).stderr
+    return said.rpartition(": ")[2].strip().replace("/", " ")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

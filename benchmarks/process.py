@@ -1,0 +1,103 @@
+"""A process under measurement, as the kernel tells of it: its CPU time and its memory, by proc(5)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from benchmarks.machine import TICK
+
+REPOSITORY: Final = Path(__file__).parents[1]
+PATIENCE: Final = 15.0
+"""Seconds that a server has to end by itself."""
+
+_UTIME: Final = 11
+_STIME: Final = 12
+"""Places in /proc/PID/stat, counted from behind the command's name."""
+_STARTED_ANEW: Final = "5"
+"""Written to clear_refs: the peak of the memory is now what is used now."""
+
+
+def cpu(*pids: int) -> float:
+    """Give the CPU seconds that processes have used, all their threads together, to a clock tick."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(") ")[2].split()
+        ticks += int(fields[_UTIME]) + int(fields[_STIME])
+    return ticks * TICK
+
+
+def children(pid: int) -> list[int]:
+    """Name the processes that a process began and that still are."""
+    text = "".join(path.read_text("utf-8") for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [int(child) for child in text.split()]
+
+
+def watches(pid: int) -> int:
+    """Count the inotify watches of a process's children (proc(5), fdinfo): 0 until they are set up."""
+    count = 0
+    for child in children(pid):
+        for info in Path(f"/proc/{child}/fdinfo").iterdir():
+            with suppress(OSError):
+                count += info.read_bytes().count(b"inotify wd:")
+    return count
+
+
+class Memory:
+    """The resident memory of a process from now on, in bytes."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.before = self.now()
+        Path(f"/proc/{pid}/clear_refs").write_text(_STARTED_ANEW, "ascii")
+
+    def now(self) -> int:
+        """Say what is resident at this moment."""
+        return self._field("VmRSS")
+
+    def growth(self) -> int:
+        """Say by how much the peak since the beginning exceeds the beginning."""
+        return self._field("VmHWM") - self.before
+
+    def _field(self, name: str) -> int:
+        for line in Path(f"/proc/{self._pid}/status").read_text("ascii").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+        raise LookupError(name)
+
+
+def begin(command: Sequence[str], log: Path, core: frozenset[int]) -> subprocess.Popen[bytes]:
+    """Start a program on one core, its standard error in a file; whatever it starts inherits both.
+
+    Python finds the modules of this very checkout, whatever is installed.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, core)
+    try:
+        with log.open("wb") as errors:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+                cwd=REPOSITORY,
+            )
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process of ours to end, and kill it where it does not."""
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,152 @@
+"""The servers that are measured: each a process of its own on a free loopback port, ended by its own pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from benchmarks import load, machine, process
+from benchmarks.load import Address
+
+START: Final = 60.0
+"""Seconds that a server has until it serves."""
+UNLIMITED: Final = "999999999/second"
+BOUNDLESS: Final = (
+    *("--limit-status", UNLIMITED, "--limit-list", UNLIMITED, "--limit-logs", UNLIMITED),
+    *("--limit-download", UNLIMITED, "--max-downloads", "100000", "--max-downloads-per-token", "100000"),
+)
+"""Every limit is kept, and none is reached."""
+
+# With tcp_nopush each small range waits 40 ms for a delayed acknowledgement: nginx at its best is without.
+_NGINX: Final = """
+daemon off; {user} worker_processes 1; pid {scratch}/nginx.pid; error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off; sendfile on; tcp_nopush off; tcp_nodelay on;
+    keepalive_requests 1000000000; keepalive_timeout 600s; default_type application/octet-stream;
+    client_body_temp_path {scratch}/body; proxy_temp_path {scratch}/proxy;
+    fastcgi_temp_path {scratch}/fastcgi; uwsgi_temp_path {scratch}/uwsgi; scgi_temp_path {scratch}/scgi;
+    server {{ listen 127.0.0.1:{port}; root {root}; location = /nothing {{ return 200 "{nothing}"; }} }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One running server."""
+
+    name: str
+    address: Address
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def cpu(self) -> float:
+        """Give the CPU seconds used so far, those of nginx's worker included."""
+        return process.cpu(self.process.pid, *process.children(self.process.pid))
+
+    def said(self) -> list[dict[str, object]]:
+        """Read the service's own log."""
+        lines = self.log.read_bytes().splitlines()
+        return [orjson.loads(line) for line in lines if line.startswith(b"{")]
+
+
+@contextmanager
+def jobsvc(jobs_root: Path, scratch: Path, *flags: str) -> Iterator[Server]:
+    """Run the service as an operator does; flags given here come behind BOUNDLESS."""
+    command = [sys.executable, "-m", "jobsvc", "serve", str(jobs_root), "--state-dir", str(scratch / "state")]
+    command += ["--port", "0", *BOUNDLESS, *flags]
+    with _running("jobsvc", command, scratch) as (running, log):
+        yield Server("jobsvc", _told_address(running, log), running, log)
+
+
+def token(scratch: Path, owner: str = "farm") -> str:
+    """Make a token for the service that keeps its state beneath `scratch`."""
+    command = [sys.executable, "-m", "jobsvc", "token", "create", "--owner", owner]
+    command += ["--state-dir", str(scratch / "state")]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=process.REPOSITORY)
+    return made.stdout.strip()
+
+
+@contextmanager
+def yardstick(scratch: Path, what: str, path: Path, *, loop: str = "uvloop") -> Iterator[Server]:
+    """Run one of benchmarks.yardsticks over a file."""
+    command = [sys.executable, "-m", "benchmarks.yardsticks", what, str(path), "--loop", loop]
+    with _running(f"aiohttp-{what}-{loop}", command, scratch) as (running, log):
+        yield Server(f"aiohttp {what} ({loop})", _told_address(running, log), running, log)
+
+
+@contextmanager
+def nginx(root: Path, scratch: Path) -> Iterator[Server]:
+    """Run nginx, one worker, sendfile, over the files in a folder; there must be one on the PATH."""
+    port = _free_port()
+    user = "user root;" if os.geteuid() == 0 else ""
+    text = _NGINX.format(user=user, scratch=scratch, port=port, root=root, nothing="-" * 400)
+    (scratch / "nginx.conf").write_text(text, "utf-8")
+    command = ["nginx", "-p", str(scratch), "-c", str(scratch / "nginx.conf")]
+    with _running("nginx", command, scratch) as (running, log):
+        load.until(lambda: _answers(("127.0.0.1", port), running, log), START)
+        yield Server("nginx", ("127.0.0.1", port), running, log)
+
+
+def nginx_is_there() -> bool:
+    """Whether nginx is on the PATH."""
+    return shutil.which("nginx") is not None
+
+
+@contextmanager
+def _running(
+    name: str, command: Sequence[str], scratch: Path
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    log = scratch / f"{name}.log"
+    running = process.begin(command, log, machine.cores()[0])
+    try:
+        yield running, log
+    finally:
+        process.end(running)
+
+
+def _told_address(running: subprocess.Popen[bytes], log: Path) -> Address:
+    """Wait until a server writes where it serves: a line of JSON with an `address`."""
+    found: list[Address] = []
+
+    def told() -> bool:
+        _check_alive(running, log)
+        for line in log.read_bytes().splitlines(keepends=True):
+            if b'"address"' in line and line.endswith(b"\n"):
+                host, _, port = orjson.loads(line)["address"].rpartition("/")[2].rpartition(":")
+                found.append((host, int(port)))
+        return bool(found)
+
+    load.until(told, START, pause=0.002)
+    return found[0]
+
+
+def _answers(address: Address, running: subprocess.Popen[bytes], log: Path) -> bool:
+    _check_alive(running, log)
+    try:
+        socket.create_connection(address, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _check_alive(running: subprocess.Popen[bytes], log: Path) -> None:
+    if running.poll() is not None:
+        raise ChildProcessError(f"it ended with {running.returncode}: {log.read_text('utf-8')[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

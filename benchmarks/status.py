@@ -1,0 +1,82 @@
+"""Status requests a second, against a bare aiohttp handler that sends the same bytes."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from time import sleep
+from typing import Final
+
+from benchmarks import farm, machine, process, servers, table
+from benchmarks.load import Load, Outcome, answer, get, until
+from benchmarks.rounds import Measured, Plan, in_turns
+from benchmarks.servers import Server
+
+JOBS: Final = 20_000
+CONNECTIONS: Final = 32
+GOAL: Final = table.Goal(least=0.65)
+LATER: Final = table.Goal(least=0.8)
+
+
+def run(plan: Plan) -> None:
+    """Measure and print."""
+    seconds = plan.pick(3, 1)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(farm.scratch("status", plan.scratch))
+        root = scratch / "jobs"
+        ids = farm.fill(root, JOBS)
+        sleep(farm.SETTLE)
+        token = servers.token(scratch)
+        ours = stack.enter_context(servers.jobsvc(root, scratch))
+        until(lambda: answer(ours.address, get("/readyz"))[0] == 200, 60)
+        # Until the watches are in force, an answer older than a second costs a look at the disk.
+        until(lambda: process.watches(ours.process.pid) >= JOBS, 60, pause=0.5)
+        sleep(1)
+        every = [job_id for known in ids.values() for job_id in known]
+        requests = [get(f"/api/jobs/{job_id}", token) for job_id in every]
+        body = scratch / "body"
+        body.write_bytes(answer(ours.address, get(f"/api/jobs/{ids['completed'][0]}", token))[1])
+        theirs = [stack.enter_context(servers.yardstick(scratch, what, body)) for what in ("bare", "fields")]
+        _title(seconds, body)
+        found = in_turns(plan, [ours, *theirs], lambda server: _load(server, requests, seconds))
+        _print(found)
+        _ceiling(stack, scratch, seconds)
+
+
+def _title(seconds: float, body: Path) -> None:
+    """Say what is measured."""
+    table.title(
+        f"status: {JOBS:,} jobs, random ids on {CONNECTIONS} keep-alive connections, bodies of some "
+        f"{body.stat().st_size} bytes, rounds of {seconds:g} s; {machine.placed()}; {machine.load_average()}"
+    )
+
+
+def _load(server: Server, requests: list[bytes], seconds: float) -> Outcome:
+    return Load(server.address, requests, CONNECTIONS).run(seconds=seconds)
+
+
+def _print(found: dict[str, list[Measured]]) -> None:
+    for name, rounds in found.items():
+        table.row(f"{name}: requests", [one.outcome.rate for one in rounds], "/s")
+        table.row(f"{name}: server CPU a request", [one.micros for one in rounds], " us")
+    names = list(found)
+    ours, bare, fields = ([one.outcome.rate for one in found[name]] for name in names)
+    table.ratio("jobsvc / bare", ours, bare, GOAL)
+    table.ratio("jobsvc / bare, for the later goal", ours, bare, LATER)
+    table.ratio("jobsvc / bare with as many header fields", ours, fields)
+    micros = [[one.micros for one in found[name]] for name in names]
+    table.ratio("bare / jobsvc in CPU a request", micros[1], micros[0])
+    busiest = max(median(one.load_busy for one in rounds) for rounds in found.values())
+    table.note(f"the load used at most {busiest:.0f} % of its core")
+
+
+def _ceiling(stack: ExitStack, scratch: Path, seconds: float) -> None:
+    """Say what the load could ask for, were the server not in the way."""
+    if not servers.nginx_is_there():
+        table.note("no nginx here to show what the load could reach")
+        return
+    quick = stack.enter_context(servers.nginx(scratch, scratch))
+    nothing = [get("/nothing")]
+    outcome = Load(quick.address, nothing, CONNECTIONS).run(seconds=seconds)
+    table.note(f"the load's own ceiling, against nginx returning 400 bytes: {outcome.rate:,.0f}/s")

@@ -1,0 +1,60 @@
+"""How figures are kept and printed: medians with their range, beside the goal that they were taken for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+_NAME: Final = 58
+_VALUE: Final = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a figure is to be; `least` or `most`, the other is None."""
+
+    least: float | None = None
+    most: float | None = None
+
+    def met(self, value: float) -> bool:
+        """Whether a figure is as it should be."""
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    def told(self, value: float, unit: str) -> str:
+        """Say the goal, and whether it is met."""
+        sign, bound = (">=", self.least) if self.least is not None else ("<=", self.most)
+        return f"goal {sign} {bound:g}{unit}: {'met' if self.met(value) else 'MISSED'}"
+
+
+def row(name: str, values: Sequence[float], unit: str = "", goal: Goal | None = None) -> None:
+    """Print one figure: the median of its rounds, and the range where there was more than one."""
+    middle = median(values)
+    spread = f"({number(min(values))}..{number(max(values))})" if len(values) > 1 else ""
+    verdict = goal.told(middle, unit) if goal is not None else ""
+    print(f"  {name:<{_NAME}}{number(middle) + unit:>{_VALUE}}  {spread:<22} {verdict}".rstrip(), flush=True)
+
+
+def ratio(name: str, ours: Iterable[float], theirs: Iterable[float], goal: Goal | None = None) -> None:
+    """Print the quotients of the rounds, ours over theirs."""
+    row(name, [one / other for one, other in zip(ours, theirs, strict=True)], goal=goal)
+
+
+def title(text: str) -> None:
+    """Begin a table."""
+    print(f"\n{text}", flush=True)
+
+
+def note(text: str) -> None:
+    """Print a line that is no figure."""
+    print(f"  {text}", flush=True)
+
+
+def number(value: float) -> str:
+    """Write a figure with the digits that mean something."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
