@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -134,31 +135,37 @@ def parse_record(
         written = (format_time(file_time), file_time)
         created, updated = created or written, updated or written
     started, completed = fields.time("startedAt"), fields.time("completedAt")
-    if completed is None and status is Status.COMPLETED:
+    if completed == updated or (completed is None and status is Status.COMPLETED):
         completed = updated
     done, total = fields.count("framesDone"), fields.count("framesTotal")
     return Job(
         id=job_id,
-        owner=fields.needed("owner"),
+        owner=_shared(fields.needed("owner")),
         status=status,
         progress=_progress(status, fields.number("progress"), done, total),
         created_at=created[0],
         updated_at=updated[0],
         created_order=created[1],
         updated_order=updated[1],
-        source_status=None if word == status.value else word,
-        project_path=fields.text("projectPath"),
-        output_path=fields.text("outputPath"),
-        log_path=fields.text("logPath"),
+        source_status=None if word == status.value else _shared(word),
+        project_path=fields.shared("projectPath"),
+        output_path=fields.shared("outputPath"),
+        log_path=fields.shared("logPath"),
         started_at=started and started[0],
         completed_at=completed and completed[0],
         error=fields.text("error"),
-        phase=fields.text("phase"),
+        phase=fields.shared("phase"),
         frames_done=done,
         frames_total=total,
         attempt=fields.count("attempt"),
         metadata=fields.metadata(),
     )
+
+
+@lru_cache(maxsize=8192)
+def _shared(text: str) -> str:
+    """Return the one object for this text that other jobs hold too: most jobs repeat what others say."""
+    return text
 
 
 def _progress(status: Status, given: float | None, done: int | None, total: int | None) -> float:
@@ -183,6 +190,10 @@ class _Fields:
         if not isinstance(value, str):
             raise BadRecord(f"{key}: not a string")
         return value
+
+    def shared(self, key: str) -> str | None:
+        text = self.text(key)
+        return None if text is None else _shared(text)
 
     def needed(self, key: str) -> str:
         value = self.text(key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -117,7 +118,11 @@ class Freshness:
     def accept(self, found: Found, place: Place | None) -> None:
         """Take in what one look found; an absence counts only where the root can be believed."""
         job_id, begun, outcome = found
-        if isinstance(outcome, Reading):
+        entry = self._entries.get(job_id)
+        if entry is not None and outcome is entry.reading and entry.doubted < inf:
+            self._catalogue.unreadable.pop(job_id, None)
+            entry.verified = max(entry.verified, begun)  # nothing new, and the watch is upon it
+        elif isinstance(outcome, Reading):
             self._put(job_id, outcome, begun)
         elif isinstance(outcome, BadRecord):
             self._bad(job_id, outcome, begun)

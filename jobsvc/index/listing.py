@@ -72,7 +72,10 @@ class Listing:
         if after is not None:
             job = after.job
             for owner in (job.owner, None):
-                self._orders.setdefault((owner, job.status), Ordered()).add(job)
+                order = self._orders.get((owner, job.status))
+                if order is None:
+                    order = self._orders[owner, job.status] = Ordered()
+                order.add(job)
 
     def _drop(self, job: Job) -> None:
         for owner in (job.owner, None):

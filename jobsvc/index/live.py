@@ -41,6 +41,8 @@ PROBE_INTERVAL: Final = 0.5
 RECONCILE_INTERVAL: Final = 60.0
 LATE: Final = 1.5
 """Seconds between two beats after which the queue of events may have run over unseen."""
+POLL_SHARE: Final = 0.06
+"""The part of a processor that polling may take at most; past it, it comes less often."""
 OUTPUT_PATIENCE: Final = 600.0
 """Seconds for which the output of a completed job is looked for again and again."""
 STOP: Final = 3.0
@@ -94,8 +96,11 @@ class Index:
             coverage=self._coverage, presence=self._presence, settle=self.watching.settle,
         )  # fmt: skip
         self._looks = Looks(disk, root, self.catalogue, self.freshness)
+        self._poll_cost = 0.0
         self._outputs_awaited: dict[str, float] = {}
-        self.catalogue.subscribe(self._await_output)
+        self.catalogue.subscribe(self._changed)
+        self._strangers: set[str] = set()
+        """Names in the root that no job was found under, or not any more."""
         self._listed_since: float | None = None
         self._due = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -222,8 +227,8 @@ class Index:
             begun = monotonic()
             scan = await self._disk.metadata("*scan", partial(names_in, self._root.path))
             self._listed(scan)
-            await self._looks.round("*scan", reconcile.wanted(scan.ids, self.catalogue.entries))
-            self._reconciled(begun)
+            await self._looks.round("*scan", reconcile.to_look_at(scan.ids, self.catalogue.entries))
+            self._reconciled(begun, scan)
         pause = max(self._reconcile_interval, 20 * self.figures.reconcile_seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
@@ -234,16 +239,18 @@ class Index:
         self.figures.ignored = scan.ignored
         self.watching.listed(scan.ids)
         if self._listed_since == self._coverage.since:
-            now = monotonic()
+            now, entries = monotonic(), self.catalogue.entries
             for job_id in scan.ids:
-                if job_id not in self.catalogue.entries and not self.watching.knows(job_id):
+                if not (job_id in entries or job_id in self._strangers or self.watching.knows(job_id)):
                     self._coverage.surprise(job_id, now)
 
-    def _reconciled(self, begun: float) -> None:
+    def _reconciled(self, begun: float, scan: Scan) -> None:
         now = monotonic()
         self.figures.reconciled, self.figures.reconcile_seconds = now, now - begun
         if self._metrics is not None:
             self._metrics.reconcile_duration.observe(now - begun)
+        self._strangers = {job_id for job_id in scan.ids if job_id not in self.catalogue.entries}
+        self.watching.expect(self._strangers)
         if begun >= self._coverage.since:
             self._listed_since = self._coverage.since
         if not self.ready.is_set():
@@ -251,11 +258,11 @@ class Index:
             self.ready.set()
 
     async def _poll(self) -> None:
-        await asyncio.sleep(self._poll_interval)
+        await asyncio.sleep(max(self._poll_interval, self._poll_cost / POLL_SHARE))
+        self._poll_cost = 0
         if self._presence.away is None:
             ids = [*self.catalogue.unfinished(), *self._still_awaited()]
-            entries = self.catalogue.entries
-            await self._looks.round("*poll", [(job_id, entries[job_id].reading) for job_id in ids])
+            self._poll_cost = await self._looks.round("*poll", ids)
 
     def _still_awaited(self) -> list[str]:
         now = monotonic()
@@ -299,12 +306,14 @@ class Index:
     def _look_later(self, job_ids: Iterable[str]) -> None:
         self._looks.later(job_ids)
 
-    def _await_output(self, job_id: str, _before: Reading | None, after: Reading | None) -> None:
-        """Poll a completed job for a while whose output is not there yet: it is often moved in afterwards."""
+    def _changed(self, job_id: str, _before: Reading | None, after: Reading | None) -> None:
+        """Note a completed job without its output, to poll it for a while: it often comes afterwards."""
         if after is not None and after.job.status is Status.COMPLETED and not after.output:
             self._outputs_awaited[job_id] = monotonic() + OUTPUT_PATIENCE
         else:
             self._outputs_awaited.pop(job_id, None)
+        if after is None:
+            self._strangers.add(job_id)
 
     def _missed(self, job_id: str) -> None:
         """Begin the watcher anew: it kept something from us, and may be keeping more."""

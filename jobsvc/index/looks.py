@@ -6,8 +6,9 @@ Many at once share a hop, few have one each. Where one job hangs, the others of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
+from time import monotonic, perf_counter
 from typing import Final
 
 from jobsvc.domain.errors import StorageUnavailable
@@ -16,10 +17,15 @@ from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
 from jobsvc.index.sweep import Sweep, Wanted
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
 
 BATCH: Final = 500
 """Jobs that one hop of a round looks at, at most."""
+STAGE: Final = 4
+"""Batches of a lane, after which it is asked again how many lanes there should be."""
+LANES: Final = 6
+WAITS: Final = 3
+"""Storage that takes so many times as long as the processor is waited for in several lanes."""
 WORKERS: Final = 8
 MOST: Final = 100
 """Hinted jobs that share a hop in a burst."""
@@ -65,10 +71,32 @@ class Looks:
             finally:
                 self._under_way.difference_update(batch)
 
-    async def round(self, key: str, wanted: Sequence[Wanted]) -> None:
-        """Look at all of these, in hops, one after the other; StorageUnavailable where none is answered."""
-        for batch in reconcile.batches(wanted, BATCH):
-            await self._hops(key, batch)
+    async def round(self, key: str, job_ids: Sequence[str]) -> float:
+        """Look at all of these; returns what it cost in seconds of a processor.
+
+        Where storage lets us wait for it, several hops are under way at once; where it is in memory, one.
+        StorageUnavailable where it does not answer at all.
+        """
+        batches = reconcile.batches(job_ids, self._catalogue.entries, BATCH)
+        lanes, cost = 1, 0.0
+        while stage := list(islice(batches, lanes * STAGE)):
+            begun, before = monotonic(), cost
+            left = iter(stage)
+            ends = await asyncio.gather(
+                *(self._lane(f"{key}-{lane}", left) for lane in range(lanes)), return_exceptions=True
+            )
+            for end in ends:
+                if isinstance(end, BaseException):
+                    raise end
+                cost += end
+            lanes = LANES if (monotonic() - begun) > WAITS * (cost - before) else 1
+        return cost
+
+    async def _lane(self, key: str, batches: Iterator[Sequence[Wanted]]) -> float:
+        cost = 0.0
+        for batch in batches:
+            cost += await self._hops(key, batch)
+        return cost
 
     def _take(self) -> list[str]:
         """Take the next jobs: few where few wait, so that no worker is without."""
@@ -87,21 +115,24 @@ class Looks:
             if len(batch) == 1:
                 await self._freshness.look(batch[0])
             else:
-                await self._hops(key, [(job_id, self._known(job_id)) for job_id in batch])
+                (wanted,) = reconcile.batches(batch, self._catalogue.entries, MOST)
+                await self._hops(key, wanted)
         except StorageUnavailable:
             asyncio.get_running_loop().call_later(AGAIN, self.later, batch)
 
-    def _known(self, job_id: str) -> Reading | None:
-        entry = self._catalogue.get(job_id)
-        return None if entry is None else entry.reading
-
-    async def _hops(self, key: str, wanted: Sequence[Wanted]) -> None:
+    async def _hops(self, key: str, wanted: Sequence[Wanted]) -> float:
+        cost = 0.0
         while wanted:
-            wanted = await self._hop(key, wanted)
+            sweep = Sweep(self._root, wanted, quick=self.quick)
+            wanted = await self._hop(key, sweep)
+            begun = perf_counter()
+            for found in sweep.found:
+                self._freshness.accept(found, sweep.place)
+            cost += sweep.cost + perf_counter() - begun
+        return cost
 
-    async def _hop(self, key: str, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
-        """Look at some; returns those that are left, without one that hangs."""
-        sweep = Sweep(self._root, wanted, quick=self.quick)
+    async def _hop(self, key: str, sweep: Sweep) -> Sequence[Wanted]:
+        """Have a sweep made; returns what it left over, without a job that hangs."""
         hangs = 0
         try:
             await self._disk.metadata(key, sweep)
@@ -110,7 +141,7 @@ class Looks:
                 raise
             hangs = 1
         finally:
+            # A thread that comes back to it later must find nothing more to add.
             sweep.abandoned = True
-        for found in tuple(sweep.found):
-            self._freshness.accept(found, sweep.place)
+            sweep.found = list(sweep.found)
         return sweep.rest()[hangs:]

@@ -1,8 +1,9 @@
-"""A sorted list in pieces: places to insert are found, and items moved, in a piece and not in all of it."""
+"""A sorted list of jobs in pieces: a place is found, and others are moved, within one piece only."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
@@ -11,7 +12,7 @@ from jobsvc.domain.job import Job
 Key: TypeAlias = tuple[int, str]
 
 PIECE: Final = 512
-"""Items of a piece; at twice as many it is cut in two."""
+"""Jobs of a piece; at twice as many it is cut in two."""
 
 
 def key_of(job: Job) -> Key:
@@ -22,41 +23,58 @@ def key_of(job: Job) -> Key:
 class _Piece:
     """Jobs that lie together, and a bound on when the last of them was updated."""
 
-    __slots__ = ("jobs", "updated")
+    __slots__ = ("jobs", "orders", "updated")
 
     def __init__(self, jobs: list[Job]) -> None:
         self.jobs = jobs
+        self.orders = array("q", [-job.created_order for job in jobs])
+        """The first part of each job's key, to be searched without calling anything."""
         self.updated = max((job.updated_order for job in jobs), default=0)
         """No job of the piece was updated after this; it may be too high, never too low."""
 
+    def place(self, key: Key) -> int:
+        """Find where a key is, or would be."""
+        low, high = bisect_left(self.orders, key[0]), bisect_right(self.orders, key[0])
+        return bisect_left(self.jobs, key[1], low, high, key=_id)
+
 
 class Ordered:
-    """Jobs in the order of a listing. A job is put in and taken out as the same object."""
+    """Jobs in the order of a listing."""
 
     def __init__(self) -> None:
         self._pieces: list[_Piece] = [_Piece([])]
+        self._firsts: list[int] = [0]
+        """The first part of each piece's first key; of the first piece, which begins it all, anything."""
 
     def __len__(self) -> int:
         return sum(len(piece.jobs) for piece in self._pieces)
+
+    def __bool__(self) -> bool:
+        return len(self._pieces) > 1 or bool(self._pieces[0].jobs)
 
     def add(self, job: Job) -> None:
         """Put a job in."""
         at = self._piece_of(key_of(job))
         piece = self._pieces[at]
-        insort(piece.jobs, job, key=key_of)
+        place = piece.place(key_of(job))
+        piece.jobs.insert(place, job)
+        piece.orders.insert(place, -job.created_order)
         piece.updated = max(piece.updated, job.updated_order)
         if len(piece.jobs) > 2 * PIECE:
-            self._pieces[at : at + 1] = _Piece(piece.jobs[:PIECE]), _Piece(piece.jobs[PIECE:])
+            self._replace(at, [_Piece(piece.jobs[:PIECE]), _Piece(piece.jobs[PIECE:])])
 
     def discard(self, job: Job) -> None:
         """Take a job out, if it is in."""
         at = self._piece_of(key_of(job))
-        jobs = self._pieces[at].jobs
-        place = bisect_left(jobs, key_of(job), key=key_of)
-        if place < len(jobs) and jobs[place].id == job.id:
-            del jobs[place]
-            if not jobs and len(self._pieces) > 1:
-                del self._pieces[at]
+        piece = self._pieces[at]
+        place = piece.place(key_of(job))
+        if place < len(piece.jobs) and piece.jobs[place].id == job.id:
+            del piece.jobs[place]
+            del piece.orders[place]
+            if not piece.jobs and len(self._pieces) > 1:
+                self._replace(at, [])
+            elif place == 0 and piece.jobs:
+                self._firsts[at] = piece.orders[0]
 
     def after(self, key: Key | None, updated_since: int | None = None) -> Iterator[tuple[Key, Job | None]]:
         """Go through what comes after `key`: each job with its key, or None for one not updated since.
@@ -66,7 +84,10 @@ class Ordered:
         at = 0 if key is None else self._piece_of(key)
         for number in range(at, len(self._pieces)):
             piece = self._pieces[number]
-            start = bisect_right(piece.jobs, key, key=key_of) if key is not None and number == at else 0
+            start = 0
+            if key is not None and number == at:
+                start = piece.place(key)
+                start += start < len(piece.jobs) and key_of(piece.jobs[start]) == key
             if updated_since is None:
                 yield from ((key_of(job), job) for job in piece.jobs[start:])
             elif piece.jobs and piece.updated < updated_since:
@@ -78,11 +99,17 @@ class Ordered:
 
     def _piece_of(self, key: Key) -> int:
         """Find the piece where a key belongs: the last one that begins at or before it."""
-        low, high = 0, len(self._pieces) - 1
-        while low < high:
-            middle = (low + high + 1) // 2
-            if key_of(self._pieces[middle].jobs[0]) <= key:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        low, high = bisect_left(self._firsts, key[0], 1), bisect_right(self._firsts, key[0], 1)
+        return bisect_right(self._pieces, key[1], low, high, key=_first_id) - 1
+
+    def _replace(self, at: int, pieces: list[_Piece]) -> None:
+        self._pieces[at : at + 1] = pieces
+        self._firsts[at : at + 1] = [piece.orders[0] for piece in pieces]
+
+
+def _id(job: Job) -> str:
+    return job.id
+
+
+def _first_id(piece: _Piece) -> str:
+    return piece.jobs[0].id

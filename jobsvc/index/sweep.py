@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.job import BadRecord
@@ -58,12 +58,15 @@ class Sweep:
         self.place: Place | None = None
         """The root as it stood after the last look, where a job was absent."""
         self.abandoned = False
+        self.cost = 0.0
+        """Seconds of a processor that it took."""
         self.ended = False
         """Whether the thread is through with it, well or not."""
 
     def __call__(self) -> Sweep:
         """Look at the jobs in turn; raises OSError where the root itself can't be looked at."""
         self.begun = self._clock()
+        before = thread_time()
         try:
             if self._quick:
                 self._run_quickly()
@@ -72,6 +75,7 @@ class Sweep:
             if any(isinstance(found.outcome, Absent) for found in self.found):
                 self.place = place_of(self._root.path)
         finally:
+            self.cost = thread_time() - before
             self.ended = True
         return self
 
@@ -83,11 +87,12 @@ class Sweep:
             os.close(root)
 
     def _run(self, glance: Callable[[str, Reading], Reading | None]) -> None:
+        found = self.found
         now = self._clock()
         until = now + self._seconds
         for number, (job_id, known) in enumerate(self._wanted, 1):
             outcome = (known and glance(job_id, known)) or look(self._root, job_id, known)
-            self.found.append(Found(job_id, now, outcome))
+            found.append(Found(job_id, now, outcome))
             if number % _STRIDE == 0:
                 now = self._clock()
             if now > until or self.abandoned:

@@ -107,7 +107,11 @@ class Watching:
         entry = self._catalogue.get(job_id)
         if entry is not None and entry.watched is not None:
             return True
-        return job_id in self._bare or any(job_id in books for books in (self._wanted, *self._sent.values()))
+        return (
+            job_id in self._bare
+            or job_id in self._blind
+            or any(job_id in books for books in (self._wanted, *self._sent.values()))
+        )
 
     def settle(self, job_id: str, entry: Entry) -> None:
         """Take in that a look was taken at a job: see to it that what it needs is watched."""
@@ -130,6 +134,12 @@ class Watching:
         self.vanished(job_id)
         self._blind.discard(job_id)
         self._want(job_id, ())
+
+    def expect(self, job_ids: Iterable[str]) -> None:
+        """Have directories watched that no job was found in: one may come."""
+        for job_id in job_ids:
+            if not self.knows(job_id):
+                self._want(job_id, ())
 
     def vanished(self, job_id: str) -> None:
         """Vouch for this job no more: its directory went, or its watch."""

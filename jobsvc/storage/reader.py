@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from struct import Struct
+from typing import Final, NamedTuple, Self, TypeVar
 
 import orjson
 
@@ -40,18 +41,49 @@ class Absent(Exception):
     """There is no such job: no directory of this name, or no status.json in it."""
 
 
-class Identity(NamedTuple):
-    """What tells one version of a file from another; no part of it does alone."""
+class Identity(bytes):
+    """What tells one version of a file from another; no part of it does alone.
 
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
+    Packed, since one is kept for each job that is known: a tuple of numbers takes three times the room.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, inode: int, size: int, mtime_ns: int, ctime_ns: int) -> Self:
+        """Pack the numbers that stat(2) gives."""
+        return super().__new__(cls, _IDENTITY.pack(inode, size, mtime_ns, ctime_ns))
 
     @classmethod
-    def of(cls, status: os.stat_result) -> Identity:
+    def of(cls, status: os.stat_result) -> Self:
         """Take the identity out of what fstat said."""
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    @property
+    def inode(self) -> int:
+        """The inode's number."""
+        return self._part(0)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._part(1)
+
+    @property
+    def mtime_ns(self) -> int:
+        """Nanoseconds since the epoch, as is the next."""
+        return self._part(2)
+
+    @property
+    def ctime_ns(self) -> int:
+        """When the inode was last changed, which nobody can set back."""
+        return self._part(3)
+
+    def _part(self, place: int) -> int:
+        part: int = _IDENTITY.unpack(self)[place]
+        return part
+
+
+_IDENTITY: Final = Struct("<QQqq")
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def test_a_record_is_read_with_its_version_and_the_files_time(
     path = jobs_root / "job-1" / "status.json"
     os.utime(path, ns=(0, 1_767_225_600_123_456_789))
     reading, status = root.read("job-1"), path.stat()
-    assert reading.identity == (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    assert reading.identity == Identity(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     assert reading.job.updated_at == format_time(1_767_225_600_123_456)
     assert (reading.job.id, reading.job.progress, reading.output) == ("job-1", 12, False)
 
