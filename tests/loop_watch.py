@@ -16,6 +16,7 @@ from typing import Final, Self
 
 import aiohttp
 import blockbuster.blockbuster as engine
+import coverage
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction, BlockingError
 
@@ -24,6 +25,7 @@ import jobsvc
 TESTS: Final = str(Path(__file__).parent)
 SCANNED: Final = (*jobsvc.__path__, *aiohttp.__path__)
 """Whose calls are watched, and those of all that they call."""
+COVERAGE: Final = str(Path(coverage.__file__).parent)
 NOT_SCANNED: Final = ["aiohttp.test_utils", "aiohttp.pytest_plugin"]
 
 MISSED: Final = (
@@ -91,9 +93,14 @@ def _unless_ours(harmless: Callable[..., bool]) -> Callable[..., bool]:
 
 
 def _by_the_test_itself(frame: FrameType | None) -> bool:
-    """Whether the outermost watched function on the stack is a plain one that a test called straight."""
+    """Whether the outermost watched function on the stack is a plain one that a test called straight.
+
+    Or the call is none of the code's under test, but of the tool that measures its coverage.
+    """
     outermost = None
     while frame is not None:
+        if frame.f_code.co_filename.startswith(COVERAGE):
+            return True  # the measuring of coverage looks at source files as it meets them
         if frame.f_code.co_filename.startswith(SCANNED):
             outermost = frame
         frame = frame.f_back

@@ -20,7 +20,11 @@ from jobsvc.web.problems import problem
 
 def answer(request: web.Request, body: bytes, headers: CIMultiDict[str]) -> web.Response:
     """Answer with a body in memory, or with what the request's conditions on its ETag come to."""
-    failed = precondition(request.headers, headers[hdrs.ETAG], None, time.time())
+    asked = request.headers
+    # The date fields are nothing to a document, which has no Last-Modified.
+    if hdrs.IF_NONE_MATCH not in asked and hdrs.IF_MATCH not in asked:
+        return Document(body, headers)
+    failed = precondition(asked, headers[hdrs.ETAG], None, time.time())
     if failed is None:
         return Document(body, headers)
     if failed.status is HTTPStatus.NOT_MODIFIED:
@@ -52,12 +56,12 @@ class Document(web.Response):
         """Send all of it, or as much as the general way does here."""
         transport = request.transport
         plain = request.method == "GET" and request.version == HttpVersion11 and request.keep_alive
-        if not plain or transport is None or self.prepared:
+        if not plain or transport is None or self._sent:
             return await super().prepare(request)
         self._sent = True
         fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
         head = (
-            f"HTTP/1.1 {self.status} {self.reason}\r\n{fields}"
+            f"HTTP/1.1 200 OK\r\n{fields}"
             f"Content-Length: {len(self._bytes)}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
         )
         transport.write(head.encode() + self._bytes)
