@@ -129,7 +129,7 @@ def ranges_sent(output: Output) -> str | None:
 def _select(file: OpenFile, now: float) -> Selected:
     identity = file.identity
     return Selected(
-        etag_of(*identity),
+        etag_of(identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns),
         last_modified_of(identity.mtime_ns, now),
         identity.size,
         content_type(file.name),
