@@ -64,6 +64,7 @@ def build_app(settings: Settings) -> web.Application:
         poll_interval=settings.poll_interval,
         watch=settings.watch,
         on_unreadable=lambda _job, wrong: metrics.record_unreadable(wrong),
+        metrics=metrics,
     )
     gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
     downloads = DownloadLog(settings.state_dir, metrics.audit_errors.inc)

@@ -13,7 +13,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from jobsvc.domain.access import Token, require_sight
+from jobsvc.domain.access import Token, sees
 from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, JobNotFound
 from jobsvc.domain.job import Job, Status
 from jobsvc.index.catalogue import Catalogue
@@ -28,6 +28,7 @@ from jobsvc.web.byteranges import unsatisfied
 from jobsvc.web.envelope import seal
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.selection import Output, Plan, fields, look, plan, ranges_sent
+from jobsvc.web.sight import sighted
 from jobsvc.web.slots import Slots
 from jobsvc.web.transfer import Interrupted, Shipment, Transfer
 
@@ -94,18 +95,19 @@ class Download:
         """Ask the disk; whose job it is, is asked of what was known and again of what the disk says."""
         job_id = request.match_info["id"]
         entry = self._catalogue.get(job_id)
-        known = entry.reading if entry is not None else (await self._freshness.job(job_id)).reading
-        require_sight(token, known.job.owner)
+        if entry is not None and sees(token, entry.reading.job.owner):
+            known = entry.reading
+        else:
+            known = (await sighted(self._freshness, token, job_id)).reading
         now = time.time()
         try:
-            seen = await self._disk.metadata(job_id, lambda: look(self._root, known, request, now))
+            seen = await self._disk.metadata(job_id, lambda: look(self._root, known, request, token, now))
         except Absent as absent:
             self._freshness.learn(job_id, None)
             raise JobNotFound from absent
         self._freshness.learn(job_id, seen.reading)
         job, output = seen.reading.job, seen.output
         try:
-            require_sight(token, job.owner)
             return job, require_output(job, output)
         except BaseException:
             self._disk.release(seen)

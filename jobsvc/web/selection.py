@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
+from jobsvc.domain.access import Token, require_sight
 from jobsvc.domain.job import BadRecord, Status
 from jobsvc.storage.conduit import read_cached
 from jobsvc.storage.reader import JobsRoot, OpenFile, Reading
@@ -62,16 +63,17 @@ class Plan:
     """How many of these are the file's."""
 
 
-def look(root: JobsRoot, known: Reading, request: web.Request, now: float) -> Look:
+def look(root: JobsRoot, known: Reading, request: web.Request, token: Token, now: float) -> Look:
     """Read the record anew and, if the job is completed, open its output; `now` in seconds since the epoch.
 
-    Raises Absent, OutputMissing, or OSError for a fault of storage. A bad record leaves the known one
-    standing.
+    Raises Absent, JobNotFound where the job is no more the token's, OutputMissing, or OSError for a fault
+    of storage. A bad record leaves the known one standing.
     """
     try:
         reading = root.read(known.job.id, known)
     except BadRecord:
         reading = known
+    require_sight(token, reading.job.owner)
     if reading.job.status is not Status.COMPLETED:
         return Look(reading)
     file = root.open_output(reading.job)

@@ -7,14 +7,15 @@ from typing import Final
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from jobsvc.domain.access import require_sight
+from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.job import Job, Status
-from jobsvc.index.freshness import Answer, Freshness
+from jobsvc.index.freshness import KNOWN_DEADLINE, Answer, Freshness
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.web import document
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.representation import Representations
+from jobsvc.web.sight import sighted
 
 STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 """Cache-Status of an answer that storage did not confirm (RFC 9211)."""
@@ -32,18 +33,19 @@ class StatusRoute:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
         job_id, force = request.match_info["id"], _wants_the_disk(request)
-        answer = None if force else self._freshness.at_once(job_id)
-        if answer is None:
-            answer = await self._freshness.job(job_id, force=force)
-        job = answer.reading.job
-        require_sight(request[TOKEN], job.owner)
-        logs = await self._logs(job) if job.status is Status.FAILED else None
+        answer = await sighted(self._freshness, request[TOKEN], job_id, force=force)
+        job, logs = answer.reading.job, None
+        if job.status is Status.FAILED:
+            try:
+                logs = await self._logs(job)
+            except StorageUnavailable:
+                answer = answer._replace(stale=True)
         shown = self._representations.of(answer.reading, logs)
         return document.answer(request, shown.body, _fields(answer, shown.etag))
 
     async def _logs(self, job: Job) -> str | None:
-        """Read the end of a failed job's log; None where there is none."""
-        return await self._disk.metadata(job.id, lambda: self._root.log_tail(job))
+        """Read the end of a failed job's log; None where there is none. StorageUnavailable."""
+        return await self._disk.metadata(job.id, lambda: self._root.log_tail(job), KNOWN_DEADLINE)
 
 
 def _wants_the_disk(request: web.Request) -> bool:
