@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -151,11 +150,7 @@ async def test_30000_changes_in_a_burst_are_all_seen(farm: Farm, watched: Index)
     for number in range(300):
         farm.put(f"job-{number}")
     await until(lambda: len(watched.catalogue) == 301, 10)
-    await asyncio.to_thread(
-        lambda: [
-            farm.put(f"job-{number}", attempt=attempt) for attempt in range(100) for number in range(300)
-        ]
-    )
+    await asyncio.to_thread(farm.hurry, 300, 100)
     jobs = [entry for job_id, entry in watched.catalogue.entries.items() if job_id != "anchor"]
     await until(lambda: all(entry.reading.job.attempt == 99 for entry in jobs), 10)
 
@@ -176,7 +171,7 @@ async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(farm: Far
 async def test_a_name_that_is_not_utf_8_leaves_all_jobs_answered(farm: Farm, watched: Index) -> None:
     farm.put("b")
     await until(lambda: "b" in watched.catalogue.entries)
-    Path(os.fsdecode(os.fsencode(farm.root / "anchor") + b"/\xff")).write_text("")
+    farm.confuse("anchor")
     farm.put("anchor", progress=7)
     farm.put("b", progress=7)
     await until(lambda: progress(watched, "b") == 7)
@@ -240,15 +235,14 @@ async def test_another_device_at_the_root_is_storage_away_until_it_is_unmounted(
         farm.put(job_id, progress=1)
         await index.freshness.job(job_id)
     await until(lambda: index.figures.answered is not None)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "none", farm.root], check=False, capture_output=True)
-    if mounted.returncode:
+    if await asyncio.to_thread(subprocess.call, ["mount", "-t", "tmpfs", "none", farm.root]):
         pytest.skip("mounting is not allowed here")
     try:
         farm.put("stray")
         await until(lambda: index.storage_away == "the root is on another device")
         assert (await index.freshness.job("a")).stale
     finally:
-        subprocess.run(["umount", "-l", farm.root], check=True)
+        await asyncio.to_thread(subprocess.check_call, ["umount", "-l", farm.root])
     await until(lambda: index.storage_away is None)
     farm.put("a", progress=2)
     await until(lambda: progress(index, "a") == 2)
