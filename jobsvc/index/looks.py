@@ -46,6 +46,7 @@ class Looks:
         self._hinted: dict[str, None] = {}
         self._others: dict[str, None] = {}
         self._under_way: set[str] = set()
+        self._rounds = 0
         self._wake = asyncio.Event()
         self._keys = count()
 
@@ -55,7 +56,7 @@ class Looks:
         self._wake.set()
 
     def later(self, job_ids: Iterable[str]) -> None:
-        """Look at these when no hint waits."""
+        """Look at these when no hint waits, and no round is under way."""
         self._others.update(dict.fromkeys(job_ids))
         self._wake.set()
 
@@ -77,7 +78,14 @@ class Looks:
         Where storage lets us wait for it, several hops are under way at once; where it is in memory, one.
         StorageUnavailable where it does not answer at all.
         """
-        batches = reconcile.batches(job_ids, self._catalogue.entries, BATCH)
+        self._rounds += 1
+        try:
+            return await self._stages(key, reconcile.batches(job_ids, self._catalogue.entries, BATCH))
+        finally:
+            self._rounds -= 1
+            self._wake.set()
+
+    async def _stages(self, key: str, batches: Iterator[Sequence[Wanted]]) -> float:
         lanes, cost = 1, 0.0
         while stage := list(islice(batches, lanes * STAGE)):
             begun, before = monotonic(), cost
@@ -100,7 +108,7 @@ class Looks:
 
     def _take(self) -> list[str]:
         """Take the next jobs: few where few wait, so that no worker is without."""
-        for queue in (self._hinted, self._others):
+        for queue in (self._hinted,) if self._rounds else (self._hinted, self._others):
             size = min(max(1, len(queue) // WORKERS), MOST)
             batch = list(islice((job_id for job_id in queue if job_id not in self._under_way), size))
             for job_id in batch:

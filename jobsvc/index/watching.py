@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from math import inf
 from time import monotonic
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
@@ -55,6 +55,13 @@ def needed(reading: Reading) -> Folders | None:
     return folders_to(reading.job.output_path or "")
 
 
+class Look(Protocol):
+    """Has jobs looked at: at once those that nothing is known of yet, or later."""
+
+    def __call__(self, job_ids: Iterable[str], *, urgent: bool) -> None:
+        """Return at once."""
+
+
 class Watching:
     """The books of what is watched; `send` has directories watched, `look` has jobs looked at."""
 
@@ -62,7 +69,7 @@ class Watching:
         self,
         catalogue: Catalogue,
         send: Callable[[list[str]], None],
-        look: Callable[[Iterable[str]], None],
+        look: Look,
         limit: int,
     ) -> None:
         self._catalogue = catalogue
@@ -122,7 +129,7 @@ class Watching:
             self._bare.discard(job_id)
             # Was it watched before that look began? The next look certainly begins after.
             entry.watched, entry.doubted = (), monotonic()
-            self._look([job_id])
+            self._look([job_id], urgent=True)
         if need is None:
             entry.doubted = inf
         elif entry.watched is None or (need is not entry.watched and not set(need) <= set(entry.watched)):
@@ -174,6 +181,7 @@ class Watching:
         """Take in that a batch is watched: a look from now on is vouched for."""
         now = monotonic()
         batch = self._sent.pop(number, {})
+        empty = [job_id for job_id in batch if job_id not in self._catalogue.entries]
         for job_id, folders in batch.items():
             self.watched += 1 + len(folders)
             entry = self._catalogue.get(job_id)
@@ -183,7 +191,8 @@ class Watching:
             if entry.watched is not None:
                 self.watched -= 1 + len(entry.watched)
             entry.doubted, entry.watched = now, folders
-        self._look(batch)
+        self._look(empty, urgent=True)
+        self._look((job_id for job_id in batch if job_id in self._catalogue.entries), urgent=False)
         self._soon()
 
     def refused(self, number: int) -> None:

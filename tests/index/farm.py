@@ -1,12 +1,10 @@
-"""A farm that writes real job directories, and a condition that is waited for."""
+"""A farm that writes real job directories."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +33,20 @@ class Farm:
         folder.mkdir(exist_ok=True)
         (folder / "status.json").write_bytes(data)
 
+    def confuse(self, job_id: str) -> None:
+        """Put a file into the job's directory whose name is not UTF-8."""
+        (self.root / job_id / os.fsdecode(b"\xff\xfe")).write_text("")
+
+    def hurry(self, jobs: int, times: int) -> None:
+        """Replace the records of so many jobs so many times, as fast as can be."""
+        for attempt in range(times):
+            for number in range(jobs):
+                folder = f"{self.root}/job-{number}"
+                with open(f"{folder}/.tmp", "wb") as beside:  # noqa: PTH123 - in a hurry
+                    beside.write(b'{"status": "rendering", "owner": "ann", "attempt": %d}' % attempt)
+                os.rename(f"{folder}/.tmp", f"{folder}/status.json")  # noqa: PTH104 - likewise
+
     def remove(self, job_id: str) -> None:
         """Take the whole job away at once."""
         gone = self.root.parent / f"gone-{job_id}-{time.monotonic_ns()}"
         (self.root / job_id).rename(gone)
-
-
-async def until(condition: Callable[[], Any], deadline: float = 5.0) -> None:
-    """Wait for a condition; fail when it does not come true in time."""
-    end = time.monotonic() + deadline
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        await asyncio.sleep(0.005)

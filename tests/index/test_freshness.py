@@ -17,7 +17,8 @@ from jobsvc.index.presence import Presence
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.place import place_of
 from jobsvc.storage.reader import JobsRoot, Reading
-from tests.index.farm import Farm, until
+from tests.index.farm import Farm
+from tests.waiting import until
 
 
 class Root(JobsRoot):

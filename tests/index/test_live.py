@@ -2,18 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from jobsvc.domain.errors import JobNotFound
 from jobsvc.domain.job import Status
 from jobsvc.index.live import Index, Watch
+from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot, Reading
-from tests.index.farm import Farm, until
+from tests.index.farm import Farm
+from tests.waiting import until
 
 
 def progress(index: Index, job_id: str) -> float | None:
@@ -118,3 +124,158 @@ async def test_one_job_that_hangs_keeps_no_other_out_of_the_index(farm: Farm) ->
     finally:
         release.set()
         disk.close()
+
+
+@pytest.fixture
+async def watched(farm: Farm, disk: Disk) -> AsyncIterator[Index]:
+    """An index with events, healthy, that polls so rarely that only events can tell."""
+    farm.put("anchor")
+    index = Index(disk, JobsRoot(farm.root), watch=Watch.EVENTS, poll_interval=1000)
+    async with index.running():
+        await until(lambda: index.covered and index.watching.watched == len(index.catalogue), 10)
+        yield index
+
+
+async def test_a_quiet_watched_job_is_answered_from_memory_for_ever(farm: Farm, watched: Index) -> None:
+    entry = watched.catalogue.entries["anchor"]
+    await until(lambda: watched._coverage.covers(entry))
+    verified = entry.verified
+    await until(lambda: time.monotonic() - verified > 1.2)
+    answer = await watched.freshness.job("anchor")
+    assert entry.verified == verified
+    assert answer.age < 1
+
+
+async def test_30000_changes_in_a_burst_are_all_seen(farm: Farm, watched: Index) -> None:
+    for number in range(300):
+        farm.put(f"job-{number}")
+    await until(lambda: len(watched.catalogue) == 301, 10)
+    await asyncio.to_thread(farm.hurry, 300, 100)
+    jobs = [entry for job_id, entry in watched.catalogue.entries.items() if job_id != "anchor"]
+    await until(lambda: all(entry.reading.job.attempt == 99 for entry in jobs), 10)
+
+
+async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(farm: Farm, watched: Index) -> None:
+    """16,384 events of one directory are all that the kernel keeps (inotify(7)); the last one is lost."""
+    assert watched.watcher_pid is not None
+    os.kill(watched.watcher_pid, signal.SIGSTOP)
+    stopped = time.monotonic()
+    for attempt in range(6000):
+        farm.put("anchor", attempt=attempt)
+    farm.put("anchor", "completed")
+    await until(lambda: time.monotonic() - stopped > 1.5)
+    os.kill(watched.watcher_pid, signal.SIGCONT)
+    await until(lambda: watched.catalogue.counts[Status.COMPLETED] == 1)
+
+
+async def test_a_name_that_is_not_utf_8_leaves_all_jobs_answered(farm: Farm, watched: Index) -> None:
+    farm.put("b")
+    await until(lambda: "b" in watched.catalogue.entries)
+    farm.confuse("anchor")
+    farm.put("anchor", progress=7)
+    farm.put("b", progress=7)
+    await until(lambda: progress(watched, "b") == 7)
+    assert (await watched.freshness.job("anchor", force=True)).reading.job.progress == 7
+    assert watched.figures.restarts == 0
+
+
+async def test_a_change_that_nobody_announced_has_the_watcher_begun_anew(farm: Farm, watched: Index) -> None:
+    entry = watched.catalogue.entries["anchor"]
+    await until(lambda: watched._coverage.covers(entry))
+    watched.freshness._put("anchor", JobsRoot(farm.root).read("anchor"), time.monotonic())
+    entry.reading = replace(entry.reading, job=replace(entry.reading.job, progress=99))
+    await watched.freshness.job("anchor", force=True)
+    await until(lambda: watched.figures.missed == 1)
+    await until(lambda: watched.figures.restarts == 1)
+    await until(lambda: watched.covered)
+
+
+async def test_with_too_few_watches_the_rest_is_looked_at_when_asked_for(
+    farm: Farm, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobsvc.index.live.watch_limit", lambda: 11)
+    for number in range(30):
+        farm.put(f"job-{number}", "failed")
+    index = Index(disk, JobsRoot(farm.root), watch=Watch.EVENTS, max_age=0.2)
+    async with index.running():
+        await until(lambda: index.covered and index.watching.short)
+        for number in range(30):
+            farm.put(f"job-{number}", progress=5)
+        await until(lambda: index.catalogue.counts[Status.FAILED] < 30)
+        stopped = time.monotonic()
+        await until(lambda: time.monotonic() - stopped > 0.3)
+        for number in range(30):
+            assert (await index.freshness.job(f"job-{number}")).reading.job.progress == 5
+    assert index.watching.watched <= 11
+
+
+async def test_storage_that_answers_with_faults_everywhere_is_away(
+    farm: Farm, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm.put("a")
+    await index.freshness.job("a")
+
+    def fault(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(JobsRoot, "read", fault)
+        broken.setattr("jobsvc.index.rounds.place_of", fault)
+        await until(lambda: index.storage_away is not None)
+        assert (await index.freshness.job("a")).stale
+    await until(lambda: index.storage_away is None)
+    assert not (await index.freshness.job("a", force=True)).stale
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root may mount")
+async def test_another_device_at_the_root_is_storage_away_until_it_is_unmounted(
+    farm: Farm, index: Index
+) -> None:
+    for job_id in ("a", "b"):
+        farm.put(job_id, progress=1)
+        await index.freshness.job(job_id)
+    await until(lambda: index.figures.answered is not None)
+    if await asyncio.to_thread(subprocess.call, ["mount", "-t", "tmpfs", "none", farm.root]):
+        pytest.skip("mounting is not allowed here")
+    try:
+        farm.put("stray")
+        await until(lambda: index.storage_away == "the root is on another device")
+        assert (await index.freshness.job("a")).stale
+    finally:
+        await asyncio.to_thread(subprocess.check_call, ["umount", "-l", farm.root])
+    await until(lambda: index.storage_away is None)
+    farm.put("a", progress=2)
+    await until(lambda: progress(index, "a") == 2)
+
+
+async def test_the_last_of_all_jobs_may_be_removed_like_any_other(farm: Farm, index: Index) -> None:
+    farm.put("a")
+    await index.freshness.job("a")
+    await until(lambda: index.figures.answered is not None)
+    farm.remove("a")
+    await until(lambda: index.catalogue.get("a") is None)
+    assert index.storage_away is None
+
+
+@pytest.mark.parametrize("index", [Watch.POLL], indirect=True)
+async def test_an_output_that_comes_after_its_record_is_seen_without_anyone_asking(
+    farm: Farm, index: Index
+) -> None:
+    folder = farm.put("a", "completed", outputPath="film.mp4")
+    assert not (await index.freshness.job("a")).reading.output
+    (folder / "film.mp4").write_bytes(b"film")
+    await until(lambda: index.catalogue.entries["a"].reading.output)
+
+
+async def test_the_index_shows_itself_in_metrics(farm: Farm, disk: Disk) -> None:
+    metrics = Metrics()
+    farm.put("a", "failed")
+    farm.spoil("b")
+    index = Index(disk, JobsRoot(farm.root), watch=Watch.POLL, metrics=metrics)
+    async with index.running():
+        await asyncio.wait_for(index.ready.wait(), 10)
+        text = metrics.exposition()[0].decode()
+    assert 'jobsvc_index_jobs{status="failed"} 1.0' in text
+    assert "jobsvc_records_unreadable_now 1.0" in text
+    assert "jobsvc_reconcile_duration_seconds_count 1.0" in text
+    assert "jobsvc_watcher_healthy 0.0" in text

@@ -1,0 +1,185 @@
+"""What comes round: a full reconcile, a poll of unfinished jobs, a probe of the root.
+
+None of them believes an absence while the root itself can't be believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Final
+
+import structlog
+
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.domain.job import Status
+from jobsvc.index import reconcile
+from jobsvc.index.catalogue import Catalogue
+from jobsvc.index.coverage import Coverage
+from jobsvc.index.looks import Looks
+from jobsvc.index.measures import Figures
+from jobsvc.index.presence import Presence
+from jobsvc.index.watching import Watching
+from jobsvc.observe.metrics import Metrics
+from jobsvc.storage.disk import Disk
+from jobsvc.storage.place import Place, names_in, place_of
+from jobsvc.storage.reader import JobsRoot, Reading, Scan
+
+log = structlog.get_logger("jobsvc.index")
+
+PROBE_INTERVAL: Final = 0.5
+RECONCILE_INTERVAL: Final = 60.0
+RECONCILE_SHARE: Final = 0.05
+"""The part of all time that reconciling may take; past it, it comes less often."""
+RECONCILE_RARELY: Final = 600.0
+POLL_SHARE: Final = 0.06
+"""The part of a processor that polling may take at most; past it, it comes less often."""
+OUTPUT_PATIENCE: Final = 600.0
+"""Seconds for which the output of a completed job is looked for again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an index is made of."""
+
+    disk: Disk
+    root: JobsRoot
+    catalogue: Catalogue
+    looks: Looks
+    coverage: Coverage
+    presence: Presence
+    watching: Watching
+    figures: Figures
+    metrics: Metrics | None
+
+
+class Rounds:
+    """The work that comes round; each method does its part once and then waits for the next time."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        poll_interval: float,
+        reconcile_interval: float,
+        probe_interval: float,
+        on_return: Callable[[], None],
+    ) -> None:
+        self._parts = parts
+        self._poll_interval = poll_interval
+        self._reconcile_interval = reconcile_interval
+        self._probe_interval = probe_interval
+        self._on_return = on_return
+        self.ready = asyncio.Event()
+        """Set once the first index is complete."""
+        self._due = asyncio.Event()
+        self._poll_cost = 0.0
+        self._outputs_awaited: dict[str, float] = {}
+        self._strangers: set[str] = set()
+        """Names in the root that no job was found under, or not any more."""
+        self._listed_since: float | None = None
+        parts.catalogue.subscribe(self._changed)
+
+    def reconcile_soon(self) -> None:
+        """Have everything compared at once."""
+        self._due.set()
+
+    async def reconcile(self) -> None:
+        """Compare everything, then wait for the next time: a timer, or a reason to."""
+        self._due.clear()
+        if self._parts.presence.away is None:
+            begun = monotonic()
+            scan = await self._parts.disk.metadata("*scan", partial(names_in, self._parts.root.path))
+            self._listed(scan)
+            await self._parts.looks.round(
+                "*scan", reconcile.to_look_at(scan.ids, self._parts.catalogue.entries)
+            )
+            self._reconciled(begun, scan)
+        rarely = min(self._parts.figures.reconcile_seconds / RECONCILE_SHARE, RECONCILE_RARELY)
+        pause = max(self._reconcile_interval, rarely)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._due.wait()
+
+    def _listed(self, scan: Scan) -> None:
+        """Take in a listing; a name that nobody announced since the last one is a missed hint."""
+        self._parts.figures.ignored = scan.ignored
+        self._parts.watching.listed(scan.ids)
+        if self._listed_since == self._parts.coverage.since:
+            now, entries = monotonic(), self._parts.catalogue.entries
+            for job_id in scan.ids:
+                if not (job_id in entries or job_id in self._strangers or self._parts.watching.knows(job_id)):
+                    self._parts.coverage.surprise(job_id, now)
+
+    def _reconciled(self, begun: float, scan: Scan) -> None:
+        now = monotonic()
+        self._parts.figures.reconciled, self._parts.figures.reconcile_seconds = now, now - begun
+        if self._parts.metrics is not None:
+            self._parts.metrics.reconcile_duration.observe(now - begun)
+        self._strangers = {job_id for job_id in scan.ids if job_id not in self._parts.catalogue.entries}
+        self._parts.watching.expect(self._strangers)
+        if begun >= self._parts.coverage.since:
+            self._listed_since = self._parts.coverage.since
+        if not self.ready.is_set():
+            log.info("indexed", jobs=len(self._parts.catalogue), seconds=round(now - begun, 3))
+            self.ready.set()
+
+    async def poll(self) -> None:
+        """Look at what may change: the next time is due when it has cost no more than its share."""
+        await asyncio.sleep(max(self._poll_interval, self._poll_cost / POLL_SHARE))
+        self._poll_cost = 0
+        if self._parts.presence.away is None:
+            ids = [*self._parts.catalogue.unfinished(), *self._still_awaited()]
+            self._poll_cost = await self._parts.looks.round("*poll", ids)
+
+    def _still_awaited(self) -> list[str]:
+        now = monotonic()
+        for job_id in [job_id for job_id, until in self._outputs_awaited.items() if until < now]:
+            del self._outputs_awaited[job_id]
+        return list(self._outputs_awaited)
+
+    async def probe(self) -> None:
+        """Ask whether the root is there; its return is a reason to look at everything anew."""
+        asked = monotonic()
+        try:
+            place, scan = await self._parts.disk.metadata("*probe", self._look_at_root)
+        except StorageUnavailable as silent:
+            self._parts.presence.doubt(silent.detail)
+        else:
+            self._judge(place, scan, asked)
+        await asyncio.sleep(self._probe_interval)
+
+    def _look_at_root(self) -> tuple[Place, Scan | None]:
+        """Look at the root; with a whole listing where it is away, so that a return can be recognised."""
+        place = place_of(self._parts.root.path)
+        return place, None if self._parts.presence.away is None else names_in(self._parts.root.path)
+
+    def _judge(self, place: Place, scan: Scan | None, asked: float) -> None:
+        self._parts.figures.answered = asked
+        if self._parts.metrics is not None:
+            self._parts.metrics.storage_answered()
+        reason = self._parts.presence.judge(place, len(self._parts.catalogue))
+        if reason is not None and not self._recognised(scan):
+            self._parts.presence.doubt(reason)
+        else:
+            if self._parts.presence.believe(place):
+                self._on_return()
+                self._due.set()
+            self._parts.coverage.probed(asked)
+
+    def _recognised(self, scan: Scan | None) -> bool:
+        """Whether jobs that we know are there: the same storage, mounted again as another device."""
+        return scan is not None and any(job_id in self._parts.catalogue.entries for job_id in scan.ids)
+
+    def _changed(self, job_id: str, _before: Reading | None, after: Reading | None) -> None:
+        """Note a completed job without its output, to poll it for a while: it often comes afterwards."""
+        if after is not None and after.job.status is Status.COMPLETED and not after.output:
+            self._outputs_awaited[job_id] = monotonic() + OUTPUT_PATIENCE
+        else:
+            self._outputs_awaited.pop(job_id, None)
+        if after is None:
+            self._strangers.add(job_id)

@@ -1,0 +1,207 @@
+"""The watcher's process, run for real and spoken to by its pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobsvc.index.hints import culprit, lines_of
+from jobsvc.index.lookouts import to_merge
+
+ROOT = "/farm/jobs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({(1, "/farm/jobs/a")}, {"new a"}),
+        ({(3, "/farm/jobs/a")}, {"gone a"}),
+        ({(1, "/farm/jobs/a"), (3, "/farm/jobs/a")}, {"new a"}),
+        ({(2, "/farm/jobs/a/status.json")}, {"job a"}),
+        ({(1, "/farm/jobs/a/status.json")}, {"job a"}),
+        ({(2, "/farm/jobs/a/render.log")}, set()),
+        ({(1, "/farm/jobs/a/output")}, {"moved a/output"}),
+        ({(3, "/farm/jobs/a/output/film.mp4")}, {"moved a/output"}),
+        ({(2, "/farm/jobs/a/output/film.mp4")}, set()),
+        ({(1, "/farm/jobs/a/two\nlines")}, {"moved a/two?lines"}),
+        ({(2, "/farm/jobs/no-such-directory")}, set()),
+        ({(3, "/farm/jobs")}, set()),
+        ({(1, "/proc/self/fd/3")}, set()),
+    ],
+)
+def test_a_change_is_told_as_what_it_means(changes: set[tuple[int, str]], lines: set[str]) -> None:
+    assert lines_of(ROOT, changes, top=True) == lines
+
+
+def test_the_end_of_a_directory_is_told_by_the_root_alone() -> None:
+    assert lines_of(ROOT, {(3, "/farm/jobs/a")}, top=False) == {"job a"}
+
+
+@pytest.mark.parametrize(
+    ("message", "job"),
+    [
+        (r'Unable to decode path "/farm/jobs/a/\xFF\xFE.json" to string', "a"),
+        (r'Unable to decode path "/farm/jobs/a/x \"y\"/\xFF" to string', "a"),
+        (r'Unable to decode path "/farm/jobs/\xFF" to string', None),
+        ("error in underlying watcher", None),
+    ],
+)
+def test_the_job_with_the_name_that_is_not_utf_8_is_found(message: str, job: str | None) -> None:
+    assert culprit(ROOT, message) == job
+
+
+@pytest.mark.parametrize(
+    ("sizes", "merged"), [([5], False), ([5, 5], True), ([100, 5], False), ([10, 5], True), ([60, 60], False)]
+)
+def test_two_lookouts_of_like_size_become_one_up_to_a_size(sizes: list[int], merged: bool) -> None:  # noqa: FBT001 - a table
+    assert to_merge(sizes, 100) is merged
+
+
+class Process:
+    """The program, with lines in and out."""
+
+    def __init__(self, root: Path) -> None:
+        arguments = [sys.executable, "-m", "jobsvc.index.hints", str(root), "0.05", "64"]
+        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.lines: list[str] = []
+
+    def watch(self, *folders: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(folders).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def hear(self, wanted: Callable[[str], bool], deadline: float = 5) -> str:
+        """Read lines until one is wanted."""
+        assert self.process.stdout is not None
+        end = time.monotonic() + deadline
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            rest = b""
+            while time.monotonic() < end:
+                if selector.select(0.05):
+                    *lines, rest = (rest + os.read(self.process.stdout.fileno(), 1 << 16)).split(b"\n")
+                    self.lines += [line.decode() for line in lines]
+                for line in self.lines:
+                    if wanted(line):
+                        return line
+        raise AssertionError(self.lines)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def process(root: Path) -> Iterator[Process]:
+    process = Process(root)
+    process.hear(lambda line: line == "ready")
+    yield process
+    process.close()
+
+
+def test_what_happened_before_a_beat_was_told_before_it(process: Process, root: Path) -> None:
+    process.watch("a")
+    process.hear(lambda line: line == "armed 1")
+    (root / "a" / "status.json").write_text("{}")
+    written = time.monotonic()
+    process.hear(lambda line: line.startswith("beat ") and float(line[5:]) > written)
+    first_beat_after = next(
+        place for place, line in enumerate(process.lines) if line[:5] == "beat " and float(line[5:]) > written
+    )
+    assert "job a" in process.lines[:first_beat_after]
+
+
+def test_directories_that_are_not_there_are_passed_over(process: Process, root: Path) -> None:
+    process.watch("none", "a", "a/none")
+    process.hear(lambda line: line == "armed 1")
+    (root / "a" / "x").write_text("")
+    process.hear(lambda line: line == "moved a/x")
+
+
+def test_a_merged_lookout_hears_what_its_parts_heard(process: Process, root: Path) -> None:
+    for number in range(20):
+        (root / f"job-{number}").mkdir()
+        process.watch(f"job-{number}")
+    process.hear(lambda line: line == "armed 20")
+    for number in range(20):
+        (root / f"job-{number}" / "status.json").write_text("{}")
+    for number in range(20):
+        process.hear(lambda line, number=number: line == f"job job-{number}")  # type: ignore[misc]  # bound now
+
+
+def test_a_name_that_is_not_utf_8_blinds_its_own_job_and_drops_its_neighbours(
+    process: Process, root: Path
+) -> None:
+    process.watch("a", "b")
+    process.hear(lambda line: line == "armed 1")
+    Path(os.fsdecode(os.fsencode(root / "a") + b"/\xff")).write_text("")
+    process.hear(lambda line: line == "blind a")
+    process.hear(lambda line: line == "drop b")
+    process.watch("b")
+    process.hear(lambda line: line == "armed 2")
+    (root / "b" / "status.json").write_text("{}")
+    process.hear(lambda line: line == "job b")
+
+
+def test_the_process_ends_with_its_standard_input(process: Process) -> None:
+    assert process.process.stdin is not None
+    process.process.stdin.close()
+    assert process.process.wait(5) == 0
+
+
+def test_a_name_in_the_root_that_is_not_utf_8_ends_the_process(process: Process, root: Path) -> None:
+    Path(os.fsdecode(os.fsencode(root) + b"/\xff")).mkdir()
+    assert process.process.wait(5) == 1
+
+
+def test_a_root_that_is_not_there_ends_the_process(tmp_path: Path) -> None:
+    process = Process(tmp_path / "none")
+    assert process.process.wait(10) == 1
+    process.close()
+
+
+def test_the_process_dies_with_its_parent(root: Path) -> None:
+    program = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'jobsvc.index.hints', sys.argv[1], '0.05', '64'],"
+        " stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(root)], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    end = time.monotonic() + 5
+    while _runs(child):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

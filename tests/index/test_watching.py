@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+from typing import Any
+
+import pytest
+
+from jobsvc.domain.job import parse_record
+from jobsvc.index.catalogue import Catalogue, Entry
+from jobsvc.index.watching import Watching, folders_to
+from jobsvc.storage.reader import Identity, Reading
+from tests.waiting import until
+
+
+def reading(job_id: str, status: str = "rendering", **keys: Any) -> Reading:
+    job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
+    return Reading(job, Identity(1, 1, 1, 1), output=False, settled=True)
+
+
+class Books:
+    """A Watching, what it has sent, and what it has had looked at."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        self.catalogue = Catalogue()
+        self.sent: list[list[str]] = []
+        self.looked: list[str] = []
+        self.watching = Watching(self.catalogue, self.sent.append, self._look, limit)
+
+    def _look(self, job_ids: Iterable[str], *, urgent: bool) -> None:  # noqa: ARG002 - a Look has it
+        self.looked += job_ids
+
+    def put(self, job_id: str, moment: float = 1, **keys: Any) -> Entry:
+        self.catalogue.put(job_id, reading(job_id, **keys), moment)
+        entry = self.catalogue.entries[job_id]
+        self.watching.settle(job_id, entry)
+        return entry
+
+
+@pytest.fixture
+async def books() -> Books:
+    return Books()
+
+
+@pytest.mark.parametrize(
+    ("path", "folders"),
+    [
+        ("film.mp4", ()),
+        ("output/film.mp4", ("output",)),
+        ("a/b/film.mp4", ("a", "a/b")),
+        ("a/b/c/d/film.mp4", None),
+        ("/renders/film.mp4", None),
+        ("../film.mp4", ()),
+        ("", ()),
+    ],
+)
+def test_the_folders_to_an_output_are_those_whose_change_could_hide_it(path: str, folders: Any) -> None:
+    assert folders_to(path) == folders
+
+
+async def test_jobs_under_way_are_watched_before_finished_ones(books: Books) -> None:
+    books.put("done", status="failed")
+    books.put("queued", status="queued")
+    books.watching.begin()
+    await until(lambda: books.sent)
+    assert books.sent == [["queued", "done"]]
+
+
+async def test_nothing_is_vouched_for_before_its_watch_is_in_force(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a")
+    await until(lambda: books.sent)
+    assert entry.doubted == inf
+    books.watching.armed(1)
+    assert entry.doubted < inf
+    assert books.looked == ["a"]
+    assert books.watching.watched == 1
+
+
+async def test_a_completed_job_is_watched_with_the_folders_of_its_output(books: Books) -> None:
+    books.watching.begin()
+    books.put("a")
+    await until(lambda: books.sent)
+    books.watching.armed(1)
+    entry = books.put("a", 2, status="completed", outputPath="output/film.mp4")
+    assert entry.doubted == inf
+    await until(lambda: len(books.sent) == 2)
+    books.watching.armed(2)
+    assert books.sent[1] == ["a", "a/output"]
+    assert entry.watched == ("output",)
+    assert books.watching.watched == 2
+
+
+async def test_a_folder_that_comes_or_goes_is_watched_anew(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a", status="completed", outputPath="output/film.mp4")
+    await until(lambda: books.sent)
+    books.watching.moved("a", "output")
+    books.watching.armed(1)
+    assert not books.watching.knows("a")
+    books.watching.settle("a", entry)
+    await until(lambda: len(books.sent) == 2)
+    books.watching.armed(2)
+    books.watching.moved("a", "other")
+    assert entry.watched == ("output",)
+    books.watching.moved("a", "output")
+    assert [entry.watched, entry.doubted, books.watching.watched] == [(), inf, 1]
+
+
+async def test_an_output_that_no_watch_could_tell_of_is_never_vouched_for(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a", status="completed", outputPath="/renders/film.mp4")
+    assert entry.doubted == inf
+
+
+async def test_a_new_directory_is_watched_before_there_is_a_job_in_it(books: Books) -> None:
+    books.watching.begin()
+    books.watching.appeared("a")
+    assert books.watching.knows("a")
+    await until(lambda: books.sent)
+    assert books.watching.knows("a")
+    books.watching.armed(1)
+    assert books.looked == ["a"]
+    entry = books.put("a")
+    assert entry.watched == ()
+    assert books.looked == ["a", "a"]
+    assert entry.verified < entry.doubted < inf
+
+
+async def test_a_directory_that_went_while_its_watch_was_set_up_is_not_vouched_for(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a")
+    await until(lambda: books.sent)
+    books.watching.vanished("a")
+    books.watching.armed(1)
+    assert (entry.watched, entry.doubted) == (None, inf)
+
+
+async def test_finished_jobs_leave_watches_for_those_to_come() -> None:
+    books = Books(limit=10)
+    for number in range(20):
+        books.put(f"done-{number}", status="failed")
+    books.watching.begin()
+    await until(lambda: books.sent)
+    assert len(books.sent[0]) == 9
+    assert books.watching.short
+    books.watching.armed(1)
+    books.watching.appeared("new")
+    await until(lambda: len(books.sent) == 2)
+    assert books.sent[1] == ["new"]
+
+
+async def test_a_refusal_is_the_limit_from_then_on(books: Books) -> None:
+    books.watching.begin()
+    books.put("a")
+    await until(lambda: books.sent)
+    books.watching.refused(1)
+    assert (books.watching.short, books.watching.limit) == (True, 0)
+
+
+async def test_a_blind_job_is_left_alone_until_it_is_another(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a")
+    await until(lambda: books.sent)
+    books.watching.armed(1)
+    books.watching.blinded("a")
+    books.watching.settle("a", entry)
+    assert entry.doubted == inf
+    assert books.watching.knows("a")
+    assert not books.watching._wanted
+    books.watching.appeared("a")
+    assert "a" in books.watching._wanted
+
+
+async def test_when_the_watcher_is_gone_nothing_is_vouched_for(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a")
+    await until(lambda: books.sent)
+    books.watching.armed(1)
+    books.watching.end()
+    assert (entry.watched, entry.doubted, books.watching.watched) == (None, inf, 0)
+    books.watching.settle("a", entry)
+    assert not books.watching._wanted

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobsvc.storage.glance import FOLDER, unchanged
+from jobsvc.storage.reader import JobsRoot
+
+
+class Root:
+    """A root with one job in it, as it was when it was read."""
+
+    def __init__(self, path: Path, record: str) -> None:
+        self.path = path
+        self.job = path / "a"
+        self.job.mkdir()
+        (self.job / "status.json").write_text(record)
+        # As if it had been read two seconds later.
+        self.known = replace(JobsRoot(path).read("a"), settled=True)
+        self.fd = os.open(path, FOLDER)
+
+    def unchanged(self) -> bool:
+        return unchanged(self.fd, "a", self.known)
+
+
+RENDERING = '{"status": "rendering", "owner": "ann"}'
+
+
+@pytest.fixture
+def root(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Root]:
+    root = Root(tmp_path, getattr(request, "param", RENDERING))
+    yield root
+    os.close(root.fd)
+
+
+def completed(path: str) -> str:
+    return f'{{"status": "completed", "owner": "ann", "outputPath": "{path}"}}'
+
+
+def test_a_job_that_nobody_touched_is_unchanged(root: Root) -> None:
+    assert root.unchanged()
+
+
+def test_a_reading_that_was_not_settled_proves_nothing(root: Root) -> None:
+    root.known = replace(root.known, settled=False)
+    assert not root.unchanged()
+
+
+def test_a_replaced_record_is_a_change(root: Root) -> None:
+    beside = root.job / "beside"
+    beside.write_text(RENDERING)
+    beside.rename(root.job / "status.json")
+    assert not root.unchanged()
+
+
+def test_a_record_that_went_is_a_change(root: Root) -> None:
+    (root.job / "status.json").unlink()
+    assert not root.unchanged()
+
+
+def test_a_link_to_the_very_same_directory_is_a_change(root: Root) -> None:
+    root.job.rename(root.path / "b")
+    root.job.symlink_to(root.path / "b")
+    assert not root.unchanged()
+
+
+def test_a_link_to_the_very_same_record_is_a_change(root: Root) -> None:
+    record = root.job / "status.json"
+    record.rename(root.job / "kept")
+    record.symlink_to(root.job / "kept")
+    assert not root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("out/deep/film.mp4"), completed("film.mp4")], indirect=True)
+def test_an_output_that_comes_is_a_change(root: Root) -> None:
+    assert root.unchanged()
+    output = root.job / (root.known.job.output_path or "")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    assert root.unchanged()
+    output.mkdir()
+    assert root.unchanged()
+    output.rmdir()
+    output.write_bytes(b"film")
+    assert not root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("out/film.mp4")], indirect=True)
+def test_a_folder_of_an_output_that_is_a_link_hides_it(root: Root) -> None:
+    (root.job / "kept").mkdir()
+    (root.job / "kept" / "film.mp4").write_bytes(b"film")
+    (root.job / "out").symlink_to(root.job / "kept")
+    assert root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("../film.mp4")], indirect=True)
+def test_a_path_that_names_nothing_stays_missing(root: Root) -> None:
+    assert root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("/renders/film.mp4")], indirect=True)
+def test_an_output_elsewhere_is_for_reading_to_tell(root: Root) -> None:
+    assert not root.unchanged()
