@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import orjson
 import pytest
@@ -16,6 +19,19 @@ from jobsvc.settings import Settings
 from jobsvc.storage import tokens
 from tests.loop_watch import LoopWatch
 from tests.running import Process, Service, as_process, end, in_process
+
+LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "both_loops: run an async test on asyncio and on uvloop")
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
+    factories: dict[str, LoopFactory] = {"asyncio": asyncio.new_event_loop}
+    if item.get_closest_marker("both_loops") and find_spec("uvloop"):
+        factories["uvloop"] = import_module("uvloop").new_event_loop
+    return factories
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.storage.closer import Closer, close
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class Closable(Protocol):
 class _Call(Generic[T]):
     """One operation on its way to a thread and back."""
 
-    __slots__ = ("begun", "future", "key", "lent", "work")
+    __slots__ = ("begun", "forsaken", "future", "key", "lent", "result", "work")
 
     def __init__(
         self, key: str, work: Callable[[], T], future: asyncio.Future[T], lent: Closable | None = None
@@ -53,6 +54,9 @@ class _Call(Generic[T]):
         self.lent = lent
         self.begun: float | None = None
         """When a thread took it up; infinite once the thread is done with it."""
+        self.result: T | None = None
+        self.forsaken = False
+        """Whether `run` was left without the result."""
 
 
 class Pool:
@@ -79,6 +83,7 @@ class Pool:
         self._lines: dict[str, deque[_Call[Any]]] = {}
         self._growing = False
         self._closed = False
+        self._closer = Closer(name)
 
     async def run(
         self,
@@ -90,8 +95,8 @@ class Pool:
     ) -> T:
         """Run `work` in a thread and return what it returns; StorageUnavailable when `deadline` seconds pass.
 
-        Where nobody waits any more when the thread is done, a result with a `close` method is closed, and so
-        is `lent`: what the work uses can't be closed under it. A call that is refused closes `lent` too.
+        `lent` is what the work uses: it is the caller's again where this returns. Where this raises anything,
+        `lent` is closed as soon as no thread uses it, and so is a result that came too late.
         """
         if self._closed or self._full():
             self.dispose(lent)
@@ -102,24 +107,27 @@ class Pool:
         timer = loop.call_later(deadline or self._deadline, _expire, call.future)
         try:
             result: T = await call.future
+        except BaseException:
+            self._forsake(call)
+            raise
         finally:
             timer.cancel()
         return result
 
-    def dispose(self, result: object) -> None:
-        """Close `result`, if it can be closed, in a thread and with nobody waiting for it."""
-        if hasattr(result, "close"):
-            self._admit(_Call("", lambda: _dispose(result), asyncio.get_running_loop().create_future()))
+    def dispose(self, thing: object) -> None:
+        """Close `thing`, if it can be closed, off the loop and with nobody waiting for it."""
+        self._closer.put(thing)
 
     def stuck(self) -> int:
         """Count the threads that have been in one call for longer than `patience`."""
         return self._slower_than(self._patience)
 
     def close(self) -> None:
-        """Take no more work and let idle threads end; those that hang are left to the kernel."""
+        """Take no more work, carry out what was taken on, and let threads end; hung ones are the kernel's."""
         self._closed = True
         for _ in range(self._threads):
             self._queue.put(None)
+        self._closer.end()
 
     def _slower_than(self, seconds: float) -> int:
         late = monotonic() - seconds
@@ -137,7 +145,10 @@ class Pool:
         self._held[call.key] = held + 1
         self._under_way.add(call)
         self._queue.put(call)
-        if self._threads < min(_READY_THREADS, self._most):
+        if self._closed:
+            self._begin_thread()
+            self._queue.put(None)
+        elif self._threads < min(_READY_THREADS, self._most):
             self._begin_thread()
         elif not self._growing:
             self._watch_growth(call.future.get_loop())
@@ -155,39 +166,54 @@ class Pool:
         self._watch_growth(loop)
 
     def _begin_thread(self) -> None:
-        self._threads += 1
-        name = f"jobsvc-{self._name}-{self._threads}"
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        name = f"jobsvc-{self._name}-{self._threads + 1}"
+        # Where there is no room for a thread, the calls wait for another, and the next one tries again.
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            self._threads += 1
 
     def _serve(self) -> None:
         while (call := self._queue.get()) is not None:
-            result, error = None, None
+            error = None
             if not call.future.done():
                 call.begun = monotonic()
                 try:
-                    result = call.work()
+                    call.result = call.work()
                 except BaseException as raised:  # noqa: BLE001 - carried to the waiting task, whatever it is
                     error = raised
                 call.begun = inf
             try:
-                call.future.get_loop().call_soon_threadsafe(self._finish, call, result, error)
+                call.future.get_loop().call_soon_threadsafe(self._finish, call, error)
             except RuntimeError:  # the loop is gone, and with it whoever waited
-                _dispose(result)
-                _dispose(call.lent)
+                close(call.result)
+                close(call.lent)
             # Else the frame keeps the last result alive for as long as the thread is idle.
-            del call, result, error
+            del call, error
 
-    def _finish(self, call: _Call[T], result: T, error: BaseException | None) -> None:
+    def _finish(self, call: _Call[Any], error: BaseException | None) -> None:
+        """Take note that the thread is done with a call."""
         self._under_way.discard(call)
         self._held[call.key] -= 1
         self._next_in_line(call.key)
-        if call.future.done():
-            self.dispose(result)
-            self.dispose(call.lent)
+        if call.forsaken:
+            self._abandon(call)
+        elif call.future.done():
+            return  # it has just expired: `run` is about to forsake it
         elif error is not None:
             call.future.set_exception(error)
         else:
-            call.future.set_result(result)
+            call.future.set_result(call.result)
+
+    def _forsake(self, call: _Call[Any]) -> None:
+        """Take note that nobody waits for a call; what it holds is closed once no thread has it."""
+        call.forsaken = True
+        self._leave_line(call)
+        if call not in self._under_way:
+            self._abandon(call)
+
+    def _abandon(self, call: _Call[Any]) -> None:
+        self.dispose(call.result)
+        self.dispose(call.lent)
 
     def _next_in_line(self, key: str) -> None:
         line = self._lines.get(key)
@@ -196,20 +222,19 @@ class Pool:
             if not call.future.done():
                 self._admit(call)
                 break
-            self.dispose(call.lent)
         if not line:
             self._lines.pop(key, None)
         if not self._held[key]:
             del self._held[key]
 
+    def _leave_line(self, call: _Call[Any]) -> None:
+        line = self._lines.get(call.key)
+        if line is not None and call in line:
+            line.remove(call)
+            if not line:
+                del self._lines[call.key]
+
 
 def _expire(future: asyncio.Future[Any]) -> None:
     if not future.done():
         future.set_exception(StorageUnavailable("The storage did not answer in time."))
-
-
-def _dispose(result: object) -> None:
-    close = getattr(result, "close", None)
-    if close is not None:
-        with contextlib.suppress(OSError):
-            close()
