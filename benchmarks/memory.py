@@ -1,0 +1,128 @@
+"""Memory that downloads cost: a large file, many at once, and clients that stop reading."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from benchmarks import farm, load, machine, servers, table
+from benchmarks.load import Load, get
+from benchmarks.probe import probe
+from benchmarks.process import Memory
+from benchmarks.rounds import Plan
+from benchmarks.servers import Server
+
+LARGE: Final = 600_000_000
+MANY: Final = 256
+MIDDLE: Final = 64 << 20
+STALLED: Final = 500
+PROBED: Final = 3.0
+"""Seconds."""
+
+FOR_LARGE: Final = table.Goal(most=25)
+FOR_MANY: Final = table.Goal(most=40)
+FOR_STALLED: Final = table.Goal(most=64)
+WAIT: Final = table.Goal(most=30)
+
+JOBS: Final = ("large", "middle", "small")
+_MB: Final = 1e6
+
+
+class Bench:
+    """The farm of this benchmark, and a fresh server for each measurement."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._root = scratch / "jobs"
+        for job_id, size in zip(JOBS, (LARGE, MIDDLE, 1 << 20), strict=True):
+            farm.output(self._root, job_id, size)
+        self._token = servers.token(scratch)
+
+    def status(self) -> list[bytes]:
+        """Write the status requests of all jobs."""
+        return [get(f"/api/jobs/{job_id}", self._token) for job_id in JOBS]
+
+    def download(self, job_id: str) -> bytes:
+        """Write the request of a job's output."""
+        return get(f"/api/jobs/{job_id}/download", self._token)
+
+    @contextmanager
+    def server(self) -> Iterator[Server]:
+        """Start a server, and warm it: what a first download imports and begins is not what one costs."""
+        with servers.jobsvc(self._root, self._scratch) as server:
+            load.until(lambda: load.answer(server.address, get("/readyz"))[0] == 200, 30)
+            Load(server.address, self.status(), 4).run(each=50)
+            Load(server.address, [self.download("small")], 1).run(each=4)
+            time.sleep(0.5)
+            yield server
+
+
+def run(plan: Plan) -> None:
+    """Measure and print."""
+    with ExitStack() as stack:
+        bench = Bench(stack.enter_context(farm.scratch("memory", plan.scratch)))
+        table.title(
+            "memory: growth of the peak of the resident memory of a warm server, a fresh one each round; "
+            f"{machine.placed()}; {machine.load_average()}"
+        )
+        growth = [_streamed(bench, "large", 1) for _ in range(plan.rounds)]
+        table.row(f"one download of {LARGE / _MB:.0f} MB", growth, " MB", FOR_LARGE)
+        growth = [_streamed(bench, "middle", MANY) for _ in range(plan.rounds)]
+        table.row(f"{MANY} downloads of {MIDDLE >> 20} MiB at once", growth, " MB", FOR_MANY)
+        _print_stalled([_stalled(bench) for _ in range(plan.rounds)])
+
+
+def _streamed(bench: Bench, job_id: str, streams: int) -> float:
+    """Give the growth in MB while a file is downloaded by several at once."""
+    with bench.server() as server:
+        memory = Memory(server.process.pid)
+        Load(server.address, [bench.download(job_id)], streams, drop=False).run(each=1)
+        return memory.growth() / _MB
+
+
+def _stalled(bench: Bench) -> dict[str, float]:
+    """Let clients ask for a file and read nothing of it, and see what they cost, and whom."""
+    with bench.server() as server, ExitStack() as clients:
+        before = probe(server.address, bench.status(), PROBED)
+        memory, kernel = Memory(server.process.pid), _socket_memory()
+        for _ in range(STALLED):
+            sock = clients.enter_context(socket.create_connection(server.address, timeout=load.SILENCE))
+            sock.sendall(bench.download("large"))
+        load.until(lambda: _under_way(server) >= STALLED, 60, pause=0.1)
+        during = probe(server.address, bench.status(), PROBED)
+        begun = time.perf_counter()
+        Load(server.address, [bench.download("middle")], 1, drop=False).run(each=1)
+        return {
+            "memory": memory.growth() / STALLED / 1e3,
+            "kernel": (_socket_memory() - kernel) / _MB,
+            "before": before.p99,
+            "during": during.p99,
+            "download": (time.perf_counter() - begun) * 1e3,
+        }
+
+
+def _print_stalled(rounds: list[dict[str, float]]) -> None:
+    def column(name: str) -> list[float]:
+        return [each[name] for each in rounds]
+
+    table.row(f"{STALLED} clients that read nothing: each", column("memory"), " kB", FOR_STALLED)
+    table.row("meanwhile p99 of status, 200 a second", column("during"), " ms", WAIT)
+    table.row("without them", column("before"), " ms")
+    table.row(f"meanwhile a download of {MIDDLE >> 20} MiB", column("download"), " ms")
+    table.row("socket buffers of the kernel, all together", column("kernel"), " MB")
+
+
+def _under_way(server: Server) -> int:
+    text = load.answer(server.address, get("/metrics"))[1].decode()
+    lines = [line for line in text.splitlines() if line.startswith("jobsvc_downloads_in_progress ")]
+    return int(float(lines[0].split()[1]))
+
+
+def _socket_memory() -> int:
+    """Give what all TCP sockets of the machine hold in their buffers, in bytes (/proc/net/sockstat)."""
+    words = Path("/proc/net/sockstat").read_text("ascii").split("TCP: ")[1].splitlines()[0].split()
+    return int(words[words.index("mem") + 1]) * machine.PAGE
