@@ -80,7 +80,10 @@ def culprit(root: str, message: str) -> str | None:
 class Program:
     """All lookouts and the pulse. The lock is held for bookkeeping and for writing a batch of lines."""
 
-    def __init__(self, root: str, pulse: float, chunk: int) -> None:
+    def __init__(self, root: str, pulse: float, chunk: int, *, told: int = 0, tells: int = 1) -> None:
+        """Prepare; `told` and `tells` are the descriptors of its standard input and output."""
+        self._told = told
+        self._tells = tells
         self._root = os.path.realpath(root)
         self._pulse = pulse
         self._chunk = chunk
@@ -99,13 +102,13 @@ class Program:
         """Go on until standard input ends."""
         if not self._top.size:
             raise Refused("the root can't be watched")
-        _say(["ready"])
+        self._say(["ready"])
         self._top.begin()
         rest = b""
         due = monotonic()
         while True:
-            if select.select([0], [], [], max(0.0, due - monotonic()))[0]:
-                data = os.read(0, 1 << 16)
+            if select.select([self._told], [], [], max(0.0, due - monotonic()))[0]:
+                data = os.read(self._told, 1 << 16)
                 if not data:
                     return
                 *arrays, rest = (rest + data).split(b"\n")
@@ -121,10 +124,10 @@ class Program:
             self._add(f"{self._root}/{folder}" for folder in folders)
         except Refused:
             with self._lock:
-                _say([f"refused {self._arrays}"])
+                self._say([f"refused {self._arrays}"])
             return
         with self._lock:
-            _say([f"armed {self._arrays}"])
+            self._say([f"armed {self._arrays}"])
         self._merge()
 
     def _add(self, folders: Iterable[str]) -> None:
@@ -168,7 +171,7 @@ class Program:
                 self._awaited.discard(lookout)
                 if not self._awaited:
                     lines.append(f"beat {self._touched!r}")
-            _say(lines)
+            self._say(lines)
             leaves = lookout.leaves_after
             if not pulse or leaves is None or self._touches < leaves:
                 return True
@@ -188,15 +191,12 @@ class Program:
             if lookout in self._others:
                 self._others.remove(lookout)
             jobs = {folder[start:].partition("/")[0] for folder in lookout.folders}
-            _say(f"blind {job}" if job == blind else f"drop {job}" for job in sorted(jobs))
+            self._say(f"blind {job}" if job == blind else f"drop {job}" for job in sorted(jobs))
 
-
-def _say(lines: Iterable[str]) -> None:
-    text = "".join(f"{line}\n" for line in lines)
-    if text:
-        data = text.encode("utf-8", "replace")
+    def _say(self, lines: Iterable[str]) -> None:
+        data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
         while data:
-            data = data[os.write(1, data) :]
+            data = data[os.write(self._tells, data) :]
 
 
 def _end(reason: str) -> NoReturn:

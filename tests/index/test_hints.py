@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from jobsvc.index import hints
 from jobsvc.index.hints import culprit, lines_of
 from jobsvc.index.lookouts import to_merge
 
@@ -66,41 +68,58 @@ def test_two_lookouts_of_like_size_become_one_up_to_a_size(sizes: list[int], mer
     assert to_merge(sizes, 100) is merged
 
 
-class Process:
-    """The program, with lines in and out."""
+class Program:
+    """The program with its lines in and out, on a thread of ours or, as it is meant to be, as a process."""
 
     def __init__(self, root: Path) -> None:
-        arguments = [sys.executable, "-m", "jobsvc.index.hints", str(root), "0.05", "64"]
-        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        told, self._tell = os.pipe()
+        self._hear, tells = os.pipe()
         self.lines: list[str] = []
+        self._rest = b""
+        self._run(root, told, tells)
+
+    def _run(self, root: Path, told: int, tells: int) -> None:
+        self._program = hints.Program(str(root), 0.05, 64, told=told, tells=tells)
+        self._ends = (told,)  # its threads may still have something to say
+        self._thread = threading.Thread(target=self._program.run, daemon=True)
+        self._thread.start()
 
     def watch(self, *folders: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(folders).encode() + b"\n")
-        self.process.stdin.flush()
+        os.write(self._tell, json.dumps(folders).encode() + b"\n")
 
     def hear(self, wanted: Callable[[str], bool], deadline: float = 5) -> str:
         """Read lines until one is wanted."""
-        assert self.process.stdout is not None
         end = time.monotonic() + deadline
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            rest = b""
-            while time.monotonic() < end:
-                if selector.select(0.05):
-                    *lines, rest = (rest + os.read(self.process.stdout.fileno(), 1 << 16)).split(b"\n")
-                    self.lines += [line.decode() for line in lines]
-                for line in self.lines:
-                    if wanted(line):
-                        return line
+        while time.monotonic() < end:
+            for line in self.lines:
+                if wanted(line):
+                    return line
+            if select.select([self._hear], [], [], 0.05)[0]:
+                *lines, self._rest = (self._rest + os.read(self._hear, 1 << 16)).split(b"\n")
+                self.lines += [line.decode() for line in lines]
         raise AssertionError(self.lines)
+
+    def close(self) -> None:
+        os.close(self._tell)
+        self._thread.join(5)
+        for end in self._ends:
+            os.close(end)
+
+
+class Process(Program):
+    """The program as a process."""
+
+    def _run(self, root: Path, told: int, tells: int) -> None:
+        arguments = [sys.executable, "-m", "jobsvc.index.hints", str(root), "0.05", "64"]
+        self.process = subprocess.Popen(arguments, stdin=told, stdout=tells)
+        os.close(told)
+        os.close(tells)
 
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
+        os.close(self._tell)
+        os.close(self._hear)
 
 
 @pytest.fixture
@@ -111,6 +130,14 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def program(root: Path) -> Iterator[Program]:
+    program = Program(root)
+    program.hear(lambda line: line == "ready")
+    yield program
+    program.close()
+
+
+@pytest.fixture
 def process(root: Path) -> Iterator[Process]:
     process = Process(root)
     process.hear(lambda line: line == "ready")
@@ -118,53 +145,53 @@ def process(root: Path) -> Iterator[Process]:
     process.close()
 
 
-def test_what_happened_before_a_beat_was_told_before_it(process: Process, root: Path) -> None:
-    process.watch("a")
-    process.hear(lambda line: line == "armed 1")
+def test_what_happened_before_a_beat_was_told_before_it(program: Program, root: Path) -> None:
+    program.watch("a")
+    program.hear(lambda line: line == "armed 1")
     (root / "a" / "status.json").write_text("{}")
     written = time.monotonic()
-    process.hear(lambda line: line.startswith("beat ") and float(line[5:]) > written)
+    program.hear(lambda line: line.startswith("beat ") and float(line[5:]) > written)
     first_beat_after = next(
-        place for place, line in enumerate(process.lines) if line[:5] == "beat " and float(line[5:]) > written
+        place for place, line in enumerate(program.lines) if line[:5] == "beat " and float(line[5:]) > written
     )
-    assert "job a" in process.lines[:first_beat_after]
+    assert "job a" in program.lines[:first_beat_after]
 
 
-def test_directories_that_are_not_there_are_passed_over(process: Process, root: Path) -> None:
-    process.watch("none", "a", "a/none")
-    process.hear(lambda line: line == "armed 1")
+def test_directories_that_are_not_there_are_passed_over(program: Program, root: Path) -> None:
+    program.watch("none", "a", "a/none")
+    program.hear(lambda line: line == "armed 1")
     (root / "a" / "x").write_text("")
-    process.hear(lambda line: line == "moved a/x")
+    program.hear(lambda line: line == "moved a/x")
 
 
-def test_a_merged_lookout_hears_what_its_parts_heard(process: Process, root: Path) -> None:
+def test_a_merged_lookout_hears_what_its_parts_heard(program: Program, root: Path) -> None:
     for number in range(20):
         (root / f"job-{number}").mkdir()
-        process.watch(f"job-{number}")
-    process.hear(lambda line: line == "armed 20")
+        program.watch(f"job-{number}")
+    program.hear(lambda line: line == "armed 20")
     for number in range(20):
         (root / f"job-{number}" / "status.json").write_text("{}")
     for number in range(20):
-        process.hear(lambda line, number=number: line == f"job job-{number}")  # type: ignore[misc]  # bound now
+        program.hear(lambda line, number=number: line == f"job job-{number}")  # type: ignore[misc]  # bound now
 
 
 def test_a_name_that_is_not_utf_8_blinds_its_own_job_and_drops_its_neighbours(
-    process: Process, root: Path
+    program: Program, root: Path
 ) -> None:
-    process.watch("a", "b")
-    process.hear(lambda line: line == "armed 1")
+    program.watch("a", "b")
+    program.hear(lambda line: line == "armed 1")
     Path(os.fsdecode(os.fsencode(root / "a") + b"/\xff")).write_text("")
-    process.hear(lambda line: line == "blind a")
-    process.hear(lambda line: line == "drop b")
-    process.watch("b")
-    process.hear(lambda line: line == "armed 2")
+    program.hear(lambda line: line == "blind a")
+    program.hear(lambda line: line == "drop b")
+    program.watch("b")
+    program.hear(lambda line: line == "armed 2")
     (root / "b" / "status.json").write_text("{}")
-    process.hear(lambda line: line == "job b")
+    program.hear(lambda line: line == "job b")
 
 
 def test_the_process_ends_with_its_standard_input(process: Process) -> None:
-    assert process.process.stdin is not None
-    process.process.stdin.close()
+    os.close(process._tell)
+    process._tell = os.open(os.devnull, os.O_WRONLY)
     assert process.process.wait(5) == 0
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from jobsvc.index.live import Index, Watch
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot, Reading
+from tests.index import farm as farm_program
 from tests.index.farm import Farm
 from tests.waiting import until
 
@@ -150,7 +152,8 @@ async def test_30000_changes_in_a_burst_are_all_seen(farm: Farm, watched: Index)
     for number in range(300):
         farm.put(f"job-{number}")
     await until(lambda: len(watched.catalogue) == 301, 10)
-    await asyncio.to_thread(farm.hurry, 300, 100)
+    arguments = [sys.executable, farm_program.__file__, str(farm.root), "300", "100"]
+    await asyncio.to_thread(subprocess.check_call, arguments)
     jobs = [entry for job_id, entry in watched.catalogue.entries.items() if job_id != "anchor"]
     await until(lambda: all(entry.reading.job.attempt == 99 for entry in jobs), 10)
 

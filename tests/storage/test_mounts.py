@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.storage import mounts
-from jobsvc.storage.mounts import file_system, file_system_of, is_local
+from jobsvc.storage.mounts import file_system, file_system_of, is_local, watch_limit
 
 TABLE = """\
 22 1 0:21 / / rw shared:1 - ext4 /dev/vda rw
@@ -47,6 +47,12 @@ def test_only_what_no_other_machine_can_change_is_local(kind: str, local: bool) 
 
 def test_this_machines_proc_is_proc() -> None:
     assert file_system(Path("/proc/self")) == "proc"
+
+
+def test_the_limit_of_watches_is_the_systems_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert watch_limit() > 0
+    monkeypatch.setattr(mounts, "WATCHES", tmp_path / "none")
+    assert watch_limit() == 0
 
 
 def test_a_table_that_cant_be_read_makes_everything_unknown(
