@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -37,6 +39,11 @@ class ProblemHandler(web.RequestHandler):
         response.headers["Server"] = "jobsvc"
         response.force_close()
         return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
+        """Log a fault; the rest of a body that no one can read is none: its sender has his answer already."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
 
 
 class ProblemServer(web.Server):
