@@ -21,7 +21,8 @@ from jobsvc.observe.audit import DownloadLog
 from jobsvc.observe.metrics import Metrics
 from jobsvc.settings import Settings
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.layout import TOKENS_FILE
+from jobsvc.storage.layout import LINK_KEY_FILE, TOKENS_FILE
+from jobsvc.storage.link_key import BadLinkKey
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.tokens import BadTokenFile
 from jobsvc.web.download import Download
@@ -30,6 +31,8 @@ from jobsvc.web.gate import Gate
 from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.limits import AuthFailures, Budget, parse_rate
+from jobsvc.web.link_route import LinkRoute
+from jobsvc.web.links import Links
 from jobsvc.web.peer import Peers
 from jobsvc.web.routes import add_routes
 from jobsvc.web.server import Runner
@@ -67,6 +70,7 @@ def build_app(settings: Settings) -> web.Application:
         metrics=metrics,
     )
     gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
+    links = Links(settings.state_dir / LINK_KEY_FILE, disk, gate)
     downloads = DownloadLog(settings.state_dir, metrics.audit_errors.inc)
     slots = Slots(settings.max_downloads, settings.max_downloads_per_token)
 
@@ -86,11 +90,14 @@ def build_app(settings: Settings) -> web.Application:
             log=downloads,
             metrics=metrics,
         ),
+        link_route=LinkRoute(freshness=index.freshness, links=links, max_age=settings.max_link_age),
+        links=links,
         health=Health(metrics, lambda: _unready(index)),
     )
     # Begun in this order and ended in reverse: what is needed longest comes first.
     app.cleanup_ctx.append(_storage(disk, downloads))
     app.cleanup_ctx.append(gate.watching)
+    app.cleanup_ctx.append(links.keyed)
     app.cleanup_ctx.append(_indexing(index))
     app.on_shutdown.append(_let_finish(slots, settings.shutdown_grace))
     return app
@@ -174,7 +181,7 @@ async def _begin(runner: web.BaseRunner, settings: Settings) -> None:
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
-    except (BadTokenFile, StorageUnavailable, OSError) as fault:
+    except (BadTokenFile, BadLinkKey, StorageUnavailable, OSError) as fault:
         raise NotStarted(str(fault)) from fault
 
 

@@ -68,7 +68,7 @@ class Settings:
         _Spec(
             values.path,
             "DIR",
-            "Folder of the tokens and the download log; made if it is not there.",
+            "Folder of the tokens, the key of links and the download log; made if it is not there.",
             shown="$XDG_STATE_HOME/jobsvc or ~/.local/state/jobsvc",
         ),
     ] = field(default_factory=default_state_dir)

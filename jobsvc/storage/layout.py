@@ -15,6 +15,7 @@ RECORD_CAP: Final = 1 << 20
 """The largest status.json that is read, in bytes."""
 
 TOKENS_FILE: Final = "tokens.json"
+LINK_KEY_FILE: Final = "link.key"
 DOWNLOADS_FILE: Final = "downloads.jsonl"
 
 TEMP_PREFIX: Final = ".jobsvc-"

@@ -6,25 +6,21 @@ Two changes at once lose nothing; a reader needs no lock and sees the file befor
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import secrets
-import stat
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
-from jobsvc.storage.layout import TEMP_PREFIX
+from jobsvc.storage import private
 from jobsvc.storage.reader import Identity
 from jobsvc.storage.tail import read_fully
 from jobsvc.storage.token_format import check_owner, parse_tokens, render_tokens
-from jobsvc.storage.writing import give_to_folder_owner, write_atomically
+from jobsvc.storage.writing import write_atomically
 
 SECRET_PREFIX: Final = "jsvc_"  # noqa: S105 - no secret, only how each begins
 """What every token begins with, so that people and secret scanners know one when they see it."""
@@ -38,8 +34,6 @@ Known = tuple[Identity | None, tuple[Token, ...]]
 
 _SETTLED_NS: Final = 2_000_000_000
 """A file changed less than this ago may change again within its clock's tick, unseen."""
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class BadTokenFile(Exception):
@@ -66,18 +60,17 @@ def look(path: Path, known: Known | None = None) -> Known:
     No file is a version like any other, without tokens. BadTokenFile, never an OSError.
     """
     try:
-        with _opened(path) as descriptor:
+        with private.opened(path) as descriptor:
             status = os.fstat(descriptor)
             identity = Identity.of(status)
             if known is not None and known[0] == identity and _settled(identity):
                 return known
-            _check(status)
+            private.check(status, FILE_CAP)
             return identity, parse_tokens(read_fully(descriptor, 0, status.st_size))
     except FileNotFoundError:
         return None, ()
     except OSError as fault:
-        reason = "a symbolic link" if fault.errno == errno.ELOOP else fault.strerror
-        raise BadTokenFile(f"{path}: {reason}") from fault
+        raise BadTokenFile(f"{path}: {private.reason(fault)}") from fault
     except ValueError as wrong:
         raise BadTokenFile(f"{path}: {wrong}") from wrong
 
@@ -100,7 +93,7 @@ def create(
         expires=None if expires is None else round(expires, 3),
     )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(path):
+    with private.locked(path):
         _save(path, (*load(path), token))
     return secret, token
 
@@ -112,7 +105,7 @@ def revoke(path: Path, token_id: str) -> Token:
     """
     if not path.parent.is_dir():
         raise UnknownToken
-    with _locked(path):
+    with private.locked(path):
         tokens = {token.id: token for token in load(path)}
         token = tokens.get(token_id)
         if token is None:
@@ -132,35 +125,5 @@ def _save(path: Path, tokens: Iterable[Token]) -> None:
     write_atomically(path, data, 0o600)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, _READ)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside the file, waiting for it; it is never removed, for then two could hold one."""
-    descriptor = os.open(path.with_name(f"{TEMP_PREFIX}{path.name}.lock"), _LOCK, 0o600)
-    try:
-        give_to_folder_owner(descriptor, path.parent)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _settled(identity: Identity) -> bool:
     return time.time_ns() - identity.mtime_ns > _SETTLED_NS
-
-
-def _check(status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("not a regular file")
-    if status.st_mode & 0o077:
-        raise ValueError("others than its owner can read or write it; run chmod 600 on it")
-    if status.st_size > FILE_CAP:
-        raise ValueError(f"larger than {FILE_CAP} bytes")

@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token, sees
-from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, JobNotFound
+from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, JobNotFound, NotReady
 from jobsvc.domain.job import Job, Status
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
@@ -38,13 +38,18 @@ RETRY_AFTER: Final = 5
 
 def require_output(job: Job, output: Output | None) -> Output:
     """Return the output; JobNotCompleted, JobFailed or JobCanceled where the job's state forbids it."""
-    if output is not None:
-        return output
+    if output is None:
+        raise without_output(job)
+    return output
+
+
+def without_output(job: Job) -> NotReady:
+    """Say why a job that is not completed has no output."""
     if job.status is Status.FAILED:
-        raise JobFailed(f"The job failed: {job.error[:500]}" if job.error else "The job failed.")
+        return JobFailed(f"The job failed: {job.error[:500]}" if job.error else "The job failed.")
     if job.status is Status.CANCELED:
-        raise JobCanceled("The job was canceled.")
-    raise JobNotCompleted(f"The job is {job.status}, {job.progress:g} % done.", retry_after=RETRY_AFTER)
+        return JobCanceled("The job was canceled.")
+    return JobNotCompleted(f"The job is {job.status}, {job.progress:g} % done.", retry_after=RETRY_AFTER)
 
 
 class Download:

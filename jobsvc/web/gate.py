@@ -62,6 +62,7 @@ class Gate:
         self._on_bad_file = on_bad_file
         self._known: Known | None = None
         self._tokens: dict[bytes, Token] = {}
+        self._by_id: dict[str, Token] = {}
         self._complaint: str | None = None
 
     def authenticate(self, request: web.BaseRequest) -> Token:
@@ -74,6 +75,11 @@ class Gate:
         if not (compare_digest(token.digest, digest) and token.alive(self._clock())):
             raise Unauthorized("The token is not valid.")
         return token
+
+    def living(self, token_id: str) -> Token | None:
+        """Return the token of this id where it is good now: for who has proved that it stands behind him."""
+        token = self._by_id.get(token_id, _NOBODY)
+        return token if token.alive(self._clock()) else None
 
     def alive(self, token: Token) -> bool:
         """Whether a token that was let in before is good still: for links, streams and what else lasts."""
@@ -116,6 +122,7 @@ class Gate:
         if known is not self._known:
             self._known = known
             self._tokens = {token.digest: token for token in known[1]}
+            self._by_id = {token.id: token for token in known[1]}
 
 
 def _presented(headers: MultiMapping[str]) -> str:

@@ -13,23 +13,38 @@ from jobsvc.web.download import Download
 from jobsvc.web.envelope import meet
 from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
+from jobsvc.web.link_route import LinkRoute
+from jobsvc.web.links import Links
 from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import StatusRoute
 
 
 def add_routes(
-    app: web.Application, *, guard: Guard, status: StatusRoute, download: Download, health: Health
+    app: web.Application,
+    *,
+    guard: Guard,
+    status: StatusRoute,
+    download: Download,
+    link_route: LinkRoute,
+    links: Links,
+    health: Health,
 ) -> None:
     """Join the handlers to their addresses; HEAD goes wherever GET does."""
     gets = {
         "/api/jobs/{id}": guard(status.handle, scope=JOBS_READ, budget="status"),
-        "/api/jobs/{id}/download": guard(download.handle, scope=OUTPUTS_READ, budget="download"),
+        "/api/jobs/{id}/download": guard(
+            download.handle, scope=OUTPUTS_READ, budget="download", authenticate=links.authenticate
+        ),
         "/api/openapi.json": _Description().handle,
         "/healthz": health.live,
         "/readyz": health.ready,
         "/metrics": health.metrics,
     }
+    posts = {
+        "/api/jobs/{id}/download-links": guard(link_route.handle, scope=OUTPUTS_READ, budget="download"),
+    }
     app.add_routes([web.get(path, handler, expect_handler=meet) for path, handler in gets.items()])
+    app.add_routes([web.post(path, handler, expect_handler=meet) for path, handler in posts.items()])
 
 
 class _Description:

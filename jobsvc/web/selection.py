@@ -95,6 +95,7 @@ def fields(output: Output) -> dict[str, str]:
         "ETag": output.selected.etag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
+        "Referrer-Policy": "no-referrer",  # the address may be a link that lets in
         "X-Content-Type-Options": "nosniff",
     }
     if output.selected.last_modified is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 import structlog
 from aiohttp import web
@@ -42,6 +42,11 @@ class ProblemHandler(web.RequestHandler):
         response.headers["Server"] = "jobsvc"
         response.force_close()
         return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
+        """Log a fault; the rest of a body that no one can read is none: its sender has his answer already."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
 
 
 class ProblemServer(web.Server):

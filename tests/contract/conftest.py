@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from jobsvc.settings.values import YEAR
 from tests.contract.service import Service, running, until
 
 ENDLESS = "1000000/second"
@@ -13,7 +14,8 @@ ENDLESS = "1000000/second"
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Has no limits that a test could meet."""
     limits = ("--limit-status", ENDLESS, "--limit-download", ENDLESS, "--limit-auth-failures", ENDLESS)
-    with running(tmp_path_factory.mktemp("ample"), *limits) as found:
+    longest = ("--max-link-age", str(YEAR))
+    with running(tmp_path_factory.mktemp("ample"), *limits, *longest) as found:
         yield found
 
 

@@ -62,12 +62,13 @@ class Service:
         token: str | None = None,
         *,
         anonymous: bool = False,
+        body: bytes | None = None,
     ) -> requests.Response:
         """Send a request; its target goes out as it is, past what the client would make of it."""
         fields = dict(headers or {})
         if not anonymous:
             fields.setdefault("Authorization", f"Bearer {token or self.token}")
-        request = self.session.prepare_request(requests.Request(method, self.url, headers=fields))
+        request = self.session.prepare_request(requests.Request(method, self.url, headers=fields, data=body))
         request.url = self.url + target
         return self.session.send(request, timeout=20)
 

@@ -43,6 +43,7 @@ class Scene:
     before: int = 0
     """How many times the same is asked first."""
     anonymous: bool = False
+    body: bytes | None = None
 
 
 ANY: Final = {"If-None-Match": "*"}
@@ -59,23 +60,32 @@ OPEN: Final = (
 )
 TAGGED: Final = (Scene(304, None, ANY), Scene(412, "precondition-failed", OTHER))
 AWAY: Final = Scene(503, "storage-unavailable", job="unknown", where="adrift")
-GUARDED: Final = (
-    *OPEN,
-    *TAGGED,
+LIMITED: Final = (
     AWAY,
     Scene(401, "unauthorized", anonymous=True),
     Scene(404, "job-not-found", job=ANOTHERS),
     Scene(404, "not-found", job="%7Bid%7D"),
 )
+GUARDED: Final = (*OPEN, *TAGGED, *LIMITED)
 STATUS: Final = (*GUARDED, Scene(403, "insufficient-scope", token=OUTPUTS_ONLY))
-OUTPUT: Final = (
-    *GUARDED,
+FILE_NEEDED: Final = (
     Scene(403, "insufficient-scope", token=JOBS_ONLY),
     Scene(404, "output-missing", job=WITHOUT_OUTPUT),
     Scene(409, "job-not-completed", job=RENDERING),
     Scene(409, "job-failed", job=FAILED),
     Scene(409, "job-canceled", job=CANCELED),
-    Scene(503, "storage-unavailable", where="adrift"),
+)
+OUTPUT: Final = (*GUARDED, *FILE_NEEDED, Scene(503, "storage-unavailable", where="adrift"))
+LINK: Final = (
+    *LIMITED,
+    *FILE_NEEDED,
+    Scene(201),
+    Scene(201, body=b'{"expiresIn": 60}'),
+    Scene(400, "bad-request", TOO_LONG),
+    Scene(400, "bad-request", body=b"{"),
+    Scene(405, "method-not-allowed", method="DELETE"),
+    Scene(413, "content-too-large", body=b" " * 65_537),
+    Scene(417, "bad-request", MIRACLES),
 )
 
 
@@ -93,6 +103,7 @@ SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
         Scene(416, "range-not-satisfiable", BEYOND),
     ),
     "headOutput": (*OUTPUT, spent(FRESH + 3)),
+    "createDownloadLink": (*LINK, spent(FRESH + 4)),
     "getDescription": (*OPEN, *TAGGED),
     "headDescription": (*OPEN, *TAGGED),
     "getHealth": OPEN,
@@ -117,7 +128,8 @@ def test_each_described_answer_is_given(name: str, scene: Scene, request: pytest
     target = OPERATIONS[name].path.replace("{id}", scene.job)
 
     def ask() -> requests.Response:
-        return where.ask(method, target, scene.headers, where.tokens[scene.token], anonymous=scene.anonymous)
+        token = where.tokens[scene.token]
+        return where.ask(method, target, scene.headers, token, anonymous=scene.anonymous, body=scene.body)
 
     for _ in range(scene.before):
         assert ask().ok
@@ -190,6 +202,8 @@ def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name:
 @pytest.mark.parametrize(
     ("code", "target", "headers"),
     [
+        ("bad-request-body", f"/api/jobs/{COMPLETED}/download-links", {}),
+        ("content-too-large", f"/api/jobs/{COMPLETED}/download-links", {}),
         ("bad-request", "/healthz", TOO_LONG),
         ("bad-request-expect", "/healthz", MIRACLES),
         ("unauthorized", f"/api/jobs/{COMPLETED}", {}),
@@ -208,9 +222,11 @@ def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name:
 def test_a_problem_that_is_shown_is_what_the_service_answers(
     service: Service, code: str, target: str, headers: dict[str, str]
 ) -> None:
-    method = "POST" if code == "method-not-allowed" else "GET"
+    body = {"bad-request-body": b'{"expires": 60}', "content-too-large": b" " * 65_537}.get(code)
+    method = "POST" if body or code == "method-not-allowed" else "GET"
     token = service.tokens[JOBS_ONLY] if code == "insufficient-scope" else None
-    answered = service.ask(method, target, headers, token, anonymous=code == "unauthorized").json()
+    anonymous = code == "unauthorized"
+    answered = service.ask(method, target, headers, token, anonymous=anonymous, body=body).json()
     assert answered | {"requestId": ""} == EXAMPLES[code]["value"] | {"requestId": ""}
 
 
@@ -222,6 +238,18 @@ def test_each_answer_to_a_counted_request_says_how_the_budget_stands(
     for token in service.tokens[:FRESH]:
         answered = service.ask("GET", f"/api/jobs/{target}", headers, token).headers
         assert {"RateLimit", "RateLimit-Policy"} <= answered.keys()
+
+
+def test_the_described_link_opens_its_download_alone_and_without_a_header(service: Service) -> None:
+    made = service.ask("POST", f"/api/jobs/{COMPLETED}/download-links").json()
+    whole = (SAMPLES / COMPLETED / "output/opening-title.mp4").read_bytes()
+    for name, method in (("downloadOutput", "GET"), ("headOutput", "HEAD")):
+        response = service.ask(method, made["url"], anonymous=True)
+        held_against(name, response)
+        assert (response.status_code, response.content) == (200, whole if method == "GET" else b"")
+        wrong = service.ask(method, made["url"] + "x", anonymous=True)
+        held_against(name, wrong)
+        assert wrong.status_code == 401
 
 
 def test_the_description_is_served_to_anyone_byte_by_byte(service: Service) -> None:

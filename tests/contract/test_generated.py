@@ -15,6 +15,7 @@ from tests.contract.service import COMPLETED, SAMPLES, Service
 
 BOUNDED: Final = settings(max_examples=15, deadline=None, derandomize=True)
 ABOUT_JOBS: Final = ["getJob", "headJob", "downloadOutput", "headOutput"]
+WITH_LINKS: Final = [*ABOUT_JOBS, "createDownloadLink"]
 
 
 @SCHEMA.parametrize()
@@ -42,12 +43,12 @@ IDS: Final = sorted(record.parent.name for record in SAMPLES.rglob("status.json"
 
 
 @pytest.mark.parametrize("job_id", IDS)
-@pytest.mark.parametrize("name", ABOUT_JOBS)
+@pytest.mark.parametrize("name", WITH_LINKS)
 def test_each_sample_good_or_bad_is_answered_as_described(service: Service, name: str, job_id: str) -> None:
     operation = OPERATIONS[name]
     response = service.ask(operation.method.upper(), operation.path.replace("{id}", job_id))
     held_against(name, response)
-    assert response.status_code in {200, 404, 409}
+    assert response.status_code in {200, 201, 404, 409}
 
 
 TAGS: Final = st.sampled_from(["*", '"x"', 'W/"x"', '"x", "y"', ",", '"', "x"])
@@ -96,7 +97,7 @@ HOSTILE: Final = (
 )
 
 
-@pytest.mark.parametrize("name", ABOUT_JOBS)
+@pytest.mark.parametrize("name", WITH_LINKS)
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda text: text[:40])
 def test_a_hostile_id_is_a_job_that_does_not_exist(service: Service, name: str, hostile: str) -> None:
     operation = OPERATIONS[name]

@@ -17,19 +17,20 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 import jobsvc
 from jobsvc.domain.access import SCOPES
-from jobsvc.domain.job import Status, parse_record
+from jobsvc.domain.job import Status, format_time, parse_record
 from jobsvc.service import build_app
 from jobsvc.settings import Settings
 from jobsvc.storage.reader import Identity, Reading
+from jobsvc.web.links import _QUERY
 from jobsvc.web.problems import CODES, of_fault
-from jobsvc.web.representation import represent
+from jobsvc.web.representation import download_url, represent
 
 FILE: Final = Path(jobsvc.__file__).parent / "web" / "openapi.json"
 DOCUMENT: Final[dict[str, Any]] = orjson.loads(FILE.read_bytes())
 COMPONENTS: Final[dict[str, dict[str, Any]]] = DOCUMENT["components"]
 
-TO_COME: Final = {"log-missing", "content-too-large"}
-"""Codes of routes that this release does not have."""
+TO_COME: Final = {"log-missing"}
+"""Codes of a route that this release does not have."""
 
 
 def nodes(of: Any, at: str = "#") -> Iterator[tuple[str, Any]]:
@@ -175,7 +176,7 @@ def test_head_is_answered_wherever_and_as_get_is() -> None:
         (path, method): {status: reference["$ref"] for status, reference in operation["responses"].items()}
         for path, method, operation in operations()
     }
-    for path in DOCUMENT["paths"]:
+    for path in (path for path, method in answers if method == "GET"):
         get, head = answers[path, "GET"], answers[path, "HEAD"]
         if path.endswith("/download"):  # a HEAD has no ranges and takes no slot
             get = get | {"429": head["429"]}
@@ -196,6 +197,8 @@ def test_jobs_need_a_token_of_a_known_scope_and_the_service_s_own_routes_none() 
         if path.startswith("/api/jobs"):
             (scope,) = operation["security"][0]["token"]
             assert scope in SCOPES
+            link: list[dict[str, list[str]]] = [{"linkToken": [], "linkExpires": [], "linkSignature": []}]
+            assert operation["security"][1:] == (link if path.endswith("/download") else [])
             assert operation["responses"].keys() >= {"401", "403"}
         else:
             assert operation["security"] == []
@@ -221,6 +224,15 @@ def test_a_job_has_the_members_that_the_service_writes_in_its_order() -> None:
     document = represent(Reading(bare, Identity(0, 0, 0, 0), output=False, settled=True))
     assert described["required"] == list(document)
     assert validator(described).is_valid(document)
+
+
+def test_the_example_of_a_link_is_of_the_form_that_the_service_takes_and_lives_as_long_as_it_says() -> None:
+    link = COMPONENTS["examples"]["Link"]["value"]
+    path, _, text = link["url"].partition("?")
+    assert path == download_url("opening-title-0042")
+    match = _QUERY.fullmatch(text)
+    assert match is not None
+    assert format_time(int(match[2]) * 1000) == link["expiresAt"]
 
 
 def test_the_states_are_the_service_s_and_each_has_an_example() -> None:

@@ -1,0 +1,82 @@
+"""`POST /api/jobs/{id}/download-links`: a link to the output for those who can't send a header."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import orjson
+import structlog
+from aiohttp import web
+
+from jobsvc.domain.access import require_sight
+from jobsvc.domain.errors import BadRequest, OutputMissing
+from jobsvc.domain.job import Status, format_time
+from jobsvc.index.freshness import Freshness
+from jobsvc.web.download import without_output
+from jobsvc.web.gate import TOKEN
+from jobsvc.web.links import Links
+
+DEFAULT_AGE: Final = 3600
+"""Seconds; shorter where the operator allows less."""
+
+BODY_DEADLINE: Final = 10.0
+"""Seconds that a client has to send a body of at most 64 KiB."""
+
+_log = structlog.get_logger("jobsvc.web")
+
+
+class LinkRoute:
+    """The route's handler and what it needs."""
+
+    def __init__(self, *, freshness: Freshness, links: Links, max_age: int) -> None:
+        """`max_age` is the longest life of a link, in seconds."""
+        self._freshness = freshness
+        self._links = links
+        self._max_age = max_age
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer POST: 201 with the link, or what a download would be refused with now."""
+        token, job_id = request[TOKEN], request.match_info["id"]
+        seconds = seconds_asked(await _body(request), self._max_age)
+        reading = (await self._freshness.job(job_id, force=True)).reading
+        require_sight(token, reading.job.owner)
+        if reading.job.status is not Status.COMPLETED:
+            raise without_output(reading.job)
+        if not reading.output:
+            raise OutputMissing
+        link = self._links.make(job_id, token, seconds)
+        _log.info("link-made", job=job_id, token_id=token.id, seconds=seconds)
+        return web.Response(
+            status=201,
+            body=orjson.dumps({"url": link.url, "expiresAt": format_time(link.expires * 1000)}),
+            content_type="application/json",
+            headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+        )
+
+
+def seconds_asked(body: bytes, most: int) -> int:
+    """Read how long the link is to live, in seconds; no body is the default. BadRequest.
+
+    An unknown member is refused: `expires`, misspelt, must not make a link live longer than was meant.
+    """
+    try:
+        wish = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError as wrong:
+        raise BadRequest("The body is not JSON.") from wrong
+    if not isinstance(wish, dict) or not wish.keys() <= {"expiresIn"}:
+        raise BadRequest('The body is not an object with "expiresIn" alone, such as {"expiresIn": 3600}.')
+    seconds = wish.get("expiresIn", min(DEFAULT_AGE, most))
+    # JSON has one kind of number: 60.0 is 60. True is none.
+    if type(seconds) not in {int, float} or not 1 <= seconds <= most or seconds != int(seconds):
+        raise BadRequest(f"expiresIn is not a whole number of seconds from 1 to {most}.")
+    return int(seconds)
+
+
+async def _body(request: web.Request) -> bytes:
+    """Read the body; what is too large the framework refuses."""
+    try:
+        async with asyncio.timeout(BODY_DEADLINE):
+            return await request.read()
+    except (TimeoutError, ConnectionError, web.RequestPayloadError) as broken:
+        raise BadRequest("The body did not come whole.") from broken
