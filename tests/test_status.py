@@ -15,6 +15,13 @@ from tests.running import Service
 from tests.speaking import Answer, request
 
 NOWHERE = "/api/jobs/no-such-job"
+ASKED_OF_A_JOB = [
+    ("GET", ""),
+    ("HEAD", ""),
+    ("GET", "/download"),
+    ("HEAD", "/download"),
+    ("POST", "/download-links"),
+]
 
 
 def essence(answer: Answer) -> tuple[int, dict[str, str], bytes]:
@@ -283,14 +290,13 @@ async def test_another_owner_s_job_answers_to_the_byte_as_an_unknown_one(
     conditions = [(), (("If-None-Match", "*"),), (("If-Match", '"x"'),), (("Range", "bytes=0-0"),)]
     async with service.connect() as link:
         for fields in conditions:
-            for method in ("GET", "HEAD"):
-                for tail in ("", "/download"):
-                    unknown = await link.ask(method, NOWHERE + tail, fields, token=stranger)
-                    assert unknown.status == 404
-                    for number in (1, 2, 3):
-                        target = f"/api/jobs/of-anna-{number}{tail}"
-                        foreign = await link.ask(method, target, fields, token=stranger)
-                        assert essence(foreign) == essence(unknown), (method, target, fields)
+            for method, tail in ASKED_OF_A_JOB:
+                unknown = await link.ask(method, NOWHERE + tail, fields, token=stranger)
+                assert unknown.status == 404
+                for number in (1, 2, 3):
+                    target = f"/api/jobs/of-anna-{number}{tail}"
+                    foreign = await link.ask(method, target, fields, token=stranger)
+                    assert essence(foreign) == essence(unknown), (method, target, fields)
     assert service.downloads() == []
 
 
@@ -501,10 +507,10 @@ async def test_while_storage_is_away_another_owner_s_job_answers_as_an_unknown_o
         assert time.monotonic() - begun < 3
     while "Cache-Status" not in (await service.get("/api/jobs/job-1")).headers:
         assert time.monotonic() - begun < 5
-    for tail in ("", "/download"):
-        foreign = await service.get(f"/api/jobs/job-1{tail}", token=stranger)
-        unknown = await service.get(NOWHERE + tail, token=stranger)
-        assert essence(foreign) == essence(unknown)
+    for method, tail in ASKED_OF_A_JOB:
+        foreign = await service.ask(method, f"/api/jobs/job-1{tail}", token=stranger)
+        unknown = await service.ask(method, NOWHERE + tail, token=stranger)
+        assert essence(foreign) == essence(unknown), method
 
 
 async def test_health_is_told_without_a_token_and_tells_nothing_of_a_job(

@@ -9,13 +9,13 @@ import orjson
 import structlog
 from aiohttp import web
 
-from jobsvc.domain.access import require_sight
 from jobsvc.domain.errors import BadRequest, OutputMissing
 from jobsvc.domain.job import Status, format_time
 from jobsvc.index.freshness import Freshness
 from jobsvc.web.download import without_output
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.links import Links
+from jobsvc.web.sight import sighted
 
 DEFAULT_AGE: Final = 3600
 """Seconds; shorter where the operator allows less."""
@@ -39,8 +39,7 @@ class LinkRoute:
         """Answer POST: 201 with the link, or what a download would be refused with now."""
         token, job_id = request[TOKEN], request.match_info["id"]
         seconds = seconds_asked(await _body(request), self._max_age)
-        reading = (await self._freshness.job(job_id, force=True)).reading
-        require_sight(token, reading.job.owner)
+        reading = (await sighted(self._freshness, token, job_id, force=True)).reading
         if reading.job.status is not Status.COMPLETED:
             raise without_output(reading.job)
         if not reading.output:
