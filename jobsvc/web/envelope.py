@@ -83,8 +83,13 @@ async def meet(request: web.Request) -> web.StreamResponse | None:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # it is no part of the answer: one of ours may still become a problem
         return None
+    return refuse(request, web.HTTPExpectationFailed())
+
+
+def refuse(request: web.Request, refused: web.HTTPException) -> web.Response:
+    """Answer what aiohttp refused before the middleware had the request."""
     request_id.bind(request_id.accept(request.headers.get(REQUEST_ID)))
-    response = problems.of_framework(web.HTTPExpectationFailed())
+    response = problems.of_framework(refused)
     seal(request, response)
     return response
 

@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from jobsvc.observe import request_id
 from jobsvc.web import problems
-from jobsvc.web.envelope import REQUEST_ID, seal
+from jobsvc.web.envelope import REQUEST_ID, refuse
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -78,9 +78,6 @@ def _explained(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except web.HTTPException as refused:
-            request_id.bind(request_id.accept(request.headers.get(REQUEST_ID)))
-            response = problems.of_framework(refused)
-            seal(cast(web.Request, request), response)  # the application makes no others
-            return response
+            return refuse(cast(web.Request, request), refused)  # the application makes no others
 
     return explained
