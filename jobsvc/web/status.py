@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from aiohttp import hdrs, web
-from multidict import CIMultiDict
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.job import Job, Status
@@ -13,6 +12,7 @@ from jobsvc.index.freshness import KNOWN_DEADLINE, Answer, Freshness
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.web import document
+from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.representation import Representations
 from jobsvc.web.sight import sighted
@@ -32,7 +32,7 @@ class StatusRoute:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
-        job_id, force = request.match_info["id"], _wants_the_disk(request)
+        job_id, force = job_id_of(request), _wants_the_disk(request)
         answer = await sighted(self._freshness, request[TOKEN], job_id, force=force)
         job, logs = answer.reading.job, None
         if job.status is Status.FAILED:
@@ -54,16 +54,14 @@ def _wants_the_disk(request: web.Request) -> bool:
     return wanted is not None and "no-cache" in wanted.lower()
 
 
-def _fields(answer: Answer, etag: str) -> CIMultiDict[str]:
-    headers = CIMultiDict(
-        {
-            "ETag": etag,
-            "Content-Type": "application/json",
-            "Cache-Control": "private, no-cache",
-            "Age": str(int(answer.age)),
-            "X-Content-Type-Options": "nosniff",
-        }
-    )
+def _fields(answer: Answer, etag: str) -> dict[str, str]:
+    fields = {
+        "ETag": etag,
+        "Content-Type": "application/json",
+        "Cache-Control": "private, no-cache",
+        "Age": str(int(answer.age)),
+        "X-Content-Type-Options": "nosniff",
+    }
     if answer.stale:
-        headers["Cache-Status"] = STALE
-    return headers
+        fields["Cache-Status"] = STALE
+    return fields
