@@ -79,7 +79,7 @@ def build_app(settings: Settings) -> web.Application:
         app,
         envelope=Envelope(metrics),
         guard=_guard(settings, gate),
-        status=StatusRoute(disk=disk, root=root, freshness=index.freshness),
+        status=StatusRoute(freshness=index.freshness, tails=index.tails),
         download=Download(
             disk=disk,
             root=root,
