@@ -82,9 +82,8 @@ class Freshness:
         entry = self._entries.get(job_id)
         if entry is None:
             return None
-        away = self._presence.away is not None
-        answer = self._remembered(entry, stale=away)
-        return answer if away or answer.age <= self.max_age else None
+        age, away = self._age(entry, entry.verified), self._presence.away is not None
+        return Answer(entry.reading, age, away) if away or age <= self.max_age else None
 
     async def job(self, job_id: str, *, force: bool = False) -> Answer:
         """Answer for a job; `force` has the disk read first. JobNotFound, StorageUnavailable."""
