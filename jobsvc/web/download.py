@@ -14,7 +14,14 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token, sees
-from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, JobNotFound, NotReady
+from jobsvc.domain.errors import (
+    JobCanceled,
+    JobFailed,
+    JobNotCompleted,
+    JobNotFound,
+    NotReady,
+    StorageUnavailable,
+)
 from jobsvc.domain.job import Job, Status
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
@@ -105,19 +112,25 @@ class Download:
             known = entry.reading
         else:
             known = (await sighted(self._freshness, token, job_id)).reading
-        now = time.time()
+        now, begun = time.time(), time.monotonic()
         try:
             seen = await self._disk.metadata(job_id, lambda: look(self._root, known, request, token, now))
         except Absent as absent:
-            self._freshness.learn(job_id, None)
-            raise JobNotFound from absent
-        self._freshness.learn(job_id, seen.reading)
+            raise await self._absent(job_id) from absent
+        if seen.reading is not known:
+            self._freshness.learn(job_id, seen.reading, begun)
         job, output = seen.reading.job, seen.output
         try:
             return job, require_output(job, output)
         except BaseException:
             self._disk.release(seen)
             raise
+
+    async def _absent(self, job_id: str) -> JobNotFound | StorageUnavailable:
+        """Say what it means that a job which was known is not there: it is gone, or the storage is away."""
+        await self._freshness.look(job_id)
+        last = self._freshness.at_once(job_id)
+        return JobNotFound() if last is None or not last.stale else StorageUnavailable()
 
     async def _deliver(
         self, request: web.Request, token: Token, job: Job, output: Output, planned: Plan
