@@ -123,13 +123,20 @@ def test_a_record_is_read_with_its_version_and_the_files_time(
 
 SECONDS = st.integers(-(2**63), 2**63 - 1)
 """What a file system may say: 64 bits of them, and nanoseconds beside."""
-TIMES = st.builds(lambda seconds, nanoseconds: seconds * 10**9 + nanoseconds, SECONDS, st.integers(0, 10**9 - 1))
+TIMES = st.builds(
+    lambda seconds, nanoseconds: seconds * 10**9 + nanoseconds, SECONDS, st.integers(0, 10**9 - 1)
+)
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1), TIMES, TIMES)
 def test_an_identity_keeps_whatever_a_file_system_says(inode: int, size: int, mtime: int, ctime: int) -> None:
     identity = Identity(inode, size, mtime, ctime)
-    assert (identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns) == (inode, size, mtime, ctime)
+    assert (identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns) == (
+        inode,
+        size,
+        mtime,
+        ctime,
+    )
     assert identity != Identity(inode, size, mtime + 1, ctime)
     assert identity != Identity(inode, size, mtime, ctime - 1)
 
