@@ -51,7 +51,8 @@ class Identity(bytes):
 
     def __new__(cls, inode: int, size: int, mtime_ns: int, ctime_ns: int) -> Self:
         """Pack the numbers that stat(2) gives."""
-        return super().__new__(cls, _IDENTITY.pack(inode, size, mtime_ns, ctime_ns))
+        times = *divmod(mtime_ns, _SECOND), *divmod(ctime_ns, _SECOND)
+        return super().__new__(cls, _IDENTITY.pack(inode, size, *times))
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
@@ -71,19 +72,21 @@ class Identity(bytes):
     @property
     def mtime_ns(self) -> int:
         """Nanoseconds since the epoch, as is the next."""
-        return self._part(2)
+        return self._part(2) * _SECOND + self._part(3)
 
     @property
     def ctime_ns(self) -> int:
         """When the inode was last changed, which nobody can set back."""
-        return self._part(3)
+        return self._part(4) * _SECOND + self._part(5)
 
     def _part(self, place: int) -> int:
         part: int = _IDENTITY.unpack(self)[place]
         return part
 
 
-_IDENTITY: Final = Struct("<QQqq")
+# Seconds and nanoseconds apart, as the kernel has them: in one such number the year 2262 is the last.
+_IDENTITY: Final = Struct("<QQqIqI")
+_SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class Transfer:
         if request.transport is None:
             self._disk.release(file)
             raise Interrupted(Outcome.CLIENT_GONE)
-        conduit = Conduit(file, _descriptor_of(request.transport))
+        conduit = Conduit(file, _descriptor_of(request.transport), shipment.promised)
         stream = _Stream(self._disk, conduit, shipment, self._send_timeout)
         try:
             # Bytes that go round the transport must not overtake those that are still in its buffer.
@@ -90,6 +90,7 @@ class Transfer:
             if request.transport is not None:
                 request.transport.set_write_buffer_limits()
         except BaseException as ended:
+            conduit.cut()
             raise self._abort(request, ended) from ended
         finally:
             stream.close()
