@@ -79,11 +79,11 @@ def build_app(settings: Settings) -> web.Application:
     )
 
     app = web.Application(client_max_size=BODY_CAP)
-    Envelope(metrics).install(app)
     add_routes(
         app,
+        envelope=Envelope(metrics),
         guard=_guard(settings, gate),
-        status=StatusRoute(disk=disk, root=root, freshness=index.freshness),
+        status=StatusRoute(freshness=index.freshness, tails=index.tails),
         download=Download(
             disk=disk,
             root=root,

@@ -25,6 +25,7 @@ from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import Absent, JobsRoot
 from jobsvc.web import problems
 from jobsvc.web.byteranges import unsatisfied
+from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.envelope import seal
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.selection import Output, Plan, fields, look, plan, ranges_sent
@@ -98,7 +99,7 @@ class Download:
 
     async def _find(self, request: web.Request, token: Token) -> tuple[Job, Output]:
         """Ask the disk; whose job it is, is asked of what was known and again of what the disk says."""
-        job_id = request.match_info["id"]
+        job_id = job_id_of(request)
         entry = self._catalogue.get(job_id)
         if entry is not None and sees(token, entry.reading.job.owner):
             known = entry.reading

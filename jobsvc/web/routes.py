@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Final
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.web import document
+from jobsvc.web.dispatch import DOWNLOAD, STATUS, Dispatch
 from jobsvc.web.download import Download
-from jobsvc.web.envelope import meet
+from jobsvc.web.envelope import Envelope, meet
 from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.link_route import LinkRoute
@@ -18,10 +19,14 @@ from jobsvc.web.links import Links
 from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import StatusRoute
 
+DISPATCH: Final = web.AppKey("jobsvc.dispatch", Dispatch)
+"""On the application: the way to its handlers."""
+
 
 def add_routes(
     app: web.Application,
     *,
+    envelope: Envelope,
     guard: Guard,
     status: StatusRoute,
     download: Download,
@@ -29,12 +34,12 @@ def add_routes(
     links: Links,
     health: Health,
 ) -> None:
-    """Join the handlers to their addresses; HEAD goes wherever GET does."""
+    """Join the handlers to their addresses, beneath `envelope`; HEAD goes wherever GET does."""
+    show = guard(status.handle, scope=JOBS_READ, budget="status")
+    fetch = guard(download.handle, scope=OUTPUTS_READ, budget="download", authenticate=links.authenticate)
     gets = {
-        "/api/jobs/{id}": guard(status.handle, scope=JOBS_READ, budget="status"),
-        "/api/jobs/{id}/download": guard(
-            download.handle, scope=OUTPUTS_READ, budget="download", authenticate=links.authenticate
-        ),
+        STATUS: show,
+        DOWNLOAD: fetch,
         "/api/openapi.json": _Description().handle,
         "/healthz": health.live,
         "/readyz": health.ready,
@@ -43,6 +48,8 @@ def add_routes(
     posts = {
         "/api/jobs/{id}/download-links": guard(link_route.handle, scope=OUTPUTS_READ, budget="download"),
     }
+    app.middlewares.append(web.middleware(envelope))
+    app[DISPATCH] = Dispatch(envelope, show, fetch)
     app.add_routes([web.get(path, handler, expect_handler=meet) for path, handler in gets.items()])
     app.add_routes([web.post(path, handler, expect_handler=meet) for path, handler in posts.items()])
 
@@ -52,14 +59,12 @@ class _Description:
 
     def __init__(self) -> None:
         self._body = files("jobsvc.web").joinpath("openapi.json").read_bytes()
-        self._headers = CIMultiDict(
-            {
-                "ETag": entity_tag(self._body),
-                "Content-Type": "application/json",
-                "Cache-Control": "no-cache",
-                "X-Content-Type-Options": "nosniff",
-            }
-        )
+        self._fields = {
+            "ETag": entity_tag(self._body),
+            "Content-Type": "application/json",
+            "Cache-Control": "no-cache",
+            "X-Content-Type-Options": "nosniff",
+        }
 
-    async def handle(self, request: web.Request) -> web.Response:
-        return document.answer(request, self._body, self._headers.copy())
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        return document.answer(request, self._body, self._fields)
