@@ -72,7 +72,11 @@ def build_app(settings: Settings) -> web.Application:
     gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
     links = Links(settings.state_dir / LINK_KEY_FILE, disk, gate)
     downloads = DownloadLog(settings.state_dir, metrics.audit_errors.inc)
-    slots = Slots(settings.max_downloads, settings.max_downloads_per_token)
+    slots = Slots(
+        settings.max_downloads,
+        settings.max_downloads_per_token,
+        on_refused=lambda cap: metrics.downloads_refused.labels(cap).inc(),
+    )
 
     app = web.Application(client_max_size=BODY_CAP)
     add_routes(
@@ -86,7 +90,12 @@ def build_app(settings: Settings) -> web.Application:
             catalogue=index.catalogue,
             freshness=index.freshness,
             slots=slots,
-            transfer=Transfer(disk, send_timeout=settings.send_timeout),
+            transfer=Transfer(
+                disk,
+                send_timeout=settings.send_timeout,
+                rate=settings.download_rate,
+                on_held=metrics.download_held.inc,
+            ),
             log=downloads,
             metrics=metrics,
         ),
