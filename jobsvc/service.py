@@ -33,12 +33,14 @@ from jobsvc.web.health import Health
 from jobsvc.web.limits import AuthFailures, Budget, parse_rate
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
+from jobsvc.web.logs import Logs
 from jobsvc.web.peer import Peers
 from jobsvc.web.routes import add_routes
 from jobsvc.web.server import Runner
 from jobsvc.web.slots import Slots
 from jobsvc.web.status import StatusRoute
 from jobsvc.web.transfer import Transfer
+from jobsvc.web.visit import Visits
 
 BODY_CAP: Final = 64 * 1024
 """The largest request body, in bytes."""
@@ -73,6 +75,8 @@ def build_app(settings: Settings) -> web.Application:
     links = Links(settings.state_dir / LINK_KEY_FILE, disk, gate)
     downloads = DownloadLog(settings.state_dir, metrics.audit_errors.inc)
     slots = Slots(settings.max_downloads, settings.max_downloads_per_token)
+    visits = Visits(disk=disk, root=root, catalogue=index.catalogue, freshness=index.freshness)
+    transfer = Transfer(disk, send_timeout=settings.send_timeout)
 
     app = web.Application(client_max_size=BODY_CAP)
     Envelope(metrics).install(app)
@@ -83,13 +87,13 @@ def build_app(settings: Settings) -> web.Application:
         download=Download(
             disk=disk,
             root=root,
-            catalogue=index.catalogue,
-            freshness=index.freshness,
+            visits=visits,
             slots=slots,
-            transfer=Transfer(disk, send_timeout=settings.send_timeout),
+            transfer=transfer,
             log=downloads,
             metrics=metrics,
         ),
+        logs=Logs(root=root, visits=visits, transfer=transfer, metrics=metrics),
         link_route=LinkRoute(freshness=index.freshness, links=links, max_age=settings.max_link_age),
         links=links,
         health=Health(metrics, lambda: _unready(index)),

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Final
 
 from jobsvc.storage.reader import OpenFile
-from jobsvc.storage.tail import read_fully
+from jobsvc.storage.tail import read_fully, sample
 
 FIRST_CHUNK: Final = 256 * 1024
 LARGEST_CHUNK: Final = 4 * 1024 * 1024
@@ -134,8 +134,11 @@ def changed(file: OpenFile) -> bool:
     """Whether the open file was written to since it was opened; OSError where storage won't say.
 
     A rename over it, or its removal, takes a link away and so changes its ctime: that is no change of it.
+    Nor is it one where a file that may grow has grown.
     """
     status, was = os.fstat(file.fd), file.identity
+    if file.sample is not None:
+        return status.st_size < was.size or sample(file.fd, was.size) != file.sample
     if (status.st_size, status.st_mtime_ns) != (was.size, was.mtime_ns):
         return True
     return status.st_ctime_ns != was.ctime_ns and status.st_nlink >= file.links

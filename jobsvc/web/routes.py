@@ -15,6 +15,7 @@ from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
+from jobsvc.web.logs import Logs
 from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import StatusRoute
 
@@ -25,6 +26,7 @@ def add_routes(
     guard: Guard,
     status: StatusRoute,
     download: Download,
+    logs: Logs,
     link_route: LinkRoute,
     links: Links,
     health: Health,
@@ -35,6 +37,7 @@ def add_routes(
         "/api/jobs/{id}/download": guard(
             download.handle, scope=OUTPUTS_READ, budget="download", authenticate=links.authenticate
         ),
+        "/api/jobs/{id}/logs": guard(logs.handle, scope=JOBS_READ, budget="logs"),
         "/api/openapi.json": _Description().handle,
         "/healthz": health.live,
         "/readyz": health.ready,
