@@ -35,7 +35,7 @@ from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
 from jobsvc.web.logs import Logs
 from jobsvc.web.peer import Peers
-from jobsvc.web.routes import add_routes
+from jobsvc.web.routes import Handlers, add_routes
 from jobsvc.web.server import Runner
 from jobsvc.web.slots import Slots
 from jobsvc.web.status import StatusRoute
@@ -79,24 +79,26 @@ def build_app(settings: Settings) -> web.Application:
     transfer = Transfer(disk, send_timeout=settings.send_timeout)
 
     app = web.Application(client_max_size=BODY_CAP)
-    Envelope(metrics).install(app)
     add_routes(
         app,
+        envelope=Envelope(metrics),
         guard=_guard(settings, gate),
-        status=StatusRoute(disk=disk, root=root, freshness=index.freshness),
-        download=Download(
-            disk=disk,
-            root=root,
-            visits=visits,
-            slots=slots,
-            transfer=transfer,
-            log=downloads,
-            metrics=metrics,
-        ),
-        logs=Logs(root=root, visits=visits, transfer=transfer, metrics=metrics),
-        link_route=LinkRoute(freshness=index.freshness, links=links, max_age=settings.max_link_age),
         links=links,
-        health=Health(metrics, lambda: _unready(index)),
+        handlers=Handlers(
+            status=StatusRoute(freshness=index.freshness, tails=index.tails),
+            download=Download(
+                disk=disk,
+                root=root,
+                visits=visits,
+                slots=slots,
+                transfer=transfer,
+                log=downloads,
+                metrics=metrics,
+            ),
+            logs=Logs(root=root, visits=visits, transfer=transfer, metrics=metrics),
+            link_route=LinkRoute(freshness=index.freshness, links=links, max_age=settings.max_link_age),
+            health=Health(metrics, lambda: _unready(index)),
+        ),
     )
     # Begun in this order and ended in reverse: what is needed longest comes first.
     app.cleanup_ctx.append(_storage(disk, downloads))

@@ -68,7 +68,8 @@ class Freshness:
         self._root = root
         self._catalogue = catalogue
         self._entries = catalogue.entries
-        self._max_age = max_age
+        self.max_age = max_age
+        """Seconds; no answer is older while storage answers."""
         self._clock = clock
         self._on_unreadable = on_unreadable or _ignore
         self._coverage = coverage or Coverage()
@@ -83,7 +84,7 @@ class Freshness:
             return None
         away = self._presence.away is not None
         answer = self._remembered(entry, stale=away)
-        return answer if away or answer.age <= self._max_age else None
+        return answer if away or answer.age <= self.max_age else None
 
     async def job(self, job_id: str, *, force: bool = False) -> Answer:
         """Answer for a job; `force` has the disk read first. JobNotFound, StorageUnavailable."""
@@ -107,7 +108,7 @@ class Freshness:
         now = self._clock()
         if reading is None:
             if (entry := self._entries.get(job_id)) is not None:
-                entry.verified = min(entry.verified, now - self._max_age - 1)
+                entry.verified = min(entry.verified, now - self.max_age - 1)
                 entry.doubted = max(entry.doubted, now)
             return
         if begun is None:
@@ -161,13 +162,29 @@ class Freshness:
             self._presence.doubt(reason)
         return reason is None
 
-    def _remembered(self, entry: Entry, *, stale: bool) -> Answer:
-        as_of = entry.verified
+    def age(self, job_id: str, begun: float, *, told: bool) -> float:
+        """Say how old that is which a look begun at `begun` (monotonic seconds) saw of a job, in seconds.
+
+        `told`: whether a watch upon the job would have told of its change.
+        """
+        entry = self._entries.get(job_id)
+        return self._age(entry, begun) if told and entry is not None else max(self._clock() - begun, 0.0)
+
+    def heard_since(self, job_id: str, begun: float) -> bool:
+        """Whether the watcher announced a change of a job after `begun` (monotonic seconds)."""
+        entry = self._entries.get(job_id)
+        return entry is not None and begun < entry.doubted < inf
+
+    def _age(self, entry: Entry, begun: float) -> float:
+        """Count from when it was seen, or from when the watcher last vouched for it."""
         coverage = self._coverage
-        if coverage.until > as_of >= coverage.since and as_of > entry.doubted:
-            as_of = coverage.until
-        age = self._clock() - as_of
-        return Answer(entry.reading, age if age > 0 else 0.0, stale)
+        if coverage.until > begun >= coverage.since and begun > entry.doubted:
+            begun = coverage.until
+        age = self._clock() - begun
+        return age if age > 0 else 0.0
+
+    def _remembered(self, entry: Entry, *, stale: bool) -> Answer:
+        return Answer(entry.reading, self._age(entry, entry.verified), stale)
 
     async def _known(self, job_id: str, entry: Entry, *, force: bool) -> Answer:
         asked = self._clock()
@@ -178,7 +195,7 @@ class Freshness:
         now_known = self._entries.get(job_id)
         if now_known is None:
             raise JobNotFound
-        return self._remembered(now_known, stale=now_known.verified < asked - self._max_age)
+        return self._remembered(now_known, stale=now_known.verified < asked - self.max_age)
 
     async def _unknown(self, job_id: str) -> Answer:
         if not is_job_id(job_id):

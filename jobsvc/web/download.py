@@ -22,6 +22,7 @@ from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot, Reading
 from jobsvc.web.delivery import Delivery
+from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.media import content_disposition, content_type
 from jobsvc.web.selection import Selection, ranges_sent, select
@@ -94,7 +95,7 @@ class Download:
             file = self._root.open_output(reading.job)
             return select(file, request, content_type(file.name), now)
 
-        seen = await self._visits.visit(token, request.match_info["id"], look)
+        seen = await self._visits.visit(token, job_id_of(request), look)
         try:
             return seen.reading.job, require_output(seen.reading.job, seen.found)
         except BaseException:

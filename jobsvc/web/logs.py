@@ -17,6 +17,7 @@ from jobsvc.storage.reader import JobsRoot, OpenFile, Reading
 from jobsvc.storage.tail import lines_start
 from jobsvc.web import query
 from jobsvc.web.delivery import Delivery
+from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.selection import Selection, select
 from jobsvc.web.transfer import Shipment, Transfer
@@ -41,7 +42,7 @@ class Logs:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
-        job_id, lines, now = request.match_info["id"], query.whole(request, "tail", TAIL_LINES), time.time()
+        job_id, lines, now = job_id_of(request), query.whole(request, "tail", TAIL_LINES), time.time()
 
         def look(reading: Reading) -> Selection:
             log = self._root.open_log(reading.job)
