@@ -53,6 +53,7 @@ class Metrics:
         self._index()
         self._storage()
         self._access()
+        self._live()
         info = Info("jobsvc_build", "The program that runs.", registry=self.registry)
         info.info({"version": __version__, "python": platform.python_version()})
 
@@ -116,6 +117,9 @@ class Metrics:
         self.auth_failures = self._counter("auth_failures_total", "Requests with a missing or wrong token.")
         self.rate_limited = self._counter("rate_limited_total", "Requests over a budget.", "budget", BUDGETS)
         self.audit_errors = self._counter("audit_errors_total", "Lines that the download log lost.")
+
+    def _live(self) -> None:
+        self.log_bytes = self._counter("log_bytes_total", "Bytes of logs handed to clients.")
 
     def storage_answered(self) -> None:
         """Note that storage answered just now; an answer that a thing is absent counts too."""

@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Final
 
 from jobsvc.storage.reader import OpenFile
-from jobsvc.storage.tail import read_fully
+from jobsvc.storage.tail import read_fully, sample
 
 FIRST_CHUNK: Final = 256 * 1024
 LARGEST_CHUNK: Final = 4 * 1024 * 1024
@@ -173,8 +173,11 @@ def changed(file: OpenFile) -> bool:
     A rename over it, or its removal, takes a link away and so changes its ctime: that is no change of it.
     A new owner, mode or link changes it too, and counts as a change: who writes in place and sets the mtime
     back, as copying tools do, may do one of these besides, and nothing tells then that this is not all.
+    A file that may grow has not changed where a file that may grow has grown.
     """
     status, was = os.fstat(file.fd), file.identity
+    if file.sample is not None:
+        return status.st_size < was.size or sample(file.fd, was.size) != file.sample
     if (status.st_size, status.st_mtime_ns) != (was.size, was.mtime_ns):
         return True
     return status.st_ctime_ns != was.ctime_ns and status.st_nlink >= file.links
