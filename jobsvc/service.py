@@ -97,7 +97,6 @@ def build_app(settings: Settings) -> web.Application:
             status=StatusRoute(freshness=index.freshness, tails=index.tails),
             download=Download(
                 disk=disk,
-                root=root,
                 visits=visits,
                 slots=slots,
                 transfer=transfer,

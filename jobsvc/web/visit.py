@@ -18,7 +18,7 @@ from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
 from jobsvc.storage.closer import close
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import Absent, JobsRoot, Reading
+from jobsvc.storage.reader import Absent, JobsRoot, OpenFile, Reading
 from jobsvc.web.sight import sighted
 
 T = TypeVar("T")
@@ -50,10 +50,22 @@ class Visits:
 
         JobNotFound where the job is not, or not any more, the token's; StorageUnavailable; what `work` may.
         """
+        return await self._visit(token, job_id, lambda known: _record(self._root, known, token, work))
+
+    async def visit_output(
+        self, token: Token, job_id: str, work: Callable[[Reading, OpenFile | None], T]
+    ) -> Visited[T]:
+        """Do so where the output is what is wanted: opened in the same walk, and from then on `work`'s.
+
+        It is None where the job is not completed, or its output is not there. Raises as `visit` does.
+        """
+        return await self._visit(token, job_id, lambda known: _output(self._root, known, token, work))
+
+    async def _visit(self, token: Token, job_id: str, look: Callable[[Reading], Visited[T]]) -> Visited[T]:
         known = await self._known(token, job_id)
         begun = monotonic()
         try:
-            seen = await self._disk.metadata(job_id, lambda: _look(self._root, known, token, work))
+            seen = await self._disk.metadata(job_id, lambda: look(known))
         except Absent as absent:
             raise await self._absent(job_id) from absent
         if seen.reading is not known:
@@ -73,7 +85,7 @@ class Visits:
         return JobNotFound() if last is None or not last.stale else StorageUnavailable()
 
 
-def _look(root: JobsRoot, known: Reading, token: Token, work: Callable[[Reading], T]) -> Visited[T]:
+def _record(root: JobsRoot, known: Reading, token: Token, work: Callable[[Reading], T]) -> Visited[T]:
     """Do it all, in a thread; a bad record leaves the known one standing."""
     try:
         reading = root.read(known.job.id, known)
@@ -81,3 +93,19 @@ def _look(root: JobsRoot, known: Reading, token: Token, work: Callable[[Reading]
         reading = known
     require_sight(token, reading.job.owner)
     return Visited(reading, work(reading))
+
+
+def _output(
+    root: JobsRoot, known: Reading, token: Token, work: Callable[[Reading, OpenFile | None], T]
+) -> Visited[T]:
+    """Likewise, with the output."""
+    try:
+        reading, output = root.read_and_open(known.job.id, known)
+    except BadRecord:
+        reading, output = known, root.open_output(known.job) if known.output else None
+    try:
+        require_sight(token, reading.job.owner)
+    except BaseException:
+        close(output)
+        raise
+    return Visited(reading, work(reading, output))

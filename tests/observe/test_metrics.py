@@ -15,6 +15,7 @@ FIXED = {
     "jobsvc_request_duration_seconds": "histogram",
     "jobsvc_downloads_in_progress": "gauge",
     "jobsvc_download_bytes": "counter",
+    "jobsvc_log_bytes": "counter",
     "jobsvc_download_held_seconds": "counter",
     "jobsvc_downloads": "counter",
     "jobsvc_downloads_refused": "counter",
