@@ -112,6 +112,7 @@ def build_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(_storage(disk, downloads))
     app.cleanup_ctx.append(gate.watching)
     app.cleanup_ctx.append(links.keyed)
+    app.cleanup_ctx.append(visits.shortened)
     app.cleanup_ctx.append(_indexing(index))
     app.on_shutdown.append(_let_finish(slots, settings.shutdown_grace))
     return app

@@ -1,21 +1,26 @@
 """One look at a job's files for a request, decided by the disk at that moment.
 
-The record is read anew, and in the same hop to a thread what is wanted beneath it. Whose job it is, is asked
-of what was known and again of what the disk says.
+The record is read anew, and in the same hop to a thread what is wanted beneath it; without one, where all of
+it lies in the kernel's memory. Whose job it is, is asked of what was known and again of what the disk says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Generic, TypeVar
+
+from aiohttp import web
 
 from jobsvc.domain.access import Token, require_sight, sees
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
 from jobsvc.domain.job import BadRecord
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
+from jobsvc.storage.cached import CachedRoot
 from jobsvc.storage.closer import close
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import Absent, JobsRoot, OpenFile, Reading
@@ -41,16 +46,24 @@ class Visits:
 
     def __init__(self, *, disk: Disk, root: JobsRoot, catalogue: Catalogue, freshness: Freshness) -> None:
         self._disk = disk
+        self._cached: CachedRoot | None = None
         self._root = root
         self._catalogue = catalogue
         self._freshness = freshness
+
+    async def shortened(self, _app: web.Application) -> AsyncIterator[None]:
+        """Find out whether there is a way to what is in memory that needs no thread: a cleanup_ctx."""
+        with suppress(StorageUnavailable):
+            self._cached = await self._disk.metadata("*cached", partial(CachedRoot.of, self._root.path))
+        yield
 
     async def visit(self, token: Token, job_id: str, work: Callable[[Reading], T]) -> Visited[T]:
         """Read the record in a thread, and call `work` with it there.
 
         JobNotFound where the job is not, or not any more, the token's; StorageUnavailable; what `work` may.
         """
-        return await self._visit(token, job_id, lambda known: _record(self._root, known, token, work))
+        known = await self._known(token, job_id)
+        return await self._look(known, lambda: _record(self._root, known, token, work))
 
     async def visit_output(
         self, token: Token, job_id: str, work: Callable[[Reading, OpenFile | None], T]
@@ -59,13 +72,15 @@ class Visits:
 
         It is None where the job is not completed, or its output is not there. Raises as `visit` does.
         """
-        return await self._visit(token, job_id, lambda known: _output(self._root, known, token, work))
-
-    async def _visit(self, token: Token, job_id: str, look: Callable[[Reading], Visited[T]]) -> Visited[T]:
         known = await self._known(token, job_id)
-        begun = monotonic()
+        if self._cached is not None and (seen := _in_memory(self._cached, known, work)) is not None:
+            return seen
+        return await self._look(known, lambda: _output(self._root, known, token, work))
+
+    async def _look(self, known: Reading, look: Callable[[], Visited[T]]) -> Visited[T]:
+        job_id, begun = known.job.id, monotonic()
         try:
-            seen = await self._disk.metadata(job_id, lambda: look(known))
+            seen = await self._disk.metadata(job_id, look)
         except Absent as absent:
             raise await self._absent(job_id) from absent
         if seen.reading is not known:
@@ -83,6 +98,14 @@ class Visits:
         await self._freshness.look(job_id)
         last = self._freshness.at_once(job_id)
         return JobNotFound() if last is None or not last.stale else StorageUnavailable()
+
+
+def _in_memory(
+    cached: CachedRoot, known: Reading, work: Callable[[Reading, OpenFile | None], T]
+) -> Visited[T] | None:
+    """Do it all on the loop, without a wait; None where it can't be done so."""
+    output = cached.open_output(known)
+    return None if output is None else Visited(known, work(known, output))
 
 
 def _record(root: JobsRoot, known: Reading, token: Token, work: Callable[[Reading], T]) -> Visited[T]:
