@@ -33,12 +33,14 @@ from jobsvc.web.health import Health
 from jobsvc.web.limits import AuthFailures, Budget, parse_rate
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
+from jobsvc.web.logs import Logs
 from jobsvc.web.peer import Peers
-from jobsvc.web.routes import add_routes
+from jobsvc.web.routes import Handlers, add_routes
 from jobsvc.web.server import Runner
 from jobsvc.web.slots import Slots
 from jobsvc.web.status import StatusRoute
 from jobsvc.web.transfer import Transfer
+from jobsvc.web.visit import Visits
 
 BODY_CAP: Final = 64 * 1024
 """The largest request body, in bytes."""
@@ -72,27 +74,40 @@ def build_app(settings: Settings) -> web.Application:
     gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
     links = Links(settings.state_dir / LINK_KEY_FILE, disk, gate)
     downloads = DownloadLog(settings.state_dir, metrics.audit_errors.inc)
-    slots = Slots(settings.max_downloads, settings.max_downloads_per_token)
+    slots = Slots(
+        settings.max_downloads,
+        settings.max_downloads_per_token,
+        on_refused=lambda cap: metrics.downloads_refused.labels(cap).inc(),
+    )
+    visits = Visits(disk=disk, root=root, catalogue=index.catalogue, freshness=index.freshness)
+    transfer = Transfer(
+        disk,
+        send_timeout=settings.send_timeout,
+        rate=settings.download_rate,
+        on_held=metrics.download_held.inc,
+    )
 
     app = web.Application(client_max_size=BODY_CAP)
-    Envelope(metrics).install(app)
     add_routes(
         app,
+        envelope=Envelope(metrics),
         guard=_guard(settings, gate),
-        status=StatusRoute(disk=disk, root=root, freshness=index.freshness),
-        download=Download(
-            disk=disk,
-            root=root,
-            catalogue=index.catalogue,
-            freshness=index.freshness,
-            slots=slots,
-            transfer=Transfer(disk, send_timeout=settings.send_timeout),
-            log=downloads,
-            metrics=metrics,
-        ),
-        link_route=LinkRoute(freshness=index.freshness, links=links, max_age=settings.max_link_age),
         links=links,
-        health=Health(metrics, lambda: _unready(index)),
+        handlers=Handlers(
+            status=StatusRoute(freshness=index.freshness, tails=index.tails),
+            download=Download(
+                disk=disk,
+                root=root,
+                visits=visits,
+                slots=slots,
+                transfer=transfer,
+                log=downloads,
+                metrics=metrics,
+            ),
+            logs=Logs(root=root, visits=visits, transfer=transfer, metrics=metrics),
+            link_route=LinkRoute(freshness=index.freshness, links=links, max_age=settings.max_link_age),
+            health=Health(metrics, lambda: _unready(index)),
+        ),
     )
     # Begun in this order and ended in reverse: what is needed longest comes first.
     app.cleanup_ctx.append(_storage(disk, downloads))

@@ -20,6 +20,8 @@ ASKED_OF_A_JOB = [
     ("HEAD", ""),
     ("GET", "/download"),
     ("HEAD", "/download"),
+    ("GET", "/logs"),
+    ("HEAD", "/logs"),
     ("POST", "/download-links"),
 ]
 

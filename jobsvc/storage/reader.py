@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple, Self, TypeVar
@@ -22,7 +22,7 @@ import orjson
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, parse_record
 from jobsvc.storage.layout import DEFAULT_LOG, RECORD_CAP, STATUS_FILE, beneath, components, is_job_id
-from jobsvc.storage.tail import last_lines, read_fully
+from jobsvc.storage.tail import last_lines, read_fully, sample
 
 T = TypeVar("T")
 
@@ -51,7 +51,8 @@ class Identity(bytes):
 
     def __new__(cls, inode: int, size: int, mtime_ns: int, ctime_ns: int) -> Self:
         """Pack the numbers that stat(2) gives."""
-        return super().__new__(cls, _IDENTITY.pack(inode, size, mtime_ns, ctime_ns))
+        times = *divmod(mtime_ns, _SECOND), *divmod(ctime_ns, _SECOND)
+        return super().__new__(cls, _IDENTITY.pack(inode, size, *times))
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
@@ -71,19 +72,21 @@ class Identity(bytes):
     @property
     def mtime_ns(self) -> int:
         """Nanoseconds since the epoch, as is the next."""
-        return self._part(2)
+        return self._part(2) * _SECOND + self._part(3)
 
     @property
     def ctime_ns(self) -> int:
         """When the inode was last changed, which nobody can set back."""
-        return self._part(3)
+        return self._part(4) * _SECOND + self._part(5)
 
     def _part(self, place: int) -> int:
         part: int = _IDENTITY.unpack(self)[place]
         return part
 
 
-_IDENTITY: Final = Struct("<QQqq")
+# Seconds and nanoseconds apart, as the kernel has them: in one such number the year 2262 is the last.
+_IDENTITY: Final = Struct("<QQqIqI")
+_SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class OpenFile:
     """The last component of its path."""
     links: int
     """How many names it had."""
+    sample: bytes | None = None
+    """Of a file that may grow: what it held, in brief. Of any other None: no change of it is allowed."""
 
     def close(self) -> None:
         """Give the descriptor back; once only."""
@@ -160,9 +165,9 @@ class JobsRoot:
             raise OutputMissing from absent
 
     def open_log(self, job: Job) -> OpenFile:
-        """Open the job's log; LogMissing, or OSError for a fault of storage."""
+        """Open the job's log, which may grow; LogMissing, or OSError for a fault of storage."""
         try:
-            return _retry_stale(lambda: self._open(job.id, job.log_path or DEFAULT_LOG))
+            return _retry_stale(lambda: _sampled(self._open(job.id, job.log_path or DEFAULT_LOG)))
         except Absent as absent:
             raise LogMissing from absent
 
@@ -249,6 +254,14 @@ class JobsRoot:
             # Is it the job that is absent, or the root? That would be a fault, and raises as one.
             os.close(os.open(self.path, _FOLDER))
             raise Absent from failed
+
+
+def _sampled(file: OpenFile) -> OpenFile:
+    try:
+        return replace(file, sample=sample(file.fd, file.identity.size))
+    except BaseException:
+        file.close()
+        raise
 
 
 def _open_regular(folder: int, names: tuple[str, ...]) -> tuple[int, os.stat_result]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import structlog
@@ -11,9 +10,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from jobsvc.observe import request_id
 from jobsvc.web import problems
+from jobsvc.web.dispatch import ServerHandler
 from jobsvc.web.envelope import REQUEST_ID, refuse
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+from jobsvc.web.routes import DISPATCH
 
 _log = structlog.get_logger("jobsvc.web")
 
@@ -58,20 +57,20 @@ class ProblemServer(web.Server):
 
 
 class Runner(web.AppRunner):
-    """An AppRunner whose connections are ours."""
+    """An AppRunner whose connections are ours, as is the way of a request to its handler."""
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         # aiohttp has no public way to name the class of a connection's handler.
         return ProblemServer(
-            _explained(server.request_handler),
+            self.app[DISPATCH].over(_explained(server.request_handler)),
             request_factory=server.request_factory,
             loop=server._loop,  # noqa: SLF001
             **server._kwargs,  # noqa: SLF001
         )
 
 
-def _explained(handler: Handler) -> Handler:
+def _explained(handler: ServerHandler) -> ServerHandler:
     """Answer what aiohttp refuses before the middlewares in our words too: an unknown Expect, a 417."""
 
     async def explained(request: web.BaseRequest) -> web.StreamResponse:

@@ -13,7 +13,16 @@ ENDLESS = "1000000/second"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Has no limits that a test could meet."""
-    limits = ("--limit-status", ENDLESS, "--limit-download", ENDLESS, "--limit-auth-failures", ENDLESS)
+    limits = (
+        "--limit-status",
+        ENDLESS,
+        "--limit-logs",
+        ENDLESS,
+        "--limit-download",
+        ENDLESS,
+        "--limit-auth-failures",
+        ENDLESS,
+    )
     longest = ("--max-link-age", str(YEAR))
     with running(tmp_path_factory.mktemp("ample"), *limits, *longest) as found:
         yield found
@@ -22,7 +31,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Lets two requests of a token pass, one download at once, and one wrong token."""
-    limits = ("--limit-status", "2/day", "--limit-download", "2/day", "--limit-auth-failures", "1/day")
+    limits = (
+        "--limit-status",
+        "2/day",
+        "--limit-logs",
+        "2/day",
+        "--limit-download",
+        "2/day",
+        "--limit-auth-failures",
+        "1/day",
+    )
     with running(tmp_path_factory.mktemp("strict"), *limits, "--max-downloads-per-token", "1") as found:
         yield found
 

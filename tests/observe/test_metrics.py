@@ -15,7 +15,9 @@ FIXED = {
     "jobsvc_request_duration_seconds": "histogram",
     "jobsvc_downloads_in_progress": "gauge",
     "jobsvc_download_bytes": "counter",
+    "jobsvc_download_held_seconds": "counter",
     "jobsvc_downloads": "counter",
+    "jobsvc_downloads_refused": "counter",
     "jobsvc_records_unreadable": "counter",
     "jobsvc_names_ignored": "gauge",
     "jobsvc_index_jobs": "gauge",
@@ -52,6 +54,8 @@ def test_what_is_known_beforehand_starts_at_nought() -> None:
         assert value(metrics, "index_jobs", status=status) == 0
     for budget in ("status", "list", "logs", "download", "auth-failures"):
         assert value(metrics, "rate_limited_total", budget=budget) == 0
+    for cap in ("token", "all"):
+        assert value(metrics, "downloads_refused_total", cap=cap) == 0
 
 
 def test_each_service_has_numbers_of_its_own() -> None:
