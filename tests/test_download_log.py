@@ -13,7 +13,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import pytest
 
@@ -181,19 +181,26 @@ async def test_a_client_that_leaves_or_takes_nothing_more_is_told_from_a_complet
     assert await service.metric("jobsvc_downloads_in_progress") == 0
 
 
+def fail() -> NoReturn:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 @pytest.mark.both_loops
 async def test_storage_that_fails_under_way_is_told_from_a_client_that_left(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_job(output=LARGE)
-    service, real, calls = await serve(), os.sendfile, iter(range(1000))
+    service, bad = await serve(), 1_000_000
+    sendfile, pread = os.sendfile, os.pread
 
-    def failing(out: int, file: int, offset: int, count: int) -> int:
-        if next(calls) == 2:
-            raise OSError(errno.EIO, "Input/output error")
-        return real(out, file, offset, count)
+    def failing_sendfile(out: int, file: int, offset: int, count: int) -> int:
+        return sendfile(out, file, offset, count) if offset < bad else fail()
 
-    monkeypatch.setattr(os, "sendfile", failing)
+    def failing_pread(file: int, count: int, offset: int) -> bytes:
+        return pread(file, count, offset) if offset < bad else fail()
+
+    monkeypatch.setattr(os, "sendfile", failing_sendfile)
+    monkeypatch.setattr(os, "pread", failing_pread)
     async with service.connect() as link:
         link.send(request("GET", DOWNLOAD, token=service.token))
         with pytest.raises(CutShort):
