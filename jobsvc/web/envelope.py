@@ -80,8 +80,9 @@ async def meet(request: web.Request) -> web.StreamResponse | None:
     if request.version < HttpVersion11:
         return None
     if request.headers[hdrs.EXPECT].lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # it is no part of the answer: one of ours may still become a problem
+        if request.body_exists:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # no part of the answer: one of ours may still become a problem
         return None
     return refuse(request, web.HTTPExpectationFailed())
 
