@@ -33,6 +33,7 @@ from jobsvc.web.health import Health
 from jobsvc.web.limits import AuthFailures, Budget, parse_rate
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
+from jobsvc.web.listing import ListRoute
 from jobsvc.web.peer import Peers
 from jobsvc.web.routes import add_routes
 from jobsvc.web.server import Runner
@@ -79,6 +80,7 @@ def build_app(settings: Settings) -> web.Application:
     add_routes(
         app,
         guard=_guard(settings, gate),
+        listing=ListRoute(index),
         status=StatusRoute(disk=disk, root=root, freshness=index.freshness),
         download=Download(
             disk=disk,

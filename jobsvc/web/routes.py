@@ -15,6 +15,7 @@ from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
+from jobsvc.web.listing import ListRoute
 from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import StatusRoute
 
@@ -23,6 +24,7 @@ def add_routes(
     app: web.Application,
     *,
     guard: Guard,
+    listing: ListRoute,
     status: StatusRoute,
     download: Download,
     link_route: LinkRoute,
@@ -31,6 +33,7 @@ def add_routes(
 ) -> None:
     """Join the handlers to their addresses; HEAD goes wherever GET does."""
     gets = {
+        "/api/jobs": guard(listing.handle, scope=JOBS_READ, budget="list"),
         "/api/jobs/{id}": guard(status.handle, scope=JOBS_READ, budget="status"),
         "/api/jobs/{id}/download": guard(
             download.handle, scope=OUTPUTS_READ, budget="download", authenticate=links.authenticate
