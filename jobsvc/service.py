@@ -33,6 +33,7 @@ from jobsvc.web.health import Health
 from jobsvc.web.limits import AuthFailures, Budget, parse_rate
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
+from jobsvc.web.listing import ListRoute
 from jobsvc.web.logs import Logs
 from jobsvc.web.peer import Peers
 from jobsvc.web.routes import Handlers, add_routes
@@ -94,6 +95,7 @@ def build_app(settings: Settings) -> web.Application:
         guard=_guard(settings, gate),
         links=links,
         handlers=Handlers(
+            listing=ListRoute(index),
             status=StatusRoute(freshness=index.freshness, tails=index.tails),
             download=Download(
                 disk=disk,
