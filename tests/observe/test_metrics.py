@@ -29,6 +29,9 @@ FIXED = {
     "jobsvc_auth_failures": "counter",
     "jobsvc_rate_limited": "counter",
     "jobsvc_audit_errors": "counter",
+    "jobsvc_log_bytes": "counter",
+    "jobsvc_logs_followed": "gauge",
+    "jobsvc_event_streams": "gauge",
     "jobsvc_build_info": "gauge",
 }
 
