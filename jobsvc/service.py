@@ -37,6 +37,7 @@ from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
 from jobsvc.web.logs import Logs
 from jobsvc.web.peer import Peers
+from jobsvc.web.presenting import Presenting
 from jobsvc.web.routes import Handlers, add_routes
 from jobsvc.web.server import Runner
 from jobsvc.web.slots import Slots
@@ -44,6 +45,7 @@ from jobsvc.web.status import StatusRoute
 from jobsvc.web.stays import Stays
 from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
+from jobsvc.web.waiting import Waiting
 
 BODY_CAP: Final = 64 * 1024
 """The largest request body, in bytes."""
@@ -81,7 +83,10 @@ def build_app(settings: Settings) -> web.Application:
     visits = Visits(disk=disk, root=root, catalogue=index.catalogue, freshness=index.freshness)
     transfer = Transfer(disk, send_timeout=settings.send_timeout)
 
-    changes, stays = Changes(index.catalogue), Stays(gate)
+    changes, presenting, stays = Changes(index.catalogue), Presenting(index.tails), Stays(gate)
+    waiting = Waiting(
+        freshness=index.freshness, changes=changes, presenting=presenting, stays=stays, metrics=metrics
+    )
     app = web.Application(client_max_size=BODY_CAP)
     add_routes(
         app,
@@ -89,7 +94,7 @@ def build_app(settings: Settings) -> web.Application:
         guard=_guard(settings, gate),
         links=links,
         handlers=Handlers(
-            status=StatusRoute(freshness=index.freshness, tails=index.tails),
+            status=StatusRoute(freshness=index.freshness, tails=index.tails, waiting=waiting),
             download=Download(
                 disk=disk,
                 root=root,

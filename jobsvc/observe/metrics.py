@@ -114,6 +114,7 @@ class Metrics:
 
     def _live(self) -> None:
         self.log_bytes = self._counter("log_bytes_total", "Bytes of logs handed to clients.")
+        self.requests_waiting = self._gauge("requests_waiting", "Requests that wait for a job to change.")
         self.logs_followed = self._gauge("logs_followed", "Logs that somebody follows.")
         self.streams = Gauge(
             "jobsvc_event_streams",

@@ -30,6 +30,7 @@ FIXED = {
     "jobsvc_rate_limited": "counter",
     "jobsvc_audit_errors": "counter",
     "jobsvc_log_bytes": "counter",
+    "jobsvc_requests_waiting": "gauge",
     "jobsvc_logs_followed": "gauge",
     "jobsvc_event_streams": "gauge",
     "jobsvc_build_info": "gauge",
