@@ -6,12 +6,12 @@ it lies in the kernel's memory. Whose job it is, is asked of what was known and 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from aiohttp import web
 
@@ -27,6 +27,9 @@ from jobsvc.storage.reader import Absent, JobsRoot, OpenFile, Reading
 from jobsvc.web.sight import sighted
 
 T = TypeVar("T")
+
+Pool: TypeAlias = Callable[[str, Callable[[], Any]], Awaitable[Any]]
+"""Runs work for a job in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Visits:
         JobNotFound where the job is not, or not any more, the token's; StorageUnavailable; what `work` may.
         """
         known = await self._known(token, job_id)
-        return await self._look(known, lambda: _record(self._root, known, token, work))
+        return await self._look(self._disk.metadata, known, lambda: _record(self._root, known, token, work))
 
     async def visit_output(
         self, token: Token, job_id: str, work: Callable[[Reading, OpenFile | None], T]
@@ -75,12 +78,27 @@ class Visits:
         known = await self._known(token, job_id)
         if self._cached is not None and (seen := _in_memory(self._cached, known, work)) is not None:
             return seen
-        return await self._look(known, lambda: _output(self._root, known, token, work))
+        return await self._look(self._disk.metadata, known, lambda: _output(self._root, known, token, work))
 
-    async def _look(self, known: Reading, look: Callable[[], Visited[T]]) -> Visited[T]:
+    async def again(self, job_id: str, work: Callable[[Reading], T], *, data: bool = False) -> Visited[T]:
+        """Do so for nobody: whose the job is by now, is the caller's to ask.
+
+        `data`: much is read, in the threads that are for that. JobNotFound, StorageUnavailable.
+        """
+        entry = self._catalogue.get(job_id)
+        if entry is None:
+            raise JobNotFound
+        known = entry.reading
+        try:
+            pool = self._disk.data if data else self._disk.metadata
+            return await self._look(pool, known, lambda: _record(self._root, known, None, work))
+        except OSError as fault:
+            raise StorageUnavailable from fault
+
+    async def _look(self, pool: Pool, known: Reading, look: Callable[[], Visited[T]]) -> Visited[T]:
         job_id, begun = known.job.id, monotonic()
         try:
-            seen = await self._disk.metadata(job_id, look)
+            seen: Visited[T] = await pool(job_id, look)
         except Absent as absent:
             raise await self._absent(job_id) from absent
         if seen.reading is not known:
@@ -108,13 +126,14 @@ def _in_memory(
     return None if output is None else Visited(known, work(known, output))
 
 
-def _record(root: JobsRoot, known: Reading, token: Token, work: Callable[[Reading], T]) -> Visited[T]:
+def _record(root: JobsRoot, known: Reading, token: Token | None, work: Callable[[Reading], T]) -> Visited[T]:
     """Do it all, in a thread; a bad record leaves the known one standing."""
     try:
         reading = root.read(known.job.id, known)
     except BadRecord:
         reading = known
-    require_sight(token, reading.job.owner)
+    if token is not None:
+        require_sight(token, reading.job.owner)
     return Visited(reading, work(reading))
 
 

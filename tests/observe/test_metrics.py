@@ -31,6 +31,9 @@ FIXED = {
     "jobsvc_auth_failures": "counter",
     "jobsvc_rate_limited": "counter",
     "jobsvc_audit_errors": "counter",
+    "jobsvc_requests_waiting": "gauge",
+    "jobsvc_logs_followed": "gauge",
+    "jobsvc_event_streams": "gauge",
     "jobsvc_build_info": "gauge",
 }
 
