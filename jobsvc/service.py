@@ -39,6 +39,7 @@ from jobsvc.web.listing import ListRoute
 from jobsvc.web.logs import Logs
 from jobsvc.web.peer import Peers
 from jobsvc.web.presenting import Presenting
+from jobsvc.web.representation import Representations
 from jobsvc.web.routes import Handlers, add_routes
 from jobsvc.web.server import Runner
 from jobsvc.web.slots import Slots
@@ -93,7 +94,12 @@ def build_app(settings: Settings) -> web.Application:
         on_held=metrics.download_held.inc,
     )
 
-    changes, presenting, stays = Changes(index.catalogue), Presenting(index.tails), Stays(gate)
+    representations = Representations()
+    changes, presenting, stays = (
+        Changes(index.catalogue),
+        Presenting(index.tails, representations),
+        Stays(gate),
+    )
     waiting = Waiting(
         freshness=index.freshness, changes=changes, presenting=presenting, stays=stays, metrics=metrics
     )
@@ -105,7 +111,12 @@ def build_app(settings: Settings) -> web.Application:
         links=links,
         handlers=Handlers(
             listing=ListRoute(index),
-            status=StatusRoute(freshness=index.freshness, tails=index.tails, waiting=waiting),
+            status=StatusRoute(
+                freshness=index.freshness,
+                tails=index.tails,
+                representations=representations,
+                waiting=waiting,
+            ),
             download=Download(
                 disk=disk,
                 visits=visits,

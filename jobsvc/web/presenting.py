@@ -13,11 +13,11 @@ from jobsvc.web.representation import Representations, Shown
 
 
 class Presenting:
-    """Makes representations, and remembers the latest."""
+    """Makes representations, out of what is remembered of them."""
 
-    def __init__(self, tails: Tails) -> None:
+    def __init__(self, tails: Tails, representations: Representations) -> None:
         self._tails = tails
-        self._representations = Representations(most=4096)
+        self._representations = representations
 
     async def of(self, reading: Reading) -> Shown:
         """Represent a reading; of a failed job with the end of its log, as far as storage answers."""
