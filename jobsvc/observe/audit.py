@@ -29,7 +29,7 @@ QUEUE_CAP: Final = 10_000
 """Lines that may wait for the disk."""
 CLOSE_DEADLINE: Final = 2.0
 """Seconds."""
-GATHER: Final = 0.02
+GATHER: Final = 0.1
 """Seconds for which lines are gathered to go out in one write: many small ranges are as many lines."""
 TOGETHER: Final = 100
 """The most that go out so is this part of a file: a file that is full stays about as long as was wished."""
