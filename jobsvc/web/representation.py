@@ -53,25 +53,37 @@ class Shown(NamedTuple):
     etag: str
 
 
+class _Made(NamedTuple):
+    """What was shown, and of what."""
+
+    reading: Reading
+    logs: str | None
+    shown: Shown
+
+
 class Representations:
     """Remembers what was made of the readings asked for lately: polls ask for the same again and again."""
 
-    def __init__(self, most: int = 32_768) -> None:
-        """Keep at most `most`, about half a kilobyte each."""
+    def __init__(self, most: int = 32_768, cap: int = 64 << 20) -> None:
+        """Keep at most `most`, of about half a kilobyte each where they have no log, and `cap` bytes."""
         self._most = most
-        self._made: dict[str, tuple[Reading, Shown]] = {}
+        self._cap = cap
+        self._size = 0
+        self._made: dict[str, _Made] = {}
 
     def of(self, reading: Reading, logs: str | None) -> Shown:
-        """Represent a reading; with logs, which change without it, always anew."""
-        if logs is not None:
-            return _show(reading, logs)
+        """Represent a reading, with the end of its log where there is one to show."""
         made = self._made.get(reading.job.id)
-        if made is not None and made[0] is reading:
-            return made[1]
-        shown = _show(reading, None)
-        if len(self._made) >= self._most:
+        if made is not None and made.reading is reading and made.logs is logs:
+            return made.shown
+        if made is not None:
+            self._size -= len(made.shown.body)
+        shown = _show(reading, logs)
+        if len(self._made) >= self._most or self._size > self._cap:
             self._made.clear()
-        self._made[reading.job.id] = (reading, shown)
+            self._size = 0
+        self._size += len(shown.body)
+        self._made[reading.job.id] = _Made(reading, logs, shown)
         return shown
 
 

@@ -13,7 +13,7 @@ ENDLESS = "1000000/second"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Has no limits that a test could meet."""
-    budgets = ("status", "list", "download", "auth-failures")
+    budgets = ("status", "list", "logs", "download", "auth-failures")
     limits = [word for budget in budgets for word in (f"--limit-{budget}", ENDLESS)]
     longest = ("--max-link-age", str(YEAR))
     with running(tmp_path_factory.mktemp("ample"), *limits, *longest) as found:

@@ -21,6 +21,7 @@ from tests.contract.service import (
     JOBS_ONLY,
     LARGE,
     OUTPUTS_ONLY,
+    QUEUED,
     RENDERING,
     SAMPLES,
     WITHOUT_OUTPUT,
@@ -103,6 +104,14 @@ def spent(token: int) -> Scene:
     return Scene(429, "rate-limited", where="strict", token=token, before=2)
 
 
+LOGS: Final = (
+    *STATUS,
+    Scene(200, query="?tail=2"),
+    Scene(400, "bad-request", query="?tail=x"),
+    Scene(404, "log-missing", job=QUEUED),
+    Scene(503, "storage-unavailable", where="adrift"),
+)
+
 SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
     "listJobs": (*LIST, spent(FRESH + 5)),
     "headJobs": (*LIST, spent(FRESH + 6)),
@@ -115,6 +124,13 @@ SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
         Scene(416, "range-not-satisfiable", BEYOND),
     ),
     "headOutput": (*OUTPUT, spent(FRESH + 3)),
+    "getLogs": (
+        *(*LOGS, spent(FRESH + 5)),
+        Scene(206, None, {"Range": "bytes=0-9"}),
+        Scene(206, None, {"Range": "bytes=0-9,500-509"}),
+        Scene(416, "range-not-satisfiable", BEYOND),
+    ),
+    "headLogs": (*LOGS, spent(FRESH + 6)),
     "createDownloadLink": (*LINK, spent(FRESH + 4)),
     "getDescription": (*OPEN, *TAGGED),
     "headDescription": (*OPEN, *TAGGED),
@@ -250,12 +266,14 @@ def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name:
         ("bad-request-body", f"/api/jobs/{COMPLETED}/download-links", {}),
         ("content-too-large", f"/api/jobs/{COMPLETED}/download-links", {}),
         ("bad-request", "/healthz", TOO_LONG),
+        ("bad-request-query", f"/api/jobs/{COMPLETED}/logs?tail=x", {}),
         ("bad-request-expect", "/healthz", MIRACLES),
         ("bad-request-parameter", "/api/jobs?status=paused", {}),
         ("unauthorized", f"/api/jobs/{COMPLETED}", {}),
         ("insufficient-scope", f"/api/jobs/{COMPLETED}/download", {}),
         ("not-found", "/api", {}),
         ("job-not-found", "/api/jobs/unknown", {}),
+        ("log-missing", f"/api/jobs/{QUEUED}/logs", {}),
         ("output-missing", f"/api/jobs/{WITHOUT_OUTPUT}/download", {}),
         ("method-not-allowed", "/healthz", {}),
         ("job-not-completed", f"/api/jobs/{RENDERING}/download", {}),
