@@ -44,18 +44,21 @@ class Scene:
     """How many times the same is asked first."""
     anonymous: bool = False
     body: bytes | None = None
+    query: str = ""
 
 
 ANY: Final = {"If-None-Match": "*"}
 OTHER: Final = {"If-Match": '"other"'}
 BEYOND: Final = {"Range": "bytes=999999999-"}
 TOO_LONG: Final = {"X-Long": "x" * 10_000}
+FAR_TOO_LONG: Final = "?" + "x" * 10_000
 MIRACLES: Final = {"Expect": "miracles"}
 
 OPEN: Final = (
     Scene(200),
     Scene(400, "bad-request", TOO_LONG),
     Scene(405, "method-not-allowed", method="DELETE"),
+    Scene(414, "bad-request", query=FAR_TOO_LONG),
     Scene(417, "bad-request", MIRACLES),
 )
 TAGGED: Final = (Scene(304, None, ANY), Scene(412, "precondition-failed", OTHER))
@@ -85,6 +88,7 @@ LINK: Final = (
     Scene(400, "bad-request", body=b"{"),
     Scene(405, "method-not-allowed", method="DELETE"),
     Scene(413, "content-too-large", body=b" " * 65_537),
+    Scene(414, "bad-request", query=FAR_TOO_LONG),
     Scene(417, "bad-request", MIRACLES),
 )
 
@@ -125,7 +129,7 @@ def scenes() -> Iterator[Any]:
 def test_each_described_answer_is_given(name: str, scene: Scene, request: pytest.FixtureRequest) -> None:
     where: Service = request.getfixturevalue(scene.where)
     method = scene.method or OPERATIONS[name].method.upper()
-    target = OPERATIONS[name].path.replace("{id}", scene.job)
+    target = OPERATIONS[name].path.replace("{id}", scene.job) + scene.query
 
     def ask() -> requests.Response:
         token = where.tokens[scene.token]
@@ -205,6 +209,7 @@ def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name:
         ("bad-request-body", f"/api/jobs/{COMPLETED}/download-links", {}),
         ("content-too-large", f"/api/jobs/{COMPLETED}/download-links", {}),
         ("bad-request", "/healthz", TOO_LONG),
+        ("bad-request-address", f"/healthz{FAR_TOO_LONG}", {}),
         ("bad-request-expect", "/healthz", MIRACLES),
         ("unauthorized", f"/api/jobs/{COMPLETED}", {}),
         ("insufficient-scope", f"/api/jobs/{COMPLETED}/download", {}),
