@@ -33,7 +33,7 @@ _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAM
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
 _STALE_TRIES: Final = 3
 _STALE_PAUSE: Final = 0.02
-_SETTLED_NS: Final = 2_000_000_000
+SETTLED_NS: Final = 2_000_000_000
 """A file changed less than this ago may change again within its clock's tick, unseen (FAT and SMB: 2 s)."""
 
 
@@ -51,7 +51,7 @@ class Identity(bytes):
 
     def __new__(cls, inode: int, size: int, mtime_ns: int, ctime_ns: int) -> Self:
         """Pack the numbers that stat(2) gives."""
-        return super().__new__(cls, _IDENTITY.pack(inode, size, mtime_ns, ctime_ns))
+        return super().__new__(cls, IDENTITY.pack(inode, size, mtime_ns, ctime_ns))
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
@@ -78,22 +78,27 @@ class Identity(bytes):
         """When the inode was last changed, which nobody can set back."""
         return self._part(3)
 
+    def settled(self, now_ns: int) -> bool:
+        """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another."""
+        return now_ns - max(self.mtime_ns, self.ctime_ns) > SETTLED_NS
+
     def _part(self, place: int) -> int:
-        part: int = _IDENTITY.unpack(self)[place]
+        part: int = IDENTITY.unpack(self)[place]
         return part
 
 
-_IDENTITY: Final = Struct("<QQqq")
+IDENTITY: Final = Struct("<QQqq")
+"""How an Identity is packed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One good look at a job: its record, the version of the file, and whether the output is there."""
+    """One good look at a job: its record, the version of the file, and that of the output."""
 
     job: Job
     identity: Identity
-    output: bool
-    """Whether a completed job's output is a regular file that we may open; False for any other job."""
+    output: Identity | None
+    """Of a completed job whose output is a regular file that we may open; None for any other job."""
     settled: bool
     """Whether the same identity later proves the same content."""
 
@@ -181,10 +186,10 @@ class JobsRoot:
         folder = self._open_job(job_id)
         try:
             job, identity, settled = self._record(job_id, folder, known)
-            output = job.status is Status.COMPLETED and self._has_output(folder, job)
+            output = self._output(folder, job) if job.status is Status.COMPLETED else None
         finally:
             os.close(folder)
-        if known is not None and known.job is job and known.output is output:
+        if known is not None and known.job is job and known.output == output:
             return known
         return Reading(job, identity, output, settled)
 
@@ -198,18 +203,19 @@ class JobsRoot:
             if known is not None and known.settled and known.identity == identity:
                 return known.job, identity, True
             # Asked before the bytes are read: a change after this moment gets a later time.
-            settled = time.time_ns() - max(identity.mtime_ns, identity.ctime_ns) > _SETTLED_NS
+            settled = identity.settled(time.time_ns())
             decoded = _decode(record, identity.size)
         finally:
             os.close(record)
         return parse_record(job_id, decoded, identity.mtime_ns // 1000, self._aliases), identity, settled
 
-    def _has_output(self, folder: int, job: Job) -> bool:
+    def _output(self, folder: int, job: Job) -> Identity | None:
         try:
-            os.close(self._open_in(folder, job.output_path or "")[0])
+            fd, status, _ = self._open_in(folder, job.output_path or "")
         except (Absent, PermissionError):
-            return False
-        return True
+            return None
+        os.close(fd)
+        return Identity.of(status)
 
     def _open(self, job_id: str, path: str) -> OpenFile:
         folder = self._open_job(job_id)

@@ -73,7 +73,7 @@ class Chaos:
         except Absent:
             return None
         job = reading.job
-        return job.status, job.owner, job.progress, job.updated_at, reading.output
+        return job.status, job.owner, job.progress, job.updated_at, reading.output is not None
 
     def _fill(self, folder: Path, status: str, number: int, **keys: Any) -> None:
         folder.mkdir(exist_ok=True)
@@ -177,4 +177,4 @@ async def ask(freshness: Freshness, job_id: str, *, force: bool = False) -> Seen
     except JobNotFound:
         return None
     job = reading.job
-    return job.status, job.owner, job.progress, job.updated_at, reading.output
+    return job.status, job.owner, job.progress, job.updated_at, reading.output is not None

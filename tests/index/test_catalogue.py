@@ -11,7 +11,7 @@ from jobsvc.storage.reader import Identity, Reading
 
 def reading(job_id: str, status: str = "rendering", **keys: Any) -> Reading:
     job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
-    return Reading(job, Identity(1, 1, 1, 1), output=False, settled=True)
+    return Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
 
 
 @pytest.fixture
