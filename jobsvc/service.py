@@ -15,13 +15,15 @@ import structlog
 from aiohttp import web
 
 from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.index.digests import Digests
 from jobsvc.index.live import Index
 from jobsvc.observe import log
 from jobsvc.observe.audit import DownloadLog
 from jobsvc.observe.metrics import Metrics
 from jobsvc.settings import Settings
+from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.layout import LINK_KEY_FILE, TOKENS_FILE
+from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKENS_FILE
 from jobsvc.storage.link_key import BadLinkKey
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.tokens import BadTokenFile
@@ -60,6 +62,10 @@ def build_app(settings: Settings) -> web.Application:
     metrics = Metrics()
     disk = Disk(on_fault=lambda _key, _fault: metrics.storage_unavailable.inc())
     root = JobsRoot(settings.jobs_root, settings.output_roots, settings.status_aliases)
+    slots = Slots(settings.max_downloads, settings.max_downloads_per_token)
+    digests = Digests(
+        disk, root, DigestFile(settings.state_dir / DIGESTS_FILE), metrics, busy=lambda: slots.taken > 0
+    )
     index = Index(
         disk,
         root,
@@ -67,19 +73,20 @@ def build_app(settings: Settings) -> web.Application:
         poll_interval=settings.poll_interval,
         watch=settings.watch,
         on_unreadable=lambda _job, wrong: metrics.record_unreadable(wrong),
+        # No watch tells of an output that is written to in place: its digest needs a look.
+        wary=lambda reading: digests.known(reading) is not None,
         metrics=metrics,
     )
     gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
     links = Links(settings.state_dir / LINK_KEY_FILE, disk, gate)
     downloads = DownloadLog(settings.state_dir, metrics.audit_errors.inc)
-    slots = Slots(settings.max_downloads, settings.max_downloads_per_token)
 
     app = web.Application(client_max_size=BODY_CAP)
     Envelope(metrics).install(app)
     add_routes(
         app,
         guard=_guard(settings, gate),
-        status=StatusRoute(disk=disk, root=root, freshness=index.freshness),
+        status=StatusRoute(disk=disk, root=root, freshness=index.freshness, digests=digests),
         download=Download(
             disk=disk,
             root=root,
@@ -87,6 +94,7 @@ def build_app(settings: Settings) -> web.Application:
             freshness=index.freshness,
             slots=slots,
             transfer=Transfer(disk, send_timeout=settings.send_timeout),
+            digests=digests,
             log=downloads,
             metrics=metrics,
         ),
@@ -99,6 +107,7 @@ def build_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(gate.watching)
     app.cleanup_ctx.append(links.keyed)
     app.cleanup_ctx.append(_indexing(index))
+    app.cleanup_ctx.append(_hashing(digests, index))
     app.on_shutdown.append(_let_finish(slots, settings.shutdown_grace))
     return app
 
@@ -142,6 +151,14 @@ def _storage(disk: Disk, downloads: DownloadLog) -> Context:
 def _indexing(index: Index) -> Context:
     async def context(_app: web.Application) -> AsyncIterator[None]:
         async with index.running():
+            yield
+
+    return context
+
+
+def _hashing(digests: Digests, index: Index) -> Context:
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        async with digests.running(index.catalogue.more_is_known):
             yield
 
     return context

@@ -63,7 +63,9 @@ class Freshness:
         coverage: Coverage | None = None,
         presence: Presence | None = None,
         settle: Callable[[str, Entry], None] | None = None,
+        wary: Callable[[Reading], bool] | None = None,
     ) -> None:
+        """`wary` says of which readings no watcher's silence proves that they are still true."""
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
@@ -74,6 +76,7 @@ class Freshness:
         self._coverage = coverage or Coverage()
         self._presence = presence or Presence()
         self._settle = settle
+        self._wary = wary or _never
         self._reads: dict[str, _Read] = {}
 
     def at_once(self, job_id: str) -> Answer | None:
@@ -164,7 +167,11 @@ class Freshness:
     def _remembered(self, entry: Entry, *, stale: bool) -> Answer:
         as_of = entry.verified
         coverage = self._coverage
-        if coverage.until > as_of >= coverage.since and as_of > entry.doubted:
+        if (
+            coverage.until > as_of >= coverage.since
+            and as_of > entry.doubted
+            and not self._wary(entry.reading)
+        ):
             as_of = coverage.until
         age = self._clock() - as_of
         return Answer(entry.reading, age if age > 0 else 0.0, stale)
@@ -229,3 +236,7 @@ def _faults_raised(sweep: Sweep) -> None:
 
 def _ignore(_job_id: str, _wrong: BadRecord) -> None:
     """Nobody asked to be told."""
+
+
+def _never(_reading: Reading) -> bool:
+    return False

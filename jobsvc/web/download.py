@@ -17,6 +17,7 @@ from jobsvc.domain.access import Token, sees
 from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, JobNotFound, NotReady
 from jobsvc.domain.job import Job, Status
 from jobsvc.index.catalogue import Catalogue
+from jobsvc.index.digests import Digests
 from jobsvc.index.freshness import Freshness
 from jobsvc.observe import request_id
 from jobsvc.observe.audit import DownloadLog, DownloadRecord, Outcome
@@ -25,6 +26,7 @@ from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import Absent, JobsRoot
 from jobsvc.web import problems
 from jobsvc.web.byteranges import unsatisfied
+from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.envelope import seal
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.selection import Output, Plan, fields, look, plan, ranges_sent
@@ -55,7 +57,7 @@ def without_output(job: Job) -> NotReady:
 class Download:
     """The route's handler and what it needs."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a download is made of
         self,
         *,
         disk: Disk,
@@ -64,6 +66,7 @@ class Download:
         freshness: Freshness,
         slots: Slots,
         transfer: Transfer,
+        digests: Digests,
         log: DownloadLog,
         metrics: Metrics,
     ) -> None:
@@ -73,6 +76,7 @@ class Download:
         self._freshness = freshness
         self._slots = slots
         self._transfer = transfer
+        self._digests = digests
         self._log = log
         self._metrics = metrics
 
@@ -86,15 +90,25 @@ class Download:
 
     async def _answer(self, request: web.Request, token: Token) -> web.StreamResponse:
         job, output = await self._find(request, token)
-        planned = plan(output)
+        digest = self._digest(request, job, output)
+        planned = plan(output, digest)
         if planned is not None and request.method == "GET":
             return await self._deliver(request, token, job, output, planned)
         if planned is not None:
             headers = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
             return web.Response(status=output.decision.status, headers=headers)
         if output.decision.status is HTTPStatus.NOT_MODIFIED:
-            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(output))
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(output, digest))
         return _refusal(output)
+
+    def _digest(self, request: web.Request, job: Job, output: Output) -> bytes | None:
+        """Return the output's digest where the request would like it and it is known; else it soon will be.
+
+        A 412 or 416 has none: what it carries is a problem, and no part of the output.
+        """
+        if output.decision.status >= HTTPStatus.BAD_REQUEST or not wants_sha256(request.headers):
+            return None
+        return self._digests.wished(job, output.identity)
 
     async def _find(self, request: web.Request, token: Token) -> tuple[Job, Output]:
         """Ask the disk; whose job it is, is asked of what was known and again of what the disk says."""

@@ -22,8 +22,11 @@ _OPTIONAL: Final = (
 )
 
 
-def represent(reading: Reading, logs: str | None = None) -> dict[str, Any]:
-    """Write a job with the contract's names; what does not apply is left out, not null."""
+def represent(reading: Reading, logs: str | None = None, digest: bytes | None = None) -> dict[str, Any]:
+    """Write a job with the contract's names; what does not apply is left out, not null.
+
+    `digest` is the SHA-256 of the output as the reading saw it.
+    """
     job = reading.job
     document = {
         "id": job.id,
@@ -43,6 +46,8 @@ def represent(reading: Reading, logs: str | None = None) -> dict[str, Any]:
         document["logs"] = logs
     if reading.output:
         document["downloadUrl"] = download_url(job.id)
+    if digest is not None:
+        document["outputSha256"] = digest.hex()
     return document
 
 
@@ -59,24 +64,24 @@ class Representations:
     def __init__(self, most: int = 32_768) -> None:
         """Keep at most `most`, about half a kilobyte each."""
         self._most = most
-        self._made: dict[str, tuple[Reading, Shown]] = {}
+        self._made: dict[str, tuple[Reading, bytes | None, Shown]] = {}
 
-    def of(self, reading: Reading, logs: str | None) -> Shown:
+    def of(self, reading: Reading, logs: str | None, digest: bytes | None = None) -> Shown:
         """Represent a reading; with logs, which change without it, always anew."""
         if logs is not None:
-            return _show(reading, logs)
+            return _show(reading, logs, digest)
         made = self._made.get(reading.job.id)
-        if made is not None and made[0] is reading:
-            return made[1]
-        shown = _show(reading, None)
+        if made is not None and made[0] is reading and made[1] == digest:
+            return made[2]
+        shown = _show(reading, None, digest)
         if len(self._made) >= self._most:
             self._made.clear()
-        self._made[reading.job.id] = (reading, shown)
+        self._made[reading.job.id] = (reading, digest, shown)
         return shown
 
 
-def _show(reading: Reading, logs: str | None) -> Shown:
-    body = orjson.dumps(represent(reading, logs))
+def _show(reading: Reading, logs: str | None, digest: bytes | None) -> Shown:
+    body = orjson.dumps(represent(reading, logs, digest))
     return Shown(body, entity_tag(body))
 
 

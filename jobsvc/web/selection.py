@@ -15,7 +15,8 @@ from aiohttp import web
 from jobsvc.domain.access import Token, require_sight
 from jobsvc.domain.job import BadRecord, Status
 from jobsvc.storage.conduit import read_cached
-from jobsvc.storage.reader import JobsRoot, OpenFile, Reading
+from jobsvc.storage.reader import Identity, JobsRoot, OpenFile, Reading
+from jobsvc.web import digest_fields
 from jobsvc.web.byteranges import BOUNDARY_LENGTH, ByteRange, content_range, multipart
 from jobsvc.web.conditional import Decision, Selected, etag_of, evaluate, last_modified_of
 from jobsvc.web.http_dates import format_date
@@ -30,6 +31,8 @@ class Output:
     """A completed job's output and what the request gets of it."""
 
     name: str
+    identity: Identity
+    """Which version it is of."""
     selected: Selected
     decision: Decision
     body: bytes | None
@@ -86,11 +89,18 @@ def look(root: JobsRoot, known: Reading, request: web.Request, token: Token, now
         raise
     if body is not None:
         file.close()
-    return Look(reading, Output(file.name, selected, decision, body, None if body is not None else file))
+    return Look(
+        reading,
+        Output(file.name, file.identity, selected, decision, body, None if body is not None else file),
+    )
 
 
-def fields(output: Output) -> dict[str, str]:
-    """Give the fields that a 200, 206 or 304 has (RFC 9110, section 15.4.5)."""
+def fields(output: Output, digest: bytes | None) -> dict[str, str]:
+    """Give the fields that a 200, 206 or 304 has (RFC 9110, section 15.4.5).
+
+    `digest` is the SHA-256 of the output. It is of the whole of it on a 206 too (RFC 9530, section 3), and
+    goes with a 304 as well: who asks for it holds the output without it.
+    """
     headers = {
         "ETag": output.selected.etag,
         "Accept-Ranges": "bytes",
@@ -100,14 +110,16 @@ def fields(output: Output) -> dict[str, str]:
     }
     if output.selected.last_modified is not None:
         headers["Last-Modified"] = format_date(output.selected.last_modified)
+    if digest is not None:
+        headers[digest_fields.FIELD] = digest_fields.repr_digest(digest)
     return headers
 
 
-def plan(output: Output) -> Plan | None:
+def plan(output: Output, digest: bytes | None = None) -> Plan | None:
     """Lay out a 200 or 206; None where the decision is another."""
     if output.decision.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
         return None
-    headers, selected, ranges = fields(output), output.selected, output.decision.ranges
+    headers, selected, ranges = fields(output, digest), output.selected, output.decision.ranges
     headers["Content-Disposition"] = content_disposition(output.name)
     headers["Content-Type"] = selected.content_type
     wanted = _wanted(output.decision, selected.size)

@@ -9,6 +9,7 @@ from multidict import CIMultiDict
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.job import Job, Status
+from jobsvc.index.digests import Digests
 from jobsvc.index.freshness import KNOWN_DEADLINE, Answer, Freshness
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot
@@ -24,10 +25,11 @@ STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 class StatusRoute:
     """The route's handler and what it needs."""
 
-    def __init__(self, *, disk: Disk, root: JobsRoot, freshness: Freshness) -> None:
+    def __init__(self, *, disk: Disk, root: JobsRoot, freshness: Freshness, digests: Digests) -> None:
         self._disk = disk
         self._root = root
         self._freshness = freshness
+        self._digests = digests
         self._representations = Representations()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -40,7 +42,7 @@ class StatusRoute:
                 logs = await self._logs(job)
             except StorageUnavailable:
                 answer = answer._replace(stale=True)
-        shown = self._representations.of(answer.reading, logs)
+        shown = self._representations.of(answer.reading, logs, self._digests.known(answer.reading))
         return document.answer(request, shown.body, _fields(answer, shown.etag))
 
     async def _logs(self, job: Job) -> str | None:

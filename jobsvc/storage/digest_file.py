@@ -1,0 +1,106 @@
+"""The digests that outlive a restart, digests.jsonl in the state directory; plain sync code.
+
+Each is a line, added when it was computed; of two for one job the later counts:
+    {"job": ID, "version": [INODE, SIZE, MTIME_NS, CTIME_NS], "sha256": HEX}
+Nothing is synced, for nobody misses a line: what is not there is computed again. One that makes no sense is
+skipped and counted. Mode 0600.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from jobsvc.storage import private
+from jobsvc.storage.digest_book import MOST, SIZE, page_of
+from jobsvc.storage.layout import is_job_id
+from jobsvc.storage.reader import IDENTITY, Identity
+from jobsvc.storage.tail import read_fully
+from jobsvc.storage.writing import give_to_folder_owner, write_atomically
+
+LINE_MAX: Final = 384
+"""Bytes; no line of ours is longer."""
+
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_HEX: Final = re.compile(rf"[0-9a-f]{{{2 * SIZE}}}")
+
+
+class DigestFile:
+    """The file, used by one thread at a time; OSError is the caller's to tell of."""
+
+    def __init__(self, path: Path, most: int = MOST) -> None:
+        """`most` is how many digests there may be; the file has at most twice as many lines, and one."""
+        self._path = path
+        self._most = most
+        self._lines = 0
+        self._sound = False
+        """Whether every line makes sense and is ended, so that another can follow."""
+
+    @property
+    def due(self) -> bool:
+        """Whether it should be written anew."""
+        return not self._sound or self._lines > 2 * self._most
+
+    def load(self) -> tuple[dict[str, bytes], int]:
+        """Read the pages of a book, and count lines that make none; ValueError where the file is not ours."""
+        *lines, rest = self._read().split(b"\n")
+        pages: dict[str, bytes] = {}
+        skipped = 1 if rest else 0
+        for line in lines:
+            if (made := _parsed(line)) is None:
+                skipped += 1
+            else:
+                pages.pop(made[0], None)
+                pages[made[0]] = made[1]
+        while len(pages) > self._most:
+            del pages[next(iter(pages))]
+        self._lines, self._sound = len(lines), not skipped
+        return pages, skipped
+
+    def append(self, job_id: str, page: bytes) -> None:
+        """Add a line."""
+        line = _line(job_id, page)
+        descriptor = os.open(self._path, _FLAGS, 0o600)
+        try:
+            give_to_folder_owner(descriptor, self._path.parent)
+            # Half a line, on a full disk, is one without sense.
+            self._sound = os.write(descriptor, line) == len(line) and self._sound
+        finally:
+            os.close(descriptor)
+        self._lines += 1
+
+    def rewrite(self, pages: Mapping[str, bytes]) -> None:
+        """Write the file anew, with these alone."""
+        write_atomically(self._path, b"".join(_line(job_id, page) for job_id, page in pages.items()), 0o600)
+        self._lines, self._sound = len(pages), True
+
+    def _read(self) -> bytes:
+        try:
+            with private.opened(self._path) as descriptor:
+                status = os.fstat(descriptor)
+                private.check(status, LINE_MAX * (2 * self._most + 1))
+                return read_fully(descriptor, 0, status.st_size)
+        except FileNotFoundError:
+            return b""
+
+
+def _line(job_id: str, page: bytes) -> bytes:
+    version = IDENTITY.unpack_from(page)
+    return orjson.dumps({"job": job_id, "version": version, "sha256": page[-SIZE:].hex()}) + b"\n"
+
+
+def _parsed(line: bytes) -> tuple[str, bytes] | None:
+    try:
+        made = orjson.loads(line)
+        job_id, version, text = made["job"], Identity(*made["version"]), made["sha256"]
+        if is_job_id(job_id) and _HEX.fullmatch(text):
+            return job_id, page_of(version, bytes.fromhex(text))
+    except (orjson.JSONDecodeError, KeyError, TypeError, struct.error):
+        pass
+    return None
