@@ -122,6 +122,7 @@ class Digests:
         if skipped:
             self._metrics.digest_file_errors.inc(skipped)
             log.warning("digests-skipped", lines=skipped, effect="they are computed again")
+        await self._save()
 
     async def _work(self, tell: Callable[[str], None]) -> None:
         while True:
@@ -155,7 +156,7 @@ class Digests:
             self._book.put(job_id, page)
             self._metrics.digests.labels("computed").inc()
             tell(job_id)
-            await self._save(job_id, page)
+            await self._save(partial(self._file.append, job_id, page))
 
     async def _hash(self, wish: Wish) -> bytes:
         job_id, lent = wish.job.id, False
@@ -181,15 +182,16 @@ class Digests:
         self._metrics.digests.labels(outcome).inc()
         log.warning("digest-not-computed", job=wish.job.id, size=wish.identity.size, reason=reason)
 
-    async def _save(self, job_id: str, page: bytes) -> None:
-        """Have it outlive a restart, if that can be."""
+    async def _save(self, add: Callable[[], None] | None = None) -> None:
+        """Have what is known outlive a restart, if that can be; nothing is added to a file that is due."""
         try:
-            await self._disk.background(_KEY, partial(self._file.append, job_id, page))
+            if add is not None and not self._file.due:
+                await self._disk.background(_KEY, add)
             if self._file.due:
                 await self._disk.background(_KEY, partial(self._file.rewrite, self._book.pages))
         except StorageUnavailable as fault:
             self._metrics.digest_file_errors.inc()
-            log.warning("digest-not-saved", job=job_id, reason=_reason(fault))
+            log.warning("digests-not-saved", reason=_reason(fault), effect="they won't outlive a restart")
 
 
 def rest(seconds: float, size: int, *, busy: bool) -> float:

@@ -20,7 +20,7 @@ _NAME: Final = r"[a-z*][a-z0-9_.*-]*+"
 _NUMBER: Final = r"-?(?:\d{1,12}\.\d{1,3}|\d{1,15})(?![\d.])"
 _STRING: Final = r'"(?:[ !#-\[\]-~]|\\["\\])*+"'
 _WORD: Final = r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*+"
-_BYTES: Final = r":[A-Za-z0-9+/]*+={0,2}:"
+_BYTES: Final = r":(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}={0,2}|[A-Za-z0-9+/]{3}=?)?:"
 _BARE: Final = rf"(?:{_NUMBER}|{_STRING}|{_WORD}|{_BYTES}|\?[01])"
 _PARAMETERS: Final = rf"(?:; *+{_NAME}(?:={_BARE})?+)*+"
 _ITEM: Final = rf"{_BARE}{_PARAMETERS}"
