@@ -99,14 +99,18 @@ async def test_it_is_of_the_whole_file_whatever_part_of_it_is_sent(service: Serv
     assert (same.status, same.body, digest_in(same)) == (304, b"", field(FILM))
 
 
-async def test_what_carries_no_part_of_the_file_has_no_digest_of_it(service: Service) -> None:
+@pytest.mark.parametrize(
+    ("condition", "expected"), [(("Range", "bytes=999999999-"), 416), (("If-Match", '"other"'), 412)]
+)
+async def test_what_carries_nothing_of_the_file_has_no_digest_of_it_and_has_none_computed(
+    service: Service, condition: tuple[str, str], expected: int
+) -> None:
+    assert (await service.download("job-1", WANT, condition)).status == expected
+    assert await service.metric("jobsvc_digests_waiting") == 0
+    assert await service.metric("jobsvc_digest_bytes_total") == 0
     await known(service)
-    for fields, expected in [
-        (("Range", "bytes=999999999-"), 416),
-        (("If-Match", '"other"'), 412),
-    ]:
-        answer = await service.download("job-1", WANT, fields)
-        assert (answer.status, digest_in(answer)) == (expected, None)
+    answer = await service.download("job-1", WANT, condition)
+    assert (answer.status, digest_in(answer)) == (expected, None)
 
 
 @pytest.mark.parametrize(

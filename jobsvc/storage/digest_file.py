@@ -1,19 +1,19 @@
 """The digests that outlive a restart, digests.jsonl in the state directory; plain sync code.
 
 Each is a line, added when it was computed; of two for one job the later counts:
-    {"job": ID, "version": [INODE, SIZE, MTIME_NS, CTIME_NS], "sha256": HEX}
-Nothing is synced, for nobody misses a line: what is not there is computed again. One that makes no sense is
-skipped and counted. Mode 0600.
+    {"job": ID, "version": [INODE, SIZE, MTIME_NS, CTIME_NS], "sha256": HEX, "crc32": NUMBER}
+The last is over the others: harm that leaves a line well-formed must not make a file out to be broken. A line
+that makes no sense is skipped and counted. Nothing is synced: what is not there is computed again. Mode 0600.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 import orjson
 
@@ -28,7 +28,6 @@ LINE_MAX: Final = 384
 """Bytes; no line of ours is longer."""
 
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-_HEX: Final = re.compile(rf"[0-9a-f]{{{2 * SIZE}}}")
 
 
 class DigestFile:
@@ -91,16 +90,21 @@ class DigestFile:
 
 
 def _line(job_id: str, page: bytes) -> bytes:
-    version = IDENTITY.unpack_from(page)
-    return orjson.dumps({"job": job_id, "version": version, "sha256": page[-SIZE:].hex()}) + b"\n"
+    line = {
+        "job": job_id,
+        "version": IDENTITY.unpack_from(page),
+        "sha256": page[-SIZE:].hex(),
+        "crc32": crc32(page, crc32(job_id.encode())),
+    }
+    return orjson.dumps(line) + b"\n"
 
 
 def _parsed(line: bytes) -> tuple[str, bytes] | None:
+    """Take the job and its page out of a line; None where that is none of ours."""
     try:
         made = orjson.loads(line)
-        job_id, version, text = made["job"], Identity(*made["version"]), made["sha256"]
-        if is_job_id(job_id) and _HEX.fullmatch(text):
-            return job_id, page_of(version, bytes.fromhex(text))
-    except (orjson.JSONDecodeError, KeyError, TypeError, struct.error):
-        pass
-    return None
+        job_id, page = made["job"], page_of(Identity(*made["version"]), bytes.fromhex(made["sha256"]))
+        sound = is_job_id(job_id) and made["crc32"] == crc32(page, crc32(job_id.encode()))
+    except (ValueError, KeyError, TypeError, struct.error):
+        return None
+    return (job_id, page) if sound and len(page) == IDENTITY.size + SIZE else None

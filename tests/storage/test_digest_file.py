@@ -4,7 +4,8 @@ import os
 import string
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from zlib import crc32
 
 import orjson
 import pytest
@@ -18,7 +19,12 @@ from jobsvc.storage.reader import Identity
 
 VERSION: Final = Identity(2**64 - 1, 2**64 - 1, 2**63 - 1, -(2**63))
 PAGE: Final = page_of(VERSION, bytes(range(32)))
-GOOD: Final = {"job": "a", "version": [1, 2, 3, 4], "sha256": "ab" * 32}
+GOOD: Final[dict[str, Any]] = {
+    "job": "a",
+    "version": [1, 2, 3, 4],
+    "sha256": "ab" * 32,
+    "crc32": 3_989_457_691,
+}
 
 
 @pytest.fixture
@@ -81,9 +87,13 @@ def test_of_two_lines_of_a_job_the_later_counts(path: Path) -> None:
                 {"version": 1},
                 {"version": None},
                 {"sha256": "ab" * 31},
-                {"sha256": "AB" * 32},
-                {"sha256": "ab" * 32 + "\n"},
+                {"sha256": "ab" * 33},
+                {"sha256": "ab" * 31, "crc32": crc32(Identity(1, 2, 3, 4) + b"\xab" * 31, crc32(b"a"))},
+                {"job": "../x", "crc32": crc32(page_of(Identity(1, 2, 3, 4), b"\xab" * 32), crc32(b"../x"))},
+                {"sha256": "xy" * 32},
                 {"sha256": 1},
+                {"crc32": GOOD["crc32"] + 1},
+                {"crc32": "1"},
             )
         ),
         *(orjson.dumps({key: GOOD[key] for key in GOOD if key != missing}) for missing in GOOD),
@@ -189,7 +199,7 @@ class Restarts(RuleBasedStateMachine):
     """A book and its file, as the service uses them, through restarts, crashes and harm.
 
     What is told of a version was learnt of that very version; what was learnt is told, unless it was the
-    first of too many, or its line was harmed before a restart.
+    first of too many, or its line was harmed before a restart: a digit too many makes no other digest.
     """
 
     @initialize()

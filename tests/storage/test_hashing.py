@@ -133,6 +133,16 @@ def test_a_file_that_changes_meanwhile_gives_nothing(film: Film, change: Callabl
         assert work.digest is None
 
 
+@pytest.mark.usefixtures("piecemeal")
+def test_a_change_is_found_out_before_the_rest_is_read(jobs_root: Path, make_job: MakeJob) -> None:
+    film = Film(jobs_root, make_job(output=bytes(5 * PIECE)))
+    with film.begun() as work:
+        work.advance()
+        _in_place(film)
+        with pytest.raises(Replaced):
+            work.advance()
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_version_than_the_one_wished_for_is_not_begun(
     film: Film, change: Callable[[Film], None]
