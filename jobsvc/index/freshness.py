@@ -70,7 +70,8 @@ class Freshness:
         self._root = root
         self._catalogue = catalogue
         self._entries = catalogue.entries
-        self._max_age = max_age
+        self.max_age = max_age
+        """Seconds; no answer is older while storage answers."""
         self._clock = clock
         self._on_unreadable = on_unreadable or _ignore
         self._coverage = coverage or Coverage()
@@ -84,9 +85,8 @@ class Freshness:
         entry = self._entries.get(job_id)
         if entry is None:
             return None
-        away = self._presence.away is not None
-        answer = self._remembered(entry, stale=away)
-        return answer if away or answer.age <= self._max_age else None
+        age, away = self._age(entry, entry.verified), self._presence.away is not None
+        return Answer(entry.reading, age, away) if away or age <= self.max_age else None
 
     async def job(self, job_id: str, *, force: bool = False) -> Answer:
         """Answer for a job; `force` has the disk read first. JobNotFound, StorageUnavailable."""
@@ -101,30 +101,18 @@ class Freshness:
         """Look at the disk once from now on, and take in what is found; StorageUnavailable."""
         await self._shared(job_id, UNKNOWN_DEADLINE, anew=True)
 
-    def learn(self, job_id: str, reading: Reading | None, begun: float | None = None) -> None:
-        """Take in what a request just saw: a reading, or None where no job was.
-
-        `begun` is when its look began (monotonic seconds). Without it the reading is fresh, but no watcher
-        vouches for it; and an absence is only a reason to look.
-        """
-        now = self._clock()
-        if reading is None:
-            if (entry := self._entries.get(job_id)) is not None:
-                entry.verified = min(entry.verified, now - self._max_age - 1)
-                entry.doubted = max(entry.doubted, now)
-            return
-        if begun is None:
-            self._put(job_id, reading, now, doubted=now)
-        else:
-            self._put(job_id, reading, begun)
+    def learn(self, job_id: str, reading: Reading, begun: float) -> None:
+        """Take in what a request just saw; `begun` is when its look began, or before (monotonic seconds)."""
+        self._put(job_id, reading, begun)
 
     def accept(self, found: Found, place: Place | None) -> None:
         """Take in what one look found; an absence counts only where the root can be believed."""
         job_id, begun, outcome = found
         entry = self._entries.get(job_id)
         if entry is not None and outcome is entry.reading and entry.doubted < inf:
-            self._catalogue.unreadable.pop(job_id, None)
-            entry.verified = max(entry.verified, begun)  # nothing new, and the watch is upon it
+            if begun >= entry.verified:  # nothing new, and the watch is upon it
+                self._catalogue.unreadable.pop(job_id, None)
+                entry.verified = begun
         elif isinstance(outcome, Reading):
             self._put(job_id, outcome, begun)
         elif isinstance(outcome, BadRecord):
@@ -132,14 +120,13 @@ class Freshness:
         elif not isinstance(outcome, OSError) and place is not None and self._believed(place):
             self._removed(job_id, begun)
 
-    def _put(self, job_id: str, reading: Reading, begun: float, doubted: float | None = None) -> None:
+    def _put(self, job_id: str, reading: Reading, begun: float) -> None:
+        if self._catalogue.outdated(job_id, begun):
+            return
         self._catalogue.unreadable.pop(job_id, None)
         entry = self._entries.get(job_id)
         covered = entry is not None and self._coverage.covers(entry)
         changed = self._catalogue.put(job_id, reading, begun)
-        if doubted is not None:
-            entry = self._entries[job_id]
-            entry.doubted = max(entry.doubted, doubted)
         if self._settle is not None:
             self._settle(job_id, self._entries[job_id])
         if changed and covered:
@@ -147,10 +134,8 @@ class Freshness:
 
     def _bad(self, job_id: str, wrong: BadRecord, begun: float) -> None:
         """Keep the last good record: as long as the farm has not written a better one, it is the answer."""
-        self._catalogue.unreadable[job_id] = str(wrong)
+        self._catalogue.spoilt(job_id, str(wrong), begun)
         self._on_unreadable(job_id, wrong)
-        if (entry := self._entries.get(job_id)) is not None:
-            self._catalogue.put(job_id, entry.reading, begun)
 
     def _removed(self, job_id: str, begun: float) -> None:
         entry = self._entries.get(job_id)
@@ -164,17 +149,33 @@ class Freshness:
             self._presence.doubt(reason)
         return reason is None
 
-    def _remembered(self, entry: Entry, *, stale: bool) -> Answer:
-        as_of = entry.verified
+    def age(self, job_id: str, begun: float, *, told: bool) -> float:
+        """Say how old that is which a look begun at `begun` (monotonic seconds) saw of a job, in seconds.
+
+        `told`: whether a watch upon the job would have told of its change.
+        """
+        entry = self._entries.get(job_id)
+        return self._age(entry, begun) if told and entry is not None else max(self._clock() - begun, 0.0)
+
+    def heard_since(self, job_id: str, begun: float) -> bool:
+        """Whether the watcher announced a change of a job after `begun` (monotonic seconds)."""
+        entry = self._entries.get(job_id)
+        return entry is not None and begun < entry.doubted < inf
+
+    def _age(self, entry: Entry, begun: float) -> float:
+        """Count from when it was seen, or from when the watcher last vouched for it."""
         coverage = self._coverage
         if (
-            coverage.until > as_of >= coverage.since
-            and as_of > entry.doubted
+            coverage.until > begun >= coverage.since
+            and begun > entry.doubted
             and not self._wary(entry.reading)
         ):
-            as_of = coverage.until
-        age = self._clock() - as_of
-        return Answer(entry.reading, age if age > 0 else 0.0, stale)
+            begun = coverage.until
+        age = self._clock() - begun
+        return age if age > 0 else 0.0
+
+    def _remembered(self, entry: Entry, *, stale: bool) -> Answer:
+        return Answer(entry.reading, self._age(entry, entry.verified), stale)
 
     async def _known(self, job_id: str, entry: Entry, *, force: bool) -> Answer:
         asked = self._clock()
@@ -185,7 +186,8 @@ class Freshness:
         now_known = self._entries.get(job_id)
         if now_known is None:
             raise JobNotFound
-        return self._remembered(now_known, stale=now_known.verified < asked - self._max_age)
+        due = asked if force else asked - self.max_age
+        return self._remembered(now_known, stale=now_known.verified < due)
 
     async def _unknown(self, job_id: str) -> Answer:
         if not is_job_id(job_id):

@@ -7,6 +7,7 @@ Lines on standard input say what to watch, each a JSON array of directories rela
     refused N        the Nth array is not: the system allows no more watches
     new ID, gone ID  a name came into ROOT, or went
     job ID           something happened in the directory
+    log ID           a file in the directory was written to; told with the next beat, since logs always are
     moved ID/NAME    a name came into the directory, or went
     drop ID          the directory is watched no more: a new array may name it
     blind ID         it is watched no more, and should not be: a name in it can't be told
@@ -35,6 +36,7 @@ from jobsvc.index.lookouts import Changes, Lookout, Refused, to_merge
 _ADDED: Final = 1
 _MODIFIED: Final = 2
 _RECORD: Final = "status.json"
+_GROWN: Final = "log "
 _PR_SET_PDEATHSIG: Final = 1
 
 
@@ -47,15 +49,15 @@ def lines_of(root: str, changes: Changes, *, top: bool) -> set[str]:
     lines = set()
     for kind, path in changes:
         job, _, inner = path[start:].partition("/")
-        name = inner.partition("/")[0]
+        name, _, rest = inner.partition("/")
         if not job or not path.startswith(root):
             continue
         if not inner:
             lines.add(_of_root(kind, job, path) if top else f"job {job}")
         elif kind != _MODIFIED:
             lines.add(f"job {job}" if name == _RECORD else f"moved {job}/{_printable(name)}")
-        elif inner == _RECORD:
-            lines.add(f"job {job}")
+        elif not rest:
+            lines.add(f"job {job}" if name == _RECORD else f"{_GROWN}{job}")
     # Came and went within one batch: in which order is not told, and `new` has it looked at and watched.
     return {line for line in lines if line and not (line[:5] == "gone " and f"new {line[5:]}" in lines)}
 
@@ -97,6 +99,7 @@ class Program:
         self._touches = 0
         self._touched = 0.0
         self._arrays = 0
+        self._grown: set[str] = set()
 
     def run(self) -> None:
         """Go on until standard input ends."""
@@ -165,12 +168,16 @@ class Program:
 
     def _hear(self, lookout: Lookout, changes: Changes) -> bool:
         pulse = any(path == self._marker for _, path in changes)
-        lines = sorted(lines_of(self._root, changes, top=lookout is self._top))
+        found = lines_of(self._root, changes, top=lookout is self._top)
+        grown = {line for line in found if line.startswith(_GROWN)}
+        lines = sorted(found - grown)
         with self._lock:
+            self._grown |= grown
             if pulse:
                 self._awaited.discard(lookout)
                 if not self._awaited:
-                    lines.append(f"beat {self._touched!r}")
+                    lines += [*sorted(self._grown), f"beat {self._touched!r}"]
+                    self._grown.clear()
             self._say(lines)
             leaves = lookout.leaves_after
             if not pulse or leaves is None or self._touches < leaves:

@@ -17,15 +17,17 @@ from typing import Final
 import structlog
 
 from jobsvc.domain.errors import StorageUnavailable
-from jobsvc.domain.job import BadRecord
+from jobsvc.domain.job import BadRecord, Status
 from jobsvc.index import measures
-from jobsvc.index.catalogue import Catalogue
+from jobsvc.index.catalogue import Catalogue, Entry
 from jobsvc.index.coverage import Coverage
 from jobsvc.index.freshness import Freshness
+from jobsvc.index.listing import Listing
 from jobsvc.index.looks import WORKERS, Looks
 from jobsvc.index.measures import Figures
 from jobsvc.index.presence import Presence
 from jobsvc.index.rounds import PROBE_INTERVAL, RECONCILE_INTERVAL, Parts, Rounds
+from jobsvc.index.tails import Tails
 from jobsvc.index.watcher import CHUNK, PULSE, Happened, Hint, Watcher
 from jobsvc.index.watching import Watching
 from jobsvc.observe.metrics import Metrics
@@ -76,6 +78,7 @@ class Index:
         self._metrics = metrics
         self._coverage = Coverage(self._missed)
         self._presence = Presence()
+        self.listing = Listing(self.catalogue, self._coverage, self.figures)
         limit = int(watch_limit() * 0.9)
         pulse = max(min(PULSE, max_age / 4), 0.05)
         self._watcher = Watcher(root.path, self, pulse=pulse, chunk=min(CHUNK, limit // 16))
@@ -84,6 +87,7 @@ class Index:
             disk, root, self.catalogue, max_age, monotonic, self._unreadable,
             coverage=self._coverage, presence=self._presence, settle=self.watching.settle, wary=wary,
         )  # fmt: skip
+        self.tails = Tails(disk, root, self.freshness)
         self._looks = Looks(disk, root, self.catalogue, self.freshness)
         parts = Parts(
             disk, root, self.catalogue, self._looks, self._coverage, self._presence,
@@ -163,10 +167,11 @@ class Index:
         now = monotonic()
         for happened, rest in hints:
             job_id, _, name = rest.partition("/")
-            if not is_job_id(job_id):
+            entry = self.catalogue.get(job_id)
+            if not is_job_id(job_id) or (happened is Happened.GROWN and not _shows_its_log(entry)):
                 continue
             self._coverage.hint(job_id)
-            if (entry := self.catalogue.get(job_id)) is not None:
+            if entry is not None:
                 entry.doubted = max(entry.doubted, now)
             self._take_note(happened, job_id, name)
             self._looks.hinted([job_id])
@@ -178,7 +183,7 @@ class Index:
             self.watching.moved(job_id, name)
         elif happened is Happened.BLIND:
             self.watching.blinded(job_id)
-        elif happened is not Happened.CHANGED:
+        elif happened not in {Happened.CHANGED, Happened.GROWN}:
             self.watching.vanished(job_id)
 
     def on_beat(self, moment: float) -> None:
@@ -235,3 +240,8 @@ class Index:
         self.figures.unreadable += 1
         if self._told is not None:
             self._told(job_id, wrong)
+
+
+def _shows_its_log(entry: Entry | None) -> bool:
+    """Whether the log is part of the answer: of a failed job's alone, though those under way write theirs."""
+    return entry is not None and entry.reading.job.status is Status.FAILED

@@ -45,6 +45,7 @@ class Happened(Enum):
     """What a hint is about."""
 
     CHANGED = "job"
+    GROWN = "log"
     MOVED = "moved"
     NEW = "new"
     GONE = "gone"

@@ -25,6 +25,11 @@ BUDGETS: Final = ("status", "list", "logs", "download", "auth-failures", "downlo
 
 DIGESTS: Final = ("computed", "changed", "failed", "turned-away")
 """What can come of a digest that was wished for."""
+CAPS: Final = ("token", "all")
+"""Whose downloads at once are capped."""
+
+STREAMS: Final = ("job", "jobs", "log")
+"""What an event stream tells of."""
 
 _RECONCILE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -54,6 +59,7 @@ class Metrics:
         self._index()
         self._storage()
         self._access()
+        self._live()
         info = Info("jobsvc_build", "The program that runs.", registry=self.registry)
         info.info({"version": __version__, "python": platform.python_version()})
 
@@ -68,7 +74,13 @@ class Metrics:
 
     def _downloads(self) -> None:
         self.downloads_in_progress = self._gauge("downloads_in_progress", "Downloads under way.")
+        self.downloads_refused = self._counter(
+            "downloads_refused_total", "Downloads over a cap, by whose.", "cap", CAPS
+        )
         self.download_bytes = self._counter("download_bytes_total", "Bytes of outputs handed to clients.")
+        self.download_held = self._counter(
+            "download_held_seconds_total", "Time that downloads waited for the sake of their rate."
+        )
         self.downloads = self._counter(
             "downloads_total", "Downloads that ended, by how.", "outcome", tuple(Outcome)
         )
@@ -126,6 +138,19 @@ class Metrics:
         self.auth_failures = self._counter("auth_failures_total", "Requests with a missing or wrong token.")
         self.rate_limited = self._counter("rate_limited_total", "Requests over a budget.", "budget", BUDGETS)
         self.audit_errors = self._counter("audit_errors_total", "Lines that the download log lost.")
+
+    def _live(self) -> None:
+        self.log_bytes = self._counter("log_bytes_total", "Bytes of logs handed to clients.")
+        self.requests_waiting = self._gauge("requests_waiting", "Requests that wait for a job to change.")
+        self.logs_followed = self._gauge("logs_followed", "Logs that somebody follows.")
+        self.streams = Gauge(
+            "jobsvc_event_streams",
+            "Event streams open, by what they tell of.",
+            ("of",),
+            registry=self.registry,
+        )
+        for what in STREAMS:
+            self.streams.labels(what)
 
     def storage_answered(self) -> None:
         """Note that storage answered just now; an answer that a thing is absent counts too."""

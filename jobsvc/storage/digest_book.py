@@ -13,6 +13,9 @@ from jobsvc.storage.reader import Identity
 MOST: Final = 65_536
 """The most digests that are kept, some 300 bytes of memory each."""
 
+VERSION: Final = len(Identity(0, 0, 0, 0))
+"""Bytes of an identity."""
+
 SIZE: Final = 32
 """Bytes of a digest."""
 
@@ -36,7 +39,7 @@ class DigestBook:
     def find(self, job_id: str, identity: Identity) -> bytes | None:
         """Return the digest of this version of the job's output, if it is known."""
         page = self._pages.get(job_id)
-        return page[-SIZE:] if page is not None and page.startswith(identity) else None
+        return page[VERSION:] if page is not None and page.startswith(identity) else None
 
     def put(self, job_id: str, page: bytes) -> None:
         """Take in what `page_of` made, in place of what was known of another version."""

@@ -1,7 +1,7 @@
 """The digests that outlive a restart, digests.jsonl in the state directory; plain sync code.
 
 Each is a line, added when it was computed; of two for one job the later counts:
-    {"job": ID, "version": [INODE, SIZE, MTIME_NS, CTIME_NS], "sha256": HEX, "crc32": NUMBER}
+    {"job": ID, "version": HEX, "sha256": HEX, "crc32": NUMBER}
 The last is over the others: harm that leaves a line well-formed must not make a file out to be broken. A line
 that makes no sense is skipped and counted. Nothing is synced: what is not there is computed again. Mode 0600.
 """
@@ -9,7 +9,6 @@ that makes no sense is skipped and counted. Nothing is synced: what is not there
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -18,9 +17,8 @@ from zlib import crc32
 import orjson
 
 from jobsvc.storage import private
-from jobsvc.storage.digest_book import MOST, SIZE, page_of
+from jobsvc.storage.digest_book import MOST, SIZE, VERSION
 from jobsvc.storage.layout import is_job_id
-from jobsvc.storage.reader import IDENTITY, Identity
 from jobsvc.storage.tail import read_fully
 from jobsvc.storage.writing import give_to_folder_owner, write_atomically
 
@@ -92,8 +90,8 @@ class DigestFile:
 def _line(job_id: str, page: bytes) -> bytes:
     line = {
         "job": job_id,
-        "version": IDENTITY.unpack_from(page),
-        "sha256": page[-SIZE:].hex(),
+        "version": page[:VERSION].hex(),
+        "sha256": page[VERSION:].hex(),
         "crc32": crc32(page, crc32(job_id.encode())),
     }
     return orjson.dumps(line) + b"\n"
@@ -103,8 +101,8 @@ def _parsed(line: bytes) -> tuple[str, bytes] | None:
     """Take the job and its page out of a line; None where that is none of ours."""
     try:
         made = orjson.loads(line)
-        job_id, page = made["job"], page_of(Identity(*made["version"]), bytes.fromhex(made["sha256"]))
+        job_id, page = made["job"], bytes.fromhex(made["version"]) + bytes.fromhex(made["sha256"])
         sound = is_job_id(job_id) and made["crc32"] == crc32(page, crc32(job_id.encode()))
-    except (ValueError, KeyError, TypeError, struct.error):
+    except (ValueError, KeyError, TypeError):
         return None
-    return (job_id, page) if sound and len(page) == IDENTITY.size + SIZE else None
+    return (job_id, page) if sound and len(page) == VERSION + SIZE else None

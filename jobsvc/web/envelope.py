@@ -22,6 +22,7 @@ from jobsvc.web import guard, problems
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID: Final = istr("X-Request-Id")
+SERVER: Final = "jobsvc"
 _log = structlog.get_logger("jobsvc.web")
 
 
@@ -31,12 +32,12 @@ class Envelope:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def install(self, app: web.Application) -> None:
-        """Make every request of `app` pass through here."""
-        app.middlewares.append(web.middleware(self))
-
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer the request whatever happens, and account for it."""
+        return await self.answer(request, handler, route_of(request))
+
+    async def answer(self, request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
+        """Do so for a request whose route is known already, by its pattern."""
         begun = perf_counter()
         request_id.bind(request_id.accept(request.headers.get(REQUEST_ID)))
         try:
@@ -47,11 +48,11 @@ class Envelope:
         except web.HTTPException as refused:
             response = problems.of_framework(refused)
         except Exception:  # noqa: BLE001 - the last resort: told in the log, and to the client as a 500
-            _log.exception("request-failed", method=request.method, route=route_of(request))
+            _log.exception("request-failed", method=request.method, route=route)
             response = problems.of_fault()
         if not response.prepared:
             seal(request, response)
-        self._account(request, response.status, perf_counter() - begun)
+        self._account(request, route, response.status, perf_counter() - begun)
         return response
 
     def _count(self, request: web.Request, refusal: Refusal) -> None:
@@ -63,8 +64,7 @@ class Envelope:
             budget = request.get(guard.BUDGET)
             self._metrics.rate_limited.labels(budget.name if budget else "auth-failures").inc()
 
-    def _account(self, request: web.Request, status: int, seconds: float) -> None:
-        route = route_of(request)
+    def _account(self, request: web.Request, route: str, status: int, seconds: float) -> None:
         self._metrics.observe_request(route, request.method, status, seconds)
         if status >= HTTPStatus.BAD_REQUEST:
             # The route, not the address: an address may carry a signature, and is the client's text.
@@ -80,8 +80,9 @@ async def meet(request: web.Request) -> web.StreamResponse | None:
     if request.version < HttpVersion11:
         return None
     if request.headers[hdrs.EXPECT].lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # it is no part of the answer: one of ours may still become a problem
+        if request.body_exists:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # no part of the answer: one of ours may still become a problem
         return None
     return refuse(request, web.HTTPExpectationFailed())
 
@@ -98,9 +99,17 @@ def seal(request: web.Request, response: web.StreamResponse) -> None:
     """Add the fields that every answer has; to be called by who begins to send an answer himself."""
     headers = response.headers
     headers[REQUEST_ID] = request_id.current() or ""
-    headers[hdrs.SERVER] = "jobsvc"
+    headers[hdrs.SERVER] = SERVER
     for field, value in guard.fields(request):
         headers[field] = value
+
+
+def sealing(request: web.Request) -> str:
+    """Write the same fields as text, for who writes the head of an answer himself."""
+    lines = f"{REQUEST_ID}: {request_id.current()}\r\nServer: {SERVER}\r\n"
+    for field, value in guard.fields(request):
+        lines += f"{field}: {value}\r\n"
+    return lines
 
 
 def route_of(request: web.Request) -> str:

@@ -12,6 +12,7 @@ from aiohttp import web
 from jobsvc.domain.errors import BadRequest, OutputMissing
 from jobsvc.domain.job import Status, format_time
 from jobsvc.index.freshness import Freshness
+from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.download import without_output
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.links import Links
@@ -37,7 +38,7 @@ class LinkRoute:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer POST: 201 with the link, or what a download would be refused with now."""
-        token, job_id = request[TOKEN], request.match_info["id"]
+        token, job_id = request[TOKEN], job_id_of(request)
         seconds = seconds_asked(await _body(request), self._max_age)
         reading = (await sighted(self._freshness, token, job_id, force=True)).reading
         if reading.job.status is not Status.COMPLETED:

@@ -22,6 +22,7 @@ from jobsvc.domain.access import Token
 from jobsvc.domain.errors import Unauthorized
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.link_key import SIZE, load_or_make
+from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import Gate
 from jobsvc.web.representation import download_url
 
@@ -106,7 +107,7 @@ class Links:
         text = request.raw_path.partition("?")[2]
         if hdrs.AUTHORIZATION in request.headers or not text:
             return self._gate.authenticate(request)
-        token = self._gate.living(verify(self._key, request.match_info["id"], text, self._clock()))
+        token = self._gate.living(verify(self._key, job_id_of(request), text, self._clock()))
         if token is None:
             raise _refusal()
         return token

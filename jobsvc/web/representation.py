@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -58,25 +59,49 @@ class Shown(NamedTuple):
     etag: str
 
 
+class _Made(NamedTuple):
+    """What was shown, and of what."""
+
+    reading: Reading
+    logs: str | None
+    digest: bytes | None
+    shown: Shown
+
+
 class Representations:
     """Remembers what was made of the readings asked for lately: polls ask for the same again and again."""
 
-    def __init__(self, most: int = 32_768) -> None:
-        """Keep at most `most`, about half a kilobyte each."""
-        self._most = most
-        self._made: dict[str, tuple[Reading, bytes | None, Shown]] = {}
+    def __init__(
+        self,
+        most: int = 32_768,
+        cap: int = 64 << 20,
+        *,
+        digest_of: Callable[[Reading], bytes | None] | None = None,
+    ) -> None:
+        """Keep at most `most`, of about half a kilobyte each where they have no log, and `cap` bytes.
 
-    def of(self, reading: Reading, logs: str | None, digest: bytes | None = None) -> Shown:
-        """Represent a reading; with logs, which change without it, always anew."""
-        if logs is not None:
-            return _show(reading, logs, digest)
+        `digest_of` says which SHA-256 of an output is known; without it none is shown.
+        """
+        self._most = most
+        self._cap = cap
+        self._size = 0
+        self._made: dict[str, _Made] = {}
+        self._digest_of = digest_of
+
+    def of(self, reading: Reading, logs: str | None) -> Shown:
+        """Represent a reading, with the end of its log where there is one to show."""
         made = self._made.get(reading.job.id)
-        if made is not None and made[0] is reading and made[1] == digest:
-            return made[2]
-        shown = _show(reading, None, digest)
-        if len(self._made) >= self._most:
+        digest = None if self._digest_of is None or reading.output is None else self._digest_of(reading)
+        if made is not None and made.reading is reading and made.logs is logs and made.digest == digest:
+            return made.shown
+        if made is not None:
+            self._size -= len(made.shown.body)
+        shown = _show(reading, logs, digest)
+        if len(self._made) >= self._most or self._size > self._cap:
             self._made.clear()
-        self._made[reading.job.id] = (reading, digest, shown)
+            self._size = 0
+        self._size += len(shown.body)
+        self._made[reading.job.id] = _Made(reading, logs, digest, shown)
         return shown
 
 

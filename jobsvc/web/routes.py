@@ -2,47 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import Final
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.web import document
+from jobsvc.web.dispatch import DOWNLOAD, STATUS, Dispatch
 from jobsvc.web.download import Download
-from jobsvc.web.envelope import meet
+from jobsvc.web.envelope import Envelope, meet
 from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
+from jobsvc.web.listing import ListRoute
+from jobsvc.web.logs import Logs
 from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import StatusRoute
 
+DISPATCH: Final = web.AppKey("jobsvc.dispatch", Dispatch)
+"""On the application: the way to its handlers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What answers."""
+
+    listing: ListRoute
+    status: StatusRoute
+    download: Download
+    logs: Logs
+    link_route: LinkRoute
+    health: Health
+
 
 def add_routes(
-    app: web.Application,
-    *,
-    guard: Guard,
-    status: StatusRoute,
-    download: Download,
-    link_route: LinkRoute,
-    links: Links,
-    health: Health,
+    app: web.Application, *, envelope: Envelope, guard: Guard, links: Links, handlers: Handlers
 ) -> None:
-    """Join the handlers to their addresses; HEAD goes wherever GET does."""
+    """Join the handlers to their addresses, beneath `envelope`; HEAD goes wherever GET does."""
+    health = handlers.health
+    show = guard(handlers.status.handle, scope=JOBS_READ, budget="status")
+    fetch = guard(
+        handlers.download.handle, scope=OUTPUTS_READ, budget="download", authenticate=links.authenticate
+    )
     gets = {
-        "/api/jobs/{id}": guard(status.handle, scope=JOBS_READ, budget="status"),
-        "/api/jobs/{id}/download": guard(
-            download.handle, scope=OUTPUTS_READ, budget="download", authenticate=links.authenticate
-        ),
+        "/api/jobs": guard(handlers.listing.handle, scope=JOBS_READ, budget="list"),
+        STATUS: show,
+        DOWNLOAD: fetch,
+        "/api/jobs/{id}/logs": guard(handlers.logs.handle, scope=JOBS_READ, budget="logs"),
         "/api/openapi.json": _Description().handle,
         "/healthz": health.live,
         "/readyz": health.ready,
         "/metrics": health.metrics,
     }
     posts = {
-        "/api/jobs/{id}/download-links": guard(link_route.handle, scope=OUTPUTS_READ, budget="download"),
+        "/api/jobs/{id}/download-links": guard(
+            handlers.link_route.handle, scope=OUTPUTS_READ, budget="download"
+        ),
     }
+    app.middlewares.append(web.middleware(envelope))
+    app[DISPATCH] = Dispatch(envelope, show, fetch)
     app.add_routes([web.get(path, handler, expect_handler=meet) for path, handler in gets.items()])
     app.add_routes([web.post(path, handler, expect_handler=meet) for path, handler in posts.items()])
 
@@ -52,14 +73,12 @@ class _Description:
 
     def __init__(self) -> None:
         self._body = files("jobsvc.web").joinpath("openapi.json").read_bytes()
-        self._headers = CIMultiDict(
-            {
-                "ETag": entity_tag(self._body),
-                "Content-Type": "application/json",
-                "Cache-Control": "no-cache",
-                "X-Content-Type-Options": "nosniff",
-            }
-        )
+        self._fields = {
+            "ETag": entity_tag(self._body),
+            "Content-Type": "application/json",
+            "Cache-Control": "no-cache",
+            "X-Content-Type-Options": "nosniff",
+        }
 
-    async def handle(self, request: web.Request) -> web.Response:
-        return document.answer(request, self._body, self._headers.copy())
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        return document.answer(request, self._body, self._fields)

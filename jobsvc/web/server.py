@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import structlog
@@ -11,14 +10,15 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from jobsvc.observe import request_id
 from jobsvc.web import problems
+from jobsvc.web.connection import Connection, Unsound
+from jobsvc.web.dispatch import ServerHandler
 from jobsvc.web.envelope import REQUEST_ID, refuse
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+from jobsvc.web.routes import DISPATCH
 
 _log = structlog.get_logger("jobsvc.web")
 
 
-class ProblemHandler(web.RequestHandler):
+class ProblemHandler(Connection):
     """One connection; refuses what it can't parse with problem JSON, and closes."""
 
     def handle_error(
@@ -34,7 +34,8 @@ class ProblemHandler(web.RequestHandler):
         request_id.bind(name := request_id.new())
         if isinstance(exc, HttpProcessingError):
             _log.info("refused", status=status, reason=type(exc).__name__, peer=request.remote)
-            response = problems.problem("bad-request", "The request is not well-formed HTTP.", status=status)
+            detail = exc.message if isinstance(exc, Unsound) else "The request is not well-formed HTTP."
+            response = problems.problem("bad-request", detail, status=status)
         else:
             _log.error("request-failed", status=status, exc_info=exc)
             response = problems.of_fault()
@@ -58,20 +59,20 @@ class ProblemServer(web.Server):
 
 
 class Runner(web.AppRunner):
-    """An AppRunner whose connections are ours."""
+    """An AppRunner whose connections are ours, as is the way of a request to its handler."""
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         # aiohttp has no public way to name the class of a connection's handler.
         return ProblemServer(
-            _explained(server.request_handler),
+            self.app[DISPATCH].over(_explained(server.request_handler)),
             request_factory=server.request_factory,
             loop=server._loop,  # noqa: SLF001
             **server._kwargs,  # noqa: SLF001
         )
 
 
-def _explained(handler: Handler) -> Handler:
+def _explained(handler: ServerHandler) -> ServerHandler:
     """Answer what aiohttp refuses before the middlewares in our words too: an unknown Expect, a 417."""
 
     async def explained(request: web.BaseRequest) -> web.StreamResponse:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from aiohttp import hdrs, web
-from multidict import CIMultiDict
 
-from jobsvc.domain.errors import StorageUnavailable
-from jobsvc.domain.job import Job, Status
-from jobsvc.index.digests import Digests
-from jobsvc.index.freshness import KNOWN_DEADLINE, Answer, Freshness
-from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import JobsRoot
+from jobsvc.domain.job import Status
+from jobsvc.index.freshness import Answer, Freshness
+from jobsvc.index.tails import Tails
 from jobsvc.web import document
+from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.representation import Representations
 from jobsvc.web.sight import sighted
+from jobsvc.web.waiting import Waiting
 
 STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 """Cache-Status of an answer that storage did not confirm (RFC 9211)."""
@@ -25,29 +23,25 @@ STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 class StatusRoute:
     """The route's handler and what it needs."""
 
-    def __init__(self, *, disk: Disk, root: JobsRoot, freshness: Freshness, digests: Digests) -> None:
-        self._disk = disk
-        self._root = root
+    def __init__(
+        self, *, freshness: Freshness, tails: Tails, representations: Representations, waiting: Waiting
+    ) -> None:
         self._freshness = freshness
-        self._digests = digests
-        self._representations = Representations()
+        self._tails = tails
+        self._waiting = waiting
+        self._representations = representations
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
-        job_id, force = request.match_info["id"], _wants_the_disk(request)
+        job_id, force = job_id_of(request), _wants_the_disk(request)
+        if "?" in request.raw_path:
+            await self._waiting.for_news(request, job_id)
         answer = await sighted(self._freshness, request[TOKEN], job_id, force=force)
-        job, logs = answer.reading.job, None
-        if job.status is Status.FAILED:
-            try:
-                logs = await self._logs(job)
-            except StorageUnavailable:
-                answer = answer._replace(stale=True)
-        shown = self._representations.of(answer.reading, logs, self._digests.known(answer.reading))
+        logs = None
+        if answer.reading.job.status is Status.FAILED:
+            answer, logs = await self._tails.beside(answer, force=force)
+        shown = self._representations.of(answer.reading, logs)
         return document.answer(request, shown.body, _fields(answer, shown.etag))
-
-    async def _logs(self, job: Job) -> str | None:
-        """Read the end of a failed job's log; None where there is none. StorageUnavailable."""
-        return await self._disk.metadata(job.id, lambda: self._root.log_tail(job), KNOWN_DEADLINE)
 
 
 def _wants_the_disk(request: web.Request) -> bool:
@@ -56,16 +50,14 @@ def _wants_the_disk(request: web.Request) -> bool:
     return wanted is not None and "no-cache" in wanted.lower()
 
 
-def _fields(answer: Answer, etag: str) -> CIMultiDict[str]:
-    headers = CIMultiDict(
-        {
-            "ETag": etag,
-            "Content-Type": "application/json",
-            "Cache-Control": "private, no-cache",
-            "Age": str(int(answer.age)),
-            "X-Content-Type-Options": "nosniff",
-        }
-    )
+def _fields(answer: Answer, etag: str) -> dict[str, str]:
+    fields = {
+        "ETag": etag,
+        "Content-Type": "application/json",
+        "Cache-Control": "private, no-cache",
+        "Age": str(int(answer.age)),
+        "X-Content-Type-Options": "nosniff",
+    }
     if answer.stale:
-        headers["Cache-Status"] = STALE
-    return headers
+        fields["Cache-Status"] = STALE
+    return fields

@@ -14,7 +14,7 @@ from tests.contract.description import OPERATIONS, SCHEMA, held_against
 from tests.contract.service import COMPLETED, SAMPLES, Service
 
 BOUNDED: Final = settings(max_examples=15, deadline=None, derandomize=True)
-ABOUT_JOBS: Final = ["getJob", "headJob", "downloadOutput", "headOutput"]
+ABOUT_JOBS: Final = ["getJob", "headJob", "downloadOutput", "headOutput", "getLogs", "headLogs"]
 WITH_LINKS: Final = [*ABOUT_JOBS, "createDownloadLink"]
 
 

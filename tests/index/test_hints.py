@@ -30,7 +30,7 @@ ROOT = "/farm/jobs"
         ({(1, "/farm/jobs/a"), (3, "/farm/jobs/a")}, {"new a"}),
         ({(2, "/farm/jobs/a/status.json")}, {"job a"}),
         ({(1, "/farm/jobs/a/status.json")}, {"job a"}),
-        ({(2, "/farm/jobs/a/render.log")}, set()),
+        ({(2, "/farm/jobs/a/render.log")}, {"log a"}),
         ({(1, "/farm/jobs/a/output")}, {"moved a/output"}),
         ({(3, "/farm/jobs/a/output/film.mp4")}, {"moved a/output"}),
         ({(2, "/farm/jobs/a/output/film.mp4")}, set()),
@@ -155,6 +155,22 @@ def test_what_happened_before_a_beat_was_told_before_it(program: Program, root: 
         place for place, line in enumerate(program.lines) if line[:5] == "beat " and float(line[5:]) > written
     )
     assert "job a" in program.lines[:first_beat_after]
+
+
+def test_a_log_that_grows_is_told_once_a_beat_and_before_it(program: Program, root: Path) -> None:
+    log = (root / "a" / "render.log").open("a")
+    program.watch("a")
+    program.hear(lambda line: line == "armed 1")
+    with log:
+        for _ in range(50):
+            log.write("line\n")
+            log.flush()
+    written = time.monotonic()
+    program.hear(lambda line: line.startswith("beat ") and float(line[5:]) > written)
+    lines = [line for line in program.lines if line[:5] == "beat " or line == "log a"]
+    growths = [place for place, line in enumerate(lines) if line == "log a"]
+    assert growths
+    assert all(lines[place + 1].startswith("beat ") for place in growths)
 
 
 def test_directories_that_are_not_there_are_passed_over(program: Program, root: Path) -> None:
