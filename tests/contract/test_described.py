@@ -52,12 +52,14 @@ ANY: Final = {"If-None-Match": "*"}
 OTHER: Final = {"If-Match": '"other"'}
 BEYOND: Final = {"Range": "bytes=999999999-"}
 TOO_LONG: Final = {"X-Long": "x" * 10_000}
+FAR_TOO_LONG: Final = "?" + "x" * 10_000
 MIRACLES: Final = {"Expect": "miracles"}
 
 OPEN: Final = (
     Scene(200),
     Scene(400, "bad-request", TOO_LONG),
     Scene(405, "method-not-allowed", method="DELETE"),
+    Scene(414, "bad-request", query=FAR_TOO_LONG),
     Scene(417, "bad-request", MIRACLES),
 )
 TAGGED: Final = (Scene(304, None, ANY), Scene(412, "precondition-failed", OTHER))
@@ -96,6 +98,7 @@ LINK: Final = (
     Scene(400, "bad-request", body=b"{"),
     Scene(405, "method-not-allowed", method="DELETE"),
     Scene(413, "content-too-large", body=b" " * 65_537),
+    Scene(414, "bad-request", query=FAR_TOO_LONG),
     Scene(417, "bad-request", MIRACLES),
 )
 
@@ -293,6 +296,7 @@ def test_the_digest_that_is_shown_is_what_the_service_answers(
         ("content-too-large", f"/api/jobs/{COMPLETED}/download-links", {}),
         ("bad-request", "/healthz", TOO_LONG),
         ("bad-request-query", f"/api/jobs/{COMPLETED}/logs?tail=x", {}),
+        ("bad-request-address", f"/healthz{FAR_TOO_LONG}", {}),
         ("bad-request-expect", "/healthz", MIRACLES),
         ("bad-request-parameter", "/api/jobs?status=paused", {}),
         ("unauthorized", f"/api/jobs/{COMPLETED}", {}),
