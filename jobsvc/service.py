@@ -15,6 +15,7 @@ import structlog
 from aiohttp import web
 
 from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.index.changes import Changes
 from jobsvc.index.live import Index
 from jobsvc.observe import log
 from jobsvc.observe.audit import DownloadLog
@@ -27,20 +28,26 @@ from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.tokens import BadTokenFile
 from jobsvc.web.download import Download
 from jobsvc.web.envelope import Envelope
+from jobsvc.web.following import Following
 from jobsvc.web.gate import Gate
 from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.limits import AuthFailures, Budget, parse_rate
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
+from jobsvc.web.listing import ListRoute
 from jobsvc.web.logs import Logs
 from jobsvc.web.peer import Peers
+from jobsvc.web.presenting import Presenting
+from jobsvc.web.representation import Representations
 from jobsvc.web.routes import Handlers, add_routes
 from jobsvc.web.server import Runner
 from jobsvc.web.slots import Slots
 from jobsvc.web.status import StatusRoute
+from jobsvc.web.stays import Stays
 from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
+from jobsvc.web.waiting import Waiting
 
 BODY_CAP: Final = 64 * 1024
 """The largest request body, in bytes."""
@@ -87,6 +94,15 @@ def build_app(settings: Settings) -> web.Application:
         on_held=metrics.download_held.inc,
     )
 
+    representations = Representations()
+    changes, presenting, stays = (
+        Changes(index.catalogue),
+        Presenting(index.tails, representations),
+        Stays(gate),
+    )
+    waiting = Waiting(
+        freshness=index.freshness, changes=changes, presenting=presenting, stays=stays, metrics=metrics
+    )
     app = web.Application(client_max_size=BODY_CAP)
     add_routes(
         app,
@@ -94,17 +110,36 @@ def build_app(settings: Settings) -> web.Application:
         guard=_guard(settings, gate),
         links=links,
         handlers=Handlers(
-            status=StatusRoute(freshness=index.freshness, tails=index.tails),
+            listing=ListRoute(index),
+            status=StatusRoute(
+                freshness=index.freshness,
+                tails=index.tails,
+                representations=representations,
+                waiting=waiting,
+            ),
             download=Download(
                 disk=disk,
-                root=root,
                 visits=visits,
                 slots=slots,
                 transfer=transfer,
                 log=downloads,
                 metrics=metrics,
             ),
-            logs=Logs(root=root, visits=visits, transfer=transfer, metrics=metrics),
+            logs=Logs(
+                root=root,
+                visits=visits,
+                transfer=transfer,
+                following=Following(
+                    root=root,
+                    visits=visits,
+                    catalogue=index.catalogue,
+                    changes=changes,
+                    stays=stays,
+                    metrics=metrics,
+                    send_timeout=settings.send_timeout,
+                ),
+                metrics=metrics,
+            ),
             link_route=LinkRoute(freshness=index.freshness, links=links, max_age=settings.max_link_age),
             health=Health(metrics, lambda: _unready(index)),
         ),
@@ -113,7 +148,10 @@ def build_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(_storage(disk, downloads))
     app.cleanup_ctx.append(gate.watching)
     app.cleanup_ctx.append(links.keyed)
+    app.cleanup_ctx.append(visits.shortened)
     app.cleanup_ctx.append(_indexing(index))
+    app.cleanup_ctx.append(stays.watching)
+    app.on_shutdown.append(stays.end)
     app.on_shutdown.append(_let_finish(slots, settings.shutdown_grace))
     return app
 

@@ -22,6 +22,7 @@ from jobsvc.index import measures
 from jobsvc.index.catalogue import Catalogue, Entry
 from jobsvc.index.coverage import Coverage
 from jobsvc.index.freshness import Freshness
+from jobsvc.index.listing import Listing
 from jobsvc.index.looks import WORKERS, Looks
 from jobsvc.index.measures import Figures
 from jobsvc.index.presence import Presence
@@ -76,6 +77,7 @@ class Index:
         self._metrics = metrics
         self._coverage = Coverage(self._missed)
         self._presence = Presence()
+        self.listing = Listing(self.catalogue, self._coverage, self.figures)
         limit = int(watch_limit() * 0.9)
         pulse = max(min(PULSE, max_age / 4), 0.05)
         self._watcher = Watcher(root.path, self, pulse=pulse, chunk=min(CHUNK, limit // 16))

@@ -26,6 +26,9 @@ BUDGETS: Final = ("status", "list", "logs", "download", "auth-failures", "downlo
 CAPS: Final = ("token", "all")
 """Whose downloads at once are capped."""
 
+STREAMS: Final = ("job", "jobs", "log")
+"""What an event stream tells of."""
+
 _RECONCILE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -120,6 +123,16 @@ class Metrics:
 
     def _live(self) -> None:
         self.log_bytes = self._counter("log_bytes_total", "Bytes of logs handed to clients.")
+        self.requests_waiting = self._gauge("requests_waiting", "Requests that wait for a job to change.")
+        self.logs_followed = self._gauge("logs_followed", "Logs that somebody follows.")
+        self.streams = Gauge(
+            "jobsvc_event_streams",
+            "Event streams open, by what they tell of.",
+            ("of",),
+            registry=self.registry,
+        )
+        for what in STREAMS:
+            self.streams.labels(what)
 
     def storage_answered(self) -> None:
         """Note that storage answered just now; an answer that a thing is absent counts too."""

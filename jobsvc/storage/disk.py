@@ -42,7 +42,7 @@ class Disk:
             self._on_fault(key, late)
             raise
 
-    async def data(self, key: str, work: Callable[[], T], lent: Closable) -> T:
+    async def data(self, key: str, work: Callable[[], T], lent: Closable | None = None) -> T:
         """Move bytes for `key` with the descriptors in `lent`; Pool.run says whose they are then."""
         return await self._data.run(key, work, lent=lent)
 

@@ -11,10 +11,13 @@ from enum import StrEnum
 from typing import Final, NamedTuple, Self
 
 from jobsvc.storage.reader import OpenFile
-from jobsvc.storage.tail import SAMPLE, digest, read_fully, sample
+from jobsvc.storage.tail import SAMPLE, digest, lines_start, read_fully, sample
 
 PIECE: Final = 64 * 1024
 """The most that is read at once, in bytes: a longer line comes in several pieces."""
+
+TAIL: Final = 1 << 20
+"""The most bytes that last lines are looked for in: of longer ones there are fewer, and of one its end."""
 
 _FOLLOWS: Final = 0x80
 _LEADS: Final = 0xC0
@@ -65,6 +68,11 @@ class Piece(NamedTuple):
     """There where the data are not what follows the mark, but the first of a new generation."""
     full: bool
     """Whether there may be more to be read at once."""
+
+
+def start_of(log: OpenFile, lines: int | None) -> int:
+    """Say where the last `lines` lines of an open log begin, in its last TAIL bytes; None is all. OSError."""
+    return 0 if lines is None else lines_start(log.fd, log.identity.size, lines, TAIL)
 
 
 def read_on(log: OpenFile, mark: Mark | None, *, ended: bool, limit: int = PIECE) -> Piece:

@@ -79,6 +79,11 @@ class Identity(bytes):
         """When the inode was last changed, which nobody can set back."""
         return self._part(4) * _SECOND + self._part(5)
 
+    def parts(self) -> tuple[int, int, int, int]:
+        """Give inode, size, mtime_ns and ctime_ns at once."""
+        inode, size, mtime, mtime_part, ctime, ctime_part = _IDENTITY.unpack(self)
+        return inode, size, mtime * _SECOND + mtime_part, ctime * _SECOND + ctime_part
+
     def _part(self, place: int) -> int:
         part: int = _IDENTITY.unpack(self)[place]
         return part
@@ -155,7 +160,11 @@ class JobsRoot:
 
         Raises Absent, BadRecord, or OSError for a fault of storage.
         """
-        return _retry_stale(lambda: self._read(job_id, known))
+        return _retry_stale(lambda: self._look(job_id, known, self._has_output))[0]
+
+    def read_and_open(self, job_id: str, known: Reading | None = None) -> tuple[Reading, OpenFile | None]:
+        """Look at one job and, where its output is there, keep that open. Raises what `read` does."""
+        return _retry_stale(lambda: self._look(job_id, known, self._output))
 
     def open_output(self, job: Job) -> OpenFile:
         """Open what outputPath names; OutputMissing, or OSError for a fault of storage."""
@@ -182,16 +191,19 @@ class JobsRoot:
         finally:
             log.close()
 
-    def _read(self, job_id: str, known: Reading | None) -> Reading:
+    def _look(
+        self, job_id: str, known: Reading | None, see: Callable[[int, Job], T]
+    ) -> tuple[Reading, T | None]:
+        """Read the record, and see to a completed job's output, in one visit to the job's folder."""
         folder = self._open_job(job_id)
         try:
             job, identity, settled = self._record(job_id, folder, known)
-            output = job.status is Status.COMPLETED and self._has_output(folder, job)
+            output = see(folder, job) if job.status is Status.COMPLETED else None
         finally:
             os.close(folder)
-        if known is not None and known.job is job and known.output is output:
-            return known
-        return Reading(job, identity, output, settled)
+        if known is not None and known.job is job and known.output is bool(output):
+            return known, output
+        return Reading(job, identity, bool(output), settled), output
 
     def _record(self, job_id: str, folder: int, known: Reading | None) -> tuple[Job, Identity, bool]:
         try:
@@ -216,15 +228,20 @@ class JobsRoot:
             return False
         return True
 
+    def _output(self, folder: int, job: Job) -> OpenFile | None:
+        try:
+            return _opened(*self._open_in(folder, job.output_path or ""))
+        except (Absent, PermissionError):
+            return None
+
     def _open(self, job_id: str, path: str) -> OpenFile:
         folder = self._open_job(job_id)
         try:
-            fd, status, name = self._open_in(folder, path)
+            return _opened(*self._open_in(folder, path))
         except PermissionError as denied:
             raise Absent from denied
         finally:
             os.close(folder)
-        return OpenFile(fd, Identity.of(status), name, status.st_nlink)
 
     def _open_in(self, folder: int, path: str) -> tuple[int, os.stat_result, str]:
         """Open a path of a record: relative to the job's folder, or absolute beneath an output root."""
@@ -254,6 +271,10 @@ class JobsRoot:
             # Is it the job that is absent, or the root? That would be a fault, and raises as one.
             os.close(os.open(self.path, _FOLDER))
             raise Absent from failed
+
+
+def _opened(fd: int, status: os.stat_result, name: str) -> OpenFile:
+    return OpenFile(fd, Identity.of(status), name, status.st_nlink)
 
 
 def _sampled(file: OpenFile) -> OpenFile:

@@ -13,11 +13,12 @@ from aiohttp import web
 
 from jobsvc.observe.audit import Outcome
 from jobsvc.observe.metrics import Metrics
-from jobsvc.storage.reader import JobsRoot, OpenFile, Reading
-from jobsvc.storage.tail import lines_start
+from jobsvc.storage.growing import start_of
+from jobsvc.storage.reader import JobsRoot, Reading
 from jobsvc.web import query
 from jobsvc.web.delivery import Delivery
 from jobsvc.web.dispatch import job_id_of
+from jobsvc.web.following import Following
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.selection import Selection, select
 from jobsvc.web.transfer import Shipment, Transfer
@@ -25,8 +26,6 @@ from jobsvc.web.visit import Visits
 
 TAIL_LINES: Final = 10_000
 """The most lines that can be asked for from the end."""
-TAIL_BYTES: Final = 1 << 20
-"""The most bytes that these may be: of longer lines fewer are given, and of one that is longer its end."""
 
 MEDIA_TYPE: Final = "text/plain; charset=utf-8"
 
@@ -34,33 +33,33 @@ MEDIA_TYPE: Final = "text/plain; charset=utf-8"
 class Logs:
     """The route's handler and what it needs."""
 
-    def __init__(self, *, root: JobsRoot, visits: Visits, transfer: Transfer, metrics: Metrics) -> None:
+    def __init__(
+        self, *, root: JobsRoot, visits: Visits, transfer: Transfer, following: Following, metrics: Metrics
+    ) -> None:
         self._root = root
         self._visits = visits
         self._delivery = Delivery(transfer, "log")
+        self._following = following
         self._metrics = metrics
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
-        job_id, lines, now = job_id_of(request), query.whole(request, "tail", TAIL_LINES), time.time()
+        lines = query.whole(request, "tail", TAIL_LINES)
+        if query.switch(request, "follow"):
+            return await self._following.handle(request, lines)
+        job_id, now = job_id_of(request), time.time()
 
         def look(reading: Reading) -> Selection:
             log = self._root.open_log(reading.job)
-            return select(log, request, MEDIA_TYPE, now, base=start_of(log, lines))
+            try:
+                base = start_of(log, lines)
+            except BaseException:
+                log.close()
+                raise
+            return select(log, request, MEDIA_TYPE, now, base=base)
 
         seen = await self._visits.visit(request[TOKEN], job_id, look)
         return await self._delivery.answer(request, job_id, seen.found, {}, self._ended)
 
     def _ended(self, shipment: Shipment, _outcome: Outcome) -> None:
         self._metrics.log_bytes.inc(shipment.sent)
-
-
-def start_of(log: OpenFile, lines: int | None) -> int:
-    """Find where in an open log its last `lines` lines begin; None is all of them. OSError."""
-    if lines is None:
-        return 0
-    try:
-        return lines_start(log.fd, log.identity.size, lines, TAIL_BYTES)
-    except BaseException:
-        log.close()
-        raise

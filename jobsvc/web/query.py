@@ -10,6 +10,7 @@ from aiohttp import web
 from jobsvc.domain.errors import BadRequest
 
 _WHOLE: Final = re.compile("[0-9]{1,9}", re.ASCII)
+_DECIMAL: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 def whole(request: web.Request, name: str, most: int) -> int | None:
@@ -20,6 +21,16 @@ def whole(request: web.Request, name: str, most: int) -> int | None:
     if not _WHOLE.fullmatch(text) or int(text) > most:
         raise BadRequest(f"{name} is not a whole number from 0 to {most}.")
     return int(text)
+
+
+def seconds(request: web.Request, name: str, most: int) -> float | None:
+    """Read a number of seconds from 0 to `most`, whole or decimal; None where the parameter is not there."""
+    text = _one(request, name)
+    if text is None:
+        return None
+    if not _DECIMAL.fullmatch(text) or float(text) > most:
+        raise BadRequest(f"{name} is not a number of seconds from 0 to {most}.")
+    return float(text)
 
 
 def switch(request: web.Request, name: str) -> bool:

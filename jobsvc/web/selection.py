@@ -109,13 +109,10 @@ def ranges_sent(found: Selection) -> str | None:
 
 
 def _selected(file: OpenFile, media_type: str, now: float, base: int) -> Selected:
-    identity = file.identity
-    etag = etag_of(identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns)
+    inode, size, mtime_ns, ctime_ns = file.identity.parts()
+    etag = etag_of(inode, size, mtime_ns, ctime_ns)
     return Selected(
-        f'{etag[:-1]}-{base:x}"' if base else etag,
-        last_modified_of(identity.mtime_ns, now),
-        identity.size - base,
-        media_type,
+        f'{etag[:-1]}-{base:x}"' if base else etag, last_modified_of(mtime_ns, now), size - base, media_type
     )
 
 

@@ -103,7 +103,7 @@ def test_a_hostile_id_is_a_job_that_does_not_exist(service: Service, name: str, 
     operation = OPERATIONS[name]
     response = service.ask(operation.method.upper(), operation.path.replace("{id}", hostile))
     held_against(name, response)
-    assert response.status_code == (404 if len(hostile) < 8000 else 400)
+    assert response.status_code == (404 if len(hostile) < 8000 else 414)
 
 
 @settings(BOUNDED, max_examples=200)

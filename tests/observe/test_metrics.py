@@ -15,6 +15,7 @@ FIXED = {
     "jobsvc_request_duration_seconds": "histogram",
     "jobsvc_downloads_in_progress": "gauge",
     "jobsvc_download_bytes": "counter",
+    "jobsvc_log_bytes": "counter",
     "jobsvc_download_held_seconds": "counter",
     "jobsvc_downloads": "counter",
     "jobsvc_downloads_refused": "counter",
@@ -30,6 +31,9 @@ FIXED = {
     "jobsvc_auth_failures": "counter",
     "jobsvc_rate_limited": "counter",
     "jobsvc_audit_errors": "counter",
+    "jobsvc_requests_waiting": "gauge",
+    "jobsvc_logs_followed": "gauge",
+    "jobsvc_event_streams": "gauge",
     "jobsvc_build_info": "gauge",
 }
 
