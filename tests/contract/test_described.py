@@ -46,7 +46,6 @@ class Scene:
     """How many times the same is asked first."""
     anonymous: bool = False
     body: bytes | None = None
-    query: str = ""
 
 
 ANY: Final = {"If-None-Match": "*"}
