@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
+import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
@@ -21,6 +22,14 @@ from jobsvc.storage.conduit import Conduit, Halt, Turn
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import OpenFile
 from jobsvc.web.byteranges import ByteRange
+
+SETTLING: Final = 20
+"""Hundredths of a second."""
+PRESENCE: Final = 1.0
+"""Seconds after which a turn that is not over asks whether the client still is there."""
+
+
+_log = structlog.get_logger("jobsvc.web")
 
 
 class Interrupted(Exception):
@@ -80,7 +89,7 @@ class Transfer:
             self._disk.release(file)
             raise Interrupted(Outcome.CLIENT_GONE)
         conduit = Conduit(file, _descriptor_of(request.transport), shipment.promised)
-        stream = _Stream(self._disk, conduit, shipment, self._send_timeout)
+        stream = _Stream(self._disk, conduit, shipment, request, self._send_timeout)
         try:
             # Bytes that go round the transport must not overtake those that are still in its buffer.
             request.transport.set_write_buffer_limits(0)
@@ -91,6 +100,8 @@ class Transfer:
                 request.transport.set_write_buffer_limits()
         except BaseException as ended:
             conduit.cut()
+            await stream.settled()
+            _tell(shipment, ended)
             raise self._abort(request, ended) from ended
         finally:
             stream.close()
@@ -109,12 +120,16 @@ class Transfer:
 class _Stream:
     """One transfer under way. While a thread has the conduit it is lent: the pool closes it if we leave."""
 
-    def __init__(self, disk: Disk, conduit: Conduit, shipment: Shipment, send_timeout: float) -> None:
+    def __init__(
+        self, disk: Disk, conduit: Conduit, shipment: Shipment, request: web.Request, send_timeout: float
+    ) -> None:
         self._disk = disk
         self._conduit = conduit
         self._shipment = shipment
+        self._request = request
         self._send_timeout = send_timeout
         self._lent = False
+        self._watch: asyncio.TimerHandle
 
     def close(self) -> None:
         if not self._lent:
@@ -130,37 +145,65 @@ class _Stream:
             else:
                 await self._file(segment.start, segment.stop)
 
+    async def settled(self) -> None:
+        """Wait for the thread that was left in its turn, unless it hangs; what was sent is known then."""
+        for _ in range(SETTLING):
+            if not self._conduit.moving:
+                break
+            await asyncio.sleep(0.01)
+        self._shipment.sent = self._conduit.sent
+
     async def _emptied(self, writer: AbstractStreamWriter) -> None:
-        async with asyncio.timeout(self._send_timeout):
-            await writer.drain()
+        await self._patiently(writer.drain)
+
+    async def _patiently(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the client; TimeoutError when it accepted nothing for too long, however slow it may be."""
+        while True:
+            queued = self._conduit.queued()
+            try:
+                async with asyncio.timeout(self._send_timeout):
+                    return await wait()
+            except TimeoutError:
+                if self._conduit.queued() >= queued:
+                    raise
 
     async def _file(self, start: int, stop: int) -> None:
         while start < stop:
             turn = await self._turn(start, stop)
             start += turn.sent
-            self._shipment.sent += turn.sent
+            self._shipment.sent = self._conduit.sent
             if turn.halt is Halt.CLIENT_FULL:
-                await self._writable()
+                await self._patiently(self._writable)
             elif turn.halt is not Halt.TURN_OVER:
                 raise Interrupted(_OUTCOMES[turn.halt]) from turn.fault
 
     async def _turn(self, start: int, stop: int) -> Turn:
         self._lent = True
         key, conduit = self._shipment.key, self._conduit
-        turn = await self._disk.data(key, lambda: conduit.send(start, stop), conduit)
+        async with asyncio.timeout(None) as wait:
+            self._watch = asyncio.get_running_loop().call_later(PRESENCE, self._see_client, wait)
+            try:
+                turn = await self._disk.data(key, lambda: conduit.send(start, stop), conduit)
+            finally:
+                self._watch.cancel()
         self._lent = False
         return turn
 
+    def _see_client(self, wait: asyncio.Timeout) -> None:
+        """Wait for a hung thread no longer than there is a client, who may be back and needs the slot."""
+        if self._request.transport is None:
+            wait.reschedule(0)
+        else:
+            self._watch = asyncio.get_running_loop().call_later(PRESENCE, self._see_client, wait)
+
     async def _writable(self) -> None:
-        """Wait until the client takes bytes again; TimeoutError when it took none for too long."""
+        """Wait until there is room for more than a little."""
         loop, descriptor = asyncio.get_running_loop(), self._conduit.socket_fd
         ready = loop.create_future()
         loop.add_writer(descriptor, _resolve, ready)
-        timer = loop.call_later(self._send_timeout, _give_up, ready)
         try:
             await ready
         finally:
-            timer.cancel()
             loop.remove_writer(descriptor)
 
 
@@ -169,6 +212,16 @@ _OUTCOMES = {
     Halt.CHANGED: Outcome.TRUNCATED,
     Halt.FAULT: Outcome.STORAGE_ERROR,
 }
+
+
+def _tell(shipment: Shipment, ended: BaseException) -> None:
+    """Have the log say what the storage did; how clients end their downloads is no news."""
+    if isinstance(ended, StorageUnavailable):
+        _log.warning("download-broken", job=shipment.key, sent=shipment.sent, reason=ended.detail)
+    elif isinstance(ended, Interrupted) and ended.outcome is not Outcome.CLIENT_GONE:
+        fault = ended.__cause__
+        reason = fault.strerror if isinstance(fault, OSError) else "the file was changed under way"
+        _log.warning("download-broken", job=shipment.key, sent=shipment.sent, reason=reason)
 
 
 def _descriptor_of(transport: asyncio.Transport) -> int:
@@ -181,8 +234,3 @@ def _descriptor_of(transport: asyncio.Transport) -> int:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _give_up(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError("the client accepted nothing"))
