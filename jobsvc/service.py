@@ -68,6 +68,7 @@ def build_app(settings: Settings) -> web.Application:
     """Construct the service; it starts and ends with the application."""
     metrics = Metrics()
     disk = Disk(on_fault=lambda _key, _fault: metrics.storage_unavailable.inc())
+    metrics.storage_stuck.set_function(disk.stuck)
     root = JobsRoot(settings.jobs_root, settings.output_roots, settings.status_aliases)
     index = Index(
         disk,
