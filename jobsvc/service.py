@@ -70,6 +70,7 @@ def build_app(settings: Settings) -> web.Application:
     """Construct the service; it starts and ends with the application."""
     metrics = Metrics()
     disk = Disk(on_fault=lambda _key, _fault: metrics.storage_unavailable.inc())
+    metrics.storage_stuck.set_function(disk.stuck)
     root = JobsRoot(settings.jobs_root, settings.output_roots, settings.status_aliases)
     slots = Slots(
         settings.max_downloads,
@@ -117,7 +118,7 @@ def build_app(settings: Settings) -> web.Application:
         guard=_guard(settings, gate),
         links=links,
         handlers=Handlers(
-            listing=ListRoute(index),
+            listing=ListRoute(index, digests.known),
             status=StatusRoute(
                 freshness=index.freshness,
                 tails=index.tails,

@@ -249,6 +249,9 @@ def test_a_list_that_would_have_holes_is_refused_as_shown(beginning: Service) ->
     answered = beginning.ask("GET", "/api/jobs").json()
     assert answered | {"requestId": ""} == EXAMPLES["storage-unavailable-list"]["value"] | {"requestId": ""}
     assert beginning.ask("GET", f"/api/jobs/{COMPLETED}").ok
+    unready = beginning.ask("GET", "/readyz")
+    held_against("getReadiness", unready, server_error=True)
+    assert unready.json()["detail"] == "The first index of the jobs is not complete yet."
 
 
 def _stale(response: requests.Response) -> requests.Response | None:
