@@ -36,6 +36,8 @@ def answer(request: web.Request, body: bytes, fields: Mapping[str, str]) -> web.
     if hdrs.IF_NONE_MATCH in asked or hdrs.IF_MATCH in asked:
         failed = precondition(asked, fields["ETag"], None, time.time())
         if failed is not None:
+            # What a 304 says of the content that it does not bring, the client knows (RFC 9110, 15.4.5).
+            fields = {name: value for name, value in fields.items() if name != hdrs.CONTENT_TYPE}
             status, body = failed.status, b""
     if status is PRECONDITION_FAILED:
         return problem(
