@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
 from jobsvc.domain.errors import TooManyDownloads
 
@@ -17,10 +17,13 @@ RETRY_AFTER: Final = 5
 class Slots:
     """So many downloads at once, and of these so many for one token."""
 
-    def __init__(self, most: int, most_per_token: int) -> None:
+    def __init__(self, most: int, most_per_token: int, on_refused: Callable[[str], object]) -> None:
+        """`on_refused` is told whose cap, "token" or "all", each download was over."""
         self._most = most
         self._most_per_token = most_per_token
+        self._on_refused = on_refused
         self._by_token: Counter[str] = Counter()
+        self._holders: set[asyncio.Task[Any] | None] = set()
         self._free = asyncio.Event()
         self._free.set()
 
@@ -33,22 +36,35 @@ class Slots:
         """Wait until no download is under way."""
         await self._free.wait()
 
+    async def clear(self, patience: float) -> None:
+        """Cancel every download that is under way, and wait at most `patience` seconds for their ends."""
+        for task in self._holders:
+            if task is not None:
+                task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self.all_free()
+
     @contextmanager
     def take(self, token_id: str) -> Iterator[None]:
         """Hold a slot while the block runs; TooManyDownloads where there is none."""
         if self._by_token[token_id] >= self._most_per_token:
+            self._on_refused("token")
             raise TooManyDownloads(
                 f"This token has {self._most_per_token} downloads under way already.", retry_after=RETRY_AFTER
             )
         if self.taken >= self._most:
+            self._on_refused("all")
             raise TooManyDownloads(
                 "The service has as many downloads under way as it takes.", retry_after=RETRY_AFTER
             )
         self._by_token[token_id] += 1
+        self._holders.add(task := asyncio.current_task())
         self._free.clear()
         try:
             yield
         finally:
+            self._holders.discard(task)
             self._by_token[token_id] -= 1
             if not self._by_token[token_id]:
                 del self._by_token[token_id]
