@@ -1,4 +1,4 @@
-"""What a connection is good for after an answer, whichever that was, and when it ends."""
+"""Each kind of answer after each other on one connection, to the byte as it is on a connection of its own."""
 
 from __future__ import annotations
 
@@ -167,17 +167,6 @@ async def test_requests_sent_before_any_answer_came_are_answered_in_their_order(
         await good_still(link, service)
 
 
-async def test_requests_may_come_byte_by_byte(
-    service: Service, alone: dict[str, tuple[int, int, bytes]]
-) -> None:
-    async with service.connect() as link:
-        for name in ("whole", "range-streamed", "head", "link", "get-in-chunks"):
-            for byte in KINDS[name].bytes(service.token):
-                link.send(bytes([byte]))
-                await link.writer.drain()
-            assert essence(await link.answer(KINDS[name].method)) == alone[name], name
-
-
 @pytest.mark.parametrize("name", KINDS)
 async def test_a_connection_that_is_to_end_does_so_after_the_whole_answer(
     service: Service, alone: dict[str, tuple[int, int, bytes]], name: str
@@ -219,56 +208,3 @@ async def test_http_1_0_may_ask_for_the_connection_to_go_on(
             answer = await link.answer(kind.method)
             assert essence(answer) == alone[name]
             assert answer.headers["Connection"].lower() == "keep-alive", name
-
-
-async def test_an_expectation_is_nothing_to_http_1_0(service: Service) -> None:
-    async with service.connect() as link:
-        link.send(KINDS["expectation"].bytes(service.token, version="1.0"))
-        assert (await link.answer()).body == SMALL
-
-
-BROKEN: Final = {
-    "no HTTP": b"hello\r\n\r\n",
-    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    "another version": b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
-    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "a blank before the colon": b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-A : b\r\n\r\n",
-    "no colon": b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-A\r\n\r\n",
-    "a folded field": b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: b\r\n c\r\n\r\n",
-    "a NUL in a field": b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: \0\r\n\r\n",
-    "a bare line feed": b"GET /healthz HTTP/1.1\nHost: a\n\n",
-    "a NUL in the target": b"GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "two lengths": b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    "a length that is none": b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-    "a length of words": b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: two\r\n\r\n",
-    "a length and chunks": b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "an unknown coding": b"POST /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: secret\r\n\r\n",
-    "a long target": b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a long field": b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: " + b"a" * 20_000 + b"\r\n\r\n",
-    "a long name": b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + b"a" * 20_000 + b": b\r\n\r\n",
-}
-
-
-@pytest.mark.parametrize("broken", BROKEN.values(), ids=list(BROKEN))
-async def test_what_is_no_http_is_a_problem_of_the_client_and_ends_the_connection(
-    service: Service, broken: bytes
-) -> None:
-    async with service.connect() as link:
-        link.send(broken)
-        answer = await link.answer()
-        assert (answer.status, answer.code) == (400, "bad-request")
-        assert await link.ended()
-    assert await service.answered(500) == 0
-
-
-@pytest.mark.both_loops
-async def test_a_broken_request_takes_nothing_from_the_answer_before_it(service: Service) -> None:
-    async with service.connect(receive_buffer=4096) as link:
-        link.send(KINDS["whole-streamed"].bytes(service.token))
-        version, status, headers = await link.head()
-        link.send(b"hello\r\n\r\n")
-        assert (version, status, headers["Content-Length"]) == ("1.1", 200, str(len(LARGE)))
-        assert await link.read(len(LARGE)) == LARGE
-        assert (await link.answer()).code == "bad-request"
-        assert await link.ended()
