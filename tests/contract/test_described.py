@@ -249,6 +249,9 @@ def test_a_list_that_would_have_holes_is_refused_as_shown(beginning: Service) ->
     answered = beginning.ask("GET", "/api/jobs").json()
     assert answered | {"requestId": ""} == EXAMPLES["storage-unavailable-list"]["value"] | {"requestId": ""}
     assert beginning.ask("GET", f"/api/jobs/{COMPLETED}").ok
+    unready = beginning.ask("GET", "/readyz")
+    held_against("getReadiness", unready, server_error=True)
+    assert unready.json()["detail"] == "The first index of the jobs is not complete yet."
 
 
 def _stale(response: requests.Response) -> requests.Response | None:
@@ -258,9 +261,35 @@ def _stale(response: requests.Response) -> requests.Response | None:
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name.startswith("Job")])
 def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name: str) -> None:
     shown = dict(EXAMPLES[name]["value"])
+    if "outputSha256" in shown:
+        until(lambda: "Repr-Digest" in wanting(service, "HEAD", shown["id"]).headers)
     answered = service.ask("GET", f"/api/jobs/{shown['id']}").json()
     assert answered.pop("logs", "").endswith(shown.pop("logs", ""))
     assert answered == shown
+
+
+def wanting(service: Service, method: str, job: str, **fields: str) -> requests.Response:
+    """Ask for a download and its digest."""
+    return service.ask(method, f"/api/jobs/{job}/download", {"Want-Repr-Digest": "sha-256=1", **fields})
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "status"),
+    [
+        ("headOutput", {}, 200),
+        ("downloadOutput", {}, 200),
+        ("downloadOutput", {"Range": "bytes=0-9"}, 206),
+        ("downloadOutput", {"If-None-Match": "*"}, 304),
+    ],
+)
+def test_the_digest_that_is_shown_is_what_the_service_answers(
+    service: Service, name: str, fields: dict[str, str], status: int
+) -> None:
+    until(lambda: "Repr-Digest" in wanting(service, "HEAD", COMPLETED).headers)
+    response = wanting(service, OPERATIONS[name].method.upper(), COMPLETED, **fields)
+    held_against(name, response)
+    assert response.status_code == status
+    assert response.headers["Repr-Digest"] == DOCUMENT["components"]["headers"]["ReprDigest"]["example"]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ FIELDS: Final = {
     "If-None-Match": TAGS,
     "If-Modified-Since": DATES,
     "If-Unmodified-Since": DATES,
+    "Want-Repr-Digest": st.sampled_from(["sha-256=1", "sha-256=0", "md5=5, sha-256=10", "sha-256", "="]),
     "Cache-Control": st.sampled_from(["no-cache", "max-age=0", "no-store, no-cache", "="]),
     "X-Request-Id": st.sampled_from(["portal-7f3a", "no good", "a" * 65]),
 }

@@ -18,6 +18,11 @@ FIXED = {
     "jobsvc_log_bytes": "counter",
     "jobsvc_download_held_seconds": "counter",
     "jobsvc_downloads": "counter",
+    "jobsvc_digests": "counter",
+    "jobsvc_digest_bytes": "counter",
+    "jobsvc_digests_waiting": "gauge",
+    "jobsvc_digests_known": "gauge",
+    "jobsvc_digest_file_errors": "counter",
     "jobsvc_downloads_refused": "counter",
     "jobsvc_records_unreadable": "counter",
     "jobsvc_names_ignored": "gauge",
@@ -26,6 +31,7 @@ FIXED = {
     "jobsvc_watcher_missed_hints": "counter",
     "jobsvc_reconcile_duration_seconds": "histogram",
     "jobsvc_storage_unavailable": "counter",
+    "jobsvc_storage_threads_stuck": "gauge",
     "jobsvc_storage_last_answer_age_seconds": "gauge",
     "jobsvc_token_file_errors": "counter",
     "jobsvc_auth_failures": "counter",
@@ -35,6 +41,8 @@ FIXED = {
     "jobsvc_logs_followed": "gauge",
     "jobsvc_event_streams": "gauge",
     "jobsvc_build_info": "gauge",
+    "process_start_time_seconds": "gauge",
+    "process_cpu_seconds": "counter",
 }
 
 

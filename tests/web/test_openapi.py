@@ -212,13 +212,15 @@ def test_a_job_has_the_members_that_the_service_writes_in_its_order() -> None:
     record |= dict.fromkeys(("progress", "framesDone", "framesTotal", "attempt"), 1)
     record |= dict.fromkeys(("createdAt", "updatedAt", "startedAt", "completedAt"), "2026-11-20T09:12:30Z")
     job = parse_record("job-1", record, 0)
-    document = represent(Reading(job, Identity(0, 0, 0, 0), output=True, settled=True), logs="l")
+    document = represent(
+        Reading(job, Identity(0, 0, 0, 0), Identity(0, 0, 0, 0), settled=True), "l", bytes(32)
+    )
     described = COMPONENTS["schemas"]["Job"]
     assert list(described["properties"]) == list(document)
     assert validator(described).is_valid(document)
 
     bare = parse_record("job-1", {"owner": "anna", "status": "queued"}, 0)
-    document = represent(Reading(bare, Identity(0, 0, 0, 0), output=False, settled=True))
+    document = represent(Reading(bare, Identity(0, 0, 0, 0), output=None, settled=True))
     assert described["required"] == list(document)
     assert validator(described).is_valid(document)
 
