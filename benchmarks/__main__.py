@@ -15,8 +15,8 @@ from typing import Final
 from benchmarks import machine, table
 from benchmarks.rounds import Plan
 
-USUAL: Final = ("status", "download", "memory")
-BY_NAME_ONLY: Final[tuple[str, ...]] = ()
+USUAL: Final = ("status", "listing", "download", "memory")
+BY_NAME_ONLY: Final = ("slow",)
 
 
 def main() -> None:

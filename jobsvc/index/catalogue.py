@@ -5,16 +5,20 @@ Nothing here is a second truth: it may all be dropped and read again.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from jobsvc.domain.job import Status
 from jobsvc.storage.reader import Reading
 
 Change: TypeAlias = Callable[[str, Reading | None, Reading | None], None]
 """Called with a job's id, its reading before and its reading after; None where there was, or is, none."""
+
+REMEMBERED: Final = 15.0
+"""Seconds for which an absence is remembered: longer than any look may take."""
 
 
 class Entry:
@@ -43,6 +47,10 @@ class Catalogue:
         self._counts = dict.fromkeys(Status, 0)
         self._unfinished: dict[str, None] = {}
         self._listeners: list[Change] = []
+        self._absences: OrderedDict[str, float] = OrderedDict()
+        """When the look began that found this id absent; the oldest first."""
+        self._forgotten = -inf
+        """When the newest of the looks began whose absences are remembered no more."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -63,36 +71,67 @@ class Catalogue:
     def put(self, job_id: str, reading: Reading, begun: float) -> bool:
         """Take in a look that began at `begun`; one that began before the last look taken in is dropped.
 
-        Returns whether the job is now known to have changed.
+        Returns whether the job is now known to have changed. Another version of its output is told of, but
+        is no change of the job: a watch need not have announced it.
         """
         entry = self.entries.get(job_id)
+        if self.outdated(job_id, begun):
+            return False
         if entry is None:
+            self._absences.pop(job_id, None)
             self.entries[job_id] = Entry(reading, begun)
             self._changed(job_id, None, reading)
             return True
-        if begun < entry.verified:
-            return False
         entry.verified = begun
         before = entry.reading
         if reading is before:
             return False
-        if reading.job == before.job and reading.output is before.output:
+        if reading.job == before.job and (reading.output is None) is (before.output is None):
             # The same job object throughout: others hold it too, and a second one would only cost memory.
             entry.reading = replace(reading, job=before.job)
+            if reading.output != before.output:
+                self._tell(job_id, before, entry.reading)
             return False
         entry.reading = reading
         self._changed(job_id, before, reading)
         return True
 
+    def spoilt(self, job_id: str, why: str, begun: float) -> None:
+        """Take in that a look begun at `begun` could not read the record; the last good one stands."""
+        if self.outdated(job_id, begun):
+            return
+        self.unreadable[job_id] = why
+        if (entry := self.entries.get(job_id)) is not None:
+            entry.verified = begun
+
     def remove(self, job_id: str, begun: float) -> bool:
         """Forget a job that a look begun at `begun` did not find; returns whether it was known."""
-        self.unreadable.pop(job_id, None)
-        entry = self.entries.get(job_id)
-        if entry is None or begun < entry.verified:
+        if self.outdated(job_id, begun):
             return False
-        del self.entries[job_id]
+        self.unreadable.pop(job_id, None)
+        self._absent(job_id, begun)
+        entry = self.entries.pop(job_id, None)
+        if entry is None:
+            return False
         self._changed(job_id, entry.reading, None)
         return True
+
+    def outdated(self, job_id: str, begun: float) -> bool:
+        """Whether a look at this job that began after `begun` was taken in already."""
+        entry = self.entries.get(job_id)
+        return begun < (self._absences.get(job_id, self._forgotten) if entry is None else entry.verified)
+
+    def _absent(self, job_id: str, begun: float) -> None:
+        """Remember an absence: a look that began before it, and ends after it, may have seen the job."""
+        self._absences[job_id] = begun
+        self._absences.move_to_end(job_id)
+        while self._absences[next(iter(self._absences))] < begun - REMEMBERED:
+            self._forgotten = max(self._forgotten, self._absences.popitem(last=False)[1])
+
+    def more_is_known(self, job_id: str) -> None:
+        """Tell who subscribed that the job's representation has more in it now than its reading says."""
+        if (entry := self.entries.get(job_id)) is not None:
+            self._tell(job_id, entry.reading, entry.reading)
 
     def subscribe(self, listener: Change) -> Callable[[], None]:
         """Call `listener` for each change from now on, until the returned function is called."""
@@ -107,5 +146,8 @@ class Catalogue:
             self._counts[after.job.status] += 1
             if not after.job.status.final:
                 self._unfinished[job_id] = None
+        self._tell(job_id, before, after)
+
+    def _tell(self, job_id: str, before: Reading | None, after: Reading | None) -> None:
         for listener in tuple(self._listeners):
             listener(job_id, before, after)

@@ -18,13 +18,19 @@ from prometheus_client.metrics_core import Metric
 from jobsvc import __version__
 from jobsvc.domain.job import BadRecord, Status
 from jobsvc.observe.audit import Outcome
+from jobsvc.observe.process import ProcessFigures
 from jobsvc.observe.tally import RequestTally
 
 BUDGETS: Final = ("status", "list", "logs", "download", "auth-failures", "downloads-at-once")
 """What a request can be refused for the sake of."""
 
+DIGESTS: Final = ("computed", "changed", "failed", "turned-away")
+"""What can come of a digest that was wished for."""
 CAPS: Final = ("token", "all")
 """Whose downloads at once are capped."""
+
+STREAMS: Final = ("job", "jobs", "log")
+"""What an event stream tells of."""
 
 _RECONCILE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -50,9 +56,12 @@ class Metrics:
         self.observe_request = tally.observe
         """observe_request(route, method, code, seconds): one answer was given; about 1 µs."""
         self._downloads()
+        self._digests()
         self._index()
         self._storage()
         self._access()
+        self._live()
+        self.registry.register(ProcessFigures())
         info = Info("jobsvc_build", "The program that runs.", registry=self.registry)
         info.info({"version": __version__, "python": platform.python_version()})
 
@@ -76,6 +85,21 @@ class Metrics:
         )
         self.downloads = self._counter(
             "downloads_total", "Downloads that ended, by how.", "outcome", tuple(Outcome)
+        )
+
+    def _digests(self) -> None:
+        self.digests = self._counter(
+            "digests_total",
+            "Digests of outputs that were wished for, by what came of it.",
+            "outcome",
+            DIGESTS,
+        )
+        self.digest_bytes = self._counter("digest_bytes_total", "Bytes of outputs that were hashed.")
+        self.digests_waiting = self._gauge("digests_waiting", "Digests that are computed or wait for it.")
+        self.digests_known = self._gauge("digests_known", "Digests that are kept.")
+        self.digest_file_errors = self._counter(
+            "digest_file_errors_total",
+            "Lines of the digest file that could not be written, or made no sense.",
         )
 
     def _index(self) -> None:
@@ -105,6 +129,9 @@ class Metrics:
         self.storage_unavailable = self._counter(
             "storage_unavailable_total", "Calls that storage did not answer, or answered with a fault."
         )
+        self.storage_stuck = self._gauge(
+            "storage_threads_stuck", "Threads that wait for storage unduly long."
+        )
         self._gauge(
             "storage_last_answer_age_seconds", "Time since storage last answered; since the start, if never."
         ).set_function(lambda: self._clock() - self._storage_answered)
@@ -116,6 +143,19 @@ class Metrics:
         self.auth_failures = self._counter("auth_failures_total", "Requests with a missing or wrong token.")
         self.rate_limited = self._counter("rate_limited_total", "Requests over a budget.", "budget", BUDGETS)
         self.audit_errors = self._counter("audit_errors_total", "Lines that the download log lost.")
+
+    def _live(self) -> None:
+        self.log_bytes = self._counter("log_bytes_total", "Bytes of logs handed to clients.")
+        self.requests_waiting = self._gauge("requests_waiting", "Requests that wait for a job to change.")
+        self.logs_followed = self._gauge("logs_followed", "Logs that somebody follows.")
+        self.streams = Gauge(
+            "jobsvc_event_streams",
+            "Event streams open, by what they tell of.",
+            ("of",),
+            registry=self.registry,
+        )
+        for what in STREAMS:
+            self.streams.labels(what)
 
     def storage_answered(self) -> None:
         """Note that storage answered just now; an answer that a thing is absent counts too."""

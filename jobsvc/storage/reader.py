@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple, Self, TypeVar
@@ -22,7 +22,7 @@ import orjson
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, parse_record
 from jobsvc.storage.layout import DEFAULT_LOG, RECORD_CAP, STATUS_FILE, beneath, components, is_job_id
-from jobsvc.storage.tail import last_lines, read_fully
+from jobsvc.storage.tail import last_lines, read_fully, sample
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAM
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
 _STALE_TRIES: Final = 3
 _STALE_PAUSE: Final = 0.02
-_SETTLED_NS: Final = 2_000_000_000
+SETTLED_NS: Final = 2_000_000_000
 """A file changed less than this ago may change again within its clock's tick, unseen (FAT and SMB: 2 s)."""
 
 
@@ -51,7 +51,8 @@ class Identity(bytes):
 
     def __new__(cls, inode: int, size: int, mtime_ns: int, ctime_ns: int) -> Self:
         """Pack the numbers that stat(2) gives."""
-        return super().__new__(cls, _IDENTITY.pack(inode, size, mtime_ns, ctime_ns))
+        times = *divmod(mtime_ns, _SECOND), *divmod(ctime_ns, _SECOND)
+        return super().__new__(cls, _IDENTITY.pack(inode, size, *times))
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
@@ -71,29 +72,40 @@ class Identity(bytes):
     @property
     def mtime_ns(self) -> int:
         """Nanoseconds since the epoch, as is the next."""
-        return self._part(2)
+        return self._part(2) * _SECOND + self._part(3)
 
     @property
     def ctime_ns(self) -> int:
         """When the inode was last changed, which nobody can set back."""
-        return self._part(3)
+        return self._part(4) * _SECOND + self._part(5)
+
+    def parts(self) -> tuple[int, int, int, int]:
+        """Give inode, size, mtime_ns and ctime_ns at once."""
+        inode, size, mtime, mtime_part, ctime, ctime_part = _IDENTITY.unpack(self)
+        return inode, size, mtime * _SECOND + mtime_part, ctime * _SECOND + ctime_part
+
+    def settled(self, now_ns: int) -> bool:
+        """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another."""
+        return now_ns - max(self.mtime_ns, self.ctime_ns) > SETTLED_NS
 
     def _part(self, place: int) -> int:
         part: int = _IDENTITY.unpack(self)[place]
         return part
 
 
-_IDENTITY: Final = Struct("<QQqq")
+# Seconds and nanoseconds apart, as the kernel has them: in one such number the year 2262 is the last.
+_IDENTITY: Final = Struct("<QQqIqI")
+_SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One good look at a job: its record, the version of the file, and whether the output is there."""
+    """One good look at a job: its record, the version of the file, and that of the output."""
 
     job: Job
     identity: Identity
-    output: bool
-    """Whether a completed job's output is a regular file that we may open; False for any other job."""
+    output: Identity | None
+    """Of a completed job whose output is a regular file that we may open; None for any other job."""
     settled: bool
     """Whether the same identity later proves the same content."""
 
@@ -108,6 +120,8 @@ class OpenFile:
     """The last component of its path."""
     links: int
     """How many names it had."""
+    sample: bytes | None = None
+    """Of a file that may grow: what it held, in brief. Of any other None: no change of it is allowed."""
 
     def close(self) -> None:
         """Give the descriptor back; once only."""
@@ -150,7 +164,14 @@ class JobsRoot:
 
         Raises Absent, BadRecord, or OSError for a fault of storage.
         """
-        return _retry_stale(lambda: self._read(job_id, known))
+        reading, output = self.read_and_open(job_id, known)
+        if output is not None:
+            output.close()
+        return reading
+
+    def read_and_open(self, job_id: str, known: Reading | None = None) -> tuple[Reading, OpenFile | None]:
+        """Look at one job and, where its output is there, keep that open. Raises what `read` does."""
+        return _retry_stale(lambda: self._look(job_id, known))
 
     def open_output(self, job: Job) -> OpenFile:
         """Open what outputPath names; OutputMissing, or OSError for a fault of storage."""
@@ -160,9 +181,9 @@ class JobsRoot:
             raise OutputMissing from absent
 
     def open_log(self, job: Job) -> OpenFile:
-        """Open the job's log; LogMissing, or OSError for a fault of storage."""
+        """Open the job's log, which may grow; LogMissing, or OSError for a fault of storage."""
         try:
-            return _retry_stale(lambda: self._open(job.id, job.log_path or DEFAULT_LOG))
+            return _retry_stale(lambda: _sampled(self._open(job.id, job.log_path or DEFAULT_LOG)))
         except Absent as absent:
             raise LogMissing from absent
 
@@ -177,16 +198,18 @@ class JobsRoot:
         finally:
             log.close()
 
-    def _read(self, job_id: str, known: Reading | None) -> Reading:
+    def _look(self, job_id: str, known: Reading | None) -> tuple[Reading, OpenFile | None]:
+        """Read the record, and open a completed job's output, in one visit to the job's folder."""
         folder = self._open_job(job_id)
         try:
             job, identity, settled = self._record(job_id, folder, known)
-            output = job.status is Status.COMPLETED and self._has_output(folder, job)
+            output = self._output(folder, job) if job.status is Status.COMPLETED else None
         finally:
             os.close(folder)
-        if known is not None and known.job is job and known.output is output:
-            return known
-        return Reading(job, identity, output, settled)
+        version = None if output is None else output.identity
+        if known is not None and known.job is job and known.output == version:
+            return known, output
+        return Reading(job, identity, version, settled), output
 
     def _record(self, job_id: str, folder: int, known: Reading | None) -> tuple[Job, Identity, bool]:
         try:
@@ -198,28 +221,26 @@ class JobsRoot:
             if known is not None and known.settled and known.identity == identity:
                 return known.job, identity, True
             # Asked before the bytes are read: a change after this moment gets a later time.
-            settled = time.time_ns() - max(identity.mtime_ns, identity.ctime_ns) > _SETTLED_NS
+            settled = identity.settled(time.time_ns())
             decoded = _decode(record, identity.size)
         finally:
             os.close(record)
         return parse_record(job_id, decoded, identity.mtime_ns // 1000, self._aliases), identity, settled
 
-    def _has_output(self, folder: int, job: Job) -> bool:
+    def _output(self, folder: int, job: Job) -> OpenFile | None:
         try:
-            os.close(self._open_in(folder, job.output_path or "")[0])
+            return _opened(*self._open_in(folder, job.output_path or ""))
         except (Absent, PermissionError):
-            return False
-        return True
+            return None
 
     def _open(self, job_id: str, path: str) -> OpenFile:
         folder = self._open_job(job_id)
         try:
-            fd, status, name = self._open_in(folder, path)
+            return _opened(*self._open_in(folder, path))
         except PermissionError as denied:
             raise Absent from denied
         finally:
             os.close(folder)
-        return OpenFile(fd, Identity.of(status), name, status.st_nlink)
 
     def _open_in(self, folder: int, path: str) -> tuple[int, os.stat_result, str]:
         """Open a path of a record: relative to the job's folder, or absolute beneath an output root."""
@@ -249,6 +270,18 @@ class JobsRoot:
             # Is it the job that is absent, or the root? That would be a fault, and raises as one.
             os.close(os.open(self.path, _FOLDER))
             raise Absent from failed
+
+
+def _opened(fd: int, status: os.stat_result, name: str) -> OpenFile:
+    return OpenFile(fd, Identity.of(status), name, status.st_nlink)
+
+
+def _sampled(file: OpenFile) -> OpenFile:
+    try:
+        return replace(file, sample=sample(file.fd, file.identity.size))
+    except BaseException:
+        file.close()
+        raise
 
 
 def _open_regular(folder: int, names: tuple[str, ...]) -> tuple[int, os.stat_result]:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+from hashlib import blake2b
+from typing import Final
+
+SAMPLE: Final = 256
+"""Bytes at either end of a part of a file that it is known again by."""
+_BLOCK: Final = 64 * 1024
 
 
 def read_fully(fd: int, start: int, count: int) -> bytes:
@@ -31,3 +37,38 @@ def last_lines(fd: int, size: int, limit: int) -> str:
     if not text[:cut].endswith(b"\n"):
         kept = kept.partition(b"\n")[2] or kept
     return kept.decode("utf-8", "ignore")
+
+
+def lines_start(fd: int, size: int, lines: int, limit: int) -> int:
+    """Say where the last `lines` lines of a file of `size` bytes begin; reads at most `limit` bytes for it.
+
+    Where they do not lie within these, fewer whole lines do. Of a single line that is longer, its end does.
+    """
+    floor = max(size - limit, 0)
+    if lines == 0:
+        return size
+    first = 0 if floor == 0 else None
+    stop = size - 1  # the last byte may end a line, but begins none
+    while stop > floor:
+        start = max(stop - _BLOCK, floor)
+        block = read_fully(fd, start, stop - start)
+        at = len(block)
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            lines -= 1
+            if lines == 0:
+                return start + at + 1
+            if floor > 0:
+                first = start + at + 1
+        stop = start
+    return floor if first is None else first
+
+
+def sample(fd: int, offset: int) -> bytes:
+    """Digest what a file holds before `offset`, as far as its two ends go."""
+    length = min(offset, SAMPLE)
+    return digest(read_fully(fd, 0, length), read_fully(fd, offset - length, length))
+
+
+def digest(first: bytes, last: bytes) -> bytes:
+    """Make eight bytes of the first and the last bytes of a part of a file."""
+    return blake2b(first + last, digest_size=8).digest()

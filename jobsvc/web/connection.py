@@ -7,9 +7,9 @@ client has closed its side meanwhile. What a server must not take as it is, is r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
@@ -47,7 +47,8 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Have requests parsed one at a time: aiohttp forgets those before one that it can't parse."""
-        if data.find(_HEAD_END) in {-1, len(data) - len(_HEAD_END)}:
+        end = data.find(_HEAD_END)
+        if end < 0 or end == len(data) - len(_HEAD_END):
             self._feed(data)
             return
         for piece in _heads(data):
@@ -95,11 +96,17 @@ class Connection(web.RequestHandler):
             return False
         return self._request_count - (not self._body.is_eof()) > self._answered
 
-    async def finish_response(
+    def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """Finish an answer; the last one of a client that has closed its side ends the connection."""
         self._answered += 1
+        finish = self._finish_half_closed if self._half_closed else super().finish_response
+        return finish(request, resp, start_time)
+
+    async def _finish_half_closed(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
         if self._last_of_all() and not resp.prepared:
             resp.force_close()
         finished = await super().finish_response(request, resp, start_time)

@@ -8,36 +8,37 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from jobsvc.domain.access import Token, sees
-from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, JobNotFound, NotReady
+from jobsvc.domain.access import Token
+from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, NotReady, OutputMissing
 from jobsvc.domain.job import Job, Status
-from jobsvc.index.catalogue import Catalogue
-from jobsvc.index.freshness import Freshness
+from jobsvc.index.digests import Digests
 from jobsvc.observe import request_id
 from jobsvc.observe.audit import DownloadLog, DownloadRecord, Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import Absent, JobsRoot
-from jobsvc.web import problems
-from jobsvc.web.byteranges import unsatisfied
+from jobsvc.storage.reader import OpenFile, Reading
+from jobsvc.web.delivery import Delivery
+from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.dispatch import job_id_of
-from jobsvc.web.envelope import seal
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.selection import Output, Plan, fields, look, plan, ranges_sent
-from jobsvc.web.sight import sighted
+from jobsvc.web.media import content_disposition, content_type
+from jobsvc.web.selection import Selection, ranges_sent, select
+from jobsvc.web.shipment import Shipment
 from jobsvc.web.slots import Slots
-from jobsvc.web.transfer import Interrupted, Shipment, Transfer
+from jobsvc.web.transfer import Transfer
+from jobsvc.web.visit import Visits
 
 RETRY_AFTER: Final = 5
 """Seconds until it may be worth asking again for the output of a job that is under way."""
 
 
-def require_output(job: Job, output: Output | None) -> Output:
+def require_output(job: Job, output: Selection | None) -> Selection:
     """Return the output; JobNotCompleted, JobFailed or JobCanceled where the job's state forbids it."""
     if output is None:
         raise without_output(job)
@@ -60,111 +61,81 @@ class Download:
         self,
         *,
         disk: Disk,
-        root: JobsRoot,
-        catalogue: Catalogue,
-        freshness: Freshness,
+        visits: Visits,
         slots: Slots,
         transfer: Transfer,
+        digests: Digests,
         log: DownloadLog,
         metrics: Metrics,
     ) -> None:
         self._disk = disk
-        self._root = root
-        self._catalogue = catalogue
-        self._freshness = freshness
+        self._visits = visits
         self._slots = slots
-        self._transfer = transfer
+        self._digests = digests
+        self._delivery = Delivery(transfer, "output")
         self._log = log
-        self._metrics = metrics
+        self._bytes = metrics.download_bytes
+        self._ends = {outcome: metrics.downloads.labels(outcome) for outcome in Outcome}
+        metrics.downloads_in_progress.set_function(lambda: slots.taken)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
         token = request[TOKEN]
         if request.method == "HEAD":
             return await self._answer(request, token)
-        with self._slots.take(token.id), self._metrics.downloads_in_progress.track_inprogress():
+        with self._slots.take(token.id):
             return await self._answer(request, token)
 
     async def _answer(self, request: web.Request, token: Token) -> web.StreamResponse:
         job, output = await self._find(request, token)
-        planned = plan(output)
-        if planned is not None and request.method == "GET":
-            return await self._deliver(request, token, job, output, planned)
-        if planned is not None:
-            headers = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
-            return web.Response(status=output.decision.status, headers=headers)
-        if output.decision.status is HTTPStatus.NOT_MODIFIED:
-            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(output))
-        return _refusal(output)
+        output = self._digested(request, job, output)
+        headers = {"Content-Disposition": content_disposition(output.name)}
+        ended = partial(self._ended, token, job, output)
+        return await self._delivery.answer(request, job.id, output, headers, ended)
 
-    async def _find(self, request: web.Request, token: Token) -> tuple[Job, Output]:
-        """Ask the disk; whose job it is, is asked of what was known and again of what the disk says."""
-        job_id = job_id_of(request)
-        entry = self._catalogue.get(job_id)
-        if entry is not None and sees(token, entry.reading.job.owner):
-            known = entry.reading
-        else:
-            known = (await sighted(self._freshness, token, job_id)).reading
+    def _digested(self, request: web.Request, job: Job, output: Selection) -> Selection:
+        """Add the digest where the request would like it and it is known; else it soon will be.
+
+        A 412 or 416 has none: what it carries is a problem, and no part of the output.
+        """
+        if output.decision.status >= HTTPStatus.BAD_REQUEST or not wants_sha256(request.headers):
+            return output
+        return replace(output, digest=self._digests.wished(job, output.identity))
+
+    async def _find(self, request: web.Request, token: Token) -> tuple[Job, Selection]:
         now = time.time()
+
+        def look(reading: Reading, file: OpenFile | None) -> Selection | None:
+            if reading.job.status is not Status.COMPLETED:
+                return None
+            if file is None:
+                raise OutputMissing
+            return select(file, request, content_type(file.name), now)
+
+        seen = await self._visits.visit_output(token, job_id_of(request), look)
         try:
-            seen = await self._disk.metadata(job_id, lambda: look(self._root, known, request, token, now))
-        except Absent as absent:
-            self._freshness.learn(job_id, None)
-            raise JobNotFound from absent
-        self._freshness.learn(job_id, seen.reading)
-        job, output = seen.reading.job, seen.output
-        try:
-            return job, require_output(job, output)
+            return seen.reading.job, require_output(seen.reading.job, seen.found)
         except BaseException:
             self._disk.release(seen)
             raise
 
-    async def _deliver(
-        self, request: web.Request, token: Token, job: Job, output: Output, planned: Plan
-    ) -> web.StreamResponse:
-        """Send the bytes, and write the download down however it ended."""
-        response = web.StreamResponse(status=output.decision.status, headers=planned.headers)
-        response.content_length = planned.length
-        seal(request, response)
-        shipment = Shipment(job.id, planned.segments, planned.promised)
-        record = DownloadRecord(
-            when=time.time(),
-            request_id=request_id.current() or "",
-            token_id=token.id,
-            owner=job.owner,
-            job=job.id,
-            file=output.name,
-            etag=output.selected.etag,
-            range=ranges_sent(output),
-            bytes_sent=0,
-            bytes_promised=planned.promised,
-            seconds=0,
-            outcome=Outcome.SHUTDOWN,
+    def _ended(self, token: Token, job: Job, output: Selection, shipment: Shipment, outcome: Outcome) -> None:
+        """Write the download down."""
+        self._ends[outcome].inc()
+        self._bytes.inc(shipment.sent)
+        self._log.write(
+            DownloadRecord(
+                when=shipment.begun,
+                request_id=request_id.current() or "",
+                token_id=token.id,
+                owner=job.owner,
+                job=job.id,
+                file=output.name,
+                etag=output.selected.etag,
+                range=ranges_sent(output),
+                bytes_sent=shipment.sent,
+                bytes_promised=shipment.promised,
+                seconds=time.time() - shipment.begun,
+                outcome=outcome,
+            )
         )
-        try:
-            if output.file is None:
-                await self._transfer.send_small(request, response, output.body or b"", shipment)
-            else:
-                await self._transfer.send(request, response, output.file, shipment)
-            record = replace(record, outcome=Outcome.COMPLETE)
-        except Interrupted as early:
-            record = replace(record, outcome=early.outcome)
-        finally:
-            seconds = time.time() - record.when
-            self._account(replace(record, bytes_sent=shipment.sent, seconds=seconds))
-        return response
-
-    def _account(self, record: DownloadRecord) -> None:
-        self._metrics.downloads.labels(record.outcome).inc()
-        self._metrics.download_bytes.inc(record.bytes_sent)
-        self._log.write(record)
-
-
-def _refusal(output: Output) -> web.Response:
-    """Answer a 412 or a 416; both say which version it is that they speak of."""
-    headers = {"ETag": output.selected.etag}
-    if output.decision.status is HTTPStatus.PRECONDITION_FAILED:
-        return problems.problem("precondition-failed", "The output is not the one you know.", headers=headers)
-    headers["Content-Range"] = unsatisfied(output.selected.size)
-    detail = f"The output has {output.selected.size} bytes, and the range lies outside of them."
-    return problems.problem("range-not-satisfiable", detail, headers=headers)

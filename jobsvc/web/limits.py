@@ -26,6 +26,8 @@ AMOUNT_MAX: Final = 10**9
 ADDRESSES_CAP: Final = 16_384
 """The most addresses whose failures are remembered at once."""
 
+_POLICY: Final = "RateLimit-Policy"
+_LIMIT: Final = "RateLimit"
 _RATE: Final = re.compile(r"\s*(\d{1,10})\s*(?:/|per)\s*(?:(\d{1,6})\s*)?[a-z]+\s*", re.ASCII | re.IGNORECASE)
 
 
@@ -67,14 +69,21 @@ class Budget:
 
         `r` requests would pass; `t` is the seconds until the window ends or, where `r` is 0, until one would.
         """
-        key = self._key(request)
+        return (_POLICY, self._policy), (_LIMIT, self._standing(request))
+
+    def lines(self, request: web.Request) -> str:
+        """Write the same as lines of a head."""
+        return f"{_POLICY}: {self._policy}\r\n{_LIMIT}: {self._standing(request)}\r\n"
+
+    def _standing(self, request: web.Request) -> str:
+        key = f"{request[TOKEN].id}:{self.name}"
         left, ends_in = self._counter.room(key)
         seconds = ceil(ends_in) if left else self._counter.standing(key).wait()
-        return ("RateLimit-Policy", self._policy), ("RateLimit", f'"{self.name}";r={left};t={seconds}')
+        return f'"{self.name}";r={left};t={seconds}'
 
     def _key(self, request: web.Request) -> str:
         """Name an account as the limiter does."""
-        return f"{_holder(request)}:{self.name}"
+        return f"{request[TOKEN].id}:{self.name}"
 
     def _refuse(self, request: web.Request, _exceeded: RateLimitExceeded) -> NoReturn:
         standing = self._counter.standing(self._key(request))

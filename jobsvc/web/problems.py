@@ -41,7 +41,7 @@ CODES: Final[Mapping[str, Kind]] = MappingProxyType(
         "precondition-failed": Kind(HTTPStatus.PRECONDITION_FAILED, "It is another one by now"),
         "content-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request body is too large"),
         "range-not-satisfiable": Kind(
-            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "The range lies outside the output"
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "The range lies outside the file"
         ),
         "rate-limited": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
         "too-many-downloads": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many downloads at once"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
@@ -16,6 +17,8 @@ from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
+from jobsvc.web.listing import ListRoute
+from jobsvc.web.logs import Logs
 from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import StatusRoute
 
@@ -23,30 +26,41 @@ DISPATCH: Final = web.AppKey("jobsvc.dispatch", Dispatch)
 """On the application: the way to its handlers."""
 
 
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What answers."""
+
+    listing: ListRoute
+    status: StatusRoute
+    download: Download
+    logs: Logs
+    link_route: LinkRoute
+    health: Health
+
+
 def add_routes(
-    app: web.Application,
-    *,
-    envelope: Envelope,
-    guard: Guard,
-    status: StatusRoute,
-    download: Download,
-    link_route: LinkRoute,
-    links: Links,
-    health: Health,
+    app: web.Application, *, envelope: Envelope, guard: Guard, links: Links, handlers: Handlers
 ) -> None:
     """Join the handlers to their addresses, beneath `envelope`; HEAD goes wherever GET does."""
-    show = guard(status.handle, scope=JOBS_READ, budget="status")
-    fetch = guard(download.handle, scope=OUTPUTS_READ, budget="download", authenticate=links.authenticate)
+    health = handlers.health
+    show = guard(handlers.status.handle, scope=JOBS_READ, budget="status")
+    fetch = guard(
+        handlers.download.handle, scope=OUTPUTS_READ, budget="download", authenticate=links.authenticate
+    )
     gets = {
+        "/api/jobs": guard(handlers.listing.handle, scope=JOBS_READ, budget="list"),
         STATUS: show,
         DOWNLOAD: fetch,
+        "/api/jobs/{id}/logs": guard(handlers.logs.handle, scope=JOBS_READ, budget="logs"),
         "/api/openapi.json": _Description().handle,
         "/healthz": health.live,
         "/readyz": health.ready,
         "/metrics": health.metrics,
     }
     posts = {
-        "/api/jobs/{id}/download-links": guard(link_route.handle, scope=OUTPUTS_READ, budget="download"),
+        "/api/jobs/{id}/download-links": guard(
+            handlers.link_route.handle, scope=OUTPUTS_READ, budget="download"
+        ),
     }
     app.middlewares.append(web.middleware(envelope))
     app[DISPATCH] = Dispatch(envelope, show, fetch)

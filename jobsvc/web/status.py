@@ -14,6 +14,7 @@ from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.representation import Representations
 from jobsvc.web.sight import sighted
+from jobsvc.web.waiting import Waiting
 
 STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 """Cache-Status of an answer that storage did not confirm (RFC 9211)."""
@@ -22,14 +23,19 @@ STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 class StatusRoute:
     """The route's handler and what it needs."""
 
-    def __init__(self, *, freshness: Freshness, tails: Tails) -> None:
+    def __init__(
+        self, *, freshness: Freshness, tails: Tails, representations: Representations, waiting: Waiting
+    ) -> None:
         self._freshness = freshness
         self._tails = tails
-        self._representations = Representations()
+        self._waiting = waiting
+        self._representations = representations
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
         job_id, force = job_id_of(request), _wants_the_disk(request)
+        if "?" in request.raw_path:
+            await self._waiting.for_news(request, job_id)
         answer = await sighted(self._freshness, request[TOKEN], job_id, force=force)
         logs = None
         if answer.reading.job.status is Status.FAILED:

@@ -21,6 +21,7 @@ from tests.contract.service import (
     JOBS_ONLY,
     LARGE,
     OUTPUTS_ONLY,
+    QUEUED,
     RENDERING,
     SAMPLES,
     WITHOUT_OUTPUT,
@@ -37,6 +38,7 @@ class Scene:
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     job: str = COMPLETED
+    query: str = ""
     method: str | None = None
     where: str = "service"
     token: int = 0
@@ -44,7 +46,6 @@ class Scene:
     """How many times the same is asked first."""
     anonymous: bool = False
     body: bytes | None = None
-    query: str = ""
 
 
 ANY: Final = {"If-None-Match": "*"}
@@ -63,14 +64,23 @@ OPEN: Final = (
 )
 TAGGED: Final = (Scene(304, None, ANY), Scene(412, "precondition-failed", OTHER))
 AWAY: Final = Scene(503, "storage-unavailable", job="unknown", where="adrift")
+NOBODY: Final = Scene(401, "unauthorized", anonymous=True)
 LIMITED: Final = (
     AWAY,
-    Scene(401, "unauthorized", anonymous=True),
+    NOBODY,
     Scene(404, "job-not-found", job=ANOTHERS),
     Scene(404, "not-found", job="%7Bid%7D"),
 )
 GUARDED: Final = (*OPEN, *TAGGED, *LIMITED)
-STATUS: Final = (*GUARDED, Scene(403, "insufficient-scope", token=OUTPUTS_ONLY))
+OUTSIDER: Final = Scene(403, "insufficient-scope", token=OUTPUTS_ONLY)
+STATUS: Final = (*GUARDED, OUTSIDER)
+LIST: Final = (
+    *(*OPEN, *TAGGED, NOBODY, OUTSIDER),
+    Scene(200, query="?limit=1&status=queued&status=failed&updatedSince=2026-11-21T00:00:00Z"),
+    Scene(200, where="adrift"),
+    *(Scene(400, "bad-request", query=f"?{query}") for query in ("state=failed", "limit=0", "cursor=x")),
+    Scene(503, "storage-unavailable", where="beginning"),
+)
 FILE_NEEDED: Final = (
     Scene(403, "insufficient-scope", token=JOBS_ONLY),
     Scene(404, "output-missing", job=WITHOUT_OUTPUT),
@@ -97,7 +107,17 @@ def spent(token: int) -> Scene:
     return Scene(429, "rate-limited", where="strict", token=token, before=2)
 
 
+LOGS: Final = (
+    *STATUS,
+    Scene(200, query="?tail=2"),
+    Scene(400, "bad-request", query="?tail=x"),
+    Scene(404, "log-missing", job=QUEUED),
+    Scene(503, "storage-unavailable", where="adrift"),
+)
+
 SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
+    "listJobs": (*LIST, spent(FRESH + 5)),
+    "headJobs": (*LIST, spent(FRESH + 6)),
     "getJob": (*STATUS, spent(FRESH)),
     "headJob": (*STATUS, spent(FRESH + 1)),
     "downloadOutput": (
@@ -107,6 +127,13 @@ SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
         Scene(416, "range-not-satisfiable", BEYOND),
     ),
     "headOutput": (*OUTPUT, spent(FRESH + 3)),
+    "getLogs": (
+        *(*LOGS, spent(FRESH + 5)),
+        Scene(206, None, {"Range": "bytes=0-9"}),
+        Scene(206, None, {"Range": "bytes=0-9,500-509"}),
+        Scene(416, "range-not-satisfiable", BEYOND),
+    ),
+    "headLogs": (*LOGS, spent(FRESH + 6)),
     "createDownloadLink": (*LINK, spent(FRESH + 4)),
     "getDescription": (*OPEN, *TAGGED),
     "headDescription": (*OPEN, *TAGGED),
@@ -191,6 +218,42 @@ def test_the_last_known_state_goes_out_while_storage_is_away_and_says_so(adrift:
     assert (response.status_code, response.json()) == (200, EXAMPLES["JobRendering"]["value"])
 
 
+def test_the_list_of_what_was_last_known_goes_out_while_storage_is_away_and_says_so(adrift: Service) -> None:
+    response = until(lambda: _stale(adrift.ask("GET", "/api/jobs?limit=200")))
+    held_against("listJobs", response)
+    assert EXAMPLES["JobRendering"]["value"] in response.json()["jobs"]
+
+
+def test_a_page_that_is_shown_is_what_the_service_answers(service: Service) -> None:
+    """But for the bad samples beside it, which stand where the times of their files put them."""
+    shown, last = EXAMPLES["Page"]["value"], EXAMPLES["LastPage"]["value"]
+    asked = EXAMPLES["Page"]["summary"].split("`")[1].replace("&limit=1", "&limit=200")
+    every = service.ask("GET", f"/api/jobs{asked}")
+    held_against("listJobs", every)
+    jobs = every.json()["jobs"]
+    assert jobs.index(shown["jobs"][0]) < jobs.index(last["jobs"][0])
+    rest = service.ask("GET", f"/api/jobs{asked}&cursor={shown['nextCursor']}").json()["jobs"]
+    assert rest == jobs[jobs.index(shown["jobs"][0]) + 1 :]
+
+
+def test_each_job_of_the_list_is_as_by_itself_but_for_its_log(service: Service) -> None:
+    listed = service.ask("GET", "/api/jobs?limit=200").json()["jobs"]
+    assert {COMPLETED, FAILED, RENDERING, CANCELED} <= {job["id"] for job in listed}
+    for job in listed:
+        alone = service.ask("GET", f"/api/jobs/{job['id']}").json()
+        alone.pop("logs", None)
+        assert job == alone
+
+
+def test_a_list_that_would_have_holes_is_refused_as_shown(beginning: Service) -> None:
+    answered = beginning.ask("GET", "/api/jobs").json()
+    assert answered | {"requestId": ""} == EXAMPLES["storage-unavailable-list"]["value"] | {"requestId": ""}
+    assert beginning.ask("GET", f"/api/jobs/{COMPLETED}").ok
+    unready = beginning.ask("GET", "/readyz")
+    held_against("getReadiness", unready, server_error=True)
+    assert unready.json()["detail"] == "The first index of the jobs is not complete yet."
+
+
 def _stale(response: requests.Response) -> requests.Response | None:
     return response if "Cache-Status" in response.headers else None
 
@@ -198,9 +261,35 @@ def _stale(response: requests.Response) -> requests.Response | None:
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name.startswith("Job")])
 def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name: str) -> None:
     shown = dict(EXAMPLES[name]["value"])
+    if "outputSha256" in shown:
+        until(lambda: "Repr-Digest" in wanting(service, "HEAD", shown["id"]).headers)
     answered = service.ask("GET", f"/api/jobs/{shown['id']}").json()
     assert answered.pop("logs", "").endswith(shown.pop("logs", ""))
     assert answered == shown
+
+
+def wanting(service: Service, method: str, job: str, **fields: str) -> requests.Response:
+    """Ask for a download and its digest."""
+    return service.ask(method, f"/api/jobs/{job}/download", {"Want-Repr-Digest": "sha-256=1", **fields})
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "status"),
+    [
+        ("headOutput", {}, 200),
+        ("downloadOutput", {}, 200),
+        ("downloadOutput", {"Range": "bytes=0-9"}, 206),
+        ("downloadOutput", {"If-None-Match": "*"}, 304),
+    ],
+)
+def test_the_digest_that_is_shown_is_what_the_service_answers(
+    service: Service, name: str, fields: dict[str, str], status: int
+) -> None:
+    until(lambda: "Repr-Digest" in wanting(service, "HEAD", COMPLETED).headers)
+    response = wanting(service, OPERATIONS[name].method.upper(), COMPLETED, **fields)
+    held_against(name, response)
+    assert response.status_code == status
+    assert response.headers["Repr-Digest"] == DOCUMENT["components"]["headers"]["ReprDigest"]["example"]
 
 
 @pytest.mark.parametrize(
@@ -209,12 +298,15 @@ def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name:
         ("bad-request-body", f"/api/jobs/{COMPLETED}/download-links", {}),
         ("content-too-large", f"/api/jobs/{COMPLETED}/download-links", {}),
         ("bad-request", "/healthz", TOO_LONG),
+        ("bad-request-query", f"/api/jobs/{COMPLETED}/logs?tail=x", {}),
         ("bad-request-address", f"/healthz{FAR_TOO_LONG}", {}),
         ("bad-request-expect", "/healthz", MIRACLES),
+        ("bad-request-parameter", "/api/jobs?status=paused", {}),
         ("unauthorized", f"/api/jobs/{COMPLETED}", {}),
         ("insufficient-scope", f"/api/jobs/{COMPLETED}/download", {}),
         ("not-found", "/api", {}),
         ("job-not-found", "/api/jobs/unknown", {}),
+        ("log-missing", f"/api/jobs/{QUEUED}/logs", {}),
         ("output-missing", f"/api/jobs/{WITHOUT_OUTPUT}/download", {}),
         ("method-not-allowed", "/healthz", {}),
         ("job-not-completed", f"/api/jobs/{RENDERING}/download", {}),

@@ -14,7 +14,7 @@ from tests.contract.description import OPERATIONS, SCHEMA, held_against
 from tests.contract.service import COMPLETED, SAMPLES, Service
 
 BOUNDED: Final = settings(max_examples=15, deadline=None, derandomize=True)
-ABOUT_JOBS: Final = ["getJob", "headJob", "downloadOutput", "headOutput"]
+ABOUT_JOBS: Final = ["getJob", "headJob", "downloadOutput", "headOutput", "getLogs", "headLogs"]
 WITH_LINKS: Final = [*ABOUT_JOBS, "createDownloadLink"]
 
 
@@ -66,6 +66,7 @@ FIELDS: Final = {
     "If-None-Match": TAGS,
     "If-Modified-Since": DATES,
     "If-Unmodified-Since": DATES,
+    "Want-Repr-Digest": st.sampled_from(["sha-256=1", "sha-256=0", "md5=5, sha-256=10", "sha-256", "="]),
     "Cache-Control": st.sampled_from(["no-cache", "max-age=0", "no-store, no-cache", "="]),
     "X-Request-Id": st.sampled_from(["portal-7f3a", "no good", "a" * 65]),
 }

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, format_time
@@ -116,7 +118,41 @@ def test_a_record_is_read_with_its_version_and_the_files_time(
     reading, status = root.read("job-1"), path.stat()
     assert reading.identity == Identity(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     assert reading.job.updated_at == format_time(1_767_225_600_123_456)
-    assert (reading.job.id, reading.job.progress, reading.output) == ("job-1", 12, False)
+    assert (reading.job.id, reading.job.progress, reading.output) == ("job-1", 12, None)
+
+
+SECONDS = st.integers(-(2**63), 2**63 - 1)
+"""What a file system may say: 64 bits of them, and nanoseconds beside."""
+TIMES = st.builds(
+    lambda seconds, nanoseconds: seconds * 10**9 + nanoseconds, SECONDS, st.integers(0, 10**9 - 1)
+)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1), TIMES, TIMES)
+def test_an_identity_keeps_whatever_a_file_system_says(inode: int, size: int, mtime: int, ctime: int) -> None:
+    identity = Identity(inode, size, mtime, ctime)
+    assert (identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns) == (
+        inode,
+        size,
+        mtime,
+        ctime,
+    )
+    assert identity != Identity(inode, size, mtime + 1, ctime)
+    assert identity != Identity(inode, size, mtime, ctime - 1)
+
+
+@pytest.mark.parametrize("seconds", [9_500_000_000, 15_032_385_535, -1, -2_000_000_000])
+def test_a_file_of_another_age_is_read_like_any_other(
+    root: JobsRoot, make_job: MakeJob, jobs_root: Path, seconds: int
+) -> None:
+    """Of 2271, of the last year that ext4 has, and of before the epoch; other file systems hold some back."""
+    make_job(output=b"film")
+    for name in ("status.json", "output/film.mp4"):
+        os.utime(jobs_root / "job-1" / name, ns=(0, seconds * 10**9 + 1))
+    reading = root.read("job-1")
+    assert reading.identity.mtime_ns == (jobs_root / "job-1" / "status.json").stat().st_mtime_ns
+    assert output_of(root, reading.job) == b"film"
+    assert root.read("job-1", reading) == reading
 
 
 def test_an_operators_words_are_known_to_the_reader(jobs_root: Path, make_job: MakeJob) -> None:
@@ -305,10 +341,25 @@ def test_an_output_that_comes_or_goes_is_seen_beside_a_record_that_stays(
     reads.clear()
     (folder / "output" / "film.mp4").rename(folder / "output" / "away.mp4")
     second = root.read("job-1", first)
-    assert (second.output, second.job) == (False, first.job)
+    assert (second.output, second.job) == (None, first.job)
     (folder / "output" / "away.mp4").rename(folder / "output" / "film.mp4")
-    assert root.read("job-1", second) == first
+    third = root.read("job-1", second)
+    assert third.output == Identity.of((folder / "output" / "film.mp4").stat())
+    assert (third.job, third.identity) == (first.job, first.identity)
     assert reads == []
+
+
+def test_another_version_of_an_output_is_seen_beside_a_record_that_stays(
+    root: JobsRoot, make_job: MakeJob, later: list[int], reads: list[int]
+) -> None:
+    folder = make_job(output=b"film")
+    later[0] = 3_000_000_000
+    first = root.read("job-1")
+    assert root.read("job-1", first) is first
+    put(folder / "output" / "film.mp4", b"mlif")
+    second = root.read("job-1", first)
+    assert second.output == Identity.of((folder / "output" / "film.mp4").stat()) != first.output
+    assert second.job is first.job
 
 
 def test_a_record_that_went_bad_or_away_is_not_answered_from_what_was_known(
@@ -518,4 +569,4 @@ def test_a_reading_is_of_one_moment(root: JobsRoot, make_job: MakeJob) -> None:
     make_job(status="failed")
     assert reading.job.status is Status.COMPLETED
     with pytest.raises(AttributeError):
-        reading.output = False  # type: ignore[misc] # that is the point
+        reading.output = None  # type: ignore[misc] # that is the point

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobsvc.storage.tail import last_lines, read_fully
+from jobsvc.storage import tail as module
+from jobsvc.storage.tail import last_lines, lines_start, read_fully
 
 PIECES = st.sampled_from(
     [b"\n", b"a", b"frame 12", "ä".encode(), "🎬".encode(), b"\xff", b"\xf0\x9f", b"\x80", b"\r\n"]
@@ -113,3 +114,38 @@ def test_read_fully_reads_on_after_a_short_read(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(os, "pread", lambda fd, count, start: pread(fd, min(count, 3), start))
     with opened(b"0123456789") as fd:
         assert read_fully(fd, 1, 8) == b"12345678"
+
+
+@given(data=LOGS, lines=st.integers(0, 12), limit=st.integers(1, 60), block=st.integers(1, 9))
+@example(data=b"a\nb", lines=1, limit=60, block=1)
+@example(data=b"a\nb\n", lines=1, limit=60, block=2)
+@example(data=b"a line\nb\n", lines=2, limit=5, block=2)
+@example(data=b"a long line\n", lines=2, limit=5, block=2)
+def test_the_last_lines_begin_where_lines_do_and_within_the_limit(
+    data: bytes, lines: int, limit: int, block: int
+) -> None:
+    """A last line without its end is a line; only one that is longer than the limit is cut at its front."""
+    with opened(data) as fd, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK", block)
+        start = lines_start(fd, len(data), lines, limit)
+    *whole, rest = data.split(b"\n")
+    every = [line + b"\n" for line in whole] + [rest] * bool(rest)
+    ends = [b"".join(every[at:]) for at in range(len(every) + 1)]
+    best = ends[max(len(every) - lines, 0)]
+    if len(best) > limit:
+        best = next((end for end in ends if 0 < len(end) < limit), data[-limit:])
+    assert data[start:] == best
+
+
+def test_to_find_the_last_lines_of_gigabytes_is_to_read_a_megabyte_at_most() -> None:
+    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        file.truncate(5 << 30)
+        read: list[int] = []
+
+        def counted(fd: int, at: int, count: int) -> bytes:
+            read.append(count)
+            return read_fully(fd, at, count)
+
+        patch.setattr(module, "read_fully", counted)
+        assert lines_start(file.fileno(), 5 << 30, 10_000, 1 << 20) == (5 << 30) - (1 << 20)
+        assert sum(read) <= 1 << 20

@@ -1,0 +1,127 @@
+"""`GET /api/jobs/{id}/logs?follow=1`: a log as it is written, until the job is final and all is sent.
+
+What a follower has is the place in the log that his last event names, and nothing of it is kept here: he goes
+on there when he comes back, to another process too.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+from aiohttp import web
+
+from jobsvc.domain.access import Token, sees
+from jobsvc.domain.errors import JobNotFound, LogMissing, StorageUnavailable
+from jobsvc.index.catalogue import Catalogue
+from jobsvc.index.changes import Changes
+from jobsvc.observe.metrics import Metrics
+from jobsvc.storage.growing import Mark, start_of
+from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.web import sse
+from jobsvc.web.dispatch import job_id_of
+from jobsvc.web.followed import Followed, FollowedLogs, News, read_news
+from jobsvc.web.gate import TOKEN
+from jobsvc.web.sse import EventStream
+from jobsvc.web.stays import Stays
+from jobsvc.web.visit import Visits
+
+
+class Following:
+    """The route's handler where it is to follow, and what that needs."""
+
+    def __init__(
+        self,
+        *,
+        root: JobsRoot,
+        visits: Visits,
+        catalogue: Catalogue,
+        changes: Changes,
+        stays: Stays,
+        metrics: Metrics,
+        send_timeout: float,
+    ) -> None:
+        self._root = root
+        self._visits = visits
+        self._catalogue = catalogue
+        self._changes = changes
+        self._stays = stays
+        self._metrics = metrics
+        self._send_timeout = send_timeout
+        self._logs = FollowedLogs(root, visits, changes.wake)
+        metrics.logs_followed.set_function(lambda: len(self._logs))
+
+    async def handle(self, request: web.Request, lines: int | None) -> web.StreamResponse:
+        """Answer with the last `lines` lines (None: all) and those to come, or what follows Last-Event-ID.
+
+        JobNotFound; LogMissing where none will come.
+        """
+        token, job_id = request[TOKEN], job_id_of(request)
+        known = Mark.parse(sse.offered(request) or "")
+        start = (await self._visits.visit(token, job_id, partial(_begin, self._root, lines, known))).found
+        if start.over:
+            return sse.nothing_more()
+        with (
+            self._stays.stay(request, self._metrics.streams.labels("log")) as stay,
+            self._changes.of_job(job_id, stay.wake),
+            self._logs.of(job_id, stay.wake) as log,
+        ):
+            tell = partial(self._tell, log, token, job_id, start.mark)
+            return await sse.converse(stay, self._send_timeout, tell)
+
+    async def _tell(
+        self, log: Followed, token: Token, job_id: str, mark: Mark | None, stream: EventStream
+    ) -> None:
+        while stream.open:
+            entry = self._catalogue.get(job_id)
+            if entry is None or not sees(token, entry.reading.job.owner):
+                return await stream.send(sse.removed(job_id))
+            status = entry.reading.job.status
+            news = await _news(log, token, mark, ended=status.final)
+            if news is None:
+                await stream.rest()
+                continue
+            mark = news.mark
+            if news.events:
+                self._metrics.log_bytes.inc(len(news.events))
+                await stream.send(news.events)
+            elif status.final:
+                return await stream.send(sse.event("end", b'{"status":"%s"}' % status.encode(), str(mark)))
+            if not (news.more or status.final):
+                await stream.rest()
+        return None
+
+
+class _Start(NamedTuple):
+    """Where to begin."""
+
+    mark: Mark | None
+    """None: where there is no log yet."""
+    over: bool = False
+    """Whether nothing will follow."""
+
+
+def _begin(root: JobsRoot, lines: int | None, known: Mark | None, reading: Reading) -> _Start:
+    """Find the place, in a thread; LogMissing, OSError."""
+    final = reading.job.status.final
+    if known is not None:
+        return _Start(known, final and not read_news(root, known, reading, ended=True).events)
+    try:
+        log = root.open_log(reading.job)
+    except LogMissing:
+        if final:
+            raise
+        return _Start(None)
+    try:
+        return _Start(Mark.at(log, start_of(log, lines)))
+    finally:
+        log.close()
+
+
+async def _news(log: Followed, token: Token, mark: Mark | None, *, ended: bool) -> News | None:
+    """Read on; None where that can't be now, or where the job has become another owner's."""
+    try:
+        reading, news = await log.news(mark, ended=ended)
+    except (JobNotFound, StorageUnavailable):
+        return None
+    return news if sees(token, reading.job.owner) else None

@@ -1,0 +1,66 @@
+"""`GET /api/jobs/{id}/logs`: the log as it is at this moment, or its last lines; of a job in any state.
+
+Sent by the machinery of downloads. But a log grows: what was promised with the head is sent, growth is no
+change, and only where the log turns out to have been cut or written anew the connection is broken off.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from aiohttp import web
+
+from jobsvc.observe.audit import Outcome
+from jobsvc.observe.metrics import Metrics
+from jobsvc.storage.growing import start_of
+from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.web import query
+from jobsvc.web.delivery import Delivery
+from jobsvc.web.dispatch import job_id_of
+from jobsvc.web.following import Following
+from jobsvc.web.gate import TOKEN
+from jobsvc.web.selection import Selection, select
+from jobsvc.web.shipment import Shipment
+from jobsvc.web.transfer import Transfer
+from jobsvc.web.visit import Visits
+
+TAIL_LINES: Final = 10_000
+"""The most lines that can be asked for from the end."""
+
+MEDIA_TYPE: Final = "text/plain; charset=utf-8"
+
+
+class Logs:
+    """The route's handler and what it needs."""
+
+    def __init__(
+        self, *, root: JobsRoot, visits: Visits, transfer: Transfer, following: Following, metrics: Metrics
+    ) -> None:
+        self._root = root
+        self._visits = visits
+        self._delivery = Delivery(transfer, "log")
+        self._following = following
+        self._metrics = metrics
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer GET and HEAD."""
+        lines = query.whole(request, "tail", TAIL_LINES)
+        if query.switch(request, "follow"):
+            return await self._following.handle(request, lines)
+        job_id, now = job_id_of(request), time.time()
+
+        def look(reading: Reading) -> Selection:
+            log = self._root.open_log(reading.job)
+            try:
+                base = start_of(log, lines)
+            except BaseException:
+                log.close()
+                raise
+            return select(log, request, MEDIA_TYPE, now, base=base)
+
+        seen = await self._visits.visit(request[TOKEN], job_id, look)
+        return await self._delivery.answer(request, job_id, seen.found, {}, self._ended)
+
+    def _ended(self, shipment: Shipment, _outcome: Outcome) -> None:
+        self._metrics.log_bytes.inc(shipment.sent)
