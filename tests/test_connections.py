@@ -63,7 +63,8 @@ async def refused(service: Service, data: bytes) -> int:
     async with service.connect() as link:
         link.send(data)
         answer = await link.answer()
-        assert answer.code == "bad-request"
+        assert (answer.code, answer.headers["Connection"]) == ("bad-request", "close")
+        assert "Date" in answer.headers
         assert await link.ended()
     return answer.status
 
