@@ -18,6 +18,7 @@ RECORD_CAP: Final = 1 << 20
 TOKENS_FILE: Final = "tokens.json"
 LINK_KEY_FILE: Final = "link.key"
 DOWNLOADS_FILE: Final = "downloads.jsonl"
+DIGESTS_FILE: Final = "digests.jsonl"
 
 TEMP_PREFIX: Final = ".jobsvc-"
 """Files of ours that are not finished; no job id can begin so."""

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
-from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
@@ -152,12 +152,8 @@ def _named(error: BaseException, data: bytes) -> Unsound | None:
     """Find the status of what is a bad request to the parser all alike; None where that is what it is."""
     if isinstance(error, BadHttpMethod) and _REQUEST_LINE.match(data):
         return Unsound(501, "This service knows no such method.")
-    if isinstance(error, LineTooLong):
-        if not 0 <= data.find(b"\r\n") <= _LINE_CAP:
-            return Unsound(414, "The address is longer than any that this service takes.")
-        return Unsound(431, "A header field is longer than any that this service takes.")
-    if isinstance(error, BadHttpMessage) and "Too many headers" in error.message:
-        return Unsound(431, "The request has more header fields than this service takes.")
+    if isinstance(error, LineTooLong) and not 0 <= data.find(b"\r\n") <= _LINE_CAP:
+        return Unsound(414, "The address is longer than any that this service takes.")
     return None
 
 

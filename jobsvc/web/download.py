@@ -7,7 +7,9 @@ open descriptor, and fetches a small body that lies in memory. Every download en
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
@@ -15,12 +17,14 @@ from aiohttp import web
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, NotReady, OutputMissing
 from jobsvc.domain.job import Job, Status
+from jobsvc.index.digests import Digests
 from jobsvc.observe import request_id
 from jobsvc.observe.audit import DownloadLog, DownloadRecord, Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import OpenFile, Reading
 from jobsvc.web.delivery import Delivery
+from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.media import content_disposition, content_type
@@ -59,12 +63,14 @@ class Download:
         visits: Visits,
         slots: Slots,
         transfer: Transfer,
+        digests: Digests,
         log: DownloadLog,
         metrics: Metrics,
     ) -> None:
         self._disk = disk
         self._visits = visits
         self._slots = slots
+        self._digests = digests
         self._delivery = Delivery(transfer, "output")
         self._log = log
         self._bytes = metrics.download_bytes
@@ -81,9 +87,19 @@ class Download:
 
     async def _answer(self, request: web.Request, token: Token) -> web.StreamResponse:
         job, output = await self._find(request, token)
+        output = self._digested(request, job, output)
         headers = {"Content-Disposition": content_disposition(output.name)}
         ended = partial(self._ended, token, job, output)
         return await self._delivery.answer(request, job.id, output, headers, ended)
+
+    def _digested(self, request: web.Request, job: Job, output: Selection) -> Selection:
+        """Add the digest where the request would like it and it is known; else it soon will be.
+
+        A 412 or 416 has none: what it carries is a problem, and no part of the output.
+        """
+        if output.decision.status >= HTTPStatus.BAD_REQUEST or not wants_sha256(request.headers):
+            return output
+        return replace(output, digest=self._digests.wished(job, output.identity))
 
     async def _find(self, request: web.Request, token: Token) -> tuple[Job, Selection]:
         now = time.time()

@@ -7,6 +7,7 @@ a 503: a list with holes, which nobody can tell from a whole one, is worse than 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -19,6 +20,7 @@ from jobsvc.domain.errors import BadRequest, StorageUnavailable
 from jobsvc.domain.job import Status, parse_time
 from jobsvc.index.listing import After
 from jobsvc.index.live import Index
+from jobsvc.storage.reader import Reading
 from jobsvc.web import document
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
@@ -49,9 +51,10 @@ class Wish(NamedTuple):
 class ListRoute:
     """The route's handler and what it needs."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, *, digest_of: Callable[[Reading], bytes | None] | None = None) -> None:
+        """Answer from `index`; `digest_of` says which SHA-256 of an output is known."""
         self._index = index
-        self._fragments = Fragments()
+        self._fragments = Fragments(digest_of=digest_of)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""

@@ -52,12 +52,14 @@ ANY: Final = {"If-None-Match": "*"}
 OTHER: Final = {"If-Match": '"other"'}
 BEYOND: Final = {"Range": "bytes=999999999-"}
 TOO_LONG: Final = {"X-Long": "x" * 10_000}
+FAR_TOO_LONG: Final = "?" + "x" * 10_000
 MIRACLES: Final = {"Expect": "miracles"}
 
 OPEN: Final = (
     Scene(200),
     Scene(400, "bad-request", TOO_LONG),
     Scene(405, "method-not-allowed", method="DELETE"),
+    Scene(414, "bad-request", query=FAR_TOO_LONG),
     Scene(417, "bad-request", MIRACLES),
 )
 TAGGED: Final = (Scene(304, None, ANY), Scene(412, "precondition-failed", OTHER))
@@ -96,6 +98,7 @@ LINK: Final = (
     Scene(400, "bad-request", body=b"{"),
     Scene(405, "method-not-allowed", method="DELETE"),
     Scene(413, "content-too-large", body=b" " * 65_537),
+    Scene(414, "bad-request", query=FAR_TOO_LONG),
     Scene(417, "bad-request", MIRACLES),
 )
 
@@ -234,12 +237,17 @@ def test_a_page_that_is_shown_is_what_the_service_answers(service: Service) -> N
 
 
 def test_each_job_of_the_list_is_as_by_itself_but_for_its_log(service: Service) -> None:
-    listed = service.ask("GET", "/api/jobs?limit=200").json()["jobs"]
-    assert {COMPLETED, FAILED, RENDERING, CANCELED} <= {job["id"] for job in listed}
-    for job in listed:
-        alone = service.ask("GET", f"/api/jobs/{job['id']}").json()
-        alone.pop("logs", None)
-        assert job == alone
+    def alike() -> bool:
+        listed = service.ask("GET", "/api/jobs?limit=200").json()["jobs"]
+        assert {COMPLETED, FAILED, RENDERING, CANCELED} <= {job["id"] for job in listed}
+        alone = [service.ask("GET", f"/api/jobs/{job['id']}").json() for job in listed]
+        for job in alone:
+            job.pop("logs", None)
+        return bool(listed == alone)
+
+    until(lambda: "Repr-Digest" in wanting(service, "HEAD", COMPLETED).headers)
+    assert "outputSha256" in service.ask("GET", f"/api/jobs/{COMPLETED}").json()
+    until(alike)  # other outputs may be hashed between the two
 
 
 def test_a_list_that_would_have_holes_is_refused_as_shown(beginning: Service) -> None:
@@ -258,9 +266,35 @@ def _stale(response: requests.Response) -> requests.Response | None:
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name.startswith("Job")])
 def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name: str) -> None:
     shown = dict(EXAMPLES[name]["value"])
+    if "outputSha256" in shown:
+        until(lambda: "Repr-Digest" in wanting(service, "HEAD", shown["id"]).headers)
     answered = service.ask("GET", f"/api/jobs/{shown['id']}").json()
     assert answered.pop("logs", "").endswith(shown.pop("logs", ""))
     assert answered == shown
+
+
+def wanting(service: Service, method: str, job: str, **fields: str) -> requests.Response:
+    """Ask for a download and its digest."""
+    return service.ask(method, f"/api/jobs/{job}/download", {"Want-Repr-Digest": "sha-256=1", **fields})
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "status"),
+    [
+        ("headOutput", {}, 200),
+        ("downloadOutput", {}, 200),
+        ("downloadOutput", {"Range": "bytes=0-9"}, 206),
+        ("downloadOutput", {"If-None-Match": "*"}, 304),
+    ],
+)
+def test_the_digest_that_is_shown_is_what_the_service_answers(
+    service: Service, name: str, fields: dict[str, str], status: int
+) -> None:
+    until(lambda: "Repr-Digest" in wanting(service, "HEAD", COMPLETED).headers)
+    response = wanting(service, OPERATIONS[name].method.upper(), COMPLETED, **fields)
+    held_against(name, response)
+    assert response.status_code == status
+    assert response.headers["Repr-Digest"] == DOCUMENT["components"]["headers"]["ReprDigest"]["example"]
 
 
 @pytest.mark.parametrize(
@@ -270,6 +304,7 @@ def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name:
         ("content-too-large", f"/api/jobs/{COMPLETED}/download-links", {}),
         ("bad-request", "/healthz", TOO_LONG),
         ("bad-request-query", f"/api/jobs/{COMPLETED}/logs?tail=x", {}),
+        ("bad-request-address", f"/healthz{FAR_TOO_LONG}", {}),
         ("bad-request-expect", "/healthz", MIRACLES),
         ("bad-request-parameter", "/api/jobs?status=paused", {}),
         ("unauthorized", f"/api/jobs/{COMPLETED}", {}),

@@ -25,7 +25,7 @@ def reading(
 ) -> Reading:
     times = {"createdAt": format_time(created * 1_000_000), "updatedAt": format_time(updated * 1_000_000)}
     job = parse_record(job_id, {"status": status, "owner": owner} | times, 0)
-    return Reading(job, Identity(1, 1, 1, 1), output=False, settled=True)
+    return Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
 
 
 def ids(page: Page) -> list[str]:

@@ -141,7 +141,7 @@ class House:
         self._moment += 1
         times = {"createdAt": format_time(created * 1_000_000), "updatedAt": format_time(updated * 1_000_000)}
         job = parse_record(f"job-{number}", {"status": status, "owner": owner, **times}, 0)
-        reading = Reading(job, Identity(1, 1, 1, 1), output=False, settled=True)
+        reading = Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
         self.index.catalogue.put(f"job-{number}", reading, self._moment)
 
     def remove(self, number: int) -> None:
