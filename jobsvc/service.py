@@ -26,6 +26,7 @@ from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKENS_FILE
 from jobsvc.storage.link_key import BadLinkKey
+from jobsvc.storage.pool import Pool
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.tokens import BadTokenFile
 from jobsvc.web.download import Download
@@ -195,9 +196,12 @@ def _unready(index: Index) -> str | None:
 def _storage(disk: Disk, downloads: DownloadLog) -> Context:
     async def context(_app: web.Application) -> AsyncIterator[None]:
         yield
-        with suppress(StorageUnavailable):
-            await disk.metadata("*log", downloads.close)
         disk.close()
+        # With a thread of its own: those of Disk may all hang.
+        ending = Pool("end", threads=1)
+        with suppress(StorageUnavailable):
+            await ending.run("log", downloads.close)
+        ending.close()
 
     return context
 
