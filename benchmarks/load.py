@@ -46,6 +46,13 @@ class Outcome:
         """Requests a second."""
         return self.requests / self.seconds
 
+    def add(self, more: Outcome) -> None:
+        """Count in another run."""
+        self.requests += more.requests
+        self.seconds += more.seconds
+        self.received += more.received
+        self.cpu += more.cpu
+
 
 def get(path: str, token: str = "", **fields: str) -> bytes:
     """Write a GET; keyword names become field names, with a dash for each underscore."""

@@ -48,15 +48,24 @@ class Measured:
 
 
 def in_turns(
-    plan: Plan, servers: Sequence[Server], one: Callable[[Server], Outcome]
+    plan: Plan, servers: Sequence[Server], one: Callable[[Server], Outcome], slices: int = 1
 ) -> dict[str, list[Measured]]:
-    """Measure each server once a round, after one run each that does not count."""
+    """Measure each server once a round, after one run each that does not count.
+
+    A round of several slices goes through the servers as often, each a piece at a time: what a machine's
+    speed does from one second to the next then meets all of them alike.
+    """
     for server in servers:
         one(server)
     found: dict[str, list[Measured]] = {server.name: [] for server in servers}
-    for number in range(plan.rounds):
-        for server in servers if number % 2 == 0 else servers[::-1]:
-            before = server.cpu()
-            outcome = one(server)
-            found[server.name].append(Measured(outcome, server.cpu() - before))
+    for _ in range(plan.rounds):
+        outcomes, cpu = {server.name: Outcome() for server in servers}, dict.fromkeys(found, 0.0)
+        for number in range(slices):
+            for server in servers if number % 2 == 0 else servers[::-1]:
+                before = server.cpu()
+                outcomes[server.name].add(one(server))
+                cpu[server.name] += server.cpu() - before
+        servers = servers[::-1]
+        for name, outcome in outcomes.items():
+            found[name].append(Measured(outcome, cpu[name]))
     return found

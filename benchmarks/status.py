@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from statistics import median
 from time import sleep
@@ -15,6 +16,8 @@ from benchmarks.servers import Server
 
 JOBS: Final = 20_000
 CONNECTIONS: Final = 32
+SLICE: Final = 0.2
+"""Seconds that a server is asked before the next has its turn."""
 GOAL: Final = table.Goal(least=0.65)
 LATER: Final = table.Goal(least=0.8)
 
@@ -38,22 +41,27 @@ def run(plan: Plan) -> None:
         body = scratch / "body"
         body.write_bytes(answer(ours.address, get(f"/api/jobs/{ids['completed'][0]}", token))[1])
         theirs = [stack.enter_context(servers.yardstick(scratch, what, body)) for what in ("bare", "fields")]
-        _title(seconds, body)
-        found = in_turns(plan, [ours, *theirs], lambda server: _load(server, requests, seconds))
+        _title(body)
+        # Polls ask for the same jobs again and again: most were asked for before.
+        Load(ours.address, requests, CONNECTIONS).run(each=2 * JOBS // CONNECTIONS)
+        seeds = count()
+        found = in_turns(
+            plan, [ours, *theirs], lambda server: _load(server, requests, next(seeds)), round(seconds / SLICE)
+        )
         _print(found)
         _ceiling(stack, scratch, seconds)
 
 
-def _title(seconds: float, body: Path) -> None:
+def _title(body: Path) -> None:
     """Say what is measured."""
     table.title(
         f"status: {JOBS:,} jobs, random ids on {CONNECTIONS} keep-alive connections, bodies of some "
-        f"{body.stat().st_size} bytes, rounds of {seconds:g} s; {machine.placed()}; {machine.load_average()}"
+        f"{body.stat().st_size} bytes, slices of {SLICE} s; {machine.placed()}; {machine.load_average()}"
     )
 
 
-def _load(server: Server, requests: list[bytes], seconds: float) -> Outcome:
-    return Load(server.address, requests, CONNECTIONS).run(seconds=seconds)
+def _load(server: Server, requests: list[bytes], seed: int) -> Outcome:
+    return Load(server.address, requests, CONNECTIONS, seed=seed).run(seconds=SLICE)
 
 
 def _print(found: dict[str, list[Measured]]) -> None:

@@ -60,6 +60,12 @@ class Service:
         lines = (await self.get("/metrics", token=None)).body.decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name)
 
+    async def answered(self, status: int) -> float:
+        """Count the answers of a status, on all routes: 500 is a fault of the service."""
+        lines = (await self.get("/metrics", token=None)).body.decode().splitlines()
+        of_it = (line for line in lines if line.startswith(f'jobsvc_requests_total{{code="{status}",'))
+        return sum(float(line.rpartition(" ")[2]) for line in of_it)
+
     def downloads(self) -> list[dict[str, Any]]:
         """Read the download log."""
         path = self.state_dir / "downloads.jsonl"

@@ -46,6 +46,11 @@ def sees(token: Token, owner: str) -> bool:
     return token.owner == owner or ADMIN in token.scopes
 
 
+def owner_seen(token: Token) -> str | None:
+    """Name the owner whose jobs the token's holder may know of; None where he may of everyone's."""
+    return None if ADMIN in token.scopes else token.owner
+
+
 def require_sight(token: Token, owner: str) -> None:
     """Raise JobNotFound unless the token sees the owner's jobs: another owner's job is an unknown one."""
     if not sees(token, owner):

@@ -5,16 +5,20 @@ Nothing here is a second truth: it may all be dropped and read again.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import inf
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from jobsvc.domain.job import Status
 from jobsvc.storage.reader import Reading
 
 Change: TypeAlias = Callable[[str, Reading | None, Reading | None], None]
 """Called with a job's id, its reading before and its reading after; None where there was, or is, none."""
+
+REMEMBERED: Final = 15.0
+"""Seconds for which an absence is remembered: longer than any look may take."""
 
 
 class Entry:
@@ -43,6 +47,10 @@ class Catalogue:
         self._counts = dict.fromkeys(Status, 0)
         self._unfinished: dict[str, None] = {}
         self._listeners: list[Change] = []
+        self._absences: OrderedDict[str, float] = OrderedDict()
+        """When the look began that found this id absent; the oldest first."""
+        self._forgotten = -inf
+        """When the newest of the looks began whose absences are remembered no more."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -66,12 +74,13 @@ class Catalogue:
         Returns whether the job is now known to have changed.
         """
         entry = self.entries.get(job_id)
+        if self.outdated(job_id, begun):
+            return False
         if entry is None:
+            self._absences.pop(job_id, None)
             self.entries[job_id] = Entry(reading, begun)
             self._changed(job_id, None, reading)
             return True
-        if begun < entry.verified:
-            return False
         entry.verified = begun
         before = entry.reading
         if reading is before:
@@ -84,15 +93,37 @@ class Catalogue:
         self._changed(job_id, before, reading)
         return True
 
+    def spoilt(self, job_id: str, why: str, begun: float) -> None:
+        """Take in that a look begun at `begun` could not read the record; the last good one stands."""
+        if self.outdated(job_id, begun):
+            return
+        self.unreadable[job_id] = why
+        if (entry := self.entries.get(job_id)) is not None:
+            entry.verified = begun
+
     def remove(self, job_id: str, begun: float) -> bool:
         """Forget a job that a look begun at `begun` did not find; returns whether it was known."""
-        self.unreadable.pop(job_id, None)
-        entry = self.entries.get(job_id)
-        if entry is None or begun < entry.verified:
+        if self.outdated(job_id, begun):
             return False
-        del self.entries[job_id]
+        self.unreadable.pop(job_id, None)
+        self._absent(job_id, begun)
+        entry = self.entries.pop(job_id, None)
+        if entry is None:
+            return False
         self._changed(job_id, entry.reading, None)
         return True
+
+    def outdated(self, job_id: str, begun: float) -> bool:
+        """Whether a look at this job that began after `begun` was taken in already."""
+        entry = self.entries.get(job_id)
+        return begun < (self._absences.get(job_id, self._forgotten) if entry is None else entry.verified)
+
+    def _absent(self, job_id: str, begun: float) -> None:
+        """Remember an absence: a look that began before it, and ends after it, may have seen the job."""
+        self._absences[job_id] = begun
+        self._absences.move_to_end(job_id)
+        while self._absences[next(iter(self._absences))] < begun - REMEMBERED:
+            self._forgotten = max(self._forgotten, self._absences.popitem(last=False)[1])
 
     def subscribe(self, listener: Change) -> Callable[[], None]:
         """Call `listener` for each change from now on, until the returned function is called."""

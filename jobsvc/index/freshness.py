@@ -82,9 +82,8 @@ class Freshness:
         entry = self._entries.get(job_id)
         if entry is None:
             return None
-        away = self._presence.away is not None
-        answer = self._remembered(entry, stale=away)
-        return answer if away or answer.age <= self.max_age else None
+        age, away = self._age(entry, entry.verified), self._presence.away is not None
+        return Answer(entry.reading, age, away) if away or age <= self.max_age else None
 
     async def job(self, job_id: str, *, force: bool = False) -> Answer:
         """Answer for a job; `force` has the disk read first. JobNotFound, StorageUnavailable."""
@@ -99,30 +98,18 @@ class Freshness:
         """Look at the disk once from now on, and take in what is found; StorageUnavailable."""
         await self._shared(job_id, UNKNOWN_DEADLINE, anew=True)
 
-    def learn(self, job_id: str, reading: Reading | None, begun: float | None = None) -> None:
-        """Take in what a request just saw: a reading, or None where no job was.
-
-        `begun` is when its look began (monotonic seconds). Without it the reading is fresh, but no watcher
-        vouches for it; and an absence is only a reason to look.
-        """
-        now = self._clock()
-        if reading is None:
-            if (entry := self._entries.get(job_id)) is not None:
-                entry.verified = min(entry.verified, now - self.max_age - 1)
-                entry.doubted = max(entry.doubted, now)
-            return
-        if begun is None:
-            self._put(job_id, reading, now, doubted=now)
-        else:
-            self._put(job_id, reading, begun)
+    def learn(self, job_id: str, reading: Reading, begun: float) -> None:
+        """Take in what a request just saw; `begun` is when its look began, or before (monotonic seconds)."""
+        self._put(job_id, reading, begun)
 
     def accept(self, found: Found, place: Place | None) -> None:
         """Take in what one look found; an absence counts only where the root can be believed."""
         job_id, begun, outcome = found
         entry = self._entries.get(job_id)
         if entry is not None and outcome is entry.reading and entry.doubted < inf:
-            self._catalogue.unreadable.pop(job_id, None)
-            entry.verified = max(entry.verified, begun)  # nothing new, and the watch is upon it
+            if begun >= entry.verified:  # nothing new, and the watch is upon it
+                self._catalogue.unreadable.pop(job_id, None)
+                entry.verified = begun
         elif isinstance(outcome, Reading):
             self._put(job_id, outcome, begun)
         elif isinstance(outcome, BadRecord):
@@ -130,14 +117,13 @@ class Freshness:
         elif not isinstance(outcome, OSError) and place is not None and self._believed(place):
             self._removed(job_id, begun)
 
-    def _put(self, job_id: str, reading: Reading, begun: float, doubted: float | None = None) -> None:
+    def _put(self, job_id: str, reading: Reading, begun: float) -> None:
+        if self._catalogue.outdated(job_id, begun):
+            return
         self._catalogue.unreadable.pop(job_id, None)
         entry = self._entries.get(job_id)
         covered = entry is not None and self._coverage.covers(entry)
         changed = self._catalogue.put(job_id, reading, begun)
-        if doubted is not None:
-            entry = self._entries[job_id]
-            entry.doubted = max(entry.doubted, doubted)
         if self._settle is not None:
             self._settle(job_id, self._entries[job_id])
         if changed and covered:
@@ -145,10 +131,8 @@ class Freshness:
 
     def _bad(self, job_id: str, wrong: BadRecord, begun: float) -> None:
         """Keep the last good record: as long as the farm has not written a better one, it is the answer."""
-        self._catalogue.unreadable[job_id] = str(wrong)
+        self._catalogue.spoilt(job_id, str(wrong), begun)
         self._on_unreadable(job_id, wrong)
-        if (entry := self._entries.get(job_id)) is not None:
-            self._catalogue.put(job_id, entry.reading, begun)
 
     def _removed(self, job_id: str, begun: float) -> None:
         entry = self._entries.get(job_id)
@@ -195,7 +179,8 @@ class Freshness:
         now_known = self._entries.get(job_id)
         if now_known is None:
             raise JobNotFound
-        return self._remembered(now_known, stale=now_known.verified < asked - self.max_age)
+        due = asked if force else asked - self.max_age
+        return self._remembered(now_known, stale=now_known.verified < due)
 
     async def _unknown(self, job_id: str) -> Answer:
         if not is_job_id(job_id):

@@ -22,6 +22,7 @@ from jobsvc.index import measures
 from jobsvc.index.catalogue import Catalogue, Entry
 from jobsvc.index.coverage import Coverage
 from jobsvc.index.freshness import Freshness
+from jobsvc.index.listing import Listing
 from jobsvc.index.looks import WORKERS, Looks
 from jobsvc.index.measures import Figures
 from jobsvc.index.presence import Presence
@@ -85,6 +86,7 @@ class Index:
             coverage=self._coverage, presence=self._presence, settle=self.watching.settle,
         )  # fmt: skip
         self.tails = Tails(disk, root, self.freshness)
+        self.listing = Listing(self.catalogue)
         self._looks = Looks(disk, root, self.catalogue, self.freshness)
         parts = Parts(
             disk, root, self.catalogue, self._looks, self._coverage, self._presence,

@@ -26,6 +26,9 @@ BUDGETS: Final = ("status", "list", "logs", "download", "auth-failures", "downlo
 STREAMS: Final = ("job", "jobs", "log")
 """What an event stream tells of."""
 
+CAPS: Final = ("token", "all")
+"""Whose downloads at once are capped."""
+
 _RECONCILE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -68,7 +71,13 @@ class Metrics:
 
     def _downloads(self) -> None:
         self.downloads_in_progress = self._gauge("downloads_in_progress", "Downloads under way.")
+        self.downloads_refused = self._counter(
+            "downloads_refused_total", "Downloads over a cap, by whose.", "cap", CAPS
+        )
         self.download_bytes = self._counter("download_bytes_total", "Bytes of outputs handed to clients.")
+        self.download_held = self._counter(
+            "download_held_seconds_total", "Time that downloads waited for the sake of their rate."
+        )
         self.downloads = self._counter(
             "downloads_total", "Downloads that ended, by how.", "outcome", tuple(Outcome)
         )
@@ -116,6 +125,9 @@ class Metrics:
         self.log_bytes = self._counter("log_bytes_total", "Bytes of logs handed to clients.")
         self.requests_waiting = self._gauge("requests_waiting", "Requests that wait for a job to change.")
         self.logs_followed = self._gauge("logs_followed", "Logs that somebody follows.")
+        self.events_merged = self._counter(
+            "events_merged_total", "Changes that a reader of events was not told of, but of a later one."
+        )
         self.streams = Gauge(
             "jobsvc_event_streams",
             "Event streams open, by what they tell of.",

@@ -1,16 +1,22 @@
-"""Moves bytes from an open file to a socket by sendfile(2), a turn at a time, in Disk's threads.
+"""Moves bytes from an open file to a socket, a turn at a time, in Disk's threads.
 
 The file is watched while it goes out: one that shrank, or was written to in place, is found out before its
-last byte is sent, so that nothing wrong is ever finished cleanly.
+last byte is sent, so that nothing wrong is ever finished cleanly. For that the end is copied: sendfile(2)
+hands over pages, not bytes, and what is written to these while they wait for the client goes out as well.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import select
-from dataclasses import dataclass
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cache
+from pathlib import Path
+from struct import pack
 from time import monotonic
 from typing import Final
 
@@ -22,23 +28,19 @@ LARGEST_CHUNK: Final = 4 * 1024 * 1024
 """Bytes asked of one sendfile call: few until storage proved quick, many once it did."""
 QUICK: Final = 0.02
 """A chunk that took longer than this (seconds) has the next one halved."""
-TAIL: Final = 16 * 1024
-"""The last bytes are read, the file is asked whether it changed, and only then do they go out."""
+PIECE: Final = 128 * 1024
+"""Bytes copied at once. Of a last piece the file is asked whether it changed before it goes out."""
 TURN: Final = 0.1
 """Seconds a thread stays with one stream before others have their turn."""
 LINGER: Final = 2
 """Milliseconds that a thread waits for a client that takes bytes as fast as we give them."""
-_CLIENT_GONE: Final = frozenset(
-    {
-        errno.EPIPE,
-        errno.ECONNRESET,
-        errno.ECONNABORTED,
-        errno.ENOTCONN,
-        errno.EHOSTUNREACH,
-        errno.ENETUNREACH,
-        errno.ENETDOWN,
-    }
-)
+
+BUFFERS: Final = tuple(Path(f"/proc/sys/net/ipv4/{name}") for name in ("tcp_wmem", "tcp_rmem"))
+"""Least, usual and largest size of what holds bytes at the two ends of a connection (tcp(7))."""
+BUFFERED: Final = 10 * 1024 * 1024
+"""Their largest sizes together, where the system does not tell: its own defaults."""
+_RESET: Final = pack("ii", 1, 0)
+"""SO_LINGER: the last to close drops what waits to be sent."""
 
 
 class Halt(Enum):
@@ -65,12 +67,14 @@ class Turn:
 class Conduit:
     """One file and one socket, each by a descriptor of its own; used by one thread at a time."""
 
-    def __init__(self, file: OpenFile, socket_fd: int) -> None:
-        """Take over `file`, and a duplicate of the socket's descriptor."""
+    def __init__(self, file: OpenFile, socket_fd: int, promised: int) -> None:
+        """Take over `file`, and a duplicate of the socket's descriptor; `promised` bytes will be sent."""
         self._file = file
         self._socket = os.dup(socket_fd)
+        self._left = promised
         self._chunk = FIRST_CHUNK
         self._closed = False
+        self._closing = threading.Lock()
 
     @property
     def socket_fd(self) -> int:
@@ -79,49 +83,73 @@ class Conduit:
 
     def close(self) -> None:
         """Give both descriptors back."""
-        if not self._closed:
+        with self._closing:
+            if self._closed:
+                return
             self._closed = True
             os.close(self._socket)
-            self._file.close()
+        self._file.close()
+
+    def cut(self) -> None:
+        """End the connection for the client; at any time, from any thread, and without a wait.
+
+        A thread that hangs in a call keeps its socket open whoever else closes it. So the end is told at
+        once, and what still waits for the client is dropped with the last descriptor.
+        """
+        with self._closing, suppress(OSError):
+            if not self._closed:
+                with socket.socket(fileno=os.dup(self._socket)) as own:
+                    own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    own.shutdown(socket.SHUT_RDWR)
 
     def send(self, start: int, stop: int) -> Turn:
         """Send what of the bytes from `start` to before `stop` goes out in one turn; never raises OSError."""
-        over, at, halt = monotonic() + TURN, start, Halt.TURN_OVER
-        try:
-            while at < stop and (begun := monotonic()) < over:
-                try:
-                    sent = self._push(at, stop)
-                except BlockingIOError:
-                    if at == start or not self._drains():
-                        halt = Halt.CLIENT_FULL
-                        break
-                    continue
-                if sent == 0:
-                    halt = Halt.CHANGED
-                    break
-                at += sent
+        over, at, last = monotonic() + TURN, start, Turn(0, Halt.TURN_OVER)
+        while at < stop and (begun := monotonic()) < over:
+            last = self._push(at, stop)
+            at += last.sent
+            self._left -= last.sent
+            if last.halt is Halt.TURN_OVER:
                 self._pace(monotonic() - begun)
+            elif last.halt is not Halt.CLIENT_FULL or at == start or not self._room(LINGER):
+                break
+        return replace(last, sent=at - start)
+
+    def _push(self, at: int, stop: int) -> Turn:
+        """Send some bytes: by their pages, as long as more than may wait for the client comes after them."""
+        count = min(self._chunk, stop - at - PIECE, self._left - _buffered())
+        if count > 0:
+            try:
+                sent = os.sendfile(self._socket, self._file.fd, at, count)
+            except BlockingIOError:
+                if not self._room():
+                    return Turn(0, Halt.CLIENT_FULL)
+            except OSError:
+                pass
+            else:
+                return Turn(sent, Halt.TURN_OVER if sent else Halt.CHANGED)
+            # It does not say which side it was. Reading and writing, each by itself, do.
+        return self._copy(at, min(at + PIECE, stop), last=at + PIECE >= stop)
+
+    def _copy(self, at: int, stop: int, *, last: bool) -> Turn:
+        try:
+            piece = read_fully(self._file.fd, at, stop - at)
+            if len(piece) < stop - at or (last and changed(self._file)):
+                return Turn(0, Halt.CHANGED)
         except OSError as fault:
-            if fault.errno in _CLIENT_GONE:
-                return Turn(at - start, Halt.CLIENT_GONE)
-            return Turn(at - start, Halt.FAULT, fault)
-        return Turn(at - start, halt)
+            return Turn(0, Halt.FAULT, fault)
+        try:
+            return Turn(os.write(self._socket, piece), Halt.TURN_OVER)
+        except BlockingIOError:
+            return Turn(0, Halt.CLIENT_FULL)
+        except OSError:
+            return Turn(0, Halt.CLIENT_GONE)
 
-    def _push(self, at: int, stop: int) -> int:
-        """Send some bytes; 0 where the file is not what it was."""
-        left = stop - at
-        if left > TAIL:
-            return os.sendfile(self._socket, self._file.fd, at, min(left - TAIL, self._chunk))
-        last = read_fully(self._file.fd, at, left)
-        if len(last) < left or changed(self._file):
-            return 0
-        return os.write(self._socket, last)
-
-    def _drains(self) -> bool:
-        """Whether the client makes room at once; worth a short wait in the thread, which saves two hops."""
+    def _room(self, millis: int = 0) -> bool:
+        """Whether the client takes more, or is gone; the short wait in the thread saves two hops."""
         poll = select.poll()
         poll.register(self._socket, select.POLLOUT)
-        return bool(poll.poll(LINGER))
+        return bool(poll.poll(millis))
 
     def _pace(self, seconds: float) -> None:
         if seconds > QUICK:
@@ -130,11 +158,22 @@ class Conduit:
             self._chunk = min(self._chunk * 2, LARGEST_CHUNK)
 
 
+@cache
+def _buffered() -> int:
+    """Give the most bytes that may wait for a client: here, and with him where he is on this machine too."""
+    try:
+        return sum(int(path.read_text("ascii").split()[2]) for path in BUFFERS)
+    except (OSError, ValueError, IndexError):
+        return BUFFERED
+
+
 def changed(file: OpenFile) -> bool:
     """Whether the open file was written to since it was opened; OSError where storage won't say.
 
     A rename over it, or its removal, takes a link away and so changes its ctime: that is no change of it.
-    Nor is it one where a file that may grow has grown.
+    A new owner, mode or link changes it too, and counts as a change: who writes in place and sets the mtime
+    back, as copying tools do, may do one of these besides, and nothing tells then that this is not all.
+    A file that may grow has not changed where a file that may grow has grown.
     """
     status, was = os.fstat(file.fd), file.identity
     if file.sample is not None:

@@ -51,7 +51,8 @@ class Identity(bytes):
 
     def __new__(cls, inode: int, size: int, mtime_ns: int, ctime_ns: int) -> Self:
         """Pack the numbers that stat(2) gives."""
-        return super().__new__(cls, _IDENTITY.pack(inode, size, mtime_ns, ctime_ns))
+        times = *divmod(mtime_ns, _SECOND), *divmod(ctime_ns, _SECOND)
+        return super().__new__(cls, _IDENTITY.pack(inode, size, *times))
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
@@ -71,19 +72,21 @@ class Identity(bytes):
     @property
     def mtime_ns(self) -> int:
         """Nanoseconds since the epoch, as is the next."""
-        return self._part(2)
+        return self._part(2) * _SECOND + self._part(3)
 
     @property
     def ctime_ns(self) -> int:
         """When the inode was last changed, which nobody can set back."""
-        return self._part(3)
+        return self._part(4) * _SECOND + self._part(5)
 
     def _part(self, place: int) -> int:
         part: int = _IDENTITY.unpack(self)[place]
         return part
 
 
-_IDENTITY: Final = Struct("<QQqq")
+# Seconds and nanoseconds apart, as the kernel has them: in one such number the year 2262 is the last.
+_IDENTITY: Final = Struct("<QQqIqI")
+_SECOND: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +165,12 @@ class JobsRoot:
             raise OutputMissing from absent
 
     def open_log(self, job: Job) -> OpenFile:
-        """Open the job's log, which may grow; LogMissing, or OSError for a fault of storage."""
+        """Open the job's log, which may grow; LogMissing, or OSError for a fault of storage.
+
+        LogMissing too where another owner's job has come by this name, whose log it may be.
+        """
         try:
-            return _retry_stale(lambda: _sampled(self._open(job.id, job.log_path or DEFAULT_LOG)))
+            return _retry_stale(lambda: self._open_log(job))
         except Absent as absent:
             raise LogMissing from absent
 
@@ -178,6 +184,25 @@ class JobsRoot:
             return last_lines(log.fd, log.identity.size, limit)
         finally:
             log.close()
+
+    def _open_log(self, job: Job) -> OpenFile:
+        log = self._open(job.id, job.log_path or DEFAULT_LOG)
+        try:
+            held = sample(log.fd, log.identity.size)
+            anothers = self._has_become_another_s(job)
+        except BaseException:
+            log.close()
+            raise
+        if anothers:
+            log.close()
+            raise Absent
+        return replace(log, sample=held)
+
+    def _has_become_another_s(self, job: Job) -> bool:
+        try:
+            return self._read(job.id, None).job.owner != job.owner
+        except (Absent, BadRecord):
+            return False  # the last good record stands
 
     def _read(self, job_id: str, known: Reading | None) -> Reading:
         folder = self._open_job(job_id)
@@ -251,14 +276,6 @@ class JobsRoot:
             # Is it the job that is absent, or the root? That would be a fault, and raises as one.
             os.close(os.open(self.path, _FOLDER))
             raise Absent from failed
-
-
-def _sampled(file: OpenFile) -> OpenFile:
-    try:
-        return replace(file, sample=sample(file.fd, file.identity.size))
-    except BaseException:
-        file.close()
-        raise
 
 
 def _open_regular(folder: int, names: tuple[str, ...]) -> tuple[int, os.stat_result]:

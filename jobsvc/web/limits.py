@@ -51,7 +51,7 @@ class Budget:
         """Call it `name`, a word of lower-case letters; `clock` is in seconds and never goes back."""
         self.name: Final = name
         self._counter = WindowCounter(rate, clock=clock)
-        self._policy = f'"{name}";q={rate.amount};w={rate.get_expiry()}'
+        self._policy = ("RateLimit-Policy", f'"{name}";q={rate.amount};w={rate.get_expiry()}')
         self._limiter = Limiter(keyfunc=_holder, error_handler=self._refuse)
         self._limiter.db = self._counter  # type: ignore[assignment]  # any storage of `limits` does
         # The limiter tests, awaits, and hits without heeding the result: a burst would pass any limit.
@@ -70,11 +70,11 @@ class Budget:
         key = self._key(request)
         left, ends_in = self._counter.room(key)
         seconds = ceil(ends_in) if left else self._counter.standing(key).wait()
-        return ("RateLimit-Policy", self._policy), ("RateLimit", f'"{self.name}";r={left};t={seconds}')
+        return self._policy, ("RateLimit", f'"{self.name}";r={left};t={seconds}')
 
     def _key(self, request: web.Request) -> str:
         """Name an account as the limiter does."""
-        return f"{_holder(request)}:{self.name}"
+        return f"{request[TOKEN].id}:{self.name}"
 
     def _refuse(self, request: web.Request, _exceeded: RateLimitExceeded) -> NoReturn:
         standing = self._counter.standing(self._key(request))

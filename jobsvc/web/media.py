@@ -5,6 +5,7 @@ from __future__ import annotations
 import mimetypes
 import re
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Final
 from urllib.parse import quote
 
@@ -38,9 +39,8 @@ _ATTR_CHAR: Final = "!#$&+-.^_`|~"
 
 @lru_cache(maxsize=1024)
 def content_type(name: str) -> str:
-    """Tell the media type from the name; what is compressed is that and not what is in it."""
-    suffix = "." + name.rpartition(".")[2].lower()
-    return _TYPES.types_map[True].get(suffix, OCTETS)
+    """Tell the media type from the name's suffix; what is compressed is that and not what is in it."""
+    return _TYPES.types_map[True].get(PurePath(name).suffix.lower(), OCTETS)
 
 
 @lru_cache(maxsize=1024)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,9 +17,11 @@ RETRY_AFTER: Final = 5
 class Slots:
     """So many downloads at once, and of these so many for one token."""
 
-    def __init__(self, most: int, most_per_token: int) -> None:
+    def __init__(self, most: int, most_per_token: int, on_refused: Callable[[str], object]) -> None:
+        """`on_refused` is told whose cap, "token" or "all", each download was over."""
         self._most = most
         self._most_per_token = most_per_token
+        self._on_refused = on_refused
         self._by_token: Counter[str] = Counter()
         self._free = asyncio.Event()
         self._free.set()
@@ -37,10 +39,12 @@ class Slots:
     def take(self, token_id: str) -> Iterator[None]:
         """Hold a slot while the block runs; TooManyDownloads where there is none."""
         if self._by_token[token_id] >= self._most_per_token:
+            self._on_refused("token")
             raise TooManyDownloads(
                 f"This token has {self._most_per_token} downloads under way already.", retry_after=RETRY_AFTER
             )
         if self.taken >= self._most:
+            self._on_refused("all")
             raise TooManyDownloads(
                 "The service has as many downloads under way as it takes.", retry_after=RETRY_AFTER
             )

@@ -1,14 +1,15 @@
 """Sends byte ranges of an open file down a connection, and keeps the loop free while it does.
 
-Bytes move in turns on Disk's threads, by sendfile; a client that takes none costs descriptors and nothing
-else, and is let go after a while. Whatever ends a transfer early aborts the connection: the client knows.
+Bytes move in turns on Disk's threads, by sendfile, as fast as the stream's pace allows; a client that takes
+none costs descriptors and nothing else, and is let go after a while. Whatever ends a transfer early aborts
+the connection: the client knows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,6 +22,7 @@ from jobsvc.storage.conduit import Conduit, Halt, Turn
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import OpenFile
 from jobsvc.web.byteranges import ByteRange
+from jobsvc.web.pace import Pace
 
 
 class Interrupted(Exception):
@@ -48,22 +50,33 @@ class Shipment:
 class Transfer:
     """The way of the bytes: from a file, through Disk's threads, into a connection."""
 
-    def __init__(self, disk: Disk, *, send_timeout: float) -> None:
-        """`send_timeout`: seconds after which a client that accepts nothing is let go."""
+    def __init__(
+        self, disk: Disk, *, send_timeout: float, rate: int, on_held: Callable[[float], object]
+    ) -> None:
+        """`send_timeout`: seconds after which a client that accepts nothing is let go.
+
+        `rate`: bytes a second of one stream, 0 is no bound; `on_held` is told the seconds it cost a stream.
+        """
         self._disk = disk
         self._send_timeout = send_timeout
+        self._rate = rate
+        self._on_held = on_held
 
     async def send_small(
         self, request: web.Request, response: web.StreamResponse, body: bytes, shipment: Shipment
     ) -> None:
-        """Send a body that is in memory, in one write with the head; Interrupted as below."""
+        """Send a body that is in memory, in one write with the head or by the rate; Interrupted as below."""
+        pace = self._pace()
         try:
-            async with asyncio.timeout(self._send_timeout):
-                await response.prepare(request)
-                await response.write_eof(body)
+            if pace is not None and body:
+                await self._send_slices(request, response, body, shipment, pace)
+            else:
+                async with asyncio.timeout(self._send_timeout):
+                    await response.prepare(request)
+                    await response.write_eof(body)
+                shipment.sent = shipment.promised
         except BaseException as ended:
             raise self._abort(request, ended) from ended
-        shipment.sent = shipment.promised
 
     async def send(
         self,
@@ -79,8 +92,8 @@ class Transfer:
         if request.transport is None:
             self._disk.release(file)
             raise Interrupted(Outcome.CLIENT_GONE)
-        conduit = Conduit(file, _descriptor_of(request.transport))
-        stream = _Stream(self._disk, conduit, shipment, self._send_timeout)
+        conduit = Conduit(file, _descriptor_of(request.transport), shipment.promised)
+        stream = _Stream(self._disk, conduit, shipment, self._send_timeout, self._pace())
         try:
             # Bytes that go round the transport must not overtake those that are still in its buffer.
             request.transport.set_write_buffer_limits(0)
@@ -90,9 +103,27 @@ class Transfer:
             if request.transport is not None:
                 request.transport.set_write_buffer_limits()
         except BaseException as ended:
+            conduit.cut()
             raise self._abort(request, ended) from ended
         finally:
             stream.close()
+
+    def _pace(self) -> Pace | None:
+        return Pace(self._rate, self._on_held) if self._rate else None
+
+    async def _send_slices(
+        self, request: web.Request, response: web.StreamResponse, body: bytes, shipment: Shipment, pace: Pace
+    ) -> None:
+        await response.prepare(request)
+        left = len(body)
+        while left:
+            count = await pace.granted(left)
+            piece, left = body[-left:][:count], left - count
+            async with asyncio.timeout(self._send_timeout):
+                # Only the end waits until the client has taken what went before.
+                await (response.write(piece) if left else response.write_eof(piece))
+            pace.went(count)
+            shipment.sent += count
 
     def _abort(self, request: web.Request, ended: BaseException) -> BaseException:
         """Break the connection, and say what that means for the download; a cancellation stays one."""
@@ -108,11 +139,14 @@ class Transfer:
 class _Stream:
     """One transfer under way. While a thread has the conduit it is lent: the pool closes it if we leave."""
 
-    def __init__(self, disk: Disk, conduit: Conduit, shipment: Shipment, send_timeout: float) -> None:
+    def __init__(
+        self, disk: Disk, conduit: Conduit, shipment: Shipment, send_timeout: float, pace: Pace | None
+    ) -> None:
         self._disk = disk
         self._conduit = conduit
         self._shipment = shipment
         self._send_timeout = send_timeout
+        self._pace = pace
         self._lent = False
 
     def close(self) -> None:
@@ -124,10 +158,17 @@ class _Stream:
         await self._emptied(writer)
         for segment in self._shipment.segments:
             if isinstance(segment, bytes):
-                await writer.write(segment)
-                await self._emptied(writer)
+                await self._bytes(writer, segment)
             else:
                 await self._file(segment.start, segment.stop)
+
+    async def _bytes(self, writer: AbstractStreamWriter, data: bytes) -> None:
+        while data:
+            count = await self._granted(len(data))
+            await writer.write(data[:count])
+            await self._emptied(writer)
+            self._went(count)
+            data = data[count:]
 
     async def _emptied(self, writer: AbstractStreamWriter) -> None:
         async with asyncio.timeout(self._send_timeout):
@@ -135,13 +176,21 @@ class _Stream:
 
     async def _file(self, start: int, stop: int) -> None:
         while start < stop:
-            turn = await self._turn(start, stop)
+            turn = await self._turn(start, start + await self._granted(stop - start))
             start += turn.sent
             self._shipment.sent += turn.sent
+            self._went(turn.sent)
             if turn.halt is Halt.CLIENT_FULL:
                 await self._writable()
             elif turn.halt is not Halt.TURN_OVER:
                 raise Interrupted(_OUTCOMES[turn.halt]) from turn.fault
+
+    async def _granted(self, left: int) -> int:
+        return left if self._pace is None else await self._pace.granted(left)
+
+    def _went(self, count: int) -> None:
+        if self._pace is not None:
+            self._pace.went(count)
 
     async def _turn(self, start: int, stop: int) -> Turn:
         self._lent = True

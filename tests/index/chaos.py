@@ -9,33 +9,66 @@ import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from jobsvc.domain.errors import JobNotFound
-from jobsvc.domain.job import BadRecord
-from jobsvc.index.freshness import Freshness
+from jobsvc.domain.job import BadRecord, Status
 from jobsvc.storage.reader import Absent, JobsRoot
 
 ANCHOR: Final = "anchor"
 """A job that stays, so that the root is never empty: an empty root is storage away."""
 OUTPUT: Final = "output/film.mp4"
+OWNERS: Final = ("owner-0", "owner-1", "owner-2", "ann")
 
-Seen: TypeAlias = tuple[Any, ...] | None
-"""A job as its clients see it; None for one that is not found."""
+
+class Job(NamedTuple):
+    """What of a job can be told from outside."""
+
+    status: Status
+    owner: str
+    progress: float
+    updated_at: str
+    output: bool
+
+    def shown(self) -> tuple[Any, ...]:
+        """What of it is in a status answer."""
+        return self.status.value, self.progress, self.updated_at, self.output
+
+    def download(self) -> str:
+        """What a download comes to: a problem's code, or "sent"."""
+        if self.status is Status.COMPLETED:
+            return "sent" if self.output else "output-missing"
+        return (
+            f"job-{self.status}" if self.status in {Status.FAILED, Status.CANCELED} else "job-not-completed"
+        )
+
+
+Truth: TypeAlias = Job | None
+"""None: there is no such job."""
+
+
+def shown_to(owner: str | None, truth: Truth) -> tuple[Any, ...] | None:
+    """What one owner (None: every one) sees of it, None if nothing."""
+    return truth.shown() if truth is not None and owner in {None, truth.owner} else None
+
+
+def sent_to(owner: str | None, truth: Truth) -> str:
+    """What a download of it comes to for one owner."""
+    return truth.download() if truth is not None and owner in {None, truth.owner} else "job-not-found"
 
 
 class Chaos:
-    """Real directories, and for each job the answers that would be true."""
+    """Real directories, and for each job what may be answered of it."""
 
     def __init__(self, base: Path, jobs: tuple[str, ...]) -> None:
         self.jobs = jobs
         self.root = base / "jobs"
         self._aside = base / "aside"
         self._number = count()
-        self._truth = JobsRoot(self.root)
-        self._allowed: dict[str, set[Seen]] = {job_id: {None} for job_id in jobs}
+        self._disk = JobsRoot(self.root)
+        self._allowed: dict[str, set[Truth]] = {job_id: {None} for job_id in jobs}
         self._since = dict(self._allowed)
         """All that was true of each job since it was last known what the service knows."""
+        self._spoilt: set[str] = set()
         self.root.mkdir()
         self._aside.mkdir()
         self._fill(self.root / ANCHOR, "queued", 0)
@@ -48,32 +81,54 @@ class Chaos:
         with contextlib.suppress(OSError):
             self.operations[operation](job_id)
         try:
-            seen = self._see(job_id)
+            truth = self._look(job_id)
         except BadRecord:
             # What was known before stays; what that is, depends on when it was last looked at.
             self._allowed[job_id] = self._since[job_id]
+            self._spoilt.add(job_id)
         else:
-            self._allowed[job_id] = {seen}
-            self._since[job_id] = self._since[job_id] | {seen}
+            self._allowed[job_id] = {truth}
+            self._spoilt.discard(job_id)
+            self._since[job_id] = self._since[job_id] | {truth}
 
-    def right(self, job_id: str, seen: Seen) -> bool:
-        """Whether this answer is true; from then on it is the one that is known."""
-        if seen not in self._allowed[job_id]:
-            return False
-        self._allowed[job_id] = self._since[job_id] = {seen}
-        return True
+    def right(self, job_id: str, owner: str | None, shown: tuple[Any, ...] | None) -> bool:
+        """Whether this answer is true; from then on it is what the service knows."""
+        so = {truth for truth in self._allowed[job_id] if shown_to(owner, truth) == shown}
+        if so:
+            self._allowed[job_id] = self._since[job_id] = so
+        return bool(so)
 
-    def allowed(self, job_id: str) -> set[Seen]:
-        """Return every answer that would be true."""
+    def allowed(self, job_id: str) -> set[Truth]:
+        """Return everything that may be answered."""
         return self._allowed[job_id]
 
-    def _see(self, job_id: str) -> Seen:
+    def since(self, job_id: str) -> set[Truth]:
+        """Return everything that may be known, be it outdated."""
+        return self._since[job_id]
+
+    def make_again(self) -> Callable[[], None]:
+        """Have an empty root in place of this one; what is returned has its jobs moved there, one by one."""
+        old = self._aside / f"old-{next(self._number)}"
+        self.root.rename(old)
+        self.root.mkdir()
+
+        def fill() -> None:
+            for folder in list(old.iterdir()):
+                folder.rename(self.root / folder.name)
+            for job_id in self.jobs:  # each was absent for a moment
+                self._since[job_id] = self._since[job_id] | {None}
+                if job_id in self._spoilt:
+                    self._allowed[job_id] = self._since[job_id]
+
+        return fill
+
+    def _look(self, job_id: str) -> Truth:
         try:
-            reading = self._truth.read(job_id)
+            reading = self._disk.read(job_id)
         except Absent:
             return None
         job = reading.job
-        return job.status, job.owner, job.progress, job.updated_at, reading.output
+        return Job(job.status, job.owner, job.progress, job.updated_at, reading.output)
 
     def _fill(self, folder: Path, status: str, number: int, **keys: Any) -> None:
         folder.mkdir(exist_ok=True)
@@ -168,13 +223,3 @@ class Chaos:
     def do_unreadable_name(self, job_id: str) -> None:
         folder = os.fsencode(self.root / job_id)
         (Path(os.fsdecode(folder + b"/\xff\xfe"))).write_text("")
-
-
-async def ask(freshness: Freshness, job_id: str, *, force: bool = False) -> Seen:
-    """Ask as a client does."""
-    try:
-        reading = (await freshness.job(job_id, force=force)).reading
-    except JobNotFound:
-        return None
-    job = reading.job
-    return job.status, job.owner, job.progress, job.updated_at, reading.output

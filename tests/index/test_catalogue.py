@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from jobsvc.domain.job import Status, parse_record
-from jobsvc.index.catalogue import Catalogue
+from jobsvc.index.catalogue import REMEMBERED, Catalogue
 from jobsvc.storage.reader import Identity, Reading
 
 
@@ -42,6 +42,39 @@ def test_a_look_that_began_before_the_last_one_taken_in_changes_nothing(catalogu
     assert (entry := catalogue.get("a")) is not None
     assert entry.reading is newer
     assert entry.verified == 5
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_look_that_began_before_an_absence_was_seen_brings_no_job_back(
+    catalogue: Catalogue, *, known: bool
+) -> None:
+    if known:
+        catalogue.put("a", reading("a"), 1)
+    catalogue.remove("a", 5)
+    assert not catalogue.put("a", reading("a"), 4)
+    catalogue.spoilt("a", "half written", 4)
+    assert not catalogue.entries
+    assert not catalogue.unreadable
+    assert catalogue.put("a", reading("a"), 6)
+    assert not catalogue.remove("a", 5)
+
+
+def test_absences_are_forgotten_in_time_and_looks_that_took_as_long_prove_nothing(
+    catalogue: Catalogue,
+) -> None:
+    for moment in range(100):
+        catalogue.remove(f"guess-{moment}", moment)
+    assert len(catalogue._absences) <= REMEMBERED + 1
+    assert not catalogue.put("guess-1", reading("guess-1"), 0)
+    assert catalogue.put("a", reading("a"), 99 - REMEMBERED)
+
+
+def test_a_record_that_was_spoilt_before_the_last_look_is_not_unreadable(catalogue: Catalogue) -> None:
+    catalogue.put("a", reading("a"), 5)
+    catalogue.spoilt("a", "half written", 4)
+    assert not catalogue.unreadable
+    catalogue.spoilt("a", "half written", 6)
+    assert list(catalogue.unreadable) == ["a"]
 
 
 def test_whoever_subscribed_hears_of_each_change_once(catalogue: Catalogue) -> None:

@@ -27,16 +27,25 @@ class Root(JobsRoot):
     def __init__(self, farm: Farm) -> None:
         super().__init__(farm.root)
         self.reads = 0
+        self.seen = 0
         self.gate = threading.Event()
         self.gate.set()
+        self.late = threading.Event()
+        self.late.set()
+        """What a read has seen, it tells when this is set; each read waits for the one that was here."""
         self.fault: OSError | None = None
 
     def read(self, job_id: str, known: Reading | None = None) -> Reading:
+        late = self.late
         self.reads += 1
         self.gate.wait(10)
         if self.fault is not None:
             raise self.fault
-        return super().read(job_id, known)
+        try:
+            return super().read(job_id, known)
+        finally:
+            self.seen += 1
+            late.wait(10)
 
 
 class Clock:
@@ -53,6 +62,7 @@ async def root(farm: Farm) -> AsyncIterator[Root]:
     root = Root(farm)
     yield root
     root.gate.set()
+    root.late.set()
 
 
 @pytest.fixture
@@ -273,22 +283,49 @@ async def test_a_hint_ends_the_cover_of_its_job(
     assert root.reads == 2
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_look_that_ends_after_the_job_was_seen_removed_does_not_bring_it_back(
+    farm: Farm, freshness: Freshness, root: Root, *, known: bool
+) -> None:
+    farm.put("a")
+    farm.put("b")
+    if known:
+        await freshness.job("a")
+    looks = root.seen
+    late, root.late = root.late, threading.Event()
+    slow = asyncio.create_task(freshness.look("a"))
+    await until(lambda: root.seen == looks + 1)
+    farm.remove("a")
+    held, root.late = root.late, late
+    with pytest.raises(JobNotFound):
+        await freshness.job("a", force=True)
+    held.set()
+    await slow
+    assert freshness.at_once("a") is None
+
+
 async def test_what_a_request_learnt_is_answered_from_memory(
-    farm: Farm, freshness: Freshness, root: Root
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock
 ) -> None:
     farm.put("a")
     reading = JobsRoot(farm.root).read("a")
-    freshness.learn("a", reading)
+    freshness.learn("a", reading, clock())
     assert (await freshness.job("a")).reading is reading
     assert root.reads == 0
 
 
-async def test_an_absence_that_a_request_learnt_has_the_disk_asked(
-    farm: Farm, freshness: Freshness, root: Root
+async def test_what_a_request_learnt_late_replaces_nothing_newer(
+    farm: Farm, freshness: Freshness, clock: Clock
 ) -> None:
-    farm.put("a")
+    farm.put("a", progress=1)
+    farm.put("b")
+    begun, old = clock(), JobsRoot(farm.root).read("a")
+    farm.put("a", progress=2)
     await freshness.job("a")
-    freshness.learn("a", None)
-    freshness.learn("never-seen", None)
-    await freshness.job("a")
-    assert root.reads == 2
+    freshness.learn("a", old, begun)
+    assert (await freshness.job("a")).reading.job.progress == 2
+    farm.remove("a")
+    with pytest.raises(JobNotFound):
+        await freshness.job("a", force=True)
+    freshness.learn("a", old, begun)
+    assert freshness.at_once("a") is None

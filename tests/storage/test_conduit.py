@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.storage import conduit as module
-from jobsvc.storage.conduit import Conduit, Halt, changed, read_cached
+from jobsvc.storage.conduit import BUFFERED, Conduit, Halt, _buffered, changed, read_cached
 from jobsvc.storage.reader import Identity, OpenFile
 
 BODY = os.urandom(3_000_000)
@@ -21,6 +22,16 @@ def opened(path: Path) -> OpenFile:
     fd = os.open(path, os.O_RDONLY)
     status = os.fstat(fd)
     return OpenFile(fd, Identity.of(status), path.name, status.st_nlink)
+
+
+@pytest.fixture(params=["by pages", "by copies"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two ways that bytes take."""
+    bound = 0 if request.param == "by pages" else 1 << 40
+    monkeypatch.setattr(module, "_buffered", lambda: bound)
+
+
+both_ways = pytest.mark.usefixtures("way")
 
 
 @pytest.fixture
@@ -48,6 +59,7 @@ def send_all(conduit: Conduit, start: int, stop: int) -> Halt:
     return Halt.TURN_OVER
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("start", "stop"), [(0, len(BODY)), (1, 2), (70_001, 2_999_999), (5, 5), (0, 16_384)]
 )
@@ -63,17 +75,18 @@ def test_exactly_the_bytes_asked_for_arrive(
 
     reader = threading.Thread(target=read)
     reader.start()
-    conduit = Conduit(opened(film), ours.fileno())
+    conduit = Conduit(opened(film), ours.fileno(), stop - start)
     assert send_all(conduit, start, stop) is Halt.TURN_OVER
     reader.join(10)
     conduit.close()
     assert bytes(got) == BODY[start:stop]
 
 
+@both_ways
 def test_a_client_that_takes_nothing_ends_the_turn(
     film: Path, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    conduit = Conduit(opened(film), pair[0].fileno())
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
     first = conduit.send(0, len(BODY))
     assert (first.halt, 0 < first.sent < len(BODY)) == (Halt.CLIENT_FULL, True)
     again = conduit.send(first.sent, len(BODY))
@@ -82,24 +95,46 @@ def test_a_client_that_takes_nothing_ends_the_turn(
     conduit.close()
 
 
+@both_ways
 def test_a_client_that_left_is_told_from_a_fault(
     film: Path, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     pair[1].close()
-    conduit = Conduit(opened(film), pair[0].fileno())
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
     assert conduit.send(0, len(BODY)).halt is Halt.CLIENT_GONE
     conduit.close()
 
 
+@both_ways
+@pytest.mark.parametrize("length", [100, 1 << 30])
 def test_a_fault_of_the_storage_is_handed_on(
-    tmp_path: Path, pair: tuple[socket.socket, socket.socket]
+    tmp_path: Path, pair: tuple[socket.socket, socket.socket], length: int
 ) -> None:
     """Reading a folder fails as a broken disk does: with an OSError that no client is to blame for."""
     folder = os.open(tmp_path, os.O_RDONLY)
     status = os.fstat(folder)
-    conduit = Conduit(OpenFile(folder, Identity.of(status), "x", status.st_nlink), pair[0].fileno())
-    turn = conduit.send(0, 100)
+    file = OpenFile(folder, Identity.of(status), "x", status.st_nlink)
+    conduit = Conduit(file, pair[0].fileno(), length)
+    turn = conduit.send(0, length)
     assert (turn.halt, isinstance(turn.fault, IsADirectoryError)) == (Halt.FAULT, True)
+    conduit.close()
+
+
+@both_ways
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.EPIPE, errno.ECONNABORTED, errno.EAGAIN])
+def test_storage_that_fails_as_a_socket_would_is_no_client_that_left(
+    film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A stand-in for the system's calls: a file system may answer with whatever number it likes."""
+
+    def fail(*_: object) -> int:
+        raise OSError(number, "of the file")
+
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
+    monkeypatch.setattr(os, "sendfile", fail)
+    monkeypatch.setattr(os, "pread", fail)
+    turn = conduit.send(0, len(BODY))
+    assert (turn.halt, turn.fault and turn.fault.strerror) == (Halt.FAULT, "of the file")
     conduit.close()
 
 
@@ -119,6 +154,7 @@ def overwrite_and_keep_the_time(path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+@both_ways
 @pytest.mark.parametrize("harm", [shorten, overwrite, overwrite_and_keep_the_time])
 def test_a_file_that_was_harmed_is_never_sent_to_its_end(
     film: Path,
@@ -129,7 +165,7 @@ def test_a_file_that_was_harmed_is_never_sent_to_its_end(
     assert not changed(file)
     assert callable(harm)
     harm(film)
-    conduit = Conduit(file, pair[0].fileno())
+    conduit = Conduit(file, pair[0].fileno(), len(BODY))
     turn = conduit.send(len(BODY) - 1000, len(BODY))
     assert (turn.sent, turn.halt) == (0, Halt.CHANGED)
     assert conduit.send(len(BODY) - 40_000, len(BODY)).halt is Halt.CHANGED
@@ -162,12 +198,104 @@ def test_storage_that_cannot_say_what_is_in_memory_is_read_the_long_way() -> Non
     os.close(theirs)
 
 
+@pytest.fixture
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection as services have, both ends in our hands; it takes a megabyte that nobody reads."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname())
+        ours, _ = listening.accept()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 << 20)
+    ours.setblocking(False)  # noqa: FBT003 - the socket module's own way
+    theirs.settimeout(10)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def read_to_the_end(theirs: socket.socket) -> bytes:
+    return b"".join(iter(lambda: theirs.recv(1 << 20), b""))
+
+
+def test_what_is_written_in_place_after_all_was_sent_reaches_nobody(
+    film: Path, connected: tuple[socket.socket, socket.socket]
+) -> None:
+    """The client has not read a byte yet: they wait in the system's buffers."""
+    size = 1_000_000
+    os.truncate(film, size)
+    conduit = Conduit(opened(film), connected[0].fileno(), size)
+    sent = 0
+    while sent < size:
+        sent += conduit.send(sent, size).sent
+    with film.open("r+b") as file:
+        file.write(bytes(size))
+    conduit.close()
+    connected[0].close()
+    assert read_to_the_end(connected[1]) == BODY[:size]
+
+
+def test_what_comes_before_more_than_the_buffers_hold_goes_out_by_its_pages(
+    film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_pages: list[int] = []
+    send = os.sendfile
+
+    def watched(*args: int) -> int:
+        by_pages.append(args[2])
+        return send(*args)
+
+    monkeypatch.setattr(os, "sendfile", watched)
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY) + _buffered())
+    conduit.send(0, len(BODY))
+    assert by_pages[0] == 0
+    conduit.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "bound"), [("1 2 30\n", 60), ("1\n", BUFFERED), ("a b c", BUFFERED), (None, BUFFERED)]
+)
+def test_the_size_of_the_buffers_is_the_systems_or_its_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, bound: int
+) -> None:
+    if text is not None:
+        (tmp_path / "mem").write_text(text)
+    monkeypatch.setattr(module, "BUFFERS", (tmp_path / "mem",) * 2)
+    assert _buffered.__wrapped__() == bound
+
+
+def test_a_connection_that_is_cut_ends_though_somebody_holds_it_open(
+    film: Path, connected: tuple[socket.socket, socket.socket]
+) -> None:
+    """As a thread does that hangs in a call."""
+    ours, theirs = connected
+    conduit = Conduit(opened(film), ours.fileno(), len(BODY))
+    with ours.dup():
+        conduit.cut()
+        ours.close()
+        assert theirs.recv(1) == b""
+        conduit.close()
+    conduit.cut()
+
+
+def test_a_client_that_reads_nothing_and_is_cut_off_is_owed_nothing(
+    film: Path, connected: tuple[socket.socket, socket.socket]
+) -> None:
+    """Else what waits for it would stay in memory for minutes."""
+    ours, theirs = connected
+    conduit = Conduit(opened(film), ours.fileno(), len(BODY))
+    conduit.send(0, len(BODY))
+    conduit.cut()
+    ours.close()
+    conduit.close()
+    with pytest.raises(ConnectionResetError):
+        read_to_the_end(theirs)
+
+
 def test_slow_storage_is_asked_for_less_at_a_time(
     film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for the clock's verdict: every call counts as slow."""
     monkeypatch.setattr(module, "QUICK", -1.0)
-    conduit = Conduit(opened(film), pair[0].fileno())
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
     conduit.send(0, len(BODY))
     assert module.FIRST_CHUNK // 4 <= conduit._chunk < module.FIRST_CHUNK
     assert os.fstat(conduit.socket_fd) == os.fstat(pair[0].fileno())

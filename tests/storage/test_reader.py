@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, format_time
@@ -117,6 +119,40 @@ def test_a_record_is_read_with_its_version_and_the_files_time(
     assert reading.identity == Identity(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     assert reading.job.updated_at == format_time(1_767_225_600_123_456)
     assert (reading.job.id, reading.job.progress, reading.output) == ("job-1", 12, False)
+
+
+SECONDS = st.integers(-(2**63), 2**63 - 1)
+"""What a file system may say: 64 bits of them, and nanoseconds beside."""
+TIMES = st.builds(
+    lambda seconds, nanoseconds: seconds * 10**9 + nanoseconds, SECONDS, st.integers(0, 10**9 - 1)
+)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1), TIMES, TIMES)
+def test_an_identity_keeps_whatever_a_file_system_says(inode: int, size: int, mtime: int, ctime: int) -> None:
+    identity = Identity(inode, size, mtime, ctime)
+    assert (identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns) == (
+        inode,
+        size,
+        mtime,
+        ctime,
+    )
+    assert identity != Identity(inode, size, mtime + 1, ctime)
+    assert identity != Identity(inode, size, mtime, ctime - 1)
+
+
+@pytest.mark.parametrize("seconds", [9_500_000_000, 15_032_385_535, -1, -2_000_000_000])
+def test_a_file_of_another_age_is_read_like_any_other(
+    root: JobsRoot, make_job: MakeJob, jobs_root: Path, seconds: int
+) -> None:
+    """Of 2271, of the last year that ext4 has, and of before the epoch; other file systems hold some back."""
+    make_job(output=b"film")
+    for name in ("status.json", "output/film.mp4"):
+        os.utime(jobs_root / "job-1" / name, ns=(0, seconds * 10**9 + 1))
+    reading = root.read("job-1")
+    assert reading.identity.mtime_ns == (jobs_root / "job-1" / "status.json").stat().st_mtime_ns
+    assert output_of(root, reading.job) == b"film"
+    assert root.read("job-1", reading) == reading
 
 
 def test_an_operators_words_are_known_to_the_reader(jobs_root: Path, make_job: MakeJob) -> None:
@@ -495,6 +531,18 @@ def test_a_log_that_is_not_there_has_no_tail(
     assert root.log_tail(job) is None
     with pytest.raises(LogMissing):
         root.open_log(job)
+
+
+def test_there_is_no_log_where_another_owner_s_job_has_come_by_the_name(
+    root: JobsRoot, make_job: MakeJob
+) -> None:
+    """It may be that job's. A record that can't be read leaves the job whose it was."""
+    folder = make_job(log=b"anna's\n")
+    job = root.read("job-1").job
+    make_job(log=b"bob's\n", owner="bob")
+    assert root.log_tail(job) is None
+    put(folder / "status.json", b"{")
+    assert root.log_tail(job) == "bob's\n"
 
 
 def test_a_log_that_can_not_be_read_is_a_fault_of_storage(

@@ -1,0 +1,71 @@
+"""Programs that others wrote, run as their users run them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+DEADLINE: Final = 40.0
+"""Seconds; far more than any of them needs, on a machine that is busy with other things."""
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    """Skip a test where one of the programs is not on the PATH; `.ci/run` installs them all."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended."""
+
+    code: int
+    output: bytes
+    said: str
+    """What came on standard error."""
+
+
+async def run(program: str, *words: object, folder: Path | None = None) -> Ended:
+    """Run a program to its end; it has no terminal, no proxy, and no settings of anyone's home."""
+    async with started(program, *words, folder=folder, capture=True) as process:
+        async with asyncio.timeout(DEADLINE):
+            output, said = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, output, said.decode(errors="replace"))
+
+
+@asynccontextmanager
+async def started(
+    program: str, *words: object, folder: Path | None = None, capture: bool = False
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Have a program run for the length of a block; then it and what it started is ended by force."""
+    unset = ("HOME", "http_proxy", "https_proxy", "all_proxy", "no_proxy", "XDG_CONFIG_HOME")
+    clean = {
+        name: value for name, value in os.environ.items() if name not in {*unset, *map(str.upper, unset)}
+    }
+    pipe = asyncio.subprocess.PIPE if capture else asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *map(str, words),
+        cwd=folder,
+        env={**clean, "HOME": "/nonexistent"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
