@@ -28,8 +28,10 @@ from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKENS_FILE
 from jobsvc.storage.link_key import BadLinkKey
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.tokens import BadTokenFile
+from jobsvc.web.all_events import AllEvents
 from jobsvc.web.download import Download
 from jobsvc.web.envelope import Envelope
+from jobsvc.web.events import JobEvents
 from jobsvc.web.following import Following
 from jobsvc.web.gate import Gate
 from jobsvc.web.guard import Guard
@@ -47,6 +49,7 @@ from jobsvc.web.server import Runner
 from jobsvc.web.slots import Slots
 from jobsvc.web.status import StatusRoute
 from jobsvc.web.stays import Stays
+from jobsvc.web.streams import Streams
 from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
 from jobsvc.web.waiting import Waiting
@@ -108,6 +111,7 @@ def build_app(settings: Settings) -> web.Application:
         Presenting(index.tails, representations),
         Stays(gate),
     )
+    streams = Streams(stays, metrics, send_timeout=settings.send_timeout)
     waiting = Waiting(
         freshness=index.freshness, changes=changes, presenting=presenting, stays=stays, metrics=metrics
     )
@@ -143,11 +147,25 @@ def build_app(settings: Settings) -> web.Application:
                     visits=visits,
                     catalogue=index.catalogue,
                     changes=changes,
-                    stays=stays,
+                    streams=streams,
                     metrics=metrics,
-                    send_timeout=settings.send_timeout,
                 ),
                 metrics=metrics,
+            ),
+            job_events=JobEvents(
+                freshness=index.freshness,
+                catalogue=index.catalogue,
+                changes=changes,
+                presenting=presenting,
+                streams=streams,
+            ),
+            all_events=AllEvents(
+                listing=index.listing,
+                changes=changes,
+                presenting=presenting,
+                streams=streams,
+                metrics=metrics,
+                ready=index.ready,
             ),
             link_route=LinkRoute(freshness=index.freshness, links=links, max_age=settings.max_link_age),
             health=Health(metrics, lambda: _unready(index)),
