@@ -18,7 +18,7 @@ import pytest
 from jobsvc.index import digests
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
 from tests.running import Service
-from tests.speaking import Answer
+from tests.speaking import Answer, request
 from tests.waiting import until
 
 FILM: Final = bytes(range(256)) * 400
@@ -153,6 +153,29 @@ async def test_the_job_has_it_once_it_is_known_under_a_new_tag(service: Service)
     assert after.json() == before.json() | {"outputSha256": hashlib.sha256(FILM).hexdigest()}
     again = await service.get("/api/jobs/job-1", ("If-None-Match", after.headers["ETag"]))
     assert again.status == 304
+
+
+@at_once
+async def test_who_waits_for_a_change_of_the_job_is_told_when_it_becomes_known(service: Service) -> None:
+    before = await service.get("/api/jobs/job-1")
+    async with service.connect() as link:
+        waits = ("If-None-Match", before.headers["ETag"])
+        link.send(request("GET", "/api/jobs/job-1?wait=12", [waits], token=service.token))
+        await so(lambda: waiting(service))
+        await head(service, WANT)
+        told = await link.answer()
+    assert (told.status, told.json()["outputSha256"]) == (200, hashlib.sha256(FILM).hexdigest())
+
+
+async def waiting(service: Service) -> bool:
+    return await service.metric("jobsvc_requests_waiting") == 1
+
+
+async def test_a_list_has_none_for_it_is_answered_from_memory(service: Service) -> None:
+    await known(service)
+    page = await service.get("/api/jobs")
+    assert [job["id"] for job in page.json()["jobs"]] == ["job-1"]
+    assert b"outputSha256" not in page.body
 
 
 @at_once
