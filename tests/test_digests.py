@@ -17,6 +17,7 @@ import pytest
 
 from jobsvc.index import digests
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
+from tests.programs import needs, run
 from tests.running import Service
 from tests.speaking import Answer, request
 from tests.waiting import until
@@ -155,7 +156,6 @@ async def test_the_job_has_it_once_it_is_known_under_a_new_tag(service: Service)
     assert again.status == 304
 
 
-@at_once
 async def test_who_waits_for_a_change_of_the_job_is_told_when_it_becomes_known(service: Service) -> None:
     before = await service.get("/api/jobs/job-1")
     async with service.connect() as link:
@@ -358,3 +358,22 @@ async def test_an_output_replaced_while_nobody_looked_is_not_shown_with_the_old_
     assert "outputSha256" not in await status(second)
     assert digest_in(await head(second, WANT)) is None
     await known(second, OTHER)
+
+
+README: Final = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+
+
+@needs("curl", "jq", "aria2c", "sha256sum")
+@pytest.mark.parametrize("there", [FILM, FILM[:-1] + b"x"])
+async def test_the_recipe_finds_out_what_is_broken_and_mends_it(
+    service: Service, tmp_path: Path, there: bytes
+) -> None:
+    recipe = README.partition("### Checking a download")[2].partition("```sh\n")[2].partition("```")[0]
+    recipe = recipe.replace("127.0.0.1:8080", f"127.0.0.1:{service.port}").replace(
+        "opening-title-0042", "job-1"
+    )
+    (tmp_path / "title.mp4").write_bytes(there)
+    ended = await run("sh", "-u", "-c", f"TOKEN={service.token}\n{recipe}", folder=tmp_path)
+    assert f"title.mp4: {'OK' if there == FILM else 'FAILED'}\n" in ended.output.decode(), ended
+    assert ended.code == 0, ended
+    assert (tmp_path / "title.mp4").read_bytes() == FILM
