@@ -49,7 +49,7 @@ def build_app(settings: Settings) -> web.Application:
 def _handlers(parts: Parts) -> Handlers:
     index, settings = parts.index, parts.settings
     return Handlers(
-        listing=ListRoute(index, parts.digests.known),
+        listing=ListRoute(index),
         status=_status(parts),
         download=Download(
             disk=parts.disk,
