@@ -15,7 +15,8 @@ import orjson
 from jobsvc.cli.options import WrongSetting, given, settings_options, wrong_settings_told
 from jobsvc.domain.job import SYNONYMS, BadRecord, Status
 from jobsvc.settings import NO_JOBS_ROOT, resolve
-from jobsvc.storage.reader import Absent, JobsRoot
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.walk import Absent
 
 
 @dataclass(frozen=True, slots=True)

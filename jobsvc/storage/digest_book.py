@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from jobsvc.storage.reader import Identity
+from jobsvc.storage.identity import Identity
 
 MOST: Final = 65_536
 """The most digests that are kept, some 300 bytes of memory each."""
