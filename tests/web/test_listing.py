@@ -134,7 +134,7 @@ class House:
         self.index = Index(Disk(), JobsRoot(Path("/nowhere")))
         self.index.figures.reconciled = 0
         self.index.ready.set()
-        self.route = ListRoute(self.index, lambda _reading: None)
+        self.route = ListRoute(self.index)
         self._moment = 0
 
     def put(self, number: int, owner: str, status: Status, created: int, updated: int) -> None:
