@@ -83,11 +83,13 @@ class Index:
         pulse = max(min(PULSE, max_age / 4), 0.05)
         self._watcher = Watcher(root.path, self, pulse=pulse, chunk=min(CHUNK, limit // 16))
         self.watching = Watching(self.catalogue, self._watcher.watch, self._look, limit)
+        self.watching.held = True
         self.freshness = Freshness(
             disk, root, self.catalogue, max_age, monotonic, self._unreadable,
             coverage=self._coverage, presence=self._presence, settle=self.watching.settle, wary=wary,
         )  # fmt: skip
         self.tails = Tails(disk, root, self.freshness)
+        self.listing = Listing(self.catalogue)
         self._looks = Looks(disk, root, self.catalogue, self.freshness)
         parts = Parts(
             disk, root, self.catalogue, self._looks, self._coverage, self._presence,

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from jobsvc import __version__
 from jobsvc.domain.job import BadRecord, Status
 from jobsvc.observe.audit import Outcome
+from jobsvc.observe.process import ProcessFigures
 from jobsvc.observe.tally import RequestTally
 
 BUDGETS: Final = ("status", "list", "logs", "download", "auth-failures", "downloads-at-once")
@@ -60,6 +61,7 @@ class Metrics:
         self._storage()
         self._access()
         self._live()
+        self.registry.register(ProcessFigures())
         info = Info("jobsvc_build", "The program that runs.", registry=self.registry)
         info.info({"version": __version__, "python": platform.python_version()})
 
@@ -127,6 +129,9 @@ class Metrics:
         self.storage_unavailable = self._counter(
             "storage_unavailable_total", "Calls that storage did not answer, or answered with a fault."
         )
+        self.storage_stuck = self._gauge(
+            "storage_threads_stuck", "Threads that wait for storage unduly long."
+        )
         self._gauge(
             "storage_last_answer_age_seconds", "Time since storage last answered; since the start, if never."
         ).set_function(lambda: self._clock() - self._storage_answered)
@@ -143,6 +148,9 @@ class Metrics:
         self.log_bytes = self._counter("log_bytes_total", "Bytes of logs handed to clients.")
         self.requests_waiting = self._gauge("requests_waiting", "Requests that wait for a job to change.")
         self.logs_followed = self._gauge("logs_followed", "Logs that somebody follows.")
+        self.events_merged = self._counter(
+            "events_merged_total", "Changes that a reader of events was not told of, but of a later one."
+        )
         self.streams = Gauge(
             "jobsvc_event_streams",
             "Event streams open, by what they tell of.",

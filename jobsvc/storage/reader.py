@@ -181,9 +181,12 @@ class JobsRoot:
             raise OutputMissing from absent
 
     def open_log(self, job: Job) -> OpenFile:
-        """Open the job's log, which may grow; LogMissing, or OSError for a fault of storage."""
+        """Open the job's log, which may grow; LogMissing, or OSError for a fault of storage.
+
+        LogMissing too where another owner's job has come by this name, whose log it may be.
+        """
         try:
-            return _retry_stale(lambda: _sampled(self._open(job.id, job.log_path or DEFAULT_LOG)))
+            return _retry_stale(lambda: self._open_log(job))
         except Absent as absent:
             raise LogMissing from absent
 
@@ -197,6 +200,29 @@ class JobsRoot:
             return last_lines(log.fd, log.identity.size, limit)
         finally:
             log.close()
+
+    def _open_log(self, job: Job) -> OpenFile:
+        log = self._open(job.id, job.log_path or DEFAULT_LOG)
+        try:
+            held = sample(log.fd, log.identity.size)
+            anothers = self._has_become_another_s(job)
+        except BaseException:
+            log.close()
+            raise
+        if anothers:
+            log.close()
+            raise Absent
+        return replace(log, sample=held)
+
+    def _has_become_another_s(self, job: Job) -> bool:
+        try:
+            folder = self._open_job(job.id)
+            try:
+                return self._record(job.id, folder, None)[0].owner != job.owner
+            finally:
+                os.close(folder)
+        except (Absent, BadRecord):
+            return False  # the last good record stands
 
     def _look(self, job_id: str, known: Reading | None) -> tuple[Reading, OpenFile | None]:
         """Read the record, and open a completed job's output, in one visit to the job's folder."""
@@ -276,14 +302,6 @@ def _opened(fd: int, status: os.stat_result, name: str) -> OpenFile:
     return OpenFile(fd, Identity.of(status), name, status.st_nlink)
 
 
-def _sampled(file: OpenFile) -> OpenFile:
-    try:
-        return replace(file, sample=sample(file.fd, file.identity.size))
-    except BaseException:
-        file.close()
-        raise
-
-
 def _open_regular(folder: int, names: tuple[str, ...]) -> tuple[int, os.stat_result]:
     """Open the regular file that `names` lead to from `folder`; Absent where anything else is found."""
     passed: list[int] = []
@@ -322,8 +340,8 @@ def _open_beneath(folder: int, name: str, flags: int) -> int:
 
 def _decode(fd: int, size: int) -> object:
     """Decode a record of at most RECORD_CAP bytes; BadRecord where it is no JSON or too large."""
-    data = b"" if size > RECORD_CAP else read_fully(fd, 0, size + 1)
-    if len(data) > size:  # it has grown since
+    data = b"" if size > RECORD_CAP else os.pread(fd, size + 1, 0)
+    if len(data) != size <= RECORD_CAP:  # it has grown since, or came in pieces
         data += read_fully(fd, len(data), RECORD_CAP + 1 - len(data))
     if max(size, len(data)) > RECORD_CAP:
         raise BadRecord(f"{STATUS_FILE}: larger than {RECORD_CAP} bytes")

@@ -23,7 +23,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Lets two requests of a token pass, one download at once, and one wrong token."""
-    limits = ["--limit-status", "2/day", "--limit-list", "2/day", "--limit-download", "2/day"]
+    budgets = ("status", "list", "logs", "download")
+    limits = [word for budget in budgets for word in (f"--limit-{budget}", "2/day")]
     limits += ["--limit-auth-failures", "1/day"]
     with running(tmp_path_factory.mktemp("strict"), *limits, "--max-downloads-per-token", "1") as found:
         yield found
