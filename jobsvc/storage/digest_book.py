@@ -11,7 +11,7 @@ from typing import Final
 from jobsvc.storage.identity import Identity
 
 MOST: Final = 65_536
-"""The most digests that are kept, some 300 bytes of memory each."""
+"""The most digests that are kept, some 200 bytes of memory each."""
 
 VERSION: Final = len(Identity(0, 0, 0, 0))
 """Bytes of an identity."""
