@@ -13,9 +13,10 @@ import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from struct import Struct
-from typing import Final, NamedTuple, Self, TypeVar
+from typing import Final, NamedTuple, Self, TypeAlias, TypeVar
 
 import orjson
 
@@ -27,6 +28,7 @@ from jobsvc.storage.tail import last_lines, read_fully, sample
 T = TypeVar("T")
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_WITHIN: Final = _FOLDER | os.O_NOFOLLOW
 # O_NONBLOCK and O_NOCTTY: a FIFO or a terminal put in a file's place must neither hang us nor become ours.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
@@ -35,6 +37,12 @@ _STALE_TRIES: Final = 3
 _STALE_PAUSE: Final = 0.02
 SETTLED_NS: Final = 2_000_000_000
 """A file changed less than this ago may change again within its clock's tick, unseen (FAT and SMB: 2 s)."""
+
+
+_Opened: TypeAlias = tuple[int, os.stat_result, str]
+"""A regular file that is open: its descriptor, what fstat said, and the last component of its path."""
+_components: Final = lru_cache(maxsize=1024)(components)
+"""Most jobs have their outputs in like places."""
 
 
 class Absent(Exception):
@@ -164,14 +172,15 @@ class JobsRoot:
 
         Raises Absent, BadRecord, or OSError for a fault of storage.
         """
-        reading, output = self.read_and_open(job_id, known)
+        reading, output = _retry_stale(lambda: self._look(job_id, known))
         if output is not None:
-            output.close()
+            os.close(output[0])
         return reading
 
     def read_and_open(self, job_id: str, known: Reading | None = None) -> tuple[Reading, OpenFile | None]:
         """Look at one job and, where its output is there, keep that open. Raises what `read` does."""
-        return _retry_stale(lambda: self._look(job_id, known))
+        reading, output = _retry_stale(lambda: self._look(job_id, known))
+        return reading, None if output is None else _opened(*output)
 
     def open_output(self, job: Job) -> OpenFile:
         """Open what outputPath names; OutputMissing, or OSError for a fault of storage."""
@@ -198,7 +207,7 @@ class JobsRoot:
         finally:
             log.close()
 
-    def _look(self, job_id: str, known: Reading | None) -> tuple[Reading, OpenFile | None]:
+    def _look(self, job_id: str, known: Reading | None) -> tuple[Reading, _Opened | None]:
         """Read the record, and open a completed job's output, in one visit to the job's folder."""
         folder = self._open_job(job_id)
         try:
@@ -206,7 +215,7 @@ class JobsRoot:
             output = self._output(folder, job) if job.status is Status.COMPLETED else None
         finally:
             os.close(folder)
-        version = None if output is None else output.identity
+        version = None if output is None else Identity.of(output[1])
         if known is not None and known.job is job and known.output == version:
             return known, output
         return Reading(job, identity, version, settled), output
@@ -221,15 +230,15 @@ class JobsRoot:
             if known is not None and known.settled and known.identity == identity:
                 return known.job, identity, True
             # Asked before the bytes are read: a change after this moment gets a later time.
-            settled = identity.settled(time.time_ns())
-            decoded = _decode(record, identity.size)
+            settled = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS
+            decoded = _decode(record, status.st_size)
         finally:
             os.close(record)
-        return parse_record(job_id, decoded, identity.mtime_ns // 1000, self._aliases), identity, settled
+        return parse_record(job_id, decoded, status.st_mtime_ns // 1000, self._aliases), identity, settled
 
-    def _output(self, folder: int, job: Job) -> OpenFile | None:
+    def _output(self, folder: int, job: Job) -> _Opened | None:
         try:
-            return _opened(*self._open_in(folder, job.output_path or ""))
+            return self._open_in(folder, job.output_path or "")
         except (Absent, PermissionError):
             return None
 
@@ -242,18 +251,18 @@ class JobsRoot:
         finally:
             os.close(folder)
 
-    def _open_in(self, folder: int, path: str) -> tuple[int, os.stat_result, str]:
+    def _open_in(self, folder: int, path: str) -> _Opened:
         """Open a path of a record: relative to the job's folder, or absolute beneath an output root."""
         if not path.startswith("/"):
-            names = components(path)
+            names = _components(path)
             if names is None:
                 raise Absent
-            return *_open_regular(folder, names), names[-1]
+            return _open_regular(folder, names)
         for name, root in self._outputs:
             if names := beneath(name, path):
                 top = os.open(root, _FOLDER)
                 try:
-                    return *_open_regular(top, names), names[-1]
+                    return _open_regular(top, names)
                 finally:
                     os.close(top)
         raise Absent
@@ -263,7 +272,7 @@ class JobsRoot:
         if not is_job_id(job_id):
             raise Absent
         try:
-            return os.open(f"{self._prefix}{job_id}", _FOLDER | os.O_NOFOLLOW)
+            return os.open(f"{self._prefix}{job_id}", _WITHIN)
         except OSError as failed:
             if failed.errno not in _ABSENT:
                 raise
@@ -284,14 +293,15 @@ def _sampled(file: OpenFile) -> OpenFile:
         raise
 
 
-def _open_regular(folder: int, names: tuple[str, ...]) -> tuple[int, os.stat_result]:
+def _open_regular(folder: int, names: tuple[str, ...]) -> _Opened:
     """Open the regular file that `names` lead to from `folder`; Absent where anything else is found."""
     passed: list[int] = []
     try:
         for name in names[:-1]:
-            folder = _open_beneath(folder, name, _FOLDER | os.O_NOFOLLOW)
+            folder = _open_beneath(folder, name, _WITHIN)
             passed.append(folder)
-        return _open_file(folder, names[-1])
+        fd, status = _open_file(folder, names[-1])
+        return fd, status, names[-1]
     finally:
         for fd in passed:
             os.close(fd)
