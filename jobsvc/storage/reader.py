@@ -190,9 +190,12 @@ class JobsRoot:
             raise OutputMissing from absent
 
     def open_log(self, job: Job) -> OpenFile:
-        """Open the job's log, which may grow; LogMissing, or OSError for a fault of storage."""
+        """Open the job's log, which may grow; LogMissing, or OSError for a fault of storage.
+
+        LogMissing too where another owner's job has come by this name, whose log it may be.
+        """
         try:
-            return _retry_stale(lambda: _sampled(self._open(job.id, job.log_path or DEFAULT_LOG)))
+            return _retry_stale(lambda: self._open_log(job))
         except Absent as absent:
             raise LogMissing from absent
 
@@ -206,6 +209,29 @@ class JobsRoot:
             return last_lines(log.fd, log.identity.size, limit)
         finally:
             log.close()
+
+    def _open_log(self, job: Job) -> OpenFile:
+        log = self._open(job.id, job.log_path or DEFAULT_LOG)
+        try:
+            held = sample(log.fd, log.identity.size)
+            anothers = self._has_become_another_s(job)
+        except BaseException:
+            log.close()
+            raise
+        if anothers:
+            log.close()
+            raise Absent
+        return replace(log, sample=held)
+
+    def _has_become_another_s(self, job: Job) -> bool:
+        try:
+            folder = self._open_job(job.id)
+            try:
+                return self._record(job.id, folder, None)[0].owner != job.owner
+            finally:
+                os.close(folder)
+        except (Absent, BadRecord):
+            return False  # the last good record stands
 
     def _look(self, job_id: str, known: Reading | None) -> tuple[Reading, _Opened | None]:
         """Read the record, and open a completed job's output, in one visit to the job's folder."""
@@ -283,14 +309,6 @@ class JobsRoot:
 
 def _opened(fd: int, status: os.stat_result, name: str) -> OpenFile:
     return OpenFile(fd, Identity.of(status), name, status.st_nlink)
-
-
-def _sampled(file: OpenFile) -> OpenFile:
-    try:
-        return replace(file, sample=sample(file.fd, file.identity.size))
-    except BaseException:
-        file.close()
-        raise
 
 
 def _open_regular(folder: int, names: tuple[str, ...]) -> _Opened:

@@ -45,6 +45,7 @@ class Logs:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
+        query.only(request, "tail", "follow")
         lines = query.whole(request, "tail", TAIL_LINES)
         if query.switch(request, "follow"):
             return await self._following.handle(request, lines)

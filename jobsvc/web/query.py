@@ -8,9 +8,26 @@ from typing import Final
 from aiohttp import web
 
 from jobsvc.domain.errors import BadRequest
+from jobsvc.domain.job import Status
 
 _WHOLE: Final = re.compile("[0-9]{1,9}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+
+
+def only(request: web.Request, *names: str) -> None:
+    """Refuse every other parameter: a misspelt one, overlooked, would give what was not asked for."""
+    for name in request.query:
+        if name not in names:
+            raise BadRequest(f"There is no parameter {name[:64]!r}, only {', '.join(names)}.")
+
+
+def statuses(request: web.Request) -> frozenset[Status]:
+    """Read the states that are asked for; none means all."""
+    words = request.query.getall("status", ())
+    try:
+        return frozenset(map(Status, words))
+    except ValueError as unknown:
+        raise BadRequest(f"status is none of {', '.join(Status)}.") from unknown
 
 
 def whole(request: web.Request, name: str, most: int) -> int | None:

@@ -548,6 +548,18 @@ def test_a_log_that_is_not_there_has_no_tail(
         root.open_log(job)
 
 
+def test_there_is_no_log_where_another_owner_s_job_has_come_by_the_name(
+    root: JobsRoot, make_job: MakeJob
+) -> None:
+    """It may be that job's. A record that can't be read leaves the job whose it was."""
+    folder = make_job(log=b"anna's\n")
+    job = root.read("job-1").job
+    make_job(log=b"bob's\n", owner="bob")
+    assert root.log_tail(job) is None
+    put(folder / "status.json", b"{")
+    assert root.log_tail(job) == "bob's\n"
+
+
 def test_a_log_that_can_not_be_read_is_a_fault_of_storage(
     root: JobsRoot, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
