@@ -15,7 +15,7 @@ from typing import Final
 from benchmarks import machine, table
 from benchmarks.rounds import Plan
 
-USUAL: Final = ("status", "download", "memory")
+USUAL: Final = ("status", "listing", "download", "memory")
 BY_NAME_ONLY: Final[tuple[str, ...]] = ()
 
 

@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -63,23 +63,32 @@ def put(root: Path, job_id: str, status: str, **more: object) -> Path:
     return folder
 
 
-def fill(root: Path, count: int, *, mix: tuple[tuple[str, float], ...] = MIX) -> dict[str, list[str]]:
-    """Make `count` jobs; a completed one has an output, a failed one a log. Returns the ids by state."""
+def fill(
+    root: Path,
+    count: int,
+    *,
+    mix: tuple[tuple[str, float], ...] = MIX,
+    vary: Callable[[int], dict[str, object]] = lambda _number: {},
+) -> dict[str, list[str]]:
+    """Make `count` jobs; a completed one has an output, a failed one a log. Returns the ids by state.
+
+    `vary` gives fields of a job's record by its number.
+    """
     root.mkdir(parents=True, exist_ok=True)
     draw = random.Random(count)  # noqa: S311 - no secret
     ids: dict[str, list[str]] = {status: [] for status, _ in mix}
     states = draw.choices([status for status, _ in mix], [share for _, share in mix], k=count)
     for number, status in enumerate(states):
         job_id = f"shot-{number:07d}-{draw.getrandbits(32):08x}"
-        _make(str(root / job_id), job_id, status)
+        _make(str(root / job_id), job_id, status, **vary(number))
         ids[status].append(job_id)
     return ids
 
 
-def _make(folder: str, job_id: str, status: str) -> None:
+def _make(folder: str, job_id: str, status: str, **more: object) -> None:
     """Make one job with as few calls as it takes: there may be a million."""
     os.mkdir(folder)  # noqa: PTH102 - twice as fast
-    _write(f"{folder}/status.json", record(job_id, status))
+    _write(f"{folder}/status.json", record(job_id, status, **more))
     if status == "completed":
         os.mkdir(f"{folder}/output")  # noqa: PTH102
         _write(f"{folder}/output/film.mp4", b"film")

@@ -73,9 +73,10 @@ def jobsvc(jobs_root: Path, scratch: Path, *flags: str) -> Iterator[Server]:
         yield Server("jobsvc", _told_address(running, log), running, log)
 
 
-def token(scratch: Path, owner: str = "farm") -> str:
-    """Make a token for the service that keeps its state beneath `scratch`."""
+def token(scratch: Path, owner: str = "farm", *scopes: str) -> str:
+    """Make a token of these scopes, or the usual, for the service with its state beneath `scratch`."""
     command = [sys.executable, "-m", "jobsvc", "token", "create", "--owner", owner]
+    command += [f"--scope={scope}" for scope in scopes]
     command += ["--state-dir", str(scratch / "state")]
     made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=process.REPOSITORY)
     return made.stdout.strip()

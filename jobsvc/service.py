@@ -16,19 +16,22 @@ from aiohttp import web
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.index.changes import Changes
+from jobsvc.index.digests import Digests
 from jobsvc.index.live import Index
 from jobsvc.observe import log
 from jobsvc.observe.audit import DownloadLog
 from jobsvc.observe.metrics import Metrics
 from jobsvc.settings import Settings
+from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.layout import LINK_KEY_FILE, TOKENS_FILE
+from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKENS_FILE
 from jobsvc.storage.link_key import BadLinkKey
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.tokens import BadTokenFile
 from jobsvc.web.all_events import AllEvents
 from jobsvc.web.download import Download
 from jobsvc.web.envelope import Envelope
+from jobsvc.web.event_streams import Streams
 from jobsvc.web.events import JobEvents
 from jobsvc.web.following import Following
 from jobsvc.web.gate import Gate
@@ -37,15 +40,16 @@ from jobsvc.web.health import Health
 from jobsvc.web.limits import AuthFailures, Budget, parse_rate
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
+from jobsvc.web.listing import ListRoute
 from jobsvc.web.logs import Logs
 from jobsvc.web.peer import Peers
 from jobsvc.web.presenting import Presenting
+from jobsvc.web.representation import Representations
 from jobsvc.web.routes import Handlers, add_routes
 from jobsvc.web.server import Runner
 from jobsvc.web.slots import Slots
 from jobsvc.web.status import StatusRoute
 from jobsvc.web.stays import Stays
-from jobsvc.web.streams import Streams
 from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
 from jobsvc.web.waiting import Waiting
@@ -70,6 +74,14 @@ def build_app(settings: Settings) -> web.Application:
     metrics = Metrics()
     disk = Disk(on_fault=lambda _key, _fault: metrics.storage_unavailable.inc())
     root = JobsRoot(settings.jobs_root, settings.output_roots, settings.status_aliases)
+    slots = Slots(
+        settings.max_downloads,
+        settings.max_downloads_per_token,
+        on_refused=lambda cap: metrics.downloads_refused.labels(cap).inc(),
+    )
+    digests = Digests(
+        disk, root, DigestFile(settings.state_dir / DIGESTS_FILE), metrics, busy=lambda: slots.taken > 0
+    )
     index = Index(
         disk,
         root,
@@ -77,16 +89,13 @@ def build_app(settings: Settings) -> web.Application:
         poll_interval=settings.poll_interval,
         watch=settings.watch,
         on_unreadable=lambda _job, wrong: metrics.record_unreadable(wrong),
+        # No watch tells of an output that is written to in place: its digest needs a look.
+        wary=lambda reading: digests.known(reading) is not None,
         metrics=metrics,
     )
     gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
     links = Links(settings.state_dir / LINK_KEY_FILE, disk, gate)
     downloads = DownloadLog(settings.state_dir, metrics.audit_errors.inc)
-    slots = Slots(
-        settings.max_downloads,
-        settings.max_downloads_per_token,
-        on_refused=lambda cap: metrics.downloads_refused.labels(cap).inc(),
-    )
     visits = Visits(disk=disk, root=root, catalogue=index.catalogue, freshness=index.freshness)
     transfer = Transfer(
         disk,
@@ -95,7 +104,12 @@ def build_app(settings: Settings) -> web.Application:
         on_held=metrics.download_held.inc,
     )
 
-    changes, presenting, stays = Changes(index.catalogue), Presenting(index.tails), Stays(gate)
+    representations = Representations(digest_of=digests.known)
+    changes, presenting, stays = (
+        Changes(index.catalogue),
+        Presenting(index.tails, representations),
+        Stays(gate),
+    )
     streams = Streams(stays, metrics, send_timeout=settings.send_timeout)
     waiting = Waiting(
         freshness=index.freshness, changes=changes, presenting=presenting, stays=stays, metrics=metrics
@@ -107,13 +121,19 @@ def build_app(settings: Settings) -> web.Application:
         guard=_guard(settings, gate),
         links=links,
         handlers=Handlers(
-            status=StatusRoute(freshness=index.freshness, tails=index.tails, waiting=waiting),
+            listing=ListRoute(index),
+            status=StatusRoute(
+                freshness=index.freshness,
+                tails=index.tails,
+                representations=representations,
+                waiting=waiting,
+            ),
             download=Download(
                 disk=disk,
-                root=root,
                 visits=visits,
                 slots=slots,
                 transfer=transfer,
+                digests=digests,
                 log=downloads,
                 metrics=metrics,
             ),
@@ -154,7 +174,9 @@ def build_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(_storage(disk, downloads))
     app.cleanup_ctx.append(gate.watching)
     app.cleanup_ctx.append(links.keyed)
+    app.cleanup_ctx.append(visits.shortened)
     app.cleanup_ctx.append(_indexing(index))
+    app.cleanup_ctx.append(_hashing(digests, index))
     app.cleanup_ctx.append(stays.watching)
     app.on_shutdown.append(stays.end)
     app.on_shutdown.append(_let_finish(slots, settings.shutdown_grace))
@@ -200,6 +222,14 @@ def _storage(disk: Disk, downloads: DownloadLog) -> Context:
 def _indexing(index: Index) -> Context:
     async def context(_app: web.Application) -> AsyncIterator[None]:
         async with index.running():
+            yield
+
+    return context
+
+
+def _hashing(digests: Digests, index: Index) -> Context:
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        async with digests.running(index.catalogue.more_is_known):
             yield
 
     return context

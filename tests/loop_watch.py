@@ -35,12 +35,15 @@ MISSED: Final = (
 """Calls that may wait for storage and that blockbuster does not know."""
 
 HARMLESS: Final[dict[str, list[tuple[str, Iterable[str]]]]] = {
+    "os.fstat": [("jobsvc/web/visit.py", {"_in_memory"})],
+    "os.preadv": [("jobsvc/web/visit.py", {"_in_memory"})],
     "os.open": [("asyncio/base_events.py", {"subprocess_exec"})],
-    "os.close": [("asyncio/base_events.py", {"subprocess_exec"})],
+    "os.close": [("asyncio/base_events.py", {"subprocess_exec"}), ("jobsvc/web/visit.py", {"_in_memory"})],
     "os.lstat": [("coverage/files.py", {"abs_file"})],
     "io.open": [("asyncio/base_events.py", {"subprocess_exec"})],
 }
-"""Where they touch pipes and devices alone, or are the measuring of a test run: file, and functions in it."""
+"""Where they touch pipes, devices or the kernel's memory alone, or are the measuring of a test run: file, and
+functions in it."""
 
 _ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 

@@ -77,6 +77,9 @@ KINDS: Final = {
     "get-in-chunks": Kind(206, STREAMED, part("5-99999"), chunked=(b"GET ", b"/ HTTP/1.1\r\n\r\n")),
     "status": Kind(200, "/api/jobs/small"),
     "status-not-modified": Kind(304, "/api/jobs/small", (("If-None-Match", "*"),)),
+    "log": Kind(200, "/api/jobs/small/logs"),
+    "log-tail": Kind(206, "/api/jobs/small/logs?tail=2", part("-5")),
+    "no-log": Kind(404, "/api/jobs/large/logs"),
     "health": Kind(200, "/healthz"),
     "link": Kind(201, "/api/jobs/small/download-links", method="POST", body=b'{"expiresIn": 60}'),
     "no-link": Kind(400, "/api/jobs/small/download-links", method="POST", chunked=(b"{",)),
@@ -88,12 +91,13 @@ PROBE: Final = Kind(206, fields=part("7-9"))
 
 @pytest.fixture
 async def service(serve: Serve, make_job: MakeJob) -> Service:
-    make_job("small", output=SMALL)
+    make_job("small", output=SMALL, log=b"".join(b"line %d\n" % number for number in range(20_000)))
     make_job("large", output=LARGE)
     make_job("empty", output=b"")
     make_job("queued")
     make_job("missing", status="completed", outputPath="output/film.mp4")
-    return await serve(limit_auth_failures="1000000/minute")
+    endless = dict.fromkeys(("limit_auth_failures", "limit_logs"), "1000000/minute")
+    return await serve(**endless)
 
 
 def essence(answer: Answer) -> tuple[int, int, bytes]:

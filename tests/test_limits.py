@@ -60,6 +60,7 @@ async def at_once(service: Service, count: int, method: str, target: str, *token
         ("status", "GET", STATUS),
         ("status", "HEAD", STATUS),
         ("status", "GET", "/api/jobs/unknown"),
+        ("logs", "GET", f"{STATUS}/logs"),
         ("download", "GET", DOWNLOAD),
         ("download", "HEAD", DOWNLOAD),
         ("download", "GET", "/api/jobs/unknown/download"),
@@ -70,7 +71,7 @@ async def test_each_answer_says_what_is_left_and_exactly_so_many_pass(
     serve: Serve, make_job: MakeJob, name: str, method: str, target: str
 ) -> None:
     make_job(output=b"film")
-    service = await serve(limit_status="7/hour", limit_download="7/hour")
+    service = await serve(**dict.fromkeys(("limit_status", "limit_logs", "limit_download"), "7/hour"))
     async with service.connect() as link:
         for rest in reversed(range(7)):
             answer = await link.ask(method, target, token=service.token)
@@ -99,6 +100,7 @@ async def test_the_token_s_budget_is_for_all_jobs_together_and_for_each_kind_apa
     refused(await service.get(STATUS, ("If-None-Match", "*")))
     assert await statuses(service, 4, DOWNLOAD) == [200, 200, 200, 429]
     assert (await service.ask("POST", LINKS)).status == 429
+    assert await statuses(service, 3, f"{STATUS}/logs") == [404] * 3
     assert await statuses(service, 6, token=other) == [200] * 5 + [429], "another token of the same owner"
     assert await statuses(service, 3, "/healthz") == [200] * 3
     assert await statuses(service, 3, "/api/openapi.json") == [200] * 3

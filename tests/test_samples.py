@@ -37,7 +37,7 @@ def test_every_sample_is_a_good_record(name: str) -> None:
 @pytest.mark.parametrize("name", GOOD)
 def test_a_sample_has_an_output_exactly_when_it_is_completed(name: str) -> None:
     reading = JobsRoot(SAMPLES).read(name)
-    assert reading.output is (reading.job.status is Status.COMPLETED)
+    assert (reading.output is not None) is (reading.job.status is Status.COMPLETED)
 
 
 def test_the_samples_show_every_state_and_two_owners() -> None:

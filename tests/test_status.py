@@ -409,16 +409,18 @@ ODD_IDS = [
 ]
 
 
-@pytest.mark.parametrize("tail", ["", "/download"])
+@pytest.mark.parametrize(
+    ("method", "tail"), [("GET", ""), ("GET", "/download"), ("GET", "/logs"), ("POST", "/download-links")]
+)
 async def test_an_odd_id_is_a_problem_of_the_client_and_nothing_else(
-    serve: Serve, make_job: MakeJob, tail: str
+    serve: Serve, make_job: MakeJob, method: str, tail: str
 ) -> None:
-    make_job(output=b"film")
+    make_job(output=b"film", log=b"film\n")
     service = await serve()
     for job_id in ODD_IDS:
         async with service.connect() as link:
-            answer = await link.ask("GET", f"/api/jobs/{job_id}{tail}", token=service.token)
-        assert answer.status in {400, 404}, (job_id[:40], answer)
+            answer = await link.ask(method, f"/api/jobs/{job_id}{tail}", token=service.token)
+        assert answer.status in {400, 404, 414}, (job_id[:40], answer)
         assert answer.code in {"bad-request", "job-not-found", "not-found"}
         assert b"film" not in answer.body
         assert "X-Evil" not in answer.headers

@@ -26,6 +26,7 @@ STATUS: Final = "/api/jobs/job-1"
 ROUTES: Final = (
     ("GET", STATUS, JOBS_READ),
     ("HEAD", STATUS, JOBS_READ),
+    ("GET", f"{STATUS}/logs", JOBS_READ),
     ("GET", f"{STATUS}/download", OUTPUTS_READ),
     ("HEAD", f"{STATUS}/download", OUTPUTS_READ),
     ("POST", f"{STATUS}/download-links", OUTPUTS_READ),
@@ -34,7 +35,7 @@ ROUTES: Final = (
 
 @pytest.fixture
 async def service(serve: Serve, make_job: MakeJob) -> Service:
-    make_job(output=b"film")
+    make_job(output=b"film", log=b"a line\n")
     return await serve(limit_auth_failures="1000000/minute")
 
 
@@ -65,7 +66,7 @@ def subsets() -> Iterator[tuple[str, ...]]:
 async def test_a_scope_opens_its_routes_of_the_owner_s_jobs_and_admin_all_of_everyone_s(
     service: Service, make_job: MakeJob, make_token: MakeToken
 ) -> None:
-    make_job("of-bert", owner="bert", output=b"film")
+    make_job("of-bert", owner="bert", output=b"film", log=b"a line\n")
     tokens = {scopes: make_token("anna", scopes) for scopes in subsets()}
     await becomes(service, 200, tokens[ADMIN,])
     async with service.connect() as link:

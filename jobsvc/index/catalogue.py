@@ -71,7 +71,8 @@ class Catalogue:
     def put(self, job_id: str, reading: Reading, begun: float) -> bool:
         """Take in a look that began at `begun`; one that began before the last look taken in is dropped.
 
-        Returns whether the job is now known to have changed.
+        Returns whether the job is now known to have changed. Another version of its output is told of, but
+        is no change of the job: a watch need not have announced it.
         """
         entry = self.entries.get(job_id)
         if self.outdated(job_id, begun):
@@ -85,9 +86,11 @@ class Catalogue:
         before = entry.reading
         if reading is before:
             return False
-        if reading.job == before.job and reading.output is before.output:
+        if reading.job == before.job and (reading.output is None) is (before.output is None):
             # The same job object throughout: others hold it too, and a second one would only cost memory.
             entry.reading = replace(reading, job=before.job)
+            if reading.output != before.output:
+                self._tell(job_id, before, entry.reading)
             return False
         entry.reading = reading
         self._changed(job_id, before, reading)
@@ -125,6 +128,11 @@ class Catalogue:
         while self._absences[next(iter(self._absences))] < begun - REMEMBERED:
             self._forgotten = max(self._forgotten, self._absences.popitem(last=False)[1])
 
+    def more_is_known(self, job_id: str) -> None:
+        """Tell who subscribed that the job's representation has more in it now than its reading says."""
+        if (entry := self.entries.get(job_id)) is not None:
+            self._tell(job_id, entry.reading, entry.reading)
+
     def subscribe(self, listener: Change) -> Callable[[], None]:
         """Call `listener` for each change from now on, until the returned function is called."""
         self._listeners.append(listener)
@@ -138,5 +146,8 @@ class Catalogue:
             self._counts[after.job.status] += 1
             if not after.job.status.final:
                 self._unfinished[job_id] = None
+        self._tell(job_id, before, after)
+
+    def _tell(self, job_id: str, before: Reading | None, after: Reading | None) -> None:
         for listener in tuple(self._listeners):
             listener(job_id, before, after)

@@ -63,7 +63,9 @@ class Freshness:
         coverage: Coverage | None = None,
         presence: Presence | None = None,
         settle: Callable[[str, Entry], None] | None = None,
+        wary: Callable[[Reading], bool] | None = None,
     ) -> None:
+        """`wary` says of which readings no watcher's silence proves that they are still true."""
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
@@ -75,6 +77,7 @@ class Freshness:
         self._coverage = coverage or Coverage()
         self._presence = presence or Presence()
         self._settle = settle
+        self._wary = wary or _never
         self._reads: dict[str, _Read] = {}
 
     def at_once(self, job_id: str) -> Answer | None:
@@ -162,7 +165,11 @@ class Freshness:
     def _age(self, entry: Entry, begun: float) -> float:
         """Count from when it was seen, or from when the watcher last vouched for it."""
         coverage = self._coverage
-        if coverage.until > begun >= coverage.since and begun > entry.doubted:
+        if (
+            coverage.until > begun >= coverage.since
+            and begun > entry.doubted
+            and not self._wary(entry.reading)
+        ):
             begun = coverage.until
         age = self._clock() - begun
         return age if age > 0 else 0.0
@@ -231,3 +238,7 @@ def _faults_raised(sweep: Sweep) -> None:
 
 def _ignore(_job_id: str, _wrong: BadRecord) -> None:
     """Nobody asked to be told."""
+
+
+def _never(_reading: Reading) -> bool:
+    return False

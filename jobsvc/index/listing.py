@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from heapq import merge
+from math import inf
 from typing import Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.job import Job, Status
 from jobsvc.index.catalogue import Catalogue
+from jobsvc.index.coverage import Coverage
+from jobsvc.index.measures import Figures
 from jobsvc.index.ordered import Key, Ordered
 from jobsvc.storage.reader import Reading
 
-EXAMINED: Final = 4000
-"""Jobs, or pieces of 512 and more, that one page looks at, at most: a page may end before it is full."""
+EXAMINED: Final = 16_384
+"""Jobs that one page looks at, at most, about a millisecond: a page may end before it is full."""
 
 After: TypeAlias = tuple[int, str]
-"""Where a page ended: createdAt of its last job in microseconds since the epoch, and its id."""
+"""Where a page ended: createdAt of the last job looked at, in microseconds since the epoch, and its id."""
 
 
 class Page(NamedTuple):
@@ -29,9 +32,14 @@ class Page(NamedTuple):
 class Listing:
     """The orders of all jobs, one for each owner and status, fed by the catalogue's changes."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(
+        self, catalogue: Catalogue, coverage: Coverage | None = None, figures: Figures | None = None
+    ) -> None:
         self._catalogue = catalogue
-        self._orders: dict[tuple[str | None, Status], Ordered] = {}
+        self._coverage = coverage or Coverage()
+        self._figures = figures or Figures()
+        # By the status's word: the hash of a member of an enumeration is computed in Python.
+        self._orders: dict[tuple[str | None, str], Ordered] = {}
         for job_id, entry in catalogue.entries.items():
             self._changed(job_id, None, entry.reading)
         catalogue.subscribe(self._changed)
@@ -51,35 +59,61 @@ class Listing:
         have more after it: it looks at only so many jobs.
         """
         key: Key | None = None if after is None else (-after[0], after[1])
-        orders = [self._orders.get((owner, status)) for status in statuses or Status]
+        orders = [self._orders.get((owner, status.value)) for status in set(statuses) or Status]
+        ways = [order.after(key, updated_since) for order in orders if order is not None]
         found: list[Job] = []
-        looked_at = merge(*(order.after(key, updated_since) for order in orders if order is not None))
-        for examined, (at, job) in enumerate(looked_at):
-            if len(found) == limit or examined == EXAMINED:
+        left = EXAMINED
+        for at, job, cost in merge(*ways):
+            if left <= 0 or (job is not None and len(found) == limit):
                 return self._page(found, key)
             key = at
+            left -= cost
             if job is not None:
                 found.append(job)
         return self._page(found, None)
+
+    def as_of(self, page: Page) -> float:
+        """Return the last moment (monotonic seconds) at which a page just made is known to have been true.
+
+        A job that nobody has told us of is missing from it: that is found out when everything is compared.
+        """
+        entries, of = self._catalogue.entries, self._coverage.as_of
+        return min([self._whole(), *(of(entries[reading.job.id]) for reading in page.readings)])
+
+    def _whole(self) -> float:
+        """Return the moment since when there can't be a job that we don't know of."""
+        figures, coverage = self._figures, self._coverage
+        if figures.reconciled is None:
+            return -inf
+        begun = figures.reconciled - figures.reconcile_seconds
+        return max(begun, coverage.until) if begun >= coverage.since else begun
 
     def _page(self, found: list[Job], key: Key | None) -> Page:
         entries = self._catalogue.entries
         return Page([entries[job.id].reading for job in found], None if key is None else (-key[0], key[1]))
 
     def _changed(self, _job_id: str, before: Reading | None, after: Reading | None) -> None:
-        if before is not None:
+        if before is not None and (after is None or _place(before.job) != _place(after.job)):
             self._drop(before.job)
         if after is not None:
-            job = after.job
-            for owner in (job.owner, None):
-                order = self._orders.get((owner, job.status))
-                if order is None:
-                    order = self._orders[owner, job.status] = Ordered()
-                order.add(job)
+            self._put(after.job)
+
+    def _put(self, job: Job) -> None:
+        orders, status = self._orders, job.status.value
+        for owner in (job.owner, None):
+            order = orders.get((owner, status))
+            if order is None:
+                order = orders[owner, status] = Ordered()
+            order.add(job)
 
     def _drop(self, job: Job) -> None:
         for owner in (job.owner, None):
-            order = self._orders[owner, job.status]
+            order = self._orders[owner, job.status.value]
             order.discard(job)
             if not order:
-                del self._orders[owner, job.status]
+                del self._orders[owner, job.status.value]
+
+
+def _place(job: Job) -> tuple[str, Status, int]:
+    """Say what a job's place depends on, beside its id."""
+    return job.owner, job.status, job.created_order

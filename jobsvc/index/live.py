@@ -34,7 +34,7 @@ from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.layout import is_job_id
 from jobsvc.storage.mounts import file_system, is_local, watch_limit
-from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reader import JobsRoot, Reading
 
 log = structlog.get_logger("jobsvc.index")
 
@@ -54,7 +54,7 @@ class Watch(StrEnum):
 class Index:
     """The catalogue and all that keeps it true."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name, and made in one place
         self,
         disk: Disk,
         root: JobsRoot,
@@ -64,6 +64,7 @@ class Index:
         watch: Watch | str = Watch.AUTO,
         reconcile_interval: float = RECONCILE_INTERVAL,
         on_unreadable: Callable[[str, BadRecord], None] | None = None,
+        wary: Callable[[Reading], bool] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self.catalogue = Catalogue()
@@ -77,16 +78,16 @@ class Index:
         self._metrics = metrics
         self._coverage = Coverage(self._missed)
         self._presence = Presence()
+        self.listing = Listing(self.catalogue, self._coverage, self.figures)
         limit = int(watch_limit() * 0.9)
         pulse = max(min(PULSE, max_age / 4), 0.05)
         self._watcher = Watcher(root.path, self, pulse=pulse, chunk=min(CHUNK, limit // 16))
         self.watching = Watching(self.catalogue, self._watcher.watch, self._look, limit)
         self.freshness = Freshness(
             disk, root, self.catalogue, max_age, monotonic, self._unreadable,
-            coverage=self._coverage, presence=self._presence, settle=self.watching.settle,
+            coverage=self._coverage, presence=self._presence, settle=self.watching.settle, wary=wary,
         )  # fmt: skip
         self.tails = Tails(disk, root, self.freshness)
-        self.listing = Listing(self.catalogue)
         self._looks = Looks(disk, root, self.catalogue, self.freshness)
         parts = Parts(
             disk, root, self.catalogue, self._looks, self._coverage, self._presence,

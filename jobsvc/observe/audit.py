@@ -7,15 +7,12 @@ without end, at exit a second time, and their buffer glues a line to the half on
 
 from __future__ import annotations
 
-import queue
 import threading
-import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -32,6 +29,10 @@ QUEUE_CAP: Final = 10_000
 """Lines that may wait for the disk."""
 CLOSE_DEADLINE: Final = 2.0
 """Seconds."""
+GATHER: Final = 0.1
+"""Seconds for which lines are gathered to go out in one write: many small ranges are as many lines."""
+TOGETHER: Final = 100
+"""The most that go out so is this part of a file: a file that is full stays about as long as was wished."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -46,8 +47,7 @@ class Outcome(StrEnum):
     SHUTDOWN = "shutdown"
 
 
-@dataclass(frozen=True, slots=True)
-class DownloadRecord:
+class DownloadRecord(NamedTuple):
     """One download that ended. Of a token only its id is ever known here."""
 
     when: float
@@ -101,49 +101,73 @@ class DownloadLog:
     ) -> None:
         self._file = RotatedFile(state_dir / FILE, cap, kept)
         self._on_error = on_error
-        self._queue: queue.Queue[DownloadRecord | None] = queue.Queue(waiting)
+        self._together = cap // TOGETHER
+        self._most = waiting
+        self._waiting: deque[DownloadRecord] = deque()
+        """Records that are not written yet; each leaves when it is, or is lost."""
+        self._some = threading.Event()
+        """Set where something waits."""
+        self._ending = threading.Event()
         self._failing = False
-        self._closed = False
         self._thread = threading.Thread(target=self._write_all, name="jobsvc-download-log", daemon=True)
         self._thread.start()
 
     def write(self, record: DownloadRecord) -> None:
         """Have a record written soon; returns at once."""
-        if self._closed:
+        if self._ending.is_set():
             self._lost("a download ended after the log did")
-            return
-        try:
-            self._queue.put_nowait(record)
-        except queue.Full:
+        elif len(self._waiting) >= self._most:
             self._lost("lines come faster than the disk takes them")
+        else:
+            self._waiting.append(record)
+            if not self._some.is_set():
+                self._some.set()
 
     def close(self, deadline: float = CLOSE_DEADLINE) -> None:
         """Write what waits, for at most `deadline` seconds; what is left then counts as lost. Blocks."""
-        end = time.monotonic() + deadline
-        self._closed = True
-        with suppress(queue.Full):
-            self._queue.put(None, timeout=deadline)
-            self._thread.join(max(end - time.monotonic(), 0))
-        with suppress(queue.Empty):
-            while self._thread.is_alive():
-                if self._queue.get_nowait() is not None:
-                    self._lost("the disk did not take them before the end")
-        with suppress(queue.Full):  # should the disk come back, the thread may end too
-            self._queue.put_nowait(None)
+        self._ending.set()
+        self._some.set()
+        self._thread.join(deadline)
+        if self._thread.is_alive():
+            for _ in range(len(self._waiting)):
+                self._lost("the disk did not take them before the end")
 
     def _write_all(self) -> None:
-        while (record := self._queue.get()) is not None:
-            self._write(record)
+        while self._waiting or not self._ending.is_set():
+            self._some.wait()
+            self._ending.wait(GATHER)
+            # Before anything is taken: what comes from now on sets it again.
+            self._some.clear()
+            while self._waiting:
+                lines = self._next_lines()
+                self._write(lines)
+                for _ in lines:
+                    self._waiting.popleft()
         self._file.close()
 
-    def _write(self, record: DownloadRecord) -> None:
+    def _next_lines(self) -> list[bytes]:
+        """Write out as many of the records that wait as may go together, one at least."""
+        lines, size = [], 0
+        for record in tuple(self._waiting):
+            lines.append(record.line())
+            size += len(lines[-1])
+            if size > self._together:
+                break
+        return lines
+
+    def _write(self, lines: list[bytes]) -> None:
+        """Write some lines; where they don't all fit, each that does."""
         try:
-            self._file.append(record.line())
+            self._file.append(b"\n".join(lines))
         except Exception as wrong:  # noqa: BLE001 - whatever it is, the thread lives on, and it is told and counted
-            self._lost(str(wrong))
+            if len(lines) == 1:
+                self._lost(str(wrong))
+                return
+            for line in lines:
+                self._write([line])
         else:
             # With more waiting it may fail again at once: a full queue must not be told of line by line.
-            if self._failing and self._queue.empty():
+            if self._failing and len(self._waiting) <= len(lines):
                 self._failing = False
                 log.info("the download log is written again")
 

@@ -23,11 +23,13 @@ from jobsvc.observe.tally import RequestTally
 BUDGETS: Final = ("status", "list", "logs", "download", "auth-failures", "downloads-at-once")
 """What a request can be refused for the sake of."""
 
-STREAMS: Final = ("job", "jobs", "log")
-"""What an event stream tells of."""
-
+DIGESTS: Final = ("computed", "changed", "failed", "turned-away")
+"""What can come of a digest that was wished for."""
 CAPS: Final = ("token", "all")
 """Whose downloads at once are capped."""
+
+STREAMS: Final = ("job", "jobs", "log")
+"""What an event stream tells of."""
 
 _RECONCILE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -53,6 +55,7 @@ class Metrics:
         self.observe_request = tally.observe
         """observe_request(route, method, code, seconds): one answer was given; about 1 µs."""
         self._downloads()
+        self._digests()
         self._index()
         self._storage()
         self._access()
@@ -80,6 +83,21 @@ class Metrics:
         )
         self.downloads = self._counter(
             "downloads_total", "Downloads that ended, by how.", "outcome", tuple(Outcome)
+        )
+
+    def _digests(self) -> None:
+        self.digests = self._counter(
+            "digests_total",
+            "Digests of outputs that were wished for, by what came of it.",
+            "outcome",
+            DIGESTS,
+        )
+        self.digest_bytes = self._counter("digest_bytes_total", "Bytes of outputs that were hashed.")
+        self.digests_waiting = self._gauge("digests_waiting", "Digests that are computed or wait for it.")
+        self.digests_known = self._gauge("digests_known", "Digests that are kept.")
+        self.digest_file_errors = self._counter(
+            "digest_file_errors_total",
+            "Lines of the digest file that could not be written, or made no sense.",
         )
 
     def _index(self) -> None:

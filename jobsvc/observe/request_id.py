@@ -35,6 +35,11 @@ def accept(offered: str | None) -> str:
     return new()
 
 
+def begin(offered: str | None) -> None:
+    """Accept what a client offers, or make a new id, and bind it: once for each request."""
+    _current.set(f"{_process}{next(_numbers) & 0xFFFFFFFF:08x}" if offered is None else accept(offered))
+
+
 def bind(request_id: str) -> None:
     """Make it the id of what this task does from now on, and of the tasks that it starts."""
     _current.set(request_id)

@@ -1,11 +1,11 @@
 """The one bridge from the event loop to storage: every touch of it goes over here, one hop an operation.
 
-Metadata and bytes have pools of their own, so that neither waits behind the other.
+Metadata, bytes, and what nobody waits for have pools of their own, so that none waits behind another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from jobsvc.domain.errors import StorageUnavailable
@@ -16,15 +16,26 @@ T = TypeVar("T")
 DATA_DEADLINE: Final = 30.0
 """Seconds; a download that waited this long for one slice of bytes is given up."""
 
+BACKGROUND_DEADLINE: Final = 30.0
+BACKGROUND_THREADS: Final = 8
+"""One works at a time; the others are for those that hang."""
+
 
 class Disk:
     """Storage as the loop sees it."""
 
     def __init__(
-        self, *, on_fault: Callable[[str, Exception], None] | None = None, deadline: float = DEADLINE
+        self,
+        *,
+        on_fault: Callable[[str, Exception], None] | None = None,
+        deadline: float = DEADLINE,
+        background_deadline: float = BACKGROUND_DEADLINE,
     ) -> None:
         self._metadata = Pool("metadata", deadline=deadline)
         self._data = Pool("data", deadline=DATA_DEADLINE)
+        self._background = Pool(
+            "background", threads=BACKGROUND_THREADS, share=1, deadline=background_deadline
+        )
         self._on_fault = on_fault or _ignore
 
     async def metadata(self, key: str, work: Callable[[], T], deadline: float | None = None) -> T:
@@ -33,18 +44,15 @@ class Disk:
         StorageUnavailable where no answer came in time, and for every OSError: what is merely absent,
         the reader has told apart by then.
         """
-        try:
-            return await self._metadata.run(key, work, deadline=deadline)
-        except OSError as fault:
-            self._on_fault(key, fault)
-            raise StorageUnavailable("The storage answered with a fault of its own.") from fault
-        except StorageUnavailable as late:
-            self._on_fault(key, late)
-            raise
+        return await self._told(key, self._metadata.run(key, work, deadline=deadline))
 
     async def data(self, key: str, work: Callable[[], T], lent: Closable | None = None) -> T:
         """Move bytes for `key` with the descriptors in `lent`; Pool.run says whose they are then."""
         return await self._data.run(key, work, lent=lent)
+
+    async def background(self, key: str, work: Callable[[], T], lent: Closable | None = None) -> T:
+        """Do for `key` what no client waits for; StorageUnavailable as above, `lent` as in `data`."""
+        return await self._told(key, self._background.run(key, work, lent=lent))
 
     def release(self, closable: object) -> None:
         """Close a file that is done with, off the loop."""
@@ -52,12 +60,23 @@ class Disk:
 
     def stuck(self) -> int:
         """Count the threads that wait for storage unduly long."""
-        return self._metadata.stuck() + self._data.stuck()
+        return self._metadata.stuck() + self._data.stuck() + self._background.stuck()
 
     def close(self) -> None:
         """Let idle threads end and take no more work; returns at once."""
         self._metadata.close()
         self._data.close()
+        self._background.close()
+
+    async def _told(self, key: str, answer: Awaitable[T]) -> T:
+        try:
+            return await answer
+        except OSError as fault:
+            self._on_fault(key, fault)
+            raise StorageUnavailable("The storage answered with a fault of its own.") from fault
+        except StorageUnavailable as late:
+            self._on_fault(key, late)
+            raise
 
 
 def _ignore(_key: str, _fault: Exception) -> None:

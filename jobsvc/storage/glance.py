@@ -44,18 +44,21 @@ def _same_output(root: int, job_id: str, known: Reading) -> bool:
     names = components(path)
     if path.startswith("/"):
         return False
-    return known.output is (names is not None and _is_file(root, job_id, names))
+    return known.output == (_file(root, job_id, names) if names is not None else None)
 
 
-def _is_file(root: int, job_id: str, names: tuple[str, ...]) -> bool:
+def _file(root: int, job_id: str, names: tuple[str, ...]) -> Identity | None:
+    """Say which version of a file is there that we may open; None where there is none."""
     path = job_id
     try:
         for name in names[:-1]:
             path = f"{path}/{name}"
             if not stat.S_ISDIR(os.stat(path, dir_fd=root, follow_symlinks=False).st_mode):
-                return False
+                return None
         path = f"{path}/{names[-1]}"
-        mode = os.stat(path, dir_fd=root, follow_symlinks=False).st_mode
-        return stat.S_ISREG(mode) and os.access(path, os.R_OK, dir_fd=root)
+        status = os.stat(path, dir_fd=root, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
+    if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK, dir_fd=root):
+        return None
+    return Identity.of(status)

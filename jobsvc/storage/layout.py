@@ -6,6 +6,7 @@ Job directory format 1: JOBS_ROOT/<job-id>/{status.json, render.log, output/...}
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 STATUS_FILE: Final = "status.json"
@@ -17,6 +18,7 @@ RECORD_CAP: Final = 1 << 20
 TOKENS_FILE: Final = "tokens.json"
 LINK_KEY_FILE: Final = "link.key"
 DOWNLOADS_FILE: Final = "downloads.jsonl"
+DIGESTS_FILE: Final = "digests.jsonl"
 
 TEMP_PREFIX: Final = ".jobsvc-"
 """Files of ours that are not finished; no job id can begin so."""
@@ -35,6 +37,7 @@ def is_job_id(name: str) -> bool:
     return _JOB_ID.fullmatch(name) is not None
 
 
+@lru_cache(maxsize=4096)
 def components(path: str) -> tuple[str, ...] | None:
     """Split a path into the names to walk, or None where it names nothing (empty, `..`, NUL, too long).
 

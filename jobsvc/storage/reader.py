@@ -33,7 +33,7 @@ _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAM
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
 _STALE_TRIES: Final = 3
 _STALE_PAUSE: Final = 0.02
-_SETTLED_NS: Final = 2_000_000_000
+SETTLED_NS: Final = 2_000_000_000
 """A file changed less than this ago may change again within its clock's tick, unseen (FAT and SMB: 2 s)."""
 
 
@@ -79,6 +79,15 @@ class Identity(bytes):
         """When the inode was last changed, which nobody can set back."""
         return self._part(4) * _SECOND + self._part(5)
 
+    def parts(self) -> tuple[int, int, int, int]:
+        """Give inode, size, mtime_ns and ctime_ns at once."""
+        inode, size, mtime, mtime_part, ctime, ctime_part = _IDENTITY.unpack(self)
+        return inode, size, mtime * _SECOND + mtime_part, ctime * _SECOND + ctime_part
+
+    def settled(self, now_ns: int) -> bool:
+        """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another."""
+        return now_ns - max(self.mtime_ns, self.ctime_ns) > SETTLED_NS
+
     def _part(self, place: int) -> int:
         part: int = _IDENTITY.unpack(self)[place]
         return part
@@ -91,12 +100,12 @@ _SECOND: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One good look at a job: its record, the version of the file, and whether the output is there."""
+    """One good look at a job: its record, the version of the file, and that of the output."""
 
     job: Job
     identity: Identity
-    output: bool
-    """Whether a completed job's output is a regular file that we may open; False for any other job."""
+    output: Identity | None
+    """Of a completed job whose output is a regular file that we may open; None for any other job."""
     settled: bool
     """Whether the same identity later proves the same content."""
 
@@ -155,7 +164,14 @@ class JobsRoot:
 
         Raises Absent, BadRecord, or OSError for a fault of storage.
         """
-        return _retry_stale(lambda: self._read(job_id, known))
+        reading, output = self.read_and_open(job_id, known)
+        if output is not None:
+            output.close()
+        return reading
+
+    def read_and_open(self, job_id: str, known: Reading | None = None) -> tuple[Reading, OpenFile | None]:
+        """Look at one job and, where its output is there, keep that open. Raises what `read` does."""
+        return _retry_stale(lambda: self._look(job_id, known))
 
     def open_output(self, job: Job) -> OpenFile:
         """Open what outputPath names; OutputMissing, or OSError for a fault of storage."""
@@ -200,20 +216,22 @@ class JobsRoot:
 
     def _has_become_another_s(self, job: Job) -> bool:
         try:
-            return self._read(job.id, None).job.owner != job.owner
+            return self.read(job.id).job.owner != job.owner
         except (Absent, BadRecord):
             return False  # the last good record stands
 
-    def _read(self, job_id: str, known: Reading | None) -> Reading:
+    def _look(self, job_id: str, known: Reading | None) -> tuple[Reading, OpenFile | None]:
+        """Read the record, and open a completed job's output, in one visit to the job's folder."""
         folder = self._open_job(job_id)
         try:
             job, identity, settled = self._record(job_id, folder, known)
-            output = job.status is Status.COMPLETED and self._has_output(folder, job)
+            output = self._output(folder, job) if job.status is Status.COMPLETED else None
         finally:
             os.close(folder)
-        if known is not None and known.job is job and known.output is output:
-            return known
-        return Reading(job, identity, output, settled)
+        version = None if output is None else output.identity
+        if known is not None and known.job is job and known.output == version:
+            return known, output
+        return Reading(job, identity, version, settled), output
 
     def _record(self, job_id: str, folder: int, known: Reading | None) -> tuple[Job, Identity, bool]:
         try:
@@ -225,28 +243,26 @@ class JobsRoot:
             if known is not None and known.settled and known.identity == identity:
                 return known.job, identity, True
             # Asked before the bytes are read: a change after this moment gets a later time.
-            settled = time.time_ns() - max(identity.mtime_ns, identity.ctime_ns) > _SETTLED_NS
+            settled = identity.settled(time.time_ns())
             decoded = _decode(record, identity.size)
         finally:
             os.close(record)
         return parse_record(job_id, decoded, identity.mtime_ns // 1000, self._aliases), identity, settled
 
-    def _has_output(self, folder: int, job: Job) -> bool:
+    def _output(self, folder: int, job: Job) -> OpenFile | None:
         try:
-            os.close(self._open_in(folder, job.output_path or "")[0])
+            return _opened(*self._open_in(folder, job.output_path or ""))
         except (Absent, PermissionError):
-            return False
-        return True
+            return None
 
     def _open(self, job_id: str, path: str) -> OpenFile:
         folder = self._open_job(job_id)
         try:
-            fd, status, name = self._open_in(folder, path)
+            return _opened(*self._open_in(folder, path))
         except PermissionError as denied:
             raise Absent from denied
         finally:
             os.close(folder)
-        return OpenFile(fd, Identity.of(status), name, status.st_nlink)
 
     def _open_in(self, folder: int, path: str) -> tuple[int, os.stat_result, str]:
         """Open a path of a record: relative to the job's folder, or absolute beneath an output root."""
@@ -276,6 +292,10 @@ class JobsRoot:
             # Is it the job that is absent, or the root? That would be a fault, and raises as one.
             os.close(os.open(self.path, _FOLDER))
             raise Absent from failed
+
+
+def _opened(fd: int, status: os.stat_result, name: str) -> OpenFile:
+    return OpenFile(fd, Identity.of(status), name, status.st_nlink)
 
 
 def _open_regular(folder: int, names: tuple[str, ...]) -> tuple[int, os.stat_result]:

@@ -49,20 +49,33 @@ class Delivery:
     async def _send(
         self, request: web.Request, found: Selection, planned: Plan, shipment: Shipment, ended: Ended
     ) -> web.StreamResponse:
-        response = web.StreamResponse(status=found.decision.status, headers=planned.headers)
-        response.content_length = planned.length
-        seal(request, response)
         outcome = Outcome.SHUTDOWN
         try:
-            if found.file is None:
-                await self._transfer.send_small(request, response, found.body or b"", shipment)
-            else:
-                await self._transfer.send(request, response, found.file, shipment)
+            response = await self._sent(request, found, planned, shipment)
             outcome = Outcome.COMPLETE
         except Interrupted as early:
             outcome = early.outcome
+            response = web.StreamResponse(status=found.decision.status)
         finally:
             ended(shipment, outcome)
+        return response
+
+    async def _sent(
+        self, request: web.Request, found: Selection, planned: Plan, shipment: Shipment
+    ) -> web.StreamResponse:
+        """Send it all; Interrupted."""
+        status, transfer = found.decision.status, self._transfer
+        if found.body is not None:
+            sent = await transfer.send_at_once(request, status, planned.headers, found.body, shipment)
+            if sent is not None:
+                return sent
+        response = web.StreamResponse(status=status, headers=planned.headers)
+        response.content_length = planned.length
+        seal(request, response)
+        if found.file is None:
+            await transfer.send_small(request, response, found.body or b"", shipment)
+        else:
+            await transfer.send(request, response, found.file, shipment)
         return response
 
     def _refusal(self, found: Selection) -> web.Response:

@@ -25,7 +25,7 @@ _JOB_ID: Final = web.RequestKey("jobsvc.job-id", str)
 
 def job_id_of(request: web.Request) -> str:
     """Name the job that a request is about, as its address has it: it may be no job's id at all."""
-    return request.get(_JOB_ID) or request.match_info["id"]
+    return request[_JOB_ID] if _JOB_ID in request else request.match_info["id"]
 
 
 class Dispatch:

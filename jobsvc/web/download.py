@@ -9,19 +9,22 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 
 from jobsvc.domain.access import Token
-from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, NotReady
+from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, NotReady, OutputMissing
 from jobsvc.domain.job import Job, Status
+from jobsvc.index.digests import Digests
 from jobsvc.observe import request_id
 from jobsvc.observe.audit import DownloadLog, DownloadRecord, Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import OpenFile, Reading
 from jobsvc.web.delivery import Delivery
+from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.media import content_disposition, content_type
@@ -57,79 +60,81 @@ class Download:
         self,
         *,
         disk: Disk,
-        root: JobsRoot,
         visits: Visits,
         slots: Slots,
         transfer: Transfer,
+        digests: Digests,
         log: DownloadLog,
         metrics: Metrics,
     ) -> None:
         self._disk = disk
-        self._root = root
         self._visits = visits
         self._slots = slots
+        self._digests = digests
         self._delivery = Delivery(transfer, "output")
         self._log = log
-        self._metrics = metrics
+        self._bytes = metrics.download_bytes
+        self._ends = {outcome: metrics.downloads.labels(outcome) for outcome in Outcome}
+        metrics.downloads_in_progress.set_function(lambda: slots.taken)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
         token = request[TOKEN]
         if request.method == "HEAD":
             return await self._answer(request, token)
-        with self._slots.take(token.id), self._metrics.downloads_in_progress.track_inprogress():
+        with self._slots.take(token.id):
             return await self._answer(request, token)
 
     async def _answer(self, request: web.Request, token: Token) -> web.StreamResponse:
         job, output = await self._find(request, token)
+        output = self._digested(request, job, output)
         headers = {"Content-Disposition": content_disposition(output.name)}
-        ended = partial(self._ended, _record(token, job, output))
+        ended = partial(self._ended, token, job, output)
         return await self._delivery.answer(request, job.id, output, headers, ended)
+
+    def _digested(self, request: web.Request, job: Job, output: Selection) -> Selection:
+        """Add the digest where the request would like it and it is known; else it soon will be.
+
+        A 412 or 416 has none: what it carries is a problem, and no part of the output.
+        """
+        if output.decision.status >= HTTPStatus.BAD_REQUEST or not wants_sha256(request.headers):
+            return output
+        return replace(output, digest=self._digests.wished(job, output.identity))
 
     async def _find(self, request: web.Request, token: Token) -> tuple[Job, Selection]:
         now = time.time()
 
-        def look(reading: Reading) -> Selection | None:
+        def look(reading: Reading, file: OpenFile | None) -> Selection | None:
             if reading.job.status is not Status.COMPLETED:
                 return None
-            file = self._root.open_output(reading.job)
+            if file is None:
+                raise OutputMissing
             return select(file, request, content_type(file.name), now)
 
-        seen = await self._visits.visit(token, job_id_of(request), look)
+        seen = await self._visits.visit_output(token, job_id_of(request), look)
         try:
             return seen.reading.job, require_output(seen.reading.job, seen.found)
         except BaseException:
             self._disk.release(seen)
             raise
 
-    def _ended(self, record: DownloadRecord, shipment: Shipment, outcome: Outcome) -> None:
+    def _ended(self, token: Token, job: Job, output: Selection, shipment: Shipment, outcome: Outcome) -> None:
         """Write the download down."""
-        self._metrics.downloads.labels(outcome).inc()
-        self._metrics.download_bytes.inc(shipment.sent)
+        self._ends[outcome].inc()
+        self._bytes.inc(shipment.sent)
         self._log.write(
-            replace(
-                record,
+            DownloadRecord(
+                when=shipment.begun,
+                request_id=request_id.current() or "",
+                token_id=token.id,
+                owner=job.owner,
+                job=job.id,
+                file=output.name,
+                etag=output.selected.etag,
+                range=ranges_sent(output),
                 bytes_sent=shipment.sent,
                 bytes_promised=shipment.promised,
-                seconds=time.time() - record.when,
+                seconds=time.time() - shipment.begun,
                 outcome=outcome,
             )
         )
-
-
-def _record(token: Token, job: Job, output: Selection) -> DownloadRecord:
-    """Begin the line of a download."""
-    return DownloadRecord(
-        when=time.time(),
-        request_id=request_id.current() or "",
-        token_id=token.id,
-        owner=job.owner,
-        job=job.id,
-        file=output.name,
-        etag=output.selected.etag,
-        range=ranges_sent(output),
-        bytes_sent=0,
-        bytes_promised=0,
-        seconds=0,
-        outcome=Outcome.SHUTDOWN,
-    )

@@ -23,6 +23,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID: Final = istr("X-Request-Id")
 SERVER: Final = "jobsvc"
+REFUSED: Final = 400
+"""Statuses from here on are logged."""
 _log = structlog.get_logger("jobsvc.web")
 
 
@@ -31,6 +33,7 @@ class Envelope:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._observe = metrics.observe_request
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer the request whatever happens, and account for it."""
@@ -39,7 +42,7 @@ class Envelope:
     async def answer(self, request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
         """Do so for a request whose route is known already, by its pattern."""
         begun = perf_counter()
-        request_id.bind(request_id.accept(request.headers.get(REQUEST_ID)))
+        request_id.begin(request.headers.get(REQUEST_ID))
         try:
             response = await handler(request)
         except Refusal as refusal:
@@ -52,7 +55,10 @@ class Envelope:
             response = problems.of_fault()
         if not response.prepared:
             seal(request, response)
-        self._account(request, route, response.status, perf_counter() - begun)
+        status = response.status
+        self._observe(route, request.method, status, perf_counter() - begun)
+        if status >= REFUSED:
+            _tell(request, route, status)
         return response
 
     def _count(self, request: web.Request, refusal: Refusal) -> None:
@@ -64,12 +70,11 @@ class Envelope:
             budget = request.get(guard.BUDGET)
             self._metrics.rate_limited.labels(budget.name if budget else "auth-failures").inc()
 
-    def _account(self, request: web.Request, route: str, status: int, seconds: float) -> None:
-        self._metrics.observe_request(route, request.method, status, seconds)
-        if status >= HTTPStatus.BAD_REQUEST:
-            # The route, not the address: an address may carry a signature, and is the client's text.
-            say = _log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.info
-            say("refused", status=status, method=request.method, route=route, peer=request.remote)
+
+def _tell(request: web.Request, route: str, status: int) -> None:
+    """Log a refusal: its route and not its address, which may carry a signature and is the client's text."""
+    say = _log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.info
+    say("refused", status=status, method=request.method, route=route, peer=request.remote)
 
 
 async def meet(request: web.Request) -> web.StreamResponse | None:
@@ -80,15 +85,16 @@ async def meet(request: web.Request) -> web.StreamResponse | None:
     if request.version < HttpVersion11:
         return None
     if request.headers[hdrs.EXPECT].lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # it is no part of the answer: one of ours may still become a problem
+        if request.body_exists:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # no part of the answer: one of ours may still become a problem
         return None
     return refuse(request, web.HTTPExpectationFailed())
 
 
 def refuse(request: web.Request, refused: web.HTTPException) -> web.Response:
     """Answer what aiohttp refused before the middleware had the request."""
-    request_id.bind(request_id.accept(request.headers.get(REQUEST_ID)))
+    request_id.begin(request.headers.get(REQUEST_ID))
     response = problems.of_framework(refused)
     seal(request, response)
     return response
@@ -105,10 +111,7 @@ def seal(request: web.Request, response: web.StreamResponse) -> None:
 
 def sealing(request: web.Request) -> str:
     """Write the same fields as text, for who writes the head of an answer himself."""
-    lines = f"{REQUEST_ID}: {request_id.current()}\r\nServer: {SERVER}\r\n"
-    for field, value in guard.fields(request):
-        lines += f"{field}: {value}\r\n"
-    return lines
+    return f"{REQUEST_ID}: {request_id.current()}\r\nServer: {SERVER}\r\n{guard.lines(request)}"
 
 
 def route_of(request: web.Request) -> str:

@@ -56,24 +56,29 @@ class Guard:
 
         @wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
-            request[TOKEN] = self._authenticated(request, present)
+            try:
+                request[TOKEN] = present(request)
+            except Unauthorized as wrong:
+                self._count(request, wrong)
+                raise
             request[BUDGET] = spent
             return await limited(request)
 
         return guarded
 
-    def _authenticated(self, request: web.Request, present: Authenticate) -> Token:
-        """Find the token, or count a wrong one against its sender; a right one passes whatever was before."""
-        try:
-            return present(request)
-        except NoCredentials:
-            raise
-        except Unauthorized:
+    def _count(self, request: web.Request, wrong: Unauthorized) -> None:
+        """Count a wrong token against its sender; a right one passes whatever was before. RateLimited."""
+        if not isinstance(wrong, NoCredentials):
             self._failures.hit(self._peers.address_of(request))
-            raise
 
 
 def fields(request: web.Request) -> tuple[tuple[str, str], ...]:
     """Return the RateLimit fields of the answer to a request; none where no budget was in question."""
     budget = request.get(BUDGET)
     return () if budget is None else budget.fields(request)
+
+
+def lines(request: web.Request) -> str:
+    """Write the same as lines of a head."""
+    budget = request.get(BUDGET)
+    return "" if budget is None else budget.lines(request)

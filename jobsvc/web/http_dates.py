@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -33,6 +34,7 @@ _ASCTIME_DATE: Final = re.compile(
 _LEAP_SECOND: Final = (23, 59, 60)
 
 
+@lru_cache(maxsize=1024)
 def format_date(seconds: int) -> str:
     """Write whole seconds since the epoch as an IMF-fixdate; years 1 to 9999, whatever the locale."""
     moment = time.gmtime(seconds)

@@ -26,6 +26,8 @@ AMOUNT_MAX: Final = 10**9
 ADDRESSES_CAP: Final = 16_384
 """The most addresses whose failures are remembered at once."""
 
+_POLICY: Final = "RateLimit-Policy"
+_LIMIT: Final = "RateLimit"
 _RATE: Final = re.compile(r"\s*(\d{1,10})\s*(?:/|per)\s*(?:(\d{1,6})\s*)?[a-z]+\s*", re.ASCII | re.IGNORECASE)
 
 
@@ -51,7 +53,7 @@ class Budget:
         """Call it `name`, a word of lower-case letters; `clock` is in seconds and never goes back."""
         self.name: Final = name
         self._counter = WindowCounter(rate, clock=clock)
-        self._policy = ("RateLimit-Policy", f'"{name}";q={rate.amount};w={rate.get_expiry()}')
+        self._policy = f'"{name}";q={rate.amount};w={rate.get_expiry()}'
         self._limiter = Limiter(keyfunc=_holder, error_handler=self._refuse)
         self._limiter.db = self._counter  # type: ignore[assignment]  # any storage of `limits` does
         # The limiter tests, awaits, and hits without heeding the result: a burst would pass any limit.
@@ -67,10 +69,17 @@ class Budget:
 
         `r` requests would pass; `t` is the seconds until the window ends or, where `r` is 0, until one would.
         """
-        key = self._key(request)
+        return (_POLICY, self._policy), (_LIMIT, self._standing(request))
+
+    def lines(self, request: web.Request) -> str:
+        """Write the same as lines of a head."""
+        return f"{_POLICY}: {self._policy}\r\n{_LIMIT}: {self._standing(request)}\r\n"
+
+    def _standing(self, request: web.Request) -> str:
+        key = f"{request[TOKEN].id}:{self.name}"
         left, ends_in = self._counter.room(key)
         seconds = ceil(ends_in) if left else self._counter.standing(key).wait()
-        return self._policy, ("RateLimit", f'"{self.name}";r={left};t={seconds}')
+        return f'"{self.name}";r={left};t={seconds}'
 
     def _key(self, request: web.Request) -> str:
         """Name an account as the limiter does."""

@@ -6,7 +6,6 @@ The same bytes as `GET /api/jobs/{id}` sends, made once for all who are told of 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from jobsvc.domain.job import Status
 from jobsvc.index.freshness import Answer
@@ -14,16 +13,13 @@ from jobsvc.index.tails import Tails
 from jobsvc.storage.reader import Identity, Reading
 from jobsvc.web.representation import Representations, Shown
 
-REMEMBERED: Final = 4096
-"""Representations that are kept."""
-
 
 class Presenting:
-    """Makes representations, and remembers the latest."""
+    """Makes representations, out of what is remembered of them."""
 
-    def __init__(self, tails: Tails) -> None:
+    def __init__(self, tails: Tails, representations: Representations) -> None:
         self._tails = tails
-        self._representations = Representations(REMEMBERED)
+        self._representations = representations
         self._under_way: dict[tuple[str, Identity], asyncio.Task[Shown]] = {}
 
     async def of(self, reading: Reading) -> Shown:

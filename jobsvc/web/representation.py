@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -22,8 +23,11 @@ _OPTIONAL: Final = (
 )
 
 
-def represent(reading: Reading, logs: str | None = None) -> dict[str, Any]:
-    """Write a job with the contract's names; what does not apply is left out, not null."""
+def represent(reading: Reading, logs: str | None = None, digest: bytes | None = None) -> dict[str, Any]:
+    """Write a job with the contract's names; what does not apply is left out, not null.
+
+    `digest` is the SHA-256 of the output as the reading saw it.
+    """
     job = reading.job
     document = {
         "id": job.id,
@@ -43,6 +47,8 @@ def represent(reading: Reading, logs: str | None = None) -> dict[str, Any]:
         document["logs"] = logs
     if reading.output:
         document["downloadUrl"] = download_url(job.id)
+    if digest is not None:
+        document["outputSha256"] = digest.hex()
     return document
 
 
@@ -58,37 +64,49 @@ class _Made(NamedTuple):
 
     reading: Reading
     logs: str | None
+    digest: bytes | None
     shown: Shown
 
 
 class Representations:
     """Remembers what was made of the readings asked for lately: polls ask for the same again and again."""
 
-    def __init__(self, most: int = 32_768, cap: int = 64 << 20) -> None:
-        """Keep at most `most`, of about half a kilobyte each where they have no log, and `cap` bytes."""
+    def __init__(
+        self,
+        most: int = 32_768,
+        cap: int = 64 << 20,
+        *,
+        digest_of: Callable[[Reading], bytes | None] | None = None,
+    ) -> None:
+        """Keep at most `most`, of about half a kilobyte each where they have no log, and `cap` bytes.
+
+        `digest_of` says which SHA-256 of an output is known; without it none is shown.
+        """
         self._most = most
         self._cap = cap
         self._size = 0
         self._made: dict[str, _Made] = {}
+        self._digest_of = digest_of
 
     def of(self, reading: Reading, logs: str | None) -> Shown:
         """Represent a reading, with the end of its log where there is one to show."""
         made = self._made.get(reading.job.id)
-        if made is not None and made.reading is reading and made.logs is logs:
+        digest = None if self._digest_of is None or reading.output is None else self._digest_of(reading)
+        if made is not None and made.reading is reading and made.logs is logs and made.digest == digest:
             return made.shown
         if made is not None:
             self._size -= len(made.shown.body)
-        shown = _show(reading, logs)
+        shown = _show(reading, logs, digest)
         if len(self._made) >= self._most or self._size > self._cap:
             self._made.clear()
             self._size = 0
         self._size += len(shown.body)
-        self._made[reading.job.id] = _Made(reading, logs, shown)
+        self._made[reading.job.id] = _Made(reading, logs, digest, shown)
         return shown
 
 
-def _show(reading: Reading, logs: str | None) -> Shown:
-    body = orjson.dumps(represent(reading, logs))
+def _show(reading: Reading, logs: str | None, digest: bytes | None) -> Shown:
+    body = orjson.dumps(represent(reading, logs, digest))
     return Shown(body, entity_tag(body))
 
 

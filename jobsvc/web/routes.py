@@ -19,6 +19,7 @@ from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
+from jobsvc.web.listing import ListRoute
 from jobsvc.web.logs import Logs
 from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import StatusRoute
@@ -31,6 +32,7 @@ DISPATCH: Final = web.AppKey("jobsvc.dispatch", Dispatch)
 class Handlers:
     """What answers."""
 
+    listing: ListRoute
     status: StatusRoute
     download: Download
     logs: Logs
@@ -50,6 +52,7 @@ def add_routes(
         handlers.download.handle, scope=OUTPUTS_READ, budget="download", authenticate=links.authenticate
     )
     gets = {
+        "/api/jobs": guard(handlers.listing.handle, scope=JOBS_READ, budget="list"),
         STATUS: show,
         DOWNLOAD: fetch,
         "/api/jobs/{id}/events": guard(handlers.job_events.handle, scope=JOBS_READ, budget="status"),

@@ -13,7 +13,8 @@ from typing import Final
 from aiohttp import web
 
 from jobsvc.storage.conduit import read_cached
-from jobsvc.storage.reader import OpenFile
+from jobsvc.storage.reader import Identity, OpenFile
+from jobsvc.web import digest_fields
 from jobsvc.web.byteranges import BOUNDARY_LENGTH, ByteRange, content_range, multipart
 from jobsvc.web.conditional import Decision, Selected, etag_of, evaluate, last_modified_of
 from jobsvc.web.http_dates import format_date
@@ -27,6 +28,8 @@ class Selection:
     """A file of a job, and what the request gets of it."""
 
     name: str
+    identity: Identity
+    """Which version of the file it is of."""
     selected: Selected
     decision: Decision
     body: bytes | None
@@ -35,6 +38,8 @@ class Selection:
     """Open where the body is still to come."""
     base: int = 0
     """Where in the file what is selected begins."""
+    digest: bytes | None = None
+    """SHA-256 of the whole file, where it is to be told."""
 
     def close(self) -> None:
         """Close the file."""
@@ -68,11 +73,16 @@ def select(file: OpenFile, request: web.Request, media_type: str, now: float, *,
         raise
     if body is not None:
         file.close()
-    return Selection(file.name, selected, decision, body, None if body is not None else file, base)
+    left = None if body is not None else file
+    return Selection(file.name, file.identity, selected, decision, body, left, base)
 
 
 def fields(found: Selection) -> dict[str, str]:
-    """Give the fields that a 200, 206 or 304 has (RFC 9110, section 15.4.5)."""
+    """Give the fields that a 200, 206 or 304 has (RFC 9110, section 15.4.5).
+
+    The digest is of the whole file on a 206 too (RFC 9530, section 3), and goes with a 304 as well: who asks
+    for it has the file without it.
+    """
     headers = {
         "ETag": found.selected.etag,
         "Accept-Ranges": "bytes",
@@ -82,6 +92,8 @@ def fields(found: Selection) -> dict[str, str]:
     }
     if found.selected.last_modified is not None:
         headers["Last-Modified"] = format_date(found.selected.last_modified)
+    if found.digest is not None:
+        headers[digest_fields.FIELD] = digest_fields.repr_digest(found.digest)
     return headers
 
 
@@ -109,13 +121,10 @@ def ranges_sent(found: Selection) -> str | None:
 
 
 def _selected(file: OpenFile, media_type: str, now: float, base: int) -> Selected:
-    identity = file.identity
-    etag = etag_of(identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns)
+    inode, size, mtime_ns, ctime_ns = file.identity.parts()
+    etag = etag_of(inode, size, mtime_ns, ctime_ns)
     return Selected(
-        f'{etag[:-1]}-{base:x}"' if base else etag,
-        last_modified_of(identity.mtime_ns, now),
-        identity.size - base,
-        media_type,
+        f'{etag[:-1]}-{base:x}"' if base else etag, last_modified_of(mtime_ns, now), size - base, media_type
     )
 
 

@@ -10,6 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from jobsvc.observe import request_id
 from jobsvc.web import problems
+from jobsvc.web.connection import Connection, Unsound
 from jobsvc.web.dispatch import ServerHandler
 from jobsvc.web.envelope import REQUEST_ID, refuse
 from jobsvc.web.routes import DISPATCH
@@ -17,7 +18,7 @@ from jobsvc.web.routes import DISPATCH
 _log = structlog.get_logger("jobsvc.web")
 
 
-class ProblemHandler(web.RequestHandler):
+class ProblemHandler(Connection):
     """One connection; refuses what it can't parse with problem JSON, and closes."""
 
     def handle_error(
@@ -33,7 +34,8 @@ class ProblemHandler(web.RequestHandler):
         request_id.bind(name := request_id.new())
         if isinstance(exc, HttpProcessingError):
             _log.info("refused", status=status, reason=type(exc).__name__, peer=request.remote)
-            response = problems.problem("bad-request", "The request is not well-formed HTTP.", status=status)
+            detail = exc.message if isinstance(exc, Unsound) else "The request is not well-formed HTTP."
+            response = problems.problem("bad-request", detail, status=status)
         else:
             _log.error("request-failed", status=status, exc_info=exc)
             response = problems.of_fault()

@@ -23,11 +23,13 @@ STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 class StatusRoute:
     """The route's handler and what it needs."""
 
-    def __init__(self, *, freshness: Freshness, tails: Tails, waiting: Waiting) -> None:
+    def __init__(
+        self, *, freshness: Freshness, tails: Tails, representations: Representations, waiting: Waiting
+    ) -> None:
         self._freshness = freshness
         self._tails = tails
         self._waiting = waiting
-        self._representations = Representations()
+        self._representations = representations
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import cast
 
 from aiohttp import web
@@ -21,6 +23,7 @@ from jobsvc.observe.audit import Outcome
 from jobsvc.storage.conduit import Conduit, Halt, Turn
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import OpenFile
+from jobsvc.web import whole
 from jobsvc.web.byteranges import ByteRange
 from jobsvc.web.pace import Pace
 
@@ -45,6 +48,8 @@ class Shipment:
     """Bytes of the file."""
     sent: int = 0
     """Likewise."""
+    begun: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
 
 
 class Transfer:
@@ -61,6 +66,30 @@ class Transfer:
         self._send_timeout = send_timeout
         self._rate = rate
         self._on_held = on_held
+
+    async def send_at_once(
+        self,
+        request: web.Request,
+        status: HTTPStatus,
+        fields: Mapping[str, str],
+        body: bytes,
+        shipment: Shipment,
+    ) -> web.StreamResponse | None:
+        """Send a body that is in memory, where nothing stands against one write; None else.
+
+        Interrupted as below.
+        """
+        sent = None if self._rate else whole.send(request, status, fields, body)
+        if sent is None:
+            return None
+        if request.protocol.writing_paused:
+            try:
+                async with asyncio.timeout(self._send_timeout):
+                    await request.writer.drain()
+            except BaseException as ended:
+                raise self._abort(request, ended) from ended
+        shipment.sent = shipment.promised
+        return sent
 
     async def send_small(
         self, request: web.Request, response: web.StreamResponse, body: bytes, shipment: Shipment
@@ -112,7 +141,12 @@ class Transfer:
         return Pace(self._rate, self._on_held) if self._rate else None
 
     async def _send_slices(
-        self, request: web.Request, response: web.StreamResponse, body: bytes, shipment: Shipment, pace: Pace
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        body: bytes,
+        shipment: Shipment,
+        pace: Pace,
     ) -> None:
         await response.prepare(request)
         left = len(body)

@@ -1,24 +1,29 @@
 """One look at a job's files for a request, decided by the disk at that moment.
 
-The record is read anew, and in the same hop to a thread what is wanted beneath it. Whose job it is, is asked
-of what was known and again of what the disk says.
+The record is read anew, and in the same hop to a thread what is wanted beneath it; without one, where all of
+it lies in the kernel's memory. Whose job it is, is asked of what was known and again of what the disk says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any, Generic, TypeAlias, TypeVar
+
+from aiohttp import web
 
 from jobsvc.domain.access import Token, require_sight, sees
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
 from jobsvc.domain.job import BadRecord
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
+from jobsvc.storage.cached import CachedRoot
 from jobsvc.storage.closer import close
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import Absent, JobsRoot, Reading
+from jobsvc.storage.reader import Absent, JobsRoot, OpenFile, Reading
 from jobsvc.web.sight import sighted
 
 T = TypeVar("T")
@@ -44,9 +49,16 @@ class Visits:
 
     def __init__(self, *, disk: Disk, root: JobsRoot, catalogue: Catalogue, freshness: Freshness) -> None:
         self._disk = disk
+        self._cached: CachedRoot | None = None
         self._root = root
         self._catalogue = catalogue
         self._freshness = freshness
+
+    async def shortened(self, _app: web.Application) -> AsyncIterator[None]:
+        """Find out whether there is a way to what is in memory that needs no thread: a cleanup_ctx."""
+        with suppress(StorageUnavailable):
+            self._cached = await self._disk.metadata("*cached", partial(CachedRoot.of, self._root.path))
+        yield
 
     async def visit(self, token: Token, job_id: str, work: Callable[[Reading], T]) -> Visited[T]:
         """Read the record in a thread, and call `work` with it there.
@@ -54,7 +66,19 @@ class Visits:
         JobNotFound where the job is not, or not any more, the token's; StorageUnavailable; what `work` may.
         """
         known = await self._known(token, job_id)
-        return await self._go(self._disk.metadata, known, token, work)
+        return await self._look(self._disk.metadata, known, lambda: _record(self._root, known, token, work))
+
+    async def visit_output(
+        self, token: Token, job_id: str, work: Callable[[Reading, OpenFile | None], T]
+    ) -> Visited[T]:
+        """Do so where the output is what is wanted: opened in the same walk, and from then on `work`'s.
+
+        It is None where the job is not completed, or its output is not there. Raises as `visit` does.
+        """
+        known = await self._known(token, job_id)
+        if self._cached is not None and (seen := _in_memory(self._cached, known, work)) is not None:
+            return seen
+        return await self._look(self._disk.metadata, known, lambda: _output(self._root, known, token, work))
 
     async def again(self, job_id: str, work: Callable[[Reading], T], *, data: bool = False) -> Visited[T]:
         """Do so for nobody: whose the job is by now, is the caller's to ask.
@@ -64,18 +88,17 @@ class Visits:
         entry = self._catalogue.get(job_id)
         if entry is None:
             raise JobNotFound
+        known = entry.reading
         try:
             pool = self._disk.data if data else self._disk.metadata
-            return await self._go(pool, entry.reading, None, work)
+            return await self._look(pool, known, lambda: _record(self._root, known, None, work))
         except OSError as fault:
             raise StorageUnavailable from fault
 
-    async def _go(
-        self, pool: Pool, known: Reading, token: Token | None, work: Callable[[Reading], T]
-    ) -> Visited[T]:
+    async def _look(self, pool: Pool, known: Reading, look: Callable[[], Visited[T]]) -> Visited[T]:
         job_id, begun = known.job.id, monotonic()
         try:
-            seen: Visited[T] = await pool(job_id, lambda: _look(self._root, known, token, work))
+            seen: Visited[T] = await pool(job_id, look)
         except Absent as absent:
             raise await self._absent(job_id) from absent
         if seen.reading is not known:
@@ -95,7 +118,15 @@ class Visits:
         return JobNotFound() if last is None or not last.stale else StorageUnavailable()
 
 
-def _look(root: JobsRoot, known: Reading, token: Token | None, work: Callable[[Reading], T]) -> Visited[T]:
+def _in_memory(
+    cached: CachedRoot, known: Reading, work: Callable[[Reading, OpenFile | None], T]
+) -> Visited[T] | None:
+    """Do it all on the loop, without a wait; None where it can't be done so."""
+    output = cached.open_output(known)
+    return None if output is None else Visited(known, work(known, output))
+
+
+def _record(root: JobsRoot, known: Reading, token: Token | None, work: Callable[[Reading], T]) -> Visited[T]:
     """Do it all, in a thread; a bad record leaves the known one standing."""
     try:
         reading = root.read(known.job.id, known)
@@ -104,3 +135,19 @@ def _look(root: JobsRoot, known: Reading, token: Token | None, work: Callable[[R
     if token is not None:
         require_sight(token, reading.job.owner)
     return Visited(reading, work(reading))
+
+
+def _output(
+    root: JobsRoot, known: Reading, token: Token, work: Callable[[Reading, OpenFile | None], T]
+) -> Visited[T]:
+    """Likewise, with the output."""
+    try:
+        reading, output = root.read_and_open(known.job.id, known)
+    except BadRecord:
+        reading, output = known, root.open_output(known.job) if known.output else None
+    try:
+        require_sight(token, reading.job.owner)
+    except BaseException:
+        close(output)
+        raise
+    return Visited(reading, work(reading, output))

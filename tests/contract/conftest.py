@@ -13,16 +13,8 @@ ENDLESS = "1000000/second"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Has no limits that a test could meet."""
-    limits = (
-        "--limit-status",
-        ENDLESS,
-        "--limit-logs",
-        ENDLESS,
-        "--limit-download",
-        ENDLESS,
-        "--limit-auth-failures",
-        ENDLESS,
-    )
+    budgets = ("status", "list", "logs", "download", "auth-failures")
+    limits = [word for budget in budgets for word in (f"--limit-{budget}", ENDLESS)]
     longest = ("--max-link-age", str(YEAR))
     with running(tmp_path_factory.mktemp("ample"), *limits, *longest) as found:
         yield found
@@ -31,16 +23,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Lets two requests of a token pass, one download at once, and one wrong token."""
-    limits = (
-        "--limit-status",
-        "2/day",
-        "--limit-logs",
-        "2/day",
-        "--limit-download",
-        "2/day",
-        "--limit-auth-failures",
-        "1/day",
-    )
+    budgets = ("status", "list", "logs", "download")
+    limits = [word for budget in budgets for word in (f"--limit-{budget}", "2/day")]
+    limits += ["--limit-auth-failures", "1/day"]
     with running(tmp_path_factory.mktemp("strict"), *limits, "--max-downloads-per-token", "1") as found:
         yield found
 
@@ -51,4 +36,11 @@ def adrift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("adrift")) as found:
         found.jobs.rename(found.jobs.with_name("elsewhere"))
         until(lambda: found.ask("GET", "/readyz").status_code == 503)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def beginning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Is not through with its first index, and never will be."""
+    with running(tmp_path_factory.mktemp("beginning"), listed=False) as found:
         yield found

@@ -29,10 +29,16 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = DOCUMENT["components"]["examples"]
 # What is well-formed may still be a condition that does not hold, or a range beyond the file's end.
 _ACCEPTED: Final = ["2xx", "304", "401", "403", "404", "409", "412", "416"]
 
+_CURSOR: Final = EXAMPLES["Page"]["value"]["nextCursor"]
+
 SCHEMA: Final = schemathesis.openapi.from_dict(
     DOCUMENT,
     config=SchemathesisConfig.from_dict(
-        {"checks": {"positive_data_acceptance": {"expected-statuses": _ACCEPTED}}, "seed": 1}
+        {
+            "checks": {"positive_data_acceptance": {"expected-statuses": _ACCEPTED}},
+            "parameters": {"query.cursor": _CURSOR},  # made up, it is a 400
+            "seed": 1,
+        }
     ),
 )
 

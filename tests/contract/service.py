@@ -36,6 +36,15 @@ WITHOUT_OUTPUT: Final = "output-missing"
 LARGE: Final = "large"
 """Completed; its output is too large for all the buffers on the way."""
 
+WITHOUT_LISTING: Final = """
+from threading import Event
+from jobsvc.cli import main
+from jobsvc.index import rounds
+rounds.names_in = lambda root: Event().wait()
+main()
+"""
+"""The program over storage that answers for each job, but never says which there are."""
+
 READ: Final = (JOBS_READ, OUTPUTS_READ)
 JOBS_ONLY, OUTPUTS_ONLY, FRESH = 1, 2, 3
 """Which token it is: the second may only look, the third only download, the others are spare."""
@@ -74,14 +83,18 @@ class Service:
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[Service]:
-    """Start a service beneath `folder`, and end it by its own process id."""
+def running(folder: Path, *options: str, listed: bool = True) -> Iterator[Service]:
+    """Start a service beneath `folder`, and end it by its own process id.
+
+    Where its jobs can't be listed, it never becomes ready.
+    """
     jobs, state = folder / "jobs", folder / "state"
     _lay_out(jobs)
     scopes = [READ, (JOBS_READ,), (OUTPUTS_READ,), *[READ] * 8]
     tokens = [create(state / TOKENS_FILE, "demo", some)[0] for some in scopes]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBSVC_")}
-    words = [sys.executable, "-m", "jobsvc", "serve", str(jobs), "--port", "0", "--state-dir", str(state)]
+    program = ["-m", "jobsvc"] if listed else ["-c", WITHOUT_LISTING]
+    words = [sys.executable, *program, "serve", str(jobs), "--port", "0", "--state-dir", str(state)]
     log = folder / "log"
     with log.open("wb") as told:
         process = subprocess.Popen(
@@ -90,7 +103,7 @@ def running(folder: Path, *options: str) -> Iterator[Service]:
     try:
         service = Service(until(lambda: _address_in(log)), jobs, tokens)
         with service.session:
-            until(lambda: service.ask("GET", "/readyz").ok)
+            until(lambda: not listed or service.ask("GET", "/readyz").ok)
             yield service
     finally:
         process.terminate()

@@ -38,6 +38,7 @@ class Scene:
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     job: str = COMPLETED
+    query: str = ""
     method: str | None = None
     where: str = "service"
     token: int = 0
@@ -45,31 +46,41 @@ class Scene:
     """How many times the same is asked first."""
     anonymous: bool = False
     body: bytes | None = None
-    query: str = ""
 
 
 ANY: Final = {"If-None-Match": "*"}
 OTHER: Final = {"If-Match": '"other"'}
 BEYOND: Final = {"Range": "bytes=999999999-"}
 TOO_LONG: Final = {"X-Long": "x" * 10_000}
+FAR_TOO_LONG: Final = "?" + "x" * 10_000
 MIRACLES: Final = {"Expect": "miracles"}
 
 OPEN: Final = (
     Scene(200),
     Scene(400, "bad-request", TOO_LONG),
     Scene(405, "method-not-allowed", method="DELETE"),
+    Scene(414, "bad-request", query=FAR_TOO_LONG),
     Scene(417, "bad-request", MIRACLES),
 )
 TAGGED: Final = (Scene(304, None, ANY), Scene(412, "precondition-failed", OTHER))
 AWAY: Final = Scene(503, "storage-unavailable", job="unknown", where="adrift")
+NOBODY: Final = Scene(401, "unauthorized", anonymous=True)
 LIMITED: Final = (
     AWAY,
-    Scene(401, "unauthorized", anonymous=True),
+    NOBODY,
     Scene(404, "job-not-found", job=ANOTHERS),
     Scene(404, "not-found", job="%7Bid%7D"),
 )
 GUARDED: Final = (*OPEN, *TAGGED, *LIMITED)
-STATUS: Final = (*GUARDED, Scene(403, "insufficient-scope", token=OUTPUTS_ONLY))
+OUTSIDER: Final = Scene(403, "insufficient-scope", token=OUTPUTS_ONLY)
+STATUS: Final = (*GUARDED, OUTSIDER)
+LIST: Final = (
+    *(*OPEN, *TAGGED, NOBODY, OUTSIDER),
+    Scene(200, query="?limit=1&status=queued&status=failed&updatedSince=2026-11-21T00:00:00Z"),
+    Scene(200, where="adrift"),
+    *(Scene(400, "bad-request", query=f"?{query}") for query in ("state=failed", "limit=0", "cursor=x")),
+    Scene(503, "storage-unavailable", where="beginning"),
+)
 FILE_NEEDED: Final = (
     Scene(403, "insufficient-scope", token=JOBS_ONLY),
     Scene(404, "output-missing", job=WITHOUT_OUTPUT),
@@ -87,6 +98,7 @@ LINK: Final = (
     Scene(400, "bad-request", body=b"{"),
     Scene(405, "method-not-allowed", method="DELETE"),
     Scene(413, "content-too-large", body=b" " * 65_537),
+    Scene(414, "bad-request", query=FAR_TOO_LONG),
     Scene(417, "bad-request", MIRACLES),
 )
 
@@ -104,6 +116,8 @@ LOGS: Final = (
 )
 
 SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
+    "listJobs": (*LIST, spent(FRESH + 5)),
+    "headJobs": (*LIST, spent(FRESH + 6)),
     "getJob": (*STATUS, spent(FRESH)),
     "headJob": (*STATUS, spent(FRESH + 1)),
     "downloadOutput": (
@@ -204,6 +218,39 @@ def test_the_last_known_state_goes_out_while_storage_is_away_and_says_so(adrift:
     assert (response.status_code, response.json()) == (200, EXAMPLES["JobRendering"]["value"])
 
 
+def test_the_list_of_what_was_last_known_goes_out_while_storage_is_away_and_says_so(adrift: Service) -> None:
+    response = until(lambda: _stale(adrift.ask("GET", "/api/jobs?limit=200")))
+    held_against("listJobs", response)
+    assert EXAMPLES["JobRendering"]["value"] in response.json()["jobs"]
+
+
+def test_a_page_that_is_shown_is_what_the_service_answers(service: Service) -> None:
+    """But for the bad samples beside it, which stand where the times of their files put them."""
+    shown, last = EXAMPLES["Page"]["value"], EXAMPLES["LastPage"]["value"]
+    asked = EXAMPLES["Page"]["summary"].split("`")[1].replace("&limit=1", "&limit=200")
+    every = service.ask("GET", f"/api/jobs{asked}")
+    held_against("listJobs", every)
+    jobs = every.json()["jobs"]
+    assert jobs.index(shown["jobs"][0]) < jobs.index(last["jobs"][0])
+    rest = service.ask("GET", f"/api/jobs{asked}&cursor={shown['nextCursor']}").json()["jobs"]
+    assert rest == jobs[jobs.index(shown["jobs"][0]) + 1 :]
+
+
+def test_each_job_of_the_list_is_as_by_itself_but_for_its_log(service: Service) -> None:
+    listed = service.ask("GET", "/api/jobs?limit=200").json()["jobs"]
+    assert {COMPLETED, FAILED, RENDERING, CANCELED} <= {job["id"] for job in listed}
+    for job in listed:
+        alone = service.ask("GET", f"/api/jobs/{job['id']}").json()
+        alone.pop("logs", None)
+        assert job == alone
+
+
+def test_a_list_that_would_have_holes_is_refused_as_shown(beginning: Service) -> None:
+    answered = beginning.ask("GET", "/api/jobs").json()
+    assert answered | {"requestId": ""} == EXAMPLES["storage-unavailable-list"]["value"] | {"requestId": ""}
+    assert beginning.ask("GET", f"/api/jobs/{COMPLETED}").ok
+
+
 def _stale(response: requests.Response) -> requests.Response | None:
     return response if "Cache-Status" in response.headers else None
 
@@ -211,9 +258,35 @@ def _stale(response: requests.Response) -> requests.Response | None:
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name.startswith("Job")])
 def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name: str) -> None:
     shown = dict(EXAMPLES[name]["value"])
+    if "outputSha256" in shown:
+        until(lambda: "Repr-Digest" in wanting(service, "HEAD", shown["id"]).headers)
     answered = service.ask("GET", f"/api/jobs/{shown['id']}").json()
     assert answered.pop("logs", "").endswith(shown.pop("logs", ""))
     assert answered == shown
+
+
+def wanting(service: Service, method: str, job: str, **fields: str) -> requests.Response:
+    """Ask for a download and its digest."""
+    return service.ask(method, f"/api/jobs/{job}/download", {"Want-Repr-Digest": "sha-256=1", **fields})
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "status"),
+    [
+        ("headOutput", {}, 200),
+        ("downloadOutput", {}, 200),
+        ("downloadOutput", {"Range": "bytes=0-9"}, 206),
+        ("downloadOutput", {"If-None-Match": "*"}, 304),
+    ],
+)
+def test_the_digest_that_is_shown_is_what_the_service_answers(
+    service: Service, name: str, fields: dict[str, str], status: int
+) -> None:
+    until(lambda: "Repr-Digest" in wanting(service, "HEAD", COMPLETED).headers)
+    response = wanting(service, OPERATIONS[name].method.upper(), COMPLETED, **fields)
+    held_against(name, response)
+    assert response.status_code == status
+    assert response.headers["Repr-Digest"] == DOCUMENT["components"]["headers"]["ReprDigest"]["example"]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +296,9 @@ def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name:
         ("content-too-large", f"/api/jobs/{COMPLETED}/download-links", {}),
         ("bad-request", "/healthz", TOO_LONG),
         ("bad-request-query", f"/api/jobs/{COMPLETED}/logs?tail=x", {}),
+        ("bad-request-address", f"/healthz{FAR_TOO_LONG}", {}),
         ("bad-request-expect", "/healthz", MIRACLES),
+        ("bad-request-parameter", "/api/jobs?status=paused", {}),
         ("unauthorized", f"/api/jobs/{COMPLETED}", {}),
         ("insufficient-scope", f"/api/jobs/{COMPLETED}/download", {}),
         ("not-found", "/api", {}),

@@ -66,6 +66,7 @@ FIELDS: Final = {
     "If-None-Match": TAGS,
     "If-Modified-Since": DATES,
     "If-Unmodified-Since": DATES,
+    "Want-Repr-Digest": st.sampled_from(["sha-256=1", "sha-256=0", "md5=5, sha-256=10", "sha-256", "="]),
     "Cache-Control": st.sampled_from(["no-cache", "max-age=0", "no-store, no-cache", "="]),
     "X-Request-Id": st.sampled_from(["portal-7f3a", "no good", "a" * 65]),
 }
@@ -103,7 +104,7 @@ def test_a_hostile_id_is_a_job_that_does_not_exist(service: Service, name: str, 
     operation = OPERATIONS[name]
     response = service.ask(operation.method.upper(), operation.path.replace("{id}", hostile))
     held_against(name, response)
-    assert response.status_code == (404 if len(hostile) < 8000 else 400)
+    assert response.status_code == (404 if len(hostile) < 8000 else 414)
 
 
 @settings(BOUNDED, max_examples=200)

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ, SCOPES, Token, require, require_sight, sees
+from jobsvc.domain.access import (
+    ADMIN,
+    JOBS_READ,
+    OUTPUTS_READ,
+    SCOPES,
+    Token,
+    owner_seen,
+    require,
+    require_sight,
+    sees,
+)
 from jobsvc.domain.errors import InsufficientScope, JobNotFound
 
 SCOPE_SETS = st.frozensets(st.sampled_from([*SCOPES, "unheard-of"]))
@@ -42,6 +52,12 @@ def test_a_job_is_seen_by_its_owner_to_the_letter_and_by_admin(
     else:
         with pytest.raises(JobNotFound):
             require_sight(asked, owner)
+
+
+@given(scopes=SCOPE_SETS, holder=OWNERS, owner=OWNERS)
+def test_what_is_listed_for_a_token_is_what_it_sees(scopes: frozenset[str], holder: str, owner: str) -> None:
+    asked = token(*scopes, owner=holder)
+    assert (owner_seen(asked) in {None, owner}) == sees(asked, owner)
 
 
 def test_another_owners_job_is_refused_in_the_words_of_an_unknown_one() -> None:

@@ -128,7 +128,7 @@ class Chaos:
         except Absent:
             return None
         job = reading.job
-        return Job(job.status, job.owner, job.progress, job.updated_at, reading.output)
+        return Job(job.status, job.owner, job.progress, job.updated_at, reading.output is not None)
 
     def _fill(self, folder: Path, status: str, number: int, **keys: Any) -> None:
         folder.mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from jobsvc.storage.reader import Identity, Reading
 
 def reading(job_id: str, status: str = "rendering", **keys: Any) -> Reading:
     job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
-    return Reading(job, Identity(1, 1, 1, 1), output=False, settled=True)
+    return Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
 
 
 @pytest.fixture
@@ -98,3 +99,41 @@ def test_whoever_unsubscribed_hears_nothing(catalogue: Catalogue) -> None:
     catalogue.subscribe(lambda *change: heard.append(change))()
     catalogue.put("a", reading("a"), 1)
     assert not heard
+
+
+def done(version: int | None, **keys: Any) -> Reading:
+    known = reading("a", "completed", **keys)
+    return replace(known, output=None if version is None else Identity(version, 0, 0, 0))
+
+
+def test_another_version_of_an_output_is_told_of_but_is_no_change_of_the_job(catalogue: Catalogue) -> None:
+    """A watch need not tell of it: a change without a hint would have the watcher begun anew."""
+    heard: list[Any] = []
+    catalogue.put("a", done(1), 1)
+    catalogue.subscribe(lambda *change: heard.append(change))
+    assert not catalogue.put("a", done(1), 2)
+    assert not heard
+    assert not catalogue.put("a", done(2), 3)
+    ((job_id, before, after),) = heard
+    assert (job_id, before.output, after.output) == ("a", Identity(1, 0, 0, 0), Identity(2, 0, 0, 0))
+    assert (entry := catalogue.get("a")) is not None
+    assert entry.reading is after
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, 1), (1, None)])
+def test_an_output_that_comes_or_goes_is_a_change(
+    catalogue: Catalogue, before: int | None, after: int | None
+) -> None:
+    catalogue.put("a", done(before), 1)
+    assert catalogue.put("a", done(after), 2)
+
+
+def test_that_more_is_known_of_a_job_is_told_with_its_reading_as_it_is(catalogue: Catalogue) -> None:
+    heard: list[Any] = []
+    known = done(1)
+    catalogue.put("a", known, 1)
+    catalogue.subscribe(lambda *change: heard.append(change))
+    catalogue.more_is_known("a")
+    catalogue.more_is_known("gone")
+    assert heard == [("a", known, known)]
+    assert catalogue.counts[Status.COMPLETED] == 1

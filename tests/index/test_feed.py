@@ -25,7 +25,7 @@ FILTERS = [(), (Status.RENDERING,), (Status.COMPLETED, Status.FAILED, Status.CAN
 
 def reading(job_id: str, owner: str, status: str = "queued", progress: int = 0) -> Reading:
     record = {"status": status, "owner": owner, "progress": progress, "createdAt": "2026-01-01T00:00:00Z"}
-    return Reading(parse_record(job_id, record, 0), IDENTITY, output=False, settled=True)
+    return Reading(parse_record(job_id, record, 0), IDENTITY, output=None, settled=True)
 
 
 class Farm:
@@ -225,6 +225,7 @@ def test_the_numbering_of_one_feed_is_not_another_s() -> None:
     assert len({feed.epoch for feed in farm.feeds.values()}) == 3
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200))
 async def test_all_who_wait_are_woken_once_and_never_many_in_one_turn(count: int) -> None:
     changes = Changes(Catalogue())

@@ -92,7 +92,17 @@ def freshness(
     def note(job_id: str, wrong: BadRecord) -> None:
         bad.append((job_id, str(wrong)))
 
-    return Freshness(disk, root, Catalogue(), 1.0, clock, note, coverage=coverage, presence=presence)
+    return Freshness(
+        disk,
+        root,
+        Catalogue(),
+        1.0,
+        clock,
+        note,
+        coverage=coverage,
+        presence=presence,
+        wary=lambda reading: reading.job.id == "wary",
+    )
 
 
 async def test_a_job_that_nobody_knew_of_is_looked_for_on_disk(farm: Farm, freshness: Freshness) -> None:
@@ -267,6 +277,22 @@ async def test_a_beat_of_a_watcher_that_saw_nothing_counts_as_verification(
     coverage.probed(clock())
     assert (await freshness.job("a")).age < 0.5
     assert root.reads == 1
+
+
+async def test_a_job_of_which_no_watch_can_tell_all_is_looked_at_however_silent_the_watcher_is(
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: Coverage
+) -> None:
+    farm.put("wary")
+    coverage.begin(clock())
+    await freshness.job("wary")
+    freshness._catalogue.entries["wary"].doubted = coverage.since
+    assert (await freshness.job("wary")).age < 0.5
+    assert root.reads == 1
+    clock.ahead += 10
+    coverage.beat(clock())
+    coverage.probed(clock())
+    assert (await freshness.job("wary")).age < 0.5
+    assert root.reads == 2
 
 
 async def test_a_hint_ends_the_cover_of_its_job(

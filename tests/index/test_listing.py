@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from math import inf
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from jobsvc.domain.job import Status, format_time, parse_record
 from jobsvc.index import listing, ordered
 from jobsvc.index.catalogue import Catalogue
+from jobsvc.index.coverage import Coverage
 from jobsvc.index.listing import Listing, Page
+from jobsvc.index.measures import Figures
 from jobsvc.storage.reader import Identity, Reading
 
 OWNERS = ("ann", "bob")
@@ -22,7 +25,7 @@ def reading(
 ) -> Reading:
     times = {"createdAt": format_time(created * 1_000_000), "updatedAt": format_time(updated * 1_000_000)}
     job = parse_record(job_id, {"status": status, "owner": owner} | times, 0)
-    return Reading(job, Identity(1, 1, 1, 1), output=False, settled=True)
+    return Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
 
 
 def ids(page: Page) -> list[str]:
@@ -31,17 +34,19 @@ def ids(page: Page) -> list[str]:
 
 def everything(pages: Listing, owner: str | None, **filters: Any) -> Iterator[str]:
     after = None
-    while True:
+    for _ in range(1000):
         page = pages.page(owner, after=after, **filters)
         yield from ids(page)
         after = page.after
         if after is None:
             return
+    raise AssertionError("the pages lead nowhere")
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ordered, "PIECE", 4)
+    monkeypatch.setattr(ordered, "STRIDE", 4)
 
 
 @pytest.fixture
@@ -140,6 +145,69 @@ def test_pages_are_what_sorting_everything_would_give(
     assert all(pages._orders.values())
 
 
+WORLD = st.dictionaries(
+    st.integers(0, 25),
+    st.tuples(st.sampled_from(OWNERS), st.sampled_from(list(Status)), st.integers(0, 5), st.integers(0, 5)),
+    max_size=26,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    world=WORLD,
+    meanwhile=st.lists(CHANGES.map(lambda changes: changes[:8]), min_size=1, max_size=6),
+    size=st.integers(1, 4),
+    statuses=st.sets(st.sampled_from(list(Status))),
+    since=st.integers(0, 4),
+    owner=st.sampled_from([*OWNERS, None]),
+)
+def test_a_job_that_stays_comes_exactly_once_whatever_comes_and_goes_between_pages(
+    world: dict[int, Any], meanwhile: list[list[Any]], size: int, statuses: set[Status], since: int,
+    owner: str | None,
+) -> None:  # fmt: skip
+    """It stays while it passes the filters with the same createdAt; its state may change within them."""
+    catalogue, moment = Catalogue(), 0
+    pages = Listing(catalogue)
+
+    def write(number: int, to: Any) -> None:
+        nonlocal moment
+        moment += 1
+        catalogue.put(f"job-{number}", reading(f"job-{number}", *to), moment)
+
+    def wanted() -> set[tuple[str, int]]:
+        jobs = [entry.reading.job for entry in catalogue.entries.values()]
+        return {
+            (job.id, job.created_order)
+            for job in jobs
+            if owner in {None, job.owner}
+            and job.status in (statuses or set(Status))
+            and job.updated_order >= since * 1_000_000
+        }
+
+    for number, to in world.items():
+        write(number, to)
+    stayed, seen, after = wanted(), [], None
+    for step in range(1000):
+        page = pages.page(owner, after=after, limit=size, statuses=statuses, updated_since=since * 1_000_000)
+        here = [(found.job.id, found.job.created_order) for found in page.readings]
+        assert set(here) <= wanted()
+        seen += here
+        after = page.after
+        if after is None:
+            break
+        for number, *to in meanwhile[step] if step < len(meanwhile) else []:
+            if to[1] is None:
+                moment += 1
+                catalogue.remove(f"job-{number}", moment)
+            else:
+                write(number, to)
+            stayed &= wanted()
+    assert after is None
+    assert stayed <= set(seen)
+    assert len(seen) == len(set(seen))
+    assert seen == sorted(seen, key=lambda one: (-one[1], one[0]))
+
+
 def test_nothing_is_kept_of_owners_without_jobs(catalogue: Catalogue, pages: Listing) -> None:
     catalogue.put("a", reading("a", owner="ann"), 1)
     catalogue.put("a", reading("a", owner="bob"), 2)
@@ -155,5 +223,43 @@ def test_order_holds_through_many_changes_at_random_places() -> None:
         order.discard(job)
         order.discard(job)
     left = [job for number, job in enumerate(jobs) if number % 3]
-    assert [key for key, _ in order.after(None)] == sorted(ordered.key_of(job) for job in left)
+    assert [key for key, _, _ in order.after(None)] == sorted(ordered.key_of(job) for job in left)
     assert len(order) == len(left)
+
+
+def test_a_page_s_places_are_of_jobs_that_were_asked_for(
+    catalogue: Catalogue, pages: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it ended for having looked at enough: no page ends at another owner's job."""
+    monkeypatch.setattr(listing, "EXAMINED", 1)
+    for number in range(60):
+        job_id = f"job-{number:02}"
+        catalogue.put(job_id, reading(job_id, OWNERS[number % 2], created=number, updated=number % 3), 1)
+    after, places = None, []
+    while (after := pages.page("ann", updated_since=1_000_000, limit=3, after=after).after) is not None:
+        places.append(after[1])
+    assert places
+    assert {catalogue.entries[job_id].reading.job.owner for job_id in places} == {"ann"}
+    assert len(places) == len(set(places))
+
+
+def test_a_page_is_as_true_as_its_oldest_job_and_as_the_last_comparison_of_everything() -> None:
+    """While a watcher is believed, and everything was compared since it is, its silence says more."""
+    catalogue, coverage, figures = Catalogue(), Coverage(), Figures()
+    pages = Listing(catalogue, coverage, figures)
+    assert pages.as_of(pages.page(None)) == -inf
+    catalogue.put("old", reading("old"), 10)
+    catalogue.put("new", reading("new", created=1), 30)
+    figures.reconciled, figures.reconcile_seconds = 25, 5
+    assert pages.as_of(pages.page(None, limit=1)) == 20
+    assert pages.as_of(pages.page(None)) == 10
+    coverage.begin(22)
+    for moment in (40, 50):
+        coverage.beat(moment)
+        coverage.probed(moment)
+    assert pages.as_of(pages.page("nobody")) == 20, "it was compared before the watcher was there"
+    figures.reconciled = 35
+    assert pages.as_of(pages.page("nobody")) == 50
+    assert pages.as_of(pages.page(None, limit=1)) == 30, "nobody vouches for the job"
+    catalogue.entries["new"].doubted = 29
+    assert pages.as_of(pages.page(None, limit=1)) == 50

@@ -15,7 +15,7 @@ from tests.waiting import until
 
 def reading(job_id: str, status: str = "rendering", **keys: Any) -> Reading:
     job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
-    return Reading(job, Identity(1, 1, 1, 1), output=False, settled=True)
+    return Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
 
 
 class Books:

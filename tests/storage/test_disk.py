@@ -118,6 +118,30 @@ async def test_jobs_whose_storage_hangs_hold_up_no_other_and_no_bytes(
     assert all(await asyncio.gather(*hung))
 
 
+async def test_what_nobody_waits_for_has_threads_of_its_own_and_its_faults_are_told(
+    disk: Disk, faults: list[tuple[str, Exception]]
+) -> None:
+    assert (await disk.background("a", threading.current_thread)).name.startswith("jobsvc-background")
+    lent, broken = Lent(), OSError(5, "broken")
+    with pytest.raises(StorageUnavailable, match="a fault of its own"):
+        await disk.background("a", fail(broken), lent)
+    assert faults == [("a", broken)]
+    await until(lambda: lent.closed == 1)
+
+
+async def test_what_nobody_waits_for_may_hang_and_holds_up_nobody(gate: threading.Event) -> None:
+    disk = Disk(background_deadline=0.05)
+    for number in range(8):
+        with pytest.raises(StorageUnavailable, match="in time"):
+            await disk.background(f"hung {number}", gate.wait)
+    assert await disk.metadata("hung 0", lambda: 1) == 1
+    assert await disk.data("hung 0", lambda: 2, Lent()) == 2
+    gate.set()
+    disk.close()
+    with pytest.raises(StorageUnavailable):
+        await disk.background("a", os.getpid)
+
+
 async def test_hung_metadata_and_hung_bytes_are_both_counted_as_stuck(
     disk: Disk, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

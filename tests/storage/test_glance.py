@@ -104,3 +104,26 @@ def test_a_path_that_names_nothing_stays_missing(root: Root) -> None:
 @pytest.mark.parametrize("root", [completed("/renders/film.mp4")], indirect=True)
 def test_an_output_elsewhere_is_for_reading_to_tell(root: Root) -> None:
     assert not root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("out/film.mp4"), completed("film.mp4")], indirect=True)
+def test_another_version_of_an_output_is_a_change(root: Root) -> None:
+    output = root.job / (root.known.job.output_path or "")
+    output.parent.mkdir(exist_ok=True)
+    output.write_bytes(b"film")
+    root.known = replace(JobsRoot(root.path).read("a"), settled=True)
+    assert root.unchanged()
+    times = output.stat()
+    output.write_bytes(b"mlif")
+    os.utime(output, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert not root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("film.mp4")], indirect=True)
+def test_an_output_that_may_not_be_read_any_more_is_a_change(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root.job / "film.mp4").write_bytes(b"film")
+    root.known = replace(JobsRoot(root.path).read("a"), settled=True)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert not root.unchanged()

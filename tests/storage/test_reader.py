@@ -118,7 +118,7 @@ def test_a_record_is_read_with_its_version_and_the_files_time(
     reading, status = root.read("job-1"), path.stat()
     assert reading.identity == Identity(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     assert reading.job.updated_at == format_time(1_767_225_600_123_456)
-    assert (reading.job.id, reading.job.progress, reading.output) == ("job-1", 12, False)
+    assert (reading.job.id, reading.job.progress, reading.output) == ("job-1", 12, None)
 
 
 SECONDS = st.integers(-(2**63), 2**63 - 1)
@@ -341,10 +341,25 @@ def test_an_output_that_comes_or_goes_is_seen_beside_a_record_that_stays(
     reads.clear()
     (folder / "output" / "film.mp4").rename(folder / "output" / "away.mp4")
     second = root.read("job-1", first)
-    assert (second.output, second.job) == (False, first.job)
+    assert (second.output, second.job) == (None, first.job)
     (folder / "output" / "away.mp4").rename(folder / "output" / "film.mp4")
-    assert root.read("job-1", second) == first
+    third = root.read("job-1", second)
+    assert third.output == Identity.of((folder / "output" / "film.mp4").stat())
+    assert (third.job, third.identity) == (first.job, first.identity)
     assert reads == []
+
+
+def test_another_version_of_an_output_is_seen_beside_a_record_that_stays(
+    root: JobsRoot, make_job: MakeJob, later: list[int], reads: list[int]
+) -> None:
+    folder = make_job(output=b"film")
+    later[0] = 3_000_000_000
+    first = root.read("job-1")
+    assert root.read("job-1", first) is first
+    put(folder / "output" / "film.mp4", b"mlif")
+    second = root.read("job-1", first)
+    assert second.output == Identity.of((folder / "output" / "film.mp4").stat()) != first.output
+    assert second.job is first.job
 
 
 def test_a_record_that_went_bad_or_away_is_not_answered_from_what_was_known(
@@ -566,4 +581,4 @@ def test_a_reading_is_of_one_moment(root: JobsRoot, make_job: MakeJob) -> None:
     make_job(status="failed")
     assert reading.job.status is Status.COMPLETED
     with pytest.raises(AttributeError):
-        reading.output = False  # type: ignore[misc] # that is the point
+        reading.output = None  # type: ignore[misc] # that is the point

@@ -116,7 +116,7 @@ def look(root: JobsRoot, job: Job) -> dict[str, str]:
             file.close()
 
     questions: dict[str, Callable[[], str]] = {
-        "read": lambda: f"output: {root.read(job.id).output}",
+        "read": lambda: f"output: {root.read(job.id).output is not None}",
         "output": lambda: opened(root.open_output),
         "log": lambda: opened(root.open_log),
         "tail": lambda: str(root.log_tail(job)),

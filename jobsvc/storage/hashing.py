@@ -1,0 +1,83 @@
+"""SHA-256 of one version of an output, read a slice at a time; plain sync code for Disk's threads.
+
+What comes of it is the digest of that very version, or nothing: again and again the file is asked whether it
+still is the one that was wished for, and in the end its name too, for opening asks the server where fstat
+may have an old answer. What was read is left in the page cache: a download of the same file is likely under
+way, and to drop its pages (POSIX_FADV_DONTNEED) would cost it. They are only not held for much used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from time import monotonic
+from typing import Final
+
+from jobsvc.domain.errors import OutputMissing
+from jobsvc.domain.job import Job
+from jobsvc.storage.reader import Identity, JobsRoot, OpenFile
+
+PIECE: Final = 1 << 20
+"""Bytes of one read: so many that the interpreter's lock is seldom asked for, so few that slow storage ends a
+slice in time."""
+SLICE: Final = 0.05
+"""Seconds that a thread stays with the file."""
+
+
+class Replaced(Exception):
+    """The output is not, or not any more, the version that was to be hashed."""
+
+
+class Hashing:
+    """One version of a job's output on its way to its digest; used by one thread at a time."""
+
+    def __init__(self, root: JobsRoot, job: Job, identity: Identity) -> None:
+        """Open the output; Replaced where it is another version, OSError for a fault of storage."""
+        self.digest: bytes | None = None
+        """Known once all of it was read and it was found unchanged."""
+        self._root = root
+        self._job = job
+        self._identity = identity
+        self._file = self._open()
+        self._at = 0
+        self._sum = hashlib.sha256()
+        self._piece = memoryview(bytearray(min(PIECE, identity.size)))
+        with suppress(OSError):
+            os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_NOREUSE)
+
+    def close(self) -> None:
+        """Give the descriptor back; once only."""
+        self._file.close()
+
+    def advance(self) -> int:
+        """Go on for a slice; returns how many bytes it had. Replaced, or OSError for a fault of storage."""
+        begun, over = self._at, monotonic() + SLICE
+        while self._at < self._identity.size:
+            self._read()
+            if monotonic() > over:
+                break
+        if Identity.of(os.fstat(self._file.fd)) != self._identity:
+            raise Replaced
+        if self._at == self._identity.size:
+            self._open().close()
+            self.digest = self._sum.digest()
+        return self._at - begun
+
+    def _read(self) -> None:
+        piece = self._piece[: self._identity.size - self._at]
+        count = os.preadv(self._file.fd, [piece], self._at)
+        if count == 0:
+            raise Replaced
+        self._sum.update(piece[:count])
+        self._at += count
+
+    def _open(self) -> OpenFile:
+        try:
+            file = self._root.open_output(self._job)
+        except OutputMissing as missing:
+            raise Replaced from missing
+        if file.identity != self._identity:
+            file.close()
+            raise Replaced
+        return file

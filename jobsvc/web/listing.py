@@ -1,0 +1,115 @@
+"""`GET /api/jobs`: the caller's jobs, newest first, a page at a time.
+
+What it answers from is in memory: it is as old as `Age` says. Before every job has been looked at once it is
+a 503: a list with holes, which nobody can tell from a whole one, is worse than none.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Final, NamedTuple
+
+from aiohttp import web
+from multidict import CIMultiDict, MultiMapping
+from orjson import Fragment, dumps
+
+from jobsvc.domain.access import owner_seen
+from jobsvc.domain.errors import BadRequest, StorageUnavailable
+from jobsvc.domain.job import Status, parse_time
+from jobsvc.index.listing import After
+from jobsvc.index.live import Index
+from jobsvc.web import document, query
+from jobsvc.web.cursor import cursor_of, place_in
+from jobsvc.web.gate import TOKEN
+from jobsvc.web.representation import Representations, entity_tag
+from jobsvc.web.status import STALE
+
+USUAL: Final = 50
+MOST: Final = 200
+"""Jobs of a page."""
+
+REMEMBERED: Final = 4096
+"""Representations that are kept: who goes through all jobs must not cost those who poll theirs."""
+
+
+class Wish(NamedTuple):
+    """What a page is asked for."""
+
+    statuses: frozenset[Status]
+    """Empty for all."""
+    updated_since: int | None
+    """Microseconds since the epoch."""
+    limit: int
+    after: After | None
+
+
+class ListRoute:
+    """The route's handler and what it needs."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._representations = Representations(REMEMBERED)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer GET and HEAD."""
+        wish = wish_of(request.query)
+        if not self._index.ready.is_set():
+            raise StorageUnavailable("Not every job has been looked at yet since the service began.")
+        owner = owner_seen(request[TOKEN])
+        page = self._index.listing.page(
+            owner,
+            statuses=wish.statuses,
+            updated_since=wish.updated_since,
+            limit=wish.limit,
+            after=wish.after,
+        )
+        jobs = [Fragment(self._representations.of(reading, None).body) for reading in page.readings]
+        cursor = None if page.after is None else cursor_of(page.after)
+        body = dumps({"jobs": jobs, "nextCursor": cursor})
+        age = monotonic() - self._index.listing.as_of(page)
+        return document.answer(request, body, self._fields(body, age))
+
+    def _fields(self, body: bytes, age: float) -> CIMultiDict[str]:
+        headers = CIMultiDict(
+            {
+                "ETag": entity_tag(body),
+                "Content-Type": "application/json",
+                "Cache-Control": "private, no-cache",
+                "Age": str(max(0, int(age))),
+                "X-Content-Type-Options": "nosniff",
+            }
+        )
+        if self._index.storage_away is not None:
+            headers["Cache-Status"] = STALE
+        return headers
+
+
+def wish_of(asked: MultiMapping[str]) -> Wish:
+    """Read the parameters; BadRequest, which names the one that makes no sense."""
+    query.only(asked, "status", "updatedSince", "limit", "cursor")
+    return Wish(
+        query.statuses(asked),
+        _updated_since(query.one(asked, "updatedSince")),
+        query.whole(asked, "limit", MOST, least=1) or USUAL,
+        _after(query.one(asked, "cursor")),
+    )
+
+
+def _updated_since(text: str | None) -> int | None:
+    if text is None:
+        return None
+    # An offset's plus that was sent as it is has become a blank, and can't have been anything else.
+    plain = f"{text[:-6]}+{text[-5:]}" if text[-6:-5] == " " else text
+    try:
+        return parse_time(plain)
+    except ValueError as wrong:
+        raise BadRequest(f"updatedSince: {query.quoted(text)} is no RFC 3339 date-time.") from wrong
+
+
+def _after(cursor: str | None) -> After | None:
+    if cursor is None:
+        return None
+    after = place_in(cursor)
+    if after is None:
+        raise BadRequest(f"cursor: {query.quoted(cursor)} is none that this service gave.")
+    return after

@@ -1,0 +1,74 @@
+"""An answer whose body is in memory goes out as one write: what aiohttp does for any, done for the many.
+
+Polls and small ranges are most of the traffic; the general way costs them a third more processor time. For
+whatever is not the plain case (HEAD, HTTP/1.0, a connection that ends) the general way is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
+
+from jobsvc.web.envelope import sealing
+
+# A member of an enumeration takes a third of a microsecond to look up.
+OK: Final = HTTPStatus.OK
+PARTIAL: Final = HTTPStatus.PARTIAL_CONTENT
+NOT_MODIFIED: Final = HTTPStatus.NOT_MODIFIED
+
+_COPIED: Final = 4096
+"""Bytes; a body up to this size is cheaper copied behind its head than handed over beside it."""
+
+
+def send(
+    request: web.Request, status: HTTPStatus, fields: Mapping[str, str], body: bytes
+) -> web.StreamResponse | None:
+    """Send a 200, 206 or 304 at once, sealed; None where it has to go the general way.
+
+    The fields are ours alone: nothing in them came from a client. Content-Length and Date are added here.
+    """
+    transport = request.transport
+    if request.method != "GET" or request.version != HttpVersion11 or not request.keep_alive or not transport:
+        return None
+    lines = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
+    # A 304 tells no length but that of the 200 that it stands for (RFC 9110, section 8.6), so it tells none.
+    length = "" if status is NOT_MODIFIED else f"Content-Length: {len(body)}\r\n"
+    text = f"{_BEGINNING[status]}{lines}{sealing(request)}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
+    if len(body) <= _COPIED:
+        transport.write(text.encode() + body)
+    else:
+        transport.writelines((text.encode(), body))
+    return _SENT[status]
+
+
+class _Sent(web.StreamResponse):
+    """What is left to tell the framework of an answer that has gone out whole; the same for all of them."""
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the answer has begun."""
+        return True
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection outlives the answer."""
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Wait until the client has taken enough of it: what it asks for next is not begun before."""
+        await request.writer.drain()
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Have nothing left to end."""
+
+
+_BEGINNING: Final = {
+    status: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in (OK, PARTIAL, NOT_MODIFIED)
+}
+_SENT: Final = {status: _Sent(status=status) for status in _BEGINNING}

@@ -1,0 +1,191 @@
+"""What is opened without a thread: only what is in memory, and only what is as it is known to be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobsvc.storage import cached
+from jobsvc.storage.cached import CachedRoot
+from jobsvc.storage.mounts import file_system
+from jobsvc.storage.reader import JobsRoot, Reading
+from tests.index.farm import Farm
+
+FILM = b"a film" * 1000
+
+
+class Scene:
+    """A completed job, looked at often enough to be settled and in memory."""
+
+    def __init__(self, root: Path) -> None:
+        self.farm = Farm(root)
+        self.folder = self.farm.put("a", "completed", outputPath="output/film.mp4")
+        self.output = self.folder / "output" / "film.mp4"
+        self.output.parent.mkdir()
+        self.output.write_bytes(FILM)
+        self.root = JobsRoot(root)
+        self.cached = CachedRoot(root, root.stat().st_dev)
+
+    def known(self) -> Reading:
+        """Look as it would be a while later: the record's time proves its content."""
+        reading = self.root.read("a")
+        return Reading(reading.job, reading.identity, output=reading.output, settled=True)
+
+    def found(self, known: Reading | None = None) -> bytes | None:
+        file = self.cached.open_output(known or self.known())
+        if file is None:
+            return None
+        try:
+            return os.pread(file.fd, len(FILM) + 1, 0)
+        finally:
+            file.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    scene = Scene(tmp_path / "jobs")
+    if scene.found() is None:
+        pytest.skip(f"no RESOLVE_CACHED here, or none on {file_system(tmp_path)}")
+    return scene
+
+
+def test_it_is_the_file_that_the_reader_opens(scene: Scene) -> None:
+    known = scene.known()
+    _, theirs = scene.root.read_and_open("a", known)
+    ours = scene.cached.open_output(known)
+    assert theirs is not None
+    assert ours is not None
+    assert (ours.identity, ours.name, ours.links) == (theirs.identity, theirs.name, theirs.links)
+    ours.close()
+    theirs.close()
+
+
+def replaced_record(scene: Scene) -> None:
+    scene.farm.put("a", "completed", outputPath="output/film.mp4", attempt=2)
+
+
+def record_gone(scene: Scene) -> None:
+    (scene.folder / "status.json").unlink()
+
+
+def job_gone(scene: Scene) -> None:
+    scene.farm.remove("a")
+
+
+def output_gone(scene: Scene) -> None:
+    scene.output.unlink()
+
+
+def output_is_a_link(scene: Scene) -> None:
+    scene.output.rename(scene.output.with_name("other"))
+    scene.output.symlink_to("other")
+
+
+def output_is_a_folder(scene: Scene) -> None:
+    scene.output.unlink()
+    scene.output.mkdir()
+
+
+def output_is_a_pipe(scene: Scene) -> None:
+    scene.output.unlink()
+    os.mkfifo(scene.output)
+
+
+def folder_is_a_link(scene: Scene) -> None:
+    scene.output.parent.rename(scene.folder / "renders")
+    scene.output.parent.symlink_to("renders")
+
+
+def job_is_a_link(scene: Scene) -> None:
+    scene.folder.rename(scene.folder.with_name("b"))
+    scene.folder.symlink_to("b")
+
+
+def record_is_a_link(scene: Scene) -> None:
+    record = scene.folder / "status.json"
+    record.rename(scene.folder / "kept.json")
+    record.symlink_to("kept.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replaced_record, record_gone, job_gone, output_gone, output_is_a_link, output_is_a_folder,
+        output_is_a_pipe, folder_is_a_link, job_is_a_link, record_is_a_link,
+    ],
+)  # fmt: skip
+def test_what_is_not_as_it_was_is_left_to_the_reader(scene: Scene, change: Callable[[Scene], None]) -> None:
+    known = scene.known()
+    change(scene)
+    assert scene.found(known) is None
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "../a/output/film.mp4", "", "output/../output/film.mp4"])
+def test_a_path_that_leads_elsewhere_is_left_to_the_reader(scene: Scene, path: str) -> None:
+    scene.farm.put("a", "completed", outputPath=path)
+    assert scene.found() is None
+
+
+@pytest.mark.parametrize("status", ["queued", "rendering", "failed", "canceled"])
+def test_a_job_that_is_not_completed_has_nothing_to_open(scene: Scene, status: str) -> None:
+    scene.farm.put("a", status, outputPath="output/film.mp4")
+    assert scene.found() is None
+
+
+def test_a_record_that_may_have_changed_within_its_clock_s_tick_is_read(scene: Scene) -> None:
+    known = scene.known()
+    unsettled = Reading(known.job, known.identity, output=known.output, settled=False)
+    assert scene.found(unsettled) is None
+
+
+def test_what_lies_on_another_device_is_left_to_the_reader(scene: Scene) -> None:
+    scene.cached = CachedRoot(scene.folder.parent, scene.folder.stat().st_dev + 1)
+    assert scene.found() is None
+
+
+def test_a_replaced_output_is_the_new_one(scene: Scene) -> None:
+    known = scene.known()
+    beside = scene.output.with_name("new")
+    beside.write_bytes(b"another")
+    beside.replace(scene.output)
+    assert scene.found(known) == b"another"
+
+
+def test_a_kernel_without_the_call_leaves_all_to_the_reader(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = scene.known()
+    monkeypatch.setattr(cached, "_OPENAT2", 100_000)
+    assert scene.found(known) is None
+
+
+def test_what_is_not_in_memory_is_left_to_the_reader(scene: Scene) -> None:
+    known = scene.known()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+    except OSError:
+        pytest.skip("only root can have the kernel forget names")
+    assert scene.found(known) is None
+    scene.root.read("a")
+    assert scene.found(known) == FILM
+
+
+def test_only_a_file_system_that_never_waits_has_the_short_way(tmp_path: Path) -> None:
+    assert (CachedRoot.of(tmp_path) is not None) == (file_system(tmp_path) in cached.WAITLESS)
+    assert CachedRoot.of(Path("/proc")) is None
+
+
+def test_no_descriptor_is_left_open(scene: Scene) -> None:
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - they go while one looks
+    for change in (output_is_a_folder, replaced_record, job_gone):
+        known = scene.known()
+        change(scene)
+        for _ in range(3):
+            assert scene.found(known) is None
+        if scene.output.is_dir():
+            scene.output.rmdir()
+            scene.output.write_bytes(FILM)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - likewise

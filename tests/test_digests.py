@@ -1,0 +1,337 @@
+"""`Repr-Digest` of downloads and `outputSha256` of jobs, asked for over sockets of services that run."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from jobsvc.index import digests
+from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
+from tests.running import Service
+from tests.speaking import Answer
+from tests.waiting import until
+
+FILM: Final = bytes(range(256)) * 400
+OTHER: Final = FILM[::-1]
+WANT: Final = ("Want-Repr-Digest", "sha-256=1")
+DOWNLOAD: Final = "/api/jobs/job-1/download"
+
+
+def field(data: bytes) -> str:
+    return f"sha-256=:{b64encode(hashlib.sha256(data).digest()).decode()}:"
+
+
+def digest_in(answer: Answer) -> str | None:
+    fields: list[str] = answer.headers.getall("Repr-Digest", [])
+    assert len(fields) <= 1
+    return fields[0] if fields else None
+
+
+async def head(service: Service, *fields: tuple[str, str], job: str = "job-1") -> Answer:
+    return await service.ask("HEAD", f"/api/jobs/{job}/download", fields)
+
+
+async def status(service: Service, *fields: tuple[str, str], job: str = "job-1") -> Any:
+    answer = await service.get(f"/api/jobs/{job}", *fields)
+    assert answer.status == 200
+    return answer.json()
+
+
+async def so(ask: Callable[[], Awaitable[Any]], deadline: float = 5) -> None:
+    """Ask until the answer is true."""
+    ends = time.monotonic() + deadline
+    while not await ask():
+        assert time.monotonic() < ends, f"not so within {deadline} s"
+        await asyncio.sleep(0.005)
+
+
+async def known(service: Service, data: bytes = FILM, job: str = "job-1", deadline: float = 5) -> None:
+    """Wish for the digest until it is there, and is that of `data`."""
+
+    async def there() -> bool:
+        found = digest_in(await head(service, WANT, job=job))
+        return found == field(data)
+
+    await so(there, deadline)
+
+
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of tests are new, and not to be waited for."""
+    monkeypatch.setattr(digests, "SETTLED_NS", 0)
+
+
+at_once = pytest.mark.usefixtures("_at_once")
+
+
+@pytest.fixture
+async def service(_at_once: None, serve: Serve, make_job: MakeJob) -> Service:
+    make_job(output=FILM)
+    return await serve()
+
+
+async def test_the_first_answer_goes_out_without_and_later_ones_have_it(service: Service) -> None:
+    first = await head(service, WANT)
+    assert (first.status, digest_in(first)) == (200, None)
+    await known(service)
+    whole = await service.download("job-1", WANT)
+    assert (whole.status, whole.body, digest_in(whole)) == (200, FILM, field(FILM))
+
+
+async def test_it_is_of_the_whole_file_whatever_part_of_it_is_sent(service: Service) -> None:
+    await known(service)
+    part = await service.download("job-1", WANT, ("Range", "bytes=10-19"))
+    assert (part.status, part.body, digest_in(part)) == (206, FILM[10:20], field(FILM))
+    parts = await service.download("job-1", WANT, ("Range", "bytes=0-0,9000-9000"))
+    assert (parts.status, digest_in(parts)) == (206, field(FILM))
+    assert b"Repr-Digest" not in parts.body
+    same = await service.download("job-1", WANT, ("If-None-Match", part.headers["ETag"]))
+    assert (same.status, same.body, digest_in(same)) == (304, b"", field(FILM))
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"), [(("Range", "bytes=999999999-"), 416), (("If-Match", '"other"'), 412)]
+)
+async def test_what_carries_nothing_of_the_file_has_no_digest_of_it_and_has_none_computed(
+    service: Service, condition: tuple[str, str], expected: int
+) -> None:
+    assert (await service.download("job-1", WANT, condition)).status == expected
+    assert await service.metric("jobsvc_digests_waiting") == 0
+    assert await service.metric("jobsvc_digest_bytes_total") == 0
+    await known(service)
+    answer = await service.download("job-1", WANT, condition)
+    assert (answer.status, digest_in(answer)) == (expected, None)
+
+
+@pytest.mark.parametrize(
+    "wish", [None, "sha-256=0", "sha-512=10", "sha-256", "sha-256=11", "sha-256=1,", "SHA-256=1"]
+)
+async def test_who_does_not_wish_for_it_is_not_given_it_and_has_nothing_read(
+    service: Service, wish: str | None
+) -> None:
+    fields = [] if wish is None else [("Want-Repr-Digest", wish)]
+    assert digest_in(await head(service, *fields)) is None
+    assert digest_in(await service.download("job-1", *fields)) is None
+    assert await service.metric("jobsvc_digests_waiting") == 0
+    assert await service.metric("jobsvc_digest_bytes_total") == 0
+    await known(service)
+    assert digest_in(await service.download("job-1", *fields)) is None
+
+
+async def test_a_download_under_way_by_link_has_it_too(service: Service) -> None:
+    await known(service)
+    made = await service.ask("POST", f"{DOWNLOAD}-links")
+    followed = await service.ask("GET", made.json()["url"], [WANT], token=None)
+    assert (followed.status, digest_in(followed)) == (200, field(FILM))
+
+
+async def test_resuming_is_as_it_was(service: Service) -> None:
+    await known(service)
+    tag = (await head(service)).headers["ETag"]
+    same = await service.download("job-1", WANT, ("Range", "bytes=5-"), ("If-Range", tag))
+    assert (same.status, same.body, digest_in(same)) == (206, FILM[5:], field(FILM))
+    other = await service.download("job-1", WANT, ("Range", "bytes=5-"), ("If-Range", '"other"'))
+    assert (other.status, other.body, digest_in(other)) == (200, FILM, field(FILM))
+
+
+async def test_the_job_has_it_once_it_is_known_under_a_new_tag(service: Service) -> None:
+    before = await service.get("/api/jobs/job-1")
+    assert "outputSha256" not in before.json()
+    await known(service)
+    after = await service.get("/api/jobs/job-1", ("If-None-Match", before.headers["ETag"]))
+    assert after.status == 200
+    assert after.json() == before.json() | {"outputSha256": hashlib.sha256(FILM).hexdigest()}
+    again = await service.get("/api/jobs/job-1", ("If-None-Match", after.headers["ETag"]))
+    assert again.status == 304
+
+
+@at_once
+async def test_another_owner_s_wish_is_that_for_a_job_that_does_not_exist(
+    serve: Serve, make_job: MakeJob, make_token: MakeToken
+) -> None:
+    make_job(output=FILM)
+    ben = make_token("ben")
+    service = await serve()
+    answer = await service.ask("HEAD", DOWNLOAD, [WANT], token=ben)
+    assert answer.status == 404
+    assert await service.metric("jobsvc_digests_waiting") == 0
+    assert await service.metric('jobsvc_digests_total{outcome="computed"}') == 0
+
+
+async def test_a_job_that_is_not_completed_has_none(service: Service, make_job: MakeJob) -> None:
+    await known(service)
+    make_job(status="rendering", outputPath="output/film.mp4")
+    assert (await head(service, WANT)).status == 409
+    assert "outputSha256" not in await status(service, ("Cache-Control", "no-cache"))
+
+
+async def test_it_is_counted(service: Service, make_job: MakeJob) -> None:
+    await known(service)
+    make_job("job-2", output=b"")
+    await known(service, b"", "job-2")
+    assert await service.metric('jobsvc_digests_total{outcome="computed"}') == 2
+    assert await service.metric("jobsvc_digest_bytes_total") == len(FILM)
+    assert await service.metric("jobsvc_digests_known") == 2
+
+
+def by_rename(path: Path, data: bytes) -> None:
+    put(path, data)
+
+
+def in_place(path: Path, data: bytes) -> None:
+    """Break the rule that an output is never changed in place, and keep its size and its time."""
+    times = path.stat()
+    with path.open("r+b") as file:
+        file.write(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@at_once
+@pytest.mark.parametrize("watch", ["events", "poll"])
+@pytest.mark.parametrize("replace", [by_rename, in_place])
+async def test_the_digest_of_a_replaced_output_is_never_shown(
+    serve: Serve, make_job: MakeJob, watch: str, replace: Callable[[Path, bytes], None]
+) -> None:
+    """Downloads and forced reads at once, others within --max-age; no watch tells of what is in place."""
+    film = make_job(output=FILM) / "output" / "film.mp4"
+    service = await serve(watch=watch, max_age=0.3)
+    await known(service)
+    old = hashlib.sha256(FILM).hexdigest()
+
+    async def shows_old() -> bool:
+        document: dict[str, Any] = await status(service)
+        return document.get("outputSha256") == old
+
+    await so(shows_old)
+    await so(lambda: covered(service, watch))
+    replace(film, OTHER)
+    replaced = time.monotonic()
+    assert digest_in(await head(service, WANT)) in {None, field(OTHER)}
+    assert (await status(service, ("Cache-Control", "no-cache"))).get("outputSha256") != old
+    while time.monotonic() - replaced < 1:
+        asked = time.monotonic()
+        assert not await shows_old() or asked - replaced < 0.3
+    await known(service, OTHER)
+    assert (await status(service))["outputSha256"] == hashlib.sha256(OTHER).hexdigest()
+
+
+async def covered(service: Service, watch: str) -> bool:
+    """Whether the watcher, where there is to be one, is believed."""
+    return watch == "poll" or await service.metric("jobsvc_watcher_healthy") == 1
+
+
+@at_once
+@pytest.mark.parametrize("replace", [by_rename, in_place])
+async def test_without_a_download_in_between_the_old_digest_goes_within_max_age(
+    serve: Serve, make_job: MakeJob, replace: Callable[[Path, bytes], None]
+) -> None:
+    """Nothing but polls of the state, under a watcher whose silence is believed."""
+    film = make_job(output=FILM) / "output" / "film.mp4"
+    service = await serve(watch="events", max_age=0.3)
+    await known(service)
+    await so(lambda: covered(service, "events"))
+    await status(service)
+    replace(film, OTHER)
+    replaced = time.monotonic()
+
+    async def gone() -> bool:
+        asked = time.monotonic()
+        has_it = "outputSha256" in await status(service)
+        assert not has_it or asked - replaced < 0.35
+        return not has_it
+
+    await so(gone)
+
+
+@at_once
+async def test_every_tag_has_the_digest_of_the_bytes_that_come_under_it(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    film = make_job(output=FILM) / "output" / "film.mp4"
+    service = await serve()
+    told: set[tuple[str, str]] = set()
+    true: set[tuple[str, str]] = set()
+    for number in range(40):
+        data = b"%d" % number * 1000
+        (by_rename if number % 3 else in_place)(film, data)
+        for _ in range(number % 5 + 2):
+            answer = await service.download("job-1", WANT)
+            true.add((answer.headers["ETag"], field(answer.body)))
+            if (found := digest_in(answer)) is not None:
+                told.add((answer.headers["ETag"], found))
+    assert told <= true
+    await known(service, film.read_bytes())
+    assert (await status(service))["outputSha256"] == hashlib.sha256(film.read_bytes()).hexdigest()
+
+
+@at_once
+async def test_a_read_that_hangs_costs_neither_states_nor_downloads_nor_the_end(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_job(output=FILM)
+    release, hanging = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> int:
+        hanging.set()
+        release.wait(20)
+        return 0
+
+    service = await serve()
+    monkeypatch.setattr(os, "preadv", hang)
+    try:
+        assert (await head(service, WANT)).status == 200
+        await until(hanging.is_set)
+        monkeypatch.undo()
+        for _ in range(10):
+            assert "outputSha256" not in await status(service)
+            assert (await service.download("job-1", WANT)).body == FILM
+        assert await service.metric("jobsvc_digests_waiting") == 1
+        # `serve` fails where the service does not end in time, and the read hangs until then.
+    finally:
+        threading.Timer(6, release.set).start()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_digest_outlives_the_process(
+    start_process: StartProcess, make_job: MakeJob, number: signal.Signals
+) -> None:
+    """Nothing is asked of the second service that would have it computed."""
+    make_job(output=FILM)
+    first = start_process("--limit-download", "1000000/minute")
+    await known(first, deadline=15)
+    await until((first.state_dir / "digests.jsonl").exists)
+    await so(lambda: saved(first))
+    first.tell(number)
+    await until(lambda: first.process.poll() is not None)
+    second = start_process()
+    assert (await status(second))["outputSha256"] == hashlib.sha256(FILM).hexdigest()
+    assert digest_in(await head(second, WANT)) == field(FILM)
+    assert await second.metric("jobsvc_digest_bytes_total") == 0
+
+
+async def saved(service: Service) -> bool:
+    return (service.state_dir / "digests.jsonl").read_bytes().endswith(b"\n")
+
+
+@at_once
+async def test_an_output_replaced_while_nobody_looked_is_not_shown_with_the_old_digest(
+    serve: Serve, make_job: MakeJob, state_dir: Path
+) -> None:
+    film = make_job(output=FILM) / "output" / "film.mp4"
+    await known(await serve())
+    await until((state_dir / "digests.jsonl").exists)
+    put(film, OTHER)
+    second = await serve()
+    assert "outputSha256" not in await status(second)
+    assert digest_in(await head(second, WANT)) is None
+    await known(second, OTHER)
