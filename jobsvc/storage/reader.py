@@ -136,11 +136,7 @@ class JobsRoot:
 
     def _has_become_another_s(self, job: Job) -> bool:
         try:
-            folder = self._open_job(job.id)
-            try:
-                return self._record(job.id, folder, None)[0].owner != job.owner
-            finally:
-                os.close(folder)
+            return self.read(job.id).job.owner != job.owner
         except (Absent, BadRecord):
             return False  # the last good record stands
 
