@@ -63,10 +63,16 @@ def jobs_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_job(jobs_root: Path) -> MakeJob:
+    return job_maker(jobs_root)
+
+
+def job_maker(root: Path) -> MakeJob:
+    """Write jobs beneath a root."""
+
     def make(
         job_id: str = "job-1", *, output: bytes | None = None, log: bytes | None = None, **record: Any
     ) -> Path:
-        folder = jobs_root / job_id
+        folder = root / job_id
         folder.mkdir(exist_ok=True)
         if output is not None:
             record = {"status": "completed", "outputPath": "output/film.mp4", **record}

@@ -5,14 +5,32 @@ Wrong types are refused by name; unknown keys are ignored; a word for a status t
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
+
+import orjson
+
+from jobsvc.domain.moment import Moment, format_time, micros_of, moment_at, moment_of, parse_time, text_of
+
+__all__ = [
+    "METADATA_DEPTH",
+    "SYNONYMS",
+    "BadRecord",
+    "Job",
+    "Status",
+    "format_time",
+    "parse_record",
+    "parse_time",
+]
+
+T = TypeVar("T")
+
+METADATA_DEPTH: Final = 32
+"""Deeper metadata is refused: it could be read but, past 254 levels, not be written again."""
 
 
 class Status(StrEnum):
@@ -24,13 +42,13 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELED = "canceled"
 
-    @property
-    def final(self) -> bool:
+    # Jobs are counted and sorted by it: an enumeration's own hash is computed in Python, each time.
+    __hash__ = str.__hash__
+
+    def __init__(self, word: str) -> None:
+        self.final = word not in {"queued", "rendering"}
         """Whether the farm is done with the job."""
-        return self not in _UNFINISHED
 
-
-_UNFINISHED: Final = frozenset({Status.QUEUED, Status.RENDERING})
 
 SYNONYMS: Final[Mapping[str, Status]] = MappingProxyType(
     {status.value: status for status in Status}
@@ -46,70 +64,116 @@ class BadRecord(ValueError):
     """A status.json that can't be taken for a job; the message names the key and what is wrong with it."""
 
 
+class _Details(NamedTuple):
+    """What of a job is only asked for where it is shown."""
+
+    project_path: str | None
+    started: Moment | None
+    completed: Moment | None
+    source_status: str | None
+    error: str | None
+    phase: str | None
+    frames_done: int | None
+    frames_total: int | None
+    attempt: int | None
+    metadata: dict[str, Any] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job. Times are RFC 3339 strings as the farm wrote them, but for `T` and `Z`, which readers need."""
+    """One job. There may be a million, and most are finished: what is asked for seldom lies packed.
+
+    Times are RFC 3339 strings as the farm wrote them, but for `T` and `Z`, which readers need.
+    """
 
     id: str
     owner: str
     status: Status
     progress: float
     """Percent, 0 to 100."""
-    created_at: str
-    updated_at: str
-    created_order: int
-    """createdAt as microseconds since the epoch, to sort by."""
-    updated_order: int
-    """updatedAt likewise."""
-    source_status: str | None = None
-    """The farm's own word, where it is not ours."""
-    project_path: str | None = None
-    output_path: str | None = None
-    log_path: str | None = None
-    started_at: str | None = None
-    completed_at: str | None = None
-    error: str | None = None
-    phase: str | None = None
-    frames_done: int | None = None
-    frames_total: int | None = None
-    attempt: int | None = None
-    metadata: dict[str, Any] | None = None
+    created: Moment
+    updated: Moment
+    output_path: str | None
+    log_path: str | None
+    packed: bytes
+    """The details, as JSON."""
+
+    @property
+    def created_order(self) -> int:
+        """When the farm took the job on, as microseconds since the epoch, to sort by."""
+        return micros_of(self.created)
+
+    @property
+    def updated_order(self) -> int:
+        """When it last said something of it, likewise."""
+        return micros_of(self.updated)
+
+    @property
+    def created_at(self) -> str:
+        """When the farm took the job on."""
+        return text_of(self.created)
+
+    @property
+    def updated_at(self) -> str:
+        """When it last said something of it."""
+        return text_of(self.updated)
+
+    @property
+    def started_at(self) -> str | None:
+        """When work on it began."""
+        started = _unpacked(self.packed).started
+        return None if started is None else text_of(started)
+
+    @property
+    def completed_at(self) -> str | None:
+        """When it ended."""
+        completed = _unpacked(self.packed).completed
+        return None if completed is None else text_of(completed)
+
+    @property
+    def source_status(self) -> str | None:
+        """The farm's own word, where it is not ours."""
+        return _unpacked(self.packed).source_status
+
+    @property
+    def project_path(self) -> str | None:
+        """What is rendered."""
+        return _unpacked(self.packed).project_path
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed."""
+        return _unpacked(self.packed).error
+
+    @property
+    def phase(self) -> str | None:
+        """What is being done just now."""
+        return _unpacked(self.packed).phase
+
+    @property
+    def frames_done(self) -> int | None:
+        """How many frames there are."""
+        return _unpacked(self.packed).frames_done
+
+    @property
+    def frames_total(self) -> int | None:
+        """How many there are to be."""
+        return _unpacked(self.packed).frames_total
+
+    @property
+    def attempt(self) -> int | None:
+        """Which try this is."""
+        return _unpacked(self.packed).attempt
+
+    @property
+    def metadata(self) -> dict[str, Any] | None:
+        """Anything of the farm's; not to be changed."""
+        return _unpacked(self.packed).metadata
 
 
-METADATA_DEPTH: Final = 32
-"""Deeper metadata is refused: it could be read but, past 254 levels, not be written again."""
-
-# RFC 3339, section 5.6, date-time; the offset is compulsory, the separator and Z may be lower case.
-_RFC3339: Final = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:[0-5]\d)", re.ASCII
-)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_TIME: Final = -62_135_596_800_000_000
-_LAST_TIME: Final = 253_402_300_799_999_999
-"""Microseconds; RFC 3339 has years of four digits, a file's time any 64-bit number of seconds."""
-
-
-def parse_time(text: str) -> int:
-    """Turn an RFC 3339 date-time into microseconds since the epoch; ValueError if it is none.
-
-    A leap second (RFC 3339, appendix D) counts as the last microsecond before it.
-    """
-    match = _RFC3339.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text[:64]!r} is no RFC 3339 date-time")
-    date, clock, fraction, offset = match.groups()
-    micros = (fraction or "")[:6].ljust(6, "0")
-    if clock.endswith(":60"):
-        clock, micros = clock[:-2] + "59", "999999"
-    zone = "+00:00" if offset in {"Z", "z"} else offset
-    moment = datetime.fromisoformat(f"{date}T{clock}.{micros}{zone}") - _EPOCH
-    return (moment.days * 86_400 + moment.seconds) * 1_000_000 + moment.microseconds
-
-
-def format_time(micros: int) -> str:
-    """Write microseconds since the epoch, of the years 1 to 9999, as RFC 3339 in UTC, to the millisecond."""
-    moment = datetime.fromtimestamp(micros // 1_000_000, UTC)
-    return f"{moment.isoformat()[:19]}.{micros % 1_000_000 // 1000:03d}Z"
+@lru_cache(maxsize=64)
+def _unpacked(packed: bytes) -> _Details:
+    return _Details(*orjson.loads(packed))
 
 
 def parse_record(
@@ -122,50 +186,47 @@ def parse_record(
     """
     if not isinstance(record, dict):
         raise BadRecord("the record is not an object")
-    fields = _Fields(record)
-    if fields.text("id", job_id) != job_id:
+    given = _text(record, "id")
+    if given is not None and given != job_id:
         raise BadRecord("id: differs from the directory's name")
-    word = fields.needed("status")
-    status = aliases.get(word.lower())
+    word = _needed(record, "status")
+    status = aliases.get(word) or aliases.get(word.lower())
     if status is None:
         raise BadRecord(f"status: {word[:64]!r} is no known word")
-    created, updated = fields.time("createdAt"), fields.time("updatedAt")
-    if created is None or updated is None:
-        file_time = min(max(file_time, _FIRST_TIME), _LAST_TIME)
-        written = (format_time(file_time), file_time)
-        created, updated = created or written, updated or written
-    started, completed = fields.time("startedAt"), fields.time("completedAt")
-    if completed == updated or (completed is None and status is Status.COMPLETED):
-        completed = updated
-    done, total = fields.count("framesDone"), fields.count("framesTotal")
-    return Job(
-        id=job_id,
-        owner=_shared(fields.needed("owner")),
-        status=status,
-        progress=_progress(status, fields.number("progress"), done, total),
-        created_at=created[0],
-        updated_at=updated[0],
-        created_order=created[1],
-        updated_order=updated[1],
-        source_status=None if word == status.value else _shared(word),
-        project_path=fields.shared("projectPath"),
-        output_path=fields.shared("outputPath"),
-        log_path=fields.shared("logPath"),
-        started_at=started and started[0],
-        completed_at=completed and completed[0],
-        error=fields.text("error"),
-        phase=fields.shared("phase"),
+    created, updated = _time(record, "createdAt"), _time(record, "updatedAt")
+    started, completed = _time(record, "startedAt"), _time(record, "completedAt")
+    if updated is None:
+        updated = moment_at(file_time)
+    done, total = _count(record, "framesDone"), _count(record, "framesTotal")
+    details = _Details(
+        project_path=_text(record, "projectPath"),
+        started=started,
+        completed=updated if completed is None and status is Status.COMPLETED else completed,
+        source_status=None if word == status.value else word,
+        error=_text(record, "error"),
+        phase=_text(record, "phase"),
         frames_done=done,
         frames_total=total,
-        attempt=fields.count("attempt"),
-        metadata=fields.metadata(),
+        attempt=_count(record, "attempt"),
+        metadata=_metadata(record),
+    )
+    return Job(
+        id=job_id,
+        owner=_shared(_needed(record, "owner")),
+        status=status,
+        progress=_progress(status, _number(record, "progress"), done, total),
+        created=moment_at(file_time) if created is None else created,
+        updated=updated,
+        output_path=_shared(_text(record, "outputPath")),
+        log_path=_shared(_text(record, "logPath")),
+        packed=bytes(memoryview(orjson.dumps(tuple(details)))),
     )
 
 
 @lru_cache(maxsize=8192)
-def _shared(text: str) -> str:
-    """Return the one object for this text that other jobs hold too: most jobs repeat what others say."""
-    return text
+def _shared(value: T) -> T:
+    """Return the one object of this value that other jobs hold too: most jobs repeat what others say."""
+    return value
 
 
 def _progress(status: Status, given: float | None, done: int | None, total: int | None) -> float:
@@ -177,71 +238,72 @@ def _progress(status: Status, given: float | None, done: int | None, total: int 
     return min(max(given, 0), 100)
 
 
-class _Fields:
-    """Reads one decoded object key by key; null counts as left out, a wrong type is a BadRecord."""
+_NUMBER: Final = (int, float)
+_NESTED: Final = (dict, list)
+_COUNTS_END: Final = 2**53
+"""Larger numbers are not whole in every reader's arithmetic."""
 
-    def __init__(self, record: dict[str, Any]) -> None:
-        self._record = record
+# Each takes one key out of the decoded object; null counts as left out, a wrong type is a BadRecord.
 
-    def text(self, key: str, default: str | None = None) -> str | None:
-        value = self._record.get(key)
-        if value is None:
-            return default
-        if not isinstance(value, str):
-            raise BadRecord(f"{key}: not a string")
+
+def _text(record: dict[str, Any], key: str) -> str | None:
+    value = record.get(key)
+    if value is None or isinstance(value, str):
         return value
+    raise BadRecord(f"{key}: not a string")
 
-    def shared(self, key: str) -> str | None:
-        text = self.text(key)
-        return None if text is None else _shared(text)
 
-    def needed(self, key: str) -> str:
-        value = self.text(key)
-        if not value:
-            raise BadRecord(f"{key}: missing")
+def _needed(record: dict[str, Any], key: str) -> str:
+    value = _text(record, key)
+    if not value:
+        raise BadRecord(f"{key}: missing")
+    return value
+
+
+def _number(record: dict[str, Any], key: str) -> float | None:
+    value = record.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, _NUMBER):
+        raise BadRecord(f"{key}: not a number")
+    return value
+
+
+def _count(record: dict[str, Any], key: str) -> int | None:
+    value = _number(record, key)
+    if value is None or (type(value) is int and 0 <= value < _COUNTS_END):
         return value
-
-    def number(self, key: str) -> float | None:
-        value = self._record.get(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BadRecord(f"{key}: not a number")
-        return value
-
-    def count(self, key: str) -> int | None:
-        value = self.number(key)
-        if value is None:
-            return None
-        if value != int(value) or not 0 <= value < 2**53:
-            raise BadRecord(f"{key}: not a whole number from 0 up")
-        return int(value)
-
-    def time(self, key: str) -> tuple[str, int] | None:
-        value = self.text(key)
-        if value is None:
-            return None
-        try:
-            micros = parse_time(value)
-        except ValueError as wrong:
-            raise BadRecord(f"{key}: {wrong}") from wrong
-        return f"{value[:10]}T{value[11:].upper()}", micros
-
-    def metadata(self) -> dict[str, Any] | None:
-        value = self._record.get("metadata")
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            raise BadRecord("metadata: not an object")
-        if _deeper(value, METADATA_DEPTH):
-            raise BadRecord(f"metadata: nested deeper than {METADATA_DEPTH} levels")
-        return value
+    if value != int(value) or not 0 <= value < _COUNTS_END:
+        raise BadRecord(f"{key}: not a whole number from 0 up")
+    return int(value)
 
 
-def _deeper(value: object, levels: int) -> bool:
-    """Whether lists and objects are nested more than `levels` deep."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list):
-        return False
-    return levels == 0 or any(_deeper(item, levels - 1) for item in value)
+def _time(record: dict[str, Any], key: str) -> Moment | None:
+    value = _text(record, key)
+    if value is None:
+        return None
+    try:
+        return moment_of(value)
+    except ValueError as wrong:
+        raise BadRecord(f"{key}: {wrong}") from wrong
+
+
+def _metadata(record: dict[str, Any]) -> dict[str, Any] | None:
+    value = record.get("metadata")
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise BadRecord("metadata: not an object")
+    if _deeper(value.values(), METADATA_DEPTH):
+        raise BadRecord(f"metadata: nested deeper than {METADATA_DEPTH} levels")
+    return value
+
+
+def _deeper(values: Iterable[object], levels: int) -> bool:
+    """Whether lists and objects, of which these are the values of one, are nested more than `levels` deep."""
+    for value in values:
+        if isinstance(value, _NESTED):
+            inner = value.values() if isinstance(value, dict) else value
+            if levels == 1 or _deeper(inner, levels - 1):
+                return True
+    return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from math import inf
 from typing import Final, TypeAlias
@@ -103,6 +104,12 @@ class Catalogue:
         self.unreadable[job_id] = why
         if (entry := self.entries.get(job_id)) is not None:
             entry.verified = begun
+
+    def listed(self, names: AbstractSet[str]) -> None:
+        """Forget records that could not be read and that nobody looks at any more: they are there no more."""
+        for job_id in [job_id for job_id in self.unreadable if job_id not in names]:
+            if job_id not in self.entries:
+                del self.unreadable[job_id]
 
     def remove(self, job_id: str, begun: float) -> bool:
         """Forget a job that a look begun at `begun` did not find; returns whether it was known."""

@@ -83,6 +83,7 @@ class Index:
         pulse = max(min(PULSE, max_age / 4), 0.05)
         self._watcher = Watcher(root.path, self, pulse=pulse, chunk=min(CHUNK, limit // 16))
         self.watching = Watching(self.catalogue, self._watcher.watch, self._look, limit)
+        self.watching.held = True
         self.freshness = Freshness(
             disk, root, self.catalogue, max_age, monotonic, self._unreadable,
             coverage=self._coverage, presence=self._presence, settle=self.watching.settle, wary=wary,

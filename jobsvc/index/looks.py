@@ -6,6 +6,7 @@ Many at once share a hop, few have one each. Where one job hangs, the others of 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
 from time import monotonic, perf_counter
@@ -43,8 +44,8 @@ class Looks:
         self._root = root
         self._catalogue = catalogue
         self._freshness = freshness
-        self._hinted: dict[str, None] = {}
-        self._others: dict[str, None] = {}
+        self._hinted: OrderedDict[str, None] = OrderedDict()
+        self._others: OrderedDict[str, None] = OrderedDict()
         self._under_way: set[str] = set()
         self._rounds = 0
         self._wake = asyncio.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -41,9 +42,19 @@ class Measured(Protocol):
     figures: Figures
     watching: Watching
 
+    ready: asyncio.Event
+
+    @property
+    def mode(self) -> str:
+        """How changes are learnt of."""
+
     @property
     def covered(self) -> bool:
         """Whether the watcher is healthy."""
+
+    @property
+    def storage_away(self) -> str | None:
+        """Why the storage is held for away."""
 
 
 def show(index: Measured, metrics: Metrics) -> None:
@@ -60,6 +71,15 @@ def show(index: Measured, metrics: Metrics) -> None:
         "reconcile_age_seconds": (
             "Time since everything was compared; since the start, if never.",
             lambda: monotonic() - (index.figures.reconciled or begun),
+        ),
+        "index_complete": ("1 once every job has been looked at since the start.", index.ready.is_set),
+        "storage_away": (
+            "1 while the storage is held for away.",
+            lambda: index.storage_away is not None,
+        ),
+        "watcher_wanted": (
+            "1 if events are to tell of changes, 0 if polling alone does.",
+            lambda: index.mode == "events",
         ),
         "watched_directories": ("Directories that are watched.", lambda: index.watching.watched),
         "watches_short": ("1 if there are more directories than watches.", lambda: index.watching.short),

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from jobsvc.index.catalogue import Entry
 from jobsvc.index.sweep import Wanted
 
 
-def to_look_at(listed: Sequence[str], known: Mapping[str, Entry]) -> list[str]:
-    """Name what is to be looked at so that the catalogue equals the disk, most urgent first.
+class Compared(NamedTuple):
+    """What is to be looked at so that the catalogue equals the disk, most urgent first."""
 
-    New names, then known ones that the listing lacks (looked at, not believed gone: a listing is not a
-    snapshot), then jobs under way, then finished ones.
-    """
+    names: set[str]
+    """All that is listed."""
+    new: list[str]
+    """Names that are not known."""
+    rest: list[str]
+    """Known ones that the listing lacks (looked at, not believed gone: a listing is not a snapshot), then
+    jobs under way, then finished ones."""
+
+
+def compare(listed: Sequence[str], known: Mapping[str, Entry]) -> Compared:
+    """Compare a listing with what is known; in any thread, while the loop goes on changing that."""
     names = set(listed)
     new = [job_id for job_id in listed if job_id not in known]
-    lacking = [job_id for job_id in known if job_id not in names]
+    lacking = [job_id for job_id in list(known) if job_id not in names]
     under_way: list[str] = []
     finished: list[str] = []
     for job_id in listed:
         if (entry := known.get(job_id)) is not None:
             (finished if entry.reading.job.status.final else under_way).append(job_id)
-    return new + lacking + under_way + finished
+    return Compared(names, new, lacking + under_way + finished)
 
 
 def batches(job_ids: Sequence[str], known: Mapping[str, Entry], size: int) -> Iterator[Sequence[Wanted]]:

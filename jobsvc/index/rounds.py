@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from itertools import chain
 from time import monotonic
 from typing import Final
 
@@ -23,6 +23,7 @@ from jobsvc.index.coverage import Coverage
 from jobsvc.index.looks import Looks
 from jobsvc.index.measures import Figures
 from jobsvc.index.presence import Presence
+from jobsvc.index.reconcile import Compared
 from jobsvc.index.watching import Watching
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
@@ -93,40 +94,45 @@ class Rounds:
         self._due.clear()
         if self._parts.presence.away is None:
             begun = monotonic()
-            scan = await self._parts.disk.metadata("*scan", partial(names_in, self._parts.root.path))
-            self._listed(scan)
-            await self._parts.looks.round(
-                "*scan", reconcile.to_look_at(scan.ids, self._parts.catalogue.entries)
-            )
-            self._reconciled(begun, scan)
+            scan, found = await self._parts.disk.metadata("*scan", self._compare)
+            self._listed(scan, found)
+            await self._parts.looks.round("*scan", found.new + found.rest)
+            self._reconciled(begun, found)
         rarely = min(self._parts.figures.reconcile_seconds / RECONCILE_SHARE, RECONCILE_RARELY)
         pause = max(self._reconcile_interval, rarely)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._due.wait()
 
-    def _listed(self, scan: Scan) -> None:
+    def _compare(self) -> tuple[Scan, Compared]:
+        scan = names_in(self._parts.root.path)
+        return scan, reconcile.compare(scan.ids, self._parts.catalogue.entries)
+
+    def _listed(self, scan: Scan, found: Compared) -> None:
         """Take in a listing; a name that nobody announced since the last one is a missed hint."""
         self._parts.figures.ignored = scan.ignored
-        self._parts.watching.listed(scan.ids)
+        self._parts.watching.listed(found.names)
+        self._parts.catalogue.listed(found.names)
         if self._listed_since == self._parts.coverage.since:
             now, entries = monotonic(), self._parts.catalogue.entries
-            for job_id in scan.ids:
+            for job_id in found.new:
                 if not (job_id in entries or job_id in self._strangers or self._parts.watching.knows(job_id)):
                     self._parts.coverage.surprise(job_id, now)
 
-    def _reconciled(self, begun: float, scan: Scan) -> None:
-        now = monotonic()
+    def _reconciled(self, begun: float, found: Compared) -> None:
+        now, entries = monotonic(), self._parts.catalogue.entries
         self._parts.figures.reconciled, self._parts.figures.reconcile_seconds = now, now - begun
         if self._parts.metrics is not None:
             self._parts.metrics.reconcile_duration.observe(now - begun)
-        self._strangers = {job_id for job_id in scan.ids if job_id not in self._parts.catalogue.entries}
+        strangers = chain(found.new, self._strangers & found.names)
+        self._strangers = {job_id for job_id in strangers if job_id not in entries}
         self._parts.watching.expect(self._strangers)
         if begun >= self._parts.coverage.since:
             self._listed_since = self._parts.coverage.since
         if not self.ready.is_set():
             log.info("indexed", jobs=len(self._parts.catalogue), seconds=round(now - begun, 3))
             self.ready.set()
+            self._parts.watching.catch_up()
 
     async def poll(self) -> None:
         """Look at what may change: the next time is due when it has cost no more than its share."""

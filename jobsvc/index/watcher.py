@@ -189,4 +189,4 @@ async def _end(process: Process) -> None:
         process.stdin.close()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2):
-            await process.wait()
+            await process.communicate()  # to the end of its pipes, which are then closed

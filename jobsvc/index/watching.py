@@ -7,7 +7,9 @@ asked for. Watches are limited (inotify(7)), so jobs under way come first.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from math import inf
 from time import monotonic
@@ -81,11 +83,13 @@ class Watching:
         """Directories that are."""
         self.short = False
         """Whether there are more directories than watches."""
+        self.held = False
+        """Whether jobs that are read for the first time are left unwatched: to read all comes first."""
         self._active = False
         self._bare: set[str] = set()
         """Watched directories without a readable job in them, yet."""
         self._blind: set[str] = set()
-        self._wanted: dict[str, Folders] = {}
+        self._wanted: OrderedDict[str, Folders] = OrderedDict()
         self._backlog: Iterator[str] = iter(())
         self._sent: dict[int, dict[str, Folders]] = {}
         self._number = 0
@@ -95,6 +99,16 @@ class Watching:
         """Have everything watched anew, jobs under way first: the watcher has just begun."""
         self.end()
         self._active = True
+        if not self.held:
+            self._begin_backlog()
+
+    def catch_up(self) -> None:
+        """Have all those watched that were held back."""
+        self.held = False
+        if self._active:
+            self._begin_backlog()
+
+    def _begin_backlog(self) -> None:
         self._backlog = iter([*self._catalogue.unfinished(), *self._catalogue.entries])
         self._soon()
 
@@ -132,6 +146,8 @@ class Watching:
             self._look([job_id], urgent=True)
         if need is None:
             entry.doubted = inf
+        elif entry.watched is None and self.held:
+            return
         elif entry.watched is None or (need is not entry.watched and not set(need) <= set(entry.watched)):
             entry.doubted = inf
             self._want(job_id, need)
@@ -200,9 +216,9 @@ class Watching:
         self._sent.pop(number, None)
         self._fall_short(self.watched)
 
-    def listed(self, ids: Iterable[str]) -> None:
+    def listed(self, names: AbstractSet[str]) -> None:
         """Forget directories that are there no more."""
-        self._bare.intersection_update(ids)
+        self._bare &= names
 
     def _want(self, job_id: str, folders: Folders) -> None:
         if self._active and job_id not in self._blind and not (self.short and self._room(job_id) < 0):
@@ -240,8 +256,7 @@ class Watching:
 
     def _next_wish(self) -> tuple[str, Folders] | None:
         if self._wanted:
-            job_id = next(iter(self._wanted))
-            return job_id, self._wanted.pop(job_id)
+            return self._wanted.popitem(last=False)
         for job_id in self._backlog:
             entry = self._catalogue.get(job_id)
             if entry is not None and entry.watched is None and (need := needed(entry.reading)) is not None:

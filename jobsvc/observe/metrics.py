@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from jobsvc import __version__
 from jobsvc.domain.job import BadRecord, Status
 from jobsvc.observe.audit import Outcome
+from jobsvc.observe.process import ProcessFigures
 from jobsvc.observe.tally import RequestTally
 
 BUDGETS: Final = ("status", "list", "logs", "download", "auth-failures", "downloads-at-once")
@@ -60,6 +61,7 @@ class Metrics:
         self._storage()
         self._access()
         self._live()
+        self.registry.register(ProcessFigures())
         info = Info("jobsvc_build", "The program that runs.", registry=self.registry)
         info.info({"version": __version__, "python": platform.python_version()})
 
@@ -126,6 +128,9 @@ class Metrics:
     def _storage(self) -> None:
         self.storage_unavailable = self._counter(
             "storage_unavailable_total", "Calls that storage did not answer, or answered with a fault."
+        )
+        self.storage_stuck = self._gauge(
+            "storage_threads_stuck", "Threads that wait for storage unduly long."
         )
         self._gauge(
             "storage_last_answer_age_seconds", "Time since storage last answered; since the start, if never."

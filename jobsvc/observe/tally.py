@@ -20,47 +20,51 @@ _LABELS: Final = (*map(str, BUCKETS), "+Inf")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+class _Tally:
+    """How often one kind of answer was given, by how long it took."""
+
+    __slots__ = ("seconds", "spread")
+
+    def __init__(self) -> None:
+        self.spread = [0] * (len(BUCKETS) + 1)
+        self.seconds = 0.0
+
+
 class RequestTally(Collector):
     """jobsvc_requests_total and jobsvc_request_duration_seconds."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, str, int], int] = {}
-        self._spread: dict[str, list[int]] = {}
-        self._seconds: dict[str, float] = {}
+        self._tallies: dict[tuple[str, str, int], _Tally] = {}
 
     def observe(self, route: str, method: str, code: int, seconds: float) -> None:
         """Count one answer. `route` is a pattern, never a path: every new one is kept for ever."""
-        key = (route, method, code)
-        counts = self._counts
-        if key not in counts:
-            key = self._add(route, method, code)
-        counts[key] += 1
-        self._spread[route][bisect_left(BUCKETS, seconds)] += 1
-        self._seconds[route] += seconds
+        tally = self._tallies.get((route, method, code)) or self._add(route, method, code)
+        tally.spread[bisect_left(BUCKETS, seconds)] += 1
+        tally.seconds += seconds
 
-    def _add(self, route: str, method: str, code: int) -> tuple[str, str, int]:
-        """Make room for a new key. Clients may make methods up: those share one name."""
-        key = (route, method if method in _METHODS else "other", code)
-        self._counts.setdefault(key, 0)
-        self._spread.setdefault(route, [0] * (len(BUCKETS) + 1))
-        self._seconds.setdefault(route, 0.0)
-        return key
+    def _add(self, route: str, method: str, code: int) -> _Tally:
+        """Make room for a new kind. Clients may make methods up: those share one name."""
+        return self._tallies.setdefault((route, method if method in _METHODS else "other", code), _Tally())
 
     def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
         """Give all counts as Prometheus has them."""
         requests = CounterMetricFamily(
             "jobsvc_requests", "Requests answered.", labels=("route", "method", "code")
         )
-        for (route, method, code), count in self._counts.items():
-            requests.add_metric((route, method, str(code)), count)
-        yield requests
         durations = HistogramMetricFamily(
             "jobsvc_request_duration_seconds",
             "Time from request to end of answer.",
-            labels=("route",),
+            labels=("route", "code"),
         )
-        for route, spread in self._spread.items():
-            durations.add_metric((route,), _cumulated(spread), self._seconds[route])
+        spreads: dict[tuple[str, int], list[_Tally]] = {}
+        for (route, method, code), tally in self._tallies.items():
+            requests.add_metric((route, method, str(code)), sum(tally.spread))
+            spreads.setdefault((route, code), []).append(tally)
+        yield requests
+        for (route, code), tallies in spreads.items():
+            spread = list(map(sum, zip(*(tally.spread for tally in tallies), strict=True)))
+            seconds = sum(tally.seconds for tally in tallies)
+            durations.add_metric((route, str(code)), _cumulated(spread), seconds)
         yield durations
 
 

@@ -7,16 +7,18 @@ hands over pages, not bytes, and what is written to these while they wait for th
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
+import termios
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from struct import pack
+from struct import pack, unpack
 from time import monotonic
 from typing import Final
 
@@ -71,15 +73,28 @@ class Conduit:
         """Take over `file`, and a duplicate of the socket's descriptor; `promised` bytes will be sent."""
         self._file = file
         self._socket = os.dup(socket_fd)
-        self._left = promised
+        self._promised = promised
         self._chunk = FIRST_CHUNK
         self._closed = False
         self._closing = threading.Lock()
+        self._moving = threading.Lock()
+        self.sent = 0
+        """Bytes of the file so far; a thread may be adding to them."""
 
     @property
     def socket_fd(self) -> int:
         """The descriptor to wait on for the client to take more."""
         return self._socket
+
+    @property
+    def moving(self) -> bool:
+        """Whether a thread is in `send`."""
+        return self._moving.locked()
+
+    def queued(self) -> int:
+        """Count the bytes that the client's system has not acknowledged yet (tcp(7), SIOCOUTQ)."""
+        (count,) = unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
+        return int(count)
 
     def close(self) -> None:
         """Give both descriptors back."""
@@ -104,11 +119,15 @@ class Conduit:
 
     def send(self, start: int, stop: int) -> Turn:
         """Send what of the bytes from `start` to before `stop` goes out in one turn; never raises OSError."""
+        with self._moving:
+            return self._send(start, stop)
+
+    def _send(self, start: int, stop: int) -> Turn:
         over, at, last = monotonic() + TURN, start, Turn(0, Halt.TURN_OVER)
         while at < stop and (begun := monotonic()) < over:
             last = self._push(at, stop)
             at += last.sent
-            self._left -= last.sent
+            self.sent += last.sent
             if last.halt is Halt.TURN_OVER:
                 self._pace(monotonic() - begun)
             elif last.halt is not Halt.CLIENT_FULL or at == start or not self._room(LINGER):
@@ -117,7 +136,7 @@ class Conduit:
 
     def _push(self, at: int, stop: int) -> Turn:
         """Send some bytes: by their pages, as long as more than may wait for the client comes after them."""
-        count = min(self._chunk, stop - at - PIECE, self._left - _buffered())
+        count = min(self._chunk, stop - at - PIECE, self._promised - self.sent - _buffered())
         if count > 0:
             try:
                 sent = os.sendfile(self._socket, self._file.fd, at, count)

@@ -22,7 +22,7 @@ TAIL: Final = 1 << 20
 _FOLLOWS: Final = 0x80
 _LEADS: Final = 0xC0
 """Bytes of UTF-8 from here on begin a character of several, those between follow in one (RFC 3629)."""
-_MARK: Final = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{16}):(0|[1-9][0-9]{0,17})", re.ASCII)
+_MARK: Final = re.compile(r"(0|[1-9a-f][0-9a-f]{0,15})-([0-9a-f]{16}):(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
 class Mark(NamedTuple):

@@ -216,7 +216,11 @@ class JobsRoot:
 
     def _has_become_another_s(self, job: Job) -> bool:
         try:
-            return self.read(job.id).job.owner != job.owner
+            folder = self._open_job(job.id)
+            try:
+                return self._record(job.id, folder, None)[0].owner != job.owner
+            finally:
+                os.close(folder)
         except (Absent, BadRecord):
             return False  # the last good record stands
 
@@ -336,8 +340,8 @@ def _open_beneath(folder: int, name: str, flags: int) -> int:
 
 def _decode(fd: int, size: int) -> object:
     """Decode a record of at most RECORD_CAP bytes; BadRecord where it is no JSON or too large."""
-    data = b"" if size > RECORD_CAP else read_fully(fd, 0, size + 1)
-    if len(data) > size:  # it has grown since
+    data = b"" if size > RECORD_CAP else os.pread(fd, size + 1, 0)
+    if len(data) != size <= RECORD_CAP:  # it has grown since, or came in pieces
         data += read_fully(fd, len(data), RECORD_CAP + 1 - len(data))
     if max(size, len(data)) > RECORD_CAP:
         raise BadRecord(f"{STATUS_FILE}: larger than {RECORD_CAP} bytes")

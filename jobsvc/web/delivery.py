@@ -12,7 +12,8 @@ from jobsvc.web import problems
 from jobsvc.web.byteranges import unsatisfied
 from jobsvc.web.envelope import seal
 from jobsvc.web.selection import Plan, Selection, fields, plan
-from jobsvc.web.transfer import Interrupted, Shipment, Transfer
+from jobsvc.web.shipment import Interrupted, Shipment
+from jobsvc.web.transfer import Transfer
 
 Ended = Callable[[Shipment, Outcome], None]
 """Is told of each body that was begun how it ended."""

@@ -24,6 +24,8 @@ def answer(request: web.Request, body: bytes, fields: Mapping[str, str]) -> web.
             detail = "It is not in the state you know."
             return problem("precondition-failed", detail, headers={"ETag": fields["ETag"]})
         if failed is not None:
+            # Of the content that a 304 does not bring, the client knows the type (RFC 9110, section 15.4.5).
+            fields = {name: value for name, value in fields.items() if name != hdrs.CONTENT_TYPE}
             status, body = NOT_MODIFIED, b""
     sent = whole.send(request, status, fields, body)
     if sent is not None:

@@ -29,8 +29,9 @@ from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.media import content_disposition, content_type
 from jobsvc.web.selection import Selection, ranges_sent, select
+from jobsvc.web.shipment import Shipment
 from jobsvc.web.slots import Slots
-from jobsvc.web.transfer import Shipment, Transfer
+from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
 
 RETRY_AFTER: Final = 5

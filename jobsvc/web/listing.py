@@ -10,8 +10,8 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from aiohttp import web
-from multidict import CIMultiDict, MultiMapping
-from orjson import Fragment, dumps
+from multidict import MultiMapping
+from orjson import dumps
 
 from jobsvc.domain.access import owner_seen
 from jobsvc.domain.errors import BadRequest, StorageUnavailable
@@ -21,15 +21,12 @@ from jobsvc.index.live import Index
 from jobsvc.web import document, query
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.representation import Representations, entity_tag
+from jobsvc.web.representation import Fragments, entity_tag
 from jobsvc.web.status import STALE
 
 USUAL: Final = 50
 MOST: Final = 200
 """Jobs of a page."""
-
-REMEMBERED: Final = 4096
-"""Representations that are kept: who goes through all jobs must not cost those who poll theirs."""
 
 
 class Wish(NamedTuple):
@@ -48,7 +45,7 @@ class ListRoute:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._representations = Representations(REMEMBERED)
+        self._fragments = Fragments()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
@@ -63,25 +60,23 @@ class ListRoute:
             limit=wish.limit,
             after=wish.after,
         )
-        jobs = [Fragment(self._representations.of(reading, None).body) for reading in page.readings]
+        jobs = list(map(self._fragments.of, page.readings))
         cursor = None if page.after is None else cursor_of(page.after)
         body = dumps({"jobs": jobs, "nextCursor": cursor})
         age = monotonic() - self._index.listing.as_of(page)
         return document.answer(request, body, self._fields(body, age))
 
-    def _fields(self, body: bytes, age: float) -> CIMultiDict[str]:
-        headers = CIMultiDict(
-            {
-                "ETag": entity_tag(body),
-                "Content-Type": "application/json",
-                "Cache-Control": "private, no-cache",
-                "Age": str(max(0, int(age))),
-                "X-Content-Type-Options": "nosniff",
-            }
-        )
+    def _fields(self, body: bytes, age: float) -> dict[str, str]:
+        fields = {
+            "ETag": entity_tag(body),
+            "Content-Type": "application/json",
+            "Cache-Control": "private, no-cache",
+            "Age": str(max(0, int(age))),
+            "X-Content-Type-Options": "nosniff",
+        }
         if self._index.storage_away is not None:
-            headers["Cache-Status"] = STALE
-        return headers
+            fields["Cache-Status"] = STALE
+        return fields
 
 
 def wish_of(asked: MultiMapping[str]) -> Wish:

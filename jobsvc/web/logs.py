@@ -21,7 +21,8 @@ from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.following import Following
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.selection import Selection, select
-from jobsvc.web.transfer import Shipment, Transfer
+from jobsvc.web.shipment import Shipment
+from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
 
 TAIL_LINES: Final = 10_000

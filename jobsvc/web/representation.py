@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from jobsvc.storage.reader import Reading
 
-_OPTIONAL: Final = (
-    ("completedAt", "completed_at"),
-    ("startedAt", "started_at"),
-    ("error", "error"),
-    ("sourceStatus", "source_status"),
-    ("phase", "phase"),
-    ("framesDone", "frames_done"),
-    ("framesTotal", "frames_total"),
-    ("attempt", "attempt"),
-    ("metadata", "metadata"),
-)
+_OPTIONAL: Final = {
+    "completedAt": "completed_at",
+    "startedAt": "started_at",
+    "error": "error",
+    "sourceStatus": "source_status",
+    "phase": "phase",
+    "framesDone": "frames_done",
+    "framesTotal": "frames_total",
+    "attempt": "attempt",
+    "metadata": "metadata",
+}
+_optional: Final = attrgetter(*_OPTIONAL.values())
 
 
 def represent(reading: Reading, logs: str | None = None, digest: bytes | None = None) -> dict[str, Any]:
@@ -39,10 +41,8 @@ def represent(reading: Reading, logs: str | None = None, digest: bytes | None = 
         "createdAt": job.created_at,
         "updatedAt": job.updated_at,
     }
-    for name, attribute in _OPTIONAL:
-        value = getattr(job, attribute)
-        if value is not None:
-            document[name] = value
+    given = zip(_OPTIONAL, _optional(job), strict=True)
+    document |= {name: value for name, value in given if value is not None}
     if logs is not None:
         document["logs"] = logs
     if reading.output:
@@ -103,6 +103,30 @@ class Representations:
         self._size += len(shown.body)
         self._made[reading.job.id] = _Made(reading, logs, digest, shown)
         return shown
+
+
+class Fragments:
+    """Jobs as elements of a list, without logs; those of the pages asked for lately are remembered.
+
+    Without a digest too: a list is answered from memory, and only a look at the disk can tell whether a
+    digest still is that of the output.
+    """
+
+    def __init__(self, most: int = 4096) -> None:
+        """Keep at most `most`: who goes through all jobs makes each anew, and puts out nobody's polls."""
+        self._most = most
+        self._made: dict[str, tuple[Reading, orjson.Fragment]] = {}
+
+    def of(self, reading: Reading) -> orjson.Fragment:
+        """Represent a reading."""
+        made = self._made.get(reading.job.id)
+        if made is not None and made[0] is reading:
+            return made[1]
+        fragment = orjson.Fragment(orjson.dumps(represent(reading)))
+        if len(self._made) >= self._most:
+            self._made.clear()
+        self._made[reading.job.id] = (reading, fragment)
+        return fragment
 
 
 def _show(reading: Reading, logs: str | None, digest: bytes | None) -> Shown:

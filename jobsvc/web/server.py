@@ -41,6 +41,7 @@ class ProblemHandler(Connection):
             response = problems.of_fault()
         response.headers[REQUEST_ID] = name
         response.headers["Server"] = "jobsvc"
+        response.headers["Connection"] = "close"  # aiohttp answers as HTTP/1.0 here, and leaves it out
         response.force_close()
         return response
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Final
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
 from jobsvc.domain.errors import TooManyDownloads
 
@@ -23,6 +23,7 @@ class Slots:
         self._most_per_token = most_per_token
         self._on_refused = on_refused
         self._by_token: Counter[str] = Counter()
+        self._holders: set[asyncio.Task[Any] | None] = set()
         self._free = asyncio.Event()
         self._free.set()
 
@@ -34,6 +35,15 @@ class Slots:
     async def all_free(self) -> None:
         """Wait until no download is under way."""
         await self._free.wait()
+
+    async def clear(self, patience: float) -> None:
+        """Cancel every download that is under way, and wait at most `patience` seconds for their ends."""
+        for task in self._holders:
+            if task is not None:
+                task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self.all_free()
 
     @contextmanager
     def take(self, token_id: str) -> Iterator[None]:
@@ -49,10 +59,12 @@ class Slots:
                 "The service has as many downloads under way as it takes.", retry_after=RETRY_AFTER
             )
         self._by_token[token_id] += 1
+        self._holders.add(task := asyncio.current_task())
         self._free.clear()
         try:
             yield
         finally:
+            self._holders.discard(task)
             self._by_token[token_id] -= 1
             if not self._by_token[token_id]:
                 del self._by_token[token_id]

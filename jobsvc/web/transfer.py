@@ -9,47 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import cast
 
+import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.audit import Outcome
-from jobsvc.storage.conduit import Conduit, Halt, Turn
+from jobsvc.storage.conduit import Conduit
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import OpenFile
 from jobsvc.web import whole
-from jobsvc.web.byteranges import ByteRange
 from jobsvc.web.pace import Pace
+from jobsvc.web.shipment import Interrupted, Shipment
+from jobsvc.web.stream import Stream
 
-
-class Interrupted(Exception):
-    """The transfer ended before its end, and the connection was aborted."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.value)
-        self.outcome = outcome
-
-
-@dataclass(slots=True)
-class Shipment:
-    """What is to go out for one download, and how much of it has."""
-
-    key: str
-    """Whose share of the threads it takes: the job's id."""
-    segments: Sequence[ByteRange | bytes]
-    """Ranges of the file, and bytes that go out as they are."""
-    promised: int
-    """Bytes of the file."""
-    sent: int = 0
-    """Likewise."""
-    begun: float = field(default_factory=time.time)
-    """Seconds since the epoch."""
+_log = structlog.get_logger("jobsvc.web")
 
 
 class Transfer:
@@ -122,7 +100,9 @@ class Transfer:
             self._disk.release(file)
             raise Interrupted(Outcome.CLIENT_GONE)
         conduit = Conduit(file, _descriptor_of(request.transport), shipment.promised)
-        stream = _Stream(self._disk, conduit, shipment, self._send_timeout, self._pace())
+        stream = Stream(
+            self._disk, conduit, shipment, request, send_timeout=self._send_timeout, pace=self._pace()
+        )
         try:
             # Bytes that go round the transport must not overtake those that are still in its buffer.
             request.transport.set_write_buffer_limits(0)
@@ -133,6 +113,8 @@ class Transfer:
                 request.transport.set_write_buffer_limits()
         except BaseException as ended:
             conduit.cut()
+            await stream.settled()
+            _tell(shipment, ended)
             raise self._abort(request, ended) from ended
         finally:
             stream.close()
@@ -170,87 +152,14 @@ class Transfer:
         return ended
 
 
-class _Stream:
-    """One transfer under way. While a thread has the conduit it is lent: the pool closes it if we leave."""
-
-    def __init__(
-        self, disk: Disk, conduit: Conduit, shipment: Shipment, send_timeout: float, pace: Pace | None
-    ) -> None:
-        self._disk = disk
-        self._conduit = conduit
-        self._shipment = shipment
-        self._send_timeout = send_timeout
-        self._pace = pace
-        self._lent = False
-
-    def close(self) -> None:
-        if not self._lent:
-            self._disk.release(self._conduit)
-
-    async def run(self, writer: AbstractStreamWriter) -> None:
-        writer.send_headers()
-        await self._emptied(writer)
-        for segment in self._shipment.segments:
-            if isinstance(segment, bytes):
-                await self._bytes(writer, segment)
-            else:
-                await self._file(segment.start, segment.stop)
-
-    async def _bytes(self, writer: AbstractStreamWriter, data: bytes) -> None:
-        while data:
-            count = await self._granted(len(data))
-            await writer.write(data[:count])
-            await self._emptied(writer)
-            self._went(count)
-            data = data[count:]
-
-    async def _emptied(self, writer: AbstractStreamWriter) -> None:
-        async with asyncio.timeout(self._send_timeout):
-            await writer.drain()
-
-    async def _file(self, start: int, stop: int) -> None:
-        while start < stop:
-            turn = await self._turn(start, start + await self._granted(stop - start))
-            start += turn.sent
-            self._shipment.sent += turn.sent
-            self._went(turn.sent)
-            if turn.halt is Halt.CLIENT_FULL:
-                await self._writable()
-            elif turn.halt is not Halt.TURN_OVER:
-                raise Interrupted(_OUTCOMES[turn.halt]) from turn.fault
-
-    async def _granted(self, left: int) -> int:
-        return left if self._pace is None else await self._pace.granted(left)
-
-    def _went(self, count: int) -> None:
-        if self._pace is not None:
-            self._pace.went(count)
-
-    async def _turn(self, start: int, stop: int) -> Turn:
-        self._lent = True
-        key, conduit = self._shipment.key, self._conduit
-        turn = await self._disk.data(key, lambda: conduit.send(start, stop), conduit)
-        self._lent = False
-        return turn
-
-    async def _writable(self) -> None:
-        """Wait until the client takes bytes again; TimeoutError when it took none for too long."""
-        loop, descriptor = asyncio.get_running_loop(), self._conduit.socket_fd
-        ready = loop.create_future()
-        loop.add_writer(descriptor, _resolve, ready)
-        timer = loop.call_later(self._send_timeout, _give_up, ready)
-        try:
-            await ready
-        finally:
-            timer.cancel()
-            loop.remove_writer(descriptor)
-
-
-_OUTCOMES = {
-    Halt.CLIENT_GONE: Outcome.CLIENT_GONE,
-    Halt.CHANGED: Outcome.TRUNCATED,
-    Halt.FAULT: Outcome.STORAGE_ERROR,
-}
+def _tell(shipment: Shipment, ended: BaseException) -> None:
+    """Have the log say what the storage did; how clients end their downloads is no news."""
+    if isinstance(ended, StorageUnavailable):
+        _log.warning("download-broken", job=shipment.key, sent=shipment.sent, reason=ended.detail)
+    elif isinstance(ended, Interrupted) and ended.outcome is not Outcome.CLIENT_GONE:
+        fault = ended.__cause__
+        reason = fault.strerror if isinstance(fault, OSError) else "the file was changed under way"
+        _log.warning("download-broken", job=shipment.key, sent=shipment.sent, reason=reason)
 
 
 def _descriptor_of(transport: asyncio.Transport) -> int:
@@ -258,13 +167,3 @@ def _descriptor_of(transport: asyncio.Transport) -> int:
     if connection is None or transport.get_extra_info("sslcontext") is not None:
         raise RuntimeError("only plain connections are served; TLS ends at the proxy")
     return connection.fileno()
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _give_up(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError("the client accepted nothing"))

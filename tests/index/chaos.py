@@ -102,6 +102,13 @@ class Chaos:
         """Return everything that may be answered."""
         return self._allowed[job_id]
 
+    def sent(self, job_id: str, owner: str | None) -> set[str]:
+        """Return what a download may come to: of a record that stands, the disk is asked for the output."""
+        allowed = {sent_to(owner, truth) for truth in self._allowed[job_id]}
+        if job_id in self._spoilt and allowed & {"sent", "output-missing"}:
+            allowed |= {"sent", "output-missing"}
+        return allowed
+
     def since(self, job_id: str) -> set[Truth]:
         """Return everything that may be known, be it outdated."""
         return self._since[job_id]

@@ -31,6 +31,7 @@ FIXED = {
     "jobsvc_watcher_missed_hints": "counter",
     "jobsvc_reconcile_duration_seconds": "histogram",
     "jobsvc_storage_unavailable": "counter",
+    "jobsvc_storage_threads_stuck": "gauge",
     "jobsvc_storage_last_answer_age_seconds": "gauge",
     "jobsvc_token_file_errors": "counter",
     "jobsvc_auth_failures": "counter",
@@ -41,6 +42,8 @@ FIXED = {
     "jobsvc_event_streams": "gauge",
     "jobsvc_events_merged": "counter",
     "jobsvc_build_info": "gauge",
+    "process_start_time_seconds": "gauge",
+    "process_cpu_seconds": "counter",
 }
 
 

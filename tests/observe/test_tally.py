@@ -13,7 +13,7 @@ def tallied() -> tuple[RequestTally, CollectorRegistry]:
 
 def bucket(registry: CollectorRegistry, bound: str) -> float | None:
     return registry.get_sample_value(
-        "jobsvc_request_duration_seconds_bucket", {"route": "/api/jobs/{id}", "le": bound}
+        "jobsvc_request_duration_seconds_bucket", {"route": "/api/jobs/{id}", "code": "200", "le": bound}
     )
 
 
@@ -36,7 +36,7 @@ def test_methods_that_clients_make_up_share_one_name() -> None:
         ("other", 1000),
         ("DELETE", 1),
     }
-    assert len(tally._counts) == 2
+    assert len(tally._tallies) == 2
 
 
 def test_times_fall_into_the_bucket_whose_bound_they_do_not_pass() -> None:
@@ -50,8 +50,18 @@ def test_times_fall_into_the_bucket_whose_bound_they_do_not_pass() -> None:
         4,
         5,
     ]
-    labels = {"route": "/api/jobs/{id}"}
+    labels = {"route": "/api/jobs/{id}", "code": "200"}
     assert registry.get_sample_value("jobsvc_request_duration_seconds_count", labels) == 5
     total = registry.get_sample_value("jobsvc_request_duration_seconds_sum", labels)
     assert total == 0.0005 + 0.00051 + 0.001 + 60 + 61
     assert list(BUCKETS) == sorted(BUCKETS)
+
+
+def test_times_are_told_by_route_and_code_whatever_the_method() -> None:
+    tally, registry = tallied()
+    for method, code, seconds in (("GET", 200, 0.5), ("HEAD", 200, 0.25), ("GET", 503, 5.0)):
+        tally.observe("/api/jobs", method, code, seconds)
+    for shown, count, total in (("200", 2, 0.75), ("503", 1, 5.0)):
+        labels = {"route": "/api/jobs", "code": shown}
+        assert registry.get_sample_value("jobsvc_request_duration_seconds_count", labels) == count
+        assert registry.get_sample_value("jobsvc_request_duration_seconds_sum", labels) == total

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from jobsvc.storage import conduit as module
 from jobsvc.storage.conduit import BUFFERED, Conduit, Halt, _buffered, changed, read_cached
 from jobsvc.storage.reader import Identity, OpenFile
+from tests.waiting import wait_until
 
 BODY = os.urandom(3_000_000)
 
@@ -288,6 +289,40 @@ def test_a_client_that_reads_nothing_and_is_cut_off_is_owed_nothing(
     conduit.close()
     with pytest.raises(ConnectionResetError):
         read_to_the_end(theirs)
+
+
+def test_a_conduit_says_what_was_sent_what_waits_and_whether_a_thread_is_at_it(
+    film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    read = os.pread
+
+    def watched(*args: int) -> bytes:
+        seen.append(conduit.moving)
+        return read(*args)
+
+    conduit = Conduit(opened(film), connected[0].fileno(), len(BODY))
+    monkeypatch.setattr(os, "pread", watched)
+    first = conduit.send(0, 100_000).sent
+    assert (conduit.sent, conduit.moving, set(seen)) == (first, False, {True})
+    conduit.send(first, len(BODY))
+    waits = conduit.queued()
+    assert 0 < waits <= conduit.sent
+    assert connected[1].recv(1 << 20, socket.MSG_WAITALL)
+    wait_until(lambda: conduit.queued() < waits)
+    conduit.close()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda path: path.chmod(0o640), lambda path: os.link(path, path.with_name("second"))]
+)
+def test_a_change_that_could_hide_one_of_the_bytes_counts_as_one(
+    film: Path, change: Callable[[Path], None]
+) -> None:
+    file = opened(film)
+    change(film)
+    assert changed(file)
+    file.close()
 
 
 def test_slow_storage_is_asked_for_less_at_a_time(

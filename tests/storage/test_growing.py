@@ -188,6 +188,7 @@ def test_a_mark_is_read_as_it_was_written(inode: int, digest: bytes, offset: int
 @given(st.text(max_size=60) | st.from_regex(r"[0-9a-f]{1,18}-[0-9a-f]{14,18}:[0-9]{1,20}"))
 @example("1-0011223344556677:-1")
 @example("1-0011223344556677:01")
+@example("01-0011223344556677:1")
 @example("1-0011223344556677:5\n")
 def test_a_mark_is_read_only_as_it_is_written(text: str) -> None:
     mark = Mark.parse(text)

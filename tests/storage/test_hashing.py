@@ -154,7 +154,7 @@ def test_another_version_than_the_one_wished_for_is_not_begun(
     assert held(film.folder) == before
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.binary(max_size=100), st.binary(max_size=100))
 def test_what_is_known_of_a_version_is_true_of_it_alone(
     tmp_path_factory: pytest.TempPathFactory, first: bytes, second: bytes

@@ -200,7 +200,18 @@ def test_what_is_invalid_is_so_for_an_empty_file_too(field: str) -> None:
         pytest.param("0-9,-10,100000-", [(0, 9), (7990, 7999)], id="what is unsatisfiable is left out"),
         pytest.param("9000-9001,5-6", [(5, 6)], id="one left satisfiable"),
         pytest.param("-0,5-6", [(5, 6)], id="one left beside a suffix of nothing"),
-        pytest.param("0-0,-8000", [(0, 7999)], id="a suffix of all covers the rest"),
+        pytest.param("0-0,-7999", [(0, 7999)], id="first and rest are all of it"),
+        pytest.param("0-9,5-14,10-19", [(0, 19)], id="three in a chain"),
+        pytest.param("0-9,5-14,4000-4009,4005-4014", [(0, 14), (4000, 4014)], id="two pairs"),
+        pytest.param(
+            "0-100,70-100,1000-1001,5-6", [(0, 100), (1000, 1001)], id="the fourth within the first"
+        ),
+        pytest.param(",".join(["0-1,3-4"] * 50), [(0, 4)], id="a hundred of few bytes"),
+        pytest.param(
+            ",".join(f"{5}-{5 + n}" for n in range(100)),
+            [(5, 104)],
+            id="a hundred that start at one place",
+        ),
     ],
 )
 def test_several_ranges_are_joined_where_that_is_cheaper(elements: str, spans: Spans) -> None:
@@ -210,15 +221,23 @@ def test_several_ranges_are_joined_where_that_is_cheaper(elements: str, spans: S
 @pytest.mark.parametrize(
     "elements",
     [
-        pytest.param("0-9,5-14,10-19", id="three in a chain"),
-        pytest.param("0-,0-,0-", id="three times everything"),
-        pytest.param("0-9,5-14,4000-4009,4005-4014", id="two pairs"),
-        pytest.param(",".join(f"{5}-{5 + n}" for n in range(100)), id="a hundred that start at one place"),
+        pytest.param("0-,0-", id="twice everything"),
+        pytest.param("0-,1-,2-,3-,4-", id="everything from here, and from here"),
+        pytest.param("0-10001,0-0", id="everything and a byte"),
+        pytest.param("0-0,-8000", id="a byte and everything"),
+        pytest.param("0-4999,4000-", id="two halves and a bit"),
+        pytest.param("-8000,9000-,-1", id="beside one that can't be had"),
+        pytest.param(",".join(f"{n}-" for n in range(100)), id="a hundred"),
     ],
 )
-def test_more_than_two_overlapping_ranges_are_abuse(elements: str) -> None:
-    """Section 14.2."""
+def test_ranges_that_ask_for_more_than_there_is_are_abuse(elements: str) -> None:
+    """Section 14.2; the line is drawn where nginx and Go draw it."""
     assert chosen(f"bytes={elements}", 8000) is None
+
+
+@pytest.mark.parametrize("elements", ["0-3999,4000-", "0-3999,4000-7998,-1", "-4000,0-3999", "0-7998,7999-"])
+def test_ranges_that_ask_for_exactly_what_there_is_are_none(elements: str) -> None:
+    assert chosen(f"bytes={elements}", 8000) == [(0, 7999)]
 
 
 def spread(count: int) -> str:

@@ -1,0 +1,79 @@
+"""Times (RFC 3339), and a way to keep each in one small number that its very text can be made from again."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
+
+Moment: TypeAlias = int | str
+"""A time as somebody wrote it: microseconds since the epoch with the form of the text, or else the text."""
+
+FIRST_TIME: Final = -62_135_596_800_000_000
+LAST_TIME: Final = 253_402_300_799_999_999
+"""Microseconds; RFC 3339 has years of four digits, a file's time any 64-bit number of seconds."""
+
+# RFC 3339, section 5.6, date-time; the offset is compulsory, the separator and Z may be lower case.
+_RFC3339: Final = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:[0-5]\d)", re.ASCII
+)
+_PLAIN: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:[0-5]\dZ", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_FORM_BITS: Final = 3
+_FORMS: Final = ((0, "Z"), (3, "Z"), (6, "Z"), (0, "+00:00"), (3, "+00:00"), (6, "+00:00"))
+"""Digits of the fraction, and the offset: what computers write. The form of a Moment is a place in here."""
+_FORM_OF_LENGTH: Final = {20: 0, 24: 1, 27: 2, 25: 3, 29: 4, 32: 5}
+_MILLIS: Final = 1
+
+
+def parse_time(text: str) -> int:
+    """Turn an RFC 3339 date-time into microseconds since the epoch; ValueError if it is none.
+
+    A leap second (RFC 3339, appendix D) counts as the last microsecond before it.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text[:64]!r} is no RFC 3339 date-time")
+    date, clock, fraction, offset = match.groups()
+    micros = (fraction or "")[:6].ljust(6, "0")
+    if clock.endswith(":60"):
+        clock, micros = clock[:-2] + "59", "999999"
+    zone = "+00:00" if offset in {"Z", "z"} else offset
+    moment = datetime.fromisoformat(f"{date}T{clock}.{micros}{zone}") - _EPOCH
+    return (moment.days * 86_400 + moment.seconds) * 1_000_000 + moment.microseconds
+
+
+def format_time(micros: int) -> str:
+    """Write microseconds since the epoch, of the years 1 to 9999, as RFC 3339 in UTC, to the millisecond."""
+    return text_of(micros << _FORM_BITS | _MILLIS)
+
+
+def moment_of(text: str) -> Moment:
+    """Read an RFC 3339 date-time, and keep its text but for `T` and `Z`, which readers need; ValueError."""
+    if _PLAIN.fullmatch(text):
+        return int(datetime.fromisoformat(text).timestamp()) * 1_000_000 << _FORM_BITS
+    micros = parse_time(text)
+    text = f"{text[:10]}T{text[11:].upper()}"
+    moment = micros << _FORM_BITS | _FORM_OF_LENGTH.get(len(text), 0)
+    return moment if text_of(moment) == text else text
+
+
+def moment_at(micros: int) -> Moment:
+    """Take microseconds since the epoch for a time; held within the years that can be written."""
+    return min(max(micros, FIRST_TIME), LAST_TIME) << _FORM_BITS | _MILLIS
+
+
+def micros_of(moment: Moment) -> int:
+    """Return microseconds since the epoch, to sort by."""
+    return moment >> _FORM_BITS if isinstance(moment, int) else parse_time(moment)
+
+
+def text_of(moment: Moment) -> str:
+    """Write it as it was written."""
+    if isinstance(moment, str):
+        return moment
+    digits, offset = _FORMS[moment & (1 << _FORM_BITS) - 1]
+    seconds, micros = divmod(moment >> _FORM_BITS, 1_000_000)
+    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+    return f"{text}.{f'{micros:06d}'[:digits]}{offset}" if digits else f"{text}{offset}"

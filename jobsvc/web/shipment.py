@@ -1,0 +1,34 @@
+"""What is to go out for one download, how much of it has, and what an early end of it is called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jobsvc.observe.audit import Outcome
+from jobsvc.web.byteranges import ByteRange
+
+
+class Interrupted(Exception):
+    """The transfer ended before its end, and the connection was aborted."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.value)
+        self.outcome = outcome
+
+
+@dataclass(slots=True)
+class Shipment:
+    """What is to go out for one download, and how much of it has."""
+
+    key: str
+    """Whose share of the threads it takes: the job's id."""
+    segments: Sequence[ByteRange | bytes]
+    """Ranges of the file, and bytes that go out as they are."""
+    promised: int
+    """Bytes of the file."""
+    sent: int = 0
+    """Likewise."""
+    begun: float = field(default_factory=time.time)
+    """Seconds since the epoch."""

@@ -1,0 +1,152 @@
+"""One file's bytes on their way down a connection: turns on Disk's threads, waits on the loop between them.
+
+A client that takes nothing costs descriptors and no thread; one that went frees its thread's place at once,
+also where that thread hangs in the storage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from jobsvc.observe.audit import Outcome
+from jobsvc.storage.conduit import Conduit, Halt, Turn
+from jobsvc.storage.disk import Disk
+from jobsvc.web.pace import Pace
+from jobsvc.web.shipment import Interrupted, Shipment
+
+SETTLING: Final = 20
+"""Hundredths of a second."""
+PRESENCE: Final = 1.0
+"""Seconds after which a turn that is not over asks whether the client still is there."""
+
+
+class Stream:
+    """One transfer under way. While a thread has the conduit it is lent: the pool closes it if we leave."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        conduit: Conduit,
+        shipment: Shipment,
+        request: web.Request,
+        *,
+        send_timeout: float,
+        pace: Pace | None,
+    ) -> None:
+        self._disk = disk
+        self._conduit = conduit
+        self._shipment = shipment
+        self._request = request
+        self._send_timeout = send_timeout
+        self._pace = pace
+        self._lent = False
+        self._watch: asyncio.TimerHandle
+
+    def close(self) -> None:
+        """Give the conduit back."""
+        if not self._lent:
+            self._disk.release(self._conduit)
+
+    async def run(self, writer: AbstractStreamWriter) -> None:
+        """Send it all; Interrupted, StorageUnavailable, TimeoutError, ConnectionError."""
+        writer.send_headers()
+        await self._emptied(writer)
+        for segment in self._shipment.segments:
+            if isinstance(segment, bytes):
+                await self._bytes(writer, segment)
+            else:
+                await self._file(segment.start, segment.stop)
+
+    async def _bytes(self, writer: AbstractStreamWriter, data: bytes) -> None:
+        while data:
+            count = await self._granted(len(data))
+            await writer.write(data[:count])
+            await self._emptied(writer)
+            self._went(count)
+            data = data[count:]
+
+    async def settled(self) -> None:
+        """Wait for the thread that was left in its turn, unless it hangs; what was sent is known then."""
+        for _ in range(SETTLING):
+            if not self._conduit.moving:
+                break
+            await asyncio.sleep(0.01)
+        self._shipment.sent = self._conduit.sent
+
+    async def _emptied(self, writer: AbstractStreamWriter) -> None:
+        await self._patiently(writer.drain)
+
+    async def _patiently(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the client; TimeoutError when it accepted nothing for too long, however slow it may be."""
+        while True:
+            queued = self._conduit.queued()
+            try:
+                async with asyncio.timeout(self._send_timeout):
+                    return await wait()
+            except TimeoutError:
+                if self._conduit.queued() >= queued:
+                    raise
+
+    async def _file(self, start: int, stop: int) -> None:
+        while start < stop:
+            turn = await self._turn(start, start + await self._granted(stop - start))
+            start += turn.sent
+            self._shipment.sent = self._conduit.sent
+            self._went(turn.sent)
+            if turn.halt is Halt.CLIENT_FULL:
+                await self._patiently(self._writable)
+            elif turn.halt is not Halt.TURN_OVER:
+                raise Interrupted(_OUTCOMES[turn.halt]) from turn.fault
+
+    async def _granted(self, left: int) -> int:
+        return left if self._pace is None else await self._pace.granted(left)
+
+    def _went(self, count: int) -> None:
+        if self._pace is not None:
+            self._pace.went(count)
+
+    async def _turn(self, start: int, stop: int) -> Turn:
+        self._lent = True
+        key, conduit = self._shipment.key, self._conduit
+        async with asyncio.timeout(None) as wait:
+            self._watch = asyncio.get_running_loop().call_later(PRESENCE, self._see_client, wait)
+            try:
+                turn = await self._disk.data(key, lambda: conduit.send(start, stop), conduit)
+            finally:
+                self._watch.cancel()
+        self._lent = False
+        return turn
+
+    def _see_client(self, wait: asyncio.Timeout) -> None:
+        """Wait for a hung thread no longer than there is a client, who may be back and needs the slot."""
+        if self._request.transport is None:
+            wait.reschedule(0)
+        else:
+            self._watch = asyncio.get_running_loop().call_later(PRESENCE, self._see_client, wait)
+
+    async def _writable(self) -> None:
+        """Wait until there is room for more than a little."""
+        loop, descriptor = asyncio.get_running_loop(), self._conduit.socket_fd
+        ready = loop.create_future()
+        loop.add_writer(descriptor, _resolve, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_writer(descriptor)
+
+
+_OUTCOMES = {
+    Halt.CLIENT_GONE: Outcome.CLIENT_GONE,
+    Halt.CHANGED: Outcome.TRUNCATED,
+    Halt.FAULT: Outcome.STORAGE_ERROR,
+}
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,39 @@
+"""Jobs on storage that can be told to be slow or broken: written beside the mount, served from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakeJob, job_maker
+from tests.slow_storage.downloads import way
+from tests.slow_storage.mounted import Storage, missing, mounted
+
+__all__ = ["way"]
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[Storage]:
+    if lacking := missing():
+        pytest.skip(f"there is no {lacking} here")
+    scratch = tmp_path / "storage"
+    scratch.mkdir()
+    try:
+        with mounted(scratch) as storage:
+            yield storage
+    except ChildProcessError as refused:
+        if "fuse: " not in str(refused):
+            raise
+        pytest.skip(f"nothing can be mounted here: {refused}")
+
+
+@pytest.fixture
+def jobs_root(storage: Storage) -> Path:
+    return storage.mount
+
+
+@pytest.fixture
+def make_job(storage: Storage) -> MakeJob:
+    return job_maker(storage.folder)

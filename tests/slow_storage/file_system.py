@@ -1,0 +1,108 @@
+"""A file system over FUSE that shows a folder, and is slow or broken where it is told to be.
+
+A program, so that whoever hangs in it never is the test itself:
+`python -m tests.slow_storage.file_system FOLDER MOUNTPOINT TROUBLES`. TROUBLES is a JSON file of troubles by
+their names, read anew at every call; a call that is held up goes on as soon as its trouble is gone from it.
+"""
+
+# ruff: noqa: ARG002 - the signatures are those of mfusepy.Operations
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import mfusepy
+import orjson
+
+from tests.slow_storage.trouble import Trouble
+
+_PAUSE: Final = 0.01
+_READDIRPLUS: Final = 1 << 13
+"""FUSE_CAP_READDIRPLUS (fuse_common.h)."""
+
+
+class SlowFiles(mfusepy.Operations):  # type: ignore[misc]  # published without type information
+    """The folder as it is shown."""
+
+    use_ns = True
+
+    def __init__(self, folder: str, troubles: Path) -> None:
+        self._folder = folder
+        self._file = troubles
+        self._met: Counter[str] = Counter()
+
+    def init_with_config(self, conn_info: Any, config_3: Any) -> None:
+        conn_info.want &= ~_READDIRPLUS  # with it, who lists the root waits for the slowest job in it
+        conn_info.max_background = 256  # else a dozen reads that are held up hold up every other
+
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
+        self._meet("getattr", path)
+        status = os.lstat(self._folder + path) if fh is None else os.fstat(fh)
+        shown = {
+            name: getattr(status, name) for name in ("st_mode", "st_ino", "st_nlink", "st_uid", "st_gid")
+        }
+        shown["st_size"] = status.st_size
+        return shown | {f"st_{kind}time": getattr(status, f"st_{kind}time_ns") for kind in "amc"}
+
+    def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
+        self._meet("readdir", path)
+        names = [".", "..", *os.listdir(self._folder + path)]  # noqa: PTH208 - names are what is asked for
+        for name in names:
+            status = os.lstat(f"{self._folder}{path}/{name}")
+            yield name, {"st_mode": status.st_mode, "st_ino": status.st_ino}, 0
+
+    def open(self, path: str, flags: int) -> int:
+        self._meet("open", path)
+        return os.open(self._folder + path, os.O_RDONLY)
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        self._meet("read", path, offset + size)
+        return os.pread(fh, size, offset)
+
+    def release(self, path: str, fh: int) -> int:
+        os.close(fh)
+        return 0
+
+    def _meet(self, call: str, path: str, end: int = 0) -> None:
+        for name, trouble in self._troubles().items():
+            if not trouble.concerns(call, path, end):
+                continue
+            self._met[name] += 1
+            if trouble.times is None or self._met[name] <= trouble.times:
+                self._wait(name, trouble.seconds)
+                if trouble.error is not None:
+                    raise mfusepy.FuseOSError(trouble.error)
+
+    def _wait(self, name: str, seconds: float) -> None:
+        """Hold a call up; like NFS, let go whoever is killed."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and name in self._troubles():
+            if mfusepy._libfuse.fuse_interrupted():
+                raise mfusepy.FuseOSError(errno.EINTR)
+            time.sleep(min(_PAUSE, seconds))
+
+    def _troubles(self) -> dict[str, Trouble]:
+        told: dict[str, Any] = orjson.loads(self._file.read_bytes())
+        return {name: Trouble(**one) for name, one in told.items()}
+
+
+def main(folder: str, mountpoint: str, troubles: str) -> None:
+    """Mount, and serve until it is unmounted."""
+    options: dict[str, Any] = {"attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
+    options["auto_cache"] = True  # else who opens a file waits for all that are reading it
+    if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) >= (3, 12):
+        options["max_threads"] = 200  # before, there was no limit
+    mfusepy.FUSE(
+        SlowFiles(folder, Path(troubles)), mountpoint, foreground=True, fsname="slow", use_ino=True, **options
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

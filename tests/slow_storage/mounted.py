@@ -1,0 +1,107 @@
+"""Storage that hangs, fails and dies on demand: tests.slow_storage.file_system, mounted for a test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes.util import find_library
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from tests.slow_storage.trouble import Trouble
+from tests.waiting import wait_until
+
+PROJECT: Final = Path(__file__).parents[2]
+FOR_EVER: Final = 3600.0
+"""Seconds: until the trouble is over."""
+_UNMOUNT: Final = ("fusermount3", "-u", "-q", "-z")
+
+
+def missing() -> str | None:
+    """Name what is not here of what FUSE needs; None where all is."""
+    if shutil.which("fusermount3") is None:
+        return "fusermount3"
+    if find_library("fuse3") is None:
+        return "libfuse3"
+    return None if os.access("/dev/fuse", os.R_OK | os.W_OK) else "/dev/fuse"
+
+
+@dataclass(slots=True)
+class Storage:
+    """A folder that is written to straight, as by another host, and where it is seen through the mount."""
+
+    folder: Path
+    mount: Path
+    process: subprocess.Popen[bytes]
+    _file: Path
+    _troubles: dict[str, Trouble] = field(default_factory=dict)
+
+    def trouble(self, path: str, *calls: str, **more: Any) -> None:
+        """Have calls go wrong from now on; one trouble a path."""
+        self._troubles[path] = Trouble(path, calls, **more)
+        self._tell()
+
+    def heal(self) -> None:
+        """Have everything go well again; what was held up goes on."""
+        self._troubles.clear()
+        self._tell()
+
+    def die(self) -> None:
+        """Kill the program: whatever is asked of the mount from now on has ENOTCONN for an answer."""
+        self.process.kill()
+        self.process.wait()
+
+    def _tell(self) -> None:
+        beside = self._file.with_suffix(".new")
+        beside.write_bytes(orjson.dumps({name: asdict(one) for name, one in self._troubles.items()}))
+        beside.rename(self._file)
+
+
+@contextmanager
+def mounted(scratch: Path) -> Iterator[Storage]:
+    """Mount a new, empty storage; ChildProcessError where this is not allowed here."""
+    folder, mount, troubles = (scratch / name for name in ("folder", "mount", "troubles"))
+    folder.mkdir()
+    mount.mkdir()
+    troubles.write_bytes(b"{}")
+    said = scratch / "said-by-storage"
+    with said.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.slow_storage.file_system", folder, mount, troubles],
+            cwd=PROJECT,
+            env={**os.environ, "FUSE_LIBRARY_NAME": "fuse3"},
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+    storage = Storage(folder, mount, process, troubles)
+    try:
+        wait_until(lambda: _is_mounted(mount) or process.poll() is not None, 20)
+        if process.poll() is not None:
+            raise ChildProcessError(said.read_text())
+        yield storage
+    finally:
+        storage.heal()
+        subprocess.run([*_UNMOUNT, mount], check=False)
+        _end(process)
+
+
+def _is_mounted(mount: Path) -> bool:
+    """Ask the kernel's table: a look at the place itself may hang."""
+    return any(
+        line.split(" ")[4] == str(mount) for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

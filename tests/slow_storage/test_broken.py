@@ -1,0 +1,173 @@
+"""Storage that fails under way: nothing wrong is ever finished cleanly, and who comes back has it all."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakeJob, Serve, put
+from tests.descriptors import held
+from tests.running import Service
+from tests.slow_storage.downloads import FILM, OUTPUT, begin, known, path_of, rest
+from tests.slow_storage.mounted import FOR_EVER, Storage
+from tests.slow_storage.trouble import METADATA
+from tests.speaking import Answer, CutShort, request
+from tests.waiting import until
+
+MIDDLE = len(FILM) // 2
+OTHER = FILM[::-1]
+
+pytestmark = [pytest.mark.both_loops, pytest.mark.usefixtures("way")]
+
+
+@pytest.fixture
+def output(make_job: MakeJob) -> Path:
+    """The job's output as the farm sees it."""
+    return make_job(output=FILM) / OUTPUT
+
+
+async def cut_short(service: Service) -> Answer:
+    """Download what can't be had whole; everything up to the break is right."""
+    with pytest.raises(CutShort) as cut:
+        await service.download("job-1")
+    answer = cut.value.answer
+    assert answer is not None
+    assert (answer.status, answer.promised) == (200, len(FILM))
+    assert FILM.startswith(answer.body)
+    return answer
+
+
+async def resumed(service: Service, before: Answer) -> Answer:
+    """Ask for the rest as clients do: of that very version, or else all of the new one."""
+    wanted = ("Range", f"bytes={len(before.body)}-"), ("If-Range", before.headers["ETag"])
+    return await service.download("job-1", *wanted)
+
+
+async def outcome(service: Service) -> str:
+    line = (await service.logged(1))[0]
+    assert line["bytesSent"] < line["bytesPromised"] == len(FILM)
+    return str(line["outcome"])
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EAGAIN, errno.ETIMEDOUT])
+async def test_a_read_that_fails_breaks_the_download_off_and_it_can_be_resumed(
+    output: Path, storage: Storage, serve: Serve, number: int
+) -> None:
+    service = await serve()
+    storage.trouble(f"job-1/{OUTPUT}", "read", error=number, beyond=MIDDLE)
+    before = await cut_short(service)
+    assert await outcome(service) == "storage-error"
+    storage.heal()
+    again = await resumed(service, before)
+    assert (again.status, before.body + again.body) == (206, FILM)
+
+
+async def test_a_file_that_is_stale_once_is_opened_again(
+    output: Path, storage: Storage, serve: Serve
+) -> None:
+    service = await serve()
+    await known(service, "job-1")
+    storage.trouble(f"job-1/{OUTPUT}", "open", error=errno.ESTALE, times=2)
+    assert (await service.download("job-1")).body == FILM
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
+async def test_an_output_that_can_not_be_opened_for_a_fault_is_not_called_missing(
+    output: Path, storage: Storage, serve: Serve, number: int
+) -> None:
+    service = await serve()
+    await known(service, "job-1")
+    storage.trouble("job-1", *METADATA, error=number)
+    refused = await service.download("job-1")
+    assert (refused.status, refused.code) == (503, "storage-unavailable")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert (await service.get("/api/jobs/job-1")).status == 200
+
+
+def shorten(path: Path) -> bytes:
+    os.truncate(path, MIDDLE)
+    return path.read_bytes()
+
+
+def overwrite(path: Path) -> bytes:
+    with path.open("r+b") as file:
+        file.write(OTHER)
+    return path.read_bytes()
+
+
+def grow(path: Path) -> bytes:
+    with path.open("ab") as file:
+        file.write(b"more")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("harm", [shorten, overwrite, grow])
+async def test_a_file_that_is_written_in_place_is_never_finished_and_the_old_tag_gets_the_new_one_whole(
+    output: Path, storage: Storage, serve: Serve, harm: Callable[[Path], bytes]
+) -> None:
+    """What came before the break may be of both versions; so it is by the tag that a client goes on."""
+    service = await serve()
+    storage.trouble(f"job-1/{OUTPUT}", "read", seconds=FOR_EVER, beyond=MIDDLE)
+    async with AsyncExitStack() as stack:
+        link = await stack.enter_async_context(service.connect())
+        link.send(request("GET", path_of("job-1"), token=service.token))
+        _, _, headers = await link.head()
+        first = await link.read(100_000)
+        left = harm(output)
+        storage.heal()
+        second = await rest(link)
+        assert len(first + second) < len(FILM)
+    assert await outcome(service) == "truncated"
+    again = await resumed(service, Answer("1.1", 200, headers, first + second))
+    assert (again.status, again.body) == (200, left)
+    assert again.headers["ETag"] != headers["ETag"]
+
+
+async def test_of_a_file_that_was_replaced_the_old_tag_gets_the_new_one_whole(
+    output: Path, serve: Serve
+) -> None:
+    service = await serve()
+    old = await service.download("job-1", ("Range", "bytes=0-99"))
+    put(output, OTHER)
+    again = await resumed(service, old)
+    assert (again.status, again.body) == (200, OTHER)
+
+
+async def test_a_mount_that_dies_breaks_its_downloads_off_and_is_no_client_that_left(
+    output: Path, storage: Storage, serve: Serve
+) -> None:
+    service = await serve()
+    await known(service, "job-1")
+    storage.trouble(f"job-1/{OUTPUT}", "read", seconds=FOR_EVER, beyond=MIDDLE)
+    async with AsyncExitStack() as stack:
+        links = [await begin(service, stack, "job-1") for _ in range(3)]
+        await asyncio.gather(*(link.read(100_000) for link in links))
+        storage.die()
+        for link in links:
+            assert len(await rest(link)) < len(FILM) - 100_000
+    assert {line["outcome"] for line in await service.logged(3)} == {"storage-error"}
+    assert (await service.download("job-1")).status == 503
+    stale = await service.get("/api/jobs/job-1", ("Cache-Control", "no-cache"))
+    assert (stale.status, stale.headers["Cache-Status"][:12]) == (200, "jobsvc; hit;")
+    await until(lambda: not held(storage.mount))
+
+
+@pytest.mark.parametrize("seconds", [15_032_385_535, 9_500_000_000, -1, -2_000_000_000])
+async def test_files_of_another_age_are_served_like_any_other(
+    output: Path, serve: Serve, seconds: int
+) -> None:
+    """Of centuries to come, and of before the epoch."""
+    for path in (output, output.parents[1] / "status.json"):
+        os.utime(path, (seconds, seconds))
+    service = await serve()
+    await known(service, "job-1")
+    answer = await service.download("job-1")
+    assert (answer.status, answer.body) == (200, FILM)
+    again = await service.download("job-1", ("Range", "bytes=5-"), ("If-Range", answer.headers["ETag"]))
+    assert (again.status, again.body) == (206, FILM[5:])

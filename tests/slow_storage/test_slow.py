@@ -1,0 +1,223 @@
+"""Storage that takes its time, or hangs: whoever asks for something else is not held up."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from jobsvc.settings import Settings
+from jobsvc.storage import disk
+from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
+from tests.descriptors import held
+from tests.running import GRACE, Process, Service, in_process
+from tests.slow_storage.downloads import FILM, OUTPUT, begin, known, path_of, rest
+from tests.slow_storage.mounted import FOR_EVER, Storage
+from tests.slow_storage.trouble import METADATA
+from tests.speaking import DEADLINE, request
+from tests.waiting import until
+
+SLOW = tuple(f"slow-{number}" for number in range(4))
+ASK_THE_DISK = ("Cache-Control", "no-cache")
+
+
+@pytest.fixture(autouse=True)
+def farm(make_job: MakeJob) -> None:
+    """One good job, and some whose storage will not be."""
+    for job_id in ("good", "hung", *SLOW):
+        make_job(job_id, output=FILM)
+
+
+async def refused(service: Service, target: str) -> None:
+    answer = await service.get(target)
+    assert (answer.status, answer.code) == (503, "storage-unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.both_loops
+async def test_what_comes_slowly_comes_whole(storage: Storage, serve: Serve) -> None:
+    service = await serve()
+    for job_id in SLOW:
+        storage.trouble(f"{job_id}/{OUTPUT}", "read", seconds=0.3)
+    answers = await asyncio.gather(*(service.download(job_id) for job_id in SLOW))
+    assert [answer.status for answer in answers] == [200] * len(SLOW)
+    assert all(answer.body == FILM for answer in answers)
+    assert {line["outcome"] for line in await service.logged(len(SLOW))} == {"complete"}
+
+
+@pytest.mark.both_loops
+async def test_nobody_waits_for_reads_that_hang(storage: Storage, serve: Serve) -> None:
+    """Three downloads of each job at once: its whole share of the threads."""
+    service = await serve()
+    for job_id in SLOW:
+        storage.trouble(f"{job_id}/{OUTPUT}", "read", seconds=FOR_EVER)
+    async with AsyncExitStack() as stack:
+        links = [await begin(service, stack, job_id) for job_id in SLOW * 3]
+        for job_id in ("good", *SLOW):
+            assert (await service.get(f"/api/jobs/{job_id}", ASK_THE_DISK)).status == 200
+        assert (await service.download("good")).body == FILM
+        assert [line["job"] for line in await service.logged(1)] == ["good"]
+        storage.heal()
+        for link in links:
+            assert await rest(link) == FILM
+    assert {line["outcome"] for line in await service.logged(1 + len(links))} == {"complete"}
+
+
+async def test_a_job_whose_metadata_hangs_holds_up_itself_alone(storage: Storage, serve: Serve) -> None:
+    """Its download is refused long before the storage answers; its state is the last that was known."""
+    service = await serve()
+    await known(service, "hung", "good")
+    storage.trouble("hung", *METADATA, seconds=25)
+    waiting = [asyncio.ensure_future(refused(service, path_of("hung"))) for _ in range(5)]
+    assert (await service.download("good")).body == FILM
+    assert (await service.get("/api/jobs/good", ASK_THE_DISK)).status == 200
+    assert not any(task.done() for task in waiting)
+    stale = await service.get("/api/jobs/hung", ASK_THE_DISK)
+    assert (stale.status, stale.headers["Cache-Status"][:12]) == (200, "jobsvc; hit;")
+    await asyncio.gather(*waiting)
+    storage.heal()
+    await until(lambda: not held(storage.mount))
+    assert (await service.download("hung")).body == FILM
+
+
+async def test_a_job_that_hung_from_the_beginning_is_refused_like_one_that_was_known(
+    storage: Storage, serve: Serve
+) -> None:
+    storage.trouble("hung", *METADATA, seconds=FOR_EVER)
+    service = await serve()
+    assert (await service.download("good")).body == FILM
+    await asyncio.gather(refused(service, "/api/jobs/hung"), refused(service, path_of("hung")))
+
+
+async def test_a_house_full_of_hung_calls_refuses_at_once_and_opens_again(
+    make_job: MakeJob, storage: Storage, serve: Serve
+) -> None:
+    """Eleven jobs with three calls each are more than there are threads."""
+    jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
+    service = await serve(max_downloads_per_token=100)
+    await known(service, *jobs)
+    for job_id in jobs[1:]:
+        storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
+    await asyncio.gather(*(refused(service, path_of(job_id)) for job_id in jobs[1:] * 3))
+    await refused(service, path_of(jobs[0]))
+    for job_id in jobs:
+        assert (await service.get(f"/api/jobs/{job_id}")).status == 200
+    storage.heal()
+    await until(lambda: not held(storage.mount))
+    assert {(await service.download(job_id)).status for job_id in jobs} == {200}
+
+
+@pytest.mark.both_loops
+@pytest.mark.usefixtures("way")
+async def test_a_client_is_told_when_a_read_took_too_long_though_a_thread_still_hangs_in_it(
+    storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "DATA_DEADLINE", 0.5)
+    service = await serve()
+    storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER, beyond=len(FILM) // 2)
+    async with AsyncExitStack() as stack:
+        link = await begin(service, stack, "hung")
+        assert len(await rest(link)) < len(FILM)
+        (line,) = await service.logged(1)
+        assert line["outcome"] == "storage-error"
+        assert line["bytesSent"] < line["bytesPromised"] == len(FILM)
+        assert held(storage.mount)
+    storage.heal()
+    await until(lambda: not held(storage.mount))
+
+
+@pytest.mark.both_loops
+async def test_who_leaves_beside_a_hung_thread_has_his_place_back(storage: Storage, serve: Serve) -> None:
+    """Else a client that tries again and again would soon have none."""
+    service = await serve(max_downloads_per_token=1)
+    storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER)
+    async with AsyncExitStack() as stack:
+        await begin(service, stack, "hung")
+        assert (await service.download("good")).status == 429
+    (line,) = await service.logged(1)
+    assert line["outcome"] == "client-gone"
+    assert (await service.download("good")).body == FILM
+    storage.heal()
+    await until(lambda: not held(storage.mount))
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_accepts_nothing_is_let_go_and_logged(make_job: MakeJob, serve: Serve) -> None:
+    make_job("large", output=FILM * 32)
+    service = await serve(send_timeout=1)
+    async with service.connect(receive_buffer=4096) as link:
+        link.send(request("GET", path_of("large"), token=service.token))
+        (line,) = await service.logged(1)
+        assert line["outcome"] == "client-gone"
+        assert 0 < line["bytesSent"] < line["bytesPromised"] == len(FILM) * 32
+        await link.head()
+        assert len(await link.read(len(FILM) * 32)) < len(FILM) * 32
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_accepts_a_little_now_and_then_is_not_let_go(
+    make_job: MakeJob, serve: Serve
+) -> None:
+    """Less in each --send-timeout than makes its socket writable again."""
+    make_job("large", output=FILM * 32)
+    service = await serve(send_timeout=2)
+    asked = request(
+        "GET", path_of("large"), [("Range", "bytes=0-999999,2000000-")], token=service.token, version="1.0"
+    )
+    received = await asyncio.to_thread(accept_slowly, service.port, asked)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}\r\n".encode() in head
+    assert (await service.logged(1))[0]["outcome"] == "complete"
+
+
+def accept_slowly(port: int, asked: bytes) -> bytes:
+    """Read a little every now and then for some seconds, and then what is left to the end."""
+    ends, received = time.monotonic() + 5, bytearray()
+    with socket.socket() as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+        link.settimeout(DEADLINE)
+        link.connect(("127.0.0.1", port))
+        link.sendall(asked)
+        while data := link.recv(40_000 if time.monotonic() < ends else 1 << 20):
+            received += data
+            if time.monotonic() < ends:
+                time.sleep(0.1)
+    return bytes(received)
+
+
+def test_a_process_ends_beside_hung_threads_and_its_clients_know(
+    storage: Storage, start_process: StartProcess
+) -> None:
+    """One thread hangs in metadata, one in a read; the download has its line in the log."""
+
+    async def ask(service: Process) -> None:
+        async with AsyncExitStack() as stack:
+            storage.trouble(f"slow-0/{OUTPUT}", "read", seconds=FOR_EVER, beyond=len(FILM) // 2)
+            link = await begin(service, stack, "slow-0")
+            storage.trouble("hung", *METADATA, seconds=FOR_EVER)
+            waiting = await stack.enter_async_context(service.connect())
+            waiting.send(request("GET", path_of("hung"), token=service.token))
+            service.process.send_signal(signal.SIGTERM)
+            assert len(await rest(link)) < len(FILM)
+            assert await waiting.ended()
+            assert await asyncio.to_thread(service.process.wait, GRACE) == 0
+
+    service = start_process("--shutdown-grace", "1")
+    asyncio.run(ask(service))
+    assert [(line["job"], line["outcome"]) for line in service.downloads()] == [("slow-0", "shutdown")]
+
+
+@pytest.mark.both_loops
+async def test_a_download_whose_client_left_just_before_the_end_has_its_line_in_the_log(
+    storage: Storage, state_dir: Path, make_token: MakeToken
+) -> None:
+    settings = Settings(storage.mount, state_dir=state_dir, port=0, watch="poll", shutdown_grace=0)
+    storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER)
+    async with in_process(settings, make_token()) as service, AsyncExitStack() as stack:
+        await begin(service, stack, "hung")
+    assert [line["outcome"] for line in service.downloads()] == ["shutdown"]
