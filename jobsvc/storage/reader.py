@@ -136,7 +136,11 @@ class JobsRoot:
 
     def _has_become_another_s(self, job: Job) -> bool:
         try:
-            return self.read(job.id).job.owner != job.owner
+            folder = self._open_job(job.id)
+            try:
+                return self._record(job.id, folder, None)[0].owner != job.owner
+            finally:
+                os.close(folder)
         except (Absent, BadRecord):
             return False  # the last good record stands
 
