@@ -26,7 +26,7 @@ class Step(NamedTuple):
     """One change as its reader is to see it."""
 
     place: int
-    """Where the feed goes on behind it."""
+    """Where the reader goes on who comes back: before what was left out of jobs still to be told of."""
     job_id: str
     reading: Reading | None
     """The job as it is now; None where it is, for this reader, no more."""
@@ -96,24 +96,30 @@ class View:
         self.place = feed.end if place is None else place
         self.merged = 0
         """Changes that were left out for a newer one of the same job."""
-        self._shown_once: set[str] = set()
-        """Jobs that were in view before a change that was left out."""
+        self._left_out: dict[str, tuple[int, bool]] = {}
+        """Of jobs whose changes were: the place of the first, and whether the job was ever in view there."""
 
     def next(self) -> Step | None:
         """Take the next change that concerns the reader; None where there is none yet. Missed."""
         while self.place < self._feed.end:
             job_id, was, newest = self._feed.change(self.place)
+            first, seen = self._left_out.get(job_id, (self.place, False))
+            # At any time, for who came back may know more than his place says.
+            seen = seen or was in self._statuses
             self.place += 1
-            in_view = was in self._statuses
             if not newest:
                 self.merged += 1
-                if in_view:
-                    self._shown_once.add(job_id)
+                self._left_out[job_id] = first, seen
                 continue
+            self._left_out.pop(job_id, None)
             reading = self._feed.job(job_id)
             if reading is not None and reading.job.status not in self._statuses:
                 reading = None
-            if reading is not None or in_view or job_id in self._shown_once:
-                self._shown_once.discard(job_id)
-                return Step(self.place, job_id, reading)
+            if reading is not None or seen:
+                return Step(self._resume_at(), job_id, reading)
         return None
+
+    def _resume_at(self) -> int:
+        for place, _ in self._left_out.values():
+            return place
+        return self.place

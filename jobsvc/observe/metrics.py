@@ -148,6 +148,9 @@ class Metrics:
         self.log_bytes = self._counter("log_bytes_total", "Bytes of logs handed to clients.")
         self.requests_waiting = self._gauge("requests_waiting", "Requests that wait for a job to change.")
         self.logs_followed = self._gauge("logs_followed", "Logs that somebody follows.")
+        self.events_merged = self._counter(
+            "events_merged_total", "Changes that a reader of events was not told of, but of a later one."
+        )
         self.streams = Gauge(
             "jobsvc_event_streams",
             "Event streams open, by what they tell of.",

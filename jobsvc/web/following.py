@@ -20,10 +20,9 @@ from jobsvc.storage.growing import Mark, start_of
 from jobsvc.storage.reader import JobsRoot, Reading
 from jobsvc.web import sse
 from jobsvc.web.dispatch import job_id_of
+from jobsvc.web.event_streams import EventStream, Streams
 from jobsvc.web.followed import Followed, FollowedLogs, News, read_news
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.sse import EventStream
-from jobsvc.web.stays import Stays
 from jobsvc.web.visit import Visits
 
 
@@ -37,17 +36,15 @@ class Following:
         visits: Visits,
         catalogue: Catalogue,
         changes: Changes,
-        stays: Stays,
+        streams: Streams,
         metrics: Metrics,
-        send_timeout: float,
     ) -> None:
         self._root = root
         self._visits = visits
         self._catalogue = catalogue
         self._changes = changes
-        self._stays = stays
+        self._streams = streams
         self._metrics = metrics
-        self._send_timeout = send_timeout
         self._logs = FollowedLogs(root, visits, changes.wake)
         metrics.logs_followed.set_function(lambda: len(self._logs))
 
@@ -62,12 +59,12 @@ class Following:
         if start.over:
             return sse.nothing_more()
         with (
-            self._stays.stay(request, self._metrics.streams.labels("log")) as stay,
+            self._streams.stay(request, "log") as stay,
             self._changes.of_job(job_id, stay.wake),
             self._logs.of(job_id, stay.wake) as log,
         ):
             tell = partial(self._tell, log, token, job_id, start.mark)
-            return await sse.converse(stay, self._send_timeout, tell)
+            return await self._streams.converse(stay, tell)
 
     async def _tell(
         self, log: Followed, token: Token, job_id: str, mark: Mark | None, stream: EventStream

@@ -10,9 +10,11 @@ from aiohttp import web
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.web import document
+from jobsvc.web.all_events import AllEvents
 from jobsvc.web.dispatch import DOWNLOAD, STATUS, Dispatch
 from jobsvc.web.download import Download
 from jobsvc.web.envelope import Envelope, meet
+from jobsvc.web.events import JobEvents
 from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.link_route import LinkRoute
@@ -34,6 +36,8 @@ class Handlers:
     status: StatusRoute
     download: Download
     logs: Logs
+    job_events: JobEvents
+    all_events: AllEvents
     link_route: LinkRoute
     health: Health
 
@@ -51,6 +55,8 @@ def add_routes(
         "/api/jobs": guard(handlers.listing.handle, scope=JOBS_READ, budget="list"),
         STATUS: show,
         DOWNLOAD: fetch,
+        "/api/jobs/{id}/events": guard(handlers.job_events.handle, scope=JOBS_READ, budget="status"),
+        "/api/events": guard(handlers.all_events.handle, scope=JOBS_READ, budget="status"),
         "/api/jobs/{id}/logs": guard(handlers.logs.handle, scope=JOBS_READ, budget="logs"),
         "/api/openapi.json": _Description().handle,
         "/healthz": health.live,

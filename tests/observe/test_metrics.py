@@ -40,6 +40,7 @@ FIXED = {
     "jobsvc_requests_waiting": "gauge",
     "jobsvc_logs_followed": "gauge",
     "jobsvc_event_streams": "gauge",
+    "jobsvc_events_merged": "counter",
     "jobsvc_build_info": "gauge",
     "process_start_time_seconds": "gauge",
     "process_cpu_seconds": "counter",

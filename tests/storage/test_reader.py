@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, format_time
 from jobsvc.storage import reader
+from jobsvc.storage.identity import Identity
 from jobsvc.storage.layout import DEPTH_MAX, RECORD_CAP
-from jobsvc.storage.reader import Absent, Identity, JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.walk import Absent
 from tests.conftest import MakeJob, put
 from tests.descriptors import held
 
@@ -546,6 +548,18 @@ def test_a_log_that_is_not_there_has_no_tail(
     assert root.log_tail(job) is None
     with pytest.raises(LogMissing):
         root.open_log(job)
+
+
+def test_there_is_no_log_where_another_owner_s_job_has_come_by_the_name(
+    root: JobsRoot, make_job: MakeJob
+) -> None:
+    """It may be that job's. A record that can't be read leaves the job whose it was."""
+    folder = make_job(log=b"anna's\n")
+    job = root.read("job-1").job
+    make_job(log=b"bob's\n", owner="bob")
+    assert root.log_tail(job) is None
+    put(folder / "status.json", b"{")
+    assert root.log_tail(job) == "bob's\n"
 
 
 def test_a_log_that_can_not_be_read_is_a_fault_of_storage(

@@ -1,0 +1,128 @@
+"""`GET /api/events`: the states of all jobs that the caller sees, and each change of them.
+
+A view of those jobs that are in the states that were asked for: `job` says how one is now, `removed` that one
+is not among them any more, `present` that all which are there have been told. Whoever comes back is told what
+came since, as far as that is remembered, and else everything anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Collection
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from jobsvc.domain.access import owner_seen
+from jobsvc.domain.job import Status
+from jobsvc.index.changes import Changes
+from jobsvc.index.feed import Feed, Missed, Step, View
+from jobsvc.index.listing import Listing
+from jobsvc.observe.metrics import Metrics
+from jobsvc.web import query, sse
+from jobsvc.web.event_streams import EventStream, Streams
+from jobsvc.web.gate import TOKEN
+from jobsvc.web.presenting import Presenting
+
+PAGE: Final = 50
+"""Jobs that are told of in one write at most."""
+
+_PLACE: Final = re.compile("([0-9a-f]{12})-([0-9]{1,15})", re.ASCII)
+
+
+class AllEvents:
+    """The route's handler and what it needs."""
+
+    def __init__(
+        self,
+        *,
+        listing: Listing,
+        changes: Changes,
+        presenting: Presenting,
+        streams: Streams,
+        metrics: Metrics,
+        ready: asyncio.Event,
+    ) -> None:
+        """`ready` is set once every job has been looked at."""
+        self._listing = listing
+        self._changes = changes
+        self._presenting = presenting
+        self._streams = streams
+        self._metrics = metrics
+        self._ready = ready
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer GET and HEAD; BadRequest."""
+        query.only(request.query, "status")
+        statuses = query.statuses(request.query)
+        with (
+            self._streams.stay(request, "jobs") as stay,
+            self._changes.of_owner(owner_seen(request[TOKEN]), stay.wake) as feed,
+        ):
+            place = place_in(feed, sse.offered(request))
+            tell = partial(self._tell, feed, statuses, place)
+            return await self._streams.converse(stay, tell)
+
+    async def _tell(
+        self, feed: Feed, statuses: Collection[Status], place: int | None, stream: EventStream
+    ) -> None:
+        while stream.open and not self._ready.is_set():
+            await stream.rest(1)  # of what is not known yet nobody should think that it is not there
+        while stream.open:
+            view = View(feed, statuses, place)
+            if place is None:
+                await self._tell_present(feed, statuses, view.place, stream)
+            try:
+                await self._tell_changes(feed, view, stream)
+            except Missed:
+                place = None
+
+    async def _tell_present(
+        self, feed: Feed, statuses: Collection[Status], place: int, stream: EventStream
+    ) -> None:
+        """Tell how all are now; what changes meanwhile is told of afterwards."""
+        after, told = None, 0
+        while stream.open:
+            page = self._listing.page(feed.owner, statuses=statuses, limit=PAGE, after=after)
+            events = [sse.event("job", (await self._presenting.of(one)).body) for one in page.readings]
+            told += len(events)
+            if page.after is None:
+                events.append(sse.event("present", b'{"jobs":%d}' % told, _named(feed, place)))
+                return await stream.send(b"".join(events))
+            if events:
+                await stream.send(b"".join(events))
+            after = page.after
+        return None
+
+    async def _tell_changes(self, feed: Feed, view: View, stream: EventStream) -> None:
+        """Tell what comes; Missed."""
+        while stream.open:
+            events: list[bytes] = []
+            merged = view.merged
+            while len(events) < PAGE and (step := view.next()) is not None:
+                events.append(await self._told(feed, step))
+            self._metrics.events_merged.inc(view.merged - merged)
+            if events:
+                await stream.send(b"".join(events))
+            else:
+                await stream.rest()
+
+    async def _told(self, feed: Feed, step: Step) -> bytes:
+        if step.reading is None:
+            return sse.removed(step.job_id, _named(feed, step.place))
+        shown = await self._presenting.of(step.reading)
+        return sse.event("job", shown.body, _named(feed, step.place))
+
+
+def place_in(feed: Feed, offered: str | None) -> int | None:
+    """Find the place that a client names who comes back; None where what came since is not known any more."""
+    match = _PLACE.fullmatch(offered or "")
+    if match is None or match[1] != feed.epoch or not feed.holds(int(match[2])):
+        return None
+    return int(match[2])
+
+
+def _named(feed: Feed, place: int) -> str:
+    return f"{feed.epoch}-{place}"

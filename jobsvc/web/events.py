@@ -1,0 +1,74 @@
+"""`GET /api/jobs/{id}/events`: one job's state, and each change of it until it is final.
+
+What is sent is always the newest state: a reader who is slow is told less, not later. An event's id is the
+state's entity tag, so whoever comes back, to another process too, is told where the job is another by now.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aiohttp import web
+
+from jobsvc.domain.access import Token, sees
+from jobsvc.index.catalogue import Catalogue
+from jobsvc.index.changes import Changes
+from jobsvc.index.freshness import Freshness
+from jobsvc.storage.reader import Reading
+from jobsvc.web import sse
+from jobsvc.web.dispatch import job_id_of
+from jobsvc.web.event_streams import EventStream, Streams
+from jobsvc.web.gate import TOKEN
+from jobsvc.web.presenting import Presenting
+from jobsvc.web.sight import sighted
+
+
+class JobEvents:
+    """The route's handler and what it needs."""
+
+    def __init__(
+        self,
+        *,
+        freshness: Freshness,
+        catalogue: Catalogue,
+        changes: Changes,
+        presenting: Presenting,
+        streams: Streams,
+    ) -> None:
+        self._freshness = freshness
+        self._catalogue = catalogue
+        self._changes = changes
+        self._presenting = presenting
+        self._streams = streams
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer GET and HEAD; JobNotFound, StorageUnavailable."""
+        token, job_id = request[TOKEN], job_id_of(request)
+        known = sse.offered(request)
+        reading = (await sighted(self._freshness, token, job_id)).reading
+        if reading.job.status.final and known == await self._place(reading):
+            return sse.nothing_more()
+        with (
+            self._streams.stay(request, "job") as stay,
+            self._changes.of_job(job_id, stay.wake),
+        ):
+            return await self._streams.converse(stay, partial(self._tell, token, job_id, known))
+
+    async def _place(self, reading: Reading) -> str:
+        return (await self._presenting.of(reading)).etag.strip('"')
+
+    async def _tell(self, token: Token, job_id: str, known: str | None, stream: EventStream) -> None:
+        while stream.open:
+            entry = self._catalogue.get(job_id)
+            if entry is None or not sees(token, entry.reading.job.owner):
+                return await stream.send(sse.removed(job_id))
+            reading = entry.reading
+            shown = await self._presenting.of(reading)
+            place = shown.etag.strip('"')
+            if place != known:
+                known = place
+                await stream.send(sse.event("job", shown.body, place))
+            if reading.job.status.final:
+                return None
+            await stream.rest()
+        return None
