@@ -96,6 +96,12 @@ class Conduit:
         (count,) = unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
         return int(count)
 
+    def closed_by_client(self) -> bool:
+        """Whether the client has closed his side, or both: until more bytes go that looks alike."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
     def close(self) -> None:
         """Give both descriptors back."""
         with self._closing:
