@@ -87,7 +87,7 @@ def _watch() -> BlockBuster:
         )
     for function in watch.functions.values():
         # Before anyone can connect, files of our own package may be read.
-        function.can_block_functions.append(("jobsvc/service.py", {"build_app"}))
+        function.can_block_functions.append(("jobsvc/service/building.py", {"build_app"}))
         function.can_block_predicate = _unless_ours(function.can_block_predicate)
     return watch
 

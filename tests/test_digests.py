@@ -17,8 +17,9 @@ import pytest
 
 from jobsvc.index import digests
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
+from tests.programs import needs, run
 from tests.running import Service
-from tests.speaking import Answer
+from tests.speaking import Answer, request
 from tests.waiting import until
 
 FILM: Final = bytes(range(256)) * 400
@@ -153,6 +154,28 @@ async def test_the_job_has_it_once_it_is_known_under_a_new_tag(service: Service)
     assert after.json() == before.json() | {"outputSha256": hashlib.sha256(FILM).hexdigest()}
     again = await service.get("/api/jobs/job-1", ("If-None-Match", after.headers["ETag"]))
     assert again.status == 304
+
+
+async def test_who_waits_for_a_change_of_the_job_is_told_when_it_becomes_known(service: Service) -> None:
+    before = await service.get("/api/jobs/job-1")
+    async with service.connect() as link:
+        waits = ("If-None-Match", before.headers["ETag"])
+        link.send(request("GET", "/api/jobs/job-1?wait=12", [waits], token=service.token))
+        await so(lambda: waiting(service))
+        await head(service, WANT)
+        told = await link.answer()
+    assert (told.status, told.json()["outputSha256"]) == (200, hashlib.sha256(FILM).hexdigest())
+
+
+async def waiting(service: Service) -> bool:
+    return await service.metric("jobsvc_requests_waiting") == 1
+
+
+async def test_a_list_has_none_for_it_is_answered_from_memory(service: Service) -> None:
+    await known(service)
+    page = await service.get("/api/jobs")
+    assert [job["id"] for job in page.json()["jobs"]] == ["job-1"]
+    assert b"outputSha256" not in page.body
 
 
 @at_once
@@ -335,3 +358,22 @@ async def test_an_output_replaced_while_nobody_looked_is_not_shown_with_the_old_
     assert "outputSha256" not in await status(second)
     assert digest_in(await head(second, WANT)) is None
     await known(second, OTHER)
+
+
+README: Final = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+
+
+@needs("curl", "jq", "aria2c", "sha256sum")
+@pytest.mark.parametrize("there", [FILM, FILM[:-1] + b"x"])
+async def test_the_recipe_finds_out_what_is_broken_and_mends_it(
+    service: Service, tmp_path: Path, there: bytes
+) -> None:
+    recipe = README.partition("### Checking a download")[2].partition("```sh\n")[2].partition("```")[0]
+    recipe = recipe.replace("127.0.0.1:8080", f"127.0.0.1:{service.port}").replace(
+        "opening-title-0042", "job-1"
+    )
+    (tmp_path / "title.mp4").write_bytes(there)
+    ended = await run("sh", "-u", "-c", f"TOKEN={service.token}\n{recipe}", folder=tmp_path)
+    assert f"title.mp4: {'OK' if there == FILM else 'FAILED'}\n" in ended.output.decode(), ended
+    assert ended.code == 0, ended
+    assert (tmp_path / "title.mp4").read_bytes() == FILM

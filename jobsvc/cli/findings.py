@@ -7,7 +7,8 @@ from math import gcd
 
 from jobsvc.domain.job import BadRecord, Status
 from jobsvc.index.watching import needed
-from jobsvc.storage.reader import Absent, JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.walk import Absent
 
 
 @dataclass(frozen=True, slots=True)

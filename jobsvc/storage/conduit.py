@@ -22,8 +22,8 @@ from struct import pack, unpack
 from time import monotonic
 from typing import Final
 
-from jobsvc.storage.reader import OpenFile
 from jobsvc.storage.tail import read_fully, sample
+from jobsvc.storage.walk import OpenFile
 
 FIRST_CHUNK: Final = 256 * 1024
 LARGEST_CHUNK: Final = 4 * 1024 * 1024

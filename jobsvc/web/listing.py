@@ -7,7 +7,6 @@ a 503: a list with holes, which nobody can tell from a whole one, is worse than 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -20,7 +19,6 @@ from jobsvc.domain.errors import BadRequest, StorageUnavailable
 from jobsvc.domain.job import Status, parse_time
 from jobsvc.index.listing import After
 from jobsvc.index.live import Index
-from jobsvc.storage.reader import Reading
 from jobsvc.web import document
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
@@ -51,10 +49,9 @@ class Wish(NamedTuple):
 class ListRoute:
     """The route's handler and what it needs."""
 
-    def __init__(self, index: Index, digest_of: Callable[[Reading], bytes | None]) -> None:
-        """`digest_of` says which SHA-256 of an output is known."""
+    def __init__(self, index: Index) -> None:
         self._index = index
-        self._fragments = Fragments(digest_of=digest_of)
+        self._fragments = Fragments()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""

@@ -106,23 +106,26 @@ class Representations:
 
 
 class Fragments:
-    """Jobs as elements of a list, without logs; those of the pages asked for lately are remembered."""
+    """Jobs as elements of a list, without logs; those of the pages asked for lately are remembered.
 
-    def __init__(self, most: int = 4096, *, digest_of: Callable[[Reading], bytes | None]) -> None:
+    Without a digest too: a list is answered from memory, and only a look at the disk can tell whether a
+    digest still is that of the output.
+    """
+
+    def __init__(self, most: int = 4096) -> None:
         """Keep at most `most`: who goes through all jobs makes each anew, and puts out nobody's polls."""
         self._most = most
-        self._digest_of = digest_of
-        self._made: dict[str, tuple[Reading, bytes | None, orjson.Fragment]] = {}
+        self._made: dict[str, tuple[Reading, orjson.Fragment]] = {}
 
     def of(self, reading: Reading) -> orjson.Fragment:
         """Represent a reading."""
-        made, digest = self._made.get(reading.job.id), self._digest_of(reading)
-        if made is not None and made[0] is reading and made[1] == digest:
-            return made[2]
-        fragment = orjson.Fragment(orjson.dumps(represent(reading, digest=digest)))
+        made = self._made.get(reading.job.id)
+        if made is not None and made[0] is reading:
+            return made[1]
+        fragment = orjson.Fragment(orjson.dumps(represent(reading)))
         if len(self._made) >= self._most:
             self._made.clear()
-        self._made[reading.job.id] = (reading, digest, fragment)
+        self._made[reading.job.id] = (reading, fragment)
         return fragment
 
 

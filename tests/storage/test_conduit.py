@@ -13,7 +13,8 @@ import pytest
 
 from jobsvc.storage import conduit as module
 from jobsvc.storage.conduit import BUFFERED, Conduit, Halt, _buffered, changed, read_cached
-from jobsvc.storage.reader import Identity, OpenFile
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.walk import OpenFile
 from tests.waiting import wait_until
 
 BODY = os.urandom(3_000_000)

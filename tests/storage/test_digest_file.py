@@ -15,15 +15,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from jobsvc.storage.digest_book import DigestBook, page_of
 from jobsvc.storage.digest_file import LINE_MAX, DigestFile
-from jobsvc.storage.reader import Identity
+from jobsvc.storage.identity import Identity
 
-VERSION: Final = Identity(2**64 - 1, 2**64 - 1, 2**63 - 1, -(2**63))
-PAGE: Final = page_of(VERSION, bytes(range(32)))
+LARGEST: Final = Identity(2**64 - 1, 2**64 - 1, 10**9 * 2**63 - 1, 10**9 * -(2**63))
+PAGE: Final = page_of(LARGEST, bytes(range(32)))
+VERSION: Final = Identity(1, 2, 3, 4)
 GOOD: Final[dict[str, Any]] = {
     "job": "a",
-    "version": [1, 2, 3, 4],
+    "version": VERSION.hex(),
     "sha256": "ab" * 32,
-    "crc32": 3_989_457_691,
+    "crc32": crc32(VERSION + b"\xab" * 32, crc32(b"a")),
 }
 
 

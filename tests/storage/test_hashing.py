@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jobsvc.domain.job import Job
 from jobsvc.storage import hashing
 from jobsvc.storage.hashing import PIECE, Hashing, Replaced
-from jobsvc.storage.reader import Identity, JobsRoot
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import JobsRoot
 from tests.conftest import MakeJob, put
 from tests.descriptors import held
 
@@ -154,7 +155,7 @@ def test_another_version_than_the_one_wished_for_is_not_begun(
     assert held(film.folder) == before
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.binary(max_size=100), st.binary(max_size=100))
 def test_what_is_known_of_a_version_is_true_of_it_alone(
     tmp_path_factory: pytest.TempPathFactory, first: bytes, second: bytes

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
@@ -257,6 +257,7 @@ def by_the_rfc(field: str) -> bool:
     return value is not None and re.fullmatch("[0-9]+", value) is not None and 1 <= int(value) <= 10
 
 
+BOUNDED: Final = settings(max_examples=300, deadline=None)
 PIECES: Final = st.sampled_from(
     [
         *("sha-256", "sha-256=1", "sha-256=0", "=", ",", ", ", ";", " ", "\t", "(", ")", '"', "\\", ":"),
@@ -266,12 +267,14 @@ PIECES: Final = st.sampled_from(
 )
 
 
+@BOUNDED
 @given(st.lists(PIECES, max_size=12).map("".join))
 @example("sha-256=1, a=1.2.3")
 def test_a_field_is_read_as_the_algorithm_does(field: str) -> None:
     assert wants(field) == by_the_rfc(field)
 
 
+@BOUNDED
 @given(st.text(max_size=60))
 def test_no_field_is_too_strange(field: str) -> None:
     assert wants(field) == by_the_rfc(field)
@@ -296,6 +299,7 @@ MEMBERS: Final = st.lists(
 )
 
 
+@BOUNDED
 @given(MEMBERS, st.sampled_from([",", ", ", " ,\t"]))
 def test_of_a_well_formed_field_the_last_preference_of_sha_256_counts(
     members: list[tuple[str, tuple[str | None, str]]], between: str

@@ -21,7 +21,8 @@ from jobsvc.domain.errors import BadRequest, StorageUnavailable
 from jobsvc.domain.job import Status, format_time, parse_record
 from jobsvc.index.live import Index
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import Identity, JobsRoot, Reading
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import JobsRoot, Reading
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.listing import ListRoute, wish_of
@@ -134,7 +135,7 @@ class House:
         self.index = Index(Disk(), JobsRoot(Path("/nowhere")))
         self.index.figures.reconciled = 0
         self.index.ready.set()
-        self.route = ListRoute(self.index, lambda _reading: None)
+        self.route = ListRoute(self.index)
         self._moment = 0
 
     def put(self, number: int, owner: str, status: Status, created: int, updated: int) -> None:

@@ -1,0 +1,11 @@
+"""The service: constructed and joined (`parts`, `building`), begun and ended (`lifetimes`, `running`).
+
+The one place for that. Nothing is made at import and nothing is global: what one needs, it is handed.
+"""
+
+from __future__ import annotations
+
+from jobsvc.service.building import build_app
+from jobsvc.service.running import NotStarted, run, serve
+
+__all__ = ["NotStarted", "build_app", "run", "serve"]

@@ -1,0 +1,133 @@
+"""The application: the parts, joined to the routes that need them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from jobsvc.index.live import Index
+from jobsvc.service.lifetimes import add_lifetimes
+from jobsvc.service.parts import Parts, parts_of
+from jobsvc.settings import Settings
+from jobsvc.web.all_events import AllEvents
+from jobsvc.web.download import Download
+from jobsvc.web.envelope import Envelope
+from jobsvc.web.events import JobEvents
+from jobsvc.web.following import Following
+from jobsvc.web.gate import Gate
+from jobsvc.web.guard import Guard
+from jobsvc.web.health import Health
+from jobsvc.web.limits import AuthFailures, Budget, parse_rate
+from jobsvc.web.link_route import LinkRoute
+from jobsvc.web.listing import ListRoute
+from jobsvc.web.logs import Logs
+from jobsvc.web.peer import Peers
+from jobsvc.web.routes import Handlers, add_routes
+from jobsvc.web.status import StatusRoute
+from jobsvc.web.waiting import Waiting
+
+BODY_CAP: Final = 64 * 1024
+"""The largest request body, in bytes."""
+
+
+def build_app(settings: Settings) -> web.Application:
+    """Construct the service; it starts and ends with the application."""
+    parts = parts_of(settings)
+    app = web.Application(client_max_size=BODY_CAP)
+    add_routes(
+        app,
+        envelope=Envelope(parts.metrics),
+        guard=_guard(settings, parts.gate),
+        links=parts.links,
+        handlers=_handlers(parts),
+    )
+    add_lifetimes(app, parts)
+    return app
+
+
+def _handlers(parts: Parts) -> Handlers:
+    index, settings = parts.index, parts.settings
+    return Handlers(
+        listing=ListRoute(index),
+        status=_status(parts),
+        download=Download(
+            disk=parts.disk,
+            visits=parts.visits,
+            slots=parts.slots,
+            transfer=parts.transfer,
+            digests=parts.digests,
+            log=parts.downloads,
+            metrics=parts.metrics,
+        ),
+        logs=_logs(parts),
+        job_events=JobEvents(
+            freshness=index.freshness,
+            catalogue=index.catalogue,
+            changes=parts.changes,
+            presenting=parts.presenting,
+            streams=parts.streams,
+        ),
+        all_events=AllEvents(
+            listing=index.listing,
+            changes=parts.changes,
+            presenting=parts.presenting,
+            streams=parts.streams,
+            metrics=parts.metrics,
+            ready=index.ready,
+        ),
+        link_route=LinkRoute(freshness=index.freshness, links=parts.links, max_age=settings.max_link_age),
+        health=Health(parts.metrics, lambda: _unready(index)),
+    )
+
+
+def _status(parts: Parts) -> StatusRoute:
+    waiting = Waiting(
+        freshness=parts.index.freshness,
+        changes=parts.changes,
+        presenting=parts.presenting,
+        stays=parts.stays,
+        metrics=parts.metrics,
+    )
+    return StatusRoute(
+        freshness=parts.index.freshness,
+        tails=parts.index.tails,
+        representations=parts.representations,
+        waiting=waiting,
+    )
+
+
+def _logs(parts: Parts) -> Logs:
+    following = Following(
+        root=parts.root,
+        visits=parts.visits,
+        catalogue=parts.index.catalogue,
+        changes=parts.changes,
+        streams=parts.streams,
+        metrics=parts.metrics,
+    )
+    return Logs(
+        root=parts.root,
+        visits=parts.visits,
+        transfer=parts.transfer,
+        following=following,
+        metrics=parts.metrics,
+    )
+
+
+def _guard(settings: Settings, gate: Gate) -> Guard:
+    rates = {
+        "status": settings.limit_status,
+        "list": settings.limit_list,
+        "logs": settings.limit_logs,
+        "download": settings.limit_download,
+    }
+    budgets = {name: Budget(name, parse_rate(rate)) for name, rate in rates.items()}
+    failures = AuthFailures(parse_rate(settings.limit_auth_failures))
+    return Guard(gate, budgets, failures, Peers(settings.trusted_proxies))
+
+
+def _unready(index: Index) -> str | None:
+    if index.storage_away:
+        return f"The storage is away: {index.storage_away}."
+    return None if index.ready.is_set() else "The first index of the jobs is not complete yet."

@@ -1,0 +1,78 @@
+"""What runs for as long as the application does, in which order it begins, and how long its end may take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+from aiohttp import web
+
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.index.digests import Digests
+from jobsvc.index.live import Index
+from jobsvc.observe.audit import DownloadLog
+from jobsvc.service.parts import Parts
+from jobsvc.storage.disk import Disk
+from jobsvc.web.slots import Slots
+
+LAST_ANSWERS: Final = 0.5
+"""Seconds that requests other than downloads have at the end; aiohttp takes them twice, and 0 for no end."""
+
+Context = Callable[[web.Application], AsyncIterator[None]]
+
+
+def add_lifetimes(app: web.Application, parts: Parts) -> None:
+    """Have the parts begin with the application, what is needed longest first, and end in reverse."""
+    app.cleanup_ctx.extend(
+        [
+            _storage(parts.disk, parts.downloads),
+            parts.gate.watching,
+            parts.links.keyed,
+            parts.visits.shortened,
+            _indexing(parts.index),
+            _hashing(parts.digests, parts.index),
+            parts.stays.watching,
+        ]
+    )
+    app.on_shutdown.append(parts.stays.end)
+    app.on_shutdown.append(_let_finish(parts.slots, parts.settings.shutdown_grace))
+
+
+def _storage(disk: Disk, downloads: DownloadLog) -> Context:
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        yield
+        with suppress(StorageUnavailable):
+            await disk.metadata("*log", downloads.close)
+        disk.close()
+
+    return context
+
+
+def _indexing(index: Index) -> Context:
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        async with index.running():
+            yield
+
+    return context
+
+
+def _hashing(digests: Digests, index: Index) -> Context:
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        async with digests.running(index.catalogue.more_is_known):
+            yield
+
+    return context
+
+
+def _let_finish(slots: Slots, grace: float) -> Callable[[web.Application], Awaitable[None]]:
+    async def wait(_app: web.Application) -> None:
+        try:
+            async with asyncio.timeout(grace):
+                await slots.all_free()
+        except TimeoutError:
+            # aiohttp ends only those whose client is there; each has a line to write while there is a log.
+            await slots.clear(LAST_ANSWERS)
+
+    return wait

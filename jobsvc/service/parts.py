@@ -1,0 +1,118 @@
+"""What the service is made of beneath its routes, constructed in the order in which one needs another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from jobsvc.index.changes import Changes
+from jobsvc.index.digests import Digests
+from jobsvc.index.live import Index
+from jobsvc.observe.audit import DownloadLog
+from jobsvc.observe.metrics import Metrics
+from jobsvc.settings import Settings
+from jobsvc.storage.digest_file import DigestFile
+from jobsvc.storage.disk import Disk
+from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKENS_FILE
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.web.gate import Gate
+from jobsvc.web.links import Links
+from jobsvc.web.presenting import Presenting
+from jobsvc.web.representation import Representations
+from jobsvc.web.slots import Slots
+from jobsvc.web.stays import Stays
+from jobsvc.web.streams import Streams
+from jobsvc.web.transfer import Transfer
+from jobsvc.web.visit import Visits
+
+_log = structlog.get_logger("jobsvc.service")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All of it."""
+
+    settings: Settings
+    metrics: Metrics
+    disk: Disk
+    root: JobsRoot
+    slots: Slots
+    digests: Digests
+    index: Index
+    gate: Gate
+    links: Links
+    downloads: DownloadLog
+    visits: Visits
+    transfer: Transfer
+    representations: Representations
+    changes: Changes
+    presenting: Presenting
+    stays: Stays
+    streams: Streams
+
+
+def parts_of(settings: Settings) -> Parts:
+    """Construct them; nothing runs yet but the download log's thread."""
+    metrics = Metrics()
+    disk = Disk(on_fault=lambda _key, _fault: metrics.storage_unavailable.inc())
+    metrics.storage_stuck.set_function(disk.stuck)
+    root = JobsRoot(settings.jobs_root, settings.output_roots, settings.status_aliases)
+    slots = Slots(
+        settings.max_downloads,
+        settings.max_downloads_per_token,
+        on_refused=lambda cap: metrics.downloads_refused.labels(cap).inc(),
+    )
+    digest_file = DigestFile(settings.state_dir / DIGESTS_FILE)
+    digests = Digests(disk, root, digest_file, metrics, busy=lambda: slots.taken > 0)
+    index = _index(settings, disk, root, digests, metrics)
+    gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
+    representations = Representations(digest_of=digests.known)
+    stays = Stays(gate)
+    return Parts(
+        settings=settings,
+        metrics=metrics,
+        disk=disk,
+        root=root,
+        slots=slots,
+        digests=digests,
+        index=index,
+        gate=gate,
+        links=Links(settings.state_dir / LINK_KEY_FILE, disk, gate),
+        downloads=DownloadLog(settings.state_dir, metrics.audit_errors.inc),
+        visits=Visits(disk=disk, root=root, catalogue=index.catalogue, freshness=index.freshness),
+        transfer=Transfer(
+            disk,
+            send_timeout=settings.send_timeout,
+            rate=settings.download_rate,
+            on_held=metrics.download_held.inc,
+        ),
+        representations=representations,
+        changes=Changes(index.catalogue),
+        presenting=Presenting(index.tails, representations),
+        stays=stays,
+        streams=Streams(stays, metrics, send_timeout=settings.send_timeout),
+    )
+
+
+def _index(settings: Settings, disk: Disk, root: JobsRoot, digests: Digests, metrics: Metrics) -> Index:
+    return Index(
+        disk,
+        root,
+        max_age=settings.max_age,
+        poll_interval=settings.poll_interval,
+        watch=settings.watch,
+        on_unreadable=lambda _job, wrong: metrics.record_unreadable(wrong),
+        # No watch tells of an output that is written to in place: its digest needs a look.
+        wary=lambda reading: digests.known(reading) is not None,
+        metrics=metrics,
+    )
+
+
+def _bad_token_file(metrics: Metrics) -> Callable[[Exception], None]:
+    def told(wrong: Exception) -> None:
+        metrics.token_file_errors.inc()
+        _log.error("token-file-unusable", reason=str(wrong), kept="the last good one")
+
+    return told

@@ -1,0 +1,89 @@
+"""Serves until it is told to stop: accepts no more then, lets downloads finish within the grace, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.observe import log
+from jobsvc.service.building import build_app
+from jobsvc.service.lifetimes import LAST_ANSWERS
+from jobsvc.settings import Settings
+from jobsvc.storage.link_key import BadLinkKey
+from jobsvc.storage.tokens import BadTokenFile
+from jobsvc.web.server import Runner
+
+_log = structlog.get_logger("jobsvc.service")
+
+
+class NotStarted(Exception):
+    """The service can't begin as it is set up; the message says why."""
+
+
+async def serve(
+    settings: Settings, *, ready: Callable[[str], None] | None = None, stop: asyncio.Event | None = None
+) -> None:
+    """Serve until `stop` is set, by SIGTERM or SIGINT where it is not given; `ready` gets the address.
+
+    Then accept no more, let downloads finish for as long as the grace, and end. NotStarted.
+    """
+    stop = stop or _told_by_signals()
+    runner = Runner(build_app(settings), access_log=None, shutdown_timeout=LAST_ANSWERS)
+    try:
+        await _begin(runner, settings)
+        address = _address(runner)
+        _log.info("serving", address=address, jobs_root=str(settings.jobs_root))
+        if ready is not None:
+            ready(address)
+        await stop.wait()
+        _log.info("stopping", grace=settings.shutdown_grace)
+    finally:
+        await runner.cleanup()
+
+
+async def _begin(runner: web.BaseRunner, settings: Settings) -> None:
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
+    except (BadTokenFile, BadLinkKey, StorageUnavailable, OSError) as fault:
+        raise NotStarted(str(fault)) from fault
+
+
+def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
+    """Run the service until it is told to stop; returns the exit code."""
+    log.configure()
+    main = serve(settings, ready=ready)
+    try:
+        _run_loop(main)
+    except NotStarted as wrong:
+        _log.error("not-started", reason=str(wrong))
+        return 2
+    return 0
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def _told_by_signals() -> asyncio.Event:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _address(runner: web.BaseRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
