@@ -134,7 +134,7 @@ async def test_a_tail_that_makes_no_sense_is_named(serve: Serve, make_job: MakeJ
     make_job(log=LOG)
     answer = await (await serve()).get(f"{LOGS}?{query}")
     assert (answer.status, answer.code) == (400, "bad-request")
-    assert answer.json()["detail"].startswith("tail ")
+    assert answer.json()["detail"].startswith("tail")
 
 
 async def test_a_job_without_a_log_says_so(serve: Serve, make_job: MakeJob, jobs_root: Path) -> None:

@@ -21,7 +21,18 @@ from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, parse_record
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.layout import DEFAULT_LOG, RECORD_CAP, STATUS_FILE, beneath, components, is_job_id
 from jobsvc.storage.tail import last_lines, read_fully, sample
-from jobsvc.storage.walk import ABSENT, FOLDER, Absent, OpenFile, open_file, open_regular, opened, retry_stale
+from jobsvc.storage.walk import (
+    ABSENT,
+    FOLDER,
+    WITHIN,
+    Absent,
+    Opened,
+    OpenFile,
+    open_file,
+    open_regular,
+    opened,
+    retry_stale,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +83,15 @@ class JobsRoot:
 
         Raises Absent, BadRecord, or OSError for a fault of storage.
         """
-        reading, output = self.read_and_open(job_id, known)
+        reading, output = retry_stale(lambda: self._look(job_id, known))
         if output is not None:
-            output.close()
+            os.close(output[0])
         return reading
 
     def read_and_open(self, job_id: str, known: Reading | None = None) -> tuple[Reading, OpenFile | None]:
         """Look at one job and, where its output is there, keep that open. Raises what `read` does."""
-        return retry_stale(lambda: self._look(job_id, known))
+        reading, output = retry_stale(lambda: self._look(job_id, known))
+        return reading, None if output is None else opened(*output)
 
     def open_output(self, job: Job) -> OpenFile:
         """Open what outputPath names; OutputMissing, or OSError for a fault of storage."""
@@ -132,7 +144,7 @@ class JobsRoot:
         except (Absent, BadRecord):
             return False  # the last good record stands
 
-    def _look(self, job_id: str, known: Reading | None) -> tuple[Reading, OpenFile | None]:
+    def _look(self, job_id: str, known: Reading | None) -> tuple[Reading, Opened | None]:
         """Read the record, and open a completed job's output, in one visit to the job's folder."""
         folder = self._open_job(job_id)
         try:
@@ -140,7 +152,7 @@ class JobsRoot:
             output = self._output(folder, job) if job.status is Status.COMPLETED else None
         finally:
             os.close(folder)
-        version = None if output is None else output.identity
+        version = None if output is None else Identity.of(output[1])
         if known is not None and known.job is job and known.output == version:
             return known, output
         return Reading(job, identity, version, settled), output
@@ -156,14 +168,14 @@ class JobsRoot:
                 return known.job, identity, True
             # Asked before the bytes are read: a change after this moment gets a later time.
             settled = identity.settled(time.time_ns())
-            decoded = _decode(record, identity.size)
+            decoded = _decode(record, status.st_size)
         finally:
             os.close(record)
-        return parse_record(job_id, decoded, identity.mtime_ns // 1000, self._aliases), identity, settled
+        return parse_record(job_id, decoded, status.st_mtime_ns // 1000, self._aliases), identity, settled
 
-    def _output(self, folder: int, job: Job) -> OpenFile | None:
+    def _output(self, folder: int, job: Job) -> Opened | None:
         try:
-            return opened(*self._open_in(folder, job.output_path or ""))
+            return self._open_in(folder, job.output_path or "")
         except (Absent, PermissionError):
             return None
 
@@ -176,18 +188,18 @@ class JobsRoot:
         finally:
             os.close(folder)
 
-    def _open_in(self, folder: int, path: str) -> tuple[int, os.stat_result, str]:
+    def _open_in(self, folder: int, path: str) -> Opened:
         """Open a path of a record: relative to the job's folder, or absolute beneath an output root."""
         if not path.startswith("/"):
             names = components(path)
             if names is None:
                 raise Absent
-            return *open_regular(folder, names), names[-1]
+            return open_regular(folder, names)
         for name, root in self._outputs:
             if names := beneath(name, path):
                 top = os.open(root, FOLDER)
                 try:
-                    return *open_regular(top, names), names[-1]
+                    return open_regular(top, names)
                 finally:
                     os.close(top)
         raise Absent
@@ -197,7 +209,7 @@ class JobsRoot:
         if not is_job_id(job_id):
             raise Absent
         try:
-            return os.open(f"{self._prefix}{job_id}", FOLDER | os.O_NOFOLLOW)
+            return os.open(f"{self._prefix}{job_id}", WITHIN)
         except OSError as failed:
             if failed.errno not in ABSENT:
                 raise

@@ -13,13 +13,17 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from jobsvc.storage.identity import Identity
 
 T = TypeVar("T")
 
+Opened: TypeAlias = tuple[int, os.stat_result, str]
+"""A regular file that is open: its descriptor, what fstat said, and the last component of its path."""
+
 FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+WITHIN: Final = FOLDER | os.O_NOFOLLOW
 # O_NONBLOCK and O_NOCTTY: a FIFO or a terminal put in a file's place must neither hang us nor become ours.
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
@@ -55,14 +59,15 @@ def opened(fd: int, status: os.stat_result, name: str) -> OpenFile:
     return OpenFile(fd, Identity.of(status), name, status.st_nlink)
 
 
-def open_regular(folder: int, names: tuple[str, ...]) -> tuple[int, os.stat_result]:
+def open_regular(folder: int, names: tuple[str, ...]) -> Opened:
     """Open the regular file that `names` lead to from `folder`; Absent where anything else is found."""
     passed: list[int] = []
     try:
         for name in names[:-1]:
-            folder = _open_beneath(folder, name, FOLDER | os.O_NOFOLLOW)
+            folder = _open_beneath(folder, name, WITHIN)
             passed.append(folder)
-        return open_file(folder, names[-1])
+        fd, status = open_file(folder, names[-1])
+        return fd, status, names[-1]
     finally:
         for fd in passed:
             os.close(fd)
