@@ -11,13 +11,13 @@ import errno
 import os
 import select
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 from jobsvc.storage.layout import STATUS_FILE, TEMP_PREFIX
@@ -81,11 +81,13 @@ def try_out(root: Path) -> Trial:
 
 @contextmanager
 def _scratch(root: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=f"{TEMP_PREFIX}probe-", dir=root))
+    folder = root / f"{TEMP_PREFIX}probe-{token_hex(4)}"
     try:
+        folder.mkdir(mode=0o700)  # in here, for a signal may end us at any moment
         yield folder
     finally:
-        shutil.rmtree(folder)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def _tells(folder: Path) -> bool:
