@@ -166,6 +166,7 @@ async def test_another_version_of_an_output_has_another_digest(bench: Bench, mak
         assert bench.wish("a") is None
         await until(lambda: bench.known("a"))
         assert bench.known("a") == hashlib.sha256(FILM[::-1]).digest()
+        await until(lambda: hashlib.sha256(FILM[::-1]).hexdigest().encode() in bench.path.read_bytes())
     assert bench.told == ["a", "a"]
     bench.begin()
     async with bench.running():
