@@ -81,6 +81,11 @@ class Service:
         request.url = self.url + target
         return self.session.send(request, timeout=20)
 
+    def listen(self, target: str) -> requests.Response:
+        """Ask for what has no end; to be closed."""
+        fields = {"Authorization": f"Bearer {self.token}"}
+        return self.session.get(self.url + target, headers=fields, stream=True, timeout=20)
+
 
 @contextmanager
 def running(folder: Path, *options: str, listed: bool = True) -> Iterator[Service]:

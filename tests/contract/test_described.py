@@ -115,6 +115,12 @@ LOGS: Final = (
     Scene(503, "storage-unavailable", where="adrift"),
 )
 
+EVENTS: Final = (*OPEN, *LIMITED, OUTSIDER)
+ALL_EVENTS: Final = (
+    *(scene for scene in OPEN if scene.status != 200),
+    *(NOBODY, OUTSIDER, Scene(400, "bad-request", query="?status=paused")),
+)
+
 SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
     "listJobs": (*LIST, spent(FRESH + 5)),
     "headJobs": (*LIST, spent(FRESH + 6)),
@@ -134,6 +140,10 @@ SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
         Scene(416, "range-not-satisfiable", BEYOND),
     ),
     "headLogs": (*LOGS, spent(FRESH + 6)),
+    "followJob": (*EVENTS, spent(FRESH + 2)),
+    "headJobEvents": (*EVENTS, spent(FRESH + 3)),
+    "followJobs": ALL_EVENTS,
+    "headEvents": (*ALL_EVENTS, Scene(200), spent(FRESH + 4)),
     "createDownloadLink": (*LINK, spent(FRESH + 4)),
     "getDescription": (*OPEN, *TAGGED),
     "headDescription": (*OPEN, *TAGGED),
@@ -174,7 +184,9 @@ def test_each_described_answer_is_given(name: str, scene: Scene, request: pytest
 
 def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
     provoked = {(name, scene.status, scene.code) for name, some in SCENES.items() for scene in some}
-    provoked |= {("downloadOutput", 429, "too-many-downloads")}  # below
+    provoked |= {("downloadOutput", 429, "too-many-downloads")}  # below, as these are
+    provoked |= {(name, 204, None) for name in ("followJob", "headJobEvents", "getLogs", "headLogs")}
+    provoked |= {("followJobs", 200, None), ("followJobs", 429, "rate-limited")}
     faults = {(name, 500, "internal") for name in OPERATIONS}
     assert provoked | faults == {
         (name, status, code)
@@ -182,6 +194,35 @@ def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
         for status, codes in described_codes(operation.definition.raw)
         for code in codes
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "tail"),
+    [
+        ("followJob", "events"), ("headJobEvents", "events"),
+        ("getLogs", "logs?follow=1"), ("headLogs", "logs?follow=1"),
+    ],
+)  # fmt: skip
+def test_who_comes_back_and_has_all_is_told_so_as_described(service: Service, name: str, tail: str) -> None:
+    target = f"/api/jobs/{FAILED}/{tail}"
+    told = service.ask("GET", target)
+    assert told.headers["Content-Type"] == "text/event-stream"
+    place = [line.removeprefix("id: ") for line in told.text.splitlines() if line.startswith("id: ")][-1]
+    again = service.ask(OPERATIONS[name].method.upper(), target, {"Last-Event-ID": place})
+    held_against(name, again)
+    assert (again.status_code, again.content) == (204, b"")
+
+
+def test_a_stream_without_an_end_is_answered_as_described(service: Service, strict: Service) -> None:
+    with service.listen("/api/events?status=failed") as stream:
+        assert (stream.status_code, stream.headers["Content-Type"]) == (200, "text/event-stream")
+        assert next(line for line in stream.iter_lines() if b'"jobs":' in line) == b'data: {"jobs":3}'  # the sample, and two odd ones
+    token = strict.tokens[FRESH + 5]
+    for _ in range(2):
+        assert strict.ask("HEAD", "/api/events", token=token).ok
+    over = strict.ask("GET", "/api/events", token=token)
+    held_against("followJobs", over)
+    assert (over.status_code, over.json()["code"]) == (429, "rate-limited")
 
 
 def described_codes(operation: dict[str, Any]) -> Iterator[tuple[int, list[str | None]]]:
