@@ -14,7 +14,8 @@ from jobsvc.domain.job import Status, parse_record
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.changes import SLICE, Changes
 from jobsvc.index.feed import Feed, Missed, View
-from jobsvc.storage.reader import Identity, Reading
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import Reading
 from tests.waiting import until
 
 OWNERS = ("anna", "bob")

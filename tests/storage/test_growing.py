@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from jobsvc.domain.job import parse_record
 from jobsvc.storage.conduit import changed, read_cached
 from jobsvc.storage.growing import Break, Mark, read_on, whole
-from jobsvc.storage.reader import JobsRoot, OpenFile
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.walk import OpenFile
 
 JOB = parse_record("job", {"status": "rendering", "owner": "anna"}, 0)
 SCRAPS = st.sampled_from(
