@@ -45,6 +45,20 @@ async def statuses(service: Service, count: int, target: str = STATUS, token: st
     return [(await service.get(target, token=token)).status for _ in range(count)]
 
 
+async def test_of_ten_answers_that_nothing_is_new_one_counts(serve: Serve, make_job: MakeJob) -> None:
+    make_job(log=b"one\n", output=b"film")
+    service = await serve(limit_status="3/hour", limit_download="3/hour", limit_logs="3/hour")
+    for target in (STATUS, DOWNLOAD, "/api/jobs/job-1/logs"):
+        first = await service.get(target)
+        assert left(first)[1] == 2
+        known = ("If-None-Match", first.headers["ETag"])
+        for number in range(1, 21):
+            again = await service.get(target, known)
+            assert again.status == 304
+            assert left(again)[1] == 2 - number // 10
+        assert refused(await service.get(target)) > 0
+
+
 async def at_once(service: Service, count: int, method: str, target: str, *tokens: str | None) -> list[int]:
     """Ask so many times with each token, all at once, each on a connection of its own."""
     async with AsyncExitStack() as stack:

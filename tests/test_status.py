@@ -159,6 +159,18 @@ async def test_a_farm_s_own_word_is_kept_beside_ours(serve: Serve, make_job: Mak
     assert (document["status"], document["sourceStatus"]) == ("rendering", "In_Progress")
 
 
+@pytest.mark.parametrize("status", ["queued", "rendering", "completed", "failed", "canceled"])
+async def test_a_job_under_way_says_when_to_ask_again_and_a_final_one_does_not(
+    serve: Serve, make_job: MakeJob, status: str
+) -> None:
+    make_job(status=status)
+    service = await serve()
+    answer = await service.get("/api/jobs/job-1")
+    known = ("If-None-Match", answer.headers["ETag"])
+    for one in (answer, await service.get("/api/jobs/job-1", known)):
+        assert one.headers.get("Retry-After") == ("2" if status in {"queued", "rendering"} else None)
+
+
 async def test_an_unchanged_job_is_a_304_without_a_body(serve: Serve, make_job: MakeJob) -> None:
     make_job(progress=1)
     service = await serve(max_age=0)

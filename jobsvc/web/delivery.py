@@ -8,7 +8,7 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from jobsvc.observe.audit import Outcome
-from jobsvc.web import problems
+from jobsvc.web import guard, problems
 from jobsvc.web.byteranges import unsatisfied
 from jobsvc.web.envelope import seal
 from jobsvc.web.selection import Plan, Selection, fields, plan
@@ -37,6 +37,7 @@ class Delivery:
         planned = plan(found)
         if planned is None:
             if found.decision.status is HTTPStatus.NOT_MODIFIED:
+                guard.relieve(request)
                 return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(found))
             return self._refusal(found)
         planned.headers.update(headers)

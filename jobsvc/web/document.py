@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
-from jobsvc.web import whole
+from jobsvc.web import guard, whole
 from jobsvc.web.conditional import precondition
 from jobsvc.web.problems import problem
 from jobsvc.web.whole import NOT_MODIFIED, OK
@@ -27,6 +27,7 @@ def answer(request: web.Request, body: bytes, fields: Mapping[str, str]) -> web.
             # Of the content that a 304 does not bring, the client knows the type (RFC 9110, section 15.4.5).
             fields = {name: value for name, value in fields.items() if name != hdrs.CONTENT_TYPE}
             status, body = NOT_MODIFIED, b""
+            guard.relieve(request)
     sent = whole.send(request, status, fields, body)
     if sent is not None:
         return sent

@@ -72,6 +72,13 @@ class Guard:
             self._failures.hit(self._peers.address_of(request))
 
 
+def relieve(request: web.Request) -> None:
+    """Count a request less whose answer is that there is nothing new; to be called before it is sealed."""
+    budget = request.get(BUDGET)
+    if budget is not None:
+        budget.relieve(request)
+
+
 def fields(request: web.Request) -> tuple[tuple[str, str], ...]:
     """Return the RateLimit fields of the answer to a request; none where no budget was in question."""
     budget = request.get(BUDGET)

@@ -22,6 +22,8 @@ from jobsvc.domain.errors import RateLimited
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.window import OneStep, WindowCounter
 
+UNCHANGED: Final = 10
+"""So many requests count as one, whose answer is a 304: no body is made or sent for it."""
 AMOUNT_MAX: Final = 10**9
 ADDRESSES_CAP: Final = 16_384
 """The most addresses whose failures are remembered at once."""
@@ -63,6 +65,10 @@ class Budget:
         """Wrap a handler so that each request, with its TOKEN on it, spends one or raises RateLimited."""
         rate = f"{self._counter.limit} per {self._counter.window} seconds"
         return self._limiter.limit(rate, path_id=self.name)(handler)
+
+    def relieve(self, request: web.Request) -> None:
+        """Count a request less whose answer is that there is nothing new."""
+        self._counter.relieve(self._key(request), UNCHANGED)
 
     def fields(self, request: web.Request) -> tuple[tuple[str, str], tuple[str, str]]:
         """Say how the request's token stands now, as header fields (draft-ietf-httpapi-ratelimit-headers-08).

@@ -19,6 +19,11 @@ from jobsvc.web.waiting import Waiting
 STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 """Cache-Status of an answer that storage did not confirm (RFC 9211)."""
 
+RETRY_AFTER: Final = "2"
+"""Seconds: how soon it is worth asking again for a job that is under way."""
+
+_UNDER_WAY: Final = (Status.QUEUED, Status.RENDERING)
+
 
 class StatusRoute:
     """The route's handler and what it needs."""
@@ -60,4 +65,6 @@ def _fields(answer: Answer, etag: str) -> dict[str, str]:
     }
     if answer.stale:
         fields["Cache-Status"] = STALE
+    if answer.reading.job.status in _UNDER_WAY:
+        fields["Retry-After"] = RETRY_AFTER
     return fields

@@ -25,7 +25,7 @@ _ROUNDING: Final = 0.001
 """Seconds; far more than floating-point numbers get wrong here, far less than anyone notices."""
 
 
-_NO_WINDOW: Final = (-2, 0, 0)
+_NO_WINDOW: Final = (-2, 0, 0, 0)
 
 
 class Standing(NamedTuple):
@@ -75,7 +75,7 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         self._clock = clock
         self._keys_cap = keys_cap
         self._entries: OrderedDict[str, list[int]] = OrderedDict()
-        """By key: the window's number, admitted in it, admitted in the one before. Oldest first."""
+        """By key: the window's number, admitted in it, in the one before, and relieved. Oldest first."""
 
     def __len__(self) -> int:
         """Count the keys that are remembered."""
@@ -94,11 +94,19 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         entry[1] += 1
         return True
 
+    def relieve(self, key: str, each: int) -> None:
+        """Take a request that was admitted out of the count again, but for every `each`-th of a key's."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry[3] = (entry[3] + 1) % each
+            if entry[3] and entry[1]:
+                entry[1] -= 1
+
     def standing(self, key: str) -> Standing:
         """Say how a key stands, counting nothing."""
         now = self._clock() / self.window
         ends_in = (1 - now % 1) * self.window
-        number, current, previous = self._entries.get(key, _NO_WINDOW)
+        number, current, previous, _ = self._entries.get(key, _NO_WINDOW)
         if number != int(now):
             previous = current if number == int(now) - 1 else 0
             current = 0
@@ -120,7 +128,8 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
 
     def _begin(self, key: str, number: int, before: list[int] | None) -> list[int]:
         """Begin a window for a key; forget two that count no more, and one more if there are too many."""
-        entry = [number, 0, before[1] if before is not None and before[0] == number - 1 else 0]
+        before = before or [0, 0, 0, 0]
+        entry = [number, 0, before[1] if before[0] == number - 1 else 0, before[3]]
         self._entries[key] = entry
         self._entries.move_to_end(key)
         for _ in range(2):

@@ -140,6 +140,40 @@ def test_after_the_wait_that_was_told_a_request_passes(state: tuple[WindowCounte
     assert counter.take("key")
 
 
+@given(steps, st.integers(1, 20), st.sampled_from([1, 4, 16, 32]))
+def test_of_those_that_are_relieved_each_tenth_counts_and_none_counts_twice(
+    moves: list[tuple[int, int]], limit: int, window: int
+) -> None:
+    """So a key that only has such has ten times as many, and no more."""
+    clock = Clock(2.0**30)
+    counter = WindowCounter(RateLimitItemPerSecond(limit, window), clock=clock)
+    admitted = 0
+    for _ in range(10 * limit + 30):
+        if counter.take("key"):
+            admitted += 1
+            counter.relieve("key", 10)
+    assert admitted == 10 * limit
+    for pause, tries in moves:
+        clock.now += pause / 64
+        for _ in range(tries):
+            before = counter.standing("key")
+            if counter.take("key"):
+                counter.relieve("key", 10)
+            assert 0 <= counter.standing("key").current - before.current <= 1 <= limit
+
+
+def test_a_request_of_no_window_is_relieved_of_nothing(clock: Clock) -> None:
+    counter = WindowCounter(RateLimitItemPerMinute(2), clock=clock)
+    counter.relieve("key", 10)
+    assert len(counter) == 0
+    counter.take("key")
+    clock.now += 60
+    counter.take("key")
+    for _ in range(5):
+        counter.relieve("key", 10)
+    assert counter.standing("key")[:2] == (1, 0)
+
+
 @given(used_up(), st.floats(0, 5000))
 def test_it_passes_at_any_later_time_too(state: tuple[WindowCounter, Clock], later: float) -> None:
     counter, clock = state
