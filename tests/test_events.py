@@ -16,7 +16,7 @@ from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.place import names_in
 from jobsvc.storage.reader import Scan
 from jobsvc.storage.tokens import load, revoke
-from jobsvc.web import streams as streams_module
+from jobsvc.web import event_streams
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.listening import Event, Stream, listening
 from tests.running import Service
@@ -350,7 +350,7 @@ async def test_streams_end_at_once_when_the_service_does(
 async def test_silence_is_broken_by_comments(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams_module, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(event_streams, "HEARTBEAT", 0.1)
     make_job(status="rendering")
     service = await serve(**QUICK)
     async with listening(service, ONE) as stream:

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from jobsvc.domain.job import Job
-from jobsvc.storage.reader import JobsRoot, OpenFile
+from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.tokens import load, revoke
+from jobsvc.storage.walk import OpenFile
 from jobsvc.web.followed import INTERVAL
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
 from tests.listening import Event, Stream, listening

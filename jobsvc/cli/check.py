@@ -1,50 +1,64 @@
-"""jobsvc check: names every job directory that clients can't be served from, and says why.
+"""jobsvc check: names every job that clients can't be served from, and says what the storage can do.
 
-It reads as the service reads; it writes nothing anywhere.
+It reads as the service reads. It writes nothing anywhere, but with --probe-write in a folder of its own.
 """
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 import click
 import orjson
 
+from jobsvc.cli.findings import Finding, Survey
 from jobsvc.cli.options import WrongSetting, given, settings_options, wrong_settings_told
-from jobsvc.domain.job import SYNONYMS, BadRecord, Status
+from jobsvc.domain.job import SYNONYMS
 from jobsvc.settings import NO_JOBS_ROOT, resolve
-from jobsvc.storage.reader import Absent, JobsRoot
+from jobsvc.storage.probe import Nature, Trial, nature_of, try_out
+from jobsvc.storage.reader import JobsRoot
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One job directory that needs its farm's attention."""
-
-    job: str
-    code: str
-    """bad-record, record-missing, output-missing or storage."""
-    reason: str
+REDRAWN: Final = 200
+"""How often the bar is drawn on its way."""
+IN_STEP: Final = 0.1
+"""Seconds by which two clocks may differ unmentioned."""
+_ERASE: Final = "\r\x1b[K"
 
 
 @click.command
 @settings_options("jobs-root", "output-root", "status-alias", "config")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, the summary last.")
+@click.option(
+    "--probe-write",
+    is_flag=True,
+    help="Try out what the storage can do in a folder of its own beneath JOBS_ROOT, which is removed.",
+)
 @click.pass_context
-def check(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
-    """Read every job beneath JOBS_ROOT and name those that are not as they should be; exit 1 if any."""
+def check(ctx: click.Context, /, *, as_json: bool, probe_write: bool, **_: object) -> None:
+    """Read every job beneath JOBS_ROOT, and name those that are not as they should be; exit 1 if any.
+
+    Then say what the storage can do. If renaming proves not to be atomic, that is a finding too.
+    """
     root = _root(ctx)
     try:
         ids, ignored = root.scan()
     except OSError as wrong:
         raise WrongSetting(f"jobs-root: {str(root.path)!r} can't be listed: {wrong.strerror}") from wrong
-    found = 0
-    for finding in _findings(root, sorted(ids)):
-        found += 1
+    survey = Survey(root)
+    for finding in _findings(survey, sorted(ids)):
         click.echo(orjson.dumps(finding) if as_json else f"{finding.job}: {finding.reason}")
-    click.echo(_summary(len(ids), found, ignored, as_json=as_json))
-    ctx.exit(1 if found else 0)
+    nature, trial = nature_of(root.path), _tried(root.path) if probe_write else None
+    if as_json:
+        click.echo(orjson.dumps(_document(len(ids), ignored, survey, nature, trial)))
+    else:
+        click.echo(f"{len(ids)} jobs, {survey.found} with a finding; {ignored} other names ignored")
+        for line in (*_storage(survey, nature), *_trial(trial)):
+            click.echo(line)
+    ctx.exit(1 if survey.found or (isinstance(trial, Trial) and trial.torn) else 0)
 
 
 def _root(ctx: click.Context) -> JobsRoot:
@@ -56,35 +70,100 @@ def _root(ctx: click.Context) -> JobsRoot:
     return JobsRoot(path, values.get("output_roots", ()), values.get("status_aliases", SYNONYMS))
 
 
-def _findings(root: JobsRoot, ids: list[str]) -> Iterator[Finding]:
-    for job_id in ids:
-        finding = _examine(root, job_id)
-        if finding is not None:
-            yield finding
+def _findings(survey: Survey, ids: list[str]) -> Iterator[Finding]:
+    """Go through the jobs; on a terminal with a bar, which makes way for what is found."""
+    shown = sys.stderr.isatty()
+    with click.progressbar(
+        ids, label="Checking", file=sys.stderr, show_pos=True, hidden=not shown,
+        update_min_steps=max(1, len(ids) // REDRAWN),
+    ) as bar:  # fmt: skip
+        for job_id in bar:
+            finding = survey.examine(job_id)
+            if finding is not None:
+                if shown:
+                    click.echo(_ERASE, err=True, nl=False)
+                yield finding
+    if shown:
+        click.echo("\x1b[1A" + _ERASE, err=True, nl=False)
 
 
-def _examine(root: JobsRoot, job_id: str) -> Finding | None:
+def _tried(root: Path) -> Trial | str:
+    """Try the storage out; returns why that was not to be, where it was not."""
     try:
-        reading = root.read(job_id)
-    except Absent:
-        return Finding(job_id, "record-missing", "status.json: missing, or not a regular file")
-    except BadRecord as wrong:
-        return Finding(job_id, "bad-record", str(wrong))
+        with _ended_in_order():
+            return try_out(root)
     except OSError as wrong:
-        return Finding(job_id, "storage", f"storage: {wrong.strerror}")
-    job = reading.job
-    if reading.output or job.status is not Status.COMPLETED:
-        return None
-    if job.output_path is None:
-        return Finding(job_id, "output-missing", "outputPath: missing, though the job is completed")
-    return Finding(
-        job_id,
-        "output-missing",
-        f"outputPath: {job.output_path[:200]!r} leads to no regular file that may be served",
-    )
+        return wrong.strerror or str(wrong)
 
 
-def _summary(jobs: int, found: int, ignored: int, *, as_json: bool) -> str | bytes:
-    if as_json:
-        return orjson.dumps({"jobs": jobs, "findings": found, "ignored": ignored})
-    return f"{jobs} jobs, {found} with a finding; {ignored} other names ignored"
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let a SIGTERM unwind, so that nothing is left behind."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _storage(survey: Survey, nature: Nature) -> Iterator[str]:
+    told = "tell of every change" if nature.events else "tell nothing of what other machines do: it is polled"
+    yield f"storage: {nature.file_system}; events {told}"
+    if nature.events:
+        yield f"watches: {survey.directories} directories, of which {nature.watches} may be watched"
+    if survey.kept is not None:
+        yield f"times: kept to {_span(survey.kept)}"
+
+
+def _trial(trial: Trial | str | None) -> Iterator[str]:
+    if isinstance(trial, str):
+        yield f"not tried: {trial}"
+    elif trial is not None:
+        yield f"tried: events of this machine {'come' if trial.event else 'DO NOT COME'}"
+        step = "did not step" if trial.step is None else f"steps by {_span(trial.step)}"
+        yield f"tried: its clock {step}, and is {_beside(trial.ahead)}"
+        how = "is atomic" if not trial.torn else f"IS NOT ATOMIC: {trial.torn} were of neither file"
+        yield f"tried: renaming {how}, in {trial.looks} looks"
+
+
+def _document(
+    jobs: int, ignored: int, survey: Survey, nature: Nature, trial: Trial | str | None
+) -> dict[str, Any]:
+    tried: dict[str, Any] | None = None
+    if isinstance(trial, str):
+        tried = {"error": trial}
+    elif trial is not None:
+        tried = {
+            "eventSeen": trial.event,
+            "clockStep": trial.step,
+            "clockAhead": trial.ahead,
+            "renameAtomic": not trial.torn,
+            "looks": trial.looks,
+        }
+    storage = {
+        "fileSystem": nature.file_system,
+        "events": nature.events,
+        "watches": nature.watches,
+        "directories": survey.directories,
+        "timesKeptTo": survey.kept,
+        "tried": tried,
+    }
+    return {"jobs": jobs, "findings": survey.found, "ignored": ignored, "storage": storage}
+
+
+def _beside(ahead: float) -> str:
+    """Say how one clock stands beside this machine's."""
+    if abs(ahead) < IN_STEP:
+        return "in step with this machine's"
+    return f"{_span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} this machine's"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"

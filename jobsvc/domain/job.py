@@ -5,7 +5,7 @@ Wrong types are refused by name; unknown keys are ignored; a word for a status t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -14,7 +14,16 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
-from jobsvc.domain.moment import Moment, format_time, micros_of, moment_at, moment_of, parse_time, text_of
+from jobsvc.domain.moment import (
+    Moment,
+    checked,
+    format_time,
+    micros_of,
+    moment_at,
+    moment_of,
+    parse_time,
+    text_of,
+)
 
 __all__ = [
     "METADATA_DEPTH",
@@ -68,8 +77,8 @@ class _Details(NamedTuple):
     """What of a job is only asked for where it is shown."""
 
     project_path: str | None
-    started: Moment | None
-    completed: Moment | None
+    started_at: str | None
+    completed_at: str | None
     source_status: str | None
     error: str | None
     phase: str | None
@@ -121,14 +130,12 @@ class Job:
     @property
     def started_at(self) -> str | None:
         """When work on it began."""
-        started = _unpacked(self.packed).started
-        return None if started is None else text_of(started)
+        return _unpacked(self.packed).started_at
 
     @property
     def completed_at(self) -> str | None:
         """When it ended."""
-        completed = _unpacked(self.packed).completed
-        return None if completed is None else text_of(completed)
+        return _unpacked(self.packed).completed_at
 
     @property
     def source_status(self) -> str | None:
@@ -193,15 +200,17 @@ def parse_record(
     status = aliases.get(word) or aliases.get(word.lower())
     if status is None:
         raise BadRecord(f"status: {word[:64]!r} is no known word")
-    created, updated = _time(record, "createdAt"), _time(record, "updatedAt")
-    started, completed = _time(record, "startedAt"), _time(record, "completedAt")
+    created, updated = _moment(record, "createdAt"), _moment(record, "updatedAt")
     if updated is None:
         updated = moment_at(file_time)
+    completed = _time(record, "completedAt")
+    if completed is None and status is Status.COMPLETED:
+        completed = text_of(updated)
     done, total = _count(record, "framesDone"), _count(record, "framesTotal")
     details = _Details(
         project_path=_text(record, "projectPath"),
-        started=started,
-        completed=updated if completed is None and status is Status.COMPLETED else completed,
+        started_at=_time(record, "startedAt"),
+        completed_at=completed,
         source_status=None if word == status.value else word,
         error=_text(record, "error"),
         phase=_text(record, "phase"),
@@ -278,12 +287,20 @@ def _count(record: dict[str, Any], key: str) -> int | None:
     return int(value)
 
 
-def _time(record: dict[str, Any], key: str) -> Moment | None:
+def _moment(record: dict[str, Any], key: str) -> Moment | None:
+    return _checked(record, key, moment_of)
+
+
+def _time(record: dict[str, Any], key: str) -> str | None:
+    return _checked(record, key, checked)
+
+
+def _checked(record: dict[str, Any], key: str, check: Callable[[str], T]) -> T | None:
     value = _text(record, key)
     if value is None:
         return None
     try:
-        return moment_of(value)
+        return check(value)
     except ValueError as wrong:
         raise BadRecord(f"{key}: {wrong}") from wrong
 

@@ -49,12 +49,20 @@ def format_time(micros: int) -> str:
     return text_of(micros << _FORM_BITS | _MILLIS)
 
 
+def checked(text: str) -> str:
+    """Return an RFC 3339 date-time as it is but for `T` and `Z`, which readers need; ValueError."""
+    if _PLAIN.fullmatch(text):
+        datetime.fromisoformat(text)
+        return text
+    parse_time(text)
+    return f"{text[:10]}T{text[11:].upper()}"
+
+
 def moment_of(text: str) -> Moment:
-    """Read an RFC 3339 date-time, and keep its text but for `T` and `Z`, which readers need; ValueError."""
+    """Read an RFC 3339 date-time; ValueError."""
     if _PLAIN.fullmatch(text):
         return int(datetime.fromisoformat(text).timestamp()) * 1_000_000 << _FORM_BITS
-    micros = parse_time(text)
-    text = f"{text[:10]}T{text[11:].upper()}"
+    micros, text = parse_time(text), checked(text)
     moment = micros << _FORM_BITS | _FORM_OF_LENGTH.get(len(text), 0)
     return moment if text_of(moment) == text else text
 
@@ -70,7 +78,7 @@ def micros_of(moment: Moment) -> int:
 
 
 def text_of(moment: Moment) -> str:
-    """Write it as it was written."""
+    """Write it as it was written, but for `T` and `Z`."""
     if isinstance(moment, str):
         return moment
     digits, offset = _FORMS[moment & (1 << _FORM_BITS) - 1]

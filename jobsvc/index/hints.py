@@ -19,11 +19,9 @@ queue behind those before it. Ends when standard input or its parent does, or wh
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import select
-import signal
 import sys
 import tempfile
 import threading
@@ -32,12 +30,12 @@ from time import monotonic
 from typing import Final, NoReturn
 
 from jobsvc.index.lookouts import Changes, Lookout, Refused, to_merge
+from jobsvc.index.parent import live_with_parent
 
 _ADDED: Final = 1
 _MODIFIED: Final = 2
 _RECORD: Final = "status.json"
 _GROWN: Final = "log "
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def lines_of(root: str, changes: Changes, *, top: bool) -> set[str]:
@@ -214,8 +212,7 @@ def _end(reason: str) -> NoReturn:
 
 def main(root: str, pulse: str, chunk: str) -> None:
     """Run, and end with the parent, whatever hangs: the kernel sees to it."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    live_with_parent()
     try:
         Program(root, float(pulse), int(chunk)).run()
     except Refused as refused:

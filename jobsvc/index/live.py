@@ -89,7 +89,6 @@ class Index:
             coverage=self._coverage, presence=self._presence, settle=self.watching.settle, wary=wary,
         )  # fmt: skip
         self.tails = Tails(disk, root, self.freshness)
-        self.listing = Listing(self.catalogue)
         self._looks = Looks(disk, root, self.catalogue, self.freshness)
         parts = Parts(
             disk, root, self.catalogue, self._looks, self._coverage, self._presence,

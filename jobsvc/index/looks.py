@@ -30,6 +30,8 @@ WAITS: Final = 3
 WORKERS: Final = 8
 MOST: Final = 100
 """Hinted jobs that share a hop in a burst."""
+HANGING: Final = 8
+"""The most threads that looks leave behind in storage that hangs; others are needed by requests."""
 AGAIN: Final = 1.0
 """Seconds until a job is looked at again that storage did not answer for."""
 
@@ -50,6 +52,9 @@ class Looks:
         self._rounds = 0
         self._wake = asyncio.Event()
         self._keys = count()
+        self._hanging: dict[str, Sweep] = {}
+        """Jobs whose storage has kept a thread; until that is back, they are left alone."""
+        self._lost = 0
 
     def hinted(self, job_ids: Iterable[str]) -> None:
         """Look at these soon: something happened to them."""
@@ -131,7 +136,7 @@ class Looks:
 
     async def _hops(self, key: str, wanted: Sequence[Wanted]) -> float:
         cost = 0.0
-        while wanted:
+        while wanted := self._answering(wanted):
             sweep = Sweep(self._root, wanted, quick=self.quick)
             wanted = await self._hop(key, sweep)
             begun = perf_counter()
@@ -140,17 +145,32 @@ class Looks:
             cost += sweep.cost + perf_counter() - begun
         return cost
 
+    def _answering(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+        """Leave out the jobs that hang; StorageUnavailable where so many do that it might be all."""
+        for job_id in [job_id for job_id, sweep in self._hanging.items() if sweep.ended]:
+            del self._hanging[job_id]
+        if not self._hanging:
+            return wanted
+        if len(self._hanging) >= HANGING:
+            raise StorageUnavailable
+        return [one for one in wanted if one[0] not in self._hanging]
+
     async def _hop(self, key: str, sweep: Sweep) -> Sequence[Wanted]:
         """Have a sweep made; returns what it left over, without a job that hangs."""
-        hangs = 0
+        hangs = False
         try:
-            await self._disk.metadata(key, sweep)
+            # A thread that was lost stays in its key's share; with others no later look shares that.
+            await self._disk.metadata(f"{key}.{self._lost}", sweep)
         except StorageUnavailable:
             if sweep.begun is None or sweep.ended:
                 raise
-            hangs = 1
+            hangs = True
         finally:
             # A thread that comes back to it later must find nothing more to add.
             sweep.abandoned = True
             sweep.found = list(sweep.found)
-        return sweep.rest()[hangs:]
+        rest = sweep.rest()
+        if hangs and rest:
+            self._hanging[rest[0][0]] = sweep
+            self._lost += 1
+        return rest[hangs:]

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from enum import Enum
 from pathlib import Path
 from time import monotonic
@@ -18,7 +16,7 @@ from typing import Final, Protocol, TypeAlias
 import orjson
 import structlog
 
-import jobsvc
+from jobsvc.index import child
 
 Hint: TypeAlias = tuple["Happened", str]
 """What happened, and the id of the job; of MOVED the id, a slash and the name that moved."""
@@ -117,19 +115,19 @@ class Watcher:
         """Run one process to its end."""
         self.starts += 1
         try:
-            self._process = await _begin(self._arguments)
+            self._process = await child.begin("jobsvc.index.hints", *self._arguments)
             await self._listen(self._process)
         except (OSError, TimeoutError, ValueError) as failed:
             log.warning("watcher-failed", reason=str(failed) or type(failed).__name__)
         finally:
             self._listener.on_lost()
             if self._process is not None:
-                await asyncio.shield(_end(self._process))
+                await asyncio.shield(child.end(self._process))
                 self._process = None
 
     async def _listen(self, process: Process) -> None:
         rest, patience = b"", BEGINNING
-        assert process.stdout is not None  # noqa: S101 - asked for by _begin
+        assert process.stdout is not None  # noqa: S101 - asked for by child.begin
         assert process.stderr is not None  # noqa: S101 - likewise
         while True:
             async with asyncio.timeout(patience):
@@ -168,25 +166,3 @@ class Watcher:
             self._listener.on_ready()
         else:
             raise ValueError(f"the watcher says {word!r}")
-
-
-async def _begin(arguments: tuple[str, ...]) -> Process:
-    # The process must find this very package, wherever it was imported from.
-    here = str(Path(jobsvc.__file__).parents[1])
-    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "jobsvc.index.hints", *arguments,
-        stdin=PIPE, stdout=PIPE, stderr=PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-    )  # fmt: skip
-
-
-async def _end(process: Process) -> None:
-    """Kill, and wait for the end, but not for ever: a process that hangs in the kernel dies when it can."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    if process.stdin is not None:
-        process.stdin.close()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(2):
-            await process.communicate()  # to the end of its pipes, which are then closed

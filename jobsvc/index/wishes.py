@@ -10,7 +10,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from jobsvc.domain.job import Job
-from jobsvc.storage.reader import Identity
+from jobsvc.storage.identity import Identity
 
 WAITING: Final = 256
 """The most wishes of one owner that wait."""

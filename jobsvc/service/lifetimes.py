@@ -15,6 +15,7 @@ from jobsvc.index.live import Index
 from jobsvc.observe.audit import DownloadLog
 from jobsvc.service.parts import Parts
 from jobsvc.storage.disk import Disk
+from jobsvc.storage.pool import Pool
 from jobsvc.web.slots import Slots
 
 LAST_ANSWERS: Final = 0.5
@@ -43,9 +44,12 @@ def add_lifetimes(app: web.Application, parts: Parts) -> None:
 def _storage(disk: Disk, downloads: DownloadLog) -> Context:
     async def context(_app: web.Application) -> AsyncIterator[None]:
         yield
-        with suppress(StorageUnavailable):
-            await disk.metadata("*log", downloads.close)
         disk.close()
+        # With a thread of its own: those of Disk may all hang.
+        ending = Pool("end", threads=1)
+        with suppress(StorageUnavailable):
+            await ending.run("log", downloads.close)
+        ending.close()
 
     return context
 

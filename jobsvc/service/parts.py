@@ -17,13 +17,13 @@ from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKENS_FILE
 from jobsvc.storage.reader import JobsRoot
+from jobsvc.web.event_streams import Streams
 from jobsvc.web.gate import Gate
 from jobsvc.web.links import Links
 from jobsvc.web.presenting import Presenting
 from jobsvc.web.representation import Representations
 from jobsvc.web.slots import Slots
 from jobsvc.web.stays import Stays
-from jobsvc.web.streams import Streams
 from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Final, Self
 
 from jobsvc.domain.job import Status
+from jobsvc.storage.identity import Identity
 from jobsvc.storage.layout import STATUS_FILE, components
 from jobsvc.storage.mounts import file_system
-from jobsvc.storage.reader import Identity, OpenFile, Reading
+from jobsvc.storage.reader import Reading
+from jobsvc.storage.walk import OpenFile
 
 WAITLESS: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ramfs", "tmpfs", "xfs"})
 """File systems whose open and fstat of a file in memory wait for no one: neither a disk nor another host."""

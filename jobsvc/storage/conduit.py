@@ -22,8 +22,8 @@ from struct import pack, unpack
 from time import monotonic
 from typing import Final
 
-from jobsvc.storage.reader import OpenFile
 from jobsvc.storage.tail import read_fully, sample
+from jobsvc.storage.walk import OpenFile
 
 FIRST_CHUNK: Final = 256 * 1024
 LARGEST_CHUNK: Final = 4 * 1024 * 1024
@@ -95,6 +95,12 @@ class Conduit:
         """Count the bytes that the client's system has not acknowledged yet (tcp(7), SIOCOUTQ)."""
         (count,) = unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
         return int(count)
+
+    def closed_by_client(self) -> bool:
+        """Whether the client has closed his side, or both: until more bytes go that looks alike."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Give both descriptors back."""

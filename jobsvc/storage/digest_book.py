@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from jobsvc.storage.reader import Identity
+from jobsvc.storage.identity import Identity
 
 MOST: Final = 65_536
-"""The most digests that are kept, some 300 bytes of memory each."""
+"""The most digests that are kept, some 200 bytes of memory each."""
 
 VERSION: Final = len(Identity(0, 0, 0, 0))
 """Bytes of an identity."""

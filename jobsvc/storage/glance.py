@@ -10,8 +10,9 @@ import stat
 from typing import Final
 
 from jobsvc.domain.job import Status
+from jobsvc.storage.identity import Identity
 from jobsvc.storage.layout import STATUS_FILE, components
-from jobsvc.storage.reader import Identity, Reading
+from jobsvc.storage.reader import Reading
 
 FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 

@@ -10,8 +10,8 @@ import re
 from enum import StrEnum
 from typing import Final, NamedTuple, Self
 
-from jobsvc.storage.reader import OpenFile
 from jobsvc.storage.tail import SAMPLE, digest, lines_start, read_fully, sample
+from jobsvc.storage.walk import OpenFile
 
 PIECE: Final = 64 * 1024
 """The most that is read at once, in bytes: a longer line comes in several pieces."""

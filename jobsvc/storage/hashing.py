@@ -16,7 +16,9 @@ from typing import Final
 
 from jobsvc.domain.errors import OutputMissing
 from jobsvc.domain.job import Job
-from jobsvc.storage.reader import Identity, JobsRoot, OpenFile
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.walk import OpenFile
 
 PIECE: Final = 1 << 20
 """Bytes of one read: so many that the interpreter's lock is seldom asked for, so few that slow storage ends a

@@ -17,7 +17,7 @@ from typing import Final
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
 from jobsvc.storage import private
-from jobsvc.storage.reader import Identity
+from jobsvc.storage.identity import SETTLED_NS, Identity
 from jobsvc.storage.tail import read_fully
 from jobsvc.storage.token_format import check_owner, parse_tokens, render_tokens
 from jobsvc.storage.writing import write_atomically
@@ -31,9 +31,6 @@ FILE_CAP: Final = 16 << 20
 
 Known = tuple[Identity | None, tuple[Token, ...]]
 """A version of the file (None: there was none) and the tokens in it."""
-
-_SETTLED_NS: Final = 2_000_000_000
-"""A file changed less than this ago may change again within its clock's tick, unseen."""
 
 
 class BadTokenFile(Exception):
@@ -126,4 +123,4 @@ def _save(path: Path, tokens: Iterable[Token]) -> None:
 
 
 def _settled(identity: Identity) -> bool:
-    return time.time_ns() - identity.mtime_ns > _SETTLED_NS
+    return time.time_ns() - identity.mtime_ns > SETTLED_NS

@@ -22,9 +22,9 @@ from jobsvc.index.feed import Feed, Missed, Step, View
 from jobsvc.index.listing import Listing
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import query, sse
+from jobsvc.web.event_streams import EventStream, Streams
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.presenting import Presenting
-from jobsvc.web.streams import EventStream, Streams
 
 PAGE: Final = 50
 """Jobs that are told of in one write at most."""
@@ -55,8 +55,8 @@ class AllEvents:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD; BadRequest."""
-        query.only(request, "status")
-        statuses = query.statuses(request)
+        query.only(request.query, "status")
+        statuses = query.statuses(request.query)
         with (
             self._streams.stay(request, "jobs") as stay,
             self._changes.of_owner(owner_seen(request[TOKEN]), stay.wake) as feed,

@@ -89,6 +89,11 @@ class Connection(web.RequestHandler):
             self._body.set_exception(web.RequestPayloadError("it broke off"))
         return self._half_closed
 
+    @property
+    def half_closed(self) -> bool:
+        """Whether the client sends no more: it may be gone, or wait for what is due."""
+        return self._half_closed
+
     def _answers_due(self) -> bool:
         """Whether a request that came whole is unanswered; an answer without an end ends with its client."""
         asked = self._current_request

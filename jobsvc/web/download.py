@@ -22,7 +22,8 @@ from jobsvc.observe import request_id
 from jobsvc.observe.audit import DownloadLog, DownloadRecord, Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import OpenFile, Reading
+from jobsvc.storage.reader import Reading
+from jobsvc.storage.walk import OpenFile
 from jobsvc.web.delivery import Delivery
 from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.dispatch import job_id_of

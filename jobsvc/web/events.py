@@ -17,10 +17,10 @@ from jobsvc.index.freshness import Freshness
 from jobsvc.storage.reader import Reading
 from jobsvc.web import sse
 from jobsvc.web.dispatch import job_id_of
+from jobsvc.web.event_streams import EventStream, Streams
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.presenting import Presenting
 from jobsvc.web.sight import sighted
-from jobsvc.web.streams import EventStream, Streams
 
 
 class JobEvents:

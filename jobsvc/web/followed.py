@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 from jobsvc.domain.errors import JobNotFound, LogMissing, StorageUnavailable
 from jobsvc.index.changes import Wake
 from jobsvc.storage.growing import Mark, read_on
-from jobsvc.storage.reader import Identity, JobsRoot, Reading
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import JobsRoot, Reading
 from jobsvc.web import sse
 from jobsvc.web.visit import Visits
 

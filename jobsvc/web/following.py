@@ -20,9 +20,9 @@ from jobsvc.storage.growing import Mark, start_of
 from jobsvc.storage.reader import JobsRoot, Reading
 from jobsvc.web import sse
 from jobsvc.web.dispatch import job_id_of
+from jobsvc.web.event_streams import EventStream, Streams
 from jobsvc.web.followed import Followed, FollowedLogs, News, read_news
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.streams import EventStream, Streams
 from jobsvc.web.visit import Visits
 
 

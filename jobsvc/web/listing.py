@@ -6,7 +6,6 @@ a 503: a list with holes, which nobody can tell from a whole one, is worse than 
 
 from __future__ import annotations
 
-import re
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -19,7 +18,7 @@ from jobsvc.domain.errors import BadRequest, StorageUnavailable
 from jobsvc.domain.job import Status, parse_time
 from jobsvc.index.listing import After
 from jobsvc.index.live import Index
-from jobsvc.web import document
+from jobsvc.web import document, query
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.representation import Fragments, entity_tag
@@ -28,11 +27,6 @@ from jobsvc.web.status import STALE
 USUAL: Final = 50
 MOST: Final = 200
 """Jobs of a page."""
-
-_PARAMETERS: Final = ("status", "updatedSince", "limit", "cursor")
-_COUNT: Final = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
-_SHOWN: Final = 64
-"""Characters of what a client sent that an error gives back."""
 
 
 class Wish(NamedTuple):
@@ -85,34 +79,15 @@ class ListRoute:
         return fields
 
 
-def wish_of(query: MultiMapping[str]) -> Wish:
-    """Read the parameters; BadRequest, which names the one that makes no sense.
-
-    An unknown one is refused: `state=failed`, overlooked, would list what was not asked for.
-    """
-    for name in query:
-        if name not in _PARAMETERS:
-            raise BadRequest(f"There is no parameter {_quoted(name)}, only {', '.join(_PARAMETERS)}.")
+def wish_of(asked: MultiMapping[str]) -> Wish:
+    """Read the parameters; BadRequest, which names the one that makes no sense."""
+    query.only(asked, "status", "updatedSince", "limit", "cursor")
     return Wish(
-        frozenset(map(_status, query.getall("status", ()))),
-        _updated_since(_single(query, "updatedSince")),
-        _limit(_single(query, "limit")),
-        _after(_single(query, "cursor")),
+        query.statuses(asked),
+        _updated_since(query.one(asked, "updatedSince")),
+        query.whole(asked, "limit", MOST, least=1) or USUAL,
+        _after(query.one(asked, "cursor")),
     )
-
-
-def _single(query: MultiMapping[str], name: str) -> str | None:
-    values = query.getall(name, ())
-    if len(values) > 1:
-        raise BadRequest(f"{name} is given more than once.")
-    return values[0] if values else None
-
-
-def _status(word: str) -> Status:
-    try:
-        return Status(word)
-    except ValueError as unknown:
-        raise BadRequest(f"status: {_quoted(word)} is none of {', '.join(Status)}.") from unknown
 
 
 def _updated_since(text: str | None) -> int | None:
@@ -123,15 +98,7 @@ def _updated_since(text: str | None) -> int | None:
     try:
         return parse_time(plain)
     except ValueError as wrong:
-        raise BadRequest(f"updatedSince: {_quoted(text)} is no RFC 3339 date-time.") from wrong
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return USUAL
-    if not _COUNT.fullmatch(text) or int(text) > MOST:
-        raise BadRequest(f"limit: {_quoted(text)} is not a whole number from 1 to {MOST}.")
-    return int(text)
+        raise BadRequest(f"updatedSince: {query.quoted(text)} is no RFC 3339 date-time.") from wrong
 
 
 def _after(cursor: str | None) -> After | None:
@@ -139,10 +106,5 @@ def _after(cursor: str | None) -> After | None:
         return None
     after = place_in(cursor)
     if after is None:
-        raise BadRequest(f"cursor: {_quoted(cursor)} is none that this service gave.")
+        raise BadRequest(f"cursor: {query.quoted(cursor)} is none that this service gave.")
     return after
-
-
-def _quoted(text: str) -> str:
-    """Give back what a client sent: not too much of it, and nothing that JSON could not carry."""
-    return repr(text[:_SHOWN])

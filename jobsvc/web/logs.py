@@ -45,9 +45,9 @@ class Logs:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
-        query.only(request, "tail", "follow")
-        lines = query.whole(request, "tail", TAIL_LINES)
-        if query.switch(request, "follow"):
+        query.only(request.query, "tail", "follow")
+        lines = query.whole(request.query, "tail", TAIL_LINES)
+        if query.switch(request.query, "follow"):
             return await self._following.handle(request, lines)
         job_id, now = job_id_of(request), time.time()
 

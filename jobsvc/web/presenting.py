@@ -10,7 +10,8 @@ import asyncio
 from jobsvc.domain.job import Status
 from jobsvc.index.freshness import Answer
 from jobsvc.index.tails import Tails
-from jobsvc.storage.reader import Identity, Reading
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import Reading
 from jobsvc.web.representation import Representations, Shown
 
 

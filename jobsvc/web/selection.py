@@ -13,7 +13,8 @@ from typing import Final
 from aiohttp import web
 
 from jobsvc.storage.conduit import read_cached
-from jobsvc.storage.reader import Identity, OpenFile
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.walk import OpenFile
 from jobsvc.web import digest_fields
 from jobsvc.web.byteranges import BOUNDARY_LENGTH, ByteRange, content_range, multipart
 from jobsvc.web.conditional import Decision, Selected, etag_of, evaluate, last_modified_of

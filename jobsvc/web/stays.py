@@ -17,6 +17,7 @@ from aiohttp import web
 from prometheus_client import Gauge
 
 from jobsvc.domain.access import Token
+from jobsvc.web.connection import Connection
 from jobsvc.web.gate import TOKEN, Gate
 
 PULSE: Final = 1.0
@@ -27,7 +28,7 @@ class Over(Enum):
     """Why a stay is over."""
 
     GONE = "gone"
-    """The client went."""
+    """The client went, or closed its side, which looks the same: what there is to say, it is told now."""
     REVOKED = "revoked"
     """The token is good no more."""
     ENDING = "ending"
@@ -110,7 +111,8 @@ class Stays:
                     self._look_after(stay, now)
 
     def _look_after(self, stay: Stay, now: float) -> None:
-        if stay.request.transport is None:
+        protocol = stay.request.protocol
+        if protocol.transport is None or (isinstance(protocol, Connection) and protocol.half_closed):
             stay.over = Over.GONE
         elif not self._gate.alive(stay.token):
             stay.over = Over.REVOKED

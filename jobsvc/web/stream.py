@@ -21,7 +21,7 @@ from jobsvc.web.shipment import Interrupted, Shipment
 
 SETTLING: Final = 20
 """Hundredths of a second."""
-PRESENCE: Final = 1.0
+PRESENCE: Final = 2.0
 """Seconds after which a turn that is not over asks whether the client still is there."""
 
 
@@ -123,8 +123,11 @@ class Stream:
         return turn
 
     def _see_client(self, wait: asyncio.Timeout) -> None:
-        """Wait for a hung thread no longer than there is a client, who may be back and needs the slot."""
-        if self._request.transport is None:
+        """Wait for a hung thread no longer than there is a client, who may be back and needs the slot.
+
+        Who has closed his side may still listen; but here nothing comes, and he will mostly have given up.
+        """
+        if self._request.transport is None or self._conduit.closed_by_client():
             wait.reschedule(0)
         else:
             self._watch = asyncio.get_running_loop().call_later(PRESENCE, self._see_client, wait)

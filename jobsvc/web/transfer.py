@@ -21,7 +21,7 @@ from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.audit import Outcome
 from jobsvc.storage.conduit import Conduit
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import OpenFile
+from jobsvc.storage.walk import OpenFile
 from jobsvc.web import whole
 from jobsvc.web.pace import Pace
 from jobsvc.web.shipment import Interrupted, Shipment

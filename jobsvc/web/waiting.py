@@ -49,7 +49,7 @@ class Waiting:
 
         BadRequest; JobNotFound, StorageUnavailable; Unauthorized where the token ends meanwhile.
         """
-        seconds = query.seconds(request, "wait", LONGEST)
+        seconds = query.seconds(request.query, "wait", LONGEST)
         if not seconds:
             return
         with (

@@ -1,6 +1,15 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -9,8 +18,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from jobsvc.cli import check as command
 from jobsvc.cli import main
 from jobsvc.settings import OPTIONS
+from jobsvc.storage.mounts import file_system, watch_limit
+from jobsvc.storage.probe import Nature, Trial
+from tests.running import PROJECT
+from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +54,24 @@ def check(root: Path, *words: str | Path, **variables: str) -> Result:
     return CliRunner().invoke(main, ["check", str(root), *map(str, words)], env=variables)
 
 
+def told_of_jobs(told: Result) -> list[str]:
+    """Give what was said of jobs, up to the summary; what the storage can do comes behind."""
+    lines = told.output.splitlines()
+    end = next(number for number, line in enumerate(lines) if line.startswith("storage: "))
+    return lines[:end]
+
+
+def times(root: Path) -> dict[str, int]:
+    """Tell when each thing beneath a root, and itself, was changed last."""
+    return {str(path): path.lstat().st_ctime_ns for path in (root, *root.rglob("*"))}
+
+
 def test_a_sound_root_has_no_finding(root: Path) -> None:
     job(root, "a", {"status": "queued"})
     job(root, "b", {"status": "done", "outputPath": "film.mp4"}, "film.mp4")
     (root / ".hidden").mkdir()
     told = check(root)
-    assert told.output == "2 jobs, 0 with a finding; 1 other names ignored\n"
+    assert told_of_jobs(told) == ["2 jobs, 0 with a finding; 1 other names ignored"]
     assert told.exit_code == 0
 
 
@@ -56,7 +82,7 @@ def test_every_bad_job_is_named_with_its_reason_in_order(root: Path) -> None:
     job(root, "b-half", b'{"owner": "ada", "sta')
     job(root, "a-word", {"status": "paused"})
     told = check(root)
-    lines = told.output.splitlines()
+    lines = told_of_jobs(told)
     assert told.exit_code == 1
     assert lines[0] == "a-word: status: 'paused' is no known word"
     assert lines[1].startswith("b-half: status.json: not JSON (")
@@ -84,7 +110,9 @@ def test_json_lines_end_with_the_summary(root: Path) -> None:
     job(root, "a", None)
     job(root, "b", {"status": "queued"})
     told = check(root, "--json")
-    assert [json.loads(line) for line in told.output.splitlines()] == [
+    finding, summary = [json.loads(line) for line in told.output.splitlines()]
+    assert summary.pop("storage").keys() >= {"fileSystem", "events", "watches", "timesKeptTo", "tried"}
+    assert [finding, summary] == [
         {
             "job": "a",
             "code": "record-missing",
@@ -98,7 +126,7 @@ def test_a_fault_of_storage_is_a_finding_of_its_job_alone(root: Path) -> None:
     job(root, "a", {"status": "done", "outputPath": f"{root.parent}/gone/film.mp4"})
     job(root, "b", {"status": "queued"})
     told = check(root, "--output-root", root.parent / "gone")
-    assert told.output.splitlines() == [
+    assert told_of_jobs(told) == [
         "a: storage: No such file or directory",
         "2 jobs, 1 with a finding; 0 other names ignored",
     ]
@@ -125,3 +153,158 @@ def test_a_real_process_ends_with_1_at_a_finding(
     job(root, "a", None)
     told = jobsvc("check", str(root))
     assert (told.returncode, told.stderr) == (1, "")
+
+
+def test_what_the_storage_can_do_is_told_and_nothing_is_written(root: Path) -> None:
+    for number in range(5):
+        job(root, f"job-{number}", {"status": "done", "outputPath": "output.mp4"}, "output.mp4")
+    job(root, "deep", {"status": "queued"})
+    before = times(root)
+    told = check(root)
+    kind = file_system(root)
+    assert told.output.splitlines()[1:] == [
+        f"storage: {kind}; events tell of every change",
+        f"watches: 6 directories, of which {watch_limit()} may be watched",
+        "times: kept to 1 ns",
+    ]
+    assert times(root) == before
+
+
+def test_the_directories_of_outputs_are_counted_as_they_would_be_watched(root: Path) -> None:
+    job(root, "a", {"status": "done", "outputPath": "x/y/film.mp4"})
+    assert "watches: 3 directories" in check(root).output
+
+
+def test_network_storage_is_polled_and_no_time_is_known_where_there_is_no_job(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "nature_of", lambda _root: Nature("nfs4", events=False, watches=5))
+    said = "storage: nfs4; events tell nothing of what other machines do: it is polled"
+    assert check(root).output.splitlines()[1:] == [said]
+
+
+def test_with_the_flag_it_is_tried_out_and_nothing_is_left(root: Path) -> None:
+    job(root, "a", {"status": "queued"})
+    before = times(root / "a")
+    told = check(root, "--probe-write")
+    assert told.exit_code == 0
+    event, clock, renaming = told.output.splitlines()[-3:]
+    assert event == "tried: events of this machine come"
+    assert re.fullmatch(
+        r"tried: its clock steps by [\d.]+ (ms|us|ns), and is in step with this machine's", clock
+    )
+    assert re.fullmatch(r"tried: renaming is atomic, in \d+ looks", renaming)
+    assert os.listdir(root) == ["a"]  # noqa: PTH208 - the names are all that is wanted
+    assert times(root / "a") == before
+
+
+def test_what_was_tried_is_in_the_summary_of_json(root: Path) -> None:
+    storage = json.loads(check(root, "--json", "--probe-write").output)["storage"]
+    assert storage["fileSystem"] == file_system(root)
+    assert storage["tried"].keys() == {"eventSeen", "clockStep", "clockAhead", "renameAtomic", "looks"}
+    assert (storage["tried"]["eventSeen"], storage["tried"]["renameAtomic"]) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("trial", "said", "code"),
+    [
+        (
+            Trial(event=True, step=2.0, ahead=3.25, looks=9, torn=0),
+            ["by 2 s, and is 3.25 s ahead", "in 9 looks"],
+            0,
+        ),
+        (Trial(event=True, step=4e-3, ahead=-0.5, looks=9, torn=0), ["by 4 ms, and is 500 ms behind"], 0),
+        (
+            Trial(event=False, step=None, ahead=0, looks=9, torn=2),
+            ["DO NOT COME", "did not", "NOT ATOMIC: 2 "],
+            1,
+        ),
+        ("Read-only file system", ["not tried: Read-only file system"], 0),
+    ],
+)
+def test_what_came_of_it_is_told_in_words_and_torn_files_are_a_finding(
+    root: Path, monkeypatch: pytest.MonkeyPatch, trial: Trial | str, said: list[str], code: int
+) -> None:
+    monkeypatch.setattr(command, "_tried", lambda _root: trial)
+    told = check(root, "--probe-write")
+    assert told.exit_code == code
+    assert all(words in told.output for words in said), told.output
+    tried = json.loads(check(root, "--probe-write", "--json").output)["storage"]["tried"]
+    assert tried == {"error": trial} if isinstance(trial, str) else tried["renameAtomic"] is not code
+
+
+def test_where_it_may_not_write_it_says_so(tmp_path: Path) -> None:
+    told = check(Path("/proc/sys/fs"), "--probe-write")
+    assert "not tried: " in told.output
+
+
+def test_a_check_that_is_ended_leaves_nothing_behind(root: Path) -> None:
+    words = [sys.executable, "-m", "jobsvc", "check", str(root), "--probe-write"]
+    with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE) as process:
+        wait_until(lambda: os.listdir(root), 20)  # noqa: PTH208 - the names are all that is wanted
+        assert all(name.startswith(".jobsvc-probe-") for name in os.listdir(root))  # noqa: PTH208 - likewise
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 128 + signal.SIGTERM
+    assert os.listdir(root) == []  # noqa: PTH208 - likewise
+
+
+def on_a_terminal(*words: str, piped: bool = False) -> tuple[str, str]:
+    """Run it on a terminal; returns what that got, and what standard output did where it is piped."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    out = subprocess.PIPE if piped else follower
+    command = [sys.executable, "-m", "jobsvc", "check", *words]
+    with subprocess.Popen(command, cwd=PROJECT, stdin=follower, stdout=out, stderr=follower) as process:
+        os.close(follower)
+        seen = b""
+        while True:
+            try:
+                data = os.read(leader, 1 << 16)
+            except OSError:  # EIO: nobody has the other end any more
+                break
+            if not data:
+                break
+            seen += data
+        apart = process.stdout.read() if process.stdout is not None else b""
+    os.close(leader)
+    return seen.decode(), apart.decode()
+
+
+def left_on_screen(seen: str) -> list[str]:
+    """Do as a terminal does with what a bar is made of: returns, erasing, going up."""
+    lines, at = [""], 0
+    for part in re.findall(r"\x1b\[\?25[lh]|\x1b\[1A|\x1b\[K|\r|\n|[^\r\n\x1b]+", seen):
+        if part == "\n":
+            at += 1
+            lines += [""] * (at + 1 - len(lines))
+        elif part == "\x1b[1A":
+            at -= 1
+        elif part == "\x1b[K":
+            lines[at] = ""  # only ever at the beginning of a line
+        elif part[0] not in "\r\x1b":
+            lines[at] = part + lines[at][len(part) :]
+    return [line for line in lines if line]
+
+
+def test_on_a_terminal_a_bar_goes_ahead_and_leaves_the_findings_alone(root: Path) -> None:
+    for number in range(20):
+        job(root, f"job-{number:02}", {"status": "queued"} if number % 10 else b"{")
+    seen, _ = on_a_terminal(str(root))
+    bars = re.findall(r"Checking  \[(#*)(-*)\] +(\d+)/20", seen)
+    assert len(bars) > 5
+    assert [int(bar[2]) for bar in bars] == sorted(int(bar[2]) for bar in bars)
+    assert (bars[0][0], bars[-1][1]) == ("", "")
+    screen = left_on_screen(seen)
+    assert [line.partition(":")[0] for line in screen[:2]] == ["job-00", "job-10"]
+    assert screen[2] == "20 jobs, 2 with a finding; 0 other names ignored"
+    assert seen.endswith("\r\n")
+    assert seen.count("\x1b[?25h") == 1, "the cursor is there again"
+
+
+def test_what_is_piped_on_has_nothing_of_the_bar(root: Path) -> None:
+    job(root, "a", b"{")
+    seen, piped = on_a_terminal(str(root), "--json", piped=True)
+    assert "Checking" in seen
+    finding, summary = [json.loads(line) for line in piped.splitlines()]
+    assert (finding["job"], summary["findings"]) == ("a", 1)
+    assert left_on_screen(seen) == []

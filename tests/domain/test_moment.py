@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jobsvc.domain.moment import (
     FIRST_TIME,
     LAST_TIME,
+    checked,
     format_time,
     micros_of,
     moment_at,
@@ -28,7 +29,7 @@ def test_a_time_keeps_its_text_but_for_t_and_z_and_means_what_it_meant(text: str
     with suppress(ValueError):
         meant = parse_time(text)
         moment = moment_of(text)
-        assert text_of(moment) == f"{text[:10]}T{text[11:].upper()}"
+        assert text_of(moment) == checked(text) == f"{text[:10]}T{text[11:].upper()}"
         assert micros_of(moment) == meant
 
 
@@ -37,8 +38,9 @@ def test_what_is_no_time_is_no_moment(text: str) -> None:
     try:
         parse_time(text)
     except ValueError:
-        with pytest.raises(ValueError):  # noqa: PT011 - the same, whatever it says
-            moment_of(text)
+        for read in (moment_of, checked):
+            with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
+                read(text)
 
 
 @pytest.mark.parametrize("fraction", ["", ".5", ".123", ".000", ".123456", ".000001"])

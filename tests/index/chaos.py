@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.job import BadRecord, Status
-from jobsvc.storage.reader import Absent, JobsRoot
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.walk import Absent
 
 ANCHOR: Final = "anchor"
 """A job that stays, so that the root is never empty: an empty root is storage away."""

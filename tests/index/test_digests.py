@@ -17,7 +17,7 @@ from jobsvc.domain.job import parse_record
 from jobsvc.index import digests as module
 from jobsvc.index.digests import ALONE, BESIDE, RATE, Digests, rest
 from jobsvc.observe.metrics import Metrics
-from jobsvc.storage import reader
+from jobsvc.storage import identity
 from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.hashing import Hashing
@@ -166,6 +166,7 @@ async def test_another_version_of_an_output_has_another_digest(bench: Bench, mak
         assert bench.wish("a") is None
         await until(lambda: bench.known("a"))
         assert bench.known("a") == hashlib.sha256(FILM[::-1]).digest()
+        await until(lambda: hashlib.sha256(FILM[::-1]).hexdigest().encode() in bench.path.read_bytes())
     assert bench.told == ["a", "a"]
     bench.begin()
     async with bench.running():
@@ -189,7 +190,7 @@ async def test_a_file_is_not_begun_until_a_change_of_it_would_show(
     async with bench.running():
         bench.wish("new")
         bench.now += 1.9
-        monkeypatch.setattr(reader, "SETTLED_NS", -1)
+        monkeypatch.setattr(identity, "SETTLED_NS", -1)
         bench.wish("old")
         await until(lambda: bench.known("old"))
         assert begun == ["old"]

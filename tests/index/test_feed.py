@@ -14,7 +14,8 @@ from jobsvc.domain.job import Status, parse_record
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.changes import SLICE, Changes
 from jobsvc.index.feed import Feed, Missed, View
-from jobsvc.storage.reader import Identity, Reading
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import Reading
 from tests.waiting import until
 
 OWNERS = ("anna", "bob")
@@ -225,6 +226,7 @@ def test_the_numbering_of_one_feed_is_not_another_s() -> None:
     assert len({feed.epoch for feed in farm.feeds.values()}) == 3
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200))
 async def test_all_who_wait_are_woken_once_and_never_many_in_one_turn(count: int) -> None:
     changes = Changes(Catalogue())

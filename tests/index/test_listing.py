@@ -15,7 +15,8 @@ from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.coverage import Coverage
 from jobsvc.index.listing import Listing, Page
 from jobsvc.index.measures import Figures
-from jobsvc.storage.reader import Identity, Reading
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import Reading
 
 OWNERS = ("ann", "bob")
 

@@ -9,7 +9,8 @@ import pytest
 from jobsvc.domain.job import parse_record
 from jobsvc.index.catalogue import Catalogue, Entry
 from jobsvc.index.watching import Watching, folders_to
-from jobsvc.storage.reader import Identity, Reading
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import Reading
 from tests.waiting import until
 
 

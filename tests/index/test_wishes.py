@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from jobsvc.domain.job import Job, parse_record
 from jobsvc.index.wishes import Wish, Wishes
-from jobsvc.storage.reader import Identity
+from jobsvc.storage.identity import Identity
 
 
 def job(job_id: str, owner: str = "ann") -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -41,6 +42,15 @@ async def rest(link: Connection) -> bytes:
         data = await link.read(len(FILM))
         assert len(data) == len(FILM) or await link.ended()
     return data
+
+
+async def answered(ask: Callable[[], Awaitable[object]], answer: object) -> None:
+    """Ask again and again until that is the answer."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            if await ask() == answer:
+                break
+            await asyncio.sleep(0.02)
 
 
 @pytest.fixture(params=["by pages", "by copies"])

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import threading
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from jobsvc.index.looks import HANGING
 from jobsvc.settings import Settings
 from jobsvc.storage import disk
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.descriptors import held
 from tests.running import GRACE, Process, Service, in_process
-from tests.slow_storage.downloads import FILM, OUTPUT, begin, known, path_of, rest
+from tests.slow_storage.downloads import FILM, OUTPUT, answered, begin, known, path_of, rest
 from tests.slow_storage.mounted import FOR_EVER, Storage
 from tests.slow_storage.trouble import METADATA
-from tests.speaking import DEADLINE, request
+from tests.speaking import DEADLINE, Connection, request
 from tests.waiting import until
 
 SLOW = tuple(f"slow-{number}" for number in range(4))
@@ -94,10 +98,56 @@ async def test_a_job_that_hung_from_the_beginning_is_refused_like_one_that_was_k
     await asyncio.gather(refused(service, "/api/jobs/hung"), refused(service, path_of("hung")))
 
 
+async def test_the_index_learns_of_changes_beside_jobs_that_hang_for_ever(
+    make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round of looks leaves a thread behind at each of them, every time; the others are looked at."""
+    monkeypatch.setattr("jobsvc.service.Disk", partial(disk.Disk, deadline=0.2))
+    jobs = [make_job(f"job-{number}", status="rendering").name for number in range(3)]
+    make_job("other", status="rendering", progress=0)
+    service = await serve(poll_interval=0.1)
+    await known(service, "other", *jobs)
+    for job_id in jobs:
+        storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
+    for progress in range(1, 30):
+        make_job("other", status="rendering", progress=progress)
+        await answered(lambda: progress_of(service, "other"), progress)
+
+
+async def test_an_index_that_lost_many_threads_goes_on_when_they_are_back(
+    make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobsvc.service.Disk", partial(disk.Disk, deadline=0.2))
+    jobs = [make_job(f"job-{number}", status="rendering", progress=0).name for number in range(12)]
+    service = await serve(poll_interval=0.1)
+    await known(service, *jobs)
+    for job_id in jobs:
+        storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
+    await answered(lambda: stuck(service), HANGING)
+    assert (await service.download("good")).body == FILM
+    for job_id in jobs:
+        make_job(job_id, status="rendering", progress=50)
+    storage.heal()
+    for job_id in jobs:
+        await answered(partial(progress_of, service, job_id), 50)
+
+
+async def stuck(service: Service) -> float:
+    """Count the service's threads that hang."""
+    return await service.metric("jobsvc_storage_threads_stuck")
+
+
+async def progress_of(service: Service, job_id: str) -> object:
+    """Ask the list, which is answered from what the index knows."""
+    jobs = (await service.get("/api/jobs")).json()["jobs"]
+    return next(job["progress"] for job in jobs if job["id"] == job_id)
+
+
 async def test_a_house_full_of_hung_calls_refuses_at_once_and_opens_again(
-    make_job: MakeJob, storage: Storage, serve: Serve
+    make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eleven jobs with three calls each are more than there are threads."""
+    monkeypatch.setattr("jobsvc.service.Disk", partial(disk.Disk, deadline=1.5))
     jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
     service = await serve(max_downloads_per_token=100)
     await known(service, *jobs)
@@ -108,8 +158,28 @@ async def test_a_house_full_of_hung_calls_refuses_at_once_and_opens_again(
     for job_id in jobs:
         assert (await service.get(f"/api/jobs/{job_id}")).status == 200
     storage.heal()
-    await until(lambda: not held(storage.mount))
+    await answered(lambda: stuck(service), 0)
     assert {(await service.download(job_id)).status for job_id in jobs} == {200}
+
+
+async def test_the_end_beside_a_full_house_is_no_other(
+    make_job: MakeJob,
+    storage: Storage,
+    state_dir: Path,
+    make_token: MakeToken,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log of the downloads is closed in good order too."""
+    monkeypatch.setattr("jobsvc.service.Disk", partial(disk.Disk, deadline=0.5))
+    jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
+    settings = Settings(storage.mount, state_dir=state_dir, port=0, watch="poll", max_downloads_per_token=50)
+    async with in_process(settings, make_token()) as service:
+        await known(service, *jobs)
+        for job_id in jobs:
+            storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
+        await asyncio.gather(*(refused(service, path_of(job_id)) for job_id in jobs * 3))
+        await refused(service, path_of("good"))
+    assert "jobsvc-download-log" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.both_loops
@@ -132,14 +202,18 @@ async def test_a_client_is_told_when_a_read_took_too_long_though_a_thread_still_
 
 
 @pytest.mark.both_loops
-async def test_who_leaves_beside_a_hung_thread_has_his_place_back(storage: Storage, serve: Serve) -> None:
+@pytest.mark.parametrize("leave", [Connection.close, Connection.vanish])
+async def test_who_leaves_beside_a_hung_thread_has_his_place_back(
+    storage: Storage, serve: Serve, leave: Callable[[Connection], Awaitable[None]]
+) -> None:
     """Else a client that tries again and again would soon have none."""
     service = await serve(max_downloads_per_token=1)
     storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER)
     async with AsyncExitStack() as stack:
-        await begin(service, stack, "hung")
+        link = await begin(service, stack, "hung")
         assert (await service.download("good")).status == 429
-    (line,) = await service.logged(1)
+        await leave(link)
+        (line,) = await service.logged(1)
     assert line["outcome"] == "client-gone"
     assert (await service.download("good")).body == FILM
     storage.heal()

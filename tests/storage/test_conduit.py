@@ -13,7 +13,8 @@ import pytest
 
 from jobsvc.storage import conduit as module
 from jobsvc.storage.conduit import BUFFERED, Conduit, Halt, _buffered, changed, read_cached
-from jobsvc.storage.reader import Identity, OpenFile
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.walk import OpenFile
 from tests.waiting import wait_until
 
 BODY = os.urandom(3_000_000)
@@ -291,7 +292,7 @@ def test_a_client_that_reads_nothing_and_is_cut_off_is_owed_nothing(
         read_to_the_end(theirs)
 
 
-def test_a_conduit_says_what_was_sent_what_waits_and_whether_a_thread_is_at_it(
+def test_a_conduit_says_what_was_sent_what_waits_and_who_is_at_its_ends(
     film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
@@ -310,6 +311,9 @@ def test_a_conduit_says_what_was_sent_what_waits_and_whether_a_thread_is_at_it(
     assert 0 < waits <= conduit.sent
     assert connected[1].recv(1 << 20, socket.MSG_WAITALL)
     wait_until(lambda: conduit.queued() < waits)
+    assert not conduit.closed_by_client()
+    connected[1].shutdown(socket.SHUT_WR)
+    wait_until(conduit.closed_by_client)
     conduit.close()
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jobsvc.storage.digest_book import DigestBook, page_of
-from jobsvc.storage.reader import Identity
+from jobsvc.storage.identity import Identity
 
 OLD, NEW = Identity(1, 2, 3, 4), Identity(1, 2, 3, 5)
 ONE, TWO = b"1" * 32, b"2" * 32

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from jobsvc.storage.digest_book import DigestBook, page_of
 from jobsvc.storage.digest_file import LINE_MAX, DigestFile
-from jobsvc.storage.reader import Identity
+from jobsvc.storage.identity import Identity
 
 LARGEST: Final = Identity(2**64 - 1, 2**64 - 1, 10**9 * 2**63 - 1, 10**9 * -(2**63))
 PAGE: Final = page_of(LARGEST, bytes(range(32)))

@@ -12,7 +12,8 @@ import pytest
 from jobsvc.domain.errors import JobNotFound, OutputMissing, StorageUnavailable
 from jobsvc.domain.job import BadRecord
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import Absent, JobsRoot, OpenFile
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.walk import Absent, OpenFile
 from tests.conftest import MakeJob
 from tests.descriptors import held
 from tests.waiting import until

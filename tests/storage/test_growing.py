@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobsvc.domain.job import parse_record
 from jobsvc.storage.conduit import changed, read_cached
 from jobsvc.storage.growing import Break, Mark, read_on, whole
-from jobsvc.storage.reader import JobsRoot, OpenFile
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.walk import OpenFile
 
 JOB = parse_record("job", {"status": "rendering", "owner": "anna"}, 0)
 SCRAPS = st.sampled_from(
@@ -80,6 +81,7 @@ def read_all(
         pieces.append(piece.data)
 
 
+@settings(deadline=None)
 @given(growths=GROWTHS, limit=LIMITS)
 @example(growths=[b"a\r", b"\nb\r\n"], limit=8)
 @example(growths=[b"aaaaaaa\r\nb\n"], limit=8)
@@ -104,6 +106,7 @@ def test_the_pieces_are_the_log_whatever_it_grew_by_and_end_with_lines(
         assert got + b"".join(pieces) == log.path.read_bytes()
 
 
+@settings(deadline=None)
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), min_size=200), limit=LIMITS)
 def test_a_line_that_is_cut_is_cut_between_characters(text: str, limit: int) -> None:
     with scratch_log() as log:
@@ -127,6 +130,7 @@ def test_no_more_is_given_out_than_there_is_and_something_wherever_a_line_is_who
         assert count > 0 or not data
 
 
+@settings(deadline=None)
 @given(
     first=st.lists(SCRAPS, max_size=12).map(b"".join),
     second=st.lists(SCRAPS, max_size=12).map(b"".join),

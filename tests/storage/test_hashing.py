@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jobsvc.domain.job import Job
 from jobsvc.storage import hashing
 from jobsvc.storage.hashing import PIECE, Hashing, Replaced
-from jobsvc.storage.reader import Identity, JobsRoot
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import JobsRoot
 from tests.conftest import MakeJob, put
 from tests.descriptors import held
 

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, format_time
 from jobsvc.storage import reader
+from jobsvc.storage.identity import Identity
 from jobsvc.storage.layout import DEPTH_MAX, RECORD_CAP
-from jobsvc.storage.reader import Absent, Identity, JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.walk import Absent
 from tests.conftest import MakeJob, put
 from tests.descriptors import held
 

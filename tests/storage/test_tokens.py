@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ, SCOPES, Token
 from jobsvc.storage import tokens
-from jobsvc.storage.reader import Identity
+from jobsvc.storage.identity import Identity
 from jobsvc.storage.token_format import BadTokens, parse_tokens, render_tokens
 from jobsvc.storage.tokens import BadTokenFile, UnknownToken, create, load, look, revoke
 

@@ -21,7 +21,8 @@ from jobsvc.domain.errors import BadRequest, StorageUnavailable
 from jobsvc.domain.job import Status, format_time, parse_record
 from jobsvc.index.live import Index
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import Identity, JobsRoot, Reading
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import JobsRoot, Reading
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.listing import ListRoute, wish_of

@@ -20,7 +20,8 @@ from jobsvc.domain.access import SCOPES
 from jobsvc.domain.job import Status, format_time, parse_record
 from jobsvc.service import build_app
 from jobsvc.settings import Settings
-from jobsvc.storage.reader import Identity, Reading
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import Reading
 from jobsvc.web.links import _QUERY
 from jobsvc.web.problems import CODES, of_fault
 from jobsvc.web.representation import download_url, represent

@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from jobsvc.domain.job import parse_record
-from jobsvc.storage.reader import Identity, Reading
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.reader import Reading
 from jobsvc.web.representation import Representations
 
 VERSION: Final = Identity(1, 2, 3, 4)

@@ -1,0 +1,33 @@
+"""Processes of the service's own: how one is begun, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+
+import jobsvc
+
+
+async def begin(module: str, *arguments: str) -> Process:
+    """Run a module of this very package, wherever it was imported from, with pipes to and from it."""
+    here = str(Path(jobsvc.__file__).parents[1])
+    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
+
+
+async def end(process: Process) -> None:
+    """Kill, and wait for the end, but not for ever: a process that hangs in the kernel dies when it can."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    if process.stdin is not None:
+        process.stdin.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2):
+            await process.communicate()  # to the end of its pipes, which are then closed

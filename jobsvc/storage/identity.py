@@ -1,0 +1,67 @@
+"""Which version of a file it is, by what stat(2) tells of it. Pure."""
+
+from __future__ import annotations
+
+import os
+from struct import Struct
+from typing import Final, Self
+
+SETTLED_NS: Final = 2_000_000_000
+"""A file changed less than this ago may change again within its clock's tick, unseen (FAT and SMB: 2 s)."""
+
+
+class Identity(bytes):
+    """What tells one version of a file from another; no part of it does alone.
+
+    Packed, since one is kept for each job that is known: a tuple of numbers takes three times the room.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, inode: int, size: int, mtime_ns: int, ctime_ns: int) -> Self:
+        """Pack the numbers that stat(2) gives."""
+        times = *divmod(mtime_ns, _SECOND), *divmod(ctime_ns, _SECOND)
+        return super().__new__(cls, _IDENTITY.pack(inode, size, *times))
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Self:
+        """Take the identity out of what fstat said."""
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    @property
+    def inode(self) -> int:
+        """The inode's number."""
+        return self._part(0)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._part(1)
+
+    @property
+    def mtime_ns(self) -> int:
+        """Nanoseconds since the epoch, as is the next."""
+        return self._part(2) * _SECOND + self._part(3)
+
+    @property
+    def ctime_ns(self) -> int:
+        """When the inode was last changed, which nobody can set back."""
+        return self._part(4) * _SECOND + self._part(5)
+
+    def parts(self) -> tuple[int, int, int, int]:
+        """Give inode, size, mtime_ns and ctime_ns at once."""
+        inode, size, mtime, mtime_part, ctime, ctime_part = _IDENTITY.unpack(self)
+        return inode, size, mtime * _SECOND + mtime_part, ctime * _SECOND + ctime_part
+
+    def settled(self, now_ns: int) -> bool:
+        """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another."""
+        return now_ns - max(self.mtime_ns, self.ctime_ns) > SETTLED_NS
+
+    def _part(self, place: int) -> int:
+        part: int = _IDENTITY.unpack(self)[place]
+        return part
+
+
+# Seconds and nanoseconds apart, as the kernel has them: in one such number the year 2262 is the last.
+_IDENTITY: Final = Struct("<QQqIqI")
+_SECOND: Final = 1_000_000_000

@@ -1,0 +1,108 @@
+"""From names to a descriptor: the one way, but for `cached`, which has the kernel walk by the same rules.
+
+Each component is opened relative to the one before and never through a symbolic link, and what was opened is
+asked what it is. Absent is what leads nowhere or to anything but a regular file; a fault of storage is an
+OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias, TypeVar
+
+from jobsvc.storage.identity import Identity
+
+T = TypeVar("T")
+
+Opened: TypeAlias = tuple[int, os.stat_result, str]
+"""A regular file that is open: its descriptor, what fstat said, and the last component of its path."""
+
+FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+WITHIN: Final = FOLDER | os.O_NOFOLLOW
+# O_NONBLOCK and O_NOCTTY: a FIFO or a terminal put in a file's place must neither hang us nor become ours.
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
+"""What the system says of names that lead nowhere."""
+_STALE_TRIES: Final = 3
+_STALE_PAUSE: Final = 0.02
+
+
+class Absent(Exception):
+    """There is no such job: no directory of this name, or no status.json in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A regular file, open for reading, as it was at the moment of opening."""
+
+    fd: int
+    identity: Identity
+    name: str
+    """The last component of its path."""
+    links: int
+    """How many names it had."""
+    sample: bytes | None = None
+    """Of a file that may grow: what it held, in brief. Of any other None: no change of it is allowed."""
+
+    def close(self) -> None:
+        """Give the descriptor back; once only."""
+        os.close(self.fd)
+
+
+def opened(fd: int, status: os.stat_result, name: str) -> OpenFile:
+    """Take an open descriptor over."""
+    return OpenFile(fd, Identity.of(status), name, status.st_nlink)
+
+
+def open_regular(folder: int, names: tuple[str, ...]) -> Opened:
+    """Open the regular file that `names` lead to from `folder`; Absent where anything else is found."""
+    passed: list[int] = []
+    try:
+        for name in names[:-1]:
+            folder = _open_beneath(folder, name, WITHIN)
+            passed.append(folder)
+        fd, status = open_file(folder, names[-1])
+        return fd, status, names[-1]
+    finally:
+        for fd in passed:
+            os.close(fd)
+
+
+def open_file(folder: int, name: str) -> tuple[int, os.stat_result]:
+    """Open a regular file of a folder; what turns out to be something else is closed again, and Absent."""
+    fd = _open_beneath(folder, name, _FILE)
+    try:
+        status = os.fstat(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    if stat.S_ISREG(status.st_mode):
+        return fd, status
+    os.close(fd)
+    raise Absent
+
+
+def _open_beneath(folder: int, name: str, flags: int) -> int:
+    try:
+        return os.open(name, flags, dir_fd=folder)
+    except OSError as failed:
+        if failed.errno in ABSENT:
+            raise Absent from failed
+        raise
+
+
+def retry_stale(call: Callable[[], T]) -> T:
+    """Call again on ESTALE: NFS says so of a file that was replaced between lookup and open."""
+    for _ in range(_STALE_TRIES - 1):
+        try:
+            return call()
+        except OSError as failed:
+            if failed.errno != errno.ESTALE:
+                raise
+            time.sleep(_STALE_PAUSE)
+    return call()
