@@ -96,7 +96,9 @@ async def test_each_answer_says_what_is_left_and_exactly_so_many_pass(
         for _ in range(3):
             answer = await link.ask(method, target, token=service.token)
             assert answer.status == 429
-            assert left(answer) == (name, 0, int(answer.headers["Retry-After"]))
+            assert left(answer)[:2] == (name, 0)
+            # A second may end between the two.
+            assert int(answer.headers["Retry-After"]) - left(answer)[2] in {0, 1}
             assert method == "HEAD" or 0 < refused(answer) <= 2 * 3600
 
 
