@@ -102,7 +102,7 @@ async def test_the_index_learns_of_changes_beside_jobs_that_hang_for_ever(
     make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A round of looks leaves a thread behind at each of them, every time; the others are looked at."""
-    monkeypatch.setattr("jobsvc.service.Disk", partial(disk.Disk, deadline=0.2))
+    monkeypatch.setattr("jobsvc.service.parts.Disk", partial(disk.Disk, deadline=0.2))
     jobs = [make_job(f"job-{number}", status="rendering").name for number in range(3)]
     make_job("other", status="rendering", progress=0)
     service = await serve(poll_interval=0.1)
@@ -117,7 +117,7 @@ async def test_the_index_learns_of_changes_beside_jobs_that_hang_for_ever(
 async def test_an_index_that_lost_many_threads_goes_on_when_they_are_back(
     make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobsvc.service.Disk", partial(disk.Disk, deadline=0.2))
+    monkeypatch.setattr("jobsvc.service.parts.Disk", partial(disk.Disk, deadline=0.2))
     jobs = [make_job(f"job-{number}", status="rendering", progress=0).name for number in range(12)]
     service = await serve(poll_interval=0.1)
     await known(service, *jobs)
@@ -130,6 +130,16 @@ async def test_an_index_that_lost_many_threads_goes_on_when_they_are_back(
     storage.heal()
     for job_id in jobs:
         await answered(partial(progress_of, service, job_id), 50)
+
+
+async def fill_the_house(service: Service, hung: list[str]) -> None:
+    """Ask for what hangs until every thread does."""
+
+    async def good() -> int:
+        await asyncio.gather(*(refused(service, path_of(job_id)) for job_id in hung * 3))
+        return (await service.download("good")).status
+
+    await answered(good, 503)
 
 
 async def stuck(service: Service) -> float:
@@ -147,13 +157,13 @@ async def test_a_house_full_of_hung_calls_refuses_at_once_and_opens_again(
     make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eleven jobs with three calls each are more than there are threads."""
-    monkeypatch.setattr("jobsvc.service.Disk", partial(disk.Disk, deadline=1.5))
+    monkeypatch.setattr("jobsvc.service.parts.Disk", partial(disk.Disk, deadline=1.5))
     jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
     service = await serve(max_downloads_per_token=100)
     await known(service, *jobs)
     for job_id in jobs[1:]:
         storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
-    await asyncio.gather(*(refused(service, path_of(job_id)) for job_id in jobs[1:] * 3))
+    await fill_the_house(service, jobs[1:])
     await refused(service, path_of(jobs[0]))
     for job_id in jobs:
         assert (await service.get(f"/api/jobs/{job_id}")).status == 200
@@ -170,15 +180,14 @@ async def test_the_end_beside_a_full_house_is_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The log of the downloads is closed in good order too."""
-    monkeypatch.setattr("jobsvc.service.Disk", partial(disk.Disk, deadline=0.5))
+    monkeypatch.setattr("jobsvc.service.parts.Disk", partial(disk.Disk, deadline=0.5))
     jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
     settings = Settings(storage.mount, state_dir=state_dir, port=0, watch="poll", max_downloads_per_token=50)
     async with in_process(settings, make_token()) as service:
         await known(service, *jobs)
         for job_id in jobs:
             storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
-        await asyncio.gather(*(refused(service, path_of(job_id)) for job_id in jobs * 3))
-        await refused(service, path_of("good"))
+        await fill_the_house(service, jobs)
     assert "jobsvc-download-log" not in {thread.name for thread in threading.enumerate()}
 
 
