@@ -73,7 +73,7 @@ class BadRecord(ValueError):
     """A status.json that can't be taken for a job; the message names the key and what is wrong with it."""
 
 
-class _Details(NamedTuple):
+class Details(NamedTuple):
     """What of a job is only asked for where it is shown."""
 
     project_path: str | None
@@ -128,6 +128,11 @@ class Job:
         return text_of(self.updated)
 
     @property
+    def details(self) -> Details:
+        """What is packed, all at once: for who shows the whole job."""
+        return _unpacked(self.packed)
+
+    @property
     def started_at(self) -> str | None:
         """When work on it began."""
         return _unpacked(self.packed).started_at
@@ -179,8 +184,8 @@ class Job:
 
 
 @lru_cache(maxsize=64)
-def _unpacked(packed: bytes) -> _Details:
-    return _Details(*orjson.loads(packed))
+def _unpacked(packed: bytes) -> Details:
+    return Details(*orjson.loads(packed))
 
 
 def parse_record(
@@ -207,7 +212,7 @@ def parse_record(
     if completed is None and status is Status.COMPLETED:
         completed = text_of(updated)
     done, total = _count(record, "framesDone"), _count(record, "framesTotal")
-    details = _Details(
+    details = Details(
         project_path=_text(record, "projectPath"),
         started_at=_time(record, "startedAt"),
         completed_at=completed,

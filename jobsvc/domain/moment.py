@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 Moment: TypeAlias = int | str
@@ -25,6 +26,7 @@ _FORMS: Final = ((0, "Z"), (3, "Z"), (6, "Z"), (0, "+00:00"), (3, "+00:00"), (6,
 """Digits of the fraction, and the offset: what computers write. The form of a Moment is a place in here."""
 _FORM_OF_LENGTH: Final = {20: 0, 24: 1, 27: 2, 25: 3, 29: 4, 32: 5}
 _MILLIS: Final = 1
+_MINUTES: Final = tuple(f"{minute // 60:02}:{minute % 60:02}:" for minute in range(24 * 60))
 
 
 def parse_time(text: str) -> int:
@@ -83,5 +85,12 @@ def text_of(moment: Moment) -> str:
         return moment
     digits, offset = _FORMS[moment & (1 << _FORM_BITS) - 1]
     seconds, micros = divmod(moment >> _FORM_BITS, 1_000_000)
-    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+    days, seconds = divmod(seconds, 86_400)
+    text = f"{_day(days)}T{_MINUTES[seconds // 60]}{seconds % 60:02}"
     return f"{text}.{f'{micros:06d}'[:digits]}{offset}" if digits else f"{text}{offset}"
+
+
+@lru_cache(maxsize=4096)
+def _day(days: int) -> str:
+    """Write a day, counted from the epoch: a page of a list has two times of each job."""
+    return date.fromordinal(_EPOCH.toordinal() + days).isoformat()

@@ -30,18 +30,18 @@ def represent(reading: Reading, logs: str | None = None, digest: bytes | None = 
 
     `digest` is the SHA-256 of the output as the reading saw it.
     """
-    job = reading.job
+    job, details = reading.job, reading.job.details
     document = {
         "id": job.id,
         "status": job.status.value,
         "done": job.status.final,
         "progress": job.progress,
-        "projectPath": job.project_path,
+        "projectPath": details.project_path,
         "outputPath": job.output_path,
         "createdAt": job.created_at,
         "updatedAt": job.updated_at,
     }
-    given = zip(_OPTIONAL, _optional(job), strict=True)
+    given = zip(_OPTIONAL, _optional(details), strict=True)
     document |= {name: value for name, value in given if value is not None}
     if logs is not None:
         document["logs"] = logs
