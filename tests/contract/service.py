@@ -81,6 +81,13 @@ class Service:
         request.url = self.url + target
         return self.session.send(request, timeout=20)
 
+    @contextmanager
+    def begin(self, target: str) -> Iterator[requests.Response]:
+        """Have an answer that may never end, for the length of a block."""
+        fields = {"Authorization": f"Bearer {self.token}"}
+        with self.session.get(self.url + target, headers=fields, stream=True, timeout=20) as response:
+            yield response
+
 
 @contextmanager
 def running(folder: Path, *options: str, listed: bool = True) -> Iterator[Service]:
