@@ -11,7 +11,8 @@ from jobsvc.domain.errors import BadRequest
 from jobsvc.domain.job import Status
 
 _WHOLE: Final = re.compile("[0-9]{1,9}", re.ASCII)
-_DECIMAL: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+# A number as JSON has it (RFC 8259, section 6).
+_NUMBER: Final = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _SHOWN: Final = 64
 """Characters of what a client sent that an error gives back."""
 
@@ -47,11 +48,11 @@ def whole(query: MultiMapping[str], name: str, most: int, *, least: int = 0) -> 
 
 
 def seconds(query: MultiMapping[str], name: str, most: int) -> float | None:
-    """Read a number of seconds from 0 to `most`, whole or decimal; None where the parameter is not there."""
+    """Read a number of seconds from 0 to `most`; None where the parameter is not there."""
     text = one(query, name)
     if text is None:
         return None
-    if not _DECIMAL.fullmatch(text) or float(text) > most:
+    if not _NUMBER.fullmatch(text) or float(text) > most:
         raise BadRequest(f"{name}: {quoted(text)} is not a number of seconds from 0 to {most}.")
     return float(text)
 

@@ -81,10 +81,12 @@ class Service:
         request.url = self.url + target
         return self.session.send(request, timeout=20)
 
-    def listen(self, target: str) -> requests.Response:
-        """Ask for what has no end; to be closed."""
+    @contextmanager
+    def begin(self, target: str) -> Iterator[requests.Response]:
+        """Have an answer that may never end, for the length of a block."""
         fields = {"Authorization": f"Bearer {self.token}"}
-        return self.session.get(self.url + target, headers=fields, stream=True, timeout=20)
+        with self.session.get(self.url + target, headers=fields, stream=True, timeout=20) as response:
+            yield response
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -44,6 +46,8 @@ class Scene:
     token: int = 0
     before: int = 0
     """How many times the same is asked first."""
+    first: str | None = None
+    """By which method, if not by the same."""
     anonymous: bool = False
     body: bytes | None = None
 
@@ -109,23 +113,27 @@ def spent(token: int) -> Scene:
 
 LOGS: Final = (
     *STATUS,
+    Scene(200, query="?follow=1", job=FAILED),
     Scene(200, query="?tail=2"),
     Scene(400, "bad-request", query="?tail=x"),
     Scene(404, "log-missing", job=QUEUED),
     Scene(503, "storage-unavailable", where="adrift"),
 )
 
-EVENTS: Final = (*OPEN, *LIMITED, OUTSIDER)
-ALL_EVENTS: Final = (
-    *(scene for scene in OPEN if scene.status != 200),
-    *(NOBODY, OUTSIDER, Scene(400, "bad-request", query="?status=paused")),
-)
+WAITED: Final = (*STATUS, Scene(200, query="?wait=0"), Scene(400, "bad-request", query="?wait=61"))
+JOB_EVENTS: Final = (*OPEN, *LIMITED, OUTSIDER)
+EVENTS: Final = (*OPEN[1:], NOBODY, OUTSIDER, Scene(400, "bad-request", query="?state=failed"))
+"""But for a 200 to a GET, which has no end."""
 
 SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
     "listJobs": (*LIST, spent(FRESH + 5)),
     "headJobs": (*LIST, spent(FRESH + 6)),
-    "getJob": (*STATUS, spent(FRESH)),
-    "headJob": (*STATUS, spent(FRESH + 1)),
+    "getJob": (*WAITED, spent(FRESH)),
+    "headJob": (*WAITED, spent(FRESH + 1)),
+    "getJobEvents": (*JOB_EVENTS, spent(FRESH + 2)),
+    "headJobEvents": (*JOB_EVENTS, spent(FRESH + 3)),
+    "getEvents": (*EVENTS, replace(spent(FRESH + 4), first="HEAD")),
+    "headEvents": (*EVENTS, Scene(200), spent(FRESH + 5)),
     "downloadOutput": (
         *(*OUTPUT, spent(FRESH + 2)),
         Scene(206, None, {"Range": "bytes=0-9"}),
@@ -140,10 +148,6 @@ SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
         Scene(416, "range-not-satisfiable", BEYOND),
     ),
     "headLogs": (*LOGS, spent(FRESH + 6)),
-    "followJob": (*EVENTS, spent(FRESH + 2)),
-    "headJobEvents": (*EVENTS, spent(FRESH + 3)),
-    "followJobs": ALL_EVENTS,
-    "headEvents": (*ALL_EVENTS, Scene(200), spent(FRESH + 4)),
     "createDownloadLink": (*LINK, spent(FRESH + 4)),
     "getDescription": (*OPEN, *TAGGED),
     "headDescription": (*OPEN, *TAGGED),
@@ -168,13 +172,13 @@ def test_each_described_answer_is_given(name: str, scene: Scene, request: pytest
     method = scene.method or OPERATIONS[name].method.upper()
     target = OPERATIONS[name].path.replace("{id}", scene.job) + scene.query
 
-    def ask() -> requests.Response:
+    def ask(method: str) -> requests.Response:
         token = where.tokens[scene.token]
         return where.ask(method, target, scene.headers, token, anonymous=scene.anonymous, body=scene.body)
 
     for _ in range(scene.before):
-        assert ask().ok
-    response = ask()
+        assert ask(scene.first or method).ok
+    response = ask(method)
     held_against(name, response, server_error=scene.status >= 500)
     assert response.status_code == scene.status
     assert bool(response.content) == (method != "HEAD" and scene.status != 304)
@@ -184,9 +188,8 @@ def test_each_described_answer_is_given(name: str, scene: Scene, request: pytest
 
 def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
     provoked = {(name, scene.status, scene.code) for name, some in SCENES.items() for scene in some}
-    provoked |= {("downloadOutput", 429, "too-many-downloads")}  # below, as these are
-    provoked |= {(name, 204, None) for name in ("followJob", "headJobEvents", "getLogs", "headLogs")}
-    provoked |= {("followJobs", 200, None), ("followJobs", 429, "rate-limited")}
+    provoked |= {("downloadOutput", 429, "too-many-downloads"), ("getEvents", 200, None)}  # below
+    provoked |= {(name, 204, None) for name in (*ENDING, *map(head_of, ENDING))}  # likewise
     faults = {(name, 500, "internal") for name in OPERATIONS}
     assert provoked | faults == {
         (name, status, code)
@@ -194,36 +197,6 @@ def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
         for status, codes in described_codes(operation.definition.raw)
         for code in codes
     }
-
-
-@pytest.mark.parametrize(
-    ("name", "tail"),
-    [
-        ("followJob", "events"), ("headJobEvents", "events"),
-        ("getLogs", "logs?follow=1"), ("headLogs", "logs?follow=1"),
-    ],
-)  # fmt: skip
-def test_who_comes_back_and_has_all_is_told_so_as_described(service: Service, name: str, tail: str) -> None:
-    target = f"/api/jobs/{FAILED}/{tail}"
-    told = service.ask("GET", target)
-    assert told.headers["Content-Type"] == "text/event-stream"
-    place = [line.removeprefix("id: ") for line in told.text.splitlines() if line.startswith("id: ")][-1]
-    again = service.ask(OPERATIONS[name].method.upper(), target, {"Last-Event-ID": place})
-    held_against(name, again)
-    assert (again.status_code, again.content) == (204, b"")
-
-
-def test_a_stream_without_an_end_is_answered_as_described(service: Service, strict: Service) -> None:
-    with service.listen("/api/events?status=failed") as stream:
-        assert (stream.status_code, stream.headers["Content-Type"]) == (200, "text/event-stream")
-        present = next(line for line in stream.iter_lines() if b'"jobs":' in line)
-        assert present == b'data: {"jobs":3}'  # the sample, and two odd ones
-    token = strict.tokens[FRESH + 5]
-    for _ in range(2):
-        assert strict.ask("HEAD", "/api/events", token=token).ok
-    over = strict.ask("GET", "/api/events", token=token)
-    held_against("followJobs", over)
-    assert (over.status_code, over.json()["code"]) == (429, "rate-limited")
 
 
 def described_codes(operation: dict[str, Any]) -> Iterator[tuple[int, list[str | None]]]:
@@ -244,6 +217,42 @@ def test_one_download_too_many_is_answered_as_described(strict: Service) -> None
         response = strict.ask("GET", f"/api/jobs/{LARGE}/download", token=token)
     held_against("downloadOutput", response)
     assert (response.status_code, response.json()["code"]) == (429, "too-many-downloads")
+
+
+ENDING: Final = ("getJobEvents", "getLogs")
+
+
+def head_of(name: str) -> str:
+    return f"head{name.removeprefix('get')}"
+
+
+@pytest.mark.parametrize("name", ENDING)
+def test_who_comes_back_to_a_stream_that_has_ended_is_told_so_as_described(
+    service: Service, name: str
+) -> None:
+    target = OPERATIONS[name].path.replace("{id}", FAILED) + ("?follow=1" if name == "getLogs" else "")
+    said = service.ask("GET", target)
+    held_against(name, said)
+    last = re.findall("^id: (.*)$", said.text, re.MULTILINE)[-1]
+    for one, method in ((name, "GET"), (head_of(name), "HEAD")):
+        again = service.ask(method, target, {"Last-Event-ID": last})
+        held_against(one, again)
+        assert (again.status_code, again.content) == (204, b"")
+
+
+def test_the_stream_of_all_jobs_begins_as_described(service: Service) -> None:
+    with service.begin("/api/events") as response:
+        assert response.status_code == 200
+        said = b""
+        for data in response.iter_content(None):
+            said += data
+            if b"event: present\n" in said:
+                break
+        response._content = said
+        held_against("getEvents", response)
+    states = [json.loads(line[6:])["id"] for line in said.splitlines() if line.startswith(b'data: {"id"')]
+    assert {COMPLETED, FAILED, QUEUED, RENDERING} <= set(states)
+    assert ANOTHERS not in states
 
 
 def test_one_wrong_token_too_many_is_answered_as_described(strict: Service) -> None:
