@@ -106,7 +106,7 @@ async def test_what_sends_no_byte_of_a_file_is_no_download(
     make_job("queued")
     make_job("missing", status="completed", outputPath="output/film.mp4")
     looks = make_token(scopes=[JOBS_READ])
-    service = await serve(limit_download="9/hour")
+    service = await serve(limit_download="8/hour")  # the 304 costs next to nothing
     async with service.connect() as link:
         for status, method, job, fields, token in (
             (200, "HEAD", "job-1", [], service.token),
