@@ -55,7 +55,7 @@ def run(plan: Plan) -> None:
         return
     with ExitStack() as stack:
         scratch = stack.enter_context(farm.scratch("slow", plan.scratch))
-        storage = stack.enter_context(mounted(scratch))
+        storage = stack.enter_context(mounted(scratch, remembered=1))
         jobs = farm.fill(storage.folder, OTHERS)
         for job_id in ("healthy", "hung", *SLOW):
             farm.output(storage.folder, job_id, SIZE)

@@ -1,8 +1,10 @@
 """A file system over FUSE that shows a folder, and is slow or broken where it is told to be.
 
 A program, so that whoever hangs in it never is the test itself:
-`python -m tests.slow_storage.file_system FOLDER MOUNTPOINT TROUBLES`. TROUBLES is a JSON file of troubles by
-their names, read anew at every call; a call that is held up goes on as soon as its trouble is gone from it.
+`python -m tests.slow_storage.file_system FOLDER MOUNTPOINT TROUBLES SECONDS`. TROUBLES is a JSON file of
+troubles by their names, heeded by every call from when it is replaced; a call that is held up goes on as soon
+as its trouble is gone from it. SECONDS are for how long the kernel may remember names and sizes. It ends with
+its standard input, however whoever holds that comes to his end.
 """
 
 # ruff: noqa: ARG002 - the signatures are those of mfusepy.Operations
@@ -11,7 +13,9 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -36,6 +40,8 @@ class SlowFiles(mfusepy.Operations):  # type: ignore[misc]  # published without 
     def __init__(self, folder: str, troubles: Path) -> None:
         self._folder = folder
         self._file = troubles
+        self._version = (0, 0)
+        self._known: dict[str, Trouble] = {}
         self._met: Counter[str] = Counter()
 
     def init_with_config(self, conn_info: Any, config_3: Any) -> None:
@@ -89,19 +95,30 @@ class SlowFiles(mfusepy.Operations):  # type: ignore[misc]  # published without 
             time.sleep(min(_PAUSE, seconds))
 
     def _troubles(self) -> dict[str, Trouble]:
-        told: dict[str, Any] = orjson.loads(self._file.read_bytes())
-        return {name: Trouble(**one) for name, one in told.items()}
+        status = os.stat(self._file)  # noqa: PTH116 - asked at every call
+        if (version := (status.st_ino, status.st_mtime_ns)) != self._version:
+            told: dict[str, Any] = orjson.loads(self._file.read_bytes())
+            self._known = {name: Trouble(**one) for name, one in told.items()}
+            self._version = version
+        return self._known
 
 
-def main(folder: str, mountpoint: str, troubles: str) -> None:
+def main(folder: str, mountpoint: str, troubles: str, remembered: str) -> None:
     """Mount, and serve until it is unmounted."""
-    options: dict[str, Any] = {"attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
+    threading.Thread(target=_end_with_input, args=(mountpoint,), daemon=True).start()
+    options: dict[str, Any] = {"attr_timeout": remembered, "entry_timeout": remembered, "negative_timeout": 0}
     options["auto_cache"] = True  # else who opens a file waits for all that are reading it
     if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) >= (3, 12):
         options["max_threads"] = 200  # before, there was no limit
     mfusepy.FUSE(
         SlowFiles(folder, Path(troubles)), mountpoint, foreground=True, fsname="slow", use_ino=True, **options
     )
+
+
+def _end_with_input(mountpoint: str) -> None:
+    sys.stdin.buffer.read()
+    subprocess.run(["fusermount3", "-u", "-q", "-z", mountpoint], check=False)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,11 @@ class Storage:
 
 
 @contextmanager
-def mounted(scratch: Path) -> Iterator[Storage]:
-    """Mount a new, empty storage; ChildProcessError where this is not allowed here."""
+def mounted(scratch: Path, *, remembered: float = 0) -> Iterator[Storage]:
+    """Mount a new, empty storage; ChildProcessError where this is not allowed here.
+
+    `remembered`: seconds for which the kernel need not ask for names and sizes again, as of network storage.
+    """
     folder, mount, troubles = (scratch / name for name in ("folder", "mount", "troubles"))
     folder.mkdir()
     mount.mkdir()
@@ -74,9 +77,18 @@ def mounted(scratch: Path) -> Iterator[Storage]:
     said = scratch / "said-by-storage"
     with said.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.slow_storage.file_system", folder, mount, troubles],
+            [
+                sys.executable,
+                "-m",
+                "tests.slow_storage.file_system",
+                folder,
+                mount,
+                troubles,
+                f"{remembered:g}",
+            ],
             cwd=PROJECT,
             env={**os.environ, "FUSE_LIBRARY_NAME": "fuse3"},
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
         )
@@ -88,8 +100,9 @@ def mounted(scratch: Path) -> Iterator[Storage]:
         yield storage
     finally:
         storage.heal()
-        subprocess.run([*_UNMOUNT, mount], check=False)
         _end(process)
+        # It did so itself, unless it was killed.
+        subprocess.run([*_UNMOUNT, mount], check=False)
 
 
 def _is_mounted(mount: Path) -> bool:
@@ -101,7 +114,7 @@ def _is_mounted(mount: Path) -> bool:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     try:
-        process.wait(5)
+        process.communicate(timeout=5)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+        process.communicate()

@@ -292,7 +292,10 @@ def test_a_process_ends_beside_hung_threads_and_its_clients_know(
             assert await asyncio.to_thread(service.process.wait, GRACE) == 0
 
     service = start_process("--shutdown-grace", "1")
-    asyncio.run(ask(service))
+    try:
+        asyncio.run(ask(service))
+    finally:
+        storage.heal()
     assert [(line["job"], line["outcome"]) for line in service.downloads()] == [("slow-0", "shutdown")]
 
 
