@@ -22,6 +22,10 @@ ASKED_OF_A_JOB = [
     ("HEAD", "/download"),
     ("GET", "/logs"),
     ("HEAD", "/logs"),
+    ("GET", "/logs?follow=1"),
+    ("GET", "?wait=20"),
+    ("GET", "/events"),
+    ("HEAD", "/events"),
     ("POST", "/download-links"),
 ]
 

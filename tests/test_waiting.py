@@ -142,6 +142,19 @@ async def test_a_waiting_request_is_counted_once(serve: Serve, make_job: MakeJob
     assert answer.headers["RateLimit"].startswith('"status";r=8;')
 
 
+async def test_the_time_that_it_waits_is_not_counted_as_that_of_an_answer(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(status="rendering")
+    service = await serve()
+    for _ in range(2):
+        await service.get(f"{JOB}?wait=0.1")
+    await service.get(JOB)
+    for route, times in (("/api/jobs/{id}", 1), ("/api/jobs/{id}?wait", 2)):
+        labels = f'code="200",method="GET",route="{route}"'
+        assert await service.metric(f"jobsvc_requests_total{{{labels}}}") == times
+
+
 async def test_many_may_wait_and_none_holds_a_thread(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", progress=1)
     service = await serve(poll_interval=0.1)

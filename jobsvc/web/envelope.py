@@ -23,6 +23,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID: Final = istr("X-Request-Id")
 SERVER: Final = "jobsvc"
+LASTING: Final = ("wait", "follow")
+"""Parameters by which a request may last as long as a change takes to come: it is counted apart from others."""
 REFUSED: Final = 400
 """Statuses from here on are logged."""
 _log = structlog.get_logger("jobsvc.web")
@@ -117,4 +119,10 @@ def sealing(request: web.Request) -> str:
 def route_of(request: web.Request) -> str:
     """Name the route by its pattern, so that there are as many names as routes."""
     resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "unmatched"
+    if resource is None:
+        return "unmatched"
+    if "?" in request.raw_path:
+        for name in LASTING:
+            if name in request.query:
+                return f"{resource.canonical}?{name}"
+    return resource.canonical
