@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 def _table(heading: str) -> list[list[str]]:
     """Take the cells of the first table below a heading, without their code marks."""
-    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     assert rows, f"no table below {heading}"
     return [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows]

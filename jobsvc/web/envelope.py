@@ -24,7 +24,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID: Final = istr("X-Request-Id")
 SERVER: Final = "jobsvc"
 LASTING: Final = ("wait", "follow")
-"""Parameters by which a request may last as long as a change takes to come: it is counted apart from others."""
+"""Parameters by which a request may last until a change comes: it is counted apart."""
 REFUSED: Final = 400
 """Statuses from here on are logged."""
 _log = structlog.get_logger("jobsvc.web")
