@@ -261,8 +261,6 @@ def mistakes(secret: str) -> Iterator[bytes]:
         *("Content-Type", "Content-Encoding", "Transfer-Encoding", "Content-Length", "X-Forwarded-For"),
         *("Cache-Control", "Accept-Encoding", "X ", ""),
     ):
-        if name == "X-Request-Id" and not secret.startswith("jsvc_"):
-            continue  # what a client names its request by is written, and a signature looks like a name
         for value in (secret, f"Bearer {secret}", f"x={secret}, {secret}\0"):
             yield request("GET", f"{status}/download", [(name, value)])
     yield request(secret, "/healthz")

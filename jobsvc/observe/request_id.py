@@ -12,8 +12,11 @@ from itertools import count
 from typing import Final
 
 # A proxy's id is kept, so that its lines and ours can be put together, but only where it can do no harm in
-# a header or a log; and a token sent here by mistake must not be written for it.
-_ACCEPTABLE: Final = re.compile(r"(?!.*jsvc_)[A-Za-z0-9._-]{1,64}", re.ASCII | re.IGNORECASE)
+# a header or a log; and a token or a link's signature (43 characters of base64url) sent here by mistake must
+# not be written for it.
+_ACCEPTABLE: Final = re.compile(
+    r"(?!.*jsvc_)(?![A-Za-z0-9_-]{43}\Z)[A-Za-z0-9._-]{1,64}", re.ASCII | re.IGNORECASE
+)
 
 _current: ContextVar[str | None] = ContextVar("jobsvc_request_id", default=None)
 _process: Final = os.urandom(4).hex()
@@ -29,7 +32,7 @@ def new() -> str:
 
 
 def accept(offered: str | None) -> str:
-    """Take a client's X-Request-Id where it is of [A-Za-z0-9._-]{1,64}, else make a new id."""
+    """Take a client's X-Request-Id where it is of [A-Za-z0-9._-]{1,64} and no secret, else make a new id."""
     if offered is not None and _ACCEPTABLE.fullmatch(offered):
         return offered
     return new()

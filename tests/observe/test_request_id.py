@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from jobsvc.observe import request_id
 
+SIGNATURE = "Zm9v-mFy_" + "x" * 34
+"""Of a link's shape."""
+
 
 def test_a_new_id_is_16_hexadecimal_digits_and_new() -> None:
     made = [request_id.new() for _ in range(1000)]
@@ -16,14 +19,28 @@ def test_a_new_id_is_16_hexadecimal_digits_and_new() -> None:
     assert len(set(made)) == 1000
 
 
-@pytest.mark.parametrize("offered", ["a", "proxy-1.2_3", "x" * 64])
+@pytest.mark.parametrize(
+    "offered", ["a", "proxy-1.2_3", "x" * 64, SIGNATURE[1:], f"{SIGNATURE}x", f".{SIGNATURE[1:]}"]
+)
 def test_a_harmless_id_of_the_client_s_is_kept(offered: str) -> None:
     assert request_id.accept(offered) == offered
 
 
 @pytest.mark.parametrize(
     "offered",
-    [None, "", "x" * 65, "a b", "a\r\nSet-Cookie: b", "é", "٣", "a\n", "jsvc_" + "x" * 43, "a.JSVC_b"],
+    [
+        None,
+        "",
+        "x" * 65,
+        "a b",
+        "a\r\nSet-Cookie: b",
+        "é",
+        "٣",
+        "a\n",
+        f"jsvc_{SIGNATURE}",
+        "a.JSVC_b",
+        SIGNATURE,
+    ],
 )
 def test_any_other_gets_a_new_id(offered: str | None) -> None:
     assert re.fullmatch("[0-9a-f]{16}", request_id.accept(offered))
