@@ -43,7 +43,7 @@ class _Read:
 
     __slots__ = ("sweep", "task")
 
-    def __init__(self, sweep: Sweep, task: asyncio.Task[None]) -> None:
+    def __init__(self, sweep: Sweep, task: asyncio.Task[float]) -> None:
         self.sweep = sweep
         self.task = task
 
@@ -85,7 +85,7 @@ class Freshness:
         entry = self._entries.get(job_id)
         if entry is None:
             return None
-        age, away = self._age(entry, entry.verified), self._presence.away is not None
+        age, away = self._age(entry, entry.verified), self._presence.doubts(entry.verified)
         return Answer(entry.reading, age, away) if away or age <= self.max_age else None
 
     async def job(self, job_id: str, *, force: bool = False) -> Answer:
@@ -117,7 +117,7 @@ class Freshness:
             self._put(job_id, outcome, begun)
         elif isinstance(outcome, BadRecord):
             self._bad(job_id, outcome, begun)
-        elif not isinstance(outcome, OSError) and place is not None and self._believed(place):
+        elif not isinstance(outcome, OSError) and place is not None and self._believed(place, begun):
             self._removed(job_id, begun)
 
     def _put(self, job_id: str, reading: Reading, begun: float) -> None:
@@ -143,10 +143,10 @@ class Freshness:
         if self._catalogue.remove(job_id, begun) and covered:
             self._coverage.surprise(job_id, self._clock())
 
-    def _believed(self, place: Place) -> bool:
+    def _believed(self, place: Place, begun: float) -> bool:
         reason = self._presence.judge(place, len(self._catalogue))
         if reason is not None:
-            self._presence.doubt(reason)
+            self._presence.doubt(reason, begun)
         return reason is None
 
     def age(self, job_id: str, begun: float, *, told: bool) -> float:
@@ -192,23 +192,23 @@ class Freshness:
     async def _unknown(self, job_id: str) -> Answer:
         if not is_job_id(job_id):
             raise JobNotFound
-        await self._shared(job_id, UNKNOWN_DEADLINE, anew=True)
+        begun = await self._shared(job_id, UNKNOWN_DEADLINE, anew=True)
         entry = self._entries.get(job_id)
         if entry is not None:
             return self._remembered(entry, stale=False)
-        if self._presence.away is not None:
+        if self._presence.doubts(begun):
             raise StorageUnavailable
         raise JobNotFound
 
-    async def _shared(self, job_id: str, deadline: float, *, anew: bool) -> None:
-        """Wait for a look at the disk; with `anew` for one that has not begun yet, now.
+    async def _shared(self, job_id: str, deadline: float, *, anew: bool) -> float:
+        """Wait for a look at the disk, with `anew` for one that has not begun yet; returns when it began.
 
         The look belongs to nobody: an asker who goes away does not take it from the others.
         """
         read = self._reads.get(job_id)
         if read is None or (anew and read.sweep.begun is not None):
             read = self._begin(job_id, deadline)
-        await asyncio.shield(read.task)
+        return await asyncio.shield(read.task)
 
     def _begin(self, job_id: str, deadline: float) -> _Read:
         entry = self._entries.get(job_id)
@@ -218,12 +218,13 @@ class Freshness:
         read.task.add_done_callback(lambda task: self._ended(job_id, read, task))
         return read
 
-    async def _run(self, job_id: str, sweep: Sweep, deadline: float) -> None:
+    async def _run(self, job_id: str, sweep: Sweep, deadline: float) -> float:
         await self._disk.metadata(job_id, lambda: _faults_raised(sweep), deadline)
         for found in sweep.found:
             self.accept(found, sweep.place)
+        return sweep.found[0].begun
 
-    def _ended(self, job_id: str, read: _Read, task: asyncio.Task[None]) -> None:
+    def _ended(self, job_id: str, read: _Read, task: asyncio.Task[float]) -> None:
         if self._reads.get(job_id) is read:
             del self._reads[job_id]
         if not task.cancelled():

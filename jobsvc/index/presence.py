@@ -15,6 +15,7 @@ class Presence:
     def __init__(self) -> None:
         self.away: str | None = None
         """Why the storage is away, for the operator; None while it is there."""
+        self._doubted = 0.0
         self._place: Place | None = None
 
     def judge(self, place: Place, known: int) -> str | None:
@@ -40,8 +41,16 @@ class Presence:
         self._place, self.away = place, None
         return moved or returned
 
-    def doubt(self, reason: str) -> None:
-        """Hold the storage for away."""
+    def doubt(self, reason: str, asked: float) -> None:
+        """Hold the storage for away: that is what a look at the root begun at `asked` found."""
         if self.away is None:
             log.warning("storage-away", reason=reason)
         self.away = reason
+        self._doubted = max(self._doubted, asked)
+
+    def doubts(self, begun: float) -> bool:
+        """Whether the storage has been found away since a look begun at `begun` (monotonic seconds).
+
+        A later one that had an answer speaks for itself, though nobody has looked at the root since.
+        """
+        return self.away is not None and begun <= self._doubted

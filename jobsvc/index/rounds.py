@@ -154,7 +154,7 @@ class Rounds:
         try:
             place, scan = await self._parts.disk.metadata("*probe", self._look_at_root)
         except StorageUnavailable as silent:
-            self._parts.presence.doubt(silent.detail)
+            self._parts.presence.doubt(silent.detail, asked)
         else:
             self._judge(place, scan, asked)
         await asyncio.sleep(self._probe_interval)
@@ -170,7 +170,7 @@ class Rounds:
             self._parts.metrics.storage_answered()
         reason = self._parts.presence.judge(place, len(self._parts.catalogue))
         if reason is not None and not self._recognised(scan):
-            self._parts.presence.doubt(reason)
+            self._parts.presence.doubt(reason, asked)
         else:
             if self._parts.presence.believe(place):
                 self._on_return()

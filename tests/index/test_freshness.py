@@ -240,6 +240,27 @@ async def test_a_root_that_is_suddenly_gone_or_empty_leaves_the_last_known_answe
         await freshness.job("never-seen")
 
 
+async def test_what_a_look_found_after_the_storage_was_away_is_true_though_the_root_is_still_doubted(
+    farm: Farm, freshness: Freshness, presence: Presence, clock: Clock
+) -> None:
+    """The root is looked at now and then; who asks for a job meanwhile is told what the disk says."""
+    for job_id in ("a", "b"):
+        farm.put(job_id)
+        await freshness.job(job_id)
+    presence.believe(place_of(farm.root))
+    presence.doubt("Input/output error", clock())
+    assert (await freshness.job("a")).stale
+    assert not (await freshness.job("a", force=True)).stale
+    assert not (await freshness.job("a")).stale
+    assert (await freshness.job("b")).stale
+    farm.remove("b")
+    for force in (True, False):
+        with pytest.raises(JobNotFound):
+            await freshness.job("b", force=force)
+    presence.doubt("Input/output error", clock())
+    assert (await freshness.job("a")).stale
+
+
 async def test_storage_that_answers_with_faults_leaves_the_last_known_answer(
     farm: Farm, freshness: Freshness, root: Root, clock: Clock
 ) -> None:
