@@ -20,6 +20,8 @@ T = TypeVar("T")
 GIB: Final = 1 << 30
 OTHERS: Final = 200
 """Jobs whose status is asked for."""
+DOWNLOADS: Final = 4
+"""One after the other, of which each rate is taken: one alone is over too soon to be told from chance."""
 MEASUREMENTS: Final = 5
 """How often each round has a digest computed."""
 
@@ -69,6 +71,7 @@ class Bench:
 
     def __init__(self, plan: Plan, server: Server, token: str, unhashed: Sequence[str]) -> None:
         self.rounds = plan.rounds
+        self.downloads = int(plan.pick(DOWNLOADS, 1))
         self.probed = plan.pick(2, 0.2)
         """Seconds for which statuses are asked for."""
         self._unhashed = iter(unhashed)
@@ -114,14 +117,14 @@ def _rates(bench: Bench, *, drop: bool) -> None:
 
     def one() -> Measured:
         before = bench.server.cpu()
-        return Measured(one_client.run(each=1), bench.server.cpu() - before)
+        return Measured(one_client.run(each=bench.downloads), bench.server.cpu() - before)
 
     client = "dropping" if drop else "copying"
     without, beside = bench.in_turns(one)
     rates = [
         [each.outcome.received / each.outcome.seconds / 1e6 for each in side] for side in (without, beside)
     ]
-    cpu = [[each.cpu for each in side] for side in (without, beside)]
+    cpu = [[each.cpu / bench.downloads for each in side] for side in (without, beside)]
     table.row(f"{client} client, without a digest", rates[0], " MB/s")
     table.row(f"{client} client, beside one", rates[1], " MB/s")
     table.ratio(f"{client} client: speed, beside / without", rates[1], rates[0], RATE)

@@ -2,7 +2,7 @@
 
 To hash each output unasked would have a farm's storage read twice, so it is done on demand: a download that
 would like a digest goes out without, and a later one has it. One file at a time, in slices with rests between
-them: half of all time at most, and a tenth beside downloads. A read that hangs is left to its thread.
+them: half of all time at most, and a twentieth beside downloads. A read that hangs is left to its thread.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from jobsvc.storage.reader import JobsRoot, Reading
 
 ALONE: Final = 1.0
 """After a slice the file rests for so many times as long as that took; so it has half of all time."""
-BESIDE: Final = 9.0
-"""The same while downloads are under way: it has a tenth. None at all could last for days: somebody with a
-slow line always downloads."""
+BESIDE: Final = 19.0
+"""The same while downloads are under way: it has a twentieth, and a download that wants the very same core
+loses half of that. None at all could last for days: somebody with a slow line always downloads. Idle priority
+is no way out: beside others' work the thread would be held up with the interpreter's lock in its hands."""
 RATE: Final = 256_000_000
 """Bytes a second that are never surpassed: renders use the storage too."""
 AGAIN: Final = 60.0
