@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -158,17 +160,23 @@ async def test_30000_changes_in_a_burst_are_all_seen(farm: Farm, watched: Index)
     await until(lambda: all(entry.reading.job.attempt == 99 for entry in jobs), 10)
 
 
-async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(farm: Farm, watched: Index) -> None:
-    """16,384 events of one directory are all that the kernel keeps (inotify(7)); the last one is lost."""
-    assert watched.watcher_pid is not None
-    os.kill(watched.watcher_pid, signal.SIGSTOP)
-    stopped = time.monotonic()
-    for attempt in range(6000):
-        farm.put("anchor", attempt=attempt)
-    farm.put("anchor", "completed")
-    await until(lambda: time.monotonic() - stopped > 1.5)
-    os.kill(watched.watcher_pid, signal.SIGCONT)
-    await until(lambda: watched.catalogue.counts[Status.COMPLETED] == 1)
+async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(farm: Farm, disk: Disk) -> None:
+    """16,384 events are all that the kernel keeps for it (inotify(7)): of the quiet job there is none."""
+    farm.put("loud")
+    farm.put("quiet")
+    index = Index(disk, JobsRoot(farm.root), watch=Watch.EVENTS, poll_interval=1000)
+    async with index.running():
+        await until(lambda: index.covered and index.watching.watched == 2, 10)
+        assert index.watcher_pid is not None
+        os.kill(index.watcher_pid, signal.SIGSTOP)
+        stopped = time.monotonic()
+        for attempt in range(6000):
+            farm.put("loud", attempt=attempt)
+        farm.put("quiet", "completed")
+        await until(lambda: time.monotonic() - stopped > 1.5)
+        os.kill(index.watcher_pid, signal.SIGCONT)
+        await until(lambda: index.catalogue.counts[Status.COMPLETED] == 1)
+        assert index.catalogue.entries["loud"].reading.job.attempt == 5999
 
 
 async def test_a_name_that_is_not_utf_8_leaves_all_jobs_answered(farm: Farm, watched: Index) -> None:
@@ -249,6 +257,73 @@ async def test_another_device_at_the_root_is_storage_away_until_it_is_unmounted(
     await until(lambda: index.storage_away is None)
     farm.put("a", progress=2)
     await until(lambda: progress(index, "a") == 2)
+
+
+def mount(*words: str | Path) -> None:
+    if subprocess.call(["mount", *words]):
+        pytest.skip("mounting is not allowed here")
+
+
+@contextmanager
+def share_with(farm: Farm, scratch: Path, *, another_device: bool) -> Iterator[Callable[[], Farm]]:
+    """Mount a share at the farm's root; what is yielded unmounts it, and gives it to be mounted again."""
+    shares = Farm(scratch / "share"), Farm(scratch / "moved")
+    with ExitStack() as stack:
+        if another_device:
+            mount("-t", "tmpfs", "none", shares[1].root)
+            stack.callback(subprocess.call, ["umount", "-l", shares[1].root])
+        mount("--bind", shares[0].root, farm.root)
+        stack.callback(subprocess.call, ["umount", "-q", "-l", farm.root])
+
+        def unmounted() -> Farm:
+            subprocess.check_call(["umount", "-l", farm.root])
+            if another_device:
+                shutil.copytree(shares[0].root, shares[1].root, dirs_exist_ok=True)
+            return shares[another_device]
+
+        yield unmounted
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root may mount")
+@pytest.mark.parametrize("another_device", [False, True])
+async def test_a_root_that_is_unmounted_is_away_until_it_is_mounted_again(
+    farm: Farm, index: Index, tmp_path: Path, *, another_device: bool
+) -> None:
+    """Mounted again it may be another device; it is known again by the jobs that were known."""
+    with share_with(farm, tmp_path, another_device=another_device) as unmounted:
+        for job_id in ("a", "b"):
+            farm.put(job_id, progress=1)
+            await index.freshness.job(job_id)
+        await until(lambda: index.figures.answered is not None)
+        share = await asyncio.to_thread(unmounted)
+        await until(lambda: index.storage_away == "the root is empty")
+        assert (await index.freshness.job("a")).stale
+        share.put("a", progress=2)
+        await asyncio.to_thread(shutil.rmtree, share.root / "b")
+        await asyncio.to_thread(mount, "--bind", share.root, farm.root)
+        assert (await index.freshness.job("a", force=True)).reading.job.progress == 2
+        await until(lambda: index.storage_away is None and set(index.catalogue.entries) == {"a"})
+
+
+async def test_a_root_that_was_made_again_is_the_root_from_then_on(farm: Farm, watched: Index) -> None:
+    """By events alone, as `watched` has them: those of the directory that is there now."""
+    for job_id in ("a", "b"):
+        farm.put(job_id, progress=1)
+    await until(lambda: len(watched.catalogue) == 3 and watched.figures.answered is not None)
+    farm.root.rename(farm.root.with_name("removed"))
+    await until(lambda: watched.storage_away is not None)
+    assert (await watched.freshness.job("a")).stale
+    farm.root.mkdir()
+    await until(lambda: watched.storage_away == "the root is empty")
+    for job_id in ("a", "c"):
+        farm.put(job_id, progress=2)
+    await until(lambda: watched.storage_away is None and set(watched.catalogue.entries) == {"a", "c"})
+    await until(lambda: watched.covered and watched.watching.watched == 2, 10)
+    farm.put("a", progress=3)
+    farm.put("d", progress=3)
+    farm.remove("c")
+    await until(lambda: (progress(watched, "a"), progress(watched, "d")) == (3, 3))
+    await until(lambda: watched.catalogue.get("c") is None)
 
 
 async def test_the_last_of_all_jobs_may_be_removed_like_any_other(farm: Farm, index: Index) -> None:

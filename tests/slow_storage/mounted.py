@@ -39,9 +39,35 @@ class Storage:
 
     folder: Path
     mount: Path
-    process: subprocess.Popen[bytes]
+    remembered: float
     _file: Path
+    _said: Path
+    process: subprocess.Popen[bytes] = field(init=False)
     _troubles: dict[str, Trouble] = field(default_factory=dict)
+
+    def mount_it(self) -> None:
+        """Mount it, for the first time or again; ChildProcessError where this is not allowed here."""
+        with self._said.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "tests.slow_storage.file_system"),
+                    *(self.folder, self.mount, self._file, f"{self.remembered:g}"),
+                ],
+                cwd=PROJECT,
+                env={**os.environ, "FUSE_LIBRARY_NAME": "fuse3"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+        wait_until(lambda: _is_mounted(self.mount) or self.process.poll() is not None, 20)
+        if self.process.poll() is not None:
+            raise ChildProcessError(self._said.read_text())
+
+    def unmount(self) -> None:
+        """Take it away; what it was mounted on is an empty folder."""
+        _end(self.process)
+        # It did so itself, unless it was killed.
+        subprocess.run([*_UNMOUNT, self.mount], check=False)
 
     def trouble(self, path: str, *calls: str, **more: Any) -> None:
         """Have calls go wrong from now on; one trouble a path."""
@@ -74,35 +100,13 @@ def mounted(scratch: Path, *, remembered: float = 0) -> Iterator[Storage]:
     folder.mkdir()
     mount.mkdir()
     troubles.write_bytes(b"{}")
-    said = scratch / "said-by-storage"
-    with said.open("wb") as errors:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.slow_storage.file_system",
-                folder,
-                mount,
-                troubles,
-                f"{remembered:g}",
-            ],
-            cwd=PROJECT,
-            env={**os.environ, "FUSE_LIBRARY_NAME": "fuse3"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-        )
-    storage = Storage(folder, mount, process, troubles)
+    storage = Storage(folder, mount, remembered, troubles, scratch / "said-by-storage")
     try:
-        wait_until(lambda: _is_mounted(mount) or process.poll() is not None, 20)
-        if process.poll() is not None:
-            raise ChildProcessError(said.read_text())
+        storage.mount_it()
         yield storage
     finally:
         storage.heal()
-        _end(process)
-        # It did so itself, unless it was killed.
-        subprocess.run([*_UNMOUNT, mount], check=False)
+        storage.unmount()
 
 
 def _is_mounted(mount: Path) -> bool:

@@ -1,0 +1,89 @@
+"""Digests of outputs whose storage hangs: nobody else waits for them, and neither does the end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from base64 import b64encode
+from functools import partial
+
+import pytest
+
+from jobsvc.index import digests
+from jobsvc.storage import disk
+from tests.conftest import MakeJob, Serve, StartProcess
+from tests.descriptors import held
+from tests.running import GRACE, Service
+from tests.slow_storage.downloads import FILM, OUTPUT, answered, path_of
+from tests.slow_storage.mounted import FOR_EVER, Storage
+
+WANT = ("Want-Repr-Digest", "sha-256=1")
+ASK_THE_DISK = ("Cache-Control", "no-cache")
+SHUTDOWN_GRACE = 1.0
+"""Seconds."""
+
+
+async def wish(service: Service, job_id: str) -> str | None:
+    """Ask for the digest of an output, and for nothing of the output itself."""
+    answer = await service.ask("HEAD", path_of(job_id), [WANT])
+    assert answer.status == 200
+    return answer.headers.get("Repr-Digest")
+
+
+async def all_else_is_served(service: Service, *hung: str) -> None:
+    """The states of the hung ones too: it is their reads alone that hang."""
+    for job_id in ("good", *hung):
+        assert (await service.get(f"/api/jobs/{job_id}", ASK_THE_DISK)).status == 200
+    assert (await service.download("good", WANT)).body == FILM
+
+
+async def stuck(service: Service) -> float:
+    return await service.metric("jobsvc_storage_threads_stuck")
+
+
+def test_a_hash_that_hangs_holds_up_neither_downloads_nor_states_nor_the_end(
+    make_job: MakeJob, storage: Storage, start_process: StartProcess
+) -> None:
+    """A process of its own: what it would wait for at its end is every thread that is none of a daemon's."""
+    for job_id in ("good", "hung"):
+        make_job(job_id, output=FILM)
+    storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER)
+    service = start_process("--shutdown-grace", SHUTDOWN_GRACE)
+
+    async def ask() -> None:
+        assert await wish(service, "hung") is None
+        await answered(lambda: stuck(service), 1)
+        for _ in range(10):
+            await all_else_is_served(service, "hung")
+        assert await stuck(service) == 1
+        assert await service.metric("jobsvc_digests_waiting") == 2, "its own, and the one of what was served"
+
+    try:
+        asyncio.run(ask())
+        service.tell()
+        assert service.ends(SHUTDOWN_GRACE + GRACE) == 0
+    finally:
+        storage.heal()
+    assert {line["outcome"] for line in service.downloads()} == {"complete"}
+
+
+@pytest.mark.both_loops
+async def test_as_many_hashes_hang_as_there_are_threads_and_the_next_ones_come_when_they_are_back(
+    make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "SETTLED_NS", 0)
+    monkeypatch.setattr(digests, "AGAIN", 0.0)
+    monkeypatch.setattr("jobsvc.service.parts.Disk", partial(disk.Disk, background_deadline=0.2))
+    hung = [make_job(f"hung-{number}", output=FILM).name for number in range(disk.BACKGROUND_THREADS)]
+    make_job("good", output=FILM)
+    service = await serve()
+    for job_id in hung:
+        storage.trouble(f"{job_id}/{OUTPUT}", "read", seconds=FOR_EVER)
+        await wish(service, job_id)
+    await answered(lambda: stuck(service), disk.BACKGROUND_THREADS)
+    await all_else_is_served(service, *hung)
+    storage.heal()
+    digest = f"sha-256=:{b64encode(hashlib.sha256(FILM).digest()).decode()}:"
+    for job_id in ("good", *hung):
+        await answered(partial(wish, service, job_id), digest)
+    await answered(lambda: asyncio.to_thread(held, storage.mount), [])

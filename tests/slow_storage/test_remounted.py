@@ -1,0 +1,71 @@
+"""A share that is unmounted, or whose server dies, and is mounted again while the service runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import pytest
+
+from tests.conftest import MakeJob, Serve
+from tests.running import Service
+from tests.slow_storage.downloads import FILM, answered, known
+from tests.slow_storage.mounted import Storage
+
+ASK_THE_DISK: Final = ("Cache-Control", "no-cache")
+
+
+async def ready(service: Service) -> int:
+    return (await service.get("/readyz", token=None)).status
+
+
+async def progress(service: Service, job_id: str, *fields: tuple[str, str]) -> object:
+    """Ask for a job's progress, None where there is no such job; what is not the disk's is told apart."""
+    answer = await service.get(f"/api/jobs/{job_id}", *fields)
+    if answer.status == 404:
+        return None
+    assert answer.status == 200
+    return "last known" if "Cache-Status" in answer.headers else answer.json()["progress"]
+
+
+def unmounted(storage: Storage) -> None:
+    storage.unmount()
+
+
+def dead(storage: Storage) -> None:
+    """Its mount is there, and whatever is asked of it has ENOTCONN for an answer."""
+    storage.die()
+
+
+@pytest.mark.parametrize("away", [unmounted, dead])
+async def test_what_was_known_stays_until_the_share_is_back_and_then_the_disk_is_the_truth(
+    make_job: MakeJob, storage: Storage, serve: Serve, away: Callable[[Storage], None]
+) -> None:
+    make_job("good", output=FILM)
+    for job_id in ("changed", "removed"):
+        make_job(job_id, status="rendering", progress=1)
+    service = await serve(poll_interval=0.1)
+    await known(service, "good", "changed", "removed")
+    await answered(partial(ready, service), 200)
+    await asyncio.to_thread(away, storage)
+    await answered(partial(ready, service), 503)
+    for fields in ((), (ASK_THE_DISK,)):
+        for job_id in ("good", "changed", "removed"):
+            assert await progress(service, job_id, *fields) == "last known"
+    assert (await service.get("/api/jobs/unknown")).status == 503
+    assert (await service.download("good")).status == 503
+    make_job("changed", status="rendering", progress=2)
+    make_job("new", status="rendering", progress=3)
+    (storage.folder / "removed").rename(storage.folder.with_name("removed"))
+    await asyncio.to_thread(storage.unmount)
+    await asyncio.to_thread(storage.mount_it)
+    for job_id, there in (("changed", 2), ("new", 3)):
+        assert await progress(service, job_id, ASK_THE_DISK) == there
+    assert (await service.download("good")).body == FILM
+    # Mounted again it may be another device, whose absences count once a look at the root has known it again.
+    await answered(partial(ready, service), 200)
+    assert await progress(service, "removed", ASK_THE_DISK) is None
+    make_job("changed", status="rendering", progress=4)
+    await answered(partial(progress, service, "changed"), 4)
