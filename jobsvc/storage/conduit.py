@@ -73,6 +73,8 @@ class Conduit:
         """Take over `file`, and a duplicate of the socket's descriptor; `promised` bytes will be sent."""
         self._file = file
         self._socket = os.dup(socket_fd)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLOUT)
         self._promised = promised
         self._chunk = FIRST_CHUNK
         self._closed = False
@@ -134,9 +136,11 @@ class Conduit:
             last = self._push(at, stop)
             at += last.sent
             self.sent += last.sent
-            if last.halt is Halt.TURN_OVER:
+            if last.sent:
                 self._pace(monotonic() - begun)
-            elif last.halt is not Halt.CLIENT_FULL or at == start or not self._room(LINGER):
+            if last.halt is Halt.TURN_OVER:
+                continue
+            if last.halt is not Halt.CLIENT_FULL or at == start or not self._room(LINGER):
                 break
         return replace(last, sent=at - start)
 
@@ -152,7 +156,7 @@ class Conduit:
             except OSError:
                 pass
             else:
-                return Turn(sent, Halt.TURN_OVER if sent else Halt.CHANGED)
+                return Turn(sent, _halt_after(sent, count) if sent else Halt.CHANGED)
             # It does not say which side it was. Reading and writing, each by itself, do.
         return self._copy(at, min(at + PIECE, stop), last=at + PIECE >= stop)
 
@@ -164,7 +168,8 @@ class Conduit:
         except OSError as fault:
             return Turn(0, Halt.FAULT, fault)
         try:
-            return Turn(os.write(self._socket, piece), Halt.TURN_OVER)
+            sent = os.write(self._socket, piece)
+            return Turn(sent, _halt_after(sent, len(piece)))
         except BlockingIOError:
             return Turn(0, Halt.CLIENT_FULL)
         except OSError:
@@ -172,15 +177,18 @@ class Conduit:
 
     def _room(self, millis: int = 0) -> bool:
         """Whether the client takes more, or is gone; the short wait in the thread saves two hops."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLOUT)
-        return bool(poll.poll(millis))
+        return bool(self._poll.poll(millis))
 
     def _pace(self, seconds: float) -> None:
         if seconds > QUICK:
             self._chunk = max(self._chunk // 2, FIRST_CHUNK // 4)
         else:
             self._chunk = min(self._chunk * 2, LARGEST_CHUNK)
+
+
+def _halt_after(sent: int, count: int) -> Halt:
+    """Say what it means that a client took so many of `count` bytes: after less, to go on at once is vain."""
+    return Halt.TURN_OVER if sent == count else Halt.CLIENT_FULL
 
 
 @cache
