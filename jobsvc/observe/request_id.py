@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from itertools import count
 from typing import Final
 
@@ -38,9 +38,15 @@ def accept(offered: str | None) -> str:
     return new()
 
 
-def begin(offered: str | None) -> None:
+def begin(offered: str | None) -> Token[str | None]:
     """Accept what a client offers, or make a new id, and bind it: once for each request."""
-    _current.set(f"{_process}{next(_numbers) & 0xFFFFFFFF:08x}" if offered is None else accept(offered))
+    name = f"{_process}{next(_numbers) & 0xFFFFFFFF:08x}" if offered is None else accept(offered)
+    return _current.set(name)
+
+
+def end(begun: Token[str | None]) -> None:
+    """Unbind it, where the task goes on with other things."""
+    _current.reset(begun)
 
 
 def bind(request_id: str) -> None:

@@ -214,16 +214,3 @@ def changed(file: OpenFile) -> bool:
     if (status.st_size, status.st_mtime_ns) != (was.size, was.mtime_ns):
         return True
     return status.st_ctime_ns != was.ctime_ns and status.st_nlink >= file.links
-
-
-def read_cached(file: OpenFile, start: int, stop: int) -> bytes | None:
-    """Read a few bytes if that takes no wait (preadv2(2), RWF_NOWAIT); None where they are not in memory.
-
-    None too where the storage can't tell, and where the file is not any more what it was.
-    """
-    into = bytearray(stop - start)
-    try:
-        count = os.preadv(file.fd, [into], start, os.RWF_NOWAIT)
-    except OSError:  # EAGAIN: not cached; EOPNOTSUPP: network file systems and FUSE don't say
-        return None
-    return bytes(into) if count == len(into) and not changed(file) else None

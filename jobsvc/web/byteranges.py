@@ -25,6 +25,8 @@ BOUNDARY_LENGTH: Final = 32
 _DIGITS: Final = 19
 _BEYOND: Final = 10**_DIGITS
 
+_PLAIN: Final = re.compile("bytes=([0-9]{1,18})-([0-9]{1,18})")
+"""What nearly every client asks for, and what takes no more than a glance."""
 _RANGE_SPEC: Final = re.compile("([0-9]+)-([0-9]*)|-([0-9]+)")
 
 
@@ -72,6 +74,13 @@ def select(field: str, size: int, content_type: str) -> tuple[ByteRange, ...] | 
     An empty file satisfies a suffix of any length but 0 (section 14.1.2), yet no Content-Range can say so;
     the field is then ignored, as section 14.2 allows.
     """
+    plain = _PLAIN.fullmatch(field)
+    if plain is not None and size and (start := int(plain[1])) <= (last := int(plain[2])):
+        return (ByteRange(start, min(last + 1, size)),) if start < size else ()
+    return _select_of_set(field, size, content_type)
+
+
+def _select_of_set(field: str, size: int, content_type: str) -> tuple[ByteRange, ...] | None:
     specs = _range_set(field)
     if specs is None:
         return None

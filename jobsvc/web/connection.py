@@ -7,13 +7,14 @@ client has closed its side meanwhile. What a server must not take as it is, is r
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
@@ -37,16 +38,42 @@ class Unsound(HttpProcessingError):
         super().__init__(code=code, message=message)
 
 
+class Answering(web.Server):
+    """A server that knows what needs no wait."""
+
+    at_once: Callable[[web.BaseRequest], bool]
+    """Answers a request here and now, where that takes no wait."""
+
+
 class Connection(web.RequestHandler):
     """One connection."""
 
     _answered = 0
     _half_closed = False
+    _answering = False
+    _received = b""
+    _unsent = b""
     _body: StreamReader = EMPTY_PAYLOAD
     """The last request's."""
 
     def data_received(self, data: bytes) -> None:
+        """Take what came; many connections' bytes are read first, and then their requests answered.
+
+        By then, too, who answered the request before is done with it and waits for the next. Nothing comes
+        from aiohttp itself, for the parser to go on with what it has.
+        """
+        if not data:
+            self._feed(data)
+            return
+        self._received += data
+        if len(self._received) == len(data):
+            self._loop.call_soon(self._parse)
+
+    def _parse(self) -> None:
         """Have requests parsed one at a time: aiohttp forgets those before one that it can't parse."""
+        data, self._received = self._received, b""
+        if not data:
+            return
         end = data.find(_HEAD_END)
         if end < 0 or end == len(data) - len(_HEAD_END):
             self._feed(data)
@@ -58,7 +85,19 @@ class Connection(web.RequestHandler):
     def _feed(self, data: bytes) -> bool:
         """Have a piece parsed, look at the requests in it, and say whether there can be others."""
         known = self._request_count
+        idle, self._waiter = self._waiter, None
         super().data_received(data)
+        self._waiter = idle
+        sound = self._looked_at(known, data)
+        if idle is None or idle.done() or not self._messages:
+            return sound
+        # Who waits for a request is not woken for one that takes no wait itself.
+        if not (sound and self._answered_at_once()):
+            idle.set_result(None)
+        return sound
+
+    def _looked_at(self, known: int, data: bytes) -> bool:
+        """Look at the requests that are new since there were so many `known`."""
         sound = True
         for place in range(known - self._request_count, 0):
             message, body = self._messages[place]
@@ -74,6 +113,62 @@ class Connection(web.RequestHandler):
             self._body = body
         return sound
 
+    def _answered_at_once(self) -> bool:
+        """Answer a request here and now, where it is the only one and its answer takes no wait.
+
+        A task for each request, and the wakings that this takes, cost as much as a status.
+        """
+        (message, body), *others = self._messages
+        # Without its timer, no one would see to the connection's end.
+        if others or self._keepalive_handle is None or self._half_closed or self._paused:
+            return False
+        if isinstance(message, _ErrInfo) or body is not EMPTY_PAYLOAD or not _plain(message):
+            return False
+        server, parser, make = cast(Answering, self._manager), self._parser, self._request_factory
+        task = self._task_handler
+        if parser is None or make is None or task is None:
+            return False
+        self._flush()
+        self._answering = True
+        try:
+            if not server.at_once(make(message, body, self, StreamWriter(self, self._loop), task)):
+                return False
+        finally:
+            self._answering = False
+        self._messages.popleft()
+        parser.message_consumed()
+        server.requests_count += 1
+        self._answered += 1
+        self._keepalive = True
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return True
+
+    def write_soon(self, data: bytes) -> None:
+        """Write a small answer at once, or with those of other connections where this one was answered so.
+
+        A client that is woken for each of them costs as much as the answers.
+        """
+        if self._answering:
+            self._unsent = data
+            self._loop.call_soon(self._flush)
+        elif self.transport is not None:
+            self.transport.write(data)
+
+    def _flush(self) -> None:
+        data, self._unsent = self._unsent, b""
+        if data and self.transport is not None:
+            self.transport.write(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Take the last of what came, and end."""
+        self._parse()
+        super().connection_lost(exc)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the parent's signature
+        """End the connection, after what was answered."""
+        self._flush()
+        await super().shutdown(timeout)
+
     def _fail_body(self) -> None:
         """Let a body that broke off fail; a request whose turn has not come is refused for it."""
         if len(self._messages) > 1:
@@ -84,6 +179,8 @@ class Connection(web.RequestHandler):
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio asks for it, aiohttp does not answer
         """Stay open for the answers that are due: who sends no more may still listen (section 9.6)."""
+        self._parse()
+        self._flush()
         self._half_closed = self._answers_due()
         if self._half_closed and not self._body.is_eof():
             self._body.set_exception(web.RequestPayloadError("it broke off"))
@@ -121,6 +218,16 @@ class Connection(web.RequestHandler):
 
     def _last_of_all(self) -> bool:
         return self._half_closed and self._answered >= self._request_count
+
+
+def _plain(message: RawRequestMessage) -> bool:
+    return (
+        message.method == hdrs.METH_GET
+        and message.version is HttpVersion11
+        and not message.should_close
+        and not message.upgrade
+        and hdrs.EXPECT not in message.headers
+    )
 
 
 def _heads(data: bytes) -> Iterator[bytes]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from http import HTTPStatus
+from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
 
 from jobsvc.observe.audit import Outcome
+from jobsvc.storage.pages import Pages
 from jobsvc.web import guard, problems
 from jobsvc.web.byteranges import unsatisfied
 from jobsvc.web.envelope import seal
 from jobsvc.web.selection import Plan, Selection, fields, plan
 from jobsvc.web.shipment import Interrupted, Shipment
 from jobsvc.web.transfer import Transfer
+
+T = TypeVar("T")
 
 Ended = Callable[[Shipment, Outcome], None]
 """Is told of each body that was begun how it ended."""
@@ -26,6 +30,8 @@ class Delivery:
         """Call a file `what` where a client is told of it."""
         self._transfer = transfer
         self._what = what
+        self.pages = Pages()
+        """Where a body may be read into that is given to `at_once`."""
 
     async def answer(
         self, request: web.Request, key: str, found: Selection, headers: Mapping[str, str], ended: Ended
@@ -48,19 +54,59 @@ class Delivery:
             request, found, planned, Shipment(key, planned.segments, planned.promised), ended
         )
 
+    def at_once(
+        self,
+        key: str,
+        found: Selection,
+        headers: Mapping[str, str],
+        ended: Ended,
+        *,
+        linger: Callable[[Coroutine[Any, Any, object]], None],
+    ) -> guard.Send | None:
+        """Decide on the answer to a plain GET whose body is in memory; None where it has to be sent else.
+
+        `linger` is given what is left to do where the client does not take it all at once.
+        """
+        body, planned = found.body, plan(found)
+        if body is None or planned is None or not self._transfer.unpaced:
+            return None
+        planned.headers.update(headers)
+        shipment = Shipment(key, planned.segments, planned.promised)
+
+        def send(request: web.Request) -> web.StreamResponse:
+            sent = self._transfer.write(request, found.decision.status, planned.headers, body)
+            if sent is None:
+                raise RuntimeError("an answer was decided on that can't be written")
+            if request.transport is not None and request.transport.get_write_buffer_size():
+                self.pages.leave()
+            if request.protocol.writing_paused:
+                linger(self._accounted(self._transfer.taken(request, shipment), shipment, ended))
+            else:
+                shipment.sent = shipment.promised
+                ended(shipment, Outcome.COMPLETE)
+            return sent
+
+        return send
+
     async def _send(
         self, request: web.Request, found: Selection, planned: Plan, shipment: Shipment, ended: Ended
     ) -> web.StreamResponse:
+        sent = await self._accounted(self._sent(request, found, planned, shipment), shipment, ended)
+        return web.StreamResponse(status=found.decision.status) if sent is None else sent
+
+    async def _accounted(self, sending: Awaitable[T], shipment: Shipment, ended: Ended) -> T | None:
+        """Wait for the end, and tell of it; None where it was an early one."""
         outcome = Outcome.SHUTDOWN
         try:
-            response = await self._sent(request, found, planned, shipment)
+            result = await sending
             outcome = Outcome.COMPLETE
         except Interrupted as early:
             outcome = early.outcome
-            response = web.StreamResponse(status=found.decision.status)
+            return None
+        else:
+            return result
         finally:
             ended(shipment, outcome)
-        return response
 
     async def _sent(
         self, request: web.Request, found: Selection, planned: Plan, shipment: Shipment
@@ -68,8 +114,9 @@ class Delivery:
         """Send it all; Interrupted."""
         status, transfer = found.decision.status, self._transfer
         if found.body is not None:
-            sent = await transfer.send_at_once(request, status, planned.headers, found.body, shipment)
+            sent = transfer.write(request, status, planned.headers, found.body)
             if sent is not None:
+                await transfer.taken(request, shipment)
                 return sent
         response = web.StreamResponse(status=status, headers=planned.headers)
         response.content_length = planned.length

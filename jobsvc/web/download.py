@@ -6,11 +6,13 @@ open descriptor, and fetches a small body that lies in memory. Every download en
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -22,14 +24,16 @@ from jobsvc.observe import request_id
 from jobsvc.observe.audit import DownloadLog, DownloadRecord, Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
+from jobsvc.storage.pages import read_cached
 from jobsvc.storage.reader import Reading
 from jobsvc.storage.walk import OpenFile
 from jobsvc.web.delivery import Delivery
 from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
+from jobsvc.web.guard import Send
 from jobsvc.web.media import content_disposition, content_type
-from jobsvc.web.selection import Selection, ranges_sent, select
+from jobsvc.web.selection import Read, Selection, ranges_sent, select
 from jobsvc.web.shipment import Shipment
 from jobsvc.web.slots import Slots
 from jobsvc.web.transfer import Transfer
@@ -75,6 +79,7 @@ class Download:
         self._digests = digests
         self._delivery = Delivery(transfer, "output")
         self._log = log
+        self._lingering: set[asyncio.Task[None]] = set()
         self._bytes = metrics.download_bytes
         self._ends = {outcome: metrics.downloads.labels(outcome) for outcome in Outcome}
         metrics.downloads_in_progress.set_function(lambda: slots.taken)
@@ -87,12 +92,41 @@ class Download:
         with self._slots.take(token.id):
             return await self._answer(request, token)
 
+    def at_once(self, request: web.Request) -> Send | None:
+        """Decide on the answer to a plain GET where all of it is in memory."""
+        token = request[TOKEN]
+        if not self._slots.free(token.id) or wants_sha256(request.headers):
+            return None
+        look = partial(self._look, request, read=self._delivery.pages.read)
+        seen = self._visits.output_at_once(token, job_id_of(request), look)
+        if seen is None:
+            return None
+        job, output = seen.reading.job, require_output(seen.reading.job, seen.found)
+        ended = partial(self._ended, token, job, output)
+        linger = partial(self._linger, token)
+        send = self._delivery.at_once(job.id, output, self._headers(output), ended, linger=linger)
+        if send is None:
+            self._disk.release(seen)
+        return send
+
     async def _answer(self, request: web.Request, token: Token) -> web.StreamResponse:
         job, output = await self._find(request, token)
         output = self._digested(request, job, output)
-        headers = {"Content-Disposition": content_disposition(output.name)}
         ended = partial(self._ended, token, job, output)
-        return await self._delivery.answer(request, job.id, output, headers, ended)
+        return await self._delivery.answer(request, job.id, output, self._headers(output), ended)
+
+    def _linger(self, token: Token, rest: Coroutine[Any, Any, object]) -> None:
+        """Have a download go on that its client does not take at once."""
+
+        async def lingering() -> None:
+            with self._slots.hold(token.id):
+                await rest
+
+        self._lingering.add(task := asyncio.create_task(lingering()))
+        task.add_done_callback(self._lingering.discard)
+
+    def _headers(self, output: Selection) -> dict[str, str]:
+        return {"Content-Disposition": content_disposition(output.name)}
 
     def _digested(self, request: web.Request, job: Job, output: Selection) -> Selection:
         """Add the digest where the request would like it and it is known; else it soon will be.
@@ -104,21 +138,21 @@ class Download:
         return replace(output, digest=self._digests.wished(job, output.identity))
 
     async def _find(self, request: web.Request, token: Token) -> tuple[Job, Selection]:
-        now = time.time()
-
-        def look(reading: Reading, file: OpenFile | None) -> Selection | None:
-            if reading.job.status is not Status.COMPLETED:
-                return None
-            if file is None:
-                raise OutputMissing
-            return select(file, request, content_type(file.name), now)
-
-        seen = await self._visits.visit_output(token, job_id_of(request), look)
+        seen = await self._visits.visit_output(token, job_id_of(request), partial(self._look, request))
         try:
             return seen.reading.job, require_output(seen.reading.job, seen.found)
         except BaseException:
             self._disk.release(seen)
             raise
+
+    def _look(
+        self, request: web.Request, reading: Reading, file: OpenFile | None, read: Read = read_cached
+    ) -> Selection | None:
+        if reading.job.status is not Status.COMPLETED:
+            return None
+        if file is None:
+            raise OutputMissing
+        return select(file, request, content_type(file.name), time.time(), read=read)
 
     def _ended(self, token: Token, job: Job, output: Selection, shipment: Shipment, outcome: Outcome) -> None:
         """Write the download down."""

@@ -21,6 +21,10 @@ from jobsvc.web.peer import Peers
 BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
 """On a request: the budget that it is counted in."""
 
+Send = Callable[[web.Request], web.StreamResponse]
+"""Sends the answer to a request that has been decided on; it holds none, being held by it."""
+_SEND: Final[web.RequestKey[Send]] = web.RequestKey("jobsvc.send")
+
 Authenticate = Callable[[web.Request], Token]
 """Says by which token a request comes, or raises Unauthorized."""
 
@@ -63,6 +67,34 @@ class Guard:
                 raise
             request[BUDGET] = spent
             return await limited(request)
+
+        return guarded
+
+    def at_once(
+        self,
+        handler: Callable[[web.Request], Send | None],
+        *,
+        scope: str,
+        budget: str,
+        authenticate: Authenticate | None = None,
+    ) -> Callable[[web.Request], web.StreamResponse | None]:
+        """Wrap what decides on an answer without a wait, or returns None where it can't; likewise.
+
+        Only what is sent is spent. A wrong token is not counted: the general way does, where it is refused.
+        """
+        present = authenticate or self._gate.authenticate
+        spent = self._budgets[budget]
+        send = spent.at_once(lambda request: request[_SEND](request))
+
+        def guarded(request: web.Request) -> web.StreamResponse | None:
+            token = request[TOKEN] = present(request)
+            require(token, scope)
+            decided = handler(request)
+            if decided is None:
+                return None
+            request[_SEND] = decided
+            request[BUDGET] = spent
+            return send(request)
 
         return guarded
 

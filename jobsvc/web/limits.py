@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from math import ceil
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -46,6 +46,10 @@ def parse_rate(text: str) -> RateLimitItem:
         raise ValueError(f"{text[:64]!r} is not per second, minute, hour, day, month or year") from wrong
 
 
+Immediate = Callable[[web.Request], web.StreamResponse]
+"""Answers without a wait."""
+
+
 class Budget:
     """What each token may spend on one kind of request. Belongs to the event loop."""
 
@@ -65,6 +69,19 @@ class Budget:
         """Wrap a handler so that each request, with its TOKEN on it, spends one or raises RateLimited."""
         rate = f"{self._counter.limit} per {self._counter.window} seconds"
         return self._limiter.limit(rate, path_id=self.name)(handler)
+
+    def at_once(self, handler: Immediate) -> Immediate:
+        """Wrap what answers without a wait likewise: the limiter has none either."""
+        limited = self.limited(handler)  # type: ignore[arg-type]  # it takes an answer as well as a promise of one
+
+        def spent(request: web.Request) -> web.StreamResponse:
+            try:
+                limited(request).send(None)  # type: ignore[attr-defined]  # it is a coroutine
+            except StopIteration as ended:
+                return cast(web.StreamResponse, ended.value)
+            raise RuntimeError("the limiter waited")
+
+        return spent
 
     def relieve(self, request: web.Request) -> None:
         """Count a request less whose answer is that there is nothing new."""

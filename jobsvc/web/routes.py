@@ -69,7 +69,18 @@ def add_routes(
         ),
     }
     app.middlewares.append(web.middleware(envelope))
-    app[DISPATCH] = Dispatch(envelope, show, fetch)
+    app[DISPATCH] = Dispatch(
+        envelope,
+        show,
+        fetch,
+        status_at_once=guard.at_once(handlers.status.at_once, scope=JOBS_READ, budget="status"),
+        download_at_once=guard.at_once(
+            handlers.download.at_once,
+            scope=OUTPUTS_READ,
+            budget="download",
+            authenticate=links.authenticate,
+        ),
+    )
     app.add_routes([web.get(path, handler, expect_handler=meet) for path, handler in gets.items()])
     app.add_routes([web.post(path, handler, expect_handler=meet) for path, handler in posts.items()])
 

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Final
 
 from aiohttp import web
 
-from jobsvc.storage.conduit import read_cached
 from jobsvc.storage.identity import Identity
+from jobsvc.storage.pages import Body, read_cached
 from jobsvc.storage.walk import OpenFile
 from jobsvc.web import digest_fields
 from jobsvc.web.byteranges import BOUNDARY_LENGTH, ByteRange, content_range, multipart
@@ -22,6 +24,10 @@ from jobsvc.web.http_dates import format_date
 
 SMALL: Final = 64 * 1024
 """Bytes; a body up to this size goes out with its head in one write where it is in memory already."""
+
+
+Read = Callable[[OpenFile, int, int], Body | None]
+"""Reads from offset to offset what is in memory; None where it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Selection:
     """Which version of the file it is of."""
     selected: Selected
     decision: Decision
-    body: bytes | None
+    body: Body | None
     """The whole body, where it is small and was in memory, or where there is none to send."""
     file: OpenFile | None
     """Open where the body is still to come."""
@@ -60,15 +66,24 @@ class Plan:
     """How many of these are the file's."""
 
 
-def select(file: OpenFile, request: web.Request, media_type: str, now: float, *, base: int = 0) -> Selection:
+def select(
+    file: OpenFile,
+    request: web.Request,
+    media_type: str,
+    now: float,
+    *,
+    base: int = 0,
+    read: Read = read_cached,
+) -> Selection:
     """Decide what the request gets of an open file, from `base` on; `now` in seconds since the epoch.
 
-    The file is closed where nothing of it is still to be sent, and where this raises.
+    `read` reads a small body that is in memory. The file is closed where nothing of it is still to be sent,
+    and where this raises.
     """
     try:
         selected = _selected(file, media_type, now, base)
         decision = evaluate(request.method, request.headers, selected, now)
-        body = _body_at_once(file, request.method, decision, selected.size, base)
+        body = _body_at_once(partial(read, file), request.method, decision, selected.size, base)
     except BaseException:
         file.close()
         raise
@@ -122,11 +137,16 @@ def ranges_sent(found: Selection) -> str | None:
 
 
 def _selected(file: OpenFile, media_type: str, now: float, base: int) -> Selected:
-    inode, size, mtime_ns, ctime_ns = file.identity.parts()
+    etag, size, mtime_ns = _version(file.identity, base)
+    return Selected(etag, last_modified_of(mtime_ns, now), size - base, media_type)
+
+
+@lru_cache(maxsize=1024)
+def _version(identity: Identity, base: int) -> tuple[str, int, int]:
+    """Give the entity tag of a version of a file from `base` on, and its size and time of modification."""
+    inode, size, mtime_ns, ctime_ns = identity.parts()
     etag = etag_of(inode, size, mtime_ns, ctime_ns)
-    return Selected(
-        f'{etag[:-1]}-{base:x}"' if base else etag, last_modified_of(mtime_ns, now), size - base, media_type
-    )
+    return f'{etag[:-1]}-{base:x}"' if base else etag, size, mtime_ns
 
 
 def _wanted(decision: Decision, size: int) -> tuple[ByteRange, ...]:
@@ -137,17 +157,21 @@ def _wanted(decision: Decision, size: int) -> tuple[ByteRange, ...]:
 
 def _in_file(segments: tuple[ByteRange | bytes, ...], base: int) -> tuple[ByteRange | bytes, ...]:
     """Turn ranges of what is selected into ranges of the file."""
+    if not base:
+        return segments
     return tuple(
         part if isinstance(part, bytes) else ByteRange(base + part.start, base + part.stop)
         for part in segments
     )
 
 
-def _body_at_once(file: OpenFile, method: str, decision: Decision, size: int, base: int) -> bytes | None:
+def _body_at_once(
+    read: Callable[[int, int], Body | None], method: str, decision: Decision, size: int, base: int
+) -> Body | None:
     """Return the body where no thread need be asked for it; None where it is to be streamed."""
     wanted = _wanted(decision, size)
     if method != "GET" or not wanted:
         return b""
     if len(wanted) > 1 or wanted[0].length > SMALL:
         return None
-    return read_cached(file, base + wanted[0].start, base + wanted[0].stop)
+    return read(base + wanted[0].start, base + wanted[0].stop)

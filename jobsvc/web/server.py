@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from jobsvc.observe import request_id
 from jobsvc.web import problems
-from jobsvc.web.connection import Connection, Unsound
+from jobsvc.web.connection import Answering, Connection, Unsound
 from jobsvc.web.dispatch import ServerHandler
 from jobsvc.web.envelope import REQUEST_ID, refuse
 from jobsvc.web.routes import DISPATCH
@@ -51,7 +51,7 @@ class ProblemHandler(Connection):
             super().log_exception(*args, **kw)
 
 
-class ProblemServer(web.Server):
+class ProblemServer(Answering):
     """Makes a ProblemHandler of every connection."""
 
     def __call__(self) -> ProblemHandler:
@@ -65,12 +65,14 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         # aiohttp has no public way to name the class of a connection's handler.
-        return ProblemServer(
+        ours = ProblemServer(
             self.app[DISPATCH].over(_explained(server.request_handler)),
             request_factory=server.request_factory,
             loop=server._loop,  # noqa: SLF001
             **server._kwargs,  # noqa: SLF001
         )
+        ours.at_once = self.app[DISPATCH].at_once
+        return ours
 
 
 def _explained(handler: ServerHandler) -> ServerHandler:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Final
 
 from jobsvc.domain.errors import TooManyDownloads
@@ -45,8 +45,11 @@ class Slots:
             async with asyncio.timeout(patience):
                 await self.all_free()
 
-    @contextmanager
-    def take(self, token_id: str) -> Iterator[None]:
+    def free(self, token_id: str) -> bool:
+        """Whether a token could take a slot now."""
+        return self._by_token[token_id] < self._most_per_token and self.taken < self._most
+
+    def take(self, token_id: str) -> AbstractContextManager[None]:
         """Hold a slot while the block runs; TooManyDownloads where there is none."""
         if self._by_token[token_id] >= self._most_per_token:
             self._on_refused("token")
@@ -58,6 +61,11 @@ class Slots:
             raise TooManyDownloads(
                 "The service has as many downloads under way as it takes.", retry_after=RETRY_AFTER
             )
+        return self.hold(token_id)
+
+    @contextmanager
+    def hold(self, token_id: str) -> Iterator[None]:
+        """Hold a slot while the block runs, also over the cap: for what was begun when one was free."""
         self._by_token[token_id] += 1
         self._holders.add(task := asyncio.current_task())
         self._free.clear()

@@ -21,6 +21,7 @@ from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.audit import Outcome
 from jobsvc.storage.conduit import Conduit
 from jobsvc.storage.disk import Disk
+from jobsvc.storage.pages import Body
 from jobsvc.storage.walk import OpenFile
 from jobsvc.web import whole
 from jobsvc.web.pace import Pace
@@ -44,22 +45,17 @@ class Transfer:
         self._send_timeout = send_timeout
         self._rate = rate
         self._on_held = on_held
+        self.unpaced = not rate
+        """Whether what is in memory may go out in one write."""
 
-    async def send_at_once(
-        self,
-        request: web.Request,
-        status: HTTPStatus,
-        fields: Mapping[str, str],
-        body: bytes,
-        shipment: Shipment,
+    def write(
+        self, request: web.Request, status: HTTPStatus, fields: Mapping[str, str], body: Body
     ) -> web.StreamResponse | None:
-        """Send a body that is in memory, where nothing stands against one write; None else.
+        """Write an answer whose body is in memory, where nothing stands against one write; None else."""
+        return None if self._rate else whole.send(request, status, fields, body)
 
-        Interrupted as below.
-        """
-        sent = None if self._rate else whole.send(request, status, fields, body)
-        if sent is None:
-            return None
+    async def taken(self, request: web.Request, shipment: Shipment) -> None:
+        """Wait until the client has taken what was written so; Interrupted as below."""
         if request.protocol.writing_paused:
             try:
                 async with asyncio.timeout(self._send_timeout):
@@ -67,10 +63,9 @@ class Transfer:
             except BaseException as ended:
                 raise self._abort(request, ended) from ended
         shipment.sent = shipment.promised
-        return sent
 
     async def send_small(
-        self, request: web.Request, response: web.StreamResponse, body: bytes, shipment: Shipment
+        self, request: web.Request, response: web.StreamResponse, body: Body, shipment: Shipment
     ) -> None:
         """Send a body that is in memory, in one write with the head or by the rate; Interrupted as below."""
         pace = self._pace()
@@ -80,7 +75,7 @@ class Transfer:
             else:
                 async with asyncio.timeout(self._send_timeout):
                     await response.prepare(request)
-                    await response.write_eof(body)
+                    await response.write_eof(bytes(body))
                 shipment.sent = shipment.promised
         except BaseException as ended:
             raise self._abort(request, ended) from ended
@@ -126,7 +121,7 @@ class Transfer:
         self,
         request: web.Request,
         response: web.StreamResponse,
-        body: bytes,
+        body: Body,
         shipment: Shipment,
         pace: Pace,
     ) -> None:
@@ -134,7 +129,7 @@ class Transfer:
         left = len(body)
         while left:
             count = await pace.granted(left)
-            piece, left = body[-left:][:count], left - count
+            piece, left = bytes(body[-left:][:count]), left - count
             async with asyncio.timeout(self._send_timeout):
                 # Only the end waits until the client has taken what went before.
                 await (response.write(piece) if left else response.write_eof(piece))

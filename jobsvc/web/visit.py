@@ -6,12 +6,13 @@ it lies in the kernel's memory. Whose job it is, is asked of what was known and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from aiohttp import web
 
@@ -28,6 +29,9 @@ from jobsvc.storage.walk import Absent, OpenFile
 from jobsvc.web.sight import sighted
 
 T = TypeVar("T")
+
+KEPT: Final = 1.0
+"""Seconds for which an output is kept open behind its client, and at most twice as long."""
 
 Pool: TypeAlias = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Runs work for a job in a thread."""
@@ -58,8 +62,16 @@ class Visits:
     async def shortened(self, _app: web.Application) -> AsyncIterator[None]:
         """Find out whether there is a way to what is in memory that needs no thread: a cleanup_ctx."""
         with suppress(StorageUnavailable):
-            self._cached = await self._disk.metadata("*cached", partial(CachedRoot.of, self._root.path))
+            self._cached = await self._disk.metadata(
+                "*cached", partial(CachedRoot.of, self._root.path, self._disk.release)
+            )
+        if self._cached is None:
+            yield
+            return
+        tidying = asyncio.create_task(_let_go(self._cached), name="jobsvc-kept")
         yield
+        tidying.cancel()
+        self._cached.close()
 
     async def visit(self, token: Token, job_id: str, work: Callable[[Reading], T]) -> Visited[T]:
         """Read the record in a thread, and call `work` with it there.
@@ -77,9 +89,22 @@ class Visits:
         It is None where the job is not completed, or its output is not there. Raises as `visit` does.
         """
         known = await self._known(token, job_id)
-        if self._cached is not None and (seen := _in_memory(self._cached, known, work)) is not None:
+        if (seen := self._in_memory(known, work)) is not None:
             return seen
         return await self._look(self._disk.metadata, known, lambda: _output(self._root, known, token, work))
+
+    def output_at_once(
+        self, token: Token, job_id: str, work: Callable[[Reading, OpenFile | None], T]
+    ) -> Visited[T] | None:
+        """Do so on the loop, without a wait; None where it can't be done so. Raises what `work` may."""
+        entry = self._catalogue.get(job_id)
+        if entry is None or not sees(token, entry.reading.job.owner):
+            return None
+        return self._in_memory(entry.reading, work)
+
+    def _in_memory(self, known: Reading, work: Callable[[Reading, OpenFile | None], T]) -> Visited[T] | None:
+        output = None if self._cached is None else self._cached.open_output(known)
+        return None if output is None else Visited(known, work(known, output))
 
     async def again(self, job_id: str, work: Callable[[Reading], T], *, data: bool = False) -> Visited[T]:
         """Do so for nobody: whose the job is by now, is the caller's to ask.
@@ -119,12 +144,10 @@ class Visits:
         return JobNotFound() if last is None or not last.stale else StorageUnavailable()
 
 
-def _in_memory(
-    cached: CachedRoot, known: Reading, work: Callable[[Reading, OpenFile | None], T]
-) -> Visited[T] | None:
-    """Do it all on the loop, without a wait; None where it can't be done so."""
-    output = cached.open_output(known)
-    return None if output is None else Visited(known, work(known, output))
+async def _let_go(cached: CachedRoot) -> None:
+    while True:
+        await asyncio.sleep(KEPT)
+        cached.let_go()
 
 
 def _record(root: JobsRoot, known: Reading, token: Token | None, work: Callable[[Reading], T]) -> Visited[T]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
 
+from jobsvc.storage.pages import Body
+from jobsvc.web.connection import Connection
 from jobsvc.web.envelope import sealing
 
 # A member of an enumeration takes a third of a microsecond to look up.
@@ -26,7 +28,7 @@ _COPIED: Final = 4096
 
 
 def send(
-    request: web.Request, status: HTTPStatus, fields: Mapping[str, str], body: bytes
+    request: web.Request, status: HTTPStatus, fields: Mapping[str, str], body: Body
 ) -> web.StreamResponse | None:
     """Send a 200, 206 or 304 at once, sealed; None where it has to go the general way.
 
@@ -40,7 +42,7 @@ def send(
     length = "" if status is NOT_MODIFIED else f"Content-Length: {len(body)}\r\n"
     text = f"{_BEGINNING[status]}{lines}{sealing(request)}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
     if len(body) <= _COPIED:
-        transport.write(text.encode() + body)
+        cast(Connection, request.protocol).write_soon(text.encode() + body)
     else:
         transport.writelines((text.encode(), body))
     return _SENT[status]

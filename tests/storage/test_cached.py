@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from jobsvc.storage import cached
+from jobsvc.storage import cached, kept
 from jobsvc.storage.cached import CachedRoot
+from jobsvc.storage.identity import Identity
 from jobsvc.storage.mounts import file_system
 from jobsvc.storage.reader import JobsRoot, Reading
+from tests import descriptors
 from tests.index.farm import Farm
 
 FILM = b"a film" * 1000
@@ -43,13 +46,28 @@ class Scene:
         finally:
             file.close()
 
+    def age(self) -> None:
+        """Wait until a change shows in a time: a file system's clock ticks every few milliseconds."""
+        newest = max(path.stat().st_ctime_ns for path in (self.output, self.output.parent))
+        probe = self.folder.parent.parent / "clock"
+        probe.touch()
+        while probe.stat().st_ctime_ns <= newest:
+            probe.touch()
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
+
+@pytest.fixture(params=["opened", "kept"])
+def scene(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """Once where nothing was asked for before, and once where the output is kept since it last was."""
     scene = Scene(tmp_path / "jobs")
+    if request.param == "kept":
+        monkeypatch.setattr(kept, "SETTLED_NS", 0)
+        scene.age()
     if scene.found() is None:
         pytest.skip(f"no RESOLVE_CACHED here, or none on {file_system(tmp_path)}")
-    return scene
+    assert bool(descriptors.held(scene.folder)) is (request.param == "kept")
+    yield scene
+    scene.cached.close()
+    assert not descriptors.held(scene.folder)
 
 
 def test_it_is_the_file_that_the_reader_opens(scene: Scene) -> None:
@@ -99,6 +117,16 @@ def folder_is_a_link(scene: Scene) -> None:
     scene.output.parent.symlink_to("renders")
 
 
+def folder_is_another(scene: Scene) -> None:
+    scene.output.parent.rename(scene.folder / "renders")
+    scene.output.parent.mkdir()
+
+
+def job_is_another(scene: Scene) -> None:
+    scene.folder.rename(scene.folder.with_name("b"))
+    shutil.copytree(scene.folder.with_name("b"), scene.folder)
+
+
 def job_is_a_link(scene: Scene) -> None:
     scene.folder.rename(scene.folder.with_name("b"))
     scene.folder.symlink_to("b")
@@ -114,7 +142,8 @@ def record_is_a_link(scene: Scene) -> None:
     "change",
     [
         replaced_record, record_gone, job_gone, output_gone, output_is_a_link, output_is_a_folder,
-        output_is_a_pipe, folder_is_a_link, job_is_a_link, record_is_a_link,
+        output_is_a_pipe, folder_is_a_link, folder_is_another, job_is_another, job_is_a_link,
+        record_is_a_link,
     ],
 )  # fmt: skip
 def test_what_is_not_as_it_was_is_left_to_the_reader(scene: Scene, change: Callable[[Scene], None]) -> None:
@@ -142,6 +171,7 @@ def test_a_record_that_may_have_changed_within_its_clock_s_tick_is_read(scene: S
 
 
 def test_what_lies_on_another_device_is_left_to_the_reader(scene: Scene) -> None:
+    scene.cached.close()
     scene.cached = CachedRoot(scene.folder.parent, scene.folder.stat().st_dev + 1)
     assert scene.found() is None
 
@@ -152,6 +182,66 @@ def test_a_replaced_output_is_the_new_one(scene: Scene) -> None:
     beside.write_bytes(b"another")
     beside.replace(scene.output)
     assert scene.found(known) == b"another"
+
+
+def test_an_output_that_was_written_to_in_place_is_another_version(scene: Scene) -> None:
+    known = scene.known()
+    before = scene.cached.open_output(known)
+    assert before is not None
+    before.close()
+    with scene.output.open("r+b") as file:
+        file.write(b"A")
+    after = scene.cached.open_output(known)
+    assert after is not None
+    after.close()
+    assert after.identity == Identity.of(scene.output.stat()) != before.identity
+
+
+def test_a_folder_that_took_the_output_s_folder_s_place_is_the_one_that_counts(scene: Scene) -> None:
+    known = scene.known()
+    folder_is_another(scene)
+    scene.output.write_bytes(b"another")
+    assert scene.found(known) == b"another"
+
+
+def test_what_was_opened_stays_open_whatever_becomes_of_what_is_kept(scene: Scene) -> None:
+    known = scene.known()
+    first, second = scene.cached.open_output(known), scene.cached.open_output(known)
+    assert first is not None
+    assert second is not None
+    first.close()
+    scene.cached.close()
+    assert os.pread(second.fd, len(FILM), 0) == FILM
+    second.close()
+
+
+def test_an_output_is_let_go_at_the_second_call_after_it_was_asked_for(scene: Scene) -> None:
+    kept_for = 0
+    while descriptors.held(scene.folder):
+        scene.cached.let_go()
+        kept_for += 1
+    assert kept_for in {0, 2}
+
+
+def test_so_many_outputs_are_kept_and_no_more(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST", 1)
+    other = scene.farm.put("b", "completed", outputPath="film.mp4")
+    (other / "film.mp4").write_bytes(FILM)
+    scene.age()
+    reading = scene.root.read("b")
+    file = scene.cached.open_output(Reading(reading.job, reading.identity, reading.output, settled=True))
+    assert file is not None
+    file.close()
+    assert not descriptors.held(scene.folder)
+
+
+def test_an_output_that_may_change_within_its_clock_s_tick_is_not_kept(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "SETTLED_NS", 3_600_000_000_000)
+    scene.cached.close()
+    assert scene.found() == FILM
+    assert not descriptors.held(scene.folder)
 
 
 def test_a_kernel_without_the_call_leaves_all_to_the_reader(
@@ -179,6 +269,7 @@ def test_only_a_file_system_that_never_waits_has_the_short_way(tmp_path: Path) -
 
 
 def test_no_descriptor_is_left_open(scene: Scene) -> None:
+    scene.cached.close()
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - they go while one looks
     for change in (output_is_a_folder, replaced_record, job_gone):
         known = scene.known()

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from jobsvc.storage import conduit as module
-from jobsvc.storage.conduit import BUFFERED, Conduit, Halt, _buffered, changed, read_cached
+from jobsvc.storage.conduit import BUFFERED, Conduit, Halt, _buffered, changed
 from jobsvc.storage.identity import Identity
+from jobsvc.storage.pages import read_cached
 from jobsvc.storage.walk import OpenFile
 from tests.waiting import wait_until
 

@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobsvc.domain.job import parse_record
-from jobsvc.storage.conduit import changed, read_cached
+from jobsvc.storage.conduit import changed
 from jobsvc.storage.growing import Break, Mark, read_on, whole
+from jobsvc.storage.pages import read_cached
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.walk import OpenFile
 

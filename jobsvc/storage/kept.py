@@ -1,0 +1,108 @@
+"""Outputs that were opened a moment ago, open still: taken again while nothing on the way to them changed.
+
+To open a file is told to every watch upon its folder, and costs more than to send a small range of it. What
+is kept had been unchanged for a while when it was opened, so that any change shows in a ctime (inode(7)).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from jobsvc.storage.identity import SETTLED_NS, Identity
+from jobsvc.storage.walk import OpenFile
+
+MOST: Final = 64
+"""Files kept at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder on the way to a file: who renames it, or changes what is in it, changes its ctime."""
+
+    fd: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    record: Identity
+    file: OpenFile
+    ctime_ns: int
+    folders: tuple[Folder, ...]
+
+    def unchanged(self) -> bool:
+        """Whether its path still leads to this file, and the file still is what it was."""
+        status = os.fstat(self.file.fd)
+        if status.st_ctime_ns != self.ctime_ns or not status.st_nlink:
+            return False
+        return all(os.fstat(folder.fd).st_ctime_ns == folder.ctime_ns for folder in self.folders)
+
+    def close(self) -> None:
+        """Give all descriptors back; waits for storage where it was the last name of a large file."""
+        for fd in (self.file.fd, *(folder.fd for folder in self.folders)):
+            os.close(fd)
+
+
+class KeptOutputs:
+    """At most MOST files by their jobs' ids, for its owner to let go soon; belongs to one thread."""
+
+    def __init__(self, dispose: Callable[[object], None]) -> None:
+        """`dispose` closes what it is given, where that may wait."""
+        self._dispose = dispose
+        self._kept: dict[str, _Kept] = {}
+        self._older: set[str] = set()
+
+    def take(self, job_id: str, record: Identity) -> OpenFile | None:
+        """Open a job's output again, if it is kept and `record` is the one that named it; OSError."""
+        kept = self._kept.get(job_id)
+        if kept is None:
+            return None
+        if kept.record == record and kept.unchanged():
+            file = kept.file
+            return OpenFile(os.dup(file.fd), file.identity, file.name, file.links)
+        self._drop(job_id)
+        return None
+
+    def keep(self, job_id: str, record: Identity, file: OpenFile, folders: tuple[Folder, ...]) -> None:
+        """Keep a file beside its owner, and take over the folders, which were opened before it; OSError."""
+        self._drop(job_id)
+        now, ctime = time.time_ns(), file.identity.ctime_ns
+        if any(now - moment <= SETTLED_NS for moment in (ctime, *(each.ctime_ns for each in folders))):
+            for folder in folders:
+                os.close(folder.fd)
+            return
+        if len(self._kept) >= MOST:
+            self._drop(next(iter(self._kept)))
+        own = OpenFile(os.dup(file.fd), file.identity, file.name, file.links)
+        self._kept[job_id] = _Kept(record, own, ctime, folders)
+
+    def let_go(self) -> None:
+        """Close what was kept when this was called last: storage that is in use can't be unmounted."""
+        for job_id in self._older & self._kept.keys():
+            self._drop(job_id)
+        self._older = set(self._kept)
+
+    def close(self) -> None:
+        """Close all."""
+        for job_id in list(self._kept):
+            self._drop(job_id)
+
+    def _drop(self, job_id: str) -> None:
+        kept = self._kept.pop(job_id, None)
+        if kept is not None:
+            self._older.discard(job_id)
+            self._dispose(kept)
+
+
+def folder_of(fd: int) -> Folder | None:
+    """Take an open folder over; None, and it is closed, where it is none."""
+    status = os.fstat(fd)
+    if stat.S_ISDIR(status.st_mode):
+        return Folder(fd, status.st_ctime_ns)
+    os.close(fd)
+    return None

@@ -1,0 +1,177 @@
+"""What needs no wait is answered where it comes in, and nobody can tell that by the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+
+from jobsvc.storage import identity, kept
+from jobsvc.storage.cached import CachedRoot
+from tests.conftest import MakeJob, Serve
+from tests.running import Service
+from tests.speaking import Answer, Connection, request
+from tests.waiting import until
+
+FILM: Final = bytes(range(256)) * 4096
+STATUS: Final = "/api/jobs/job-1"
+DOWNLOAD: Final = f"{STATUS}/download"
+PART: Final = 64 * 1024
+RANGE: Final = (("Range", f"bytes=1000-{1000 + PART - 1}"),)
+WAYS: Final = pytest.mark.parametrize(("path", "fields"), [(STATUS, ()), (DOWNLOAD, RANGE)])
+OWN: Final = {"X-Request-Id", "Date", "RateLimit", "Age"}
+"""Fields that no two answers have alike."""
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have files count as unchanged for a while that were written just now."""
+    monkeypatch.setattr(identity, "SETTLED_NS", 0)
+    monkeypatch.setattr(kept, "SETTLED_NS", 0)
+
+
+@pytest.fixture
+async def service(settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any) -> Service:
+    make_job(output=FILM)
+    if CachedRoot.of(jobs_root) is None:
+        pytest.skip("on this file system opening may wait")
+    return await serve(limit_auth_failures="3/minute", send_timeout=0.5)
+
+
+class Tasks:
+    """Counts the requests that were given a task."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> asyncio.Task[Any]:
+        self.made += coroutine.__qualname__.endswith("._handle_request")
+        return asyncio.Task(coroutine, loop=loop, **more)
+
+
+@pytest.fixture
+async def tasks(service: Service) -> AsyncIterator[Tasks]:
+    loop = asyncio.get_running_loop()
+    counter = Tasks()
+    loop.set_task_factory(counter)
+    yield counter
+    loop.set_task_factory(None)
+
+
+async def warm(link: Connection, service: Service, path: str) -> None:
+    """Ask until all is known that an answer needs."""
+    for _ in range(3):
+        assert (await link.ask("GET", path, token=service.token)).status == 200
+
+
+def essence(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
+    fields = [(name, "" if name in OWN else value) for name, value in answer.headers.items()]
+    return answer.status, sorted(fields), answer.body
+
+
+@pytest.mark.both_loops
+@WAYS
+async def test_it_takes_no_task_and_is_the_same_answer(
+    service: Service, tasks: Tasks, path: str, fields: tuple[tuple[str, str], ...]
+) -> None:
+    async with service.connect() as link:
+        before, at_once = 0, await link.ask("GET", path, fields, token=service.token)
+        while tasks.made > before:
+            before, at_once = tasks.made, await link.ask("GET", path, fields, token=service.token)
+    async with service.connect() as link:
+        closing = (*fields, ("Connection", "close"))
+        other = await link.ask("GET", path, closing, token=service.token)
+        assert tasks.made == before + 1
+    assert other.headers.pop("Connection") == "close"
+    assert essence(at_once) == essence(other)
+
+
+@pytest.mark.both_loops
+@WAYS
+async def test_who_sends_no_more_has_his_answer_still(
+    service: Service, path: str, fields: tuple[tuple[str, str], ...]
+) -> None:
+    async with service.connect() as link:
+        await warm(link, service, path)
+        link.send(request("GET", path, fields, token=service.token))
+        link.writer.write_eof()
+        assert (await link.answer()).status in {200, 206}
+        assert await link.ended()
+
+
+@pytest.mark.both_loops
+@WAYS
+async def test_requests_of_one_packet_are_all_answered(
+    service: Service, path: str, fields: tuple[tuple[str, str], ...]
+) -> None:
+    async with service.connect() as link:
+        await warm(link, service, path)
+        link.send(request("GET", path, fields, token=service.token) * 20)
+        for _ in range(20):
+            assert (await link.answer()).status in {200, 206}
+
+
+@pytest.mark.both_loops
+async def test_exactly_so_many_pass_as_the_limit_says(settled: None, serve: Serve, make_job: MakeJob) -> None:
+    make_job(output=FILM)
+    service = await serve(limit_status="5/minute", limit_download="5/minute")
+    for path in (STATUS, DOWNLOAD):
+        async with service.connect() as link:
+            answers = [await link.ask("GET", path, RANGE, token=service.token) for _ in range(7)]
+        assert [answer.status // 100 for answer in answers] == [2] * 5 + [4] * 2
+        assert [answer.headers["RateLimit"].split(";")[1] for answer in answers[:5]] == [
+            f"r={left}" for left in (4, 3, 2, 1, 0)
+        ]
+        assert answers[-1].code == "rate-limited"
+
+
+async def test_a_wrong_token_counts_once(service: Service) -> None:
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        answers = [await link.ask("GET", STATUS, token="jsvc_" + "w" * 43) for _ in range(4)]
+        assert [answer.code for answer in answers] == ["unauthorized"] * 3 + ["rate-limited"]
+        assert (await link.ask("GET", STATUS, token=service.token)).status == 200
+
+
+async def test_a_job_replaced_between_two_requests_is_the_new_one(
+    service: Service, make_job: MakeJob
+) -> None:
+    async with service.connect() as link:
+        await warm(link, service, DOWNLOAD)
+        for fill in (b"a", b"b"):
+            make_job(output=fill * 1000)
+            assert (await link.ask("GET", DOWNLOAD, token=service.token)).body == fill * 1000
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_does_not_read_at_once_holds_a_slot_until_it_has(service: Service) -> None:
+    async with service.connect(receive_buffer=4096) as link:
+        await warm(link, service, STATUS)
+        count = await _until_it_is_full(link, service)
+        for _ in range(count):
+            assert (await link.answer()).body == FILM[1000 : 1000 + PART]
+        lines = await service.logged(count)
+        assert {(line["outcome"], line["bytesSent"]) for line in lines} == {("complete", PART)}
+        assert await service.metric("jobsvc_downloads_in_progress") == 0
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_never_reads_is_let_go_and_that_is_told(service: Service) -> None:
+    async with service.connect(receive_buffer=4096) as link:
+        await warm(link, service, STATUS)
+        await _until_it_is_full(link, service)
+        await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()))
+        assert await service.metric("jobsvc_downloads_in_progress") == 0
+
+
+async def _until_it_is_full(link: Connection, service: Service) -> int:
+    """Ask for one range after the other and read nothing, until the service has to wait for us."""
+    link.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    count = 0
+    while not await service.metric("jobsvc_downloads_in_progress"):
+        link.send(request("GET", DOWNLOAD, RANGE, token=service.token))
+        count += 1
+    link.reader._transport.resume_reading()  # type: ignore[attr-defined]
+    return count
