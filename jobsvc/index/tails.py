@@ -65,18 +65,28 @@ class Tails:
 
         `force` has the disk read. Where storage does not answer, the last that was known is stale.
         """
-        job = answer.reading.job
-        tail = self._tails.get(job.id)
-        if tail is not None and tail.job is not job:
-            tail = None
-        if tail is None or force or not self._holds(tail):
-            try:
-                tail = await self._read(job)
-            except StorageUnavailable:
-                return answer._replace(stale=True), tail and tail.text
-        else:
-            self._tails.move_to_end(job.id)
-        age = self._freshness.age(job.id, tail.begun, told=_told_of(job))
+        if not force and (held := self.at_once(answer)) is not None:
+            return held
+        tail = self._known(answer)
+        try:
+            return self._beside(answer, await self._read(answer.reading.job))
+        except StorageUnavailable:
+            return answer._replace(stale=True), tail and tail.text
+
+    def at_once(self, answer: Answer) -> tuple[Answer, str | None] | None:
+        """Do so where what is remembered holds still; None where the disk has to be asked."""
+        tail = self._known(answer)
+        if tail is None or not self._holds(tail):
+            return None
+        self._tails.move_to_end(tail.job.id)
+        return self._beside(answer, tail)
+
+    def _known(self, answer: Answer) -> _Tail | None:
+        tail = self._tails.get(answer.reading.job.id)
+        return tail if tail is not None and tail.job is answer.reading.job else None
+
+    def _beside(self, answer: Answer, tail: _Tail) -> tuple[Answer, str | None]:
+        age = self._freshness.age(tail.job.id, tail.begun, told=_told_of(tail.job))
         return (answer._replace(age=age) if age > answer.age else answer), tail.text
 
     def _holds(self, tail: _Tail) -> bool:

@@ -57,9 +57,14 @@ class StatusRoute:
         if answer is None or hdrs.IF_MATCH in asked or hdrs.CACHE_CONTROL in asked:
             return None
         job = answer.reading.job
-        if job.status is Status.FAILED or not sees(request[TOKEN], job.owner):
+        if not sees(request[TOKEN], job.owner):
             return None
-        shown = self._representations.of(answer.reading, None)
+        logs = None
+        if job.status is Status.FAILED:
+            if (beside := self._tails.at_once(answer)) is None:
+                return None
+            answer, logs = beside
+        shown = self._representations.of(answer.reading, logs)
         return partial(document.answer, body=shown.body, fields=_fields(answer, shown.etag))
 
 
