@@ -11,7 +11,7 @@ from jobsvc.domain.job import Job, Status
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.coverage import Coverage
 from jobsvc.index.measures import Figures
-from jobsvc.index.ordered import Key, Ordered
+from jobsvc.index.ordered import Key, Ordered, key_of
 from jobsvc.storage.reader import Reading
 
 EXAMINED: Final = 16_384
@@ -61,15 +61,15 @@ class Listing:
         key: Key | None = None if after is None else (-after[0], after[1])
         orders = [self._orders.get((owner, status.value)) for status in set(statuses) or Status]
         ways = [order.after(key, updated_since) for order in orders if order is not None]
-        found: list[Job] = []
+        found: list[str] = []
         left = EXAMINED
-        for at, job, cost in merge(*ways):
-            if left <= 0 or (job is not None and len(found) == limit):
+        for at, told, cost in merge(*ways):
+            if left <= 0 or (told and len(found) == limit):
                 return self._page(found, key)
             key = at
             left -= cost
-            if job is not None:
-                found.append(job)
+            if told:
+                found.append(at[1])
         return self._page(found, None)
 
     def as_of(self, page: Page) -> float:
@@ -88,9 +88,9 @@ class Listing:
         begun = figures.reconciled - figures.reconcile_seconds
         return max(begun, coverage.until) if begun >= coverage.since else begun
 
-    def _page(self, found: list[Job], key: Key | None) -> Page:
+    def _page(self, found: list[str], key: Key | None) -> Page:
         entries = self._catalogue.entries
-        return Page([entries[job.id].reading for job in found], None if key is None else (-key[0], key[1]))
+        return Page([entries[job_id].reading for job_id in found], None if key is None else (-key[0], key[1]))
 
     def _changed(self, _job_id: str, before: Reading | None, after: Reading | None) -> None:
         if before is not None and (after is None or _place(before.job) != _place(after.job)):
@@ -99,17 +99,17 @@ class Listing:
             self._put(after.job)
 
     def _put(self, job: Job) -> None:
-        orders, status = self._orders, job.status.value
+        orders, status, key, updated = self._orders, job.status.value, key_of(job), job.updated_order
         for owner in (job.owner, None):
             order = orders.get((owner, status))
             if order is None:
                 order = orders[owner, status] = Ordered()
-            order.add(job)
+            order.add(key, updated)
 
     def _drop(self, job: Job) -> None:
         for owner in (job.owner, None):
             order = self._orders[owner, job.status.value]
-            order.discard(job)
+            order.discard(key_of(job))
             if not order:
                 del self._orders[owner, job.status.value]
 

@@ -1,18 +1,17 @@
-"""A sorted list of jobs in pieces: a place is found, and others are moved, within one piece only."""
+"""The ids of jobs, sorted, in pieces: a place is found, and others are moved, within one piece only."""
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from operator import attrgetter
 from typing import Final, TypeAlias
 
 from jobsvc.domain.job import Job
 
 Key: TypeAlias = tuple[int, str]
-Step: TypeAlias = tuple[Key, Job | None, int]
-"""Where one has come to, the job there (None: only the place), and what it cost to look, counted in jobs."""
+Step: TypeAlias = tuple[Key, bool, int]
+"""Where one has come to, whether that is a job to tell of, and what it cost to look, counted in jobs."""
 
 PIECE: Final = 512
 """Jobs of a piece; at twice as many it is cut in two."""
@@ -21,7 +20,6 @@ SKIP: Final = 8
 STRIDE: Final = 512
 """What may be looked at in vain, counted in jobs, until there is a step."""
 
-_ID: Final = attrgetter("id")
 _FIRST: Final = -(1 << 63)
 
 
@@ -31,18 +29,30 @@ def key_of(job: Job) -> Key:
 
 
 class _Piece:
-    """Jobs that lie together, with what is asked of them in arrays: the jobs themselves lie far apart."""
+    """Jobs that lie together, with what is asked of them in lists: the jobs themselves lie far apart."""
 
-    __slots__ = ("jobs", "last", "orders", "updates")
+    __slots__ = ("ids", "last", "orders", "updates")
 
-    def __init__(self, jobs: list[Job]) -> None:
-        self.jobs = jobs
-        self.orders = array("q", [-job.created_order for job in jobs])
-        """The first part of each job's key."""
-        self.updates = array("q", [job.updated_order for job in jobs])
+    def __init__(self, ids: list[str], orders: array[int], updates: array[int]) -> None:
+        self.ids = ids
+        self.orders = orders
+        """The first part of each job's key, whose other part is the id."""
+        self.updates = updates
         """When each was updated."""
-        self.last = max(self.updates, default=_FIRST)
+        self.last = max(updates, default=_FIRST)
         """No job of the piece was updated after this; it may be too high, never too low."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def key(self, place: int) -> Key:
+        """Give the key of the job in a place."""
+        return self.orders[place], self.ids[place]
+
+    def part(self, start: int, stop: int | None) -> _Piece:
+        """Copy a part of it."""
+        cut = slice(start, stop)
+        return _Piece(self.ids[cut], self.orders[cut], self.updates[cut])
 
     def place(self, key: Key) -> int:
         """Find where a key is, or would be."""
@@ -50,60 +60,57 @@ class _Piece:
         low = bisect_left(self.orders, order)
         if low == len(self.orders) or self.orders[low] != order:
             return low
-        return bisect_left(self.jobs, job_id, low, bisect_right(self.orders, order, low), key=_ID)
+        return bisect_left(self.ids, job_id, low, bisect_right(self.orders, order, low))
 
     def holds(self, place: int, key: Key) -> bool:
         """Whether the job of this key is in its place."""
-        orders = self.orders
-        return place < len(orders) and orders[place] == key[0] and self.jobs[place].id == key[1]
+        return place < len(self.ids) and self.ids[place] == key[1] and self.orders[place] == key[0]
 
-    def updated(self, start: int, since: int) -> list[Job]:
-        """Give the jobs, from a place on, that were updated since."""
+    def updated(self, start: int, since: int) -> list[int]:
+        """Give the places, from one on, of the jobs that were updated since."""
         found = [place for place, updated in enumerate(self.updates[start:], start) if updated >= since]
         if not found:
             self.last = max(self.updates, default=_FIRST)
-        return [self.jobs[place] for place in found]
+        return found
 
 
 class Ordered:
     """Jobs in the order of a listing."""
 
     def __init__(self) -> None:
-        self._pieces: list[_Piece] = [_Piece([])]
+        self._pieces: list[_Piece] = [_Piece([], array("q"), array("q"))]
         self._firsts: list[Key] = [(0, "")]
         """No key of a piece is below this, and none of the one before it is above; of the first, anything."""
 
     def __len__(self) -> int:
-        return sum(len(piece.jobs) for piece in self._pieces)
+        return sum(len(piece) for piece in self._pieces)
 
     def __bool__(self) -> bool:
-        return len(self._pieces) > 1 or bool(self._pieces[0].jobs)
+        return len(self._pieces) > 1 or bool(self._pieces[0])
 
-    def add(self, job: Job) -> None:
+    def add(self, key: Key, updated: int) -> None:
         """Put a job in, in the place of one with the same key."""
-        key, updated = key_of(job), job.updated_order
         at = self._piece_of(key)
         piece = self._pieces[at]
         place = piece.place(key)
         piece.last = max(piece.last, updated)
         if piece.holds(place, key):
-            piece.jobs[place], piece.updates[place] = job, updated
+            piece.updates[place] = updated
             return
-        piece.jobs.insert(place, job)
+        piece.ids.insert(place, key[1])
         piece.orders.insert(place, key[0])
         piece.updates.insert(place, updated)
-        if len(piece.jobs) > 2 * PIECE:
-            self._replace(at, [_Piece(piece.jobs[:PIECE]), _Piece(piece.jobs[PIECE:])])
+        if len(piece) > 2 * PIECE:
+            self._replace(at, [piece.part(0, PIECE), piece.part(PIECE, None)])
 
-    def discard(self, job: Job) -> None:
+    def discard(self, key: Key) -> None:
         """Take a job out, if it is in."""
-        key = key_of(job)
         at = self._piece_of(key)
         piece = self._pieces[at]
         place = piece.place(key)
         if piece.holds(place, key):
-            del piece.jobs[place], piece.orders[place], piece.updates[place]
-            if not piece.jobs and len(self._pieces) > 1:
+            del piece.ids[place], piece.orders[place], piece.updates[place]
+            if not piece and len(self._pieces) > 1:
                 self._replace(at, [])
 
     def after(self, key: Key | None, updated_since: int | None = None) -> Iterator[Step]:
@@ -117,13 +124,13 @@ class Ordered:
             at = self._piece_of(key)
             start = self._pieces[at].place(key)
             start += self._pieces[at].holds(start, key)
-            if start == len(self._pieces[at].jobs):
+            if start == len(self._pieces[at]):
                 at, start = at + 1, 0  # a step must lead on, never back to where one stands
         if updated_since is not None:
             yield from self._updated(at, start, updated_since)
             return
         for piece in self._pieces[at:]:
-            yield from ((key_of(job), job, 1) for job in piece.jobs[start:])
+            yield from ((piece.key(place), True, 1) for place in range(start, len(piece)))
             start = 0
 
     def _updated(self, at: int, start: int, since: int) -> Iterator[Step]:
@@ -131,10 +138,10 @@ class Ordered:
         for piece in self._pieces[at:]:
             cost += SKIP
             if piece.last >= since:
-                yield from ((key_of(job), job, 1) for job in piece.updated(start, since))
-                cost += len(piece.jobs) - start
+                yield from ((piece.key(place), True, 1) for place in piece.updated(start, since))
+                cost += len(piece) - start
             if cost >= STRIDE:
-                yield key_of(piece.jobs[-1]), None, cost
+                yield piece.key(-1), False, cost
                 cost = 0
             start = 0
 
@@ -144,4 +151,4 @@ class Ordered:
 
     def _replace(self, at: int, pieces: list[_Piece]) -> None:
         self._pieces[at : at + 1] = pieces
-        self._firsts[at : at + 1] = [key_of(piece.jobs[0]) for piece in pieces]
+        self._firsts[at : at + 1] = [piece.key(0) for piece in pieces]

@@ -55,7 +55,8 @@ class Identity(bytes):
 
     def settled(self, now_ns: int) -> bool:
         """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another."""
-        return now_ns - max(self.mtime_ns, self.ctime_ns) > SETTLED_NS
+        _, _, mtime_ns, ctime_ns = self.parts()
+        return now_ns - max(mtime_ns, ctime_ns) > SETTLED_NS
 
     def _part(self, place: int) -> int:
         part: int = _IDENTITY.unpack(self)[place]

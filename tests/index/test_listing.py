@@ -219,10 +219,10 @@ def test_order_holds_through_many_changes_at_random_places() -> None:
     order, chance = ordered.Ordered(), random.Random(1)  # noqa: S311 - no secret
     jobs = [reading(f"job-{number}", created=chance.randrange(50)).job for number in range(300)]
     for job in jobs:
-        order.add(job)
+        order.add(ordered.key_of(job), job.updated_order)
     for job in jobs[::3]:
-        order.discard(job)
-        order.discard(job)
+        order.discard(ordered.key_of(job))
+        order.discard(ordered.key_of(job))
     left = [job for number, job in enumerate(jobs) if number % 3]
     assert [key for key, _, _ in order.after(None)] == sorted(ordered.key_of(job) for job in left)
     assert len(order) == len(left)
