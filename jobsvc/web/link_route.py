@@ -75,6 +75,8 @@ def seconds_asked(body: bytes, most: int) -> int:
 
 async def _body(request: web.Request) -> bytes:
     """Read the body; what is too large the framework refuses."""
+    if request.transport is None:  # to wait for more of it is a fault then
+        raise BadRequest("The body did not come whole.")
     try:
         async with asyncio.timeout(BODY_DEADLINE):
             return await request.read()
