@@ -7,12 +7,17 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import pytest
+from structlog.testing import capture_logs
 
+from jobsvc.observe.audit import DownloadLog
 from jobsvc.storage import identity, kept
 from jobsvc.storage.cached import CachedRoot
+from jobsvc.web.connection import Connection as Served
+from jobsvc.web.download import Download
+from jobsvc.web.status import StatusRoute
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
-from tests.speaking import Answer, Connection, request
+from tests.speaking import Answer, Connection, CutShort, request
 from tests.waiting import until
 
 FILM: Final = bytes(range(256)) * 4096
@@ -21,6 +26,8 @@ DOWNLOAD: Final = f"{STATUS}/download"
 PART: Final = 64 * 1024
 RANGE: Final = (("Range", f"bytes=1000-{1000 + PART - 1}"),)
 WAYS: Final = pytest.mark.parametrize(("path", "fields"), [(STATUS, ()), (DOWNLOAD, RANGE)])
+IDLE: Final = 0.05
+"""Seconds after which the service waits for what a connection asks for next."""
 OWN: Final = {"X-Request-Id", "Date", "RateLimit", "Age"}
 """Fields that no two answers have alike."""
 
@@ -166,12 +173,127 @@ async def test_a_client_that_never_reads_is_let_go_and_that_is_told(service: Ser
         assert await service.metric("jobsvc_downloads_in_progress") == 0
 
 
-async def _until_it_is_full(link: Connection, service: Service) -> int:
-    """Ask for one range after the other and read nothing, until the service has to wait for us."""
+@pytest.mark.both_loops
+async def test_what_a_client_asks_for_that_does_not_read_waits_for_it(
+    settled: None, serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(output=FILM)
+    service = await serve(max_downloads_per_token=1)
+    async with service.connect(receive_buffer=4096) as link:
+        await warm(link, service, STATUS)
+        count = await _until_it_is_full(link, service) + 3
+        link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * 3)
+        link.writer.write_eof()
+        assert {(await link.answer()).status for _ in range(count)} == {206}
+        assert await link.ended()
+
+
+@pytest.mark.both_loops
+async def test_of_a_client_that_never_reads_nothing_more_is_begun(service: Service) -> None:
+    async with service.connect(receive_buffer=4096) as link:
+        await warm(link, service, STATUS)
+        await _until_it_is_full(link, service, more=3)
+        await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()))
+        outcomes = [line["outcome"] for line in service.downloads()]
+        assert outcomes == ["complete"] * (len(outcomes) - 1) + ["client-gone"]
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("path", [STATUS, "/api/openapi.json"])
+async def test_what_came_before_the_end_is_answered(
+    service: Service, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, ending = Served.data_received, False
+
+    def take_the_last(connection: Served, data: bytes) -> None:
+        take(connection, data)
+        if ending:
+            connection.close()
+
+    monkeypatch.setattr(Served, "data_received", take_the_last)
+    async with service.connect() as link:
+        await warm(link, service, path)
+        await asyncio.sleep(IDLE)
+        ending = True
+        assert (await link.ask("GET", path, token=service.token)).status == 200
+
+
+@pytest.mark.both_loops
+async def test_to_a_client_that_is_gone_nothing_more_is_sent(service: Service) -> None:
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * 20)
+        await link.vanish()
+    await asyncio.sleep(0.3)  # for the log
+    assert sum(line["outcome"] == "complete" for line in service.downloads()) <= 1
+
+
+@pytest.mark.both_loops
+@WAYS
+async def test_a_fault_ends_the_connection_and_is_told(
+    serve: Serve, path: str, fields: tuple[tuple[str, str], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StatusRoute, "at_once", _fault)
+    monkeypatch.setattr(Download, "at_once", _fault)
+    service = await serve()
+    async with service.connect() as link:
+        assert (await link.ask("GET", "/healthz")).status == 200
+        await asyncio.sleep(IDLE)
+        with capture_logs() as told:
+            link.send(request("GET", path, fields, token=service.token))
+            assert await link.ended()
+    assert [line["event"] for line in told] == ["request-failed"]
+    assert await service.answered(500) == 1
+
+
+@pytest.mark.both_loops
+async def test_no_answer_follows_one_that_a_fault_came_after(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        await asyncio.sleep(IDLE)
+        with monkeypatch.context() as broken, capture_logs() as told:
+            broken.setattr(DownloadLog, "write", _fault)
+            link.send(request("GET", DOWNLOAD, RANGE, token=service.token))
+            assert (await link.answer()).body == FILM[1000 : 1000 + PART]
+            assert await link.ended()
+    assert [line["event"] for line in told] == ["request-failed"]
+    assert await service.answered(500) == 1
+
+
+@pytest.mark.both_loops
+async def test_a_fault_of_the_parser_s_ends_the_connection(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        with monkeypatch.context() as broken:
+            broken.setattr(Served, "_looked_at", _fault)
+            broken.setattr(Served, "log_exception", lambda *_what, **more: told.append(more["exc_info"]))
+            link.send(request("GET", STATUS, token=service.token))
+            with pytest.raises(CutShort):
+                await link.answer()
+    assert [type(fault) for fault in told] == [ZeroDivisionError]
+
+
+def _fault(*_given: object) -> None:
+    raise ZeroDivisionError
+
+
+async def _until_it_is_full(link: Connection, service: Service, *, more: int = 0) -> int:
+    """Ask for one range after the other and read nothing, until the service has to wait for us.
+
+    Then ask so many times `more`, reading nothing still.
+    """
     link.reader._transport.pause_reading()  # type: ignore[attr-defined]
     count = 0
     while not await service.metric("jobsvc_downloads_in_progress"):
         link.send(request("GET", DOWNLOAD, RANGE, token=service.token))
         count += 1
+    link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * more)
+    if more:
+        await asyncio.sleep(0.2)
     link.reader._transport.resume_reading()  # type: ignore[attr-defined]
     return count

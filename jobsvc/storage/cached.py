@@ -18,7 +18,7 @@ from typing import Final, Self
 from jobsvc.domain.job import Status
 from jobsvc.storage.closer import close
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.kept import KeptOutputs, folder_of
+from jobsvc.storage.kept import KeptOutputs, folder_of, told
 from jobsvc.storage.layout import STATUS_FILE, components
 from jobsvc.storage.mounts import file_system
 from jobsvc.storage.reader import Reading
@@ -93,9 +93,9 @@ class CachedRoot:
         fd = _opened(path, _AS_NAME)
         if fd < 0:
             return False
-        status = os.fstat(fd)
+        status = told(fd)
         os.close(fd)
-        return Identity.of(status) == identity and status.st_dev == self._device
+        return status is not None and Identity.of(status) == identity and status.st_dev == self._device
 
     def _open_and_keep(self, known: Reading, folder: str, names: tuple[str, ...]) -> OpenFile | None:
         """Open the output and keep it for who asks next; its folders first, to see whether they moved."""
@@ -117,11 +117,14 @@ class CachedRoot:
         fd = _opened(path, _AS_FILE)
         if fd < 0:
             return None
-        status = os.fstat(fd)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink and status.st_dev == self._device:
+        status = told(fd)
+        if status is not None and self._is_output(status):
             return OpenFile(fd, Identity.of(status), name, status.st_nlink)
         os.close(fd)
         return None
+
+    def _is_output(self, status: os.stat_result) -> bool:
+        return stat.S_ISREG(status.st_mode) and status.st_nlink > 0 and status.st_dev == self._device
 
 
 def _opened(path: str, how: object) -> int:

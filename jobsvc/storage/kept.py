@@ -37,10 +37,13 @@ class _Kept:
 
     def unchanged(self) -> bool:
         """Whether its path still leads to this file, and the file still is what it was."""
-        status = os.fstat(self.file.fd)
-        if status.st_ctime_ns != self.ctime_ns or not status.st_nlink:
+        try:
+            status = os.fstat(self.file.fd)
+            if status.st_ctime_ns != self.ctime_ns or not status.st_nlink:
+                return False
+            return all(os.fstat(folder.fd).st_ctime_ns == folder.ctime_ns for folder in self.folders)
+        except OSError:
             return False
-        return all(os.fstat(folder.fd).st_ctime_ns == folder.ctime_ns for folder in self.folders)
 
     def close(self) -> None:
         """Give all descriptors back; waits for storage where it was the last name of a large file."""
@@ -58,27 +61,30 @@ class KeptOutputs:
         self._older: set[str] = set()
 
     def take(self, job_id: str, record: Identity) -> OpenFile | None:
-        """Open a job's output again, if it is kept and `record` is the one that named it; OSError."""
+        """Open a job's output again, if it is kept and `record` is the one that named it. Never raises."""
         kept = self._kept.get(job_id)
         if kept is None:
             return None
         if kept.record == record and kept.unchanged():
-            file = kept.file
-            return OpenFile(os.dup(file.fd), file.identity, file.name, file.links)
+            return _again(kept.file)
         self._drop(job_id)
         return None
 
     def keep(self, job_id: str, record: Identity, file: OpenFile, folders: tuple[Folder, ...]) -> None:
-        """Keep a file beside its owner, and take over the folders, which were opened before it; OSError."""
+        """Keep a file beside its owner, and take over the folders, which were opened before it.
+
+        Never raises: where no more files may be open, it is not kept.
+        """
         self._drop(job_id)
         now, ctime = time.time_ns(), file.identity.ctime_ns
-        if any(now - moment <= SETTLED_NS for moment in (ctime, *(each.ctime_ns for each in folders))):
+        moments = (ctime, *(each.ctime_ns for each in folders))
+        own = None if any(now - moment <= SETTLED_NS for moment in moments) else _again(file)
+        if own is None:
             for folder in folders:
                 os.close(folder.fd)
             return
         if len(self._kept) >= MOST:
             self._drop(next(iter(self._kept)))
-        own = OpenFile(os.dup(file.fd), file.identity, file.name, file.links)
         self._kept[job_id] = _Kept(record, own, ctime, folders)
 
     def let_go(self) -> None:
@@ -101,8 +107,24 @@ class KeptOutputs:
 
 def folder_of(fd: int) -> Folder | None:
     """Take an open folder over; None, and it is closed, where it is none."""
-    status = os.fstat(fd)
-    if stat.S_ISDIR(status.st_mode):
+    status = told(fd)
+    if status is not None and stat.S_ISDIR(status.st_mode):
         return Folder(fd, status.st_ctime_ns)
     os.close(fd)
     return None
+
+
+def told(fd: int) -> os.stat_result | None:
+    """Ask an open descriptor; None where its file system has failed."""
+    try:
+        return os.fstat(fd)
+    except OSError:
+        return None
+
+
+def _again(file: OpenFile) -> OpenFile | None:
+    """Open an open file once more; None where no more files may be open."""
+    try:
+        return OpenFile(os.dup(file.fd), file.identity, file.name, file.links)
+    except OSError:
+        return None

@@ -42,6 +42,6 @@ class Pages:
 def _filled(file: OpenFile, into: bytearray | memoryview, start: int) -> bool:
     try:
         count = os.preadv(file.fd, [into], start, os.RWF_NOWAIT)
+        return count == len(into) and not changed(file)
     except OSError:  # EAGAIN: not cached; EOPNOTSUPP: network file systems and FUSE don't say
         return False
-    return count == len(into) and not changed(file)

@@ -70,10 +70,18 @@ class Connection(web.RequestHandler):
             self._loop.call_soon(self._parse)
 
     def _parse(self) -> None:
-        """Have requests parsed one at a time: aiohttp forgets those before one that it can't parse."""
+        """Have what came parsed; whoever calls this would leave the connection hanging where it raised."""
         data, self._received = self._received, b""
         if not data:
             return
+        try:
+            self._parse_each(data)
+        except Exception as fault:  # noqa: BLE001 - a fault of ours, and no answer to come
+            self.log_exception("Unhandled exception", exc_info=fault)
+            self.force_close()
+
+    def _parse_each(self, data: bytes) -> None:
+        """Have requests parsed one at a time: aiohttp forgets those before one that it can't parse."""
         end = data.find(_HEAD_END)
         if end < 0 or end == len(data) - len(_HEAD_END):
             self._feed(data)
@@ -86,10 +94,13 @@ class Connection(web.RequestHandler):
         """Have a piece parsed, look at the requests in it, and say whether there can be others."""
         known = self._request_count
         idle, self._waiter = self._waiter, None
-        super().data_received(data)
-        self._waiter = idle
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = idle
         sound = self._looked_at(known, data)
-        if idle is None or idle.done() or not self._messages:
+        # What is asked for by who has yet to take the answer before is not begun: see `resume_writing`.
+        if idle is None or idle.done() or not self._messages or self._paused:
             return sound
         # Who waits for a request is not woken for one that takes no wait itself.
         if not (sound and self._answered_at_once()):
@@ -120,7 +131,10 @@ class Connection(web.RequestHandler):
         """
         (message, body), *others = self._messages
         # Without its timer, no one would see to the connection's end.
-        if others or self._keepalive_handle is None or self._half_closed or self._paused:
+        if others or self._keepalive_handle is None or self._half_closed:
+            return False
+        # Who is gone takes nothing, though it could be written.
+        if self.transport is None or self.transport.is_closing():
             return False
         if isinstance(message, _ErrInfo) or body is not EMPTY_PAYLOAD or not _plain(message):
             return False
@@ -159,10 +173,22 @@ class Connection(web.RequestHandler):
         if data and self.transport is not None:
             self.transport.write(data)
 
+    def resume_writing(self) -> None:
+        """Go on with what was asked for meanwhile, behind whoever waited for the client to take an answer."""
+        super().resume_writing()
+        idle = self._waiter
+        if self._messages and idle is not None and not idle.done():
+            idle.set_result(None)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take the last of what came, and end."""
         self._parse()
         super().connection_lost(exc)
+
+    def close(self) -> None:
+        """Answer what came until now, and nothing that comes from now on."""
+        self._parse()
+        super().close()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the parent's signature
         """End the connection, after what was answered."""

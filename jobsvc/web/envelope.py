@@ -73,6 +73,11 @@ class Envelope:
             response = handler(request)
         except Refusal:
             return False
+        except Exception:  # noqa: BLE001 - as above, but an answer may be out, which no 500 may follow
+            _log.exception("request-failed", method=hdrs.METH_GET, route=route)
+            self._observe(route, hdrs.METH_GET, HTTPStatus.INTERNAL_SERVER_ERROR, perf_counter() - begun)
+            request.protocol.force_close()
+            return True
         finally:
             request_id.end(named)
         if response is None:

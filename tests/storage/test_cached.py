@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -242,6 +243,34 @@ def test_an_output_that_may_change_within_its_clock_s_tick_is_not_kept(
     scene.cached.close()
     assert scene.found() == FILM
     assert not descriptors.held(scene.folder)
+
+
+def test_where_no_more_files_may_be_open_none_is_kept(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "SETTLED_NS", 0)
+    scene.age()
+    known, before = scene.known(), len(descriptors.held(scene.folder))
+
+    def refused(_fd: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(os, "dup", refused)
+    assert scene.found(known) == FILM
+    assert len(descriptors.held(scene.folder)) <= before
+
+
+def test_a_file_system_that_has_failed_is_left_to_the_reader(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = scene.known()
+
+    def failed(_fd: int) -> os.stat_result:
+        raise OSError(errno.EIO, "the file system is shut down")
+
+    before = len(descriptors.held(scene.folder))
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fstat", failed)
+        assert scene.found(known) is None
+    assert len(descriptors.held(scene.folder)) <= before
 
 
 def test_a_kernel_without_the_call_leaves_all_to_the_reader(
