@@ -157,8 +157,8 @@ async def test_a_client_that_does_not_read_at_once_holds_a_slot_until_it_has(ser
     async with service.connect(receive_buffer=4096) as link:
         await warm(link, service, STATUS)
         count = await _until_it_is_full(link, service)
-        for _ in range(count):
-            assert (await link.answer()).body == FILM[1000 : 1000 + PART]
+        for number in range(count):
+            assert (await link.answer()).body == FILM[number : number + PART]
         lines = await service.logged(count)
         assert {(line["outcome"], line["bytesSent"]) for line in lines} == {("complete", PART)}
         assert await service.metric("jobsvc_downloads_in_progress") == 0
@@ -290,10 +290,11 @@ async def _until_it_is_full(link: Connection, service: Service, *, more: int = 0
     link.reader._transport.pause_reading()  # type: ignore[attr-defined]
     count = 0
     while not await service.metric("jobsvc_downloads_in_progress"):
-        link.send(request("GET", DOWNLOAD, RANGE, token=service.token))
+        part = (("Range", f"bytes={count}-{count + PART - 1}"),)
+        link.send(request("GET", DOWNLOAD, part, token=service.token))
         count += 1
     link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * more)
-    if more:
-        await asyncio.sleep(0.2)
+    for _ in range(more):  # by each of these answers the service has read on
+        await service.metric("jobsvc_downloads_in_progress")
     link.reader._transport.resume_reading()  # type: ignore[attr-defined]
     return count

@@ -6,6 +6,7 @@ whatever is not the plain case (HEAD, HTTP/1.0, a connection that ends) the gene
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, cast
@@ -23,6 +24,8 @@ OK: Final = HTTPStatus.OK
 PARTIAL: Final = HTTPStatus.PARTIAL_CONTENT
 NOT_MODIFIED: Final = HTTPStatus.NOT_MODIFIED
 
+_UNPAUSED: Final = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
+"""Whether asyncio's writelines lets any number of bytes wait for a client (CVE-2024-12254)."""
 _COPIED: Final = 4096
 """Bytes; a body up to this size is cheaper copied behind its head than handed over beside it."""
 
@@ -43,6 +46,8 @@ def send(
     text = f"{_BEGINNING[status]}{lines}{sealing(request)}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
     if len(body) <= _COPIED:
         cast(Connection, request.protocol).write_soon(text.encode() + body)
+    elif _UNPAUSED:
+        transport.write(b"".join((text.encode(), body)))
     else:
         transport.writelines((text.encode(), body))
     return _SENT[status]
