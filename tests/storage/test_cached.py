@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -271,6 +272,22 @@ def test_a_file_system_that_has_failed_is_left_to_the_reader(
         broken.setattr(os, "fstat", failed)
         assert scene.found(known) is None
     assert len(descriptors.held(scene.folder)) <= before
+
+
+def test_a_file_system_that_fails_behind_the_record_has_the_output_left_to_the_reader(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, ask, asked = scene.known(), os.fstat, itertools.count()
+
+    def failing(fd: int) -> os.stat_result:
+        if next(asked):
+            raise OSError(errno.EIO, "the file system is shut down")
+        return ask(fd)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fstat", failing)
+        assert scene.found(known) is None
+    assert not descriptors.held(scene.folder)
 
 
 def test_a_kernel_without_the_call_leaves_all_to_the_reader(

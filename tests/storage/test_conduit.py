@@ -14,7 +14,7 @@ import pytest
 from jobsvc.storage import conduit as module
 from jobsvc.storage.conduit import BUFFERED, Conduit, Halt, _buffered, changed
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.pages import read_cached
+from jobsvc.storage.pages import Pages, read_cached
 from jobsvc.storage.walk import OpenFile
 from tests.waiting import wait_until
 
@@ -190,6 +190,20 @@ def test_a_few_bytes_are_read_at_once_where_they_are_in_memory_and_right(film: P
     assert read_cached(file, len(BODY) - 5, len(BODY) + 5) is None
     overwrite(film)
     assert read_cached(file, 5, 65_000) is None
+    file.close()
+
+
+def test_what_was_read_holds_until_the_next_is_or_for_good_where_it_was_left(film: Path) -> None:
+    pages, file = Pages(), opened(film)
+    first = pages.read(file, 0, 10)
+    pages.leave()
+    second = pages.read(file, 10, 20)
+    assert first is not None
+    assert second is not None
+    assert (bytes(first), bytes(second)) == (BODY[:10], BODY[10:20])
+    assert pages.read(file, 30, 40) == second
+    assert bytes(second) == BODY[30:40]
+    assert pages.read(file, len(BODY) - 5, len(BODY) + 5) is None
     file.close()
 
 
