@@ -362,6 +362,15 @@ async def test_whatever_ends_a_download_gives_its_place_back(serve: Serve, large
     await room(service)
 
 
+@pytest.mark.both_loops
+async def test_who_has_all_of_a_download_may_begin_the_next_at_once(serve: Serve, large: None) -> None:
+    service = await serve(max_downloads_per_token=1, max_downloads=1)
+    async with service.connect() as one, service.connect() as other:
+        for link in (one, other) * 100:
+            answer = await link.ask("GET", DOWNLOAD, [("Range", "bytes=0-199999")], token=service.token)
+            assert answer.status == 206
+
+
 async def test_a_burst_of_downloads_takes_exactly_the_places_there_are(serve: Serve, large: None) -> None:
     service = await serve(max_downloads_per_token=5, max_downloads=100)
     async with AsyncExitStack() as stack:

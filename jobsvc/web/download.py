@@ -89,6 +89,8 @@ class Download:
         token = request[TOKEN]
         if request.method == "HEAD":
             return await self._answer(request, token)
+        if not self._slots.free(token.id):
+            await self._slots.moment(token.id)
         with self._slots.take(token.id):
             return await self._answer(request, token)
 

@@ -14,6 +14,10 @@ RETRY_AFTER: Final = 5
 """Seconds; nobody knows when a download ends, so this is advice and no promise."""
 
 
+MOMENT: Final = 0.05
+"""Seconds."""
+
+
 class Slots:
     """So many downloads at once, and of these so many for one token."""
 
@@ -26,6 +30,8 @@ class Slots:
         self._holders: set[asyncio.Task[Any] | None] = set()
         self._free = asyncio.Event()
         self._free.set()
+        self._given_back = asyncio.Event()
+        """The next time that a slot is."""
 
     @property
     def taken(self) -> int:
@@ -48,6 +54,13 @@ class Slots:
     def free(self, token_id: str) -> bool:
         """Whether a token could take a slot now."""
         return self._by_token[token_id] < self._most_per_token and self.taken < self._most
+
+    async def moment(self, token_id: str) -> None:
+        """Wait for a slot that is being given back, and no longer: a client may have all before we know."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MOMENT):
+                while not self.free(token_id):
+                    await self._given_back.wait()
 
     def take(self, token_id: str) -> AbstractContextManager[None]:
         """Hold a slot while the block runs; TooManyDownloads where there is none."""
@@ -78,3 +91,5 @@ class Slots:
                 del self._by_token[token_id]
             if not self._by_token:
                 self._free.set()
+            self._given_back.set()
+            self._given_back = asyncio.Event()
