@@ -881,8 +881,14 @@ async def test_a_date_is_no_strong_validator_within_its_second(serve: Serve, mak
             asked = [PART, ("If-Range", head.headers["Last-Modified"])]
             answer = await link.ask("GET", "/api/jobs/job-1/download", asked, token=service.token)
             if answer.headers["Last-Modified"] == head.headers["Last-Modified"]:
-                same_second = answer.headers["Date"] == answer.headers["Last-Modified"]
-                assert answer.status == (200 if same_second else 206)
+                date, changed = (
+                    parsedate_to_datetime(answer.headers[name]).timestamp()
+                    for name in ("Date", "Last-Modified")
+                )
+                # The second may end between the decision and the Date that is written of it.
+                assert answer.status in (
+                    {200} if date == changed else {200, 206} if date == changed + 1 else {206}
+                )
                 seen.add(answer.status)
             by_tag = [PART, ("If-Range", head.headers["ETag"])]
             assert (
