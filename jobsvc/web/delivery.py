@@ -13,6 +13,7 @@ from jobsvc.storage.pages import Pages
 from jobsvc.web import guard, problems
 from jobsvc.web.byteranges import unsatisfied
 from jobsvc.web.envelope import seal
+from jobsvc.web.limits import Send
 from jobsvc.web.selection import Plan, Selection, fields, plan
 from jobsvc.web.shipment import Interrupted, Shipment
 from jobsvc.web.transfer import Transfer
@@ -62,13 +63,14 @@ class Delivery:
         ended: Ended,
         *,
         linger: Callable[[Coroutine[Any, Any, object]], None],
-    ) -> guard.Send | None:
+    ) -> Send | None:
         """Decide on the answer to a plain GET whose body is in memory; None where it has to be sent else.
 
         `linger` is given what is left to do where the client does not take it all at once.
         """
-        body, planned = found.body, plan(found)
-        if body is None or planned is None or not self._transfer.unpaced:
+        body = found.body
+        planned = None if body is None else plan(found)
+        if body is None or planned is None:
             return None
         planned.headers.update(headers)
         shipment = Shipment(key, planned.segments, planned.promised)

@@ -7,22 +7,20 @@ short way takes, it takes behind the same guard, in the same envelope. The short
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from jobsvc.storage.layout import is_job_id
 from jobsvc.web.envelope import Envelope
+from jobsvc.web.guard import Immediate
 
 ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 JOBS: Final = "/api/jobs/"
 STATUS: Final = "/api/jobs/{id}"
 DOWNLOAD: Final = "/api/jobs/{id}/download"
-Immediate = Callable[[web.Request], web.StreamResponse | None]
-"""Answers without a wait, or not at all."""
-
 _JOB_ID: Final = web.RequestKey("jobsvc.job-id", str)
 
 
@@ -31,54 +29,53 @@ def job_id_of(request: web.Request) -> str:
     return request[_JOB_ID] if _JOB_ID in request else request.match_info["id"]
 
 
-class Dispatch:
-    """Takes the short way where a request is a plain GET of a job's status or download."""
+class Way(NamedTuple):
+    """A route of the two, and its ways to an answer."""
 
-    def __init__(
-        self,
-        envelope: Envelope,
-        status: Handler,
-        download: Handler,
-        *,
-        status_at_once: Immediate,
-        download_at_once: Immediate,
-    ) -> None:
-        """Take the handlers that the framework's routes of these two have, and those that never wait."""
+    route: str
+    handle: Handler
+    """As the framework's route has it."""
+    at_once: Immediate
+    """For a plain GET."""
+
+
+class Dispatch:
+    """Takes a short way where a request is a plain GET of a job's status or download."""
+
+    def __init__(self, envelope: Envelope, status: Way, download: Way) -> None:
+        """Take what both have beneath the guard."""
         self._answer = envelope.answer
         self._answer_at_once = envelope.at_once
         self._status = status
         self._download = download
-        self._status_at_once = status_at_once
-        self._download_at_once = download_at_once
 
     def at_once(self, given: web.BaseRequest) -> bool:
         """Answer a plain GET where that takes no wait, and say whether it was answered."""
-        path, request = given.raw_path, cast(web.Request, given)
-        if path.startswith(JOBS):
-            job_id = path[len(JOBS) :]
-            if is_job_id(job_id):
-                request[_JOB_ID] = job_id
-                return self._answer_at_once(request, self._status_at_once, STATUS)
-            job_id, _, rest = job_id.partition("/")
-            if rest == "download" and is_job_id(job_id):
-                request[_JOB_ID] = job_id
-                return self._answer_at_once(request, self._download_at_once, DOWNLOAD)
-        return False
+        request = cast(web.Request, given)
+        way = self._way(request)
+        return way is not None and self._answer_at_once(request, way.at_once, way.route)
 
     def over(self, general: ServerHandler) -> ServerHandler:
         """Return a handler of everything, which asks `general` for what is not to go the short way."""
 
-        def dispatched(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-            path = request.raw_path
-            if path.startswith(JOBS) and request.method == "GET" and hdrs.EXPECT not in request.headers:
-                job_id = path[len(JOBS) :]
-                if is_job_id(job_id):
-                    request[_JOB_ID] = job_id
-                    return self._answer(cast(web.Request, request), self._status, STATUS)
-                job_id, _, rest = job_id.partition("/")
-                if rest == "download" and is_job_id(job_id):
-                    request[_JOB_ID] = job_id
-                    return self._answer(cast(web.Request, request), self._download, DOWNLOAD)
+        def dispatched(given: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+            request = cast(web.Request, given)
+            if request.method == "GET" and hdrs.EXPECT not in request.headers:
+                way = self._way(request)
+                if way is not None:
+                    return self._answer(request, way.handle, way.route)
             return general(request)
 
         return dispatched
+
+    def _way(self, request: web.Request) -> Way | None:
+        """Find the way of an address, and note on the request which job it names."""
+        path = request.raw_path
+        if not path.startswith(JOBS):
+            return None
+        job_id, slash, rest = path[len(JOBS) :].partition("/")
+        way = self._download if rest == "download" else None if slash else self._status
+        if way is None or not is_job_id(job_id):
+            return None
+        request[_JOB_ID] = job_id
+        return way

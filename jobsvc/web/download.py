@@ -31,7 +31,7 @@ from jobsvc.web.delivery import Delivery
 from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.guard import Send
+from jobsvc.web.limits import Send
 from jobsvc.web.media import content_disposition, content_type
 from jobsvc.web.selection import Read, Selection, ranges_sent, select
 from jobsvc.web.shipment import Shipment
@@ -79,6 +79,7 @@ class Download:
         self._digests = digests
         self._delivery = Delivery(transfer, "output")
         self._log = log
+        self._unpaced = transfer.unpaced
         self._lingering: set[asyncio.Task[None]] = set()
         self._bytes = metrics.download_bytes
         self._ends = {outcome: metrics.downloads.labels(outcome) for outcome in Outcome}
@@ -89,15 +90,14 @@ class Download:
         token = request[TOKEN]
         if request.method == "HEAD":
             return await self._answer(request, token)
-        if not self._slots.free(token.id):
-            await self._slots.moment(token.id)
+        await self._slots.moment(token.id)
         with self._slots.take(token.id):
             return await self._answer(request, token)
 
     def at_once(self, request: web.Request) -> Send | None:
         """Decide on the answer to a plain GET where all of it is in memory."""
         token = request[TOKEN]
-        if not self._slots.free(token.id) or wants_sha256(request.headers):
+        if not (self._unpaced and self._slots.free(token.id)) or wants_sha256(request.headers):
             return None
         look = partial(self._look, request, read=self._delivery.pages.read)
         seen = self._visits.output_at_once(token, job_id_of(request), look)

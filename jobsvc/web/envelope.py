@@ -63,9 +63,7 @@ class Envelope:
             _tell(request, route, status)
         return response
 
-    def at_once(
-        self, request: web.Request, handler: Callable[[web.Request], web.StreamResponse | None], route: str
-    ) -> bool:
+    def at_once(self, request: web.Request, handler: guard.Immediate, route: str) -> bool:
         """Do so without a wait; False where nothing was answered: what is to be refused is not, here."""
         begun = perf_counter()
         named = request_id.begin(request.headers.get(REQUEST_ID))

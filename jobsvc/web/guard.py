@@ -15,14 +15,14 @@ from aiohttp.typedefs import Handler
 from jobsvc.domain.access import Token, require
 from jobsvc.domain.errors import Unauthorized
 from jobsvc.web.gate import TOKEN, Gate, NoCredentials
-from jobsvc.web.limits import AuthFailures, Budget
+from jobsvc.web.limits import AuthFailures, Budget, Send
 from jobsvc.web.peer import Peers
 
 BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
 """On a request: the budget that it is counted in."""
 
-Send = Callable[[web.Request], web.StreamResponse]
-"""Sends the answer to a request that has been decided on; it holds none, being held by it."""
+Immediate = Callable[[web.Request], web.StreamResponse | None]
+"""Answers without a wait, or not at all."""
 _SEND: Final[web.RequestKey[Send]] = web.RequestKey("jobsvc.send")
 
 Authenticate = Callable[[web.Request], Token]
@@ -77,7 +77,7 @@ class Guard:
         scope: str,
         budget: str,
         authenticate: Authenticate | None = None,
-    ) -> Callable[[web.Request], web.StreamResponse | None]:
+    ) -> Immediate:
         """Wrap what decides on an answer without a wait, or returns None where it can't; likewise.
 
         Only what is sent is spent. A wrong token is not counted: the general way does, where it is refused.

@@ -46,8 +46,8 @@ def parse_rate(text: str) -> RateLimitItem:
         raise ValueError(f"{text[:64]!r} is not per second, minute, hour, day, month or year") from wrong
 
 
-Immediate = Callable[[web.Request], web.StreamResponse]
-"""Answers without a wait."""
+Send = Callable[[web.Request], web.StreamResponse]
+"""Sends the answer to a request that has been decided on; it holds none, being held by it."""
 
 
 class Budget:
@@ -70,7 +70,7 @@ class Budget:
         rate = f"{self._counter.limit} per {self._counter.window} seconds"
         return self._limiter.limit(rate, path_id=self.name)(handler)
 
-    def at_once(self, handler: Immediate) -> Immediate:
+    def at_once(self, handler: Send) -> Send:
         """Wrap what answers without a wait likewise: the limiter has none either."""
         limited = self.limited(handler)  # type: ignore[arg-type]  # it takes an answer as well as a promise of one
 

@@ -11,11 +11,11 @@ from aiohttp import web
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.web import document
 from jobsvc.web.all_events import AllEvents
-from jobsvc.web.dispatch import DOWNLOAD, STATUS, Dispatch
+from jobsvc.web.dispatch import DOWNLOAD, STATUS, Dispatch, Way
 from jobsvc.web.download import Download
 from jobsvc.web.envelope import Envelope, meet
 from jobsvc.web.events import JobEvents
-from jobsvc.web.guard import Guard
+from jobsvc.web.guard import Authenticate, Guard
 from jobsvc.web.health import Health
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
@@ -47,14 +47,19 @@ def add_routes(
 ) -> None:
     """Join the handlers to their addresses, beneath `envelope`; HEAD goes wherever GET does."""
     health = handlers.health
-    show = guard(handlers.status.handle, scope=JOBS_READ, budget="status")
-    fetch = guard(
-        handlers.download.handle, scope=OUTPUTS_READ, budget="download", authenticate=links.authenticate
+    show = _way(STATUS, handlers.status, guard, scope=JOBS_READ, budget="status")
+    fetch = _way(
+        DOWNLOAD,
+        handlers.download,
+        guard,
+        scope=OUTPUTS_READ,
+        budget="download",
+        authenticate=links.authenticate,
     )
     gets = {
         "/api/jobs": guard(handlers.listing.handle, scope=JOBS_READ, budget="list"),
-        STATUS: show,
-        DOWNLOAD: fetch,
+        STATUS: show.handle,
+        DOWNLOAD: fetch.handle,
         "/api/jobs/{id}/events": guard(handlers.job_events.handle, scope=JOBS_READ, budget="status"),
         "/api/events": guard(handlers.all_events.handle, scope=JOBS_READ, budget="status"),
         "/api/jobs/{id}/logs": guard(handlers.logs.handle, scope=JOBS_READ, budget="logs"),
@@ -69,20 +74,26 @@ def add_routes(
         ),
     }
     app.middlewares.append(web.middleware(envelope))
-    app[DISPATCH] = Dispatch(
-        envelope,
-        show,
-        fetch,
-        status_at_once=guard.at_once(handlers.status.at_once, scope=JOBS_READ, budget="status"),
-        download_at_once=guard.at_once(
-            handlers.download.at_once,
-            scope=OUTPUTS_READ,
-            budget="download",
-            authenticate=links.authenticate,
-        ),
-    )
+    app[DISPATCH] = Dispatch(envelope, show, fetch)
     app.add_routes([web.get(path, handler, expect_handler=meet) for path, handler in gets.items()])
     app.add_routes([web.post(path, handler, expect_handler=meet) for path, handler in posts.items()])
+
+
+def _way(
+    route: str,
+    handler: StatusRoute | Download,
+    guard: Guard,
+    *,
+    scope: str,
+    budget: str,
+    authenticate: Authenticate | None = None,
+) -> Way:
+    """Have both ways to a handler's answer ask for the same right."""
+    return Way(
+        route,
+        guard(handler.handle, scope=scope, budget=budget, authenticate=authenticate),
+        guard.at_once(handler.at_once, scope=scope, budget=budget, authenticate=authenticate),
+    )
 
 
 class _Description:

@@ -12,10 +12,8 @@ from jobsvc.domain.errors import TooManyDownloads
 
 RETRY_AFTER: Final = 5
 """Seconds; nobody knows when a download ends, so this is advice and no promise."""
-
-
 MOMENT: Final = 0.05
-"""Seconds."""
+"""Seconds that a slot takes at most to be given back."""
 
 
 class Slots:
@@ -57,6 +55,8 @@ class Slots:
 
     async def moment(self, token_id: str) -> None:
         """Wait for a slot that is being given back, and no longer: a client may have all before we know."""
+        if self.free(token_id):
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(MOMENT):
                 while not self.free(token_id):

@@ -52,7 +52,7 @@ class Transfer:
         self, request: web.Request, status: HTTPStatus, fields: Mapping[str, str], body: Body
     ) -> web.StreamResponse | None:
         """Write an answer whose body is in memory, where nothing stands against one write; None else."""
-        return None if self._rate else whole.send(request, status, fields, body)
+        return whole.send(request, status, fields, body) if self.unpaced else None
 
     async def taken(self, request: web.Request, shipment: Shipment) -> None:
         """Wait until the client has taken what was written so; Interrupted as below."""
