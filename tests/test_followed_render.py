@@ -16,7 +16,7 @@ from jobsvc.cli.farm import Farm
 from tests.conftest import StartProcess
 from tests.programs import needs, started
 from tests.running import Process
-from tests.test_players import BROWSER
+from tests.test_players import BROWSER, page
 from tests.test_real_render import FRAMES, JOB, rendering
 from tests.waiting import until
 
@@ -128,14 +128,6 @@ async def both_follow(service: Process) -> None:
 @asynccontextmanager
 async def proxied(service: Process, text: str) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
     """Serve a page, and the service behind its origin; gives the address, and what the page tells."""
-    told: list[dict[str, Any]] = []
-
-    async def show(_request: web.Request) -> web.Response:
-        return web.Response(text=text, content_type="text/html")
-
-    async def listen(request: web.Request) -> web.Response:
-        told.append(orjson.loads(await request.read()))
-        return web.Response(status=204)
 
     async def pass_on(request: web.Request) -> web.StreamResponse:
         fields = {"Authorization": request.headers["Authorization"]}
@@ -147,13 +139,5 @@ async def proxied(service: Process, text: str) -> AsyncIterator[tuple[str, list[
                 await response.write(piece)
         return response
 
-    app = web.Application()
-    app.add_routes([web.get("/", show), web.post("/told", listen), web.get("/api/{rest:.*}", pass_on)])
-    runner = web.AppRunner(app, access_log=None)
-    async with ClientSession() as session:
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}/", told
-        finally:
-            await runner.cleanup()
+    async with ClientSession() as session, page(text, web.get("/api/{rest:.*}", pass_on)) as served:
+        yield served

@@ -157,8 +157,8 @@ BROWSER: Final = (
 
 
 @asynccontextmanager
-async def page(text: str) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """Serve a page on an origin of its own; gives its address, and what the page tells."""
+async def page(text: str, *beside: web.RouteDef) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
+    """Serve a page, and what is `beside` it, on one origin; gives its address, and what the page tells."""
     told: list[dict[str, Any]] = []
 
     async def show(_request: web.Request) -> web.Response:
@@ -169,7 +169,7 @@ async def page(text: str) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
         return web.Response(status=204)
 
     app = web.Application()
-    app.add_routes([web.get("/", show), web.post("/told", listen)])
+    app.add_routes([web.get("/", show), web.post("/told", listen), *beside])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

@@ -43,7 +43,7 @@ class _Read:
 
     __slots__ = ("sweep", "task")
 
-    def __init__(self, sweep: Sweep, task: asyncio.Task[float]) -> None:
+    def __init__(self, sweep: Sweep, task: asyncio.Task[None]) -> None:
         self.sweep = sweep
         self.task = task
 
@@ -208,7 +208,8 @@ class Freshness:
         read = self._reads.get(job_id)
         if read is None or (anew and read.sweep.begun is not None):
             read = self._begin(job_id, deadline)
-        return await asyncio.shield(read.task)
+        await asyncio.shield(read.task)
+        return read.sweep.found[0].begun
 
     def _begin(self, job_id: str, deadline: float) -> _Read:
         entry = self._entries.get(job_id)
@@ -218,13 +219,12 @@ class Freshness:
         read.task.add_done_callback(lambda task: self._ended(job_id, read, task))
         return read
 
-    async def _run(self, job_id: str, sweep: Sweep, deadline: float) -> float:
+    async def _run(self, job_id: str, sweep: Sweep, deadline: float) -> None:
         await self._disk.metadata(job_id, lambda: _faults_raised(sweep), deadline)
         for found in sweep.found:
             self.accept(found, sweep.place)
-        return sweep.found[0].begun
 
-    def _ended(self, job_id: str, read: _Read, task: asyncio.Task[float]) -> None:
+    def _ended(self, job_id: str, read: _Read, task: asyncio.Task[None]) -> None:
         if self._reads.get(job_id) is read:
             del self._reads[job_id]
         if not task.cancelled():

@@ -107,11 +107,12 @@ class Listing:
             order.add(key, updated)
 
     def _drop(self, job: Job) -> None:
+        orders, status, key = self._orders, job.status.value, key_of(job)
         for owner in (job.owner, None):
-            order = self._orders[owner, job.status.value]
-            order.discard(key_of(job))
+            order = orders[owner, status]
+            order.discard(key)
             if not order:
-                del self._orders[owner, job.status.value]
+                del orders[owner, status]
 
 
 def _place(job: Job) -> tuple[str, Status, int]:

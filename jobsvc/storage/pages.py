@@ -10,8 +10,8 @@ from jobsvc.storage.walk import OpenFile
 
 Body: TypeAlias = bytes | memoryview
 
-_ROOM: Final = 64 * 1024
-"""Bytes."""
+SMALL: Final = 64 * 1024
+"""Bytes; a body up to this size goes out with its head in one write where it is in memory already."""
 
 
 def read_cached(file: OpenFile, start: int, stop: int) -> bytes | None:
@@ -27,16 +27,16 @@ class Pages:
     """Reads likewise into one and the same memory, for who has written it out before he reads again."""
 
     def __init__(self) -> None:
-        self._memory = memoryview(bytearray(_ROOM))
+        self.leave()
 
     def read(self, file: OpenFile, start: int, stop: int) -> memoryview | None:
-        """Read at most 64 KiB; they hold until the next call, unless they are left."""
+        """Read at most SMALL bytes; they hold until the next call, unless they are left."""
         into = self._memory[: stop - start]
         return into if _filled(file, into, start) else None
 
     def leave(self) -> None:
         """Leave what was read last to whoever still needs it."""
-        self._memory = memoryview(bytearray(_ROOM))
+        self._memory = memoryview(bytearray(SMALL))
 
 
 def _filled(file: OpenFile, into: bytearray | memoryview, start: int) -> bool:

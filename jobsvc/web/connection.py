@@ -129,10 +129,10 @@ class Connection(web.RequestHandler):
 
         A task for each request, and the wakings that this takes, cost as much as a status.
         """
-        (message, body), *others = self._messages
         # Without its timer, no one would see to the connection's end.
-        if others or self._keepalive_handle is None or self._half_closed:
+        if len(self._messages) > 1 or self._keepalive_handle is None or self._half_closed:
             return False
+        message, body = self._messages[0]
         # Who is gone takes nothing, though it could be written.
         if self.transport is None or self.transport.is_closing():
             return False
@@ -153,7 +153,6 @@ class Connection(web.RequestHandler):
         parser.message_consumed()
         server.requests_count += 1
         self._answered += 1
-        self._keepalive = True
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
 

@@ -10,21 +10,16 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from http import HTTPStatus
 from secrets import token_hex
-from typing import Final
 
 from aiohttp import web
 
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.pages import Body, read_cached
+from jobsvc.storage.pages import SMALL, Body, read_cached
 from jobsvc.storage.walk import OpenFile
 from jobsvc.web import digest_fields
 from jobsvc.web.byteranges import BOUNDARY_LENGTH, ByteRange, content_range, multipart
 from jobsvc.web.conditional import Decision, Selected, etag_of, evaluate, last_modified_of
 from jobsvc.web.http_dates import format_date
-
-SMALL: Final = 64 * 1024
-"""Bytes; a body up to this size goes out with its head in one write where it is in memory already."""
-
 
 Read = Callable[[OpenFile, int, int], Body | None]
 """Reads from offset to offset what is in memory; None where it is not."""

@@ -33,31 +33,32 @@ def take_away(root: Path) -> None:
     root.rename(root.with_name("unmounted"))
 
 
-@pytest.mark.parametrize("force", [True, False])
-async def test_another_s_job_is_an_unknown_one_as_soon_as_the_disk_answers(
-    make_job: MakeJob, jobs_root: Path, disk: Disk, *, force: bool
-) -> None:
+@pytest.fixture
+async def doubted(make_job: MakeJob, jobs_root: Path, disk: Disk) -> Freshness:
+    """Knows anna's job-1, of a root that was found away since."""
     make_job()
     presence = Presence()
     freshness = Freshness(disk, JobsRoot(jobs_root), Catalogue(), 1.0, presence=presence)
     assert not (await sighted(freshness, ANNA, "job-1")).stale
     presence.doubt("Input/output error", time.monotonic())
+    return freshness
+
+
+@pytest.mark.parametrize("force", [True, False])
+async def test_another_s_job_is_an_unknown_one_as_soon_as_the_disk_answers(
+    doubted: Freshness, *, force: bool
+) -> None:
     for job_id in ("job-1", "job-2"):
         with pytest.raises(JobNotFound):
-            await sighted(freshness, BERT, job_id, force=force)
+            await sighted(doubted, BERT, job_id, force=force)
 
 
 @pytest.mark.parametrize("force", [True, False])
 async def test_neither_is_found_nor_unknown_while_it_does_not(
-    make_job: MakeJob, jobs_root: Path, disk: Disk, *, force: bool
+    doubted: Freshness, jobs_root: Path, *, force: bool
 ) -> None:
-    make_job()
-    presence = Presence()
-    freshness = Freshness(disk, JobsRoot(jobs_root), Catalogue(), 1.0, presence=presence)
-    assert not (await sighted(freshness, ANNA, "job-1")).stale
-    presence.doubt("the root is gone", time.monotonic())
     take_away(jobs_root)
     for job_id in ("job-1", "job-2"):
         with pytest.raises(StorageUnavailable):
-            await sighted(freshness, BERT, job_id, force=force)
-    assert (await sighted(freshness, ANNA, "job-1", force=force)).stale
+            await sighted(doubted, BERT, job_id, force=force)
+    assert (await sighted(doubted, ANNA, "job-1", force=force)).stale
