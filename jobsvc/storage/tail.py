@@ -40,14 +40,15 @@ def last_lines(fd: int, size: int, limit: int) -> str:
 
 
 def lines_start(fd: int, size: int, lines: int, limit: int) -> int:
-    """Say where the last `lines` lines of a file of `size` bytes begin; reads at most `limit` bytes for it.
+    """Say where the last `lines` lines of a file of `size` bytes begin, in its last `limit` bytes.
 
     Where they do not lie within these, fewer whole lines do. Of a single line that is longer, its end does.
     """
-    floor = max(size - limit, 0)
     if lines == 0:
         return size
-    first = 0 if floor == 0 else None
+    # One byte more than the limit: it tells whether what follows it begins a line.
+    floor = max(size - limit - 1, 0)
+    first = max(size - limit, 0)
     stop = size - 1  # the last byte may end a line, but begins none
     while stop > floor:
         start = max(stop - _BLOCK, floor)
@@ -57,10 +58,10 @@ def lines_start(fd: int, size: int, lines: int, limit: int) -> int:
             lines -= 1
             if lines == 0:
                 return start + at + 1
-            if floor > 0:
+            if size > limit:
                 first = start + at + 1
         stop = start
-    return floor if first is None else first
+    return first
 
 
 def sample(fd: int, offset: int) -> bytes:
