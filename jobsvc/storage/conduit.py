@@ -72,7 +72,7 @@ class Conduit:
     def __init__(self, file: OpenFile, socket_fd: int, promised: int) -> None:
         """Take over `file`, and a duplicate of the socket's descriptor; `promised` bytes will be sent."""
         self._file = file
-        self._socket = os.dup(socket_fd)
+        self._socket = socket.socket(fileno=os.dup(socket_fd))
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLOUT)
         self._promised = promised
@@ -86,7 +86,7 @@ class Conduit:
     @property
     def socket_fd(self) -> int:
         """The descriptor to wait on for the client to take more."""
-        return self._socket
+        return self._socket.fileno()
 
     @property
     def moving(self) -> bool:
@@ -110,7 +110,7 @@ class Conduit:
             if self._closed:
                 return
             self._closed = True
-            os.close(self._socket)
+            self._socket.close()
         self._file.close()
 
     def cut(self) -> None:
@@ -121,14 +121,24 @@ class Conduit:
         """
         with self._closing, suppress(OSError):
             if not self._closed:
-                with socket.socket(fileno=os.dup(self._socket)) as own:
-                    own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                    own.shutdown(socket.SHUT_RDWR)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def send(self, start: int, stop: int) -> Turn:
         """Send what of the bytes from `start` to before `stop` goes out in one turn; never raises OSError."""
         with self._moving:
-            return self._send(start, stop)
+            self._cork(1)
+            turn = self._send(start, stop)
+            self._cork(0)
+            return turn
+
+    def _cork(self, held: int) -> None:
+        """Have packets go out full (tcp(7), TCP_CORK), or all that is there: small ones cost a fifth more.
+
+        Where the socket is none of TCP's, or broken, nothing is lost but that: what is sent next tells.
+        """
+        with suppress(OSError):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, held)
 
     def _send(self, start: int, stop: int) -> Turn:
         over, at, last = monotonic() + TURN, start, Turn(0, Halt.TURN_OVER)
@@ -149,7 +159,7 @@ class Conduit:
         count = min(self._chunk, stop - at - PIECE, self._promised - self.sent - _buffered())
         if count > 0:
             try:
-                sent = os.sendfile(self._socket, self._file.fd, at, count)
+                sent = os.sendfile(self._socket.fileno(), self._file.fd, at, count)
             except BlockingIOError:
                 if not self._room():
                     return Turn(0, Halt.CLIENT_FULL)
@@ -168,7 +178,7 @@ class Conduit:
         except OSError as fault:
             return Turn(0, Halt.FAULT, fault)
         try:
-            sent = os.write(self._socket, piece)
+            sent = os.write(self._socket.fileno(), piece)
             return Turn(sent, _halt_after(sent, len(piece)))
         except BlockingIOError:
             return Turn(0, Halt.CLIENT_FULL)

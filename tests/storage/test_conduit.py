@@ -250,6 +250,24 @@ def test_what_is_written_in_place_after_all_was_sent_reaches_nobody(
     assert read_to_the_end(connected[1]) == BODY[:size]
 
 
+def test_packets_go_out_full_within_a_turn_and_nothing_is_held_back_after_it(
+    film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    read = os.pread
+
+    def watched(*args: int) -> bytes:
+        held.append(connected[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+        return read(*args)
+
+    conduit = Conduit(opened(film), connected[0].fileno(), 1000)
+    monkeypatch.setattr(os, "pread", watched)
+    assert conduit.send(0, 1000).sent == 1000
+    assert set(held) == {1}
+    assert connected[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
+    conduit.close()
+
+
 def test_what_comes_before_more_than_the_buffers_hold_goes_out_by_its_pages(
     film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
