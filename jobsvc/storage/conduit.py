@@ -14,13 +14,12 @@ import socket
 import termios
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from struct import pack, unpack
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from jobsvc.storage.tail import read_fully, sample
 from jobsvc.storage.walk import OpenFile
@@ -57,8 +56,7 @@ class Halt(Enum):
     """The storage failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """What one turn did."""
 
     sent: int
@@ -152,7 +150,7 @@ class Conduit:
                 continue
             if last.halt is not Halt.CLIENT_FULL or at == start or not self._room(LINGER):
                 break
-        return replace(last, sent=at - start)
+        return last._replace(sent=at - start)
 
     def _push(self, at: int, stop: int) -> Turn:
         """Send some bytes: by their pages, as long as more than may wait for the client comes after them."""

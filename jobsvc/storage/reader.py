@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,7 +132,7 @@ class JobsRoot:
         if anothers:
             log.close()
             raise Absent
-        return replace(log, sample=held)
+        return log._replace(sample=held)
 
     def _has_become_another_s(self, job: Job) -> bool:
         try:

@@ -12,8 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from jobsvc.storage.identity import Identity
 
@@ -36,8 +35,7 @@ class Absent(Exception):
     """There is no such job: no directory of this name, or no status.json in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFile:
+class OpenFile(NamedTuple):
     """A regular file, open for reading, as it was at the moment of opening."""
 
     fd: int

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_RANGES: Final = 128
 """A set of more elements, empty ones included, is ignored (sections 14.2, 17.15). Readers of paged
@@ -30,8 +29,7 @@ _PLAIN: Final = re.compile("bytes=([0-9]{1,18})-([0-9]{1,18})")
 _RANGE_SPEC: Final = re.compile("([0-9]+)-([0-9]*)|-([0-9]+)")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ByteRange:
+class ByteRange(NamedTuple):
     """The bytes from offset `start` up to, not including, offset `stop`; never empty."""
 
     start: int
@@ -43,8 +41,7 @@ class ByteRange:
         return self.stop - self.start
 
 
-@dataclass(frozen=True, slots=True)
-class Multipart:
+class Multipart(NamedTuple):
     """The content of an answer of several ranges: send the segments in their order."""
 
     content_type: str

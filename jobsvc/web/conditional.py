@@ -7,9 +7,8 @@ its file, a 200 too many costs only time. Pure: no I/O, no clock; the present mo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import hdrs
 from multidict import CIMultiDictProxy
@@ -19,8 +18,7 @@ from jobsvc.web.byteranges import ByteRange
 from jobsvc.web.http_dates import parse_date
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(NamedTuple):
     """The selected representation, as its descriptor tells of it before a byte is read."""
 
     etag: str
@@ -32,8 +30,7 @@ class Selected:
     content_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The status to answer with: 200, 206, 304, 412 or 416; ranges with a 206 only, at least one."""
 
     status: HTTPStatus

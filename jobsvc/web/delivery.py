@@ -13,7 +13,7 @@ from jobsvc.storage.pages import Pages
 from jobsvc.web import guard, problems
 from jobsvc.web.byteranges import unsatisfied
 from jobsvc.web.envelope import seal
-from jobsvc.web.limits import Send
+from jobsvc.web.guard import Send
 from jobsvc.web.selection import Plan, Selection, fields, plan
 from jobsvc.web.shipment import Interrupted, Shipment
 from jobsvc.web.transfer import Transfer

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -31,7 +30,7 @@ from jobsvc.web.delivery import Delivery
 from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.limits import Send
+from jobsvc.web.guard import Send
 from jobsvc.web.media import content_disposition, content_type
 from jobsvc.web.selection import Read, Selection, ranges_sent, select
 from jobsvc.web.shipment import Shipment
@@ -137,7 +136,7 @@ class Download:
         """
         if output.decision.status >= HTTPStatus.BAD_REQUEST or not wants_sha256(request.headers):
             return output
-        return replace(output, digest=self._digests.wished(job, output.identity))
+        return output._replace(digest=self._digests.wished(job, output.identity))
 
     async def _find(self, request: web.Request, token: Token) -> tuple[Job, Selection]:
         seen = await self._visits.visit_output(token, job_id_of(request), partial(self._look, request))

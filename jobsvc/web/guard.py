@@ -15,15 +15,16 @@ from aiohttp.typedefs import Handler
 from jobsvc.domain.access import Token, require
 from jobsvc.domain.errors import Unauthorized
 from jobsvc.web.gate import TOKEN, Gate, NoCredentials
-from jobsvc.web.limits import AuthFailures, Budget, Send
+from jobsvc.web.limits import AuthFailures, Budget
 from jobsvc.web.peer import Peers
 
 BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
 """On a request: the budget that it is counted in."""
 
+Send = Callable[[web.Request], web.StreamResponse]
+"""Sends the answer to a request that has been decided on."""
 Immediate = Callable[[web.Request], web.StreamResponse | None]
 """Answers without a wait, or not at all."""
-_SEND: Final[web.RequestKey[Send]] = web.RequestKey("jobsvc.send")
 
 Authenticate = Callable[[web.Request], Token]
 """Says by which token a request comes, or raises Unauthorized."""
@@ -80,19 +81,18 @@ class Guard:
     ) -> Immediate:
         """Wrap what decides on an answer without a wait, or returns None where it can't; likewise.
 
-        Only what is sent is spent. A wrong token is not counted: the general way does, where it is refused.
+        Only what is sent is spent. A wrong token is not counted, and who has nothing left to spend is not
+        refused: the general way does that.
         """
         present = authenticate or self._gate.authenticate
         spent = self._budgets[budget]
-        send = spent.at_once(lambda request: request[_SEND](request))
 
         def guarded(request: web.Request) -> web.StreamResponse | None:
             token = request[TOKEN] = present(request)
             require(token, scope)
-            decided = handler(request)
-            if decided is None:
+            send = handler(request)
+            if send is None or not spent.admits(request):
                 return None
-            request[_SEND] = decided
             request[BUDGET] = spent
             return send(request)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from math import ceil
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -46,10 +46,6 @@ def parse_rate(text: str) -> RateLimitItem:
         raise ValueError(f"{text[:64]!r} is not per second, minute, hour, day, month or year") from wrong
 
 
-Send = Callable[[web.Request], web.StreamResponse]
-"""Sends the answer to a request that has been decided on; it holds none, being held by it."""
-
-
 class Budget:
     """What each token may spend on one kind of request. Belongs to the event loop."""
 
@@ -70,18 +66,9 @@ class Budget:
         rate = f"{self._counter.limit} per {self._counter.window} seconds"
         return self._limiter.limit(rate, path_id=self.name)(handler)
 
-    def at_once(self, handler: Send) -> Send:
-        """Wrap what answers without a wait likewise: the limiter has none either."""
-        limited = self.limited(handler)  # type: ignore[arg-type]  # it takes an answer as well as a promise of one
-
-        def spent(request: web.Request) -> web.StreamResponse:
-            try:
-                limited(request).send(None)  # type: ignore[attr-defined]  # it is a coroutine
-            except StopIteration as ended:
-                return cast(web.StreamResponse, ended.value)
-            raise RuntimeError("the limiter waited")
-
-        return spent
+    def admits(self, request: web.Request) -> bool:
+        """Spend one and say so, or spend none: the limiter's own step, for who must not wait for it."""
+        return self._counter.take(self._key(request))
 
     def relieve(self, request: web.Request) -> None:
         """Count a request less whose answer is that there is nothing new."""
@@ -99,7 +86,7 @@ class Budget:
         return f"{_POLICY}: {self._policy}\r\n{_LIMIT}: {self._standing(request)}\r\n"
 
     def _standing(self, request: web.Request) -> str:
-        key = f"{request[TOKEN].id}:{self.name}"
+        key = self._key(request)
         left, ends_in = self._counter.room(key)
         seconds = ceil(ends_in) if left else self._counter.standing(key).wait()
         return f'"{self.name}";r={left};t={seconds}'

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from http import HTTPStatus
 from secrets import token_hex
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -25,8 +25,7 @@ Read = Callable[[OpenFile, int, int], Body | None]
 """Reads from offset to offset what is in memory; None where it is not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """A file of a job, and what the request gets of it."""
 
     name: str
@@ -49,8 +48,7 @@ class Selection:
             self.file.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A 200 or 206: its header fields, and the segments of its body in order."""
 
     headers: dict[str, str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Final
@@ -24,17 +23,14 @@ class Slots:
         self._most = most
         self._most_per_token = most_per_token
         self._on_refused = on_refused
-        self._by_token: Counter[str] = Counter()
+        self._by_token: dict[str, int] = {}
+        self.taken = 0
+        """How many downloads are under way."""
         self._holders: set[asyncio.Task[Any] | None] = set()
         self._free = asyncio.Event()
         self._free.set()
         self._given_back = asyncio.Event()
         """The next time that a slot is."""
-
-    @property
-    def taken(self) -> int:
-        """How many downloads are under way."""
-        return self._by_token.total()
 
     async def all_free(self) -> None:
         """Wait until no download is under way."""
@@ -51,7 +47,7 @@ class Slots:
 
     def free(self, token_id: str) -> bool:
         """Whether a token could take a slot now."""
-        return self._by_token[token_id] < self._most_per_token and self.taken < self._most
+        return self._by_token.get(token_id, 0) < self._most_per_token and self.taken < self._most
 
     async def moment(self, token_id: str) -> None:
         """Wait for a slot that is being given back, and no longer: a client may have all before we know."""
@@ -64,7 +60,7 @@ class Slots:
 
     def take(self, token_id: str) -> AbstractContextManager[None]:
         """Hold a slot while the block runs; TooManyDownloads where there is none."""
-        if self._by_token[token_id] >= self._most_per_token:
+        if self._by_token.get(token_id, 0) >= self._most_per_token:
             self._on_refused("token")
             raise TooManyDownloads(
                 f"This token has {self._most_per_token} downloads under way already.", retry_after=RETRY_AFTER
@@ -79,17 +75,19 @@ class Slots:
     @contextmanager
     def hold(self, token_id: str) -> Iterator[None]:
         """Hold a slot while the block runs, also over the cap: for what was begun when one was free."""
-        self._by_token[token_id] += 1
+        self.taken += 1
+        self._by_token[token_id] = self._by_token.get(token_id, 0) + 1
         self._holders.add(task := asyncio.current_task())
         self._free.clear()
         try:
             yield
         finally:
             self._holders.discard(task)
+            self.taken -= 1
             self._by_token[token_id] -= 1
             if not self._by_token[token_id]:
                 del self._by_token[token_id]
-            if not self._by_token:
+            if not self.taken:
                 self._free.set()
             self._given_back.set()
             self._given_back = asyncio.Event()

@@ -14,7 +14,7 @@ from jobsvc.index.tails import Tails
 from jobsvc.web import document
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.limits import Send
+from jobsvc.web.guard import Send
 from jobsvc.web.representation import Representations
 from jobsvc.web.sight import sighted
 from jobsvc.web.waiting import Waiting

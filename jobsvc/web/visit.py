@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from aiohttp import web
 
@@ -37,8 +36,7 @@ Pool: TypeAlias = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Runs work for a job in a thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visited(Generic[T]):
+class Visited(NamedTuple, Generic[T]):
     """The job as the disk has it now, and what was found there."""
 
     reading: Reading
