@@ -216,9 +216,10 @@ def changed(file: OpenFile) -> bool:
     back, as copying tools do, may do one of these besides, and nothing tells then that this is not all.
     A file that may grow has not changed where a file that may grow has grown.
     """
-    status, was = os.fstat(file.fd), file.identity
+    status = os.fstat(file.fd)
+    _, size, mtime_ns, ctime_ns = file.identity.parts()
     if file.sample is not None:
-        return status.st_size < was.size or sample(file.fd, was.size) != file.sample
-    if (status.st_size, status.st_mtime_ns) != (was.size, was.mtime_ns):
+        return status.st_size < size or sample(file.fd, size) != file.sample
+    if status.st_size != size or status.st_mtime_ns != mtime_ns:
         return True
-    return status.st_ctime_ns != was.ctime_ns and status.st_nlink >= file.links
+    return status.st_ctime_ns != ctime_ns and status.st_nlink >= file.links

@@ -38,6 +38,7 @@ class Decision(NamedTuple):
     """One goes out as it is with a Content-Range, several as `byteranges.multipart`."""
 
 
+_PARTIAL: Final = HTTPStatus.PARTIAL_CONTENT
 WHOLE: Final = Decision(HTTPStatus.OK)
 NOT_MODIFIED: Final = Decision(HTTPStatus.NOT_MODIFIED)
 PRECONDITION_FAILED: Final = Decision(HTTPStatus.PRECONDITION_FAILED)
@@ -120,7 +121,7 @@ def _ranges(headers: CIMultiDictProxy[str], selected: Selected, now: float) -> D
     found = byteranges.select(_combined(headers, hdrs.RANGE), selected.size, selected.content_type)
     if found is None:
         return WHOLE
-    return Decision(HTTPStatus.PARTIAL_CONTENT, found) if found else UNSATISFIABLE
+    return Decision(_PARTIAL, found) if found else UNSATISFIABLE
 
 
 def _combined(headers: CIMultiDictProxy[str], name: str) -> str:

@@ -6,36 +6,21 @@ client has closed its side meanwhile. What a server must not take as it is, is r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Coroutine, Iterator
-from functools import lru_cache
 from typing import Any, Final, cast
 
-from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
-from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
+from jobsvc.web.soundness import fault_of, named
+
 AT_ONCE: Final = 64
 """Requests of one packet that are parsed each by itself; those behind them share their fate."""
 
 _HEAD_END: Final = b"\r\n\r\n"
-_LINE_CAP: Final = 8_000
-"""Bytes of a request line that are always taken (RFC 9112, section 3)."""
-_REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.[01]\r\n")
-
-# RFC 3986, section 3.2.2; empty where the target URI has no authority.
-_NAME: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*"
-_HOST: Final = re.compile(rf"(?:\[[A-Za-z0-9:._~!$&'()*+,;=-]+\]|{_NAME})(?::[0-9]*)?")
-
-
-class Unsound(HttpProcessingError):
-    """A request that is not to be processed; the message is for its sender."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(code=code, message=message)
 
 
 class Answering(web.Server):
@@ -53,6 +38,7 @@ class Connection(web.RequestHandler):
     _answering = False
     _received = b""
     _unsent = b""
+    _idle_writer: StreamWriter | None = None
     _body: StreamReader = EMPTY_PAYLOAD
     """The last request's."""
 
@@ -113,11 +99,11 @@ class Connection(web.RequestHandler):
         for place in range(known - self._request_count, 0):
             message, body = self._messages[place]
             if isinstance(message, _ErrInfo):
-                sound, fault = False, _named(message.exc, data)
+                sound, fault = False, named(message.exc, data)
                 if not self._body.is_eof():
                     self._fail_body()
             else:
-                fault = _fault(message)
+                fault = fault_of(message)
             if fault is not None:
                 sound = False
                 self._messages[place] = _ErrInfo(fault.code, fault, fault.message), body
@@ -145,7 +131,7 @@ class Connection(web.RequestHandler):
         self._flush()
         self._answering = True
         try:
-            if not server.at_once(make(message, body, self, StreamWriter(self, self._loop), task)):
+            if not server.at_once(make(message, body, self, self._nobodys_writer(), task)):
                 return False
         finally:
             self._answering = False
@@ -155,6 +141,12 @@ class Connection(web.RequestHandler):
         self._answered += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
+
+    def _nobodys_writer(self) -> StreamWriter:
+        """Give the writer of a request that is answered at once, which is asked for room and no more."""
+        if self._idle_writer is None:
+            self._idle_writer = StreamWriter(self, self._loop)
+        return self._idle_writer
 
     def write_soon(self, data: bytes) -> None:
         """Write a small answer at once, or with those of other connections where this one was answered so.
@@ -267,33 +259,3 @@ def _heads(data: bytes) -> Iterator[bytes]:
         start = end
     if start < len(data):
         yield data[start:]
-
-
-def _fault(message: RawRequestMessage) -> Unsound | None:
-    """Say what is wrong with a request that the parser took."""
-    if message.version is not HttpVersion11:
-        if message.version > HttpVersion11:
-            return Unsound(505, "This service speaks HTTP/1.1.")
-        if message.version < HttpVersion10:
-            return Unsound(400, "The request names no version of HTTP.")
-        if message.chunked and message.version < HttpVersion11:  # section 6.1: its framing is faulty
-            return Unsound(400, "There is no Transfer-Encoding in HTTP/1.0.")
-    if message.chunked and message.headers[hdrs.TRANSFER_ENCODING].strip().lower() != "chunked":
-        return Unsound(501, "This service knows no transfer coding but chunked.")
-    if not _is_host(message.headers.get(hdrs.HOST, "")):
-        return Unsound(400, "The Host field names no host.")
-    return None
-
-
-def _named(error: BaseException, data: bytes) -> Unsound | None:
-    """Find the status of what is a bad request to the parser all alike; None where that is what it is."""
-    if isinstance(error, BadHttpMethod) and _REQUEST_LINE.match(data):
-        return Unsound(501, "This service knows no such method.")
-    if isinstance(error, LineTooLong) and not 0 <= data.find(b"\r\n") <= _LINE_CAP:
-        return Unsound(414, "The address is longer than any that this service takes.")
-    return None
-
-
-@lru_cache(maxsize=256)
-def _is_host(value: str) -> bool:
-    return _HOST.fullmatch(value) is not None

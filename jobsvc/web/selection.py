@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from http import HTTPStatus
 from secrets import token_hex
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -20,6 +20,10 @@ from jobsvc.web import digest_fields
 from jobsvc.web.byteranges import BOUNDARY_LENGTH, ByteRange, content_range, multipart
 from jobsvc.web.conditional import Decision, Selected, etag_of, evaluate, last_modified_of
 from jobsvc.web.http_dates import format_date
+
+# A member of an enumeration takes long to look up.
+_OK: Final = HTTPStatus.OK
+_WITH_BODY: Final = (_OK, HTTPStatus.PARTIAL_CONTENT)
 
 Read = Callable[[OpenFile, int, int], Body | None]
 """Reads from offset to offset what is in memory; None where it is not."""
@@ -108,12 +112,12 @@ def fields(found: Selection) -> dict[str, str]:
 
 def plan(found: Selection) -> Plan | None:
     """Lay out a 200 or 206; None where the decision is another."""
-    if found.decision.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+    if found.decision.status not in _WITH_BODY:
         return None
     headers, selected, ranges = fields(found), found.selected, found.decision.ranges
     headers["Content-Type"] = selected.content_type
     wanted = _wanted(found.decision, selected.size)
-    promised = sum(part.length for part in wanted)
+    promised = sum([part.stop - part.start for part in wanted])
     if len(ranges) > 1:
         parts = multipart(token_hex(BOUNDARY_LENGTH // 2), selected.content_type, selected.size, ranges)
         headers["Content-Type"] = parts.content_type
@@ -143,7 +147,7 @@ def _version(identity: Identity, base: int) -> tuple[str, int, int]:
 
 
 def _wanted(decision: Decision, size: int) -> tuple[ByteRange, ...]:
-    if decision.status is HTTPStatus.OK and size:
+    if decision.status is _OK and size:
         return (ByteRange(0, size),)
     return decision.ranges
 

@@ -10,10 +10,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from jobsvc.observe import request_id
 from jobsvc.web import problems
-from jobsvc.web.connection import Answering, Connection, Unsound
+from jobsvc.web.connection import Answering, Connection
 from jobsvc.web.dispatch import ServerHandler
 from jobsvc.web.envelope import REQUEST_ID, refuse
 from jobsvc.web.routes import DISPATCH
+from jobsvc.web.soundness import Unsound
 
 _log = structlog.get_logger("jobsvc.web")
 

@@ -1,0 +1,59 @@
+"""What a server must not take as it is: of the requests that the parser took, and of those that it did not.
+
+RFC 9112 has the rules. What is refused here, no application sees.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from aiohttp import HttpVersion10, HttpVersion11, hdrs
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+
+_LINE_CAP: Final = 8_000
+"""Bytes of a request line that are always taken (RFC 9112, section 3)."""
+_REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.[01]\r\n")
+
+# RFC 3986, section 3.2.2; empty where the target URI has no authority.
+_NAME: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*"
+_HOST: Final = re.compile(rf"(?:\[[A-Za-z0-9:._~!$&'()*+,;=-]+\]|{_NAME})(?::[0-9]*)?")
+
+
+class Unsound(HttpProcessingError):
+    """A request that is not to be processed; the message is for its sender."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code=code, message=message)
+
+
+def fault_of(message: RawRequestMessage) -> Unsound | None:
+    """Say what is wrong with a request that the parser took."""
+    if message.version is not HttpVersion11:
+        if message.version > HttpVersion11:
+            return Unsound(505, "This service speaks HTTP/1.1.")
+        if message.version < HttpVersion10:
+            return Unsound(400, "The request names no version of HTTP.")
+        if message.chunked and message.version < HttpVersion11:  # section 6.1: its framing is faulty
+            return Unsound(400, "There is no Transfer-Encoding in HTTP/1.0.")
+    if message.chunked and message.headers[hdrs.TRANSFER_ENCODING].strip().lower() != "chunked":
+        return Unsound(501, "This service knows no transfer coding but chunked.")
+    if not _is_host(message.headers.get(hdrs.HOST, "")):
+        return Unsound(400, "The Host field names no host.")
+    return None
+
+
+def named(error: BaseException, data: bytes) -> Unsound | None:
+    """Find the status of what is a bad request to the parser all alike; None where that is what it is."""
+    if isinstance(error, BadHttpMethod) and _REQUEST_LINE.match(data):
+        return Unsound(501, "This service knows no such method.")
+    if isinstance(error, LineTooLong) and not 0 <= data.find(b"\r\n") <= _LINE_CAP:
+        return Unsound(414, "The address is longer than any that this service takes.")
+    return None
+
+
+@lru_cache(maxsize=256)
+def _is_host(value: str) -> bool:
+    return _HOST.fullmatch(value) is not None
