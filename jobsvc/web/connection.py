@@ -6,8 +6,9 @@ client has closed its side meanwhile. What a server must not take as it is, is r
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
@@ -16,6 +17,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
 from jobsvc.web.soundness import fault_of, named
+from jobsvc.web.together import Together
 
 AT_ONCE: Final = 64
 """Requests of one packet that are parsed each by itself; those behind them share their fate."""
@@ -29,10 +31,16 @@ class Answering(web.Server):
     at_once: Callable[[web.BaseRequest], bool]
     """Answers a request here and now, where that takes no wait."""
 
+    def __init__(self, *args: Any, loop: asyncio.AbstractEventLoop, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
+        super().__init__(*args, loop=loop, **kw)
+        self.parsing = Together(loop)
+        self.writing = Together(loop)
+
 
 class Connection(web.RequestHandler):
     """One connection."""
 
+    _server: Answering
     _answered = 0
     _half_closed = False
     _answering = False
@@ -41,6 +49,10 @@ class Connection(web.RequestHandler):
     _idle_writer: StreamWriter | None = None
     _body: StreamReader = EMPTY_PAYLOAD
     """The last request's."""
+
+    def __init__(self, server: Answering, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
+        super().__init__(server, **kw)
+        self._server = server
 
     def data_received(self, data: bytes) -> None:
         """Take what came; many connections' bytes are read first, and then their requests answered.
@@ -53,7 +65,7 @@ class Connection(web.RequestHandler):
             return
         self._received += data
         if len(self._received) == len(data):
-            self._loop.call_soon(self._parse)
+            self._server.parsing.soon(self._parse)
 
     def _parse(self) -> None:
         """Have what came parsed; whoever calls this would leave the connection hanging where it raised."""
@@ -124,20 +136,19 @@ class Connection(web.RequestHandler):
             return False
         if isinstance(message, _ErrInfo) or body is not EMPTY_PAYLOAD or not _plain(message):
             return False
-        server, parser, make = cast(Answering, self._manager), self._parser, self._request_factory
-        task = self._task_handler
+        parser, make, task = self._parser, self._request_factory, self._task_handler
         if parser is None or make is None or task is None:
             return False
         self._flush()
         self._answering = True
         try:
-            if not server.at_once(make(message, body, self, self._nobodys_writer(), task)):
+            if not self._server.at_once(make(message, body, self, self._nobodys_writer(), task)):
                 return False
         finally:
             self._answering = False
         self._messages.popleft()
         parser.message_consumed()
-        server.requests_count += 1
+        self._server.requests_count += 1
         self._answered += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
@@ -155,7 +166,7 @@ class Connection(web.RequestHandler):
         """
         if self._answering:
             self._unsent = data
-            self._loop.call_soon(self._flush)
+            self._server.writing.soon(self._flush)
         elif self.transport is not None:
             self.transport.write(data)
 

@@ -1,0 +1,46 @@
+"""Steps of many connections in one callback."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from jobsvc.web.together import Together
+
+
+async def taken(together: Together, steps: int = 1) -> None:
+    """Let the loop come round."""
+    for _ in range(steps + 1):
+        await asyncio.sleep(0)
+
+
+async def test_steps_are_taken_in_their_order_and_none_while_it_is_asked_for() -> None:
+    together, order = Together(asyncio.get_running_loop()), list[str]()
+    together.soon(lambda: order.append("first"))
+    together.soon(lambda: order.append("second"))
+    assert order == []
+    await taken(together)
+    assert order == ["first", "second"]
+
+
+async def test_a_step_that_is_asked_for_by_a_step_comes_after_those_that_were_due() -> None:
+    together, order = Together(asyncio.get_running_loop()), list[str]()
+    together.soon(lambda: together.soon(lambda: order.append("later")))
+    together.soon(lambda: order.append("due"))
+    await taken(together, 2)
+    assert order == ["due", "later"]
+
+
+async def test_a_step_that_fails_is_told_of_and_keeps_no_other_from_being_taken() -> None:
+    loop, told, order = asyncio.get_running_loop(), list[Any](), list[str]()
+    loop.set_exception_handler(lambda _loop, context: told.append(context["exception"]))
+    together = Together(loop)
+
+    def fail() -> None:
+        raise RuntimeError("the connection is closed")
+
+    together.soon(fail)
+    together.soon(lambda: order.append("next"))
+    await taken(together)
+    assert order == ["next"]
+    assert [str(fault) for fault in told] == ["the connection is closed"]
