@@ -137,6 +137,19 @@ async def test_exactly_so_many_pass_as_the_limit_says(settled: None, serve: Serv
         assert answers[-1].code == "rate-limited"
 
 
+async def test_what_is_told_to_be_left_is_so_where_nothing_is_new_too(
+    settled: None, serve: Serve, make_job: MakeJob
+) -> None:
+    make_job()
+    service = await serve(limit_status="9/hour")
+    async with service.connect() as link:
+        known = ("If-None-Match", (await link.ask("GET", STATUS, token=service.token)).headers["ETag"])
+        answers = [await link.ask("GET", STATUS, [known], token=service.token) for _ in range(20)]
+    assert {answer.status for answer in answers} == {304}
+    left = [int(answer.headers["RateLimit"].split(";")[1].removeprefix("r=")) for answer in answers]
+    assert left == [8] * 9 + [7] * 10 + [6]
+
+
 async def test_a_wrong_token_counts_once(service: Service) -> None:
     async with service.connect() as link:
         await warm(link, service, STATUS)

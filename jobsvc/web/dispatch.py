@@ -26,7 +26,10 @@ _JOB_ID: Final = web.RequestKey("jobsvc.job-id", str)
 
 def job_id_of(request: web.Request) -> str:
     """Name the job that a request is about, as its address has it: it may be no job's id at all."""
-    return request[_JOB_ID] if _JOB_ID in request else request.match_info["id"]
+    try:
+        return request[_JOB_ID]
+    except KeyError:
+        return request.match_info["id"]
 
 
 class Way(NamedTuple):

@@ -20,6 +20,8 @@ from jobsvc.web.peer import Peers
 
 BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
 """On a request: the budget that it is counted in."""
+_TOLD: Final[web.RequestKey[str]] = web.RequestKey("jobsvc.told", str)
+"""On a request: what is to be told of that budget, where it is known already."""
 
 Send = Callable[[web.Request], web.StreamResponse]
 """Sends the answer to a request that has been decided on."""
@@ -91,9 +93,9 @@ class Guard:
             token = request[TOKEN] = present(request)
             require(token, scope)
             send = handler(request)
-            if send is None or not spent.admits(request):
+            if send is None or (told := spent.spend(request)) is None:
                 return None
-            request[BUDGET] = spent
+            request[BUDGET], request[_TOLD] = spent, told
             return send(request)
 
         return guarded
@@ -109,6 +111,7 @@ def relieve(request: web.Request) -> None:
     budget = request.get(BUDGET)
     if budget is not None:
         budget.relieve(request)
+        request[_TOLD] = ""
 
 
 def fields(request: web.Request) -> tuple[tuple[str, str], ...]:
@@ -119,5 +122,6 @@ def fields(request: web.Request) -> tuple[tuple[str, str], ...]:
 
 def lines(request: web.Request) -> str:
     """Write the same as lines of a head."""
-    budget = request.get(BUDGET)
-    return "" if budget is None else budget.lines(request)
+    told: str = request.get(_TOLD, "")
+    budget = request.get(BUDGET) if not told else None
+    return told if budget is None else budget.lines(request)

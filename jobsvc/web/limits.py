@@ -66,9 +66,14 @@ class Budget:
         rate = f"{self._counter.limit} per {self._counter.window} seconds"
         return self._limiter.limit(rate, path_id=self.name)(handler)
 
-    def admits(self, request: web.Request) -> bool:
-        """Spend one and say so, or spend none: the limiter's own step, for who must not wait for it."""
-        return self._counter.take(self._key(request))
+    def spend(self, request: web.Request) -> str | None:
+        """Spend one in the limiter's own step, for who must not wait for it; None where there is none left.
+
+        Returns what `lines` would.
+        """
+        key = self._key(request)
+        room = self._counter.spend(key)
+        return None if room is None else self._lines(key, *room)
 
     def relieve(self, request: web.Request) -> None:
         """Count a request less whose answer is that there is nothing new."""
@@ -79,15 +84,18 @@ class Budget:
 
         `r` requests would pass; `t` is the seconds until the window ends or, where `r` is 0, until one would.
         """
-        return (_POLICY, self._policy), (_LIMIT, self._standing(request))
+        key = self._key(request)
+        return (_POLICY, self._policy), (_LIMIT, self._standing(key, *self._counter.room(key)))
 
     def lines(self, request: web.Request) -> str:
         """Write the same as lines of a head."""
-        return f"{_POLICY}: {self._policy}\r\n{_LIMIT}: {self._standing(request)}\r\n"
-
-    def _standing(self, request: web.Request) -> str:
         key = self._key(request)
-        left, ends_in = self._counter.room(key)
+        return self._lines(key, *self._counter.room(key))
+
+    def _lines(self, key: str, left: int, ends_in: float) -> str:
+        return f"{_POLICY}: {self._policy}\r\n{_LIMIT}: {self._standing(key, left, ends_in)}\r\n"
+
+    def _standing(self, key: str, left: int, ends_in: float) -> str:
         seconds = ceil(ends_in) if left else self._counter.standing(key).wait()
         return f'"{self.name}";r={left};t={seconds}'
 

@@ -83,16 +83,21 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
 
     def take(self, key: str) -> bool:
         """Admit one request and count it, or do neither."""
+        return self.spend(key) is not None
+
+    def spend(self, key: str) -> tuple[int, float] | None:
+        """Do so, and say as `room` does what is left then; None where it was not admitted."""
         now = self._clock() / self.window
         number = int(now)
         entry = self._entries.get(key)
         if entry is None or entry[0] != number:
             entry = self._begin(key, number, entry)
         ends_in = (1 - now % 1) * self.window
-        if entry[2] * ends_in / self.window + entry[1] >= self.limit:
-            return False
+        weight = entry[2] * ends_in / self.window + entry[1]
+        if weight >= self.limit:
+            return None
         entry[1] += 1
-        return True
+        return max(self.limit - int(weight) - 1, 0), ends_in
 
     def relieve(self, key: str, each: int) -> None:
         """Take a request that was admitted out of the count again, but for every `each`-th of a key's."""

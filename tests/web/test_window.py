@@ -199,6 +199,17 @@ def test_as_many_pass_as_were_said_to_be_left(state: tuple[WindowCounter, Clock]
     assert passed(counter, left + 5) == left
 
 
+@given(used_up(), st.floats(0, 4000))
+def test_who_spends_is_told_what_is_left_then(state: tuple[WindowCounter, Clock], later: float) -> None:
+    counter, clock = state
+    clock.now += later
+    left = counter.standing("key").left()
+    for _ in range(min(left, 20)):
+        assert counter.spend("key") == counter.room("key")
+    if left <= 20:
+        assert counter.spend("key") is None
+
+
 @pytest.mark.parametrize(
     ("standing", "seconds"),
     [
