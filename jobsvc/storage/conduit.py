@@ -3,24 +3,22 @@
 The file is watched while it goes out: one that shrank, or was written to in place, is found out before its
 last byte is sent, so that nothing wrong is ever finished cleanly. For that the end is copied: sendfile(2)
 hands over pages, not bytes, and what is written to these while they wait for the client goes out as well.
+As much is copied as may wait; less for a client on this host, of whom the kernel knows what he has read.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import socket
-import termios
 import threading
 from contextlib import suppress
 from enum import Enum
-from functools import cache
-from pathlib import Path
-from struct import pack, unpack
-from time import monotonic
+from struct import pack
+from time import monotonic, sleep
 from typing import Final, NamedTuple
 
+from jobsvc.storage.backlog import Backlog
 from jobsvc.storage.tail import read_fully, sample
 from jobsvc.storage.walk import OpenFile
 
@@ -36,10 +34,8 @@ TURN: Final = 0.1
 LINGER: Final = 2
 """Milliseconds that a thread waits for a client that takes bytes as fast as we give them."""
 
-BUFFERS: Final = tuple(Path(f"/proc/sys/net/ipv4/{name}") for name in ("tcp_wmem", "tcp_rmem"))
-"""Least, usual and largest size of what holds bytes at the two ends of a connection (tcp(7))."""
-BUFFERED: Final = 10 * 1024 * 1024
-"""Their largest sizes together, where the system does not tell: its own defaults."""
+PAUSE: Final = 0.001
+"""Seconds until a client that is behind is looked at again in the same turn."""
 _RESET: Final = pack("ii", 1, 0)
 """SO_LINGER: the last to close drops what waits to be sent."""
 
@@ -49,6 +45,8 @@ class Halt(Enum):
 
     TURN_OVER = "turn-over"
     CLIENT_FULL = "client-full"
+    CLIENT_BEHIND = "client-behind"
+    """What went out by its pages has to be read before the last of all bytes may go."""
     CLIENT_GONE = "client-gone"
     CHANGED = "changed"
     """The file is not any more what it was when it was opened."""
@@ -75,6 +73,9 @@ class Conduit:
         self._poll.register(self._socket, select.POLLOUT)
         self._promised = promised
         self._chunk = FIRST_CHUNK
+        self.backlog = Backlog(self._socket)
+        self._by_pages = 0
+        """How much was sent when pages were handed over last."""
         self._closed = False
         self._closing = threading.Lock()
         self._moving = threading.Lock()
@@ -91,10 +92,16 @@ class Conduit:
         """Whether a thread is in `send`."""
         return self._moving.locked()
 
-    def queued(self) -> int:
-        """Count the bytes that the client's system has not acknowledged yet (tcp(7), SIOCOUTQ)."""
-        (count,) = unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
-        return int(count)
+    def waiting(self) -> int:
+        """Count the bytes that a client on this host has not read yet; all where that can't be told."""
+        try:
+            return self.backlog.waiting()
+        except OSError:
+            return self.sent
+
+    def behind(self) -> bool:
+        """Whether pages that were handed over may be unread: what is written to them now would go out."""
+        return bool(self._by_pages) and self.backlog.near and self.waiting() > self.sent - self._by_pages
 
     def closed_by_client(self) -> bool:
         """Whether the client has closed his side, or both: until more bytes go that looks alike."""
@@ -146,16 +153,14 @@ class Conduit:
             self.sent += last.sent
             if last.sent:
                 self._pace(monotonic() - begun)
-            if last.halt is Halt.TURN_OVER:
-                continue
-            if last.halt is not Halt.CLIENT_FULL or at == start or not self._room(LINGER):
+            if not self._goes_on(last.halt, some=at > start):
                 break
         return last._replace(sent=at - start)
 
     def _push(self, at: int, stop: int) -> Turn:
         """Send some bytes: by their pages, as long as more than may wait for the client comes after them."""
-        count = min(self._chunk, stop - at - PIECE, self._promised - self.sent - _buffered())
-        if count > 0:
+        count = min(self._chunk, stop - at - PIECE)
+        if count > 0 and (count := min(count, self._promised - self.sent - self.backlog.most())) > 0:
             try:
                 sent = os.sendfile(self._socket.fileno(), self._file.fd, at, count)
             except BlockingIOError:
@@ -164,11 +169,14 @@ class Conduit:
             except OSError:
                 pass
             else:
+                self._by_pages = self.sent + sent
                 return Turn(sent, _halt_after(sent, count) if sent else Halt.CHANGED)
             # It does not say which side it was. Reading and writing, each by itself, do.
         return self._copy(at, min(at + PIECE, stop), last=at + PIECE >= stop)
 
     def _copy(self, at: int, stop: int, *, last: bool) -> Turn:
+        if self.sent + stop - at >= self._promised and self.behind():
+            return Turn(0, Halt.CLIENT_BEHIND)
         try:
             piece = read_fully(self._file.fd, at, stop - at)
             if len(piece) < stop - at or (last and changed(self._file)):
@@ -183,8 +191,15 @@ class Conduit:
         except OSError:
             return Turn(0, Halt.CLIENT_GONE)
 
+    def _goes_on(self, halt: Halt, *, some: bool) -> bool:
+        """Whether the turn, in which `some` bytes went or none, goes on: a short wait here saves two hops."""
+        if halt is Halt.CLIENT_BEHIND:
+            sleep(PAUSE)
+            return True
+        return halt is Halt.TURN_OVER or (halt is Halt.CLIENT_FULL and some and self._room(LINGER))
+
     def _room(self, millis: int = 0) -> bool:
-        """Whether the client takes more, or is gone; the short wait in the thread saves two hops."""
+        """Whether the client takes more, or is gone."""
         return bool(self._poll.poll(millis))
 
     def _pace(self, seconds: float) -> None:
@@ -197,15 +212,6 @@ class Conduit:
 def _halt_after(sent: int, count: int) -> Halt:
     """Say what it means that a client took so many of `count` bytes: after less, to go on at once is vain."""
     return Halt.TURN_OVER if sent == count else Halt.CLIENT_FULL
-
-
-@cache
-def _buffered() -> int:
-    """Give the most bytes that may wait for a client: here, and with him where he is on this machine too."""
-    try:
-        return sum(int(path.read_text("ascii").split()[2]) for path in BUFFERS)
-    except (OSError, ValueError, IndexError):
-        return BUFFERED
 
 
 def changed(file: OpenFile) -> bool:

@@ -21,6 +21,9 @@ from jobsvc.web.shipment import Interrupted, Shipment
 
 SETTLING: Final = 20
 """Hundredths of a second."""
+LOOK: Final = 0.01
+LOOK_RARELY: Final = 1.0
+"""Seconds between two looks at what a client has read."""
 PRESENCE: Final = 2.0
 """Seconds after which a turn that is not over asks whether the client still is there."""
 
@@ -81,15 +84,21 @@ class Stream:
     async def _emptied(self, writer: AbstractStreamWriter) -> None:
         await self._patiently(writer.drain)
 
-    async def _patiently(self, wait: Callable[[], Awaitable[None]]) -> None:
-        """Wait for the client; TimeoutError when it accepted nothing for too long, however slow it may be."""
+    async def _patiently(
+        self, wait: Callable[[], Awaitable[None]], left: Callable[[], int] | None = None
+    ) -> None:
+        """Wait for the client; TimeoutError when it accepted nothing for too long, however slow it may be.
+
+        `left` counts the bytes that it has yet to accept.
+        """
+        left = left or self._conduit.backlog.queued
         while True:
-            queued = self._conduit.queued()
+            before = left()
             try:
                 async with asyncio.timeout(self._send_timeout):
                     return await wait()
             except TimeoutError:
-                if self._conduit.queued() >= queued:
+                if left() >= before:
                     raise
 
     async def _file(self, start: int, stop: int) -> None:
@@ -100,6 +109,8 @@ class Stream:
             self._went(turn.sent)
             if turn.halt is Halt.CLIENT_FULL:
                 await self._patiently(self._writable)
+            elif turn.halt is Halt.CLIENT_BEHIND:
+                await self._patiently(self._caught_up, self._conduit.waiting)
             elif turn.halt is not Halt.TURN_OVER:
                 raise Interrupted(_OUTCOMES[turn.halt]) from turn.fault
 
@@ -131,6 +142,13 @@ class Stream:
             wait.reschedule(0)
         else:
             self._watch = asyncio.get_running_loop().call_later(PRESENCE, self._see_client, wait)
+
+    async def _caught_up(self) -> None:
+        """Wait until the client has read enough; looked at less and less often where he takes his time."""
+        pause = LOOK
+        while self._conduit.behind():
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LOOK_RARELY)
 
     async def _writable(self) -> None:
         """Wait until there is room for more than a little."""

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from jobsvc.storage import backlog
 from jobsvc.storage import conduit as module
-from jobsvc.storage.conduit import BUFFERED, Conduit, Halt, _buffered, changed
+from jobsvc.storage.backlog import buffered
+from jobsvc.storage.conduit import Conduit, Halt, changed
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.pages import Pages, read_cached
 from jobsvc.storage.walk import OpenFile
@@ -31,7 +33,7 @@ def opened(path: Path) -> OpenFile:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two ways that bytes take."""
     bound = 0 if request.param == "by pages" else 1 << 40
-    monkeypatch.setattr(module, "_buffered", lambda: bound)
+    monkeypatch.setattr(backlog, "buffered", lambda: bound)
 
 
 both_ways = pytest.mark.usefixtures("way")
@@ -233,6 +235,13 @@ def read_to_the_end(theirs: socket.socket) -> bytes:
     return b"".join(iter(lambda: theirs.recv(1 << 20), b""))
 
 
+def read_just(theirs: socket.socket, count: int) -> bytes:
+    got = bytearray()
+    while len(got) < count:
+        got += theirs.recv(count - len(got))
+    return bytes(got)
+
+
 def test_what_is_written_in_place_after_all_was_sent_reaches_nobody(
     film: Path, connected: tuple[socket.socket, socket.socket]
 ) -> None:
@@ -248,6 +257,92 @@ def test_what_is_written_in_place_after_all_was_sent_reaches_nobody(
     conduit.close()
     connected[0].close()
     assert read_to_the_end(connected[1]) == BODY[:size]
+
+
+def sent_until_behind(conduit: Conduit, size: int) -> Halt:
+    """Send to a client that reads nothing, into buffers that hold it all."""
+    turn = conduit.send(0, size)
+    while turn.halt in {Halt.TURN_OVER, Halt.CLIENT_FULL} and conduit.sent < size:
+        turn = conduit.send(conduit.sent, size)
+    return turn.halt
+
+
+@pytest.fixture
+def few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may wait is less than the buffers of `connected` hold: a client is soon behind."""
+    monkeypatch.setattr(backlog, "NEAR", 200_000)
+
+
+@pytest.mark.usefixtures("few_wait")
+def test_the_last_bytes_for_a_client_on_this_host_wait_until_all_pages_before_them_are_read(
+    film: Path, connected: tuple[socket.socket, socket.socket]
+) -> None:
+    """So what is written in place while he has not read them is found out, and not finished cleanly."""
+    size = 900_000
+    os.truncate(film, size)
+    conduit = Conduit(opened(film), connected[0].fileno(), size)
+    assert sent_until_behind(conduit, size) is Halt.CLIENT_BEHIND
+    assert size - module.PIECE <= conduit.sent < size
+    assert conduit.behind()
+    assert conduit.waiting() == conduit.sent
+    with film.open("r+b") as file:
+        file.write(bytes(size))
+    read_just(connected[1], conduit._by_pages - 1)
+    assert conduit.send(conduit.sent, size).halt is Halt.CLIENT_BEHIND
+    read_just(connected[1], 1)
+    wait_until(lambda: not conduit.behind())
+    assert conduit.send(conduit.sent, size).halt is Halt.CHANGED
+    conduit.close()
+
+
+@pytest.mark.usefixtures("few_wait")
+def test_a_client_that_has_read_what_went_by_pages_is_sent_the_rest(
+    film: Path, connected: tuple[socket.socket, socket.socket]
+) -> None:
+    size = 900_000
+    os.truncate(film, size)
+    conduit = Conduit(opened(film), connected[0].fileno(), size)
+    assert sent_until_behind(conduit, size) is Halt.CLIENT_BEHIND
+    got = read_just(connected[1], conduit._by_pages)
+    wait_until(lambda: not conduit.behind())
+    assert send_all(conduit, conduit.sent, size) is Halt.TURN_OVER
+    conduit.close()
+    connected[0].close()
+    assert got + read_to_the_end(connected[1]) == BODY[:size]
+
+
+@pytest.mark.usefixtures("few_wait")
+def test_a_client_of_whom_the_kernel_will_not_say_is_behind_until_it_does(
+    film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for a process that is out of descriptors."""
+
+    def refuse(_: socket.socket) -> int:
+        raise OSError(errno.EMFILE, "too many")
+
+    size = 900_000
+    os.truncate(film, size)
+    conduit = Conduit(opened(film), connected[0].fileno(), size)
+    sent_until_behind(conduit, size)
+    read_just(connected[1], conduit.sent)
+    monkeypatch.setattr(backlog, "unread", refuse)
+    assert (conduit.waiting(), conduit.behind()) == (conduit.sent, True)
+    monkeypatch.undo()
+    wait_until(lambda: not conduit.behind())
+    conduit.close()
+
+
+@pytest.mark.usefixtures("few_wait")
+def test_a_client_that_left_while_it_was_behind_is_waited_for_no_longer(
+    film: Path, connected: tuple[socket.socket, socket.socket]
+) -> None:
+    size = 900_000
+    conduit = Conduit(opened(film), connected[0].fileno(), size)
+    assert sent_until_behind(conduit, size) is Halt.CLIENT_BEHIND
+    connected[1].close()
+    wait_until(lambda: not conduit.behind())
+    assert conduit.send(conduit.sent, size).halt is Halt.CLIENT_GONE
+    conduit.close()
 
 
 def test_packets_go_out_full_within_a_turn_and_nothing_is_held_back_after_it(
@@ -279,22 +374,10 @@ def test_what_comes_before_more_than_the_buffers_hold_goes_out_by_its_pages(
         return send(*args)
 
     monkeypatch.setattr(os, "sendfile", watched)
-    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY) + _buffered())
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY) + buffered())
     conduit.send(0, len(BODY))
     assert by_pages[0] == 0
     conduit.close()
-
-
-@pytest.mark.parametrize(
-    ("text", "bound"), [("1 2 30\n", 60), ("1\n", BUFFERED), ("a b c", BUFFERED), (None, BUFFERED)]
-)
-def test_the_size_of_the_buffers_is_the_systems_or_its_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, bound: int
-) -> None:
-    if text is not None:
-        (tmp_path / "mem").write_text(text)
-    monkeypatch.setattr(module, "BUFFERS", (tmp_path / "mem",) * 2)
-    assert _buffered.__wrapped__() == bound
 
 
 def test_a_connection_that_is_cut_ends_though_somebody_holds_it_open(
@@ -340,10 +423,10 @@ def test_a_conduit_says_what_was_sent_what_waits_and_who_is_at_its_ends(
     first = conduit.send(0, 100_000).sent
     assert (conduit.sent, conduit.moving, set(seen)) == (first, False, {True})
     conduit.send(first, len(BODY))
-    waits = conduit.queued()
+    waits = conduit.backlog.queued()
     assert 0 < waits <= conduit.sent
     assert connected[1].recv(1 << 20, socket.MSG_WAITALL)
-    wait_until(lambda: conduit.queued() < waits)
+    wait_until(lambda: conduit.backlog.queued() < waits)
     assert not conduit.closed_by_client()
     connected[1].shutdown(socket.SHUT_WR)
     wait_until(conduit.closed_by_client)
