@@ -11,9 +11,10 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 from jobsvc.storage.identity import SETTLED_NS, Identity
+from jobsvc.storage.openat2 import open_name, told
 from jobsvc.storage.walk import OpenFile
 
 MOST: Final = 64
@@ -28,15 +29,43 @@ class Folder:
     ctime_ns: int
 
 
+class Record(NamedTuple):
+    """The record that named an output: where it is, and which version of it that was."""
+
+    path: bytes
+    identity: Identity
+    parts: tuple[int, int, int, int]
+    """What the identity is made of."""
+    device: int
+
+    @classmethod
+    def of(cls, path: bytes, identity: Identity, device: int) -> Self:
+        """Take a version of a record that lies on a device."""
+        return cls(path, identity, identity.parts(), device)
+
+    def there(self) -> bool:
+        """Whether its path leads to this version still, as far as that is in memory."""
+        fd = open_name(self.path)
+        if fd < 0:
+            return False
+        status = told(fd)
+        os.close(fd)
+        if status is None or status.st_dev != self.device:
+            return False
+        return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) == self.parts
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    record: Identity
+    record: Record
     file: OpenFile
     ctime_ns: int
     folders: tuple[Folder, ...]
 
     def unchanged(self) -> bool:
         """Whether its path still leads to this file, and the file still is what it was."""
+        if not self.record.there():
+            return False
         try:
             status = os.fstat(self.file.fd)
             if status.st_ctime_ns != self.ctime_ns or not status.st_nlink:
@@ -61,16 +90,16 @@ class KeptOutputs:
         self._older: set[str] = set()
 
     def take(self, job_id: str, record: Identity) -> OpenFile | None:
-        """Open a job's output again, if it is kept and `record` is the one that named it. Never raises."""
+        """Open a job's output again, if it is kept and this record is the one that named it. Never raises."""
         kept = self._kept.get(job_id)
         if kept is None:
             return None
-        if kept.record == record and kept.unchanged():
+        if kept.record.identity == record and kept.unchanged():
             return _again(kept.file)
         self._drop(job_id)
         return None
 
-    def keep(self, job_id: str, record: Identity, file: OpenFile, folders: tuple[Folder, ...]) -> None:
+    def keep(self, job_id: str, record: Record, file: OpenFile, folders: tuple[Folder, ...]) -> None:
         """Keep a file beside its owner, and take over the folders, which were opened before it.
 
         Never raises: where no more files may be open, it is not kept.
@@ -112,14 +141,6 @@ def folder_of(fd: int) -> Folder | None:
         return Folder(fd, status.st_ctime_ns)
     os.close(fd)
     return None
-
-
-def told(fd: int) -> os.stat_result | None:
-    """Ask an open descriptor; None where its file system has failed."""
-    try:
-        return os.fstat(fd)
-    except OSError:
-        return None
 
 
 def _again(file: OpenFile) -> OpenFile | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.storage import cached, kept
+from jobsvc.storage import cached, kept, openat2
 from jobsvc.storage.cached import CachedRoot
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.mounts import file_system
@@ -294,7 +294,7 @@ def test_a_kernel_without_the_call_leaves_all_to_the_reader(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = scene.known()
-    monkeypatch.setattr(cached, "_OPENAT2", 100_000)
+    monkeypatch.setattr(openat2, "_OPENAT2", 100_000)
     assert scene.found(known) is None
 
 
