@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -72,7 +73,7 @@ class DownloadRecord(NamedTuple):
 
     def _object(self) -> dict[str, Any]:
         return {
-            "when": format_time(round(self.when * 1_000_000)),
+            "when": _told(self.when),
             "requestId": self.request_id,
             "tokenId": self.token_id,
             "owner": self.owner,
@@ -85,6 +86,17 @@ class DownloadRecord(NamedTuple):
             "seconds": round(self.seconds, 3),
             "outcome": self.outcome,
         }
+
+
+def _told(when: float) -> str:
+    """Write a time of now; of the lines of one second, the second is written once."""
+    second, millis = divmod(round(when * 1000), 1000)
+    return f"{_second(second)}.{millis:03}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(second: int) -> str:
+    return format_time(second * 1_000_000).partition(".")[0]
 
 
 class DownloadLog:

@@ -10,11 +10,11 @@ from aiohttp import hdrs, web
 
 from jobsvc.observe.audit import Outcome
 from jobsvc.storage.pages import Pages
-from jobsvc.web import guard, problems
+from jobsvc.web import guard, problems, whole
 from jobsvc.web.byteranges import unsatisfied
 from jobsvc.web.envelope import seal
 from jobsvc.web.guard import Send
-from jobsvc.web.selection import Plan, Selection, fields, plan
+from jobsvc.web.selection import Plan, Selection, fields, lines, plan
 from jobsvc.web.shipment import Interrupted, Shipment
 from jobsvc.web.transfer import Transfer
 
@@ -59,24 +59,24 @@ class Delivery:
         self,
         key: str,
         found: Selection,
-        headers: Mapping[str, str],
+        beside: str,
         ended: Ended,
         *,
         linger: Callable[[Coroutine[Any, Any, object]], None],
     ) -> Send | None:
         """Decide on the answer to a plain GET whose body is in memory; None where it has to be sent else.
 
-        `linger` is given what is left to do where the client does not take it all at once.
+        The lines `beside` stand beside those of every 200 and 206. `linger` is given what is left to do where
+        the client does not take it all at once.
         """
         body = found.body
-        planned = None if body is None else plan(found)
-        if body is None or planned is None:
+        told = None if body is None else lines(found, beside)
+        if body is None or told is None:
             return None
-        planned.headers.update(headers)
-        shipment = Shipment(key, planned.segments, planned.promised)
+        shipment = Shipment(key, (), len(body))
 
         def send(request: web.Request) -> web.StreamResponse:
-            sent = self._transfer.write(request, found.decision.status, planned.headers, body)
+            sent = self._transfer.write(request, found.decision.status, told, body)
             if sent is None:
                 raise RuntimeError("an answer was decided on that can't be written")
             if request.transport is not None and request.transport.get_write_buffer_size():
@@ -116,7 +116,7 @@ class Delivery:
         """Send it all; Interrupted."""
         status, transfer = found.decision.status, self._transfer
         if found.body is not None:
-            sent = transfer.write(request, status, planned.headers, found.body)
+            sent = transfer.write(request, status, whole.lines(planned.headers), found.body)
             if sent is not None:
                 await transfer.taken(request, shipment)
                 return sent

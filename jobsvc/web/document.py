@@ -28,7 +28,7 @@ def answer(request: web.Request, body: bytes, fields: Mapping[str, str]) -> web.
             fields = {name: value for name, value in fields.items() if name != hdrs.CONTENT_TYPE}
             status, body = NOT_MODIFIED, b""
             guard.relieve(request)
-    sent = whole.send(request, status, fields, body)
+    sent = whole.send(request, status, whole.lines(fields), body)
     if sent is not None:
         return sent
     return web.Response(status=status, body=body if status is OK else None, headers=fields)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from jobsvc.storage.disk import Disk
 from jobsvc.storage.pages import read_cached
 from jobsvc.storage.reader import Reading
 from jobsvc.storage.walk import OpenFile
+from jobsvc.web import whole
 from jobsvc.web.delivery import Delivery
 from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.dispatch import job_id_of
@@ -105,7 +106,7 @@ class Download:
         job, output = seen.reading.job, require_output(seen.reading.job, seen.found)
         ended = partial(self._ended, token, job, output)
         linger = partial(self._linger, token)
-        send = self._delivery.at_once(job.id, output, self._headers(output), ended, linger=linger)
+        send = self._delivery.at_once(job.id, output, _beside(output.name), ended, linger=linger)
         if send is None:
             self._disk.release(seen)
         return send
@@ -114,7 +115,7 @@ class Download:
         job, output = await self._find(request, token)
         output = self._digested(request, job, output)
         ended = partial(self._ended, token, job, output)
-        return await self._delivery.answer(request, job.id, output, self._headers(output), ended)
+        return await self._delivery.answer(request, job.id, output, _headers(output.name), ended)
 
     def _linger(self, token: Token, rest: Coroutine[Any, Any, object]) -> None:
         """Have a download go on that its client does not take at once."""
@@ -125,9 +126,6 @@ class Download:
 
         self._lingering.add(task := asyncio.create_task(lingering()))
         task.add_done_callback(self._lingering.discard)
-
-    def _headers(self, output: Selection) -> dict[str, str]:
-        return {"Content-Disposition": content_disposition(output.name)}
 
     def _digested(self, request: web.Request, job: Job, output: Selection) -> Selection:
         """Add the digest where the request would like it and it is known; else it soon will be.
@@ -175,3 +173,12 @@ class Download:
                 outcome=outcome,
             )
         )
+
+
+def _headers(name: str) -> dict[str, str]:
+    return {"Content-Disposition": content_disposition(name)}
+
+
+@lru_cache(maxsize=1024)
+def _beside(name: str) -> str:
+    return whole.lines(_headers(name))

@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Final, NamedTuple
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.pages import SMALL, Body, read_cached
 from jobsvc.storage.walk import OpenFile
-from jobsvc.web import digest_fields
+from jobsvc.web import digest_fields, whole
 from jobsvc.web.byteranges import BOUNDARY_LENGTH, ByteRange, content_range, multipart
 from jobsvc.web.conditional import Decision, Selected, etag_of, evaluate, last_modified_of
 from jobsvc.web.http_dates import format_date
@@ -24,6 +24,9 @@ from jobsvc.web.http_dates import format_date
 # A member of an enumeration takes long to look up.
 _OK: Final = HTTPStatus.OK
 _WITH_BODY: Final = (_OK, HTTPStatus.PARTIAL_CONTENT)
+
+_NEVER: Final = 1 << 63
+"""Seconds since the epoch; no file's time is later."""
 
 Read = Callable[[OpenFile, int, int], Body | None]
 """Reads from offset to offset what is in memory; None where it is not."""
@@ -78,9 +81,10 @@ def select(
     and where this raises.
     """
     try:
-        selected = _selected(file, media_type, now, base)
+        selected = _selected(file.identity, media_type, now, base)
         decision = evaluate(request.method, request.headers, selected, now)
-        body = _body_at_once(partial(read, file), request.method, decision, selected.size, base)
+        wanted = _wanted(decision, selected.size) if request.method == hdrs.METH_GET else ()
+        body = _body_at_once(file, read, wanted, base)
     except BaseException:
         file.close()
         raise
@@ -96,17 +100,21 @@ def fields(found: Selection) -> dict[str, str]:
     The digest is of the whole file on a 206 too (RFC 9530, section 3), and goes with a 304 as well: who asks
     for it has the file without it.
     """
+    return _fields(found.selected, found.digest)
+
+
+def _fields(selected: Selected, digest: bytes | None) -> dict[str, str]:
     headers = {
-        "ETag": found.selected.etag,
+        "ETag": selected.etag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
         "Referrer-Policy": "no-referrer",  # the address may be a link that lets in
         "X-Content-Type-Options": "nosniff",
     }
-    if found.selected.last_modified is not None:
-        headers["Last-Modified"] = format_date(found.selected.last_modified)
-    if found.digest is not None:
-        headers[digest_fields.FIELD] = digest_fields.repr_digest(found.digest)
+    if selected.last_modified is not None:
+        headers["Last-Modified"] = format_date(selected.last_modified)
+    if digest is not None:
+        headers[digest_fields.FIELD] = digest_fields.repr_digest(digest)
     return headers
 
 
@@ -133,17 +141,37 @@ def ranges_sent(found: Selection) -> str | None:
     return ", ".join(content_range(part, size) for part in found.decision.ranges) or None
 
 
-def _selected(file: OpenFile, media_type: str, now: float, base: int) -> Selected:
-    etag, size, mtime_ns = _version(file.identity, base)
-    return Selected(etag, last_modified_of(mtime_ns, now), size - base, media_type)
+def lines(found: Selection, beside: str) -> str | None:
+    """Write the fields of a 200, or of a 206 of one range, as lines of a head; None for any other answer.
+
+    `beside` is what else of such lines every answer with this file has.
+    """
+    status, ranges = found.decision
+    if status not in _WITH_BODY or len(ranges) > 1:
+        return None
+    told = _lines(found.selected, found.digest) + beside
+    return f"{told}Content-Range: {content_range(ranges[0], found.selected.size)}\r\n" if ranges else told
 
 
 @lru_cache(maxsize=1024)
-def _version(identity: Identity, base: int) -> tuple[str, int, int]:
-    """Give the entity tag of a version of a file from `base` on, and its size and time of modification."""
+def _lines(selected: Selected, digest: bytes | None) -> str:
+    return whole.lines(_fields(selected, digest) | {"Content-Type": selected.content_type})
+
+
+def _selected(identity: Identity, media_type: str, now: float, base: int) -> Selected:
+    selected = _version(identity, media_type, base)
+    if selected.last_modified is not None and selected.last_modified > now:
+        return selected._replace(last_modified=last_modified_of(identity.mtime_ns, now))
+    return selected
+
+
+@lru_cache(maxsize=1024)
+def _version(identity: Identity, media_type: str, base: int) -> Selected:
+    """Give what is selected of a version of a file from `base` on, once its time has come."""
     inode, size, mtime_ns, ctime_ns = identity.parts()
     etag = etag_of(inode, size, mtime_ns, ctime_ns)
-    return f'{etag[:-1]}-{base:x}"' if base else etag, size, mtime_ns
+    modified = last_modified_of(mtime_ns, _NEVER)
+    return Selected(f'{etag[:-1]}-{base:x}"' if base else etag, modified, size - base, media_type)
 
 
 def _wanted(decision: Decision, size: int) -> tuple[ByteRange, ...]:
@@ -162,13 +190,10 @@ def _in_file(segments: tuple[ByteRange | bytes, ...], base: int) -> tuple[ByteRa
     )
 
 
-def _body_at_once(
-    read: Callable[[int, int], Body | None], method: str, decision: Decision, size: int, base: int
-) -> Body | None:
+def _body_at_once(file: OpenFile, read: Read, wanted: tuple[ByteRange, ...], base: int) -> Body | None:
     """Return the body where no thread need be asked for it; None where it is to be streamed."""
-    wanted = _wanted(decision, size)
-    if method != "GET" or not wanted:
+    if not wanted:
         return b""
     if len(wanted) > 1 or wanted[0].length > SMALL:
         return None
-    return read(base + wanted[0].start, base + wanted[0].stop)
+    return read(file, base + wanted[0].start, base + wanted[0].stop)

@@ -25,7 +25,7 @@ class Shipment:
     key: str
     """Whose share of the threads it takes: the job's id."""
     segments: Sequence[ByteRange | bytes]
-    """Ranges of the file, and bytes that go out as they are."""
+    """Ranges of the file, and bytes that go out as they are; none where all goes out in one write."""
     promised: int
     """Bytes of the file."""
     sent: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
@@ -49,10 +49,13 @@ class Transfer:
         """Whether what is in memory may go out in one write."""
 
     def write(
-        self, request: web.Request, status: HTTPStatus, fields: Mapping[str, str], body: Body
+        self, request: web.Request, status: HTTPStatus, told: str, body: Body
     ) -> web.StreamResponse | None:
-        """Write an answer whose body is in memory, where nothing stands against one write; None else."""
-        return whole.send(request, status, fields, body) if self.unpaced else None
+        """Write an answer whose body is in memory, where nothing stands against one write; None else.
+
+        `told` is what `whole.lines` wrote of its fields.
+        """
+        return whole.send(request, status, told, body) if self.unpaced else None
 
     async def taken(self, request: web.Request, shipment: Shipment) -> None:
         """Wait until the client has taken what was written so; Interrupted as below."""

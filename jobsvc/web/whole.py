@@ -30,20 +30,22 @@ _COPIED: Final = 4096
 """Bytes; a body up to this size is cheaper copied behind its head than handed over beside it."""
 
 
-def send(
-    request: web.Request, status: HTTPStatus, fields: Mapping[str, str], body: Body
-) -> web.StreamResponse | None:
+def lines(fields: Mapping[str, str]) -> str:
+    """Write fields as lines of a head; they are ours alone: nothing in them came from a client."""
+    return "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
+
+
+def send(request: web.Request, status: HTTPStatus, told: str, body: Body) -> web.StreamResponse | None:
     """Send a 200, 206 or 304 at once, sealed; None where it has to go the general way.
 
-    The fields are ours alone: nothing in them came from a client. Content-Length and Date are added here.
+    `told` is what `lines` wrote of its fields; Content-Length and Date are added here.
     """
     transport = request.transport
     if request.method != "GET" or request.version != HttpVersion11 or not request.keep_alive or not transport:
         return None
-    lines = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
     # A 304 tells no length but that of the 200 that it stands for (RFC 9110, section 8.6), so it tells none.
     length = "" if status is NOT_MODIFIED else f"Content-Length: {len(body)}\r\n"
-    text = f"{_BEGINNING[status]}{lines}{sealing(request)}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
+    text = f"{_BEGINNING[status]}{told}{sealing(request)}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
     if len(body) <= _COPIED:
         cast(Connection, request.protocol).write_soon(text.encode() + body)
     elif _UNPAUSED:
