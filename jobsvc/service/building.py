@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -31,8 +32,11 @@ BODY_CAP: Final = 64 * 1024
 """The largest request body, in bytes."""
 
 
-def build_app(settings: Settings) -> web.Application:
-    """Construct the service; it starts and ends with the application."""
+def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) -> web.Application:
+    """Construct the service; it starts and ends with the application.
+
+    `on_indexed` is called once the first index is complete.
+    """
     parts = parts_of(settings)
     app = web.Application(client_max_size=BODY_CAP)
     add_routes(
@@ -42,7 +46,7 @@ def build_app(settings: Settings) -> web.Application:
         links=parts.links,
         handlers=_handlers(parts),
     )
-    add_lifetimes(app, parts)
+    add_lifetimes(app, parts, on_indexed)
     return app
 
 

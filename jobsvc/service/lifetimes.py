@@ -24,7 +24,7 @@ LAST_ANSWERS: Final = 0.5
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
-def add_lifetimes(app: web.Application, parts: Parts) -> None:
+def add_lifetimes(app: web.Application, parts: Parts, on_indexed: Callable[[], None] | None = None) -> None:
     """Have the parts begin with the application, what is needed longest first, and end in reverse."""
     app.cleanup_ctx.extend(
         [
@@ -32,7 +32,7 @@ def add_lifetimes(app: web.Application, parts: Parts) -> None:
             parts.gate.watching,
             parts.links.keyed,
             parts.visits.shortened,
-            _indexing(parts.index),
+            _indexing(parts.index, on_indexed),
             _hashing(parts.digests, parts.index),
             parts.stays.watching,
         ]
@@ -54,10 +54,17 @@ def _storage(disk: Disk, downloads: DownloadLog) -> Context:
     return context
 
 
-def _indexing(index: Index) -> Context:
+def _indexing(index: Index, on_indexed: Callable[[], None] | None) -> Context:
+    async def told() -> None:
+        await index.ready.wait()
+        if on_indexed is not None:
+            on_indexed()
+
     async def context(_app: web.Application) -> AsyncIterator[None]:
         async with index.running():
+            telling = asyncio.create_task(told())
             yield
+            telling.cancel()
 
     return context
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe import log
 from jobsvc.service.building import build_app
+from jobsvc.service.garbage import spare_the_jobs
 from jobsvc.service.lifetimes import LAST_ANSWERS
 from jobsvc.settings import Settings
 from jobsvc.storage.link_key import BadLinkKey
@@ -27,14 +28,20 @@ class NotStarted(Exception):
 
 
 async def serve(
-    settings: Settings, *, ready: Callable[[str], None] | None = None, stop: asyncio.Event | None = None
+    settings: Settings,
+    *,
+    ready: Callable[[str], None] | None = None,
+    stop: asyncio.Event | None = None,
+    on_indexed: Callable[[], None] | None = None,
 ) -> None:
     """Serve until `stop` is set, by SIGTERM or SIGINT where it is not given; `ready` gets the address.
+
+    `on_indexed` is called once the first index is complete.
 
     Then accept no more, let downloads finish for as long as the grace, and end. NotStarted.
     """
     stop = stop or _told_by_signals()
-    runner = Runner(build_app(settings), access_log=None, shutdown_timeout=LAST_ANSWERS)
+    runner = Runner(build_app(settings, on_indexed), access_log=None, shutdown_timeout=LAST_ANSWERS)
     try:
         await _begin(runner, settings)
         address = _address(runner)
@@ -58,7 +65,7 @@ async def _begin(runner: web.BaseRunner, settings: Settings) -> None:
 def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     """Run the service until it is told to stop; returns the exit code."""
     log.configure()
-    main = serve(settings, ready=ready)
+    main = serve(settings, ready=ready, on_indexed=spare_the_jobs())
     try:
         _run_loop(main)
     except NotStarted as wrong:
