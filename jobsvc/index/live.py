@@ -81,8 +81,9 @@ class Index:
         self.listing = Listing(self.catalogue, self._coverage, self.figures)
         limit = int(watch_limit() * 0.9)
         pulse = max(min(PULSE, max_age / 4), 0.05)
-        self._watcher = Watcher(root.path, self, pulse=pulse, chunk=min(CHUNK, limit // 16))
-        self.watching = Watching(self.catalogue, self._watcher.watch, self._look, limit)
+        chunk = min(CHUNK, limit // 16)
+        self._watcher = Watcher(root.path, self, pulse=pulse, chunk=chunk)
+        self.watching = Watching(self.catalogue, self._watcher.watch, self._look, limit, chunk)
         self.watching.held = True
         self.freshness = Freshness(
             disk, root, self.catalogue, max_age, monotonic, self._unreadable,

@@ -62,7 +62,10 @@ class Looks:
         self._wake.set()
 
     def later(self, job_ids: Iterable[str]) -> None:
-        """Look at these when no hint waits, and no round is under way."""
+        """Look at these when no hint waits, and no round is under way.
+
+        Where storage is in memory, one worker does: more would take the processor from requests.
+        """
         self._others.update(dict.fromkeys(job_ids))
         self._wake.set()
 
@@ -114,7 +117,8 @@ class Looks:
 
     def _take(self) -> list[str]:
         """Take the next jobs: few where few wait, so that no worker is without."""
-        for queue in (self._hinted,) if self._rounds else (self._hinted, self._others):
+        alone = self._rounds > 0 or (self.quick and len(self._under_way) > 0)
+        for queue in (self._hinted,) if alone else (self._hinted, self._others):
             size = min(max(1, len(queue) // WORKERS), MOST)
             batch = list(islice((job_id for job_id in queue if job_id not in self._under_way), size))
             for job_id in batch:

@@ -27,8 +27,8 @@ log = structlog.get_logger("jobsvc.index")
 Folders: TypeAlias = tuple[str, ...]
 """Folders of a job that are watched along with its directory, relative to it."""
 
-BATCH: Final = 1000
-"""Jobs that are told to the watcher at once: to set their watches up takes it about 12 ms."""
+BATCH: Final = 16_384
+"""Directories that are told to the watcher at once, at most."""
 AHEAD: Final = 2
 """Batches that it may be told before it has answered."""
 GATHER: Final = 0.005
@@ -73,7 +73,13 @@ class Watching:
         send: Callable[[list[str]], None],
         look: Look,
         limit: int,
+        batch: int = BATCH,
     ) -> None:
+        """Tell the watcher of at most `batch` directories at once: as many as it keeps together.
+
+        With fewer it would set each one up several times until they are together.
+        """
+        self._most = batch - DEEPEST
         self._catalogue = catalogue
         self._send = send
         self._look = look
@@ -238,8 +244,9 @@ class Watching:
 
     def _next_batch(self) -> dict[str, Folders]:
         under_way = sum(1 + len(folders) for batch in self._sent.values() for folders in batch.values())
+        most = under_way + self._most
         batch: dict[str, Folders] = {}
-        while len(batch) < BATCH and (wish := self._next_wish()) is not None:
+        while under_way < most and (wish := self._next_wish()) is not None:
             job_id, folders = wish
             if self._room(job_id) < under_way + 1 + len(folders):
                 self._fall_short(self.limit)
