@@ -83,14 +83,17 @@ class Index:
         pulse = max(min(PULSE, max_age / 4), 0.05)
         chunk = min(CHUNK, limit // 16)
         self._watcher = Watcher(root.path, self, pulse=pulse, chunk=chunk)
-        self.watching = Watching(self.catalogue, self._watcher.watch, self._look, limit, chunk)
+        self.watching = Watching(
+            self.catalogue, self._watcher.watch, self._look, limit,
+            batch=chunk, lagging=lambda: self._looks.lagging,
+        )  # fmt: skip
         self.watching.held = True
         self.freshness = Freshness(
             disk, root, self.catalogue, max_age, monotonic, self._unreadable,
             coverage=self._coverage, presence=self._presence, settle=self.watching.settle, wary=wary,
         )  # fmt: skip
         self.tails = Tails(disk, root, self.freshness)
-        self._looks = Looks(disk, root, self.catalogue, self.freshness)
+        self._looks = Looks(disk, root, self.catalogue, self.freshness, self.watching.go_on)
         parts = Parts(
             disk, root, self.catalogue, self._looks, self._coverage, self._presence,
             self.watching, self.figures, metrics,
@@ -154,7 +157,7 @@ class Index:
         """From now on the watcher tells; what happened before is found by looking at everything once."""
         self._coverage.begin(monotonic())
         self.watching.begin()
-        self._rounds.reconcile_soon()
+        self._rounds.watched()
 
     def on_armed(self, number: int) -> None:
         """Look at what is watched from now on once more: from that look on its watch vouches for it."""

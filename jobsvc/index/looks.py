@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
 from time import monotonic, perf_counter
 from typing import Final
@@ -39,7 +39,16 @@ AGAIN: Final = 1.0
 class Looks:
     """Queues of jobs to look at, and the workers that do."""
 
-    def __init__(self, disk: Disk, root: JobsRoot, catalogue: Catalogue, freshness: Freshness) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        root: JobsRoot,
+        catalogue: Catalogue,
+        freshness: Freshness,
+        on_rest: Callable[[], None],
+    ) -> None:
+        """`on_rest` is called whenever no look that can wait is queued any more."""
+        self._on_rest = on_rest
         self.quick = False
         """Whether names alone may be believed to tell that nothing changed: on a local file system."""
         self._disk = disk
@@ -55,6 +64,11 @@ class Looks:
         self._hanging: dict[str, Sweep] = {}
         """Jobs whose storage has kept a thread; until that is back, they are left alone."""
         self._lost = 0
+
+    @property
+    def lagging(self) -> bool:
+        """Whether there are looks queued that can wait."""
+        return bool(self._others)
 
     def hinted(self, job_ids: Iterable[str]) -> None:
         """Look at these soon: something happened to them."""
@@ -75,6 +89,8 @@ class Looks:
         while True:
             while not (batch := self._take()):
                 self._wake.clear()
+                if not self._others:
+                    self._on_rest()
                 await self._wake.wait()
             try:
                 await self._look_at(key, batch)

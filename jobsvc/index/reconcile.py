@@ -16,9 +16,10 @@ class Compared(NamedTuple):
     """All that is listed."""
     new: list[str]
     """Names that are not known."""
+    lacking: list[str]
+    """Known ones that the listing lacks: looked at, not believed gone, since a listing is not a snapshot."""
     rest: list[str]
-    """Known ones that the listing lacks (looked at, not believed gone: a listing is not a snapshot), then
-    jobs under way, then finished ones."""
+    """The other known ones: jobs under way, then finished ones."""
 
 
 def compare(listed: Sequence[str], known: Mapping[str, Entry]) -> Compared:
@@ -31,7 +32,7 @@ def compare(listed: Sequence[str], known: Mapping[str, Entry]) -> Compared:
     for job_id in listed:
         if (entry := known.get(job_id)) is not None:
             (finished if entry.reading.job.status.final else under_way).append(job_id)
-    return Compared(names, new, lacking + under_way + finished)
+    return Compared(names, new, lacking, under_way + finished)
 
 
 def batches(job_ids: Sequence[str], known: Mapping[str, Entry], size: int) -> Iterator[Sequence[Wanted]]:

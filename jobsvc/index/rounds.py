@@ -78,6 +78,8 @@ class Rounds:
         self.ready = asyncio.Event()
         """Set once the first index is complete."""
         self._due = asyncio.Event()
+        self._names_alone = False
+        """Whether only what came or went is to be looked at next time."""
         self._poll_cost = 0.0
         self._outputs_awaited: dict[str, float] = {}
         self._strangers: set[str] = set()
@@ -87,16 +89,27 @@ class Rounds:
 
     def reconcile_soon(self) -> None:
         """Have everything compared at once."""
+        self._names_alone = False
+        self._due.set()
+
+    def watched(self) -> None:
+        """Have everything compared at once, since only now the root is watched.
+
+        During the first index, names alone: each job is looked at once more when a watch is upon it.
+        """
+        self._names_alone = not self.ready.is_set()
         self._due.set()
 
     async def reconcile(self) -> None:
         """Compare everything, then wait for the next time: a timer, or a reason to."""
         self._due.clear()
+        names_alone, self._names_alone = self._names_alone, False
         if self._parts.presence.away is None:
             begun = monotonic()
             scan, found = await self._parts.disk.metadata("*scan", self._compare)
             self._listed(scan, found)
-            await self._parts.looks.round("*scan", found.new + found.rest)
+            rest = [] if names_alone else found.rest
+            await self._parts.looks.round("*scan", [*found.new, *found.lacking, *rest])
             self._reconciled(begun, found)
         rarely = min(self._parts.figures.reconcile_seconds / RECONCILE_SHARE, RECONCILE_RARELY)
         pause = max(self._reconcile_interval, rarely)
@@ -174,7 +187,7 @@ class Rounds:
         else:
             if self._parts.presence.believe(place):
                 self._on_return()
-                self._due.set()
+                self.reconcile_soon()
             self._parts.coverage.probed(asked)
 
     def _recognised(self, scan: Scan | None) -> bool:

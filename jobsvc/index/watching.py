@@ -30,7 +30,7 @@ Folders: TypeAlias = tuple[str, ...]
 BATCH: Final = 16_384
 """Directories that are told to the watcher at once, at most."""
 AHEAD: Final = 2
-"""Batches that it may be told before it has answered."""
+"""Batches that it may be told before it has answered; one only of what need not be watched at once."""
 GATHER: Final = 0.005
 """Seconds for which new directories are gathered into one batch."""
 DEEPEST: Final = 3
@@ -64,6 +64,10 @@ class Look(Protocol):
         """Return at once."""
 
 
+def _never() -> bool:
+    return False
+
+
 class Watching:
     """The books of what is watched; `send` has directories watched, `look` has jobs looked at."""
 
@@ -73,12 +77,16 @@ class Watching:
         send: Callable[[list[str]], None],
         look: Look,
         limit: int,
+        *,
         batch: int = BATCH,
+        lagging: Callable[[], bool] = _never,
     ) -> None:
         """Tell the watcher of at most `batch` directories at once: as many as it keeps together.
 
-        With fewer it would set each one up several times until they are together.
+        With fewer it would set each one up several times until they are together. While looks are `lagging`
+        it is not told of those that need not be watched at once: both take the processor from requests.
         """
+        self._lagging = lagging
         self._most = batch - DEEPEST
         self._catalogue = catalogue
         self._send = send
@@ -97,6 +105,10 @@ class Watching:
         self._blind: set[str] = set()
         self._wanted: OrderedDict[str, Folders] = OrderedDict()
         self._backlog: Iterator[str] = iter(())
+        self._passing = False
+        """Whether the backlog is not at its end."""
+        self._again = False
+        """Whether it is to be gone through once more, for jobs that it may have passed."""
         self._sent: dict[int, dict[str, Folders]] = {}
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -114,8 +126,13 @@ class Watching:
         if self._active:
             self._begin_backlog()
 
+    def go_on(self) -> None:
+        """Take in that looks lag no more."""
+        self._soon()
+
     def _begin_backlog(self) -> None:
         self._backlog = iter([*self._catalogue.unfinished(), *self._catalogue.entries])
+        self._passing, self._again = True, False
         self._soon()
 
     def end(self) -> None:
@@ -125,7 +142,7 @@ class Watching:
         self._blind.clear()
         self._wanted.clear()
         self._sent.clear()
-        self._backlog = iter(())
+        self._backlog, self._passing = iter(()), False
         for entry in self._catalogue.entries.values():
             entry.doubted, entry.watched = inf, None
 
@@ -152,8 +169,8 @@ class Watching:
             self._look([job_id], urgent=True)
         if need is None:
             entry.doubted = inf
-        elif entry.watched is None and self.held:
-            return
+        elif entry.watched is None and (self.held or self._passing):
+            self._again = True
         elif entry.watched is None or (need is not entry.watched and not set(need) <= set(entry.watched)):
             entry.doubted = inf
             self._want(job_id, need)
@@ -264,10 +281,17 @@ class Watching:
     def _next_wish(self) -> tuple[str, Folders] | None:
         if self._wanted:
             return self._wanted.popitem(last=False)
+        if self._sent or self._lagging():
+            return None
         for job_id in self._backlog:
             entry = self._catalogue.get(job_id)
-            if entry is not None and entry.watched is None and (need := needed(entry.reading)) is not None:
+            if entry is None or entry.watched is not None or job_id in self._blind:
+                continue
+            if (need := needed(entry.reading)) is not None:
                 return job_id, need
+        self._passing = False
+        if self._again:
+            self._begin_backlog()
         return None
 
     def _fall_short(self, limit: int) -> None:
