@@ -5,7 +5,7 @@ Wrong types are refused by name; unknown keys are ignored; a word for a status t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -74,23 +74,24 @@ class BadRecord(ValueError):
 
 
 class Details(NamedTuple):
-    """What of a job is only asked for where it is shown."""
+    """What of a job is only asked for where it is shown; what most jobs lack comes last."""
 
-    project_path: str | None
-    started_at: str | None
-    completed_at: str | None
-    source_status: str | None
-    error: str | None
-    phase: str | None
-    frames_done: int | None
-    frames_total: int | None
-    attempt: int | None
-    metadata: dict[str, Any] | None
+    project_path: str | None = None
+    started_at: str | None = None
+    completed_at: str | None = None
+    frames_done: int | None = None
+    frames_total: int | None = None
+    attempt: int | None = None
+    metadata: dict[str, Any] | None = None
+    phase: str | None = None
+    error: str | None = None
+    source_status: str | None = None
+    log_path: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
-    """One job. There may be a million, and most are finished: what is asked for seldom lies packed.
+    """One job, never changed. There may be a million: what is asked for seldom lies packed.
 
     Times are RFC 3339 strings as the farm wrote them, but for `T` and `Z`, which readers need.
     """
@@ -103,7 +104,6 @@ class Job:
     created: Moment
     updated: Moment
     output_path: str | None
-    log_path: str | None
     packed: bytes
     """The details, as JSON."""
 
@@ -178,9 +178,21 @@ class Job:
         return _unpacked(self.packed).attempt
 
     @property
+    def log_path(self) -> str | None:
+        """Where its log is, if not in the usual place."""
+        return _unpacked(self.packed).log_path
+
+    @property
     def metadata(self) -> dict[str, Any] | None:
         """Anything of the farm's; not to be changed."""
         return _unpacked(self.packed).metadata
+
+
+def _packed(details: list[object]) -> bytes:
+    """Pack what Details has, in its order; copied, since what the encoder gives may have room to spare."""
+    while details and details[-1] is None:
+        details.pop()
+    return bytes(memoryview(orjson.dumps(details)))
 
 
 @lru_cache(maxsize=64)
@@ -198,43 +210,40 @@ def parse_record(
     """
     if not isinstance(record, dict):
         raise BadRecord("the record is not an object")
-    text = _Texts(*_texts(record))
-    if text.id is not None and text.id != job_id:
+    (
+        named, word, owner, created_at, updated_at, started_at, completed_at,
+        project_path, output_path, log_path, error, phase,
+    ) = _texts(record)  # fmt: skip
+    if named is not None and named != job_id:
         raise BadRecord("id: differs from the directory's name")
-    word = _needed("status", text.status)
+    word = _needed("status", word)
     status = aliases.get(word) or aliases.get(word.lower())
     if status is None:
         raise BadRecord(f"status: {word[:64]!r} is no known word")
-    created = _checked("createdAt", text.created, moment_of)
-    updated = _checked("updatedAt", text.updated, moment_of)
+    created = _checked("createdAt", created_at, moment_of)
+    updated = _checked("updatedAt", updated_at, moment_of)
     if updated is None:
         updated = moment_at(file_time)
-    completed = _checked("completedAt", text.completed, checked)
+    completed = _checked("completedAt", completed_at, checked)
     if completed is None and status is Status.COMPLETED:
         completed = text_of(updated)
+    started = _checked("startedAt", started_at, checked)
     done, total = _count(record, "framesDone"), _count(record, "framesTotal")
-    details = Details(
-        project_path=text.project_path,
-        started_at=_checked("startedAt", text.started, checked),
-        completed_at=completed,
-        source_status=None if word == status.value else word,
-        error=text.error,
-        phase=text.phase,
-        frames_done=done,
-        frames_total=total,
-        attempt=_count(record, "attempt"),
-        metadata=_metadata(record),
-    )
+    packed = _packed(
+        [
+            project_path, started, completed, done, total, _count(record, "attempt"), _metadata(record),
+            phase, error, None if word == status.value else word, log_path,
+        ]
+    )  # fmt: skip
     return Job(
-        id=job_id,
-        owner=_shared(_needed("owner", text.owner)),
-        status=status,
-        progress=_progress(status, _number(record, "progress"), done, total),
-        created=moment_at(file_time) if created is None else created,
-        updated=updated,
-        output_path=_shared(text.output_path),
-        log_path=_shared(text.log_path),
-        packed=bytes(memoryview(orjson.dumps(tuple(details)))),
+        job_id,
+        _shared(_needed("owner", owner)),
+        status,
+        _progress(status, _number(record, "progress"), done, total),
+        moment_at(file_time) if created is None else created,
+        updated,
+        _shared(output_path),
+        packed,
     )
 
 
@@ -254,43 +263,28 @@ def _progress(status: Status, given: float | None, done: int | None, total: int 
 
 
 _NUMBER: Final = (int, float)
-_NESTED: Final = (dict, list)
+_FLAT: Final = frozenset({str, int, float, bool, type(None)})
 _COUNTS_END: Final = 2**53
 """Larger numbers are not whole in every reader's arithmetic."""
 
 # What takes keys out of the decoded object: null counts as left out, a wrong type is a BadRecord.
 
 
-class _Texts(NamedTuple):
-    """What of a record is text."""
-
-    id: str | None
-    status: str | None
-    owner: str | None
-    created: str | None
-    updated: str | None
-    started: str | None
-    completed: str | None
-    project_path: str | None
-    output_path: str | None
-    log_path: str | None
-    error: str | None
-    phase: str | None
-
-
 _TEXTS: Final = (
     *("id", "status", "owner", "createdAt", "updatedAt", "startedAt", "completedAt"),
     *("projectPath", "outputPath", "logPath", "error", "phase"),
 )
-"""Their keys, in the same order."""
+"""The keys of what is text."""
+_TEXT_OR_NULL: Final = frozenset({str, type(None)})
 
 
 def _texts(record: dict[str, Any]) -> list[str | None]:
     """Take them all at once: one by one takes three times as long, and there may be a million records."""
-    found = [record.get(key) for key in _TEXTS]
-    for key, value in zip(_TEXTS, found, strict=True):
-        if value is not None and not isinstance(value, str):
-            raise BadRecord(f"{key}: not a string")
+    found = list(map(record.get, _TEXTS))
+    if not _TEXT_OR_NULL.issuperset(map(type, found)):
+        for key, value in zip(_TEXTS, found, strict=True):
+            if value is not None and not isinstance(value, str):
+                raise BadRecord(f"{key}: not a string")
     return found
 
 
@@ -302,17 +296,20 @@ def _needed(key: str, value: str | None) -> str:
 
 def _number(record: dict[str, Any], key: str) -> float | None:
     value = record.get(key)
-    if value is None:
-        return None
+    return None if value is None else _checked_number(key, value)
+
+
+def _checked_number(key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, _NUMBER):
         raise BadRecord(f"{key}: not a number")
     return value
 
 
 def _count(record: dict[str, Any], key: str) -> int | None:
-    value = _number(record, key)
+    value = record.get(key)
     if value is None or (type(value) is int and 0 <= value < _COUNTS_END):
         return value
+    value = _checked_number(key, value)
     if value != int(value) or not 0 <= value < _COUNTS_END:
         raise BadRecord(f"{key}: not a whole number from 0 up")
     return int(value)
@@ -338,10 +335,12 @@ def _metadata(record: dict[str, Any]) -> dict[str, Any] | None:
     return value
 
 
-def _deeper(values: Iterable[object], levels: int) -> bool:
+def _deeper(values: Collection[object], levels: int) -> bool:
     """Whether lists and objects, of which these are the values of one, are nested more than `levels` deep."""
+    if _FLAT.issuperset(map(type, values)):
+        return False
     for value in values:
-        if isinstance(value, _NESTED):
+        if isinstance(value, dict | list):
             inner = value.values() if isinstance(value, dict) else value
             if levels == 1 or _deeper(inner, levels - 1):
                 return True

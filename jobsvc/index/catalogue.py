@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from math import inf
 from typing import Final, TypeAlias
 
@@ -89,7 +88,7 @@ class Catalogue:
             return False
         if reading.job == before.job and (reading.output is None) is (before.output is None):
             # The same job object throughout: others hold it too, and a second one would only cost memory.
-            entry.reading = replace(reading, job=before.job)
+            entry.reading = reading.of(before.job)
             if reading.output != before.output:
                 self._tell(job_id, before, entry.reading)
             return False

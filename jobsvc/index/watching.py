@@ -87,7 +87,7 @@ class Watching:
         it is not told of those that need not be watched at once: both take the processor from requests.
         """
         self._lagging = lagging
-        self._most = batch - DEEPEST
+        self._most = max(batch - DEEPEST, 1)
         self._catalogue = catalogue
         self._send = send
         self._look = look

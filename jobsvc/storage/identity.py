@@ -24,9 +24,19 @@ class Identity(bytes):
         return super().__new__(cls, _IDENTITY.pack(inode, size, *times))
 
     @classmethod
+    def packed(cls, packed: bytes) -> Self:
+        """Take the bytes of one for it."""
+        return super().__new__(cls, packed)
+
+    @classmethod
     def of(cls, status: os.stat_result) -> Self:
         """Take the identity out of what fstat said."""
-        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
+        packed = _IDENTITY.pack(
+            status.st_ino, status.st_size,
+            mtime_ns // _SECOND, mtime_ns % _SECOND, ctime_ns // _SECOND, ctime_ns % _SECOND,
+        )  # fmt: skip
+        return bytes.__new__(cls, packed)
 
     @property
     def inode(self) -> int:
@@ -63,6 +73,13 @@ class Identity(bytes):
         return part
 
 
+def is_settled(status: os.stat_result, now_ns: int) -> bool:
+    """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another version."""
+    return now_ns - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS
+
+
 # Seconds and nanoseconds apart, as the kernel has them: in one such number the year 2262 is the last.
 _IDENTITY: Final = Struct("<QQqIqI")
 _SECOND: Final = 1_000_000_000
+PACKED: Final = _IDENTITY.size
+"""Bytes of each."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,7 +103,8 @@ def test_whoever_unsubscribed_hears_nothing(catalogue: Catalogue) -> None:
 
 def done(version: int | None, **keys: Any) -> Reading:
     known = reading("a", "completed", **keys)
-    return replace(known, output=None if version is None else Identity(version, 0, 0, 0))
+    output = None if version is None else Identity(version, 0, 0, 0)
+    return Reading(known.job, known.identity, output, settled=known.settled)
 
 
 def test_another_version_of_an_output_is_told_of_but_is_no_change_of_the_job(catalogue: Catalogue) -> None:

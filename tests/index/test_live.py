@@ -194,7 +194,7 @@ async def test_a_change_that_nobody_announced_has_the_watcher_begun_anew(farm: F
     entry = watched.catalogue.entries["anchor"]
     await until(lambda: watched._coverage.covers(entry))
     watched.freshness._put("anchor", JobsRoot(farm.root).read("anchor"), time.monotonic())
-    entry.reading = replace(entry.reading, job=replace(entry.reading.job, progress=99))
+    entry.reading = entry.reading.of(replace(entry.reading.job, progress=99))
     await watched.freshness.job("anchor", force=True)
     await until(lambda: watched.figures.missed == 1)
     await until(lambda: watched.figures.restarts == 1)

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jobsvc.storage.glance import FOLDER, unchanged
-from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reader import JobsRoot, Reading
+
+
+def settled(known: Reading, *, settled: bool = True) -> Reading:
+    """Have it read so late, or so early, that its time proves its content, or does not."""
+    return Reading(known.job, known.identity, known.output, settled=settled)
 
 
 class Root:
@@ -20,7 +24,7 @@ class Root:
         self.job.mkdir()
         (self.job / "status.json").write_text(record)
         # As if it had been read two seconds later.
-        self.known = replace(JobsRoot(path).read("a"), settled=True)
+        self.known = settled(JobsRoot(path).read("a"))
         self.fd = os.open(path, FOLDER)
 
     def unchanged(self) -> bool:
@@ -46,7 +50,7 @@ def test_a_job_that_nobody_touched_is_unchanged(root: Root) -> None:
 
 
 def test_a_reading_that_was_not_settled_proves_nothing(root: Root) -> None:
-    root.known = replace(root.known, settled=False)
+    root.known = settled(root.known, settled=False)
     assert not root.unchanged()
 
 
@@ -111,7 +115,7 @@ def test_another_version_of_an_output_is_a_change(root: Root) -> None:
     output = root.job / (root.known.job.output_path or "")
     output.parent.mkdir(exist_ok=True)
     output.write_bytes(b"film")
-    root.known = replace(JobsRoot(root.path).read("a"), settled=True)
+    root.known = settled(JobsRoot(root.path).read("a"))
     assert root.unchanged()
     times = output.stat()
     output.write_bytes(b"mlif")
@@ -124,6 +128,6 @@ def test_an_output_that_may_not_be_read_any_more_is_a_change(
     root: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root.job / "film.mp4").write_bytes(b"film")
-    root.known = replace(JobsRoot(root.path).read("a"), settled=True)
+    root.known = settled(JobsRoot(root.path).read("a"))
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     assert not root.unchanged()

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobsvc.domain.errors import LogMissing, OutputMissing
-from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, format_time
+from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, format_time, parse_record
 from jobsvc.storage import reader
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.layout import DEPTH_MAX, RECORD_CAP
@@ -38,9 +38,8 @@ def root(jobs_root: Path) -> JobsRoot:
 
 def completed(root: JobsRoot, output_path: str | None, log_path: str | None = None) -> Job:
     """Take a job as any record may have it, without asking whether its paths are good."""
-    return replace(
-        root.read("job-1").job, status=Status.COMPLETED, output_path=output_path, log_path=log_path
-    )
+    record = {"status": "completed", "owner": root.read("job-1").job.owner}
+    return parse_record("job-1", record | {"outputPath": output_path, "logPath": log_path}, 0)
 
 
 def output_of(root: JobsRoot, job: Job) -> bytes:
