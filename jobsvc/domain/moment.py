@@ -18,7 +18,7 @@ LAST_TIME: Final = 253_402_300_799_999_999
 _RFC3339: Final = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:[0-5]\d)", re.ASCII
 )
-_PLAIN: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:[0-5]\dZ", re.ASCII)
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _FORM_BITS: Final = 3
@@ -27,6 +27,8 @@ _FORMS: Final = ((0, "Z"), (3, "Z"), (6, "Z"), (0, "+00:00"), (3, "+00:00"), (6,
 _FORM_OF_LENGTH: Final = {20: 0, 24: 1, 27: 2, 25: 3, 29: 4, 32: 5}
 _MILLIS: Final = 1
 _MINUTES: Final = tuple(f"{minute // 60:02}:{minute % 60:02}:" for minute in range(24 * 60))
+_SECONDS_TO: Final = {f"T{text}": 60 * minute for minute, text in enumerate(_MINUTES)}
+_LAST_SECONDS: Final = {f"{second:02}Z": second for second in range(60)}
 
 
 def parse_time(text: str) -> int:
@@ -53,8 +55,7 @@ def format_time(micros: int) -> str:
 
 def checked(text: str) -> str:
     """Return an RFC 3339 date-time as it is but for `T` and `Z`, which readers need; ValueError."""
-    if _PLAIN.fullmatch(text):
-        datetime.fromisoformat(text)
+    if _plain(text) is not None:
         return text
     parse_time(text)
     return f"{text[:10]}T{text[11:].upper()}"
@@ -62,8 +63,8 @@ def checked(text: str) -> str:
 
 def moment_of(text: str) -> Moment:
     """Read an RFC 3339 date-time; ValueError."""
-    if _PLAIN.fullmatch(text):
-        return int(datetime.fromisoformat(text).timestamp()) * 1_000_000 << _FORM_BITS
+    if (seconds := _plain(text)) is not None:
+        return seconds * 1_000_000 << _FORM_BITS
     micros, text = parse_time(text), checked(text)
     moment = micros << _FORM_BITS | _FORM_OF_LENGTH.get(len(text), 0)
     return moment if text_of(moment) == text else text
@@ -88,6 +89,25 @@ def text_of(moment: Moment) -> str:
     days, seconds = divmod(seconds, 86_400)
     text = f"{_day(days)}T{_MINUTES[seconds // 60]}{seconds % 60:02}"
     return f"{text}.{f'{micros:06d}'[:digits]}{offset}" if digits else f"{text}{offset}"
+
+
+def _plain(text: str) -> int | None:
+    """Read the form that nearly all have, YYYY-MM-DDTHH:MM:SSZ, as seconds since the epoch; ValueError.
+
+    By tables: there are four in each of a million records. None where it is another form, or none at all.
+    """
+    minutes, seconds = _SECONDS_TO.get(text[10:17]), _LAST_SECONDS.get(text[17:])
+    if minutes is None or seconds is None or (day := _seconds_to(text[:10])) is None:
+        return None
+    return day + minutes + seconds
+
+
+@lru_cache(maxsize=4096)
+def _seconds_to(day: str) -> int | None:
+    """Read a date as the seconds from the epoch to its beginning; None where it is none, or ValueError."""
+    if not _DATE.fullmatch(day):
+        return None
+    return (date.fromisoformat(day).toordinal() - _EPOCH.toordinal()) * 86_400
 
 
 @lru_cache(maxsize=4096)

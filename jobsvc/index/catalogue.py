@@ -86,7 +86,7 @@ class Catalogue:
         before = entry.reading
         if reading is before:
             return False
-        if reading.job == before.job and (reading.output is None) is (before.output is None):
+        if reading.job == before.job and reading.made is before.made:
             # The same job object throughout: others hold it too, and a second one would only cost memory.
             entry.reading = reading.of(before.job)
             if reading.output != before.output:

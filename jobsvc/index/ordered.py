@@ -100,7 +100,7 @@ class Ordered:
         piece.ids.insert(place, key[1])
         piece.orders.insert(place, key[0])
         piece.updates.insert(place, updated)
-        if len(piece) > 2 * PIECE:
+        if len(piece.ids) > 2 * PIECE:
             self._replace(at, [piece.part(0, PIECE), piece.part(PIECE, None)])
 
     def discard(self, key: Key) -> None:

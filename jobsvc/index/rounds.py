@@ -196,7 +196,7 @@ class Rounds:
 
     def _changed(self, job_id: str, _before: Reading | None, after: Reading | None) -> None:
         """Note a completed job without its output, to poll it for a while: it often comes afterwards."""
-        if after is not None and after.job.status is Status.COMPLETED and not after.output:
+        if after is not None and after.job.status is Status.COMPLETED and not after.made:
             self._outputs_awaited[job_id] = monotonic() + OUTPUT_PATIENCE
         else:
             self._outputs_awaited.pop(job_id, None)

@@ -26,17 +26,12 @@ class Identity(bytes):
     @classmethod
     def packed(cls, packed: bytes) -> Self:
         """Take the bytes of one for it."""
-        return super().__new__(cls, packed)
+        return bytes.__new__(cls, packed)
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
         """Take the identity out of what fstat said."""
-        mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
-        packed = _IDENTITY.pack(
-            status.st_ino, status.st_size,
-            mtime_ns // _SECOND, mtime_ns % _SECOND, ctime_ns // _SECOND, ctime_ns % _SECOND,
-        )  # fmt: skip
-        return bytes.__new__(cls, packed)
+        return bytes.__new__(cls, packed_from(status))
 
     @property
     def inode(self) -> int:
@@ -71,6 +66,15 @@ class Identity(bytes):
     def _part(self, place: int) -> int:
         part: int = _IDENTITY.unpack(self)[place]
         return part
+
+
+def packed_from(status: os.stat_result) -> bytes:
+    """Take the bytes of an identity out of what fstat said."""
+    mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
+    return _IDENTITY.pack(
+        status.st_ino, status.st_size,
+        mtime_ns // _SECOND, mtime_ns % _SECOND, ctime_ns // _SECOND, ctime_ns % _SECOND,
+    )  # fmt: skip
 
 
 def is_settled(status: os.stat_result, now_ns: int) -> bool:

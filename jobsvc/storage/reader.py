@@ -17,7 +17,7 @@ import orjson
 
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, parse_record
-from jobsvc.storage.identity import PACKED, Identity, is_settled
+from jobsvc.storage.identity import PACKED, Identity, is_settled, packed_from
 from jobsvc.storage.layout import DEFAULT_LOG, RECORD_CAP, STATUS_FILE, beneath, components, is_job_id
 from jobsvc.storage.tail import last_lines, read_fully, sample
 from jobsvc.storage.walk import (
@@ -66,6 +66,11 @@ class Reading:
         """Of a completed job whose output is a regular file that we may open; None for any other job."""
         output = self._versions[PACKED:]
         return Identity.packed(output) if output else None
+
+    @property
+    def made(self) -> bool:
+        """Whether there is an output."""
+        return len(self._versions) > PACKED
 
     def of(self, job: Job) -> Reading:
         """Say the same of an equal job."""
@@ -180,18 +185,18 @@ class JobsRoot:
             output = self._output(folder, job) if job.status is Status.COMPLETED else None
         finally:
             os.close(folder)
-        version = None if output is None else Identity.of(output[1])
+        version = None if output is None else packed_from(output[1])
         if known is not None and known.job is job and known.output == version:
             return known, output
         return Reading(job, identity, version, settled=settled), output
 
-    def _record(self, job_id: str, folder: int, known: Reading | None) -> tuple[Job, Identity, bool]:
+    def _record(self, job_id: str, folder: int, known: Reading | None) -> tuple[Job, bytes, bool]:
         try:
             record, status = open_file(folder, STATUS_FILE)
         except PermissionError as denied:
             raise BadRecord(f"{STATUS_FILE}: permission denied") from denied
         try:
-            identity = Identity.of(status)
+            identity = packed_from(status)
             if known is not None and known.settled and known.identity == identity:
                 return known.job, identity, True
             # Asked before the bytes are read: a change after this moment gets a later time.
