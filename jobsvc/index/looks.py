@@ -58,6 +58,8 @@ class Looks:
         self._hinted: OrderedDict[str, None] = OrderedDict()
         self._others: OrderedDict[str, None] = OrderedDict()
         self._under_way: set[str] = set()
+        self._alone: list[str] | None = None
+        """What the one worker looks at that looks at what can wait, where there is to be only one."""
         self._rounds = 0
         self._wake = asyncio.Event()
         self._keys = count()
@@ -96,6 +98,8 @@ class Looks:
                 await self._look_at(key, batch)
             finally:
                 self._under_way.difference_update(batch)
+                if self._alone is batch:
+                    self._alone = None
 
     async def round(self, key: str, job_ids: Sequence[str]) -> float:
         """Look at all of these; returns what it cost in seconds of a processor.
@@ -133,14 +137,16 @@ class Looks:
 
     def _take(self) -> list[str]:
         """Take the next jobs: few where few wait, so that no worker is without."""
-        alone = self._rounds > 0 or (self.quick and len(self._under_way) > 0)
-        for queue in (self._hinted,) if alone else (self._hinted, self._others):
+        hinted_only = self._rounds > 0 or self._alone is not None
+        for queue in (self._hinted,) if hinted_only else (self._hinted, self._others):
             size = min(max(1, len(queue) // WORKERS), MOST)
             batch = list(islice((job_id for job_id in queue if job_id not in self._under_way), size))
             for job_id in batch:
                 del queue[job_id]
             if batch:
                 self._under_way.update(batch)
+                if queue is self._others and self.quick:
+                    self._alone = batch
                 return batch
         return []
 

@@ -22,14 +22,21 @@ def reading(job_id: str, status: str = "rendering", **keys: Any) -> Reading:
 class Books:
     """A Watching, what it has sent, and what it has had looked at."""
 
-    def __init__(self, limit: int = 1000) -> None:
+    def __init__(self, limit: int = 1000, batch: int = 1000) -> None:
         self.catalogue = Catalogue()
         self.sent: list[list[str]] = []
         self.looked: list[str] = []
-        self.watching = Watching(self.catalogue, self.sent.append, self._look, limit)
+        self.lag = False
+        self.watching = Watching(
+            self.catalogue, self.sent.append, self._look, limit, batch=batch, lagging=lambda: self.lag
+        )
 
     def _look(self, job_ids: Iterable[str], *, urgent: bool) -> None:  # noqa: ARG002 - a Look has it
         self.looked += job_ids
+
+    async def told(self, batches: int) -> None:
+        """Wait until so many batches were sent."""
+        await until(lambda: len(self.sent) >= batches)
 
     def put(self, job_id: str, moment: float = 1, **keys: Any) -> Entry:
         self.catalogue.put(job_id, reading(job_id, **keys), moment)
@@ -182,3 +189,47 @@ async def test_when_the_watcher_is_gone_nothing_is_vouched_for(books: Books) -> 
     assert (entry.watched, entry.doubted, books.watching.watched) == (None, inf, 0)
     books.watching.settle("a", entry)
     assert not books.watching._wanted
+
+
+async def test_what_need_not_be_watched_at_once_waits_for_looks_that_lag() -> None:
+    books = Books()
+    books.put("old")
+    books.lag = True
+    books.watching.begin()
+    books.watching.appeared("new")
+    await until(lambda: books.sent)
+    assert books.sent == [["new"]]
+    books.watching.armed(1)
+    books.lag = False
+    books.watching.go_on()
+    await until(lambda: len(books.sent) == 2)
+    assert books.sent[1] == ["old"]
+
+
+async def test_no_more_than_a_batch_is_told_at_once_and_the_rest_once_that_is_watched() -> None:
+    books = Books(batch=8)
+    for number in range(9):
+        books.put(f"job-{number}")
+    books.watching.begin()
+    await until(lambda: books.sent)
+    assert 1 <= len(books.sent[0]) <= 8
+    while sum(map(len, books.sent)) < 9:
+        number = len(books.sent)
+        books.watching.armed(number)
+        await books.told(number + 1)
+    assert sorted(job_id for batch in books.sent for job_id in batch) == [f"job-{n}" for n in range(9)]
+
+
+async def test_a_job_that_comes_behind_the_backlog_s_back_is_watched_after_it() -> None:
+    books = Books(batch=4)
+    for number in range(3):
+        books.put(f"job-{number}")
+    books.watching.begin()
+    await until(lambda: books.sent)
+    entry = books.put("late")
+    assert entry.doubted == inf
+    for number in (1, 2, 3, 4):
+        await books.told(number)
+        books.watching.armed(number)
+    assert entry.watched == ()
+    assert books.watching.watched == 4
