@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
+
+import pytest
+
+from jobsvc.index.catalogue import Catalogue
+from jobsvc.index.freshness import Freshness
+from jobsvc.index.looks import WORKERS, Looks
+from jobsvc.storage.disk import Disk
+from jobsvc.storage.reader import JobsRoot
+from tests.index.farm import Farm
+from tests.waiting import until
+
+JOBS = [f"job-{number}" for number in range(500)]
+
+
+class Counted:
+    """A Disk that counts the hops under way; each lets all others begin before it ends."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.most = 0
+
+    async def metadata(self, _key: str, work: Callable[[], Any], _deadline: float | None = None) -> Any:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        for _ in range(2 * WORKERS):
+            await asyncio.sleep(0)
+        self.under_way -= 1
+        return await asyncio.to_thread(work)
+
+
+@pytest.mark.parametrize(("quick", "hops"), [(True, 1), (False, WORKERS)])
+async def test_what_can_wait_is_looked_at_by_one_worker_where_storage_is_in_memory(
+    farm: Farm, *, quick: bool, hops: int
+) -> None:
+    for job_id in JOBS:
+        farm.put(job_id)
+    disk, catalogue, rests = Counted(), Catalogue(), []
+    root = JobsRoot(farm.root)
+    freshness = Freshness(cast(Disk, disk), root, catalogue, 1.0)
+    looks = Looks(cast(Disk, disk), root, catalogue, freshness, lambda: rests.append(len(catalogue)))
+    looks.quick = quick
+    looks.later(JOBS)
+    workers = [asyncio.create_task(looks.work()) for _ in range(WORKERS)]
+    await until(lambda: len(catalogue) == len(JOBS) and rests[-1:] == [len(JOBS)])
+    assert not looks.lagging
+    assert disk.most == hops
+    for worker in workers:
+        worker.cancel()
+        with suppress(asyncio.CancelledError):
+            await worker
