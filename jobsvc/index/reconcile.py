@@ -19,17 +19,17 @@ class Compared(NamedTuple):
     lacking: list[str]
     """Known ones that the listing lacks: looked at, not believed gone, since a listing is not a snapshot."""
     rest: list[str]
-    """The other known ones: jobs under way, then finished ones."""
+    """The other known ones: jobs under way, then finished ones; none where names alone were compared."""
 
 
-def compare(listed: Sequence[str], known: Mapping[str, Entry]) -> Compared:
+def compare(listed: Sequence[str], known: Mapping[str, Entry], *, names_alone: bool = False) -> Compared:
     """Compare a listing with what is known; in any thread, while the loop goes on changing that."""
     names = set(listed)
     new = [job_id for job_id in listed if job_id not in known]
     lacking = [job_id for job_id in list(known) if job_id not in names]
     under_way: list[str] = []
     finished: list[str] = []
-    for job_id in listed:
+    for job_id in () if names_alone else listed:
         if (entry := known.get(job_id)) is not None:
             (finished if entry.reading.job.status.final else under_way).append(job_id)
     return Compared(names, new, lacking, under_way + finished)

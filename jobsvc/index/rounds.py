@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from time import monotonic
 from typing import Final
@@ -106,10 +107,10 @@ class Rounds:
         names_alone, self._names_alone = self._names_alone, False
         if self._parts.presence.away is None:
             begun = monotonic()
-            scan, found = await self._parts.disk.metadata("*scan", self._compare)
+            compare = partial(self._compare, names_alone=names_alone)
+            scan, found = await self._parts.disk.metadata("*scan", compare)
             self._listed(scan, found)
-            rest = [] if names_alone else found.rest
-            await self._parts.looks.round("*scan", [*found.new, *found.lacking, *rest])
+            await self._parts.looks.round("*scan", [*found.new, *found.lacking, *found.rest])
             self._reconciled(begun, found)
         rarely = min(self._parts.figures.reconcile_seconds / RECONCILE_SHARE, RECONCILE_RARELY)
         pause = max(self._reconcile_interval, rarely)
@@ -117,9 +118,9 @@ class Rounds:
             async with asyncio.timeout(pause):
                 await self._due.wait()
 
-    def _compare(self) -> tuple[Scan, Compared]:
+    def _compare(self, *, names_alone: bool) -> tuple[Scan, Compared]:
         scan = names_in(self._parts.root.path)
-        return scan, reconcile.compare(scan.ids, self._parts.catalogue.entries)
+        return scan, reconcile.compare(scan.ids, self._parts.catalogue.entries, names_alone=names_alone)
 
     def _listed(self, scan: Scan, found: Compared) -> None:
         """Take in a listing; a name that nobody announced since the last one is a missed hint."""
@@ -145,6 +146,7 @@ class Rounds:
         if not self.ready.is_set():
             log.info("indexed", jobs=len(self._parts.catalogue), seconds=round(now - begun, 3))
             self.ready.set()
+        if self._parts.watching.held and not self._names_alone:  # to compare names first takes less time
             self._parts.watching.catch_up()
 
     async def poll(self) -> None:
