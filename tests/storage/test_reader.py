@@ -573,6 +573,18 @@ def test_a_log_that_can_not_be_read_is_a_fault_of_storage(
         root.log_tail(job)
 
 
+def test_readings_that_say_the_same_are_equal(root: JobsRoot, make_job: MakeJob) -> None:
+    make_job(output=b"film")
+    one, same = root.read("job-1"), root.read("job-1")
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one.of(same.job) == one
+    assert one.made
+    assert one != one.job
+    (root.path / "job-1" / "output" / "film.mp4").unlink(missing_ok=True)
+    assert root.read("job-1").made is (root.read("job-1").output is not None)
+
+
 def test_a_reading_is_of_one_moment(root: JobsRoot, make_job: MakeJob) -> None:
     make_job(output=b"film")
     reading = root.read("job-1")
