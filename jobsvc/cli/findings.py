@@ -63,7 +63,7 @@ class Survey:
 
 def _of_output(reading: Reading) -> Finding | None:
     job = reading.job
-    if reading.output or job.status is not Status.COMPLETED:
+    if reading.made or job.status is not Status.COMPLETED:
         return None
     if job.output_path is None:
         return Finding(job.id, "output-missing", "outputPath: missing, though the job is completed")

@@ -80,7 +80,9 @@ class Digests:
 
     def known(self, reading: Reading) -> bytes | None:
         """Return the digest of the output as this reading saw it, if it is known."""
-        return None if reading.output is None else self._book.find(reading.job.id, reading.output)
+        if reading.job.id not in self._book or (output := reading.output) is None:
+            return None
+        return self._book.find(reading.job.id, output)
 
     def wished(self, job: Job, identity: Identity) -> bytes | None:
         """Return the digest of a version of the job's output; where it is not known, have it computed."""

@@ -53,7 +53,7 @@ class CachedRoot:
         job = known.job
         if not (job.status is Status.COMPLETED and known.settled):
             return None
-        return self._kept.take(job.id, known.identity) or self._open_and_keep(known)
+        return self._kept.take(known) or self._open_and_keep(known)
 
     def let_go(self) -> None:
         """Close what was kept already when this was called last."""
@@ -70,7 +70,7 @@ class CachedRoot:
         if names is None or path.startswith("/"):
             return None
         folder = f"{self._prefix}{known.job.id}/"
-        record = Record.of(os.fsencode(folder + STATUS_FILE), known.identity, self._device)
+        record = Record.of(os.fsencode(folder + STATUS_FILE), known, self._device)
         if not record.there():
             return None
         folders = []
@@ -83,7 +83,7 @@ class CachedRoot:
             for passed in folders:
                 os.close(passed.fd)
         else:
-            self._kept.keep(known.job.id, record, file, tuple(folders))
+            self._kept.keep(record, file, tuple(folders))
         return file
 
     def _open(self, path: str, name: str) -> OpenFile | None:

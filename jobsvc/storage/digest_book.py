@@ -31,6 +31,9 @@ class DigestBook:
     def __len__(self) -> int:
         return len(self._pages)
 
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._pages
+
     @property
     def pages(self) -> Mapping[str, bytes]:
         """By job what `page_of` made, the oldest first; a copy, for another thread."""

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
-from jobsvc.storage.identity import SETTLED_NS, Identity
+from jobsvc.storage.identity import SETTLED_NS
 from jobsvc.storage.openat2 import open_name, told
+from jobsvc.storage.reader import Reading
 from jobsvc.storage.walk import OpenFile
 
 MOST: Final = 64
@@ -30,18 +31,18 @@ class Folder:
 
 
 class Record(NamedTuple):
-    """The record that named an output: where it is, and which version of it that was."""
+    """The record that named an output: where it is, and as which version of it was read."""
 
     path: bytes
-    identity: Identity
+    known: Reading
     parts: tuple[int, int, int, int]
-    """What the identity is made of."""
+    """What the version's identity is made of."""
     device: int
 
     @classmethod
-    def of(cls, path: bytes, identity: Identity, device: int) -> Self:
-        """Take a version of a record that lies on a device."""
-        return cls(path, identity, identity.parts(), device)
+    def of(cls, path: bytes, known: Reading, device: int) -> Self:
+        """Take a record that lies on a device."""
+        return cls(path, known, known.identity.parts(), device)
 
     def there(self) -> bool:
         """Whether its path leads to this version still, as far as that is in memory."""
@@ -89,21 +90,23 @@ class KeptOutputs:
         self._kept: dict[str, _Kept] = {}
         self._older: set[str] = set()
 
-    def take(self, job_id: str, record: Identity) -> OpenFile | None:
-        """Open a job's output again, if it is kept and this record is the one that named it. Never raises."""
+    def take(self, known: Reading) -> OpenFile | None:
+        """Open a job's output again, if it is kept and this reading named it. Never raises."""
+        job_id = known.job.id
         kept = self._kept.get(job_id)
         if kept is None:
             return None
-        if kept.record.identity == record and kept.unchanged():
+        if (kept.record.known is known or kept.record.known == known) and kept.unchanged():
             return _again(kept.file)
         self._drop(job_id)
         return None
 
-    def keep(self, job_id: str, record: Record, file: OpenFile, folders: tuple[Folder, ...]) -> None:
+    def keep(self, record: Record, file: OpenFile, folders: tuple[Folder, ...]) -> None:
         """Keep a file beside its owner, and take over the folders, which were opened before it.
 
         Never raises: where no more files may be open, it is not kept.
         """
+        job_id = record.known.job.id
         self._drop(job_id)
         now, ctime = time.time_ns(), file.identity.ctime_ns
         moments = (ctime, *(each.ctime_ns for each in folders))

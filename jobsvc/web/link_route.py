@@ -43,7 +43,7 @@ class LinkRoute:
         reading = (await sighted(self._freshness, token, job_id, force=True)).reading
         if reading.job.status is not Status.COMPLETED:
             raise without_output(reading.job)
-        if not reading.output:
+        if not reading.made:
             raise OutputMissing
         link = self._links.make(job_id, token, seconds)
         _log.info("link-made", job=job_id, token_id=token.id, seconds=seconds)

@@ -45,7 +45,7 @@ def represent(reading: Reading, logs: str | None = None, digest: bytes | None = 
     document |= {name: value for name, value in given if value is not None}
     if logs is not None:
         document["logs"] = logs
-    if reading.output:
+    if reading.made:
         document["downloadUrl"] = download_url(job.id)
     if digest is not None:
         document["outputSha256"] = digest.hex()
@@ -91,7 +91,7 @@ class Representations:
     def of(self, reading: Reading, logs: str | None) -> Shown:
         """Represent a reading, with the end of its log where there is one to show."""
         made = self._made.get(reading.job.id)
-        digest = None if self._digest_of is None or reading.output is None else self._digest_of(reading)
+        digest = None if self._digest_of is None or not reading.made else self._digest_of(reading)
         if made is not None and made.reading is reading and made.logs is logs and made.digest == digest:
             return made.shown
         if made is not None:

@@ -166,7 +166,7 @@ def _output(
     try:
         reading, output = root.read_and_open(known.job.id, known)
     except BadRecord:
-        reading, output = known, root.open_output(known.job) if known.output else None
+        reading, output = known, root.open_output(known.job) if known.made else None
     try:
         require_sight(token, reading.job.owner)
     except BaseException:
