@@ -1,12 +1,14 @@
-"""Compares a listing of the root with what is known: pure."""
+"""Compares a listing of the root with what is known: pure, but for the rests it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from jobsvc.index.catalogue import Entry
 from jobsvc.index.sweep import Wanted
+from jobsvc.storage.rests import in_parts
 
 
 class Compared(NamedTuple):
@@ -23,13 +25,13 @@ class Compared(NamedTuple):
 
 
 def compare(listed: Sequence[str], known: Mapping[str, Entry], *, names_alone: bool = False) -> Compared:
-    """Compare a listing with what is known; in any thread, while the loop goes on changing that."""
+    """Compare a listing with what is known; in a thread, while the loop goes on changing that."""
     names = set(listed)
-    new = [job_id for job_id in listed if job_id not in known]
-    lacking = [job_id for job_id in list(known) if job_id not in names]
+    new = [job_id for part in in_parts(listed) for job_id in part if job_id not in known]
+    lacking = [job_id for part in in_parts(list(known)) for job_id in part if job_id not in names]
     under_way: list[str] = []
     finished: list[str] = []
-    for job_id in () if names_alone else listed:
+    for job_id in chain.from_iterable(() if names_alone else in_parts(listed)):
         if (entry := known.get(job_id)) is not None:
             (finished if entry.reading.job.status.final else under_way).append(job_id)
     return Compared(names, new, lacking, under_way + finished)
