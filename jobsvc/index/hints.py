@@ -23,7 +23,6 @@ import json
 import os
 import select
 import sys
-import tempfile
 import threading
 from collections.abc import Iterable
 from time import monotonic
@@ -87,8 +86,9 @@ class Program:
         self._root = os.path.realpath(root)
         self._pulse = pulse
         self._chunk = chunk
-        self._marker_fd = tempfile.TemporaryFile(prefix=".jobsvc-", buffering=0)  # noqa: SIM115 - for good
-        self._marker = f"/proc/self/fd/{self._marker_fd.fileno()}"
+        # In memory: on a disk its time may have to wait for others' to be written, and the beat with it.
+        self._marker_fd = os.memfd_create("jobsvc-beat", os.MFD_CLOEXEC)
+        self._marker = f"/proc/self/fd/{self._marker_fd}"
         self._lock = threading.Lock()
         self._top = Lookout([self._root], self._marker, self._hear, self._failed)
         self._others: list[Lookout] = []
@@ -115,9 +115,15 @@ class Program:
                 *arrays, rest = (rest + data).split(b"\n")
                 for array in arrays:
                     self._arm(json.loads(array))
-            if monotonic() >= due:
-                due = monotonic() + self._pulse
-                self._touch()
+                    due = self._beat(due)
+            due = self._beat(due)
+
+    def _beat(self, due: float) -> float:
+        """Send the next pulse if it is due, and say when the one after it is."""
+        if monotonic() < due:
+            return due
+        self._touch()
+        return monotonic() + self._pulse
 
     def _arm(self, folders: list[str]) -> None:
         self._arrays += 1
@@ -162,7 +168,7 @@ class Program:
             self._awaited = {self._top, *self._others, *self._leaving}
             self._touches += 1
             self._touched = monotonic()
-            os.utime(self._marker_fd.fileno())
+            os.utime(self._marker_fd)
 
     def _hear(self, lookout: Lookout, changes: Changes) -> bool:
         pulse = any(path == self._marker for _, path in changes)
