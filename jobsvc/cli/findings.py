@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from jobsvc.domain.job import BadRecord, Status
-from jobsvc.index.watching import needed
+from jobsvc.index.folders import needed
 from jobsvc.storage.reader import JobsRoot, Reading
 from jobsvc.storage.walk import Absent
 

@@ -81,7 +81,7 @@ class Index:
         self.listing = Listing(self.catalogue, self._coverage, self.figures)
         limit = int(watch_limit() * 0.9)
         pulse = max(min(PULSE, max_age / 4), 0.05)
-        chunk = min(CHUNK, limit // 16)
+        chunk = min(CHUNK, limit // 32)
         self._watcher = Watcher(root.path, self, pulse=pulse, chunk=chunk)
         self.watching = Watching(
             self.catalogue, self._watcher.watch, self._look, limit,

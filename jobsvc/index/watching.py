@@ -10,51 +10,27 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
 from math import inf
 from time import monotonic
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 import structlog
 
-from jobsvc.domain.job import Status
 from jobsvc.index.catalogue import Catalogue, Entry
-from jobsvc.storage.layout import components
-from jobsvc.storage.reader import Reading
+from jobsvc.index.folders import DEEPEST, Folders, needed, paths, size_of
 
 log = structlog.get_logger("jobsvc.index")
 
-Folders: TypeAlias = tuple[str, ...]
-"""Folders of a job that are watched along with its directory, relative to it."""
-
 BATCH: Final = 16_384
 """Directories that are told to the watcher at once, at most."""
+AT_ONCE: Final = 1000
+"""Jobs that go into a batch, or are taken in from one, in one callback of the loop."""
 AHEAD: Final = 2
 """Batches that it may be told before it has answered; one only of what need not be watched at once."""
 GATHER: Final = 0.005
 """Seconds for which new directories are gathered into one batch."""
-DEEPEST: Final = 3
-"""An output deeper within its job is not watched."""
 FINISHED_SHARE: Final = 0.9
 """The part of all watches that finished jobs may take: the rest waits for those to come."""
-
-
-@lru_cache(maxsize=4096)
-def folders_to(output_path: str) -> Folders | None:
-    """Name the folders from a job's directory to its output; None where no watch of ours could tell of it."""
-    names = components(output_path)
-    if names is None:
-        return ()
-    if output_path.startswith("/") or len(names) > DEEPEST + 1:
-        return None
-    return tuple("/".join(names[:depth]) for depth in range(1, len(names)))
-
-
-def needed(reading: Reading) -> Folders | None:
-    """Name the folders that must be watched for silence to prove that this reading is still true."""
-    if reading.job.status is not Status.COMPLETED:
-        return ()
-    return folders_to(reading.job.output_path or "")
 
 
 class Look(Protocol):
@@ -109,6 +85,8 @@ class Watching:
         """Whether the backlog is not at its end."""
         self._again = False
         """Whether it is to be gone through once more, for jobs that it may have passed."""
+        self._gathered: dict[str, Folders] = {}
+        """What the watcher is told of next."""
         self._sent: dict[int, dict[str, Folders]] = {}
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -141,6 +119,7 @@ class Watching:
         self._bare.clear()
         self._blind.clear()
         self._wanted.clear()
+        self._gathered = {}
         self._sent.clear()
         self._backlog, self._passing = iter(()), False
         for entry in self._catalogue.entries.values():
@@ -154,7 +133,7 @@ class Watching:
         return (
             job_id in self._bare
             or job_id in self._blind
-            or any(job_id in books for books in (self._wanted, *self._sent.values()))
+            or any(job_id in books for books in (self._wanted, self._gathered, *self._sent.values()))
         )
 
     def settle(self, job_id: str, entry: Entry) -> None:
@@ -190,7 +169,7 @@ class Watching:
     def vanished(self, job_id: str) -> None:
         """Vouch for this job no more: its directory went, or its watch."""
         self._bare.discard(job_id)
-        for books in (self._wanted, *self._sent.values()):
+        for books in (self._wanted, self._gathered, *self._sent.values()):
             books.pop(job_id, None)
         if (entry := self._catalogue.get(job_id)) is not None:
             if entry.watched is not None:
@@ -204,7 +183,7 @@ class Watching:
 
     def moved(self, job_id: str, name: str) -> None:
         """Have a folder watched anew if it was this that came or went; the next look sees to it."""
-        for batch in self._sent.values():
+        for batch in (self._gathered, *self._sent.values()):
             if batch.get(job_id):
                 del batch[job_id]
         entry = self._catalogue.get(job_id)
@@ -218,21 +197,34 @@ class Watching:
 
     def armed(self, number: int) -> None:
         """Take in that a batch is watched: a look from now on is vouched for."""
-        now = monotonic()
-        batch = self._sent.pop(number, {})
-        empty = [job_id for job_id in batch if job_id not in self._catalogue.entries]
-        for job_id, folders in batch.items():
-            self.watched += 1 + len(folders)
-            entry = self._catalogue.get(job_id)
-            if entry is None:
-                self._bare.add(job_id)
-                continue
-            if entry.watched is not None:
-                self.watched -= 1 + len(entry.watched)
-            entry.doubted, entry.watched = now, folders
-        self._look(empty, urgent=True)
-        self._look((job_id for job_id in batch if job_id in self._catalogue.entries), urgent=False)
-        self._soon()
+        if (batch := self._sent.get(number)) is not None:
+            self._take_in(number, batch, monotonic())
+
+    def _take_in(self, number: int, batch: dict[str, Folders], now: float) -> None:
+        """Do so for the first of them, and soon for the others: requests come between."""
+        if self._sent.get(number) is not batch:
+            return
+        part = [batch.popitem() for _ in range(min(len(batch), AT_ONCE))]
+        for job_id, folders in part:
+            self._watched_from(now, job_id, folders)
+        known = self._catalogue.entries
+        self._look((job_id for job_id, _ in part if job_id not in known), urgent=True)
+        self._look((job_id for job_id, _ in part if job_id in known), urgent=False)
+        if batch:
+            asyncio.get_running_loop().call_soon(self._take_in, number, batch, now)
+        else:
+            del self._sent[number]
+            self._soon()
+
+    def _watched_from(self, now: float, job_id: str, folders: Folders) -> None:
+        self.watched += 1 + len(folders)
+        entry = self._catalogue.get(job_id)
+        if entry is None:
+            self._bare.add(job_id)
+            return
+        if entry.watched is not None:
+            self.watched -= 1 + len(entry.watched)
+        entry.doubted, entry.watched = now, folders
 
     def refused(self, number: int) -> None:
         """Take in that the system allows no more; from now on only what is watched is."""
@@ -253,24 +245,35 @@ class Watching:
             self._timer = asyncio.get_running_loop().call_later(GATHER, self._flush)
 
     def _flush(self) -> None:
+        """Tell the watcher of more; a large batch is gathered a part at a time: requests come between."""
         self._timer = None
-        while self._active and len(self._sent) < AHEAD and (batch := self._next_batch()):
+        while self._active and len(self._sent) < AHEAD:
+            if not self._gather():
+                self._timer = asyncio.get_running_loop().call_later(0, self._flush)
+                return
+            if not self._gathered:
+                return
+            batch, self._gathered = self._gathered, {}
             self._number += 1
             self._sent[self._number] = batch
-            self._send([path for job_id, folders in batch.items() for path in _paths(job_id, folders)])
+            self._send([path for job_id, folders in batch.items() for path in paths(job_id, folders)])
 
-    def _next_batch(self) -> dict[str, Folders]:
-        under_way = sum(1 + len(folders) for batch in self._sent.values() for folders in batch.values())
-        most = under_way + self._most
-        batch: dict[str, Folders] = {}
-        while under_way < most and (wish := self._next_wish()) is not None:
+    def _gather(self) -> bool:
+        """Take the next wishes into a batch; whether that is full now, or there are no more."""
+        sent = sum(map(size_of, self._sent.values()))
+        size = size_of(self._gathered)
+        for _ in range(AT_ONCE):
+            if size >= self._most or (wish := self._next_wish()) is None:
+                return True
             job_id, folders = wish
-            if self._room(job_id) < under_way + 1 + len(folders):
+            if folders is None:
+                continue
+            if self._room(job_id) < sent + size + 1 + len(folders):
                 self._fall_short(self.limit)
                 continue
-            under_way += 1 + len(folders)
-            batch[job_id] = folders
-        return batch
+            size += 1 + len(folders)
+            self._gathered[job_id] = folders
+        return False
 
     def _room(self, job_id: str) -> float:
         """How many more watches this job may have."""
@@ -278,17 +281,16 @@ class Watching:
         urgent = entry is None or not entry.reading.job.status.final
         return self.limit * (1 if urgent else FINISHED_SHARE) - self.watched
 
-    def _next_wish(self) -> tuple[str, Folders] | None:
+    def _next_wish(self) -> tuple[str, Folders | None] | None:
+        """Give the next job that may have to be watched, and what of it, if anything; None after the last."""
         if self._wanted:
             return self._wanted.popitem(last=False)
         if self._sent or self._lagging():
             return None
-        for job_id in self._backlog:
+        if (job_id := next(self._backlog, None)) is not None:
             entry = self._catalogue.get(job_id)
-            if entry is None or entry.watched is not None or job_id in self._blind:
-                continue
-            if (need := needed(entry.reading)) is not None:
-                return job_id, need
+            unwatched = entry is not None and entry.watched is None and job_id not in self._blind
+            return job_id, needed(entry.reading) if entry and unwatched else None
         self._passing = False
         if self._again:
             self._begin_backlog()
@@ -300,7 +302,3 @@ class Watching:
             log.warning("too-few-watches", allowed=limit, jobs=len(self._catalogue), advice=advice)
         self.short = True
         self.limit = min(self.limit, limit)
-
-
-def _paths(job_id: str, folders: Folders) -> list[str]:
-    return [job_id, *(f"{job_id}/{folder}" for folder in folders)]

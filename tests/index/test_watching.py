@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from jobsvc.domain.job import parse_record
+from jobsvc.index import watching
 from jobsvc.index.catalogue import Catalogue, Entry
-from jobsvc.index.watching import Watching, folders_to
+from jobsvc.index.folders import folders_to
+from jobsvc.index.watching import Watching
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.reader import Reading
 from tests.waiting import until
@@ -233,3 +235,32 @@ async def test_a_job_that_comes_behind_the_backlog_s_back_is_watched_after_it() 
         books.watching.armed(number)
     assert entry.watched == ()
     assert books.watching.watched == 4
+
+
+async def test_of_a_large_batch_a_part_is_taken_in_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "AT_ONCE", 2)
+    books = Books()
+    for number in range(5):
+        books.put(f"job-{number}")
+    books.watching.begin()
+    await books.told(1)
+    books.watching.armed(1)
+    assert books.watching.watched == 2
+    await until(lambda: books.watching.watched == 5)
+    assert sorted(books.looked) == [f"job-{number}" for number in range(5)]
+
+
+async def test_what_is_left_of_a_batch_of_a_watcher_that_is_gone_is_not_taken_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watching, "AT_ONCE", 2)
+    books = Books()
+    for number in range(5):
+        books.put(f"job-{number}")
+    books.watching.begin()
+    await books.told(1)
+    books.watching.armed(1)
+    books.watching.begin()
+    await books.told(2)
+    assert books.watching.watched == 0
+    assert all(entry.watched is None for entry in books.catalogue.entries.values())
