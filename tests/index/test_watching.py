@@ -237,7 +237,8 @@ async def test_a_job_that_comes_behind_the_backlog_s_back_is_watched_after_it() 
     assert books.watching.watched == 4
 
 
-async def test_of_a_large_batch_a_part_is_taken_in_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def partly_armed(monkeypatch: pytest.MonkeyPatch) -> Books:
+    """Have five jobs watched, and two of them taken in."""
     monkeypatch.setattr(watching, "AT_ONCE", 2)
     books = Books()
     for number in range(5):
@@ -246,6 +247,11 @@ async def test_of_a_large_batch_a_part_is_taken_in_at_a_time(monkeypatch: pytest
     await books.told(1)
     books.watching.armed(1)
     assert books.watching.watched == 2
+    return books
+
+
+async def test_of_a_large_batch_a_part_is_taken_in_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    books = await partly_armed(monkeypatch)
     await until(lambda: books.watching.watched == 5)
     assert sorted(books.looked) == [f"job-{number}" for number in range(5)]
 
@@ -253,13 +259,7 @@ async def test_of_a_large_batch_a_part_is_taken_in_at_a_time(monkeypatch: pytest
 async def test_what_is_left_of_a_batch_of_a_watcher_that_is_gone_is_not_taken_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watching, "AT_ONCE", 2)
-    books = Books()
-    for number in range(5):
-        books.put(f"job-{number}")
-    books.watching.begin()
-    await books.told(1)
-    books.watching.armed(1)
+    books = await partly_armed(monkeypatch)
     books.watching.begin()
     await books.told(2)
     assert books.watching.watched == 0

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -83,34 +83,41 @@ def test_the_end_of_a_connection_that_is_no_more_is_nowhere(ends: Ends) -> None:
     wait_until(lambda: unread(ours) is None)
 
 
+Spoil = Callable[[bytearray], None]
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoil], None]:
+    """Have the kernel asked otherwise than we do."""
+
+    def otherwise(spoil: Spoil) -> None:
+        usual = module._question
+
+        def spoiled(connection: socket.socket) -> bytes:
+            asked = bytearray(usual(connection))
+            spoil(asked)
+            return bytes(asked)
+
+        monkeypatch.setattr(module, "_question", spoiled)
+
+    return otherwise
+
+
 def test_a_connection_whose_other_end_is_not_found_has_none_here(
-    ends: Ends, monkeypatch: pytest.MonkeyPatch
+    ends: Ends, ask: Callable[[Spoil], None]
 ) -> None:
     """The kernel itself is asked for ports that nobody has, as it is for the client of another host."""
-    ask = module._question
-
-    def elsewhere(connection: socket.socket) -> bytes:
-        asked = bytearray(ask(connection))
-        asked[module._HEADER.size + 8 : module._HEADER.size + 12] = bytes(4)
-        return bytes(asked)
-
-    monkeypatch.setattr(module, "_question", elsewhere)
+    ports = slice(module._HEADER.size + 8, module._HEADER.size + 12)
+    ask(lambda asked: asked.__setitem__(ports, bytes(4)))
     assert unread(ends[0]) is None
     assert not Backlog(ends[0]).near
 
 
 def test_a_kernel_that_will_not_say_is_believed_to_know_nothing(
-    ends: Ends, monkeypatch: pytest.MonkeyPatch
+    ends: Ends, ask: Callable[[Spoil], None]
 ) -> None:
     """Asked with half a question, which it refuses."""
-    ask = module._question
-
-    def wrong(connection: socket.socket) -> bytes:
-        asked = bytearray(ask(connection))
-        asked[:4] = (24).to_bytes(4, sys.byteorder)
-        return bytes(asked)
-
-    monkeypatch.setattr(module, "_question", wrong)
+    ask(lambda asked: asked.__setitem__(slice(4), (24).to_bytes(4, sys.byteorder)))
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
         unread(ends[0])
     backlog = Backlog(ends[0])

@@ -21,6 +21,7 @@ from jobsvc.storage.walk import OpenFile
 from tests.waiting import wait_until
 
 BODY = os.urandom(3_000_000)
+SOME = 900_000
 
 
 def opened(path: Path) -> OpenFile:
@@ -268,81 +269,66 @@ def sent_until_behind(conduit: Conduit, size: int) -> Halt:
 
 
 @pytest.fixture
-def few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What may wait is less than the buffers of `connected` hold: a client is soon behind."""
+def behind(
+    film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Conduit]:
+    """All but the last piece of SOME went out, and the client has read nothing: less than that may wait."""
     monkeypatch.setattr(backlog, "NEAR", 200_000)
+    os.truncate(film, SOME)
+    conduit = Conduit(opened(film), connected[0].fileno(), SOME)
+    assert sent_until_behind(conduit, SOME) is Halt.CLIENT_BEHIND
+    assert SOME - module.PIECE <= conduit.sent < SOME
+    yield conduit
+    conduit.close()
 
 
-@pytest.mark.usefixtures("few_wait")
 def test_the_last_bytes_for_a_client_on_this_host_wait_until_all_pages_before_them_are_read(
-    film: Path, connected: tuple[socket.socket, socket.socket]
+    film: Path, connected: tuple[socket.socket, socket.socket], behind: Conduit
 ) -> None:
     """So what is written in place while he has not read them is found out, and not finished cleanly."""
-    size = 900_000
-    os.truncate(film, size)
-    conduit = Conduit(opened(film), connected[0].fileno(), size)
-    assert sent_until_behind(conduit, size) is Halt.CLIENT_BEHIND
-    assert size - module.PIECE <= conduit.sent < size
-    assert conduit.behind()
-    assert conduit.waiting() == conduit.sent
+    assert behind.behind()
+    assert behind.waiting() == behind.sent
     with film.open("r+b") as file:
-        file.write(bytes(size))
-    read_just(connected[1], conduit._by_pages - 1)
-    assert conduit.send(conduit.sent, size).halt is Halt.CLIENT_BEHIND
+        file.write(bytes(SOME))
+    read_just(connected[1], behind._by_pages - 1)
+    assert behind.send(behind.sent, SOME).halt is Halt.CLIENT_BEHIND
     read_just(connected[1], 1)
-    wait_until(lambda: not conduit.behind())
-    assert conduit.send(conduit.sent, size).halt is Halt.CHANGED
-    conduit.close()
+    wait_until(lambda: not behind.behind())
+    assert behind.send(behind.sent, SOME).halt is Halt.CHANGED
 
 
-@pytest.mark.usefixtures("few_wait")
 def test_a_client_that_has_read_what_went_by_pages_is_sent_the_rest(
-    film: Path, connected: tuple[socket.socket, socket.socket]
+    connected: tuple[socket.socket, socket.socket], behind: Conduit
 ) -> None:
-    size = 900_000
-    os.truncate(film, size)
-    conduit = Conduit(opened(film), connected[0].fileno(), size)
-    assert sent_until_behind(conduit, size) is Halt.CLIENT_BEHIND
-    got = read_just(connected[1], conduit._by_pages)
-    wait_until(lambda: not conduit.behind())
-    assert send_all(conduit, conduit.sent, size) is Halt.TURN_OVER
-    conduit.close()
+    got = read_just(connected[1], behind._by_pages)
+    wait_until(lambda: not behind.behind())
+    assert send_all(behind, behind.sent, SOME) is Halt.TURN_OVER
+    behind.close()
     connected[0].close()
-    assert got + read_to_the_end(connected[1]) == BODY[:size]
+    assert got + read_to_the_end(connected[1]) == BODY[:SOME]
 
 
-@pytest.mark.usefixtures("few_wait")
 def test_a_client_of_whom_the_kernel_will_not_say_is_behind_until_it_does(
-    film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+    connected: tuple[socket.socket, socket.socket], behind: Conduit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for a process that is out of descriptors."""
 
     def refuse(_: socket.socket) -> int:
         raise OSError(errno.EMFILE, "too many")
 
-    size = 900_000
-    os.truncate(film, size)
-    conduit = Conduit(opened(film), connected[0].fileno(), size)
-    sent_until_behind(conduit, size)
-    read_just(connected[1], conduit.sent)
-    monkeypatch.setattr(backlog, "unread", refuse)
-    assert (conduit.waiting(), conduit.behind()) == (conduit.sent, True)
-    monkeypatch.undo()
-    wait_until(lambda: not conduit.behind())
-    conduit.close()
+    read_just(connected[1], behind.sent)
+    with monkeypatch.context() as full:
+        full.setattr(backlog, "unread", refuse)
+        assert (behind.waiting(), behind.behind()) == (behind.sent, True)
+    wait_until(lambda: not behind.behind())
 
 
-@pytest.mark.usefixtures("few_wait")
 def test_a_client_that_left_while_it_was_behind_is_waited_for_no_longer(
-    film: Path, connected: tuple[socket.socket, socket.socket]
+    connected: tuple[socket.socket, socket.socket], behind: Conduit
 ) -> None:
-    size = 900_000
-    conduit = Conduit(opened(film), connected[0].fileno(), size)
-    assert sent_until_behind(conduit, size) is Halt.CLIENT_BEHIND
     connected[1].close()
-    wait_until(lambda: not conduit.behind())
-    assert conduit.send(conduit.sent, size).halt is Halt.CLIENT_GONE
-    conduit.close()
+    wait_until(lambda: not behind.behind())
+    assert behind.send(behind.sent, SOME).halt is Halt.CLIENT_GONE
 
 
 def test_packets_go_out_full_within_a_turn_and_nothing_is_held_back_after_it(
