@@ -21,12 +21,10 @@ from jobsvc.index.folders import DEEPEST, Folders, needed, paths, size_of
 
 log = structlog.get_logger("jobsvc.index")
 
-BATCH: Final = 16_384
-"""Directories that are told to the watcher at once, at most."""
 AT_ONCE: Final = 1000
 """Jobs that go into a batch, or are taken in from one, in one callback of the loop."""
 AHEAD: Final = 2
-"""Batches that it may be told before it has answered; one only of what need not be watched at once."""
+"""Batches that the watcher may be told before it answers; one only of what need not be watched at once."""
 GATHER: Final = 0.005
 """Seconds for which new directories are gathered into one batch."""
 FINISHED_SHARE: Final = 0.9
@@ -40,10 +38,6 @@ class Look(Protocol):
         """Return at once."""
 
 
-def _never() -> bool:
-    return False
-
-
 class Watching:
     """The books of what is watched; `send` has directories watched, `look` has jobs looked at."""
 
@@ -54,8 +48,8 @@ class Watching:
         look: Look,
         limit: int,
         *,
-        batch: int = BATCH,
-        lagging: Callable[[], bool] = _never,
+        batch: int,
+        lagging: Callable[[], bool],
     ) -> None:
         """Tell the watcher of at most `batch` directories at once: as many as it keeps together.
 

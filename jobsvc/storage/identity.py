@@ -20,8 +20,7 @@ class Identity(bytes):
 
     def __new__(cls, inode: int, size: int, mtime_ns: int, ctime_ns: int) -> Self:
         """Pack the numbers that stat(2) gives."""
-        times = *divmod(mtime_ns, _SECOND), *divmod(ctime_ns, _SECOND)
-        return super().__new__(cls, _IDENTITY.pack(inode, size, *times))
+        return super().__new__(cls, _pack(inode, size, mtime_ns, ctime_ns))
 
     @classmethod
     def packed(cls, packed: bytes) -> Self:
@@ -61,7 +60,7 @@ class Identity(bytes):
     def settled(self, now_ns: int) -> bool:
         """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another."""
         _, _, mtime_ns, ctime_ns = self.parts()
-        return now_ns - max(mtime_ns, ctime_ns) > SETTLED_NS
+        return is_settled(mtime_ns, ctime_ns, now_ns)
 
     def _part(self, place: int) -> int:
         part: int = _IDENTITY.unpack(self)[place]
@@ -70,16 +69,18 @@ class Identity(bytes):
 
 def packed_from(status: os.stat_result) -> bytes:
     """Take the bytes of an identity out of what fstat said."""
-    mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
-    return _IDENTITY.pack(
-        status.st_ino, status.st_size,
-        mtime_ns // _SECOND, mtime_ns % _SECOND, ctime_ns // _SECOND, ctime_ns % _SECOND,
-    )  # fmt: skip
+    return _pack(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def is_settled(status: os.stat_result, now_ns: int) -> bool:
+def is_settled(mtime_ns: int, ctime_ns: int, now_ns: int) -> bool:
     """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another version."""
-    return now_ns - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS
+    return now_ns - max(mtime_ns, ctime_ns) > SETTLED_NS
+
+
+def _pack(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> bytes:
+    return _IDENTITY.pack(
+        inode, size, mtime_ns // _SECOND, mtime_ns % _SECOND, ctime_ns // _SECOND, ctime_ns % _SECOND
+    )
 
 
 # Seconds and nanoseconds apart, as the kernel has them: in one such number the year 2262 is the last.

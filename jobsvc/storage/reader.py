@@ -200,7 +200,7 @@ class JobsRoot:
             if known is not None and known.settled and known.identity == identity:
                 return known.job, identity, True
             # Asked before the bytes are read: a change after this moment gets a later time.
-            settled = is_settled(status, time.time_ns())
+            settled = is_settled(status.st_mtime_ns, status.st_ctime_ns, time.time_ns())
             decoded = _decode(record, status.st_size)
         finally:
             os.close(record)
