@@ -14,8 +14,9 @@ import socket
 import threading
 from contextlib import suppress
 from enum import Enum
+from functools import cached_property
 from struct import pack
-from time import monotonic, sleep
+from time import monotonic
 from typing import Final, NamedTuple
 
 from jobsvc.storage.backlog import Backlog
@@ -25,17 +26,18 @@ from jobsvc.storage.walk import OpenFile
 FIRST_CHUNK: Final = 256 * 1024
 LARGEST_CHUNK: Final = 4 * 1024 * 1024
 """Bytes asked of one sendfile call: few until storage proved quick, many once it did."""
-QUICK: Final = 0.02
+SLOW: Final = 0.02
 """A chunk that took longer than this (seconds) has the next one halved."""
+QUICK: Final = 0.005
+"""Storage is quick where chunks take less than this (seconds) on average."""
+UNPROVEN: Final = 0.007
+"""What a chunk counts as before the first went: three that took no time prove it wrong."""
+WEIGHT: Final = 1 / 8
+"""That of the last chunk in the average."""
 PIECE: Final = 128 * 1024
 """Bytes copied at once. Of a last piece the file is asked whether it changed before it goes out."""
 TURN: Final = 0.1
 """Seconds a thread stays with one stream before others have their turn."""
-LINGER: Final = 2
-"""Milliseconds that a thread waits for a client that takes bytes as fast as we give them."""
-
-PAUSE: Final = 0.001
-"""Seconds until a client that is behind is looked at again in the same turn."""
 _RESET: Final = pack("ii", 1, 0)
 """SO_LINGER: the last to close drops what waits to be sent."""
 
@@ -73,6 +75,7 @@ class Conduit:
         self._poll.register(self._socket, select.POLLOUT)
         self._promised = promised
         self._chunk = FIRST_CHUNK
+        self._average = UNPROVEN
         self.backlog = Backlog(self._socket)
         self._by_pages = 0
         """How much was sent when pages were handed over last."""
@@ -84,13 +87,22 @@ class Conduit:
 
     @property
     def socket_fd(self) -> int:
-        """The descriptor to wait on for the client to take more."""
+        """The descriptor to wait on for the client to take more; below 0 once it is closed."""
         return self._socket.fileno()
 
     @property
     def moving(self) -> bool:
-        """Whether a thread is in `send`."""
+        """Whether a thread is in `send` or `step`."""
         return self._moving.locked()
+
+    @property
+    def quick(self) -> bool:
+        """Whether the storage, as far as it was asked, keeps a thread no longer than memory would."""
+        return self._average < QUICK
+
+    def unaccepted(self) -> int:
+        """Count the bytes that the client's system has not taken yet; OSError."""
+        return self._promised - self.sent + self.backlog.queued()
 
     def waiting(self) -> int:
         """Count the bytes that a client on this host has not read yet; all where that can't be told."""
@@ -131,13 +143,25 @@ class Conduit:
 
     def send(self, start: int, stop: int) -> Turn:
         """Send what of the bytes from `start` to before `stop` goes out in one turn; never raises OSError."""
+        self.cork(1)
+        over, at, last = monotonic() + TURN, start, Turn(0, Halt.TURN_OVER)
+        while at < stop and monotonic() < over and last.halt is Halt.TURN_OVER:
+            last = self.step(at, stop)
+            at += last.sent
+        self.cork(0)
+        return last._replace(sent=at - start)
+
+    def step(self, at: int, stop: int) -> Turn:
+        """Send one chunk of these bytes, or what of it the client has room for; never raises OSError."""
         with self._moving:
-            self._cork(1)
-            turn = self._send(start, stop)
-            self._cork(0)
+            begun = monotonic()
+            turn = self._push(at, stop)
+            self.sent += turn.sent
+            if turn.sent:
+                self._pace(monotonic() - begun)
             return turn
 
-    def _cork(self, held: int) -> None:
+    def cork(self, held: int) -> None:
         """Have packets go out full (tcp(7), TCP_CORK), or all that is there: small ones cost a fifth more.
 
         Where the socket is none of TCP's, or broken, nothing is lost but that: what is sent next tells.
@@ -145,24 +169,17 @@ class Conduit:
         with suppress(OSError):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, held)
 
-    def _send(self, start: int, stop: int) -> Turn:
-        over, at, last = monotonic() + TURN, start, Turn(0, Halt.TURN_OVER)
-        while at < stop and (begun := monotonic()) < over:
-            last = self._push(at, stop)
-            at += last.sent
-            self.sent += last.sent
-            if last.sent:
-                self._pace(monotonic() - begun)
-            if not self._goes_on(last.halt, some=at > start):
-                break
-        return last._replace(sent=at - start)
+    @cached_property
+    def _pages(self) -> int:
+        """How much may be sent by its pages: what comes after it may all wait for the client."""
+        return self._promised - self.backlog.most()
 
     def _push(self, at: int, stop: int) -> Turn:
         """Send some bytes: by their pages, as long as more than may wait for the client comes after them."""
-        count = min(self._chunk, stop - at - PIECE)
-        if count > 0 and (count := min(count, self._promised - self.sent - self.backlog.most())) > 0:
+        count = min(self._chunk, stop - at - PIECE, self._pages - self.sent)
+        if count > 0:
             try:
-                sent = os.sendfile(self._socket.fileno(), self._file.fd, at, count)
+                sent = os.sendfile(self.socket_fd, self._file.fd, at, count)
             except BlockingIOError:
                 if not self._room():
                     return Turn(0, Halt.CLIENT_FULL)
@@ -184,26 +201,20 @@ class Conduit:
         except OSError as fault:
             return Turn(0, Halt.FAULT, fault)
         try:
-            sent = os.write(self._socket.fileno(), piece)
+            sent = os.write(self.socket_fd, piece)
             return Turn(sent, _halt_after(sent, len(piece)))
         except BlockingIOError:
             return Turn(0, Halt.CLIENT_FULL)
         except OSError:
             return Turn(0, Halt.CLIENT_GONE)
 
-    def _goes_on(self, halt: Halt, *, some: bool) -> bool:
-        """Whether the turn, in which `some` bytes went or none, goes on: a short wait here saves two hops."""
-        if halt is Halt.CLIENT_BEHIND:
-            sleep(PAUSE)
-            return True
-        return halt is Halt.TURN_OVER or (halt is Halt.CLIENT_FULL and some and self._room(LINGER))
-
-    def _room(self, millis: int = 0) -> bool:
+    def _room(self) -> bool:
         """Whether the client takes more, or is gone."""
-        return bool(self._poll.poll(millis))
+        return bool(self._poll.poll(0))
 
     def _pace(self, seconds: float) -> None:
-        if seconds > QUICK:
+        self._average += (seconds - self._average) * WEIGHT
+        if seconds > SLOW:
             self._chunk = max(self._chunk // 2, FIRST_CHUNK // 4)
         else:
             self._chunk = min(self._chunk * 2, LARGEST_CHUNK)

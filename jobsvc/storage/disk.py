@@ -1,14 +1,17 @@
-"""The one bridge from the event loop to storage: every touch of it goes over here, one hop an operation.
+"""The one bridge from the event loop to storage: every touch of it goes over here.
 
 Metadata, bytes, and what nobody waits for have pools of their own, so that none waits behind another.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.storage.conduit import Conduit, Turn
+from jobsvc.storage.ferry import Ferry
 from jobsvc.storage.pool import DEADLINE, Closable, Pool
 
 T = TypeVar("T")
@@ -36,6 +39,7 @@ class Disk:
         self._background = Pool(
             "background", threads=BACKGROUND_THREADS, share=1, deadline=background_deadline
         )
+        self._ferry = Ferry(self._data.dispose)
         self._on_fault = on_fault or _ignore
 
     async def metadata(self, key: str, work: Callable[[], T], deadline: float | None = None) -> T:
@@ -50,6 +54,14 @@ class Disk:
         """Move bytes for `key` with the descriptors in `lent`; Pool.run says whose they are then."""
         return await self._data.run(key, work, lent=lent)
 
+    def carries(self, conduit: Conduit) -> bool:
+        """Whether `carry` is the way for this one's next bytes: it costs a thread nothing to wait for him."""
+        return conduit.quick and self._ferry.runs
+
+    def carry(self, conduit: Conduit, start: int, stop: int) -> asyncio.Future[Turn]:
+        """Have these bytes moved together with those of others, as Ferry.carry says."""
+        return self._ferry.carry(conduit, start, stop)
+
     async def background(self, key: str, work: Callable[[], T], lent: Closable | None = None) -> T:
         """Do for `key` what no client waits for; StorageUnavailable as above, `lent` as in `data`."""
         return await self._told(key, self._background.run(key, work, lent=lent))
@@ -60,12 +72,13 @@ class Disk:
 
     def stuck(self) -> int:
         """Count the threads that wait for storage unduly long."""
-        return self._metadata.stuck() + self._data.stuck() + self._background.stuck()
+        return self._metadata.stuck() + self._data.stuck() + self._background.stuck() + self._ferry.stuck()
 
     def close(self) -> None:
         """Let idle threads end and take no more work; returns at once."""
         self._metadata.close()
         self._data.close()
+        self._ferry.close()
         self._background.close()
 
     async def _told(self, key: str, answer: Awaitable[T]) -> T:

@@ -21,7 +21,7 @@ from jobsvc.web.shipment import Interrupted, Shipment
 
 SETTLING: Final = 20
 """Hundredths of a second."""
-LOOK: Final = 0.01
+LOOK: Final = 0.001
 LOOK_RARELY: Final = 1.0
 """Seconds between two looks at what a client has read."""
 PRESENCE: Final = 2.0
@@ -48,6 +48,8 @@ class Stream:
         self._send_timeout = send_timeout
         self._pace = pace
         self._lent = False
+        self._carried = False
+        """Whether Ferry has it."""
         self._watch: asyncio.TimerHandle
 
     def close(self) -> None:
@@ -85,7 +87,7 @@ class Stream:
         await self._patiently(writer.drain)
 
     async def _patiently(
-        self, wait: Callable[[], Awaitable[None]], left: Callable[[], int] | None = None
+        self, wait: Callable[[], Awaitable[object]], left: Callable[[], int] | None = None
     ) -> None:
         """Wait for the client; TimeoutError when it accepted nothing for too long, however slow it may be.
 
@@ -96,7 +98,8 @@ class Stream:
             before = left()
             try:
                 async with asyncio.timeout(self._send_timeout):
-                    return await wait()
+                    await wait()
+                    return
             except TimeoutError:
                 if left() >= before:
                     raise
@@ -107,11 +110,11 @@ class Stream:
             start += turn.sent
             self._shipment.sent = self._conduit.sent
             self._went(turn.sent)
-            if turn.halt is Halt.CLIENT_FULL:
+            if turn.halt is Halt.CLIENT_FULL and not self._disk.carries(self._conduit):
                 await self._patiently(self._writable)
             elif turn.halt is Halt.CLIENT_BEHIND:
                 await self._patiently(self._caught_up, self._conduit.waiting)
-            elif turn.halt is not Halt.TURN_OVER:
+            elif turn.halt not in {Halt.TURN_OVER, Halt.CLIENT_FULL}:
                 raise Interrupted(_OUTCOMES[turn.halt]) from turn.fault
 
     async def _granted(self, left: int) -> int:
@@ -123,25 +126,42 @@ class Stream:
 
     async def _turn(self, start: int, stop: int) -> Turn:
         self._lent = True
-        key, conduit = self._shipment.key, self._conduit
         async with asyncio.timeout(None) as wait:
-            self._watch = asyncio.get_running_loop().call_later(PRESENCE, self._see_client, wait)
+            self._look_later(wait)
             try:
-                turn = await self._disk.data(key, lambda: conduit.send(start, stop), conduit)
+                turn = await self._sent(start, stop)
             finally:
                 self._watch.cancel()
         self._lent = False
         return turn
 
-    def _see_client(self, wait: asyncio.Timeout) -> None:
+    async def _sent(self, start: int, stop: int) -> Turn:
+        key, conduit = self._shipment.key, self._conduit
+        self._carried = self._disk.carries(conduit)
+        if not self._carried:
+            return await self._disk.data(key, lambda: conduit.send(start, stop), conduit)
+        carried = self._disk.carry(conduit, start, stop)
+        try:
+            await self._patiently(lambda: asyncio.wait((carried,)), conduit.unaccepted)
+            return carried.result()
+        finally:
+            carried.cancel()
+
+    def _look_later(self, wait: asyncio.Timeout) -> None:
+        loop, sent = asyncio.get_running_loop(), self._conduit.sent
+        self._watch = loop.call_later(PRESENCE, self._see_client, wait, sent)
+
+    def _see_client(self, wait: asyncio.Timeout, sent: int) -> None:
         """Wait for a hung thread no longer than there is a client, who may be back and needs the slot.
 
         Who has closed his side may still listen; but here nothing comes, and he will mostly have given up.
         """
-        if self._request.transport is None or self._conduit.closed_by_client():
+        conduit = self._conduit
+        hangs = conduit.sent == sent and (conduit.moving or not self._carried)
+        if hangs and (self._request.transport is None or conduit.closed_by_client()):
             wait.reschedule(0)
         else:
-            self._watch = asyncio.get_running_loop().call_later(PRESENCE, self._see_client, wait)
+            self._look_later(wait)
 
     async def _caught_up(self) -> None:
         """Wait until the client has read enough; looked at less and less often where he takes his time."""

@@ -287,7 +287,7 @@ def test_the_last_bytes_for_a_client_on_this_host_wait_until_all_pages_before_th
 ) -> None:
     """So what is written in place while he has not read them is found out, and not finished cleanly."""
     assert behind.behind()
-    assert behind.waiting() == behind.sent
+    wait_until(lambda: behind.waiting() == behind.sent)
     with film.open("r+b") as file:
         file.write(bytes(SOME))
     read_just(connected[1], behind._by_pages - 1)
@@ -435,7 +435,7 @@ def test_slow_storage_is_asked_for_less_at_a_time(
     film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for the clock's verdict: every call counts as slow."""
-    monkeypatch.setattr(module, "QUICK", -1.0)
+    monkeypatch.setattr(module, "SLOW", -1.0)
     conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
     conduit.send(0, len(BODY))
     assert module.FIRST_CHUNK // 4 <= conduit._chunk < module.FIRST_CHUNK
