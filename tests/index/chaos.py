@@ -210,6 +210,7 @@ class Chaos:
 
     def do_recreate(self, job_id: str) -> None:
         self.do_delete(job_id)
+        self._since[job_id] = self._since[job_id] | {None}  # for a moment
         self.do_replace(job_id)
 
     def do_swap_for_file(self, job_id: str) -> None:
