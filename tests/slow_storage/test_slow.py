@@ -16,7 +16,7 @@ import pytest
 
 from jobsvc.index.looks import HANGING
 from jobsvc.settings import Settings
-from jobsvc.storage import disk
+from jobsvc.storage import conduit, disk
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.descriptors import held
 from tests.running import GRACE, Process, Service, in_process
@@ -70,6 +70,24 @@ async def test_nobody_waits_for_reads_that_hang(storage: Storage, serve: Serve) 
         for link in links:
             assert await rest(link) == FILM
     assert {line["outcome"] for line in await service.logged(1 + len(links))} == {"complete"}
+
+
+@pytest.mark.both_loops
+async def test_downloads_that_went_together_go_on_beside_one_that_hangs_on_its_way(
+    storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All count as quick here, so that they begin in the one thread; the first of them hangs in it."""
+    monkeypatch.setattr(conduit, "QUICK", 60.0)
+    storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER, beyond=500_000)
+    service = await serve()
+    async with AsyncExitStack() as stack:
+        hung = await begin(service, stack, "hung")
+        answers = await asyncio.gather(*(service.download(job_id) for job_id in ("good", *SLOW) * 2))
+        assert all(answer.body == FILM for answer in answers)
+        await answered(lambda: stuck(service), 1)
+        storage.heal()
+        assert await rest(hung) == FILM
+        assert (await service.download("good")).body == FILM
 
 
 async def test_a_job_whose_metadata_hangs_holds_up_itself_alone(storage: Storage, serve: Serve) -> None:
