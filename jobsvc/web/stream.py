@@ -101,7 +101,8 @@ class Stream:
                     await wait()
                     return
             except TimeoutError:
-                if left() >= before:
+                # Where a thread has it, it is the storage that keeps him waiting.
+                if left() >= before and not self._conduit.moving:
                     raise
 
     async def _file(self, start: int, stop: int) -> None:
