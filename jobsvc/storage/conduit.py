@@ -1,4 +1,4 @@
-"""Moves bytes from an open file to a socket, a turn at a time, in Disk's threads.
+"""Moves bytes from an open file to a socket, in Disk's threads: a turn at a time, or a chunk.
 
 The file is watched while it goes out: one that shrank, or was written to in place, is found out before its
 last byte is sent, so that nothing wrong is ever finished cleanly. For that the end is copied: sendfile(2)
@@ -54,6 +54,10 @@ class Halt(Enum):
     """The file is not any more what it was when it was opened."""
     FAULT = "fault"
     """The storage failed."""
+
+
+UNDER_WAY: Final = frozenset({Halt.TURN_OVER, Halt.CLIENT_FULL})
+"""Nothing is wrong: more goes out, at once or when the client has room."""
 
 
 class Turn(NamedTuple):
@@ -170,13 +174,13 @@ class Conduit:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, held)
 
     @cached_property
-    def _pages(self) -> int:
+    def _pages_end(self) -> int:
         """How much may be sent by its pages: what comes after it may all wait for the client."""
         return self._promised - self.backlog.most()
 
     def _push(self, at: int, stop: int) -> Turn:
         """Send some bytes: by their pages, as long as more than may wait for the client comes after them."""
-        count = min(self._chunk, stop - at - PIECE, self._pages - self.sent)
+        count = min(self._chunk, stop - at - PIECE, self._pages_end - self.sent)
         if count > 0:
             try:
                 sent = os.sendfile(self.socket_fd, self._file.fd, at, count)

@@ -39,7 +39,7 @@ class Disk:
         self._background = Pool(
             "background", threads=BACKGROUND_THREADS, share=1, deadline=background_deadline
         )
-        self._ferry = Ferry(self._data.dispose)
+        self._ferry = Ferry(self._data.dispose, deadline=DATA_DEADLINE)
         self._on_fault = on_fault or _ignore
 
     async def metadata(self, key: str, work: Callable[[], T], deadline: float | None = None) -> T:
@@ -55,7 +55,7 @@ class Disk:
         return await self._data.run(key, work, lent=lent)
 
     def carries(self, conduit: Conduit) -> bool:
-        """Whether `carry` is the way for this one's next bytes: it costs a thread nothing to wait for him."""
+        """Whether `carry` is the way for the next bytes: its storage is quick, and Ferry waits for none."""
         return conduit.quick and self._ferry.runs
 
     def carry(self, conduit: Conduit, start: int, stop: int) -> asyncio.Future[Turn]:

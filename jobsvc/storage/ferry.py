@@ -17,16 +17,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.storage.closer import close
-from jobsvc.storage.conduit import Conduit, Halt, Turn
+from jobsvc.storage.conduit import UNDER_WAY, Conduit, Halt, Turn
 from jobsvc.storage.pool import PATIENCE as STUCK
+from jobsvc.storage.pool import expire
 
 PATIENCE: Final = 0.05
 """Seconds that one may hold the others up."""
-DEADLINE: Final = 30.0
-"""Seconds that a download is left to wait for one chunk."""
-_UNDER_WAY: Final = frozenset({Halt.TURN_OVER, Halt.CLIENT_FULL})
 
 
 @dataclass(eq=False, slots=True)
@@ -48,8 +45,12 @@ class _Passenger:
 class Ferry:
     """The thread and who is on board. All public methods are for the thread of the loop."""
 
-    def __init__(self, dispose: Callable[[object], None]) -> None:
-        """`dispose` closes what nobody waits for any more, off the loop."""
+    def __init__(self, dispose: Callable[[object], None], *, deadline: float) -> None:
+        """`dispose` closes what nobody waits for any more, off the loop.
+
+        `deadline`: seconds that a download is left to wait for one chunk.
+        """
+        self._deadline = deadline
         self._dispose = dispose
         self._epoll = select.epoll()
         self._bell = os.eventfd(1)
@@ -124,7 +125,7 @@ class Ferry:
         passenger.at += turn.sent
         with self._lock:
             self._moving = None
-            if turn.halt in _UNDER_WAY and passenger.at < passenger.stop and passenger.conduit.quick:
+            if turn.halt in UNDER_WAY and passenger.at < passenger.stop and passenger.conduit.quick:
                 return
             self._put_ashore(passenger)
         end = error or passenger.turn(turn.halt, turn.fault)
@@ -160,13 +161,12 @@ class Ferry:
         self._watched = False
         with self._lock:
             moving, waits = self._moving, self._waits()
-            others = (
-                [each for each in self._aboard.values() if each is not moving] if waits > PATIENCE else []
-            )
+            aboard = self._aboard.values() if waits > PATIENCE else ()
+            others = [each for each in aboard if each is not moving]
             for passenger in others:
                 self._put_ashore(passenger)
         for passenger in others:
             self._land(passenger, passenger.turn())
-        if moving is not None and waits > DEADLINE and not moving.landed.done():
-            moving.landed.set_exception(StorageUnavailable("The storage did not answer in time."))
+        if moving is not None and waits > self._deadline:
+            expire(moving.landed)
         self._watch(loop)

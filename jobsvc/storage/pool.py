@@ -104,7 +104,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         call = _Call(key, work, loop.create_future(), lent)
         self._admit(call)
-        timer = loop.call_later(deadline or self._deadline, _expire, call.future)
+        timer = loop.call_later(deadline or self._deadline, expire, call.future)
         try:
             result: T = await call.future
         except BaseException:
@@ -235,6 +235,7 @@ class Pool:
                 del self._lines[call.key]
 
 
-def _expire(future: asyncio.Future[Any]) -> None:
+def expire(future: asyncio.Future[Any]) -> None:
+    """Tell who waits, if anyone still does, that the storage did not answer in time."""
     if not future.done():
         future.set_exception(StorageUnavailable("The storage did not answer in time."))

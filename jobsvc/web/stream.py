@@ -1,4 +1,4 @@
-"""One file's bytes on their way down a connection: turns on Disk's threads, waits on the loop between them.
+"""One file's bytes on their way down a connection: with those of others, or by turns on Disk's threads.
 
 A client that takes nothing costs descriptors and no thread; one that went frees its thread's place at once,
 also where that thread hangs in the storage.
@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from jobsvc.observe.audit import Outcome
-from jobsvc.storage.conduit import Conduit, Halt, Turn
+from jobsvc.storage.conduit import UNDER_WAY, Conduit, Halt, Turn
 from jobsvc.storage.disk import Disk
 from jobsvc.web.pace import Pace
 from jobsvc.web.shipment import Interrupted, Shipment
@@ -115,7 +115,7 @@ class Stream:
                 await self._patiently(self._writable)
             elif turn.halt is Halt.CLIENT_BEHIND:
                 await self._patiently(self._caught_up, self._conduit.waiting)
-            elif turn.halt not in {Halt.TURN_OVER, Halt.CLIENT_FULL}:
+            elif turn.halt not in UNDER_WAY:
                 raise Interrupted(_OUTCOMES[turn.halt]) from turn.fault
 
     async def _granted(self, left: int) -> int:

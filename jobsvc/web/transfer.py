@@ -1,6 +1,6 @@
 """Sends byte ranges of an open file down a connection, and keeps the loop free while it does.
 
-Bytes move in turns on Disk's threads, by sendfile, as fast as the stream's pace allows; a client that takes
+Bytes move on Disk's threads, by sendfile, as fast as the stream's pace allows; a client that takes
 none costs descriptors and nothing else, and is let go after a while. Whatever ends a transfer early aborts
 the connection: the client knows.
 """

@@ -88,7 +88,7 @@ class Harbour:
         self.film = folder / "film.mp4"
         self.film.write_bytes(BODY)
         self.closer = Closer("test")
-        self.ferry = Ferry(self.closer.put)
+        self.ferry = Ferry(self.closer.put, deadline=30)
         self.passages: list[Passage] = []
 
     def passage(self, start: int = 0, stop: int = len(BODY)) -> Passage:
@@ -176,7 +176,7 @@ async def test_while_one_hangs_all_others_go_ashore_and_nobody_comes_on_board(ha
 async def test_who_hangs_for_long_is_told_and_what_it_lent_is_closed_once_the_call_is_over(
     harbour: Harbour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "DEADLINE", 0.1)
+    monkeypatch.setattr(harbour.ferry, "_deadline", 0.1)
     monkeypatch.setattr(module, "STUCK", 0.1)
     hung = harbour.passage()
     gate = hung.hang()

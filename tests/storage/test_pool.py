@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from jobsvc.domain.errors import StorageUnavailable
-from jobsvc.storage.pool import Pool, _expire
+from jobsvc.storage.pool import Pool, expire
 from tests.waiting import until, wait_until
 
 pytestmark = pytest.mark.both_loops
@@ -176,7 +176,7 @@ async def test_an_answer_that_comes_in_the_moment_of_the_deadline_counts(hall: H
 
     def finish_and_expire(call: Any, *args: Any) -> None:
         finish(call, *args)
-        _expire(call.future)
+        expire(call.future)
 
     pool._finish = finish_and_expire  # type: ignore[assignment, method-assign] # else luck would have to hit it
     assert await pool.run("a", lambda: 5) == 5

@@ -9,7 +9,7 @@ from itertools import chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobsvc.storage.pool import Pool, _expire
+from jobsvc.storage.pool import Pool, expire
 from tests.waiting import until
 
 
@@ -72,7 +72,7 @@ async def take(step: str, one: Asked, pool: Pool) -> None:
     elif step == "expire":
         for call in chain(pool._under_way, *pool._lines.values()):
             if call.lent is one.lent:
-                _expire(call.future)
+                expire(call.future)
 
 
 async def play(steps: list[tuple[str, int]], *, close_early: bool) -> None:
