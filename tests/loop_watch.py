@@ -35,10 +35,14 @@ MISSED: Final = (
 """Calls that may wait for storage and that blockbuster does not know."""
 
 HARMLESS: Final[dict[str, list[tuple[str, Iterable[str]]]]] = {
-    "os.fstat": [("jobsvc/web/visit.py", {"_in_memory"})],
+    "os.fstat": [("jobsvc/web/visit.py", {"_in_memory"}), ("jobsvc/index/freshness.py", {"_seen_at_once"})],
     "os.preadv": [("jobsvc/web/visit.py", {"_in_memory"})],
     "os.open": [("asyncio/base_events.py", {"subprocess_exec"})],
-    "os.close": [("asyncio/base_events.py", {"subprocess_exec"}), ("jobsvc/web/visit.py", {"_in_memory"})],
+    "os.close": [
+        ("asyncio/base_events.py", {"subprocess_exec"}),
+        ("jobsvc/web/visit.py", {"_in_memory"}),
+        ("jobsvc/index/freshness.py", {"_seen_at_once"}),
+    ],
     "os.lstat": [("coverage/files.py", {"abs_file"})],
     "io.open": [("asyncio/base_events.py", {"subprocess_exec"})],
 }

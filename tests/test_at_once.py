@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 from structlog.testing import capture_logs
 
+from jobsvc.index.freshness import Freshness
 from jobsvc.observe.audit import DownloadLog
 from jobsvc.storage import identity, kept
 from jobsvc.storage.cached import CachedRoot
@@ -169,6 +170,32 @@ async def test_a_job_replaced_between_two_requests_is_the_new_one(
 
 
 @pytest.mark.both_loops
+async def test_whether_an_answer_is_true_still_is_seen_without_a_thread(
+    settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no watcher vouches for it, and it is older than it may be; what changed is read in a thread."""
+    make_job(output=FILM, attempt=1)
+    if CachedRoot.of(jobs_root) is None:
+        pytest.skip("on this file system opening may wait")
+    service = await serve(watch="poll", max_age=0.001)
+    read, reads = Freshness._begin, []
+
+    def counted(self: Freshness, job_id: str, deadline: float) -> Any:
+        reads.append(job_id)
+        return read(self, job_id, deadline)
+
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        monkeypatch.setattr(Freshness, "_begin", counted)
+        for _ in range(3):
+            answer = await link.ask("GET", STATUS, token=service.token)
+            assert (answer.json()["attempt"], answer.headers["Age"]) == (1, "0")
+        assert not reads
+        make_job(output=FILM, attempt=2)
+        assert (await link.ask("GET", STATUS, token=service.token)).json()["attempt"] == 2
+        assert reads == ["job-1"]
+
+
 async def test_a_client_that_does_not_read_at_once_holds_a_slot_until_it_has(service: Service) -> None:
     async with service.connect(receive_buffer=4096) as link:
         await warm(link, service, STATUS)

@@ -1,7 +1,8 @@
 """What an answer promises: no older than `max_age` while storage answers, and its true age when it does not.
 
 A job that was verified, or covered by a healthy watcher, within `max_age` is answered from memory; any other
-costs one hop to the disk, which everyone who asks at that moment shares. Nothing is kept of unknown ids.
+costs one hop to the disk, which everyone who asks at that moment shares; or none, where a look without a wait
+tells that nothing changed. Nothing is kept of unknown ids.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Freshness:
         self._presence = presence or Presence()
         self._settle = settle
         self._wary = wary or _never
+        self.still: Callable[[Reading], bool] | None = None
+        """Says on the loop, without a wait, whether a job still is as it was read; False where it can't."""
         self._reads: dict[str, _Read] = {}
 
     def at_once(self, job_id: str) -> Answer | None:
@@ -86,7 +89,16 @@ class Freshness:
         if entry is None:
             return None
         age, away = self._age(entry, entry.verified), self._presence.doubts(entry.verified)
-        return Answer(entry.reading, age, away) if away or age <= self.max_age else None
+        if away or age <= self.max_age:
+            return Answer(entry.reading, age, away)
+        return self._seen_at_once(job_id, entry)
+
+    def _seen_at_once(self, job_id: str, entry: Entry) -> Answer | None:
+        begun, reading = self._clock(), entry.reading
+        if self.still is None or not self.still(reading):
+            return None
+        self.accept(Found(job_id, begun, reading), None)
+        return self._remembered(entry, stale=False)
 
     async def job(self, job_id: str, *, force: bool = False) -> Answer:
         """Answer for a job; `force` has the disk read first. JobNotFound, StorageUnavailable."""

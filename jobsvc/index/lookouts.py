@@ -18,7 +18,7 @@ from watchfiles._rust_notify import (
 )  # the public watch() adds a filter of its own and drops on timeout
 
 DEBOUNCE_MS: Final = 50
-STEP_MS: Final = 40
+STEP_MS: Final = 25
 """Milliseconds between two looks at what came, by each lookout, whether or not anything did."""
 CHUNK: Final = 16_384
 """The most directories of a merged lookout: to set one up holds the interpreter's lock, 12 µs for each."""

@@ -26,7 +26,10 @@ STAGE: Final = 4
 """Batches of a lane, after which it is asked again how many lanes there should be."""
 LANES: Final = 6
 WAITS: Final = 3
-"""Storage that takes so many times as long as the processor is waited for in several lanes."""
+"""Storage that takes so many times as long as the processor is waited for in several lanes.
+
+A busy processor looks the same. What is on a disk of this machine is waited for only where that had to read.
+"""
 WORKERS: Final = 8
 MOST: Final = 100
 """Hinted jobs that share a hop in a burst."""
@@ -66,6 +69,8 @@ class Looks:
         self._hanging: dict[str, Sweep] = {}
         """Jobs whose storage has kept a thread; until that is back, they are left alone."""
         self._lost = 0
+        self._fetched = 0
+        """Sweeps that a disk had to read much for."""
 
     @property
     def lagging(self) -> bool:
@@ -117,7 +122,7 @@ class Looks:
     async def _stages(self, key: str, batches: Iterator[Sequence[Wanted]]) -> float:
         lanes, cost = 1, 0.0
         while stage := list(islice(batches, lanes * STAGE)):
-            begun, before = monotonic(), cost
+            begun, before, fetched = monotonic(), cost, self._fetched
             left = iter(stage)
             ends = await asyncio.gather(
                 *(self._lane(f"{key}-{lane}", left) for lane in range(lanes)), return_exceptions=True
@@ -126,7 +131,8 @@ class Looks:
                 if isinstance(end, BaseException):
                     raise end
                 cost += end
-            lanes = LANES if (monotonic() - begun) > WAITS * (cost - before) else 1
+            waits = monotonic() - begun > WAITS * (cost - before)
+            lanes = LANES if waits and (self._fetched > fetched or not self.quick) else 1
         return cost
 
     async def _lane(self, key: str, batches: Iterator[Sequence[Wanted]]) -> float:
@@ -169,6 +175,7 @@ class Looks:
             for found in sweep.found:
                 self._freshness.accept(found, sweep.place)
             cost += sweep.cost + perf_counter() - begun
+            self._fetched += sweep.fetched
         return cost
 
     def _answering(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:

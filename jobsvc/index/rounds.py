@@ -106,17 +106,21 @@ class Rounds:
         self._due.clear()
         names_alone, self._names_alone = self._names_alone, False
         if self._parts.presence.away is None:
-            begun = monotonic()
-            compare = partial(self._compare, names_alone=names_alone)
-            scan, found = await self._parts.disk.metadata("*scan", compare)
-            self._listed(scan, found)
-            await self._parts.looks.round("*scan", [*found.new, *found.lacking, *found.rest])
-            self._reconciled(begun, found)
+            # By itself, for a listing of 100,000 names to be dropped before the wait.
+            await self._reconcile_once(names_alone=names_alone)
         rarely = min(self._parts.figures.reconcile_seconds / RECONCILE_SHARE, RECONCILE_RARELY)
         pause = max(self._reconcile_interval, rarely)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._due.wait()
+
+    async def _reconcile_once(self, *, names_alone: bool) -> None:
+        begun = monotonic()
+        compare = partial(self._compare, names_alone=names_alone)
+        scan, found = await self._parts.disk.metadata("*scan", compare)
+        self._listed(scan, found)
+        await self._parts.looks.round("*scan", [*found.new, *found.lacking, *found.rest])
+        self._reconciled(begun, found)
 
     def _compare(self, *, names_alone: bool) -> tuple[Scan, Compared]:
         scan = names_in(self._parts.root.path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from resource import RUSAGE_THREAD, getrusage
 from time import monotonic, thread_time
 from typing import Final, NamedTuple, TypeAlias
 
@@ -61,13 +62,15 @@ class Sweep:
         self.abandoned = False
         self.cost = 0.0
         """Seconds of a processor that it took."""
+        self.fetched = False
+        """Whether much of it was on a disk of this machine, and not in memory (getrusage(2), ru_inblock)."""
         self.ended = False
         """Whether the thread is through with it, well or not."""
 
     def __call__(self) -> Sweep:
         """Look at the jobs in turn; raises OSError where the root itself can't be looked at."""
         self.begun = self._clock()
-        before = thread_time()
+        before, read = thread_time(), _blocks_read()
         try:
             if self._quick:
                 self._run_quickly()
@@ -77,6 +80,7 @@ class Sweep:
                 self.place = place_of(self._root.path)
         finally:
             self.cost = thread_time() - before
+            self.fetched = _blocks_read() - read > len(self.found)
             self.ended = True
         return self
 
@@ -102,6 +106,11 @@ class Sweep:
     def rest(self) -> Sequence[Wanted]:
         """Return what has not been looked at yet."""
         return self._wanted[len(self.found) :]
+
+
+def _blocks_read() -> int:
+    """Count the blocks of 512 bytes that disks have read for this thread."""
+    return getrusage(RUSAGE_THREAD).ru_inblock
 
 
 def look(root: JobsRoot, job_id: str, known: Reading | None) -> Outcome:

@@ -20,7 +20,7 @@ from jobsvc.storage.identity import Identity
 from jobsvc.storage.kept import KeptOutputs, Record, folder_of
 from jobsvc.storage.layout import STATUS_FILE, components
 from jobsvc.storage.mounts import file_system
-from jobsvc.storage.openat2 import open_file, open_name, told
+from jobsvc.storage.openat2 import leads_to, open_file, open_name, told
 from jobsvc.storage.reader import Reading
 from jobsvc.storage.walk import OpenFile
 
@@ -55,6 +55,16 @@ class CachedRoot:
             return None
         return self._kept.take(known) or self._open_and_keep(known)
 
+    def still(self, known: Reading) -> bool:
+        """Whether to look at a job anew would give `known`, as far as that can be told without a wait.
+
+        False too where anything is not in memory, or not as expected. Never raises.
+        """
+        if not known.settled:
+            return False
+        folder = f"{self._prefix}{known.job.id}/"
+        return self._leads_to(folder + STATUS_FILE, known.identity) and self._has_output(folder, known)
+
     def let_go(self) -> None:
         """Close what was kept already when this was called last."""
         self._kept.let_go()
@@ -62,6 +72,16 @@ class CachedRoot:
     def close(self) -> None:
         """Close all that is kept."""
         self._kept.close()
+
+    def _has_output(self, folder: str, known: Reading) -> bool:
+        """Whether a completed job's output is still the version that is known; any other job has none."""
+        if known.job.status is not Status.COMPLETED:
+            return True
+        names, output = components(known.job.output_path or ""), known.output
+        return names is not None and output is not None and self._leads_to(folder + "/".join(names), output)
+
+    def _leads_to(self, path: str, version: Identity) -> bool:
+        return leads_to(os.fsencode(path), version.parts(), self._device)
 
     def _open_and_keep(self, known: Reading) -> OpenFile | None:
         """Open the output and keep it for who asks next; its folders first, to see whether they moved."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
 from jobsvc.storage.identity import SETTLED_NS
-from jobsvc.storage.openat2 import open_name, told
+from jobsvc.storage.openat2 import leads_to, told
 from jobsvc.storage.reader import Reading
 from jobsvc.storage.walk import OpenFile
 
@@ -46,14 +46,7 @@ class Record(NamedTuple):
 
     def there(self) -> bool:
         """Whether its path leads to this version still, as far as that is in memory."""
-        fd = open_name(self.path)
-        if fd < 0:
-            return False
-        status = told(fd)
-        os.close(fd)
-        if status is None or status.st_dev != self.device:
-            return False
-        return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) == self.parts
+        return leads_to(self.path, self.parts, self.device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,21 @@ def open_file(path: bytes) -> int:
     return fd
 
 
+def leads_to(path: bytes, parts: tuple[int, int, int, int], device: int) -> bool:
+    """Whether a path leads to this version of a file, as far as that is in memory.
+
+    `parts`: its inode, size, mtime_ns and ctime_ns; a file system's number beside them.
+    """
+    fd = open_name(path)
+    if fd < 0:
+        return False
+    status = told(fd)
+    os.close(fd)
+    if status is None or status.st_dev != device:
+        return False
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) == parts
+
+
 def told(fd: int) -> os.stat_result | None:
     """Ask an open descriptor; None where its file system has failed."""
     try:

@@ -66,8 +66,10 @@ class Visits:
         if self._cached is None:
             yield
             return
+        self._freshness.still = self._cached.still
         tidying = asyncio.create_task(_let_go(self._cached), name="jobsvc-kept")
         yield
+        self._freshness.still = None
         tidying.cancel()
         self._cached.close()
 

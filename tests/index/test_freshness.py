@@ -132,6 +132,45 @@ async def test_what_is_older_than_max_age_is_read_again(
     assert (await freshness.job("a")).reading.job.progress == 2
 
 
+async def test_what_is_seen_without_a_wait_to_be_as_it_was_costs_no_read(
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock
+) -> None:
+    farm.put("a")
+    first = (await freshness.job("a")).reading
+    freshness.still = lambda reading: reading is first
+    clock.ahead += 1.1
+    answer = await freshness.job("a")
+    assert (answer.reading, answer.stale, root.reads) == (first, False, 1)
+    assert answer.age < 0.5
+    freshness.still = lambda _reading: False
+    clock.ahead += 1.1
+    await freshness.job("a")
+    assert root.reads == 2
+
+
+async def test_a_forced_answer_is_read_whatever_is_seen_without_a_wait(
+    farm: Farm, freshness: Freshness, root: Root
+) -> None:
+    farm.put("a")
+    freshness.still = lambda _reading: True
+    await freshness.job("a")
+    await freshness.job("a", force=True)
+    assert root.reads == 2
+
+
+async def test_while_the_storage_is_away_nothing_is_called_fresh_that_is_in_memory(
+    farm: Farm, freshness: Freshness, clock: Clock, presence: Presence
+) -> None:
+    farm.put("a")
+    await freshness.job("a")
+    freshness.still = lambda _reading: True
+    clock.ahead += 1.1
+    presence.doubt("it is gone", clock())
+    answer = await freshness.job("a")
+    assert answer.stale
+    assert answer.age > 1
+
+
 async def test_a_forced_answer_equals_the_disk(farm: Farm, freshness: Freshness) -> None:
     for progress in range(20):
         farm.put("a", progress=progress)

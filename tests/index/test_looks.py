@@ -3,13 +3,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from typing import Any, cast
 
 import pytest
 
+from jobsvc.index import looks as module
+from jobsvc.index import sweep
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
-from jobsvc.index.looks import WORKERS, Looks
+from jobsvc.index.looks import LANES, WORKERS, Looks
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot
 from tests.index.farm import Farm
@@ -54,3 +57,35 @@ async def test_what_can_wait_is_looked_at_by_one_worker_where_storage_is_in_memo
         worker.cancel()
         with suppress(asyncio.CancelledError):
             await worker
+
+
+class Slow(Counted):
+    """One whose hops take much longer than the processor has to do for them."""
+
+    async def metadata(self, key: str, work: Callable[[], Any], _deadline: float | None = None) -> Any:
+        await asyncio.sleep(0.01)
+        return await super().metadata(key, work)
+
+
+@pytest.mark.parametrize(
+    ("quick", "read", "hops"), [(True, 0, 1), (True, 1000, LANES), (False, 0, LANES)], ids=str
+)
+async def test_a_round_waits_in_several_lanes_only_where_it_is_the_storage_that_takes_so_long(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, *, quick: bool, read: int, hops: int
+) -> None:
+    """On a disk of this machine that has to read; a processor that others have takes as long."""
+    known = JOBS[:50]
+    for job_id in known:
+        farm.put(job_id)
+    blocks = count(0, read)
+    monkeypatch.setattr(sweep, "_blocks_read", lambda: next(blocks))
+    monkeypatch.setattr(module, "BATCH", 1)
+    disk, catalogue = Slow(), Catalogue()
+    root = JobsRoot(farm.root)
+    looks = Looks(
+        cast(Disk, disk), root, catalogue, Freshness(cast(Disk, disk), root, catalogue, 1.0), lambda: None
+    )
+    looks.quick = quick
+    await looks.round("*poll", known)
+    assert disk.most == hops
+    assert len(catalogue) == len(known)

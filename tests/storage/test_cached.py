@@ -152,6 +152,7 @@ def test_what_is_not_as_it_was_is_left_to_the_reader(scene: Scene, change: Calla
     known = scene.known()
     change(scene)
     assert scene.found(known) is None
+    assert not scene.cached.still(known)
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", "../a/output/film.mp4", "", "output/../output/film.mp4"])
@@ -176,6 +177,46 @@ def test_what_lies_on_another_device_is_left_to_the_reader(scene: Scene) -> None
     scene.cached.close()
     scene.cached = CachedRoot(scene.folder.parent, scene.folder.stat().st_dev + 1)
     assert scene.found() is None
+    assert not scene.cached.still(scene.known())
+
+
+def test_a_job_still_is_what_it_was_until_its_record_is_replaced(scene: Scene) -> None:
+    for status in ("queued", "rendering", "failed", "canceled"):
+        scene.farm.put("a", status, outputPath="output/film.mp4")
+        known = scene.known()
+        assert scene.cached.still(known)
+        scene.farm.put("a", status, outputPath="output/film.mp4", attempt=2)
+        assert not scene.cached.still(known)
+
+
+def test_a_completed_job_still_is_what_it_was_until_its_output_is_another(scene: Scene) -> None:
+    known = scene.known()
+    assert scene.cached.still(known)
+    with scene.output.open("ab") as file:
+        file.write(b"more")
+    assert not scene.cached.still(known)
+
+
+def test_an_output_that_is_still_to_come_is_looked_for_by_the_reader(scene: Scene) -> None:
+    scene.output.unlink()
+    known = scene.known()
+    assert known.output is None
+    assert not scene.cached.still(known)
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "../a/output/film.mp4", "output/../output/film.mp4"])
+def test_a_path_that_leads_elsewhere_is_looked_at_by_the_reader(scene: Scene, path: str) -> None:
+    film = scene.known()
+    scene.farm.put("a", "completed", outputPath=path)
+    known = scene.known()
+    assert not scene.cached.still(Reading(known.job, known.identity, film.output, settled=True))
+
+
+def test_whether_a_job_still_is_what_it_was_can_only_be_read_where_its_time_does_not_prove_it(
+    scene: Scene,
+) -> None:
+    known = scene.known()
+    assert not scene.cached.still(Reading(known.job, known.identity, known.output, settled=False))
 
 
 def test_a_replaced_output_is_the_new_one(scene: Scene) -> None:
@@ -271,6 +312,7 @@ def test_a_file_system_that_has_failed_is_left_to_the_reader(
     with monkeypatch.context() as broken:
         broken.setattr(os, "fstat", failed)
         assert scene.found(known) is None
+        assert not scene.cached.still(known)
     assert len(descriptors.held(scene.folder)) <= before
 
 
@@ -296,6 +338,7 @@ def test_a_kernel_without_the_call_leaves_all_to_the_reader(
     known = scene.known()
     monkeypatch.setattr(openat2, "_OPENAT2", 100_000)
     assert scene.found(known) is None
+    assert not scene.cached.still(known)
 
 
 def test_what_is_not_in_memory_is_left_to_the_reader(scene: Scene) -> None:
@@ -304,6 +347,7 @@ def test_what_is_not_in_memory_is_left_to_the_reader(scene: Scene) -> None:
         Path("/proc/sys/vm/drop_caches").write_text("2")
     except OSError:
         pytest.skip("only root can have the kernel forget names")
+    assert not scene.cached.still(known)
     assert scene.found(known) is None
     scene.root.read("a")
     assert scene.found(known) == FILM
