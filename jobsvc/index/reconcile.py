@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from jobsvc.index.catalogue import Entry
 from jobsvc.index.sweep import Wanted
 from jobsvc.storage.rests import in_parts
+
+COMPARED: Final = 10_000
+"""Names between two rests: a millisecond or two."""
 
 
 class Compared(NamedTuple):
@@ -27,14 +30,16 @@ class Compared(NamedTuple):
 def compare(listed: Sequence[str], known: Mapping[str, Entry], *, names_alone: bool = False) -> Compared:
     """Compare a listing with what is known; in a thread, while the loop goes on changing that."""
     names = set(listed)
-    new = [job_id for part in in_parts(listed) for job_id in part if job_id not in known]
-    lacking = [job_id for part in in_parts(list(known)) for job_id in part if job_id not in names]
+    new: list[str] = []
     under_way: list[str] = []
     finished: list[str] = []
-    for job_id in chain.from_iterable(() if names_alone else in_parts(listed)):
-        if (entry := known.get(job_id)) is not None:
+    for job_id in chain.from_iterable(in_parts(listed, COMPARED)):
+        if (entry := known.get(job_id)) is None:
+            new.append(job_id)
+        else:
             (finished if entry.reading.job.status.final else under_way).append(job_id)
-    return Compared(names, new, lacking, under_way + finished)
+    lacking = [job_id for part in in_parts(list(known), COMPARED) for job_id in part if job_id not in names]
+    return Compared(names, new, lacking, [] if names_alone else under_way + finished)
 
 
 def batches(job_ids: Sequence[str], known: Mapping[str, Entry], size: int) -> Iterator[Sequence[Wanted]]:

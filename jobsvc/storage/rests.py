@@ -13,14 +13,14 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 PART: Final = 2000
-"""Things between two rests: a millisecond or two of names."""
+"""Things between two rests, where nothing else is said: a millisecond or two of names to check."""
 REST: Final = 0.001
 """Seconds."""
 
 
-def in_parts(things: Sequence[T]) -> Iterator[Sequence[T]]:
+def in_parts(things: Sequence[T], part: int = PART) -> Iterator[Sequence[T]]:
     """Go through things a part at a time, with a rest before each part but the first; not on the loop."""
-    for start in range(0, len(things), PART):
+    for start in range(0, len(things), part):
         if start:
             sleep(REST)
-        yield things[start : start + PART]
+        yield things[start : start + part]

@@ -17,7 +17,6 @@ def test_all_things_come_once_in_their_order(count: int) -> None:
 @pytest.mark.parametrize(("count", "rested"), [(0, 0), (3, 0), (4, 1), (6, 1), (7, 2)])
 def test_between_two_parts_the_thread_rests(monkeypatch: pytest.MonkeyPatch, count: int, rested: int) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(rests, "PART", 3)
     monkeypatch.setattr(rests, "sleep", pauses.append)
-    assert all(len(part) <= 3 for part in in_parts(range(count)))
+    assert all(len(part) <= 3 for part in in_parts(range(count), 3))
     assert pauses == [rests.REST] * rested
