@@ -196,6 +196,23 @@ async def test_whether_an_answer_is_true_still_is_seen_without_a_thread(
         assert reads == ["job-1"]
 
 
+async def test_an_output_that_is_too_large_to_be_sent_at_once_is_opened_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, openings = CachedRoot.open_output, []
+
+    def counted(self: CachedRoot, known: Any) -> Any:
+        openings.append(known.job.id)
+        return opened(self, known)
+
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        monkeypatch.setattr(CachedRoot, "open_output", counted)
+        answer = await link.ask("GET", DOWNLOAD, token=service.token)
+        assert answer.body == FILM
+        assert openings == ["job-1"]
+
+
 async def test_a_client_that_does_not_read_at_once_holds_a_slot_until_it_has(service: Service) -> None:
     async with service.connect(receive_buffer=4096) as link:
         await warm(link, service, STATUS)

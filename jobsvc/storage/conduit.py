@@ -55,6 +55,9 @@ class Halt(Enum):
     FAULT = "fault"
     """The storage failed."""
 
+    # Asked of each chunk: an enumeration's own hash is computed in Python.
+    __hash__ = object.__hash__
+
 
 UNDER_WAY: Final = frozenset({Halt.TURN_OVER, Halt.CLIENT_FULL})
 """Nothing is wrong: more goes out, at once or when the client has room."""

@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, NotReady, OutputMissing
@@ -23,7 +23,7 @@ from jobsvc.observe import request_id
 from jobsvc.observe.audit import DownloadLog, DownloadRecord, Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.pages import read_cached
+from jobsvc.storage.pages import SMALL, read_cached
 from jobsvc.storage.reader import Reading
 from jobsvc.storage.walk import OpenFile
 from jobsvc.web import whole
@@ -99,8 +99,11 @@ class Download:
         token = request[TOKEN]
         if not (self._unpaced and self._slots.free(token.id)) or wants_sha256(request.headers):
             return None
+        job_id = job_id_of(request)
+        if hdrs.RANGE not in request.headers and self._visits.size_of_output(job_id) > SMALL:
+            return None  # to open it here and then anew would be in vain
         look = partial(self._look, request, read=self._delivery.pages.read)
-        seen = self._visits.output_at_once(token, job_id_of(request), look)
+        seen = self._visits.output_at_once(token, job_id, look)
         if seen is None:
             return None
         job, output = seen.reading.job, require_output(seen.reading.job, seen.found)

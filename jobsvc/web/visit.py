@@ -93,6 +93,12 @@ class Visits:
             return seen
         return await self._look(self._disk.metadata, known, lambda: _output(self._root, known, token, work))
 
+    def size_of_output(self, job_id: str) -> int:
+        """Say how many bytes a job's output had when it was looked at last; 0 where none is known of."""
+        entry = self._catalogue.get(job_id)
+        output = None if entry is None else entry.reading.output
+        return 0 if output is None else output.size
+
     def output_at_once(
         self, token: Token, job_id: str, work: Callable[[Reading, OpenFile | None], T]
     ) -> Visited[T] | None:
