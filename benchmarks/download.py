@@ -19,7 +19,7 @@ CONNECTIONS: Final = 16
 GIB: Final = 1 << 30
 JOB: Final = "big-0001"
 TOGETHER: Final = 8
-"""Downloads of a round: one by itself may go at 3 GB/s or at 9, from any server, as its ends fall into step."""
+"""Downloads of a round: one alone goes at 3 GB/s or at 9, from any server, as its ends fall into step."""
 
 WALL: Final = table.Goal(least=0.95)
 CPU: Final = table.Goal(most=1.25)

@@ -134,6 +134,8 @@ class Watching:
         """Take in that a look was taken at a job: see to it that what it needs is watched."""
         if not self._active:
             return
+        if self.held and entry.watched is None and job_id not in self._bare:
+            return  # once the first index is made, all are gone through
         need = needed(entry.reading)
         if entry.watched is None and job_id in self._bare:
             self._bare.discard(job_id)
@@ -142,7 +144,7 @@ class Watching:
             self._look([job_id], urgent=True)
         if need is None:
             entry.doubted = inf
-        elif entry.watched is None and (self.held or self._passing):
+        elif entry.watched is None and self._passing:
             self._again = True
         elif entry.watched is None or (need is not entry.watched and not set(need) <= set(entry.watched)):
             entry.doubted = inf
