@@ -95,21 +95,17 @@ class Bench:
     @contextmanager
     def digest(self) -> Iterator[None]:
         """Have a digest under way while the block runs, then wait for it; Unexpected where it came before."""
-        begun = self._figure("digest_bytes_total")
+        begun = self.server.figure("digest_bytes_total")
         ask = self._get(next(self._unhashed), Range="bytes=0-0", Want_Repr_Digest="sha-256=1")
         answer(self.server.address, ask)
-        load.until(lambda: self._figure("digest_bytes_total") > begun, load.SILENCE)
+        load.until(lambda: self.server.figure("digest_bytes_total") > begun, load.SILENCE)
         yield
-        if not self._figure("digests_waiting"):
+        if not self.server.figure("digests_waiting"):
             raise Unexpected("the digest was there before the end of what was measured beside it")
-        load.until(lambda: not self._figure("digests_waiting"), 120, pause=0.1)
+        load.until(lambda: not self.server.figure("digests_waiting"), 120, pause=0.1)
 
     def _get(self, job_id: str, **fields: str) -> bytes:
         return get(f"/api/jobs/{job_id}/download", self._token, **fields)
-
-    def _figure(self, name: str) -> float:
-        lines = answer(self.server.address, get("/metrics"))[1].decode().splitlines()
-        return next(float(line.split(" ")[1]) for line in lines if line.startswith(f"jobsvc_{name} "))
 
 
 def _rates(bench: Bench, *, drop: bool) -> None:

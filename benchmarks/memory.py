@@ -92,7 +92,7 @@ def _stalled(bench: Bench) -> dict[str, float]:
         for _ in range(STALLED):
             sock = clients.enter_context(socket.create_connection(server.address, timeout=load.SILENCE))
             sock.sendall(bench.download("large"))
-        load.until(lambda: _under_way(server) >= STALLED, 60, pause=0.1)
+        load.until(lambda: server.figure("downloads_in_progress") >= STALLED, 60, pause=0.1)
         during = probe(server.address, bench.status(), PROBED)
         begun = time.perf_counter()
         Load(server.address, [bench.download("middle")], 1, drop=False).run(each=1)
@@ -114,12 +114,6 @@ def _print_stalled(rounds: list[dict[str, float]]) -> None:
     table.row("without them", column("before"), " ms")
     table.row(f"meanwhile a download of {MIDDLE >> 20} MiB", column("download"), " ms")
     table.row("socket buffers of the kernel, all together", column("kernel"), " MB")
-
-
-def _under_way(server: Server) -> int:
-    text = load.answer(server.address, get("/metrics"))[1].decode()
-    lines = [line for line in text.splitlines() if line.startswith("jobsvc_downloads_in_progress ")]
-    return int(float(lines[0].split()[1]))
 
 
 def _socket_memory() -> int:

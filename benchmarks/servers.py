@@ -58,6 +58,11 @@ class Server:
         """Give the CPU seconds used so far, those of nginx's worker included."""
         return process.cpu(self.process.pid, *process.children(self.process.pid))
 
+    def figure(self, name: str) -> float:
+        """Read one of the service's own metrics, which has no labels; its name without `jobsvc_`."""
+        lines = load.answer(self.address, load.get("/metrics"))[1].decode().splitlines()
+        return next(float(line.split(" ")[1]) for line in lines if line.startswith(f"jobsvc_{name} "))
+
     def said(self) -> list[dict[str, object]]:
         """Read the service's own log."""
         lines = self.log.read_bytes().splitlines()

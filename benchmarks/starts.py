@@ -137,15 +137,9 @@ def _armed(server: Server, mode: str) -> float:
     watches, now = 0, -1
     while mode == "events" and time.perf_counter() - changed < STILL:
         time.sleep(0.2)
-        if (now := _watched(server)) != watches:
+        if (now := int(server.figure("watched_directories"))) != watches:
             watches, changed = now, time.perf_counter()
     return changed - begun
-
-
-def _watched(server: Server) -> int:
-    metrics = answer(server.address, get("/metrics"))[1].splitlines()
-    (line,) = [line for line in metrics if line.startswith(b"jobsvc_watched_directories ")]
-    return int(float(line.split()[1]))
 
 
 def _resident(server: Server) -> tuple[float, float]:

@@ -213,6 +213,7 @@ async def test_an_output_that_is_too_large_to_be_sent_at_once_is_opened_once(
         assert openings == ["job-1"]
 
 
+@pytest.mark.both_loops
 async def test_a_client_that_does_not_read_at_once_holds_a_slot_until_it_has(service: Service) -> None:
     async with service.connect(receive_buffer=4096) as link:
         await warm(link, service, STATUS)

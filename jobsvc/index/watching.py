@@ -134,14 +134,14 @@ class Watching:
         """Take in that a look was taken at a job: see to it that what it needs is watched."""
         if not self._active:
             return
-        if self.held and entry.watched is None and job_id not in self._bare:
-            return  # once the first index is made, all are gone through
-        need = needed(entry.reading)
         if entry.watched is None and job_id in self._bare:
             self._bare.discard(job_id)
             # Was it watched before that look began? The next look certainly begins after.
             entry.watched, entry.doubted = (), monotonic()
             self._look([job_id], urgent=True)
+        elif entry.watched is None and self.held:
+            return  # once the first index is made, all are gone through
+        need = needed(entry.reading)
         if need is None:
             entry.doubted = inf
         elif entry.watched is None and self._passing:

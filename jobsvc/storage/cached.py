@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
-from jobsvc.domain.job import Status
+from jobsvc.domain.job import Job, Status
 from jobsvc.storage.closer import close
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.kept import KeptOutputs, Record, folder_of
@@ -62,8 +62,7 @@ class CachedRoot:
         """
         if not known.settled:
             return False
-        folder = f"{self._prefix}{known.job.id}/"
-        return self._leads_to(folder + STATUS_FILE, known.identity) and self._has_output(folder, known)
+        return self._record(known).there() and self._has_output(known)
 
     def let_go(self) -> None:
         """Close what was kept already when this was called last."""
@@ -73,25 +72,27 @@ class CachedRoot:
         """Close all that is kept."""
         self._kept.close()
 
-    def _has_output(self, folder: str, known: Reading) -> bool:
-        """Whether a completed job's output is still the version that is known; any other job has none."""
-        if known.job.status is not Status.COMPLETED:
-            return True
-        names, output = components(known.job.output_path or ""), known.output
-        return names is not None and output is not None and self._leads_to(folder + "/".join(names), output)
+    def _folder(self, job: Job) -> str:
+        return f"{self._prefix}{job.id}/"
 
-    def _leads_to(self, path: str, version: Identity) -> bool:
-        return leads_to(os.fsencode(path), version.parts(), self._device)
+    def _record(self, known: Reading) -> Record:
+        return Record.of(os.fsencode(self._folder(known.job) + STATUS_FILE), known, self._device)
+
+    def _has_output(self, known: Reading) -> bool:
+        """Whether a completed job's output is still the version that is known; any other job has none."""
+        job, output = known.job, known.output
+        if job.status is not Status.COMPLETED:
+            return True
+        names = _names_within(job)
+        if names is None or output is None:
+            return False
+        path = os.fsencode(self._folder(job) + "/".join(names))
+        return leads_to(path, output.parts(), self._device)
 
     def _open_and_keep(self, known: Reading) -> OpenFile | None:
         """Open the output and keep it for who asks next; its folders first, to see whether they moved."""
-        path = known.job.output_path or ""
-        names = components(path)
-        if names is None or path.startswith("/"):
-            return None
-        folder = f"{self._prefix}{known.job.id}/"
-        record = Record.of(os.fsencode(folder + STATUS_FILE), known, self._device)
-        if not record.there():
+        names, record, folder = _names_within(known.job), self._record(known), self._folder(known.job)
+        if names is None or not record.there():
             return None
         folders = []
         for count in range(1, len(names)):
@@ -119,3 +120,9 @@ class CachedRoot:
 
     def _is_output(self, status: os.stat_result) -> bool:
         return stat.S_ISREG(status.st_mode) and status.st_nlink > 0 and status.st_dev == self._device
+
+
+def _names_within(job: Job) -> tuple[str, ...] | None:
+    """Split the path of an output that lies in the job's own folder; None where it lies elsewhere."""
+    path = job.output_path or ""
+    return None if path.startswith("/") else components(path)

@@ -212,6 +212,16 @@ def test_a_path_that_leads_elsewhere_is_looked_at_by_the_reader(scene: Scene, pa
     assert not scene.cached.still(Reading(known.job, known.identity, film.output, settled=True))
 
 
+def test_an_absolute_path_is_not_taken_for_one_in_the_job_s_folder(scene: Scene) -> None:
+    within = scene.folder / "elsewhere" / "film.mp4"
+    within.parent.mkdir()
+    within.hardlink_to(scene.output)
+    film = scene.known()
+    scene.farm.put("a", "completed", outputPath="/elsewhere/film.mp4")
+    known = scene.known()
+    assert not scene.cached.still(Reading(known.job, known.identity, film.output, settled=True))
+
+
 def test_whether_a_job_still_is_what_it_was_can_only_be_read_where_its_time_does_not_prove_it(
     scene: Scene,
 ) -> None:
