@@ -41,7 +41,7 @@ def measure(plan: Plan, jobs: int, goals: Mapping[str, table.Goal]) -> None:
         for mode in CHANGES:
             table.title(
                 f"index: {jobs:,} jobs, {len(bench.unfinished):,} of them unfinished, --watch {mode}; "
-                f"{machine.placed()}, its watcher there too; {machine.load_average()}"
+                f"{machine.spread()}; {machine.load_average()}"
             )
             quiet, asked = [], []
             for _ in range(plan.rounds):

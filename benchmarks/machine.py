@@ -44,6 +44,12 @@ def placed() -> str:
     )
 
 
+def spread() -> str:
+    """Say so of a server that runs on the load's cores too."""
+    server, load = (",".join(map(str, sorted(side))) for side in (frozenset().union(*cores()), cores()[1]))
+    return f"server on cores {server}, load on core {load}"
+
+
 def load_average() -> str:
     """Say how busy the machine was in the last minute and the last five."""
     return "load average {:.2f} {:.2f}".format(*os.getloadavg()[:2])

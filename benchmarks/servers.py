@@ -70,11 +70,15 @@ class Server:
 
 
 @contextmanager
-def jobsvc(jobs_root: Path, scratch: Path, *flags: str) -> Iterator[Server]:
-    """Run the service as an operator does; flags given here come behind BOUNDLESS."""
+def jobsvc(jobs_root: Path, scratch: Path, *flags: str, anywhere: bool = False) -> Iterator[Server]:
+    """Run the service as an operator does; flags given here come behind BOUNDLESS.
+
+    `anywhere`: on all cores, those of the load too, and not on the server's alone.
+    """
     command = [sys.executable, "-m", "jobsvc", "serve", str(jobs_root), "--state-dir", str(scratch / "state")]
     command += ["--port", "0", *BOUNDLESS, *flags]
-    with _running("jobsvc", command, scratch) as (running, log):
+    cores = frozenset[int]().union(*machine.cores()) if anywhere else machine.cores()[0]
+    with _running("jobsvc", command, scratch, cores) as (running, log):
         yield Server("jobsvc", _told_address(running, log), running, log)
 
 
@@ -115,10 +119,10 @@ def nginx_is_there() -> bool:
 
 @contextmanager
 def _running(
-    name: str, command: Sequence[str], scratch: Path
+    name: str, command: Sequence[str], scratch: Path, cores: frozenset[int] | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     log = scratch / f"{name}.log"
-    running = process.begin(command, log, machine.cores()[0])
+    running = process.begin(command, log, cores or machine.cores()[0])
     try:
         yield running, log
     finally:

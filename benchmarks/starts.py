@@ -115,7 +115,7 @@ class Bench:
     def _server(self, root: Path, mode: str, wanted: bytes) -> Iterator[tuple[Server, float]]:
         """Start a server; yields it with the seconds until it has answered, which is to be `wanted`."""
         begun = time.perf_counter()
-        with servers.jobsvc(root, self._scratch, "--watch", mode) as server:
+        with servers.jobsvc(root, self._scratch, "--watch", mode, anywhere=True) as server:
             status, _ = answer(server.address, self._requests[ASKED // 2])
             assert status == int(wanted)
             yield server, time.perf_counter() - begun

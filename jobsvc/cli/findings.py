@@ -7,7 +7,8 @@ from math import gcd
 
 from jobsvc.domain.job import BadRecord, Status
 from jobsvc.index.folders import needed
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from jobsvc.storage.walk import Absent
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import orjson
 
@@ -106,6 +106,32 @@ class Job:
     output_path: str | None
     packed: bytes
     """The details, as JSON."""
+
+    @classmethod
+    def shared(  # noqa: PLR0917 - in the order of its fields
+        cls, job_id: str, owner: str, status: str, progress: float, created: Moment, updated: Moment,
+        output_path: str | None, packed: bytes,
+    ) -> Self:  # fmt: skip
+        """Make a job whose owner and output path are those objects that other jobs hold too."""
+        return cls(
+            job_id, _shared(owner), SYNONYMS[status], progress, created, updated, _shared(output_path), packed
+        )
+
+    @classmethod
+    def of_parts(  # noqa: PLR0917 - in the order of its fields
+        cls,
+        job_id: str,
+        owner: str,
+        word: str,
+        progress: float,
+        created: Moment,
+        updated: Moment,
+        output_path: str | None,
+        packed: bytes,
+    ) -> Self:
+        """Make one again of the values of its fields; what jobs share, it shares with others."""
+        owned, output = _shared(owner), _shared(output_path)
+        return cls(job_id, owned, SYNONYMS[word], progress, created, updated, output, packed)
 
     @property
     def created_order(self) -> int:

@@ -12,7 +12,7 @@ from math import inf
 from typing import Final, TypeAlias
 
 from jobsvc.domain.job import Status
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 
 Change: TypeAlias = Callable[[str, Reading | None, Reading | None], None]
 """Called with a job's id, its reading before and its reading after; None where there was, or is, none."""

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.feed import Feed
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 
 Wake: TypeAlias = Callable[[], None]
 

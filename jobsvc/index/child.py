@@ -12,14 +12,21 @@ from pathlib import Path
 import jobsvc
 
 
-async def begin(module: str, *arguments: str) -> Process:
-    """Run a module of this very package, wherever it was imported from, with pipes to and from it."""
+async def begin(module: str, *arguments: str, nice: int = 0) -> Process:
+    """Run a module of this very package, wherever it was imported from, with pipes to and from it.
+
+    `nice` puts it behind others, by setpriority(2).
+    """
     here = str(Path(jobsvc.__file__).parents[1])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
     )  # fmt: skip
+    if nice:
+        with contextlib.suppress(OSError):  # it has ended, or a sandbox forbids it
+            os.setpriority(os.PRIO_PROCESS, process.pid, nice)
+    return process
 
 
 async def end(process: Process) -> None:

@@ -26,7 +26,8 @@ from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.hashing import Hashing, Replaced
 from jobsvc.storage.identity import SETTLED_NS, Identity
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 
 ALONE: Final = 1.0
 """After a slice the file rests for so many times as long as that took; so it has half of all time."""

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from jobsvc.domain.job import Status
 from jobsvc.index.catalogue import Catalogue
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 
 KEPT: Final = 16_384
 """Changes that are kept at most, about 150 bytes each; at least half of them are."""

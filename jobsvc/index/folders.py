@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from jobsvc.domain.job import Status
 from jobsvc.storage.layout import components
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 
 Folders: TypeAlias = tuple[str, ...]
 """Folders of a job that are watched along with its directory, relative to it."""

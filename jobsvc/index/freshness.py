@@ -22,7 +22,8 @@ from jobsvc.index.sweep import Found, Sweep
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.layout import is_job_id
 from jobsvc.storage.place import Place
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 
 KNOWN_DEADLINE: Final = 1.0
 """Seconds that the disk has where a last known answer stands by."""

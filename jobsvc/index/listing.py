@@ -12,7 +12,7 @@ from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.coverage import Coverage
 from jobsvc.index.measures import Figures
 from jobsvc.index.ordered import Key, Ordered, key_of
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 
 EXAMINED: Final = 16_384
 """Jobs that one page looks at, at most, about a millisecond: a page may end before it is full."""

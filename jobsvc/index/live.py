@@ -34,7 +34,8 @@ from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.layout import is_job_id
 from jobsvc.storage.mounts import file_system, is_local, watch_limit
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 
 log = structlog.get_logger("jobsvc.index")
 
@@ -93,7 +94,10 @@ class Index:
             coverage=self._coverage, presence=self._presence, settle=self.watching.settle, wary=wary,
         )  # fmt: skip
         self.tails = Tails(disk, root, self.freshness)
-        self._looks = Looks(disk, root, self.catalogue, self.freshness, self.watching.go_on)
+        self._looks = Looks(
+            disk, root, self.catalogue, self.freshness, self.watching.go_on,
+            on_scout_lost=None if metrics is None else metrics.scouts_lost.inc,
+        )  # fmt: skip
         parts = Parts(
             disk, root, self.catalogue, self._looks, self._coverage, self._presence,
             self.watching, self.figures, metrics,

@@ -16,6 +16,7 @@ from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.index import reconcile
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
+from jobsvc.index.scouts import Scouts
 from jobsvc.index.sweep import Sweep, Wanted
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot
@@ -49,8 +50,11 @@ class Looks:
         catalogue: Catalogue,
         freshness: Freshness,
         on_rest: Callable[[], None],
+        *,
+        on_scout_lost: Callable[[], None] | None = None,
     ) -> None:
         """`on_rest` is called whenever no look that can wait is queued any more."""
+        self._scouts = Scouts(root, disk, lambda found: freshness.accept(found, None), on_scout_lost)
         self._on_rest = on_rest
         self.quick = False
         """Whether names alone may be believed to tell that nothing changed: on a local file system."""
@@ -106,15 +110,20 @@ class Looks:
                 if self._alone is batch:
                     self._alone = None
 
-    async def round(self, key: str, job_ids: Sequence[str]) -> float:
-        """Look at all of these; returns what it cost in seconds of a processor.
+    async def round(self, key: str, job_ids: Sequence[str], new: Sequence[str] = ()) -> float:
+        """Look at all of these, but first at `new` ones; returns the seconds of a processor that it cost us.
 
-        Where storage lets us wait for it, several hops are under way at once; where it is in memory, one.
-        StorageUnavailable where it does not answer at all.
+        On a file system of this machine scouts look at what is new, where that is much. Where storage lets us
+        wait for it, several hops are under way at once; where it is in memory, one. StorageUnavailable where
+        it does not answer at all.
         """
         self._rounds += 1
         try:
-            return await self._stages(key, reconcile.batches(job_ids, self._catalogue.entries, BATCH))
+            if self.quick:
+                new = await self._scouts.read(new)
+            return await self._stages(
+                key, reconcile.batches([*new, *job_ids], self._catalogue.entries, BATCH)
+            )
         finally:
             self._rounds -= 1
             self._wake.set()

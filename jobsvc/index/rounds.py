@@ -29,7 +29,8 @@ from jobsvc.index.watching import Watching
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.place import Place, names_in, place_of
-from jobsvc.storage.reader import JobsRoot, Reading, Scan
+from jobsvc.storage.reader import JobsRoot, Scan
+from jobsvc.storage.reading import Reading
 
 log = structlog.get_logger("jobsvc.index")
 
@@ -119,7 +120,7 @@ class Rounds:
         compare = partial(self._compare, names_alone=names_alone)
         scan, found = await self._parts.disk.metadata("*scan", compare)
         self._listed(scan, found)
-        await self._parts.looks.round("*scan", [*found.new, *found.lacking, *found.rest])
+        await self._parts.looks.round("*scan", [*found.lacking, *found.rest], found.new)
         self._reconciled(begun, found)
 
     def _compare(self, *, names_alone: bool) -> tuple[Scan, Compared]:

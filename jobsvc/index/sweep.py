@@ -15,7 +15,8 @@ from typing import Final, NamedTuple, TypeAlias
 from jobsvc.domain.job import BadRecord
 from jobsvc.storage.glance import FOLDER, unchanged
 from jobsvc.storage.place import Place, place_of
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from jobsvc.storage.walk import Absent
 
 SECONDS: Final = 0.1

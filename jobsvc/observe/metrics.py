@@ -118,6 +118,9 @@ class Metrics:
         self.watcher_missed_hints = self._counter(
             "watcher_missed_hints_total", "Changes found by looking that no event had told of."
         )
+        self.scouts_lost = self._counter(
+            "scouts_lost_total", "Processes beside the service's own that failed to read new jobs."
+        )
         self.reconcile_duration = Histogram(
             "jobsvc_reconcile_duration_seconds",
             "Time of one comparison of the whole root with the index.",

@@ -21,7 +21,7 @@ from jobsvc.storage.kept import KeptOutputs, Record, folder_of
 from jobsvc.storage.layout import STATUS_FILE, components
 from jobsvc.storage.mounts import file_system
 from jobsvc.storage.openat2 import leads_to, open_file, open_name, told
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 from jobsvc.storage.walk import OpenFile
 
 WAITLESS: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ramfs", "tmpfs", "xfs"})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from jobsvc.domain.errors import StorageUnavailable
@@ -22,6 +23,8 @@ DATA_DEADLINE: Final = 30.0
 BACKGROUND_DEADLINE: Final = 30.0
 BACKGROUND_THREADS: Final = 8
 """One works at a time; the others are for those that hang."""
+OURS: Final = "*"
+"""What the names begin with that are no job's id."""
 
 
 class Disk:
@@ -41,6 +44,11 @@ class Disk:
         )
         self._ferry = Ferry(self._data.dispose, deadline=DATA_DEADLINE)
         self._on_fault = on_fault or _ignore
+        self._looks = 0
+        """Looks under way."""
+        self._calm = asyncio.Event()
+        """Set while there are none."""
+        self._calm.set()
 
     async def metadata(self, key: str, work: Callable[[], T], deadline: float | None = None) -> T:
         """Run a look at the storage for `key`, a job's id or a name of our own.
@@ -48,7 +56,24 @@ class Disk:
         StorageUnavailable where no answer came in time, and for every OSError: what is merely absent,
         the reader has told apart by then.
         """
-        return await self._told(key, self._metadata.run(key, work, deadline=deadline))
+        self._looks += 1
+        self._calm.clear()
+        try:
+            return await self._told(key, self._metadata.run(key, work, deadline=deadline))
+        finally:
+            self._looks -= 1
+            if not self._looks:
+                self._calm.set()
+
+    async def calm(self, most: float) -> None:
+        """Let others at the loop, and wait until no look is under way, for `most` seconds at most.
+
+        For who works on the loop for long: a look needs the interpreter anew after each call that it makes.
+        """
+        await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(most):
+                await self._calm.wait()
 
     async def data(self, key: str, work: Callable[[], T], lent: Closable | None = None) -> T:
         """Move bytes for `key` with the descriptors in `lent`; Pool.run says whose they are then."""

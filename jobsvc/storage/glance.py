@@ -12,7 +12,7 @@ from typing import Final
 from jobsvc.domain.job import Status
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.layout import STATUS_FILE, components
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 
 FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 

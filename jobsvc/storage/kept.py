@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, Self
 
 from jobsvc.storage.identity import SETTLED_NS
 from jobsvc.storage.openat2 import leads_to, told
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 from jobsvc.storage.walk import OpenFile
 
 MOST: Final = 64

@@ -11,14 +11,15 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import orjson
 
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, parse_record
-from jobsvc.storage.identity import PACKED, Identity, is_settled, packed_from
+from jobsvc.storage.identity import is_settled, packed_from
 from jobsvc.storage.layout import DEFAULT_LOG, RECORD_CAP, STATUS_FILE, beneath, components, is_job_id
+from jobsvc.storage.reading import Reading
 from jobsvc.storage.tail import last_lines, read_fully, sample
 from jobsvc.storage.walk import (
     ABSENT,
@@ -32,52 +33,6 @@ from jobsvc.storage.walk import (
     opened,
     retry_stale,
 )
-
-
-class Reading:
-    """One good look at a job: its record, the version of the file, and that of the output.
-
-    Never changed. There may be a million: both versions lie in one string, and nothing is frozen field by
-    field, which takes three times as long.
-    """
-
-    __slots__ = ("_versions", "job", "settled")
-
-    def __init__(self, job: Job, identity: bytes, output: bytes | None, *, settled: bool) -> None:
-        """Take an Identity for `identity`, and for `output`, or the bytes of one."""
-        self.job = job
-        self._versions = bytes(identity) if output is None else identity + output
-        self.settled = settled
-        """Whether the same identity later proves the same content."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Reading) and self._all() == other._all()
-
-    def __hash__(self) -> int:
-        return hash(self._versions)
-
-    @property
-    def identity(self) -> Identity:
-        """The version of the record's file."""
-        return Identity.packed(self._versions[:PACKED])
-
-    @property
-    def output(self) -> Identity | None:
-        """Of a completed job whose output is a regular file that we may open; None for any other job."""
-        output = self._versions[PACKED:]
-        return Identity.packed(output) if output else None
-
-    @property
-    def made(self) -> bool:
-        """Whether there is an output."""
-        return len(self._versions) > PACKED
-
-    def of(self, job: Job) -> Reading:
-        """Say the same of an equal job."""
-        return Reading(job, self.identity, self.output, settled=self.settled)
-
-    def _all(self) -> tuple[Job, bytes, bool]:
-        return self.job, self._versions, self.settled
 
 
 class Scan(NamedTuple):
@@ -99,6 +54,17 @@ class JobsRoot:
         # By name without `..`, and the nearest first: it may be a link that is not followed from above it.
         self._outputs = sorted(((os.path.normpath(root), str(root)) for root in output_roots), reverse=True)
         self._aliases = aliases
+
+    def arguments(self) -> list[str]:
+        """Give what it takes to make the same in another process: the aliases as JSON, then paths."""
+        outputs = [root for _, root in self._outputs]
+        return [orjson.dumps(dict(self._aliases)).decode(), str(self.path), *outputs]
+
+    @classmethod
+    def of_arguments(cls, aliases: str, path: str, *outputs: str) -> Self:
+        """Make what gave these."""
+        known = {word: Status(status) for word, status in orjson.loads(aliases).items()}
+        return cls(Path(path), [Path(output) for output in outputs], known)
 
     def scan(self) -> Scan:
         """List the root once; OSError where it can't be."""

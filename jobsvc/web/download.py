@@ -24,7 +24,7 @@ from jobsvc.observe.audit import DownloadLog, DownloadRecord, Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.pages import SMALL, read_cached
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 from jobsvc.storage.walk import OpenFile
 from jobsvc.web import whole
 from jobsvc.web.delivery import Delivery

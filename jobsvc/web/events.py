@@ -14,7 +14,7 @@ from jobsvc.domain.access import Token, sees
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.changes import Changes
 from jobsvc.index.freshness import Freshness
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 from jobsvc.web import sse
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.event_streams import EventStream, Streams

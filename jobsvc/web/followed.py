@@ -16,7 +16,8 @@ from jobsvc.domain.errors import JobNotFound, LogMissing, StorageUnavailable
 from jobsvc.index.changes import Wake
 from jobsvc.storage.growing import Mark, read_on
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from jobsvc.web import sse
 from jobsvc.web.visit import Visits
 

@@ -17,7 +17,8 @@ from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.changes import Changes
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.growing import Mark, start_of
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from jobsvc.web import sse
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.event_streams import EventStream, Streams

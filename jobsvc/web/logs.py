@@ -14,7 +14,8 @@ from aiohttp import web
 from jobsvc.observe.audit import Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.growing import start_of
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from jobsvc.web import query
 from jobsvc.web.delivery import Delivery
 from jobsvc.web.dispatch import job_id_of

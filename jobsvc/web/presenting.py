@@ -11,7 +11,7 @@ from jobsvc.domain.job import Status
 from jobsvc.index.freshness import Answer
 from jobsvc.index.tails import Tails
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 from jobsvc.web.representation import Representations, Shown
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 
 _OPTIONAL: Final = {
     "completedAt": "completed_at",

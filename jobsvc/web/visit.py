@@ -23,7 +23,8 @@ from jobsvc.index.freshness import Freshness
 from jobsvc.storage.cached import CachedRoot
 from jobsvc.storage.closer import close
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from jobsvc.storage.walk import Absent, OpenFile
 from jobsvc.web.sight import sighted
 

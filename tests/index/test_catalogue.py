@@ -7,7 +7,7 @@ import pytest
 from jobsvc.domain.job import Status, parse_record
 from jobsvc.index.catalogue import REMEMBERED, Catalogue
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 
 
 def reading(job_id: str, status: str = "rendering", **keys: Any) -> Reading:

@@ -21,7 +21,8 @@ from jobsvc.storage import identity
 from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.hashing import Hashing
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from tests.conftest import MakeJob, put
 from tests.descriptors import held
 from tests.waiting import until

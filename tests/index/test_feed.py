@@ -15,7 +15,7 @@ from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.changes import SLICE, Changes
 from jobsvc.index.feed import Feed, Missed, View
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 from tests.waiting import until
 
 OWNERS = ("anna", "bob")

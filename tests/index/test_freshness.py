@@ -16,7 +16,8 @@ from jobsvc.index.freshness import Freshness
 from jobsvc.index.presence import Presence
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.place import place_of
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from tests.index.farm import Farm
 from tests.waiting import until
 

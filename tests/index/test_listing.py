@@ -16,7 +16,7 @@ from jobsvc.index.coverage import Coverage
 from jobsvc.index.listing import Listing, Page
 from jobsvc.index.measures import Figures
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 
 OWNERS = ("ann", "bob")
 

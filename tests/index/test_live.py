@@ -20,7 +20,8 @@ from jobsvc.domain.job import Status
 from jobsvc.index.live import Index, Watch
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from tests.index import farm as farm_program
 from tests.index.farm import Farm
 from tests.waiting import until

@@ -12,7 +12,7 @@ from jobsvc.index.catalogue import Catalogue, Entry
 from jobsvc.index.folders import folders_to
 from jobsvc.index.watching import Watching
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 from tests.waiting import until
 
 

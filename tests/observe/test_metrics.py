@@ -28,6 +28,7 @@ FIXED = {
     "jobsvc_names_ignored": "gauge",
     "jobsvc_index_jobs": "gauge",
     "jobsvc_watcher_restarts": "counter",
+    "jobsvc_scouts_lost": "counter",
     "jobsvc_watcher_missed_hints": "counter",
     "jobsvc_reconcile_duration_seconds": "histogram",
     "jobsvc_storage_unavailable": "counter",

@@ -15,7 +15,8 @@ from jobsvc.storage import cached, kept, openat2
 from jobsvc.storage.cached import CachedRoot
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.mounts import file_system
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from tests import descriptors
 from tests.index.farm import Farm
 

@@ -66,6 +66,27 @@ async def test_a_look_and_a_move_of_bytes_run_in_threads(disk: Disk) -> None:
     assert lent.closed == 0
 
 
+async def test_it_is_calm_once_no_look_is_under_way(disk: Disk, gate: threading.Event) -> None:
+    looks = [asyncio.create_task(disk.metadata(job_id, gate.wait)) for job_id in "ab"]
+    calm = asyncio.create_task(disk.calm(60))
+    await until(lambda: disk._looks == 2)
+    await disk.calm(0)
+    assert not any(task.done() for task in (*looks, calm))
+    gate.set()
+    await asyncio.gather(calm, *looks)
+
+
+async def test_a_look_that_fails_or_is_given_up_leaves_it_calm(disk: Disk, gate: threading.Event) -> None:
+    with pytest.raises(StorageUnavailable):
+        await disk.metadata("a", fail(OSError(5, "broken")))
+    given_up = asyncio.create_task(disk.metadata("a", gate.wait))
+    await until(lambda: disk._looks == 1)
+    given_up.cancel()
+    await asyncio.wait([given_up])
+    async with asyncio.timeout(5):
+        await disk.calm(60)
+
+
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "gone"), OSError(5, "broken"), TimeoutError("slow")])
 async def test_a_fault_of_the_system_is_storage_unavailable_and_told(
     disk: Disk, faults: list[tuple[str, Exception]], error: OSError

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from jobsvc.storage.glance import FOLDER, unchanged
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 
 
 def settled(known: Reading, *, settled: bool = True) -> Reading:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jobsvc.storage import place
 from jobsvc.storage.place import names_in, place_of
 
 
@@ -30,3 +31,15 @@ def test_names_that_cant_be_jobs_are_counted_and_not_listed(tmp_path: Path) -> N
     listed = names_in(tmp_path)
     assert sorted(listed.ids) == ["a", "b.1"]
     assert listed.ignored == 2
+
+
+def test_so_many_names_at_a_time_are_in_the_order_of_their_inodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "LISTED", 7)
+    for number in range(30):
+        (tmp_path / f"job-{number}").mkdir()
+    listed = names_in(tmp_path).ids
+    assert sorted(listed) == sorted(f"job-{number}" for number in range(30))
+    parts = [[(tmp_path / name).stat().st_ino for name in listed[at : at + 7]] for at in range(0, 30, 7)]
+    assert parts == [sorted(part) for part in parts]

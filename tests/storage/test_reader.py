@@ -19,7 +19,8 @@ from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, format_time, par
 from jobsvc.storage import reader
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.layout import DEPTH_MAX, RECORD_CAP
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from jobsvc.storage.walk import Absent
 from tests.conftest import MakeJob, put
 from tests.descriptors import held

@@ -22,7 +22,8 @@ from jobsvc.domain.job import Status, format_time, parse_record
 from jobsvc.index.live import Index
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.reader import JobsRoot, Reading
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.listing import ListRoute, wish_of

@@ -21,7 +21,7 @@ from jobsvc.domain.job import Status, format_time, parse_record
 from jobsvc.service import build_app
 from jobsvc.settings import Settings
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 from jobsvc.web.links import _QUERY
 from jobsvc.web.problems import CODES, of_fault
 from jobsvc.web.representation import download_url, represent

@@ -7,7 +7,7 @@ import pytest
 
 from jobsvc.domain.job import parse_record
 from jobsvc.storage.identity import Identity
-from jobsvc.storage.reader import Reading
+from jobsvc.storage.reading import Reading
 from jobsvc.web.representation import Representations
 
 VERSION: Final = Identity(1, 2, 3, 4)
