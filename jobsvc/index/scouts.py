@@ -30,7 +30,7 @@ MOST: Final = 3
 """Scouts at once; the loop can't take in what more of them find."""
 NICE: Final = 10
 """Whoever asks the service something comes first."""
-BATCH: Final = 100
+BATCH: Final = 250
 """Jobs that a scout is asked for at once."""
 AHEAD: Final = 2
 """Batches that each has before it, so that it need not wait while the loop takes one in."""

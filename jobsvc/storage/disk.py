@@ -71,9 +71,10 @@ class Disk:
         For who works on the loop for long: a look needs the interpreter anew after each call that it makes.
         """
         await asyncio.sleep(0)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(most):
-                await self._calm.wait()
+        if self._looks:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(most):
+                    await self._calm.wait()
 
     async def data(self, key: str, work: Callable[[], T], lent: Closable | None = None) -> T:
         """Move bytes for `key` with the descriptors in `lent`; Pool.run says whose they are then."""
