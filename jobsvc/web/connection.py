@@ -16,6 +16,7 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
+from jobsvc.web.neighbour import hurry
 from jobsvc.web.soundness import fault_of, named
 from jobsvc.web.together import Together
 
@@ -53,6 +54,11 @@ class Connection(web.RequestHandler):
     def __init__(self, server: Answering, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
         super().__init__(server, **kw)
         self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a client on."""
+        super().connection_made(transport)
+        hurry(transport)
 
     def data_received(self, data: bytes) -> None:
         """Take what came; many connections' bytes are read first, and then their requests answered.
