@@ -54,7 +54,7 @@ async def test_only_what_comes_from_our_own_address_is_not_paced(peer: str, host
     assert is_neighbour(made[0]) is near
     assert control(made[0].get_extra_info("socket")) == (UNPACED if near else OTHERS[0])
     for each in (transport, *made):
-        each.close()  # type: ignore[attr-defined] # a Transport
+        each.close()
     server.close()
     await server.wait_closed()
 
@@ -68,12 +68,12 @@ async def test_a_client_over_a_unix_socket_is_left_as_it_is(tmp_path: Path) -> N
             made.append(transport)
 
     loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(Kept, tmp_path / "socket")
-    transport, _ = await loop.create_unix_connection(asyncio.Protocol, tmp_path / "socket")
+    server = await loop.create_unix_server(Kept, str(tmp_path / "socket"))
+    transport, _ = await loop.create_unix_connection(asyncio.Protocol, str(tmp_path / "socket"))
     await until(lambda: bool(made))
     assert not is_neighbour(made[0])
     for each in (transport, *made):
-        each.close()  # type: ignore[attr-defined] # a Transport
+        each.close()
     server.close()
     await server.wait_closed()
 
