@@ -8,8 +8,12 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
+from typing import Final
 
 import jobsvc
+
+LAST_WORDS: Final = 300
+"""Bytes."""
 
 
 async def begin(module: str, *arguments: str, nice: int = 0) -> Process:
@@ -29,12 +33,17 @@ async def begin(module: str, *arguments: str, nice: int = 0) -> Process:
     return process
 
 
-async def end(process: Process) -> None:
-    """Kill, and wait for the end, but not for ever: a process that hangs in the kernel dies when it can."""
+async def end(process: Process) -> str:
+    """Kill, and wait for the end, but not for ever: a process that hangs in the kernel dies when it can.
+
+    Returns the last that it said on standard error.
+    """
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     if process.stdin is not None:
         process.stdin.close()
+    words = b""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2):
-            await process.communicate()  # to the end of its pipes, which are then closed
+            _, words = await process.communicate()  # to the end of its pipes, which are then closed
+    return words[-LAST_WORDS:].decode("utf-8", "replace").strip()

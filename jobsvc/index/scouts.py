@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Final
 
 import orjson
@@ -70,13 +69,17 @@ class Scouts:
 
     async def _send(self, batches: Iterator[Sequence[str]]) -> list[str]:
         try:
-            async with _scout(self._root) as scout:
-                left = await _together(AHEAD, lambda: self._ask(scout, batches))
+            process = await child.begin("jobsvc.index.scout", *self._root.arguments(), nice=NICE)
         except OSError as failed:
             self._lost(failed)
             return []
+        scout = Scout(process)
+        try:
+            left = await _together(AHEAD, lambda: self._ask(scout, batches))
+        finally:
+            words = await asyncio.shield(child.end(process))
         if scout.failed is not None:
-            self._lost(scout.failed)
+            self._lost(scout.failed, words)
         return left
 
     async def _ask(self, scout: Scout, batches: Iterator[Sequence[str]]) -> list[str]:
@@ -98,8 +101,8 @@ class Scouts:
                     self._accept(one)
                 await self._disk.calm(REST)
 
-    def _lost(self, failed: Exception) -> None:
-        log.warning("scout-lost", reason=str(failed) or type(failed).__name__)
+    def _lost(self, failed: Exception, words: str = "") -> None:
+        log.warning("scout-lost", reason=words or str(failed) or type(failed).__name__)
         self._on_lost()
 
 
@@ -137,15 +140,6 @@ async def _together(number: int, work: Callable[[], Coroutine[None, None, list[s
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work()) for _ in range(number)]
     return [job_id for task in tasks for job_id in task.result()]
-
-
-@asynccontextmanager
-async def _scout(root: JobsRoot) -> AsyncIterator[Scout]:
-    process = await child.begin("jobsvc.index.scout", *root.arguments(), nice=NICE)
-    try:
-        yield Scout(process)
-    finally:
-        await asyncio.shield(child.end(process))
 
 
 def _ignore() -> None:

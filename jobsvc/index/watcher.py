@@ -36,7 +36,6 @@ BACKOFF_MOST: Final = 60.0
 CHUNK: Final = 16_384
 """The most directories that one of its lookouts takes on by merging."""
 _CHUNK: Final = 1 << 16
-_LAST_WORDS: Final = 300
 
 
 class Happened(Enum):
@@ -114,27 +113,27 @@ class Watcher:
     async def _once(self) -> None:
         """Run one process to its end."""
         self.starts += 1
+        why = words = ""
         try:
             self._process = await child.begin("jobsvc.index.hints", *self._arguments)
             await self._listen(self._process)
         except (OSError, TimeoutError, ValueError) as failed:
-            log.warning("watcher-failed", reason=str(failed) or type(failed).__name__)
+            why = str(failed) or type(failed).__name__
         finally:
             self._listener.on_lost()
             if self._process is not None:
-                await asyncio.shield(child.end(self._process))
+                words = await asyncio.shield(child.end(self._process))
                 self._process = None
+        log.warning("watcher-lost", reason=why or words)
 
     async def _listen(self, process: Process) -> None:
+        """Hear it to its end; TimeoutError when it is silent, ValueError where it makes no sense."""
         rest, patience = b"", BEGINNING
         assert process.stdout is not None  # noqa: S101 - asked for by child.begin
-        assert process.stderr is not None  # noqa: S101 - likewise
         while True:
             async with asyncio.timeout(patience):
                 data = await process.stdout.read(_CHUNK)
             if not data:
-                words = await process.stderr.read(_LAST_WORDS)
-                log.warning("watcher-ended", reason=words.decode("utf-8", "replace").strip())
                 return
             *lines, rest = (rest + data).split(b"\n")
             self._tell(lines)

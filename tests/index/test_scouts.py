@@ -171,6 +171,15 @@ async def test_where_no_process_can_be_begun_all_is_left(
     assert sent.lost == 2
 
 
+async def test_why_a_scout_failed_is_what_it_said_last(
+    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(JobsRoot, "arguments", lambda _root: ["no JSON", "/"])
+    with capture_logs() as logs:
+        assert sorted(await Sent(root, disk).scouts.read(JOBS)) == sorted(JOBS)
+    assert all(line["event"] == "scout-lost" and "JSONDecodeError" in line["reason"] for line in logs)
+
+
 async def test_who_goes_away_takes_the_scouts_along(
     root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
