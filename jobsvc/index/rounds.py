@@ -39,6 +39,8 @@ RECONCILE_INTERVAL: Final = 60.0
 RECONCILE_SHARE: Final = 0.05
 """The part of all time that reconciling may take; past it, it comes less often."""
 RECONCILE_RARELY: Final = 600.0
+LISTING: Final = 300.0
+"""Seconds that a listing of the root has: a million names take some, and more over a network."""
 POLL_SHARE: Final = 0.06
 """The part of a processor that polling may take at most; past it, it comes less often."""
 OUTPUT_PATIENCE: Final = 600.0
@@ -118,7 +120,7 @@ class Rounds:
     async def _reconcile_once(self, *, names_alone: bool) -> None:
         begun = monotonic()
         compare = partial(self._compare, names_alone=names_alone)
-        scan, found = await self._parts.disk.metadata("*scan", compare)
+        scan, found = await self._parts.disk.metadata("*scan", compare, LISTING)
         self._listed(scan, found)
         await self._parts.looks.round("*scan", [*found.lacking, *found.rest], found.new)
         self._reconciled(begun, found)
@@ -172,24 +174,18 @@ class Rounds:
         """Ask whether the root is there; its return is a reason to look at everything anew."""
         asked = monotonic()
         try:
-            place, scan = await self._parts.disk.metadata("*probe", self._look_at_root)
+            place = await self._parts.disk.metadata("*probe", partial(place_of, self._parts.root.path))
+            self._judge(place, asked, recognised=await self._recognised(place))
         except StorageUnavailable as silent:
             self._parts.presence.doubt(silent.detail, asked)
-        else:
-            self._judge(place, scan, asked)
         await asyncio.sleep(self._probe_interval)
 
-    def _look_at_root(self) -> tuple[Place, Scan | None]:
-        """Look at the root; with a whole listing where it is away, so that a return can be recognised."""
-        place = place_of(self._parts.root.path)
-        return place, None if self._parts.presence.away is None else names_in(self._parts.root.path)
-
-    def _judge(self, place: Place, scan: Scan | None, asked: float) -> None:
+    def _judge(self, place: Place, asked: float, *, recognised: bool) -> None:
         self._parts.figures.answered = asked
         if self._parts.metrics is not None:
             self._parts.metrics.storage_answered()
         reason = self._parts.presence.judge(place, len(self._parts.catalogue))
-        if reason is not None and not self._recognised(scan):
+        if reason is not None and not recognised:
             self._parts.presence.doubt(reason, asked)
         else:
             if self._parts.presence.believe(place):
@@ -197,9 +193,13 @@ class Rounds:
                 self.reconcile_soon()
             self._parts.coverage.probed(asked)
 
-    def _recognised(self, scan: Scan | None) -> bool:
-        """Whether jobs that we know are there: the same storage, mounted again as another device."""
-        return scan is not None and any(job_id in self._parts.catalogue.entries for job_id in scan.ids)
+    async def _recognised(self, place: Place) -> bool:
+        """Whether jobs that we know are in a root that is away: the same storage, mounted again as another."""
+        presence, entries = self._parts.presence, self._parts.catalogue.entries
+        if presence.away is None or presence.judge(place, len(entries)) is None:
+            return False
+        scan = await self._parts.disk.metadata("*probe", partial(names_in, self._parts.root.path), LISTING)
+        return any(job_id in entries for job_id in scan.ids)
 
     def _changed(self, job_id: str, _before: Reading | None, after: Reading | None) -> None:
         """Note a completed job without its output, to poll it for a while: it often comes afterwards."""

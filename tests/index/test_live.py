@@ -17,10 +17,12 @@ import pytest
 
 from jobsvc.domain.errors import JobNotFound
 from jobsvc.domain.job import Status
+from jobsvc.index import rounds
 from jobsvc.index.live import Index, Watch
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.place import names_in
+from jobsvc.storage.reader import JobsRoot, Scan
 from jobsvc.storage.reading import Reading
 from tests.index import farm as farm_program
 from tests.index.farm import Farm
@@ -128,6 +130,27 @@ async def test_one_job_that_hangs_keeps_no_other_out_of_the_index(farm: Farm) ->
         assert time.monotonic() - begun < 8
     finally:
         release.set()
+        disk.close()
+
+
+async def test_a_listing_may_take_longer_than_a_look_at_a_job(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million names do; given up and begun again each time, there would never be an index."""
+
+    def slowly(root: Path) -> Scan:
+        threading.Event().wait(0.9)
+        return names_in(root)
+
+    monkeypatch.setattr(rounds, "names_in", slowly)
+    farm.put("a")
+    disk = Disk(deadline=0.3)
+    try:
+        index = Index(disk, JobsRoot(farm.root), watch=Watch.POLL)
+        async with index.running():
+            await asyncio.wait_for(index.ready.wait(), 10)
+            assert set(index.catalogue.entries) == {"a"}
+    finally:
         disk.close()
 
 
