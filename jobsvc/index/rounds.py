@@ -194,7 +194,7 @@ class Rounds:
             self._parts.coverage.probed(asked)
 
     async def _recognised(self, place: Place) -> bool:
-        """Whether jobs that we know are in a root that is away: the same storage, mounted again as another."""
+        """Whether a root that is away has jobs that we know: the same storage, mounted again as another."""
         presence, entries = self._parts.presence, self._parts.catalogue.entries
         if presence.away is None or presence.judge(place, len(entries)) is None:
             return False
