@@ -108,16 +108,6 @@ class Job:
     """The details, as JSON."""
 
     @classmethod
-    def shared(  # noqa: PLR0917 - in the order of its fields
-        cls, job_id: str, owner: str, status: str, progress: float, created: Moment, updated: Moment,
-        output_path: str | None, packed: bytes,
-    ) -> Self:  # fmt: skip
-        """Make a job whose owner and output path are those objects that other jobs hold too."""
-        return cls(
-            job_id, _shared(owner), SYNONYMS[status], progress, created, updated, _shared(output_path), packed
-        )
-
-    @classmethod
     def of_parts(  # noqa: PLR0917 - in the order of its fields
         cls,
         job_id: str,

@@ -39,7 +39,7 @@ RECONCILE_INTERVAL: Final = 60.0
 RECONCILE_SHARE: Final = 0.05
 """The part of all time that reconciling may take; past it, it comes less often."""
 RECONCILE_RARELY: Final = 600.0
-LISTING: Final = 300.0
+LISTING: Final = 60.0
 """Seconds that a listing of the root has: a million names take some, and more over a network."""
 POLL_SHARE: Final = 0.06
 """The part of a processor that polling may take at most; past it, it comes less often."""

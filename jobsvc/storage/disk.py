@@ -23,8 +23,6 @@ DATA_DEADLINE: Final = 30.0
 BACKGROUND_DEADLINE: Final = 30.0
 BACKGROUND_THREADS: Final = 8
 """One works at a time; the others are for those that hang."""
-OURS: Final = "*"
-"""What the names begin with that are no job's id."""
 
 
 class Disk:
