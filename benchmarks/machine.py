@@ -22,6 +22,16 @@ def cores() -> tuple[frozenset[int], frozenset[int]]:
     return frozenset(usable[:1]), frozenset(usable[1:2] or usable)
 
 
+def both() -> frozenset[int]:
+    """Give the cores of both sides."""
+    server, load = cores()
+    return server | load
+
+
+def _numbers(side: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(side)))
+
+
 @cache
 def _usable() -> list[int]:
     """List the cores that this run may use, as it was begun."""
@@ -38,7 +48,7 @@ def described() -> str:
 
 def placed() -> str:
     """Say where server and load run."""
-    server, load = (",".join(map(str, sorted(side))) for side in cores())
+    server, load = map(_numbers, cores())
     return (
         f"server on core {server}, load on core {load}" if server != load else "one core for server and load"
     )
@@ -46,8 +56,7 @@ def placed() -> str:
 
 def spread() -> str:
     """Say so of a server that runs on the load's cores too."""
-    server, load = (",".join(map(str, sorted(side))) for side in (frozenset().union(*cores()), cores()[1]))
-    return f"server on cores {server}, load on core {load}"
+    return f"server on cores {_numbers(both())}, load on core {_numbers(cores()[1])}"
 
 
 def load_average() -> str:

@@ -77,8 +77,7 @@ def jobsvc(jobs_root: Path, scratch: Path, *flags: str, anywhere: bool = False) 
     """
     command = [sys.executable, "-m", "jobsvc", "serve", str(jobs_root), "--state-dir", str(scratch / "state")]
     command += ["--port", "0", *BOUNDLESS, *flags]
-    cores = frozenset[int]().union(*machine.cores()) if anywhere else machine.cores()[0]
-    with _running("jobsvc", command, scratch, cores) as (running, log):
+    with _running("jobsvc", command, scratch, machine.both() if anywhere else None) as (running, log):
         yield Server("jobsvc", _told_address(running, log), running, log)
 
 

@@ -175,17 +175,16 @@ class Rounds:
         asked = monotonic()
         try:
             place = await self._parts.disk.metadata("*probe", partial(place_of, self._parts.root.path))
-            self._judge(place, asked, recognised=await self._recognised(place))
+            self._judge(place, await self._away(place), asked)
         except StorageUnavailable as silent:
             self._parts.presence.doubt(silent.detail, asked)
         await asyncio.sleep(self._probe_interval)
 
-    def _judge(self, place: Place, asked: float, *, recognised: bool) -> None:
+    def _judge(self, place: Place, reason: str | None, asked: float) -> None:
         self._parts.figures.answered = asked
         if self._parts.metrics is not None:
             self._parts.metrics.storage_answered()
-        reason = self._parts.presence.judge(place, len(self._parts.catalogue))
-        if reason is not None and not recognised:
+        if reason is not None:
             self._parts.presence.doubt(reason, asked)
         else:
             if self._parts.presence.believe(place):
@@ -193,13 +192,17 @@ class Rounds:
                 self.reconcile_soon()
             self._parts.coverage.probed(asked)
 
-    async def _recognised(self, place: Place) -> bool:
-        """Whether a root that is away has jobs that we know: the same storage, mounted again as another."""
+    async def _away(self, place: Place) -> str | None:
+        """Say why a root that looks so can't be believed; None where it can.
+
+        One that is away is believed where it has jobs that we know: the same storage, mounted again.
+        """
         presence, entries = self._parts.presence, self._parts.catalogue.entries
-        if presence.away is None or presence.judge(place, len(entries)) is None:
-            return False
+        reason = presence.judge(place, len(entries))
+        if reason is None or presence.away is None:
+            return reason
         scan = await self._parts.disk.metadata("*probe", partial(names_in, self._parts.root.path), LISTING)
-        return any(job_id in entries for job_id in scan.ids)
+        return None if any(job_id in entries for job_id in scan.ids) else reason
 
     def _changed(self, job_id: str, _before: Reading | None, after: Reading | None) -> None:
         """Note a completed job without its output, to poll it for a while: it often comes afterwards."""

@@ -6,14 +6,12 @@ Names alone are asked for: where a listing does not tell types, asking for them 
 from __future__ import annotations
 
 import os
-from itertools import islice
 from pathlib import Path
-from time import sleep
 from typing import Final, NamedTuple
 
 from jobsvc.storage.layout import is_job_id
 from jobsvc.storage.reader import Scan
-from jobsvc.storage.rests import REST
+from jobsvc.storage.rests import in_parts
 
 LISTED: Final = 10_000
 """Names between two rests, and those that are put in order: ten milliseconds."""
@@ -43,8 +41,7 @@ def names_in(root: Path) -> Scan:
     """
     ids, count = [], 0
     with os.scandir(root) as entries:
-        while part := sorted((entry.inode(), entry.name) for entry in islice(entries, LISTED)):
+        for part in in_parts(entries, LISTED):
             count += len(part)
-            ids += [name for _, name in part if is_job_id(name)]
-            sleep(REST)
+            ids += [entry.name for entry in sorted(part, key=os.DirEntry.inode) if is_job_id(entry.name)]
     return Scan(ids, count - len(ids))

@@ -6,21 +6,22 @@ again: several times a request.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from time import sleep
 from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-PART: Final = 2000
-"""Things between two rests, where nothing else is said: a millisecond or two of names to check."""
 REST: Final = 0.001
 """Seconds."""
 
 
-def in_parts(things: Sequence[T], part: int = PART) -> Iterator[Sequence[T]]:
+def in_parts(things: Iterable[T], part: int) -> Iterator[list[T]]:
     """Go through things a part at a time, with a rest before each part but the first; not on the loop."""
-    for start in range(0, len(things), part):
-        if start:
+    source = iter(things)
+    taken = list(islice(source, part))
+    while taken:
+        yield taken
+        if taken := list(islice(source, part)):
             sleep(REST)
-        yield things[start : start + part]

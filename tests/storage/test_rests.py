@@ -11,7 +11,7 @@ from jobsvc.storage.rests import in_parts
 @given(count=st.integers(0, 9_999))
 def test_all_things_come_once_in_their_order(count: int) -> None:
     things = range(count)
-    assert [thing for part in in_parts(things) for thing in part] == list(things)
+    assert [thing for part in in_parts(things, 2000) for thing in part] == list(things)
 
 
 @pytest.mark.parametrize(("count", "rested"), [(0, 0), (3, 0), (4, 1), (6, 1), (7, 2)])

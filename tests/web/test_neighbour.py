@@ -24,15 +24,25 @@ def control(end: socket.socket) -> bytes:
 
 
 class Taken(asyncio.Protocol):
-    """The server's end of a connection, whose congestion control is one that could pace."""
+    """The server's end of a connection, whose congestion control was set to `before`, if that is given."""
 
-    def __init__(self, made: list[asyncio.BaseTransport]) -> None:
+    def __init__(self, made: list[asyncio.BaseTransport], before: bytes | None = None) -> None:
         self._made = made
+        self._before = before
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, OTHERS[0])
+        if self._before is not None:
+            end = transport.get_extra_info("socket")
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self._before)
         hurry(transport)
         self._made.append(transport)
+
+
+async def end(server: asyncio.Server, *transports: asyncio.BaseTransport) -> None:
+    for transport in transports:
+        transport.close()
+    server.close()
+    await server.wait_closed()
 
 
 @pytest.mark.skipif(not OTHERS, reason="this system has one congestion control only")
@@ -47,35 +57,23 @@ class Taken(asyncio.Protocol):
 async def test_only_what_comes_from_our_own_address_is_not_paced(peer: str, host: str, *, near: bool) -> None:
     made: list[asyncio.BaseTransport] = []
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Taken(made), host, 0)
+    server = await loop.create_server(lambda: Taken(made, OTHERS[0]), host, 0)
     port = server.sockets[0].getsockname()[1]
     transport, _ = await loop.create_connection(asyncio.Protocol, host, port, local_addr=(peer, 0))
     await until(lambda: bool(made))
     assert is_neighbour(made[0]) is near
     assert control(made[0].get_extra_info("socket")) == (UNPACED if near else OTHERS[0])
-    for each in (transport, *made):
-        each.close()
-    server.close()
-    await server.wait_closed()
+    await end(server, transport, *made)
 
 
 async def test_a_client_over_a_unix_socket_is_left_as_it_is(tmp_path: Path) -> None:
     made: list[asyncio.BaseTransport] = []
-
-    class Kept(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            hurry(transport)
-            made.append(transport)
-
     loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(Kept, str(tmp_path / "socket"))
+    server = await loop.create_unix_server(lambda: Taken(made), str(tmp_path / "socket"))
     transport, _ = await loop.create_unix_connection(asyncio.Protocol, str(tmp_path / "socket"))
     await until(lambda: bool(made))
     assert not is_neighbour(made[0])
-    for each in (transport, *made):
-        each.close()
-    server.close()
-    await server.wait_closed()
+    await end(server, transport, *made)
 
 
 async def test_every_connection_is_looked_at(
