@@ -29,8 +29,8 @@ _HEAD_END: Final = b"\r\n\r\n"
 class Answering(web.Server):
     """A server that knows what needs no wait."""
 
-    at_once: Callable[[web.BaseRequest], bool]
-    """Answers a request here and now, where that takes no wait."""
+    at_once: Callable[[Connection, RawRequestMessage], bool]
+    """Answers a plain GET here and now, where that takes no wait."""
 
     def __init__(self, *args: Any, loop: asyncio.AbstractEventLoop, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
         super().__init__(*args, loop=loop, **kw)
@@ -47,7 +47,6 @@ class Connection(web.RequestHandler):
     _answering = False
     _received = b""
     _unsent = b""
-    _idle_writer: StreamWriter | None = None
     _body: StreamReader = EMPTY_PAYLOAD
     """The last request's."""
 
@@ -142,13 +141,13 @@ class Connection(web.RequestHandler):
             return False
         if isinstance(message, _ErrInfo) or body is not EMPTY_PAYLOAD or not _plain(message):
             return False
-        parser, make, task = self._parser, self._request_factory, self._task_handler
-        if parser is None or make is None or task is None:
+        parser = self._parser
+        if parser is None:
             return False
         self._flush()
         self._answering = True
         try:
-            if not self._server.at_once(make(message, body, self, self._nobodys_writer(), task)):
+            if not self._server.at_once(self, message):
                 return False
         finally:
             self._answering = False
@@ -159,11 +158,12 @@ class Connection(web.RequestHandler):
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
 
-    def _nobodys_writer(self) -> StreamWriter:
-        """Give the writer of a request that is answered at once, which is asked for room and no more."""
-        if self._idle_writer is None:
-            self._idle_writer = StreamWriter(self, self._loop)
-        return self._idle_writer
+    def request_of(self, message: RawRequestMessage) -> web.BaseRequest:
+        """Make a request of a plain GET that is answered at once; its writer is asked for room, no more."""
+        make, task = self._request_factory, self._task_handler
+        if make is None or task is None:
+            raise ConnectionResetError("the connection is lost")
+        return make(message, EMPTY_PAYLOAD, self, StreamWriter(self, self._loop), task)
 
     def write_soon(self, data: bytes) -> None:
         """Write a small answer at once, or with those of other connections where this one was answered so.

@@ -11,9 +11,9 @@ from aiohttp import hdrs, web
 from jobsvc.observe.audit import Outcome
 from jobsvc.storage.pages import Pages
 from jobsvc.web import guard, problems, whole
+from jobsvc.web.asked import Asked, Decided
 from jobsvc.web.byteranges import unsatisfied
 from jobsvc.web.envelope import seal
-from jobsvc.web.guard import Send
 from jobsvc.web.selection import Plan, Selection, fields, lines, plan
 from jobsvc.web.shipment import Interrupted, Shipment
 from jobsvc.web.transfer import Transfer
@@ -57,13 +57,13 @@ class Delivery:
 
     def at_once(
         self,
-        key: str,
+        asked: Asked,
         found: Selection,
         beside: str,
         ended: Ended,
         *,
         linger: Callable[[Coroutine[Any, Any, object]], None],
-    ) -> Send | None:
+    ) -> Decided | None:
         """Decide on the answer to a plain GET whose body is in memory; None where it has to be sent else.
 
         The lines `beside` stand beside those of every 200 and 206. `linger` is given what is left to do where
@@ -73,22 +73,20 @@ class Delivery:
         told = None if body is None else lines(found, beside)
         if body is None or told is None:
             return None
-        shipment = Shipment(key, (), len(body))
+        shipment, status = Shipment(asked.job_id, (), len(body)), found.decision.status
 
-        def send(request: web.Request) -> web.StreamResponse:
-            sent = self._transfer.write(request, found.decision.status, told, body)
-            if sent is None:
-                raise RuntimeError("an answer was decided on that can't be written")
-            if request.transport is not None and request.transport.get_write_buffer_size():
+        def send(budget: str) -> None:
+            whole.write(connection := asked.connection, status, told, body, budget)
+            if connection.transport is not None and connection.transport.get_write_buffer_size():
                 self.pages.leave()
-            if request.protocol.writing_paused:
-                linger(self._accounted(self._transfer.taken(request, shipment), shipment, ended))
+            if connection.writing_paused:
+                taken = self._transfer.taken(asked.request(), shipment)
+                linger(self._accounted(taken, shipment, ended))
             else:
                 shipment.sent = shipment.promised
                 ended(shipment, Outcome.COMPLETE)
-            return sent
 
-        return send
+        return Decided(status, send)
 
     async def _send(
         self, request: web.Request, found: Selection, planned: Plan, shipment: Shipment, ended: Ended

@@ -10,9 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, cast
 
 from aiohttp import hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.typedefs import Handler
 
 from jobsvc.storage.layout import is_job_id
+from jobsvc.web.asked import Asked
+from jobsvc.web.connection import Connection
 from jobsvc.web.envelope import Envelope
 from jobsvc.web.guard import Immediate
 
@@ -21,6 +24,7 @@ ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 JOBS: Final = "/api/jobs/"
 STATUS: Final = "/api/jobs/{id}"
 DOWNLOAD: Final = "/api/jobs/{id}/download"
+_GENERAL: Final = (None, "")
 _JOB_ID: Final = web.RequestKey("jobsvc.job-id", str)
 
 
@@ -52,11 +56,12 @@ class Dispatch:
         self._status = status
         self._download = download
 
-    def at_once(self, given: web.BaseRequest) -> bool:
+    def at_once(self, connection: Connection, message: RawRequestMessage) -> bool:
         """Answer a plain GET where that takes no wait, and say whether it was answered."""
-        request = cast(web.Request, given)
-        way = self._way(request)
-        return way is not None and self._answer_at_once(request, way.at_once, way.route)
+        way, job_id = self._way(message.path)
+        if way is None:
+            return False
+        return self._answer_at_once(Asked(connection, message, job_id), way.at_once, way.route)
 
     def over(self, general: ServerHandler) -> ServerHandler:
         """Return a handler of everything, which asks `general` for what is not to go the short way."""
@@ -64,21 +69,20 @@ class Dispatch:
         def dispatched(given: web.BaseRequest) -> Awaitable[web.StreamResponse]:
             request = cast(web.Request, given)
             if request.method == "GET" and hdrs.EXPECT not in request.headers:
-                way = self._way(request)
+                way, job_id = self._way(request.raw_path)
                 if way is not None:
+                    request[_JOB_ID] = job_id
                     return self._answer(request, way.handle, way.route)
             return general(request)
 
         return dispatched
 
-    def _way(self, request: web.Request) -> Way | None:
-        """Find the way of an address, and note on the request which job it names."""
-        path = request.raw_path
+    def _way(self, path: str) -> tuple[Way | None, str]:
+        """Find the way of an address, and the job that it names."""
         if not path.startswith(JOBS):
-            return None
+            return _GENERAL
         job_id, slash, rest = path[len(JOBS) :].partition("/")
         way = self._download if rest == "download" else None if slash else self._status
         if way is None or not is_job_id(job_id):
-            return None
-        request[_JOB_ID] = job_id
-        return way
+            return _GENERAL
+        return way, job_id

@@ -27,11 +27,11 @@ from jobsvc.storage.pages import SMALL, read_cached
 from jobsvc.storage.reading import Reading
 from jobsvc.storage.walk import OpenFile
 from jobsvc.web import whole
+from jobsvc.web.asked import Asked, Decided
 from jobsvc.web.delivery import Delivery
 from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.guard import Send
 from jobsvc.web.media import content_disposition, content_type
 from jobsvc.web.selection import Read, Selection, ranges_sent, select
 from jobsvc.web.shipment import Shipment
@@ -94,25 +94,23 @@ class Download:
         with self._slots.take(token.id):
             return await self._answer(request, token)
 
-    def at_once(self, request: web.Request) -> Send | None:
+    def at_once(self, asked: Asked, token: Token) -> Decided | None:
         """Decide on the answer to a plain GET where all of it is in memory."""
-        token = request[TOKEN]
-        if not (self._unpaced and self._slots.free(token.id)) or wants_sha256(request.headers):
+        if not (self._unpaced and self._slots.free(token.id)) or wants_sha256(asked.headers):
             return None
-        job_id = job_id_of(request)
-        if hdrs.RANGE not in request.headers and self._visits.size_of_output(job_id) > SMALL:
+        if hdrs.RANGE not in asked.headers and self._visits.size_of_output(asked.job_id) > SMALL:
             return None  # to open it here and then anew would be in vain
-        look = partial(self._look, request, read=self._delivery.pages.read)
-        seen = self._visits.output_at_once(token, job_id, look)
+        look = partial(self._look, asked, read=self._delivery.pages.read)
+        seen = self._visits.output_at_once(token, asked.job_id, look)
         if seen is None:
             return None
         job, output = seen.reading.job, require_output(seen.reading.job, seen.found)
         ended = partial(self._ended, token, job, output)
         linger = partial(self._linger, token)
-        send = self._delivery.at_once(job.id, output, _beside(output.name), ended, linger=linger)
-        if send is None:
+        decided = self._delivery.at_once(asked, output, _beside(output.name), ended, linger=linger)
+        if decided is None:
             self._disk.release(seen)
-        return send
+        return decided
 
     async def _answer(self, request: web.Request, token: Token) -> web.StreamResponse:
         job, output = await self._find(request, token)
@@ -148,7 +146,11 @@ class Download:
             raise
 
     def _look(
-        self, request: web.Request, reading: Reading, file: OpenFile | None, read: Read = read_cached
+        self,
+        request: web.Request | Asked,
+        reading: Reading,
+        file: OpenFile | None,
+        read: Read = read_cached,
     ) -> Selection | None:
         if reading.job.status is not Status.COMPLETED:
             return None

@@ -18,6 +18,7 @@ from jobsvc.domain.errors import RateLimited, Refusal, TooManyDownloads, Unautho
 from jobsvc.observe import request_id
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import guard, problems
+from jobsvc.web.asked import Asked
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -63,24 +64,24 @@ class Envelope:
             _tell(request, route, status)
         return response
 
-    def at_once(self, request: web.Request, handler: guard.Immediate, route: str) -> bool:
+    def at_once(self, asked: Asked, handler: guard.Immediate, route: str) -> bool:
         """Do so without a wait; False where nothing was answered: what is to be refused is not, here."""
         begun = perf_counter()
-        named = request_id.begin(request.headers.get(REQUEST_ID))
+        named = request_id.begin(asked.headers.get(REQUEST_ID))
         try:
-            response = handler(request)
+            status = handler(asked)
         except Refusal:
             return False
         except Exception:  # noqa: BLE001 - as above, but an answer may be out, which no 500 may follow
             _log.exception("request-failed", method=hdrs.METH_GET, route=route)
             self._observe(route, hdrs.METH_GET, HTTPStatus.INTERNAL_SERVER_ERROR, perf_counter() - begun)
-            request.protocol.force_close()
+            asked.connection.force_close()
             return True
         finally:
             request_id.end(named)
-        if response is None:
+        if status is None:
             return False
-        self._observe(route, hdrs.METH_GET, response.status, perf_counter() - begun)
+        self._observe(route, hdrs.METH_GET, status, perf_counter() - begun)
         return True
 
     def _count(self, request: web.Request, refusal: Refusal) -> None:
@@ -131,9 +132,9 @@ def seal(request: web.Request, response: web.StreamResponse) -> None:
         headers[field] = value
 
 
-def sealing(request: web.Request) -> str:
-    """Write the same fields as text, for who writes the head of an answer himself."""
-    return f"{REQUEST_ID}: {request_id.current()}\r\nServer: {SERVER}\r\n{guard.lines(request)}"
+def sealing(budget: str) -> str:
+    """Write the same fields as text, for who writes a head himself; `budget` is what `guard.lines` gives."""
+    return f"{REQUEST_ID}: {request_id.current()}\r\nServer: {SERVER}\r\n{budget}"
 
 
 def route_of(request: web.Request) -> str:

@@ -65,12 +65,12 @@ class Gate:
         self._by_id: dict[str, Token] = {}
         self._complaint: str | None = None
 
-    def authenticate(self, request: web.BaseRequest) -> Token:
-        """Return the live token that a request presents.
+    def authenticate(self, headers: MultiMapping[str]) -> Token:
+        """Return the live token that a request with these fields presents.
 
         Unauthorized, worded alike for one that is malformed, unknown, expired or revoked; NoCredentials.
         """
-        digest = digest_of(_presented(request.headers))
+        digest = digest_of(_presented(headers))
         token = self._tokens.get(digest, _NOBODY)
         if not (compare_digest(token.digest, digest) and token.alive(self._clock())):
             raise Unauthorized("The token is not valid.")

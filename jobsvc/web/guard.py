@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
@@ -14,19 +15,18 @@ from aiohttp.typedefs import Handler
 
 from jobsvc.domain.access import Token, require
 from jobsvc.domain.errors import Unauthorized
+from jobsvc.web.asked import Asked, Decided
 from jobsvc.web.gate import TOKEN, Gate, NoCredentials
 from jobsvc.web.limits import AuthFailures, Budget
 from jobsvc.web.peer import Peers
 
 BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
 """On a request: the budget that it is counted in."""
-_TOLD: Final[web.RequestKey[str]] = web.RequestKey("jobsvc.told", str)
-"""On a request: what is to be told of that budget, where it is known already."""
 
-Send = Callable[[web.Request], web.StreamResponse]
-"""Sends the answer to a request that has been decided on."""
-Immediate = Callable[[web.Request], web.StreamResponse | None]
-"""Answers without a wait, or not at all."""
+Immediate = Callable[[Asked], HTTPStatus | None]
+"""Answers without a wait and says with which status, or does nothing."""
+
+_UNCHANGED: Final = HTTPStatus.NOT_MODIFIED
 
 Authenticate = Callable[[web.Request], Token]
 """Says by which token a request comes, or raises Unauthorized."""
@@ -52,7 +52,7 @@ class Guard:
         The wrapper raises Unauthorized, RateLimited and InsufficientScope. A route that lets in by something
         other than the Authorization field gives its own `authenticate`; its failures count all the same.
         """
-        present = authenticate or self._gate.authenticate
+        present = authenticate or self._bearer
         spent = self._budgets[budget]
 
         def admitted(request: web.Request) -> Awaitable[web.StreamResponse]:
@@ -75,30 +75,35 @@ class Guard:
 
     def at_once(
         self,
-        handler: Callable[[web.Request], Send | None],
+        handler: Callable[[Asked, Token], Decided | None],
         *,
         scope: str,
         budget: str,
-        authenticate: Authenticate | None = None,
     ) -> Immediate:
         """Wrap what decides on an answer without a wait, or returns None where it can't; likewise.
 
         Only what is sent is spent. A wrong token is not counted, and who has nothing left to spend is not
-        refused: the general way does that.
+        refused: the general way does that, as it does for who comes without the Authorization field.
         """
-        present = authenticate or self._gate.authenticate
-        spent = self._budgets[budget]
+        authenticate, spent = self._gate.authenticate, self._budgets[budget]
 
-        def guarded(request: web.Request) -> web.StreamResponse | None:
-            token = request[TOKEN] = present(request)
+        def guarded(asked: Asked) -> HTTPStatus | None:
+            token = authenticate(asked.headers)
             require(token, scope)
-            send = handler(request)
-            if send is None or (told := spent.spend(request)) is None:
+            decided = handler(asked, token)
+            if decided is None:
                 return None
-            request[BUDGET], request[_TOLD] = spent, told
-            return send(request)
+            status, send = decided
+            told = spent.spend(token, unchanged=status is _UNCHANGED)
+            if told is None:
+                return None
+            send(told)
+            return status
 
         return guarded
+
+    def _bearer(self, request: web.Request) -> Token:
+        return self._gate.authenticate(request.headers)
 
     def _count(self, request: web.Request, wrong: Unauthorized) -> None:
         """Count a wrong token against its sender; a right one passes whatever was before. RateLimited."""
@@ -110,18 +115,16 @@ def relieve(request: web.Request) -> None:
     """Count a request less whose answer is that there is nothing new; to be called before it is sealed."""
     budget = request.get(BUDGET)
     if budget is not None:
-        budget.relieve(request)
-        request[_TOLD] = ""
+        budget.relieve(request[TOKEN])
 
 
 def fields(request: web.Request) -> tuple[tuple[str, str], ...]:
     """Return the RateLimit fields of the answer to a request; none where no budget was in question."""
     budget = request.get(BUDGET)
-    return () if budget is None else budget.fields(request)
+    return () if budget is None else budget.fields(request[TOKEN])
 
 
 def lines(request: web.Request) -> str:
     """Write the same as lines of a head."""
-    told: str = request.get(_TOLD, "")
-    budget = request.get(BUDGET) if not told else None
-    return told if budget is None else budget.lines(request)
+    budget = request.get(BUDGET)
+    return "" if budget is None else budget.lines(request[TOKEN])

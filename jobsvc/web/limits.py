@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler
 from aiohttplimiter import Limiter, RateLimitExceeded
 from limits import RateLimitItem, parse
 
+from jobsvc.domain.access import Token
 from jobsvc.domain.errors import RateLimited
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.window import OneStep, WindowCounter
@@ -66,30 +67,35 @@ class Budget:
         rate = f"{self._counter.limit} per {self._counter.window} seconds"
         return self._limiter.limit(rate, path_id=self.name)(handler)
 
-    def spend(self, request: web.Request) -> str | None:
+    def spend(self, token: Token, *, unchanged: bool) -> str | None:
         """Spend one in the limiter's own step, for who must not wait for it; None where there is none left.
 
-        Returns what `lines` would.
+        `unchanged`: the answer is that there is nothing new. Returns what `lines` would.
         """
-        key = self._key(request)
+        key = self._key(token)
         room = self._counter.spend(key)
-        return None if room is None else self._lines(key, *room)
+        if room is None:
+            return None
+        if unchanged:
+            self._counter.relieve(key, UNCHANGED)
+            room = self._counter.room(key)
+        return self._lines(key, *room)
 
-    def relieve(self, request: web.Request) -> None:
+    def relieve(self, token: Token) -> None:
         """Count a request less whose answer is that there is nothing new."""
-        self._counter.relieve(self._key(request), UNCHANGED)
+        self._counter.relieve(self._key(token), UNCHANGED)
 
-    def fields(self, request: web.Request) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Say how the request's token stands now, as header fields (draft-ietf-httpapi-ratelimit-headers-08).
+    def fields(self, token: Token) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Say how a token stands now, as header fields (draft-ietf-httpapi-ratelimit-headers-08).
 
         `r` requests would pass; `t` is the seconds until the window ends or, where `r` is 0, until one would.
         """
-        key = self._key(request)
+        key = self._key(token)
         return (_POLICY, self._policy), (_LIMIT, self._standing(key, *self._counter.room(key)))
 
-    def lines(self, request: web.Request) -> str:
+    def lines(self, token: Token) -> str:
         """Write the same as lines of a head."""
-        key = self._key(request)
+        key = self._key(token)
         return self._lines(key, *self._counter.room(key))
 
     def _lines(self, key: str, left: int, ends_in: float) -> str:
@@ -99,12 +105,12 @@ class Budget:
         seconds = ceil(ends_in) if left else self._counter.standing(key).wait()
         return f'"{self.name}";r={left};t={seconds}'
 
-    def _key(self, request: web.Request) -> str:
+    def _key(self, token: Token) -> str:
         """Name an account as the limiter does."""
-        return f"{request[TOKEN].id}:{self.name}"
+        return f"{token.id}:{self.name}"
 
     def _refuse(self, request: web.Request, _exceeded: RateLimitExceeded) -> NoReturn:
-        standing = self._counter.standing(self._key(request))
+        standing = self._counter.standing(self._key(request[TOKEN]))
         raise RateLimited(
             f"The token's {standing.limit} {self.name} requests in {standing.window} seconds are used up.",
             retry_after=standing.wait(),

@@ -106,7 +106,7 @@ class Links:
         """
         text = request.raw_path.partition("?")[2]
         if hdrs.AUTHORIZATION in request.headers or not text:
-            return self._gate.authenticate(request)
+            return self._gate.authenticate(request.headers)
         token = self._gate.living(verify(self._key, job_id_of(request), text, self._clock()))
         if token is None:
             raise _refusal()

@@ -92,7 +92,7 @@ def _way(
     return Way(
         route,
         guard(handler.handle, scope=scope, budget=budget, authenticate=authenticate),
-        guard.at_once(handler.at_once, scope=scope, budget=budget, authenticate=authenticate),
+        guard.at_once(handler.at_once, scope=scope, budget=budget),
     )
 
 

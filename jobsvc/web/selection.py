@@ -17,6 +17,7 @@ from jobsvc.storage.identity import Identity
 from jobsvc.storage.pages import SMALL, Body, read_cached
 from jobsvc.storage.walk import OpenFile
 from jobsvc.web import digest_fields, whole
+from jobsvc.web.asked import Asked
 from jobsvc.web.byteranges import BOUNDARY_LENGTH, ByteRange, content_range, multipart
 from jobsvc.web.conditional import Decision, Selected, etag_of, evaluate, last_modified_of
 from jobsvc.web.http_dates import format_date
@@ -68,7 +69,7 @@ class Plan(NamedTuple):
 
 def select(
     file: OpenFile,
-    request: web.Request,
+    request: web.Request | Asked,
     media_type: str,
     now: float,
     *,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from aiohttp import hdrs, web
 
-from jobsvc.domain.access import sees
+from jobsvc.domain.access import Token, sees
 from jobsvc.domain.job import Status
 from jobsvc.index.freshness import Answer, Freshness
 from jobsvc.index.tails import Tails
 from jobsvc.web import document
+from jobsvc.web.asked import Asked, Decided
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.guard import Send
 from jobsvc.web.representation import Representations
 from jobsvc.web.sight import sighted
 from jobsvc.web.waiting import Waiting
@@ -51,13 +50,13 @@ class StatusRoute:
         shown = self._representations.of(answer.reading, logs)
         return document.answer(request, shown.body, _fields(answer, shown.etag))
 
-    def at_once(self, request: web.Request) -> Send | None:
+    def at_once(self, asked: Asked, token: Token) -> Decided | None:
         """Decide on the answer to a plain GET where all of it is in memory."""
-        answer, asked = self._freshness.at_once(job_id_of(request)), request.headers
-        if answer is None or hdrs.IF_MATCH in asked or hdrs.CACHE_CONTROL in asked:
+        answer = self._freshness.at_once(asked.job_id)
+        if answer is None or hdrs.CACHE_CONTROL in asked.headers:
             return None
         job = answer.reading.job
-        if not sees(request[TOKEN], job.owner):
+        if not sees(token, job.owner):
             return None
         logs = None
         if job.status is Status.FAILED:
@@ -65,7 +64,7 @@ class StatusRoute:
                 return None
             answer, logs = beside
         shown = self._representations.of(answer.reading, logs)
-        return partial(document.answer, body=shown.body, fields=_fields(answer, shown.etag))
+        return document.decide(asked, shown.body, _fields(answer, shown.etag))
 
 
 def _wants_the_disk(request: web.Request) -> bool:

@@ -57,7 +57,7 @@ class Transfer:
         """
         return whole.send(request, status, told, body) if self.unpaced else None
 
-    async def taken(self, request: web.Request, shipment: Shipment) -> None:
+    async def taken(self, request: web.BaseRequest, shipment: Shipment) -> None:
         """Wait until the client has taken what was written so; Interrupted as below."""
         if request.protocol.writing_paused:
             try:
@@ -139,7 +139,7 @@ class Transfer:
             pace.went(count)
             shipment.sent += count
 
-    def _abort(self, request: web.Request, ended: BaseException) -> BaseException:
+    def _abort(self, request: web.BaseRequest, ended: BaseException) -> BaseException:
         """Break the connection, and say what that means for the download; a cancellation stays one."""
         if request.transport is not None:
             request.transport.abort()

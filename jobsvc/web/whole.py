@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
 
 from jobsvc.storage.pages import Body
+from jobsvc.web import guard
 from jobsvc.web.connection import Connection
 from jobsvc.web.envelope import sealing
 
@@ -40,19 +41,25 @@ def send(request: web.Request, status: HTTPStatus, told: str, body: Body) -> web
 
     `told` is what `lines` wrote of its fields; Content-Length and Date are added here.
     """
-    transport = request.transport
-    if request.method != "GET" or request.version != HttpVersion11 or not request.keep_alive or not transport:
+    plain = request.method == "GET" and request.version == HttpVersion11 and request.keep_alive
+    if not plain or request.transport is None:
         return None
+    write(cast(Connection, request.protocol), status, told, body, guard.lines(request))
+    return _SENT[status]
+
+
+def write(connection: Connection, status: HTTPStatus, told: str, body: Body, budget: str) -> None:
+    """Write such an answer to a plain GET; `budget` is what `guard.lines` gives."""
     # A 304 tells no length but that of the 200 that it stands for (RFC 9110, section 8.6), so it tells none.
     length = "" if status is NOT_MODIFIED else f"Content-Length: {len(body)}\r\n"
-    text = f"{_BEGINNING[status]}{told}{sealing(request)}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
+    text = f"{_BEGINNING[status]}{told}{sealing(budget)}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
     if len(body) <= _COPIED:
-        cast(Connection, request.protocol).write_soon(text.encode() + body)
-    elif _UNPAUSED:
-        transport.write(b"".join((text.encode(), body)))
-    else:
-        transport.writelines((text.encode(), body))
-    return _SENT[status]
+        connection.write_soon(text.encode() + body)
+    elif (transport := connection.transport) is not None:
+        if _UNPAUSED:
+            transport.write(b"".join((text.encode(), body)))
+        else:
+            transport.writelines((text.encode(), body))
 
 
 class _Sent(web.StreamResponse):

@@ -49,7 +49,7 @@ class Service:
 
     def authenticate(self, *fields: str) -> Token:
         headers = CIMultiDict([("Authorization", field) for field in fields])
-        return self.gate.authenticate(make_mocked_request("GET", "/", headers=headers))
+        return self.gate.authenticate(make_mocked_request("GET", "/", headers=headers).headers)
 
     def lets_in(self, secret: str) -> bool:
         try:

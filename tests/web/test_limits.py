@@ -24,9 +24,13 @@ class Clock:
         return self.now
 
 
+def token(token_id: str) -> Token:
+    return Token(token_id, "alice", frozenset(), bytes(32), 0)
+
+
 def request_by(token_id: str, path: str = "/", **headers: str) -> web.Request:
     request = make_mocked_request("GET", path, headers=headers)
-    request[TOKEN] = Token(token_id, "alice", frozenset(), bytes(32), 0)
+    request[TOKEN] = token(token_id)
     return request
 
 
@@ -169,14 +173,14 @@ async def test_the_handler_s_own_error_passes_through_and_has_cost_one() -> None
 
     with pytest.raises(LookupError):
         await budget.limited(fails)(request_by("a"))
-    assert dict(budget.fields(request_by("a")))["RateLimit"] == '"status";r=9;t=60'
+    assert dict(budget.fields(token("a")))["RateLimit"] == '"status";r=9;t=60'
 
 
 async def test_the_fields_say_what_was_promised_and_what_is_left() -> None:
     clock = Clock(6029.5)
     budget = Budget("status", parse_rate("600/minute"), clock=clock)
     await spend(budget, 1)
-    assert budget.fields(request_by("a")) == (
+    assert budget.fields(token("a")) == (
         ("RateLimit-Policy", '"status";q=600;w=60'),
         ("RateLimit", '"status";r=599;t=31'),
     )
@@ -185,13 +189,13 @@ async def test_the_fields_say_what_was_promised_and_what_is_left() -> None:
 async def test_with_nothing_left_the_fields_say_when_there_is_again() -> None:
     budget = Budget("download", parse_rate("10/minute"), clock=Clock(6010.0))
     await spend(budget, 10)
-    assert dict(budget.fields(request_by("a")))["RateLimit"] == '"download";r=0;t=51'
+    assert dict(budget.fields(token("a")))["RateLimit"] == '"download";r=0;t=51'
 
 
 async def test_asking_for_the_fields_costs_nothing() -> None:
     budget = Budget("status", parse_rate("10/minute"), clock=Clock())
     for _ in range(50):
-        budget.fields(request_by("a"))
+        budget.fields(token("a"))
     assert await spend(budget, 20) == 10
 
 
@@ -251,6 +255,6 @@ def test_addresses_are_remembered_within_bounds() -> None:
 
 def test_a_budget_s_name_and_numbers_are_a_structured_field() -> None:
     budget = Budget("logs", parse_rate("5/10 seconds"), clock=Clock())
-    fields = dict(budget.fields(request_by("a")))
+    fields = dict(budget.fields(token("a")))
     assert re.fullmatch(r'"[a-z]+";q=\d+;w=\d+', fields["RateLimit-Policy"])
     assert re.fullmatch(r'"[a-z]+";r=\d+;t=\d+', fields["RateLimit"])

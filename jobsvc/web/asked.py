@@ -1,0 +1,45 @@
+"""A plain GET of what a job has, before the framework makes a request of it: all that is asked for."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from aiohttp import hdrs, web
+from aiohttp.http_parser import RawRequestMessage
+
+if TYPE_CHECKING:
+    from jobsvc.web.connection import Connection
+
+
+class Asked:
+    """One such GET. To make a request of it takes as long as the rest of the answer, so few have it made."""
+
+    __slots__ = ("_message", "connection", "headers", "job_id")
+
+    method: Final = hdrs.METH_GET
+
+    def __init__(self, connection: Connection, message: RawRequestMessage, job_id: str) -> None:
+        self.connection = connection
+        self.headers = message.headers
+        self.job_id = job_id
+        """As the address has it, and of the form that ids have."""
+        self._message = message
+
+    def request(self) -> web.BaseRequest:
+        """Make a request of it, for what lasts longer than this moment."""
+        return self.connection.request_of(self._message)
+
+
+class Send(Protocol):
+    """Sends an answer; `budget` are the lines of its head that tell what is left to spend."""
+
+    def __call__(self, budget: str) -> object:
+        """Send it."""
+
+
+class Decided(NamedTuple):
+    """An answer that has been decided on, and is still to be sent."""
+
+    status: HTTPStatus
+    send: Send
