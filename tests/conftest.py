@@ -17,7 +17,7 @@ import pytest
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.settings import Settings
-from jobsvc.storage import tokens
+from jobsvc.storage import identity, kept, tokens
 from tests.loop_watch import LoopWatch
 from tests.running import Process, Service, as_process, end, in_process
 
@@ -56,6 +56,13 @@ class MakeJob(Protocol):
 
         With `output` the job is completed, and the bytes are where outputPath says (output/film.mp4).
         """
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have files count as unchanged for a while that were written just now."""
+    monkeypatch.setattr(identity, "SETTLED_NS", 0)
+    monkeypatch.setattr(kept, "SETTLED_NS", 0)
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from structlog.testing import capture_logs
 
 from jobsvc.index.freshness import Freshness
 from jobsvc.observe.audit import DownloadLog
-from jobsvc.storage import identity, kept
 from jobsvc.storage.cached import CachedRoot
 from jobsvc.web.connection import Connection as Served
 from jobsvc.web.download import Download
 from jobsvc.web.status import StatusRoute
+from tests.at_once import essence, idle, warm
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
-from tests.speaking import Answer, Connection, CutShort, request
+from tests.speaking import Connection, CutShort, request
 from tests.waiting import until
 
 FILM: Final = bytes(range(256)) * 4096
@@ -27,15 +27,6 @@ DOWNLOAD: Final = f"{STATUS}/download"
 PART: Final = 64 * 1024
 RANGE: Final = (("Range", f"bytes=1000-{1000 + PART - 1}"),)
 WAYS: Final = pytest.mark.parametrize(("path", "fields"), [(STATUS, ()), (DOWNLOAD, RANGE)])
-OWN: Final = {"X-Request-Id", "Date", "RateLimit", "Age"}
-"""Fields that no two answers have alike."""
-
-
-@pytest.fixture
-def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have files count as unchanged for a while that were written just now."""
-    monkeypatch.setattr(identity, "SETTLED_NS", 0)
-    monkeypatch.setattr(kept, "SETTLED_NS", 0)
 
 
 @pytest.fixture
@@ -64,22 +55,6 @@ async def tasks(service: Service) -> AsyncIterator[Tasks]:
     loop.set_task_factory(counter)
     yield counter
     loop.set_task_factory(None)
-
-
-async def warm(link: Connection, service: Service, path: str) -> None:
-    """Ask until all is known that an answer needs."""
-    for _ in range(3):
-        assert (await link.ask("GET", path, token=service.token)).status == 200
-
-
-async def idle(service: Service) -> None:
-    """Let the service come to wait for what its connections ask for next: by this answer it has."""
-    assert (await service.get("/healthz", token=None)).status == 200
-
-
-def essence(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
-    fields = [(name, "" if name in OWN else value) for name, value in answer.headers.items()]
-    return answer.status, sorted(fields), answer.body
 
 
 @pytest.mark.both_loops
@@ -333,7 +308,7 @@ async def test_a_fault_of_the_parser_s_ends_the_connection(
         with monkeypatch.context() as broken:
             broken.setattr(Served, "_looked_at", _fault)
             broken.setattr(Served, "log_exception", lambda *_what, **more: told.append(more["exc_info"]))
-            link.send(request("GET", STATUS, token=service.token))
+            link.send(request("GET", STATUS, [("X-Other", "fields")], token=service.token))
             with pytest.raises(CutShort):
                 await link.answer()
     assert [type(fault) for fault in told] == [ZeroDivisionError]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from aiohttp import hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 
+from jobsvc.web.familiar import retargeted
+
 if TYPE_CHECKING:
     from jobsvc.web.connection import Connection
 
@@ -15,20 +17,22 @@ if TYPE_CHECKING:
 class Asked:
     """One such GET. To make a request of it takes as long as the rest of the answer, so few have it made."""
 
-    __slots__ = ("_message", "connection", "headers", "job_id")
+    __slots__ = ("_message", "_target", "connection", "headers", "job_id")
 
     method: Final = hdrs.METH_GET
 
-    def __init__(self, connection: Connection, message: RawRequestMessage, job_id: str) -> None:
+    def __init__(self, connection: Connection, message: RawRequestMessage, target: str, job_id: str) -> None:
+        """Take a message with its fields, which may have been of another target."""
         self.connection = connection
         self.headers = message.headers
         self.job_id = job_id
         """As the address has it, and of the form that ids have."""
         self._message = message
+        self._target = target
 
     def request(self) -> web.BaseRequest:
         """Make a request of it, for what lasts longer than this moment."""
-        return self.connection.request_of(self._message)
+        return self.connection.request_of(retargeted(self._message, self._target))
 
 
 class Send(Protocol):

@@ -7,15 +7,17 @@ client has closed its side meanwhile. What a server must not take as it is, is r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import StreamWriter
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
 
+from jobsvc.web.familiar import Familiar, familiar
+from jobsvc.web.half_closing import HalfClosing
 from jobsvc.web.neighbour import hurry
 from jobsvc.web.soundness import fault_of, named
 from jobsvc.web.together import Together
@@ -29,8 +31,8 @@ _HEAD_END: Final = b"\r\n\r\n"
 class Answering(web.Server):
     """A server that knows what needs no wait."""
 
-    at_once: Callable[[Connection, RawRequestMessage], bool]
-    """Answers a plain GET here and now, where that takes no wait."""
+    at_once: Callable[[Connection, RawRequestMessage, str], bool]
+    """Answers a plain GET of a target here and now, where that takes no wait."""
 
     def __init__(self, *args: Any, loop: asyncio.AbstractEventLoop, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
         super().__init__(*args, loop=loop, **kw)
@@ -38,17 +40,15 @@ class Answering(web.Server):
         self.writing = Together(loop)
 
 
-class Connection(web.RequestHandler):
+class Connection(HalfClosing):
     """One connection."""
 
     _server: Answering
-    _answered = 0
-    _half_closed = False
     _answering = False
     _received = b""
     _unsent = b""
-    _body: StreamReader = EMPTY_PAYLOAD
-    """The last request's."""
+    _familiar: Familiar | None = None
+    """The last request, where it was answered at once and all is answered."""
 
     def __init__(self, server: Answering, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
         super().__init__(server, **kw)
@@ -85,6 +85,8 @@ class Connection(web.RequestHandler):
 
     def _parse_each(self, data: bytes) -> None:
         """Have requests parsed one at a time: aiohttp forgets those before one that it can't parse."""
+        if self._answered_unparsed(data):
+            return
         end = data.find(_HEAD_END)
         if end < 0 or end == len(data) - len(_HEAD_END):
             self._feed(data)
@@ -95,7 +97,7 @@ class Connection(web.RequestHandler):
 
     def _feed(self, data: bytes) -> bool:
         """Have a piece parsed, look at the requests in it, and say whether there can be others."""
-        known = self._request_count
+        known, self._familiar = self._request_count, None
         idle, self._waiter = self._waiter, None
         try:
             super().data_received(data)
@@ -106,7 +108,7 @@ class Connection(web.RequestHandler):
         if idle is None or idle.done() or not self._messages or self._paused:
             return sound
         # Who waits for a request is not woken for one that takes no wait itself.
-        if not (sound and self._answered_at_once()):
+        if not (sound and self._answered_at_once(data)):
             idle.set_result(None)
         return sound
 
@@ -127,32 +129,48 @@ class Connection(web.RequestHandler):
             self._body = body
         return sound
 
-    def _answered_at_once(self) -> bool:
+    def _answered_at_once(self, data: bytes) -> bool:
         """Answer a request here and now, where it is the only one and its answer takes no wait.
 
         A task for each request, and the wakings that this takes, cost as much as a status.
         """
-        # Without its timer, no one would see to the connection's end.
-        if len(self._messages) > 1 or self._keepalive_handle is None or self._half_closed:
-            return False
-        message, body = self._messages[0]
-        # Who is gone takes nothing, though it could be written.
-        if self.transport is None or self.transport.is_closing():
+        parser, (message, body) = self._parser, self._messages[0]
+        if len(self._messages) > 1 or parser is None:
             return False
         if isinstance(message, _ErrInfo) or body is not EMPTY_PAYLOAD or not _plain(message):
             return False
-        parser = self._parser
-        if parser is None:
+        if not self._answered_here(message, message.path):
+            return False
+        self._messages.popleft()
+        parser.message_consumed()
+        self._familiar = familiar(message, data)
+        return True
+
+    def _answered_unparsed(self, data: bytes) -> bool:
+        """Do so for one that differs from the last in its target alone."""
+        last, idle = self._familiar, self._waiter
+        if last is None or idle is None or idle.done() or self._paused or self._force_close or self._close:
+            return False
+        target = last.target_of(data)
+        if target is None or not self._answered_here(last.message, target):
+            return False
+        self._request_count += 1
+        return True
+
+    def _answered_here(self, message: RawRequestMessage, target: str) -> bool:
+        # Without its timer, no one would see to the connection's end.
+        if self._keepalive_handle is None or self._half_closed:
+            return False
+        # Who is gone takes nothing, though it could be written.
+        if self.transport is None or self.transport.is_closing():
             return False
         self._flush()
         self._answering = True
         try:
-            if not self._server.at_once(self, message):
+            if not self._server.at_once(self, message, target):
                 return False
         finally:
             self._answering = False
-        self._messages.popleft()
-        parser.message_consumed()
         self._server.requests_count += 1
         self._answered += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
@@ -211,47 +229,11 @@ class Connection(web.RequestHandler):
         else:
             self._body.set_exception(web.RequestPayloadError("it broke off"))
 
-    def eof_received(self) -> bool:  # type: ignore[override] # asyncio asks for it, aiohttp does not answer
-        """Stay open for the answers that are due: who sends no more may still listen (section 9.6)."""
+    def eof_received(self) -> bool:  # type: ignore[override] # as the parent's
+        """Stay open for the answers that are due."""
         self._parse()
         self._flush()
-        self._half_closed = self._answers_due()
-        if self._half_closed and not self._body.is_eof():
-            self._body.set_exception(web.RequestPayloadError("it broke off"))
-        return self._half_closed
-
-    @property
-    def half_closed(self) -> bool:
-        """Whether the client sends no more: it may be gone, or wait for what is due."""
-        return self._half_closed
-
-    def _answers_due(self) -> bool:
-        """Whether a request that came whole is unanswered; an answer without an end ends with its client."""
-        asked = self._current_request
-        if asked is not None and asked.writer.output_size > 0 and asked.writer.length is None:
-            return False
-        return self._request_count - (not self._body.is_eof()) > self._answered
-
-    def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Finish an answer; the last one of a client that has closed its side ends the connection."""
-        self._answered += 1
-        finish = self._finish_half_closed if self._half_closed else super().finish_response
-        return finish(request, resp, start_time)
-
-    async def _finish_half_closed(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        if self._last_of_all() and not resp.prepared:
-            resp.force_close()
-        finished = await super().finish_response(request, resp, start_time)
-        if self._last_of_all():
-            self.close()
-        return finished
-
-    def _last_of_all(self) -> bool:
-        return self._half_closed and self._answered >= self._request_count
+        return super().eof_received()
 
 
 def _plain(message: RawRequestMessage) -> bool:

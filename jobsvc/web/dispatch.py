@@ -56,12 +56,13 @@ class Dispatch:
         self._status = status
         self._download = download
 
-    def at_once(self, connection: Connection, message: RawRequestMessage) -> bool:
-        """Answer a plain GET where that takes no wait, and say whether it was answered."""
-        way, job_id = self._way(message.path)
+    def at_once(self, connection: Connection, message: RawRequestMessage, target: str) -> bool:
+        """Answer a plain GET of this target where that takes no wait, and say whether it was answered."""
+        way, job_id = self._way(target)
         if way is None:
             return False
-        return self._answer_at_once(Asked(connection, message, job_id), way.at_once, way.route)
+        asked = Asked(connection, message, target, job_id)
+        return self._answer_at_once(asked, way.at_once, way.route)
 
     def over(self, general: ServerHandler) -> ServerHandler:
         """Return a handler of everything, which asks `general` for what is not to go the short way."""

@@ -1,0 +1,166 @@
+"""Who asks as before, but for another job, is answered without the parser, and nobody can tell."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+from aiohttp import web
+
+from jobsvc.storage.cached import CachedRoot
+from jobsvc.storage.tokens import load, revoke
+from tests.at_once import essence, idle, warm
+from tests.conftest import MakeJob, Serve
+from tests.running import Service
+from tests.speaking import Connection, Fields, request
+
+FILM: Final = bytes(range(256)) * 300
+ONE: Final = "/api/jobs/job-1"
+OTHER: Final = "/api/jobs/job-2"
+
+
+@pytest.fixture
+async def service(settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any) -> Service:
+    make_job("job-1", output=FILM)
+    make_job("job-2", output=FILM)
+    if CachedRoot.of(jobs_root) is None:
+        pytest.skip("on this file system opening may wait")
+    return await serve()
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Gather what the parser is given."""
+    given: list[bytes] = []
+    take: Callable[[Any, bytes], None] = web.RequestHandler.data_received
+
+    def taken(connection: web.RequestHandler, data: bytes) -> None:
+        given.append(data)
+        take(connection, data)
+
+    monkeypatch.setattr(web.RequestHandler, "data_received", taken)
+    return given
+
+
+async def known(link: Connection, service: Service, fields: Fields = ()) -> None:
+    """Have the service know a connection, and wait for what it asks for next."""
+    await warm(link, service, ONE, fields)
+    await idle(service)
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("target", [OTHER, f"{OTHER}/download"])
+async def test_it_is_the_same_answer_as_to_a_request_that_is_parsed(
+    service: Service, parsed: list[bytes], target: str
+) -> None:
+    fields = (("Range", "bytes=100-199"),)
+    async with service.connect() as link:
+        await warm(link, service, target, fields)
+    async with service.connect() as link:
+        await known(link, service, fields)
+        parsed.clear()
+        seen = [await link.ask("GET", target, fields, token=service.token) for _ in range(3)]
+        assert not parsed
+    other = await service.get(target, *fields)
+    assert parsed
+    assert [essence(answer) for answer in seen] == [essence(other)] * 3
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("/healthz", 200), ("/api/jobs/job-9", 404), ("/api/jobs/..", 404), (f"{ONE}/x", 404)],
+)
+async def test_what_is_not_answered_at_once_goes_the_general_way(
+    service: Service, target: str, status: int
+) -> None:
+    async with service.connect() as link:
+        await known(link, service)
+        for _ in range(2):
+            assert (await link.ask("GET", target, token=service.token)).status == status
+            assert (await link.ask("GET", OTHER, token=service.token)).status == 200
+
+
+async def test_each_request_has_its_own_fields(service: Service) -> None:
+    async with service.connect() as link:
+        await known(link, service)
+        tag = (await link.ask("GET", OTHER, token=service.token)).headers["ETag"]
+        same = [("If-None-Match", tag)]
+        assert [(await link.ask("GET", OTHER, same, token=service.token)).status for _ in range(3)] == [
+            304
+        ] * 3
+        assert (await link.ask("GET", ONE, same, token=service.token)).status == 200
+        assert (await link.ask("GET", OTHER, token=service.token)).status == 200
+
+
+@pytest.mark.both_loops
+async def test_nobody_is_let_in_by_the_fields_of_the_request_before(service: Service) -> None:
+    async with service.connect() as link:
+        await known(link, service)
+        assert (await link.ask("GET", OTHER)).status == 401
+        assert (await link.ask("GET", OTHER, token="jsvc_" + "w" * 43)).status == 401
+        assert (await link.ask("GET", OTHER, token=service.token)).status == 200
+
+
+@pytest.mark.both_loops
+async def test_nobody_is_let_in_by_a_head_whose_end_looks_like_a_whole_one(service: Service) -> None:
+    async with service.connect() as link:
+        await known(link, service)
+        for _ in range(3):
+            link.send(f"GET {ONE} HTTP/1.1\r\nAuthorization: Bearer {service.token}\r\nX: ".encode())
+            await idle(service)  # by then it has read so far
+            assert (await link.ask("GET", ONE)).status == 200
+            assert (await link.ask("GET", ONE)).status == 401
+
+
+@pytest.mark.both_loops
+async def test_the_end_of_a_head_is_no_request_though_it_looks_like_the_one_before(service: Service) -> None:
+    async with service.connect() as link:
+        await known(link, service)
+        for _ in range(3):
+            link.send(f"GET {ONE} HTTP/1.1\r\nX: ".encode())
+            await idle(service)
+            assert (await link.ask("GET", OTHER, token=service.token)).json()["id"] == "job-1"
+            assert (await link.ask("GET", OTHER, token=service.token)).json()["id"] == "job-2"
+
+
+async def test_a_token_that_is_revoked_lets_nobody_in_again(service: Service) -> None:
+    async with service.connect() as link:
+        await known(link, service)
+        tokens = service.state_dir / "tokens.json"
+        revoke(tokens, load(tokens)[0].id)
+
+        ends = time.monotonic() + 2
+        while (await link.ask("GET", OTHER, token=service.token)).status != 401:
+            assert time.monotonic() < ends
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.both_loops
+async def test_a_range_that_its_client_does_not_take_is_accounted_for_in_the_end(service: Service) -> None:
+    """For what lasts longer than the moment, a request is made after all."""
+    fields = [("Range", "bytes=0-65535")]
+    async with service.connect(receive_buffer=4096) as link:
+        await known(link, service, fields)
+        link.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        count = 0
+        while not await service.metric("jobsvc_downloads_in_progress"):
+            link.send(request("GET", f"{OTHER}/download", fields, token=service.token))
+            count += 1
+        link.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(count):
+            assert (await link.answer()).body == FILM[:65536]
+    assert {line["job"] for line in await service.logged(count)} == {"job-2"}
+
+
+@pytest.mark.both_loops
+async def test_who_sends_no_more_has_his_answer_still(service: Service) -> None:
+    async with service.connect() as link:
+        await known(link, service)
+        link.send(request("GET", OTHER, token=service.token))
+        link.writer.write_eof()
+        assert (await link.answer()).json()["id"] == "job-2"
+        assert await link.ended()
