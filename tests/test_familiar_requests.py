@@ -12,6 +12,7 @@ from aiohttp import web
 
 from jobsvc.storage.cached import CachedRoot
 from jobsvc.storage.tokens import load, revoke
+from jobsvc.web.connection import Connection as Served
 from tests.at_once import essence, idle, warm
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
@@ -82,6 +83,23 @@ async def test_what_is_not_answered_at_once_goes_the_general_way(
         for _ in range(2):
             assert (await link.ask("GET", target, token=service.token)).status == status
             assert (await link.ask("GET", OTHER, token=service.token)).status == 200
+
+
+@pytest.mark.both_loops
+async def test_what_needs_a_wait_is_looked_at_once_before_it_has_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, tried = Served._answered_here, []
+
+    def counted(self: Served, message: Any, target: str) -> bool:
+        tried.append(target)
+        return answer(self, message, target)
+
+    async with service.connect() as link:
+        await known(link, service)
+        monkeypatch.setattr(Served, "_answered_here", counted)
+        assert (await link.ask("GET", "/api/jobs/job-9", token=service.token)).status == 404
+    assert tried == ["/api/jobs/job-9"]
 
 
 async def test_each_request_has_its_own_fields(service: Service) -> None:

@@ -85,18 +85,22 @@ class Connection(HalfClosing):
 
     def _parse_each(self, data: bytes) -> None:
         """Have requests parsed one at a time: aiohttp forgets those before one that it can't parse."""
-        if self._answered_unparsed(data):
+        target = self._familiar_target(data)
+        if target is not None and self._answered_unparsed(target):
             return
         end = data.find(_HEAD_END)
         if end < 0 or end == len(data) - len(_HEAD_END):
-            self._feed(data)
+            self._feed(data, tried=target is not None)
             return
         for piece in _heads(data):
             if not self._feed(piece):
                 break
 
-    def _feed(self, data: bytes) -> bool:
-        """Have a piece parsed, look at the requests in it, and say whether there can be others."""
+    def _feed(self, data: bytes, *, tried: bool = False) -> bool:
+        """Have a piece parsed, look at the requests in it, and say whether there can be others.
+
+        `tried`: whether to answer it at once has been in vain.
+        """
         known, self._familiar = self._request_count, None
         idle, self._waiter = self._waiter, None
         try:
@@ -108,7 +112,7 @@ class Connection(HalfClosing):
         if idle is None or idle.done() or not self._messages or self._paused:
             return sound
         # Who waits for a request is not woken for one that takes no wait itself.
-        if not (sound and self._answered_at_once(data)):
+        if tried or not (sound and self._answered_at_once(data)):
             idle.set_result(None)
         return sound
 
@@ -146,13 +150,16 @@ class Connection(HalfClosing):
         self._familiar = familiar(message, data)
         return True
 
-    def _answered_unparsed(self, data: bytes) -> bool:
-        """Do so for one that differs from the last in its target alone."""
+    def _familiar_target(self, data: bytes) -> str | None:
+        """Name the target of a request that differs in nothing else from the last, which is answered."""
         last, idle = self._familiar, self._waiter
         if last is None or idle is None or idle.done() or self._paused or self._force_close or self._close:
-            return False
-        target = last.target_of(data)
-        if target is None or not self._answered_here(last.message, target):
+            return None
+        return last.target_of(data)
+
+    def _answered_unparsed(self, target: str) -> bool:
+        """Answer such a request here and now, where that takes no wait."""
+        if self._familiar is None or not self._answered_here(self._familiar.message, target):
             return False
         self._request_count += 1
         return True

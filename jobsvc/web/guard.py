@@ -74,11 +74,7 @@ class Guard:
         return guarded
 
     def at_once(
-        self,
-        handler: Callable[[Asked, Token], Decided | None],
-        *,
-        scope: str,
-        budget: str,
+        self, handler: Callable[[Asked, Token], Decided | None], *, scope: str, budget: str
     ) -> Immediate:
         """Wrap what decides on an answer without a wait, or returns None where it can't; likewise.
 
@@ -93,12 +89,11 @@ class Guard:
             decided = handler(asked, token)
             if decided is None:
                 return None
-            status, send = decided
-            told = spent.spend(token, unchanged=status is _UNCHANGED)
+            told = spent.spend(token, unchanged=decided.status is _UNCHANGED)
             if told is None:
                 return None
-            send(told)
-            return status
+            decided.send(told)
+            return decided.status
 
         return guarded
 
