@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from jobsvc.domain.job import parse_record
+from jobsvc.domain.record import parse_record
 from jobsvc.settings import OPTIONS, Settings
 
 ROOT = Path(__file__).parents[1]

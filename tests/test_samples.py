@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from jobsvc.cli import main
-from jobsvc.domain.job import Job, Status, parse_record
+from jobsvc.domain.job import Job, Status
+from jobsvc.domain.record import parse_record
 from jobsvc.storage.reader import JobsRoot
 
 SAMPLES = Path(__file__).parents[1] / "sample_jobs"

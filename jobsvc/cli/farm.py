@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import orjson
 
-from jobsvc.domain.job import Status, format_time
+from jobsvc.domain.job import Status
+from jobsvc.domain.moment import format_time
 from jobsvc.storage.layout import DEFAULT_LOG, STATUS_FILE
 from jobsvc.storage.writing import write_atomically
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 
-from jobsvc.domain.job import BadRecord, Status
+from jobsvc.domain.job import Status
+from jobsvc.domain.record import BadRecord
 from jobsvc.index.folders import needed
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading

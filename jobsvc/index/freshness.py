@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
-from jobsvc.domain.job import BadRecord
+from jobsvc.domain.record import BadRecord
 from jobsvc.index.catalogue import Catalogue, Entry
 from jobsvc.index.coverage import Coverage
 from jobsvc.index.presence import Presence

@@ -17,7 +17,8 @@ from typing import Final
 import structlog
 
 from jobsvc.domain.errors import StorageUnavailable
-from jobsvc.domain.job import BadRecord, Status
+from jobsvc.domain.job import Status
+from jobsvc.domain.record import BadRecord
 from jobsvc.index import measures
 from jobsvc.index.catalogue import Catalogue, Entry
 from jobsvc.index.coverage import Coverage

@@ -12,7 +12,7 @@ from resource import RUSAGE_THREAD, getrusage
 from time import monotonic, thread_time
 from typing import Final, NamedTuple, TypeAlias
 
-from jobsvc.domain.job import BadRecord
+from jobsvc.domain.record import BadRecord
 from jobsvc.storage.glance import FOLDER, unchanged
 from jobsvc.storage.place import Place, place_of
 from jobsvc.storage.reader import JobsRoot

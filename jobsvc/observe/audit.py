@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from jobsvc.domain.job import format_time
+from jobsvc.domain.moment import format_time
 from jobsvc.observe import lines
 from jobsvc.observe.rotated import RotatedFile
 

@@ -16,7 +16,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 
 from jobsvc import __version__
-from jobsvc.domain.job import BadRecord, Status
+from jobsvc.domain.job import Status
+from jobsvc.domain.record import BadRecord
 from jobsvc.observe.audit import Outcome
 from jobsvc.observe.process import ProcessFigures
 from jobsvc.observe.tally import RequestTally

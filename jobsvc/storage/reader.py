@@ -16,7 +16,8 @@ from typing import NamedTuple, Self
 import orjson
 
 from jobsvc.domain.errors import LogMissing, OutputMissing
-from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, parse_record
+from jobsvc.domain.job import SYNONYMS, Job, Status
+from jobsvc.domain.record import BadRecord, parse_record
 from jobsvc.storage.identity import is_settled, packed_from
 from jobsvc.storage.layout import DEFAULT_LOG, RECORD_CAP, STATUS_FILE, beneath, components, is_job_id
 from jobsvc.storage.reading import Reading

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from jobsvc.domain.access import SCOPES, Token
-from jobsvc.domain.job import format_time, parse_time
+from jobsvc.domain.moment import format_time, parse_time
 
 _KEYS: Final = frozenset({"id", "owner", "scopes", "digest", "created", "expires", "revoked"})
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)

@@ -10,7 +10,8 @@ import structlog
 from aiohttp import web
 
 from jobsvc.domain.errors import BadRequest, OutputMissing
-from jobsvc.domain.job import Status, format_time
+from jobsvc.domain.job import Status
+from jobsvc.domain.moment import format_time
 from jobsvc.index.freshness import Freshness
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.download import without_output

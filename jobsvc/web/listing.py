@@ -15,7 +15,8 @@ from orjson import dumps
 
 from jobsvc.domain.access import owner_seen
 from jobsvc.domain.errors import BadRequest, StorageUnavailable
-from jobsvc.domain.job import Status, parse_time
+from jobsvc.domain.job import Status
+from jobsvc.domain.moment import parse_time
 from jobsvc.index.listing import After
 from jobsvc.index.live import Index
 from jobsvc.web import document, query

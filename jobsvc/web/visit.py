@@ -17,7 +17,7 @@ from aiohttp import web
 
 from jobsvc.domain.access import Token, require_sight, sees
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
-from jobsvc.domain.job import BadRecord
+from jobsvc.domain.record import BadRecord
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
 from jobsvc.storage.cached import CachedRoot

@@ -14,7 +14,8 @@ import orjson
 import pytest
 
 from jobsvc.cli.farm import Farm, _encoder, _frames_done, find_ffmpeg
-from jobsvc.domain.job import Job, Status, parse_record
+from jobsvc.domain.job import Job, Status
+from jobsvc.domain.record import parse_record
 
 FFMPEG = find_ffmpeg()
 needs_ffmpeg = pytest.mark.skipif(FFMPEG is None, reason="no ffmpeg on the PATH, nor imageio-ffmpeg")

@@ -11,7 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from jobsvc.domain.job import BadRecord, Status
+from jobsvc.domain.job import Status
+from jobsvc.domain.record import BadRecord
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.walk import Absent
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from jobsvc.domain.job import Status, parse_record
+from jobsvc.domain.job import Status
+from jobsvc.domain.record import parse_record
 from jobsvc.index.catalogue import REMEMBERED, Catalogue
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.reading import Reading

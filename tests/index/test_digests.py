@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 from structlog.testing import capture_logs
 
-from jobsvc.domain.job import parse_record
+from jobsvc.domain.record import parse_record
 from jobsvc.index import digests as module
 from jobsvc.index.digests import ALONE, BESIDE, RATE, Digests, rest
 from jobsvc.observe.metrics import Metrics

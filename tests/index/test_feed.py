@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from jobsvc.domain.job import Status, parse_record
+from jobsvc.domain.job import Status
+from jobsvc.domain.record import parse_record
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.changes import SLICE, Changes
 from jobsvc.index.feed import Feed, Missed, View

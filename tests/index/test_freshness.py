@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
-from jobsvc.domain.job import BadRecord
+from jobsvc.domain.record import BadRecord
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.coverage import Coverage
 from jobsvc.index.freshness import Freshness

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobsvc.domain.job import Status, format_time, parse_record
+from jobsvc.domain.job import Status
+from jobsvc.domain.moment import format_time
+from jobsvc.domain.record import parse_record
 from jobsvc.index import listing, ordered
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.coverage import Coverage

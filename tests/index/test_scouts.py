@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from jobsvc.domain.job import Status, parse_record
+from jobsvc.domain.job import Status
+from jobsvc.domain.record import parse_record
 from jobsvc.index import child, scout, scouts
 from jobsvc.index.live import Index
 from jobsvc.index.scouts import BATCH, Scouts

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobsvc.domain.job import parse_record
+from jobsvc.domain.record import parse_record
 from jobsvc.index import watching
 from jobsvc.index.catalogue import Catalogue, Entry
 from jobsvc.index.folders import folders_to

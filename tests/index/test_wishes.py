@@ -8,7 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from jobsvc.domain.job import Job, parse_record
+from jobsvc.domain.job import Job
+from jobsvc.domain.record import parse_record
 from jobsvc.index.wishes import Wish, Wishes
 from jobsvc.storage.identity import Identity
 

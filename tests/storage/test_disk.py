@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.domain.errors import JobNotFound, OutputMissing, StorageUnavailable
-from jobsvc.domain.job import BadRecord
+from jobsvc.domain.record import BadRecord
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.walk import Absent, OpenFile

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobsvc.domain.job import parse_record
+from jobsvc.domain.record import parse_record
 from jobsvc.storage.conduit import changed
 from jobsvc.storage.growing import Break, Mark, read_on, whole
 from jobsvc.storage.pages import read_cached

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobsvc.domain.errors import LogMissing, OutputMissing
-from jobsvc.domain.job import SYNONYMS, BadRecord, Job, Status, format_time, parse_record
+from jobsvc.domain.job import SYNONYMS, Job, Status
+from jobsvc.domain.moment import format_time
+from jobsvc.domain.record import BadRecord, parse_record
 from jobsvc.storage import reader
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.layout import DEPTH_MAX, RECORD_CAP

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobsvc.domain.errors import LogMissing, OutputMissing
-from jobsvc.domain.job import BadRecord, Job, parse_record
+from jobsvc.domain.job import Job
+from jobsvc.domain.record import BadRecord, parse_record
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.walk import Absent
 from tests.conftest import MakeJob, put

@@ -18,7 +18,9 @@ from multidict import MultiDict
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, Token
 from jobsvc.domain.errors import BadRequest, StorageUnavailable
-from jobsvc.domain.job import Status, format_time, parse_record
+from jobsvc.domain.job import Status
+from jobsvc.domain.moment import format_time
+from jobsvc.domain.record import parse_record
 from jobsvc.index.live import Index
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.identity import Identity

@@ -17,7 +17,9 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 import jobsvc
 from jobsvc.domain.access import SCOPES
-from jobsvc.domain.job import Status, format_time, parse_record
+from jobsvc.domain.job import Status
+from jobsvc.domain.moment import format_time
+from jobsvc.domain.record import parse_record
 from jobsvc.service import build_app
 from jobsvc.settings import Settings
 from jobsvc.storage.identity import Identity

@@ -5,7 +5,7 @@ from typing import Any, Final
 import orjson
 import pytest
 
-from jobsvc.domain.job import parse_record
+from jobsvc.domain.record import parse_record
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.reading import Reading
 from jobsvc.web.representation import Representations

@@ -7,16 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobsvc.domain.job import (
-    METADATA_DEPTH,
-    SYNONYMS,
-    BadRecord,
-    Job,
-    Status,
-    format_time,
-    parse_record,
-    parse_time,
-)
+from jobsvc.domain.job import SYNONYMS, Job, Status
+from jobsvc.domain.moment import format_time, parse_time
+from jobsvc.domain.record import METADATA_DEPTH, BadRecord, parse_record
 
 FILE_TIME = 1_767_225_600_123_456  # 2026-01-01T00:00:00.123456Z
 NEEDED = {"status": "queued", "owner": "anna"}
