@@ -22,13 +22,15 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _FORM_BITS: Final = 3
+_FORM_MASK: Final = 7
 _FORMS: Final = ((0, "Z"), (3, "Z"), (6, "Z"), (0, "+00:00"), (3, "+00:00"), (6, "+00:00"))
 """Digits of the fraction, and the offset: what computers write. The form of a Moment is a place in here."""
 _FORM_OF_LENGTH: Final = {20: 0, 24: 1, 27: 2, 25: 3, 29: 4, 32: 5}
 _MILLIS: Final = 1
 _MINUTES: Final = tuple(f"{minute // 60:02}:{minute % 60:02}:" for minute in range(24 * 60))
 _SECONDS_TO: Final = {f"T{text}": 60 * minute for minute, text in enumerate(_MINUTES)}
-_LAST_SECONDS: Final = {f"{second:02}Z": second for second in range(60)}
+_LAST: Final = tuple(f"{second:02}Z" for second in range(60))
+_LAST_SECONDS: Final = {text: second for second, text in enumerate(_LAST)}
 
 
 def parse_time(text: str) -> int:
@@ -84,9 +86,11 @@ def text_of(moment: Moment) -> str:
     """Write it as it was written, but for `T` and `Z`."""
     if isinstance(moment, str):
         return moment
-    digits, offset = _FORMS[moment & (1 << _FORM_BITS) - 1]
-    seconds, micros = divmod(moment >> _FORM_BITS, 1_000_000)
+    form, (seconds, micros) = moment & _FORM_MASK, divmod(moment >> _FORM_BITS, 1_000_000)
     days, seconds = divmod(seconds, 86_400)
+    if not form:
+        return f"{_day(days)}T{_MINUTES[seconds // 60]}{_LAST[seconds % 60]}"
+    digits, offset = _FORMS[form]
     text = f"{_day(days)}T{_MINUTES[seconds // 60]}{seconds % 60:02}"
     return f"{text}.{f'{micros:06d}'[:digits]}{offset}" if digits else f"{text}{offset}"
 

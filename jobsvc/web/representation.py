@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from jobsvc.storage.reading import Reading
 
-_OPTIONAL: Final = {
-    "completedAt": "completed_at",
-    "startedAt": "started_at",
-    "error": "error",
-    "sourceStatus": "source_status",
-    "phase": "phase",
-    "framesDone": "frames_done",
-    "framesTotal": "frames_total",
-    "attempt": "attempt",
-    "metadata": "metadata",
-}
-_optional: Final = attrgetter(*_OPTIONAL.values())
+_DETAILS: Final = (
+    *("projectPath", "startedAt", "completedAt", "framesDone", "framesTotal", "attempt", "metadata"),
+    *("phase", "error", "sourceStatus"),
+)
+"""What a job's details are called, in their order; the last of them is not shown."""
 
 
 def represent(reading: Reading, logs: str | None = None, digest: bytes | None = None) -> dict[str, Any]:
@@ -30,18 +22,18 @@ def represent(reading: Reading, logs: str | None = None, digest: bytes | None = 
 
     `digest` is the SHA-256 of the output as the reading saw it.
     """
-    job, details = reading.job, reading.job.details
+    job, status = reading.job, reading.job.status
     document = {
         "id": job.id,
-        "status": job.status.value,
-        "done": job.status.final,
+        "status": str(status),
+        "done": status.final,
         "progress": job.progress,
-        "projectPath": details.project_path,
+        "projectPath": None,
         "outputPath": job.output_path,
         "createdAt": job.created_at,
         "updatedAt": job.updated_at,
     }
-    given = zip(_OPTIONAL, _optional(details), strict=True)
+    given = zip(_DETAILS, job.details(), strict=False)
     document |= {name: value for name, value in given if value is not None}
     if logs is not None:
         document["logs"] = logs
