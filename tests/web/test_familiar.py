@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from jobsvc.web.familiar import familiar, retargeted
 
-PLAIN: Final = ["//h/a", "/api/jobs/job-1", "/api/jobs/job-1/download", "/", "/a//b/../c", "/~._-", "/" + "x" * 255]
+PLAIN: Final = [
+    "//h/a",
+    "/api/jobs/job-1",
+    "/api/jobs/job-1/download",
+    "/",
+    "/a//b/../c",
+    "/~._-",
+    f"/{'x' * 255}",
+]
 TARGETS: Final = [*PLAIN, "/a?b=c", "/a%20b", "/a;b", "http://h/a", "/" + "x" * 256]
 VALUES: Final = ["", "a", "GET /api/jobs/job-1 HTTP/1.1", "a, b"]
 """Of fields; one looks like the first line of a request."""
