@@ -129,13 +129,16 @@ def _rate(server: Server) -> float:
 
 
 def _armed(server: Server, mode: str) -> float:
-    """Wait until no more watches come; returns the seconds that they took.
+    """Wait until watches have come and no more come; returns the seconds that they took.
 
     The service is asked: to have the kernel list them keeps it, and the probe's core, from everything else.
     """
-    begun = changed = time.perf_counter()
-    watches, now = 0, -1
-    while mode == "events" and time.perf_counter() - changed < STILL:
+    if mode != "events":
+        return 0.0
+    begun, watches = time.perf_counter(), 0
+    until(lambda: server.figure("watched_directories") > 0, PATIENCE, pause=0.2)
+    changed = time.perf_counter()
+    while time.perf_counter() - changed < STILL:
         time.sleep(0.2)
         if (now := int(server.figure("watched_directories"))) != watches:
             watches, changed = now, time.perf_counter()
