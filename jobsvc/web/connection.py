@@ -16,7 +16,7 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
 
-from jobsvc.web.familiar import Familiar, familiar
+from jobsvc.web.familiar import Familiar
 from jobsvc.web.half_closing import HalfClosing
 from jobsvc.web.neighbour import hurry
 from jobsvc.web.soundness import fault_of, named
@@ -147,7 +147,7 @@ class Connection(HalfClosing):
             return False
         self._messages.popleft()
         parser.message_consumed()
-        self._familiar = familiar(message, data)
+        self._familiar = Familiar(message, data)
         return True
 
     def _familiar_target(self, data: bytes) -> str | None:
