@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from itertools import accumulate, pairwise
+from typing import Any, Final, NamedTuple
 
 import pytest
 from aiohttp import web
@@ -16,7 +18,7 @@ from jobsvc.web.connection import Connection as Served
 from tests.at_once import essence, idle, warm
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
-from tests.speaking import Connection, Fields, request
+from tests.speaking import Answer, Connection, Fields, request
 
 FILM: Final = bytes(range(256)) * 300
 ONE: Final = "/api/jobs/job-1"
@@ -182,3 +184,48 @@ async def test_who_sends_no_more_has_his_answer_still(service: Service) -> None:
         link.writer.write_eof()
         assert (await link.answer()).json()["id"] == "job-2"
         assert await link.ended()
+
+
+class Question(NamedTuple):
+    """A GET, and whose."""
+
+    target: str
+    fields: tuple[tuple[str, str], ...] = ()
+    token: str | None = None
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("seed", range(6))
+async def test_however_requests_are_cut_and_joined_each_has_the_answer_that_it_has_alone(
+    service: Service, seed: int
+) -> None:
+    """Most repeat the one before, but for the job; some come in pieces, and some with the next."""
+    chance = random.Random(seed)  # noqa: S311 - only something that differs
+    token, part = service.token, (("Range", "bytes=5-14"),)
+    usual = [Question(ONE, token=token), Question(OTHER, token=token)]
+    seldom = [
+        Question(f"{ONE}/download", part, token),
+        Question(f"{OTHER}/download", part, token),
+        Question(OTHER, (("X", f"GET {ONE} HTTP/1.1"),), token),
+        Question(ONE),
+        Question(OTHER, token="jsvc_" + "w" * 43),
+        Question("/healthz"),
+        Question(f"{ONE}?", token=token),
+        Question("/api/jobs/job-9", token=token),
+    ]
+    alone = {
+        each: told(await service.get(each.target, *each.fields, token=each.token)) for each in usual + seldom
+    }
+    asked = [chance.choice(usual if chance.random() < 0.8 else seldom) for _ in range(80)]
+    heads = [request("GET", each.target, each.fields, token=each.token) for each in asked]
+    stream, ends = b"".join(heads), list(accumulate(map(len, heads)))
+    cuts = sorted({0, *chance.sample(range(len(stream)), 20), *chance.sample(ends, 60), len(stream)})
+    async with service.connect() as link:
+        for start, stop in pairwise(cuts):
+            link.send(stream[start:stop])
+            await idle(service)  # by then it has read so far
+        assert [told(await link.answer()) for _ in asked] == [alone[each] for each in asked]
+
+
+def told(answer: Answer) -> tuple[int, object]:
+    return answer.status, answer.code if answer.status >= 400 else essence(answer)
