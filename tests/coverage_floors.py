@@ -20,6 +20,7 @@ COMPLETE: Final = (
     "jobsvc/storage/",
     "jobsvc/web/byteranges.py",
     "jobsvc/web/conditional.py",
+    "jobsvc/web/familiar.py",
     "jobsvc/web/gate.py",
     "jobsvc/web/guard.py",
     "jobsvc/web/links.py",
