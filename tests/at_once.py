@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from tests.running import Service
@@ -20,6 +22,23 @@ async def warm(link: Connection, service: Service, path: str, fields: Fields = (
 async def idle(service: Service) -> None:
     """Let the service come to wait for what its connections ask for next: by this answer it has."""
     assert (await service.get("/healthz", token=None)).status == 200
+
+
+@contextmanager
+def unread(link: Connection) -> Iterator[None]:
+    """Read nothing of what the service sends, for the length of a block."""
+    link.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    yield
+    link.reader._transport.resume_reading()  # type: ignore[attr-defined]
+
+
+async def fill(link: Connection, service: Service, asked: Callable[[int], bytes]) -> int:
+    """Ask for ranges, the one of each number in turn, until the service has to wait for us; says how many."""
+    count = 0
+    while not await service.metric("jobsvc_downloads_in_progress"):
+        link.send(asked(count))
+        count += 1
+    return count
 
 
 def essence(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:

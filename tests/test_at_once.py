@@ -15,7 +15,7 @@ from jobsvc.storage.cached import CachedRoot
 from jobsvc.web.connection import Connection as Served
 from jobsvc.web.download import Download
 from jobsvc.web.status import StatusRoute
-from tests.at_once import essence, idle, warm
+from tests.at_once import essence, fill, idle, unread, warm
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
 from tests.speaking import Connection, CutShort, request
@@ -323,14 +323,14 @@ async def _until_it_is_full(link: Connection, service: Service, *, more: int = 0
 
     Then ask so many times `more`, reading nothing still.
     """
-    link.reader._transport.pause_reading()  # type: ignore[attr-defined]
-    count = 0
-    while not await service.metric("jobsvc_downloads_in_progress"):
-        part = (("Range", f"bytes={count}-{count + PART - 1}"),)
-        link.send(request("GET", DOWNLOAD, part, token=service.token))
-        count += 1
-    link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * more)
-    for _ in range(more):  # by each of these answers the service has read on
-        await service.metric("jobsvc_downloads_in_progress")
-    link.reader._transport.resume_reading()  # type: ignore[attr-defined]
+
+    def part(number: int) -> bytes:
+        fields = (("Range", f"bytes={number}-{number + PART - 1}"),)
+        return request("GET", DOWNLOAD, fields, token=service.token)
+
+    with unread(link):
+        count = await fill(link, service, part)
+        link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * more)
+        for _ in range(more):  # by each of these answers the service has read on
+            await service.metric("jobsvc_downloads_in_progress")
     return count

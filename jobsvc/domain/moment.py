@@ -22,7 +22,7 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _FORM_BITS: Final = 3
-_FORM_MASK: Final = 7
+_FORM_MASK: Final = (1 << _FORM_BITS) - 1
 _FORMS: Final = ((0, "Z"), (3, "Z"), (6, "Z"), (0, "+00:00"), (3, "+00:00"), (6, "+00:00"))
 """Digits of the fraction, and the offset: what computers write. The form of a Moment is a place in here."""
 _FORM_OF_LENGTH: Final = {20: 0, 24: 1, 27: 2, 25: 3, 29: 4, 32: 5}

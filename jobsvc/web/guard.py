@@ -26,10 +26,11 @@ BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
 Immediate = Callable[[Asked], HTTPStatus | None]
 """Answers without a wait and says with which status, or does nothing."""
 
-_UNCHANGED: Final = HTTPStatus.NOT_MODIFIED
-
 Authenticate = Callable[[web.Request], Token]
 """Says by which token a request comes, or raises Unauthorized."""
+
+# A member of an enumeration takes long to look up.
+_UNCHANGED: Final = HTTPStatus.NOT_MODIFIED
 
 
 class Guard:

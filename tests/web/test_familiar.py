@@ -56,9 +56,7 @@ def parsed(data: bytes) -> RawRequestMessage:
     return message
 
 
-heads = st.builds(
-    head, st.sampled_from(TARGETS), fields, st.sampled_from(["GET", "GET", "GET", "POST"]), st.just("1.1")
-)
+heads = st.builds(head, st.sampled_from(TARGETS), fields, st.sampled_from(["GET", "GET", "GET", "POST"]))
 
 
 @given(st.lists(heads, min_size=1, max_size=4), st.data())
