@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,9 @@ import pytest
 
 from jobsvc.domain.record import parse_record
 from jobsvc.settings import OPTIONS, Settings
+from tests.conftest import MakeJob, Serve
+from tests.programs import needs, run
+from tests.running import Service
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -100,3 +104,127 @@ def test_a_farm_that_follows_a_recipe_writes_a_good_record_and_nothing_else(
 def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
         assert (page.parent / target).exists(), target
+
+
+JOB = "opening-title-0042"
+
+
+@pytest.fixture
+async def service(serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """Serve the job that README names, with its token where README says it is."""
+    make_job(JOB, output=b"film", log=b"one\n\nthree\nfour: {}\n")
+    make_job("another", status="rendering")
+    for number in range(3):
+        make_job(f"failed-{number}", status="failed", error="no licence")
+    service = await serve()
+    assert service.token is not None
+    monkeypatch.setenv("JOBSVC_TOKEN", service.token)
+    return service
+
+
+async def _pasted(service: Service, containing: str, folder: Path, *, lines: str = ".") -> tuple[int, str]:
+    """Paste a recipe's assignments and matching lines into a shell; return exit code and output."""
+    recipe = _recipe("sh", containing).replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
+    chosen = [line for line in recipe.splitlines() if re.match(r"\w+=\S+", line) or re.search(lines, line)]
+    ended = await run("bash", "-o", "pipefail", "-c", "\n".join(chosen), folder=folder)
+    return ended.code, ended.output.decode()
+
+
+@needs("curl")
+async def test_the_download_line_fetches_the_output_and_can_be_run_again(
+    service: Service, tmp_path: Path
+) -> None:
+    code, output = await _pasted(service, "-C - -o title.mp4", tmp_path)
+    assert code == 0
+    assert orjson.loads(output)["id"] == JOB
+    assert (tmp_path / "title.mp4").read_bytes() == b"film"
+    await _pasted(service, "-C - -o title.mp4", tmp_path)
+    assert (tmp_path / "title.mp4").read_bytes() == b"film"
+
+
+@needs("curl")
+async def test_the_download_line_writes_no_error_document(
+    service: Service, make_job: MakeJob, tmp_path: Path
+) -> None:
+    make_job(JOB, status="queued")
+    code, _ = await _pasted(service, "-C - -o title.mp4", tmp_path, lines="title.mp4")
+    assert code == 22
+    make_job(JOB, output=b"film")
+    code, _ = await _pasted(service, "-C - -o title.mp4", tmp_path, lines="title.mp4")
+    assert code == 0
+    assert (tmp_path / "title.mp4").read_bytes() == b"film"
+
+
+@needs("curl", "sed")
+async def test_the_line_that_follows_a_log_prints_the_lines_of_the_log_alone(
+    service: Service, tmp_path: Path
+) -> None:
+    code, output = await _pasted(service, "follow=1", tmp_path, lines="follow=1")
+    assert (code, output) == (0, "one\n\nthree\nfour: {}\n")
+
+
+@needs("curl", "sed")
+async def test_the_line_that_follows_a_log_prints_a_last_line_without_its_end(
+    service: Service, make_job: MakeJob, tmp_path: Path
+) -> None:
+    make_job(JOB, output=b"film", log=b"one\nRendering 40%\rRendering 100%")
+    code, output = await _pasted(service, "follow=1", tmp_path, lines="follow=1")
+    assert (code, output) == (0, "one\nRendering 40%\nRendering 100%\n")
+
+
+@needs("curl")
+async def test_the_line_that_waits_prints_another_state_at_once(service: Service, tmp_path: Path) -> None:
+    code, output = await _pasted(service, "follow=1", tmp_path, lines=r"\?wait=")
+    assert (code, orjson.loads(output)["done"]) == (0, True)
+
+
+@needs("curl")
+async def test_the_line_that_follows_a_job_ends_with_its_final_state(
+    service: Service, tmp_path: Path
+) -> None:
+    code, output = await _pasted(service, "follow=1", tmp_path, lines=r"\$job/events")
+    assert code == 0
+    assert '"done":true' in output
+
+
+@needs("curl", "timeout")
+async def test_the_line_that_follows_all_jobs_sends_those_under_way(
+    service: Service, make_job: MakeJob, tmp_path: Path
+) -> None:
+    recipe = _recipe("sh", "follow=1").replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
+    assignments, *lines = recipe.splitlines()
+    (line,) = [line for line in lines if "status=queued" in line]
+    command = line.partition("#")[0]
+    ended = await run("bash", "-c", f"{assignments}\n{command} | sed '/^event: present/q'")
+    assert ended.code == 0
+    assert '"id":"another"' in ended.output.decode()
+    assert JOB not in ended.output.decode()
+
+
+@needs("curl", "jq")
+async def test_the_list_recipe_prints_every_failed_job(
+    service: Service, make_job: MakeJob, tmp_path: Path
+) -> None:
+    async with asyncio.timeout(5):
+        while (await service.get("/readyz")).status != 200:
+            pass
+    code, output = await _pasted(service, "nextCursor", tmp_path)
+    assert code == 0
+    assert sorted(output.splitlines()) == [f"failed-{number}\tno licence" for number in range(3)]
+
+
+@needs("curl", "jq", "sha256sum", "aria2c")
+async def test_the_digest_recipe_checks_and_fetches(service: Service, tmp_path: Path, settled: None) -> None:
+    (tmp_path / "title.mp4").write_bytes(b"film")
+    code, output = await _pasted(service, "Want-Repr-Digest", tmp_path)
+    assert code == 0, output
+    assert "title.mp4: OK" in output
+    assert (tmp_path / "title.mp4").read_bytes() == b"film"
+
+
+@needs("curl", "jq")
+async def test_the_link_recipe_gives_an_address_that_needs_no_token(service: Service, tmp_path: Path) -> None:
+    recipe = _recipe("sh", "expiresIn").replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
+    recipe = recipe.replace("ffplay", "curl -fsS")
+    ended = await run("bash", "-c", recipe)
+    assert (ended.code, ended.output) == (0, b"film")

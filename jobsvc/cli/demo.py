@@ -47,11 +47,11 @@ _TEXT: Final = """\
 
   A finished film: its status, and the file under its own name
     curl -s -H "$AUTH" $JOBS/opening-title-0042
-    curl -H "$AUTH" -OJ $JOBS/opening-title-0042/download
+    curl -fH "$AUTH" -OJ $JOBS/opening-title-0042/download
 
   The same, broken off after 70,000 bytes and taken up there
-    curl -s -H "$AUTH" $JOBS/opening-title-0042/download | head -c 70000 > title.mp4
-    curl -H "$AUTH" -C - -o title.mp4 $JOBS/opening-title-0042/download
+    curl -fsS -H "$AUTH" $JOBS/opening-title-0042/download | head -c 70000 > title.mp4
+    curl -fH "$AUTH" -C - -o title.mp4 $JOBS/opening-title-0042/download
 
   A failed job: the farm's error, and the end of its log
     curl -s -H "$AUTH" $JOBS/turntable-0013 | python3 -c 'import json; print(json.loads(input())["logs"])'
@@ -68,7 +68,7 @@ _TEXT: Final = """\
 _LIVE: Final = """\
 A film that is being rendered right now: watch it from queued to completed, then fetch it and play it
     while sleep 0.5; do curl -s -H "$AUTH" $JOBS/{job}; echo; done      # Ctrl-C ends the loop
-    curl -H "$AUTH" -OJ $JOBS/{job}/download"""
+    curl -fH "$AUTH" -OJ $JOBS/{job}/download"""
 _NO_FFMPEG: Final = """\
 There is no ffmpeg on the PATH, so no film is rendered now; the samples are served all the same.
   To see a live render: pip install 'jobsvc[demo]', which brings an ffmpeg, and start the demo again."""

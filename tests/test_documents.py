@@ -1,0 +1,95 @@
+"""Commands in the documents, the demo and the help texts do what a reader who pastes them expects."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+DOCUMENTS: Final = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "sample_jobs/**/*.md", "benchmarks/*.md", "jobsvc/**/*.py")
+    for path in ROOT.glob(pattern)
+)
+WRITES: Final = frozenset(
+    {
+        "-o",
+        "-O",
+        "-J",
+        "-C",
+        "--output",
+        "--remote-name",
+        "--remote-name-all",
+        "--continue-at",
+        ">",
+        ">>",
+        "tee",
+    }
+)
+FAILS: Final = frozenset({"-f", "--fail", "--fail-with-body"})
+ENDS: Final = frozenset({";", "&&", "||", ")", "&", "do", "done"})
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Find each curl command of a text and give its words, with those of the pipeline behind it."""
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        for match in re.finditer(r"(?<![\w/.-])curl(?= +[-$\"'h])", line):
+            yield list(_pipeline(line[match.start() :]))
+
+
+def _pipeline(text: str) -> Iterator[str]:
+    words = shlex.shlex(text, posix=True, punctuation_chars=True)
+    words.commenters = "#`"
+    try:
+        for word in words:
+            if word in ENDS:
+                return
+            yield word
+    except ValueError:  # a quote of the sentence around it
+        return
+
+
+def options(words: list[str]) -> set[str]:
+    """Give the options of a command, each letter of a cluster by itself."""
+    found = set()
+    for word in words:
+        if re.fullmatch(r"-[A-Za-z]{2,}", word):
+            found.update(f"-{letter}" for letter in word[1:])
+        else:
+            found.add(word.partition("=")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_curl_command_that_writes_a_file_fails_on_an_error_response(path: Path) -> None:
+    for words in commands(path.read_text("utf-8")):
+        found = options(words)
+        assert not found & WRITES or "/dev/null" in words or found & FAILS, " ".join(words)
+
+
+@pytest.mark.parametrize(
+    ("line", "fails"),
+    [
+        ('curl -H "$auth" -C - -o title.mp4 $job/download', False),
+        ('curl -fH "$auth" -OJ $job/download', True),
+        ("curl -s $job/download | head -c 70000 > title.mp4", False),
+        ("curl -sS $job/download >title.mp4", False),
+        ("until curl --output=title.mp4 $job; do sleep 1; done", False),
+        ("x=$(curl -fsS \\\n  -o title.mp4 $job)", True),
+        ("`curl -O $job`", False),
+    ],
+)
+def test_the_check_finds_commands_in_all_their_forms(line: str, fails: bool) -> None:  # noqa: FBT001
+    (words,) = commands(line)
+    assert options(words) & WRITES, words
+    assert bool(options(words) & FAILS) is fails
+
+
+def test_documents_name_one_variable_for_the_token() -> None:
+    for path in DOCUMENTS:
+        assert not re.search(r"\$\{?(?!JOBSVC_)[A-Z_]*TOKEN\b", path.read_text("utf-8")), path
