@@ -56,7 +56,7 @@ def _pipeline(text: str) -> Iterator[str]:
 
 def options(words: list[str]) -> set[str]:
     """Give the options of a command, each letter of a cluster by itself."""
-    found = set()
+    found: set[str] = set()
     for word in words:
         if re.fullmatch(r"-[A-Za-z]{2,}", word):
             found.update(f"-{letter}" for letter in word[1:])
