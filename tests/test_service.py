@@ -64,17 +64,34 @@ def failing(tmp_path: Path, jobs_root: Path, state_dir: Path) -> Callable[..., t
 def test_a_port_that_is_taken_is_told_in_one_line(failing: Callable[..., tuple[int, str]]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, said = failing("--port", taken.getsockname()[1])
-    assert code == 2
+    assert code == 1
     line = orjson.loads(said.splitlines()[-1])
     assert line["event"] == "not-started"
     assert "address already in use" in line["reason"]
+    assert "take another --port" in line["reason"]
     assert "Traceback" not in said
 
 
 def test_a_host_that_is_not_ours_is_told_in_one_line(failing: Callable[..., tuple[int, str]]) -> None:
     code, said = failing("--port", 0, "--host", "192.0.2.1")
-    assert code == 2
+    assert code == 1
     assert orjson.loads(said.splitlines()[-1])["event"] == "not-started"
+    assert "Traceback" not in said
+
+
+def test_a_host_name_that_does_not_resolve_is_told_with_exit_code_1(
+    failing: Callable[..., tuple[int, str]],
+) -> None:
+    code, said = failing("--port", 0, "--host", "render-vip.invalid")
+    assert code == 1
+    reason = orjson.loads(said.splitlines()[-1])["reason"]
+    assert reason.startswith("host: the name 'render-vip.invalid' is not resolved: ")
+
+
+def test_a_host_that_is_no_name_is_a_wrong_configuration(failing: Callable[..., tuple[int, str]]) -> None:
+    code, said = failing("--port", 0, "--host", "a..b")
+    assert code == 2
+    assert "host: 'a..b' is no host name" in orjson.loads(said.splitlines()[-1])["reason"]
     assert "Traceback" not in said
 
 

@@ -1,7 +1,8 @@
 """The jobsvc command.
 
-Exit codes: 0, 1 a finding, 2 wrong use or configuration. A subcommand's module is imported when it is asked
-for, so that making a token does not wait for a web server to load.
+Exit codes: 0; 1 a finding, or a fault that a restart may mend; 2 wrong use or configuration.
+A subcommand's module is imported when it is asked for, so that making a token does not wait for a web server
+to load.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ import click
 import orjson
 
 from jobsvc.cli.findings import Finding, Survey
-from jobsvc.cli.options import WrongSetting, given, settings_options, wrong_settings_told
+from jobsvc.cli.options import PassingFault, WrongSetting, given, settings_options, wrong_settings_told
 from jobsvc.domain.job import SYNONYMS
 from jobsvc.settings import NO_JOBS_ROOT, resolve
+from jobsvc.storage.faults import describe, may_pass
 from jobsvc.storage.probe import Nature, Trial, nature_of, try_out
 from jobsvc.storage.reader import JobsRoot
 
@@ -47,7 +48,8 @@ def check(ctx: click.Context, /, *, as_json: bool, probe_write: bool, **_: objec
     try:
         ids, ignored = root.scan()
     except OSError as wrong:
-        raise WrongSetting(f"jobs-root: {str(root.path)!r} can't be listed: {wrong.strerror}") from wrong
+        told = f"jobs-root: {str(root.path)!r} can't be listed: {describe(wrong)}"
+        raise (PassingFault if may_pass(wrong) else WrongSetting)(told) from wrong
     survey = Survey(root)
     for finding in _findings(survey, sorted(ids)):
         click.echo(orjson.dumps(finding) if as_json else f"{finding.job}: {finding.reason}")

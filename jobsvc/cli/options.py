@@ -35,6 +35,12 @@ class WrongSetting(click.ClickException):
     exit_code = 2
 
 
+class PassingFault(WrongSetting):
+    """A fault that stops the command now, while a later try may succeed."""
+
+    exit_code = 1
+
+
 def settings_options(*names: str) -> Callable[[Command], Command]:
     """Give a click command the options of these names, or all, from the one table of settings."""
     chosen = [option for option in OPTIONS if not names or option.name in names]
@@ -80,8 +86,8 @@ def given(ctx: click.Context) -> dict[str, Given]:
 
 @contextmanager
 def wrong_settings_told() -> Iterator[None]:
-    """Turn a SettingsError into one line on standard error and exit code 2."""
+    """Turn a SettingsError into one line on standard error and exit code 2, or 1 where it may pass."""
     try:
         yield
     except SettingsError as wrong:
-        raise WrongSetting(str(wrong)) from wrong
+        raise (PassingFault if wrong.may_pass else WrongSetting)(str(wrong)) from wrong

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -16,6 +18,7 @@ from jobsvc.service.building import build_app
 from jobsvc.service.garbage import spare_the_jobs
 from jobsvc.service.lifetimes import LAST_ANSWERS
 from jobsvc.settings import Settings
+from jobsvc.storage.faults import describe, may_pass
 from jobsvc.storage.link_key import BadLinkKey
 from jobsvc.storage.tokens import BadTokenFile
 from jobsvc.web.server import Runner
@@ -24,7 +27,12 @@ _log = structlog.get_logger("jobsvc.service")
 
 
 class NotStarted(Exception):
-    """The service can't begin as it is set up; the message says why."""
+    """The service can't begin; the message says why, and what to do about it."""
+
+    def __init__(self, reason: str, *, may_pass: bool) -> None:
+        super().__init__(reason)
+        self.exit_code = 1 if may_pass else 2
+        """2 for a wrong configuration, which a restart does not mend (systemd's RestartPreventExitStatus)."""
 
 
 async def serve(
@@ -57,9 +65,39 @@ async def serve(
 async def _begin(runner: web.BaseRunner, settings: Settings) -> None:
     try:
         await runner.setup()
+    except (BadTokenFile, BadLinkKey) as fault:
+        raise NotStarted(str(fault), may_pass=may_pass(fault.__cause__)) from fault
+    except StorageUnavailable as fault:
+        raise NotStarted(fault.detail, may_pass=True) from fault
+    except OSError as fault:
+        raise NotStarted(describe(fault), may_pass=may_pass(fault)) from fault
+    try:
         await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
-    except (BadTokenFile, BadLinkKey, StorageUnavailable, OSError) as fault:
-        raise NotStarted(str(fault)) from fault
+    except (OSError, UnicodeError) as fault:
+        raise NotStarted(
+            _bind_error(fault, settings.host, settings.port), may_pass=may_pass(fault)
+        ) from fault
+
+
+def _bind_error(fault: Exception, host: str, port: int) -> str:
+    """Say why the address can't be listened on, and the remedy."""
+    if isinstance(fault, socket.gaierror):
+        return f"host: the name {host!r} is not resolved: {fault.strerror}"
+    if not isinstance(fault, OSError):
+        return f"host: {host!r} is no host name: {fault}"
+    match fault.errno:
+        case errno.EADDRINUSE:
+            remedy = (
+                f"`ss -ltnp 'sport = :{port}'` names the program that has it; end it, or take another --port"
+            )
+            return f"port {port} of {host}: address already in use; {remedy}"
+        case errno.EADDRNOTAVAIL:
+            return f"host: {host} is not an address of this machine (yet); `ip address` lists those that are"
+        case errno.EACCES:
+            remedy = "take a --port of 1024 or above, or give the service CAP_NET_BIND_SERVICE"
+            return f"port {port} of {host}: permission denied; {remedy}"
+        case _:
+            return f"{host}, port {port}: {describe(fault)}"
 
 
 def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
@@ -70,7 +108,7 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
         _run_loop(main)
     except NotStarted as wrong:
         _log.error("not-started", reason=str(wrong))
-        return 2
+        return wrong.exit_code
     return 0
 
 

@@ -5,9 +5,19 @@ The state folder never lies where clients could be sent its files from, nor arou
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
+
+from jobsvc.storage.faults import describe
+
+ANSWER_TIMEOUT_S: Final = 10.0
+"""How long a folder of the configuration may take to be listed at the start."""
 
 
 def default_state_dir() -> Path:
@@ -26,11 +36,11 @@ def default_state_dir() -> Path:
 
 
 def check_readable(folder: Path) -> None:
-    """Raise ValueError unless the path leads to a directory that can be listed."""
+    """Raise ValueError unless the path leads to a directory that can be listed within ANSWER_TIMEOUT_S."""
     try:
-        os.scandir(folder).close()
+        _within(ANSWER_TIMEOUT_S, lambda: os.scandir(folder).close())
     except OSError as wrong:
-        raise ValueError(f"is no readable directory: {wrong.strerror}") from wrong
+        raise ValueError(f"is no readable directory: {describe(wrong)}") from wrong
 
 
 def check_apart(state_dir: Path, jobs_root: Path, output_roots: tuple[Path, ...]) -> None:
@@ -58,4 +68,62 @@ def make_writable(state_dir: Path) -> None:
         with tempfile.TemporaryFile(dir=state_dir) as probe:
             probe.write(b"jobsvc")
     except OSError as wrong:
-        raise ValueError(f"can't be made or written: {wrong.strerror}") from wrong
+        raise ValueError(f"can't be made or written: {describe(wrong)}{_remedy(wrong)}") from wrong
+
+
+def _within(seconds: float, call: Callable[[], None]) -> None:
+    """Call in a thread; raise what it raises, and TimeoutError where it does not return in time.
+
+    The thread of a call that hangs is left behind: it does not keep the process from ending.
+    """
+    raised: list[OSError] = []
+
+    def work() -> None:
+        try:
+            call()
+        except OSError as fault:
+            raised.append(fault)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds:g} s")
+    if raised:
+        raise raised[0]
+
+
+def check_writable(state_dir: Path) -> None:
+    """Raise ValueError where `make_writable` would surely fail; makes and writes nothing."""
+    folder = state_dir
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        if not folder.is_dir():
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))  # noqa: TRY301 - told as the others are
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))  # noqa: TRY301 - likewise
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))  # noqa: TRY301 - likewise
+    except OSError as wrong:
+        raise ValueError(f"can't be made or written: {describe(wrong)}{_remedy(wrong)}") from wrong
+
+
+def _remedy(fault: OSError) -> str:
+    match fault.errno:
+        case errno.EACCES | errno.EPERM:
+            return f"; the user {user_name(os.geteuid())} needs a folder of their own there"
+        case errno.ENOSPC | errno.EDQUOT:
+            return "; free some space there"
+        case errno.EROFS:
+            return "; name a folder on a file system that is mounted writable"
+        case _:
+            return ""
+
+
+def user_name(uid: int) -> str:
+    """Return a user's name; the number where the system knows none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

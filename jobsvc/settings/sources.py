@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from jobsvc.settings import places, values
 from jobsvc.settings.options import OPTIONS, Option, Settings
+from jobsvc.storage.faults import may_pass
 
 CONFIG_CAP: Final = 1 << 20
 """Bytes; a larger config file is surely another file."""
@@ -25,6 +26,9 @@ _DEFAULT: Final = "the default"
 
 class SettingsError(ValueError):
     """A setting that stops the start; the message names the option, the value and where it came from."""
+
+    may_pass = False
+    """Whether a later start may succeed with the same settings: a folder may not be mounted yet."""
 
 
 def _error(option: str, value: object, wrong: object, origin: str) -> SettingsError:
@@ -71,7 +75,9 @@ def _check_places(settings: Settings, origins: Mapping[str, str]) -> None:
         try:
             rule(value, *others)
         except ValueError as wrong:
-            raise _error(name, value, wrong, origins.get(field, _DEFAULT)) from wrong
+            error = _error(name, value, wrong, origins.get(field, _DEFAULT))
+            error.may_pass = may_pass(wrong.__cause__)
+            raise error from wrong
 
     check("jobs-root", "jobs_root", root, places.check_readable)
     for folder in outputs:

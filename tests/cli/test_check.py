@@ -133,16 +133,17 @@ def test_a_fault_of_storage_is_a_finding_of_its_job_alone(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "said", "code"),
     [
-        (["/missing"], "Error: jobs-root: '/missing' can't be listed: No such file or directory\n"),
-        ([], "Error: jobs-root: the folder of the job directories is not given"),
-        (["/", "--status-alias", "x"], "Error: status-alias: 'x' is not WORD=STATUS"),
+        (["/missing"], "Error: jobs-root: '/missing' can't be listed: ENOENT (No such file or directory)", 1),
+        (["/etc/hosts"], "Error: jobs-root: '/etc/hosts' can't be listed: ENOTDIR (Not a directory)", 2),
+        ([], "Error: jobs-root: the folder of the job directories is not given", 2),
+        (["/", "--status-alias", "x"], "Error: status-alias: 'x' is not WORD=STATUS", 2),
     ],
 )
-def test_wrong_use_is_told_in_one_line(words: list[str], said: str) -> None:
+def test_wrong_use_is_told_in_one_line(words: list[str], said: str, code: int) -> None:
     told = CliRunner().invoke(main, ["check", *words])
-    assert told.exit_code == 2
+    assert told.exit_code == code
     assert told.output.startswith(said)
     assert told.output.count("\n") == 1
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
+import os
 import sys
+import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -11,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from jobsvc.cli import main
 from jobsvc.domain.job import Status
-from jobsvc.settings import OPTIONS, Settings
+from jobsvc.settings import OPTIONS, Settings, places
 
 
 @pytest.fixture
@@ -109,3 +113,57 @@ def test_nonsense_ends_a_real_process_with_2_and_no_stack_trace(
     assert told.stdout == ""
     said = "Error: port: 'nonsense' is not a whole number from 0 to 65535 (from the flag --port)\n"
     assert told.stderr == said
+
+
+def test_a_jobs_root_that_is_not_there_yet_is_exit_code_1_and_a_file_is_2(
+    jobsvc: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for root, code, said in ((tmp_path / "later", 1, "ENOENT"), (file, 2, "ENOTDIR")):
+        told = jobsvc("serve", str(root), "--port", "0")
+        assert (told.returncode, told.stdout) == (code, "")
+        assert f"jobs-root: '{root}' is no readable directory: {said} (" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (errno.ENOSPC, 1),
+        (errno.EIO, 1),
+        (errno.ESTALE, 1),
+        (errno.EHOSTDOWN, 1),
+        (errno.EACCES, 2),
+        (errno.EROFS, 2),
+    ],
+)
+def test_a_fault_of_the_state_folder_that_may_pass_is_exit_code_1(
+    started: list[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int, code: int
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    told = serve(tmp_path, "--state-dir", tmp_path.parent / "state")
+    assert told.exit_code == code
+    assert f"can't be made or written: {errno.errorcode[fault]} (" in told.output
+    assert started == []
+
+
+def test_a_jobs_root_that_does_not_answer_is_exit_code_1(
+    started: list[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def hang(_folder: Path) -> None:
+        release.wait()
+        raise OSError
+
+    monkeypatch.setattr(places, "ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(os, "scandir", hang)
+    try:
+        told = serve(tmp_path, "--state-dir", tmp_path.parent / "state")
+    finally:
+        release.set()
+    assert told.exit_code == 1
+    assert "ETIMEDOUT (no answer within 0.1 s)" in told.output

@@ -1,0 +1,26 @@
+"""Faults of files and addresses in words, and whether a later start may succeed without anyone's help."""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+_LASTING: Final = frozenset({
+    errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS,
+    errno.EINVAL, errno.ENOTSUP, errno.EAFNOSUPPORT,
+})  # fmt: skip
+
+
+def describe(fault: OSError) -> str:
+    """Return the error's name and text: "ESTALE (Stale file handle)"; without a number, the text alone."""
+    text = fault.strerror or str(fault) or type(fault).__name__
+    name = errno.errorcode.get(fault.errno or 0)
+    return f"{name} ({text})" if name else text
+
+
+def may_pass(fault: BaseException | None) -> bool:
+    """Return whether the fault may be gone at the next start: an absent mount, a full disk, a slow server.
+
+    False for what the configuration or permissions cause, and for what is no OSError.
+    """
+    return isinstance(fault, OSError) and fault.errno not in _LASTING
