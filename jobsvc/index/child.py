@@ -14,23 +14,30 @@ import jobsvc
 
 LAST_WORDS: Final = 300
 """Bytes."""
+_PACKAGE_FOLDER: Final = str(Path(jobsvc.__file__).absolute().parents[1])
 
 
 async def begin(module: str, *arguments: str, nice: int = 0) -> Process:
     """Run a module of this very package, wherever it was imported from, with pipes to and from it.
 
-    `nice` puts it behind others, by setpriority(2).
+    Nothing is imported from the current folder, which others may be able to write to: `-P` keeps it off
+    sys.path, relative entries of PYTHONPATH are dropped, and the process runs in "/". Paths in `arguments`
+    must be absolute. `nice` lowers its priority, by setpriority(2).
     """
-    here = str(Path(jobsvc.__file__).parents[1])
-    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        sys.executable, "-P", "-m", module, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE,
+        env=os.environ | {"PYTHONPATH": _import_path()}, cwd="/",
     )  # fmt: skip
     if nice:
         with contextlib.suppress(OSError):  # it has ended, or a sandbox forbids it
             os.setpriority(os.PRIO_PROCESS, process.pid, nice)
     return process
+
+
+def _import_path() -> str:
+    """Return PYTHONPATH for a child: the folder of this package, then the absolute entries of our own."""
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([_PACKAGE_FOLDER, *filter(os.path.isabs, inherited)])
 
 
 async def end(process: Process) -> str:

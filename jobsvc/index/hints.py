@@ -13,6 +13,9 @@ Lines on standard input say what to watch, each a JSON array of directories rela
     blind ID         it is watched no more, and should not be: a name in it can't be told
     beat T           everything that happened before T (CLOCK_MONOTONIC, seconds) has been told
 
+A name in ROOT that is no job id never appears in a line: it may contain a newline, and what follows would be
+read as a line of its own.
+
 The beat's proof is in band: each lookout also watches a nameless file of ours, whose event comes out of the
 queue behind those before it. Ends when standard input or its parent does, or when ROOT can't be watched.
 """
@@ -30,6 +33,7 @@ from typing import Final, NoReturn
 
 from jobsvc.index.lookouts import Changes, Lookout, Refused, to_merge
 from jobsvc.index.parent import live_with_parent
+from jobsvc.storage.layout import is_job_id
 
 _ADDED: Final = 1
 _MODIFIED: Final = 2
@@ -47,7 +51,7 @@ def lines_of(root: str, changes: Changes, *, top: bool) -> set[str]:
     for kind, path in changes:
         job, _, inner = path[start:].partition("/")
         name, _, rest = inner.partition("/")
-        if not job or not path.startswith(root):
+        if not path.startswith(root) or not is_job_id(job):
             continue
         if not inner:
             lines.add(_of_root(kind, job, path) if top else f"job {job}")

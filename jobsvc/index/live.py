@@ -202,6 +202,11 @@ class Index:
             self._coverage.begin(monotonic())
             self._rounds.reconcile_soon()
 
+    def on_unknown_line(self) -> None:
+        """Count a line of the watcher that is not part of its protocol."""
+        if self._metrics is not None:
+            self._metrics.watcher_unknown_lines.inc()
+
     def on_lost(self) -> None:
         """Nobody watches: believe nothing that was not looked at."""
         self._coverage.end()

@@ -71,6 +71,9 @@ class Listener(Protocol):
     def on_beat(self, moment: float) -> None:
         """Hear that every event before `moment` (monotonic seconds) has been handed over."""
 
+    def on_unknown_line(self) -> None:
+        """Count a line that is not part of the protocol."""
+
     def on_lost(self) -> None:
         """Hear that the process is gone: changes from now on are not told."""
 
@@ -117,7 +120,7 @@ class Watcher:
         try:
             self._process = await child.begin("jobsvc.index.hints", *self._arguments)
             await self._listen(self._process)
-        except (OSError, TimeoutError, ValueError) as failed:
+        except (OSError, TimeoutError) as failed:
             why = str(failed) or type(failed).__name__
         finally:
             self._listener.on_lost()
@@ -127,7 +130,7 @@ class Watcher:
         log.warning("watcher-lost", reason=why or words)
 
     async def _listen(self, process: Process) -> None:
-        """Hear it to its end; TimeoutError when it is silent, ValueError where it makes no sense."""
+        """Hear it to its end; TimeoutError when it is silent."""
         rest, patience = b"", BEGINNING
         assert process.stdout is not None  # noqa: S101 - asked for by child.begin
         while True:
@@ -140,7 +143,7 @@ class Watcher:
             patience = SILENCE
 
     def _tell(self, lines: list[bytes]) -> None:
-        """Pass on whole lines in their order; ValueError where one makes no sense."""
+        """Pass on whole lines in their order; a line that makes no sense is counted and skipped."""
         hints: list[Hint] = []
         for line in lines:
             word, _, rest = line.decode("utf-8", "replace").partition(" ")
@@ -150,18 +153,25 @@ class Watcher:
             if hints:
                 self._listener.on_hints(hints)
                 hints = []
-            self._tell_one(word, rest)
+            try:
+                self._tell_one(word, rest)
+            except ValueError:
+                self._listener.on_unknown_line()
         if hints:
             self._listener.on_hints(hints)
 
     def _tell_one(self, word: str, rest: str) -> None:
+        """Pass on one line; ValueError where it is not part of the protocol."""
         if word == "beat":
-            self._listener.on_beat(float(rest))
+            moment = float(rest)
+            if not moment <= monotonic():  # in the future, or not a number
+                raise ValueError(rest)
+            self._listener.on_beat(moment)
         elif word == "armed":
             self._listener.on_armed(int(rest))
         elif word == "refused":
             self._listener.on_refused(int(rest))
-        elif word == "ready":
+        elif word == "ready" and not rest:
             self._listener.on_ready()
         else:
-            raise ValueError(f"the watcher says {word!r}")
+            raise ValueError(word)

@@ -119,6 +119,9 @@ class Metrics:
         self.watcher_missed_hints = self._counter(
             "watcher_missed_hints_total", "Changes found by looking that no event had told of."
         )
+        self.watcher_unknown_lines = self._counter(
+            "watcher_unknown_lines_total", "Lines of the watcher's process that are not part of its protocol."
+        )
         self.scouts_lost = self._counter(
             "scouts_lost_total", "Processes beside the service's own that failed to read new jobs."
         )

@@ -35,6 +35,11 @@ ROOT = "/farm/jobs"
         ({(3, "/farm/jobs/a/output/film.mp4")}, {"moved a/output"}),
         ({(2, "/farm/jobs/a/output/film.mp4")}, set()),
         ({(1, "/farm/jobs/a/two\nlines")}, {"moved a/two?lines"}),
+        ({(1, "/farm/jobs/x\nbeat 9e9")}, set()),
+        ({(3, "/farm/jobs/x\ngone a")}, set()),
+        ({(1, "/farm/jobs/x\nnonsense/status.json")}, set()),
+        ({(2, "/farm/jobs/x\nnonsense/render.log")}, set()),
+        ({(3, "/farm/jobs/no job id/output")}, set()),
         ({(2, "/farm/jobs/no-such-directory")}, set()),
         ({(3, "/farm/jobs")}, set()),
         ({(1, "/proc/self/fd/3")}, set()),
@@ -171,6 +176,15 @@ def test_a_log_that_grows_is_told_once_a_beat_and_before_it(program: Program, ro
     growths = [place for place, line in enumerate(lines) if line == "log a"]
     assert growths
     assert all(lines[place + 1].startswith("beat ") for place in growths)
+
+
+def test_a_name_with_a_newline_in_the_root_adds_no_line(program: Program, root: Path) -> None:
+    for name in ("x\nnonsense", "x\ngone a", "x\nbeat 9e9"):
+        (root / name).mkdir()
+    (root / "c").mkdir()
+    program.hear(lambda line: line == "new c")
+    assert {line.partition(" ")[0] for line in program.lines} <= {"ready", "beat", "new"}
+    assert not [line for line in program.lines if line in {"gone a", "beat 9e9"}]
 
 
 def test_directories_that_are_not_there_are_passed_over(program: Program, root: Path) -> None:
