@@ -87,12 +87,9 @@ async def test_a_word_that_is_no_method_of_http_is_refused_and_ends_the_connecti
         assert await link.ended()
 
 
-@pytest.mark.parametrize(("method", "target"), [("CONNECT", "jobs.example:443"), ("OPTIONS", "*")])
-async def test_a_target_that_is_no_address_is_nowhere_and_the_connection_goes_on(
-    service: Service, method: str, target: str
-) -> None:
+async def test_a_target_that_is_no_address_is_nowhere_and_the_connection_goes_on(service: Service) -> None:
     async with service.connect() as link:
-        answer = await link.ask(method, target, token=service.token)
+        answer = await link.ask("OPTIONS", "*", token=service.token)
         assert (answer.status, answer.code) == (404, "not-found")
         assert (await link.ask("GET", "/healthz")).body == b"ok\n"
 

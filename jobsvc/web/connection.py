@@ -13,11 +13,11 @@ from typing import Any, Final
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import StreamWriter
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
 from jobsvc.web.familiar import Familiar
-from jobsvc.web.half_closing import HalfClosing
+from jobsvc.web.lingering_close import LingeringClose
 from jobsvc.web.neighbour import hurry
 from jobsvc.web.soundness import fault_of, named
 from jobsvc.web.together import Together
@@ -40,7 +40,7 @@ class Answering(web.Server):
         self.writing = Together(loop)
 
 
-class Connection(HalfClosing):
+class Connection(LingeringClose):
     """One connection."""
 
     _server: Answering
@@ -101,20 +101,24 @@ class Connection(HalfClosing):
 
         `tried`: whether to answer it at once has been in vain.
         """
+        if self._done_reading:
+            return False
         known, self._familiar = self._request_count, None
         idle, self._waiter = self._waiter, None
         try:
             super().data_received(data)
         finally:
             self._waiter = idle
+        if self._upgraded:
+            self._decline_upgrade()
         sound = self._looked_at(known, data)
         # What is asked for by who has yet to take the answer before is not begun: see `resume_writing`.
         if idle is None or idle.done() or not self._messages or self._paused:
-            return sound
+            return not self._done_reading
         # Who waits for a request is not woken for one that takes no wait itself.
         if tried or not (sound and self._answered_at_once(data)):
             idle.set_result(None)
-        return sound
+        return not self._done_reading
 
     def _looked_at(self, known: int, data: bytes) -> bool:
         """Look at the requests that are new since there were so many `known`."""
@@ -130,8 +134,18 @@ class Connection(HalfClosing):
             if fault is not None:
                 sound = False
                 self._messages[place] = _ErrInfo(fault.code, fault, fault.message), body
+            elif not isinstance(message, _ErrInfo) and message.upgrade and not _ends_with_head(data, body):
+                sound = False
+                self._messages[place] = message._replace(should_close=True), body
             self._body = body
+        self._last_request = self._last_request or not sound
         return sound
+
+    def _decline_upgrade(self) -> None:
+        """Stay with HTTP/1.1; aiohttp would parse the bytes behind the request later, and unchecked."""
+        if self._parser is not None:
+            self._parser.set_upgraded(False)
+        self._upgraded, self._message_tail = False, b""
 
     def _answered_at_once(self, data: bytes) -> bool:
         """Answer a request here and now, where it is the only one and its answer takes no wait.
@@ -251,6 +265,16 @@ def _plain(message: RawRequestMessage) -> bool:
         and not message.upgrade
         and hdrs.EXPECT not in message.headers
     )
+
+
+def _ends_with_head(data: bytes, body: StreamReader) -> bool:
+    """Whether a request without a body ends where `data` does.
+
+    The parser stops at the end of a request that offers an upgrade, and drops the bytes behind it. Data that
+    begins with a part of a line end may hold the end of one head and another head.
+    """
+    ends = data.find(_HEAD_END) == len(data) - len(_HEAD_END)
+    return body is EMPTY_PAYLOAD and ends and not data.startswith((b"\r", b"\n"))
 
 
 def _heads(data: bytes) -> Iterator[bytes]:

@@ -31,17 +31,24 @@ class Unsound(HttpProcessingError):
 
 def fault_of(message: RawRequestMessage) -> Unsound | None:
     """Say what is wrong with a request that the parser took."""
-    if message.version is not HttpVersion11:
-        if message.version > HttpVersion11:
-            return Unsound(505, "This service speaks HTTP/1.1.")
-        if message.version < HttpVersion10:
-            return Unsound(400, "The request names no version of HTTP.")
-        if message.chunked and message.version < HttpVersion11:  # section 6.1: its framing is faulty
-            return Unsound(400, "There is no Transfer-Encoding in HTTP/1.0.")
+    if message.version is not HttpVersion11 and (fault := _version_fault(message)):
+        return fault
+    if message.method == hdrs.METH_CONNECT:  # what comes behind it is no further request
+        return Unsound(501, "This service is no proxy: it does not support CONNECT.")
     if message.chunked and message.headers[hdrs.TRANSFER_ENCODING].strip().lower() != "chunked":
         return Unsound(501, "This service knows no transfer coding but chunked.")
     if not _is_host(message.headers.get(hdrs.HOST, "")):
         return Unsound(400, "The Host field names no host.")
+    return None
+
+
+def _version_fault(message: RawRequestMessage) -> Unsound | None:
+    if message.version > HttpVersion11:
+        return Unsound(505, "This service speaks HTTP/1.1.")
+    if message.version < HttpVersion10:
+        return Unsound(400, "The request names no version of HTTP.")
+    if message.chunked and message.version < HttpVersion11:  # section 6.1: its framing is faulty
+        return Unsound(400, "There is no Transfer-Encoding in HTTP/1.0.")
     return None
 
 
