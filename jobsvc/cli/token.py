@@ -148,7 +148,6 @@ def _refusals() -> Iterator[None]:
 
 
 def _described(each: Token, now: float) -> dict[str, str | list[str] | None]:
-    state = "live" if each.alive(now) else "expired" if each.revoked is None else "revoked"
     return {
         "id": each.id,
         "owner": each.owner,
@@ -156,7 +155,7 @@ def _described(each: Token, now: float) -> dict[str, str | list[str] | None]:
         "created": time_text(each.created),
         "expires": time_text(each.expires),
         "revoked": time_text(each.revoked),
-        "state": state,
+        "state": each.state(now),
     }
 
 

@@ -34,6 +34,10 @@ class Token:
         """Whether the token is good at `now` (seconds since the epoch)."""
         return self.revoked is None and (self.expires is None or now < self.expires)
 
+    def state(self, now: float) -> str:
+        """Return "live", "expired" or "revoked"."""
+        return "live" if self.alive(now) else "expired" if self.revoked is None else "revoked"
+
 
 def require(token: Token, scope: str) -> None:
     """Raise InsufficientScope unless the token has the scope; `admin` has them all."""

@@ -23,6 +23,10 @@ class Refusal(Exception):
     """A request that can't be granted; `detail` is a sentence for the client, naming nothing of others."""
 
     code: ClassVar[str] = "internal"
+    reason: str | None = None
+    """Why, in a word for the log: what the client is not told apart."""
+    token_id: str | None = None
+    """The token that was refused, where one is known; for the log."""
 
     def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
@@ -36,11 +40,17 @@ class Unauthorized(Refusal):
 
     code = "unauthorized"
 
+    def __init__(self, detail: str, reason: str | None = None, token_id: str | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.token_id = token_id
+
 
 class InsufficientScope(Refusal):
     """The token is good, but not for this."""
 
     code = "insufficient-scope"
+    reason = "scope"
 
     def __init__(self, scope: str) -> None:
         super().__init__(f"The token lacks the scope {scope}.")
@@ -133,5 +143,12 @@ class StorageUnavailable(Refusal):
 
     code = "storage-unavailable"
 
-    def __init__(self, detail: str = "The storage does not answer.", *, retry_after: float = 5) -> None:
+    def __init__(
+        self,
+        detail: str = "The storage does not answer.",
+        *,
+        retry_after: float = 5,
+        reason: str | None = None,
+    ) -> None:
         super().__init__(detail, retry_after=retry_after)
+        self.reason = reason

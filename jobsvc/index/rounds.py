@@ -177,7 +177,7 @@ class Rounds:
             place = await self._parts.disk.metadata("*probe", partial(place_of, self._parts.root.path))
             self._judge(place, await self._away(place), asked)
         except StorageUnavailable as silent:
-            self._parts.presence.doubt(silent.detail, asked)
+            self._parts.presence.doubt(silent.reason or silent.detail, asked)
         await asyncio.sleep(self._probe_interval)
 
     def _judge(self, place: Place, reason: str | None, asked: float) -> None:

@@ -16,7 +16,7 @@ from jobsvc.web.download import Download
 from jobsvc.web.envelope import Envelope
 from jobsvc.web.events import JobEvents
 from jobsvc.web.following import Following
-from jobsvc.web.gate import Gate
+from jobsvc.web.gate import GATE, Gate
 from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.limits import AuthFailures, Budget, parse_rate
@@ -46,6 +46,7 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
         links=parts.links,
         handlers=_handlers(parts),
     )
+    app[GATE] = parts.gate
     add_lifetimes(app, parts, on_indexed)
     return app
 

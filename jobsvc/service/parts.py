@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
+from typing import Final
 
 import structlog
 
@@ -15,6 +18,7 @@ from jobsvc.observe.metrics import Metrics
 from jobsvc.settings import Settings
 from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
+from jobsvc.storage.faults import describe
 from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKENS_FILE
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.web.event_streams import Streams
@@ -26,6 +30,9 @@ from jobsvc.web.slots import Slots
 from jobsvc.web.stays import Stays
 from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
+
+FAULT_LOG_INTERVAL_S: Final = 60.0
+"""Seconds between two log lines of the same fault of storage; a metric counts all of them."""
 
 _log = structlog.get_logger("jobsvc.service")
 
@@ -56,7 +63,7 @@ class Parts:
 def parts_of(settings: Settings) -> Parts:
     """Construct them; nothing runs yet but the download log's thread."""
     metrics = Metrics()
-    disk = Disk(on_fault=lambda _key, _fault: metrics.storage_unavailable.inc())
+    disk = Disk(on_fault=_storage_fault(metrics))
     metrics.storage_stuck.set_function(disk.stuck)
     root = JobsRoot(settings.jobs_root, settings.output_roots, settings.status_aliases)
     slots = Slots(
@@ -108,6 +115,23 @@ def _index(settings: Settings, disk: Disk, root: JobsRoot, digests: Digests, met
         wary=lambda reading: digests.known(reading) is not None,
         metrics=metrics,
     )
+
+
+def _storage_fault(metrics: Metrics) -> Callable[[str, Exception], None]:
+    """Count each fault of storage, and log each kind of it once in FAULT_LOG_INTERVAL_S."""
+    logged: dict[str, float] = {}
+
+    def told(key: str, fault: Exception) -> None:
+        metrics.storage_unavailable.inc()
+        reason = (
+            describe(fault) if isinstance(fault, OSError) else getattr(fault, "reason", None) or str(fault)
+        )
+        now = monotonic()
+        if now - logged.get(reason, -inf) >= FAULT_LOG_INTERVAL_S:
+            logged[reason] = now
+            _log.warning("storage-fault", of=key, reason=reason)
+
+    return told
 
 
 def _bad_token_file(metrics: Metrics) -> Callable[[Exception], None]:

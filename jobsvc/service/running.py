@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from jobsvc import __version__
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe import log
 from jobsvc.service.building import build_app
@@ -21,6 +22,7 @@ from jobsvc.settings import Settings
 from jobsvc.storage.faults import describe, may_pass
 from jobsvc.storage.link_key import BadLinkKey
 from jobsvc.storage.tokens import BadTokenFile
+from jobsvc.web.gate import GATE
 from jobsvc.web.server import Runner
 
 _log = structlog.get_logger("jobsvc.service")
@@ -49,11 +51,19 @@ async def serve(
     Then accept no more, let downloads finish for as long as the grace, and end. NotStarted.
     """
     stop = stop or _told_by_signals()
-    runner = Runner(build_app(settings, on_indexed), access_log=None, shutdown_timeout=LAST_ANSWERS)
+    app = build_app(settings, on_indexed)
+    runner = Runner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
     try:
         await _begin(runner, settings)
         address = _address(runner)
-        _log.info("serving", address=address, jobs_root=str(settings.jobs_root))
+        _log.info(
+            "serving",
+            address=address,
+            jobs_root=str(settings.jobs_root),
+            state_dir=str(settings.state_dir),
+            version=__version__,
+        )
+        app[GATE].log_count()
         if ready is not None:
             ready(address)
         await stop.wait()

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.storage.conduit import Conduit, Turn
+from jobsvc.storage.faults import describe
 from jobsvc.storage.ferry import Ferry
 from jobsvc.storage.pool import DEADLINE, Closable, Pool
 
@@ -110,7 +111,8 @@ class Disk:
             return await answer
         except OSError as fault:
             self._on_fault(key, fault)
-            raise StorageUnavailable("The storage answered with a fault of its own.") from fault
+            detail = "The storage answered with a fault of its own."
+            raise StorageUnavailable(detail, reason=describe(fault)) from fault
         except StorageUnavailable as late:
             self._on_fault(key, late)
             raise

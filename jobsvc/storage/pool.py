@@ -100,7 +100,9 @@ class Pool:
         """
         if self._closed or self._full():
             self.dispose(lent)
-            raise StorageUnavailable("Every thread that could ask the storage is waiting for it.")
+            raise StorageUnavailable(
+                "Every thread that could ask the storage is waiting for it.", reason="all threads are stuck"
+            )
         loop = asyncio.get_running_loop()
         call = _Call(key, work, loop.create_future(), lent)
         self._admit(call)
@@ -238,4 +240,6 @@ class Pool:
 def expire(future: asyncio.Future[Any]) -> None:
     """Tell who waits, if anyone still does, that the storage did not answer in time."""
     if not future.done():
-        future.set_exception(StorageUnavailable("The storage did not answer in time."))
+        future.set_exception(
+            StorageUnavailable("The storage did not answer in time.", reason="no answer in time")
+        )

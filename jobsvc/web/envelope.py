@@ -19,6 +19,7 @@ from jobsvc.observe import request_id
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import guard, problems
 from jobsvc.web.asked import Asked
+from jobsvc.web.gate import TOKEN
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -46,13 +47,15 @@ class Envelope:
         """Do so for a request whose route is known already, by its pattern."""
         begun = perf_counter()
         request_id.begin(request.headers.get(REQUEST_ID))
+        refused: Refusal | None = None
         try:
             response = await handler(request)
         except Refusal as refusal:
+            refused = refusal
             self._count(request, refusal)
             response = problems.of_refusal(refusal)
-        except web.HTTPException as refused:
-            response = problems.of_framework(refused)
+        except web.HTTPException as exception:
+            response = problems.of_framework(exception)
         except Exception:  # noqa: BLE001 - the last resort: told in the log, and to the client as a 500
             _log.exception("request-failed", method=request.method, route=route)
             response = problems.of_fault()
@@ -61,7 +64,7 @@ class Envelope:
         status = response.status
         self._observe(route, request.method, status, perf_counter() - begun)
         if status >= REFUSED:
-            _tell(request, route, status)
+            _tell(request, route, status, refused)
         return response
 
     def at_once(self, asked: Asked, handler: guard.Immediate, route: str) -> bool:
@@ -94,10 +97,23 @@ class Envelope:
             self._metrics.rate_limited.labels(budget.name if budget else "auth-failures").inc()
 
 
-def _tell(request: web.Request, route: str, status: int) -> None:
+def _tell(request: web.Request, route: str, status: int, refused: Refusal | None) -> None:
     """Log a refusal: its route and not its address, which may carry a signature and is the client's text."""
+    told = {} if refused is None else _why(request, refused)
     say = _log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.info
-    say("refused", status=status, method=request.method, route=route, peer=request.remote)
+    say("refused", status=status, method=request.method, route=route, peer=request.remote, **told)
+
+
+def _why(request: web.Request, refused: Refusal) -> dict[str, str]:
+    """Return what the log has of a refusal: its code, why, and the token's id where one is known."""
+    told = {"code": refused.code}
+    if refused.reason is not None:
+        told["reason"] = refused.reason
+    token = request.get(TOKEN)
+    token_id = refused.token_id if token is None else token.id
+    if token_id is not None:
+        told["tokenId"] = token_id
+    return told
 
 
 async def meet(request: web.Request) -> web.StreamResponse | None:

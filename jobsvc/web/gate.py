@@ -18,6 +18,7 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Final
 
+import structlog
 from aiohttp import hdrs, web
 from multidict import MultiMapping
 
@@ -36,6 +37,8 @@ CREDENTIALS_CAP: Final = 512
 """The longest Authorization field that is looked at, in characters; ours are 55."""
 
 # RFC 6750, section 2.1; the scheme knows no case (RFC 9110, section 11.1).
+_log = structlog.get_logger("jobsvc.web")
+
 _BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)", re.ASCII)
 _NOBODY: Final = Token(id="", owner="", scopes=frozenset(), digest=bytes(32), created=0, revoked=0)
 
@@ -70,16 +73,22 @@ class Gate:
 
         Unauthorized, worded alike for one that is malformed, unknown, expired or revoked; NoCredentials.
         """
-        digest = digest_of(_presented(headers))
+        secret = _presented(headers)
+        digest = digest_of(secret)
         token = self._tokens.get(digest, _NOBODY)
         if not (compare_digest(token.digest, digest) and token.alive(self._clock())):
-            raise Unauthorized("The token is not valid.")
+            raise Unauthorized("The token is not valid.", *self._why(token, secret))
         return token
 
     def living(self, token_id: str) -> Token | None:
         """Return the token of this id where it is good now: for who has proved that it stands behind him."""
         token = self._by_id.get(token_id, _NOBODY)
         return token if token.alive(self._clock()) else None
+
+    def why_dead(self, token_id: str) -> str:
+        """Return why the token of this id is not good: "unknown", "expired" or "revoked"; for the log."""
+        token = self._by_id.get(token_id)
+        return "unknown" if token is None else token.state(self._clock())
 
     def alive(self, token: Token) -> bool:
         """Whether a token that was let in before is good still: for links, streams and what else lasts."""
@@ -96,6 +105,12 @@ class Gate:
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
+
+    def _why(self, token: Token, secret: str) -> tuple[str, str | None]:
+        """Return why a token is refused, and its id where it has one; for the log."""
+        if token is _NOBODY:
+            return ("unknown" if secret else "malformed"), None
+        return token.state(self._clock()), token.id
 
     async def refresh(self) -> None:
         """Look at the file once and take what it holds now; what goes wrong is reported, never raised."""
@@ -119,10 +134,32 @@ class Gate:
         return await self._disk.metadata("tokens", partial(look, self._path, self._known))
 
     def _adopt(self, known: Known) -> None:
-        if known is not self._known:
-            self._known = known
-            self._tokens = {token.digest: token for token in known[1]}
-            self._by_id = {token.id: token for token in known[1]}
+        if known is self._known:
+            return
+        before, self._known = self._known, known
+        if before is not None and before[1] == known[1]:
+            return
+        self._tokens = {token.digest: token for token in known[1]}
+        self._by_id = {token.id: token for token in known[1]}
+        if before is not None:
+            self.log_count()
+
+    def log_count(self) -> None:
+        """Log how many tokens are live, with a warning where none is."""
+        now = self._clock()
+        live = sum(token.alive(now) for token in self._tokens.values())
+        _log.info("tokens", file=str(self._path), live=live, ended=len(self._tokens) - live)
+        if not live:
+            _log.warning(
+                "no-live-token",
+                file=str(self._path),
+                effect="every request is refused with 401",
+                remedy=f"jobsvc token create --owner OWNER --state-dir {self._path.parent}",
+            )
+
+
+GATE: Final = web.AppKey("jobsvc.gate", Gate)
+"""On the application: its gate."""
 
 
 def _presented(headers: MultiMapping[str]) -> str:
@@ -131,5 +168,5 @@ def _presented(headers: MultiMapping[str]) -> str:
     if len(fields) == 1 and len(fields[0]) <= CREDENTIALS_CAP and (match := _BEARER.fullmatch(fields[0])):
         return match[1]
     if not fields:
-        raise NoCredentials("A bearer token is needed.")
+        raise NoCredentials("A bearer token is needed.", "missing")
     return ""

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from jobsvc.domain.access import Token, require
-from jobsvc.domain.errors import Unauthorized
+from jobsvc.domain.errors import RateLimited, Unauthorized
 from jobsvc.web.asked import Asked, Decided
 from jobsvc.web.gate import TOKEN, Gate, NoCredentials
 from jobsvc.web.limits import AuthFailures, Budget
@@ -103,8 +103,13 @@ class Guard:
 
     def _count(self, request: web.Request, wrong: Unauthorized) -> None:
         """Count a wrong token against its sender; a right one passes whatever was before. RateLimited."""
-        if not isinstance(wrong, NoCredentials):
+        if isinstance(wrong, NoCredentials):
+            return
+        try:
             self._failures.hit(self._peers.address_of(request))
+        except RateLimited as refused:
+            refused.reason, refused.token_id = wrong.reason, wrong.token_id
+            raise
 
 
 def relieve(request: web.Request) -> None:

@@ -56,11 +56,13 @@ def verify(key: bytes, job_id: str, text: str, now: float) -> str:
     """
     match = _QUERY.fullmatch(text)
     if match is None:
-        raise _refusal()
+        raise _refusal("link-malformed")
     token_id, expires, signature = match[1], int(match[2]), match[3]
     # As text: the last character has two bits that decoding would drop, and other bits there must not pass.
-    if not hmac.compare_digest(signature, sign(key, job_id, token_id, expires)) or now * 1000 >= expires:
-        raise _refusal()
+    if not hmac.compare_digest(signature, sign(key, job_id, token_id, expires)):
+        raise _refusal("link-signature")
+    if now * 1000 >= expires:
+        raise _refusal("link-expired", token_id)
     return token_id
 
 
@@ -107,11 +109,12 @@ class Links:
         text = request.raw_path.partition("?")[2]
         if hdrs.AUTHORIZATION in request.headers or not text:
             return self._gate.authenticate(request.headers)
-        token = self._gate.living(verify(self._key, job_id_of(request), text, self._clock()))
+        token_id = verify(self._key, job_id_of(request), text, self._clock())
+        token = self._gate.living(token_id)
         if token is None:
-            raise _refusal()
+            raise _refusal(self._gate.why_dead(token_id), token_id)
         return token
 
 
-def _refusal() -> Unauthorized:
-    return Unauthorized("The link is not valid.")
+def _refusal(reason: str, token_id: str | None = None) -> Unauthorized:
+    return Unauthorized("The link is not valid.", reason, token_id)

@@ -62,7 +62,8 @@ class Waiting:
             finally:
                 alarm.cancel()
         if stay.over is Over.REVOKED:
-            raise Unauthorized("The token is not valid.")
+            ended = "revoked" if stay.token.alive(time()) else "expired"
+            raise Unauthorized("The token is not valid.", ended, stay.token.id)
 
     async def _rest(self, stay: Stay, job_id: str, until: float) -> None:
         first: str | None = None
