@@ -41,8 +41,18 @@ class Token:
 
 def require(token: Token, scope: str) -> None:
     """Raise InsufficientScope unless the token has the scope; `admin` has them all."""
-    if scope not in token.scopes and ADMIN not in token.scopes:
+    if not has_scope(token, scope):
         raise InsufficientScope(scope)
+
+
+def has_scope(token: Token, scope: str) -> bool:
+    """Whether the token has the scope; `admin` has them all."""
+    return scope in token.scopes or ADMIN in token.scopes
+
+
+def still_permits(now: Token, before: Token, scope: str) -> bool:
+    """Whether a token that was changed still has the scope and sees all jobs that it saw before."""
+    return has_scope(now, scope) and owner_seen(now) in {None, owner_seen(before)}
 
 
 def sees(token: Token, owner: str) -> bool:

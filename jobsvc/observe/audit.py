@@ -45,6 +45,7 @@ class Outcome(StrEnum):
     CLIENT_GONE = "client-gone"
     TRUNCATED = "truncated"
     STORAGE_ERROR = "storage-error"
+    REVOKED = "revoked"
     SHUTDOWN = "shutdown"
 
 

@@ -34,6 +34,7 @@ def add_lifetimes(app: web.Application, parts: Parts, on_indexed: Callable[[], N
             parts.visits.shortened,
             _indexing(parts.index, on_indexed),
             _hashing(parts.digests, parts.index),
+            parts.permits.watching,
             parts.stays.watching,
         ]
     )

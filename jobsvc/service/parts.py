@@ -24,6 +24,7 @@ from jobsvc.storage.reader import JobsRoot
 from jobsvc.web.event_streams import Streams
 from jobsvc.web.gate import Gate
 from jobsvc.web.links import Links
+from jobsvc.web.permits import Permits
 from jobsvc.web.presenting import Presenting
 from jobsvc.web.representation import Representations
 from jobsvc.web.slots import Slots
@@ -54,6 +55,7 @@ class Parts:
     visits: Visits
     transfer: Transfer
     representations: Representations
+    permits: Permits
     changes: Changes
     presenting: Presenting
     stays: Stays
@@ -76,7 +78,8 @@ def parts_of(settings: Settings) -> Parts:
     index = _index(settings, disk, root, digests, metrics)
     gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
     representations = Representations(digest_of=digests.known)
-    stays = Stays(gate)
+    permits = Permits(gate)
+    stays = Stays(permits)
     return Parts(
         settings=settings,
         metrics=metrics,
@@ -91,11 +94,13 @@ def parts_of(settings: Settings) -> Parts:
         visits=Visits(disk=disk, root=root, catalogue=index.catalogue, freshness=index.freshness),
         transfer=Transfer(
             disk,
+            permits,
             send_timeout=settings.send_timeout,
             rate=settings.download_rate,
             on_held=metrics.download_held.inc,
         ),
         representations=representations,
+        permits=permits,
         changes=Changes(index.catalogue),
         presenting=Presenting(index.tails, representations),
         stays=stays,

@@ -8,12 +8,15 @@ from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
 
+from jobsvc.domain.access import Token
 from jobsvc.observe.audit import Outcome
 from jobsvc.storage.pages import Pages
 from jobsvc.web import guard, problems, whole
 from jobsvc.web.asked import Asked, Decided
 from jobsvc.web.byteranges import unsatisfied
 from jobsvc.web.envelope import seal
+from jobsvc.web.gate import TOKEN
+from jobsvc.web.permits import PermitLost
 from jobsvc.web.selection import Plan, Selection, fields, lines, plan
 from jobsvc.web.shipment import Interrupted, Shipment
 from jobsvc.web.transfer import Transfer
@@ -27,9 +30,10 @@ Ended = Callable[[Shipment, Outcome], None]
 class Delivery:
     """Delivers files of one kind."""
 
-    def __init__(self, transfer: Transfer, what: str) -> None:
-        """Call a file `what` where a client is told of it."""
+    def __init__(self, transfer: Transfer, what: str, scope: str) -> None:
+        """Call a file `what` where a client is told of it; a token needs the scope until the file is sent."""
         self._transfer = transfer
+        self._scope = scope
         self._what = what
         self.pages = Pages()
         """Where a body may be read into that is given to `at_once`."""
@@ -51,13 +55,13 @@ class Delivery:
         if request.method != hdrs.METH_GET:
             told = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
             return web.Response(status=found.decision.status, headers=told)
-        return await self._send(
-            request, found, planned, Shipment(key, planned.segments, planned.promised), ended
-        )
+        shipment = Shipment(key, planned.segments, planned.promised, request[TOKEN])
+        return await self._send(request, found, planned, shipment, ended)
 
     def at_once(
         self,
         asked: Asked,
+        token: Token,
         found: Selection,
         beside: str,
         ended: Ended,
@@ -73,7 +77,7 @@ class Delivery:
         told = None if body is None else lines(found, beside)
         if body is None or told is None:
             return None
-        shipment, status = Shipment(asked.job_id, (), len(body)), found.decision.status
+        shipment, status = Shipment(asked.job_id, (), len(body), token), found.decision.status
 
         def send(budget: str) -> None:
             whole.write(connection := asked.connection, status, told, body, budget)
@@ -98,8 +102,12 @@ class Delivery:
         """Wait for the end, and tell of it; None where it was an early one."""
         outcome = Outcome.SHUTDOWN
         try:
-            result = await sending
+            async with self._transfer.permits.limit(shipment.token, self._scope):
+                result = await sending
             outcome = Outcome.COMPLETE
+        except PermitLost:
+            outcome = Outcome.REVOKED
+            return None
         except Interrupted as early:
             outcome = early.outcome
             return None

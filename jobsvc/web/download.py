@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from jobsvc.domain.access import Token
+from jobsvc.domain.access import OUTPUTS_READ, Token
 from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, NotReady, OutputMissing
 from jobsvc.domain.job import Job, Status
 from jobsvc.index.digests import Digests
@@ -77,7 +77,7 @@ class Download:
         self._visits = visits
         self._slots = slots
         self._digests = digests
-        self._delivery = Delivery(transfer, "output")
+        self._delivery = Delivery(transfer, "output", OUTPUTS_READ)
         self._log = log
         self._unpaced = transfer.unpaced
         self._lingering: set[asyncio.Task[None]] = set()
@@ -107,7 +107,7 @@ class Download:
         job, output = seen.reading.job, require_output(seen.reading.job, seen.found)
         ended = partial(self._ended, token, job, output)
         linger = partial(self._linger, token)
-        decided = self._delivery.at_once(asked, output, _beside(output.name), ended, linger=linger)
+        decided = self._delivery.at_once(asked, token, output, _beside(output.name), ended, linger=linger)
         if decided is None:
             self._disk.release(seen)
         return decided

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from time import monotonic
 from typing import Final, TypeAlias, cast
@@ -20,6 +20,7 @@ from aiohttp.http import StreamWriter
 
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web.envelope import seal
+from jobsvc.web.permits import PermitLost
 from jobsvc.web.stays import Stay, Stays
 
 HEARTBEAT: Final = 15.0
@@ -53,7 +54,12 @@ class EventStream:
         return self._stay.over is None
 
     async def send(self, data: bytes) -> None:
-        """Send whole events; ConnectionError, TimeoutError where the client took nothing for too long."""
+        """Send whole events.
+
+        PermitLost; ConnectionError, TimeoutError where the client took nothing for too long.
+        """
+        if not self._stay.permitted():
+            raise PermitLost
         self._said = monotonic()
         await self._writer.write(data, drain=False)
         if self._stay.request.protocol.writing_paused:
@@ -101,8 +107,9 @@ class Streams:
             _hold_little(transport)
             writer = cast(StreamWriter, await response.prepare(request))
             stream = EventStream(stay, writer, self._send_timeout)
-            await stream.send(_GREETING)
-            await talk(stream)
+            with suppress(PermitLost):
+                await stream.send(_GREETING)
+                await talk(stream)
             async with asyncio.timeout(self._send_timeout):
                 await response.write_eof()
         except (ConnectionError, TimeoutError):

@@ -90,9 +90,10 @@ class Gate:
         token = self._by_id.get(token_id)
         return "unknown" if token is None else token.state(self._clock())
 
-    def alive(self, token: Token) -> bool:
-        """Whether a token that was let in before is good still: for links, streams and what else lasts."""
-        return self._tokens.get(token.digest, _NOBODY).alive(self._clock())
+    def current(self, token: Token) -> Token | None:
+        """Return a token that was valid before as it is now; None if it is not valid any more."""
+        now = self._tokens.get(token.digest, _NOBODY)
+        return now if now.alive(self._clock()) else None
 
     async def watching(self, _app: web.Application) -> AsyncIterator[None]:
         """Load the tokens, and keep them true until the end: a cleanup_ctx.

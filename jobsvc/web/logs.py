@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+from jobsvc.domain.access import JOBS_READ
 from jobsvc.observe.audit import Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.growing import start_of
@@ -40,7 +41,7 @@ class Logs:
     ) -> None:
         self._root = root
         self._visits = visits
-        self._delivery = Delivery(transfer, "log")
+        self._delivery = Delivery(transfer, "log", JOBS_READ)
         self._following = following
         self._metrics = metrics
 

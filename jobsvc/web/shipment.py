@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from jobsvc.domain.access import Token
 from jobsvc.observe.audit import Outcome
 from jobsvc.web.byteranges import ByteRange
 
@@ -28,6 +29,8 @@ class Shipment:
     """Ranges of the file, and bytes that go out as they are; none where all goes out in one write."""
     promised: int
     """Bytes of the file."""
+    token: Token
+    """By which the file is sent."""
     sent: int = 0
     """Likewise."""
     begun: float = field(default_factory=time.time)

@@ -1,7 +1,7 @@
 """Requests that stay: those that wait, and streams. Each is woken by what concerns it, and holds no thread.
 
-One pulse looks after all of them: a stay is over within two seconds of its token's end, soon after its client
-has gone, and at once when the service ends.
+One pulse looks after all of them: a stay is over soon after its client has gone, and at once when the service
+ends. It is over within two seconds when its token does not permit it any more.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import Gauge
 
-from jobsvc.domain.access import Token
+from jobsvc.domain.access import JOBS_READ, Token
 from jobsvc.web.connection import Connection
-from jobsvc.web.gate import TOKEN, Gate
+from jobsvc.web.gate import TOKEN
+from jobsvc.web.permits import Permit, Permits
 
 PULSE: Final = 1.0
 """Seconds between two looks at all stays."""
@@ -30,7 +31,7 @@ class Over(Enum):
     GONE = "gone"
     """The client went, or closed its side, which looks the same: what there is to say, it is told now."""
     REVOKED = "revoked"
-    """The token is good no more."""
+    """The token does not permit the request any more."""
     ENDING = "ending"
     """The service ends."""
 
@@ -38,16 +39,31 @@ class Over(Enum):
 class Stay:
     """One request's stay."""
 
-    __slots__ = ("_future", "_woken", "due", "over", "request", "token")
+    __slots__ = ("_future", "_woken", "due", "over", "permit", "request", "token")
 
     def __init__(self, request: web.Request) -> None:
         self.request = request
         self.token: Token = request[TOKEN]
+        self.permit: Permit
         self.over: Over | None = None
         self.due: float | None = None
         """When it is to be woken at the latest, to within a pulse (monotonic seconds)."""
         self._future: asyncio.Future[None] | None = None
         self._woken = False
+
+    def permitted(self) -> bool:
+        """Whether the token, as it is now, permits the request; if not, the stay is over."""
+        if not self.permit.valid():
+            self.over = Over.REVOKED
+        return self.over is not Over.REVOKED
+
+    def revoke(self) -> None:
+        """End the stay, which the token does not permit any more; a client that does not read is dropped."""
+        self.over = Over.REVOKED
+        protocol = self.request.protocol
+        if protocol.writing_paused and protocol.transport is not None:
+            protocol.transport.abort()
+        self.wake()
 
     def wake(self) -> None:
         """Have the next rest, or the present one, be over."""
@@ -69,8 +85,8 @@ class Stay:
 class Stays:
     """All stays. Loop-owned."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, permits: Permits) -> None:
+        self._permits = permits
         self._stays: set[Stay] = set()
         self._ending = False
 
@@ -82,7 +98,10 @@ class Stays:
             stay.over = Over.ENDING
         self._stays.add(stay)
         try:
-            with counted.track_inprogress():
+            with (
+                self._permits.hold(stay.token, JOBS_READ, stay.revoke) as stay.permit,
+                counted.track_inprogress(),
+            ):
                 yield stay
         finally:
             self._stays.discard(stay)
@@ -114,8 +133,6 @@ class Stays:
         protocol = stay.request.protocol
         if protocol.transport is None or (isinstance(protocol, Connection) and protocol.half_closed):
             stay.over = Over.GONE
-        elif not self._gate.alive(stay.token):
-            stay.over = Over.REVOKED
         elif stay.due is None or now < stay.due:
             return
         stay.wake()

@@ -25,6 +25,7 @@ from jobsvc.storage.pages import Body
 from jobsvc.storage.walk import OpenFile
 from jobsvc.web import whole
 from jobsvc.web.pace import Pace
+from jobsvc.web.permits import Permits
 from jobsvc.web.shipment import Interrupted, Shipment
 from jobsvc.web.stream import Stream
 
@@ -35,12 +36,19 @@ class Transfer:
     """The way of the bytes: from a file, through Disk's threads, into a connection."""
 
     def __init__(
-        self, disk: Disk, *, send_timeout: float, rate: int, on_held: Callable[[float], object]
+        self,
+        disk: Disk,
+        permits: Permits,
+        *,
+        send_timeout: float,
+        rate: int,
+        on_held: Callable[[float], object],
     ) -> None:
         """`send_timeout`: seconds after which a client that accepts nothing is let go.
 
         `rate`: bytes a second of one stream, 0 is no bound; `on_held` is told the seconds it cost a stream.
         """
+        self.permits = permits
         self._disk = disk
         self._send_timeout = send_timeout
         self._rate = rate

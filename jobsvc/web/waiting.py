@@ -12,15 +12,15 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from jobsvc.domain.errors import Unauthorized
 from jobsvc.index.changes import Changes
 from jobsvc.index.freshness import Freshness
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import query
 from jobsvc.web.conditional import precondition
+from jobsvc.web.gate import TOKEN
 from jobsvc.web.presenting import Presenting
 from jobsvc.web.sight import sighted
-from jobsvc.web.stays import Over, Stay, Stays
+from jobsvc.web.stays import Stay, Stays
 
 LONGEST: Final = 60
 """Seconds; what lies between us and the client often cuts what is silent for longer."""
@@ -47,7 +47,8 @@ class Waiting:
     async def for_news(self, request: web.Request, job_id: str) -> None:
         """Wait for as long as the request says, or until there is news for it.
 
-        BadRequest; JobNotFound, StorageUnavailable; Unauthorized where the token ends meanwhile.
+        From then on the request has the token as it is now. BadRequest; JobNotFound, StorageUnavailable;
+        Unauthorized and InsufficientScope if the token has changed meanwhile.
         """
         seconds = query.seconds(request.query, "wait", LONGEST)
         if not seconds:
@@ -61,9 +62,7 @@ class Waiting:
                 await self._rest(stay, job_id, monotonic() + seconds)
             finally:
                 alarm.cancel()
-        if stay.over is Over.REVOKED:
-            ended = "revoked" if stay.token.alive(time()) else "expired"
-            raise Unauthorized("The token is not valid.", ended, stay.token.id)
+            request[TOKEN] = stay.permit.current_token()
 
     async def _rest(self, stay: Stay, job_id: str, until: float) -> None:
         first: str | None = None

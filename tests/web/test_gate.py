@@ -152,10 +152,10 @@ async def test_a_token_expires_to_the_moment_without_a_look_at_the_file(service:
     service.path.unlink()
     service.offset = 3590
     assert service.lets_in(secret)
-    assert service.gate.alive(token)
+    assert service.gate.current(token)
     service.offset = 3600
     assert not service.lets_in(secret)
-    assert not service.gate.alive(token)
+    assert not service.gate.current(token)
 
 
 @given(st.text(max_size=80) | st.from_regex(r"(?i:bearer) [!-~]{0,60}", fullmatch=True))
@@ -176,7 +176,7 @@ async def test_a_revocation_by_the_command_is_heeded_within_two_seconds(service:
         done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
         assert done.stdout == b""
         await until(lambda: not service.lets_in(secret), 2)
-        assert not service.gate.alive(token)
+        assert not service.gate.current(token)
         assert service.lets_in(other)
 
 
@@ -185,7 +185,7 @@ async def test_a_new_token_is_good_within_two_seconds_even_if_it_is_the_first(se
         secret, token = create(service.path, "alice")
         assert not service.lets_in(secret)
         await until(lambda: service.lets_in(secret), 2)
-        assert service.gate.alive(token)
+        assert service.gate.current(token)
 
 
 async def test_a_file_that_is_gone_means_that_all_are_revoked(service: Service) -> None:
@@ -193,7 +193,7 @@ async def test_a_file_that_is_gone_means_that_all_are_revoked(service: Service) 
     async with service.started():
         service.path.unlink()
         await until(lambda: not service.lets_in(secret), 2)
-        assert not service.gate.alive(token)
+        assert not service.gate.current(token)
     assert service.complaints == []
 
 
@@ -203,7 +203,7 @@ async def test_a_token_that_was_taken_out_of_the_file_is_dead(service: Service) 
     service.path.write_bytes(b'{"version": 1, "tokens": []}')
     await service.gate.refresh()
     assert not service.lets_in(secret)
-    assert not service.gate.alive(token)
+    assert not service.gate.current(token)
 
 
 @pytest.mark.parametrize("spoil", ["write", "chmod"])
