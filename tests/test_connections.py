@@ -428,12 +428,12 @@ async def test_http_1_0_needs_no_host(service: Service) -> None:
     [
         pytest.param(f"http://other.example{ROUTE}", id="absolute-form, another host"),
         pytest.param(f"https://other.example:8443{ROUTE}", id="absolute-form, another scheme"),
-        pytest.param(f"http://other.example{ROUTE}?a=b", id="absolute-form with a query"),
+        pytest.param(f"http://other.example{ROUTE}?token=b", id="absolute-form with a query"),
         pytest.param("/api/jobs/job%2D1/download", id="a percent-encoded id"),
         pytest.param("/%61pi/jobs/%6Aob-1/d%6Fwnload", id="percent-encoded everywhere"),
         pytest.param(f"{ROUTE}?", id="an empty query"),
         pytest.param(f"{ROUTE}?token=x&expires=1&signature=y", id="a query beside a token"),
-        pytest.param(f"{ROUTE}?{'a' * 7_900}", id="a long one"),
+        pytest.param(f"{ROUTE}?token={'a' * 7_900}", id="a long one"),
     ],
 )
 async def test_an_address_may_be_written_so(service: Service, target: str) -> None:

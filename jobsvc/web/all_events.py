@@ -55,7 +55,6 @@ class AllEvents:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD; BadRequest."""
-        query.only(request.query, "status")
         statuses = query.statuses(request.query)
         with (
             self._streams.stay(request, "jobs") as stay,

@@ -5,7 +5,7 @@ In this order a wrong token costs no budget of anyone's, and one that lacks the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import wraps
 from http import HTTPStatus
 from typing import Final
@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from jobsvc.domain.access import Token, require
 from jobsvc.domain.errors import RateLimited, Unauthorized
+from jobsvc.web import query
 from jobsvc.web.asked import Asked, Decided
 from jobsvc.web.gate import TOKEN, Gate, NoCredentials
 from jobsvc.web.limits import AuthFailures, Budget
@@ -46,11 +47,18 @@ class Guard:
         self._peers = peers
 
     def __call__(
-        self, handler: Handler, *, scope: str, budget: str, authenticate: Authenticate | None = None
+        self,
+        handler: Handler,
+        *,
+        scope: str,
+        budget: str,
+        parameters: Collection[str] = (),
+        authenticate: Authenticate | None = None,
     ) -> Handler:
         """Wrap a handler; it finds the Token under TOKEN on its request.
 
-        The wrapper raises Unauthorized, RateLimited and InsufficientScope. A route that lets in by something
+        `parameters` are the names that its query may have. The wrapper raises Unauthorized, RateLimited,
+        InsufficientScope, and BadRequest for any other query parameter. A route that lets in by something
         other than the Authorization field gives its own `authenticate`; its failures count all the same.
         """
         present = authenticate or self._bearer
@@ -58,6 +66,8 @@ class Guard:
 
         def admitted(request: web.Request) -> Awaitable[web.StreamResponse]:
             require(request[TOKEN], scope)
+            if "?" in request.raw_path:
+                query.only(request.query, *parameters)
             return handler(request)
 
         limited = spent.limited(admitted)

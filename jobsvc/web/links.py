@@ -26,6 +26,7 @@ from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import Gate
 from jobsvc.web.representation import download_url
 
+PARAMETERS: Final = ("token", "expires", "signature")
 _VERSION: Final = "jobsvc download link 1"
 # No percent-encoding, no other order, nothing twice and nothing more: one link has one spelling.
 _QUERY: Final = re.compile(

@@ -25,6 +25,7 @@ from jobsvc.web.gate import TOKEN
 from jobsvc.web.representation import Fragments, entity_tag
 from jobsvc.web.status import STALE
 
+PARAMETERS: Final = ("status", "updatedSince", "limit", "cursor")
 USUAL: Final = 50
 MOST: Final = 200
 """Jobs of a page."""
@@ -82,7 +83,6 @@ class ListRoute:
 
 def wish_of(asked: MultiMapping[str]) -> Wish:
     """Read the parameters; BadRequest, which names the one that makes no sense."""
-    query.only(asked, "status", "updatedSince", "limit", "cursor")
     return Wish(
         query.statuses(asked),
         _updated_since(query.one(asked, "updatedSince")),

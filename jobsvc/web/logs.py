@@ -47,7 +47,6 @@ class Logs:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
-        query.only(request.query, "tail", "follow")
         lines = query.whole(request.query, "tail", TAIL_LINES)
         if query.switch(request.query, "follow"):
             return await self._following.handle(request, lines)

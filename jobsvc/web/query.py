@@ -18,10 +18,14 @@ _SHOWN: Final = 64
 
 
 def only(query: MultiMapping[str], *names: str) -> None:
-    """Refuse every other parameter: a misspelt one, overlooked, would give what was not asked for."""
+    """Refuse every other parameter: a misspelt one, overlooked, would give what was not asked for.
+
+    With `?wiat=30` ignored, a client that waits for a change would become a busy loop.
+    """
     for name in query:
         if name not in names:
-            raise BadRequest(f"There is no parameter {quoted(name)}, only {', '.join(names)}.")
+            known = ", ".join(names) or "none"
+            raise BadRequest(f"Unknown query parameter {quoted(name)}; known here: {known}.")
 
 
 def one(query: MultiMapping[str], name: str) -> str | None:

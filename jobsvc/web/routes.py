@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
@@ -9,7 +10,8 @@ from typing import Final
 from aiohttp import web
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
-from jobsvc.web import document
+from jobsvc.web import document, listing, query, sse
+from jobsvc.web import links as link_queries
 from jobsvc.web.all_events import AllEvents
 from jobsvc.web.dispatch import DOWNLOAD, STATUS, Dispatch, Way
 from jobsvc.web.download import Download
@@ -47,22 +49,37 @@ def add_routes(
 ) -> None:
     """Join the handlers to their addresses, beneath `envelope`; HEAD goes wherever GET does."""
     health = handlers.health
-    show = _way(STATUS, handlers.status, guard, scope=JOBS_READ, budget="status")
+    show = _way(STATUS, handlers.status, guard, scope=JOBS_READ, budget="status", parameters=("wait",))
     fetch = _way(
         DOWNLOAD,
         handlers.download,
         guard,
         scope=OUTPUTS_READ,
         budget="download",
+        parameters=link_queries.PARAMETERS,
         authenticate=links.authenticate,
     )
     gets = {
-        "/api/jobs": guard(handlers.listing.handle, scope=JOBS_READ, budget="list"),
+        "/api/jobs": guard(
+            handlers.listing.handle, scope=JOBS_READ, budget="list", parameters=listing.PARAMETERS
+        ),
         STATUS: show.handle,
         DOWNLOAD: fetch.handle,
-        "/api/jobs/{id}/events": guard(handlers.job_events.handle, scope=JOBS_READ, budget="status"),
-        "/api/events": guard(handlers.all_events.handle, scope=JOBS_READ, budget="status"),
-        "/api/jobs/{id}/logs": guard(handlers.logs.handle, scope=JOBS_READ, budget="logs"),
+        "/api/jobs/{id}/events": guard(
+            handlers.job_events.handle, scope=JOBS_READ, budget="status", parameters=(sse.LAST_EVENT_ID,)
+        ),
+        "/api/events": guard(
+            handlers.all_events.handle,
+            scope=JOBS_READ,
+            budget="status",
+            parameters=("status", sse.LAST_EVENT_ID),
+        ),
+        "/api/jobs/{id}/logs": guard(
+            handlers.logs.handle,
+            scope=JOBS_READ,
+            budget="logs",
+            parameters=("tail", "follow", sse.LAST_EVENT_ID),
+        ),
         "/api/openapi.json": _Description().handle,
         "/healthz": health.live,
         "/readyz": health.ready,
@@ -86,12 +103,13 @@ def _way(
     *,
     scope: str,
     budget: str,
+    parameters: Collection[str],
     authenticate: Authenticate | None = None,
 ) -> Way:
     """Have both ways to a handler's answer ask for the same right."""
     return Way(
         route,
-        guard(handler.handle, scope=scope, budget=budget, authenticate=authenticate),
+        guard(handler.handle, scope=scope, budget=budget, parameters=parameters, authenticate=authenticate),
         guard.at_once(handler.at_once, scope=scope, budget=budget),
     )
 
@@ -109,4 +127,5 @@ class _Description:
         }
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        query.only(request.query)
         return document.answer(request, self._body, self._fields)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import orjson
 from aiohttp import hdrs, web
+
+from jobsvc.web import query
+
+LAST_EVENT_ID: Final = "lastEventId"
+"""Query parameter in which polyfills of EventSource send what a browser sends as Last-Event-ID."""
 
 
 def event(name: str, data: bytes, place: str | None = None) -> bytes:
@@ -23,8 +30,12 @@ def text(data: bytes) -> bytes:
 
 
 def offered(request: web.Request) -> str | None:
-    """Return what a client that comes back was told last."""
-    return request.headers.get("Last-Event-ID")
+    """Return the id of the last event that a client has, from the header or else from the query; BadRequest.
+
+    An empty one is none (HTML, section 9.2.2).
+    """
+    in_query = query.one(request.query, LAST_EVENT_ID)
+    return request.headers.get("Last-Event-ID", in_query) or None
 
 
 def removed(job_id: str, place: str | None = None) -> bytes:

@@ -22,8 +22,11 @@ from jobsvc.web.presenting import Presenting
 from jobsvc.web.sight import sighted
 from jobsvc.web.stays import Stay, Stays
 
-LONGEST: Final = 60
-"""Seconds; what lies between us and the client often cuts what is silent for longer."""
+MAX_WAIT_S: Final = 60
+"""The longest wait that a request may ask for."""
+WAIT_ENDS_AFTER_S: Final = 55
+"""A longer wait ends here too: nginx, Apache and many load balancers give up on a backend that is silent for
+60 seconds."""
 
 
 class Waiting:
@@ -50,9 +53,10 @@ class Waiting:
         From then on the request has the token as it is now. BadRequest; JobNotFound, StorageUnavailable;
         Unauthorized and InsufficientScope if the token has changed meanwhile.
         """
-        seconds = query.seconds(request.query, "wait", LONGEST)
-        if not seconds:
+        wanted = query.seconds(request.query, "wait", MAX_WAIT_S)
+        if not wanted:
             return
+        seconds = min(wanted, WAIT_ENDS_AFTER_S)
         with (
             self._stays.stay(request, self._metrics.requests_waiting) as stay,
             self._changes.of_job(job_id, stay.wake),

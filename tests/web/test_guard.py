@@ -81,7 +81,10 @@ async def client(guard: Guard) -> AsyncIterator[Client]:
     app = web.Application(middlewares=[plain_errors])
     app.router.add_get("/status/{id}", guard(whoami, scope=JOBS_READ, budget="status"))
     app.router.add_get("/output", guard(whoami, scope=OUTPUTS_READ, budget="download"))
-    app.router.add_get("/link", guard(whoami, scope=OUTPUTS_READ, budget="download", authenticate=by_query))
+    by_link = guard(
+        whoami, scope=OUTPUTS_READ, budget="download", parameters=("signature",), authenticate=by_query
+    )
+    app.router.add_get("/link", by_link)
     app.router.add_get("/open", unguarded)
     app.cleanup_ctx.append(guard._gate.watching)
     async with TestClient(TestServer(app)) as made:

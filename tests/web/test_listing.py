@@ -28,7 +28,8 @@ from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.listing import ListRoute, wish_of
+from jobsvc.web.listing import PARAMETERS, ListRoute, wish_of
+from jobsvc.web.query import only
 
 OWNERS = ("anna", "bert")
 
@@ -59,6 +60,12 @@ def test_all_that_can_be_asked_is_understood() -> None:
 @pytest.mark.parametrize("offset", ["+02:00", " 02:00"])
 def test_a_plus_that_was_sent_unescaped_is_still_one(offset: str) -> None:
     assert wish_of(MultiDict(updatedSince=f"1970-01-01T02:00:01{offset}")).updated_since == 1_000_000
+
+
+def read(query: MultiDict[str]) -> None:
+    """Read a query as the route does."""
+    only(query, *PARAMETERS)
+    wish_of(query)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +108,7 @@ def test_a_plus_that_was_sent_unescaped_is_still_one(offset: str) -> None:
 )
 def test_what_makes_no_sense_is_refused_by_name(query: list[tuple[str, str]], named: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        wish_of(MultiDict(query))
+        read(MultiDict(query))
     assert named in refused.value.detail
     assert len(refused.value.detail) < 200
     orjson.dumps(refused.value.detail)
