@@ -1,37 +1,52 @@
-"""jobsvc token create|list|revoke: the operator's hand on the token file, which a service sees by itself.
+"""jobsvc token create|list|revoke|prune: manages the token file, which a running service reads by itself.
 
-Exit codes: 0, 1 where there is no such token, 2 for wrong use and for a token file that can't be used.
+Exit codes: 0; 1 no such token, or a fault that may pass (disk full); 2 wrong use, or a token file or state
+directory that can't be used.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import click
 import orjson
 
+from jobsvc.cli.options import PassingFault, WrongSetting, given, settings_options, wrong_settings_told
 from jobsvc.domain.access import SCOPES, Token
-from jobsvc.settings import default_state_dir
+from jobsvc.settings import OPTIONS, default_state_dir, resolve
+from jobsvc.settings.places import user_name
 from jobsvc.storage import tokens
-from jobsvc.storage.layout import TOKENS_FILE
-from jobsvc.storage.token_format import time_text
+from jobsvc.storage.faults import describe, may_pass
+from jobsvc.storage.layout import TOKEN_USE_FILE, TOKENS_FILE
+from jobsvc.storage.token_format import check_name, time_text
+from jobsvc.storage.token_use import load_use
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LIFE: Final = re.compile(r"([0-9]{1,12})([smhdw])", re.ASCII)
 _LIFE_MAX: Final = 100 * 366 * 86_400
-_COLUMNS: Final = ("id", "owner", "scopes", "created", "expires", "state")
-
-
-class Unusable(click.ClickException):
-    """The state directory or what is in it can't be worked with."""
-
-    exit_code = 2
+_COLUMNS: Final = {
+    "ID": "id",
+    "OWNER": "owner",
+    "SCOPES": "scopes",
+    "CREATED": "created",
+    "EXPIRES": "expires",
+    "LAST-USED": "lastUsed",
+    "STATE": "state",
+    "LABEL": "label",
+}
+_NONE: Final = {"expires": "never", "lastUsed": "-", "label": ""}
+_SECRET_MAX: Final = 512
+"""Characters; a token on standard input is not longer."""
 
 
 class Life(click.ParamType[float | None]):
@@ -50,30 +65,34 @@ class Life(click.ParamType[float | None]):
         return seconds
 
 
-def _token_file(_ctx: click.Context, _param: click.Parameter, folder: Path | None) -> Path:
+def _state_options(command: Command) -> Command:
+    """Give a command --state-dir and --config, as `jobsvc serve` has them."""
+    return settings_options("state-dir", "config")(command)
+
+
+def _token_file(ctx: click.Context) -> Path:
+    """Return the token file of the state directory that the flag, environment or config file names."""
+    with wrong_settings_told():
+        found = resolve(given(ctx), [option for option in OPTIONS if option.name == "state-dir"])
     try:
-        return (folder or default_state_dir()) / TOKENS_FILE
+        return Path(found.get("state_dir") or default_state_dir()) / TOKENS_FILE
     except ValueError as wrong:
         raise click.UsageError(f"--state-dir {wrong}") from wrong
 
 
-_STATE_DIR: Final = click.option(
-    "--state-dir",
-    "path",
-    type=click.Path(path_type=Path),
-    callback=_token_file,
-    metavar="DIR",
-    help="Where the service keeps its own files.  [default: $JOBSVC_STATE_DIR, else the XDG state folder]",
-)
-
-
 @click.group
 def token() -> None:
-    """Hand out tokens, list them, revoke them."""
+    """Create, list, revoke and remove access tokens.
+
+    Tokens are kept in tokens.json of the state directory, as SHA-256 digests. A running service reads it
+    by itself: a change takes effect within two seconds. Use the state directory of the service (--state-dir,
+    JOBSVC_STATE_DIR or --config), and run the command as the service's user or as root.
+    """
 
 
 @token.command
-@click.option("--owner", required=True, help="Whose jobs the token may see.")
+@click.option("--owner", required=True, help="Owner whose jobs the token may read.")
+@click.option("--label", help="Text that `jobsvc token list` shows, to tell tokens apart.")
 @click.option(
     "--scope",
     "scopes",
@@ -89,77 +108,150 @@ def token() -> None:
     type=Life(),
     default="never",
     show_default=True,
-    help="How long it is good: 90d, 12h, 30m.",
+    help="How long the token is valid, such as 90d, 12h or 30m.",
 )
-@_STATE_DIR
-def create(owner: str, scopes: tuple[str, ...], life: float | None, path: Path) -> None:
-    """Make a token and print it, alone, on standard output. It is shown this once."""
+@_state_options
+@click.pass_context
+def create(
+    ctx: click.Context,
+    /,
+    owner: str,
+    label: str | None,
+    scopes: tuple[str, ...],
+    life: float | None,
+    **_: object,
+) -> None:
+    """Create a token and print it on standard output.
+
+    The token is shown only once: only its digest is kept.
+    """
+    path = _token_file(ctx)
     expires = None if life is None else time.time() + life
-    with _refusals():
-        try:
-            secret, made = tokens.create(path, owner, scopes, expires)
-        except ValueError as wrong:
-            raise click.BadParameter(str(wrong), param_hint="--owner") from wrong
+    for name, value in (("--owner", owner), ("--label", label)):
+        with _wrong_value_told(name):
+            if value is not None:
+                check_name(value)
+    with _faults_told(path):
+        secret, made = tokens.create(path, owner, scopes, expires, label)
     click.echo(secret)
     end = "until it is revoked" if made.expires is None else f"until {time_text(made.expires)}"
-    click.echo(f"Token {made.id} of {owner}, good {end}. Keep it safe: it can't be shown again.", err=True)
+    click.echo(f"Token {made.id} of {owner}, valid {end}. Keep it safe: it can't be shown again.", err=True)
 
 
 @token.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@_STATE_DIR
-def list_(path: Path, *, as_json: bool) -> None:
-    """List all tokens by id, the expired and revoked too. The tokens themselves are kept nowhere."""
-    with _refusals():
-        found = tokens.load(path)
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
+@_state_options
+@click.pass_context
+def list_(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
+    """List all tokens, including expired and revoked ones.
+
+    The running service writes LAST-USED once a minute. The tokens themselves can't be shown.
+    """
+    path = _token_file(ctx)
+    with _faults_told(path):
+        found, used = tokens.load(path), load_use(path.with_name(TOKEN_USE_FILE))
     now = time.time()
+    described = [_described(each, used.get(each.id), now) for each in found]
     if as_json:
-        for each in found:
-            click.echo(orjson.dumps(_described(each, now)))
+        for each in described:
+            click.echo(orjson.dumps(each))
         return
-    rows = [[_cell(row[column]) for column in _COLUMNS] for row in (_described(each, now) for each in found)]
-    heads = [column.upper() for column in _COLUMNS]
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    for row in chain([heads], rows):
+    rows = [[_cell(key, row[key]) for key in _COLUMNS.values()] for row in described]
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+    for row in chain([list(_COLUMNS)], rows):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @token.command
-@click.argument("token_id", metavar="ID")
-@_STATE_DIR
-def revoke(token_id: str, path: Path) -> None:
-    """Revoke the token of this id; a running service heeds it within two seconds."""
-    with _refusals():
+@click.argument("name", metavar="ID|TOKEN|-")
+@_state_options
+@click.pass_context
+def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
+    """Revoke a token, by its id or by the token itself.
+
+    With - the id or token is read from standard input, so that it is in no shell history and in no list of
+    processes. A running service refuses the token within two seconds.
+    """
+    path = _token_file(ctx)
+    if name == "-":
+        name = sys.stdin.readline(_SECRET_MAX).strip()
+    with _faults_told(path):
         try:
-            gone = tokens.revoke(path, token_id)
+            gone = tokens.revoke(path, name)
         except tokens.UnknownToken as unknown:
             # What was given may be the token itself: it is not repeated.
-            raise click.ClickException("No token has this id; `jobsvc token list` names them.") from unknown
+            told = f"No token in {path} has this id or is this token; `jobsvc token list` shows the ids."
+            raise click.ClickException(told) from unknown
     click.echo(f"Token {gone.id} of {gone.owner} is revoked.", err=True)
 
 
+@token.command
+@_state_options
+@click.pass_context
+def prune(ctx: click.Context, /, **_: object) -> None:
+    """Remove expired tokens from the token file, and print their ids."""
+    path = _token_file(ctx)
+    with _faults_told(path):
+        gone = tokens.prune(path)
+    for each in gone:
+        click.echo(each.id)
+    click.echo(f"{len(gone)} expired token{'s' * (len(gone) != 1)} removed.", err=True)
+
+
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """Turn what is wrong with the state directory into a message and exit code 2."""
+def _wrong_value_told(option: str) -> Iterator[None]:
     try:
         yield
-    except (tokens.BadTokenFile, OSError) as wrong:
-        raise Unusable(str(wrong)) from wrong
+    except ValueError as wrong:
+        raise click.BadParameter(str(wrong), param_hint=option) from wrong
 
 
-def _described(each: Token, now: float) -> dict[str, str | list[str] | None]:
+@contextmanager
+def _faults_told(path: Path) -> Iterator[None]:
+    """Turn what is wrong with the state directory into one line with the remedy, and the exit code."""
+    try:
+        yield
+    except tokens.BadTokenFile as wrong:
+        cause = wrong.__cause__
+        denied = isinstance(cause, PermissionError)
+        raise _fault(f"{wrong}{_other_user(path) if denied else ''}", cause) from wrong
+    except PermissionError as wrong:
+        raise _fault(f"{path.parent}: {describe(wrong)}{_other_user(path)}", wrong) from wrong
+    except OSError as wrong:
+        raise _fault(f"{wrong.filename or path.parent}: {describe(wrong)}", wrong) from wrong
+
+
+def _fault(message: str, cause: BaseException | None) -> click.ClickException:
+    return (PassingFault if may_pass(cause) else WrongSetting)(message)
+
+
+def _other_user(path: Path) -> str:
+    """Say which user could do it, where that is another."""
+    folder = path.parent
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        owner = os.geteuid()
+    if owner == os.geteuid():
+        return "; is it the right state directory? --state-dir or JOBSVC_STATE_DIR name it"
+    return f"; run this as the user {user_name(owner)}, to whom the state directory belongs"
+
+
+def _described(each: Token, used: float | None, now: float) -> dict[str, str | list[str] | None]:
     return {
         "id": each.id,
         "owner": each.owner,
+        "label": each.label,
         "scopes": sorted(each.scopes),
         "created": time_text(each.created),
         "expires": time_text(each.expires),
         "revoked": time_text(each.revoked),
+        "lastUsed": time_text(used),
         "state": each.state(now),
     }
 
 
-def _cell(value: str | list[str] | None) -> str:
+def _cell(key: str, value: str | list[str] | None) -> str:
     if value is None:
-        return "never"
+        return _NONE[key]
     return value if isinstance(value, str) else ",".join(value)

@@ -26,9 +26,11 @@ class Token:
     digest: bytes = field(repr=False)
     """SHA-256 of the secret's ASCII bytes, 32 bytes; like the secret, it belongs in no log."""
     created: float
-    """Seconds since the epoch, as are the two below."""
+    """Seconds since the epoch, as are the next two."""
     expires: float | None = None
     revoked: float | None = None
+    label: str | None = None
+    """What people call it; it decides nothing."""
 
     def alive(self, now: float) -> bool:
         """Whether the token is good at `now` (seconds since the epoch)."""

@@ -16,6 +16,8 @@ RECORD_CAP: Final = 1 << 20
 """The largest status.json that is read, in bytes."""
 
 TOKENS_FILE: Final = "tokens.json"
+TOKEN_LABELS_FILE: Final = "token-labels.json"  # noqa: S105 - a file name
+TOKEN_USE_FILE: Final = "token-use.json"  # noqa: S105 - likewise
 LINK_KEY_FILE: Final = "link.key"
 DOWNLOADS_FILE: Final = "downloads.jsonl"
 DIGESTS_FILE: Final = "digests.jsonl"

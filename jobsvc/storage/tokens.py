@@ -1,5 +1,7 @@
 """The token file, tokens.json in the state directory: read with suspicion, changed under a lock; sync code.
 
+Labels are in token-labels.json beside it, since earlier versions refuse members that they do not know.
+
 Refused is what others than its owner can read or write, what is no regular file, and what is malformed.
 Two changes at once lose nothing; a reader needs no lock and sees the file before or after.
 """
@@ -10,7 +12,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,8 +20,9 @@ from typing import Final
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
 from jobsvc.storage import private
 from jobsvc.storage.identity import SETTLED_NS, Identity
+from jobsvc.storage.layout import TOKEN_LABELS_FILE
 from jobsvc.storage.tail import read_fully
-from jobsvc.storage.token_format import check_owner, parse_tokens, render_tokens
+from jobsvc.storage.token_format import check_name, parse_labels, parse_tokens, render_labels, render_tokens
 from jobsvc.storage.writing import write_atomically
 
 SECRET_PREFIX: Final = "jsvc_"  # noqa: S105 - no secret, only how each begins
@@ -63,31 +66,37 @@ def look(path: Path, known: Known | None = None) -> Known:
             if known is not None and known[0] == identity and _settled(identity):
                 return known
             private.check(status, FILE_CAP)
-            return identity, parse_tokens(read_fully(descriptor, 0, status.st_size))
+            tokens = parse_tokens(read_fully(descriptor, 0, status.st_size))
     except FileNotFoundError:
         return None, ()
     except OSError as fault:
         raise BadTokenFile(f"{path}: {private.reason(fault)}") from fault
     except ValueError as wrong:
         raise BadTokenFile(f"{path}: {wrong}") from wrong
+    return identity, _labeled(path, tokens)
 
 
 def create(
-    path: Path, owner: str, scopes: Iterable[str] = DEFAULT_SCOPES, expires: float | None = None
+    path: Path,
+    owner: str,
+    scopes: Iterable[str] = DEFAULT_SCOPES,
+    expires: float | None = None,
+    label: str | None = None,
 ) -> tuple[str, Token]:
     """Add a token and return its secret, which is kept nowhere, beside what is kept.
 
     `expires` is in seconds since the epoch. A state directory that is not there is made, for its owner alone.
-    BadTokenFile, OSError; ValueError where the owner or a scope can't be one.
+    BadTokenFile, OSError; ValueError where the owner, a scope or the label can't be one.
     """
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
     token = Token(
         id=secrets.token_hex(6),
-        owner=check_owner(owner),
+        owner=check_name(owner),
         scopes=frozenset(scopes),
         digest=digest_of(secret),
         created=round(time.time(), 3),
         expires=None if expires is None else round(expires, 3),
+        label=None if label is None else check_name(label),
     )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with private.locked(path):
@@ -95,8 +104,8 @@ def create(
     return secret, token
 
 
-def revoke(path: Path, token_id: str) -> Token:
-    """Mark a token revoked and return it; one revoked before keeps its time.
+def revoke(path: Path, name: str) -> Token:
+    """Mark a token revoked, by its id or its secret, and return it; one revoked before keeps its time.
 
     UnknownToken, BadTokenFile, OSError.
     """
@@ -104,22 +113,75 @@ def revoke(path: Path, token_id: str) -> Token:
         raise UnknownToken
     with private.locked(path):
         tokens = {token.id: token for token in load(path)}
-        token = tokens.get(token_id)
-        if token is None:
-            raise UnknownToken
+        token = _named(tokens, name)
         if token.revoked is None:
-            token = tokens[token_id] = replace(token, revoked=round(time.time(), 3))
+            token = tokens[token.id] = replace(token, revoked=round(time.time(), 3))
             _save(path, tokens.values())
         return token
 
 
-def _save(path: Path, tokens: Iterable[Token]) -> None:
-    """Write what the next look will accept, or nothing."""
-    data = render_tokens(tokens)
+def prune(path: Path) -> list[Token]:
+    """Remove the tokens that have expired, and return them. BadTokenFile, OSError."""
+    if not path.parent.is_dir():
+        return []
+    with private.locked(path):
+        tokens, now = load(path), time.time()
+        expired = {token.id: token for token in tokens if token.expires is not None and token.expires <= now}
+        if expired:
+            _save(path, [token for token in tokens if token.id not in expired])
+        return list(expired.values())
+
+
+def _named(tokens: Mapping[str, Token], name: str) -> Token:
+    """Find a token by its id or its secret; UnknownToken."""
+    if name in tokens:
+        return tokens[name]
+    if name.isascii():
+        digest = digest_of(name)
+        for token in tokens.values():
+            if token.digest == digest:
+                return token
+    raise UnknownToken
+
+
+def _save(path: Path, tokens: Collection[Token]) -> None:
+    """Write what the next look will accept, or nothing.
+
+    Labels are written first: a reader that sees a new token finds its label.
+    """
+    data = render_tokens(tokens, _read(path))
     parse_tokens(data)
-    if len(data) > FILE_CAP:
+    labels = render_labels({token.id: token.label for token in tokens if token.label is not None})
+    if max(len(data), len(labels)) > FILE_CAP:
         raise BadTokenFile(f"{path}: is full")
+    beside = path.with_name(TOKEN_LABELS_FILE)
+    if parse_labels(labels) or beside.exists():
+        write_atomically(beside, labels, 0o600)
     write_atomically(path, data, 0o600)
+
+
+def _labeled(path: Path, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    """Add the labels; BadTokenFile."""
+    beside = path.with_name(TOKEN_LABELS_FILE)
+    try:
+        data = _read(beside)
+        labels = {} if data is None else parse_labels(data)
+    except OSError as fault:
+        raise BadTokenFile(f"{beside}: {private.reason(fault)}") from fault
+    except ValueError as wrong:
+        raise BadTokenFile(f"{beside}: {wrong}") from wrong
+    return tuple(replace(token, label=labels.get(token.id)) for token in tokens) if labels else tokens
+
+
+def _read(path: Path) -> bytes | None:
+    """Read a private file whole; None where there is none. OSError, ValueError."""
+    try:
+        with private.opened(path) as descriptor:
+            status = os.fstat(descriptor)
+            private.check(status, FILE_CAP)
+            return read_fully(descriptor, 0, status.st_size)
+    except FileNotFoundError:
+        return None
 
 
 def _settled(identity: Identity) -> bool:

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
 import time
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from jobsvc.cli.token import token
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
+from jobsvc.storage import tokens
 from jobsvc.storage.tokens import digest_of, load
 
 
@@ -99,7 +106,7 @@ def test_list_names_every_token_and_its_state(state: Path) -> None:
     result = run("list", "--state-dir", state)
     assert result.exit_code == 0
     head, *rows = [line.split() for line in result.stdout.splitlines()]
-    assert head == ["ID", "OWNER", "SCOPES", "CREATED", "EXPIRES", "STATE"]
+    assert head == ["ID", "OWNER", "SCOPES", "CREATED", "EXPIRES", "LAST-USED", "STATE", "LABEL"]
     assert [(row[0], row[1], row[-1]) for row in rows] == [
         (live.id, "alice", "live"),
         (expired.id, "alice", "expired"),
@@ -113,7 +120,17 @@ def test_list_as_json_is_one_object_a_line(state: Path) -> None:
     created(state)
     lines = run("list", "--json", "--state-dir", state).stdout.splitlines()
     first, second = [json.loads(line) for line in lines]
-    assert set(first) == {"id", "owner", "scopes", "created", "expires", "revoked", "state"}
+    assert set(first) == {
+        "id",
+        "owner",
+        "scopes",
+        "created",
+        "expires",
+        "revoked",
+        "state",
+        "label",
+        "lastUsed",
+    }
     assert first["scopes"] == ["jobs:read", "outputs:read"]
     assert second["expires"] is second["revoked"] is None
     made = datetime.fromisoformat(first["created"])
@@ -129,7 +146,8 @@ def test_list_shows_neither_token_nor_digest(state: Path) -> None:
 
 
 def test_list_of_nothing_is_a_head_alone(state: Path) -> None:
-    assert run("list", "--state-dir", state).stdout == "ID  OWNER  SCOPES  CREATED  EXPIRES  STATE\n"
+    head = "ID  OWNER  SCOPES  CREATED  EXPIRES  LAST-USED  STATE  LABEL\n"
+    assert run("list", "--state-dir", state).stdout == head
     assert run("list", "--state-dir", state, "--json").stdout == ""
 
 
@@ -147,11 +165,125 @@ def test_revoking_what_is_unknown_is_1(state: Path) -> None:
     assert run("revoke", "0123456789ab", "--state-dir", state).exit_code == 1
 
 
-def test_a_token_given_for_its_id_is_not_repeated(state: Path) -> None:
-    secret = created(state).stdout.strip()
+def test_an_unknown_token_is_not_repeated(state: Path) -> None:
+    created(state)
+    secret = "jsvc_" + "A" * 43
     result = run("revoke", secret, "--state-dir", state)
     assert result.exit_code == 1
     assert secret not in result.output
+    assert f"No token in {state}/tokens.json" in result.output
+
+
+@pytest.mark.parametrize("by", ["argument", "standard input"])
+def test_a_token_is_revoked_by_itself_and_not_repeated(state: Path, by: str) -> None:
+    secret = created(state).stdout.strip()
+    name, text = (secret, None) if by == "argument" else ("-", f"{secret}\n")
+    result = CliRunner().invoke(token, ["revoke", name, "--state-dir", str(state)], input=text)
+    assert result.exit_code == 0
+    assert secret not in result.output
+    assert load(state / "tokens.json")[0].revoked is not None
+
+
+def test_an_id_is_read_from_standard_input(state: Path) -> None:
+    created(state)
+    (kept,) = load(state / "tokens.json")
+    words = ["revoke", "-", "--state-dir", str(state)]
+    assert CliRunner().invoke(token, words, input=kept.id).exit_code == 0
+    assert CliRunner().invoke(token, words, input="").exit_code == 1
+
+
+def test_list_shows_labels_and_the_last_use(state: Path) -> None:
+    created(state, "--label", "Portal, Träume")
+    created(state)
+    used, unused = load(state / "tokens.json")
+    (state / "token-use.json").write_text(json.dumps({used.id: "2026-11-29T12:00:00Z"}))
+    (state / "token-use.json").chmod(0o600)
+    rows = run("list", "--state-dir", state).stdout.splitlines()
+    assert re.search(r"12:00:00.000Z  live   Portal, Träume$", rows[1])
+    assert re.search(r"  -  +live$", rows[2])
+    first, second = map(json.loads, run("list", "--json", "--state-dir", state).stdout.splitlines())
+    assert (first["id"], first["label"], first["lastUsed"]) == (
+        used.id,
+        "Portal, Träume",
+        "2026-11-29T12:00:00.000Z",
+    )
+    assert (second["id"], second["label"], second["lastUsed"]) == (unused.id, None, None)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": 1}', b'{"a": "now"}', b""])
+def test_a_file_of_last_uses_that_makes_no_sense_hides_no_token(state: Path, content: bytes) -> None:
+    created(state)
+    (state / "token-use.json").write_bytes(content)
+    (state / "token-use.json").chmod(0o600)
+    result = run("list", "--state-dir", state)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
+
+
+def test_a_label_that_is_not_printable_is_wrong_use(state: Path) -> None:
+    result = run("create", "--owner", "alice", "--label", "a\nb", "--state-dir", state)
+    assert result.exit_code == 2
+    assert "--label" in result.stderr
+    assert not state.exists()
+
+
+def test_prune_removes_expired_tokens_and_prints_their_ids(state: Path) -> None:
+    created(state)
+    created(state, "--expires", "1s")
+    live, expired = load(state / "tokens.json")
+    deadline = time.monotonic() + 5
+    while expired.alive(time.time()):
+        assert time.monotonic() < deadline
+    result = run("prune", "--state-dir", state)
+    assert (result.exit_code, result.stdout) == (0, f"{expired.id}\n")
+    assert result.stderr == "1 expired token removed.\n"
+    assert load(state / "tokens.json") == (live,)
+
+
+def test_the_state_directory_of_a_config_file_is_used_as_serve_does(state: Path, tmp_path: Path) -> None:
+    config = tmp_path / "jobsvc.toml"
+    config.write_text('state-dir = "state"\nport = 9000\n')
+    assert run("create", "--owner", "alice", "--config", config).exit_code == 0
+    assert run("create", "--owner", "bob", JOBSVC_CONFIG=str(config)).exit_code == 0
+    assert [each.owner for each in load(state / "tokens.json")] == ["alice", "bob"]
+    assert run("create", "--owner", "alice", "--config", config, "--state-dir", tmp_path / "b").exit_code == 0
+    assert len(load(tmp_path / "b" / "tokens.json")) == 1
+    config.write_text('state_dirr = "state"\n')
+    result = run("list", "--config", config)
+    assert result.exit_code == 2
+    assert "did you mean state-dir?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EROFS, 2), (errno.EACCES, 2)]
+)
+def test_a_fault_of_the_state_directory_is_told_in_words(
+    state: Path, monkeypatch: pytest.MonkeyPatch, fault: int, code: int
+) -> None:
+    created(state)
+
+    def refuse(*_: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(tokens, "write_atomically", refuse)
+    result = run("create", "--owner", "alice", "--state-dir", state)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert f"{state}: {errno.errorcode[fault]} ({os.strerror(fault)})" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
+def test_a_state_directory_of_another_user_names_them() -> None:
+    program = "import os; from jobsvc.cli.token import token; os.setuid(65534); token()"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        state = Path(folder) / "state"
+        created(state)
+        words = ["create", "--owner", "alice", "--state-dir", str(state)]
+        result = subprocess.run(
+            [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=20, check=False
+        )
+    assert result.returncode == 2
+    said = "EACCES (Permission denied); run this as the user root, to whom the state directory belongs"
+    assert result.stderr == f"Error: {state}: {said}\n"
 
 
 @pytest.mark.parametrize("command", [["create", "--owner", "alice"], ["list"], ["revoke", "0123456789ab"]])

@@ -224,9 +224,10 @@ def test_a_file_past_the_cap_is_refused_unread(path: Path) -> None:
         ({"version": "1", "tokens": []}, "version"),
         ({"version": 1}, "list of tokens"),
         ({"version": 1, "tokens": {}}, "list of tokens"),
-        ({"version": 1, "tokens": [], "more": 1}, "nothing else"),
         (file_of(entry(), 7), r"tokens\[1\]: not an object"),
-        (file_of(entry(expire=None)), r"tokens\[0\]: has a key"),
+        (file_of(entry(expire=None)), r"tokens\[0\]: has a key that is not 'expires' but looks like it"),
+        (file_of(entry(Expires=None)), r"tokens\[0\]: has a key that is not 'expires' but looks like it"),
+        (file_of(entry(revokedAt=None)), r"tokens\[0\]: has a key that is not 'revoked' but looks like it"),
         (file_of(entry(id=7)), r"tokens\[0\]\.id: not a string"),
         (file_of(entry(id="a b")), r"tokens\[0\]\.id: not of the form"),
         (file_of(entry(owner=None)), r"tokens\[0\]\.owner: not a string"),
@@ -248,6 +249,78 @@ def test_what_is_malformed_is_refused_by_name(path: Path, content: object, named
     with pytest.raises(BadTokenFile, match=named) as refused:
         load(written(path, content))
     assert str(path) in str(refused.value)
+
+
+def test_members_that_are_unknown_are_kept_when_the_file_is_changed(path: Path) -> None:
+    note = {"by": ["ops", 1, None], "ü": 1.5}
+    written(path, {**file_of(entry(note=note), entry(id="b", digest="11" * 32, note=2)), "more": note})
+    token = create(path, "bob")[1]
+    revoke(path, "b")
+    record = json.loads(path.read_bytes())
+    assert record["more"] == note
+    assert [each.get("note") for each in record["tokens"]] == [note, 2, None]
+    assert record["tokens"][1]["revoked"] is not None
+    assert record["tokens"][2]["id"] == token.id
+
+
+def test_a_label_is_kept_beside_the_file_that_earlier_versions_read(path: Path) -> None:
+    labeled = create(path, "alice", label="Portal, Träume")[1]
+    plain = create(path, "bob")[1]
+    assert [token.label for token in load(path)] == ["Portal, Träume", None]
+    assert load(path) == (labeled, plain)
+    keys = {"id", "owner", "scopes", "digest", "created", "expires", "revoked"}
+    assert all(each.keys() == keys for each in json.loads(path.read_bytes())["tokens"])
+    assert stat.S_IMODE((path.parent / "token-labels.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("label", ["", "a\nb", "\x1b[2J", "x" * 257, "\udcff"])
+def test_a_label_that_would_break_a_log_line_is_refused(path: Path, label: str) -> None:
+    with pytest.raises(ValueError, match="printable"):
+        create(path, "alice", label=label)
+    assert load(path) == ()
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"0123456789ab": 1}', b'{"0123456789ab": "a\\nb"}'])
+def test_a_bad_file_of_labels_is_refused_by_name(path: Path, content: bytes) -> None:
+    written(path, file_of(entry()))
+    written(path.parent / "token-labels.json", content)
+    with pytest.raises(BadTokenFile, match=r"token-labels\.json: "):
+        load(path)
+
+
+def test_a_token_is_revoked_by_its_secret_too(path: Path) -> None:
+    secret, token = create(path, "alice")
+    create(path, "bob")
+    assert revoke(path, secret).id == token.id
+    assert [each.revoked is None for each in load(path)] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["jsvc_" + "A" * 43, "", "ü", "\udcff"])
+def test_a_secret_that_is_unknown_revokes_nothing(path: Path, name: str) -> None:
+    create(path, "alice")
+    with pytest.raises(UnknownToken):
+        revoke(path, name)
+
+
+def test_pruning_removes_expired_tokens_and_their_labels_and_no_others(path: Path) -> None:
+    now = time.time()
+    kept = [
+        create(path, "alice", label="stays")[1],
+        create(path, "alice", expires=now + 3600)[1],
+        revoke(path, create(path, "bob")[1].id),
+    ]
+    gone = create(path, "carol", expires=now - 1, label="goes")[1]
+    assert tokens.prune(path) == [gone]
+    assert load(path) == tuple(kept)
+    assert json.loads((path.parent / "token-labels.json").read_bytes()) == {kept[0].id: "stays"}
+    before = path.stat().st_ino
+    assert tokens.prune(path) == []
+    assert path.stat().st_ino == before
+
+
+def test_pruning_without_a_state_directory_makes_none(path: Path) -> None:
+    assert tokens.prune(path) == []
+    assert not path.parent.exists()
 
 
 def test_a_malformed_file_is_not_overwritten(path: Path) -> None:
