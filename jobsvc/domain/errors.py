@@ -8,7 +8,7 @@ Refusal
 │   └── JobNotCompleted · JobFailed · JobCanceled
 ├── BadRequest
 ├── Exhausted
-│   └── RateLimited · TooManyDownloads
+│   └── RateLimited · TooManyDownloads · TooManyStreams
 └── StorageUnavailable
 
 No HTTP here: `web/problems.py` alone knows which status a code has.
@@ -136,6 +136,12 @@ class TooManyDownloads(Exhausted):
     """As many downloads are under way as the token, or the service, may have."""
 
     code = "too-many-downloads"
+
+
+class TooManyStreams(Exhausted):
+    """As many streams and waits are open as the token, its owner or the service may have."""
+
+    code = "too-many-streams"
 
 
 class StorageUnavailable(Refusal):

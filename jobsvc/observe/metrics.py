@@ -22,13 +22,24 @@ from jobsvc.observe.audit import Outcome
 from jobsvc.observe.process import ProcessFigures
 from jobsvc.observe.tally import RequestTally
 
-BUDGETS: Final = ("status", "list", "logs", "download", "auth-failures", "downloads-at-once")
+BUDGETS: Final = (
+    "status",
+    "list",
+    "logs",
+    "download",
+    "auth-failures",
+    "downloads-at-once",
+    "streams-at-once",
+)
 """What a request can be refused for the sake of."""
 
 DIGESTS: Final = ("computed", "changed", "failed", "turned-away")
 """What can come of a digest that was wished for."""
 CAPS: Final = ("token", "all")
 """Whose downloads at once are capped."""
+
+STREAM_LIMITS: Final = ("token", "owner", "all")
+"""Whose streams and waits at once are limited."""
 
 STREAMS: Final = ("job", "jobs", "log")
 """What an event stream tells of."""
@@ -166,6 +177,9 @@ class Metrics:
         )
         for what in STREAMS:
             self.streams.labels(what)
+        self.streams_refused = self._counter(
+            "streams_refused_total", "Streams and waits over a limit, by whose.", "limit", STREAM_LIMITS
+        )
 
     def storage_answered(self) -> None:
         """Note that storage answered just now; an answer that a thing is absent counts too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -29,6 +30,7 @@ from jobsvc.web.presenting import Presenting
 from jobsvc.web.representation import Representations
 from jobsvc.web.slots import Slots
 from jobsvc.web.stays import Stays
+from jobsvc.web.stream_slots import StreamSlots
 from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
 
@@ -79,7 +81,7 @@ def parts_of(settings: Settings) -> Parts:
     gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
     representations = Representations(digest_of=digests.known)
     permits = Permits(gate)
-    stays = Stays(permits)
+    stays = Stays(permits, _stream_slots(settings, metrics))
     return Parts(
         settings=settings,
         metrics=metrics,
@@ -105,6 +107,17 @@ def parts_of(settings: Settings) -> Parts:
         presenting=Presenting(index.tails, representations),
         stays=stays,
         streams=Streams(stays, metrics, send_timeout=settings.send_timeout),
+    )
+
+
+def _stream_slots(settings: Settings, metrics: Metrics) -> StreamSlots:
+    """Leave at least half of the descriptors to everything else."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    total = settings.max_streams
+    if descriptors != resource.RLIM_INFINITY:
+        total = min(total, max(descriptors // 2, 1))
+    return StreamSlots(
+        total, settings.max_streams_per_token, lambda limit: metrics.streams_refused.labels(limit).inc()
     )
 
 

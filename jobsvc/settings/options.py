@@ -115,6 +115,17 @@ class Settings:
     max_downloads_per_token: Annotated[
         int, _Spec(values.whole(1, 1_000_000), "NUMBER", "Downloads under way at once, of one token.")
     ] = 16
+    max_streams: Annotated[
+        int,
+        _Spec(
+            values.whole(1, 1_000_000),
+            "NUMBER",
+            "Event streams, followed logs and waits open at once, of all tokens.",
+        ),
+    ] = 4096
+    max_streams_per_token: Annotated[
+        int, _Spec(values.whole(1, 1_000_000), "NUMBER", "The same, of one token.")
+    ] = 64
     trusted_proxies: Annotated[
         tuple[IPv4Network | IPv6Network, ...],
         _Spec(

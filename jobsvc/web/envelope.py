@@ -14,7 +14,7 @@ import structlog
 from aiohttp import HttpVersion11, hdrs, web
 from multidict import istr
 
-from jobsvc.domain.errors import RateLimited, Refusal, TooManyDownloads, Unauthorized
+from jobsvc.domain.errors import RateLimited, Refusal, TooManyDownloads, TooManyStreams, Unauthorized
 from jobsvc.observe import request_id
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import guard, problems
@@ -92,6 +92,8 @@ class Envelope:
             self._metrics.auth_failures.inc()
         elif isinstance(refusal, TooManyDownloads):
             self._metrics.rate_limited.labels("downloads-at-once").inc()
+        elif isinstance(refusal, TooManyStreams):
+            self._metrics.rate_limited.labels("streams-at-once").inc()
         elif isinstance(refusal, RateLimited):
             budget = request.get(guard.BUDGET)
             self._metrics.rate_limited.labels(budget.name if budget else "auth-failures").inc()

@@ -45,6 +45,7 @@ CODES: Final[Mapping[str, Kind]] = MappingProxyType(
         ),
         "rate-limited": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
         "too-many-downloads": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many downloads at once"),
+        "too-many-streams": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many streams and waits at once"),
         "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed"),
         "storage-unavailable": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The storage does not answer"),
     }

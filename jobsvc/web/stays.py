@@ -20,6 +20,7 @@ from jobsvc.domain.access import JOBS_READ, Token
 from jobsvc.web.connection import Connection
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.permits import Permit, Permits
+from jobsvc.web.stream_slots import StreamSlots
 
 PULSE: Final = 1.0
 """Seconds between two looks at all stays."""
@@ -85,26 +86,28 @@ class Stay:
 class Stays:
     """All stays. Loop-owned."""
 
-    def __init__(self, permits: Permits) -> None:
+    def __init__(self, permits: Permits, slots: StreamSlots) -> None:
         self._permits = permits
+        self._slots = slots
         self._stays: set[Stay] = set()
         self._ending = False
 
     @contextmanager
     def stay(self, request: web.Request, counted: Gauge) -> Iterator[Stay]:
-        """Let a request stay for the length of a block; it is counted in a gauge."""
+        """Let a request stay for the length of a block; it is counted in a gauge. TooManyStreams."""
         stay = Stay(request)
         if self._ending:
             stay.over = Over.ENDING
-        self._stays.add(stay)
-        try:
-            with (
-                self._permits.hold(stay.token, JOBS_READ, stay.revoke) as stay.permit,
-                counted.track_inprogress(),
-            ):
-                yield stay
-        finally:
-            self._stays.discard(stay)
+        with self._slots.hold(stay.token):
+            self._stays.add(stay)
+            try:
+                with (
+                    self._permits.hold(stay.token, JOBS_READ, stay.revoke) as stay.permit,
+                    counted.track_inprogress(),
+                ):
+                    yield stay
+            finally:
+                self._stays.discard(stay)
 
     async def watching(self, _app: web.Application) -> AsyncIterator[None]:
         """Look after them until the end: a cleanup_ctx."""

@@ -31,6 +31,14 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Lets a token have one stream open."""
+    limits = [word for budget in ("status", "logs") for word in (f"--limit-{budget}", ENDLESS)]
+    with running(tmp_path_factory.mktemp("narrow"), *limits, "--max-streams-per-token", "1") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def adrift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Has lost its storage, and knows so."""
     with running(tmp_path_factory.mktemp("adrift")) as found:

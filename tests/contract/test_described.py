@@ -189,6 +189,7 @@ def test_each_described_answer_is_given(name: str, scene: Scene, request: pytest
 def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
     provoked = {(name, scene.status, scene.code) for name, some in SCENES.items() for scene in some}
     provoked |= {("downloadOutput", 429, "too-many-downloads"), ("getEvents", 200, None)}  # below
+    provoked |= {(name, 429, "too-many-streams") for name in STREAMS}
     provoked |= {(name, 204, None) for name in (*ENDING, *map(head_of, ENDING))}  # likewise
     faults = {(name, 500, "internal") for name in OPERATIONS}
     assert provoked | faults == {
@@ -217,6 +218,29 @@ def test_one_download_too_many_is_answered_as_described(strict: Service) -> None
         response = strict.ask("GET", f"/api/jobs/{LARGE}/download", token=token)
     held_against("downloadOutput", response)
     assert (response.status_code, response.json()["code"]) == (429, "too-many-downloads")
+
+
+STREAMS: Final[Mapping[str, str]] = {
+    "getJob": "?wait=1",
+    "headJob": "?wait=1",
+    "getJobEvents": "",
+    "headJobEvents": "",
+    "getEvents": "",
+    "headEvents": "",
+    "getLogs": "?follow=1",
+    "headLogs": "?follow=1",
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_one_stream_too_many_is_answered_as_described(narrow: Service, name: str) -> None:
+    operation = OPERATIONS[name]
+    target = operation.path.replace("{id}", RENDERING) + STREAMS[name]
+    with narrow.begin(f"/api/jobs/{RENDERING}/events"):
+        response = narrow.ask(operation.method.upper(), target)
+    held_against(name, response)
+    assert response.status_code == 429
+    assert response.headers["Retry-After"] == "5"
 
 
 ENDING: Final = ("getJobEvents", "getLogs")

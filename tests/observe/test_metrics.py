@@ -24,6 +24,7 @@ FIXED = {
     "jobsvc_digests_known": "gauge",
     "jobsvc_digest_file_errors": "counter",
     "jobsvc_downloads_refused": "counter",
+    "jobsvc_streams_refused": "counter",
     "jobsvc_records_unreadable": "counter",
     "jobsvc_names_ignored": "gauge",
     "jobsvc_index_jobs": "gauge",
@@ -70,6 +71,8 @@ def test_what_is_known_beforehand_starts_at_nought() -> None:
         assert value(metrics, "rate_limited_total", budget=budget) == 0
     for cap in ("token", "all"):
         assert value(metrics, "downloads_refused_total", cap=cap) == 0
+    for limit in ("token", "owner", "all"):
+        assert value(metrics, "streams_refused_total", limit=limit) == 0
 
 
 def test_each_service_has_numbers_of_its_own() -> None:

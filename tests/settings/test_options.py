@@ -11,7 +11,8 @@ from jobsvc.settings import OPTIONS, Option, Settings
 FIXED = """
 --host --port --state-dir --output-root --status-alias --watch --poll-interval --max-age
 --limit-status --limit-list --limit-logs --limit-download --limit-auth-failures
---max-downloads --max-downloads-per-token --trusted-proxy --max-link-age --send-timeout
+--max-downloads --max-downloads-per-token --max-streams --max-streams-per-token
+--trusted-proxy --max-link-age --send-timeout
 --download-rate --shutdown-grace --config JOBS_ROOT
 """
 

@@ -24,6 +24,8 @@ WRONG = {
     "limit-auth-failures": "20",
     "max-downloads": "0",
     "max-downloads-per-token": "many",
+    "max-streams": "0",
+    "max-streams-per-token": "-1",
     "trusted-proxy": "10.0.0.1/8",
     "max-link-age": "0",
     "send-timeout": "0.5",

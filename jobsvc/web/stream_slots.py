@@ -1,0 +1,66 @@
+"""Limits the requests that last: event streams, followed logs and long-poll waits. Lives on the loop.
+
+Each takes a connection for as long as its client likes. A token may have only so many. An owner, with all of
+its tokens, may open another one only while it has fewer than are free: alone it gets half of all, two owners
+get a third each, and n owners 1/(n+1) each. So there is always room for another owner, and no share has to be
+configured (the dynamic threshold of Choudhury and Hahne, 1998, with a factor of 1).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from jobsvc.domain.access import Token
+from jobsvc.domain.errors import TooManyStreams
+
+RETRY_AFTER_S: Final = 5
+"""Advice: nobody knows when a stream ends."""
+
+
+class StreamSlots:
+    """Counts what is open, of each token and of each owner."""
+
+    def __init__(self, total: int, per_token: int, on_refused: Callable[[str], object]) -> None:
+        """`on_refused` is called with the limit that was reached: "token", "owner" or "all"."""
+        self._total = total
+        self._per_token = per_token
+        self._on_refused = on_refused
+        self._open = 0
+        self._by_token: Counter[str] = Counter()
+        self._by_owner: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, token: Token) -> Iterator[None]:
+        """Take a slot for the length of a block. TooManyStreams."""
+        self._check(token)
+        self._open += 1
+        self._by_token[token.id] += 1
+        self._by_owner[token.owner] += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            _decrement(self._by_token, token.id)
+            _decrement(self._by_owner, token.owner)
+
+    def _check(self, token: Token) -> None:
+        free = self._total - self._open
+        if self._by_token[token.id] >= self._per_token:
+            self._refuse("token", f"This token has {self._per_token} streams and waits open already.")
+        if free <= 0:
+            self._refuse("all", "The service has as many streams and waits open as it allows.")
+        if self._by_owner[token.owner] >= free:
+            self._refuse("owner", "The tokens of this owner have as many streams and waits open as are free.")
+
+    def _refuse(self, limit: str, detail: str) -> None:
+        self._on_refused(limit)
+        raise TooManyStreams(detail, retry_after=RETRY_AFTER_S)
+
+
+def _decrement(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
