@@ -24,7 +24,7 @@ REMEMBERED: Final = 15.0
 class Entry:
     """What is known of one job."""
 
-    __slots__ = ("doubted", "reading", "verified", "watched")
+    __slots__ = ("doubted", "inode", "reading", "verified", "watched")
 
     def __init__(self, reading: Reading, verified: float) -> None:
         self.reading = reading
@@ -34,6 +34,8 @@ class Entry:
         """Monotonic seconds of the last hint; infinity where no watch would tell of a change."""
         self.watched: tuple[str, ...] | None = None
         """Folders of the job that are watched along with its directory; None where that is not watched."""
+        self.inode: int | None = None
+        """The inode number of the job's directory in the last listing of names; None before the first."""
 
 
 class Catalogue:

@@ -27,6 +27,7 @@ from jobsvc.index.listing import Listing
 from jobsvc.index.looks import WORKERS, Looks
 from jobsvc.index.measures import Figures
 from jobsvc.index.presence import Presence
+from jobsvc.index.root_names import RootNames
 from jobsvc.index.rounds import PROBE_INTERVAL, RECONCILE_INTERVAL, Parts, Rounds
 from jobsvc.index.tails import Tails
 from jobsvc.index.watcher import CHUNK, PULSE, Happened, Hint, Watcher
@@ -103,12 +104,18 @@ class Index:
             disk, root, self.catalogue, self._looks, self._coverage, self._presence,
             self.watching, self.figures, metrics,
         )  # fmt: skip
+        self._names = RootNames(
+            disk, root, self.catalogue, self._looks, self.figures,
+            poll_interval=poll_interval, is_needed=self._is_listing_needed,
+        )  # fmt: skip
         self._rounds = Rounds(
             parts,
             poll_interval=poll_interval,
             reconcile_interval=reconcile_interval,
             # Where answers may be old only so long, the proofs that nothing changed come as often.
             probe_interval=max(min(PROBE_INTERVAL, max_age / 4), 0.05),
+            to_poll=self._names.to_poll,
+            is_watched=self._is_watched,
             on_return=self._watcher.restart,
         )
         self.ready = self._rounds.ready
@@ -145,7 +152,9 @@ class Index:
     async def start(self) -> None:
         """Begin; returns at once, `ready` says when the first index is complete."""
         rounds = self._rounds
-        jobs: list[Callable[[], Awaitable[None]]] = [self._watch, rounds.reconcile, rounds.poll, rounds.probe]
+        jobs: list[Callable[[], Awaitable[None]]] = [
+            self._watch, rounds.reconcile, rounds.poll, rounds.probe, self._names.check,
+        ]  # fmt: skip
         jobs += [self._looks.work] * WORKERS
         self._tasks = [asyncio.create_task(self._for_ever(job)) for job in jobs]
 
@@ -236,6 +245,16 @@ class Index:
         if self.mode is Watch.EVENTS:
             await self._watcher.run()
         await asyncio.Event().wait()
+
+    def _is_watched(self) -> bool:
+        """Whether a watcher is to tell of changes, and sees all there are: only those made on this host."""
+        return self.mode is Watch.EVENTS and self._looks.quick
+
+    def _is_listing_needed(self) -> bool:
+        """Whether new and removed jobs are found only by listing the root."""
+        if self.storage_away is not None or not self.ready.is_set():
+            return False
+        return not (self._is_watched() and self.covered)
 
     def _look(self, job_ids: Iterable[str], *, urgent: bool) -> None:
         if urgent:

@@ -42,6 +42,44 @@ def compare(listed: Sequence[str], known: Mapping[str, Entry], *, names_alone: b
     return Compared(names, new, lacking, [] if names_alone else under_way + finished)
 
 
+class NameChanges(NamedTuple):
+    """What a listing of names tells of jobs that came, went or were replaced."""
+
+    new: list[str]
+    """Names that are not known."""
+    missing: list[str]
+    """Known ones that are not listed."""
+    replaced: list[str]
+    """Known ones with another inode number than when they were listed last."""
+
+
+def compare_names(
+    inodes: Mapping[str, int], known: Mapping[str, Entry], without_job: Mapping[str, int]
+) -> NameChanges:
+    """Compare a listing with what is known; in a thread, while the loop goes on changing that.
+
+    `without_job` are names, with their inode numbers, in which no job was found: they are not new again.
+    """
+    new: list[str] = []
+    replaced: list[str] = []
+    count = 0
+    for job_id, inode in chain.from_iterable(in_parts(inodes.items(), COMPARED)):
+        if (entry := known.get(job_id)) is None:
+            if without_job.get(job_id) != inode:
+                new.append(job_id)
+            continue
+        count += 1
+        if entry.inode != inode:
+            if entry.inode is None:
+                entry.inode = inode
+            else:
+                replaced.append(job_id)
+    if count == len(known):
+        return NameChanges(new, [], replaced)
+    missing = [job_id for part in in_parts(list(known), COMPARED) for job_id in part if job_id not in inodes]
+    return NameChanges(new, missing, replaced)
+
+
 def batches(job_ids: Sequence[str], known: Mapping[str, Entry], size: int) -> Iterator[Sequence[Wanted]]:
     """Cut into pieces of at most `size`, each with what is known by the time that its turn comes."""
     for start in range(0, len(job_ids), size):

@@ -43,6 +43,8 @@ LISTING: Final = 60.0
 """Seconds that a listing of the root has: a million names take some, and more over a network."""
 POLL_SHARE: Final = 0.06
 """The part of a processor that polling may take at most; past it, it comes less often."""
+UNWATCHED_SHARE: Final = 0.015
+"""The part of all time for which everything is compared again where no watcher tells of changes."""
 OUTPUT_PATIENCE: Final = 600.0
 """Seconds for which the output of a completed job is looked for again and again."""
 
@@ -72,9 +74,17 @@ class Rounds:
         poll_interval: float,
         reconcile_interval: float,
         probe_interval: float,
+        to_poll: Callable[[], list[str]],
+        is_watched: Callable[[], bool],
         on_return: Callable[[], None],
     ) -> None:
+        """`to_poll` gives names to poll beside unfinished jobs.
+
+        `is_watched` says whether a watcher is to tell of changes on this storage.
+        """
         self._parts = parts
+        self._to_poll = to_poll
+        self._is_watched = is_watched
         self._poll_interval = poll_interval
         self._reconcile_interval = reconcile_interval
         self._probe_interval = probe_interval
@@ -111,11 +121,21 @@ class Rounds:
         if self._parts.presence.away is None:
             # By itself, for a listing of 100,000 names to be dropped before the wait.
             await self._reconcile_once(names_alone=names_alone)
-        rarely = min(self._parts.figures.reconcile_seconds / RECONCILE_SHARE, RECONCILE_RARELY)
-        pause = max(self._reconcile_interval, rarely)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
+            async with asyncio.timeout(self._reconcile_pause()):
                 await self._due.wait()
+
+    def _reconcile_pause(self) -> float:
+        """Return the seconds until everything is compared again.
+
+        Without a watcher only that finds what changed in finished jobs: a few jobs are compared more often.
+        """
+        seconds = self._parts.figures.reconcile_seconds
+        if not self._is_watched():
+            often = max(seconds / UNWATCHED_SHARE, self._poll_interval)
+            if often < self._reconcile_interval:
+                return often
+        return max(self._reconcile_interval, min(seconds / RECONCILE_SHARE, RECONCILE_RARELY))
 
     async def _reconcile_once(self, *, names_alone: bool) -> None:
         begun = monotonic()
@@ -161,7 +181,7 @@ class Rounds:
         await asyncio.sleep(max(self._poll_interval, self._poll_cost / POLL_SHARE))
         self._poll_cost = 0
         if self._parts.presence.away is None:
-            ids = [*self._parts.catalogue.unfinished(), *self._still_awaited()]
+            ids = [*self._parts.catalogue.unfinished(), *self._still_awaited(), *self._to_poll()]
             self._poll_cost = await self._parts.looks.round("*poll", ids)
 
     def _still_awaited(self) -> list[str]:

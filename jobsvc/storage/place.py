@@ -6,9 +6,11 @@ Names alone are asked for: where a listing does not tell types, asking for them 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from jobsvc.storage.identity import is_settled
 from jobsvc.storage.layout import is_job_id
 from jobsvc.storage.reader import Scan
 from jobsvc.storage.rests import in_parts
@@ -24,6 +26,58 @@ class Place(NamedTuple):
     inode: int
     jobs: bool
     """Whether at least one name in it can be a job's."""
+
+
+class RootVersion(NamedTuple):
+    """What stat(2) says of the root that changes whenever a name in it comes or goes."""
+
+    device: int
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
+    links: int
+    size: int
+
+    def is_stable(self, now_ns: int) -> bool:
+        """Return whether any change after `now_ns`, in nanoseconds since the epoch, makes it another version.
+
+        Timestamps may be coarse: a change within the same tick leaves them as they are, as git has it of
+        files that are "racily clean".
+        """
+        return is_settled(self.mtime_ns, self.ctime_ns, now_ns)
+
+
+class RootListing(NamedTuple):
+    """All names in the root."""
+
+    inodes: dict[str, int]
+    """The inode number of each name that can be a job's, as the directory has it."""
+    ignored: int
+    """How many names can't be jobs."""
+    version: RootVersion
+    """The root just before it was listed."""
+    is_stable: bool
+    """Whether a root of the same version has the same names."""
+
+
+def root_version(root: Path) -> RootVersion:
+    """Ask for the version of the root; OSError."""
+    status = os.stat(root)  # noqa: PTH116 - tests replace `os` here
+    return RootVersion(
+        status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_nlink, status.st_size
+    )
+
+
+def list_root(root: Path) -> RootListing:
+    """List the names in the root with their inode numbers, without asking for anything else; OSError."""
+    version, now_ns = root_version(root), time.time_ns()
+    inodes: dict[str, int] = {}
+    count = 0
+    with os.scandir(root) as entries:
+        for part in in_parts(entries, LISTED):
+            count += len(part)
+            inodes.update((entry.name, entry.inode()) for entry in part if is_job_id(entry.name))
+    return RootListing(inodes, count - len(inodes), version, version.is_stable(now_ns))
 
 
 def place_of(root: Path) -> Place:
