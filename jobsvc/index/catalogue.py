@@ -12,6 +12,7 @@ from math import inf
 from typing import Final, TypeAlias
 
 from jobsvc.domain.job import Status
+from jobsvc.index.unreadable import UnreadableRecords
 from jobsvc.storage.reading import Reading
 
 Change: TypeAlias = Callable[[str, Reading | None, Reading | None], None]
@@ -44,7 +45,7 @@ class Catalogue:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         """To be read by anyone; changed only here."""
-        self.unreadable: dict[str, str] = {}
+        self.unreadable = UnreadableRecords()
         """Jobs whose record could not be read when last looked at, and why."""
         self._counts = dict.fromkeys(Status, 0)
         self._unfinished: dict[str, None] = {}
@@ -98,25 +99,30 @@ class Catalogue:
         self._changed(job_id, before, reading)
         return True
 
-    def spoilt(self, job_id: str, why: str, begun: float) -> None:
-        """Take in that a look begun at `begun` could not read the record; the last good one stands."""
+    def spoilt(self, job_id: str, why: str, begun: float, last_valid_at: float) -> bool:
+        """Take in that a look begun at `begun` could not read the record; the last good one stands.
+
+        `last_valid_at` (monotonic seconds) is when that was last known to be true. Returns whether this is
+        the first look in a row that failed.
+        """
         if self.outdated(job_id, begun):
-            return
-        self.unreadable[job_id] = why
+            return False
+        first = self.unreadable.add(job_id, why, begun, last_valid_at)
         if (entry := self.entries.get(job_id)) is not None:
             entry.verified = begun
+        return first
 
     def listed(self, names: AbstractSet[str]) -> None:
         """Forget records that could not be read and that nobody looks at any more: they are there no more."""
         for job_id in [job_id for job_id in self.unreadable if job_id not in names]:
             if job_id not in self.entries:
-                del self.unreadable[job_id]
+                self.unreadable.discard(job_id)
 
     def remove(self, job_id: str, begun: float) -> bool:
         """Forget a job that a look begun at `begun` did not find; returns whether it was known."""
         if self.outdated(job_id, begun):
             return False
-        self.unreadable.pop(job_id, None)
+        self.unreadable.discard(job_id)
         self._absent(job_id, begun)
         entry = self.entries.pop(job_id, None)
         if entry is None:

@@ -14,9 +14,11 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
+from jobsvc.domain.job import Status
 from jobsvc.domain.record import BadRecord
 from jobsvc.index.catalogue import Catalogue, Entry
 from jobsvc.index.coverage import Coverage
+from jobsvc.index.missing import MissingFiles
 from jobsvc.index.presence import Presence
 from jobsvc.index.sweep import Found, Sweep
 from jobsvc.storage.disk import Disk
@@ -24,6 +26,7 @@ from jobsvc.storage.layout import is_job_id
 from jobsvc.storage.place import Place
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading
+from jobsvc.storage.walk import RecordMissing
 
 KNOWN_DEADLINE: Final = 1.0
 """Seconds that the disk has where a last known answer stands by."""
@@ -38,6 +41,8 @@ class Answer(NamedTuple):
     """Seconds since it was known to be true."""
     stale: bool
     """Whether storage did not answer, so that this is the last that was known."""
+    unreadable: bool = False
+    """Whether storage did answer, but this is the last good record: the present one cannot be read."""
 
 
 class _Read:
@@ -66,8 +71,12 @@ class Freshness:
         presence: Presence | None = None,
         settle: Callable[[str, Entry], None] | None = None,
         wary: Callable[[Reading], bool] | None = None,
+        recheck: Callable[[str], None] | None = None,
     ) -> None:
-        """`wary` says of which readings no watcher's silence proves that they are still true."""
+        """`wary` says of which readings no watcher's silence proves that they are still true.
+
+        `recheck` reads a job again soon, without an answer.
+        """
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
@@ -83,6 +92,9 @@ class Freshness:
         self.still: Callable[[Reading], bool] | None = None
         """Says on the loop, without a wait, whether a job still is as it was read; False where it can't."""
         self._reads: dict[str, _Read] = {}
+        self._unreadable = catalogue.unreadable
+        self._missing_records = MissingFiles(recheck)
+        self._missing_outputs = MissingFiles(recheck)
 
     def at_once(self, job_id: str) -> Answer | None:
         """Answer from memory, where that is fresh enough, or all there is while the storage is away."""
@@ -91,7 +103,8 @@ class Freshness:
             return None
         age, away = self._age(entry, entry.verified), self._presence.doubts(entry.verified)
         if away or age <= self.max_age:
-            return Answer(entry.reading, age, away)
+            answer = Answer(entry.reading, age, away)
+            return self._marked_unreadable(answer) if self._unreadable else answer
         return self._seen_at_once(job_id, entry)
 
     def _seen_at_once(self, job_id: str, entry: Entry) -> Answer | None:
@@ -124,35 +137,85 @@ class Freshness:
         entry = self._entries.get(job_id)
         if entry is not None and outcome is entry.reading and entry.doubted < inf:
             if begun >= entry.verified:  # nothing new, and the watch is upon it
-                self._catalogue.unreadable.pop(job_id, None)
+                self._readable(job_id)
                 entry.verified = begun
         elif isinstance(outcome, Reading):
             self._put(job_id, outcome, begun)
         elif isinstance(outcome, BadRecord):
             self._bad(job_id, outcome, begun)
+        elif isinstance(outcome, RecordMissing) and self._record_is_bridged(job_id, begun):
+            self._last_good_stands(job_id, str(outcome), begun)
         elif not isinstance(outcome, OSError) and place is not None and self._believed(place, begun):
             self._removed(job_id, begun)
 
     def _put(self, job_id: str, reading: Reading, begun: float) -> None:
         if self._catalogue.outdated(job_id, begun):
             return
-        self._catalogue.unreadable.pop(job_id, None)
         entry = self._entries.get(job_id)
-        covered = entry is not None and self._coverage.covers(entry)
+        # What became of an output that was already known to be missing was announced when it went missing.
+        covered = entry is not None and job_id not in self._missing_outputs and self._coverage.covers(entry)
+        if entry is not None:
+            reading = self._with_missing_output(entry.reading, reading, begun)
+        self._unreadable.discard(job_id)
+        self._missing_records.found(job_id)
         changed = self._catalogue.put(job_id, reading, begun)
         if self._settle is not None:
             self._settle(job_id, self._entries[job_id])
         if changed and covered:
             self._coverage.surprise(job_id, self._clock())
 
+    def _with_missing_output(self, known: Reading, reading: Reading, begun: float) -> Reading:
+        """Keep the known version of an output that has been missing for less than the grace."""
+        job_id, job = reading.job.id, reading.job
+        same_output = job.status is Status.COMPLETED and job.output_path == known.job.output_path
+        if reading.made or not known.made or not same_output:
+            self._missing_outputs.found(job_id)
+            return reading
+        if not self._missing_outputs.is_bridged(job_id, begun):
+            self._missing_outputs.found(job_id)
+            return reading
+        return Reading(job, reading.identity, known.output, settled=reading.settled)
+
+    def _readable(self, job_id: str) -> None:
+        self._unreadable.discard(job_id)
+        self._missing_records.found(job_id)
+        self._missing_outputs.found(job_id)
+
+    def _record_is_bridged(self, job_id: str, begun: float) -> bool:
+        """Return whether the last good record stands for one that is missing for a moment."""
+        return job_id in self._entries and self._missing_records.is_bridged(job_id, begun)
+
     def _bad(self, job_id: str, wrong: BadRecord, begun: float) -> None:
         """Keep the last good record: as long as the farm has not written a better one, it is the answer."""
-        self._catalogue.spoilt(job_id, str(wrong), begun)
+        self._missing_records.found(job_id)
+        if self._last_good_stands(job_id, str(wrong), begun):
+            self._missing_records.recheck_later(job_id)
+        if job_id in self._unreadable:
+            self._unreadable.log_once(job_id, begun)
         self._on_unreadable(job_id, wrong)
+
+    def _last_good_stands(self, job_id: str, reason: str, begun: float) -> bool:
+        """Take in a look that could not read the record; return whether it is the first in a row."""
+        entry = self._entries.get(job_id)
+        last_valid_at = begun if entry is None else self._last_valid_at(entry)
+        return self._catalogue.spoilt(job_id, reason, begun, last_valid_at)
+
+    def _last_valid_at(self, entry: Entry) -> float:
+        """Return the last moment at which an entry is known to have been true, before it was found changed.
+
+        That is when it was read last, or the end of the time for which the watcher vouched for it.
+        """
+        coverage, verified, event = self._coverage, entry.verified, entry.doubted
+        if event == inf or verified < coverage.since or self._wary(entry.reading):
+            return verified
+        return max(verified, coverage.until if event < verified else min(coverage.until, event))
 
     def _removed(self, job_id: str, begun: float) -> None:
         entry = self._entries.get(job_id)
-        covered = entry is not None and self._coverage.covers(entry)
+        # A record that was already known to be missing was announced when it went missing.
+        covered = entry is not None and job_id not in self._missing_records and self._coverage.covers(entry)
+        self._missing_records.found(job_id)
+        self._missing_outputs.found(job_id)
         if self._catalogue.remove(job_id, begun) and covered:
             self._coverage.surprise(job_id, self._clock())
 
@@ -188,7 +251,14 @@ class Freshness:
         return age if age > 0 else 0.0
 
     def _remembered(self, entry: Entry, *, stale: bool) -> Answer:
-        return Answer(entry.reading, self._age(entry, entry.verified), stale)
+        return self._marked_unreadable(Answer(entry.reading, self._age(entry, entry.verified), stale))
+
+    def _marked_unreadable(self, answer: Answer) -> Answer:
+        """Date an answer back to when its record was last known to be true, where that is unreadable now."""
+        record = self._unreadable.get(answer.reading.job.id)
+        if record is None:
+            return answer
+        return answer._replace(age=max(answer.age, self._clock() - record.last_valid_at), unreadable=True)
 
     async def _known(self, job_id: str, entry: Entry, *, force: bool) -> Answer:
         asked = self._clock()

@@ -12,6 +12,7 @@ from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.coverage import Coverage
 from jobsvc.index.measures import Figures
 from jobsvc.index.ordered import Key, Ordered, key_of
+from jobsvc.index.unreadable import UnreadableRecord
 from jobsvc.storage.reading import Reading
 
 EXAMINED: Final = 16_384
@@ -78,7 +79,18 @@ class Listing:
         A job that nobody has told us of is missing from it: that is found out when everything is compared.
         """
         entries, of = self._catalogue.entries, self._coverage.as_of
-        return min([self._whole(), *(of(entries[reading.job.id]) for reading in page.readings)])
+        last_valid = [record.last_valid_at for record in self._unreadable(page)]
+        return min([self._whole(), *(of(entries[reading.job.id]) for reading in page.readings), *last_valid])
+
+    def has_unreadable(self, page: Page) -> bool:
+        """Return whether the page has a last good record in it whose job cannot be read now."""
+        return bool(self._unreadable(page))
+
+    def _unreadable(self, page: Page) -> list[UnreadableRecord]:
+        if not (unreadable := self._catalogue.unreadable):
+            return []
+        found = (unreadable.get(reading.job.id) for reading in page.readings)
+        return [record for record in found if record is not None]
 
     def _whole(self) -> float:
         """Return the moment since when there can't be a job that we don't know of."""

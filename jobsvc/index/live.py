@@ -94,6 +94,7 @@ class Index:
         self.freshness = Freshness(
             disk, root, self.catalogue, max_age, monotonic, self._unreadable,
             coverage=self._coverage, presence=self._presence, settle=self.watching.settle, wary=wary,
+            recheck=lambda job_id: self._looks.hinted([job_id]),
         )  # fmt: skip
         self.tails = Tails(disk, root, self.freshness)
         self._looks = Looks(

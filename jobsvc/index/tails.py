@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.job import Job
 from jobsvc.index.freshness import KNOWN_DEADLINE, Answer, Freshness
+from jobsvc.index.missing import MissingFiles
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.layout import DEFAULT_LOG
 from jobsvc.storage.reader import JobsRoot
@@ -33,6 +34,8 @@ class _Tail(NamedTuple):
     """None where there was no log."""
     begun: float
     """When the look at it began, in monotonic seconds."""
+    missing: bool = False
+    """Whether that look found no log, and the text is what was there a moment before."""
 
     @property
     def weight(self) -> int:
@@ -59,6 +62,7 @@ class Tails:
         self._cap = cap
         self._tails: OrderedDict[str, _Tail] = OrderedDict()
         self._weight = 0
+        self._missing = MissingFiles()
 
     async def beside(self, answer: Answer, *, force: bool = False) -> tuple[Answer, str | None]:
         """Return the end of a job's log (None: there is none), and the answer with the age of both.
@@ -90,7 +94,7 @@ class Tails:
         return (answer._replace(age=age) if age > answer.age else answer), tail.text
 
     def _holds(self, tail: _Tail) -> bool:
-        if self._freshness.heard_since(tail.job.id, tail.begun):
+        if tail.missing or self._freshness.heard_since(tail.job.id, tail.begun):
             return False
         age = self._freshness.age(tail.job.id, tail.begun, told=_told_of(tail.job))
         return age <= self._freshness.max_age
@@ -98,13 +102,24 @@ class Tails:
     async def _read(self, job: Job) -> _Tail:
         begun = self._clock()
         text = await self._disk.metadata(job.id, lambda: self._root.log_tail(job), KNOWN_DEADLINE)
-        tail = _Tail(job, text, begun)
+        tail = self._bridged(_Tail(job, text, begun))
         self._forget(job.id)
         self._tails[job.id] = tail
         self._weight += tail.weight
         while self._weight > self._cap:
             self._forget(next(iter(self._tails)))
         return tail
+
+    def _bridged(self, tail: _Tail) -> _Tail:
+        """Keep the known text of a log that has been missing for less than the grace."""
+        known = self._tails.get(tail.job.id)
+        if tail.text is not None or known is None or known.text is None or known.job is not tail.job:
+            self._missing.found(tail.job.id)
+            return tail
+        if not self._missing.is_bridged(tail.job.id, tail.begun):
+            self._missing.found(tail.job.id)
+            return tail
+        return tail._replace(text=known.text, missing=True)
 
     def _forget(self, job_id: str) -> None:
         if (tail := self._tails.pop(job_id, None)) is not None:

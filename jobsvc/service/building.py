@@ -24,6 +24,7 @@ from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.listing import ListRoute
 from jobsvc.web.logs import Logs
 from jobsvc.web.peer import Peers
+from jobsvc.web.recent_logs import RecentLogs
 from jobsvc.web.routes import Handlers, add_routes
 from jobsvc.web.status import StatusRoute
 from jobsvc.web.waiting import Waiting
@@ -103,6 +104,7 @@ def _status(parts: Parts) -> StatusRoute:
 
 
 def _logs(parts: Parts) -> Logs:
+    recent = RecentLogs()
     following = Following(
         root=parts.root,
         visits=parts.visits,
@@ -110,6 +112,7 @@ def _logs(parts: Parts) -> Logs:
         changes=parts.changes,
         streams=parts.streams,
         metrics=parts.metrics,
+        recent=recent,
     )
     return Logs(
         root=parts.root,
@@ -117,6 +120,7 @@ def _logs(parts: Parts) -> Logs:
         transfer=parts.transfer,
         following=following,
         metrics=parts.metrics,
+        recent=recent,
     )
 
 

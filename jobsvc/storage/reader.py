@@ -29,6 +29,7 @@ from jobsvc.storage.walk import (
     Absent,
     Opened,
     OpenFile,
+    RecordMissing,
     open_file,
     open_regular,
     opened,
@@ -162,6 +163,8 @@ class JobsRoot:
             record, status = open_file(folder, STATUS_FILE)
         except PermissionError as denied:
             raise BadRecord(f"{STATUS_FILE}: permission denied") from denied
+        except Absent as absent:
+            raise RecordMissing(f"{STATUS_FILE}: missing, or not a regular file") from absent
         try:
             identity = packed_from(status)
             if known is not None and known.settled and known.identity == identity:

@@ -35,6 +35,10 @@ class Absent(Exception):
     """There is no such job: no directory of this name, or no status.json in it."""
 
 
+class RecordMissing(Absent):
+    """The job's directory is there, but no regular file status.json is in it."""
+
+
 class OpenFile(NamedTuple):
     """A regular file, open for reading, as it was at the moment of opening."""
 

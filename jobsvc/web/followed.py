@@ -38,6 +38,8 @@ class News(NamedTuple):
     """The place behind them; None as long as there is no log."""
     more: bool
     """Whether there may be more at once."""
+    missing: bool = False
+    """Whether there is no log now."""
 
 
 class Followed:
@@ -147,7 +149,7 @@ def read_news(root: JobsRoot, mark: Mark | None, reading: Reading, *, ended: boo
     try:
         log = root.open_log(reading.job)
     except LogMissing:
-        return News(b"", mark, more=False)
+        return News(b"", mark, more=False, missing=True)
     try:
         piece = read_on(log, mark, ended=ended)
     finally:

@@ -7,6 +7,7 @@ on there when he comes back, to another process too.
 from __future__ import annotations
 
 from functools import partial
+from time import monotonic
 from typing import NamedTuple
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from jobsvc.domain.access import Token, sees
 from jobsvc.domain.errors import JobNotFound, LogMissing, StorageUnavailable
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.changes import Changes
+from jobsvc.index.missing import ABSENCE_GRACE_S
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.growing import Mark, start_of
 from jobsvc.storage.reader import JobsRoot
@@ -24,7 +26,8 @@ from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.event_streams import EventStream, Streams
 from jobsvc.web.followed import Followed, FollowedLogs, News, read_news
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.visit import Visits
+from jobsvc.web.recent_logs import RecentLogs
+from jobsvc.web.visit import RETRY_INTERVAL_S, Visits
 
 
 class Following:
@@ -39,6 +42,7 @@ class Following:
         changes: Changes,
         streams: Streams,
         metrics: Metrics,
+        recent: RecentLogs,
     ) -> None:
         self._root = root
         self._visits = visits
@@ -46,6 +50,7 @@ class Following:
         self._changes = changes
         self._streams = streams
         self._metrics = metrics
+        self._recent = recent
         self._logs = FollowedLogs(root, visits, changes.wake)
         metrics.logs_followed.set_function(lambda: len(self._logs))
 
@@ -56,7 +61,7 @@ class Following:
         """
         token, job_id = request[TOKEN], job_id_of(request)
         known = Mark.parse(sse.offered(request) or "")
-        start = (await self._visits.visit(token, job_id, partial(_begin, self._root, lines, known))).found
+        start = await self._start(token, job_id, lines, known)
         if start.over:
             return sse.nothing_more()
         with (
@@ -67,9 +72,22 @@ class Following:
             tell = partial(self._tell, log, token, job_id, start.mark)
             return await self._streams.converse(stay, tell)
 
+    async def _start(self, token: Token, job_id: str, lines: int | None, known: Mark | None) -> _Start:
+        """Find the place to begin at; LogMissing where there is no log and none will come."""
+        begin = partial(_begin, self._root, lines, known)
+        try:
+            return (await self._recent.read(job_id, lambda: self._visits.visit(token, job_id, begin))).found
+        except LogMissing:
+            entry = self._catalogue.get(job_id)
+            final = entry is None or entry.reading.job.status.final
+            if known is None and final:
+                raise
+            return _Start(known, over=final)
+
     async def _tell(
         self, log: Followed, token: Token, job_id: str, mark: Mark | None, stream: EventStream
     ) -> None:
+        missing_since: float | None = None
         while stream.open:
             entry = self._catalogue.get(job_id)
             if entry is None or not sees(token, entry.reading.job.owner):
@@ -79,10 +97,13 @@ class Following:
             if news is None:
                 await stream.rest()
                 continue
+            missing_since = (missing_since or monotonic()) if news.missing and mark is not None else None
             mark = news.mark
             if news.events:
                 self._metrics.log_bytes.inc(len(news.events))
                 await stream.send(news.events)
+            elif missing_since is not None and monotonic() - missing_since < ABSENCE_GRACE_S:
+                await stream.rest(RETRY_INTERVAL_S)
             elif status.final:
                 return await stream.send(sse.event("end", b'{"status":"%s"}' % status.encode(), str(mark)))
             if not (news.more or status.final):
@@ -101,15 +122,14 @@ class _Start(NamedTuple):
 
 def _begin(root: JobsRoot, lines: int | None, known: Mark | None, reading: Reading) -> _Start:
     """Find the place, in a thread; LogMissing, OSError."""
-    final = reading.job.status.final
+    if known is not None and not reading.job.status.final:
+        return _Start(known)
     if known is not None:
-        return _Start(known, final and not read_news(root, known, reading, ended=True).events)
-    try:
-        log = root.open_log(reading.job)
-    except LogMissing:
-        if final:
-            raise
-        return _Start(None)
+        news = read_news(root, known, reading, ended=True)
+        if news.missing:
+            raise LogMissing
+        return _Start(known, over=not news.events)
+    log = root.open_log(reading.job)
     try:
         return _Start(Mark.at(log, start_of(log, lines)))
     finally:

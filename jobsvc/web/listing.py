@@ -23,7 +23,7 @@ from jobsvc.web import document, query
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.representation import Fragments, entity_tag
-from jobsvc.web.status import STALE
+from jobsvc.web.status import STALE, UNREADABLE
 
 PARAMETERS: Final = ("status", "updatedSince", "limit", "cursor")
 USUAL: Final = 50
@@ -66,9 +66,10 @@ class ListRoute:
         cursor = None if page.after is None else cursor_of(page.after)
         body = dumps({"jobs": jobs, "nextCursor": cursor})
         age = monotonic() - self._index.listing.as_of(page)
-        return document.answer(request, body, self._fields(body, age))
+        unreadable = self._index.listing.has_unreadable(page)
+        return document.answer(request, body, self._fields(body, age, unreadable=unreadable))
 
-    def _fields(self, body: bytes, age: float) -> dict[str, str]:
+    def _fields(self, body: bytes, age: float, *, unreadable: bool) -> dict[str, str]:
         fields = {
             "ETag": entity_tag(body),
             "Content-Type": "application/json",
@@ -78,6 +79,8 @@ class ListRoute:
         }
         if self._index.storage_away is not None:
             fields["Cache-Status"] = STALE
+        elif unreadable:
+            fields["Cache-Status"] = UNREADABLE
         return fields
 
 

@@ -22,6 +22,7 @@ from jobsvc.web.delivery import Delivery
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.following import Following
 from jobsvc.web.gate import TOKEN
+from jobsvc.web.recent_logs import RecentLogs
 from jobsvc.web.selection import Selection, select
 from jobsvc.web.shipment import Shipment
 from jobsvc.web.transfer import Transfer
@@ -37,13 +38,21 @@ class Logs:
     """The route's handler and what it needs."""
 
     def __init__(
-        self, *, root: JobsRoot, visits: Visits, transfer: Transfer, following: Following, metrics: Metrics
+        self,
+        *,
+        root: JobsRoot,
+        visits: Visits,
+        transfer: Transfer,
+        following: Following,
+        metrics: Metrics,
+        recent: RecentLogs,
     ) -> None:
         self._root = root
         self._visits = visits
         self._delivery = Delivery(transfer, "log", JOBS_READ)
         self._following = following
         self._metrics = metrics
+        self._recent = recent
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
@@ -61,7 +70,7 @@ class Logs:
                 raise
             return select(log, request, MEDIA_TYPE, now, base=base)
 
-        seen = await self._visits.visit(request[TOKEN], job_id, look)
+        seen = await self._recent.read(job_id, lambda: self._visits.visit(request[TOKEN], job_id, look))
         return await self._delivery.answer(request, job_id, seen.found, {}, self._ended)
 
     def _ended(self, shipment: Shipment, _outcome: Outcome) -> None:

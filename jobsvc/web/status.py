@@ -21,6 +21,9 @@ from jobsvc.web.waiting import Waiting
 STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 """Cache-Status of an answer that storage did not confirm (RFC 9211)."""
 
+UNREADABLE: Final = "jobsvc; hit; detail=record-unreadable"
+"""Cache-Status of the last good record of a job whose present record cannot be read."""
+
 RETRY_AFTER: Final = "2"
 """Seconds: how soon it is worth asking again for a job that is under way."""
 
@@ -83,6 +86,8 @@ def _fields(answer: Answer, etag: str) -> dict[str, str]:
     }
     if answer.stale:
         fields["Cache-Status"] = STALE
+    elif answer.unreadable:
+        fields["Cache-Status"] = UNREADABLE
     if answer.reading.job.status in _UNDER_WAY:
         fields["Retry-After"] = RETRY_AFTER
     return fields

@@ -16,22 +16,26 @@ from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 from aiohttp import web
 
 from jobsvc.domain.access import Token, require_sight, sees
-from jobsvc.domain.errors import JobNotFound, StorageUnavailable
+from jobsvc.domain.errors import JobNotFound, OutputMissing, StorageUnavailable
 from jobsvc.domain.record import BadRecord
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
+from jobsvc.index.missing import ABSENCE_GRACE_S
 from jobsvc.storage.cached import CachedRoot
 from jobsvc.storage.closer import close
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading
-from jobsvc.storage.walk import Absent, OpenFile
+from jobsvc.storage.walk import Absent, OpenFile, RecordMissing
 from jobsvc.web.sight import sighted
 
 T = TypeVar("T")
 
 KEPT: Final = 1.0
 """Seconds for which an output is kept open behind its client, and at most twice as long."""
+
+RETRY_INTERVAL_S: Final = 0.1
+"""How often a file is looked for again that is missing for a moment."""
 
 Pool: TypeAlias = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Runs work for a job in a thread."""
@@ -80,7 +84,7 @@ class Visits:
         JobNotFound where the job is not, or not any more, the token's; StorageUnavailable; what `work` may.
         """
         known = await self._known(token, job_id)
-        return await self._look(self._disk.metadata, known, lambda: _record(self._root, known, token, work))
+        return await self._look(self._disk.metadata, known, partial(_record, self._root, known, token, work))
 
     async def visit_output(
         self, token: Token, job_id: str, work: Callable[[Reading, OpenFile | None], T]
@@ -92,7 +96,7 @@ class Visits:
         known = await self._known(token, job_id)
         if (seen := self._in_memory(known, work)) is not None:
             return seen
-        return await self._look(self._disk.metadata, known, lambda: _output(self._root, known, token, work))
+        return await self._look(self._disk.metadata, known, partial(_output, self._root, known, token, work))
 
     def size_of_output(self, job_id: str) -> int:
         """Say how many bytes a job's output had when it was looked at last; 0 where none is known of."""
@@ -124,19 +128,42 @@ class Visits:
         known = entry.reading
         try:
             pool = self._disk.data if data else self._disk.metadata
-            return await self._look(pool, known, lambda: _record(self._root, known, None, work))
+            return await self._look(pool, known, partial(_record, self._root, known, None, work))
         except OSError as fault:
             raise StorageUnavailable from fault
 
-    async def _look(self, pool: Pool, known: Reading, look: Callable[[], Visited[T]]) -> Visited[T]:
-        job_id, begun = known.job.id, monotonic()
-        try:
-            seen: Visited[T] = await pool(job_id, look)
-        except Absent as absent:
-            raise await self._absent(job_id) from absent
-        if seen.reading is not known:
-            self._freshness.learn(job_id, seen.reading, begun)
-        return seen
+    async def _look(self, pool: Pool, known: Reading, look: Callable[..., Visited[T]]) -> Visited[T]:
+        """Look, and look again while the record or the output is missing only for a moment."""
+        job_id, missing, ends = known.job.id, False, monotonic() + ABSENCE_GRACE_S
+        while True:
+            begun = monotonic()
+            try:
+                seen: Visited[T] = await pool(job_id, partial(look, may_lack_record=missing))
+            except RecordMissing as absent:
+                if not await self._still_known(job_id):
+                    raise await self._absent(job_id) from absent
+                missing = True
+            except Absent as absent:
+                raise await self._absent(job_id) from absent
+            except OutputMissing:
+                if not known.made or not await self._still_has_output(job_id) or monotonic() > ends:
+                    raise
+                await asyncio.sleep(RETRY_INTERVAL_S)
+            else:
+                if seen.reading is not known:
+                    self._freshness.learn(job_id, seen.reading, begun)
+                return seen
+
+    async def _still_known(self, job_id: str) -> bool:
+        """Have the index look; return whether the last good record stands for the missing one."""
+        await self._freshness.look(job_id)
+        return self._catalogue.get(job_id) is not None
+
+    async def _still_has_output(self, job_id: str) -> bool:
+        """Have the index look; return whether it takes the output for missing only for a moment."""
+        await self._freshness.look(job_id)
+        entry = self._catalogue.get(job_id)
+        return entry is not None and entry.reading.made
 
     async def _known(self, token: Token, job_id: str) -> Reading:
         entry = self._catalogue.get(job_id)
@@ -157,11 +184,25 @@ async def _let_go(cached: CachedRoot) -> None:
         cached.let_go()
 
 
-def _record(root: JobsRoot, known: Reading, token: Token | None, work: Callable[[Reading], T]) -> Visited[T]:
-    """Do it all, in a thread; a bad record leaves the known one standing."""
+def _record(
+    root: JobsRoot,
+    known: Reading,
+    token: Token | None,
+    work: Callable[[Reading], T],
+    *,
+    may_lack_record: bool = False,
+) -> Visited[T]:
+    """Do it all, in a thread; a bad record leaves the known one standing.
+
+    So does a missing one with `may_lack_record`; without it, RecordMissing.
+    """
     try:
         reading = root.read(known.job.id, known)
     except BadRecord:
+        reading = known
+    except RecordMissing:
+        if not may_lack_record:
+            raise
         reading = known
     if token is not None:
         require_sight(token, reading.job.owner)
@@ -169,12 +210,21 @@ def _record(root: JobsRoot, known: Reading, token: Token | None, work: Callable[
 
 
 def _output(
-    root: JobsRoot, known: Reading, token: Token, work: Callable[[Reading, OpenFile | None], T]
+    root: JobsRoot,
+    known: Reading,
+    token: Token,
+    work: Callable[[Reading, OpenFile | None], T],
+    *,
+    may_lack_record: bool = False,
 ) -> Visited[T]:
     """Likewise, with the output."""
     try:
         reading, output = root.read_and_open(known.job.id, known)
     except BadRecord:
+        reading, output = known, root.open_output(known.job) if known.made else None
+    except RecordMissing:
+        if not may_lack_record:
+            raise
         reading, output = known, root.open_output(known.job) if known.made else None
     try:
         require_sight(token, reading.job.owner)

@@ -54,7 +54,7 @@ def test_a_look_that_began_before_an_absence_was_seen_brings_no_job_back(
         catalogue.put("a", reading("a"), 1)
     catalogue.remove("a", 5)
     assert not catalogue.put("a", reading("a"), 4)
-    catalogue.spoilt("a", "half written", 4)
+    catalogue.spoilt("a", "half written", 4, 0)
     assert not catalogue.entries
     assert not catalogue.unreadable
     assert catalogue.put("a", reading("a"), 6)
@@ -73,9 +73,9 @@ def test_absences_are_forgotten_in_time_and_looks_that_took_as_long_prove_nothin
 
 def test_a_record_that_was_spoilt_before_the_last_look_is_not_unreadable(catalogue: Catalogue) -> None:
     catalogue.put("a", reading("a"), 5)
-    catalogue.spoilt("a", "half written", 4)
+    catalogue.spoilt("a", "half written", 4, 0)
     assert not catalogue.unreadable
-    catalogue.spoilt("a", "half written", 6)
+    catalogue.spoilt("a", "half written", 6, 0)
     assert list(catalogue.unreadable) == ["a"]
 
 

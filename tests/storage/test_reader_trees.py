@@ -153,8 +153,10 @@ def test_whatever_lies_in_a_place_of_a_job_is_answered_at_once_and_nothing_of_ot
     expected = dict(GOOD_ANSWERS)
     if place == "":
         expected = {"read": "Absent", "output": "OutputMissing", "log": "LogMissing", "tail": "None"}
+        if put_there is folder:
+            expected["read"] = "RecordMissing"
     elif place == "status.json":
-        expected["read"] = "BadRecord" if put_there is empty_file else "Absent"
+        expected["read"] = "BadRecord" if put_there is empty_file else "RecordMissing"
     elif place == "render.log":
         expected |= (
             {"log": "", "tail": ""} if put_there is empty_file else {"log": "LogMissing", "tail": "None"}
