@@ -158,6 +158,12 @@ class Metrics:
         self.token_file_errors = self._counter(
             "token_file_errors_total", "Times the token file could not be taken; the last good one stayed."
         )
+        self.tokens_expiring_soon = self._gauge(
+            "tokens_expiring_soon", "Valid tokens that expire within 14 days."
+        )
+        self.token_use_errors = self._counter(
+            "token_use_errors_total", "Failed writes of when tokens were last used."
+        )
         self.auth_failures = self._counter("auth_failures_total", "Requests with a missing or wrong token.")
         self.rate_limited = self._counter("rate_limited_total", "Requests over a budget.", "budget", BUDGETS)
         self.audit_errors = self._counter("audit_errors_total", "Lines that the download log lost.")

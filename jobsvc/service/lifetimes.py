@@ -30,6 +30,7 @@ def add_lifetimes(app: web.Application, parts: Parts, on_indexed: Callable[[], N
         [
             _storage(parts.disk, parts.downloads),
             parts.gate.watching,
+            parts.token_use.saving,
             parts.links.keyed,
             parts.visits.shortened,
             _indexing(parts.index, on_indexed),

@@ -20,7 +20,7 @@ from jobsvc.settings import Settings
 from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.faults import describe
-from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKENS_FILE
+from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKEN_USE_FILE, TOKENS_FILE
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.web.event_streams import Streams
 from jobsvc.web.gate import Gate
@@ -31,6 +31,7 @@ from jobsvc.web.representation import Representations
 from jobsvc.web.slots import Slots
 from jobsvc.web.stays import Stays
 from jobsvc.web.stream_slots import StreamSlots
+from jobsvc.web.token_use import TokenUse
 from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
 
@@ -52,6 +53,7 @@ class Parts:
     digests: Digests
     index: Index
     gate: Gate
+    token_use: TokenUse
     links: Links
     downloads: DownloadLog
     visits: Visits
@@ -79,6 +81,7 @@ def parts_of(settings: Settings) -> Parts:
     digests = Digests(disk, root, digest_file, metrics, busy=lambda: slots.taken > 0)
     index = _index(settings, disk, root, digests, metrics)
     gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
+    metrics.tokens_expiring_soon.set_function(gate.expiring_soon)
     representations = Representations(digest_of=digests.known)
     permits = Permits(gate)
     stays = Stays(permits, _stream_slots(settings, metrics))
@@ -91,6 +94,9 @@ def parts_of(settings: Settings) -> Parts:
         digests=digests,
         index=index,
         gate=gate,
+        token_use=TokenUse(
+            gate, settings.state_dir / TOKEN_USE_FILE, disk, on_error=metrics.token_use_errors.inc
+        ),
         links=Links(settings.state_dir / LINK_KEY_FILE, disk, gate),
         downloads=DownloadLog(settings.state_dir, metrics.audit_errors.inc),
         visits=Visits(disk=disk, root=root, catalogue=index.catalogue, freshness=index.freshness),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
@@ -32,6 +33,9 @@ TOKEN: Final = web.RequestKey("jobsvc.token", Token)
 
 LOOK_EVERY: Final = 0.5
 """Seconds between two looks at the token file."""
+
+EXPIRING_SOON_S: Final = 14 * 86_400.0
+"""Tokens that expire within this time are counted, so that they are renewed before clients fail."""
 
 CREDENTIALS_CAP: Final = 512
 """The longest Authorization field that is looked at, in characters; ours are 55."""
@@ -67,6 +71,9 @@ class Gate:
         self._tokens: dict[bytes, Token] = {}
         self._by_id: dict[str, Token] = {}
         self._complaint: str | None = None
+        self._expiries: list[float] = []
+        self.used: dict[str, float] = {}
+        """When tokens were last used, by id, in seconds since the epoch; whoever saves it empties it."""
 
     def authenticate(self, headers: MultiMapping[str]) -> Token:
         """Return the live token that a request with these fields presents.
@@ -76,19 +83,33 @@ class Gate:
         secret = _presented(headers)
         digest = digest_of(secret)
         token = self._tokens.get(digest, _NOBODY)
-        if not (compare_digest(token.digest, digest) and token.alive(self._clock())):
+        now = self._clock()
+        if not (compare_digest(token.digest, digest) and token.alive(now)):
             raise Unauthorized("The token is not valid.", *self._why(token, secret))
+        self.used[token.id] = now
         return token
 
     def living(self, token_id: str) -> Token | None:
         """Return the token of this id where it is good now: for who has proved that it stands behind him."""
-        token = self._by_id.get(token_id, _NOBODY)
-        return token if token.alive(self._clock()) else None
+        token, now = self._by_id.get(token_id, _NOBODY), self._clock()
+        if not token.alive(now):
+            return None
+        self.used[token_id] = now
+        return token
 
     def why_dead(self, token_id: str) -> str:
         """Return why the token of this id is not good: "unknown", "expired" or "revoked"; for the log."""
         token = self._by_id.get(token_id)
         return "unknown" if token is None else token.state(self._clock())
+
+    def ids(self) -> frozenset[str]:
+        """Return the ids of all tokens of the file, ended ones too."""
+        return frozenset(self._by_id)
+
+    def expiring_soon(self) -> int:
+        """Count the live tokens that expire within EXPIRING_SOON_S."""
+        now = self._clock()
+        return bisect_right(self._expiries, now + EXPIRING_SOON_S) - bisect_right(self._expiries, now)
 
     def current(self, token: Token) -> Token | None:
         """Return a token that was valid before as it is now; None if it is not valid any more."""
@@ -142,6 +163,8 @@ class Gate:
             return
         self._tokens = {token.digest: token for token in known[1]}
         self._by_id = {token.id: token for token in known[1]}
+        live = (token.expires for token in known[1] if token.revoked is None)
+        self._expiries = sorted(expires for expires in live if expires is not None)
         if before is not None:
             self.log_count()
 
