@@ -18,9 +18,13 @@ DEADLINE: Final = 40.0
 """Seconds; far more than any of them needs, on a machine that is busy with other things."""
 
 
+SEARCH_PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+"""Debian has the programs of administrators outside the PATH of other users."""
+
+
 def needs(*programs: str) -> pytest.MarkDecorator:
     """Skip a test where one of the programs is not on the PATH; `.ci/run` installs them all."""
-    missing = [program for program in programs if shutil.which(program) is None]
+    missing = [program for program in programs if shutil.which(program, path=SEARCH_PATH) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 

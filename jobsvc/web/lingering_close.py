@@ -64,8 +64,11 @@ class LingeringClose(HalfClosing):
     async def _linger(self) -> None:
         if self.transport is None or self.transport.is_closing() or self._half_closed:
             return
+        try:
+            self.transport.write_eof()
+        except OSError:  # the client has reset the connection
+            return
         self._client_closed = self._loop.create_future()
-        self.transport.write_eof()
         self._resume_transport_reading()
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
