@@ -11,6 +11,7 @@ from typing import Final
 
 from jobsvc.domain.job import Status
 from jobsvc.storage.identity import Identity
+from jobsvc.storage.inodes import version_of
 from jobsvc.storage.layout import STATUS_FILE, components
 from jobsvc.storage.reading import Reading
 
@@ -62,4 +63,4 @@ def _file(root: int, job_id: str, names: tuple[str, ...]) -> Identity | None:
         return None
     if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK, dir_fd=root):
         return None
-    return Identity.of(status)
+    return version_of(status)

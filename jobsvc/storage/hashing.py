@@ -17,6 +17,7 @@ from typing import Final
 from jobsvc.domain.errors import OutputMissing
 from jobsvc.domain.job import Job
 from jobsvc.storage.identity import Identity
+from jobsvc.storage.inodes import version_of
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.walk import OpenFile
 
@@ -60,7 +61,7 @@ class Hashing:
             self._read()
             if monotonic() > over:
                 break
-        if Identity.of(os.fstat(self._file.fd)) != self._identity:
+        if version_of(os.fstat(self._file.fd)) != self._identity:
             raise Replaced
         if self._at == self._identity.size:
             self._open().close()

@@ -20,7 +20,7 @@ class Identity(bytes):
 
     def __new__(cls, inode: int, size: int, mtime_ns: int, ctime_ns: int) -> Self:
         """Pack the numbers that stat(2) gives."""
-        return super().__new__(cls, _pack(inode, size, mtime_ns, ctime_ns))
+        return super().__new__(cls, pack(inode, size, mtime_ns, ctime_ns))
 
     @classmethod
     def packed(cls, packed: bytes) -> Self:
@@ -69,7 +69,7 @@ class Identity(bytes):
 
 def packed_from(status: os.stat_result) -> bytes:
     """Take the bytes of an identity out of what fstat said."""
-    return _pack(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return pack(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def is_settled(mtime_ns: int, ctime_ns: int, now_ns: int) -> bool:
@@ -77,7 +77,8 @@ def is_settled(mtime_ns: int, ctime_ns: int, now_ns: int) -> bool:
     return now_ns - max(mtime_ns, ctime_ns) > SETTLED_NS
 
 
-def _pack(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> bytes:
+def pack(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> bytes:
+    """Give the bytes of an identity."""
     return _IDENTITY.pack(
         inode, size, mtime_ns // _SECOND, mtime_ns % _SECOND, ctime_ns // _SECOND, ctime_ns % _SECOND
     )

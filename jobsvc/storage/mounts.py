@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,16 @@ _LOCAL: Final = frozenset({
     "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "msdos", "nilfs2", "ntfs3",
     "overlay", "ramfs", "reiserfs", "tmpfs", "udf", "vfat", "xfs", "zfs",
 })  # fmt: skip
+_NUMBERED_ANEW: Final = frozenset({"exfat", "msdos", "vboxsf", "vfat"})
+"""File systems that number inodes as they are looked up; so do FUSE in general, and CIFS with noserverino."""
+_FUSE_WITH_INODES: Final = frozenset(
+    {"fuse.ceph", "fuse.ceph-fuse", "fuse.glusterfs", "fuse.juicefs", "fuse.mfs"}
+)
+"""FUSE file systems whose server keeps the numbers."""
+_CIFS: Final = frozenset({"cifs", "smb3"})
+
+_DEVICE: Final = 2
+"""The device number's place ("0:53") in a line of mountinfo, counted from 0."""
 _POINT: Final = 4
 """The mount point's place in a line of mountinfo, counted from 0."""
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
@@ -48,6 +59,34 @@ def file_system_of(table: str, path: str) -> str:
 def is_local(kind: str) -> bool:
     """Whether inotify sees every change of such a file system: only this machine can make one."""
     return kind in _LOCAL
+
+
+def keeps_inode_numbers(device: int) -> bool:
+    """Return whether an unchanged file on a device (st_dev) keeps its inode number; reads the mount table."""
+    try:
+        return keeps_inode_numbers_in(MOUNTS.read_text("utf-8", "surrogateescape"), device)
+    except OSError:
+        return True
+
+
+def keeps_inode_numbers_in(table: str, device: int) -> bool:
+    """Do so for a mountinfo table. True for a device that is not in it, such as a Btrfs subvolume's."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in table.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) > _POINT and fields[_DEVICE] == wanted:
+            kind, *rest = after.split(" ")
+            return _keeps_inode_numbers(kind, rest[-1].split(",") if rest else ())
+    return True
+
+
+def _keeps_inode_numbers(kind: str, options: Collection[str]) -> bool:
+    if kind in _CIFS:
+        return "serverino" in options
+    if kind.startswith("fuse"):
+        return kind in _FUSE_WITH_INODES
+    return kind not in _NUMBERED_ANEW
 
 
 def watch_limit() -> int:

@@ -19,6 +19,7 @@ from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, Job, Status
 from jobsvc.domain.record import BadRecord, parse_record
 from jobsvc.storage.identity import is_settled, packed_from
+from jobsvc.storage.inodes import packed_version
 from jobsvc.storage.layout import DEFAULT_LOG, RECORD_CAP, STATUS_FILE, beneath, components, is_job_id
 from jobsvc.storage.reading import Reading
 from jobsvc.storage.tail import last_lines, read_fully, sample
@@ -153,7 +154,7 @@ class JobsRoot:
             output = self._output(folder, job) if job.status is Status.COMPLETED else None
         finally:
             os.close(folder)
-        version = None if output is None else packed_from(output[1])
+        version = None if output is None else packed_version(output[1])
         if known is not None and known.job is job and known.output == version:
             return known, output
         return Reading(job, identity, version, settled=settled), output

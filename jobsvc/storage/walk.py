@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from jobsvc.storage.identity import Identity
+from jobsvc.storage.inodes import version_of
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class OpenFile(NamedTuple):
 
 def opened(fd: int, status: os.stat_result, name: str) -> OpenFile:
     """Take an open descriptor over."""
-    return OpenFile(fd, Identity.of(status), name, status.st_nlink)
+    return OpenFile(fd, version_of(status), name, status.st_nlink)
 
 
 def open_regular(folder: int, names: tuple[str, ...]) -> Opened:

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from jobsvc.storage import mounts
-from jobsvc.storage.mounts import file_system, file_system_of, is_local, watch_limit
+from jobsvc.storage.mounts import (
+    file_system,
+    file_system_of,
+    is_local,
+    keeps_inode_numbers,
+    keeps_inode_numbers_in,
+    watch_limit,
+)
 
 TABLE = """\
 22 1 0:21 / / rw shared:1 - ext4 /dev/vda rw
@@ -43,6 +51,35 @@ def test_a_path_that_no_mount_holds_is_unknown() -> None:
 )
 def test_only_what_no_other_machine_can_change_is_local(kind: str, local: bool) -> None:  # noqa: FBT001 - a table
     assert is_local(kind) is local
+
+
+@pytest.mark.parametrize(
+    ("mount", "kept"),
+    [
+        ("ext4 /dev/vda rw", True),
+        ("nfs4 farm:/jobs rw", True),
+        ("fuse.glusterfs farm:/jobs rw", True),
+        ("fuse.sshfs farm: rw", False),
+        ("fuse s3fs rw", False),
+        ("fuse.rclone farm: rw", False),
+        ("fuseblk /dev/sdb1 rw", False),
+        ("vfat /dev/sdb1 rw", False),
+        ("cifs //farm/jobs rw,vers=3.1.1,serverino,mapposix", True),
+        ("cifs //farm/jobs rw,vers=3.1.1,noserverino", False),
+        ("smb3 //farm/jobs rw", False),
+    ],
+)
+def test_inode_numbers_are_used_only_where_the_file_system_keeps_them(mount: str, *, kept: bool) -> None:
+    table = f"{TABLE}44 22 0:60 / /mnt/x rw shared:1 - {mount}\n"
+    assert keeps_inode_numbers_in(table, os.makedev(0, 60)) is kept
+
+
+def test_inode_numbers_of_a_device_without_a_mount_are_used() -> None:
+    assert keeps_inode_numbers_in(TABLE, os.makedev(0, 99))
+
+
+def test_inode_numbers_of_this_machines_root_are_used() -> None:
+    assert keeps_inode_numbers(Path("/proc").stat().st_dev)
 
 
 def test_this_machines_proc_is_proc() -> None:
