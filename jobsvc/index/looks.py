@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import count, islice
 from time import monotonic, perf_counter
 from typing import Final
@@ -110,31 +110,39 @@ class Looks:
                 if self._alone is batch:
                     self._alone = None
 
-    async def round(self, key: str, job_ids: Sequence[str], new: Sequence[str] = ()) -> float:
+    async def round(
+        self,
+        key: str,
+        job_ids: Sequence[str],
+        new: Sequence[str] = (),
+        *,
+        listed: Container[str] | None = None,
+    ) -> float:
         """Look at all of these, but first at `new` ones; returns the seconds of a processor that it cost us.
 
         On a file system of this machine scouts look at what is new, where that is much. Where storage lets us
         wait for it, several hops are under way at once; where it is in memory, one. StorageUnavailable where
-        it does not answer at all.
+        it does not answer at all. `listed` are the names in the root, where it was listed just before.
         """
         self._rounds += 1
         try:
             if self.quick:
                 new = await self._scouts.read(new)
-            return await self._stages(
-                key, reconcile.batches([*new, *job_ids], self._catalogue.entries, BATCH)
-            )
+            batches = reconcile.batches([*new, *job_ids], self._catalogue.entries, BATCH)
+            return await self._stages(key, batches, listed)
         finally:
             self._rounds -= 1
             self._wake.set()
 
-    async def _stages(self, key: str, batches: Iterator[Sequence[Wanted]]) -> float:
+    async def _stages(
+        self, key: str, batches: Iterator[Sequence[Wanted]], listed: Container[str] | None
+    ) -> float:
         lanes, cost = 1, 0.0
         while stage := list(islice(batches, lanes * STAGE)):
             begun, before, fetched = monotonic(), cost, self._fetched
             left = iter(stage)
             ends = await asyncio.gather(
-                *(self._lane(f"{key}-{lane}", left) for lane in range(lanes)), return_exceptions=True
+                *(self._lane(f"{key}-{lane}", left, listed) for lane in range(lanes)), return_exceptions=True
             )
             for end in ends:
                 if isinstance(end, BaseException):
@@ -144,10 +152,12 @@ class Looks:
             lanes = LANES if waits and (self._fetched > fetched or not self.quick) else 1
         return cost
 
-    async def _lane(self, key: str, batches: Iterator[Sequence[Wanted]]) -> float:
+    async def _lane(
+        self, key: str, batches: Iterator[Sequence[Wanted]], listed: Container[str] | None
+    ) -> float:
         cost = 0.0
         for batch in batches:
-            cost += await self._hops(key, batch)
+            cost += await self._hops(key, batch, listed)
         return cost
 
     def _take(self) -> list[str]:
@@ -175,10 +185,10 @@ class Looks:
         except StorageUnavailable:
             asyncio.get_running_loop().call_later(AGAIN, self.later, batch)
 
-    async def _hops(self, key: str, wanted: Sequence[Wanted]) -> float:
+    async def _hops(self, key: str, wanted: Sequence[Wanted], listed: Container[str] | None = None) -> float:
         cost = 0.0
         while wanted := self._answering(wanted):
-            sweep = Sweep(self._root, wanted, quick=self.quick)
+            sweep = Sweep(self._root, wanted, quick=self.quick, listed=listed)
             wanted = await self._hop(key, sweep)
             begun = perf_counter()
             for found in sweep.found:

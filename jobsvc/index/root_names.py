@@ -133,7 +133,8 @@ class RootNames:
             self._schedule.listed(listing, started_at, monotonic() - started_at, cpu)
             self._figures.ignored = listing.ignored
             self._catalogue.listed(listing.inodes.keys())
-            await self._looks.round("*names", [*changes.missing, *changes.replaced], changes.new)
+            known = [*changes.missing, *changes.replaced]
+            await self._looks.round("*names", known, changes.new, listed=listing.inodes)
         except BaseException:
             self._schedule.request()
             raise

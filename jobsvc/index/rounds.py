@@ -41,7 +41,7 @@ RECONCILE_SHARE: Final = 0.05
 RECONCILE_RARELY: Final = 600.0
 LISTING: Final = 60.0
 """Seconds that a listing of the root has: a million names take some, and more over a network."""
-POLL_SHARE: Final = 0.06
+POLL_SHARE: Final = 0.05
 """The part of a processor that polling may take at most; past it, it comes less often."""
 UNWATCHED_SHARE: Final = 0.015
 """The part of all time for which everything is compared again where no watcher tells of changes."""
@@ -142,7 +142,8 @@ class Rounds:
         compare = partial(self._compare, names_alone=names_alone)
         scan, found = await self._parts.disk.metadata("*scan", compare, LISTING)
         self._listed(scan, found)
-        await self._parts.looks.round("*scan", [*found.lacking, *found.rest], found.new)
+        known = [*found.lacking, *found.rest]
+        await self._parts.looks.round("*scan", known, found.new, listed=found.names)
         self._reconciled(begun, found)
 
     def _compare(self, *, names_alone: bool) -> tuple[Scan, Compared]:

@@ -6,15 +6,17 @@ and the next hop goes on behind it.
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from resource import RUSAGE_THREAD, getrusage
 from time import monotonic, thread_time
 from typing import Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.record import BadRecord
 from jobsvc.storage.glance import FOLDER, unchanged
-from jobsvc.storage.place import Place, place_of
+from jobsvc.storage.mounts import may_cache_names
+from jobsvc.storage.place import Place, list_root, place_of
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading
 from jobsvc.storage.walk import Absent
@@ -47,11 +49,14 @@ class Sweep:
         wanted: Sequence[Wanted],
         *,
         quick: bool = False,
+        listed: Container[str] | None = None,
         seconds: float = SECONDS,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        """Prepare; `listed` are the names in the root, where it was listed just before."""
         self._root = root
         self._wanted = wanted
+        self._listed = listed
         self._quick = quick
         self._seconds = seconds
         self._clock = clock
@@ -78,6 +83,7 @@ class Sweep:
             else:
                 self._run(lambda _job_id, _known: None)
             if any(isinstance(found.outcome, Absent) for found in self.found):
+                self._confirm_absences()
                 self.place = place_of(self._root.path)
         finally:
             self.cost = thread_time() - before
@@ -103,6 +109,26 @@ class Sweep:
                 now = self._clock()
             if now > until or self.abandoned:
                 break
+
+    def _confirm_absences(self) -> None:
+        """Have a known job that was not found be a fault of storage where the root lists it after all.
+
+        Network and FUSE file systems cache names. What is absent within a job's directory, the reader has
+        confirmed.
+        """
+        doubtful = [
+            number
+            for number, (_, known) in enumerate(self._wanted[: len(self.found)])
+            if known is not None and isinstance(self.found[number].outcome, Absent)
+        ]
+        if not doubtful or self._quick or not may_cache_names(os.stat(self._root.path).st_dev):  # noqa: PTH116
+            return
+        listed = list_root(self._root.path).inodes if self._listed is None else self._listed
+        for number in doubtful:
+            found = self.found[number]
+            if found.job_id in listed and not self._root.has_directory(found.job_id):
+                stale = OSError(errno.ESTALE, "listed, but not found", found.job_id)
+                self.found[number] = found._replace(outcome=stale)
 
     def rest(self) -> Sequence[Wanted]:
         """Return what has not been looked at yet."""

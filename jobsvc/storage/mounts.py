@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
@@ -27,6 +28,9 @@ _DEVICE: Final = 2
 """The device number's place ("0:53") in a line of mountinfo, counted from 0."""
 _POINT: Final = 4
 """The mount point's place in a line of mountinfo, counted from 0."""
+_CACHED_FOR_S: Final = 5.0
+"""The kernel gives the number of a file system that was unmounted to another."""
+_names_cached: Final[dict[int, tuple[bool, float]]] = {}
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -71,14 +75,20 @@ def keeps_inode_numbers(device: int) -> bool:
 
 def keeps_inode_numbers_in(table: str, device: int) -> bool:
     """Do so for a mountinfo table. True for a device that is not in it, such as a Btrfs subvolume's."""
+    mount = _mount_on(table, device)
+    return mount is None or _keeps_inode_numbers(*mount)
+
+
+def _mount_on(table: str, device: int) -> tuple[str, Collection[str]] | None:
+    """Return the type and the options of the first mount of a device; None where there is none."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in table.splitlines():
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
         if len(fields) > _POINT and fields[_DEVICE] == wanted:
             kind, *rest = after.split(" ")
-            return _keeps_inode_numbers(kind, rest[-1].split(",") if rest else ())
-    return True
+            return kind, rest[-1].split(",") if rest else ()
+    return None
 
 
 def _keeps_inode_numbers(kind: str, options: Collection[str]) -> bool:
@@ -87,6 +97,30 @@ def _keeps_inode_numbers(kind: str, options: Collection[str]) -> bool:
     if kind.startswith("fuse"):
         return kind in _FUSE_WITH_INODES
     return kind not in _NUMBERED_ANEW
+
+
+def may_cache_names(device: int) -> bool:
+    """Return whether a file system may take a name for absent that another host has made; reads /proc.
+
+    `device` is st_dev of anything on it. A file system on a block device does not; of the others the table
+    of mounts tells which are local, except for subvolumes of Btrfs, which are not in it.
+    """
+    if os.major(device):
+        return False
+    now = monotonic()
+    cached = _names_cached.get(device)
+    if cached is None or now - cached[1] > _CACHED_FOR_S:
+        cached = (not _is_local_device(device), now)
+        _names_cached[device] = cached
+    return cached[0]
+
+
+def _is_local_device(device: int) -> bool:
+    try:
+        mount = _mount_on(MOUNTS.read_text("utf-8", "surrogateescape"), device)
+    except OSError:
+        return False
+    return mount is not None and is_local(mount[0])
 
 
 def watch_limit() -> int:

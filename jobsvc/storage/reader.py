@@ -80,6 +80,14 @@ class JobsRoot:
                     ignored += 1
         return Scan(ids, ignored)
 
+    def has_directory(self, job_id: str) -> bool:
+        """Return whether there is a directory of this name in the root; OSError for a fault of storage."""
+        try:
+            os.close(self._open_job(job_id))
+        except Absent:
+            return False
+        return True
+
     def read(self, job_id: str, known: Reading | None = None) -> Reading:
         """Look at one job; `known` is trusted where the file is still the same version.
 

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.inodes import version_of
+from jobsvc.storage.mounts import may_cache_names
 
 T = TypeVar("T")
 
@@ -94,13 +95,34 @@ def _open_beneath(folder: int, name: str, flags: int) -> int:
     try:
         return os.open(name, flags, dir_fd=folder)
     except OSError as failed:
+        if failed.errno == errno.ENOENT and is_listed(folder, name):
+            raise OSError(errno.ESTALE, "listed, but not found", name) from failed
         if failed.errno in ABSENT:
             raise Absent from failed
         raise
 
 
+def is_listed(folder: int, name: str) -> bool:
+    """Return whether a name that was not found is in its folder after all; False on a local file system.
+
+    Network and FUSE file systems cache the absence of a name, for up to a minute; to list its directory asks
+    the server, and has the name found the next time. `folder` is a descriptor, which need not be readable.
+    OSError.
+    """
+    if not may_cache_names(os.fstat(folder).st_dev):
+        return False
+    try:
+        readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    except (FileNotFoundError, PermissionError):
+        return False
+    try:
+        return name in os.listdir(readable)  # noqa: PTH208 - of a descriptor
+    finally:
+        os.close(readable)
+
+
 def retry_stale(call: Callable[[], T]) -> T:
-    """Call again on ESTALE: NFS says so of a file that was replaced between lookup and open."""
+    """Call again on ESTALE: a file was replaced between lookup and open (NFS), or its absence was cached."""
     for _ in range(_STALE_TRIES - 1):
         try:
             return call()

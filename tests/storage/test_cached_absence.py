@@ -1,0 +1,137 @@
+"""Network and FUSE file systems cache that a name is absent: it is believed once its directory was listed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobsvc.index import sweep
+from jobsvc.index.sweep import Sweep
+from jobsvc.storage import mounts, walk
+from jobsvc.storage.mounts import may_cache_names
+from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
+from jobsvc.storage.walk import Absent
+from tests.index.farm import Farm
+
+
+class CachingOs:
+    """What a module takes for `os` where the absence of a name is cached for so many calls."""
+
+    def __init__(self, name: str, times: int) -> None:
+        self._name = name
+        self._times = times
+        self.listed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def open(self, path: Any, *args: Any, **kwargs: Any) -> int:
+        if path == self._name and self._times > 0:
+            self._times -= 1
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return os.open(path, *args, **kwargs)
+
+    def listdir(self, folder: Any) -> list[str]:
+        self.listed += 1
+        return os.listdir(folder)  # noqa: PTH208 - of a descriptor
+
+
+@pytest.fixture
+def root(farm: Farm) -> JobsRoot:
+    farm.put("job")
+    return JobsRoot(farm.root)
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Farm:
+    return Farm(tmp_path / "jobs")
+
+
+def caching(monkeypatch: pytest.MonkeyPatch, times: int, *, network: bool = True) -> CachingOs:
+    caching = CachingOs("status.json", times)
+    monkeypatch.setattr(walk, "os", caching)
+    monkeypatch.setattr(walk, "may_cache_names", lambda _device: network)
+    return caching
+
+
+def test_a_record_whose_absence_was_cached_is_found(root: JobsRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = caching(monkeypatch, 1)
+    assert root.read("job").job.id == "job"
+    assert storage.listed == 1
+
+
+def test_a_record_that_is_listed_and_not_found_is_a_fault_of_storage(
+    root: JobsRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caching(monkeypatch, 1000)
+    with pytest.raises(OSError, match="listed, but not found"):
+        root.read("job")
+
+
+def test_a_record_that_is_not_listed_is_absent(
+    farm: Farm, root: JobsRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (farm.root / "job" / "status.json").unlink()
+    storage = caching(monkeypatch, 0)
+    with pytest.raises(Absent):
+        root.read("job")
+    assert storage.listed == 1
+
+
+def test_nothing_is_listed_on_a_local_file_system(root: JobsRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = caching(monkeypatch, 1, network=False)
+    with pytest.raises(Absent):
+        root.read("job")
+    assert storage.listed == 0
+
+
+class NamesCached(JobsRoot):
+    """A root in which the absence of every job is cached."""
+
+    def read(self, job_id: str, known: Reading | None = None) -> Reading:  # noqa: ARG002
+        raise Absent
+
+    def has_directory(self, job_id: str) -> bool:  # noqa: ARG002
+        return False
+
+
+@pytest.mark.parametrize("listed", [None, {"job": 1}])
+def test_a_known_job_that_the_root_lists_is_not_absent(
+    root: JobsRoot, monkeypatch: pytest.MonkeyPatch, listed: dict[str, int] | None
+) -> None:
+    monkeypatch.setattr(sweep, "may_cache_names", lambda _device: True)
+    (found,) = Sweep(NamesCached(root.path), [("job", root.read("job"))], listed=listed)().found
+    assert isinstance(found.outcome, OSError)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_job_that_the_root_does_not_list_is_absent(
+    root: JobsRoot,
+    monkeypatch: pytest.MonkeyPatch,
+    known: bool,  # noqa: FBT001 - a table
+) -> None:
+    monkeypatch.setattr(sweep, "may_cache_names", lambda _device: True)
+    reading = root.read("job") if known else None
+    (found,) = Sweep(NamesCached(root.path), [("job", reading)], listed=())().found
+    assert isinstance(found.outcome, Absent)
+
+
+def test_a_file_system_on_a_block_device_caches_no_names() -> None:
+    assert not may_cache_names(os.makedev(8, 1))
+
+
+def test_a_file_system_that_no_mount_names_may_cache_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table = tmp_path / "mountinfo"
+    monkeypatch.setattr(mounts, "MOUNTS", table)
+    assert may_cache_names(os.makedev(0, 990))
+    table.write_text("36 25 0:991 / /mnt rw - nfs4 server:/ rw\n37 25 0:992 / /tmp rw - tmpfs none rw\n")
+    assert may_cache_names(os.makedev(0, 991))
+    assert not may_cache_names(os.makedev(0, 992))
+    assert may_cache_names(os.makedev(0, 993))
