@@ -105,6 +105,12 @@ def test_check_says_of_each_specimen_what_its_readme_says() -> None:
     assert reasons == {}, "findings that the README does not know"
 
 
+def test_check_finds_nothing_wrong_with_the_samples() -> None:
+    told = CliRunner().invoke(main, ["check", str(SAMPLES)])
+    assert told.exit_code == 0
+    assert told.output.startswith("8 jobs, 0 with a finding; ")
+
+
 def test_no_job_reaches_what_lies_outside_its_directory() -> None:
     root = JobsRoot(SAMPLES / "broken")
     for name in BROKEN:

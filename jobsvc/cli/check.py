@@ -1,6 +1,6 @@
-"""jobsvc check: names every job that clients can't be served from, and says what the storage can do.
+"""jobsvc check: names every job that clients can't be served from, and reports what the storage can do.
 
-It reads as the service reads. It writes nothing anywhere, but with --probe-write in a folder of its own.
+It reads as the service reads. It writes nothing, except in a folder of its own with --probe-write.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 import orjson
 
+from jobsvc.cli.check_user import CheckUser
 from jobsvc.cli.findings import Finding, Survey
 from jobsvc.cli.options import PassingFault, WrongSetting, given, settings_options, wrong_settings_told
 from jobsvc.domain.job import SYNONYMS
@@ -27,49 +28,68 @@ REDRAWN: Final = 200
 """How often the bar is drawn on its way."""
 IN_STEP: Final = 0.1
 """Seconds by which two clocks may differ unmentioned."""
+NAMED: Final = 20
+"""Job ids in one line."""
 _ERASE: Final = "\r\x1b[K"
 
 
 @click.command
-@settings_options("jobs-root", "output-root", "status-alias", "config")
+@settings_options("jobs-root", "state-dir", "output-root", "status-alias", "config")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, the summary last.")
+@click.option(
+    "--stalled-after",
+    type=click.FloatRange(min=0),
+    default=900,
+    show_default=True,
+    metavar="SECONDS",
+    help="List unfinished jobs whose record was not written for so long; 0 lists none.",
+)
 @click.option(
     "--probe-write",
     is_flag=True,
-    help="Try out what the storage can do in a folder of its own beneath JOBS_ROOT, which is removed.",
+    help="Test the storage by writing in a new folder beneath JOBS_ROOT, which is removed again.",
 )
 @click.pass_context
-def check(ctx: click.Context, /, *, as_json: bool, probe_write: bool, **_: object) -> None:
-    """Read every job beneath JOBS_ROOT, and name those that are not as they should be; exit 1 if any.
+def check(
+    ctx: click.Context, /, *, as_json: bool, stalled_after: float, probe_write: bool, **_: object
+) -> None:
+    """Read every job beneath JOBS_ROOT, and report the storage and what is wrong with which job.
 
-    Then say what the storage can do. If renaming proves not to be atomic, that is a finding too.
+    Records, outputs of completed jobs and logs are opened as the service opens them. Run it as the service's
+    user: another user may read more, or less. The state directory is only used to find out who that is.
+
+    Exit code 1: something is wrong with a job, or --probe-write found that a rename is not atomic. Stale jobs
+    alone are no error.
     """
-    root = _root(ctx)
+    root, user = _root(ctx)
     try:
         ids, ignored = root.scan()
     except OSError as wrong:
         told = f"jobs-root: {str(root.path)!r} can't be listed: {describe(wrong)}"
         raise (PassingFault if may_pass(wrong) else WrongSetting)(told) from wrong
-    survey = Survey(root)
+    survey = Survey(root, stalled_after=stalled_after)
     for finding in _findings(survey, sorted(ids)):
         click.echo(orjson.dumps(finding) if as_json else f"{finding.job}: {finding.reason}")
+    jobs, ignored = len(ids) - len(survey.nested), ignored + len(survey.nested)
     nature, trial = nature_of(root.path), _tried(root.path) if probe_write else None
     if as_json:
-        click.echo(orjson.dumps(_document(len(ids), ignored, survey, nature, trial)))
+        click.echo(orjson.dumps({**_document(jobs, ignored, survey, nature, trial), **user.document()}))
     else:
-        click.echo(f"{len(ids)} jobs, {survey.found} with a finding; {ignored} other names ignored")
-        for line in (*_storage(survey, nature), *_trial(trial)):
+        click.echo(f"{jobs} jobs, {survey.found} with a finding; {ignored} other names ignored")
+        notes = (*_notes(survey, jobs, stalled_after), *user.notes())
+        for line in (*_storage(survey, nature), *_trial(trial), *notes):
             click.echo(line)
     ctx.exit(1 if survey.found or (isinstance(trial, Trial) and trial.torn) else 0)
 
 
-def _root(ctx: click.Context) -> JobsRoot:
+def _root(ctx: click.Context) -> tuple[JobsRoot, CheckUser]:
     with wrong_settings_told():
         values = resolve(given(ctx))
     path: Path | None = values.get("jobs_root")
     if path is None:
         raise WrongSetting(NO_JOBS_ROOT)
-    return JobsRoot(path, values.get("output_roots", ()), values.get("status_aliases", SYNONYMS))
+    root = JobsRoot(path, values.get("output_roots", ()), values.get("status_aliases", SYNONYMS))
+    return root, CheckUser.of(values.get("state_dir"))
 
 
 def _findings(survey: Survey, ids: list[str]) -> Iterator[Finding]:
@@ -80,8 +100,7 @@ def _findings(survey: Survey, ids: list[str]) -> Iterator[Finding]:
         update_min_steps=max(1, len(ids) // REDRAWN),
     ) as bar:  # fmt: skip
         for job_id in bar:
-            finding = survey.examine(job_id)
-            if finding is not None:
+            for finding in survey.examine(job_id):
                 if shown:
                     click.echo(_ERASE, err=True, nl=False)
                 yield finding
@@ -121,6 +140,20 @@ def _storage(survey: Survey, nature: Nature) -> Iterator[str]:
         yield f"times: kept to {_span(survey.kept)}"
 
 
+def _notes(survey: Survey, jobs: int, stalled_after: float) -> Iterator[str]:
+    """Say what is no finding, but may be news."""
+    if survey.stale:
+        time = f"{stalled_after:g} s"
+        yield f"stale: {len(survey.stale)} unfinished, not written for {time}: {_some(survey.stale)}"
+    if survey.nested and not jobs:
+        yield f"no jobs here, but in folders below: is one of these the jobs root? {_some(survey.nested)}"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
+
+
 def _trial(trial: Trial | str | None) -> Iterator[str]:
     if isinstance(trial, str):
         yield f"not tried: {trial}"
@@ -154,7 +187,13 @@ def _document(
         "timesKeptTo": survey.kept,
         "tried": tried,
     }
-    return {"jobs": jobs, "findings": survey.found, "ignored": ignored, "storage": storage}
+    return {
+        "jobs": jobs,
+        "findings": survey.found,
+        "ignored": ignored,
+        "stale": survey.stale,
+        "storage": storage,
+    }
 
 
 def _beside(ahead: float) -> str:

@@ -22,10 +22,10 @@ import orjson
 from jobsvc.cli.options import PassingFault, WrongSetting, given, settings_options, wrong_settings_told
 from jobsvc.domain.access import SCOPES, Token
 from jobsvc.settings import OPTIONS, default_state_dir, resolve
-from jobsvc.settings.places import user_name
 from jobsvc.storage import tokens
 from jobsvc.storage.faults import describe, may_pass
 from jobsvc.storage.layout import TOKEN_USE_FILE, TOKENS_FILE
+from jobsvc.storage.private import user_name
 from jobsvc.storage.token_format import check_name, time_text
 from jobsvc.storage.token_use import load_use
 

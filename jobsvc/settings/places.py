@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 import tempfile
 import threading
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from jobsvc.storage.faults import describe
+from jobsvc.storage.private import user_name
 
 ANSWER_TIMEOUT_S: Final = 10.0
 """How long a folder of the configuration may take to be listed at the start."""
@@ -119,11 +119,3 @@ def _remedy(fault: OSError) -> str:
             return "; name a folder on a file system that is mounted writable"
         case _:
             return ""
-
-
-def user_name(uid: int) -> str:
-    """Return a user's name; the number where the system knows none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -58,6 +58,11 @@ class JobsRoot:
         self._outputs = sorted(((os.path.normpath(root), str(root)) for root in output_roots), reverse=True)
         self._aliases = aliases
 
+    @property
+    def output_roots(self) -> list[str]:
+        """The output roots by name, the nearest first."""
+        return [name for name, _ in self._outputs]
+
     def arguments(self) -> list[str]:
         """Give what it takes to make the same in another process: the aliases as JSON, then paths."""
         outputs = [root for _, root in self._outputs]

@@ -9,7 +9,9 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -22,15 +24,18 @@ from jobsvc.cli import check as command
 from jobsvc.cli import main
 from jobsvc.settings import OPTIONS
 from jobsvc.storage.mounts import file_system, watch_limit
+from jobsvc.storage.private import user_name
 from jobsvc.storage.probe import Nature, Trial
 from tests.running import PROJECT
 from tests.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for option in OPTIONS:
         monkeypatch.delenv(option.variable, raising=False)
+    (tmp_path / "state").mkdir()
+    monkeypatch.setenv("JOBSVC_STATE_DIR", str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -87,9 +92,9 @@ def test_every_bad_job_is_named_with_its_reason_in_order(root: Path) -> None:
     assert lines[0] == "a-word: status: 'paused' is no known word"
     assert lines[1].startswith("b-half: status.json: not JSON (")
     assert lines[2:] == [
-        "c-empty: status.json: missing, or not a regular file",
+        "c-empty: status.json: is missing",
         "d-nothing: outputPath: missing, though the job is completed",
-        "e-lost: outputPath: '../b-half/status.json' leads to no regular file that may be served",
+        "e-lost: outputPath: '../b-half/status.json' leads through '..'",
         "5 jobs, 5 with a finding; 0 other names ignored",
     ]
 
@@ -116,9 +121,16 @@ def test_json_lines_end_with_the_summary(root: Path) -> None:
         {
             "job": "a",
             "code": "record-missing",
-            "reason": "status.json: missing, or not a regular file",
+            "reason": "status.json: is missing",
         },
-        {"jobs": 2, "findings": 1, "ignored": 0},
+        {
+            "jobs": 2,
+            "findings": 1,
+            "ignored": 0,
+            "stale": [],
+            "user": user_name(os.geteuid()),
+            "serviceUser": user_name(os.geteuid()),
+        },
     ]
 
 
@@ -127,7 +139,7 @@ def test_a_fault_of_storage_is_a_finding_of_its_job_alone(root: Path) -> None:
     job(root, "b", {"status": "queued"})
     told = check(root, "--output-root", root.parent / "gone")
     assert told_of_jobs(told) == [
-        "a: storage: No such file or directory",
+        "a: storage: ENOENT (No such file or directory)",
         "2 jobs, 1 with a finding; 0 other names ignored",
     ]
 
@@ -247,6 +259,144 @@ def test_a_check_that_is_ended_leaves_nothing_behind(root: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 128 + signal.SIGTERM
     assert os.listdir(root) == []  # noqa: PTH208 - likewise
+
+
+def make_link(path: Path) -> None:
+    path.symlink_to("elsewhere")
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (None, "is missing"),
+        (Path.mkdir, "is a folder"),
+        (make_link, "is a symbolic link"),
+        (make_fifo, "is a FIFO"),
+    ],
+)
+def test_a_finding_says_what_is_there_instead_of_a_file(
+    root: Path, make: Callable[[Path], None] | None, said: str
+) -> None:
+    job(root, "log", {"status": "failed", "logPath": "own.log"})
+    job(root, "output", {"status": "completed", "outputPath": "film.mp4"})
+    job(root, "record", None)
+    if make is not None:
+        for path in ("log/own.log", "output/film.mp4", "record/status.json"):
+            make(root / path)
+    told = check(root)
+    assert told.exit_code == 1
+    assert told_of_jobs(told)[:-1] == [
+        f"log: logPath: 'own.log' {said}",
+        f"output: outputPath: 'film.mp4' {said}",
+        f"record: status.json: {said}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("../log/status.json", "leads through '..'"),
+        ("a/../b", "leads through '..'"),
+        ("/etc/hostname", "lies outside every output root"),
+        ("link/film", "leads through 'link', which is a symbolic link"),
+        ("status.json/film", "leads through 'status.json', which is not a folder"),
+        ("a\0b", "contains a NUL character"),
+        (".", "is a folder"),
+        ("x/" * 65 + "y", "is longer than 4096 characters or 64 names"),
+    ],
+)
+def test_a_finding_says_why_a_path_may_not_be_followed(
+    root: Path, tmp_path: Path, path: str, said: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    for name, record in (("log", {"logPath": path}), ("output", {"outputPath": path})):
+        job(root, name, {"status": "completed", "outputPath": "film.mp4", **record}, "film.mp4")
+        (root / name / "link").symlink_to(root)
+    log, output, _ = told_of_jobs(check(root, "--output-root", tmp_path / "out"))
+    assert log == f"log: logPath: {path[:200]!r} {said}"
+    assert output == f"output: outputPath: {path[:200]!r} {said}"
+
+
+def test_an_absolute_path_without_any_output_root_says_so(root: Path) -> None:
+    job(root, "a", {"status": "done", "outputPath": "/etc/hostname"})
+    assert "'/etc/hostname' is absolute, and there is no --output-root" in check(root).output
+
+
+def test_a_log_that_is_not_written_yet_is_no_finding(root: Path) -> None:
+    job(root, "a", {"status": "queued", "logPath": "later.log"})
+    job(root, "b", {"status": "failed"})
+    job(root, "c", {"status": "rendering"}, "render.log")
+    assert told_of_jobs(check(root)) == ["3 jobs, 0 with a finding; 0 other names ignored"]
+
+
+def test_the_usual_log_is_read_too(root: Path) -> None:
+    job(root, "a", {"status": "failed"})
+    (root / "a" / "render.log").symlink_to("elsewhere")
+    assert told_of_jobs(check(root))[0] == "a: log: 'render.log' is a symbolic link"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
+def test_what_may_not_be_read_names_the_mode_and_the_owner() -> None:
+    modules = "os, encodings.ascii, click._termui_impl, jobsvc.cli.check"
+    program = f"import {modules}; os.setuid(65534); jobsvc.cli.main()"
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        job(root, "log", {"status": "failed"}, "render.log")
+        job(root, "output", {"status": "done", "outputPath": "film.mp4"}, "film.mp4")
+        job(root, "record", {"status": "queued"})
+        for path in ("log/render.log", "output/film.mp4", "record/status.json"):
+            (root / path).chmod(0o600)
+        words = [sys.executable, "-c", program, "check", folder, "--state-dir", folder]
+        told = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    denied = "can't be read: EACCES (Permission denied);"
+    assert told.stdout.splitlines()[:3] == [
+        f"log: log: 'render.log' {denied} render.log has mode 0600 and belongs to root",
+        f"output: outputPath: 'film.mp4' {denied} film.mp4 has mode 0600 and belongs to root",
+        "record: status.json: permission denied",
+    ]
+    assert told.stdout.splitlines()[-1].startswith("user: nobody, but the state directory is root's")
+    assert (told.returncode, told.stderr) == (1, "")
+
+
+def test_stale_jobs_are_listed_and_are_no_finding(root: Path) -> None:
+    for name, status in (("a", "rendering"), ("b", "queued"), ("c", "failed"), ("d", "queued")):
+        job(root, name, {"status": status})
+        if name != "d":
+            os.utime(root / name / "status.json", (time.time() - 1000,) * 2)
+    told = check(root)
+    assert told.exit_code == 0
+    assert "stale: 2 unfinished, not written for 900 s: a, b" in told.output.splitlines()
+    assert json.loads(check(root, "--json").output)["stale"] == ["a", "b"]
+    assert "stale" not in check(root, "--stalled-after", "0").output
+    assert "stale" not in check(root, "--stalled-after", "2000").output
+
+
+def test_a_folder_of_jobs_is_no_job_and_is_named_where_there_is_none(root: Path) -> None:
+    (root / "project").mkdir()
+    job(root / "project", "a", {"status": "queued"})
+    told = check(root)
+    assert told.exit_code == 0
+    assert told_of_jobs(told) == ["0 jobs, 0 with a finding; 1 other names ignored"]
+    assert "no jobs here, but in folders below: is one of these the jobs root? project" in told.output
+    job(root, "b", {"status": "queued"})
+    assert "no jobs here" not in check(root).output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_another_user_than_the_service_s_is_told(root: Path, tmp_path: Path) -> None:
+    assert "user:" not in check(root).output
+    os.chown(tmp_path / "state", 65534, -1)
+    said = "user: root, but the state directory is nobody's"
+    assert check(root).output.splitlines()[-1].startswith(said)
+    assert check(root, "--state-dir", root, JOBSVC_STATE_DIR="").output.count("user:") == 0
+    summary = json.loads(check(root, "--json").output)
+    assert (summary["user"], summary["serviceUser"]) == ("root", "nobody")
+    assert "user: root may read more" in check(root, "--state-dir", tmp_path / "missing").output
 
 
 def on_a_terminal(*words: str, piped: bool = False) -> tuple[str, str]:
