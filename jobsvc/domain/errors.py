@@ -6,9 +6,10 @@ Refusal
 │   └── JobNotFound · OutputMissing · LogMissing
 ├── NotReady
 │   └── JobNotCompleted · JobFailed · JobCanceled
-├── BadRequest
+├── BadRequest · RequestTimeout
 ├── Exhausted
 │   └── RateLimited · TooManyDownloads · TooManyStreams
+├── TooManyConnections
 └── StorageUnavailable
 
 No HTTP here: `web/problems.py` alone knows which status a code has.
@@ -120,6 +121,12 @@ class BadRequest(Refusal):
     code = "bad-request"
 
 
+class RequestTimeout(Refusal):
+    """The request body did not arrive in time."""
+
+    code = "request-timeout"
+
+
 class Exhausted(Refusal):
     """A budget is used up for now."""
 
@@ -142,6 +149,12 @@ class TooManyStreams(Exhausted):
     """As many streams and waits are open as the token, its owner or the service may have."""
 
     code = "too-many-streams"
+
+
+class TooManyConnections(Refusal):
+    """All connections are in use."""
+
+    code = "too-many-connections"
 
 
 class StorageUnavailable(Refusal):

@@ -44,6 +44,9 @@ STREAM_LIMITS: Final = ("token", "owner", "all")
 STREAMS: Final = ("job", "jobs", "log")
 """What an event stream tells of."""
 
+CLOSE_REASONS: Final = ("header-timeout", "idle-timeout", "send-timeout", "evicted")
+"""Why the service closes a connection."""
+
 _RECONCILE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -73,6 +76,7 @@ class Metrics:
         self._storage()
         self._access()
         self._live()
+        self._connections()
         self.registry.register(ProcessFigures())
         info = Info("jobsvc_build", "The program that runs.", registry=self.registry)
         info.info({"version": __version__, "python": platform.python_version()})
@@ -185,6 +189,21 @@ class Metrics:
             self.streams.labels(what)
         self.streams_refused = self._counter(
             "streams_refused_total", "Streams and waits over a limit, by whose.", "limit", STREAM_LIMITS
+        )
+
+    def _connections(self) -> None:
+        self.connections = self._gauge("connections", "Open connections.")
+        self.connections_refused = self._counter(
+            "connections_refused_total", "Connections above the limit; they serve a probe or answer 503."
+        )
+        self.connections_closed = self._counter(
+            "connections_closed_total",
+            "Connections that the service closed, by why.",
+            "reason",
+            CLOSE_REASONS,
+        )
+        self.accept_errors = self._counter(
+            "accept_errors_total", "Connections that could not be accepted for want of descriptors or memory."
         )
 
     def storage_answered(self) -> None:

@@ -12,6 +12,8 @@ from jobsvc.service.lifetimes import add_lifetimes
 from jobsvc.service.parts import Parts, parts_of
 from jobsvc.settings import Settings
 from jobsvc.web.all_events import AllEvents
+from jobsvc.web.connection_limits import CONNECTION_LIMITS
+from jobsvc.web.connection_timeouts import CONNECTION_TIMEOUTS
 from jobsvc.web.download import Download
 from jobsvc.web.envelope import Envelope
 from jobsvc.web.events import JobEvents
@@ -48,6 +50,8 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
         handlers=_handlers(parts),
     )
     app[GATE] = parts.gate
+    app[CONNECTION_LIMITS] = parts.connection_limits
+    app[CONNECTION_TIMEOUTS] = parts.connection_timeouts
     add_lifetimes(app, parts, on_indexed)
     return app
 

@@ -37,6 +37,7 @@ def add_lifetimes(app: web.Application, parts: Parts, on_indexed: Callable[[], N
             _hashing(parts.digests, parts.index),
             parts.permits.watching,
             parts.stays.watching,
+            parts.connection_timeouts.sweeping,
         ]
     )
     app.on_shutdown.append(parts.stays.end)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -16,12 +15,15 @@ from jobsvc.index.digests import Digests
 from jobsvc.index.live import Index
 from jobsvc.observe.audit import DownloadLog
 from jobsvc.observe.metrics import Metrics
+from jobsvc.service.descriptors import MOST_CONNECTIONS, connections_allowed, descriptor_limit
 from jobsvc.settings import Settings
 from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.faults import describe
 from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKEN_USE_FILE, TOKENS_FILE
 from jobsvc.storage.reader import JobsRoot
+from jobsvc.web.connection_limits import ConnectionLimits
+from jobsvc.web.connection_timeouts import ConnectionTimeouts
 from jobsvc.web.event_streams import Streams
 from jobsvc.web.gate import Gate
 from jobsvc.web.links import Links
@@ -64,6 +66,8 @@ class Parts:
     presenting: Presenting
     stays: Stays
     streams: Streams
+    connection_limits: ConnectionLimits
+    connection_timeouts: ConnectionTimeouts
 
 
 def parts_of(settings: Settings) -> Parts:
@@ -84,7 +88,14 @@ def parts_of(settings: Settings) -> Parts:
     metrics.tokens_expiring_soon.set_function(gate.expiring_soon)
     representations = Representations(digest_of=digests.known)
     permits = Permits(gate)
-    stays = Stays(permits, _stream_slots(settings, metrics))
+    max_connections = _max_connections(settings)
+    stays = Stays(permits, _stream_slots(settings, metrics, max_connections))
+    connection_limits = ConnectionLimits(
+        max_connections,
+        on_closed=_count_closed(metrics),
+        on_refused=metrics.connections_refused.inc,
+    )
+    metrics.connections.set_function(lambda: len(connection_limits.open_connections()))
     return Parts(
         settings=settings,
         metrics=metrics,
@@ -113,18 +124,36 @@ def parts_of(settings: Settings) -> Parts:
         presenting=Presenting(index.tails, representations),
         stays=stays,
         streams=Streams(stays, metrics, send_timeout=settings.send_timeout),
+        connection_limits=connection_limits,
+        connection_timeouts=ConnectionTimeouts(
+            header_timeout=settings.header_timeout,
+            send_timeout=settings.send_timeout,
+            on_closed=_count_closed(metrics),
+        ),
     )
 
 
-def _stream_slots(settings: Settings, metrics: Metrics) -> StreamSlots:
-    """Leave at least half of the descriptors to everything else."""
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    total = settings.max_streams
-    if descriptors != resource.RLIM_INFINITY:
-        total = min(total, max(descriptors // 2, 1))
+def _stream_slots(settings: Settings, metrics: Metrics, max_connections: int) -> StreamSlots:
+    """Leave at least half of the connections to everything else."""
+    total = min(settings.max_streams, max(max_connections // 2, 1))
     return StreamSlots(
         total, settings.max_streams_per_token, lambda limit: metrics.streams_refused.labels(limit).inc()
     )
+
+
+def _max_connections(settings: Settings) -> int:
+    """Return the limit of connections: the one that was set, as far as descriptors allow it."""
+    limit = descriptor_limit()
+    allowed = connections_allowed(limit, settings.max_downloads)
+    if settings.max_connections > allowed:
+        _log.warning(
+            "max-connections-lowered", given=settings.max_connections, allowed=allowed, descriptors=limit
+        )
+    return min(settings.max_connections or MOST_CONNECTIONS, allowed)
+
+
+def _count_closed(metrics: Metrics) -> Callable[[str], None]:
+    return lambda reason: metrics.connections_closed.labels(reason).inc()
 
 
 def _index(settings: Settings, disk: Disk, root: JobsRoot, digests: Digests, metrics: Metrics) -> Index:

@@ -16,12 +16,14 @@ from jobsvc import __version__
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe import log
 from jobsvc.service.building import build_app
+from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, raise_descriptor_limit
 from jobsvc.service.garbage import spare_the_jobs
 from jobsvc.service.lifetimes import LAST_ANSWERS
 from jobsvc.settings import Settings
 from jobsvc.storage.faults import describe, may_pass
 from jobsvc.storage.link_key import BadLinkKey
 from jobsvc.storage.tokens import BadTokenFile
+from jobsvc.web.connection_limits import CONNECTION_LIMITS
 from jobsvc.web.gate import GATE
 from jobsvc.web.server import Runner
 
@@ -62,6 +64,8 @@ async def serve(
             jobs_root=str(settings.jobs_root),
             state_dir=str(settings.state_dir),
             version=__version__,
+            max_connections=runner.app[CONNECTION_LIMITS].max_connections,
+            descriptors=descriptor_limit(),
         )
         app[GATE].log_count()
         if ready is not None:
@@ -112,7 +116,9 @@ def _bind_error(fault: Exception, host: str, port: int) -> str:
 
 def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     """Run the service until it is told to stop; returns the exit code."""
+    open_standard_streams()
     log.configure()
+    raise_descriptor_limit()
     main = serve(settings, ready=ready, on_indexed=spare_the_jobs())
     try:
         _run_loop(main)

@@ -126,6 +126,14 @@ class Settings:
     max_streams_per_token: Annotated[
         int, _Spec(values.whole(1, 1_000_000), "NUMBER", "The same, of one token.")
     ] = 64
+    max_connections: Annotated[
+        int,
+        _Spec(
+            values.whole(0, 1_000_000),
+            "NUMBER",
+            "Open connections at once; 0 is what the descriptor limit allows, at most 16384.",
+        ),
+    ] = 0
     trusted_proxies: Annotated[
         tuple[IPv4Network | IPv6Network, ...],
         _Spec(
@@ -138,6 +146,9 @@ class Settings:
     max_link_age: Annotated[
         int, _Spec(values.whole(1, values.YEAR), "SECONDS", "Longest life of a download link.")
     ] = 86_400
+    header_timeout: Annotated[
+        float, _Spec(values.seconds(1), "SECONDS", "Time that a client has to send a request head.")
+    ] = 15.0
     send_timeout: Annotated[
         float, _Spec(values.seconds(1), "SECONDS", "A client that accepts nothing for so long is let go.")
     ] = 60.0

@@ -7,8 +7,8 @@ client has closed its side meanwhile. What a server must not take as it is, is r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Final, cast
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
@@ -16,6 +16,8 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
+from jobsvc.web.connection_limits import ConnectionLimits
+from jobsvc.web.error_response import render_error
 from jobsvc.web.familiar import Familiar
 from jobsvc.web.lingering_close import LingeringClose
 from jobsvc.web.neighbour import hurry
@@ -33,16 +35,31 @@ class Answering(web.Server):
 
     at_once: Callable[[Connection, RawRequestMessage, str], bool]
     """Answers a plain GET of a target here and now, where that takes no wait."""
+    limits: ConnectionLimits
+    restricted_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    """Handles the one request of a connection above the limit."""
 
     def __init__(self, *args: Any, loop: asyncio.AbstractEventLoop, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
         super().__init__(*args, loop=loop, **kw)
         self.parsing = Together(loop)
         self.writing = Together(loop)
 
+    def open_connections(self) -> Sequence[tuple[Connection, asyncio.Transport]]:
+        """List the connections, those included that are about to be closed."""
+        return cast(Sequence[tuple[Connection, asyncio.Transport]], tuple(self._connections.items()))
+
+    def connection_count(self) -> int:
+        """Return how many connections are open."""
+        return len(self._connections)
+
 
 class Connection(LingeringClose):
     """One connection."""
 
+    head_started_at = 0.0
+    """When the first bytes of an unfinished request head arrived (loop time); 0 if there is none."""
+    _restricted = False
+    """Whether it is above the limit, and serves no more than a probe."""
     _server: Answering
     _answering = False
     _received = b""
@@ -58,6 +75,7 @@ class Connection(LingeringClose):
         """Take a client on."""
         super().connection_made(transport)
         hurry(transport)
+        self._server.limits.admit(self, cast(asyncio.Transport, transport), self._server.connection_count())
 
     def data_received(self, data: bytes) -> None:
         """Take what came; many connections' bytes are read first, and then their requests answered.
@@ -104,6 +122,7 @@ class Connection(LingeringClose):
         if self._done_reading:
             return False
         known, self._familiar = self._request_count, None
+        body_complete = self._body.is_eof()
         idle, self._waiter = self._waiter, None
         try:
             super().data_received(data)
@@ -111,6 +130,10 @@ class Connection(LingeringClose):
             self._waiter = idle
         if self._upgraded:
             self._decline_upgrade()
+        if self._request_count != known:
+            self.head_started_at = 0.0
+        elif not self.head_started_at and body_complete and data:
+            self.head_started_at = self._loop.time()
         sound = self._looked_at(known, data)
         # What is asked for by who has yet to take the answer before is not begun: see `resume_writing`.
         if idle is None or idle.done() or not self._messages or self._paused:
@@ -180,7 +203,7 @@ class Connection(LingeringClose):
 
     def _answered_here(self, message: RawRequestMessage, target: str) -> bool:
         # Without its timer, no one would see to the connection's end.
-        if self._keepalive_handle is None or self._half_closed:
+        if self._keepalive_handle is None or self._half_closed or self._restricted:
             return False
         # Who is gone takes nothing, though it could be written.
         if self.transport is None or self.transport.is_closing():
@@ -196,6 +219,30 @@ class Connection(LingeringClose):
         self._answered += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
+
+    @property
+    def requests_received(self) -> bool:
+        """Whether a request was received."""
+        return self._request_count > 0
+
+    def idle_since(self) -> float | None:
+        """Return when the wait for a request began (loop time); None while one is handled."""
+        idle = self._waiter
+        if idle is None or idle.done() or self._messages or self._received or self._unsent:
+            return None
+        return self._next_keepalive_close_time - self._keepalive_timeout
+
+    def time_out_head(self) -> None:
+        """Answer 408 to an unfinished request head, and close."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(render_error("request-timeout", "The request head did not arrive in time."))
+        self.force_close()
+
+    def restrict(self) -> None:
+        """Serve one request, and that only if it is a probe's."""
+        self._restricted = True
+        self._request_handler = self._server.restricted_handler
+        self._lingering_time = 0.0
 
     def request_of(self, message: RawRequestMessage) -> web.BaseRequest:
         """Make a request of a plain GET that is answered at once; its writer is asked for room, no more."""
@@ -230,6 +277,7 @@ class Connection(LingeringClose):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take the last of what came, and end."""
         self._parse()
+        self._server.limits.forget(self)
         super().connection_lost(exc)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from jobsvc.domain.errors import BadRequest, OutputMissing
+from jobsvc.domain.errors import BadRequest, OutputMissing, RequestTimeout
 from jobsvc.domain.job import Status
 from jobsvc.domain.moment import format_time
 from jobsvc.index.freshness import Freshness
@@ -81,5 +81,7 @@ async def _body(request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(BODY_DEADLINE):
             return await request.read()
-    except (TimeoutError, ConnectionError, web.RequestPayloadError) as broken:
+    except TimeoutError as late:
+        raise RequestTimeout("The request body did not arrive in time.") from late
+    except (ConnectionError, web.RequestPayloadError) as broken:
         raise BadRequest("The body did not come whole.") from broken

@@ -38,6 +38,7 @@ CODES: Final[Mapping[str, Kind]] = MappingProxyType(
         "job-not-completed": Kind(HTTPStatus.CONFLICT, "The job is not completed yet"),
         "job-failed": Kind(HTTPStatus.CONFLICT, "The job failed"),
         "job-canceled": Kind(HTTPStatus.CONFLICT, "The job was canceled"),
+        "request-timeout": Kind(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time"),
         "precondition-failed": Kind(HTTPStatus.PRECONDITION_FAILED, "It is another one by now"),
         "content-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request body is too large"),
         "range-not-satisfiable": Kind(
@@ -48,6 +49,7 @@ CODES: Final[Mapping[str, Kind]] = MappingProxyType(
         "too-many-streams": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many streams and waits at once"),
         "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed"),
         "storage-unavailable": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The storage does not answer"),
+        "too-many-connections": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Too many open connections"),
     }
 )
 

@@ -11,6 +11,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from jobsvc.observe import request_id
 from jobsvc.web import problems
 from jobsvc.web.connection import Answering, Connection
+from jobsvc.web.connection_limits import CONNECTION_LIMITS, probes_only
+from jobsvc.web.connection_timeouts import CONNECTION_TIMEOUTS
 from jobsvc.web.dispatch import ServerHandler
 from jobsvc.web.envelope import REQUEST_ID, refuse
 from jobsvc.web.routes import DISPATCH
@@ -73,6 +75,10 @@ class Runner(web.AppRunner):
             **server._kwargs,  # noqa: SLF001
         )
         ours.at_once = self.app[DISPATCH].at_once
+        ours.restricted_handler = probes_only(ours.request_handler)
+        ours.limits = self.app[CONNECTION_LIMITS]
+        for each in (self.app[CONNECTION_LIMITS], self.app[CONNECTION_TIMEOUTS]):
+            each.open_connections = ours.open_connections
         return ours
 
 

@@ -192,6 +192,13 @@ def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
     provoked |= {(name, 429, "too-many-streams") for name in STREAMS}
     provoked |= {(name, 204, None) for name in (*ENDING, *map(head_of, ENDING))}  # likewise
     faults = {(name, 500, "internal") for name in OPERATIONS}
+    # tests/test_connection_limits.py provokes these.
+    faults |= {("createDownloadLink", 408, "request-timeout")}
+    faults |= {
+        (name, 503, "too-many-connections")
+        for name, operation in OPERATIONS.items()
+        if "503" in operation.definition.raw["responses"]
+    }
     assert provoked | faults == {
         (name, status, code)
         for name, operation in OPERATIONS.items()

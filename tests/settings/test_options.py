@@ -12,7 +12,7 @@ FIXED = """
 --host --port --state-dir --output-root --status-alias --watch --poll-interval --max-age
 --limit-status --limit-list --limit-logs --limit-download --limit-auth-failures
 --max-downloads --max-downloads-per-token --max-streams --max-streams-per-token
---trusted-proxy --max-link-age --send-timeout
+--max-connections --trusted-proxy --max-link-age --header-timeout --send-timeout
 --download-rate --shutdown-grace --config JOBS_ROOT
 """
 
@@ -48,6 +48,7 @@ def test_the_defaults_are_those_of_the_design(tmp_path: Path) -> None:
     assert (settings.max_downloads, settings.max_downloads_per_token) == (256, 16)
     assert (settings.max_age, settings.poll_interval, settings.max_link_age) == (1, 1, 86_400)
     assert (settings.send_timeout, settings.download_rate, settings.shutdown_grace) == (60, 0, 30)
+    assert (settings.max_connections, settings.header_timeout) == (0, 15)
     assert (settings.output_roots, settings.trusted_proxies, settings.config) == ((), (), None)
     assert settings.status_aliases == SYNONYMS
     assert settings.state_dir == Path.home() / ".local/state/jobsvc"

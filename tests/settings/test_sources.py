@@ -28,6 +28,8 @@ WRONG = {
     "max-streams-per-token": "-1",
     "trusted-proxy": "10.0.0.1/8",
     "max-link-age": "0",
+    "max-connections": "-1",
+    "header-timeout": "0",
     "send-timeout": "0.5",
     "download-rate": "fast",
     "shutdown-grace": "1h",
