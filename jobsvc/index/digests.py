@@ -2,7 +2,8 @@
 
 To hash each output unasked would have a farm's storage read twice, so it is done on demand: a download that
 would like a digest goes out without, and a later one has it. One file at a time, in slices with rests between
-them: half of all time at most, and a twentieth beside downloads. A read that hangs is left to its thread.
+them: half of all time at most, and a twentieth beside downloads. Owners have turns of a second: a huge file
+of one does not keep the others waiting. A read that hangs is left to its thread.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ it read again and again."""
 SPARED: Final = 1024
 """The most versions that are left alone at once."""
 
+TURN_S: Final = 1.0
+"""Seconds after which another owner's files have their turn, and then the next file of the same owner."""
+
 _KEY: Final = "*digests"
 
 log = structlog.get_logger("jobsvc.index")
@@ -73,6 +77,9 @@ class Digests:
         self._under_way: Wish | None = None
         self._spared: dict[str, tuple[Identity, float]] = {}
         """By job the version that could not be hashed, and until when it is left alone."""
+        self._turn_owner: str | None = None
+        self._turn_ends = 0.0
+        """Monotonic seconds."""
         self._owed = 0.0
         """Seconds of rest before the next slice."""
         self._wake = asyncio.Event()
@@ -141,31 +148,43 @@ class Digests:
                 self._under_way = None
 
     async def _next(self) -> Wish:
-        while (wish := self._wishes.take(self._clock())) is None:
+        while (wish := self._take()) is None:
             self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(self._wishes.due - self._clock(), AGAIN)):
                     await self._wake.wait()
         return wish
 
+    def _take(self) -> Wish | None:
+        now = self._clock()
+        owner = self._turn_owner if now < self._turn_ends else None
+        wish = self._wishes.take(now, owner)
+        if wish is not None and wish.job.owner != owner:
+            self._turn_owner, self._turn_ends = wish.job.owner, now + TURN_S
+        return wish
+
     async def _compute(self, wish: Wish, tell: Callable[[str], None]) -> None:
         job_id = wish.job.id
         try:
-            digest = await self._hash(wish)
+            hashing = await self._hash(wish)
         except Replaced:
             self._failed(wish, "changed", "the output is not the version any more that was asked for")
         except StorageUnavailable as fault:
             self._failed(wish, "failed", _reason(fault))
         else:
-            page = page_of(wish.identity, digest)
+            if hashing.digest is None:
+                self._wishes.put_back(wish._replace(progress=hashing.progress))
+                return
+            page = page_of(wish.identity, hashing.digest)
             self._book.put(job_id, page)
             self._metrics.digests.labels("computed").inc()
             tell(job_id)
             await self._save(partial(self._file.append, job_id, page))
 
-    async def _hash(self, wish: Wish) -> bytes:
+    async def _hash(self, wish: Wish) -> Hashing:
+        """Hash until the digest is known or the turn is over, but one slice at least."""
         job_id, lent = wish.job.id, False
-        opened = partial(Hashing, self._root, wish.job, wish.identity)
+        opened = partial(Hashing, self._root, wish.job, wish.identity, wish.progress)
         hashing = await self._disk.background(job_id, opened)
         try:
             while hashing.digest is None:
@@ -175,7 +194,9 @@ class Digests:
                 lent = False
                 self._owed = rest(self._clock() - begun, size, busy=self._busy())
                 self._metrics.digest_bytes.inc(size)
-            return hashing.digest
+                if self._clock() >= self._turn_ends:
+                    break
+            return hashing
         finally:
             if not lent:
                 self._disk.release(hashing)

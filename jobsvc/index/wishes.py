@@ -1,4 +1,4 @@
-"""Digests that were wished for and are not begun yet: owners in turn, and each one's in the order they came.
+"""Digests that were requested and are not under way: owners in turn, and each one's in the order they came.
 
 Bounded, since each costs the reading of a whole output: one owner's many wait behind each other, not before
 those of the next owner. Pure.
@@ -10,6 +10,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from jobsvc.domain.job import Job
+from jobsvc.storage.hashing import HashProgress
 from jobsvc.storage.identity import Identity
 
 WAITING: Final = 256
@@ -23,6 +24,8 @@ class Wish(NamedTuple):
     identity: Identity
     due: float
     """Monotonic seconds before which it must not be begun."""
+    progress: HashProgress | None = None
+    """How far it came in earlier turns."""
 
 
 class Wishes:
@@ -53,14 +56,22 @@ class Wishes:
         self._lines[wish.job.owner] = line
         return True
 
-    def take(self, now: float) -> Wish | None:
-        """Take the next wish that is due."""
-        for owner, line in self._lines.items():
+    def put_back(self, wish: Wish) -> None:
+        """Have a wish whose turn is over wait behind its owner's others, unless another version does."""
+        self._lines.setdefault(wish.job.owner, {}).setdefault(wish.job.id, wish)
+
+    def take(self, now: float, owner: str | None = None) -> Wish | None:
+        """Take the next wish that is due: one of `owner`, whose turn is not over yet, or the next owner's."""
+        owners = list(self._lines)
+        if owner in self._lines:
+            owners.insert(0, owner)
+        for each in owners:
+            line = self._lines[each]
             for wish in line.values():
                 if wish.due <= now:
                     del line[wish.job.id]
-                    del self._lines[owner]
+                    del self._lines[each]
                     if line:
-                        self._lines[owner] = line  # behind the others
+                        self._lines[each] = line  # behind the others
                     return wish
         return None

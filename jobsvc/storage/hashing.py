@@ -33,19 +33,34 @@ class Replaced(Exception):
     """The output is not, or not any more, the version that was to be hashed."""
 
 
+class HashProgress:
+    """How far the hash of a file has come; kept between turns, without an open file."""
+
+    __slots__ = ("offset", "sha256")
+
+    def __init__(self) -> None:
+        self.offset = 0
+        """Bytes that are in the hash."""
+        self.sha256 = hashlib.sha256()
+
+
 class Hashing:
     """One version of a job's output on its way to its digest; used by one thread at a time."""
 
-    def __init__(self, root: JobsRoot, job: Job, identity: Identity) -> None:
-        """Open the output; Replaced where it is another version, OSError for a fault of storage."""
+    def __init__(
+        self, root: JobsRoot, job: Job, identity: Identity, progress: HashProgress | None = None
+    ) -> None:
+        """Open the output; Replaced where it is another version, OSError for a fault of storage.
+
+        `progress` is that of an earlier turn of the same version.
+        """
         self.digest: bytes | None = None
         """Known once all of it was read and it was found unchanged."""
         self._root = root
         self._job = job
         self._identity = identity
         self._file = self._open()
-        self._at = 0
-        self._sum = hashlib.sha256()
+        self.progress = HashProgress() if progress is None else progress
         self._piece = memoryview(bytearray(min(PIECE, identity.size)))
         with suppress(OSError):
             os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_NOREUSE)
@@ -56,25 +71,27 @@ class Hashing:
 
     def advance(self) -> int:
         """Go on for a slice; returns how many bytes it had. Replaced, or OSError for a fault of storage."""
-        begun, over = self._at, monotonic() + SLICE
-        while self._at < self._identity.size:
+        progress = self.progress
+        begun, over = progress.offset, monotonic() + SLICE
+        while progress.offset < self._identity.size:
             self._read()
             if monotonic() > over:
                 break
         if version_of(os.fstat(self._file.fd)) != self._identity:
             raise Replaced
-        if self._at == self._identity.size:
+        if progress.offset == self._identity.size:
             self._open().close()
-            self.digest = self._sum.digest()
-        return self._at - begun
+            self.digest = progress.sha256.digest()
+        return progress.offset - begun
 
     def _read(self) -> None:
-        piece = self._piece[: self._identity.size - self._at]
-        count = os.preadv(self._file.fd, [piece], self._at)
+        progress = self.progress
+        piece = self._piece[: self._identity.size - progress.offset]
+        count = os.preadv(self._file.fd, [piece], progress.offset)
         if count == 0:
             raise Replaced
-        self._sum.update(piece[:count])
-        self._at += count
+        progress.sha256.update(piece[:count])
+        progress.offset += count
 
     def _open(self) -> OpenFile:
         try:

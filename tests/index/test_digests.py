@@ -17,6 +17,7 @@ from jobsvc.domain.record import parse_record
 from jobsvc.index import digests as module
 from jobsvc.index.digests import ALONE, BESIDE, RATE, Digests, rest
 from jobsvc.observe.metrics import Metrics
+from jobsvc.storage import hashing as hashing_module
 from jobsvc.storage import identity
 from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
@@ -186,9 +187,9 @@ async def test_a_file_is_not_begun_until_a_change_of_it_would_show(
     monkeypatch.setattr(module, "SETTLED_NS", 2_000_000_000)
     begun: list[str] = []
 
-    def spied(root: JobsRoot, job: Any, identity: Any) -> Hashing:
+    def spied(root: JobsRoot, job: Any, identity: Any, progress: Any) -> Hashing:
         begun.append(job.id)
-        return Hashing(root, job, identity)
+        return Hashing(root, job, identity, progress)
 
     monkeypatch.setattr(module, "Hashing", spied)
     make_job("new", output=FILM)
@@ -342,6 +343,41 @@ async def test_one_file_is_read_at_a_time_and_a_version_under_way_is_not_wished_
         await until(lambda: bench.count("digests_waiting") == 0)
     assert at_once == [1] * 5
     assert bench.ended("computed") == 5
+
+
+async def test_small_files_of_all_owners_are_hashed_while_a_huge_one_is_under_way(
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TURN_S", 0.1)
+    monkeypatch.setattr(bench.digests, "_clock", time.monotonic)
+    huge = make_job("huge", output=b"") / "output" / "film.mp4"
+    os.truncate(huge, 2**40)
+    make_job("same-owner", output=FILM)
+    make_job("another", output=FILM, owner="ben")
+    async with bench.running():
+        bench.wish("huge")
+        await until(lambda: bench.count("digest_bytes_total") > 0)
+        bench.wish("same-owner")
+        bench.wish("another")
+        await until(lambda: bench.known("same-owner") and bench.known("another"), 20)
+        hashed = bench.count("digest_bytes_total")
+        await until(lambda: bench.count("digest_bytes_total") > hashed + len(FILM), 20)
+
+
+async def test_digest_that_took_many_turns_is_that_of_the_file(
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TURN_S", 0)
+    monkeypatch.setattr(hashing_module, "SLICE", 0)
+    monkeypatch.setattr(hashing_module, "PIECE", 100)
+    for job_id, owner in (("a", "ann"), ("b", "ben"), ("c", "ben")):
+        make_job(job_id, output=job_id.encode() * 1000, owner=owner)
+    async with bench.running():
+        for job_id in "abc":
+            bench.wish(job_id)
+        await until(lambda: all(map(bench.known, "abc")), 20)
+    for job_id in "abc":
+        assert bench.known(job_id) == hashlib.sha256(job_id.encode() * 1000).digest()
 
 
 @pytest.mark.parametrize(

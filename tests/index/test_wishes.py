@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from jobsvc.domain.job import Job
 from jobsvc.domain.record import parse_record
 from jobsvc.index.wishes import Wish, Wishes
+from jobsvc.storage.hashing import HashProgress
 from jobsvc.storage.identity import Identity
 
 
@@ -78,6 +79,34 @@ def test_what_is_not_due_lets_others_pass(wishes: Wishes) -> None:
     assert (wishes.due, taken(wishes, 0.5)) == (1, [])
     assert (taken(wishes, 1), wishes.due) == (["a2"], 2)
     assert (taken(wishes, 3), wishes.due) == (["b1", "a1"], inf)
+
+
+def test_owner_whose_turn_is_not_over_comes_first(wishes: Wishes) -> None:
+    for job_id, owner in (("a1", "ann"), ("a2", "ann"), ("b1", "ben"), ("b2", "ben")):
+        wishes.add(wish(job_id, owner))
+    found = [wishes.take(0, owner) for owner in (None, "ann", "ann", "ben")]
+    assert [one.job.id for one in found if one is not None] == ["a1", "a2", "b1", "b2"]
+
+
+def test_wish_that_was_put_back_waits_behind_all_others_with_its_progress(wishes: Wishes) -> None:
+    for job_id, owner in (("a1", "ann"), ("a2", "ann"), ("b1", "ben")):
+        wishes.add(wish(job_id, owner))
+    first = wishes.take(0)
+    assert first is not None
+    progress = HashProgress()
+    wishes.put_back(first._replace(progress=progress))
+    wishes.add(wish("a1"))
+    assert len(wishes) == 3
+    found = [wishes.take(0) for _ in range(3)]
+    assert [one.job.id for one in found if one is not None] == ["b1", "a2", "a1"]
+    assert found[-1] == first._replace(progress=progress)
+
+
+def test_wish_for_a_newer_version_stays_when_the_old_one_is_put_back(wishes: Wishes) -> None:
+    old, new = wish("a1"), wish("a1", version=1)
+    wishes.add(new)
+    wishes.put_back(old)
+    assert (wishes.take(0), wishes.take(0)) == (new, None)
 
 
 OWNERS: Final = st.sampled_from(["ann", "ben", "cleo"])
