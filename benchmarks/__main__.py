@@ -16,7 +16,7 @@ from benchmarks import machine, table
 from benchmarks.rounds import Plan
 
 USUAL: Final = ("status", "listing", "download", "memory")
-BY_NAME_ONLY: Final = ("slow", "live", "digest", "index", "million")
+BY_NAME_ONLY: Final = ("behind-tls", "slow", "live", "digest", "index", "million")
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _module(name: str) -> ModuleType:
-    return import_module(f"benchmarks.{name}")
+    return import_module(f"benchmarks.{name.replace('-', '_')}")
 
 
 if __name__ == "__main__":

@@ -71,11 +71,15 @@ class Memory:
         raise LookupError(name)
 
 
-def begin(command: Sequence[str], log: Path, core: frozenset[int]) -> subprocess.Popen[bytes]:
+def begin(
+    command: Sequence[str], log: Path, core: frozenset[int], *, descriptor: int | None = None
+) -> subprocess.Popen[bytes]:
     """Start a program on one core, its standard error in a file; whatever it starts inherits both.
 
+    `descriptor`, a listening socket, stays open in it, and nginx takes it over (NGINX in the environment).
     Python finds the modules of this very checkout, whatever is installed.
     """
+    variables = {} if descriptor is None else {"NGINX": f"{descriptor};"}
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, core)
     try:
@@ -85,8 +89,9 @@ def begin(command: Sequence[str], log: Path, core: frozenset[int]) -> subprocess
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+                env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | variables,
                 cwd=REPOSITORY,
+                pass_fds=() if descriptor is None else (descriptor,),
             )
     finally:
         os.sched_setaffinity(0, before)

@@ -105,11 +105,21 @@ def nginx(root: Path, scratch: Path) -> Iterator[Server]:
     port = _free_port()
     user = "user root;" if os.geteuid() == 0 else ""
     text = _NGINX.format(user=user, scratch=scratch, port=port, root=root, nothing="-" * 400)
+    with nginx_at(("127.0.0.1", port), text, scratch) as server:
+        yield server
+
+
+@contextmanager
+def nginx_at(
+    address: Address, text: str, scratch: Path, listener: socket.socket | None = None
+) -> Iterator[Server]:
+    """Run nginx with a configuration that has it listen at an address; it takes over `listener`."""
     (scratch / "nginx.conf").write_text(text, "utf-8")
     command = ["nginx", "-p", str(scratch), "-c", str(scratch / "nginx.conf")]
-    with _running("nginx", command, scratch) as (running, log):
-        load.until(lambda: _answers(("127.0.0.1", port), running, log), START)
-        yield Server("nginx", ("127.0.0.1", port), running, log)
+    descriptor = None if listener is None else listener.fileno()
+    with _running("nginx", command, scratch, descriptor=descriptor) as (running, log):
+        load.until(lambda: _answers(address, running, log), START)
+        yield Server("nginx", address, running, log)
 
 
 def nginx_is_there() -> bool:
@@ -119,10 +129,15 @@ def nginx_is_there() -> bool:
 
 @contextmanager
 def _running(
-    name: str, command: Sequence[str], scratch: Path, cores: frozenset[int] | None = None
+    name: str,
+    command: Sequence[str],
+    scratch: Path,
+    cores: frozenset[int] | None = None,
+    *,
+    descriptor: int | None = None,
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     log = scratch / f"{name}.log"
-    running = process.begin(command, log, cores or machine.cores()[0])
+    running = process.begin(command, log, cores or machine.cores()[0], descriptor=descriptor)
     try:
         yield running, log
     finally:

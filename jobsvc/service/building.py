@@ -25,6 +25,7 @@ from jobsvc.web.limits import AuthFailures, Budget, parse_rate
 from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.listing import ListRoute
 from jobsvc.web.logs import Logs
+from jobsvc.web.me import TokenEndpoint
 from jobsvc.web.peer import Peers
 from jobsvc.web.recent_logs import RecentLogs
 from jobsvc.web.routes import Handlers, add_routes
@@ -42,12 +43,13 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
     """
     parts = parts_of(settings)
     app = web.Application(client_max_size=BODY_CAP)
+    guard = _guard(settings, parts.gate)
     add_routes(
         app,
         envelope=Envelope(parts.metrics),
-        guard=_guard(settings, parts.gate),
+        guard=guard,
         links=parts.links,
-        handlers=_handlers(parts),
+        handlers=_handlers(parts, guard),
     )
     app[GATE] = parts.gate
     app[CONNECTION_LIMITS] = parts.connection_limits
@@ -56,7 +58,7 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
     return app
 
 
-def _handlers(parts: Parts) -> Handlers:
+def _handlers(parts: Parts, guard: Guard) -> Handlers:
     index, settings = parts.index, parts.settings
     return Handlers(
         listing=ListRoute(index),
@@ -87,6 +89,7 @@ def _handlers(parts: Parts) -> Handlers:
             ready=index.ready,
         ),
         link_route=LinkRoute(freshness=index.freshness, links=parts.links, max_age=settings.max_link_age),
+        token=TokenEndpoint(guard.budgets),
         health=Health(parts.metrics, lambda: _unready(index)),
     )
 

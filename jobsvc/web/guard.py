@@ -74,15 +74,31 @@ class Guard:
 
         @wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
-            try:
-                request[TOKEN] = present(request)
-            except Unauthorized as wrong:
-                self._count(request, wrong)
-                raise
+            self._let_in(request, present)
             request[BUDGET] = spent
             return await limited(request)
 
         return guarded
+
+    @property
+    def budgets(self) -> Collection[Budget]:
+        """The budgets that routes are counted in."""
+        return self._budgets.values()
+
+    def authenticated(self, handler: Handler) -> Handler:
+        """Wrap a handler that any live token may call, at no cost; it finds the Token under TOKEN.
+
+        The wrapper raises Unauthorized, RateLimited for too many failed tokens, and BadRequest for any query
+        parameter.
+        """
+
+        @wraps(handler)
+        async def authenticated(request: web.Request) -> web.StreamResponse:
+            self._let_in(request, self._bearer)
+            query.only(request.query)
+            return await handler(request)
+
+        return authenticated
 
     def at_once(
         self, handler: Callable[[Asked, Token], Decided | None], *, scope: str, budget: str
@@ -110,6 +126,13 @@ class Guard:
 
     def _bearer(self, request: web.Request) -> Token:
         return self._gate.authenticate(request.headers)
+
+    def _let_in(self, request: web.Request, authenticate: Authenticate) -> None:
+        try:
+            request[TOKEN] = authenticate(request)
+        except Unauthorized as wrong:
+            self._count(request, wrong)
+            raise
 
     def _count(self, request: web.Request, wrong: Unauthorized) -> None:
         """Count a wrong token against its sender; a right one passes whatever was before. RateLimited."""

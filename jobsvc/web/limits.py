@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from math import ceil
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -45,6 +45,18 @@ def parse_rate(text: str) -> RateLimitItem:
         return parse(text)
     except ValueError as wrong:
         raise ValueError(f"{text[:64]!r} is not per second, minute, hour, day, month or year") from wrong
+
+
+class BudgetState(NamedTuple):
+    """How one token stands in one budget."""
+
+    limit: int
+    """Requests in `window` seconds."""
+    window: int
+    remaining: int
+    """Requests that would pass now."""
+    reset: int
+    """Seconds until the window ends or, with none remaining, until one request would pass."""
 
 
 class Budget:
@@ -92,6 +104,13 @@ class Budget:
         """
         key = self._key(token)
         return (_POLICY, self._policy), (_LIMIT, self._standing(key, *self._counter.room(key)))
+
+    def standing(self, token: Token) -> BudgetState:
+        """Return how a token stands, counting nothing."""
+        counter, key = self._counter, self._key(token)
+        remaining, ends_in = counter.room(key)
+        reset = ceil(ends_in) if remaining else counter.standing(key).wait()
+        return BudgetState(counter.limit, counter.window, remaining, reset)
 
     def lines(self, token: Token) -> str:
         """Write the same as lines of a head."""

@@ -23,6 +23,7 @@ from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.links import Links
 from jobsvc.web.listing import ListRoute
 from jobsvc.web.logs import Logs
+from jobsvc.web.me import TokenEndpoint
 from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import StatusRoute
 
@@ -41,6 +42,7 @@ class Handlers:
     job_events: JobEvents
     all_events: AllEvents
     link_route: LinkRoute
+    token: TokenEndpoint
     health: Health
 
 
@@ -80,6 +82,7 @@ def add_routes(
             budget="logs",
             parameters=("tail", "follow", sse.LAST_EVENT_ID),
         ),
+        "/api/me": guard.authenticated(handlers.token.handle),
         "/api/openapi.json": _Description().handle,
         "/healthz": health.live,
         "/readyz": health.ready,

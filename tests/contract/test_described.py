@@ -125,6 +125,12 @@ JOB_EVENTS: Final = (*OPEN, *LIMITED, OUTSIDER)
 EVENTS: Final = (*OPEN[1:], NOBODY, OUTSIDER, Scene(400, "bad-request", query="?state=failed"))
 """But for a 200 to a GET, which has no end."""
 
+TOKEN: Final = (
+    *(*OPEN, NOBODY),
+    Scene(200, token=OUTPUTS_ONLY),
+    Scene(400, "bad-request", query="?verbose=1"),
+)
+
 SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
     "listJobs": (*LIST, spent(FRESH + 5)),
     "headJobs": (*LIST, spent(FRESH + 6)),
@@ -149,6 +155,8 @@ SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
     ),
     "headLogs": (*LOGS, spent(FRESH + 6)),
     "createDownloadLink": (*LINK, spent(FRESH + 4)),
+    "getToken": TOKEN,
+    "headToken": TOKEN,
     "getDescription": (*OPEN, *TAGGED),
     "headDescription": (*OPEN, *TAGGED),
     "getHealth": OPEN,
@@ -190,6 +198,7 @@ def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
     provoked = {(name, scene.status, scene.code) for name, some in SCENES.items() for scene in some}
     provoked |= {("downloadOutput", 429, "too-many-downloads"), ("getEvents", 200, None)}  # below
     provoked |= {(name, 429, "too-many-streams") for name in STREAMS}
+    provoked |= {(name, 429, "rate-limited") for name in ("getToken", "headToken")}
     provoked |= {(name, 204, None) for name in (*ENDING, *map(head_of, ENDING))}  # likewise
     faults = {(name, 500, "internal") for name in OPERATIONS}
     # tests/test_connection_limits.py provokes these.
@@ -291,6 +300,11 @@ def test_one_wrong_token_too_many_is_answered_as_described(strict: Service) -> N
     for response in wrong:
         held_against("getJob", response)
     assert [response.status_code for response in wrong] == [401, 429]
+    for name in ("getToken", "headToken"):
+        method = OPERATIONS[name].method.upper()
+        response = strict.ask(method, "/api/me", token="jsvc_" + "x" * 43)
+        held_against(name, response)
+        assert response.status_code == 429
     assert wrong[1].json()["code"] == "rate-limited"
 
 

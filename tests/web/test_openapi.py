@@ -194,7 +194,9 @@ def test_each_operation_has_a_name_of_its_own_a_summary_and_a_known_tag() -> Non
 
 def test_jobs_need_a_token_of_a_known_scope_and_the_service_s_own_routes_none() -> None:
     for path, _, operation in operations():
-        if path.startswith(("/api/jobs", "/api/events")):
+        if path == "/api/me":
+            assert operation["security"] == [{"token": []}]
+        elif path.startswith(("/api/jobs", "/api/events")):
             (scope,) = operation["security"][0]["token"]
             assert scope in SCOPES
             link: list[dict[str, list[str]]] = [{"linkToken": [], "linkExpires": [], "linkSignature": []}]
