@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urljoin
 
 import orjson
 
@@ -48,6 +49,13 @@ class Service:
             return await link.ask(
                 method, target, fields, token=self.token if token == "" else token, body=body
             )
+
+    async def link(self, job_id: str, *, token: str | None = "", body: bytes = b"") -> str:
+        """Make a download link and return its target."""
+        route = f"/api/jobs/{job_id}/download-links"
+        answer = await self.ask("POST", route, token=token, body=body)
+        assert answer.status == 201, answer
+        return urljoin(route, str(answer.json()["url"]))
 
     async def get(self, target: str, *fields: tuple[str, str], token: str | None = "") -> Answer:
         return await self.ask("GET", target, fields, token=token)

@@ -131,8 +131,7 @@ async def test_who_does_not_wish_for_it_is_not_given_it_and_has_nothing_read(
 
 async def test_a_download_under_way_by_link_has_it_too(service: Service) -> None:
     await known(service)
-    made = await service.ask("POST", f"{DOWNLOAD}-links")
-    followed = await service.ask("GET", made.json()["url"], [WANT], token=None)
+    followed = await service.ask("GET", await service.link("job-1"), [WANT], token=None)
     assert (followed.status, digest_in(followed)) == (200, field(FILM))
 
 
@@ -375,7 +374,7 @@ async def test_the_recipe_finds_out_what_is_broken_and_mends_it(
         "opening-title-0042", "job-1"
     )
     (tmp_path / "title.mp4").write_bytes(there)
-    ended = await run("sh", "-u", "-c", f"TOKEN={service.token}\n{recipe}", folder=tmp_path)
+    ended = await run("sh", "-u", "-c", f"JOBSVC_TOKEN={service.token}\n{recipe}", folder=tmp_path)
     assert f"title.mp4: {'OK' if there == FILM else 'FAILED'}\n" in ended.output.decode(), ended
     assert ended.code == 0, ended
     assert (tmp_path / "title.mp4").read_bytes() == FILM

@@ -296,7 +296,7 @@ async def test_no_token_and_no_signature_is_written_anywhere_whatever_a_client_d
     make_job(output=LARGE)
     good = make_token()
     service = start_process("--trusted-proxy", "127.0.0.1", "--limit-auth-failures", "1000000/minute")
-    link = (await service.ask("POST", "/api/jobs/job-1/download-links", token=good)).json()["url"]
+    link = await service.link("job-1", token=good)
     assert (await service.get(link, token=None)).body == LARGE
     signature = link.rpartition("=")[2]
     for secret in (good, "jsvc_" + "A" * 43, signature):

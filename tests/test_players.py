@@ -66,8 +66,7 @@ async def way_in(service: Service, by: str) -> tuple[object, ...]:
 
 
 async def link_to(service: Service) -> str:
-    made = (await service.ask("POST", "/api/jobs/job-1/download-links")).json()
-    return f"http://127.0.0.1:{service.port}{made['url']}"
+    return f"http://127.0.0.1:{service.port}{await service.link('job-1')}"
 
 
 def starts(service: Service) -> list[int]:

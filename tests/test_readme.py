@@ -150,6 +150,7 @@ async def test_the_download_line_writes_no_error_document(
     code, _ = await _pasted(service, "-C - -o title.mp4", tmp_path, lines="title.mp4")
     assert code == 22
     make_job(JOB, output=b"film")
+    assert (await service.get(f"/api/jobs/{JOB}", ("Cache-Control", "no-cache"))).json()["done"]
     code, _ = await _pasted(service, "-C - -o title.mp4", tmp_path, lines="title.mp4")
     assert code == 0
     assert (tmp_path / "title.mp4").read_bytes() == b"film"

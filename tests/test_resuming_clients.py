@@ -13,7 +13,6 @@ from tests.conftest import MakeJob, Serve
 from tests.cutting import cutting
 from tests.programs import needs, run
 from tests.running import Service
-from tests.speaking import Answer
 from tests.waiting import until
 
 FILM = os.urandom(12_000_000)
@@ -35,8 +34,7 @@ def url(port: int, target: str = ROUTE) -> str:
 
 
 async def link_to(service: Service) -> str:
-    answer: Answer = await service.ask("POST", "/api/jobs/job-1/download-links")
-    return str(answer.json()["url"])
+    return await service.link("job-1")
 
 
 def begins(line: dict[str, Any]) -> int:

@@ -6,6 +6,7 @@ Refusal
 │   └── JobNotFound · OutputMissing · LogMissing
 ├── NotReady
 │   └── JobNotCompleted · JobFailed · JobCanceled
+├── OutputReplaced
 ├── BadRequest · RequestTimeout
 ├── Exhausted
 │   └── RateLimited · TooManyDownloads · TooManyStreams
@@ -113,6 +114,20 @@ class JobCanceled(NotReady):
     """The job was canceled; there will be no output."""
 
     code = "job-canceled"
+
+
+class OutputReplaced(Refusal):
+    """The address names a version of the output that is not the present one."""
+
+    code = "output-replaced"
+
+    def __init__(self, present: str) -> None:
+        super().__init__(
+            "The output was replaced after this address was given out."
+            " The job's present downloadUrl, or a new link, leads to the new one."
+        )
+        self.present = present
+        """The present version."""
 
 
 class BadRequest(Refusal):

@@ -11,6 +11,7 @@ from jobsvc.index.live import Index
 from jobsvc.service.lifetimes import add_lifetimes
 from jobsvc.service.parts import Parts, parts_of
 from jobsvc.settings import Settings
+from jobsvc.web.addresses import PublicUrl
 from jobsvc.web.all_events import AllEvents
 from jobsvc.web.connection_limits import CONNECTION_LIMITS
 from jobsvc.web.connection_timeouts import CONNECTION_TIMEOUTS
@@ -18,7 +19,7 @@ from jobsvc.web.download import Download
 from jobsvc.web.envelope import Envelope
 from jobsvc.web.events import JobEvents
 from jobsvc.web.following import Following
-from jobsvc.web.gate import GATE, Gate
+from jobsvc.web.gate import GATE
 from jobsvc.web.guard import Guard
 from jobsvc.web.health import Health
 from jobsvc.web.limits import AuthFailures, Budget, parse_rate
@@ -26,7 +27,6 @@ from jobsvc.web.link_route import LinkRoute
 from jobsvc.web.listing import ListRoute
 from jobsvc.web.logs import Logs
 from jobsvc.web.me import TokenEndpoint
-from jobsvc.web.peer import Peers
 from jobsvc.web.recent_logs import RecentLogs
 from jobsvc.web.routes import Handlers, add_routes
 from jobsvc.web.status import StatusRoute
@@ -43,7 +43,7 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
     """
     parts = parts_of(settings)
     app = web.Application(client_max_size=BODY_CAP)
-    guard = _guard(settings, parts.gate)
+    guard = _guard(settings, parts)
     add_routes(
         app,
         envelope=Envelope(parts.metrics),
@@ -61,7 +61,7 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
 def _handlers(parts: Parts, guard: Guard) -> Handlers:
     index, settings = parts.index, parts.settings
     return Handlers(
-        listing=ListRoute(index),
+        listing=ListRoute(index, settings.public_url),
         status=_status(parts),
         download=Download(
             disk=parts.disk,
@@ -88,7 +88,12 @@ def _handlers(parts: Parts, guard: Guard) -> Handlers:
             metrics=parts.metrics,
             ready=index.ready,
         ),
-        link_route=LinkRoute(freshness=index.freshness, links=parts.links, max_age=settings.max_link_age),
+        link_route=LinkRoute(
+            freshness=index.freshness,
+            links=parts.links,
+            public_url=PublicUrl(settings.public_url, parts.peers),
+            max_age=settings.max_link_age,
+        ),
         token=TokenEndpoint(guard.budgets),
         health=Health(parts.metrics, lambda: _unready(index)),
     )
@@ -131,7 +136,7 @@ def _logs(parts: Parts) -> Logs:
     )
 
 
-def _guard(settings: Settings, gate: Gate) -> Guard:
+def _guard(settings: Settings, parts: Parts) -> Guard:
     rates = {
         "status": settings.limit_status,
         "list": settings.limit_list,
@@ -140,7 +145,7 @@ def _guard(settings: Settings, gate: Gate) -> Guard:
     }
     budgets = {name: Budget(name, parse_rate(rate)) for name, rate in rates.items()}
     failures = AuthFailures(parse_rate(settings.limit_auth_failures))
-    return Guard(gate, budgets, failures, Peers(settings.trusted_proxies))
+    return Guard(parts.gate, budgets, failures, parts.peers)
 
 
 def _unready(index: Index) -> str | None:

@@ -27,6 +27,7 @@ from jobsvc.web.connection_timeouts import ConnectionTimeouts
 from jobsvc.web.event_streams import Streams
 from jobsvc.web.gate import Gate
 from jobsvc.web.links import Links
+from jobsvc.web.peer import Peers
 from jobsvc.web.permits import Permits
 from jobsvc.web.presenting import Presenting
 from jobsvc.web.representation import Representations
@@ -56,6 +57,7 @@ class Parts:
     index: Index
     gate: Gate
     token_use: TokenUse
+    peers: Peers
     links: Links
     downloads: DownloadLog
     visits: Visits
@@ -86,7 +88,7 @@ def parts_of(settings: Settings) -> Parts:
     index = _index(settings, disk, root, digests, metrics)
     gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
     metrics.tokens_expiring_soon.set_function(gate.expiring_soon)
-    representations = Representations(digest_of=digests.known)
+    representations = Representations(digest_of=digests.known, public_url=settings.public_url)
     permits = Permits(gate)
     max_connections = _max_connections(settings)
     stays = Stays(permits, _stream_slots(settings, metrics, max_connections))
@@ -108,6 +110,7 @@ def parts_of(settings: Settings) -> Parts:
         token_use=TokenUse(
             gate, settings.state_dir / TOKEN_USE_FILE, disk, on_error=metrics.token_use_errors.inc
         ),
+        peers=Peers(settings.trusted_proxies),
         links=Links(settings.state_dir / LINK_KEY_FILE, disk, gate),
         downloads=DownloadLog(settings.state_dir, metrics.audit_errors.inc),
         visits=Visits(disk=disk, root=root, catalogue=index.catalogue, freshness=index.freshness),

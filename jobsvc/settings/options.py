@@ -143,6 +143,14 @@ class Settings:
             splits=_LIST,
         ),
     ] = ()
+    public_url: Annotated[
+        str,
+        _Spec(
+            values.public_url,
+            "URL",
+            "Address of the service as its clients see it, for links and downloadUrl.",
+        ),
+    ] = ""
     max_link_age: Annotated[
         int, _Spec(values.whole(1, values.YEAR), "SECONDS", "Longest life of a download link.")
     ] = 86_400

@@ -43,6 +43,19 @@ def path(text: str) -> Path:
         raise ValueError("names a home directory that is not known") from wrong
 
 
+_PUBLIC_URL: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+    r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?"
+)
+
+
+def public_url(text: str) -> str:
+    """Accept an http or https address with a path or none; the slash at its end is left out."""
+    if not _PUBLIC_URL.fullmatch(text):
+        raise ValueError("is no address such as https://render.example.com/farm")
+    return text.rstrip("/")
+
+
 def whole(low: int, high: int) -> Callable[[str], int]:
     """Accept whole numbers from `low` to `high`."""
 

@@ -85,7 +85,7 @@ class AllEvents:
         after, told = None, 0
         while stream.open:
             page = self._listing.page(feed.owner, statuses=statuses, limit=PAGE, after=after)
-            events = [sse.event("job", (await self._presenting.of(one)).body) for one in page.readings]
+            events = [sse.event("job", (await self._presenting.of(one)).below_api()) for one in page.readings]
             told += len(events)
             if page.after is None:
                 events.append(sse.event("present", b'{"jobs":%d}' % told, _named(feed, place)))
@@ -112,7 +112,7 @@ class AllEvents:
         if step.reading is None:
             return sse.removed(step.job_id, _named(feed, step.place))
         shown = await self._presenting.of(step.reading)
-        return sse.event("job", shown.body, _named(feed, step.place))
+        return sse.event("job", shown.below_api(), _named(feed, step.place))
 
 
 def place_in(feed: Feed, offered: str | None) -> int | None:

@@ -17,16 +17,25 @@ if TYPE_CHECKING:
 class Asked:
     """One such GET, with what an answer without a wait needs; a request would be a sixth of its cost."""
 
-    __slots__ = ("_message", "_target", "connection", "headers", "job_id")
+    __slots__ = ("_message", "_target", "connection", "headers", "job_id", "version")
 
     method: Final = hdrs.METH_GET
 
-    def __init__(self, connection: Connection, message: RawRequestMessage, target: str, job_id: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        message: RawRequestMessage,
+        target: str,
+        job_id: str,
+        version: str | None = None,
+    ) -> None:
         """Take a message with its fields, which may have been of another target."""
         self.connection = connection
         self.headers = message.headers
         self.job_id = job_id
         """As the address has it, and of the form that ids have."""
+        self.version = version
+        """Of the output, where the address names one."""
         self._message = message
         self._target = target
 

@@ -6,6 +6,7 @@ short way takes, it takes behind the same guard, in the same envelope. The short
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, cast
 
@@ -15,6 +16,7 @@ from aiohttp.typedefs import Handler
 
 from jobsvc.storage.layout import is_job_id
 from jobsvc.web.asked import Asked
+from jobsvc.web.conditional import VERSION_LENGTH
 from jobsvc.web.connection import Connection
 from jobsvc.web.envelope import Envelope
 from jobsvc.web.guard import Immediate
@@ -24,7 +26,12 @@ ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 JOBS: Final = "/api/jobs/"
 STATUS: Final = "/api/jobs/{id}"
 DOWNLOAD: Final = "/api/jobs/{id}/download"
-_GENERAL: Final = (None, "")
+NAMED_DOWNLOAD: Final = "/api/jobs/{id}/download/{name}"
+"""The address of a link: it ends in the name of the file."""
+VERSION_QUERY: Final = re.compile(rf"version=([A-Za-z0-9_-]{{{VERSION_LENGTH}}})", re.ASCII)
+"""The query of a `downloadUrl`, and nothing else."""
+_VERSIONED: Final = "download?"
+_GENERAL: Final = (None, "", None)
 _JOB_ID: Final = web.RequestKey("jobsvc.job-id", str)
 
 
@@ -34,6 +41,11 @@ def job_id_of(request: web.Request) -> str:
         return request[_JOB_ID]
     except KeyError:
         return request.match_info["id"]
+
+
+def file_name_of(request: web.Request) -> str | None:
+    """Return the name of the file that the address ends in; None where it has none."""
+    return None if _JOB_ID in request else request.match_info.get("name")
 
 
 class Way(NamedTuple):
@@ -58,10 +70,10 @@ class Dispatch:
 
     def at_once(self, connection: Connection, message: RawRequestMessage, target: str) -> bool:
         """Answer a plain GET of this target where that takes no wait, and say whether it was answered."""
-        way, job_id = self._way(target)
+        way, job_id, version = self._way(target)
         if way is None:
             return False
-        asked = Asked(connection, message, target, job_id)
+        asked = Asked(connection, message, target, job_id, version)
         return self._answer_at_once(asked, way.at_once, way.route)
 
     def over(self, general: ServerHandler) -> ServerHandler:
@@ -70,7 +82,7 @@ class Dispatch:
         def dispatched(given: web.BaseRequest) -> Awaitable[web.StreamResponse]:
             request = cast(web.Request, given)
             if request.method == "GET" and hdrs.EXPECT not in request.headers:
-                way, job_id = self._way(request.raw_path)
+                way, job_id, _ = self._way(request.raw_path)
                 if way is not None:
                     request[_JOB_ID] = job_id
                     return self._answer(request, way.handle, way.route)
@@ -78,12 +90,15 @@ class Dispatch:
 
         return dispatched
 
-    def _way(self, path: str) -> tuple[Way | None, str]:
-        """Find the way of an address, and the job that it names."""
+    def _way(self, path: str) -> tuple[Way | None, str, str | None]:
+        """Find the way of an address, the job that it names, and the version of the output."""
         if not path.startswith(JOBS):
             return _GENERAL
         job_id, slash, rest = path[len(JOBS) :].partition("/")
-        way = self._download if rest == "download" else None if slash else self._status
-        if way is None or not is_job_id(job_id):
-            return _GENERAL
-        return way, job_id
+        way, version = self._download if slash else self._status, None
+        if slash and rest != "download":
+            match = VERSION_QUERY.fullmatch(rest, len(_VERSIONED)) if rest.startswith(_VERSIONED) else None
+            if match is None:
+                return _GENERAL
+            version = match[1]
+        return (way, job_id, version) if is_job_id(job_id) else _GENERAL

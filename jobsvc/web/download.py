@@ -11,12 +11,20 @@ import time
 from collections.abc import Coroutine
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiohttp import hdrs, web
 
 from jobsvc.domain.access import OUTPUTS_READ, Token
-from jobsvc.domain.errors import JobCanceled, JobFailed, JobNotCompleted, NotReady, OutputMissing
+from jobsvc.domain.errors import (
+    JobCanceled,
+    JobFailed,
+    JobNotCompleted,
+    NotReady,
+    NotThere,
+    OutputMissing,
+    OutputReplaced,
+)
 from jobsvc.domain.job import Job, Status
 from jobsvc.index.digests import Digests
 from jobsvc.observe import request_id
@@ -26,13 +34,14 @@ from jobsvc.storage.disk import Disk
 from jobsvc.storage.pages import SMALL, read_cached
 from jobsvc.storage.reading import Reading
 from jobsvc.storage.walk import OpenFile
-from jobsvc.web import whole
+from jobsvc.web import query, whole
 from jobsvc.web.asked import Asked, Decided
+from jobsvc.web.conditional import version_of
 from jobsvc.web.delivery import Delivery
 from jobsvc.web.digest_fields import wants_sha256
-from jobsvc.web.dispatch import job_id_of
+from jobsvc.web.dispatch import file_name_of, job_id_of
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.media import content_disposition, content_type
+from jobsvc.web.media import content_disposition, content_type, saved_name
 from jobsvc.web.selection import Read, Selection, ranges_sent, select
 from jobsvc.web.shipment import Shipment
 from jobsvc.web.slots import Slots
@@ -57,6 +66,28 @@ def without_output(job: Job) -> NotReady:
     if job.status is Status.CANCELED:
         return JobCanceled("The job was canceled.")
     return JobNotCompleted(f"The job is {job.status}, {job.progress:g} % done.", retry_after=RETRY_AFTER)
+
+
+class Address(NamedTuple):
+    """What the address of a download says of the output beside the job: each only where it is given."""
+
+    version: str | None = None
+    name: str | None = None
+
+    def check(self, file: OpenFile) -> None:
+        """Raise OutputReplaced or NotThere where the file is another one."""
+        if self.version is not None and self.version != (present := version_of(*file.identity.parts())):
+            raise OutputReplaced(present)
+        if self.name is not None and self.name != saved_name(file.name):
+            raise NotThere("The output has another name.")
+
+
+def address_of(request: web.Request) -> Address:
+    """Read the address; BadRequest."""
+    name = file_name_of(request)
+    if "?" not in request.raw_path:
+        return Address(name=name)
+    return Address(query.one(request.query, "version"), name)
 
 
 class Download:
@@ -100,7 +131,7 @@ class Download:
             return None
         if hdrs.RANGE not in asked.headers and self._visits.size_of_output(asked.job_id) > SMALL:
             return None  # to open it here and then anew would be in vain
-        look = partial(self._look, asked, read=self._delivery.pages.read)
+        look = partial(self._look, asked, Address(asked.version), read=self._delivery.pages.read)
         seen = self._visits.output_at_once(token, asked.job_id, look)
         if seen is None:
             return None
@@ -138,7 +169,9 @@ class Download:
         return output._replace(digest=self._digests.wished(job, output.identity))
 
     async def _find(self, request: web.Request, token: Token) -> tuple[Job, Selection]:
-        seen = await self._visits.visit_output(token, job_id_of(request), partial(self._look, request))
+        seen = await self._visits.visit_output(
+            token, job_id_of(request), partial(self._look, request, address_of(request))
+        )
         try:
             return seen.reading.job, require_output(seen.reading.job, seen.found)
         except BaseException:
@@ -148,6 +181,7 @@ class Download:
     def _look(
         self,
         request: web.Request | Asked,
+        address: Address,
         reading: Reading,
         file: OpenFile | None,
         read: Read = read_cached,
@@ -156,6 +190,11 @@ class Download:
             return None
         if file is None:
             raise OutputMissing
+        try:
+            address.check(file)
+        except BaseException:
+            file.close()
+            raise
         return select(file, request, content_type(file.name), time.time(), read=read)
 
     def _ended(self, token: Token, job: Job, output: Selection, shipment: Shipment, outcome: Outcome) -> None:

@@ -13,7 +13,8 @@ from aiohttp.http_parser import RawRequestMessage
 from yarl import URL
 
 # Letters, digits and "-._~" are unreserved (RFC 3986, section 2.3); a longer target the parser may refuse.
-_LINE: Final = re.compile(rb"GET (/[A-Za-z0-9._~/-]{0,255}) HTTP/1\.1\r\n")
+# Of queries only that of a `downloadUrl` is known.
+_LINE: Final = re.compile(rb"GET (/[A-Za-z0-9._~/-]{0,255}(?:\?version=[A-Za-z0-9_-]{22})?) HTTP/1\.1\r\n")
 _END: Final = 16
 """Bytes that are compared first: where each request has other fields, that costs next to nothing."""
 
@@ -53,4 +54,5 @@ class Familiar:
 
 def retargeted(message: RawRequestMessage, target: str) -> RawRequestMessage:
     """Give the message that the parser would have made of another such target."""
-    return message._replace(path=target, url=URL.build(path=target, encoded=True))
+    path, _, query = target.partition("?")
+    return message._replace(path=target, url=URL.build(path=path, query_string=query, encoded=True))

@@ -10,13 +10,16 @@ import structlog
 from aiohttp import web
 
 from jobsvc.domain.errors import BadRequest, OutputMissing, RequestTimeout
-from jobsvc.domain.job import Status
+from jobsvc.domain.job import Job, Status
 from jobsvc.domain.moment import format_time
 from jobsvc.index.freshness import Freshness
-from jobsvc.web.dispatch import job_id_of
+from jobsvc.storage.layout import components
+from jobsvc.web.addresses import PublicUrl
+from jobsvc.web.conditional import version_of
+from jobsvc.web.dispatch import JOBS, job_id_of
 from jobsvc.web.download import without_output
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.links import Links
+from jobsvc.web.links import Link, Links
 from jobsvc.web.sight import sighted
 
 DEFAULT_AGE: Final = 3600
@@ -31,10 +34,11 @@ _log = structlog.get_logger("jobsvc.web")
 class LinkRoute:
     """The route's handler and what it needs."""
 
-    def __init__(self, *, freshness: Freshness, links: Links, max_age: int) -> None:
+    def __init__(self, *, freshness: Freshness, links: Links, public_url: PublicUrl, max_age: int) -> None:
         """`max_age` is the longest life of a link, in seconds."""
         self._freshness = freshness
         self._links = links
+        self._public_url = public_url
         self._max_age = max_age
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -44,16 +48,32 @@ class LinkRoute:
         reading = (await sighted(self._freshness, token, job_id, force=True)).reading
         if reading.job.status is not Status.COMPLETED:
             raise without_output(reading.job)
-        if not reading.made:
+        if reading.output is None:
             raise OutputMissing
-        link = self._links.make(job_id, token, seconds)
+        link = self._links.make(
+            job_id, _file_name(reading.job), version_of(*reading.output.parts()), token, seconds
+        )
         _log.info("link-made", job=job_id, token_id=token.id, seconds=seconds)
         return web.Response(
             status=201,
-            body=orjson.dumps({"url": link.url, "expiresAt": format_time(link.expires * 1000)}),
+            body=orjson.dumps(
+                {"url": self._url(request, link), "expiresAt": format_time(link.expires * 1000)}
+            ),
             content_type="application/json",
             headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
         )
+
+    def _url(self, request: web.Request, link: Link) -> str:
+        """Return the absolute address, or one relative to that of the request."""
+        public_url = self._public_url.of(request)
+        if public_url:
+            return public_url + link.target
+        return link.target.removeprefix(f"{JOBS}{job_id_of(request)}/")
+
+
+def _file_name(job: Job) -> str:
+    """Name the output of a job that has one: the last component of its path."""
+    return (components(job.output_path or "") or ("",))[-1]
 
 
 def seconds_asked(body: bytes, most: int) -> int:

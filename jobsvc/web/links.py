@@ -1,7 +1,8 @@
-"""Download links: the right to one job's output for some time, in the query of the output's address.
+"""Download links: the right to one version of a job's output for some time, in the query of an address.
 
-`?token=ID&expires=MILLISECONDS&signature=S` is taken exactly as it was given out. `sign` and `verify` are
-pure; `Links` has the key, and lends a link the right of the token that made it, as long as that token lives.
+`/api/jobs/ID/download/NAME?version=V&token=ID&expires=MILLISECONDS&signature=S` is taken exactly as it was
+given out, in its path too. `sign` and `verify` are pure; `Links` has the key, and lends a link the right of
+the token that made it, as long as that token lives.
 """
 
 from __future__ import annotations
@@ -22,45 +23,53 @@ from jobsvc.domain.access import Token
 from jobsvc.domain.errors import Unauthorized
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.link_key import SIZE, load_or_make
-from jobsvc.web.dispatch import job_id_of
+from jobsvc.web.addresses import link_path
+from jobsvc.web.dispatch import VERSION_QUERY
 from jobsvc.web.gate import Gate
-from jobsvc.web.representation import download_url
 
-PARAMETERS: Final = ("token", "expires", "signature")
-_VERSION: Final = "jobsvc download link 1"
+BY_LINK: Final = web.RequestKey("jobsvc.by-link", bool)
+"""On a request: whether it was let in by a link."""
+
+PARAMETERS: Final = ("version", "token", "expires", "signature")
+"""Of a link's query, in their order."""
+
+_FORMAT: Final = "jobsvc download link 2"
 # No percent-encoding, no other order, nothing twice and nothing more: one link has one spelling.
 _QUERY: Final = re.compile(
-    r"token=([A-Za-z0-9._-]{1,64})&expires=([1-9][0-9]{0,15})&signature=([A-Za-z0-9_-]{43})", re.ASCII
+    r"version=([A-Za-z0-9_-]{22})&token=([A-Za-z0-9._-]{1,64})&expires=([1-9][0-9]{0,15})&signature=([A-Za-z0-9_-]{43})",
+    re.ASCII,
 )
+_AUTHORITY: Final = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
 
 
-def sign(key: bytes, job_id: str, token_id: str, expires: int) -> str:
-    """Return HMAC-SHA256 (RFC 2104) over version, job, token and expiry, as 43 characters of base64url.
+def sign(key: bytes, path: str, version: str, token_id: str, expires: int) -> str:
+    """Return HMAC-SHA256 (RFC 2104) over these and the format, as 43 characters of base64url.
 
     Each part has its length before it, so that no two links have the same bytes whatever is in their parts.
     """
-    parts = (_VERSION, job_id, token_id, str(expires))
+    parts = (_FORMAT, path, version, token_id, str(expires))
     signed = "".join(f"{len(part)}:{part}," for part in parts)
     digest = hmac.digest(key, signed.encode("utf-8", "surrogatepass"), "sha256")
     return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def query(key: bytes, job_id: str, token_id: str, expires: int) -> str:
+def query(key: bytes, path: str, version: str, token_id: str, expires: int) -> str:
     """Write the query of a link that is good until `expires`, in milliseconds since the epoch."""
-    return f"token={token_id}&expires={expires}&signature={sign(key, job_id, token_id, expires)}"
+    signature = sign(key, path, version, token_id, expires)
+    return f"version={version}&token={token_id}&expires={expires}&signature={signature}"
 
 
-def verify(key: bytes, job_id: str, text: str, now: float) -> str:
-    """Return the id of the token that made the link for this job; `now` is in seconds since the epoch.
+def verify(key: bytes, path: str, text: str, now: float) -> str:
+    """Return the id of the token that made the link for this path; `now` is in seconds since the epoch.
 
-    Unauthorized, worded alike whatever is wrong: its form, a bit of it, the job, or the time.
+    Unauthorized, worded alike whatever is wrong: its form, a bit of it, the path, or the time.
     """
     match = _QUERY.fullmatch(text)
     if match is None:
         raise _refusal("link-malformed")
-    token_id, expires, signature = match[1], int(match[2]), match[3]
+    version, token_id, expires, signature = match[1], match[2], int(match[3]), match[4]
     # As text: the last character has two bits that decoding would drop, and other bits there must not pass.
-    if not hmac.compare_digest(signature, sign(key, job_id, token_id, expires)):
+    if not hmac.compare_digest(signature, sign(key, path, version, token_id, expires)):
         raise _refusal("link-signature")
     if now * 1000 >= expires:
         raise _refusal("link-expired", token_id)
@@ -70,8 +79,8 @@ def verify(key: bytes, job_id: str, text: str, now: float) -> str:
 class Link(NamedTuple):
     """A link as it is given out."""
 
-    url: str
-    """Relative to the service's own address."""
+    target: str
+    """Path and query, below the service's public URL."""
     expires: int
     """Milliseconds since the epoch."""
 
@@ -95,25 +104,29 @@ class Links:
         self._key = await self._disk.metadata("*links", partial(load_or_make, self._path))
         yield
 
-    def make(self, job_id: str, token: Token, seconds: int) -> Link:
-        """Make a link to a job's output; it never outlives the token, and says so."""
+    def make(self, job_id: str, name: str, version: str, token: Token, seconds: int) -> Link:
+        """Make a link to a version of a job's output; it never outlives the token, and says so."""
         expires = int((self._clock() + seconds) * 1000)
         if token.expires is not None:
             expires = min(expires, int(token.expires * 1000))
-        return Link(f"{download_url(job_id)}?{query(self._key, job_id, token.id, expires)}", expires)
+        path = link_path(job_id, name)
+        return Link(f"{path}?{query(self._key, path, version, token.id, expires)}", expires)
 
     def authenticate(self, request: web.Request) -> Token:
         """Return the live token that a request comes by: its Authorization field decides where it has one.
 
-        A link counts only without it. Unauthorized; NoCredentials where there is neither field nor query.
+        A link counts only without it. Unauthorized; NoCredentials where there is neither field nor link.
         """
-        text = request.raw_path.partition("?")[2]
-        if hdrs.AUTHORIZATION in request.headers or not text:
+        path, _, text = request.raw_path.partition("?")
+        if hdrs.AUTHORIZATION in request.headers or not text or VERSION_QUERY.fullmatch(text):
             return self._gate.authenticate(request.headers)
-        token_id = verify(self._key, job_id_of(request), text, self._clock())
+        # In the absolute form of a target the path is what follows the authority (RFC 9112, section 3.2.2).
+        path = _AUTHORITY.sub("", path, count=1) if not path.startswith("/") else path
+        token_id = verify(self._key, path, text, self._clock())
         token = self._gate.living(token_id)
         if token is None:
             raise _refusal(self._gate.why_dead(token_id), token_id)
+        request[BY_LINK] = True
         return token
 
 

@@ -45,9 +45,10 @@ class Wish(NamedTuple):
 class ListRoute:
     """The route's handler and what it needs."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, public_url: str = "") -> None:
+        """Addresses begin with `public_url`; without one they are relative to that of the list."""
         self._index = index
-        self._fragments = Fragments()
+        self._fragments = Fragments(public_url=public_url)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""

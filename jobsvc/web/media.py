@@ -43,13 +43,18 @@ def content_type(name: str) -> str:
     return _TYPES.types_map[True].get(PurePath(name).suffix.lower(), OCTETS)
 
 
+def saved_name(name: str) -> str:
+    """Return the name under which clients save a file: without control characters and lone surrogates."""
+    return _UNSAFE.sub("_", name).encode("utf-8", "replace").decode()
+
+
 @lru_cache(maxsize=1024)
 def content_disposition(name: str) -> str:
     """Name the file for saving (RFC 6266): `filename` in ASCII, and `filename*` where that is not it."""
-    name = _UNSAFE.sub("_", name)
+    name = saved_name(name)
     plain = name.encode("ascii", "replace").decode().replace("?", "_")
     quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
     field = f'attachment; filename="{quoted}"'
     if name == plain and "%" not in name:
         return field
-    return f"{field}; filename*=UTF-8''{quote(name.encode('utf-8', 'replace'), safe=_ATTR_CHAR)}"
+    return f"{field}; filename*=UTF-8''{quote(name, safe=_ATTR_CHAR)}"

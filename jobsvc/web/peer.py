@@ -22,18 +22,19 @@ class Peers:
     def address_of(self, request: web.Request) -> str | None:
         """Walk X-Forwarded-For from its end for as long as the next hop is a trusted proxy's."""
         address = request.remote
-        if not self._trusted or not self._trusts(address):
+        if not self._trusted or not self.trusts(address):
             return address
         lines = request.headers.getall(hdrs.X_FORWARDED_FOR, ())
         for hop in reversed(",".join(lines).split(",")):
             if _parse(hop.strip()) is None:
                 break  # what a proxy could not name, nobody vouches for: the last known hop it is
             address = hop.strip()
-            if not self._trusts(address):
+            if not self.trusts(address):
                 break
         return address
 
-    def _trusts(self, address: str | None) -> bool:
+    def trusts(self, address: str | None) -> bool:
+        """Whether an address is a trusted proxy's."""
         parsed = _parse(address or "")
         return parsed is not None and any(parsed in network for network in self._trusted)
 

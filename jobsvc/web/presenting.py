@@ -1,6 +1,7 @@
 """Jobs as they are shown where nobody asks for one of them just now: to who waits, and in streams.
 
-The same bytes as `GET /api/jobs/{id}` sends, made once for all who are told of the same change.
+The same as `GET /api/jobs/{id}` sends, made once for all who are told of the same change; relative references
+in it are made to fit the address of the stream.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import orjson
 from aiohttp import web
 
-from jobsvc.domain.errors import InsufficientScope, Refusal, Unauthorized
+from jobsvc.domain.errors import InsufficientScope, OutputReplaced, Refusal, Unauthorized
 from jobsvc.observe import request_id
 
 
@@ -40,6 +40,7 @@ CODES: Final[Mapping[str, Kind]] = MappingProxyType(
         "job-canceled": Kind(HTTPStatus.CONFLICT, "The job was canceled"),
         "request-timeout": Kind(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time"),
         "precondition-failed": Kind(HTTPStatus.PRECONDITION_FAILED, "It is another one by now"),
+        "output-replaced": Kind(HTTPStatus.PRECONDITION_FAILED, "The output was replaced"),
         "content-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request body is too large"),
         "range-not-satisfiable": Kind(
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "The range lies outside the file"
@@ -97,6 +98,8 @@ def of_refusal(refusal: Refusal) -> web.Response:
         headers["WWW-Authenticate"] = _REALM
     if isinstance(refusal, InsufficientScope):
         headers["WWW-Authenticate"] = f'{_REALM}, error="insufficient_scope", scope="{refusal.scope}"'
+    if isinstance(refusal, OutputReplaced):
+        headers["ETag"] = f'"{refusal.present}"'
     return problem(refusal.code, refusal.detail, headers=headers)
 
 

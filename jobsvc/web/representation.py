@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from jobsvc.storage.reading import Reading
+from jobsvc.web.addresses import download_url, job_base
+from jobsvc.web.conditional import version_of
 
 _DETAILS: Final = (
     *("projectPath", "startedAt", "completedAt", "framesDone", "framesTotal", "attempt", "metadata"),
@@ -17,10 +19,12 @@ _DETAILS: Final = (
 """What a job's details are called, in their order; the last of them is not shown."""
 
 
-def represent(reading: Reading, logs: str | None = None, digest: bytes | None = None) -> dict[str, Any]:
+def represent(
+    reading: Reading, base: str, logs: str | None = None, digest: bytes | None = None
+) -> dict[str, Any]:
     """Write a job with the contract's names; what does not apply is left out, not null.
 
-    `digest` is the SHA-256 of the output as the reading saw it.
+    `base` is what the job's addresses begin with; `digest` is the SHA-256 of the output as it was read.
     """
     job, status = reading.job, reading.job.status
     document = {
@@ -37,8 +41,8 @@ def represent(reading: Reading, logs: str | None = None, digest: bytes | None = 
     document |= {name: value for name, value in given if value is not None}
     if logs is not None:
         document["logs"] = logs
-    if reading.made:
-        document["downloadUrl"] = download_url(job.id)
+    if (output := reading.output) is not None:
+        document["downloadUrl"] = download_url(base, version_of(*output.parts()))
     if digest is not None:
         document["outputSha256"] = digest.hex()
     return document
@@ -49,6 +53,23 @@ class Shown(NamedTuple):
 
     body: bytes
     etag: str
+    reference: int = 0
+    """Where in the body the relative reference to the output begins; 0 where there is none."""
+
+    def below_job(self, job_id: str) -> bytes:
+        """Return the body for who asked an address below the job's own, where a reference has no id in it."""
+        start = self.reference
+        return self.body[:start] + self.body[start + len(job_id) + 1 :] if start else self.body
+
+    def below_api(self) -> bytes:
+        """Return the body for who asked an address beside that of all jobs."""
+        start = self.reference
+        return self.body[:start] + FROM_API.encode() + self.body[start:] if start else self.body
+
+
+FROM_API: Final = "jobs/"
+"""Leads from `/api/` to the jobs."""
+_URL: Final = b'"downloadUrl":"'
 
 
 class _Made(NamedTuple):
@@ -69,8 +90,11 @@ class Representations:
         cap: int = 64 << 20,
         *,
         digest_of: Callable[[Reading], bytes | None] | None = None,
+        public_url: str = "",
     ) -> None:
         """Keep at most `most`, of about half a kilobyte each where they have no log, and `cap` bytes.
+
+        Addresses begin with `public_url`; without one they are relative to the job's own.
 
         `digest_of` says which SHA-256 of an output is known; without it none is shown.
         """
@@ -79,6 +103,7 @@ class Representations:
         self._size = 0
         self._made: dict[str, _Made] = {}
         self._digest_of = digest_of
+        self._public_url = public_url
 
     def of(self, reading: Reading, logs: str | None) -> Shown:
         """Represent a reading, with the end of its log where there is one to show."""
@@ -88,13 +113,20 @@ class Representations:
             return made.shown
         if made is not None:
             self._size -= len(made.shown.body)
-        shown = _show(reading, logs, digest)
+        shown = self._show(reading, logs, digest)
         if len(self._made) >= self._most or self._size > self._cap:
             self._made.clear()
             self._size = 0
         self._size += len(shown.body)
         self._made[reading.job.id] = _Made(reading, logs, digest, shown)
         return shown
+
+    def _show(self, reading: Reading, logs: str | None, digest: bytes | None) -> Shown:
+        base = job_base(self._public_url, reading.job.id)
+        body = orjson.dumps(represent(reading, base, logs, digest))
+        relative = reading.made and not self._public_url
+        # The last such member is ours: the farm's metadata comes before it.
+        return Shown(body, entity_tag(body), body.rindex(_URL) + len(_URL) if relative else 0)
 
 
 class Fragments:
@@ -104,9 +136,13 @@ class Fragments:
     digest still is that of the output.
     """
 
-    def __init__(self, most: int = 4096) -> None:
-        """Keep at most `most`: who goes through all jobs makes each anew, and puts out nobody's polls."""
+    def __init__(self, most: int = 4096, *, public_url: str = "") -> None:
+        """Keep at most `most`: who goes through all jobs makes each anew, and puts out nobody's polls.
+
+        Addresses begin with `public_url`; without one they are relative to that of the list.
+        """
         self._most = most
+        self._public_url = public_url
         self._made: dict[str, tuple[Reading, orjson.Fragment]] = {}
 
     def of(self, reading: Reading) -> orjson.Fragment:
@@ -114,23 +150,14 @@ class Fragments:
         made = self._made.get(reading.job.id)
         if made is not None and made[0] is reading:
             return made[1]
-        fragment = orjson.Fragment(orjson.dumps(represent(reading)))
+        base = job_base(self._public_url, reading.job.id, FROM_API)
+        fragment = orjson.Fragment(orjson.dumps(represent(reading, base)))
         if len(self._made) >= self._most:
             self._made.clear()
         self._made[reading.job.id] = (reading, fragment)
         return fragment
 
 
-def _show(reading: Reading, logs: str | None, digest: bytes | None) -> Shown:
-    body = orjson.dumps(represent(reading, logs, digest))
-    return Shown(body, entity_tag(body))
-
-
 def entity_tag(body: bytes) -> str:
     """Give a strong entity tag (RFC 9110, section 8.8.3): equal for equal bytes, across restarts too."""
     return f'"{blake2b(body, digest_size=12).hexdigest()}"'
-
-
-def download_url(job_id: str) -> str:
-    """Give the address of a job's output, relative to the service's own (RFC 3986, section 4.2)."""
-    return f"/api/jobs/{job_id}/download"

@@ -13,7 +13,7 @@ from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.web import document, listing, query, sse
 from jobsvc.web import links as link_queries
 from jobsvc.web.all_events import AllEvents
-from jobsvc.web.dispatch import DOWNLOAD, STATUS, Dispatch, Way
+from jobsvc.web.dispatch import DOWNLOAD, NAMED_DOWNLOAD, STATUS, Dispatch, Way
 from jobsvc.web.download import Download
 from jobsvc.web.envelope import Envelope, meet
 from jobsvc.web.events import JobEvents
@@ -67,6 +67,7 @@ def add_routes(
         ),
         STATUS: show.handle,
         DOWNLOAD: fetch.handle,
+        NAMED_DOWNLOAD.replace("{name}", "{name:[^/]+}"): fetch.handle,
         "/api/jobs/{id}/events": guard(
             handlers.job_events.handle, scope=JOBS_READ, budget="status", parameters=(sse.LAST_EVENT_ID,)
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -65,5 +66,5 @@ def held_against(name: str, response: requests.Response, *, server_error: bool =
     if not server_error:
         checks.append(not_a_server_error)
     operation = OPERATIONS[name]
-    case = operation.Case(path_parameters={"id": "any"} if "{id}" in operation.path else {})
+    case = operation.Case(path_parameters=dict.fromkeys(re.findall(r"\{(\w+)\}", operation.path), "any"))
     case.validate_response(response, checks)

@@ -97,7 +97,7 @@ def running(folder: Path, *options: str, listed: bool = True) -> Iterator[Servic
     """
     jobs, state = folder / "jobs", folder / "state"
     _lay_out(jobs)
-    scopes = [READ, (JOBS_READ,), (OUTPUTS_READ,), *[READ] * 8]
+    scopes = [READ, (JOBS_READ,), (OUTPUTS_READ,), *[READ] * 9]
     tokens = [create(state / TOKENS_FILE, "demo", some)[0] for some in scopes]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBSVC_")}
     program = ["-m", "jobsvc"] if listed else ["-c", WITHOUT_LISTING]

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 import requests
@@ -40,6 +40,7 @@ class Scene:
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     job: str = COMPLETED
+    name: str = "opening-title.mp4"
     query: str = ""
     method: str | None = None
     where: str = "service"
@@ -92,7 +93,12 @@ FILE_NEEDED: Final = (
     Scene(409, "job-failed", job=FAILED),
     Scene(409, "job-canceled", job=CANCELED),
 )
-OUTPUT: Final = (*GUARDED, *FILE_NEEDED, Scene(503, "storage-unavailable", where="adrift"))
+OUTPUT: Final = (
+    *(*GUARDED, *FILE_NEEDED),
+    Scene(503, "storage-unavailable", where="adrift"),
+    Scene(412, "output-replaced", query=f"?version={'A' * 22}"),
+    Scene(400, "bad-request", query="?x=1"),
+)
 LINK: Final = (
     *LIMITED,
     *FILE_NEEDED,
@@ -147,6 +153,14 @@ SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
         Scene(416, "range-not-satisfiable", BEYOND),
     ),
     "headOutput": (*OUTPUT, spent(FRESH + 3)),
+    "downloadNamedOutput": (
+        *(*OUTPUT, spent(FRESH)),
+        Scene(404, "not-found", name="other.mp4"),
+        Scene(206, None, {"Range": "bytes=0-9"}),
+        Scene(206, None, {"Range": "bytes=0-9,5000-5009"}),
+        Scene(416, "range-not-satisfiable", BEYOND),
+    ),
+    "headNamedOutput": (*OUTPUT, spent(FRESH + 1)),
     "getLogs": (
         *(*LOGS, spent(FRESH + 5)),
         Scene(206, None, {"Range": "bytes=0-9"}),
@@ -178,7 +192,7 @@ def scenes() -> Iterator[Any]:
 def test_each_described_answer_is_given(name: str, scene: Scene, request: pytest.FixtureRequest) -> None:
     where: Service = request.getfixturevalue(scene.where)
     method = scene.method or OPERATIONS[name].method.upper()
-    target = OPERATIONS[name].path.replace("{id}", scene.job) + scene.query
+    target = OPERATIONS[name].path.replace("{id}", scene.job).replace("{name}", scene.name) + scene.query
 
     def ask(method: str) -> requests.Response:
         token = where.tokens[scene.token]
@@ -196,7 +210,8 @@ def test_each_described_answer_is_given(name: str, scene: Scene, request: pytest
 
 def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
     provoked = {(name, scene.status, scene.code) for name, some in SCENES.items() for scene in some}
-    provoked |= {("downloadOutput", 429, "too-many-downloads"), ("getEvents", 200, None)}  # below
+    provoked |= {("downloadOutput", 429, "too-many-downloads"), ("getEvents", 200, None)}
+    provoked.add(("downloadNamedOutput", 429, "too-many-downloads"))  # below
     provoked |= {(name, 429, "too-many-streams") for name in STREAMS}
     provoked |= {(name, 429, "rate-limited") for name in ("getToken", "headToken")}
     provoked |= {(name, 204, None) for name in (*ENDING, *map(head_of, ENDING))}  # likewise
@@ -224,15 +239,22 @@ def described_codes(operation: dict[str, Any]) -> Iterator[tuple[int, list[str |
         yield int(status), problem["schema"]["properties"]["code"]["enum"] if problem else [None]
 
 
-def test_one_download_too_many_is_answered_as_described(strict: Service) -> None:
-    token = strict.tokens[-1]
-    head = f"GET /api/jobs/{LARGE}/download HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+@pytest.mark.parametrize(
+    ("name", "target", "token"),
+    [("downloadOutput", "download", -1), ("downloadNamedOutput", "download/film.mov", -2)],
+)
+def test_one_download_too_many_is_answered_as_described(
+    strict: Service, name: str, target: str, token: int
+) -> None:
+    secret = strict.tokens[token]
+    path = f"/api/jobs/{LARGE}/{target}"
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n\r\n"
     address = urlsplit(strict.url)
     with socket.create_connection((address.hostname, address.port), 20) as stalled:
         stalled.sendall(head.encode())
         assert stalled.recv(12) == b"HTTP/1.1 200"
-        response = strict.ask("GET", f"/api/jobs/{LARGE}/download", token=token)
-    held_against("downloadOutput", response)
+        response = strict.ask("GET", path, token=secret)
+    held_against(name, response)
     assert (response.status_code, response.json()["code"]) == (429, "too-many-downloads")
 
 
@@ -340,6 +362,8 @@ def test_each_job_of_the_list_is_as_by_itself_but_for_its_log_and_digest(service
     for job in listed:
         alone = service.ask("GET", f"/api/jobs/{job['id']}").json()
         left_out |= alone.keys() - job.keys()
+        if "downloadUrl" in alone:  # relative to another address
+            alone["downloadUrl"] = f"jobs/{alone['downloadUrl']}"
         assert job == {name: value for name, value in alone.items() if name in job}
     assert left_out == {"logs", "outputSha256"}
 
@@ -364,6 +388,9 @@ def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name:
         until(lambda: "Repr-Digest" in wanting(service, "HEAD", shown["id"]).headers)
     answered = service.ask("GET", f"/api/jobs/{shown['id']}").json()
     assert answered.pop("logs", "").endswith(shown.pop("logs", ""))
+    version = answered.get("downloadUrl", "").rpartition("=")[2]  # of a copy with times of its own
+    if version:
+        shown["downloadUrl"] = shown["downloadUrl"].rpartition("=")[0] + "=" + version
     assert answered == shown
 
 
@@ -412,6 +439,7 @@ def test_the_digest_that_is_shown_is_what_the_service_answers(
         ("job-failed", f"/api/jobs/{FAILED}/download", {}),
         ("job-canceled", f"/api/jobs/{CANCELED}/download", {}),
         ("precondition-failed", f"/api/jobs/{COMPLETED}/download", OTHER),
+        ("output-replaced", f"/api/jobs/{COMPLETED}/download?version={'A' * 22}", {}),
         ("range-not-satisfiable", f"/api/jobs/{COMPLETED}/download", BEYOND),
     ],
 )
@@ -439,11 +467,12 @@ def test_each_answer_to_a_counted_request_says_how_the_budget_stands(
 def test_the_described_link_opens_its_download_alone_and_without_a_header(service: Service) -> None:
     made = service.ask("POST", f"/api/jobs/{COMPLETED}/download-links").json()
     whole = (SAMPLES / COMPLETED / "output/opening-title.mp4").read_bytes()
-    for name, method in (("downloadOutput", "GET"), ("headOutput", "HEAD")):
-        response = service.ask(method, made["url"], anonymous=True)
+    target = urljoin(f"/api/jobs/{COMPLETED}/download-links", made["url"])
+    for name, method in (("downloadNamedOutput", "GET"), ("headNamedOutput", "HEAD")):
+        response = service.ask(method, target, anonymous=True)
         held_against(name, response)
         assert (response.status_code, response.content) == (200, whole if method == "GET" else b"")
-        wrong = service.ask(method, made["url"] + "x", anonymous=True)
+        wrong = service.ask(method, target + "x", anonymous=True)
         held_against(name, wrong)
         assert wrong.status_code == 401
 
@@ -453,7 +482,8 @@ def test_the_description_is_served_to_anyone_byte_by_byte(service: Service) -> N
 
 
 def test_the_described_way_to_resume_leads_to_the_whole_file(service: Service) -> None:
-    target = service.ask("GET", f"/api/jobs/{COMPLETED}").json()["downloadUrl"]
+    asked = f"/api/jobs/{COMPLETED}"
+    target = urljoin(asked, service.ask("GET", asked).json()["downloadUrl"])
     whole = (SAMPLES / COMPLETED / "output/opening-title.mp4").read_bytes()
     begun = service.ask("GET", target)
     kept = begun.content[:70_000]

@@ -18,6 +18,7 @@ BOUNDED: Final = settings(max_examples=15, deadline=None, derandomize=True)
 ABOUT_JOBS: Final = [
     *("getJob", "headJob", "downloadOutput", "headOutput", "getLogs", "headLogs", "headJobEvents")
 ]
+FILE_NAME: Final = "opening-title.mp4"
 WITH_LINKS: Final = [*ABOUT_JOBS, "createDownloadLink"]
 
 
@@ -59,7 +60,9 @@ IDS: Final = sorted(record.parent.name for record in SAMPLES.rglob("status.json"
 @pytest.mark.parametrize("name", WITH_LINKS)
 def test_each_sample_good_or_bad_is_answered_as_described(service: Service, name: str, job_id: str) -> None:
     operation = OPERATIONS[name]
-    response = service.ask(operation.method.upper(), operation.path.replace("{id}", job_id))
+    response = service.ask(
+        operation.method.upper(), operation.path.replace("{id}", job_id).replace("{name}", FILE_NAME)
+    )
     held_against(name, response)
     assert response.status_code in {200, 201, 404, 409}
 
@@ -95,7 +98,9 @@ def test_a_sample_asked_for_on_any_condition_is_answered_as_described(
     service: Service, job_id: str, name: str, fields: dict[str, str]
 ) -> None:
     operation = OPERATIONS[name]
-    response = service.ask(operation.method.upper(), operation.path.replace("{id}", job_id), fields)
+    response = service.ask(
+        operation.method.upper(), operation.path.replace("{id}", job_id).replace("{name}", FILE_NAME), fields
+    )
     held_against(name, response)
     assert response.status_code not in {400, 401, 403, 405, 429}
 
@@ -115,7 +120,9 @@ HOSTILE: Final = (
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda text: text[:40])
 def test_a_hostile_id_is_a_job_that_does_not_exist(service: Service, name: str, hostile: str) -> None:
     operation = OPERATIONS[name]
-    response = service.ask(operation.method.upper(), operation.path.replace("{id}", hostile))
+    response = service.ask(
+        operation.method.upper(), operation.path.replace("{id}", hostile).replace("{name}", FILE_NAME)
+    )
     held_against(name, response)
     assert response.status_code == (404 if len(hostile) < 8000 else 414)
 

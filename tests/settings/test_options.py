@@ -12,7 +12,7 @@ FIXED = """
 --host --port --state-dir --output-root --status-alias --watch --poll-interval --max-age
 --limit-status --limit-list --limit-logs --limit-download --limit-auth-failures
 --max-downloads --max-downloads-per-token --max-streams --max-streams-per-token
---max-connections --trusted-proxy --max-link-age --header-timeout --send-timeout
+--max-connections --trusted-proxy --public-url --max-link-age --header-timeout --send-timeout
 --download-rate --shutdown-grace --config JOBS_ROOT
 """
 

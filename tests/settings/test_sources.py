@@ -27,6 +27,7 @@ WRONG = {
     "max-streams": "0",
     "max-streams-per-token": "-1",
     "trusted-proxy": "10.0.0.1/8",
+    "public-url": "render.example.com",
     "max-link-age": "0",
     "max-connections": "-1",
     "header-timeout": "0",

@@ -22,6 +22,9 @@ from jobsvc.storage.tokens import create, revoke
 from jobsvc.web.gate import Gate, NoCredentials
 from jobsvc.web.links import Links, query, sign, verify
 
+PATH = "/api/jobs/job/download/film.mp4"
+VERSION = "kJ0d3uKXbP9vT2mQxW5s1A"
+
 KEY = bytes(range(32))
 ALIKE = "The link is not valid."
 NOW = 1_800_000_000.0
@@ -43,18 +46,18 @@ def good(key: bytes, job_id: str, text: str, now: float = 0) -> bool:
 
 
 def test_a_signature_is_hmac_sha256_of_what_is_written_here() -> None:
-    signed = b"22:jobsvc download link 1,3:job,2:id,13:1800000000000,"
-    expected = urlsafe_b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
-    assert sign(KEY, "job", "id", 1_800_000_000_000) == expected.removesuffix("=")
-    text = query(KEY, "job", "id", 1_800_000_000_000)
-    assert text == f"token=id&expires=1800000000000&signature={expected.removesuffix('=')}"
+    signed = f"22:jobsvc download link 2,31:{PATH},22:{VERSION},2:id,13:1800000000000,".encode()
+    expected = urlsafe_b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode().removesuffix("=")
+    assert sign(KEY, PATH, VERSION, "id", 1_800_000_000_000) == expected
+    text = query(KEY, PATH, VERSION, "id", 1_800_000_000_000)
+    assert text == f"version={VERSION}&token=id&expires=1800000000000&signature={expected}"
 
 
 @given(keys, job_ids, token_ids, expiries)
 def test_a_link_is_good_as_it_was_made_and_names_its_token(
     key: bytes, job_id: str, token_id: str, expires: int
 ) -> None:
-    text = query(key, job_id, token_id, expires)
+    text = query(key, job_id, VERSION, token_id, expires)
     assert verify(key, job_id, text, 0) == token_id
     assert re.fullmatch(r"[A-Za-z0-9._=&-]+", text)
 
@@ -63,7 +66,7 @@ def test_a_link_is_good_as_it_was_made_and_names_its_token(
 def test_a_link_with_any_bit_flipped_is_none(
     job_id: str, token_id: str, expires: int, data: st.DataObject
 ) -> None:
-    text = query(KEY, job_id, token_id, expires).encode()
+    text = query(KEY, job_id, VERSION, token_id, expires).encode()
     place, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
     flipped = bytearray(text)
     flipped[place] ^= 1 << bit
@@ -72,24 +75,40 @@ def test_a_link_with_any_bit_flipped_is_none(
 
 @given(st.integers(0, 7), expiries)
 def test_no_bit_of_a_link_is_without_meaning(bit: int, expires: int) -> None:
-    text = query(KEY, "job", "0123456789ab", expires).encode()
+    text = query(KEY, "job", VERSION, "0123456789ab", expires).encode()
     for place in range(len(text)):
         flipped = text[:place] + bytes([text[place] ^ (1 << bit)]) + text[place + 1 :]
         assert not good(KEY, "job", flipped.decode("utf-8", "surrogateescape"))
 
 
-@given(keys, job_ids, token_ids, expiries, keys, st.text() | job_ids, token_ids, expiries)
-def test_a_signature_is_good_for_one_key_job_token_and_expiry(
-    key: bytes, job: str, token: str, expires: int, key_: bytes, job_: str, token_: str, expires_: int
+versions = st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True)
+
+
+@given(keys, job_ids, versions, token_ids, expiries, keys, st.text() | job_ids, versions, token_ids, expiries)
+def test_a_signature_is_good_for_one_key_path_version_token_and_expiry(
+    key: bytes,
+    path: str,
+    version: str,
+    token: str,
+    expires: int,
+    key_: bytes,
+    path_: str,
+    version_: str,
+    token_: str,
+    expires_: int,
 ) -> None:
-    signature = sign(key, job, token, expires)
-    for other in ((key_, job, token, expires), (key, job_, token, expires), (key, job, token_, expires)):
-        assume(other != (key, job, token, expires))
+    signature = sign(key, path, version, token, expires)
+    for other in (
+        (key_, path, version, token, expires),
+        (key, path_, version, token, expires),
+        (key, path, version_, token, expires),
+        (key, path, version, token_, expires),
+        (key, path, version, token, expires_),
+    ):
+        assume(other != (key, path, version, token, expires))
         assert sign(*other) != signature
-        text = f"token={other[2]}&expires={expires}&signature={signature}"
+        text = f"version={other[2]}&token={other[3]}&expires={other[4]}&signature={signature}"
         assert not good(other[0], other[1], text)
-    assume(expires != expires_)
-    assert not good(key, job, f"token={token}&expires={expires_}&signature={signature}")
 
 
 @given(st.text(max_size=12), st.text(max_size=12), st.integers(0, 12), st.integers(0, 99))
@@ -99,22 +118,23 @@ def test_no_two_links_have_the_same_bytes_whatever_is_in_their_parts(
 ) -> None:
     both = job + token
     assume(both[:cut] != job)
-    assert sign(KEY, both[:cut], both[cut:], expires) != sign(KEY, job, token, expires)
-    assert sign(KEY, job, f"{token}1", expires) != sign(KEY, job, token, int(f"1{expires}"))
+    assert sign(KEY, both[:cut], both[cut:], "", expires) != sign(KEY, job, token, "", expires)
+    assert sign(KEY, "", both[:cut], both[cut:], expires) != sign(KEY, "", job, token, expires)
+    assert sign(KEY, job, "", f"{token}1", expires) != sign(KEY, job, "", token, int(f"1{expires}"))
 
 
 @given(st.integers(1, 10**13), st.floats(-2, 2))
 def test_a_link_is_good_until_its_millisecond_and_not_in_it(expires: int, aside: float) -> None:
     now = expires / 1000 + aside
-    assert good(KEY, "job", query(KEY, "job", "id", expires), now) == (now * 1000 < expires)
-    assert not good(KEY, "job", query(KEY, "job", "id", expires), expires / 1000 + 0.001)
+    assert good(KEY, "job", query(KEY, "job", VERSION, "id", expires), now) == (now * 1000 < expires)
+    assert not good(KEY, "job", query(KEY, "job", VERSION, "id", expires), expires / 1000 + 0.001)
 
 
-@given(st.text() | st.from_regex(r"token=[^&]*&expires=[^&]*&signature=[^&]*", fullmatch=True))
-@example("token=a&expires=0&signature=" + "A" * 43)
-@example("token=a&expires=01&signature=" + "A" * 43)
-@example("token=a&expires=٣&signature=" + "A" * 43)
-@example(query(KEY, "job", "id", 1) + "\n")
+@given(st.text() | st.from_regex(r"version=[^&]*&token=[^&]*&expires=[^&]*&signature=[^&]*", fullmatch=True))
+@example(f"version={VERSION}&token=a&expires=0&signature=" + "A" * 43)
+@example(f"version={VERSION}&token=a&expires=01&signature=" + "A" * 43)
+@example(f"version={VERSION}&token=a&expires=٣&signature=" + "A" * 43)
+@example(query(KEY, "job", VERSION, "id", 1) + "\n")
 def test_no_other_text_is_a_link(text: str) -> None:
     assert not good(KEY, "job", text)
 
@@ -122,7 +142,7 @@ def test_no_other_text_is_a_link(text: str) -> None:
 @given(st.text())
 def test_any_text_in_the_place_of_the_job_is_refused_and_no_fault(job_id: str) -> None:
     assume(job_id != "job")
-    text = query(KEY, "job", "id", 10**15)
+    text = query(KEY, "job", VERSION, "id", 10**15)
     assert not good(KEY, job_id, text)
     assert not good(KEY, f"job\0{job_id}\udcff", text)
 
@@ -142,16 +162,17 @@ class House:
     def another(self) -> Links:
         return Links(self.folder / "link.key", self.disk, self.gate, clock=lambda: self.now)
 
+    def url(self, token: Token, seconds: int = 60) -> str:
+        return self.links.make("job", "film.mp4", VERSION, token, seconds).target
+
     async def token(self, expires: float | None = None) -> tuple[str, Token]:
         made = create(self.folder / "tokens.json", "anna", expires=expires)
         await self.gate.refresh()
         return made
 
-    def comes(
-        self, url: str, secret: str | None = None, job: str = "job", links: Links | None = None
-    ) -> Token:
+    def comes(self, url: str, secret: str | None = None, links: Links | None = None) -> Token:
         headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
-        request = make_mocked_request("GET", url, headers=headers, match_info={"id": job})
+        request = make_mocked_request("GET", url, headers=headers)
         return (links or self.links).authenticate(request)
 
 
@@ -171,16 +192,18 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 async def test_a_link_lets_in_as_the_token_that_made_it(house: House) -> None:
     _, token = await house.token()
-    link = house.links.make("job", token, 60)
-    assert link.url.startswith(f"/api/jobs/job/download?token={token.id}&expires={link.expires}&signature=")
+    link = house.links.make("job", "film.mp4", VERSION, token, 60)
+    assert link.target.startswith(
+        f"{PATH}?version={VERSION}&token={token.id}&expires={link.expires}&signature="
+    )
     assert link.expires == (NOW + 60) * 1000
-    assert house.comes(link.url) == token
-    assert house.comes(f"http://jobs.example{link.url}") == token
+    assert house.comes(link.target) == token
+    assert house.comes(f"http://jobs.example{link.target}") == token
 
 
 async def test_a_link_dies_with_its_time_and_with_its_token(house: House) -> None:
     _, token = await house.token()
-    url = house.links.make("job", token, 60).url
+    url = house.url(token)
     house.now = NOW + 60
     with pytest.raises(Unauthorized, match=ALIKE):
         house.comes(url)
@@ -194,9 +217,9 @@ async def test_a_link_dies_with_its_time_and_with_its_token(house: House) -> Non
 
 async def test_a_link_never_outlives_its_token(house: House) -> None:
     _, token = await house.token(expires=NOW + 30)
-    assert house.links.make("job", token, 60).expires == (NOW + 30) * 1000
-    assert house.links.make("job", token, 20).expires == (NOW + 20) * 1000
-    url = house.links.make("job", token, 60).url
+    assert house.links.make("job", "film.mp4", VERSION, token, 60).expires == (NOW + 30) * 1000
+    assert house.links.make("job", "film.mp4", VERSION, token, 20).expires == (NOW + 20) * 1000
+    url = house.url(token)
     house.now = NOW + 30
     with pytest.raises(Unauthorized, match=ALIKE):
         house.comes(url)
@@ -204,7 +227,7 @@ async def test_a_link_never_outlives_its_token(house: House) -> None:
 
 async def test_a_link_of_a_token_that_is_not_known_is_none(house: House) -> None:
     _, token = await house.token()
-    url = house.links.make("job", token, 60).url
+    url = house.url(token)
     (house.folder / "tokens.json").unlink()
     await house.gate.refresh()
     with pytest.raises(Unauthorized, match=ALIKE) as refused:
@@ -214,7 +237,7 @@ async def test_a_link_of_a_token_that_is_not_known_is_none(house: House) -> None
 
 async def test_where_there_is_a_header_it_alone_decides(house: House) -> None:
     (secret, token), (_, other) = await house.token(), await house.token()
-    url = house.links.make("job", other, 60).url
+    url = house.url(other)
     assert house.comes(url, secret) == token
     assert house.comes(f"{url}x", secret) == token
     with pytest.raises(Unauthorized, match="The token is not valid"):
@@ -230,14 +253,41 @@ async def test_neither_header_nor_query_is_no_guess_and_any_query_is_one(house: 
     assert type(refused.value) is Unauthorized
 
 
+async def test_the_address_of_a_version_without_a_token_is_no_guess(house: House) -> None:
+    with pytest.raises(NoCredentials):
+        house.comes(f"/api/jobs/job/download?version={VERSION}")
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "/api/jobs/%6Aob/download/film.mp4",
+        "/api/jobs/job/download/film%2Emp4",
+        "/api/jobs/job/download/film.mp4/",
+        "/api/jobs/job/download//film.mp4",
+        "/api/jobs/./job/download/film.mp4",
+        "/api/jobs/x/../job/download/film.mp4",
+        "//api/jobs/job/download/film.mp4",
+        "/api/jobs/job/download/FILM.mp4",
+        "/api/jobs/job/download",
+    ],
+)
+async def test_a_link_in_another_spelling_of_its_path_is_refused(house: House, spelling: str) -> None:
+    _, token = await house.token()
+    url = house.url(token)
+    assert house.comes(url) == token
+    with pytest.raises(Unauthorized, match=ALIKE):
+        house.comes(url.replace(PATH, spelling))
+
+
 async def test_before_the_key_is_there_no_link_is_good(house: House) -> None:
     _, token = await house.token()
-    url = house.links.make("job", token, 60).url
+    url = house.url(token)
     later = house.another()
     with pytest.raises(Unauthorized, match=ALIKE):
         house.comes(url, links=later)
     with pytest.raises(Unauthorized, match=ALIKE):
-        house.comes(f"/x?{query(b'', 'job', token.id, int(NOW * 2000))}", links=later)
+        house.comes(f"/x?{query(b'', 'job', VERSION, token.id, int(NOW * 2000))}", links=later)
     async with begun(later):
         assert house.comes(url, links=later) == token
 
@@ -251,9 +301,9 @@ async def test_a_key_that_can_t_be_used_keeps_the_service_from_starting(house: H
 
 async def test_a_refusal_quotes_nothing_of_the_link(house: House) -> None:
     _, token = await house.token()
-    url = house.links.make("job", token, 60).url
+    url = house.url(token)
     signature = url.rpartition("=")[2]
     with pytest.raises(Unauthorized) as refused:
-        house.comes(url, job="other")
+        house.comes(url.replace("/job/", "/other/"))
     assert signature not in f"{refused.value!r} {refused.value.detail} {refused.value.__cause__!r}"
     assert refused.value.__context__ is None

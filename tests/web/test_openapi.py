@@ -26,7 +26,7 @@ from jobsvc.storage.identity import Identity
 from jobsvc.storage.reading import Reading
 from jobsvc.web.links import _QUERY
 from jobsvc.web.problems import CODES, of_fault
-from jobsvc.web.representation import download_url, represent
+from jobsvc.web.representation import represent
 
 FILE: Final = Path(jobsvc.__file__).parent / "web" / "openapi.json"
 DOCUMENT: Final[dict[str, Any]] = orjson.loads(FILE.read_bytes())
@@ -178,7 +178,9 @@ def test_head_is_answered_wherever_and_as_get_is() -> None:
     }
     for path in (path for path, method in answers if method == "GET"):
         get, head = answers[path, "GET"], answers[path, "HEAD"]
-        if path.endswith(("/download", "/logs")):  # a HEAD has no ranges and takes no slot
+        if path.endswith(
+            ("/download", "/download/{name}", "/logs")
+        ):  # a HEAD has no ranges and takes no slot
             get = get | {"429": head["429"]}
             del get["206"], get["416"]
         assert head == get
@@ -200,7 +202,7 @@ def test_jobs_need_a_token_of_a_known_scope_and_the_service_s_own_routes_none() 
             (scope,) = operation["security"][0]["token"]
             assert scope in SCOPES
             link: list[dict[str, list[str]]] = [{"linkToken": [], "linkExpires": [], "linkSignature": []}]
-            assert operation["security"][1:] == (link if path.endswith("/download") else [])
+            assert operation["security"][1:] == (link if path.endswith("/download/{name}") else [])
             assert operation["responses"].keys() >= {"401", "403"}
         else:
             assert operation["security"] == []
@@ -218,14 +220,14 @@ def test_a_job_has_the_members_that_the_service_writes_in_its_order() -> None:
     record |= dict.fromkeys(("createdAt", "updatedAt", "startedAt", "completedAt"), "2026-11-20T09:12:30Z")
     job = parse_record("job-1", record, 0)
     document = represent(
-        Reading(job, Identity(0, 0, 0, 0), Identity(0, 0, 0, 0), settled=True), "l", bytes(32)
+        Reading(job, Identity(0, 0, 0, 0), Identity(0, 0, 0, 0), settled=True), "job-1/", "l", bytes(32)
     )
     described = COMPONENTS["schemas"]["Job"]
     assert list(described["properties"]) == list(document)
     assert validator(described).is_valid(document)
 
     bare = parse_record("job-1", {"owner": "anna", "status": "queued"}, 0)
-    document = represent(Reading(bare, Identity(0, 0, 0, 0), output=None, settled=True))
+    document = represent(Reading(bare, Identity(0, 0, 0, 0), output=None, settled=True), "job-1/")
     assert described["required"] == list(document)
     assert validator(described).is_valid(document)
 
@@ -233,10 +235,10 @@ def test_a_job_has_the_members_that_the_service_writes_in_its_order() -> None:
 def test_the_example_of_a_link_is_of_the_form_that_the_service_takes_and_lives_as_long_as_it_says() -> None:
     link = COMPONENTS["examples"]["Link"]["value"]
     path, _, text = link["url"].partition("?")
-    assert path == download_url("opening-title-0042")
+    assert path == "download/opening-title.mp4"
     match = _QUERY.fullmatch(text)
     assert match is not None
-    assert format_time(int(match[2]) * 1000) == link["expiresAt"]
+    assert format_time(int(match[3]) * 1000) == link["expiresAt"]
 
 
 def test_the_states_are_the_service_s_and_each_has_an_example() -> None:

@@ -1,0 +1,70 @@
+"""Addresses in answers: absolute where the public address of the service is known, relative references else.
+
+A relative reference is resolved by the client against the address it asked (RFC 3986, section 5.2), so it is
+right behind a proxy that serves below a path, whatever that path is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+from jobsvc.web.dispatch import DOWNLOAD, JOBS
+from jobsvc.web.media import saved_name
+from jobsvc.web.peer import Peers
+
+# What proxies leave as it is when they decode a path and encode it again (RFC 3986, section 3.3).
+_IN_SEGMENT: Final = "!$&'()*+,;=:@-._~"
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?")
+_PREFIX_CAP: Final = 1024
+
+
+def job_base(public_url: str, job_id: str, seen_from: str = "") -> str:
+    """Return what the addresses of a job begin with.
+
+    `seen_from` leads to the jobs from the folder of the address that was asked, where no public URL is known.
+    """
+    return f"{public_url}{JOBS}{job_id}/" if public_url else f"{seen_from}{job_id}/"
+
+
+def download_url(base: str, version: str) -> str:
+    """Return the address of one version of a job's output."""
+    return f"{base}download?version={version}"
+
+
+def link_path(job_id: str, name: str) -> str:
+    """Return the path of a link to a job's output; it ends in the name under which clients save the file."""
+    return f"{DOWNLOAD.replace('{id}', job_id)}/{quote(saved_name(name), safe=_IN_SEGMENT)}"
+
+
+class PublicUrl:
+    """Says how a request's client addresses the service."""
+
+    def __init__(self, configured: str, peers: Peers) -> None:
+        """Take the URL that the operator configured, or an empty one."""
+        self._configured = configured
+        self._peers = peers
+
+    def of(self, request: web.Request) -> str:
+        """Return what goes before the service's own paths, without a slash at its end; empty if not known.
+
+        A trusted proxy says it by X-Forwarded-Proto, -Host and -Prefix. The prefix alone makes an absolute
+        path. What any other peer says is ignored, as is what is no host or path.
+        """
+        if self._configured or not self._peers.trusts(request.remote):
+            return self._configured
+        prefix = _last(request, "X-Forwarded-Prefix")
+        if len(prefix) > _PREFIX_CAP or not _PREFIX.fullmatch(prefix):
+            return ""
+        scheme, host = _last(request, hdrs.X_FORWARDED_PROTO).lower(), _last(request, hdrs.X_FORWARDED_HOST)
+        origin = f"{scheme}://{host}" if scheme in {"http", "https"} and _HOST.fullmatch(host) else ""
+        return origin + prefix.rstrip("/")
+
+
+def _last(request: web.Request, field: str) -> str:
+    """Return the last value of a list: the one that the nearest proxy added."""
+    return ",".join(request.headers.getall(field, ())).rpartition(",")[2].strip(" \t")
