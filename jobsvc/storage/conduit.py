@@ -75,9 +75,12 @@ class Conduit:
     """One file and one socket, each by a descriptor of its own; used by one thread at a time."""
 
     def __init__(self, file: OpenFile, socket_fd: int, promised: int) -> None:
-        """Take over `file`, and a duplicate of the socket's descriptor; `promised` bytes will be sent."""
+        """Take over `file`, and a duplicate of the socket's descriptor; `promised` bytes will be sent.
+
+        Where this raises, OSError for want of descriptors, `file` is still the caller's.
+        """
         self._file = file
-        self._socket = socket.socket(fileno=os.dup(socket_fd))
+        self._socket = _duplicate(socket_fd)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLOUT)
         self._promised = promised
@@ -134,8 +137,10 @@ class Conduit:
             if self._closed:
                 return
             self._closed = True
+        try:
             self._socket.close()
-        self._file.close()
+        finally:
+            self._file.close()
 
     def cut(self) -> None:
         """End the connection for the client; at any time, from any thread, and without a wait.
@@ -225,6 +230,16 @@ class Conduit:
             self._chunk = max(self._chunk // 2, FIRST_CHUNK // 4)
         else:
             self._chunk = min(self._chunk * 2, LARGEST_CHUNK)
+
+
+def _duplicate(socket_fd: int) -> socket.socket:
+    """Return a socket of a descriptor of its own; OSError."""
+    fd = os.dup(socket_fd)
+    try:
+        return socket.socket(fileno=fd)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _halt_after(sent: int, count: int) -> Halt:

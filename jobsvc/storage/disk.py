@@ -21,6 +21,7 @@ T = TypeVar("T")
 DATA_DEADLINE: Final = 30.0
 """Seconds; a download that waited this long for one slice of bytes is given up."""
 
+CONTROL_THREADS: Final = 4
 BACKGROUND_DEADLINE: Final = 30.0
 BACKGROUND_THREADS: Final = 8
 """One works at a time; the others are for those that hang."""
@@ -41,6 +42,7 @@ class Disk:
         self._background = Pool(
             "background", threads=BACKGROUND_THREADS, share=1, deadline=background_deadline
         )
+        self._control = Pool("control", threads=CONTROL_THREADS, share=1, deadline=deadline)
         self._ferry = Ferry(self._data.dispose, deadline=DATA_DEADLINE)
         self._on_fault = on_fault or _ignore
         self._looks = 0
@@ -91,13 +93,21 @@ class Disk:
         """Do for `key` what no client waits for; StorageUnavailable as above, `lent` as in `data`."""
         return await self._told(key, self._background.run(key, work, lent=lent))
 
+    async def control(self, key: str, work: Callable[[], T]) -> T:
+        """Run what must work while jobs hang in all other threads: token reads and figures of the process.
+
+        StorageUnavailable as above. A `key` has one thread at most.
+        """
+        return await self._told(key, self._control.run(key, work))
+
     def release(self, closable: object) -> None:
         """Close a file that is done with, off the loop."""
         self._metadata.dispose(closable)
 
     def stuck(self) -> int:
         """Count the threads that wait for storage unduly long."""
-        return self._metadata.stuck() + self._data.stuck() + self._background.stuck() + self._ferry.stuck()
+        pools = (self._metadata, self._data, self._background, self._control, self._ferry)
+        return sum(pool.stuck() for pool in pools)
 
     def close(self) -> None:
         """Let idle threads end and take no more work; returns at once."""
@@ -105,6 +115,7 @@ class Disk:
         self._data.close()
         self._ferry.close()
         self._background.close()
+        self._control.close()
 
     async def _told(self, key: str, answer: Awaitable[T]) -> T:
         try:

@@ -71,14 +71,19 @@ class Ferry:
     def carry(self, conduit: Conduit, start: int, stop: int) -> asyncio.Future[Turn]:
         """Begin to send the bytes from `start` to before `stop`; the future is told how that went.
 
-        The conduit is lent until then; if the future was cancelled or had its deadline, it is closed.
+        The conduit is lent until then; if the future was cancelled or had its deadline, it is closed. It is
+        closed too where this raises: OSError for want of memory or of watches (epoll(7), max_user_watches).
         """
         loop = asyncio.get_running_loop()
         passenger = _Passenger(conduit, conduit.socket_fd, start, start, stop, loop.create_future())
         conduit.cork(1)
-        with self._lock:
-            self._epoll.register(passenger.fd, select.EPOLLOUT)
-            self._aboard[passenger.fd] = passenger
+        try:
+            with self._lock:
+                self._epoll.register(passenger.fd, select.EPOLLOUT)
+                self._aboard[passenger.fd] = passenger
+        except BaseException:
+            self._dispose(conduit)
+            raise
         self._begin_thread()
         self._watch(loop)
         return passenger.landed

@@ -59,9 +59,9 @@ class Hashing:
         self._root = root
         self._job = job
         self._identity = identity
-        self._file = self._open()
         self.progress = HashProgress() if progress is None else progress
         self._piece = memoryview(bytearray(min(PIECE, identity.size)))
+        self._file = self._open()  # the last step that may fail
         with suppress(OSError):
             os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_NOREUSE)
 

@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
@@ -70,8 +71,9 @@ class _Kept:
 
     def close(self) -> None:
         """Give all descriptors back; waits for storage where it was the last name of a large file."""
-        for fd in (self.file.fd, *(folder.fd for folder in self.folders)):
-            os.close(fd)
+        with ExitStack() as closing:  # each is closed, also where another fails
+            for fd in (self.file.fd, *(folder.fd for folder in self.folders)):
+                closing.callback(os.close, fd)
 
 
 class KeptOutputs:

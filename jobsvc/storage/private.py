@@ -10,7 +10,7 @@ import fcntl
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -23,9 +23,9 @@ _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[int]:
+def opened(path: Path, open_file: Callable[[Path, int], int] = os.open) -> Iterator[int]:
     """Hold the file open for reading; a link, a FIFO or a terminal neither leads elsewhere nor hangs us."""
-    descriptor = os.open(path, _READ)
+    descriptor = open_file(path, _READ)
     try:
         yield descriptor
     finally:

@@ -12,13 +12,14 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
 from jobsvc.storage import private
+from jobsvc.storage.descriptor_reserve import DescriptorReserve
 from jobsvc.storage.identity import SETTLED_NS, Identity
 from jobsvc.storage.layout import TOKEN_LABELS_FILE
 from jobsvc.storage.tail import read_fully
@@ -32,6 +33,7 @@ DEFAULT_SCOPES: Final = (JOBS_READ, OUTPUTS_READ)
 FILE_CAP: Final = 16 << 20
 """The largest token file that is read, in bytes: some 50,000 tokens."""
 
+OpenFile: TypeAlias = Callable[[Path, int], int]
 Known = tuple[Identity | None, tuple[Token, ...]]
 """A version of the file (None: there was none) and the tokens in it."""
 
@@ -54,13 +56,15 @@ def load(path: Path) -> tuple[Token, ...]:
     return look(path)[1]
 
 
-def look(path: Path, known: Known | None = None) -> Known:
+def look(path: Path, known: Known | None = None, reserve: DescriptorReserve | None = None) -> Known:
     """Read the file, unless it still is the version in `known`, which is returned as it is then.
 
-    No file is a version like any other, without tokens. BadTokenFile, never an OSError.
+    No file is a version like any other, without tokens. With a `reserve` the file can be read also where the
+    process has used up its descriptors. BadTokenFile, never an OSError.
     """
+    open_file = os.open if reserve is None else reserve.open
     try:
-        with private.opened(path) as descriptor:
+        with private.opened(path, open_file) as descriptor:
             status = os.fstat(descriptor)
             identity = Identity.of(status)
             if known is not None and known[0] == identity and _settled(identity):
@@ -73,7 +77,7 @@ def look(path: Path, known: Known | None = None) -> Known:
         raise BadTokenFile(f"{path}: {private.reason(fault)}") from fault
     except ValueError as wrong:
         raise BadTokenFile(f"{path}: {wrong}") from wrong
-    return identity, _labeled(path, tokens)
+    return identity, _labeled(path, tokens, open_file)
 
 
 def create(
@@ -160,11 +164,11 @@ def _save(path: Path, tokens: Collection[Token]) -> None:
     write_atomically(path, data, 0o600)
 
 
-def _labeled(path: Path, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+def _labeled(path: Path, tokens: tuple[Token, ...], open_file: OpenFile) -> tuple[Token, ...]:
     """Add the labels; BadTokenFile."""
     beside = path.with_name(TOKEN_LABELS_FILE)
     try:
-        data = _read(beside)
+        data = _read(beside, open_file)
         labels = {} if data is None else parse_labels(data)
     except OSError as fault:
         raise BadTokenFile(f"{beside}: {private.reason(fault)}") from fault
@@ -173,10 +177,10 @@ def _labeled(path: Path, tokens: tuple[Token, ...]) -> tuple[Token, ...]:
     return tuple(replace(token, label=labels.get(token.id)) for token in tokens) if labels else tokens
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path, open_file: OpenFile = os.open) -> bytes | None:
     """Read a private file whole; None where there is none. OSError, ValueError."""
     try:
-        with private.opened(path) as descriptor:
+        with private.opened(path, open_file) as descriptor:
             status = os.fstat(descriptor)
             private.check(status, FILE_CAP)
             return read_fully(descriptor, 0, status.st_size)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token
+from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.audit import Outcome
 from jobsvc.storage.pages import Pages
 from jobsvc.web import guard, problems, whole
@@ -95,7 +96,11 @@ class Delivery:
     async def _send(
         self, request: web.Request, found: Selection, planned: Plan, shipment: Shipment, ended: Ended
     ) -> web.StreamResponse:
-        sent = await self._accounted(self._sent(request, found, planned, shipment), shipment, ended)
+        try:
+            sent = await self._accounted(self._sent(request, found, planned, shipment), shipment, ended)
+        finally:
+            if found.file is not None and not shipment.file_taken:
+                self._transfer.release(found.file)
         return web.StreamResponse(status=found.decision.status) if sent is None else sent
 
     async def _accounted(self, sending: Awaitable[T], shipment: Shipment, ended: Ended) -> T | None:
@@ -111,6 +116,9 @@ class Delivery:
         except Interrupted as early:
             outcome = early.outcome
             return None
+        except StorageUnavailable:
+            outcome = Outcome.STORAGE_ERROR
+            raise
         else:
             return result
         finally:

@@ -145,7 +145,6 @@ class Download:
 
     async def _answer(self, request: web.Request, token: Token) -> web.StreamResponse:
         job, output = await self._find(request, token)
-        output = self._digested(request, job, output)
         ended = partial(self._ended, token, job, output)
         return await self._delivery.answer(request, job.id, output, _headers(output.name), ended)
 
@@ -173,7 +172,8 @@ class Download:
             token, job_id_of(request), partial(self._look, request, address_of(request))
         )
         try:
-            return seen.reading.job, require_output(seen.reading.job, seen.found)
+            job = seen.reading.job
+            return job, self._digested(request, job, require_output(job, seen.found))
         except BaseException:
             self._disk.release(seen)
             raise

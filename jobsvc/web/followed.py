@@ -152,11 +152,11 @@ def read_news(root: JobsRoot, mark: Mark | None, reading: Reading, *, ended: boo
         return News(b"", mark, more=False, missing=True)
     try:
         piece = read_on(log, mark, ended=ended)
+        begin = Mark.at(log, 0)
     finally:
         log.close()
     events = []
     if piece.broken is not None:
-        begin = Mark.at(log, 0)
         events.append(sse.event("reset", b'{"reason":"%s"}' % piece.broken.encode(), str(begin)))
     if piece.data:
         whole = piece.data.endswith((b"\n", b"\r"))

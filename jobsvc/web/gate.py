@@ -14,7 +14,6 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from functools import partial
 from hmac import compare_digest
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ from multidict import MultiMapping
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import Unauthorized
+from jobsvc.storage.descriptor_reserve import DescriptorReserve
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.tokens import Known, digest_of, look
 
@@ -65,6 +65,7 @@ class Gate:
         """Take the token file's path; `on_bad_file` hears of each new reason why it can't be used."""
         self._path = path
         self._disk = disk
+        self._reserve = DescriptorReserve()
         self._clock = clock
         self._on_bad_file = on_bad_file
         self._known: Known | None = None
@@ -127,6 +128,7 @@ class Gate:
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
+        self._disk.release(self._reserve)
 
     def _why(self, token: Token, secret: str) -> tuple[str, str | None]:
         """Return why a token is refused, and its id where it has one; for the log."""
@@ -153,7 +155,12 @@ class Gate:
             await self.refresh()
 
     async def _look(self) -> Known:
-        return await self._disk.metadata("tokens", partial(look, self._path, self._known))
+        return await self._disk.control("tokens", self._read)
+
+    def _read(self) -> Known:
+        """Read the file, in a thread; also where the process has used up its descriptors."""
+        self._reserve.fill()
+        return look(self._path, self._known, self._reserve)
 
     def _adopt(self, known: Known) -> None:
         if known is self._known:

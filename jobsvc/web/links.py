@@ -101,7 +101,7 @@ class Links:
 
         BadLinkKey and StorageUnavailable keep the service from starting.
         """
-        self._key = await self._disk.metadata("*links", partial(load_or_make, self._path))
+        self._key = await self._disk.control("*links", partial(load_or_make, self._path))
         yield
 
     def make(self, job_id: str, name: str, version: str, token: Token, seconds: int) -> Link:

@@ -33,5 +33,7 @@ class Shipment:
     """By which the file is sent."""
     sent: int = 0
     """Likewise."""
+    file_taken: bool = False
+    """Whether the transfer has taken the file over, and closes it."""
     begun: float = field(default_factory=time.time)
     """Seconds since the epoch."""

@@ -21,6 +21,7 @@ from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.audit import Outcome
 from jobsvc.storage.conduit import Conduit
 from jobsvc.storage.disk import Disk
+from jobsvc.storage.faults import describe
 from jobsvc.storage.pages import Body
 from jobsvc.storage.walk import OpenFile
 from jobsvc.web import whole
@@ -100,18 +101,17 @@ class Transfer:
     ) -> None:
         """Send the head and then the segments, ranges out of `file`, which is closed in the end.
 
-        Raises Interrupted for every end but the good one; the connection is aborted then.
+        Raises StorageUnavailable where nothing was sent for want of descriptors, and Interrupted for every
+        other end but the good one; the connection is aborted then.
         """
-        if request.transport is None:
-            self._disk.release(file)
-            raise Interrupted(Outcome.CLIENT_GONE)
-        conduit = Conduit(file, _descriptor_of(request.transport), shipment.promised)
+        conduit = self._conduit(request, file, shipment)
         stream = Stream(
             self._disk, conduit, shipment, request, send_timeout=self._send_timeout, pace=self._pace()
         )
         try:
-            # Bytes that go round the transport must not overtake those that are still in its buffer.
-            request.transport.set_write_buffer_limits(0)
+            if request.transport is not None:
+                # Bytes that go round the transport must not overtake those that are still in its buffer.
+                request.transport.set_write_buffer_limits(0)
             writer = cast(AbstractStreamWriter, await response.prepare(request))
             await stream.run(writer)
             await response.write_eof()
@@ -124,6 +124,25 @@ class Transfer:
             raise self._abort(request, ended) from ended
         finally:
             stream.close()
+
+    def release(self, file: OpenFile) -> None:
+        """Close a file that is not sent, off the loop."""
+        self._disk.release(file)
+
+    def _conduit(self, request: web.Request, file: OpenFile, shipment: Shipment) -> Conduit:
+        """Join the file and the connection; where that fails, the file is closed."""
+        shipment.file_taken = True
+        if request.transport is None:
+            self._disk.release(file)
+            raise Interrupted(Outcome.CLIENT_GONE)
+        try:
+            return Conduit(file, _descriptor_of(request.transport), shipment.promised)
+        except BaseException as exc:
+            self._disk.release(file)
+            if not isinstance(exc, OSError):
+                raise
+            detail = "The service has no descriptor left for this download."
+            raise StorageUnavailable(detail, reason=describe(exc)) from exc
 
     def _pace(self) -> Pace | None:
         return Pace(self._rate, self._on_held) if self._rate else None

@@ -16,7 +16,7 @@ import pytest
 
 from jobsvc.index.looks import HANGING
 from jobsvc.settings import Settings
-from jobsvc.storage import conduit, disk
+from jobsvc.storage import conduit, disk, tokens
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.descriptors import held
 from tests.running import GRACE, Process, Service, in_process
@@ -330,3 +330,24 @@ async def test_a_download_whose_client_left_just_before_the_end_has_its_line_in_
     async with in_process(settings, make_token()) as service, AsyncExitStack() as stack:
         await begin(service, stack, "hung")
     assert [line["outcome"] for line in service.downloads()] == ["shutdown"]
+
+
+async def test_revoked_token_is_rejected_within_two_seconds_while_all_jobs_hang(
+    make_job: MakeJob, storage: Storage, serve: Serve, state_dir: Path
+) -> None:
+    jobs = [make_job(f"job-{number}", output=FILM).name for number in range(12)]
+    service = await serve()
+    await known(service, *jobs)
+    (token,) = tokens.load(state_dir / "tokens.json")
+    for job_id in jobs:
+        storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
+    waiting = [
+        asyncio.ensure_future(service.get(f"/api/jobs/{job_id}/logs")) for job_id in jobs for _ in range(3)
+    ]
+    await answered(lambda: stuck(service), 32)
+    tokens.revoke(state_dir / "tokens.json", token.id)
+    revoked_at = time.monotonic()
+    while (await service.get("/api/jobs/good")).status != 401:
+        assert time.monotonic() - revoked_at < 2
+    storage.heal()
+    await asyncio.gather(*waiting)

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobsvc.service.descriptors import connections_allowed
+from jobsvc.storage import tokens
+from jobsvc.storage.conduit import Conduit
+from jobsvc.storage.descriptor_reserve import DescriptorReserve
+from jobsvc.storage.ferry import Ferry
+from jobsvc.storage.identity import Identity
+from jobsvc.storage.kept import Folder, _Kept
+from jobsvc.storage.walk import OpenFile
+from tests.conftest import MakeJob, Serve, StartProcess
+from tests.descriptors import held
+from tests.speaking import request
+from tests.waiting import until, wait_until
+
+STATUS = "/api/jobs/job-1"
+
+
+@contextmanager
+def exhausted() -> Iterator[None]:
+    """Use up all descriptors of this process but those that are open already."""
+    with ExitStack() as stack:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[0], 512), limits[1]))
+        with suppress(OSError):
+            while True:
+                stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        yield
+
+
+def opened(path: Path) -> OpenFile:
+    fd = os.open(path, os.O_RDONLY)
+    status = os.fstat(fd)
+    return OpenFile(fd, Identity.of(status), path.name, status.st_nlink)
+
+
+def test_tokens_can_be_read_when_all_descriptors_are_used_up(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    _, token = tokens.create(path, "anna", label="portal")
+    reserve = DescriptorReserve()
+    reserve.fill()
+    with exhausted():
+        for _ in range(2):
+            assert tokens.look(path, None, reserve)[1] == (token,)
+            reserve.fill()
+        with pytest.raises(tokens.BadTokenFile):
+            tokens.look(path)
+    reserve.close()
+
+
+def test_reserve_that_is_empty_raises_what_open_raises(tmp_path: Path) -> None:
+    reserve = DescriptorReserve()
+    with exhausted(), pytest.raises(OSError, match="Too many open files") as caught:
+        reserve.open(tmp_path, os.O_RDONLY)
+    assert caught.value.errno == errno.EMFILE
+
+
+async def test_download_without_a_descriptor_left_is_503_and_leaks_nothing(
+    serve: Serve, make_job: MakeJob, jobs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_job("film", output=bytes(3_000_000))
+    service = await serve()
+    assert (await service.get("/api/jobs/film")).status == 200
+
+    def no_descriptor(fd: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("jobsvc.storage.conduit.os.dup", no_descriptor)
+    for _ in range(3):
+        answer = await service.download("film")
+        assert (answer.status, answer.code) == (503, "storage-unavailable")
+    await until(lambda: not held(jobs_root))
+    assert [line["outcome"] for line in await service.logged(3)] == ["storage-error"] * 3
+
+
+def test_conduit_that_fails_keeps_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (film := tmp_path / "film").write_bytes(b"film")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        file, before = opened(film), len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names
+
+        def broken(*_: Any, **__: Any) -> None:
+            raise OSError(errno.ENOBUFS, "no buffers")
+
+        monkeypatch.setattr("jobsvc.storage.conduit.socket.socket", broken)
+        with pytest.raises(OSError, match="no buffers"):
+            Conduit(file, ours.fileno(), 4)
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names
+        file.close()
+
+
+async def test_ferry_that_cannot_watch_a_socket_closes_what_it_was_lent(tmp_path: Path) -> None:
+    (film := tmp_path / "film").write_bytes(b"film")
+    closed: list[object] = []
+    ferry = Ferry(closed.append, deadline=5)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sender = Conduit(opened(film), ours.fileno(), 4)
+        ferry._epoll.register(sender.socket_fd)  # so that the next time fails
+        with pytest.raises(FileExistsError):
+            ferry.carry(sender, 0, 4)
+        assert closed == [sender]
+        sender.close()
+        ferry.close()
+
+
+def test_output_that_is_kept_closes_all_its_descriptors_also_where_one_fails(tmp_path: Path) -> None:
+    (film := tmp_path / "film").write_bytes(b"film")
+    file, folder = opened(film), os.open(tmp_path, os.O_PATH)
+    kept = _Kept(record=None, file=file, ctime_ns=0, folders=(Folder(folder, 0),))  # type: ignore[arg-type]
+    os.close(file.fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        kept.close()
+    assert not held(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed"), [(128, 32), (256, 64), (1024, 256), (4096, 3312), (20_000, 19_216)]
+)
+def test_connections_leave_descriptors_to_everything_else(limit: int, allowed: int) -> None:
+    assert connections_allowed(limit, max_downloads=256) == allowed
+
+
+def test_soft_limit_of_descriptors_is_raised_to_the_hard_one(start_process: StartProcess) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        service = start_process()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    (line,) = service.lines("serving")
+    assert line["descriptors"] == min(hard, 1_048_576)
+    assert (
+        f"Max open files            {line['descriptors']}"
+        in Path(f"/proc/{service.process.pid}/limits").read_text()
+    )
+
+
+def test_revocation_works_while_half_heads_use_up_all_connections(
+    start_process: StartProcess, make_job: MakeJob, state_dir: Path
+) -> None:
+    make_job("job-1")
+    service = start_process("--max-connections", "32", "--limit-status", "1000000/minute")
+    with ExitStack() as stack:
+
+        def connect() -> socket.socket:
+            return stack.enter_context(socket.create_connection(("127.0.0.1", service.port), 5))
+
+        def ask(link: socket.socket) -> bytes:
+            link.sendall(request("GET", STATUS, token=service.token))
+            return link.recv(65_536)[:12]
+
+        kept = connect()
+        wait_until(lambda: ask(kept) == b"HTTP/1.1 200")
+        (token,) = tokens.load(state_dir / "tokens.json")
+        for _ in range(100):
+            connect().sendall(b"GET / HTTP/1.1\r\n")
+        tokens.revoke(state_dir / "tokens.json", token.id)
+        revoked_at = time.monotonic()
+        for _ in range(100):
+            connect().sendall(b"GET / HTTP/1.1\r\n")
+        wait_until(lambda: ask(kept) == b"HTTP/1.1 401")
+        assert time.monotonic() - revoked_at < 2
