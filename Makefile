@@ -3,10 +3,13 @@ VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 PYTHON ?= python3
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.jobsvc-installed
+DEMO_STAMP := $(VENV)/.jobsvc-demo-installed
+# The demo brings an ffmpeg of its own only where the machine has none.
+DEMO := $(if $(shell command -v ffmpeg),.,.[demo])
 
 .PHONY: demo test check bench format
 
-demo: $(STAMP)
+demo: $(DEMO_STAMP)
 	$(RUN) jobsvc demo
 
 test: $(STAMP)
@@ -27,7 +30,13 @@ format: $(STAMP)
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-$(STAMP): pyproject.toml
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml | $(VENV)/bin/python
 	$(RUN) pip install --quiet --editable '.[dev]'
+	touch $@ $(DEMO_STAMP)
+
+$(DEMO_STAMP): pyproject.toml | $(VENV)/bin/python
+	$(RUN) pip install --quiet --editable '$(DEMO)'
 	touch $@

@@ -229,3 +229,16 @@ async def test_the_link_recipe_gives_an_address_that_needs_no_token(service: Ser
     recipe = recipe.replace("ffplay", "curl -fsS")
     ended = await run("bash", "-c", recipe)
     assert (ended.code, ended.output) == (0, b"film")
+
+
+def test_the_demo_is_installed_without_the_development_tools(tmp_path: Path) -> None:
+    plan = subprocess.run(
+        ["make", "--dry-run", "demo", f"VENV={tmp_path}/venv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "jobsvc demo" in plan
+    assert re.search(r"pip install .*'\.(\[demo\])?'$", plan, re.MULTILINE)
+    assert "[dev]" not in plan

@@ -1,6 +1,6 @@
-"""jobsvc demo: the whole of it in one terminal, in a scratch folder that is gone afterwards.
+"""jobsvc demo: runs the service with sample jobs in a temporary folder, which is removed afterwards.
 
-Serves the sample jobs, hands out a token, prints commands to paste, and renders one more job for real.
+Serves the sample jobs, makes a token, prints commands to paste, and renders one more job.
 """
 
 from __future__ import annotations
@@ -40,35 +40,51 @@ _TEXT: Final = """\
 
   Paste this into another terminal first:
 
-    export AUTH='Authorization: Bearer {secret}'
-    export JOBS={url}/api/jobs
+    export JOBSVC_TOKEN={secret}
+    api={url}/api auth="Authorization: Bearer $JOBSVC_TOKEN"
 
   {live}
 
-  A finished film: its status, and the file under its own name
-    curl -s -H "$AUTH" $JOBS/opening-title-0042
-    curl -fH "$AUTH" -OJ $JOBS/opening-title-0042/download
+  A finished film: its status, and the file
+    curl -fsS -H "$auth" $api/jobs/opening-title-0042 | python3 -m json.tool
+    curl -fsS -H "$auth" -o title.mp4 $api/jobs/opening-title-0042/download
 
-  The same, broken off after 70,000 bytes and taken up there
-    curl -fsS -H "$AUTH" $JOBS/opening-title-0042/download | head -c 70000 > title.mp4
-    curl -fH "$AUTH" -C - -o title.mp4 $JOBS/opening-title-0042/download
+  A download that is interrupted after 70,000 bytes and resumed there
+    curl -fs -H "$auth" $api/jobs/opening-title-0042/download | head -c 70000 > resumed.mp4
+    curl -f -H "$auth" -C - -o resumed.mp4 $api/jobs/opening-title-0042/download
+
+  A link for players and people: it needs no token
+    link=$(curl -fsS -H "$auth" -d '{{"expiresIn": 600}}' $api/jobs/opening-title-0042/download-links |
+      {read_url})
+    curl -fsS -o linked.mp4 "$link"
+
+  All jobs, then each change of any of them (Ctrl-C ends it)
+    curl -fsS -H "$auth" $api/jobs | python3 -m json.tool
+    curl -fsSN -H "$auth" $api/events
 
   A failed job: the farm's error, and the end of its log
-    curl -s -H "$AUTH" $JOBS/turntable-0013 | python3 -c 'import json; print(json.loads(input())["logs"])'
+    curl -fsS -H "$auth" $api/jobs/turntable-0013 | python3 -m json.tool
+    curl -fsS -H "$auth" "$api/jobs/turntable-0013/logs?tail=5"
 
-  What is refused: no token (401), another studio's job (404), a job that still renders (409)
-    curl -i $JOBS/opening-title-0042
-    curl -i -H "$AUTH" $JOBS/bumper-0001
-    curl -i -H "$AUTH" $JOBS/product-spin-0108/download
+  What is refused: no token (401), another owner's job (404), a download before its job is completed (409)
+    curl -sSi $api/jobs/opening-title-0042
+    curl -sSi -H "$auth" $api/jobs/bumper-0001
+    curl -sSi -H "$auth" $api/jobs/product-spin-0108/download
 
-  Also there: {url}/api/openapi.json  /healthz  /readyz  /metrics
-  The jobs lie in {jobs}, what the service logs in {log}
+  Without a token: {url}/api/openapi.json  /healthz  /readyz  /metrics
+  The jobs are in {jobs}, the log of the service is {log}
   Ctrl-C ends the demo{end}.
 """
+_READ_URL: Final = """\
+python3 -c 'import json, urllib.parse as u; print(u.urljoin("{url}", json.loads(input())["url"]))'"""
 _LIVE: Final = """\
-A film that is being rendered right now: watch it from queued to completed, then fetch it and play it
-    while sleep 0.5; do curl -s -H "$AUTH" $JOBS/{job}; echo; done      # Ctrl-C ends the loop
-    curl -fH "$AUTH" -OJ $JOBS/{job}/download"""
+A film is being rendered now, for 16 seconds: wait for the next change, follow its state, then its log
+    curl -fsS -H "$auth" "$api/jobs/{job}?wait=30" | python3 -m json.tool
+    curl -fsSN -H "$auth" $api/jobs/{job}/events
+    curl -fsSN -H "$auth" "$api/jobs/{job}/logs?follow=1" | sed -Eun '/^event: (log|part)$/,/^$/s/^data: //p'
+
+  Once it is completed: the film
+    curl -fsS -H "$auth" -o live.mp4 $api/jobs/{job}/download"""
 _NO_FFMPEG: Final = """\
 There is no ffmpeg on the PATH, so no film is rendered now; the samples are served all the same.
   To see a live render: pip install 'jobsvc[demo]', which brings an ffmpeg, and start the demo again."""
@@ -133,6 +149,7 @@ def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
                 title=f"jobsvc demo: {count} sample jobs at {url}",
                 secret=secret,
                 url=url,
+                read_url=_READ_URL.format(url=url),
                 live=_NO_FFMPEG if ffmpeg is None else _LIVE.format(job=LIVE_JOB),
                 jobs=settings.jobs_root,
                 log=log.name,

@@ -53,16 +53,67 @@ def _demo(scratch: Path, *words: str, path: str | None = None) -> Iterator[subpr
 
 def _get(text: str, path: str) -> tuple[int, bytes]:
     """Ask as the commands that the demo printed would."""
-    jobs, auth = re.search(r"JOBS=(\S+)", text), re.search(r"'Authorization: (Bearer \S+)'", text)
-    assert jobs is not None
-    assert auth is not None
-    request = urllib.request.Request(f"{jobs[1]}/{path}", headers={"Authorization": auth[1]})  # noqa: S310 - http
+    api, token = re.search(r"api=(\S+)", text), re.search(r"JOBSVC_TOKEN=(\S+)", text)
+    assert api is not None
+    assert token is not None
+    fields = {"Authorization": f"Bearer {token[1]}"}
+    request = urllib.request.Request(f"{api[1]}/jobs/{path}", headers=fields)  # noqa: S310 - http
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
             return answer.status, answer.read()
     except urllib.error.HTTPError as refused:
         with refused:
             return refused.code, refused.read()
+
+
+def _pasted(text: str, folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+    """Run each command that the demo printed in a shell, as pasted, those of many lines together."""
+    commands = re.findall(r"^    (\S(?:.*\|\n)?.*)$", text, re.MULTILINE)
+    first = [command for command in commands if command.startswith(("export ", "api="))]
+    results: dict[str, subprocess.CompletedProcess[str]] = {}
+    for command in commands:
+        if command in first:
+            continue
+        if command.startswith("link="):
+            first.append(command)
+        if command.endswith("$api/events"):  # this one lasts
+            command = command.replace("curl ", "curl --max-time 1 ")  # noqa: PLW2901 - told in the results
+        script = "\n".join([*first, command])
+        results[command] = subprocess.run(
+            ["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=40, check=False
+        )
+    return results
+
+
+@pytest.mark.skipif(find_ffmpeg() is None or shutil.which("curl") is None, reason="no ffmpeg or no curl")
+def test_every_command_that_the_demo_prints_works_when_it_is_pasted(tmp_path: Path) -> None:
+    folder = tmp_path / "pasted"
+    folder.mkdir()
+    (tmp_path / "scratch").mkdir()
+    with _demo(tmp_path / "scratch") as process:
+        assert process.stdout is not None
+        results = _pasted(_until(process.stdout, "Ctrl-C ends the demo"), folder)
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+    assert len(results) == 17
+    for command, result in results.items():
+        lasts = "--max-time" in command
+        assert result.returncode == (28 if lasts else 0), (command, result.stderr)
+        assert lasts or not result.stderr or " -C " in command, (command, result.stderr)
+    said = {command: result.stdout for command, result in results.items()}
+    film = (samples() / "opening-title-0042/output/opening-title.mp4").read_bytes()
+    for name in ("title.mp4", "resumed.mp4", "linked.mp4"):
+        assert (folder / name).read_bytes() == film, name
+    assert (folder / "live.mp4").read_bytes()[4:8] == b"ftyp"
+    told = "\n".join(said.values())
+    assert re.findall(r"^HTTP/1.1 (\d+)", told, re.MULTILINE) == ["401", "404", "409"]
+    assert "event: end" in next(
+        text for command, text in said.items() if "live-render-0001/events" in command
+    )
+    log = next(text for command, text in said.items() if "follow=1" in command)
+    assert "farm: frame 400 of 400" in log
+    assert "event" not in log
+    assert "event: present" in next(text for command, text in said.items() if "--max-time" in command)
 
 
 @pytest.mark.skipif(find_ffmpeg() is None, reason="no ffmpeg")
