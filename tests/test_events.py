@@ -425,7 +425,7 @@ async def test_a_reader_who_left_is_no_reader_any_more(serve: Serve, make_job: M
 
 async def test_each_of_many_readers_is_told_of_each_change(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", progress=0)
-    service = await serve(**QUICK)
+    service = await serve(max_streams_per_token=100, **QUICK)
     async with AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(listening(service, ALL)) for _ in range(100)]
         for reader in readers:
