@@ -23,6 +23,7 @@ START: Final = 60.0
 UNLIMITED: Final = "999999999/second"
 BOUNDLESS: Final = (
     *("--limit-status", UNLIMITED, "--limit-list", UNLIMITED, "--limit-logs", UNLIMITED),
+    *("--limit-events", UNLIMITED),
     *("--limit-download", UNLIMITED, "--max-downloads", "100000", "--max-downloads-per-token", "100000"),
     *("--max-streams", "100000", "--max-streams-per-token", "100000"),
 )

@@ -151,7 +151,8 @@ async def serve(jobs_root: Path, state_dir: Path, make_token: MakeToken) -> Asyn
             chosen: dict[str, Any] = {"port": 0, "watch": "poll", "shutdown_grace": 0.5}
             # A test that asks again and again until it is so is not about the limits.
             chosen |= dict.fromkeys(
-                ("limit_status", "limit_list", "limit_logs", "limit_download"), "1000000/minute"
+                ("limit_status", "limit_list", "limit_events", "limit_logs", "limit_download"),
+                "1000000/minute",
             )
             chosen |= settings
             ready = Settings(jobs_root, state_dir=state_dir, **chosen)

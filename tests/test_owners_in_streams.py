@@ -127,7 +127,7 @@ async def test_nothing_of_another_owner_is_ever_told(acts: list[Act]) -> None:
     secrets = {
         owner: tokens.create(folder / "state" / "tokens.json", owner, [JOBS_READ])[0] for owner in OWNERS
     }
-    limits: dict[str, Any] = dict.fromkeys(("limit_status", "limit_logs"), "1000000/second")
+    limits: dict[str, Any] = dict.fromkeys(("limit_status", "limit_events", "limit_logs"), "1000000/second")
     ready = Settings(
         root, state_dir=folder / "state", port=0, watch="poll", poll_interval=0.05, shutdown_grace=0, **limits
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, TypeVar
 
+import orjson
+
 from jobsvc.domain.job import SYNONYMS, Job, Status, packed, shared
 from jobsvc.domain.moment import checked, moment_at, moment_of, text_of
 
@@ -52,9 +54,10 @@ def parse_record(
     done, total = _count(record, "framesDone"), _count(record, "framesTotal")
     details = packed(
         [
-            project_path, started, completed, done, total, _count(record, "attempt"), _metadata(record),
+            project_path, started, completed, done, total, _count(record, "attempt"),
             phase, error, None if word == status.value else word, log_path,
-        ]
+        ],
+        _metadata(record),
     )  # fmt: skip
     return Job(
         job_id,
@@ -139,7 +142,8 @@ def _checked(key: str, value: str | None, check: Callable[[str], T]) -> T | None
         raise BadRecord(f"{key}: {wrong}") from wrong
 
 
-def _metadata(record: dict[str, Any]) -> dict[str, Any] | None:
+def _metadata(record: dict[str, Any]) -> bytes | None:
+    """Check the metadata and write its JSON."""
     value = record.get("metadata")
     if value is None:
         return None
@@ -147,7 +151,7 @@ def _metadata(record: dict[str, Any]) -> dict[str, Any] | None:
         raise BadRecord("metadata: not an object")
     if _deeper(value.values(), METADATA_DEPTH):
         raise BadRecord(f"metadata: nested deeper than {METADATA_DEPTH} levels")
-    return value
+    return orjson.dumps(value)
 
 
 def _deeper(values: Collection[object], levels: int) -> bool:

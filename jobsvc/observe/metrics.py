@@ -25,6 +25,7 @@ from jobsvc.observe.tally import RequestTally
 BUDGETS: Final = (
     "status",
     "list",
+    "events",
     "logs",
     "download",
     "auth-failures",

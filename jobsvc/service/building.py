@@ -61,7 +61,7 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
 def _handlers(parts: Parts, guard: Guard) -> Handlers:
     index, settings = parts.index, parts.settings
     return Handlers(
-        listing=ListRoute(index, settings.public_url),
+        listing=ListRoute(index, parts.listed),
         status=_status(parts),
         download=Download(
             disk=parts.disk,
@@ -83,7 +83,8 @@ def _handlers(parts: Parts, guard: Guard) -> Handlers:
         all_events=AllEvents(
             listing=index.listing,
             changes=parts.changes,
-            presenting=parts.presenting,
+            listed=parts.listed,
+            turns=parts.turns,
             streams=parts.streams,
             metrics=parts.metrics,
             ready=index.ready,
@@ -140,6 +141,7 @@ def _guard(settings: Settings, parts: Parts) -> Guard:
     rates = {
         "status": settings.limit_status,
         "list": settings.limit_list,
+        "events": settings.limit_events,
         "logs": settings.limit_logs,
         "download": settings.limit_download,
     }

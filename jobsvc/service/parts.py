@@ -27,6 +27,7 @@ from jobsvc.web.connection_timeouts import ConnectionTimeouts
 from jobsvc.web.event_streams import Streams
 from jobsvc.web.gate import Gate
 from jobsvc.web.links import Links
+from jobsvc.web.listed import ListedJobs
 from jobsvc.web.peer import Peers
 from jobsvc.web.permits import Permits
 from jobsvc.web.presenting import Presenting
@@ -36,6 +37,7 @@ from jobsvc.web.stays import Stays
 from jobsvc.web.stream_slots import StreamSlots
 from jobsvc.web.token_use import TokenUse
 from jobsvc.web.transfer import Transfer
+from jobsvc.web.turns import Turns
 from jobsvc.web.visit import Visits
 
 FAULT_LOG_INTERVAL_S: Final = 60.0
@@ -66,6 +68,8 @@ class Parts:
     permits: Permits
     changes: Changes
     presenting: Presenting
+    listed: ListedJobs
+    turns: Turns
     stays: Stays
     streams: Streams
     connection_limits: ConnectionLimits
@@ -90,6 +94,7 @@ def parts_of(settings: Settings) -> Parts:
     metrics.tokens_expiring_soon.set_function(gate.expiring_soon)
     representations = Representations(digest_of=digests.known, public_url=settings.public_url)
     permits = Permits(gate)
+    turns = Turns()
     max_connections = _max_connections(settings)
     stays = Stays(permits, _stream_slots(settings, metrics, max_connections))
     connection_limits = ConnectionLimits(
@@ -126,13 +131,15 @@ def parts_of(settings: Settings) -> Parts:
         changes=Changes(index.catalogue),
         presenting=Presenting(index.tails, representations),
         stays=stays,
-        streams=Streams(stays, metrics, send_timeout=settings.send_timeout),
+        streams=Streams(stays, metrics, turns, send_timeout=settings.send_timeout),
         connection_limits=connection_limits,
         connection_timeouts=ConnectionTimeouts(
             header_timeout=settings.header_timeout,
             send_timeout=settings.send_timeout,
             on_closed=_count_closed(metrics),
         ),
+        listed=ListedJobs(settings.public_url),
+        turns=turns,
     )
 
 

@@ -104,6 +104,9 @@ class Settings:
     ] = 1.0
     limit_status: Annotated[str, _Spec(values.rate, "RATE", "Status requests of a token.")] = "600/minute"
     limit_list: Annotated[str, _Spec(values.rate, "RATE", "Listings of a token.")] = "120/minute"
+    limit_events: Annotated[str, _Spec(values.rate, "RATE", "Streams of all jobs that a token begins.")] = (
+        "10/minute"
+    )
     limit_logs: Annotated[str, _Spec(values.rate, "RATE", "Log requests of a token.")] = "120/minute"
     limit_download: Annotated[str, _Spec(values.rate, "RATE", "Download requests of a token.")] = "60/minute"
     limit_auth_failures: Annotated[

@@ -3,13 +3,16 @@
 A view of those jobs that are in the states that were asked for: `job` says how one is now, `removed` that one
 is not among them any more, `present` that all which are there have been told. Whoever comes back is told what
 came since, as far as that is remembered, and else everything anew.
+
+A job is shown as the list shows it, without its log: what a stream costs does not depend on logs. Its jobs
+are read from the index a few at a time, as its client takes them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Final
 
@@ -22,12 +25,13 @@ from jobsvc.index.feed import Feed, Missed, Step, View
 from jobsvc.index.listing import Listing
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import query, sse
-from jobsvc.web.event_streams import EventStream, Streams
+from jobsvc.web.event_streams import PIECE_BYTES, EventStream, Streams
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.presenting import Presenting
+from jobsvc.web.listed import ListedJobs
+from jobsvc.web.turns import Turns
 
 PAGE: Final = 50
-"""Jobs that are told of in one write at most."""
+"""Jobs that are looked up in one turn of the loop."""
 
 _PLACE: Final = re.compile("([0-9a-f]{12})-([0-9]{1,15})", re.ASCII)
 
@@ -40,7 +44,8 @@ class AllEvents:
         *,
         listing: Listing,
         changes: Changes,
-        presenting: Presenting,
+        listed: ListedJobs,
+        turns: Turns,
         streams: Streams,
         metrics: Metrics,
         ready: asyncio.Event,
@@ -48,7 +53,8 @@ class AllEvents:
         """`ready` is set once every job has been looked at."""
         self._listing = listing
         self._changes = changes
-        self._presenting = presenting
+        self._listed = listed
+        self._turns = turns
         self._streams = streams
         self._metrics = metrics
         self._ready = ready
@@ -84,35 +90,44 @@ class AllEvents:
         """Tell how all are now; what changes meanwhile is told of afterwards."""
         after, told = None, 0
         while stream.open:
-            page = self._listing.page(feed.owner, statuses=statuses, limit=PAGE, after=after)
-            events = [sse.event("job", (await self._presenting.of(one)).below_api()) for one in page.readings]
-            told += len(events)
+            async with self._turns.take():
+                page = self._listing.page(feed.owner, statuses=statuses, limit=PAGE, after=after)
+                page, elements = self._listed.fit(page, PIECE_BYTES)
+            events = [part for element in elements for part in sse.parts("job", None, element)]
+            told += len(elements)
             if page.after is None:
-                events.append(sse.event("present", b'{"jobs":%d}' % told, _named(feed, place)))
-                return await stream.send(b"".join(events))
+                present = sse.event("present", b'{"jobs":%d}' % told, _named(feed, place))
+                return await stream.send(*events, present)
             if events:
-                await stream.send(b"".join(events))
+                await stream.send(*events)
             after = page.after
         return None
 
     async def _tell_changes(self, feed: Feed, view: View, stream: EventStream) -> None:
         """Tell what comes; Missed."""
         while stream.open:
-            events: list[bytes] = []
             merged = view.merged
-            while len(events) < PAGE and (step := view.next()) is not None:
-                events.append(await self._told(feed, step))
+            events = self._changed(feed, view)
             self._metrics.events_merged.inc(view.merged - merged)
             if events:
-                await stream.send(b"".join(events))
+                await stream.send(*events)
             else:
                 await stream.rest()
 
-    async def _told(self, feed: Feed, step: Step) -> bytes:
+    def _changed(self, feed: Feed, view: View) -> list[sse.Buffer]:
+        """Write the next changes, of a bounded size together; none where there are none yet. Missed."""
+        events: list[sse.Buffer] = []
+        size = 0
+        while size < PIECE_BYTES and (step := view.next()) is not None:
+            told = self._told(feed, step)
+            events += told
+            size += sum(map(len, told))
+        return events
+
+    def _told(self, feed: Feed, step: Step) -> Sequence[sse.Buffer]:
         if step.reading is None:
-            return sse.removed(step.job_id, _named(feed, step.place))
-        shown = await self._presenting.of(step.reading)
-        return sse.event("job", shown.below_api(), _named(feed, step.place))
+            return (sse.removed(step.job_id, _named(feed, step.place)),)
+        return sse.parts("job", _named(feed, step.place), self._listed.json_of(step.reading))
 
 
 def place_in(feed: Feed, offered: str | None) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from math import inf
 from time import monotonic
@@ -19,14 +19,18 @@ from aiohttp import hdrs, web
 from aiohttp.http import StreamWriter
 
 from jobsvc.observe.metrics import Metrics
+from jobsvc.web import sse
 from jobsvc.web.envelope import seal
 from jobsvc.web.permits import PermitLost
 from jobsvc.web.stays import Stay, Stays
+from jobsvc.web.turns import Turns
 
 HEARTBEAT: Final = 15.0
 """Seconds of silence after which a comment is sent: proxies cut what is silent for long."""
 UNSENT: Final = 16 * 1024
 """Bytes that wait in the kernel, and as many in the transport, before an event waits for its reader."""
+PIECE_BYTES: Final = 32 * 1024
+"""The most that is written at once: it is held for a reader who takes nothing."""
 
 _FIELDS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
@@ -42,9 +46,10 @@ _BEAT: Final = b":\n\n"
 class EventStream:
     """One stream under way."""
 
-    def __init__(self, stay: Stay, writer: StreamWriter, send_timeout: float) -> None:
+    def __init__(self, stay: Stay, writer: StreamWriter, turns: Turns, send_timeout: float) -> None:
         self._stay = stay
         self._writer = writer
+        self._turns = turns
         self._send_timeout = send_timeout
         self._said = monotonic()
 
@@ -53,11 +58,20 @@ class EventStream:
         """Whether there is still someone to tell."""
         return self._stay.over is None
 
-    async def send(self, data: bytes) -> None:
-        """Send whole events.
+    async def send(self, *parts: sse.Buffer) -> None:
+        """Send whole events, given in parts that are joined; a large one goes out piece by piece.
 
         PermitLost; ConnectionError, TimeoutError where the client took nothing for too long.
         """
+        if sum(map(len, parts)) <= PIECE_BYTES:
+            await self._write(b"".join(parts))
+            return
+        for piece in _pieces(parts):
+            async with self._turns.take():
+                pass
+            await self._write(piece)
+
+    async def _write(self, data: sse.Buffer) -> None:
         if not self._stay.permitted():
             raise PermitLost
         self._said = monotonic()
@@ -82,9 +96,10 @@ Talk: TypeAlias = Callable[[EventStream], Awaitable[None]]
 class Streams:
     """What all streams are made with."""
 
-    def __init__(self, stays: Stays, metrics: Metrics, *, send_timeout: float) -> None:
+    def __init__(self, stays: Stays, metrics: Metrics, turns: Turns, *, send_timeout: float) -> None:
         """`send_timeout`: seconds after which a client that takes nothing is let go."""
         self._stays = stays
+        self._turns = turns
         self._metrics = metrics
         self._send_timeout = send_timeout
 
@@ -106,7 +121,7 @@ class Streams:
         try:
             _hold_little(transport)
             writer = cast(StreamWriter, await response.prepare(request))
-            stream = EventStream(stay, writer, self._send_timeout)
+            stream = EventStream(stay, writer, self._turns, self._send_timeout)
             with suppress(PermitLost):
                 await stream.send(_GREETING)
                 await talk(stream)
@@ -118,6 +133,23 @@ class Streams:
             transport.abort()  # no other answer may follow what has begun
             raise
         return response
+
+
+def _pieces(parts: Iterable[sse.Buffer]) -> Iterator[sse.Buffer]:
+    """Join small parts and cut large ones, which are not copied."""
+    small: list[sse.Buffer] = []
+    size = 0
+    for part in parts:
+        if size + len(part) > PIECE_BYTES and small:
+            yield b"".join(small)
+            small, size = [], 0
+        if len(part) <= PIECE_BYTES:
+            small.append(part)
+            size += len(part)
+            continue
+        view = memoryview(part)
+        yield from (view[start : start + PIECE_BYTES] for start in range(0, len(part), PIECE_BYTES))
+    yield b"".join(small)
 
 
 def _hold_little(transport: asyncio.Transport) -> None:

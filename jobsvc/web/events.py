@@ -67,7 +67,7 @@ class JobEvents:
             place = shown.etag.strip('"')
             if place != known:
                 known = place
-                await stream.send(sse.event("job", shown.below_job(job_id), place))
+                await stream.send(*sse.parts("job", place, *shown.below_job(job_id)))
             if reading.job.status.final:
                 return None
             await stream.rest()

@@ -22,13 +22,16 @@ from jobsvc.index.live import Index
 from jobsvc.web import document, query
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.representation import Fragments, entity_tag
+from jobsvc.web.listed import ListedJobs
+from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import STALE, UNREADABLE
 
 PARAMETERS: Final = ("status", "updatedSince", "limit", "cursor")
 USUAL: Final = 50
 MOST: Final = 200
 """Jobs of a page."""
+PAGE_BYTES: Final = 1 << 20
+"""A page has no more, unless its only job has."""
 
 
 class Wish(NamedTuple):
@@ -45,10 +48,9 @@ class Wish(NamedTuple):
 class ListRoute:
     """The route's handler and what it needs."""
 
-    def __init__(self, index: Index, public_url: str = "") -> None:
-        """Addresses begin with `public_url`; without one they are relative to that of the list."""
+    def __init__(self, index: Index, listed: ListedJobs) -> None:
         self._index = index
-        self._fragments = Fragments(public_url=public_url)
+        self._listed = listed
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
@@ -63,9 +65,9 @@ class ListRoute:
             limit=wish.limit,
             after=wish.after,
         )
-        jobs = list(map(self._fragments.of, page.readings))
+        page, elements = self._listed.fit(page, PAGE_BYTES)
         cursor = None if page.after is None else cursor_of(page.after)
-        body = dumps({"jobs": jobs, "nextCursor": cursor})
+        body = b'{"jobs":[%b],"nextCursor":%b}' % (b",".join(elements), dumps(cursor))
         age = monotonic() - self._index.listing.as_of(page)
         unreadable = self._index.listing.has_unreadable(page)
         return document.answer(request, body, self._fields(body, age, unreadable=unreadable))

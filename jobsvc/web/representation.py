@@ -12,10 +12,10 @@ from jobsvc.storage.reading import Reading
 from jobsvc.web.addresses import download_url, job_base
 from jobsvc.web.conditional import version_of
 
-_DETAILS: Final = (
-    *("projectPath", "startedAt", "completedAt", "framesDone", "framesTotal", "attempt", "metadata"),
-    *("phase", "error", "sourceStatus"),
+_BEFORE_METADATA: Final = (
+    *("projectPath", "startedAt", "completedAt", "framesDone", "framesTotal", "attempt"),
 )
+_BEHIND_METADATA: Final = ("phase", "error", "sourceStatus")
 """What a job's details are called, in their order; the last of them is not shown."""
 
 
@@ -37,8 +37,15 @@ def represent(
         "createdAt": job.created_at,
         "updatedAt": job.updated_at,
     }
-    given = zip(_DETAILS, job.details(), strict=False)
-    document |= {name: value for name, value in given if value is not None}
+    details = iter(job.details())
+    document |= {
+        name: value for name, value in zip(_BEFORE_METADATA, details, strict=False) if value is not None
+    }
+    if (metadata := job.metadata_json) is not None:
+        document["metadata"] = orjson.Fragment(metadata)
+    document |= {
+        name: value for name, value in zip(_BEHIND_METADATA, details, strict=False) if value is not None
+    }
     if logs is not None:
         document["logs"] = logs
     if (output := reading.output) is not None:
@@ -56,19 +63,17 @@ class Shown(NamedTuple):
     reference: int = 0
     """Where in the body the relative reference to the output begins; 0 where there is none."""
 
-    def below_job(self, job_id: str) -> bytes:
-        """Return the body for who asked an address below the job's own, where a reference has no id in it."""
-        start = self.reference
-        return self.body[:start] + self.body[start + len(job_id) + 1 :] if start else self.body
+    def below_job(self, job_id: str) -> tuple[bytes | memoryview, ...]:
+        """Return the body for an address below the job's own, where a reference has no id in it.
 
-    def below_api(self) -> bytes:
-        """Return the body for who asked an address beside that of all jobs."""
-        start = self.reference
-        return self.body[:start] + FROM_API.encode() + self.body[start:] if start else self.body
+        Its parts are not copied: many streams may send them.
+        """
+        if not self.reference:
+            return (self.body,)
+        view, start = memoryview(self.body), self.reference
+        return view[:start], view[start + len(job_id) + 1 :]
 
 
-FROM_API: Final = "jobs/"
-"""Leads from `/api/` to the jobs."""
 _URL: Final = b'"downloadUrl":"'
 
 
@@ -127,35 +132,6 @@ class Representations:
         relative = reading.made and not self._public_url
         # The last such member is ours: the farm's metadata comes before it.
         return Shown(body, entity_tag(body), body.rindex(_URL) + len(_URL) if relative else 0)
-
-
-class Fragments:
-    """Jobs as elements of a list, without logs; those of the pages asked for lately are remembered.
-
-    Without a digest too: a list is answered from memory, and only a look at the disk can tell whether a
-    digest still is that of the output.
-    """
-
-    def __init__(self, most: int = 4096, *, public_url: str = "") -> None:
-        """Keep at most `most`: who goes through all jobs makes each anew, and puts out nobody's polls.
-
-        Addresses begin with `public_url`; without one they are relative to that of the list.
-        """
-        self._most = most
-        self._public_url = public_url
-        self._made: dict[str, tuple[Reading, orjson.Fragment]] = {}
-
-    def of(self, reading: Reading) -> orjson.Fragment:
-        """Represent a reading."""
-        made = self._made.get(reading.job.id)
-        if made is not None and made[0] is reading:
-            return made[1]
-        base = job_base(self._public_url, reading.job.id, FROM_API)
-        fragment = orjson.Fragment(orjson.dumps(represent(reading, base)))
-        if len(self._made) >= self._most:
-            self._made.clear()
-        self._made[reading.job.id] = (reading, fragment)
-        return fragment
 
 
 def entity_tag(body: bytes) -> str:

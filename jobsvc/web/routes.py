@@ -74,7 +74,7 @@ def add_routes(
         "/api/events": guard(
             handlers.all_events.handle,
             scope=JOBS_READ,
-            budget="status",
+            budget="events",
             parameters=("status", sse.LAST_EVENT_ID),
         ),
         "/api/jobs/{id}/logs": guard(

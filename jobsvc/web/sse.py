@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 from aiohttp import hdrs, web
@@ -12,12 +12,20 @@ from jobsvc.web import query
 LAST_EVENT_ID: Final = "lastEventId"
 """Query parameter in which polyfills of EventSource send what a browser sends as Last-Event-ID."""
 
+Buffer: TypeAlias = bytes | memoryview
+
 
 def event(name: str, data: bytes, place: str | None = None) -> bytes:
     """Write one event; `place` is what the client names when it comes back. Both are ours alone."""
     told = data.replace(b"\n", b"\ndata: ")
     at = b"" if place is None else b"id: " + place.encode() + b"\n"
     return b"event: " + name.encode() + b"\n" + at + b"data: " + told + b"\n\n"
+
+
+def parts(name: str, place: str | None, *data: Buffer) -> tuple[Buffer, ...]:
+    """Write an event of one line as parts, so that all who are sent a large one share its data."""
+    at = b"" if place is None else b"id: %b\n" % place.encode()
+    return b"event: %b\n%bdata: " % (name.encode(), at), *data, b"\n\n"
 
 
 def text(data: bytes) -> bytes:

@@ -13,7 +13,7 @@ ENDLESS = "1000000/second"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Has no limits that a test could meet."""
-    budgets = ("status", "list", "logs", "download", "auth-failures")
+    budgets = ("status", "list", "events", "logs", "download", "auth-failures")
     limits = [word for budget in budgets for word in (f"--limit-{budget}", ENDLESS)]
     longest = ("--max-link-age", str(YEAR))
     with running(tmp_path_factory.mktemp("ample"), *limits, *longest) as found:
@@ -23,7 +23,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Lets two requests of a token pass, one download at once, and one wrong token."""
-    budgets = ("status", "list", "logs", "download")
+    budgets = ("status", "list", "events", "logs", "download")
     limits = [word for budget in budgets for word in (f"--limit-{budget}", "2/day")]
     limits += ["--limit-auth-failures", "1/day"]
     with running(tmp_path_factory.mktemp("strict"), *limits, "--max-downloads-per-token", "1") as found:
@@ -33,7 +33,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Lets a token have one stream open."""
-    limits = [word for budget in ("status", "logs") for word in (f"--limit-{budget}", ENDLESS)]
+    limits = [word for budget in ("status", "events", "logs") for word in (f"--limit-{budget}", ENDLESS)]
     with running(tmp_path_factory.mktemp("narrow"), *limits, "--max-streams-per-token", "1") as found:
         yield found
 

@@ -10,7 +10,7 @@ from jobsvc.settings import OPTIONS, Option, Settings
 
 FIXED = """
 --host --port --state-dir --output-root --status-alias --watch --poll-interval --max-age
---limit-status --limit-list --limit-logs --limit-download --limit-auth-failures
+--limit-status --limit-list --limit-events --limit-logs --limit-download --limit-auth-failures
 --max-downloads --max-downloads-per-token --max-streams --max-streams-per-token
 --max-connections --trusted-proxy --public-url --max-link-age --header-timeout --send-timeout
 --download-rate --shutdown-grace --config JOBS_ROOT

@@ -19,6 +19,7 @@ WRONG = {
     "max-age": "-1",
     "limit-status": "600",
     "limit-list": "none",
+    "limit-events": "10",
     "limit-logs": "1/year",
     "limit-download": "0/minute",
     "limit-auth-failures": "20",

@@ -1,0 +1,76 @@
+"""Jobs as the list and `GET /api/events` show them: JSON that is made once, and bounded in bytes.
+
+Without the end of a log, which would have to be read for each failed job. Without a digest too: both answer
+from memory, and only a look at the disk can tell whether a digest still is that of the output.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import orjson
+
+from jobsvc.index.listing import After, Page
+from jobsvc.storage.reading import Reading
+from jobsvc.web.addresses import job_base
+from jobsvc.web.representation import represent
+
+CACHED_JOBS: Final = 4096
+CACHED_BYTES: Final = 16 << 20
+_FROM_API: Final = "jobs/"
+"""Leads from `/api/`, where the addresses of both are, to the jobs."""
+
+
+class Part(NamedTuple):
+    """As much of a page as fits into some bytes."""
+
+    page: Page
+    elements: list[bytes]
+    """The JSON of each of the page's jobs."""
+
+
+class ListedJobs:
+    """Makes the JSON of jobs, and remembers that of the jobs asked for lately."""
+
+    def __init__(
+        self, public_url: str = "", *, max_jobs: int = CACHED_JOBS, max_bytes: int = CACHED_BYTES
+    ) -> None:
+        """Addresses begin with `public_url`; without one they are relative to that of the list."""
+        self._public_url = public_url
+        self._max_jobs = max_jobs
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._made: dict[str, tuple[Reading, bytes]] = {}
+
+    def json_of(self, reading: Reading) -> bytes:
+        """Return the JSON of a job."""
+        made = self._made.get(reading.job.id)
+        if made is not None:
+            if made[0] is reading:
+                return made[1]
+            self._size -= len(made[1])
+        base = job_base(self._public_url, reading.job.id, _FROM_API)
+        element = orjson.dumps(represent(reading, base))
+        if len(self._made) >= self._max_jobs or self._size + len(element) > self._max_bytes:
+            self._made.clear()
+            self._size = 0
+        self._size += len(element)
+        self._made[reading.job.id] = (reading, element)
+        return element
+
+    def fit(self, page: Page, max_bytes: int) -> Part:
+        """Cut a page where its jobs have more than `max_bytes` together; the first one it always keeps."""
+        elements: list[bytes] = []
+        size = 0
+        for reading in page.readings:
+            element = self.json_of(reading)
+            size += len(element)
+            if elements and size > max_bytes:
+                shown = page.readings[: len(elements)]
+                return Part(page._replace(readings=shown, after=_place(shown[-1])), elements)
+            elements.append(element)
+        return Part(page, elements)
+
+
+def _place(reading: Reading) -> After:
+    return reading.job.created_order, reading.job.id

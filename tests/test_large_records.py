@@ -1,0 +1,110 @@
+"""What a farm writes large: pages and events are bounded in bytes, and nothing of it is lost."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import pytest
+
+from jobsvc.web.listing import PAGE_BYTES
+from tests.conftest import MakeJob, Serve, StartProcess
+from tests.listening import listening
+from tests.running import Service
+from tests.speaking import request
+
+BEYOND_A_PAGE: Final = {"text": "x" * (1_048_576 - 100)}
+"""With it a record has just less than the 1 MiB that is read, and its JSON in a list more."""
+
+METADATA: Final[dict[str, dict[str, Any]]] = {
+    "one-text": {"text": "x" * 900_000},
+    "control-characters": {"text": "\1" * 150_000},
+    "small-keys": {f"{number:x}": 0 for number in range(100_000)},
+    "empty-lists": {"lists": [[]] * 300_000},
+    "numbers": {"numbers": [0.1] * 200_000},
+    "line-ends": {"text": "\r\n\u2028" * 10_000},
+    "empty": {},
+}
+
+
+async def pages(service: Service, query: str) -> list[list[dict[str, Any]]]:
+    """Read the list to its end; each page is bounded in bytes."""
+    found, cursor = [], ""
+    while True:
+        answer = await service.get(f"/api/jobs?{query}{cursor}")
+        page = answer.json()
+        found.append(page["jobs"])
+        assert len(answer.body) < PAGE_BYTES + 100 or len(page["jobs"]) == 1
+        if page["nextCursor"] is None:
+            return found
+        cursor = f"&cursor={page['nextCursor']}"
+
+
+async def ready(service: Service) -> Service:
+    while (await service.get("/api/jobs")).status != 200:
+        pass
+    return service
+
+
+async def test_page_is_bounded_in_bytes_and_the_cursor_goes_on(serve: Serve, make_job: MakeJob) -> None:
+    for number in range(8):
+        make_job(f"job-{number}", metadata={"text": "x" * 300_000})
+    found = await pages(await ready(await serve()), "limit=200")
+    assert [len(page) for page in found] == [3, 3, 2]
+    assert len({job["id"] for page in found for job in page}) == 8
+
+
+async def test_job_larger_than_a_page_is_a_page_of_its_own(serve: Serve, make_job: MakeJob) -> None:
+    for number in range(3):
+        make_job(f"job-{number}", metadata=BEYOND_A_PAGE if number else {})
+    found = await pages(await ready(await serve()), "limit=2")
+    assert sorted(len(page) for page in found) == [1, 1, 1]
+    assert sum(job["metadata"] == BEYOND_A_PAGE for page in found for job in page) == 2
+
+
+@pytest.mark.parametrize("kind", METADATA)
+async def test_large_metadata_is_the_same_in_each_answer(kind: str, serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="rendering", phase="beauty", attempt=2, metadata=METADATA[kind])
+    service = await ready(await serve(poll_interval=0.05))
+    status = (await service.get("/api/jobs/job-1")).json()
+    assert status["metadata"] == METADATA[kind]
+    assert (status["phase"], status["attempt"]) == ("beauty", 2)
+    assert (await service.get("/api/jobs")).json()["jobs"] == [status]
+    for target in ("/api/jobs/job-1/events", "/api/events"):
+        async with listening(service, target) as stream:
+            assert (await stream.named("job")).json() == status
+
+
+async def test_all_jobs_are_told_whatever_their_size(serve: Serve, make_job: MakeJob) -> None:
+    sizes = [10, 40_000, 10, 10, 900_000, 30_000, 30_000, 10, 32_700, 70_000]
+    for number, size in enumerate(sizes):
+        make_job(f"job-{number}", status="rendering", metadata={"text": "x" * size})
+    service = await serve(poll_interval=0.05)
+    async with listening(service, "/api/events") as stream:
+        told = [(await stream.named("job")).json() for _ in sizes]
+        assert (await stream.named("present")).json() == {"jobs": len(sizes)}
+        assert sorted(len(job["metadata"]["text"]) for job in told) == sorted(sizes)
+        for number, size in enumerate(sizes):
+            make_job(f"job-{number}", status="completed", metadata={"text": "x" * size})
+        changed = {job["id"] for job in [(await stream.named("job")).json() for _ in sizes]}
+        assert len(changed) == len(sizes)
+
+
+async def test_streams_that_nobody_reads_take_little_memory(
+    start_process: StartProcess, make_job: MakeJob
+) -> None:
+    for number in range(100):
+        make_job(f"job-{number}", status="failed", log=b"a line of a log\n" * 5_000, error="e")
+    make_job("large", status="rendering", metadata=METADATA["one-text"])
+    service = start_process("--limit-events", "1000000/minute")
+    await ready(service)
+    before = service.memory("VmRSS")
+    async with AsyncExitStack() as stack:
+        for _ in range(60):
+            link = await stack.enter_async_context(service.connect(receive_buffer=2048))
+            link.send(request("GET", "/api/events", token=service.token))
+        while await service.metric('jobsvc_event_streams{of="jobs"}') != 60:
+            pass
+        for _ in range(50):
+            assert (await service.get("/api/jobs/job-1")).status == 200
+        assert service.memory("VmHWM") - before < 60 * (256 << 10)
