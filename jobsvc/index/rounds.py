@@ -142,8 +142,7 @@ class Rounds:
         compare = partial(self._compare, names_alone=names_alone)
         scan, found = await self._parts.disk.metadata("*scan", compare, LISTING)
         self._listed(scan, found)
-        known = [*found.lacking, *found.rest]
-        await self._parts.looks.round("*scan", known, found.new, listed=found.names)
+        await self._parts.looks.round("*scan", [*found.lacking, *found.rest], found.new)
         self._reconciled(begun, found)
 
     def _compare(self, *, names_alone: bool) -> tuple[Scan, Compared]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class NamesCached(JobsRoot):
     def read(self, job_id: str, known: Reading | None = None) -> Reading:  # noqa: ARG002
         raise Absent
 
-    def has_directory(self, job_id: str) -> bool:  # noqa: ARG002
+    def has_name(self, job_id: str) -> bool:  # noqa: ARG002
         return False
 
 
@@ -117,8 +118,30 @@ def test_a_job_that_the_root_does_not_list_is_absent(
 ) -> None:
     monkeypatch.setattr(sweep, "may_cache_names", lambda _device: True)
     reading = root.read("job") if known else None
-    (found,) = Sweep(NamesCached(root.path), [("job", reading)], listed=())().found
+    (found,) = Sweep(NamesCached(root.path), [("job", reading)], listed={})().found
     assert isinstance(found.outcome, Absent)
+
+
+@pytest.mark.parametrize("successor", [Path.touch, lambda path: path.symlink_to("elsewhere")])
+def test_a_job_whose_name_leads_to_something_else_is_absent(
+    root: JobsRoot, farm: Farm, monkeypatch: pytest.MonkeyPatch, successor: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr(sweep, "may_cache_names", lambda _device: True)
+    reading = root.read("job")
+    farm.remove("job")
+    successor(farm.root / "job")
+    (found,) = Sweep(root, [("job", reading)])().found
+    assert isinstance(found.outcome, Absent)
+
+
+@pytest.mark.parametrize("inode", ["its own", "another"])
+def test_a_job_found_by_a_name_that_is_no_more_listed_is_absent_where_its_inode_is(
+    root: JobsRoot, farm: Farm, inode: str
+) -> None:
+    own = (farm.root / "job").stat().st_ino
+    listed = {"renamed": own if inode == "its own" else own + 1}
+    (found,) = Sweep(root, [("job", root.read("job"))], listed=listed)().found
+    assert isinstance(found.outcome, Absent) is (inode == "its own")
 
 
 def test_a_file_system_on_a_block_device_caches_no_names() -> None:
