@@ -123,7 +123,7 @@ class Job:
 
     @property
     def metadata_json(self) -> bytes | None:
-        """Anything of the farm's, as JSON. To parse and write it could take a tenth of a second."""
+        """Anything of the farm's: a JSON object as the farm wrote it, without line ends."""
         return self.packed.partition(_SEPARATOR)[2] or None
 
     @property
@@ -175,12 +175,6 @@ class Job:
     def log_path(self) -> str | None:
         """Where its log is, if not in the usual place."""
         return _unpacked(self.packed).log_path
-
-    @property
-    def metadata(self) -> dict[str, Any] | None:
-        """Anything of the farm's; not to be changed."""
-        metadata = self.metadata_json
-        return None if metadata is None else orjson.loads(metadata)
 
 
 def packed(details: list[object], metadata: bytes | None = None) -> bytes:

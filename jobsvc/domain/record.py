@@ -5,18 +5,17 @@ Wrong types are refused by name; unknown keys are ignored; a word for a status t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import orjson
 
+from jobsvc.domain.decoding import METADATA
 from jobsvc.domain.job import SYNONYMS, Job, Status, packed, shared
+from jobsvc.domain.json_text import on_one_line
 from jobsvc.domain.moment import checked, moment_at, moment_of, text_of
 
 T = TypeVar("T")
-
-METADATA_DEPTH: Final = 32
-"""Deeper metadata is refused: it could be read but, past 254 levels, not be written again."""
 
 
 class BadRecord(ValueError):
@@ -24,10 +23,16 @@ class BadRecord(ValueError):
 
 
 def parse_record(
-    job_id: str, record: object, file_time: int, aliases: Mapping[str, Status] = SYNONYMS
+    job_id: str,
+    record: object,
+    file_time: int,
+    aliases: Mapping[str, Status] = SYNONYMS,
+    *,
+    text: bytes | None = None,
 ) -> Job:
     """Check a decoded status.json and make a Job of it; BadRecord names what is wrong.
 
+    `text` is what it was decoded from: metadata is taken from there as it was written, else encoded anew.
     `file_time` is the file's own time of modification in microseconds since the epoch; it stands in
     for times that the farm left out. `aliases` maps lower-case words to states.
     """
@@ -57,7 +62,7 @@ def parse_record(
             project_path, started, completed, done, total, _count(record, "attempt"),
             phase, error, None if word == status.value else word, log_path,
         ],
-        _metadata(record),
+        _metadata(record, text),
     )  # fmt: skip
     return Job(
         job_id,
@@ -81,7 +86,6 @@ def _progress(status: Status, given: float | None, done: int | None, total: int 
 
 
 _NUMBER: Final = (int, float)
-_FLAT: Final = frozenset({str, int, float, bool, type(None)})
 _COUNTS_END: Final = 2**53
 """Larger numbers are not whole in every reader's arithmetic."""
 
@@ -142,25 +146,11 @@ def _checked(key: str, value: str | None, check: Callable[[str], T]) -> T | None
         raise BadRecord(f"{key}: {wrong}") from wrong
 
 
-def _metadata(record: dict[str, Any]) -> bytes | None:
-    """Check the metadata and write its JSON."""
+def _metadata(record: dict[str, Any], text: bytes | None) -> bytes | None:
     value = record.get("metadata")
     if value is None:
         return None
     if not isinstance(value, dict):
         raise BadRecord("metadata: not an object")
-    if _deeper(value.values(), METADATA_DEPTH):
-        raise BadRecord(f"metadata: nested deeper than {METADATA_DEPTH} levels")
-    return orjson.dumps(value)
-
-
-def _deeper(values: Collection[object], levels: int) -> bool:
-    """Whether lists and objects, of which these are the values of one, are nested more than `levels` deep."""
-    if _FLAT.issuperset(map(type, values)):
-        return False
-    for value in values:
-        if isinstance(value, dict | list):
-            inner = value.values() if isinstance(value, dict) else value
-            if levels == 1 or _deeper(inner, levels - 1):
-                return True
-    return False
+    found = orjson.dumps(value) if text is None else METADATA.last_object(text)
+    return None if found is None else on_one_line(found)

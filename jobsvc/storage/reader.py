@@ -15,6 +15,7 @@ from typing import NamedTuple, Self
 
 import orjson
 
+from jobsvc.domain.decoding import decode_record
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, Job, Status
 from jobsvc.domain.record import BadRecord, parse_record
@@ -185,10 +186,11 @@ class JobsRoot:
                 return known.job, identity, True
             # Asked before the bytes are read: a change after this moment gets a later time.
             settled = is_settled(status.st_mtime_ns, status.st_ctime_ns, time.time_ns())
-            decoded = _decode(record, status.st_size)
+            text = _read(record, status.st_size)
         finally:
             os.close(record)
-        return parse_record(job_id, decoded, status.st_mtime_ns // 1000, self._aliases), identity, settled
+        decoded, file_time = _decode(text), status.st_mtime_ns // 1000
+        return parse_record(job_id, decoded, file_time, self._aliases, text=text), identity, settled
 
     def _output(self, folder: int, job: Job) -> Opened | None:
         try:
@@ -235,14 +237,19 @@ class JobsRoot:
             raise Absent from failed
 
 
-def _decode(fd: int, size: int) -> object:
-    """Decode a record of at most RECORD_CAP bytes; BadRecord where it is no JSON or too large."""
+def _read(fd: int, size: int) -> bytes:
+    """Read a record of at most RECORD_CAP bytes; BadRecord where it is too large."""
     data = b"" if size > RECORD_CAP else os.pread(fd, size + 1, 0)
     if len(data) != size <= RECORD_CAP:  # it has grown since, or came in pieces
         data += read_fully(fd, len(data), RECORD_CAP + 1 - len(data))
     if max(size, len(data)) > RECORD_CAP:
         raise BadRecord(f"{STATUS_FILE}: larger than {RECORD_CAP} bytes")
+    return data
+
+
+def _decode(text: bytes) -> object:
+    """Decode a record; BadRecord where it is no JSON."""
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as wrong:
+        return decode_record(text)
+    except ValueError as wrong:
         raise BadRecord(f"{STATUS_FILE}: not JSON ({wrong})") from wrong

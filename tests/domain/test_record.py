@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobsvc.domain.job import SYNONYMS, Job, Status
 from jobsvc.domain.moment import format_time, parse_time
-from jobsvc.domain.record import METADATA_DEPTH, BadRecord, parse_record
+from jobsvc.domain.record import BadRecord, parse_record
 
 FILE_TIME = 1_767_225_600_123_456  # 2026-01-01T00:00:00.123456Z
 NEEDED = {"status": "queued", "owner": "anna"}
@@ -290,21 +292,28 @@ def test_counts_are_whole_numbers() -> None:
 # The rest --------------------------------------------------------------------
 
 
-def nested(levels: int, kind: type[list[Any] | dict[str, Any]] = dict) -> dict[str, Any]:
-    inner: Any = "bottom"
-    for _ in range(levels - 1):
-        inner = {"in": inner} if kind is dict else [inner]
-    return {"in": inner}
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"{}",
+        b'{"a": 1.0, "a": 1, "big": 123456789012345678901234567890, "e": 1E+2, "zero": -0.0}',
+        b'{"text": "\\u00e9\\/\\ud83d\\ude00"}',
+        b'{"deep": ' + b"[" * 500 + b"]" * 500 + b"}",
+    ],
+)
+def test_metadata_is_kept_as_it_was_written(metadata: bytes) -> None:
+    text = b'{"status": "queued", "metadata": ' + metadata + b', "owner": "anna"}'
+    assert parse_record("job-1", orjson.loads(text), FILE_TIME, text=text).metadata_json == metadata
 
 
-@pytest.mark.parametrize("kind", [dict, list])
-def test_metadata_is_handed_through_up_to_its_depth(kind: type[Any]) -> None:
-    deep = nested(METADATA_DEPTH, kind)
-    assert parse(metadata=deep).metadata == deep
-    assert parse(metadata={}).metadata == {}
-    for too_deep in (METADATA_DEPTH + 1, 1000):
-        with pytest.raises(BadRecord, match="metadata: nested deeper than 32"):
-            parse(metadata={"flat": 1, "beside": [0, nested(too_deep - 2, kind)]})
+def test_metadata_of_many_lines_is_kept_on_one() -> None:
+    text = (
+        json.dumps(NEEDED | {"metadata": {"shot": ["a b", {"n": 1}]}}, indent=4)
+        .replace("\n", "\r\n")
+        .encode()
+    )
+    job = parse_record("job-1", orjson.loads(text), FILE_TIME, text=text)
+    assert job.metadata_json == b'{"shot": ["a b",{"n": 1}]}'
 
 
 @pytest.mark.parametrize("value", ["text", 1, True, []])
@@ -329,6 +338,7 @@ def test_every_known_key_has_its_place_and_unknown_ones_have_none() -> None:
         "updated_at": time, "created_order": parse_time(time), "updated_order": parse_time(time),
         "source_status": None, "project_path": "the projectPath", "output_path": "the outputPath",
         "log_path": "the logPath", "started_at": time, "completed_at": time, "error": "the error",
-        "phase": "the phase", "frames_done": 1, "frames_total": 2, "attempt": 3, "metadata": {"shot": "010"},
+        "phase": "the phase", "frames_done": 1, "frames_total": 2, "attempt": 3,
+        "metadata_json": b'{"shot":"010"}',
     }  # fmt: skip
     assert {name: getattr(job, name) for name in expected} == expected

@@ -236,7 +236,7 @@ def test_a_record_that_grows_past_the_cap_while_it_is_read_is_refused(make_job: 
         file.truncate(RECORD_CAP * 3)
         before = bytes_read()
         with pytest.raises(BadRecord, match="larger"):
-            reader._decode(file.fileno(), 100)
+            reader._read(file.fileno(), 100)
     assert bytes_read() - before < RECORD_CAP + 10_000
 
 

@@ -1,0 +1,54 @@
+"""From the bytes of a status.json to the object that parse_record checks. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, Never
+
+import orjson
+
+from jobsvc.domain.json_text import MemberText
+
+METADATA: Final = MemberText("metadata")
+
+
+def decode_record(text: bytes) -> object:
+    """Decode a record; ValueError if it is not JSON.
+
+    orjson refuses some JSON that a farm may have in its metadata, which is never decoded for a client:
+    numbers like 1e400 and half surrogate pairs. Such metadata comes back as an empty object.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as wrong:
+        bare = _without_metadata(text)
+        if bare is None:
+            raise
+        try:
+            return orjson.loads(bare)
+        except orjson.JSONDecodeError:
+            raise wrong from None
+
+
+def _without_metadata(text: bytes) -> bytes | None:
+    """Return the record with its metadata emptied; None if it is not an object in JSON with metadata."""
+    try:
+        record = json.loads(text.decode(), parse_int=_skip, parse_float=_skip, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    pieces, position = [], 0
+    for start, end in METADATA.spans(text):
+        if text.startswith(b"{", start):
+            pieces += [text[position:start], b"{}"]
+            position = end
+    return b"".join([*pieces, text[position:]]) if pieces else None
+
+
+def _skip(_number: str) -> None:
+    """Take any number: some are too large to be converted."""
+
+
+def _refuse(constant: str) -> Never:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,115 @@
+"""The text of a member's value, held against what a parser makes of the whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobsvc.domain.decoding import METADATA, decode_record
+from jobsvc.domain.json_text import on_one_line
+
+
+class Members(list[Any]):
+    """The members of an object in order; a name may come more than once."""
+
+
+TEXT: Final = st.text(max_size=8) | st.sampled_from(
+    ['"metadata"', "metadata", '{"', "]}", "\\", '\\"', "a:{"]
+)
+SCALAR: Final = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT
+KEY: Final = st.sampled_from(["metadata", "status", "outputs", "metadat", '"metadata"']) | TEXT
+VALUE: Final = st.recursive(
+    SCALAR,
+    lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(KEY, inner), max_size=3).map(Members),
+)
+SPACE: Final = st.sampled_from(["", " ", "\n", "\r\n  ", "\t"])
+
+
+def write(value: object, draw: Any) -> str:
+    """Write JSON in one of many spellings."""
+    space: str = draw(SPACE)
+    if isinstance(value, Members):
+        members = (f"{write(name, draw)}{space}:{write(inner, draw)}" for name, inner in value)
+        text = f"{{{space}{f'{space},'.join(members)}{space}}}"
+    elif isinstance(value, list):
+        text = f"[{space}{f',{space}'.join(write(inner, draw) for inner in value)}{space}]"
+    elif isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=draw(st.booleans()))
+        if draw(st.booleans()):
+            text = f'"{"".join(f"{chr(92)}u{ord(char):04x}" if char < "~" else char for char in value)}"'
+    else:
+        text = json.dumps(value)
+    before: str = draw(SPACE)
+    return before + text
+
+
+class Exact(str):
+    """A number as it is written."""
+
+    __slots__ = ()
+
+
+def exactly(text: str | bytes) -> Any:
+    """Parse with numbers as they are written and all members in order."""
+    return json.loads(text, parse_int=Exact, parse_float=Exact, object_pairs_hook=Members)
+
+
+@settings(max_examples=400)
+@given(st.data(), st.lists(st.tuples(KEY, VALUE), max_size=6).map(Members))
+def test_last_value_of_the_member_is_found_as_it_is_written(data: st.DataObject, record: Members) -> None:
+    text = write(record, data.draw).encode("utf-8", "surrogatepass")
+    values = [value for name, value in exactly(text) if name == "metadata"]
+    spans = METADATA.spans(text)
+    assert [exactly(text[start:end]) for start, end in spans] == values
+    found = METADATA.last_object(text)
+    if values and isinstance(values[-1], Members):
+        assert found == text[slice(*spans[-1])]
+    else:
+        assert found is None
+
+
+@given(st.data(), VALUE)
+def test_on_one_line_only_blanks_are_left_out(data: st.DataObject, value: object) -> None:
+    text = write(value, data.draw).encode("utf-8", "surrogatepass")
+    line = on_one_line(text)
+    assert b"\n" not in line
+    assert b"\r" not in line
+    assert exactly(line) == exactly(text)
+
+
+@pytest.mark.parametrize("depth", [1, 7, 8, 9, 10, 254, 255, 900])
+@pytest.mark.parametrize("before", ["", '"outputs": [{"name": "a"}], ', '"x": "\\"metadata\\": {", '])
+def test_value_is_found_at_any_depth(depth: int, before: str) -> None:
+    value = '{"a":[' * (depth // 2) + "{}" + "]}" * (depth // 2)
+    assert METADATA.last_object(f'{{{before}"metadata": {value} , "b": 1}}'.encode()) == value.encode()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ['{"a": 1e400}', '{"a": "\\ud800"}', '{"a": -1E+999, "b": [1.0, 1]}', '{"a": ' + "9" * 5000 + "}"],
+)
+def test_metadata_that_the_parser_refuses_does_not_make_the_record_unreadable(metadata: str) -> None:
+    text = f'{{"status": "queued", "metadata": {metadata}, "owner": "anna"}}'.encode()
+    record = decode_record(text)
+    assert isinstance(record, dict)
+    assert {**record, "metadata": None} == {"status": "queued", "metadata": None, "owner": "anna"}
+    assert METADATA.last_object(text) == metadata.encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"{", b'{"metadata": {}', b'{"metadata": {"a": NaN}}', b'{"metadata": {"a": Infinity}}',
+        b'{"metadata": {"a": 01}}', b'{"metadata": {"a": "\xff"}}', b"\xef\xbb\xbf{}",
+        b'{"error": "\\ud800", "metadata": {}}', b'{"progress": 1e400}', b'[{"metadata": {"a": 1e400}}]',
+        b'{"metadata": ' + b'{"a":' * 3000 + b"{}" + b"}" * 3001, b'{"metadata": {"a": "\n"}}',
+    ],
+)  # fmt: skip
+def test_what_is_not_json_or_cannot_be_shown_is_refused(text: bytes) -> None:
+    with pytest.raises(orjson.JSONDecodeError):
+        decode_record(text)
