@@ -54,8 +54,9 @@ _TEXT: Final = """\
     curl -f -H "$auth" -C - -o resumed.mp4 $api/jobs/opening-title-0042/download
 
   A link for players and people: it needs no token
-    link=$(curl -fsS -H "$auth" -d '{{"expiresIn": 600}}' $api/jobs/opening-title-0042/download-links |
-      {read_url})
+    film=$api/jobs/opening-title-0042
+    link=$film/$(curl -fsS -H "$auth" -d '{{"expiresIn": 600}}' $film/download-links |
+      python3 -c 'import json; print(json.loads(input())["url"])')
     curl -fsS -o linked.mp4 "$link"
 
   All jobs, then each change of any of them (Ctrl-C ends it)
@@ -75,8 +76,6 @@ _TEXT: Final = """\
   The jobs are in {jobs}, the log of the service is {log}
   Ctrl-C ends the demo{end}.
 """
-_READ_URL: Final = """\
-python3 -c 'import json, urllib.parse as u; print(u.urljoin("{url}", json.loads(input())["url"]))'"""
 _LIVE: Final = """\
 A film is being rendered now, for 16 seconds: wait for the next change, follow its state, then its log
     curl -fsS -H "$auth" "$api/jobs/{job}?wait=30" | python3 -m json.tool
@@ -149,7 +148,6 @@ def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
                 title=f"jobsvc demo: {count} sample jobs at {url}",
                 secret=secret,
                 url=url,
-                read_url=_READ_URL.format(url=url),
                 live=_NO_FFMPEG if ffmpeg is None else _LIVE.format(job=LIVE_JOB),
                 jobs=settings.jobs_root,
                 log=log.name,

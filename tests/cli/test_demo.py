@@ -74,7 +74,7 @@ def _pasted(text: str, folder: Path) -> dict[str, subprocess.CompletedProcess[st
     for command in commands:
         if command in first:
             continue
-        if command.startswith("link="):
+        if command.startswith(("film=", "link=")):
             first.append(command)
         if command.endswith("$api/events"):  # this one lasts
             command = command.replace("curl ", "curl --max-time 1 ")  # noqa: PLW2901 - told in the results
@@ -95,7 +95,7 @@ def test_every_command_that_the_demo_prints_works_when_it_is_pasted(tmp_path: Pa
         results = _pasted(_until(process.stdout, "Ctrl-C ends the demo"), folder)
         process.send_signal(signal.SIGTERM)
         process.wait(10)
-    assert len(results) == 17
+    assert len(results) == 18
     for command, result in results.items():
         lasts = "--max-time" in command
         assert result.returncode == (28 if lasts else 0), (command, result.stderr)
@@ -107,9 +107,8 @@ def test_every_command_that_the_demo_prints_works_when_it_is_pasted(tmp_path: Pa
     assert (folder / "live.mp4").read_bytes()[4:8] == b"ftyp"
     told = "\n".join(said.values())
     assert re.findall(r"^HTTP/1.1 (\d+)", told, re.MULTILINE) == ["401", "404", "409"]
-    assert "event: end" in next(
-        text for command, text in said.items() if "live-render-0001/events" in command
-    )
+    events = next(text for command, text in said.items() if "live-render-0001/events" in command)
+    assert '"status":"completed"' in events
     log = next(text for command, text in said.items() if "follow=1" in command)
     assert "farm: frame 400 of 400" in log
     assert "event" not in log
