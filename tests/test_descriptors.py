@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import resource
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from jobsvc.service.accept_errors import AcceptErrors
 from jobsvc.service.descriptors import connections_allowed
 from jobsvc.storage import tokens
 from jobsvc.storage.conduit import Conduit
@@ -174,3 +177,32 @@ def test_revocation_works_while_half_heads_use_up_all_connections(
             connect().sendall(b"GET / HTTP/1.1\r\n")
         wait_until(lambda: ask(kept) == b"HTTP/1.1 401")
         assert time.monotonic() - revoked_at < 2
+
+
+async def test_failed_accepts_are_handled_once_and_logged_once_a_minute() -> None:
+    """Reported by a real listening socket, as often as asyncio reports it."""
+    errors: list[int] = []
+    made_room: list[int] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(AcceptErrors(lambda: errors.append(1), lambda: made_room.append(1)))
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, backlog=1024)
+    address = server.sockets[0].getsockname()
+    with socket.socket() as link, capture_logs() as logs:
+        with exhausted():
+            link.connect(address)
+            await until(lambda: errors)
+            await asyncio.sleep(0)
+        assert len(errors) == len(made_room) <= 2
+        assert [line["event"] for line in logs] == ["accept-failed"]
+        link.settimeout(0)
+        assert await loop.sock_recv(link, 1) == b""  # asyncio has accepted it after a second
+    server.close()
+    loop.set_exception_handler(None)
+
+
+async def test_other_errors_of_the_loop_go_to_its_default_handler(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.get_running_loop()
+    AcceptErrors(lambda: 1 / 0, lambda: 1 / 0)(
+        loop, {"message": "something else", "exception": OSError(5, "x")}
+    )
+    assert "something else" in caplog.text

@@ -19,7 +19,7 @@ from jobsvc import __version__
 from jobsvc.domain.job import Status
 from jobsvc.domain.record import BadRecord
 from jobsvc.observe.audit import Outcome
-from jobsvc.observe.process import ProcessFigures
+from jobsvc.observe.process import ProcessMetrics
 from jobsvc.observe.tally import RequestTally
 
 BUDGETS: Final = (
@@ -78,7 +78,8 @@ class Metrics:
         self._access()
         self._live()
         self._connections()
-        self.registry.register(ProcessFigures())
+        self.process = ProcessMetrics()
+        self.registry.register(self.process)
         info = Info("jobsvc_build", "The program that runs.", registry=self.registry)
         info.info({"version": __version__, "python": platform.python_version()})
 

@@ -1,27 +1,32 @@
-"""Of the process what Prometheus knows of any, as far as it can be had without looking at a file."""
+"""Figures of the process (memory, descriptors, processor time) as prometheus_client collects them.
+
+They come from files of /proc, so they are read in a thread and kept for the exposition on the event loop.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable
+from functools import cached_property
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import ProcessCollector
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 
-class ProcessFigures(Collector):
-    """process_start_time_seconds and process_cpu_seconds_total."""
+class ProcessMetrics(Collector):
+    """The figures as they were read last. Where a file can't be opened, its figures are left out."""
 
     def __init__(self) -> None:
-        self._begun = time.time()
+        self._latest: list[Metric] = []
 
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """Give both as Prometheus has them."""
-        yield GaugeMetricFamily(
-            "process_start_time_seconds", "When the service began, since the epoch.", self._begun
-        )
-        yield CounterMetricFamily(
-            "process_cpu_seconds",
-            "Processor time of all threads, without the watcher's.",
-            time.process_time(),
-        )
+    def read(self) -> None:
+        """Read the figures; blocking."""
+        self._latest = list(self._collector.collect())
+
+    def collect(self) -> Iterable[Metric]:
+        """Return what was read last."""
+        return self._latest
+
+    @cached_property
+    def _collector(self) -> ProcessCollector:
+        return ProcessCollector(registry=None)

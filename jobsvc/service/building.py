@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from jobsvc.index.live import Index
+from jobsvc.service.accept_errors import ACCEPT_ERRORS, AcceptErrors
 from jobsvc.service.lifetimes import add_lifetimes
 from jobsvc.service.parts import Parts, parts_of
 from jobsvc.settings import Settings
@@ -53,6 +54,9 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
     )
     app[GATE] = parts.gate
     app[CONNECTION_LIMITS] = parts.connection_limits
+    app[ACCEPT_ERRORS] = AcceptErrors(
+        parts.metrics.accept_errors.inc, parts.connection_limits.close_oldest_idle
+    )
     app[CONNECTION_TIMEOUTS] = parts.connection_timeouts
     add_lifetimes(app, parts, on_indexed)
     return app
@@ -96,7 +100,7 @@ def _handlers(parts: Parts, guard: Guard) -> Handlers:
             max_age=settings.max_link_age,
         ),
         token=TokenEndpoint(guard.budgets),
-        health=Health(parts.metrics, lambda: _unready(index)),
+        health=Health(parts.metrics, parts.disk, lambda: _unready(index)),
     )
 
 

@@ -15,6 +15,7 @@ from aiohttp import web
 from jobsvc import __version__
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe import log
+from jobsvc.service.accept_errors import ACCEPT_ERRORS
 from jobsvc.service.building import build_app
 from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, raise_descriptor_limit
 from jobsvc.service.garbage import spare_the_jobs
@@ -55,6 +56,8 @@ async def serve(
     stop = stop or _told_by_signals()
     app = build_app(settings, on_indexed)
     runner = Runner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(app[ACCEPT_ERRORS])
     try:
         await _begin(runner, settings)
         address = _address(runner)
@@ -74,6 +77,7 @@ async def serve(
         _log.info("stopping", grace=settings.shutdown_grace)
     finally:
         await runner.cleanup()
+        loop.set_exception_handler(None)
 
 
 async def _begin(runner: web.BaseRunner, settings: Settings) -> None:

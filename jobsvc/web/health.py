@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from aiohttp import web
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.metrics import Metrics
+from jobsvc.storage.disk import Disk
 
 
 class Health:
     """The three routes' handlers."""
 
-    def __init__(self, metrics: Metrics, unready: Callable[[], str | None]) -> None:
+    def __init__(self, metrics: Metrics, disk: Disk, unready: Callable[[], str | None]) -> None:
         """`unready` says why the service is not ready, or None."""
+        self._disk = disk
         self._metrics = metrics
         self._unready = unready
 
@@ -30,5 +33,7 @@ class Health:
 
     async def metrics(self, _request: web.Request) -> web.Response:
         """`GET /metrics`: the Prometheus text format."""
+        with suppress(StorageUnavailable):  # then the figures are those of the last time
+            await self._disk.control("process", self._metrics.process.read)
         body, content_type = self._metrics.exposition()
         return web.Response(body=body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})

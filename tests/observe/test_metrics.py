@@ -44,8 +44,19 @@ FIXED = {
     "jobsvc_event_streams": "gauge",
     "jobsvc_events_merged": "counter",
     "jobsvc_build_info": "gauge",
+    "jobsvc_token_use_errors": "counter",
+    "jobsvc_tokens_expiring_soon": "gauge",
+    "jobsvc_watcher_unknown_lines": "counter",
+    "jobsvc_connections": "gauge",
+    "jobsvc_connections_refused": "counter",
+    "jobsvc_connections_closed": "counter",
+    "jobsvc_accept_errors": "counter",
     "process_start_time_seconds": "gauge",
     "process_cpu_seconds": "counter",
+    "process_resident_memory_bytes": "gauge",
+    "process_virtual_memory_bytes": "gauge",
+    "process_open_fds": "gauge",
+    "process_max_fds": "gauge",
 }
 
 
@@ -54,7 +65,9 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def test_the_exposition_has_the_fixed_names_and_nothing_else() -> None:
-    body, media_type = Metrics().exposition()
+    metrics = Metrics()
+    metrics.process.read()
+    body, media_type = metrics.exposition()
     families = list(text_string_to_metric_families(body.decode()))
     assert {family.name: family.type for family in families} == FIXED
     assert all(family.documentation.endswith(".") or ";" in family.documentation for family in families)
