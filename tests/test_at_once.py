@@ -306,7 +306,7 @@ async def test_a_fault_of_the_parser_s_ends_the_connection(
     async with service.connect() as link:
         await warm(link, service, STATUS)
         with monkeypatch.context() as broken:
-            broken.setattr(Served, "_looked_at", _fault)
+            broken.setattr(Served, "_checked", _fault)
             broken.setattr(Served, "log_exception", lambda *_what, **more: told.append(more["exc_info"]))
             link.send(request("GET", STATUS, [("X-Other", "fields")], token=service.token))
             with pytest.raises(CutShort):
@@ -314,7 +314,7 @@ async def test_a_fault_of_the_parser_s_ends_the_connection(
     assert [type(fault) for fault in told] == [ZeroDivisionError]
 
 
-def _fault(*_given: object) -> None:
+def _fault(*_given: object, **_more: object) -> None:
     raise ZeroDivisionError
 
 

@@ -19,6 +19,8 @@ FILM = bytes(range(256)) * 40
 LARGE = os.urandom(3_000_000)
 ROUTE = "/api/jobs/job-1/download"
 
+CODE_OF = {414: "uri-too-long", 431: "request-header-fields-too-large"}
+
 Expected = tuple[int, bytes | None]
 """Status, and the body where it is not to be a problem."""
 
@@ -63,7 +65,8 @@ async def refused(service: Service, data: bytes) -> int:
     async with service.connect() as link:
         link.send(data)
         answer = await link.answer()
-        assert (answer.code, answer.headers["Connection"]) == ("bad-request", "close")
+        assert answer.headers["Connection"] == "close"
+        assert answer.code == CODE_OF.get(answer.status, "bad-request")
         assert "Date" in answer.headers
         assert await link.ended()
     return answer.status
@@ -479,8 +482,8 @@ async def test_another_address_is_another_resource(service: Service, target: str
         pytest.param((b"/api", b"/a pi"), 400, id="a space in the address"),
         pytest.param((b"/api", b"/\xc3\xa4"), 400, id="an address that is not ASCII"),
         pytest.param((b"/api", b"/" + b"a" * 9_000), 414, id="an address beyond all bounds"),
-        pytest.param((b"Host", b"X: " + b"a" * 9_000 + b"\r\nHost"), 400, id="a field beyond all bounds"),
-        pytest.param((b"Host", b"X: y\r\n" * 150 + b"Host"), 400, id="fields beyond all number"),
+        pytest.param((b"Host", b"X: " + b"a" * 9_000 + b"\r\nHost"), 431, id="a field beyond all bounds"),
+        pytest.param((b"Host", b"X: y\r\n" * 150 + b"Host"), 431, id="fields beyond all number"),
         pytest.param((b"Host", b" X: y\r\nHost"), 400, id="white space before the first field"),
         pytest.param((b"Range: ", b"Range : "), 400, id="white space before the colon"),
         pytest.param((b"bytes=", b"bytes=\r\n "), 400, id="a folded line"),

@@ -7,25 +7,21 @@ client has closed its side meanwhile. What a server must not take as it is, is r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import StreamWriter
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
 
 from jobsvc.web.connection_limits import ConnectionLimits
 from jobsvc.web.error_response import render_error
 from jobsvc.web.familiar import Familiar
-from jobsvc.web.lingering_close import LingeringClose
 from jobsvc.web.neighbour import hurry
-from jobsvc.web.soundness import fault_of, named
+from jobsvc.web.request_input import MAX_HELD_BYTES, RequestInput
 from jobsvc.web.together import Together
-
-AT_ONCE: Final = 64
-"""Requests of one packet that are parsed each by itself; those behind them share their fate."""
 
 _HEAD_END: Final = b"\r\n\r\n"
 
@@ -53,16 +49,13 @@ class Answering(web.Server):
         return len(self._connections)
 
 
-class Connection(LingeringClose):
+class Connection(RequestInput):
     """One connection."""
 
-    head_started_at = 0.0
-    """When the first bytes of an unfinished request head arrived (loop time); 0 if there is none."""
     _restricted = False
     """Whether it is above the limit, and serves no more than a probe."""
     _server: Answering
     _answering = False
-    _received = b""
     _unsent = b""
     _familiar: Familiar | None = None
     """The last request, where it was answered at once and all is answered."""
@@ -85,90 +78,76 @@ class Connection(LingeringClose):
         """
         if not data:
             self._feed(data)
+            self._parse_later()
             return
         self._received += data
         if len(self._received) == len(data):
             self._server.parsing.soon(self._parse)
+        elif self._buffer_paused and len(self._received) >= MAX_HELD_BYTES:
+            self._pause_transport_reading()
+
+    def _parse_later(self) -> None:
+        if self._received:
+            self._server.parsing.soon(self._parse)
+
+    def _resume_reading_if_drained(self) -> None:
+        self._parse()
 
     def _parse(self) -> None:
         """Have what came parsed; whoever calls this would leave the connection hanging where it raised."""
         data, self._received = self._received, b""
-        if not data:
-            return
         try:
-            self._parse_each(data)
+            if data:
+                self._parse_each(data)
         except Exception as fault:  # noqa: BLE001 - a fault of ours, and no answer to come
             self.log_exception("Unhandled exception", exc_info=fault)
             self.force_close()
+        if self._received:
+            return
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
+        if self._input_ended:
+            self._end_input()
+
+    def _end_input(self) -> None:
+        """See to the end of what the client sends, behind what was held."""
+        self._input_ended = False
+        if not super().eof_received() and self.transport is not None:
+            self.transport.close()
 
     def _parse_each(self, data: bytes) -> None:
-        """Have requests parsed one at a time: aiohttp forgets those before one that it can't parse."""
+        """Have requests parsed one at a time."""
         target = self._familiar_target(data)
         if target is not None and self._answered_unparsed(target):
             return
-        end = data.find(_HEAD_END)
-        if end < 0 or end == len(data) - len(_HEAD_END):
+        # A packet is most often one head.
+        if data.find(_HEAD_END) == len(data) - len(_HEAD_END) and self._expects_head():
             self._feed(data, tried=target is not None)
-            return
-        for piece in _heads(data):
-            if not self._feed(piece):
-                break
+        else:
+            self._parse_pieces(data)
 
-    def _feed(self, data: bytes, *, tried: bool = False) -> bool:
-        """Have a piece parsed, look at the requests in it, and say whether there can be others.
+    def _expects_head(self) -> bool:
+        return not self._head and self._body.is_eof() and not self._must_wait()
+
+    def _feed(self, data: bytes, *, tried: bool = False) -> None:
+        """Have a piece parsed, and the request in it answered or queued.
 
         `tried`: whether to answer it at once has been in vain.
         """
         if self._done_reading:
-            return False
-        known, self._familiar = self._request_count, None
-        body_complete = self._body.is_eof()
+            return
+        self._familiar = None
         idle, self._waiter = self._waiter, None
         try:
-            super().data_received(data)
+            sound = self._parsed(data)
         finally:
             self._waiter = idle
-        if self._upgraded:
-            self._decline_upgrade()
-        if self._request_count != known:
-            self.head_started_at = 0.0
-        elif not self.head_started_at and body_complete and data:
-            self.head_started_at = self._loop.time()
-        sound = self._looked_at(known, data)
         # What is asked for by who has yet to take the answer before is not begun: see `resume_writing`.
         if idle is None or idle.done() or not self._messages or self._paused:
-            return not self._done_reading
+            return
         # Who waits for a request is not woken for one that takes no wait itself.
         if tried or not (sound and self._answered_at_once(data)):
             idle.set_result(None)
-        return not self._done_reading
-
-    def _looked_at(self, known: int, data: bytes) -> bool:
-        """Look at the requests that are new since there were so many `known`."""
-        sound = True
-        for place in range(known - self._request_count, 0):
-            message, body = self._messages[place]
-            if isinstance(message, _ErrInfo):
-                sound, fault = False, named(message.exc, data)
-                if not self._body.is_eof():
-                    self._fail_body()
-            else:
-                fault = fault_of(message)
-            if fault is not None:
-                sound = False
-                self._messages[place] = _ErrInfo(fault.code, fault, fault.message), body
-            elif not isinstance(message, _ErrInfo) and message.upgrade and not _ends_with_head(data, body):
-                sound = False
-                self._messages[place] = message._replace(should_close=True), body
-            self._body = body
-        self._last_request = self._last_request or not sound
-        return sound
-
-    def _decline_upgrade(self) -> None:
-        """Stay with HTTP/1.1; aiohttp would parse the bytes behind the request later, and unchecked."""
-        if self._parser is not None:
-            self._parser.set_upgraded(False)
-        self._upgraded, self._message_tail = False, b""
 
     def _answered_at_once(self, data: bytes) -> bool:
         """Answer a request here and now, where it is the only one and its answer takes no wait.
@@ -279,6 +258,7 @@ class Connection(LingeringClose):
         self._parse()
         self._server.limits.forget(self)
         super().connection_lost(exc)
+        self._received = b""
 
     def close(self) -> None:
         """Answer what came until now, and nothing that comes from now on."""
@@ -290,19 +270,12 @@ class Connection(LingeringClose):
         self._flush()
         await super().shutdown(timeout)
 
-    def _fail_body(self) -> None:
-        """Let a body that broke off fail; a request whose turn has not come is refused for it."""
-        if len(self._messages) > 1:
-            del self._messages[-2]
-            self._request_count -= 1
-        else:
-            self._body.set_exception(web.RequestPayloadError("it broke off"))
-
     def eof_received(self) -> bool:  # type: ignore[override] # as the parent's
         """Stay open for the answers that are due."""
         self._parse()
         self._flush()
-        return super().eof_received()
+        self._input_ended = self._half_closed = bool(self._received)
+        return self._half_closed or super().eof_received()
 
 
 def _plain(message: RawRequestMessage) -> bool:
@@ -313,27 +286,3 @@ def _plain(message: RawRequestMessage) -> bool:
         and not message.upgrade
         and hdrs.EXPECT not in message.headers
     )
-
-
-def _ends_with_head(data: bytes, body: StreamReader) -> bool:
-    """Whether a request without a body ends where `data` does.
-
-    The parser stops at the end of a request that offers an upgrade, and drops the bytes behind it. Data that
-    begins with a part of a line end may hold the end of one head and another head.
-    """
-    ends = data.find(_HEAD_END) == len(data) - len(_HEAD_END)
-    return body is EMPTY_PAYLOAD and ends and not data.startswith((b"\r", b"\n"))
-
-
-def _heads(data: bytes) -> Iterator[bytes]:
-    """Part bytes behind each end of a head, or of what looks like one: it is all the same to the parser."""
-    start = 0
-    for _ in range(AT_ONCE):
-        end = data.find(_HEAD_END, start)
-        if end < 0:
-            break
-        end += len(_HEAD_END)
-        yield data[start:end]
-        start = end
-    if start < len(data):
-        yield data[start:]

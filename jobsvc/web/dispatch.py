@@ -18,7 +18,7 @@ from jobsvc.storage.layout import is_job_id
 from jobsvc.web.asked import Asked
 from jobsvc.web.conditional import VERSION_LENGTH
 from jobsvc.web.connection import Connection
-from jobsvc.web.envelope import Envelope
+from jobsvc.web.envelope import UNMATCHED, Envelope
 from jobsvc.web.guard import Immediate
 
 ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -26,6 +26,8 @@ ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 JOBS: Final = "/api/jobs/"
 STATUS: Final = "/api/jobs/{id}"
 DOWNLOAD: Final = "/api/jobs/{id}/download"
+MAX_SLASHES: Final = 256
+"""In an address; the time that the framework's router takes grows with their square."""
 NAMED_DOWNLOAD: Final = "/api/jobs/{id}/download/{name}"
 """The address of a link: it ends in the name of the file."""
 VERSION_QUERY: Final = re.compile(rf"version=([A-Za-z0-9_-]{{{VERSION_LENGTH}}})", re.ASCII)
@@ -86,6 +88,8 @@ class Dispatch:
                 if way is not None:
                     request[_JOB_ID] = job_id
                     return self._answer(request, way.handle, way.route)
+            if given.raw_path.count("/") > MAX_SLASHES:
+                return self._answer(request, _not_found, UNMATCHED)
             return general(request)
 
         return dispatched
@@ -102,3 +106,7 @@ class Dispatch:
                 return _GENERAL
             version = match[1]
         return (way, job_id, version) if is_job_id(job_id) else _GENERAL
+
+
+async def _not_found(_request: web.Request) -> web.StreamResponse:
+    raise web.HTTPNotFound

@@ -25,6 +25,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID: Final = istr("X-Request-Id")
 SERVER: Final = "jobsvc"
+UNMATCHED: Final = "unmatched"
+"""The name of the route where there is none."""
 LASTING: Final = ("wait", "follow")
 """Parameters by which a request may last until a change comes: it is counted apart."""
 REFUSED: Final = 400
@@ -159,7 +161,7 @@ def route_of(request: web.Request) -> str:
     """Name the route by its pattern, so that there are as many names as routes."""
     resource = request.match_info.route.resource
     if resource is None:
-        return "unmatched"
+        return UNMATCHED
     if "?" in request.raw_path:
         for name in LASTING:
             if name in request.query:

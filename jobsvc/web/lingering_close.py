@@ -11,11 +11,15 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from jobsvc.web.half_closing import HalfClosing
 
 LINGER_S: Final = 2.0
+MAX_DISCARDED_BYTES: Final = 1024 * 1024
+"""How much of a body that no handler read is read and dropped, for the connection to go on."""
+MAX_DISCARDED_CHUNKED_BYTES: Final = 64 * 1024
+"""The same of a chunked body: each chunk may be of one byte, and costs as much as a large one."""
 
 
 class LingeringClose(HalfClosing):
@@ -29,9 +33,11 @@ class LingeringClose(HalfClosing):
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Finish an answer; close in stages after the last one."""
+        """Finish an answer; then read the rest of the request's body, or close in stages."""
         finish = super().finish_response(request, resp, start_time)
-        return self._finish_last(finish) if self._last_request else finish
+        if self._last_request or not request.content.is_eof():
+            return self._finish_reading(request, finish)
+        return finish
 
     def eof_received(self) -> bool:  # type: ignore[override] # as the parent's
         """Stop waiting for the client."""
@@ -53,11 +59,14 @@ class LingeringClose(HalfClosing):
         """Whether bytes that come are dropped: the last request has come whole, or its answer is sent."""
         return self._last_request and (self._client_closed is not None or self._body.is_eof())
 
-    async def _finish_last(
-        self, finish: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
+    async def _finish_reading(
+        self, request: web.BaseRequest, finish: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
     ) -> tuple[web.StreamResponse, bool]:
         finished = await finish
-        if self._answered >= self._request_count:
+        if not self._last_request and not await _discarded(request, self._lingering_time):
+            self._last_request = True
+            self.close()
+        if self._last_request and self._answered >= self._request_count:
             await self._linger()
         return finished
 
@@ -79,3 +88,14 @@ class LingeringClose(HalfClosing):
     def _stop_lingering(self) -> None:
         if self._client_closed is not None and not self._client_closed.done():
             self._client_closed.set_result(None)
+
+
+async def _discarded(request: web.BaseRequest, timeout_s: float) -> bool:
+    """Read and drop a body, and say whether it came to its end."""
+    body, chunked = request.content, hdrs.TRANSFER_ENCODING in request.headers
+    left = MAX_DISCARDED_CHUNKED_BYTES if chunked else MAX_DISCARDED_BYTES
+    with suppress(TimeoutError, web.RequestPayloadError):
+        async with asyncio.timeout(timeout_s):
+            while not body.is_eof() and left > 0:
+                left -= len(await body.readany())
+    return body.is_eof()

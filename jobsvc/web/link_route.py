@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 import orjson
 import structlog
 from aiohttp import web
 
-from jobsvc.domain.errors import BadRequest, OutputMissing, RequestTimeout
+from jobsvc.domain.errors import BadRequest, OutputMissing
 from jobsvc.domain.job import Job, Status
 from jobsvc.domain.moment import format_time
 from jobsvc.index.freshness import Freshness
@@ -20,13 +19,11 @@ from jobsvc.web.dispatch import JOBS, job_id_of
 from jobsvc.web.download import without_output
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.links import Link, Links
+from jobsvc.web.request_body import read_body
 from jobsvc.web.sight import sighted
 
 DEFAULT_AGE: Final = 3600
 """Seconds; shorter where the operator allows less."""
-
-BODY_DEADLINE: Final = 10.0
-"""Seconds that a client has to send a body of at most 64 KiB."""
 
 _log = structlog.get_logger("jobsvc.web")
 
@@ -44,7 +41,7 @@ class LinkRoute:
     async def handle(self, request: web.Request) -> web.Response:
         """Answer POST: 201 with the link, or what a download would be refused with now."""
         token, job_id = request[TOKEN], job_id_of(request)
-        seconds = seconds_asked(await _body(request), self._max_age)
+        seconds = seconds_asked(await read_body(request), self._max_age)
         reading = (await sighted(self._freshness, token, job_id, force=True)).reading
         if reading.job.status is not Status.COMPLETED:
             raise without_output(reading.job)
@@ -92,16 +89,3 @@ def seconds_asked(body: bytes, most: int) -> int:
     if type(seconds) not in {int, float} or not 1 <= seconds <= most or seconds != int(seconds):
         raise BadRequest(f"expiresIn is not a whole number of seconds from 1 to {most}.")
     return int(seconds)
-
-
-async def _body(request: web.Request) -> bytes:
-    """Read the body; what is too large the framework refuses."""
-    if request.transport is None:  # to wait for more of it is a fault then
-        raise BadRequest("The body did not come whole.")
-    try:
-        async with asyncio.timeout(BODY_DEADLINE):
-            return await request.read()
-    except TimeoutError as late:
-        raise RequestTimeout("The request body did not arrive in time.") from late
-    except (ConnectionError, web.RequestPayloadError) as broken:
-        raise BadRequest("The body did not come whole.") from broken

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
 
 from aiohttp import hdrs, web
 
 Network = IPv4Network | IPv6Network
+
+MAX_HOPS: Final = 32
+"""Hops of a chain that are looked at, from its end; each may be a trusted proxy's."""
 
 
 class Peers:
@@ -25,7 +29,7 @@ class Peers:
         if not self._trusted or not self.trusts(address):
             return address
         lines = request.headers.getall(hdrs.X_FORWARDED_FOR, ())
-        for hop in reversed(",".join(lines).split(",")):
+        for hop in reversed(",".join(lines).rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
             if _parse(hop.strip()) is None:
                 break  # what a proxy could not name, nobody vouches for: the last known hop it is
             address = hop.strip()

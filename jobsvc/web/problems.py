@@ -42,12 +42,19 @@ CODES: Final[Mapping[str, Kind]] = MappingProxyType(
         "precondition-failed": Kind(HTTPStatus.PRECONDITION_FAILED, "It is another one by now"),
         "output-replaced": Kind(HTTPStatus.PRECONDITION_FAILED, "The output was replaced"),
         "content-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request body is too large"),
+        "uri-too-long": Kind(HTTPStatus.REQUEST_URI_TOO_LONG, "The address is too long"),
+        "unsupported-media-type": Kind(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The encoding of the body is not supported"
+        ),
         "range-not-satisfiable": Kind(
             HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "The range lies outside the file"
         ),
         "rate-limited": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
         "too-many-downloads": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many downloads at once"),
         "too-many-streams": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many streams and waits at once"),
+        "request-header-fields-too-large": Kind(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large"
+        ),
         "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed"),
         "storage-unavailable": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The storage does not answer"),
         "too-many-connections": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Too many open connections"),
@@ -58,6 +65,7 @@ CONTENT_TYPE: Final = "application/problem+json"
 _REALM: Final = 'Bearer realm="jobsvc"'
 _BY_STATUS: Final = {
     404: ("not-found", "No resource has this address."),
+    415: ("unsupported-media-type", "The request body has a Content-Encoding. Send it without one."),
     417: ("bad-request", "The service has no way to meet this expectation."),
     405: ("method-not-allowed", "This resource does not know the method."),
     413: ("content-too-large", "The request body is larger than any this service takes."),
@@ -106,7 +114,9 @@ def of_refusal(refusal: Refusal) -> web.Response:
 def of_framework(refused: web.HTTPException) -> web.Response:
     """Answer what aiohttp refused before any handler of ours saw it."""
     code, detail = _BY_STATUS.get(refused.status, ("bad-request", refused.reason))
-    headers = {"Allow": allow} if (allow := refused.headers.get("Allow")) else {}
+    headers = {
+        name: refused.headers[name] for name in ("Allow", "Accept-Encoding") if name in refused.headers
+    }
     return problem(code, detail, status=refused.status, headers=headers)
 
 

@@ -37,8 +37,7 @@ class ProblemHandler(Connection):
         request_id.bind(name := request_id.new())
         if isinstance(exc, HttpProcessingError):
             _log.info("refused", status=status, reason=type(exc).__name__, peer=request.remote)
-            detail = exc.message if isinstance(exc, Unsound) else "The request is not well-formed HTTP."
-            response = problems.problem("bad-request", detail, status=status)
+            response = _refusal(exc, status)
         else:
             _log.error("request-failed", status=status, exc_info=exc)
             response = problems.of_fault()
@@ -52,6 +51,12 @@ class ProblemHandler(Connection):
         """Log a fault; the rest of a body that no one can read is none: its sender has his answer already."""
         if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **kw)
+
+
+def _refusal(exc: HttpProcessingError, status: int) -> web.Response:
+    if isinstance(exc, Unsound):
+        return problems.problem(exc.problem, exc.message, status=status)
+    return problems.problem("bad-request", "The request is not well-formed HTTP.", status=status)
 
 
 class ProblemServer(Answering):

@@ -13,6 +13,7 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 
+MAX_HEAD_BYTES: Final = 32 * 1024
 _LINE_CAP: Final = 8_000
 """Bytes of a request line that are always taken (RFC 9112, section 3)."""
 _REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.[01]\r\n")
@@ -25,8 +26,10 @@ _HOST: Final = re.compile(rf"(?:\[[A-Za-z0-9:._~!$&'()*+,;=-]+\]|{_NAME})(?::[0-
 class Unsound(HttpProcessingError):
     """A request that is not to be processed; the message is for its sender."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, *, problem: str = "bad-request") -> None:
         super().__init__(code=code, message=message)
+        self.problem = problem
+        """The code of the problem document."""
 
 
 def fault_of(message: RawRequestMessage) -> Unsound | None:
@@ -52,13 +55,24 @@ def _version_fault(message: RawRequestMessage) -> Unsound | None:
     return None
 
 
-def named(error: BaseException, data: bytes) -> Unsound | None:
+def named(error: BaseException, head: bytes) -> Unsound | None:
     """Find the status of what is a bad request to the parser all alike; None where that is what it is."""
-    if isinstance(error, BadHttpMethod) and _REQUEST_LINE.match(data):
+    if isinstance(error, BadHttpMethod) and _REQUEST_LINE.match(head):
         return Unsound(501, "This service knows no such method.")
-    if isinstance(error, LineTooLong) and not 0 <= data.find(b"\r\n") <= _LINE_CAP:
-        return Unsound(414, "The address is longer than any that this service takes.")
+    if isinstance(error, LineTooLong) or "Too many headers" in str(error):
+        return head_too_large(head)
     return None
+
+
+def head_too_large(head: bytes) -> Unsound:
+    """Refuse a head for what it has too much of: its address, or its fields."""
+    if not 0 <= head.find(b"\r\n", 2) <= _LINE_CAP:  # behind an empty line before it
+        return Unsound(414, "The address is longer than any that this service takes.", problem="uri-too-long")
+    return Unsound(
+        431,
+        "The head has a field of more than 8190 bytes, more than 128 fields, or more than 32 KiB in all.",
+        problem="request-header-fields-too-large",
+    )
 
 
 @lru_cache(maxsize=256)

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
+from typing import Final
+
+SLICE_S: Final = 0.01
+"""After which the loop sees to others before the rest is done."""
 
 
 class Together:
@@ -25,8 +30,17 @@ class Together:
 
     def _take(self) -> None:
         steps, self._steps = self._steps, []
-        for step in steps:
+        until = perf_counter() + SLICE_S
+        for done, step in enumerate(steps, 1):
             try:
                 step()
             except Exception as fault:  # noqa: BLE001 - one connection's, and no reason to forget the others
                 self._loop.call_exception_handler({"message": "Exception in a step", "exception": fault})
+            if done < len(steps) and perf_counter() > until:
+                self._put_off(steps[done:])
+                return
+
+    def _put_off(self, steps: list[Callable[[], object]]) -> None:
+        if not self._steps:
+            self._loop.call_soon(self._take)
+        self._steps = steps + self._steps

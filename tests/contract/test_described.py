@@ -56,16 +56,19 @@ class Scene:
 ANY: Final = {"If-None-Match": "*"}
 OTHER: Final = {"If-Match": '"other"'}
 BEYOND: Final = {"Range": "bytes=999999999-"}
+BAD_HOST: Final = {"Host": "a/b"}
+GZIP: Final = {"Content-Encoding": "gzip"}
 TOO_LONG: Final = {"X-Long": "x" * 10_000}
 FAR_TOO_LONG: Final = "?" + "x" * 10_000
 MIRACLES: Final = {"Expect": "miracles"}
 
 OPEN: Final = (
     Scene(200),
-    Scene(400, "bad-request", TOO_LONG),
+    Scene(400, "bad-request", BAD_HOST),
     Scene(405, "method-not-allowed", method="DELETE"),
-    Scene(414, "bad-request", query=FAR_TOO_LONG),
+    Scene(414, "uri-too-long", query=FAR_TOO_LONG),
     Scene(417, "bad-request", MIRACLES),
+    Scene(431, "request-header-fields-too-large", TOO_LONG),
 )
 TAGGED: Final = (Scene(304, None, ANY), Scene(412, "precondition-failed", OTHER))
 AWAY: Final = Scene(503, "storage-unavailable", job="unknown", where="adrift")
@@ -104,11 +107,13 @@ LINK: Final = (
     *FILE_NEEDED,
     Scene(201),
     Scene(201, body=b'{"expiresIn": 60}'),
-    Scene(400, "bad-request", TOO_LONG),
+    Scene(400, "bad-request", BAD_HOST),
     Scene(400, "bad-request", body=b"{"),
     Scene(405, "method-not-allowed", method="DELETE"),
     Scene(413, "content-too-large", body=b" " * 65_537),
-    Scene(414, "bad-request", query=FAR_TOO_LONG),
+    Scene(414, "uri-too-long", query=FAR_TOO_LONG),
+    Scene(415, "unsupported-media-type", GZIP, body=b"{}"),
+    Scene(431, "request-header-fields-too-large", TOO_LONG),
     Scene(417, "bad-request", MIRACLES),
 )
 
@@ -423,9 +428,11 @@ def test_the_digest_that_is_shown_is_what_the_service_answers(
     [
         ("bad-request-body", f"/api/jobs/{COMPLETED}/download-links", {}),
         ("content-too-large", f"/api/jobs/{COMPLETED}/download-links", {}),
-        ("bad-request", "/healthz", TOO_LONG),
+        ("bad-request", "/healthz", BAD_HOST),
+        ("request-header-fields-too-large", "/healthz", TOO_LONG),
+        ("unsupported-media-type", f"/api/jobs/{COMPLETED}/download-links", GZIP),
         ("bad-request-query", f"/api/jobs/{COMPLETED}/logs?tail=x", {}),
-        ("bad-request-address", f"/healthz{FAR_TOO_LONG}", {}),
+        ("uri-too-long", f"/healthz{FAR_TOO_LONG}", {}),
         ("bad-request-expect", "/healthz", MIRACLES),
         ("bad-request-parameter", "/api/jobs?status=paused", {}),
         ("unauthorized", f"/api/jobs/{COMPLETED}", {}),
@@ -446,7 +453,8 @@ def test_the_digest_that_is_shown_is_what_the_service_answers(
 def test_a_problem_that_is_shown_is_what_the_service_answers(
     service: Service, code: str, target: str, headers: dict[str, str]
 ) -> None:
-    body = {"bad-request-body": b'{"expires": 60}', "content-too-large": b" " * 65_537}.get(code)
+    bodies = {"bad-request-body": b'{"expires": 60}', "content-too-large": b" " * 65_537}
+    body = (bodies | {"unsupported-media-type": b"{}"}).get(code)
     method = "POST" if body or code == "method-not-allowed" else "GET"
     token = service.tokens[JOBS_ONLY] if code == "insufficient-scope" else None
     anonymous = code == "unauthorized"
