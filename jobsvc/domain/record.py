@@ -29,10 +29,12 @@ def parse_record(
     aliases: Mapping[str, Status] = SYNONYMS,
     *,
     text: bytes | None = None,
+    created_time: Callable[[], int] | None = None,
 ) -> Job:
     """Check a decoded status.json and make a Job of it; BadRecord names what is wrong.
 
     `text` is what it was decoded from: metadata is taken from there as it was written, else encoded anew.
+    `created_time` gives what stands in for createdAt if the farm left that out; by default `file_time`.
     `file_time` is the file's own time of modification in microseconds since the epoch; it stands in
     for times that the farm left out. `aliases` maps lower-case words to states.
     """
@@ -49,6 +51,8 @@ def parse_record(
     if status is None:
         raise BadRecord(f"status: {word[:64]!r} is no known word")
     created = _checked("createdAt", created_at, moment_of)
+    if created is None:
+        created = moment_at(file_time if created_time is None else created_time())
     updated = _checked("updatedAt", updated_at, moment_of)
     if updated is None:
         updated = moment_at(file_time)
@@ -69,7 +73,7 @@ def parse_record(
         shared(_needed("owner", owner)),
         status,
         _progress(status, _number(record, "progress"), done, total),
-        moment_at(file_time) if created is None else created,
+        created,
         updated,
         shared(output_path),
         details,
@@ -77,11 +81,14 @@ def parse_record(
 
 
 def _progress(status: Status, given: float | None, done: int | None, total: int | None) -> float:
-    """Percent, held within 0 to 100: a farm that rounds past the end does not lose its job for it."""
+    """Percent, held within 0 to 100: a farm that rounds past the end does not lose its job for it.
+
+    What is computed from frames is at most 99: with all frames rendered a job may have work left.
+    """
     if status is Status.COMPLETED:
         return 100
     if given is None:
-        given = 100 * (done or 0) // total if total else 0
+        given = min(100 * (done or 0) // total, 99) if total else 0
     return min(max(given, 0), 100)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -23,6 +24,7 @@ from jobsvc.storage.identity import is_settled, packed_from
 from jobsvc.storage.inodes import packed_version
 from jobsvc.storage.layout import DEFAULT_LOG, RECORD_CAP, STATUS_FILE, beneath, components, is_job_id
 from jobsvc.storage.reading import Reading
+from jobsvc.storage.statx import birth_time
 from jobsvc.storage.tail import last_lines, read_fully, sample
 from jobsvc.storage.walk import (
     ABSENT,
@@ -189,8 +191,12 @@ class JobsRoot:
             text = _read(record, status.st_size)
         finally:
             os.close(record)
-        decoded, file_time = _decode(text), status.st_mtime_ns // 1000
-        return parse_record(job_id, decoded, file_time, self._aliases, text=text), identity, settled
+        file_time = status.st_mtime_ns // 1000
+        created_time = partial(_created_time, folder, known, file_time)
+        job = parse_record(
+            job_id, _decode(text), file_time, self._aliases, text=text, created_time=created_time
+        )
+        return job, identity, settled
 
     def _output(self, folder: int, job: Job) -> Opened | None:
         try:
@@ -235,6 +241,17 @@ class JobsRoot:
             # Is it the job that is absent, or the root? That would be a fault, and raises as one.
             os.close(os.open(self.path, FOLDER))
             raise Absent from failed
+
+
+def _created_time(folder: int, known: Reading | None, file_time: int) -> int:
+    """Return a time for createdAt that later writes do not move, in microseconds since the epoch.
+
+    It is when the job's directory was made, or else the earliest time seen, but never after `file_time`.
+    """
+    born = birth_time(folder)
+    if born is None:
+        born = file_time if known is None else known.job.created_order
+    return min(born, file_time)
 
 
 def _read(fd: int, size: int) -> bytes:
