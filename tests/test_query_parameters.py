@@ -30,7 +30,8 @@ async def described(service: Service) -> list[tuple[str, str, set[str]]]:
 
     def names(path: str, item: dict[str, Any]) -> set[str]:
         known = (parameters[each["$ref"].rpartition("/")[2]] for each in item.get("parameters", []))
-        in_links = {each["name"] for each in links if each["type"] == "apiKey" and path.endswith("/download")}
+        by_link = path.endswith(("/download", "/download/{name}"))
+        in_links = {each["name"] for each in links if each["type"] == "apiKey" and by_link}
         return in_links | {each["name"] for each in known if each["in"] == "query"}
 
     return [

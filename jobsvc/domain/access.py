@@ -52,6 +52,11 @@ def has_scope(token: Token, scope: str) -> bool:
     return scope in token.scopes or ADMIN in token.scopes
 
 
+def is_admin(token: Token) -> bool:
+    """Whether the token sees every owner's jobs, and whose they are."""
+    return ADMIN in token.scopes
+
+
 def still_permits(now: Token, before: Token, scope: str) -> bool:
     """Whether a token that was changed still has the scope and sees all jobs that it saw before."""
     return has_scope(now, scope) and owner_seen(now) in {None, owner_seen(before)}

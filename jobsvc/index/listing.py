@@ -49,18 +49,22 @@ class Listing:
         self,
         owner: str | None,
         *,
+        owners: Collection[str] = (),
         statuses: Collection[Status] = (),
         updated_since: int | None = None,
         limit: int = 50,
         after: After | None = None,
     ) -> Page:
-        """Return at most `limit` jobs of an owner (None: of all) that come after `after`.
+        """Return at most `limit` jobs of an owner (None: of all, or of `owners`) that come after `after`.
 
         No `statuses` means all; `updated_since` is microseconds since the epoch. A page that is not full may
         have more after it: it looks at only so many jobs.
         """
         key: Key | None = None if after is None else (-after[0], after[1])
-        orders = [self._orders.get((owner, status.value)) for status in set(statuses) or Status]
+        wanted: Collection[str | None] = set(owners) or (owner,)
+        orders = [
+            self._orders.get((each, status.value)) for each in wanted for status in set(statuses) or Status
+        ]
         ways = [order.after(key, updated_since) for order in orders if order is not None]
         found: list[str] = []
         left = EXAMINED

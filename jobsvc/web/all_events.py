@@ -92,7 +92,7 @@ class AllEvents:
         while stream.open:
             async with self._turns.take():
                 page = self._listing.page(feed.owner, statuses=statuses, limit=PAGE, after=after)
-                page, elements = self._listed.fit(page, PIECE_BYTES)
+                page, elements = self._listed.fit(page, PIECE_BYTES, with_owner=feed.owner is None)
             events = [part for element in elements for part in sse.parts("job", None, element)]
             told += len(elements)
             if page.after is None:
@@ -127,7 +127,8 @@ class AllEvents:
     def _told(self, feed: Feed, step: Step) -> Sequence[sse.Buffer]:
         if step.reading is None:
             return (sse.removed(step.job_id, _named(feed, step.place)),)
-        return sse.parts("job", _named(feed, step.place), self._listed.json_of(step.reading))
+        element = self._listed.json_of(step.reading, with_owner=feed.owner is None)
+        return sse.parts("job", _named(feed, step.place), element)
 
 
 def place_in(feed: Feed, offered: str | None) -> int | None:

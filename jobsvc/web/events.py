@@ -19,7 +19,9 @@ from jobsvc.web import sse
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.event_streams import EventStream, Streams
 from jobsvc.web.gate import TOKEN
+from jobsvc.web.owner_member import shown_to
 from jobsvc.web.presenting import Presenting
+from jobsvc.web.representation import Shown
 from jobsvc.web.sight import sighted
 
 
@@ -46,7 +48,7 @@ class JobEvents:
         token, job_id = request[TOKEN], job_id_of(request)
         known = sse.offered(request)
         reading = (await sighted(self._freshness, token, job_id)).reading
-        if reading.job.status.final and known == await self._place(reading):
+        if reading.job.status.final and known == await self._place(token, reading):
             return sse.nothing_more()
         with (
             self._streams.stay(request, "job") as stay,
@@ -54,8 +56,11 @@ class JobEvents:
         ):
             return await self._streams.converse(stay, partial(self._tell, token, job_id, known))
 
-    async def _place(self, reading: Reading) -> str:
-        return (await self._presenting.of(reading)).etag.strip('"')
+    async def _place(self, token: Token, reading: Reading) -> str:
+        return (await self._shown(token, reading)).etag.strip('"')
+
+    async def _shown(self, token: Token, reading: Reading) -> Shown:
+        return shown_to(token, await self._presenting.of(reading), reading.job.owner)
 
     async def _tell(self, token: Token, job_id: str, known: str | None, stream: EventStream) -> None:
         while stream.open:
@@ -63,7 +68,7 @@ class JobEvents:
             if entry is None or not sees(token, entry.reading.job.owner):
                 return await stream.send(sse.removed(job_id))
             reading = entry.reading
-            shown = await self._presenting.of(reading)
+            shown = await self._shown(token, reading)
             place = shown.etag.strip('"')
             if place != known:
                 known = place

@@ -13,6 +13,7 @@ import orjson
 from jobsvc.index.listing import After, Page
 from jobsvc.storage.reading import Reading
 from jobsvc.web.addresses import job_base
+from jobsvc.web.owner_member import add_owner
 from jobsvc.web.representation import represent
 
 CACHED_JOBS: Final = 4096
@@ -42,8 +43,12 @@ class ListedJobs:
         self._size = 0
         self._made: dict[str, tuple[Reading, bytes]] = {}
 
-    def json_of(self, reading: Reading) -> bytes:
-        """Return the JSON of a job."""
+    def json_of(self, reading: Reading, *, with_owner: bool = False) -> bytes:
+        """Return the JSON of a job; `with_owner` for `admin` tokens."""
+        element = self._json_of(reading)
+        return add_owner(element, reading.job.owner) if with_owner else element
+
+    def _json_of(self, reading: Reading) -> bytes:
         made = self._made.get(reading.job.id)
         if made is not None:
             if made[0] is reading:
@@ -58,12 +63,12 @@ class ListedJobs:
         self._made[reading.job.id] = (reading, element)
         return element
 
-    def fit(self, page: Page, max_bytes: int) -> Part:
+    def fit(self, page: Page, max_bytes: int, *, with_owner: bool = False) -> Part:
         """Cut a page where its jobs have more than `max_bytes` together; the first one it always keeps."""
         elements: list[bytes] = []
         size = 0
         for reading in page.readings:
-            element = self.json_of(reading)
+            element = self.json_of(reading, with_owner=with_owner)
             size += len(element)
             if elements and size > max_bytes:
                 shown = page.readings[: len(elements)]

@@ -13,7 +13,7 @@ from aiohttp import web
 from multidict import MultiMapping
 from orjson import dumps
 
-from jobsvc.domain.access import owner_seen
+from jobsvc.domain.access import ADMIN, is_admin, owner_seen, require
 from jobsvc.domain.errors import BadRequest, StorageUnavailable
 from jobsvc.domain.job import Status
 from jobsvc.domain.moment import parse_time
@@ -26,7 +26,9 @@ from jobsvc.web.listed import ListedJobs
 from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import STALE, UNREADABLE
 
-PARAMETERS: Final = ("status", "updatedSince", "limit", "cursor")
+PARAMETERS: Final = ("status", "owner", "updatedSince", "limit", "cursor")
+MAX_OWNERS: Final = 100
+"""Owners that one list may be asked for."""
 USUAL: Final = 50
 MOST: Final = 200
 """Jobs of a page."""
@@ -39,6 +41,8 @@ class Wish(NamedTuple):
 
     statuses: frozenset[Status]
     """Empty for all."""
+    owners: frozenset[str]
+    """Empty for all that the token sees."""
     updated_since: int | None
     """Microseconds since the epoch."""
     limit: int
@@ -55,17 +59,20 @@ class ListRoute:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
         wish = wish_of(request.query)
+        if wish.owners:
+            require(request[TOKEN], ADMIN)
         if not self._index.ready.is_set():
             raise StorageUnavailable("Not every job has been looked at yet since the service began.")
         owner = owner_seen(request[TOKEN])
         page = self._index.listing.page(
             owner,
+            owners=wish.owners,
             statuses=wish.statuses,
             updated_since=wish.updated_since,
             limit=wish.limit,
             after=wish.after,
         )
-        page, elements = self._listed.fit(page, PAGE_BYTES)
+        page, elements = self._listed.fit(page, PAGE_BYTES, with_owner=is_admin(request[TOKEN]))
         cursor = None if page.after is None else cursor_of(page.after)
         body = b'{"jobs":[%b],"nextCursor":%b}' % (b",".join(elements), dumps(cursor))
         age = monotonic() - self._index.listing.as_of(page)
@@ -91,10 +98,20 @@ def wish_of(asked: MultiMapping[str]) -> Wish:
     """Read the parameters; BadRequest, which names the one that makes no sense."""
     return Wish(
         query.statuses(asked),
+        _owners(asked),
         _updated_since(query.one(asked, "updatedSince")),
         query.whole(asked, "limit", MOST, least=1) or USUAL,
         _after(query.one(asked, "cursor")),
     )
+
+
+def _owners(asked: MultiMapping[str]) -> frozenset[str]:
+    owners = frozenset(asked.getall("owner", ()))
+    if "" in owners:
+        raise BadRequest("owner: '' is not the name of an owner.")
+    if len(owners) > MAX_OWNERS:
+        raise BadRequest(f"owner: {len(owners)} owners are more than {MAX_OWNERS}.")
+    return owners
 
 
 def _updated_since(text: str | None) -> int | None:

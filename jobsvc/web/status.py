@@ -14,6 +14,7 @@ from jobsvc.web import document
 from jobsvc.web.asked import Asked, Decided
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
+from jobsvc.web.owner_member import shown_to
 from jobsvc.web.representation import Representations
 from jobsvc.web.sight import sighted
 from jobsvc.web.waiting import Waiting
@@ -51,6 +52,7 @@ class StatusRoute:
         if answer.reading.job.status is Status.FAILED:
             answer, logs = await self._tails.beside(answer, force=force)
         shown = self._representations.of(answer.reading, logs)
+        shown = shown_to(request[TOKEN], shown, answer.reading.job.owner)
         return document.answer(request, shown.body, _fields(answer, shown.etag))
 
     def at_once(self, asked: Asked, token: Token) -> Decided | None:
@@ -66,7 +68,7 @@ class StatusRoute:
             if (beside := self._tails.at_once(answer)) is None:
                 return None
             answer, logs = beside
-        shown = self._representations.of(answer.reading, logs)
+        shown = shown_to(token, self._representations.of(answer.reading, logs), job.owner)
         return document.decide(asked, shown.body, _fields(answer, shown.etag))
 
 

@@ -18,6 +18,7 @@ from jobsvc.observe.metrics import Metrics
 from jobsvc.web import query
 from jobsvc.web.conditional import precondition
 from jobsvc.web.gate import TOKEN
+from jobsvc.web.owner_member import shown_to
 from jobsvc.web.presenting import Presenting
 from jobsvc.web.sight import sighted
 from jobsvc.web.stays import Stay, Stays
@@ -74,7 +75,8 @@ class Waiting:
             # Nothing may tell of a change where the storage sends no events: ask as often as an answer ages.
             stay.due = monotonic() + self._freshness.max_age
             answer = await sighted(self._freshness, stay.token, job_id)
-            etag = (await self._presenting.of(answer.reading)).etag
+            shown = await self._presenting.of(answer.reading)
+            etag = shown_to(stay.token, shown, answer.reading.job.owner).etag
             first = first or etag
             if _is_news(stay.request, etag, first) or monotonic() >= until:
                 return

@@ -41,7 +41,7 @@ def token(owner: str, *scopes: str) -> Token:
 
 def test_nothing_asked_is_fifty_of_all() -> None:
     wish = wish_of(MultiDict())
-    assert wish == (frozenset(), None, 50, None)
+    assert wish == (frozenset(), frozenset(), None, 50, None)
 
 
 def test_all_that_can_be_asked_is_understood() -> None:
@@ -52,10 +52,12 @@ def test_all_that_can_be_asked_is_understood() -> None:
         ("status", "queued"),
         ("cursor", cursor),
         ("status", "failed"),
+        ("owner", "anna"),
     ]
     since = ("updatedSince", "1970-01-01T00:00:01.5Z")
     wish = wish_of(MultiDict([*query, since]))
-    assert wish == (frozenset({Status.FAILED, Status.QUEUED}), 1_500_000, 200, (5, "job-1"))
+    states = frozenset({Status.FAILED, Status.QUEUED})
+    assert wish == (states, frozenset({"anna"}), 1_500_000, 200, (5, "job-1"))
 
 
 @pytest.mark.parametrize("offset", ["+02:00", " 02:00"])
