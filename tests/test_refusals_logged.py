@@ -18,6 +18,7 @@ from tests.speaking import Answer
 from tests.waiting import until
 
 JOB = "/api/jobs/job-1"
+WRONG = "jsvc_wrong"
 
 
 def take_away(root: Path, how: str) -> None:
@@ -145,3 +146,24 @@ async def test_the_log_and_readiness_name_the_error_for_which_storage_is_away(
     assert service.lines("storage-away")[0]["reason"].startswith(f"{name} (")
     assert service.lines("storage-fault")[0]["reason"].startswith(f"{name} (")
     assert f"The storage is away: {name} (" in (await service.get("/readyz", token=None)).body.decode()
+
+
+async def test_many_refusals_are_counted_and_few_of_them_logged(start_process: StartProcess) -> None:
+    service = start_process("--limit-auth-failures", "1000000/second")
+    for _ in range(300):
+        assert (await service.get("/api/jobs", token=WRONG)).status == 401
+        async with service.connect() as link:
+            link.send(b"no HTTP\r\n\r\n")
+            assert (await link.answer()).status == 400
+    await until(lambda: service.lines("log-lines-omitted"))
+    wrong = 'jobsvc_requests_total{code="401",method="GET",route="/api/jobs"}'
+    assert await service.metric(wrong) == 300
+    unparsed = 'jobsvc_requests_total{code="400",method="other",route="unparsed"}'
+    assert await service.metric(unparsed) == 300
+
+    def told() -> int:
+        omitted = sum(int(line["lines"]) for line in service.lines("log-lines-omitted"))
+        return omitted + len(service.lines("refused"))
+
+    await until(lambda: told() == 600)
+    assert len(service.lines("refused")) < 300

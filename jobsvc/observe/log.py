@@ -1,7 +1,8 @@
 """What the service says of itself: one line an event on standard error.
 
 JSON for programs, key=value with colours for a person at a terminal. The standard library's loggers, and
-so aiohttp's and asyncio's, go the same way. The last step before a line is formed takes secrets out.
+so aiohttp's and asyncio's, go the same way. The last step before a line is formed takes secrets out. Lines
+about refused and failed requests are limited.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
 from jobsvc.observe import lines, request_id
+from jobsvc.observe.line_limit import LineLimit
 from jobsvc.observe.redaction import redact_mapping
 
 
@@ -29,6 +31,7 @@ def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> Non
     ]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_formatter(told, _terminal() if stream.isatty() else [_as_json]))
+    handler.addFilter(LineLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

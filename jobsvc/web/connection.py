@@ -31,6 +31,8 @@ class Answering(web.Server):
 
     at_once: Callable[[Connection, RawRequestMessage, str], bool]
     """Answers a plain GET of a target here and now, where that takes no wait."""
+    count_unparsed: Callable[[int], None]
+    """Counts a request with this status that never reaches a route."""
     limits: ConnectionLimits
     restricted_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     """Handles the one request of a connection above the limit."""

@@ -65,6 +65,7 @@ class Dispatch:
 
     def __init__(self, envelope: Envelope, status: Way, download: Way) -> None:
         """Take what both have beneath the guard."""
+        self.count_unparsed = envelope.count_unparsed
         self._answer = envelope.answer
         self._answer_at_once = envelope.at_once
         self._status = status

@@ -89,6 +89,10 @@ class Envelope:
         self._observe(route, hdrs.METH_GET, status, perf_counter() - begun)
         return True
 
+    def count_unparsed(self, status: int) -> None:
+        """Count a request that never reached a route."""
+        self._observe("unparsed", "other", status, 0.0)
+
     def _count(self, request: web.Request, refusal: Refusal) -> None:
         if isinstance(refusal, Unauthorized):
             self._metrics.auth_failures.inc()

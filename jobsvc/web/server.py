@@ -35,6 +35,7 @@ class ProblemHandler(Connection):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way already, the error can't be told any more")
         request_id.bind(name := request_id.new())
+        self._server.count_unparsed(status)
         if isinstance(exc, HttpProcessingError):
             _log.info("refused", status=status, reason=type(exc).__name__, peer=request.remote)
             response = _refusal(exc, status)
@@ -80,6 +81,7 @@ class Runner(web.AppRunner):
             **server._kwargs,  # noqa: SLF001
         )
         ours.at_once = self.app[DISPATCH].at_once
+        ours.count_unparsed = self.app[DISPATCH].count_unparsed
         ours.restricted_handler = probes_only(ours.request_handler)
         ours.limits = self.app[CONNECTION_LIMITS]
         for each in (self.app[CONNECTION_LIMITS], self.app[CONNECTION_TIMEOUTS]):
