@@ -6,6 +6,7 @@ import errno
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import orjson
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from jobsvc.domain.access import JOBS_READ
 from jobsvc.storage.tokens import load, revoke
 from tests.conftest import MakeJob, MakeToken, StartProcess
-from tests.running import Process
+from tests.running import Process, begin
 from tests.speaking import Answer
 from tests.waiting import until
 
@@ -72,7 +73,7 @@ async def test_the_log_says_why_a_link_was_refused(
     service = start_process()
     (token,) = load(state_dir / "tokens.json")
     made = await service.ask("POST", f"{JOB}/download-links")
-    link = orjson.loads(made.body)["url"]
+    link = urljoin(f"{JOB}/download-links", orjson.loads(made.body)["url"])
     changed = link[:-1] + ("A" if link[-1] != "A" else "B")
     for target, reason in ((changed, "link-signature"), (f"{JOB}/download?token=x", "link-malformed")):
         line = await refused(service, await service.get(target, token=None))
@@ -132,6 +133,20 @@ async def test_no_live_token_is_a_warning_that_names_the_remedy(
     (line,) = service.lines("no-live-token")
     assert line["level"] == "warning"
     assert line["remedy"] == f"jobsvc token create --owner OWNER --state-dir {state_dir}"
+
+
+def test_a_misspelt_variable_is_a_warning_that_names_the_one_that_was_meant(
+    tmp_path: Path, jobs_root: Path, state_dir: Path
+) -> None:
+    said = tmp_path / "said"
+    words = ("serve", jobs_root, "--state-dir", state_dir, "--port", "0", "--host", "a..b")
+    process = begin(said, *words, JOBSVC_MAX_AG="1", JOBSVC_URL="x", JOBSVC_SERVICE_HOST="10.0.0.1")
+    assert process.wait(20) == 2
+    lines = [orjson.loads(line) for line in said.read_bytes().splitlines()]
+    warnings = [line for line in lines if line["event"] == "unknown-variable"]
+    assert [(line["level"], line["name"], line["did_you_mean"]) for line in warnings] == [
+        ("warning", "JOBSVC_MAX_AG", "JOBSVC_MAX_AGE")
+    ]
 
 
 @pytest.mark.parametrize("how", ["gone", "a file"])

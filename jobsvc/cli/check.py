@@ -17,7 +17,14 @@ import orjson
 
 from jobsvc.cli.check_user import CheckUser
 from jobsvc.cli.findings import Finding, Survey
-from jobsvc.cli.options import PassingFault, WrongSetting, given, settings_options, wrong_settings_told
+from jobsvc.cli.options import (
+    PassingFault,
+    WrongSetting,
+    given,
+    settings_options,
+    warn_of_unknown_variables,
+    wrong_settings_told,
+)
 from jobsvc.domain.job import SYNONYMS
 from jobsvc.settings import NO_JOBS_ROOT, resolve
 from jobsvc.storage.faults import describe, may_pass
@@ -61,6 +68,7 @@ def check(
     Exit code 1: something is wrong with a job, or --probe-write found that a rename is not atomic. Stale jobs
     alone are no error.
     """
+    warn_of_unknown_variables()
     root, user = _root(ctx)
     try:
         ids, ignored = root.scan()

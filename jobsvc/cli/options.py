@@ -5,6 +5,7 @@ What the text means, and what is wrong with it, `jobsvc.settings` says, for all 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from jobsvc.settings import OPTIONS, Given, Option, SettingsError
+from jobsvc.settings import OPTIONS, Given, Option, SettingsError, is_service_link, unknown_variables
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -69,6 +70,13 @@ def _parameter(option: Option) -> Callable[[Command], Command]:
     )
 
 
+def warn_of_unknown_variables() -> None:
+    """Warn on standard error of each variable JOBSVC_... that is unknown."""
+    for name, close in unknown_variables(os.environ):
+        meant = f"; did you mean {close}?" if close else ""
+        click.echo(f"Warning: the environment variable {name} is unknown and has no effect{meant}", err=True)
+
+
 def given(ctx: click.Context) -> dict[str, Given]:
     """Collect what the command line and the environment say of settings, by field."""
     found = {}
@@ -76,7 +84,9 @@ def given(ctx: click.Context) -> dict[str, Given]:
         match ctx.get_parameter_source(option.field):
             case ParameterSource.COMMANDLINE:
                 origin = f"the {'argument' if option.spec.argument else 'flag'} {option.flag}"
-            case ParameterSource.ENVIRONMENT:
+            case ParameterSource.ENVIRONMENT if not is_service_link(
+                option.variable, os.environ.get(option.variable, "")
+            ):
                 origin = f"the environment variable {option.variable}"
             case _:
                 continue

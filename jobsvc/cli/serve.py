@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
-from jobsvc.cli.options import given, settings_options, wrong_settings_told
-from jobsvc.settings import load
+from jobsvc.cli.options import (
+    PassingFault,
+    WrongSetting,
+    given,
+    settings_options,
+    warn_of_unknown_variables,
+    wrong_settings_told,
+)
+from jobsvc.settings import Settings, load
+from jobsvc.storage import link_key, tokens
+from jobsvc.storage.faults import may_pass
+from jobsvc.storage.layout import LINK_KEY_FILE, TOKENS_FILE
 
 
 @click.command
 @settings_options()
+@click.option("--check-config", is_flag=True, help="Check the configuration, change nothing, and exit.")
 @click.pass_context
-def serve(ctx: click.Context, /, **_: object) -> None:
+def serve(ctx: click.Context, /, *, check_config: bool, **_: object) -> None:
     """Serve the jobs beneath JOBS_ROOT over HTTP until SIGTERM.
 
-    Each option can also be given as an environment variable (--max-age as JOBSVC_MAX_AGE) or in the config
-    file (max-age = 1); the flag counts first, then the environment, then the file. Several values go into
-    one variable: JOBSVC_OUTPUT_ROOT parted by colons, JOBSVC_STATUS_ALIAS and JOBSVC_TRUSTED_PROXY by
-    commas or blanks. An empty variable counts as none. An option given in one place replaces the same
-    option of a later place, it does not add to it.
+    Each option is also an environment variable (--max-age is JOBSVC_MAX_AGE) and a key of the file that
+    --config names (max-age = 1). The flag takes precedence, then the environment, then the file. A variable
+    takes several values separated by colons (JOBSVC_OUTPUT_ROOT) or by commas or spaces (others). An empty
+    variable counts as not set.
+
+    Exit codes: 0 after SIGTERM; 1 for a fault that a restart may mend, such as a port in use or a jobs root
+    that is not mounted yet; 2 for wrong use or configuration.
     """
     with wrong_settings_told():
-        settings = load(given(ctx))
+        settings = load(given(ctx), dry_run=check_config)
+    if check_config:
+        warn_of_unknown_variables()
+        _report(settings)
+        return
     from jobsvc.service import run  # noqa: PLC0415 - help and wrong settings need no web server
 
     ctx.exit(run(settings))
+
+
+def _report(settings: Settings) -> None:
+    """Check the files of the state directory too, and print what would be served."""
+    try:
+        found = tokens.load(settings.state_dir / TOKENS_FILE)
+        link_key.check(settings.state_dir / LINK_KEY_FILE)
+    except (tokens.BadTokenFile, link_key.BadLinkKey) as wrong:
+        raise (PassingFault if may_pass(wrong.__cause__) else WrongSetting)(str(wrong)) from wrong
+    now = time.time()
+    click.echo("The configuration is valid.")
+    click.echo(f"jobs root: {settings.jobs_root}")
+    click.echo(
+        f"state directory: {settings.state_dir}, {sum(each.alive(now) for each in found)} valid tokens"
+    )
+    click.echo(f"address: {settings.host}, port {settings.port}")

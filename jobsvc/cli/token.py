@@ -19,7 +19,14 @@ from typing import Any, Final, TypeVar
 import click
 import orjson
 
-from jobsvc.cli.options import PassingFault, WrongSetting, given, settings_options, wrong_settings_told
+from jobsvc.cli.options import (
+    PassingFault,
+    WrongSetting,
+    given,
+    settings_options,
+    warn_of_unknown_variables,
+    wrong_settings_told,
+)
 from jobsvc.domain.access import SCOPES, Token
 from jobsvc.settings import OPTIONS, default_state_dir, resolve
 from jobsvc.storage import tokens
@@ -72,6 +79,7 @@ def _state_options(command: Command) -> Command:
 
 def _token_file(ctx: click.Context) -> Path:
     """Return the token file of the state directory that the flag, environment or config file names."""
+    warn_of_unknown_variables()
     with wrong_settings_told():
         found = resolve(given(ctx), [option for option in OPTIONS if option.name == "state-dir"])
     try:

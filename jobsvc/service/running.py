@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -20,7 +21,7 @@ from jobsvc.service.building import build_app
 from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, raise_descriptor_limit
 from jobsvc.service.garbage import spare_the_jobs
 from jobsvc.service.lifetimes import LAST_ANSWERS
-from jobsvc.settings import Settings
+from jobsvc.settings import Settings, unknown_variables
 from jobsvc.storage.faults import describe, may_pass
 from jobsvc.storage.link_key import BadLinkKey
 from jobsvc.storage.tokens import BadTokenFile
@@ -122,6 +123,8 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     """Run the service until it is told to stop; returns the exit code."""
     open_standard_streams()
     log.configure()
+    for name, close in unknown_variables(os.environ):
+        _log.warning("unknown-variable", name=name, did_you_mean=close, effect="none")
     raise_descriptor_limit()
     main = serve(settings, ready=ready, on_indexed=spare_the_jobs())
     try:

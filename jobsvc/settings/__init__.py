@@ -3,6 +3,7 @@
 Flag > JOBSVC_* > config file > default. Nothing here prints, and a wrong value is a SettingsError.
 """
 
+from jobsvc.settings.environment import is_service_link, unknown_variables
 from jobsvc.settings.options import OPTIONS, Option, Settings, Watch
 from jobsvc.settings.places import default_state_dir
 from jobsvc.settings.sources import NO_JOBS_ROOT, Given, SettingsError, load, resolve
@@ -16,6 +17,8 @@ __all__ = [
     "SettingsError",
     "Watch",
     "default_state_dir",
+    "is_service_link",
     "load",
     "resolve",
+    "unknown_variables",
 ]

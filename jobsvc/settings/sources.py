@@ -52,10 +52,10 @@ def resolve(given: Mapping[str, Given], options: Iterable[Option] = OPTIONS) -> 
     return {field: value for field, (value, _) in _resolve(given, options).items()}
 
 
-def load(given: Mapping[str, Given]) -> Settings:
+def load(given: Mapping[str, Given], *, dry_run: bool = False) -> Settings:
     """Make the Settings of what was given and see that the folders can serve; SettingsError if not.
 
-    The state folder is made here, once everything else is right.
+    The state folder is made here, once everything else is right; with `dry_run` nothing is made or written.
     """
     found = _resolve(given, OPTIONS)
     if "jobs_root" not in found:
@@ -64,11 +64,12 @@ def load(given: Mapping[str, Given]) -> Settings:
         settings = Settings(**{field: value for field, (value, _) in found.items()})
     except ValueError as wrong:  # only the state folder's default needs anything of the machine
         raise _error("state-dir", None, wrong, _DEFAULT) from wrong
-    _check_places(settings, {field: origin for field, (_, origin) in found.items()})
+    origins = {field: origin for field, (_, origin) in found.items()}
+    _check_places(settings, origins, places.check_writable if dry_run else places.make_writable)
     return settings
 
 
-def _check_places(settings: Settings, origins: Mapping[str, str]) -> None:
+def _check_places(settings: Settings, origins: Mapping[str, str], writable: Callable[[Path], None]) -> None:
     root, state, outputs = settings.jobs_root, settings.state_dir, settings.output_roots
 
     def check(name: str, field: str, value: Path, rule: Callable[..., None], *others: object) -> None:
@@ -83,7 +84,7 @@ def _check_places(settings: Settings, origins: Mapping[str, str]) -> None:
     for folder in outputs:
         check("output-root", "output_roots", folder, places.check_readable)
     check("state-dir", "state_dir", state, places.check_apart, root, outputs)
-    check("state-dir", "state_dir", state, places.make_writable)
+    check("state-dir", "state_dir", state, writable)
 
 
 def _resolve(given: Mapping[str, Given], options: Iterable[Option]) -> dict[str, tuple[Any, str]]:

@@ -36,6 +36,16 @@ def load_or_make(path: Path) -> bytes:
         raise BadLinkKey(f"{path}: {wrong}") from wrong
 
 
+def check(path: Path) -> None:
+    """Raise BadLinkKey where there is a key that can't be used; makes none."""
+    try:
+        _load(path)
+    except OSError as fault:
+        raise BadLinkKey(f"{path}: {private.reason(fault)}") from fault
+    except ValueError as wrong:
+        raise BadLinkKey(f"{path}: {wrong}") from wrong
+
+
 def _load(path: Path) -> bytes | None:
     try:
         with private.opened(path) as descriptor:

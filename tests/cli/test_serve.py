@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from jobsvc.cli import main
 from jobsvc.domain.job import Status
 from jobsvc.settings import OPTIONS, Settings, places
+from jobsvc.storage.tokens import create
 
 
 @pytest.fixture
@@ -94,6 +95,79 @@ def test_a_wrong_value_is_told_in_one_line_with_its_origin(
     assert told.exit_code == 2
     said = f"Error: max-age: 'soon' is not a number of seconds from 0 to 31536000 (from {origin})\n"
     assert told.output == said
+    assert started == []
+
+
+def test_a_port_that_an_orchestrator_set_for_a_service_is_not_the_option(
+    started: list[Settings], tmp_path: Path
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    config = tmp_path / "jobsvc.toml"
+    config.write_text("port = 9000\n")
+    links = {"JOBSVC_PORT": "tcp://10.0.0.1:8080", "JOBSVC_SERVICE_HOST": "10.0.0.1"}
+    told = serve(tmp_path / "jobs", **links)
+    assert (told.output, started[-1].port) == ("", 8080)
+    serve(tmp_path / "jobs", "--config", config, **links)
+    assert started[-1].port == 9000
+    assert "port: 'udp://x y'" in serve(tmp_path / "jobs", JOBSVC_PORT="udp://x y").output
+
+
+def test_a_configuration_is_checked_without_any_change(started: list[Settings], tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    state = tmp_path / "made" / "state"
+    words = (tmp_path / "jobs", "--state-dir", state, "--port", "9000", "--check-config")
+    told = serve(*words, JOBSVC_MAXAGE="2")
+    unknown = "the environment variable JOBSVC_MAXAGE is unknown and has no effect"
+    assert told.exit_code == 0
+    assert told.output.splitlines() == [
+        f"Warning: {unknown}; did you mean JOBSVC_MAX_AGE?",
+        "The configuration is valid.",
+        f"jobs root: {tmp_path / 'jobs'}",
+        f"state directory: {state}, 0 valid tokens",
+        "address: 127.0.0.1, port 9000",
+    ]
+    assert not state.parent.exists()
+    assert started == []
+    create(state / "tokens.json", "anna")
+    assert "1 valid tokens" in serve(*words).output
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tokens.json", b"{", "tokens.json: not JSON"),
+        ("token-labels.json", b"{", "token-labels.json: not JSON"),
+        ("link.key", b"", "link.key: not 32 bytes in hex"),
+    ],
+)
+def test_a_bad_file_of_the_state_directory_is_found_by_the_check(
+    started: list[Settings], tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    create(tmp_path / "state" / "tokens.json", "anna")
+    (tmp_path / "state" / name).write_bytes(content)
+    (tmp_path / "state" / name).chmod(0o600)
+    told = serve(tmp_path / "jobs", "--state-dir", tmp_path / "state", "--check-config")
+    assert told.exit_code == 2
+    assert told.output.startswith(f"Error: {tmp_path}/state/{said}")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("{tmp}/missing",), 1, "jobs-root: "),
+        (("{tmp}", "--port", "x"), 2, "port: 'x'"),
+        (("{tmp}/jobs", "--state-dir", "{tmp}/jobs/state"), 2, "lies inside the jobs root"),
+        (("{tmp}/jobs", "--state-dir", "/etc/hostname/state"), 2, "ENOTDIR"),
+    ],
+)
+def test_what_would_stop_the_start_is_found_by_the_check(
+    started: list[Settings], tmp_path: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    told = serve(*(word.format(tmp=tmp_path) for word in words), "--check-config")
+    assert told.exit_code == code
+    assert said in told.output
     assert started == []
 
 

@@ -1,0 +1,45 @@
+"""Variables that begin as ours do but are none of ours: misspelt, or set by an orchestrator.
+
+Kubernetes and Docker set variables for a service called `jobsvc` in every container beside it: JOBSVC_PORT is
+"tcp://10.0.0.1:8080" then, which is not the option --port.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Final
+
+from jobsvc.settings.options import OPTIONS
+
+PREFIX: Final = "JOBSVC_"
+CLIENT_VARIABLES: Final = frozenset(
+    f"{PREFIX}{name}" for name in ("URL", "TOKEN", "TOKEN_FILE", "PROFILE", "PROGRESS", "OUTPUT", "JOB_DIR")
+)
+"""What clients and render jobs read."""
+
+_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://\S+", re.ASCII)
+_LINK: Final = re.compile(
+    r"JOBSVC_([A-Z0-9_]+_)?"
+    r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+    r"|JOBSVC_ENV_\w+",
+    re.ASCII,
+)
+
+
+def is_service_link(name: str, value: str) -> bool:
+    """Return whether an orchestrator set the variable to tell where a service called `jobsvc...` listens."""
+    if name.startswith(PREFIX) and name.endswith("_PORT") and _ADDRESS.fullmatch(value):
+        return True
+    return _LINK.fullmatch(name) is not None or (name == "JOBSVC_NAME" and value.startswith("/"))
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """Find variables JOBSVC_... that have no meaning, each with the known one that it resembles most."""
+    known = {option.variable for option in OPTIONS} | CLIENT_VARIABLES
+    for name, value in sorted(environment.items()):
+        if name.startswith(PREFIX) and name not in known and not is_service_link(name, value):
+            suffixes = [each.removeprefix(PREFIX) for each in sorted(known)]
+            close = get_close_matches(name.removeprefix(PREFIX)[:64].upper(), suffixes, n=1)
+            yield name, f"{PREFIX}{close[0]}" if close else None
