@@ -26,6 +26,7 @@ from jobsvc.index.freshness import Freshness
 from jobsvc.index.listing import Listing
 from jobsvc.index.looks import WORKERS, Looks
 from jobsvc.index.measures import Figures
+from jobsvc.index.mount_watch import MountWatch
 from jobsvc.index.presence import Presence
 from jobsvc.index.root_names import RootNames
 from jobsvc.index.rounds import PROBE_INTERVAL, RECONCILE_INTERVAL, Parts, Rounds
@@ -119,6 +120,7 @@ class Index:
             is_watched=self._is_watched,
             on_return=self._watcher.restart,
         )
+        self._mounts = MountWatch(disk, root, self.catalogue, self.on_hints)
         self.ready = self._rounds.ready
         """Set once the first index is complete."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -154,7 +156,7 @@ class Index:
         """Begin; returns at once, `ready` says when the first index is complete."""
         rounds = self._rounds
         jobs: list[Callable[[], Awaitable[None]]] = [
-            self._watch, rounds.reconcile, rounds.poll, rounds.probe, self._names.check,
+            self._watch, rounds.reconcile, rounds.poll, rounds.probe, self._names.check, self._mounts.run,
         ]  # fmt: skip
         jobs += [self._looks.work] * WORKERS
         self._tasks = [asyncio.create_task(self._for_ever(job)) for job in jobs]

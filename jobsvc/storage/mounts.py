@@ -54,10 +54,16 @@ def file_system_of(table: str, path: str) -> str:
         fields = before.split(" ")
         if not dash or len(fields) <= _POINT:
             continue
-        point = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[_POINT])
+        point = _unescaped(fields[_POINT])
         if _holds(point, path) and len(point) >= best:
             best, found = len(point), after.split(" ")[0]
     return found
+
+
+def mount_point(line: str) -> str:
+    """Take the mount point out of a line of a mountinfo table; empty where there is none."""
+    fields = line.split(" ")
+    return _unescaped(fields[_POINT]) if len(fields) > _POINT else ""
 
 
 def is_local(kind: str) -> bool:
@@ -129,6 +135,10 @@ def watch_limit() -> int:
         return int(WATCHES.read_text("ascii"))
     except (OSError, ValueError):
         return 0
+
+
+def _unescaped(field: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
 
 
 def _holds(point: str, path: str) -> bool:
