@@ -30,6 +30,7 @@ from jobsvc.web.representation import represent
 
 FILE: Final = Path(jobsvc.__file__).parent / "web" / "openapi.json"
 DOCUMENT: Final[dict[str, Any]] = orjson.loads(FILE.read_bytes())
+BINARY: Final = ("Output", "OutputPart")
 COMPONENTS: Final[dict[str, dict[str, Any]]] = DOCUMENT["components"]
 
 
@@ -115,7 +116,27 @@ def test_each_media_type_parameter_and_header_with_a_schema_has_an_example() -> 
         and isinstance(node.get("schema"), dict)
         and not ("example" in node or "examples" in node)
     }
-    assert bare == {"#/components/responses/Description/content/application~1json"}
+    octets = {f"#/components/responses/{name}/content/application~1octet-stream" for name in BINARY}
+    assert bare == {"#/components/responses/Description/content/application~1json", *octets}
+
+
+def test_a_generator_finds_a_type_for_each_successful_response() -> None:
+    """openapi-python-client takes the first media type that it knows, and none by a wildcard."""
+    for name, response in COMPONENTS["responses"].items():
+        if not (content := response.get("content")):
+            continue
+        media_type, media = next(iter(content.items()))
+        assert "schema" in media, name
+        assert "*" not in media_type, name
+
+
+def test_bytes_are_described_as_binary_and_streams_as_text() -> None:
+    for name in BINARY:
+        schema = resolved(COMPONENTS["responses"][name]["content"]["application/octet-stream"]["schema"])
+        assert (schema["type"], schema["format"]) == ("string", "binary")
+    for name in ("Log", "JobEvents", "Events"):
+        schema = resolved(COMPONENTS["responses"][name]["content"]["text/event-stream"]["schema"])
+        assert {"type": "string"} in schema["anyOf"]
 
 
 def test_an_invented_member_or_a_wrong_type_is_no_job() -> None:
