@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 
@@ -134,6 +135,20 @@ async def test_download_waits_for_an_output_that_is_missing_for_a_moment(
     assert (answer.status, answer.body) == (200, b"new film")
 
 
+async def test_download_waits_for_an_output_whose_folder_is_away_for_a_moment(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    folder = make_job(output=b"film") / "output"
+    service = await serve(**POLLED)
+    await status_of(service, 200)
+    away = folder.rename(folder.with_name(".output"))
+    download = asyncio.create_task(service.download("job-1"))
+    assert await statuses_while(service, JOB, AWAY_S) == {200}
+    assert not download.done()
+    away.rename(folder)
+    assert (await download).body == b"film"
+
+
 async def test_output_missing_for_longer_than_the_grace_is_reported(serve: Serve, make_job: MakeJob) -> None:
     film = make_job(output=b"film") / "output/film.mp4"
     service = await serve(**POLLED)
@@ -180,6 +195,31 @@ async def test_log_missing_for_good_is_a_404_and_one_that_never_was_at_once(
     assert (await service.get(LOGS)).status == 200
     log.unlink()
     assert (await service.get(LOGS)).code == "log-missing"
+    began = time.monotonic()
+    assert (await service.get(LOGS)).code == "log-missing"
+    assert time.monotonic() - began < ABSENCE_GRACE_S / 2
+
+
+async def test_log_that_was_never_read_is_waited_for_if_its_folder_has_just_changed(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    log = make_job(status="rendering", log=b"old\n", logPath="logs/a.log") / "logs/a.log"
+    service = await serve(**POLLED)
+    await status_of(service, 200)
+    log.unlink()
+    asked = asyncio.create_task(service.get(LOGS))
+    await statuses_while(service, JOB, AWAY_S)
+    assert not asked.done()
+    put(log, b"new\n")
+    assert (await asked).body == b"new\n"
+
+
+async def test_log_that_never_was_is_missing_at_once_if_its_folder_has_not_just_changed(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    os.utime(make_job(status="rendering"), (1_000_000_000, 1_000_000_000))
+    service = await serve(**POLLED)
+    await status_of(service, 200)
     began = time.monotonic()
     assert (await service.get(LOGS)).code == "log-missing"
     assert time.monotonic() - began < ABSENCE_GRACE_S / 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import structlog
@@ -29,44 +28,30 @@ class UnreadableRecord:
         self.logged_at = 0.0
 
 
-class UnreadableRecords:
+class UnreadableRecords(dict[str, UnreadableRecord]):
     """All of them, by job id."""
 
-    def __init__(self) -> None:
-        self._by_job: dict[str, UnreadableRecord] = {}
-
-    def __len__(self) -> int:
-        return len(self._by_job)
-
-    def __contains__(self, job_id: str) -> bool:
-        return job_id in self._by_job
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(tuple(self._by_job))
-
-    def get(self, job_id: str) -> UnreadableRecord | None:
-        """Return the entry of a job."""
-        return self._by_job.get(job_id)
+    __slots__ = ()
 
     def add(self, job_id: str, reason: str, begun: float, last_valid_at: float) -> bool:
         """Record a failed read that began at `begun`; return whether it is the first one in a row.
 
         `last_valid_at` counts only then.
         """
-        record = self._by_job.get(job_id)
+        record = self.get(job_id)
         if record is None:
-            self._by_job[job_id] = UnreadableRecord(reason, begun, last_valid_at)
+            self[job_id] = UnreadableRecord(reason, begun, last_valid_at)
             return True
         record.reason = reason
         return False
 
     def discard(self, job_id: str) -> None:
         """Record that the job was read, or is gone."""
-        self._by_job.pop(job_id, None)
+        self.pop(job_id, None)
 
     def log_once(self, job_id: str, now: float) -> None:
         """Log the job and the reason, once for each reason; not while the file may be half written."""
-        record = self._by_job[job_id]
+        record = self[job_id]
         if now - record.found_at < ABSENCE_GRACE_S or record.reason == record.logged_reason:
             return
         if record.logged_reason is None or now - record.logged_at >= LOG_INTERVAL_S:

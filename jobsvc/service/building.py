@@ -121,7 +121,7 @@ def _status(parts: Parts) -> StatusRoute:
 
 
 def _logs(parts: Parts) -> Logs:
-    recent = RecentLogs()
+    recent = RecentLogs(parts.disk, parts.root, parts.index.catalogue)
     following = Following(
         root=parts.root,
         visits=parts.visits,

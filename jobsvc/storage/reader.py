@@ -128,6 +128,23 @@ class JobsRoot:
         except Absent as absent:
             raise LogMissing from absent
 
+    def log_folder_changed_at(self, job: Job) -> float | None:
+        """Return the mtime (seconds since the epoch) of the folder that the log should be in.
+
+        None where there is no such folder in the job's directory; OSError for a fault of storage.
+        """
+        names = components(job.log_path or DEFAULT_LOG)
+        if names is None or (job.log_path or "").startswith("/"):
+            return None
+        try:
+            folder = self._open_job(job.id)
+            try:
+                return os.stat("/".join((".", *names[:-1])), dir_fd=folder).st_mtime
+            finally:
+                os.close(folder)
+        except (Absent, FileNotFoundError, NotADirectoryError, PermissionError):
+            return None
+
     def log_tail(self, job: Job, limit: int = 1 << 16) -> str | None:
         """Return the log's last whole lines, at most `limit` bytes of UTF-8; None where there is no log."""
         try:

@@ -74,15 +74,18 @@ class Following:
 
     async def _start(self, token: Token, job_id: str, lines: int | None, known: Mark | None) -> _Start:
         """Find the place to begin at; LogMissing where there is no log and none will come."""
-        begin = partial(_begin, self._root, lines, known)
+        visit = partial(self._visits.visit, token, job_id, partial(_begin, self._root, lines, known))
         try:
-            return (await self._recent.read(job_id, lambda: self._visits.visit(token, job_id, begin))).found
+            return (await self._recent.read(job_id, visit, unread=self._is_final(job_id))).found
         except LogMissing:
-            entry = self._catalogue.get(job_id)
-            final = entry is None or entry.reading.job.status.final
+            final = self._is_final(job_id)
             if known is None and final:
                 raise
             return _Start(known, over=final)
+
+    def _is_final(self, job_id: str) -> bool:
+        entry = self._catalogue.get(job_id)
+        return entry is None or entry.reading.job.status.final
 
     async def _tell(
         self, log: Followed, token: Token, job_id: str, mark: Mark | None, stream: EventStream
