@@ -27,16 +27,16 @@ def test_every_error_of_the_module_is_in_the_tree() -> None:
 
 def test_every_leaf_has_a_code_of_its_own() -> None:
     codes = [leaf.code for leaf in LEAVES]
-    assert len(codes) == len(set(codes)) == 13
+    assert len(codes) == len(set(codes)) == 16
     assert Refusal.code == "internal"
 
 
 def test_the_codes_are_those_of_the_design() -> None:
     assert {kind.code for kind in ALL} == {
         "unauthorized", "insufficient-scope", "job-not-found", "output-missing", "log-missing", "not-found",
-        "job-not-completed", "job-failed", "job-canceled", "rate-limited", "too-many-downloads",
-        "too-many-streams",
-        "storage-unavailable", "bad-request", "internal",
+        "job-not-completed", "job-failed", "job-canceled", "output-replaced", "rate-limited",
+        "too-many-downloads", "too-many-streams", "too-many-connections",
+        "storage-unavailable", "bad-request", "request-timeout", "internal",
     }  # fmt: skip
 
 
