@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from jobsvc import __version__
+from jobsvc.cli.utf8 import require_utf8
 
 _COMMANDS: Final = ("serve", "token", "check", "demo")
 
@@ -39,3 +40,4 @@ class _Lazy(click.Group):
 @click.version_option(__version__, prog_name="jobsvc")
 def main() -> None:
     """Serve status, failures and finished files of render jobs, straight from their directories."""
+    require_utf8()

@@ -80,6 +80,8 @@ class Digests:
         self._turn_owner: str | None = None
         self._turn_ends = 0.0
         """Monotonic seconds."""
+        self._failing = False
+        """Whether the last write of the file failed: it is logged once."""
         self._owed = 0.0
         """Seconds of rest before the next slice."""
         self._wake = asyncio.Event()
@@ -217,7 +219,11 @@ class Digests:
                 await self._disk.background(_KEY, partial(self._file.rewrite, self._book.pages))
         except StorageUnavailable as fault:
             self._metrics.digest_file_errors.inc()
-            log.warning("digests-not-saved", reason=_reason(fault), effect="they won't outlive a restart")
+            if not self._failing:
+                log.warning("digests-not-saved", reason=_reason(fault), effect="they won't outlive a restart")
+            self._failing = True
+        else:
+            self._failing = False
 
 
 def rest(seconds: float, size: int, *, busy: bool) -> float:

@@ -62,12 +62,17 @@ def check_apart(state_dir: Path, jobs_root: Path, output_roots: tuple[Path, ...]
 
 
 def make_writable(state_dir: Path) -> None:
-    """Make the folder for its owner alone (0700), where it is not there; ValueError if that fails."""
+    """Make the folder for its owner alone (0700), where it is not there; ValueError if that fails.
+
+    A full disk is no reason not to start: what can't be written then is counted and logged.
+    """
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=state_dir) as probe:
             probe.write(b"jobsvc")
     except OSError as wrong:
+        if wrong.errno in {errno.ENOSPC, errno.EDQUOT} and state_dir.is_dir():
+            return
         raise ValueError(f"can't be made or written: {describe(wrong)}{_remedy(wrong)}") from wrong
 
 

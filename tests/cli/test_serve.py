@@ -203,7 +203,6 @@ def test_a_jobs_root_that_is_not_there_yet_is_exit_code_1_and_a_file_is_2(
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
-        (errno.ENOSPC, 1),
         (errno.EIO, 1),
         (errno.ESTALE, 1),
         (errno.EHOSTDOWN, 1),
@@ -241,3 +240,15 @@ def test_a_jobs_root_that_does_not_answer_is_exit_code_1(
         release.set()
     assert told.exit_code == 1
     assert "ETIMEDOUT (no answer within 0.1 s)" in told.output
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EDQUOT])
+def test_full_state_folder_does_not_stop_the_start(
+    started: list[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    told = serve(tmp_path, "--state-dir", tmp_path.parent / "state")
+    assert (told.output, len(started)) == ("", 1)

@@ -501,3 +501,19 @@ async def test_a_fault_of_ours_in_one_digest_ends_none_of_the_next(bench: Bench,
             await until(lambda: bench.known("b"))
     assert bench.told == ["a", "b"]
     assert [line["event"] for line in logged] == ["index-fault", "index-fault"]
+
+
+async def test_failed_writes_of_digests_are_each_counted_and_logged_once(
+    bench: Bench, make_job: MakeJob, state_dir: Path
+) -> None:
+    jobs = "abc"
+    for job_id in jobs:
+        make_job(job_id, output=FILM)
+    with capture_logs() as logged:
+        async with bench.running():
+            shutil.rmtree(state_dir)
+            for job_id in jobs:
+                bench.wish(job_id)
+            await until(lambda: bench.count("digest_file_errors_total") == len(jobs))
+            assert all(bench.known(job_id) == SHA for job_id in jobs)
+    assert [line["event"] for line in logged] == ["digests-not-saved"]
