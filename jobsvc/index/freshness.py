@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from hashlib import blake2b
 from math import inf
+from secrets import token_bytes
 from time import monotonic
 from typing import Final, NamedTuple
 
+from jobsvc.domain.access import Token, sees
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
 from jobsvc.domain.job import Status
 from jobsvc.domain.record import BadRecord
@@ -92,12 +95,21 @@ class Freshness:
         self.still: Callable[[Reading], bool] | None = None
         """Says on the loop, without a wait, whether a job still is as it was read; False where it can't."""
         self._reads: dict[str, _Read] = {}
+        self._decoy_key = token_bytes(16)
         self._unreadable = catalogue.unreadable
         self._missing_records = MissingFiles(recheck)
         self._missing_outputs = MissingFiles(recheck)
 
-    def at_once(self, job_id: str) -> Answer | None:
-        """Answer from memory, where that is fresh enough, or all there is while the storage is away."""
+    def owner_of(self, job_id: str) -> str | None:
+        """Return the owner of a job as it was read last; None for an unknown id."""
+        entry = self._entries.get(job_id)
+        return None if entry is None else entry.reading.job.owner
+
+    def at_once(self, job_id: str, token: Token | None = None) -> Answer | None:
+        """Answer from memory, where that is fresh enough, or all there is while the storage is away.
+
+        A job that is given `token` and that the token does not see is not looked at.
+        """
         entry = self._entries.get(job_id)
         if entry is None:
             return None
@@ -105,6 +117,8 @@ class Freshness:
         if away or age <= self.max_age:
             answer = Answer(entry.reading, age, away)
             return self._marked_unreadable(answer) if self._unreadable else answer
+        if token is not None and not sees(token, entry.reading.job.owner):
+            return None
         return self._seen_at_once(job_id, entry)
 
     def _seen_at_once(self, job_id: str, entry: Entry) -> Answer | None:
@@ -126,6 +140,30 @@ class Freshness:
     async def look(self, job_id: str) -> None:
         """Look at the disk once from now on, and take in what is found; StorageUnavailable."""
         await self._shared(job_id, UNKNOWN_DEADLINE, anew=True)
+
+    async def look_for_unseen(self, job_id: str) -> Answer:
+        """Look for a job that is unknown, or that belongs to an owner whose jobs the client does not see.
+
+        Another name, which no job has, is looked for at the same time. So both cases make the same calls to
+        storage, and both take at least as long as finding out that a job does not exist. JobNotFound,
+        StorageUnavailable.
+        """
+        if not is_job_id(job_id):
+            raise JobNotFound
+        begun, _ = await asyncio.gather(
+            self._shared(job_id, UNKNOWN_DEADLINE, anew=True),
+            self._shared(self._decoy_of(job_id), UNKNOWN_DEADLINE, anew=True),
+        )
+        entry = self._entries.get(job_id)
+        if entry is not None:
+            return self._remembered(entry, stale=entry.verified < begun)
+        if self._presence.doubts(begun):
+            raise StorageUnavailable
+        raise JobNotFound
+
+    def _decoy_of(self, job_id: str) -> str:
+        """Return a name that no job has: always the same, since looks at one name are shared."""
+        return blake2b(job_id.encode(), key=self._decoy_key, digest_size=16).hexdigest()
 
     def learn(self, job_id: str, reading: Reading, begun: float) -> None:
         """Take in what a request just saw; `begun` is when its look began, or before (monotonic seconds)."""

@@ -5,8 +5,8 @@ Not the answer, not the time it takes, and not what becomes of either while the 
 
 from __future__ import annotations
 
-from jobsvc.domain.access import Token, require_sight, sees
-from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.domain.access import Token, sees
+from jobsvc.domain.errors import JobNotFound, StorageUnavailable
 from jobsvc.index.freshness import Answer, Freshness
 
 
@@ -15,15 +15,14 @@ async def sighted(freshness: Freshness, token: Token, job_id: str, *, force: boo
 
     JobNotFound, StorageUnavailable.
     """
-    answer = None if force else freshness.at_once(job_id)
-    if answer is None:
+    owner = freshness.owner_of(job_id)
+    if owner is None or not sees(token, owner):
+        answer = await freshness.look_for_unseen(job_id)
+    elif force or (known := freshness.at_once(job_id)) is None:
         answer = await freshness.job(job_id, force=force)
+    else:
+        answer = known
     if sees(token, answer.reading.job.owner):
         return answer
-    # An unknown id has the disk asked, and is no 404 as long as that does not answer.
-    await freshness.look(job_id)
-    answer = await freshness.job(job_id)
-    if answer.stale and not sees(token, answer.reading.job.owner):
-        raise StorageUnavailable
-    require_sight(token, answer.reading.job.owner)
-    return answer
+    # An unknown id is no 404 as long as the disk does not answer.
+    raise StorageUnavailable if answer.stale else JobNotFound

@@ -57,7 +57,7 @@ class StatusRoute:
 
     def at_once(self, asked: Asked, token: Token) -> Decided | None:
         """Decide on the answer to a plain GET where all of it is in memory."""
-        answer = self._freshness.at_once(asked.job_id)
+        answer = self._freshness.at_once(asked.job_id, token)
         if answer is None or hdrs.CACHE_CONTROL in asked.headers:
             return None
         job = answer.reading.job
