@@ -67,9 +67,9 @@ async def test_a_link_is_made_as_described(service: Service) -> None:
     assert answer.headers["RateLimit-Policy"].startswith('"download"')
     made = answer.json()
     assert list(made) == ["url", "expiresAt"]
-    assert re.fullmatch(
-        r"download/film\.mp4\?version=[\w-]{22}&token=[\w.-]+&expires=\d+&signature=[\w-]{43}", made["url"]
-    )
+    path, _, query = made["url"].partition("?")
+    assert path == "/api/jobs/job-1/download/film.mp4"
+    assert re.fullmatch(r"version=[\w-]{22}&token=[\w.-]+&expires=\d+&signature=[\w-]{43}", query)
     lives = datetime.fromisoformat(made["expiresAt"]).timestamp() - before
     assert 3599.9 < lives < 3605
     assert (await follow(service, target_in(answer))).body == FILM

@@ -73,7 +73,7 @@ def whole(jobs_root: Path, events: list[str], log: list[str]) -> None:
     assert progress == sorted(progress)
     assert (progress[0], progress[-1]) == (0, 100)
     assert len(set(progress)) >= 5
-    assert states[-1]["downloadUrl"].startswith("download?version=")
+    assert states[-1]["downloadUrl"].startswith(f"/api/jobs/{JOB}/download?version=")
     lines = (jobs_root / JOB / "render.log").read_text("utf-8").splitlines()
     assert "\n".join(data_of(log, "log")).split("\n") == lines
 

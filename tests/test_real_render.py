@@ -98,7 +98,7 @@ def test_a_render_is_watched_from_queued_to_a_film_that_is_fetched_resumed_and_p
     assert len(under_way - {0, 99}) >= 4
     assert max(under_way) < 100
     assert {"downloadUrl" in state for state in seen[:-1]} == {False}
-    assert seen[-1]["downloadUrl"].startswith(f"{JOB}/download?version=")
+    assert seen[-1]["downloadUrl"].startswith(f"/api/jobs/{JOB}/download?version=")
     assert seen[-1]["framesDone"] == FRAMES
 
     whole = (jobs_root / JOB / seen[-1]["outputPath"]).read_bytes()

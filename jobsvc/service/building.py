@@ -16,6 +16,7 @@ from jobsvc.web.addresses import PublicUrl
 from jobsvc.web.all_events import AllEvents
 from jobsvc.web.connection_limits import CONNECTION_LIMITS
 from jobsvc.web.connection_timeouts import CONNECTION_TIMEOUTS
+from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.download import Download
 from jobsvc.web.envelope import Envelope
 from jobsvc.web.events import JobEvents
@@ -30,6 +31,7 @@ from jobsvc.web.logs import Logs
 from jobsvc.web.me import TokenEndpoint
 from jobsvc.web.recent_logs import RecentLogs
 from jobsvc.web.routes import Handlers, add_routes
+from jobsvc.web.seeking import RANGES_PER_DOWNLOAD, Seeks
 from jobsvc.web.status import StatusRoute
 from jobsvc.web.waiting import Waiting
 
@@ -64,6 +66,7 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
 
 def _handlers(parts: Parts, guard: Guard) -> Handlers:
     index, settings = parts.index, parts.settings
+    seeks = _seeks(parts)
     return Handlers(
         listing=ListRoute(index, parts.listed),
         status=_status(parts),
@@ -75,6 +78,7 @@ def _handlers(parts: Parts, guard: Guard) -> Handlers:
             digests=parts.digests,
             log=parts.downloads,
             metrics=parts.metrics,
+            seeks=seeks,
         ),
         logs=_logs(parts),
         job_events=JobEvents(
@@ -101,6 +105,7 @@ def _handlers(parts: Parts, guard: Guard) -> Handlers:
         ),
         token=TokenEndpoint(guard.budgets),
         health=Health(parts.metrics, parts.disk, lambda: _unready(index)),
+        seeks=seeks,
     )
 
 
@@ -152,6 +157,12 @@ def _guard(settings: Settings, parts: Parts) -> Guard:
     budgets = {name: Budget(name, parse_rate(rate)) for name, rate in rates.items()}
     failures = AuthFailures(parse_rate(settings.limit_auth_failures))
     return Guard(parts.gate, budgets, failures, parts.peers)
+
+
+def _seeks(parts: Parts) -> Seeks:
+    rate = parse_rate(parts.settings.limit_download)
+    further = type(rate)(rate.amount * RANGES_PER_DOWNLOAD, rate.multiples)
+    return Seeks(Budget("ranges", further), parts.peers, job_id_of)
 
 
 def _unready(index: Index) -> str | None:

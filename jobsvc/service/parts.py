@@ -27,7 +27,7 @@ from jobsvc.web.connection_timeouts import ConnectionTimeouts
 from jobsvc.web.event_streams import Streams
 from jobsvc.web.gate import Gate
 from jobsvc.web.links import Links
-from jobsvc.web.listed import ListedJobs
+from jobsvc.web.listed import ListedForms
 from jobsvc.web.peer import Peers
 from jobsvc.web.permits import Permits
 from jobsvc.web.presenting import Presenting
@@ -68,7 +68,7 @@ class Parts:
     permits: Permits
     changes: Changes
     presenting: Presenting
-    listed: ListedJobs
+    listed: ListedForms
     turns: Turns
     stays: Stays
     streams: Streams
@@ -138,7 +138,7 @@ def parts_of(settings: Settings) -> Parts:
             send_timeout=settings.send_timeout,
             on_closed=_count_closed(metrics),
         ),
-        listed=ListedJobs(settings.public_url),
+        listed=ListedForms(settings.public_url),
         turns=turns,
     )
 

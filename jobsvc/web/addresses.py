@@ -1,7 +1,8 @@
-"""Addresses in answers: absolute where the public address of the service is known, relative references else.
+"""Addresses in answers.
 
-A relative reference is resolved by the client against the address it asked (RFC 3986, section 5.2), so it is
-right behind a proxy that serves below a path, whatever that path is.
+They begin with the public URL of the service where that is known. Otherwise they are paths from the root, or,
+for a request that came through a proxy, relative references: the client resolves these against the address
+that it asked (RFC 3986, section 5.2), so they are right below any path at which the proxy serves.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
+from multidict import istr
 
+from jobsvc.web.asked import Asked
 from jobsvc.web.dispatch import DOWNLOAD, JOBS
 from jobsvc.web.media import saved_name
 from jobsvc.web.peer import Peers
@@ -21,14 +24,27 @@ _IN_SEGMENT: Final = "!$&'()*+,;=:@-._~"
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?")
 _PREFIX_CAP: Final = 1024
+_PREFIX_FIELD: Final = istr("X-Forwarded-Prefix")
+_PROXY_FIELDS: Final = (
+    *(hdrs.X_FORWARDED_FOR, hdrs.X_FORWARDED_HOST, hdrs.X_FORWARDED_PROTO, _PREFIX_FIELD),
+    *(hdrs.FORWARDED, hdrs.VIA),
+)
 
 
-def job_base(public_url: str, job_id: str, seen_from: str = "") -> str:
-    """Return what the addresses of a job begin with.
+def job_base(public_url: str, job_id: str) -> str:
+    """Return what the addresses of a job begin with, where they are not relative."""
+    return f"{public_url}{JOBS}{job_id}/"
 
-    `seen_from` leads to the jobs from the folder of the address that was asked, where no public URL is known.
+
+def came_by_proxy(request: web.Request | Asked) -> bool:
+    """Whether a request came through a proxy, as far as its fields tell.
+
+    What they say is not believed: it only decides between two forms of the same address.
     """
-    return f"{public_url}{JOBS}{job_id}/" if public_url else f"{seen_from}{job_id}/"
+    headers = request.headers
+    return any(name in headers for name in _PROXY_FIELDS) or (
+        isinstance(request, web.BaseRequest) and request.version < HttpVersion11
+    )
 
 
 def download_url(base: str, version: str) -> str:
@@ -57,7 +73,7 @@ class PublicUrl:
         """
         if self._configured or not self._peers.trusts(request.remote):
             return self._configured
-        prefix = _last(request, "X-Forwarded-Prefix")
+        prefix = _last(request, _PREFIX_FIELD)
         if len(prefix) > _PREFIX_CAP or not _PREFIX.fullmatch(prefix):
             return ""
         scheme, host = _last(request, hdrs.X_FORWARDED_PROTO).lower(), _last(request, hdrs.X_FORWARDED_HOST)

@@ -27,7 +27,7 @@ from jobsvc.observe.metrics import Metrics
 from jobsvc.web import query, sse
 from jobsvc.web.event_streams import PIECE_BYTES, EventStream, Streams
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.listed import ListedJobs
+from jobsvc.web.listed import ListedForms, ListedJobs
 from jobsvc.web.turns import Turns
 
 PAGE: Final = 50
@@ -44,7 +44,7 @@ class AllEvents:
         *,
         listing: Listing,
         changes: Changes,
-        listed: ListedJobs,
+        listed: ListedForms,
         turns: Turns,
         streams: Streams,
         metrics: Metrics,
@@ -67,32 +67,42 @@ class AllEvents:
             self._changes.of_owner(owner_seen(request[TOKEN]), stay.wake) as feed,
         ):
             place = place_in(feed, sse.offered(request))
-            tell = partial(self._tell, feed, statuses, place)
+            tell = partial(self._tell, feed, self._listed.of(request), statuses, place)
             return await self._streams.converse(stay, tell)
 
     async def _tell(
-        self, feed: Feed, statuses: Collection[Status], place: int | None, stream: EventStream
+        self,
+        feed: Feed,
+        listed: ListedJobs,
+        statuses: Collection[Status],
+        place: int | None,
+        stream: EventStream,
     ) -> None:
         while stream.open and not self._ready.is_set():
             await stream.rest(1)  # of what is not known yet nobody should think that it is not there
         while stream.open:
             view = View(feed, statuses, place)
             if place is None:
-                await self._tell_present(feed, statuses, view.place, stream)
+                await self._tell_present(feed, listed, statuses, view.place, stream)
             try:
-                await self._tell_changes(feed, view, stream)
+                await self._tell_changes(feed, listed, view, stream)
             except Missed:
                 place = None
 
     async def _tell_present(
-        self, feed: Feed, statuses: Collection[Status], place: int, stream: EventStream
+        self,
+        feed: Feed,
+        listed: ListedJobs,
+        statuses: Collection[Status],
+        place: int,
+        stream: EventStream,
     ) -> None:
         """Tell how all are now; what changes meanwhile is told of afterwards."""
         after, told = None, 0
         while stream.open:
             async with self._turns.take():
                 page = self._listing.page(feed.owner, statuses=statuses, limit=PAGE, after=after)
-                page, elements = self._listed.fit(page, PIECE_BYTES, with_owner=feed.owner is None)
+                page, elements = listed.fit(page, PIECE_BYTES, with_owner=feed.owner is None)
             events = [part for element in elements for part in sse.parts("job", None, element)]
             told += len(elements)
             if page.after is None:
@@ -103,32 +113,34 @@ class AllEvents:
             after = page.after
         return None
 
-    async def _tell_changes(self, feed: Feed, view: View, stream: EventStream) -> None:
+    async def _tell_changes(self, feed: Feed, listed: ListedJobs, view: View, stream: EventStream) -> None:
         """Tell what comes; Missed."""
         while stream.open:
             merged = view.merged
-            events = self._changed(feed, view)
+            events = _changed(feed, listed, view)
             self._metrics.events_merged.inc(view.merged - merged)
             if events:
                 await stream.send(*events)
             else:
                 await stream.rest()
 
-    def _changed(self, feed: Feed, view: View) -> list[sse.Buffer]:
-        """Write the next changes, of a bounded size together; none where there are none yet. Missed."""
-        events: list[sse.Buffer] = []
-        size = 0
-        while size < PIECE_BYTES and (step := view.next()) is not None:
-            told = self._told(feed, step)
-            events += told
-            size += sum(map(len, told))
-        return events
 
-    def _told(self, feed: Feed, step: Step) -> Sequence[sse.Buffer]:
-        if step.reading is None:
-            return (sse.removed(step.job_id, _named(feed, step.place)),)
-        element = self._listed.json_of(step.reading, with_owner=feed.owner is None)
-        return sse.parts("job", _named(feed, step.place), element)
+def _changed(feed: Feed, listed: ListedJobs, view: View) -> list[sse.Buffer]:
+    """Write the next changes, of a bounded size together; none where there are none yet. Missed."""
+    events: list[sse.Buffer] = []
+    size = 0
+    while size < PIECE_BYTES and (step := view.next()) is not None:
+        told = _told(feed, listed, step)
+        events += told
+        size += sum(map(len, told))
+    return events
+
+
+def _told(feed: Feed, listed: ListedJobs, step: Step) -> Sequence[sse.Buffer]:
+    if step.reading is None:
+        return (sse.removed(step.job_id, _named(feed, step.place)),)
+    element = listed.json_of(step.reading, with_owner=feed.owner is None)
+    return sse.parts("job", _named(feed, step.place), element)
 
 
 def place_in(feed: Feed, offered: str | None) -> int | None:

@@ -39,6 +39,13 @@ class Asked:
         self._message = message
         self._target = target
 
+    @property
+    def remote(self) -> str | None:
+        """The peer's address."""
+        transport = self.connection.transport
+        peer = None if transport is None else transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else None
+
     def request(self) -> web.BaseRequest:
         """Make a request of it, for what lasts longer than this moment."""
         return self.connection.request_of(retargeted(self._message, self._target))

@@ -42,6 +42,7 @@ from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.dispatch import file_name_of, job_id_of
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.media import content_disposition, content_type, saved_name
+from jobsvc.web.seeking import Seeks
 from jobsvc.web.selection import Read, Selection, ranges_sent, select
 from jobsvc.web.shipment import Shipment
 from jobsvc.web.slots import Slots
@@ -103,6 +104,7 @@ class Download:
         digests: Digests,
         log: DownloadLog,
         metrics: Metrics,
+        seeks: Seeks,
     ) -> None:
         self._disk = disk
         self._visits = visits
@@ -110,6 +112,7 @@ class Download:
         self._digests = digests
         self._delivery = Delivery(transfer, "output", OUTPUTS_READ)
         self._log = log
+        self._seeks = seeks
         self._unpaced = transfer.unpaced
         self._lingering: set[asyncio.Task[None]] = set()
         self._bytes = metrics.download_bytes
@@ -145,6 +148,7 @@ class Download:
 
     async def _answer(self, request: web.Request, token: Token) -> web.StreamResponse:
         job, output = await self._find(request, token)
+        self._seeks.begun(request, token, output.decision.status)
         ended = partial(self._ended, token, job, output)
         return await self._delivery.answer(request, job.id, output, _headers(output.name), ended)
 

@@ -16,6 +16,7 @@ from jobsvc.index.changes import Changes
 from jobsvc.index.freshness import Freshness
 from jobsvc.storage.reading import Reading
 from jobsvc.web import sse
+from jobsvc.web.addresses import came_by_proxy
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.event_streams import EventStream, Streams
 from jobsvc.web.gate import TOKEN
@@ -54,7 +55,9 @@ class JobEvents:
             self._streams.stay(request, "job") as stay,
             self._changes.of_job(job_id, stay.wake),
         ):
-            return await self._streams.converse(stay, partial(self._tell, token, job_id, known))
+            base = "" if came_by_proxy(request) else None
+            tell = partial(self._tell, token, job_id, known, base)
+            return await self._streams.converse(stay, tell)
 
     async def _place(self, token: Token, reading: Reading) -> str:
         return (await self._shown(token, reading)).etag.strip('"')
@@ -62,7 +65,9 @@ class JobEvents:
     async def _shown(self, token: Token, reading: Reading) -> Shown:
         return shown_to(token, await self._presenting.of(reading), reading.job.owner)
 
-    async def _tell(self, token: Token, job_id: str, known: str | None, stream: EventStream) -> None:
+    async def _tell(
+        self, token: Token, job_id: str, known: str | None, base: str | None, stream: EventStream
+    ) -> None:
         while stream.open:
             entry = self._catalogue.get(job_id)
             if entry is None or not sees(token, entry.reading.job.owner):
@@ -72,7 +77,7 @@ class JobEvents:
             place = shown.etag.strip('"')
             if place != known:
                 known = place
-                await stream.send(*sse.parts("job", place, *shown.below_job(job_id)))
+                await stream.send(*sse.parts("job", place, *shown.parts_for(job_id, base)))
             if reading.job.status.final:
                 return None
             await stream.rest()

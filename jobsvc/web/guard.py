@@ -20,6 +20,7 @@ from jobsvc.web.asked import Asked, Decided
 from jobsvc.web.gate import TOKEN, Gate, NoCredentials
 from jobsvc.web.limits import AuthFailures, Budget
 from jobsvc.web.peer import Peers
+from jobsvc.web.seeking import Seeks
 
 BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
 """On a request: the budget that it is counted in."""
@@ -54,12 +55,14 @@ class Guard:
         budget: str,
         parameters: Collection[str] = (),
         authenticate: Authenticate | None = None,
+        seeks: Seeks | None = None,
     ) -> Handler:
         """Wrap a handler; it finds the Token under TOKEN on its request.
 
         `parameters` are the names that its query may have. The wrapper raises Unauthorized, RateLimited,
         InsufficientScope, and BadRequest for any other query parameter. A route that lets in by something
         other than the Authorization field gives its own `authenticate`; its failures count all the same.
+        With `seeks`, further ranges of an output that is being read are charged there.
         """
         present = authenticate or self._bearer
         spent = self._budgets[budget]
@@ -75,6 +78,10 @@ class Guard:
         @wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
             self._let_in(request, present)
+            token = request[TOKEN]
+            if seeks is not None and seeks.continues(request, token) and seeks.budget.take(token):
+                request[BUDGET] = seeks.budget
+                return await admitted(request)
             request[BUDGET] = spent
             return await limited(request)
 
@@ -101,7 +108,12 @@ class Guard:
         return authenticated
 
     def at_once(
-        self, handler: Callable[[Asked, Token], Decided | None], *, scope: str, budget: str
+        self,
+        handler: Callable[[Asked, Token], Decided | None],
+        *,
+        scope: str,
+        budget: str,
+        seeks: Seeks | None = None,
     ) -> Immediate:
         """Wrap what decides on an answer without a wait, or returns None where it can't; likewise.
 
@@ -116,10 +128,15 @@ class Guard:
             decided = handler(asked, token)
             if decided is None:
                 return None
-            told = spent.spend(token, unchanged=decided.status is _UNCHANGED)
+            unchanged, told = decided.status is _UNCHANGED, None
+            if seeks is not None and seeks.continues(asked, token):
+                told = seeks.budget.spend(token, unchanged=unchanged)
+            told = told or spent.spend(token, unchanged=unchanged)
             if told is None:
                 return None
             decided.send(told)
+            if seeks is not None:
+                seeks.begun(asked, token, decided.status)
             return decided.status
 
         return guarded

@@ -79,6 +79,10 @@ class Budget:
         rate = f"{self._counter.limit} per {self._counter.window} seconds"
         return self._limiter.limit(rate, path_id=self.name)(handler)
 
+    def take(self, token: Token) -> bool:
+        """Spend one, if there is one left."""
+        return self._counter.take(self._key(token))
+
     def spend(self, token: Token, *, unchanged: bool) -> str | None:
         """Spend one in the limiter's own step, for who must not wait for it; None where there is none left.
 

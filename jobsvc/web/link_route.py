@@ -13,7 +13,7 @@ from jobsvc.domain.job import Job, Status
 from jobsvc.domain.moment import format_time
 from jobsvc.index.freshness import Freshness
 from jobsvc.storage.layout import components
-from jobsvc.web.addresses import PublicUrl
+from jobsvc.web.addresses import PublicUrl, came_by_proxy
 from jobsvc.web.conditional import version_of
 from jobsvc.web.dispatch import JOBS, job_id_of
 from jobsvc.web.download import without_output
@@ -61,9 +61,8 @@ class LinkRoute:
         )
 
     def _url(self, request: web.Request, link: Link) -> str:
-        """Return the absolute address, or one relative to that of the request."""
         public_url = self._public_url.of(request)
-        if public_url:
+        if public_url or not came_by_proxy(request):
             return public_url + link.target
         return link.target.removeprefix(f"{JOBS}{job_id_of(request)}/")
 

@@ -6,20 +6,21 @@ from memory, and only a look at the disk can tell whether a digest still is that
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import orjson
+from aiohttp import web
 
 from jobsvc.index.listing import After, Page
 from jobsvc.storage.reading import Reading
-from jobsvc.web.addresses import job_base
+from jobsvc.web.addresses import came_by_proxy, job_base
 from jobsvc.web.owner_member import add_owner
 from jobsvc.web.representation import represent
 
 CACHED_JOBS: Final = 4096
 CACHED_BYTES: Final = 16 << 20
-_FROM_API: Final = "jobs/"
-"""Leads from `/api/`, where the addresses of both are, to the jobs."""
 
 
 class Part(NamedTuple):
@@ -34,10 +35,14 @@ class ListedJobs:
     """Makes the JSON of jobs, and remembers that of the jobs asked for lately."""
 
     def __init__(
-        self, public_url: str = "", *, max_jobs: int = CACHED_JOBS, max_bytes: int = CACHED_BYTES
+        self,
+        base_of: Callable[[str], str],
+        *,
+        max_jobs: int = CACHED_JOBS,
+        max_bytes: int = CACHED_BYTES,
     ) -> None:
-        """Addresses begin with `public_url`; without one they are relative to that of the list."""
-        self._public_url = public_url
+        """`base_of` returns what the addresses of a job begin with."""
+        self._base_of = base_of
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._size = 0
@@ -54,8 +59,7 @@ class ListedJobs:
             if made[0] is reading:
                 return made[1]
             self._size -= len(made[1])
-        base = job_base(self._public_url, reading.job.id, _FROM_API)
-        element = orjson.dumps(represent(reading, base))
+        element = orjson.dumps(represent(reading, self._base_of(reading.job.id)))
         if len(self._made) >= self._max_jobs or self._size + len(element) > self._max_bytes:
             self._made.clear()
             self._size = 0
@@ -75,6 +79,19 @@ class ListedJobs:
                 return Part(page._replace(readings=shown, after=_place(shown[-1])), elements)
             elements.append(element)
         return Part(page, elements)
+
+
+class ListedForms:
+    """The two forms of the same jobs; in one, addresses are relative to `/api/jobs` and `/api/events`."""
+
+    def __init__(self, public_url: str = "") -> None:
+        """Addresses begin with `public_url`; then both forms are the same."""
+        self._usual = ListedJobs(partial(job_base, public_url))
+        self._relative = self._usual if public_url else ListedJobs("jobs/{}/".format)
+
+    def of(self, request: web.Request) -> ListedJobs:
+        """Return the form that a request is answered with."""
+        return self._relative if came_by_proxy(request) else self._usual
 
 
 def _place(reading: Reading) -> After:

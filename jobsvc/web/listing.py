@@ -22,7 +22,7 @@ from jobsvc.index.live import Index
 from jobsvc.web import document, query
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.listed import ListedJobs
+from jobsvc.web.listed import ListedForms
 from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import STALE, UNREADABLE
 
@@ -52,7 +52,7 @@ class Wish(NamedTuple):
 class ListRoute:
     """The route's handler and what it needs."""
 
-    def __init__(self, index: Index, listed: ListedJobs) -> None:
+    def __init__(self, index: Index, listed: ListedForms) -> None:
         self._index = index
         self._listed = listed
 
@@ -72,7 +72,7 @@ class ListRoute:
             limit=wish.limit,
             after=wish.after,
         )
-        page, elements = self._listed.fit(page, PAGE_BYTES, with_owner=is_admin(request[TOKEN]))
+        page, elements = self._listed.of(request).fit(page, PAGE_BYTES, with_owner=is_admin(request[TOKEN]))
         cursor = None if page.after is None else cursor_of(page.after)
         body = b'{"jobs":[%b],"nextCursor":%b}' % (b",".join(elements), dumps(cursor))
         age = monotonic() - self._index.listing.as_of(page)

@@ -61,17 +61,17 @@ class Shown(NamedTuple):
     body: bytes
     etag: str
     reference: int = 0
-    """Where in the body the relative reference to the output begins; 0 where there is none."""
+    """Where in the body the path to the output begins; 0 where there is no path from the root."""
 
-    def below_job(self, job_id: str) -> tuple[bytes | memoryview, ...]:
-        """Return the body for an address below the job's own, where a reference has no id in it.
+    def parts_for(self, job_id: str, base: str | None) -> tuple[bytes | memoryview, ...]:
+        """Return the body with a relative reference; `base` leads to the job from the address that was asked.
 
-        Its parts are not copied: many streams may send them.
+        The body as it is where `base` is None. Its parts are not copied: many streams may send them.
         """
-        if not self.reference:
+        if base is None or not self.reference:
             return (self.body,)
-        view, start = memoryview(self.body), self.reference
-        return view[:start], view[start + len(job_id) + 1 :]
+        view, end = memoryview(self.body), self.reference + len(job_base("", job_id))
+        return view[: self.reference], base.encode(), view[end:]
 
 
 _URL: Final = b'"downloadUrl":"'
@@ -99,7 +99,7 @@ class Representations:
     ) -> None:
         """Keep at most `most`, of about half a kilobyte each where they have no log, and `cap` bytes.
 
-        Addresses begin with `public_url`; without one they are relative to the job's own.
+        Addresses begin with `public_url`.
 
         `digest_of` says which SHA-256 of an output is known; without it none is shown.
         """
@@ -129,9 +129,9 @@ class Representations:
     def _show(self, reading: Reading, logs: str | None, digest: bytes | None) -> Shown:
         base = job_base(self._public_url, reading.job.id)
         body = orjson.dumps(represent(reading, base, logs, digest))
-        relative = reading.made and not self._public_url
+        from_root = reading.made and not self._public_url
         # The last such member is ours: the farm's metadata comes before it.
-        return Shown(body, entity_tag(body), body.rindex(_URL) + len(_URL) if relative else 0)
+        return Shown(body, entity_tag(body), body.rindex(_URL) + len(_URL) if from_root else 0)
 
 
 def entity_tag(body: bytes) -> str:

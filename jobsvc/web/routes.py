@@ -25,6 +25,7 @@ from jobsvc.web.listing import ListRoute
 from jobsvc.web.logs import Logs
 from jobsvc.web.me import TokenEndpoint
 from jobsvc.web.representation import entity_tag
+from jobsvc.web.seeking import Seeks
 from jobsvc.web.status import StatusRoute
 
 DISPATCH: Final = web.AppKey("jobsvc.dispatch", Dispatch)
@@ -44,6 +45,7 @@ class Handlers:
     link_route: LinkRoute
     token: TokenEndpoint
     health: Health
+    seeks: Seeks
 
 
 def add_routes(
@@ -60,6 +62,7 @@ def add_routes(
         budget="download",
         parameters=link_queries.PARAMETERS,
         authenticate=links.authenticate,
+        seeks=handlers.seeks,
     )
     gets = {
         "/api/jobs": guard(
@@ -109,12 +112,20 @@ def _way(
     budget: str,
     parameters: Collection[str],
     authenticate: Authenticate | None = None,
+    seeks: Seeks | None = None,
 ) -> Way:
     """Have both ways to a handler's answer ask for the same right."""
     return Way(
         route,
-        guard(handler.handle, scope=scope, budget=budget, parameters=parameters, authenticate=authenticate),
-        guard.at_once(handler.at_once, scope=scope, budget=budget),
+        guard(
+            handler.handle,
+            scope=scope,
+            budget=budget,
+            parameters=parameters,
+            authenticate=authenticate,
+            seeks=seeks,
+        ),
+        guard.at_once(handler.at_once, scope=scope, budget=budget, seeks=seeks),
     )
 
 

@@ -11,11 +11,12 @@ from jobsvc.domain.job import Status
 from jobsvc.index.freshness import Answer, Freshness
 from jobsvc.index.tails import Tails
 from jobsvc.web import document
+from jobsvc.web.addresses import came_by_proxy
 from jobsvc.web.asked import Asked, Decided
 from jobsvc.web.dispatch import job_id_of
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.owner_member import shown_to
-from jobsvc.web.representation import Representations
+from jobsvc.web.representation import Representations, Shown
 from jobsvc.web.sight import sighted
 from jobsvc.web.waiting import Waiting
 
@@ -53,7 +54,7 @@ class StatusRoute:
             answer, logs = await self._tails.beside(answer, force=force)
         shown = self._representations.of(answer.reading, logs)
         shown = shown_to(request[TOKEN], shown, answer.reading.job.owner)
-        return document.answer(request, shown.body, _fields(answer, shown.etag))
+        return document.answer(request, _body(shown, request, job_id), _fields(answer, shown.etag))
 
     def at_once(self, asked: Asked, token: Token) -> Decided | None:
         """Decide on the answer to a plain GET where all of it is in memory."""
@@ -69,7 +70,13 @@ class StatusRoute:
                 return None
             answer, logs = beside
         shown = shown_to(token, self._representations.of(answer.reading, logs), job.owner)
-        return document.decide(asked, shown.body, _fields(answer, shown.etag))
+        return document.decide(asked, _body(shown, asked, job.id), _fields(answer, shown.etag))
+
+
+def _body(shown: Shown, request: web.Request | Asked, job_id: str) -> bytes:
+    if shown.reference and came_by_proxy(request):
+        return b"".join(shown.parts_for(job_id, f"{job_id}/"))
+    return shown.body
 
 
 def _wants_the_disk(request: web.Request) -> bool:

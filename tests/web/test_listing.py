@@ -28,7 +28,7 @@ from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.listed import ListedJobs
+from jobsvc.web.listed import ListedForms
 from jobsvc.web.listing import PARAMETERS, ListRoute, wish_of
 from jobsvc.web.query import only
 
@@ -148,7 +148,7 @@ class House:
         self.index = Index(Disk(), JobsRoot(Path("/nowhere")))
         self.index.figures.reconciled = 0
         self.index.ready.set()
-        self.route = ListRoute(self.index, ListedJobs())
+        self.route = ListRoute(self.index, ListedForms())
         self._moment = 0
 
     def put(self, number: int, owner: str, status: Status, created: int, updated: int) -> None:

@@ -261,7 +261,7 @@ def test_a_job_has_the_members_that_the_service_writes_in_its_order() -> None:
 def test_the_example_of_a_link_is_of_the_form_that_the_service_takes_and_lives_as_long_as_it_says() -> None:
     link = COMPONENTS["examples"]["Link"]["value"]
     path, _, text = link["url"].partition("?")
-    assert path == "download/opening-title.mp4"
+    assert path == "/api/jobs/opening-title-0042/download/opening-title.mp4"
     match = _QUERY.fullmatch(text)
     assert match is not None
     assert format_time(int(match[3]) * 1000) == link["expiresAt"]
