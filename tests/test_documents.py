@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -88,6 +89,19 @@ def test_the_check_finds_commands_in_all_their_forms(line: str, fails: bool) -> 
     (words,) = commands(line)
     assert options(words) & WRITES, words
     assert bool(options(words) & FAILS) is fails
+
+
+def test_every_shell_recipe_is_valid_in_sh_and_bash() -> None:
+    pages = [path for path in DOCUMENTS if path.suffix == ".md"]
+    recipes = [
+        recipe
+        for path in pages
+        for recipe in re.findall(r"```sh\n(.*?)```", path.read_text("utf-8"), re.DOTALL)
+    ]
+    assert recipes
+    for shell in ("sh", "bash"):
+        for recipe in recipes:
+            subprocess.run([shell, "-n", "-c", recipe], check=True)
 
 
 def test_documents_name_one_variable_for_the_token() -> None:
