@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ import pytest
 from jobsvc.domain.access import JOBS_READ
 from jobsvc.storage.tokens import load, revoke
 from tests.conftest import MakeJob, MakeToken, StartProcess
-from tests.running import Process, begin
+from tests.running import Process, begin, end
 from tests.speaking import Answer
-from tests.waiting import until
+from tests.waiting import until, wait_until
 
 JOB = "/api/jobs/job-1"
 WRONG = "jsvc_wrong"
@@ -147,6 +148,27 @@ def test_a_misspelt_variable_is_a_warning_that_names_the_one_that_was_meant(
     assert [(line["level"], line["name"], line["did_you_mean"]) for line in warnings] == [
         ("warning", "JOBSVC_MAX_AG", "JOBSVC_MAX_AGE")
     ]
+
+
+def test_the_log_is_utf_8_in_any_locale(tmp_path: Path, state_dir: Path) -> None:
+    root = tmp_path / "夜"
+    root.mkdir()
+    said = tmp_path / "said"
+    words = ("serve", root, "--state-dir", state_dir, "--port", "0")
+    process = begin(said, *words, PYTHONIOENCODING="ascii")
+    try:
+        wait_until(lambda: b'"serving"' in said.read_bytes(), 20)
+    finally:
+        end(process)
+    serving = [orjson.loads(line) for line in said.read_bytes().splitlines() if b'"serving"' in line]
+    assert serving[0]["jobs_root"] == str(root)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs as root")
+def test_running_as_root_is_a_warning(start_process: StartProcess) -> None:
+    service = start_process()
+    wait_until(lambda: bool(service.lines("running-as-root")))
+    assert service.lines("running-as-root")[0]["level"] == "warning"
 
 
 @pytest.mark.parametrize("how", ["gone", "a file"])

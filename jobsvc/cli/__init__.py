@@ -7,7 +7,9 @@ to load.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Final
 
 import click
@@ -39,5 +41,12 @@ class _Lazy(click.Group):
 @click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="jobsvc")
 def main() -> None:
-    """Serve status, failures and finished files of render jobs, straight from their directories."""
+    """Serve status, logs and finished files of render jobs from their directories, over HTTP.
+
+    Start with `jobsvc demo`, which needs no configuration.
+    """
     require_utf8()
+    for stream in (sys.stdout, sys.stderr):
+        # A locale may lack characters of an owner's name or a path: they are written as \\uXXXX.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

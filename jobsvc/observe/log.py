@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from io import TextIOWrapper
 from typing import TextIO
 
 import structlog
@@ -23,6 +24,8 @@ from jobsvc.observe.redaction import redact_mapping
 def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
     """Send all logging of this process to `stream` (standard error); what went before is replaced."""
     stream = sys.stderr if stream is None else stream
+    if isinstance(stream, TextIOWrapper) and not stream.isatty():
+        stream.reconfigure(encoding="utf-8")  # JSON is UTF-8, whatever the locale
     told: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

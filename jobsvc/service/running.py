@@ -72,6 +72,8 @@ async def serve(
             descriptors=descriptor_limit(),
         )
         app[GATE].log_count()
+        if os.geteuid() == 0:
+            _log.warning("running-as-root", remedy="run the service as a user of its own")
         if ready is not None:
             ready(address)
         await stop.wait()

@@ -7,7 +7,7 @@ from typing import Final
 
 _LASTING: Final = frozenset({
     errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS,
-    errno.EINVAL, errno.ENOTSUP, errno.EAFNOSUPPORT,
+    errno.EINVAL, errno.ENOTSUP, errno.EAFNOSUPPORT, errno.ENOSYS, errno.ENOLCK,
 })  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from jobsvc.storage.layout import TEMP_PREFIX
 from jobsvc.storage.writing import give_to_folder_owner
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -38,7 +39,13 @@ def locked(path: Path) -> Iterator[None]:
     descriptor = os.open(path.with_name(f"{TEMP_PREFIX}{path.name}.lock"), _LOCK, 0o600)
     try:
         give_to_folder_owner(descriptor, path.parent)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as fault:
+            if fault.errno in _NO_LOCKS:
+                told = f"{fault.strerror}; put the state directory on a file system that has locks (flock)"
+                raise OSError(fault.errno, told, str(path.parent)) from fault
+            raise
         yield
     finally:
         os.close(descriptor)

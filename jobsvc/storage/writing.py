@@ -5,12 +5,17 @@ After a crash the file is whole, old or new; what may be left over beside it has
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from jobsvc.storage.layout import TEMP_PREFIX
+
+_NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
+"""What file systems say that can't sync a folder (CIFS, some of FUSE): the file is there all the same."""
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -47,5 +52,8 @@ def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as fault:
+        if fault.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -319,3 +321,27 @@ def test_without_a_home_the_state_directory_has_to_be_told(monkeypatch: pytest.M
     result = run("list")
     assert result.exit_code == 2
     assert "--state-dir" in result.stderr
+
+
+@pytest.mark.parametrize("fault", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_told_with_the_remedy(
+    state: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    result = run("create", "--owner", "alice", "--state-dir", state)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "put the state directory on a file system that has locks" in result.stderr
+    assert load(state / "tokens.json") == ()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_locale_shows_every_owner_and_label(
+    jobsvc: Callable[..., subprocess.CompletedProcess[str]], state: Path, encoding: str
+) -> None:
+    created(state, "--label", "夜")
+    shown = jobsvc("token", "list", "--state-dir", str(state), PYTHONIOENCODING=encoding)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.rstrip().endswith("\\u591c" if encoding == "latin-1" else "夜")
