@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
-from jobsvc.storage.place import names_in
-from jobsvc.storage.reader import Scan
+from jobsvc.storage.place import RootScan, names_in
 from jobsvc.storage.tokens import load, revoke
 from jobsvc.web import event_streams
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
@@ -440,7 +439,7 @@ async def test_while_the_index_is_incomplete_nothing_is_said_to_be_all(
     """Of what is not known yet nobody may think that it is not there."""
     go_on = threading.Event()
 
-    def late(root: Path) -> Scan:
+    def late(root: Path) -> RootScan:
         go_on.wait(10)
         return names_in(root)
 

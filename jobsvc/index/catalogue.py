@@ -47,6 +47,10 @@ class Catalogue:
         """To be read by anyone; changed only here."""
         self.unreadable = UnreadableRecords()
         """Jobs whose record could not be read when last looked at, and why."""
+        self.unlisted: dict[str, float] = {}
+        """Jobs that are gone by a listing of the root, though a cached name may lead to them still, and until
+        when (monotonic seconds) such a name is not believed.
+        """
         self._counts = dict.fromkeys(Status, 0)
         self._unfinished: dict[str, None] = {}
         self._listeners: list[Change] = []
@@ -131,8 +135,10 @@ class Catalogue:
         return True
 
     def outdated(self, job_id: str, begun: float) -> bool:
-        """Whether a look at this job that began after `begun` was taken in already."""
+        """Whether a later look than one begun at `begun` was taken in, or none is to be believed."""
         entry = self.entries.get(job_id)
+        if entry is None and job_id in self.unlisted:
+            return True
         return begun < (self._absences.get(job_id, self._forgotten) if entry is None else entry.verified)
 
     def _absent(self, job_id: str, begun: float) -> None:

@@ -107,7 +107,8 @@ class Index:
             self.watching, self.figures, metrics,
         )  # fmt: skip
         self._names = RootNames(
-            disk, root, self.catalogue, self._looks, self.figures,
+            disk, root, self.catalogue,
+            freshness=self.freshness, looks=self._looks, figures=self.figures,
             poll_interval=poll_interval, is_needed=self._is_listing_needed,
         )  # fmt: skip
         self._rounds = Rounds(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import count, islice
 from time import monotonic, perf_counter
 from typing import Final
@@ -116,14 +116,13 @@ class Looks:
         job_ids: Sequence[str],
         new: Sequence[str] = (),
         *,
-        listed: Mapping[str, int] | None = None,
+        listed: Container[str] | None = None,
     ) -> float:
         """Look at all of these, but first at `new` ones; returns the seconds of a processor that it cost us.
 
         On a file system of this machine scouts look at what is new, where that is much. Where storage lets us
         wait for it, several hops are under way at once; where it is in memory, one. StorageUnavailable where
-        it does not answer at all. `listed` are the names in the root with inode numbers, where it was
-        listed just before.
+        it does not answer at all. `listed` are the names in the root, where it was listed just before.
         """
         self._rounds += 1
         try:
@@ -136,7 +135,7 @@ class Looks:
             self._wake.set()
 
     async def _stages(
-        self, key: str, batches: Iterator[Sequence[Wanted]], listed: Mapping[str, int] | None
+        self, key: str, batches: Iterator[Sequence[Wanted]], listed: Container[str] | None
     ) -> float:
         lanes, cost = 1, 0.0
         while stage := list(islice(batches, lanes * STAGE)):
@@ -154,7 +153,7 @@ class Looks:
         return cost
 
     async def _lane(
-        self, key: str, batches: Iterator[Sequence[Wanted]], listed: Mapping[str, int] | None
+        self, key: str, batches: Iterator[Sequence[Wanted]], listed: Container[str] | None
     ) -> float:
         cost = 0.0
         for batch in batches:
@@ -186,9 +185,7 @@ class Looks:
         except StorageUnavailable:
             asyncio.get_running_loop().call_later(AGAIN, self.later, batch)
 
-    async def _hops(
-        self, key: str, wanted: Sequence[Wanted], listed: Mapping[str, int] | None = None
-    ) -> float:
+    async def _hops(self, key: str, wanted: Sequence[Wanted], listed: Container[str] | None = None) -> float:
         cost = 0.0
         while wanted := self._answering(wanted):
             sweep = Sweep(self._root, wanted, quick=self.quick, listed=listed)

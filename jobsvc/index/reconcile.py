@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from jobsvc.index.catalogue import Entry
 from jobsvc.index.sweep import Wanted
+from jobsvc.storage.place import RootScan
 from jobsvc.storage.rests import in_parts
 
 COMPARED: Final = 10_000
@@ -78,6 +79,13 @@ def compare_names(
         return NameChanges(new, [], replaced)
     missing = [job_id for part in in_parts(list(known), COMPARED) for job_id in part if job_id not in inodes]
     return NameChanges(new, missing, replaced)
+
+
+def note_inodes(scan: RootScan, known: Mapping[str, Entry]) -> None:
+    """Record the inode numbers of a listing for jobs that were first read after it; in a thread."""
+    for job_id, inode in chain.from_iterable(in_parts(zip(scan.ids, scan.inodes, strict=False), COMPARED)):
+        if (entry := known.get(job_id)) is not None and entry.inode is None:
+            entry.inode = inode
 
 
 def batches(job_ids: Sequence[str], known: Mapping[str, Entry], size: int) -> Iterator[Sequence[Wanted]]:

@@ -7,20 +7,26 @@ on network storage, which may cache them: there the names are listed again, for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from time import monotonic, thread_time
 from typing import Final, NamedTuple
 
 from jobsvc.index.catalogue import Catalogue
+from jobsvc.index.freshness import Freshness
 from jobsvc.index.looks import Looks
 from jobsvc.index.measures import Figures
 from jobsvc.index.reconcile import NameChanges, compare_names
+from jobsvc.index.sweep import Found
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.place import RootListing, RootVersion, list_root, root_version
+from jobsvc.storage.mounts import keeps_inode_numbers
+from jobsvc.storage.place import Place, RootListing, RootVersion, list_root, place_of, root_version
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading
+from jobsvc.storage.walk import Absent
 
 LISTING_TIMEOUT_S: Final = 60.0
 """A million names take some seconds, and more over a network."""
@@ -34,6 +40,8 @@ POLLED_FOR_S: Final = 600.0
 """A directory without a job is looked at in every poll for so long: its record often comes afterwards."""
 MAX_POLLED: Final = 1000
 """Directories without a job that are looked at in every poll; a reconcile finds jobs in the others."""
+UNLISTED_FOR_S: Final = 600.0
+"""So long a name is not believed that leads to a job although the root does not list it any more."""
 MIN_RENUMBERED: Final = 100
 """So many jobs, if they are more than half of all, are not replaced at once: inode numbers are not stable."""
 
@@ -88,9 +96,10 @@ class RootNames:
         disk: Disk,
         root: JobsRoot,
         catalogue: Catalogue,
+        *,
+        freshness: Freshness,
         looks: Looks,
         figures: Figures,
-        *,
         poll_interval: float,
         is_needed: Callable[[], bool],
     ) -> None:
@@ -98,6 +107,7 @@ class RootNames:
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
+        self._freshness = freshness
         self._looks = looks
         self._figures = figures
         self._poll_interval = poll_interval
@@ -107,6 +117,8 @@ class RootNames:
         """Listed names in which no job was found, with their inode numbers."""
         self._polled_until: dict[str, float] = {}
         """Those of them that are polled, and until when."""
+        self._found_unlisted: set[str] = set()
+        """Jobs that the last listing lacked and that were found by their names all the same."""
         catalogue.subscribe(self._on_change)
 
     def to_poll(self) -> list[str]:
@@ -133,12 +145,14 @@ class RootNames:
             self._schedule.listed(listing, started_at, monotonic() - started_at, cpu)
             self._figures.ignored = listing.ignored
             self._catalogue.listed(listing.inodes.keys())
+            self._forget_unlisted(listing)
             known = [*changes.missing, *changes.replaced]
             await self._looks.round("*names", known, changes.new, listed=listing.inodes)
         except BaseException:
             self._schedule.request()
             raise
         self._looked_at(listing, changes, started_at)
+        await self._drop_unlisted(changes.missing)
 
     def _compare(self) -> _Pass:
         before = thread_time()
@@ -178,6 +192,31 @@ class RootNames:
         if not is_complete or any(job_id in entries for job_id in changes.missing):
             self._schedule.request()
 
+    async def _drop_unlisted(self, missing: list[str]) -> None:
+        """Remove jobs that two listings lacked and whose cached names still lead to the same directories.
+
+        GlusterFS's client (md-cache) finds a directory that was renamed by its old name for as long as it is
+        looked at. A job that was never listed is left alone: there the listing may be what is cached.
+        """
+        entries, unlisted = self._catalogue.entries, self._catalogue.unlisted
+        found = {job_id for job_id in missing if job_id in entries}
+        twice, self._found_unlisted = sorted(found & self._found_unlisted), found
+        if not twice or self._looks.quick:
+            return
+        place, inodes = await self._disk.metadata("*names", partial(_directories, self._root.path, twice))
+        now = monotonic()
+        for job_id in twice:
+            entry = entries.get(job_id)
+            if entry is not None and entry.inode is not None and inodes.get(job_id) == entry.inode:
+                unlisted[job_id] = now + UNLISTED_FOR_S
+                self._freshness.accept(Found(job_id, now, Absent()), place)
+
+    def _forget_unlisted(self, listing: RootListing) -> None:
+        """Believe names again that are listed, or were not for long."""
+        unlisted, now = self._catalogue.unlisted, monotonic()
+        for job_id in [name for name, until in unlisted.items() if name in listing.inodes or until < now]:
+            del unlisted[job_id]
+
     def _on_change(self, job_id: str, _before: Reading | None, after: Reading | None) -> None:
         """Have a name looked at again whose job is gone: its directory may still be there."""
         if after is None:
@@ -185,3 +224,17 @@ class RootNames:
         elif job_id in self._without_job:
             del self._without_job[job_id]
             self._polled_until.pop(job_id, None)
+
+
+def _directories(root: Path, job_ids: Sequence[str]) -> tuple[Place, dict[str, int]]:
+    """Return the root as it stands, and the inode numbers of directories in it; OSError.
+
+    None where the file system does not keep inode numbers.
+    """
+    place = place_of(root)
+    inodes: dict[str, int] = {}
+    if keeps_inode_numbers(place.device):
+        for job_id in job_ids:
+            with suppress(FileNotFoundError):
+                inodes[job_id] = (root / job_id).lstat().st_ino
+    return place, inodes

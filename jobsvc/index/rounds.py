@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Final
 
 import structlog
@@ -28,8 +28,8 @@ from jobsvc.index.reconcile import Compared
 from jobsvc.index.watching import Watching
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.place import Place, names_in, place_of
-from jobsvc.storage.reader import JobsRoot, Scan
+from jobsvc.storage.place import Place, RootScan, names_in, place_of
+from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading
 
 log = structlog.get_logger("jobsvc.index")
@@ -43,8 +43,8 @@ LISTING: Final = 60.0
 """Seconds that a listing of the root has: a million names take some, and more over a network."""
 POLL_SHARE: Final = 0.05
 """The part of a processor that polling may take at most; past it, it comes less often."""
-UNWATCHED_SHARE: Final = 0.015
-"""The part of all time for which everything is compared again where no watcher tells of changes."""
+UNWATCHED_CPU_SHARE: Final = 0.015
+"""The part of a processor for which everything is compared again where no watcher tells of changes."""
 OUTPUT_PATIENCE: Final = 600.0
 """Seconds for which the output of a completed job is looked for again and again."""
 
@@ -95,6 +95,7 @@ class Rounds:
         self._names_alone = False
         """Whether only what came or went is to be looked at next time."""
         self._poll_cost = 0.0
+        self._reconcile_cpu_seconds = 0.0
         self._outputs_awaited: dict[str, float] = {}
         self._strangers: set[str] = set()
         """Names in the root that no job was found under, or not any more."""
@@ -132,7 +133,8 @@ class Rounds:
         """
         seconds = self._parts.figures.reconcile_seconds
         if not self._is_watched():
-            often = max(seconds / UNWATCHED_SHARE, self._poll_interval)
+            cpu_seconds = self._reconcile_cpu_seconds
+            often = max(seconds / RECONCILE_SHARE, cpu_seconds / UNWATCHED_CPU_SHARE, self._poll_interval)
             if often < self._reconcile_interval:
                 return often
         return max(self._reconcile_interval, min(seconds / RECONCILE_SHARE, RECONCILE_RARELY))
@@ -140,16 +142,24 @@ class Rounds:
     async def _reconcile_once(self, *, names_alone: bool) -> None:
         begun = monotonic()
         compare = partial(self._compare, names_alone=names_alone)
-        scan, found = await self._parts.disk.metadata("*scan", compare, LISTING)
+        scan, found, cpu_seconds = await self._parts.disk.metadata("*scan", compare, LISTING)
         self._listed(scan, found)
-        await self._parts.looks.round("*scan", [*found.lacking, *found.rest], found.new)
+        known = [*found.lacking, *found.rest]
+        self._reconcile_cpu_seconds = cpu_seconds + await self._parts.looks.round("*scan", known, found.new)
+        if not self._is_watched():
+            await self._parts.disk.metadata("*scan", partial(self._note_inodes, scan), LISTING)
         self._reconciled(begun, found)
 
-    def _compare(self, *, names_alone: bool) -> tuple[Scan, Compared]:
+    def _compare(self, *, names_alone: bool) -> tuple[RootScan, Compared, float]:
+        before = thread_time()
         scan = names_in(self._parts.root.path)
-        return scan, reconcile.compare(scan.ids, self._parts.catalogue.entries, names_alone=names_alone)
+        found = reconcile.compare(scan.ids, self._parts.catalogue.entries, names_alone=names_alone)
+        return scan, found, thread_time() - before
 
-    def _listed(self, scan: Scan, found: Compared) -> None:
+    def _note_inodes(self, scan: RootScan) -> None:
+        reconcile.note_inodes(scan, self._parts.catalogue.entries)
+
+    def _listed(self, scan: RootScan, found: Compared) -> None:
         """Take in a listing; a name that nobody announced since the last one is a missed hint."""
         self._parts.figures.ignored = scan.ignored
         self._parts.watching.listed(found.names)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Sequence
 from resource import RUSAGE_THREAD, getrusage
 from time import monotonic, thread_time
 from typing import Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.record import BadRecord
 from jobsvc.storage.glance import FOLDER, unchanged
-from jobsvc.storage.mounts import keeps_inode_numbers, may_cache_names
+from jobsvc.storage.mounts import may_cache_names
 from jobsvc.storage.place import Place, list_root, place_of
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading
@@ -50,11 +49,11 @@ class Sweep:
         wanted: Sequence[Wanted],
         *,
         quick: bool = False,
-        listed: Mapping[str, int] | None = None,
+        listed: Container[str] | None = None,
         seconds: float = SECONDS,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Prepare; `listed` are the names in the root with inode numbers, where it was listed just before."""
+        """Prepare; `listed` are the names in the root, where it was listed just before."""
         self._root = root
         self._wanted = wanted
         self._listed = listed
@@ -83,7 +82,6 @@ class Sweep:
                 self._run_quickly()
             else:
                 self._run(lambda _job_id, _known: None)
-            self._drop_renamed()
             if any(isinstance(found.outcome, Absent) for found in self.found):
                 self._confirm_absences()
                 self.place = place_of(self._root.path)
@@ -111,27 +109,6 @@ class Sweep:
                 now = self._clock()
             if now > until or self.abandoned:
                 break
-
-    def _drop_renamed(self) -> None:
-        """Take a job for absent that was found by its old name while the root lists its inode by another.
-
-        GlusterFS's client (md-cache) finds a directory by its old name for as long as it is used by the new.
-        """
-        if self._listed is None or self._quick:
-            return
-        gone = [
-            number
-            for number, found in enumerate(self.found)
-            if found.job_id not in self._listed and not isinstance(found.outcome, (Absent, OSError))
-        ]
-        if not gone or not keeps_inode_numbers(os.stat(self._root.path).st_dev):  # noqa: PTH116
-            return
-        inodes = set(self._listed.values())
-        for number in gone:
-            found = self.found[number]
-            with suppress(OSError):
-                if os.stat(self._root.path / found.job_id).st_ino in inodes:  # noqa: PTH116
-                    self.found[number] = found._replace(outcome=Absent())
 
     def _confirm_absences(self) -> None:
         """Have a known job that was not found be a fault of storage where the root lists it after all.

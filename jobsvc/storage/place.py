@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import time
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from jobsvc.storage.identity import is_settled
 from jobsvc.storage.layout import is_job_id
-from jobsvc.storage.reader import Scan
 from jobsvc.storage.rests import in_parts
 
 LISTED: Final = 10_000
@@ -26,6 +27,16 @@ class Place(NamedTuple):
     inode: int
     jobs: bool
     """Whether at least one name in it can be a job's."""
+
+
+class RootScan(NamedTuple):
+    """The names beneath the root that can be jobs."""
+
+    ids: list[str]
+    ignored: int
+    """How many names can't be jobs."""
+    inodes: Sequence[int]
+    """The inode number of each of the ids, as the directory has it."""
 
 
 class RootVersion(NamedTuple):
@@ -88,14 +99,16 @@ def place_of(root: Path) -> Place:
     return Place(status.st_dev, status.st_ino, jobs)
 
 
-def names_in(root: Path) -> Scan:
+def names_in(root: Path) -> RootScan:
     """List the names that can be jobs, whatever they name, and count the others; OSError.
 
     So many at a time are in the order of their inodes: what was made together is read, and kept, together.
     """
-    ids, count = [], 0
+    ids, inodes, count = [], array("Q"), 0
     with os.scandir(root) as entries:
         for part in in_parts(entries, LISTED):
             count += len(part)
-            ids += [entry.name for entry in sorted(part, key=os.DirEntry.inode) if is_job_id(entry.name)]
-    return Scan(ids, count - len(ids))
+            jobs = [entry for entry in sorted(part, key=os.DirEntry.inode) if is_job_id(entry.name)]
+            ids += [entry.name for entry in jobs]
+            inodes.extend(entry.inode() for entry in jobs)
+    return RootScan(ids, count - len(ids), inodes)

@@ -21,8 +21,8 @@ from jobsvc.index import rounds
 from jobsvc.index.live import Index, Watch
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.place import names_in
-from jobsvc.storage.reader import JobsRoot, Scan
+from jobsvc.storage.place import RootScan, names_in
+from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading
 from tests.index import farm as farm_program
 from tests.index.farm import Farm
@@ -138,7 +138,7 @@ async def test_a_listing_may_take_longer_than_a_look_at_a_job(
 ) -> None:
     """A million names do; given up and begun again each time, there would never be an index."""
 
-    def slowly(root: Path) -> Scan:
+    def slowly(root: Path) -> RootScan:
         threading.Event().wait(0.9)
         return names_in(root)
 

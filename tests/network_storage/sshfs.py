@@ -29,8 +29,8 @@ UsePAM no
 PermitRootLogin yes
 Subsystem sftp internal-sftp
 """
-CACHE_OPTIONS: Final = {"dcache_timeout": 1, "entry_timeout": 0, "attr_timeout": 0}
-"""In seconds. By default sshfs caches names and attributes for 20 s, and the kernel for another second."""
+CACHE_OPTIONS: Final = {"dir_cache": "no", "entry_timeout": 0, "attr_timeout": 0}
+"""By default sshfs caches names and attributes for 20 s, and the kernel for another second."""
 
 
 class Sshfs:

@@ -145,3 +145,23 @@ async def test_no_job_is_told_as_removed_while_the_server_is_away(
         events.append(event)
     assert "removed" not in {event.name for event in events}
     await listed(service, {"last": "failed", "finished": "failed", "rendering": "rendering"})
+
+
+@pytest.mark.parametrize("share", ["gluster"], indirect=True)
+async def test_a_job_that_is_asked_for_all_the_while_is_not_kept_by_a_cached_name(
+    share: Share, service: Service
+) -> None:
+    """The client of GlusterFS finds what was renamed by its old name for as long as that is looked at."""
+    await asyncio.to_thread(move_out, share, "finished")
+
+    async def status() -> int:
+        return (await service.get("/api/jobs/finished", ("Cache-Control", "no-cache"))).status
+
+    async with asyncio.timeout(BOUND_S):
+        while await status() != 404:  # noqa: ASYNC110 - over a socket
+            await asyncio.sleep(0.02)
+    for _ in range(100):
+        assert await status() == 404
+        await asyncio.sleep(0.02)
+    await asyncio.to_thread((share.writer / "finished").rename, share.writer / "jobs" / "finished")
+    await listed(service, {"finished": "failed", "rendering": "rendering"})

@@ -134,16 +134,6 @@ def test_a_job_whose_name_leads_to_something_else_is_absent(
     assert isinstance(found.outcome, Absent)
 
 
-@pytest.mark.parametrize("inode", ["its own", "another"])
-def test_a_job_found_by_a_name_that_is_no_more_listed_is_absent_where_its_inode_is(
-    root: JobsRoot, farm: Farm, inode: str
-) -> None:
-    own = (farm.root / "job").stat().st_ino
-    listed = {"renamed": own if inode == "its own" else own + 1}
-    (found,) = Sweep(root, [("job", root.read("job"))], listed=listed)().found
-    assert isinstance(found.outcome, Absent) is (inode == "its own")
-
-
 def test_a_file_system_on_a_block_device_caches_no_names() -> None:
     assert not may_cache_names(os.makedev(8, 1))
 
