@@ -7,7 +7,7 @@ DEMO_STAMP := $(VENV)/.jobsvc-demo-installed
 # The demo brings an ffmpeg of its own only where the machine has none.
 DEMO := $(if $(shell command -v ffmpeg),.,.[demo])
 
-.PHONY: demo test check bench format
+.PHONY: demo test fuzz check bench format
 
 demo: $(DEMO_STAMP)
 	$(RUN) jobsvc demo
@@ -16,6 +16,12 @@ test: $(STAMP)
 	$(RUN) pytest --cov --cov-report=
 	$(RUN) coverage report
 	$(RUN) tests.coverage_floors
+
+# Requests, against every variant of the connection: FUZZ_COUNT=1000000 FUZZ_SEED=7 make fuzz
+FUZZ_COUNT ?= 100000
+FUZZ_SEED ?=
+fuzz: $(STAMP)
+	$(RUN) tests.fuzz --count $(FUZZ_COUNT) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) --processes $(shell nproc)
 
 check: $(STAMP)
 	$(RUN) ruff check .

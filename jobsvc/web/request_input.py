@@ -43,6 +43,8 @@ class RequestInput(LingeringClose):
     """The beginning of a head that has yet to come whole."""
     _body_left = 0
     """Bytes that the last request's body still has, where its head tells."""
+    _refuses_head = False
+    """Whether the request that is refused is a HEAD, whose answer has no body."""
     _last_bytes = b""
     """What was parsed last, as far as it can be a part of a head's end."""
 
@@ -124,6 +126,7 @@ class RequestInput(LingeringClose):
         self.head_started_at = self.head_started_at or self._loop.time()
         if len(self._head) > MAX_HEAD_BYTES:
             self._request_count += 1
+            self._refuses_head = self._head.lstrip(b"\r\n").startswith(b"HEAD ")
             self._messages.append((_error(head_too_large(self._head)), EMPTY_PAYLOAD))
             self._last_request, self._head = True, b""
 
@@ -133,6 +136,7 @@ class RequestInput(LingeringClose):
             message, body = self._messages[place]
             if isinstance(message, _ErrInfo):
                 self._last_request, fault = True, named(message.exc, data)
+                self._refuses_head = data.lstrip(b"\r\n").startswith(b"HEAD ")
                 if not self._body.is_eof():
                     self._fail_body()
             else:
@@ -141,8 +145,9 @@ class RequestInput(LingeringClose):
                 if self._closes_after(message, body):
                     self._last_request = True
                     self._messages[place] = message._replace(should_close=True), body
-            if fault is not None:
-                self._last_request = True
+                self._refuses_head = message.method == hdrs.METH_HEAD
+            if fault is not None:  # the rest of its body is dropped
+                self._last_request, body = True, EMPTY_PAYLOAD
                 self._messages[place] = _error(fault), body
             self._body = body
         return not self._last_request
@@ -164,6 +169,8 @@ class RequestInput(LingeringClose):
     def _fail_body(self) -> None:
         """Let a body that broke off fail; a request whose turn has not come is refused for it."""
         if len(self._messages) > 1:
+            failed, _ = self._messages[-2]
+            self._refuses_head = not isinstance(failed, _ErrInfo) and failed.method == hdrs.METH_HEAD
             del self._messages[-2]
             self._request_count -= 1
         else:

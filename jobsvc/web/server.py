@@ -39,6 +39,8 @@ class ProblemHandler(Connection):
         if isinstance(exc, HttpProcessingError):
             _log.info("refused", status=status, reason=type(exc).__name__, peer=request.remote)
             response = _refusal(exc, status)
+            if self._refuses_head:
+                response.body = None
         else:
             _log.error("request-failed", status=status, exc_info=exc)
             response = problems.of_fault()

@@ -38,11 +38,16 @@ def fault_of(message: RawRequestMessage) -> Unsound | None:
         return fault
     if message.method == hdrs.METH_CONNECT:  # what comes behind it is no further request
         return Unsound(501, "This service is no proxy: it does not support CONNECT.")
-    if message.chunked and message.headers[hdrs.TRANSFER_ENCODING].strip().lower() != "chunked":
+    # The parser itself refuses any other final coding, but not where an upgrade is offered.
+    if (message.chunked or message.upgrade) and _has_other_coding(message):
         return Unsound(501, "This service knows no transfer coding but chunked.")
     if not _is_host(message.headers.get(hdrs.HOST, "")):
         return Unsound(400, "The Host field names no host.")
     return None
+
+
+def _has_other_coding(message: RawRequestMessage) -> bool:
+    return message.headers.get(hdrs.TRANSFER_ENCODING, "chunked").strip().lower() != "chunked"
 
 
 def _version_fault(message: RawRequestMessage) -> Unsound | None:

@@ -1,0 +1,45 @@
+"""A run of the fuzzer in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from pathlib import Path
+from random import Random
+
+import structlog
+
+from tests.fuzz.generator import Generator
+from tests.fuzz.harness import Checker, services, shrunk
+
+
+async def fuzz(seed: int, count: int) -> int:
+    """Send so many requests to every variant; return how many were sent. SystemExit at the first fault."""
+    generated = 0
+    with tempfile.TemporaryDirectory(prefix="jobsvc-fuzz-") as folder:
+        async with services(Path(folder)) as (ports, tokens):
+            generator, checker = Generator(Random(seed), tokens), Checker(ports)
+            while generated < count:
+                stream = generator.stream()
+                generated += len(stream.requests)
+                if await checker.faults(stream):
+                    stream = await shrunk(checker, stream)
+                    for fault in await checker.faults(stream):
+                        print(f"seed {seed}: {fault}")
+                    print(f"pieces: {stream.pieces()!r}")
+                    raise SystemExit(1)
+    return generated
+
+
+def run(seed: int, count: int) -> None:
+    """Fuzz on the loop that the service uses, without a log."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable(logging.CRITICAL)
+    try:
+        import uvloop  # noqa: PLC0415 - where it is installed
+    except ImportError:
+        generated = asyncio.run(fuzz(seed, count))
+    else:
+        generated = uvloop.run(fuzz(seed, count))
+    print(f"seed {seed}: {generated} requests, no fault")

@@ -1,0 +1,35 @@
+"""A short run of the fuzzer; `make fuzz` is a long one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.fuzz.reference import Kind, read
+from tests.running import PROJECT
+
+
+def test_fuzzed_requests_have_the_answers_that_the_rfc_asks_for() -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--count", "3000", "--seed", "15"]
+    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=55, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def kinds(data: bytes) -> list[Kind]:
+    return [each.kind for each in read(data)]
+
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
+
+
+def test_the_reference_parser_tells_requests_from_what_is_none() -> None:
+    assert kinds(GET + b"\r\n" + GET + b"\r\n") == [Kind.ANSWERED] * 2
+    assert kinds(b"\r\n" + GET + b"Content-Length: 3\r\n\r\nabc" + GET + b"\r\n") == [Kind.ANSWERED] * 2
+    assert kinds(GET + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n") == [Kind.ANSWERED]
+    assert kinds(GET + b"Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n") == [Kind.UNFINISHED]
+    assert kinds(GET + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc") == [Kind.REFUSED]
+    assert kinds(GET + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc") == [Kind.REFUSED]
+    assert kinds(GET + b" folded\r\n\r\n") == [Kind.REFUSED]
+    assert kinds(GET.replace(b"GET", b"CONNECT") + b"\r\n" + GET) == [Kind.REFUSED]
+    assert kinds(GET + b"Connection: close\r\n\r\n" + GET + b"\r\n") == [Kind.ANSWERED]
+    assert kinds(GET) == [Kind.UNFINISHED]
