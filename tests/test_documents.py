@@ -37,10 +37,12 @@ ENDS: Final = frozenset({";", "&&", "||", ")", "&", "do", "done"})
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Find each curl command of a text and give its words, with those of the pipeline behind it."""
+    """Find each curl command with an address in a text; give its words and those of the pipeline."""
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
         for match in re.finditer(r"(?<![\w/.-])curl(?= +[-$\"'h])", line):
-            yield list(_pipeline(line[match.start() :]))
+            words = list(_pipeline(line[match.start() :]))
+            if any("$" in word or "://" in word for word in words):  # else it is only mentioned
+                yield words
 
 
 def _pipeline(text: str) -> Iterator[str]:
