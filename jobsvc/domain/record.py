@@ -29,11 +29,13 @@ def parse_record(
     aliases: Mapping[str, Status] = SYNONYMS,
     *,
     text: bytes | None = None,
+    metadata: bytes | None = None,
     created_time: Callable[[], int] | None = None,
 ) -> Job:
     """Check a decoded status.json and make a Job of it; BadRecord names what is wrong.
 
     `text` is what it was decoded from: metadata is taken from there as it was written, else encoded anew.
+    `metadata` is its text where the record was condensed.
     `created_time` gives what stands in for createdAt if the farm left that out; by default `file_time`.
     `file_time` is the file's own time of modification in microseconds since the epoch; it stands in
     for times that the farm left out. `aliases` maps lower-case words to states.
@@ -66,7 +68,7 @@ def parse_record(
             project_path, started, completed, done, total, _count(record, "attempt"),
             phase, error, None if word == status.value else word, log_path,
         ],
-        _metadata(record, text),
+        _metadata(record, text, metadata),
     )  # fmt: skip
     return Job(
         job_id,
@@ -104,6 +106,8 @@ _TEXTS: Final = (
     *("projectPath", "outputPath", "logPath", "error", "phase"),
 )
 """The keys of what is text."""
+KEYS: Final = (*_TEXTS, "progress", "framesDone", "framesTotal", "attempt", "metadata")
+"""All keys that are known."""
 _TEXT_OR_NULL: Final = frozenset({str, type(None)})
 
 
@@ -153,11 +157,13 @@ def _checked(key: str, value: str | None, check: Callable[[str], T]) -> T | None
         raise BadRecord(f"{key}: {wrong}") from wrong
 
 
-def _metadata(record: dict[str, Any], text: bytes | None) -> bytes | None:
+def _metadata(record: dict[str, Any], text: bytes | None, metadata: bytes | None) -> bytes | None:
     value = record.get("metadata")
     if value is None:
         return None
     if not isinstance(value, dict):
         raise BadRecord("metadata: not an object")
+    if metadata is not None:
+        return metadata
     found = orjson.dumps(value) if text is None else METADATA.last_object(text)
     return None if found is None else on_one_line(found)

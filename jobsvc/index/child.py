@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 from asyncio.subprocess import PIPE, Process
-from pathlib import Path
 from typing import Final
 
-import jobsvc
+from jobsvc.storage import children
 
 LAST_WORDS: Final = 300
 """Bytes."""
-_PACKAGE_FOLDER: Final = str(Path(jobsvc.__file__).absolute().parents[1])
 
 
 async def begin(module: str, *arguments: str, nice: int = 0) -> Process:
@@ -25,19 +22,13 @@ async def begin(module: str, *arguments: str, nice: int = 0) -> Process:
     must be absolute. `nice` lowers its priority, by setpriority(2).
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", module, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE,
-        env=os.environ | {"PYTHONPATH": _import_path()}, cwd="/",
+        *children.command(module), *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE,
+        env=children.environment(), cwd=children.CWD,
     )  # fmt: skip
     if nice:
         with contextlib.suppress(OSError):  # it has ended, or a sandbox forbids it
             os.setpriority(os.PRIO_PROCESS, process.pid, nice)
     return process
-
-
-def _import_path() -> str:
-    """Return PYTHONPATH for a child: the folder of this package, then the absolute entries of our own."""
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join([_PACKAGE_FOLDER, *filter(os.path.isabs, inherited)])
 
 
 async def end(process: Process) -> str:

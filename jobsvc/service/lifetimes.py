@@ -14,6 +14,7 @@ from jobsvc.index.digests import Digests
 from jobsvc.index.live import Index
 from jobsvc.observe.audit import DownloadLog
 from jobsvc.service.parts import Parts
+from jobsvc.storage.condenser import RecordCondenser
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.pool import Pool
 from jobsvc.web.slots import Slots
@@ -28,7 +29,7 @@ def add_lifetimes(app: web.Application, parts: Parts, on_indexed: Callable[[], N
     """Have the parts begin with the application, what is needed longest first, and end in reverse."""
     app.cleanup_ctx.extend(
         [
-            _storage(parts.disk, parts.downloads),
+            _storage(parts.disk, parts.downloads, parts.condenser),
             parts.gate.watching,
             parts.token_use.saving,
             parts.links.keyed,
@@ -44,7 +45,7 @@ def add_lifetimes(app: web.Application, parts: Parts, on_indexed: Callable[[], N
     app.on_shutdown.append(_let_finish(parts.slots, parts.settings.shutdown_grace))
 
 
-def _storage(disk: Disk, downloads: DownloadLog) -> Context:
+def _storage(disk: Disk, downloads: DownloadLog, condenser: RecordCondenser) -> Context:
     async def context(_app: web.Application) -> AsyncIterator[None]:
         yield
         disk.close()
@@ -52,6 +53,7 @@ def _storage(disk: Disk, downloads: DownloadLog) -> Context:
         ending = Pool("end", threads=1)
         with suppress(StorageUnavailable):
             await ending.run("log", downloads.close)
+            await ending.run("records", condenser.close)
         ending.close()
 
     return context

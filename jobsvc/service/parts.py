@@ -17,6 +17,7 @@ from jobsvc.observe.audit import DownloadLog
 from jobsvc.observe.metrics import Metrics
 from jobsvc.service.descriptors import MOST_CONNECTIONS, connections_allowed, descriptor_limit
 from jobsvc.settings import Settings
+from jobsvc.storage.condenser import RecordCondenser
 from jobsvc.storage.digest_file import DigestFile
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.faults import describe
@@ -54,6 +55,7 @@ class Parts:
     metrics: Metrics
     disk: Disk
     root: JobsRoot
+    condenser: RecordCondenser
     slots: Slots
     digests: Digests
     index: Index
@@ -81,7 +83,10 @@ def parts_of(settings: Settings) -> Parts:
     metrics = Metrics()
     disk = Disk(on_fault=_storage_fault(metrics))
     metrics.storage_stuck.set_function(disk.stuck)
-    root = JobsRoot(settings.jobs_root, settings.output_roots, settings.status_aliases)
+    condenser = RecordCondenser()
+    root = JobsRoot(
+        settings.jobs_root, settings.output_roots, settings.status_aliases, condense=condenser.condense
+    )
     slots = Slots(
         settings.max_downloads,
         settings.max_downloads_per_token,
@@ -108,6 +113,7 @@ def parts_of(settings: Settings) -> Parts:
         metrics=metrics,
         disk=disk,
         root=root,
+        condenser=condenser,
         slots=slots,
         digests=digests,
         index=index,

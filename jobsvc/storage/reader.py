@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import orjson
 
+from jobsvc.domain.condensing import Condensed
 from jobsvc.domain.decoding import decode_record
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, Job, Status
@@ -40,6 +41,9 @@ from jobsvc.storage.walk import (
     retry_stale,
 )
 
+LARGE_RECORD_BYTES: Final = 64 * 1024
+"""To decode a record of up to this size takes about a millisecond, whatever is in it."""
+
 
 class Scan(NamedTuple):
     """The names beneath the root."""
@@ -53,13 +57,20 @@ class JobsRoot:
     """The root of all jobs and the folders beside it that absolute paths may point into."""
 
     def __init__(
-        self, path: Path, output_roots: Sequence[Path] = (), aliases: Mapping[str, Status] = SYNONYMS
+        self,
+        path: Path,
+        output_roots: Sequence[Path] = (),
+        aliases: Mapping[str, Status] = SYNONYMS,
+        *,
+        condense: Callable[[bytes], Condensed] | None = None,
     ) -> None:
+        """`condense` takes large records, so that none of them is decoded here."""
         self.path = path
         self._prefix = f"{path}/"
         # By name without `..`, and the nearest first: it may be a link that is not followed from above it.
         self._outputs = sorted(((os.path.normpath(root), str(root)) for root in output_roots), reverse=True)
         self._aliases = aliases
+        self._condense = condense
 
     @property
     def output_roots(self) -> list[str]:
@@ -210,10 +221,27 @@ class JobsRoot:
             os.close(record)
         file_time = status.st_mtime_ns // 1000
         created_time = partial(_created_time, folder, known, file_time)
+        decoded, metadata = self._decode(text)
         job = parse_record(
-            job_id, _decode(text), file_time, self._aliases, text=text, created_time=created_time
+            job_id,
+            decoded,
+            file_time,
+            self._aliases,
+            text=text,
+            metadata=metadata,
+            created_time=created_time,
         )
         return job, identity, settled
+
+    def _decode(self, text: bytes) -> tuple[object, bytes | None]:
+        """Decode a record, a large one without its metadata; BadRecord where it is no JSON."""
+        try:
+            if self._condense is None or len(text) <= LARGE_RECORD_BYTES:
+                return decode_record(text), None
+            record, metadata = self._condense(text)
+            return orjson.loads(record), metadata
+        except ValueError as wrong:
+            raise BadRecord(f"{STATUS_FILE}: not JSON ({wrong})") from wrong
 
     def _output(self, folder: int, job: Job) -> Opened | None:
         try:
@@ -279,11 +307,3 @@ def _read(fd: int, size: int) -> bytes:
     if max(size, len(data)) > RECORD_CAP:
         raise BadRecord(f"{STATUS_FILE}: larger than {RECORD_CAP} bytes")
     return data
-
-
-def _decode(text: bytes) -> object:
-    """Decode a record; BadRecord where it is no JSON."""
-    try:
-        return decode_record(text)
-    except ValueError as wrong:
-        raise BadRecord(f"{STATUS_FILE}: not JSON ({wrong})") from wrong
