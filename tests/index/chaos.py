@@ -71,6 +71,8 @@ class Chaos:
         self._since = dict(self._allowed)
         """All that was true of each job since it was last known what the service knows."""
         self._spoilt: set[str] = set()
+        self._bridged: set[str] = set()
+        """Jobs with a missing record or output: for two seconds what was there before may be answered."""
         self.root.mkdir()
         self._aside.mkdir()
         self._fill(self.root / ANCHOR, "queued", 0)
@@ -88,15 +90,49 @@ class Chaos:
             # What was known before stays; what that is, depends on when it was last looked at.
             self._allowed[job_id] = self._since[job_id]
             self._spoilt.add(job_id)
+            self._bridged.discard(job_id)
         else:
-            self._allowed[job_id] = {truth}
+            before = self._bridging(job_id, truth)
+            self._allowed[job_id] = {truth} | before
+            self._bridged -= {job_id}
+            self._bridged |= {job_id} if before else set()
             self._spoilt.discard(job_id)
-            self._since[job_id] = self._since[job_id] | {truth}
+            self._since[job_id] = self._since[job_id] | {truth} | before
+
+    def _bridging(self, job_id: str, truth: Truth) -> set[Truth]:
+        """Return what may be answered besides the truth, while a file that was there is missing."""
+        if truth is None:
+            there = (self.root / job_id).is_dir() and not (self.root / job_id).is_symlink()
+            return self._since[job_id] - {None} if there else set()
+        had_output = any(known is not None and known.output for known in self._since[job_id])
+        if truth.status is Status.COMPLETED and not truth.output and had_output:
+            return {truth._replace(output=True)}
+        return set()
+
+    @property
+    def bridges_any(self) -> bool:
+        """Whether there is any such job."""
+        return bool(self._bridged)
+
+    def is_bridged(self, job_id: str, shown: tuple[Any, ...] | None) -> bool:
+        """Whether this answer is only right for as long as a missing file is bridged."""
+        truths = {shown_to(None, truth) for truth in self._finally(job_id)}
+        return job_id in self._bridged and shown not in truths
+
+    def _finally(self, job_id: str) -> set[Truth]:
+        try:
+            return {self._look(job_id)}
+        except BadRecord:
+            return self._allowed[job_id]
 
     def right(self, job_id: str, owner: str | None, shown: tuple[Any, ...] | None) -> bool:
         """Whether this answer is true; from then on it is what the service knows."""
         so = {truth for truth in self._allowed[job_id] if shown_to(owner, truth) == shown}
-        if so:
+        if so and job_id in self._bridged and so & self._finally(job_id):
+            so &= self._finally(job_id)
+            if owner is None:
+                self._bridged.discard(job_id)
+        if so and job_id not in self._bridged:
             self._allowed[job_id] = self._since[job_id] = so
         return bool(so)
 
