@@ -43,8 +43,10 @@ LISTING: Final = 60.0
 """Seconds that a listing of the root has: a million names take some, and more over a network."""
 POLL_SHARE: Final = 0.05
 """The part of a processor that polling may take at most; past it, it comes less often."""
-UNWATCHED_CPU_SHARE: Final = 0.015
+UNWATCHED_CPU_SHARE: Final = 0.02
 """The part of a processor for which everything is compared again where no watcher tells of changes."""
+UNWATCHED_TIME_SHARE: Final = 0.2
+"""Likewise, the part of all time: most of it is spent waiting for network storage."""
 OUTPUT_PATIENCE: Final = 600.0
 """Seconds for which the output of a completed job is looked for again and again."""
 
@@ -134,7 +136,8 @@ class Rounds:
         seconds = self._parts.figures.reconcile_seconds
         if not self._is_watched():
             cpu_seconds = self._reconcile_cpu_seconds
-            often = max(seconds / RECONCILE_SHARE, cpu_seconds / UNWATCHED_CPU_SHARE, self._poll_interval)
+            shares = seconds / UNWATCHED_TIME_SHARE, cpu_seconds / UNWATCHED_CPU_SHARE
+            often = max(*shares, self._poll_interval)
             if often < self._reconcile_interval:
                 return often
         return max(self._reconcile_interval, min(seconds / RECONCILE_SHARE, RECONCILE_RARELY))
