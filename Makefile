@@ -17,11 +17,13 @@ test: $(STAMP)
 	$(RUN) coverage report
 	$(RUN) tests.coverage_floors
 
-# Requests, against every variant of the connection: FUZZ_COUNT=1000000 FUZZ_SEED=7 make fuzz
+# Requests against every variant of the connection, then behind proxies: FUZZ_COUNT=1000000 FUZZ_SEED=7 make fuzz
 FUZZ_COUNT ?= 100000
 FUZZ_SEED ?=
+FUZZ_BEHIND_COUNT ?= 5000
 fuzz: $(STAMP)
 	$(RUN) tests.fuzz --count $(FUZZ_COUNT) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) --processes $(shell nproc)
+	for proxy in nginx haproxy caddy; do $(RUN) tests.fuzz --behind $$proxy --count $(FUZZ_BEHIND_COUNT) || exit; done
 
 check: $(STAMP)
 	$(RUN) ruff check .

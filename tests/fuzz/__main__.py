@@ -10,7 +10,8 @@ import sys
 import time
 from multiprocessing import get_context
 
-from tests.fuzz.session import run
+from tests.fuzz.session import run, run_behind
+from tests.proxies import PROXIES
 
 
 def main() -> int:
@@ -19,10 +20,14 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100_000, help="requests, in all processes together")
     parser.add_argument("--seed", type=int, default=None, help="the first process's; by default the time")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--behind", choices=PROXIES, help="send them through this proxy, beside victims")
     options = parser.parse_args()
     seed = int(time.time()) if options.seed is None else options.seed
     print(f"seed {seed}, {options.count} requests, {options.processes} processes", flush=True)
     share = options.count // options.processes
+    if options.behind:
+        run_behind(options.behind, seed, options.count)
+        return 0
     if options.processes == 1:
         run(seed, share)
         return 0

@@ -12,6 +12,7 @@ import structlog
 
 from tests.fuzz.generator import Generator
 from tests.fuzz.harness import Checker, services, shrunk
+from tests.fuzz.proxied import Desync, fuzz_behind
 
 
 async def fuzz(seed: int, count: int) -> int:
@@ -32,10 +33,34 @@ async def fuzz(seed: int, count: int) -> int:
     return generated
 
 
-def run(seed: int, count: int) -> None:
-    """Fuzz on the loop that the service uses, without a log."""
+async def behind(program: str, seed: int, count: int) -> None:
+    """Send so many requests through a proxy, beside victims; SystemExit at the first fault."""
+    with tempfile.TemporaryDirectory(prefix="jobsvc-fuzz-") as folder:
+        async with services(Path(folder)) as (ports, tokens):
+            try:
+                told = await fuzz_behind(
+                    program, Path(folder), ports.variants["fast path"], tokens, seed, count
+                )
+            except Desync as fault:
+                print(f"seed {seed}, behind {program}: {fault}")
+                raise SystemExit(1) from fault
+    print(f"seed {seed}, behind {told}, no fault")
+
+
+def run_behind(program: str, seed: int, count: int) -> None:
+    """Fuzz behind a proxy, without a log."""
+    _silence()
+    asyncio.run(behind(program, seed, count))
+
+
+def _silence() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     logging.disable(logging.CRITICAL)
+
+
+def run(seed: int, count: int) -> None:
+    """Fuzz on the loop that the service uses, without a log."""
+    _silence()
     try:
         import uvloop  # noqa: PLC0415 - where it is installed
     except ImportError:

@@ -5,14 +5,28 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.fuzz.reference import Kind, read
+from tests.proxies import PROXIES, installed
 from tests.running import PROJECT
 
 
-def test_fuzzed_requests_have_the_answers_that_the_rfc_asks_for() -> None:
-    command = [sys.executable, "-m", "tests.fuzz", "--count", "3000", "--seed", "15"]
+def assert_no_fault(*options: str) -> None:
+    command = [sys.executable, "-m", "tests.fuzz", *options]
     ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=55, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_fuzzed_requests_have_the_answers_that_the_rfc_asks_for() -> None:
+    assert_no_fault("--count", "2500", "--seed", "15")
+
+
+@pytest.mark.parametrize("program", PROXIES)
+def test_fuzzed_requests_through_a_proxy_reach_no_other_client(program: str) -> None:
+    if not installed(program):
+        pytest.skip(f"not installed: {program}")
+    assert_no_fault("--behind", program, "--count", "300", "--seed", "15")
 
 
 def kinds(data: bytes) -> list[Kind]:
