@@ -49,7 +49,7 @@ _ERASE: Final = "\r\x1b[K"
     default=900,
     show_default=True,
     metavar="SECONDS",
-    help="List unfinished jobs whose record was not written for so long; 0 lists none.",
+    help="List unfinished jobs whose record was not written for this long; 0 lists none.",
 )
 @click.option(
     "--probe-write",
@@ -60,8 +60,9 @@ _ERASE: Final = "\r\x1b[K"
 def check(
     ctx: click.Context, /, *, as_json: bool, stalled_after: float, probe_write: bool, **_: object
 ) -> None:
-    """Read every job beneath JOBS_ROOT, and report the storage and what is wrong with which job.
+    """Check all jobs, and report on the storage.
 
+    JOBS_ROOT is the folder of the job directories.
     Records, outputs of completed jobs and logs are opened as the service opens them. Run it as the service's
     user: another user may read more, or less. The state directory is only used to find out who that is.
 

@@ -54,9 +54,9 @@ _TEXT: Final = """\
     curl -f -H "$auth" -C - -o resumed.mp4 $api/jobs/opening-title-0042/download
 
   A link for players and people: it needs no token
-    film=$api/jobs/opening-title-0042
-    link=$film/$(curl -fsS -H "$auth" -d '{{"expiresIn": 600}}' $film/download-links |
-      python3 -c 'import json; print(json.loads(input())["url"])')
+    links=$api/jobs/opening-title-0042/download-links
+    link=$(curl -fsS -H "$auth" -d '{{"expiresIn": 600}}' $links | python3 -c \\
+      'import json, sys, urllib.parse as u; print(u.urljoin(sys.argv[1], json.loads(input())["url"]))' $links)
     curl -fsS -o linked.mp4 "$link"
 
   All jobs, then each change of any of them (Ctrl-C ends it)
@@ -90,18 +90,21 @@ There is no ffmpeg on the PATH, so no film is rendered now; the samples are serv
 
 
 @click.command
-@click.option("--host", default="127.0.0.1", show_default=True, help="Name or address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Host name or address to listen on.")
 @click.option(
     "--port",
     default=PORT,
     show_default=True,
     type=click.IntRange(0, 65_535),
-    help="Port to listen on; a free one is taken where it is not free.",
+    help="Port to listen on; if it is in use, a free one is taken.",
 )
-@click.option("--keep", is_flag=True, help="Leave the scratch folder behind, and say where it is.")
+@click.option("--keep", is_flag=True, help="Keep the temporary folder, and print where it is.")
 @click.pass_context
 def demo(ctx: click.Context, /, host: str, port: int, *, keep: bool) -> None:
-    """Serve the sample jobs and a live render from a scratch folder, with commands to paste."""
+    """Try the service with sample jobs and a live render.
+
+    Runs in a temporary folder, which is removed at the end, and prints a token and commands to paste.
+    """
     with _scratch(keep=keep) as scratch:
         jobs, state = scratch / "jobs", scratch / "state"
         count = copy_samples(jobs)

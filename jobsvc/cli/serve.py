@@ -25,8 +25,9 @@ from jobsvc.storage.layout import LINK_KEY_FILE, TOKENS_FILE
 @click.option("--check-config", is_flag=True, help="Check the configuration, change nothing, and exit.")
 @click.pass_context
 def serve(ctx: click.Context, /, *, check_config: bool, **_: object) -> None:
-    """Serve the jobs beneath JOBS_ROOT over HTTP until SIGTERM.
+    """Serve jobs over HTTP until SIGTERM.
 
+    JOBS_ROOT is the folder of the job directories.
     Each option is also an environment variable (--max-age is JOBSVC_MAX_AGE) and a key of the file that
     --config names (max-age = 1). The flag takes precedence, then the environment, then the file. A variable
     takes several values separated by colons (JOBSVC_OUTPUT_ROOT) or by commas or spaces (others). An empty

@@ -90,7 +90,7 @@ def _token_file(ctx: click.Context) -> Path:
 
 @click.group
 def token() -> None:
-    """Create, list, revoke and remove access tokens.
+    """Manage access tokens.
 
     Tokens are kept in tokens.json of the state directory, as SHA-256 digests. A running service reads it
     by itself: a change takes effect within two seconds. Use the state directory of the service (--state-dir,
@@ -197,7 +197,7 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
 @_state_options
 @click.pass_context
 def prune(ctx: click.Context, /, **_: object) -> None:
-    """Remove expired tokens from the token file, and print their ids."""
+    """Remove expired tokens, and print their ids."""
     path = _token_file(ctx)
     with _faults_told(path):
         gone = tokens.prune(path)

@@ -57,9 +57,10 @@ class Settings:
     """The service's settings, checked. Times are in seconds, sizes in bytes."""
 
     jobs_root: Annotated[
-        Path, _Spec(values.path, "JOBS_ROOT", "Folder of the job directories; only ever read.", argument=True)
+        Path,
+        _Spec(values.path, "JOBS_ROOT", "Folder of the job directories; it is only read.", argument=True),
     ]
-    host: Annotated[str, _Spec(values.host, "NAME", "Name or address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, _Spec(values.host, "NAME", "Host name or address to listen on.")] = "127.0.0.1"
     port: Annotated[
         int, _Spec(values.whole(0, 65_535), "NUMBER", "Port to listen on; 0 takes a free one.")
     ] = 8080
@@ -68,7 +69,7 @@ class Settings:
         _Spec(
             values.path,
             "DIR",
-            "Folder of the tokens, the key of links and the download log; made if it is not there.",
+            "Folder of tokens, link key, download log and digests; created if it is missing.",
             shown="$XDG_STATE_HOME/jobsvc or ~/.local/state/jobsvc",
         ),
     ] = field(default_factory=default_state_dir)
@@ -77,7 +78,7 @@ class Settings:
         _Spec(
             values.path,
             "DIR",
-            "Folder beneath which a job may name its output or log by an absolute path; repeatable.",
+            "Folder in which jobs may name outputs and logs by absolute paths; repeatable.",
             splits=_PATHS,
         ),
     ] = ()
@@ -86,55 +87,67 @@ class Settings:
         _Spec(
             values.alias,
             "WORD=STATUS",
-            "A word of your farm for one of the five states; repeatable.",
+            "A status word of your farm and its meaning, such as paused=queued; repeatable.",
             splits=_LIST,
             joined=_aliases,
             shown="",
         ),
     ] = field(default_factory=lambda: SYNONYMS)
     watch: Annotated[
-        Watch, _Spec(_watch, "auto|events|poll", "How changes are noticed; auto asks the file system.")
+        Watch,
+        _Spec(
+            _watch,
+            "auto|events|poll",
+            "How changes are noticed: by inotify, by polling, or as fits the storage.",
+        ),
     ] = "auto"
     poll_interval: Annotated[
-        float, _Spec(values.seconds(0.05), "SECONDS", "Time between two looks at the unfinished jobs.")
+        float, _Spec(values.seconds(0.05), "SECONDS", "Time between two checks of the unfinished jobs.")
     ] = 1.0
     max_age: Annotated[
         float,
-        _Spec(values.seconds(0), "SECONDS", "No status is older while storage answers; 0 reads always."),
+        _Spec(
+            values.seconds(0), "SECONDS", "Maximum age of a status while storage responds; 0 always reads."
+        ),
     ] = 1.0
-    limit_status: Annotated[str, _Spec(values.rate, "RATE", "Status requests of a token.")] = "600/minute"
-    limit_list: Annotated[str, _Spec(values.rate, "RATE", "Listings of a token.")] = "120/minute"
-    limit_events: Annotated[str, _Spec(values.rate, "RATE", "Streams of all jobs that a token begins.")] = (
+    limit_status: Annotated[str, _Spec(values.rate, "RATE", "Status requests per token.")] = "600/minute"
+    limit_list: Annotated[str, _Spec(values.rate, "RATE", "List requests per token.")] = "120/minute"
+    limit_events: Annotated[str, _Spec(values.rate, "RATE", "Streams of all jobs opened per token.")] = (
         "10/minute"
     )
-    limit_logs: Annotated[str, _Spec(values.rate, "RATE", "Log requests of a token.")] = "120/minute"
-    limit_download: Annotated[str, _Spec(values.rate, "RATE", "Download requests of a token.")] = "60/minute"
+    limit_logs: Annotated[str, _Spec(values.rate, "RATE", "Log requests per token.")] = "120/minute"
+    limit_download: Annotated[str, _Spec(values.rate, "RATE", "Download requests per token.")] = "60/minute"
     limit_auth_failures: Annotated[
-        str, _Spec(values.rate, "RATE", "Wrong or missing tokens from one address.")
+        str, _Spec(values.rate, "RATE", "Wrong tokens and links per client address.")
     ] = "20/minute"
     max_downloads: Annotated[
-        int, _Spec(values.whole(1, 1_000_000), "NUMBER", "Downloads under way at once, of all tokens.")
+        int, _Spec(values.whole(1, 1_000_000), "NUMBER", "Concurrent downloads in total.")
     ] = 256
     max_downloads_per_token: Annotated[
-        int, _Spec(values.whole(1, 1_000_000), "NUMBER", "Downloads under way at once, of one token.")
+        int, _Spec(values.whole(1, 1_000_000), "NUMBER", "Concurrent downloads per token.")
     ] = 16
     max_streams: Annotated[
         int,
         _Spec(
             values.whole(1, 1_000_000),
             "NUMBER",
-            "Event streams, followed logs and waits open at once, of all tokens.",
+            "Concurrent event streams, followed logs and waits in total.",
         ),
     ] = 4096
     max_streams_per_token: Annotated[
-        int, _Spec(values.whole(1, 1_000_000), "NUMBER", "The same, of one token.")
+        int,
+        _Spec(
+            values.whole(1, 1_000_000),
+            "NUMBER",
+            "Concurrent event streams, followed logs and waits per token.",
+        ),
     ] = 64
     max_connections: Annotated[
         int,
         _Spec(
             values.whole(0, 1_000_000),
             "NUMBER",
-            "Open connections at once; 0 is what the descriptor limit allows, at most 16384.",
+            "Open connections; 0 is what the descriptor limit allows, at most 16384.",
         ),
     ] = 0
     trusted_proxies: Annotated[
@@ -142,7 +155,7 @@ class Settings:
         _Spec(
             values.network,
             "CIDR",
-            "Address or network of a proxy whose forwarded addresses count; repeatable.",
+            "Address or network of a proxy whose X-Forwarded headers are trusted; repeatable.",
             splits=_LIST,
         ),
     ] = ()
@@ -151,31 +164,32 @@ class Settings:
         _Spec(
             values.public_url,
             "URL",
-            "Address of the service as its clients see it, for links and downloadUrl.",
+            "URL of the service as clients see it, for links and downloadUrl.",
         ),
     ] = ""
     max_link_age: Annotated[
-        int, _Spec(values.whole(1, values.YEAR), "SECONDS", "Longest life of a download link.")
+        int, _Spec(values.whole(1, values.YEAR), "SECONDS", "Maximum lifetime of a download link.")
     ] = 86_400
     header_timeout: Annotated[
-        float, _Spec(values.seconds(1), "SECONDS", "Time that a client has to send a request head.")
+        float, _Spec(values.seconds(1), "SECONDS", "Time in which a client must send a request head.")
     ] = 15.0
     send_timeout: Annotated[
-        float, _Spec(values.seconds(1), "SECONDS", "A client that accepts nothing for so long is let go.")
+        float,
+        _Spec(values.seconds(1), "SECONDS", "A client that accepts no data for this long is disconnected."),
     ] = 60.0
     download_rate: Annotated[
         int,
         _Spec(
             values.byte_rate,
             "BYTES_PER_SECOND",
-            "Bound of one download; k, M, G are powers of 1000, Ki, Mi, Gi of 1024; 0 is none.",
+            "Maximum rate of one download, such as 500k, 10M or 10Mi; 0 is unlimited.",
         ),
     ] = 0
     shutdown_grace: Annotated[
         float, _Spec(values.seconds(0), "SECONDS", "Time that downloads have to finish after SIGTERM.")
     ] = 30.0
     config: Annotated[
-        Path | None, _Spec(values.path, "FILE.toml", "File of these options, by their names.", shown="")
+        Path | None, _Spec(values.path, "FILE.toml", "TOML file that has these options as keys.", shown="")
     ] = None
 
 

@@ -68,24 +68,25 @@ def _get(text: str, path: str) -> tuple[int, bytes]:
 
 def _pasted(text: str, folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
     """Run each command that the demo printed in a shell, as pasted, those of many lines together."""
-    commands = re.findall(r"^    (\S(?:.*\|\n)?.*)$", text, re.MULTILINE)
+    commands = re.findall(r"^    (\S(?:.*\\\n)?.*)$", text, re.MULTILINE)
     first = [command for command in commands if command.startswith(("export ", "api="))]
     results: dict[str, subprocess.CompletedProcess[str]] = {}
     for command in commands:
         if command in first:
             continue
-        if command.startswith(("film=", "link=")):
+        if command.startswith(("links=", "link=")):
             first.append(command)
         if command.endswith("$api/events"):  # this one lasts
             command = command.replace("curl ", "curl --max-time 1 ")  # noqa: PLW2901 - told in the results
         script = "\n".join([*first, command])
         results[command] = subprocess.run(
-            ["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=40, check=False
+            ["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=150, check=False
         )
     return results
 
 
 @pytest.mark.skipif(find_ffmpeg() is None or shutil.which("curl") is None, reason="no ffmpeg or no curl")
+@pytest.mark.timeout(300)  # a film of 16 seconds is rendered, on a machine that may be busy
 def test_every_command_that_the_demo_prints_works_when_it_is_pasted(tmp_path: Path) -> None:
     folder = tmp_path / "pasted"
     folder.mkdir()
