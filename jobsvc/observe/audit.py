@@ -46,6 +46,7 @@ class Outcome(StrEnum):
     TRUNCATED = "truncated"
     STORAGE_ERROR = "storage-error"
     REVOKED = "revoked"
+    TOO_SLOW = "too-slow"
     SHUTDOWN = "shutdown"
 
 

@@ -36,7 +36,7 @@ BUDGETS: Final = (
 
 DIGESTS: Final = ("computed", "changed", "failed", "turned-away")
 """What can come of a digest that was wished for."""
-CAPS: Final = ("token", "all")
+CAPS: Final = ("token", "owner", "all")
 """Whose downloads at once are capped."""
 
 STREAM_LIMITS: Final = ("token", "owner", "all")

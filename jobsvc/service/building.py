@@ -143,6 +143,7 @@ def _logs(parts: Parts) -> Logs:
         following=following,
         metrics=parts.metrics,
         recent=recent,
+        slots=parts.log_slots,
     )
 
 

@@ -33,7 +33,7 @@ from jobsvc.web.peer import Peers
 from jobsvc.web.permits import Permits
 from jobsvc.web.presenting import Presenting
 from jobsvc.web.representation import Representations
-from jobsvc.web.slots import Slots
+from jobsvc.web.slots import MIN_PACE, Slots
 from jobsvc.web.stays import Stays
 from jobsvc.web.stream_slots import StreamSlots
 from jobsvc.web.token_use import TokenUse
@@ -57,6 +57,8 @@ class Parts:
     root: JobsRoot
     condenser: RecordCondenser
     slots: Slots
+    """Of downloads."""
+    log_slots: Slots
     digests: Digests
     index: Index
     gate: Gate
@@ -87,11 +89,7 @@ def parts_of(settings: Settings) -> Parts:
     root = JobsRoot(
         settings.jobs_root, settings.output_roots, settings.status_aliases, condense=condenser.condense
     )
-    slots = Slots(
-        settings.max_downloads,
-        settings.max_downloads_per_token,
-        on_refused=lambda cap: metrics.downloads_refused.labels(cap).inc(),
-    )
+    slots, log_slots = _slots(settings, metrics), _slots(settings, metrics)
     digest_file = DigestFile(settings.state_dir / DIGESTS_FILE)
     digests = Digests(disk, root, digest_file, metrics, busy=lambda: slots.taken > 0)
     index = _index(settings, disk, root, digests, metrics)
@@ -115,6 +113,7 @@ def parts_of(settings: Settings) -> Parts:
         root=root,
         condenser=condenser,
         slots=slots,
+        log_slots=log_slots,
         digests=digests,
         index=index,
         gate=gate,
@@ -155,6 +154,20 @@ def _stream_slots(settings: Settings, metrics: Metrics, max_connections: int) ->
     return StreamSlots(
         total, settings.max_streams_per_token, lambda limit: metrics.streams_refused.labels(limit).inc()
     )
+
+
+def _slots(settings: Settings, metrics: Metrics) -> Slots:
+    return Slots(
+        settings.max_downloads,
+        settings.max_downloads_per_token,
+        on_refused=lambda cap: metrics.downloads_refused.labels(cap).inc(),
+        min_pace=_min_pace(settings),
+    )
+
+
+def _min_pace(settings: Settings) -> float:
+    """Return the pace below which a download gives way: no higher than half of what it is allowed."""
+    return min(MIN_PACE, settings.download_rate / 2) if settings.download_rate else MIN_PACE
 
 
 def _max_connections(settings: Settings) -> int:

@@ -110,6 +110,13 @@ class Conduit:
         """Whether the storage, as far as it was asked, keeps a thread no longer than memory would."""
         return self._average < QUICK
 
+    def accepted(self) -> int:
+        """Count the bytes that the client's system has taken."""
+        try:
+            return max(0, self.sent - self.backlog.queued())
+        except OSError:
+            return self.sent
+
     def unaccepted(self) -> int:
         """Count the bytes that the client's system has not taken yet; OSError."""
         return self._promised - self.sent + self.backlog.queued()

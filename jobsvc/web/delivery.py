@@ -20,6 +20,7 @@ from jobsvc.web.gate import TOKEN
 from jobsvc.web.permits import PermitLost
 from jobsvc.web.selection import Plan, Selection, fields, lines, plan
 from jobsvc.web.shipment import Interrupted, Shipment
+from jobsvc.web.slots import Slot
 from jobsvc.web.transfer import Transfer
 
 T = TypeVar("T")
@@ -40,11 +41,19 @@ class Delivery:
         """Where a body may be read into that is given to `at_once`."""
 
     async def answer(
-        self, request: web.Request, key: str, found: Selection, headers: Mapping[str, str], ended: Ended
+        self,
+        request: web.Request,
+        key: str,
+        found: Selection,
+        headers: Mapping[str, str],
+        ended: Ended,
+        *,
+        slot: Slot | None = None,
     ) -> web.StreamResponse:
         """Answer GET and HEAD, and close the file, however that ends.
 
         `key` is whose share of the threads it takes; `headers` stand beside those of every 200 and 206.
+        `slot` is told what is sent.
         """
         planned = plan(found)
         if planned is None:
@@ -57,6 +66,8 @@ class Delivery:
             told = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
             return web.Response(status=found.decision.status, headers=told)
         shipment = Shipment(key, planned.segments, planned.promised, request[TOKEN])
+        if slot is not None:
+            slot.shipment = shipment
         return await self._send(request, found, planned, shipment, ended)
 
     def at_once(
@@ -67,7 +78,7 @@ class Delivery:
         beside: str,
         ended: Ended,
         *,
-        linger: Callable[[Coroutine[Any, Any, object]], None],
+        linger: Callable[[Coroutine[Any, Any, object], Shipment], None],
     ) -> Decided | None:
         """Decide on the answer to a plain GET whose body is in memory; None where it has to be sent else.
 
@@ -86,7 +97,7 @@ class Delivery:
                 self.pages.leave()
             if connection.writing_paused:
                 taken = self._transfer.taken(asked.request(), shipment)
-                linger(self._accounted(taken, shipment, ended))
+                linger(self._accounted(taken, shipment, ended), shipment)
             else:
                 shipment.sent = shipment.promised
                 ended(shipment, Outcome.COMPLETE)
@@ -107,7 +118,7 @@ class Delivery:
         """Wait for the end, and tell of it; None where it was an early one."""
         outcome = Outcome.SHUTDOWN
         try:
-            async with self._transfer.permits.limit(shipment.token, self._scope):
+            async with self._transfer.permits.limit(shipment.token, self._scope), shipment.interruptible():
                 result = await sending
             outcome = Outcome.COMPLETE
         except PermitLost:

@@ -45,7 +45,7 @@ from jobsvc.web.media import content_disposition, content_type, saved_name
 from jobsvc.web.seeking import Seeks
 from jobsvc.web.selection import Read, Selection, ranges_sent, select
 from jobsvc.web.shipment import Shipment
-from jobsvc.web.slots import Slots
+from jobsvc.web.slots import Slot, Slots
 from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
 
@@ -123,14 +123,14 @@ class Download:
         """Answer GET and HEAD."""
         token = request[TOKEN]
         if request.method == "HEAD":
-            return await self._answer(request, token)
-        await self._slots.moment(token.id)
-        with self._slots.take(token.id):
-            return await self._answer(request, token)
+            return await self._answer(request, token, None)
+        await self._slots.moment(token)
+        with self._slots.take(token) as slot:
+            return await self._answer(request, token, slot)
 
     def at_once(self, asked: Asked, token: Token) -> Decided | None:
         """Decide on the answer to a plain GET where all of it is in memory."""
-        if not (self._unpaced and self._slots.free(token.id)) or wants_sha256(asked.headers):
+        if not (self._unpaced and self._slots.free(token)) or wants_sha256(asked.headers):
             return None
         if hdrs.RANGE not in asked.headers and self._visits.size_of_output(asked.job_id) > SMALL:
             return None  # to open it here and then anew would be in vain
@@ -146,17 +146,18 @@ class Download:
             self._disk.release(seen)
         return decided
 
-    async def _answer(self, request: web.Request, token: Token) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, token: Token, slot: Slot | None) -> web.StreamResponse:
         job, output = await self._find(request, token)
         self._seeks.begun(request, token, output.decision.status)
         ended = partial(self._ended, token, job, output)
-        return await self._delivery.answer(request, job.id, output, _headers(output.name), ended)
+        return await self._delivery.answer(request, job.id, output, _headers(output.name), ended, slot=slot)
 
-    def _linger(self, token: Token, rest: Coroutine[Any, Any, object]) -> None:
+    def _linger(self, token: Token, rest: Coroutine[Any, Any, object], shipment: Shipment) -> None:
         """Have a download go on that its client does not take at once."""
 
         async def lingering() -> None:
-            with self._slots.hold(token.id):
+            with self._slots.hold(token) as slot:
+                slot.shipment = shipment
                 await rest
 
         self._lingering.add(task := asyncio.create_task(lingering()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from jobsvc.domain.access import JOBS_READ
 from jobsvc.observe.audit import Outcome
@@ -25,6 +25,7 @@ from jobsvc.web.gate import TOKEN
 from jobsvc.web.recent_logs import RecentLogs
 from jobsvc.web.selection import Selection, select
 from jobsvc.web.shipment import Shipment
+from jobsvc.web.slots import Slot, Slots
 from jobsvc.web.transfer import Transfer
 from jobsvc.web.visit import Visits
 
@@ -46,19 +47,30 @@ class Logs:
         following: Following,
         metrics: Metrics,
         recent: RecentLogs,
+        slots: Slots,
     ) -> None:
+        """Take `slots` of logs: a log is no download."""
         self._root = root
         self._visits = visits
         self._delivery = Delivery(transfer, "log", JOBS_READ)
         self._following = following
         self._metrics = metrics
         self._recent = recent
+        self._slots = slots
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
         lines = query.whole(request.query, "tail", TAIL_LINES)
         if query.switch(request.query, "follow"):
             return await self._following.handle(request, lines)
+        if request.method != hdrs.METH_GET:
+            return await self._answer(request, lines, None)
+        token = request[TOKEN]
+        await self._slots.moment(token)
+        with self._slots.take(token) as slot:
+            return await self._answer(request, lines, slot)
+
+    async def _answer(self, request: web.Request, lines: int | None, slot: Slot | None) -> web.StreamResponse:
         job_id, now = job_id_of(request), time.time()
 
         def look(reading: Reading) -> Selection:
@@ -71,7 +83,7 @@ class Logs:
             return select(log, request, MEDIA_TYPE, now, base=base)
 
         seen = await self._recent.read(job_id, lambda: self._visits.visit(request[TOKEN], job_id, look))
-        return await self._delivery.answer(request, job_id, seen.found, {}, self._ended)
+        return await self._delivery.answer(request, job_id, seen.found, {}, self._ended, slot=slot)
 
     def _ended(self, shipment: Shipment, _outcome: Outcome) -> None:
         self._metrics.log_bytes.inc(shipment.sent)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from jobsvc.domain.access import Token
@@ -37,3 +39,28 @@ class Shipment:
     """Whether the transfer has taken the file over, and closes it."""
     begun: float = field(default_factory=time.time)
     """Seconds since the epoch."""
+    accepted_by_client: Callable[[], int] | None = None
+    """Counts the bytes that the client's system has taken, where the transfer can tell."""
+    _limit: asyncio.Timeout | None = None
+
+    def accepted(self) -> int:
+        """Count the bytes that the client has taken."""
+        return self.sent if self.accepted_by_client is None else self.accepted_by_client()
+
+    def give_way(self) -> None:
+        """End the transfer early: another request needs its place."""
+        if self._limit is not None:
+            self._limit.reschedule(0)
+
+    @asynccontextmanager
+    async def interruptible(self) -> AsyncIterator[None]:
+        """Let `give_way` end the block. Interrupted."""
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                yield
+        except TimeoutError as ended:
+            if self._limit is not None and self._limit.expired():
+                raise Interrupted(Outcome.TOO_SLOW) from ended
+            raise
+        finally:
+            self._limit = None

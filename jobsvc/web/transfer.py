@@ -113,6 +113,7 @@ class Transfer:
                 # Bytes that go round the transport must not overtake those that are still in its buffer.
                 request.transport.set_write_buffer_limits(0)
             writer = cast(AbstractStreamWriter, await response.prepare(request))
+            shipment.accepted_by_client = conduit.accepted
             await stream.run(writer)
             await response.write_eof()
             if request.transport is not None:
@@ -123,6 +124,7 @@ class Transfer:
             _tell(shipment, ended)
             raise self._abort(request, ended) from ended
         finally:
+            shipment.accepted_by_client = None
             stream.close()
 
     def release(self, file: OpenFile) -> None:
