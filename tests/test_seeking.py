@@ -79,9 +79,17 @@ async def test_further_ranges_are_limited_by_a_budget_of_their_own(serve: Serve,
     assert (refused.code, refused.headers["RateLimit-Policy"]) == ("rate-limited", '"download";q=2;w=3600')
 
 
-async def test_the_answer_names_the_budget_that_the_range_was_charged_to(service: Service) -> None:
-    policies = [(await service.get(DOWNLOAD, span(0))).headers["RateLimit-Policy"] for _ in range(2)]
-    assert policies == ['"download";q=4;w=3600', '"ranges";q=80;w=3600']
+async def test_the_same_range_again_on_the_same_connection_is_charged(service: Service) -> None:
+    async with service.connect() as link:
+        answers = [await link.ask("GET", DOWNLOAD, [span(0)], token=service.token) for _ in range(5)]
+    assert [answer.status for answer in answers] == [206] * 4 + [429]
+
+
+async def test_a_further_range_that_is_refused_is_charged_as_a_download(service: Service) -> None:
+    for _ in range(3):
+        assert (await service.get(DOWNLOAD, span(0))).status == 206
+        assert (await service.get(DOWNLOAD, ("Range", "bytes=999999-"))).status in {416, 429}
+    assert (await service.download("job-1")).status == 429
 
 
 async def test_whole_downloads_are_charged_each(service: Service) -> None:

@@ -59,6 +59,8 @@ class Connection(RequestInput):
     _server: Answering
     _answering = False
     _unsent = b""
+    last_range: str | None = None
+    """The Range field of the last download."""
     _familiar: Familiar | None = None
     """The last request, where it was answered at once and all is answered."""
 

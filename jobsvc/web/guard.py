@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from jobsvc.domain.access import Token, require
-from jobsvc.domain.errors import RateLimited, Unauthorized
+from jobsvc.domain.errors import RateLimited, Refusal, Unauthorized
 from jobsvc.web import query
 from jobsvc.web.asked import Asked, Decided
 from jobsvc.web.gate import TOKEN, Gate, NoCredentials
@@ -24,6 +24,9 @@ from jobsvc.web.seeking import Seeks
 
 BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
 """On a request: the budget that it is counted in."""
+
+FURTHER_RANGE: Final = web.RequestKey("jobsvc.further-range", bool)
+"""On a request that its budget was not charged for."""
 
 Immediate = Callable[[Asked], HTTPStatus | None]
 """Answers without a wait and says with which status, or does nothing."""
@@ -79,11 +82,18 @@ class Guard:
         async def guarded(request: web.Request) -> web.StreamResponse:
             self._let_in(request, present)
             token = request[TOKEN]
-            if seeks is not None and seeks.continues(request, token) and seeks.budget.take(token):
-                request[BUDGET] = seeks.budget
-                return await admitted(request)
             request[BUDGET] = spent
-            return await limited(request)
+            if seeks is None or not seeks.continues(request, token) or not seeks.budget.take(token):
+                return await limited(request)
+            request[FURTHER_RANGE] = True
+            try:
+                response = await admitted(request)
+            except Refusal:
+                spent.take(token)
+                raise
+            if response.status >= HTTPStatus.BAD_REQUEST:
+                spent.take(token)
+            return response
 
         return guarded
 
@@ -128,10 +138,10 @@ class Guard:
             decided = handler(asked, token)
             if decided is None:
                 return None
-            unchanged, told = decided.status is _UNCHANGED, None
-            if seeks is not None and seeks.continues(asked, token):
-                told = seeks.budget.spend(token, unchanged=unchanged)
-            told = told or spent.spend(token, unchanged=unchanged)
+            if seeks is not None and seeks.continues(asked, token) and seeks.budget.take(token):
+                told: str | None = spent.lines(token)
+            else:
+                told = spent.spend(token, unchanged=decided.status is _UNCHANGED)
             if told is None:
                 return None
             decided.send(told)
@@ -165,7 +175,7 @@ class Guard:
 def relieve(request: web.Request) -> None:
     """Count a request less whose answer is that there is nothing new; to be called before it is sealed."""
     budget = request.get(BUDGET)
-    if budget is not None:
+    if budget is not None and FURTHER_RANGE not in request:
         budget.relieve(request[TOKEN])
 
 

@@ -2,7 +2,8 @@
 
 A player requests a range at each jump, and a client that resumes requests one at each attempt. Such a request
 is not charged to the budget of downloads if the same token was sent the same job's output at the same client
-address within the last minute. It is charged to a budget of its own instead, so that it is not unlimited.
+address within the last minute. It is charged to a budget of its own instead, so that it is not unlimited. The
+same range again on the same connection is no jump.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from aiohttp import hdrs, web
 
@@ -18,6 +19,9 @@ from jobsvc.domain.access import Token
 from jobsvc.web.asked import Asked
 from jobsvc.web.limits import Budget
 from jobsvc.web.peer import Peers
+
+if TYPE_CHECKING:
+    from jobsvc.web.connection import Connection
 
 RANGES_PER_DOWNLOAD: Final = 20
 """How many times as many further ranges as downloads a token may request."""
@@ -54,20 +58,19 @@ class Seeks:
 
     def continues(self, request: web.Request | Asked, token: Token) -> bool:
         """Whether a request is for a further range of an output that is being read."""
-        return (
-            hdrs.RANGE in request.headers and request.method == hdrs.METH_GET and self._known(request, token)
-        )
+        wanted = request.headers.get(hdrs.RANGE)
+        if wanted is None or request.method != hdrs.METH_GET or wanted == _connection(request).last_range:
+            return False
+        self._rotate()
+        key = self._key(request, token)
+        return key in self._recent or key in self._before
 
     def begun(self, request: web.Request | Asked, token: Token, status: HTTPStatus) -> None:
         """Remember a request, already charged, whose answer has this status."""
         if status in _SENT:
             self._rotate()
             self._recent[self._key(request, token)] = None
-
-    def _known(self, request: web.Request | Asked, token: Token) -> bool:
-        self._rotate()
-        key = self._key(request, token)
-        return key in self._recent or key in self._before
+            _connection(request).last_range = request.headers.get(hdrs.RANGE)
 
     def _key(self, request: web.Request | Asked, token: Token) -> Key:
         job_id = request.job_id if isinstance(request, Asked) else self._job_id_of(request)
@@ -79,3 +82,7 @@ class Seeks:
             late = now >= self._turn + PLAYING_S
             self._before, self._recent = {} if late else self._recent, {}
             self._turn = now + PLAYING_S
+
+
+def _connection(request: web.Request | Asked) -> Connection:
+    return request.connection if isinstance(request, Asked) else cast("Connection", request.protocol)
