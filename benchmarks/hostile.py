@@ -1,0 +1,200 @@
+"""Status of another owner beside 2,000 hostile connections of five kinds, revocation, memory afterwards."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Thread
+from typing import Final
+
+from benchmarks import farm, machine, process, servers, table
+from benchmarks.load import Address, answer, get, until
+from benchmarks.probe import Waits, meanwhile, probe
+from benchmarks.rounds import Plan
+from benchmarks.servers import Server
+
+JOBS: Final = 2000
+EACH: Final = 400
+"""Hostile connections of each kind."""
+OWNER: Final = "hostile"
+LARGE: Final = 40
+"""Jobs of the hostile owner."""
+SETTLED: Final = 0.1
+"""Memory has come back once it is so near, as a part, to what it was after the first round."""
+P99: Final = table.Goal(most=50)
+REVOKED: Final = table.Goal(most=2)
+
+
+def run(plan: Plan) -> None:
+    """Measure and print."""
+    each = int(plan.pick(EACH, EACH // 10))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(farm.scratch("hostile", plan.scratch))
+        root = scratch / "jobs"
+        ids = farm.fill(root, JOBS)
+        for number in range(LARGE):
+            farm.put(root, f"hostile-{number}", "rendering", owner=OWNER, metadata={"x": "y" * 100_000})
+        time.sleep(farm.SETTLE)
+        requests = [get(f"/api/jobs/{job_id}", servers.token(scratch)) for job_id in ids["completed"][:500]]
+        ours = stack.enter_context(servers.jobsvc(root, scratch))
+        until(lambda: answer(ours.address, get("/readyz"))[0] == 200, 60)
+        table.title(
+            f"hostile: {5 * each:,} connections of five kinds; {machine.placed()}; {machine.load_average()}"
+        )
+        rounds = [_round(ours, scratch, requests, each, plan.pick(25, 5)) for _ in range(plan.rounds)]
+        _print(rounds)
+
+
+@dataclass
+class Round:
+    """What one round found."""
+
+    alone: Waits
+    beside: Waits
+    revoked: float
+    """Seconds until the revoked token was rejected."""
+    held: float
+    """Hostile connections that were open, in the middle."""
+    memory: list[int] = field(default_factory=list)
+    """Resident bytes: before, at most, and after."""
+
+
+def _round(server: Server, scratch: Path, requests: list[bytes], each: int, seconds: float) -> Round:
+    token = servers.token(scratch, OWNER)
+    until(lambda: answer(server.address, get("/api/jobs/hostile-0", token))[0] == 200, 10)
+    memory = process.Memory(server.process.pid)
+    alone = probe(server.address, requests, seconds / 5)
+    with meanwhile(server.address, requests) as waits, _attacked(server.address, token, each):
+        time.sleep(seconds)
+        held = server.figure("connections")
+        revoked = _revoke(server, scratch, token)
+    peak = memory.growth() + memory.before
+    until(lambda: server.figure("connections") < each / 10, 60, pause=0.2)
+    time.sleep(2)
+    return Round(alone, waits, revoked, held, [memory.before, peak, memory.now()])
+
+
+def _revoke(server: Server, scratch: Path, token: str) -> float:
+    """Revoke a token and return the seconds until it is rejected."""
+    command = [
+        sys.executable,
+        "-m",
+        "jobsvc",
+        "token",
+        "revoke",
+        token,
+        "--state-dir",
+        str(scratch / "state"),
+    ]
+    subprocess.run(command, check=True, capture_output=True, cwd=process.REPOSITORY)
+    request = get("/api/jobs/hostile-0", token)
+    # 429 once the hostile connections that are opened again have used up the budget of wrong tokens.
+    return until(lambda: answer(server.address, request)[0] in {401, 429}, 30)
+
+
+@dataclass
+class _Kind:
+    """How one kind of hostile client behaves."""
+
+    first: bytes
+    drip: Callable[[int], bytes] = lambda _: b""
+    """What it sends once a second; the argument counts the seconds."""
+
+
+def _kinds(token: str) -> tuple[_Kind, ...]:
+    body = f"Authorization: Bearer {token}\r\nContent-Length: 60000\r\n\r\n"
+    head = get("/api/jobs/hostile-1", token)
+    large = head[:-2] + b"".join(b"X-%d: %s\r\n" % (n, b"z" * 1000) for n in range(16)) + b"\r\n"
+    return (
+        _Kind(b"GET /api/jobs/hostile-1 HTTP/1.1\r\nHost: x\r\nX: ", lambda second: b"%d" % (second % 10)),
+        _Kind(get("/api/jobs?limit=200", token)),
+        _Kind(get("/api/jobs/hostile-1/events", token)),
+        _Kind(get("/api/jobs?limit=200", token) + large * 30),
+        _Kind(
+            f"POST /api/jobs/hostile-1/download-links HTTP/1.1\r\nHost: x\r\n{body}".encode(), lambda _: b" "
+        ),
+    )
+
+
+@contextmanager
+def _attacked(address: Address, token: str, each: int) -> Iterator[None]:
+    """Hold so many connections of each kind; those that the service closes are opened again."""
+    stop, opened = Event(), Event()
+    thread = Thread(target=_attack, args=(address, _kinds(token), each, stop, opened))
+    thread.start()
+    try:
+        opened.wait(60)
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _attack(address: Address, kinds: tuple[_Kind, ...], each: int, stop: Event, opened: Event) -> None:
+    wanted = [kind for kind in kinds for _ in range(each)]
+    open_: list[tuple[_Kind, socket.socket]] = []
+    second = 0
+    while not stop.is_set():
+        for kind in wanted:
+            with suppress(OSError):
+                open_.append((kind, _begin(address, kind)))
+        opened.set()
+        stop.wait(1)
+        second += 1
+        alive = [(kind, sock) for kind, sock in open_ if _goes_on(kind, sock, second)]
+        wanted, open_ = _missing(kinds, alive, each), alive
+    for _, sock in open_:
+        sock.close()
+
+
+def _missing(kinds: tuple[_Kind, ...], alive: list[tuple[_Kind, socket.socket]], each: int) -> list[_Kind]:
+    there = [sum(kind is other for other, _ in alive) for kind in kinds]
+    return [kind for kind, count in zip(kinds, there, strict=True) for _ in range(each - count)]
+
+
+def _begin(address: Address, kind: _Kind) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.settimeout(2)
+    sock.connect(address)
+    sock.settimeout(0)
+    with suppress(BlockingIOError):
+        sock.send(kind.first)
+    return sock
+
+
+def _goes_on(kind: _Kind, sock: socket.socket, second: int) -> bool:
+    """Send the next drip, and return whether the connection is open still; what has come is not read."""
+    try:
+        if (data := kind.drip(second)) and not sock.send(data):
+            return False
+        return sock.recv(1, socket.MSG_PEEK) != b"" or bool(kind.drip(0))
+    except BlockingIOError:
+        return True
+    except OSError:
+        sock.close()
+        return False
+
+
+def _print(rounds: list[Round]) -> None:
+    table.row("status alone, p99", [one.alone.p99 for one in rounds], " ms")
+    table.row("status beside them, p99", [one.beside.p99 for one in rounds], " ms", P99)
+    table.row("status beside them, worst", [one.beside.worst for one in rounds], " ms")
+    table.row("a revoked token is rejected after", [one.revoked for one in rounds], " s", REVOKED)
+    table.row("open connections in the middle", [one.held for one in rounds])
+    names = ("before", "at most", "after they have gone")
+    for number, name in enumerate(names):
+        table.row(f"resident memory {name}", [one.memory[number] / 1e6 for one in rounds], " MB")
+    first, last = rounds[0].memory[2], rounds[-1].memory[2]
+    if len(rounds) > 1:
+        table.row(
+            "memory after the last round / the first", [last / first], goal=table.Goal(most=1 + SETTLED)
+        )

@@ -1,0 +1,69 @@
+"""Clients of five hostile kinds: half heads, unread answers, streams, pipelined heads, slow bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from jobsvc.storage import tokens
+from jobsvc.web import connection_timeouts
+from tests.conftest import MakeJob, MakeToken, Serve
+from tests.speaking import request
+
+pytestmark = pytest.mark.both_loops
+
+EACH = 8
+"""Connections of each kind."""
+
+
+async def test_other_owners_and_revocation_are_served_beside_hostile_connections(
+    serve: Serve,
+    make_job: MakeJob,
+    make_token: MakeToken,
+    state_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_timeouts, "SWEEP_INTERVAL_S", 0.05)
+    make_job("victim-1")
+    for number in range(20):
+        make_job(f"hostile-{number}", owner="hostile", metadata={"x": "y" * 200_000})
+    service = await serve(header_timeout=1, send_timeout=1, limit_auth_failures="1000000/minute")
+    hostile = make_token("hostile")
+    for _ in range(500):
+        if (
+            (await service.get("/readyz")).status
+            == 200
+            == (await service.get("/api/me", token=hostile)).status
+        ):
+            break
+        await asyncio.sleep(0.01)
+    listing = request("GET", "/api/jobs?limit=200", token=hostile)
+    kinds = (
+        b"GET /api/jobs/hostile-1 HTTP/1.1\r\nHost: x\r\n",
+        listing,
+        request("GET", "/api/jobs/hostile-1/events", token=hostile),
+        listing + request("GET", "/api/jobs/hostile-1", [("X-Large", "z" * 8000)], token=hostile) * 30,
+        request("POST", "/api/jobs/hostile-1/download-links", token=hostile, body=b" " * 60_000)[:-50_000],
+    )
+    before = await service.metric("jobsvc_connections")
+    async with AsyncExitStack() as stack:
+        for kind in kinds * EACH:
+            link = await stack.enter_async_context(service.connect(receive_buffer=4096))
+            link.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            link.send(kind)
+        for _ in range(20):
+            assert (await service.get("/api/jobs/victim-1")).status == 200
+        (token,) = (each for each in tokens.load(state_dir / "tokens.json") if each.owner == "hostile")
+        tokens.revoke(state_dir / "tokens.json", token.id)
+        revoked_at = time.monotonic()
+        while (await service.get("/api/jobs/hostile-1", token=hostile)).status != 401:
+            assert time.monotonic() - revoked_at < 2
+        deadline = time.monotonic() + 30
+        while (still := await service.metric("jobsvc_connections")) > before:
+            assert time.monotonic() < deadline, f"{still} connections are held"
+            await asyncio.sleep(0.05)
+        assert (await service.get("/api/jobs/victim-1")).status == 200
