@@ -16,6 +16,8 @@ from jobsvc.domain.moment import Moment, micros_of, text_of
 T = TypeVar("T")
 
 
+_CACHED_BYTES: Final = 4096
+"""Details of up to this size are remembered for a while once they are unpacked."""
 _SEPARATOR: Final = b"\n"
 """No JSON that is written without indentation has it."""
 
@@ -189,7 +191,8 @@ def packed(details: list[object], metadata: bytes | None = None) -> bytes:
 
 
 def _unpacked(packed: bytes) -> Details:
-    return _details(packed.partition(_SEPARATOR)[0])
+    head = packed.partition(_SEPARATOR)[0]
+    return _details(head) if len(head) <= _CACHED_BYTES else Details(*orjson.loads(head))
 
 
 @lru_cache(maxsize=64)
