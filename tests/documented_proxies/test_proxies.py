@@ -138,6 +138,14 @@ async def test_an_address_that_is_too_long_is_a_414(behind: Behind) -> None:
     assert answer.status == 414
 
 
+async def test_a_field_that_is_too_large_is_a_431_or_the_400_of_the_proxy(behind: Behind) -> None:
+    """nginx and Apache have limits of their own, of 8 kB."""
+    answer = await behind.get(JOB, X_Large="x" * 10_000)
+    assert answer.status == (400 if behind.proxy.name in {"nginx", "Apache"} else 431)
+    if answer.status == 431:
+        assert orjson.loads(answer.body)["code"] == "request-header-fields-too-large"
+
+
 async def test_each_method_has_its_answer(behind: Behind) -> None:
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "POST"):
         answer = await behind.ask(method, JOB)
@@ -158,6 +166,7 @@ async def test_a_link_works_exactly_as_it_was_given_out(behind: Behind) -> None:
     made = await behind.ask("POST", f"{JOB}/download-links", body=b"{}")
     assert made.status == 201
     url = orjson.loads(made.body)["url"]
+    assert url.startswith(f"https://localhost:{behind.proxy.port}/api/")
     target = re.sub(r"^https?://[^/]+", "", url)
     assert (await behind.get(target, token=None)).body == FILM
     assert (await behind.get(f"{target}x", token=None)).status == 401
