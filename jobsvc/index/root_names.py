@@ -22,7 +22,7 @@ from jobsvc.index.measures import Figures
 from jobsvc.index.reconcile import NameChanges, compare_names
 from jobsvc.index.sweep import Found
 from jobsvc.storage.disk import Disk
-from jobsvc.storage.mounts import keeps_inode_numbers
+from jobsvc.storage.mounts import keeps_inode_numbers, lists_from_server
 from jobsvc.storage.place import Place, RootListing, RootVersion, list_root, place_of, root_version
 from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading
@@ -193,23 +193,25 @@ class RootNames:
             self._schedule.request()
 
     async def _drop_unlisted(self, missing: list[str]) -> None:
-        """Remove jobs that two listings lacked and whose cached names still lead to the same directories.
+        """Remove jobs that two listings lacked, although their cached names still lead to directories.
 
         GlusterFS's client (md-cache) finds a directory that was renamed by its old name for as long as it is
-        looked at. A job that was never listed is left alone: there the listing may be what is cached.
+        looked at. Elsewhere the listing may be what is cached: it has to be the directory that was listed.
         """
         entries, unlisted = self._catalogue.entries, self._catalogue.unlisted
         found = {job_id for job_id in missing if job_id in entries}
         twice, self._found_unlisted = sorted(found & self._found_unlisted), found
         if not twice or self._looks.quick:
             return
-        place, inodes = await self._disk.metadata("*names", partial(_directories, self._root.path, twice))
+        found_now = await self._disk.metadata("*names", partial(_directories, self._root.path, twice))
         now = monotonic()
         for job_id in twice:
-            entry = entries.get(job_id)
-            if entry is not None and entry.inode is not None and inodes.get(job_id) == entry.inode:
+            inode = found_now.inodes.get(job_id)
+            if (entry := entries.get(job_id)) is None or inode is None:
+                continue
+            if found_now.is_listing_fresh or inode == entry.inode:
                 unlisted[job_id] = now + UNLISTED_FOR_S
-                self._freshness.accept(Found(job_id, now, Absent()), place)
+                self._freshness.accept(Found(job_id, now, Absent()), found_now.place)
 
     def _forget_unlisted(self, listing: RootListing) -> None:
         """Believe names again that are listed, or were not for long."""
@@ -226,15 +228,20 @@ class RootNames:
             self._polled_until.pop(job_id, None)
 
 
-def _directories(root: Path, job_ids: Sequence[str]) -> tuple[Place, dict[str, int]]:
-    """Return the root as it stands, and the inode numbers of directories in it; OSError.
+class _Directories(NamedTuple):
+    place: Place
+    """The root as it stands."""
+    is_listing_fresh: bool
+    """Whether listings are never cached."""
+    inodes: dict[str, int]
+    """By job; none where the file system does not keep inode numbers."""
 
-    None where the file system does not keep inode numbers.
-    """
+
+def _directories(root: Path, job_ids: Sequence[str]) -> _Directories:
     place = place_of(root)
     inodes: dict[str, int] = {}
     if keeps_inode_numbers(place.device):
         for job_id in job_ids:
             with suppress(FileNotFoundError):
                 inodes[job_id] = (root / job_id).lstat().st_ino
-    return place, inodes
+    return _Directories(place, lists_from_server(place.device), inodes)

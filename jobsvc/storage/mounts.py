@@ -121,6 +121,15 @@ def may_cache_names(device: int) -> bool:
     return cached[0]
 
 
+def lists_from_server(device: int) -> bool:
+    """Return whether listings of directories on a device (st_dev) are never cached; reads the mount table."""
+    try:
+        mount = _mount_on(MOUNTS.read_text("utf-8", "surrogateescape"), device)
+    except OSError:
+        return False
+    return mount is not None and mount[0] == "fuse.glusterfs"
+
+
 def _is_local_device(device: int) -> bool:
     try:
         mount = _mount_on(MOUNTS.read_text("utf-8", "surrogateescape"), device)
