@@ -6,6 +6,7 @@ directory that can't be used.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -52,6 +53,11 @@ _COLUMNS: Final = {
     "LABEL": "label",
 }
 _NONE: Final = {"expires": "never", "lastUsed": "-", "label": ""}
+_REMEDIES: Final = {
+    errno.ENOSPC: "; free some space there",
+    errno.EDQUOT: "; free some space there, or raise the quota",
+    errno.EROFS: "; mount it writable, or name another --state-dir",
+}
 _SECRET_MAX: Final = 512
 """Characters; a token on standard input is not longer."""
 
@@ -221,12 +227,15 @@ def _faults_told(path: Path) -> Iterator[None]:
         yield
     except tokens.BadTokenFile as wrong:
         cause = wrong.__cause__
-        denied = isinstance(cause, PermissionError)
-        raise _fault(f"{wrong}{_other_user(path) if denied else ''}", cause) from wrong
+        remedy = "; correct it or restore it from a backup" if isinstance(cause, ValueError) else ""
+        if isinstance(cause, PermissionError):
+            remedy = _other_user(path)
+        raise _fault(f"{wrong}{remedy}", cause) from wrong
     except PermissionError as wrong:
         raise _fault(f"{path.parent}: {describe(wrong)}{_other_user(path)}", wrong) from wrong
     except OSError as wrong:
-        raise _fault(f"{wrong.filename or path.parent}: {describe(wrong)}", wrong) from wrong
+        remedy = _REMEDIES.get(wrong.errno or 0, "")
+        raise _fault(f"{wrong.filename or path.parent}: {describe(wrong)}{remedy}", wrong) from wrong
 
 
 def _fault(message: str, cause: BaseException | None) -> click.ClickException:
