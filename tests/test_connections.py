@@ -527,5 +527,14 @@ async def test_who_waits_to_be_told_to_go_on_is_told(service: Service, value: st
         assert (await link.answer()).body == FILM[:3]
 
 
+@pytest.mark.parametrize("target", [ROUTE, "/nowhere", "/api/jobs/job-1/x"])
+async def test_an_expectation_that_is_not_ascii_is_unknown_as_any_other(
+    service: Service, target: str
+) -> None:
+    async with service.connect() as link:
+        link.send(get(service, ("Expect", "100-contin\udcce"), target=target))
+        assert (await link.answer()).status == 417
+
+
 async def test_where_there_is_nothing_to_wait_for_nobody_is_told(service: Service) -> None:
     await sound(service, get(service, ("Expect", "100-continue")), (200, FILM))

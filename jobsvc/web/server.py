@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from jobsvc.observe import request_id
@@ -95,9 +95,16 @@ def _explained(handler: ServerHandler) -> ServerHandler:
     """Answer what aiohttp refuses before the middlewares in our words too: an unknown Expect, a 417."""
 
     async def explained(request: web.BaseRequest) -> web.StreamResponse:
+        if _has_unknown_expectation(request):  # aiohttp fails where the value is not ASCII
+            return refuse(cast(web.Request, request), web.HTTPExpectationFailed())
         try:
             return await handler(request)
         except web.HTTPException as refused:
             return refuse(cast(web.Request, request), refused)  # the application makes no others
 
     return explained
+
+
+def _has_unknown_expectation(request: web.BaseRequest) -> bool:
+    expected = request.headers.get(hdrs.EXPECT, "100-continue")
+    return expected.lower() != "100-continue" and request.version >= HttpVersion11

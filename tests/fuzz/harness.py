@@ -63,9 +63,11 @@ async def services(folder: Path) -> AsyncIterator[tuple[Ports, dict[str, str]]]:
     secrets = _farm(folder)
     rates = {f"limit_{name}": "1000000/second" for name in ("status", "list", "events", "logs", "download")}
     settings: Any = {**rates, "limit_auth_failures": "1000000/second", "watch": "poll", "port": 0}
-    app = build_app(Settings(folder / "jobs", state_dir=folder / "state", **settings))
+    indexed = asyncio.Event()
+    app = build_app(Settings(folder / "jobs", state_dir=folder / "state", **settings), indexed.set)
     runner = Runner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
+    await indexed.wait()
     loop, listening = asyncio.get_running_loop(), []
     ports = {}
     for name, handler in VARIANTS.items():

@@ -24,7 +24,8 @@ async def fuzz(seed: int, count: int) -> int:
             while generated < count:
                 stream = generator.stream()
                 generated += len(stream.requests)
-                if await checker.faults(stream):
+                if faults := await checker.faults(stream):
+                    print(f"seed {seed}: {faults}")
                     stream = await shrunk(checker, stream)
                     for fault in await checker.faults(stream):
                         print(f"seed {seed}: {fault}")
