@@ -55,6 +55,10 @@ _FIELDS: Final = (
     hdrs.IF_UNMODIFIED_SINCE,
 )
 
+PROXY_SUFFIXES: Final = ("-gzip", "-br", "-zstd", "--gzip", ";gzip", ":gzip")
+"""What proxies that compress (Apache, Caddy, Jetty) append to an entity tag: the same content, so a 304 to
+If-None-Match. The bytes are others: it is no match for If-Match and If-Range."""
+
 # Section 8.8.3; whatever is not ASCII came as obs-text. Possessive: a hostile field is read once.
 _OPAQUE_TAG: Final = re.compile('"[!#-~\x80-\U0010ffff]*+"')
 _ENTITY_TAG: Final = re.compile(f"(?:W/)?{_OPAQUE_TAG.pattern}")
@@ -150,10 +154,11 @@ def _lists(field: str, etag: str, *, weak: bool) -> bool:
     if field == "*":
         return True
     opaque = etag.removeprefix("W/")
-    if opaque not in field or _TAG_LIST.fullmatch(field) is None:
+    if opaque[:-1] not in field or _TAG_LIST.fullmatch(field) is None:
         return False
     if weak:
-        return opaque in _OPAQUE_TAG.findall(field)
+        tags = _OPAQUE_TAG.findall(field)
+        return opaque in tags or any(f'{opaque[:-1]}{suffix}"' in tags for suffix in PROXY_SUFFIXES)
     return _strong(etag) and etag in _ENTITY_TAG.findall(field)
 
 

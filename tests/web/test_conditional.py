@@ -182,6 +182,23 @@ def test_a_field_that_is_no_list_of_tags_matches_nothing(values: list[str]) -> N
     assert answer(*lines("If-None-Match", values)) is WHOLE
 
 
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "{}, {}"])
+@pytest.mark.parametrize("suffix", ["-gzip", "-br", "-zstd", "--gzip", ";gzip", ":gzip"])
+def test_a_tag_with_the_suffix_of_a_proxy_that_compresses_matches_for_caches_only(
+    suffix: str, form: str
+) -> None:
+    field = form.format(*[f'{TAG[:-1]}{suffix}"'] * 2)
+    assert answer(("If-None-Match", field)) is NOT_MODIFIED
+    assert answer(("If-Match", field)) is PRECONDITION_FAILED
+    assert answer(("Range", "bytes=0-0"), ("If-Range", field)) is WHOLE
+
+
+@pytest.mark.parametrize("suffix", ["-gzi", "gzip", "-gzipx", "-identity", "-gzip-gzip", " -gzip", "-GZIP"])
+def test_a_tag_with_any_other_suffix_is_another_tag(suffix: str) -> None:
+    assert answer(("If-None-Match", f'{TAG[:-1]}{suffix}"')) is WHOLE
+    assert answer(("If-None-Match", f'"{TAG[2:-1]}-gzip"')) is WHOLE
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_weak_tag_matches_for_caches_only(method: str) -> None:
     assert answer(("If-None-Match", f"W/{TAG}"), method=method) is NOT_MODIFIED
