@@ -20,6 +20,7 @@ from jobsvc.storage import children
 
 DEADLINE_S: Final = 5.0
 """For one record; the process begins within it too."""
+END_TIMEOUT_S: Final = 1.0
 LOCK_TIMEOUT_S: Final = 1.0
 """A thread that waited so long for others decodes its record itself."""
 
@@ -94,9 +95,11 @@ class RecordCondenser:
             self._socket.close()
             self._socket = None
         if self._process is not None:
-            self._process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(1)
+            try:
+                self._process.wait(END_TIMEOUT_S)  # it ends by itself once our side is closed
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process = None
 
 

@@ -345,3 +345,9 @@ def test_every_known_key_has_its_place_and_unknown_ones_have_none() -> None:
         "metadata_json": b'{"shot":"010"}',
     }  # fmt: skip
     assert {name: getattr(job, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("length", [10, 10_000])
+def test_details_of_any_size_are_unpacked(length: int) -> None:
+    job = parse(status="failed", error="e" * length, phase="beauty")
+    assert (job.error, job.phase) == ("e" * length, "beauty")

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from jobsvc.domain.condensing import condense
 from jobsvc.domain.job import Job
 from jobsvc.domain.record import BadRecord
+from jobsvc.storage import children
+from jobsvc.storage import condenser as module
 from jobsvc.storage.condenser import RecordCondenser
 from jobsvc.storage.reader import LARGE_RECORD_BYTES, JobsRoot
 from jobsvc.storage.reading import Reading
@@ -142,6 +144,31 @@ def test_process_that_hangs_is_given_up(jobs_root: Path) -> None:
         assert condenser.pid is None
     finally:
         condenser.close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["/nowhere/python"],
+        ["true"],
+        ["sh", "-c", f"head -c {len(RECORDS['all-keys']) + 4} >/dev/null"],
+    ],
+)
+def test_record_is_decoded_here_where_there_is_no_process(
+    command: list[str], jobs_root: Path, condenser: RecordCondenser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "command", lambda _module: command)
+    assert job_of(jobs_root, condenser).owner == "anna"
+    assert condenser.pid is None
+
+
+def test_record_is_decoded_here_where_others_wait_for_too_long(
+    jobs_root: Path, condenser: RecordCondenser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.01)
+    with condenser._lock:
+        assert job_of(jobs_root, condenser).owner == "anna"
+    assert condenser.pid is None
 
 
 def test_process_ends_when_it_is_closed(jobs_root: Path) -> None:
