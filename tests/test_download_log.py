@@ -13,6 +13,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import datetime
+from ipaddress import ip_network
 from typing import Any, Final, NoReturn
 
 import pytest
@@ -28,6 +29,8 @@ FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "when": str,
     "requestId": str,
     "tokenId": str,
+    "client": str,
+    "byLink": bool,
     "owner": str,
     "job": str,
     "file": str,
@@ -326,3 +329,29 @@ def spellings(secret: str) -> Iterator[bytes]:
     yield secret.encode().hex().encode()
     for offset in range(3):
         yield re.sub(rb"=+", b"", b64encode(secret[offset : offset + 39].encode()))
+
+
+async def test_a_line_has_the_client_s_address_and_whether_it_came_by_link(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(output=SMALL)
+    service = await serve(trusted_proxies=(ip_network("127.0.0.1"),))
+    link = await service.link("job-1")
+    forwarded = ("X-Forwarded-For", "198.51.100.9, 192.0.2.7:4711")
+    for target, fields, token in (
+        (DOWNLOAD, (), service.token),
+        (DOWNLOAD, (forwarded,), service.token),
+        (DOWNLOAD, (("X-Forwarded-For", "unknown"),), service.token),
+        (DOWNLOAD, (("X-Forwarded-For", '"[2001:db8::1]:80"'),), service.token),
+        (link, (forwarded,), None),
+        (link, (), service.token),
+    ):
+        assert (await service.get(target, *fields, token=token)).status == 200
+    assert [(line["client"], line["byLink"]) for line in await service.logged(6)] == [
+        ("127.0.0.1", False),
+        ("192.0.2.7", False),
+        ("127.0.0.1", False),
+        ("2001:db8::1", False),
+        ("192.0.2.7", True),
+        ("127.0.0.1", False),
+    ]

@@ -68,6 +68,10 @@ class DownloadRecord(NamedTuple):
     bytes_promised: int
     seconds: float
     outcome: Outcome
+    client: str | None = None
+    """The client's address, as trusted proxies forward it."""
+    by_link: bool = False
+    """Whether the request came by a download link."""
 
     def line(self) -> bytes:
         """Write it as the log has it."""
@@ -78,6 +82,8 @@ class DownloadRecord(NamedTuple):
             "when": _told(self.when),
             "requestId": self.request_id,
             "tokenId": self.token_id,
+            "client": self.client,
+            "byLink": self.by_link,
             "owner": self.owner,
             "job": self.job,
             "file": self.file,

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 from jobsvc.domain.job import SYNONYMS, Status
 from jobsvc.settings import values
 from jobsvc.settings.places import default_state_dir
+from jobsvc.storage.layout import OutputRoot
 
 Watch = Literal["auto", "events", "poll"]
 
@@ -74,11 +75,11 @@ class Settings:
         ),
     ] = field(default_factory=default_state_dir)
     output_roots: Annotated[
-        tuple[Path, ...],
+        tuple[Path | OutputRoot, ...],
         _Spec(
-            values.path,
-            "DIR",
-            "Folder in which jobs may name outputs and logs by absolute paths; repeatable.",
+            values.output_root,
+            "[OWNER=]DIR",
+            "Folder in which jobs (of this owner) may name outputs and logs by absolute paths; repeatable.",
             splits=_PATHS,
         ),
     ] = ()

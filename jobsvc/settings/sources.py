@@ -12,6 +12,7 @@ from typing import Any, Final
 from jobsvc.settings import places, values
 from jobsvc.settings.options import OPTIONS, Option, Settings
 from jobsvc.storage.faults import may_pass
+from jobsvc.storage.layout import OutputRoot
 
 CONFIG_CAP: Final = 1 << 20
 """Bytes; a larger config file is surely another file."""
@@ -70,7 +71,11 @@ def load(given: Mapping[str, Given], *, dry_run: bool = False) -> Settings:
 
 
 def _check_places(settings: Settings, origins: Mapping[str, str], writable: Callable[[Path], None]) -> None:
-    root, state, outputs = settings.jobs_root, settings.state_dir, settings.output_roots
+    root, state, outputs = (
+        settings.jobs_root,
+        settings.state_dir,
+        tuple(map(_folder_of, settings.output_roots)),
+    )
 
     def check(name: str, field: str, value: Path, rule: Callable[..., None], *others: object) -> None:
         try:
@@ -85,6 +90,10 @@ def _check_places(settings: Settings, origins: Mapping[str, str], writable: Call
         check("output-root", "output_roots", folder, places.check_readable)
     check("state-dir", "state_dir", state, places.check_apart, root, outputs)
     check("state-dir", "state_dir", state, writable)
+
+
+def _folder_of(root: Path | OutputRoot) -> Path:
+    return root.path if isinstance(root, OutputRoot) else root
 
 
 def _resolve(given: Mapping[str, Given], options: Iterable[Option]) -> dict[str, tuple[Any, str]]:
@@ -158,6 +167,9 @@ def _one(option: Option, value: object, file: Path, origin: str) -> str:
         kind = "a list, a text or a number" if option.repeatable else "a text or a number"
         raise _error(option.name, value, f"is not {kind}", origin)
     text = str(value)
-    if option.spec.parse is values.path and text and not text.startswith("~"):
+    parse = option.spec.parse
+    if parse is values.output_root and text and isinstance(values.output_root(text), OutputRoot):
+        return text
+    if parse in {values.path, values.output_root} and text and not text.startswith("~"):
         return str(file.parent / text)
     return text

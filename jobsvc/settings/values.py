@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from jobsvc.domain.job import Status
+from jobsvc.storage.layout import OutputRoot
 
 YEAR: Final = 31_536_000
 """Seconds; no wait is longer, so that clocks and timers can hold every value."""
@@ -41,6 +42,14 @@ def path(text: str) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError as wrong:
         raise ValueError("names a home directory that is not known") from wrong
+
+
+def output_root(text: str) -> Path | OutputRoot:
+    """Accept a path, or OWNER=PATH with an absolute one; a path that begins with / is never the latter."""
+    owner, equals, folder = text.partition("=")
+    if owner and equals and not owner.startswith(("/", "~", ".")) and folder.startswith(("/", "~")):
+        return OutputRoot(owner, path(folder))
+    return path(text)
 
 
 _PUBLIC_URL: Final = re.compile(

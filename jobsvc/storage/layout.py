@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 STATUS_FILE: Final = "status.json"
 DEFAULT_LOG: Final = "render.log"
@@ -21,6 +22,14 @@ TOKEN_USE_FILE: Final = "token-use.json"  # noqa: S105 - likewise
 LINK_KEY_FILE: Final = "link.key"
 DOWNLOADS_FILE: Final = "downloads.jsonl"
 DIGESTS_FILE: Final = "digests.jsonl"
+
+
+class OutputRoot(NamedTuple):
+    """A folder in which only one owner's jobs may name files by absolute paths."""
+
+    owner: str
+    path: Path
+
 
 TEMP_PREFIX: Final = ".jobsvc-"
 """Files of ours that are not finished; no job id can begin so."""

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -23,7 +24,15 @@ from jobsvc.domain.job import SYNONYMS, Job, Status
 from jobsvc.domain.record import BadRecord, parse_record
 from jobsvc.storage.identity import is_settled, packed_from
 from jobsvc.storage.inodes import packed_version
-from jobsvc.storage.layout import DEFAULT_LOG, RECORD_CAP, STATUS_FILE, beneath, components, is_job_id
+from jobsvc.storage.layout import (
+    DEFAULT_LOG,
+    RECORD_CAP,
+    STATUS_FILE,
+    OutputRoot,
+    beneath,
+    components,
+    is_job_id,
+)
 from jobsvc.storage.reading import Reading
 from jobsvc.storage.statx import birth_time
 from jobsvc.storage.tail import last_lines, read_fully, sample
@@ -59,7 +68,7 @@ class JobsRoot:
     def __init__(
         self,
         path: Path,
-        output_roots: Sequence[Path] = (),
+        output_roots: Sequence[Path | OutputRoot] = (),
         aliases: Mapping[str, Status] = SYNONYMS,
         *,
         condense: Callable[[bytes], Condensed] | None = None,
@@ -68,25 +77,25 @@ class JobsRoot:
         self.path = path
         self._prefix = f"{path}/"
         # By name without `..`, and the nearest first: it may be a link that is not followed from above it.
-        self._outputs = sorted(((os.path.normpath(root), str(root)) for root in output_roots), reverse=True)
+        self._outputs = sorted(map(_named, output_roots), key=itemgetter(0), reverse=True)
         self._aliases = aliases
         self._condense = condense
 
     @property
     def output_roots(self) -> list[str]:
         """The output roots by name, the nearest first."""
-        return [name for name, _ in self._outputs]
+        return [name for name, _, _ in self._outputs]
 
     def arguments(self) -> list[str]:
         """Give what it takes to make the same in another process: the aliases as JSON, then paths."""
-        outputs = [root for _, root in self._outputs]
+        outputs = [root if owner is None else f"{owner}={root}" for _, root, owner in self._outputs]
         return [orjson.dumps(dict(self._aliases)).decode(), str(self.path), *outputs]
 
     @classmethod
     def of_arguments(cls, aliases: str, path: str, *outputs: str) -> Self:
         """Make what gave these."""
         known = {word: Status(status) for word, status in orjson.loads(aliases).items()}
-        return cls(Path(path), [Path(output) for output in outputs], known)
+        return cls(Path(path), [_output_root(output) for output in outputs], known)
 
     def scan(self) -> Scan:
         """List the root once; OSError where it can't be."""
@@ -125,7 +134,7 @@ class JobsRoot:
     def open_output(self, job: Job) -> OpenFile:
         """Open what outputPath names; OutputMissing, or OSError for a fault of storage."""
         try:
-            return retry_stale(lambda: self._open(job.id, job.output_path or ""))
+            return retry_stale(lambda: self._open(job, job.output_path or ""))
         except Absent as absent:
             raise OutputMissing from absent
 
@@ -168,7 +177,7 @@ class JobsRoot:
             log.close()
 
     def _open_log(self, job: Job) -> OpenFile:
-        log = self._open(job.id, job.log_path or DEFAULT_LOG)
+        log = self._open(job, job.log_path or DEFAULT_LOG)
         try:
             held = sample(log.fd, log.identity.size)
             anothers = self._has_become_another_s(job)
@@ -245,28 +254,32 @@ class JobsRoot:
 
     def _output(self, folder: int, job: Job) -> Opened | None:
         try:
-            return self._open_in(folder, job.output_path or "")
+            return self._open_in(folder, job.owner, job.output_path or "")
         except (Absent, PermissionError):
             return None
 
-    def _open(self, job_id: str, path: str) -> OpenFile:
-        folder = self._open_job(job_id)
+    def _open(self, job: Job, path: str) -> OpenFile:
+        folder = self._open_job(job.id)
         try:
-            return opened(*self._open_in(folder, path))
+            return opened(*self._open_in(folder, job.owner, path))
         except PermissionError as denied:
             raise Absent from denied
         finally:
             os.close(folder)
 
-    def _open_in(self, folder: int, path: str) -> Opened:
-        """Open a path of a record: relative to the job's folder, or absolute beneath an output root."""
+    def _open_in(self, folder: int, owner: str, path: str) -> Opened:
+        """Open a path of an owner's record: relative to the job's folder, or absolute beneath an output root.
+
+        The nearest output root decides whether it is for this owner.
+        """
         if not path.startswith("/"):
             names = components(path)
             if names is None:
                 raise Absent
             return open_regular(folder, names)
-        for name, root in self._outputs:
-            if names := beneath(name, path):
+        nearest = next((name for name, _, _ in self._outputs if beneath(name, path)), None)
+        for name, root, root_owner in self._outputs:
+            if name == nearest and root_owner in {None, owner} and (names := beneath(name, path)):
                 top = os.open(root, FOLDER)
                 try:
                     return open_regular(top, names)
@@ -307,3 +320,15 @@ def _read(fd: int, size: int) -> bytes:
     if max(size, len(data)) > RECORD_CAP:
         raise BadRecord(f"{STATUS_FILE}: larger than {RECORD_CAP} bytes")
     return data
+
+
+def _named(root: Path | OutputRoot) -> tuple[str, str, str | None]:
+    """Return an output root's name without `..`, its path, and its owner."""
+    if isinstance(root, OutputRoot):
+        return os.path.normpath(root.path), str(root.path), root.owner
+    return os.path.normpath(root), str(root), None
+
+
+def _output_root(argument: str) -> Path | OutputRoot:
+    owner, equals, path = argument.partition("=/")
+    return OutputRoot(owner, Path(f"/{path}")) if equals and not owner.startswith("/") else Path(argument)

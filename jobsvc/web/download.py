@@ -41,6 +41,7 @@ from jobsvc.web.delivery import Delivery
 from jobsvc.web.digest_fields import wants_sha256
 from jobsvc.web.dispatch import file_name_of, job_id_of
 from jobsvc.web.gate import TOKEN
+from jobsvc.web.links import BY_LINK
 from jobsvc.web.media import content_disposition, content_type, saved_name
 from jobsvc.web.seeking import Seeks
 from jobsvc.web.selection import Read, Selection, ranges_sent, select
@@ -67,6 +68,14 @@ def without_output(job: Job) -> NotReady:
     if job.status is Status.CANCELED:
         return JobCanceled("The job was canceled.")
     return JobNotCompleted(f"The job is {job.status}, {job.progress:g} % done.", retry_after=RETRY_AFTER)
+
+
+class Client(NamedTuple):
+    """Who downloads, as the download log tells it."""
+
+    token_id: str
+    address: str | None
+    by_link: bool
 
 
 class Address(NamedTuple):
@@ -139,7 +148,7 @@ class Download:
         if seen is None:
             return None
         job, output = seen.reading.job, require_output(seen.reading.job, seen.found)
-        ended = partial(self._ended, token, job, output)
+        ended = partial(self._ended, self._client(asked, token), job, output)
         linger = partial(self._linger, token)
         decided = self._delivery.at_once(asked, token, output, _beside(output.name), ended, linger=linger)
         if decided is None:
@@ -149,7 +158,7 @@ class Download:
     async def _answer(self, request: web.Request, token: Token, slot: Slot | None) -> web.StreamResponse:
         job, output = await self._find(request, token)
         self._seeks.begun(request, token, output.decision.status)
-        ended = partial(self._ended, token, job, output)
+        ended = partial(self._ended, self._client(request, token), job, output)
         return await self._delivery.answer(request, job.id, output, _headers(output.name), ended, slot=slot)
 
     def _linger(self, token: Token, rest: Coroutine[Any, Any, object], shipment: Shipment) -> None:
@@ -202,7 +211,18 @@ class Download:
             raise
         return select(file, request, content_type(file.name), time.time(), read=read)
 
-    def _ended(self, token: Token, job: Job, output: Selection, shipment: Shipment, outcome: Outcome) -> None:
+    def _client(self, request: web.Request | Asked, token: Token) -> Client:
+        by_link = isinstance(request, web.Request) and BY_LINK in request
+        return Client(token.id, self._seeks.peers.address_of(request), by_link)
+
+    def _ended(
+        self,
+        client: Client,
+        job: Job,
+        output: Selection,
+        shipment: Shipment,
+        outcome: Outcome,
+    ) -> None:
         """Write the download down."""
         self._ends[outcome].inc()
         self._bytes.inc(shipment.sent)
@@ -210,7 +230,7 @@ class Download:
             DownloadRecord(
                 when=shipment.begun,
                 request_id=request_id.current() or "",
-                token_id=token.id,
+                token_id=client.token_id,
                 owner=job.owner,
                 job=job.id,
                 file=output.name,
@@ -220,6 +240,8 @@ class Download:
                 bytes_promised=shipment.promised,
                 seconds=time.time() - shipment.begun,
                 outcome=outcome,
+                client=client.address,
+                by_link=client.by_link,
             )
         )
 

@@ -49,7 +49,7 @@ class Seeks:
     ) -> None:
         """Charge further ranges to `budget`."""
         self.budget = budget
-        self._peers = peers
+        self.peers = peers
         self._job_id_of = job_id_of
         self._clock = clock
         self._recent: dict[Key, None] = {}
@@ -74,7 +74,7 @@ class Seeks:
 
     def _key(self, request: web.Request | Asked, token: Token) -> Key:
         job_id = request.job_id if isinstance(request, Asked) else self._job_id_of(request)
-        return token.id, self._peers.address_of(request), job_id
+        return token.id, self.peers.address_of(request), job_id
 
     def _rotate(self) -> None:
         now = self._clock()

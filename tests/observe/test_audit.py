@@ -81,6 +81,8 @@ def test_a_download_is_one_line_with_all_that_is_asked(tmp_path: Path) -> None:
             "when": "2023-11-14T22:13:20.250Z",
             "requestId": "r0",
             "tokenId": "t1",
+            "client": None,
+            "byLink": False,
             "owner": "ada",
             "job": "job-1",
             "file": "film.mp4",
