@@ -138,7 +138,7 @@ class Connection(RequestInput):
 
         `tried`: whether to answer it at once has been in vain.
         """
-        if self._done_reading:
+        if self._last_request and self._done_reading:
             return
         self._familiar = None
         idle, self._waiter = self._waiter, None

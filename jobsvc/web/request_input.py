@@ -141,24 +141,25 @@ class RequestInput(LingeringClose):
                     self._fail_body()
             else:
                 fault = head_too_large(data) if too_large else fault_of(message)
-                self._body_left = _length(message, body)
-                if self._closes_after(message, body):
-                    self._last_request = True
-                    self._messages[place] = message._replace(should_close=True), body
-                self._refuses_head = message.method == hdrs.METH_HEAD
+                if body is not EMPTY_PAYLOAD:
+                    self._expect_body(place, message, body)
             if fault is not None:  # the rest of its body is dropped
                 self._last_request, body = True, EMPTY_PAYLOAD
                 self._messages[place] = _error(fault), body
+                self._refuses_head = self._refuses_head or data.lstrip(b"\r\n").startswith(b"HEAD ")
             self._body = body
         return not self._last_request
 
-    def _closes_after(self, message: RawRequestMessage, body: StreamReader) -> bool:
-        """Whether nothing behind a request is parsed.
+    def _expect_body(self, place: int, message: RawRequestMessage, body: StreamReader) -> None:
+        """Note how long a body is, and whether the connection closes behind it.
 
-        The parser stops at the end of a request that offers an upgrade. Where that is, only its head tells.
-        A body that is too large to be read to its end for nothing is not.
+        It does where the body is too large to be read for nothing; and where an upgrade is offered, since the
+        parser stops at the end of such a request.
         """
-        return self._body_left > MAX_DISCARDED_BYTES or (message.upgrade and body is not EMPTY_PAYLOAD)
+        self._body_left = 0 if message.chunked else int(message.headers.get(hdrs.CONTENT_LENGTH, 0))
+        if message.upgrade or self._body_left > MAX_DISCARDED_BYTES:
+            self._last_request = True
+            self._messages[place] = message._replace(should_close=True), body
 
     def _decline_upgrade(self) -> None:
         """Stay with HTTP/1.1; aiohttp would parse the bytes behind the request later, and unchecked."""
@@ -186,9 +187,3 @@ class RequestInput(LingeringClose):
 
 def _error(fault: Unsound) -> _ErrInfo:
     return _ErrInfo(fault.code, fault, fault.message)
-
-
-def _length(message: RawRequestMessage, body: StreamReader) -> int:
-    if body is EMPTY_PAYLOAD or message.chunked:
-        return 0
-    return int(message.headers.get(hdrs.CONTENT_LENGTH, 0))
