@@ -42,9 +42,7 @@ class Asked:
     @property
     def remote(self) -> str | None:
         """The peer's address."""
-        transport = self.connection.transport
-        peer = None if transport is None else transport.get_extra_info("peername")
-        return str(peer[0]) if isinstance(peer, tuple) else None
+        return self.connection.peer_address
 
     def request(self) -> web.BaseRequest:
         """Make a request of it, for what lasts longer than this moment."""

@@ -59,6 +59,8 @@ class Connection(RequestInput):
     _server: Answering
     _answering = False
     _unsent = b""
+    peer_address: str | None = None
+    """The client's or the proxy's."""
     last_range: str | None = None
     """The Range field of the last download."""
     _familiar: Familiar | None = None
@@ -71,6 +73,8 @@ class Connection(RequestInput):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a client on."""
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.peer_address = str(peer[0]) if isinstance(peer, tuple) else None
         hurry(transport)
         self._server.limits.admit(self, cast(asyncio.Transport, transport), self._server.connection_count())
 
