@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,21 @@ async def test_metadata_is_sent_as_it_was_written_in_status_list_and_events(
     assert sent in event.data.encode()
     assert sent in (await service.get(JOB)).body
     assert sent in (await service.get("/api/jobs")).body
+
+
+@pytest.mark.parametrize("value", [b"1.0", b"123456789012345678901234567890", b"1e400", b'"\\ud800"'])
+async def test_large_metadata_is_sent_as_it_was_written(
+    serve: Serve, make_job: MakeJob, value: bytes
+) -> None:
+    metadata = b'{"note": "' + b"x" * 200_000 + b'", "value": ' + value + b"}"
+    put_metadata(make_job(), metadata)
+    service = await serve(poll_interval=0.05)
+    async with asyncio.timeout(20):
+        while (listed := await service.get("/api/jobs")).status != 200:
+            pass
+    sent = b'"metadata":' + metadata
+    assert sent in listed.body
+    assert sent in (await service.get(JOB)).body
 
 
 async def test_metadata_of_many_lines_is_one_line_of_an_event(serve: Serve, make_job: MakeJob) -> None:
