@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -263,3 +264,29 @@ async def test_a_pipelined_and_an_old_client_are_answered_too(serve: Serve, make
 async def test_the_list_is_only_read(serve: Serve, method: str) -> None:
     answer = await (await serve()).ask(method, LIST)
     assert (answer.status, answer.code) == (405, "method-not-allowed")
+
+
+async def test_other_requests_are_answered_between_two_of_many_lists(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_job("job-1")
+    service = await ready(await serve())
+    pages: list[float] = []
+
+    def slow(*_: object) -> str:
+        pages.append(time.perf_counter())
+        while time.perf_counter() < pages[-1] + 0.02:  # as long as a page of many bytes takes
+            pass
+        return '"x"'
+
+    monkeypatch.setattr("jobsvc.web.listing.entity_tag", slow)
+    async with AsyncExitStack() as stack:
+        links = [await stack.enter_async_context(service.connect()) for _ in range(20)]
+        other = await stack.enter_async_context(service.connect())
+        for link in links:
+            link.send(request("GET", LIST, token=service.token))
+        assert (await links[0].answer()).status == 200
+        assert (await other.ask("GET", f"{LIST}/job-1", token=service.token)).status == 200
+        assert len(pages) < 15
+        for link in links[1:]:
+            assert (await link.answer()).status == 200

@@ -6,6 +6,7 @@ a 503: a list with holes, which nobody can tell from a whole one, is worse than 
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -55,6 +56,8 @@ class ListRoute:
     def __init__(self, index: Index, listed: ListedForms) -> None:
         self._index = index
         self._listed = listed
+        self._turn = asyncio.Lock()
+        """Held for one page: many lists at once are written one in each iteration of the event loop."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
@@ -63,6 +66,11 @@ class ListRoute:
             require(request[TOKEN], ADMIN)
         if not self._index.ready.is_set():
             raise StorageUnavailable("Not every job has been looked at yet since the service began.")
+        async with self._turn:
+            await asyncio.sleep(0)  # other requests come between two pages
+            return self._answer(request, wish)
+
+    def _answer(self, request: web.Request, wish: Wish) -> web.StreamResponse:
         owner = owner_seen(request[TOKEN])
         page = self._index.listing.page(
             owner,
