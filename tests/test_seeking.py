@@ -135,3 +135,16 @@ async def test_pipelined_ranges_are_one_use(service: Service) -> None:
             b"".join(request("GET", DOWNLOAD, [span(index)], token=service.token) for index in range(10))
         )
         assert [(await link.answer()).status for _ in range(10)] == [206] * 10
+
+
+async def test_a_further_range_of_a_replaced_output_is_charged_as_a_download(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(output=SMALL)
+    service = await serve(limit_download="4/hour")
+    target = await service.link("job-1")
+    assert await jumps(service, target, 5, token=None) == {206}
+    make_job(output=SMALL[::-1])
+    statuses = [(await service.get(target, span(at), token=None)).status for at in range(2)]
+    assert statuses == [412, 412]
+    assert (await service.download("job-1")).status == 429

@@ -101,6 +101,21 @@ def test_a_client_that_takes_nothing_ends_the_turn(
     conduit.close()
 
 
+def test_what_waits_for_the_client_is_not_accepted(
+    film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
+    sent = conduit.send(0, len(BODY)).sent
+    assert 0 <= conduit.accepted() < sent
+    monkeypatch.setattr(conduit.backlog, "queued", fails)
+    assert conduit.accepted() == sent
+    conduit.close()
+
+
+def fails() -> int:
+    raise OSError
+
+
 @both_ways
 def test_a_client_that_left_is_told_from_a_fault(
     film: Path, pair: tuple[socket.socket, socket.socket]
