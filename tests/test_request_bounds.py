@@ -108,6 +108,18 @@ async def test_a_compressed_body_through_nginx_is_never_decompressed(
     assert service.memory("VmHWM") - before < 20 * MIB
 
 
+async def test_a_client_that_sends_on_behind_its_last_request_receives_the_whole_answer(
+    service: Service,
+) -> None:
+    last = request("GET", "/api/openapi.json", [("Connection", "close")])
+    async with service.connect() as link:
+        link.send(last + last * 100)
+        answer = await link.answer()
+        link.send(last)
+        assert answer.headers["Connection"] == "close"
+        assert await link.ended()
+
+
 # Bodies that nobody reads.
 
 

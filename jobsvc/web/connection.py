@@ -155,6 +155,11 @@ class Connection(RequestInput):
             return
         # Who waits for a request is not woken for one that takes no wait itself.
         if tried or not (sound and self._answered_at_once(data)):
+            self._wake(idle)
+
+    def _wake(self, idle: asyncio.Future[None]) -> None:
+        """Have a request handled, unless its client is gone: aiohttp fails then."""
+        if self.transport is not None and not self.transport.is_closing():
             idle.set_result(None)
 
     def _answered_at_once(self, data: bytes) -> bool:
@@ -263,6 +268,8 @@ class Connection(RequestInput):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take the last of what came, and end."""
+        if self._buffer_paused:  # what was held has no one to answer to
+            self._received = b""
         self._parse()
         self._server.limits.forget(self)
         super().connection_lost(exc)

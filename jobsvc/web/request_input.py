@@ -141,6 +141,8 @@ class RequestInput(LingeringClose):
                     self._fail_body()
             else:
                 fault = head_too_large(data) if too_large else fault_of(message)
+                if message.should_close:  # nothing behind it is answered
+                    self._last_request = True
                 if body is not EMPTY_PAYLOAD:
                     self._expect_body(place, message, body)
             if fault is not None:  # the rest of its body is dropped

@@ -19,6 +19,9 @@ _LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)( +)([!-~]+) HTTP/([0-
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
 _NAME: Final = rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*"
 _HOST: Final = re.compile(rb"(?:\[[A-Za-z0-9:._~!$&'()*+,;=-]+\]|" + _NAME + rb")(?::[0-9]*)?")
+_SINGLE_IN_TRAILER: Final = re.compile(
+    rb"\r\n(?:host|content-[a-z]+|transfer-encoding|user-agent|etag|server|max-forwards):", re.IGNORECASE
+)
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _MARKER: Final = re.compile(rb"m-[0-9]{9}")
 
@@ -90,6 +93,8 @@ def _one(data: bytes, start: int) -> tuple[Expected, int]:
     upgrade = b"upgrade" in named and b"upgrade" in options
     # Of both in HTTP/1.0 the parser heeds the second.
     closes = b"close" in options if version == (b"1", b"1") else b"keep-alive" not in options
+    if kind is Kind.ANSWERED and _SINGLE_IN_TRAILER.search(data, end + 4, body_end):
+        kind = Kind.EITHER
     has_body = body_end > end + 4 or not whole
     markers = [each for each in named.get(b"x-request-id", []) if _MARKER.fullmatch(each)]
     expected = Expected(
