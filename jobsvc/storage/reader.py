@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -77,7 +76,7 @@ class JobsRoot:
         self.path = path
         self._prefix = f"{path}/"
         # By name without `..`, and the nearest first: it may be a link that is not followed from above it.
-        self._outputs = sorted(map(_named, output_roots), key=itemgetter(0), reverse=True)
+        self._outputs = sorted(map(_named, output_roots), key=_depth, reverse=True)
         self._aliases = aliases
         self._condense = condense
 
@@ -327,6 +326,11 @@ def _named(root: Path | OutputRoot) -> tuple[str, str, str | None]:
     if isinstance(root, OutputRoot):
         return os.path.normpath(root.path), str(root.path), root.owner
     return os.path.normpath(root), str(root), None
+
+
+def _depth(named: tuple[str, str, str | None]) -> int:
+    """Count a root's components, however many slashes are between them."""
+    return len(components(named[0]) or ())
 
 
 def _output_root(argument: str) -> Path | OutputRoot:

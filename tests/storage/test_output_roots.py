@@ -50,6 +50,15 @@ def test_only_records_of_the_owner_name_files_in_a_tied_root(
     assert readable(root, "anna") == plain_above
 
 
+def test_the_nearest_root_decides_however_many_slashes_its_path_begins_with(
+    jobs_root: Path, make_job: MakeJob, shared: Path
+) -> None:
+    root = JobsRoot(jobs_root, (shared, OutputRoot("anna", Path(f"/{shared}/anna"))))
+    for owner in ("anna", "bert"):
+        named(make_job, owner, shared / "anna" / "film.mp4")
+        assert readable(root, owner) == (owner == "anna")
+
+
 def test_one_folder_may_be_tied_to_several_owners(jobs_root: Path, make_job: MakeJob, shared: Path) -> None:
     root = JobsRoot(jobs_root, (OutputRoot("anna", shared), OutputRoot("bert", shared)))
     for owner in ("anna", "bert", "carl"):
