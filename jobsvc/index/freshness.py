@@ -57,6 +57,14 @@ class _Read:
         self.sweep = sweep
         self.task = task
 
+    async def ended(self) -> float:
+        """Wait for the end; returns when it began. StorageUnavailable.
+
+        The look belongs to nobody: an asker who goes away does not take it from the others.
+        """
+        await asyncio.shield(self.task)
+        return self.sweep.found[0].begun
+
 
 class Freshness:
     """Answers for one job at a time, and takes in what looks at the disk have found."""
@@ -141,20 +149,23 @@ class Freshness:
         """Look at the disk once from now on, and take in what is found; StorageUnavailable."""
         await self._shared(job_id, UNKNOWN_DEADLINE, anew=True)
 
-    async def look_for_unseen(self, job_id: str) -> Answer:
-        """Look for a job that is unknown, or that belongs to an owner whose jobs the client does not see.
+    async def look_for_unseen(self, job_id: str, token: Token) -> Answer:
+        """Look for a job that is unknown, or that belongs to an owner whose jobs `token` does not see.
 
         Another name, which no job has, is looked for at the same time. So both cases make the same calls to
-        storage, and both take at least as long as finding out that a job does not exist. JobNotFound,
-        StorageUnavailable.
+        storage, and both take at least as long as finding out that a job does not exist. A job that `token`
+        does see does not wait for that: some file systems look up the names of a directory one by one, so
+        that a job that hangs delays all unknown names. JobNotFound, StorageUnavailable.
         """
         if not is_job_id(job_id):
             raise JobNotFound
-        begun, _ = await asyncio.gather(
-            self._shared(job_id, UNKNOWN_DEADLINE, anew=True),
-            self._shared(self._decoy_of(job_id), UNKNOWN_DEADLINE, anew=True),
-        )
+        look = self._joined(job_id, UNKNOWN_DEADLINE, anew=True)
+        decoy = self._joined(self._decoy_of(job_id), UNKNOWN_DEADLINE, anew=True)
+        begun = await look.ended()
         entry = self._entries.get(job_id)
+        if entry is None or not sees(token, entry.reading.job.owner):
+            await decoy.ended()
+            entry = self._entries.get(job_id)
         if entry is not None:
             return self._remembered(entry, stale=entry.verified < begun)
         if self._presence.doubts(begun):
@@ -322,15 +333,15 @@ class Freshness:
         raise JobNotFound
 
     async def _shared(self, job_id: str, deadline: float, *, anew: bool) -> float:
-        """Wait for a look at the disk, with `anew` for one that has not begun yet; returns when it began.
+        """Wait for a look at the disk, with `anew` for one that has not begun yet; returns when it began."""
+        return await self._joined(job_id, deadline, anew=anew).ended()
 
-        The look belongs to nobody: an asker who goes away does not take it from the others.
-        """
+    def _joined(self, job_id: str, deadline: float, *, anew: bool) -> _Read:
+        """Return the look under way, or begin one; with `anew` one that has not begun yet."""
         read = self._reads.get(job_id)
         if read is None or (anew and read.sweep.begun is not None):
             read = self._begin(job_id, deadline)
-        await asyncio.shield(read.task)
-        return read.sweep.found[0].begun
+        return read
 
     def _begin(self, job_id: str, deadline: float) -> _Read:
         entry = self._entries.get(job_id)

@@ -17,7 +17,7 @@ async def sighted(freshness: Freshness, token: Token, job_id: str, *, force: boo
     """
     owner = freshness.owner_of(job_id)
     if owner is None or not sees(token, owner):
-        answer = await freshness.look_for_unseen(job_id)
+        answer = await freshness.look_for_unseen(job_id, token)
     elif force or (known := freshness.at_once(job_id)) is None:
         answer = await freshness.job(job_id, force=force)
     else:
