@@ -250,6 +250,36 @@ async def test_a_token_file_spoilt_later_leaves_the_last_good_one_and_the_log_sa
     assert len(service.lines("token-file-unusable")) == len(spoils), "each told once"
 
 
+async def test_revocation_is_heeded_while_the_labels_are_unusable(
+    start_process: StartProcess, make_job: MakeJob, state_dir: Path
+) -> None:
+    make_job()
+    service = start_process("--limit-auth-failures", "1000000/minute")
+    (token,) = load(state_dir / "tokens.json")
+    labels = state_dir / "token-labels.json"
+    labels.write_bytes(b"{")
+    labels.chmod(0o600)
+    told = await asyncio.to_thread(command, "revoke", token.id, "--state-dir", state_dir)
+    assert f"Warning: {labels}: not JSON; correct it, or remove it" in told.stderr
+    await becomes(service, 401)
+    (line,) = service.lines("token-labels-unusable")
+    assert line["reason"] == f"{labels}: not JSON"
+    assert await service.metric("jobsvc_token_label_errors_total") == 1
+    assert service.lines("token-file-unusable") == []
+
+
+async def test_unusable_labels_do_not_keep_the_service_from_starting(
+    jobs_root: Path, state_dir: Path, make_job: MakeJob, make_token: MakeToken
+) -> None:
+    make_job()
+    secret = make_token()
+    (state_dir / "token-labels.json").mkdir()
+    settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
+    async with in_process(settings) as service:
+        assert (await service.get(STATUS, token=secret)).status == 200
+        assert await service.metric("jobsvc_token_label_errors_total") == 1
+
+
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
 async def test_a_token_file_that_can_t_be_used_at_the_start_is_a_refusal_that_names_it(
     spoil: Callable[[Path], None], jobs_root: Path, state_dir: Path, make_token: MakeToken

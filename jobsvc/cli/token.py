@@ -32,7 +32,7 @@ from jobsvc.domain.access import SCOPES, Token
 from jobsvc.settings import OPTIONS, default_state_dir, resolve
 from jobsvc.storage import tokens
 from jobsvc.storage.faults import describe, may_pass
-from jobsvc.storage.layout import TOKEN_USE_FILE, TOKENS_FILE
+from jobsvc.storage.layout import TOKEN_LABELS_FILE, TOKEN_USE_FILE, TOKENS_FILE
 from jobsvc.storage.private import user_name
 from jobsvc.storage.token_format import check_name, time_text
 from jobsvc.storage.token_use import load_use
@@ -58,6 +58,7 @@ _REMEDIES: Final = {
     errno.EDQUOT: "; free some space there, or raise the quota",
     errno.EROFS: "; mount it writable, or name another --state-dir",
 }
+_LABELS_REMEDY: Final = "; correct it, or remove it: only the labels are lost, the tokens stay valid"
 _SECRET_MAX: Final = 512
 """Characters; a token on standard input is not longer."""
 
@@ -196,7 +197,10 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
             # What was given may be the token itself: it is not repeated.
             told = f"No token in {path} has this id or is this token; `jobsvc token list` shows the ids."
             raise click.ClickException(told) from unknown
+        fault = tokens.look(path).label_fault
     click.echo(f"Token {gone.id} of {gone.owner} is revoked.", err=True)
+    if fault is not None:
+        click.echo(f"Warning: {fault}{_LABELS_REMEDY}", err=True)
 
 
 @token.command
@@ -230,6 +234,8 @@ def _faults_told(path: Path) -> Iterator[None]:
         remedy = "; correct it or restore it from a backup" if isinstance(cause, ValueError) else ""
         if isinstance(cause, PermissionError):
             remedy = _other_user(path)
+        elif str(wrong).startswith(str(path.with_name(TOKEN_LABELS_FILE))):
+            remedy = _LABELS_REMEDY
         raise _fault(f"{wrong}{remedy}", cause) from wrong
     except PermissionError as wrong:
         raise _fault(f"{path.parent}: {describe(wrong)}{_other_user(path)}", wrong) from wrong

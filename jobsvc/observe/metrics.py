@@ -164,6 +164,9 @@ class Metrics:
         self.token_file_errors = self._counter(
             "token_file_errors_total", "Times the token file could not be taken; the last good one stayed."
         )
+        self.token_label_errors = self._counter(
+            "token_label_errors_total", "Times the labels of tokens could not be read; they have none then."
+        )
         self.tokens_expiring_soon = self._gauge(
             "tokens_expiring_soon", "Valid tokens that expire within 14 days."
         )

@@ -93,7 +93,12 @@ def parts_of(settings: Settings) -> Parts:
     digest_file = DigestFile(settings.state_dir / DIGESTS_FILE)
     digests = Digests(disk, root, digest_file, metrics, busy=lambda: slots.taken > 0)
     index = _index(settings, disk, root, digests, metrics)
-    gate = Gate(settings.state_dir / TOKENS_FILE, disk, on_bad_file=_bad_token_file(metrics))
+    gate = Gate(
+        settings.state_dir / TOKENS_FILE,
+        disk,
+        on_bad_file=_bad_token_file(metrics),
+        on_bad_labels=_bad_token_labels(metrics),
+    )
     metrics.tokens_expiring_soon.set_function(gate.expiring_soon)
     representations = Representations(digest_of=digests.known, public_url=settings.public_url)
     permits = Permits(gate)
@@ -222,3 +227,11 @@ def _bad_token_file(metrics: Metrics) -> Callable[[Exception], None]:
         _log.error("token-file-unusable", reason=str(wrong), kept="the last good one")
 
     return told
+
+
+def _bad_token_labels(metrics: Metrics) -> Callable[[Exception], None]:
+    def report(fault: Exception) -> None:
+        metrics.token_label_errors.inc()
+        _log.error("token-labels-unusable", reason=str(fault), effect="tokens have no labels")
+
+    return report

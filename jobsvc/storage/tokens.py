@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
 from jobsvc.storage import private
@@ -34,8 +34,6 @@ FILE_CAP: Final = 16 << 20
 """The largest token file that is read, in bytes: some 50,000 tokens."""
 
 OpenFile: TypeAlias = Callable[[Path, int], int]
-Known = tuple[Identity | None, tuple[Token, ...]]
-"""A version of the file (None: there was none) and the tokens in it."""
 
 
 class BadTokenFile(Exception):
@@ -46,38 +44,66 @@ class UnknownToken(LookupError):
     """No token has this id."""
 
 
+class Known(NamedTuple):
+    """What was read of the token file."""
+
+    identity: Identity | None
+    """Its version; None where there was no file."""
+    tokens: tuple[Token, ...]
+    label_fault: BadTokenFile | None = None
+    """Why the labels can't be used; the tokens have none then."""
+
+
 def digest_of(secret: str) -> bytes:
     """Hash an ASCII secret as the file keeps it: 256 random bits need no salt and no slow hash."""
     return hashlib.sha256(secret.encode("ascii")).digest()
 
 
 def load(path: Path) -> tuple[Token, ...]:
-    """Read all tokens, dead ones too; no file is no tokens. BadTokenFile, never an OSError."""
-    return look(path)[1]
+    """Read all tokens, dead ones too; no file is no tokens. BadTokenFile, never an OSError.
+
+    Unlike `look`, this raises BadTokenFile where the labels can't be used, so that no change loses them.
+    """
+    known = look(path)
+    if known.label_fault is not None:
+        raise known.label_fault
+    return known.tokens
 
 
 def look(path: Path, known: Known | None = None, reserve: DescriptorReserve | None = None) -> Known:
     """Read the file, unless it still is the version in `known`, which is returned as it is then.
 
     No file is a version like any other, without tokens. With a `reserve` the file can be read also where the
-    process has used up its descriptors. BadTokenFile, never an OSError.
+    process has used up its descriptors. BadTokenFile, never an OSError. Labels that can't be used are no
+    reason to raise: they decide nothing. They are read again at each look until they can.
     """
     open_file = os.open if reserve is None else reserve.open
     try:
         with private.opened(path, open_file) as descriptor:
             status = os.fstat(descriptor)
             identity = Identity.of(status)
-            if known is not None and known[0] == identity and _settled(identity):
+            if (
+                known is not None
+                and not known.label_fault
+                and known.identity == identity
+                and _settled(identity)
+            ):
                 return known
             private.check(status, FILE_CAP)
             tokens = parse_tokens(read_fully(descriptor, 0, status.st_size))
     except FileNotFoundError:
-        return None, ()
+        return Known(None, ())
     except OSError as fault:
         raise BadTokenFile(f"{path}: {private.reason(fault)}") from fault
     except ValueError as wrong:
         raise BadTokenFile(f"{path}: {wrong}") from wrong
-    return identity, _labeled(path, tokens, open_file)
+    try:
+        labels = _labels(path.with_name(TOKEN_LABELS_FILE), open_file)
+    except BadTokenFile as fault:
+        return Known(identity, tokens, fault.with_traceback(None))
+    return Known(
+        identity, tuple(replace(each, label=labels.get(each.id)) for each in tokens) if labels else tokens
+    )
 
 
 def create(
@@ -111,16 +137,17 @@ def create(
 def revoke(path: Path, name: str) -> Token:
     """Mark a token revoked, by its id or its secret, and return it; one revoked before keeps its time.
 
+    Labels are neither needed nor written: a revocation works where they can't be used.
     UnknownToken, BadTokenFile, OSError.
     """
     if not path.parent.is_dir():
         raise UnknownToken
     with private.locked(path):
-        tokens = {token.id: token for token in load(path)}
+        tokens = {token.id: token for token in look(path).tokens}
         token = _named(tokens, name)
         if token.revoked is None:
             token = tokens[token.id] = replace(token, revoked=round(time.time(), 3))
-            _save(path, tokens.values())
+            write_atomically(path, _rendered(path, tokens.values()), 0o600)
         return token
 
 
@@ -153,28 +180,36 @@ def _save(path: Path, tokens: Collection[Token]) -> None:
 
     Labels are written first: a reader that sees a new token finds its label.
     """
-    data = render_tokens(tokens, _read(path))
-    parse_tokens(data)
+    data = _rendered(path, tokens)
     labels = render_labels({token.id: token.label for token in tokens if token.label is not None})
-    if max(len(data), len(labels)) > FILE_CAP:
-        raise BadTokenFile(f"{path}: is full")
+    _check_size(path, labels)
     beside = path.with_name(TOKEN_LABELS_FILE)
     if parse_labels(labels) or beside.exists():
         write_atomically(beside, labels, 0o600)
     write_atomically(path, data, 0o600)
 
 
-def _labeled(path: Path, tokens: tuple[Token, ...], open_file: OpenFile) -> tuple[Token, ...]:
-    """Add the labels; BadTokenFile."""
-    beside = path.with_name(TOKEN_LABELS_FILE)
+def _rendered(path: Path, tokens: Collection[Token]) -> bytes:
+    data = render_tokens(tokens, _read(path))
+    parse_tokens(data)
+    _check_size(path, data)
+    return data
+
+
+def _check_size(path: Path, data: bytes) -> None:
+    if len(data) > FILE_CAP:
+        raise BadTokenFile(f"{path}: is full")
+
+
+def _labels(path: Path, open_file: OpenFile) -> dict[str, str]:
+    """Read the labels by token id; no file is no labels. BadTokenFile."""
     try:
-        data = _read(beside, open_file)
-        labels = {} if data is None else parse_labels(data)
+        data = _read(path, open_file)
+        return {} if data is None else parse_labels(data)
     except OSError as fault:
-        raise BadTokenFile(f"{beside}: {private.reason(fault)}") from fault
+        raise BadTokenFile(f"{path}: {private.reason(fault)}") from fault
     except ValueError as wrong:
-        raise BadTokenFile(f"{beside}: {wrong}") from wrong
-    return tuple(replace(token, label=labels.get(token.id)) for token in tokens) if labels else tokens
+        raise BadTokenFile(f"{path}: {wrong}") from wrong
 
 
 def _read(path: Path, open_file: OpenFile = os.open) -> bytes | None:

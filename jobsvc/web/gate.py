@@ -61,13 +61,19 @@ class Gate:
         *,
         clock: Callable[[], float] = time.time,
         on_bad_file: Callable[[Exception], None],
+        on_bad_labels: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Take the token file's path; `on_bad_file` hears of each new reason why it can't be used."""
+        """Take the token file's path; `on_bad_file` hears of each new reason why it can't be used.
+
+        `on_bad_labels` is called for each new reason why the labels of tokens can't be used.
+        """
         self._path = path
         self._disk = disk
         self._reserve = DescriptorReserve()
         self._clock = clock
         self._on_bad_file = on_bad_file
+        self._on_bad_labels = on_bad_labels
+        self._label_complaint: str | None = None
         self._known: Known | None = None
         self._tokens: dict[bytes, Token] = {}
         self._by_id: dict[str, Token] = {}
@@ -165,15 +171,22 @@ class Gate:
     def _adopt(self, known: Known) -> None:
         if known is self._known:
             return
+        self._report_labels(known.label_fault)
         before, self._known = self._known, known
-        if before is not None and before[1] == known[1]:
+        if before is not None and before.tokens == known.tokens:
             return
-        self._tokens = {token.digest: token for token in known[1]}
-        self._by_id = {token.id: token for token in known[1]}
-        live = (token.expires for token in known[1] if token.revoked is None)
+        self._tokens = {token.digest: token for token in known.tokens}
+        self._by_id = {token.id: token for token in known.tokens}
+        live = (token.expires for token in known.tokens if token.revoked is None)
         self._expiries = sorted(expires for expires in live if expires is not None)
         if before is not None:
             self.log_count()
+
+    def _report_labels(self, fault: Exception | None) -> None:
+        complaint = None if fault is None else str(fault)
+        if fault is not None and complaint != self._label_complaint and self._on_bad_labels is not None:
+            self._on_bad_labels(fault)
+        self._label_complaint = complaint
 
     def log_count(self) -> None:
         """Log how many tokens are live, with a warning where none is."""

@@ -36,6 +36,7 @@ FIXED = {
     "jobsvc_storage_threads_stuck": "gauge",
     "jobsvc_storage_last_answer_age_seconds": "gauge",
     "jobsvc_token_file_errors": "counter",
+    "jobsvc_token_label_errors": "counter",
     "jobsvc_auth_failures": "counter",
     "jobsvc_rate_limited": "counter",
     "jobsvc_audit_errors": "counter",

@@ -22,7 +22,7 @@ from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ, SCOPES, Token
 from jobsvc.storage import tokens
 from jobsvc.storage.identity import Identity
 from jobsvc.storage.token_format import BadTokens, parse_tokens, render_tokens
-from jobsvc.storage.tokens import BadTokenFile, UnknownToken, create, load, look, revoke
+from jobsvc.storage.tokens import BadTokenFile, Known, UnknownToken, create, load, look, revoke
 
 
 def descriptors() -> int:
@@ -280,12 +280,41 @@ def test_a_label_that_would_break_a_log_line_is_refused(path: Path, label: str) 
     assert load(path) == ()
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"0123456789ab": 1}', b'{"0123456789ab": "a\\nb"}'])
+BAD_LABELS = [b"{", b"[]", b'{"0123456789ab": 1}', b'{"0123456789ab": "a\\nb"}']
+
+
+@pytest.mark.parametrize("content", BAD_LABELS)
 def test_a_bad_file_of_labels_is_refused_by_name(path: Path, content: bytes) -> None:
     written(path, file_of(entry()))
     written(path.parent / "token-labels.json", content)
-    with pytest.raises(BadTokenFile, match=r"token-labels\.json: "):
-        load(path)
+    for change in (lambda: load(path), lambda: create(path, "alice"), lambda: tokens.prune(path)):
+        with pytest.raises(BadTokenFile, match=r"token-labels\.json: "):
+            change()
+    assert (path.parent / "token-labels.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", BAD_LABELS)
+def test_tokens_with_bad_labels_are_read_and_revoked_without_them(path: Path, content: bytes) -> None:
+    token = create(path, "alice", label="portal")[1]
+    labels = path.parent / "token-labels.json"
+    written(labels, content)
+    revoke(path, token.id)
+    known = look(path)
+    assert [(each.label, each.revoked is None) for each in known.tokens] == [(None, False)]
+    assert str(known.label_fault).startswith(f"{labels}: ")
+    assert labels.read_bytes() == content
+
+
+def test_labels_are_read_again_until_they_are_usable(path: Path) -> None:
+    token = create(path, "alice", label="portal")[1]
+    os.utime(path, (time.time() - 60,) * 2)
+    labels = path.parent / "token-labels.json"
+    good = labels.read_bytes()
+    labels.chmod(0o644)
+    known = look(path)
+    assert "chmod 600" in str(known.label_fault)
+    written(labels, good)
+    assert look(path, known).tokens == (token,)
 
 
 def test_a_token_is_revoked_by_its_secret_too(path: Path) -> None:
@@ -369,14 +398,14 @@ def test_a_file_that_went_is_a_new_version_without_tokens(path: Path) -> None:
     create(path, "alice")
     known = look(path)
     path.unlink()
-    assert look(path, known) == (None, ())
-    assert look(path, (None, ())) == (None, ())
+    assert look(path, known) == Known(None, ())
+    assert look(path, Known(None, ())) == Known(None, ())
 
 
 def test_a_file_that_came_is_read(path: Path) -> None:
     before = look(path)
     token = create(path, "alice")[1]
-    identity, found = look(path, before)
+    identity, found, _ = look(path, before)
     assert identity == Identity.of(path.stat())
     assert found == (token,)
 
