@@ -206,14 +206,29 @@ async def test_bytes_that_are_no_text_in_a_query_are_a_400(serve: Serve) -> None
         assert (answer.status, answer.code) == (400, "bad-request"), target
 
 
-async def test_the_age_is_that_of_the_list_whatever_the_jobs_in_it(serve: Serve, make_job: MakeJob) -> None:
-    """Polling looks at unfinished jobs all the time, but for new ones only when everything is compared."""
+async def test_the_age_is_that_of_the_list_whatever_the_jobs_in_it(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Polling looks at unfinished jobs all the time, but at all jobs only when everything is compared.
+
+    Very many jobs are compared once a minute.
+    """
+    monkeypatch.setattr("jobsvc.index.rounds.UNWATCHED_CPU_SHARE", 1e-9)
     make_job()
     service = await ready(await serve(poll_interval=0.05))
     begun = time.monotonic()
     while int((await service.get(LIST)).headers["Age"]) < 1:
         assert time.monotonic() - begun < 5
     assert (await service.get("/api/jobs/job-1")).headers["Age"] == "0"
+
+
+async def test_a_list_of_few_jobs_is_compared_in_each_poll(serve: Serve, make_job: MakeJob) -> None:
+    make_job()
+    service = await ready(await serve(poll_interval=0.05))
+    begun = time.monotonic()
+    while time.monotonic() - begun < 1.5 or (await service.get(LIST)).headers["Age"] != "0":
+        assert time.monotonic() - begun < 8
+        await service.get(LIST)
 
 
 async def test_while_events_are_told_a_list_is_of_this_moment(serve: Serve, make_job: MakeJob) -> None:
