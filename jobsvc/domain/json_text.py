@@ -16,7 +16,7 @@ Span = tuple[int, int]
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _SCALAR: Final = rb"(?:" + _STRING + rb'|[^"\[\]{},\s]++)'
 _FAST_DEPTH: Final = 8
-"""Levels of arrays and objects that the pattern of the common case matches; deeper ones take the slow way."""
+"""Levels of arrays and objects that one match takes; deeper ones are taken in several steps."""
 
 
 def _nested(depth: int) -> bytes:
@@ -26,7 +26,11 @@ def _nested(depth: int) -> bytes:
 
 _CONTAINER: Final = _nested(_FAST_DEPTH)
 _VALUE: Final = rb"(?:" + _SCALAR + rb"|" + _CONTAINER + rb")"
-_TOKEN: Final = re.compile(_STRING + rb"|[\[\]{},]", re.DOTALL)
+_BRACKET: Final = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb"|" + _CONTAINER + rb")*+[\[\]{}]", re.DOTALL)
+"""Up to the next bracket of an array or object that is deeper than _FAST_DEPTH."""
+_OPENING: Final = b"[{"
+_START: Final = re.compile(rb"\s*+\{")
+_NEXT: Final = re.compile(rb"\s*+,")
 _SPACE: Final = b" \t\r\n"
 
 
@@ -43,6 +47,10 @@ class MemberText:
         self._value = re.compile(rb"\s*+:\s*+(?=\{)" + _CONTAINER, re.DOTALL)
         self._again = re.compile(self._quoted + rb"|\\u00[4-7]")
         """The same name, or what may spell it with escapes (a letter is U+0041 to U+007A)."""
+        plain = rb"\s*+(?!" + self._quoted + rb')"[^"\\]*+"\s*+:\s*+' + _VALUE + rb"\s*+,"
+        named, value = rb"\s*+(" + _STRING + rb")\s*+:\s*+", rb"(" + _VALUE + rb")?+"
+        self._member = re.compile(rb"(?:" + plain + rb")*+" + named + value, re.DOTALL)
+        """The next member that may have this name: the name, and the value if that is not too deep."""
 
     def last_object(self, text: bytes) -> bytes | None:
         """Return the last value of the member, which a parser keeps; None if that is not an object.
@@ -74,24 +82,15 @@ class MemberText:
     def spans(self, text: bytes) -> list[Span]:
         """Return where the values of the member are; `text` is an object, of any depth."""
         found: list[Span] = []
-        depth, key_next, value_start = 0, False, -1
-        for token in _TOKEN.finditer(text):
-            start, end = token.span()
-            match text[start : start + 1]:
-                case b'"':
-                    if key_next and self._is_name(text[start:end]):
-                        value_start = text.index(b":", end) + 1
-                    key_next = False
-                    continue
-                case b"{" | b"[":
-                    depth += 1
-                    key_next = depth == 1
-                    continue
-                case mark if depth == 1:
-                    if value_start >= 0:
-                        found.append(_trimmed(text, value_start, start))
-                    key_next, value_start = mark == b",", -1
-            depth -= text[start] != _COMMA
+        comma = _START.match(text)
+        while comma is not None:
+            member = self._member.match(text, comma.end())
+            if member is None:
+                break
+            start, end = member.span(2) if member[2] else (member.end(), _deep_end(text, member.end()))
+            if self._is_name(member[1]):
+                found.append((start, end))
+            comma = _NEXT.match(text, end)
         return found
 
     def _is_name(self, key: bytes) -> bool:
@@ -103,12 +102,14 @@ class MemberText:
             return False
 
 
-_COMMA: Final = ord(",")
-
-
-def _trimmed(text: bytes, start: int, end: int) -> Span:
-    value = text[start:end]
-    return end - len(value.lstrip(_SPACE)), start + len(value.rstrip(_SPACE))
+def _deep_end(text: bytes, start: int) -> int:
+    """Return where an array or object ends that is deeper than _FAST_DEPTH."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text, start):
+        depth += 1 if text[bracket.end() - 1] in _OPENING else -1
+        if depth == 0:
+            return bracket.end()
+    return len(text)
 
 
 def on_one_line(text: bytes) -> bytes:

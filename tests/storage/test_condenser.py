@@ -6,6 +6,8 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from time import process_time
+from timeit import repeat
 from typing import Any, Final
 
 import orjson
@@ -180,3 +182,21 @@ def test_process_ends_when_it_is_closed(jobs_root: Path) -> None:
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
     assert isinstance(read(jobs_root, RECORDS["all-keys"], condenser), Reading)
     assert condenser.pid is None
+
+
+def cost_of(text: bytes) -> float:
+    """Return the seconds of a processor that a record takes, the least of three times."""
+    return min(repeat(lambda: condense(text), timer=process_time, repeat=3, number=1))
+
+
+LISTS: Final = b"[" + b"[]," * 100_000 + b"[]]"
+COSTLY: Final[dict[str, bytes]] = {
+    "deep": b'{"x": "\\u0061", "metadata": {"a": ' + b"[" * 9 + LISTS + b"]" * 9 + b"}}",
+    "number-too-large": b'{"metadata": {"n": 1e400, "a": ' + b"[" * 9 + LISTS + b"]" * 9 + b"}}",
+    "many-members": b"{" + b'"":0,' * 60_000 + b'"metadata": {"n": 1e400}}',
+}
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_no_record_costs_much_more_than_another_of_its_size(kind: str) -> None:
+    assert cost_of(COSTLY[kind]) < 3 * cost_of(b'{"metadata": {"a": ' + LISTS + b"}}")
