@@ -164,8 +164,8 @@ async def serve(jobs_root: Path, state_dir: Path, make_token: MakeToken) -> Asyn
 class StartProcess(Protocol):
     """Starts `jobsvc serve` as a process; it ends with the test."""
 
-    def __call__(self, *words: object) -> Process:
-        """`words` come after the jobs root on the command line."""
+    def __call__(self, *words: object, module: str = "jobsvc") -> Process:
+        """`words` come after the jobs root on the command line; `module` is what Python runs."""
 
 
 @pytest.fixture
@@ -174,9 +174,9 @@ def start_process(
 ) -> Iterator[StartProcess]:
     with ExitStack() as processes:
 
-        def start(*words: object) -> Process:
+        def start(*words: object, module: str = "jobsvc") -> Process:
             said = tmp_path / f"said-{len(list(tmp_path.glob('said-*')))}"
-            started = as_process((jobs_root, *words), state_dir, said, make_token())
+            started = as_process((jobs_root, *words), state_dir, said, make_token(), module=module)
             processes.callback(end, started.process)
             return started
 

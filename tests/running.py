@@ -132,12 +132,12 @@ class Process(Service):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208 - they go while one looks
 
 
-def begin(said: Path, *words: object, **variables: str) -> subprocess.Popen[bytes]:
-    """Begin the real command; standard error goes to a file."""
+def begin(said: Path, *words: object, module: str = "jobsvc", **variables: str) -> subprocess.Popen[bytes]:
+    """Begin the real command; standard error goes to a file. `module` is what Python runs."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("JOBSVC_", "XDG_"))}
     with said.open("wb") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "jobsvc", *map(str, words)],
+            [sys.executable, "-m", module, *map(str, words)],
             cwd=PROJECT,
             env={**clean, "HOME": str(said.parent), **variables},
             stdin=subprocess.DEVNULL,
@@ -146,9 +146,16 @@ def begin(said: Path, *words: object, **variables: str) -> subprocess.Popen[byte
         )
 
 
-def as_process(settings_words: tuple[object, ...], state_dir: Path, said: Path, token: str | None) -> Process:
+def as_process(
+    settings_words: tuple[object, ...],
+    state_dir: Path,
+    said: Path,
+    token: str | None,
+    *,
+    module: str = "jobsvc",
+) -> Process:
     """Begin a service with these words after `serve`, and wait until it accepts connections."""
-    process = begin(said, "serve", *settings_words, "--port", "0", "--state-dir", state_dir)
+    process = begin(said, "serve", *settings_words, "--port", "0", "--state-dir", state_dir, module=module)
     try:
         wait_until(lambda: b'"serving"' in said.read_bytes() or process.poll() is not None, 20)
         serving = [line for line in said.read_bytes().splitlines() if b'"serving"' in line]

@@ -298,7 +298,8 @@ async def test_no_token_and_no_signature_is_written_anywhere_whatever_a_client_d
 ) -> None:
     make_job(output=LARGE)
     good = make_token()
-    service = start_process("--trusted-proxy", "127.0.0.1", "--limit-auth-failures", "1000000/minute")
+    words = ("--trusted-proxy", "127.0.0.1", "--limit-auth-failures", "1000000/minute")
+    service = start_process(*words, module="tests.without_line_limit")
     link = await service.link("job-1", token=good)
     assert (await service.get(link, token=None)).body == LARGE
     signature = link.rpartition("=")[2]
