@@ -15,7 +15,7 @@ MAX_UNREAD_BYTES: Final = 64 * 1024
 _METHODS: Final = frozenset({
     b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"PROPFIND", b"MKCOL",
 })  # fmt: skip
-_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)( +)([!-~]+) HTTP/([0-9])\.([0-9])")
+_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)( +)([!-~]+)( +)HTTP/([0-9])\.([0-9])")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
 _NAME: Final = rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*"
 _HOST: Final = re.compile(rb"(?:\[[A-Za-z0-9:._~!$&'()*+,;=-]+\]|" + _NAME + rb")(?::[0-9]*)?")
@@ -80,9 +80,10 @@ def _one(data: bytes, start: int) -> tuple[Expected, int]:
     for field in fields:
         if field is not None:
             named.setdefault(field[1].lower(), []).append(field[2])
-    method, target, version = line[1], line[3], (line[4], line[5])
+    method, target, version = line[1], line[3], (line[5], line[6])
     kind = _kind(method, target, version, named)
-    if kind is Kind.ANSWERED and line[2] != b" ":
+    # A recipient may take several spaces for one (RFC 9112, section 3).
+    if kind is Kind.ANSWERED and (line[2], line[4]) != (b" ", b" "):
         kind = Kind.EITHER
     if kind is Kind.REFUSED:
         return Expected(kind), len(data)
