@@ -67,6 +67,19 @@ async def test_unfinished_head_behind_an_answered_request_is_cut_off_too(
         await expect_408(link)
 
 
+async def test_empty_line_behind_a_body_is_no_head_that_is_late(serve: Serve, make_job: MakeJob) -> None:
+    make_job("job-1", output=b"film")
+    service = await serve(header_timeout=1)
+    async with service.connect() as link:
+        for target in ("/api/jobs/job-1/download-links", "/api/jobs/job-1/nothing"):
+            link.send(request("POST", target, token=service.token, body=b"{}") + b"\r\n")
+            assert (await link.answer()).status in {201, 404}
+            await asyncio.sleep(1.5)
+        assert (await link.ask("GET", "/api/jobs/job-1", token=service.token)).status == 200
+        link.send(b"\r\n" + HALF_A_HEAD)
+        await expect_408(link)
+
+
 async def test_connection_without_a_byte_is_closed_after_the_header_timeout(serve: Serve) -> None:
     service = await serve(header_timeout=1)
     async with service.connect() as link:

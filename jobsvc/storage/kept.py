@@ -10,7 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
@@ -71,9 +71,12 @@ class _Kept:
 
     def close(self) -> None:
         """Give all descriptors back; waits for storage where it was the last name of a large file."""
-        with ExitStack() as closing:  # each is closed, also where another fails
-            for fd in (self.file.fd, *(folder.fd for folder in self.folders)):
-                closing.callback(os.close, fd)
+        try:
+            os.close(self.file.fd)
+        finally:  # each is closed, also where another fails
+            for folder in self.folders:
+                with suppress(OSError):
+                    os.close(folder.fd)
 
 
 class KeptOutputs:
