@@ -94,6 +94,13 @@ async def test_a_target_that_is_no_address_is_nowhere_and_the_connection_goes_on
         assert (await link.ask("GET", "/healthz")).body == b"ok\n"
 
 
+@pytest.mark.parametrize("target", ["ftp://a.example/healthz", "hitp://a.example/healthz", "*"])
+async def test_a_target_of_another_scheme_is_refused(service: Service, target: str) -> None:
+    """Section 7.4 of RFC 9110: the service is no origin of such a target."""
+    answer = await service.get(target)
+    assert (answer.status, answer.code) == (400, "bad-request")
+
+
 @pytest.mark.parametrize("body", [b"", b"a body"], ids=["", "with a body"])
 async def test_a_trace_tells_nothing_back(service: Service, body: bytes) -> None:
     answer = await service.ask("TRACE", "/healthz", [("X-Secret", "sesame")], body=body)

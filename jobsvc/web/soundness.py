@@ -38,12 +38,21 @@ def fault_of(message: RawRequestMessage) -> Unsound | None:
         return fault
     if message.method == hdrs.METH_CONNECT:  # what comes behind it is no further request
         return Unsound(501, "This service is no proxy: it does not support CONNECT.")
+    if message.path[:1] != "/" and not _is_absolute_or_asterisk(message):
+        return Unsound(400, "The request target is neither a path nor an address with http or https.")
     # The parser itself refuses any other final coding, but not where an upgrade is offered.
     if (message.chunked or message.upgrade) and _has_other_coding(message):
         return Unsound(501, "This service knows no transfer coding but chunked.")
     if not _is_host(message.headers.get(hdrs.HOST, "")):
         return Unsound(400, "The Host field names no host.")
     return None
+
+
+def _is_absolute_or_asterisk(message: RawRequestMessage) -> bool:
+    """Whether the target has one of the other forms of RFC 9112, section 3.2; the parser takes any scheme."""
+    if message.path == "*":
+        return message.method == hdrs.METH_OPTIONS
+    return message.path[:8].lower().startswith(("http://", "https://"))
 
 
 def _has_other_coding(message: RawRequestMessage) -> bool:

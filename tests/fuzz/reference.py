@@ -22,6 +22,7 @@ _HOST: Final = re.compile(rb"(?:\[[A-Za-z0-9:._~!$&'()*+,;=-]+\]|" + _NAME + rb"
 _SINGLE_IN_TRAILER: Final = re.compile(
     rb"\r\n(?:host|content-[a-z]+|transfer-encoding|user-agent|etag|server|max-forwards):", re.IGNORECASE
 )
+_TARGET: Final = re.compile(rb"/|https?://", re.IGNORECASE)
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 _MARKER: Final = re.compile(rb"m-[0-9]{9}")
 
@@ -127,7 +128,7 @@ def _kind(
         len(lengths) > 1 or any(re.fullmatch(rb"[0-9]{1,18}", length) is None for length in lengths),
         bool(codings) and (codings[0].lower() != b"chunked" or len(codings) > 1 or version == (b"1", b"0")),
         bool(codings and lengths),
-        not target.startswith((b"/", b"http://", b"https://")) and (method, target) != (b"OPTIONS", b"*"),
+        not _TARGET.match(target) and (method, target) != (b"OPTIONS", b"*"),
     )
     if any(faults):
         return Kind.REFUSED
