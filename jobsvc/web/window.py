@@ -41,22 +41,22 @@ class Standing(NamedTuple):
     window: int
     """Seconds."""
 
-    def weight(self) -> float:
-        """Estimate the requests of the last `window` seconds."""
-        return self.previous * self.ends_in / self.window + self.current
-
     def left(self) -> int:
         """Say how many requests would pass now."""
-        return max(self.limit - floor(self.weight()), 0)
+        return max(self.limit - floor(self._overlap()) - self.current, 0)
 
     def wait(self) -> int:
         """Whole seconds after which one more request passes, if none comes before; 0 if one passes now."""
-        excess = self.weight() - self.limit
-        if excess < 0:
+        if self.left():
             return 0
+        excess = self._overlap() - (self.limit - self.current)
         # The window before weighs steadily less until this one ends, and from then on this one does.
         seconds = excess * self.window / self.previous if self.current < self.limit else self.ends_in
         return floor(seconds + _ROUNDING) + 1
+
+    def _overlap(self) -> float:
+        """Estimate how many requests of the window before came in the last `window` seconds."""
+        return self.previous * self.ends_in / self.window
 
 
 class WindowCounter(Storage, SlidingWindowCounterSupport):
@@ -93,11 +93,12 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         if entry is None or entry[0] != number:
             entry = self._begin(key, number, entry)
         ends_in = (1 - now % 1) * self.window
-        weight = entry[2] * ends_in / self.window + entry[1]
-        if weight >= self.limit:
+        # A sum of integers: a fraction would be rounded up with some numbers and down with others.
+        left = self.limit - int(entry[2] * ends_in / self.window) - entry[1]
+        if left <= 0:
             return None
         entry[1] += 1
-        return max(self.limit - int(weight) - 1, 0), ends_in
+        return left - 1, ends_in
 
     def relieve(self, key: str, each: int) -> None:
         """Take a request that was admitted out of the count again, but for every `each`-th of a key's."""
@@ -128,7 +129,7 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
             standing = self.standing(key)
             return standing.left(), standing.ends_in
         ends_in = (1 - now % 1) * self.window
-        left = self.limit - int(entry[2] * ends_in / self.window + entry[1])
+        left = self.limit - int(entry[2] * ends_in / self.window) - entry[1]
         return max(left, 0), ends_in
 
     def _begin(self, key: str, number: int, before: list[int] | None) -> list[int]:

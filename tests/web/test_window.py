@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond, parse
 from limits.aio.storage import MemoryStorage
@@ -189,7 +189,17 @@ def test_the_wait_is_not_a_second_longer_than_it_has_to_be(state: tuple[WindowCo
     assert not counter.take("key")
 
 
+def used_up_at_zero(limit: int, window: int) -> tuple[WindowCounter, Clock]:
+    clock = Clock(0.0)
+    counter = WindowCounter(RateLimitItemPerSecond(limit, window), clock=clock)
+    passed(counter, limit)
+    return counter, clock
+
+
 @given(used_up(), st.floats(0, 4000))
+# The window before weighs so little less than a whole number that the sum with this one is rounded up to it.
+@example(used_up_at_zero(220, 3600), 6398.181818181818)
+@example(used_up_at_zero(316, 60), 76.51898734177216)
 def test_as_many_pass_as_were_said_to_be_left(state: tuple[WindowCounter, Clock], later: float) -> None:
     counter, clock = state
     clock.now += later
