@@ -45,7 +45,7 @@ def came_by_proxy(request: web.Request | Asked) -> bool:
         or hdrs.X_FORWARDED_HOST in headers
         or hdrs.X_FORWARDED_PROTO in headers
         or _PREFIX_FIELD in headers
-        or (isinstance(request, web.BaseRequest) and request.version < HttpVersion11)
+        or (not isinstance(request, Asked) and request.version < HttpVersion11)
     )
 
 

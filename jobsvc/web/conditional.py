@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64encode
+from functools import lru_cache
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -76,6 +77,7 @@ def etag_of(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> str:
     return f'"{version_of(inode, size, mtime_ns, ctime_ns)}"'
 
 
+@lru_cache(maxsize=4096)
 def version_of(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> str:
     """Name one version of a file in 22 characters of `[A-Za-z0-9_-]`: its entity tag without the quotes."""
     numbers = f"{inode:x}-{size:x}-{mtime_ns:x}-{ctime_ns:x}".encode()

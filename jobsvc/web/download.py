@@ -212,7 +212,7 @@ class Download:
         return select(file, request, content_type(file.name), time.time(), read=read)
 
     def _client(self, request: web.Request | Asked, token: Token) -> Client:
-        by_link = isinstance(request, web.Request) and BY_LINK in request
+        by_link = not isinstance(request, Asked) and BY_LINK in request
         return Client(token.id, self._seeks.peers.address_of(request), by_link)
 
     def _ended(

@@ -33,7 +33,8 @@ KEYS_MAX: Final = 32_768
 Key: TypeAlias = tuple[str, str | None, str]
 """Token id, client address and job id."""
 
-_SENT: Final = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
+# A tuple: a member of an enumeration takes long to hash.
+_SENT: Final = (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.OK)
 
 
 class Seeks:
