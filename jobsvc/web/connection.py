@@ -264,7 +264,7 @@ class Connection(RequestInput):
         super().resume_writing()
         idle = self._waiter
         if self._messages and idle is not None and not idle.done():
-            idle.set_result(None)
+            self._wake(idle)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take the last of what came, and end."""
