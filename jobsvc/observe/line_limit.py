@@ -1,7 +1,8 @@
 """Limits log lines that requests cause, so that nobody can fill a disk with refusals.
 
-Of each kind some lines a second are written, and of all kinds together a few times as many. What is left out
-is counted, and one line a second says how many there were of which kind. Every request is in the metrics.
+Of each kind some lines a second are written, and of all kinds together a few times as many: of refusals, and as
+many of faults, so that refusals can't hide these. What is left out is counted, and one line a second says how
+many there were of which kind. Every request is in the metrics.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ INTERVAL_S: Final = 1.0
 LINES_OF_A_KIND: Final = 5
 """Lines that are written in an interval."""
 LINES_OF_ALL_KINDS: Final = 20
+"""Of refusals, which anyone can cause; of faults, logged as warnings and errors, as many."""
 KINDS_NAMED: Final = 10
 """Kinds that the line about omitted ones names: those with the most."""
 
@@ -46,6 +48,8 @@ class LineLimit(logging.Filter):
         self._lock = threading.Lock()
         self._ends_at = 0.0
         self._written: Counter[Kind] = Counter()
+        self._of_all_kinds: Counter[bool] = Counter()
+        """Lines that were written of faults (True) and of refusals."""
         self._omitted: Counter[Kind] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -53,10 +57,12 @@ class LineLimit(logging.Filter):
         kind = kind_of(record)
         if kind is None:
             return True
+        fault = record.levelno > logging.INFO
         with self._lock:
             self._begin_interval()
-            if self._written[kind] < LINES_OF_A_KIND and self._written.total() < LINES_OF_ALL_KINDS:
+            if self._written[kind] < LINES_OF_A_KIND and self._of_all_kinds[fault] < LINES_OF_ALL_KINDS:
                 self._written[kind] += 1
+                self._of_all_kinds[fault] += 1
                 return True
             first = not self._omitted
             self._omitted[kind] += 1
@@ -77,6 +83,7 @@ class LineLimit(logging.Filter):
         if now >= self._ends_at:
             self._ends_at = now + INTERVAL_S
             self._written.clear()
+            self._of_all_kinds.clear()
 
 
 def kind_of(record: logging.LogRecord) -> Kind | None:

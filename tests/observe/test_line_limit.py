@@ -91,6 +91,22 @@ def test_all_kinds_together_are_limited(setting: Setting) -> None:
     assert (line["lines"], line["kinds"], len(line["most"])) == (180, 180, 10)
 
 
+def test_refusals_of_many_kinds_hide_no_fault(setting: Setting) -> None:
+    for status in range(400, 500):
+        setting.refuse(status)
+    setting.lines()
+    setting.web.error("request-failed", method="GET", route="/api/jobs")
+    setting.web.warning("refused", status=503, route="/api/jobs")
+    setting.refuse(404)
+    assert [line["event"] for line in setting.lines()] == ["request-failed", "refused"]
+
+
+def test_faults_of_all_kinds_together_are_limited(setting: Setting) -> None:
+    for number in range(100):
+        setting.web.error("request-failed", route=str(number))
+    assert len(setting.lines()) == LINES_OF_ALL_KINDS
+
+
 def test_after_an_interval_lines_are_written_again(setting: Setting) -> None:
     for _ in range(3):
         for _ in range(10):
