@@ -92,6 +92,29 @@ async def test_unfinished_heads_make_room_before_connections_that_were_used(full
         assert (await used.ask("GET", STATUS, token=full.token)).status == 200
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+async def test_answered_requests_whose_body_does_not_come_make_room(full: Service, framing: str) -> None:
+    async with AsyncExitStack() as stack:
+        used = await stack.enter_async_context(full.connect())
+        assert (await used.ask("GET", STATUS, token=full.token)).status == 200
+        for _ in range(6):
+            link = await stack.enter_async_context(full.connect())
+            link.send(f"POST /nothing HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode())
+            assert (await link.answer()).status == 404
+            await asyncio.sleep(0.05)
+        assert (await used.ask("GET", STATUS, token=full.token)).status == 200
+        assert (await full.get(STATUS)).status == 200
+
+
+async def test_idle_connections_make_room_after_those_found_before_have_gone(full: Service) -> None:
+    for _ in range(2):
+        async with AsyncExitStack() as stack:
+            for _ in range(5):
+                link = await stack.enter_async_context(full.connect())
+                assert (await link.ask("GET", STATUS, token=full.token)).status == 200
+                await asyncio.sleep(0.05)  # a search for idle connections is due again
+
+
 async def test_connections_are_served_again_once_others_have_gone(full: Service) -> None:
     async with AsyncExitStack() as stack:
         links = await busy(full, stack, 4)

@@ -1,8 +1,8 @@
 """Limits log lines that requests cause, so that nobody can fill a disk with refusals.
 
-Of each kind some lines a second are written, and of all kinds together a few times as many: so many of
-refusals, and as many of faults, which refusals can't hide so. What is left out is counted, and one line a second
-says how many there were of which kind. Every request is in the metrics.
+Of each kind some lines a second are written, and of all kinds together a few times as many. Faults are
+counted apart from refusals, which anyone can cause to hide them. What is left out is counted, and one line a
+second says how many there were of which kind. Every request is in the metrics.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Bound the number of open connections, and keep some for the probes when all others are taken.
 
 When the limit is reached, the connection that has been idle longest makes room for a new one; connections on
-which no request was received go first, those with an unfinished request head among them. If none is idle, the
-new one serves /healthz, /readyz and /metrics, answers 503 to everything else, and is closed after one answer.
-There are RESERVED such connections, and the oldest of them makes room for the next.
+which no request was received go first, those with an unfinished request head among them, and those whose
+request was answered before its body came. If none is idle, the new one serves /healthz, /readyz and /metrics,
+answers 503 to everything else, and is closed after one answer. There are RESERVED such connections, and the
+oldest of them makes room for the next.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from heapq import nsmallest
+from time import thread_time
 from typing import Final, Protocol, cast
 
 import structlog
@@ -26,7 +28,7 @@ RESERVED: Final = 16
 """Connections above the limit."""
 PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 SEARCH_SHARE: Final = 0.05
-"""Searches for idle connections take this share of the time at most: one among 16,384 takes about 10 ms."""
+"""Of a processor, for searches for idle connections: one among 16,384 takes about 10 ms."""
 CANDIDATES: Final = 1024
 """Idle connections that one search remembers."""
 LOG_INTERVAL_S: Final = 60.0
@@ -98,10 +100,18 @@ class ConnectionLimits:
 
     def close_oldest_idle(self) -> bool:
         """Close the connection that has waited longest for a request; False if none is idle."""
+        if self._close_candidate():
+            return True
         loop = asyncio.get_running_loop()
-        if not self._candidates and (started_at := loop.time()) >= self._search_at:
-            self._candidates = self._find_idle()
-            self._search_at = loop.time() + (loop.time() - started_at) / SEARCH_SHARE
+        if loop.time() < self._search_at:
+            return False
+        before = thread_time()
+        self._candidates = self._find_idle()
+        self._search_at = loop.time() + (thread_time() - before) / SEARCH_SHARE
+        return self._close_candidate()
+
+    def _close_candidate(self) -> bool:
+        """Close the first of those found before that is idle still."""
         while self._candidates:
             order, connection = self._candidates.pop()
             if _order(connection) == order:
@@ -133,5 +143,7 @@ CONNECTION_LIMITS: Final = web.AppKey("jobsvc.connection-limits", ConnectionLimi
 
 def _order(connection: TimedConnection) -> tuple[bool, float] | None:
     """Return the sort key of an idle connection; None for one that is not idle."""
+    if connection.answered_at is not None:
+        return False, connection.answered_at
     since = connection.idle_since()
     return None if since is None else (connection.requests_received, since)

@@ -39,6 +39,8 @@ class TimedConnection(Protocol):
 
     head_started_at: float
     """When the first bytes of an unfinished request head arrived (loop time); 0 if there is none."""
+    answered_at: float | None
+    """When the last answer was sent (loop time), while what the client still sends is read and dropped."""
 
     @property
     def requests_received(self) -> bool:

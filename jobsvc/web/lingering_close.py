@@ -27,6 +27,8 @@ class LingeringClose(HalfClosing):
 
     _last_request = False
     """Whether the connection closes after the answer to the last request that was read."""
+    answered_at: float | None = None
+    """When the last answer was sent (loop time), while what the client still sends is read and dropped."""
     _client_closed: asyncio.Future[None] | None = None
     """Waited for once the service has closed its own side."""
 
@@ -63,11 +65,13 @@ class LingeringClose(HalfClosing):
         self, request: web.BaseRequest, finish: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
     ) -> tuple[web.StreamResponse, bool]:
         finished = await finish
+        self.answered_at = self._loop.time()
         if not self._last_request and not await _discarded(request, self._lingering_time):
             self._last_request = True
             self.close()
         if self._last_request and self._answered >= self._request_count:
             await self._linger()
+        self.answered_at = None
         return finished
 
     async def _linger(self) -> None:

@@ -123,7 +123,9 @@ class RequestInput(LingeringClose):
 
     def _begin_head(self, data: bytes) -> None:
         self._head += data
-        self.head_started_at = self.head_started_at or self._loop.time()
+        # An empty line behind a body is no beginning of a head (RFC 9112, section 2.2).
+        if not self.head_started_at and self._head.strip(b"\r\n"):
+            self.head_started_at = self._loop.time()
         if len(self._head) > MAX_HEAD_BYTES:
             self._request_count += 1
             self._refuses_head = self._head.lstrip(b"\r\n").startswith(b"HEAD ")
