@@ -7,7 +7,7 @@ client has closed its side meanwhile. What a server must not take as it is, is r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, cast
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -22,6 +22,7 @@ from jobsvc.web.familiar import Familiar
 from jobsvc.web.neighbour import hurry
 from jobsvc.web.request_input import MAX_HELD_BYTES, RequestInput
 from jobsvc.web.together import Together
+from jobsvc.web.turns import Turns
 
 _HEAD_END: Final = b"\r\n\r\n"
 
@@ -41,6 +42,8 @@ class Answering(web.Server):
         super().__init__(*args, loop=loop, **kw)
         self.parsing = Together(loop)
         self.writing = Together(loop)
+        self.pipelined = Turns()
+        """Taken by each request that waited behind another one of its connection."""
 
     def open_connections(self) -> Sequence[tuple[Connection, asyncio.Transport]]:
         """List the connections, those included that are about to be closed."""
@@ -90,13 +93,15 @@ class Connection(RequestInput):
             return
         self._received += data
         if len(self._received) == len(data):
-            self._server.parsing.soon(self._parse)
+            parsing = self._server.parsing
+            # The next request of who polls is cheap; what any other bytes cost is not known.
+            (parsing.later if self._familiar is None else parsing.soon)(self._parse)
         elif self._buffer_paused and len(self._received) >= MAX_HELD_BYTES:
             self._pause_transport_reading()
 
     def _parse_later(self) -> None:
         if self._received:
-            self._server.parsing.soon(self._parse)
+            self._server.parsing.later(self._parse)
 
     def _resume_reading_if_drained(self) -> None:
         self._parse()
@@ -161,6 +166,7 @@ class Connection(RequestInput):
         """Have a request handled, unless its client is gone: aiohttp fails then."""
         if self.transport is not None and not self.transport.is_closing():
             idle.set_result(None)
+            self._server.parsing.count_started_task()
 
     def _answered_at_once(self, data: bytes) -> bool:
         """Answer a request here and now, where it is the only one and its answer takes no wait.
@@ -211,6 +217,20 @@ class Connection(RequestInput):
         self._answered += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
+
+    def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Finish an answer; the next request waits for its turn if it is there already."""
+        finish = super().finish_response(request, resp, start_time)
+        return self._take_turn(finish) if self._messages or self._received else finish
+
+    async def _take_turn(
+        self, finish: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
+    ) -> tuple[web.StreamResponse, bool]:
+        finished = await finish
+        async with self._server.pipelined.take():
+            return finished
 
     @property
     def requests_received(self) -> bool:

@@ -21,8 +21,8 @@ from aiohttp import web
 SWEEP_INTERVAL_S: Final = 1.0
 KEEPALIVE_TIMEOUT_S: Final = 75.0
 """Seconds that a connection may stay open between two requests."""
-SWEEP_SLICE: Final = 1000
-"""Connections examined before other callbacks of the event loop run: about 1 ms."""
+SWEEP_SLICE_S: Final = 0.002
+"""Time of a sweep before other callbacks of the event loop run."""
 
 _BYTES_ACKED: Final = Struct("=120xQ")
 """struct tcp_info (linux/tcp.h) as far as tcpi_bytes_acked: bytes that the peer's system has accepted."""
@@ -104,16 +104,18 @@ class ConnectionTimeouts:
         """Examine every connection once, in slices."""
         connections, sending = self.open_connections(), self._sending
         self._sending = {}
-        for start in range(0, len(connections), SWEEP_SLICE):
-            now = asyncio.get_running_loop().time()
-            for connection, transport in connections[start : start + SWEEP_SLICE]:
-                if transport.get_write_buffer_size():
-                    self._check_sending(connection, transport, sending.get(connection), now)
-                elif (since := connection.idle_since()) is not None:
-                    self._check_idle(connection, since, now)
-                    if now - since >= self._send_timeout / 2:
-                        self._check_sent(connection, transport, sending.get(connection), now)
-            await asyncio.sleep(0)
+        clock = asyncio.get_running_loop().time
+        until = clock() + SWEEP_SLICE_S
+        for connection, transport in connections:
+            if (now := clock()) > until:
+                await asyncio.sleep(0)
+                until = (now := clock()) + SWEEP_SLICE_S
+            if transport.get_write_buffer_size():
+                self._check_sending(connection, transport, sending.get(connection), now)
+            elif (since := connection.idle_since()) is not None:
+                self._check_idle(connection, since, now)
+                if now - since >= self._send_timeout / 2:
+                    self._check_sent(connection, transport, sending.get(connection), now)
 
     def _check_sending(
         self, connection: TimedConnection, transport: asyncio.Transport, last: _SendState | None, now: float

@@ -24,7 +24,7 @@ MAX_HELD_BYTES: Final = 64 * 1024
 """Bytes behind them that are read before the service stops to read."""
 MAX_PIECE_BYTES: Final = 8 * 1024
 BODY_BUFFER_BYTES: Final = 16 * 1024
-SLICE_S: Final = 0.005
+SLICE_S: Final = 0.001
 """For which bytes of one connection are parsed before others have their turn."""
 
 _HEAD_END: Final = b"\r\n\r\n"

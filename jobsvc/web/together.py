@@ -1,46 +1,71 @@
 """What is due on many connections is done for all of them in one callback of the loop.
 
 Such a callback for each of them costs as much as a good part of a status; and a client that is woken for
-each answer by itself, rather than for all at the end, costs more.
+each answer by itself, rather than for all at the end, costs more. The time of one callback is bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
-SLICE_S: Final = 0.01
-"""After which the loop sees to others before the rest is done."""
+SLICE_S: Final = 0.005
+"""Time for the steps of each queue in one callback."""
+MAX_STARTED_TASKS: Final = 16
+"""Tasks that the steps of one callback start: all of them run in the next iteration of the loop."""
+
+Step = Callable[[], object]
 
 
 class Together:
-    """Steps that are taken one after the other, in the order in which they came."""
+    """Two queues of steps; each is taken in its order, and has its own time in each callback."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._steps: list[Callable[[], object]] = []
+        self._soon: deque[Step] = deque()
+        self._later: deque[Step] = deque()
+        self._scheduled = False
+        self._started_tasks = 0
 
-    def soon(self, step: Callable[[], object]) -> None:
+    def soon(self, step: Step) -> None:
         """Have a step taken once the loop has seen to what is ready now; it is like its `call_soon`."""
-        if not self._steps:
-            self._loop.call_soon(self._take)
-        self._steps.append(step)
+        self._soon.append(step)
+        if not self._scheduled:
+            self._schedule()
+
+    def later(self, step: Step) -> None:
+        """Have a step taken that may cost much; steps of `soon` do not wait for those before it."""
+        self._later.append(step)
+        if not self._scheduled:
+            self._schedule()
+
+    def count_started_task(self) -> None:
+        """Count a task that the present step starts."""
+        self._started_tasks += 1
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self._take)
 
     def _take(self) -> None:
-        steps, self._steps = self._steps, []
+        self._started_tasks = 0
+        for steps in (self._soon, self._later):
+            if steps:
+                self._take_some(steps)
+        self._scheduled = False
+        if self._soon or self._later:
+            self._schedule()
+
+    def _take_some(self, steps: deque[Step]) -> None:
         until = perf_counter() + SLICE_S
-        for done, step in enumerate(steps, 1):
+        for _ in range(len(steps)):  # not those that are added meanwhile
+            step = steps.popleft()
             try:
                 step()
             except Exception as fault:  # noqa: BLE001 - one connection's, and no reason to forget the others
                 self._loop.call_exception_handler({"message": "Exception in a step", "exception": fault})
-            if done < len(steps) and perf_counter() > until:
-                self._put_off(steps[done:])
+            if self._started_tasks >= MAX_STARTED_TASKS or perf_counter() > until:
                 return
-
-    def _put_off(self, steps: list[Callable[[], object]]) -> None:
-        if not self._steps:
-            self._loop.call_soon(self._take)
-        self._steps = steps + self._steps

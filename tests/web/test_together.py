@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
-from jobsvc.web.together import Together
+import pytest
+
+from jobsvc.web.together import MAX_STARTED_TASKS, Together
 
 
 async def taken(together: Together, steps: int = 1) -> None:
@@ -44,3 +47,32 @@ async def test_a_step_that_fails_is_told_of_and_keeps_no_other_from_being_taken(
     await taken(together)
     assert order == ["next"]
     assert [str(fault) for fault in told] == ["the connection is closed"]
+
+
+async def test_a_cheap_step_does_not_wait_for_costly_steps_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jobsvc.web.together.SLICE_S", -1)  # each step takes longer
+    together, order = Together(asyncio.get_running_loop()), list[str]()
+    for _ in range(3):
+        together.later(lambda: order.append("costly"))
+    together.soon(lambda: order.append("cheap"))
+    await asyncio.sleep(0)
+    assert order == ["cheap", "costly"]
+    await taken(together, 3)
+    assert order == ["cheap", "costly", "costly", "costly"]
+
+
+async def test_the_steps_of_one_callback_start_a_bounded_number_of_tasks() -> None:
+    together, started = Together(asyncio.get_running_loop()), list[int]()
+
+    def start(number: int) -> None:
+        started.append(number)
+        together.count_started_task()
+
+    for number in range(2 * MAX_STARTED_TASKS):
+        together.later(partial(start, number))
+    await asyncio.sleep(0)
+    assert started == list(range(MAX_STARTED_TASKS))
+    await taken(together, 2)
+    assert started == list(range(2 * MAX_STARTED_TASKS))
