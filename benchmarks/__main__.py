@@ -16,7 +16,17 @@ from benchmarks import machine, table
 from benchmarks.rounds import Plan
 
 USUAL: Final = ("status", "listing", "download", "memory")
-BY_NAME_ONLY: Final = ("behind-tls", "hostile", "slow", "network", "live", "digest", "index", "million")
+BY_NAME_ONLY: Final = (
+    "behind-tls",
+    "hostile",
+    "hostile-unlimited",
+    "slow",
+    "network",
+    "live",
+    "digest",
+    "index",
+    "million",
+)
 
 
 def main() -> None:

@@ -6,16 +6,19 @@ So a stall is felt by every request that was due in it, and not only by the one 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Final
 
 from benchmarks.load import HEAD, SILENCE, Address, Unexpected
 
+NICENESS: Final = -5
+"""Of the process that probes, so that other load on its core does not delay it."""
 RATE: Final = 200.0
 """Requests a second."""
 
@@ -98,6 +101,8 @@ def meanwhile(
     ours, theirs = fork.Pipe()
 
     def work() -> None:
+        with suppress(PermissionError):  # root alone may
+            os.nice(NICENESS)
         try:
             theirs.send(probe(address, requests, most, rate=rate, stop=theirs))
         except (OSError, Unexpected) as failed:

@@ -72,13 +72,16 @@ class Server:
 
 
 @contextmanager
-def jobsvc(jobs_root: Path, scratch: Path, *flags: str, anywhere: bool = False) -> Iterator[Server]:
+def jobsvc(
+    jobs_root: Path, scratch: Path, *flags: str, anywhere: bool = False, default_limits: bool = False
+) -> Iterator[Server]:
     """Run the service as an operator does; flags given here come behind BOUNDLESS.
 
+    `default_limits`: without BOUNDLESS.
     `anywhere`: on all cores, those of the load too, and not on the server's alone.
     """
     command = [sys.executable, "-m", "jobsvc", "serve", str(jobs_root), "--state-dir", str(scratch / "state")]
-    command += ["--port", "0", *BOUNDLESS, *flags]
+    command += ["--port", "0", *(() if default_limits else BOUNDLESS), *flags]
     with _running("jobsvc", command, scratch, machine.both() if anywhere else None) as (running, log):
         yield Server("jobsvc", _told_address(running, log), running, log)
 
