@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from jobsvc.service.heap import MIN_GROWTH_BYTES, HeapTrim
+import asyncio
+import ctypes
+import threading
+from types import SimpleNamespace
+
+import pytest
+from aiohttp import web
+
+from jobsvc.service import heap
 
 
-def test_the_heap_is_trimmed_after_each_growth_and_not_without_one() -> None:
-    resident, trims = [100 << 20], list[int]()
+async def test_the_heap_is_trimmed_again_and_again_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed, threads = asyncio.Semaphore(0), set[int]()
+    loop = asyncio.get_running_loop()
 
-    def trim(keep: int) -> None:
-        trims.append(keep)
-        resident[0] = 60 << 20
+    def trim(_keep: int) -> None:
+        threads.add(threading.get_ident())
+        loop.call_soon_threadsafe(trimmed.release)
 
-    heap = HeapTrim(trim, lambda: resident[0])
-    heap.trim_if_grown()
-    heap.trim_if_grown()
-    assert trims == [0]
-    resident[0] += MIN_GROWTH_BYTES - 1
-    heap.trim_if_grown()
-    assert trims == [0]
-    resident[0] += 1
-    heap.trim_if_grown()
-    assert trims == [0, 0]
+    monkeypatch.setattr(heap, "TRIM_INTERVAL_S", 0.01)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: SimpleNamespace(malloc_trim=trim))
+    context = heap.trimming(web.Application())
+    await anext(context)
+    async with asyncio.timeout(30):
+        await trimmed.acquire()
+        await trimmed.acquire()
+    assert threading.get_ident() not in threads
+    with pytest.raises(StopAsyncIteration):
+        await anext(context)
