@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from asyncio.subprocess import PIPE, Process
 from typing import Final
 
@@ -36,8 +37,10 @@ async def end(process: Process) -> str:
 
     Returns the last that it said on standard error.
     """
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
+    if process.returncode is None:
+        # Process.kill() may take the exit status from asyncio, which then reports 255.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
     if process.stdin is not None:
         process.stdin.close()
     words = b""

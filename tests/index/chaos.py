@@ -102,7 +102,7 @@ class Chaos:
     def _bridging(self, job_id: str, truth: Truth) -> set[Truth]:
         """Return what may be answered besides the truth, while a file that was there is missing."""
         if truth is None:
-            there = (self.root / job_id).is_dir() and not (self.root / job_id).is_symlink()
+            there = not (self.root / job_id).is_symlink() and (self.root / job_id).is_dir()
             return self._since[job_id] - {None} if there else set()
         had_output = any(known is not None and known.output for known in self._since[job_id])
         if truth.status is Status.COMPLETED and not truth.output and had_output:
