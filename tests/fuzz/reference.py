@@ -83,8 +83,10 @@ def _one(data: bytes, start: int) -> tuple[Expected, int]:
             named.setdefault(field[1].lower(), []).append(field[2])
     method, target, version = line[1], line[3], (line[5], line[6])
     kind = _kind(method, target, version, named)
-    # A recipient may take several spaces for one (RFC 9112, section 3).
-    if kind is Kind.ANSWERED and (line[2], line[4]) != (b" ", b" "):
+    # A recipient may take several spaces for one (RFC 9112, section 3). The parser bounds the name and the
+    # value of a field, not the whole line.
+    is_lenient = (line[2], line[4]) != (b" ", b" ") or any(len(each) >= MAX_LINE_BYTES for each in lines)
+    if kind is Kind.ANSWERED and is_lenient:
         kind = Kind.EITHER
     if kind is Kind.REFUSED:
         return Expected(kind), len(data)
@@ -111,7 +113,8 @@ def _one(data: bytes, start: int) -> tuple[Expected, int]:
 
 
 def _bounded(lines: list[bytes], head: bytes) -> bool:
-    small = all(len(line) < MAX_LINE_BYTES for line in lines)
+    parts = [lines[0], *(part for line in lines[1:] for part in line.split(b":", 1))]
+    small = all(len(part) < MAX_LINE_BYTES for part in parts)
     return small and len(lines) <= MAX_FIELDS and len(head) + 4 <= MAX_HEAD_BYTES
 
 
