@@ -93,7 +93,7 @@ def _one(data: bytes, start: int) -> tuple[Expected, int]:
     body_end, whole = _body(data, end + 4, named)
     # The parser takes Proxy-Connection for Connection, as old clients mean it.
     connection = named.get(b"connection", []) + named.get(b"proxy-connection", [])
-    options = b",".join(connection).lower().replace(b" ", b"").split(b",")
+    options = [each.strip(b" \t") for each in b",".join(connection).lower().split(b",")]
     upgrade = b"upgrade" in named and b"upgrade" in options
     # Of both in HTTP/1.0 the parser heeds the second.
     closes = b"close" in options if version == (b"1", b"1") else b"keep-alive" not in options
