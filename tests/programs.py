@@ -22,6 +22,11 @@ SEARCH_PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 """Debian has the programs of administrators outside the PATH of other users."""
 
 
+def without_coverage() -> dict[str, str]:
+    """Return the environment for a process of another user, who may not write what coverage would measure."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 def needs(*programs: str) -> pytest.MarkDecorator:
     """Skip a test where one of the programs is not on the PATH; `.ci/run` installs them all."""
     missing = [program for program in programs if shutil.which(program, path=SEARCH_PATH) is None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.conftest import MakeJob, Serve
@@ -17,7 +19,11 @@ ROUTES = (
 @pytest.fixture
 async def service(serve: Serve, make_job: MakeJob) -> Service:
     make_job(output=b"film", log=b"one\n")
-    return await serve(limit_auth_failures="1000/minute")
+    service = await serve(limit_auth_failures="1000/minute")
+    async with asyncio.timeout(10):
+        while (await service.get("/readyz", token=None)).status != 200:
+            pass  # until then the list is a 503
+    return service
 
 
 async def test_a_slash_too_many_is_another_address(service: Service) -> None:

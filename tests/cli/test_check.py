@@ -26,6 +26,7 @@ from jobsvc.settings import OPTIONS
 from jobsvc.storage.mounts import file_system, watch_limit
 from jobsvc.storage.private import user_name
 from jobsvc.storage.probe import Nature, Trial
+from tests.programs import without_coverage
 from tests.running import PROJECT
 from tests.waiting import wait_until
 
@@ -352,7 +353,9 @@ def test_what_may_not_be_read_names_the_mode_and_the_owner() -> None:
         for path in ("log/render.log", "output/film.mp4", "record/status.json"):
             (root / path).chmod(0o600)
         words = [sys.executable, "-c", program, "check", folder, "--state-dir", folder]
-        told = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+        told = subprocess.run(
+            words, capture_output=True, text=True, timeout=20, check=False, env=without_coverage()
+        )
     denied = "can't be read: EACCES (Permission denied);"
     assert told.stdout.splitlines()[:3] == [
         f"log: log: 'render.log' {denied} render.log has mode 0600 and belongs to root",

@@ -20,6 +20,7 @@ from jobsvc.cli.token import token
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.storage import tokens
 from jobsvc.storage.tokens import digest_of, load
+from tests.programs import without_coverage
 
 
 @pytest.fixture
@@ -281,8 +282,9 @@ def test_a_state_directory_of_another_user_names_them() -> None:
         state = Path(folder) / "state"
         created(state)
         words = ["create", "--owner", "alice", "--state-dir", str(state)]
+        command = [sys.executable, "-c", program, *words]
         result = subprocess.run(
-            [sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=20, check=False
+            command, capture_output=True, text=True, timeout=20, check=False, env=without_coverage()
         )
     assert result.returncode == 2
     said = "EACCES (Permission denied); run this as the user root, to whom the state directory belongs"
