@@ -113,3 +113,16 @@ def test_metadata_that_the_parser_refuses_does_not_make_the_record_unreadable(me
 def test_what_is_not_json_or_cannot_be_shown_is_refused(text: bytes) -> None:
     with pytest.raises(orjson.JSONDecodeError):
         decode_record(text)
+
+
+def test_half_of_a_surrogate_pair_is_the_name_of_no_member() -> None:
+    assert METADATA.spans(b'{"\\ud800": 1, "metadata": {"a": 1}}') == [(26, 34)]
+
+
+def test_an_array_that_does_not_end_reaches_to_the_end_of_the_text() -> None:
+    text = b'{"metadata": ' + b"[" * 40
+    assert METADATA.spans(text) == [(13, len(text))]
+
+
+def test_a_record_that_is_decoded_without_its_metadata_may_have_that_twice() -> None:
+    assert decode_record(b'{"metadata": 5, "metadata": {"a": 1e400}, "b": 1}') == {"metadata": {}, "b": 1}
