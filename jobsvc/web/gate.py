@@ -80,7 +80,7 @@ class Gate:
         self._complaint: str | None = None
         self._expiries: list[float] = []
         self.used: dict[str, float] = {}
-        """When tokens were last used, by id, in seconds since the epoch; whoever saves it empties it."""
+        """When tokens were last used, by id, in seconds since the epoch; saving it empties it."""
 
     def authenticate(self, headers: MultiMapping[str]) -> Token:
         """Return the live token that a request with these fields presents.

@@ -38,7 +38,7 @@ _SENT: Final = (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.OK)
 
 
 class Seeks:
-    """Knows which outputs are being read by whom. Belongs to the event loop."""
+    """Remembers which token and client address read which output. Belongs to the event loop."""
 
     def __init__(
         self,
