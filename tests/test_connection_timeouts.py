@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 
 import pytest
 
 from jobsvc.web import connection_timeouts
+from jobsvc.web.server import ProblemHandler
 from tests.conftest import MakeJob, Serve
 from tests.speaking import Connection, request
 
@@ -131,10 +133,28 @@ UNREAD = {
     "jobs": ("/api/jobs/large", 16),
     "tails": ("/api/jobs/large/logs?tail=10000", 8),
     "a log": ("/api/jobs/large/logs", 1),
-    "problems": ("/api/jobs/missing", 20_000),
+    "problems": ("/api/jobs/missing", 1000),
 }
+SEND_BUFFER_BYTES = 4096
 
 
+@pytest.fixture
+def small_send_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the kernel take little for a client that reads nothing: by itself, it takes up to 4 MB.
+
+    That would be 20,000 small answers before the service has to hold one.
+    """
+    take = ProblemHandler.connection_made
+
+    def connection_made(connection: ProblemHandler, transport: asyncio.BaseTransport) -> None:
+        accepted = transport.get_extra_info("socket")
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        take(connection, transport)
+
+    monkeypatch.setattr(ProblemHandler, "connection_made", connection_made)
+
+
+@pytest.mark.usefixtures("small_send_buffers")
 @pytest.mark.parametrize(("target", "times"), UNREAD.values(), ids=UNREAD)
 async def test_client_that_never_reads_is_let_go_after_the_send_timeout(
     serve: Serve, make_job: MakeJob, target: str, times: int
