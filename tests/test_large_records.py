@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import pytest
 
+from jobsvc.storage import condenser
 from jobsvc.web.listing import PAGE_BYTES
 from tests.conftest import MakeJob, Serve, StartProcess
 from tests.listening import listening
@@ -88,6 +90,23 @@ async def test_all_jobs_are_told_whatever_their_size(serve: Serve, make_job: Mak
             make_job(f"job-{number}", status="completed", metadata={"text": "x" * size})
         changed = {job["id"] for job in [(await stream.named("job")).json() for _ in sizes]}
         assert len(changed) == len(sizes)
+
+
+async def test_all_large_records_are_taken_in_though_only_one_is_decoded_at_a_time(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(condenser, "MAX_WAITING", 0)
+    service = await ready(await serve())
+    for number in range(40):
+        make_job(f"job-{number}", metadata={"lists": [[]] * 40_000})
+    answers = await asyncio.gather(*(service.get(f"/api/jobs/job-{number}") for number in range(40)))
+    refused = [answer for answer in answers if answer.status != 200]
+    assert len(answers) > len(refused) > 0
+    assert {(answer.status, answer.code) for answer in refused} == {(503, "storage-unavailable")}
+    for number in range(40):
+        while (await service.get(f"/api/jobs/job-{number}")).status != 200:
+            pass
+    assert sum(map(len, await pages(service, "limit=200"))) == 40
 
 
 async def test_streams_that_nobody_reads_take_little_memory(

@@ -16,6 +16,7 @@ from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.index import reconcile
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
+from jobsvc.index.retries import Retries
 from jobsvc.index.scouts import Scouts
 from jobsvc.index.sweep import Sweep, Wanted
 from jobsvc.storage.disk import Disk
@@ -36,8 +37,6 @@ MOST: Final = 100
 """Hinted jobs that share a hop in a burst."""
 HANGING: Final = 8
 """The most threads that looks leave behind in storage that hangs; others are needed by requests."""
-AGAIN: Final = 1.0
-"""Seconds until a job is looked at again that storage did not answer for."""
 
 
 class Looks:
@@ -55,6 +54,7 @@ class Looks:
     ) -> None:
         """`on_rest` is called whenever no look that can wait is queued any more."""
         self._scouts = Scouts(root, disk, lambda found: freshness.accept(found, None), on_scout_lost)
+        self._retries = Retries(self.later)
         self._on_rest = on_rest
         self.quick = False
         """Whether names alone may be believed to tell that nothing changed: on a local file system."""
@@ -179,11 +179,12 @@ class Looks:
         try:
             if len(batch) == 1:
                 await self._freshness.look(batch[0])
+                self._retries.succeeded(batch)
             else:
                 (wanted,) = reconcile.batches(batch, self._catalogue.entries, MOST)
                 await self._hops(key, wanted)
         except StorageUnavailable:
-            asyncio.get_running_loop().call_later(AGAIN, self.later, batch)
+            self._retries.failed(batch)
 
     async def _hops(self, key: str, wanted: Sequence[Wanted], listed: Container[str] | None = None) -> float:
         cost = 0.0
@@ -193,6 +194,10 @@ class Looks:
             begun = perf_counter()
             for found in sweep.found:
                 self._freshness.accept(found, sweep.place)
+            self._retries.succeeded(found.job_id for found in sweep.found)
+            self._retries.failed(
+                [found.job_id for found in sweep.found if isinstance(found.outcome, OSError)]
+            )
             cost += sweep.cost + perf_counter() - begun
             self._fetched += sweep.fetched
         return cost

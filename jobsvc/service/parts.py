@@ -86,9 +86,7 @@ def parts_of(settings: Settings) -> Parts:
     disk = Disk(on_fault=_storage_fault(metrics))
     metrics.storage_stuck.set_function(disk.stuck)
     condenser = RecordCondenser()
-    root = JobsRoot(
-        settings.jobs_root, settings.output_roots, settings.status_aliases, condense=condenser.condense
-    )
+    root = JobsRoot(settings.jobs_root, settings.output_roots, settings.status_aliases, condenser=condenser)
     slots, log_slots = _slots(settings, metrics), _slots(settings, metrics)
     digest_file = DigestFile(settings.state_dir / DIGESTS_FILE)
     digests = Digests(disk, root, digest_file, metrics, busy=lambda: slots.taken > 0)

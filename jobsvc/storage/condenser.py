@@ -2,11 +2,14 @@
 
 A record of 1 MiB may have a third of a million empty lists; to decode it in a thread of the service stops its
 event loop for a tenth of a second. The process begins with the first large record, and ends with the service.
+A large record is never decoded in the service itself: where the process is busy with others or gives no
+answer, that is a fault of storage (OSError) for this job alone, which is looked at again later.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 import subprocess
@@ -22,7 +25,9 @@ DEADLINE_S: Final = 5.0
 """For one record; the process begins within it too."""
 END_TIMEOUT_S: Final = 1.0
 LOCK_TIMEOUT_S: Final = 1.0
-"""A thread that waited so long for others decodes its record itself."""
+"""How long a thread waits for those before it."""
+MAX_WAITING: Final = 4
+"""Threads that may wait for those before them; others are needed for records that are not large."""
 
 _LENGTH: Final = struct.Struct("<I")
 _ANSWER: Final = struct.Struct("<BII")
@@ -37,6 +42,7 @@ class RecordCondenser:
 
     def __init__(self, deadline: float = DEADLINE_S) -> None:
         self._deadline = deadline
+        self._places = threading.BoundedSemaphore(1 + MAX_WAITING)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -47,23 +53,54 @@ class RecordCondenser:
         """The process's id, while there is one."""
         return None if self._process is None else self._process.pid
 
+    def check_waiting(self) -> None:
+        """Raise OSError (EBUSY) where so many threads wait that `condense` would refuse a record."""
+        if not self._places.acquire(blocking=False):
+            raise _busy()
+        self._places.release()
+
     def condense(self, text: bytes) -> Condensed:
-        """Condense a record; ValueError if it is not JSON."""
-        if not self._closed and self._lock.acquire(timeout=LOCK_TIMEOUT_S):
+        """Condense a record; ValueError if it is not JSON, OSError where the process gives no answer."""
+        if not self._places.acquire(blocking=False):
+            raise _busy()
+        try:
+            if not self._lock.acquire(timeout=LOCK_TIMEOUT_S):
+                raise _busy()
             try:
-                return self._ask(text)
-            except OSError as fault:
-                _log.warning("record-process-lost", reason=str(fault) or type(fault).__name__)
-                self._end()
+                return self._answer(text)
             finally:
                 self._lock.release()
-        return condense(text)
+        finally:
+            self._places.release()
 
     def close(self) -> None:
         """End the process."""
         self._closed = True
         with self._lock:
             self._end()
+
+    def _answer(self, text: bytes) -> Condensed:
+        """Ask the process, and a new one where that had ended since it was asked last."""
+        if self._closed:
+            raise OSError(errno.ECANCELED, "the service ends")
+        try:
+            return self._ask_or_end(text)
+        except ConnectionError:
+            pass
+        except OSError as fault:
+            raise _no_answer() from fault
+        try:
+            return self._ask_or_end(text)
+        except OSError as fault:
+            raise _no_answer() from fault
+
+    def _ask_or_end(self, text: bytes) -> Condensed:
+        try:
+            return self._ask(text)
+        except OSError as fault:
+            _log.warning("record-process-lost", reason=str(fault) or type(fault).__name__)
+            self._end()
+            raise
 
     def _ask(self, text: bytes) -> Condensed:
         link = self._socket or self._begin()
@@ -101,6 +138,14 @@ class RecordCondenser:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+
+def _busy() -> OSError:
+    return OSError(errno.EBUSY, "too many large records at once")
+
+
+def _no_answer() -> OSError:
+    return OSError(errno.EIO, "the process that decodes large records gives no answer")
 
 
 def _receive(link: socket.socket, length: int) -> bytes:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 import orjson
 
-from jobsvc.domain.condensing import Condensed
 from jobsvc.domain.decoding import decode_record
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, Job, Status
 from jobsvc.domain.record import BadRecord, parse_record
+from jobsvc.storage.condenser import RecordCondenser
 from jobsvc.storage.identity import is_settled, packed_from
 from jobsvc.storage.inodes import packed_version
 from jobsvc.storage.layout import (
@@ -70,15 +70,15 @@ class JobsRoot:
         output_roots: Sequence[Path | OutputRoot] = (),
         aliases: Mapping[str, Status] = SYNONYMS,
         *,
-        condense: Callable[[bytes], Condensed] | None = None,
+        condenser: RecordCondenser | None = None,
     ) -> None:
-        """`condense` takes large records, so that none of them is decoded here."""
+        """`condenser` takes large records, so that none of them is decoded here."""
         self.path = path
         self._prefix = f"{path}/"
         # By name without `..`, and the nearest first: it may be a link that is not followed from above it.
         self._outputs = sorted(map(_named, output_roots), key=_depth, reverse=True)
         self._aliases = aliases
-        self._condense = condense
+        self._condenser = condenser
 
     @property
     def output_roots(self) -> list[str]:
@@ -224,6 +224,8 @@ class JobsRoot:
                 return known.job, identity, True
             # Asked before the bytes are read: a change after this moment gets a later time.
             settled = is_settled(status.st_mtime_ns, status.st_ctime_ns, time.time_ns())
+            if self._condenser is not None and status.st_size > LARGE_RECORD_BYTES:
+                self._condenser.check_waiting()  # before a megabyte is read in vain
             text = _read(record, status.st_size)
         finally:
             os.close(record)
@@ -244,9 +246,9 @@ class JobsRoot:
     def _decode(self, text: bytes) -> tuple[object, bytes | None]:
         """Decode a record, a large one without its metadata; BadRecord where it is no JSON."""
         try:
-            if self._condense is None or len(text) <= LARGE_RECORD_BYTES:
+            if self._condenser is None or len(text) <= LARGE_RECORD_BYTES:
                 return decode_record(text), None
-            record, metadata = self._condense(text)
+            record, metadata = self._condenser.condense(text)
             return orjson.loads(record), metadata
         except ValueError as wrong:
             raise BadRecord(f"{STATUS_FILE}: not JSON ({wrong})") from wrong

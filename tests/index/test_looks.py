@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+import errno
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from itertools import count
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from jobsvc.index import looks as module
-from jobsvc.index import sweep
+from jobsvc.index import retries, sweep
 from jobsvc.index.catalogue import Catalogue
 from jobsvc.index.freshness import Freshness
 from jobsvc.index.looks import LANES, WORKERS, Looks
 from jobsvc.storage.disk import Disk
 from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.reading import Reading
 from tests.index.farm import Farm
 from tests.waiting import until
 
@@ -37,6 +41,17 @@ class Counted:
         return await asyncio.to_thread(work)
 
 
+@asynccontextmanager
+async def working(looks: Looks) -> AsyncIterator[None]:
+    """Have what is queued looked at for the length of the block."""
+    workers = [asyncio.create_task(looks.work()) for _ in range(WORKERS)]
+    yield
+    for worker in workers:
+        worker.cancel()
+        with suppress(asyncio.CancelledError):
+            await worker
+
+
 @pytest.mark.parametrize(("quick", "hops"), [(True, 1), (False, WORKERS)])
 async def test_what_can_wait_is_looked_at_by_one_worker_where_storage_is_in_memory(
     farm: Farm, *, quick: bool, hops: int
@@ -49,14 +64,10 @@ async def test_what_can_wait_is_looked_at_by_one_worker_where_storage_is_in_memo
     looks = Looks(cast(Disk, disk), root, catalogue, freshness, lambda: rests.append(len(catalogue)))
     looks.quick = quick
     looks.later(JOBS)
-    workers = [asyncio.create_task(looks.work()) for _ in range(WORKERS)]
-    await until(lambda: len(catalogue) == len(JOBS) and rests[-1:] == [len(JOBS)])
-    assert not looks.lagging
-    assert disk.most == hops
-    for worker in workers:
-        worker.cancel()
-        with suppress(asyncio.CancelledError):
-            await worker
+    async with working(looks):
+        await until(lambda: len(catalogue) == len(JOBS) and rests[-1:] == [len(JOBS)])
+        assert not looks.lagging
+        assert disk.most == hops
 
 
 class Slow(Counted):
@@ -89,3 +100,38 @@ async def test_a_round_waits_in_several_lanes_only_where_it_is_the_storage_that_
     await looks.round("*poll", known)
     assert disk.most == hops
     assert len(catalogue) == len(known)
+
+
+class Troubled(JobsRoot):
+    """A root whose storage answers the first looks at each job with a fault."""
+
+    def __init__(self, path: Path, *, faults: int, number: int) -> None:
+        super().__init__(path)
+        self.left = dict.fromkeys(JOBS, faults)
+        self.number = number
+
+    def read(self, job_id: str, known: Reading | None = None) -> Reading:
+        self.left[job_id] -= 1
+        if self.left[job_id] >= 0:
+            raise OSError(self.number, os.strerror(self.number))
+        return super().read(job_id, known)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EBUSY])
+@pytest.mark.parametrize("jobs", [1, 20], ids=["one", "several"])
+@pytest.mark.parametrize("how", ["hinted", "later", "round"])
+async def test_job_that_storage_had_a_fault_for_is_looked_at_again(
+    farm: Farm, disk: Disk, monkeypatch: pytest.MonkeyPatch, number: int, jobs: int, how: str
+) -> None:
+    monkeypatch.setattr(retries, "RETRY_DELAY_S", 0.05)
+    known = JOBS[:jobs]
+    for job_id in known:
+        farm.put(job_id)
+    root, catalogue = Troubled(farm.root, faults=3, number=number), Catalogue()
+    looks = Looks(disk, root, catalogue, Freshness(disk, root, catalogue, 1.0), lambda: None)
+    async with working(looks):
+        if how == "round":
+            await looks.round("*poll", known)
+        else:
+            getattr(looks, how)(known)
+        await until(lambda: len(catalogue) == jobs)

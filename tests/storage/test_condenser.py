@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import process_time
 from timeit import repeat
@@ -18,9 +20,9 @@ from hypothesis import strategies as st
 from jobsvc.domain.condensing import condense
 from jobsvc.domain.job import Job
 from jobsvc.domain.record import BadRecord
-from jobsvc.storage import children
+from jobsvc.storage import children, reader
 from jobsvc.storage import condenser as module
-from jobsvc.storage.condenser import RecordCondenser
+from jobsvc.storage.condenser import MAX_WAITING, RecordCondenser
 from jobsvc.storage.reader import LARGE_RECORD_BYTES, JobsRoot
 from jobsvc.storage.reading import Reading
 from tests.conftest import put
@@ -47,7 +49,7 @@ def read(root: Path, text: bytes, condenser: RecordCondenser | None) -> Reading 
     (root / "job-1").mkdir(exist_ok=True)
     put(root / "job-1" / "status.json", text)
     try:
-        return JobsRoot(root, condense=None if condenser is None else condenser.condense).read("job-1")
+        return JobsRoot(root, condenser=condenser).read("job-1")
     except BadRecord as wrong:
         return str(wrong)
 
@@ -140,12 +142,24 @@ def test_process_that_hangs_is_given_up(jobs_root: Path) -> None:
     condenser = RecordCondenser(deadline=1.0)
     try:
         first = job_of(jobs_root, condenser)
-        assert condenser.pid is not None
-        os.kill(condenser.pid, signal.SIGSTOP)
-        assert job_of(jobs_root, condenser) == first
+        pid = condenser.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(OSError, match="no answer"):
+            job_of(jobs_root, condenser)
         assert condenser.pid is None
+        assert job_of(jobs_root, condenser) == first
     finally:
         condenser.close()
+
+
+@pytest.fixture
+def no_large_record_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_text: bytes) -> object:
+        raise AssertionError
+
+    monkeypatch.setattr(reader, "decode_record", refuse)
+    monkeypatch.setattr(module, "condense", refuse)
 
 
 @pytest.mark.parametrize(
@@ -156,21 +170,47 @@ def test_process_that_hangs_is_given_up(jobs_root: Path) -> None:
         ["sh", "-c", f"head -c {len(RECORDS['all-keys']) + 4} >/dev/null"],
     ],
 )
-def test_record_is_decoded_here_where_there_is_no_process(
+@pytest.mark.usefixtures("no_large_record_is_decoded_here")
+def test_large_record_is_a_fault_of_storage_where_there_is_no_process(
     command: list[str], jobs_root: Path, condenser: RecordCondenser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(children, "command", lambda _module: command)
-    assert job_of(jobs_root, condenser).owner == "anna"
+    with monkeypatch.context() as patched:
+        patched.setattr(children, "command", lambda _module: command)
+        with pytest.raises(OSError, match="no answer") as fault:
+            job_of(jobs_root, condenser)
+    assert (type(fault.value), fault.value.errno) == (OSError, errno.EIO)
     assert condenser.pid is None
+    assert job_of(jobs_root, condenser).owner == "anna"
 
 
-def test_record_is_decoded_here_where_others_wait_for_too_long(
+@pytest.mark.usefixtures("no_large_record_is_decoded_here")
+def test_large_record_is_a_fault_of_storage_where_others_take_too_long(
     jobs_root: Path, condenser: RecordCondenser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.01)
-    with condenser._lock:
-        assert job_of(jobs_root, condenser).owner == "anna"
-    assert condenser.pid is None
+    with condenser._lock, pytest.raises(OSError, match="at once") as fault:
+        job_of(jobs_root, condenser)
+    assert fault.value.errno == errno.EBUSY
+    assert job_of(jobs_root, condenser).owner == "anna"
+
+
+@pytest.mark.usefixtures("no_large_record_is_decoded_here")
+def test_only_some_threads_wait_for_the_process(
+    jobs_root: Path, condenser: RecordCondenser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 30.0)
+    first = job_of(jobs_root, condenser)
+    root = JobsRoot(jobs_root, condenser=condenser)
+    with ThreadPoolExecutor(1 + MAX_WAITING) as threads:
+        with condenser._lock:
+            waiting = [threads.submit(root.read, "job-1") for _ in range(1 + MAX_WAITING)]
+            wait_until(lambda: not condenser._places._value)
+            for refused in (lambda: root.read("job-1"), lambda: condenser.condense(RECORDS["all-keys"])):
+                with pytest.raises(OSError, match="at once") as fault:
+                    refused()
+                assert fault.value.errno == errno.EBUSY
+        assert [each.result(10).job for each in waiting] == [first] * (1 + MAX_WAITING)
+    assert root.read("job-1").job == first
 
 
 def test_process_ends_when_it_is_closed(jobs_root: Path) -> None:
@@ -180,7 +220,8 @@ def test_process_ends_when_it_is_closed(jobs_root: Path) -> None:
     assert pid is not None
     condenser.close()
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
-    assert isinstance(read(jobs_root, RECORDS["all-keys"], condenser), Reading)
+    with pytest.raises(OSError, match="ends"):
+        job_of(jobs_root, condenser)
     assert condenser.pid is None
 
 
