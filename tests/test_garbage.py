@@ -1,11 +1,16 @@
+"""Full garbage collections run by the clock, and leave out what exists once the first index is complete."""
+
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Iterator
 
 import pytest
+from aiohttp import web
 
-from jobsvc.service.garbage import spare_the_jobs
+from jobsvc.service import garbage
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -16,16 +21,39 @@ def as_it_was() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_while_the_jobs_come_only_full_collections_come_more_rarely() -> None:
+def test_python_runs_no_full_collection_by_itself() -> None:
     young, middle, old = gc.get_threshold()
-    spare_the_jobs()
+    garbage.collect_fully_by_the_clock()
     assert gc.get_threshold()[:2] == (young, middle)
-    assert gc.get_threshold()[2] > old
+    assert gc.get_threshold()[2] > 1000 * old
 
 
-def test_then_all_is_as_before_but_for_what_is_there() -> None:
-    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+def test_collections_leave_out_what_is_there() -> None:
+    frozen = gc.get_freeze_count()
     there: list[list[object]] = [[] for _ in range(1000)]
-    spare_the_jobs()()
-    assert gc.get_threshold() == before
+    garbage.leave_out_present_objects()
     assert gc.get_freeze_count() >= frozen + len(there)
+
+
+async def test_full_collections_run_from_the_first_index_until_the_application_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(garbage, "FULL_COLLECTION_INTERVAL_S", 0.001)
+    monkeypatch.setattr(garbage, "FULL_COLLECTION_SHARE", 1.0)
+    collections: list[float] = []
+    monkeypatch.setattr(gc, "collect", lambda: collections.append(asyncio.get_running_loop().time()))
+    ready = asyncio.Event()
+    context = garbage.collecting(ready)(web.Application())
+    await anext(context)
+    await asyncio.sleep(0.01)
+    assert not collections
+    ready.set()
+    await until(lambda: len(collections) >= 3)
+    with pytest.raises(StopAsyncIteration):
+        await anext(context)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "jobsvc-garbage"]
+
+
+def test_the_longer_a_full_collection_takes_the_longer_is_the_pause_behind_it() -> None:
+    assert garbage.pause_after(0.001) == garbage.FULL_COLLECTION_INTERVAL_S
+    assert garbage.pause_after(0.5) == pytest.approx(500)

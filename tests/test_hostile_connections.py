@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from jobsvc.domain.errors import Refusal
 from jobsvc.storage import tokens
-from jobsvc.web import connection_timeouts
+from jobsvc.web import connection_timeouts, request_body
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.speaking import request
+from tests.waiting import until
 
 pytestmark = pytest.mark.both_loops
 
@@ -67,3 +70,28 @@ async def test_other_owners_and_revocation_are_served_beside_hostile_connections
             assert time.monotonic() < deadline, f"{still} connections are held"
             await asyncio.sleep(0.05)
         assert (await service.get("/api/jobs/victim-1")).status == 200
+
+
+async def test_memory_of_a_refused_request_is_freed_without_a_garbage_collection(
+    serve: Serve, make_job: MakeJob, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_body, "BODY_TIMEOUT_S", 0.01)
+    make_job("victim-1")
+    service = await serve(limit_status="1/hour")
+    unfinished = request("POST", "/api/jobs/victim-1/download-links", token=service.token, body=b"  ")[:-1]
+    await service.get("/api/jobs/victim-1")
+    gc.collect()
+    gc.disable()
+    try:
+        statuses = [
+            (await service.get("/api/jobs/victim-1")).status,
+            (await service.get("/api/jobs/victim-1", token=None)).status,
+            (await service.get("/api/jobs/victim-1/logs?unknown=1")).status,
+        ]
+        async with service.connect() as link:
+            link.send(unfinished)
+            statuses.append((await link.answer("POST")).status)
+        await until(lambda: not [each for each in gc.get_objects() if isinstance(each, Refusal)])
+    finally:
+        gc.enable()
+    assert statuses == [429, 401, 400, 408]

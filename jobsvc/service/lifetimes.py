@@ -13,7 +13,7 @@ from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.index.digests import Digests
 from jobsvc.index.live import Index
 from jobsvc.observe.audit import DownloadLog
-from jobsvc.service import heap
+from jobsvc.service import garbage, heap
 from jobsvc.service.parts import Parts
 from jobsvc.storage.condenser import RecordCondenser
 from jobsvc.storage.disk import Disk
@@ -40,6 +40,7 @@ def add_lifetimes(app: web.Application, parts: Parts, on_indexed: Callable[[], N
             parts.permits.watching,
             parts.stays.watching,
             parts.connection_timeouts.sweeping,
+            garbage.collecting(parts.index.ready),
             heap.trimming,
         ]
     )

@@ -19,7 +19,7 @@ from jobsvc.observe import log
 from jobsvc.service.accept_errors import ACCEPT_ERRORS
 from jobsvc.service.building import build_app
 from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, raise_descriptor_limit
-from jobsvc.service.garbage import spare_the_jobs
+from jobsvc.service.garbage import collect_fully_by_the_clock, leave_out_present_objects
 from jobsvc.service.lifetimes import LAST_ANSWERS
 from jobsvc.settings import Settings, unknown_variables
 from jobsvc.storage.faults import describe, may_pass
@@ -128,7 +128,8 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     for name, close in unknown_variables(os.environ):
         _log.warning("unknown-variable", name=name, did_you_mean=close, effect="none")
     raise_descriptor_limit()
-    main = serve(settings, ready=ready, on_indexed=spare_the_jobs())
+    collect_fully_by_the_clock()
+    main = serve(settings, ready=ready, on_indexed=leave_out_present_objects)
     try:
         _run_loop(main)
     except NotStarted as wrong:

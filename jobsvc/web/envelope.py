@@ -53,7 +53,8 @@ class Envelope:
         try:
             response = await handler(request)
         except Refusal as refusal:
-            refused = refusal
+            # Its traceback refers to this frame: a cycle, which only a garbage collection would free.
+            refused = refusal.with_traceback(None)
             self._count(request, refusal)
             response = problems.of_refusal(refusal)
         except web.HTTPException as exception:
