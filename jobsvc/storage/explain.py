@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -64,22 +65,21 @@ def _walk(folder: Path, names: Sequence[str]) -> str | None:
         except FileNotFoundError:
             return MISSING
         except OSError as fault:
-            return f"can't be read: {describe(fault)}{_rights(here if last else here.parent, fault)}"
+            return f"can't be read: {describe(fault)}{_rights(here, fault)}"
         if wrong is not None:
             return wrong if last else f"leads through {'/'.join(names[:number])!r}, which {wrong}"
     return None
 
 
 def _rights(path: Path, fault: OSError) -> str:
-    """Say who may read a path that was denied."""
-    if not isinstance(fault, PermissionError):
-        return ""
-    try:
-        status = path.lstat()
-    except OSError:
-        return ""
-    mode = stat.S_IMODE(status.st_mode)
-    return f"; {path.name} has mode {mode:04o} and belongs to {user_name(status.st_uid)}"
+    """Return the mode and the owner of a path that was denied, or of the folder that denied it."""
+    if isinstance(fault, PermissionError):
+        for denied in (path, path.parent):
+            with suppress(OSError):
+                status = denied.lstat()
+                mode = stat.S_IMODE(status.st_mode)
+                return f"; {denied.name} has mode {mode:04o} and belongs to {user_name(status.st_uid)}"
+    return ""
 
 
 def _of_a_folder(mode: int) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,34 @@ def test_a_job_whose_name_leads_to_something_else_is_absent(
     successor(farm.root / "job")
     (found,) = Sweep(root, [("job", reading)])().found
     assert isinstance(found.outcome, Absent)
+
+
+def test_job_that_is_listed_but_has_no_directory_is_a_fault_of_storage(
+    root: JobsRoot, farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "may_cache_names", lambda _device: True)
+    reading = root.read("job")
+    farm.remove("job")
+    (found,) = Sweep(root, [("job", reading)], listed={"job": 1})().found
+    assert isinstance(found.outcome, OSError)
+
+
+def test_missing_name_in_a_folder_that_cannot_be_listed_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "may_cache_names", lambda _device: True)
+    with tempfile.TemporaryDirectory() as scratch:
+        Path(scratch).chmod(0o711)
+        folder = os.open(scratch, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        was = os.geteuid()
+        try:
+            if was == 0:
+                os.seteuid(65534)  # permissions do not bind root
+            else:
+                Path(scratch).chmod(0o311)
+            assert walk.is_listed(folder, "status.json") is False
+        finally:
+            os.seteuid(was)
+            Path(scratch).chmod(0o700)
+            os.close(folder)
 
 
 def test_a_file_system_on_a_block_device_caches_no_names() -> None:

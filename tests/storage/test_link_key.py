@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -130,3 +132,19 @@ def test_a_refusal_quotes_nothing_of_the_file(path: Path) -> None:
     with pytest.raises(BadLinkKey) as refused:
         load_or_make(written(path, b"5e" * 31 + b"zz"))
     assert "5e5e" not in f"{refused.value!r} {refused.value.__cause__!r}"
+
+
+def test_check_of_a_key_that_cannot_be_opened_names_the_reason(path: Path) -> None:
+    path.parent.mkdir()
+    path.symlink_to("elsewhere")
+    with pytest.raises(BadLinkKey, match=r"link\.key: a symbolic link"):
+        link_key.check(path)
+
+
+def test_fault_of_the_lock_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(BadLinkKey, match=r"link\.key: Input/output error"):
+        load_or_make(path)

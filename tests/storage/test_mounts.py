@@ -97,3 +97,6 @@ def test_a_table_that_cant_be_read_makes_everything_unknown(
 ) -> None:
     monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "none")
     assert file_system(tmp_path) == "unknown"
+    # st_dev of an anonymous device, which a mount table has to describe
+    assert mounts.keeps_inode_numbers(7) is True
+    assert mounts.lists_from_server(7) is False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -596,3 +597,11 @@ def test_a_reading_is_of_one_moment(root: JobsRoot, make_job: MakeJob) -> None:
     assert reading.job.status is Status.COMPLETED
     with pytest.raises(AttributeError):
         reading.output = None  # type: ignore[misc] # that is the point
+
+
+def test_log_folder_of_a_job_that_is_gone_has_no_time(root: JobsRoot, make_job: MakeJob) -> None:
+    make_job("job-1", log=b"frame 1\n")
+    job = root.read("job-1").job
+    assert root.log_folder_changed_at(job) == (root.path / "job-1").stat().st_mtime
+    shutil.rmtree(root.path / "job-1")
+    assert root.log_folder_changed_at(job) is None

@@ -469,3 +469,10 @@ def test_any_bytes_are_tokens_or_refused(data: bytes) -> None:
     except BadTokens:
         return
     raise AssertionError(data)
+
+
+def test_labels_that_cannot_be_opened_are_refused_by_name(path: Path) -> None:
+    written(path, file_of(entry()))
+    (path.parent / "token-labels.json").symlink_to("elsewhere")
+    with pytest.raises(BadTokenFile, match=r"token-labels\.json: a symbolic link"):
+        load(path)
