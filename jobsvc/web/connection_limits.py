@@ -1,10 +1,11 @@
 """Bound the number of open connections, and keep some for the probes when all others are taken.
 
-When the limit is reached, the connection that has been idle longest makes room for a new one; connections on
-which no request was received go first, those with an unfinished request head among them, and those whose
-request was answered before its body came. If none is idle, the new one serves /healthz, /readyz and /metrics,
-answers 503 to everything else, and is closed after one answer. There are RESERVED such connections, and the
-oldest of them makes room for the next.
+When the limit is reached, the connection that has been idle longest makes room for a new one. Connections on
+which no request was received within NEWCOMER_GRACE_S go first, those with an unfinished request head among
+them, and those whose request was answered before its body came. Without that time for its first request, a
+new connection would make room for the next one before any that was used once and is idle. If none is idle,
+the new one serves /healthz, /readyz and /metrics, answers 503 to everything else, and is closed after one
+answer. There are RESERVED such connections, and the oldest of them makes room for the next.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from heapq import nsmallest
+from operator import itemgetter
 from time import thread_time
 from typing import Final, Protocol, cast
 
@@ -27,6 +29,8 @@ from jobsvc.web.envelope import REQUEST_ID, seal
 RESERVED: Final = 16
 """Connections above the limit."""
 PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+NEWCOMER_GRACE_S: Final = 1.0
+"""Time that a new connection has for its first request before it makes room first."""
 SEARCH_SHARE: Final = 0.05
 """Of a processor, for searches for idle connections: one among 16,384 takes about 10 ms."""
 CANDIDATES: Final = 1024
@@ -77,8 +81,10 @@ class ConnectionLimits:
         self.open_connections: OpenConnections = tuple
         """Lists the connections; set by the server."""
         self._restricted: dict[LimitedConnection, asyncio.Transport] = {}
-        self._candidates: list[tuple[tuple[bool, float], TimedConnection]] = []
-        """Idle connections, those to be closed first at the end."""
+        self._candidates: list[tuple[float, TimedConnection]] = []
+        """Idle connections and since when they are idle, those to be closed first at the end."""
+        self._go_first = False
+        """Whether the candidates are connections that go before all others."""
         self._search_at = 0.0
         self._log_at = 0.0
 
@@ -100,35 +106,41 @@ class ConnectionLimits:
 
     def close_oldest_idle(self) -> bool:
         """Close the connection that has waited longest for a request; False if none is idle."""
-        if self._close_candidate():
+        if self._candidates and self._go_first and self._close_candidate():
             return True
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._search_at:
-            return False
-        before = thread_time()
-        self._candidates = self._find_idle()
-        self._search_at = loop.time() + (thread_time() - before) / SEARCH_SHARE
+        # Of the others, some may go first by now.
+        self._search()
         return self._close_candidate()
 
     def _close_candidate(self) -> bool:
         """Close the first of those found before that is idle still."""
         while self._candidates:
-            order, connection = self._candidates.pop()
-            if _order(connection) == order:
+            since, connection = self._candidates.pop()
+            if _idle_since(connection) == since:
                 connection.force_close()
                 self._on_closed("evicted")
                 return True
         return False
 
-    def _find_idle(self) -> list[tuple[tuple[bool, float], TimedConnection]]:
-        """List idle connections in reverse order; those with requests only where there are no others."""
+    def _search(self) -> None:
+        """Find idle connections anew, if a search is due."""
+        now = asyncio.get_running_loop().time()
+        if now < self._search_at:
+            return
+        before = thread_time()
+        self._candidates = self._find_idle(now)
+        self._search_at = now + (thread_time() - before) / SEARCH_SHARE
+
+    def _find_idle(self, now: float) -> list[tuple[float, TimedConnection]]:
+        """List idle connections in reverse order; only those that go first where there are any."""
         idle = [
-            (order, connection)
+            (since, connection)
             for connection, _ in self.open_connections()
-            if connection not in self._restricted and (order := _order(connection)) is not None
+            if connection not in self._restricted and (since := _idle_since(connection)) is not None
         ]
-        chosen = [each for each in idle if not each[0][0]] or idle
-        return nsmallest(CANDIDATES, chosen, key=lambda each: each[0])[::-1]
+        first = [each for each in idle if _goes_first(each[1], now - each[0])]
+        self._go_first = bool(first)
+        return nsmallest(CANDIDATES, first or idle, key=itemgetter(0))[::-1]
 
     def _log_reached(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -141,9 +153,13 @@ CONNECTION_LIMITS: Final = web.AppKey("jobsvc.connection-limits", ConnectionLimi
 """On the application: the limit of its server's connections."""
 
 
-def _order(connection: TimedConnection) -> tuple[bool, float] | None:
-    """Return the sort key of an idle connection; None for one that is not idle."""
+def _idle_since(connection: TimedConnection) -> float | None:
+    """Return when the wait for a request, or for the rest of a body, began; None if there is none."""
+    answered_at = connection.answered_at
+    return connection.idle_since() if answered_at is None else answered_at
+
+
+def _goes_first(connection: TimedConnection, idle_for: float) -> bool:
     if connection.answered_at is not None:
-        return False, connection.answered_at
-    since = connection.idle_since()
-    return None if since is None else (connection.requests_received, since)
+        return True
+    return not connection.requests_received and idle_for >= NEWCOMER_GRACE_S
