@@ -15,6 +15,7 @@ from typing import Final
 
 from jobsvc.storage.faults import describe
 from jobsvc.storage.private import user_name
+from jobsvc.storage.reachable import Mounts
 
 ANSWER_TIMEOUT_S: Final = 10.0
 """How long a folder of the configuration may take to be listed at the start."""
@@ -45,20 +46,23 @@ def check_readable(folder: Path) -> None:
 
 def check_apart(state_dir: Path, jobs_root: Path, output_roots: tuple[Path, ...]) -> None:
     """Raise ValueError where the state folder lies within a folder that is served, or around the jobs."""
-    try:
-        state, root = state_dir.resolve(), jobs_root.resolve()
-        served = [folder.resolve() for folder in output_roots]
-    except (OSError, RuntimeError) as wrong:
-        raise ValueError(f"can't be followed to its end: {wrong}") from wrong
-    if state.is_relative_to(root):
+    mounts = Mounts.now()
+    if _reached(mounts, jobs_root, state_dir):
         raise ValueError(f"lies inside the jobs root {str(jobs_root)!r}")
-    if root.is_relative_to(state):
+    if _reached(mounts, state_dir, jobs_root):
         raise ValueError(f"contains the jobs root {str(jobs_root)!r}")
-    for folder in served:
-        if state.is_relative_to(folder):
+    for folder in output_roots:
+        if _reached(mounts, folder, state_dir):
             raise ValueError(
                 f"lies inside the output root {str(folder)!r}, from where its tokens could be sent"
             )
+
+
+def _reached(mounts: Mounts, outer: Path, inner: Path) -> list[str]:
+    try:
+        return list(mounts.names_through(outer, inner))
+    except (OSError, RuntimeError) as wrong:
+        raise ValueError(f"can't be followed to its end: {wrong}") from wrong
 
 
 def make_writable(state_dir: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from jobsvc.settings import places, values
 from jobsvc.settings.options import OPTIONS, Option, Settings
+from jobsvc.settings.tied_roots import check_tied_roots
 from jobsvc.storage.faults import may_pass
 from jobsvc.storage.layout import OutputRoot
 
@@ -48,9 +49,13 @@ class Given:
 def resolve(given: Mapping[str, Given], options: Iterable[Option] = OPTIONS) -> dict[str, Any]:
     """Turn what was given, by field, and what the config file adds, into checked values by field.
 
-    Fields that nobody gave are left out. SettingsError names the first wrong value, in the options' order.
+    Fields that nobody gave are left out. SettingsError names the first wrong value, in the options' order, or
+    an output root of an owner whose files others can name.
     """
-    return {field: value for field, (value, _) in _resolve(given, options).items()}
+    found = _resolve(given, options)
+    if "output_roots" in found:
+        _check_tied_roots(*found["output_roots"])
+    return {field: value for field, (value, _) in found.items()}
 
 
 def load(given: Mapping[str, Given], *, dry_run: bool = False) -> Settings:
@@ -88,8 +93,18 @@ def _check_places(settings: Settings, origins: Mapping[str, str], writable: Call
     check("jobs-root", "jobs_root", root, places.check_readable)
     for folder in outputs:
         check("output-root", "output_roots", folder, places.check_readable)
+    _check_tied_roots(settings.output_roots, origins.get("output_roots", _DEFAULT))
     check("state-dir", "state_dir", state, places.check_apart, root, outputs)
     check("state-dir", "state_dir", state, writable)
+
+
+def _check_tied_roots(roots: Sequence[Path | OutputRoot], origin: str) -> None:
+    for root in roots:
+        if isinstance(root, OutputRoot):
+            try:
+                check_tied_roots(root, roots)
+            except ValueError as wrong:
+                raise _error("output-root", f"{root.owner}={root.path}", wrong, origin) from wrong
 
 
 def _folder_of(root: Path | OutputRoot) -> Path:

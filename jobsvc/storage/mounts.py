@@ -54,8 +54,8 @@ def file_system_of(table: str, path: str) -> str:
         fields = before.split(" ")
         if not dash or len(fields) <= _POINT:
             continue
-        point = _unescaped(fields[_POINT])
-        if _holds(point, path) and len(point) >= best:
+        point = unescaped(fields[_POINT])
+        if holds(point, path) and len(point) >= best:
             best, found = len(point), after.split(" ")[0]
     return found
 
@@ -63,7 +63,7 @@ def file_system_of(table: str, path: str) -> str:
 def mount_point(line: str) -> str:
     """Take the mount point out of a line of a mountinfo table; empty where there is none."""
     fields = line.split(" ")
-    return _unescaped(fields[_POINT]) if len(fields) > _POINT else ""
+    return unescaped(fields[_POINT]) if len(fields) > _POINT else ""
 
 
 def is_local(kind: str) -> bool:
@@ -146,9 +146,11 @@ def watch_limit() -> int:
         return 0
 
 
-def _unescaped(field: str) -> str:
+def unescaped(field: str) -> str:
+    """Return a field of a mountinfo table as it is meant."""
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
 
 
-def _holds(point: str, path: str) -> bool:
+def holds(point: str, path: str) -> bool:
+    """Whether an absolute path is a folder's own, or beneath it."""
     return path == point or path.startswith(point.rstrip("/") + "/")

@@ -1,0 +1,79 @@
+"""Refuses output roots of an owner whose files other owners' records can name through another output root.
+
+A record names a file by a path, and the nearest output root of that name decides whether it may. A folder
+that has another name, by a symbolic link or a bind mount, is another root.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jobsvc.storage.layout import OutputRoot, components
+from jobsvc.storage.reachable import Mounts
+
+
+class _Root(NamedTuple):
+    path: Path
+    owner: str | None
+    name: tuple[str, ...]
+
+
+def check_tied_roots(tied: OutputRoot, roots: Sequence[Path | OutputRoot]) -> None:
+    """Raise ValueError where another of the roots opens files of `tied` to other owners by another name.
+
+    Two roots of the same name, of different owners, share it on purpose, and so does a root that is named as
+    lying within another one.
+    """
+    mounts, all_roots = Mounts.now(), [_root(each) for each in roots]
+    own = _root(tied)
+    for other in all_roots:
+        if other.owner == own.owner:
+            continue
+        if other.name == own.name:
+            if other.owner is None:
+                raise ValueError(f"is an output root of all owners as well; leave out {str(other.path)!r}")
+            continue
+        for name in _names(mounts, other.path, own.path):
+            if not _is_decided_by({own.owner}, own, name, all_roots):
+                raise ValueError(_reached_as(name, other, "lies within"))
+        for name in _names(mounts, own.path, other.path):
+            if not _is_decided_by({other.owner, None}, other, name, all_roots):
+                raise ValueError(_reached_as(name, other, "contains"))
+
+
+def _root(root: Path | OutputRoot) -> _Root:
+    owner, path = (root.owner, root.path) if isinstance(root, OutputRoot) else (None, root)
+    return _Root(path, owner, _split(str(path)))
+
+
+def _split(path: str) -> tuple[str, ...]:
+    return components(os.path.normpath(path)) or ()
+
+
+def _names(mounts: Mounts, outer: Path, inner: Path) -> Iterator[str]:
+    try:
+        yield from mounts.names_through(outer, inner)
+    except (OSError, RuntimeError) as wrong:
+        raise ValueError(f"can't be followed to its end: {wrong}") from wrong
+
+
+def _is_decided_by(owners: set[str | None], root: _Root, name: str, roots: Sequence[_Root]) -> bool:
+    """Whether the nearest root of a name is `root`, or one of these owners alone."""
+    parts = _split(name)
+    holding = [each for each in roots if parts[: len(each.name)] == each.name]
+    nearest = max((each.name for each in holding), key=len, default=())
+    return nearest == root.name or {each.owner for each in holding if each.name == nearest} <= owners
+
+
+def _reached_as(name: str, other: _Root, how: str) -> str:
+    if _split(name) == other.name:
+        how = "is the same folder as"
+    of = "all owners" if other.owner is None else f"the owner {other.owner!r}"
+    return (
+        f"{how} {str(other.path)!r}, an output root of {of}, by another name: the folder is {name!r} there,"
+        " so that records of others can name its files; give both roots names that show this, or keep them"
+        " apart"
+    )
