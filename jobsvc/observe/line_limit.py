@@ -1,8 +1,9 @@
 """Limits log lines that requests cause, so that nobody can fill a disk with refusals.
 
-Of each kind some lines a second are written, and of all kinds together a few times as many. Faults are
-counted apart from refusals, which anyone can cause to hide them. What is left out is counted, and one line a
-second says how many there were of which kind. Every request is in the metrics.
+Of each kind some lines a second are written, and of all kinds together a few times as many. Faults, refusals
+of a known token, and other refusals, which anyone can cause, have budgets of their own, so that none hides
+the others. What is left out is counted, and one line a second says how many there were of which kind. Every
+request is in the metrics.
 """
 
 from __future__ import annotations
@@ -20,15 +21,22 @@ INTERVAL_S: Final = 1.0
 LINES_OF_A_KIND: Final = 5
 """Lines that are written in an interval."""
 LINES_OF_ALL_KINDS: Final = 20
-"""Of refusals, which anyone can cause; of faults, logged as warnings and errors, as many."""
+"""Of refusals without a token's id, of those with one, and of faults, which are warnings and errors, each."""
+LINES_OF_A_TOKEN: Final = 10
+"""Of all kinds of refusals with this token's id."""
 KINDS_NAMED: Final = 10
 """Kinds that the line about omitted ones names: those with the most."""
 
 Kind: TypeAlias = tuple[tuple[str, object], ...]
 
+_FAULTS: Final = "faults"
+_OF_TOKENS: Final = "tokens"
+_OTHERS: Final = "others"
+
 _EVENTS: Final = frozenset({"refused", "request-failed"})
 _LIBRARIES: Final = ("aiohttp.", "asyncio")
 _FIELDS: Final = ("event", "status", "route", "code", "reason")
+_TOKEN_ID: Final = "tokenId"  # noqa: S105 - a field's name
 
 _log = structlog.get_logger("jobsvc.log")
 
@@ -48,8 +56,9 @@ class LineLimit(logging.Filter):
         self._lock = threading.Lock()
         self._ends_at = 0.0
         self._written: Counter[Kind] = Counter()
-        self._of_all_kinds: Counter[bool] = Counter()
-        """Lines that were written of faults (True) and of refusals."""
+        self._of_all_kinds: Counter[str] = Counter()
+        """Lines that were written of each budget."""
+        self._of_tokens: Counter[object] = Counter()
         self._omitted: Counter[Kind] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -57,18 +66,28 @@ class LineLimit(logging.Filter):
         kind = kind_of(record)
         if kind is None:
             return True
-        fault = record.levelno > logging.INFO
+        token_id = _token_id(record)
+        if token_id is not None:
+            kind += ((_TOKEN_ID, token_id),)
         with self._lock:
             self._begin_interval()
-            if self._written[kind] < LINES_OF_A_KIND and self._of_all_kinds[fault] < LINES_OF_ALL_KINDS:
-                self._written[kind] += 1
-                self._of_all_kinds[fault] += 1
+            if self._take(kind, _budget(record, token_id), token_id):
                 return True
             first = not self._omitted
             self._omitted[kind] += 1
         if first:
             self._later(self.report)
         return False
+
+    def _take(self, kind: Kind, budget: str, token_id: object) -> bool:
+        if self._written[kind] >= LINES_OF_A_KIND or self._of_all_kinds[budget] >= LINES_OF_ALL_KINDS:
+            return False
+        if token_id is not None and self._of_tokens[token_id] >= LINES_OF_A_TOKEN:
+            return False
+        self._written[kind] += 1
+        self._of_all_kinds[budget] += 1
+        self._of_tokens[token_id] += 1
+        return True
 
     def report(self) -> None:
         """Log how many lines were left out since the last report."""
@@ -84,6 +103,7 @@ class LineLimit(logging.Filter):
             self._ends_at = now + INTERVAL_S
             self._written.clear()
             self._of_all_kinds.clear()
+            self._of_tokens.clear()
 
 
 def kind_of(record: logging.LogRecord) -> Kind | None:
@@ -97,6 +117,19 @@ def kind_of(record: logging.LogRecord) -> Kind | None:
         error = record.exc_info[0] if record.exc_info else None
         return ("logger", record.name), ("error", None if error is None else error.__name__)
     return None
+
+
+def _token_id(record: logging.LogRecord) -> object:
+    """Return the id of the token that was refused; None where none is known, and for a fault."""
+    if record.levelno > logging.INFO or not isinstance(record.msg, dict):
+        return None
+    return record.msg.get(_TOKEN_ID)
+
+
+def _budget(record: logging.LogRecord, token_id: object) -> str:
+    if record.levelno > logging.INFO:
+        return _FAULTS
+    return _OTHERS if token_id is None else _OF_TOKENS
 
 
 def _after_interval(report: Callable[[], None]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from jobsvc.observe import line_limit, log
-from jobsvc.observe.line_limit import LINES_OF_A_KIND, LINES_OF_ALL_KINDS, LineLimit
+from jobsvc.observe.line_limit import LINES_OF_A_KIND, LINES_OF_A_TOKEN, LINES_OF_ALL_KINDS, LineLimit
 from tests.waiting import wait_until
 
 
@@ -99,6 +99,41 @@ def test_refusals_of_many_kinds_hide_no_fault(setting: Setting) -> None:
     setting.web.warning("refused", status=503, route="/api/jobs")
     setting.refuse(404)
     assert [line["event"] for line in setting.lines()] == ["request-failed", "refused"]
+
+
+def test_refusals_without_a_token_hide_none_of_a_known_token(setting: Setting) -> None:
+    for status in range(400, 500):
+        setting.refuse(status)
+        setting.refuse(code="unauthorized", reason="revoked")
+    setting.lines()
+    setting.refuse(code="unauthorized", reason="revoked", tokenId="a")
+    setting.refuse(404)
+    assert [line.get("tokenId") for line in setting.lines()] == ["a"]
+
+
+def test_refusals_of_a_token_hide_none_without_one(setting: Setting) -> None:
+    for status in range(400, 500):
+        for token_id in "abcd":
+            setting.refuse(status, tokenId=token_id)
+    assert len(setting.lines()) == LINES_OF_ALL_KINDS
+    setting.refuse()
+    assert len(setting.lines()) == 1
+
+
+def test_refusals_of_a_token_hide_none_of_another(setting: Setting) -> None:
+    for status in range(400, 500):
+        setting.refuse(status, tokenId="a")
+    assert len(setting.lines()) == LINES_OF_A_TOKEN
+    for _ in range(100):
+        setting.refuse(tokenId="b")
+    assert [line["tokenId"] for line in setting.lines()] == ["b"] * LINES_OF_A_KIND
+    setting.next_interval()
+    (line,) = setting.lines()
+    assert line["most"][0] == {
+        "event": "refused", "status": 401, "route": "/api/jobs", "tokenId": "b", "lines": 95
+    }  # fmt: skip
+    setting.refuse(tokenId="a")
+    assert len(setting.lines()) == 1
 
 
 def test_faults_of_all_kinds_together_are_limited(setting: Setting) -> None:
