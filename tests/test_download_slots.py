@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from jobsvc.web.shipment import Shipment
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.running import Service
 from tests.speaking import Connection, request
@@ -78,6 +79,48 @@ async def test_the_slowest_download_gives_way_where_all_slots_are_taken(
     if kind == "download":
         await until(lambda: any(line["outcome"] == "too-slow" for line in service.downloads()))
         assert await service.metric('jobsvc_downloads_total{outcome="too-slow"}') == 1
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+async def test_a_request_that_sends_no_file_ends_no_download(
+    serve: Serve,
+    large: None,
+    make_job: MakeJob,
+    make_token: MakeToken,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    monkeypatch.setattr("jobsvc.web.slots.PACE_PERIOD_S", 0.2)
+    ended, give_way = [], Shipment.give_way
+
+    def note(shipment: Shipment) -> None:
+        ended.append(shipment.key)
+        give_way(shipment)
+
+    monkeypatch.setattr(Shipment, "give_way", note)
+    other, target = make_token("bert"), TARGETS[kind].replace("job-1", "job-2")
+    make_job("queued", owner="bert")
+    (make_job("gone", owner="bert", output=b"film") / "output" / "film.mp4").unlink()
+    service = await serve(max_downloads=1, max_downloads_per_token=1)
+    tag = (await service.ask("HEAD", target, token=other)).headers["ETag"]
+    async with stalled(service, TARGETS[kind], service.token) as link:
+        await asyncio.sleep(0.5)
+        no_output = {"download": 409, "log": 404}[kind]
+        for status, job_id, fields in (
+            (404, "unknown", {}),
+            (404, "job-1", {}),
+            (no_output, "queued", {}),
+            (404, "gone", {}),
+            (304, "job-2", {"If-None-Match": tag}),
+            (412, "job-2", {"If-Match": '"another"'}),
+            (416, "job-2", {"Range": f"bytes={LARGE}-"}),
+        ):
+            asked = target.replace("job-2", job_id)
+            assert (await service.get(asked, *fields.items(), token=other)).status == status
+        assert not ended
+        assert await first_status(service, target, other) in {200, 429}
+        assert ended == ["job-1"]
+        assert len(await link.read(LARGE)) < LARGE
 
 
 async def first_status(service: Service, target: str, token: str) -> int:

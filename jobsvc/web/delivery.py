@@ -70,6 +70,11 @@ class Delivery:
             slot.shipment = shipment
         return await self._send(request, found, planned, shipment, ended)
 
+    def release(self, found: Selection) -> None:
+        """Close the file of what is not answered after all."""
+        if found.file is not None:
+            self._transfer.release(found.file)
+
     def at_once(
         self,
         asked: Asked,
@@ -110,8 +115,8 @@ class Delivery:
         try:
             sent = await self._accounted(self._sent(request, found, planned, shipment), shipment, ended)
         finally:
-            if found.file is not None and not shipment.file_taken:
-                self._transfer.release(found.file)
+            if not shipment.file_taken:
+                self.release(found)
         return web.StreamResponse(status=found.decision.status) if sent is None else sent
 
     async def _accounted(self, sending: Awaitable[T], shipment: Shipment, ended: Ended) -> T | None:

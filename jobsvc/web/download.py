@@ -78,6 +78,11 @@ class Client(NamedTuple):
     by_link: bool
 
 
+class _Found(NamedTuple):
+    job: Job
+    output: Selection
+
+
 class Address(NamedTuple):
     """What the address of a download says of the output beside the job: each only where it is given."""
 
@@ -132,10 +137,20 @@ class Download:
         """Answer GET and HEAD."""
         token = request[TOKEN]
         if request.method == "HEAD":
-            return await self._answer(request, token, None)
+            return await self._answer(request, token, await self._find(request, token), None)
+        if self._slots.need_room(token):
+            return await self._answer_in_room(request, token)
         await self._slots.moment(token)
         with self._slots.take(token) as slot:
-            return await self._answer(request, token, slot)
+            return await self._answer(request, token, await self._find(request, token), slot)
+
+    async def _answer_in_room(self, request: web.Request, token: Token) -> web.StreamResponse:
+        """Answer where all slots are taken: no download is ended before it is known that this one begins."""
+        found = await self._find(request, token)
+        if not found.output.is_sent:
+            return await self._answer(request, token, found, None)
+        async with self._slots.room_for(token, partial(self._delivery.release, found.output)) as slot:
+            return await self._answer(request, token, found, slot)
 
     def at_once(self, asked: Asked, token: Token) -> Decided | None:
         """Decide on the answer to a plain GET where all of it is in memory."""
@@ -155,8 +170,10 @@ class Download:
             self._disk.release(seen)
         return decided
 
-    async def _answer(self, request: web.Request, token: Token, slot: Slot | None) -> web.StreamResponse:
-        job, output = await self._find(request, token)
+    async def _answer(
+        self, request: web.Request, token: Token, found: _Found, slot: Slot | None
+    ) -> web.StreamResponse:
+        job, output = found
         self._seeks.begun(request, token, output.decision.status)
         ended = partial(self._ended, self._client(request, token), job, output)
         return await self._delivery.answer(request, job.id, output, _headers(output.name), ended, slot=slot)
@@ -181,13 +198,13 @@ class Download:
             return output
         return output._replace(digest=self._digests.wished(job, output.identity))
 
-    async def _find(self, request: web.Request, token: Token) -> tuple[Job, Selection]:
+    async def _find(self, request: web.Request, token: Token) -> _Found:
         seen = await self._visits.visit_output(
             token, job_id_of(request), partial(self._look, request, address_of(request))
         )
         try:
             job = seen.reading.job
-            return job, self._digested(request, job, require_output(job, seen.found))
+            return _Found(job, self._digested(request, job, require_output(job, seen.found)))
         except BaseException:
             self._disk.release(seen)
             raise

@@ -7,11 +7,12 @@ change, and only where the log turns out to have been cut or written anew the co
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Final
 
 from aiohttp import hdrs, web
 
-from jobsvc.domain.access import JOBS_READ
+from jobsvc.domain.access import JOBS_READ, Token
 from jobsvc.observe.audit import Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.growing import start_of
@@ -64,13 +65,28 @@ class Logs:
         if query.switch(request.query, "follow"):
             return await self._following.handle(request, lines)
         if request.method != hdrs.METH_GET:
-            return await self._answer(request, lines, None)
+            return await self._answer(request, await self._find(request, lines), None)
         token = request[TOKEN]
+        if self._slots.need_room(token):
+            return await self._answer_in_room(request, token, lines)
         await self._slots.moment(token)
         with self._slots.take(token) as slot:
-            return await self._answer(request, lines, slot)
+            return await self._answer(request, await self._find(request, lines), slot)
 
-    async def _answer(self, request: web.Request, lines: int | None, slot: Slot | None) -> web.StreamResponse:
+    async def _answer_in_room(
+        self, request: web.Request, token: Token, lines: int | None
+    ) -> web.StreamResponse:
+        """Answer where all slots are taken: no other log is ended before it is known that this one begins."""
+        found = await self._find(request, lines)
+        if not found.is_sent:
+            return await self._answer(request, found, None)
+        async with self._slots.room_for(token, partial(self._delivery.release, found)) as slot:
+            return await self._answer(request, found, slot)
+
+    async def _answer(self, request: web.Request, found: Selection, slot: Slot | None) -> web.StreamResponse:
+        return await self._delivery.answer(request, job_id_of(request), found, {}, self._ended, slot=slot)
+
+    async def _find(self, request: web.Request, lines: int | None) -> Selection:
         job_id, now = job_id_of(request), time.time()
 
         def look(reading: Reading) -> Selection:
@@ -83,7 +99,7 @@ class Logs:
             return select(log, request, MEDIA_TYPE, now, base=base)
 
         seen = await self._recent.read(job_id, lambda: self._visits.visit(request[TOKEN], job_id, look))
-        return await self._delivery.answer(request, job_id, seen.found, {}, self._ended, slot=slot)
+        return seen.found
 
     def _ended(self, shipment: Shipment, _outcome: Outcome) -> None:
         self._metrics.log_bytes.inc(shipment.sent)

@@ -50,6 +50,11 @@ class Selection(NamedTuple):
     digest: bytes | None = None
     """SHA-256 of the whole file, where it is to be told."""
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether the answer to a GET is the file, or part of it."""
+        return self.decision.status in _WITH_BODY
+
     def close(self) -> None:
         """Close the file."""
         if self.file is not None:

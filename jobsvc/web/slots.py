@@ -1,14 +1,14 @@
 """Limits the downloads under way, of a token, of an owner and in all; lives on the loop.
 
-Where all slots are taken, the slowest download below a minimum pace is ended for the next request.
+Where all slots are taken, the slowest download below a minimum pace is ended for the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from operator import itemgetter
 from time import monotonic
 from typing import Any, Final
@@ -108,12 +108,31 @@ class Slots:
         """Wait for a slot that is being given back, and no longer: a client may have all before we know."""
         if self.free(token):
             return
-        if self.taken >= self._most and self._may_have_more(token):
-            self._end_slowest()
         with suppress(TimeoutError):
             async with asyncio.timeout(MOMENT):
                 while not self.free(token):
                     await self._given_back.wait()
+
+    def need_room(self, token: Token) -> bool:
+        """Whether a token may have a slot, but all are taken."""
+        return self.taken >= self._most and self._may_have_more(token)
+
+    @asynccontextmanager
+    async def room_for(self, token: Token, release: Callable[[], object]) -> AsyncIterator[Slot]:
+        """Hold a slot while the block runs; where all are taken, the slowest download is ended for it.
+
+        For what is sure to be sent. `release` is called where there is no slot: TooManyDownloads.
+        """
+        try:
+            if self.need_room(token):
+                self._end_slowest()
+            await self.moment(token)
+            held = self.take(token)
+        except BaseException:
+            release()
+            raise
+        with held as slot:
+            yield slot
 
     def _end_slowest(self) -> None:
         """End the slowest download below the minimum pace, if there is one."""
