@@ -6,7 +6,7 @@ verified under the watch, and that nothing was heard of since, was still true at
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 
 from jobsvc.index.catalogue import Entry
@@ -37,9 +37,14 @@ class Coverage:
         """Whether the watch has been upon this entry since it was last verified."""
         return entry.verified > entry.doubted and entry.verified >= self.since
 
-    def as_of(self, entry: Entry) -> float:
-        """Return the last moment at which this entry is known to have been true."""
-        return max(entry.verified, self.until) if self.covers(entry) else entry.verified
+    def as_of(self, entries: Iterable[Entry]) -> float:
+        """Return the last moment at which all of these entries are known to have been true."""
+        since, until = self.since, self.until
+        times = [
+            until if since <= entry.verified < until and entry.verified > entry.doubted else entry.verified
+            for entry in entries
+        ]
+        return min(times, default=inf)
 
     def hint(self, job_id: str) -> None:
         """Take in that this job was announced: whatever was found of it meanwhile is no surprise."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from heapq import merge
+from itertools import islice
 from math import inf
 from typing import Final, NamedTuple, TypeAlias
 
@@ -65,16 +66,23 @@ class Listing:
         orders = [
             self._orders.get((each, status.value)) for each in wanted for status in set(statuses) or Status
         ]
-        ways = [order.after(key, updated_since) for order in orders if order is not None]
-        found: list[str] = []
+        present = [order for order in orders if order is not None]
+        if updated_since is None:
+            keys = list(islice(merge(*[order.after(key) for order in present]), limit + 1))
+            return self._page(keys[:limit], keys[limit - 1] if len(keys) > limit else None)
+        return self._updated(present, key, updated_since, limit)
+
+    def _updated(self, orders: list[Ordered], key: Key | None, since: int, limit: int) -> Page:
+        """Make a page of what was updated since."""
+        found: list[Key] = []
         left = EXAMINED
-        for at, told, cost in merge(*ways):
+        for at, told, cost in merge(*[order.updated_after(key, since) for order in orders]):
             if left <= 0 or (told and len(found) == limit):
                 return self._page(found, key)
             key = at
             left -= cost
             if told:
-                found.append(at[1])
+                found.append(at)
         return self._page(found, None)
 
     def as_of(self, page: Page) -> float:
@@ -82,9 +90,9 @@ class Listing:
 
         A job that nobody has told us of is missing from it: that is found out when everything is compared.
         """
-        entries, of = self._catalogue.entries, self._coverage.as_of
-        last_valid = [record.last_valid_at for record in self._unreadable(page)]
-        return min([self._whole(), *(of(entries[reading.job.id]) for reading in page.readings), *last_valid])
+        entries = self._catalogue.entries
+        shown = self._coverage.as_of([entries[reading.job.id] for reading in page.readings])
+        return min([self._whole(), shown, *(record.last_valid_at for record in self._unreadable(page))])
 
     def has_unreadable(self, page: Page) -> bool:
         """Return whether the page has a last good record in it whose job cannot be read now."""
@@ -104,9 +112,11 @@ class Listing:
         begun = figures.reconciled - figures.reconcile_seconds
         return max(begun, coverage.until) if begun >= coverage.since else begun
 
-    def _page(self, found: list[str], key: Key | None) -> Page:
+    def _page(self, found: list[Key], key: Key | None) -> Page:
         entries = self._catalogue.entries
-        return Page([entries[job_id].reading for job_id in found], None if key is None else (-key[0], key[1]))
+        return Page(
+            [entries[job_id].reading for _, job_id in found], None if key is None else (-key[0], key[1])
+        )
 
     def _changed(self, _job_id: str, before: Reading | None, after: Reading | None) -> None:
         if before is not None and (after is None or _place(before.job) != _place(after.job)):

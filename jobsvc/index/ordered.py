@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Final, TypeAlias
 
 from jobsvc.domain.job import Job
@@ -113,27 +114,19 @@ class Ordered:
             if not piece and len(self._pieces) > 1:
                 self._replace(at, [])
 
-    def after(self, key: Key | None, updated_since: int | None = None) -> Iterator[Step]:
-        """Go through what comes after `key`, or only what was updated since (microseconds since the epoch).
+    def after(self, key: Key | None) -> Iterator[Key]:
+        """Return an iterator over the keys after `key`."""
+        at, start = self._place_after(key)
+        keys = chain.from_iterable(zip(piece.orders, piece.ids, strict=True) for piece in self._pieces[at:])
+        return islice(keys, start, None)
 
-        Then there are steps without a job too. Pieces in which nothing was are passed over for next to
-        nothing: a page costs what it finds.
+    def updated_after(self, key: Key | None, since: int) -> Iterator[Step]:
+        """Go through what comes after `key` and was updated since (microseconds since the epoch).
+
+        There are steps without a job too. Pieces in which nothing was are passed over for next to nothing: a
+        page costs what it finds.
         """
-        at, start = 0, 0
-        if key is not None:
-            at = self._piece_of(key)
-            start = self._pieces[at].place(key)
-            start += self._pieces[at].holds(start, key)
-            if start == len(self._pieces[at]):
-                at, start = at + 1, 0  # a step must lead on, never back to where one stands
-        if updated_since is not None:
-            yield from self._updated(at, start, updated_since)
-            return
-        for piece in self._pieces[at:]:
-            yield from ((piece.key(place), True, 1) for place in range(start, len(piece)))
-            start = 0
-
-    def _updated(self, at: int, start: int, since: int) -> Iterator[Step]:
+        at, start = self._place_after(key)
         cost = 0
         for piece in self._pieces[at:]:
             cost += SKIP
@@ -144,6 +137,17 @@ class Ordered:
                 yield piece.key(-1), False, cost
                 cost = 0
             start = 0
+
+    def _place_after(self, key: Key | None) -> tuple[int, int]:
+        """Find the piece, and the place in it, of what comes after a key."""
+        if key is None:
+            return 0, 0
+        at = self._piece_of(key)
+        start = self._pieces[at].place(key)
+        start += self._pieces[at].holds(start, key)
+        if start == len(self._pieces[at]):
+            return at + 1, 0  # a step must lead on, never back to where one stands
+        return at, start
 
     def _piece_of(self, key: Key) -> int:
         """Find the piece where a key belongs: the last one that begins at or before it."""

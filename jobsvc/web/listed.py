@@ -69,10 +69,10 @@ class ListedJobs:
 
     def fit(self, page: Page, max_bytes: int, *, with_owner: bool = False) -> Part:
         """Cut a page where its jobs have more than `max_bytes` together; the first one it always keeps."""
+        json_of = partial(self.json_of, with_owner=True) if with_owner else self._json_of
         elements: list[bytes] = []
         size = 0
-        for reading in page.readings:
-            element = self.json_of(reading, with_owner=with_owner)
+        for element in map(json_of, page.readings):
             size += len(element)
             if elements and size > max_bytes:
                 shown = page.readings[: len(elements)]
