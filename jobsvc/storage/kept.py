@@ -65,9 +65,12 @@ class _Kept:
             status = os.fstat(self.file.fd)
             if status.st_ctime_ns != self.ctime_ns or not status.st_nlink:
                 return False
-            return all(os.fstat(folder.fd).st_ctime_ns == folder.ctime_ns for folder in self.folders)
+            for folder in self.folders:
+                if os.fstat(folder.fd).st_ctime_ns != folder.ctime_ns:
+                    return False
         except OSError:
             return False
+        return True
 
     def close(self) -> None:
         """Give all descriptors back; waits for storage where it was the last name of a large file."""

@@ -25,6 +25,12 @@ _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?:
 _PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?")
 _PREFIX_CAP: Final = 1024
 _PREFIX_FIELD: Final = istr("X-Forwarded-Prefix")
+# Names of the module are found sooner than those of another one.
+_FORWARDED_FOR: Final = hdrs.X_FORWARDED_FOR
+_VIA: Final = hdrs.VIA
+_FORWARDED: Final = hdrs.FORWARDED
+_FORWARDED_HOST: Final = hdrs.X_FORWARDED_HOST
+_FORWARDED_PROTO: Final = hdrs.X_FORWARDED_PROTO
 
 
 def job_base(public_url: str, job_id: str) -> str:
@@ -39,11 +45,11 @@ def came_by_proxy(request: web.Request | Asked) -> bool:
     """
     headers = request.headers
     return (
-        hdrs.X_FORWARDED_FOR in headers
-        or hdrs.VIA in headers
-        or hdrs.FORWARDED in headers
-        or hdrs.X_FORWARDED_HOST in headers
-        or hdrs.X_FORWARDED_PROTO in headers
+        _FORWARDED_FOR in headers
+        or _VIA in headers
+        or _FORWARDED in headers
+        or _FORWARDED_HOST in headers
+        or _FORWARDED_PROTO in headers
         or _PREFIX_FIELD in headers
         or (not isinstance(request, Asked) and request.version < HttpVersion11)
     )

@@ -47,9 +47,7 @@ NOT_MODIFIED: Final = Decision(HTTPStatus.NOT_MODIFIED)
 PRECONDITION_FAILED: Final = Decision(HTTPStatus.PRECONDITION_FAILED)
 UNSATISFIABLE: Final = Decision(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 
-# If-Range says nothing by itself (section 13.1.5).
-_FIELDS: Final = (
-    hdrs.RANGE,
+_PRECONDITIONS: Final = (
     hdrs.IF_NONE_MATCH,
     hdrs.IF_MODIFIED_SINCE,
     hdrs.IF_MATCH,
@@ -95,14 +93,12 @@ def evaluate(method: str, headers: CIMultiDictProxy[str], selected: Selected, no
     `now` is the answer's Date, in seconds since the epoch. To be asked only where the answer without these
     fields would be a 200 (section 13.2.1). Raises nothing, whatever the fields hold.
     """
-    for name in _FIELDS:
+    for name in _PRECONDITIONS:
         if name in headers:
+            failed = precondition(headers, selected.etag, selected.last_modified, now)
+            if failed is not None:
+                return failed
             break
-    else:
-        return WHOLE
-    failed = precondition(headers, selected.etag, selected.last_modified, now)
-    if failed is not None:
-        return failed
     return _ranges(headers, selected, now) if method == hdrs.METH_GET else WHOLE
 
 

@@ -140,7 +140,7 @@ class Connection(RequestInput):
             self._parse_pieces(data)
 
     def _expects_head(self) -> bool:
-        return not self._head and self._body.is_eof() and not self._must_wait()
+        return not self._messages and not self._head and not self._reading_paused and self._body.is_eof()
 
     def _feed(self, data: bytes, *, tried: bool = False) -> None:
         """Have a piece parsed, and the request in it answered or queued.
@@ -206,7 +206,8 @@ class Connection(RequestInput):
         # Who is gone takes nothing, though it could be written.
         if self.transport is None or self.transport.is_closing():
             return False
-        self._flush()
+        if self._unsent:
+            self._flush()
         self._answering = True
         try:
             if not self._server.at_once(self, message, target):

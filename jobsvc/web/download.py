@@ -70,14 +70,6 @@ def without_output(job: Job) -> NotReady:
     return JobNotCompleted(f"The job is {job.status}, {job.progress:g} % done.", retry_after=RETRY_AFTER)
 
 
-class Client(NamedTuple):
-    """Who downloads, as the download log tells it."""
-
-    token_id: str
-    address: str | None
-    by_link: bool
-
-
 class _Found(NamedTuple):
     job: Job
     output: Selection
@@ -95,6 +87,9 @@ class Address(NamedTuple):
             raise OutputReplaced(present)
         if self.name is not None and self.name != saved_name(file.name):
             raise NotThere("The output has another name.")
+
+
+ANY: Final = Address()
 
 
 def address_of(request: web.Request) -> Address:
@@ -125,6 +120,7 @@ class Download:
         self._slots = slots
         self._digests = digests
         self._delivery = Delivery(transfer, "output", OUTPUTS_READ)
+        self._read = self._delivery.pages.read
         self._log = log
         self._seeks = seeks
         self._unpaced = transfer.unpaced
@@ -158,14 +154,16 @@ class Download:
             return None
         if hdrs.RANGE not in asked.headers and self._visits.size_of_output(asked.job_id) > SMALL:
             return None  # to open it here and then anew would be in vain
-        look = partial(self._look, asked, Address(asked.version), read=self._delivery.pages.read)
+        address = ANY if asked.version is None else Address(asked.version)
+        look = partial(self._look, asked, address, self._read)
         seen = self._visits.output_at_once(token, asked.job_id, look)
         if seen is None:
             return None
         job, output = seen.reading.job, require_output(seen.reading.job, seen.found)
-        ended = partial(self._ended, self._client(asked, token), job, output)
-        linger = partial(self._linger, token)
-        decided = self._delivery.at_once(asked, token, output, _beside(output.name), ended, linger=linger)
+        ended = partial(self._ended, self._seeks.peers.address_of(asked), job, output, by_link=False)
+        decided = self._delivery.at_once(
+            asked, token, output, _beside(output.name), ended, linger=self._linger
+        )
         if decided is None:
             self._disk.release(seen)
         return decided
@@ -174,15 +172,17 @@ class Download:
         self, request: web.Request, token: Token, found: _Found, slot: Slot | None
     ) -> web.StreamResponse:
         job, output = found
-        self._seeks.begun(request, token, output.decision.status)
-        ended = partial(self._ended, self._client(request, token), job, output)
+        seeks = self._seeks
+        seeks.begun(request, seeks.key_of(request, token), output.decision.status)
+        client, by_link = seeks.peers.address_of(request), BY_LINK in request
+        ended = partial(self._ended, client, job, output, by_link=by_link)
         return await self._delivery.answer(request, job.id, output, _headers(output.name), ended, slot=slot)
 
-    def _linger(self, token: Token, rest: Coroutine[Any, Any, object], shipment: Shipment) -> None:
+    def _linger(self, rest: Coroutine[Any, Any, object], shipment: Shipment) -> None:
         """Have a download go on that its client does not take at once."""
 
         async def lingering() -> None:
-            with self._slots.hold(token) as slot:
+            with self._slots.hold(shipment.token) as slot:
                 slot.shipment = shipment
                 await rest
 
@@ -200,7 +200,7 @@ class Download:
 
     async def _find(self, request: web.Request, token: Token) -> _Found:
         seen = await self._visits.visit_output(
-            token, job_id_of(request), partial(self._look, request, address_of(request))
+            token, job_id_of(request), partial(self._look, request, address_of(request), read_cached)
         )
         try:
             job = seen.reading.job
@@ -213,32 +213,31 @@ class Download:
         self,
         request: web.Request | Asked,
         address: Address,
+        read: Read,
         reading: Reading,
         file: OpenFile | None,
-        read: Read = read_cached,
     ) -> Selection | None:
         if reading.job.status is not Status.COMPLETED:
             return None
         if file is None:
             raise OutputMissing
-        try:
-            address.check(file)
-        except BaseException:
-            file.close()
-            raise
+        if address is not ANY:
+            try:
+                address.check(file)
+            except BaseException:
+                file.close()
+                raise
         return select(file, request, content_type(file.name), time.time(), read=read)
-
-    def _client(self, request: web.Request | Asked, token: Token) -> Client:
-        by_link = not isinstance(request, Asked) and BY_LINK in request
-        return Client(token.id, self._seeks.peers.address_of(request), by_link)
 
     def _ended(
         self,
-        client: Client,
+        client: str | None,
         job: Job,
         output: Selection,
         shipment: Shipment,
         outcome: Outcome,
+        *,
+        by_link: bool,
     ) -> None:
         """Write the download down."""
         self._ends[outcome].inc()
@@ -247,7 +246,7 @@ class Download:
             DownloadRecord(
                 when=shipment.begun,
                 request_id=request_id.current() or "",
-                token_id=client.token_id,
+                token_id=shipment.token.id,
                 owner=job.owner,
                 job=job.id,
                 file=output.name,
@@ -257,8 +256,8 @@ class Download:
                 bytes_promised=shipment.promised,
                 seconds=time.time() - shipment.begun,
                 outcome=outcome,
-                client=client.address,
-                by_link=client.by_link,
+                client=client,
+                by_link=by_link,
             )
         )
 

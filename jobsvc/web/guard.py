@@ -83,7 +83,8 @@ class Guard:
             self._let_in(request, present)
             token = request[TOKEN]
             request[BUDGET] = spent
-            if seeks is None or not seeks.continues(request, token) or not seeks.budget.take(token):
+            further = seeks is not None and seeks.continues(request, seeks.key_of(request, token))
+            if seeks is None or not further or not seeks.budget.take(token):
                 return await limited(request)
             request[FURTHER_RANGE] = True
             try:
@@ -138,15 +139,12 @@ class Guard:
             decided = handler(asked, token)
             if decided is None:
                 return None
-            if seeks is not None and seeks.continues(asked, token) and seeks.budget.take(token):
-                told: str | None = spent.lines(token)
-            else:
-                told = spent.spend(token, unchanged=decided.status is _UNCHANGED)
+            if seeks is not None:
+                return _send_part(asked, token, decided, spent, seeks)
+            told = spent.spend(token, unchanged=decided.status is _UNCHANGED)
             if told is None:
                 return None
             decided.send(told)
-            if seeks is not None:
-                seeks.begun(asked, token, decided.status)
             return decided.status
 
         return guarded
@@ -170,6 +168,22 @@ class Guard:
         except RateLimited as refused:
             refused.reason, refused.token_id = wrong.reason, wrong.token_id
             raise
+
+
+def _send_part(
+    asked: Asked, token: Token, decided: Decided, budget: Budget, seeks: Seeks
+) -> HTTPStatus | None:
+    """Send an answer that may be a further range, which is charged to a budget of its own."""
+    key = seeks.key_of(asked, token)
+    if seeks.continues(asked, key) and seeks.budget.take(token):
+        told: str | None = budget.lines(token)
+    else:
+        told = budget.spend(token, unchanged=decided.status is _UNCHANGED)
+    if told is None:
+        return None
+    decided.send(told)
+    seeks.begun(asked, key, decided.status)
+    return decided.status
 
 
 def relieve(request: web.Request) -> None:

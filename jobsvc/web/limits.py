@@ -69,6 +69,7 @@ class Budget:
         self.name: Final = name
         self._counter = WindowCounter(rate, clock=clock)
         self._policy = f'"{name}";q={rate.amount};w={rate.get_expiry()}'
+        self._beginning = f'{_POLICY}: {self._policy}\r\n{_LIMIT}: "{name}";r='
         self._limiter = Limiter(keyfunc=_holder, error_handler=self._refuse)
         self._limiter.db = self._counter  # type: ignore[assignment]  # any storage of `limits` does
         # The limiter tests, awaits, and hits without heeding the result: a burst would pass any limit.
@@ -92,10 +93,10 @@ class Budget:
         room = self._counter.spend(key)
         if room is None:
             return None
-        if unchanged:
-            self._counter.relieve(key, UNCHANGED)
-            room = self._counter.room(key)
-        return self._lines(key, *room)
+        left, ends_in = room
+        if unchanged and self._counter.relieve(key, UNCHANGED):
+            left += 1
+        return self._lines(key, left, ends_in)
 
     def relieve(self, token: Token) -> None:
         """Count a request less whose answer is that there is nothing new."""
@@ -107,14 +108,17 @@ class Budget:
         `r` requests would pass; `t` is the seconds until the window ends or, where `r` is 0, until one would.
         """
         key = self._key(token)
-        return (_POLICY, self._policy), (_LIMIT, self._standing(key, *self._counter.room(key)))
+        left, ends_in = self._counter.room(key)
+        return (_POLICY, self._policy), (
+            _LIMIT,
+            f'"{self.name}";r={left};t={self._reset(key, left, ends_in)}',
+        )
 
     def standing(self, token: Token) -> BudgetState:
         """Return how a token stands, counting nothing."""
         counter, key = self._counter, self._key(token)
         remaining, ends_in = counter.room(key)
-        reset = ceil(ends_in) if remaining else counter.standing(key).wait()
-        return BudgetState(counter.limit, counter.window, remaining, reset)
+        return BudgetState(counter.limit, counter.window, remaining, self._reset(key, remaining, ends_in))
 
     def lines(self, token: Token) -> str:
         """Write the same as lines of a head."""
@@ -122,11 +126,11 @@ class Budget:
         return self._lines(key, *self._counter.room(key))
 
     def _lines(self, key: str, left: int, ends_in: float) -> str:
-        return f"{_POLICY}: {self._policy}\r\n{_LIMIT}: {self._standing(key, left, ends_in)}\r\n"
+        reset = ceil(ends_in) if left else self._reset(key, left, ends_in)
+        return f"{self._beginning}{left};t={reset}\r\n"
 
-    def _standing(self, key: str, left: int, ends_in: float) -> str:
-        seconds = ceil(ends_in) if left else self._counter.standing(key).wait()
-        return f'"{self.name}";r={left};t={seconds}'
+    def _reset(self, key: str, left: int, ends_in: float) -> int:
+        return ceil(ends_in) if left else self._counter.standing(key).wait()
 
     def _key(self, token: Token) -> str:
         """Name an account as the limiter does."""

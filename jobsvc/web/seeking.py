@@ -57,25 +57,25 @@ class Seeks:
         self._before: dict[Key, None] = {}
         self._turn = clock() + PLAYING_S
 
-    def continues(self, request: web.Request | Asked, token: Token) -> bool:
+    def key_of(self, request: web.Request | Asked, token: Token) -> Key:
+        """Return what a request reads, and for whom."""
+        job_id = request.job_id if isinstance(request, Asked) else self._job_id_of(request)
+        return token.id, self.peers.address_of(request), job_id
+
+    def continues(self, request: web.Request | Asked, key: Key) -> bool:
         """Whether a request is for a further range of an output that is being read."""
         wanted = request.headers.get(hdrs.RANGE)
         if wanted is None or request.method != hdrs.METH_GET or wanted == _connection(request).last_range:
             return False
         self._rotate()
-        key = self._key(request, token)
         return key in self._recent or key in self._before
 
-    def begun(self, request: web.Request | Asked, token: Token, status: HTTPStatus) -> None:
+    def begun(self, request: web.Request | Asked, key: Key, status: HTTPStatus) -> None:
         """Remember a request, already charged, whose answer has this status."""
         if status in _SENT:
             self._rotate()
-            self._recent[self._key(request, token)] = None
+            self._recent[key] = None
             _connection(request).last_range = request.headers.get(hdrs.RANGE)
-
-    def _key(self, request: web.Request | Asked, token: Token) -> Key:
-        job_id = request.job_id if isinstance(request, Asked) else self._job_id_of(request)
-        return token.id, self.peers.address_of(request), job_id
 
     def _rotate(self) -> None:
         now = self._clock()

@@ -143,8 +143,8 @@ def plan(found: Selection) -> Plan | None:
 
 def ranges_sent(found: Selection) -> str | None:
     """Say what of the file goes out as Content-Range does; None for all of it."""
-    size = found.selected.size
-    return ", ".join(content_range(part, size) for part in found.decision.ranges) or None
+    ranges, size = found.decision.ranges, found.selected.size
+    return ", ".join([content_range(part, size) for part in ranges]) if ranges else None
 
 
 def lines(found: Selection, beside: str) -> str | None:

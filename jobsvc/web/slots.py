@@ -98,7 +98,11 @@ class Slots:
 
     def free(self, token: Token) -> bool:
         """Whether a token could take a slot now."""
-        return self.taken < self._most and self._may_have_more(token)
+        return (
+            self.taken < self._most
+            and self._by_token.get(token.id, 0) < self._most_per_token
+            and self._by_owner.get(token.owner, 0) < self._most_per_owner
+        )
 
     def _may_have_more(self, token: Token) -> bool:
         by_token, by_owner = self._by_token.get(token.id, 0), self._by_owner.get(token.owner, 0)

@@ -100,22 +100,23 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         entry[1] += 1
         return left - 1, ends_in
 
-    def relieve(self, key: str, each: int) -> None:
-        """Take a request that was admitted out of the count again, but for every `each`-th of a key's."""
+    def relieve(self, key: str, each: int) -> bool:
+        """Take a request that was admitted out of the count again, but for every `each`-th of a key's.
+
+        Returns whether it was taken out.
+        """
         entry = self._entries.get(key)
-        if entry is not None:
-            entry[3] = (entry[3] + 1) % each
-            if entry[3] and entry[1]:
-                entry[1] -= 1
+        if entry is None:
+            return False
+        entry[3] = (entry[3] + 1) % each
+        if not entry[3] or not entry[1]:
+            return False
+        entry[1] -= 1
+        return True
 
     def standing(self, key: str) -> Standing:
         """Say how a key stands, counting nothing."""
-        now = self._clock() / self.window
-        ends_in = (1 - now % 1) * self.window
-        number, current, previous, _ = self._entries.get(key, _NO_WINDOW)
-        if number != int(now):
-            previous = current if number == int(now) - 1 else 0
-            current = 0
+        previous, current, ends_in = self._now(key)
         return Standing(previous, current, ends_in, self.limit, self.window)
 
     def room(self, key: str) -> tuple[int, float]:
@@ -123,14 +124,17 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
 
         The standing says it too, at twice the cost, which every answer would pay.
         """
-        now = self._clock() / self.window
-        entry = self._entries.get(key)
-        if entry is None or entry[0] != int(now):
-            standing = self.standing(key)
-            return standing.left(), standing.ends_in
-        ends_in = (1 - now % 1) * self.window
-        left = self.limit - int(entry[2] * ends_in / self.window) - entry[1]
+        previous, current, ends_in = self._now(key)
+        left = self.limit - int(previous * ends_in / self.window) - current
         return max(left, 0), ends_in
+
+    def _now(self, key: str) -> tuple[int, int, float]:
+        """Return a key's counts of the window before and of this one, and the seconds until this one ends."""
+        now = self._clock() / self.window
+        number, current, previous, _ = self._entries.get(key, _NO_WINDOW)
+        if number != int(now):
+            previous, current = current if number == int(now) - 1 else 0, 0
+        return previous, current, (1 - now % 1) * self.window
 
     def _begin(self, key: str, number: int, before: list[int] | None) -> list[int]:
         """Begin a window for a key; forget two that count no more, and one more if there are too many."""

@@ -24,6 +24,7 @@ OTHER = Token(id="b", owner="anna", scopes=frozenset(), digest=bytes(32), create
 RANGE = make_mocked_request("GET", "/job", headers={"Range": "bytes=0-"})
 
 FURTHER = make_mocked_request("GET", "/job", headers={"Range": "bytes=9-"})
+KEY = (TOKEN.id, None, "/job")
 
 
 class Clock:
@@ -42,11 +43,11 @@ def test_an_output_counts_as_being_read_for_one_minute_at_least_and_two_at_most(
         clock = Clock()
         made = seeks(clock)
         clock.now = begun
-        made.begun(RANGE, TOKEN, HTTPStatus.PARTIAL_CONTENT)
+        made.begun(RANGE, KEY, HTTPStatus.PARTIAL_CONTENT)
         clock.now = begun + 59.9
-        assert made.continues(FURTHER, TOKEN)
+        assert made.continues(FURTHER, KEY)
         clock.now = begun + 120.1
-        assert not made.continues(FURTHER, TOKEN)
+        assert not made.continues(FURTHER, KEY)
 
 
 def test_only_a_get_with_a_range_continues_and_only_what_was_sent_begins() -> None:
@@ -56,13 +57,13 @@ def test_only_a_get_with_a_range_continues_and_only_what_was_sent_begins() -> No
         HTTPStatus.PRECONDITION_FAILED,
         HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     ):
-        made.begun(RANGE, TOKEN, status)
-        assert not made.continues(RANGE, TOKEN)
-    made.begun(make_mocked_request("HEAD", "/job"), TOKEN, HTTPStatus.OK)
-    assert made.continues(FURTHER, TOKEN)
-    assert not made.continues(FURTHER, OTHER)
-    assert not made.continues(make_mocked_request("GET", "/job"), TOKEN)
-    assert not made.continues(make_mocked_request("HEAD", "/job", headers={"Range": "bytes=0-"}), TOKEN)
+        made.begun(RANGE, KEY, status)
+        assert not made.continues(RANGE, KEY)
+    made.begun(make_mocked_request("HEAD", "/job"), KEY, HTTPStatus.OK)
+    assert made.continues(FURTHER, KEY)
+    assert not made.continues(FURTHER, made.key_of(FURTHER, OTHER))
+    assert not made.continues(make_mocked_request("GET", "/job"), KEY)
+    assert not made.continues(make_mocked_request("HEAD", "/job", headers={"Range": "bytes=0-"}), KEY)
 
 
 def test_what_is_remembered_is_bounded() -> None:
