@@ -17,7 +17,8 @@ A name in ROOT that is no job id never appears in a line: it may contain a newli
 read as a line of its own.
 
 The beat's proof is in band: each lookout also watches a nameless file of ours, whose event comes out of the
-queue behind those before it. Ends when standard input or its parent does, or when ROOT can't be watched.
+queue behind those before it. Ends when standard input or its parent does, when ROOT can't
+be watched, or when the kernel has dropped events of ROOT.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import Final, NoReturn
 
-from jobsvc.index.lookouts import Changes, Lookout, Refused, to_merge
+from jobsvc.index.lookouts import Changes, Lookout, Refused, RootLookout, to_merge
 from jobsvc.index.parent import live_with_parent
 from jobsvc.storage.layout import is_job_id
 
@@ -94,7 +95,7 @@ class Program:
         self._marker_fd = os.memfd_create("jobsvc-beat", os.MFD_CLOEXEC)
         self._marker = f"/proc/self/fd/{self._marker_fd}"
         self._lock = threading.Lock()
-        self._top = Lookout([self._root], self._marker, self._hear, self._failed)
+        self._top = RootLookout([self._root], self._marker, self._hear, self._failed)
         self._others: list[Lookout] = []
         self._leaving: set[Lookout] = set()
         self._awaited: set[Lookout] = set()
@@ -105,8 +106,6 @@ class Program:
 
     def run(self) -> None:
         """Go on until standard input ends."""
-        if not self._top.size:
-            raise Refused("the root can't be watched")
         self._say(["ready"])
         self._top.begin()
         rest = b""

@@ -17,6 +17,8 @@ from watchfiles._rust_notify import (
     RustNotify,
 )  # the public watch() adds a filter of its own and drops on timeout
 
+from jobsvc.index.root_notify import RootNotify
+
 DEBOUNCE_MS: Final = 50
 STEP_MS: Final = 25
 """Milliseconds between two looks at what came, by each lookout, whether or not anything did."""
@@ -26,6 +28,7 @@ _TRIES: Final = 5
 
 Changes: TypeAlias = set[tuple[int, str]]
 """What RustNotify tells: 1 added, 2 modified, 3 deleted; and the path."""
+Notify: TypeAlias = RustNotify | RootNotify
 
 
 class Refused(Exception):
@@ -43,7 +46,7 @@ class Lookout:
         fail: Callable[[Lookout, str], None],
     ) -> None:
         """Watch what of `folders` is there; `hear` returns whether to go on. Raises Refused."""
-        kept, self._notify = _set_up(list(folders), marker)
+        kept, self._notify = self._set_up(list(folders), marker)
         self._folders = "\0".join(kept)
         self.size = len(kept)
         self.leaves_after: int | None = None
@@ -60,6 +63,21 @@ class Lookout:
         """The directories that were there when it began."""
         return self._folders.split("\0") if self._folders else []
 
+    def _set_up(self, folders: list[str], marker: str) -> tuple[list[str], Notify]:
+        """Watch what of the directories is there; returns those. Raises Refused."""
+        for _ in range(_TRIES):
+            kept = [folder for folder in folders if _can_be_watched(folder)]
+            try:
+                return kept, self._notify_of(kept, marker)
+            except (FileNotFoundError, PermissionError):
+                continue  # one went, or was locked, at this very moment
+            except (OSError, RuntimeError) as full:
+                raise Refused(str(full)) from full
+        raise Refused("directories come and go faster than they can be watched")
+
+    def _notify_of(self, folders: list[str], marker: str) -> Notify:
+        return RustNotify([*folders, marker], False, False, 0, False, False)  # noqa: FBT003 - positional only
+
     def _run(self) -> None:
         try:
             # No timeout: where it ran out, RustNotify would drop what came at that moment.
@@ -71,16 +89,13 @@ class Lookout:
             self._notify.close()
 
 
-def _set_up(folders: list[str], marker: str) -> tuple[list[str], RustNotify]:
-    for _ in range(_TRIES):
-        kept = [folder for folder in folders if _can_be_watched(folder)]
-        try:
-            return kept, RustNotify([*kept, marker], False, False, 0, False, False)  # noqa: FBT003 - positional only
-        except (FileNotFoundError, PermissionError):
-            continue  # one went, or was locked, at this very moment
-        except (OSError, RuntimeError) as full:
-            raise Refused(str(full)) from full
-    raise Refused("directories come and go faster than they can be watched")
+class RootLookout(Lookout):
+    """A lookout over the root, whose names may be anything."""
+
+    def _notify_of(self, folders: list[str], marker: str) -> Notify:
+        if not folders:
+            raise Refused("the root can't be watched")
+        return RootNotify(folders[0], marker)
 
 
 def _can_be_watched(folder: str) -> bool:

@@ -225,9 +225,44 @@ def test_the_process_ends_with_its_standard_input(process: Process) -> None:
     assert process.process.wait(5) == 0
 
 
-def test_a_name_in_the_root_that_is_not_utf_8_ends_the_process(process: Process, root: Path) -> None:
-    Path(os.fsdecode(os.fsencode(root) + b"/\xff")).mkdir()
-    assert process.process.wait(5) == 1
+def test_names_in_the_root_that_are_not_utf_8_are_skipped(process: Process, root: Path) -> None:
+    process.watch("a")
+    process.hear(lambda line: line == "armed 1")
+    for number in range(10):
+        wrong = Path(os.fsdecode(os.fsencode(root) + b"/\xff%d" % number))
+        wrong.mkdir()
+        wrong.chmod(0o700)
+        wrong.rename(os.fsdecode(os.fsencode(root) + b"/c\xfe%d" % number))
+    (root / "c").mkdir()
+    process.hear(lambda line: line == "new c")
+    (root / "c").rename(root / "d")
+    process.hear(lambda line: line == "new d")
+    process.hear(lambda line: line == "gone c")
+    (root / "d").chmod(0o700)
+    process.hear(lambda line: line == "job d")
+    (root / "d").rmdir()
+    process.hear(lambda line: line == "gone d")
+    (root / "a" / "status.json").write_text("{}")
+    process.hear(lambda line: line == "job a")
+    told = time.monotonic()
+    process.hear(lambda line: line.startswith("beat ") and float(line[5:]) > told)
+    assert process.process.poll() is None
+    assert {line for line in process.lines if line[:5] != "beat "} == {
+        "ready", "armed 1", "new c", "gone c", "new d", "job d", "gone d", "job a"
+    }  # fmt: skip
+
+
+def test_a_queue_of_events_that_runs_over_ends_the_process(process: Process, root: Path) -> None:
+    os.kill(process.process.pid, signal.SIGSTOP)
+    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    if most > 100_000:
+        pytest.skip("a queue of events is very long here")
+    folder = root / "job-1"
+    for _ in range(most // 2 + 10):
+        folder.mkdir()
+        folder.rmdir()
+    os.kill(process.process.pid, signal.SIGCONT)
+    assert process.process.wait(10) == 1
 
 
 def test_a_root_that_is_not_there_ends_the_process(tmp_path: Path) -> None:

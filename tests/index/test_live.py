@@ -214,6 +214,17 @@ async def test_a_name_that_is_not_utf_8_leaves_all_jobs_answered(farm: Farm, wat
     assert watched.figures.restarts == 0
 
 
+async def test_names_in_the_root_that_are_not_utf_8_cost_the_watcher_nothing(
+    farm: Farm, watched: Index
+) -> None:
+    for number in range(20):
+        (farm.root / os.fsdecode(b"\xff%d" % number)).mkdir()
+        farm.put(f"job-{number}")
+        await until(lambda number=number: f"job-{number}" in watched.catalogue.entries)  # type: ignore[misc]  # bound now
+    assert watched.covered
+    assert watched.figures.restarts == 0
+
+
 async def test_a_change_that_nobody_announced_has_the_watcher_begun_anew(farm: Farm, watched: Index) -> None:
     entry = watched.catalogue.entries["anchor"]
     await until(lambda: watched._coverage.covers(entry))

@@ -1,0 +1,85 @@
+"""Events of the root alone, by inotify(7): a RustNotify fails at a name that is not UTF-8.
+
+Whoever may write to the root could end the watcher with such a name, again and again. In a job's directory it
+costs this job its watch, and no more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import struct
+import time
+from collections.abc import Iterator
+from typing import Final
+
+_ADDED: Final = 1
+_MODIFIED: Final = 2
+_DELETED: Final = 3
+
+# The bits of inotify(7).
+_ATTRIB: Final = 0x4
+_MOVED_FROM: Final = 0x40
+_MOVED_TO: Final = 0x80
+_CREATE: Final = 0x100
+_DELETE: Final = 0x200
+_OVERFLOW: Final = 0x4000
+_ONLYDIR: Final = 0x0100_0000
+_KINDS: Final = {
+    _CREATE: _ADDED, _MOVED_TO: _ADDED, _ATTRIB: _MODIFIED, _DELETE: _DELETED, _MOVED_FROM: _DELETED,
+}  # fmt: skip
+_EVENT: Final = struct.Struct("iIII")
+"""Watch, mask, cookie, and the length of the name that follows."""
+_READ_BYTES: Final = 1 << 18
+
+
+class RootNotify:
+    """Tells of a directory and of a file beside it as a RustNotify does."""
+
+    def __init__(self, root: str, marker: str) -> None:
+        """Watch `root` and `marker`; OSError."""
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = self._call("inotify_init1", os.O_CLOEXEC)
+        self._prefix = root.rstrip("/") + "/"
+        self._marker = marker
+        try:
+            self._root_watch = self._add(root, _ONLYDIR | sum(_KINDS))
+            self._add(marker, _ATTRIB)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def watch(self, _debounce_ms: int, step_ms: int, _timeout: int, _stop: None) -> set[tuple[int, str]]:
+        """Wait for changes, and a step for more of them; RuntimeError where the kernel has dropped some."""
+        select.select([self._fd], [], [])
+        time.sleep(step_ms / 1000)
+        return set(self._changes(os.read(self._fd, _READ_BYTES)))
+
+    def close(self) -> None:
+        """Watch no more."""
+        os.close(self._fd)
+
+    def _changes(self, events: bytes) -> Iterator[tuple[int, str]]:
+        start = 0
+        while start < len(events):
+            watch, mask, _, length = _EVENT.unpack_from(events, start)
+            start += _EVENT.size + length
+            if mask & _OVERFLOW:
+                raise RuntimeError("the queue of events has run over")
+            kind = next((kind for bit, kind in _KINDS.items() if mask & bit), None)
+            name = os.fsdecode(events[start - length : start].rstrip(b"\0"))
+            if watch != self._root_watch:
+                yield _MODIFIED, self._marker
+            elif kind is not None and name:  # what else there is concerns the root itself
+                yield kind, self._prefix + name
+
+    def _add(self, path: str, mask: int) -> int:
+        return self._call("inotify_add_watch", self._fd, os.fsencode(path), ctypes.c_uint32(mask))
+
+    def _call(self, name: str, *arguments: object) -> int:
+        result: int = getattr(self._libc, name)(*arguments)
+        if result < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return result
