@@ -12,6 +12,8 @@ from tests.conftest import MakeJob, Serve, put
 from tests.listening import listening
 
 JOB: Final = "/api/jobs/job-1"
+MAX_LEVELS: Final = 1023
+"""Levels of arrays and objects that metadata may have."""
 SPELLINGS: Final = (
     b"{}",
     b'{"big": 123456789012345678901234567890, "one": 1.0, "e": 1E+2, "zero": -0}',
@@ -19,6 +21,7 @@ SPELLINGS: Final = (
     b'{"a": 1, "a": 2}',
     b'{"escapes": "\\u00e9\\/\\u0041", "half": "\\ud800"}',
     b'{"deep": ' + b"[" * 300 + b"]" * 300 + b"}",
+    b'{"deepest": ' + b"[" * (MAX_LEVELS - 1) + b"]" * (MAX_LEVELS - 1) + b"}",
     '{"plain": "Träume, 夜明け \u2028"}'.encode(),
 )
 
@@ -36,6 +39,21 @@ async def test_metadata_is_sent_as_it_was_written_in_status_list_and_events(
     assert sent in event.data.encode()
     assert sent in (await service.get(JOB)).body
     assert sent in (await service.get("/api/jobs")).body
+
+
+@pytest.mark.parametrize("padding", [0, 200_000], ids=["small", "large"])
+async def test_record_whose_metadata_has_too_many_levels_leaves_the_others_listed(
+    serve: Serve, make_job: MakeJob, padding: int
+) -> None:
+    make_job("job-2")
+    deep = b"[" * MAX_LEVELS + b"]" * MAX_LEVELS
+    put_metadata(make_job(), b'{"x": "' + b"x" * padding + b'", "deep": ' + deep + b"}")
+    service = await serve()
+    assert (await service.get(JOB)).code == "job-not-found"
+    async with asyncio.timeout(20):
+        while (listed := await service.get("/api/jobs")).status != 200:
+            pass
+    assert [job["id"] for job in listed.json()["jobs"]] == ["job-2"]
 
 
 @pytest.mark.parametrize("value", [b"1.0", b"123456789012345678901234567890", b"1e400", b'"\\ud800"'])
