@@ -41,7 +41,7 @@ RECONCILE_SHARE: Final = 0.05
 RECONCILE_RARELY: Final = 600.0
 LISTING: Final = 60.0
 """Seconds that a listing of the root has: a million names take some, and more over a network."""
-POLL_SHARE: Final = 0.05
+POLL_SHARE: Final = 0.04
 """The part of a processor that polling may take at most; past it, it comes less often."""
 UNWATCHED_CPU_SHARE: Final = 0.02
 """The part of a processor for which everything is compared again where no watcher tells of changes."""
@@ -134,13 +134,14 @@ class Rounds:
         Without a watcher only that finds what changed in finished jobs: a few jobs are compared more often.
         """
         seconds = self._parts.figures.reconcile_seconds
+        rarely = seconds / RECONCILE_SHARE
         if not self._is_watched():
-            cpu_seconds = self._reconcile_cpu_seconds
-            shares = seconds / UNWATCHED_TIME_SHARE, cpu_seconds / UNWATCHED_CPU_SHARE
-            often = max(*shares, self._poll_interval)
+            by_cpu = self._reconcile_cpu_seconds / UNWATCHED_CPU_SHARE
+            often = max(seconds / UNWATCHED_TIME_SHARE, by_cpu, self._poll_interval)
             if often < self._reconcile_interval:
                 return often
-        return max(self._reconcile_interval, min(seconds / RECONCILE_SHARE, RECONCILE_RARELY))
+            rarely = max(rarely, by_cpu)
+        return max(self._reconcile_interval, min(rarely, RECONCILE_RARELY))
 
     async def _reconcile_once(self, *, names_alone: bool) -> None:
         begun = monotonic()

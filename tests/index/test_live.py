@@ -392,3 +392,15 @@ async def test_the_index_shows_itself_in_metrics(farm: Farm, disk: Disk) -> None
     assert "jobsvc_records_unreadable_now 1.0" in text
     assert "jobsvc_reconcile_duration_seconds_count 1.0" in text
     assert "jobsvc_watcher_healthy 0.0" in text
+
+
+@pytest.mark.parametrize(
+    ("cpu_seconds", "pause"), [(0.1, 5.0), (3.0, 150.0), (60.0, rounds.RECONCILE_RARELY)]
+)
+def test_comparing_everything_without_a_watcher_keeps_to_its_part_of_a_processor(
+    disk: Disk, cpu_seconds: float, pause: float
+) -> None:
+    index = Index(disk, JobsRoot(Path("/nowhere")), watch=Watch.POLL)
+    index.figures.reconcile_seconds = 1.0
+    index._rounds._reconcile_cpu_seconds = cpu_seconds
+    assert index._rounds._reconcile_pause() == pytest.approx(pause)
