@@ -193,6 +193,38 @@ async def test_an_unchanged_page_is_a_304_and_head_has_the_fields_of_get(
     assert changed.json()["jobs"][0]["progress"] == 2
 
 
+@pytest.mark.parametrize("scopes", [(JOBS_READ,), (JOBS_READ, ADMIN)])
+async def test_a_page_of_large_jobs_is_sent_whole_to_every_kind_of_client(
+    serve: Serve, make_job: MakeJob, make_token: MakeToken, scopes: tuple[str, ...]
+) -> None:
+    for number in range(4):
+        make_job(f"job-{number}", **at(number), metadata={"x": "y" * 100_000 * (number % 2)})
+    token = make_token("anna", scopes)
+    service = await ready(await serve())
+    plain = await service.get(LIST, token=token)
+    assert [job["id"] for job in plain.json()["jobs"]] == ["job-3", "job-2", "job-1", "job-0"]
+    assert [len(job["metadata"]["x"]) for job in plain.json()["jobs"]] == [100_000, 0, 100_000, 0]
+    closing = await service.get(LIST, ("Connection", "close"), token=token)
+    assert (closing.status, closing.body) == (200, plain.body)
+    head = await service.ask("HEAD", LIST, token=token)
+    for name in ("ETag", "Content-Length"):
+        assert head.headers[name] == closing.headers[name] == plain.headers[name]
+    unchanged = await service.get(LIST, ("If-None-Match", plain.headers["ETag"]), token=token)
+    assert (unchanged.status, unchanged.body) == (304, b"")
+    make_job("job-2", **at(2), metadata={"x": "z"})
+    begun = time.monotonic()
+    while (await service.get(LIST, token=token)).headers["ETag"] == plain.headers["ETag"]:
+        assert time.monotonic() - begun < 5
+
+
+async def test_two_pages_of_other_jobs_have_other_entity_tags(serve: Serve, make_job: MakeJob) -> None:
+    for number in range(2):
+        make_job(f"job-{number}", **at(number))
+    service = await ready(await serve())
+    tags = {(await service.get(f"{LIST}{query}")).headers["ETag"] for query in ("", "?limit=1", "?limit=2")}
+    assert len(tags) == 2
+
+
 async def test_bytes_that_are_no_text_in_a_query_are_a_400(serve: Serve) -> None:
     service = await ready(await serve())
     for target in (

@@ -103,7 +103,7 @@ class AllEvents:
             async with self._turns.take():
                 page = self._listing.page(feed.owner, statuses=statuses, limit=PAGE, after=after)
                 page, elements = listed.fit(page, PIECE_BYTES, with_owner=feed.owner is None)
-            events = [part for element in elements for part in sse.parts("job", None, element)]
+            events = [part for element in elements for part in sse.parts("job", None, element.json)]
             told += len(elements)
             if page.after is None:
                 present = sse.event("present", b'{"jobs":%d}' % told, _named(feed, place))

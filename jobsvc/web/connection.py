@@ -41,7 +41,6 @@ class Answering(web.Server):
     def __init__(self, *args: Any, loop: asyncio.AbstractEventLoop, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
         super().__init__(*args, loop=loop, **kw)
         self.parsing = Together(loop)
-        self.writing = Together(loop)
         self.pipelined = Turns()
         """Taken by each request that waited behind another one of its connection."""
 
@@ -271,7 +270,7 @@ class Connection(RequestInput):
         """
         if self._answering:
             self._unsent = data
-            self._server.writing.soon(self._flush)
+            self._server.parsing.at_end(self._flush)
         elif self.transport is not None:
             self.transport.write(data)
 

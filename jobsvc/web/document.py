@@ -20,8 +20,10 @@ from jobsvc.web.problems import problem
 from jobsvc.web.whole import NOT_MODIFIED, OK
 
 
-def answer(request: web.Request, body: bytes, fields: Mapping[str, str]) -> web.StreamResponse:
-    """Answer a GET or HEAD."""
+def answer(
+    request: web.Request, body: bytes | tuple[bytes, ...], fields: Mapping[str, str]
+) -> web.StreamResponse:
+    """Answer a GET or HEAD; the body may be in pieces."""
     status = _status(request.headers, fields)
     if status is PRECONDITION_FAILED.status:
         detail = "It is not in the state you know."
@@ -32,6 +34,8 @@ def answer(request: web.Request, body: bytes, fields: Mapping[str, str]) -> web.
     sent = whole.send(request, status, whole.lines(fields), body)
     if sent is not None:
         return sent
+    if isinstance(body, tuple):
+        body = b"".join(body)
     return web.Response(status=status, body=body if status is OK else None, headers=fields)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import orjson
@@ -23,12 +24,23 @@ CACHED_JOBS: Final = 4096
 CACHED_BYTES: Final = 16 << 20
 
 
+DIGEST_BYTES: Final = 12
+
+
+class Element(NamedTuple):
+    """A job of a list."""
+
+    json: bytes
+    digest: bytes
+    """Of the JSON: the entity tag of a page is made of these, and not of up to 1 MiB each time."""
+
+
 class Part(NamedTuple):
     """As much of a page as fits into some bytes."""
 
     page: Page
-    elements: list[bytes]
-    """The JSON of each of the page's jobs."""
+    elements: list[Element]
+    """One for each of the page's jobs."""
 
 
 class ListedJobs:
@@ -46,34 +58,39 @@ class ListedJobs:
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._size = 0
-        self._made: dict[str, tuple[Reading, bytes]] = {}
+        self._made: dict[str, tuple[Reading, Element]] = {}
 
     def json_of(self, reading: Reading, *, with_owner: bool = False) -> bytes:
         """Return the JSON of a job; `with_owner` for `admin` tokens."""
-        element = self._json_of(reading)
-        return add_owner(element, reading.job.owner) if with_owner else element
+        return (self._with_owner if with_owner else self._remembered)(reading).json
 
-    def _json_of(self, reading: Reading) -> bytes:
+    def _with_owner(self, reading: Reading) -> Element:
+        element = self._remembered(reading)
+        json = add_owner(element.json, reading.job.owner)
+        return Element(json, _digest(element.digest + json[len(element.json) - 1 :]))
+
+    def _remembered(self, reading: Reading) -> Element:
         made = self._made.get(reading.job.id)
         if made is not None:
             if made[0] is reading:
                 return made[1]
-            self._size -= len(made[1])
-        element = orjson.dumps(represent(reading, self._base_of(reading.job.id)))
-        if len(self._made) >= self._max_jobs or self._size + len(element) > self._max_bytes:
+            self._size -= len(made[1].json)
+        json = orjson.dumps(represent(reading, self._base_of(reading.job.id)))
+        if len(self._made) >= self._max_jobs or self._size + len(json) > self._max_bytes:
             self._made.clear()
             self._size = 0
-        self._size += len(element)
+        self._size += len(json)
+        element = Element(json, _digest(json))
         self._made[reading.job.id] = (reading, element)
         return element
 
     def fit(self, page: Page, max_bytes: int, *, with_owner: bool = False) -> Part:
         """Cut a page where its jobs have more than `max_bytes` together; the first one it always keeps."""
-        json_of = partial(self.json_of, with_owner=True) if with_owner else self._json_of
-        elements: list[bytes] = []
+        element_of = self._with_owner if with_owner else self._remembered
+        elements: list[Element] = []
         size = 0
-        for element in map(json_of, page.readings):
-            size += len(element)
+        for element in map(element_of, page.readings):
+            size += len(element.json)
             if elements and size > max_bytes:
                 shown = page.readings[: len(elements)]
                 return Part(page._replace(readings=shown, after=_place(shown[-1])), elements)
@@ -92,6 +109,10 @@ class ListedForms:
     def of(self, request: web.Request) -> ListedJobs:
         """Return the form that a request is answered with."""
         return self._relative if came_by_proxy(request) else self._usual
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=DIGEST_BYTES).digest()
 
 
 def _place(reading: Reading) -> After:

@@ -13,20 +13,23 @@ from time import perf_counter
 from typing import Final
 
 SLICE_S: Final = 0.005
-"""Time for the steps of each queue in one callback."""
-MAX_STARTED_TASKS: Final = 16
+"""Time for the cheap steps in one callback."""
+COSTLY_SLICE_S: Final = 0.001
+"""The same for steps that may cost much: the next cheap step waits for them."""
+MAX_STARTED_TASKS: Final = 4
 """Tasks that the steps of one callback start: all of them run in the next iteration of the loop."""
 
 Step = Callable[[], object]
 
 
 class Together:
-    """Two queues of steps; each is taken in its order, and has its own time in each callback."""
+    """Queues of steps; each is taken in its order, and two have a time of their own in each callback."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._soon: deque[Step] = deque()
         self._later: deque[Step] = deque()
+        self._at_end: deque[Step] = deque()
         self._scheduled = False
         self._started_tasks = 0
 
@@ -42,6 +45,15 @@ class Together:
         if not self._scheduled:
             self._schedule()
 
+    def at_end(self, step: Step) -> None:
+        """Have a step taken at the end of the present callback, or of the next where none runs.
+
+        In an iteration of its own it would wait once more for the work of all other connections.
+        """
+        self._at_end.append(step)
+        if not self._scheduled:
+            self._schedule()
+
     def count_started_task(self) -> None:
         """Count a task that the present step starts."""
         self._started_tasks += 1
@@ -52,20 +64,24 @@ class Together:
 
     def _take(self) -> None:
         self._started_tasks = 0
-        for steps in (self._soon, self._later):
+        for steps, seconds in ((self._soon, SLICE_S), (self._later, COSTLY_SLICE_S)):
             if steps:
-                self._take_some(steps)
+                self._take_some(steps, seconds)
+            while self._at_end:
+                self._take_one(self._at_end.popleft())
         self._scheduled = False
         if self._soon or self._later:
             self._schedule()
 
-    def _take_some(self, steps: deque[Step]) -> None:
-        until = perf_counter() + SLICE_S
+    def _take_some(self, steps: deque[Step], seconds: float) -> None:
+        until = perf_counter() + seconds
         for _ in range(len(steps)):  # not those that are added meanwhile
-            step = steps.popleft()
-            try:
-                step()
-            except Exception as fault:  # noqa: BLE001 - one connection's, and no reason to forget the others
-                self._loop.call_exception_handler({"message": "Exception in a step", "exception": fault})
+            self._take_one(steps.popleft())
             if self._started_tasks >= MAX_STARTED_TASKS or perf_counter() > until:
                 return
+
+    def _take_one(self, step: Step) -> None:
+        try:
+            step()
+        except Exception as fault:  # noqa: BLE001 - one connection's, and no reason to forget the others
+            self._loop.call_exception_handler({"message": "Exception in a step", "exception": fault})

@@ -6,6 +6,7 @@ whatever is not the plain case (HEAD, HTTP/1.0, a connection that ends) the gene
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -36,30 +37,48 @@ def lines(fields: Mapping[str, str]) -> str:
     return "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
 
 
-def send(request: web.Request, status: HTTPStatus, told: str, body: Body) -> web.StreamResponse | None:
+def send(
+    request: web.Request, status: HTTPStatus, told: str, body: Body | tuple[bytes, ...]
+) -> web.StreamResponse | None:
     """Send a 200, 206 or 304 at once, sealed; None where it has to go the general way.
 
-    `told` is what `lines` wrote of its fields; Content-Length and Date are added here.
+    `told` is what `lines` wrote of its fields; Content-Length and Date are added here. A body in pieces is
+    sent without a copy of it.
     """
     plain = request.method == "GET" and request.version == HttpVersion11 and request.keep_alive
-    if not plain or request.transport is None:
+    if not plain or (transport := request.transport) is None:
         return None
-    write(cast(Connection, request.protocol), status, told, body, guard.lines(request))
+    if not isinstance(body, tuple):
+        write(cast(Connection, request.protocol), status, told, body, guard.lines(request))
+    elif len(body) == 1:
+        write(cast(Connection, request.protocol), status, told, body[0], guard.lines(request))
+    else:
+        head = _head(status, told, sum(map(len, body)), guard.lines(request))
+        _write_all(transport, (head, *body))
     return _SENT[status]
 
 
 def write(connection: Connection, status: HTTPStatus, told: str, body: Body, budget: str) -> None:
     """Write such an answer to a plain GET; `budget` is what `guard.lines` gives."""
-    # A 304 tells no length but that of the 200 that it stands for (RFC 9110, section 8.6), so it tells none.
-    length = "" if status is NOT_MODIFIED else f"Content-Length: {len(body)}\r\n"
-    text = f"{_BEGINNING[status]}{told}{sealing(budget)}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
+    head = _head(status, told, len(body), budget)
     if len(body) <= _COPIED:
-        connection.write_soon(text.encode() + body)
+        connection.write_soon(head + body)
     elif (transport := connection.transport) is not None:
-        if _UNPAUSED:
-            transport.write(b"".join((text.encode(), body)))
-        else:
-            transport.writelines((text.encode(), body))
+        _write_all(transport, (head, body))
+
+
+def _head(status: HTTPStatus, told: str, size: int, budget: str) -> bytes:
+    # A 304 tells no length but that of the 200 that it stands for (RFC 9110, section 8.6), so it tells none.
+    length = "" if status is NOT_MODIFIED else f"Content-Length: {size}\r\n"
+    text = f"{_BEGINNING[status]}{told}{sealing(budget)}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
+    return text.encode()
+
+
+def _write_all(transport: asyncio.Transport, parts: tuple[Body, ...]) -> None:
+    if _UNPAUSED:
+        transport.write(b"".join(parts))
+    else:
+        transport.writelines(parts)
 
 
 class _Sent(web.StreamResponse):

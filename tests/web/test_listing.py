@@ -29,7 +29,7 @@ from jobsvc.storage.reading import Reading
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
 from jobsvc.web.listed import ListedForms
-from jobsvc.web.listing import PARAMETERS, ListRoute, wish_of
+from jobsvc.web.listing import PARAMETERS, SHARED_BYTES, ListRoute, pieces, wish_of
 from jobsvc.web.query import only
 
 OWNERS = ("anna", "bert")
@@ -252,3 +252,17 @@ async def test_before_everything_was_looked_at_once_there_is_no_list() -> None:
     request[TOKEN] = token("anna")
     with pytest.raises(BadRequest):
         await house.route.handle(request)
+
+
+def test_a_page_is_joined_but_for_large_jobs_which_are_shared() -> None:
+    large = b'{"x":"%b"}' % (b"y" * SHARED_BYTES)
+    elements = [b"{}", large, b"[]", b"{}", large]
+    body = pieces(b'{"jobs":[', elements, b'],"nextCursor":null}')
+    assert b"".join(body) == b'{"jobs":[%b],"nextCursor":null}' % b",".join(elements)
+    assert [piece for piece in body if piece is large] == [large, large]
+    assert len(body) == 5
+
+
+def test_a_page_of_small_jobs_is_one_piece() -> None:
+    assert pieces(b'{"jobs":[', [b"{}", b"[]"], b"]}") == (b'{"jobs":[{},[]]}',)
+    assert pieces(b'{"jobs":[', [], b"]}") == (b'{"jobs":[]}',)

@@ -52,7 +52,7 @@ async def test_a_step_that_fails_is_told_of_and_keeps_no_other_from_being_taken(
 async def test_a_cheap_step_does_not_wait_for_costly_steps_before_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobsvc.web.together.SLICE_S", -1)  # each step takes longer
+    monkeypatch.setattr("jobsvc.web.together.COSTLY_SLICE_S", -1)  # each step takes longer
     together, order = Together(asyncio.get_running_loop()), list[str]()
     for _ in range(3):
         together.later(lambda: order.append("costly"))
@@ -76,3 +76,21 @@ async def test_the_steps_of_one_callback_start_a_bounded_number_of_tasks() -> No
     assert started == list(range(MAX_STARTED_TASKS))
     await taken(together, 2)
     assert started == list(range(2 * MAX_STARTED_TASKS))
+
+
+async def test_steps_at_the_end_run_in_the_same_callback_behind_the_cheap_steps() -> None:
+    together, order = Together(asyncio.get_running_loop()), list[str]()
+    for name in ("first", "second"):
+        together.soon(lambda: together.at_end(lambda: order.append("end")))
+        together.soon(partial(order.append, name))
+    together.later(lambda: order.append("costly"))
+    await asyncio.sleep(0)
+    assert order == ["first", "second", "end", "end", "costly"]
+
+
+async def test_a_step_at_the_end_runs_where_no_other_step_is_due() -> None:
+    together, order = Together(asyncio.get_running_loop()), list[str]()
+    together.at_end(lambda: order.append("end"))
+    assert order == []
+    await taken(together)
+    assert order == ["end"]
