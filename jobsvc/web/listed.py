@@ -24,15 +24,16 @@ CACHED_JOBS: Final = 4096
 CACHED_BYTES: Final = 16 << 20
 
 
-DIGEST_BYTES: Final = 12
+LARGE_BYTES: Final = 4096
+"""The JSON of a job from this size on is hashed once, and not copied for each answer."""
 
 
 class Element(NamedTuple):
     """A job of a list."""
 
     json: bytes
-    digest: bytes
-    """Of the JSON: the entity tag of a page is made of these, and not of up to 1 MiB each time."""
+    identity: bytes
+    """What a page's entity tag is made of: the JSON or, of a large job, a digest."""
 
 
 class Part(NamedTuple):
@@ -67,7 +68,9 @@ class ListedJobs:
     def _with_owner(self, reading: Reading) -> Element:
         element = self._remembered(reading)
         json = add_owner(element.json, reading.job.owner)
-        return Element(json, _digest(element.digest + json[len(element.json) - 1 :]))
+        if len(element.json) < LARGE_BYTES:
+            return Element(json, json)
+        return Element(json, _digest(element.identity + json[len(element.json) - 1 :]))
 
     def _remembered(self, reading: Reading) -> Element:
         made = self._made.get(reading.job.id)
@@ -80,7 +83,7 @@ class ListedJobs:
             self._made.clear()
             self._size = 0
         self._size += len(json)
-        element = Element(json, _digest(json))
+        element = Element(json, json if len(json) < LARGE_BYTES else _digest(json))
         self._made[reading.job.id] = (reading, element)
         return element
 
@@ -112,7 +115,7 @@ class ListedForms:
 
 
 def _digest(data: bytes) -> bytes:
-    return blake2b(data, digest_size=DIGEST_BYTES).digest()
+    return blake2b(data, digest_size=16).digest()
 
 
 def _place(reading: Reading) -> After:

@@ -23,7 +23,7 @@ from jobsvc.index.live import Index
 from jobsvc.web import document, query
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.listed import ListedForms
+from jobsvc.web.listed import LARGE_BYTES, Element, ListedForms
 from jobsvc.web.representation import entity_tag
 from jobsvc.web.status import STALE, UNREADABLE
 
@@ -37,8 +37,6 @@ PAGE_BYTES: Final = 1 << 20
 """A page has no more, unless its only job has."""
 SLICE_S: Final = 0.001
 """Time for pages before other requests have their turn."""
-SHARED_BYTES: Final = 16 * 1024
-"""A job of so many bytes is not copied for each answer, so answers that nobody reads share it."""
 
 
 class Wish(NamedTuple):
@@ -94,8 +92,8 @@ class ListRoute:
         page, elements = self._listed.of(request).fit(page, PAGE_BYTES, with_owner=is_admin(request[TOKEN]))
         cursor = None if page.after is None else cursor_of(page.after)
         end = b'],"nextCursor":%b}' % dumps(cursor)
-        etag = entity_tag(b"".join([element.digest for element in elements]) + end)
-        body = pieces(b'{"jobs":[', [element.json for element in elements], end)
+        body = pieces([element.json for element in elements], end)
+        etag = entity_tag(body[0] if len(body) == 1 else _identity(elements, end))
         age = monotonic() - self._index.listing.as_of(page)
         unreadable = self._index.listing.has_unreadable(page)
         return document.answer(request, body, self._fields(etag, age, unreadable=unreadable))
@@ -115,19 +113,24 @@ class ListRoute:
         return fields
 
 
-def pieces(begin: bytes, elements: list[bytes], end: bytes) -> tuple[bytes, ...]:
-    """Join the elements of a page, but leave those of at least SHARED_BYTES as they are."""
+def pieces(elements: list[bytes], end: bytes) -> tuple[bytes, ...]:
+    """Join the JSON of a page's jobs; that of large ones stays as it is, shared by all answers."""
     made: list[bytes] = []
-    small = [begin]
+    small = [b'{"jobs":[']
     for number, element in enumerate(elements):
         if number:
             small.append(b",")
-        if len(element) < SHARED_BYTES:
+        if len(element) < LARGE_BYTES:
             small.append(element)
         else:
             made += b"".join(small), element
             small = []
     return *made, b"".join([*small, end])
+
+
+def _identity(elements: list[Element], end: bytes) -> bytes:
+    """Return what the entity tag of a page of large jobs is made of."""
+    return b",".join([element.identity for element in elements]) + end
 
 
 def wish_of(asked: MultiMapping[str]) -> Wish:

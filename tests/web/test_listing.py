@@ -28,8 +28,8 @@ from jobsvc.storage.reader import JobsRoot
 from jobsvc.storage.reading import Reading
 from jobsvc.web.cursor import cursor_of, place_in
 from jobsvc.web.gate import TOKEN
-from jobsvc.web.listed import ListedForms
-from jobsvc.web.listing import PARAMETERS, SHARED_BYTES, ListRoute, pieces, wish_of
+from jobsvc.web.listed import LARGE_BYTES, ListedForms
+from jobsvc.web.listing import PARAMETERS, ListRoute, pieces, wish_of
 from jobsvc.web.query import only
 
 OWNERS = ("anna", "bert")
@@ -255,14 +255,14 @@ async def test_before_everything_was_looked_at_once_there_is_no_list() -> None:
 
 
 def test_a_page_is_joined_but_for_large_jobs_which_are_shared() -> None:
-    large = b'{"x":"%b"}' % (b"y" * SHARED_BYTES)
+    large = b'{"x":"%b"}' % (b"y" * LARGE_BYTES)
     elements = [b"{}", large, b"[]", b"{}", large]
-    body = pieces(b'{"jobs":[', elements, b'],"nextCursor":null}')
+    body = pieces(elements, b'],"nextCursor":null}')
     assert b"".join(body) == b'{"jobs":[%b],"nextCursor":null}' % b",".join(elements)
     assert [piece for piece in body if piece is large] == [large, large]
     assert len(body) == 5
 
 
 def test_a_page_of_small_jobs_is_one_piece() -> None:
-    assert pieces(b'{"jobs":[', [b"{}", b"[]"], b"]}") == (b'{"jobs":[{},[]]}',)
-    assert pieces(b'{"jobs":[', [], b"]}") == (b'{"jobs":[]}',)
+    assert pieces([b"{}", b"[]"], b"]}") == (b'{"jobs":[{},[]]}',)
+    assert pieces([], b"]}") == (b'{"jobs":[]}',)
