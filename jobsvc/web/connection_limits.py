@@ -1,11 +1,11 @@
 """Bound the number of open connections, and keep some for the probes when all others are taken.
 
-When the limit is reached, the connection that has been idle longest makes room for a new one. Connections on
-which no request was received within NEWCOMER_GRACE_S go first, those with an unfinished request head among
-them, and those whose request was answered before its body came. Without that time for its first request, a
-new connection would make room for the next one before any that was used once and is idle. If none is idle,
-the new one serves /healthz, /readyz and /metrics, answers 503 to everything else, and is closed after one
-answer. There are RESERVED such connections, and the oldest of them makes room for the next.
+When the limit is reached, the connection that has been idle longest makes room for a new one. Connections go
+first that have an unfinished request head as their first, or have sent nothing within NEWCOMER_GRACE_S, and
+those whose request was answered before its body came. Without that time, a new connection would make room
+for the next one before any that was used once and is idle. If none is idle, the new one serves /healthz,
+/readyz and /metrics, answers 503 to everything else, and is closed after one answer. There are RESERVED such
+connections, and the oldest of them makes room for the next.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RESERVED: Final = 16
 """Connections above the limit."""
 PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 NEWCOMER_GRACE_S: Final = 1.0
-"""Time that a new connection has for its first request before it makes room first."""
+"""Time that a new connection has for its first byte before it makes room first."""
 SEARCH_SHARE: Final = 0.05
 """Of a processor, for searches for idle connections: one among 16,384 takes about 10 ms."""
 CANDIDATES: Final = 1024
@@ -162,4 +162,6 @@ def _idle_since(connection: TimedConnection) -> float | None:
 def _goes_first(connection: TimedConnection, idle_for: float) -> bool:
     if connection.answered_at is not None:
         return True
-    return not connection.requests_received and idle_for >= NEWCOMER_GRACE_S
+    if connection.requests_received:
+        return False
+    return bool(connection.head_started_at) or idle_for >= NEWCOMER_GRACE_S
