@@ -40,15 +40,20 @@ async def test_full_collections_run_from_the_first_index_until_the_application_e
 ) -> None:
     monkeypatch.setattr(garbage, "FULL_COLLECTION_INTERVAL_S", 0.001)
     monkeypatch.setattr(garbage, "FULL_COLLECTION_SHARE", 1.0)
-    collections: list[float] = []
-    monkeypatch.setattr(gc, "collect", lambda: collections.append(asyncio.get_running_loop().time()))
+    collections: list[str] = []
+    monkeypatch.setattr(gc, "collect", lambda: collections.append("collected"))
     ready = asyncio.Event()
-    context = garbage.collecting(ready)(web.Application())
+
+    async def trim() -> None:
+        collections.append("trimmed")
+
+    context = garbage.collecting(ready, trim)(web.Application())
     await anext(context)
     await asyncio.sleep(0.01)
     assert not collections
     ready.set()
-    await until(lambda: len(collections) >= 3)
+    await until(lambda: len(collections) >= 4)
+    assert collections[:4] == ["collected", "trimmed"] * 2
     with pytest.raises(StopAsyncIteration):
         await anext(context)
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "jobsvc-garbage"]

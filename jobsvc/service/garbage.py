@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from time import perf_counter
 from typing import Final
@@ -34,11 +34,16 @@ def leave_out_present_objects() -> None:
     gc.freeze()
 
 
-def collecting(ready: asyncio.Event) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a cleanup_ctx that runs full collections once `ready` is set, until the application ends."""
+def collecting(
+    ready: asyncio.Event, then: Callable[[], Awaitable[object]]
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Return a cleanup_ctx that runs full collections once `ready` is set, until the application ends.
+
+    `then` is awaited after each: what a collection freed is returned to the system at once.
+    """
 
     async def context(_app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(_run(ready), name="jobsvc-garbage")
+        task = asyncio.create_task(_run(ready, then), name="jobsvc-garbage")
         yield
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -52,7 +57,7 @@ def pause_after(duration: float) -> float:
     return max(FULL_COLLECTION_INTERVAL_S, duration / FULL_COLLECTION_SHARE)
 
 
-async def _run(ready: asyncio.Event) -> None:
+async def _run(ready: asyncio.Event, then: Callable[[], Awaitable[object]]) -> None:
     await ready.wait()
     pause = FULL_COLLECTION_INTERVAL_S
     while True:
@@ -60,3 +65,4 @@ async def _run(ready: asyncio.Event) -> None:
         begun = perf_counter()
         gc.collect()
         pause = pause_after(perf_counter() - begun)
+        await then()

@@ -19,18 +19,21 @@ TRIM_INTERVAL_S: Final = 30.0
 
 async def trimming(_app: web.Application) -> AsyncIterator[None]:
     """Trim the heap until the application ends: a cleanup_ctx."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is None:
-        yield
-        return
-    task = asyncio.create_task(_run(trim), name="jobsvc-heap-trim")
+    task = asyncio.create_task(_run(), name="jobsvc-heap-trim")
     yield
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
 
 
-async def _run(trim: Callable[[int], object]) -> None:
+async def trim() -> None:
+    """Trim the heap once, in a thread."""
+    malloc_trim: Callable[[int], object] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        await asyncio.to_thread(malloc_trim, 0)
+
+
+async def _run() -> None:
     while True:
         await asyncio.sleep(TRIM_INTERVAL_S)
-        await asyncio.to_thread(trim, 0)
+        await trim()

@@ -40,7 +40,7 @@ def add_lifetimes(app: web.Application, parts: Parts, on_indexed: Callable[[], N
             parts.permits.watching,
             parts.stays.watching,
             parts.connection_timeouts.sweeping,
-            garbage.collecting(parts.index.ready),
+            garbage.collecting(parts.index.ready, heap.trim),
             heap.trimming,
         ]
     )
