@@ -17,7 +17,9 @@ import pytest
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.settings import Settings
-from jobsvc.storage import identity, kept, tokens
+from jobsvc.storage.files import file_version
+from jobsvc.storage.nonblocking import descriptor_cache
+from jobsvc.storage.state import token_file
 from tests.loop_watch import LoopWatch
 from tests.running import Process, Service, as_process, end, in_process
 
@@ -61,8 +63,8 @@ class MakeJob(Protocol):
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have files count as unchanged for a while that were written just now."""
-    monkeypatch.setattr(identity, "SETTLED_NS", 0)
-    monkeypatch.setattr(kept, "SETTLED_NS", 0)
+    monkeypatch.setattr(file_version, "SETTLED_NS", 0)
+    monkeypatch.setattr(descriptor_cache, "SETTLED_NS", 0)
 
 
 @pytest.fixture
@@ -130,7 +132,7 @@ def make_token(state_dir: Path) -> MakeToken:
         scopes: Iterable[str] = (JOBS_READ, OUTPUTS_READ),
         expires: float | None = None,
     ) -> str:
-        return tokens.create(state_dir / "tokens.json", owner, scopes, expires)[0]
+        return token_file.create(state_dir / "tokens.json", owner, scopes, expires)[0]
 
     return make
 

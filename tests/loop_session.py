@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpClient
 
-from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.jobs.reader import JobsRoot
 
 
 def stats() -> None:

@@ -35,13 +35,16 @@ MISSED: Final = (
 """Calls that may wait for storage and that blockbuster does not know."""
 
 HARMLESS: Final[dict[str, list[tuple[str, Iterable[str]]]]] = {
-    "os.fstat": [("jobsvc/web/visit.py", {"_in_memory"}), ("jobsvc/index/freshness.py", {"_seen_at_once"})],
-    "os.preadv": [("jobsvc/web/visit.py", {"_in_memory"})],
+    "os.fstat": [
+        ("jobsvc/web/jobs/file_access.py", {"_in_memory"}),
+        ("jobsvc/index/catalogue/freshness.py", {"_seen_at_once"}),
+    ],
+    "os.preadv": [("jobsvc/web/jobs/file_access.py", {"_in_memory"})],
     "os.open": [("asyncio/base_events.py", {"subprocess_exec"})],
     "os.close": [
         ("asyncio/base_events.py", {"subprocess_exec"}),
-        ("jobsvc/web/visit.py", {"_in_memory"}),
-        ("jobsvc/index/freshness.py", {"_seen_at_once"}),
+        ("jobsvc/web/jobs/file_access.py", {"_in_memory"}),
+        ("jobsvc/index/catalogue/freshness.py", {"_seen_at_once"}),
     ],
     "os.lstat": [("coverage/files.py", {"abs_file"})],
     "io.open": [("asyncio/base_events.py", {"subprocess_exec"})],
@@ -91,7 +94,7 @@ def _watch() -> BlockBuster:
         )
     for function in watch.functions.values():
         # Before anyone can connect, files of our own package may be read.
-        function.can_block_functions.append(("jobsvc/service/building.py", {"build_app"}))
+        function.can_block_functions.append(("jobsvc/service/app_factory.py", {"build_app"}))
         function.can_block_predicate = _unless_ours(function.can_block_predicate)
     return watch
 

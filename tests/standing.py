@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
-from jobsvc.storage import tokens
+from jobsvc.storage.state import token_file
 from tests.conftest import put
 from tests.running import Process, as_process, end
 
@@ -27,7 +27,7 @@ def standing(folder: Path, jobs: Mapping[str, bytes | str], *words: object) -> I
             record["status"] = "completed"
         put(folder / "jobs" / job_id / "status.json", orjson.dumps(record))
     (folder / "state").mkdir(mode=0o700)
-    token = tokens.create(folder / "state" / "tokens.json", "anna", [JOBS_READ, OUTPUTS_READ], None)[0]
+    token = token_file.create(folder / "state" / "tokens.json", "anna", [JOBS_READ, OUTPUTS_READ], None)[0]
     limits = [f"--limit-{name}=1000000/second" for name in ("status", "download", "auth-failures")]
     service = as_process(
         (folder / "jobs", "--watch", "poll", *limits, *words), folder / "state", folder / "said", token

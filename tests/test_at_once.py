@@ -9,12 +9,12 @@ from typing import Any, Final
 import pytest
 from structlog.testing import capture_logs
 
-from jobsvc.index.freshness import Freshness
-from jobsvc.observe.audit import DownloadLog
-from jobsvc.storage.cached import CachedRoot
-from jobsvc.web.connection import Connection as Served
-from jobsvc.web.download import Download
-from jobsvc.web.status import StatusRoute
+from jobsvc.index.catalogue.freshness import Freshness
+from jobsvc.observe.download_log import DownloadLog
+from jobsvc.storage.nonblocking.cached_outputs import CachedRoot
+from jobsvc.web.connection.protocol import Connection as Served
+from jobsvc.web.endpoints.download import Download
+from jobsvc.web.endpoints.job_status import StatusRoute
 from tests.at_once import essence, fill, idle, unread, warm
 from tests.conftest import MakeJob, Serve
 from tests.running import Service

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
-from jobsvc.storage.tokens import load
+from jobsvc.storage.state.token_file import load
 from tests.conftest import MakeJob, MakeToken, Serve, put
 from tests.listening import Stream, listening
 from tests.running import Service

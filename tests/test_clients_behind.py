@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
-from jobsvc.storage import backlog
-from jobsvc.web.stream import Stream
+from jobsvc.storage.sendfile import socket_queues
+from jobsvc.web.file_transfer.transfer import Stream
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
 from tests.speaking import DEADLINE, Connection, request
@@ -41,7 +41,7 @@ def behind(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
         seen.set()
         await caught_up(stream)
 
-    monkeypatch.setattr(backlog, "NEAR", 200_000)
+    monkeypatch.setattr(socket_queues, "NEAR", 200_000)
     monkeypatch.setattr(Stream, "_caught_up", seen_behind)
     return seen
 

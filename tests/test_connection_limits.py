@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from jobsvc.web import connection_limits
-from jobsvc.web.connection_limits import RESERVED
+from jobsvc.web.connection import connection_limits
+from jobsvc.web.connection.connection_limits import RESERVED
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
 from tests.speaking import Connection, CutShort, request

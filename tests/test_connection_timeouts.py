@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from jobsvc.web import connection_timeouts
-from jobsvc.web.server import ProblemHandler
+from jobsvc.web.app.server import ProblemHandler
+from jobsvc.web.connection import timeouts
 from tests.conftest import MakeJob, Serve
 from tests.speaking import Connection, request
 
@@ -18,7 +18,7 @@ HALF_A_HEAD = b"GET /api/jobs/job-1 HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture(autouse=True)
 def quick_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_timeouts, "SWEEP_INTERVAL_S", 0.05)
+    monkeypatch.setattr(timeouts, "SWEEP_INTERVAL_S", 0.05)
 
 
 def closed(reason: str) -> str:
@@ -104,8 +104,8 @@ async def test_head_that_is_finished_in_time_is_answered(serve: Serve, make_job:
 async def test_idle_connection_is_closed_after_the_keepalive_timeout(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert connection_timeouts.KEEPALIVE_TIMEOUT_S == 75
-    monkeypatch.setattr(connection_timeouts, "KEEPALIVE_TIMEOUT_S", 1.5)
+    assert timeouts.KEEPALIVE_TIMEOUT_S == 75
+    monkeypatch.setattr(timeouts, "KEEPALIVE_TIMEOUT_S", 1.5)
     make_job("job-1")
     service = await serve(header_timeout=1)
     async with service.connect() as link:
@@ -119,7 +119,7 @@ async def test_idle_connection_is_closed_after_the_keepalive_timeout(
 async def test_body_that_stalls_is_answered_408(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobsvc.web.request_body.BODY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("jobsvc.web.endpoints.request_body.BODY_TIMEOUT_S", 0.5)
     make_job("job-1", output=b"film")
     service = await serve()
     async with service.connect() as link:

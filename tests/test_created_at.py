@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.storage import reader
-from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.jobs import reader
+from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
 

@@ -16,13 +16,13 @@ from structlog.testing import capture_logs
 
 from jobsvc.service.accept_errors import AcceptErrors
 from jobsvc.service.descriptors import connections_allowed
-from jobsvc.storage import tokens
-from jobsvc.storage.conduit import Conduit
-from jobsvc.storage.descriptor_reserve import DescriptorReserve
-from jobsvc.storage.ferry import Ferry
-from jobsvc.storage.identity import Identity
-from jobsvc.storage.kept import Folder, _Kept
-from jobsvc.storage.walk import OpenFile
+from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.safe_open import OpenFile
+from jobsvc.storage.nonblocking.descriptor_cache import Folder, _Kept
+from jobsvc.storage.sendfile.epoll_sender import Ferry
+from jobsvc.storage.sendfile.file_sender import Conduit
+from jobsvc.storage.state import token_file
 from tests.conftest import MakeJob, Serve, StartProcess
 from tests.descriptors import held
 from tests.speaking import request
@@ -52,15 +52,15 @@ def opened(path: Path) -> OpenFile:
 
 def test_tokens_can_be_read_when_all_descriptors_are_used_up(tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
-    _, token = tokens.create(path, "anna", label="portal")
+    _, token = token_file.create(path, "anna", label="portal")
     reserve = DescriptorReserve()
     reserve.fill()
     with exhausted():
         for _ in range(2):
-            assert tokens.look(path, None, reserve)[1] == (token,)
+            assert token_file.look(path, None, reserve)[1] == (token,)
             reserve.fill()
-        with pytest.raises(tokens.BadTokenFile):
-            tokens.look(path)
+        with pytest.raises(token_file.BadTokenFile):
+            token_file.look(path)
     reserve.close()
 
 
@@ -81,7 +81,7 @@ async def test_download_without_a_descriptor_left_is_503_and_leaks_nothing(
     def no_descriptor(fd: int) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr("jobsvc.storage.conduit.os.dup", no_descriptor)
+    monkeypatch.setattr("jobsvc.storage.sendfile.file_sender.os.dup", no_descriptor)
     for _ in range(3):
         answer = await service.download("film")
         assert (answer.status, answer.code) == (503, "storage-unavailable")
@@ -98,7 +98,7 @@ def test_conduit_that_fails_keeps_no_descriptor(tmp_path: Path, monkeypatch: pyt
         def broken(*_: Any, **__: Any) -> None:
             raise OSError(errno.ENOBUFS, "no buffers")
 
-        monkeypatch.setattr("jobsvc.storage.conduit.socket.socket", broken)
+        monkeypatch.setattr("jobsvc.storage.sendfile.file_sender.socket.socket", broken)
         with pytest.raises(OSError, match="no buffers"):
             Conduit(file, ours.fileno(), 4)
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names
@@ -168,10 +168,10 @@ def test_revocation_works_while_half_heads_use_up_all_connections(
 
         kept = connect()
         wait_until(lambda: ask(kept) == b"HTTP/1.1 200")
-        (token,) = tokens.load(state_dir / "tokens.json")
+        (token,) = token_file.load(state_dir / "tokens.json")
         for _ in range(100):
             connect().sendall(b"GET / HTTP/1.1\r\n")
-        tokens.revoke(state_dir / "tokens.json", token.id)
+        token_file.revoke(state_dir / "tokens.json", token.id)
         revoked_at = time.monotonic()
         for _ in range(100):
             connect().sendall(b"GET / HTTP/1.1\r\n")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from jobsvc.index import digests
+from jobsvc.index.digests import digest_service
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
 from tests.programs import needs, run
 from tests.running import Service
@@ -69,7 +69,7 @@ async def known(service: Service, data: bytes = FILM, job: str = "job-1", deadli
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of tests are new, and not to be waited for."""
-    monkeypatch.setattr(digests, "SETTLED_NS", 0)
+    monkeypatch.setattr(digest_service, "SETTLED_NS", 0)
 
 
 at_once = pytest.mark.usefixtures("_at_once")

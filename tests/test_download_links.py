@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ
-from jobsvc.storage.tokens import load, revoke
+from jobsvc.storage.state.token_file import load, revoke
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.running import Service
 from tests.speaking import Answer, Connection, request
@@ -413,7 +413,7 @@ async def test_a_body_that_is_no_body_is_400_and_no_fault(service: Service) -> N
 async def test_a_body_that_does_not_come_is_not_waited_for_without_end(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobsvc.web.request_body.BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("jobsvc.web.endpoints.request_body.BODY_TIMEOUT_S", 0.05)
     async with service.connect() as link:
         link.send(half_a_request(service))
         assert (await link.answer()).code == "request-timeout"

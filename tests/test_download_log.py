@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ
-from jobsvc.storage.tokens import load
+from jobsvc.storage.state.token_file import load
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.running import Process
 from tests.speaking import DEADLINE, Connection, CutShort, request

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from jobsvc.web.shipment import Shipment
+from jobsvc.web.file_transfer.transfer_state import Shipment
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.running import Service
 from tests.speaking import Connection, request
@@ -59,7 +59,7 @@ async def test_the_tokens_of_one_owner_together_take_half_of_all_slots(
 async def test_the_slowest_download_gives_way_where_all_slots_are_taken(
     serve: Serve, large: None, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("jobsvc.web.slots.PACE_PERIOD_S", 0.5)
+    monkeypatch.setattr("jobsvc.web.ratelimit.download_slots.PACE_PERIOD_S", 0.5)
     other = make_token("bert")
     service = await serve(max_downloads=2, max_downloads_per_token=2)
     target = TARGETS[kind]
@@ -90,7 +90,7 @@ async def test_a_request_that_sends_no_file_ends_no_download(
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    monkeypatch.setattr("jobsvc.web.slots.PACE_PERIOD_S", 0.2)
+    monkeypatch.setattr("jobsvc.web.ratelimit.download_slots.PACE_PERIOD_S", 0.2)
     ended, give_way = [], Shipment.give_way
 
     def note(shipment: Shipment) -> None:
@@ -132,7 +132,7 @@ async def first_status(service: Service, target: str, token: str) -> int:
 async def test_a_download_that_is_taken_fast_enough_never_gives_way(
     serve: Serve, large: None, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobsvc.web.slots.PACE_PERIOD_S", 0.3)
+    monkeypatch.setattr("jobsvc.web.ratelimit.download_slots.PACE_PERIOD_S", 0.3)
     other = make_token("bert")
     service = await serve(max_downloads=1, max_downloads_per_token=1)
     async with stalled(service, TARGETS["download"], service.token) as link:

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from jobsvc.web.http_dates import format_date, parse_date
+from jobsvc.web.headers.http_dates import format_date, parse_date
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
 from tests.speaking import Answer

@@ -12,9 +12,9 @@ from typing import Any, Final, NamedTuple
 import pytest
 from aiohttp import web
 
-from jobsvc.storage.cached import CachedRoot
-from jobsvc.storage.tokens import load, revoke
-from jobsvc.web.connection import Connection as Served
+from jobsvc.storage.nonblocking.cached_outputs import CachedRoot
+from jobsvc.storage.state.token_file import load, revoke
+from jobsvc.web.connection.protocol import Connection as Served
 from tests.at_once import essence, fill, idle, unread, warm
 from tests.conftest import MakeJob, Serve
 from tests.running import Service

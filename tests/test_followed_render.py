@@ -12,7 +12,7 @@ import orjson
 import pytest
 from aiohttp import ClientSession, web
 
-from jobsvc.cli.farm import Farm
+from jobsvc.cli.demo_render import Farm
 from tests.conftest import StartProcess
 from tests.programs import needs, started
 from tests.running import Process

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from jobsvc.domain.job import Job
-from jobsvc.storage.reader import JobsRoot
-from jobsvc.storage.tokens import load, revoke
-from jobsvc.storage.walk import OpenFile
-from jobsvc.web.followed import INTERVAL
+from jobsvc.storage.files.safe_open import OpenFile
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.state.token_file import load, revoke
+from jobsvc.web.streaming.log_follower import INTERVAL
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
 from tests.listening import Event, Stream, listening
 from tests.running import Service

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import web
 
-from jobsvc.service import garbage
+from jobsvc.service import gc_tuning
 from tests.waiting import until
 
 
@@ -23,7 +23,7 @@ def as_it_was() -> Iterator[None]:
 
 def test_python_runs_no_full_collection_by_itself() -> None:
     young, middle, old = gc.get_threshold()
-    garbage.collect_fully_by_the_clock()
+    gc_tuning.collect_fully_by_the_clock()
     assert gc.get_threshold()[:2] == (young, middle)
     assert gc.get_threshold()[2] > 1000 * old
 
@@ -31,15 +31,15 @@ def test_python_runs_no_full_collection_by_itself() -> None:
 def test_collections_leave_out_what_is_there() -> None:
     frozen = gc.get_freeze_count()
     there: list[list[object]] = [[] for _ in range(1000)]
-    garbage.leave_out_present_objects()
+    gc_tuning.leave_out_present_objects()
     assert gc.get_freeze_count() >= frozen + len(there)
 
 
 async def test_full_collections_run_from_the_first_index_until_the_application_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(garbage, "FULL_COLLECTION_INTERVAL_S", 0.001)
-    monkeypatch.setattr(garbage, "FULL_COLLECTION_SHARE", 1.0)
+    monkeypatch.setattr(gc_tuning, "FULL_COLLECTION_INTERVAL_S", 0.001)
+    monkeypatch.setattr(gc_tuning, "FULL_COLLECTION_SHARE", 1.0)
     collections: list[str] = []
     monkeypatch.setattr(gc, "collect", lambda: collections.append("collected"))
     ready = asyncio.Event()
@@ -47,7 +47,7 @@ async def test_full_collections_run_from_the_first_index_until_the_application_e
     async def trim() -> None:
         collections.append("trimmed")
 
-    context = garbage.collecting(ready, trim)(web.Application())
+    context = gc_tuning.collecting(ready, trim)(web.Application())
     await anext(context)
     await asyncio.sleep(0.01)
     assert not collections
@@ -60,5 +60,5 @@ async def test_full_collections_run_from_the_first_index_until_the_application_e
 
 
 def test_the_longer_a_full_collection_takes_the_longer_is_the_pause_behind_it() -> None:
-    assert garbage.pause_after(0.001) == garbage.FULL_COLLECTION_INTERVAL_S
-    assert garbage.pause_after(0.5) == pytest.approx(500)
+    assert gc_tuning.pause_after(0.001) == gc_tuning.FULL_COLLECTION_INTERVAL_S
+    assert gc_tuning.pause_after(0.5) == pytest.approx(500)

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import web
 
-from jobsvc.service import heap
+from jobsvc.service import memory_trim
 
 
 async def test_the_heap_is_trimmed_again_and_again_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,9 +21,9 @@ async def test_the_heap_is_trimmed_again_and_again_in_a_thread(monkeypatch: pyte
         threads.add(threading.get_ident())
         loop.call_soon_threadsafe(trimmed.release)
 
-    monkeypatch.setattr(heap, "TRIM_INTERVAL_S", 0.01)
+    monkeypatch.setattr(memory_trim, "TRIM_INTERVAL_S", 0.01)
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: SimpleNamespace(malloc_trim=trim))
-    context = heap.trimming(web.Application())
+    context = memory_trim.trimming(web.Application())
     await anext(context)
     async with asyncio.timeout(30):
         await trimmed.acquire()

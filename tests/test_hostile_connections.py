@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from jobsvc.domain.errors import Refusal
-from jobsvc.storage import tokens
-from jobsvc.web import connection_timeouts, request_body
+from jobsvc.storage.state import token_file
+from jobsvc.web.connection import timeouts
+from jobsvc.web.endpoints import request_body
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.speaking import request
 from tests.waiting import until
@@ -30,7 +31,7 @@ async def test_other_owners_and_revocation_are_served_beside_hostile_connections
     state_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_timeouts, "SWEEP_INTERVAL_S", 0.05)
+    monkeypatch.setattr(timeouts, "SWEEP_INTERVAL_S", 0.05)
     make_job("victim-1")
     for number in range(20):
         make_job(f"hostile-{number}", owner="hostile", metadata={"x": "y" * 200_000})
@@ -60,8 +61,8 @@ async def test_other_owners_and_revocation_are_served_beside_hostile_connections
             link.send(kind)
         for _ in range(20):
             assert (await service.get("/api/jobs/victim-1")).status == 200
-        (token,) = (each for each in tokens.load(state_dir / "tokens.json") if each.owner == "hostile")
-        tokens.revoke(state_dir / "tokens.json", token.id)
+        (token,) = (each for each in token_file.load(state_dir / "tokens.json") if each.owner == "hostile")
+        token_file.revoke(state_dir / "tokens.json", token.id)
         revoked_at = time.monotonic()
         while (await service.get("/api/jobs/hostile-1", token=hostile)).status != 401:
             assert time.monotonic() - revoked_at < 2

@@ -245,7 +245,7 @@ async def test_the_age_is_that_of_the_list_whatever_the_jobs_in_it(
 
     Very many jobs are compared once a minute.
     """
-    monkeypatch.setattr("jobsvc.index.rounds.UNWATCHED_CPU_SHARE", 1e-9)
+    monkeypatch.setattr("jobsvc.index.scan.periodic.UNWATCHED_CPU_SHARE", 1e-9)
     make_job()
     service = await ready(await serve(poll_interval=0.05))
     begun = time.monotonic()
@@ -326,7 +326,7 @@ async def test_other_requests_are_answered_between_two_of_many_lists(
             pass
         return '"x"'
 
-    monkeypatch.setattr("jobsvc.web.listing.entity_tag", slow)
+    monkeypatch.setattr("jobsvc.web.endpoints.job_list.entity_tag", slow)
     async with AsyncExitStack() as stack:
         links = [await stack.enter_async_context(service.connect()) for _ in range(20)]
         other = await stack.enter_async_context(service.connect())

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from jobsvc.storage import condenser
-from jobsvc.web.listing import PAGE_BYTES
+from jobsvc.storage.processes import record_process
+from jobsvc.web.endpoints.job_list import PAGE_BYTES
 from tests.conftest import MakeJob, Serve, StartProcess
 from tests.listening import listening
 from tests.running import Service
@@ -95,7 +95,7 @@ async def test_all_jobs_are_told_whatever_their_size(serve: Serve, make_job: Mak
 async def test_all_large_records_are_taken_in_though_only_one_is_decoded_at_a_time(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(condenser, "MAX_WAITING", 0)
+    monkeypatch.setattr(record_process, "MAX_WAITING", 0)
     service = await ready(await serve())
     for number in range(40):
         make_job(f"job-{number}", metadata={"lists": [[]] * 40_000})

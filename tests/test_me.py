@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
-from jobsvc.storage.tokens import load, revoke
+from jobsvc.storage.state.token_file import load, revoke
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.running import Service
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from jobsvc.domain.access import JOBS_READ
 from jobsvc.settings import Settings
-from jobsvc.storage import tokens
+from jobsvc.storage.state import token_file
 from tests.running import Service, in_process
 from tests.speaking import request
 from tests.waiting import until
@@ -125,7 +125,7 @@ async def test_nothing_of_another_owner_is_ever_told(acts: list[Act]) -> None:
     root = folder / "jobs"
     root.mkdir()
     secrets = {
-        owner: tokens.create(folder / "state" / "tokens.json", owner, [JOBS_READ])[0] for owner in OWNERS
+        owner: token_file.create(folder / "state" / "tokens.json", owner, [JOBS_READ])[0] for owner in OWNERS
     }
     limits: dict[str, Any] = dict.fromkeys(("limit_status", "limit_events", "limit_logs"), "1000000/second")
     ready = Settings(

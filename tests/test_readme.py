@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from jobsvc.domain.record import parse_record
+from jobsvc.domain.status_record import parse_record
 from jobsvc.settings import OPTIONS, Settings
 from tests.conftest import MakeJob, Serve
 from tests.programs import needs, run

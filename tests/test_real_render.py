@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
-from jobsvc.cli.farm import FPS, Farm
+from jobsvc.cli.demo_render import FPS, Farm
 from tests.conftest import StartProcess
 from tests.running import Process
 from tests.waiting import wait_until

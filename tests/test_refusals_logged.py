@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from jobsvc.domain.access import JOBS_READ
-from jobsvc.storage.tokens import load, revoke
+from jobsvc.storage.state.token_file import load, revoke
 from tests.conftest import MakeJob, MakeToken, StartProcess
 from tests.running import Process, begin, end
 from tests.speaking import Answer

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from jobsvc.index.missing import ABSENCE_GRACE_S
+from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S
 from tests.conftest import MakeJob, Serve, StartProcess, put
 from tests.listening import listening
 from tests.running import Service

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from jobsvc.cli import main
 from jobsvc.domain.job import Job, Status
-from jobsvc.domain.record import parse_record
-from jobsvc.storage.reader import JobsRoot
+from jobsvc.domain.status_record import parse_record
+from jobsvc.storage.jobs.reader import JobsRoot
 
 SAMPLES = Path(__file__).parents[1] / "sample_jobs"
 GOOD = sorted(record.parent.name for record in SAMPLES.glob("*/status.json"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.settings import Settings
-from jobsvc.storage.inodes import version_of
+from jobsvc.storage.files.client_version import version_of
 from tests.conftest import MakeToken, job_maker
 from tests.running import Service, in_process
 from tests.sshfs import Sshfs, needs_sshfs

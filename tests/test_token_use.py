@@ -10,9 +10,9 @@ from urllib.parse import urljoin
 
 import pytest
 
-from jobsvc.storage.token_use import load_use, record_use
-from jobsvc.storage.tokens import load
-from jobsvc.web import token_use
+from jobsvc.storage.state.token_file import load
+from jobsvc.storage.state.token_use_file import load_use, record_use
+from jobsvc.web.auth import token_use
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.running import Service
 from tests.waiting import until

@@ -18,7 +18,7 @@ import pytest
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ, SCOPES
 from jobsvc.service import NotStarted
 from jobsvc.settings import Settings
-from jobsvc.storage.tokens import load, revoke
+from jobsvc.storage.state.token_file import load, revoke
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
 from tests.running import PROJECT, Service, in_process
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobsvc.storage.cached import CachedRoot
-from jobsvc.storage.disk import Disk
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.nonblocking.cached_outputs import CachedRoot
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
 from tests.speaking import Answer

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.storage.tokens import load, revoke
-from jobsvc.web import waiting as waiting_module
+from jobsvc.storage.state.token_file import load, revoke
+from jobsvc.web.endpoints import long_poll as waiting_module
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.running import Service
 from tests.speaking import Answer, request

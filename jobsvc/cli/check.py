@@ -16,8 +16,8 @@ import click
 import orjson
 
 from jobsvc.cli.check_user import CheckUser
-from jobsvc.cli.findings import Finding, Survey
-from jobsvc.cli.options import (
+from jobsvc.cli.job_check import Finding, Survey
+from jobsvc.cli.settings_options import (
     PassingFault,
     WrongSetting,
     given,
@@ -27,9 +27,9 @@ from jobsvc.cli.options import (
 )
 from jobsvc.domain.job import SYNONYMS
 from jobsvc.settings import NO_JOBS_ROOT, resolve
-from jobsvc.storage.faults import describe, may_pass
-from jobsvc.storage.probe import Nature, Trial, nature_of, try_out
-from jobsvc.storage.reader import JobsRoot
+from jobsvc.storage.files.os_errors import describe, may_pass
+from jobsvc.storage.filesystem.probe import Nature, Trial, nature_of, try_out
+from jobsvc.storage.jobs.reader import JobsRoot
 
 REDRAWN: Final = 200
 """How often the bar is drawn on its way."""

@@ -19,11 +19,11 @@ from typing import Final
 
 import click
 
-from jobsvc.cli.farm import FPS, Farm, find_ffmpeg
+from jobsvc.cli.demo_render import FPS, Farm, find_ffmpeg
 from jobsvc.domain.job import Status
 from jobsvc.settings import Settings
-from jobsvc.storage import tokens
 from jobsvc.storage.layout import STATUS_FILE, TOKENS_FILE
+from jobsvc.storage.state import token_file
 
 OWNER: Final = "demo"
 LIVE_JOB: Final = "live-render-0001"
@@ -108,7 +108,7 @@ def demo(ctx: click.Context, /, host: str, port: int, *, keep: bool) -> None:
     with _scratch(keep=keep) as scratch:
         jobs, state = scratch / "jobs", scratch / "state"
         count = copy_samples(jobs)
-        secret, _ = tokens.create(state / TOKENS_FILE, OWNER)
+        secret, _ = token_file.create(state / TOKENS_FILE, OWNER)
         settings = Settings(
             jobs_root=jobs, state_dir=state, host=host, port=_free(host, port), shutdown_grace=2.0
         )

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from jobsvc.cli.options import (
+from jobsvc.cli.settings_options import (
     PassingFault,
     WrongSetting,
     given,
@@ -15,9 +15,9 @@ from jobsvc.cli.options import (
     wrong_settings_told,
 )
 from jobsvc.settings import Settings, load
-from jobsvc.storage import link_key, tokens
-from jobsvc.storage.faults import may_pass
+from jobsvc.storage.files.os_errors import may_pass
 from jobsvc.storage.layout import LINK_KEY_FILE, TOKENS_FILE
+from jobsvc.storage.state import link_key, token_file
 
 
 @click.command
@@ -50,9 +50,9 @@ def serve(ctx: click.Context, /, *, check_config: bool, **_: object) -> None:
 def _report(settings: Settings) -> None:
     """Check the files of the state directory too, and print what would be served."""
     try:
-        found = tokens.load(settings.state_dir / TOKENS_FILE)
+        found = token_file.load(settings.state_dir / TOKENS_FILE)
         link_key.check(settings.state_dir / LINK_KEY_FILE)
-    except (tokens.BadTokenFile, link_key.BadLinkKey) as wrong:
+    except (token_file.BadTokenFile, link_key.BadLinkKey) as wrong:
         raise (PassingFault if may_pass(wrong.__cause__) else WrongSetting)(str(wrong)) from wrong
     now = time.time()
     click.echo("The configuration is valid.")

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import click
 import orjson
 
-from jobsvc.cli.options import (
+from jobsvc.cli.settings_options import (
     PassingFault,
     WrongSetting,
     given,
@@ -30,12 +30,12 @@ from jobsvc.cli.options import (
 )
 from jobsvc.domain.access import SCOPES, Token
 from jobsvc.settings import OPTIONS, default_state_dir, resolve
-from jobsvc.storage import tokens
-from jobsvc.storage.faults import describe, may_pass
+from jobsvc.storage.files.os_errors import describe, may_pass
 from jobsvc.storage.layout import TOKEN_LABELS_FILE, TOKEN_USE_FILE, TOKENS_FILE
-from jobsvc.storage.private import user_name
-from jobsvc.storage.token_format import check_name, time_text
-from jobsvc.storage.token_use import load_use
+from jobsvc.storage.state import token_file
+from jobsvc.storage.state.private_file import user_name
+from jobsvc.storage.state.token_format import check_name, time_text
+from jobsvc.storage.state.token_use_file import load_use
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -113,7 +113,7 @@ def token() -> None:
     "scopes",
     type=click.Choice(SCOPES),
     multiple=True,
-    default=tokens.DEFAULT_SCOPES,
+    default=token_file.DEFAULT_SCOPES,
     show_default=True,
     help="What the token may do; repeatable.",
 )
@@ -147,7 +147,7 @@ def create(
             if value is not None:
                 check_name(value)
     with _faults_told(path):
-        secret, made = tokens.create(path, owner, scopes, expires, label)
+        secret, made = token_file.create(path, owner, scopes, expires, label)
     click.echo(secret)
     end = "until it is revoked" if made.expires is None else f"until {time_text(made.expires)}"
     click.echo(f"Token {made.id} of {owner}, valid {end}. Keep it safe: it can't be shown again.", err=True)
@@ -164,7 +164,7 @@ def list_(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
     """
     path = _token_file(ctx)
     with _faults_told(path):
-        found, used = tokens.load(path), load_use(path.with_name(TOKEN_USE_FILE))
+        found, used = token_file.load(path), load_use(path.with_name(TOKEN_USE_FILE))
     now = time.time()
     described = [_described(each, used.get(each.id), now) for each in found]
     if as_json:
@@ -192,12 +192,12 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
         name = sys.stdin.readline(_SECRET_MAX).strip()
     with _faults_told(path):
         try:
-            gone = tokens.revoke(path, name)
-        except tokens.UnknownToken as unknown:
+            gone = token_file.revoke(path, name)
+        except token_file.UnknownToken as unknown:
             # What was given may be the token itself: it is not repeated.
             told = f"No token in {path} has this id or is this token; `jobsvc token list` shows the ids."
             raise click.ClickException(told) from unknown
-        fault = tokens.look(path).label_fault
+        fault = token_file.look(path).label_fault
     click.echo(f"Token {gone.id} of {gone.owner} is revoked.", err=True)
     if fault is not None:
         click.echo(f"Warning: {fault}{_LABELS_REMEDY}", err=True)
@@ -210,7 +210,7 @@ def prune(ctx: click.Context, /, **_: object) -> None:
     """Remove expired tokens, and print their ids."""
     path = _token_file(ctx)
     with _faults_told(path):
-        gone = tokens.prune(path)
+        gone = token_file.prune(path)
     for each in gone:
         click.echo(each.id)
     click.echo(f"{len(gone)} expired token{'s' * (len(gone) != 1)} removed.", err=True)
@@ -229,7 +229,7 @@ def _faults_told(path: Path) -> Iterator[None]:
     """Turn what is wrong with the state directory into one line with the remedy, and the exit code."""
     try:
         yield
-    except tokens.BadTokenFile as wrong:
+    except token_file.BadTokenFile as wrong:
         cause = wrong.__cause__
         remedy = "; correct it or restore it from a backup" if isinstance(cause, ValueError) else ""
         if isinstance(cause, PermissionError):

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import orjson
 
-from jobsvc.domain.moment import Moment, micros_of, text_of
+from jobsvc.domain.timestamp import Moment, micros_of, text_of
 
 T = TypeVar("T")
 

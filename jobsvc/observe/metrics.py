@@ -17,10 +17,10 @@ from prometheus_client.metrics_core import Metric
 
 from jobsvc import __version__
 from jobsvc.domain.job import Status
-from jobsvc.domain.record import BadRecord
-from jobsvc.observe.audit import Outcome
-from jobsvc.observe.process import ProcessMetrics
-from jobsvc.observe.tally import RequestTally
+from jobsvc.domain.status_record import BadRecord
+from jobsvc.observe.download_log import Outcome
+from jobsvc.observe.process_metrics import ProcessMetrics
+from jobsvc.observe.request_metrics import RequestTally
 
 BUDGETS: Final = (
     "status",

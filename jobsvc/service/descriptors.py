@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from jobsvc.web.connection_limits import RESERVED
+from jobsvc.web.connection.connection_limits import RESERVED
 
 HIGHEST_LIMIT: Final = 1_048_576
 """The limit is raised to the hard one, but not above this: some systems have 1,073,741,816."""

@@ -3,10 +3,10 @@
 Flag > JOBSVC_* > config file > default. Nothing here prints, and a wrong value is a SettingsError.
 """
 
+from jobsvc.settings.directories import default_state_dir
 from jobsvc.settings.environment import is_service_link, unknown_variables
+from jobsvc.settings.loader import NO_JOBS_ROOT, Given, SettingsError, load, resolve
 from jobsvc.settings.options import OPTIONS, Option, Settings, Watch
-from jobsvc.settings.places import default_state_dir
-from jobsvc.settings.sources import NO_JOBS_ROOT, Given, SettingsError, load, resolve
 
 __all__ = [
     "NO_JOBS_ROOT",

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, get_type_hints
 
 from jobsvc.domain.job import SYNONYMS, Status
-from jobsvc.settings import values
-from jobsvc.settings.places import default_state_dir
+from jobsvc.settings import parsers
+from jobsvc.settings.directories import default_state_dir
 from jobsvc.storage.layout import OutputRoot
 
 Watch = Literal["auto", "events", "poll"]
@@ -59,16 +59,16 @@ class Settings:
 
     jobs_root: Annotated[
         Path,
-        _Spec(values.path, "JOBS_ROOT", "Folder of the job directories; it is only read.", argument=True),
+        _Spec(parsers.path, "JOBS_ROOT", "Folder of the job directories; it is only read.", argument=True),
     ]
-    host: Annotated[str, _Spec(values.host, "NAME", "Host name or address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, _Spec(parsers.host, "NAME", "Host name or address to listen on.")] = "127.0.0.1"
     port: Annotated[
-        int, _Spec(values.whole(0, 65_535), "NUMBER", "Port to listen on; 0 takes a free one.")
+        int, _Spec(parsers.whole(0, 65_535), "NUMBER", "Port to listen on; 0 takes a free one.")
     ] = 8080
     state_dir: Annotated[
         Path,
         _Spec(
-            values.path,
+            parsers.path,
             "DIR",
             "Folder of tokens, link key, download log and digests; created if it is missing.",
             shown="$XDG_STATE_HOME/jobsvc or ~/.local/state/jobsvc",
@@ -77,7 +77,7 @@ class Settings:
     output_roots: Annotated[
         tuple[Path | OutputRoot, ...],
         _Spec(
-            values.output_root,
+            parsers.output_root,
             "[OWNER=]DIR",
             "Folder in which jobs (of this owner) may name outputs and logs by absolute paths; repeatable.",
             splits=_PATHS,
@@ -86,7 +86,7 @@ class Settings:
     status_aliases: Annotated[
         Mapping[str, Status],
         _Spec(
-            values.alias,
+            parsers.alias,
             "WORD=STATUS",
             "A status word of your farm and its meaning, such as paused=queued; repeatable.",
             splits=_LIST,
@@ -103,34 +103,34 @@ class Settings:
         ),
     ] = "auto"
     poll_interval: Annotated[
-        float, _Spec(values.seconds(0.05), "SECONDS", "Time between two checks of the unfinished jobs.")
+        float, _Spec(parsers.seconds(0.05), "SECONDS", "Time between two checks of the unfinished jobs.")
     ] = 1.0
     max_age: Annotated[
         float,
         _Spec(
-            values.seconds(0), "SECONDS", "Maximum age of a status while storage responds; 0 always reads."
+            parsers.seconds(0), "SECONDS", "Maximum age of a status while storage responds; 0 always reads."
         ),
     ] = 1.0
-    limit_status: Annotated[str, _Spec(values.rate, "RATE", "Status requests per token.")] = "600/minute"
-    limit_list: Annotated[str, _Spec(values.rate, "RATE", "List requests per token.")] = "120/minute"
-    limit_events: Annotated[str, _Spec(values.rate, "RATE", "Streams of all jobs opened per token.")] = (
+    limit_status: Annotated[str, _Spec(parsers.rate, "RATE", "Status requests per token.")] = "600/minute"
+    limit_list: Annotated[str, _Spec(parsers.rate, "RATE", "List requests per token.")] = "120/minute"
+    limit_events: Annotated[str, _Spec(parsers.rate, "RATE", "Streams of all jobs opened per token.")] = (
         "10/minute"
     )
-    limit_logs: Annotated[str, _Spec(values.rate, "RATE", "Log requests per token.")] = "120/minute"
-    limit_download: Annotated[str, _Spec(values.rate, "RATE", "Download requests per token.")] = "60/minute"
+    limit_logs: Annotated[str, _Spec(parsers.rate, "RATE", "Log requests per token.")] = "120/minute"
+    limit_download: Annotated[str, _Spec(parsers.rate, "RATE", "Download requests per token.")] = "60/minute"
     limit_auth_failures: Annotated[
-        str, _Spec(values.rate, "RATE", "Wrong tokens and links per client address.")
+        str, _Spec(parsers.rate, "RATE", "Wrong tokens and links per client address.")
     ] = "20/minute"
     max_downloads: Annotated[
-        int, _Spec(values.whole(1, 1_000_000), "NUMBER", "Concurrent downloads in total.")
+        int, _Spec(parsers.whole(1, 1_000_000), "NUMBER", "Concurrent downloads in total.")
     ] = 256
     max_downloads_per_token: Annotated[
-        int, _Spec(values.whole(1, 1_000_000), "NUMBER", "Concurrent downloads per token.")
+        int, _Spec(parsers.whole(1, 1_000_000), "NUMBER", "Concurrent downloads per token.")
     ] = 16
     max_streams: Annotated[
         int,
         _Spec(
-            values.whole(1, 1_000_000),
+            parsers.whole(1, 1_000_000),
             "NUMBER",
             "Concurrent event streams, followed logs and waits in total.",
         ),
@@ -138,7 +138,7 @@ class Settings:
     max_streams_per_token: Annotated[
         int,
         _Spec(
-            values.whole(1, 1_000_000),
+            parsers.whole(1, 1_000_000),
             "NUMBER",
             "Concurrent event streams, followed logs and waits per token.",
         ),
@@ -146,7 +146,7 @@ class Settings:
     max_connections: Annotated[
         int,
         _Spec(
-            values.whole(0, 1_000_000),
+            parsers.whole(0, 1_000_000),
             "NUMBER",
             "Open connections; 0 is what the descriptor limit allows, at most 16384.",
         ),
@@ -154,7 +154,7 @@ class Settings:
     trusted_proxies: Annotated[
         tuple[IPv4Network | IPv6Network, ...],
         _Spec(
-            values.network,
+            parsers.network,
             "CIDR",
             "Address or network of a proxy whose X-Forwarded headers are trusted; repeatable.",
             splits=_LIST,
@@ -163,34 +163,34 @@ class Settings:
     public_url: Annotated[
         str,
         _Spec(
-            values.public_url,
+            parsers.public_url,
             "URL",
             "URL of the service as clients see it, for links and downloadUrl.",
         ),
     ] = ""
     max_link_age: Annotated[
-        int, _Spec(values.whole(1, values.YEAR), "SECONDS", "Maximum lifetime of a download link.")
+        int, _Spec(parsers.whole(1, parsers.YEAR), "SECONDS", "Maximum lifetime of a download link.")
     ] = 86_400
     header_timeout: Annotated[
-        float, _Spec(values.seconds(1), "SECONDS", "Time in which a client must send a request head.")
+        float, _Spec(parsers.seconds(1), "SECONDS", "Time in which a client must send a request head.")
     ] = 15.0
     send_timeout: Annotated[
         float,
-        _Spec(values.seconds(1), "SECONDS", "A client that accepts no data for this long is disconnected."),
+        _Spec(parsers.seconds(1), "SECONDS", "A client that accepts no data for this long is disconnected."),
     ] = 60.0
     download_rate: Annotated[
         int,
         _Spec(
-            values.byte_rate,
+            parsers.byte_rate,
             "BYTES_PER_SECOND",
             "Maximum rate of one download, such as 500k, 10M or 10Mi; 0 is unlimited.",
         ),
     ] = 0
     shutdown_grace: Annotated[
-        float, _Spec(values.seconds(0), "SECONDS", "Time that downloads have to finish after SIGTERM.")
+        float, _Spec(parsers.seconds(0), "SECONDS", "Time that downloads have to finish after SIGTERM.")
     ] = 30.0
     config: Annotated[
-        Path | None, _Spec(values.path, "FILE.toml", "TOML file that has these options as keys.", shown="")
+        Path | None, _Spec(parsers.path, "FILE.toml", "TOML file that has these options as keys.", shown="")
     ] = None
 
 

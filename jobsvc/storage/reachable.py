@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from jobsvc.storage.mounts import MOUNTS, holds, unescaped
+from jobsvc.storage.filesystem.mounts import MOUNTS, holds, unescaped
 
 _FIELDS: Final = 5
 """Fields of a line of mountinfo (proc(5)) up to the mount point: the third is the device, then the root."""

@@ -20,7 +20,7 @@ import pytest
 
 from jobsvc.cli import demo as module
 from jobsvc.cli.demo import Display, _free, copy_samples, samples
-from jobsvc.cli.farm import find_ffmpeg
+from jobsvc.cli.demo_render import find_ffmpeg
 from jobsvc.domain.job import Status
 
 ROOT = Path(__file__).parents[2]

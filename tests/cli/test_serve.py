@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from jobsvc.cli import main
 from jobsvc.domain.job import Status
-from jobsvc.settings import OPTIONS, Settings, places
-from jobsvc.storage.tokens import create
+from jobsvc.settings import OPTIONS, Settings, directories
+from jobsvc.storage.state.token_file import create
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_a_jobs_root_that_does_not_answer_is_exit_code_1(
         release.wait()
         raise OSError
 
-    monkeypatch.setattr(places, "ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(directories, "ANSWER_TIMEOUT_S", 0.1)
     monkeypatch.setattr(os, "scandir", hang)
     try:
         told = serve(tmp_path, "--state-dir", tmp_path.parent / "state")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobsvc.settings.values import YEAR
+from jobsvc.settings.parsers import YEAR
 from tests.contract.service import Service, running, until
 
 ENDLESS = "1000000/second"

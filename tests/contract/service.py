@@ -20,7 +20,7 @@ import requests
 import jobsvc
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.layout import STATUS_FILE, TOKENS_FILE
-from jobsvc.storage.tokens import create
+from jobsvc.storage.state.token_file import create
 from tests.contract.description import EXAMPLES
 
 ROOT: Final = Path(jobsvc.__file__).parents[1]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobsvc.domain.decoding import METADATA, decode_record
 from jobsvc.domain.json_text import on_one_line
+from jobsvc.domain.record_decoding import METADATA, decode_record
 
 
 class Members(list[Any]):

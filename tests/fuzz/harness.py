@@ -15,10 +15,10 @@ import orjson
 from aiohttp import web
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
-from jobsvc.service.building import build_app
+from jobsvc.service.app_factory import build_app
 from jobsvc.settings import Settings
-from jobsvc.storage import tokens as token_file
-from jobsvc.web.server import ProblemHandler, ProblemServer, Runner
+from jobsvc.storage.state import token_file
+from jobsvc.web.app.server import ProblemHandler, ProblemServer, Runner
 from tests.fuzz.answers import Answer, NotAnAnswer, parse
 from tests.fuzz.generator import JOBS, Stream
 from tests.fuzz.reference import Expected, Kind, read

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.job import Status
-from jobsvc.domain.record import BadRecord
-from jobsvc.storage.reader import JobsRoot
-from jobsvc.storage.walk import Absent
+from jobsvc.domain.status_record import BadRecord
+from jobsvc.storage.files.safe_open import Absent
+from jobsvc.storage.jobs.reader import JobsRoot
 
 ANCHOR: Final = "anchor"
 """A job that stays, so that the root is never empty: an empty root is storage away."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.index.live import Index, Watch
-from jobsvc.storage.disk import Disk
-from jobsvc.storage.reader import JobsRoot
+from jobsvc.index.job_index import Index, Watch
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.jobs.reader import JobsRoot
 from tests.index.farm import Farm
 
 

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from jobsvc.index.missing import ABSENCE_GRACE_S
+from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S
 from tests.index.chaos import ANCHOR, OWNERS, Chaos, shown_to
 from tests.index.weather import weather
 from tests.index.whole import FORCED, Whole

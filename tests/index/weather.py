@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
-from jobsvc.storage import glance, place, reader
+from jobsvc.storage.jobs import reader, root_listing, stat_check
 
 ASKED: Final = frozenset({"open", "stat", "scandir", "listdir", "access"})
 """What the service calls to ask the storage about jobs."""
@@ -60,6 +60,6 @@ def weather() -> Iterator[Weather]:
     """Put weather between the service and the storage of its jobs for the length of the block."""
     with ExitStack() as patches:
         weather = Weather()
-        for module in (reader, glance, place):
+        for module in (reader, stat_check, root_listing):
             patches.enter_context(patch.object(module, "os", weather))
         yield weather

@@ -17,7 +17,7 @@ import orjson
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.service import serve
 from jobsvc.settings import Settings
-from jobsvc.storage import tokens
+from jobsvc.storage.state import token_file
 from tests.waiting import wait_until
 
 PLENTY: Final = "100000000/minute"
@@ -30,8 +30,8 @@ class Whole:
 
     def __init__(self, jobs_root: Path, state_dir: Path, owners: tuple[str, ...], **settings: Any) -> None:
         file = state_dir / "tokens.json"
-        self._tokens: dict[str | None, str] = {None: tokens.create(file, "all", (*SCOPES, ADMIN))[0]}
-        self._tokens |= {owner: tokens.create(file, owner, SCOPES)[0] for owner in owners}
+        self._tokens: dict[str | None, str] = {None: token_file.create(file, "all", (*SCOPES, ADMIN))[0]}
+        self._tokens |= {owner: token_file.create(file, owner, SCOPES)[0] for owner in owners}
         self._loop = asyncio.new_event_loop()
         self._thread = ThreadPoolExecutor(1)
         self._thread.submit(self._loop.run_forever)
@@ -79,7 +79,7 @@ class Whole:
         """Send a signal to the watcher's process, where there is one just now."""
         for child in _children():
             with suppress(OSError):
-                if b"jobsvc.index.hints" in Path(f"/proc/{child}/cmdline").read_bytes():
+                if b"jobsvc.index.watch.process_main" in Path(f"/proc/{child}/cmdline").read_bytes():
                     os.kill(child, number)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from jobsvc.index.missing import ABSENCE_GRACE_S
+from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S
 from tests.index.chaos import ANCHOR, OWNERS, Chaos
 from tests.index.whole import PLENTY, Whole
 from tests.network_storage.share import Share

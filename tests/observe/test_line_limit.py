@@ -11,7 +11,7 @@ import orjson
 import pytest
 import structlog
 
-from jobsvc.observe import line_limit, log
+from jobsvc.observe import line_limit, logging_setup
 from jobsvc.observe.line_limit import LINES_OF_A_KIND, LINES_OF_A_TOKEN, LINES_OF_ALL_KINDS, LineLimit
 from tests.waiting import wait_until
 
@@ -34,8 +34,8 @@ class Setting:
         self.now = 0.0
         self.due: list[Callable[[], None]] = []
         limit = LineLimit(lambda: self.now, self.later)
-        monkeypatch.setattr(log, "LineLimit", lambda: limit)
-        log.configure(self.stream)
+        monkeypatch.setattr(logging_setup, "LineLimit", lambda: limit)
+        logging_setup.configure(self.stream)
         self.web = structlog.get_logger("jobsvc.web")
 
     def later(self, report: Callable[[], None]) -> None:
@@ -182,7 +182,7 @@ def test_what_no_request_causes_is_never_left_out(setting: Setting) -> None:
 def test_report_comes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line_limit, "INTERVAL_S", 0.01)
     stream = io.StringIO()
-    log.configure(stream)
+    logging_setup.configure(stream)
     for _ in range(100):
         structlog.get_logger("jobsvc.web").info("refused", status=401)
     wait_until(lambda: '"log-lines-omitted"' in stream.getvalue())

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobsvc import __version__
-from jobsvc.domain.record import BadRecord, parse_record
+from jobsvc.domain.status_record import BadRecord, parse_record
 from jobsvc.observe.metrics import Metrics
 
 FIXED = {

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobsvc.cli import main
-from jobsvc.settings.places import check_apart
+from jobsvc.settings.directories import check_apart
 from jobsvc.settings.tied_roots import check_tied_roots
 from jobsvc.storage.layout import OutputRoot
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from jobsvc.storage import backlog
+from jobsvc.storage.sendfile import socket_queues
 from tests.running import Service
 from tests.speaking import DEADLINE, Connection, request
 
@@ -57,4 +57,4 @@ async def answered(ask: Callable[[], Awaitable[object]], answer: object) -> None
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two ways that bytes take."""
     if request.param == "by pages":
-        monkeypatch.setattr(backlog, "buffered", lambda: 0)
+        monkeypatch.setattr(socket_queues, "buffered", lambda: 0)

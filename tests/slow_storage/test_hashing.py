@@ -9,8 +9,8 @@ from functools import partial
 
 import pytest
 
-from jobsvc.index import digests
-from jobsvc.storage import disk
+from jobsvc.index.digests import digest_service
+from jobsvc.storage import executor
 from tests.conftest import MakeJob, Serve, StartProcess
 from tests.descriptors import held
 from tests.running import GRACE, Service
@@ -71,16 +71,16 @@ def test_a_hash_that_hangs_holds_up_neither_downloads_nor_states_nor_the_end(
 async def test_as_many_hashes_hang_as_there_are_threads_and_the_next_ones_come_when_they_are_back(
     make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digests, "SETTLED_NS", 0)
-    monkeypatch.setattr(digests, "AGAIN", 0.0)
-    monkeypatch.setattr("jobsvc.service.parts.Disk", partial(disk.Disk, background_deadline=0.2))
-    hung = [make_job(f"hung-{number}", output=FILM).name for number in range(disk.BACKGROUND_THREADS)]
+    monkeypatch.setattr(digest_service, "SETTLED_NS", 0)
+    monkeypatch.setattr(digest_service, "AGAIN", 0.0)
+    monkeypatch.setattr("jobsvc.service.components.Disk", partial(executor.Disk, background_deadline=0.2))
+    hung = [make_job(f"hung-{number}", output=FILM).name for number in range(executor.BACKGROUND_THREADS)]
     make_job("good", output=FILM)
     service = await serve()
     for job_id in hung:
         storage.trouble(f"{job_id}/{OUTPUT}", "read", seconds=FOR_EVER)
         await wish(service, job_id)
-    await answered(lambda: stuck(service), disk.BACKGROUND_THREADS)
+    await answered(lambda: stuck(service), executor.BACKGROUND_THREADS)
     await all_else_is_served(service, *hung)
     storage.heal()
     digest = f"sha-256=:{b64encode(hashlib.sha256(FILM).digest()).decode()}:"

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from jobsvc.index import sweep
-from jobsvc.index.sweep import Sweep
-from jobsvc.storage import mounts, walk
-from jobsvc.storage.mounts import may_cache_names
-from jobsvc.storage.reader import JobsRoot
-from jobsvc.storage.reading import Reading
-from jobsvc.storage.walk import Absent
+from jobsvc.storage.files import safe_open
+from jobsvc.storage.files.safe_open import Absent
+from jobsvc.storage.filesystem import mounts
+from jobsvc.storage.filesystem.mounts import may_cache_names
+from jobsvc.storage.jobs import batch_read
+from jobsvc.storage.jobs.batch_read import Sweep
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.snapshot import Reading
 from tests.index.farm import Farm
 
 
@@ -56,8 +57,8 @@ def farm(tmp_path: Path) -> Farm:
 
 def caching(monkeypatch: pytest.MonkeyPatch, times: int, *, network: bool = True) -> CachingOs:
     caching = CachingOs("status.json", times)
-    monkeypatch.setattr(walk, "os", caching)
-    monkeypatch.setattr(walk, "may_cache_names", lambda _device: network)
+    monkeypatch.setattr(safe_open, "os", caching)
+    monkeypatch.setattr(safe_open, "may_cache_names", lambda _device: network)
     return caching
 
 
@@ -106,7 +107,7 @@ class NamesCached(JobsRoot):
 def test_a_known_job_that_the_root_lists_is_not_absent(
     root: JobsRoot, monkeypatch: pytest.MonkeyPatch, listed: dict[str, int] | None
 ) -> None:
-    monkeypatch.setattr(sweep, "may_cache_names", lambda _device: True)
+    monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
     (found,) = Sweep(NamesCached(root.path), [("job", root.read("job"))], listed=listed)().found
     assert isinstance(found.outcome, OSError)
 
@@ -117,7 +118,7 @@ def test_a_job_that_the_root_does_not_list_is_absent(
     monkeypatch: pytest.MonkeyPatch,
     known: bool,  # noqa: FBT001 - a table
 ) -> None:
-    monkeypatch.setattr(sweep, "may_cache_names", lambda _device: True)
+    monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
     reading = root.read("job") if known else None
     (found,) = Sweep(NamesCached(root.path), [("job", reading)], listed={})().found
     assert isinstance(found.outcome, Absent)
@@ -127,7 +128,7 @@ def test_a_job_that_the_root_does_not_list_is_absent(
 def test_a_job_whose_name_leads_to_something_else_is_absent(
     root: JobsRoot, farm: Farm, monkeypatch: pytest.MonkeyPatch, successor: Callable[[Path], None]
 ) -> None:
-    monkeypatch.setattr(sweep, "may_cache_names", lambda _device: True)
+    monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
     reading = root.read("job")
     farm.remove("job")
     successor(farm.root / "job")
@@ -138,7 +139,7 @@ def test_a_job_whose_name_leads_to_something_else_is_absent(
 def test_job_that_is_listed_but_has_no_directory_is_a_fault_of_storage(
     root: JobsRoot, farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "may_cache_names", lambda _device: True)
+    monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
     reading = root.read("job")
     farm.remove("job")
     (found,) = Sweep(root, [("job", reading)], listed={"job": 1})().found
@@ -146,7 +147,7 @@ def test_job_that_is_listed_but_has_no_directory_is_a_fault_of_storage(
 
 
 def test_missing_name_in_a_folder_that_cannot_be_listed_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walk, "may_cache_names", lambda _device: True)
+    monkeypatch.setattr(safe_open, "may_cache_names", lambda _device: True)
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch).chmod(0o711)
         folder = os.open(scratch, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -156,7 +157,7 @@ def test_missing_name_in_a_folder_that_cannot_be_listed_is_absent(monkeypatch: p
                 os.seteuid(65534)  # permissions do not bind root
             else:
                 Path(scratch).chmod(0o311)
-            assert walk.is_listed(folder, "status.json") is False
+            assert safe_open.is_listed(folder, "status.json") is False
         finally:
             os.seteuid(was)
             Path(scratch).chmod(0o700)

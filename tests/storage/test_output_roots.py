@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from jobsvc.domain.errors import LogMissing, OutputMissing
-from jobsvc.settings.values import output_root
+from jobsvc.settings.parsers import output_root
+from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.layout import OutputRoot
-from jobsvc.storage.reader import JobsRoot
 from tests.conftest import MakeJob, Serve, StartProcess, put
 
 

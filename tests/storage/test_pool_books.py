@@ -9,7 +9,7 @@ from itertools import chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobsvc.storage.pool import Pool, expire
+from jobsvc.storage.threads.thread_pool import Pool, expire
 from tests.waiting import until
 
 

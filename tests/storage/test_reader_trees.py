@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import Job
-from jobsvc.domain.record import BadRecord, parse_record
-from jobsvc.storage.reader import JobsRoot
-from jobsvc.storage.walk import Absent
+from jobsvc.domain.status_record import BadRecord, parse_record
+from jobsvc.storage.files.safe_open import Absent
+from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, put
 from tests.descriptors import held
 
@@ -315,7 +315,7 @@ def test_a_fault_at_any_step_comes_through_and_leaves_nothing_open(
 ) -> None:
     build(tmp_path / "jobs")
     root = JobsRoot(tmp_path / "jobs")
-    monkeypatch.setattr("jobsvc.storage.walk._STALE_PAUSE", 0)
+    monkeypatch.setattr("jobsvc.storage.files.safe_open._STALE_PAUSE", 0)
     with monkeypatch.context() as patched:
         calls = failing(patched, function, code, lambda _: False)
         QUESTIONS[question](root)

@@ -18,15 +18,15 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 import jobsvc
 from jobsvc.domain.access import SCOPES
 from jobsvc.domain.job import Status
-from jobsvc.domain.moment import format_time
-from jobsvc.domain.record import parse_record
+from jobsvc.domain.status_record import parse_record
+from jobsvc.domain.timestamp import format_time
 from jobsvc.service import build_app
 from jobsvc.settings import Settings
-from jobsvc.storage.identity import Identity
-from jobsvc.storage.reading import Reading
-from jobsvc.web.links import _QUERY
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.web.auth.signed_links import _QUERY
+from jobsvc.web.jobs.representation import represent
 from jobsvc.web.problems import CODES, of_fault
-from jobsvc.web.representation import represent
 
 FILE: Final = Path(jobsvc.__file__).parent / "web" / "openapi.json"
 DOCUMENT: Final[dict[str, Any]] = orjson.loads(FILE.read_bytes())

@@ -1,0 +1,200 @@
+"""A farm of one machine: renders one job with ffmpeg and writes its directory as a farm should.
+
+The record is replaced whole and only ever moves forward, the log is only appended to, and the output is
+in place before the record says completed. Sync code for a thread of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any, Final
+
+import orjson
+
+from jobsvc.domain.job import Status
+from jobsvc.domain.timestamp import format_time
+from jobsvc.storage.files.atomic_write import write_atomically
+from jobsvc.storage.layout import DEFAULT_LOG, STATUS_FILE
+
+Tell = Callable[[Status, int, int], None]
+"""Is told the status, the frames done and the frames in all, whenever the record was replaced."""
+
+FPS: Final = 25
+QUEUED_FOR: Final = 4.0
+"""Seconds that the job waits, for a person to see it queued."""
+
+_ENCODERS: Final = ("libx264", "libopenh264", "mpeg4")
+_DUSK: Final = (
+    "hue=s=0,curves=r='0/0.02 0.35/0.10 0.6/0.85 1/1'"
+    ":g='0/0.03 0.35/0.30 0.65/0.62 1/0.97':b='0/0.10 0.35/0.50 0.6/0.40 1/0.85'"
+)
+"""Night blue to gold, for the fractal's greys."""
+
+
+def find_ffmpeg() -> str | None:
+    """Name an ffmpeg that can be run: of the PATH, else of the `demo` extra; None where there is neither."""
+    found = shutil.which("ffmpeg")
+    if found is not None:
+        return str(Path(found).absolute())
+    try:
+        import imageio_ffmpeg  # noqa: PLC0415 - an extra, which may not be there
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        return None
+
+
+class Farm:
+    """One job, from queued to its end."""
+
+    def __init__(self, folder: Path, ffmpeg: str, *, owner: str, frames: int, tell: Tell) -> None:
+        """Prepare a job in `folder`, which is made by queue(); its name is the job's id."""
+        self._folder = folder
+        self._ffmpeg = ffmpeg
+        self._frames = frames
+        self._tell = tell
+        self._stopping = Event()
+        self._process: subprocess.Popen[str] | None = None
+        output = f"output/{folder.name}.mp4"
+        self._output = folder / output
+        self._part = self._output.with_name(f".{folder.name}.part")
+        self._record: dict[str, Any] = {
+            "id": folder.name,
+            "status": Status.QUEUED,
+            "owner": owner,
+            "progress": 0,
+            "projectPath": "projects/demo/seahorse-valley.blend",
+            "outputPath": output,
+            "createdAt": _now(),
+            "framesDone": 0,
+            "framesTotal": frames,
+            "attempt": 1,
+        }
+
+    def queue(self) -> None:
+        """Make the job's directory, complete from the first moment that anyone can see it."""
+        unborn = self._folder.with_name(f".{self._folder.name}.new")
+        (unborn / "output").mkdir(parents=True)
+        write_atomically(unborn / STATUS_FILE, orjson.dumps(self._record | {"updatedAt": _now()}))
+        unborn.rename(self._folder)
+        self._tell(Status.QUEUED, 0, self._frames)
+
+    def run(self, wait: float = QUEUED_FOR) -> Status:
+        """Render the queued job after `wait` seconds and return how it ended; stop() makes it canceled."""
+        if self._stopping.wait(wait):
+            return self._end(Status.CANCELED)
+        try:
+            result = self._render()
+        except OSError as fault:
+            return self._end(Status.FAILED, error=f"{self._ffmpeg}: {fault.strerror}")
+        if self._stopping.is_set():
+            return self._end(Status.CANCELED)
+        if result != 0:
+            return self._end(Status.FAILED, error=f"ffmpeg ended with exit code {result}, see the log")
+        self._publish()
+        return self._end(Status.COMPLETED, progress=100, framesDone=self._frames)
+
+    def stop(self) -> None:
+        """End the render soon; for any thread."""
+        self._stopping.set()
+        if self._process is not None:
+            self._process.terminate()
+
+    def _render(self) -> int:
+        """Run ffmpeg to its end and return its exit code."""
+        self._replace(status=Status.RENDERING, phase="starting", startedAt=_now())
+        command = _command(self._ffmpeg, self._frames, f"{self._output.parent.name}/{self._part.name}")
+        self._log(f"starts: {' '.join(command)}")
+        with (
+            (self._folder / DEFAULT_LOG).open("ab") as log,
+            # A session of its own: Ctrl-C is for us, and we tell ffmpeg.
+            subprocess.Popen(  # noqa: S603 - our own list of arguments, no shell
+                command,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            ) as process,
+        ):
+            self._follow(process)
+        return process.returncode
+
+    def _follow(self, process: subprocess.Popen[str]) -> None:
+        """Turn ffmpeg's reports into records until it ends, or is told to."""
+        self._process = process
+        for frame in _frames_done(process.stdout or ()):
+            if self._stopping.is_set():
+                process.terminate()
+                return
+            done = min(max(frame, self._record["framesDone"]), self._frames)
+            # 100 is for the file that is in place.
+            self._replace(phase="rendering", framesDone=done, progress=min(99, 100 * done // self._frames))
+            self._log(f"frame {done} of {self._frames}")
+
+    def _publish(self) -> None:
+        """Give the finished file its name, once all of it is on the disk."""
+        self._replace(phase="publishing", framesDone=self._frames, progress=99)
+        with self._part.open("rb") as file:
+            os.fsync(file.fileno())
+        self._part.rename(self._output)
+
+    def _end(self, status: Status, **facts: object) -> Status:
+        self._part.unlink(missing_ok=True)
+        self._log(f"{status}: {facts.get('error', self._record['outputPath'])}")
+        self._record.pop("phase", None)
+        self._replace(status=status, completedAt=_now(), **facts)
+        return status
+
+    def _replace(self, **facts: object) -> None:
+        self._record |= facts | {"updatedAt": _now()}
+        write_atomically(self._folder / STATUS_FILE, orjson.dumps(self._record))
+        self._tell(self._record["status"], self._record["framesDone"], self._frames)
+
+    def _log(self, line: str) -> None:
+        with (self._folder / DEFAULT_LOG).open("a", encoding="utf-8") as log:
+            log.write(f"{_now()} farm: {line}\n")
+
+
+def _command(ffmpeg: str, frames: int, output: str) -> list[str]:
+    """Build a command that renders in real time (-re) and reports four times a second."""
+    picture = (
+        f"mandelbrot=s=640x360:rate={FPS}:start_scale=1.4:end_scale=0.0004:end_pts={frames}:maxiter=600"
+        ":start_x=-0.743643887037158704752191506114774:start_y=-0.131825904205311970493132056385139"
+        ":inner=black:outer=normalized_iteration_count"
+    )
+    said = [ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"]
+    said += ["-progress", "pipe:1", "-stats_period", "0.25"]
+    said += ["-re", "-f", "lavfi", "-i", picture, "-frames:v", str(frames), "-vf", _DUSK]
+    said += ["-c:v", _encoder(ffmpeg), "-b:v", "1M", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    return [*said, "-f", "mp4", output]
+
+
+def _encoder(ffmpeg: str) -> str:
+    """Choose the best that this ffmpeg has: some distributions leave H.264 out."""
+    listed = subprocess.run(  # noqa: S603 - as above
+        [ffmpeg, "-hide_banner", "-encoders"], capture_output=True, text=True, check=False
+    ).stdout.split()
+    return next((name for name in _ENCODERS if name in listed), _ENCODERS[-1])
+
+
+def _frames_done(lines: Iterable[str]) -> Iterator[int]:
+    """Read `-progress`: key=value lines, each report ended by a line progress=continue or progress=end."""
+    frame = 0
+    for line in lines:
+        key, _, value = line.partition("=")
+        if key == "frame" and value.strip().isdecimal():
+            frame = int(value)
+        elif key == "progress":
+            yield frame
+
+
+def _now() -> str:
+    return format_time(time.time_ns() // 1000)

@@ -1,0 +1,120 @@
+"""What `jobsvc check` finds: job directories that clients can't be served from, and how the others look."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+
+from jobsvc.domain.job import Status
+from jobsvc.domain.status_record import BadRecord
+from jobsvc.index.watch.job_folders import needed
+from jobsvc.storage.files.os_errors import describe
+from jobsvc.storage.files.safe_open import Absent
+from jobsvc.storage.jobs.path_diagnosis import MISSING, explain
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.layout import DEFAULT_LOG, STATUS_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One job directory that needs its farm's attention."""
+
+    job: str
+    code: str
+    """bad-record, record-missing, output-missing, log-unusable or storage."""
+    reason: str
+
+
+class Survey:
+    """Looks at jobs one by one, and counts."""
+
+    def __init__(self, root: JobsRoot, *, stalled_after: float = 0) -> None:
+        """Call unfinished jobs stale that were not written for `stalled_after` seconds; 0 is never."""
+        self._root = root
+        self._stalled_after = stalled_after
+        self.found = 0
+        self.directories = 0
+        """How many would be watched."""
+        self.stale: list[str] = []
+        """Unfinished jobs whose record was not written for long."""
+        self.nested: list[str] = []
+        """Directories that are no jobs but hold job directories."""
+        self._kept = 0
+
+    @property
+    def kept(self) -> float | None:
+        """Seconds to which the storage keeps times, as far as the times of the records tell."""
+        for step in (10**9, 10**6, 1000, 100, 1):
+            if self._kept and self._kept % step == 0:
+                return step / 1e9
+        return None
+
+    def examine(self, job_id: str) -> list[Finding]:
+        """Read a job as the service reads it; return what is wrong with its record, output and log."""
+        self.directories += 1
+        findings = self._examine(job_id)
+        self.found += bool(findings)
+        return findings
+
+    def _examine(self, job_id: str) -> list[Finding]:
+        try:
+            reading = self._root.read(job_id)
+        except Absent:
+            return self._without_record(job_id)
+        except BadRecord as wrong:
+            return [Finding(job_id, "bad-record", str(wrong))]
+        except OSError as wrong:
+            return [Finding(job_id, "storage", f"storage: {describe(wrong)}")]
+        self.directories += len(needed(reading) or ())
+        # The time of change, which nobody can set; a time of modification may be one that an archive had.
+        self._kept = gcd(self._kept, reading.identity.ctime_ns)
+        if self._is_stale(reading):
+            self.stale.append(job_id)
+        return [finding for finding in (self._of_output(reading), self._of_log(reading)) if finding]
+
+    def _without_record(self, job_id: str) -> list[Finding]:
+        folder = self._root.path / job_id
+        wrong = explain(folder, STATUS_FILE)
+        if wrong == MISSING:
+            if not folder.is_dir():  # removed meanwhile
+                return []
+            if _holds_jobs(folder):
+                self.nested.append(job_id)
+                return []
+        return [Finding(job_id, "record-missing", f"{STATUS_FILE}: {wrong or MISSING}")]
+
+    def _is_stale(self, reading: Reading) -> bool:
+        age = time.time() - reading.identity.mtime_ns / 1e9
+        return not reading.job.status.final and 0 < self._stalled_after < age
+
+    def _of_output(self, reading: Reading) -> Finding | None:
+        job = reading.job
+        if reading.made or job.status is not Status.COMPLETED:
+            return None
+        if job.output_path is None:
+            return Finding(job.id, "output-missing", "outputPath: missing, though the job is completed")
+        wrong = self._explain(job.id, job.output_path)
+        told = wrong or "leads to no regular file that may be served"
+        return Finding(job.id, "output-missing", f"outputPath: {job.output_path[:200]!r} {told}")
+
+    def _of_log(self, reading: Reading) -> Finding | None:
+        """Return what is wrong with the log; it may be missing unless a finished job names it."""
+        job = reading.job
+        wrong = self._explain(job.id, job.log_path or DEFAULT_LOG)
+        if wrong is None or (wrong == MISSING and not (job.log_path and job.status.final)):
+            return None
+        named = f"logPath: {job.log_path[:200]!r}" if job.log_path else f"log: {DEFAULT_LOG!r}"
+        return Finding(job.id, "log-unusable", f"{named} {wrong}")
+
+    def _explain(self, job_id: str, path: str) -> str | None:
+        return explain(self._root.path / job_id, path, self._root.output_roots)
+
+
+def _holds_jobs(folder: Path) -> bool:
+    try:
+        return any((each / STATUS_FILE).is_file() for each in folder.iterdir() if each.is_dir())
+    except OSError:
+        return False

@@ -1,0 +1,34 @@
+"""A large status.json without what is only passed on: its known members, and its metadata apart. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import orjson
+
+from jobsvc.domain.json_text import on_one_line
+from jobsvc.domain.record_decoding import METADATA, decode_record
+from jobsvc.domain.status_record import KEYS
+
+
+class Condensed(NamedTuple):
+    """What of a record is needed to make a job of it."""
+
+    record: bytes
+    """The known members as JSON; an object or a list among them is empty."""
+    metadata: bytes | None
+    """The metadata as it was written, on one line; None where there is none."""
+
+
+def condense(text: bytes) -> Condensed:
+    """Condense a record; ValueError if it is not JSON."""
+    record = decode_record(text)
+    if not isinstance(record, dict):
+        return Condensed(b"[]", None)
+    known = {key: _emptied(record[key]) for key in KEYS if key in record}
+    metadata = METADATA.last_object(text) if isinstance(known.get("metadata"), dict) else None
+    return Condensed(orjson.dumps(known), None if metadata is None else on_one_line(metadata))
+
+
+def _emptied(value: object) -> object:
+    return type(value)() if isinstance(value, dict | list) else value

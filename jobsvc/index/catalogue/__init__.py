@@ -1,0 +1,1 @@
+"""What is known of each job, and how fresh it is."""

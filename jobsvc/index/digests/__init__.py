@@ -1,0 +1,1 @@
+"""SHA-256 digests of outputs, computed in the background."""

@@ -1,0 +1,93 @@
+"""The index in numbers, for the operator: what it counts, and how Prometheus gets to see it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Protocol
+
+from prometheus_client import Gauge
+
+from jobsvc.domain.job import Status
+from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.watch.registry import Watching
+from jobsvc.observe.metrics import Metrics
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was counted; moments are monotonic seconds."""
+
+    ignored: int = 0
+    """Names beneath the root that can't be jobs."""
+    restarts: int = 0
+    """Times that the watcher had to be begun again."""
+    missed: int = 0
+    """Changes that no hint announced."""
+    unreadable: int = 0
+    """Looks that found a record which can't be read."""
+    reconciled: float | None = None
+    """When everything was last compared."""
+    reconcile_seconds: float = 0
+    answered: float | None = None
+    """When storage last answered."""
+
+
+class Measured(Protocol):
+    """What of an index is measured."""
+
+    catalogue: Catalogue
+    figures: Figures
+    watching: Watching
+
+    ready: asyncio.Event
+
+    @property
+    def mode(self) -> str:
+        """How changes are learnt of."""
+
+    @property
+    def covered(self) -> bool:
+        """Whether the watcher is healthy."""
+
+    @property
+    def storage_away(self) -> str | None:
+        """Why the storage is held for away."""
+
+
+def show(index: Measured, metrics: Metrics) -> None:
+    """Have these gauges read the index whenever they are asked."""
+    begun = monotonic()
+    for status in Status:
+        metrics.index_jobs.labels(status).set_function(partial(_count, index.catalogue, status))
+    metrics.names_ignored.set_function(lambda: index.figures.ignored)
+    gauges = {
+        "records_unreadable_now": (
+            "Jobs whose record can't be read.",
+            lambda: len(index.catalogue.unreadable),
+        ),
+        "reconcile_age_seconds": (
+            "Time since everything was compared; since the start, if never.",
+            lambda: monotonic() - (index.figures.reconciled or begun),
+        ),
+        "index_complete": ("1 once every job has been looked at since the start.", index.ready.is_set),
+        "storage_away": (
+            "1 while the storage is held for away.",
+            lambda: index.storage_away is not None,
+        ),
+        "watcher_wanted": (
+            "1 if events are to tell of changes, 0 if polling alone does.",
+            lambda: index.mode == "events",
+        ),
+        "watched_directories": ("Directories that are watched.", lambda: index.watching.watched),
+        "watches_short": ("1 if there are more directories than watches.", lambda: index.watching.short),
+        "watcher_healthy": ("1 if the watcher's silence is believed.", lambda: index.covered),
+    }
+    for name, (told, value) in gauges.items():
+        Gauge(f"jobsvc_{name}", told, registry=metrics.registry).set_function(value)
+
+
+def _count(catalogue: Catalogue, status: Status) -> float:
+    return catalogue.counts[status]

@@ -1,0 +1,50 @@
+"""Processes of the service's own: how one is begun, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from asyncio.subprocess import PIPE, Process
+from typing import Final
+
+from jobsvc.storage.processes import child_command
+
+LAST_WORDS: Final = 300
+"""Bytes."""
+
+
+async def begin(module: str, *arguments: str, nice: int = 0) -> Process:
+    """Run a module of this very package, wherever it was imported from, with pipes to and from it.
+
+    Nothing is imported from the current folder, which others may be able to write to: `-P` keeps it off
+    sys.path, relative entries of PYTHONPATH are dropped, and the process runs in "/". Paths in `arguments`
+    must be absolute. `nice` lowers its priority, by setpriority(2).
+    """
+    process = await asyncio.create_subprocess_exec(
+        *child_command.command(module), *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE,
+        env=child_command.environment(), cwd=child_command.CWD,
+    )  # fmt: skip
+    if nice:
+        with contextlib.suppress(OSError):  # it has ended, or a sandbox forbids it
+            os.setpriority(os.PRIO_PROCESS, process.pid, nice)
+    return process
+
+
+async def end(process: Process) -> str:
+    """Kill, and wait for the end, but not for ever: a process that hangs in the kernel dies when it can.
+
+    Returns the last that it said on standard error.
+    """
+    if process.returncode is None:
+        # Process.kill() may take the exit status from asyncio, which then reports 255.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    if process.stdin is not None:
+        process.stdin.close()
+    words = b""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2):
+            _, words = await process.communicate()  # to the end of its pipes, which are then closed
+    return words[-LAST_WORDS:].decode("utf-8", "replace").strip()

@@ -1,0 +1,1 @@
+"""Read models that the catalogue's changes keep up to date."""

@@ -1,0 +1,146 @@
+"""Pages of jobs, newest first, of one owner or of all: kept in order, and never sorted for a request."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from heapq import merge
+from itertools import islice
+from math import inf
+from typing import Final, NamedTuple, TypeAlias
+
+from jobsvc.domain.job import Job, Status
+from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.catalogue.unreadable import UnreadableRecord
+from jobsvc.index.catalogue.watch_coverage import Coverage
+from jobsvc.index.index_metrics import Figures
+from jobsvc.index.queries.sorted_jobs import Key, Ordered, key_of
+from jobsvc.storage.jobs.snapshot import Reading
+
+EXAMINED: Final = 16_384
+"""Jobs that one page looks at, at most, about a millisecond: a page may end before it is full."""
+
+After: TypeAlias = tuple[int, str]
+"""Where a page ended: createdAt of the last job looked at, in microseconds since the epoch, and its id."""
+
+
+class Page(NamedTuple):
+    """Some of the jobs that were asked for."""
+
+    readings: list[Reading]
+    after: After | None
+    """Where the next page begins; None where there is nothing more."""
+
+
+class Listing:
+    """The orders of all jobs, one for each owner and status, fed by the catalogue's changes."""
+
+    def __init__(
+        self, catalogue: Catalogue, coverage: Coverage | None = None, figures: Figures | None = None
+    ) -> None:
+        self._catalogue = catalogue
+        self._coverage = coverage or Coverage()
+        self._figures = figures or Figures()
+        # By the status's word: the hash of a member of an enumeration is computed in Python.
+        self._orders: dict[tuple[str | None, str], Ordered] = {}
+        for job_id, entry in catalogue.entries.items():
+            self._changed(job_id, None, entry.reading)
+        catalogue.subscribe(self._changed)
+
+    def page(
+        self,
+        owner: str | None,
+        *,
+        owners: Collection[str] = (),
+        statuses: Collection[Status] = (),
+        updated_since: int | None = None,
+        limit: int = 50,
+        after: After | None = None,
+    ) -> Page:
+        """Return at most `limit` jobs of an owner (None: of all, or of `owners`) that come after `after`.
+
+        No `statuses` means all; `updated_since` is microseconds since the epoch. A page that is not full may
+        have more after it: it looks at only so many jobs.
+        """
+        key: Key | None = None if after is None else (-after[0], after[1])
+        wanted: Collection[str | None] = set(owners) or (owner,)
+        orders = [
+            self._orders.get((each, status.value)) for each in wanted for status in set(statuses) or Status
+        ]
+        present = [order for order in orders if order is not None]
+        if updated_since is None:
+            keys = list(islice(merge(*[order.after(key) for order in present]), limit + 1))
+            return self._page(keys[:limit], keys[limit - 1] if len(keys) > limit else None)
+        return self._updated(present, key, updated_since, limit)
+
+    def _updated(self, orders: list[Ordered], key: Key | None, since: int, limit: int) -> Page:
+        """Make a page of what was updated since."""
+        found: list[Key] = []
+        left = EXAMINED
+        for at, told, cost in merge(*[order.updated_after(key, since) for order in orders]):
+            if left <= 0 or (told and len(found) == limit):
+                return self._page(found, key)
+            key = at
+            left -= cost
+            if told:
+                found.append(at)
+        return self._page(found, None)
+
+    def as_of(self, page: Page) -> float:
+        """Return the last moment (monotonic seconds) at which a page just made is known to have been true.
+
+        A job that nobody has told us of is missing from it: that is found out when everything is compared.
+        """
+        entries = self._catalogue.entries
+        shown = self._coverage.as_of([entries[reading.job.id] for reading in page.readings])
+        return min([self._whole(), shown, *(record.last_valid_at for record in self._unreadable(page))])
+
+    def has_unreadable(self, page: Page) -> bool:
+        """Return whether the page has a last good record in it whose job cannot be read now."""
+        return bool(self._unreadable(page))
+
+    def _unreadable(self, page: Page) -> list[UnreadableRecord]:
+        if not (unreadable := self._catalogue.unreadable):
+            return []
+        found = (unreadable.get(reading.job.id) for reading in page.readings)
+        return [record for record in found if record is not None]
+
+    def _whole(self) -> float:
+        """Return the moment since when there can't be a job that we don't know of."""
+        figures, coverage = self._figures, self._coverage
+        if figures.reconciled is None:
+            return -inf
+        begun = figures.reconciled - figures.reconcile_seconds
+        return max(begun, coverage.until) if begun >= coverage.since else begun
+
+    def _page(self, found: list[Key], key: Key | None) -> Page:
+        entries = self._catalogue.entries
+        return Page(
+            [entries[job_id].reading for _, job_id in found], None if key is None else (-key[0], key[1])
+        )
+
+    def _changed(self, _job_id: str, before: Reading | None, after: Reading | None) -> None:
+        if before is not None and (after is None or _place(before.job) != _place(after.job)):
+            self._drop(before.job)
+        if after is not None:
+            self._put(after.job)
+
+    def _put(self, job: Job) -> None:
+        orders, status, key, updated = self._orders, job.status.value, key_of(job), job.updated_order
+        for owner in (job.owner, None):
+            order = orders.get((owner, status))
+            if order is None:
+                order = orders[owner, status] = Ordered()
+            order.add(key, updated)
+
+    def _drop(self, job: Job) -> None:
+        orders, status, key = self._orders, job.status.value, key_of(job)
+        for owner in (job.owner, None):
+            order = orders[owner, status]
+            order.discard(key)
+            if not order:
+                del orders[owner, status]
+
+
+def _place(job: Job) -> tuple[str, Status, int]:
+    """Say what a job's place depends on, beside its id."""
+    return job.owner, job.status, job.created_order

@@ -1,0 +1,131 @@
+"""The ends of failed jobs' logs: read when they are asked for, and kept for as long as an answer may be old.
+
+A log is as fresh as its job: what was read under a healthy watch is true until something is heard. While the
+storage does not answer, the last that was read stays. Bounded in bytes; who was not asked for longest goes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from time import monotonic
+from typing import Final, NamedTuple
+
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.domain.job import Job
+from jobsvc.index.catalogue.freshness import KNOWN_DEADLINE, Answer, Freshness
+from jobsvc.index.catalogue.missing_files import MissingFiles
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.layout import DEFAULT_LOG
+
+CAP: Final = 32 << 20
+"""Characters that are kept, of all logs together."""
+_OVERHEAD: Final = 512
+"""Counted for each log, so that many empty ones come to an end too."""
+
+
+class _Tail(NamedTuple):
+    """The end of one log."""
+
+    job: Job
+    """Whose it is: another record may name another log."""
+    text: str | None
+    """None where there was no log."""
+    begun: float
+    """When the look at it began, in monotonic seconds."""
+    missing: bool = False
+    """Whether that look found no log, and the text is what was there a moment before."""
+
+    @property
+    def weight(self) -> int:
+        """What of the cap it takes."""
+        return len(self.text or "") + _OVERHEAD
+
+
+class Tails:
+    """Reads and remembers; belongs to the event loop."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        root: JobsRoot,
+        freshness: Freshness,
+        *,
+        clock: Callable[[], float] = monotonic,
+        cap: int = CAP,
+    ) -> None:
+        self._disk = disk
+        self._root = root
+        self._freshness = freshness
+        self._clock = clock
+        self._cap = cap
+        self._tails: OrderedDict[str, _Tail] = OrderedDict()
+        self._weight = 0
+        self._missing = MissingFiles()
+
+    async def beside(self, answer: Answer, *, force: bool = False) -> tuple[Answer, str | None]:
+        """Return the end of a job's log (None: there is none), and the answer with the age of both.
+
+        `force` has the disk read. Where storage does not answer, the last that was known is stale.
+        """
+        if not force and (held := self.at_once(answer)) is not None:
+            return held
+        tail = self._known(answer)
+        try:
+            return self._beside(answer, await self._read(answer.reading.job))
+        except StorageUnavailable:
+            return answer._replace(stale=True), tail and tail.text
+
+    def at_once(self, answer: Answer) -> tuple[Answer, str | None] | None:
+        """Do so where what is remembered holds still; None where the disk has to be asked."""
+        tail = self._known(answer)
+        if tail is None or not self._holds(tail):
+            return None
+        self._tails.move_to_end(tail.job.id)
+        return self._beside(answer, tail)
+
+    def _known(self, answer: Answer) -> _Tail | None:
+        tail = self._tails.get(answer.reading.job.id)
+        return tail if tail is not None and tail.job is answer.reading.job else None
+
+    def _beside(self, answer: Answer, tail: _Tail) -> tuple[Answer, str | None]:
+        age = self._freshness.age(tail.job.id, tail.begun, told=_told_of(tail.job))
+        return (answer._replace(age=age) if age > answer.age else answer), tail.text
+
+    def _holds(self, tail: _Tail) -> bool:
+        if tail.missing or self._freshness.heard_since(tail.job.id, tail.begun):
+            return False
+        age = self._freshness.age(tail.job.id, tail.begun, told=_told_of(tail.job))
+        return age <= self._freshness.max_age
+
+    async def _read(self, job: Job) -> _Tail:
+        begun = self._clock()
+        text = await self._disk.metadata(job.id, lambda: self._root.log_tail(job), KNOWN_DEADLINE)
+        tail = self._bridged(_Tail(job, text, begun))
+        self._forget(job.id)
+        self._tails[job.id] = tail
+        self._weight += tail.weight
+        while self._weight > self._cap:
+            self._forget(next(iter(self._tails)))
+        return tail
+
+    def _bridged(self, tail: _Tail) -> _Tail:
+        """Keep the known text of a log that has been missing for less than the grace."""
+        known = self._tails.get(tail.job.id)
+        if tail.text is not None or known is None or known.text is None or known.job is not tail.job:
+            self._missing.found(tail.job.id)
+            return tail
+        if not self._missing.is_bridged(tail.job.id, tail.begun):
+            self._missing.found(tail.job.id)
+            return tail
+        return tail._replace(text=known.text, missing=True)
+
+    def _forget(self, job_id: str) -> None:
+        if (tail := self._tails.pop(job_id, None)) is not None:
+            self._weight -= tail.weight
+
+
+def _told_of(job: Job) -> bool:
+    """Whether a watch upon the job's directory tells of its log: one that lies further in, it does not."""
+    return "/" not in (job.log_path or DEFAULT_LOG)

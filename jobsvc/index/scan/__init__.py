@@ -1,0 +1,1 @@
+"""Read jobs from disk: periodically, on events, in bulk."""

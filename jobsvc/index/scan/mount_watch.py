@@ -1,0 +1,115 @@
+"""Has jobs looked at under which a file system was mounted or unmounted: no event or timestamp shows that."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+from itertools import chain
+from typing import Final
+
+import structlog
+
+from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.watch.supervisor import Happened, Hint
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.filesystem.mount_table import MountTable
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.threads.gil_yield import in_parts
+
+log = structlog.get_logger("jobsvc.index")
+
+GATHER_S: Final = 0.05
+"""Seconds for which changes of the mount table are gathered: several come together."""
+COMPARED: Final = 10_000
+"""Jobs between two pauses for other threads."""
+
+
+class MountWatch:
+    """Waits for changes of the mount table and reports the jobs that they concern."""
+
+    def __init__(
+        self, disk: Disk, root: JobsRoot, catalogue: Catalogue, on_hints: Callable[[list[Hint]], None]
+    ) -> None:
+        self._disk = disk
+        self._root = root
+        self._catalogue = catalogue
+        self._on_hints = on_hints
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        table = await self._disk.metadata("*mounts", _open_table)
+        if table is None:
+            log.warning("mounts-unwatched", reason="/proc/self/mountinfo can't be read")
+            await asyncio.Event().wait()
+            return
+        changed = asyncio.Event()
+
+        def on_readable() -> None:
+            table.acknowledge()
+            changed.set()
+
+        loop = asyncio.get_running_loop()
+        loop.add_reader(table.fileno(), on_readable)
+        try:
+            while True:
+                await changed.wait()
+                await asyncio.sleep(GATHER_S)
+                changed.clear()
+                if hints := await self._disk.metadata("*mounts", partial(self._concerned, table)):
+                    self._on_hints(hints)
+        finally:
+            loop.remove_reader(table.fileno())
+            self._disk.release(table)
+
+    def _concerned(self, table: MountTable) -> list[Hint]:
+        points = table.changed_points()
+        root = os.path.realpath(self._root.path)
+        outputs = [(os.path.realpath(name), name) for name in self._root.output_roots]
+        entries = self._catalogue.entries
+        hints = list(within_jobs(root, points))
+        if places := list(beneath_output_roots(outputs, points)):
+            for job_id in chain.from_iterable(in_parts(list(entries), COMPARED)):
+                entry = entries.get(job_id)
+                path = "" if entry is None else entry.reading.job.output_path or ""
+                if path.startswith("/") and any(overlap(os.path.normpath(path), place) for place in places):
+                    hints.append((Happened.CHANGED, job_id))
+        return hints
+
+
+def within_jobs(root: str, points: Iterable[str]) -> Iterator[Hint]:
+    """Name the jobs in whose directories these mount points are, and what in them is to be watched anew."""
+    for point in points:
+        if point.startswith(f"{root}/"):
+            job_id, _, inner = point[len(root) + 1 :].partition("/")
+            if inner:
+                yield Happened.MOVED, f"{job_id}/{inner.partition('/')[0]}"
+            else:
+                yield Happened.NEW, job_id
+
+
+def beneath_output_roots(roots: Collection[tuple[str, str]], points: Iterable[str]) -> Iterator[str]:
+    """Name what these mount points cover of the output roots, as records name it.
+
+    `roots` are the paths without symbolic links, and the same as they were given.
+    """
+    for point in points:
+        for real, given in roots:
+            if point.startswith(f"{real}/"):
+                yield given + point[len(real) :]
+            elif overlap(real, point):
+                yield given
+
+
+def overlap(one: str, other: str) -> bool:
+    """Return whether one of two absolute paths is, or lies beneath, the other."""
+    one, other = one.rstrip("/") + "/", other.rstrip("/") + "/"
+    return one.startswith(other) or other.startswith(one)
+
+
+def _open_table() -> MountTable | None:
+    try:
+        return MountTable()
+    except OSError:
+        return None

@@ -1,0 +1,254 @@
+"""Finds jobs that came, went or were replaced, by listing the root, where no watcher tells of them.
+
+The root's timestamps say whether a listing is needed. They are not believed where they may be too coarse, nor
+on network storage, which may cache them: there the names are listed again, for a small part of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from time import monotonic, thread_time
+from typing import Final, NamedTuple
+
+from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.catalogue.freshness import Freshness
+from jobsvc.index.index_metrics import Figures
+from jobsvc.index.scan.reconcile import NameChanges, compare_names
+from jobsvc.index.scan.refresh_queue import Looks
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.files.safe_open import Absent
+from jobsvc.storage.filesystem.mounts import keeps_inode_numbers, lists_from_server
+from jobsvc.storage.jobs.batch_read import Found
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.root_listing import (
+    Place,
+    RootListing,
+    RootVersion,
+    list_root,
+    place_of,
+    root_version,
+)
+from jobsvc.storage.jobs.snapshot import Reading
+
+LISTING_TIMEOUT_S: Final = 60.0
+"""A million names take some seconds, and more over a network."""
+CPU_SHARE: Final = 0.02
+"""The part of a processor that listings may take."""
+CHANGED_TIME_SHARE: Final = 0.5
+"""The part of all time that listings may take while the root changes."""
+UNCHANGED_TIME_SHARE: Final = 0.05
+"""The part of all time that listings may take while its timestamps say that nothing changed."""
+POLLED_FOR_S: Final = 600.0
+"""A directory without a job is looked at in every poll for so long: its record often comes afterwards."""
+MAX_POLLED: Final = 1000
+"""Directories without a job that are looked at in every poll; a reconcile finds jobs in the others."""
+UNLISTED_FOR_S: Final = 600.0
+"""So long a name is not believed that leads to a job although the root does not list it any more."""
+MIN_RENUMBERED: Final = 100
+"""So many jobs, if they are more than half of all, are not replaced at once: inode numbers are not stable."""
+
+
+class ListingSchedule:
+    """When the root has to be listed again. Pure; times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._version: RootVersion | None = None
+        self._is_stable = False
+        self._is_requested = True
+        self._started_at = 0.0
+        self._seconds = 0.0
+        self._cpu_seconds = 0.0
+
+    def is_due(self, version: RootVersion, now: float, *, trusted: bool) -> bool:
+        """Return whether to list a root that looks so; `trusted`: its timestamps show every change.
+
+        Even then the timestamps of the last listing may have been too recent to tell two versions apart.
+        """
+        changed = self._is_requested or version != self._version
+        if not changed and trusted and self._is_stable:
+            return False
+        share = CHANGED_TIME_SHARE if changed else UNCHANGED_TIME_SHARE
+        return now - self._started_at >= max(self._seconds / share, self._cpu_seconds / CPU_SHARE)
+
+    def listed(self, listing: RootListing, started_at: float, seconds: float, cpu_seconds: float) -> None:
+        """Record a listing and what it cost."""
+        self._version, self._is_stable = listing.version, listing.is_stable
+        self._started_at, self._seconds, self._cpu_seconds = started_at, seconds, cpu_seconds
+
+    def start(self) -> None:
+        """Note that a listing begins: it answers what was requested before."""
+        self._is_requested = False
+
+    def request(self) -> None:
+        """Have the root listed again although it looks the same."""
+        self._is_requested = True
+
+
+class _Pass(NamedTuple):
+    listing: RootListing
+    changes: NameChanges
+    cpu_seconds: float
+
+
+class RootNames:
+    """Lists the root when it is due, and has what differs from the catalogue looked at."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        root: JobsRoot,
+        catalogue: Catalogue,
+        *,
+        freshness: Freshness,
+        looks: Looks,
+        figures: Figures,
+        poll_interval: float,
+        is_needed: Callable[[], bool],
+    ) -> None:
+        """`is_needed` says whether names have to be listed at all just now."""
+        self._disk = disk
+        self._root = root
+        self._catalogue = catalogue
+        self._freshness = freshness
+        self._looks = looks
+        self._figures = figures
+        self._poll_interval = poll_interval
+        self._is_needed = is_needed
+        self._schedule = ListingSchedule()
+        self._without_job: dict[str, int] = {}
+        """Listed names in which no job was found, with their inode numbers."""
+        self._polled_until: dict[str, float] = {}
+        """Those of them that are polled, and until when."""
+        self._found_unlisted: set[str] = set()
+        """Jobs that the last listing lacked and that were found by their names all the same."""
+        catalogue.subscribe(self._on_change)
+
+    def to_poll(self) -> list[str]:
+        """Return the names in which a job may be found any moment."""
+        now = monotonic()
+        for job_id in [job_id for job_id, until in self._polled_until.items() if until < now]:
+            del self._polled_until[job_id]
+        return list(self._polled_until)
+
+    async def check(self) -> None:
+        """Wait for the next time, then list the root if it is due."""
+        await asyncio.sleep(self._poll_interval)
+        if not self._is_needed():
+            return
+        version = await self._disk.metadata("*root", partial(root_version, self._root.path))
+        if self._schedule.is_due(version, monotonic(), trusted=self._looks.quick):
+            await self._list()
+
+    async def _list(self) -> None:
+        started_at = monotonic()
+        self._schedule.start()
+        try:
+            listing, changes, cpu = await self._disk.metadata("*names", self._compare, LISTING_TIMEOUT_S)
+            self._schedule.listed(listing, started_at, monotonic() - started_at, cpu)
+            self._figures.ignored = listing.ignored
+            self._catalogue.listed(listing.inodes.keys())
+            self._forget_unlisted(listing)
+            known = [*changes.missing, *changes.replaced]
+            await self._looks.round("*names", known, changes.new, listed=listing.inodes)
+        except BaseException:
+            self._schedule.request()
+            raise
+        self._looked_at(listing, changes, started_at)
+        await self._drop_unlisted(changes.missing)
+
+    def _compare(self) -> _Pass:
+        before = thread_time()
+        listing = list_root(self._root.path)
+        entries = self._catalogue.entries
+        changes = compare_names(listing.inodes, entries, self._without_job)
+        if len(changes.replaced) > max(MIN_RENUMBERED, len(entries) // 2):
+            # The file system numbers them anew each time; none of them may have been replaced.
+            for job_id in changes.replaced:
+                if (entry := entries.get(job_id)) is not None:
+                    entry.inode = None
+            changes = changes._replace(replaced=[])
+        return _Pass(listing, changes, thread_time() - before)
+
+    def _looked_at(self, listing: RootListing, changes: NameChanges, started_at: float) -> None:
+        """Record what is known of the names now; what could not be looked at is listed once more."""
+        entries, inodes = self._catalogue.entries, listing.inodes
+        is_complete = True
+        for job_id in (*changes.new, *changes.replaced):
+            if (entry := entries.get(job_id)) is not None:
+                if entry.verified >= started_at:
+                    entry.inode = inodes[job_id]
+                else:  # its storage did not answer
+                    is_complete = False
+        now = monotonic()
+        without_job = {job_id: inodes[job_id] for job_id in changes.new if job_id not in entries}
+        self._without_job = {
+            job_id: inode
+            for job_id, inode in self._without_job.items()
+            if job_id not in entries and inodes.get(job_id) == inode
+        } | without_job
+        polled = {
+            job_id: until for job_id, until in self._polled_until.items() if job_id in self._without_job
+        } | dict.fromkeys(without_job, now + POLLED_FOR_S)
+        self._polled_until = dict(islice(polled.items(), max(len(polled) - MAX_POLLED, 0), None))
+        # A cached name may still lead to a directory that is gone.
+        if not is_complete or any(job_id in entries for job_id in changes.missing):
+            self._schedule.request()
+
+    async def _drop_unlisted(self, missing: list[str]) -> None:
+        """Remove jobs that two listings lacked, although their cached names still lead to directories.
+
+        GlusterFS's client (md-cache) finds a directory that was renamed by its old name for as long as it is
+        looked at. Elsewhere the listing may be what is cached: it has to be the directory that was listed.
+        """
+        entries, unlisted = self._catalogue.entries, self._catalogue.unlisted
+        found = {job_id for job_id in missing if job_id in entries}
+        twice, self._found_unlisted = sorted(found & self._found_unlisted), found
+        if not twice or self._looks.quick:
+            return
+        found_now = await self._disk.metadata("*names", partial(_directories, self._root.path, twice))
+        now = monotonic()
+        for job_id in twice:
+            inode = found_now.inodes.get(job_id)
+            if (entry := entries.get(job_id)) is None or inode is None:
+                continue
+            if found_now.is_listing_fresh or inode == entry.inode:
+                unlisted[job_id] = now + UNLISTED_FOR_S
+                self._freshness.accept(Found(job_id, now, Absent()), found_now.place)
+
+    def _forget_unlisted(self, listing: RootListing) -> None:
+        """Believe names again that are listed, or were not for long."""
+        unlisted, now = self._catalogue.unlisted, monotonic()
+        for job_id in [name for name, until in unlisted.items() if name in listing.inodes or until < now]:
+            del unlisted[job_id]
+
+    def _on_change(self, job_id: str, _before: Reading | None, after: Reading | None) -> None:
+        """Have a name looked at again whose job is gone: its directory may still be there."""
+        if after is None:
+            self._schedule.request()
+        elif job_id in self._without_job:
+            del self._without_job[job_id]
+            self._polled_until.pop(job_id, None)
+
+
+class _Directories(NamedTuple):
+    place: Place
+    """The root as it stands."""
+    is_listing_fresh: bool
+    """Whether listings are never cached."""
+    inodes: dict[str, int]
+    """By job; none where the file system does not keep inode numbers."""
+
+
+def _directories(root: Path, job_ids: Sequence[str]) -> _Directories:
+    place = place_of(root)
+    inodes: dict[str, int] = {}
+    if keeps_inode_numbers(place.device):
+        for job_id in job_ids:
+            with suppress(FileNotFoundError):
+                inodes[job_id] = (root / job_id).lstat().st_ino
+    return _Directories(place, lists_from_server(place.device), inodes)

@@ -1,0 +1,1 @@
+"""inotify: the watcher process, its supervisor, and which directories are watched."""

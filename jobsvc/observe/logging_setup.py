@@ -1,0 +1,97 @@
+"""What the service says of itself: one line an event on standard error.
+
+JSON for programs, key=value with colours for a person at a terminal. The standard library's loggers, and
+so aiohttp's and asyncio's, go the same way. The last step before a line is formed takes secrets out. Lines
+about refused and failed requests are limited.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from io import TextIOWrapper
+from typing import TextIO
+
+import structlog
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from jobsvc.observe import json_lines, request_id
+from jobsvc.observe.line_limit import LineLimit
+from jobsvc.observe.redaction import redact_mapping
+
+
+def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
+    """Send all logging of this process to `stream` (standard error); what went before is replaced."""
+    stream = sys.stderr if stream is None else stream
+    if isinstance(stream, TextIOWrapper) and not stream.isatty():
+        stream.reconfigure(encoding="utf-8")  # JSON is UTF-8, whatever the locale
+    told: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _add_request_id,
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_formatter(told, _terminal() if stream.isatty() else [_as_json]))
+    handler.addFilter(LineLimit())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *told,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
+def _formatter(told: list[Processor], written: list[Processor]) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=told,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            _take_secrets_out,
+            *written,
+        ],
+    )
+
+
+def _terminal() -> list[Processor]:
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=not os.environ.get("NO_COLOR"),  # https://no-color.org
+        exception_formatter=structlog.dev.plain_traceback,
+        timestamp_key="time",
+        pad_event_to=0,
+    )
+    return [_escape_controls, renderer]
+
+
+def _as_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    first = {key: event.pop(key) for key in ("time", "level", "logger", "event") if key in event}
+    return json_lines.encode({**first, **event}).decode()
+
+
+def _escape_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Keep texts of others from moving a terminal's cursor or making lines up; a traceback has lines."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable() and key not in {"exception", "stack"}:
+            event[key] = repr(value)[1:-1]
+    return event
+
+
+def _add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    current = request_id.current()
+    if current is not None:
+        event.setdefault("requestId", current)
+    return event
+
+
+def _take_secrets_out(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    return redact_mapping(event)

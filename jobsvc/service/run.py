@@ -1,0 +1,160 @@
+"""Serves until it is told to stop: accepts no more then, lets downloads finish within the grace, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from jobsvc import __version__
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.observe import logging_setup
+from jobsvc.service.accept_errors import ACCEPT_ERRORS
+from jobsvc.service.app_factory import build_app
+from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, raise_descriptor_limit
+from jobsvc.service.gc_tuning import collect_fully_by_the_clock, leave_out_present_objects
+from jobsvc.service.lifespan import LAST_ANSWERS
+from jobsvc.settings import Settings, unknown_variables
+from jobsvc.storage.files.os_errors import describe, may_pass
+from jobsvc.storage.state.link_key import BadLinkKey
+from jobsvc.storage.state.token_file import BadTokenFile
+from jobsvc.web.app.server import Runner
+from jobsvc.web.auth.bearer import GATE
+from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
+
+_log = structlog.get_logger("jobsvc.service")
+
+
+class NotStarted(Exception):
+    """The service can't begin; the message says why, and what to do about it."""
+
+    def __init__(self, reason: str, *, may_pass: bool) -> None:
+        super().__init__(reason)
+        self.exit_code = 1 if may_pass else 2
+        """2 for a wrong configuration, which a restart does not mend (systemd's RestartPreventExitStatus)."""
+
+
+async def serve(
+    settings: Settings,
+    *,
+    ready: Callable[[str], None] | None = None,
+    stop: asyncio.Event | None = None,
+    on_indexed: Callable[[], None] | None = None,
+) -> None:
+    """Serve until `stop` is set, by SIGTERM or SIGINT where it is not given; `ready` gets the address.
+
+    `on_indexed` is called once the first index is complete.
+
+    Then accept no more, let downloads finish for as long as the grace, and end. NotStarted.
+    """
+    stop = stop or _told_by_signals()
+    app = build_app(settings, on_indexed)
+    runner = Runner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(app[ACCEPT_ERRORS])
+    try:
+        await _begin(runner, settings)
+        address = _address(runner)
+        _log.info(
+            "serving",
+            address=address,
+            jobs_root=str(settings.jobs_root),
+            state_dir=str(settings.state_dir),
+            version=__version__,
+            max_connections=runner.app[CONNECTION_LIMITS].max_connections,
+            descriptors=descriptor_limit(),
+        )
+        app[GATE].log_count()
+        if os.geteuid() == 0:
+            _log.warning("running-as-root", remedy="run the service as a user of its own")
+        if ready is not None:
+            ready(address)
+        await stop.wait()
+        _log.info("stopping", grace=settings.shutdown_grace)
+    finally:
+        await runner.cleanup()
+        loop.set_exception_handler(None)
+
+
+async def _begin(runner: web.BaseRunner, settings: Settings) -> None:
+    try:
+        await runner.setup()
+    except (BadTokenFile, BadLinkKey) as fault:
+        raise NotStarted(str(fault), may_pass=may_pass(fault.__cause__)) from fault
+    except StorageUnavailable as fault:
+        raise NotStarted(fault.detail, may_pass=True) from fault
+    except OSError as fault:
+        raise NotStarted(describe(fault), may_pass=may_pass(fault)) from fault
+    try:
+        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
+    except (OSError, UnicodeError) as fault:
+        raise NotStarted(
+            _bind_error(fault, settings.host, settings.port), may_pass=may_pass(fault)
+        ) from fault
+
+
+def _bind_error(fault: Exception, host: str, port: int) -> str:
+    """Say why the address can't be listened on, and the remedy."""
+    if isinstance(fault, socket.gaierror):
+        return f"host: the name {host!r} is not resolved: {fault.strerror}"
+    if not isinstance(fault, OSError):
+        return f"host: {host!r} is no host name: {fault}"
+    match fault.errno:
+        case errno.EADDRINUSE:
+            remedy = (
+                f"`ss -ltnp 'sport = :{port}'` names the program that has it; end it, or take another --port"
+            )
+            return f"port {port} of {host}: address already in use; {remedy}"
+        case errno.EADDRNOTAVAIL:
+            return f"host: {host} is not an address of this machine (yet); `ip address` lists those that are"
+        case errno.EACCES:
+            remedy = "take a --port of 1024 or above, or give the service CAP_NET_BIND_SERVICE"
+            return f"port {port} of {host}: permission denied; {remedy}"
+        case _:
+            return f"{host}, port {port}: {describe(fault)}"
+
+
+def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
+    """Run the service until it is told to stop; returns the exit code."""
+    open_standard_streams()
+    logging_setup.configure()
+    for name, close in unknown_variables(os.environ):
+        _log.warning("unknown-variable", name=name, did_you_mean=close, effect="none")
+    raise_descriptor_limit()
+    collect_fully_by_the_clock()
+    main = serve(settings, ready=ready, on_indexed=leave_out_present_objects)
+    try:
+        _run_loop(main)
+    except NotStarted as wrong:
+        _log.error("not-started", reason=str(wrong))
+        return wrong.exit_code
+    return 0
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def _told_by_signals() -> asyncio.Event:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _address(runner: web.BaseRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,130 @@
+"""Where the service's own files live, and whether the folders it was given can serve.
+
+The state folder never lies where clients could be sent its files from, nor around the farm's jobs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from jobsvc.storage.files.os_errors import describe
+from jobsvc.storage.reachable import Mounts
+from jobsvc.storage.state.private_file import user_name
+
+ANSWER_TIMEOUT_S: Final = 10.0
+"""How long a folder of the configuration may take to be listed at the start."""
+
+
+def default_state_dir() -> Path:
+    """Name the folder of tokens and logs: $JOBSVC_STATE_DIR, else by the XDG base directory specification.
+
+    That is $XDG_STATE_HOME/jobsvc, where the variable holds an absolute path, else ~/.local/state/jobsvc.
+    ValueError where not even a home directory is known.
+    """
+    try:
+        if own := os.environ.get("JOBSVC_STATE_DIR"):
+            return Path(own).expanduser().absolute()
+        base = Path(os.environ.get("XDG_STATE_HOME", ""))
+        return (base if base.is_absolute() else Path.home() / ".local" / "state") / "jobsvc"
+    except RuntimeError as wrong:
+        raise ValueError("is needed, for there is no home directory to put it into") from wrong
+
+
+def check_readable(folder: Path) -> None:
+    """Raise ValueError unless the path leads to a directory that can be listed within ANSWER_TIMEOUT_S."""
+    try:
+        _within(ANSWER_TIMEOUT_S, lambda: os.scandir(folder).close())
+    except OSError as wrong:
+        raise ValueError(f"is no readable directory: {describe(wrong)}") from wrong
+
+
+def check_apart(state_dir: Path, jobs_root: Path, output_roots: tuple[Path, ...]) -> None:
+    """Raise ValueError where the state folder lies within a folder that is served, or around the jobs."""
+    mounts = Mounts.now()
+    if _reached(mounts, jobs_root, state_dir):
+        raise ValueError(f"lies inside the jobs root {str(jobs_root)!r}")
+    if _reached(mounts, state_dir, jobs_root):
+        raise ValueError(f"contains the jobs root {str(jobs_root)!r}")
+    for folder in output_roots:
+        if _reached(mounts, folder, state_dir):
+            raise ValueError(
+                f"lies inside the output root {str(folder)!r}, from where its tokens could be sent"
+            )
+
+
+def _reached(mounts: Mounts, outer: Path, inner: Path) -> list[str]:
+    try:
+        return list(mounts.names_through(outer, inner))
+    except (OSError, RuntimeError) as wrong:
+        raise ValueError(f"can't be followed to its end: {wrong}") from wrong
+
+
+def make_writable(state_dir: Path) -> None:
+    """Make the folder for its owner alone (0700), where it is not there; ValueError if that fails.
+
+    A full disk is no reason not to start: what can't be written then is counted and logged.
+    """
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=state_dir) as probe:
+            probe.write(b"jobsvc")
+    except OSError as wrong:
+        if wrong.errno in {errno.ENOSPC, errno.EDQUOT} and state_dir.is_dir():
+            return
+        raise ValueError(f"can't be made or written: {describe(wrong)}{_remedy(wrong)}") from wrong
+
+
+def _within(seconds: float, call: Callable[[], None]) -> None:
+    """Call in a thread; raise what it raises, and TimeoutError where it does not return in time.
+
+    The thread of a call that hangs is left behind: it does not keep the process from ending.
+    """
+    raised: list[OSError] = []
+
+    def work() -> None:
+        try:
+            call()
+        except OSError as fault:
+            raised.append(fault)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds:g} s")
+    if raised:
+        raise raised[0]
+
+
+def check_writable(state_dir: Path) -> None:
+    """Raise ValueError where `make_writable` would surely fail; makes and writes nothing."""
+    folder = state_dir
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        if not folder.is_dir():
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))  # noqa: TRY301 - told as the others are
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))  # noqa: TRY301 - likewise
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))  # noqa: TRY301 - likewise
+    except OSError as wrong:
+        raise ValueError(f"can't be made or written: {describe(wrong)}{_remedy(wrong)}") from wrong
+
+
+def _remedy(fault: OSError) -> str:
+    match fault.errno:
+        case errno.EACCES | errno.EPERM:
+            return f"; the user {user_name(os.geteuid())} needs a folder of their own there"
+        case errno.ENOSPC | errno.EDQUOT:
+            return "; free some space there"
+        case errno.EROFS:
+            return "; name a folder on a file system that is mounted writable"
+        case _:
+            return ""

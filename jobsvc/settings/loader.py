@@ -1,0 +1,190 @@
+"""From what flags, environment and config file say to Settings, or to one error that names the culprit."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+
+from jobsvc.settings import directories, parsers
+from jobsvc.settings.options import OPTIONS, Option, Settings
+from jobsvc.settings.tied_roots import check_tied_roots
+from jobsvc.storage.files.os_errors import may_pass
+from jobsvc.storage.layout import OutputRoot
+
+CONFIG_CAP: Final = 1 << 20
+"""Bytes; a larger config file is surely another file."""
+
+NO_JOBS_ROOT: Final = (
+    "jobs-root: the folder of the job directories is not given"
+    " (as the argument JOBS_ROOT, as JOBSVC_JOBS_ROOT, or as jobs-root in the config file)"
+)
+
+_DEFAULT: Final = "the default"
+
+
+class SettingsError(ValueError):
+    """A setting that stops the start; the message names the option, the value and where it came from."""
+
+    may_pass = False
+    """Whether a later start may succeed with the same settings: a folder may not be mounted yet."""
+
+
+def _error(option: str, value: object, wrong: object, origin: str) -> SettingsError:
+    shown = "" if value is None else f"{str(value)[:200]!r} "
+    return SettingsError(f"{option}: {shown}{wrong} (from {origin})")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value as text (several, of a repeatable option) and where it came from, in words."""
+
+    value: str | tuple[str, ...]
+    origin: str
+
+
+def resolve(given: Mapping[str, Given], options: Iterable[Option] = OPTIONS) -> dict[str, Any]:
+    """Turn what was given, by field, and what the config file adds, into checked values by field.
+
+    Fields that nobody gave are left out. SettingsError names the first wrong value, in the options' order, or
+    an output root of an owner whose files others can name.
+    """
+    found = _resolve(given, options)
+    if "output_roots" in found:
+        _check_tied_roots(*found["output_roots"])
+    return {field: value for field, (value, _) in found.items()}
+
+
+def load(given: Mapping[str, Given], *, dry_run: bool = False) -> Settings:
+    """Make the Settings of what was given and see that the folders can serve; SettingsError if not.
+
+    The state folder is made here, once everything else is right; with `dry_run` nothing is made or written.
+    """
+    found = _resolve(given, OPTIONS)
+    if "jobs_root" not in found:
+        raise SettingsError(NO_JOBS_ROOT)
+    try:
+        settings = Settings(**{field: value for field, (value, _) in found.items()})
+    except ValueError as wrong:  # only the state folder's default needs anything of the machine
+        raise _error("state-dir", None, wrong, _DEFAULT) from wrong
+    origins = {field: origin for field, (_, origin) in found.items()}
+    _check_places(settings, origins, directories.check_writable if dry_run else directories.make_writable)
+    return settings
+
+
+def _check_places(settings: Settings, origins: Mapping[str, str], writable: Callable[[Path], None]) -> None:
+    root, state, outputs = (
+        settings.jobs_root,
+        settings.state_dir,
+        tuple(map(_folder_of, settings.output_roots)),
+    )
+
+    def check(name: str, field: str, value: Path, rule: Callable[..., None], *others: object) -> None:
+        try:
+            rule(value, *others)
+        except ValueError as wrong:
+            error = _error(name, value, wrong, origins.get(field, _DEFAULT))
+            error.may_pass = may_pass(wrong.__cause__)
+            raise error from wrong
+
+    check("jobs-root", "jobs_root", root, directories.check_readable)
+    for folder in outputs:
+        check("output-root", "output_roots", folder, directories.check_readable)
+    _check_tied_roots(settings.output_roots, origins.get("output_roots", _DEFAULT))
+    check("state-dir", "state_dir", state, directories.check_apart, root, outputs)
+    check("state-dir", "state_dir", state, writable)
+
+
+def _check_tied_roots(roots: Sequence[Path | OutputRoot], origin: str) -> None:
+    for root in roots:
+        if isinstance(root, OutputRoot):
+            try:
+                check_tied_roots(root, roots)
+            except ValueError as wrong:
+                raise _error("output-root", f"{root.owner}={root.path}", wrong, origin) from wrong
+
+
+def _folder_of(root: Path | OutputRoot) -> Path:
+    return root.path if isinstance(root, OutputRoot) else root
+
+
+def _resolve(given: Mapping[str, Given], options: Iterable[Option]) -> dict[str, tuple[Any, str]]:
+    """Values and their origins by field; what is given counts before the config file."""
+    known = {**_config(given["config"]), **given} if "config" in given else given
+    return {
+        option.field: (_parse(option, known[option.field]), known[option.field].origin)
+        for option in options
+        if option.field in known
+    }
+
+
+def _parse(option: Option, given: Given) -> Any:  # noqa: ANN401 - the type is the option's own
+    texts = (given.value,) if isinstance(given.value, str) else given.value
+    parsed = []
+    for text in texts:
+        try:
+            parsed.append(option.spec.parse(text))
+        except ValueError as wrong:
+            raise _error(option.name, text, wrong, given.origin) from wrong
+    return option.spec.joined(parsed) if option.repeatable else parsed[-1]
+
+
+def _config(given: Given) -> dict[str, Given]:
+    """Read the config file: what it gives, by field."""
+    option = next(option for option in OPTIONS if option.field == "config")
+    file: Path = _parse(option, given)
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(CONFIG_CAP + 1)
+        if len(text) > CONFIG_CAP:
+            raise _error("config", file, "is larger than 1 MiB", given.origin)
+        content = tomllib.loads(text.decode())
+    except OSError as wrong:
+        raise _error("config", file, f"can't be read: {wrong.strerror}", given.origin) from wrong
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        raise _error("config", file, f"is not TOML: {wrong}", given.origin) from wrong
+    return _from_config(file, content)
+
+
+def _from_config(file: Path, content: Mapping[str, Any]) -> dict[str, Given]:
+    known = {option.name: option for option in OPTIONS if option.field != "config"}
+    found: dict[str, Given] = {}
+    for key, value in content.items():
+        origin = f"{file}, key {key}"
+        option = known.get(key.replace("_", "-"))
+        if option is None:
+            raise _error(key, None, f"is no option of jobsvc{_suggestion(key, known)}", origin)
+        if option.field in found:
+            raise _error(option.name, value, "is given twice", origin)
+        found[option.field] = Given(_texts(option, value, file, origin), origin)
+    return found
+
+
+def _suggestion(key: str, known: Iterable[str]) -> str:
+    close = get_close_matches(key.replace("_", "-").lower(), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _texts(option: Option, value: object, file: Path, origin: str) -> str | tuple[str, ...]:
+    """Write a value of TOML as the command line has it; relative paths start at the file's folder."""
+    if option.repeatable and isinstance(value, dict):
+        value = [f"{word}={meaning}" for word, meaning in value.items()]
+    if option.repeatable and isinstance(value, list):
+        return tuple(_one(option, each, file, origin) for each in value)
+    return _one(option, value, file, origin)
+
+
+def _one(option: Option, value: object, file: Path, origin: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        kind = "a list, a text or a number" if option.repeatable else "a text or a number"
+        raise _error(option.name, value, f"is not {kind}", origin)
+    text = str(value)
+    parse = option.spec.parse
+    if parse is parsers.output_root and text and isinstance(parsers.output_root(text), OutputRoot):
+        return text
+    if parse in {parsers.path, parsers.output_root} and text and not text.startswith("~"):
+        return str(file.parent / text)
+    return text

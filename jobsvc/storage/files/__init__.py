@@ -1,0 +1,1 @@
+"""Single files: open them safely, tell their versions apart, write them atomically."""

@@ -1,0 +1,1 @@
+"""Read job directories. Blocking code that runs in threads."""

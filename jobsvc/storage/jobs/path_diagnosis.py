@@ -1,0 +1,104 @@
+"""Says why a path of a record can't be served, for people; `walk` is what decides, this only explains.
+
+It looks at one part of the path after the other, as `walk` does, but may race with changes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from jobsvc.storage.files.os_errors import describe
+from jobsvc.storage.layout import DEPTH_MAX, PATH_MAX, beneath, components
+from jobsvc.storage.state.private_file import user_name
+
+MISSING: Final = "is missing"
+
+_KINDS: Final = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def explain(folder: Path, path: str, output_roots: Sequence[str] = ()) -> str | None:
+    """Return what is wrong with a path of a record in `folder`, as a predicate; None if nothing is."""
+    wrong = _of_the_text(path)
+    if wrong is not None:
+        return wrong
+    if not path.startswith("/"):
+        return _walk(folder, components(path) or ())
+    for root in output_roots:
+        if names := beneath(root, path):
+            return _walk(Path(root), names)
+    return "lies outside every output root" if output_roots else "is absolute, and there is no --output-root"
+
+
+def _of_the_text(path: str) -> str | None:
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    if not path:
+        return "is empty"
+    if "\0" in path:
+        return "contains a NUL character"
+    if ".." in parts:
+        return "leads through '..'"
+    if not parts:
+        return "is a folder"
+    if len(path) > PATH_MAX or len(parts) > DEPTH_MAX:
+        return f"is longer than {PATH_MAX} characters or {DEPTH_MAX} names"
+    return None
+
+
+def _walk(folder: Path, names: Sequence[str]) -> str | None:
+    for number in range(1, len(names) + 1):
+        last = number == len(names)
+        here = folder.joinpath(*names[:number])
+        try:
+            mode = here.lstat().st_mode
+            wrong = _of_a_file(here, mode) if last else _of_a_folder(mode)
+        except FileNotFoundError:
+            return MISSING
+        except OSError as fault:
+            return f"can't be read: {describe(fault)}{_rights(here, fault)}"
+        if wrong is not None:
+            return wrong if last else f"leads through {'/'.join(names[:number])!r}, which {wrong}"
+    return None
+
+
+def _rights(path: Path, fault: OSError) -> str:
+    """Return the mode and the owner of a path that was denied, or of the folder that denied it."""
+    if isinstance(fault, PermissionError):
+        for denied in (path, path.parent):
+            with suppress(OSError):
+                status = denied.lstat()
+                mode = stat.S_IMODE(status.st_mode)
+                return f"; {denied.name} has mode {mode:04o} and belongs to {user_name(status.st_uid)}"
+    return ""
+
+
+def _of_a_folder(mode: int) -> str | None:
+    if stat.S_ISLNK(mode):
+        return "is a symbolic link"
+    return None if stat.S_ISDIR(mode) else "is not a folder"
+
+
+def _of_a_file(path: Path, mode: int) -> str | None:
+    """Open a regular file and read a byte of it; OSError."""
+    if stat.S_ISLNK(mode):
+        return "is a symbolic link"
+    if stat.S_ISDIR(mode):
+        return "is a folder"
+    if not stat.S_ISREG(mode):
+        return f"is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}"
+    descriptor = os.open(path, _FILE)
+    try:
+        os.pread(descriptor, 1, 0)
+    finally:
+        os.close(descriptor)
+    return None

@@ -1,0 +1,66 @@
+"""Whether a job still looks as it did, by names alone: cheaper than reading it, and without events of ours.
+
+Good on local file systems only: elsewhere what stat says may be seconds old; only opening asks the server.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+from jobsvc.domain.job import Status
+from jobsvc.storage.files.client_version import version_of
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.layout import STATUS_FILE, components
+
+FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def unchanged(root: int, job_id: str, known: Reading) -> bool:
+    """Say whether reading the job anew would give `known`; False also where only reading can tell.
+
+    `root` is a descriptor of the jobs' root.
+    """
+    if not known.settled:
+        return False
+    try:
+        return _same_record(root, job_id, known) and _same_output(root, job_id, known)
+    except OSError:
+        return False
+
+
+def _same_record(root: int, job_id: str, known: Reading) -> bool:
+    if not stat.S_ISDIR(os.stat(job_id, dir_fd=root, follow_symlinks=False).st_mode):
+        return False
+    record = os.stat(f"{job_id}/{STATUS_FILE}", dir_fd=root, follow_symlinks=False)
+    return stat.S_ISREG(record.st_mode) and Identity.of(record) == known.identity
+
+
+def _same_output(root: int, job_id: str, known: Reading) -> bool:
+    job = known.job
+    if job.status is not Status.COMPLETED:
+        return True
+    path = job.output_path or ""
+    names = components(path)
+    if path.startswith("/"):
+        return False
+    return known.output == (_file(root, job_id, names) if names is not None else None)
+
+
+def _file(root: int, job_id: str, names: tuple[str, ...]) -> Identity | None:
+    """Say which version of a file is there that we may open; None where there is none."""
+    path = job_id
+    try:
+        for name in names[:-1]:
+            path = f"{path}/{name}"
+            if not stat.S_ISDIR(os.stat(path, dir_fd=root, follow_symlinks=False).st_mode):
+                return None
+        path = f"{path}/{names[-1]}"
+        status = os.stat(path, dir_fd=root, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK, dir_fd=root):
+        return None
+    return version_of(status)

@@ -1,0 +1,1 @@
+"""System calls that fail instead of blocking; the event loop may call them."""

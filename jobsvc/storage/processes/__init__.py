@@ -1,0 +1,1 @@
+"""Child processes that work beside the service."""

@@ -1,0 +1,1 @@
+"""Send open files to sockets."""

@@ -1,0 +1,108 @@
+"""The digests that outlive a restart, digests.jsonl in the state directory; plain sync code.
+
+Each is a line, added when it was computed; of two for one job the later counts:
+    {"job": ID, "version": HEX, "sha256": HEX, "crc32": NUMBER}
+The last is over the others: harm that leaves a line well-formed must not make a file out to be broken. A line
+that makes no sense is skipped and counted. Nothing is synced: what is not there is computed again. Mode 0600.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+import orjson
+
+from jobsvc.storage.files.atomic_write import give_to_folder_owner, write_atomically
+from jobsvc.storage.jobs.log_tail import read_fully
+from jobsvc.storage.layout import is_job_id
+from jobsvc.storage.state import private_file
+from jobsvc.storage.state.digest_table import MOST, SIZE, VERSION
+
+LINE_MAX: Final = 384
+"""Bytes; no line of ours is longer."""
+
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class DigestFile:
+    """The file, used by one thread at a time; OSError is the caller's to tell of."""
+
+    def __init__(self, path: Path, most: int = MOST) -> None:
+        """`most` is how many digests there may be; the file has at most twice as many lines, and one."""
+        self._path = path
+        self._most = most
+        self._lines = 0
+        self._sound = False
+        """Whether every line makes sense and is ended, so that another can follow."""
+
+    @property
+    def due(self) -> bool:
+        """Whether it should be written anew."""
+        return not self._sound or self._lines > 2 * self._most
+
+    def load(self) -> tuple[dict[str, bytes], int]:
+        """Read the pages of a book, and count lines that make none; ValueError where the file is not ours."""
+        *lines, rest = self._read().split(b"\n")
+        pages: dict[str, bytes] = {}
+        skipped = 1 if rest else 0
+        for line in lines:
+            if (made := _parsed(line)) is None:
+                skipped += 1
+            else:
+                pages.pop(made[0], None)
+                pages[made[0]] = made[1]
+        while len(pages) > self._most:
+            del pages[next(iter(pages))]
+        self._lines, self._sound = len(lines), not skipped
+        return pages, skipped
+
+    def append(self, job_id: str, page: bytes) -> None:
+        """Add a line."""
+        line = _line(job_id, page)
+        descriptor = os.open(self._path, _FLAGS, 0o600)
+        try:
+            give_to_folder_owner(descriptor, self._path.parent)
+            # Half a line, on a full disk, is one without sense.
+            self._sound = os.write(descriptor, line) == len(line) and self._sound
+        finally:
+            os.close(descriptor)
+        self._lines += 1
+
+    def rewrite(self, pages: Mapping[str, bytes]) -> None:
+        """Write the file anew, with these alone."""
+        write_atomically(self._path, b"".join(_line(job_id, page) for job_id, page in pages.items()), 0o600)
+        self._lines, self._sound = len(pages), True
+
+    def _read(self) -> bytes:
+        try:
+            with private_file.opened(self._path) as descriptor:
+                status = os.fstat(descriptor)
+                private_file.check(status, LINE_MAX * (2 * self._most + 1))
+                return read_fully(descriptor, 0, status.st_size)
+        except FileNotFoundError:
+            return b""
+
+
+def _line(job_id: str, page: bytes) -> bytes:
+    line = {
+        "job": job_id,
+        "version": page[:VERSION].hex(),
+        "sha256": page[VERSION:].hex(),
+        "crc32": crc32(page, crc32(job_id.encode())),
+    }
+    return orjson.dumps(line) + b"\n"
+
+
+def _parsed(line: bytes) -> tuple[str, bytes] | None:
+    """Take the job and its page out of a line; None where that is none of ours."""
+    try:
+        made = orjson.loads(line)
+        job_id, page = made["job"], bytes.fromhex(made["version"]) + bytes.fromhex(made["sha256"])
+        sound = is_job_id(job_id) and made["crc32"] == crc32(page, crc32(job_id.encode()))
+    except (ValueError, KeyError, TypeError):
+        return None
+    return (job_id, page) if sound and len(page) == VERSION + SIZE else None

@@ -1,0 +1,69 @@
+"""The key that download links are signed with, link.key in the state directory: 32 random bytes in hex.
+
+Mode 0600. Made at the first start, by one of all that begin at once; then it stays, so that links outlive
+restarts. Who removes it ends every link with the next start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Final
+
+from jobsvc.storage.files.atomic_write import write_atomically
+from jobsvc.storage.jobs.log_tail import read_fully
+from jobsvc.storage.state import private_file
+
+SIZE: Final = 32
+"""Bytes of the key: as many as SHA-256 gives (RFC 2104, section 3)."""
+
+_FORM: Final = re.compile(rb"[0-9a-f]{64}\n?")
+
+
+class BadLinkKey(Exception):
+    """The key can't be used; the message names the file and what is wrong, and quotes nothing of it."""
+
+
+def load_or_make(path: Path) -> bytes:
+    """Return the key; where there is none, make it, and the state directory too. BadLinkKey, no OSError."""
+    try:
+        return _load(path) or _make(path)
+    except OSError as fault:
+        raise BadLinkKey(f"{path}: {private_file.reason(fault)}") from fault
+    except ValueError as wrong:
+        raise BadLinkKey(f"{path}: {wrong}") from wrong
+
+
+def check(path: Path) -> None:
+    """Raise BadLinkKey where there is a key that can't be used; makes none."""
+    try:
+        _load(path)
+    except OSError as fault:
+        raise BadLinkKey(f"{path}: {private_file.reason(fault)}") from fault
+    except ValueError as wrong:
+        raise BadLinkKey(f"{path}: {wrong}") from wrong
+
+
+def _load(path: Path) -> bytes | None:
+    try:
+        with private_file.opened(path) as descriptor:
+            status = os.fstat(descriptor)
+            private_file.check(status, 2 * SIZE + 1)
+            text = read_fully(descriptor, 0, status.st_size)
+    except FileNotFoundError:
+        return None
+    if _FORM.fullmatch(text) is None:
+        raise ValueError(f"not {SIZE} bytes in hex; remove it to have a new key made, which ends all links")
+    return bytes.fromhex(text.decode())
+
+
+def _make(path: Path) -> bytes:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with private_file.locked(path):
+        if key := _load(path):  # made by another process while we waited
+            return key
+        key = secrets.token_bytes(SIZE)
+        write_atomically(path, key.hex().encode() + b"\n", 0o600)
+        return key

@@ -1,0 +1,77 @@
+"""Files of the state directory that are for their owner alone: how they are opened, checked and locked; sync.
+
+Refused is what others than its owner can read or write, and what is no regular file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pwd
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from jobsvc.storage.files.atomic_write import give_to_folder_owner
+from jobsvc.storage.layout import TEMP_PREFIX
+
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
+_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def opened(path: Path, open_file: Callable[[Path, int], int] = os.open) -> Iterator[int]:
+    """Hold the file open for reading; a link, a FIFO or a terminal neither leads elsewhere nor hangs us."""
+    descriptor = open_file(path, _READ)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside the file, waiting for it; it is never removed, for then two could hold one."""
+    descriptor = os.open(path.with_name(f"{TEMP_PREFIX}{path.name}.lock"), _LOCK, 0o600)
+    try:
+        give_to_folder_owner(descriptor, path.parent)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as fault:
+            if fault.errno in _NO_LOCKS:
+                told = f"{fault.strerror}; put the state directory on a file system that has locks (flock)"
+                raise OSError(fault.errno, told, str(path.parent)) from fault
+            raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check(status: os.stat_result, cap: int) -> None:
+    """Raise ValueError, whose message is a predicate, unless this is a file of its owner's alone.
+
+    `cap` is the largest size that is read, in bytes.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("not a regular file")
+    if status.st_mode & 0o077:
+        raise ValueError("others than its owner can read or write it; run chmod 600 on it")
+    if status.st_size > cap:
+        raise ValueError(f"larger than {cap} bytes")
+
+
+def user_name(uid: int) -> str:
+    """Return a user's name; the number where the system knows none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def reason(fault: OSError) -> str | None:
+    """Say why a file can't be opened."""
+    return "a symbolic link" if fault.errno == errno.ELOOP else fault.strerror

@@ -1,0 +1,233 @@
+"""The token file, tokens.json in the state directory: read with suspicion, changed under a lock; sync code.
+
+Labels are in token-labels.json beside it, since earlier versions refuse members that they do not know.
+
+Refused is what others than its owner can read or write, what is no regular file, and what is malformed.
+Two changes at once lose nothing; a reader needs no lock and sees the file before or after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
+from jobsvc.storage.files.atomic_write import write_atomically
+from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
+from jobsvc.storage.files.file_version import SETTLED_NS, Identity
+from jobsvc.storage.jobs.log_tail import read_fully
+from jobsvc.storage.layout import TOKEN_LABELS_FILE
+from jobsvc.storage.state import private_file
+from jobsvc.storage.state.token_format import (
+    check_name,
+    parse_labels,
+    parse_tokens,
+    render_labels,
+    render_tokens,
+)
+
+SECRET_PREFIX: Final = "jsvc_"  # noqa: S105 - no secret, only how each begins
+"""What every token begins with, so that people and secret scanners know one when they see it."""
+
+DEFAULT_SCOPES: Final = (JOBS_READ, OUTPUTS_READ)
+FILE_CAP: Final = 16 << 20
+"""The largest token file that is read, in bytes: some 50,000 tokens."""
+
+OpenFile: TypeAlias = Callable[[Path, int], int]
+
+
+class BadTokenFile(Exception):
+    """The token file can't be used; the message names it and what is wrong, and quotes nothing of it."""
+
+
+class UnknownToken(LookupError):
+    """No token has this id."""
+
+
+class Known(NamedTuple):
+    """What was read of the token file."""
+
+    identity: Identity | None
+    """Its version; None where there was no file."""
+    tokens: tuple[Token, ...]
+    label_fault: BadTokenFile | None = None
+    """Why the labels can't be used; the tokens have none then."""
+
+
+def digest_of(secret: str) -> bytes:
+    """Hash an ASCII secret as the file keeps it: 256 random bits need no salt and no slow hash."""
+    return hashlib.sha256(secret.encode("ascii")).digest()
+
+
+def load(path: Path) -> tuple[Token, ...]:
+    """Read all tokens, dead ones too; no file is no tokens. BadTokenFile, never an OSError.
+
+    Unlike `look`, this raises BadTokenFile where the labels can't be used, so that no change loses them.
+    """
+    known = look(path)
+    if known.label_fault is not None:
+        raise known.label_fault
+    return known.tokens
+
+
+def look(path: Path, known: Known | None = None, reserve: DescriptorReserve | None = None) -> Known:
+    """Read the file, unless it still is the version in `known`, which is returned as it is then.
+
+    No file is a version like any other, without tokens. With a `reserve` the file can be read also where the
+    process has used up its descriptors. BadTokenFile, never an OSError. Labels that can't be used are no
+    reason to raise: they decide nothing. They are read again at each look until they can.
+    """
+    open_file = os.open if reserve is None else reserve.open
+    try:
+        with private_file.opened(path, open_file) as descriptor:
+            status = os.fstat(descriptor)
+            identity = Identity.of(status)
+            if (
+                known is not None
+                and not known.label_fault
+                and known.identity == identity
+                and _settled(identity)
+            ):
+                return known
+            private_file.check(status, FILE_CAP)
+            tokens = parse_tokens(read_fully(descriptor, 0, status.st_size))
+    except FileNotFoundError:
+        return Known(None, ())
+    except OSError as fault:
+        raise BadTokenFile(f"{path}: {private_file.reason(fault)}") from fault
+    except ValueError as wrong:
+        raise BadTokenFile(f"{path}: {wrong}") from wrong
+    try:
+        labels = _labels(path.with_name(TOKEN_LABELS_FILE), open_file)
+    except BadTokenFile as fault:
+        return Known(identity, tokens, fault.with_traceback(None))
+    return Known(
+        identity, tuple(replace(each, label=labels.get(each.id)) for each in tokens) if labels else tokens
+    )
+
+
+def create(
+    path: Path,
+    owner: str,
+    scopes: Iterable[str] = DEFAULT_SCOPES,
+    expires: float | None = None,
+    label: str | None = None,
+) -> tuple[str, Token]:
+    """Add a token and return its secret, which is kept nowhere, beside what is kept.
+
+    `expires` is in seconds since the epoch. A state directory that is not there is made, for its owner alone.
+    BadTokenFile, OSError; ValueError where the owner, a scope or the label can't be one.
+    """
+    secret = SECRET_PREFIX + secrets.token_urlsafe(32)
+    token = Token(
+        id=secrets.token_hex(6),
+        owner=check_name(owner),
+        scopes=frozenset(scopes),
+        digest=digest_of(secret),
+        created=round(time.time(), 3),
+        expires=None if expires is None else round(expires, 3),
+        label=None if label is None else check_name(label),
+    )
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with private_file.locked(path):
+        _save(path, (*load(path), token))
+    return secret, token
+
+
+def revoke(path: Path, name: str) -> Token:
+    """Mark a token revoked, by its id or its secret, and return it; one revoked before keeps its time.
+
+    Labels are neither needed nor written: a revocation works where they can't be used.
+    UnknownToken, BadTokenFile, OSError.
+    """
+    if not path.parent.is_dir():
+        raise UnknownToken
+    with private_file.locked(path):
+        tokens = {token.id: token for token in look(path).tokens}
+        token = _named(tokens, name)
+        if token.revoked is None:
+            token = tokens[token.id] = replace(token, revoked=round(time.time(), 3))
+            write_atomically(path, _rendered(path, tokens.values()), 0o600)
+        return token
+
+
+def prune(path: Path) -> list[Token]:
+    """Remove the tokens that have expired, and return them. BadTokenFile, OSError."""
+    if not path.parent.is_dir():
+        return []
+    with private_file.locked(path):
+        tokens, now = load(path), time.time()
+        expired = {token.id: token for token in tokens if token.expires is not None and token.expires <= now}
+        if expired:
+            _save(path, [token for token in tokens if token.id not in expired])
+        return list(expired.values())
+
+
+def _named(tokens: Mapping[str, Token], name: str) -> Token:
+    """Find a token by its id or its secret; UnknownToken."""
+    if name in tokens:
+        return tokens[name]
+    if name.isascii():
+        digest = digest_of(name)
+        for token in tokens.values():
+            if token.digest == digest:
+                return token
+    raise UnknownToken
+
+
+def _save(path: Path, tokens: Collection[Token]) -> None:
+    """Write what the next look will accept, or nothing.
+
+    Labels are written first: a reader that sees a new token finds its label.
+    """
+    data = _rendered(path, tokens)
+    labels = render_labels({token.id: token.label for token in tokens if token.label is not None})
+    _check_size(path, labels)
+    beside = path.with_name(TOKEN_LABELS_FILE)
+    if parse_labels(labels) or beside.exists():
+        write_atomically(beside, labels, 0o600)
+    write_atomically(path, data, 0o600)
+
+
+def _rendered(path: Path, tokens: Collection[Token]) -> bytes:
+    data = render_tokens(tokens, _read(path))
+    parse_tokens(data)
+    _check_size(path, data)
+    return data
+
+
+def _check_size(path: Path, data: bytes) -> None:
+    if len(data) > FILE_CAP:
+        raise BadTokenFile(f"{path}: is full")
+
+
+def _labels(path: Path, open_file: OpenFile) -> dict[str, str]:
+    """Read the labels by token id; no file is no labels. BadTokenFile."""
+    try:
+        data = _read(path, open_file)
+        return {} if data is None else parse_labels(data)
+    except OSError as fault:
+        raise BadTokenFile(f"{path}: {private_file.reason(fault)}") from fault
+    except ValueError as wrong:
+        raise BadTokenFile(f"{path}: {wrong}") from wrong
+
+
+def _read(path: Path, open_file: OpenFile = os.open) -> bytes | None:
+    """Read a private file whole; None where there is none. OSError, ValueError."""
+    try:
+        with private_file.opened(path, open_file) as descriptor:
+            status = os.fstat(descriptor)
+            private_file.check(status, FILE_CAP)
+            return read_fully(descriptor, 0, status.st_size)
+    except FileNotFoundError:
+        return None
+
+
+def _settled(identity: Identity) -> bool:
+    return time.time_ns() - identity.mtime_ns > SETTLED_NS

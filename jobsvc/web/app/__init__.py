@@ -1,0 +1,1 @@
+"""The server, the route table, the middleware. Start here."""

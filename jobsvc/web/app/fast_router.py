@@ -1,0 +1,113 @@
+"""From a request to its handler: short ways for a job's status and download, the framework's for any other.
+
+These two get nearly all of the traffic, and the framework's router takes as long as their answer. What a
+short way takes, it takes behind the same guard, in the same envelope. The shortest is for what needs no wait.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple, cast
+
+from aiohttp import hdrs, web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.typedefs import Handler
+
+from jobsvc.storage.layout import is_job_id
+from jobsvc.web.app.guard import Immediate
+from jobsvc.web.app.middleware import UNMATCHED, Envelope
+from jobsvc.web.connection.fast_request import Asked
+from jobsvc.web.connection.protocol import Connection
+from jobsvc.web.headers.conditional import VERSION_LENGTH
+
+ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+JOBS: Final = "/api/jobs/"
+STATUS: Final = "/api/jobs/{id}"
+DOWNLOAD: Final = "/api/jobs/{id}/download"
+MAX_SLASHES: Final = 256
+"""In an address; the time that the framework's router takes grows with their square."""
+NAMED_DOWNLOAD: Final = "/api/jobs/{id}/download/{name}"
+"""The address of a link: it ends in the name of the file."""
+VERSION_QUERY: Final = re.compile(rf"version=([A-Za-z0-9_-]{{{VERSION_LENGTH}}})", re.ASCII)
+"""The query of a `downloadUrl`, and nothing else."""
+_VERSIONED: Final = "download?"
+_GENERAL: Final = (None, "", None)
+_JOB_ID: Final = web.RequestKey("jobsvc.job-id", str)
+
+
+def job_id_of(request: web.Request) -> str:
+    """Name the job that a request is about, as its address has it: it may be no job's id at all."""
+    try:
+        return request[_JOB_ID]
+    except KeyError:
+        return request.match_info["id"]
+
+
+def file_name_of(request: web.Request) -> str | None:
+    """Return the name of the file that the address ends in; None where it has none."""
+    return None if _JOB_ID in request else request.match_info.get("name")
+
+
+class Way(NamedTuple):
+    """A route of the two, and its ways to an answer."""
+
+    route: str
+    handle: Handler
+    """As the framework's route has it."""
+    at_once: Immediate
+    """For a plain GET."""
+
+
+class Dispatch:
+    """Takes a short way where a request is a plain GET of a job's status or download."""
+
+    def __init__(self, envelope: Envelope, status: Way, download: Way) -> None:
+        """Take what both have beneath the guard."""
+        self.count_unparsed = envelope.count_unparsed
+        self._answer = envelope.answer
+        self._answer_at_once = envelope.at_once
+        self._status = status
+        self._download = download
+
+    def at_once(self, connection: Connection, message: RawRequestMessage, target: str) -> bool:
+        """Answer a plain GET of this target where that takes no wait, and say whether it was answered."""
+        way, job_id, version = self._way(target)
+        if way is None:
+            return False
+        asked = Asked(connection, message, target, job_id, version)
+        return self._answer_at_once(asked, way.at_once, way.route)
+
+    def over(self, general: ServerHandler) -> ServerHandler:
+        """Return a handler of everything, which asks `general` for what is not to go the short way."""
+
+        def dispatched(given: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+            request = cast(web.Request, given)
+            if request.method == "GET" and hdrs.EXPECT not in request.headers:
+                way, job_id, _ = self._way(request.raw_path)
+                if way is not None:
+                    request[_JOB_ID] = job_id
+                    return self._answer(request, way.handle, way.route)
+            if given.raw_path.count("/") > MAX_SLASHES:
+                return self._answer(request, _not_found, UNMATCHED)
+            return general(request)
+
+        return dispatched
+
+    def _way(self, path: str) -> tuple[Way | None, str, str | None]:
+        """Find the way of an address, the job that it names, and the version of the output."""
+        if not path.startswith(JOBS):
+            return _GENERAL
+        job_id, slash, rest = path[len(JOBS) :].partition("/")
+        way, version = self._download if slash else self._status, None
+        if slash and rest != "download":
+            match = VERSION_QUERY.fullmatch(rest, len(_VERSIONED)) if rest.startswith(_VERSIONED) else None
+            if match is None:
+                return _GENERAL
+            version = match[1]
+        return (way, job_id, version) if is_job_id(job_id) else _GENERAL
+
+
+async def _not_found(_request: web.Request) -> web.StreamResponse:
+    raise web.HTTPNotFound

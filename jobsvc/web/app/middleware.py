@@ -1,0 +1,175 @@
+"""What every answer is wrapped in: request id, problem JSON, metrics, and a log line if it went wrong.
+
+The one middleware of the service. A handler that sends its answer itself seals it before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from time import perf_counter
+from typing import Final
+
+import structlog
+from aiohttp import HttpVersion11, hdrs, web
+from multidict import istr
+
+from jobsvc.domain.errors import RateLimited, Refusal, TooManyDownloads, TooManyStreams, Unauthorized
+from jobsvc.observe import request_id
+from jobsvc.observe.metrics import Metrics
+from jobsvc.web import problems
+from jobsvc.web.app import guard
+from jobsvc.web.auth.bearer import TOKEN
+from jobsvc.web.connection.fast_request import Asked
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID: Final = istr("X-Request-Id")
+SERVER: Final = "jobsvc"
+UNMATCHED: Final = "unmatched"
+"""The name of the route where there is none."""
+LASTING: Final = ("wait", "follow")
+"""Parameters by which a request may last until a change comes: it is counted apart."""
+REFUSED: Final = 400
+"""Statuses from here on are logged."""
+_log = structlog.get_logger("jobsvc.web")
+
+
+class Envelope:
+    """The middleware."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._observe = metrics.observe_request
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer the request whatever happens, and account for it."""
+        return await self.answer(request, handler, route_of(request))
+
+    async def answer(self, request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
+        """Do so for a request whose route is known already, by its pattern."""
+        begun = perf_counter()
+        request_id.begin(request.headers.get(REQUEST_ID))
+        refused: Refusal | None = None
+        try:
+            response = await handler(request)
+        except Refusal as refusal:
+            # Its traceback refers to this frame: a cycle, which only a garbage collection would free.
+            refused = refusal.with_traceback(None)
+            self._count(request, refusal)
+            response = problems.of_refusal(refusal)
+        except web.HTTPException as exception:
+            response = problems.of_framework(exception)
+        except Exception:  # noqa: BLE001 - the last resort: told in the log, and to the client as a 500
+            _log.exception("request-failed", method=request.method, route=route)
+            response = problems.of_fault()
+        if not response.prepared:
+            seal(request, response)
+        status = response.status
+        self._observe(route, request.method, status, perf_counter() - begun)
+        if status >= REFUSED:
+            _tell(request, route, status, refused)
+        return response
+
+    def at_once(self, asked: Asked, handler: guard.Immediate, route: str) -> bool:
+        """Do so without a wait; False where nothing was answered: what is to be refused is not, here."""
+        begun = perf_counter()
+        named = request_id.begin(asked.headers.get(REQUEST_ID))
+        try:
+            status = handler(asked)
+        except Refusal:
+            return False
+        except Exception:  # noqa: BLE001 - as above, but an answer may be out, which no 500 may follow
+            _log.exception("request-failed", method=hdrs.METH_GET, route=route)
+            self._observe(route, hdrs.METH_GET, HTTPStatus.INTERNAL_SERVER_ERROR, perf_counter() - begun)
+            asked.connection.force_close()
+            return True
+        finally:
+            request_id.end(named)
+        if status is None:
+            return False
+        self._observe(route, hdrs.METH_GET, status, perf_counter() - begun)
+        return True
+
+    def count_unparsed(self, status: int) -> None:
+        """Count a request that never reached a route."""
+        self._observe("unparsed", "other", status, 0.0)
+
+    def _count(self, request: web.Request, refusal: Refusal) -> None:
+        if isinstance(refusal, Unauthorized):
+            self._metrics.auth_failures.inc()
+        elif isinstance(refusal, TooManyDownloads):
+            self._metrics.rate_limited.labels("downloads-at-once").inc()
+        elif isinstance(refusal, TooManyStreams):
+            self._metrics.rate_limited.labels("streams-at-once").inc()
+        elif isinstance(refusal, RateLimited):
+            budget = request.get(guard.BUDGET)
+            self._metrics.rate_limited.labels(budget.name if budget else "auth-failures").inc()
+
+
+def _tell(request: web.Request, route: str, status: int, refused: Refusal | None) -> None:
+    """Log a refusal: its route and not its address, which may carry a signature and is the client's text."""
+    told = {} if refused is None else _why(request, refused)
+    say = _log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.info
+    say("refused", status=status, method=request.method, route=route, peer=request.remote, **told)
+
+
+def _why(request: web.Request, refused: Refusal) -> dict[str, str]:
+    """Return what the log has of a refusal: its code, why, and the token's id where one is known."""
+    told = {"code": refused.code}
+    if refused.reason is not None:
+        told["reason"] = refused.reason
+    token = request.get(TOKEN)
+    token_id = refused.token_id if token is None else token.id
+    if token_id is not None:
+        told["tokenId"] = token_id
+    return told
+
+
+async def meet(request: web.Request) -> web.StreamResponse | None:
+    """Meet an Expect (RFC 9110, section 10.1.1): 100-continue is told to go on, anything else is a 417.
+
+    aiohttp asks this before any middleware.
+    """
+    if request.version < HttpVersion11:
+        return None
+    if request.headers[hdrs.EXPECT].lower() == "100-continue":
+        if request.body_exists:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # no part of the answer: one of ours may still become a problem
+        return None
+    return refuse(request, web.HTTPExpectationFailed())
+
+
+def refuse(request: web.Request, refused: web.HTTPException) -> web.Response:
+    """Answer what aiohttp refused before the middleware had the request."""
+    request_id.begin(request.headers.get(REQUEST_ID))
+    response = problems.of_framework(refused)
+    seal(request, response)
+    return response
+
+
+def seal(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the fields that every answer has; to be called by who begins to send an answer himself."""
+    headers = response.headers
+    headers[REQUEST_ID] = request_id.current() or ""
+    headers[hdrs.SERVER] = SERVER
+    for field, value in guard.fields(request):
+        headers[field] = value
+
+
+def sealing(budget: str) -> str:
+    """Write the same fields as text, for who writes a head himself; `budget` is what `guard.lines` gives."""
+    return f"{REQUEST_ID}: {request_id.current()}\r\nServer: {SERVER}\r\n{budget}"
+
+
+def route_of(request: web.Request) -> str:
+    """Name the route by its pattern, so that there are as many names as routes."""
+    resource = request.match_info.route.resource
+    if resource is None:
+        return UNMATCHED
+    if "?" in request.raw_path:
+        for name in LASTING:
+            if name in request.query:
+                return f"{resource.canonical}?{name}"
+    return resource.canonical

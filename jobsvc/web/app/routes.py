@@ -1,0 +1,149 @@
+"""The table of routes: which address is answered by what, and what a token must have for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+from aiohttp import web
+
+from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
+from jobsvc.web import query_params
+from jobsvc.web.app.fast_router import DOWNLOAD, NAMED_DOWNLOAD, STATUS, Dispatch, Way
+from jobsvc.web.app.guard import Authenticate, Guard
+from jobsvc.web.app.middleware import Envelope, meet
+from jobsvc.web.auth import signed_links as link_queries
+from jobsvc.web.auth.signed_links import Links
+from jobsvc.web.endpoints import job_list
+from jobsvc.web.endpoints.all_events import AllEvents
+from jobsvc.web.endpoints.download import Download
+from jobsvc.web.endpoints.download_links import LinkRoute
+from jobsvc.web.endpoints.health import Health
+from jobsvc.web.endpoints.job_events import JobEvents
+from jobsvc.web.endpoints.job_list import ListRoute
+from jobsvc.web.endpoints.job_log import Logs
+from jobsvc.web.endpoints.job_status import StatusRoute
+from jobsvc.web.endpoints.me import TokenEndpoint
+from jobsvc.web.jobs.representation import entity_tag
+from jobsvc.web.ratelimit.seeking import Seeks
+from jobsvc.web.responses import json_response
+from jobsvc.web.streaming import sse
+
+DISPATCH: Final = web.AppKey("jobsvc.dispatch", Dispatch)
+"""On the application: the way to its handlers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What answers."""
+
+    listing: ListRoute
+    status: StatusRoute
+    download: Download
+    logs: Logs
+    job_events: JobEvents
+    all_events: AllEvents
+    link_route: LinkRoute
+    token: TokenEndpoint
+    health: Health
+    seeks: Seeks
+
+
+def add_routes(
+    app: web.Application, *, envelope: Envelope, guard: Guard, links: Links, handlers: Handlers
+) -> None:
+    """Join the handlers to their addresses, beneath `envelope`; HEAD goes wherever GET does."""
+    health = handlers.health
+    show = _way(STATUS, handlers.status, guard, scope=JOBS_READ, budget="status", parameters=("wait",))
+    fetch = _way(
+        DOWNLOAD,
+        handlers.download,
+        guard,
+        scope=OUTPUTS_READ,
+        budget="download",
+        parameters=link_queries.PARAMETERS,
+        authenticate=links.authenticate,
+        seeks=handlers.seeks,
+    )
+    gets = {
+        "/api/jobs": guard(
+            handlers.listing.handle, scope=JOBS_READ, budget="list", parameters=job_list.PARAMETERS
+        ),
+        STATUS: show.handle,
+        DOWNLOAD: fetch.handle,
+        NAMED_DOWNLOAD.replace("{name}", "{name:[^/]+}"): fetch.handle,
+        "/api/jobs/{id}/events": guard(
+            handlers.job_events.handle, scope=JOBS_READ, budget="status", parameters=(sse.LAST_EVENT_ID,)
+        ),
+        "/api/events": guard(
+            handlers.all_events.handle,
+            scope=JOBS_READ,
+            budget="events",
+            parameters=("status", sse.LAST_EVENT_ID),
+        ),
+        "/api/jobs/{id}/logs": guard(
+            handlers.logs.handle,
+            scope=JOBS_READ,
+            budget="logs",
+            parameters=("tail", "follow", sse.LAST_EVENT_ID),
+        ),
+        "/api/me": guard.authenticated(handlers.token.handle),
+        "/api/openapi.json": _Description().handle,
+        "/healthz": health.live,
+        "/readyz": health.ready,
+        "/metrics": health.metrics,
+    }
+    posts = {
+        "/api/jobs/{id}/download-links": guard(
+            handlers.link_route.handle, scope=OUTPUTS_READ, budget="download"
+        ),
+    }
+    app.middlewares.append(web.middleware(envelope))
+    app[DISPATCH] = Dispatch(envelope, show, fetch)
+    app.add_routes([web.get(path, handler, expect_handler=meet) for path, handler in gets.items()])
+    app.add_routes([web.post(path, handler, expect_handler=meet) for path, handler in posts.items()])
+
+
+def _way(
+    route: str,
+    handler: StatusRoute | Download,
+    guard: Guard,
+    *,
+    scope: str,
+    budget: str,
+    parameters: Collection[str],
+    authenticate: Authenticate | None = None,
+    seeks: Seeks | None = None,
+) -> Way:
+    """Have both ways to a handler's answer ask for the same right."""
+    return Way(
+        route,
+        guard(
+            handler.handle,
+            scope=scope,
+            budget=budget,
+            parameters=parameters,
+            authenticate=authenticate,
+            seeks=seeks,
+        ),
+        guard.at_once(handler.at_once, scope=scope, budget=budget, seeks=seeks),
+    )
+
+
+class _Description:
+    """`GET /api/openapi.json`: what the service does, for programs. The same for everyone, so no token."""
+
+    def __init__(self) -> None:
+        self._body = files("jobsvc.web").joinpath("openapi.json").read_bytes()
+        self._fields = {
+            "ETag": entity_tag(self._body),
+            "Content-Type": "application/json",
+            "Cache-Control": "no-cache",
+            "X-Content-Type-Options": "nosniff",
+        }
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        query_params.only(request.query)
+        return json_response.answer(request, self._body, self._fields)

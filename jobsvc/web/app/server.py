@@ -1,0 +1,110 @@
+"""aiohttp's server with our words where a request is too broken to reach the application."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import structlog
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from jobsvc.observe import request_id
+from jobsvc.web import problems
+from jobsvc.web.app.fast_router import ServerHandler
+from jobsvc.web.app.middleware import REQUEST_ID, refuse
+from jobsvc.web.app.routes import DISPATCH
+from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS, probes_only
+from jobsvc.web.connection.protocol import Answering, Connection
+from jobsvc.web.connection.request_validation import Unsound
+from jobsvc.web.connection.timeouts import CONNECTION_TIMEOUTS
+
+_log = structlog.get_logger("jobsvc.web")
+
+
+class ProblemHandler(Connection):
+    """One connection; refuses what it can't parse with problem JSON, and closes."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - the parent's signature
+    ) -> web.StreamResponse:
+        """Answer 400 for what is no HTTP, 500 for a fault that got past the application."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way already, the error can't be told any more")
+        request_id.bind(name := request_id.new())
+        self._server.count_unparsed(status)
+        if isinstance(exc, HttpProcessingError):
+            _log.info("refused", status=status, reason=type(exc).__name__, peer=request.remote)
+            response = _refusal(exc, status)
+            if self._refuses_head:
+                response.body = None
+        else:
+            _log.error("request-failed", status=status, exc_info=exc)
+            response = problems.of_fault()
+        response.headers[REQUEST_ID] = name
+        response.headers["Server"] = "jobsvc"
+        response.headers["Connection"] = "close"  # aiohttp answers as HTTP/1.0 here, and leaves it out
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
+        """Log a fault; the rest of a body that no one can read is none: its sender has his answer already."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
+
+
+def _refusal(exc: HttpProcessingError, status: int) -> web.Response:
+    if isinstance(exc, Unsound):
+        return problems.problem(exc.problem, exc.message, status=status)
+    return problems.problem("bad-request", "The request is not well-formed HTTP.", status=status)
+
+
+class ProblemServer(Answering):
+    """Makes a ProblemHandler of every connection."""
+
+    def __call__(self) -> ProblemHandler:
+        """Take one connection."""
+        return ProblemHandler(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """An AppRunner whose connections are ours, as is the way of a request to its handler."""
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        # aiohttp has no public way to name the class of a connection's handler.
+        ours = ProblemServer(
+            self.app[DISPATCH].over(_explained(server.request_handler)),
+            request_factory=server.request_factory,
+            loop=server._loop,  # noqa: SLF001
+            **server._kwargs,  # noqa: SLF001
+        )
+        ours.at_once = self.app[DISPATCH].at_once
+        ours.count_unparsed = self.app[DISPATCH].count_unparsed
+        ours.restricted_handler = probes_only(ours.request_handler)
+        ours.limits = self.app[CONNECTION_LIMITS]
+        for each in (self.app[CONNECTION_LIMITS], self.app[CONNECTION_TIMEOUTS]):
+            each.open_connections = ours.open_connections
+        return ours
+
+
+def _explained(handler: ServerHandler) -> ServerHandler:
+    """Answer what aiohttp refuses before the middlewares in our words too: an unknown Expect, a 417."""
+
+    async def explained(request: web.BaseRequest) -> web.StreamResponse:
+        if _has_unknown_expectation(request):  # aiohttp fails where the value is not ASCII
+            return refuse(cast(web.Request, request), web.HTTPExpectationFailed())
+        try:
+            return await handler(request)
+        except web.HTTPException as refused:
+            return refuse(cast(web.Request, request), refused)  # the application makes no others
+
+    return explained
+
+
+def _has_unknown_expectation(request: web.BaseRequest) -> bool:
+    expected = request.headers.get(hdrs.EXPECT, "100-continue")
+    return expected.lower() != "100-continue" and request.version >= HttpVersion11

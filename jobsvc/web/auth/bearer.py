@@ -1,0 +1,216 @@
+"""From an Authorization header to a Token: the live tokens in memory, and the watch that keeps them true.
+
+The tokens are those of the token file as it was at most half a second ago, and whatever answer storage took.
+A file that can't be used leaves the last good ones in force and is reported; a file that is gone means that
+every token is revoked: of the two ways to read that, the one that lets nobody in by mistake.
+No secret is kept, and none gets into a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from hmac import compare_digest
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiohttp import hdrs, web
+from multidict import MultiMapping
+
+from jobsvc.domain.access import Token
+from jobsvc.domain.errors import Unauthorized
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
+from jobsvc.storage.state.token_file import Known, digest_of, look
+
+TOKEN: Final = web.RequestKey("jobsvc.token", Token)
+"""On a request: the token that it was let in by."""
+
+LOOK_EVERY: Final = 0.5
+"""Seconds between two looks at the token file."""
+
+EXPIRING_SOON_S: Final = 14 * 86_400.0
+"""Tokens that expire within this time are counted, so that they are renewed before clients fail."""
+
+CREDENTIALS_CAP: Final = 512
+"""The longest Authorization field that is looked at, in characters; ours are 55."""
+
+# RFC 6750, section 2.1; the scheme knows no case (RFC 9110, section 11.1).
+_log = structlog.get_logger("jobsvc.web")
+
+_BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)", re.ASCII)
+_NOBODY: Final = Token(id="", owner="", scopes=frozenset(), digest=bytes(32), created=0, revoked=0)
+
+
+class NoCredentials(Unauthorized):
+    """Nothing was presented, so nothing was guessed."""
+
+
+class Gate:
+    """Knows the tokens. Belongs to the event loop; only `watching` and `refresh` look at the file."""
+
+    def __init__(
+        self,
+        path: Path,
+        disk: Disk,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_bad_file: Callable[[Exception], None],
+        on_bad_labels: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Take the token file's path; `on_bad_file` hears of each new reason why it can't be used.
+
+        `on_bad_labels` is called for each new reason why the labels of tokens can't be used.
+        """
+        self._path = path
+        self._disk = disk
+        self._reserve = DescriptorReserve()
+        self._clock = clock
+        self._on_bad_file = on_bad_file
+        self._on_bad_labels = on_bad_labels
+        self._label_complaint: str | None = None
+        self._known: Known | None = None
+        self._tokens: dict[bytes, Token] = {}
+        self._by_id: dict[str, Token] = {}
+        self._complaint: str | None = None
+        self._expiries: list[float] = []
+        self.used: dict[str, float] = {}
+        """When tokens were last used, by id, in seconds since the epoch; saving it empties it."""
+
+    def authenticate(self, headers: MultiMapping[str]) -> Token:
+        """Return the live token that a request with these fields presents.
+
+        Unauthorized, worded alike for one that is malformed, unknown, expired or revoked; NoCredentials.
+        """
+        secret = _presented(headers)
+        digest = digest_of(secret)
+        token = self._tokens.get(digest, _NOBODY)
+        now = self._clock()
+        if not (compare_digest(token.digest, digest) and token.alive(now)):
+            raise Unauthorized("The token is not valid.", *self._why(token, secret))
+        self.used[token.id] = now
+        return token
+
+    def living(self, token_id: str) -> Token | None:
+        """Return the token of this id where it is good now: for who has proved that it stands behind him."""
+        token, now = self._by_id.get(token_id, _NOBODY), self._clock()
+        if not token.alive(now):
+            return None
+        self.used[token_id] = now
+        return token
+
+    def why_dead(self, token_id: str) -> str:
+        """Return why the token of this id is not good: "unknown", "expired" or "revoked"; for the log."""
+        token = self._by_id.get(token_id)
+        return "unknown" if token is None else token.state(self._clock())
+
+    def ids(self) -> frozenset[str]:
+        """Return the ids of all tokens of the file, ended ones too."""
+        return frozenset(self._by_id)
+
+    def expiring_soon(self) -> int:
+        """Count the live tokens that expire within EXPIRING_SOON_S."""
+        now = self._clock()
+        return bisect_right(self._expiries, now + EXPIRING_SOON_S) - bisect_right(self._expiries, now)
+
+    def current(self, token: Token) -> Token | None:
+        """Return a token that was valid before as it is now; None if it is not valid any more."""
+        now = self._tokens.get(token.digest, _NOBODY)
+        return now if now.alive(self._clock()) else None
+
+    async def watching(self, _app: web.Application) -> AsyncIterator[None]:
+        """Load the tokens, and keep them true until the end: a cleanup_ctx.
+
+        BadTokenFile and StorageUnavailable keep the service from starting.
+        """
+        self._adopt(await self._look())
+        watch = asyncio.create_task(self._watch(), name="jobsvc-tokens")
+        yield
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+        self._disk.release(self._reserve)
+
+    def _why(self, token: Token, secret: str) -> tuple[str, str | None]:
+        """Return why a token is refused, and its id where it has one; for the log."""
+        if token is _NOBODY:
+            return ("unknown" if secret else "malformed"), None
+        return token.state(self._clock()), token.id
+
+    async def refresh(self) -> None:
+        """Look at the file once and take what it holds now; what goes wrong is reported, never raised."""
+        try:
+            known = await self._look()
+        except Exception as fault:  # noqa: BLE001 - a watch that dies of the unforeseen revokes nothing any more
+            complaint = f"{type(fault).__name__}: {fault}"
+            if complaint != self._complaint:
+                self._complaint = complaint
+                self._on_bad_file(fault)
+        else:
+            self._complaint = None
+            self._adopt(known)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            await self.refresh()
+
+    async def _look(self) -> Known:
+        return await self._disk.control("tokens", self._read)
+
+    def _read(self) -> Known:
+        """Read the file, in a thread; also where the process has used up its descriptors."""
+        self._reserve.fill()
+        return look(self._path, self._known, self._reserve)
+
+    def _adopt(self, known: Known) -> None:
+        if known is self._known:
+            return
+        self._report_labels(known.label_fault)
+        before, self._known = self._known, known
+        if before is not None and before.tokens == known.tokens:
+            return
+        self._tokens = {token.digest: token for token in known.tokens}
+        self._by_id = {token.id: token for token in known.tokens}
+        live = (token.expires for token in known.tokens if token.revoked is None)
+        self._expiries = sorted(expires for expires in live if expires is not None)
+        if before is not None:
+            self.log_count()
+
+    def _report_labels(self, fault: Exception | None) -> None:
+        complaint = None if fault is None else str(fault)
+        if fault is not None and complaint != self._label_complaint and self._on_bad_labels is not None:
+            self._on_bad_labels(fault)
+        self._label_complaint = complaint
+
+    def log_count(self) -> None:
+        """Log how many tokens are live, with a warning where none is."""
+        now = self._clock()
+        live = sum(token.alive(now) for token in self._tokens.values())
+        _log.info("tokens", file=str(self._path), live=live, ended=len(self._tokens) - live)
+        if not live:
+            _log.warning(
+                "no-live-token",
+                file=str(self._path),
+                effect="every request is refused with 401",
+                remedy=f"jobsvc token create --owner OWNER --state-dir {self._path.parent}",
+            )
+
+
+GATE: Final = web.AppKey("jobsvc.gate", Gate)
+"""On the application: its gate."""
+
+
+def _presented(headers: MultiMapping[str]) -> str:
+    """Take the secret out of the one Authorization field; what has none yields the empty one, nobody's."""
+    fields = headers.getall(hdrs.AUTHORIZATION, ())
+    if len(fields) == 1 and len(fields[0]) <= CREDENTIALS_CAP and (match := _BEARER.fullmatch(fields[0])):
+        return match[1]
+    if not fields:
+        raise NoCredentials("A bearer token is needed.", "missing")
+    return ""

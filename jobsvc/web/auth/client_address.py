@@ -1,0 +1,71 @@
+"""Whose address a request comes from: the connection's, or the one that a trusted proxy forwarded.
+
+aiohttp-remotes would trust a forwarded address from any peer, or want to know the number of proxies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from jobsvc.web.connection.fast_request import Asked
+
+Network = IPv4Network | IPv6Network
+
+MAX_HOPS: Final = 32
+"""Hops of a chain that are looked at, from its end; each may be a trusted proxy's."""
+_PORT: Final = re.compile(r'"?(?:\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|(\d+\.\d+\.\d+\.\d+):\d{1,5})"?')
+"""An address as some proxies forward it: with a port or brackets."""
+
+
+class Peers:
+    """Knows the proxies whose word counts."""
+
+    def __init__(self, trusted: Sequence[Network]) -> None:
+        self._trusted = tuple(trusted)
+        self.trusts = lru_cache(maxsize=1024)(self._trusts)
+        """Whether an address is a trusted proxy's."""
+
+    def address_of(self, request: web.Request | Asked) -> str | None:
+        """Walk X-Forwarded-For from its end for as long as the next hop is a trusted proxy's.
+
+        A port is left out. The walk ends at what is no address, such as "unknown": nobody vouches for it.
+        """
+        address = request.remote
+        if not self._trusted or not self.trusts(address):
+            return address
+        lines = request.headers.getall(hdrs.X_FORWARDED_FOR, ())
+        for hop in reversed(",".join(lines).rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
+            forwarded = _address_in(hop.strip())
+            if forwarded is None:
+                break
+            address = forwarded
+            if not self.trusts(address):
+                break
+        return address
+
+    def _trusts(self, address: str | None) -> bool:
+        parsed = _parse(address or "")
+        return parsed is not None and any(parsed in network for network in self._trusted)
+
+
+@lru_cache(maxsize=1024)
+def _address_in(hop: str) -> str | None:
+    """Return the address that one element of X-Forwarded-For names; None where it names none."""
+    match = _PORT.fullmatch(hop)
+    text = hop if match is None else match[1] or match[2]
+    return None if _parse(text) is None else text
+
+
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    """Read an address; an IPv4 one in IPv6 clothes (RFC 4291, section 2.5.5.2) is itself."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

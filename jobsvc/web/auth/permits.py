@@ -1,0 +1,96 @@
+"""Ends what lasts longer than its token permits: streams, waits and downloads.
+
+The token file may be changed at any time: a token is revoked, loses a scope, or is given another owner. A
+token may also expire. Requests that last are therefore checked against the token as it is now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Final
+
+from aiohttp import web
+
+from jobsvc.domain.access import Token, require, still_permits
+from jobsvc.domain.errors import Unauthorized
+from jobsvc.web.auth.bearer import Gate
+
+CHECK_INTERVAL_S: Final = 0.5
+"""Time between two checks of all permits; the token file itself is read every half second."""
+
+
+class PermitLost(Exception):
+    """The token does not permit the request any more."""
+
+
+class Permit:
+    """The right of one request to continue."""
+
+    __slots__ = ("_gate", "_scope", "_token", "on_lost")
+
+    def __init__(self, gate: Gate, token: Token, scope: str, on_lost: Callable[[], object]) -> None:
+        self._gate = gate
+        self._token = token
+        self._scope = scope
+        self.on_lost = on_lost
+
+    def valid(self) -> bool:
+        """Whether the token, as it is now, still permits what it permitted when the request began."""
+        token = self._gate.current(self._token)
+        return token is self._token or (token is not None and still_permits(token, self._token, self._scope))
+
+    def current_token(self) -> Token:
+        """Return the token as it is now. Unauthorized, InsufficientScope."""
+        token = self._gate.current(self._token)
+        if token is None:
+            raise Unauthorized("The token is not valid.", self._gate.why_dead(self._token.id), self._token.id)
+        require(token, self._scope)
+        return token
+
+
+class Permits:
+    """All permits in use. Belongs to the event loop."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._held: set[Permit] = set()
+
+    @contextmanager
+    def hold(self, token: Token, scope: str, on_lost: Callable[[], object]) -> Iterator[Permit]:
+        """Call `on_lost` once if the permit is lost before the block ends."""
+        permit = Permit(self._gate, token, scope, on_lost)
+        self._held.add(permit)
+        try:
+            yield permit
+        finally:
+            self._held.discard(permit)
+
+    @asynccontextmanager
+    async def limit(self, token: Token, scope: str) -> AsyncIterator[None]:
+        """Cancel the block when the permit is lost. PermitLost."""
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                with self.hold(token, scope, lambda: limit.reschedule(0)):
+                    yield
+        except TimeoutError as ended:
+            if limit.expired():
+                raise PermitLost from ended
+            raise
+
+    async def watching(self, _app: web.Application) -> AsyncIterator[None]:
+        """Check the permits until the end: a cleanup_ctx."""
+        watch = asyncio.create_task(self._watch(), name="jobsvc-permits")
+        yield
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            for permit in [each for each in self._held if not each.valid()]:
+                self._held.discard(permit)
+                permit.on_lost()

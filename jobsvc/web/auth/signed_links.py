@@ -1,0 +1,134 @@
+"""Download links: the right to one version of a job's output for some time, in the query of an address.
+
+`/api/jobs/ID/download/NAME?version=V&token=ID&expires=MILLISECONDS&signature=S` is taken exactly as it was
+given out, in its path too. `sign` and `verify` are pure; `Links` has the key, and lends a link the right of
+the token that made it, as long as that token lives.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from aiohttp import hdrs, web
+
+from jobsvc.domain.access import Token
+from jobsvc.domain.errors import Unauthorized
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.state.link_key import SIZE, load_or_make
+from jobsvc.web.app.fast_router import VERSION_QUERY
+from jobsvc.web.auth.bearer import Gate
+from jobsvc.web.jobs.addresses import link_path
+
+BY_LINK: Final = web.RequestKey("jobsvc.by-link", bool)
+"""On a request: whether it was let in by a link."""
+
+PARAMETERS: Final = ("version", "token", "expires", "signature")
+"""Of a link's query, in their order."""
+
+_FORMAT: Final = "jobsvc download link 2"
+# No percent-encoding, no other order, nothing twice and nothing more: one link has one spelling.
+_QUERY: Final = re.compile(
+    r"version=([A-Za-z0-9_-]{22})&token=([A-Za-z0-9._-]{1,64})&expires=([1-9][0-9]{0,15})&signature=([A-Za-z0-9_-]{43})",
+    re.ASCII,
+)
+_AUTHORITY: Final = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
+
+
+def sign(key: bytes, path: str, version: str, token_id: str, expires: int) -> str:
+    """Return HMAC-SHA256 (RFC 2104) over these and the format, as 43 characters of base64url.
+
+    Each part has its length before it, so that no two links have the same bytes whatever is in their parts.
+    """
+    parts = (_FORMAT, path, version, token_id, str(expires))
+    signed = "".join(f"{len(part)}:{part}," for part in parts)
+    digest = hmac.digest(key, signed.encode("utf-8", "surrogatepass"), "sha256")
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def query(key: bytes, path: str, version: str, token_id: str, expires: int) -> str:
+    """Write the query of a link that is good until `expires`, in milliseconds since the epoch."""
+    signature = sign(key, path, version, token_id, expires)
+    return f"version={version}&token={token_id}&expires={expires}&signature={signature}"
+
+
+def verify(key: bytes, path: str, text: str, now: float) -> str:
+    """Return the id of the token that made the link for this path; `now` is in seconds since the epoch.
+
+    Unauthorized, worded alike whatever is wrong: its form, a bit of it, the path, or the time.
+    """
+    match = _QUERY.fullmatch(text)
+    if match is None:
+        raise _refusal("link-malformed")
+    version, token_id, expires, signature = match[1], match[2], int(match[3]), match[4]
+    # As text: the last character has two bits that decoding would drop, and other bits there must not pass.
+    if not hmac.compare_digest(signature, sign(key, path, version, token_id, expires)):
+        raise _refusal("link-signature")
+    if now * 1000 >= expires:
+        raise _refusal("link-expired", token_id)
+    return token_id
+
+
+class Link(NamedTuple):
+    """A link as it is given out."""
+
+    target: str
+    """Path and query, below the service's public URL."""
+    expires: int
+    """Milliseconds since the epoch."""
+
+
+class Links:
+    """Makes links and lets in by them. Belongs to the event loop; only `keyed` looks at the key's file."""
+
+    def __init__(self, path: Path, disk: Disk, gate: Gate, *, clock: Callable[[], float] = time.time) -> None:
+        """Take the key file's path and the gate that knows which tokens live."""
+        self._path = path
+        self._disk = disk
+        self._gate = gate
+        self._clock = clock
+        self._key = secrets.token_bytes(SIZE)  # nobody's, until the file's own is there
+
+    async def keyed(self, _app: web.Application) -> AsyncIterator[None]:
+        """Load the key, or make it: a cleanup_ctx.
+
+        BadLinkKey and StorageUnavailable keep the service from starting.
+        """
+        self._key = await self._disk.control("*links", partial(load_or_make, self._path))
+        yield
+
+    def make(self, job_id: str, name: str, version: str, token: Token, seconds: int) -> Link:
+        """Make a link to a version of a job's output; it never outlives the token, and says so."""
+        expires = int((self._clock() + seconds) * 1000)
+        if token.expires is not None:
+            expires = min(expires, int(token.expires * 1000))
+        path = link_path(job_id, name)
+        return Link(f"{path}?{query(self._key, path, version, token.id, expires)}", expires)
+
+    def authenticate(self, request: web.Request) -> Token:
+        """Return the live token that a request comes by: its Authorization field decides where it has one.
+
+        A link counts only without it. Unauthorized; NoCredentials where there is neither field nor link.
+        """
+        path, _, text = request.raw_path.partition("?")
+        if hdrs.AUTHORIZATION in request.headers or not text or VERSION_QUERY.fullmatch(text):
+            return self._gate.authenticate(request.headers)
+        # In the absolute form of a target the path is what follows the authority (RFC 9112, section 3.2.2).
+        path = _AUTHORITY.sub("", path, count=1) if not path.startswith("/") else path
+        token_id = verify(self._key, path, text, self._clock())
+        token = self._gate.living(token_id)
+        if token is None:
+            raise _refusal(self._gate.why_dead(token_id), token_id)
+        request[BY_LINK] = True
+        return token
+
+
+def _refusal(reason: str, token_id: str | None = None) -> Unauthorized:
+    return Unauthorized("The link is not valid.", reason, token_id)

@@ -1,0 +1,73 @@
+"""Writes when tokens were last used to the state directory, at most once a minute, for `jobsvc token list`.
+
+A request only notes the time in a dict of the gate. A write that fails is counted and logged once; its times
+are written with the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.state.token_use_file import record_use
+from jobsvc.web.auth.bearer import Gate
+
+SAVE_INTERVAL_S: Final = 60.0
+SHUTDOWN_TIMEOUT_S: Final = 1.0
+
+_log = structlog.get_logger("jobsvc.web")
+
+
+class TokenUse:
+    """Saves the last use of each token. Belongs to the event loop."""
+
+    def __init__(self, gate: Gate, path: Path, disk: Disk, on_error: Callable[[], None]) -> None:
+        """Take the file's path; `on_error` is called for each write that fails."""
+        self._gate = gate
+        self._path = path
+        self._disk = disk
+        self._on_error = on_error
+        self._failing = False
+
+    async def saving(self, _app: web.Application) -> AsyncIterator[None]:
+        """Save once a minute and at the end: a cleanup_ctx."""
+        task = asyncio.create_task(self._save_repeatedly(), name="jobsvc-token-use")
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
+                await self.save()
+
+    async def save(self) -> None:
+        """Write what was noted since the last time; nothing where nothing was."""
+        used = dict(self._gate.used)
+        if not used:
+            return
+        self._gate.used.clear()
+        try:
+            work = partial(record_use, self._path, used, self._gate.ids())
+            await self._disk.background("*token-use", work)
+        except StorageUnavailable as fault:
+            self._gate.used.update({**used, **self._gate.used})
+            self._on_error()
+            if not self._failing:
+                _log.warning("token-use-not-written", file=str(self._path), reason=fault.reason)
+            self._failing = True
+        else:
+            self._failing = False
+
+    async def _save_repeatedly(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_INTERVAL_S)
+            await self.save()

@@ -1,0 +1,167 @@
+"""Bound the number of open connections, and keep some for the probes when all others are taken.
+
+When the limit is reached, the connection that has been idle longest makes room for a new one. Connections go
+first that have an unfinished request head as their first, or have sent nothing within NEWCOMER_GRACE_S, and
+those whose request was answered before its body came. Without that time, a new connection would make room
+for the next one before any that was used once and is idle. If none is idle, the new one serves /healthz,
+/readyz and /metrics, answers 503 to everything else, and is closed after one answer. There are RESERVED such
+connections, and the oldest of them makes room for the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from heapq import nsmallest
+from operator import itemgetter
+from time import thread_time
+from typing import Final, Protocol, cast
+
+import structlog
+from aiohttp import hdrs, web
+
+from jobsvc.domain.errors import TooManyConnections
+from jobsvc.observe import request_id
+from jobsvc.web import problems
+from jobsvc.web.app.middleware import REQUEST_ID, seal
+from jobsvc.web.connection.timeouts import OpenConnections, TimedConnection
+
+RESERVED: Final = 16
+"""Connections above the limit."""
+PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+NEWCOMER_GRACE_S: Final = 1.0
+"""Time that a new connection has for its first byte before it makes room first."""
+SEARCH_SHARE: Final = 0.05
+"""Of a processor, for searches for idle connections: one among 16,384 takes about 10 ms."""
+CANDIDATES: Final = 1024
+"""Idle connections that one search remembers."""
+LOG_INTERVAL_S: Final = 60.0
+RETRY_AFTER_S: Final = 1
+
+RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+_log = structlog.get_logger("jobsvc.web")
+
+
+def probes_only(handler: RequestHandler) -> RequestHandler:
+    """Wrap a handler so that it serves the probes alone and answers 503 to everything else, and closes."""
+
+    async def restricted(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method in {hdrs.METH_GET, hdrs.METH_HEAD} and request.path in PROBE_PATHS:
+            response = await handler(request)
+        else:
+            request_id.begin(request.headers.get(REQUEST_ID))
+            response = problems.of_refusal(
+                TooManyConnections("All connections are in use.", retry_after=RETRY_AFTER_S)
+            )
+            seal(cast(web.Request, request), response)
+        response.force_close()
+        return response
+
+    return restricted
+
+
+class LimitedConnection(TimedConnection, Protocol):
+    """What the limit needs of a connection."""
+
+    def restrict(self) -> None:
+        """Serve one request, and that only if it is a probe's."""
+
+
+class ConnectionLimits:
+    """Decides which connections are served. Belongs to the event loop."""
+
+    def __init__(
+        self, max_connections: int, *, on_closed: Callable[[str], object], on_refused: Callable[[], object]
+    ) -> None:
+        """`on_closed` is called with "evicted"; `on_refused` for each connection that may only probe."""
+        self.max_connections = max_connections
+        self._on_closed = on_closed
+        self._on_refused = on_refused
+        self.open_connections: OpenConnections = tuple
+        """Lists the connections; set by the server."""
+        self._restricted: dict[LimitedConnection, asyncio.Transport] = {}
+        self._candidates: list[tuple[float, TimedConnection]] = []
+        """Idle connections and since when they are idle, those to be closed first at the end."""
+        self._go_first = False
+        """Whether the candidates are connections that go before all others."""
+        self._search_at = 0.0
+        self._log_at = 0.0
+
+    def admit(self, connection: LimitedConnection, transport: asyncio.Transport, count: int) -> None:
+        """Take a new connection on; `count` is how many are open with it."""
+        if count - len(self._restricted) <= self.max_connections or self.close_oldest_idle():
+            return
+        self._on_refused()
+        self._log_reached()
+        connection.restrict()
+        self._restricted[connection] = transport
+        if len(self._restricted) > RESERVED:
+            oldest = next(iter(self._restricted))
+            self._restricted.pop(oldest).abort()
+
+    def forget(self, connection: LimitedConnection) -> None:
+        """Note that a connection was lost."""
+        self._restricted.pop(connection, None)
+
+    def close_oldest_idle(self) -> bool:
+        """Close the connection that has waited longest for a request; False if none is idle."""
+        if self._candidates and self._go_first and self._close_candidate():
+            return True
+        # Of the others, some may go first by now.
+        self._search()
+        return self._close_candidate()
+
+    def _close_candidate(self) -> bool:
+        """Close the first of those found before that is idle still."""
+        while self._candidates:
+            since, connection = self._candidates.pop()
+            if _idle_since(connection) == since:
+                connection.force_close()
+                self._on_closed("evicted")
+                return True
+        return False
+
+    def _search(self) -> None:
+        """Find idle connections anew, if a search is due."""
+        now = asyncio.get_running_loop().time()
+        if now < self._search_at:
+            return
+        before = thread_time()
+        self._candidates = self._find_idle(now)
+        self._search_at = now + (thread_time() - before) / SEARCH_SHARE
+
+    def _find_idle(self, now: float) -> list[tuple[float, TimedConnection]]:
+        """List idle connections in reverse order; only those that go first where there are any."""
+        idle = [
+            (since, connection)
+            for connection, _ in self.open_connections()
+            if connection not in self._restricted and (since := _idle_since(connection)) is not None
+        ]
+        first = [each for each in idle if _goes_first(each[1], now - each[0])]
+        self._go_first = bool(first)
+        return nsmallest(CANDIDATES, first or idle, key=itemgetter(0))[::-1]
+
+    def _log_reached(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._log_at:
+            self._log_at = now + LOG_INTERVAL_S
+            _log.warning("connection-limit-reached", max_connections=self.max_connections)
+
+
+CONNECTION_LIMITS: Final = web.AppKey("jobsvc.connection-limits", ConnectionLimits)
+"""On the application: the limit of its server's connections."""
+
+
+def _idle_since(connection: TimedConnection) -> float | None:
+    """Return when the wait for a request, or for the rest of a body, began; None if there is none."""
+    answered_at = connection.answered_at
+    return connection.idle_since() if answered_at is None else answered_at
+
+
+def _goes_first(connection: TimedConnection, idle_for: float) -> bool:
+    if connection.answered_at is not None:
+        return True
+    if connection.requests_received:
+        return False
+    return bool(connection.head_started_at) or idle_for >= NEWCOMER_GRACE_S

@@ -1,0 +1,39 @@
+"""For those who run the service: does it live, is it ready, and its numbers. No token, nothing of any job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from aiohttp import web
+
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.observe.metrics import Metrics
+from jobsvc.storage.executor import Disk
+
+
+class Health:
+    """The three routes' handlers."""
+
+    def __init__(self, metrics: Metrics, disk: Disk, unready: Callable[[], str | None]) -> None:
+        """`unready` says why the service is not ready, or None."""
+        self._disk = disk
+        self._metrics = metrics
+        self._unready = unready
+
+    async def live(self, _request: web.Request) -> web.Response:
+        """`GET /healthz`: 200 as long as the loop turns."""
+        return web.Response(text="ok\n", headers={"Cache-Control": "no-store"})
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """`GET /readyz`: 200, or 503 with the reason."""
+        if reason := self._unready():
+            raise StorageUnavailable(reason, retry_after=1)
+        return web.Response(text="ready\n", headers={"Cache-Control": "no-store"})
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """`GET /metrics`: the Prometheus text format."""
+        with suppress(StorageUnavailable):  # then the figures are those of the last time
+            await self._disk.control("process", self._metrics.process.read)
+        body, content_type = self._metrics.exposition()
+        return web.Response(body=body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})

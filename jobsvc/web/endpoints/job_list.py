@@ -1,0 +1,174 @@
+"""`GET /api/jobs`: the caller's jobs, newest first, a page at a time.
+
+What it answers from is in memory: it is as old as `Age` says. Before every job has been looked at once it is
+a 503: a list with holes, which nobody can tell from a whole one, is worse than none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic, perf_counter
+from typing import Final, NamedTuple
+
+from aiohttp import web
+from multidict import MultiMapping
+from orjson import dumps
+
+from jobsvc.domain.access import ADMIN, is_admin, owner_seen, require
+from jobsvc.domain.errors import BadRequest, StorageUnavailable
+from jobsvc.domain.job import Status
+from jobsvc.domain.timestamp import parse_time
+from jobsvc.index.job_index import Index
+from jobsvc.index.queries.listing import After
+from jobsvc.web import query_params
+from jobsvc.web.auth.bearer import TOKEN
+from jobsvc.web.endpoints.job_status import STALE, UNREADABLE
+from jobsvc.web.jobs.list_items import LARGE_BYTES, Element, ListedForms
+from jobsvc.web.jobs.page_cursor import cursor_of, place_in
+from jobsvc.web.jobs.representation import entity_tag
+from jobsvc.web.responses import json_response
+
+PARAMETERS: Final = ("status", "owner", "updatedSince", "limit", "cursor")
+MAX_OWNERS: Final = 100
+"""Owners that one list may be asked for."""
+USUAL: Final = 50
+MOST: Final = 200
+"""Jobs of a page."""
+PAGE_BYTES: Final = 1 << 20
+"""A page has no more, unless its only job has."""
+SLICE_S: Final = 0.001
+"""Time for pages before other requests have their turn."""
+
+
+class Wish(NamedTuple):
+    """What a page is asked for."""
+
+    statuses: frozenset[Status]
+    """Empty for all."""
+    owners: frozenset[str]
+    """Empty for all that the token sees."""
+    updated_since: int | None
+    """Microseconds since the epoch."""
+    limit: int
+    after: After | None
+
+
+class ListRoute:
+    """The route's handler and what it needs."""
+
+    def __init__(self, index: Index, listed: ListedForms) -> None:
+        self._index = index
+        self._listed = listed
+        self._turn = asyncio.Lock()
+        """Held while a page is made."""
+        self._spent = 0.0
+        """Seconds that pages took since other requests had their turn."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer GET and HEAD."""
+        wish = wish_of(request.query)
+        if wish.owners:
+            require(request[TOKEN], ADMIN)
+        if not self._index.ready.is_set():
+            raise StorageUnavailable("Not every job has been looked at yet since the service began.")
+        async with self._turn:
+            if self._spent >= SLICE_S:
+                await asyncio.sleep(0)
+                self._spent = 0.0
+            begun = perf_counter()
+            response = self._answer(request, wish)
+            self._spent += perf_counter() - begun
+            return response
+
+    def _answer(self, request: web.Request, wish: Wish) -> web.StreamResponse:
+        owner = owner_seen(request[TOKEN])
+        page = self._index.listing.page(
+            owner,
+            owners=wish.owners,
+            statuses=wish.statuses,
+            updated_since=wish.updated_since,
+            limit=wish.limit,
+            after=wish.after,
+        )
+        page, elements = self._listed.of(request).fit(page, PAGE_BYTES, with_owner=is_admin(request[TOKEN]))
+        cursor = None if page.after is None else cursor_of(page.after)
+        end = b'],"nextCursor":%b}' % dumps(cursor)
+        body = pieces([element.json for element in elements], end)
+        etag = entity_tag(body[0] if len(body) == 1 else _identity(elements, end))
+        age = monotonic() - self._index.listing.as_of(page)
+        unreadable = self._index.listing.has_unreadable(page)
+        return json_response.answer(request, body, self._fields(etag, age, unreadable=unreadable))
+
+    def _fields(self, etag: str, age: float, *, unreadable: bool) -> dict[str, str]:
+        fields = {
+            "ETag": etag,
+            "Content-Type": "application/json",
+            "Cache-Control": "private, no-cache",
+            "Age": str(max(0, int(age))),
+            "X-Content-Type-Options": "nosniff",
+        }
+        if self._index.storage_away is not None:
+            fields["Cache-Status"] = STALE
+        elif unreadable:
+            fields["Cache-Status"] = UNREADABLE
+        return fields
+
+
+def pieces(elements: list[bytes], end: bytes) -> tuple[bytes, ...]:
+    """Join the JSON of a page's jobs; that of large ones stays as it is, shared by all answers."""
+    made: list[bytes] = []
+    small = [b'{"jobs":[']
+    for number, element in enumerate(elements):
+        if number:
+            small.append(b",")
+        if len(element) < LARGE_BYTES:
+            small.append(element)
+        else:
+            made += b"".join(small), element
+            small = []
+    return *made, b"".join([*small, end])
+
+
+def _identity(elements: list[Element], end: bytes) -> bytes:
+    """Return what the entity tag of a page of large jobs is made of."""
+    return b",".join([element.identity for element in elements]) + end
+
+
+def wish_of(asked: MultiMapping[str]) -> Wish:
+    """Read the parameters; BadRequest, which names the one that makes no sense."""
+    return Wish(
+        query_params.statuses(asked),
+        _owners(asked),
+        _updated_since(query_params.one(asked, "updatedSince")),
+        query_params.whole(asked, "limit", MOST, least=1) or USUAL,
+        _after(query_params.one(asked, "cursor")),
+    )
+
+
+def _owners(asked: MultiMapping[str]) -> frozenset[str]:
+    owners = frozenset(asked.getall("owner", ()))
+    if "" in owners:
+        raise BadRequest("owner: '' is not the name of an owner.")
+    if len(owners) > MAX_OWNERS:
+        raise BadRequest(f"owner: {len(owners)} owners are more than {MAX_OWNERS}.")
+    return owners
+
+
+def _updated_since(text: str | None) -> int | None:
+    if text is None:
+        return None
+    # An offset's plus that was sent as it is has become a blank, and can't have been anything else.
+    plain = f"{text[:-6]}+{text[-5:]}" if text[-6:-5] == " " else text
+    try:
+        return parse_time(plain)
+    except ValueError as wrong:
+        raise BadRequest(f"updatedSince: {query_params.quoted(text)} is no RFC 3339 date-time.") from wrong
+
+
+def _after(cursor: str | None) -> After | None:
+    if cursor is None:
+        return None
+    after = place_in(cursor)
+    if after is None:
+        raise BadRequest(f"cursor: {query_params.quoted(cursor)} is none that this service gave.")
+    return after

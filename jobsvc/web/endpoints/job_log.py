@@ -1,0 +1,105 @@
+"""`GET /api/jobs/{id}/logs`: the log as it is at this moment, or its last lines; of a job in any state.
+
+Sent by the machinery of downloads. But a log grows: what was promised with the head is sent, growth is no
+change, and only where the log turns out to have been cut or written anew the connection is broken off.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from jobsvc.domain.access import JOBS_READ, Token
+from jobsvc.observe.download_log import Outcome
+from jobsvc.observe.metrics import Metrics
+from jobsvc.storage.jobs.growing_log import start_of
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.web import query_params
+from jobsvc.web.app.fast_router import job_id_of
+from jobsvc.web.auth.bearer import TOKEN
+from jobsvc.web.endpoints.log_follow import Following
+from jobsvc.web.endpoints.recent_logs import RecentLogs
+from jobsvc.web.file_transfer.body_writer import Transfer
+from jobsvc.web.file_transfer.file_response import Delivery
+from jobsvc.web.file_transfer.selection import Selection, select
+from jobsvc.web.file_transfer.transfer_state import Shipment
+from jobsvc.web.jobs.file_access import Visits
+from jobsvc.web.ratelimit.download_slots import Slot, Slots
+
+TAIL_LINES: Final = 10_000
+"""The most lines that can be asked for from the end."""
+
+MEDIA_TYPE: Final = "text/plain; charset=utf-8"
+
+
+class Logs:
+    """The route's handler and what it needs."""
+
+    def __init__(
+        self,
+        *,
+        root: JobsRoot,
+        visits: Visits,
+        transfer: Transfer,
+        following: Following,
+        metrics: Metrics,
+        recent: RecentLogs,
+        slots: Slots,
+    ) -> None:
+        """Take `slots` of logs: a log is no download."""
+        self._root = root
+        self._visits = visits
+        self._delivery = Delivery(transfer, "log", JOBS_READ)
+        self._following = following
+        self._metrics = metrics
+        self._recent = recent
+        self._slots = slots
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer GET and HEAD."""
+        lines = query_params.whole(request.query, "tail", TAIL_LINES)
+        if query_params.switch(request.query, "follow"):
+            return await self._following.handle(request, lines)
+        if request.method != hdrs.METH_GET:
+            return await self._answer(request, await self._find(request, lines), None)
+        token = request[TOKEN]
+        if self._slots.need_room(token):
+            return await self._answer_in_room(request, token, lines)
+        await self._slots.moment(token)
+        with self._slots.take(token) as slot:
+            return await self._answer(request, await self._find(request, lines), slot)
+
+    async def _answer_in_room(
+        self, request: web.Request, token: Token, lines: int | None
+    ) -> web.StreamResponse:
+        """Answer where all slots are taken: no other log is ended before it is known that this one begins."""
+        found = await self._find(request, lines)
+        if not found.is_sent:
+            return await self._answer(request, found, None)
+        async with self._slots.room_for(token, partial(self._delivery.release, found)) as slot:
+            return await self._answer(request, found, slot)
+
+    async def _answer(self, request: web.Request, found: Selection, slot: Slot | None) -> web.StreamResponse:
+        return await self._delivery.answer(request, job_id_of(request), found, {}, self._ended, slot=slot)
+
+    async def _find(self, request: web.Request, lines: int | None) -> Selection:
+        job_id, now = job_id_of(request), time.time()
+
+        def look(reading: Reading) -> Selection:
+            log = self._root.open_log(reading.job)
+            try:
+                base = start_of(log, lines)
+            except BaseException:
+                log.close()
+                raise
+            return select(log, request, MEDIA_TYPE, now, base=base)
+
+        seen = await self._recent.read(job_id, lambda: self._visits.visit(request[TOKEN], job_id, look))
+        return seen.found
+
+    def _ended(self, shipment: Shipment, _outcome: Outcome) -> None:
+        self._metrics.log_bytes.inc(shipment.sent)

@@ -1,0 +1,53 @@
+"""`GET /api/me`: the token that a request comes with, and what is left of its budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from jobsvc.domain.access import Token
+from jobsvc.domain.timestamp import format_time
+from jobsvc.web.auth.bearer import TOKEN
+from jobsvc.web.ratelimit.budgets import Budget
+
+
+class TokenEndpoint:
+    """The route's handler and what it needs."""
+
+    def __init__(self, budgets: Iterable[Budget]) -> None:
+        self._budgets = tuple(budgets)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer GET and HEAD; no budget is charged."""
+        token = request[TOKEN]
+        document = describe(token) | {"budgets": {each.name: _left(each, token) for each in self._budgets}}
+        return web.Response(
+            body=orjson.dumps(document),
+            content_type="application/json",
+            headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+        )
+
+
+def describe(token: Token) -> dict[str, Any]:
+    """Return what clients may know of a token; null where it has no label or does not expire."""
+    expires = None if token.expires is None else format_time(round(token.expires * 1000) * 1000)
+    return {
+        "id": token.id,
+        "owner": token.owner,
+        "scopes": sorted(token.scopes),
+        "label": token.label,
+        "expiresAt": expires,
+    }
+
+
+def _left(budget: Budget, token: Token) -> dict[str, int]:
+    standing = budget.standing(token)
+    return {
+        "limit": standing.limit,
+        "window": standing.window,
+        "remaining": standing.remaining,
+        "reset": standing.reset,
+    }

@@ -1,0 +1,83 @@
+"""Logs that are missing: whether to wait for one, because it may be away only while it is replaced.
+
+That is so for a log that was read lately, and for one whose folder was changed within the grace. Then a
+request waits for it; the one that waited in vain is the last to do so until the log is there again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from time import monotonic, time
+from typing import Final, TypeVar
+
+from jobsvc.domain.errors import LogMissing, StorageUnavailable
+from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S, MissingFiles
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.web.jobs.file_access import RETRY_INTERVAL_S
+
+T = TypeVar("T")
+
+MAX_JOBS: Final = 4096
+"""Jobs that are remembered; the one asked for longest ago is forgotten first."""
+
+
+class RecentLogs:
+    """Which logs were there lately. Loop-owned."""
+
+    def __init__(self, disk: Disk, root: JobsRoot, catalogue: Catalogue) -> None:
+        self._disk = disk
+        self._root = root
+        self._catalogue = catalogue
+        self._was_there: OrderedDict[str, bool] = OrderedDict()
+        """By job whether the log was there when it was last asked for, and not given up since."""
+        self._missing = MissingFiles()
+
+    async def read(self, job_id: str, read: Callable[[], Awaitable[T]], *, unread: bool = True) -> T:
+        """Call `read`, and again while the log is missing only for a moment. LogMissing; what `read` raises.
+
+        `unread`: wait also for a log that was not read lately.
+        """
+        while True:
+            begun = monotonic()
+            try:
+                result = await read()
+            except LogMissing:
+                if not await self._may_return(job_id, begun, unread=unread):
+                    if unread or job_id in self._missing:
+                        self._remember(job_id, was_there=False)
+                    raise
+                await asyncio.sleep(RETRY_INTERVAL_S)
+            else:
+                self._remember(job_id, was_there=True)
+                return result
+
+    async def _may_return(self, job_id: str, begun: float, *, unread: bool) -> bool:
+        if job_id in self._missing:
+            return self._missing.is_bridged(job_id, begun)
+        was_there = self._was_there.get(job_id)
+        if was_there is None and unread:
+            was_there = await self._folder_just_changed(job_id)
+        return bool(was_there) and self._missing.is_bridged(job_id, begun)
+
+    async def _folder_just_changed(self, job_id: str) -> bool:
+        entry = self._catalogue.get(job_id)
+        if entry is None:
+            return False
+        job = entry.reading.job
+        try:
+            changed_at = await self._disk.metadata(job_id, lambda: self._root.log_folder_changed_at(job))
+        except StorageUnavailable:
+            return False
+        return changed_at is not None and abs(time() - changed_at) < ABSENCE_GRACE_S
+
+    def _remember(self, job_id: str, *, was_there: bool) -> None:
+        self._missing.found(job_id)
+        self._was_there[job_id] = was_there
+        self._was_there.move_to_end(job_id)
+        if len(self._was_there) > MAX_JOBS:
+            oldest, _ = self._was_there.popitem(last=False)
+            self._missing.found(oldest)

@@ -1,0 +1,1 @@
+"""Responses whose body is a file."""

@@ -1,0 +1,173 @@
+"""Answers with an open file under the request's conditions and in its ranges: the one way for all files."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from aiohttp import hdrs, web
+
+from jobsvc.domain.access import Token
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.observe.download_log import Outcome
+from jobsvc.storage.nonblocking.cached_read import Pages
+from jobsvc.web import problems
+from jobsvc.web.app import guard
+from jobsvc.web.app.middleware import seal
+from jobsvc.web.auth.bearer import TOKEN
+from jobsvc.web.auth.permits import PermitLost
+from jobsvc.web.connection.fast_request import Asked, Decided
+from jobsvc.web.file_transfer.body_writer import Transfer
+from jobsvc.web.file_transfer.selection import Plan, Selection, fields, lines, plan
+from jobsvc.web.file_transfer.transfer_state import Interrupted, Shipment
+from jobsvc.web.headers.byte_ranges import unsatisfied
+from jobsvc.web.ratelimit.download_slots import Slot
+from jobsvc.web.responses import single_write
+
+T = TypeVar("T")
+
+Ended = Callable[[Shipment, Outcome], None]
+"""Is told of each body that was begun how it ended."""
+
+
+class Delivery:
+    """Delivers files of one kind."""
+
+    def __init__(self, transfer: Transfer, what: str, scope: str) -> None:
+        """Call a file `what` where a client is told of it; a token needs the scope until the file is sent."""
+        self._transfer = transfer
+        self._scope = scope
+        self._what = what
+        self.pages = Pages()
+        """Where a body may be read into that is given to `at_once`."""
+
+    async def answer(
+        self,
+        request: web.Request,
+        key: str,
+        found: Selection,
+        headers: Mapping[str, str],
+        ended: Ended,
+        *,
+        slot: Slot | None = None,
+    ) -> web.StreamResponse:
+        """Answer GET and HEAD, and close the file, however that ends.
+
+        `key` is whose share of the threads it takes; `headers` stand beside those of every 200 and 206.
+        `slot` is told what is sent.
+        """
+        planned = plan(found)
+        if planned is None:
+            if found.decision.status is HTTPStatus.NOT_MODIFIED:
+                guard.relieve(request)
+                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(found))
+            return self._refusal(found)
+        planned.headers.update(headers)
+        if request.method != hdrs.METH_GET:
+            told = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
+            return web.Response(status=found.decision.status, headers=told)
+        shipment = Shipment(key, planned.segments, planned.promised, request[TOKEN])
+        if slot is not None:
+            slot.shipment = shipment
+        return await self._send(request, found, planned, shipment, ended)
+
+    def release(self, found: Selection) -> None:
+        """Close the file of what is not answered after all."""
+        if found.file is not None:
+            self._transfer.release(found.file)
+
+    def at_once(
+        self,
+        asked: Asked,
+        token: Token,
+        found: Selection,
+        beside: str,
+        ended: Ended,
+        *,
+        linger: Callable[[Coroutine[Any, Any, object], Shipment], None],
+    ) -> Decided | None:
+        """Decide on the answer to a plain GET whose body is in memory; None where it has to be sent else.
+
+        The lines `beside` stand beside those of every 200 and 206. `linger` is given what is left to do where
+        the client does not take it all at once.
+        """
+        body = found.body
+        told = None if body is None else lines(found, beside)
+        if body is None or told is None:
+            return None
+        shipment, status = Shipment(asked.job_id, (), len(body), token), found.decision.status
+
+        def send(budget: str) -> None:
+            single_write.write(connection := asked.connection, status, told, body, budget)
+            if connection.transport is not None and connection.transport.get_write_buffer_size():
+                self.pages.leave()
+            if connection.writing_paused:
+                taken = self._transfer.taken(asked.request(), shipment)
+                linger(self._accounted(taken, shipment, ended), shipment)
+            else:
+                shipment.sent = shipment.promised
+                ended(shipment, Outcome.COMPLETE)
+
+        return Decided(status, send)
+
+    async def _send(
+        self, request: web.Request, found: Selection, planned: Plan, shipment: Shipment, ended: Ended
+    ) -> web.StreamResponse:
+        try:
+            sent = await self._accounted(self._sent(request, found, planned, shipment), shipment, ended)
+        finally:
+            if not shipment.file_taken:
+                self.release(found)
+        return web.StreamResponse(status=found.decision.status) if sent is None else sent
+
+    async def _accounted(self, sending: Awaitable[T], shipment: Shipment, ended: Ended) -> T | None:
+        """Wait for the end, and tell of it; None where it was an early one."""
+        outcome = Outcome.SHUTDOWN
+        try:
+            async with self._transfer.permits.limit(shipment.token, self._scope), shipment.interruptible():
+                result = await sending
+            outcome = Outcome.COMPLETE
+        except PermitLost:
+            outcome = Outcome.REVOKED
+            return None
+        except Interrupted as early:
+            outcome = early.outcome
+            return None
+        except StorageUnavailable:
+            outcome = Outcome.STORAGE_ERROR
+            raise
+        else:
+            return result
+        finally:
+            ended(shipment, outcome)
+
+    async def _sent(
+        self, request: web.Request, found: Selection, planned: Plan, shipment: Shipment
+    ) -> web.StreamResponse:
+        """Send it all; Interrupted."""
+        status, transfer = found.decision.status, self._transfer
+        if found.body is not None:
+            sent = transfer.write(request, status, single_write.lines(planned.headers), found.body)
+            if sent is not None:
+                await transfer.taken(request, shipment)
+                return sent
+        response = web.StreamResponse(status=status, headers=planned.headers)
+        response.content_length = planned.length
+        seal(request, response)
+        if found.file is None:
+            await transfer.send_small(request, response, found.body or b"", shipment)
+        else:
+            await transfer.send(request, response, found.file, shipment)
+        return response
+
+    def _refusal(self, found: Selection) -> web.Response:
+        """Answer a 412 or a 416; both say which version it is that they speak of."""
+        headers = {"ETag": found.selected.etag}
+        if found.decision.status is HTTPStatus.PRECONDITION_FAILED:
+            detail = f"The {self._what} is not the one you know."
+            return problems.problem("precondition-failed", detail, headers=headers)
+        size = found.selected.size
+        headers["Content-Range"] = unsatisfied(size)
+        detail = f"The {self._what} has {size} bytes, and the range lies outside of them."
+        return problems.problem("range-not-satisfiable", detail, headers=headers)

@@ -1,0 +1,1 @@
+"""Header fields of RFC 9110 and RFC 9530: pure functions."""

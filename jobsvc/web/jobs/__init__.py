@@ -1,0 +1,1 @@
+"""Jobs on behalf of a request: lookup, files, JSON."""

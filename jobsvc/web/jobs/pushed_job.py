@@ -1,0 +1,40 @@
+"""Jobs as they are shown where nobody asks for one of them just now: to who waits, and in streams.
+
+The same as `GET /api/jobs/{id}` sends, made once for all who are told of the same change; relative references
+in it are made to fit the address of the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from jobsvc.domain.job import Status
+from jobsvc.index.catalogue.freshness import Answer
+from jobsvc.index.queries.log_tail_cache import Tails
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.web.jobs.representation import Representations, Shown
+
+
+class Presenting:
+    """Makes representations, out of what is remembered of them."""
+
+    def __init__(self, tails: Tails, representations: Representations) -> None:
+        self._tails = tails
+        self._representations = representations
+        self._under_way: dict[tuple[str, Identity], asyncio.Task[Shown]] = {}
+
+    async def of(self, reading: Reading) -> Shown:
+        """Represent a reading; of a failed job with the end of its log, as far as storage answers."""
+        if reading.job.status is not Status.FAILED:
+            return self._representations.of(reading, None)
+        key = (reading.job.id, reading.identity)
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = asyncio.create_task(self._with_its_log(reading))
+            task.add_done_callback(lambda _done: self._under_way.pop(key))
+        return await asyncio.shield(task)
+
+    async def _with_its_log(self, reading: Reading) -> Shown:
+        _, logs = await self._tails.beside(Answer(reading, age=0.0, stale=False))
+        return self._representations.of(reading, logs)

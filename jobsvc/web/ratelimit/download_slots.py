@@ -1,0 +1,189 @@
+"""Limits the downloads under way, of a token, of an owner and in all; lives on the loop.
+
+Where all slots are taken, the slowest download below a minimum pace is ended for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from operator import itemgetter
+from time import monotonic
+from typing import Any, Final
+
+import structlog
+
+from jobsvc.domain.access import Token
+from jobsvc.domain.errors import TooManyDownloads
+from jobsvc.web.file_transfer.transfer_state import Shipment
+
+RETRY_AFTER: Final = 5
+"""Seconds; nobody knows when a download ends, so this is advice and no promise."""
+MOMENT: Final = 0.05
+"""Seconds that a slot takes at most to be given back."""
+MIN_PER_OWNER: Final = 16
+"""An owner may have half of all downloads, and never fewer than this."""
+MIN_PACE: Final = 65_536
+"""Bytes a second; a slower download gives way where all slots are taken."""
+PACE_PERIOD_S: Final = 30.0
+"""Time over which the pace of a download is measured."""
+
+_log = structlog.get_logger("jobsvc.web")
+
+
+class Slot:
+    """One download under way."""
+
+    __slots__ = ("_since", "_taken", "pace", "shipment", "task", "token")
+
+    def __init__(self, token: Token) -> None:
+        self.token = token
+        self.task: asyncio.Task[Any] | None = asyncio.current_task()
+        self.shipment: Shipment | None = None
+        """What is sent, once that is known."""
+        self.pace: float | None = None
+        """Bytes a second over the last period; None before the first has passed."""
+        self._since = monotonic()
+        self._taken = 0
+
+    def measure(self, now: float) -> None:
+        """Measure the pace where a period has passed."""
+        if now - self._since >= PACE_PERIOD_S and self.shipment is not None:
+            taken = self.shipment.accepted()
+            self.pace = (taken - self._taken) / (now - self._since)
+            self._since, self._taken = now, taken
+
+
+class Slots:
+    """So many downloads at once, and of these so many for one token and one owner."""
+
+    def __init__(
+        self,
+        most: int,
+        most_per_token: int,
+        on_refused: Callable[[str], object],
+        *,
+        min_pace: float = MIN_PACE,
+    ) -> None:
+        """`on_refused` is told which limit, "token", "owner" or "all", each download was over."""
+        self._most = most
+        self._most_per_token = most_per_token
+        self._most_per_owner = max(most // 2, MIN_PER_OWNER)
+        self._on_refused = on_refused
+        self._min_pace = min_pace
+        self._by_token: Counter[str] = Counter()
+        self._by_owner: Counter[str] = Counter()
+        self.taken = 0
+        """How many downloads are under way."""
+        self._held: set[Slot] = set()
+        self._free = asyncio.Event()
+        self._free.set()
+        self._given_back = asyncio.Event()
+        """The next time that a slot is."""
+
+    async def all_free(self) -> None:
+        """Wait until no download is under way."""
+        await self._free.wait()
+
+    async def clear(self, patience: float) -> None:
+        """Cancel every download that is under way, and wait at most `patience` seconds for their ends."""
+        for slot in self._held:
+            if slot.task is not None:
+                slot.task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self.all_free()
+
+    def free(self, token: Token) -> bool:
+        """Whether a token could take a slot now."""
+        return (
+            self.taken < self._most
+            and self._by_token.get(token.id, 0) < self._most_per_token
+            and self._by_owner.get(token.owner, 0) < self._most_per_owner
+        )
+
+    def _may_have_more(self, token: Token) -> bool:
+        by_token, by_owner = self._by_token.get(token.id, 0), self._by_owner.get(token.owner, 0)
+        return by_token < self._most_per_token and by_owner < self._most_per_owner
+
+    async def moment(self, token: Token) -> None:
+        """Wait for a slot that is being given back, and no longer: a client may have all before we know."""
+        if self.free(token):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MOMENT):
+                while not self.free(token):
+                    await self._given_back.wait()
+
+    def need_room(self, token: Token) -> bool:
+        """Whether a token may have a slot, but all are taken."""
+        return self.taken >= self._most and self._may_have_more(token)
+
+    @asynccontextmanager
+    async def room_for(self, token: Token, release: Callable[[], object]) -> AsyncIterator[Slot]:
+        """Hold a slot while the block runs; where all are taken, the slowest download is ended for it.
+
+        For what is sure to be sent. `release` is called where there is no slot: TooManyDownloads.
+        """
+        try:
+            if self.need_room(token):
+                self._end_slowest()
+            await self.moment(token)
+            held = self.take(token)
+        except BaseException:
+            release()
+            raise
+        with held as slot:
+            yield slot
+
+    def _end_slowest(self) -> None:
+        """End the slowest download below the minimum pace, if there is one."""
+        now = monotonic()
+        for slot in self._held:
+            slot.measure(now)
+        measured = [(slot.pace, slot) for slot in self._held if slot.pace is not None]
+        pace, slowest = min(measured, key=itemgetter(0), default=(self._min_pace, None))
+        if slowest is None or slowest.shipment is None or pace >= self._min_pace:
+            return
+        self._held.discard(slowest)
+        shipment = slowest.shipment
+        _log.warning("slow-download-ended", job=shipment.key, token_id=slowest.token.id, pace=round(pace))
+        shipment.give_way()
+
+    def take(self, token: Token) -> AbstractContextManager[Slot]:
+        """Hold a slot while the block runs; TooManyDownloads where there is none."""
+        if self._by_token.get(token.id, 0) >= self._most_per_token:
+            self._refuse("token", f"This token has {self._most_per_token} downloads under way already.")
+        if self._by_owner.get(token.owner, 0) >= self._most_per_owner:
+            self._refuse("owner", f"This owner has {self._most_per_owner} downloads under way already.")
+        if self.taken >= self._most:
+            self._refuse("all", "The service has as many downloads under way as it takes.")
+        return self.hold(token)
+
+    def _refuse(self, limit: str, detail: str) -> None:
+        self._on_refused(limit)
+        raise TooManyDownloads(detail, retry_after=RETRY_AFTER)
+
+    @contextmanager
+    def hold(self, token: Token) -> Iterator[Slot]:
+        """Hold a slot while the block runs, also over the cap: for what was begun when one was free."""
+        self.taken += 1
+        self._by_token[token.id] += 1
+        self._by_owner[token.owner] += 1
+        self._held.add(slot := Slot(token))
+        self._free.clear()
+        try:
+            yield slot
+        finally:
+            self._held.discard(slot)
+            self.taken -= 1
+            for counts, key in ((self._by_token, token.id), (self._by_owner, token.owner)):
+                counts[key] -= 1
+                if not counts[key]:
+                    del counts[key]
+            if not self.taken:
+                self._free.set()
+            self._given_back.set()
+            self._given_back = asyncio.Event()

@@ -1,0 +1,89 @@
+"""Reading one output in parts counts as one download.
+
+A player requests a range at each jump, and a client that resumes requests one at each attempt. Such a request
+is not charged to the budget of downloads if the same token was sent the same job's output at the same client
+address within the last minute. It is charged to a budget of its own instead, so that it is not unlimited. The
+same range again on the same connection is no jump.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+from aiohttp import hdrs, web
+
+from jobsvc.domain.access import Token
+from jobsvc.web.auth.client_address import Peers
+from jobsvc.web.connection.fast_request import Asked
+from jobsvc.web.ratelimit.budgets import Budget
+
+if TYPE_CHECKING:
+    from jobsvc.web.connection.protocol import Connection
+
+RANGES_PER_DOWNLOAD: Final = 20
+"""How many times as many further ranges as downloads a token may request."""
+PLAYING_S: Final = 60.0
+"""At least for so long after a request its output counts as being read, and at most twice as long."""
+KEYS_MAX: Final = 32_768
+"""Readings remembered at once, twice."""
+
+Key: TypeAlias = tuple[str, str | None, str]
+"""Token id, client address and job id."""
+
+# A tuple: a member of an enumeration takes long to hash.
+_SENT: Final = (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.OK)
+
+
+class Seeks:
+    """Remembers which token and client address read which output. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        peers: Peers,
+        job_id_of: Callable[[web.Request], str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Charge further ranges to `budget`."""
+        self.budget = budget
+        self.peers = peers
+        self._job_id_of = job_id_of
+        self._clock = clock
+        self._recent: dict[Key, None] = {}
+        self._before: dict[Key, None] = {}
+        self._turn = clock() + PLAYING_S
+
+    def key_of(self, request: web.Request | Asked, token: Token) -> Key:
+        """Return what a request reads, and for whom."""
+        job_id = request.job_id if isinstance(request, Asked) else self._job_id_of(request)
+        return token.id, self.peers.address_of(request), job_id
+
+    def continues(self, request: web.Request | Asked, key: Key) -> bool:
+        """Whether a request is for a further range of an output that is being read."""
+        wanted = request.headers.get(hdrs.RANGE)
+        if wanted is None or request.method != hdrs.METH_GET or wanted == _connection(request).last_range:
+            return False
+        self._rotate()
+        return key in self._recent or key in self._before
+
+    def begun(self, request: web.Request | Asked, key: Key, status: HTTPStatus) -> None:
+        """Remember a request, already charged, whose answer has this status."""
+        if status in _SENT:
+            self._rotate()
+            self._recent[key] = None
+            _connection(request).last_range = request.headers.get(hdrs.RANGE)
+
+    def _rotate(self) -> None:
+        now = self._clock()
+        if now >= self._turn or len(self._recent) >= KEYS_MAX:
+            late = now >= self._turn + PLAYING_S
+            self._before, self._recent = {} if late else self._recent, {}
+            self._turn = now + PLAYING_S
+
+
+def _connection(request: web.Request | Asked) -> Connection:
+    return request.connection if isinstance(request, Asked) else cast("Connection", request.protocol)

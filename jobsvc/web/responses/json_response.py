@@ -1,0 +1,66 @@
+"""Answers with a small body that is in memory and has an entity tag, or with what its conditions come to.
+
+The fields, an ETag among them, are ours alone: none came from a client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from http import HTTPStatus
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDictProxy
+
+from jobsvc.web.app import guard
+from jobsvc.web.connection.fast_request import Asked, Decided
+from jobsvc.web.headers.conditional import PRECONDITION_FAILED, precondition
+from jobsvc.web.problems import problem
+from jobsvc.web.responses import single_write
+from jobsvc.web.responses.single_write import NOT_MODIFIED, OK
+
+
+def answer(
+    request: web.Request, body: bytes | tuple[bytes, ...], fields: Mapping[str, str]
+) -> web.StreamResponse:
+    """Answer a GET or HEAD; the body may be in pieces."""
+    status = _status(request.headers, fields)
+    if status is PRECONDITION_FAILED.status:
+        detail = "It is not in the state you know."
+        return problem("precondition-failed", detail, headers={"ETag": fields["ETag"]})
+    if status is NOT_MODIFIED:
+        guard.relieve(request)
+        fields, body = _unchanged(fields), b""
+    sent = single_write.send(request, status, single_write.lines(fields), body)
+    if sent is not None:
+        return sent
+    if isinstance(body, tuple):
+        body = b"".join(body)
+    return web.Response(status=status, body=body if status is OK else None, headers=fields)
+
+
+def decide(asked: Asked, body: bytes, fields: Mapping[str, str]) -> Decided | None:
+    """Decide on the same answer to a plain GET, to go out in one write; None where that is not the way."""
+    status = _status(asked.headers, fields)
+    if status is NOT_MODIFIED:
+        fields, body = _unchanged(fields), b""
+    elif status is not OK:
+        return None
+    return Decided(
+        status, partial(single_write.write, asked.connection, status, single_write.lines(fields), body)
+    )
+
+
+def _status(asked: CIMultiDictProxy[str], fields: Mapping[str, str]) -> HTTPStatus:
+    """Say what the conditions come to: 200, 304 or 412."""
+    if hdrs.IF_NONE_MATCH not in asked and hdrs.IF_MATCH not in asked:
+        return OK
+    # The date fields are nothing to a document, which has no Last-Modified.
+    failed = precondition(asked, fields["ETag"], None, time.time())
+    return OK if failed is None else failed.status
+
+
+def _unchanged(fields: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what the client knows: the type of content that is not sent (RFC 9110, section 15.4.5)."""
+    return {name: value for name, value in fields.items() if name != hdrs.CONTENT_TYPE}

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobsvc.domain.timestamp import (
+    FIRST_TIME,
+    LAST_TIME,
+    checked,
+    format_time,
+    micros_of,
+    moment_at,
+    moment_of,
+    parse_time,
+    text_of,
+)
+
+TEXTS = st.from_regex(
+    r"\A[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][012][0-9]:[0-5][0-9]:[0-6][0-9]"
+    r"(\.[0-9]{1,9})?([Zz]|[+-][012][0-9]:[0-9]{2}|[+]00:00)\Z"
+)
+
+
+@given(text=TEXTS)
+def test_a_time_keeps_its_text_but_for_t_and_z_and_means_what_it_meant(text: str) -> None:
+    with suppress(ValueError):
+        meant = parse_time(text)
+        moment = moment_of(text)
+        assert text_of(moment) == checked(text) == f"{text[:10]}T{text[11:].upper()}"
+        assert micros_of(moment) == meant
+
+
+@given(text=TEXTS | st.text(max_size=40))
+def test_what_is_no_time_is_no_moment(text: str) -> None:
+    try:
+        parse_time(text)
+    except ValueError:
+        for read in (moment_of, checked):
+            with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
+                read(text)
+
+
+@pytest.mark.parametrize("fraction", ["", ".5", ".123", ".000", ".123456", ".000001"])
+@pytest.mark.parametrize("offset", ["Z", "z", "+00:00"])
+@pytest.mark.parametrize("date", ["2026-11-20", "0001-01-01", "9999-12-31", "1969-12-31"])
+def test_times_as_computers_write_them_take_a_number_s_room(fraction: str, offset: str, date: str) -> None:
+    moment = moment_of(f"{date}t23:59:59{fraction}{offset}")
+    assert isinstance(moment, str if fraction == ".5" else int)
+    assert text_of(moment) == f"{date}T23:59:59{fraction}{offset.upper()}"
+
+
+@given(micros=st.integers(FIRST_TIME, LAST_TIME))
+def test_a_file_s_time_is_written_to_the_millisecond_and_sorts_by_the_microsecond(micros: int) -> None:
+    moment = moment_at(micros)
+    assert micros_of(moment) == micros
+    assert text_of(moment) == format_time(micros)
+    assert 0 <= micros - parse_time(text_of(moment)) < 1000

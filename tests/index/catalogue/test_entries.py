@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobsvc.domain.job import Status
+from jobsvc.domain.status_record import parse_record
+from jobsvc.index.catalogue.entries import REMEMBERED, Catalogue
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.jobs.snapshot import Reading
+
+
+def reading(job_id: str, status: str = "rendering", **keys: Any) -> Reading:
+    job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
+    return Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return Catalogue()
+
+
+def test_each_status_counts_its_jobs_through_every_change(catalogue: Catalogue) -> None:
+    catalogue.put("a", reading("a", "queued"), 1)
+    catalogue.put("b", reading("b", "queued"), 1)
+    catalogue.put("a", reading("a", "completed"), 2)
+    catalogue.remove("b", 2)
+    assert {status: count for status, count in catalogue.counts.items() if count} == {Status.COMPLETED: 1}
+
+
+def test_unfinished_jobs_are_those_queued_or_rendering(catalogue: Catalogue) -> None:
+    for job_id, status in [("a", "queued"), ("b", "failed"), ("c", "rendering"), ("d", "canceled")]:
+        catalogue.put(job_id, reading(job_id, status), 1)
+    catalogue.put("c", reading("c", "completed"), 2)
+    assert list(catalogue.unfinished()) == ["a"]
+
+
+def test_a_look_that_began_before_the_last_one_taken_in_changes_nothing(catalogue: Catalogue) -> None:
+    newer = reading("a", progress=2)
+    catalogue.put("a", newer, 5)
+    assert not catalogue.put("a", reading("a", progress=1), 4)
+    assert not catalogue.remove("a", 4)
+    assert (entry := catalogue.get("a")) is not None
+    assert entry.reading is newer
+    assert entry.verified == 5
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_look_that_began_before_an_absence_was_seen_brings_no_job_back(
+    catalogue: Catalogue, *, known: bool
+) -> None:
+    if known:
+        catalogue.put("a", reading("a"), 1)
+    catalogue.remove("a", 5)
+    assert not catalogue.put("a", reading("a"), 4)
+    catalogue.spoilt("a", "half written", 4, 0)
+    assert not catalogue.entries
+    assert not catalogue.unreadable
+    assert catalogue.put("a", reading("a"), 6)
+    assert not catalogue.remove("a", 5)
+
+
+def test_absences_are_forgotten_in_time_and_looks_that_took_as_long_prove_nothing(
+    catalogue: Catalogue,
+) -> None:
+    for moment in range(100):
+        catalogue.remove(f"guess-{moment}", moment)
+    assert len(catalogue._absences) <= REMEMBERED + 1
+    assert not catalogue.put("guess-1", reading("guess-1"), 0)
+    assert catalogue.put("a", reading("a"), 99 - REMEMBERED)
+
+
+def test_a_record_that_was_spoilt_before_the_last_look_is_not_unreadable(catalogue: Catalogue) -> None:
+    catalogue.put("a", reading("a"), 5)
+    catalogue.spoilt("a", "half written", 4, 0)
+    assert not catalogue.unreadable
+    catalogue.spoilt("a", "half written", 6, 0)
+    assert list(catalogue.unreadable) == ["a"]
+
+
+def test_whoever_subscribed_hears_of_each_change_once(catalogue: Catalogue) -> None:
+    heard: list[Any] = []
+    first, second = reading("a"), reading("a", progress=1)
+    catalogue.subscribe(lambda *change: heard.append(change))
+    catalogue.put("a", first, 1)
+    catalogue.put("a", first, 2)
+    catalogue.put("a", reading("a"), 3)
+    catalogue.put("a", second, 4)
+    catalogue.remove("a", 5)
+    assert [(job_id, before is not None, after is not None) for job_id, before, after in heard] == [
+        ("a", False, True),
+        ("a", True, True),
+        ("a", True, False),
+    ]
+
+
+def test_whoever_unsubscribed_hears_nothing(catalogue: Catalogue) -> None:
+    heard: list[Any] = []
+    catalogue.subscribe(lambda *change: heard.append(change))()
+    catalogue.put("a", reading("a"), 1)
+    assert not heard
+
+
+def done(version: int | None, **keys: Any) -> Reading:
+    known = reading("a", "completed", **keys)
+    output = None if version is None else Identity(version, 0, 0, 0)
+    return Reading(known.job, known.identity, output, settled=known.settled)
+
+
+def test_another_version_of_an_output_is_told_of_but_is_no_change_of_the_job(catalogue: Catalogue) -> None:
+    """A watch need not tell of it: a change without a hint would have the watcher begun anew."""
+    heard: list[Any] = []
+    catalogue.put("a", done(1), 1)
+    catalogue.subscribe(lambda *change: heard.append(change))
+    assert not catalogue.put("a", done(1), 2)
+    assert not heard
+    assert not catalogue.put("a", done(2), 3)
+    ((job_id, before, after),) = heard
+    assert (job_id, before.output, after.output) == ("a", Identity(1, 0, 0, 0), Identity(2, 0, 0, 0))
+    assert (entry := catalogue.get("a")) is not None
+    assert entry.reading is after
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, 1), (1, None)])
+def test_an_output_that_comes_or_goes_is_a_change(
+    catalogue: Catalogue, before: int | None, after: int | None
+) -> None:
+    catalogue.put("a", done(before), 1)
+    assert catalogue.put("a", done(after), 2)
+
+
+def test_that_more_is_known_of_a_job_is_told_with_its_reading_as_it_is(catalogue: Catalogue) -> None:
+    heard: list[Any] = []
+    known = done(1)
+    catalogue.put("a", known, 1)
+    catalogue.subscribe(lambda *change: heard.append(change))
+    catalogue.more_is_known("a")
+    catalogue.more_is_known("gone")
+    assert heard == [("a", known, known)]
+    assert catalogue.counts[Status.COMPLETED] == 1

@@ -1,0 +1,419 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from jobsvc.domain.errors import JobNotFound, StorageUnavailable
+from jobsvc.domain.status_record import BadRecord
+from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.catalogue.freshness import Freshness
+from jobsvc.index.catalogue.root_check import Presence
+from jobsvc.index.catalogue.watch_coverage import Coverage
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.root_listing import place_of
+from jobsvc.storage.jobs.snapshot import Reading
+from tests.index.farm import Farm
+from tests.waiting import until
+
+
+class Root(JobsRoot):
+    """A real root whose reads are counted, and can be held up or made to fail."""
+
+    def __init__(self, farm: Farm) -> None:
+        super().__init__(farm.root)
+        self.reads = 0
+        self.seen = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.late = threading.Event()
+        self.late.set()
+        """What a read has seen, it tells when this is set; each read waits for the one that was here."""
+        self.fault: OSError | None = None
+
+    def read(self, job_id: str, known: Reading | None = None) -> Reading:
+        late = self.late
+        self.reads += 1
+        self.gate.wait(10)
+        if self.fault is not None:
+            raise self.fault
+        try:
+            return super().read(job_id, known)
+        finally:
+            self.seen += 1
+            late.wait(10)
+
+
+class Clock:
+    """The monotonic clock, that can be put forward."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@pytest.fixture
+async def root(farm: Farm) -> AsyncIterator[Root]:
+    root = Root(farm)
+    yield root
+    root.gate.set()
+    root.late.set()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def bad() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def presence() -> Presence:
+    return Presence()
+
+
+@pytest.fixture
+def coverage() -> Coverage:
+    return Coverage()
+
+
+@pytest.fixture
+def freshness(
+    disk: Disk, root: Root, clock: Clock, bad: list[Any], coverage: Coverage, presence: Presence
+) -> Freshness:
+    def note(job_id: str, wrong: BadRecord) -> None:
+        bad.append((job_id, str(wrong)))
+
+    return Freshness(
+        disk,
+        root,
+        Catalogue(),
+        1.0,
+        clock,
+        note,
+        coverage=coverage,
+        presence=presence,
+        wary=lambda reading: reading.job.id == "wary",
+    )
+
+
+async def test_a_job_that_nobody_knew_of_is_looked_for_on_disk(farm: Farm, freshness: Freshness) -> None:
+    farm.put("a", progress=7)
+    answer = await freshness.job("a")
+    assert (answer.reading.job.progress, answer.stale) == (7, False)
+    assert answer.age < 0.5
+
+
+async def test_what_was_verified_within_max_age_costs_no_read(
+    farm: Farm, freshness: Freshness, root: Root
+) -> None:
+    farm.put("a")
+    await freshness.job("a")
+    for _ in range(10):
+        await freshness.job("a")
+    assert root.reads == 1
+
+
+async def test_what_is_older_than_max_age_is_read_again(
+    farm: Farm, freshness: Freshness, clock: Clock
+) -> None:
+    farm.put("a", progress=1)
+    await freshness.job("a")
+    farm.put("a", progress=2)
+    clock.ahead += 1.1
+    assert (await freshness.job("a")).reading.job.progress == 2
+
+
+async def test_what_is_seen_without_a_wait_to_be_as_it_was_costs_no_read(
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock
+) -> None:
+    farm.put("a")
+    first = (await freshness.job("a")).reading
+    freshness.still = lambda reading: reading is first
+    clock.ahead += 1.1
+    answer = await freshness.job("a")
+    assert (answer.reading, answer.stale, root.reads) == (first, False, 1)
+    assert answer.age < 0.5
+    freshness.still = lambda _reading: False
+    clock.ahead += 1.1
+    await freshness.job("a")
+    assert root.reads == 2
+
+
+async def test_a_forced_answer_is_read_whatever_is_seen_without_a_wait(
+    farm: Farm, freshness: Freshness, root: Root
+) -> None:
+    farm.put("a")
+    freshness.still = lambda _reading: True
+    await freshness.job("a")
+    await freshness.job("a", force=True)
+    assert root.reads == 2
+
+
+async def test_while_the_storage_is_away_nothing_is_called_fresh_that_is_in_memory(
+    farm: Farm, freshness: Freshness, clock: Clock, presence: Presence
+) -> None:
+    farm.put("a")
+    await freshness.job("a")
+    freshness.still = lambda _reading: True
+    clock.ahead += 1.1
+    presence.doubt("it is gone", clock())
+    answer = await freshness.job("a")
+    assert answer.stale
+    assert answer.age > 1
+
+
+async def test_a_forced_answer_equals_the_disk(farm: Farm, freshness: Freshness) -> None:
+    for progress in range(20):
+        farm.put("a", progress=progress)
+        assert (await freshness.job("a", force=True)).reading.job.progress == progress
+
+
+async def test_a_forced_answer_never_rests_on_a_read_that_had_already_begun(
+    farm: Farm, freshness: Freshness, root: Root
+) -> None:
+    farm.put("a", progress=1)
+    await freshness.job("a")
+    root.gate.clear()
+    first = asyncio.create_task(freshness.job("a", force=True))
+    await until(lambda: root.reads == 2)
+    second = asyncio.create_task(freshness.job("a", force=True))
+    await until(lambda: root.reads == 3)
+    root.gate.set()
+    await asyncio.gather(first, second)
+    assert root.reads == 3
+
+
+async def test_those_who_ask_together_share_one_read(
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock
+) -> None:
+    farm.put("a")
+    await freshness.job("a")
+    clock.ahead += 2
+    await asyncio.gather(*(freshness.job("a") for _ in range(50)))
+    assert root.reads == 2
+
+
+async def test_an_asker_who_goes_away_does_not_take_the_read_from_the_others(
+    farm: Farm, freshness: Freshness, root: Root
+) -> None:
+    farm.put("a")
+    root.gate.clear()
+    first, second = (asyncio.create_task(freshness.job("a")) for _ in range(2))
+    await until(lambda: root.reads == 1)
+    first.cancel()
+    root.gate.set()
+    assert not (await second).stale
+
+
+async def test_a_name_that_cant_be_a_job_never_reaches_the_disk(freshness: Freshness, root: Root) -> None:
+    for name in ("..", "a/b", "", "x" * 200, ".hidden", "a\0b"):
+        with pytest.raises(JobNotFound):
+            await freshness.job(name)
+    assert root.reads == 0
+
+
+async def test_nothing_is_remembered_of_ids_that_are_not_there(farm: Farm, freshness: Freshness) -> None:
+    farm.put("a")
+    for number in range(100):
+        with pytest.raises(JobNotFound):
+            await freshness.job(f"guess-{number}")
+    assert not freshness._reads
+    assert not freshness._catalogue.entries
+
+
+async def test_a_bad_record_keeps_the_last_good_answer_and_is_told(
+    farm: Farm, freshness: Freshness, bad: list[Any]
+) -> None:
+    farm.put("a", progress=5)
+    await freshness.job("a")
+    farm.spoil("a")
+    answer = await freshness.job("a", force=True)
+    assert (answer.reading.job.progress, answer.stale) == (5, False)
+    assert [job_id for job_id, _ in bad] == ["a"]
+
+
+async def test_a_job_that_never_had_a_good_record_is_not_found(
+    farm: Farm, freshness: Freshness, bad: list[Any]
+) -> None:
+    farm.spoil("a", b"[]")
+    with pytest.raises(JobNotFound):
+        await freshness.job("a")
+    assert [*freshness._catalogue.unreadable] == ["a"]
+    assert len(bad) == 1
+
+
+async def test_a_job_that_is_gone_is_not_found(farm: Farm, freshness: Freshness) -> None:
+    farm.put("a")
+    farm.put("b")
+    await freshness.job("a")
+    farm.remove("a")
+    with pytest.raises(JobNotFound):
+        await freshness.job("a", force=True)
+
+
+@pytest.mark.parametrize("how", ["gone", "empty"])
+async def test_a_root_that_is_suddenly_gone_or_empty_leaves_the_last_known_answers(
+    farm: Farm, freshness: Freshness, presence: Presence, clock: Clock, how: str
+) -> None:
+    farm.put("a")
+    farm.put("b")
+    await freshness.job("a")
+    await freshness.job("b")
+    presence.believe(place_of(farm.root))
+    farm.root.rename(farm.root.with_name("unmounted"))
+    if how == "empty":
+        farm.root.mkdir()
+    clock.ahead += 100
+    answer = await freshness.job("a")
+    assert answer.stale
+    assert answer.age >= 100
+    with pytest.raises(StorageUnavailable):
+        await freshness.job("never-seen")
+
+
+async def test_what_a_look_found_after_the_storage_was_away_is_true_though_the_root_is_still_doubted(
+    farm: Farm, freshness: Freshness, presence: Presence, clock: Clock
+) -> None:
+    """The root is looked at now and then; who asks for a job meanwhile is told what the disk says."""
+    for job_id in ("a", "b"):
+        farm.put(job_id)
+        await freshness.job(job_id)
+    presence.believe(place_of(farm.root))
+    presence.doubt("Input/output error", clock())
+    assert (await freshness.job("a")).stale
+    assert not (await freshness.job("a", force=True)).stale
+    assert not (await freshness.job("a")).stale
+    assert (await freshness.job("b")).stale
+    farm.remove("b")
+    for force in (True, False):
+        with pytest.raises(JobNotFound):
+            await freshness.job("b", force=force)
+    presence.doubt("Input/output error", clock())
+    assert (await freshness.job("a")).stale
+
+
+async def test_storage_that_answers_with_faults_leaves_the_last_known_answer(
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock
+) -> None:
+    farm.put("a")
+    await freshness.job("a")
+    root.fault = OSError(5, "Input/output error")
+    clock.ahead += 3
+    answer = await freshness.job("a")
+    assert answer.stale
+    assert answer.age >= 3
+    with pytest.raises(StorageUnavailable):
+        await freshness.job("b")
+
+
+async def test_storage_that_is_silent_leaves_the_last_known_answer_in_time(
+    farm: Farm, freshness: Freshness, root: Root
+) -> None:
+    farm.put("a")
+    await freshness.job("a")
+    root.gate.clear()
+    begun = time.monotonic()
+    assert (await freshness.job("a", force=True)).stale
+    assert time.monotonic() - begun < 2
+
+
+async def test_a_beat_of_a_watcher_that_saw_nothing_counts_as_verification(
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: Coverage
+) -> None:
+    farm.put("a")
+    coverage.begin(clock())
+    await freshness.job("a")
+    freshness._catalogue.entries["a"].doubted = coverage.since
+    clock.ahead += 10
+    coverage.beat(clock())
+    coverage.probed(clock())
+    assert (await freshness.job("a")).age < 0.5
+    assert root.reads == 1
+
+
+async def test_a_job_of_which_no_watch_can_tell_all_is_looked_at_however_silent_the_watcher_is(
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: Coverage
+) -> None:
+    farm.put("wary")
+    coverage.begin(clock())
+    await freshness.job("wary")
+    freshness._catalogue.entries["wary"].doubted = coverage.since
+    assert (await freshness.job("wary")).age < 0.5
+    assert root.reads == 1
+    clock.ahead += 10
+    coverage.beat(clock())
+    coverage.probed(clock())
+    assert (await freshness.job("wary")).age < 0.5
+    assert root.reads == 2
+
+
+async def test_a_hint_ends_the_cover_of_its_job(
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: Coverage
+) -> None:
+    farm.put("a")
+    coverage.begin(clock())
+    await freshness.job("a")
+    freshness._catalogue.entries["a"].doubted = clock()
+    clock.ahead += 10
+    coverage.beat(clock())
+    coverage.probed(clock())
+    await freshness.job("a")
+    assert root.reads == 2
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_look_that_ends_after_the_job_was_seen_removed_does_not_bring_it_back(
+    farm: Farm, freshness: Freshness, root: Root, *, known: bool
+) -> None:
+    farm.put("a")
+    farm.put("b")
+    if known:
+        await freshness.job("a")
+    looks = root.seen
+    late, root.late = root.late, threading.Event()
+    slow = asyncio.create_task(freshness.look("a"))
+    await until(lambda: root.seen == looks + 1)
+    farm.remove("a")
+    held, root.late = root.late, late
+    with pytest.raises(JobNotFound):
+        await freshness.job("a", force=True)
+    held.set()
+    await slow
+    assert freshness.at_once("a") is None
+
+
+async def test_what_a_request_learnt_is_answered_from_memory(
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock
+) -> None:
+    farm.put("a")
+    reading = JobsRoot(farm.root).read("a")
+    freshness.learn("a", reading, clock())
+    assert (await freshness.job("a")).reading is reading
+    assert root.reads == 0
+
+
+async def test_what_a_request_learnt_late_replaces_nothing_newer(
+    farm: Farm, freshness: Freshness, clock: Clock
+) -> None:
+    farm.put("a", progress=1)
+    farm.put("b")
+    begun, old = clock(), JobsRoot(farm.root).read("a")
+    farm.put("a", progress=2)
+    await freshness.job("a")
+    freshness.learn("a", old, begun)
+    assert (await freshness.job("a")).reading.job.progress == 2
+    farm.remove("a")
+    with pytest.raises(JobNotFound):
+        await freshness.job("a", force=True)
+    freshness.learn("a", old, begun)
+    assert freshness.at_once("a") is None

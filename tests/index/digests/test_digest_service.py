@@ -1,0 +1,519 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from structlog.testing import capture_logs
+
+from jobsvc.domain.status_record import parse_record
+from jobsvc.index.digests import digest_service as module
+from jobsvc.index.digests.digest_service import ALONE, BESIDE, RATE, Digests, rest
+from jobsvc.observe.metrics import Metrics
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.files import file_version
+from jobsvc.storage.jobs import output_hash as hashing_module
+from jobsvc.storage.jobs.output_hash import Hashing
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.state.digest_file import DigestFile
+from tests.conftest import MakeJob, put
+from tests.descriptors import held
+from tests.waiting import until
+
+pytestmark = pytest.mark.both_loops
+
+FILM: Final = b"film" * 1000
+SHA: Final = hashlib.sha256(FILM).digest()
+
+
+class Bench:
+    """Digests over a real root, and what became of them."""
+
+    def __init__(self, root: Path, state: Path, disk: Disk) -> None:
+        self.root = JobsRoot(root)
+        self.path = state / "digests.jsonl"
+        self.disk = disk
+        self.told: list[str] = []
+        self.now = 1000.0
+        self.busy = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Start anew, as after a restart."""
+        self.metrics = Metrics()
+        self.digests = Digests(
+            self.disk,
+            self.root,
+            DigestFile(self.path),
+            self.metrics,
+            busy=lambda: self.busy,
+            clock=lambda: self.now,
+        )
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        return self.digests.running(self.told.append)
+
+    def read(self, job_id: str) -> Reading:
+        return self.root.read(job_id)
+
+    def wish(self, job_id: str) -> bytes | None:
+        reading = self.read(job_id)
+        assert reading.output is not None
+        return self.digests.wished(reading.job, reading.output)
+
+    def known(self, job_id: str) -> bytes | None:
+        return self.digests.known(self.read(job_id))
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"jobsvc_{name}", labels) or 0
+
+    def ended(self, outcome: str) -> float:
+        return self.count("digests_total", outcome=outcome)
+
+
+HANGING_SOON = pytest.mark.parametrize("disk", [0.3], indirect=True)
+"""Seconds after which storage is held for hanging."""
+
+
+@pytest.fixture
+def disk(request: pytest.FixtureRequest) -> Iterator[Disk]:
+    """Gives an answer up late, for a busy disk takes its time; a test of one that hangs says when."""
+    disk = Disk(background_deadline=getattr(request, "param", 20))
+    yield disk
+    disk.close()
+
+
+@pytest.fixture
+def bench(jobs_root: Path, state_dir: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Files of tests are new, and not to be waited for."""
+    monkeypatch.setattr(module, "SETTLED_NS", 0)
+    return Bench(jobs_root, state_dir, disk)
+
+
+class Faulty:
+    """What reads of the output of one job do: raise, or hang."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.inode = path.stat().st_ino
+        self.reads = 0
+        self.release = threading.Event()
+        self.hangs = False
+        self._preadv = os.preadv
+        monkeypatch.setattr(os, "preadv", self)
+
+    def __call__(self, fd: int, into: Any, at: int) -> int:
+        if os.fstat(fd).st_ino == self.inode:
+            self.reads += 1
+            if not self.hangs:
+                raise OSError(5, "Input/output error")
+            self.release.wait(20)
+        return self._preadv(fd, into, at)
+
+
+@pytest.fixture
+def faulty(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    faulty = Faulty(make_job("faulty", output=FILM) / "output" / "film.mp4", monkeypatch)
+    yield faulty
+    faulty.release.set()
+
+
+async def test_a_digest_is_known_after_it_was_wished_for_and_whoever_listens_is_told(
+    bench: Bench, make_job: MakeJob
+) -> None:
+    make_job("a", output=FILM)
+    async with bench.running():
+        assert bench.wish("a") is None
+        await until(lambda: bench.known("a"))
+        assert (bench.known("a"), bench.wish("a"), bench.told) == (SHA, SHA, ["a"])
+    assert (bench.ended("computed"), bench.count("digest_bytes_total")) == (1, len(FILM))
+    assert (bench.count("digests_known"), bench.count("digests_waiting")) == (1, 0)
+
+
+async def test_what_nobody_wishes_for_is_not_read(bench: Bench, make_job: MakeJob) -> None:
+    make_job("a", output=FILM)
+    make_job("b", output=FILM)
+    async with bench.running():
+        bench.wish("a")
+        await until(lambda: bench.known("a"))
+        assert (bench.known("b"), bench.count("digest_bytes_total")) == (None, len(FILM))
+
+
+async def test_a_job_without_an_output_has_no_digest(bench: Bench, make_job: MakeJob) -> None:
+    make_job("a", status="queued")
+    assert bench.known("a") is None
+
+
+async def test_a_digest_outlives_a_restart_and_a_crash(bench: Bench, make_job: MakeJob) -> None:
+    make_job("a", output=FILM)
+    async with bench.running():
+        bench.wish("a")
+        await until(lambda: bench.path.exists() and bench.path.read_bytes().endswith(b"\n"))
+        bench.begin()  # nobody took leave of the first
+        async with bench.running():
+            assert bench.known("a") == SHA
+            assert bench.wish("a") == SHA
+        assert bench.count("digest_bytes_total") == 0
+
+
+async def test_another_version_of_an_output_has_another_digest(bench: Bench, make_job: MakeJob) -> None:
+    folder = make_job("a", output=FILM)
+    async with bench.running():
+        bench.wish("a")
+        await until(lambda: bench.known("a"))
+        put(folder / "output" / "film.mp4", FILM[::-1])
+        assert bench.known("a") is None
+        assert bench.wish("a") is None
+        await until(lambda: bench.known("a"))
+        assert bench.known("a") == hashlib.sha256(FILM[::-1]).digest()
+        await until(lambda: hashlib.sha256(FILM[::-1]).hexdigest().encode() in bench.path.read_bytes())
+    assert bench.told == ["a", "a"]
+    bench.begin()
+    async with bench.running():
+        assert bench.known("a") == hashlib.sha256(FILM[::-1]).digest()
+
+
+async def test_a_file_is_not_begun_until_a_change_of_it_would_show(
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the tick of the file's clock a write leaves every time as it was."""
+    monkeypatch.setattr(module, "SETTLED_NS", 2_000_000_000)
+    begun: list[str] = []
+
+    def spied(root: JobsRoot, job: Any, identity: Any, progress: Any) -> Hashing:
+        begun.append(job.id)
+        return Hashing(root, job, identity, progress)
+
+    monkeypatch.setattr(module, "Hashing", spied)
+    make_job("new", output=FILM)
+    make_job("old", output=FILM)
+    async with bench.running():
+        bench.wish("new")
+        bench.now += 1.9
+        monkeypatch.setattr(file_version, "SETTLED_NS", -1)
+        bench.wish("old")
+        await until(lambda: bench.known("old"))
+        assert begun == ["old"]
+        bench.now += 0.2
+        bench.wish("old")
+        make_job("third", output=FILM)
+        bench.wish("third")  # wakes it: the clock of this test is not the loop's
+        await until(lambda: bench.known("new"))
+
+
+async def test_what_changed_after_it_was_wished_for_is_counted_and_its_successor_can_be_had(
+    bench: Bench, make_job: MakeJob
+) -> None:
+    folder = make_job("a", output=FILM)
+    bench.wish("a")
+    put(folder / "output" / "film.mp4", b"other")
+    with capture_logs() as logged:
+        async with bench.running():
+            await until(lambda: bench.ended("changed"))
+            assert bench.wish("a") is None
+            await until(lambda: bench.known("a"))
+    assert bench.known("a") == hashlib.sha256(b"other").digest()
+    assert [(line["event"], line["job"]) for line in logged] == [("digest-not-computed", "a")]
+
+
+async def test_a_fault_of_storage_is_told_and_counted_and_others_go_on(
+    bench: Bench, faulty: Faulty, make_job: MakeJob
+) -> None:
+    make_job("good", output=FILM)
+    with capture_logs() as logged:
+        async with bench.running():
+            bench.wish("faulty")
+            bench.wish("good")
+            await until(lambda: bench.known("good"))
+    assert bench.known("faulty") is None
+    assert (bench.ended("failed"), bench.ended("computed"), faulty.reads) == (1, 1, 1)
+    (line,) = logged
+    assert (line["event"], line["job"], line["size"]) == ("digest-not-computed", "faulty", len(FILM))
+    assert "Input/output error" in line["reason"]
+
+
+async def test_who_asks_again_and_again_has_a_faulty_file_read_once_a_minute(
+    bench: Bench, faulty: Faulty
+) -> None:
+    async with bench.running():
+        bench.wish("faulty")
+        await until(lambda: bench.ended("failed") == 1)
+        for _ in range(5):
+            assert bench.wish("faulty") is None
+        assert bench.count("digests_waiting") == 0
+        bench.now += module.AGAIN
+        bench.wish("faulty")
+        await until(lambda: bench.ended("failed") == 2)
+    assert faulty.reads == 2
+
+
+@HANGING_SOON
+async def test_a_read_that_hangs_is_left_behind_and_others_go_on(
+    bench: Bench, faulty: Faulty, make_job: MakeJob, jobs_root: Path
+) -> None:
+    faulty.hangs = True
+    make_job("good", output=FILM)
+    async with bench.running():
+        bench.wish("faulty")
+        bench.wish("good")
+        await until(lambda: bench.known("good"))
+        assert (bench.ended("failed"), bench.known("faulty")) == (1, None)
+        assert len(held(jobs_root / "faulty")) == 1, "a thread has it"
+        faulty.release.set()
+        await until(lambda: not held(jobs_root))
+    assert bench.known("faulty") is None
+
+
+@HANGING_SOON
+async def test_more_reads_hang_than_there_are_threads_and_the_service_goes_on_and_ends(
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(os, "preadv", lambda *_: release.wait(20) and 0)
+    try:
+        for number in range(10):
+            make_job(f"job-{number}", output=FILM)
+        async with bench.running():
+            for number in range(10):
+                bench.wish(f"job-{number}")
+            await until(lambda: bench.ended("failed") == 10, 10)
+    finally:
+        release.set()
+
+
+async def test_it_ends_at_once_whatever_hangs(
+    bench: Bench, faulty: Faulty, jobs_root: Path, disk: Disk
+) -> None:
+    faulty.hangs = True
+    async with bench.running():
+        bench.wish("faulty")
+        await until(lambda: faulty.reads)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 0.25, "the deadline of the read is later"
+    faulty.release.set()
+    await until(lambda: not held(jobs_root))
+    assert disk.stuck() == 0
+
+
+async def test_it_ends_while_it_rests_and_leaves_nothing_open(
+    bench: Bench, make_job: MakeJob, jobs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "rest", lambda *_, **__: 60)
+    make_job("a", output=FILM)
+    make_job("b", output=FILM)
+    async with bench.running():
+        bench.wish("a")
+        await until(lambda: bench.known("a"))
+        bench.wish("b")
+        await until(lambda: held(jobs_root))
+    await until(lambda: not held(jobs_root))
+
+
+async def test_one_file_is_read_at_a_time_and_a_version_under_way_is_not_wished_for_again(
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once: list[int] = []
+    under_way: set[str] = set()
+    advance = Hashing.advance
+
+    def watched(work: Hashing) -> int:
+        under_way.add(work._job.id)
+        at_once.append(len(under_way))
+        bench.wish(work._job.id)
+        try:
+            return advance(work)
+        finally:
+            under_way.discard(work._job.id)
+
+    monkeypatch.setattr(Hashing, "advance", watched)
+    for job_id in "abcde":
+        make_job(job_id, output=FILM)
+    async with bench.running():
+        for job_id in "abcde":
+            bench.wish(job_id)
+        assert bench.count("digests_waiting") == 5
+        await until(lambda: all(map(bench.known, "abcde")))
+        await until(lambda: bench.count("digests_waiting") == 0)
+    assert at_once == [1] * 5
+    assert bench.ended("computed") == 5
+
+
+async def test_small_files_of_all_owners_are_hashed_while_a_huge_one_is_under_way(
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TURN_S", 0.1)
+    monkeypatch.setattr(bench.digests, "_clock", time.monotonic)
+    huge = make_job("huge", output=b"") / "output" / "film.mp4"
+    os.truncate(huge, 2**40)
+    make_job("same-owner", output=FILM)
+    make_job("another", output=FILM, owner="ben")
+    async with bench.running():
+        bench.wish("huge")
+        await until(lambda: bench.count("digest_bytes_total") > 0)
+        bench.wish("same-owner")
+        bench.wish("another")
+        await until(lambda: bench.known("same-owner") and bench.known("another"), 20)
+        hashed = bench.count("digest_bytes_total")
+        await until(lambda: bench.count("digest_bytes_total") > hashed + len(FILM), 20)
+
+
+async def test_digest_that_took_many_turns_is_that_of_the_file(
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TURN_S", 0)
+    monkeypatch.setattr(hashing_module, "SLICE", 0)
+    monkeypatch.setattr(hashing_module, "PIECE", 100)
+    for job_id, owner in (("a", "ann"), ("b", "ben"), ("c", "ben")):
+        make_job(job_id, output=job_id.encode() * 1000, owner=owner)
+    async with bench.running():
+        for job_id in "abc":
+            bench.wish(job_id)
+        await until(lambda: all(map(bench.known, "abc")), 20)
+    for job_id in "abc":
+        assert bench.known(job_id) == hashlib.sha256(job_id.encode() * 1000).digest()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size", "busy", "expected"),
+    [
+        (0.05, 1_000_000, False, 0.05 * ALONE),
+        (0.05, 1_000_000, True, 0.05 * BESIDE),
+        (3.0, 1_000_000, True, 3.0 * BESIDE),
+        (0.05, RATE, False, 0.95),
+        (0.05, RATE, True, 0.95),
+        (0.0, 0, True, 0),
+    ],
+)
+def test_after_a_slice_comes_a_rest_by_its_time_and_its_bytes(
+    seconds: float,
+    size: int,
+    busy: bool,  # noqa: FBT001 - a parameter
+    expected: float,
+) -> None:
+    assert rest(seconds, size, busy=busy) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("downloads", [0, 1])
+async def test_downloads_under_way_are_asked_for_at_each_slice(
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, downloads: int
+) -> None:
+    asked: list[tuple[int, bool]] = []
+
+    def noted(_seconds: float, size: int, *, busy: bool) -> float:
+        asked.append((size, busy))
+        return 0
+
+    monkeypatch.setattr(module, "rest", noted)
+    bench.busy = downloads > 0
+    make_job("a", output=FILM)
+    async with bench.running():
+        bench.wish("a")
+        await until(lambda: bench.known("a"))
+    assert asked == [(len(FILM), downloads > 0)]
+
+
+async def test_of_one_owner_only_so_many_wait_and_the_rest_is_counted(
+    bench: Bench, make_job: MakeJob
+) -> None:
+    make_job("a", output=FILM)
+    job, output = bench.read("a").job, bench.read("a").output
+    assert output is not None
+    for number in range(300):
+        named = parse_record(f"job-{number}", {"status": "done", "owner": job.owner}, 0)
+        bench.digests.wished(named, output)
+    assert (bench.count("digests_waiting"), bench.ended("turned-away")) == (256, 44)
+
+
+async def test_what_came_to_nothing_is_remembered_of_so_many_only(
+    bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SPARED", 2)
+    async with bench.running():
+        for job_id in "abc":
+            folder = make_job(job_id, output=FILM)
+            bench.wish(job_id)
+            put(folder / "output" / "film.mp4", b"other")
+        await until(lambda: bench.ended("changed") == 3)
+    assert len(bench.digests._spared) == 2
+
+
+@pytest.mark.parametrize(
+    ("harm", "event"),
+    [
+        (lambda path: path.chmod(0o644), "digests-not-read"),
+        (lambda path: path.write_bytes(b'half a li\n{"job":'), "digests-skipped"),
+    ],
+)
+async def test_a_file_that_can_t_be_read_stops_nothing_and_is_written_anew(
+    bench: Bench, make_job: MakeJob, harm: Callable[[Path], None], event: str
+) -> None:
+    make_job("a", output=FILM)
+    make_job("b", output=FILM)
+    async with bench.running():
+        bench.wish("a")
+        await until(bench.path.exists)
+    harm(bench.path)
+    bench.begin()
+    with capture_logs() as logged:
+        async with bench.running():
+            assert bench.known("a") is None
+            bench.wish("b")
+            await until(lambda: b'"job":"b"' in bench.path.read_bytes())
+    assert [line["event"] for line in logged] == [event]
+    assert bench.count("digest_file_errors_total") == (1 if event == "digests-not-read" else 2)
+    bench.begin()
+    async with bench.running():
+        assert bench.known("b") == SHA
+    assert bench.count("digest_file_errors_total") == 0
+
+
+async def test_a_digest_that_can_t_be_saved_is_known_all_the_same(
+    bench: Bench, make_job: MakeJob, state_dir: Path
+) -> None:
+    make_job("a", output=FILM)
+    with capture_logs() as logged:
+        async with bench.running():
+            shutil.rmtree(state_dir)
+            bench.wish("a")
+            await until(lambda: bench.count("digest_file_errors_total"))
+            assert bench.known("a") == SHA
+    assert [line["event"] for line in logged] == ["digests-not-saved"]
+
+
+async def test_a_fault_of_ours_in_one_digest_ends_none_of_the_next(bench: Bench, make_job: MakeJob) -> None:
+    def tell(job_id: str) -> None:
+        bench.told.append(job_id)
+        raise RuntimeError(job_id)
+
+    make_job("a", output=FILM)
+    make_job("b", output=FILM)
+    with capture_logs() as logged:
+        async with bench.digests.running(tell):
+            bench.wish("a")
+            bench.wish("b")
+            await until(lambda: bench.known("b"))
+    assert bench.told == ["a", "b"]
+    assert [line["event"] for line in logged] == ["index-fault", "index-fault"]
+
+
+async def test_failed_writes_of_digests_are_each_counted_and_logged_once(
+    bench: Bench, make_job: MakeJob, state_dir: Path
+) -> None:
+    jobs = "abc"
+    for job_id in jobs:
+        make_job(job_id, output=FILM)
+    with capture_logs() as logged:
+        async with bench.running():
+            shutil.rmtree(state_dir)
+            for job_id in jobs:
+                bench.wish(job_id)
+            await until(lambda: bench.count("digest_file_errors_total") == len(jobs))
+            assert all(bench.known(job_id) == SHA for job_id in jobs)
+    assert [line["event"] for line in logged] == ["digests-not-saved"]

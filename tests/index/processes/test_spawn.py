@@ -1,0 +1,47 @@
+"""Child processes import this package and installed ones, and nothing from the folder they start in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from asyncio.subprocess import Process
+from pathlib import Path
+
+import pytest
+
+from jobsvc.index.processes import spawn
+
+MODULES = ("watchfiles", "orjson", "json", "jobsvc")
+
+
+@pytest.fixture
+def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the current folder hold packages that leave a mark when they are imported."""
+    mark = tmp_path / "mark"
+    for name in MODULES:
+        package = tmp_path / "current" / name
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(f"open({str(mark)!r}, 'w').close()")
+    monkeypatch.chdir(tmp_path / "current")
+    return mark
+
+
+async def first_line(process: Process) -> bytes:
+    assert process.stdout is not None
+    try:
+        return await process.stdout.readline()
+    finally:
+        await spawn.end(process)
+
+
+@pytest.mark.parametrize("inherited", [None, "", ".", os.pathsep])
+async def test_a_child_imports_nothing_from_the_current_folder(
+    tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch, inherited: str | None
+) -> None:
+    if inherited is not None:
+        monkeypatch.setenv("PYTHONPATH", inherited)
+    process = await spawn.begin("jobsvc.index.watch.process_main", str(tmp_path), "0.2", "64")
+    folder = await asyncio.to_thread(os.readlink, f"/proc/{process.pid}/cwd")
+    assert await first_line(process) == b"ready\n"
+    assert folder == "/"
+    assert not await asyncio.to_thread(mark.exists)

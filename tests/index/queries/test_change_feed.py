@@ -1,0 +1,292 @@
+"""The changes of an owner's jobs as their readers see them, against a model that sees everything at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from jobsvc.domain.job import Status
+from jobsvc.domain.status_record import parse_record
+from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.queries.change_feed import Feed, Missed, View
+from jobsvc.index.queries.subscriptions import SLICE, Changes
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.jobs.snapshot import Reading
+from tests.waiting import until
+
+OWNERS = ("anna", "bob")
+JOBS = ("a", "b", "c")
+IDENTITY = Identity(1, 2, 3, 4)
+FILTERS = [(), (Status.RENDERING,), (Status.COMPLETED, Status.FAILED, Status.CANCELED)]
+
+
+def reading(job_id: str, owner: str, status: str = "queued", progress: int = 0) -> Reading:
+    record = {"status": status, "owner": owner, "progress": progress, "createdAt": "2026-01-01T00:00:00Z"}
+    return Reading(parse_record(job_id, record, 0), IDENTITY, output=None, settled=True)
+
+
+class Farm:
+    """A catalogue that a test changes, and the feeds over it."""
+
+    def __init__(self, kept: int = 1000) -> None:
+        self.catalogue = Catalogue()
+        self.feeds = {owner: Feed(self.catalogue, owner, kept) for owner in (*OWNERS, None)}
+        self.ever: dict[str | None, set[str]] = {owner: set() for owner in self.feeds}
+        """Jobs that were an owner's, at any time."""
+        self.moment = 0.0
+        self.catalogue.subscribe(self._changed)
+
+    def put(self, job_id: str, owner: str, status: str = "queued", progress: int = 0) -> None:
+        self.moment += 1
+        self.catalogue.put(job_id, reading(job_id, owner, status, progress), self.moment)
+
+    def remove(self, job_id: str) -> None:
+        self.moment += 1
+        self.catalogue.remove(job_id, self.moment)
+
+    def _changed(self, job_id: str, before: Reading | None, after: Reading | None) -> None:
+        for owner in {None, *(one.job.owner for one in (before, after) if one is not None)}:
+            self.feeds[owner].add(job_id, before)
+            self.ever[owner].add(job_id)
+
+
+class Reader:
+    """A client that knows what it was told: which jobs there are for it, and how they are."""
+
+    def __init__(self, feed: Feed, statuses: tuple[Status, ...], ever_theirs: set[str]) -> None:
+        self.feed = feed
+        self.ever_theirs = ever_theirs
+        """Jobs that were its owner's at any time."""
+        self.statuses = statuses or tuple(Status)
+        self.known: dict[str, Reading] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Look at all jobs, and forget what is not among them."""
+        self.view = View(self.feed, self.statuses)
+        self.place = self.view.place
+        entries = self.feed._catalogue.entries
+        self.known = {
+            job_id: entry.reading for job_id, entry in entries.items() if self.in_view(entry.reading)
+        }
+
+    def in_view(self, reading: Reading) -> bool:
+        return self.feed.owner in {None, reading.job.owner} and reading.job.status in self.statuses
+
+    def read(self, count: int) -> None:
+        for _ in range(count):
+            try:
+                step = self.view.next()
+            except Missed:
+                self.begin()
+                return
+            if step is None:
+                return
+            self.place = step.place
+            if step.reading is None:
+                assert step.job_id in self.ever_theirs, "told of what never was its business"
+                self.known.pop(step.job_id, None)
+            else:
+                assert self.in_view(step.reading), "told of what is none of its business"
+                self.known[step.job_id] = step.reading
+
+    def come_back(self) -> None:
+        """Go on over a new connection at the place that was told last."""
+        if self.feed.holds(self.place):
+            self.view = View(self.feed, self.statuses, self.place)
+        else:
+            self.begin()
+
+
+class Following(RuleBasedStateMachine):
+    """Whatever happens to jobs, their owners too, each reader who reads on knows his jobs as they are."""
+
+    @initialize(kept=st.integers(2, 30))
+    def begin(self, kept: int) -> None:
+        self.farm = Farm(kept)
+        self.readers = [
+            Reader(feed, statuses, self.farm.ever[owner])
+            for owner, feed in self.farm.feeds.items()
+            for statuses in FILTERS
+        ]
+
+    @rule(
+        job_id=st.sampled_from(JOBS),
+        owner=st.sampled_from(OWNERS),
+        status=st.sampled_from(Status),
+        progress=st.integers(0, 3),
+    )
+    def change(self, job_id: str, owner: str, status: Status, progress: int) -> None:
+        self.farm.put(job_id, owner, status.value, progress)
+
+    @rule(job_id=st.sampled_from(JOBS))
+    def remove(self, job_id: str) -> None:
+        self.farm.remove(job_id)
+
+    @rule(which=st.integers(0, 8), count=st.integers(1, 4))
+    def read(self, which: int, count: int) -> None:
+        self.readers[which].read(count)
+
+    @rule(which=st.integers(0, 8))
+    def come_back(self, which: int) -> None:
+        self.readers[which].come_back()
+
+    @rule()
+    def all_read_on(self) -> None:
+        entries = self.farm.catalogue.entries
+        for reader in self.readers:
+            reader.read(1000)
+            assert reader.known == {
+                job_id: entry.reading for job_id, entry in entries.items() if reader.in_view(entry.reading)
+            }
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        for feed in getattr(self, "farm", Farm()).feeds.values():
+            assert len(feed._changes) <= feed._kept
+            assert set(feed._newest.values()) <= set(range(feed._first, feed.end))
+
+
+TestFollowing = Following.TestCase
+TestFollowing.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def steps(view: View) -> list[tuple[str, float | None]]:
+    told = []
+    while (step := view.next()) is not None:
+        told.append((step.job_id, None if step.reading is None else step.reading.job.progress))
+    return told
+
+
+def test_of_each_job_the_newest_state_is_told_and_what_was_between_is_counted() -> None:
+    farm = Farm()
+    view = View(farm.feeds["anna"])
+    for progress in range(1, 51):
+        farm.put("a", "anna", "rendering", progress)
+        farm.put("b", "anna", "rendering", 2 * progress)
+    farm.put("a", "anna", "completed")
+    assert steps(view) == [("b", 100), ("a", 100)]
+    assert view.merged == 99
+
+
+def test_a_job_that_changes_all_the_time_keeps_no_other_waiting() -> None:
+    farm = Farm()
+    view = View(farm.feeds["anna"])
+    farm.put("b", "anna")
+    for progress in range(1, 20):
+        farm.put("a", "anna", "rendering", progress)
+    assert view.next() is not None
+    farm.put("a", "anna", "rendering", 20)
+    assert steps(view) == [("a", 20)]
+
+
+def test_a_job_that_leaves_its_owner_is_removed_for_him_and_new_for_the_other() -> None:
+    farm = Farm()
+    farm.put("a", "anna", "rendering", 1)
+    views = {owner: View(feed) for owner, feed in farm.feeds.items()}
+    farm.put("a", "bob", "rendering", 2)
+    farm.put("a", "bob", "rendering", 3)
+    assert steps(views["anna"]) == [("a", None)]
+    assert steps(views["bob"]) == [("a", 3)]
+    assert steps(views[None]) == [("a", 3)]
+
+
+def test_who_comes_back_between_what_was_left_out_and_what_was_told_instead_misses_nothing() -> None:
+    farm = Farm()
+    feed = farm.feeds["anna"]
+    farm.put("a", "anna", "rendering")
+    view = View(feed, [Status.RENDERING])
+    farm.put("a", "anna", "queued")
+    farm.put("b", "anna", "rendering", 5)
+    farm.put("a", "anna", "failed")
+    told = view.next()
+    assert told is not None
+    assert told.job_id == "b"
+    assert ("a", None) in steps(View(feed, [Status.RENDERING], told.place))
+    assert steps(view) == [("a", None)]
+
+
+def test_who_is_behind_what_is_kept_learns_it() -> None:
+    farm = Farm(kept=4)
+    view = View(farm.feeds["anna"])
+    for progress in range(10):
+        farm.put("a", "anna", "rendering", progress)
+    with pytest.raises(Missed):
+        view.next()
+    assert not farm.feeds["anna"].holds(0)
+    assert not farm.feeds["anna"].holds(farm.feeds["anna"].end + 1)
+
+
+def test_the_numbering_of_one_feed_is_not_another_s() -> None:
+    farm = Farm()
+    assert len({feed.epoch for feed in farm.feeds.values()}) == 3
+
+
+@settings(deadline=None)
+@given(st.integers(0, 200))
+async def test_all_who_wait_are_woken_once_and_never_many_in_one_turn(count: int) -> None:
+    changes = Changes(Catalogue())
+    woken: list[int] = []
+
+    def wake(number: int) -> Callable[[], None]:
+        return lambda: woken.append(number)
+
+    wakes = [wake(number) for number in range(count)]
+    changes.wake(wakes)
+    changes.wake(wakes[SLICE:])
+    while len(woken) < count:
+        before = len(woken)
+        assert before <= count
+        await asyncio.sleep(0)
+        assert len(woken) - before <= SLICE
+    await asyncio.sleep(0)
+    assert sorted(woken) == list(range(count))
+
+
+async def test_only_those_who_wait_for_a_job_or_its_owner_are_woken() -> None:
+    catalogue = Catalogue()
+    changes = Changes(catalogue)
+    woken: list[str] = []
+    with (
+        changes.of_job("a", lambda: woken.append("job a")),
+        changes.of_job("b", lambda: woken.append("job b")),
+        changes.of_owner("anna", lambda: woken.append("anna")),
+        changes.of_owner("bob", lambda: woken.append("bob")),
+        changes.of_owner(None, lambda: woken.append("all")),
+    ):
+        catalogue.put("a", reading("a", "anna"), 1)
+        assert sorted(woken) == ["all", "anna", "job a"]
+        woken.clear()
+        catalogue.put("a", reading("a", "bob"), 2)
+        assert sorted(woken) == ["all", "anna", "bob", "job a"]
+    woken.clear()
+    catalogue.remove("a", 3)
+    assert woken == []
+    assert not changes._of_job
+
+
+async def test_a_feed_outlives_its_last_reader_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobsvc.index.queries.subscriptions.KEEP", 0.02)
+    catalogue = Catalogue()
+    changes = Changes(catalogue)
+
+    def wake() -> None:
+        """Nothing."""
+
+    with changes.of_owner("anna", wake) as first:
+        pass
+    catalogue.put("a", reading("a", "anna"), 1)
+    with changes.of_owner("anna", wake) as second:
+        assert second is first
+        assert second.end == 1
+        await asyncio.sleep(0.03)
+        with changes.of_owner("anna", wake) as third:
+            assert third is first
+    await until(lambda: not changes._feeds)
+    with changes.of_owner("anna", wake) as fourth:
+        assert fourth.epoch != first.epoch

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from math import inf
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobsvc.domain.job import Status
+from jobsvc.domain.status_record import parse_record
+from jobsvc.domain.timestamp import format_time
+from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.catalogue.watch_coverage import Coverage
+from jobsvc.index.index_metrics import Figures
+from jobsvc.index.queries import listing, sorted_jobs
+from jobsvc.index.queries.listing import Listing, Page
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.jobs.snapshot import Reading
+
+OWNERS = ("ann", "bob")
+
+
+def reading(
+    job_id: str, owner: str = "ann", status: str = "queued", created: int = 0, updated: int = 0
+) -> Reading:
+    times = {"createdAt": format_time(created * 1_000_000), "updatedAt": format_time(updated * 1_000_000)}
+    job = parse_record(job_id, {"status": status, "owner": owner} | times, 0)
+    return Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
+
+
+def ids(page: Page) -> list[str]:
+    return [found.job.id for found in page.readings]
+
+
+def everything(pages: Listing, owner: str | None, **filters: Any) -> Iterator[str]:
+    after = None
+    for _ in range(1000):
+        page = pages.page(owner, after=after, **filters)
+        yield from ids(page)
+        after = page.after
+        if after is None:
+            return
+    raise AssertionError("the pages lead nowhere")
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sorted_jobs, "PIECE", 4)
+    monkeypatch.setattr(sorted_jobs, "STRIDE", 4)
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return Catalogue()
+
+
+@pytest.fixture
+def pages(catalogue: Catalogue) -> Listing:
+    return Listing(catalogue)
+
+
+def test_jobs_come_newest_first_and_by_id_where_they_are_equally_new(
+    catalogue: Catalogue, pages: Listing
+) -> None:
+    for job_id, created in [("b", 1), ("c", 2), ("a", 1), ("d", 0)]:
+        catalogue.put(job_id, reading(job_id, created=created), 1)
+    assert ids(pages.page("ann")) == ["c", "a", "b", "d"]
+
+
+def test_jobs_that_were_there_before_the_listing_are_in_it(catalogue: Catalogue) -> None:
+    catalogue.put("a", reading("a"), 1)
+    assert ids(Listing(catalogue).page("ann")) == ["a"]
+
+
+def test_a_page_ends_where_the_next_begins(catalogue: Catalogue, pages: Listing) -> None:
+    for number in range(25):
+        catalogue.put(f"job-{number:02}", reading(f"job-{number:02}", created=number), 1)
+    assert list(everything(pages, "ann", limit=4)) == [f"job-{number:02}" for number in reversed(range(25))]
+    assert pages.page("ann", limit=25).after is None
+
+
+def test_a_cursor_holds_its_place_while_jobs_come_and_go(catalogue: Catalogue, pages: Listing) -> None:
+    for number in range(10):
+        catalogue.put(f"job-{number}", reading(f"job-{number}", created=number), 1)
+    first = pages.page("ann", limit=3)
+    catalogue.remove("job-7", 2)
+    catalogue.put("job-99", reading("job-99", created=99), 2)
+    assert ids(pages.page("ann", limit=3, after=first.after)) == ["job-6", "job-5", "job-4"]
+
+
+def test_a_page_looks_at_so_many_jobs_and_says_where_it_stopped(
+    catalogue: Catalogue, pages: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "EXAMINED", 5)
+    for number in range(30):
+        catalogue.put(f"job-{number:02}", reading(f"job-{number:02}", created=number, updated=number % 7), 1)
+    page = pages.page("ann", updated_since=6_000_000)
+    assert len(page.readings) < 5
+    assert page.after is not None
+    found = list(everything(pages, "ann", updated_since=6_000_000))
+    assert found == [f"job-{number:02}" for number in (27, 20, 13, 6)]
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.integers(0, 30),
+        st.sampled_from(OWNERS),
+        st.sampled_from([*Status, None]),
+        st.integers(0, 5),
+        st.integers(0, 5),
+    ),
+    max_size=80,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    changes=CHANGES,
+    size=st.integers(1, 7),
+    statuses=st.sets(st.sampled_from(list(Status))),
+    since=st.integers(0, 6),
+)
+def test_pages_are_what_sorting_everything_would_give(
+    changes: list[Any], size: int, statuses: set[Status], since: int
+) -> None:
+    catalogue = Catalogue()
+    pages = Listing(catalogue)
+    for moment, (number, owner, status, created, updated) in enumerate(changes):
+        job_id = f"job-{number}"
+        if status is None:
+            catalogue.remove(job_id, moment)
+        else:
+            catalogue.put(job_id, reading(job_id, owner, status, created, updated), moment)
+    for owner in (*OWNERS, None):
+        jobs = [entry.reading.job for entry in catalogue.entries.values()]
+        expected = sorted(
+            (-job.created_order, job.id)
+            for job in jobs
+            if owner in {None, job.owner}
+            and job.status in (statuses or set(Status))
+            and job.updated_order >= since * 1_000_000
+        )
+        found = everything(pages, owner, limit=size, statuses=statuses, updated_since=since * 1_000_000)
+        assert list(found) == [job_id for _, job_id in expected]
+    assert all(pages._orders.values())
+
+
+WORLD = st.dictionaries(
+    st.integers(0, 25),
+    st.tuples(st.sampled_from(OWNERS), st.sampled_from(list(Status)), st.integers(0, 5), st.integers(0, 5)),
+    max_size=26,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    world=WORLD,
+    meanwhile=st.lists(CHANGES.map(lambda changes: changes[:8]), min_size=1, max_size=6),
+    size=st.integers(1, 4),
+    statuses=st.sets(st.sampled_from(list(Status))),
+    since=st.integers(0, 4),
+    owner=st.sampled_from([*OWNERS, None]),
+)
+def test_a_job_that_stays_comes_exactly_once_whatever_comes_and_goes_between_pages(
+    world: dict[int, Any], meanwhile: list[list[Any]], size: int, statuses: set[Status], since: int,
+    owner: str | None,
+) -> None:  # fmt: skip
+    """It stays while it passes the filters with the same createdAt; its state may change within them."""
+    catalogue, moment = Catalogue(), 0
+    pages = Listing(catalogue)
+
+    def write(number: int, to: Any) -> None:
+        nonlocal moment
+        moment += 1
+        catalogue.put(f"job-{number}", reading(f"job-{number}", *to), moment)
+
+    def wanted() -> set[tuple[str, int]]:
+        jobs = [entry.reading.job for entry in catalogue.entries.values()]
+        return {
+            (job.id, job.created_order)
+            for job in jobs
+            if owner in {None, job.owner}
+            and job.status in (statuses or set(Status))
+            and job.updated_order >= since * 1_000_000
+        }
+
+    for number, to in world.items():
+        write(number, to)
+    stayed, seen, after = wanted(), [], None
+    for step in range(1000):
+        page = pages.page(owner, after=after, limit=size, statuses=statuses, updated_since=since * 1_000_000)
+        here = [(found.job.id, found.job.created_order) for found in page.readings]
+        assert set(here) <= wanted()
+        seen += here
+        after = page.after
+        if after is None:
+            break
+        for number, *to in meanwhile[step] if step < len(meanwhile) else []:
+            if to[1] is None:
+                moment += 1
+                catalogue.remove(f"job-{number}", moment)
+            else:
+                write(number, to)
+            stayed &= wanted()
+    assert after is None
+    assert stayed <= set(seen)
+    assert len(seen) == len(set(seen))
+    assert seen == sorted(seen, key=lambda one: (-one[1], one[0]))
+
+
+def test_nothing_is_kept_of_owners_without_jobs(catalogue: Catalogue, pages: Listing) -> None:
+    catalogue.put("a", reading("a", owner="ann"), 1)
+    catalogue.put("a", reading("a", owner="bob"), 2)
+    assert {owner for owner, _ in pages._orders} == {"bob", None}
+
+
+def test_order_holds_through_many_changes_at_random_places() -> None:
+    order, chance = sorted_jobs.Ordered(), random.Random(1)  # noqa: S311 - no secret
+    jobs = [reading(f"job-{number}", created=chance.randrange(50)).job for number in range(300)]
+    for job in jobs:
+        order.add(sorted_jobs.key_of(job), job.updated_order)
+    for job in jobs[::3]:
+        order.discard(sorted_jobs.key_of(job))
+        order.discard(sorted_jobs.key_of(job))
+    left = [job for number, job in enumerate(jobs) if number % 3]
+    assert list(order.after(None)) == sorted(sorted_jobs.key_of(job) for job in left)
+    assert len(order) == len(left)
+
+
+def test_a_page_s_places_are_of_jobs_that_were_asked_for(
+    catalogue: Catalogue, pages: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it ended for having looked at enough: no page ends at another owner's job."""
+    monkeypatch.setattr(listing, "EXAMINED", 1)
+    for number in range(60):
+        job_id = f"job-{number:02}"
+        catalogue.put(job_id, reading(job_id, OWNERS[number % 2], created=number, updated=number % 3), 1)
+    after, places = None, []
+    while (after := pages.page("ann", updated_since=1_000_000, limit=3, after=after).after) is not None:
+        places.append(after[1])
+    assert places
+    assert {catalogue.entries[job_id].reading.job.owner for job_id in places} == {"ann"}
+    assert len(places) == len(set(places))
+
+
+def test_a_page_is_as_true_as_its_oldest_job_and_as_the_last_comparison_of_everything() -> None:
+    """While a watcher is believed, and everything was compared since it is, its silence says more."""
+    catalogue, coverage, figures = Catalogue(), Coverage(), Figures()
+    pages = Listing(catalogue, coverage, figures)
+    assert pages.as_of(pages.page(None)) == -inf
+    catalogue.put("old", reading("old"), 10)
+    catalogue.put("new", reading("new", created=1), 30)
+    figures.reconciled, figures.reconcile_seconds = 25, 5
+    assert pages.as_of(pages.page(None, limit=1)) == 20
+    assert pages.as_of(pages.page(None)) == 10
+    coverage.begin(22)
+    for moment in (40, 50):
+        coverage.beat(moment)
+        coverage.probed(moment)
+    assert pages.as_of(pages.page("nobody")) == 20, "it was compared before the watcher was there"
+    figures.reconciled = 35
+    assert pages.as_of(pages.page("nobody")) == 50
+    assert pages.as_of(pages.page(None, limit=1)) == 30, "nobody vouches for the job"
+    catalogue.entries["new"].doubted = 29
+    assert pages.as_of(pages.page(None, limit=1)) == 50

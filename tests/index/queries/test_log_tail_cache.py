@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from jobsvc.domain.job import Job
+from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.catalogue.freshness import Freshness
+from jobsvc.index.catalogue.watch_coverage import Coverage
+from jobsvc.index.job_index import Index, Watch
+from jobsvc.index.queries.log_tail_cache import Tails
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.jobs.reader import JobsRoot
+from tests.index.farm import Farm
+from tests.waiting import until
+
+
+class Clock:
+    """Monotonic seconds that pass when they are told to."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Root(JobsRoot):
+    """A real root whose reads of logs are counted, and can be made to fail."""
+
+    reads = 0
+    fault: OSError | None = None
+
+    def log_tail(self, job: Job, limit: int = 1 << 16) -> str | None:
+        self.reads += 1
+        if self.fault is not None:
+            raise self.fault
+        return super().log_tail(job, limit)
+
+
+class Scene:
+    """A failed job with a log, and all that tells of it, on a clock of its own."""
+
+    def __init__(self, farm: Farm, disk: Disk, cap: int = 1 << 20) -> None:
+        self.farm = farm
+        self.clock = Clock()
+        self.root = Root(farm.root)
+        self.coverage = Coverage()
+        self.catalogue = Catalogue()
+        self.freshness = Freshness(disk, self.root, self.catalogue, 1.0, self.clock, coverage=self.coverage)
+        self.tails = Tails(disk, self.root, self.freshness, clock=self.clock, cap=cap)
+
+    def fail(self, job_id: str = "a", log: str = "one\n", **keys: str) -> Path:
+        folder = self.farm.put(job_id, "failed", **keys)
+        path = folder / keys.get("logPath", "render.log")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(log)
+        return path
+
+    def watch(self, job_id: str = "a") -> None:
+        """Have the job watched since long ago, by a watcher that has just said that nothing happened."""
+        self.catalogue.entries[job_id].doubted = 0
+        self.coverage.begin(0)
+        self.vouch()
+
+    def vouch(self) -> None:
+        self.coverage.beat(self.clock.now)
+        self.coverage.probed(self.clock.now)
+
+    async def ask(self, job_id: str = "a", *, force: bool = False) -> tuple[str | None, float, bool]:
+        answer, text = await self.tails.beside(await self.freshness.job(job_id), force=force)
+        return text, answer.age, answer.stale
+
+
+@pytest.fixture
+def scene(farm: Farm, disk: Disk) -> Scene:
+    return Scene(farm, disk)
+
+
+async def test_a_log_is_read_once_within_max_age(scene: Scene) -> None:
+    scene.fail()
+    assert [await scene.ask() for _ in range(3)] == [("one\n", 0, False)] * 3
+    assert scene.root.reads == 1
+
+
+async def test_the_answer_is_as_old_as_the_older_of_job_and_log(scene: Scene) -> None:
+    scene.fail()
+    await scene.ask()
+    scene.clock.now += 0.5
+    scene.freshness.learn("a", (await scene.freshness.job("a")).reading, scene.clock.now)
+    assert await scene.ask() == ("one\n", 0.5, False)
+
+
+async def test_without_a_watch_a_log_older_than_max_age_is_read_again(scene: Scene) -> None:
+    path = scene.fail()
+    await scene.ask()
+    path.write_text("one\ntwo\n")
+    scene.clock.now += 1.1
+    assert await scene.ask() == ("one\ntwo\n", 0, False)
+
+
+async def test_under_a_healthy_watch_a_log_is_kept_until_something_is_heard(scene: Scene) -> None:
+    path = scene.fail()
+    await scene.ask()
+    scene.watch()
+    for _ in range(5):
+        scene.clock.now += 10
+        scene.vouch()
+        assert await scene.ask() == ("one\n", 0, False)
+    assert scene.root.reads == 1
+    path.write_text("two\n")
+    scene.clock.now += 1
+    scene.catalogue.entries["a"].doubted = scene.clock.now
+    assert (await scene.ask())[0] == "two\n"
+
+
+async def test_a_log_that_no_watch_tells_of_is_read_again_though_the_job_is_watched(scene: Scene) -> None:
+    path = scene.fail(logPath="logs/blender.log")
+    await scene.ask()
+    scene.watch()
+    path.write_text("two\n")
+    scene.clock.now += 1.1
+    scene.vouch()
+    assert await scene.ask() == ("two\n", 0, False)
+
+
+async def test_who_has_the_disk_read_gets_the_log_of_now(scene: Scene) -> None:
+    path = scene.fail()
+    await scene.ask()
+    path.write_text("two\n")
+    assert (await scene.ask(force=True))[0] == "two\n"
+
+
+async def test_another_record_has_its_own_log(scene: Scene) -> None:
+    scene.fail()
+    await scene.ask()
+    scene.fail(log="other\n", logPath="other.log")
+    scene.clock.now += 1.1
+    assert (await scene.ask())[0] == "other\n"
+
+
+async def test_that_there_is_no_log_is_remembered_too(scene: Scene) -> None:
+    scene.fail().unlink()
+    assert [await scene.ask() for _ in range(3)] == [(None, 0, False)] * 3
+    assert scene.root.reads == 1
+
+
+async def test_while_storage_does_not_answer_the_last_log_stays_and_is_stale(scene: Scene) -> None:
+    scene.fail("a")
+    scene.fail("never-asked-for")
+    await scene.ask("a")
+    await scene.freshness.job("never-asked-for")
+    scene.clock.now += 0.75
+    scene.root.fault = OSError(errno.EIO, os.strerror(errno.EIO))
+    assert await scene.ask("a") == ("one\n", 0.75, False)
+    assert await scene.ask("a", force=True) == ("one\n", 0.75, True)
+    assert await scene.ask("never-asked-for") == (None, 0.75, True)
+
+
+async def test_what_is_kept_is_bounded_and_the_least_asked_for_goes(farm: Farm, disk: Disk) -> None:
+    scene = Scene(farm, disk, cap=3000)
+    for name in ("a", "b", "c"):
+        scene.fail(name, "x" * 487 + "\n")  # three weigh 3000
+    for name in ("a", "b", "c", "a"):
+        await scene.ask(name)
+    assert scene.root.reads == 3
+    scene.fail("d", "x" * 487 + "\n")
+    for name in ("d", "a", "c", "b"):
+        await scene.ask(name)
+    assert scene.root.reads == 5
+
+
+@pytest.mark.parametrize("index", [Watch.EVENTS], indirect=True)
+async def test_a_log_that_grows_is_heard_of(farm: Farm, index: Index) -> None:
+    folder = farm.put("a", "failed")
+    log = folder / "render.log"
+    log.write_text("one\n")
+
+    async def ask() -> str | None:
+        return (await index.tails.beside(await index.freshness.job("a")))[1]
+
+    assert await ask() == "one\n"
+    entry = index.catalogue.entries["a"]
+    await until(lambda: entry.doubted < entry.verified < index._coverage.until, 10)
+    assert await ask() == "one\n"
+    index.freshness.max_age = 3600  # from now on only a hint has it read again
+    with log.open("a") as more:
+        more.write("two\n")
+    heard = entry.doubted
+    await until(lambda: entry.doubted > heard)
+    assert await ask() == "one\ntwo\n"

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import asyncio
+import marshal
+import os
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from jobsvc.domain.job import Status
+from jobsvc.domain.status_record import parse_record
+from jobsvc.index.job_index import Index
+from jobsvc.index.processes import spawn
+from jobsvc.index.scan import worker_main, worker_pool
+from jobsvc.index.scan.worker_pool import BATCH, Scouts
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.jobs.batch_read import Found
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.snapshot import Reading
+from tests.index.farm import Farm
+from tests.waiting import until
+
+JOBS = [f"job-{number}" for number in range(3 * BATCH)]
+LIKE = {"status": "rendering", "owner": "ann"}
+
+
+@pytest.fixture
+def root(farm: Farm) -> JobsRoot:
+    """Some jobs with the first of JOBS' names, many others are missing; scouts are sent for as few."""
+    for job_id in JOBS[:20]:
+        farm.put(job_id)
+    return JobsRoot(farm.root)
+
+
+@pytest.fixture(autouse=True)
+def _worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_pool, "WORTH", len(JOBS))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+
+
+class Sent:
+    """What scouts found, and how many failed."""
+
+    def __init__(self, root: JobsRoot, disk: Disk) -> None:
+        self.found: dict[str, Found] = {}
+        self.lost = 0
+        self.scouts = Scouts(root, disk, lambda found: self.found.update({found.job_id: found}), self._count)
+
+    def _count(self) -> None:
+        self.lost += 1
+
+
+def each(monkeypatch: pytest.MonkeyPatch, do: Callable[[Process], object]) -> list[Process]:
+    """Do this to each scout as it begins."""
+    begun: list[Process] = []
+    begin = spawn.begin
+
+    async def beginning(*arguments: str, nice: int) -> Process:
+        process = await begin(*arguments, nice=nice)
+        begun.append(process)
+        do(process)
+        return process
+
+    monkeypatch.setattr(spawn, "begin", beginning)
+    return begun
+
+
+async def test_scouts_find_what_the_reader_finds_and_leave_the_rest(farm: Farm, disk: Disk) -> None:
+    made = farm.put("made", "completed", outputPath="film.mp4") / "film.mp4"
+    made.write_bytes(b"film")
+    farm.put("unmade", "completed", outputPath="film.mp4")
+    farm.put("ünlike", "halb", createdAt="2026-01-02T03:04:05.6+02:00", metadata={"a": [1, None]})
+    farm.put("failed", "error", error="why", framesDone=3, framesTotal=7)
+    farm.spoil("spoilt")
+    (farm.root / "recent").mkdir()
+    (farm.root / "recent" / "status.json").write_bytes(orjson.dumps(LIKE))
+    root = JobsRoot(farm.root, [farm.root], {"halb": Status.RENDERING, "error": Status.FAILED} | ALL)
+    sent = Sent(root, disk)
+    good = ["made", "unmade", "failed", "recent"]
+    left = await sent.scouts.read([*good, "spoilt", "ünlike", *JOBS])
+    assert sorted(left) == sorted(["spoilt", "ünlike", *JOBS])
+    assert {job_id: one.outcome for job_id, one in sent.found.items()} == {
+        job_id: root.read(job_id) for job_id in good
+    }
+    assert sent.lost == 0
+
+
+ALL = {status.value: status for status in Status}
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+RECORDS = st.fixed_dictionaries(
+    {"status": st.sampled_from([*Status]), "owner": TEXT.filter(bool)},
+    optional={
+        "createdAt": st.sampled_from(["2026-01-02T03:04:05Z", "2026-01-02t03:04:05.123456789-01:00"]),
+        "progress": st.floats(0, 100) | st.integers(0, 100),
+        "outputPath": TEXT,
+        "error": TEXT,
+        "framesTotal": st.integers(0, 2**53 - 1),
+        "metadata": st.dictionaries(TEXT, TEXT | st.none() | st.booleans()),
+    },
+)
+VERSIONS = st.builds(Identity, *[st.integers(0, 2**62)] * 4)
+
+
+@given(RECORDS, VERSIONS, st.none() | VERSIONS, st.booleans())
+def test_a_reading_comes_out_of_its_parts_as_it_went_in(
+    record: dict[str, Any],
+    identity: Identity,
+    output: Identity | None,
+    settled: bool,  # noqa: FBT001 - a table
+) -> None:
+    reading = Reading(parse_record("a", record, 0), identity, output, settled=settled)
+    again = Reading.of_parts("a", marshal.loads(marshal.dumps(reading.parts())))  # noqa: S302 - our own
+    assert again == reading
+    assert (again.identity, again.output, again.made) == (identity, output, output is not None)
+    assert again.job.status is reading.job.status
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+async def test_no_scout_is_sent_for_few_jobs_or_where_there_is_one_core(
+    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    begun = each(monkeypatch, lambda _process: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
+    jobs = JOBS if cores == 1 else JOBS[1:]
+    assert await Sent(root, disk).scouts.read(jobs) == jobs
+    assert not begun
+
+
+async def test_what_a_scout_that_dies_or_is_silent_had_to_read_is_left(
+    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_pool, "PATIENCE", 0.2)
+    signals = [signal.SIGKILL, signal.SIGSTOP]
+    begun = each(monkeypatch, lambda process: process.send_signal(signals.pop()))
+    sent = Sent(root, disk)
+    with capture_logs() as logs:
+        assert sorted(await sent.scouts.read(JOBS)) == sorted(JOBS)
+    assert not sent.found
+    assert sent.lost == len(begun) == 2
+    assert [line["event"] for line in logs] == ["scout-lost"] * 2
+    assert all(process.returncode == -signal.SIGKILL for process in begun)
+
+
+async def test_what_one_scout_has_to_leave_another_reads_or_nobody(
+    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One dies before its first word: the batches that were before it are left, no other."""
+    signals = [signal.SIGCONT, signal.SIGKILL]
+    each(monkeypatch, lambda process: process.send_signal(signals.pop()))
+    sent = Sent(root, disk)
+    left = await sent.scouts.read(JOBS)
+    assert sent.lost == 1
+    assert len(sent.found) + len(left) == len(JOBS)
+    assert {*sent.found} | {*left} == {*JOBS}
+
+
+async def test_where_no_process_can_be_begun_all_is_left(
+    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    sent = Sent(root, disk)
+    assert [*await sent.scouts.read(JOBS)] == JOBS
+    assert sent.lost == 2
+
+
+async def test_why_a_scout_failed_is_what_it_said_last(
+    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(JobsRoot, "arguments", lambda _root: ["no JSON", "/"])
+    with capture_logs() as logs:
+        assert sorted(await Sent(root, disk).scouts.read(JOBS)) == sorted(JOBS)
+    assert all(line["event"] == "scout-lost" and "JSONDecodeError" in line["reason"] for line in logs)
+
+
+async def test_who_goes_away_takes_the_scouts_along(
+    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = each(monkeypatch, lambda process: process.send_signal(signal.SIGSTOP))
+    reading = asyncio.create_task(Sent(root, disk).scouts.read(JOBS))
+    await until(lambda: len(begun) == 2)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await until(lambda: all(process.returncode is not None for process in begun))
+
+
+async def test_an_index_that_is_made_by_scouts_has_all_jobs(
+    farm: Farm, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = each(monkeypatch, lambda _process: None)
+    for job_id in JOBS:
+        farm.put(job_id)
+    farm.spoil("spoilt")
+    index = Index(disk, JobsRoot(farm.root), watch="poll")
+    async with index.running():
+        await asyncio.wait_for(index.ready.wait(), 30)
+        assert {*index.catalogue.entries} == {*JOBS}
+        assert {*index.catalogue.unreadable} == {"spoilt"}
+    assert begun
+
+
+def test_a_scout_ends_with_its_standard_input(root: JobsRoot) -> None:
+    command = [sys.executable, "-m", "jobsvc.index.scan.worker_main", *root.arguments()]
+    asked = orjson.dumps(JOBS[:2]) + b"\n"
+    said = subprocess.run(command, input=asked, capture_output=True, check=True, timeout=20).stdout
+    size = int.from_bytes(said[: worker_main.LENGTH], "little")
+    assert len(said) == worker_main.LENGTH + size
+    assert [one.outcome for one in worker_main.unpacked(JOBS[:2], said[worker_main.LENGTH :])] == [
+        root.read(job_id) for job_id in JOBS[:2]
+    ]

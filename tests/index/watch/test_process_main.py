@@ -1,0 +1,300 @@
+"""The watcher's process, run for real and spoken to by its pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobsvc.index.watch import process_main
+from jobsvc.index.watch.inotify_group import to_merge
+from jobsvc.index.watch.process_main import culprit, lines_of
+
+ROOT = "/farm/jobs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({(1, "/farm/jobs/a")}, {"new a"}),
+        ({(3, "/farm/jobs/a")}, {"gone a"}),
+        ({(1, "/farm/jobs/a"), (3, "/farm/jobs/a")}, {"new a"}),
+        ({(2, "/farm/jobs/a/status.json")}, {"job a"}),
+        ({(1, "/farm/jobs/a/status.json")}, {"job a"}),
+        ({(2, "/farm/jobs/a/render.log")}, {"log a"}),
+        ({(1, "/farm/jobs/a/output")}, {"moved a/output"}),
+        ({(3, "/farm/jobs/a/output/film.mp4")}, {"moved a/output"}),
+        ({(2, "/farm/jobs/a/output/film.mp4")}, set()),
+        ({(1, "/farm/jobs/a/two\nlines")}, {"moved a/two?lines"}),
+        ({(1, "/farm/jobs/x\nbeat 9e9")}, set()),
+        ({(3, "/farm/jobs/x\ngone a")}, set()),
+        ({(1, "/farm/jobs/x\nnonsense/status.json")}, set()),
+        ({(2, "/farm/jobs/x\nnonsense/render.log")}, set()),
+        ({(3, "/farm/jobs/no job id/output")}, set()),
+        ({(2, "/farm/jobs/no-such-directory")}, set()),
+        ({(3, "/farm/jobs")}, set()),
+        ({(1, "/proc/self/fd/3")}, set()),
+    ],
+)
+def test_a_change_is_told_as_what_it_means(changes: set[tuple[int, str]], lines: set[str]) -> None:
+    assert lines_of(ROOT, changes, top=True) == lines
+
+
+def test_the_end_of_a_directory_is_told_by_the_root_alone() -> None:
+    assert lines_of(ROOT, {(3, "/farm/jobs/a")}, top=False) == {"job a"}
+
+
+@pytest.mark.parametrize(
+    ("message", "job"),
+    [
+        (r'Unable to decode path "/farm/jobs/a/\xFF\xFE.json" to string', "a"),
+        (r'Unable to decode path "/farm/jobs/a/x \"y\"/\xFF" to string', "a"),
+        (r'Unable to decode path "/farm/jobs/\xFF" to string', None),
+        ("error in underlying watcher", None),
+    ],
+)
+def test_the_job_with_the_name_that_is_not_utf_8_is_found(message: str, job: str | None) -> None:
+    assert culprit(ROOT, message) == job
+
+
+@pytest.mark.parametrize(
+    ("sizes", "merged"), [([5], False), ([5, 5], True), ([100, 5], False), ([10, 5], True), ([60, 60], False)]
+)
+def test_two_lookouts_of_like_size_become_one_up_to_a_size(sizes: list[int], merged: bool) -> None:  # noqa: FBT001 - a table
+    assert to_merge(sizes, 100) is merged
+
+
+class Program:
+    """The program with its lines in and out, on a thread of ours or, as it is meant to be, as a process."""
+
+    def __init__(self, root: Path) -> None:
+        told, self._tell = os.pipe()
+        self._hear, tells = os.pipe()
+        self.lines: list[str] = []
+        self._rest = b""
+        self._run(root, told, tells)
+
+    def _run(self, root: Path, told: int, tells: int) -> None:
+        self._program = process_main.Program(str(root), 0.05, 64, told=told, tells=tells)
+        self._ends = (told,)  # its threads may still have something to say
+        self._thread = threading.Thread(target=self._program.run, daemon=True)
+        self._thread.start()
+
+    def watch(self, *folders: str) -> None:
+        os.write(self._tell, json.dumps(folders).encode() + b"\n")
+
+    def hear(self, wanted: Callable[[str], bool], deadline: float = 5) -> str:
+        """Read lines until one is wanted."""
+        end = time.monotonic() + deadline
+        while time.monotonic() < end:
+            for line in self.lines:
+                if wanted(line):
+                    return line
+            if select.select([self._hear], [], [], 0.05)[0]:
+                *lines, self._rest = (self._rest + os.read(self._hear, 1 << 16)).split(b"\n")
+                self.lines += [line.decode() for line in lines]
+        raise AssertionError(self.lines)
+
+    def close(self) -> None:
+        os.close(self._tell)
+        self._thread.join(5)
+        for end in self._ends:
+            os.close(end)
+
+
+class Process(Program):
+    """The program as a process."""
+
+    def _run(self, root: Path, told: int, tells: int) -> None:
+        arguments = [sys.executable, "-m", "jobsvc.index.watch.process_main", str(root), "0.05", "64"]
+        self.process = subprocess.Popen(arguments, stdin=told, stdout=tells)
+        os.close(told)
+        os.close(tells)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._tell)
+        os.close(self._hear)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def program(root: Path) -> Iterator[Program]:
+    program = Program(root)
+    program.hear(lambda line: line == "ready")
+    yield program
+    program.close()
+
+
+@pytest.fixture
+def process(root: Path) -> Iterator[Process]:
+    process = Process(root)
+    process.hear(lambda line: line == "ready")
+    yield process
+    process.close()
+
+
+def test_what_happened_before_a_beat_was_told_before_it(program: Program, root: Path) -> None:
+    program.watch("a")
+    program.hear(lambda line: line == "armed 1")
+    (root / "a" / "status.json").write_text("{}")
+    written = time.monotonic()
+    program.hear(lambda line: line.startswith("beat ") and float(line[5:]) > written)
+    first_beat_after = next(
+        place for place, line in enumerate(program.lines) if line[:5] == "beat " and float(line[5:]) > written
+    )
+    assert "job a" in program.lines[:first_beat_after]
+
+
+def test_a_log_that_grows_is_told_once_a_beat_and_before_it(program: Program, root: Path) -> None:
+    log = (root / "a" / "render.log").open("a")
+    program.watch("a")
+    program.hear(lambda line: line == "armed 1")
+    with log:
+        for _ in range(50):
+            log.write("line\n")
+            log.flush()
+    written = time.monotonic()
+    program.hear(lambda line: line.startswith("beat ") and float(line[5:]) > written)
+    lines = [line for line in program.lines if line[:5] == "beat " or line == "log a"]
+    growths = [place for place, line in enumerate(lines) if line == "log a"]
+    assert growths
+    assert all(lines[place + 1].startswith("beat ") for place in growths)
+
+
+def test_a_name_with_a_newline_in_the_root_adds_no_line(program: Program, root: Path) -> None:
+    for name in ("x\nnonsense", "x\ngone a", "x\nbeat 9e9"):
+        (root / name).mkdir()
+    (root / "c").mkdir()
+    program.hear(lambda line: line == "new c")
+    assert {line.partition(" ")[0] for line in program.lines} <= {"ready", "beat", "new"}
+    assert not [line for line in program.lines if line in {"gone a", "beat 9e9"}]
+
+
+def test_directories_that_are_not_there_are_passed_over(program: Program, root: Path) -> None:
+    program.watch("none", "a", "a/none")
+    program.hear(lambda line: line == "armed 1")
+    (root / "a" / "x").write_text("")
+    program.hear(lambda line: line == "moved a/x")
+
+
+def test_a_merged_lookout_hears_what_its_parts_heard(program: Program, root: Path) -> None:
+    for number in range(20):
+        (root / f"job-{number}").mkdir()
+        program.watch(f"job-{number}")
+    program.hear(lambda line: line == "armed 20")
+    for number in range(20):
+        (root / f"job-{number}" / "status.json").write_text("{}")
+    for number in range(20):
+        program.hear(lambda line, number=number: line == f"job job-{number}")  # type: ignore[misc]  # bound now
+
+
+def test_a_name_that_is_not_utf_8_blinds_its_own_job_and_drops_its_neighbours(
+    program: Program, root: Path
+) -> None:
+    program.watch("a", "b")
+    program.hear(lambda line: line == "armed 1")
+    Path(os.fsdecode(os.fsencode(root / "a") + b"/\xff")).write_text("")
+    program.hear(lambda line: line == "blind a")
+    program.hear(lambda line: line == "drop b")
+    program.watch("b")
+    program.hear(lambda line: line == "armed 2")
+    (root / "b" / "status.json").write_text("{}")
+    program.hear(lambda line: line == "job b")
+
+
+def test_the_process_ends_with_its_standard_input(process: Process) -> None:
+    os.close(process._tell)
+    process._tell = os.open(os.devnull, os.O_WRONLY)
+    assert process.process.wait(5) == 0
+
+
+def test_names_in_the_root_that_are_not_utf_8_are_skipped(process: Process, root: Path) -> None:
+    process.watch("a")
+    process.hear(lambda line: line == "armed 1")
+    for number in range(10):
+        wrong = Path(os.fsdecode(os.fsencode(root) + b"/\xff%d" % number))
+        wrong.mkdir()
+        wrong.chmod(0o700)
+        wrong.rename(os.fsdecode(os.fsencode(root) + b"/c\xfe%d" % number))
+    (root / "c").mkdir()
+    process.hear(lambda line: line == "new c")
+    (root / "c").rename(root / "d")
+    process.hear(lambda line: line == "new d")
+    process.hear(lambda line: line == "gone c")
+    (root / "d").chmod(0o700)
+    process.hear(lambda line: line == "job d")
+    (root / "d").rmdir()
+    process.hear(lambda line: line == "gone d")
+    (root / "a" / "status.json").write_text("{}")
+    process.hear(lambda line: line == "job a")
+    told = time.monotonic()
+    process.hear(lambda line: line.startswith("beat ") and float(line[5:]) > told)
+    assert process.process.poll() is None
+    assert {line for line in process.lines if line[:5] != "beat "} == {
+        "ready", "armed 1", "new c", "gone c", "new d", "job d", "gone d", "job a"
+    }  # fmt: skip
+
+
+def test_a_queue_of_events_that_runs_over_ends_the_process(process: Process, root: Path) -> None:
+    os.kill(process.process.pid, signal.SIGSTOP)
+    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    if most > 100_000:
+        pytest.skip("a queue of events is very long here")
+    folder = root / "job-1"
+    for _ in range(most // 2 + 10):
+        folder.mkdir()
+        folder.rmdir()
+    os.kill(process.process.pid, signal.SIGCONT)
+    assert process.process.wait(10) == 1
+
+
+def test_a_root_that_is_not_there_ends_the_process(tmp_path: Path) -> None:
+    process = Process(tmp_path / "none")
+    assert process.process.wait(10) == 1
+    process.close()
+
+
+def test_the_process_dies_with_its_parent(root: Path) -> None:
+    program = (
+        "import subprocess, sys, time\n"
+        "program = [sys.executable, '-m', 'jobsvc.index.watch.process_main', sys.argv[1], '0.05', '64']\n"
+        "child = subprocess.Popen(program,"
+        " stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(root)], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    end = time.monotonic() + 5
+    while _runs(child):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+from typing import Any
+
+import pytest
+
+from jobsvc.domain.status_record import parse_record
+from jobsvc.index.catalogue.entries import Catalogue, Entry
+from jobsvc.index.watch import registry
+from jobsvc.index.watch.job_folders import folders_to
+from jobsvc.index.watch.registry import Watching
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.jobs.snapshot import Reading
+from tests.waiting import until
+
+
+def reading(job_id: str, status: str = "rendering", **keys: Any) -> Reading:
+    job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
+    return Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
+
+
+class Books:
+    """A Watching, what it has sent, and what it has had looked at."""
+
+    def __init__(self, limit: int = 1000, batch: int = 1000) -> None:
+        self.catalogue = Catalogue()
+        self.sent: list[list[str]] = []
+        self.looked: list[str] = []
+        self.lag = False
+        self.watching = Watching(
+            self.catalogue, self.sent.append, self._look, limit, batch=batch, lagging=lambda: self.lag
+        )
+
+    def _look(self, job_ids: Iterable[str], *, urgent: bool) -> None:  # noqa: ARG002 - a Look has it
+        self.looked += job_ids
+
+    async def told(self, batches: int) -> None:
+        """Wait until so many batches were sent."""
+        await until(lambda: len(self.sent) >= batches)
+
+    def put(self, job_id: str, moment: float = 1, **keys: Any) -> Entry:
+        self.catalogue.put(job_id, reading(job_id, **keys), moment)
+        entry = self.catalogue.entries[job_id]
+        self.watching.settle(job_id, entry)
+        return entry
+
+
+@pytest.fixture
+async def books() -> Books:
+    return Books()
+
+
+@pytest.mark.parametrize(
+    ("path", "folders"),
+    [
+        ("film.mp4", ()),
+        ("output/film.mp4", ("output",)),
+        ("a/b/film.mp4", ("a", "a/b")),
+        ("a/b/c/d/film.mp4", None),
+        ("/renders/film.mp4", None),
+        ("../film.mp4", ()),
+        ("", ()),
+    ],
+)
+def test_the_folders_to_an_output_are_those_whose_change_could_hide_it(path: str, folders: Any) -> None:
+    assert folders_to(path) == folders
+
+
+async def test_jobs_under_way_are_watched_before_finished_ones(books: Books) -> None:
+    books.put("done", status="failed")
+    books.put("queued", status="queued")
+    books.watching.begin()
+    await until(lambda: books.sent)
+    assert books.sent == [["queued", "done"]]
+
+
+async def test_nothing_is_vouched_for_before_its_watch_is_in_force(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a")
+    await until(lambda: books.sent)
+    assert entry.doubted == inf
+    books.watching.armed(1)
+    assert entry.doubted < inf
+    assert books.looked == ["a"]
+    assert books.watching.watched == 1
+
+
+async def test_a_completed_job_is_watched_with_the_folders_of_its_output(books: Books) -> None:
+    books.watching.begin()
+    books.put("a")
+    await until(lambda: books.sent)
+    books.watching.armed(1)
+    entry = books.put("a", 2, status="completed", outputPath="output/film.mp4")
+    assert entry.doubted == inf
+    await until(lambda: len(books.sent) == 2)
+    books.watching.armed(2)
+    assert books.sent[1] == ["a", "a/output"]
+    assert entry.watched == ("output",)
+    assert books.watching.watched == 2
+
+
+async def test_a_folder_that_comes_or_goes_is_watched_anew(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a", status="completed", outputPath="output/film.mp4")
+    await until(lambda: books.sent)
+    books.watching.moved("a", "output")
+    books.watching.armed(1)
+    assert not books.watching.knows("a")
+    books.watching.settle("a", entry)
+    await until(lambda: len(books.sent) == 2)
+    books.watching.armed(2)
+    books.watching.moved("a", "other")
+    assert entry.watched == ("output",)
+    books.watching.moved("a", "output")
+    assert [entry.watched, entry.doubted, books.watching.watched] == [(), inf, 1]
+
+
+async def test_an_output_that_no_watch_could_tell_of_is_never_vouched_for(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a", status="completed", outputPath="/renders/film.mp4")
+    assert entry.doubted == inf
+
+
+async def test_a_new_directory_is_watched_before_there_is_a_job_in_it(books: Books) -> None:
+    books.watching.begin()
+    books.watching.appeared("a")
+    assert books.watching.knows("a")
+    await until(lambda: books.sent)
+    assert books.watching.knows("a")
+    books.watching.armed(1)
+    assert books.looked == ["a"]
+    entry = books.put("a")
+    assert entry.watched == ()
+    assert books.looked == ["a", "a"]
+    assert entry.verified < entry.doubted < inf
+
+
+async def test_a_directory_that_went_while_its_watch_was_set_up_is_not_vouched_for(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a")
+    await until(lambda: books.sent)
+    books.watching.vanished("a")
+    books.watching.armed(1)
+    assert (entry.watched, entry.doubted) == (None, inf)
+
+
+async def test_finished_jobs_leave_watches_for_those_to_come() -> None:
+    books = Books(limit=10)
+    for number in range(20):
+        books.put(f"done-{number}", status="failed")
+    books.watching.begin()
+    await until(lambda: books.sent)
+    assert len(books.sent[0]) == 9
+    assert books.watching.short
+    books.watching.armed(1)
+    books.watching.appeared("new")
+    await until(lambda: len(books.sent) == 2)
+    assert books.sent[1] == ["new"]
+
+
+async def test_a_refusal_is_the_limit_from_then_on(books: Books) -> None:
+    books.watching.begin()
+    books.put("a")
+    await until(lambda: books.sent)
+    books.watching.refused(1)
+    assert (books.watching.short, books.watching.limit) == (True, 0)
+
+
+async def test_a_blind_job_is_left_alone_until_it_is_another(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a")
+    await until(lambda: books.sent)
+    books.watching.armed(1)
+    books.watching.blinded("a")
+    books.watching.settle("a", entry)
+    assert entry.doubted == inf
+    assert books.watching.knows("a")
+    assert not books.watching._wanted
+    books.watching.appeared("a")
+    assert "a" in books.watching._wanted
+
+
+async def test_when_the_watcher_is_gone_nothing_is_vouched_for(books: Books) -> None:
+    books.watching.begin()
+    entry = books.put("a")
+    await until(lambda: books.sent)
+    books.watching.armed(1)
+    books.watching.end()
+    assert (entry.watched, entry.doubted, books.watching.watched) == (None, inf, 0)
+    books.watching.settle("a", entry)
+    assert not books.watching._wanted
+
+
+async def test_what_need_not_be_watched_at_once_waits_for_looks_that_lag() -> None:
+    books = Books()
+    books.put("old")
+    books.lag = True
+    books.watching.begin()
+    books.watching.appeared("new")
+    await until(lambda: books.sent)
+    assert books.sent == [["new"]]
+    books.watching.armed(1)
+    books.lag = False
+    books.watching.go_on()
+    await until(lambda: len(books.sent) == 2)
+    assert books.sent[1] == ["old"]
+
+
+async def test_no_more_than_a_batch_is_told_at_once_and_the_rest_once_that_is_watched() -> None:
+    books = Books(batch=8)
+    for number in range(9):
+        books.put(f"job-{number}")
+    books.watching.begin()
+    await until(lambda: books.sent)
+    assert 1 <= len(books.sent[0]) <= 8
+    while sum(map(len, books.sent)) < 9:
+        number = len(books.sent)
+        books.watching.armed(number)
+        await books.told(number + 1)
+    assert sorted(job_id for batch in books.sent for job_id in batch) == [f"job-{n}" for n in range(9)]
+
+
+async def test_a_job_that_comes_behind_the_backlog_s_back_is_watched_after_it() -> None:
+    books = Books(batch=4)
+    for number in range(3):
+        books.put(f"job-{number}")
+    books.watching.begin()
+    await until(lambda: books.sent)
+    entry = books.put("late")
+    assert entry.doubted == inf
+    for number in (1, 2, 3, 4):
+        await books.told(number)
+        books.watching.armed(number)
+    assert entry.watched == ()
+    assert books.watching.watched == 4
+
+
+async def partly_armed(monkeypatch: pytest.MonkeyPatch) -> Books:
+    """Have five jobs watched, and two of them taken in."""
+    monkeypatch.setattr(registry, "AT_ONCE", 2)
+    books = Books()
+    for number in range(5):
+        books.put(f"job-{number}")
+    books.watching.begin()
+    await books.told(1)
+    books.watching.armed(1)
+    assert books.watching.watched == 2
+    return books
+
+
+async def test_of_a_large_batch_a_part_is_taken_in_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    books = await partly_armed(monkeypatch)
+    await until(lambda: books.watching.watched == 5)
+    assert sorted(books.looked) == [f"job-{number}" for number in range(5)]
+
+
+async def test_what_is_left_of_a_batch_of_a_watcher_that_is_gone_is_not_taken_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    books = await partly_armed(monkeypatch)
+    books.watching.begin()
+    await books.told(2)
+    assert books.watching.watched == 0
+    assert all(entry.watched is None for entry in books.catalogue.entries.values())

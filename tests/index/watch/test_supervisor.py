@@ -1,0 +1,58 @@
+"""What the service makes of the lines that the watcher's process writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobsvc.index.watch.supervisor import Happened, Hint, Watcher
+
+
+class Listener:
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def on_ready(self) -> None:
+        self.told.append("ready")
+
+    def on_armed(self, number: int) -> None:
+        self.told.append(("armed", number))
+
+    def on_refused(self, number: int) -> None:
+        self.told.append(("refused", number))
+
+    def on_hints(self, hints: list[Hint]) -> None:
+        self.told.append(hints)
+
+    def on_beat(self, moment: float) -> None:
+        self.told.append(("beat", moment))
+
+    def on_unknown_line(self) -> None:
+        self.told.append("unknown")
+
+    def on_lost(self) -> None:
+        self.told.append("lost")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"nonsense",
+        b"",
+        b"beat",
+        b"beat soon",
+        b"beat nan",
+        b"beat inf",
+        b"beat 1e300",
+        b"armed x",
+        b"ready or not",
+    ],
+)
+def test_a_line_that_is_not_of_the_protocol_is_counted_and_the_next_is_read(line: bytes) -> None:
+    listener = Listener()
+    Watcher(Path("/jobs"), listener)._tell([b"job a", line, b"gone b"])
+    assert listener.told == [[(Happened.CHANGED, "a")], "unknown", [(Happened.GONE, "b")]]

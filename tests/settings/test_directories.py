@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from jobsvc.settings import default_state_dir
+from jobsvc.settings.directories import check_apart, check_readable, make_writable
+
+
+def test_the_state_folder_is_the_one_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
+    monkeypatch.setenv("JOBSVC_STATE_DIR", "/var/lib/jobsvc")
+    assert default_state_dir() == Path("/var/lib/jobsvc")
+
+
+def test_the_state_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
+    assert default_state_dir() == Path("/elsewhere/jobsvc")
+
+
+@pytest.mark.parametrize("ignored", ["", "relative/folder"])
+def test_an_xdg_folder_that_is_not_absolute_is_ignored(ignored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", ignored)
+    assert default_state_dir() == Path.home() / ".local/state/jobsvc"
+
+
+def test_without_any_home_the_state_folder_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBSVC_STATE_DIR", "~nobody-of-this-name/x")
+    with pytest.raises(ValueError, match="no home directory"):
+        default_state_dir()
+
+
+def test_a_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    made = tmp_path / "a" / "b"
+    make_writable(made)
+    make_writable(made)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert list(made.iterdir()) == []
+
+
+@pytest.mark.parametrize("hopeless", ["/proc/self/jobsvc", "/proc/self", "/dev/null", "/dev/null/x"])
+def test_a_folder_that_can_not_be_made_or_written_is_refused(hopeless: str) -> None:
+    with pytest.raises(ValueError, match="can't be made or written: "):
+        make_writable(Path(hopeless))
+
+
+def test_only_a_directory_is_readable(tmp_path: Path) -> None:
+    check_readable(tmp_path)
+    file = tmp_path / "file"
+    file.touch()
+    for wrong in (file, tmp_path / "missing"):
+        with pytest.raises(ValueError, match="is no readable directory: "):
+            check_readable(wrong)
+
+
+def test_the_state_folder_lies_apart_from_what_is_served(tmp_path: Path) -> None:
+    jobs, state, outputs = tmp_path / "jobs", tmp_path / "state", tmp_path / "outputs"
+    check_apart(state, jobs, (outputs,))
+    for inside in (jobs, jobs / "state"):
+        with pytest.raises(ValueError, match="lies inside the jobs root"):
+            check_apart(inside, jobs, ())
+    with pytest.raises(ValueError, match="contains the jobs root"):
+        check_apart(tmp_path, jobs, ())
+    with pytest.raises(ValueError, match="lies inside the output root"):
+        check_apart(outputs / "state", jobs, (tmp_path / "other", outputs))
+
+
+def test_links_do_not_hide_where_the_state_folder_is(tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    jobs.mkdir()
+    (tmp_path / "link").symlink_to(jobs)
+    with pytest.raises(ValueError, match="lies inside the jobs root"):
+        check_apart(tmp_path / "link" / "state", jobs, ())
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(ValueError, match="can't be followed"):
+        check_apart(tmp_path / "round", jobs, ())

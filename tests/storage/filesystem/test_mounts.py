@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobsvc.storage.filesystem import mounts
+from jobsvc.storage.filesystem.mounts import (
+    file_system,
+    file_system_of,
+    is_local,
+    keeps_inode_numbers,
+    keeps_inode_numbers_in,
+    watch_limit,
+)
+
+TABLE = """\
+22 1 0:21 / / rw shared:1 - ext4 /dev/vda rw
+23 22 0:5 / /proc rw - proc proc rw
+40 22 0:50 / /mnt/jobs rw - nfs4 farm:/jobs rw
+41 22 0:51 / /mnt/job\\040s rw master:3 - cifs //farm/jobs rw
+42 22 0:52 / /mnt/over rw - ext4 /dev/vdb rw
+43 42 0:53 / /mnt/over rw - fuse.sshfs farm: rw
+a line that says nothing
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "ext4"),
+        ("/mnt", "ext4"),
+        ("/mnt/jobs", "nfs4"),
+        ("/mnt/jobs/a/b", "nfs4"),
+        ("/mnt/jobs2", "ext4"),
+        ("/mnt/job s/x", "cifs"),
+        ("/mnt/over/x", "fuse.sshfs"),
+    ],
+)
+def test_the_longest_and_last_mount_that_holds_the_path_names_its_file_system(path: str, kind: str) -> None:
+    assert file_system_of(TABLE, path) == kind
+
+
+def test_a_path_that_no_mount_holds_is_unknown() -> None:
+    assert file_system_of("", "/x") == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("kind", "local"), [("ext4", True), ("tmpfs", True), ("nfs4", False), ("unknown", False)]
+)
+def test_only_what_no_other_machine_can_change_is_local(kind: str, local: bool) -> None:  # noqa: FBT001 - a table
+    assert is_local(kind) is local
+
+
+@pytest.mark.parametrize(
+    ("mount", "kept"),
+    [
+        ("ext4 /dev/vda rw", True),
+        ("nfs4 farm:/jobs rw", True),
+        ("fuse.glusterfs farm:/jobs rw", True),
+        ("fuse.sshfs farm: rw", False),
+        ("fuse s3fs rw", False),
+        ("fuse.rclone farm: rw", False),
+        ("fuseblk /dev/sdb1 rw", False),
+        ("vfat /dev/sdb1 rw", False),
+        ("cifs //farm/jobs rw,vers=3.1.1,serverino,mapposix", True),
+        ("cifs //farm/jobs rw,vers=3.1.1,noserverino", False),
+        ("smb3 //farm/jobs rw", False),
+    ],
+)
+def test_inode_numbers_are_used_only_where_the_file_system_keeps_them(mount: str, *, kept: bool) -> None:
+    table = f"{TABLE}44 22 0:60 / /mnt/x rw shared:1 - {mount}\n"
+    assert keeps_inode_numbers_in(table, os.makedev(0, 60)) is kept
+
+
+def test_inode_numbers_of_a_device_without_a_mount_are_used() -> None:
+    assert keeps_inode_numbers_in(TABLE, os.makedev(0, 99))
+
+
+def test_inode_numbers_of_this_machines_root_are_used() -> None:
+    assert keeps_inode_numbers(Path("/proc").stat().st_dev)
+
+
+def test_this_machines_proc_is_proc() -> None:
+    assert file_system(Path("/proc/self")) == "proc"
+
+
+def test_the_limit_of_watches_is_the_systems_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert watch_limit() > 0
+    monkeypatch.setattr(mounts, "WATCHES", tmp_path / "none")
+    assert watch_limit() == 0
+
+
+def test_a_table_that_cant_be_read_makes_everything_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "none")
+    assert file_system(tmp_path) == "unknown"
+    # st_dev of an anonymous device, which a mount table has to describe
+    assert mounts.keeps_inode_numbers(7) is True
+    assert mounts.lists_from_server(7) is False

@@ -1,0 +1,216 @@
+"""A log is handed out in pieces that make it up again, however it grew; where it is another, that is told."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from jobsvc.domain.status_record import parse_record
+from jobsvc.storage.files.safe_open import OpenFile
+from jobsvc.storage.jobs.growing_log import Break, Mark, read_on, whole
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.nonblocking.cached_read import read_cached
+from jobsvc.storage.sendfile.file_sender import changed
+
+JOB = parse_record("job", {"status": "rendering", "owner": "anna"}, 0)
+SCRAPS = st.sampled_from(
+    [b"\n", b"\r", b"\r\n", b"a", b"frame 12", "ä".encode(), "🎬".encode(), b"\xff", b"\xf0\x9f", b"x" * 300]
+)
+GROWTHS = st.lists(st.lists(SCRAPS, max_size=12).map(b"".join), min_size=1, max_size=8)
+LIMITS = st.integers(8, 700)
+
+
+class Log:
+    """A job's log that a test writes, and the service's way to open it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = JobsRoot(root)
+        self.path = root / "job" / "render.log"
+        self.path.parent.mkdir()
+        self.path.touch()
+
+    @contextmanager
+    def opened(self) -> Iterator[OpenFile]:
+        file = self._root.open_log(JOB)
+        try:
+            yield file
+        finally:
+            file.close()
+
+    def append(self, data: bytes) -> None:
+        with self.path.open("ab") as file:
+            file.write(data)
+
+    def replace(self, data: bytes) -> None:
+        beside = self.path.with_name("new")
+        beside.write_bytes(data)
+        beside.rename(self.path)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path)
+
+
+@contextmanager
+def scratch_log() -> Iterator[Log]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Log(Path(folder))
+
+
+def read_all(
+    log: Log, mark: Mark | None, *, ended: bool = False, limit: int = 64
+) -> tuple[list[bytes], Mark, Break | None]:
+    """Read pieces until none comes; fails where a later one than the first is of another generation."""
+    pieces: list[bytes] = []
+    broken = None
+    while True:
+        with log.opened() as file:
+            piece = read_on(file, mark, ended=ended, limit=limit)
+        assert piece.broken is None or not pieces
+        broken, mark = broken or piece.broken, piece.mark
+        assert len(piece.data) <= limit
+        if not piece.data:
+            return pieces, mark, broken
+        pieces.append(piece.data)
+
+
+@settings(deadline=None)
+@given(growths=GROWTHS, limit=LIMITS)
+@example(growths=[b"a\r", b"\nb\r\n"], limit=8)
+@example(growths=[b"aaaaaaa\r\nb\n"], limit=8)
+@example(growths=["aaaa🎬🎬".encode(), b"\n"], limit=8)
+def test_the_pieces_are_the_log_whatever_it_grew_by_and_end_with_lines(
+    growths: list[bytes], limit: int
+) -> None:
+    """Only a line longer than a piece is cut, between its characters; a line that is not ended waits."""
+    with scratch_log() as log:
+        mark, got = None, b""
+        for growth in growths:
+            log.append(growth)
+            pieces, mark, broken = read_all(log, mark, limit=limit)
+            assert broken is None
+            for piece in pieces:
+                assert piece.endswith((b"\n", b"\r")) or len(piece) >= limit - 3
+            got += b"".join(pieces)
+            written = log.path.read_bytes()
+            assert written.startswith(got)
+            assert b"\n" not in written[len(got) :]
+        pieces, _, _ = read_all(log, mark, ended=True, limit=limit)
+        assert got + b"".join(pieces) == log.path.read_bytes()
+
+
+@settings(deadline=None)
+@given(text=st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), min_size=200), limit=LIMITS)
+def test_a_line_that_is_cut_is_cut_between_characters(text: str, limit: int) -> None:
+    with scratch_log() as log:
+        log.append(text.encode() + b"\n")
+        pieces, _, _ = read_all(log, None, limit=limit)
+        assert "".join(piece.decode() for piece in pieces) == text + "\n"
+
+
+@given(data=st.lists(SCRAPS, max_size=30).map(b"".join), ended=st.booleans(), full=st.booleans())
+def test_no_more_is_given_out_than_there_is_and_something_wherever_a_line_is_whole(
+    data: bytes,
+    ended: bool,  # noqa: FBT001 - hypothesis passes by name
+    full: bool,  # noqa: FBT001 - likewise
+) -> None:
+    count = whole(data, ended=ended, full=full)
+    assert 0 <= count <= len(data)
+    if b"\n" in data:
+        assert data[:count].endswith((b"\n", b"\r"))
+        assert b"\n" not in data[count:]
+    elif len(data) > 3 if full else ended:
+        assert count > 0 or not data
+
+
+@settings(deadline=None)
+@given(
+    first=st.lists(SCRAPS, max_size=12).map(b"".join),
+    second=st.lists(SCRAPS, max_size=12).map(b"".join),
+    kept=st.integers(0, 4000),
+)
+def test_a_log_that_was_cut_and_written_anew_is_told_and_begins_anew(
+    first: bytes, second: bytes, kept: int
+) -> None:
+    """Where what is there begins, to both ends, as what was there did, it goes on instead."""
+    with scratch_log() as log:
+        log.append(first)
+        _, mark, _ = read_all(log, None, ended=True)
+        with log.path.open("r+b") as file:
+            file.truncate(min(kept, len(first)))
+        log.append(second)
+        now = log.path.read_bytes()
+        pieces, _, broken = read_all(log, mark, ended=True)
+        again = now[: len(first)]
+        if (again[:256], again[-256:], len(again)) == (first[:256], first[-256:], len(first)):
+            assert (b"".join(pieces), broken) == (now[len(first) :], None)
+        else:
+            assert (b"".join(pieces), broken) == (now, Break.TRUNCATED)
+
+
+def test_a_log_that_was_replaced_is_told_and_begins_anew(log: Log) -> None:
+    log.append(b"one\ntwo\n")
+    _, mark, _ = read_all(log, None)
+    log.replace(b"one\ntwo\nthree\n")
+    assert read_all(log, mark)[::2] == ([b"one\ntwo\nthree\n"], Break.REPLACED)
+
+
+def test_a_log_of_gigabytes_that_was_cut_far_from_its_ends_is_told(log: Log) -> None:
+    with log.path.open("wb") as file:
+        file.truncate(5 << 30)
+    with log.opened() as file:
+        mark = Mark.at(file, 5 << 30)
+    log.append(b"end\n")
+    assert read_all(log, mark)[::2] == ([b"end\n"], None)
+    os.truncate(log.path, 100)
+    with log.path.open("r+b") as file:
+        file.truncate(6 << 30)
+        file.seek((5 << 30) - 10)
+        file.write(b"other")
+    with log.opened() as file:
+        assert read_on(file, mark, ended=False).broken is Break.TRUNCATED
+
+
+@given(
+    inode=st.integers(0, 2**64 - 1), digest=st.binary(min_size=8, max_size=8), offset=st.integers(0, 2**59)
+)
+def test_a_mark_is_read_as_it_was_written(inode: int, digest: bytes, offset: int) -> None:
+    mark = Mark(inode, digest, offset)
+    assert Mark.parse(str(mark)) == mark
+
+
+@given(st.text(max_size=60) | st.from_regex(r"[0-9a-f]{1,18}-[0-9a-f]{14,18}:[0-9]{1,20}"))
+@example("1-0011223344556677:-1")
+@example("1-0011223344556677:01")
+@example("01-0011223344556677:1")
+@example("1-0011223344556677:5\n")
+def test_a_mark_is_read_only_as_it_is_written(text: str) -> None:
+    mark = Mark.parse(text)
+    assert mark is None or str(mark) == text
+
+
+def test_growth_is_no_change_of_an_open_log_and_a_cut_is(log: Log) -> None:
+    log.append(b"line\n" * 100)
+    with log.opened() as file:
+        log.append(b"more\n")
+        assert not changed(file)
+        assert read_cached(file, 0, 10) == b"line\nline\n"
+        os.truncate(log.path, 499)
+        assert changed(file)
+        assert read_cached(file, 0, 10) is None
+
+
+def test_an_open_log_that_was_cut_and_has_grown_past_its_old_end_is_changed(log: Log) -> None:
+    log.append(b"attempt 1\n" + b"line\n" * 100)
+    with log.opened() as file:
+        os.truncate(log.path, 0)
+        log.append(b"attempt 2\n" + b"line\n" * 200)
+        assert changed(file)

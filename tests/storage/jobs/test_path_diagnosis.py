@@ -1,0 +1,121 @@
+"""What `check` says of a path that a record names and that can't be served."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from jobsvc.storage.jobs.path_diagnosis import explain
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A job directory that any user may enter; the folders of pytest are for their owner alone."""
+    with tempfile.TemporaryDirectory() as scratch:
+        Path(scratch).chmod(0o755)
+        job = Path(scratch) / "job"
+        (job / "output").mkdir(parents=True)
+        (job / "output" / "film.mp4").write_bytes(b"film")
+        yield job
+
+
+@contextmanager
+def user_bound_by_permissions() -> Iterator[None]:
+    """Run the block as another user if this is root, which permissions don't bind."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+
+
+def test_readable_file_has_no_finding(folder: Path) -> None:
+    assert explain(folder, "output/film.mp4") is None
+    assert explain(folder, "./output//film.mp4") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "finding"),
+    [
+        ("", "is empty"),
+        ("a\0b", "contains a NUL character"),
+        ("output/../film.mp4", "leads through '..'"),
+        (".", "is a folder"),
+        ("output", "is a folder"),
+        ("output/none.mp4", "is missing"),
+        ("none/film.mp4", "is missing"),
+        ("output/film.mp4/film.mp4", "leads through 'output/film.mp4', which is not a folder"),
+        ("a/" * 5000 + "b", "is longer than 4096 characters or"),
+    ],
+)
+def test_finding_of_a_relative_path(folder: Path, path: str, finding: str) -> None:
+    assert (explain(folder, path) or "").startswith(finding)
+
+
+def test_symbolic_links_and_devices_are_named(folder: Path) -> None:
+    (folder / "link").symlink_to("output")
+    (folder / "film").symlink_to("output/film.mp4")
+    os.mkfifo(folder / "fifo")
+    assert explain(folder, "link/film.mp4") == "leads through 'link', which is a symbolic link"
+    assert explain(folder, "film") == "is a symbolic link"
+    assert (explain(folder, "fifo") or "").startswith("is a")
+
+
+def test_absolute_path_is_looked_for_beneath_the_output_roots(folder: Path) -> None:
+    film = str(folder / "output" / "film.mp4")
+    assert explain(folder, film) == "is absolute, and there is no --output-root"
+    assert explain(folder, film, ["/elsewhere"]) == "lies outside every output root"
+    assert explain(folder, film, ["/elsewhere", str(folder)]) is None
+    assert explain(folder, f"{folder}/none", [str(folder)]) == "is missing"
+
+
+def test_name_that_no_file_system_can_have_is_a_fault(folder: Path) -> None:
+    assert explain(folder, "n" * 300) == "can't be read: ENAMETOOLONG (File name too long)"
+
+
+def test_denied_file_is_named_with_its_mode_and_owner(folder: Path) -> None:
+    film = folder / "output" / "film.mp4"
+    film.chmod(0o200)
+    owner = pwd.getpwuid(film.stat().st_uid).pw_name
+    with user_bound_by_permissions():
+        finding = explain(folder, "output/film.mp4")
+    assert (
+        finding == f"can't be read: EACCES (Permission denied); film.mp4 has mode 0200 and belongs to {owner}"
+    )
+
+
+def test_denied_folder_is_named_with_its_mode_and_owner(folder: Path) -> None:
+    (folder / "output").chmod(0)
+    with user_bound_by_permissions():
+        finding = explain(folder, "output/film.mp4")
+    (folder / "output").chmod(0o755)
+    assert (finding or "").startswith(
+        "can't be read: EACCES (Permission denied); output has mode 0000 and belongs to "
+    )
+
+
+def test_folder_below_a_denied_one_has_no_mode_to_name(folder: Path) -> None:
+    folder.parent.chmod(0)
+    with user_bound_by_permissions():
+        finding = explain(folder, "output/film.mp4")
+    folder.parent.chmod(0o755)
+    assert finding == "can't be read: EACCES (Permission denied)"
+
+
+def test_owner_without_a_name_is_shown_by_number(folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file to a user without a name")
+    film = folder / "output" / "film.mp4"
+    os.chown(film, 54321, -1)
+    film.chmod(0)
+    with user_bound_by_permissions():
+        finding = explain(folder, "output/film.mp4")
+    assert (finding or "").endswith("film.mp4 has mode 0000 and belongs to 54321")

@@ -1,0 +1,607 @@
+"""JobsRoot against real directories: records, versions of them, and the paths that they name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobsvc.domain.errors import LogMissing, OutputMissing
+from jobsvc.domain.job import SYNONYMS, Job, Status
+from jobsvc.domain.status_record import BadRecord, parse_record
+from jobsvc.domain.timestamp import format_time
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.safe_open import Absent
+from jobsvc.storage.jobs import reader
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.layout import DEPTH_MAX, RECORD_CAP
+from tests.conftest import MakeJob, put
+from tests.descriptors import held
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert held(tmp_path) == []
+
+
+@pytest.fixture
+def root(jobs_root: Path) -> JobsRoot:
+    return JobsRoot(jobs_root)
+
+
+def completed(root: JobsRoot, output_path: str | None, log_path: str | None = None) -> Job:
+    """Take a job as any record may have it, without asking whether its paths are good."""
+    record = {"status": "completed", "owner": root.read("job-1").job.owner}
+    return parse_record("job-1", record | {"outputPath": output_path, "logPath": log_path}, 0)
+
+
+def output_of(root: JobsRoot, job: Job) -> bytes:
+    file = root.open_output(job)
+    try:
+        return os.pread(file.fd, 1 << 20, 0)
+    finally:
+        file.close()
+
+
+def bytes_read() -> int:
+    counters = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counters["rchar"])
+
+
+# The listing -----------------------------------------------------------------------------------------
+
+
+def test_a_scan_lists_directories_with_a_jobs_name_and_counts_the_rest(
+    root: JobsRoot, jobs_root: Path, make_job: MakeJob
+) -> None:
+    make_job("job-1")
+    (jobs_root / "no-record").mkdir()
+    for ignored in (".hidden", "a b", "lost+found", "ä", "x" * 129):
+        (jobs_root / ignored).mkdir()
+    os.mkdir(os.fsencode(jobs_root) + b"/job-\xff")  # noqa: PTH102 - pathlib knows no such names
+    (jobs_root / "file").write_bytes(b"")
+    (jobs_root / "link").symlink_to("job-1")
+    (jobs_root / "dangling").symlink_to("nothing")
+    os.mkfifo(jobs_root / "fifo")
+    found = root.scan()
+    assert (sorted(found.ids), found.ignored) == (["job-1", "no-record"], 10)
+
+
+def test_an_empty_root_is_listed_and_a_missing_one_is_a_fault(root: JobsRoot, jobs_root: Path) -> None:
+    assert root.scan() == ([], 0)
+    jobs_root.rmdir()
+    with pytest.raises(FileNotFoundError):
+        root.scan()
+    with pytest.raises(FileNotFoundError):
+        root.read("job-1")
+
+
+def test_the_root_may_be_a_link_by_the_operators_choice(
+    jobs_root: Path, make_job: MakeJob, tmp_path: Path
+) -> None:
+    make_job(output=b"film")
+    (tmp_path / "link").symlink_to(jobs_root)
+    linked = JobsRoot(tmp_path / "link")
+    assert linked.scan().ids == ["job-1"]
+    assert linked.read("job-1").output
+    assert output_of(linked, linked.read("job-1").job) == b"film"
+
+
+def test_a_root_that_comes_back_elsewhere_is_seen_at_once(
+    root: JobsRoot, jobs_root: Path, make_job: MakeJob, tmp_path: Path
+) -> None:
+    make_job(owner="anna")
+    assert root.read("job-1").job.owner == "anna"
+    jobs_root.rename(tmp_path / "unmounted")
+    with pytest.raises(FileNotFoundError):
+        root.read("job-1")
+    jobs_root.mkdir()
+    make_job(owner="bert")
+    assert root.read("job-1").job.owner == "bert"
+
+
+# Records ---------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_read_with_its_version_and_the_files_time(
+    root: JobsRoot, make_job: MakeJob, jobs_root: Path
+) -> None:
+    make_job(progress=12)
+    path = jobs_root / "job-1" / "status.json"
+    os.utime(path, ns=(0, 1_767_225_600_123_456_789))
+    reading, status = root.read("job-1"), path.stat()
+    assert reading.identity == Identity(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    assert reading.job.updated_at == format_time(1_767_225_600_123_456)
+    assert (reading.job.id, reading.job.progress, reading.output) == ("job-1", 12, None)
+
+
+SECONDS = st.integers(-(2**63) + 1, 2**63 - 2)
+"""What a file system may say: 64 bits of them; less both ends, so that each has a neighbour."""
+TIMES = st.builds(lambda seconds, parts: seconds * 10**9 + parts, SECONDS, st.integers(0, 10**9 - 1))
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1), TIMES, TIMES)
+def test_an_identity_keeps_whatever_a_file_system_says(inode: int, size: int, mtime: int, ctime: int) -> None:
+    identity = Identity(inode, size, mtime, ctime)
+    assert (identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns) == (
+        inode,
+        size,
+        mtime,
+        ctime,
+    )
+    assert identity != Identity(inode, size, mtime + 1, ctime)
+    assert identity != Identity(inode, size, mtime, ctime - 1)
+
+
+@pytest.mark.parametrize("seconds", [9_500_000_000, 15_032_385_535, -1, -2_000_000_000])
+def test_a_file_of_another_age_is_read_like_any_other(
+    root: JobsRoot, make_job: MakeJob, jobs_root: Path, seconds: int
+) -> None:
+    """Of 2271, of the last year that ext4 has, and of before the epoch; other file systems hold some back."""
+    make_job(output=b"film")
+    for name in ("status.json", "output/film.mp4"):
+        os.utime(jobs_root / "job-1" / name, ns=(0, seconds * 10**9 + 1))
+    reading = root.read("job-1")
+    assert reading.identity.mtime_ns == (jobs_root / "job-1" / "status.json").stat().st_mtime_ns
+    assert output_of(root, reading.job) == b"film"
+    assert root.read("job-1", reading) == reading
+
+
+def test_an_operators_words_are_known_to_the_reader(jobs_root: Path, make_job: MakeJob) -> None:
+    make_job(status="paused")
+    with pytest.raises(BadRecord):
+        JobsRoot(jobs_root).read("job-1")
+    aliases = {**SYNONYMS, "paused": Status.QUEUED}
+    assert JobsRoot(jobs_root, aliases=aliases).read("job-1").job.source_status == "paused"
+
+
+@pytest.mark.parametrize(
+    "job_id", ["", ".", "..", "job-1/", "./job-1", "../jobs/job-1", "/", "a\0", "ä", "x" * 10_000]
+)
+def test_what_is_no_job_id_is_absent_without_a_look(root: JobsRoot, make_job: MakeJob, job_id: str) -> None:
+    make_job()
+    with pytest.raises(Absent):
+        root.read(job_id)
+    with pytest.raises(OutputMissing):
+        root.open_output(replace(root.read("job-1").job, id=job_id, output_path="status.json"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b" ",
+        b'{"status": "rend',
+        b"[]",
+        b"null",
+        b'"text"',
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+        b"\xef\xbb\xbf" + b'{"status": "queued", "owner": "anna"}',
+        '{"status": "queued", "owner": "anna"}'.encode("utf-16"),
+        b'{"status": "queued", "owner": "\xff"}',
+        b'{"status": "queued", "owner": "\\ud800"}',
+        b'{"status": "queued", "owner": "anna", "progress": NaN}',
+        b'{"status": "queued", "owner": "anna", "progress": 1e999}',
+        b'{"status": "queued", "owner": "anna"} {}',
+        b'{"status": "queued"}',
+        b'{"status": "queued", "owner": 5}',
+        b'{"status": "queued", "owner": "anna", "id": "job-2"}',
+        bytes(100),
+    ],
+    ids=lambda data: repr(data[:40]),
+)
+def test_a_record_that_can_not_be_taken_for_a_job_is_a_bad_record(
+    root: JobsRoot, jobs_root: Path, data: bytes
+) -> None:
+    (jobs_root / "job-1").mkdir()
+    put(jobs_root / "job-1" / "status.json", data)
+    with pytest.raises(BadRecord):
+        root.read("job-1")
+
+
+def test_a_record_may_be_as_large_as_the_cap_and_no_larger(root: JobsRoot, make_job: MakeJob) -> None:
+    record = make_job() / "status.json"
+    data = record.read_bytes()
+    put(record, data.ljust(RECORD_CAP))
+    assert root.read("job-1").job.owner == "anna"
+    put(record, data.ljust(RECORD_CAP + 1))
+    with pytest.raises(BadRecord, match="larger than 1048576 bytes"):
+        root.read("job-1")
+
+
+def test_a_record_of_50_megabytes_is_refused_unread(root: JobsRoot, make_job: MakeJob) -> None:
+    with (make_job() / "status.json").open("r+b") as file:
+        file.truncate(50_000_000)
+    bytes_read()
+    before = bytes_read()
+    with pytest.raises(BadRecord, match="larger"):
+        root.read("job-1")
+    assert bytes_read() - before < 10_000
+
+
+def test_a_record_that_grows_past_the_cap_while_it_is_read_is_refused(make_job: MakeJob) -> None:
+    path = make_job() / "status.json"
+    with path.open("r+b") as file:
+        file.truncate(RECORD_CAP * 3)
+        before = bytes_read()
+        with pytest.raises(BadRecord, match="larger"):
+            reader._read(file.fileno(), 100)
+    assert bytes_read() - before < RECORD_CAP + 10_000
+
+
+# Versions --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A clock that can be set forward: `later[0]` nanoseconds after the true time."""
+    ahead, now = [0], time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + ahead[0])
+    return ahead
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all reads."""
+    sizes: list[int] = []
+    pread = os.pread
+
+    def count(fd: int, size: int, start: int) -> bytes:
+        sizes.append(size)
+        return pread(fd, size, start)
+
+    monkeypatch.setattr(os, "pread", count)
+    return sizes
+
+
+def test_a_settled_record_that_did_not_change_is_not_read_again(
+    root: JobsRoot, make_job: MakeJob, later: list[int], reads: list[int]
+) -> None:
+    make_job()
+    later[0] = 3_000_000_000
+    known = root.read("job-1")
+    assert known.settled
+    reads.clear()
+    assert root.read("job-1", known) is known
+    assert reads == []
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_replaced_record_is_read(
+    root: JobsRoot, make_job: MakeJob, later: list[int], *, settled: bool
+) -> None:
+    folder = make_job(owner="anna")
+    later[0] = 3_000_000_000 if settled else 0
+    known = root.read("job-1")
+    assert known.settled is settled
+    make_job(owner="bert")
+    os.utime(folder / "status.json", ns=(0, known.identity.mtime_ns))
+    assert root.read("job-1", known).job.owner == "bert"
+
+
+def test_a_change_within_the_clocks_tick_is_seen(
+    root: JobsRoot, make_job: MakeJob, later: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Identities that stand still are what a coarse clock and a used-up inode give."""
+    path = make_job(owner="anna") / "status.json"
+    known = root.read("job-1")
+    monkeypatch.setattr(Identity, "of", lambda _: known.identity)
+    assert not known.settled
+    path.write_bytes(path.read_bytes().replace(b"anna", b"bert"))
+    changed = root.read("job-1", known)
+    assert changed.job.owner == "bert"
+    later[0] = 3_000_000_000
+    assert root.read("job-1", changed).settled
+
+
+def test_a_record_is_settled_two_seconds_after_its_last_change_of_any_kind(
+    root: JobsRoot, make_job: MakeJob, later: list[int]
+) -> None:
+    path = make_job() / "status.json"
+    os.utime(path, (0, 0))
+    assert not root.read("job-1").settled, "ctime counts as well"
+    later[0] = 1_800_000_000
+    assert not root.read("job-1").settled
+    later[0] = 2_500_000_000
+    assert root.read("job-1").settled
+    os.utime(path, (0, time.time() + 60))
+    assert not root.read("job-1").settled, "a clock ahead of ours proves nothing"
+
+
+def test_the_time_of_a_look_is_taken_before_the_bytes(
+    root: JobsRoot, make_job: MakeJob, later: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_job()
+    pread = os.pread
+
+    def slow(fd: int, size: int, start: int) -> bytes:
+        later[0] = 3_000_000_000
+        return pread(fd, size, start)
+
+    monkeypatch.setattr(os, "pread", slow)
+    assert not root.read("job-1").settled
+
+
+def test_an_output_that_comes_or_goes_is_seen_beside_a_record_that_stays(
+    root: JobsRoot, make_job: MakeJob, later: list[int], reads: list[int]
+) -> None:
+    folder = make_job(output=b"film")
+    later[0] = 3_000_000_000
+    first = root.read("job-1")
+    assert first.output
+    reads.clear()
+    (folder / "output" / "film.mp4").rename(folder / "output" / "away.mp4")
+    second = root.read("job-1", first)
+    assert (second.output, second.job) == (None, first.job)
+    (folder / "output" / "away.mp4").rename(folder / "output" / "film.mp4")
+    third = root.read("job-1", second)
+    assert third.output == Identity.of((folder / "output" / "film.mp4").stat())
+    assert (third.job, third.identity) == (first.job, first.identity)
+    assert reads == []
+
+
+def test_another_version_of_an_output_is_seen_beside_a_record_that_stays(
+    root: JobsRoot, make_job: MakeJob, later: list[int], reads: list[int]
+) -> None:
+    folder = make_job(output=b"film")
+    later[0] = 3_000_000_000
+    first = root.read("job-1")
+    assert root.read("job-1", first) is first
+    put(folder / "output" / "film.mp4", b"mlif")
+    second = root.read("job-1", first)
+    assert second.output == Identity.of((folder / "output" / "film.mp4").stat()) != first.output
+    assert second.job is first.job
+
+
+def test_a_record_that_went_bad_or_away_is_not_answered_from_what_was_known(
+    root: JobsRoot, make_job: MakeJob
+) -> None:
+    folder = make_job()
+    known = root.read("job-1")
+    put(folder / "status.json", b"{")
+    with pytest.raises(BadRecord):
+        root.read("job-1", known)
+    (folder / "status.json").unlink()
+    with pytest.raises(Absent):
+        root.read("job-1", known)
+
+
+# Paths of a record -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["queued", "rendering", "failed", "canceled"])
+def test_only_a_completed_job_has_an_output(root: JobsRoot, make_job: MakeJob, status: str) -> None:
+    make_job(status=status, output=b"half a film")
+    assert not root.read("job-1").output
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "output/film.mp4",
+        "./output//film.mp4",
+        "film.mp4",
+        "Sonnenaufgang ä🎬.mp4",
+        "x" * 255,
+        " ",
+        "...",
+        "a\\b",
+    ],
+)
+def test_an_output_is_opened_by_its_relative_path(root: JobsRoot, make_job: MakeJob, path: str) -> None:
+    make_job(output=b"film", outputPath=path)
+    reading = root.read("job-1")
+    assert reading.output
+    file = root.open_output(reading.job)
+    status = os.fstat(file.fd)
+    assert (file.identity, file.links) == (Identity.of(status), 1)
+    assert file.name == Path(path).name
+    assert os.pread(file.fd, 100, 0) == b"film"
+    assert not os.get_inheritable(file.fd)
+    file.close()
+
+
+def test_a_path_is_walked_to_its_greatest_depth_and_no_deeper(root: JobsRoot, make_job: MakeJob) -> None:
+    folder = make_job()
+    deepest = "/".join("d" * (DEPTH_MAX - 1))
+    put(folder / deepest / "f", b"deep")
+    put(folder / deepest / "d" / "f", b"too deep")
+    assert output_of(root, completed(root, f"{deepest}/f")) == b"deep"
+    with pytest.raises(OutputMissing):
+        root.open_output(completed(root, f"{deepest}/d/f"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        None, "", ".", "..", "/", "output", "output/", "output/none.mp4", "none/film.mp4", "../../secret",
+        "../job-1/output/film.mp4", "output/../output/film.mp4", "output/film.mp4/x", "output/film.mp4\0",
+        "\0", "x" * 256, "x" * 5000, "ä" * 200, "a/" * 3000, "~/film.mp4", "$HOME", "output\\film.mp4",
+        "output/FILM.mp4",
+    ],
+    ids=lambda path: repr(path)[:30],
+)  # fmt: skip
+def test_what_names_no_file_of_the_job_is_a_missing_output(
+    root: JobsRoot, make_job: MakeJob, tmp_path: Path, path: str | None
+) -> None:
+    put(tmp_path / "secret", b"secret")
+    make_job(output=b"film")
+    with pytest.raises(OutputMissing):
+        root.open_output(completed(root, path))
+    make_job(status="completed", outputPath=path)
+    assert not root.read("job-1").output
+
+
+def test_an_absolute_path_is_good_beneath_an_output_root_alone(
+    jobs_root: Path, make_job: MakeJob, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    put(first / "a" / "film.mp4", b"first")
+    put(second / "film.mp4", b"second")
+    put(tmp_path / "secret", b"secret")
+    put(tmp_path / "first-not" / "secret", b"secret")
+    folder = make_job(output=b"inside")
+    root = JobsRoot(jobs_root, (first, second))
+    assert output_of(root, completed(root, f"{first}/a/film.mp4")) == b"first"
+    assert output_of(root, completed(root, f"/{second}//./film.mp4")) == b"second"
+    for outside in (
+        tmp_path / "secret", first, first / "a", f"{first}/../secret", f"{tmp_path}/first-not/secret",
+        folder / "output" / "film.mp4", "/etc/passwd", f"{first}/film.mp4", "/film.mp4", "/a/film.mp4",
+    ):  # fmt: skip
+        with pytest.raises(OutputMissing):
+            root.open_output(completed(root, str(outside)))
+
+
+def test_an_output_root_may_be_a_link_but_nothing_beneath_it(
+    jobs_root: Path, make_job: MakeJob, tmp_path: Path
+) -> None:
+    put(tmp_path / "true" / "film.mp4", b"film")
+    (tmp_path / "link").symlink_to("true")
+    (tmp_path / "true" / "again").symlink_to(".")
+    make_job()
+    root = JobsRoot(jobs_root, (tmp_path / "link",))
+    assert output_of(root, completed(root, f"{tmp_path}/link/film.mp4")) == b"film"
+    for refused in (f"{tmp_path}/true/film.mp4", f"{tmp_path}/link/again/film.mp4"):
+        with pytest.raises(OutputMissing):
+            root.open_output(completed(root, refused))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_output_roots_within_each_other_the_nearer_counts(
+    jobs_root: Path, make_job: MakeJob, tmp_path: Path, order: int
+) -> None:
+    """The nearer may be a link, which from the farther would not be followed."""
+    put(tmp_path / "true" / "film.mp4", b"film")
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    (outer / "link").symlink_to("../true")
+    make_job()
+    root = JobsRoot(jobs_root, (outer, outer / "link")[::order])
+    assert output_of(root, completed(root, f"{outer}/link/film.mp4")) == b"film"
+
+
+def test_an_output_root_may_be_given_through_its_parent(
+    jobs_root: Path, make_job: MakeJob, tmp_path: Path
+) -> None:
+    put(tmp_path / "out" / "film.mp4", b"film")
+    make_job()
+    root = JobsRoot(jobs_root, (jobs_root / ".." / "out",))
+    assert output_of(root, completed(root, f"{tmp_path}/out/film.mp4")) == b"film"
+
+
+def test_an_output_root_that_is_gone_is_a_fault_of_storage(
+    jobs_root: Path, make_job: MakeJob, tmp_path: Path
+) -> None:
+    make_job(status="completed", outputPath=f"{tmp_path}/out/film.mp4")
+    root = JobsRoot(jobs_root, (tmp_path / "out",))
+    with pytest.raises(FileNotFoundError):
+        root.read("job-1")
+
+
+def test_a_device_is_no_output(jobs_root: Path, make_job: MakeJob) -> None:
+    make_job(status="completed", outputPath="/dev/zero")
+    root = JobsRoot(jobs_root, (Path("/dev"),))
+    assert not root.read("job-1").output
+    with pytest.raises(OutputMissing):
+        root.open_output(root.read("job-1").job)
+
+
+# Logs ------------------------------------------------------------------------------------------------
+
+
+def test_a_log_is_render_log_unless_the_record_names_another(root: JobsRoot, make_job: MakeJob) -> None:
+    make_job(log=b"one\n")
+    assert root.log_tail(root.read("job-1").job) == "one\n"
+    make_job(log=b"two\n", logPath="logs/last.txt")
+    log = root.open_log(root.read("job-1").job)
+    assert (log.name, log.identity.size) == ("last.txt", 4)
+    log.close()
+    assert root.log_tail(root.read("job-1").job) == "two\n"
+
+
+def test_a_tail_holds_64_kib_at_most_unless_asked_otherwise(root: JobsRoot, make_job: MakeJob) -> None:
+    make_job(log=b"%015d\n" * 5000 % tuple(range(5000)))
+    tail = root.log_tail(root.read("job-1").job)
+    assert tail is not None
+    assert (len(tail), tail[-16:]) == (65536, "000000000004999\n")
+    assert root.log_tail(root.read("job-1").job, 20) == "000000000004999\n"
+
+
+@pytest.mark.parametrize("path", [None, "", "..", "../secret", "/etc/passwd", "output", "a\0"])
+def test_a_log_that_is_not_there_has_no_tail(
+    root: JobsRoot, make_job: MakeJob, tmp_path: Path, path: str | None
+) -> None:
+    put(tmp_path / "secret", b"secret")
+    (make_job() / "output").mkdir()
+    job = completed(root, None, path)
+    assert root.log_tail(job) is None
+    with pytest.raises(LogMissing):
+        root.open_log(job)
+
+
+def test_there_is_no_log_where_another_owner_s_job_has_come_by_the_name(
+    root: JobsRoot, make_job: MakeJob
+) -> None:
+    """It may be that job's. A record that can't be read leaves the job whose it was."""
+    folder = make_job(log=b"anna's\n")
+    job = root.read("job-1").job
+    make_job(log=b"bob's\n", owner="bob")
+    assert root.log_tail(job) is None
+    put(folder / "status.json", b"{")
+    assert root.log_tail(job) == "bob's\n"
+
+
+def test_a_log_that_can_not_be_read_is_a_fault_of_storage(
+    root: JobsRoot, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_job(log=b"one\n")
+    job = root.read("job-1").job
+
+    def fail(*_: Any) -> bytes:
+        raise OSError(errno.EIO, "stand-in for a broken disk")
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(OSError, match="broken disk"):
+        root.log_tail(job)
+
+
+def test_readings_that_say_the_same_are_equal(root: JobsRoot, make_job: MakeJob) -> None:
+    make_job(output=b"film")
+    one, same = root.read("job-1"), root.read("job-1")
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one.of(same.job) == one
+    assert one.made
+    assert one != one.job
+    (root.path / "job-1" / "output" / "film.mp4").unlink(missing_ok=True)
+    assert root.read("job-1").made is (root.read("job-1").output is not None)
+
+
+def test_a_reading_is_of_one_moment(root: JobsRoot, make_job: MakeJob) -> None:
+    make_job(output=b"film")
+    reading = root.read("job-1")
+    assert isinstance(reading, Reading)
+    make_job(status="failed")
+    assert reading.job.status is Status.COMPLETED
+    with pytest.raises(AttributeError):
+        reading.output = None  # type: ignore[misc] # that is the point
+
+
+def test_log_folder_of_a_job_that_is_gone_has_no_time(root: JobsRoot, make_job: MakeJob) -> None:
+    make_job("job-1", log=b"frame 1\n")
+    job = root.read("job-1").job
+    assert root.log_folder_changed_at(job) == (root.path / "job-1").stat().st_mtime
+    shutil.rmtree(root.path / "job-1")
+    assert root.log_folder_changed_at(job) is None

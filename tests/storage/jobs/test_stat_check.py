@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.stat_check import FOLDER, unchanged
+
+
+def settled(known: Reading, *, settled: bool = True) -> Reading:
+    """Have it read so late, or so early, that its time proves its content, or does not."""
+    return Reading(known.job, known.identity, known.output, settled=settled)
+
+
+class Root:
+    """A root with one job in it, as it was when it was read."""
+
+    def __init__(self, path: Path, record: str) -> None:
+        self.path = path
+        self.job = path / "a"
+        self.job.mkdir()
+        (self.job / "status.json").write_text(record)
+        # As if it had been read two seconds later.
+        self.known = settled(JobsRoot(path).read("a"))
+        self.fd = os.open(path, FOLDER)
+
+    def unchanged(self) -> bool:
+        return unchanged(self.fd, "a", self.known)
+
+
+RENDERING = '{"status": "rendering", "owner": "ann"}'
+
+
+@pytest.fixture
+def root(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Root]:
+    root = Root(tmp_path, getattr(request, "param", RENDERING))
+    yield root
+    os.close(root.fd)
+
+
+def completed(path: str) -> str:
+    return f'{{"status": "completed", "owner": "ann", "outputPath": "{path}"}}'
+
+
+def test_a_job_that_nobody_touched_is_unchanged(root: Root) -> None:
+    assert root.unchanged()
+
+
+def test_a_reading_that_was_not_settled_proves_nothing(root: Root) -> None:
+    root.known = settled(root.known, settled=False)
+    assert not root.unchanged()
+
+
+def test_a_replaced_record_is_a_change(root: Root) -> None:
+    beside = root.job / "beside"
+    beside.write_text(RENDERING)
+    beside.rename(root.job / "status.json")
+    assert not root.unchanged()
+
+
+def test_a_record_that_went_is_a_change(root: Root) -> None:
+    (root.job / "status.json").unlink()
+    assert not root.unchanged()
+
+
+def test_a_link_to_the_very_same_directory_is_a_change(root: Root) -> None:
+    root.job.rename(root.path / "b")
+    root.job.symlink_to(root.path / "b")
+    assert not root.unchanged()
+
+
+def test_a_link_to_the_very_same_record_is_a_change(root: Root) -> None:
+    record = root.job / "status.json"
+    record.rename(root.job / "kept")
+    record.symlink_to(root.job / "kept")
+    assert not root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("out/deep/film.mp4"), completed("film.mp4")], indirect=True)
+def test_an_output_that_comes_is_a_change(root: Root) -> None:
+    assert root.unchanged()
+    output = root.job / (root.known.job.output_path or "")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    assert root.unchanged()
+    output.mkdir()
+    assert root.unchanged()
+    output.rmdir()
+    output.write_bytes(b"film")
+    assert not root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("out/film.mp4")], indirect=True)
+def test_a_folder_of_an_output_that_is_a_link_hides_it(root: Root) -> None:
+    (root.job / "kept").mkdir()
+    (root.job / "kept" / "film.mp4").write_bytes(b"film")
+    (root.job / "out").symlink_to(root.job / "kept")
+    assert root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("../film.mp4")], indirect=True)
+def test_a_path_that_names_nothing_stays_missing(root: Root) -> None:
+    assert root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("/renders/film.mp4")], indirect=True)
+def test_an_output_elsewhere_is_for_reading_to_tell(root: Root) -> None:
+    assert not root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("out/film.mp4"), completed("film.mp4")], indirect=True)
+def test_another_version_of_an_output_is_a_change(root: Root) -> None:
+    output = root.job / (root.known.job.output_path or "")
+    output.parent.mkdir(exist_ok=True)
+    output.write_bytes(b"film")
+    root.known = settled(JobsRoot(root.path).read("a"))
+    assert root.unchanged()
+    times = output.stat()
+    output.write_bytes(b"mlif")
+    os.utime(output, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert not root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("film.mp4")], indirect=True)
+def test_an_output_that_may_not_be_read_any_more_is_a_change(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root.job / "film.mp4").write_bytes(b"film")
+    root.known = settled(JobsRoot(root.path).read("a"))
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert not root.unchanged()

@@ -1,0 +1,383 @@
+"""What is opened without a thread: only what is in memory, and only what is as it is known to be."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.filesystem.mounts import file_system
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.nonblocking import cached_outputs, descriptor_cache, openat2
+from jobsvc.storage.nonblocking.cached_outputs import CachedRoot
+from tests import descriptors
+from tests.index.farm import Farm
+
+FILM = b"a film" * 1000
+
+
+class Scene:
+    """A completed job, looked at often enough to be settled and in memory."""
+
+    def __init__(self, root: Path) -> None:
+        self.farm = Farm(root)
+        self.folder = self.farm.put("a", "completed", outputPath="output/film.mp4")
+        self.output = self.folder / "output" / "film.mp4"
+        self.output.parent.mkdir()
+        self.output.write_bytes(FILM)
+        self.root = JobsRoot(root)
+        self.cached = CachedRoot(root, root.stat().st_dev)
+
+    def known(self) -> Reading:
+        """Look as it would be a while later: the record's time proves its content."""
+        reading = self.root.read("a")
+        return Reading(reading.job, reading.identity, output=reading.output, settled=True)
+
+    def found(self, known: Reading | None = None) -> bytes | None:
+        file = self.cached.open_output(known or self.known())
+        if file is None:
+            return None
+        try:
+            return os.pread(file.fd, len(FILM) + 1, 0)
+        finally:
+            file.close()
+
+    def age(self) -> None:
+        """Wait until a change shows in a time: a file system's clock ticks every few milliseconds."""
+        newest = max(path.stat().st_ctime_ns for path in (self.output, self.output.parent))
+        probe = self.folder.parent.parent / "clock"
+        probe.touch()
+        while probe.stat().st_ctime_ns <= newest:
+            probe.touch()
+
+
+@pytest.fixture(params=["opened", "kept"])
+def scene(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """Once where nothing was asked for before, and once where the output is kept since it last was."""
+    scene = Scene(tmp_path / "jobs")
+    if request.param == "kept":
+        monkeypatch.setattr(descriptor_cache, "SETTLED_NS", 0)
+        scene.age()
+    if scene.found() is None:
+        pytest.skip(f"no RESOLVE_CACHED here, or none on {file_system(tmp_path)}")
+    assert bool(descriptors.held(scene.folder)) is (request.param == "kept")
+    yield scene
+    scene.cached.close()
+    assert not descriptors.held(scene.folder)
+
+
+def test_it_is_the_file_that_the_reader_opens(scene: Scene) -> None:
+    known = scene.known()
+    _, theirs = scene.root.read_and_open("a", known)
+    ours = scene.cached.open_output(known)
+    assert theirs is not None
+    assert ours is not None
+    assert (ours.identity, ours.name, ours.links) == (theirs.identity, theirs.name, theirs.links)
+    ours.close()
+    theirs.close()
+
+
+def replaced_record(scene: Scene) -> None:
+    scene.farm.put("a", "completed", outputPath="output/film.mp4", attempt=2)
+
+
+def record_gone(scene: Scene) -> None:
+    (scene.folder / "status.json").unlink()
+
+
+def job_gone(scene: Scene) -> None:
+    scene.farm.remove("a")
+
+
+def output_gone(scene: Scene) -> None:
+    scene.output.unlink()
+
+
+def output_is_a_link(scene: Scene) -> None:
+    scene.output.rename(scene.output.with_name("other"))
+    scene.output.symlink_to("other")
+
+
+def output_is_a_folder(scene: Scene) -> None:
+    scene.output.unlink()
+    scene.output.mkdir()
+
+
+def output_is_a_pipe(scene: Scene) -> None:
+    scene.output.unlink()
+    os.mkfifo(scene.output)
+
+
+def folder_is_a_link(scene: Scene) -> None:
+    scene.output.parent.rename(scene.folder / "renders")
+    scene.output.parent.symlink_to("renders")
+
+
+def folder_is_another(scene: Scene) -> None:
+    scene.output.parent.rename(scene.folder / "renders")
+    scene.output.parent.mkdir()
+
+
+def job_is_another(scene: Scene) -> None:
+    scene.folder.rename(scene.folder.with_name("b"))
+    shutil.copytree(scene.folder.with_name("b"), scene.folder)
+
+
+def job_is_a_link(scene: Scene) -> None:
+    scene.folder.rename(scene.folder.with_name("b"))
+    scene.folder.symlink_to("b")
+
+
+def record_is_a_link(scene: Scene) -> None:
+    record = scene.folder / "status.json"
+    record.rename(scene.folder / "kept.json")
+    record.symlink_to("kept.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replaced_record, record_gone, job_gone, output_gone, output_is_a_link, output_is_a_folder,
+        output_is_a_pipe, folder_is_a_link, folder_is_another, job_is_another, job_is_a_link,
+        record_is_a_link,
+    ],
+)  # fmt: skip
+def test_what_is_not_as_it_was_is_left_to_the_reader(scene: Scene, change: Callable[[Scene], None]) -> None:
+    known = scene.known()
+    change(scene)
+    assert scene.found(known) is None
+    assert not scene.cached.still(known)
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "../a/output/film.mp4", "", "output/../output/film.mp4"])
+def test_a_path_that_leads_elsewhere_is_left_to_the_reader(scene: Scene, path: str) -> None:
+    scene.farm.put("a", "completed", outputPath=path)
+    assert scene.found() is None
+
+
+@pytest.mark.parametrize("status", ["queued", "rendering", "failed", "canceled"])
+def test_a_job_that_is_not_completed_has_nothing_to_open(scene: Scene, status: str) -> None:
+    scene.farm.put("a", status, outputPath="output/film.mp4")
+    assert scene.found() is None
+
+
+def test_a_record_that_may_have_changed_within_its_clock_s_tick_is_read(scene: Scene) -> None:
+    known = scene.known()
+    unsettled = Reading(known.job, known.identity, output=known.output, settled=False)
+    assert scene.found(unsettled) is None
+
+
+def test_what_lies_on_another_device_is_left_to_the_reader(scene: Scene) -> None:
+    scene.cached.close()
+    scene.cached = CachedRoot(scene.folder.parent, scene.folder.stat().st_dev + 1)
+    assert scene.found() is None
+    assert not scene.cached.still(scene.known())
+
+
+def test_a_job_still_is_what_it_was_until_its_record_is_replaced(scene: Scene) -> None:
+    for status in ("queued", "rendering", "failed", "canceled"):
+        scene.farm.put("a", status, outputPath="output/film.mp4")
+        known = scene.known()
+        assert scene.cached.still(known)
+        scene.farm.put("a", status, outputPath="output/film.mp4", attempt=2)
+        assert not scene.cached.still(known)
+
+
+def test_a_completed_job_still_is_what_it_was_until_its_output_is_another(scene: Scene) -> None:
+    known = scene.known()
+    assert scene.cached.still(known)
+    with scene.output.open("ab") as file:
+        file.write(b"more")
+    assert not scene.cached.still(known)
+
+
+def test_an_output_that_is_still_to_come_is_looked_for_by_the_reader(scene: Scene) -> None:
+    scene.output.unlink()
+    known = scene.known()
+    assert known.output is None
+    assert not scene.cached.still(known)
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "../a/output/film.mp4", "output/../output/film.mp4"])
+def test_a_path_that_leads_elsewhere_is_looked_at_by_the_reader(scene: Scene, path: str) -> None:
+    film = scene.known()
+    scene.farm.put("a", "completed", outputPath=path)
+    known = scene.known()
+    assert not scene.cached.still(Reading(known.job, known.identity, film.output, settled=True))
+
+
+def test_an_absolute_path_is_not_taken_for_one_in_the_job_s_folder(scene: Scene) -> None:
+    within = scene.folder / "elsewhere" / "film.mp4"
+    within.parent.mkdir()
+    within.hardlink_to(scene.output)
+    film = scene.known()
+    scene.farm.put("a", "completed", outputPath="/elsewhere/film.mp4")
+    known = scene.known()
+    assert not scene.cached.still(Reading(known.job, known.identity, film.output, settled=True))
+
+
+def test_whether_a_job_still_is_what_it_was_can_only_be_read_where_its_time_does_not_prove_it(
+    scene: Scene,
+) -> None:
+    known = scene.known()
+    assert not scene.cached.still(Reading(known.job, known.identity, known.output, settled=False))
+
+
+def test_a_replaced_output_is_the_new_one(scene: Scene) -> None:
+    known = scene.known()
+    beside = scene.output.with_name("new")
+    beside.write_bytes(b"another")
+    beside.replace(scene.output)
+    assert scene.found(known) == b"another"
+
+
+def test_an_output_that_was_written_to_in_place_is_another_version(scene: Scene) -> None:
+    known = scene.known()
+    before = scene.cached.open_output(known)
+    assert before is not None
+    before.close()
+    with scene.output.open("r+b") as file:
+        file.write(b"A")
+    after = scene.cached.open_output(known)
+    assert after is not None
+    after.close()
+    assert after.identity == Identity.of(scene.output.stat()) != before.identity
+
+
+def test_a_folder_that_took_the_output_s_folder_s_place_is_the_one_that_counts(scene: Scene) -> None:
+    known = scene.known()
+    folder_is_another(scene)
+    scene.output.write_bytes(b"another")
+    assert scene.found(known) == b"another"
+
+
+def test_what_was_opened_stays_open_whatever_becomes_of_what_is_kept(scene: Scene) -> None:
+    known = scene.known()
+    first, second = scene.cached.open_output(known), scene.cached.open_output(known)
+    assert first is not None
+    assert second is not None
+    first.close()
+    scene.cached.close()
+    assert os.pread(second.fd, len(FILM), 0) == FILM
+    second.close()
+
+
+def test_an_output_is_let_go_at_the_second_call_after_it_was_asked_for(scene: Scene) -> None:
+    kept_for = 0
+    while descriptors.held(scene.folder):
+        scene.cached.let_go()
+        kept_for += 1
+    assert kept_for in {0, 2}
+
+
+def test_so_many_outputs_are_kept_and_no_more(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptor_cache, "MOST", 1)
+    other = scene.farm.put("b", "completed", outputPath="film.mp4")
+    (other / "film.mp4").write_bytes(FILM)
+    scene.age()
+    reading = scene.root.read("b")
+    file = scene.cached.open_output(Reading(reading.job, reading.identity, reading.output, settled=True))
+    assert file is not None
+    file.close()
+    assert not descriptors.held(scene.folder)
+
+
+def test_an_output_that_may_change_within_its_clock_s_tick_is_not_kept(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptor_cache, "SETTLED_NS", 3_600_000_000_000)
+    scene.cached.close()
+    assert scene.found() == FILM
+    assert not descriptors.held(scene.folder)
+
+
+def test_where_no_more_files_may_be_open_none_is_kept(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptor_cache, "SETTLED_NS", 0)
+    scene.age()
+    known, before = scene.known(), len(descriptors.held(scene.folder))
+
+    def refused(_fd: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(os, "dup", refused)
+    assert scene.found(known) == FILM
+    assert len(descriptors.held(scene.folder)) <= before
+
+
+def test_a_file_system_that_has_failed_is_left_to_the_reader(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = scene.known()
+
+    def failed(_fd: int) -> os.stat_result:
+        raise OSError(errno.EIO, "the file system is shut down")
+
+    before = len(descriptors.held(scene.folder))
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fstat", failed)
+        assert scene.found(known) is None
+        assert not scene.cached.still(known)
+    assert len(descriptors.held(scene.folder)) <= before
+
+
+def test_a_file_system_that_fails_behind_the_record_has_the_output_left_to_the_reader(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, ask, asked = scene.known(), os.fstat, itertools.count()
+
+    def failing(fd: int) -> os.stat_result:
+        if next(asked):
+            raise OSError(errno.EIO, "the file system is shut down")
+        return ask(fd)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fstat", failing)
+        assert scene.found(known) is None
+    assert not descriptors.held(scene.folder)
+
+
+def test_a_kernel_without_the_call_leaves_all_to_the_reader(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = scene.known()
+    monkeypatch.setattr(openat2, "_OPENAT2", 100_000)
+    assert scene.found(known) is None
+    assert not scene.cached.still(known)
+
+
+def test_what_is_not_in_memory_is_left_to_the_reader(scene: Scene) -> None:
+    known = scene.known()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("2")
+    except OSError:
+        pytest.skip("only root can have the kernel forget names")
+    assert not scene.cached.still(known)
+    assert scene.found(known) is None
+    scene.root.read("a")
+    assert scene.found(known) == FILM
+
+
+def test_only_a_file_system_that_never_waits_has_the_short_way(tmp_path: Path) -> None:
+    assert (CachedRoot.of(tmp_path) is not None) == (file_system(tmp_path) in cached_outputs.WAITLESS)
+    assert CachedRoot.of(Path("/proc")) is None
+
+
+def test_no_descriptor_is_left_open(scene: Scene) -> None:
+    scene.cached.close()
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - they go while one looks
+    for change in (output_is_a_folder, replaced_record, job_gone):
+        known = scene.known()
+        change(scene)
+        for _ in range(3):
+            assert scene.found(known) is None
+        if scene.output.is_dir():
+            scene.output.rmdir()
+            scene.output.write_bytes(FILM)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - likewise

@@ -1,0 +1,244 @@
+"""Large records are decoded by a process beside the service, and come out as if they were decoded here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import process_time
+from timeit import repeat
+from typing import Any, Final
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobsvc.domain.job import Job
+from jobsvc.domain.large_record import condense
+from jobsvc.domain.status_record import BadRecord
+from jobsvc.storage.jobs import reader
+from jobsvc.storage.jobs.reader import LARGE_RECORD_BYTES, JobsRoot
+from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.processes import child_command
+from jobsvc.storage.processes import record_process as module
+from jobsvc.storage.processes.record_process import MAX_WAITING, RecordCondenser
+from tests.conftest import put
+from tests.waiting import wait_until
+
+FULL: Final[dict[str, Any]] = {
+    "id": "job-1", "status": "done", "owner": "anna", "progress": 41.5, "projectPath": "p", "outputPath": "o",
+    "logPath": "l", "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-02T00:00:00+01:00",
+    "startedAt": "2026-01-01T01:00:00Z", "completedAt": "2026-01-01T02:00:00Z", "error": "e", "phase": "x",
+    "framesDone": 3, "framesTotal": 9, "attempt": 2,
+}  # fmt: skip
+LARGE: Final = "x" * LARGE_RECORD_BYTES
+
+
+@pytest.fixture
+def condenser() -> Iterator[RecordCondenser]:
+    condenser = RecordCondenser()
+    yield condenser
+    condenser.close()
+    assert condenser.pid is None
+
+
+def read(root: Path, text: bytes, condenser: RecordCondenser | None) -> Reading | str:
+    (root / "job-1").mkdir(exist_ok=True)
+    put(root / "job-1" / "status.json", text)
+    try:
+        return JobsRoot(root, condenser=condenser).read("job-1")
+    except BadRecord as wrong:
+        return str(wrong)
+
+
+def job_of(root: Path, condenser: RecordCondenser) -> Job:
+    """Read a large record that is sound."""
+    reading = read(root, RECORDS["all-keys"], condenser)
+    assert isinstance(reading, Reading)
+    return reading.job
+
+
+RECORDS: Final[dict[str, bytes]] = {
+    "all-keys": orjson.dumps({**FULL, "metadata": {"text": LARGE}}),
+    "unknown-keys": orjson.dumps({**FULL, "more": [LARGE], "metadata": {"a": [{}]}}),
+    "large-error": orjson.dumps({**FULL, "error": "\1" * LARGE_RECORD_BYTES}),
+    "many-lists": orjson.dumps({**FULL, "metadata": {"a": [[]] * 300_000}}),
+    "no-metadata": orjson.dumps({**FULL, "x": LARGE}),
+    "metadata-null": orjson.dumps({**FULL, "x": LARGE, "metadata": None}),
+    "metadata-number": orjson.dumps({**FULL, "x": LARGE, "metadata": 1}),
+    "metadata-list": orjson.dumps({**FULL, "metadata": [LARGE]}),
+    "owner-list": orjson.dumps({**FULL, "owner": [LARGE]}),
+    "progress-object": orjson.dumps({**FULL, "progress": {"a": LARGE}}),
+    "no-owner": orjson.dumps({"status": "done", "x": LARGE}),
+    "a-list": orjson.dumps([LARGE]),
+    "no-json": b'{"a": ' + LARGE.encode(),
+    "not-utf-8": b'{"status": "done", "owner": "anna", "x": "\xff' + LARGE.encode() + b'"}',
+    "huge-number": orjson.dumps(FULL)[:-1] + b', "x": "' + LARGE.encode() + b'", "metadata": {"n": 1e400}}',
+    "twice": orjson.dumps(FULL)[:-1]
+    + b', "metadata": {"a":1}, "metadata": {"b": "'
+    + LARGE.encode()
+    + b'"}}',
+    "lines": orjson.dumps({**FULL, "metadata": {"a": [LARGE]}}, option=orjson.OPT_INDENT_2),
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_large_record_is_read_as_any_other(kind: str, jobs_root: Path, condenser: RecordCondenser) -> None:
+    here = read(jobs_root, RECORDS[kind], None)
+    there = read(jobs_root, RECORDS[kind], condenser)
+    assert condenser.pid is not None
+    if isinstance(here, Reading):
+        assert isinstance(there, Reading)
+        assert there.job == here.job
+        assert there.job.metadata_json == here.job.metadata_json
+    else:
+        assert there == here
+
+
+@given(st.dictionaries(st.sampled_from([*FULL, "metadata", "other"]), st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)))  # fmt: skip
+def test_condensed_record_has_the_same_known_members(record: dict[str, Any]) -> None:
+    text = orjson.dumps(record)
+    small, metadata = condense(text)
+    found = orjson.loads(small)
+    for key, value in record.items():
+        if key == "other":
+            assert key not in found
+        elif isinstance(value, dict | list):
+            assert found[key] == type(value)()
+        else:
+            assert found[key] == orjson.loads(orjson.dumps(value))
+    if isinstance(record.get("metadata"), dict):
+        assert metadata is not None
+        assert orjson.loads(metadata) == orjson.loads(orjson.dumps(record["metadata"]))
+    else:
+        assert metadata is None
+
+
+def test_small_record_begins_no_process(jobs_root: Path, condenser: RecordCondenser) -> None:
+    assert isinstance(read(jobs_root, orjson.dumps(FULL), condenser), Reading)
+    assert condenser.pid is None
+
+
+def test_process_that_was_killed_costs_nothing_but_its_restart(
+    jobs_root: Path, condenser: RecordCondenser
+) -> None:
+    first = job_of(jobs_root, condenser)
+    killed = condenser.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    assert job_of(jobs_root, condenser) == first
+    assert job_of(jobs_root, condenser) == first
+    assert condenser.pid not in {None, killed}
+
+
+def test_process_that_hangs_is_given_up(jobs_root: Path) -> None:
+    condenser = RecordCondenser(deadline=1.0)
+    try:
+        first = job_of(jobs_root, condenser)
+        pid = condenser.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(OSError, match="no answer"):
+            job_of(jobs_root, condenser)
+        assert condenser.pid is None
+        assert job_of(jobs_root, condenser) == first
+    finally:
+        condenser.close()
+
+
+@pytest.fixture
+def no_large_record_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_text: bytes) -> object:
+        raise AssertionError
+
+    monkeypatch.setattr(reader, "decode_record", refuse)
+    monkeypatch.setattr(module, "condense", refuse)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["/nowhere/python"],
+        ["true"],
+        ["sh", "-c", f"head -c {len(RECORDS['all-keys']) + 4} >/dev/null"],
+    ],
+)
+@pytest.mark.usefixtures("no_large_record_is_decoded_here")
+def test_large_record_is_a_fault_of_storage_where_there_is_no_process(
+    command: list[str], jobs_root: Path, condenser: RecordCondenser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(child_command, "command", lambda _module: command)
+        with pytest.raises(OSError, match="no answer") as fault:
+            job_of(jobs_root, condenser)
+    assert (type(fault.value), fault.value.errno) == (OSError, errno.EIO)
+    assert condenser.pid is None
+    assert job_of(jobs_root, condenser).owner == "anna"
+
+
+@pytest.mark.usefixtures("no_large_record_is_decoded_here")
+def test_large_record_is_a_fault_of_storage_where_others_take_too_long(
+    jobs_root: Path, condenser: RecordCondenser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.01)
+    with condenser._lock, pytest.raises(OSError, match="at once") as fault:
+        job_of(jobs_root, condenser)
+    assert fault.value.errno == errno.EBUSY
+    assert job_of(jobs_root, condenser).owner == "anna"
+
+
+@pytest.mark.usefixtures("no_large_record_is_decoded_here")
+def test_only_some_threads_wait_for_the_process(
+    jobs_root: Path, condenser: RecordCondenser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 30.0)
+    first = job_of(jobs_root, condenser)
+    root = JobsRoot(jobs_root, condenser=condenser)
+    with ThreadPoolExecutor(1 + MAX_WAITING) as threads:
+        with condenser._lock:
+            waiting = [threads.submit(root.read, "job-1") for _ in range(1 + MAX_WAITING)]
+            wait_until(lambda: not condenser._places._value)
+            for refused in (lambda: root.read("job-1"), lambda: condenser.condense(RECORDS["all-keys"])):
+                with pytest.raises(OSError, match="at once") as fault:
+                    refused()
+                assert fault.value.errno == errno.EBUSY
+        assert [each.result(10).job for each in waiting] == [first] * (1 + MAX_WAITING)
+    assert root.read("job-1").job == first
+
+
+def test_process_ends_when_it_is_closed(jobs_root: Path) -> None:
+    condenser = RecordCondenser()
+    read(jobs_root, RECORDS["all-keys"], condenser)
+    pid = condenser.pid
+    assert pid is not None
+    condenser.close()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
+    with pytest.raises(OSError, match="ends"):
+        job_of(jobs_root, condenser)
+    assert condenser.pid is None
+
+
+def cost_of(text: bytes) -> float:
+    """Return the seconds of a processor that a record takes, the least of three times."""
+    return min(repeat(lambda: condense(text), timer=process_time, repeat=3, number=1))
+
+
+LISTS: Final = b"[" + b"[]," * 100_000 + b"[]]"
+COSTLY: Final[dict[str, bytes]] = {
+    "deep": b'{"x": "\\u0061", "metadata": {"a": ' + b"[" * 9 + LISTS + b"]" * 9 + b"}}",
+    "number-too-large": b'{"metadata": {"n": 1e400, "a": ' + b"[" * 9 + LISTS + b"]" * 9 + b"}}",
+    "many-members": b"{" + b'"":0,' * 60_000 + b'"metadata": {"n": 1e400}}',
+}
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_no_record_costs_much_more_than_another_of_its_size(kind: str) -> None:
+    assert cost_of(COSTLY[kind]) < 3 * cost_of(b'{"metadata": {"a": ' + LISTS + b"}}")

@@ -1,0 +1,458 @@
+"""The bytes on their way from a file to a socket, and what happens to the file meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.safe_open import OpenFile
+from jobsvc.storage.nonblocking.cached_read import Pages, read_cached
+from jobsvc.storage.sendfile import file_sender as module
+from jobsvc.storage.sendfile import socket_queues
+from jobsvc.storage.sendfile.file_sender import Conduit, Halt, changed
+from jobsvc.storage.sendfile.socket_queues import buffered
+from tests.waiting import wait_until
+
+BODY = os.urandom(3_000_000)
+SOME = 900_000
+
+
+def opened(path: Path) -> OpenFile:
+    fd = os.open(path, os.O_RDONLY)
+    status = os.fstat(fd)
+    return OpenFile(fd, Identity.of(status), path.name, status.st_nlink)
+
+
+@pytest.fixture(params=["by pages", "by copies"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two ways that bytes take."""
+    bound = 0 if request.param == "by pages" else 1 << 40
+    monkeypatch.setattr(socket_queues, "buffered", lambda: bound)
+
+
+both_ways = pytest.mark.usefixtures("way")
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(BODY)
+    return path
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)  # noqa: FBT003 - the socket module's own way
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def send_all(conduit: Conduit, start: int, stop: int) -> Halt:
+    while start < stop:
+        turn = conduit.send(start, stop)
+        start += turn.sent
+        if turn.halt not in {Halt.TURN_OVER, Halt.CLIENT_FULL}:
+            return turn.halt
+    return Halt.TURN_OVER
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, len(BODY)), (1, 2), (70_001, 2_999_999), (5, 5), (0, 16_384)]
+)
+def test_exactly_the_bytes_asked_for_arrive(
+    film: Path, pair: tuple[socket.socket, socket.socket], start: int, stop: int
+) -> None:
+    ours, theirs = pair
+    got = bytearray()
+
+    def read() -> None:
+        while len(got) < stop - start:
+            got.extend(theirs.recv(1 << 20))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    conduit = Conduit(opened(film), ours.fileno(), stop - start)
+    assert send_all(conduit, start, stop) is Halt.TURN_OVER
+    reader.join(10)
+    conduit.close()
+    assert bytes(got) == BODY[start:stop]
+
+
+@both_ways
+def test_a_client_that_takes_nothing_ends_the_turn(
+    film: Path, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
+    first = conduit.send(0, len(BODY))
+    assert (first.halt, 0 < first.sent < len(BODY)) == (Halt.CLIENT_FULL, True)
+    again = conduit.send(first.sent, len(BODY))
+    assert (again.halt, again.sent) == (Halt.CLIENT_FULL, 0)
+    conduit.close()
+    conduit.close()
+
+
+def test_what_waits_for_the_client_is_not_accepted(
+    film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
+    sent = conduit.send(0, len(BODY)).sent
+    assert 0 <= conduit.accepted() < sent
+    monkeypatch.setattr(conduit.backlog, "queued", fails)
+    assert conduit.accepted() == sent
+    conduit.close()
+
+
+def fails() -> int:
+    raise OSError
+
+
+@both_ways
+def test_a_client_that_left_is_told_from_a_fault(
+    film: Path, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    pair[1].close()
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
+    assert conduit.send(0, len(BODY)).halt is Halt.CLIENT_GONE
+    conduit.close()
+
+
+@both_ways
+@pytest.mark.parametrize("length", [100, 1 << 30])
+def test_a_fault_of_the_storage_is_handed_on(
+    tmp_path: Path, pair: tuple[socket.socket, socket.socket], length: int
+) -> None:
+    """Reading a folder fails as a broken disk does: with an OSError that no client is to blame for."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    status = os.fstat(folder)
+    file = OpenFile(folder, Identity.of(status), "x", status.st_nlink)
+    conduit = Conduit(file, pair[0].fileno(), length)
+    turn = conduit.send(0, length)
+    assert (turn.halt, isinstance(turn.fault, IsADirectoryError)) == (Halt.FAULT, True)
+    conduit.close()
+
+
+@both_ways
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.EPIPE, errno.ECONNABORTED, errno.EAGAIN])
+def test_storage_that_fails_as_a_socket_would_is_no_client_that_left(
+    film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A stand-in for the system's calls: a file system may answer with whatever number it likes."""
+
+    def fail(*_: object) -> int:
+        raise OSError(number, "of the file")
+
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
+    monkeypatch.setattr(os, "sendfile", fail)
+    monkeypatch.setattr(os, "pread", fail)
+    turn = conduit.send(0, len(BODY))
+    assert (turn.halt, turn.fault and turn.fault.strerror) == (Halt.FAULT, "of the file")
+    conduit.close()
+
+
+def shorten(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+def overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"other")
+    os.utime(path, ns=(1, 1))
+
+
+def overwrite_and_keep_the_time(path: Path) -> None:
+    before = path.stat()
+    overwrite(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@both_ways
+@pytest.mark.parametrize("harm", [shorten, overwrite, overwrite_and_keep_the_time])
+def test_a_file_that_was_harmed_is_never_sent_to_its_end(
+    film: Path,
+    pair: tuple[socket.socket, socket.socket],
+    harm: object,
+) -> None:
+    file = opened(film)
+    assert not changed(file)
+    assert callable(harm)
+    harm(film)
+    conduit = Conduit(file, pair[0].fileno(), len(BODY))
+    turn = conduit.send(len(BODY) - 1000, len(BODY))
+    assert (turn.sent, turn.halt) == (0, Halt.CHANGED)
+    assert conduit.send(len(BODY) - 40_000, len(BODY)).halt is Halt.CHANGED
+    conduit.close()
+
+
+def test_a_file_that_is_replaced_or_removed_goes_out_as_it_was(film: Path) -> None:
+    file = opened(film)
+    film.with_name("new").write_bytes(b"new")
+    film.with_name("new").replace(film)
+    assert not changed(file)
+    assert read_cached(file, 10, 20) == BODY[10:20]
+    file.close()
+
+
+def test_a_few_bytes_are_read_at_once_where_they_are_in_memory_and_right(film: Path) -> None:
+    file = opened(film)
+    assert read_cached(file, 5, 65_000) == BODY[5:65_000]
+    assert read_cached(file, len(BODY) - 5, len(BODY) + 5) is None
+    overwrite(film)
+    assert read_cached(file, 5, 65_000) is None
+    file.close()
+
+
+def test_what_was_read_holds_until_the_next_is_or_for_good_where_it_was_left(film: Path) -> None:
+    pages, file = Pages(), opened(film)
+    first = pages.read(file, 0, 10)
+    pages.leave()
+    second = pages.read(file, 10, 20)
+    assert first is not None
+    assert second is not None
+    assert (bytes(first), bytes(second)) == (BODY[:10], BODY[10:20])
+    assert pages.read(file, 30, 40) == second
+    assert bytes(second) == BODY[30:40]
+    assert pages.read(file, len(BODY) - 5, len(BODY) + 5) is None
+    file.close()
+
+
+def test_storage_that_cannot_say_what_is_in_memory_is_read_the_long_way() -> None:
+    ours, theirs = os.pipe()
+    status = os.fstat(ours)
+    assert read_cached(OpenFile(ours, Identity.of(status), "x", 1), 0, 1) is None
+    os.close(ours)
+    os.close(theirs)
+
+
+@pytest.fixture
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection as services have, both ends in our hands; it takes a megabyte that nobody reads."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        theirs = socket.create_connection(listening.getsockname())
+        ours, _ = listening.accept()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 << 20)
+    ours.setblocking(False)  # noqa: FBT003 - the socket module's own way
+    theirs.settimeout(10)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def read_to_the_end(theirs: socket.socket) -> bytes:
+    return b"".join(iter(lambda: theirs.recv(1 << 20), b""))
+
+
+def read_just(theirs: socket.socket, count: int) -> bytes:
+    got = bytearray()
+    while len(got) < count:
+        got += theirs.recv(count - len(got))
+    return bytes(got)
+
+
+def test_what_is_written_in_place_after_all_was_sent_reaches_nobody(
+    film: Path, connected: tuple[socket.socket, socket.socket]
+) -> None:
+    """The client has not read a byte yet: they wait in the system's buffers."""
+    size = 1_000_000
+    os.truncate(film, size)
+    conduit = Conduit(opened(film), connected[0].fileno(), size)
+    sent = 0
+    while sent < size:
+        sent += conduit.send(sent, size).sent
+    with film.open("r+b") as file:
+        file.write(bytes(size))
+    conduit.close()
+    connected[0].close()
+    assert read_to_the_end(connected[1]) == BODY[:size]
+
+
+def sent_until_behind(conduit: Conduit, size: int) -> Halt:
+    """Send to a client that reads nothing, into buffers that hold it all."""
+    turn = conduit.send(0, size)
+    while turn.halt in {Halt.TURN_OVER, Halt.CLIENT_FULL} and conduit.sent < size:
+        turn = conduit.send(conduit.sent, size)
+    return turn.halt
+
+
+@pytest.fixture
+def behind(
+    film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Conduit]:
+    """All but the last piece of SOME went out, and the client has read nothing: less than that may wait."""
+    monkeypatch.setattr(socket_queues, "NEAR", 200_000)
+    os.truncate(film, SOME)
+    conduit = Conduit(opened(film), connected[0].fileno(), SOME)
+    assert sent_until_behind(conduit, SOME) is Halt.CLIENT_BEHIND
+    assert SOME - module.PIECE <= conduit.sent < SOME
+    yield conduit
+    conduit.close()
+
+
+def test_the_last_bytes_for_a_client_on_this_host_wait_until_all_pages_before_them_are_read(
+    film: Path, connected: tuple[socket.socket, socket.socket], behind: Conduit
+) -> None:
+    """So what is written in place while he has not read them is found out, and not finished cleanly."""
+    assert behind.behind()
+    wait_until(lambda: behind.waiting() == behind.sent)
+    with film.open("r+b") as file:
+        file.write(bytes(SOME))
+    read_just(connected[1], behind._by_pages - 1)
+    assert behind.send(behind.sent, SOME).halt is Halt.CLIENT_BEHIND
+    read_just(connected[1], 1)
+    wait_until(lambda: not behind.behind())
+    assert behind.send(behind.sent, SOME).halt is Halt.CHANGED
+
+
+def test_a_client_that_has_read_what_went_by_pages_is_sent_the_rest(
+    connected: tuple[socket.socket, socket.socket], behind: Conduit
+) -> None:
+    got = read_just(connected[1], behind._by_pages)
+    wait_until(lambda: not behind.behind())
+    assert send_all(behind, behind.sent, SOME) is Halt.TURN_OVER
+    behind.close()
+    connected[0].close()
+    assert got + read_to_the_end(connected[1]) == BODY[:SOME]
+
+
+def test_a_client_of_whom_the_kernel_will_not_say_is_behind_until_it_does(
+    connected: tuple[socket.socket, socket.socket], behind: Conduit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for a process that is out of descriptors."""
+
+    def refuse(_: socket.socket) -> int:
+        raise OSError(errno.EMFILE, "too many")
+
+    read_just(connected[1], behind.sent)
+    with monkeypatch.context() as full:
+        full.setattr(socket_queues, "unread", refuse)
+        assert (behind.waiting(), behind.behind()) == (behind.sent, True)
+    wait_until(lambda: not behind.behind())
+
+
+def test_a_client_that_left_while_it_was_behind_is_waited_for_no_longer(
+    connected: tuple[socket.socket, socket.socket], behind: Conduit
+) -> None:
+    connected[1].close()
+    wait_until(lambda: not behind.behind())
+    assert behind.send(behind.sent, SOME).halt is Halt.CLIENT_GONE
+
+
+def test_packets_go_out_full_within_a_turn_and_nothing_is_held_back_after_it(
+    film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    read = os.pread
+
+    def watched(*args: int) -> bytes:
+        held.append(connected[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+        return read(*args)
+
+    conduit = Conduit(opened(film), connected[0].fileno(), 1000)
+    monkeypatch.setattr(os, "pread", watched)
+    assert conduit.send(0, 1000).sent == 1000
+    assert set(held) == {1}
+    assert connected[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
+    conduit.close()
+
+
+def test_what_comes_before_more_than_the_buffers_hold_goes_out_by_its_pages(
+    film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_pages: list[int] = []
+    send = os.sendfile
+
+    def watched(*args: int) -> int:
+        by_pages.append(args[2])
+        return send(*args)
+
+    monkeypatch.setattr(os, "sendfile", watched)
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY) + buffered())
+    conduit.send(0, len(BODY))
+    assert by_pages[0] == 0
+    conduit.close()
+
+
+def test_a_connection_that_is_cut_ends_though_somebody_holds_it_open(
+    film: Path, connected: tuple[socket.socket, socket.socket]
+) -> None:
+    """As a thread does that hangs in a call."""
+    ours, theirs = connected
+    conduit = Conduit(opened(film), ours.fileno(), len(BODY))
+    with ours.dup():
+        conduit.cut()
+        ours.close()
+        assert theirs.recv(1) == b""
+        conduit.close()
+    conduit.cut()
+
+
+def test_a_client_that_reads_nothing_and_is_cut_off_is_owed_nothing(
+    film: Path, connected: tuple[socket.socket, socket.socket]
+) -> None:
+    """Else what waits for it would stay in memory for minutes."""
+    ours, theirs = connected
+    conduit = Conduit(opened(film), ours.fileno(), len(BODY))
+    conduit.send(0, len(BODY))
+    conduit.cut()
+    ours.close()
+    conduit.close()
+    with pytest.raises(ConnectionResetError):
+        read_to_the_end(theirs)
+
+
+def test_a_conduit_says_what_was_sent_what_waits_and_who_is_at_its_ends(
+    film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    read = os.pread
+
+    def watched(*args: int) -> bytes:
+        seen.append(conduit.moving)
+        return read(*args)
+
+    conduit = Conduit(opened(film), connected[0].fileno(), len(BODY))
+    monkeypatch.setattr(os, "pread", watched)
+    first = conduit.send(0, 100_000).sent
+    assert (conduit.sent, conduit.moving, set(seen)) == (first, False, {True})
+    conduit.send(first, len(BODY))
+    waits = conduit.backlog.queued()
+    assert 0 < waits <= conduit.sent
+    assert connected[1].recv(1 << 20, socket.MSG_WAITALL)
+    wait_until(lambda: conduit.backlog.queued() < waits)
+    assert not conduit.closed_by_client()
+    connected[1].shutdown(socket.SHUT_WR)
+    wait_until(conduit.closed_by_client)
+    conduit.close()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda path: path.chmod(0o640), lambda path: os.link(path, path.with_name("second"))]
+)
+def test_a_change_that_could_hide_one_of_the_bytes_counts_as_one(
+    film: Path, change: Callable[[Path], None]
+) -> None:
+    file = opened(film)
+    change(film)
+    assert changed(file)
+    file.close()
+
+
+def test_slow_storage_is_asked_for_less_at_a_time(
+    film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the clock's verdict: every call counts as slow."""
+    monkeypatch.setattr(module, "SLOW", -1.0)
+    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
+    conduit.send(0, len(BODY))
+    assert module.FIRST_CHUNK // 4 <= conduit._chunk < module.FIRST_CHUNK
+    assert os.fstat(conduit.socket_fd) == os.fstat(pair[0].fileno())
+    conduit.close()

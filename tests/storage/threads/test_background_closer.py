@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from jobsvc.storage.threads.background_closer import Closer, close
+from tests.waiting import wait_until
+
+
+class Thing:
+    """Something to be closed, which may take until it is let go."""
+
+    def __init__(self, *, hangs: bool = False, error: Exception | None = None) -> None:
+        self.gate = threading.Event()
+        if not hangs:
+            self.gate.set()
+        self.error = error
+        self.closed_by: list[str] = []
+
+    def close(self) -> None:
+        self.gate.wait(10)
+        self.closed_by.append(threading.current_thread().name)
+        if self.error is not None:
+            raise self.error
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "jobsvc-test-closer"]
+
+
+@pytest.fixture
+def closer() -> Iterator[Closer]:
+    closer = Closer("test")
+    yield closer
+    closer.end()
+    wait_until(lambda: not threads())
+
+
+def test_what_is_put_in_is_closed_once_by_a_daemon_thread(closer: Closer) -> None:
+    things = [Thing() for _ in range(10)]
+    for thing in things:
+        closer.put(thing)
+    wait_until(lambda: [thing.closed_by for thing in things] == [["jobsvc-test-closer"]] * 10)
+    assert all(thread.daemon for thread in threads())
+    assert len(threads()) <= 3
+
+
+def test_what_can_not_be_closed_is_let_go_without_a_thread(closer: Closer) -> None:
+    for thing in (None, 5, "text", object()):
+        closer.put(thing)
+    assert threads() == []
+
+
+def test_an_error_of_the_system_on_closing_ends_nothing(closer: Closer) -> None:
+    closer.put(Thing(error=OSError(5, "kept for close")))
+    closer.put(last := Thing())
+    wait_until(lambda: len(last.closed_by) == 1)
+    close(Thing(error=OSError(5, "kept for close")))
+
+
+def test_two_that_hang_do_not_hold_up_the_rest(closer: Closer) -> None:
+    hung = [Thing(hangs=True) for _ in range(2)]
+    rest = [Thing() for _ in range(5)]
+    for thing in (*hung, *rest):
+        closer.put(thing)
+    wait_until(lambda: all(thing.closed_by for thing in rest))
+    assert not any(thing.closed_by for thing in hung)
+    for thing in hung:
+        thing.gate.set()
+
+
+def test_what_waits_behind_those_that_hang_is_closed_after_them(closer: Closer) -> None:
+    hung = [Thing(hangs=True) for _ in range(3)]
+    for thing in (*hung, last := Thing()):
+        closer.put(thing)
+    assert len(threads()) == 3
+    hung[1].gate.set()
+    wait_until(lambda: bool(last.closed_by))
+    for thing in hung:
+        thing.gate.set()
+
+
+def test_an_ended_closer_closes_all_the_same_and_keeps_no_thread() -> None:
+    closer = Closer("test")
+    closer.put(before := Thing())
+    closer.end()
+    wait_until(lambda: not threads())
+    closer.put(after := Thing())
+    wait_until(lambda: not threads())
+    assert [len(before.closed_by), len(after.closed_by)] == [1, 1]
+
+
+def test_a_machine_without_room_for_threads_is_tried_again(
+    closer: Closer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in: no limit on threads binds root."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        closer.put(first := Thing())
+    closer.put(second := Thing())
+    wait_until(lambda: bool(first.closed_by and second.closed_by))
+
+
+def test_nothing_that_was_closed_is_kept(closer: Closer) -> None:
+    def put_one() -> weakref.ref[Thing]:
+        closer.put(thing := Thing())
+        return weakref.ref(thing)
+
+    kept = put_one()
+    wait_until(lambda: kept() is None)

@@ -1,0 +1,545 @@
+"""Pool on both loops: deadlines, shares, full houses, and who closes what when nobody waits any more."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.storage.threads.thread_pool import Pool, expire
+from tests.waiting import until, wait_until
+
+pytestmark = pytest.mark.both_loops
+
+
+class Thing:
+    """Something to be closed, that tells how often it was, by whom, and whether it was in use then."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+        self.in_use = False
+        self.closed_in_use = False
+        self.closed_by: threading.Thread | None = None
+
+    def close(self) -> None:
+        self.closed += 1
+        self.closed_in_use |= self.in_use
+        self.closed_by = threading.current_thread()
+
+
+class Work:
+    """A call that begins, and goes on until it is let go."""
+
+    def __init__(self, result: object = None, lent: Thing | None = None) -> None:
+        self.begun = threading.Event()
+        self.gate = threading.Event()
+        self.result = result
+        self.lent = lent or Thing()
+
+    def __call__(self) -> object:
+        self.lent.in_use = True
+        self.begun.set()
+        self.gate.wait(10)
+        self.lent.in_use = False
+        if isinstance(self.result, BaseException):
+            raise self.result
+        return self.result
+
+
+class Hall:
+    """Makes pools and works, and lets everything go at the end."""
+
+    def __init__(self) -> None:
+        self.pools: list[Pool] = []
+        self.works: list[Work] = []
+
+    def pool(self, **options: Any) -> Pool:
+        self.pools.append(Pool(f"test{id(self)}", **options))
+        return self.pools[-1]
+
+    def work(self, result: object = None, lent: Thing | None = None) -> Work:
+        self.works.append(Work(result, lent))
+        return self.works[-1]
+
+    def threads(self) -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if f"test{id(self)}-" in thread.name]
+
+    def leave(self) -> None:
+        for work in self.works:
+            work.gate.set()
+        for pool in self.pools:
+            pool.close()
+        wait_until(lambda: not self.threads())
+
+
+@pytest.fixture
+def hall() -> Iterator[Hall]:
+    hall = Hall()
+    yield hall
+    hall.leave()
+
+
+def nothing() -> None:
+    """Be done at once."""
+
+
+async def begin(pool: Pool, key: str, work: Work, **options: Any) -> asyncio.Task[object]:
+    """Start a call and wait until a thread is in it."""
+    task = asyncio.ensure_future(pool.run(key, work, **options))
+    await until(work.begun.is_set)
+    return task
+
+
+async def ended(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait([task])
+
+
+# Answers ---------------------------------------------------------------------------------------------
+
+
+async def test_a_call_runs_in_a_thread_and_its_result_comes_back(hall: Hall) -> None:
+    pool = hall.pool()
+    assert await pool.run("a", threading.current_thread) is not threading.current_thread()
+    assert await pool.run("a", lambda: 5) == 5
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "broken"), ValueError("odd"), StorageUnavailable(), SystemExit(3)]
+)
+async def test_what_a_call_raises_comes_through(hall: Hall, error: BaseException) -> None:
+    work, lent = hall.work(error), Thing()
+    work.gate.set()
+    with pytest.raises(type(error)) as raised:
+        await hall.pool().run("a", work, lent=lent)
+    assert raised.value is error
+    await until(lambda: lent.closed == 1)
+
+
+async def test_a_result_and_what_was_lent_are_the_callers_when_the_call_returns(hall: Hall) -> None:
+    result, lent = Thing(), Thing()
+    pool = hall.pool()
+    assert await pool.run("a", lambda: result, lent=lent) is result
+    await pool.run("b", nothing)
+    assert (result.closed, lent.closed) == (0, 0)
+
+
+async def test_nothing_of_a_result_is_kept_alive(hall: Hall) -> None:
+    pool = hall.pool(threads=1)
+
+    class Big:
+        pass
+
+    kept = weakref.ref(await pool.run("a", Big))
+    await asyncio.sleep(0)
+    gc.collect()
+    await until(lambda: kept() is None)
+    assert not pool._held
+    assert not pool._lines
+    assert not pool._under_way
+
+
+# Deadlines -------------------------------------------------------------------------------------------
+
+
+async def test_a_call_that_hangs_is_given_up_at_the_deadline(hall: Hall) -> None:
+    pool, work = hall.pool(deadline=0.05), hall.work()
+    begun = time.monotonic()
+    with pytest.raises(StorageUnavailable, match="did not answer in time"):
+        await pool.run("a", work)
+    assert 0.04 < time.monotonic() - begun < 1
+
+
+async def test_a_call_may_have_a_deadline_of_its_own(hall: Hall) -> None:
+    pool = hall.pool(deadline=30)
+    with pytest.raises(StorageUnavailable):
+        await pool.run("a", hall.work(), deadline=0.05)
+    task = await begin(hall.pool(deadline=0.05), "a", patient := hall.work(7), deadline=30)
+    await asyncio.wait([task], timeout=0.1)
+    patient.gate.set()
+    assert await task == 7
+
+
+async def test_an_answer_that_comes_in_the_moment_of_the_deadline_counts(hall: Hall) -> None:
+    pool = hall.pool()
+    finish = pool._finish
+
+    def finish_and_expire(call: Any, *args: Any) -> None:
+        finish(call, *args)
+        expire(call.future)
+
+    pool._finish = finish_and_expire  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    assert await pool.run("a", lambda: 5) == 5
+
+
+async def test_the_wait_in_line_counts_against_the_deadline(hall: Hall) -> None:
+    pool = hall.pool(share=1)
+    await begin(pool, "a", hall.work())
+    waiting = hall.work()
+    with pytest.raises(StorageUnavailable):
+        await pool.run("a", waiting, deadline=0.05)
+    assert not waiting.begun.is_set()
+
+
+async def test_a_call_that_was_given_up_before_a_thread_took_it_is_not_begun(hall: Hall) -> None:
+    pool, first, second, third = hall.pool(threads=1, share=1), hall.work(), hall.work(), hall.work()
+    await begin(pool, "a", first)
+    with pytest.raises(StorageUnavailable):
+        await pool.run("b", second, deadline=0.02)
+    first.gate.set()
+    await begin(pool, "c", third)
+    assert not second.begun.is_set()
+
+
+# Shares ----------------------------------------------------------------------------------------------
+
+
+async def test_the_fourth_call_of_one_key_waits_and_other_keys_do_not(hall: Hall) -> None:
+    pool = hall.pool()
+    works = [hall.work(number) for number in range(6)]
+    tasks = [await begin(pool, "slow", work) for work in works[:3]]
+    tasks += [asyncio.ensure_future(pool.run("slow", work)) for work in works[3:]]
+    for key in "abc":
+        assert await pool.run(key, lambda: "quick") == "quick"
+    assert [work.begun.is_set() for work in works] == [True] * 3 + [False] * 3
+    works[1].gate.set()
+    await until(works[3].begun.is_set)
+    assert not works[4].begun.is_set()
+    for work in works:
+        work.gate.set()
+    assert await asyncio.gather(*tasks) == [0, 1, 2, 3, 4, 5]
+    assert not pool._held
+    assert not pool._lines
+
+
+async def test_a_line_goes_on_past_those_who_left_it(hall: Hall) -> None:
+    pool, holder, last = hall.pool(share=1), hall.work(), hall.work("last")
+    task = await begin(pool, "a", holder)
+    leaving = [asyncio.ensure_future(pool.run("a", hall.work())) for _ in range(3)]
+    staying = asyncio.ensure_future(pool.run("a", last))
+    await asyncio.sleep(0)
+    leaving[1].cancel()
+    await ended(leaving[1])
+    # These leave in the same turn of the loop in which the thread is done.
+    finish = pool._finish
+
+    def leave_and_finish(*args: Any) -> None:
+        for other in (leaving[0], leaving[2]):
+            other.cancel()
+        finish(*args)
+
+    pool._finish = leave_and_finish  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    holder.gate.set()
+    last.gate.set()
+    await task
+    assert await staying == "last"
+    assert all(other.cancelled() for other in leaving)
+    assert not pool._lines
+
+
+async def test_a_line_of_those_who_left_holds_nothing(hall: Hall) -> None:
+    """A job may hang for days, and its clients come again every few seconds."""
+    pool = hall.pool(share=1)
+    await begin(pool, "hung", hall.work())
+    lent = [Thing() for _ in range(20)]
+    waiting = [asyncio.ensure_future(pool.run("hung", nothing, lent=thing, deadline=0.02)) for thing in lent]
+    await asyncio.sleep(0)
+    waiting[7].cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert not pool._lines
+    await until(lambda: {thing.closed for thing in lent} == {1})
+
+
+# A full house ----------------------------------------------------------------------------------------
+
+
+async def full_house(hall: Hall, **options: Any) -> tuple[Pool, list[Work]]:
+    pool = hall.pool(threads=3, patience=0.05, **options)
+    works = [hall.work() for _ in range(3)]
+    for number, work in enumerate(works):
+        await begin(pool, f"hung {number}", work)
+    assert pool.stuck() < 3
+    await until(lambda: pool.stuck() == 3)
+    return pool, works
+
+
+async def test_a_house_full_of_hung_threads_refuses_at_once_and_opens_again(hall: Hall) -> None:
+    pool, works = await full_house(hall)
+    begun = time.monotonic()
+    for _ in range(100):
+        with pytest.raises(StorageUnavailable, match="Every thread") as refused:
+            await pool.run("other", nothing)
+        assert refused.value.retry_after
+    assert time.monotonic() - begun < 0.5
+    works[0].gate.set()
+    await until(lambda: pool.stuck() == 2)
+    assert await pool.run("other", lambda: 1) == 1
+
+
+async def test_a_house_that_is_only_busy_has_newcomers_wait(hall: Hall) -> None:
+    pool, works = hall.pool(threads=2, patience=30), [hall.work() for _ in range(2)]
+    for number, work in enumerate(works):
+        await begin(pool, f"busy {number}", work)
+    newcomer = asyncio.ensure_future(pool.run("other", lambda: 1))
+    await asyncio.wait([newcomer], timeout=0.02)
+    assert not newcomer.done()
+    works[0].gate.set()
+    assert await newcomer == 1
+
+
+async def test_what_was_lent_to_a_refused_call_is_closed_though_every_thread_hangs(hall: Hall) -> None:
+    """Else each refused download would hold its file and its client's connection for as long."""
+    pool, _ = await full_house(hall)
+    lent = [Thing() for _ in range(10)]
+    for thing in lent:
+        with pytest.raises(StorageUnavailable):
+            await pool.run("other", nothing, lent=thing)
+    await until(lambda: [thing.closed for thing in lent] == [1] * 10)
+    assert not any(thing.closed_by is threading.main_thread() for thing in lent)
+
+
+async def test_threads_are_begun_only_beside_some_that_block(hall: Hall) -> None:
+    pool = hall.pool(threads=8)
+    for _ in range(200):
+        await pool.run("a", nothing)
+    assert len(hall.threads()) <= 2
+    works = [hall.work() for _ in range(8)]
+    held = [asyncio.ensure_future(pool.run(str(number), work)) for number, work in enumerate(works)]
+    await until(lambda: all(work.begun.is_set() for work in works))
+    assert len(hall.threads()) == 8
+    crowd = [asyncio.ensure_future(pool.run(f"more {number}", nothing)) for number in range(20)]
+    await asyncio.wait(crowd, timeout=0.05)
+    assert len(hall.threads()) == 8
+    for work in works:
+        work.gate.set()
+    await asyncio.gather(*crowd, *held)
+    assert all(thread.daemon for thread in hall.threads())
+
+
+async def test_a_pool_of_one_thread_stays_one(hall: Hall) -> None:
+    pool, first = hall.pool(threads=1), hall.work()
+    task = await begin(pool, "a", first)
+    second = asyncio.ensure_future(pool.run("b", lambda: 2))
+    await asyncio.wait([second], timeout=0.05)
+    assert len(hall.threads()) == 1
+    first.gate.set()
+    assert (await task, await second) == (None, 2)
+
+
+async def test_a_machine_without_room_for_threads_is_tried_again(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in: no limit on threads binds root."""
+    pool = hall.pool()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StorageUnavailable):
+            await pool.run("a", nothing, deadline=0.05)
+    assert await pool.run("a", lambda: 1) == 1
+
+
+# Whose it is when nobody waits -----------------------------------------------------------------------
+
+
+async def test_a_late_result_is_closed_once_and_not_on_the_loop(hall: Hall) -> None:
+    pool, result, lent = hall.pool(deadline=0.02), Thing(), Thing()
+    work = hall.work(result, lent)
+    with pytest.raises(StorageUnavailable):
+        await pool.run("a", work, lent=lent)
+    assert (result.closed, lent.closed) == (0, 0)
+    work.gate.set()
+    await until(lambda: (result.closed, lent.closed) == (1, 1))
+    assert not lent.closed_in_use
+    assert threading.main_thread() not in {result.closed_by, lent.closed_by}
+
+
+async def test_a_late_result_that_can_not_be_closed_is_let_go(hall: Hall) -> None:
+    pool, work = hall.pool(deadline=0.02), hall.work(5)
+    with pytest.raises(StorageUnavailable):
+        await pool.run("a", work)
+    work.gate.set()
+    assert await pool.run("a", lambda: 1, deadline=5) == 1
+
+
+async def test_what_fails_to_close_does_no_harm(hall: Hall) -> None:
+    class Stubborn(Thing):
+        def close(self) -> None:
+            super().close()
+            raise OSError(5, "an error that was kept for close")
+
+    pool, stubborn, good = hall.pool(), Stubborn(), Thing()
+    for thing in (stubborn, good):
+        pool.dispose(thing)
+    await until(lambda: (stubborn.closed, good.closed) == (1, 1))
+
+
+async def test_what_fails_late_is_let_go_with_what_was_lent(hall: Hall) -> None:
+    pool, lent = hall.pool(deadline=0.02), Thing()
+    work = hall.work(OSError(5, "late"), lent)
+    with pytest.raises(StorageUnavailable):
+        await pool.run("a", work, lent=lent)
+    work.gate.set()
+    await until(lambda: lent.closed == 1)
+    assert not lent.closed_in_use
+
+
+async def test_a_call_cancelled_under_way_closes_result_and_lent_when_the_thread_is_done(hall: Hall) -> None:
+    pool, result, lent = hall.pool(), Thing(), Thing()
+    work = hall.work(result, lent)
+    task = await begin(pool, "a", work, lent=lent)
+    task.cancel()
+    await ended(task)
+    assert task.cancelled()
+    await pool.run("b", nothing)
+    assert (result.closed, lent.closed) == (0, 0)
+    work.gate.set()
+    await until(lambda: (result.closed, lent.closed) == (1, 1))
+    assert not lent.closed_in_use
+
+
+async def test_a_call_cancelled_in_line_closes_lent_at_once(hall: Hall) -> None:
+    pool, lent = hall.pool(share=1), Thing()
+    await begin(pool, "a", hall.work())
+    task = asyncio.ensure_future(pool.run("a", nothing, lent=lent))
+    await asyncio.sleep(0)
+    task.cancel()
+    await ended(task)
+    await until(lambda: lent.closed == 1)
+
+
+@pytest.mark.parametrize("result", [Thing, lambda: None, lambda: OSError(5, "broken")])
+async def test_a_call_cancelled_in_the_moment_of_its_answer_closes_both(
+    hall: Hall, result: Callable[[], object]
+) -> None:
+    """The result is set, the waiting task is to be woken, and is cancelled before it is."""
+    pool, lent, answer = hall.pool(), Thing(), result()
+    finish = pool._finish
+
+    def finish_and_cancel(*args: Any) -> None:
+        finish(*args)
+        task.cancel()
+
+    pool._finish = finish_and_cancel  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    work = hall.work(answer, lent)
+    task = await begin(pool, "a", work, lent=lent)
+    work.gate.set()
+    await ended(task)
+    assert task.cancelled()
+    await until(lambda: lent.closed == 1)
+    if isinstance(answer, Thing):
+        await until(lambda: answer.closed == 1)
+
+
+async def test_a_call_that_expires_in_the_moment_of_its_answer_closes_both_once(hall: Hall) -> None:
+    pool, lent, answer = hall.pool(), Thing(), Thing()
+    finish = pool._finish
+
+    def expire_and_finish(call: Any, *args: Any) -> None:
+        call.future.set_exception(StorageUnavailable("Now."))
+        finish(call, *args)
+
+    pool._finish = expire_and_finish  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    work = hall.work(answer, lent)
+    work.gate.set()
+    with pytest.raises(StorageUnavailable, match="Now"):
+        await pool.run("a", work, lent=lent)
+    pool._finish = finish  # type: ignore[method-assign] # put back
+    await until(lambda: (answer.closed, lent.closed) == (1, 1))
+    for _ in range(3):
+        await pool.run("b", nothing)
+    assert (answer.closed, lent.closed) == (1, 1)
+
+
+def test_a_loop_that_is_closed_under_a_call_leaves_nothing_open(hall: Hall) -> None:
+    pool, result, lent = hall.pool(), Thing(), Thing()
+    work = hall.work(result, lent)
+
+    async def leave() -> None:
+        await begin(pool, "a", work, lent=lent)
+
+    with asyncio.Runner() as runner:
+        runner.run(leave())
+    assert (result.closed, lent.closed) == (0, 0)
+    work.gate.set()
+    wait_until(lambda: (result.closed, lent.closed) == (1, 1))
+    assert not lent.closed_in_use
+
+
+# The end ---------------------------------------------------------------------------------------------
+
+
+async def test_a_closed_pool_takes_no_work_and_lets_its_threads_end(hall: Hall) -> None:
+    pool, lent = hall.pool(), Thing()
+    await pool.run("a", nothing)
+    pool.dispose(Thing())
+    pool.close()
+    await until(lambda: not hall.threads())
+    with pytest.raises(StorageUnavailable):
+        await pool.run("a", nothing, lent=lent)
+    await until(lambda: lent.closed == 1)
+    await until(lambda: not hall.threads())
+
+
+async def test_what_a_pool_took_on_before_it_was_closed_is_carried_out(hall: Hall) -> None:
+    pool = hall.pool(threads=1, share=1)
+    held, queued, in_line = (hall.work(number) for number in range(3))
+    tasks = [await begin(pool, "a", held)]
+    tasks.append(asyncio.ensure_future(pool.run("b", queued)))
+    tasks.append(asyncio.ensure_future(pool.run("a", in_line)))
+    await asyncio.sleep(0)
+    pool.close()
+    for work in hall.works:
+        work.gate.set()
+    assert await asyncio.gather(*tasks) == [0, 1, 2]
+
+
+async def test_a_result_that_comes_after_the_pool_was_closed_is_closed(hall: Hall) -> None:
+    pool, result, lent = hall.pool(deadline=0.02), Thing(), Thing()
+    work = hall.work(result, lent)
+    with pytest.raises(StorageUnavailable):
+        await pool.run("a", work, lent=lent)
+    pool.close()
+    work.gate.set()
+    await until(lambda: (result.closed, lent.closed) == (1, 1))
+
+
+HUNG = """
+import asyncio, importlib, sys
+from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.storage.threads.thread_pool import Pool
+fifo, loop = sys.argv[1:]
+pool = Pool("metadata", deadline=0.1)
+async def main():
+    try:
+        await pool.run("a", lambda: open(fifo))
+    except StorageUnavailable:
+        print("given up", flush=True)
+with asyncio.Runner(loop_factory=importlib.import_module(loop).new_event_loop) as runner:
+    runner.run(main())
+pool.close()
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_hung_thread_does_not_hold_up_the_end_of_the_process(tmp_path: Path, loop: str) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    os.mkfifo(tmp_path / "fifo")
+    command = [sys.executable, "-c", HUNG, str(tmp_path / "fifo"), loop]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "given up\n", "")

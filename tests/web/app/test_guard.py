@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.typedefs import Handler
+
+from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
+from jobsvc.domain.errors import Refusal, Unauthorized
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.state.token_file import create
+from jobsvc.web.app import guard as guard_module
+from jobsvc.web.app.guard import Guard
+from jobsvc.web.auth.bearer import TOKEN, Gate
+from jobsvc.web.auth.client_address import Peers
+from jobsvc.web.ratelimit.budgets import AuthFailures, Budget, parse_rate
+
+Client = TestClient[web.Request, web.Application]
+Get = Callable[..., Awaitable[tuple[int, dict[str, str]]]]
+
+
+class Clock:
+    now = 6000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "tokens.json"
+
+
+@pytest.fixture
+async def guard(state: Path) -> AsyncIterator[Guard]:
+    disk = Disk()
+    gate = Gate(state, disk, on_bad_file=lambda _fault: None)
+    rates = {"status": "10/minute", "download": "5/minute"}
+    budgets = {name: Budget(name, parse_rate(rate), clock=Clock()) for name, rate in rates.items()}
+    made = Guard(gate, budgets, AuthFailures(parse_rate("3/minute"), clock=Clock()), Peers(()))
+    yield made
+    disk.close()
+
+
+@web.middleware
+async def plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer as the service will, with as little as these tests need."""
+    try:
+        response = await handler(request)
+    except Refusal as refusal:
+        code = {"unauthorized": 401, "insufficient-scope": 403, "rate-limited": 429}[refusal.code]
+        response = web.Response(status=code, text=refusal.detail)
+        if refusal.retry_after is not None:
+            response.headers["Retry-After"] = str(refusal.retry_after)
+    response.headers.extend(guard_module.fields(request))
+    return response
+
+
+async def whoami(request: web.Request) -> web.Response:
+    """Say by which token the request came."""
+    await asyncio.sleep(0)
+    return web.Response(text=request[TOKEN].id)
+
+
+async def unguarded(_request: web.Request) -> web.Response:
+    return web.Response()
+
+
+def by_query(request: web.Request) -> Token:
+    if request.query.get("signature") != "good":
+        raise Unauthorized("The link is not valid.")
+    return Token("linked", "alice", frozenset({OUTPUTS_READ}), bytes(32), 0)
+
+
+@pytest.fixture
+async def client(guard: Guard) -> AsyncIterator[Client]:
+    app = web.Application(middlewares=[plain_errors])
+    app.router.add_get("/status/{id}", guard(whoami, scope=JOBS_READ, budget="status"))
+    app.router.add_get("/output", guard(whoami, scope=OUTPUTS_READ, budget="download"))
+    by_link = guard(
+        whoami, scope=OUTPUTS_READ, budget="download", parameters=("signature",), authenticate=by_query
+    )
+    app.router.add_get("/link", by_link)
+    app.router.add_get("/open", unguarded)
+    app.cleanup_ctx.append(guard._gate.watching)
+    async with TestClient(TestServer(app)) as made:
+        yield made
+
+
+async def get(client: Client, path: str, secret: str | None = None, **headers: str) -> tuple[int, str]:
+    if secret is not None:
+        headers["Authorization"] = f"Bearer {secret}"
+    async with client.get(path, headers=headers) as response:
+        return response.status, await response.text()
+
+
+@pytest.fixture
+def alice(state: Path) -> tuple[str, Token]:
+    return create(state, "alice", [JOBS_READ])
+
+
+async def test_a_token_with_the_scope_reaches_the_handler_and_is_on_the_request(
+    alice: tuple[str, Token], client: Client
+) -> None:
+    secret, token = alice
+    assert await get(client, "/status/1", secret) == (200, token.id)
+
+
+async def test_without_the_scope_it_is_403(alice: tuple[str, Token], client: Client) -> None:
+    assert (await get(client, "/output", alice[0]))[0] == 403
+
+
+async def test_asking_without_the_scope_spends_too(alice: tuple[str, Token], client: Client) -> None:
+    statuses = [(await get(client, "/output", alice[0]))[0] for _ in range(7)]
+    assert statuses == [403] * 5 + [429] * 2
+
+
+async def test_a_burst_over_the_network_passes_exactly_the_limit(
+    alice: tuple[str, Token], client: Client
+) -> None:
+    answers = await asyncio.gather(*(get(client, f"/status/{number}", alice[0]) for number in range(200)))
+    assert sorted(status for status, _ in answers) == [200] * 10 + [429] * 190
+
+
+async def test_every_answer_of_a_budgeted_route_says_how_the_budget_stands(
+    alice: tuple[str, Token], client: Client
+) -> None:
+    seen, refused = [], None
+    for _ in range(6):
+        async with client.get("/output", headers={"Authorization": f"Bearer {alice[0]}"}) as response:
+            assert response.headers["RateLimit-Policy"] == '"download";q=5;w=60'
+            seen.append((response.status, response.headers["RateLimit"]))
+            refused = response.headers.get("Retry-After")
+    left = [4, 3, 2, 1]
+    assert seen[:4] == [(403, f'"download";r={number};t=60') for number in left]
+    assert seen[4:] == [(403, '"download";r=0;t=61'), (429, '"download";r=0;t=61')]
+    assert refused == "61"
+
+
+async def test_an_answer_without_a_budget_says_nothing_of_one(client: Client) -> None:
+    for path in ("/open", "/status/1"):
+        async with client.get(path) as response:
+            assert not [name for name in response.headers if name.startswith("RateLimit")]
+
+
+async def test_wrong_tokens_are_429_after_so_many_and_a_right_one_passes_all_the_same(
+    alice: tuple[str, Token], client: Client
+) -> None:
+    statuses = [(await get(client, "/status/1", f"wrong{number}"))[0] for number in range(5)]
+    assert statuses == [401, 401, 401, 429, 429]
+    assert (await get(client, "/status/1", alice[0]))[0] == 200
+    async with client.get("/status/1", headers={"Authorization": "Bearer wrong"}) as response:
+        assert response.headers["Retry-After"] == "61"
+
+
+async def test_wrong_tokens_spend_nobody_s_budget(alice: tuple[str, Token], client: Client) -> None:
+    for _ in range(30):
+        await get(client, "/status/1", "wrong")
+    statuses = [(await get(client, "/status/1", alice[0]))[0] for _ in range(11)]
+    assert statuses == [200] * 10 + [429]
+
+
+@pytest.mark.parametrize("value", [b"Bearer \xff\xfe", b"Bearer \xc3\xa9", b"Bearer " + b"a" * 4000, b"\xff"])
+async def test_a_field_of_odd_bytes_is_401_and_no_fault(client: Client, value: bytes) -> None:
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(b"GET /status/1 HTTP/1.1\r\nHost: x\r\nAuthorization: " + value + b"\r\n\r\n")
+    assert (await reader.readline()).split()[1] == b"401"
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_asking_without_any_token_is_no_guess(client: Client) -> None:
+    assert [(await get(client, "/status/1"))[0] for _ in range(10)] == [401] * 10
+
+
+async def test_a_forwarded_address_makes_nobody_someone_else(client: Client) -> None:
+    headers = [{"X-Forwarded-For": f"192.0.2.{number}"} for number in range(5)]
+    statuses = [(await get(client, "/status/1", "wrong", **header))[0] for header in headers]
+    assert statuses == [401, 401, 401, 429, 429]
+
+
+async def test_a_route_may_let_in_by_something_else_and_its_failures_count(client: Client) -> None:
+    assert await get(client, "/link?signature=good") == (200, "linked")
+    statuses = [(await get(client, "/link?signature=bad"))[0] for _ in range(5)]
+    assert statuses == [401, 401, 401, 429, 429]
+    assert (await get(client, "/link?signature=good"))[0] == 200
+
+
+async def test_a_guarded_handler_keeps_its_name_and_promise(guard: Guard) -> None:
+    guarded = guard(whoami, scope=JOBS_READ, budget="status")
+    assert guarded.__name__ == "whoami"
+    assert guarded.__doc__ == whoami.__doc__
+
+
+async def test_a_budget_that_does_not_exist_is_found_when_the_routes_are_made(guard: Guard) -> None:
+    with pytest.raises(KeyError):
+        guard(whoami, scope=JOBS_READ, budget="logs")

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from jobsvc.domain.access import Token
+from jobsvc.domain.errors import StorageUnavailable, Unauthorized
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.state.token_file import BadTokenFile, create, revoke
+from jobsvc.web.auth import bearer as gate_module
+from jobsvc.web.auth.bearer import Gate, NoCredentials, _presented
+
+ALIKE = "The token is not valid."
+
+
+async def until(holds: Callable[[], bool], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold in time"
+        await asyncio.sleep(0.01)
+
+
+class Service:
+    """A gate over a real token file, and what it complained of."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.disk = Disk()
+        self.complaints: list[Exception] = []
+        self.offset = 0.0
+        self.gate = Gate(
+            path, self.disk, clock=lambda: time.time() + self.offset, on_bad_file=self.complaints.append
+        )
+
+    def authenticate(self, *fields: str) -> Token:
+        headers = CIMultiDict([("Authorization", field) for field in fields])
+        return self.gate.authenticate(make_mocked_request("GET", "/", headers=headers).headers)
+
+    def lets_in(self, secret: str) -> bool:
+        try:
+            self.authenticate(f"Bearer {secret}")
+        except Unauthorized:
+            return False
+        return True
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[None]:
+        async with asynccontextmanager(self.gate.watching)(web.Application()):
+            yield
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    made = Service(tmp_path / "state" / "tokens.json")
+    yield made
+    made.disk.close()
+
+
+async def test_a_live_token_is_let_in_as_what_it_is(service: Service) -> None:
+    secret, token = create(service.path, "alice")
+    async with service.started():
+        assert service.authenticate(f"Bearer {secret}") == token
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
+@pytest.mark.parametrize("space", [" ", "   "])
+async def test_the_scheme_knows_no_case_and_spaces_may_be_many(
+    service: Service, scheme: str, space: str
+) -> None:
+    secret, token = create(service.path, "alice")
+    await service.gate.refresh()
+    assert service.authenticate(f"{scheme}{space}{secret}") == token
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{secret}",
+        "Bearer",
+        "Bearer ",
+        "Bearer{secret}",
+        "Bearer\t{secret}",
+        "Bearer  {secret} ",
+        " Bearer {secret}",
+        "Bearer {secret} x",
+        "Bearer {secret}, Bearer {secret}",
+        "Bearer token={secret}",
+        'Bearer "{secret}"',
+        "Bearer {secret}=",
+        "Bearer {secret}\0",
+        "Bearer {secret}\n",
+        "Bearer é{secret}",
+        "Basic {secret}",
+        "DPoP {secret}",
+        "Bearer Bearer {secret}",
+        "Bearer" + " " * 500 + "{secret}",
+        "",
+    ],
+)
+async def test_what_is_not_exactly_a_bearer_token_is_not_let_in(service: Service, form: str) -> None:
+    secret, _ = create(service.path, "alice")
+    await service.gate.refresh()
+    with pytest.raises(Unauthorized, match=ALIKE) as refused:
+        service.authenticate(form.format(secret=secret))
+    assert type(refused.value) is Unauthorized
+
+
+async def test_two_fields_are_refused_even_if_both_are_good(service: Service) -> None:
+    secret, _ = create(service.path, "alice")
+    await service.gate.refresh()
+    with pytest.raises(Unauthorized, match=ALIKE):
+        service.authenticate(f"Bearer {secret}", f"Bearer {secret}")
+
+
+async def test_no_field_is_told_from_a_wrong_one(service: Service) -> None:
+    with pytest.raises(NoCredentials):
+        service.authenticate()
+
+
+async def test_unknown_expired_and_revoked_are_refused_alike(service: Service) -> None:
+    known, _ = create(service.path, "alice")
+    expired, _ = create(service.path, "alice", expires=time.time() - 1)
+    revoked, token = create(service.path, "alice")
+    revoke(service.path, token.id)
+    await service.gate.refresh()
+    refusals = []
+    for secret in (known[:-1] + ("A" if known[-1] != "A" else "B"), expired, revoked):
+        with pytest.raises(Unauthorized) as refused:
+            service.authenticate(f"Bearer {secret}")
+        refusals.append((type(refused.value), str(refused.value), refused.value.retry_after))
+    assert refusals == [(Unauthorized, ALIKE, None)] * 3
+
+
+async def test_a_token_expires_to_the_moment_without_a_look_at_the_file(service: Service) -> None:
+    secret, token = create(service.path, "alice", expires=time.time() + 3600)
+    await service.gate.refresh()
+    service.path.unlink()
+    service.offset = 3590
+    assert service.lets_in(secret)
+    assert service.gate.current(token)
+    service.offset = 3600
+    assert not service.lets_in(secret)
+    assert not service.gate.current(token)
+
+
+@given(st.text(max_size=80) | st.from_regex(r"(?i:bearer) [!-~]{0,60}", fullmatch=True))
+def test_any_field_yields_ascii_of_the_token_s_alphabet_or_nothing(field: str) -> None:
+    found = _presented(CIMultiDict(Authorization=field))
+    assert re.fullmatch(r"[A-Za-z0-9._~+/=-]*", found, re.ASCII)
+    assert field.endswith(found)
+
+
+async def test_a_revocation_by_the_command_is_heeded_within_two_seconds(service: Service) -> None:
+    secret, token = create(service.path, "alice")
+    other, _ = create(service.path, "bob")
+    async with service.started():
+        assert service.lets_in(secret)
+        # The command takes no part of the two seconds that it needs to start in.
+        program = [sys.executable, "-c", "from jobsvc.cli.token import token; token()"]
+        command = [*program, "revoke", token.id, "--state-dir", str(service.path.parent)]
+        done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+        assert done.stdout == b""
+        await until(lambda: not service.lets_in(secret), 2)
+        assert not service.gate.current(token)
+        assert service.lets_in(other)
+
+
+async def test_a_new_token_is_good_within_two_seconds_even_if_it_is_the_first(service: Service) -> None:
+    async with service.started():
+        secret, token = create(service.path, "alice")
+        assert not service.lets_in(secret)
+        await until(lambda: service.lets_in(secret), 2)
+        assert service.gate.current(token)
+
+
+async def test_a_file_that_is_gone_means_that_all_are_revoked(service: Service) -> None:
+    secret, token = create(service.path, "alice")
+    async with service.started():
+        service.path.unlink()
+        await until(lambda: not service.lets_in(secret), 2)
+        assert not service.gate.current(token)
+    assert service.complaints == []
+
+
+async def test_a_token_that_was_taken_out_of_the_file_is_dead(service: Service) -> None:
+    secret, token = create(service.path, "alice")
+    await service.gate.refresh()
+    service.path.write_bytes(b'{"version": 1, "tokens": []}')
+    await service.gate.refresh()
+    assert not service.lets_in(secret)
+    assert not service.gate.current(token)
+
+
+@pytest.mark.parametrize("spoil", ["write", "chmod"])
+async def test_a_file_spoilt_later_leaves_the_last_good_ones_and_is_reported_once(
+    service: Service, spoil: str
+) -> None:
+    secret, token = create(service.path, "alice")
+    await service.gate.refresh()
+    good = service.path.read_bytes()
+    if spoil == "write":
+        service.path.write_bytes(good[:-9])
+    else:
+        service.path.chmod(0o644)
+    for _ in range(3):
+        await service.gate.refresh()
+        assert service.lets_in(secret)
+    assert [type(complaint) for complaint in service.complaints] == [BadTokenFile]
+    service.path.write_bytes(good)
+    service.path.chmod(0o600)
+    revoke(service.path, token.id)
+    await service.gate.refresh()
+    assert not service.lets_in(secret)
+    service.path.write_bytes(b"spoilt again")
+    await service.gate.refresh()
+    assert len(service.complaints) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"{half", b'{"version": 2, "tokens": []}'])
+async def test_a_file_that_is_bad_at_the_start_keeps_the_service_from_starting(
+    service: Service, content: bytes
+) -> None:
+    service.path.parent.mkdir()
+    service.path.write_bytes(content)
+    service.path.chmod(0o600)
+    with pytest.raises(BadTokenFile, match=r"tokens\.json"):
+        async with service.started():
+            pass
+
+
+async def test_storage_that_does_not_answer_leaves_the_last_good_ones(service: Service) -> None:
+    secret, _ = create(service.path, "alice")
+    await service.gate.refresh()
+    service.disk.close()
+    await service.gate.refresh()
+    assert service.lets_in(secret)
+    assert [type(complaint) for complaint in service.complaints] == [StorageUnavailable]
+
+
+async def test_the_watch_ends_with_the_service(service: Service) -> None:
+    async with service.started():
+        watches = [task for task in asyncio.all_tasks() if task.get_name() == "jobsvc-tokens"]
+        assert len(watches) == 1
+    assert watches[0].done()
+
+
+async def test_a_file_that_does_not_change_is_read_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(service.path, "alice")
+    os.utime(service.path, (time.time() - 60,) * 2)
+    await service.gate.refresh()
+    before = service.gate._tokens
+    await service.gate.refresh()
+    assert service.gate._tokens is before
+
+
+async def test_no_token_is_in_any_log_message_or_traceback(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret, token = create(service.path, "alice")
+    revoke(service.path, token.id)
+    said: list[str] = []
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(service.started())
+        for form in (f"Bearer {secret}", f"Basic {secret}", secret, f"Bearer {secret} {secret}"):
+            with pytest.raises(Unauthorized) as refused:
+                service.authenticate(form)
+            said += [repr(refused.value), str(refused.value), refused.value.detail]
+            said += [repr(refused.value.__cause__), repr(refused.value.__context__)]
+        service.path.write_bytes(secret.encode())
+        await service.gate.refresh()
+        said += [repr(service.complaints), caplog.text, repr(service.gate)]
+    body = secret.removeprefix("jsvc_")
+    digests = [token.digest.hex(), repr(token.digest)]
+    assert not [text for text in said for hidden in (body, *digests) if hidden in text]
+
+
+def test_the_watch_looks_often_enough_for_two_seconds() -> None:
+    assert gate_module.LOOK_EVERY <= 1

@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from jobsvc.domain.access import Token
+from jobsvc.domain.errors import Unauthorized
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.state.link_key import BadLinkKey
+from jobsvc.storage.state.token_file import create, revoke
+from jobsvc.web.auth.bearer import Gate, NoCredentials
+from jobsvc.web.auth.signed_links import Links, query, sign, verify
+
+PATH = "/api/jobs/job/download/film.mp4"
+VERSION = "kJ0d3uKXbP9vT2mQxW5s1A"
+
+KEY = bytes(range(32))
+ALIKE = "The link is not valid."
+NOW = 1_800_000_000.0
+
+job_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", fullmatch=True)
+token_ids = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
+keys = st.binary(min_size=32, max_size=32)
+expiries = st.integers(1, 10**16 - 1)
+
+
+def good(key: bytes, job_id: str, text: str, now: float = 0) -> bool:
+    try:
+        verify(key, job_id, text, now)
+    except Unauthorized as refused:
+        if (type(refused), refused.detail) != (Unauthorized, ALIKE):
+            raise
+        return False
+    return True
+
+
+def test_a_signature_is_hmac_sha256_of_what_is_written_here() -> None:
+    signed = f"22:jobsvc download link 2,31:{PATH},22:{VERSION},2:id,13:1800000000000,".encode()
+    expected = urlsafe_b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode().removesuffix("=")
+    assert sign(KEY, PATH, VERSION, "id", 1_800_000_000_000) == expected
+    text = query(KEY, PATH, VERSION, "id", 1_800_000_000_000)
+    assert text == f"version={VERSION}&token=id&expires=1800000000000&signature={expected}"
+
+
+@given(keys, job_ids, token_ids, expiries)
+def test_a_link_is_good_as_it_was_made_and_names_its_token(
+    key: bytes, job_id: str, token_id: str, expires: int
+) -> None:
+    text = query(key, job_id, VERSION, token_id, expires)
+    assert verify(key, job_id, text, 0) == token_id
+    assert re.fullmatch(r"[A-Za-z0-9._=&-]+", text)
+
+
+@given(job_ids, token_ids, expiries, st.data())
+def test_a_link_with_any_bit_flipped_is_none(
+    job_id: str, token_id: str, expires: int, data: st.DataObject
+) -> None:
+    text = query(KEY, job_id, VERSION, token_id, expires).encode()
+    place, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
+    flipped = bytearray(text)
+    flipped[place] ^= 1 << bit
+    assert not good(KEY, job_id, flipped.decode("utf-8", "surrogateescape"))
+
+
+@given(st.integers(0, 7), expiries)
+def test_no_bit_of_a_link_is_without_meaning(bit: int, expires: int) -> None:
+    text = query(KEY, "job", VERSION, "0123456789ab", expires).encode()
+    for place in range(len(text)):
+        flipped = text[:place] + bytes([text[place] ^ (1 << bit)]) + text[place + 1 :]
+        assert not good(KEY, "job", flipped.decode("utf-8", "surrogateescape"))
+
+
+versions = st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True)
+
+
+@given(keys, job_ids, versions, token_ids, expiries, keys, st.text() | job_ids, versions, token_ids, expiries)
+def test_a_signature_is_good_for_one_key_path_version_token_and_expiry(
+    key: bytes,
+    path: str,
+    version: str,
+    token: str,
+    expires: int,
+    key_: bytes,
+    path_: str,
+    version_: str,
+    token_: str,
+    expires_: int,
+) -> None:
+    signature = sign(key, path, version, token, expires)
+    for other in (
+        (key_, path, version, token, expires),
+        (key, path_, version, token, expires),
+        (key, path, version_, token, expires),
+        (key, path, version, token_, expires),
+        (key, path, version, token, expires_),
+    ):
+        assume(other != (key, path, version, token, expires))
+        assert sign(*other) != signature
+        text = f"version={other[2]}&token={other[3]}&expires={other[4]}&signature={signature}"
+        assert not good(other[0], other[1], text)
+
+
+@given(st.text(max_size=12), st.text(max_size=12), st.integers(0, 12), st.integers(0, 99))
+@example("a1:b", "c", 1, 1)
+def test_no_two_links_have_the_same_bytes_whatever_is_in_their_parts(
+    job: str, token: str, cut: int, expires: int
+) -> None:
+    both = job + token
+    assume(both[:cut] != job)
+    assert sign(KEY, both[:cut], both[cut:], "", expires) != sign(KEY, job, token, "", expires)
+    assert sign(KEY, "", both[:cut], both[cut:], expires) != sign(KEY, "", job, token, expires)
+    assert sign(KEY, job, "", f"{token}1", expires) != sign(KEY, job, "", token, int(f"1{expires}"))
+
+
+@given(st.integers(1, 10**13), st.floats(-2, 2))
+def test_a_link_is_good_until_its_millisecond_and_not_in_it(expires: int, aside: float) -> None:
+    now = expires / 1000 + aside
+    assert good(KEY, "job", query(KEY, "job", VERSION, "id", expires), now) == (now * 1000 < expires)
+    assert not good(KEY, "job", query(KEY, "job", VERSION, "id", expires), expires / 1000 + 0.001)
+
+
+@given(st.text() | st.from_regex(r"version=[^&]*&token=[^&]*&expires=[^&]*&signature=[^&]*", fullmatch=True))
+@example(f"version={VERSION}&token=a&expires=0&signature=" + "A" * 43)
+@example(f"version={VERSION}&token=a&expires=01&signature=" + "A" * 43)
+@example(f"version={VERSION}&token=a&expires=٣&signature=" + "A" * 43)
+@example(query(KEY, "job", VERSION, "id", 1) + "\n")
+def test_no_other_text_is_a_link(text: str) -> None:
+    assert not good(KEY, "job", text)
+
+
+@given(st.text())
+def test_any_text_in_the_place_of_the_job_is_refused_and_no_fault(job_id: str) -> None:
+    assume(job_id != "job")
+    text = query(KEY, "job", VERSION, "id", 10**15)
+    assert not good(KEY, job_id, text)
+    assert not good(KEY, f"job\0{job_id}\udcff", text)
+
+
+class House:
+    """Links over a real key and a real token file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = NOW
+        self.disk = Disk()
+        self.gate = Gate(
+            folder / "tokens.json", self.disk, clock=lambda: self.now, on_bad_file=lambda _fault: None
+        )
+        self.links = self.another()
+
+    def another(self) -> Links:
+        return Links(self.folder / "link.key", self.disk, self.gate, clock=lambda: self.now)
+
+    def url(self, token: Token, seconds: int = 60) -> str:
+        return self.links.make("job", "film.mp4", VERSION, token, seconds).target
+
+    async def token(self, expires: float | None = None) -> tuple[str, Token]:
+        made = create(self.folder / "tokens.json", "anna", expires=expires)
+        await self.gate.refresh()
+        return made
+
+    def comes(self, url: str, secret: str | None = None, links: Links | None = None) -> Token:
+        headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
+        request = make_mocked_request("GET", url, headers=headers)
+        return (links or self.links).authenticate(request)
+
+
+@asynccontextmanager
+async def begun(links: Links) -> AsyncIterator[None]:
+    async with asynccontextmanager(links.keyed)(web.Application()):
+        yield
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    made = House(tmp_path / "state")
+    async with begun(made.links):
+        yield made
+    made.disk.close()
+
+
+async def test_a_link_lets_in_as_the_token_that_made_it(house: House) -> None:
+    _, token = await house.token()
+    link = house.links.make("job", "film.mp4", VERSION, token, 60)
+    assert link.target.startswith(
+        f"{PATH}?version={VERSION}&token={token.id}&expires={link.expires}&signature="
+    )
+    assert link.expires == (NOW + 60) * 1000
+    assert house.comes(link.target) == token
+    assert house.comes(f"http://jobs.example{link.target}") == token
+
+
+async def test_a_link_dies_with_its_time_and_with_its_token(house: House) -> None:
+    _, token = await house.token()
+    url = house.url(token)
+    house.now = NOW + 60
+    with pytest.raises(Unauthorized, match=ALIKE):
+        house.comes(url)
+    house.now = NOW + 59
+    assert house.comes(url) == token
+    revoke(house.folder / "tokens.json", token.id)
+    await house.gate.refresh()
+    with pytest.raises(Unauthorized, match=ALIKE):
+        house.comes(url)
+
+
+async def test_a_link_never_outlives_its_token(house: House) -> None:
+    _, token = await house.token(expires=NOW + 30)
+    assert house.links.make("job", "film.mp4", VERSION, token, 60).expires == (NOW + 30) * 1000
+    assert house.links.make("job", "film.mp4", VERSION, token, 20).expires == (NOW + 20) * 1000
+    url = house.url(token)
+    house.now = NOW + 30
+    with pytest.raises(Unauthorized, match=ALIKE):
+        house.comes(url)
+
+
+async def test_a_link_of_a_token_that_is_not_known_is_none(house: House) -> None:
+    _, token = await house.token()
+    url = house.url(token)
+    (house.folder / "tokens.json").unlink()
+    await house.gate.refresh()
+    with pytest.raises(Unauthorized, match=ALIKE) as refused:
+        house.comes(url)
+    assert type(refused.value) is Unauthorized
+
+
+async def test_where_there_is_a_header_it_alone_decides(house: House) -> None:
+    (secret, token), (_, other) = await house.token(), await house.token()
+    url = house.url(other)
+    assert house.comes(url, secret) == token
+    assert house.comes(f"{url}x", secret) == token
+    with pytest.raises(Unauthorized, match="The token is not valid"):
+        house.comes(url, "wrong")
+
+
+async def test_neither_header_nor_query_is_no_guess_and_any_query_is_one(house: House) -> None:
+    for url in ("/api/jobs/job/download", "/api/jobs/job/download?"):
+        with pytest.raises(NoCredentials):
+            house.comes(url)
+    with pytest.raises(Unauthorized) as refused:
+        house.comes("/api/jobs/job/download?x")
+    assert type(refused.value) is Unauthorized
+
+
+async def test_the_address_of_a_version_without_a_token_is_no_guess(house: House) -> None:
+    with pytest.raises(NoCredentials):
+        house.comes(f"/api/jobs/job/download?version={VERSION}")
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "/api/jobs/%6Aob/download/film.mp4",
+        "/api/jobs/job/download/film%2Emp4",
+        "/api/jobs/job/download/film.mp4/",
+        "/api/jobs/job/download//film.mp4",
+        "/api/jobs/./job/download/film.mp4",
+        "/api/jobs/x/../job/download/film.mp4",
+        "//api/jobs/job/download/film.mp4",
+        "/api/jobs/job/download/FILM.mp4",
+        "/api/jobs/job/download",
+    ],
+)
+async def test_a_link_in_another_spelling_of_its_path_is_refused(house: House, spelling: str) -> None:
+    _, token = await house.token()
+    url = house.url(token)
+    assert house.comes(url) == token
+    with pytest.raises(Unauthorized, match=ALIKE):
+        house.comes(url.replace(PATH, spelling))
+
+
+async def test_before_the_key_is_there_no_link_is_good(house: House) -> None:
+    _, token = await house.token()
+    url = house.url(token)
+    later = house.another()
+    with pytest.raises(Unauthorized, match=ALIKE):
+        house.comes(url, links=later)
+    with pytest.raises(Unauthorized, match=ALIKE):
+        house.comes(f"/x?{query(b'', 'job', VERSION, token.id, int(NOW * 2000))}", links=later)
+    async with begun(later):
+        assert house.comes(url, links=later) == token
+
+
+async def test_a_key_that_can_t_be_used_keeps_the_service_from_starting(house: House) -> None:
+    (house.folder / "link.key").write_bytes(b"short")
+    with pytest.raises(BadLinkKey):
+        async with begun(house.another()):
+            pass
+
+
+async def test_a_refusal_quotes_nothing_of_the_link(house: House) -> None:
+    _, token = await house.token()
+    url = house.url(token)
+    signature = url.rpartition("=")[2]
+    with pytest.raises(Unauthorized) as refused:
+        house.comes(url.replace("/job/", "/other/"))
+    assert signature not in f"{refused.value!r} {refused.value.detail} {refused.value.__cause__!r}"
+    assert refused.value.__context__ is None

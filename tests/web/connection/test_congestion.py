@@ -1,0 +1,94 @@
+"""For a client on this host nothing is paced; any other is sent to as the system has it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from jobsvc.web.connection import congestion, protocol
+from jobsvc.web.connection.congestion import UNPACED, hurry, is_neighbour
+from tests.conftest import MakeJob, Serve
+from tests.waiting import until
+
+pytestmark = pytest.mark.both_loops
+
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_bytes().split()
+OTHERS = [name for name in ALLOWED if name != UNPACED]
+
+
+def control(end: socket.socket) -> bytes:
+    return end.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+
+
+class Taken(asyncio.Protocol):
+    """The server's end of a connection, whose congestion control was set to `before`, if that is given."""
+
+    def __init__(self, made: list[asyncio.BaseTransport], before: bytes | None = None) -> None:
+        self._made = made
+        self._before = before
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._before is not None:
+            end = transport.get_extra_info("socket")
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self._before)
+        hurry(transport)
+        self._made.append(transport)
+
+
+async def end(server: asyncio.Server, *transports: asyncio.BaseTransport) -> None:
+    for transport in transports:
+        transport.close()
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.skipif(not OTHERS, reason="this system has one congestion control only")
+@pytest.mark.parametrize(
+    ("peer", "host", "near"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.2", "127.0.0.1", False),  # as a client elsewhere would: from another address
+        ("::1", "::1", True),
+    ],
+)
+async def test_only_what_comes_from_our_own_address_is_not_paced(peer: str, host: str, *, near: bool) -> None:
+    made: list[asyncio.BaseTransport] = []
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Taken(made, OTHERS[0]), host, 0)
+    port = server.sockets[0].getsockname()[1]
+    transport, _ = await loop.create_connection(asyncio.Protocol, host, port, local_addr=(peer, 0))
+    await until(lambda: bool(made))
+    assert is_neighbour(made[0]) is near
+    assert control(made[0].get_extra_info("socket")) == (UNPACED if near else OTHERS[0])
+    await end(server, transport, *made)
+
+
+async def test_a_client_over_a_unix_socket_is_left_as_it_is(tmp_path: Path) -> None:
+    made: list[asyncio.BaseTransport] = []
+    loop = asyncio.get_running_loop()
+    server = await loop.create_unix_server(lambda: Taken(made), str(tmp_path / "socket"))
+    transport, _ = await loop.create_unix_connection(asyncio.Protocol, str(tmp_path / "socket"))
+    await until(lambda: bool(made))
+    assert not is_neighbour(made[0])
+    await end(server, transport, *made)
+
+
+async def test_every_connection_is_looked_at(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[asyncio.BaseTransport] = []
+    monkeypatch.setattr(protocol, "hurry", seen.append)
+    make_job(output=b"film")
+    assert (await (await serve()).download("job-1")).body == b"film"
+    assert len(seen) == 1
+
+
+async def test_a_system_that_forbids_it_is_no_fault(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(congestion, "UNPACED", b"none-such")
+    make_job(output=b"film")
+    assert (await (await serve()).download("job-1")).body == b"film"

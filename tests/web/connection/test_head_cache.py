@@ -1,0 +1,110 @@
+"""What is taken for a request that was made before, but for its target, is to the parser just that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
+
+import pytest
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobsvc.web.connection.head_cache import Familiar, retargeted
+
+PLAIN: Final = [
+    "//h/a",
+    "/api/jobs/job-1",
+    "/api/jobs/job-1/download",
+    "/",
+    "/a//b/../c",
+    "/~._-",
+    f"/{'x' * 255}",
+]
+TARGETS: Final = [*PLAIN, "/a?b=c", "/a%20b", "/a;b", "http://h/a", "/" + "x" * 256]
+VALUES: Final = ["", "a", "GET /api/jobs/job-1 HTTP/1.1", "a, b"]
+"""Of fields; one looks like the first line of a request."""
+
+fields = st.lists(st.tuples(st.sampled_from(["X", "Authorization"]), st.sampled_from(VALUES)), max_size=3)
+Fields = list[tuple[str, str]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield loop
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+def parser() -> HttpRequestParser:
+    loop = asyncio.get_event_loop_policy().get_event_loop()
+    return HttpRequestParser(BaseProtocol(loop), loop, 2**16, max_line_size=8190, max_field_size=8190)
+
+
+def head(target: str, given: Fields, method: str = "GET", version: str = "1.1") -> bytes:
+    told = [f"{name}: {value}" for name, value in [("Host", "h"), *given]]
+    return "\r\n".join([f"{method} {target} HTTP/{version}", *told, "", ""]).encode("latin-1")
+
+
+def parsed(data: bytes) -> RawRequestMessage:
+    [(message, _)] = parser().feed_data(data)[0]
+    return message
+
+
+heads = st.builds(head, st.sampled_from(TARGETS), fields, st.sampled_from(["GET", "GET", "GET", "POST"]))
+
+
+@given(st.lists(heads, min_size=1, max_size=4), st.data())
+def test_only_a_head_that_came_whole_is_known_again(sent: list[bytes], data: st.DataObject) -> None:
+    """Wherever a stream is cut: a piece of a head may look like one, without the fields before it."""
+    stream, reading, done = b"".join(sent), parser(), 0
+    looks_like_one = [at for at in range(len(stream)) if stream.startswith(b"GET /", at)]
+    cut = st.integers(0, len(stream))
+    cuts = data.draw(st.lists(st.sampled_from(looks_like_one) | cut if looks_like_one else cut, max_size=6))
+    for start, stop in pairwise(sorted({0, *cuts, len(stream)})):
+        piece = stream[start:stop]
+        messages = reading.feed_data(piece)[0]
+        if len(messages) == 1 and Familiar(messages[0][0], piece).target_of(piece) is not None:
+            assert piece == sent[done]
+        for _ in messages:
+            reading.message_consumed()
+        done += len(messages)
+    assert done == len(sent)
+
+
+@given(st.sampled_from(TARGETS), st.sampled_from(TARGETS), fields, fields, st.sampled_from(["GET", "POST"]))
+def test_what_is_known_again_is_what_the_parser_makes_of_it(
+    one: str, other: str, given_first: Fields, given_then: Fields, method: str
+) -> None:
+    first, then = head(one, given_first), head(other, given_then, method)
+    last = Familiar(parsed(first), first)
+    target = last.target_of(then)
+    plain = method == "GET" and one in PLAIN and other in PLAIN
+    assert (target is not None) == (plain and given_first == given_then)
+    if target is not None:
+        assert repr(retargeted(last.message, target)) == repr(parsed(then))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        head("/b", [("X", "a")], version="1.0"),
+        head("/b", [("X", "a")])[:-1],
+        head("/b", [("X", "a")]) + b"G",
+        head("/b", [("X", "a")]).replace(b"\r\n", b"\n"),
+        head("/b", [("X", "A")]),
+        head("/b", [("X", "a"), ("X", "a")]),
+        head("/b", [("X", "a")]) * 2,
+        b"",
+    ],
+)
+def test_a_single_other_byte_makes_it_another_request(other: bytes) -> None:
+    first = head("/a", [("X", "a")])
+    last = Familiar(parsed(first), first)
+    assert last.target_of(first.replace(b"/a", b"/b")) == "/b"
+    assert last.target_of(other) is None

@@ -1,0 +1,268 @@
+"""What is asked of a list, and the list as it is told to go on: the route over an index in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+import pytest
+from aiohttp import HttpVersion10
+from aiohttp.test_utils import make_mocked_request
+from aiohttp.web import Response, StreamResponse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import MultiDict
+
+from jobsvc.domain.access import ADMIN, JOBS_READ, Token
+from jobsvc.domain.errors import BadRequest, StorageUnavailable
+from jobsvc.domain.job import Status
+from jobsvc.domain.status_record import parse_record
+from jobsvc.domain.timestamp import format_time
+from jobsvc.index.job_index import Index
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.web.auth.bearer import TOKEN
+from jobsvc.web.endpoints.job_list import PARAMETERS, ListRoute, pieces, wish_of
+from jobsvc.web.jobs.list_items import LARGE_BYTES, ListedForms
+from jobsvc.web.jobs.page_cursor import cursor_of, place_in
+from jobsvc.web.query_params import only
+
+OWNERS = ("anna", "bert")
+
+
+def token(owner: str, *scopes: str) -> Token:
+    return Token("t", owner, frozenset(scopes or {JOBS_READ}), bytes(32), 0.0)
+
+
+def test_nothing_asked_is_fifty_of_all() -> None:
+    wish = wish_of(MultiDict())
+    assert wish == (frozenset(), frozenset(), None, 50, None)
+
+
+def test_all_that_can_be_asked_is_understood() -> None:
+    cursor = cursor_of((5, "job-1"))
+    query = [
+        ("status", "failed"),
+        ("limit", "200"),
+        ("status", "queued"),
+        ("cursor", cursor),
+        ("status", "failed"),
+        ("owner", "anna"),
+    ]
+    since = ("updatedSince", "1970-01-01T00:00:01.5Z")
+    wish = wish_of(MultiDict([*query, since]))
+    states = frozenset({Status.FAILED, Status.QUEUED})
+    assert wish == (states, frozenset({"anna"}), 1_500_000, 200, (5, "job-1"))
+
+
+@pytest.mark.parametrize("offset", ["+02:00", " 02:00"])
+def test_a_plus_that_was_sent_unescaped_is_still_one(offset: str) -> None:
+    assert wish_of(MultiDict(updatedSince=f"1970-01-01T02:00:01{offset}")).updated_since == 1_000_000
+
+
+def read(query: MultiDict[str]) -> None:
+    """Read a query as the route does."""
+    only(query, *PARAMETERS)
+    wish_of(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ([("state", "failed")], "'state'"),
+        ([("Status", "failed")], "'Status'"),
+        ([("", "")], "''"),
+        ([("x" * 500, "")], "'" + "x" * 64 + "'"),
+        ([("\udcff", "")], "'\\udcff'"),
+        ([("status", "paused")], "status: 'paused'"),
+        ([("status", "failed"), ("status", "")], "status: ''"),
+        ([("status", "FAILED")], "status: 'FAILED'"),
+        ([("status", "done")], "status: 'done'"),
+        ([("status", "queued,failed")], "status: 'queued,failed'"),
+        ([("status", "\udcff\x00")], "status: '\\udcff\\x00'"),
+        *(
+            ([("limit", text)], f"limit: {text!r}")
+            for text in ("0", "201", "-1", "+5", "1.0", "", "1000", "٣", "1e2")
+        ),
+        ([("limit", "5"), ("limit", "5")], "limit"),
+        *(
+            ([("updatedSince", text)], f"updatedSince: {text!r}")
+            for text in (
+                "yesterday",
+                "",
+                "2026-01-01",
+                "2026-01-01T00:00:00",
+                "2026-13-01T00:00:00Z",
+                "1767225600",
+            )
+        ),
+        (
+            [("updatedSince", "2026-01-01T00:00:00Z"), ("updatedSince", "2026-01-01T00:00:00Z")],
+            "updatedSince",
+        ),
+        *(([("cursor", text)], f"cursor: {text!r}") for text in ("", "x", "job-1")),
+        ([("cursor", cursor_of((5, "job-1"))), ("cursor", cursor_of((5, "job-1")))], "cursor"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(query: list[tuple[str, str]], named: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read(MultiDict(query))
+    assert named in refused.value.detail
+    assert len(refused.value.detail) < 200
+    orjson.dumps(refused.value.detail)
+
+
+@given(
+    query=st.lists(
+        st.tuples(st.sampled_from(["status", "updatedSince", "limit", "cursor"]), st.text(max_size=40)),
+        max_size=4,
+    )
+)
+def test_any_query_makes_a_wish_or_is_refused(query: list[tuple[str, str]]) -> None:
+    try:
+        wish = wish_of(MultiDict(query))
+    except BadRequest:
+        return
+    assert 1 <= wish.limit <= 200
+
+
+def at_once(answering: Coroutine[Any, Any, StreamResponse]) -> StreamResponse:
+    """Run what waits for nothing but its turn, without a loop."""
+    try:
+        for _ in range(2):
+            answering.send(None)
+    except StopIteration as done:
+        answer: StreamResponse = done.value
+        return answer
+    raise AssertionError("it waits for something")
+
+
+class House:
+    """A route over an index that never saw a disk: jobs are put into its catalogue."""
+
+    def __init__(self) -> None:
+        self.index = Index(Disk(), JobsRoot(Path("/nowhere")))
+        self.index.figures.reconciled = 0
+        self.index.ready.set()
+        self.route = ListRoute(self.index, ListedForms())
+        self._moment = 0
+
+    def put(self, number: int, owner: str, status: Status, created: int, updated: int) -> None:
+        self._moment += 1
+        times = {"createdAt": format_time(created * 1_000_000), "updatedAt": format_time(updated * 1_000_000)}
+        job = parse_record(f"job-{number}", {"status": status, "owner": owner, **times}, 0)
+        reading = Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
+        self.index.catalogue.put(f"job-{number}", reading, self._moment)
+
+    def remove(self, number: int) -> None:
+        self._moment += 1
+        self.index.catalogue.remove(f"job-{number}", self._moment)
+
+    def ask(self, who: Token, query: list[tuple[str, str]]) -> dict[str, Any]:
+        # To an old client, so that the answer comes back instead of going out.
+        request = make_mocked_request("GET", f"/api/jobs?{urlencode(query)}", version=HttpVersion10)
+        request[TOKEN] = who
+        response = at_once(self.route.handle(request))
+        assert isinstance(response, Response)
+        assert isinstance(response.body, bytes)
+        page: dict[str, Any] = orjson.loads(response.body)
+        return page
+
+    def pages(self, who: Token, query: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+        cursor: list[tuple[str, str]] = []
+        for _ in range(100):
+            page = self.ask(who, query + cursor)
+            yield page
+            if page["nextCursor"] is None:
+                return
+            cursor = [("cursor", page["nextCursor"])]
+        raise AssertionError("the pages lead nowhere")
+
+
+ONE = st.tuples(st.sampled_from(OWNERS), st.sampled_from(list(Status)), st.integers(0, 4), st.integers(0, 4))
+CHANGE = st.tuples(st.integers(0, 12), st.none() | ONE)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    world=st.dictionaries(st.integers(0, 12), ONE),
+    between=st.lists(st.lists(CHANGE, max_size=4), max_size=5),
+    states=st.sets(st.sampled_from(list(Status))),
+    size=st.integers(1, 3),
+    who=st.sampled_from([token("anna"), token("bert"), token("anna", ADMIN), token("carl")]),
+)
+def test_over_the_route_what_stays_comes_once_and_nothing_of_another_owner_s_ever(
+    world: dict[int, Any],
+    between: list[list[Any]],
+    states: set[Status],
+    size: int,
+    who: Token,
+) -> None:
+    house = House()
+    for number, one in world.items():
+        house.put(number, *one)
+
+    def wanted() -> dict[str, str]:
+        jobs = [entry.reading.job for entry in house.index.catalogue.entries.values()]
+        seen = [job for job in jobs if who.owner == job.owner or ADMIN in who.scopes]
+        return {job.id: job.created_at for job in seen if job.status in (states or set(Status))}
+
+    stayed, listed = set(wanted().items()), []
+    changes = iter(between)
+    query = [("limit", str(size)), *(("status", state.value) for state in states)]
+    for page in house.pages(who, query):
+        here = [(job["id"], job["createdAt"]) for job in page["jobs"]]
+        assert set(here) <= set(wanted().items())
+        listed += here
+        place = place_in(page["nextCursor"] or "")
+        assert place is None or place[1] in wanted()
+        for number, one in next(changes, []):
+            if one is None:
+                house.remove(number)
+            else:
+                house.put(number, *one)
+            stayed &= set(wanted().items())
+    assert stayed <= set(listed)
+    assert len(listed) == len(set(listed))
+
+
+@given(after=st.tuples(st.integers(-(1 << 63), (1 << 63) - 1), st.from_regex("[ -~]{0,200}", fullmatch=True)))
+def test_a_cursor_that_somebody_made_up_leads_to_his_own_jobs_alone(after: tuple[int, str]) -> None:
+    house = House()
+    for number in range(6):
+        house.put(number, OWNERS[number % 2], Status.QUEUED, number, number)
+    page = house.ask(token("anna"), [("cursor", cursor_of(after))])
+    assert {job["id"] for job in page["jobs"]} <= {"job-0", "job-2", "job-4"}
+
+
+async def test_before_everything_was_looked_at_once_there_is_no_list() -> None:
+    house = House()
+    house.index.ready.clear()
+    request = make_mocked_request("GET", "/api/jobs")
+    request[TOKEN] = token("anna")
+    with pytest.raises(StorageUnavailable) as refused:
+        await house.route.handle(request)
+    assert refused.value.retry_after is not None
+    request = make_mocked_request("GET", "/api/jobs?limit=0")
+    request[TOKEN] = token("anna")
+    with pytest.raises(BadRequest):
+        await house.route.handle(request)
+
+
+def test_a_page_is_joined_but_for_large_jobs_which_are_shared() -> None:
+    large = b'{"x":"%b"}' % (b"y" * LARGE_BYTES)
+    elements = [b"{}", large, b"[]", b"{}", large]
+    body = pieces(elements, b'],"nextCursor":null}')
+    assert b"".join(body) == b'{"jobs":[%b],"nextCursor":null}' % b",".join(elements)
+    assert [piece for piece in body if piece is large] == [large, large]
+    assert len(body) == 5
+
+
+def test_a_page_of_small_jobs_is_one_piece() -> None:
+    assert pieces([b"{}", b"[]"], b"]}") == (b'{"jobs":[{},[]]}',)
+    assert pieces([], b"]}") == (b'{"jobs":[]}',)

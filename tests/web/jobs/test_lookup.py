@@ -1,0 +1,64 @@
+"""Whose job it is, asked while the root is still held for away though the disk answers again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobsvc.domain.access import JOBS_READ, Token
+from jobsvc.domain.errors import JobNotFound, StorageUnavailable
+from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.catalogue.freshness import Freshness
+from jobsvc.index.catalogue.root_check import Presence
+from jobsvc.storage.executor import Disk
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.web.jobs.lookup import sighted
+from tests.conftest import MakeJob
+
+ANNA = Token("t", "anna", frozenset({JOBS_READ}), bytes(32), 0.0)
+BERT = Token("u", "bert", frozenset({JOBS_READ}), bytes(32), 0.0)
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    disk = Disk()
+    yield disk
+    disk.close()
+
+
+def take_away(root: Path) -> None:
+    root.rename(root.with_name("unmounted"))
+
+
+@pytest.fixture
+async def doubted(make_job: MakeJob, jobs_root: Path, disk: Disk) -> Freshness:
+    """Knows anna's job-1, of a root that was found away since."""
+    make_job()
+    presence = Presence()
+    freshness = Freshness(disk, JobsRoot(jobs_root), Catalogue(), 1.0, presence=presence)
+    assert not (await sighted(freshness, ANNA, "job-1")).stale
+    presence.doubt("Input/output error", time.monotonic())
+    return freshness
+
+
+@pytest.mark.parametrize("force", [True, False])
+async def test_another_s_job_is_an_unknown_one_as_soon_as_the_disk_answers(
+    doubted: Freshness, *, force: bool
+) -> None:
+    for job_id in ("job-1", "job-2"):
+        with pytest.raises(JobNotFound):
+            await sighted(doubted, BERT, job_id, force=force)
+
+
+@pytest.mark.parametrize("force", [True, False])
+async def test_neither_is_found_nor_unknown_while_it_does_not(
+    doubted: Freshness, jobs_root: Path, *, force: bool
+) -> None:
+    take_away(jobs_root)
+    for job_id in ("job-1", "job-2"):
+        with pytest.raises(StorageUnavailable):
+            await sighted(doubted, BERT, job_id, force=force)
+    assert (await sighted(doubted, ANNA, "job-1", force=force)).stale

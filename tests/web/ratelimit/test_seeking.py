@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from limits import parse
+
+from jobsvc.domain.access import Token
+from jobsvc.web.auth.client_address import Peers
+from jobsvc.web.ratelimit import seeking
+from jobsvc.web.ratelimit.budgets import Budget
+from jobsvc.web.ratelimit.seeking import Seeks
+
+
+def request_for(wanted: str) -> web.Request:
+    request = make_mocked_request("GET", "/job", headers={"Range": wanted})
+    request.protocol.last_range = None  # type: ignore[attr-defined] # of our connections
+    return request
+
+
+TOKEN = Token(id="a", owner="anna", scopes=frozenset(), digest=bytes(32), created=0)
+OTHER = Token(id="b", owner="anna", scopes=frozenset(), digest=bytes(32), created=0)
+RANGE = make_mocked_request("GET", "/job", headers={"Range": "bytes=0-"})
+
+FURTHER = make_mocked_request("GET", "/job", headers={"Range": "bytes=9-"})
+KEY = (TOKEN.id, None, "/job")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def seeks(clock: Clock) -> Seeks:
+    return Seeks(Budget("ranges", parse("9/hour")), Peers(()), lambda request: request.path, clock=clock)
+
+
+def test_an_output_counts_as_being_read_for_one_minute_at_least_and_two_at_most() -> None:
+    for begun in (0, 1, 59.9, 60, 61):
+        clock = Clock()
+        made = seeks(clock)
+        clock.now = begun
+        made.begun(RANGE, KEY, HTTPStatus.PARTIAL_CONTENT)
+        clock.now = begun + 59.9
+        assert made.continues(FURTHER, KEY)
+        clock.now = begun + 120.1
+        assert not made.continues(FURTHER, KEY)
+
+
+def test_only_a_get_with_a_range_continues_and_only_what_was_sent_begins() -> None:
+    made = seeks(Clock())
+    for status in (
+        HTTPStatus.NOT_MODIFIED,
+        HTTPStatus.PRECONDITION_FAILED,
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    ):
+        made.begun(RANGE, KEY, status)
+        assert not made.continues(RANGE, KEY)
+    made.begun(make_mocked_request("HEAD", "/job"), KEY, HTTPStatus.OK)
+    assert made.continues(FURTHER, KEY)
+    assert not made.continues(FURTHER, made.key_of(FURTHER, OTHER))
+    assert not made.continues(make_mocked_request("GET", "/job"), KEY)
+    assert not made.continues(make_mocked_request("HEAD", "/job", headers={"Range": "bytes=0-"}), KEY)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    made = seeks(Clock())
+    for number in range(seeking.KEYS_MAX * 3):
+        made._recent["a", None, str(number)] = None
+        made._rotate()
+    assert len(made._recent) + len(made._before) <= 2 * seeking.KEYS_MAX

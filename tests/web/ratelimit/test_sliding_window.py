@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from unittest import mock
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from limits import RateLimitItemPerMinute, RateLimitItemPerSecond, parse
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+
+from jobsvc.web.ratelimit.sliding_window import OneStep, Standing, WindowCounter
+
+
+@dataclass
+class Clock:
+    now: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(6000.0)
+
+
+def passed(counter: WindowCounter, tries: int, key: str = "key") -> int:
+    return sum(counter.take(key) for _ in range(tries))
+
+
+def test_a_burst_passes_exactly_the_limit(clock: Clock) -> None:
+    assert passed(WindowCounter(RateLimitItemPerMinute(10), clock=clock), 200) == 10
+
+
+def test_what_is_refused_is_not_counted(clock: Clock) -> None:
+    counter = WindowCounter(RateLimitItemPerMinute(10), clock=clock)
+    passed(counter, 200)
+    clock.now += 60 + 30
+    assert passed(counter, 200) == 5
+
+
+def test_the_window_before_weighs_as_much_as_it_overlaps(clock: Clock) -> None:
+    clock.now = 6400.0
+    counter = WindowCounter(RateLimitItemPerSecond(64, 64), clock=clock)
+    passed(counter, 64)
+    for second in range(1, 64):
+        clock.now = 6464.0 + second
+        assert passed(counter, 200) == 1
+
+
+def test_after_two_windows_nothing_is_remembered(clock: Clock) -> None:
+    counter = WindowCounter(RateLimitItemPerMinute(10), clock=clock)
+    passed(counter, 10)
+    clock.now += 120
+    assert counter.standing("key").left() == 10
+    assert passed(counter, 200) == 10
+
+
+def test_keys_don_t_touch_each_other(clock: Clock) -> None:
+    counter = WindowCounter(RateLimitItemPerMinute(10), clock=clock)
+    assert [passed(counter, 20, key) for key in "abc"] == [10, 10, 10]
+
+
+def test_looking_counts_nothing_and_remembers_nobody(clock: Clock) -> None:
+    counter = WindowCounter(RateLimitItemPerMinute(10), clock=clock)
+    for _ in range(20):
+        assert counter.standing("key") == Standing(0, 0, 60, 10, 60)
+    assert len(counter) == 0
+
+
+def test_keys_that_count_no_more_are_forgotten_as_others_come(clock: Clock) -> None:
+    counter = WindowCounter(RateLimitItemPerMinute(10), clock=clock)
+    for minute in range(50):
+        clock.now = 6000.0 + 60 * minute
+        for number in range(20):
+            counter.take(f"{minute}-{number}")
+    assert len(counter) <= 2 * 20
+
+
+def test_of_too_many_keys_the_oldest_are_forgotten(clock: Clock) -> None:
+    counter = WindowCounter(RateLimitItemPerMinute(1), clock=clock, keys_cap=100)
+    for number in range(1000):
+        counter.take(str(number))
+        assert len(counter) <= 100
+    assert not counter.take("999")
+    assert counter.take("0")
+
+
+def test_a_key_in_use_is_not_among_the_oldest(clock: Clock) -> None:
+    counter = WindowCounter(RateLimitItemPerMinute(2), clock=clock, keys_cap=3)
+    for key in "abc":
+        counter.take(key)
+    clock.now += 60
+    counter.take("a")
+    counter.take("d")
+    assert counter.standing("a").current == 1
+    assert counter.standing("b") == (0, 0, 60, 2, 60)
+
+
+# Windows of 2**n seconds at whole 64ths of a second, so that both sides' arithmetic is exact.
+steps = st.lists(st.tuples(st.integers(0, 64 * 40), st.integers(1, 12)), min_size=1, max_size=40)
+
+
+@given(steps, st.integers(1, 20), st.sampled_from([1, 4, 16, 32]))
+async def test_it_admits_what_the_limits_library_admits(
+    moves: list[tuple[int, int]], limit: int, window: int
+) -> None:
+    item, clock = RateLimitItemPerSecond(limit, window), Clock(2.0**30)
+    counter, theirs = WindowCounter(item, clock=clock), SlidingWindowCounterRateLimiter(MemoryStorage())
+    with mock.patch("limits.aio.storage.memory.time.time", clock):
+        for pause, tries in moves:
+            clock.now += pause / 64
+            for _ in range(tries):
+                assert counter.take("key") == await theirs.hit(item, "key")
+
+
+@st.composite
+def used_up(draw: st.DrawFn) -> tuple[WindowCounter, Clock]:
+    """A counter that refuses, however it came to that."""
+    item = RateLimitItemPerSecond(draw(st.integers(1, 700)), draw(st.sampled_from([1, 7, 10, 60, 3600])))
+    clock = Clock(draw(st.floats(0, 2e9)))
+    counter = WindowCounter(item, clock=clock)
+    for pause in draw(st.lists(st.floats(0, 2.5 * item.get_expiry()), max_size=4)):
+        passed(counter, draw(st.integers(0, item.amount)))
+        clock.now += pause
+    while counter.take("key"):
+        pass
+    return counter, clock
+
+
+@given(used_up())
+def test_after_the_wait_that_was_told_a_request_passes(state: tuple[WindowCounter, Clock]) -> None:
+    counter, clock = state
+    seconds = counter.standing("key").wait()
+    assert seconds >= 1
+    clock.now += seconds
+    assert counter.standing("key").left() >= 1
+    assert counter.take("key")
+
+
+@given(steps, st.integers(1, 20), st.sampled_from([1, 4, 16, 32]))
+def test_of_those_that_are_relieved_each_tenth_counts_and_none_counts_twice(
+    moves: list[tuple[int, int]], limit: int, window: int
+) -> None:
+    """So a key that only has such has ten times as many, and no more."""
+    clock = Clock(2.0**30)
+    counter = WindowCounter(RateLimitItemPerSecond(limit, window), clock=clock)
+    admitted = 0
+    for _ in range(10 * limit + 30):
+        if counter.take("key"):
+            admitted += 1
+            counter.relieve("key", 10)
+    assert admitted == 10 * limit
+    for pause, tries in moves:
+        clock.now += pause / 64
+        for _ in range(tries):
+            before = counter.standing("key")
+            if counter.take("key"):
+                counter.relieve("key", 10)
+            assert 0 <= counter.standing("key").current - before.current <= 1 <= limit
+
+
+def test_a_request_of_no_window_is_relieved_of_nothing(clock: Clock) -> None:
+    counter = WindowCounter(RateLimitItemPerMinute(2), clock=clock)
+    counter.relieve("key", 10)
+    assert len(counter) == 0
+    counter.take("key")
+    clock.now += 60
+    counter.take("key")
+    for _ in range(5):
+        counter.relieve("key", 10)
+    assert counter.standing("key")[:2] == (1, 0)
+
+
+@given(used_up(), st.floats(0, 5000))
+def test_it_passes_at_any_later_time_too(state: tuple[WindowCounter, Clock], later: float) -> None:
+    counter, clock = state
+    clock.now += counter.standing("key").wait() + later
+    assert counter.take("key")
+
+
+@given(used_up())
+def test_the_wait_is_not_a_second_longer_than_it_has_to_be(state: tuple[WindowCounter, Clock]) -> None:
+    counter, clock = state
+    seconds = counter.standing("key").wait()
+    clock.now += max(seconds - 1.01, 0)
+    assert not counter.take("key")
+
+
+def used_up_at_zero(limit: int, window: int) -> tuple[WindowCounter, Clock]:
+    clock = Clock(0.0)
+    counter = WindowCounter(RateLimitItemPerSecond(limit, window), clock=clock)
+    passed(counter, limit)
+    return counter, clock
+
+
+@given(used_up(), st.floats(0, 4000))
+# The window before weighs so little less than a whole number that the sum with this one is rounded up to it.
+@example(used_up_at_zero(220, 3600), 6398.181818181818)
+@example(used_up_at_zero(316, 60), 76.51898734177216)
+def test_as_many_pass_as_were_said_to_be_left(state: tuple[WindowCounter, Clock], later: float) -> None:
+    counter, clock = state
+    clock.now += later
+    left = counter.standing("key").left()
+    assert (counter.standing("key").wait() == 0) == (left > 0)
+    assert counter.room("key") == (left, counter.standing("key").ends_in)
+    assert passed(counter, left + 5) == left
+
+
+@given(used_up(), st.floats(0, 4000))
+def test_who_spends_is_told_what_is_left_then(state: tuple[WindowCounter, Clock], later: float) -> None:
+    counter, clock = state
+    clock.now += later
+    left = counter.standing("key").left()
+    for _ in range(min(left, 20)):
+        assert counter.spend("key") == counter.room("key")
+    if left <= 20:
+        assert counter.spend("key") is None
+
+
+@pytest.mark.parametrize(
+    ("standing", "seconds"),
+    [
+        (Standing(0, 10, 30.0, 10, 60), 31),
+        (Standing(0, 10, 0.4, 10, 60), 1),
+        (Standing(0, 9, 30.0, 10, 60), 0),
+        (Standing(10, 5, 30.0, 10, 60), 1),
+        (Standing(10, 5, 45.0, 10, 60), 16),
+        (Standing(600, 0, 60.0, 600, 60), 1),
+    ],
+)
+def test_the_wait_by_hand(standing: Standing, seconds: int) -> None:
+    assert standing.wait() == seconds
+
+
+@pytest.fixture
+def limiter(clock: Clock) -> OneStep:
+    return OneStep(WindowCounter(RateLimitItemPerMinute(3), clock=clock))
+
+
+async def test_the_test_is_the_hit_and_the_hit_is_nothing(limiter: OneStep) -> None:
+    item = parse("3/minute")
+    assert [await limiter.test(item, "key") for _ in range(5)] == [True, True, True, False, False]
+    assert await limiter.hit(item, "other")
+    assert (await limiter.get_window_stats(item, "other")).remaining == 3
+
+
+async def test_limits_own_questions_are_answered_by_the_same_counts(limiter: OneStep, clock: Clock) -> None:
+    counter = limiter._counter
+    assert await counter.check()
+    assert await counter.acquire_sliding_window_entry("key", 3, 60)
+    assert await counter.get_sliding_window("key", 60) == (0, 60.0, 1, 120.0)
+    clock.now += 60 + 15
+    assert await counter.get_sliding_window("key", 60) == (1, 45.0, 0, 105.0)
+    await counter.clear_sliding_window("key", 60)
+    assert len(counter) == 0
+    counter.take("key")
+    await counter.clear("key")
+    assert len(counter) == 0
+    counter.take("key")
+    assert await counter.reset() == 1
+    assert len(counter) == 0
+
+
+async def test_what_a_sliding_window_does_not_need_is_not_there(limiter: OneStep) -> None:
+    counter = limiter._counter
+    assert counter.base_exceptions is ValueError
+    with pytest.raises(NotImplementedError):
+        await counter.incr("key", 60)
+    with pytest.raises(NotImplementedError):
+        await counter.get("key")
+    with pytest.raises(NotImplementedError):
+        await counter.get_expiry("key")
