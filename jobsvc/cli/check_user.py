@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from jobsvc.settings import default_state_dir
-from jobsvc.storage.state.private_file import user_name
+from jobsvc.storage.files.users import user_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,9 @@ from jobsvc.cli.settings_options import (
 from jobsvc.domain.access import SCOPES, Token
 from jobsvc.settings import OPTIONS, default_state_dir, resolve
 from jobsvc.storage.files.os_errors import describe, may_pass
+from jobsvc.storage.files.users import user_name
 from jobsvc.storage.layout import TOKEN_LABELS_FILE, TOKEN_USE_FILE, TOKENS_FILE
 from jobsvc.storage.state import token_file
-from jobsvc.storage.state.private_file import user_name
 from jobsvc.storage.state.token_format import check_name, time_text
 from jobsvc.storage.state.token_use_file import load_use
 

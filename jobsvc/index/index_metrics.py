@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Protocol
@@ -12,27 +11,9 @@ from prometheus_client import Gauge
 
 from jobsvc.domain.job import Status
 from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.catalogue.index_stats import Figures
 from jobsvc.index.watch.registry import Watching
 from jobsvc.observe.metrics import Metrics
-
-
-@dataclass(slots=True)
-class Figures:
-    """What was counted; moments are monotonic seconds."""
-
-    ignored: int = 0
-    """Names beneath the root that can't be jobs."""
-    restarts: int = 0
-    """Times that the watcher had to be begun again."""
-    missed: int = 0
-    """Changes that no hint announced."""
-    unreadable: int = 0
-    """Looks that found a record which can't be read."""
-    reconciled: float | None = None
-    """When everything was last compared."""
-    reconcile_seconds: float = 0
-    answered: float | None = None
-    """When storage last answered."""
 
 
 class Measured(Protocol):

@@ -22,9 +22,9 @@ from jobsvc.domain.status_record import BadRecord
 from jobsvc.index import index_metrics
 from jobsvc.index.catalogue.entries import Catalogue, Entry
 from jobsvc.index.catalogue.freshness import Freshness
+from jobsvc.index.catalogue.index_stats import Figures
 from jobsvc.index.catalogue.root_check import Presence
 from jobsvc.index.catalogue.watch_coverage import Coverage
-from jobsvc.index.index_metrics import Figures
 from jobsvc.index.queries.listing import Listing
 from jobsvc.index.queries.log_tail_cache import Tails
 from jobsvc.index.scan.mount_watch import MountWatch

@@ -12,7 +12,6 @@ from jobsvc.service.accept_errors import ACCEPT_ERRORS, AcceptErrors
 from jobsvc.service.components import Parts, parts_of
 from jobsvc.service.lifespan import add_lifetimes
 from jobsvc.settings import Settings
-from jobsvc.web.app.fast_router import job_id_of
 from jobsvc.web.app.guard import Guard
 from jobsvc.web.app.middleware import Envelope
 from jobsvc.web.app.routes import Handlers, add_routes
@@ -32,6 +31,7 @@ from jobsvc.web.endpoints.long_poll import Waiting
 from jobsvc.web.endpoints.me import TokenEndpoint
 from jobsvc.web.endpoints.recent_logs import RecentLogs
 from jobsvc.web.jobs.addresses import PublicUrl
+from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget, parse_rate
 from jobsvc.web.ratelimit.seeking import RANGES_PER_DOWNLOAD, Seeks
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from jobsvc.storage.files.os_errors import describe
+from jobsvc.storage.files.users import user_name
 from jobsvc.storage.reachable import Mounts
-from jobsvc.storage.state.private_file import user_name
 
 ANSWER_TIMEOUT_S: Final = 10.0
 """How long a folder of the configuration may take to be listed at the start."""

@@ -23,9 +23,9 @@ from click.testing import CliRunner, Result
 from jobsvc.cli import check as command
 from jobsvc.cli import main
 from jobsvc.settings import OPTIONS
+from jobsvc.storage.files.users import user_name
 from jobsvc.storage.filesystem.mounts import file_system, watch_limit
 from jobsvc.storage.filesystem.probe import Nature, Trial
-from jobsvc.storage.state.private_file import user_name
 from tests.programs import without_coverage
 from tests.running import PROJECT
 from tests.waiting import wait_until

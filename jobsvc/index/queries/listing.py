@@ -10,9 +10,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.job import Job, Status
 from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.catalogue.index_stats import Figures
 from jobsvc.index.catalogue.unreadable import UnreadableRecord
 from jobsvc.index.catalogue.watch_coverage import Coverage
-from jobsvc.index.index_metrics import Figures
 from jobsvc.index.queries.sorted_jobs import Key, Ordered, key_of
 from jobsvc.storage.jobs.snapshot import Reading
 

@@ -19,9 +19,9 @@ import structlog
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.job import Status
 from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.catalogue.index_stats import Figures
 from jobsvc.index.catalogue.root_check import Presence
 from jobsvc.index.catalogue.watch_coverage import Coverage
-from jobsvc.index.index_metrics import Figures
 from jobsvc.index.scan import reconcile
 from jobsvc.index.scan.reconcile import Compared
 from jobsvc.index.scan.refresh_queue import Looks

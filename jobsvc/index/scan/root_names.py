@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
-from jobsvc.index.index_metrics import Figures
+from jobsvc.index.catalogue.index_stats import Figures
 from jobsvc.index.scan.reconcile import NameChanges, compare_names
 from jobsvc.index.scan.refresh_queue import Looks
 from jobsvc.storage.executor import Disk

@@ -10,8 +10,9 @@ import re
 from enum import StrEnum
 from typing import Final, NamedTuple, Self
 
+from jobsvc.storage.files.pread import SAMPLE, digest, read_fully, sample
 from jobsvc.storage.files.safe_open import OpenFile
-from jobsvc.storage.jobs.log_tail import SAMPLE, digest, lines_start, read_fully, sample
+from jobsvc.storage.jobs.log_tail import lines_start
 
 PIECE: Final = 64 * 1024
 """The most that is read at once, in bytes: a longer line comes in several pieces."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from jobsvc.storage.files.os_errors import describe
+from jobsvc.storage.files.users import user_name
 from jobsvc.storage.layout import DEPTH_MAX, PATH_MAX, beneath, components
-from jobsvc.storage.state.private_file import user_name
 
 MISSING: Final = "is missing"
 

@@ -22,6 +22,7 @@ from jobsvc.domain.record_decoding import decode_record
 from jobsvc.domain.status_record import BadRecord, parse_record
 from jobsvc.storage.files.client_version import packed_version
 from jobsvc.storage.files.file_version import is_settled, packed_from
+from jobsvc.storage.files.pread import read_fully, sample
 from jobsvc.storage.files.safe_open import (
     ABSENT,
     FOLDER,
@@ -36,7 +37,7 @@ from jobsvc.storage.files.safe_open import (
     retry_stale,
 )
 from jobsvc.storage.files.statx import birth_time
-from jobsvc.storage.jobs.log_tail import last_lines, read_fully, sample
+from jobsvc.storage.jobs.log_tail import last_lines
 from jobsvc.storage.jobs.snapshot import Reading
 from jobsvc.storage.layout import (
     DEFAULT_LOG,

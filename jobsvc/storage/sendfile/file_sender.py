@@ -19,8 +19,8 @@ from struct import pack
 from time import monotonic
 from typing import Final, NamedTuple
 
+from jobsvc.storage.files.pread import read_fully, sample
 from jobsvc.storage.files.safe_open import OpenFile
-from jobsvc.storage.jobs.log_tail import read_fully, sample
 from jobsvc.storage.sendfile.socket_queues import Backlog
 
 FIRST_CHUNK: Final = 256 * 1024

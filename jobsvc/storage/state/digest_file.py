@@ -17,7 +17,7 @@ from zlib import crc32
 import orjson
 
 from jobsvc.storage.files.atomic_write import give_to_folder_owner, write_atomically
-from jobsvc.storage.jobs.log_tail import read_fully
+from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.layout import is_job_id
 from jobsvc.storage.state import private_file
 from jobsvc.storage.state.digest_table import MOST, SIZE, VERSION

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from jobsvc.storage.files.atomic_write import write_atomically
-from jobsvc.storage.jobs.log_tail import read_fully
+from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.state import private_file
 
 SIZE: Final = 32

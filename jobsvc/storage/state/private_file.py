@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import pwd
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,14 +61,6 @@ def check(status: os.stat_result, cap: int) -> None:
         raise ValueError("others than its owner can read or write it; run chmod 600 on it")
     if status.st_size > cap:
         raise ValueError(f"larger than {cap} bytes")
-
-
-def user_name(uid: int) -> str:
-    """Return a user's name; the number where the system knows none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def reason(fault: OSError) -> str | None:

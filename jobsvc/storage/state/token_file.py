@@ -21,7 +21,7 @@ from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
 from jobsvc.storage.files.atomic_write import write_atomically
 from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
 from jobsvc.storage.files.file_version import SETTLED_NS, Identity
-from jobsvc.storage.jobs.log_tail import read_fully
+from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.layout import TOKEN_LABELS_FILE
 from jobsvc.storage.state import private_file
 from jobsvc.storage.state.token_format import (

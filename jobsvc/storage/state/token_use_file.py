@@ -15,7 +15,7 @@ import orjson
 
 from jobsvc.domain.timestamp import format_time, parse_time
 from jobsvc.storage.files.atomic_write import write_atomically
-from jobsvc.storage.jobs.log_tail import read_fully
+from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.state import private_file
 
 FILE_CAP: Final = 16 << 20

@@ -6,7 +6,6 @@ short way takes, it takes behind the same guard, in the same envelope. The short
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, cast
 
@@ -19,35 +18,14 @@ from jobsvc.web.app.guard import Immediate
 from jobsvc.web.app.middleware import UNMATCHED, Envelope
 from jobsvc.web.connection.fast_request import Asked
 from jobsvc.web.connection.protocol import Connection
-from jobsvc.web.headers.conditional import VERSION_LENGTH
+from jobsvc.web.paths import JOB_ID, JOBS, VERSION_QUERY
 
 ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-JOBS: Final = "/api/jobs/"
-STATUS: Final = "/api/jobs/{id}"
-DOWNLOAD: Final = "/api/jobs/{id}/download"
 MAX_SLASHES: Final = 256
 """In an address; the time that the framework's router takes grows with their square."""
-NAMED_DOWNLOAD: Final = "/api/jobs/{id}/download/{name}"
-"""The address of a link: it ends in the name of the file."""
-VERSION_QUERY: Final = re.compile(rf"version=([A-Za-z0-9_-]{{{VERSION_LENGTH}}})", re.ASCII)
-"""The query of a `downloadUrl`, and nothing else."""
 _VERSIONED: Final = "download?"
 _GENERAL: Final = (None, "", None)
-_JOB_ID: Final = web.RequestKey("jobsvc.job-id", str)
-
-
-def job_id_of(request: web.Request) -> str:
-    """Name the job that a request is about, as its address has it: it may be no job's id at all."""
-    try:
-        return request[_JOB_ID]
-    except KeyError:
-        return request.match_info["id"]
-
-
-def file_name_of(request: web.Request) -> str | None:
-    """Return the name of the file that the address ends in; None where it has none."""
-    return None if _JOB_ID in request else request.match_info.get("name")
 
 
 class Way(NamedTuple):
@@ -87,7 +65,7 @@ class Dispatch:
             if request.method == "GET" and hdrs.EXPECT not in request.headers:
                 way, job_id, _ = self._way(request.raw_path)
                 if way is not None:
-                    request[_JOB_ID] = job_id
+                    request[JOB_ID] = job_id
                     return self._answer(request, way.handle, way.route)
             if given.raw_path.count("/") > MAX_SLASHES:
                 return self._answer(request, _not_found, UNMATCHED)

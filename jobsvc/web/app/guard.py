@@ -20,13 +20,8 @@ from jobsvc.web.auth.bearer import TOKEN, Gate, NoCredentials
 from jobsvc.web.auth.client_address import Peers
 from jobsvc.web.connection.fast_request import Asked, Decided
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
+from jobsvc.web.ratelimit.request_budget import BUDGET, FURTHER_RANGE
 from jobsvc.web.ratelimit.seeking import Seeks
-
-BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
-"""On a request: the budget that it is counted in."""
-
-FURTHER_RANGE: Final = web.RequestKey("jobsvc.further-range", bool)
-"""On a request that its budget was not charged for."""
 
 Immediate = Callable[[Asked], HTTPStatus | None]
 """Answers without a wait and says with which status, or does nothing."""
@@ -184,22 +179,3 @@ def _send_part(
     decided.send(told)
     seeks.begun(asked, key, decided.status)
     return decided.status
-
-
-def relieve(request: web.Request) -> None:
-    """Count a request less whose answer is that there is nothing new; to be called before it is sealed."""
-    budget = request.get(BUDGET)
-    if budget is not None and FURTHER_RANGE not in request:
-        budget.relieve(request[TOKEN])
-
-
-def fields(request: web.Request) -> tuple[tuple[str, str], ...]:
-    """Return the RateLimit fields of the answer to a request; none where no budget was in question."""
-    budget = request.get(BUDGET)
-    return () if budget is None else budget.fields(request[TOKEN])
-
-
-def lines(request: web.Request) -> str:
-    """Write the same as lines of a head."""
-    budget = request.get(BUDGET)
-    return "" if budget is None else budget.lines(request[TOKEN])

@@ -12,7 +12,6 @@ from typing import Final
 
 import structlog
 from aiohttp import HttpVersion11, hdrs, web
-from multidict import istr
 
 from jobsvc.domain.errors import RateLimited, Refusal, TooManyDownloads, TooManyStreams, Unauthorized
 from jobsvc.observe import request_id
@@ -21,11 +20,11 @@ from jobsvc.web import problems
 from jobsvc.web.app import guard
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.connection.fast_request import Asked
+from jobsvc.web.ratelimit import request_budget
+from jobsvc.web.responses.common_headers import REQUEST_ID, seal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-REQUEST_ID: Final = istr("X-Request-Id")
-SERVER: Final = "jobsvc"
 UNMATCHED: Final = "unmatched"
 """The name of the route where there is none."""
 LASTING: Final = ("wait", "follow")
@@ -103,7 +102,7 @@ class Envelope:
         elif isinstance(refusal, TooManyStreams):
             self._metrics.rate_limited.labels("streams-at-once").inc()
         elif isinstance(refusal, RateLimited):
-            budget = request.get(guard.BUDGET)
+            budget = request.get(request_budget.BUDGET)
             self._metrics.rate_limited.labels(budget.name if budget else "auth-failures").inc()
 
 
@@ -147,20 +146,6 @@ def refuse(request: web.Request, refused: web.HTTPException) -> web.Response:
     response = problems.of_framework(refused)
     seal(request, response)
     return response
-
-
-def seal(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the fields that every answer has; to be called by who begins to send an answer himself."""
-    headers = response.headers
-    headers[REQUEST_ID] = request_id.current() or ""
-    headers[hdrs.SERVER] = SERVER
-    for field, value in guard.fields(request):
-        headers[field] = value
-
-
-def sealing(budget: str) -> str:
-    """Write the same fields as text, for who writes a head himself; `budget` is what `guard.lines` gives."""
-    return f"{REQUEST_ID}: {request_id.current()}\r\nServer: {SERVER}\r\n{budget}"
 
 
 def route_of(request: web.Request) -> str:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.web import query_params
-from jobsvc.web.app.fast_router import DOWNLOAD, NAMED_DOWNLOAD, STATUS, Dispatch, Way
+from jobsvc.web.app.fast_router import Dispatch, Way
 from jobsvc.web.app.guard import Authenticate, Guard
 from jobsvc.web.app.middleware import Envelope, meet
 from jobsvc.web.auth import signed_links as link_queries
@@ -27,6 +27,7 @@ from jobsvc.web.endpoints.job_log import Logs
 from jobsvc.web.endpoints.job_status import StatusRoute
 from jobsvc.web.endpoints.me import TokenEndpoint
 from jobsvc.web.jobs.representation import entity_tag
+from jobsvc.web.paths import DOWNLOAD, NAMED_DOWNLOAD, STATUS
 from jobsvc.web.ratelimit.seeking import Seeks
 from jobsvc.web.responses import json_response
 from jobsvc.web.streaming import sse

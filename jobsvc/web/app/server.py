@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
 
 import structlog
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from jobsvc.domain.errors import TooManyConnections
 from jobsvc.observe import request_id
 from jobsvc.web import problems
 from jobsvc.web.app.fast_router import ServerHandler
-from jobsvc.web.app.middleware import REQUEST_ID, refuse
+from jobsvc.web.app.middleware import refuse
 from jobsvc.web.app.routes import DISPATCH
-from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS, probes_only
+from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
 from jobsvc.web.connection.protocol import Answering, Connection
 from jobsvc.web.connection.request_validation import Unsound
 from jobsvc.web.connection.timeouts import CONNECTION_TIMEOUTS
+from jobsvc.web.responses.common_headers import REQUEST_ID, seal
 
 _log = structlog.get_logger("jobsvc.web")
 
@@ -108,3 +111,28 @@ def _explained(handler: ServerHandler) -> ServerHandler:
 def _has_unknown_expectation(request: web.BaseRequest) -> bool:
     expected = request.headers.get(hdrs.EXPECT, "100-continue")
     return expected.lower() != "100-continue" and request.version >= HttpVersion11
+
+
+PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+RETRY_AFTER_S: Final = 1
+
+RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+def probes_only(handler: RequestHandler) -> RequestHandler:
+    """Wrap a handler so that it serves the probes alone and answers 503 to everything else, and closes."""
+
+    async def restricted(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method in {hdrs.METH_GET, hdrs.METH_HEAD} and request.path in PROBE_PATHS:
+            response = await handler(request)
+        else:
+            request_id.begin(request.headers.get(REQUEST_ID))
+            response = problems.of_refusal(
+                TooManyConnections("All connections are in use.", retry_after=RETRY_AFTER_S)
+            )
+            seal(cast(web.Request, request), response)
+        response.force_close()
+        return response
+
+    return restricted

@@ -23,9 +23,8 @@ from jobsvc.domain.access import Token
 from jobsvc.domain.errors import Unauthorized
 from jobsvc.storage.executor import Disk
 from jobsvc.storage.state.link_key import SIZE, load_or_make
-from jobsvc.web.app.fast_router import VERSION_QUERY
 from jobsvc.web.auth.bearer import Gate
-from jobsvc.web.jobs.addresses import link_path
+from jobsvc.web.paths import VERSION_QUERY, link_path
 
 BY_LINK: Final = web.RequestKey("jobsvc.by-link", bool)
 """On a request: whether it was let in by a link."""

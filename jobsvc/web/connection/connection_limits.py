@@ -11,24 +11,19 @@ connections, and the oldest of them makes room for the next.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from heapq import nsmallest
 from operator import itemgetter
 from time import thread_time
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from jobsvc.domain.errors import TooManyConnections
-from jobsvc.observe import request_id
-from jobsvc.web import problems
-from jobsvc.web.app.middleware import REQUEST_ID, seal
 from jobsvc.web.connection.timeouts import OpenConnections, TimedConnection
 
 RESERVED: Final = 16
 """Connections above the limit."""
-PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 NEWCOMER_GRACE_S: Final = 1.0
 """Time that a new connection has for its first byte before it makes room first."""
 SEARCH_SHARE: Final = 0.05
@@ -36,29 +31,9 @@ SEARCH_SHARE: Final = 0.05
 CANDIDATES: Final = 1024
 """Idle connections that one search remembers."""
 LOG_INTERVAL_S: Final = 60.0
-RETRY_AFTER_S: Final = 1
 
-RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _log = structlog.get_logger("jobsvc.web")
-
-
-def probes_only(handler: RequestHandler) -> RequestHandler:
-    """Wrap a handler so that it serves the probes alone and answers 503 to everything else, and closes."""
-
-    async def restricted(request: web.BaseRequest) -> web.StreamResponse:
-        if request.method in {hdrs.METH_GET, hdrs.METH_HEAD} and request.path in PROBE_PATHS:
-            response = await handler(request)
-        else:
-            request_id.begin(request.headers.get(REQUEST_ID))
-            response = problems.of_refusal(
-                TooManyConnections("All connections are in use.", retry_after=RETRY_AFTER_S)
-            )
-            seal(cast(web.Request, request), response)
-        response.force_close()
-        return response
-
-    return restricted
 
 
 class LimitedConnection(TimedConnection, Protocol):

@@ -35,7 +35,6 @@ from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.snapshot import Reading
 from jobsvc.storage.nonblocking.cached_read import SMALL, read_cached
 from jobsvc.web import query_params
-from jobsvc.web.app.fast_router import file_name_of, job_id_of
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.signed_links import BY_LINK
 from jobsvc.web.connection.fast_request import Asked, Decided
@@ -47,6 +46,7 @@ from jobsvc.web.headers.conditional import version_of
 from jobsvc.web.headers.content_headers import content_disposition, content_type, saved_name
 from jobsvc.web.headers.repr_digest import wants_sha256
 from jobsvc.web.jobs.file_access import Visits
+from jobsvc.web.paths import file_name_of, job_id_of
 from jobsvc.web.ratelimit.download_slots import Slot, Slots
 from jobsvc.web.ratelimit.seeking import Seeks
 from jobsvc.web.responses import single_write

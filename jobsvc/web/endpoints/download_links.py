@@ -13,7 +13,6 @@ from jobsvc.domain.job import Job, Status
 from jobsvc.domain.timestamp import format_time
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.storage.layout import components
-from jobsvc.web.app.fast_router import JOBS, job_id_of
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.signed_links import Link, Links
 from jobsvc.web.endpoints.download import without_output
@@ -21,6 +20,7 @@ from jobsvc.web.endpoints.request_body import read_body
 from jobsvc.web.headers.conditional import version_of
 from jobsvc.web.jobs.addresses import PublicUrl, came_by_proxy
 from jobsvc.web.jobs.lookup import sighted
+from jobsvc.web.paths import JOBS, job_id_of
 
 DEFAULT_AGE: Final = 3600
 """Seconds; shorter where the operator allows less."""

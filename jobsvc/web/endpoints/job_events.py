@@ -15,13 +15,13 @@ from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.queries.subscriptions import Changes
 from jobsvc.storage.jobs.snapshot import Reading
-from jobsvc.web.app.fast_router import job_id_of
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.jobs.addresses import came_by_proxy
 from jobsvc.web.jobs.lookup import sighted
 from jobsvc.web.jobs.owner_member import shown_to
 from jobsvc.web.jobs.pushed_job import Presenting
 from jobsvc.web.jobs.representation import Shown
+from jobsvc.web.paths import job_id_of
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.event_stream import EventStream, Streams
 

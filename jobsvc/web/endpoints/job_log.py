@@ -19,7 +19,6 @@ from jobsvc.storage.jobs.growing_log import start_of
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import Reading
 from jobsvc.web import query_params
-from jobsvc.web.app.fast_router import job_id_of
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.endpoints.log_follow import Following
 from jobsvc.web.endpoints.recent_logs import RecentLogs
@@ -28,6 +27,7 @@ from jobsvc.web.file_transfer.file_response import Delivery
 from jobsvc.web.file_transfer.selection import Selection, select
 from jobsvc.web.file_transfer.transfer_state import Shipment
 from jobsvc.web.jobs.file_access import Visits
+from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.download_slots import Slot, Slots
 
 TAIL_LINES: Final = 10_000

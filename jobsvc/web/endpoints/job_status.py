@@ -10,7 +10,6 @@ from jobsvc.domain.access import Token, is_admin, sees
 from jobsvc.domain.job import Status
 from jobsvc.index.catalogue.freshness import Answer, Freshness
 from jobsvc.index.queries.log_tail_cache import Tails
-from jobsvc.web.app.fast_router import job_id_of
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.connection.fast_request import Asked, Decided
 from jobsvc.web.endpoints.long_poll import Waiting
@@ -18,6 +17,7 @@ from jobsvc.web.jobs.addresses import came_by_proxy
 from jobsvc.web.jobs.lookup import sighted
 from jobsvc.web.jobs.owner_member import shown_to
 from jobsvc.web.jobs.representation import Representations, Shown
+from jobsvc.web.paths import job_id_of
 from jobsvc.web.responses import json_response
 
 STALE: Final = "jobsvc; hit; detail=storage-unavailable"

@@ -21,10 +21,10 @@ from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.jobs.growing_log import Mark, start_of
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import Reading
-from jobsvc.web.app.fast_router import job_id_of
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.endpoints.recent_logs import RecentLogs
 from jobsvc.web.jobs.file_access import RETRY_INTERVAL_S, Visits
+from jobsvc.web.paths import job_id_of
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.event_stream import EventStream, Streams
 from jobsvc.web.streaming.log_follower import Followed, FollowedLogs, News, read_news

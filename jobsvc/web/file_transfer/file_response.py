@@ -13,8 +13,6 @@ from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.download_log import Outcome
 from jobsvc.storage.nonblocking.cached_read import Pages
 from jobsvc.web import problems
-from jobsvc.web.app import guard
-from jobsvc.web.app.middleware import seal
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.permits import PermitLost
 from jobsvc.web.connection.fast_request import Asked, Decided
@@ -22,8 +20,10 @@ from jobsvc.web.file_transfer.body_writer import Transfer
 from jobsvc.web.file_transfer.selection import Plan, Selection, fields, lines, plan
 from jobsvc.web.file_transfer.transfer_state import Interrupted, Shipment
 from jobsvc.web.headers.byte_ranges import unsatisfied
+from jobsvc.web.ratelimit import request_budget
 from jobsvc.web.ratelimit.download_slots import Slot
 from jobsvc.web.responses import single_write
+from jobsvc.web.responses.common_headers import seal
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Delivery:
         planned = plan(found)
         if planned is None:
             if found.decision.status is HTTPStatus.NOT_MODIFIED:
-                guard.relieve(request)
+                request_budget.relieve(request)
                 return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(found))
             return self._refusal(found)
         planned.headers.update(headers)

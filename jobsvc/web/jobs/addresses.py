@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import quote
 
 from aiohttp import HttpVersion11, hdrs, web
 from multidict import istr
 
-from jobsvc.web.app.fast_router import DOWNLOAD, JOBS
 from jobsvc.web.auth.client_address import Peers
 from jobsvc.web.connection.fast_request import Asked
-from jobsvc.web.headers.content_headers import saved_name
+from jobsvc.web.paths import JOBS
 
-# What proxies leave as it is when they decode a path and encode it again (RFC 3986, section 3.3).
-_IN_SEGMENT: Final = "!$&'()*+,;=:@-._~"
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?")
 _PREFIX_CAP: Final = 1024
@@ -58,11 +54,6 @@ def came_by_proxy(request: web.Request | Asked) -> bool:
 def download_url(base: str, version: str) -> str:
     """Return the address of one version of a job's output."""
     return f"{base}download?version={version}"
-
-
-def link_path(job_id: str, name: str) -> str:
-    """Return the path of a link to a job's output; it ends in the name under which clients save the file."""
-    return f"{DOWNLOAD.replace('{id}', job_id)}/{quote(saved_name(name), safe=_IN_SEGMENT)}"
 
 
 class PublicUrl:

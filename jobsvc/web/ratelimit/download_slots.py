@@ -11,13 +11,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from operator import itemgetter
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import TooManyDownloads
-from jobsvc.web.file_transfer.transfer_state import Shipment
 
 RETRY_AFTER: Final = 5
 """Seconds; nobody knows when a download ends, so this is advice and no promise."""
@@ -33,6 +32,20 @@ PACE_PERIOD_S: Final = 30.0
 _log = structlog.get_logger("jobsvc.web")
 
 
+class Transfer(Protocol):
+    """What is sent for a download."""
+
+    @property
+    def key(self) -> str:
+        """The job's id."""
+
+    def accepted(self) -> int:
+        """Count the bytes that the client has taken."""
+
+    def give_way(self) -> None:
+        """End early."""
+
+
 class Slot:
     """One download under way."""
 
@@ -41,7 +54,7 @@ class Slot:
     def __init__(self, token: Token) -> None:
         self.token = token
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
-        self.shipment: Shipment | None = None
+        self.shipment: Transfer | None = None
         """What is sent, once that is known."""
         self.pace: float | None = None
         """Bytes a second over the last period; None before the first has passed."""

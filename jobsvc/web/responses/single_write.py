@@ -17,9 +17,9 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
 
 from jobsvc.storage.nonblocking.cached_read import Body
-from jobsvc.web.app import guard
-from jobsvc.web.app.middleware import sealing
 from jobsvc.web.connection.protocol import Connection
+from jobsvc.web.ratelimit import request_budget
+from jobsvc.web.responses.common_headers import sealing
 
 # A member of an enumeration takes a third of a microsecond to look up.
 OK: Final = HTTPStatus.OK
@@ -49,17 +49,17 @@ def send(
     if not plain or (transport := request.transport) is None:
         return None
     if not isinstance(body, tuple):
-        write(cast(Connection, request.protocol), status, told, body, guard.lines(request))
+        write(cast(Connection, request.protocol), status, told, body, request_budget.lines(request))
     elif len(body) == 1:
-        write(cast(Connection, request.protocol), status, told, body[0], guard.lines(request))
+        write(cast(Connection, request.protocol), status, told, body[0], request_budget.lines(request))
     else:
-        head = _head(status, told, sum(map(len, body)), guard.lines(request))
+        head = _head(status, told, sum(map(len, body)), request_budget.lines(request))
         _write_all(transport, (head, *body))
     return _SENT[status]
 
 
 def write(connection: Connection, status: HTTPStatus, told: str, body: Body, budget: str) -> None:
-    """Write such an answer to a plain GET; `budget` is what `guard.lines` gives."""
+    """Write such an answer to a plain GET; `budget` is what `request_budget.lines` gives."""
     head = _head(status, told, len(body), budget)
     if len(body) <= _COPIED:
         connection.write_soon(head + body)

@@ -19,9 +19,9 @@ from aiohttp import hdrs, web
 from aiohttp.http import StreamWriter
 
 from jobsvc.observe.metrics import Metrics
-from jobsvc.web.app.middleware import seal
 from jobsvc.web.auth.permits import PermitLost
 from jobsvc.web.connection.turns import Turns
+from jobsvc.web.responses.common_headers import seal
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.long_lived import Stay, Stays
 

@@ -13,8 +13,8 @@ from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import parse_record
 from jobsvc.domain.timestamp import format_time
 from jobsvc.index.catalogue.entries import Catalogue
+from jobsvc.index.catalogue.index_stats import Figures
 from jobsvc.index.catalogue.watch_coverage import Coverage
-from jobsvc.index.index_metrics import Figures
 from jobsvc.index.queries import listing, sorted_jobs
 from jobsvc.index.queries.listing import Listing, Page
 from jobsvc.storage.files.file_version import Identity

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.jobs import log_tail as module
-from jobsvc.storage.jobs.log_tail import last_lines, lines_start, read_fully
+from jobsvc.storage.jobs.log_tail import last_lines, lines_start
 
 PIECES = st.sampled_from(
     [b"\n", b"a", b"frame 12", "ä".encode(), "🎬".encode(), b"\xff", b"\xf0\x9f", b"\x80", b"\r\n"]

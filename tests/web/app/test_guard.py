@@ -13,10 +13,10 @@ from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
 from jobsvc.domain.errors import Refusal, Unauthorized
 from jobsvc.storage.executor import Disk
 from jobsvc.storage.state.token_file import create
-from jobsvc.web.app import guard as guard_module
 from jobsvc.web.app.guard import Guard
 from jobsvc.web.auth.bearer import TOKEN, Gate
 from jobsvc.web.auth.client_address import Peers
+from jobsvc.web.ratelimit import request_budget
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget, parse_rate
 
 Client = TestClient[web.Request, web.Application]
@@ -56,7 +56,7 @@ async def plain_errors(request: web.Request, handler: Handler) -> web.StreamResp
         response = web.Response(status=code, text=refusal.detail)
         if refusal.retry_after is not None:
             response.headers["Retry-After"] = str(refusal.retry_after)
-    response.headers.extend(guard_module.fields(request))
+    response.headers.extend(request_budget.fields(request))
     return response
 
 

@@ -1,0 +1,29 @@
+"""Header fields that every answer has."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import hdrs, web
+from multidict import istr
+
+from jobsvc.observe import request_id
+from jobsvc.web.ratelimit import request_budget
+
+REQUEST_ID: Final = istr("X-Request-Id")
+
+SERVER: Final = "jobsvc"
+
+
+def seal(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the fields that every answer has; a handler that sends its answer itself calls it first."""
+    headers = response.headers
+    headers[REQUEST_ID] = request_id.current() or ""
+    headers[hdrs.SERVER] = SERVER
+    for field, value in request_budget.fields(request):
+        headers[field] = value
+
+
+def sealing(budget: str) -> str:
+    """Return the same fields as lines of a head; `budget` is what `request_budget.lines` returns."""
+    return f"{REQUEST_ID}: {request_id.current()}\r\nServer: {SERVER}\r\n{budget}"
