@@ -63,8 +63,8 @@ class MakeJob(Protocol):
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have files count as unchanged for a while that were written just now."""
-    monkeypatch.setattr(file_version, "SETTLED_NS", 0)
-    monkeypatch.setattr(descriptor_cache, "SETTLED_NS", 0)
+    monkeypatch.setattr(file_version, "TIMESTAMP_GRANULARITY_NS", 0)
+    monkeypatch.setattr(descriptor_cache, "TIMESTAMP_GRANULARITY_NS", 0)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpClient
 
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 
 
@@ -84,10 +84,10 @@ async def test_bad_callback(tmp_path: Path) -> None:
 
 
 async def test_good_thread(tmp_path: Path) -> None:
-    disk = Disk()
-    await disk.metadata("a", JobsRoot(tmp_path).scan)
+    disk = StorageExecutor()
+    await disk.run_metadata("a", JobsRoot(tmp_path).scan)
     for call in (stats, opens, opens_by_builtin, lists, asks):
-        await disk.metadata("a", call)
+        await disk.run_metadata("a", call)
     disk.close()
 
 

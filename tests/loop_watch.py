@@ -37,14 +37,14 @@ MISSED: Final = (
 HARMLESS: Final[dict[str, list[tuple[str, Iterable[str]]]]] = {
     "os.fstat": [
         ("jobsvc/web/jobs/file_access.py", {"_in_memory"}),
-        ("jobsvc/index/catalogue/freshness.py", {"_seen_at_once"}),
+        ("jobsvc/index/catalogue/freshness.py", {"_check_nowait"}),
     ],
     "os.preadv": [("jobsvc/web/jobs/file_access.py", {"_in_memory"})],
     "os.open": [("asyncio/base_events.py", {"subprocess_exec"})],
     "os.close": [
         ("asyncio/base_events.py", {"subprocess_exec"}),
         ("jobsvc/web/jobs/file_access.py", {"_in_memory"}),
-        ("jobsvc/index/catalogue/freshness.py", {"_seen_at_once"}),
+        ("jobsvc/index/catalogue/freshness.py", {"_check_nowait"}),
     ],
     "os.lstat": [("coverage/files.py", {"abs_file"})],
     "io.open": [("asyncio/base_events.py", {"subprocess_exec"})],

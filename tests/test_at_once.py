@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.observe.download_log import DownloadLog
-from jobsvc.storage.nonblocking.cached_outputs import CachedRoot
+from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from jobsvc.web.connection.protocol import Connection as Served
-from jobsvc.web.endpoints.download import Download
-from jobsvc.web.endpoints.job_status import StatusRoute
+from jobsvc.web.endpoints.download import DownloadEndpoint
+from jobsvc.web.endpoints.job_status import JobStatusEndpoint
 from tests.at_once import essence, fill, idle, unread, warm
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
@@ -32,7 +32,7 @@ WAYS: Final = pytest.mark.parametrize(("path", "fields"), [(STATUS, ()), (DOWNLO
 @pytest.fixture
 async def service(settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any) -> Service:
     make_job(output=FILM)
-    if CachedRoot.of(jobs_root) is None:
+    if CachedOutputs.of(jobs_root) is None:
         pytest.skip("on this file system opening may wait")
     return await serve(limit_auth_failures="3/minute", send_timeout=0.5)
 
@@ -150,10 +150,10 @@ async def test_whether_an_answer_is_true_still_is_seen_without_a_thread(
 ) -> None:
     """Where no watcher vouches for it, and it is older than it may be; what changed is read in a thread."""
     make_job(output=FILM, attempt=1)
-    if CachedRoot.of(jobs_root) is None:
+    if CachedOutputs.of(jobs_root) is None:
         pytest.skip("on this file system opening may wait")
     service = await serve(watch="poll", max_age=0.001)
-    read, reads = Freshness._begin, []
+    read, reads = Freshness._start_read, []
 
     def counted(self: Freshness, job_id: str, deadline: float) -> Any:
         reads.append(job_id)
@@ -161,7 +161,7 @@ async def test_whether_an_answer_is_true_still_is_seen_without_a_thread(
 
     async with service.connect() as link:
         await warm(link, service, STATUS)
-        monkeypatch.setattr(Freshness, "_begin", counted)
+        monkeypatch.setattr(Freshness, "_start_read", counted)
         for _ in range(3):
             answer = await link.ask("GET", STATUS, token=service.token)
             assert (answer.json()["attempt"], answer.headers["Age"]) == (1, "0")
@@ -174,15 +174,15 @@ async def test_whether_an_answer_is_true_still_is_seen_without_a_thread(
 async def test_an_output_that_is_too_large_to_be_sent_at_once_is_opened_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened, openings = CachedRoot.open_output, []
+    opened, openings = CachedOutputs.open_output, []
 
-    def counted(self: CachedRoot, known: Any) -> Any:
+    def counted(self: CachedOutputs, known: Any) -> Any:
         openings.append(known.job.id)
         return opened(self, known)
 
     async with service.connect() as link:
         await warm(link, service, STATUS)
-        monkeypatch.setattr(CachedRoot, "open_output", counted)
+        monkeypatch.setattr(CachedOutputs, "open_output", counted)
         answer = await link.ask("GET", DOWNLOAD, token=service.token)
         assert answer.body == FILM
         assert openings == ["job-1"]
@@ -269,8 +269,8 @@ async def test_to_a_client_that_is_gone_nothing_more_is_sent(service: Service) -
 async def test_a_fault_ends_the_connection_and_is_told(
     serve: Serve, path: str, fields: tuple[tuple[str, str], ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(StatusRoute, "at_once", _fault)
-    monkeypatch.setattr(Download, "at_once", _fault)
+    monkeypatch.setattr(JobStatusEndpoint, "try_fast", _fault)
+    monkeypatch.setattr(DownloadEndpoint, "try_fast", _fault)
     service = await serve()
     async with service.connect() as link:
         assert (await link.ask("GET", "/healthz")).status == 200

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from jobsvc.storage.sendfile import socket_queues
-from jobsvc.web.file_transfer.transfer import Stream
+from jobsvc.web.file_transfer.transfer import FileTransfer
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
 from tests.speaking import DEADLINE, Connection, request
@@ -35,14 +35,14 @@ def film(make_job: MakeJob, old: bytes) -> Path:
 @pytest.fixture
 def behind(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Little may wait for a client; set once it is waited for."""
-    seen, caught_up = asyncio.Event(), Stream._caught_up
+    seen, caught_up = asyncio.Event(), FileTransfer._wait_peer_read
 
-    async def seen_behind(stream: Stream) -> None:
+    async def seen_behind(stream: FileTransfer) -> None:
         seen.set()
         await caught_up(stream)
 
-    monkeypatch.setattr(socket_queues, "NEAR", 200_000)
-    monkeypatch.setattr(Stream, "_caught_up", seen_behind)
+    monkeypatch.setattr(socket_queues, "MAX_BUFFERED_LOCAL_BYTES", 200_000)
+    monkeypatch.setattr(FileTransfer, "_wait_peer_read", seen_behind)
     return seen
 
 

@@ -17,11 +17,11 @@ from structlog.testing import capture_logs
 from jobsvc.service.accept_errors import AcceptErrors
 from jobsvc.service.descriptors import connections_allowed
 from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
-from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
-from jobsvc.storage.nonblocking.descriptor_cache import Folder, _Kept
-from jobsvc.storage.sendfile.epoll_sender import Ferry
-from jobsvc.storage.sendfile.file_sender import Conduit
+from jobsvc.storage.nonblocking.descriptor_cache import Folder, _CachedFile
+from jobsvc.storage.sendfile.epoll_sender import EpollSender
+from jobsvc.storage.sendfile.file_sender import FileSender
 from jobsvc.storage.state import token_file
 from tests.conftest import MakeJob, Serve, StartProcess
 from tests.descriptors import held
@@ -47,7 +47,7 @@ def exhausted() -> Iterator[None]:
 def opened(path: Path) -> OpenFile:
     fd = os.open(path, os.O_RDONLY)
     status = os.fstat(fd)
-    return OpenFile(fd, Identity.of(status), path.name, status.st_nlink)
+    return OpenFile(fd, FileVersion.of(status), path.name, status.st_nlink)
 
 
 def test_tokens_can_be_read_when_all_descriptors_are_used_up(tmp_path: Path) -> None:
@@ -57,10 +57,10 @@ def test_tokens_can_be_read_when_all_descriptors_are_used_up(tmp_path: Path) -> 
     reserve.fill()
     with exhausted():
         for _ in range(2):
-            assert token_file.look(path, None, reserve)[1] == (token,)
+            assert token_file.load_if_changed(path, None, reserve)[1] == (token,)
             reserve.fill()
         with pytest.raises(token_file.BadTokenFile):
-            token_file.look(path)
+            token_file.load_if_changed(path)
     reserve.close()
 
 
@@ -100,7 +100,7 @@ def test_conduit_that_fails_keeps_no_descriptor(tmp_path: Path, monkeypatch: pyt
 
         monkeypatch.setattr("jobsvc.storage.sendfile.file_sender.socket.socket", broken)
         with pytest.raises(OSError, match="no buffers"):
-            Conduit(file, ours.fileno(), 4)
+            FileSender(file, ours.fileno(), 4)
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names
         file.close()
 
@@ -108,13 +108,13 @@ def test_conduit_that_fails_keeps_no_descriptor(tmp_path: Path, monkeypatch: pyt
 async def test_ferry_that_cannot_watch_a_socket_closes_what_it_was_lent(tmp_path: Path) -> None:
     (film := tmp_path / "film").write_bytes(b"film")
     closed: list[object] = []
-    ferry = Ferry(closed.append, deadline=5)
+    ferry = EpollSender(closed.append, deadline=5)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        sender = Conduit(opened(film), ours.fileno(), 4)
+        sender = FileSender(opened(film), ours.fileno(), 4)
         ferry._epoll.register(sender.socket_fd)  # so that the next time fails
         with pytest.raises(FileExistsError):
-            ferry.carry(sender, 0, 4)
+            ferry.send(sender, 0, 4)
         assert closed == [sender]
         sender.close()
         ferry.close()
@@ -123,7 +123,7 @@ async def test_ferry_that_cannot_watch_a_socket_closes_what_it_was_lent(tmp_path
 def test_output_that_is_kept_closes_all_its_descriptors_also_where_one_fails(tmp_path: Path) -> None:
     (film := tmp_path / "film").write_bytes(b"film")
     file, folder = opened(film), os.open(tmp_path, os.O_PATH)
-    kept = _Kept(record=None, file=file, ctime_ns=0, folders=(Folder(folder, 0),))  # type: ignore[arg-type]
+    kept = _CachedFile(record=None, file=file, ctime_ns=0, folders=(Folder(folder, 0),))  # type: ignore[arg-type]
     os.close(file.fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
         kept.close()

@@ -69,7 +69,7 @@ async def known(service: Service, data: bytes = FILM, job: str = "job-1", deadli
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of tests are new, and not to be waited for."""
-    monkeypatch.setattr(digest_service, "SETTLED_NS", 0)
+    monkeypatch.setattr(digest_service, "TIMESTAMP_GRANULARITY_NS", 0)
 
 
 at_once = pytest.mark.usefixtures("_at_once")

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from jobsvc.web.file_transfer.transfer_state import Shipment
+from jobsvc.web.file_transfer.transfer_state import TransferState
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.running import Service
 from tests.speaking import Connection, request
@@ -91,13 +91,13 @@ async def test_a_request_that_sends_no_file_ends_no_download(
     kind: str,
 ) -> None:
     monkeypatch.setattr("jobsvc.web.ratelimit.download_slots.PACE_PERIOD_S", 0.2)
-    ended, give_way = [], Shipment.give_way
+    ended, give_way = [], TransferState.end_early
 
-    def note(shipment: Shipment) -> None:
+    def note(shipment: TransferState) -> None:
         ended.append(shipment.key)
         give_way(shipment)
 
-    monkeypatch.setattr(Shipment, "give_way", note)
+    monkeypatch.setattr(TransferState, "end_early", note)
     other, target = make_token("bert"), TARGETS[kind].replace("job-1", "job-2")
     make_job("queued", owner="bert")
     (make_job("gone", owner="bert", output=b"film") / "output" / "film.mp4").unlink()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
-from jobsvc.storage.jobs.root_listing import RootScan, names_in
+from jobsvc.storage.jobs.root_listing import RootScan, list_job_ids
 from jobsvc.storage.state.token_file import load, revoke
 from jobsvc.web.streaming import event_stream
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
@@ -350,7 +350,7 @@ async def test_streams_end_at_once_when_the_service_does(
 async def test_silence_is_broken_by_comments(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_stream, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(event_stream, "HEARTBEAT_INTERVAL_S", 0.1)
     make_job(status="rendering")
     service = await serve(**QUICK)
     async with listening(service, ONE) as stream:
@@ -441,9 +441,9 @@ async def test_while_the_index_is_incomplete_nothing_is_said_to_be_all(
 
     def late(root: Path) -> RootScan:
         go_on.wait(10)
-        return names_in(root)
+        return list_job_ids(root)
 
-    monkeypatch.setattr("jobsvc.index.scan.periodic.names_in", late)
+    monkeypatch.setattr("jobsvc.index.scan.periodic.list_job_ids", late)
     for number in range(30):
         make_job(f"job-{number}")
     service = await serve()

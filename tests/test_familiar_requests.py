@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 from aiohttp import web
 
-from jobsvc.storage.nonblocking.cached_outputs import CachedRoot
+from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from jobsvc.storage.state.token_file import load, revoke
 from jobsvc.web.connection.protocol import Connection as Served
 from tests.at_once import essence, fill, idle, unread, warm
@@ -29,7 +29,7 @@ OTHER: Final = "/api/jobs/job-2"
 async def service(settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any) -> Service:
     make_job("job-1", output=FILM)
     make_job("job-2", output=FILM)
-    if CachedRoot.of(jobs_root) is None:
+    if CachedOutputs.of(jobs_root) is None:
         pytest.skip("on this file system opening may wait")
     return await serve()
 
@@ -91,7 +91,7 @@ async def test_what_is_not_answered_at_once_goes_the_general_way(
 async def test_what_needs_a_wait_is_looked_at_once_before_it_has_it(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, tried = Served._answered_here, []
+    answer, tried = Served._try_fast, []
 
     def counted(self: Served, message: Any, target: str) -> bool:
         tried.append(target)
@@ -99,7 +99,7 @@ async def test_what_needs_a_wait_is_looked_at_once_before_it_has_it(
 
     async with service.connect() as link:
         await known(link, service)
-        monkeypatch.setattr(Served, "_answered_here", counted)
+        monkeypatch.setattr(Served, "_try_fast", counted)
         assert (await link.ask("GET", "/api/jobs/job-9", token=service.token)).status == 404
     assert tried == ["/api/jobs/job-9"]
 

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from aiohttp import ClientSession, web
 
-from jobsvc.cli.demo_render import Farm
+from jobsvc.cli.demo_render import DemoFarm
 from tests.conftest import StartProcess
 from tests.programs import needs, started
 from tests.running import Process
@@ -49,8 +49,8 @@ follow("log", "%(log)s").catch((error) => tell({what: "log", error: `${error}`})
 
 
 @pytest.fixture
-def farm(jobs_root: Path) -> Farm:
-    farm = Farm(jobs_root / JOB, "ffmpeg", owner="anna", frames=FRAMES, tell=lambda *_: None)
+def farm(jobs_root: Path) -> DemoFarm:
+    farm = DemoFarm(jobs_root / JOB, "ffmpeg", owner="anna", frames=FRAMES, tell=lambda *_: None)
     farm.queue()
     return farm
 
@@ -81,7 +81,7 @@ def whole(jobs_root: Path, events: list[str], log: list[str]) -> None:
 @needs("ffmpeg", "curl")
 @pytest.mark.timeout(120)
 async def test_curl_follows_a_render_to_its_end(
-    start_process: StartProcess, farm: Farm, jobs_root: Path
+    start_process: StartProcess, farm: DemoFarm, jobs_root: Path
 ) -> None:
     service = start_process()
     words = ("-sSN", "--fail", "-H", f"Authorization: Bearer {service.token}")
@@ -100,7 +100,7 @@ async def test_curl_follows_a_render_to_its_end(
 @needs("ffmpeg", "chromium")
 @pytest.mark.timeout(200)
 async def test_chromium_follows_a_render_to_its_end(
-    start_process: StartProcess, farm: Farm, jobs_root: Path, tmp_path: Path
+    start_process: StartProcess, farm: DemoFarm, jobs_root: Path, tmp_path: Path
 ) -> None:
     service = start_process()
     text = PAGE % {"token": service.token, "events": EVENTS, "log": LOG}

@@ -18,7 +18,7 @@ from jobsvc.domain.job import Job
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.state.token_file import load, revoke
-from jobsvc.web.streaming.log_follower import INTERVAL
+from jobsvc.web.streaming.log_follower import READ_INTERVAL_S
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
 from tests.listening import Event, Stream, listening
 from tests.running import Service
@@ -370,7 +370,7 @@ async def test_a_log_is_looked_at_once_however_many_follow_it_and_read_once_for_
         append(folder, b"two\n")
         for stream in streams:
             await told(stream, "two\n")
-        looks = (time.monotonic() - begun) / INTERVAL + 1
+        looks = (time.monotonic() - begun) / READ_INTERVAL_S + 1
         assert opened <= looks + 3
 
 

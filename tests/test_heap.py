@@ -23,7 +23,7 @@ async def test_the_heap_is_trimmed_again_and_again_in_a_thread(monkeypatch: pyte
 
     monkeypatch.setattr(memory_trim, "TRIM_INTERVAL_S", 0.01)
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: SimpleNamespace(malloc_trim=trim))
-    context = memory_trim.trimming(web.Application())
+    context = memory_trim.trim_cleanup_ctx(web.Application())
     await anext(context)
     async with asyncio.timeout(30):
         await trimmed.acquire()

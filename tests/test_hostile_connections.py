@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.domain.errors import Refusal
+from jobsvc.domain.errors import ApiError
 from jobsvc.storage.state import token_file
 from jobsvc.web.connection import timeouts
 from jobsvc.web.endpoints import request_body
@@ -92,7 +92,7 @@ async def test_memory_of_a_refused_request_is_freed_without_a_garbage_collection
         async with service.connect() as link:
             link.send(unfinished)
             statuses.append((await link.answer("POST")).status)
-        await until(lambda: not [each for each in gc.get_objects() if isinstance(each, Refusal)])
+        await until(lambda: not [each for each in gc.get_objects() if isinstance(each, ApiError)])
     finally:
         gc.enable()
     assert statuses == [429, 401, 400, 408]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from jobsvc.storage.processes import record_process
-from jobsvc.web.endpoints.job_list import PAGE_BYTES
+from jobsvc.web.endpoints.job_list import MAX_PAGE_BYTES
 from tests.conftest import MakeJob, Serve, StartProcess
 from tests.listening import listening
 from tests.running import Service
@@ -36,7 +36,7 @@ async def pages(service: Service, query: str) -> list[list[dict[str, Any]]]:
         answer = await service.get(f"/api/jobs?{query}{cursor}")
         page = answer.json()
         found.append(page["jobs"])
-        assert len(answer.body) < PAGE_BYTES + 100 or len(page["jobs"]) == 1
+        assert len(answer.body) < MAX_PAGE_BYTES + 100 or len(page["jobs"]) == 1
         if page["nextCursor"] is None:
             return found
         cursor = f"&cursor={page['nextCursor']}"

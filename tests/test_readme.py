@@ -47,12 +47,12 @@ def test_the_codes_and_their_statuses_are_those_of_the_problems() -> None:
 
 
 def test_every_refusal_of_the_domain_has_its_row() -> None:
-    from jobsvc.domain.errors import Refusal  # noqa: PLC0415 - as above
+    from jobsvc.domain.errors import ApiError  # noqa: PLC0415 - as above
 
-    def codes(kind: type[Refusal]) -> set[str]:
+    def codes(kind: type[ApiError]) -> set[str]:
         return {kind.code}.union(*map(codes, kind.__subclasses__()))
 
-    assert codes(Refusal) <= {row[0] for row in _table("Errors")}
+    assert codes(ApiError) <= {row[0] for row in _table("Errors")}
 
 
 def test_the_routes_are_those_of_the_service(tmp_path: Path) -> None:

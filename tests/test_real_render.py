@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
-from jobsvc.cli.demo_render import FPS, Farm
+from jobsvc.cli.demo_render import FPS, DemoFarm
 from tests.conftest import StartProcess
 from tests.running import Process
 from tests.waiting import wait_until
@@ -46,7 +46,7 @@ def curl(service: Process, tail: str, *words: str | Path) -> list[str | Path]:
 
 
 @contextmanager
-def rendering(farm: Farm) -> Iterator[None]:
+def rendering(farm: DemoFarm) -> Iterator[None]:
     """Have the farm at work in a thread of its own."""
     worker = Thread(target=farm.run, args=(0,))
     worker.start()
@@ -83,7 +83,7 @@ def test_a_render_is_watched_from_queued_to_a_film_that_is_fetched_resumed_and_p
     start_process: StartProcess, jobs_root: Path, tmp_path: Path
 ) -> None:
     service = start_process("--limit-status", "1000000/minute")
-    farm = Farm(jobs_root / JOB, "ffmpeg", owner="anna", frames=FRAMES, tell=lambda *_: None)
+    farm = DemoFarm(jobs_root / JOB, "ffmpeg", owner="anna", frames=FRAMES, tell=lambda *_: None)
     farm.queue()
     states = watched(service)
     seen = [next(states)]

@@ -38,7 +38,7 @@ def test_every_sample_is_a_good_record(name: str) -> None:
 @pytest.mark.parametrize("name", GOOD)
 def test_a_sample_has_an_output_exactly_when_it_is_completed(name: str) -> None:
     reading = JobsRoot(SAMPLES).read(name)
-    assert (reading.output is not None) is (reading.job.status is Status.COMPLETED)
+    assert (reading.output_version is not None) is (reading.job.status is Status.COMPLETED)
 
 
 def test_the_samples_show_every_state_and_two_owners() -> None:
@@ -118,5 +118,5 @@ def test_no_job_reaches_what_lies_outside_its_directory() -> None:
             reading = root.read(name)
         except Exception:  # noqa: BLE001, S112 - the refusal itself is the tests' above
             continue
-        assert not reading.output, name
+        assert not reading.output_version, name
         assert "has left the job's directory" not in (root.log_tail(reading.job) or ""), name

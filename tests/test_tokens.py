@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ, SCOPES
-from jobsvc.service import NotStarted
+from jobsvc.service import StartupError
 from jobsvc.settings import Settings
 from jobsvc.storage.state.token_file import load, revoke
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
@@ -287,7 +287,7 @@ async def test_a_token_file_that_can_t_be_used_at_the_start_is_a_refusal_that_na
     secret, path = make_token(), state_dir / "tokens.json"
     spoil(path)
     settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
-    with pytest.raises(NotStarted) as refused:
+    with pytest.raises(StartupError) as refused:
         async with in_process(settings):
             """It does not come so far."""
     assert f"{path}: {SPOILT[spoil]}" in str(refused.value)
@@ -303,7 +303,7 @@ async def test_a_token_file_whose_mode_lets_others_in_or_nobody_is_refused_at_th
     settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
     if mode == 0 and os.geteuid() == 0:
         pytest.skip("root may read everything")
-    with pytest.raises(NotStarted, match=r"tokens\.json: (others than|Permission denied)"):
+    with pytest.raises(StartupError, match=r"tokens\.json: (others than|Permission denied)"):
         async with in_process(settings):
             """It does not come so far."""
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobsvc.storage.executor import Disk
-from jobsvc.storage.nonblocking.cached_outputs import CachedRoot
+from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from tests.conftest import MakeJob, Serve
 from tests.running import Service
 from tests.speaking import Answer
@@ -42,7 +42,12 @@ class Calls:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
-    for of, name in ((Disk, "metadata"), (Disk, "data"), (CachedRoot, "still"), (CachedRoot, "open_output")):
+    for of, name in (
+        (StorageExecutor, "metadata"),
+        (StorageExecutor, "data"),
+        (CachedOutputs, "still"),
+        (CachedOutputs, "open_output"),
+    ):
         monkeypatch.setattr(of, name, calls.counted(getattr(of, name)))
     return calls
 

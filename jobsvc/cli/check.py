@@ -18,24 +18,24 @@ import orjson
 from jobsvc.cli.check_user import CheckUser
 from jobsvc.cli.job_check import Finding, Survey
 from jobsvc.cli.settings_options import (
-    PassingFault,
-    WrongSetting,
-    given,
+    InvalidSetting,
+    TemporaryFault,
+    configured_values,
+    setting_errors,
     settings_options,
     warn_of_unknown_variables,
-    wrong_settings_told,
 )
 from jobsvc.domain.job import SYNONYMS
 from jobsvc.settings import NO_JOBS_ROOT, resolve
 from jobsvc.storage.files.os_errors import describe, may_pass
-from jobsvc.storage.filesystem.probe import Nature, Trial, nature_of, try_out
+from jobsvc.storage.filesystem.probe import FileSystemInfo, WriteProbe, file_system_info, run_write_probe
 from jobsvc.storage.jobs.reader import JobsRoot
 
-REDRAWN: Final = 200
+PROGRESS_STEPS: Final = 200
 """How often the bar is drawn on its way."""
-IN_STEP: Final = 0.1
+MAX_CLOCK_OFFSET_S: Final = 0.1
 """Seconds by which two clocks may differ unmentioned."""
-NAMED: Final = 20
+MAX_NAMED_JOBS: Final = 20
 """Job ids in one line."""
 _ERASE: Final = "\r\x1b[K"
 
@@ -75,12 +75,12 @@ def check(
         ids, ignored = root.scan()
     except OSError as wrong:
         told = f"jobs-root: {str(root.path)!r} can't be listed: {describe(wrong)}"
-        raise (PassingFault if may_pass(wrong) else WrongSetting)(told) from wrong
+        raise (TemporaryFault if may_pass(wrong) else InvalidSetting)(told) from wrong
     survey = Survey(root, stalled_after=stalled_after)
     for finding in _findings(survey, sorted(ids)):
         click.echo(orjson.dumps(finding) if as_json else f"{finding.job}: {finding.reason}")
     jobs, ignored = len(ids) - len(survey.nested), ignored + len(survey.nested)
-    nature, trial = nature_of(root.path), _tried(root.path) if probe_write else None
+    nature, trial = file_system_info(root.path), _run_trial(root.path) if probe_write else None
     if as_json:
         click.echo(orjson.dumps({**_document(jobs, ignored, survey, nature, trial), **user.document()}))
     else:
@@ -88,15 +88,15 @@ def check(
         notes = (*_notes(survey, jobs, stalled_after), *user.notes())
         for line in (*_storage(survey, nature), *_trial(trial), *notes):
             click.echo(line)
-    ctx.exit(1 if survey.found or (isinstance(trial, Trial) and trial.torn) else 0)
+    ctx.exit(1 if survey.found or (isinstance(trial, WriteProbe) and trial.torn_reads) else 0)
 
 
 def _root(ctx: click.Context) -> tuple[JobsRoot, CheckUser]:
-    with wrong_settings_told():
-        values = resolve(given(ctx))
+    with setting_errors():
+        values = resolve(configured_values(ctx))
     path: Path | None = values.get("jobs_root")
     if path is None:
-        raise WrongSetting(NO_JOBS_ROOT)
+        raise InvalidSetting(NO_JOBS_ROOT)
     root = JobsRoot(path, values.get("output_roots", ()), values.get("status_aliases", SYNONYMS))
     return root, CheckUser.of(values.get("state_dir"))
 
@@ -106,7 +106,7 @@ def _findings(survey: Survey, ids: list[str]) -> Iterator[Finding]:
     shown = sys.stderr.isatty()
     with click.progressbar(
         ids, label="Checking", file=sys.stderr, show_pos=True, hidden=not shown,
-        update_min_steps=max(1, len(ids) // REDRAWN),
+        update_min_steps=max(1, len(ids) // PROGRESS_STEPS),
     ) as bar:  # fmt: skip
         for job_id in bar:
             for finding in survey.examine(job_id):
@@ -117,17 +117,17 @@ def _findings(survey: Survey, ids: list[str]) -> Iterator[Finding]:
         click.echo("\x1b[1A" + _ERASE, err=True, nl=False)
 
 
-def _tried(root: Path) -> Trial | str:
+def _run_trial(root: Path) -> WriteProbe | str:
     """Try the storage out; returns why that was not to be, where it was not."""
     try:
-        with _ended_in_order():
-            return try_out(root)
+        with _exit_on_error():
+            return run_write_probe(root)
     except OSError as wrong:
         return wrong.strerror or str(wrong)
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
+def _exit_on_error() -> Iterator[None]:
     """Let a SIGTERM unwind, so that nothing is left behind."""
 
     def end(number: int, _frame: object) -> None:
@@ -140,7 +140,7 @@ def _ended_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _storage(survey: Survey, nature: Nature) -> Iterator[str]:
+def _storage(survey: Survey, nature: FileSystemInfo) -> Iterator[str]:
     told = "tell of every change" if nature.events else "tell nothing of what other machines do: it is polled"
     yield f"storage: {nature.file_system}; events {told}"
     if nature.events:
@@ -159,23 +159,25 @@ def _notes(survey: Survey, jobs: int, stalled_after: float) -> Iterator[str]:
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"
+    more = f" and {len(names) - MAX_NAMED_JOBS} more" if len(names) > MAX_NAMED_JOBS else ""
+    return f"{', '.join(names[:MAX_NAMED_JOBS])}{more}"
 
 
-def _trial(trial: Trial | str | None) -> Iterator[str]:
+def _trial(trial: WriteProbe | str | None) -> Iterator[str]:
     if isinstance(trial, str):
         yield f"not tried: {trial}"
     elif trial is not None:
         yield f"tried: events of this machine {'come' if trial.event else 'DO NOT COME'}"
-        step = "did not step" if trial.step is None else f"steps by {_span(trial.step)}"
-        yield f"tried: its clock {step}, and is {_beside(trial.ahead)}"
-        how = "is atomic" if not trial.torn else f"IS NOT ATOMIC: {trial.torn} were of neither file"
-        yield f"tried: renaming {how}, in {trial.looks} looks"
+        step = "did not step" if trial.clock_step is None else f"steps by {_span(trial.clock_step)}"
+        yield f"tried: its clock {step}, and is {_beside(trial.clock_offset)}"
+        how = (
+            "is atomic" if not trial.torn_reads else f"IS NOT ATOMIC: {trial.torn_reads} were of neither file"
+        )
+        yield f"tried: renaming {how}, in {trial.reads} looks"
 
 
 def _document(
-    jobs: int, ignored: int, survey: Survey, nature: Nature, trial: Trial | str | None
+    jobs: int, ignored: int, survey: Survey, nature: FileSystemInfo, trial: WriteProbe | str | None
 ) -> dict[str, Any]:
     tried: dict[str, Any] | None = None
     if isinstance(trial, str):
@@ -183,10 +185,10 @@ def _document(
     elif trial is not None:
         tried = {
             "eventSeen": trial.event,
-            "clockStep": trial.step,
-            "clockAhead": trial.ahead,
-            "renameAtomic": not trial.torn,
-            "looks": trial.looks,
+            "clockStep": trial.clock_step,
+            "clockAhead": trial.clock_offset,
+            "renameAtomic": not trial.torn_reads,
+            "looks": trial.reads,
         }
     storage = {
         "fileSystem": nature.file_system,
@@ -207,7 +209,7 @@ def _document(
 
 def _beside(ahead: float) -> str:
     """Say how one clock stands beside this machine's."""
-    if abs(ahead) < IN_STEP:
+    if abs(ahead) < MAX_CLOCK_OFFSET_S:
         return "in step with this machine's"
     return f"{_span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} this machine's"
 

@@ -19,7 +19,7 @@ from typing import Final
 
 import click
 
-from jobsvc.cli.demo_render import FPS, Farm, find_ffmpeg
+from jobsvc.cli.demo_render import FPS, DemoFarm, find_ffmpeg
 from jobsvc.domain.job import Status
 from jobsvc.settings import Settings
 from jobsvc.storage.layout import STATUS_FILE, TOKENS_FILE
@@ -166,7 +166,7 @@ def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
 @contextmanager
 def _live_render(jobs: Path, ffmpeg: str) -> Iterator[None]:
     """Render one job in a thread beside the service; what is not done at the end is canceled."""
-    farm = Farm(jobs / LIVE_JOB, ffmpeg, owner=OWNER, frames=LIVE_FRAMES, tell=Display().tell)
+    farm = DemoFarm(jobs / LIVE_JOB, ffmpeg, owner=OWNER, frames=LIVE_FRAMES, tell=Display().show)
     farm.queue()
     worker = Thread(target=farm.run, name="farm")
     worker.start()
@@ -185,7 +185,7 @@ class Display:
         self._terminal = sys.stdout.isatty()
         self._shown: tuple[Status, int] | None = None
 
-    def tell(self, status: Status, done: int, total: int) -> None:
+    def show(self, status: Status, done: int, total: int) -> None:
         """Show how far the render is."""
         percent = 100 * done // total
         line = f"  {LIVE_JOB}  {status:<9}  {percent:3d} %  frame {done:>{len(str(total))}} of {total}"

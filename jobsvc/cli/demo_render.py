@@ -22,15 +22,15 @@ from jobsvc.domain.timestamp import format_time
 from jobsvc.storage.files.atomic_write import write_atomically
 from jobsvc.storage.layout import DEFAULT_LOG, STATUS_FILE
 
-Tell = Callable[[Status, int, int], None]
+OnState = Callable[[Status, int, int], None]
 """Is told the status, the frames done and the frames in all, whenever the record was replaced."""
 
 FPS: Final = 25
-QUEUED_FOR: Final = 4.0
+QUEUED_S: Final = 4.0
 """Seconds that the job waits, for a person to see it queued."""
 
 _ENCODERS: Final = ("libx264", "libopenh264", "mpeg4")
-_DUSK: Final = (
+_FILTER: Final = (
     "hue=s=0,curves=r='0/0.02 0.35/0.10 0.6/0.85 1/1'"
     ":g='0/0.03 0.35/0.30 0.65/0.62 1/0.97':b='0/0.10 0.35/0.50 0.6/0.40 1/0.85'"
 )
@@ -50,15 +50,15 @@ def find_ffmpeg() -> str | None:
         return None
 
 
-class Farm:
+class DemoFarm:
     """One job, from queued to its end."""
 
-    def __init__(self, folder: Path, ffmpeg: str, *, owner: str, frames: int, tell: Tell) -> None:
+    def __init__(self, folder: Path, ffmpeg: str, *, owner: str, frames: int, tell: OnState) -> None:
         """Prepare a job in `folder`, which is made by queue(); its name is the job's id."""
         self._folder = folder
         self._ffmpeg = ffmpeg
         self._frames = frames
-        self._tell = tell
+        self._on_state = tell
         self._stopping = Event()
         self._process: subprocess.Popen[str] | None = None
         output = f"output/{folder.name}.mp4"
@@ -83,9 +83,9 @@ class Farm:
         (unborn / "output").mkdir(parents=True)
         write_atomically(unborn / STATUS_FILE, orjson.dumps(self._record | {"updatedAt": _now()}))
         unborn.rename(self._folder)
-        self._tell(Status.QUEUED, 0, self._frames)
+        self._on_state(Status.QUEUED, 0, self._frames)
 
-    def run(self, wait: float = QUEUED_FOR) -> Status:
+    def run(self, wait: float = QUEUED_S) -> Status:
         """Render the queued job after `wait` seconds and return how it ended; stop() makes it canceled."""
         if self._stopping.wait(wait):
             return self._end(Status.CANCELED)
@@ -156,7 +156,7 @@ class Farm:
     def _replace(self, **facts: object) -> None:
         self._record |= facts | {"updatedAt": _now()}
         write_atomically(self._folder / STATUS_FILE, orjson.dumps(self._record))
-        self._tell(self._record["status"], self._record["framesDone"], self._frames)
+        self._on_state(self._record["status"], self._record["framesDone"], self._frames)
 
     def _log(self, line: str) -> None:
         with (self._folder / DEFAULT_LOG).open("a", encoding="utf-8") as log:
@@ -172,7 +172,7 @@ def _command(ffmpeg: str, frames: int, output: str) -> list[str]:
     )
     said = [ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"]
     said += ["-progress", "pipe:1", "-stats_period", "0.25"]
-    said += ["-re", "-f", "lavfi", "-i", picture, "-frames:v", str(frames), "-vf", _DUSK]
+    said += ["-re", "-f", "lavfi", "-i", picture, "-frames:v", str(frames), "-vf", _FILTER]
     said += ["-c:v", _encoder(ffmpeg), "-b:v", "1M", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
     return [*said, "-f", "mp4", output]
 

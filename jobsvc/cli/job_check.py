@@ -11,10 +11,10 @@ from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import BadRecord
 from jobsvc.index.watch.job_folders import needed
 from jobsvc.storage.files.os_errors import describe
-from jobsvc.storage.files.safe_open import Absent
+from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs.path_diagnosis import MISSING, explain
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import DEFAULT_LOG, STATUS_FILE
 
 
@@ -62,7 +62,7 @@ class Survey:
     def _examine(self, job_id: str) -> list[Finding]:
         try:
             reading = self._root.read(job_id)
-        except Absent:
+        except PathNotFound:
             return self._without_record(job_id)
         except BadRecord as wrong:
             return [Finding(job_id, "bad-record", str(wrong))]
@@ -70,7 +70,7 @@ class Survey:
             return [Finding(job_id, "storage", f"storage: {describe(wrong)}")]
         self.directories += len(needed(reading) or ())
         # The time of change, which nobody can set; a time of modification may be one that an archive had.
-        self._kept = gcd(self._kept, reading.identity.ctime_ns)
+        self._kept = gcd(self._kept, reading.record_version.ctime_ns)
         if self._is_stale(reading):
             self.stale.append(job_id)
         return [finding for finding in (self._of_output(reading), self._of_log(reading)) if finding]
@@ -86,13 +86,13 @@ class Survey:
                 return []
         return [Finding(job_id, "record-missing", f"{STATUS_FILE}: {wrong or MISSING}")]
 
-    def _is_stale(self, reading: Reading) -> bool:
-        age = time.time() - reading.identity.mtime_ns / 1e9
+    def _is_stale(self, reading: JobSnapshot) -> bool:
+        age = time.time() - reading.record_version.mtime_ns / 1e9
         return not reading.job.status.final and 0 < self._stalled_after < age
 
-    def _of_output(self, reading: Reading) -> Finding | None:
+    def _of_output(self, reading: JobSnapshot) -> Finding | None:
         job = reading.job
-        if reading.made or job.status is not Status.COMPLETED:
+        if reading.has_output or job.status is not Status.COMPLETED:
             return None
         if job.output_path is None:
             return Finding(job.id, "output-missing", "outputPath: missing, though the job is completed")
@@ -100,7 +100,7 @@ class Survey:
         told = wrong or "leads to no regular file that may be served"
         return Finding(job.id, "output-missing", f"outputPath: {job.output_path[:200]!r} {told}")
 
-    def _of_log(self, reading: Reading) -> Finding | None:
+    def _of_log(self, reading: JobSnapshot) -> Finding | None:
         """Return what is wrong with the log; it may be missing unless a finished job names it."""
         job = reading.job
         wrong = self._explain(job.id, job.log_path or DEFAULT_LOG)

@@ -7,12 +7,12 @@ import time
 import click
 
 from jobsvc.cli.settings_options import (
-    PassingFault,
-    WrongSetting,
-    given,
+    InvalidSetting,
+    TemporaryFault,
+    configured_values,
+    setting_errors,
     settings_options,
     warn_of_unknown_variables,
-    wrong_settings_told,
 )
 from jobsvc.settings import Settings, load
 from jobsvc.storage.files.os_errors import may_pass
@@ -36,8 +36,8 @@ def serve(ctx: click.Context, /, *, check_config: bool, **_: object) -> None:
     Exit codes: 0 after SIGTERM; 1 for a fault that a restart may mend, such as a port in use or a jobs root
     that is not mounted yet; 2 for wrong use or configuration.
     """
-    with wrong_settings_told():
-        settings = load(given(ctx), dry_run=check_config)
+    with setting_errors():
+        settings = load(configured_values(ctx), dry_run=check_config)
     if check_config:
         warn_of_unknown_variables()
         _report(settings)
@@ -53,7 +53,7 @@ def _report(settings: Settings) -> None:
         found = token_file.load(settings.state_dir / TOKENS_FILE)
         link_key.check(settings.state_dir / LINK_KEY_FILE)
     except (token_file.BadTokenFile, link_key.BadLinkKey) as wrong:
-        raise (PassingFault if may_pass(wrong.__cause__) else WrongSetting)(str(wrong)) from wrong
+        raise (TemporaryFault if may_pass(wrong.__cause__) else InvalidSetting)(str(wrong)) from wrong
     now = time.time()
     click.echo("The configuration is valid.")
     click.echo(f"jobs root: {settings.jobs_root}")

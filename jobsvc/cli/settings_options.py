@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from jobsvc.settings import OPTIONS, Given, Option, SettingsError, is_service_link, unknown_variables
+from jobsvc.settings import (
+    OPTIONS,
+    ConfiguredValue,
+    Option,
+    SettingsError,
+    is_service_link,
+    unknown_variables,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -30,13 +37,13 @@ class _Text(click.ParamType[str]):
         return self._option.split(rv)
 
 
-class WrongSetting(click.ClickException):
+class InvalidSetting(click.ClickException):
     """A setting that stops the command: one line, and the exit code of wrong use."""
 
     exit_code = 2
 
 
-class PassingFault(WrongSetting):
+class TemporaryFault(InvalidSetting):
     """A fault that stops the command now, while a later try may succeed."""
 
     exit_code = 1
@@ -77,7 +84,7 @@ def warn_of_unknown_variables() -> None:
         click.echo(f"Warning: the environment variable {name} is unknown and has no effect{meant}", err=True)
 
 
-def given(ctx: click.Context) -> dict[str, Given]:
+def configured_values(ctx: click.Context) -> dict[str, ConfiguredValue]:
     """Collect what the command line and the environment say of settings, by field."""
     found = {}
     for option in OPTIONS:
@@ -90,14 +97,14 @@ def given(ctx: click.Context) -> dict[str, Given]:
                 origin = f"the environment variable {option.variable}"
             case _:
                 continue
-        found[option.field] = Given(ctx.params[option.field], origin)
+        found[option.field] = ConfiguredValue(ctx.params[option.field], origin)
     return found
 
 
 @contextmanager
-def wrong_settings_told() -> Iterator[None]:
+def setting_errors() -> Iterator[None]:
     """Turn a SettingsError into one line on standard error and exit code 2, or 1 where it may pass."""
     try:
         yield
     except SettingsError as wrong:
-        raise (PassingFault if wrong.may_pass else WrongSetting)(str(wrong)) from wrong
+        raise (TemporaryFault if wrong.may_be_temporary else InvalidSetting)(str(wrong)) from wrong

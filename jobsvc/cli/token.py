@@ -21,12 +21,12 @@ import click
 import orjson
 
 from jobsvc.cli.settings_options import (
-    PassingFault,
-    WrongSetting,
-    given,
+    InvalidSetting,
+    TemporaryFault,
+    configured_values,
+    setting_errors,
     settings_options,
     warn_of_unknown_variables,
-    wrong_settings_told,
 )
 from jobsvc.domain.access import SCOPES, Token
 from jobsvc.settings import OPTIONS, default_state_dir, resolve
@@ -40,8 +40,8 @@ from jobsvc.storage.state.token_use_file import load_use
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LIFE: Final = re.compile(r"([0-9]{1,12})([smhdw])", re.ASCII)
-_LIFE_MAX: Final = 100 * 366 * 86_400
+_DURATION: Final = re.compile(r"([0-9]{1,12})([smhdw])", re.ASCII)
+_MAX_DURATION: Final = 100 * 366 * 86_400
 _COLUMNS: Final = {
     "ID": "id",
     "OWNER": "owner",
@@ -59,11 +59,11 @@ _REMEDIES: Final = {
     errno.EROFS: "; mount it writable, or name another --state-dir",
 }
 _LABELS_REMEDY: Final = "; correct it, or remove it: only the labels are lost, the tokens stay valid"
-_SECRET_MAX: Final = 512
+_MAX_SECRET_LENGTH: Final = 512
 """Characters; a token on standard input is not longer."""
 
 
-class Life(click.ParamType[float | None]):
+class Duration(click.ParamType[float | None]):
     """How long a token is good: 90d, 12h, 30m; or never, which stands for no end."""
 
     name = "duration"
@@ -72,9 +72,9 @@ class Life(click.ParamType[float | None]):
         """Turn it into seconds, or None for ever."""
         if value == "never":
             return None
-        match = _LIFE.fullmatch(value)
+        match = _DURATION.fullmatch(value)
         seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
-        if not 0 < seconds <= _LIFE_MAX:
+        if not 0 < seconds <= _MAX_DURATION:
             self.fail(f"{value!r} is neither a time such as 90d, 12h or 30m, nor never.", param, ctx)
         return seconds
 
@@ -87,8 +87,8 @@ def _state_options(command: Command) -> Command:
 def _token_file(ctx: click.Context) -> Path:
     """Return the token file of the state directory that the flag, environment or config file names."""
     warn_of_unknown_variables()
-    with wrong_settings_told():
-        found = resolve(given(ctx), [option for option in OPTIONS if option.name == "state-dir"])
+    with setting_errors():
+        found = resolve(configured_values(ctx), [option for option in OPTIONS if option.name == "state-dir"])
     try:
         return Path(found.get("state_dir") or default_state_dir()) / TOKENS_FILE
     except ValueError as wrong:
@@ -120,7 +120,7 @@ def token() -> None:
 @click.option(
     "--expires",
     "life",
-    type=Life(),
+    type=Duration(),
     default="never",
     show_default=True,
     help="How long the token is valid, such as 90d, 12h or 30m.",
@@ -143,10 +143,10 @@ def create(
     path = _token_file(ctx)
     expires = None if life is None else time.time() + life
     for name, value in (("--owner", owner), ("--label", label)):
-        with _wrong_value_told(name):
+        with _value_errors(name):
             if value is not None:
                 check_name(value)
-    with _faults_told(path):
+    with _file_errors(path):
         secret, made = token_file.create(path, owner, scopes, expires, label)
     click.echo(secret)
     end = "until it is revoked" if made.expires is None else f"until {time_text(made.expires)}"
@@ -163,10 +163,10 @@ def list_(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
     The running service writes LAST-USED once a minute. The tokens themselves can't be shown.
     """
     path = _token_file(ctx)
-    with _faults_told(path):
+    with _file_errors(path):
         found, used = token_file.load(path), load_use(path.with_name(TOKEN_USE_FILE))
     now = time.time()
-    described = [_described(each, used.get(each.id), now) for each in found]
+    described = [_describe(each, used.get(each.id), now) for each in found]
     if as_json:
         for each in described:
             click.echo(orjson.dumps(each))
@@ -189,15 +189,15 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
     """
     path = _token_file(ctx)
     if name == "-":
-        name = sys.stdin.readline(_SECRET_MAX).strip()
-    with _faults_told(path):
+        name = sys.stdin.readline(_MAX_SECRET_LENGTH).strip()
+    with _file_errors(path):
         try:
             gone = token_file.revoke(path, name)
         except token_file.UnknownToken as unknown:
             # What was given may be the token itself: it is not repeated.
             told = f"No token in {path} has this id or is this token; `jobsvc token list` shows the ids."
             raise click.ClickException(told) from unknown
-        fault = token_file.look(path).label_fault
+        fault = token_file.load_if_changed(path).label_fault
     click.echo(f"Token {gone.id} of {gone.owner} is revoked.", err=True)
     if fault is not None:
         click.echo(f"Warning: {fault}{_LABELS_REMEDY}", err=True)
@@ -209,7 +209,7 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
 def prune(ctx: click.Context, /, **_: object) -> None:
     """Remove expired tokens, and print their ids."""
     path = _token_file(ctx)
-    with _faults_told(path):
+    with _file_errors(path):
         gone = token_file.prune(path)
     for each in gone:
         click.echo(each.id)
@@ -217,7 +217,7 @@ def prune(ctx: click.Context, /, **_: object) -> None:
 
 
 @contextmanager
-def _wrong_value_told(option: str) -> Iterator[None]:
+def _value_errors(option: str) -> Iterator[None]:
     try:
         yield
     except ValueError as wrong:
@@ -225,7 +225,7 @@ def _wrong_value_told(option: str) -> Iterator[None]:
 
 
 @contextmanager
-def _faults_told(path: Path) -> Iterator[None]:
+def _file_errors(path: Path) -> Iterator[None]:
     """Turn what is wrong with the state directory into one line with the remedy, and the exit code."""
     try:
         yield
@@ -236,16 +236,16 @@ def _faults_told(path: Path) -> Iterator[None]:
             remedy = _other_user(path)
         elif str(wrong).startswith(str(path.with_name(TOKEN_LABELS_FILE))):
             remedy = _LABELS_REMEDY
-        raise _fault(f"{wrong}{remedy}", cause) from wrong
+        raise _file_error(f"{wrong}{remedy}", cause) from wrong
     except PermissionError as wrong:
-        raise _fault(f"{path.parent}: {describe(wrong)}{_other_user(path)}", wrong) from wrong
+        raise _file_error(f"{path.parent}: {describe(wrong)}{_other_user(path)}", wrong) from wrong
     except OSError as wrong:
         remedy = _REMEDIES.get(wrong.errno or 0, "")
-        raise _fault(f"{wrong.filename or path.parent}: {describe(wrong)}{remedy}", wrong) from wrong
+        raise _file_error(f"{wrong.filename or path.parent}: {describe(wrong)}{remedy}", wrong) from wrong
 
 
-def _fault(message: str, cause: BaseException | None) -> click.ClickException:
-    return (PassingFault if may_pass(cause) else WrongSetting)(message)
+def _file_error(message: str, cause: BaseException | None) -> click.ClickException:
+    return (TemporaryFault if may_pass(cause) else InvalidSetting)(message)
 
 
 def _other_user(path: Path) -> str:
@@ -260,7 +260,7 @@ def _other_user(path: Path) -> str:
     return f"; run this as the user {user_name(owner)}, to whom the state directory belongs"
 
 
-def _described(each: Token, used: float | None, now: float) -> dict[str, str | list[str] | None]:
+def _describe(each: Token, used: float | None, now: float) -> dict[str, str | list[str] | None]:
     return {
         "id": each.id,
         "owner": each.owner,

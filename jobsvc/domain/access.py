@@ -59,20 +59,20 @@ def is_admin(token: Token) -> bool:
 
 def still_permits(now: Token, before: Token, scope: str) -> bool:
     """Whether a token that was changed still has the scope and sees all jobs that it saw before."""
-    return has_scope(now, scope) and owner_seen(now) in {None, owner_seen(before)}
+    return has_scope(now, scope) and visible_owner(now) in {None, visible_owner(before)}
 
 
-def sees(token: Token, owner: str) -> bool:
+def can_see(token: Token, owner: str) -> bool:
     """Whether the token's holder may know of a job of this owner at all."""
     return token.owner == owner or ADMIN in token.scopes
 
 
-def owner_seen(token: Token) -> str | None:
+def visible_owner(token: Token) -> str | None:
     """Name the owner whose jobs the token's holder may know of; None where he may of everyone's."""
     return None if ADMIN in token.scopes else token.owner
 
 
-def require_sight(token: Token, owner: str) -> None:
+def require_visible(token: Token, owner: str) -> None:
     """Raise JobNotFound unless the token sees the owner's jobs: another owner's job is an unknown one."""
-    if not sees(token, owner):
+    if not can_see(token, owner):
         raise JobNotFound

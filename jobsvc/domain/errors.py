@@ -1,14 +1,14 @@
 """Everything a client can be refused for, each with a code that never changes.
 
-Refusal
+ApiError
 ├── Unauthorized · InsufficientScope
-├── NotThere
+├── NotFound
 │   └── JobNotFound · OutputMissing · LogMissing
 ├── NotReady
 │   └── JobNotCompleted · JobFailed · JobCanceled
 ├── OutputReplaced
 ├── BadRequest · RequestTimeout
-├── Exhausted
+├── LimitExceeded
 │   └── RateLimited · TooManyDownloads · TooManyStreams
 ├── TooManyConnections
 └── StorageUnavailable
@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """A request that can't be granted; `detail` is a sentence for the client, naming nothing of others."""
 
     code: ClassVar[str] = "internal"
@@ -37,7 +37,7 @@ class Refusal(Exception):
         """Seconds after which the same request may be granted, where that is known."""
 
 
-class Unauthorized(Refusal):
+class Unauthorized(ApiError):
     """No token, or one that is unknown, expired or revoked."""
 
     code = "unauthorized"
@@ -48,7 +48,7 @@ class Unauthorized(Refusal):
         self.token_id = token_id
 
 
-class InsufficientScope(Refusal):
+class InsufficientScope(ApiError):
     """The token is good, but not for this."""
 
     code = "insufficient-scope"
@@ -59,13 +59,13 @@ class InsufficientScope(Refusal):
         self.scope = scope
 
 
-class NotThere(Refusal):
+class NotFound(ApiError):
     """What was asked for does not exist, or not for this caller."""
 
     code = "not-found"
 
 
-class JobNotFound(NotThere):
+class JobNotFound(NotFound):
     """No such job; another owner's job answers the same."""
 
     code = "job-not-found"
@@ -74,7 +74,7 @@ class JobNotFound(NotThere):
         super().__init__("No job of this id is yours.")
 
 
-class OutputMissing(NotThere):
+class OutputMissing(NotFound):
     """The job is completed, but there is no regular file where its output should be."""
 
     code = "output-missing"
@@ -83,7 +83,7 @@ class OutputMissing(NotThere):
         super().__init__("The job is completed, but its output file is not there.")
 
 
-class LogMissing(NotThere):
+class LogMissing(NotFound):
     """The job has no log (yet)."""
 
     code = "log-missing"
@@ -92,7 +92,7 @@ class LogMissing(NotThere):
         super().__init__("The job has no log yet.")
 
 
-class NotReady(Refusal):
+class NotReady(ApiError):
     """The job exists, and its state stands against what was asked."""
 
     code = "job-not-completed"
@@ -116,7 +116,7 @@ class JobCanceled(NotReady):
     code = "job-canceled"
 
 
-class OutputReplaced(Refusal):
+class OutputReplaced(ApiError):
     """The address names a version of the output that is not the present one."""
 
     code = "output-replaced"
@@ -130,49 +130,49 @@ class OutputReplaced(Refusal):
         """The present version."""
 
 
-class BadRequest(Refusal):
+class BadRequest(ApiError):
     """A parameter, header or body that makes no sense; `detail` names it."""
 
     code = "bad-request"
 
 
-class RequestTimeout(Refusal):
+class RequestTimeout(ApiError):
     """The request body did not arrive in time."""
 
     code = "request-timeout"
 
 
-class Exhausted(Refusal):
+class LimitExceeded(ApiError):
     """A budget is used up for now."""
 
     code = "rate-limited"
 
 
-class RateLimited(Exhausted):
+class RateLimited(LimitExceeded):
     """More requests than the budget allows."""
 
     code = "rate-limited"
 
 
-class TooManyDownloads(Exhausted):
+class TooManyDownloads(LimitExceeded):
     """As many downloads are under way as the token, or the service, may have."""
 
     code = "too-many-downloads"
 
 
-class TooManyStreams(Exhausted):
+class TooManyStreams(LimitExceeded):
     """As many streams and waits are open as the token, its owner or the service may have."""
 
     code = "too-many-streams"
 
 
-class TooManyConnections(Refusal):
+class TooManyConnections(ApiError):
     """All connections are in use."""
 
     code = "too-many-connections"
 
 
-class StorageUnavailable(Refusal):
+class StorageUnavailable(ApiError):
     """Storage did not answer in time, or answered with a fault of its own."""
 
     code = "storage-unavailable"

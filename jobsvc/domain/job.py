@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import orjson
 
-from jobsvc.domain.timestamp import Moment, micros_of, text_of
+from jobsvc.domain.timestamp import Timestamp, format_timestamp, to_microseconds
 
 T = TypeVar("T")
 
@@ -76,10 +76,10 @@ class Job:
     status: Status
     progress: float
     """Percent, 0 to 100."""
-    created: Moment
-    updated: Moment
+    created: Timestamp
+    updated: Timestamp
     output_path: str | None
-    packed: bytes
+    packed_details: bytes
     """The details as a JSON array; if the job has metadata, then a line feed and the metadata's JSON."""
 
     @classmethod
@@ -89,97 +89,97 @@ class Job:
         owner: str,
         word: str,
         progress: float,
-        created: Moment,
-        updated: Moment,
+        created: Timestamp,
+        updated: Timestamp,
         output_path: str | None,
         packed: bytes,
     ) -> Self:
         """Make one again of the values of its fields; what jobs share, it shares with others."""
-        owned, output = shared(owner), shared(output_path)
+        owned, output = intern_value(owner), intern_value(output_path)
         return cls(job_id, owned, SYNONYMS[word], progress, created, updated, output, packed)
 
     @property
     def created_order(self) -> int:
         """When the farm took the job on, as microseconds since the epoch, to sort by."""
-        return micros_of(self.created)
+        return to_microseconds(self.created)
 
     @property
     def updated_order(self) -> int:
         """When it last said something of it, likewise."""
-        return micros_of(self.updated)
+        return to_microseconds(self.updated)
 
     @property
     def created_at(self) -> str:
         """When the farm took the job on."""
-        return text_of(self.created)
+        return format_timestamp(self.created)
 
     @property
     def updated_at(self) -> str:
         """When it last said something of it."""
-        return text_of(self.updated)
+        return format_timestamp(self.updated)
 
     def details(self) -> list[Any]:
         """Unpack what Details has, but for what lacks at its end: for who shows the whole job."""
-        found: list[Any] = orjson.loads(self.packed.partition(_SEPARATOR)[0])
+        found: list[Any] = orjson.loads(self.packed_details.partition(_SEPARATOR)[0])
         return found
 
     @property
     def metadata_json(self) -> bytes | None:
         """Anything of the farm's: a JSON object as the farm wrote it, without line ends."""
-        return self.packed.partition(_SEPARATOR)[2] or None
+        return self.packed_details.partition(_SEPARATOR)[2] or None
 
     @property
     def started_at(self) -> str | None:
         """When work on it began."""
-        return _unpacked(self.packed).started_at
+        return _unpack_details(self.packed_details).started_at
 
     @property
     def completed_at(self) -> str | None:
         """When it ended."""
-        return _unpacked(self.packed).completed_at
+        return _unpack_details(self.packed_details).completed_at
 
     @property
     def source_status(self) -> str | None:
         """The farm's own word, where it is not ours."""
-        return _unpacked(self.packed).source_status
+        return _unpack_details(self.packed_details).source_status
 
     @property
     def project_path(self) -> str | None:
         """What is rendered."""
-        return _unpacked(self.packed).project_path
+        return _unpack_details(self.packed_details).project_path
 
     @property
     def error(self) -> str | None:
         """Why it failed."""
-        return _unpacked(self.packed).error
+        return _unpack_details(self.packed_details).error
 
     @property
     def phase(self) -> str | None:
         """What is being done just now."""
-        return _unpacked(self.packed).phase
+        return _unpack_details(self.packed_details).phase
 
     @property
     def frames_done(self) -> int | None:
         """How many frames there are."""
-        return _unpacked(self.packed).frames_done
+        return _unpack_details(self.packed_details).frames_done
 
     @property
     def frames_total(self) -> int | None:
         """How many there are to be."""
-        return _unpacked(self.packed).frames_total
+        return _unpack_details(self.packed_details).frames_total
 
     @property
     def attempt(self) -> int | None:
         """Which try this is."""
-        return _unpacked(self.packed).attempt
+        return _unpack_details(self.packed_details).attempt
 
     @property
     def log_path(self) -> str | None:
         """Where its log is, if not in the usual place."""
-        return _unpacked(self.packed).log_path
+        return _unpack_details(self.packed_details).log_path
 
 
-def packed(details: list[object], metadata: bytes | None = None) -> bytes:
+def pack_details(details: list[object], metadata: bytes | None = None) -> bytes:
     """Pack what Details has, in its order, and metadata, whose JSON has no line feed.
 
     The details are copied, since what the encoder gives may have room to spare.
@@ -190,7 +190,7 @@ def packed(details: list[object], metadata: bytes | None = None) -> bytes:
     return bytes(memoryview(head)) if metadata is None else b"".join((head, _SEPARATOR, metadata))
 
 
-def _unpacked(packed: bytes) -> Details:
+def _unpack_details(packed: bytes) -> Details:
     head = packed.partition(_SEPARATOR)[0]
     return _details(head) if len(head) <= _CACHED_BYTES else Details(*orjson.loads(head))
 
@@ -201,6 +201,6 @@ def _details(head: bytes) -> Details:
 
 
 @lru_cache(maxsize=8192)
-def shared(value: T) -> T:
+def intern_value(value: T) -> T:
     """Return the one object of this value that other jobs hold too: most jobs repeat what others say."""
     return value

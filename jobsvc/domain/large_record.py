@@ -11,7 +11,7 @@ from jobsvc.domain.record_decoding import METADATA, decode_record
 from jobsvc.domain.status_record import KEYS
 
 
-class Condensed(NamedTuple):
+class SplitRecord(NamedTuple):
     """What of a record is needed to make a job of it."""
 
     record: bytes
@@ -20,14 +20,14 @@ class Condensed(NamedTuple):
     """The metadata as it was written, on one line; None where there is none."""
 
 
-def condense(text: bytes) -> Condensed:
+def split_record(text: bytes) -> SplitRecord:
     """Condense a record; ValueError if it is not JSON."""
     record = decode_record(text)
     if not isinstance(record, dict):
-        return Condensed(b"[]", None)
+        return SplitRecord(b"[]", None)
     known = {key: _emptied(record[key]) for key in KEYS if key in record}
     metadata = METADATA.last_object(text) if isinstance(known.get("metadata"), dict) else None
-    return Condensed(orjson.dumps(known), None if metadata is None else on_one_line(metadata))
+    return SplitRecord(orjson.dumps(known), None if metadata is None else on_one_line(metadata))
 
 
 def _emptied(value: object) -> object:

@@ -10,10 +10,10 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from jobsvc.domain.job import SYNONYMS, Job, Status, packed, shared
+from jobsvc.domain.job import SYNONYMS, Job, Status, intern_value, pack_details
 from jobsvc.domain.json_text import on_one_line
 from jobsvc.domain.record_decoding import METADATA
-from jobsvc.domain.timestamp import checked, moment_at, moment_of, text_of
+from jobsvc.domain.timestamp import format_timestamp, normalize, parse_timestamp, timestamp_at
 
 T = TypeVar("T")
 
@@ -52,18 +52,18 @@ def parse_record(
     status = aliases.get(word) or aliases.get(word.lower())
     if status is None:
         raise BadRecord(f"status: {word[:64]!r} is no known word")
-    created = _checked("createdAt", created_at, moment_of)
+    created = _checked("createdAt", created_at, parse_timestamp)
     if created is None:
-        created = moment_at(file_time if created_time is None else created_time())
-    updated = _checked("updatedAt", updated_at, moment_of)
+        created = timestamp_at(file_time if created_time is None else created_time())
+    updated = _checked("updatedAt", updated_at, parse_timestamp)
     if updated is None:
-        updated = moment_at(file_time)
-    completed = _checked("completedAt", completed_at, checked)
+        updated = timestamp_at(file_time)
+    completed = _checked("completedAt", completed_at, normalize)
     if completed is None and status is Status.COMPLETED:
-        completed = text_of(updated)
-    started = _checked("startedAt", started_at, checked)
+        completed = format_timestamp(updated)
+    started = _checked("startedAt", started_at, normalize)
     done, total = _count(record, "framesDone"), _count(record, "framesTotal")
-    details = packed(
+    details = pack_details(
         [
             project_path, started, completed, done, total, _count(record, "attempt"),
             phase, error, None if word == status.value else word, log_path,
@@ -72,12 +72,12 @@ def parse_record(
     )  # fmt: skip
     return Job(
         job_id,
-        shared(_needed("owner", owner)),
+        intern_value(_needed("owner", owner)),
         status,
         _progress(status, _number(record, "progress"), done, total),
         created,
         updated,
-        shared(output_path),
+        intern_value(output_path),
         details,
     )
 

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Final, TypeAlias
 
-Moment: TypeAlias = int | str
+Timestamp: TypeAlias = int | str
 """A time as somebody wrote it: microseconds since the epoch with the form of the text, or else the text."""
 
 FIRST_TIME: Final = -62_135_596_800_000_000
@@ -52,37 +52,37 @@ def parse_time(text: str) -> int:
 
 def format_time(micros: int) -> str:
     """Write microseconds since the epoch, of the years 1 to 9999, as RFC 3339 in UTC, to the millisecond."""
-    return text_of(micros << _FORM_BITS | _MILLIS)
+    return format_timestamp(micros << _FORM_BITS | _MILLIS)
 
 
-def checked(text: str) -> str:
+def normalize(text: str) -> str:
     """Return an RFC 3339 date-time as it is but for `T` and `Z`, which readers need; ValueError."""
-    if _plain(text) is not None:
+    if _format_utc(text) is not None:
         return text
     parse_time(text)
     return f"{text[:10]}T{text[11:].upper()}"
 
 
-def moment_of(text: str) -> Moment:
+def parse_timestamp(text: str) -> Timestamp:
     """Read an RFC 3339 date-time; ValueError."""
-    if (seconds := _plain(text)) is not None:
+    if (seconds := _format_utc(text)) is not None:
         return seconds * 1_000_000 << _FORM_BITS
-    micros, text = parse_time(text), checked(text)
+    micros, text = parse_time(text), normalize(text)
     moment = micros << _FORM_BITS | _FORM_OF_LENGTH.get(len(text), 0)
-    return moment if text_of(moment) == text else text
+    return moment if format_timestamp(moment) == text else text
 
 
-def moment_at(micros: int) -> Moment:
+def timestamp_at(micros: int) -> Timestamp:
     """Take microseconds since the epoch for a time; held within the years that can be written."""
     return min(max(micros, FIRST_TIME), LAST_TIME) << _FORM_BITS | _MILLIS
 
 
-def micros_of(moment: Moment) -> int:
+def to_microseconds(moment: Timestamp) -> int:
     """Return microseconds since the epoch, to sort by."""
     return moment >> _FORM_BITS if isinstance(moment, int) else parse_time(moment)
 
 
-def text_of(moment: Moment) -> str:
+def format_timestamp(moment: Timestamp) -> str:
     """Write it as it was written, but for `T` and `Z`."""
     if isinstance(moment, str):
         return moment
@@ -95,7 +95,7 @@ def text_of(moment: Moment) -> str:
     return f"{text}.{f'{micros:06d}'[:digits]}{offset}" if digits else f"{text}{offset}"
 
 
-def _plain(text: str) -> int | None:
+def _format_utc(text: str) -> int | None:
     """Read the form that nearly all have, YYYY-MM-DDTHH:MM:SSZ, as seconds since the epoch; ValueError.
 
     By tables: there are four in each of a million records. None where it is another form, or none at all.

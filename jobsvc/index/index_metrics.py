@@ -11,17 +11,17 @@ from prometheus_client import Gauge
 
 from jobsvc.domain.job import Status
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.catalogue.index_stats import Figures
-from jobsvc.index.watch.registry import Watching
+from jobsvc.index.catalogue.index_stats import IndexStats
+from jobsvc.index.watch.registry import WatchRegistry
 from jobsvc.observe.metrics import Metrics
 
 
-class Measured(Protocol):
+class MeasuredIndex(Protocol):
     """What of an index is measured."""
 
     catalogue: Catalogue
-    figures: Figures
-    watching: Watching
+    stats: IndexStats
+    registry: WatchRegistry
 
     ready: asyncio.Event
 
@@ -30,20 +30,20 @@ class Measured(Protocol):
         """How changes are learnt of."""
 
     @property
-    def covered(self) -> bool:
+    def is_covered(self) -> bool:
         """Whether the watcher is healthy."""
 
     @property
-    def storage_away(self) -> str | None:
+    def storage_unavailable_reason(self) -> str | None:
         """Why the storage is held for away."""
 
 
-def show(index: Measured, metrics: Metrics) -> None:
+def register(index: MeasuredIndex, metrics: Metrics) -> None:
     """Have these gauges read the index whenever they are asked."""
     begun = monotonic()
     for status in Status:
         metrics.index_jobs.labels(status).set_function(partial(_count, index.catalogue, status))
-    metrics.names_ignored.set_function(lambda: index.figures.ignored)
+    metrics.names_ignored.set_function(lambda: index.stats.ignored_names)
     gauges = {
         "records_unreadable_now": (
             "Jobs whose record can't be read.",
@@ -51,20 +51,23 @@ def show(index: Measured, metrics: Metrics) -> None:
         ),
         "reconcile_age_seconds": (
             "Time since everything was compared; since the start, if never.",
-            lambda: monotonic() - (index.figures.reconciled or begun),
+            lambda: monotonic() - (index.stats.reconciled_at or begun),
         ),
         "index_complete": ("1 once every job has been looked at since the start.", index.ready.is_set),
         "storage_away": (
             "1 while the storage is held for away.",
-            lambda: index.storage_away is not None,
+            lambda: index.storage_unavailable_reason is not None,
         ),
         "watcher_wanted": (
             "1 if events are to tell of changes, 0 if polling alone does.",
             lambda: index.mode == "events",
         ),
-        "watched_directories": ("Directories that are watched.", lambda: index.watching.watched),
-        "watches_short": ("1 if there are more directories than watches.", lambda: index.watching.short),
-        "watcher_healthy": ("1 if the watcher's silence is believed.", lambda: index.covered),
+        "watched_directories": ("Directories that are watched.", lambda: index.registry.watched),
+        "watches_short": (
+            "1 if there are more directories than watches.",
+            lambda: index.registry.limit_reached,
+        ),
+        "watcher_healthy": ("1 if the watcher's silence is believed.", lambda: index.is_covered),
     }
     for name, (told, value) in gauges.items():
         Gauge(f"jobsvc_{name}", told, registry=metrics.registry).set_function(value)

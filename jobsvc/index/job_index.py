@@ -22,29 +22,35 @@ from jobsvc.domain.status_record import BadRecord
 from jobsvc.index import index_metrics
 from jobsvc.index.catalogue.entries import Catalogue, Entry
 from jobsvc.index.catalogue.freshness import Freshness
-from jobsvc.index.catalogue.index_stats import Figures
-from jobsvc.index.catalogue.root_check import Presence
-from jobsvc.index.catalogue.watch_coverage import Coverage
+from jobsvc.index.catalogue.index_stats import IndexStats
+from jobsvc.index.catalogue.root_check import RootCheck
+from jobsvc.index.catalogue.watch_coverage import WatchCoverage
 from jobsvc.index.queries.listing import Listing
-from jobsvc.index.queries.log_tail_cache import Tails
+from jobsvc.index.queries.log_tail_cache import LogTailCache
 from jobsvc.index.scan.mount_watch import MountWatch
-from jobsvc.index.scan.periodic import PROBE_INTERVAL, RECONCILE_INTERVAL, Parts, Rounds
-from jobsvc.index.scan.refresh_queue import WORKERS, Looks
+from jobsvc.index.scan.periodic import RECONCILE_INTERVAL_S, ROOT_CHECK_INTERVAL_S, IndexParts, PeriodicTasks
+from jobsvc.index.scan.refresh_queue import WORKERS, RefreshQueue
 from jobsvc.index.scan.root_names import RootNames
-from jobsvc.index.watch.registry import Watching
-from jobsvc.index.watch.supervisor import CHUNK, PULSE, Happened, Hint, Watcher
+from jobsvc.index.watch.registry import WatchRegistry
+from jobsvc.index.watch.supervisor import (
+    HEARTBEAT_INTERVAL_S,
+    MAX_GROUP_SIZE,
+    EventKind,
+    WatcherSupervisor,
+    WatchEvent,
+)
 from jobsvc.observe.metrics import Metrics
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.filesystem.mounts import file_system, is_local, watch_limit
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import is_job_id
 
 log = structlog.get_logger("jobsvc.index")
 
-LATE: Final = 1.0
+LATE_HEARTBEAT_S: Final = 1.0
 """Seconds between two beats after which the queue of events may have run over unseen."""
-STOP: Final = 3.0
+STOP_TIMEOUT_S: Final = 3.0
 
 
 class Watch(StrEnum):
@@ -55,89 +61,90 @@ class Watch(StrEnum):
     POLL = "poll"
 
 
-class Index:
+class JobIndex:
     """The catalogue and all that keeps it true."""
 
     def __init__(  # noqa: PLR0913 - by name, and made in one place
         self,
-        disk: Disk,
+        disk: StorageExecutor,
         root: JobsRoot,
         *,
         max_age: float = 1.0,
         poll_interval: float = 1.0,
         watch: Watch | str = Watch.AUTO,
-        reconcile_interval: float = RECONCILE_INTERVAL,
+        reconcile_interval: float = RECONCILE_INTERVAL_S,
         on_unreadable: Callable[[str, BadRecord], None] | None = None,
-        wary: Callable[[Reading], bool] | None = None,
+        wary: Callable[[JobSnapshot], bool] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self.catalogue = Catalogue()
-        self.figures = Figures()
+        self.stats = IndexStats()
         self.mode = Watch(watch)
         """What was asked for; after the start never AUTO."""
         self._disk = disk
         self._root = root
         self._poll_interval = poll_interval
-        self._told = on_unreadable
+        self._logged = on_unreadable
         self._metrics = metrics
-        self._coverage = Coverage(self._missed)
-        self._presence = Presence()
-        self.listing = Listing(self.catalogue, self._coverage, self.figures)
+        self._coverage = WatchCoverage(self._on_missed_event)
+        self._root_check = RootCheck()
+        self.listing = Listing(self.catalogue, self._coverage, self.stats)
         limit = int(watch_limit() * 0.9)
-        pulse = max(min(PULSE, max_age / 4), 0.05)
-        chunk = min(CHUNK, limit // 32)
-        self._watcher = Watcher(root.path, self, pulse=pulse, chunk=chunk)
-        self.watching = Watching(
-            self.catalogue, self._watcher.watch, self._look, limit,
-            batch=chunk, lagging=lambda: self._looks.lagging,
+        pulse = max(min(HEARTBEAT_INTERVAL_S, max_age / 4), 0.05)
+        chunk = min(MAX_GROUP_SIZE, limit // 32)
+        self._watcher = WatcherSupervisor(root.path, self, pulse=pulse, chunk=chunk)
+        self.registry = WatchRegistry(
+            self.catalogue, self._watcher.watch, self._refresh, limit,
+            batch=chunk, lagging=lambda: self._refresh_queue.is_backlogged,
         )  # fmt: skip
-        self.watching.held = True
+        self.registry.deferred = True
         self.freshness = Freshness(
-            disk, root, self.catalogue, max_age, monotonic, self._unreadable,
-            coverage=self._coverage, presence=self._presence, settle=self.watching.settle, wary=wary,
-            recheck=lambda job_id: self._looks.hinted([job_id]),
+            disk, root, self.catalogue, max_age, monotonic, self._on_unreadable,
+            coverage=self._coverage, presence=self._root_check, settle=self.registry.ensure_watched,
+            wary=wary,
+            recheck=lambda job_id: self._refresh_queue.refresh_now([job_id]),
         )  # fmt: skip
-        self.tails = Tails(disk, root, self.freshness)
-        self._looks = Looks(
-            disk, root, self.catalogue, self.freshness, self.watching.go_on,
-            on_scout_lost=None if metrics is None else metrics.scouts_lost.inc,
+        self.log_tails = LogTailCache(disk, root, self.freshness)
+        self._refresh_queue = RefreshQueue(
+            disk, root, self.catalogue, self.freshness, self.registry.resume,
+            on_scout_lost=None if metrics is None else metrics.workers_failed.inc,
         )  # fmt: skip
-        parts = Parts(
-            disk, root, self.catalogue, self._looks, self._coverage, self._presence,
-            self.watching, self.figures, metrics,
+        parts = IndexParts(
+            disk, root, self.catalogue, self._refresh_queue, self._coverage, self._root_check,
+            self.registry, self.stats, metrics,
         )  # fmt: skip
-        self._names = RootNames(
+        self._root_names = RootNames(
             disk, root, self.catalogue,
-            freshness=self.freshness, looks=self._looks, figures=self.figures,
+            freshness=self.freshness, looks=self._refresh_queue, figures=self.stats,
             poll_interval=poll_interval, is_needed=self._is_listing_needed,
         )  # fmt: skip
-        self._rounds = Rounds(
+        self._periodic = PeriodicTasks(
             parts,
             poll_interval=poll_interval,
             reconcile_interval=reconcile_interval,
             # Where answers may be old only so long, the proofs that nothing changed come as often.
-            probe_interval=max(min(PROBE_INTERVAL, max_age / 4), 0.05),
-            to_poll=self._names.to_poll,
+            probe_interval=max(min(ROOT_CHECK_INTERVAL_S, max_age / 4), 0.05),
+            to_poll=self._root_names.to_poll,
             is_watched=self._is_watched,
             on_return=self._watcher.restart,
         )
-        self._mounts = MountWatch(disk, root, self.catalogue, self.on_hints)
-        self.ready = self._rounds.ready
+        self._mount_watch = MountWatch(disk, root, self.catalogue, self.on_events)
+        self.ready = self._periodic.ready
         """Set once the first index is complete."""
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         if metrics is not None:
-            index_metrics.show(self, metrics)
+            index_metrics.register(self, metrics)
 
     @property
-    def storage_away(self) -> str | None:
+    def storage_unavailable_reason(self) -> str | None:
         """Why the storage is held for away; None while it is there."""
-        return self._presence.away
+        return self._root_check.unavailable_reason
 
     @property
-    def covered(self) -> bool:
+    def is_covered(self) -> bool:
         """Whether the watcher is healthy, so that its silence is believed."""
-        return self._coverage.until > self._coverage.since
+        return self._coverage.valid_until > self._coverage.start
 
     @property
     def watcher_pid(self) -> int | None:
@@ -145,7 +152,7 @@ class Index:
         return self._watcher.pid
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Index]:
+    async def running(self) -> AsyncIterator[JobIndex]:
         """Keep the index for the length of the block."""
         await self.start()
         try:
@@ -155,12 +162,13 @@ class Index:
 
     async def start(self) -> None:
         """Begin; returns at once, `ready` says when the first index is complete."""
-        rounds = self._rounds
+        rounds = self._periodic
         jobs: list[Callable[[], Awaitable[None]]] = [
-            self._watch, rounds.reconcile, rounds.poll, rounds.probe, self._names.check, self._mounts.run,
+            self._watch, rounds.reconcile, rounds.poll, rounds.check_root, self._root_names.check,
+            self._mount_watch.run,
         ]  # fmt: skip
-        jobs += [self._looks.work] * WORKERS
-        self._tasks = [asyncio.create_task(self._for_ever(job)) for job in jobs]
+        jobs += [self._refresh_queue.work] * WORKERS
+        self._tasks = [asyncio.create_task(self._repeat(job)) for job in jobs]
 
     async def stop(self) -> None:
         """End everything, within seconds, whatever hangs."""
@@ -168,52 +176,52 @@ class Index:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP)
+            await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT_S)
         self._tasks.clear()
 
     def on_ready(self) -> None:
         """From now on the watcher tells; what happened before is found by looking at everything once."""
         self._coverage.begin(monotonic())
-        self.watching.begin()
-        self._rounds.watched()
+        self.registry.start()
+        self._periodic.reconcile_after_watching()
 
-    def on_armed(self, number: int) -> None:
+    def on_watched(self, number: int) -> None:
         """Look at what is watched from now on once more: from that look on its watch vouches for it."""
-        self.watching.armed(number)
+        self.registry.batch_watched(number)
 
-    def on_refused(self, number: int) -> None:
+    def on_limit_reached(self, number: int) -> None:
         """Do with what is watched."""
-        self.watching.refused(number)
+        self.registry.limit_was_reached(number)
 
-    def on_hints(self, hints: list[Hint]) -> None:
+    def on_events(self, hints: list[WatchEvent]) -> None:
         """Look at these soon; until then nothing vouches for them."""
         now = monotonic()
         for happened, rest in hints:
             job_id, _, name = rest.partition("/")
             entry = self.catalogue.get(job_id)
-            if not is_job_id(job_id) or (happened is Happened.GROWN and not _shows_its_log(entry)):
+            if not is_job_id(job_id) or (happened is EventKind.GROWN and not _shows_its_log(entry)):
                 continue
-            self._coverage.hint(job_id)
+            self._coverage.record_event(job_id)
             if entry is not None:
-                entry.doubted = max(entry.doubted, now)
-            self._take_note(happened, job_id, name)
-            self._looks.hinted([job_id])
+                entry.last_event_at = max(entry.last_event_at, now)
+            self._record_events(happened, job_id, name)
+            self._refresh_queue.refresh_now([job_id])
 
-    def _take_note(self, happened: Happened, job_id: str, name: str) -> None:
-        if happened is Happened.NEW:
-            self.watching.appeared(job_id)
-        elif happened is Happened.MOVED:
-            self.watching.moved(job_id, name)
-        elif happened is Happened.BLIND:
-            self.watching.blinded(job_id)
-        elif happened not in {Happened.CHANGED, Happened.GROWN}:
-            self.watching.vanished(job_id)
+    def _record_events(self, happened: EventKind, job_id: str, name: str) -> None:
+        if happened is EventKind.NEW:
+            self.registry.job_added(job_id)
+        elif happened is EventKind.MOVED:
+            self.registry.moved(job_id, name)
+        elif happened is EventKind.UNWATCHABLE:
+            self.registry.unwatchable(job_id)
+        elif happened not in {EventKind.CHANGED, EventKind.GROWN}:
+            self.registry.job_removed(job_id)
 
-    def on_beat(self, moment: float) -> None:
+    def on_heartbeat(self, moment: float) -> None:
         """Believe that all before `moment` was told, unless the watcher was held up for suspiciously long."""
-        if self._coverage.beat(moment) > LATE:
+        if self._coverage.record_heartbeat(moment) > LATE_HEARTBEAT_S:
             self._coverage.begin(monotonic())
-            self._rounds.reconcile_soon()
+            self._periodic.reconcile_soon()
 
     def on_unknown_line(self) -> None:
         """Count a line of the watcher that is not part of its protocol."""
@@ -223,13 +231,13 @@ class Index:
     def on_lost(self) -> None:
         """Nobody watches: believe nothing that was not looked at."""
         self._coverage.end()
-        self.watching.end()
+        self.registry.stop()
         if not self._stopping:
-            self.figures.restarts += 1
+            self.stats.watcher_restarts += 1
             if self._metrics is not None:
                 self._metrics.watcher_restarts.inc()
 
-    async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
         """Repeat one kind of work; a fault of ours in it is logged and does not end it."""
         while True:
             try:
@@ -241,8 +249,8 @@ class Index:
                 await asyncio.sleep(self._poll_interval)
 
     async def _watch(self) -> None:
-        kind = await self._disk.metadata("*watch", partial(file_system, self._root.path))
-        self._looks.quick = is_local(kind)
+        kind = await self._disk.run_metadata("*watch", partial(file_system, self._root.path))
+        self._refresh_queue.is_local = is_local(kind)
         if self.mode is Watch.AUTO:
             self.mode = Watch.EVENTS if is_local(kind) else Watch.POLL
         log.info("watch", mode=self.mode.value, file_system=kind)
@@ -252,34 +260,34 @@ class Index:
 
     def _is_watched(self) -> bool:
         """Whether a watcher is to tell of changes, and sees all there are: only those made on this host."""
-        return self.mode is Watch.EVENTS and self._looks.quick
+        return self.mode is Watch.EVENTS and self._refresh_queue.is_local
 
     def _is_listing_needed(self) -> bool:
         """Whether new and removed jobs are found only by listing the root."""
-        if self.storage_away is not None or not self.ready.is_set():
+        if self.storage_unavailable_reason is not None or not self.ready.is_set():
             return False
-        return not (self._is_watched() and self.covered)
+        return not (self._is_watched() and self.is_covered)
 
-    def _look(self, job_ids: Iterable[str], *, urgent: bool) -> None:
+    def _refresh(self, job_ids: Iterable[str], *, urgent: bool) -> None:
         if urgent:
-            self._looks.hinted(job_ids)
+            self._refresh_queue.refresh_now(job_ids)
         else:
-            self._looks.later(job_ids)
+            self._refresh_queue.refresh_later(job_ids)
 
-    def _missed(self, job_id: str) -> None:
+    def _on_missed_event(self, job_id: str) -> None:
         """Begin the watcher anew: it kept something from us, and may be keeping more."""
         log.warning("hint-missed", job=job_id)
-        self.figures.missed += 1
+        self.stats.missed_events += 1
         if self._metrics is not None:
-            self._metrics.watcher_missed_hints.inc()
+            self._metrics.watcher_missed_events.inc()
         self._watcher.restart()
 
-    def _unreadable(self, job_id: str, wrong: BadRecord) -> None:
-        self.figures.unreadable += 1
-        if self._told is not None:
-            self._told(job_id, wrong)
+    def _on_unreadable(self, job_id: str, wrong: BadRecord) -> None:
+        self.stats.unreadable_records += 1
+        if self._logged is not None:
+            self._logged(job_id, wrong)
 
 
 def _shows_its_log(entry: Entry | None) -> bool:
     """Whether the log is part of the answer: of a failed job's alone, though those under way write theirs."""
-    return entry is not None and entry.reading.job.status is Status.FAILED
+    return entry is not None and entry.snapshot.job.status is Status.FAILED

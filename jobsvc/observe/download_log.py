@@ -19,20 +19,20 @@ import structlog
 
 from jobsvc.domain.timestamp import format_time
 from jobsvc.observe import json_lines
-from jobsvc.observe.rotating_file import RotatedFile
+from jobsvc.observe.rotating_file import RotatingFile
 
 FILE: Final = "downloads.jsonl"
-FILE_CAP: Final = 64_000_000
+MAX_FILE_BYTES: Final = 64_000_000
 """Bytes of one file."""
-FILES_KEPT: Final = 5
+OLD_FILES: Final = 5
 """Old files beside the one that is written."""
-QUEUE_CAP: Final = 10_000
+MAX_QUEUED_LINES: Final = 10_000
 """Lines that may wait for the disk."""
-CLOSE_DEADLINE: Final = 2.0
+CLOSE_TIMEOUT_S: Final = 2.0
 """Seconds."""
-GATHER: Final = 0.1
+GATHER_S: Final = 0.1
 """Seconds for which lines are gathered to go out in one write: many small ranges are as many lines."""
-TOGETHER: Final = 100
+WRITES_PER_FILE: Final = 100
 """The most that go out so is this part of a file: a file that is full stays about as long as was wished."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -115,49 +115,49 @@ class DownloadLog:
         state_dir: Path,
         on_error: Callable[[], object],
         *,
-        cap: int = FILE_CAP,
-        kept: int = FILES_KEPT,
-        waiting: int = QUEUE_CAP,
+        cap: int = MAX_FILE_BYTES,
+        kept: int = OLD_FILES,
+        waiting: int = MAX_QUEUED_LINES,
     ) -> None:
-        self._file = RotatedFile(state_dir / FILE, cap, kept)
+        self._file = RotatingFile(state_dir / FILE, cap, kept)
         self._on_error = on_error
-        self._together = cap // TOGETHER
-        self._most = waiting
+        self._max_write_bytes = cap // WRITES_PER_FILE
+        self._max_queued = waiting
         self._waiting: deque[DownloadRecord] = deque()
         """Records that are not written yet; each leaves when it is, or is lost."""
-        self._some = threading.Event()
+        self._has_lines = threading.Event()
         """Set where something waits."""
-        self._ending = threading.Event()
-        self._failing = False
+        self._is_closing = threading.Event()
+        self._is_failing = False
         self._thread = threading.Thread(target=self._write_all, name="jobsvc-download-log", daemon=True)
         self._thread.start()
 
     def write(self, record: DownloadRecord) -> None:
         """Have a record written soon; returns at once."""
-        if self._ending.is_set():
-            self._lost("a download ended after the log did")
-        elif len(self._waiting) >= self._most:
-            self._lost("lines come faster than the disk takes them")
+        if self._is_closing.is_set():
+            self._report_lost("a download ended after the log did")
+        elif len(self._waiting) >= self._max_queued:
+            self._report_lost("lines come faster than the disk takes them")
         else:
             self._waiting.append(record)
-            if not self._some.is_set():
-                self._some.set()
+            if not self._has_lines.is_set():
+                self._has_lines.set()
 
-    def close(self, deadline: float = CLOSE_DEADLINE) -> None:
+    def close(self, deadline: float = CLOSE_TIMEOUT_S) -> None:
         """Write what waits, for at most `deadline` seconds; what is left then counts as lost. Blocks."""
-        self._ending.set()
-        self._some.set()
+        self._is_closing.set()
+        self._has_lines.set()
         self._thread.join(deadline)
         if self._thread.is_alive():
             for _ in range(len(self._waiting)):
-                self._lost("the disk did not take them before the end")
+                self._report_lost("the disk did not take them before the end")
 
     def _write_all(self) -> None:
-        while self._waiting or not self._ending.is_set():
-            self._some.wait()
-            self._ending.wait(GATHER)
+        while self._waiting or not self._is_closing.is_set():
+            self._has_lines.wait()
+            self._is_closing.wait(GATHER_S)
             # Before anything is taken: what comes from now on sets it again.
-            self._some.clear()
+            self._has_lines.clear()
             while self._waiting:
                 lines = self._next_lines()
                 self._write(lines)
@@ -171,7 +171,7 @@ class DownloadLog:
         for record in tuple(self._waiting):
             lines.append(record.line())
             size += len(lines[-1])
-            if size > self._together:
+            if size > self._max_write_bytes:
                 break
         return lines
 
@@ -181,18 +181,18 @@ class DownloadLog:
             self._file.append(b"\n".join(lines))
         except Exception as wrong:  # noqa: BLE001 - whatever it is, the thread lives on, and it is told and counted
             if len(lines) == 1:
-                self._lost(str(wrong))
+                self._report_lost(str(wrong))
                 return
             for line in lines:
                 self._write([line])
         else:
             # With more waiting it may fail again at once: a full queue must not be told of line by line.
-            if self._failing and len(self._waiting) <= len(lines):
-                self._failing = False
+            if self._is_failing and len(self._waiting) <= len(lines):
+                self._is_failing = False
                 log.info("the download log is written again")
 
-    def _lost(self, reason: str) -> None:
+    def _report_lost(self, reason: str) -> None:
         self._on_error()
-        if not self._failing:
-            self._failing = True
+        if not self._is_failing:
+            self._is_failing = True
             log.error("the download log loses lines", reason=reason)

@@ -38,7 +38,7 @@ _LIBRARIES: Final = ("aiohttp.", "asyncio")
 _FIELDS: Final = ("event", "status", "route", "code", "reason")
 _TOKEN_ID: Final = "tokenId"  # noqa: S105 - a field's name
 
-_log = structlog.get_logger("jobsvc.log")
+log = structlog.get_logger("jobsvc.log")
 
 
 class LineLimit(logging.Filter):
@@ -95,7 +95,7 @@ class LineLimit(logging.Filter):
             omitted, self._omitted = self._omitted, Counter()
         if omitted:
             named = [{**dict(kind), "lines": count} for kind, count in omitted.most_common(KINDS_NAMED)]
-            _log.warning("log-lines-omitted", lines=omitted.total(), kinds=len(omitted), most=named)
+            log.warning("log-lines-omitted", lines=omitted.total(), kinds=len(omitted), most=named)
 
     def _begin_interval(self) -> None:
         now = self._clock()

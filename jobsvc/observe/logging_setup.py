@@ -57,7 +57,7 @@ def _formatter(told: list[Processor], written: list[Processor]) -> logging.Forma
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
-            _take_secrets_out,
+            _redact_secrets,
             *written,
         ],
     )
@@ -93,5 +93,5 @@ def _add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _take_secrets_out(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _redact_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return redact_mapping(event)

@@ -20,7 +20,7 @@ from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import BadRecord
 from jobsvc.observe.download_log import Outcome
 from jobsvc.observe.process_metrics import ProcessMetrics
-from jobsvc.observe.request_metrics import RequestTally
+from jobsvc.observe.request_metrics import RequestMetrics
 
 BUDGETS: Final = (
     "status",
@@ -67,7 +67,7 @@ class Metrics:
         self.registry = _Registry()
         self._clock = clock
         self._storage_answered = clock()
-        tally = RequestTally()
+        tally = RequestMetrics()
         self.registry.register(tally)
         self.observe_request = tally.observe
         """observe_request(route, method, code, seconds): one answer was given; about 1 µs."""
@@ -98,7 +98,7 @@ class Metrics:
             "downloads_refused_total", "Downloads over a cap, by whose.", "cap", CAPS
         )
         self.download_bytes = self._counter("download_bytes_total", "Bytes of outputs handed to clients.")
-        self.download_held = self._counter(
+        self.download_throttled = self._counter(
             "download_held_seconds_total", "Time that downloads waited for the sake of their rate."
         )
         self.downloads = self._counter(
@@ -133,13 +133,13 @@ class Metrics:
         for status in Status:
             self.index_jobs.labels(status)
         self.watcher_restarts = self._counter("watcher_restarts_total", "Times the watcher was started anew.")
-        self.watcher_missed_hints = self._counter(
+        self.watcher_missed_events = self._counter(
             "watcher_missed_hints_total", "Changes found by looking that no event had told of."
         )
         self.watcher_unknown_lines = self._counter(
             "watcher_unknown_lines_total", "Lines of the watcher's process that are not part of its protocol."
         )
-        self.scouts_lost = self._counter(
+        self.workers_failed = self._counter(
             "scouts_lost_total", "Processes beside the service's own that failed to read new jobs."
         )
         self.reconcile_duration = Histogram(
@@ -175,7 +175,7 @@ class Metrics:
         )
         self.auth_failures = self._counter("auth_failures_total", "Requests with a missing or wrong token.")
         self.rate_limited = self._counter("rate_limited_total", "Requests over a budget.", "budget", BUDGETS)
-        self.audit_errors = self._counter("audit_errors_total", "Lines that the download log lost.")
+        self.download_log_errors = self._counter("audit_errors_total", "Lines that the download log lost.")
 
     def _live(self) -> None:
         self.log_bytes = self._counter("log_bytes_total", "Bytes of logs handed to clients.")

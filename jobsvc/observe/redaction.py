@@ -13,7 +13,7 @@ from typing import Any, Final
 
 REDACTED: Final = "[redacted]"
 
-_DEEPEST: Final = 16
+_MAX_DEPTH: Final = 16
 _SECRET_KEYS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "sig", "signature"})
 
 # The quotes and commas are those of Python's and JSON's ways to write a mapping or a pair.
@@ -40,7 +40,7 @@ def redact(value: object, depth: int = 0) -> object:
         return value
     if isinstance(value, str):
         return redact_text(value)
-    if depth < _DEEPEST:
+    if depth < _MAX_DEPTH:
         if isinstance(value, Mapping):
             return redact_mapping(value, depth)
         if isinstance(value, list | tuple | AbstractSet):

@@ -20,7 +20,7 @@ _LABELS: Final = (*map(str, BUCKETS), "+Inf")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class _Tally:
+class _Histogram:
     """How often one kind of answer was given, by how long it took."""
 
     __slots__ = ("seconds", "spread")
@@ -30,21 +30,23 @@ class _Tally:
         self.seconds = 0.0
 
 
-class RequestTally(Collector):
+class RequestMetrics(Collector):
     """jobsvc_requests_total and jobsvc_request_duration_seconds."""
 
     def __init__(self) -> None:
-        self._tallies: dict[tuple[str, str, int], _Tally] = {}
+        self._histograms: dict[tuple[str, str, int], _Histogram] = {}
 
     def observe(self, route: str, method: str, code: int, seconds: float) -> None:
         """Count one answer. `route` is a pattern, never a path: every new one is kept for ever."""
-        tally = self._tallies.get((route, method, code)) or self._add(route, method, code)
+        tally = self._histograms.get((route, method, code)) or self._add(route, method, code)
         tally.spread[bisect_left(BUCKETS, seconds)] += 1
         tally.seconds += seconds
 
-    def _add(self, route: str, method: str, code: int) -> _Tally:
+    def _add(self, route: str, method: str, code: int) -> _Histogram:
         """Make room for a new kind. Clients may make methods up: those share one name."""
-        return self._tallies.setdefault((route, method if method in _METHODS else "other", code), _Tally())
+        return self._histograms.setdefault(
+            (route, method if method in _METHODS else "other", code), _Histogram()
+        )
 
     def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
         """Give all counts as Prometheus has them."""
@@ -56,17 +58,17 @@ class RequestTally(Collector):
             "Time from request to end of answer.",
             labels=("route", "code"),
         )
-        spreads: dict[tuple[str, int], list[_Tally]] = {}
-        for (route, method, code), tally in self._tallies.items():
+        spreads: dict[tuple[str, int], list[_Histogram]] = {}
+        for (route, method, code), tally in self._histograms.items():
             requests.add_metric((route, method, str(code)), sum(tally.spread))
             spreads.setdefault((route, code), []).append(tally)
         yield requests
         for (route, code), tallies in spreads.items():
             spread = list(map(sum, zip(*(tally.spread for tally in tallies), strict=True)))
             seconds = sum(tally.seconds for tally in tallies)
-            durations.add_metric((route, str(code)), _cumulated(spread), seconds)
+            durations.add_metric((route, str(code)), _cumulative(spread), seconds)
         yield durations
 
 
-def _cumulated(spread: list[int]) -> list[tuple[str, float]]:
+def _cumulative(spread: list[int]) -> list[tuple[str, float]]:
     return list(zip(_LABELS, map(float, accumulate(spread)), strict=True))

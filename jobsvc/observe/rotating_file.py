@@ -14,13 +14,13 @@ from typing import Final
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
-class RotatedFile:
+class RotatingFile:
     """Lines in files of at most `cap` bytes each (one longer line apart), `kept` old ones; mode 0600."""
 
     def __init__(self, path: Path, cap: int, kept: int) -> None:
         self._path = path
-        self._cap = cap
-        self._kept = kept
+        self._max_bytes = cap
+        self._old_files = kept
         self._fd: int | None = None
 
     def append(self, line: bytes) -> None:
@@ -41,29 +41,29 @@ class RotatedFile:
 
     def _current(self, more: int) -> int:
         """Return the descriptor of a file with room for so many bytes more."""
-        fd = self._opened()
+        fd = self._open()
         size = os.fstat(fd).st_size
-        if size and size + more > self._cap:
+        if size and size + more > self._max_bytes:
             self.close()
-            self._shift()
-            fd = self._opened()
+            self._rotate()
+            fd = self._open()
         return fd
 
-    def _opened(self) -> int:
-        if self._fd is not None and self._still_there(self._fd):
+    def _open(self) -> int:
+        if self._fd is not None and self._is_same_file(self._fd):
             return self._fd
         self.close()
         self._fd = os.open(self._path, _FLAGS, 0o600)
         _end_last_line(self._fd)
         return self._fd
 
-    def _still_there(self, fd: int) -> bool:
+    def _is_same_file(self, fd: int) -> bool:
         with suppress(FileNotFoundError):
             return os.path.samestat(self._path.stat(), os.fstat(fd))
         return False
 
-    def _shift(self) -> None:
-        names = [self._path, *(Path(f"{self._path}.{number}") for number in range(1, self._kept + 1))]
+    def _rotate(self) -> None:
+        names = [self._path, *(Path(f"{self._path}.{number}") for number in range(1, self._old_files + 1))]
         for older, newer in reversed(list(zip(names[1:], names, strict=False))):
             with suppress(FileNotFoundError):
                 newer.replace(older)

@@ -6,6 +6,6 @@ The one place for that. Nothing is made at import and nothing is global: what on
 from __future__ import annotations
 
 from jobsvc.service.app_factory import build_app
-from jobsvc.service.run import NotStarted, run, serve
+from jobsvc.service.run import StartupError, run, serve
 
-__all__ = ["NotStarted", "build_app", "run", "serve"]
+__all__ = ["StartupError", "build_app", "run", "serve"]

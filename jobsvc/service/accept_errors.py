@@ -19,7 +19,7 @@ RETRY_S: Final = 1.0
 LOG_INTERVAL_S: Final = 60.0
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-_log = structlog.get_logger("jobsvc.service")
+log = structlog.get_logger("jobsvc.service")
 
 
 class AcceptErrors:
@@ -45,7 +45,7 @@ class AcceptErrors:
         self._make_room()
         if now >= self._log_at:
             self._log_at = now + LOG_INTERVAL_S
-            _log.error("accept-failed", reason=exc.strerror, effect="new connections wait")
+            log.error("accept-failed", reason=exc.strerror, effect="new connections wait")
 
 
 ACCEPT_ERRORS: Final = web.AppKey("jobsvc.accept-errors", AcceptErrors)

@@ -7,35 +7,35 @@ from typing import Final
 
 from aiohttp import web
 
-from jobsvc.index.job_index import Index
+from jobsvc.index.job_index import JobIndex
 from jobsvc.service.accept_errors import ACCEPT_ERRORS, AcceptErrors
-from jobsvc.service.components import Parts, parts_of
-from jobsvc.service.lifespan import add_lifetimes
+from jobsvc.service.components import Components, build_components
+from jobsvc.service.lifespan import add_lifespan
 from jobsvc.settings import Settings
 from jobsvc.web.app.guard import Guard
-from jobsvc.web.app.middleware import Envelope
-from jobsvc.web.app.routes import Handlers, add_routes
-from jobsvc.web.auth.bearer import GATE
+from jobsvc.web.app.middleware import RequestMiddleware
+from jobsvc.web.app.routes import Endpoints, add_routes
+from jobsvc.web.auth.bearer import AUTHENTICATOR
 from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
 from jobsvc.web.connection.timeouts import CONNECTION_TIMEOUTS
-from jobsvc.web.endpoints.all_events import AllEvents
-from jobsvc.web.endpoints.download import Download
-from jobsvc.web.endpoints.download_links import LinkRoute
-from jobsvc.web.endpoints.health import Health
-from jobsvc.web.endpoints.job_events import JobEvents
-from jobsvc.web.endpoints.job_list import ListRoute
-from jobsvc.web.endpoints.job_log import Logs
-from jobsvc.web.endpoints.job_status import StatusRoute
-from jobsvc.web.endpoints.log_follow import Following
-from jobsvc.web.endpoints.long_poll import Waiting
+from jobsvc.web.endpoints.all_events import AllEventsEndpoint
+from jobsvc.web.endpoints.download import DownloadEndpoint
+from jobsvc.web.endpoints.download_links import DownloadLinksEndpoint
+from jobsvc.web.endpoints.health import HealthEndpoints
+from jobsvc.web.endpoints.job_events import JobEventsEndpoint
+from jobsvc.web.endpoints.job_list import JobListEndpoint
+from jobsvc.web.endpoints.job_log import JobLogEndpoint
+from jobsvc.web.endpoints.job_status import JobStatusEndpoint
+from jobsvc.web.endpoints.log_follow import LogFollowEndpoint
+from jobsvc.web.endpoints.long_poll import LongPoll
 from jobsvc.web.endpoints.me import TokenEndpoint
 from jobsvc.web.endpoints.recent_logs import RecentLogs
 from jobsvc.web.jobs.addresses import PublicUrl
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget, parse_rate
-from jobsvc.web.ratelimit.seeking import RANGES_PER_DOWNLOAD, Seeks
+from jobsvc.web.ratelimit.seeking import RANGES_PER_DOWNLOAD, RangeContinuations
 
-BODY_CAP: Final = 64 * 1024
+MAX_BODY_BYTES: Final = 64 * 1024
 """The largest request body, in bytes."""
 
 
@@ -44,102 +44,102 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
 
     `on_indexed` is called once the first index is complete.
     """
-    parts = parts_of(settings)
-    app = web.Application(client_max_size=BODY_CAP)
+    parts = build_components(settings)
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
     guard = _guard(settings, parts)
     add_routes(
         app,
-        envelope=Envelope(parts.metrics),
+        envelope=RequestMiddleware(parts.metrics),
         guard=guard,
         links=parts.links,
         handlers=_handlers(parts, guard),
     )
-    app[GATE] = parts.gate
+    app[AUTHENTICATOR] = parts.authenticator
     app[CONNECTION_LIMITS] = parts.connection_limits
     app[ACCEPT_ERRORS] = AcceptErrors(
         parts.metrics.accept_errors.inc, parts.connection_limits.close_oldest_idle
     )
     app[CONNECTION_TIMEOUTS] = parts.connection_timeouts
-    add_lifetimes(app, parts, on_indexed)
+    add_lifespan(app, parts, on_indexed)
     return app
 
 
-def _handlers(parts: Parts, guard: Guard) -> Handlers:
+def _handlers(parts: Components, guard: Guard) -> Endpoints:
     index, settings = parts.index, parts.settings
     seeks = _seeks(parts)
-    return Handlers(
-        listing=ListRoute(index, parts.listed),
+    return Endpoints(
+        listing=JobListEndpoint(index, parts.list_items),
         status=_status(parts),
-        download=Download(
-            disk=parts.disk,
-            visits=parts.visits,
+        download=DownloadEndpoint(
+            disk=parts.executor,
+            visits=parts.files,
             slots=parts.slots,
-            transfer=parts.transfer,
+            transfer=parts.body_writer,
             digests=parts.digests,
-            log=parts.downloads,
+            log=parts.download_log,
             metrics=parts.metrics,
             seeks=seeks,
         ),
         logs=_logs(parts),
-        job_events=JobEvents(
+        job_events=JobEventsEndpoint(
             freshness=index.freshness,
             catalogue=index.catalogue,
-            changes=parts.changes,
-            presenting=parts.presenting,
+            changes=parts.subscriptions,
+            presenting=parts.push_renderer,
             streams=parts.streams,
         ),
-        all_events=AllEvents(
+        all_events=AllEventsEndpoint(
             listing=index.listing,
-            changes=parts.changes,
-            listed=parts.listed,
+            changes=parts.subscriptions,
+            listed=parts.list_items,
             turns=parts.turns,
             streams=parts.streams,
             metrics=parts.metrics,
             ready=index.ready,
         ),
-        link_route=LinkRoute(
+        link_route=DownloadLinksEndpoint(
             freshness=index.freshness,
             links=parts.links,
             public_url=PublicUrl(settings.public_url, parts.peers),
             max_age=settings.max_link_age,
         ),
         token=TokenEndpoint(guard.budgets),
-        health=Health(parts.metrics, parts.disk, lambda: _unready(index)),
+        health=HealthEndpoints(parts.metrics, parts.executor, lambda: _unready(index)),
         seeks=seeks,
     )
 
 
-def _status(parts: Parts) -> StatusRoute:
-    waiting = Waiting(
+def _status(parts: Components) -> JobStatusEndpoint:
+    waiting = LongPoll(
         freshness=parts.index.freshness,
-        changes=parts.changes,
-        presenting=parts.presenting,
-        stays=parts.stays,
+        changes=parts.subscriptions,
+        presenting=parts.push_renderer,
+        stays=parts.long_lived,
         metrics=parts.metrics,
     )
-    return StatusRoute(
+    return JobStatusEndpoint(
         freshness=parts.index.freshness,
-        tails=parts.index.tails,
+        tails=parts.index.log_tails,
         representations=parts.representations,
         waiting=waiting,
     )
 
 
-def _logs(parts: Parts) -> Logs:
-    recent = RecentLogs(parts.disk, parts.root, parts.index.catalogue)
-    following = Following(
+def _logs(parts: Components) -> JobLogEndpoint:
+    recent = RecentLogs(parts.executor, parts.root, parts.index.catalogue)
+    following = LogFollowEndpoint(
         root=parts.root,
-        visits=parts.visits,
+        visits=parts.files,
         catalogue=parts.index.catalogue,
-        changes=parts.changes,
+        changes=parts.subscriptions,
         streams=parts.streams,
         metrics=parts.metrics,
         recent=recent,
     )
-    return Logs(
+    return JobLogEndpoint(
         root=parts.root,
-        visits=parts.visits,
-        transfer=parts.transfer,
+        visits=parts.files,
+        transfer=parts.body_writer,
         following=following,
         metrics=parts.metrics,
         recent=recent,
@@ -147,7 +147,7 @@ def _logs(parts: Parts) -> Logs:
     )
 
 
-def _guard(settings: Settings, parts: Parts) -> Guard:
+def _guard(settings: Settings, parts: Components) -> Guard:
     rates = {
         "status": settings.limit_status,
         "list": settings.limit_list,
@@ -157,16 +157,16 @@ def _guard(settings: Settings, parts: Parts) -> Guard:
     }
     budgets = {name: Budget(name, parse_rate(rate)) for name, rate in rates.items()}
     failures = AuthFailures(parse_rate(settings.limit_auth_failures))
-    return Guard(parts.gate, budgets, failures, parts.peers)
+    return Guard(parts.authenticator, budgets, failures, parts.peers)
 
 
-def _seeks(parts: Parts) -> Seeks:
+def _seeks(parts: Components) -> RangeContinuations:
     rate = parse_rate(parts.settings.limit_download)
     further = type(rate)(rate.amount * RANGES_PER_DOWNLOAD, rate.multiples)
-    return Seeks(Budget("ranges", further), parts.peers, job_id_of)
+    return RangeContinuations(Budget("ranges", further), parts.peers, job_id_of)
 
 
-def _unready(index: Index) -> str | None:
-    if index.storage_away:
-        return f"The storage is away: {index.storage_away}."
+def _unready(index: JobIndex) -> str | None:
+    if index.storage_unavailable_reason:
+        return f"The storage is away: {index.storage_unavailable_reason}."
     return None if index.ready.is_set() else "The first index of the jobs is not complete yet."

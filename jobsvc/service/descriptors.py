@@ -12,22 +12,22 @@ from typing import Final
 
 from jobsvc.web.connection.connection_limits import RESERVED
 
-HIGHEST_LIMIT: Final = 1_048_576
+MAX_DESCRIPTOR_LIMIT: Final = 1_048_576
 """The limit is raised to the hard one, but not above this: some systems have 1,073,741,816."""
-MOST_CONNECTIONS: Final = 16_384
+DEFAULT_MAX_CONNECTIONS: Final = 16_384
 """Default limit of connections where descriptors allow more: each takes about 25 kB while it is idle."""
-PER_DOWNLOAD: Final = 2
+DESCRIPTORS_PER_DOWNLOAD: Final = 2
 """Descriptors of a download beside its connection: the file, and a duplicate of the socket."""
-BASE_RESERVE: Final = 256
+BASE_RESERVED_DESCRIPTORS: Final = 256
 """For storage threads, outputs kept open, child processes, the state directory and the event loop."""
 
 
 def raise_descriptor_limit() -> int:
     """Raise the soft limit of descriptors to the hard one, at most HIGHEST_LIMIT; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = HIGHEST_LIMIT if hard == resource.RLIM_INFINITY else min(hard, HIGHEST_LIMIT)
+    wanted = MAX_DESCRIPTOR_LIMIT if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTOR_LIMIT)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return HIGHEST_LIMIT if soft == resource.RLIM_INFINITY else soft
+        return MAX_DESCRIPTOR_LIMIT if soft == resource.RLIM_INFINITY else soft
     with suppress(OSError, ValueError):  # a sandbox forbids it
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -36,12 +36,12 @@ def raise_descriptor_limit() -> int:
 def descriptor_limit() -> int:
     """Return the soft limit of descriptors."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return HIGHEST_LIMIT if soft == resource.RLIM_INFINITY else soft
+    return MAX_DESCRIPTOR_LIMIT if soft == resource.RLIM_INFINITY else soft
 
 
 def connections_allowed(limit: int, max_downloads: int) -> int:
     """Return how many connections fit into `limit` descriptors beside everything else: a quarter at least."""
-    reserve = BASE_RESERVE + PER_DOWNLOAD * max_downloads + RESERVED
+    reserve = BASE_RESERVED_DESCRIPTORS + DESCRIPTORS_PER_DOWNLOAD * max_downloads + RESERVED
     return max(limit - reserve, limit // 4, 1)
 
 

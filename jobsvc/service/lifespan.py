@@ -10,50 +10,52 @@ from typing import Final
 from aiohttp import web
 
 from jobsvc.domain.errors import StorageUnavailable
-from jobsvc.index.digests.digest_service import Digests
-from jobsvc.index.job_index import Index
+from jobsvc.index.digests.digest_service import DigestService
+from jobsvc.index.job_index import JobIndex
 from jobsvc.observe.download_log import DownloadLog
 from jobsvc.service import gc_tuning, memory_trim
-from jobsvc.service.components import Parts
-from jobsvc.storage.executor import Disk
-from jobsvc.storage.processes.record_process import RecordCondenser
-from jobsvc.storage.threads.thread_pool import Pool
-from jobsvc.web.ratelimit.download_slots import Slots
+from jobsvc.service.components import Components
+from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.processes.record_process import RecordProcess
+from jobsvc.storage.threads.thread_pool import ThreadPool
+from jobsvc.web.ratelimit.download_slots import DownloadSlots
 
-LAST_ANSWERS: Final = 0.5
+SHUTDOWN_TIMEOUT_S: Final = 0.5
 """Seconds that requests other than downloads have at the end; aiohttp takes them twice, and 0 for no end."""
 
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
-def add_lifetimes(app: web.Application, parts: Parts, on_indexed: Callable[[], None] | None = None) -> None:
+def add_lifespan(
+    app: web.Application, parts: Components, on_indexed: Callable[[], None] | None = None
+) -> None:
     """Have the parts begin with the application, what is needed longest first, and end in reverse."""
     app.cleanup_ctx.extend(
         [
-            _storage(parts.disk, parts.downloads, parts.condenser),
-            parts.gate.watching,
-            parts.token_use.saving,
-            parts.links.keyed,
-            parts.visits.shortened,
+            _storage(parts.executor, parts.download_log, parts.record_process),
+            parts.authenticator.cleanup_ctx,
+            parts.token_use.cleanup_ctx,
+            parts.links.cleanup_ctx,
+            parts.files.cleanup_ctx,
             _indexing(parts.index, on_indexed),
             _hashing(parts.digests, parts.index),
-            parts.permits.watching,
-            parts.stays.watching,
-            parts.connection_timeouts.sweeping,
+            parts.permits.cleanup_ctx,
+            parts.long_lived.cleanup_ctx,
+            parts.connection_timeouts.cleanup_ctx,
             gc_tuning.collecting(parts.index.ready, memory_trim.trim),
-            memory_trim.trimming,
+            memory_trim.trim_cleanup_ctx,
         ]
     )
-    app.on_shutdown.append(parts.stays.end)
-    app.on_shutdown.append(_let_finish(parts.slots, parts.settings.shutdown_grace))
+    app.on_shutdown.append(parts.long_lived.end)
+    app.on_shutdown.append(_wait_for_downloads(parts.slots, parts.settings.shutdown_grace))
 
 
-def _storage(disk: Disk, downloads: DownloadLog, condenser: RecordCondenser) -> Context:
+def _storage(disk: StorageExecutor, downloads: DownloadLog, condenser: RecordProcess) -> Context:
     async def context(_app: web.Application) -> AsyncIterator[None]:
         yield
         disk.close()
         # With a thread of its own: those of Disk may all hang.
-        ending = Pool("end", threads=1)
+        ending = ThreadPool("end", threads=1)
         with suppress(StorageUnavailable):
             await ending.run("log", downloads.close)
             await ending.run("records", condenser.close)
@@ -62,7 +64,7 @@ def _storage(disk: Disk, downloads: DownloadLog, condenser: RecordCondenser) -> 
     return context
 
 
-def _indexing(index: Index, on_indexed: Callable[[], None] | None) -> Context:
+def _indexing(index: JobIndex, on_indexed: Callable[[], None] | None) -> Context:
     async def told() -> None:
         await index.ready.wait()
         if on_indexed is not None:
@@ -77,21 +79,21 @@ def _indexing(index: Index, on_indexed: Callable[[], None] | None) -> Context:
     return context
 
 
-def _hashing(digests: Digests, index: Index) -> Context:
+def _hashing(digests: DigestService, index: JobIndex) -> Context:
     async def context(_app: web.Application) -> AsyncIterator[None]:
-        async with digests.running(index.catalogue.more_is_known):
+        async with digests.running(index.catalogue.notify_digest_known):
             yield
 
     return context
 
 
-def _let_finish(slots: Slots, grace: float) -> Callable[[web.Application], Awaitable[None]]:
+def _wait_for_downloads(slots: DownloadSlots, grace: float) -> Callable[[web.Application], Awaitable[None]]:
     async def wait(_app: web.Application) -> None:
         try:
             async with asyncio.timeout(grace):
-                await slots.all_free()
+                await slots.wait_released()
         except TimeoutError:
             # aiohttp ends only those whose client is there; each has a line to write while there is a log.
-            await slots.clear(LAST_ANSWERS)
+            await slots.cancel_all(SHUTDOWN_TIMEOUT_S)
 
     return wait

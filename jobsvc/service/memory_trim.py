@@ -17,7 +17,7 @@ from aiohttp import web
 TRIM_INTERVAL_S: Final = 30.0
 
 
-async def trimming(_app: web.Application) -> AsyncIterator[None]:
+async def trim_cleanup_ctx(_app: web.Application) -> AsyncIterator[None]:
     """Trim the heap until the application ends: a cleanup_ctx."""
     task = asyncio.create_task(_run(), name="jobsvc-heap-trim")
     yield

@@ -20,19 +20,19 @@ from jobsvc.service.accept_errors import ACCEPT_ERRORS
 from jobsvc.service.app_factory import build_app
 from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, raise_descriptor_limit
 from jobsvc.service.gc_tuning import collect_fully_by_the_clock, leave_out_present_objects
-from jobsvc.service.lifespan import LAST_ANSWERS
+from jobsvc.service.lifespan import SHUTDOWN_TIMEOUT_S
 from jobsvc.settings import Settings, unknown_variables
 from jobsvc.storage.files.os_errors import describe, may_pass
 from jobsvc.storage.state.link_key import BadLinkKey
 from jobsvc.storage.state.token_file import BadTokenFile
-from jobsvc.web.app.server import Runner
-from jobsvc.web.auth.bearer import GATE
+from jobsvc.web.app.server import ProblemRunner
+from jobsvc.web.auth.bearer import AUTHENTICATOR
 from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
 
-_log = structlog.get_logger("jobsvc.service")
+log = structlog.get_logger("jobsvc.service")
 
 
-class NotStarted(Exception):
+class StartupError(Exception):
     """The service can't begin; the message says why, and what to do about it."""
 
     def __init__(self, reason: str, *, may_pass: bool) -> None:
@@ -54,15 +54,15 @@ async def serve(
 
     Then accept no more, let downloads finish for as long as the grace, and end. NotStarted.
     """
-    stop = stop or _told_by_signals()
+    stop = stop or _stop_on_signals()
     app = build_app(settings, on_indexed)
-    runner = Runner(app, access_log=None, shutdown_timeout=LAST_ANSWERS)
+    runner = ProblemRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(app[ACCEPT_ERRORS])
     try:
-        await _begin(runner, settings)
+        await _start(runner, settings)
         address = _address(runner)
-        _log.info(
+        log.info(
             "serving",
             address=address,
             jobs_root=str(settings.jobs_root),
@@ -71,31 +71,31 @@ async def serve(
             max_connections=runner.app[CONNECTION_LIMITS].max_connections,
             descriptors=descriptor_limit(),
         )
-        app[GATE].log_count()
+        app[AUTHENTICATOR].log_count()
         if os.geteuid() == 0:
-            _log.warning("running-as-root", remedy="run the service as a user of its own")
+            log.warning("running-as-root", remedy="run the service as a user of its own")
         if ready is not None:
             ready(address)
         await stop.wait()
-        _log.info("stopping", grace=settings.shutdown_grace)
+        log.info("stopping", grace=settings.shutdown_grace)
     finally:
         await runner.cleanup()
         loop.set_exception_handler(None)
 
 
-async def _begin(runner: web.BaseRunner, settings: Settings) -> None:
+async def _start(runner: web.BaseRunner, settings: Settings) -> None:
     try:
         await runner.setup()
     except (BadTokenFile, BadLinkKey) as fault:
-        raise NotStarted(str(fault), may_pass=may_pass(fault.__cause__)) from fault
+        raise StartupError(str(fault), may_pass=may_pass(fault.__cause__)) from fault
     except StorageUnavailable as fault:
-        raise NotStarted(fault.detail, may_pass=True) from fault
+        raise StartupError(fault.detail, may_pass=True) from fault
     except OSError as fault:
-        raise NotStarted(describe(fault), may_pass=may_pass(fault)) from fault
+        raise StartupError(describe(fault), may_pass=may_pass(fault)) from fault
     try:
         await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
     except (OSError, UnicodeError) as fault:
-        raise NotStarted(
+        raise StartupError(
             _bind_error(fault, settings.host, settings.port), may_pass=may_pass(fault)
         ) from fault
 
@@ -126,14 +126,14 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     open_standard_streams()
     logging_setup.configure()
     for name, close in unknown_variables(os.environ):
-        _log.warning("unknown-variable", name=name, did_you_mean=close, effect="none")
+        log.warning("unknown-variable", name=name, did_you_mean=close, effect="none")
     raise_descriptor_limit()
     collect_fully_by_the_clock()
     main = serve(settings, ready=ready, on_indexed=leave_out_present_objects)
     try:
         _run_loop(main)
-    except NotStarted as wrong:
-        _log.error("not-started", reason=str(wrong))
+    except StartupError as wrong:
+        log.error("not-started", reason=str(wrong))  # noqa: TRY400 - no traceback: the reason says it all
         return wrong.exit_code
     return 0
 
@@ -148,7 +148,7 @@ def _run_loop(main: Coroutine[Any, Any, None]) -> None:
         uvloop.run(main)
 
 
-def _told_by_signals() -> asyncio.Event:
+def _stop_on_signals() -> asyncio.Event:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

@@ -5,13 +5,13 @@ Flag > JOBSVC_* > config file > default. Nothing here prints, and a wrong value 
 
 from jobsvc.settings.directories import default_state_dir
 from jobsvc.settings.environment import is_service_link, unknown_variables
-from jobsvc.settings.loader import NO_JOBS_ROOT, Given, SettingsError, load, resolve
+from jobsvc.settings.loader import NO_JOBS_ROOT, ConfiguredValue, SettingsError, load, resolve
 from jobsvc.settings.options import OPTIONS, Option, Settings, Watch
 
 __all__ = [
     "NO_JOBS_ROOT",
     "OPTIONS",
-    "Given",
+    "ConfiguredValue",
     "Option",
     "Settings",
     "SettingsError",

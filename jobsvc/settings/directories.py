@@ -44,7 +44,7 @@ def check_readable(folder: Path) -> None:
         raise ValueError(f"is no readable directory: {describe(wrong)}") from wrong
 
 
-def check_apart(state_dir: Path, jobs_root: Path, output_roots: tuple[Path, ...]) -> None:
+def check_disjoint(state_dir: Path, jobs_root: Path, output_roots: tuple[Path, ...]) -> None:
     """Raise ValueError where the state folder lies within a folder that is served, or around the jobs."""
     mounts = Mounts.now()
     if _reached(mounts, jobs_root, state_dir):

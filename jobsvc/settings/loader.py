@@ -15,7 +15,7 @@ from jobsvc.settings.tied_roots import check_tied_roots
 from jobsvc.storage.files.os_errors import may_pass
 from jobsvc.storage.layout import OutputRoot
 
-CONFIG_CAP: Final = 1 << 20
+MAX_CONFIG_BYTES: Final = 1 << 20
 """Bytes; a larger config file is surely another file."""
 
 NO_JOBS_ROOT: Final = (
@@ -29,7 +29,7 @@ _DEFAULT: Final = "the default"
 class SettingsError(ValueError):
     """A setting that stops the start; the message names the option, the value and where it came from."""
 
-    may_pass = False
+    may_be_temporary = False
     """Whether a later start may succeed with the same settings: a folder may not be mounted yet."""
 
 
@@ -39,14 +39,14 @@ def _error(option: str, value: object, wrong: object, origin: str) -> SettingsEr
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ConfiguredValue:
     """A value as text (several, of a repeatable option) and where it came from, in words."""
 
     value: str | tuple[str, ...]
     origin: str
 
 
-def resolve(given: Mapping[str, Given], options: Iterable[Option] = OPTIONS) -> dict[str, Any]:
+def resolve(given: Mapping[str, ConfiguredValue], options: Iterable[Option] = OPTIONS) -> dict[str, Any]:
     """Turn what was given, by field, and what the config file adds, into checked values by field.
 
     Fields that nobody gave are left out. SettingsError names the first wrong value, in the options' order, or
@@ -58,7 +58,7 @@ def resolve(given: Mapping[str, Given], options: Iterable[Option] = OPTIONS) -> 
     return {field: value for field, (value, _) in found.items()}
 
 
-def load(given: Mapping[str, Given], *, dry_run: bool = False) -> Settings:
+def load(given: Mapping[str, ConfiguredValue], *, dry_run: bool = False) -> Settings:
     """Make the Settings of what was given and see that the folders can serve; SettingsError if not.
 
     The state folder is made here, once everything else is right; with `dry_run` nothing is made or written.
@@ -87,14 +87,14 @@ def _check_places(settings: Settings, origins: Mapping[str, str], writable: Call
             rule(value, *others)
         except ValueError as wrong:
             error = _error(name, value, wrong, origins.get(field, _DEFAULT))
-            error.may_pass = may_pass(wrong.__cause__)
+            error.may_be_temporary = may_pass(wrong.__cause__)
             raise error from wrong
 
     check("jobs-root", "jobs_root", root, directories.check_readable)
     for folder in outputs:
         check("output-root", "output_roots", folder, directories.check_readable)
     _check_tied_roots(settings.output_roots, origins.get("output_roots", _DEFAULT))
-    check("state-dir", "state_dir", state, directories.check_apart, root, outputs)
+    check("state-dir", "state_dir", state, directories.check_disjoint, root, outputs)
     check("state-dir", "state_dir", state, writable)
 
 
@@ -111,7 +111,7 @@ def _folder_of(root: Path | OutputRoot) -> Path:
     return root.path if isinstance(root, OutputRoot) else root
 
 
-def _resolve(given: Mapping[str, Given], options: Iterable[Option]) -> dict[str, tuple[Any, str]]:
+def _resolve(given: Mapping[str, ConfiguredValue], options: Iterable[Option]) -> dict[str, tuple[Any, str]]:
     """Values and their origins by field; what is given counts before the config file."""
     known = {**_config(given["config"]), **given} if "config" in given else given
     return {
@@ -121,7 +121,7 @@ def _resolve(given: Mapping[str, Given], options: Iterable[Option]) -> dict[str,
     }
 
 
-def _parse(option: Option, given: Given) -> Any:  # noqa: ANN401 - the type is the option's own
+def _parse(option: Option, given: ConfiguredValue) -> Any:  # noqa: ANN401 - the type is the option's own
     texts = (given.value,) if isinstance(given.value, str) else given.value
     parsed = []
     for text in texts:
@@ -132,14 +132,14 @@ def _parse(option: Option, given: Given) -> Any:  # noqa: ANN401 - the type is t
     return option.spec.joined(parsed) if option.repeatable else parsed[-1]
 
 
-def _config(given: Given) -> dict[str, Given]:
+def _config(given: ConfiguredValue) -> dict[str, ConfiguredValue]:
     """Read the config file: what it gives, by field."""
     option = next(option for option in OPTIONS if option.field == "config")
     file: Path = _parse(option, given)
     try:
         with file.open("rb") as opened:
-            text = opened.read(CONFIG_CAP + 1)
-        if len(text) > CONFIG_CAP:
+            text = opened.read(MAX_CONFIG_BYTES + 1)
+        if len(text) > MAX_CONFIG_BYTES:
             raise _error("config", file, "is larger than 1 MiB", given.origin)
         content = tomllib.loads(text.decode())
     except OSError as wrong:
@@ -149,9 +149,9 @@ def _config(given: Given) -> dict[str, Given]:
     return _from_config(file, content)
 
 
-def _from_config(file: Path, content: Mapping[str, Any]) -> dict[str, Given]:
+def _from_config(file: Path, content: Mapping[str, Any]) -> dict[str, ConfiguredValue]:
     known = {option.name: option for option in OPTIONS if option.field != "config"}
-    found: dict[str, Given] = {}
+    found: dict[str, ConfiguredValue] = {}
     for key, value in content.items():
         origin = f"{file}, key {key}"
         option = known.get(key.replace("_", "-"))
@@ -159,7 +159,7 @@ def _from_config(file: Path, content: Mapping[str, Any]) -> dict[str, Given]:
             raise _error(key, None, f"is no option of jobsvc{_suggestion(key, known)}", origin)
         if option.field in found:
             raise _error(option.name, value, "is given twice", origin)
-        found[option.field] = Given(_texts(option, value, file, origin), origin)
+        found[option.field] = ConfiguredValue(_texts(option, value, file, origin), origin)
     return found
 
 

@@ -169,7 +169,7 @@ class Settings:
         ),
     ] = ""
     max_link_age: Annotated[
-        int, _Spec(parsers.whole(1, parsers.YEAR), "SECONDS", "Maximum lifetime of a download link.")
+        int, _Spec(parsers.whole(1, parsers.YEAR_S), "SECONDS", "Maximum lifetime of a download link.")
     ] = 86_400
     header_timeout: Annotated[
         float, _Spec(parsers.seconds(1), "SECONDS", "Time in which a client must send a request head.")

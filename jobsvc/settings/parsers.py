@@ -15,7 +15,7 @@ from typing import Final
 from jobsvc.domain.job import Status
 from jobsvc.storage.layout import OutputRoot
 
-YEAR: Final = 31_536_000
+YEAR_S: Final = 31_536_000
 """Seconds; no wait is longer, so that clocks and timers can hold every value."""
 
 _RATE: Final = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)", re.ASCII)
@@ -76,7 +76,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def seconds(low: float, high: float = YEAR) -> Callable[[str], float]:
+def seconds(low: float, high: float = YEAR_S) -> Callable[[str], float]:
     """Accept numbers of seconds from `low` to `high`."""
 
     def parse(text: str) -> float:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 STATUS_FILE: Final = "status.json"
 DEFAULT_LOG: Final = "render.log"
 
-RECORD_CAP: Final = 1 << 20
+MAX_RECORD_BYTES: Final = 1 << 20
 """The largest status.json that is read, in bytes."""
 
 TOKENS_FILE: Final = "tokens.json"
@@ -34,10 +34,10 @@ class OutputRoot(NamedTuple):
 TEMP_PREFIX: Final = ".jobsvc-"
 """Files of ours that are not finished; no job id can begin so."""
 
-PATH_MAX: Final = 4096
+MAX_PATH_BYTES: Final = 4096
 """The longest path that is walked, in characters (limits.h)."""
 
-DEPTH_MAX: Final = 64
+MAX_PATH_DEPTH: Final = 64
 """The most components that are walked: each holds a descriptor for the length of the walk."""
 
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -69,7 +69,7 @@ def beneath(root: str, path: str) -> tuple[str, ...] | None:
 
 
 def _names(path: str) -> tuple[str, ...] | None:
-    if len(path) > PATH_MAX or "\0" in path:
+    if len(path) > MAX_PATH_BYTES or "\0" in path:
         return None
     names = tuple(name for name in path.split("/") if name not in {"", "."})
-    return None if ".." in names or len(names) > DEPTH_MAX else names
+    return None if ".." in names or len(names) > MAX_PATH_DEPTH else names

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from jobsvc.storage.filesystem.mounts import MOUNTS, holds, unescaped
+from jobsvc.storage.filesystem.mounts import MOUNTINFO, holds, unescaped
 
 _FIELDS: Final = 5
 """Fields of a line of mountinfo (proc(5)) up to the mount point: the third is the device, then the root."""
@@ -44,7 +44,7 @@ class Mounts:
     def now(cls) -> Mounts:
         """Read the table; where there is none, folders are compared by their names."""
         try:
-            return cls(MOUNTS.read_text("utf-8", "surrogateescape"))
+            return cls(MOUNTINFO.read_text("utf-8", "surrogateescape"))
         except OSError:
             return cls("")
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import orjson
 from aiohttp import web
 
-from jobsvc.domain.errors import InsufficientScope, OutputReplaced, Refusal, Unauthorized
+from jobsvc.domain.errors import ApiError, InsufficientScope, OutputReplaced, Unauthorized
 from jobsvc.observe import request_id
 
 
@@ -97,7 +97,7 @@ def problem(
     )
 
 
-def of_refusal(refusal: Refusal) -> web.Response:
+def from_api_error(refusal: ApiError) -> web.Response:
     """Answer a refusal of ours."""
     headers = {}
     if refusal.retry_after is not None:
@@ -111,7 +111,7 @@ def of_refusal(refusal: Refusal) -> web.Response:
     return problem(refusal.code, refusal.detail, headers=headers)
 
 
-def of_framework(refused: web.HTTPException) -> web.Response:
+def from_http_exception(refused: web.HTTPException) -> web.Response:
     """Answer what aiohttp refused before any handler of ours saw it."""
     code, detail = _BY_STATUS.get(refused.status, ("bad-request", refused.reason))
     headers = {
@@ -120,6 +120,6 @@ def of_framework(refused: web.HTTPException) -> web.Response:
     return problem(code, detail, status=refused.status, headers=headers)
 
 
-def of_fault() -> web.Response:
+def internal_error() -> web.Response:
     """Answer a fault of our own; the log has the rest under the same request id."""
     return problem("internal", "The service failed; its log has more under the request id.")

@@ -25,7 +25,7 @@ from jobsvc.cli import main
 from jobsvc.settings import OPTIONS
 from jobsvc.storage.files.users import user_name
 from jobsvc.storage.filesystem.mounts import file_system, watch_limit
-from jobsvc.storage.filesystem.probe import Nature, Trial
+from jobsvc.storage.filesystem.probe import FileSystemInfo, WriteProbe
 from tests.programs import without_coverage
 from tests.running import PROJECT
 from tests.waiting import wait_until
@@ -192,7 +192,9 @@ def test_the_directories_of_outputs_are_counted_as_they_would_be_watched(root: P
 def test_network_storage_is_polled_and_no_time_is_known_where_there_is_no_job(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "nature_of", lambda _root: Nature("nfs4", events=False, watches=5))
+    monkeypatch.setattr(
+        command, "file_system_info", lambda _root: FileSystemInfo("nfs4", events=False, watches=5)
+    )
     said = "storage: nfs4; events tell nothing of what other machines do: it is polled"
     assert check(root).output.splitlines()[1:] == [said]
 
@@ -223,13 +225,17 @@ def test_what_was_tried_is_in_the_summary_of_json(root: Path) -> None:
     ("trial", "said", "code"),
     [
         (
-            Trial(event=True, step=2.0, ahead=3.25, looks=9, torn=0),
+            WriteProbe(event=True, clock_step=2.0, clock_offset=3.25, reads=9, torn_reads=0),
             ["by 2 s, and is 3.25 s ahead", "in 9 looks"],
             0,
         ),
-        (Trial(event=True, step=4e-3, ahead=-0.5, looks=9, torn=0), ["by 4 ms, and is 500 ms behind"], 0),
         (
-            Trial(event=False, step=None, ahead=0, looks=9, torn=2),
+            WriteProbe(event=True, clock_step=4e-3, clock_offset=-0.5, reads=9, torn_reads=0),
+            ["by 4 ms, and is 500 ms behind"],
+            0,
+        ),
+        (
+            WriteProbe(event=False, clock_step=None, clock_offset=0, reads=9, torn_reads=2),
             ["DO NOT COME", "did not", "NOT ATOMIC: 2 "],
             1,
         ),
@@ -237,9 +243,9 @@ def test_what_was_tried_is_in_the_summary_of_json(root: Path) -> None:
     ],
 )
 def test_what_came_of_it_is_told_in_words_and_torn_files_are_a_finding(
-    root: Path, monkeypatch: pytest.MonkeyPatch, trial: Trial | str, said: list[str], code: int
+    root: Path, monkeypatch: pytest.MonkeyPatch, trial: WriteProbe | str, said: list[str], code: int
 ) -> None:
-    monkeypatch.setattr(command, "_tried", lambda _root: trial)
+    monkeypatch.setattr(command, "_run_trial", lambda _root: trial)
     told = check(root, "--probe-write")
     assert told.exit_code == code
     assert all(words in told.output for words in said), told.output

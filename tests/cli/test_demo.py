@@ -194,8 +194,8 @@ def test_progress_is_one_line_on_a_terminal(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     display = Display()
     for done in range(4):
-        display.tell(Status.RENDERING, done, 4)
-    display.tell(Status.COMPLETED, 4, 4)
+        display.show(Status.RENDERING, done, 4)
+    display.show(Status.COMPLETED, 4, 4)
     told = capsys.readouterr().out
     assert told.count("\n") == 1
     assert told.count("\r") == 5
@@ -206,8 +206,8 @@ def test_progress_elsewhere_is_a_line_for_each_state_and_each_ten_percent(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     display = Display()
-    display.tell(Status.QUEUED, 0, 400)
+    display.show(Status.QUEUED, 0, 400)
     for done in range(401):
-        display.tell(Status.RENDERING, done, 400)
-    display.tell(Status.COMPLETED, 400, 400)
+        display.show(Status.RENDERING, done, 400)
+    display.show(Status.COMPLETED, 400, 400)
     assert len(capsys.readouterr().out.splitlines()) == 13

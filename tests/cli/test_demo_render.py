@@ -13,7 +13,7 @@ from threading import Thread
 import orjson
 import pytest
 
-from jobsvc.cli.demo_render import Farm, _encoder, _frames_done, find_ffmpeg
+from jobsvc.cli.demo_render import DemoFarm, _encoder, _frames_done, find_ffmpeg
 from jobsvc.domain.job import Job, Status
 from jobsvc.domain.status_record import parse_record
 
@@ -31,8 +31,8 @@ FFPROBE = [
 ]
 
 
-def _farm(root: Path, ffmpeg: str | None = FFMPEG, *, frames: int = 30) -> Farm:
-    farm = Farm(root / "live-1", str(ffmpeg), owner="demo", frames=frames, tell=lambda *_: None)
+def _farm(root: Path, ffmpeg: str | None = FFMPEG, *, frames: int = 30) -> DemoFarm:
+    farm = DemoFarm(root / "live-1", str(ffmpeg), owner="demo", frames=frames, tell=lambda *_: None)
     farm.queue()
     return farm
 
@@ -60,7 +60,7 @@ def _program(folder: Path, text: str) -> str:
     return str(program)
 
 
-def _versions(root: Path, farm: Farm) -> list[tuple[Job, bool]]:
+def _versions(root: Path, farm: DemoFarm) -> list[tuple[Job, bool]]:
     """Let the farm run, and read its record all the while as a client's service might."""
     folder, seen = root / "live-1", [(_job(root / "live-1"), False)]
     with _running(lambda: farm.run(wait=0.1)) as worker:
@@ -157,7 +157,7 @@ def test_a_report_that_runs_backwards_does_not_take_progress_back(tmp_path: Path
     reports = "".join(f"frame={n}\\nprogress=continue\\n" for n in (10, 20, 5))
     told: list[int] = []
     program = _program(tmp_path, f"printf '{reports}'; exit 1")
-    farm = Farm(
+    farm = DemoFarm(
         tmp_path / "live-1", program, owner="demo", frames=30, tell=lambda _, done, __: told.append(done)
     )
     farm.queue()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobsvc.settings.parsers import YEAR
+from jobsvc.settings.parsers import YEAR_S
 from tests.contract.service import Service, running, until
 
 ENDLESS = "1000000/second"
@@ -15,7 +15,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Has no limits that a test could meet."""
     budgets = ("status", "list", "events", "logs", "download", "auth-failures")
     limits = [word for budget in budgets for word in (f"--limit-{budget}", ENDLESS)]
-    longest = ("--max-link-age", str(YEAR))
+    longest = ("--max-link-age", str(YEAR_S))
     with running(tmp_path_factory.mktemp("ample"), *limits, *longest) as found:
         yield found
 

@@ -12,10 +12,10 @@ from jobsvc.domain.access import (
     OUTPUTS_READ,
     SCOPES,
     Token,
-    owner_seen,
+    can_see,
     require,
-    require_sight,
-    sees,
+    require_visible,
+    visible_owner,
 )
 from jobsvc.domain.errors import InsufficientScope, JobNotFound
 
@@ -46,23 +46,23 @@ def test_a_job_is_seen_by_its_owner_to_the_letter_and_by_admin(
     scopes: frozenset[str], holder: str, owner: str
 ) -> None:
     asked = token(*scopes, owner=holder)
-    assert sees(asked, owner) == (holder == owner or ADMIN in scopes)
-    if sees(asked, owner):
-        require_sight(asked, owner)
+    assert can_see(asked, owner) == (holder == owner or ADMIN in scopes)
+    if can_see(asked, owner):
+        require_visible(asked, owner)
     else:
         with pytest.raises(JobNotFound):
-            require_sight(asked, owner)
+            require_visible(asked, owner)
 
 
 @given(scopes=SCOPE_SETS, holder=OWNERS, owner=OWNERS)
 def test_what_is_listed_for_a_token_is_what_it_sees(scopes: frozenset[str], holder: str, owner: str) -> None:
     asked = token(*scopes, owner=holder)
-    assert (owner_seen(asked) in {None, owner}) == sees(asked, owner)
+    assert (visible_owner(asked) in {None, owner}) == can_see(asked, owner)
 
 
 def test_another_owners_job_is_refused_in_the_words_of_an_unknown_one() -> None:
     with pytest.raises(JobNotFound) as refused:
-        require_sight(token(JOBS_READ, OUTPUTS_READ), "bert")
+        require_visible(token(JOBS_READ, OUTPUTS_READ), "bert")
     assert str(refused.value) == str(JobNotFound())
 
 

@@ -6,29 +6,29 @@ from collections.abc import Iterator
 import pytest
 
 from jobsvc.domain import errors
-from jobsvc.domain.errors import InsufficientScope, Refusal, StorageUnavailable
+from jobsvc.domain.errors import ApiError, InsufficientScope, StorageUnavailable
 
 
-def below(kind: type[Refusal]) -> Iterator[type[Refusal]]:
+def below(kind: type[ApiError]) -> Iterator[type[ApiError]]:
     for child in kind.__subclasses__():
         yield child
         yield from below(child)
 
 
-TREE = tuple(kind for kind in below(Refusal) if kind.__module__ == errors.__name__)
-ALL: tuple[type[Refusal], ...] = (Refusal, *TREE)
+TREE = tuple(kind for kind in below(ApiError) if kind.__module__ == errors.__name__)
+ALL: tuple[type[ApiError], ...] = (ApiError, *TREE)
 LEAVES = tuple(kind for kind in TREE if not set(kind.__subclasses__()) & set(TREE))
 
 
 def test_every_error_of_the_module_is_in_the_tree() -> None:
-    public = {value for value in vars(errors).values() if isinstance(value, type)} - {Refusal}
+    public = {value for value in vars(errors).values() if isinstance(value, type)} - {ApiError}
     assert public == set(TREE)
 
 
 def test_every_leaf_has_a_code_of_its_own() -> None:
     codes = [leaf.code for leaf in LEAVES]
     assert len(codes) == len(set(codes)) == 16
-    assert Refusal.code == "internal"
+    assert ApiError.code == "internal"
 
 
 def test_the_codes_are_those_of_the_design() -> None:
@@ -46,14 +46,14 @@ def test_the_drawing_in_the_docstring_shows_every_error() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if "__init__" not in vars(kind)])
-def test_an_error_says_its_detail_and_when_to_try_again(kind: type[Refusal]) -> None:
+def test_an_error_says_its_detail_and_when_to_try_again(kind: type[ApiError]) -> None:
     refusal = kind("Not now.", retry_after=2.5)
     assert (str(refusal), refusal.detail, refusal.retry_after) == ("Not now.", "Not now.", 2.5)
     assert kind("Never.").retry_after is None
 
 
 @pytest.mark.parametrize("kind", [errors.JobNotFound, errors.OutputMissing, errors.LogMissing])
-def test_what_is_not_there_says_the_same_sentence_each_time(kind: type[Refusal]) -> None:
+def test_what_is_not_there_says_the_same_sentence_each_time(kind: type[ApiError]) -> None:
     assert kind().detail == kind().detail != ""  # type: ignore[call-arg] # these take no detail
     assert kind().retry_after is None  # type: ignore[call-arg] # as above
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from jobsvc.domain.timestamp import (
     FIRST_TIME,
     LAST_TIME,
-    checked,
     format_time,
-    micros_of,
-    moment_at,
-    moment_of,
+    format_timestamp,
+    normalize,
     parse_time,
-    text_of,
+    parse_timestamp,
+    timestamp_at,
+    to_microseconds,
 )
 
 TEXTS = st.from_regex(
@@ -28,9 +28,9 @@ TEXTS = st.from_regex(
 def test_a_time_keeps_its_text_but_for_t_and_z_and_means_what_it_meant(text: str) -> None:
     with suppress(ValueError):
         meant = parse_time(text)
-        moment = moment_of(text)
-        assert text_of(moment) == checked(text) == f"{text[:10]}T{text[11:].upper()}"
-        assert micros_of(moment) == meant
+        moment = parse_timestamp(text)
+        assert format_timestamp(moment) == normalize(text) == f"{text[:10]}T{text[11:].upper()}"
+        assert to_microseconds(moment) == meant
 
 
 @given(text=TEXTS | st.text(max_size=40))
@@ -38,7 +38,7 @@ def test_what_is_no_time_is_no_moment(text: str) -> None:
     try:
         parse_time(text)
     except ValueError:
-        for read in (moment_of, checked):
+        for read in (parse_timestamp, normalize):
             with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
                 read(text)
 
@@ -47,14 +47,14 @@ def test_what_is_no_time_is_no_moment(text: str) -> None:
 @pytest.mark.parametrize("offset", ["Z", "z", "+00:00"])
 @pytest.mark.parametrize("date", ["2026-11-20", "0001-01-01", "9999-12-31", "1969-12-31"])
 def test_times_as_computers_write_them_take_a_number_s_room(fraction: str, offset: str, date: str) -> None:
-    moment = moment_of(f"{date}t23:59:59{fraction}{offset}")
+    moment = parse_timestamp(f"{date}t23:59:59{fraction}{offset}")
     assert isinstance(moment, str if fraction == ".5" else int)
-    assert text_of(moment) == f"{date}T23:59:59{fraction}{offset.upper()}"
+    assert format_timestamp(moment) == f"{date}T23:59:59{fraction}{offset.upper()}"
 
 
 @given(micros=st.integers(FIRST_TIME, LAST_TIME))
 def test_a_file_s_time_is_written_to_the_millisecond_and_sorts_by_the_microsecond(micros: int) -> None:
-    moment = moment_at(micros)
-    assert micros_of(moment) == micros
-    assert text_of(moment) == format_time(micros)
-    assert 0 <= micros - parse_time(text_of(moment)) < 1000
+    moment = timestamp_at(micros)
+    assert to_microseconds(moment) == micros
+    assert format_timestamp(moment) == format_time(micros)
+    assert 0 <= micros - parse_time(format_timestamp(moment)) < 1000

@@ -18,7 +18,7 @@ from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.service.app_factory import build_app
 from jobsvc.settings import Settings
 from jobsvc.storage.state import token_file
-from jobsvc.web.app.server import ProblemHandler, ProblemServer, Runner
+from jobsvc.web.app.server import ProblemHandler, ProblemRunner, ProblemServer
 from tests.fuzz.answers import Answer, NotAnAnswer, parse
 from tests.fuzz.generator import JOBS, Stream
 from tests.fuzz.reference import Expected, Kind, read
@@ -31,14 +31,14 @@ _CACHED: Final = 50_000
 class _WithoutShortcut(ProblemHandler):
     """Parses every head."""
 
-    def _familiar_target(self, data: bytes) -> str | None:
+    def _cached_head_path(self, data: bytes) -> str | None:
         return None
 
 
 class _InTasks(ProblemHandler):
     """Answers nothing at once."""
 
-    def _answered_here(self, message: Any, target: str) -> bool:
+    def _try_fast(self, message: Any, target: str) -> bool:
         return False
 
 
@@ -65,7 +65,7 @@ async def services(folder: Path) -> AsyncIterator[tuple[Ports, dict[str, str]]]:
     settings: Any = {**rates, "limit_auth_failures": "1000000/second", "watch": "poll", "port": 0}
     indexed = asyncio.Event()
     app = build_app(Settings(folder / "jobs", state_dir=folder / "state", **settings), indexed.set)
-    runner = Runner(app, access_log=None, shutdown_timeout=1)
+    runner = ProblemRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     await indexed.wait()
     loop, listening = asyncio.get_running_loop(), []
@@ -83,7 +83,7 @@ async def services(folder: Path) -> AsyncIterator[tuple[Ports, dict[str, str]]]:
         await runner.cleanup()
 
 
-def _variant(runner: Runner, handler: type[ProblemHandler]) -> ProblemServer:
+def _variant(runner: ProblemRunner, handler: type[ProblemHandler]) -> ProblemServer:
     class Server(ProblemServer):
         def __call__(self) -> ProblemHandler:
             return handler(self, loop=self._loop, **self._kwargs)

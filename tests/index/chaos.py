@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import BadRecord
-from jobsvc.storage.files.safe_open import Absent
+from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
 
 ANCHOR: Final = "anchor"
@@ -170,10 +170,10 @@ class Chaos:
     def _look(self, job_id: str) -> Truth:
         try:
             reading = self._disk.read(job_id)
-        except Absent:
+        except PathNotFound:
             return None
         job = reading.job
-        return Job(job.status, job.owner, job.progress, job.updated_at, reading.output is not None)
+        return Job(job.status, job.owner, job.progress, job.updated_at, reading.output_version is not None)
 
     def _fill(self, folder: Path, status: str, number: int, **keys: Any) -> None:
         folder.mkdir(exist_ok=True)

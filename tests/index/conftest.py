@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.index.job_index import Index, Watch
-from jobsvc.storage.executor import Disk
+from jobsvc.index.job_index import JobIndex, Watch
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.index.farm import Farm
 
@@ -20,16 +20,16 @@ def farm(tmp_path: Path) -> Farm:
 
 
 @pytest.fixture
-def disk() -> Iterator[Disk]:
-    disk = Disk()
+def disk() -> Iterator[StorageExecutor]:
+    disk = StorageExecutor()
     yield disk
     disk.close()
 
 
 @pytest.fixture(params=[Watch.EVENTS, Watch.POLL])
-async def index(request: pytest.FixtureRequest, farm: Farm, disk: Disk) -> AsyncIterator[Index]:
+async def index(request: pytest.FixtureRequest, farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
     """An index in each mode, whose first pass is complete."""
-    index = Index(disk, JobsRoot(farm.root), watch=request.param, poll_interval=0.2, max_age=0.5)
+    index = JobIndex(disk, JobsRoot(farm.root), watch=request.param, poll_interval=0.2, max_age=0.5)
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
         yield index

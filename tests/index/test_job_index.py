@@ -17,43 +17,43 @@ import pytest
 
 from jobsvc.domain.errors import JobNotFound
 from jobsvc.domain.job import Status
-from jobsvc.index.job_index import Index, Watch
+from jobsvc.index.job_index import JobIndex, Watch
 from jobsvc.index.scan import periodic
 from jobsvc.observe.metrics import Metrics
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.root_listing import RootScan, names_in
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.root_listing import RootScan, list_job_ids
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.index import farm as farm_program
 from tests.index.farm import Farm
 from tests.waiting import until
 
 
-def progress(index: Index, job_id: str) -> float | None:
+def progress(index: JobIndex, job_id: str) -> float | None:
     entry = index.catalogue.get(job_id)
-    return None if entry is None else entry.reading.job.progress
+    return None if entry is None else entry.snapshot.job.progress
 
 
-async def test_the_first_index_holds_every_job(farm: Farm, disk: Disk) -> None:
+async def test_the_first_index_holds_every_job(farm: Farm, disk: StorageExecutor) -> None:
     for number in range(1200):
         farm.put(f"job-{number}", "completed" if number % 3 else "queued")
     (farm.root / ".hidden").mkdir()
-    index = Index(disk, JobsRoot(farm.root), watch=Watch.POLL)
+    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.POLL)
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
         assert len(index.catalogue) == 1200
         assert index.catalogue.counts[Status.QUEUED] == 400
-        assert index.figures.ignored == 1
+        assert index.stats.ignored_names == 1
 
 
-async def test_a_change_is_seen_without_anyone_asking(farm: Farm, index: Index) -> None:
+async def test_a_change_is_seen_without_anyone_asking(farm: Farm, index: JobIndex) -> None:
     farm.put("a", progress=1)
-    await asyncio.wait_for(asyncio.shield(index.freshness.look("a")), 5)
+    await asyncio.wait_for(asyncio.shield(index.freshness.refresh("a")), 5)
     farm.put("a", progress=2)
     await until(lambda: progress(index, "a") == 2)
 
 
-async def test_a_removed_job_vanishes_without_anyone_asking(farm: Farm, index: Index) -> None:
+async def test_a_removed_job_vanishes_without_anyone_asking(farm: Farm, index: JobIndex) -> None:
     farm.put("a")
     farm.put("b")
     await index.freshness.job("a")
@@ -65,8 +65,8 @@ async def test_a_removed_job_vanishes_without_anyone_asking(farm: Farm, index: I
 
 
 @pytest.mark.parametrize("index", [Watch.EVENTS], indirect=True)
-async def test_new_directories_are_all_found_however_many_at_once(farm: Farm, index: Index) -> None:
-    await until(lambda: index.covered)
+async def test_new_directories_are_all_found_however_many_at_once(farm: Farm, index: JobIndex) -> None:
+    await until(lambda: index.is_covered)
     for number in range(300):
         farm.put(f"new-{number}")
     await until(lambda: len(index.catalogue) == 300)
@@ -75,35 +75,35 @@ async def test_new_directories_are_all_found_however_many_at_once(farm: Farm, in
 @pytest.mark.parametrize("index", [Watch.EVENTS], indirect=True)
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_watcher_that_dies_or_hangs_is_replaced(
-    farm: Farm, index: Index, sign: signal.Signals
+    farm: Farm, index: JobIndex, sign: signal.Signals
 ) -> None:
     farm.put("a", progress=1)
-    await until(lambda: index.covered)
+    await until(lambda: index.is_covered)
     first = index.watcher_pid
     assert first is not None
     os.kill(first, sign)
-    await until(lambda: not index.covered)
+    await until(lambda: not index.is_covered)
     farm.put("a", progress=2)
-    assert (await index.freshness.job("a", force=True)).reading.job.progress == 2
-    await until(lambda: index.covered and index.watcher_pid not in {None, first}, 10)
-    assert index.figures.restarts == 1
+    assert (await index.freshness.job("a", force=True)).snapshot.job.progress == 2
+    await until(lambda: index.is_covered and index.watcher_pid not in {None, first}, 10)
+    assert index.stats.watcher_restarts == 1
     farm.put("a", progress=3)
     await until(lambda: progress(index, "a") == 3)
 
 
-async def test_a_root_that_is_away_keeps_its_jobs_and_comes_back(farm: Farm, index: Index) -> None:
+async def test_a_root_that_is_away_keeps_its_jobs_and_comes_back(farm: Farm, index: JobIndex) -> None:
     for job_id in ("a", "b"):
         farm.put(job_id, progress=1)
         await index.freshness.job(job_id)
     away = farm.root.with_name("unmounted")
     farm.root.rename(away)
-    await until(lambda: index.storage_away is not None)
+    await until(lambda: index.storage_unavailable_reason is not None)
     farm.root.mkdir()
-    await until(lambda: index.storage_away == "the root is empty")
+    await until(lambda: index.storage_unavailable_reason == "the root is empty")
     assert (await index.freshness.job("a")).stale
     farm.root.rmdir()
     away.rename(farm.root)
-    await until(lambda: index.storage_away is None)
+    await until(lambda: index.storage_unavailable_reason is None)
     farm.put("a", progress=2)
     await until(lambda: progress(index, "a") == 2)
     assert not (await index.freshness.job("a")).stale
@@ -113,16 +113,16 @@ async def test_one_job_that_hangs_keeps_no_other_out_of_the_index(farm: Farm) ->
     release = threading.Event()
 
     class Root(JobsRoot):
-        def read(self, job_id: str, known: Reading | None = None) -> Reading:
+        def read(self, job_id: str, known: JobSnapshot | None = None) -> JobSnapshot:
             if job_id == "hung":
                 release.wait(30)
             return super().read(job_id, known)
 
     for job_id in ("a", "hung", "z"):
         farm.put(job_id)
-    disk = Disk(deadline=0.3)
+    disk = StorageExecutor(deadline=0.3)
     try:
-        index = Index(disk, Root(farm.root), watch=Watch.POLL)
+        index = JobIndex(disk, Root(farm.root), watch=Watch.POLL)
         begun = time.monotonic()
         async with index.running():
             await asyncio.wait_for(index.ready.wait(), 10)
@@ -140,13 +140,13 @@ async def test_a_listing_may_take_longer_than_a_look_at_a_job(
 
     def slowly(root: Path) -> RootScan:
         threading.Event().wait(0.9)
-        return names_in(root)
+        return list_job_ids(root)
 
-    monkeypatch.setattr(periodic, "names_in", slowly)
+    monkeypatch.setattr(periodic, "list_job_ids", slowly)
     farm.put("a")
-    disk = Disk(deadline=0.3)
+    disk = StorageExecutor(deadline=0.3)
     try:
-        index = Index(disk, JobsRoot(farm.root), watch=Watch.POLL)
+        index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.POLL)
         async with index.running():
             await asyncio.wait_for(index.ready.wait(), 10)
             assert set(index.catalogue.entries) == {"a"}
@@ -155,42 +155,44 @@ async def test_a_listing_may_take_longer_than_a_look_at_a_job(
 
 
 @pytest.fixture
-async def watched(farm: Farm, disk: Disk) -> AsyncIterator[Index]:
+async def watched(farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
     """An index with events, healthy, that polls so rarely that only events can tell."""
     farm.put("anchor")
-    index = Index(disk, JobsRoot(farm.root), watch=Watch.EVENTS, poll_interval=1000)
+    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.EVENTS, poll_interval=1000)
     async with index.running():
-        await until(lambda: index.covered and index.watching.watched == len(index.catalogue), 10)
+        await until(lambda: index.is_covered and index.registry.watched == len(index.catalogue), 10)
         yield index
 
 
-async def test_a_quiet_watched_job_is_answered_from_memory_for_ever(farm: Farm, watched: Index) -> None:
+async def test_a_quiet_watched_job_is_answered_from_memory_for_ever(farm: Farm, watched: JobIndex) -> None:
     entry = watched.catalogue.entries["anchor"]
-    await until(lambda: watched._coverage.covers(entry))
-    verified = entry.verified
+    await until(lambda: watched._coverage.is_covered(entry))
+    verified = entry.verified_at
     await until(lambda: time.monotonic() - verified > 1.2)
     answer = await watched.freshness.job("anchor")
-    assert entry.verified == verified
+    assert entry.verified_at == verified
     assert answer.age < 1
 
 
-async def test_30000_changes_in_a_burst_are_all_seen(farm: Farm, watched: Index) -> None:
+async def test_30000_changes_in_a_burst_are_all_seen(farm: Farm, watched: JobIndex) -> None:
     for number in range(300):
         farm.put(f"job-{number}")
     await until(lambda: len(watched.catalogue) == 301, 10)
     arguments = [sys.executable, farm_program.__file__, str(farm.root), "300", "100"]
     await asyncio.to_thread(subprocess.check_call, arguments)
     jobs = [entry for job_id, entry in watched.catalogue.entries.items() if job_id != "anchor"]
-    await until(lambda: all(entry.reading.job.attempt == 99 for entry in jobs), 10)
+    await until(lambda: all(entry.snapshot.job.attempt == 99 for entry in jobs), 10)
 
 
-async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(farm: Farm, disk: Disk) -> None:
+async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(
+    farm: Farm, disk: StorageExecutor
+) -> None:
     """16,384 events are all that the kernel keeps for it (inotify(7)): of the quiet job there is none."""
     farm.put("loud")
     farm.put("quiet")
-    index = Index(disk, JobsRoot(farm.root), watch=Watch.EVENTS, poll_interval=1000)
+    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.EVENTS, poll_interval=1000)
     async with index.running():
-        await until(lambda: index.covered and index.watching.watched == 2, 10)
+        await until(lambda: index.is_covered and index.registry.watched == 2, 10)
         assert index.watcher_pid is not None
         os.kill(index.watcher_pid, signal.SIGSTOP)
         stopped = time.monotonic()
@@ -200,63 +202,65 @@ async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(farm: Far
         await until(lambda: time.monotonic() - stopped > 1.5)
         os.kill(index.watcher_pid, signal.SIGCONT)
         await until(lambda: index.catalogue.counts[Status.COMPLETED] == 1)
-        assert index.catalogue.entries["loud"].reading.job.attempt == 5999
+        assert index.catalogue.entries["loud"].snapshot.job.attempt == 5999
 
 
-async def test_a_name_that_is_not_utf_8_leaves_all_jobs_answered(farm: Farm, watched: Index) -> None:
+async def test_a_name_that_is_not_utf_8_leaves_all_jobs_answered(farm: Farm, watched: JobIndex) -> None:
     farm.put("b")
     await until(lambda: "b" in watched.catalogue.entries)
     farm.confuse("anchor")
     farm.put("anchor", progress=7)
     farm.put("b", progress=7)
     await until(lambda: progress(watched, "b") == 7)
-    assert (await watched.freshness.job("anchor", force=True)).reading.job.progress == 7
-    assert watched.figures.restarts == 0
+    assert (await watched.freshness.job("anchor", force=True)).snapshot.job.progress == 7
+    assert watched.stats.watcher_restarts == 0
 
 
 async def test_names_in_the_root_that_are_not_utf_8_cost_the_watcher_nothing(
-    farm: Farm, watched: Index
+    farm: Farm, watched: JobIndex
 ) -> None:
     for number in range(20):
         (farm.root / os.fsdecode(b"\xff%d" % number)).mkdir()
         farm.put(f"job-{number}")
         await until(lambda number=number: f"job-{number}" in watched.catalogue.entries)  # type: ignore[misc]  # bound now
-    assert watched.covered
-    assert watched.figures.restarts == 0
+    assert watched.is_covered
+    assert watched.stats.watcher_restarts == 0
 
 
-async def test_a_change_that_nobody_announced_has_the_watcher_begun_anew(farm: Farm, watched: Index) -> None:
+async def test_a_change_that_nobody_announced_has_the_watcher_begun_anew(
+    farm: Farm, watched: JobIndex
+) -> None:
     entry = watched.catalogue.entries["anchor"]
-    await until(lambda: watched._coverage.covers(entry))
+    await until(lambda: watched._coverage.is_covered(entry))
     watched.freshness._put("anchor", JobsRoot(farm.root).read("anchor"), time.monotonic())
-    entry.reading = entry.reading.of(replace(entry.reading.job, progress=99))
+    entry.snapshot = entry.snapshot.of(replace(entry.snapshot.job, progress=99))
     await watched.freshness.job("anchor", force=True)
-    await until(lambda: watched.figures.missed == 1)
-    await until(lambda: watched.figures.restarts == 1)
-    await until(lambda: watched.covered)
+    await until(lambda: watched.stats.missed_events == 1)
+    await until(lambda: watched.stats.watcher_restarts == 1)
+    await until(lambda: watched.is_covered)
 
 
 async def test_with_too_few_watches_the_rest_is_looked_at_when_asked_for(
-    farm: Farm, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    farm: Farm, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobsvc.index.job_index.watch_limit", lambda: 11)
     for number in range(30):
         farm.put(f"job-{number}", "failed")
-    index = Index(disk, JobsRoot(farm.root), watch=Watch.EVENTS, max_age=0.2)
+    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.EVENTS, max_age=0.2)
     async with index.running():
-        await until(lambda: index.covered and index.watching.short)
+        await until(lambda: index.is_covered and index.registry.limit_reached)
         for number in range(30):
             farm.put(f"job-{number}", progress=5)
         await until(lambda: index.catalogue.counts[Status.FAILED] < 30)
         stopped = time.monotonic()
         await until(lambda: time.monotonic() - stopped > 0.3)
         for number in range(30):
-            assert (await index.freshness.job(f"job-{number}")).reading.job.progress == 5
-    assert index.watching.watched <= 11
+            assert (await index.freshness.job(f"job-{number}")).snapshot.job.progress == 5
+    assert index.registry.watched <= 11
 
 
 async def test_storage_that_answers_with_faults_everywhere_is_away(
-    farm: Farm, index: Index, monkeypatch: pytest.MonkeyPatch
+    farm: Farm, index: JobIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     farm.put("a")
     await index.freshness.job("a")
@@ -266,30 +270,30 @@ async def test_storage_that_answers_with_faults_everywhere_is_away(
 
     with monkeypatch.context() as broken:
         broken.setattr(JobsRoot, "read", fault)
-        broken.setattr("jobsvc.index.scan.periodic.place_of", fault)
-        await until(lambda: index.storage_away is not None)
+        broken.setattr("jobsvc.index.scan.periodic.stat_root", fault)
+        await until(lambda: index.storage_unavailable_reason is not None)
         assert (await index.freshness.job("a")).stale
-    await until(lambda: index.storage_away is None)
+    await until(lambda: index.storage_unavailable_reason is None)
     assert not (await index.freshness.job("a", force=True)).stale
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root may mount")
 async def test_another_device_at_the_root_is_storage_away_until_it_is_unmounted(
-    farm: Farm, index: Index
+    farm: Farm, index: JobIndex
 ) -> None:
     for job_id in ("a", "b"):
         farm.put(job_id, progress=1)
         await index.freshness.job(job_id)
-    await until(lambda: index.figures.answered is not None)
+    await until(lambda: index.stats.storage_answered_at is not None)
     if await asyncio.to_thread(subprocess.call, ["mount", "-t", "tmpfs", "none", farm.root]):
         pytest.skip("mounting is not allowed here")
     try:
         farm.put("stray")
-        await until(lambda: index.storage_away == "the root is on another device")
+        await until(lambda: index.storage_unavailable_reason == "the root is on another device")
         assert (await index.freshness.job("a")).stale
     finally:
         await asyncio.to_thread(subprocess.check_call, ["umount", "-l", farm.root])
-    await until(lambda: index.storage_away is None)
+    await until(lambda: index.storage_unavailable_reason is None)
     farm.put("a", progress=2)
     await until(lambda: progress(index, "a") == 2)
 
@@ -322,38 +326,42 @@ def share_with(farm: Farm, scratch: Path, *, another_device: bool) -> Iterator[C
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root may mount")
 @pytest.mark.parametrize("another_device", [False, True])
 async def test_a_root_that_is_unmounted_is_away_until_it_is_mounted_again(
-    farm: Farm, index: Index, tmp_path: Path, *, another_device: bool
+    farm: Farm, index: JobIndex, tmp_path: Path, *, another_device: bool
 ) -> None:
     """Mounted again it may be another device; it is known again by the jobs that were known."""
     with share_with(farm, tmp_path, another_device=another_device) as unmounted:
         for job_id in ("a", "b"):
             farm.put(job_id, progress=1)
             await index.freshness.job(job_id)
-        await until(lambda: index.figures.answered is not None)
+        await until(lambda: index.stats.storage_answered_at is not None)
         share = await asyncio.to_thread(unmounted)
-        await until(lambda: index.storage_away == "the root is empty")
+        await until(lambda: index.storage_unavailable_reason == "the root is empty")
         assert (await index.freshness.job("a")).stale
         share.put("a", progress=2)
         await asyncio.to_thread(shutil.rmtree, share.root / "b")
         await asyncio.to_thread(mount, "--bind", share.root, farm.root)
-        assert (await index.freshness.job("a", force=True)).reading.job.progress == 2
-        await until(lambda: index.storage_away is None and set(index.catalogue.entries) == {"a"})
+        assert (await index.freshness.job("a", force=True)).snapshot.job.progress == 2
+        await until(
+            lambda: index.storage_unavailable_reason is None and set(index.catalogue.entries) == {"a"}
+        )
 
 
-async def test_a_root_that_was_made_again_is_the_root_from_then_on(farm: Farm, watched: Index) -> None:
+async def test_a_root_that_was_made_again_is_the_root_from_then_on(farm: Farm, watched: JobIndex) -> None:
     """By events alone, as `watched` has them: those of the directory that is there now."""
     for job_id in ("a", "b"):
         farm.put(job_id, progress=1)
-    await until(lambda: len(watched.catalogue) == 3 and watched.figures.answered is not None)
+    await until(lambda: len(watched.catalogue) == 3 and watched.stats.storage_answered_at is not None)
     farm.root.rename(farm.root.with_name("removed"))
-    await until(lambda: watched.storage_away is not None)
+    await until(lambda: watched.storage_unavailable_reason is not None)
     assert (await watched.freshness.job("a")).stale
     farm.root.mkdir()
-    await until(lambda: watched.storage_away == "the root is empty")
+    await until(lambda: watched.storage_unavailable_reason == "the root is empty")
     for job_id in ("a", "c"):
         farm.put(job_id, progress=2)
-    await until(lambda: watched.storage_away is None and set(watched.catalogue.entries) == {"a", "c"})
-    await until(lambda: watched.covered and watched.watching.watched == 2, 10)
+    await until(
+        lambda: watched.storage_unavailable_reason is None and set(watched.catalogue.entries) == {"a", "c"}
+    )
+    await until(lambda: watched.is_covered and watched.registry.watched == 2, 10)
     farm.put("a", progress=3)
     farm.put("d", progress=3)
     farm.remove("c")
@@ -361,30 +369,30 @@ async def test_a_root_that_was_made_again_is_the_root_from_then_on(farm: Farm, w
     await until(lambda: watched.catalogue.get("c") is None)
 
 
-async def test_the_last_of_all_jobs_may_be_removed_like_any_other(farm: Farm, index: Index) -> None:
+async def test_the_last_of_all_jobs_may_be_removed_like_any_other(farm: Farm, index: JobIndex) -> None:
     farm.put("a")
     await index.freshness.job("a")
-    await until(lambda: index.figures.answered is not None)
+    await until(lambda: index.stats.storage_answered_at is not None)
     farm.remove("a")
     await until(lambda: index.catalogue.get("a") is None)
-    assert index.storage_away is None
+    assert index.storage_unavailable_reason is None
 
 
 @pytest.mark.parametrize("index", [Watch.POLL], indirect=True)
 async def test_an_output_that_comes_after_its_record_is_seen_without_anyone_asking(
-    farm: Farm, index: Index
+    farm: Farm, index: JobIndex
 ) -> None:
     folder = farm.put("a", "completed", outputPath="film.mp4")
-    assert not (await index.freshness.job("a")).reading.output
+    assert not (await index.freshness.job("a")).snapshot.output_version
     (folder / "film.mp4").write_bytes(b"film")
-    await until(lambda: index.catalogue.entries["a"].reading.output)
+    await until(lambda: index.catalogue.entries["a"].snapshot.output_version)
 
 
-async def test_the_index_shows_itself_in_metrics(farm: Farm, disk: Disk) -> None:
+async def test_the_index_shows_itself_in_metrics(farm: Farm, disk: StorageExecutor) -> None:
     metrics = Metrics()
     farm.put("a", "failed")
     farm.spoil("b")
-    index = Index(disk, JobsRoot(farm.root), watch=Watch.POLL, metrics=metrics)
+    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.POLL, metrics=metrics)
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
         text = metrics.exposition()[0].decode()
@@ -395,12 +403,12 @@ async def test_the_index_shows_itself_in_metrics(farm: Farm, disk: Disk) -> None
 
 
 @pytest.mark.parametrize(
-    ("cpu_seconds", "pause"), [(0.1, 5.0), (3.0, 150.0), (60.0, periodic.RECONCILE_RARELY)]
+    ("cpu_seconds", "pause"), [(0.1, 5.0), (3.0, 150.0), (60.0, periodic.MAX_RECONCILE_INTERVAL_S)]
 )
 def test_comparing_everything_without_a_watcher_keeps_to_its_part_of_a_processor(
-    disk: Disk, cpu_seconds: float, pause: float
+    disk: StorageExecutor, cpu_seconds: float, pause: float
 ) -> None:
-    index = Index(disk, JobsRoot(Path("/nowhere")), watch=Watch.POLL)
-    index.figures.reconcile_seconds = 1.0
-    index._rounds._reconcile_cpu_seconds = cpu_seconds
-    assert index._rounds._reconcile_pause() == pytest.approx(pause)
+    index = JobIndex(disk, JobsRoot(Path("/nowhere")), watch=Watch.POLL)
+    index.stats.reconcile_seconds = 1.0
+    index._periodic._reconcile_cpu_seconds = cpu_seconds
+    assert index._periodic._reconcile_pause() == pytest.approx(pause)

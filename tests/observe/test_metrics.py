@@ -91,7 +91,7 @@ def test_what_is_known_beforehand_starts_at_nought() -> None:
 
 def test_each_service_has_numbers_of_its_own() -> None:
     first, second = Metrics(), Metrics()
-    first.audit_errors.inc()
+    first.download_log_errors.inc()
     assert (value(first, "audit_errors_total"), value(second, "audit_errors_total")) == (1, 0)
 
 
@@ -144,7 +144,7 @@ def test_a_bad_record_is_counted_by_the_key_and_never_by_its_text(record: bytes,
 def test_every_number_can_be_set_by_its_name() -> None:
     metrics = Metrics()
     plain: list[Any] = [metrics.download_bytes, metrics.storage_unavailable, metrics.token_file_errors]
-    for counter in [*plain, metrics.auth_failures, metrics.watcher_restarts, metrics.watcher_missed_hints]:
+    for counter in [*plain, metrics.auth_failures, metrics.watcher_restarts, metrics.watcher_missed_events]:
         counter.inc()
     metrics.downloads_in_progress.inc()
     metrics.names_ignored.set(3)

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from jobsvc.observe.request_metrics import BUCKETS, RequestTally
+from jobsvc.observe.request_metrics import BUCKETS, RequestMetrics
 
 
-def tallied() -> tuple[RequestTally, CollectorRegistry]:
-    tally, registry = RequestTally(), CollectorRegistry()
+def tallied() -> tuple[RequestMetrics, CollectorRegistry]:
+    tally, registry = RequestMetrics(), CollectorRegistry()
     registry.register(tally)
     return tally, registry
 
@@ -36,7 +36,7 @@ def test_methods_that_clients_make_up_share_one_name() -> None:
         ("other", 1000),
         ("DELETE", 1),
     }
-    assert len(tally._tallies) == 2
+    assert len(tally._histograms) == 2
 
 
 def test_times_fall_into_the_bucket_whose_bound_they_do_not_pass() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsvc.observe.rotating_file import RotatedFile
+from jobsvc.observe.rotating_file import RotatingFile
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def test_lines_are_added_for_the_owner_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        file = RotatedFile(tmp_path / "log", 100, 2)
+        file = RotatingFile(tmp_path / "log", 100, 2)
         file.append(b"one")
         file.append("zwölf".encode())
         file.close()
@@ -30,7 +30,7 @@ def test_lines_are_added_for_the_owner_alone(tmp_path: Path) -> None:
 
 
 def test_the_oldest_lines_go_first_and_no_file_passes_its_cap(tmp_path: Path) -> None:
-    file = RotatedFile(tmp_path / "log", 10, 2)
+    file = RotatingFile(tmp_path / "log", 10, 2)
     for number in range(10):
         file.append(b"%04d" % number)
     file.close()
@@ -40,7 +40,7 @@ def test_the_oldest_lines_go_first_and_no_file_passes_its_cap(tmp_path: Path) ->
 
 
 def test_a_line_longer_than_the_cap_has_a_file_of_its_own(tmp_path: Path) -> None:
-    file = RotatedFile(tmp_path / "log", 10, 2)
+    file = RotatingFile(tmp_path / "log", 10, 2)
     for line in (b"x" * 20, b"y"):
         file.append(line)
     file.close()
@@ -51,7 +51,7 @@ def test_a_line_longer_than_the_cap_has_a_file_of_its_own(tmp_path: Path) -> Non
 @given(st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line), max_size=30))
 def test_what_is_kept_is_the_end_of_what_was_written(lines: list[bytes]) -> None:
     with TemporaryDirectory() as name:
-        file = RotatedFile(Path(name) / "log", 64, 2)
+        file = RotatingFile(Path(name) / "log", 64, 2)
         for line in lines:
             file.append(line)
         file.close()
@@ -62,7 +62,7 @@ def test_what_is_kept_is_the_end_of_what_was_written(lines: list[bytes]) -> None
 
 
 def test_a_file_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
-    file = RotatedFile(tmp_path / "log", 100, 2)
+    file = RotatingFile(tmp_path / "log", 100, 2)
     file.append(b"one")
     (tmp_path / "log").rename(tmp_path / "moved")
     file.append(b"two")
@@ -73,14 +73,14 @@ def test_a_file_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
 
 def test_a_half_line_of_a_killed_process_is_ended(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b'{"whe')
-    file = RotatedFile(tmp_path / "log", 100, 2)
+    file = RotatingFile(tmp_path / "log", 100, 2)
     file.append(b"whole")
     file.close()
     assert (tmp_path / "log").read_bytes() == b'{"whe\nwhole\n'
 
 
 def test_a_file_that_can_not_be_opened_is_tried_again(tmp_path: Path) -> None:
-    file = RotatedFile(tmp_path / "later" / "log", 100, 2)
+    file = RotatingFile(tmp_path / "later" / "log", 100, 2)
     with pytest.raises(OSError, match="No such file"):
         file.append(b"lost")
     (tmp_path / "later").mkdir()
@@ -91,7 +91,7 @@ def test_a_file_that_can_not_be_opened_is_tried_again(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "log").symlink_to("/dev/full")
-    file = RotatedFile(tmp_path / "log", 100, 2)
+    file = RotatingFile(tmp_path / "log", 100, 2)
     for _ in range(2):
         with pytest.raises(OSError, match="No space left on device"):
             file.append(b"lost")
@@ -101,10 +101,10 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     """The kernel's own limit of a file's size stands for the disk: it, too, cuts a write short."""
     program = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from jobsvc.observe.rotating_file import RotatedFile\n"
+        "from jobsvc.observe.rotating_file import RotatingFile\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 1000))\n"
-        f"file = RotatedFile(Path({str(tmp_path / 'log')!r}), 1000, 2)\n"
+        f"file = RotatingFile(Path({str(tmp_path / 'log')!r}), 1000, 2)\n"
         "file.append(b'first')\n"
         "try: file.append(b'second')\n"
         "except OSError: pass\n"

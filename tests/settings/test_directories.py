@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.settings import default_state_dir
-from jobsvc.settings.directories import check_apart, check_readable, make_writable
+from jobsvc.settings.directories import check_disjoint, check_readable, make_writable
 
 
 def test_the_state_folder_is_the_one_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,14 +57,14 @@ def test_only_a_directory_is_readable(tmp_path: Path) -> None:
 
 def test_the_state_folder_lies_apart_from_what_is_served(tmp_path: Path) -> None:
     jobs, state, outputs = tmp_path / "jobs", tmp_path / "state", tmp_path / "outputs"
-    check_apart(state, jobs, (outputs,))
+    check_disjoint(state, jobs, (outputs,))
     for inside in (jobs, jobs / "state"):
         with pytest.raises(ValueError, match="lies inside the jobs root"):
-            check_apart(inside, jobs, ())
+            check_disjoint(inside, jobs, ())
     with pytest.raises(ValueError, match="contains the jobs root"):
-        check_apart(tmp_path, jobs, ())
+        check_disjoint(tmp_path, jobs, ())
     with pytest.raises(ValueError, match="lies inside the output root"):
-        check_apart(outputs / "state", jobs, (tmp_path / "other", outputs))
+        check_disjoint(outputs / "state", jobs, (tmp_path / "other", outputs))
 
 
 def test_links_do_not_hide_where_the_state_folder_is(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_links_do_not_hide_where_the_state_folder_is(tmp_path: Path) -> None:
     jobs.mkdir()
     (tmp_path / "link").symlink_to(jobs)
     with pytest.raises(ValueError, match="lies inside the jobs root"):
-        check_apart(tmp_path / "link" / "state", jobs, ())
+        check_disjoint(tmp_path / "link" / "state", jobs, ())
     (tmp_path / "round").symlink_to("round")
     with pytest.raises(ValueError, match="can't be followed"):
-        check_apart(tmp_path / "round", jobs, ())
+        check_disjoint(tmp_path / "round", jobs, ())

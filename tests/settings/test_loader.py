@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.domain.job import SYNONYMS, Status
-from jobsvc.settings import OPTIONS, Given, Settings, SettingsError, load, resolve
+from jobsvc.settings import OPTIONS, ConfiguredValue, Settings, SettingsError, load, resolve
 
 WRONG = {
     "host": "a b",
@@ -41,21 +41,21 @@ WRONG = {
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> dict[str, Given]:
+def base(tmp_path: Path) -> dict[str, ConfiguredValue]:
     (tmp_path / "jobs").mkdir()
     return {
-        "jobs_root": Given(str(tmp_path / "jobs"), "the argument JOBS_ROOT"),
-        "state_dir": Given(str(tmp_path / "state"), "the flag --state-dir"),
+        "jobs_root": ConfiguredValue(str(tmp_path / "jobs"), "the argument JOBS_ROOT"),
+        "state_dir": ConfiguredValue(str(tmp_path / "state"), "the flag --state-dir"),
     }
 
 
-def written(folder: Path, text: str) -> dict[str, Given]:
+def written(folder: Path, text: str) -> dict[str, ConfiguredValue]:
     file = folder / "jobsvc.toml"
     file.write_text(text)
-    return {"config": Given(str(file), "the flag --config")}
+    return {"config": ConfiguredValue(str(file), "the flag --config")}
 
 
-def refusal(given: dict[str, Given]) -> str:
+def refusal(given: dict[str, ConfiguredValue]) -> str:
     with pytest.raises(SettingsError) as caught:
         load(given)
     message = str(caught.value)
@@ -69,18 +69,20 @@ def test_every_option_has_a_wrong_value_here() -> None:
 
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("kind", ["the flag", "the environment variable"])
-def test_a_wrong_value_names_option_value_and_origin(name: str, kind: str, base: dict[str, Given]) -> None:
+def test_a_wrong_value_names_option_value_and_origin(
+    name: str, kind: str, base: dict[str, ConfiguredValue]
+) -> None:
     option = next(option for option in OPTIONS if option.name == name)
     origin = f"{kind} {option.variable}"
     value = (WRONG[name],) if option.repeatable else WRONG[name]
-    message = refusal({**base, option.field: Given(value, origin)})
+    message = refusal({**base, option.field: ConfiguredValue(value, origin)})
     assert message.startswith(f"{name}: {WRONG[name]!r} ")
     assert message.endswith(f" (from {origin})")
 
 
 @pytest.mark.parametrize("name", [name for name in WRONG if name != "config"])
 def test_a_wrong_value_of_the_config_file_names_file_and_key(
-    name: str, base: dict[str, Given], tmp_path: Path
+    name: str, base: dict[str, ConfiguredValue], tmp_path: Path
 ) -> None:
     config = written(tmp_path, f'{name} = "{WRONG[name]}"\n')
     mine = next(option.field for option in OPTIONS if option.name == name)
@@ -89,9 +91,11 @@ def test_a_wrong_value_of_the_config_file_names_file_and_key(
     assert message.endswith(f" (from {tmp_path}/jobsvc.toml, key {name})")
 
 
-def test_the_config_file_counts_last_but_for_the_default(base: dict[str, Given], tmp_path: Path) -> None:
+def test_the_config_file_counts_last_but_for_the_default(
+    base: dict[str, ConfiguredValue], tmp_path: Path
+) -> None:
     config = written(tmp_path, 'port = 1000\nmax-age = 7.5\nlimit_list = "1/day"\n')
-    settings = load({**base, **config, "port": Given("2000", "the flag --port")})
+    settings = load({**base, **config, "port": ConfiguredValue("2000", "the flag --port")})
     assert (settings.port, settings.max_age, settings.limit_list, settings.send_timeout) == (
         2000,
         7.5,
@@ -101,7 +105,9 @@ def test_the_config_file_counts_last_but_for_the_default(base: dict[str, Given],
     assert settings.config == tmp_path / "jobsvc.toml"
 
 
-def test_several_values_may_be_written_in_toml_s_ways(base: dict[str, Given], tmp_path: Path) -> None:
+def test_several_values_may_be_written_in_toml_s_ways(
+    base: dict[str, ConfiguredValue], tmp_path: Path
+) -> None:
     (tmp_path / "outputs").mkdir()
     config = written(
         tmp_path,
@@ -114,20 +120,20 @@ def test_several_values_may_be_written_in_toml_s_ways(base: dict[str, Given], tm
 
 
 def test_a_relative_path_starts_at_the_config_file_s_folder(
-    base: dict[str, Given], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: dict[str, ConfiguredValue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/")
     del base["state_dir"]
     assert load({**base, **written(tmp_path, 'state-dir = "own"\n')}).state_dir == tmp_path / "own"
 
 
-def test_a_tilde_of_the_config_file_is_home(base: dict[str, Given], tmp_path: Path) -> None:
+def test_a_tilde_of_the_config_file_is_home(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
     del base["state_dir"]
     assert load({**base, **written(tmp_path, 'state-dir = "~/own"\n')}).state_dir == tmp_path / "home/own"
 
 
-def test_an_alias_adds_to_the_synonyms_and_the_last_one_counts(base: dict[str, Given]) -> None:
-    aliases = Given(("Paused=queued", "done=failed", "paused=canceled"), "the flag --status-alias")
+def test_an_alias_adds_to_the_synonyms_and_the_last_one_counts(base: dict[str, ConfiguredValue]) -> None:
+    aliases = ConfiguredValue(("Paused=queued", "done=failed", "paused=canceled"), "the flag --status-alias")
     found = load({**base, "status_aliases": aliases}).status_aliases
     expected = {**SYNONYMS, "paused": Status.CANCELED, "done": Status.FAILED}
     assert found == expected
@@ -154,14 +160,14 @@ def test_an_alias_adds_to_the_synonyms_and_the_last_one_counts(base: dict[str, G
     ],
 )
 def test_a_config_file_that_is_wrong_says_where(
-    text: str, told: str, base: dict[str, Given], tmp_path: Path
+    text: str, told: str, base: dict[str, ConfiguredValue], tmp_path: Path
 ) -> None:
     message = refusal({**base, **written(tmp_path, text + "\n")})
     assert told in message
     assert "jobsvc.toml" in message
 
 
-def test_a_config_file_that_is_not_text_is_refused(base: dict[str, Given], tmp_path: Path) -> None:
+def test_a_config_file_that_is_not_text_is_refused(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
     config = written(tmp_path, "")
     (tmp_path / "jobsvc.toml").write_bytes(b"\xff\xfe")
     assert "is not TOML: " in refusal({**base, **config})
@@ -172,27 +178,30 @@ def test_without_a_jobs_root_nothing_starts() -> None:
 
 
 def test_without_a_home_the_state_folder_is_missed(
-    base: dict[str, Given], monkeypatch: pytest.MonkeyPatch
+    base: dict[str, ConfiguredValue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del base["state_dir"]
     monkeypatch.setenv("JOBSVC_STATE_DIR", "~nobody-of-this-name")
     assert refusal(base).startswith("state-dir: is needed")
 
 
-def test_nothing_is_made_where_something_is_wrong(base: dict[str, Given], tmp_path: Path) -> None:
-    refusal({**base, "port": Given("x", "the flag --port")})
-    state = Given(str(tmp_path / "jobs" / "state"), "the flag --state-dir")
+def test_nothing_is_made_where_something_is_wrong(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
+    refusal({**base, "port": ConfiguredValue("x", "the flag --port")})
+    state = ConfiguredValue(str(tmp_path / "jobs" / "state"), "the flag --state-dir")
     assert "lies inside the jobs root" in refusal({**base, "state_dir": state})
     assert not (tmp_path / "state").exists()
     assert not (tmp_path / "jobs" / "state").exists()
 
 
-def test_a_right_start_makes_the_state_folder(base: dict[str, Given], tmp_path: Path) -> None:
+def test_a_right_start_makes_the_state_folder(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
     settings = load(base)
     assert settings == Settings(tmp_path / "jobs", state_dir=tmp_path / "state")
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
 
 
 def test_resolving_alone_touches_no_folder(tmp_path: Path) -> None:
-    given = {"jobs_root": Given("/missing", "the argument JOBS_ROOT"), "port": Given("1", "the flag --port")}
+    given = {
+        "jobs_root": ConfiguredValue("/missing", "the argument JOBS_ROOT"),
+        "port": ConfiguredValue("1", "the flag --port"),
+    }
     assert resolve(given) == {"jobs_root": Path("/missing"), "port": 1}

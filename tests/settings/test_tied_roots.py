@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobsvc.cli import main
-from jobsvc.settings.directories import check_apart
+from jobsvc.settings.directories import check_disjoint
 from jobsvc.settings.tied_roots import check_tied_roots
 from jobsvc.storage.layout import OutputRoot
 
@@ -124,9 +124,9 @@ def test_state_directory_is_found_within_a_root_by_any_name(out: Path, tmp_path:
     jobs.mkdir()
     for served, state in ((out / "anna", "alias/state"), (tmp_path / "alias", "out/anna/state")):
         with pytest.raises(ValueError, match="lies inside the output root"):
-            check_apart(tmp_path / state, jobs, (served,))
+            check_disjoint(tmp_path / state, jobs, (served,))
         with pytest.raises(ValueError, match="lies inside the jobs root"):
-            check_apart(tmp_path / state, served, ())
+            check_disjoint(tmp_path / state, served, ())
 
 
 def test_root_whose_name_leads_round_in_a_circle_is_refused(out: Path, tmp_path: Path) -> None:

@@ -71,9 +71,12 @@ def test_a_hash_that_hangs_holds_up_neither_downloads_nor_states_nor_the_end(
 async def test_as_many_hashes_hang_as_there_are_threads_and_the_next_ones_come_when_they_are_back(
     make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digest_service, "SETTLED_NS", 0)
-    monkeypatch.setattr(digest_service, "AGAIN", 0.0)
-    monkeypatch.setattr("jobsvc.service.components.Disk", partial(executor.Disk, background_deadline=0.2))
+    monkeypatch.setattr(digest_service, "TIMESTAMP_GRANULARITY_NS", 0)
+    monkeypatch.setattr(digest_service, "RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(
+        "jobsvc.service.components.StorageExecutor",
+        partial(executor.StorageExecutor, background_deadline=0.2),
+    )
     hung = [make_job(f"hung-{number}", output=FILM).name for number in range(executor.BACKGROUND_THREADS)]
     make_job("good", output=FILM)
     service = await serve()

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.index.scan.refresh_queue import HANGING
+from jobsvc.index.scan.refresh_queue import MAX_HANGING_CALLS
+from jobsvc.service import components
 from jobsvc.settings import Settings
 from jobsvc.storage import executor
 from jobsvc.storage.sendfile import file_sender
@@ -82,7 +83,7 @@ async def test_downloads_that_went_together_go_on_beside_one_that_hangs_on_its_w
 
     It does for longer than a client may: that is not his fault.
     """
-    monkeypatch.setattr(file_sender, "QUICK", 60.0)
+    monkeypatch.setattr(file_sender, "FAST_CHUNK_S", 60.0)
     storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER, beyond=500_000)
     service = await serve(send_timeout=0.4)
     async with AsyncExitStack() as stack:
@@ -125,7 +126,7 @@ async def test_the_index_learns_of_changes_beside_jobs_that_hang_for_ever(
     make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A round of looks leaves a thread behind at each of them, every time; the others are looked at."""
-    monkeypatch.setattr("jobsvc.service.components.Disk", partial(executor.Disk, deadline=0.2))
+    monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=0.2))
     jobs = [make_job(f"job-{number}", status="rendering").name for number in range(3)]
     make_job("other", status="rendering", progress=0)
     service = await serve(poll_interval=0.1)
@@ -140,13 +141,13 @@ async def test_the_index_learns_of_changes_beside_jobs_that_hang_for_ever(
 async def test_an_index_that_lost_many_threads_goes_on_when_they_are_back(
     make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobsvc.service.components.Disk", partial(executor.Disk, deadline=0.2))
+    monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=0.2))
     jobs = [make_job(f"job-{number}", status="rendering", progress=0).name for number in range(12)]
     service = await serve(poll_interval=0.1)
     await known(service, *jobs)
     for job_id in jobs:
         storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
-    await answered(lambda: stuck(service), HANGING)
+    await answered(lambda: stuck(service), MAX_HANGING_CALLS)
     assert (await service.download("good")).body == FILM
     for job_id in jobs:
         make_job(job_id, status="rendering", progress=50)
@@ -181,7 +182,7 @@ async def test_a_house_full_of_hung_calls_refuses_at_once_and_opens_again(
     make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eleven jobs with three calls each are more than there are threads."""
-    monkeypatch.setattr("jobsvc.service.components.Disk", partial(executor.Disk, deadline=1.5))
+    monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=1.5))
     jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
     service = await serve(max_downloads_per_token=100)
     await known(service, *jobs)
@@ -205,7 +206,7 @@ async def test_the_end_beside_a_full_house_is_no_other(
 ) -> None:
     """The log of the downloads is closed in good order too."""
     before = set(threading.enumerate())
-    monkeypatch.setattr("jobsvc.service.components.Disk", partial(executor.Disk, deadline=0.5))
+    monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=0.5))
     jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
     settings = Settings(storage.mount, state_dir=state_dir, port=0, watch="poll", max_downloads_per_token=50)
     async with in_process(settings, make_token()) as service:
@@ -221,7 +222,7 @@ async def test_the_end_beside_a_full_house_is_no_other(
 async def test_a_client_is_told_when_a_read_took_too_long_though_a_thread_still_hangs_in_it(
     storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "DATA_DEADLINE", 0.5)
+    monkeypatch.setattr(executor, "DATA_DEADLINE_S", 0.5)
     service = await serve()
     storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER, beyond=len(FILM) // 2)
     async with AsyncExitStack() as stack:

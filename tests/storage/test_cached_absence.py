@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from jobsvc.storage.files import safe_open
-from jobsvc.storage.files.safe_open import Absent
+from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.filesystem import mounts
 from jobsvc.storage.filesystem.mounts import may_cache_names
 from jobsvc.storage.jobs import batch_read
-from jobsvc.storage.jobs.batch_read import Sweep
+from jobsvc.storage.jobs.batch_read import BatchRead
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.index.farm import Farm
 
 
@@ -81,14 +81,14 @@ def test_a_record_that_is_not_listed_is_absent(
 ) -> None:
     (farm.root / "job" / "status.json").unlink()
     storage = caching(monkeypatch, 0)
-    with pytest.raises(Absent):
+    with pytest.raises(PathNotFound):
         root.read("job")
     assert storage.listed == 1
 
 
 def test_nothing_is_listed_on_a_local_file_system(root: JobsRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = caching(monkeypatch, 1, network=False)
-    with pytest.raises(Absent):
+    with pytest.raises(PathNotFound):
         root.read("job")
     assert storage.listed == 0
 
@@ -96,8 +96,8 @@ def test_nothing_is_listed_on_a_local_file_system(root: JobsRoot, monkeypatch: p
 class NamesCached(JobsRoot):
     """A root in which the absence of every job is cached."""
 
-    def read(self, job_id: str, known: Reading | None = None) -> Reading:  # noqa: ARG002
-        raise Absent
+    def read(self, job_id: str, known: JobSnapshot | None = None) -> JobSnapshot:  # noqa: ARG002
+        raise PathNotFound
 
     def has_name(self, job_id: str) -> bool:  # noqa: ARG002
         return False
@@ -108,7 +108,7 @@ def test_a_known_job_that_the_root_lists_is_not_absent(
     root: JobsRoot, monkeypatch: pytest.MonkeyPatch, listed: dict[str, int] | None
 ) -> None:
     monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
-    (found,) = Sweep(NamesCached(root.path), [("job", root.read("job"))], listed=listed)().found
+    (found,) = BatchRead(NamesCached(root.path), [("job", root.read("job"))], listed=listed)().results
     assert isinstance(found.outcome, OSError)
 
 
@@ -120,8 +120,8 @@ def test_a_job_that_the_root_does_not_list_is_absent(
 ) -> None:
     monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
     reading = root.read("job") if known else None
-    (found,) = Sweep(NamesCached(root.path), [("job", reading)], listed={})().found
-    assert isinstance(found.outcome, Absent)
+    (found,) = BatchRead(NamesCached(root.path), [("job", reading)], listed={})().results
+    assert isinstance(found.outcome, PathNotFound)
 
 
 @pytest.mark.parametrize("successor", [Path.touch, lambda path: path.symlink_to("elsewhere")])
@@ -132,8 +132,8 @@ def test_a_job_whose_name_leads_to_something_else_is_absent(
     reading = root.read("job")
     farm.remove("job")
     successor(farm.root / "job")
-    (found,) = Sweep(root, [("job", reading)])().found
-    assert isinstance(found.outcome, Absent)
+    (found,) = BatchRead(root, [("job", reading)])().results
+    assert isinstance(found.outcome, PathNotFound)
 
 
 def test_job_that_is_listed_but_has_no_directory_is_a_fault_of_storage(
@@ -142,7 +142,7 @@ def test_job_that_is_listed_but_has_no_directory_is_a_fault_of_storage(
     monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
     reading = root.read("job")
     farm.remove("job")
-    (found,) = Sweep(root, [("job", reading)], listed={"job": 1})().found
+    (found,) = BatchRead(root, [("job", reading)], listed={"job": 1})().results
     assert isinstance(found.outcome, OSError)
 
 
@@ -172,7 +172,7 @@ def test_a_file_system_that_no_mount_names_may_cache_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     table = tmp_path / "mountinfo"
-    monkeypatch.setattr(mounts, "MOUNTS", table)
+    monkeypatch.setattr(mounts, "MOUNTINFO", table)
     assert may_cache_names(os.makedev(0, 990))
     table.write_text("36 25 0:991 / /mnt rw - nfs4 server:/ rw\n37 25 0:992 / /tmp rw - tmpfs none rw\n")
     assert may_cache_names(os.makedev(0, 991))

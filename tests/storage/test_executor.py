@@ -11,8 +11,8 @@ import pytest
 
 from jobsvc.domain.errors import JobNotFound, OutputMissing, StorageUnavailable
 from jobsvc.domain.status_record import BadRecord
-from jobsvc.storage.executor import Disk
-from jobsvc.storage.files.safe_open import Absent, OpenFile
+from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.files.safe_open import OpenFile, PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob
 from tests.descriptors import held
@@ -45,8 +45,8 @@ def gate() -> Iterator[threading.Event]:
 
 
 @pytest.fixture
-def disk(faults: list[tuple[str, Exception]], gate: threading.Event) -> Iterator[Disk]:
-    disk = Disk(on_fault=lambda key, fault: faults.append((key, fault)), deadline=5)
+def disk(faults: list[tuple[str, Exception]], gate: threading.Event) -> Iterator[StorageExecutor]:
+    disk = StorageExecutor(on_fault=lambda key, fault: faults.append((key, fault)), deadline=5)
     yield disk
     gate.set()
     disk.close()
@@ -59,133 +59,137 @@ def fail(error: Exception) -> Callable[[], None]:
     return call
 
 
-async def test_a_look_and_a_move_of_bytes_run_in_threads(disk: Disk) -> None:
+async def test_a_look_and_a_move_of_bytes_run_in_threads(disk: StorageExecutor) -> None:
     lent = Lent()
-    assert (await disk.metadata("a", threading.current_thread)).name.startswith("jobsvc-metadata")
-    assert (await disk.data("a", threading.current_thread, lent)).name.startswith("jobsvc-data")
+    assert (await disk.run_metadata("a", threading.current_thread)).name.startswith("jobsvc-metadata")
+    assert (await disk.run_data("a", threading.current_thread, lent)).name.startswith("jobsvc-data")
     assert lent.closed == 0
 
 
-async def test_it_is_calm_once_no_look_is_under_way(disk: Disk, gate: threading.Event) -> None:
-    looks = [asyncio.create_task(disk.metadata(job_id, gate.wait)) for job_id in "ab"]
-    calm = asyncio.create_task(disk.calm(60))
-    await until(lambda: disk._looks == 2)
-    await disk.calm(0)
+async def test_it_is_calm_once_no_look_is_under_way(disk: StorageExecutor, gate: threading.Event) -> None:
+    looks = [asyncio.create_task(disk.run_metadata(job_id, gate.wait)) for job_id in "ab"]
+    calm = asyncio.create_task(disk.wait_idle(60))
+    await until(lambda: disk._metadata_calls == 2)
+    await disk.wait_idle(0)
     assert not any(task.done() for task in (*looks, calm))
     gate.set()
     await asyncio.gather(calm, *looks)
 
 
-async def test_a_look_that_fails_or_is_given_up_leaves_it_calm(disk: Disk, gate: threading.Event) -> None:
+async def test_a_look_that_fails_or_is_given_up_leaves_it_calm(
+    disk: StorageExecutor, gate: threading.Event
+) -> None:
     with pytest.raises(StorageUnavailable):
-        await disk.metadata("a", fail(OSError(5, "broken")))
-    given_up = asyncio.create_task(disk.metadata("a", gate.wait))
-    await until(lambda: disk._looks == 1)
+        await disk.run_metadata("a", fail(OSError(5, "broken")))
+    given_up = asyncio.create_task(disk.run_metadata("a", gate.wait))
+    await until(lambda: disk._metadata_calls == 1)
     given_up.cancel()
     await asyncio.wait([given_up])
     async with asyncio.timeout(5):
-        await disk.calm(60)
+        await disk.wait_idle(60)
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "gone"), OSError(5, "broken"), TimeoutError("slow")])
 async def test_a_fault_of_the_system_is_storage_unavailable_and_told(
-    disk: Disk, faults: list[tuple[str, Exception]], error: OSError
+    disk: StorageExecutor, faults: list[tuple[str, Exception]], error: OSError
 ) -> None:
     with pytest.raises(StorageUnavailable, match="a fault of its own") as unavailable:
-        await disk.metadata("job-1", fail(error))
+        await disk.run_metadata("job-1", fail(error))
     assert unavailable.value.__cause__ is error
     assert unavailable.value.retry_after == 5
     assert "gone" not in unavailable.value.detail
     assert faults == [("job-1", error)]
 
 
-@pytest.mark.parametrize("error", [Absent(), BadRecord("status: missing"), OutputMissing(), JobNotFound()])
+@pytest.mark.parametrize(
+    "error", [PathNotFound(), BadRecord("status: missing"), OutputMissing(), JobNotFound()]
+)
 async def test_what_the_reader_has_told_apart_comes_through_untold(
-    disk: Disk, faults: list[tuple[str, Exception]], error: Exception
+    disk: StorageExecutor, faults: list[tuple[str, Exception]], error: Exception
 ) -> None:
     with pytest.raises(type(error)) as raised:
-        await disk.metadata("job-1", fail(error))
+        await disk.run_metadata("job-1", fail(error))
     assert raised.value is error
     assert faults == []
 
 
 async def test_silence_is_storage_unavailable_and_told(
-    disk: Disk, faults: list[tuple[str, Exception]], gate: threading.Event
+    disk: StorageExecutor, faults: list[tuple[str, Exception]], gate: threading.Event
 ) -> None:
     with pytest.raises(StorageUnavailable, match="in time") as silent:
-        await disk.metadata("job-1", gate.wait, deadline=0.05)
+        await disk.run_metadata("job-1", gate.wait, deadline=0.05)
     assert faults == [("job-1", silent.value)]
 
 
 async def test_a_disk_has_a_deadline_and_nobody_need_be_told(gate: threading.Event) -> None:
-    quick = Disk(deadline=0.05)
+    quick = StorageExecutor(deadline=0.05)
     with pytest.raises(StorageUnavailable, match="in time"):
-        await quick.metadata("job-1", gate.wait)
+        await quick.run_metadata("job-1", gate.wait)
     with pytest.raises(StorageUnavailable, match="its own"):
-        await quick.metadata("job-1", fail(OSError(5, "broken")))
+        await quick.run_metadata("job-1", fail(OSError(5, "broken")))
     quick.close()
 
 
 async def test_jobs_whose_storage_hangs_hold_up_no_other_and_no_bytes(
-    disk: Disk, gate: threading.Event
+    disk: StorageExecutor, gate: threading.Event
 ) -> None:
-    hung = [asyncio.ensure_future(disk.metadata(f"hung {n % 5}", gate.wait)) for n in range(40)]
+    hung = [asyncio.ensure_future(disk.run_metadata(f"hung {n % 5}", gate.wait)) for n in range(40)]
     await asyncio.sleep(0)
     begun = time.monotonic()
     for number in range(20):
-        assert await disk.metadata(f"good {number}", lambda: 1) == 1
-    assert await disk.data("hung 0", lambda: 2, Lent()) == 2
+        assert await disk.run_metadata(f"good {number}", lambda: 1) == 1
+    assert await disk.run_data("hung 0", lambda: 2, Lent()) == 2
     assert time.monotonic() - begun < 1
     gate.set()
     assert all(await asyncio.gather(*hung))
 
 
 async def test_what_nobody_waits_for_has_threads_of_its_own_and_its_faults_are_told(
-    disk: Disk, faults: list[tuple[str, Exception]]
+    disk: StorageExecutor, faults: list[tuple[str, Exception]]
 ) -> None:
-    assert (await disk.background("a", threading.current_thread)).name.startswith("jobsvc-background")
+    assert (await disk.run_background("a", threading.current_thread)).name.startswith("jobsvc-background")
     lent, broken = Lent(), OSError(5, "broken")
     with pytest.raises(StorageUnavailable, match="a fault of its own"):
-        await disk.background("a", fail(broken), lent)
+        await disk.run_background("a", fail(broken), lent)
     assert faults == [("a", broken)]
     await until(lambda: lent.closed == 1)
 
 
 async def test_what_nobody_waits_for_may_hang_and_holds_up_nobody(gate: threading.Event) -> None:
-    disk = Disk(background_deadline=0.05)
+    disk = StorageExecutor(background_deadline=0.05)
     for number in range(8):
         with pytest.raises(StorageUnavailable, match="in time"):
-            await disk.background(f"hung {number}", gate.wait)
-    assert await disk.metadata("hung 0", lambda: 1) == 1
-    assert await disk.data("hung 0", lambda: 2, Lent()) == 2
+            await disk.run_background(f"hung {number}", gate.wait)
+    assert await disk.run_metadata("hung 0", lambda: 1) == 1
+    assert await disk.run_data("hung 0", lambda: 2, Lent()) == 2
     gate.set()
     disk.close()
     with pytest.raises(StorageUnavailable):
-        await disk.background("a", os.getpid)
+        await disk.run_background("a", os.getpid)
 
 
 async def test_hung_metadata_and_hung_bytes_are_both_counted_as_stuck(
-    disk: Disk, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+    disk: StorageExecutor, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for pool in (disk._metadata, disk._data):
-        monkeypatch.setattr(pool, "_patience", 0.02)
-    assert disk.stuck() == 0
+        monkeypatch.setattr(pool, "_stuck_after", 0.02)
+    assert disk.stuck_threads() == 0
     calls = [
-        asyncio.ensure_future(disk.metadata("a", gate.wait)),
-        asyncio.ensure_future(disk.data("a", gate.wait, Lent())),
+        asyncio.ensure_future(disk.run_metadata("a", gate.wait)),
+        asyncio.ensure_future(disk.run_data("a", gate.wait, Lent())),
     ]
-    await until(lambda: disk.stuck() == 2)
+    await until(lambda: disk.stuck_threads() == 2)
     gate.set()
     await asyncio.gather(*calls)
-    assert disk.stuck() == 0
+    assert disk.stuck_threads() == 0
 
 
 async def test_a_file_that_is_opened_too_late_is_closed(
-    disk: Disk, gate: threading.Event, make_job: MakeJob, jobs_root: Path
+    disk: StorageExecutor, gate: threading.Event, make_job: MakeJob, jobs_root: Path
 ) -> None:
     make_job(output=b"film")
     root = JobsRoot(jobs_root)
-    job = (await disk.metadata("job-1", lambda: root.read("job-1"))).job
+    job = (await disk.run_metadata("job-1", lambda: root.read("job-1"))).job
 
     def open_late() -> OpenFile:
         file = root.open_output(job)
@@ -195,7 +199,7 @@ async def test_a_file_that_is_opened_too_late_is_closed(
     for leave in ("deadline", "cancel"):
         gate.clear()
         call = asyncio.ensure_future(
-            disk.metadata("job-1", open_late, deadline=0.05 if leave == "deadline" else 9)
+            disk.run_metadata("job-1", open_late, deadline=0.05 if leave == "deadline" else 9)
         )
         await until(lambda: held(jobs_root))
         if leave == "cancel":
@@ -209,27 +213,27 @@ async def test_a_file_that_is_opened_too_late_is_closed(
 
 
 async def test_a_file_that_is_released_is_closed_off_the_loop(
-    disk: Disk, make_job: MakeJob, jobs_root: Path
+    disk: StorageExecutor, make_job: MakeJob, jobs_root: Path
 ) -> None:
     make_job(output=b"film")
     root = JobsRoot(jobs_root)
-    job = (await disk.metadata("job-1", lambda: root.read("job-1"))).job
-    file = await disk.metadata("job-1", lambda: root.open_output(job))
+    job = (await disk.run_metadata("job-1", lambda: root.read("job-1"))).job
+    file = await disk.run_metadata("job-1", lambda: root.open_output(job))
     assert len(held(jobs_root)) == 1
-    disk.release(file)
+    disk.close_later(file)
     await until(lambda: not held(jobs_root))
 
 
-async def test_a_closed_disk_refuses_at_once(disk: Disk, gate: threading.Event) -> None:
-    hung = asyncio.ensure_future(disk.metadata("a", gate.wait))
+async def test_a_closed_disk_refuses_at_once(disk: StorageExecutor, gate: threading.Event) -> None:
+    hung = asyncio.ensure_future(disk.run_metadata("a", gate.wait))
     await asyncio.sleep(0)
     begun = time.monotonic()
     disk.close()
     lent = Lent()
     with pytest.raises(StorageUnavailable):
-        await disk.metadata("a", os.getpid)
+        await disk.run_metadata("a", os.getpid)
     with pytest.raises(StorageUnavailable):
-        await disk.data("a", os.getpid, lent)
+        await disk.run_data("a", os.getpid, lent)
     assert time.monotonic() - begun < 1
     await until(lambda: lent.closed == 1)
     gate.set()

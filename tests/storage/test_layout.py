@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobsvc.storage.layout import (
-    DEPTH_MAX,
-    PATH_MAX,
-    RECORD_CAP,
+    MAX_PATH_BYTES,
+    MAX_PATH_DEPTH,
+    MAX_RECORD_BYTES,
     TEMP_PREFIX,
     beneath,
     components,
@@ -49,7 +49,7 @@ def test_a_job_id_is_one_visible_component_and_is_never_a_file_of_ours(name: str
 
 
 def test_the_cap_of_a_record_is_one_mebibyte() -> None:
-    assert RECORD_CAP == 1024 * 1024
+    assert MAX_RECORD_BYTES == 1024 * 1024
 
 
 @given(path=PATHS)
@@ -72,10 +72,10 @@ def test_what_names_nothing_or_leads_upwards_is_not_walked(path: str) -> None:
 
 
 def test_a_walk_has_its_greatest_length_and_depth() -> None:
-    assert components("a" * PATH_MAX) == ("a" * PATH_MAX,)
-    assert components("a" * (PATH_MAX + 1)) is None
-    assert components("a/" * DEPTH_MAX) == ("a",) * DEPTH_MAX
-    assert components("a/" * (DEPTH_MAX + 1)) is None
+    assert components("a" * MAX_PATH_BYTES) == ("a" * MAX_PATH_BYTES,)
+    assert components("a" * (MAX_PATH_BYTES + 1)) is None
+    assert components("a/" * MAX_PATH_DEPTH) == ("a",) * MAX_PATH_DEPTH
+    assert components("a/" * (MAX_PATH_DEPTH + 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_an_absolute_path_is_walked_from_the_root_that_it_lies_beneath(
     assert beneath(root, path) == names
 
 
-@pytest.mark.parametrize("root", ["/srv/../out", "..", "", "/out\0", "out", "/a" * (DEPTH_MAX + 1)])
+@pytest.mark.parametrize("root", ["/srv/../out", "..", "", "/out\0", "out", "/a" * (MAX_PATH_DEPTH + 1)])
 def test_nothing_lies_beneath_a_root_that_is_no_plain_absolute_path(root: str) -> None:
     for path in ("/etc/passwd", "/out/a", f"{root}/a", "/srv/../out/a"):
         assert beneath(root, path) is None

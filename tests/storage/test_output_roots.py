@@ -32,7 +32,7 @@ def readable(root: JobsRoot, owner: str) -> bool:
         root.open_log(job).close()
     except (OutputMissing, LogMissing):
         return False
-    assert root.read(f"of-{owner}").made
+    assert root.read(f"of-{owner}").has_output
     return True
 
 
@@ -72,7 +72,7 @@ def test_dots_and_slashes_lead_into_no_root_of_another_owner(
     root = JobsRoot(jobs_root, (OutputRoot("anna", shared / "anna"), OutputRoot("bert", shared / "bert")))
     for path in ("bert/../anna/film.mp4", "./anna//film.mp4", "anna/./film.mp4"):
         make_job("of-bert", owner="bert", status="completed", outputPath=f"{shared}/{path}")
-        assert not root.read("of-bert").made
+        assert not root.read("of-bert").has_output
 
 
 def test_a_path_that_begins_with_a_slash_has_no_owner(tmp_path: Path) -> None:

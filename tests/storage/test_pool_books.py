@@ -9,7 +9,7 @@ from itertools import chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobsvc.storage.threads.thread_pool import Pool, expire
+from jobsvc.storage.threads.thread_pool import ThreadPool, expire
 from tests.waiting import until
 
 
@@ -26,7 +26,7 @@ class Thing:
 class Asked:
     """One call as the model sees it."""
 
-    def __init__(self, pool: Pool, key: str, counts: dict[str, int]) -> None:
+    def __init__(self, pool: ThreadPool, key: str, counts: dict[str, int]) -> None:
         self.key = key
         self.gate = threading.Event()
         self.inside = False
@@ -62,7 +62,7 @@ STEPS = st.lists(
 )
 
 
-async def take(step: str, one: Asked, pool: Pool) -> None:
+async def take(step: str, one: Asked, pool: ThreadPool) -> None:
     """Do something to a call that has not ended yet."""
     if step == "let go":
         one.gate.set()
@@ -70,13 +70,13 @@ async def take(step: str, one: Asked, pool: Pool) -> None:
         await asyncio.sleep(0)  # a task that never ran never called the pool
         one.task.cancel()
     elif step == "expire":
-        for call in chain(pool._under_way, *pool._lines.values()):
-            if call.lent is one.lent:
+        for call in chain(pool._in_flight, *pool._waiting_by_key.values()):
+            if call.resource is one.lent:
                 expire(call.future)
 
 
 async def play(steps: list[tuple[str, int]], *, close_early: bool) -> None:
-    pool = Pool("books", threads=4, share=2, deadline=60)
+    pool = ThreadPool("books", threads=4, share=2, deadline=60)
     asked: list[Asked] = []
     counts: dict[str, int] = {}
     for step, number in steps:
@@ -90,10 +90,10 @@ async def play(steps: list[tuple[str, int]], *, close_early: bool) -> None:
     for one in asked:
         one.gate.set()
     await asyncio.gather(*(one.task for one in asked), return_exceptions=True)
-    await until(lambda: not pool._under_way)
+    await until(lambda: not pool._in_flight)
     await until(lambda: all(one.even() for one in asked))
-    assert not pool._held
-    assert not pool._lines
+    assert not pool._running_by_key
+    assert not pool._waiting_by_key
     pool.close()
 
 

@@ -50,7 +50,7 @@ def test_root_of_all_files_leads_to_each_folder() -> None:
 def test_folders_are_compared_by_name_where_there_is_no_table(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(reachable, "MOUNTS", tmp_path / "missing")
+    monkeypatch.setattr(reachable, "MOUNTINFO", tmp_path / "missing")
     mounts = Mounts.now()
     assert list(mounts.names_through(tmp_path, tmp_path / "x")) == [str(tmp_path / "x")]
     assert list(mounts.names_through(tmp_path / "x", tmp_path)) == []

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import Job
 from jobsvc.domain.status_record import BadRecord, parse_record
-from jobsvc.storage.files.safe_open import Absent
+from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, put
 from tests.descriptors import held
@@ -118,7 +118,7 @@ def look(root: JobsRoot, job: Job) -> dict[str, str]:
             file.close()
 
     questions: dict[str, Callable[[], str]] = {
-        "read": lambda: f"output: {root.read(job.id).output is not None}",
+        "read": lambda: f"output: {root.read(job.id).output_version is not None}",
         "output": lambda: opened(root.open_output),
         "log": lambda: opened(root.open_log),
         "tail": lambda: str(root.log_tail(job)),
@@ -127,7 +127,7 @@ def look(root: JobsRoot, job: Job) -> dict[str, str]:
     for question, ask in questions.items():
         try:
             answers[question] = ask()
-        except (Absent, BadRecord, OutputMissing, LogMissing) as refused:
+        except (PathNotFound, BadRecord, OutputMissing, LogMissing) as refused:
             answers[question] = type(refused).__name__
     return answers
 
@@ -199,7 +199,7 @@ def test_a_record_is_not_followed_through_a_link_within_its_own_folder_either(
     (folder / "again.mp4").symlink_to("output/film.mp4")
     (folder / "status.json").rename(folder / "real.json")
     (folder / "status.json").symlink_to("real.json")
-    with pytest.raises(Absent):
+    with pytest.raises(PathNotFound):
         JobsRoot(jobs_root).read("job-1")
 
 
@@ -315,7 +315,7 @@ def test_a_fault_at_any_step_comes_through_and_leaves_nothing_open(
 ) -> None:
     build(tmp_path / "jobs")
     root = JobsRoot(tmp_path / "jobs")
-    monkeypatch.setattr("jobsvc.storage.files.safe_open._STALE_PAUSE", 0)
+    monkeypatch.setattr("jobsvc.storage.files.safe_open._STALE_PAUSE_S", 0)
     with monkeypatch.context() as patched:
         calls = failing(patched, function, code, lambda _: False)
         QUESTIONS[question](root)

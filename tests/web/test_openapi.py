@@ -22,11 +22,11 @@ from jobsvc.domain.status_record import parse_record
 from jobsvc.domain.timestamp import format_time
 from jobsvc.service import build_app
 from jobsvc.settings import Settings
-from jobsvc.storage.files.file_version import Identity
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.auth.signed_links import _QUERY
-from jobsvc.web.jobs.representation import represent
-from jobsvc.web.problems import CODES, of_fault
+from jobsvc.web.jobs.representation import render_job
+from jobsvc.web.problems import CODES, internal_error
 
 FILE: Final = Path(jobsvc.__file__).parent / "web" / "openapi.json"
 DOCUMENT: Final[dict[str, Any]] = orjson.loads(FILE.read_bytes())
@@ -193,7 +193,7 @@ def test_each_answer_of_a_problem_names_its_status_and_codes_and_shows_each() ->
 
 
 def test_a_fault_of_the_service_is_answered_as_described() -> None:
-    body = orjson.loads(of_fault().text or "")
+    body = orjson.loads(internal_error().text or "")
     shown = COMPONENTS["examples"]["internal"]["value"]
     assert body | {"requestId": shown["requestId"]} == shown
 
@@ -246,14 +246,14 @@ def test_a_job_has_the_members_that_the_service_writes_in_its_order() -> None:
     record |= dict.fromkeys(("progress", "framesDone", "framesTotal", "attempt"), 1)
     record |= dict.fromkeys(("createdAt", "updatedAt", "startedAt", "completedAt"), "2026-11-20T09:12:30Z")
     job = parse_record("job-1", record, 0)
-    reading = Reading(job, Identity(0, 0, 0, 0), Identity(0, 0, 0, 0), settled=True)
-    document = orjson.loads(orjson.dumps(represent(reading, "job-1/", "l", bytes(32))))
+    reading = JobSnapshot(job, FileVersion(0, 0, 0, 0), FileVersion(0, 0, 0, 0), settled=True)
+    document = orjson.loads(orjson.dumps(render_job(reading, "job-1/", "l", bytes(32))))
     described = COMPONENTS["schemas"]["Job"]
     assert list(described["properties"]) == [*document, "owner"]  # of `admin` tokens
     assert validator(described).is_valid(orjson.loads(orjson.dumps(document)))
 
     bare = parse_record("job-1", {"owner": "anna", "status": "queued"}, 0)
-    document = represent(Reading(bare, Identity(0, 0, 0, 0), output=None, settled=True), "job-1/")
+    document = render_job(JobSnapshot(bare, FileVersion(0, 0, 0, 0), output=None, settled=True), "job-1/")
     assert described["required"] == list(document)
     assert validator(described).is_valid(document)
 

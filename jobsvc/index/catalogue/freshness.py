@@ -15,31 +15,31 @@ from secrets import token_bytes
 from time import monotonic
 from typing import Final, NamedTuple
 
-from jobsvc.domain.access import Token, sees
+from jobsvc.domain.access import Token, can_see
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import BadRecord
 from jobsvc.index.catalogue.entries import Catalogue, Entry
 from jobsvc.index.catalogue.missing_files import MissingFiles
-from jobsvc.index.catalogue.root_check import Presence
-from jobsvc.index.catalogue.watch_coverage import Coverage
-from jobsvc.storage.executor import Disk
+from jobsvc.index.catalogue.root_check import RootCheck
+from jobsvc.index.catalogue.watch_coverage import WatchCoverage
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.safe_open import RecordMissing
-from jobsvc.storage.jobs.batch_read import Found, Sweep
+from jobsvc.storage.jobs.batch_read import BatchRead, ReadResult
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.root_listing import Place
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.root_listing import RootStat
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import is_job_id
 
-KNOWN_DEADLINE: Final = 1.0
+KNOWN_DEADLINE_S: Final = 1.0
 """Seconds that the disk has where a last known answer stands by."""
-UNKNOWN_DEADLINE: Final = 5.0
+UNKNOWN_DEADLINE_S: Final = 5.0
 
 
-class Answer(NamedTuple):
+class CachedJob(NamedTuple):
     """A job, and what may be believed of it."""
 
-    reading: Reading
+    snapshot: JobSnapshot
     age: float
     """Seconds since it was known to be true."""
     stale: bool
@@ -53,7 +53,7 @@ class _Read:
 
     __slots__ = ("sweep", "task")
 
-    def __init__(self, sweep: Sweep, task: asyncio.Task[None]) -> None:
+    def __init__(self, sweep: BatchRead, task: asyncio.Task[None]) -> None:
         self.sweep = sweep
         self.task = task
 
@@ -63,7 +63,7 @@ class _Read:
         The look belongs to nobody: an asker who goes away does not take it from the others.
         """
         await asyncio.shield(self.task)
-        return self.sweep.found[0].begun
+        return self.sweep.results[0].started_at
 
 
 class Freshness:
@@ -71,17 +71,17 @@ class Freshness:
 
     def __init__(  # noqa: PLR0913, PLR0917 - one joint between all that it joins, made in one place
         self,
-        disk: Disk,
+        disk: StorageExecutor,
         root: JobsRoot,
         catalogue: Catalogue,
         max_age: float,
         clock: Callable[[], float] = monotonic,
         on_unreadable: Callable[[str, BadRecord], None] | None = None,
         *,
-        coverage: Coverage | None = None,
-        presence: Presence | None = None,
+        coverage: WatchCoverage | None = None,
+        presence: RootCheck | None = None,
         settle: Callable[[str, Entry], None] | None = None,
-        wary: Callable[[Reading], bool] | None = None,
+        wary: Callable[[JobSnapshot], bool] | None = None,
         recheck: Callable[[str], None] | None = None,
     ) -> None:
         """`wary` says of which readings no watcher's silence proves that they are still true.
@@ -96,11 +96,11 @@ class Freshness:
         """Seconds; no answer is older while storage answers."""
         self._clock = clock
         self._on_unreadable = on_unreadable or _ignore
-        self._coverage = coverage or Coverage()
-        self._presence = presence or Presence()
+        self._coverage = coverage or WatchCoverage()
+        self._root_check = presence or RootCheck()
         self._settle = settle
-        self._wary = wary or _never
-        self.still: Callable[[Reading], bool] | None = None
+        self._needs_recheck = wary or _never
+        self.is_unchanged_nowait: Callable[[JobSnapshot], bool] | None = None
         """Says on the loop, without a wait, whether a job still is as it was read; False where it can't."""
         self._reads: dict[str, _Read] = {}
         self._decoy_key = token_bytes(16)
@@ -111,9 +111,9 @@ class Freshness:
     def owner_of(self, job_id: str) -> str | None:
         """Return the owner of a job as it was read last; None for an unknown id."""
         entry = self._entries.get(job_id)
-        return None if entry is None else entry.reading.job.owner
+        return None if entry is None else entry.snapshot.job.owner
 
-    def at_once(self, job_id: str, token: Token | None = None) -> Answer | None:
+    def cached(self, job_id: str, token: Token | None = None) -> CachedJob | None:
         """Answer from memory, where that is fresh enough, or all there is while the storage is away.
 
         A job that is given `token` and that the token does not see is not looked at.
@@ -121,35 +121,35 @@ class Freshness:
         entry = self._entries.get(job_id)
         if entry is None:
             return None
-        age, away = self._age(entry, entry.verified), self._presence.doubts(entry.verified)
+        age, away = self._age(entry, entry.verified_at), self._root_check.unavailable_since(entry.verified_at)
         if away or age <= self.max_age:
-            answer = Answer(entry.reading, age, away)
+            answer = CachedJob(entry.snapshot, age, away)
             return self._marked_unreadable(answer) if self._unreadable else answer
-        if token is not None and not sees(token, entry.reading.job.owner):
+        if token is not None and not can_see(token, entry.snapshot.job.owner):
             return None
-        return self._seen_at_once(job_id, entry)
+        return self._check_nowait(job_id, entry)
 
-    def _seen_at_once(self, job_id: str, entry: Entry) -> Answer | None:
-        begun, reading = self._clock(), entry.reading
-        if self.still is None or not self.still(reading):
+    def _check_nowait(self, job_id: str, entry: Entry) -> CachedJob | None:
+        begun, reading = self._clock(), entry.snapshot
+        if self.is_unchanged_nowait is None or not self.is_unchanged_nowait(reading):
             return None
-        self.accept(Found(job_id, begun, reading), None)
-        return self._remembered(entry, stale=False)
+        self.apply_result(ReadResult(job_id, begun, reading), None)
+        return self._cached_job(entry, stale=False)
 
-    async def job(self, job_id: str, *, force: bool = False) -> Answer:
+    async def job(self, job_id: str, *, force: bool = False) -> CachedJob:
         """Answer for a job; `force` has the disk read first. JobNotFound, StorageUnavailable."""
         entry = self._entries.get(job_id)
         if entry is None:
-            return await self._unknown(job_id)
-        if not force and (answer := self.at_once(job_id)) is not None:
+            return await self._answer_unknown(job_id)
+        if not force and (answer := self.cached(job_id)) is not None:
             return answer
-        return await self._known(job_id, entry, force=force)
+        return await self._answer_known(job_id, entry, force=force)
 
-    async def look(self, job_id: str) -> None:
+    async def refresh(self, job_id: str) -> None:
         """Look at the disk once from now on, and take in what is found; StorageUnavailable."""
-        await self._shared(job_id, UNKNOWN_DEADLINE, anew=True)
+        await self._shared_read(job_id, UNKNOWN_DEADLINE_S, anew=True)
 
-    async def look_for_unseen(self, job_id: str, token: Token) -> Answer:
+    async def read_unlisted(self, job_id: str, token: Token) -> CachedJob:
         """Look for a job that is unknown, or that belongs to an owner whose jobs `token` does not see.
 
         Another name, which no job has, is looked for at the same time. So both cases make the same calls to
@@ -159,16 +159,16 @@ class Freshness:
         """
         if not is_job_id(job_id):
             raise JobNotFound
-        look = self._joined(job_id, UNKNOWN_DEADLINE, anew=True)
-        decoy = self._joined(self._decoy_of(job_id), UNKNOWN_DEADLINE, anew=True)
+        look = self._join(job_id, UNKNOWN_DEADLINE_S, anew=True)
+        decoy = self._join(self._decoy_of(job_id), UNKNOWN_DEADLINE_S, anew=True)
         begun = await look.ended()
         entry = self._entries.get(job_id)
-        if entry is None or not sees(token, entry.reading.job.owner):
+        if entry is None or not can_see(token, entry.snapshot.job.owner):
             await decoy.ended()
             entry = self._entries.get(job_id)
         if entry is not None:
-            return self._remembered(entry, stale=entry.verified < begun)
-        if self._presence.doubts(begun):
+            return self._cached_job(entry, stale=entry.verified_at < begun)
+        if self._root_check.unavailable_since(begun):
             raise StorageUnavailable
         raise JobNotFound
 
@@ -176,54 +176,56 @@ class Freshness:
         """Return a name that no job has: always the same, since looks at one name are shared."""
         return blake2b(job_id.encode(), key=self._decoy_key, digest_size=16).hexdigest()
 
-    def learn(self, job_id: str, reading: Reading, begun: float) -> None:
+    def record_snapshot(self, job_id: str, reading: JobSnapshot, begun: float) -> None:
         """Take in what a request just saw; `begun` is when its look began, or before (monotonic seconds)."""
         self._put(job_id, reading, begun)
 
-    def accept(self, found: Found, place: Place | None) -> None:
+    def apply_result(self, found: ReadResult, place: RootStat | None) -> None:
         """Take in what one look found; an absence counts only where the root can be believed."""
         job_id, begun, outcome = found
         entry = self._entries.get(job_id)
-        if entry is not None and outcome is entry.reading and entry.doubted < inf:
-            if begun >= entry.verified:  # nothing new, and the watch is upon it
+        if entry is not None and outcome is entry.snapshot and entry.last_event_at < inf:
+            if begun >= entry.verified_at:  # nothing new, and the watch is upon it
                 self._readable(job_id)
-                entry.verified = begun
-        elif isinstance(outcome, Reading):
+                entry.verified_at = begun
+        elif isinstance(outcome, JobSnapshot):
             self._put(job_id, outcome, begun)
         elif isinstance(outcome, BadRecord):
-            self._bad(job_id, outcome, begun)
+            self._record_unreadable(job_id, outcome, begun)
         elif isinstance(outcome, RecordMissing) and self._record_is_bridged(job_id, begun):
-            self._last_good_stands(job_id, str(outcome), begun)
-        elif not isinstance(outcome, OSError) and place is not None and self._believed(place, begun):
-            self._removed(job_id, begun)
+            self._keep_last_good(job_id, str(outcome), begun)
+        elif not isinstance(outcome, OSError) and place is not None and self._is_believed(place, begun):
+            self._remove(job_id, begun)
 
-    def _put(self, job_id: str, reading: Reading, begun: float) -> None:
-        if self._catalogue.outdated(job_id, begun):
+    def _put(self, job_id: str, reading: JobSnapshot, begun: float) -> None:
+        if self._catalogue.is_older_read(job_id, begun):
             return
         entry = self._entries.get(job_id)
         # What became of an output that was already known to be missing was announced when it went missing.
-        covered = entry is not None and job_id not in self._missing_outputs and self._coverage.covers(entry)
+        covered = (
+            entry is not None and job_id not in self._missing_outputs and self._coverage.is_covered(entry)
+        )
         if entry is not None:
-            reading = self._with_missing_output(entry.reading, reading, begun)
+            reading = self._with_missing_output(entry.snapshot, reading, begun)
         self._unreadable.discard(job_id)
         self._missing_records.found(job_id)
         changed = self._catalogue.put(job_id, reading, begun)
         if self._settle is not None:
             self._settle(job_id, self._entries[job_id])
         if changed and covered:
-            self._coverage.surprise(job_id, self._clock())
+            self._coverage.record_unannounced(job_id, self._clock())
 
-    def _with_missing_output(self, known: Reading, reading: Reading, begun: float) -> Reading:
+    def _with_missing_output(self, known: JobSnapshot, reading: JobSnapshot, begun: float) -> JobSnapshot:
         """Keep the known version of an output that has been missing for less than the grace."""
         job_id, job = reading.job.id, reading.job
         same_output = job.status is Status.COMPLETED and job.output_path == known.job.output_path
-        if reading.made or not known.made or not same_output:
+        if reading.has_output or not known.has_output or not same_output:
             self._missing_outputs.found(job_id)
             return reading
         if not self._missing_outputs.is_bridged(job_id, begun):
             self._missing_outputs.found(job_id)
             return reading
-        return Reading(job, reading.identity, known.output, settled=reading.settled)
+        return JobSnapshot(job, reading.record_version, known.output_version, settled=reading.is_stable)
 
     def _readable(self, job_id: str) -> None:
         self._unreadable.discard(job_id)
@@ -234,44 +236,46 @@ class Freshness:
         """Return whether the last good record stands for one that is missing for a moment."""
         return job_id in self._entries and self._missing_records.is_bridged(job_id, begun)
 
-    def _bad(self, job_id: str, wrong: BadRecord, begun: float) -> None:
+    def _record_unreadable(self, job_id: str, wrong: BadRecord, begun: float) -> None:
         """Keep the last good record: as long as the farm has not written a better one, it is the answer."""
         self._missing_records.found(job_id)
-        if self._last_good_stands(job_id, str(wrong), begun):
+        if self._keep_last_good(job_id, str(wrong), begun):
             self._missing_records.recheck_later(job_id)
         if job_id in self._unreadable:
             self._unreadable.log_once(job_id, begun)
         self._on_unreadable(job_id, wrong)
 
-    def _last_good_stands(self, job_id: str, reason: str, begun: float) -> bool:
+    def _keep_last_good(self, job_id: str, reason: str, begun: float) -> bool:
         """Take in a look that could not read the record; return whether it is the first in a row."""
         entry = self._entries.get(job_id)
         last_valid_at = begun if entry is None else self._last_valid_at(entry)
-        return self._catalogue.spoilt(job_id, reason, begun, last_valid_at)
+        return self._catalogue.mark_unreadable(job_id, reason, begun, last_valid_at)
 
     def _last_valid_at(self, entry: Entry) -> float:
         """Return the last moment at which an entry is known to have been true, before it was found changed.
 
         That is when it was read last, or the end of the time for which the watcher vouched for it.
         """
-        coverage, verified, event = self._coverage, entry.verified, entry.doubted
-        if event == inf or verified < coverage.since or self._wary(entry.reading):
+        coverage, verified, event = self._coverage, entry.verified_at, entry.last_event_at
+        if event == inf or verified < coverage.start or self._needs_recheck(entry.snapshot):
             return verified
-        return max(verified, coverage.until if event < verified else min(coverage.until, event))
+        return max(verified, coverage.valid_until if event < verified else min(coverage.valid_until, event))
 
-    def _removed(self, job_id: str, begun: float) -> None:
+    def _remove(self, job_id: str, begun: float) -> None:
         entry = self._entries.get(job_id)
         # A record that was already known to be missing was announced when it went missing.
-        covered = entry is not None and job_id not in self._missing_records and self._coverage.covers(entry)
+        covered = (
+            entry is not None and job_id not in self._missing_records and self._coverage.is_covered(entry)
+        )
         self._missing_records.found(job_id)
         self._missing_outputs.found(job_id)
         if self._catalogue.remove(job_id, begun) and covered:
-            self._coverage.surprise(job_id, self._clock())
+            self._coverage.record_unannounced(job_id, self._clock())
 
-    def _believed(self, place: Place, begun: float) -> bool:
-        reason = self._presence.judge(place, len(self._catalogue))
+    def _is_believed(self, place: RootStat, begun: float) -> bool:
+        reason = self._root_check.problem(place, len(self._catalogue))
         if reason is not None:
-            self._presence.doubt(reason, begun)
+            self._root_check.mark_unavailable(reason, begun)
         return reason is None
 
     def age(self, job_id: str, begun: float, *, told: bool) -> float:
@@ -282,89 +286,91 @@ class Freshness:
         entry = self._entries.get(job_id)
         return self._age(entry, begun) if told and entry is not None else max(self._clock() - begun, 0.0)
 
-    def heard_since(self, job_id: str, begun: float) -> bool:
+    def changed_since(self, job_id: str, begun: float) -> bool:
         """Whether the watcher announced a change of a job after `begun` (monotonic seconds)."""
         entry = self._entries.get(job_id)
-        return entry is not None and begun < entry.doubted < inf
+        return entry is not None and begun < entry.last_event_at < inf
 
     def _age(self, entry: Entry, begun: float) -> float:
         """Count from when it was seen, or from when the watcher last vouched for it."""
         coverage = self._coverage
         if (
-            coverage.until > begun >= coverage.since
-            and begun > entry.doubted
-            and not self._wary(entry.reading)
+            coverage.valid_until > begun >= coverage.start
+            and begun > entry.last_event_at
+            and not self._needs_recheck(entry.snapshot)
         ):
-            begun = coverage.until
+            begun = coverage.valid_until
         age = self._clock() - begun
         return age if age > 0 else 0.0
 
-    def _remembered(self, entry: Entry, *, stale: bool) -> Answer:
-        return self._marked_unreadable(Answer(entry.reading, self._age(entry, entry.verified), stale))
+    def _cached_job(self, entry: Entry, *, stale: bool) -> CachedJob:
+        return self._marked_unreadable(CachedJob(entry.snapshot, self._age(entry, entry.verified_at), stale))
 
-    def _marked_unreadable(self, answer: Answer) -> Answer:
+    def _marked_unreadable(self, answer: CachedJob) -> CachedJob:
         """Date an answer back to when its record was last known to be true, where that is unreadable now."""
-        record = self._unreadable.get(answer.reading.job.id)
+        record = self._unreadable.get(answer.snapshot.job.id)
         if record is None:
             return answer
         return answer._replace(age=max(answer.age, self._clock() - record.last_valid_at), unreadable=True)
 
-    async def _known(self, job_id: str, entry: Entry, *, force: bool) -> Answer:
+    async def _answer_known(self, job_id: str, entry: Entry, *, force: bool) -> CachedJob:
         asked = self._clock()
         try:
-            await self._shared(job_id, KNOWN_DEADLINE, anew=force)
+            await self._shared_read(job_id, KNOWN_DEADLINE_S, anew=force)
         except StorageUnavailable:
-            return self._remembered(self._entries.get(job_id, entry), stale=True)
+            return self._cached_job(self._entries.get(job_id, entry), stale=True)
         now_known = self._entries.get(job_id)
         if now_known is None:
             raise JobNotFound
         due = asked if force else asked - self.max_age
-        return self._remembered(now_known, stale=now_known.verified < due)
+        return self._cached_job(now_known, stale=now_known.verified_at < due)
 
-    async def _unknown(self, job_id: str) -> Answer:
+    async def _answer_unknown(self, job_id: str) -> CachedJob:
         if not is_job_id(job_id):
             raise JobNotFound
-        begun = await self._shared(job_id, UNKNOWN_DEADLINE, anew=True)
+        begun = await self._shared_read(job_id, UNKNOWN_DEADLINE_S, anew=True)
         entry = self._entries.get(job_id)
         if entry is not None:
-            return self._remembered(entry, stale=False)
-        if self._presence.doubts(begun):
+            return self._cached_job(entry, stale=False)
+        if self._root_check.unavailable_since(begun):
             raise StorageUnavailable
         raise JobNotFound
 
-    async def _shared(self, job_id: str, deadline: float, *, anew: bool) -> float:
+    async def _shared_read(self, job_id: str, deadline: float, *, anew: bool) -> float:
         """Wait for a look at the disk, with `anew` for one that has not begun yet; returns when it began."""
-        return await self._joined(job_id, deadline, anew=anew).ended()
+        return await self._join(job_id, deadline, anew=anew).ended()
 
-    def _joined(self, job_id: str, deadline: float, *, anew: bool) -> _Read:
+    def _join(self, job_id: str, deadline: float, *, anew: bool) -> _Read:
         """Return the look under way, or begin one; with `anew` one that has not begun yet."""
         read = self._reads.get(job_id)
-        if read is None or (anew and read.sweep.begun is not None):
-            read = self._begin(job_id, deadline)
+        if read is None or (anew and read.sweep.started_at is not None):
+            read = self._start_read(job_id, deadline)
         return read
 
-    def _begin(self, job_id: str, deadline: float) -> _Read:
+    def _start_read(self, job_id: str, deadline: float) -> _Read:
         entry = self._entries.get(job_id)
-        sweep = Sweep(self._root, [(job_id, None if entry is None else entry.reading)], clock=self._clock)
-        read = _Read(sweep, asyncio.get_running_loop().create_task(self._run(job_id, sweep, deadline)))
+        sweep = BatchRead(
+            self._root, [(job_id, None if entry is None else entry.snapshot)], clock=self._clock
+        )
+        read = _Read(sweep, asyncio.get_running_loop().create_task(self._read(job_id, sweep, deadline)))
         self._reads[job_id] = read
-        read.task.add_done_callback(lambda task: self._ended(job_id, read, task))
+        read.task.add_done_callback(lambda task: self._on_read_done(job_id, read, task))
         return read
 
-    async def _run(self, job_id: str, sweep: Sweep, deadline: float) -> None:
-        await self._disk.metadata(job_id, lambda: _faults_raised(sweep), deadline)
-        for found in sweep.found:
-            self.accept(found, sweep.place)
+    async def _read(self, job_id: str, sweep: BatchRead, deadline: float) -> None:
+        await self._disk.run_metadata(job_id, lambda: _faults_raised(sweep), deadline)
+        for found in sweep.results:
+            self.apply_result(found, sweep.root_stat)
 
-    def _ended(self, job_id: str, read: _Read, task: asyncio.Task[None]) -> None:
+    def _on_read_done(self, job_id: str, read: _Read, task: asyncio.Task[None]) -> None:
         if self._reads.get(job_id) is read:
             del self._reads[job_id]
         if not task.cancelled():
             task.exception()  # whoever waited has it; where nobody did, nobody needs it
 
 
-def _faults_raised(sweep: Sweep) -> None:
-    for found in sweep().found:
+def _faults_raised(sweep: BatchRead) -> None:
+    for found in sweep().results:
         if isinstance(found.outcome, OSError):
             raise found.outcome
 
@@ -373,5 +379,5 @@ def _ignore(_job_id: str, _wrong: BadRecord) -> None:
     """Nobody asked to be told."""
 
 
-def _never(_reading: Reading) -> bool:
+def _never(_reading: JobSnapshot) -> bool:
     return False

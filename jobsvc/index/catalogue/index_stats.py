@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Figures:
+class IndexStats:
     """What was counted; moments are monotonic seconds."""
 
-    ignored: int = 0
+    ignored_names: int = 0
     """Names beneath the root that can't be jobs."""
-    restarts: int = 0
+    watcher_restarts: int = 0
     """Times that the watcher had to be begun again."""
-    missed: int = 0
+    missed_events: int = 0
     """Changes that no hint announced."""
-    unreadable: int = 0
+    unreadable_records: int = 0
     """Looks that found a record which can't be read."""
-    reconciled: float | None = None
+    reconciled_at: float | None = None
     """When everything was last compared."""
     reconcile_seconds: float = 0
-    answered: float | None = None
+    storage_answered_at: float | None = None
     """When storage last answered."""

@@ -10,68 +10,68 @@ from math import inf
 from typing import Final, NamedTuple
 
 from jobsvc.domain.job import Job
-from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.output_hash import HashProgress
 
-WAITING: Final = 256
+MAX_WAITING_PER_OWNER: Final = 256
 """The most wishes of one owner that wait."""
 
 
-class Wish(NamedTuple):
+class DigestRequest(NamedTuple):
     """A version of a job's output that somebody would like the digest of."""
 
     job: Job
-    identity: Identity
+    version: FileVersion
     due: float
     """Monotonic seconds before which it must not be begun."""
     progress: HashProgress | None = None
     """How far it came in earlier turns."""
 
 
-class Wishes:
+class DigestQueue:
     """The lines of all owners."""
 
-    def __init__(self, most: int = WAITING) -> None:
+    def __init__(self, most: int = MAX_WAITING_PER_OWNER) -> None:
         """Let at most `most` wishes of an owner wait."""
-        self._most = most
-        self._lines: dict[str, dict[str, Wish]] = {}
+        self._max_per_owner = most
+        self._by_owner: dict[str, dict[str, DigestRequest]] = {}
         """By owner, whose turn is next first, his wishes by job."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._lines.values()))
+        return sum(map(len, self._by_owner.values()))
 
     @property
     def due(self) -> float:
         """When the first of all may be begun; infinite where there is none."""
-        return min((wish.due for line in self._lines.values() for wish in line.values()), default=inf)
+        return min((wish.due for line in self._by_owner.values() for wish in line.values()), default=inf)
 
-    def add(self, wish: Wish) -> bool:
+    def add(self, wish: DigestRequest) -> bool:
         """Have a wish wait, in place of one for another version; False where its owner has too many."""
-        line = self._lines.get(wish.job.owner, {})
+        line = self._by_owner.get(wish.job.owner, {})
         waiting = line.get(wish.job.id)
-        if waiting is None and len(line) >= self._most:
+        if waiting is None and len(line) >= self._max_per_owner:
             return False
-        if waiting is None or waiting.identity != wish.identity:
+        if waiting is None or waiting.version != wish.version:
             line[wish.job.id] = wish
-        self._lines[wish.job.owner] = line
+        self._by_owner[wish.job.owner] = line
         return True
 
-    def put_back(self, wish: Wish) -> None:
+    def put_back(self, wish: DigestRequest) -> None:
         """Have a wish whose turn is over wait behind its owner's others, unless another version does."""
-        self._lines.setdefault(wish.job.owner, {}).setdefault(wish.job.id, wish)
+        self._by_owner.setdefault(wish.job.owner, {}).setdefault(wish.job.id, wish)
 
-    def take(self, now: float, owner: str | None = None) -> Wish | None:
+    def take(self, now: float, owner: str | None = None) -> DigestRequest | None:
         """Take the next wish that is due: one of `owner`, whose turn is not over yet, or the next owner's."""
-        owners = list(self._lines)
-        if owner in self._lines:
+        owners = list(self._by_owner)
+        if owner in self._by_owner:
             owners.insert(0, owner)
         for each in owners:
-            line = self._lines[each]
+            line = self._by_owner[each]
             for wish in line.values():
                 if wish.due <= now:
                     del line[wish.job.id]
-                    del self._lines[each]
+                    del self._by_owner[each]
                     if line:
-                        self._lines[each] = line  # behind the others
+                        self._by_owner[each] = line  # behind the others
                     return wish
         return None

@@ -20,28 +20,28 @@ import structlog
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.job import Job
-from jobsvc.index.digests.digest_queue import Wish, Wishes
+from jobsvc.index.digests.digest_queue import DigestQueue, DigestRequest
 from jobsvc.observe.metrics import Metrics
-from jobsvc.storage.executor import Disk
-from jobsvc.storage.files.file_version import SETTLED_NS, Identity
-from jobsvc.storage.jobs.output_hash import Hashing, Replaced
+from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.files.file_version import TIMESTAMP_GRANULARITY_NS, FileVersion
+from jobsvc.storage.jobs.output_hash import OutputChanged, OutputHasher
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.state.digest_file import DigestFile
-from jobsvc.storage.state.digest_table import DigestBook, page_of
+from jobsvc.storage.state.digest_table import DigestTable, pack_entry
 
-ALONE: Final = 1.0
+PAUSE_FACTOR_IDLE: Final = 1.0
 """After a slice the file rests for so many times as long as that took; so it has half of all time."""
-BESIDE: Final = 19.0
+PAUSE_FACTOR_BUSY: Final = 19.0
 """The same while downloads are under way: it has a twentieth, and a download that wants the very same core
 loses half of that. None at all could last for days: somebody with a slow line always downloads. Idle priority
 is no way out: beside others' work the thread would be held up with the interpreter's lock in its hands."""
-RATE: Final = 256_000_000
+MAX_BYTES_PER_S: Final = 256_000_000
 """Bytes a second that are never surpassed: renders use the storage too."""
-AGAIN: Final = 60.0
+RETRY_AFTER_S: Final = 60.0
 """Seconds for which a version that could not be hashed is left alone: who asks again and again must not have
 it read again and again."""
-SPARED: Final = 1024
+MAX_RECENTLY_FAILED: Final = 1024
 """The most versions that are left alone at once."""
 
 TURN_S: Final = 1.0
@@ -52,12 +52,12 @@ _KEY: Final = "*digests"
 log = structlog.get_logger("jobsvc.index")
 
 
-class Digests:
+class DigestService:
     """What is known, and what is wished for. Belongs to the event loop."""
 
     def __init__(
         self,
-        disk: Disk,
+        disk: StorageExecutor,
         root: JobsRoot,
         file: DigestFile,
         metrics: Metrics,
@@ -72,36 +72,36 @@ class Digests:
         self._metrics = metrics
         self._busy = busy
         self._clock = clock
-        self._book = DigestBook()
-        self._wishes = Wishes()
-        self._under_way: Wish | None = None
-        self._spared: dict[str, tuple[Identity, float]] = {}
+        self._table = DigestTable()
+        self._queue = DigestQueue()
+        self._in_progress: DigestRequest | None = None
+        self._recently_failed: dict[str, tuple[FileVersion, float]] = {}
         """By job the version that could not be hashed, and until when it is left alone."""
         self._turn_owner: str | None = None
         self._turn_ends = 0.0
         """Monotonic seconds."""
         self._failing = False
         """Whether the last write of the file failed: it is logged once."""
-        self._owed = 0.0
+        self._pause = 0.0
         """Seconds of rest before the next slice."""
         self._wake = asyncio.Event()
-        metrics.digests_known.set_function(lambda: len(self._book))
-        metrics.digests_waiting.set_function(lambda: len(self._wishes) + (self._under_way is not None))
+        metrics.digests_known.set_function(lambda: len(self._table))
+        metrics.digests_waiting.set_function(lambda: len(self._queue) + (self._in_progress is not None))
 
-    def known(self, reading: Reading) -> bytes | None:
+    def known(self, reading: JobSnapshot) -> bytes | None:
         """Return the digest of the output as this reading saw it, if it is known."""
-        if reading.job.id not in self._book or (output := reading.output) is None:
+        if reading.job.id not in self._table or (output := reading.output_version) is None:
             return None
-        return self._book.find(reading.job.id, output)
+        return self._table.find(reading.job.id, output)
 
-    def wished(self, job: Job, identity: Identity) -> bytes | None:
+    def request(self, job: Job, identity: FileVersion) -> bytes | None:
         """Return the digest of a version of the job's output; where it is not known, have it computed."""
-        digest = self._book.find(job.id, identity)
-        if digest is None and not self._needless(job, identity):
+        digest = self._table.find(job.id, identity)
+        if digest is None and not self._is_redundant(job, identity):
             now = self._clock()
             # A change within the tick of the file's clock would not be seen: it must have lain for longer.
-            due = now if identity.settled(time.time_ns()) else now + SETTLED_NS / 1e9
-            if self._wishes.add(Wish(job, identity, due)):
+            due = now if identity.is_stable(time.time_ns()) else now + TIMESTAMP_GRANULARITY_NS / 1e9
+            if self._queue.add(DigestRequest(job, identity, due)):
                 self._wake.set()
             else:
                 self._metrics.digests.labels("turned-away").inc()
@@ -118,21 +118,21 @@ class Digests:
             task.cancel()
             await asyncio.wait({task})
 
-    def _needless(self, job: Job, identity: Identity) -> bool:
+    def _is_redundant(self, job: Job, identity: FileVersion) -> bool:
         """Whether this version is under way, or was lately and came to nothing."""
-        if (wish := self._under_way) is not None and (wish.job.id, wish.identity) == (job.id, identity):
+        if (wish := self._in_progress) is not None and (wish.job.id, wish.version) == (job.id, identity):
             return True
-        version, until = self._spared.get(job.id, (None, 0))
+        version, until = self._recently_failed.get(job.id, (None, 0))
         return version == identity and self._clock() < until
 
     async def _load(self) -> None:
         try:
-            pages, skipped = await self._disk.background(_KEY, self._file.load)
+            pages, skipped = await self._disk.run_background(_KEY, self._file.load)
         except (StorageUnavailable, ValueError) as fault:
             self._metrics.digest_file_errors.inc()
             log.warning("digests-not-read", reason=_reason(fault), effect="they are computed again")
             return
-        self._book.restore(pages)
+        self._table.restore(pages)
         if skipped:
             self._metrics.digest_file_errors.inc(skipped)
             log.warning("digests-skipped", lines=skipped, effect="they are computed again")
@@ -141,82 +141,82 @@ class Digests:
     async def _work(self, tell: Callable[[str], None]) -> None:
         while True:
             wish = await self._next()
-            self._under_way = wish
+            self._in_progress = wish
             try:
                 await self._compute(wish, tell)
             except Exception:
                 log.exception("index-fault", work="digests")
             finally:
-                self._under_way = None
+                self._in_progress = None
 
-    async def _next(self) -> Wish:
+    async def _next(self) -> DigestRequest:
         while (wish := self._take()) is None:
             self._wake.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(self._wishes.due - self._clock(), AGAIN)):
+                async with asyncio.timeout(min(self._queue.due - self._clock(), RETRY_AFTER_S)):
                     await self._wake.wait()
         return wish
 
-    def _take(self) -> Wish | None:
+    def _take(self) -> DigestRequest | None:
         now = self._clock()
         owner = self._turn_owner if now < self._turn_ends else None
-        wish = self._wishes.take(now, owner)
+        wish = self._queue.take(now, owner)
         if wish is not None and wish.job.owner != owner:
             self._turn_owner, self._turn_ends = wish.job.owner, now + TURN_S
         return wish
 
-    async def _compute(self, wish: Wish, tell: Callable[[str], None]) -> None:
+    async def _compute(self, wish: DigestRequest, tell: Callable[[str], None]) -> None:
         job_id = wish.job.id
         try:
             hashing = await self._hash(wish)
-        except Replaced:
+        except OutputChanged:
             self._failed(wish, "changed", "the output is not the version any more that was asked for")
         except StorageUnavailable as fault:
             self._failed(wish, "failed", _reason(fault))
         else:
             if hashing.digest is None:
-                self._wishes.put_back(wish._replace(progress=hashing.progress))
+                self._queue.put_back(wish._replace(progress=hashing.progress))
                 return
-            page = page_of(wish.identity, hashing.digest)
-            self._book.put(job_id, page)
+            page = pack_entry(wish.version, hashing.digest)
+            self._table.put(job_id, page)
             self._metrics.digests.labels("computed").inc()
             tell(job_id)
             await self._save(partial(self._file.append, job_id, page))
 
-    async def _hash(self, wish: Wish) -> Hashing:
+    async def _hash(self, wish: DigestRequest) -> OutputHasher:
         """Hash until the digest is known or the turn is over, but one slice at least."""
         job_id, lent = wish.job.id, False
-        opened = partial(Hashing, self._root, wish.job, wish.identity, wish.progress)
-        hashing = await self._disk.background(job_id, opened)
+        opened = partial(OutputHasher, self._root, wish.job, wish.version, wish.progress)
+        hashing = await self._disk.run_background(job_id, opened)
         try:
             while hashing.digest is None:
-                await asyncio.sleep(self._owed)
+                await asyncio.sleep(self._pause)
                 begun, lent = self._clock(), True
-                size = await self._disk.background(job_id, hashing.advance, hashing)
+                size = await self._disk.run_background(job_id, hashing.hash_slice, hashing)
                 lent = False
-                self._owed = rest(self._clock() - begun, size, busy=self._busy())
+                self._pause = pause_after(self._clock() - begun, size, busy=self._busy())
                 self._metrics.digest_bytes.inc(size)
                 if self._clock() >= self._turn_ends:
                     break
             return hashing
         finally:
             if not lent:
-                self._disk.release(hashing)
+                self._disk.close_later(hashing)
 
-    def _failed(self, wish: Wish, outcome: str, reason: str) -> None:
-        self._spared[wish.job.id] = wish.identity, self._clock() + AGAIN
-        if len(self._spared) > SPARED:
-            del self._spared[next(iter(self._spared))]
+    def _failed(self, wish: DigestRequest, outcome: str, reason: str) -> None:
+        self._recently_failed[wish.job.id] = wish.version, self._clock() + RETRY_AFTER_S
+        if len(self._recently_failed) > MAX_RECENTLY_FAILED:
+            del self._recently_failed[next(iter(self._recently_failed))]
         self._metrics.digests.labels(outcome).inc()
-        log.warning("digest-not-computed", job=wish.job.id, size=wish.identity.size, reason=reason)
+        log.warning("digest-not-computed", job=wish.job.id, size=wish.version.size, reason=reason)
 
     async def _save(self, add: Callable[[], None] | None = None) -> None:
         """Have what is known outlive a restart, if that can be; nothing is added to a file that is due."""
         try:
-            if add is not None and not self._file.due:
-                await self._disk.background(_KEY, add)
-            if self._file.due:
-                await self._disk.background(_KEY, partial(self._file.rewrite, self._book.pages))
+            if add is not None and not self._file.needs_rewrite:
+                await self._disk.run_background(_KEY, add)
+            if self._file.needs_rewrite:
+                await self._disk.run_background(_KEY, partial(self._file.rewrite, self._table.entries))
         except StorageUnavailable as fault:
             self._metrics.digest_file_errors.inc()
             if not self._failing:
@@ -226,9 +226,9 @@ class Digests:
             self._failing = False
 
 
-def rest(seconds: float, size: int, *, busy: bool) -> float:
+def pause_after(seconds: float, size: int, *, busy: bool) -> float:
     """Say how long to rest after a slice of `size` bytes that took so long."""
-    return max(seconds * (BESIDE if busy else ALONE), size / RATE - seconds)
+    return max(seconds * (PAUSE_FACTOR_BUSY if busy else PAUSE_FACTOR_IDLE), size / MAX_BYTES_PER_S - seconds)
 
 
 def _reason(fault: Exception) -> str:

@@ -11,11 +11,11 @@ from typing import Final
 
 from jobsvc.storage.processes import child_command
 
-LAST_WORDS: Final = 300
+MAX_STDERR_BYTES: Final = 300
 """Bytes."""
 
 
-async def begin(module: str, *arguments: str, nice: int = 0) -> Process:
+async def spawn(module: str, *arguments: str, nice: int = 0) -> Process:
     """Run a module of this very package, wherever it was imported from, with pipes to and from it.
 
     Nothing is imported from the current folder, which others may be able to write to: `-P` keeps it off
@@ -32,7 +32,7 @@ async def begin(module: str, *arguments: str, nice: int = 0) -> Process:
     return process
 
 
-async def end(process: Process) -> str:
+async def kill(process: Process) -> str:
     """Kill, and wait for the end, but not for ever: a process that hangs in the kernel dies when it can.
 
     Returns the last that it said on standard error.
@@ -47,4 +47,4 @@ async def end(process: Process) -> str:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2):
             _, words = await process.communicate()  # to the end of its pipes, which are then closed
-    return words[-LAST_WORDS:].decode("utf-8", "replace").strip()
+    return words[-MAX_STDERR_BYTES:].decode("utf-8", "replace").strip()

@@ -10,13 +10,13 @@ from typing import Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.job import Job, Status
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.catalogue.index_stats import Figures
+from jobsvc.index.catalogue.index_stats import IndexStats
 from jobsvc.index.catalogue.unreadable import UnreadableRecord
-from jobsvc.index.catalogue.watch_coverage import Coverage
-from jobsvc.index.queries.sorted_jobs import Key, Ordered, key_of
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.index.catalogue.watch_coverage import WatchCoverage
+from jobsvc.index.queries.sorted_jobs import Key, SortedJobs, key_of
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 
-EXAMINED: Final = 16_384
+MAX_EXAMINED: Final = 16_384
 """Jobs that one page looks at, at most, about a millisecond: a page may end before it is full."""
 
 After: TypeAlias = tuple[int, str]
@@ -26,7 +26,7 @@ After: TypeAlias = tuple[int, str]
 class Page(NamedTuple):
     """Some of the jobs that were asked for."""
 
-    readings: list[Reading]
+    snapshots: list[JobSnapshot]
     after: After | None
     """Where the next page begins; None where there is nothing more."""
 
@@ -35,15 +35,15 @@ class Listing:
     """The orders of all jobs, one for each owner and status, fed by the catalogue's changes."""
 
     def __init__(
-        self, catalogue: Catalogue, coverage: Coverage | None = None, figures: Figures | None = None
+        self, catalogue: Catalogue, coverage: WatchCoverage | None = None, figures: IndexStats | None = None
     ) -> None:
         self._catalogue = catalogue
-        self._coverage = coverage or Coverage()
-        self._figures = figures or Figures()
+        self._coverage = coverage or WatchCoverage()
+        self._figures = figures or IndexStats()
         # By the status's word: the hash of a member of an enumeration is computed in Python.
-        self._orders: dict[tuple[str | None, str], Ordered] = {}
+        self._orders: dict[tuple[str | None, str], SortedJobs] = {}
         for job_id, entry in catalogue.entries.items():
-            self._changed(job_id, None, entry.reading)
+            self._changed(job_id, None, entry.snapshot)
         catalogue.subscribe(self._changed)
 
     def page(
@@ -72,10 +72,10 @@ class Listing:
             return self._page(keys[:limit], keys[limit - 1] if len(keys) > limit else None)
         return self._updated(present, key, updated_since, limit)
 
-    def _updated(self, orders: list[Ordered], key: Key | None, since: int, limit: int) -> Page:
+    def _updated(self, orders: list[SortedJobs], key: Key | None, since: int, limit: int) -> Page:
         """Make a page of what was updated since."""
         found: list[Key] = []
-        left = EXAMINED
+        left = MAX_EXAMINED
         for at, told, cost in merge(*[order.updated_after(key, since) for order in orders]):
             if left <= 0 or (told and len(found) == limit):
                 return self._page(found, key)
@@ -85,13 +85,13 @@ class Listing:
                 found.append(at)
         return self._page(found, None)
 
-    def as_of(self, page: Page) -> float:
+    def valid_at(self, page: Page) -> float:
         """Return the last moment (monotonic seconds) at which a page just made is known to have been true.
 
         A job that nobody has told us of is missing from it: that is found out when everything is compared.
         """
         entries = self._catalogue.entries
-        shown = self._coverage.as_of([entries[reading.job.id] for reading in page.readings])
+        shown = self._coverage.valid_at([entries[reading.job.id] for reading in page.snapshots])
         return min([self._whole(), shown, *(record.last_valid_at for record in self._unreadable(page))])
 
     def has_unreadable(self, page: Page) -> bool:
@@ -101,24 +101,24 @@ class Listing:
     def _unreadable(self, page: Page) -> list[UnreadableRecord]:
         if not (unreadable := self._catalogue.unreadable):
             return []
-        found = (unreadable.get(reading.job.id) for reading in page.readings)
+        found = (unreadable.get(reading.job.id) for reading in page.snapshots)
         return [record for record in found if record is not None]
 
     def _whole(self) -> float:
         """Return the moment since when there can't be a job that we don't know of."""
         figures, coverage = self._figures, self._coverage
-        if figures.reconciled is None:
+        if figures.reconciled_at is None:
             return -inf
-        begun = figures.reconciled - figures.reconcile_seconds
-        return max(begun, coverage.until) if begun >= coverage.since else begun
+        begun = figures.reconciled_at - figures.reconcile_seconds
+        return max(begun, coverage.valid_until) if begun >= coverage.start else begun
 
     def _page(self, found: list[Key], key: Key | None) -> Page:
         entries = self._catalogue.entries
         return Page(
-            [entries[job_id].reading for _, job_id in found], None if key is None else (-key[0], key[1])
+            [entries[job_id].snapshot for _, job_id in found], None if key is None else (-key[0], key[1])
         )
 
-    def _changed(self, _job_id: str, before: Reading | None, after: Reading | None) -> None:
+    def _changed(self, _job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
         if before is not None and (after is None or _place(before.job) != _place(after.job)):
             self._drop(before.job)
         if after is not None:
@@ -129,7 +129,7 @@ class Listing:
         for owner in (job.owner, None):
             order = orders.get((owner, status))
             if order is None:
-                order = orders[owner, status] = Ordered()
+                order = orders[owner, status] = SortedJobs()
             order.add(key, updated)
 
     def _drop(self, job: Job) -> None:

@@ -13,26 +13,26 @@ from typing import Final, NamedTuple
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.job import Job
-from jobsvc.index.catalogue.freshness import KNOWN_DEADLINE, Answer, Freshness
+from jobsvc.index.catalogue.freshness import KNOWN_DEADLINE_S, CachedJob, Freshness
 from jobsvc.index.catalogue.missing_files import MissingFiles
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.layout import DEFAULT_LOG
 
-CAP: Final = 32 << 20
+MAX_CHARACTERS: Final = 32 << 20
 """Characters that are kept, of all logs together."""
 _OVERHEAD: Final = 512
 """Counted for each log, so that many empty ones come to an end too."""
 
 
-class _Tail(NamedTuple):
+class _CachedTail(NamedTuple):
     """The end of one log."""
 
     job: Job
     """Whose it is: another record may name another log."""
     text: str | None
     """None where there was no log."""
-    begun: float
+    read_at: float
     """When the look at it began, in monotonic seconds."""
     missing: bool = False
     """Whether that look found no log, and the text is what was there a moment before."""
@@ -43,66 +43,66 @@ class _Tail(NamedTuple):
         return len(self.text or "") + _OVERHEAD
 
 
-class Tails:
+class LogTailCache:
     """Reads and remembers; belongs to the event loop."""
 
     def __init__(
         self,
-        disk: Disk,
+        disk: StorageExecutor,
         root: JobsRoot,
         freshness: Freshness,
         *,
         clock: Callable[[], float] = monotonic,
-        cap: int = CAP,
+        cap: int = MAX_CHARACTERS,
     ) -> None:
         self._disk = disk
         self._root = root
         self._freshness = freshness
         self._clock = clock
         self._cap = cap
-        self._tails: OrderedDict[str, _Tail] = OrderedDict()
+        self._tails: OrderedDict[str, _CachedTail] = OrderedDict()
         self._weight = 0
         self._missing = MissingFiles()
 
-    async def beside(self, answer: Answer, *, force: bool = False) -> tuple[Answer, str | None]:
+    async def with_tail(self, answer: CachedJob, *, force: bool = False) -> tuple[CachedJob, str | None]:
         """Return the end of a job's log (None: there is none), and the answer with the age of both.
 
         `force` has the disk read. Where storage does not answer, the last that was known is stale.
         """
-        if not force and (held := self.at_once(answer)) is not None:
+        if not force and (held := self.cached(answer)) is not None:
             return held
         tail = self._known(answer)
         try:
-            return self._beside(answer, await self._read(answer.reading.job))
+            return self._with_tail(answer, await self._read(answer.snapshot.job))
         except StorageUnavailable:
             return answer._replace(stale=True), tail and tail.text
 
-    def at_once(self, answer: Answer) -> tuple[Answer, str | None] | None:
+    def cached(self, answer: CachedJob) -> tuple[CachedJob, str | None] | None:
         """Do so where what is remembered holds still; None where the disk has to be asked."""
         tail = self._known(answer)
         if tail is None or not self._holds(tail):
             return None
         self._tails.move_to_end(tail.job.id)
-        return self._beside(answer, tail)
+        return self._with_tail(answer, tail)
 
-    def _known(self, answer: Answer) -> _Tail | None:
-        tail = self._tails.get(answer.reading.job.id)
-        return tail if tail is not None and tail.job is answer.reading.job else None
+    def _known(self, answer: CachedJob) -> _CachedTail | None:
+        tail = self._tails.get(answer.snapshot.job.id)
+        return tail if tail is not None and tail.job is answer.snapshot.job else None
 
-    def _beside(self, answer: Answer, tail: _Tail) -> tuple[Answer, str | None]:
-        age = self._freshness.age(tail.job.id, tail.begun, told=_told_of(tail.job))
+    def _with_tail(self, answer: CachedJob, tail: _CachedTail) -> tuple[CachedJob, str | None]:
+        age = self._freshness.age(tail.job.id, tail.read_at, told=_told_of(tail.job))
         return (answer._replace(age=age) if age > answer.age else answer), tail.text
 
-    def _holds(self, tail: _Tail) -> bool:
-        if tail.missing or self._freshness.heard_since(tail.job.id, tail.begun):
+    def _holds(self, tail: _CachedTail) -> bool:
+        if tail.missing or self._freshness.changed_since(tail.job.id, tail.read_at):
             return False
-        age = self._freshness.age(tail.job.id, tail.begun, told=_told_of(tail.job))
+        age = self._freshness.age(tail.job.id, tail.read_at, told=_told_of(tail.job))
         return age <= self._freshness.max_age
 
-    async def _read(self, job: Job) -> _Tail:
+    async def _read(self, job: Job) -> _CachedTail:
         begun = self._clock()
-        text = await self._disk.metadata(job.id, lambda: self._root.log_tail(job), KNOWN_DEADLINE)
-        tail = self._bridged(_Tail(job, text, begun))
+        text = await self._disk.run_metadata(job.id, lambda: self._root.log_tail(job), KNOWN_DEADLINE_S)
+        tail = self._bridged(_CachedTail(job, text, begun))
         self._forget(job.id)
         self._tails[job.id] = tail
         self._weight += tail.weight
@@ -110,13 +110,13 @@ class Tails:
             self._forget(next(iter(self._tails)))
         return tail
 
-    def _bridged(self, tail: _Tail) -> _Tail:
+    def _bridged(self, tail: _CachedTail) -> _CachedTail:
         """Keep the known text of a log that has been missing for less than the grace."""
         known = self._tails.get(tail.job.id)
         if tail.text is not None or known is None or known.text is None or known.job is not tail.job:
             self._missing.found(tail.job.id)
             return tail
-        if not self._missing.is_bridged(tail.job.id, tail.begun):
+        if not self._missing.is_bridged(tail.job.id, tail.read_at):
             self._missing.found(tail.job.id)
             return tail
         return tail._replace(text=known.text, missing=True)

@@ -14,11 +14,11 @@ Key: TypeAlias = tuple[int, str]
 Step: TypeAlias = tuple[Key, bool, int]
 """Where one has come to, whether that is a job to tell of, and what it cost to look, counted in jobs."""
 
-PIECE: Final = 512
+CHUNK_JOBS: Final = 512
 """Jobs of a piece; at twice as many it is cut in two."""
-SKIP: Final = 8
+SKIP_COST: Final = 8
 """What it costs to pass a whole piece over, counted in jobs."""
-STRIDE: Final = 512
+MAX_STEP_COST: Final = 512
 """What may be looked at in vain, counted in jobs, until there is a step."""
 
 _FIRST: Final = -(1 << 63)
@@ -29,7 +29,7 @@ def key_of(job: Job) -> Key:
     return -job.created_order, job.id
 
 
-class _Piece:
+class _Chunk:
     """Jobs that lie together, with what is asked of them in lists: the jobs themselves lie far apart."""
 
     __slots__ = ("ids", "last", "orders", "updates")
@@ -50,10 +50,10 @@ class _Piece:
         """Give the key of the job in a place."""
         return self.orders[place], self.ids[place]
 
-    def part(self, start: int, stop: int | None) -> _Piece:
+    def part(self, start: int, stop: int | None) -> _Chunk:
         """Copy a part of it."""
         cut = slice(start, stop)
-        return _Piece(self.ids[cut], self.orders[cut], self.updates[cut])
+        return _Chunk(self.ids[cut], self.orders[cut], self.updates[cut])
 
     def place(self, key: Key) -> int:
         """Find where a key is, or would be."""
@@ -75,24 +75,24 @@ class _Piece:
         return found
 
 
-class Ordered:
+class SortedJobs:
     """Jobs in the order of a listing."""
 
     def __init__(self) -> None:
-        self._pieces: list[_Piece] = [_Piece([], array("q"), array("q"))]
+        self._chunks: list[_Chunk] = [_Chunk([], array("q"), array("q"))]
         self._firsts: list[Key] = [(0, "")]
         """No key of a piece is below this, and none of the one before it is above; of the first, anything."""
 
     def __len__(self) -> int:
-        return sum(len(piece) for piece in self._pieces)
+        return sum(len(piece) for piece in self._chunks)
 
     def __bool__(self) -> bool:
-        return len(self._pieces) > 1 or bool(self._pieces[0])
+        return len(self._chunks) > 1 or bool(self._chunks[0])
 
     def add(self, key: Key, updated: int) -> None:
         """Put a job in, in the place of one with the same key."""
-        at = self._piece_of(key)
-        piece = self._pieces[at]
+        at = self._chunk_of(key)
+        piece = self._chunks[at]
         place = piece.place(key)
         piece.last = max(piece.last, updated)
         if piece.holds(place, key):
@@ -101,23 +101,23 @@ class Ordered:
         piece.ids.insert(place, key[1])
         piece.orders.insert(place, key[0])
         piece.updates.insert(place, updated)
-        if len(piece.ids) > 2 * PIECE:
-            self._replace(at, [piece.part(0, PIECE), piece.part(PIECE, None)])
+        if len(piece.ids) > 2 * CHUNK_JOBS:
+            self._replace(at, [piece.part(0, CHUNK_JOBS), piece.part(CHUNK_JOBS, None)])
 
     def discard(self, key: Key) -> None:
         """Take a job out, if it is in."""
-        at = self._piece_of(key)
-        piece = self._pieces[at]
+        at = self._chunk_of(key)
+        piece = self._chunks[at]
         place = piece.place(key)
         if piece.holds(place, key):
             del piece.ids[place], piece.orders[place], piece.updates[place]
-            if not piece and len(self._pieces) > 1:
+            if not piece and len(self._chunks) > 1:
                 self._replace(at, [])
 
     def after(self, key: Key | None) -> Iterator[Key]:
         """Return an iterator over the keys after `key`."""
         at, start = self._place_after(key)
-        keys = chain.from_iterable(zip(piece.orders, piece.ids, strict=True) for piece in self._pieces[at:])
+        keys = chain.from_iterable(zip(piece.orders, piece.ids, strict=True) for piece in self._chunks[at:])
         return islice(keys, start, None)
 
     def updated_after(self, key: Key | None, since: int) -> Iterator[Step]:
@@ -128,12 +128,12 @@ class Ordered:
         """
         at, start = self._place_after(key)
         cost = 0
-        for piece in self._pieces[at:]:
-            cost += SKIP
+        for piece in self._chunks[at:]:
+            cost += SKIP_COST
             if piece.last >= since:
                 yield from ((piece.key(place), True, 1) for place in piece.updated(start, since))
                 cost += len(piece) - start
-            if cost >= STRIDE:
+            if cost >= MAX_STEP_COST:
                 yield piece.key(-1), False, cost
                 cost = 0
             start = 0
@@ -142,17 +142,17 @@ class Ordered:
         """Find the piece, and the place in it, of what comes after a key."""
         if key is None:
             return 0, 0
-        at = self._piece_of(key)
-        start = self._pieces[at].place(key)
-        start += self._pieces[at].holds(start, key)
-        if start == len(self._pieces[at]):
+        at = self._chunk_of(key)
+        start = self._chunks[at].place(key)
+        start += self._chunks[at].holds(start, key)
+        if start == len(self._chunks[at]):
             return at + 1, 0  # a step must lead on, never back to where one stands
         return at, start
 
-    def _piece_of(self, key: Key) -> int:
+    def _chunk_of(self, key: Key) -> int:
         """Find the piece where a key belongs: the last one that begins at or before it."""
         return bisect_right(self._firsts, key, 1) - 1
 
-    def _replace(self, at: int, pieces: list[_Piece]) -> None:
-        self._pieces[at : at + 1] = pieces
+    def _replace(self, at: int, pieces: list[_Chunk]) -> None:
+        self._chunks[at : at + 1] = pieces
         self._firsts[at : at + 1] = [piece.key(0) for piece in pieces]

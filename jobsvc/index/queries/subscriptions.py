@@ -12,31 +12,31 @@ from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.queries.change_feed import Feed
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.index.queries.change_feed import ChangeFeed
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 
-Wake: TypeAlias = Callable[[], None]
+Callback: TypeAlias = Callable[[], None]
 
-SLICE: Final = 32
+CALLS_PER_ITERATION: Final = 32
 """So many are called in one turn of the loop."""
-KEEP: Final = 300.0
+KEEP_FEED_S: Final = 300.0
 """Seconds for which a feed goes on without a reader: his connection may have broken, and he comes back."""
 
 
-class Changes:
+class Subscriptions:
     """Knows who waits for what. Loop-owned."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._of_job: dict[str, set[Wake]] = {}
-        self._feeds: dict[str | None, Feed] = {}
-        self._readers: dict[str | None, set[Wake]] = {}
+        self._of_job: dict[str, set[Callback]] = {}
+        self._feeds: dict[str | None, ChangeFeed] = {}
+        self._readers: dict[str | None, set[Callback]] = {}
         self._endings: dict[str | None, asyncio.TimerHandle] = {}
-        self._due: dict[Wake, None] = {}
+        self._due: dict[Callback, None] = {}
         catalogue.subscribe(self._changed)
 
     @contextmanager
-    def of_job(self, job_id: str, wake: Wake) -> Iterator[None]:
+    def subscribe_job(self, job_id: str, wake: Callback) -> Iterator[None]:
         """Have `wake` called when a job changes, for the length of a block."""
         waiting = self._of_job.setdefault(job_id, set())
         waiting.add(wake)
@@ -48,9 +48,9 @@ class Changes:
                 del self._of_job[job_id]
 
     @contextmanager
-    def of_owner(self, owner: str | None, wake: Wake) -> Iterator[Feed]:
+    def subscribe_owner(self, owner: str | None, wake: Callback) -> Iterator[ChangeFeed]:
         """Have `wake` called when one of an owner's jobs (None: any) changes, for the length of a block."""
-        feed = self._feeds.setdefault(owner, Feed(self._catalogue, owner))
+        feed = self._feeds.setdefault(owner, ChangeFeed(self._catalogue, owner))
         readers = self._readers.setdefault(owner, set())
         readers.add(wake)
         if (ending := self._endings.pop(owner, None)) is not None:
@@ -61,32 +61,32 @@ class Changes:
             readers.discard(wake)
             if not readers:
                 loop = asyncio.get_running_loop()
-                self._endings[owner] = loop.call_later(KEEP, self._end, owner)
+                self._endings[owner] = loop.call_later(KEEP_FEED_S, self._end, owner)
 
-    def wake(self, wakes: Iterable[Wake]) -> None:
+    def notify(self, wakes: Iterable[Callback]) -> None:
         """Call all of these soon, each once however often that is asked for meanwhile."""
         idle = not self._due
         self._due.update(dict.fromkeys(wakes))
         if idle and self._due:
-            self._wake_some()
+            self._call_some()
 
-    def _wake_some(self) -> None:
-        for wake in [wake for wake, _ in zip(self._due, range(SLICE), strict=False)]:
+    def _call_some(self) -> None:
+        for wake in [wake for wake, _ in zip(self._due, range(CALLS_PER_ITERATION), strict=False)]:
             del self._due[wake]
             wake()
         if self._due:
-            asyncio.get_running_loop().call_soon(self._wake_some)
+            asyncio.get_running_loop().call_soon(self._call_some)
 
     def _end(self, owner: str | None) -> None:
         del self._feeds[owner], self._readers[owner], self._endings[owner]
 
-    def _changed(self, job_id: str, before: Reading | None, after: Reading | None) -> None:
+    def _changed(self, job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
         if (waiting := self._of_job.get(job_id)) is not None:
-            self.wake(waiting)
+            self.notify(waiting)
         if not self._feeds:
             return
         owners = {None, *(reading.job.owner for reading in (before, after) if reading is not None)}
         for owner in owners:
             if (feed := self._feeds.get(owner)) is not None:
                 feed.add(job_id, before)
-                self.wake(self._readers[owner])
+                self.notify(self._readers[owner])

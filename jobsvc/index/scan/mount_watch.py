@@ -12,17 +12,17 @@ from typing import Final
 import structlog
 
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.watch.supervisor import Happened, Hint
-from jobsvc.storage.executor import Disk
+from jobsvc.index.watch.supervisor import EventKind, WatchEvent
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.filesystem.mount_table import MountTable
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.threads.gil_yield import in_parts
+from jobsvc.storage.threads.gil_yield import chunks_yielding_gil
 
 log = structlog.get_logger("jobsvc.index")
 
 GATHER_S: Final = 0.05
 """Seconds for which changes of the mount table are gathered: several come together."""
-COMPARED: Final = 10_000
+JOBS_PER_CHUNK: Final = 10_000
 """Jobs between two pauses for other threads."""
 
 
@@ -30,7 +30,11 @@ class MountWatch:
     """Waits for changes of the mount table and reports the jobs that they concern."""
 
     def __init__(
-        self, disk: Disk, root: JobsRoot, catalogue: Catalogue, on_hints: Callable[[list[Hint]], None]
+        self,
+        disk: StorageExecutor,
+        root: JobsRoot,
+        catalogue: Catalogue,
+        on_hints: Callable[[list[WatchEvent]], None],
     ) -> None:
         self._disk = disk
         self._root = root
@@ -39,7 +43,7 @@ class MountWatch:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        table = await self._disk.metadata("*mounts", _open_table)
+        table = await self._disk.run_metadata("*mounts", _open_table)
         if table is None:
             log.warning("mounts-unwatched", reason="/proc/self/mountinfo can't be read")
             await asyncio.Event().wait()
@@ -57,36 +61,36 @@ class MountWatch:
                 await changed.wait()
                 await asyncio.sleep(GATHER_S)
                 changed.clear()
-                if hints := await self._disk.metadata("*mounts", partial(self._concerned, table)):
+                if hints := await self._disk.run_metadata("*mounts", partial(self._concerned, table)):
                     self._on_hints(hints)
         finally:
             loop.remove_reader(table.fileno())
-            self._disk.release(table)
+            self._disk.close_later(table)
 
-    def _concerned(self, table: MountTable) -> list[Hint]:
+    def _concerned(self, table: MountTable) -> list[WatchEvent]:
         points = table.changed_points()
         root = os.path.realpath(self._root.path)
         outputs = [(os.path.realpath(name), name) for name in self._root.output_roots]
         entries = self._catalogue.entries
         hints = list(within_jobs(root, points))
         if places := list(beneath_output_roots(outputs, points)):
-            for job_id in chain.from_iterable(in_parts(list(entries), COMPARED)):
+            for job_id in chain.from_iterable(chunks_yielding_gil(list(entries), JOBS_PER_CHUNK)):
                 entry = entries.get(job_id)
-                path = "" if entry is None else entry.reading.job.output_path or ""
+                path = "" if entry is None else entry.snapshot.job.output_path or ""
                 if path.startswith("/") and any(overlap(os.path.normpath(path), place) for place in places):
-                    hints.append((Happened.CHANGED, job_id))
+                    hints.append((EventKind.CHANGED, job_id))
         return hints
 
 
-def within_jobs(root: str, points: Iterable[str]) -> Iterator[Hint]:
+def within_jobs(root: str, points: Iterable[str]) -> Iterator[WatchEvent]:
     """Name the jobs in whose directories these mount points are, and what in them is to be watched anew."""
     for point in points:
         if point.startswith(f"{root}/"):
             job_id, _, inner = point[len(root) + 1 :].partition("/")
             if inner:
-                yield Happened.MOVED, f"{job_id}/{inner.partition('/')[0]}"
+                yield EventKind.MOVED, f"{job_id}/{inner.partition('/')[0]}"
             else:
-                yield Happened.NEW, job_id
+                yield EventKind.NEW, job_id
 
 
 def beneath_output_roots(roots: Collection[tuple[str, str]], points: Iterable[str]) -> Iterator[str]:

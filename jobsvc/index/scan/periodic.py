@@ -19,59 +19,59 @@ import structlog
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.job import Status
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.catalogue.index_stats import Figures
-from jobsvc.index.catalogue.root_check import Presence
-from jobsvc.index.catalogue.watch_coverage import Coverage
+from jobsvc.index.catalogue.index_stats import IndexStats
+from jobsvc.index.catalogue.root_check import RootCheck
+from jobsvc.index.catalogue.watch_coverage import WatchCoverage
 from jobsvc.index.scan import reconcile
-from jobsvc.index.scan.reconcile import Compared
-from jobsvc.index.scan.refresh_queue import Looks
-from jobsvc.index.watch.registry import Watching
+from jobsvc.index.scan.reconcile import Comparison
+from jobsvc.index.scan.refresh_queue import RefreshQueue
+from jobsvc.index.watch.registry import WatchRegistry
 from jobsvc.observe.metrics import Metrics
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.root_listing import Place, RootScan, names_in, place_of
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.root_listing import RootScan, RootStat, list_job_ids, stat_root
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 log = structlog.get_logger("jobsvc.index")
 
-PROBE_INTERVAL: Final = 0.5
-RECONCILE_INTERVAL: Final = 60.0
-RECONCILE_SHARE: Final = 0.05
+ROOT_CHECK_INTERVAL_S: Final = 0.5
+RECONCILE_INTERVAL_S: Final = 60.0
+RECONCILE_TIME_SHARE: Final = 0.05
 """The part of all time that reconciling may take; past it, it comes less often."""
-RECONCILE_RARELY: Final = 600.0
-LISTING: Final = 60.0
+MAX_RECONCILE_INTERVAL_S: Final = 600.0
+LISTING_TIMEOUT_S: Final = 60.0
 """Seconds that a listing of the root has: a million names take some, and more over a network."""
-POLL_SHARE: Final = 0.04
+POLL_CPU_SHARE: Final = 0.04
 """The part of a processor that polling may take at most; past it, it comes less often."""
 UNWATCHED_CPU_SHARE: Final = 0.02
 """The part of a processor for which everything is compared again where no watcher tells of changes."""
 UNWATCHED_TIME_SHARE: Final = 0.2
 """Likewise, the part of all time: most of it is spent waiting for network storage."""
-OUTPUT_PATIENCE: Final = 600.0
+AWAIT_OUTPUT_S: Final = 600.0
 """Seconds for which the output of a completed job is looked for again and again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class IndexParts:
     """What an index is made of."""
 
-    disk: Disk
+    disk: StorageExecutor
     root: JobsRoot
     catalogue: Catalogue
-    looks: Looks
-    coverage: Coverage
-    presence: Presence
-    watching: Watching
-    figures: Figures
+    refresh_queue: RefreshQueue
+    coverage: WatchCoverage
+    root_check: RootCheck
+    registry: WatchRegistry
+    stats: IndexStats
     metrics: Metrics | None
 
 
-class Rounds:
+class PeriodicTasks:
     """The work that comes round; each method does its part once and then waits for the next time."""
 
     def __init__(
         self,
-        parts: Parts,
+        parts: IndexParts,
         *,
         poll_interval: float,
         reconcile_interval: float,
@@ -94,34 +94,34 @@ class Rounds:
         self.ready = asyncio.Event()
         """Set once the first index is complete."""
         self._due = asyncio.Event()
-        self._names_alone = False
+        self._names_only = False
         """Whether only what came or went is to be looked at next time."""
         self._poll_cost = 0.0
         self._reconcile_cpu_seconds = 0.0
         self._outputs_awaited: dict[str, float] = {}
-        self._strangers: set[str] = set()
+        self._unknown_names: set[str] = set()
         """Names in the root that no job was found under, or not any more."""
         self._listed_since: float | None = None
-        parts.catalogue.subscribe(self._changed)
+        parts.catalogue.subscribe(self._on_change)
 
     def reconcile_soon(self) -> None:
         """Have everything compared at once."""
-        self._names_alone = False
+        self._names_only = False
         self._due.set()
 
-    def watched(self) -> None:
+    def reconcile_after_watching(self) -> None:
         """Have everything compared at once, since only now the root is watched.
 
         During the first index, names alone: each job is looked at once more when a watch is upon it.
         """
-        self._names_alone = not self.ready.is_set()
+        self._names_only = not self.ready.is_set()
         self._due.set()
 
     async def reconcile(self) -> None:
         """Compare everything, then wait for the next time: a timer, or a reason to."""
         self._due.clear()
-        names_alone, self._names_alone = self._names_alone, False
-        if self._parts.presence.away is None:
+        names_alone, self._names_only = self._names_only, False
+        if self._parts.root_check.unavailable_reason is None:
             # By itself, for a listing of 100,000 names to be dropped before the wait.
             await self._reconcile_once(names_alone=names_alone)
         with contextlib.suppress(TimeoutError):
@@ -133,116 +133,122 @@ class Rounds:
 
         Without a watcher only that finds what changed in finished jobs: a few jobs are compared more often.
         """
-        seconds = self._parts.figures.reconcile_seconds
-        rarely = seconds / RECONCILE_SHARE
+        seconds = self._parts.stats.reconcile_seconds
+        rarely = seconds / RECONCILE_TIME_SHARE
         if not self._is_watched():
             by_cpu = self._reconcile_cpu_seconds / UNWATCHED_CPU_SHARE
             often = max(seconds / UNWATCHED_TIME_SHARE, by_cpu, self._poll_interval)
             if often < self._reconcile_interval:
                 return often
             rarely = max(rarely, by_cpu)
-        return max(self._reconcile_interval, min(rarely, RECONCILE_RARELY))
+        return max(self._reconcile_interval, min(rarely, MAX_RECONCILE_INTERVAL_S))
 
     async def _reconcile_once(self, *, names_alone: bool) -> None:
         begun = monotonic()
         compare = partial(self._compare, names_alone=names_alone)
-        scan, found, cpu_seconds = await self._parts.disk.metadata("*scan", compare, LISTING)
-        self._listed(scan, found)
-        known = [*found.lacking, *found.rest]
-        self._reconcile_cpu_seconds = cpu_seconds + await self._parts.looks.round("*scan", known, found.new)
+        scan, found, cpu_seconds = await self._parts.disk.run_metadata("*scan", compare, LISTING_TIMEOUT_S)
+        self._apply_listing(scan, found)
+        known = [*found.missing_from_listing, *found.known]
+        self._reconcile_cpu_seconds = cpu_seconds + await self._parts.refresh_queue.refresh_all(
+            "*scan", known, found.new
+        )
         if not self._is_watched():
-            await self._parts.disk.metadata("*scan", partial(self._note_inodes, scan), LISTING)
-        self._reconciled(begun, found)
+            await self._parts.disk.run_metadata("*scan", partial(self._note_inodes, scan), LISTING_TIMEOUT_S)
+        self._record_reconcile(begun, found)
 
-    def _compare(self, *, names_alone: bool) -> tuple[RootScan, Compared, float]:
+    def _compare(self, *, names_alone: bool) -> tuple[RootScan, Comparison, float]:
         before = thread_time()
-        scan = names_in(self._parts.root.path)
+        scan = list_job_ids(self._parts.root.path)
         found = reconcile.compare(scan.ids, self._parts.catalogue.entries, names_alone=names_alone)
         return scan, found, thread_time() - before
 
     def _note_inodes(self, scan: RootScan) -> None:
         reconcile.note_inodes(scan, self._parts.catalogue.entries)
 
-    def _listed(self, scan: RootScan, found: Compared) -> None:
+    def _apply_listing(self, scan: RootScan, found: Comparison) -> None:
         """Take in a listing; a name that nobody announced since the last one is a missed hint."""
-        self._parts.figures.ignored = scan.ignored
-        self._parts.watching.listed(found.names)
-        self._parts.catalogue.listed(found.names)
-        if self._listed_since == self._parts.coverage.since:
+        self._parts.stats.ignored_names = scan.ignored
+        self._parts.registry.listed(found.names)
+        self._parts.catalogue.prune_unlisted(found.names)
+        if self._listed_since == self._parts.coverage.start:
             now, entries = monotonic(), self._parts.catalogue.entries
             for job_id in found.new:
-                if not (job_id in entries or job_id in self._strangers or self._parts.watching.knows(job_id)):
-                    self._parts.coverage.surprise(job_id, now)
+                if not (
+                    job_id in entries or job_id in self._unknown_names or self._parts.registry.knows(job_id)
+                ):
+                    self._parts.coverage.record_unannounced(job_id, now)
 
-    def _reconciled(self, begun: float, found: Compared) -> None:
+    def _record_reconcile(self, begun: float, found: Comparison) -> None:
         now, entries = monotonic(), self._parts.catalogue.entries
-        self._parts.figures.reconciled, self._parts.figures.reconcile_seconds = now, now - begun
+        self._parts.stats.reconciled_at, self._parts.stats.reconcile_seconds = now, now - begun
         if self._parts.metrics is not None:
             self._parts.metrics.reconcile_duration.observe(now - begun)
-        strangers = chain(found.new, self._strangers & found.names)
-        self._strangers = {job_id for job_id in strangers if job_id not in entries}
-        self._parts.watching.expect(self._strangers)
-        if begun >= self._parts.coverage.since:
-            self._listed_since = self._parts.coverage.since
+        strangers = chain(found.new, self._unknown_names & found.names)
+        self._unknown_names = {job_id for job_id in strangers if job_id not in entries}
+        self._parts.registry.watch_names(self._unknown_names)
+        if begun >= self._parts.coverage.start:
+            self._listed_since = self._parts.coverage.start
         if not self.ready.is_set():
             log.info("indexed", jobs=len(self._parts.catalogue), seconds=round(now - begun, 3))
             self.ready.set()
-        if self._parts.watching.held and not self._names_alone:  # to compare names first takes less time
-            self._parts.watching.catch_up()
+        if self._parts.registry.deferred and not self._names_only:  # to compare names first takes less time
+            self._parts.registry.watch_deferred()
 
     async def poll(self) -> None:
         """Look at what may change: the next time is due when it has cost no more than its share."""
-        await asyncio.sleep(max(self._poll_interval, self._poll_cost / POLL_SHARE))
+        await asyncio.sleep(max(self._poll_interval, self._poll_cost / POLL_CPU_SHARE))
         self._poll_cost = 0
-        if self._parts.presence.away is None:
-            ids = [*self._parts.catalogue.unfinished(), *self._still_awaited(), *self._to_poll()]
-            self._poll_cost = await self._parts.looks.round("*poll", ids)
+        if self._parts.root_check.unavailable_reason is None:
+            ids = [*self._parts.catalogue.unfinished(), *self._awaiting_output(), *self._to_poll()]
+            self._poll_cost = await self._parts.refresh_queue.refresh_all("*poll", ids)
 
-    def _still_awaited(self) -> list[str]:
+    def _awaiting_output(self) -> list[str]:
         now = monotonic()
         for job_id in [job_id for job_id, until in self._outputs_awaited.items() if until < now]:
             del self._outputs_awaited[job_id]
         return list(self._outputs_awaited)
 
-    async def probe(self) -> None:
+    async def check_root(self) -> None:
         """Ask whether the root is there; its return is a reason to look at everything anew."""
         asked = monotonic()
         try:
-            place = await self._parts.disk.metadata("*probe", partial(place_of, self._parts.root.path))
-            self._judge(place, await self._away(place), asked)
+            place = await self._parts.disk.run_metadata("*probe", partial(stat_root, self._parts.root.path))
+            self._apply_root_check(place, await self._unavailable_reason(place), asked)
         except StorageUnavailable as silent:
-            self._parts.presence.doubt(silent.reason or silent.detail, asked)
+            self._parts.root_check.mark_unavailable(silent.reason or silent.detail, asked)
         await asyncio.sleep(self._probe_interval)
 
-    def _judge(self, place: Place, reason: str | None, asked: float) -> None:
-        self._parts.figures.answered = asked
+    def _apply_root_check(self, place: RootStat, reason: str | None, asked: float) -> None:
+        self._parts.stats.storage_answered_at = asked
         if self._parts.metrics is not None:
             self._parts.metrics.storage_answered()
         if reason is not None:
-            self._parts.presence.doubt(reason, asked)
+            self._parts.root_check.mark_unavailable(reason, asked)
         else:
-            if self._parts.presence.believe(place):
+            if self._parts.root_check.accept(place):
                 self._on_return()
                 self.reconcile_soon()
-            self._parts.coverage.probed(asked)
+            self._parts.coverage.record_root_ok(asked)
 
-    async def _away(self, place: Place) -> str | None:
+    async def _unavailable_reason(self, place: RootStat) -> str | None:
         """Say why a root that looks so can't be believed; None where it can.
 
         One that is away is believed where it has jobs that we know: the same storage, mounted again.
         """
-        presence, entries = self._parts.presence, self._parts.catalogue.entries
-        reason = presence.judge(place, len(entries))
-        if reason is None or presence.away is None:
+        presence, entries = self._parts.root_check, self._parts.catalogue.entries
+        reason = presence.problem(place, len(entries))
+        if reason is None or presence.unavailable_reason is None:
             return reason
-        scan = await self._parts.disk.metadata("*probe", partial(names_in, self._parts.root.path), LISTING)
+        scan = await self._parts.disk.run_metadata(
+            "*probe", partial(list_job_ids, self._parts.root.path), LISTING_TIMEOUT_S
+        )
         return None if any(job_id in entries for job_id in scan.ids) else reason
 
-    def _changed(self, job_id: str, _before: Reading | None, after: Reading | None) -> None:
+    def _on_change(self, job_id: str, _before: JobSnapshot | None, after: JobSnapshot | None) -> None:
         """Note a completed job without its output, to poll it for a while: it often comes afterwards."""
-        if after is not None and after.job.status is Status.COMPLETED and not after.made:
-            self._outputs_awaited[job_id] = monotonic() + OUTPUT_PATIENCE
+        if after is not None and after.job.status is Status.COMPLETED and not after.has_output:
+            self._outputs_awaited[job_id] = monotonic() + AWAIT_OUTPUT_S
         else:
             self._outputs_awaited.pop(job_id, None)
         if after is None:
-            self._strangers.add(job_id)
+            self._unknown_names.add(job_id)

@@ -17,23 +17,23 @@ from typing import Final, NamedTuple
 
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
-from jobsvc.index.catalogue.index_stats import Figures
+from jobsvc.index.catalogue.index_stats import IndexStats
 from jobsvc.index.scan.reconcile import NameChanges, compare_names
-from jobsvc.index.scan.refresh_queue import Looks
-from jobsvc.storage.executor import Disk
-from jobsvc.storage.files.safe_open import Absent
+from jobsvc.index.scan.refresh_queue import RefreshQueue
+from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.filesystem.mounts import keeps_inode_numbers, lists_from_server
-from jobsvc.storage.jobs.batch_read import Found
+from jobsvc.storage.jobs.batch_read import ReadResult
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.root_listing import (
-    Place,
     RootListing,
+    RootStat,
     RootVersion,
     list_root,
-    place_of,
     root_version,
+    stat_root,
 )
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 LISTING_TIMEOUT_S: Final = 60.0
 """A million names take some seconds, and more over a network."""
@@ -100,13 +100,13 @@ class RootNames:
 
     def __init__(
         self,
-        disk: Disk,
+        disk: StorageExecutor,
         root: JobsRoot,
         catalogue: Catalogue,
         *,
         freshness: Freshness,
-        looks: Looks,
-        figures: Figures,
+        looks: RefreshQueue,
+        figures: IndexStats,
         poll_interval: float,
         is_needed: Callable[[], bool],
     ) -> None:
@@ -115,8 +115,8 @@ class RootNames:
         self._root = root
         self._catalogue = catalogue
         self._freshness = freshness
-        self._looks = looks
-        self._figures = figures
+        self._refresh_queue = looks
+        self._stats = figures
         self._poll_interval = poll_interval
         self._is_needed = is_needed
         self._schedule = ListingSchedule()
@@ -140,21 +140,21 @@ class RootNames:
         await asyncio.sleep(self._poll_interval)
         if not self._is_needed():
             return
-        version = await self._disk.metadata("*root", partial(root_version, self._root.path))
-        if self._schedule.is_due(version, monotonic(), trusted=self._looks.quick):
+        version = await self._disk.run_metadata("*root", partial(root_version, self._root.path))
+        if self._schedule.is_due(version, monotonic(), trusted=self._refresh_queue.is_local):
             await self._list()
 
     async def _list(self) -> None:
         started_at = monotonic()
         self._schedule.start()
         try:
-            listing, changes, cpu = await self._disk.metadata("*names", self._compare, LISTING_TIMEOUT_S)
+            listing, changes, cpu = await self._disk.run_metadata("*names", self._compare, LISTING_TIMEOUT_S)
             self._schedule.listed(listing, started_at, monotonic() - started_at, cpu)
-            self._figures.ignored = listing.ignored
-            self._catalogue.listed(listing.inodes.keys())
+            self._stats.ignored_names = listing.ignored
+            self._catalogue.prune_unlisted(listing.inodes.keys())
             self._forget_unlisted(listing)
             known = [*changes.missing, *changes.replaced]
-            await self._looks.round("*names", known, changes.new, listed=listing.inodes)
+            await self._refresh_queue.refresh_all("*names", known, changes.new, listed=listing.inodes)
         except BaseException:
             self._schedule.request()
             raise
@@ -180,7 +180,7 @@ class RootNames:
         is_complete = True
         for job_id in (*changes.new, *changes.replaced):
             if (entry := entries.get(job_id)) is not None:
-                if entry.verified >= started_at:
+                if entry.verified_at >= started_at:
                     entry.inode = inodes[job_id]
                 else:  # its storage did not answer
                     is_complete = False
@@ -208,9 +208,9 @@ class RootNames:
         entries, unlisted = self._catalogue.entries, self._catalogue.unlisted
         found = {job_id for job_id in missing if job_id in entries}
         twice, self._found_unlisted = sorted(found & self._found_unlisted), found
-        if not twice or self._looks.quick:
+        if not twice or self._refresh_queue.is_local:
             return
-        found_now = await self._disk.metadata("*names", partial(_directories, self._root.path, twice))
+        found_now = await self._disk.run_metadata("*names", partial(_directories, self._root.path, twice))
         now = monotonic()
         for job_id in twice:
             inode = found_now.inodes.get(job_id)
@@ -218,7 +218,7 @@ class RootNames:
                 continue
             if found_now.is_listing_fresh or inode == entry.inode:
                 unlisted[job_id] = now + UNLISTED_FOR_S
-                self._freshness.accept(Found(job_id, now, Absent()), found_now.place)
+                self._freshness.apply_result(ReadResult(job_id, now, PathNotFound()), found_now.root_stat)
 
     def _forget_unlisted(self, listing: RootListing) -> None:
         """Believe names again that are listed, or were not for long."""
@@ -226,7 +226,7 @@ class RootNames:
         for job_id in [name for name, until in unlisted.items() if name in listing.inodes or until < now]:
             del unlisted[job_id]
 
-    def _on_change(self, job_id: str, _before: Reading | None, after: Reading | None) -> None:
+    def _on_change(self, job_id: str, _before: JobSnapshot | None, after: JobSnapshot | None) -> None:
         """Have a name looked at again whose job is gone: its directory may still be there."""
         if after is None:
             self._schedule.request()
@@ -236,7 +236,7 @@ class RootNames:
 
 
 class _Directories(NamedTuple):
-    place: Place
+    root_stat: RootStat
     """The root as it stands."""
     is_listing_fresh: bool
     """Whether listings are never cached."""
@@ -245,7 +245,7 @@ class _Directories(NamedTuple):
 
 
 def _directories(root: Path, job_ids: Sequence[str]) -> _Directories:
-    place = place_of(root)
+    place = stat_root(root)
     inodes: dict[str, int] = {}
     if keeps_inode_numbers(place.device):
         for job_id in job_ids:

@@ -19,44 +19,44 @@ from typing import Final
 
 import orjson
 
-from jobsvc.index.processes.parent_death import live_with_parent
-from jobsvc.storage.jobs.batch_read import Found, Sweep
+from jobsvc.index.processes.parent_death import die_with_parent
+from jobsvc.storage.jobs.batch_read import BatchRead, ReadResult
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 
-LENGTH: Final = 4
+LENGTH_BYTES: Final = 4
 """Bytes of an answer's length."""
 
 
-def packed(root: JobsRoot, job_ids: Sequence[str]) -> bytes:
+def encode_reply(root: JobsRoot, job_ids: Sequence[str]) -> bytes:
     """Look at these jobs, and pack what was found into an answer."""
-    sweep = Sweep(root, [(job_id, None) for job_id in job_ids], seconds=inf)
-    data = marshal.dumps([_parts(found) for found in sweep().found])
-    return len(data).to_bytes(LENGTH, "little") + data
+    sweep = BatchRead(root, [(job_id, None) for job_id in job_ids], seconds=inf)
+    data = marshal.dumps([_parts(found) for found in sweep().results])
+    return len(data).to_bytes(LENGTH_BYTES, "little") + data
 
 
-def unpacked(job_ids: Sequence[str], data: bytes) -> list[Found]:
+def decode_reply(job_ids: Sequence[str], data: bytes) -> list[ReadResult]:
     """Take the readings out of an answer, which is without its length here; ValueError where it is none."""
     answers = zip(job_ids, marshal.loads(data), strict=True)  # noqa: S302 - from a process of our own
     return [
-        Found(job_id, answer[0], Reading.of_parts(job_id, answer[1]))
+        ReadResult(job_id, answer[0], JobSnapshot.from_tuple(job_id, answer[1]))
         for job_id, answer in answers
         if answer is not None
     ]
 
 
-def _parts(found: Found) -> tuple[float, tuple[object, ...]] | None:
+def _parts(found: ReadResult) -> tuple[float, tuple[object, ...]] | None:
     reading = found.outcome
-    return (found.begun, reading.parts()) if isinstance(reading, Reading) else None
+    return (found.started_at, reading.to_tuple()) if isinstance(reading, JobSnapshot) else None
 
 
 def main(*arguments: str) -> None:
     """Answer until standard input ends."""
-    live_with_parent()
+    die_with_parent()
     gc.disable()  # nothing here outlives its answer, or is part of a cycle
     root = JobsRoot.of_arguments(*arguments)
     for line in sys.stdin.buffer:
-        sys.stdout.buffer.write(packed(root, orjson.loads(line)))
+        sys.stdout.buffer.write(encode_reply(root, orjson.loads(line)))
         sys.stdout.buffer.flush()
 
 

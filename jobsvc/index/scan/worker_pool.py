@@ -16,77 +16,77 @@ import orjson
 import structlog
 
 from jobsvc.index.processes import spawn
-from jobsvc.index.scan.worker_main import LENGTH, unpacked
-from jobsvc.storage.executor import Disk
-from jobsvc.storage.jobs.batch_read import Found
+from jobsvc.index.scan.worker_main import LENGTH_BYTES, decode_reply
+from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.jobs.batch_read import ReadResult
 from jobsvc.storage.jobs.reader import JobsRoot
 
 log = structlog.get_logger("jobsvc.index")
 
-WORTH: Final = 10_000
+MIN_JOBS: Final = 10_000
 """New jobs from which on scouts are sent out: an interpreter alone takes as long to begin as a thousand."""
-MOST: Final = 3
+MAX_WORKERS: Final = 3
 """Scouts at once; the loop can't take in what more of them find."""
 NICE: Final = 10
 """Whoever asks the service something comes first."""
-BATCH: Final = 250
+BATCH_JOBS: Final = 250
 """Jobs that a scout is asked for at once."""
-AHEAD: Final = 2
+PIPELINED_BATCHES: Final = 2
 """Batches that each has before it, so that it need not wait while the loop takes one in."""
-AT_ONCE: Final = 25
+SNAPSHOTS_PER_ITERATION: Final = 25
 """Readings that are taken in before others have their turn at the loop."""
-REST: Final = 0.02
+MAX_IDLE_WAIT_S: Final = 0.02
 """Seconds that a look at one job, for a request or a poll, is waited for before more is taken in."""
-PATIENCE: Final = 30.0
+BATCH_TIMEOUT_S: Final = 30.0
 """Seconds that a scout has for a batch; on a cold disk a job takes some milliseconds."""
 
 
-class Scouts:
+class WorkerPool:
     """Sends scouts out; `accept` takes in each reading as it comes."""
 
     def __init__(
         self,
         root: JobsRoot,
-        disk: Disk,
-        accept: Callable[[Found], None],
+        disk: StorageExecutor,
+        accept: Callable[[ReadResult], None],
         on_lost: Callable[[], None] | None = None,
     ) -> None:
         """`on_lost` is called for each scout that fails."""
         self._root = root
         self._disk = disk
         self._accept = accept
-        self._on_lost = on_lost or _ignore
-        self._taking_in = asyncio.Lock()
+        self._on_worker_failed = on_lost or _ignore
+        self._applying = asyncio.Lock()
 
     async def read(self, job_ids: Sequence[str]) -> Sequence[str]:
         """Have these read; returns those that no scout had a reading of: all of them, where none is sent."""
-        number = min(len(os.sched_getaffinity(0)), MOST)
-        if len(job_ids) < WORTH or number == 1:
+        number = min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+        if len(job_ids) < MIN_JOBS or number == 1:
             return job_ids
-        batches = (job_ids[start : start + BATCH] for start in range(0, len(job_ids), BATCH))
+        batches = (job_ids[start : start + BATCH_JOBS] for start in range(0, len(job_ids), BATCH_JOBS))
         left = await _together(number, lambda: self._send(batches))
         return [*left, *(job_id for batch in batches for job_id in batch)]
 
     async def _send(self, batches: Iterator[Sequence[str]]) -> list[str]:
         try:
-            process = await spawn.begin("jobsvc.index.scan.worker_main", *self._root.arguments(), nice=NICE)
+            process = await spawn.spawn("jobsvc.index.scan.worker_main", *self._root.arguments(), nice=NICE)
         except OSError as failed:
-            self._lost(failed)
+            self._on_failed(failed)
             return []
-        scout = Scout(process)
+        scout = WorkerProcess(process)
         try:
-            left = await _together(AHEAD, lambda: self._ask(scout, batches))
+            left = await _together(PIPELINED_BATCHES, lambda: self._ask(scout, batches))
         finally:
-            words = await asyncio.shield(spawn.end(process))
+            words = await asyncio.shield(spawn.kill(process))
         if scout.failed is not None:
-            self._lost(scout.failed, words)
+            self._on_failed(scout.failed, words)
         return left
 
-    async def _ask(self, scout: Scout, batches: Iterator[Sequence[str]]) -> list[str]:
+    async def _ask(self, scout: WorkerProcess, batches: Iterator[Sequence[str]]) -> list[str]:
         left: list[str] = []
         for batch in batches:
             found = await scout.read(batch)
-            await self._take_in(found)
+            await self._apply(found)
             if len(found) < len(batch):
                 seen = {one.job_id for one in found}
                 left += (job_id for job_id in batch if job_id not in seen)
@@ -94,19 +94,19 @@ class Scouts:
                 break
         return left
 
-    async def _take_in(self, found: Sequence[Found]) -> None:
-        async with self._taking_in:
-            for start in range(0, len(found), AT_ONCE):
-                for one in found[start : start + AT_ONCE]:
+    async def _apply(self, found: Sequence[ReadResult]) -> None:
+        async with self._applying:
+            for start in range(0, len(found), SNAPSHOTS_PER_ITERATION):
+                for one in found[start : start + SNAPSHOTS_PER_ITERATION]:
                     self._accept(one)
-                await self._disk.calm(REST)
+                await self._disk.wait_idle(MAX_IDLE_WAIT_S)
 
-    def _lost(self, failed: Exception, words: str = "") -> None:
+    def _on_failed(self, failed: Exception, words: str = "") -> None:
         log.warning("scout-lost", reason=words or str(failed) or type(failed).__name__)
-        self._on_lost()
+        self._on_worker_failed()
 
 
-class Scout:
+class WorkerProcess:
     """One process; those who ask it at the same time are answered in turn."""
 
     def __init__(self, process: Process) -> None:
@@ -115,7 +115,7 @@ class Scout:
         self.failed: Exception | None = None
         """Why it answers no more."""
 
-    async def read(self, job_ids: Sequence[str]) -> list[Found]:
+    async def read(self, job_ids: Sequence[str]) -> list[ReadResult]:
         """Have these read; returns what gave a reading: nothing, once the process has failed."""
         assert self._process.stdin is not None  # noqa: S101 - asked for by child.begin
         self._process.stdin.write(orjson.dumps(job_ids) + b"\n")
@@ -123,15 +123,15 @@ class Scout:
             if self.failed is not None:
                 return []
             try:
-                return unpacked(job_ids, await self._answer())
+                return decode_reply(job_ids, await self._answer())
             except (OSError, TimeoutError, EOFError, ValueError, TypeError) as failed:
                 self.failed = failed
                 return []
 
     async def _answer(self) -> bytes:
         assert self._process.stdout is not None  # noqa: S101 - asked for by child.begin
-        async with asyncio.timeout(PATIENCE):
-            size = int.from_bytes(await self._process.stdout.readexactly(LENGTH), "little")
+        async with asyncio.timeout(BATCH_TIMEOUT_S):
+            size = int.from_bytes(await self._process.stdout.readexactly(LENGTH_BYTES), "little")
             return await self._process.stdout.readexactly(size)
 
 

@@ -22,39 +22,39 @@ from jobsvc.index.root_notify import RootNotify
 DEBOUNCE_MS: Final = 50
 STEP_MS: Final = 25
 """Milliseconds between two looks at what came, by each lookout, whether or not anything did."""
-CHUNK: Final = 16_384
+MAX_GROUP_SIZE: Final = 16_384
 """The most directories of a merged lookout: to set one up holds the interpreter's lock, 12 µs for each."""
 _TRIES: Final = 5
 
-Changes: TypeAlias = set[tuple[int, str]]
+RawChanges: TypeAlias = set[tuple[int, str]]
 """What RustNotify tells: 1 added, 2 modified, 3 deleted; and the path."""
 Notify: TypeAlias = RustNotify | RootNotify
 
 
-class Refused(Exception):
+class LimitReached(Exception):
     """The system allows no more watches, or no more watchers."""
 
 
-class Lookout:
+class InotifyGroup:
     """One RustNotify over some directories; begins to hear at once, on a daemon thread."""
 
     def __init__(
         self,
         folders: Iterable[str],
         marker: str,
-        hear: Callable[[Lookout, Changes], bool],
-        fail: Callable[[Lookout, str], None],
+        hear: Callable[[InotifyGroup, RawChanges], bool],
+        fail: Callable[[InotifyGroup, str], None],
     ) -> None:
         """Watch what of `folders` is there; `hear` returns whether to go on. Raises Refused."""
         kept, self._notify = self._set_up(list(folders), marker)
         self._folders = "\0".join(kept)
         self.size = len(kept)
-        self.leaves_after: int | None = None
+        self.retire_after: int | None = None
         """The pulse with which it may go, since others have taken over; None while it is needed."""
-        self._hear = hear
+        self._on_events = hear
         self._fail = fail
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Hear from now on."""
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -72,8 +72,8 @@ class Lookout:
             except (FileNotFoundError, PermissionError):
                 continue  # one went, or was locked, at this very moment
             except (OSError, RuntimeError) as full:
-                raise Refused(str(full)) from full
-        raise Refused("directories come and go faster than they can be watched")
+                raise LimitReached(str(full)) from full
+        raise LimitReached("directories come and go faster than they can be watched")
 
     def _notify_of(self, folders: list[str], marker: str) -> Notify:
         return RustNotify([*folders, marker], False, False, 0, False, False)  # noqa: FBT003 - positional only
@@ -81,7 +81,7 @@ class Lookout:
     def _run(self) -> None:
         try:
             # No timeout: where it ran out, RustNotify would drop what came at that moment.
-            while self._hear(self, self._notify.watch(DEBOUNCE_MS, STEP_MS, 0, None)):  # type: ignore[arg-type]  # str: only at a timeout or a stop
+            while self._on_events(self, self._notify.watch(DEBOUNCE_MS, STEP_MS, 0, None)):  # type: ignore[arg-type]  # str: only at a timeout or a stop
                 pass
         except RuntimeError as failed:
             self._fail(self, str(failed))
@@ -89,12 +89,12 @@ class Lookout:
             self._notify.close()
 
 
-class RootLookout(Lookout):
+class RootLookout(InotifyGroup):
     """A lookout over the root, whose names may be anything."""
 
     def _notify_of(self, folders: list[str], marker: str) -> Notify:
         if not folders:
-            raise Refused("the root can't be watched")
+            raise LimitReached("the root can't be watched")
         return RootNotify(folders[0], marker)
 
 
@@ -105,7 +105,7 @@ def _can_be_watched(folder: str) -> bool:
         return False
 
 
-def to_merge(sizes: list[int], chunk: int = CHUNK) -> bool:
+def should_merge(sizes: list[int], chunk: int = MAX_GROUP_SIZE) -> bool:
     """Whether the last two of these lookouts, by size, should become one."""
     if len(sizes) < 2:  # noqa: PLR2004 - it takes two
         return False

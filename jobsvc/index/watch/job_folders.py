@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from jobsvc.domain.job import Status
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import components
 
 Folders: TypeAlias = tuple[str, ...]
 """Folders of a job that are watched along with its directory, relative to it."""
 
-DEEPEST: Final = 3
+MAX_DEPTH: Final = 3
 """An output deeper within its job is not watched."""
 
 
@@ -23,12 +23,12 @@ def folders_to(output_path: str) -> Folders | None:
     names = components(output_path)
     if names is None:
         return ()
-    if output_path.startswith("/") or len(names) > DEEPEST + 1:
+    if output_path.startswith("/") or len(names) > MAX_DEPTH + 1:
         return None
     return tuple("/".join(names[:depth]) for depth in range(1, len(names)))
 
 
-def needed(reading: Reading) -> Folders | None:
+def needed(reading: JobSnapshot) -> Folders | None:
     """Name the folders that must be watched for silence to prove that this reading is still true."""
     if reading.job.status is not Status.COMPLETED:
         return ()

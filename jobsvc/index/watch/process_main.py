@@ -32,8 +32,8 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import Final, NoReturn
 
-from jobsvc.index.processes.parent_death import live_with_parent
-from jobsvc.index.watch.inotify_group import Changes, Lookout, Refused, RootLookout, to_merge
+from jobsvc.index.processes.parent_death import die_with_parent
+from jobsvc.index.watch.inotify_group import InotifyGroup, LimitReached, RawChanges, RootLookout, should_merge
 from jobsvc.storage.layout import is_job_id
 
 _ADDED: Final = 1
@@ -42,7 +42,7 @@ _RECORD: Final = "status.json"
 _GROWN: Final = "log "
 
 
-def lines_of(root: str, changes: Changes, *, top: bool) -> set[str]:
+def lines_of(root: str, changes: RawChanges, *, top: bool) -> set[str]:
     """Say what a batch of changes means, one line each; `top` of the lookout over the root.
 
     A directory's own watch tells of its end as well, but later than the root may tell of its successor.
@@ -74,14 +74,14 @@ def _printable(name: str) -> str:
     return name.replace("\n", "?").replace("\r", "?")
 
 
-def culprit(root: str, message: str) -> str | None:
+def path_in_error(root: str, message: str) -> str | None:
     """Take the job out of RustNotify's "Unable to decode path …"; its quoting leaves slashes alone."""
     depth = root.rstrip("/").count("/") + 1
     parts = message.partition('"')[2].rpartition('"')[0].split("/")
     return parts[depth] if len(parts) > depth + 1 else None
 
 
-class Program:
+class WatcherProcess:
     """All lookouts and the pulse. The lock is held for bookkeeping and for writing a batch of lines."""
 
     def __init__(self, root: str, pulse: float, chunk: int, *, told: int = 0, tells: int = 1) -> None:
@@ -89,16 +89,16 @@ class Program:
         self._told = told
         self._tells = tells
         self._root = os.path.realpath(root)
-        self._pulse = pulse
+        self._heartbeat_interval = pulse
         self._chunk = chunk
         # In memory: on a disk its time may have to wait for others' to be written, and the beat with it.
-        self._marker_fd = os.memfd_create("jobsvc-beat", os.MFD_CLOEXEC)
-        self._marker = f"/proc/self/fd/{self._marker_fd}"
+        self._heartbeat_fd = os.memfd_create("jobsvc-beat", os.MFD_CLOEXEC)
+        self._heartbeat_file = f"/proc/self/fd/{self._heartbeat_fd}"
         self._lock = threading.Lock()
-        self._top = RootLookout([self._root], self._marker, self._hear, self._failed)
-        self._others: list[Lookout] = []
-        self._leaving: set[Lookout] = set()
-        self._awaited: set[Lookout] = set()
+        self._top = RootLookout([self._root], self._heartbeat_file, self._on_events, self._failed)
+        self._others: list[InotifyGroup] = []
+        self._leaving: set[InotifyGroup] = set()
+        self._pending_groups: set[InotifyGroup] = set()
         self._touches = 0
         self._touched = 0.0
         self._arrays = 0
@@ -106,8 +106,8 @@ class Program:
 
     def run(self) -> None:
         """Go on until standard input ends."""
-        self._say(["ready"])
-        self._top.begin()
+        self._write_line(["ready"])
+        self._top.start()
         rest = b""
         due = monotonic()
         while True:
@@ -117,97 +117,97 @@ class Program:
                     return
                 *arrays, rest = (rest + data).split(b"\n")
                 for array in arrays:
-                    self._arm(json.loads(array))
-                    due = self._beat(due)
-            due = self._beat(due)
+                    self._add_watches(json.loads(array))
+                    due = self._send_heartbeat(due)
+            due = self._send_heartbeat(due)
 
-    def _beat(self, due: float) -> float:
+    def _send_heartbeat(self, due: float) -> float:
         """Send the next pulse if it is due, and say when the one after it is."""
         if monotonic() < due:
             return due
-        self._touch()
-        return monotonic() + self._pulse
+        self._start_heartbeat()
+        return monotonic() + self._heartbeat_interval
 
-    def _arm(self, folders: list[str]) -> None:
+    def _add_watches(self, folders: list[str]) -> None:
         self._arrays += 1
         try:
             self._add(f"{self._root}/{folder}" for folder in folders)
-        except Refused:
+        except LimitReached:
             with self._lock:
-                self._say([f"refused {self._arrays}"])
+                self._write_line([f"refused {self._arrays}"])
             return
         with self._lock:
-            self._say([f"armed {self._arrays}"])
+            self._write_line([f"armed {self._arrays}"])
         self._merge()
 
     def _add(self, folders: Iterable[str]) -> None:
-        lookout = Lookout(folders, self._marker, self._hear, self._failed)
+        lookout = InotifyGroup(folders, self._heartbeat_file, self._on_events, self._failed)
         if lookout.size:
             with self._lock:
                 self._others.append(lookout)
-            lookout.begin()
+            lookout.start()
 
     def _merge(self) -> None:
         """Let one lookout take over from the last two where they have grown alike."""
-        while to_merge([lookout.size for lookout in self._others], self._chunk):
+        while should_merge([lookout.size for lookout in self._others], self._chunk):
             with self._lock:
                 old = self._others[-2:]
             try:
                 self._add(dict.fromkeys(folder for lookout in old for folder in lookout.folders))
-            except Refused:
+            except LimitReached:
                 return
             with self._lock:
                 for lookout in old:
                     if lookout in self._others:  # it may have failed meanwhile
                         self._others.remove(lookout)
-                        lookout.leaves_after = self._touches + 1
+                        lookout.retire_after = self._touches + 1
                         self._leaving.add(lookout)
 
-    def _touch(self) -> None:
+    def _start_heartbeat(self) -> None:
         """Send the next pulse through all lookouts, once the last has come out of each."""
         with self._lock:
-            if self._awaited:
+            if self._pending_groups:
                 return
-            self._awaited = {self._top, *self._others, *self._leaving}
+            self._pending_groups = {self._top, *self._others, *self._leaving}
             self._touches += 1
             self._touched = monotonic()
-            os.utime(self._marker_fd)
+            os.utime(self._heartbeat_fd)
 
-    def _hear(self, lookout: Lookout, changes: Changes) -> bool:
-        pulse = any(path == self._marker for _, path in changes)
+    def _on_events(self, lookout: InotifyGroup, changes: RawChanges) -> bool:
+        pulse = any(path == self._heartbeat_file for _, path in changes)
         found = lines_of(self._root, changes, top=lookout is self._top)
         grown = {line for line in found if line.startswith(_GROWN)}
         lines = sorted(found - grown)
         with self._lock:
             self._grown |= grown
             if pulse:
-                self._awaited.discard(lookout)
-                if not self._awaited:
+                self._pending_groups.discard(lookout)
+                if not self._pending_groups:
                     lines += [*sorted(self._grown), f"beat {self._touched!r}"]
                     self._grown.clear()
-            self._say(lines)
-            leaves = lookout.leaves_after
+            self._write_line(lines)
+            leaves = lookout.retire_after
             if not pulse or leaves is None or self._touches < leaves:
                 return True
             self._leaving.discard(lookout)
             return False
 
-    def _failed(self, lookout: Lookout, message: str) -> None:
+    def _failed(self, lookout: InotifyGroup, message: str) -> None:
         """Tell what is watched no more; a name that is not UTF-8 ends the lookout that came upon it."""
-        blind = culprit(self._root, message)
+        blind = path_in_error(self._root, message)
         if blind is None:
             _end(message)
         start = len(self._root.rstrip("/")) + 1
         with self._lock:
-            self._awaited.discard(lookout)
+            self._pending_groups.discard(lookout)
             # One that others had taken over from may have heard what they were too late for.
             self._leaving.discard(lookout)
             if lookout in self._others:
                 self._others.remove(lookout)
             jobs = {folder[start:].partition("/")[0] for folder in lookout.folders}
-            self._say(f"blind {job}" if job == blind else f"drop {job}" for job in sorted(jobs))
+            self._write_line(f"blind {job}" if job == blind else f"drop {job}" for job in sorted(jobs))
 
-    def _say(self, lines: Iterable[str]) -> None:
+    def _write_line(self, lines: Iterable[str]) -> None:
         data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
         while data:
             data = data[os.write(self._tells, data) :]
@@ -221,10 +221,10 @@ def _end(reason: str) -> NoReturn:
 
 def main(root: str, pulse: str, chunk: str) -> None:
     """Run, and end with the parent, whatever hangs: the kernel sees to it."""
-    live_with_parent()
+    die_with_parent()
     try:
-        Program(root, float(pulse), int(chunk)).run()
-    except Refused as refused:
+        WatcherProcess(root, float(pulse), int(chunk)).run()
+    except LimitReached as refused:
         _end(str(refused))
     except BrokenPipeError:
         pass

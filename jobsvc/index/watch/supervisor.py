@@ -18,27 +18,27 @@ import structlog
 
 from jobsvc.index.processes import spawn
 
-Hint: TypeAlias = tuple["Happened", str]
+WatchEvent: TypeAlias = tuple["EventKind", str]
 """What happened, and the id of the job; of MOVED the id, a slash and the name that moved."""
 
 log = structlog.get_logger("jobsvc.index")
 
-SILENCE: Final = 3.0
+SILENCE_TIMEOUT_S: Final = 3.0
 """Seconds without a line after which the process is given up; merging 16,384 watches takes 0.25."""
-BEGINNING: Final = 30.0
+START_TIMEOUT_S: Final = 30.0
 """Seconds that the process has for its first line; on a cold disk the interpreter alone takes some."""
-STEADY: Final = 10.0
+HEALTHY_AFTER_S: Final = 10.0
 """A process that lasted so many seconds is begun again at once."""
-PULSE: Final = 0.2
+HEARTBEAT_INTERVAL_S: Final = 0.2
 """Seconds between two beats."""
-BACKOFF: Final = 0.2
-BACKOFF_MOST: Final = 60.0
-CHUNK: Final = 16_384
+BACKOFF_S: Final = 0.2
+MAX_BACKOFF_S: Final = 60.0
+MAX_GROUP_SIZE: Final = 16_384
 """The most directories that one of its lookouts takes on by merging."""
 _CHUNK: Final = 1 << 16
 
 
-class Happened(Enum):
+class EventKind(Enum):
     """What a hint is about."""
 
     CHANGED = "job"
@@ -46,29 +46,29 @@ class Happened(Enum):
     MOVED = "moved"
     NEW = "new"
     GONE = "gone"
-    DROPPED = "drop"
-    BLIND = "blind"
+    UNWATCHED = "drop"
+    UNWATCHABLE = "blind"
 
 
-HINTS: Final = {happened.value: happened for happened in Happened}
+EVENT_KINDS: Final = {happened.value: happened for happened in EventKind}
 
 
-class Listener(Protocol):
+class WatcherCallbacks(Protocol):
     """Whom the watcher tells, in the order in which things happened."""
 
     def on_ready(self) -> None:
         """Hear that the root is watched from now on."""
 
-    def on_armed(self, number: int) -> None:
+    def on_watched(self, number: int) -> None:
         """Hear that the directories of the `number`th array (from 1) are watched from now on."""
 
-    def on_refused(self, number: int) -> None:
+    def on_limit_reached(self, number: int) -> None:
         """Hear that they are not, since the system allows no more watches."""
 
-    def on_hints(self, hints: list[Hint]) -> None:
+    def on_events(self, hints: list[WatchEvent]) -> None:
         """Hear that something happened in these directories."""
 
-    def on_beat(self, moment: float) -> None:
+    def on_heartbeat(self, moment: float) -> None:
         """Hear that every event before `moment` (monotonic seconds) has been handed over."""
 
     def on_unknown_line(self) -> None:
@@ -78,10 +78,17 @@ class Listener(Protocol):
         """Hear that the process is gone: changes from now on are not told."""
 
 
-class Watcher:
+class WatcherSupervisor:
     """The watcher's process, again and again, for as long as `run` runs."""
 
-    def __init__(self, root: Path, listener: Listener, *, pulse: float = PULSE, chunk: int = CHUNK) -> None:
+    def __init__(
+        self,
+        root: Path,
+        listener: WatcherCallbacks,
+        *,
+        pulse: float = HEARTBEAT_INTERVAL_S,
+        chunk: int = MAX_GROUP_SIZE,
+    ) -> None:
         self._arguments = (str(root), str(pulse), str(chunk))
         self._listener = listener
         self._process: Process | None = None
@@ -106,11 +113,11 @@ class Watcher:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        pause = BACKOFF
+        pause = BACKOFF_S
         while True:
             begun = monotonic()
             await self._once()
-            pause = BACKOFF if monotonic() - begun > STEADY else min(pause * 2, BACKOFF_MOST)
+            pause = BACKOFF_S if monotonic() - begun > HEALTHY_AFTER_S else min(pause * 2, MAX_BACKOFF_S)
             await asyncio.sleep(pause)
 
     async def _once(self) -> None:
@@ -118,20 +125,20 @@ class Watcher:
         self.starts += 1
         why = words = ""
         try:
-            self._process = await spawn.begin("jobsvc.index.watch.process_main", *self._arguments)
+            self._process = await spawn.spawn("jobsvc.index.watch.process_main", *self._arguments)
             await self._listen(self._process)
         except (OSError, TimeoutError) as failed:
             why = str(failed) or type(failed).__name__
         finally:
             self._listener.on_lost()
             if self._process is not None:
-                words = await asyncio.shield(spawn.end(self._process))
+                words = await asyncio.shield(spawn.kill(self._process))
                 self._process = None
         log.warning("watcher-lost", reason=why or words)
 
     async def _listen(self, process: Process) -> None:
         """Hear it to its end; TimeoutError when it is silent."""
-        rest, patience = b"", BEGINNING
+        rest, patience = b"", START_TIMEOUT_S
         assert process.stdout is not None  # noqa: S101 - asked for by child.begin
         while True:
             async with asyncio.timeout(patience):
@@ -139,38 +146,38 @@ class Watcher:
             if not data:
                 return
             *lines, rest = (rest + data).split(b"\n")
-            self._tell(lines)
-            patience = SILENCE
+            self._handle_lines(lines)
+            patience = SILENCE_TIMEOUT_S
 
-    def _tell(self, lines: list[bytes]) -> None:
+    def _handle_lines(self, lines: list[bytes]) -> None:
         """Pass on whole lines in their order; a line that makes no sense is counted and skipped."""
-        hints: list[Hint] = []
+        hints: list[WatchEvent] = []
         for line in lines:
             word, _, rest = line.decode("utf-8", "replace").partition(" ")
-            if word in HINTS:
-                hints.append((HINTS[word], rest))
+            if word in EVENT_KINDS:
+                hints.append((EVENT_KINDS[word], rest))
                 continue
             if hints:
-                self._listener.on_hints(hints)
+                self._listener.on_events(hints)
                 hints = []
             try:
-                self._tell_one(word, rest)
+                self._handle_line(word, rest)
             except ValueError:
                 self._listener.on_unknown_line()
         if hints:
-            self._listener.on_hints(hints)
+            self._listener.on_events(hints)
 
-    def _tell_one(self, word: str, rest: str) -> None:
+    def _handle_line(self, word: str, rest: str) -> None:
         """Pass on one line; ValueError where it is not part of the protocol."""
         if word == "beat":
             moment = float(rest)
             if not moment <= monotonic():  # in the future, or not a number
                 raise ValueError(rest)
-            self._listener.on_beat(moment)
+            self._listener.on_heartbeat(moment)
         elif word == "armed":
-            self._listener.on_armed(int(rest))
+            self._listener.on_watched(int(rest))
         elif word == "refused":
-            self._listener.on_refused(int(rest))
+            self._listener.on_limit_reached(int(rest))
         elif word == "ready" and not rest:
             self._listener.on_ready()
         else:

@@ -29,7 +29,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
-            give_to_folder_owner(descriptor, path.parent)
+            chown_to_folder_owner(descriptor, path.parent)
             file.write(data)
             file.flush()
             os.fsync(descriptor)
@@ -41,7 +41,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     _sync(path.parent)
 
 
-def give_to_folder_owner(descriptor: int, folder: Path) -> None:
+def chown_to_folder_owner(descriptor: int, folder: Path) -> None:
     """Let root's files belong to whom the folder belongs: the service, which may not be root, reads them."""
     with suppress(PermissionError):
         os.fchown(descriptor, folder.stat().st_uid, -1)

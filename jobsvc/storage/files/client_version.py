@@ -11,7 +11,7 @@ import os
 from time import monotonic
 from typing import Final
 
-from jobsvc.storage.files.file_version import Identity, pack
+from jobsvc.storage.files.file_version import FileVersion, pack
 from jobsvc.storage.filesystem.mounts import keeps_inode_numbers
 
 MAX_AGE_S: Final = 10.0
@@ -21,9 +21,9 @@ _by_device: dict[int, tuple[bool, float]] = {}
 """By st_dev whether the numbers are kept, and until when (monotonic seconds) that is used."""
 
 
-def version_of(status: os.stat_result) -> Identity:
+def version_of(status: os.stat_result) -> FileVersion:
     """Return the version of an output or a log from what fstat(2) says."""
-    return Identity.packed(packed_version(status))
+    return FileVersion.from_packed(packed_version(status))
 
 
 def packed_version(status: os.stat_result) -> bytes:

@@ -6,11 +6,11 @@ import os
 from struct import Struct
 from typing import Final, Self
 
-SETTLED_NS: Final = 2_000_000_000
+TIMESTAMP_GRANULARITY_NS: Final = 2_000_000_000
 """A file changed less than this ago may change again within its clock's tick, unseen (FAT and SMB: 2 s)."""
 
 
-class Identity(bytes):
+class FileVersion(bytes):
     """What tells one version of a file from another; no part of it does alone.
 
     Packed, since one is kept for each job that is known: a tuple of numbers takes three times the room.
@@ -23,7 +23,7 @@ class Identity(bytes):
         return super().__new__(cls, pack(inode, size, mtime_ns, ctime_ns))
 
     @classmethod
-    def packed(cls, packed: bytes) -> Self:
+    def from_packed(cls, packed: bytes) -> Self:
         """Take the bytes of one for it."""
         return bytes.__new__(cls, packed)
 
@@ -54,16 +54,16 @@ class Identity(bytes):
 
     def parts(self) -> tuple[int, int, int, int]:
         """Give inode, size, mtime_ns and ctime_ns at once."""
-        inode, size, mtime, mtime_part, ctime, ctime_part = _IDENTITY.unpack(self)
+        inode, size, mtime, mtime_part, ctime, ctime_part = _FORMAT.unpack(self)
         return inode, size, mtime * _SECOND + mtime_part, ctime * _SECOND + ctime_part
 
-    def settled(self, now_ns: int) -> bool:
+    def is_stable(self, now_ns: int) -> bool:
         """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another."""
         _, _, mtime_ns, ctime_ns = self.parts()
-        return is_settled(mtime_ns, ctime_ns, now_ns)
+        return is_stable(mtime_ns, ctime_ns, now_ns)
 
     def _part(self, place: int) -> int:
-        part: int = _IDENTITY.unpack(self)[place]
+        part: int = _FORMAT.unpack(self)[place]
         return part
 
 
@@ -72,20 +72,20 @@ def packed_from(status: os.stat_result) -> bytes:
     return pack(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def is_settled(mtime_ns: int, ctime_ns: int, now_ns: int) -> bool:
+def is_stable(mtime_ns: int, ctime_ns: int, now_ns: int) -> bool:
     """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another version."""
-    return now_ns - max(mtime_ns, ctime_ns) > SETTLED_NS
+    return now_ns - max(mtime_ns, ctime_ns) > TIMESTAMP_GRANULARITY_NS
 
 
 def pack(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> bytes:
     """Give the bytes of an identity."""
-    return _IDENTITY.pack(
+    return _FORMAT.pack(
         inode, size, mtime_ns // _SECOND, mtime_ns % _SECOND, ctime_ns // _SECOND, ctime_ns % _SECOND
     )
 
 
 # Seconds and nanoseconds apart, as the kernel has them: in one such number the year 2262 is the last.
-_IDENTITY: Final = Struct("<QQqIqI")
+_FORMAT: Final = Struct("<QQqIqI")
 _SECOND: Final = 1_000_000_000
-PACKED: Final = _IDENTITY.size
+PACKED_SIZE: Final = _FORMAT.size
 """Bytes of each."""

@@ -6,7 +6,7 @@ import os
 from hashlib import blake2b
 from typing import Final
 
-SAMPLE: Final = 256
+FINGERPRINT_BYTES: Final = 256
 """Bytes at either end of a part of a file that it is known again by."""
 
 
@@ -20,9 +20,9 @@ def read_fully(fd: int, start: int, count: int) -> bytes:
     return b"".join(pieces)
 
 
-def sample(fd: int, offset: int) -> bytes:
+def fingerprint(fd: int, offset: int) -> bytes:
     """Digest what a file holds before `offset`, as far as its two ends go."""
-    length = min(offset, SAMPLE)
+    length = min(offset, FINGERPRINT_BYTES)
     return digest(read_fully(fd, 0, length), read_fully(fd, offset - length, length))
 
 

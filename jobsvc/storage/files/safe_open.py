@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from jobsvc.storage.files.client_version import version_of
-from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.filesystem.mounts import may_cache_names
 
 T = TypeVar("T")
@@ -23,21 +23,23 @@ T = TypeVar("T")
 Opened: TypeAlias = tuple[int, os.stat_result, str]
 """A regular file that is open: its descriptor, what fstat said, and the last component of its path."""
 
-FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-WITHIN: Final = FOLDER | os.O_NOFOLLOW
+DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+PATH_FLAGS: Final = DIRECTORY_FLAGS | os.O_NOFOLLOW
 # O_NONBLOCK and O_NOCTTY: a FIFO or a terminal put in a file's place must neither hang us nor become ours.
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
+_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+NOT_FOUND_ERRNOS: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
+)
 """What the system says of names that lead nowhere."""
 _STALE_TRIES: Final = 3
-_STALE_PAUSE: Final = 0.02
+_STALE_PAUSE_S: Final = 0.02
 
 
-class Absent(Exception):
+class PathNotFound(Exception):
     """There is no such job: no directory of this name, or no status.json in it."""
 
 
-class RecordMissing(Absent):
+class RecordMissing(PathNotFound):
     """The job's directory is there, but no regular file status.json is in it."""
 
 
@@ -45,12 +47,12 @@ class OpenFile(NamedTuple):
     """A regular file, open for reading, as it was at the moment of opening."""
 
     fd: int
-    identity: Identity
+    version: FileVersion
     name: str
     """The last component of its path."""
-    links: int
+    link_count: int
     """How many names it had."""
-    sample: bytes | None = None
+    fingerprint: bytes | None = None
     """Of a file that may grow: what it held, in brief. Of any other None: no change of it is allowed."""
 
     def close(self) -> None:
@@ -58,7 +60,7 @@ class OpenFile(NamedTuple):
         os.close(self.fd)
 
 
-def opened(fd: int, status: os.stat_result, name: str) -> OpenFile:
+def describe_open_file(fd: int, status: os.stat_result, name: str) -> OpenFile:
     """Take an open descriptor over."""
     return OpenFile(fd, version_of(status), name, status.st_nlink)
 
@@ -68,7 +70,7 @@ def open_regular(folder: int, names: tuple[str, ...]) -> Opened:
     passed: list[int] = []
     try:
         for name in names[:-1]:
-            folder = _open_beneath(folder, name, WITHIN)
+            folder = _open_beneath(folder, name, PATH_FLAGS)
             passed.append(folder)
         fd, status = open_file(folder, names[-1])
         return fd, status, names[-1]
@@ -79,7 +81,7 @@ def open_regular(folder: int, names: tuple[str, ...]) -> Opened:
 
 def open_file(folder: int, name: str) -> tuple[int, os.stat_result]:
     """Open a regular file of a folder; what turns out to be something else is closed again, and Absent."""
-    fd = _open_beneath(folder, name, _FILE)
+    fd = _open_beneath(folder, name, _FILE_FLAGS)
     try:
         status = os.fstat(fd)
     except BaseException:
@@ -88,7 +90,7 @@ def open_file(folder: int, name: str) -> tuple[int, os.stat_result]:
     if stat.S_ISREG(status.st_mode):
         return fd, status
     os.close(fd)
-    raise Absent
+    raise PathNotFound
 
 
 def _open_beneath(folder: int, name: str, flags: int) -> int:
@@ -97,8 +99,8 @@ def _open_beneath(folder: int, name: str, flags: int) -> int:
     except OSError as failed:
         if failed.errno == errno.ENOENT and is_listed(folder, name):
             raise OSError(errno.ESTALE, "listed, but not found", name) from failed
-        if failed.errno in ABSENT:
-            raise Absent from failed
+        if failed.errno in NOT_FOUND_ERRNOS:
+            raise PathNotFound from failed
         raise
 
 
@@ -129,5 +131,5 @@ def retry_stale(call: Callable[[], T]) -> T:
         except OSError as failed:
             if failed.errno != errno.ESTALE:
                 raise
-            time.sleep(_STALE_PAUSE)
+            time.sleep(_STALE_PAUSE_S)
     return call()

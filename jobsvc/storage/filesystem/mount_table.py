@@ -6,13 +6,13 @@ import os
 import select
 from pathlib import Path
 
-from jobsvc.storage.filesystem.mounts import MOUNTS, mount_point
+from jobsvc.storage.filesystem.mounts import MOUNTINFO, mount_point
 
 
 class MountTable:
     """The kernel's table of mounts; its descriptor is readable once the table has changed."""
 
-    def __init__(self, path: Path = MOUNTS) -> None:
+    def __init__(self, path: Path = MOUNTINFO) -> None:
         """Open it; OSError.
 
         poll(2) reports a change as POLLPRI and POLLERR, which no event loop waits for. An epoll instance that

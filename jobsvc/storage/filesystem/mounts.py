@@ -9,14 +9,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-MOUNTS: Final = Path("/proc/self/mountinfo")
-WATCHES: Final = Path("/proc/sys/fs/inotify/max_user_watches")
+MOUNTINFO: Final = Path("/proc/self/mountinfo")
+MAX_USER_WATCHES: Final = Path("/proc/sys/fs/inotify/max_user_watches")
 
-_LOCAL: Final = frozenset({
+_LOCAL_TYPES: Final = frozenset({
     "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "msdos", "nilfs2", "ntfs3",
     "overlay", "ramfs", "reiserfs", "tmpfs", "udf", "vfat", "xfs", "zfs",
 })  # fmt: skip
-_NUMBERED_ANEW: Final = frozenset({"exfat", "msdos", "vboxsf", "vfat"})
+_UNSTABLE_INODE_TYPES: Final = frozenset({"exfat", "msdos", "vboxsf", "vfat"})
 """File systems that number inodes as they are looked up; so do FUSE in general, and CIFS with noserverino."""
 _FUSE_WITH_INODES: Final = frozenset(
     {"fuse.ceph", "fuse.ceph-fuse", "fuse.glusterfs", "fuse.juicefs", "fuse.mfs"}
@@ -37,7 +37,7 @@ _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 def file_system(path: Path) -> str:
     """Name the type of the file system that holds `path` ("ext4"), or "unknown"; touches storage."""
     try:
-        table = MOUNTS.read_text("utf-8", "surrogateescape")
+        table = MOUNTINFO.read_text("utf-8", "surrogateescape")
         return file_system_of(table, os.path.realpath(path))
     except OSError:
         return "unknown"
@@ -68,13 +68,13 @@ def mount_point(line: str) -> str:
 
 def is_local(kind: str) -> bool:
     """Whether inotify sees every change of such a file system: only this machine can make one."""
-    return kind in _LOCAL
+    return kind in _LOCAL_TYPES
 
 
 def keeps_inode_numbers(device: int) -> bool:
     """Return whether an unchanged file on a device (st_dev) keeps its inode number; reads the mount table."""
     try:
-        return keeps_inode_numbers_in(MOUNTS.read_text("utf-8", "surrogateescape"), device)
+        return keeps_inode_numbers_in(MOUNTINFO.read_text("utf-8", "surrogateescape"), device)
     except OSError:
         return True
 
@@ -102,7 +102,7 @@ def _keeps_inode_numbers(kind: str, options: Collection[str]) -> bool:
         return "serverino" in options
     if kind.startswith("fuse"):
         return kind in _FUSE_WITH_INODES
-    return kind not in _NUMBERED_ANEW
+    return kind not in _UNSTABLE_INODE_TYPES
 
 
 def may_cache_names(device: int) -> bool:
@@ -124,7 +124,7 @@ def may_cache_names(device: int) -> bool:
 def lists_from_server(device: int) -> bool:
     """Return whether listings of directories on a device (st_dev) are never cached; reads the mount table."""
     try:
-        mount = _mount_on(MOUNTS.read_text("utf-8", "surrogateescape"), device)
+        mount = _mount_on(MOUNTINFO.read_text("utf-8", "surrogateescape"), device)
     except OSError:
         return False
     return mount is not None and mount[0] == "fuse.glusterfs"
@@ -132,7 +132,7 @@ def lists_from_server(device: int) -> bool:
 
 def _is_local_device(device: int) -> bool:
     try:
-        mount = _mount_on(MOUNTS.read_text("utf-8", "surrogateescape"), device)
+        mount = _mount_on(MOUNTINFO.read_text("utf-8", "surrogateescape"), device)
     except OSError:
         return False
     return mount is not None and is_local(mount[0])
@@ -141,7 +141,7 @@ def _is_local_device(device: int) -> bool:
 def watch_limit() -> int:
     """Return how many directories one user may watch (inotify(7)); 0 where nobody can; touches no storage."""
     try:
-        return int(WATCHES.read_text("ascii"))
+        return int(MAX_USER_WATCHES.read_text("ascii"))
     except (OSError, ValueError):
         return 0
 

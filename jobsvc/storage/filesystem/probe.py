@@ -23,13 +23,13 @@ from typing import Final
 from jobsvc.storage.filesystem.mounts import file_system, is_local, watch_limit
 from jobsvc.storage.layout import STATUS_FILE, TEMP_PREFIX
 
-RENAMING: Final = 0.5
+RENAME_TEST_S: Final = 0.5
 """Seconds for which a file is replaced and looked at."""
-STEPPING: Final = 0.5
+CLOCK_TEST_S: Final = 0.5
 """Seconds for which a file is written to see the steps of its times."""
-STANDING: Final = 4.5
+CLOCK_READS: Final = 4.5
 """Seconds after which a clock that did not step is given up; FAT's steps are of 2 s."""
-PATIENCE: Final = 1.0
+EVENT_TIMEOUT_S: Final = 1.0
 """Seconds within which an event must come."""
 _STEPS: Final = 32
 _SIZE: Final = 16_384
@@ -37,7 +37,7 @@ _IN_MOVED_TO: Final = 0x80
 
 
 @dataclass(frozen=True, slots=True)
-class Nature:
+class FileSystemInfo:
     """What is known of the storage without touching it."""
 
     file_system: str
@@ -49,34 +49,34 @@ class Nature:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class WriteProbe:
     """What was found out by writing."""
 
     event: bool
     """Whether a change made here was told."""
-    step: float | None
+    clock_step: float | None
     """Seconds between two times of files that differ, at the least; None where none did."""
-    ahead: float
+    clock_offset: float
     """Seconds by which the clock of the storage is ahead of ours."""
-    looks: int
+    reads: int
     """How often a file was looked at while it was replaced by renaming."""
-    torn: int
+    torn_reads: int
     """How often it was not there then, or neither the old one nor the new one whole."""
 
 
-def nature_of(root: Path) -> Nature:
+def file_system_info(root: Path) -> FileSystemInfo:
     """Say what kind of storage it is."""
     kind = file_system(root)
-    return Nature(kind, is_local(kind), watch_limit())
+    return FileSystemInfo(kind, is_local(kind), watch_limit())
 
 
-def try_out(root: Path) -> Trial:
+def run_write_probe(root: Path) -> WriteProbe:
     """Write, in a folder of our own beneath the root; OSError where that may not be, or fails."""
     with _scratch(root) as folder:
-        event = _tells(folder)
+        event = _delivers_events(folder)
         step, ahead = _clock(folder / "times")
         looks, torn = _renames(folder / STATUS_FILE)
-    return Trial(event, step, ahead, looks, torn)
+    return WriteProbe(event, step, ahead, looks, torn)
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def _scratch(root: Path) -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
-def _tells(folder: Path) -> bool:
+def _delivers_events(folder: Path) -> bool:
     """Say whether inotify(7) tells of a rename in the folder."""
     libc = ctypes.CDLL(None, use_errno=True)
     events = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -101,7 +101,7 @@ def _tells(folder: Path) -> bool:
             return False
         (folder / "beside").touch()
         (folder / "beside").rename(folder / "renamed")
-        return bool(select.select([events], [], [], PATIENCE)[0])
+        return bool(select.select([events], [], [], EVENT_TIMEOUT_S)[0])
 
 
 def _clock(path: Path) -> tuple[float | None, float]:
@@ -112,7 +112,7 @@ def _clock(path: Path) -> tuple[float | None, float]:
         ahead = (last - time.time_ns()) / 1e9
         steps: list[int] = []
         begun = time.monotonic()
-        while len(steps) < _STEPS and time.monotonic() - begun < (STEPPING if steps else STANDING):
+        while len(steps) < _STEPS and time.monotonic() - begun < (CLOCK_TEST_S if steps else CLOCK_READS):
             file.write(b"x")
             now = os.fstat(file.fileno()).st_mtime_ns
             if now != last:
@@ -126,7 +126,7 @@ def _renames(path: Path) -> tuple[int, int]:
     replacing = _Replacing(path)
     looks = torn = 0
     with replacing:
-        ends = time.monotonic() + RENAMING
+        ends = time.monotonic() + RENAME_TEST_S
         while time.monotonic() < ends:
             looks += 1
             try:

@@ -10,14 +10,14 @@ import re
 from enum import StrEnum
 from typing import Final, NamedTuple, Self
 
-from jobsvc.storage.files.pread import SAMPLE, digest, read_fully, sample
+from jobsvc.storage.files.pread import FINGERPRINT_BYTES, digest, fingerprint, read_fully
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.log_tail import lines_start
 
-PIECE: Final = 64 * 1024
+CHUNK_BYTES: Final = 64 * 1024
 """The most that is read at once, in bytes: a longer line comes in several pieces."""
 
-TAIL: Final = 1 << 20
+INITIAL_TAIL_BYTES: Final = 1 << 20
 """The most bytes that last lines are looked for in: of longer ones there are fewer, and of one its end."""
 
 _FOLLOWS: Final = 0x80
@@ -26,7 +26,7 @@ _LEADS: Final = 0xC0
 _MARK: Final = re.compile(r"(0|[1-9a-f][0-9a-f]{0,15})-([0-9a-f]{16}):(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
-class Mark(NamedTuple):
+class LogPosition(NamedTuple):
     """A place in one generation of a log: whoever has the mark has all that is before it."""
 
     inode: int
@@ -46,10 +46,10 @@ class Mark(NamedTuple):
     @classmethod
     def at(cls, log: OpenFile, offset: int) -> Self:
         """Mark a place in an open log; OSError."""
-        return cls(log.identity.inode, sample(log.fd, offset), offset)
+        return cls(log.version.inode, fingerprint(log.fd, offset), offset)
 
 
-class Break(StrEnum):
+class LogReset(StrEnum):
     """Why a log does not go on where it was left."""
 
     TRUNCATED = "truncated"
@@ -58,48 +58,52 @@ class Break(StrEnum):
     """It is another file by now."""
 
 
-class Piece(NamedTuple):
+class LogChunk(NamedTuple):
     """What follows a mark."""
 
     data: bytes
     """Whole lines, or a piece of a line that is too long or that nobody will end."""
-    mark: Mark
+    position: LogPosition
     """The place behind the data."""
-    broken: Break | None
+    reset: LogReset | None
     """There where the data are not what follows the mark, but the first of a new generation."""
-    full: bool
+    has_more: bool
     """Whether there may be more to be read at once."""
 
 
-def start_of(log: OpenFile, lines: int | None) -> int:
+def tail_offset(log: OpenFile, lines: int | None) -> int:
     """Say where the last `lines` lines of an open log begin, in its last TAIL bytes; None is all. OSError."""
-    return 0 if lines is None else lines_start(log.fd, log.identity.size, lines, TAIL)
+    return 0 if lines is None else lines_start(log.fd, log.version.size, lines, INITIAL_TAIL_BYTES)
 
 
-def read_on(log: OpenFile, mark: Mark | None, *, ended: bool, limit: int = PIECE) -> Piece:
+def read_from(log: OpenFile, mark: LogPosition | None, *, ended: bool, limit: int = CHUNK_BYTES) -> LogChunk:
     """Read what follows a mark (None: from the beginning) in the open log; OSError.
 
     `ended`: nobody writes any more, so that a last line without its end is given out too.
     """
     broken = None
-    if mark is not None and mark.inode != log.identity.inode:
-        mark, broken = None, Break.REPLACED
+    if mark is not None and mark.inode != log.version.inode:
+        mark, broken = None, LogReset.REPLACED
     offset = 0 if mark is None else mark.offset
-    before = min(offset, SAMPLE)
+    before = min(offset, FINGERPRINT_BYTES)
     window = read_fully(log.fd, offset - before, before + limit)
     # Of a small file both come out of one read: it may grow between two.
-    head = window[:SAMPLE] if offset <= SAMPLE else read_fully(log.fd, 0, SAMPLE)
+    head = (
+        window[:FINGERPRINT_BYTES]
+        if offset <= FINGERPRINT_BYTES
+        else read_fully(log.fd, 0, FINGERPRINT_BYTES)
+    )
     if mark is not None and (len(window) < before or digest(head[:before], window[:before]) != mark.digest):
-        return read_on(log, None, ended=ended, limit=limit)._replace(broken=Break.TRUNCATED)
+        return read_from(log, None, ended=ended, limit=limit)._replace(reset=LogReset.TRUNCATED)
     data = window[before:]
     full = len(data) >= limit
-    data = data[: whole(data, ended=ended, full=full)]
+    data = data[: complete_length(data, ended=ended, full=full)]
     stop, end = offset + len(data), before + len(data)
-    behind = digest(head[:stop], window[max(end - SAMPLE, 0) : end])
-    return Piece(data, Mark(log.identity.inode, behind, stop), broken, full)
+    behind = digest(head[:stop], window[max(end - FINGERPRINT_BYTES, 0) : end])
+    return LogChunk(data, LogPosition(log.version.inode, behind, stop), broken, full)
 
 
-def whole(data: bytes, *, ended: bool, full: bool) -> int:
+def complete_length(data: bytes, *, ended: bool, full: bool) -> int:
     """Say how many of these bytes, the next of a log, are to be given out now: whole lines, if there is one.
 
     A carriage return ends a line as well, but the very last byte may be the first half of a longer end.

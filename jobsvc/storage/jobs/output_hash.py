@@ -17,19 +17,19 @@ from typing import Final
 from jobsvc.domain.errors import OutputMissing
 from jobsvc.domain.job import Job
 from jobsvc.storage.files.client_version import version_of
-from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.reader import JobsRoot
 
-PIECE: Final = 1 << 20
+READ_BYTES: Final = 1 << 20
 """Bytes of one read: so many that the interpreter's lock is seldom asked for, so few that slow storage ends a
 slice in time."""
-SLICE: Final = 0.01
+SLICE_S: Final = 0.01
 """Seconds that a thread stays with the file, where no read takes longer: few against the half second that the
 download of a gigabyte takes out of memory."""
 
 
-class Replaced(Exception):
+class OutputChanged(Exception):
     """The output is not, or not any more, the version that was to be hashed."""
 
 
@@ -44,11 +44,11 @@ class HashProgress:
         self.sha256 = hashlib.sha256()
 
 
-class Hashing:
+class OutputHasher:
     """One version of a job's output on its way to its digest; used by one thread at a time."""
 
     def __init__(
-        self, root: JobsRoot, job: Job, identity: Identity, progress: HashProgress | None = None
+        self, root: JobsRoot, job: Job, identity: FileVersion, progress: HashProgress | None = None
     ) -> None:
         """Open the output; Replaced where it is another version, OSError for a fault of storage.
 
@@ -60,7 +60,7 @@ class Hashing:
         self._job = job
         self._identity = identity
         self.progress = HashProgress() if progress is None else progress
-        self._piece = memoryview(bytearray(min(PIECE, identity.size)))
+        self._piece = memoryview(bytearray(min(READ_BYTES, identity.size)))
         self._file = self._open()  # the last step that may fail
         with suppress(OSError):
             os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_NOREUSE)
@@ -69,16 +69,16 @@ class Hashing:
         """Give the descriptor back; once only."""
         self._file.close()
 
-    def advance(self) -> int:
+    def hash_slice(self) -> int:
         """Go on for a slice; returns how many bytes it had. Replaced, or OSError for a fault of storage."""
         progress = self.progress
-        begun, over = progress.offset, monotonic() + SLICE
+        begun, over = progress.offset, monotonic() + SLICE_S
         while progress.offset < self._identity.size:
             self._read()
             if monotonic() > over:
                 break
         if version_of(os.fstat(self._file.fd)) != self._identity:
-            raise Replaced
+            raise OutputChanged
         if progress.offset == self._identity.size:
             self._open().close()
             self.digest = progress.sha256.digest()
@@ -89,7 +89,7 @@ class Hashing:
         piece = self._piece[: self._identity.size - progress.offset]
         count = os.preadv(self._file.fd, [piece], progress.offset)
         if count == 0:
-            raise Replaced
+            raise OutputChanged
         progress.sha256.update(piece[:count])
         progress.offset += count
 
@@ -97,8 +97,8 @@ class Hashing:
         try:
             file = self._root.open_output(self._job)
         except OutputMissing as missing:
-            raise Replaced from missing
-        if file.identity != self._identity:
+            raise OutputChanged from missing
+        if file.version != self._identity:
             file.close()
-            raise Replaced
+            raise OutputChanged
         return file

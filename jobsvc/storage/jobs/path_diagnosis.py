@@ -14,7 +14,7 @@ from typing import Final
 
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.files.users import user_name
-from jobsvc.storage.layout import DEPTH_MAX, PATH_MAX, beneath, components
+from jobsvc.storage.layout import MAX_PATH_BYTES, MAX_PATH_DEPTH, beneath, components
 
 MISSING: Final = "is missing"
 
@@ -29,7 +29,7 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_
 
 def explain(folder: Path, path: str, output_roots: Sequence[str] = ()) -> str | None:
     """Return what is wrong with a path of a record in `folder`, as a predicate; None if nothing is."""
-    wrong = _of_the_text(path)
+    wrong = _explain_text(path)
     if wrong is not None:
         return wrong
     if not path.startswith("/"):
@@ -40,7 +40,7 @@ def explain(folder: Path, path: str, output_roots: Sequence[str] = ()) -> str | 
     return "lies outside every output root" if output_roots else "is absolute, and there is no --output-root"
 
 
-def _of_the_text(path: str) -> str | None:
+def _explain_text(path: str) -> str | None:
     parts = [part for part in path.split("/") if part not in {"", "."}]
     if not path:
         return "is empty"
@@ -50,8 +50,8 @@ def _of_the_text(path: str) -> str | None:
         return "leads through '..'"
     if not parts:
         return "is a folder"
-    if len(path) > PATH_MAX or len(parts) > DEPTH_MAX:
-        return f"is longer than {PATH_MAX} characters or {DEPTH_MAX} names"
+    if len(path) > MAX_PATH_BYTES or len(parts) > MAX_PATH_DEPTH:
+        return f"is longer than {MAX_PATH_BYTES} characters or {MAX_PATH_DEPTH} names"
     return None
 
 
@@ -61,17 +61,17 @@ def _walk(folder: Path, names: Sequence[str]) -> str | None:
         here = folder.joinpath(*names[:number])
         try:
             mode = here.lstat().st_mode
-            wrong = _of_a_file(here, mode) if last else _of_a_folder(mode)
+            wrong = _explain_file(here, mode) if last else _explain_directory(mode)
         except FileNotFoundError:
             return MISSING
         except OSError as fault:
-            return f"can't be read: {describe(fault)}{_rights(here, fault)}"
+            return f"can't be read: {describe(fault)}{_permissions(here, fault)}"
         if wrong is not None:
             return wrong if last else f"leads through {'/'.join(names[:number])!r}, which {wrong}"
     return None
 
 
-def _rights(path: Path, fault: OSError) -> str:
+def _permissions(path: Path, fault: OSError) -> str:
     """Return the mode and the owner of a path that was denied, or of the folder that denied it."""
     if isinstance(fault, PermissionError):
         for denied in (path, path.parent):
@@ -82,13 +82,13 @@ def _rights(path: Path, fault: OSError) -> str:
     return ""
 
 
-def _of_a_folder(mode: int) -> str | None:
+def _explain_directory(mode: int) -> str | None:
     if stat.S_ISLNK(mode):
         return "is a symbolic link"
     return None if stat.S_ISDIR(mode) else "is not a folder"
 
 
-def _of_a_file(path: Path, mode: int) -> str | None:
+def _explain_file(path: Path, mode: int) -> str | None:
     """Open a regular file and read a byte of it; OSError."""
     if stat.S_ISLNK(mode):
         return "is a symbolic link"

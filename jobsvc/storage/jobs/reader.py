@@ -21,34 +21,34 @@ from jobsvc.domain.job import SYNONYMS, Job, Status
 from jobsvc.domain.record_decoding import decode_record
 from jobsvc.domain.status_record import BadRecord, parse_record
 from jobsvc.storage.files.client_version import packed_version
-from jobsvc.storage.files.file_version import is_settled, packed_from
-from jobsvc.storage.files.pread import read_fully, sample
+from jobsvc.storage.files.file_version import is_stable, packed_from
+from jobsvc.storage.files.pread import fingerprint, read_fully
 from jobsvc.storage.files.safe_open import (
-    ABSENT,
-    FOLDER,
-    WITHIN,
-    Absent,
+    DIRECTORY_FLAGS,
+    NOT_FOUND_ERRNOS,
+    PATH_FLAGS,
     Opened,
     OpenFile,
+    PathNotFound,
     RecordMissing,
+    describe_open_file,
     open_file,
     open_regular,
-    opened,
     retry_stale,
 )
 from jobsvc.storage.files.statx import birth_time
 from jobsvc.storage.jobs.log_tail import last_lines
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import (
     DEFAULT_LOG,
-    RECORD_CAP,
+    MAX_RECORD_BYTES,
     STATUS_FILE,
     OutputRoot,
     beneath,
     components,
     is_job_id,
 )
-from jobsvc.storage.processes.record_process import RecordCondenser
+from jobsvc.storage.processes.record_process import RecordProcess
 
 LARGE_RECORD_BYTES: Final = 64 * 1024
 """To decode a record of up to this size takes about a millisecond, whatever is in it."""
@@ -71,7 +71,7 @@ class JobsRoot:
         output_roots: Sequence[Path | OutputRoot] = (),
         aliases: Mapping[str, Status] = SYNONYMS,
         *,
-        condenser: RecordCondenser | None = None,
+        condenser: RecordProcess | None = None,
     ) -> None:
         """`condenser` takes large records, so that none of them is decoded here."""
         self.path = path
@@ -116,26 +116,28 @@ class JobsRoot:
             return False
         return True
 
-    def read(self, job_id: str, known: Reading | None = None) -> Reading:
+    def read(self, job_id: str, known: JobSnapshot | None = None) -> JobSnapshot:
         """Look at one job; `known` is trusted where the file is still the same version.
 
         Raises Absent, BadRecord, or OSError for a fault of storage.
         """
-        reading, output = retry_stale(lambda: self._look(job_id, known))
+        reading, output = retry_stale(lambda: self._read_job(job_id, known))
         if output is not None:
             os.close(output[0])
         return reading
 
-    def read_and_open(self, job_id: str, known: Reading | None = None) -> tuple[Reading, OpenFile | None]:
+    def read_and_open(
+        self, job_id: str, known: JobSnapshot | None = None
+    ) -> tuple[JobSnapshot, OpenFile | None]:
         """Look at one job and, where its output is there, keep that open. Raises what `read` does."""
-        reading, output = retry_stale(lambda: self._look(job_id, known))
-        return reading, None if output is None else opened(*output)
+        reading, output = retry_stale(lambda: self._read_job(job_id, known))
+        return reading, None if output is None else describe_open_file(*output)
 
     def open_output(self, job: Job) -> OpenFile:
         """Open what outputPath names; OutputMissing, or OSError for a fault of storage."""
         try:
             return retry_stale(lambda: self._open(job, job.output_path or ""))
-        except Absent as absent:
+        except PathNotFound as absent:
             raise OutputMissing from absent
 
     def open_log(self, job: Job) -> OpenFile:
@@ -145,7 +147,7 @@ class JobsRoot:
         """
         try:
             return retry_stale(lambda: self._open_log(job))
-        except Absent as absent:
+        except PathNotFound as absent:
             raise LogMissing from absent
 
     def log_folder_changed_at(self, job: Job) -> float | None:
@@ -162,7 +164,7 @@ class JobsRoot:
                 return os.stat("/".join((".", *names[:-1])), dir_fd=folder).st_mtime
             finally:
                 os.close(folder)
-        except (Absent, FileNotFoundError, NotADirectoryError, PermissionError):
+        except (PathNotFound, FileNotFoundError, NotADirectoryError, PermissionError):
             return None
 
     def log_tail(self, job: Job, limit: int = 1 << 16) -> str | None:
@@ -172,34 +174,34 @@ class JobsRoot:
         except LogMissing:
             return None
         try:
-            return last_lines(log.fd, log.identity.size, limit)
+            return last_lines(log.fd, log.version.size, limit)
         finally:
             log.close()
 
     def _open_log(self, job: Job) -> OpenFile:
         log = self._open(job, job.log_path or DEFAULT_LOG)
         try:
-            held = sample(log.fd, log.identity.size)
-            anothers = self._has_become_another_s(job)
+            held = fingerprint(log.fd, log.version.size)
+            anothers = self._owner_changed(job)
         except BaseException:
             log.close()
             raise
         if anothers:
             log.close()
-            raise Absent
-        return log._replace(sample=held)
+            raise PathNotFound
+        return log._replace(fingerprint=held)
 
-    def _has_become_another_s(self, job: Job) -> bool:
+    def _owner_changed(self, job: Job) -> bool:
         try:
             folder = self._open_job(job.id)
             try:
                 return self._record(job.id, folder, None)[0].owner != job.owner
             finally:
                 os.close(folder)
-        except (Absent, BadRecord):
+        except (PathNotFound, BadRecord):
             return False  # the last good record stands
 
-    def _look(self, job_id: str, known: Reading | None) -> tuple[Reading, Opened | None]:
+    def _read_job(self, job_id: str, known: JobSnapshot | None) -> tuple[JobSnapshot, Opened | None]:
         """Read the record, and open a completed job's output, in one visit to the job's folder."""
         folder = self._open_job(job_id)
         try:
@@ -208,23 +210,23 @@ class JobsRoot:
         finally:
             os.close(folder)
         version = None if output is None else packed_version(output[1])
-        if known is not None and known.job is job and known.output == version:
+        if known is not None and known.job is job and known.output_version == version:
             return known, output
-        return Reading(job, identity, version, settled=settled), output
+        return JobSnapshot(job, identity, version, settled=settled), output
 
-    def _record(self, job_id: str, folder: int, known: Reading | None) -> tuple[Job, bytes, bool]:
+    def _record(self, job_id: str, folder: int, known: JobSnapshot | None) -> tuple[Job, bytes, bool]:
         try:
             record, status = open_file(folder, STATUS_FILE)
         except PermissionError as denied:
             raise BadRecord(f"{STATUS_FILE}: permission denied") from denied
-        except Absent as absent:
+        except PathNotFound as absent:
             raise RecordMissing(f"{STATUS_FILE}: missing, or not a regular file") from absent
         try:
             identity = packed_from(status)
-            if known is not None and known.settled and known.identity == identity:
+            if known is not None and known.is_stable and known.record_version == identity:
                 return known.job, identity, True
             # Asked before the bytes are read: a change after this moment gets a later time.
-            settled = is_settled(status.st_mtime_ns, status.st_ctime_ns, time.time_ns())
+            settled = is_stable(status.st_mtime_ns, status.st_ctime_ns, time.time_ns())
             if self._condenser is not None and status.st_size > LARGE_RECORD_BYTES:
                 self._condenser.check_waiting()  # before a megabyte is read in vain
             text = _read(record, status.st_size)
@@ -249,7 +251,7 @@ class JobsRoot:
         try:
             if self._condenser is None or len(text) <= LARGE_RECORD_BYTES:
                 return decode_record(text), None
-            record, metadata = self._condenser.condense(text)
+            record, metadata = self._condenser.split(text)
             return orjson.loads(record), metadata
         except ValueError as wrong:
             raise BadRecord(f"{STATUS_FILE}: not JSON ({wrong})") from wrong
@@ -257,15 +259,15 @@ class JobsRoot:
     def _output(self, folder: int, job: Job) -> Opened | None:
         try:
             return self._open_in(folder, job.owner, job.output_path or "")
-        except (Absent, PermissionError):
+        except (PathNotFound, PermissionError):
             return None
 
     def _open(self, job: Job, path: str) -> OpenFile:
         folder = self._open_job(job.id)
         try:
-            return opened(*self._open_in(folder, job.owner, path))
+            return describe_open_file(*self._open_in(folder, job.owner, path))
         except PermissionError as denied:
-            raise Absent from denied
+            raise PathNotFound from denied
         finally:
             os.close(folder)
 
@@ -277,33 +279,33 @@ class JobsRoot:
         if not path.startswith("/"):
             names = components(path)
             if names is None:
-                raise Absent
+                raise PathNotFound
             return open_regular(folder, names)
         nearest = next((name for name, _, _ in self._outputs if beneath(name, path)), None)
         for name, root, root_owner in self._outputs:
             if name == nearest and root_owner in {None, owner} and (names := beneath(name, path)):
-                top = os.open(root, FOLDER)
+                top = os.open(root, DIRECTORY_FLAGS)
                 try:
                     return open_regular(top, names)
                 finally:
                     os.close(top)
-        raise Absent
+        raise PathNotFound
 
     def _open_job(self, job_id: str) -> int:
         """Open a job's folder; by its whole path: an unmounted share is neither held nor believed."""
         if not is_job_id(job_id):
-            raise Absent
+            raise PathNotFound
         try:
-            return os.open(f"{self._prefix}{job_id}", WITHIN)
+            return os.open(f"{self._prefix}{job_id}", PATH_FLAGS)
         except OSError as failed:
-            if failed.errno not in ABSENT:
+            if failed.errno not in NOT_FOUND_ERRNOS:
                 raise
             # Is it the job that is absent, or the root? That would be a fault, and raises as one.
-            os.close(os.open(self.path, FOLDER))
-            raise Absent from failed
+            os.close(os.open(self.path, DIRECTORY_FLAGS))
+            raise PathNotFound from failed
 
 
-def _created_time(folder: int, known: Reading | None, file_time: int) -> int:
+def _created_time(folder: int, known: JobSnapshot | None, file_time: int) -> int:
     """Return a time for createdAt that later writes do not move, in microseconds since the epoch.
 
     It is when the job's directory was made, or else the earliest time seen, but never after `file_time`.
@@ -316,11 +318,11 @@ def _created_time(folder: int, known: Reading | None, file_time: int) -> int:
 
 def _read(fd: int, size: int) -> bytes:
     """Read a record of at most RECORD_CAP bytes; BadRecord where it is too large."""
-    data = b"" if size > RECORD_CAP else os.pread(fd, size + 1, 0)
-    if len(data) != size <= RECORD_CAP:  # it has grown since, or came in pieces
-        data += read_fully(fd, len(data), RECORD_CAP + 1 - len(data))
-    if max(size, len(data)) > RECORD_CAP:
-        raise BadRecord(f"{STATUS_FILE}: larger than {RECORD_CAP} bytes")
+    data = b"" if size > MAX_RECORD_BYTES else os.pread(fd, size + 1, 0)
+    if len(data) != size <= MAX_RECORD_BYTES:  # it has grown since, or came in pieces
+        data += read_fully(fd, len(data), MAX_RECORD_BYTES + 1 - len(data))
+    if max(size, len(data)) > MAX_RECORD_BYTES:
+        raise BadRecord(f"{STATUS_FILE}: larger than {MAX_RECORD_BYTES} bytes")
     return data
 
 

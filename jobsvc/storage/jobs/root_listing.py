@@ -12,20 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from jobsvc.storage.files.file_version import is_settled
+from jobsvc.storage.files.file_version import is_stable
 from jobsvc.storage.layout import is_job_id
-from jobsvc.storage.threads.gil_yield import in_parts
+from jobsvc.storage.threads.gil_yield import chunks_yielding_gil
 
-LISTED: Final = 10_000
+NAMES_PER_CHUNK: Final = 10_000
 """Names between two rests, and those that are put in order: ten milliseconds."""
 
 
-class Place(NamedTuple):
+class RootStat(NamedTuple):
     """One look at the root."""
 
     device: int
     inode: int
-    jobs: bool
+    may_have_jobs: bool
     """Whether at least one name in it can be a job's."""
 
 
@@ -55,7 +55,7 @@ class RootVersion(NamedTuple):
         Timestamps may be coarse: a change within the same tick leaves them as they are, as git has it of
         files that are "racily clean".
         """
-        return is_settled(self.mtime_ns, self.ctime_ns, now_ns)
+        return is_stable(self.mtime_ns, self.ctime_ns, now_ns)
 
 
 class RootListing(NamedTuple):
@@ -85,28 +85,28 @@ def list_root(root: Path) -> RootListing:
     inodes: dict[str, int] = {}
     count = 0
     with os.scandir(root) as entries:
-        for part in in_parts(entries, LISTED):
+        for part in chunks_yielding_gil(entries, NAMES_PER_CHUNK):
             count += len(part)
             inodes.update((entry.name, entry.inode()) for entry in part if is_job_id(entry.name))
     return RootListing(inodes, count - len(inodes), version, version.is_stable(now_ns))
 
 
-def place_of(root: Path) -> Place:
+def stat_root(root: Path) -> RootStat:
     """Look at the root; OSError where it can't be. Ends at the first name that can be a job's."""
     status = root.stat()
     with os.scandir(root) as entries:
         jobs = any(is_job_id(entry.name) for entry in entries)
-    return Place(status.st_dev, status.st_ino, jobs)
+    return RootStat(status.st_dev, status.st_ino, jobs)
 
 
-def names_in(root: Path) -> RootScan:
+def list_job_ids(root: Path) -> RootScan:
     """List the names that can be jobs, whatever they name, and count the others; OSError.
 
     So many at a time are in the order of their inodes: what was made together is read, and kept, together.
     """
     ids, inodes, count = [], array("Q"), 0
     with os.scandir(root) as entries:
-        for part in in_parts(entries, LISTED):
+        for part in chunks_yielding_gil(entries, NAMES_PER_CHUNK):
             count += len(part)
             jobs = [entry for entry in sorted(part, key=os.DirEntry.inode) if is_job_id(entry.name)]
             ids += [entry.name for entry in jobs]

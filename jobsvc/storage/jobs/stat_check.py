@@ -11,19 +11,19 @@ from typing import Final
 
 from jobsvc.domain.job import Status
 from jobsvc.storage.files.client_version import version_of
-from jobsvc.storage.files.file_version import Identity
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import STATUS_FILE, components
 
-FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def unchanged(root: int, job_id: str, known: Reading) -> bool:
+def is_unchanged(root: int, job_id: str, known: JobSnapshot) -> bool:
     """Say whether reading the job anew would give `known`; False also where only reading can tell.
 
     `root` is a descriptor of the jobs' root.
     """
-    if not known.settled:
+    if not known.is_stable:
         return False
     try:
         return _same_record(root, job_id, known) and _same_output(root, job_id, known)
@@ -31,14 +31,14 @@ def unchanged(root: int, job_id: str, known: Reading) -> bool:
         return False
 
 
-def _same_record(root: int, job_id: str, known: Reading) -> bool:
+def _same_record(root: int, job_id: str, known: JobSnapshot) -> bool:
     if not stat.S_ISDIR(os.stat(job_id, dir_fd=root, follow_symlinks=False).st_mode):
         return False
     record = os.stat(f"{job_id}/{STATUS_FILE}", dir_fd=root, follow_symlinks=False)
-    return stat.S_ISREG(record.st_mode) and Identity.of(record) == known.identity
+    return stat.S_ISREG(record.st_mode) and FileVersion.of(record) == known.record_version
 
 
-def _same_output(root: int, job_id: str, known: Reading) -> bool:
+def _same_output(root: int, job_id: str, known: JobSnapshot) -> bool:
     job = known.job
     if job.status is not Status.COMPLETED:
         return True
@@ -46,10 +46,10 @@ def _same_output(root: int, job_id: str, known: Reading) -> bool:
     names = components(path)
     if path.startswith("/"):
         return False
-    return known.output == (_file(root, job_id, names) if names is not None else None)
+    return known.output_version == (_file(root, job_id, names) if names is not None else None)
 
 
-def _file(root: int, job_id: str, names: tuple[str, ...]) -> Identity | None:
+def _file(root: int, job_id: str, names: tuple[str, ...]) -> FileVersion | None:
     """Say which version of a file is there that we may open; None where there is none."""
     path = job_id
     try:

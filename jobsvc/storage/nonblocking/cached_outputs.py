@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Final, Self
 
 from jobsvc.domain.job import Job, Status
-from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.filesystem.mounts import file_system
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import STATUS_FILE, components
-from jobsvc.storage.nonblocking.descriptor_cache import KeptOutputs, Record, folder_of
-from jobsvc.storage.nonblocking.openat2 import leads_to, open_file, open_name, told
+from jobsvc.storage.nonblocking.descriptor_cache import DescriptorCache, RecordCheck, folder_of
+from jobsvc.storage.nonblocking.openat2 import open_file, open_name, path_has_version, try_fstat
 from jobsvc.storage.threads.background_closer import close
 
-WAITLESS: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ramfs", "tmpfs", "xfs"})
+NONBLOCKING_TYPES: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ramfs", "tmpfs", "xfs"})
 """File systems whose open and fstat of a file in memory wait for no one: neither a disk nor another host."""
 
 
-class CachedRoot:
+class CachedOutputs:
     """The root of all jobs, as far as it lies in memory; belongs to the event loop."""
 
     def __init__(self, path: Path, device: int, dispose: Callable[[object], None] = close) -> None:
@@ -38,35 +38,35 @@ class CachedRoot:
         """
         self._prefix = f"{path}/"
         self._device = device
-        self._kept = KeptOutputs(dispose)
+        self._kept = DescriptorCache(dispose)
 
     @classmethod
     def of(cls, path: Path, dispose: Callable[[object], None] = close) -> Self | None:
         """Look what the root lies on; None where opening may wait. Touches storage; OSError."""
-        return cls(path, path.stat().st_dev, dispose) if file_system(path) in WAITLESS else None
+        return cls(path, path.stat().st_dev, dispose) if file_system(path) in NONBLOCKING_TYPES else None
 
-    def open_output(self, known: Reading) -> OpenFile | None:
+    def open_output(self, known: JobSnapshot) -> OpenFile | None:
         """Open the output of a completed job whose record is still the one that is known, without a wait.
 
         None where that can't be, or where anything is not as expected. Never raises.
         """
         job = known.job
-        if not (job.status is Status.COMPLETED and known.settled):
+        if not (job.status is Status.COMPLETED and known.is_stable):
             return None
-        return self._kept.take(known) or self._open_and_keep(known)
+        return self._kept.get(known) or self._open_and_cache(known)
 
-    def still(self, known: Reading) -> bool:
+    def is_unchanged_nowait(self, known: JobSnapshot) -> bool:
         """Whether to look at a job anew would give `known`, as far as that can be told without a wait.
 
         False too where anything is not in memory, or not as expected. Never raises.
         """
-        if not known.settled:
+        if not known.is_stable:
             return False
-        return self._record(known).there() and self._has_output(known)
+        return self._record(known).exists() and self._has_output(known)
 
-    def let_go(self) -> None:
+    def evict_idle(self) -> None:
         """Close what was kept already when this was called last."""
-        self._kept.let_go()
+        self._kept.evict_idle()
 
     def close(self) -> None:
         """Close all that is kept."""
@@ -75,24 +75,24 @@ class CachedRoot:
     def _folder(self, job: Job) -> str:
         return f"{self._prefix}{job.id}/"
 
-    def _record(self, known: Reading) -> Record:
-        return Record.of(os.fsencode(self._folder(known.job) + STATUS_FILE), known, self._device)
+    def _record(self, known: JobSnapshot) -> RecordCheck:
+        return RecordCheck.of(os.fsencode(self._folder(known.job) + STATUS_FILE), known, self._device)
 
-    def _has_output(self, known: Reading) -> bool:
+    def _has_output(self, known: JobSnapshot) -> bool:
         """Whether a completed job's output is still the version that is known; any other job has none."""
-        job, output = known.job, known.output
+        job, output = known.job, known.output_version
         if job.status is not Status.COMPLETED:
             return True
         names = _names_within(job)
         if names is None or output is None:
             return False
         path = os.fsencode(self._folder(job) + "/".join(names))
-        return leads_to(path, output.parts(), self._device)
+        return path_has_version(path, output.parts(), self._device)
 
-    def _open_and_keep(self, known: Reading) -> OpenFile | None:
+    def _open_and_cache(self, known: JobSnapshot) -> OpenFile | None:
         """Open the output and keep it for who asks next; its folders first, to see whether they moved."""
         names, record, folder = _names_within(known.job), self._record(known), self._folder(known.job)
-        if names is None or not record.there():
+        if names is None or not record.exists():
             return None
         folders = []
         for count in range(1, len(names)):
@@ -104,7 +104,7 @@ class CachedRoot:
             for passed in folders:
                 os.close(passed.fd)
         else:
-            self._kept.keep(record, file, tuple(folders))
+            self._kept.put(record, file, tuple(folders))
         return file
 
     def _open(self, path: str, name: str) -> OpenFile | None:
@@ -112,9 +112,9 @@ class CachedRoot:
         fd = open_file(os.fsencode(path))
         if fd < 0:
             return None
-        status = told(fd)
+        status = try_fstat(fd)
         if status is not None and self._is_output(status):
-            return OpenFile(fd, Identity.of(status), name, status.st_nlink)
+            return OpenFile(fd, FileVersion.of(status), name, status.st_nlink)
         os.close(fd)
         return None
 

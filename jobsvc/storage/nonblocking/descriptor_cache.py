@@ -14,12 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
-from jobsvc.storage.files.file_version import SETTLED_NS
+from jobsvc.storage.files.file_version import TIMESTAMP_GRANULARITY_NS
 from jobsvc.storage.files.safe_open import OpenFile
-from jobsvc.storage.jobs.snapshot import Reading
-from jobsvc.storage.nonblocking.openat2 import leads_to, told
+from jobsvc.storage.jobs.snapshot import JobSnapshot
+from jobsvc.storage.nonblocking.openat2 import path_has_version, try_fstat
 
-MOST: Final = 64
+MAX_CACHED_FILES: Final = 64
 """Files kept at once."""
 
 
@@ -31,35 +31,35 @@ class Folder:
     ctime_ns: int
 
 
-class Record(NamedTuple):
+class RecordCheck(NamedTuple):
     """The record that named an output: where it is, and as which version of it was read."""
 
     path: bytes
-    known: Reading
-    parts: tuple[int, int, int, int]
+    version: JobSnapshot
+    components: tuple[int, int, int, int]
     """What the version's identity is made of."""
     device: int
 
     @classmethod
-    def of(cls, path: bytes, known: Reading, device: int) -> Self:
+    def of(cls, path: bytes, known: JobSnapshot, device: int) -> Self:
         """Take a record that lies on a device."""
-        return cls(path, known, known.identity.parts(), device)
+        return cls(path, known, known.record_version.parts(), device)
 
-    def there(self) -> bool:
+    def exists(self) -> bool:
         """Whether its path leads to this version still, as far as that is in memory."""
-        return leads_to(self.path, self.parts, self.device)
+        return path_has_version(self.path, self.components, self.device)
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    record: Record
+class _CachedFile:
+    record: RecordCheck
     file: OpenFile
     ctime_ns: int
     folders: tuple[Folder, ...]
 
     def unchanged(self) -> bool:
         """Whether its path still leads to this file, and the file still is what it was."""
-        if not self.record.there():
+        if not self.record.exists():
             return False
         try:
             status = os.fstat(self.file.fd)
@@ -82,74 +82,74 @@ class _Kept:
                     os.close(folder.fd)
 
 
-class KeptOutputs:
+class DescriptorCache:
     """At most MOST files by their jobs' ids, for its owner to let go soon; belongs to one thread."""
 
     def __init__(self, dispose: Callable[[object], None]) -> None:
         """`dispose` closes what it is given, where that may wait."""
-        self._dispose = dispose
-        self._kept: dict[str, _Kept] = {}
+        self._close_later = dispose
+        self._cached: dict[str, _CachedFile] = {}
         self._older: set[str] = set()
 
-    def take(self, known: Reading) -> OpenFile | None:
+    def get(self, known: JobSnapshot) -> OpenFile | None:
         """Open a job's output again, if it is kept and this reading named it. Never raises."""
         job_id = known.job.id
-        kept = self._kept.get(job_id)
+        kept = self._cached.get(job_id)
         if kept is None:
             return None
-        if (kept.record.known is known or kept.record.known == known) and kept.unchanged():
-            return _again(kept.file)
+        if (kept.record.version is known or kept.record.version == known) and kept.unchanged():
+            return _dup(kept.file)
         self._drop(job_id)
         return None
 
-    def keep(self, record: Record, file: OpenFile, folders: tuple[Folder, ...]) -> None:
+    def put(self, record: RecordCheck, file: OpenFile, folders: tuple[Folder, ...]) -> None:
         """Keep a file beside its owner, and take over the folders, which were opened before it.
 
         Never raises: where no more files may be open, it is not kept.
         """
-        job_id = record.known.job.id
+        job_id = record.version.job.id
         self._drop(job_id)
-        now, ctime = time.time_ns(), file.identity.ctime_ns
+        now, ctime = time.time_ns(), file.version.ctime_ns
         moments = (ctime, *(each.ctime_ns for each in folders))
-        own = None if any(now - moment <= SETTLED_NS for moment in moments) else _again(file)
+        own = None if any(now - moment <= TIMESTAMP_GRANULARITY_NS for moment in moments) else _dup(file)
         if own is None:
             for folder in folders:
                 os.close(folder.fd)
             return
-        if len(self._kept) >= MOST:
-            self._drop(next(iter(self._kept)))
-        self._kept[job_id] = _Kept(record, own, ctime, folders)
+        if len(self._cached) >= MAX_CACHED_FILES:
+            self._drop(next(iter(self._cached)))
+        self._cached[job_id] = _CachedFile(record, own, ctime, folders)
 
-    def let_go(self) -> None:
+    def evict_idle(self) -> None:
         """Close what was kept when this was called last: storage that is in use can't be unmounted."""
-        for job_id in self._older & self._kept.keys():
+        for job_id in self._older & self._cached.keys():
             self._drop(job_id)
-        self._older = set(self._kept)
+        self._older = set(self._cached)
 
     def close(self) -> None:
         """Close all."""
-        for job_id in list(self._kept):
+        for job_id in list(self._cached):
             self._drop(job_id)
 
     def _drop(self, job_id: str) -> None:
-        kept = self._kept.pop(job_id, None)
+        kept = self._cached.pop(job_id, None)
         if kept is not None:
             self._older.discard(job_id)
-            self._dispose(kept)
+            self._close_later(kept)
 
 
 def folder_of(fd: int) -> Folder | None:
     """Take an open folder over; None, and it is closed, where it is none."""
-    status = told(fd)
+    status = try_fstat(fd)
     if status is not None and stat.S_ISDIR(status.st_mode):
         return Folder(fd, status.st_ctime_ns)
     os.close(fd)
     return None
 
 
-def _again(file: OpenFile) -> OpenFile | None:
+def _dup(file: OpenFile) -> OpenFile | None:
     """Open an open file once more; None where no more files may be open."""
     try:
-        return OpenFile(os.dup(file.fd), file.identity, file.name, file.links)
+        return OpenFile(os.dup(file.fd), file.version, file.name, file.link_count)
     except OSError:
         return None

@@ -8,21 +8,21 @@ from typing import Final
 
 _OPENAT2: Final = 437
 """The call's number, the same on every machine."""
-_WITHIN: Final = 0x02 | 0x04 | 0x20
+_RESOLVE_FLAGS: Final = 0x02 | 0x04 | 0x20
 """RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS and RESOLVE_CACHED (Linux 5.12)."""
 _NAME: Final = os.O_PATH | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-class _How(ctypes.Structure):
+class _OpenHow(ctypes.Structure):
     """struct open_how."""
 
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-_AS_NAME: Final = ctypes.byref(_How(_NAME, 0, _WITHIN))
-_AS_FILE: Final = ctypes.byref(_How(_FILE, 0, _WITHIN))
-_SIZE: Final = ctypes.sizeof(_How)
+_AS_NAME: Final = ctypes.byref(_OpenHow(_NAME, 0, _RESOLVE_FLAGS))
+_AS_FILE: Final = ctypes.byref(_OpenHow(_FILE, 0, _RESOLVE_FLAGS))
+_SIZE: Final = ctypes.sizeof(_OpenHow)
 # Not ctypes.CDLL: what waits for nothing need not let another thread have the interpreter meanwhile.
 _syscall = ctypes.PyDLL(None).syscall
 
@@ -39,7 +39,7 @@ def open_file(path: bytes) -> int:
     return fd
 
 
-def leads_to(path: bytes, parts: tuple[int, int, int, int], device: int) -> bool:
+def path_has_version(path: bytes, parts: tuple[int, int, int, int], device: int) -> bool:
     """Whether a path leads to this version of a file, as far as that is in memory.
 
     `parts`: its inode, size, mtime_ns and ctime_ns; a file system's number beside them.
@@ -47,14 +47,14 @@ def leads_to(path: bytes, parts: tuple[int, int, int, int], device: int) -> bool
     fd = open_name(path)
     if fd < 0:
         return False
-    status = told(fd)
+    status = try_fstat(fd)
     os.close(fd)
     if status is None or status.st_dev != device:
         return False
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) == parts
 
 
-def told(fd: int) -> os.stat_result | None:
+def try_fstat(fd: int) -> os.stat_result | None:
     """Ask an open descriptor; None where its file system has failed."""
     try:
         return os.fstat(fd)

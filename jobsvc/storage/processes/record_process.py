@@ -18,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from jobsvc.domain.large_record import Condensed, condense
+from jobsvc.domain.large_record import SplitRecord, split_record
 from jobsvc.storage.processes import child_command
 
 DEADLINE_S: Final = 5.0
@@ -34,10 +34,10 @@ _ANSWER: Final = struct.Struct("<BII")
 """Whether the record is JSON, and the lengths of both parts; the second of no metadata is _NONE."""
 _NONE: Final = (1 << 32) - 1
 
-_log = structlog.get_logger("jobsvc.storage")
+log = structlog.get_logger("jobsvc.storage")
 
 
-class RecordCondenser:
+class RecordProcess:
     """The process, and the way to it. For any thread but that of the loop."""
 
     def __init__(self, deadline: float = DEADLINE_S) -> None:
@@ -59,7 +59,7 @@ class RecordCondenser:
             raise _busy()
         self._places.release()
 
-    def condense(self, text: bytes) -> Condensed:
+    def split(self, text: bytes) -> SplitRecord:
         """Condense a record; ValueError if it is not JSON, OSError where the process gives no answer."""
         if not self._places.acquire(blocking=False):
             raise _busy()
@@ -77,9 +77,9 @@ class RecordCondenser:
         """End the process."""
         self._closed = True
         with self._lock:
-            self._end()
+            self._kill()
 
-    def _answer(self, text: bytes) -> Condensed:
+    def _answer(self, text: bytes) -> SplitRecord:
         """Ask the process, and a new one where that had ended since it was asked last."""
         if self._closed:
             raise OSError(errno.ECANCELED, "the service ends")
@@ -94,24 +94,24 @@ class RecordCondenser:
         except OSError as fault:
             raise _no_answer() from fault
 
-    def _ask_or_end(self, text: bytes) -> Condensed:
+    def _ask_or_end(self, text: bytes) -> SplitRecord:
         try:
             return self._ask(text)
         except OSError as fault:
-            _log.warning("record-process-lost", reason=str(fault) or type(fault).__name__)
-            self._end()
+            log.warning("record-process-lost", reason=str(fault) or type(fault).__name__)
+            self._kill()
             raise
 
-    def _ask(self, text: bytes) -> Condensed:
-        link = self._socket or self._begin()
+    def _ask(self, text: bytes) -> SplitRecord:
+        link = self._socket or self._spawn()
         link.sendall(_LENGTH.pack(len(text)) + text)
         sound, length, metadata_length = _ANSWER.unpack(_receive(link, _ANSWER.size))
         record = _receive(link, length)
         if not sound:
             raise ValueError(record.decode())
-        return Condensed(record, None if metadata_length == _NONE else _receive(link, metadata_length))
+        return SplitRecord(record, None if metadata_length == _NONE else _receive(link, metadata_length))
 
-    def _begin(self) -> socket.socket:
+    def _spawn(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         ours.settimeout(self._deadline)
         with theirs:
@@ -127,7 +127,7 @@ class RecordCondenser:
         self._socket = ours
         return ours
 
-    def _end(self) -> None:
+    def _kill(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -162,7 +162,7 @@ def _receive(link: socket.socket, length: int) -> bytes:
 
 def _answer(text: bytes) -> bytes:
     try:
-        record, metadata = condense(text)
+        record, metadata = split_record(text)
     except ValueError as wrong:
         message = str(wrong).encode("utf-8", "replace")
         return _ANSWER.pack(0, len(message), _NONE) + message

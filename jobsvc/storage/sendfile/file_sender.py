@@ -19,59 +19,59 @@ from struct import pack
 from time import monotonic
 from typing import Final, NamedTuple
 
-from jobsvc.storage.files.pread import read_fully, sample
+from jobsvc.storage.files.pread import fingerprint, read_fully
 from jobsvc.storage.files.safe_open import OpenFile
-from jobsvc.storage.sendfile.socket_queues import Backlog
+from jobsvc.storage.sendfile.socket_queues import SocketQueues
 
-FIRST_CHUNK: Final = 256 * 1024
-LARGEST_CHUNK: Final = 4 * 1024 * 1024
+FIRST_CHUNK_BYTES: Final = 256 * 1024
+MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
 """Bytes asked of one sendfile call: few until storage proved quick, many once it did."""
-SLOW: Final = 0.02
+SLOW_CHUNK_S: Final = 0.02
 """A chunk that took longer than this (seconds) has the next one halved."""
-QUICK: Final = 0.005
+FAST_CHUNK_S: Final = 0.005
 """Storage is quick where chunks take less than this (seconds) on average."""
-UNPROVEN: Final = 0.007
+INITIAL_AVERAGE_S: Final = 0.007
 """What a chunk counts as before the first went: three that took no time prove it wrong."""
-WEIGHT: Final = 1 / 8
+AVERAGE_WEIGHT: Final = 1 / 8
 """That of the last chunk in the average."""
-PIECE: Final = 128 * 1024
+COPY_BYTES: Final = 128 * 1024
 """Bytes copied at once. Of a last piece the file is asked whether it changed before it goes out."""
-TURN: Final = 0.1
+SLICE_S: Final = 0.1
 """Seconds a thread stays with one stream before others have their turn."""
 _RESET: Final = pack("ii", 1, 0)
 """SO_LINGER: the last to close drops what waits to be sent."""
 
 
-class Halt(Enum):
+class StopReason(Enum):
     """Why a turn ended."""
 
-    TURN_OVER = "turn-over"
-    CLIENT_FULL = "client-full"
-    CLIENT_BEHIND = "client-behind"
+    SLICE_USED = "turn-over"
+    WOULD_BLOCK = "client-full"
+    PEER_UNREAD = "client-behind"
     """What went out by its pages has to be read before the last of all bytes may go."""
-    CLIENT_GONE = "client-gone"
-    CHANGED = "changed"
+    DISCONNECTED = "client-gone"
+    FILE_CHANGED = "changed"
     """The file is not any more what it was when it was opened."""
-    FAULT = "fault"
+    STORAGE_ERROR = "fault"
     """The storage failed."""
 
     # Asked of each chunk: an enumeration's own hash is computed in Python.
     __hash__ = object.__hash__
 
 
-UNDER_WAY: Final = frozenset({Halt.TURN_OVER, Halt.CLIENT_FULL})
+RESUMABLE: Final = frozenset({StopReason.SLICE_USED, StopReason.WOULD_BLOCK})
 """Nothing is wrong: more goes out, at once or when the client has room."""
 
 
-class Turn(NamedTuple):
+class SendResult(NamedTuple):
     """What one turn did."""
 
     sent: int
-    halt: Halt
-    fault: OSError | None = None
+    stop_reason: StopReason
+    error: OSError | None = None
 
 
-class Conduit:
+class FileSender:
     """One file and one socket, each by a descriptor of its own; used by one thread at a time."""
 
     def __init__(self, file: OpenFile, socket_fd: int, promised: int) -> None:
@@ -83,15 +83,15 @@ class Conduit:
         self._socket = _duplicate(socket_fd)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLOUT)
-        self._promised = promised
-        self._chunk = FIRST_CHUNK
-        self._average = UNPROVEN
-        self.backlog = Backlog(self._socket)
-        self._by_pages = 0
+        self._expected = promised
+        self._chunk = FIRST_CHUNK_BYTES
+        self._average_chunk_s = INITIAL_AVERAGE_S
+        self.queues = SocketQueues(self._socket)
+        self._sent_as_pages = 0
         """How much was sent when pages were handed over last."""
         self._closed = False
         self._closing = threading.Lock()
-        self._moving = threading.Lock()
+        self._in_use = threading.Lock()
         self.sent = 0
         """Bytes of the file so far; a thread may be adding to them."""
 
@@ -101,36 +101,40 @@ class Conduit:
         return self._socket.fileno()
 
     @property
-    def moving(self) -> bool:
+    def in_use(self) -> bool:
         """Whether a thread is in `send` or `step`."""
-        return self._moving.locked()
+        return self._in_use.locked()
 
     @property
-    def quick(self) -> bool:
+    def is_fast(self) -> bool:
         """Whether the storage, as far as it was asked, keeps a thread no longer than memory would."""
-        return self._average < QUICK
+        return self._average_chunk_s < FAST_CHUNK_S
 
-    def accepted(self) -> int:
+    def acked_bytes(self) -> int:
         """Count the bytes that the client's system has taken."""
         try:
-            return max(0, self.sent - self.backlog.queued())
+            return max(0, self.sent - self.queues.unacked())
         except OSError:
             return self.sent
 
-    def unaccepted(self) -> int:
+    def unacked_bytes(self) -> int:
         """Count the bytes that the client's system has not taken yet; OSError."""
-        return self._promised - self.sent + self.backlog.queued()
+        return self._expected - self.sent + self.queues.unacked()
 
-    def waiting(self) -> int:
+    def unread_by_peer(self) -> int:
         """Count the bytes that a client on this host has not read yet; all where that can't be told."""
         try:
-            return self.backlog.waiting()
+            return self.queues.unread()
         except OSError:
             return self.sent
 
-    def behind(self) -> bool:
+    def has_unread_pages(self) -> bool:
         """Whether pages that were handed over may be unread: what is written to them now would go out."""
-        return bool(self._by_pages) and self.backlog.near and self.waiting() > self.sent - self._by_pages
+        return (
+            bool(self._sent_as_pages)
+            and self.queues.is_local_peer
+            and self.unread_by_peer() > self.sent - self._sent_as_pages
+        )
 
     def closed_by_client(self) -> bool:
         """Whether the client has closed his side, or both: until more bytes go that looks alike."""
@@ -149,7 +153,7 @@ class Conduit:
         finally:
             self._file.close()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End the connection for the client; at any time, from any thread, and without a wait.
 
         A thread that hangs in a call keeps its socket open whoever else closes it. So the end is told at
@@ -160,21 +164,21 @@ class Conduit:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 self._socket.shutdown(socket.SHUT_RDWR)
 
-    def send(self, start: int, stop: int) -> Turn:
+    def send_slice(self, start: int, stop: int) -> SendResult:
         """Send what of the bytes from `start` to before `stop` goes out in one turn; never raises OSError."""
         self.cork(1)
-        over, at, last = monotonic() + TURN, start, Turn(0, Halt.TURN_OVER)
-        while at < stop and monotonic() < over and last.halt is Halt.TURN_OVER:
-            last = self.step(at, stop)
+        over, at, last = monotonic() + SLICE_S, start, SendResult(0, StopReason.SLICE_USED)
+        while at < stop and monotonic() < over and last.stop_reason is StopReason.SLICE_USED:
+            last = self.send_chunk(at, stop)
             at += last.sent
         self.cork(0)
         return last._replace(sent=at - start)
 
-    def step(self, at: int, stop: int) -> Turn:
+    def send_chunk(self, at: int, stop: int) -> SendResult:
         """Send one chunk of these bytes, or what of it the client has room for; never raises OSError."""
-        with self._moving:
+        with self._in_use:
             begun = monotonic()
-            turn = self._push(at, stop)
+            turn = self._sendfile_chunk(at, stop)
             self.sent += turn.sent
             if turn.sent:
                 self._pace(monotonic() - begun)
@@ -189,54 +193,54 @@ class Conduit:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, held)
 
     @cached_property
-    def _pages_end(self) -> int:
+    def _sendfile_end(self) -> int:
         """How much may be sent by its pages: what comes after it may all wait for the client."""
-        return self._promised - self.backlog.most()
+        return self._expected - self.queues.max_buffered()
 
-    def _push(self, at: int, stop: int) -> Turn:
+    def _sendfile_chunk(self, at: int, stop: int) -> SendResult:
         """Send some bytes: by their pages, as long as more than may wait for the client comes after them."""
-        count = min(self._chunk, stop - at - PIECE, self._pages_end - self.sent)
+        count = min(self._chunk, stop - at - COPY_BYTES, self._sendfile_end - self.sent)
         if count > 0:
             try:
                 sent = os.sendfile(self.socket_fd, self._file.fd, at, count)
             except BlockingIOError:
-                if not self._room():
-                    return Turn(0, Halt.CLIENT_FULL)
+                if not self._free_buffer():
+                    return SendResult(0, StopReason.WOULD_BLOCK)
             except OSError:
                 pass
             else:
-                self._by_pages = self.sent + sent
-                return Turn(sent, _halt_after(sent, count) if sent else Halt.CHANGED)
+                self._sent_as_pages = self.sent + sent
+                return SendResult(sent, _stop_reason_of(sent, count) if sent else StopReason.FILE_CHANGED)
             # It does not say which side it was. Reading and writing, each by itself, do.
-        return self._copy(at, min(at + PIECE, stop), last=at + PIECE >= stop)
+        return self._copy_chunk(at, min(at + COPY_BYTES, stop), last=at + COPY_BYTES >= stop)
 
-    def _copy(self, at: int, stop: int, *, last: bool) -> Turn:
-        if self.sent + stop - at >= self._promised and self.behind():
-            return Turn(0, Halt.CLIENT_BEHIND)
+    def _copy_chunk(self, at: int, stop: int, *, last: bool) -> SendResult:
+        if self.sent + stop - at >= self._expected and self.has_unread_pages():
+            return SendResult(0, StopReason.PEER_UNREAD)
         try:
             piece = read_fully(self._file.fd, at, stop - at)
             if len(piece) < stop - at or (last and changed(self._file)):
-                return Turn(0, Halt.CHANGED)
+                return SendResult(0, StopReason.FILE_CHANGED)
         except OSError as fault:
-            return Turn(0, Halt.FAULT, fault)
+            return SendResult(0, StopReason.STORAGE_ERROR, fault)
         try:
             sent = os.write(self.socket_fd, piece)
-            return Turn(sent, _halt_after(sent, len(piece)))
+            return SendResult(sent, _stop_reason_of(sent, len(piece)))
         except BlockingIOError:
-            return Turn(0, Halt.CLIENT_FULL)
+            return SendResult(0, StopReason.WOULD_BLOCK)
         except OSError:
-            return Turn(0, Halt.CLIENT_GONE)
+            return SendResult(0, StopReason.DISCONNECTED)
 
-    def _room(self) -> bool:
+    def _free_buffer(self) -> bool:
         """Whether the client takes more, or is gone."""
         return bool(self._poll.poll(0))
 
     def _pace(self, seconds: float) -> None:
-        self._average += (seconds - self._average) * WEIGHT
-        if seconds > SLOW:
-            self._chunk = max(self._chunk // 2, FIRST_CHUNK // 4)
+        self._average_chunk_s += (seconds - self._average_chunk_s) * AVERAGE_WEIGHT
+        if seconds > SLOW_CHUNK_S:
+            self._chunk = max(self._chunk // 2, FIRST_CHUNK_BYTES // 4)
         else:
-            self._chunk = min(self._chunk * 2, LARGEST_CHUNK)
+            self._chunk = min(self._chunk * 2, MAX_CHUNK_BYTES)
 
 
 def _duplicate(socket_fd: int) -> socket.socket:
@@ -249,9 +253,9 @@ def _duplicate(socket_fd: int) -> socket.socket:
         raise
 
 
-def _halt_after(sent: int, count: int) -> Halt:
+def _stop_reason_of(sent: int, count: int) -> StopReason:
     """Say what it means that a client took so many of `count` bytes: after less, to go on at once is vain."""
-    return Halt.TURN_OVER if sent == count else Halt.CLIENT_FULL
+    return StopReason.SLICE_USED if sent == count else StopReason.WOULD_BLOCK
 
 
 def changed(file: OpenFile) -> bool:
@@ -263,9 +267,9 @@ def changed(file: OpenFile) -> bool:
     A file that may grow has not changed where a file that may grow has grown.
     """
     status = os.fstat(file.fd)
-    _, size, mtime_ns, ctime_ns = file.identity.parts()
-    if file.sample is not None:
-        return status.st_size < size or sample(file.fd, size) != file.sample
+    _, size, mtime_ns, ctime_ns = file.version.parts()
+    if file.fingerprint is not None:
+        return status.st_size < size or fingerprint(file.fd, size) != file.fingerprint
     if status.st_size != size or status.st_mtime_ns != mtime_ns:
         return True
-    return status.st_ctime_ns != ctime_ns and status.st_nlink >= file.links
+    return status.st_ctime_ns != ctime_ns and status.st_nlink >= file.link_count

@@ -18,9 +18,9 @@ from typing import Final
 
 BUFFERS: Final = tuple(Path(f"/proc/sys/net/ipv4/{name}") for name in ("tcp_wmem", "tcp_rmem"))
 """Least, usual and largest size of what holds bytes at the two ends of a connection (tcp(7))."""
-BUFFERED: Final = 10 * 1024 * 1024
+MAX_BUFFERED_BYTES: Final = 10 * 1024 * 1024
 """Their largest sizes together, where the system does not tell: its own defaults."""
-NEAR: Final = 4 * 1024 * 1024
+MAX_BUFFERED_LOCAL_BYTES: Final = 4 * 1024 * 1024
 """What may wait for a client on this host, who is waited for until it does not."""
 
 _SOCK_DIAG: Final = 4
@@ -40,33 +40,33 @@ _UNREAD: Final = Struct("=4x48x4xI")
 """struct inet_diag_msg as far as idiag_rqueue: of a connection, the bytes that nobody has read."""
 
 
-class Backlog:
+class SocketQueues:
     """What waits for the client of one connection."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
     @cached_property
-    def near(self) -> bool:
+    def is_local_peer(self) -> bool:
         """Whether the client is on this host, where it can be asked what he has not read yet."""
         try:
             return unread(self._connection) is not None
         except OSError:
             return False
 
-    def most(self) -> int:
+    def max_buffered(self) -> int:
         """Give the most bytes that may wait: what the buffers hold, or less where we can wait for less."""
-        return min(NEAR, buffered()) if self.near else buffered()
+        return min(MAX_BUFFERED_LOCAL_BYTES, buffered()) if self.is_local_peer else buffered()
 
-    def queued(self) -> int:
+    def unacked(self) -> int:
         """Count the bytes that the client's system has not acknowledged yet (tcp(7), SIOCOUTQ)."""
         (count,) = unpack("i", fcntl.ioctl(self._connection, termios.TIOCOUTQ, bytes(4)))
         return int(count)
 
-    def waiting(self) -> int:
+    def unread(self) -> int:
         """Count what a client on this host has not read, none once he is gone; OSError as `unread` has it."""
         # In this order: a byte that moves on meanwhile counts twice rather than not at all.
-        queued, there = self.queued(), unread(self._connection)
+        queued, there = self.unacked(), unread(self._connection)
         return 0 if there is None else queued + there
 
 
@@ -76,7 +76,7 @@ def buffered() -> int:
     try:
         return sum(int(path.read_text("ascii").split()[2]) for path in BUFFERS)
     except (OSError, ValueError, IndexError):
-        return BUFFERED
+        return MAX_BUFFERED_BYTES
 
 
 def unread(connection: socket.socket) -> int | None:

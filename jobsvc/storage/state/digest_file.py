@@ -16,13 +16,13 @@ from zlib import crc32
 
 import orjson
 
-from jobsvc.storage.files.atomic_write import give_to_folder_owner, write_atomically
+from jobsvc.storage.files.atomic_write import chown_to_folder_owner, write_atomically
 from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.layout import is_job_id
 from jobsvc.storage.state import private_file
-from jobsvc.storage.state.digest_table import MOST, SIZE, VERSION
+from jobsvc.storage.state.digest_table import MAX_DIGESTS, SIZE, VERSION
 
-LINE_MAX: Final = 384
+MAX_LINE_BYTES: Final = 384
 """Bytes; no line of ours is longer."""
 
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,7 +31,7 @@ _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CL
 class DigestFile:
     """The file, used by one thread at a time; OSError is the caller's to tell of."""
 
-    def __init__(self, path: Path, most: int = MOST) -> None:
+    def __init__(self, path: Path, most: int = MAX_DIGESTS) -> None:
         """`most` is how many digests there may be; the file has at most twice as many lines, and one."""
         self._path = path
         self._most = most
@@ -40,7 +40,7 @@ class DigestFile:
         """Whether every line makes sense and is ended, so that another can follow."""
 
     @property
-    def due(self) -> bool:
+    def needs_rewrite(self) -> bool:
         """Whether it should be written anew."""
         return not self._sound or self._lines > 2 * self._most
 
@@ -65,7 +65,7 @@ class DigestFile:
         line = _line(job_id, page)
         descriptor = os.open(self._path, _FLAGS, 0o600)
         try:
-            give_to_folder_owner(descriptor, self._path.parent)
+            chown_to_folder_owner(descriptor, self._path.parent)
             # Half a line, on a full disk, is one without sense.
             self._sound = os.write(descriptor, line) == len(line) and self._sound
         finally:
@@ -79,9 +79,9 @@ class DigestFile:
 
     def _read(self) -> bytes:
         try:
-            with private_file.opened(self._path) as descriptor:
+            with private_file.open_private(self._path) as descriptor:
                 status = os.fstat(descriptor)
-                private_file.check(status, LINE_MAX * (2 * self._most + 1))
+                private_file.check_private(status, MAX_LINE_BYTES * (2 * self._most + 1))
                 return read_fully(descriptor, 0, status.st_size)
         except FileNotFoundError:
             return b""

@@ -16,7 +16,7 @@ from jobsvc.storage.files.atomic_write import write_atomically
 from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.state import private_file
 
-SIZE: Final = 32
+KEY_BYTES: Final = 32
 """Bytes of the key: as many as SHA-256 gives (RFC 2104, section 3)."""
 
 _FORM: Final = re.compile(rb"[0-9a-f]{64}\n?")
@@ -26,10 +26,10 @@ class BadLinkKey(Exception):
     """The key can't be used; the message names the file and what is wrong, and quotes nothing of it."""
 
 
-def load_or_make(path: Path) -> bytes:
+def load_or_create(path: Path) -> bytes:
     """Return the key; where there is none, make it, and the state directory too. BadLinkKey, no OSError."""
     try:
-        return _load(path) or _make(path)
+        return _load(path) or _create(path)
     except OSError as fault:
         raise BadLinkKey(f"{path}: {private_file.reason(fault)}") from fault
     except ValueError as wrong:
@@ -48,22 +48,24 @@ def check(path: Path) -> None:
 
 def _load(path: Path) -> bytes | None:
     try:
-        with private_file.opened(path) as descriptor:
+        with private_file.open_private(path) as descriptor:
             status = os.fstat(descriptor)
-            private_file.check(status, 2 * SIZE + 1)
+            private_file.check_private(status, 2 * KEY_BYTES + 1)
             text = read_fully(descriptor, 0, status.st_size)
     except FileNotFoundError:
         return None
     if _FORM.fullmatch(text) is None:
-        raise ValueError(f"not {SIZE} bytes in hex; remove it to have a new key made, which ends all links")
+        raise ValueError(
+            f"not {KEY_BYTES} bytes in hex; remove it to have a new key made, which ends all links"
+        )
     return bytes.fromhex(text.decode())
 
 
-def _make(path: Path) -> bytes:
+def _create(path: Path) -> bytes:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with private_file.locked(path):
+    with private_file.lock_file(path):
         if key := _load(path):  # made by another process while we waited
             return key
-        key = secrets.token_bytes(SIZE)
+        key = secrets.token_bytes(KEY_BYTES)
         write_atomically(path, key.hex().encode() + b"\n", 0o600)
         return key

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from jobsvc.storage.files.atomic_write import give_to_folder_owner
+from jobsvc.storage.files.atomic_write import chown_to_folder_owner
 from jobsvc.storage.layout import TEMP_PREFIX
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -23,7 +23,7 @@ _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def opened(path: Path, open_file: Callable[[Path, int], int] = os.open) -> Iterator[int]:
+def open_private(path: Path, open_file: Callable[[Path, int], int] = os.open) -> Iterator[int]:
     """Hold the file open for reading; a link, a FIFO or a terminal neither leads elsewhere nor hangs us."""
     descriptor = open_file(path, _READ)
     try:
@@ -33,11 +33,11 @@ def opened(path: Path, open_file: Callable[[Path, int], int] = os.open) -> Itera
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def lock_file(path: Path) -> Iterator[None]:
     """Hold the lock beside the file, waiting for it; it is never removed, for then two could hold one."""
     descriptor = os.open(path.with_name(f"{TEMP_PREFIX}{path.name}.lock"), _LOCK, 0o600)
     try:
-        give_to_folder_owner(descriptor, path.parent)
+        chown_to_folder_owner(descriptor, path.parent)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as fault:
@@ -50,7 +50,7 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def check(status: os.stat_result, cap: int) -> None:
+def check_private(status: os.stat_result, cap: int) -> None:
     """Raise ValueError, whose message is a predicate, unless this is a file of its owner's alone.
 
     `cap` is the largest size that is read, in bytes.

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, TypeAlias
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
 from jobsvc.storage.files.atomic_write import write_atomically
 from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
-from jobsvc.storage.files.file_version import SETTLED_NS, Identity
+from jobsvc.storage.files.file_version import TIMESTAMP_GRANULARITY_NS, FileVersion
 from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.layout import TOKEN_LABELS_FILE
 from jobsvc.storage.state import private_file
@@ -36,7 +36,7 @@ SECRET_PREFIX: Final = "jsvc_"  # noqa: S105 - no secret, only how each begins
 """What every token begins with, so that people and secret scanners know one when they see it."""
 
 DEFAULT_SCOPES: Final = (JOBS_READ, OUTPUTS_READ)
-FILE_CAP: Final = 16 << 20
+MAX_FILE_BYTES: Final = 16 << 20
 """The largest token file that is read, in bytes: some 50,000 tokens."""
 
 OpenFile: TypeAlias = Callable[[Path, int], int]
@@ -50,10 +50,10 @@ class UnknownToken(LookupError):
     """No token has this id."""
 
 
-class Known(NamedTuple):
+class TokenFileState(NamedTuple):
     """What was read of the token file."""
 
-    identity: Identity | None
+    identity: FileVersion | None
     """Its version; None where there was no file."""
     tokens: tuple[Token, ...]
     label_fault: BadTokenFile | None = None
@@ -70,13 +70,15 @@ def load(path: Path) -> tuple[Token, ...]:
 
     Unlike `look`, this raises BadTokenFile where the labels can't be used, so that no change loses them.
     """
-    known = look(path)
+    known = load_if_changed(path)
     if known.label_fault is not None:
         raise known.label_fault
     return known.tokens
 
 
-def look(path: Path, known: Known | None = None, reserve: DescriptorReserve | None = None) -> Known:
+def load_if_changed(
+    path: Path, known: TokenFileState | None = None, reserve: DescriptorReserve | None = None
+) -> TokenFileState:
     """Read the file, unless it still is the version in `known`, which is returned as it is then.
 
     No file is a version like any other, without tokens. With a `reserve` the file can be read also where the
@@ -85,20 +87,20 @@ def look(path: Path, known: Known | None = None, reserve: DescriptorReserve | No
     """
     open_file = os.open if reserve is None else reserve.open
     try:
-        with private_file.opened(path, open_file) as descriptor:
+        with private_file.open_private(path, open_file) as descriptor:
             status = os.fstat(descriptor)
-            identity = Identity.of(status)
+            identity = FileVersion.of(status)
             if (
                 known is not None
                 and not known.label_fault
                 and known.identity == identity
-                and _settled(identity)
+                and _is_stable(identity)
             ):
                 return known
-            private_file.check(status, FILE_CAP)
+            private_file.check_private(status, MAX_FILE_BYTES)
             tokens = parse_tokens(read_fully(descriptor, 0, status.st_size))
     except FileNotFoundError:
-        return Known(None, ())
+        return TokenFileState(None, ())
     except OSError as fault:
         raise BadTokenFile(f"{path}: {private_file.reason(fault)}") from fault
     except ValueError as wrong:
@@ -106,8 +108,8 @@ def look(path: Path, known: Known | None = None, reserve: DescriptorReserve | No
     try:
         labels = _labels(path.with_name(TOKEN_LABELS_FILE), open_file)
     except BadTokenFile as fault:
-        return Known(identity, tokens, fault.with_traceback(None))
-    return Known(
+        return TokenFileState(identity, tokens, fault.with_traceback(None))
+    return TokenFileState(
         identity, tuple(replace(each, label=labels.get(each.id)) for each in tokens) if labels else tokens
     )
 
@@ -135,7 +137,7 @@ def create(
         label=None if label is None else check_name(label),
     )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with private_file.locked(path):
+    with private_file.lock_file(path):
         _save(path, (*load(path), token))
     return secret, token
 
@@ -148,8 +150,8 @@ def revoke(path: Path, name: str) -> Token:
     """
     if not path.parent.is_dir():
         raise UnknownToken
-    with private_file.locked(path):
-        tokens = {token.id: token for token in look(path).tokens}
+    with private_file.lock_file(path):
+        tokens = {token.id: token for token in load_if_changed(path).tokens}
         token = _named(tokens, name)
         if token.revoked is None:
             token = tokens[token.id] = replace(token, revoked=round(time.time(), 3))
@@ -161,7 +163,7 @@ def prune(path: Path) -> list[Token]:
     """Remove the tokens that have expired, and return them. BadTokenFile, OSError."""
     if not path.parent.is_dir():
         return []
-    with private_file.locked(path):
+    with private_file.lock_file(path):
         tokens, now = load(path), time.time()
         expired = {token.id: token for token in tokens if token.expires is not None and token.expires <= now}
         if expired:
@@ -203,7 +205,7 @@ def _rendered(path: Path, tokens: Collection[Token]) -> bytes:
 
 
 def _check_size(path: Path, data: bytes) -> None:
-    if len(data) > FILE_CAP:
+    if len(data) > MAX_FILE_BYTES:
         raise BadTokenFile(f"{path}: is full")
 
 
@@ -221,13 +223,13 @@ def _labels(path: Path, open_file: OpenFile) -> dict[str, str]:
 def _read(path: Path, open_file: OpenFile = os.open) -> bytes | None:
     """Read a private file whole; None where there is none. OSError, ValueError."""
     try:
-        with private_file.opened(path, open_file) as descriptor:
+        with private_file.open_private(path, open_file) as descriptor:
             status = os.fstat(descriptor)
-            private_file.check(status, FILE_CAP)
+            private_file.check_private(status, MAX_FILE_BYTES)
             return read_fully(descriptor, 0, status.st_size)
     except FileNotFoundError:
         return None
 
 
-def _settled(identity: Identity) -> bool:
-    return time.time_ns() - identity.mtime_ns > SETTLED_NS
+def _is_stable(identity: FileVersion) -> bool:
+    return time.time_ns() - identity.mtime_ns > TIMESTAMP_GRANULARITY_NS

@@ -21,8 +21,8 @@ from jobsvc.domain.timestamp import format_time, parse_time
 _KEYS: Final = frozenset({"id", "owner", "scopes", "digest", "created", "expires", "revoked"})
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_NAME_MAX: Final = 256
-_KEY_MAX: Final = 32
+_MAX_NAME_LENGTH: Final = 256
+_MAX_KEYS: Final = 32
 """Characters; a longer key is not compared with the known ones."""
 
 
@@ -75,8 +75,8 @@ def render_labels(labels: Mapping[str, str]) -> bytes:
 
 def check_name(name: str) -> str:
     """Return an owner or a label, or raise BadTokens where it can't be one: it is logged and printed."""
-    if not 0 < len(name) <= _NAME_MAX or not name.isprintable():
-        raise BadTokens(f"not a name of 1 to {_NAME_MAX} printable characters")
+    if not 0 < len(name) <= _MAX_NAME_LENGTH or not name.isprintable():
+        raise BadTokens(f"not a name of 1 to {_MAX_NAME_LENGTH} printable characters")
     return name
 
 
@@ -96,7 +96,7 @@ def _encoded(record: Mapping[str, Any]) -> bytes:
 
 def _check_keys(where: str, keys: Iterable[str]) -> None:
     for key in keys:
-        if key not in _KEYS and len(key) <= _KEY_MAX:
+        if key not in _KEYS and len(key) <= _MAX_KEYS:
             meant = get_close_matches(key.lower(), _KEYS, n=1)
             if meant:
                 raise BadTokens(f"{where}: has a key that is not {meant[0]!r} but looks like it")

@@ -18,16 +18,16 @@ from jobsvc.storage.files.atomic_write import write_atomically
 from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.state import private_file
 
-FILE_CAP: Final = 16 << 20
+MAX_FILE_BYTES: Final = 16 << 20
 """Bytes."""
 
 
 def load_use(path: Path) -> dict[str, float]:
     """Return the last use of each token by its id, in seconds since the epoch; OSError."""
     try:
-        with private_file.opened(path) as descriptor:
+        with private_file.open_private(path) as descriptor:
             status = os.fstat(descriptor)
-            private_file.check(status, FILE_CAP)
+            private_file.check_private(status, MAX_FILE_BYTES)
             record = orjson.loads(read_fully(descriptor, 0, status.st_size))
         return {token_id: parse_time(when) / 1e6 for token_id, when in record.items()}
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def record_use(path: Path, used: Mapping[str, float], known: Collection[str]) ->
 
     Services that share a state directory may all write: each adds what it saw.
     """
-    with private_file.locked(path):
+    with private_file.lock_file(path):
         merged = {token_id: when for token_id, when in load_use(path).items() if token_id in known}
         for token_id, when in used.items():
             merged[token_id] = max(when, merged.get(token_id, when))

@@ -10,45 +10,45 @@ import threading
 from queue import SimpleQueue
 from typing import Final
 
-THREADS: Final = 3
+MAX_THREADS: Final = 3
 """Closing may hang as well; what comes then waits, and holds nobody up."""
 
 
-class Closer:
+class BackgroundCloser:
     """Threads that close. All methods are for the thread of the loop."""
 
-    def __init__(self, name: str, threads: int = THREADS) -> None:
+    def __init__(self, name: str, threads: int = MAX_THREADS) -> None:
         self._name = name
-        self._most = threads
+        self._max_threads = threads
         self._threads = 0
-        self._things: SimpleQueue[object] = SimpleQueue()
+        self._queue: SimpleQueue[object] = SimpleQueue()
         self._ended = False
 
-    def put(self, thing: object) -> None:
+    def close_later(self, thing: object) -> None:
         """Have `thing` closed, if it can be; returns at once."""
         if not hasattr(thing, "close"):
             return
-        self._things.put(thing)
+        self._queue.put(thing)
         if self._ended:
-            self._begin_thread()
-            self._things.put(None)
-        elif self._threads < self._most:
-            self._begin_thread()
+            self._start_thread()
+            self._queue.put(None)
+        elif self._threads < self._max_threads:
+            self._start_thread()
 
-    def end(self) -> None:
+    def shut_down(self) -> None:
         """Let the threads end when all is closed; what is put in later has a thread of its own."""
         self._ended = True
         for _ in range(self._threads):
-            self._things.put(None)
+            self._queue.put(None)
 
-    def _begin_thread(self) -> None:
+    def _start_thread(self) -> None:
         # Where there is no room for a thread, the next that is put in tries again.
         with contextlib.suppress(RuntimeError):
-            threading.Thread(target=self._serve, name=f"jobsvc-{self._name}-closer", daemon=True).start()
+            threading.Thread(target=self._run, name=f"jobsvc-{self._name}-closer", daemon=True).start()
             self._threads += 1
 
-    def _serve(self) -> None:
-        while (thing := self._things.get()) is not None:
+    def _run(self) -> None:
+        while (thing := self._queue.get()) is not None:
             close(thing)
             del thing
 

@@ -13,15 +13,15 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-REST: Final = 0.001
+GIL_PAUSE_S: Final = 0.001
 """Seconds."""
 
 
-def in_parts(things: Iterable[T], part: int) -> Iterator[list[T]]:
+def chunks_yielding_gil(things: Iterable[T], part: int) -> Iterator[list[T]]:
     """Go through things a part at a time, with a rest before each part but the first; not on the loop."""
     source = iter(things)
     taken = list(islice(source, part))
     while taken:
         yield taken
         if taken := list(islice(source, part)):
-            sleep(REST)
+            sleep(GIL_PAUSE_S)

@@ -14,9 +14,9 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.typedefs import Handler
 
 from jobsvc.storage.layout import is_job_id
-from jobsvc.web.app.guard import Immediate
-from jobsvc.web.app.middleware import UNMATCHED, Envelope
-from jobsvc.web.connection.fast_request import Asked
+from jobsvc.web.app.guard import FastHandler
+from jobsvc.web.app.middleware import UNMATCHED, RequestMiddleware
+from jobsvc.web.connection.fast_request import FastRequest
 from jobsvc.web.connection.protocol import Connection
 from jobsvc.web.paths import JOB_ID, JOBS, VERSION_QUERY
 
@@ -28,42 +28,42 @@ _VERSIONED: Final = "download?"
 _GENERAL: Final = (None, "", None)
 
 
-class Way(NamedTuple):
+class FastRoute(NamedTuple):
     """A route of the two, and its ways to an answer."""
 
     route: str
     handle: Handler
     """As the framework's route has it."""
-    at_once: Immediate
+    try_fast: FastHandler
     """For a plain GET."""
 
 
-class Dispatch:
+class FastRouter:
     """Takes a short way where a request is a plain GET of a job's status or download."""
 
-    def __init__(self, envelope: Envelope, status: Way, download: Way) -> None:
+    def __init__(self, envelope: RequestMiddleware, status: FastRoute, download: FastRoute) -> None:
         """Take what both have beneath the guard."""
         self.count_unparsed = envelope.count_unparsed
         self._answer = envelope.answer
-        self._answer_at_once = envelope.at_once
+        self._try_fast = envelope.try_fast
         self._status = status
         self._download = download
 
-    def at_once(self, connection: Connection, message: RawRequestMessage, target: str) -> bool:
+    def try_fast(self, connection: Connection, message: RawRequestMessage, target: str) -> bool:
         """Answer a plain GET of this target where that takes no wait, and say whether it was answered."""
-        way, job_id, version = self._way(target)
+        way, job_id, version = self._match(target)
         if way is None:
             return False
-        asked = Asked(connection, message, target, job_id, version)
-        return self._answer_at_once(asked, way.at_once, way.route)
+        asked = FastRequest(connection, message, target, job_id, version)
+        return self._try_fast(asked, way.try_fast, way.route)
 
-    def over(self, general: ServerHandler) -> ServerHandler:
+    def wrap(self, general: ServerHandler) -> ServerHandler:
         """Return a handler of everything, which asks `general` for what is not to go the short way."""
 
         def dispatched(given: web.BaseRequest) -> Awaitable[web.StreamResponse]:
             request = cast(web.Request, given)
             if request.method == "GET" and hdrs.EXPECT not in request.headers:
-                way, job_id, _ = self._way(request.raw_path)
+                way, job_id, _ = self._match(request.raw_path)
                 if way is not None:
                     request[JOB_ID] = job_id
                     return self._answer(request, way.handle, way.route)
@@ -73,7 +73,7 @@ class Dispatch:
 
         return dispatched
 
-    def _way(self, path: str) -> tuple[Way | None, str, str | None]:
+    def _match(self, path: str) -> tuple[FastRoute | None, str, str | None]:
         """Find the way of an address, the job that it names, and the version of the output."""
         if not path.startswith(JOBS):
             return _GENERAL

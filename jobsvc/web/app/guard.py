@@ -14,16 +14,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from jobsvc.domain.access import Token, require
-from jobsvc.domain.errors import RateLimited, Refusal, Unauthorized
+from jobsvc.domain.errors import ApiError, RateLimited, Unauthorized
 from jobsvc.web import query_params
-from jobsvc.web.auth.bearer import TOKEN, Gate, NoCredentials
+from jobsvc.web.auth.bearer import TOKEN, NoCredentials, TokenAuthenticator
 from jobsvc.web.auth.client_address import Peers
-from jobsvc.web.connection.fast_request import Asked, Decided
+from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
 from jobsvc.web.ratelimit.request_budget import BUDGET, FURTHER_RANGE
-from jobsvc.web.ratelimit.seeking import Seeks
+from jobsvc.web.ratelimit.seeking import RangeContinuations
 
-Immediate = Callable[[Asked], HTTPStatus | None]
+FastHandler = Callable[[FastRequest], HTTPStatus | None]
 """Answers without a wait and says with which status, or does nothing."""
 
 Authenticate = Callable[[web.Request], Token]
@@ -37,7 +37,7 @@ class Guard:
     """Wraps handlers, so that what gets through has a right to the route, if not yet to the job."""
 
     def __init__(
-        self, gate: Gate, budgets: Mapping[str, Budget], failures: AuthFailures, peers: Peers
+        self, gate: TokenAuthenticator, budgets: Mapping[str, Budget], failures: AuthFailures, peers: Peers
     ) -> None:
         """Let in whom `gate` knows; `budgets` are by the name that routes use."""
         self._gate = gate
@@ -53,7 +53,7 @@ class Guard:
         budget: str,
         parameters: Collection[str] = (),
         authenticate: Authenticate | None = None,
-        seeks: Seeks | None = None,
+        seeks: RangeContinuations | None = None,
     ) -> Handler:
         """Wrap a handler; it finds the Token under TOKEN on its request.
 
@@ -75,20 +75,20 @@ class Guard:
 
         @wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
-            self._let_in(request, present)
+            self._authenticate(request, present)
             token = request[TOKEN]
             request[BUDGET] = spent
-            further = seeks is not None and seeks.continues(request, seeks.key_of(request, token))
-            if seeks is None or not further or not seeks.budget.take(token):
+            further = seeks is not None and seeks.is_continuation(request, seeks.key_of(request, token))
+            if seeks is None or not further or not seeks.budget.try_acquire(token):
                 return await limited(request)
             request[FURTHER_RANGE] = True
             try:
                 response = await admitted(request)
-            except Refusal:
-                spent.take(token)
+            except ApiError:
+                spent.try_acquire(token)
                 raise
             if response.status >= HTTPStatus.BAD_REQUEST:
-                spent.take(token)
+                spent.try_acquire(token)
             return response
 
         return guarded
@@ -107,20 +107,20 @@ class Guard:
 
         @wraps(handler)
         async def authenticated(request: web.Request) -> web.StreamResponse:
-            self._let_in(request, self._bearer)
+            self._authenticate(request, self._bearer)
             query_params.only(request.query)
             return await handler(request)
 
         return authenticated
 
-    def at_once(
+    def fast(
         self,
-        handler: Callable[[Asked, Token], Decided | None],
+        handler: Callable[[FastRequest, Token], PreparedResponse | None],
         *,
         scope: str,
         budget: str,
-        seeks: Seeks | None = None,
-    ) -> Immediate:
+        seeks: RangeContinuations | None = None,
+    ) -> FastHandler:
         """Wrap what decides on an answer without a wait, or returns None where it can't; likewise.
 
         Only what is sent is spent. A wrong token is not counted, and who has nothing left to spend is not
@@ -128,7 +128,7 @@ class Guard:
         """
         authenticate, spent = self._gate.authenticate, self._budgets[budget]
 
-        def guarded(asked: Asked) -> HTTPStatus | None:
+        def guarded(asked: FastRequest) -> HTTPStatus | None:
             token = authenticate(asked.headers)
             require(token, scope)
             decided = handler(asked, token)
@@ -136,7 +136,7 @@ class Guard:
                 return None
             if seeks is not None:
                 return _send_part(asked, token, decided, spent, seeks)
-            told = spent.spend(token, unchanged=decided.status is _UNCHANGED)
+            told = spent.consume(token, unchanged=decided.status is _UNCHANGED)
             if told is None:
                 return None
             decided.send(told)
@@ -147,7 +147,7 @@ class Guard:
     def _bearer(self, request: web.Request) -> Token:
         return self._gate.authenticate(request.headers)
 
-    def _let_in(self, request: web.Request, authenticate: Authenticate) -> None:
+    def _authenticate(self, request: web.Request, authenticate: Authenticate) -> None:
         try:
             request[TOKEN] = authenticate(request)
         except Unauthorized as wrong:
@@ -166,16 +166,16 @@ class Guard:
 
 
 def _send_part(
-    asked: Asked, token: Token, decided: Decided, budget: Budget, seeks: Seeks
+    asked: FastRequest, token: Token, decided: PreparedResponse, budget: Budget, seeks: RangeContinuations
 ) -> HTTPStatus | None:
     """Send an answer that may be a further range, which is charged to a budget of its own."""
     key = seeks.key_of(asked, token)
-    if seeks.continues(asked, key) and seeks.budget.take(token):
+    if seeks.is_continuation(asked, key) and seeks.budget.try_acquire(token):
         told: str | None = budget.lines(token)
     else:
-        told = budget.spend(token, unchanged=decided.status is _UNCHANGED)
+        told = budget.consume(token, unchanged=decided.status is _UNCHANGED)
     if told is None:
         return None
     decided.send(told)
-    seeks.begun(asked, key, decided.status)
+    seeks.record(asked, key, decided.status)
     return decided.status

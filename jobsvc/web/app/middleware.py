@@ -13,28 +13,28 @@ from typing import Final
 import structlog
 from aiohttp import HttpVersion11, hdrs, web
 
-from jobsvc.domain.errors import RateLimited, Refusal, TooManyDownloads, TooManyStreams, Unauthorized
+from jobsvc.domain.errors import ApiError, RateLimited, TooManyDownloads, TooManyStreams, Unauthorized
 from jobsvc.observe import request_id
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import problems
 from jobsvc.web.app import guard
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.connection.fast_request import Asked
+from jobsvc.web.connection.fast_request import FastRequest
 from jobsvc.web.ratelimit import request_budget
-from jobsvc.web.responses.common_headers import REQUEST_ID, seal
+from jobsvc.web.responses.common_headers import REQUEST_ID, add_common_headers
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 UNMATCHED: Final = "unmatched"
 """The name of the route where there is none."""
-LASTING: Final = ("wait", "follow")
+LONG_LIVED_PARAMETERS: Final = ("wait", "follow")
 """Parameters by which a request may last until a change comes: it is counted apart."""
-REFUSED: Final = 400
+MIN_LOGGED_STATUS: Final = 400
 """Statuses from here on are logged."""
-_log = structlog.get_logger("jobsvc.web")
+log = structlog.get_logger("jobsvc.web")
 
 
-class Envelope:
+class RequestMiddleware:
     """The middleware."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -49,37 +49,37 @@ class Envelope:
         """Do so for a request whose route is known already, by its pattern."""
         begun = perf_counter()
         request_id.begin(request.headers.get(REQUEST_ID))
-        refused: Refusal | None = None
+        refused: ApiError | None = None
         try:
             response = await handler(request)
-        except Refusal as refusal:
+        except ApiError as refusal:
             # Its traceback refers to this frame: a cycle, which only a garbage collection would free.
             refused = refusal.with_traceback(None)
             self._count(request, refusal)
-            response = problems.of_refusal(refusal)
+            response = problems.from_api_error(refusal)
         except web.HTTPException as exception:
-            response = problems.of_framework(exception)
-        except Exception:  # noqa: BLE001 - the last resort: told in the log, and to the client as a 500
-            _log.exception("request-failed", method=request.method, route=route)
-            response = problems.of_fault()
+            response = problems.from_http_exception(exception)
+        except Exception:
+            log.exception("request-failed", method=request.method, route=route)
+            response = problems.internal_error()
         if not response.prepared:
-            seal(request, response)
+            add_common_headers(request, response)
         status = response.status
         self._observe(route, request.method, status, perf_counter() - begun)
-        if status >= REFUSED:
-            _tell(request, route, status, refused)
+        if status >= MIN_LOGGED_STATUS:
+            _log_refusal(request, route, status, refused)
         return response
 
-    def at_once(self, asked: Asked, handler: guard.Immediate, route: str) -> bool:
+    def try_fast(self, asked: FastRequest, handler: guard.FastHandler, route: str) -> bool:
         """Do so without a wait; False where nothing was answered: what is to be refused is not, here."""
         begun = perf_counter()
         named = request_id.begin(asked.headers.get(REQUEST_ID))
         try:
             status = handler(asked)
-        except Refusal:
+        except ApiError:
             return False
-        except Exception:  # noqa: BLE001 - as above, but an answer may be out, which no 500 may follow
-            _log.exception("request-failed", method=hdrs.METH_GET, route=route)
+        except Exception:
+            log.exception("request-failed", method=hdrs.METH_GET, route=route)
             self._observe(route, hdrs.METH_GET, HTTPStatus.INTERNAL_SERVER_ERROR, perf_counter() - begun)
             asked.connection.force_close()
             return True
@@ -94,7 +94,7 @@ class Envelope:
         """Count a request that never reached a route."""
         self._observe("unparsed", "other", status, 0.0)
 
-    def _count(self, request: web.Request, refusal: Refusal) -> None:
+    def _count(self, request: web.Request, refusal: ApiError) -> None:
         if isinstance(refusal, Unauthorized):
             self._metrics.auth_failures.inc()
         elif isinstance(refusal, TooManyDownloads):
@@ -106,14 +106,14 @@ class Envelope:
             self._metrics.rate_limited.labels(budget.name if budget else "auth-failures").inc()
 
 
-def _tell(request: web.Request, route: str, status: int, refused: Refusal | None) -> None:
+def _log_refusal(request: web.Request, route: str, status: int, refused: ApiError | None) -> None:
     """Log a refusal: its route and not its address, which may carry a signature and is the client's text."""
-    told = {} if refused is None else _why(request, refused)
-    say = _log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.info
+    told = {} if refused is None else _refusal_fields(request, refused)
+    say = log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
     say("refused", status=status, method=request.method, route=route, peer=request.remote, **told)
 
 
-def _why(request: web.Request, refused: Refusal) -> dict[str, str]:
+def _refusal_fields(request: web.Request, refused: ApiError) -> dict[str, str]:
     """Return what the log has of a refusal: its code, why, and the token's id where one is known."""
     told = {"code": refused.code}
     if refused.reason is not None:
@@ -125,7 +125,7 @@ def _why(request: web.Request, refused: Refusal) -> dict[str, str]:
     return told
 
 
-async def meet(request: web.Request) -> web.StreamResponse | None:
+async def handle_expect(request: web.Request) -> web.StreamResponse | None:
     """Meet an Expect (RFC 9110, section 10.1.1): 100-continue is told to go on, anything else is a 417.
 
     aiohttp asks this before any middleware.
@@ -137,14 +137,14 @@ async def meet(request: web.Request) -> web.StreamResponse | None:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # no part of the answer: one of ours may still become a problem
         return None
-    return refuse(request, web.HTTPExpectationFailed())
+    return framework_error(request, web.HTTPExpectationFailed())
 
 
-def refuse(request: web.Request, refused: web.HTTPException) -> web.Response:
+def framework_error(request: web.Request, refused: web.HTTPException) -> web.Response:
     """Answer what aiohttp refused before the middleware had the request."""
     request_id.begin(request.headers.get(REQUEST_ID))
-    response = problems.of_framework(refused)
-    seal(request, response)
+    response = problems.from_http_exception(refused)
+    add_common_headers(request, response)
     return response
 
 
@@ -154,7 +154,7 @@ def route_of(request: web.Request) -> str:
     if resource is None:
         return UNMATCHED
     if "?" in request.raw_path:
-        for name in LASTING:
+        for name in LONG_LIVED_PARAMETERS:
             if name in request.query:
                 return f"{resource.canonical}?{name}"
     return resource.canonical

@@ -11,54 +11,59 @@ from aiohttp import web
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.web import query_params
-from jobsvc.web.app.fast_router import Dispatch, Way
+from jobsvc.web.app.fast_router import FastRoute, FastRouter
 from jobsvc.web.app.guard import Authenticate, Guard
-from jobsvc.web.app.middleware import Envelope, meet
+from jobsvc.web.app.middleware import RequestMiddleware, handle_expect
 from jobsvc.web.auth import signed_links as link_queries
-from jobsvc.web.auth.signed_links import Links
+from jobsvc.web.auth.signed_links import SignedLinks
 from jobsvc.web.endpoints import job_list
-from jobsvc.web.endpoints.all_events import AllEvents
-from jobsvc.web.endpoints.download import Download
-from jobsvc.web.endpoints.download_links import LinkRoute
-from jobsvc.web.endpoints.health import Health
-from jobsvc.web.endpoints.job_events import JobEvents
-from jobsvc.web.endpoints.job_list import ListRoute
-from jobsvc.web.endpoints.job_log import Logs
-from jobsvc.web.endpoints.job_status import StatusRoute
+from jobsvc.web.endpoints.all_events import AllEventsEndpoint
+from jobsvc.web.endpoints.download import DownloadEndpoint
+from jobsvc.web.endpoints.download_links import DownloadLinksEndpoint
+from jobsvc.web.endpoints.health import HealthEndpoints
+from jobsvc.web.endpoints.job_events import JobEventsEndpoint
+from jobsvc.web.endpoints.job_list import JobListEndpoint
+from jobsvc.web.endpoints.job_log import JobLogEndpoint
+from jobsvc.web.endpoints.job_status import JobStatusEndpoint
 from jobsvc.web.endpoints.me import TokenEndpoint
 from jobsvc.web.jobs.representation import entity_tag
 from jobsvc.web.paths import DOWNLOAD, NAMED_DOWNLOAD, STATUS
-from jobsvc.web.ratelimit.seeking import Seeks
+from jobsvc.web.ratelimit.seeking import RangeContinuations
 from jobsvc.web.responses import json_response
 from jobsvc.web.streaming import sse
 
-DISPATCH: Final = web.AppKey("jobsvc.dispatch", Dispatch)
+FAST_ROUTER: Final = web.AppKey("jobsvc.dispatch", FastRouter)
 """On the application: the way to its handlers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Handlers:
+class Endpoints:
     """What answers."""
 
-    listing: ListRoute
-    status: StatusRoute
-    download: Download
-    logs: Logs
-    job_events: JobEvents
-    all_events: AllEvents
-    link_route: LinkRoute
+    listing: JobListEndpoint
+    status: JobStatusEndpoint
+    download: DownloadEndpoint
+    logs: JobLogEndpoint
+    job_events: JobEventsEndpoint
+    all_events: AllEventsEndpoint
+    link_route: DownloadLinksEndpoint
     token: TokenEndpoint
-    health: Health
-    seeks: Seeks
+    health: HealthEndpoints
+    seeks: RangeContinuations
 
 
 def add_routes(
-    app: web.Application, *, envelope: Envelope, guard: Guard, links: Links, handlers: Handlers
+    app: web.Application,
+    *,
+    envelope: RequestMiddleware,
+    guard: Guard,
+    links: SignedLinks,
+    handlers: Endpoints,
 ) -> None:
     """Join the handlers to their addresses, beneath `envelope`; HEAD goes wherever GET does."""
     health = handlers.health
-    show = _way(STATUS, handlers.status, guard, scope=JOBS_READ, budget="status", parameters=("wait",))
-    fetch = _way(
+    show = _fast_route(STATUS, handlers.status, guard, scope=JOBS_READ, budget="status", parameters=("wait",))
+    fetch = _fast_route(
         DOWNLOAD,
         handlers.download,
         guard,
@@ -91,7 +96,7 @@ def add_routes(
             parameters=("tail", "follow", sse.LAST_EVENT_ID),
         ),
         "/api/me": guard.authenticated(handlers.token.handle),
-        "/api/openapi.json": _Description().handle,
+        "/api/openapi.json": _OpenApiDocument().handle,
         "/healthz": health.live,
         "/readyz": health.ready,
         "/metrics": health.metrics,
@@ -102,24 +107,24 @@ def add_routes(
         ),
     }
     app.middlewares.append(web.middleware(envelope))
-    app[DISPATCH] = Dispatch(envelope, show, fetch)
-    app.add_routes([web.get(path, handler, expect_handler=meet) for path, handler in gets.items()])
-    app.add_routes([web.post(path, handler, expect_handler=meet) for path, handler in posts.items()])
+    app[FAST_ROUTER] = FastRouter(envelope, show, fetch)
+    app.add_routes([web.get(path, handler, expect_handler=handle_expect) for path, handler in gets.items()])
+    app.add_routes([web.post(path, handler, expect_handler=handle_expect) for path, handler in posts.items()])
 
 
-def _way(
+def _fast_route(
     route: str,
-    handler: StatusRoute | Download,
+    handler: JobStatusEndpoint | DownloadEndpoint,
     guard: Guard,
     *,
     scope: str,
     budget: str,
     parameters: Collection[str],
     authenticate: Authenticate | None = None,
-    seeks: Seeks | None = None,
-) -> Way:
+    seeks: RangeContinuations | None = None,
+) -> FastRoute:
     """Have both ways to a handler's answer ask for the same right."""
-    return Way(
+    return FastRoute(
         route,
         guard(
             handler.handle,
@@ -129,11 +134,11 @@ def _way(
             authenticate=authenticate,
             seeks=seeks,
         ),
-        guard.at_once(handler.at_once, scope=scope, budget=budget, seeks=seeks),
+        guard.fast(handler.try_fast, scope=scope, budget=budget, seeks=seeks),
     )
 
 
-class _Description:
+class _OpenApiDocument:
     """`GET /api/openapi.json`: what the service does, for programs. The same for everyone, so no token."""
 
     def __init__(self) -> None:

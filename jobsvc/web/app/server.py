@@ -13,15 +13,15 @@ from jobsvc.domain.errors import TooManyConnections
 from jobsvc.observe import request_id
 from jobsvc.web import problems
 from jobsvc.web.app.fast_router import ServerHandler
-from jobsvc.web.app.middleware import refuse
-from jobsvc.web.app.routes import DISPATCH
+from jobsvc.web.app.middleware import framework_error
+from jobsvc.web.app.routes import FAST_ROUTER
 from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
-from jobsvc.web.connection.protocol import Answering, Connection
-from jobsvc.web.connection.request_validation import Unsound
+from jobsvc.web.connection.protocol import Connection, FastPathServer
+from jobsvc.web.connection.request_validation import InvalidRequest
 from jobsvc.web.connection.timeouts import CONNECTION_TIMEOUTS
-from jobsvc.web.responses.common_headers import REQUEST_ID, seal
+from jobsvc.web.responses.common_headers import REQUEST_ID, add_common_headers
 
-_log = structlog.get_logger("jobsvc.web")
+log = structlog.get_logger("jobsvc.web")
 
 
 class ProblemHandler(Connection):
@@ -40,13 +40,13 @@ class ProblemHandler(Connection):
         request_id.bind(name := request_id.new())
         self._server.count_unparsed(status)
         if isinstance(exc, HttpProcessingError):
-            _log.info("refused", status=status, reason=type(exc).__name__, peer=request.remote)
+            log.info("refused", status=status, reason=type(exc).__name__, peer=request.remote)
             response = _refusal(exc, status)
             if self._refuses_head:
                 response.body = None
         else:
-            _log.error("request-failed", status=status, exc_info=exc)
-            response = problems.of_fault()
+            log.error("request-failed", status=status, exc_info=exc)
+            response = problems.internal_error()
         response.headers[REQUEST_ID] = name
         response.headers["Server"] = "jobsvc"
         response.headers["Connection"] = "close"  # aiohttp answers as HTTP/1.0 here, and leaves it out
@@ -60,12 +60,12 @@ class ProblemHandler(Connection):
 
 
 def _refusal(exc: HttpProcessingError, status: int) -> web.Response:
-    if isinstance(exc, Unsound):
+    if isinstance(exc, InvalidRequest):
         return problems.problem(exc.problem, exc.message, status=status)
     return problems.problem("bad-request", "The request is not well-formed HTTP.", status=status)
 
 
-class ProblemServer(Answering):
+class ProblemServer(FastPathServer):
     """Makes a ProblemHandler of every connection."""
 
     def __call__(self) -> ProblemHandler:
@@ -73,20 +73,20 @@ class ProblemServer(Answering):
         return ProblemHandler(self, loop=self._loop, **self._kwargs)
 
 
-class Runner(web.AppRunner):
+class ProblemRunner(web.AppRunner):
     """An AppRunner whose connections are ours, as is the way of a request to its handler."""
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         # aiohttp has no public way to name the class of a connection's handler.
         ours = ProblemServer(
-            self.app[DISPATCH].over(_explained(server.request_handler)),
+            self.app[FAST_ROUTER].wrap(_with_problem_body(server.request_handler)),
             request_factory=server.request_factory,
             loop=server._loop,  # noqa: SLF001
             **server._kwargs,  # noqa: SLF001
         )
-        ours.at_once = self.app[DISPATCH].at_once
-        ours.count_unparsed = self.app[DISPATCH].count_unparsed
+        ours.try_fast = self.app[FAST_ROUTER].try_fast
+        ours.count_unparsed = self.app[FAST_ROUTER].count_unparsed
         ours.restricted_handler = probes_only(ours.request_handler)
         ours.limits = self.app[CONNECTION_LIMITS]
         for each in (self.app[CONNECTION_LIMITS], self.app[CONNECTION_TIMEOUTS]):
@@ -94,16 +94,16 @@ class Runner(web.AppRunner):
         return ours
 
 
-def _explained(handler: ServerHandler) -> ServerHandler:
+def _with_problem_body(handler: ServerHandler) -> ServerHandler:
     """Answer what aiohttp refuses before the middlewares in our words too: an unknown Expect, a 417."""
 
     async def explained(request: web.BaseRequest) -> web.StreamResponse:
         if _has_unknown_expectation(request):  # aiohttp fails where the value is not ASCII
-            return refuse(cast(web.Request, request), web.HTTPExpectationFailed())
+            return framework_error(cast(web.Request, request), web.HTTPExpectationFailed())
         try:
             return await handler(request)
         except web.HTTPException as refused:
-            return refuse(cast(web.Request, request), refused)  # the application makes no others
+            return framework_error(cast(web.Request, request), refused)  # the application makes no others
 
     return explained
 
@@ -128,10 +128,10 @@ def probes_only(handler: RequestHandler) -> RequestHandler:
             response = await handler(request)
         else:
             request_id.begin(request.headers.get(REQUEST_ID))
-            response = problems.of_refusal(
+            response = problems.from_api_error(
                 TooManyConnections("All connections are in use.", retry_after=RETRY_AFTER_S)
             )
-            seal(cast(web.Request, request), response)
+            add_common_headers(cast(web.Request, request), response)
         response.force_close()
         return response
 

@@ -24,40 +24,40 @@ from multidict import MultiMapping
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import Unauthorized
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
-from jobsvc.storage.state.token_file import Known, digest_of, look
+from jobsvc.storage.state.token_file import TokenFileState, digest_of, load_if_changed
 
 TOKEN: Final = web.RequestKey("jobsvc.token", Token)
 """On a request: the token that it was let in by."""
 
-LOOK_EVERY: Final = 0.5
+RELOAD_INTERVAL_S: Final = 0.5
 """Seconds between two looks at the token file."""
 
 EXPIRING_SOON_S: Final = 14 * 86_400.0
 """Tokens that expire within this time are counted, so that they are renewed before clients fail."""
 
-CREDENTIALS_CAP: Final = 512
+MAX_CREDENTIALS_LENGTH: Final = 512
 """The longest Authorization field that is looked at, in characters; ours are 55."""
 
 # RFC 6750, section 2.1; the scheme knows no case (RFC 9110, section 11.1).
-_log = structlog.get_logger("jobsvc.web")
+log = structlog.get_logger("jobsvc.web")
 
 _BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)", re.ASCII)
-_NOBODY: Final = Token(id="", owner="", scopes=frozenset(), digest=bytes(32), created=0, revoked=0)
+_NO_TOKENS: Final = Token(id="", owner="", scopes=frozenset(), digest=bytes(32), created=0, revoked=0)
 
 
 class NoCredentials(Unauthorized):
     """Nothing was presented, so nothing was guessed."""
 
 
-class Gate:
+class TokenAuthenticator:
     """Knows the tokens. Belongs to the event loop; only `watching` and `refresh` look at the file."""
 
     def __init__(
         self,
         path: Path,
-        disk: Disk,
+        disk: StorageExecutor,
         *,
         clock: Callable[[], float] = time.time,
         on_bad_file: Callable[[Exception], None],
@@ -73,11 +73,11 @@ class Gate:
         self._clock = clock
         self._on_bad_file = on_bad_file
         self._on_bad_labels = on_bad_labels
-        self._label_complaint: str | None = None
-        self._known: Known | None = None
+        self._reported_label_error: str | None = None
+        self._known: TokenFileState | None = None
         self._tokens: dict[bytes, Token] = {}
         self._by_id: dict[str, Token] = {}
-        self._complaint: str | None = None
+        self._reported_error: str | None = None
         self._expiries: list[float] = []
         self.used: dict[str, float] = {}
         """When tokens were last used, by id, in seconds since the epoch; saving it empties it."""
@@ -87,24 +87,24 @@ class Gate:
 
         Unauthorized, worded alike for one that is malformed, unknown, expired or revoked; NoCredentials.
         """
-        secret = _presented(headers)
+        secret = _read_bearer(headers)
         digest = digest_of(secret)
-        token = self._tokens.get(digest, _NOBODY)
+        token = self._tokens.get(digest, _NO_TOKENS)
         now = self._clock()
         if not (compare_digest(token.digest, digest) and token.alive(now)):
-            raise Unauthorized("The token is not valid.", *self._why(token, secret))
+            raise Unauthorized("The token is not valid.", *self._rejection_reason(token, secret))
         self.used[token.id] = now
         return token
 
-    def living(self, token_id: str) -> Token | None:
+    def get_live(self, token_id: str) -> Token | None:
         """Return the token of this id where it is good now: for who has proved that it stands behind him."""
-        token, now = self._by_id.get(token_id, _NOBODY), self._clock()
+        token, now = self._by_id.get(token_id, _NO_TOKENS), self._clock()
         if not token.alive(now):
             return None
         self.used[token_id] = now
         return token
 
-    def why_dead(self, token_id: str) -> str:
+    def rejection_reason(self, token_id: str) -> str:
         """Return why the token of this id is not good: "unknown", "expired" or "revoked"; for the log."""
         token = self._by_id.get(token_id)
         return "unknown" if token is None else token.state(self._clock())
@@ -120,55 +120,55 @@ class Gate:
 
     def current(self, token: Token) -> Token | None:
         """Return a token that was valid before as it is now; None if it is not valid any more."""
-        now = self._tokens.get(token.digest, _NOBODY)
+        now = self._tokens.get(token.digest, _NO_TOKENS)
         return now if now.alive(self._clock()) else None
 
-    async def watching(self, _app: web.Application) -> AsyncIterator[None]:
+    async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Load the tokens, and keep them true until the end: a cleanup_ctx.
 
         BadTokenFile and StorageUnavailable keep the service from starting.
         """
-        self._adopt(await self._look())
+        self._apply(await self._reload_if_changed())
         watch = asyncio.create_task(self._watch(), name="jobsvc-tokens")
         yield
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
-        self._disk.release(self._reserve)
+        self._disk.close_later(self._reserve)
 
-    def _why(self, token: Token, secret: str) -> tuple[str, str | None]:
+    def _rejection_reason(self, token: Token, secret: str) -> tuple[str, str | None]:
         """Return why a token is refused, and its id where it has one; for the log."""
-        if token is _NOBODY:
+        if token is _NO_TOKENS:
             return ("unknown" if secret else "malformed"), None
         return token.state(self._clock()), token.id
 
     async def refresh(self) -> None:
         """Look at the file once and take what it holds now; what goes wrong is reported, never raised."""
         try:
-            known = await self._look()
+            known = await self._reload_if_changed()
         except Exception as fault:  # noqa: BLE001 - a watch that dies of the unforeseen revokes nothing any more
             complaint = f"{type(fault).__name__}: {fault}"
-            if complaint != self._complaint:
-                self._complaint = complaint
+            if complaint != self._reported_error:
+                self._reported_error = complaint
                 self._on_bad_file(fault)
         else:
-            self._complaint = None
-            self._adopt(known)
+            self._reported_error = None
+            self._apply(known)
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(RELOAD_INTERVAL_S)
             await self.refresh()
 
-    async def _look(self) -> Known:
-        return await self._disk.control("tokens", self._read)
+    async def _reload_if_changed(self) -> TokenFileState:
+        return await self._disk.run_control("tokens", self._read)
 
-    def _read(self) -> Known:
+    def _read(self) -> TokenFileState:
         """Read the file, in a thread; also where the process has used up its descriptors."""
         self._reserve.fill()
-        return look(self._path, self._known, self._reserve)
+        return load_if_changed(self._path, self._known, self._reserve)
 
-    def _adopt(self, known: Known) -> None:
+    def _apply(self, known: TokenFileState) -> None:
         if known is self._known:
             return
         self._report_labels(known.label_fault)
@@ -184,17 +184,17 @@ class Gate:
 
     def _report_labels(self, fault: Exception | None) -> None:
         complaint = None if fault is None else str(fault)
-        if fault is not None and complaint != self._label_complaint and self._on_bad_labels is not None:
+        if fault is not None and complaint != self._reported_label_error and self._on_bad_labels is not None:
             self._on_bad_labels(fault)
-        self._label_complaint = complaint
+        self._reported_label_error = complaint
 
     def log_count(self) -> None:
         """Log how many tokens are live, with a warning where none is."""
         now = self._clock()
         live = sum(token.alive(now) for token in self._tokens.values())
-        _log.info("tokens", file=str(self._path), live=live, ended=len(self._tokens) - live)
+        log.info("tokens", file=str(self._path), live=live, ended=len(self._tokens) - live)
         if not live:
-            _log.warning(
+            log.warning(
                 "no-live-token",
                 file=str(self._path),
                 effect="every request is refused with 401",
@@ -202,14 +202,18 @@ class Gate:
             )
 
 
-GATE: Final = web.AppKey("jobsvc.gate", Gate)
+AUTHENTICATOR: Final = web.AppKey("jobsvc.gate", TokenAuthenticator)
 """On the application: its gate."""
 
 
-def _presented(headers: MultiMapping[str]) -> str:
+def _read_bearer(headers: MultiMapping[str]) -> str:
     """Take the secret out of the one Authorization field; what has none yields the empty one, nobody's."""
     fields = headers.getall(hdrs.AUTHORIZATION, ())
-    if len(fields) == 1 and len(fields[0]) <= CREDENTIALS_CAP and (match := _BEARER.fullmatch(fields[0])):
+    if (
+        len(fields) == 1
+        and len(fields[0]) <= MAX_CREDENTIALS_LENGTH
+        and (match := _BEARER.fullmatch(fields[0]))
+    ):
         return match[1]
     if not fields:
         raise NoCredentials("A bearer token is needed.", "missing")

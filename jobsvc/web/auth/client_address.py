@@ -13,7 +13,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from jobsvc.web.connection.fast_request import Asked
+from jobsvc.web.connection.fast_request import FastRequest
 
 Network = IPv4Network | IPv6Network
 
@@ -31,7 +31,7 @@ class Peers:
         self.trusts = lru_cache(maxsize=1024)(self._trusts)
         """Whether an address is a trusted proxy's."""
 
-    def address_of(self, request: web.Request | Asked) -> str | None:
+    def address_of(self, request: web.Request | FastRequest) -> str | None:
         """Walk X-Forwarded-For from its end for as long as the next hop is a trusted proxy's.
 
         A port is left out. The walk ends at what is no address, such as "unknown": nobody vouches for it.

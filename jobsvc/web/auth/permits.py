@@ -15,7 +15,7 @@ from aiohttp import web
 
 from jobsvc.domain.access import Token, require, still_permits
 from jobsvc.domain.errors import Unauthorized
-from jobsvc.web.auth.bearer import Gate
+from jobsvc.web.auth.bearer import TokenAuthenticator
 
 CHECK_INTERVAL_S: Final = 0.5
 """Time between two checks of all permits; the token file itself is read every half second."""
@@ -30,7 +30,9 @@ class Permit:
 
     __slots__ = ("_gate", "_scope", "_token", "on_lost")
 
-    def __init__(self, gate: Gate, token: Token, scope: str, on_lost: Callable[[], object]) -> None:
+    def __init__(
+        self, gate: TokenAuthenticator, token: Token, scope: str, on_lost: Callable[[], object]
+    ) -> None:
         self._gate = gate
         self._token = token
         self._scope = scope
@@ -45,7 +47,9 @@ class Permit:
         """Return the token as it is now. Unauthorized, InsufficientScope."""
         token = self._gate.current(self._token)
         if token is None:
-            raise Unauthorized("The token is not valid.", self._gate.why_dead(self._token.id), self._token.id)
+            raise Unauthorized(
+                "The token is not valid.", self._gate.rejection_reason(self._token.id), self._token.id
+            )
         require(token, self._scope)
         return token
 
@@ -53,7 +57,7 @@ class Permit:
 class Permits:
     """All permits in use. Belongs to the event loop."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: TokenAuthenticator) -> None:
         self._gate = gate
         self._held: set[Permit] = set()
 
@@ -80,7 +84,7 @@ class Permits:
                 raise PermitLost from ended
             raise
 
-    async def watching(self, _app: web.Application) -> AsyncIterator[None]:
+    async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Check the permits until the end: a cleanup_ctx."""
         watch = asyncio.create_task(self._watch(), name="jobsvc-permits")
         yield

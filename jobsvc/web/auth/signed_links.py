@@ -21,9 +21,9 @@ from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import Unauthorized
-from jobsvc.storage.executor import Disk
-from jobsvc.storage.state.link_key import SIZE, load_or_make
-from jobsvc.web.auth.bearer import Gate
+from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.state.link_key import KEY_BYTES, load_or_create
+from jobsvc.web.auth.bearer import TokenAuthenticator
 from jobsvc.web.paths import VERSION_QUERY, link_path
 
 BY_LINK: Final = web.RequestKey("jobsvc.by-link", bool)
@@ -84,26 +84,33 @@ class Link(NamedTuple):
     """Milliseconds since the epoch."""
 
 
-class Links:
+class SignedLinks:
     """Makes links and lets in by them. Belongs to the event loop; only `keyed` looks at the key's file."""
 
-    def __init__(self, path: Path, disk: Disk, gate: Gate, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        disk: StorageExecutor,
+        gate: TokenAuthenticator,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """Take the key file's path and the gate that knows which tokens live."""
         self._path = path
         self._disk = disk
         self._gate = gate
         self._clock = clock
-        self._key = secrets.token_bytes(SIZE)  # nobody's, until the file's own is there
+        self._key = secrets.token_bytes(KEY_BYTES)  # nobody's, until the file's own is there
 
-    async def keyed(self, _app: web.Application) -> AsyncIterator[None]:
+    async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Load the key, or make it: a cleanup_ctx.
 
         BadLinkKey and StorageUnavailable keep the service from starting.
         """
-        self._key = await self._disk.control("*links", partial(load_or_make, self._path))
+        self._key = await self._disk.run_control("*links", partial(load_or_create, self._path))
         yield
 
-    def make(self, job_id: str, name: str, version: str, token: Token, seconds: int) -> Link:
+    def create(self, job_id: str, name: str, version: str, token: Token, seconds: int) -> Link:
         """Make a link to a version of a job's output; it never outlives the token, and says so."""
         expires = int((self._clock() + seconds) * 1000)
         if token.expires is not None:
@@ -122,9 +129,9 @@ class Links:
         # In the absolute form of a target the path is what follows the authority (RFC 9112, section 3.2.2).
         path = _AUTHORITY.sub("", path, count=1) if not path.startswith("/") else path
         token_id = verify(self._key, path, text, self._clock())
-        token = self._gate.living(token_id)
+        token = self._gate.get_live(token_id)
         if token is None:
-            raise _refusal(self._gate.why_dead(token_id), token_id)
+            raise _refusal(self._gate.rejection_reason(token_id), token_id)
         request[BY_LINK] = True
         return token
 

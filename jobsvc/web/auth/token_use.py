@@ -17,20 +17,22 @@ import structlog
 from aiohttp import web
 
 from jobsvc.domain.errors import StorageUnavailable
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.token_use_file import record_use
-from jobsvc.web.auth.bearer import Gate
+from jobsvc.web.auth.bearer import TokenAuthenticator
 
 SAVE_INTERVAL_S: Final = 60.0
 SHUTDOWN_TIMEOUT_S: Final = 1.0
 
-_log = structlog.get_logger("jobsvc.web")
+log = structlog.get_logger("jobsvc.web")
 
 
 class TokenUse:
     """Saves the last use of each token. Belongs to the event loop."""
 
-    def __init__(self, gate: Gate, path: Path, disk: Disk, on_error: Callable[[], None]) -> None:
+    def __init__(
+        self, gate: TokenAuthenticator, path: Path, disk: StorageExecutor, on_error: Callable[[], None]
+    ) -> None:
         """Take the file's path; `on_error` is called for each write that fails."""
         self._gate = gate
         self._path = path
@@ -38,7 +40,7 @@ class TokenUse:
         self._on_error = on_error
         self._failing = False
 
-    async def saving(self, _app: web.Application) -> AsyncIterator[None]:
+    async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Save once a minute and at the end: a cleanup_ctx."""
         task = asyncio.create_task(self._save_repeatedly(), name="jobsvc-token-use")
         yield
@@ -57,12 +59,12 @@ class TokenUse:
         self._gate.used.clear()
         try:
             work = partial(record_use, self._path, used, self._gate.ids())
-            await self._disk.background("*token-use", work)
+            await self._disk.run_background("*token-use", work)
         except StorageUnavailable as fault:
             self._gate.used.update({**used, **self._gate.used})
             self._on_error()
             if not self._failing:
-                _log.warning("token-use-not-written", file=str(self._path), reason=fault.reason)
+                log.warning("token-use-not-written", file=str(self._path), reason=fault.reason)
             self._failing = True
         else:
             self._failing = False

@@ -22,7 +22,7 @@ MAX_STARTED_TASKS: Final = 4
 Step = Callable[[], object]
 
 
-class Together:
+class CallbackBatch:
     """Queues of steps; each is taken in its order, and two have a time of their own in each callback."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -33,13 +33,13 @@ class Together:
         self._scheduled = False
         self._started_tasks = 0
 
-    def soon(self, step: Step) -> None:
+    def call_soon(self, step: Step) -> None:
         """Have a step taken once the loop has seen to what is ready now; it is like its `call_soon`."""
         self._soon.append(step)
         if not self._scheduled:
             self._schedule()
 
-    def later(self, step: Step) -> None:
+    def call_later_in_turn(self, step: Step) -> None:
         """Have a step taken that may cost much; steps of `soon` do not wait for those before it."""
         self._later.append(step)
         if not self._scheduled:

@@ -33,7 +33,7 @@ CANDIDATES: Final = 1024
 LOG_INTERVAL_S: Final = 60.0
 
 
-_log = structlog.get_logger("jobsvc.web")
+log = structlog.get_logger("jobsvc.web")
 
 
 class LimitedConnection(TimedConnection, Protocol):
@@ -121,7 +121,7 @@ class ConnectionLimits:
         now = asyncio.get_running_loop().time()
         if now >= self._log_at:
             self._log_at = now + LOG_INTERVAL_S
-            _log.warning("connection-limit-reached", max_connections=self.max_connections)
+            log.warning("connection-limit-reached", max_connections=self.max_connections)
 
 
 CONNECTION_LIMITS: Final = web.AppKey("jobsvc.connection-limits", ConnectionLimits)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from aiohttp import hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 
-from jobsvc.web.connection.head_cache import retargeted
+from jobsvc.web.connection.head_cache import with_path
 
 if TYPE_CHECKING:
     from jobsvc.web.connection.protocol import Connection
 
 
-class Asked:
+class FastRequest:
     """One such GET, with what an answer without a wait needs; a request would be a sixth of its cost."""
 
     __slots__ = ("_message", "_target", "connection", "headers", "job_id", "version")
@@ -46,18 +46,18 @@ class Asked:
 
     def request(self) -> web.BaseRequest:
         """Make a request of it, for what lasts longer than this moment."""
-        return self.connection.request_of(retargeted(self._message, self._target))
+        return self.connection.request_of(with_path(self._message, self._target))
 
 
-class Send(Protocol):
+class SendResponse(Protocol):
     """Sends an answer; `budget` are the lines of its head that tell what is left to spend."""
 
     def __call__(self, budget: str) -> object:
         """Send it."""
 
 
-class Decided(NamedTuple):
+class PreparedResponse(NamedTuple):
     """An answer that has been decided on, and is still to be sent."""
 
     status: HTTPStatus
-    send: Send
+    send: SendResponse

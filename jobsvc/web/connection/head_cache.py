@@ -19,7 +19,7 @@ _END: Final = 16
 """Bytes that are compared first: where each request has other fields, that costs next to nothing."""
 
 
-class Familiar:
+class CachedHead:
     """The request before: a plain GET, that was answered."""
 
     __slots__ = ("_data", "_rest", "message")
@@ -30,7 +30,7 @@ class Familiar:
         self._data = data
         self._rest: bytes | None = None
 
-    def target_of(self, data: bytes) -> str | None:
+    def match_path(self, data: bytes) -> str | None:
         """Name the target where `data` is a whole head that differs in nothing else; None where it is not."""
         if not data.endswith(self._data[-_END:]):
             return None
@@ -52,7 +52,7 @@ class Familiar:
         return self._rest
 
 
-def retargeted(message: RawRequestMessage, target: str) -> RawRequestMessage:
+def with_path(message: RawRequestMessage, target: str) -> RawRequestMessage:
     """Give the message that the parser would have made of another such target."""
     path, _, query = target.partition("?")
     return message._replace(path=target, url=URL.build(path=path, query_string=query, encoded=True))

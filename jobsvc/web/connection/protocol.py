@@ -16,21 +16,21 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
 
-from jobsvc.web.connection.callback_batch import Together
-from jobsvc.web.connection.congestion import hurry
+from jobsvc.web.connection.callback_batch import CallbackBatch
+from jobsvc.web.connection.congestion import disable_pacing
 from jobsvc.web.connection.connection_limits import ConnectionLimits
 from jobsvc.web.connection.error_response import render_error
-from jobsvc.web.connection.head_cache import Familiar
+from jobsvc.web.connection.head_cache import CachedHead
 from jobsvc.web.connection.request_input import MAX_HELD_BYTES, RequestInput
-from jobsvc.web.connection.turns import Turns
+from jobsvc.web.connection.turns import HeavyWorkTurns
 
 _HEAD_END: Final = b"\r\n\r\n"
 
 
-class Answering(web.Server):
+class FastPathServer(web.Server):
     """A server that knows what needs no wait."""
 
-    at_once: Callable[[Connection, RawRequestMessage, str], bool]
+    try_fast: Callable[[Connection, RawRequestMessage, str], bool]
     """Answers a plain GET of a target here and now, where that takes no wait."""
     count_unparsed: Callable[[int], None]
     """Counts a request with this status that never reaches a route."""
@@ -40,8 +40,8 @@ class Answering(web.Server):
 
     def __init__(self, *args: Any, loop: asyncio.AbstractEventLoop, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
         super().__init__(*args, loop=loop, **kw)
-        self.parsing = Together(loop)
-        self.pipelined = Turns()
+        self.parsing = CallbackBatch(loop)
+        self.pipelined = HeavyWorkTurns()
         """Taken by each request that waited behind another one of its connection."""
 
     def open_connections(self) -> Sequence[tuple[Connection, asyncio.Transport]]:
@@ -58,17 +58,17 @@ class Connection(RequestInput):
 
     _restricted = False
     """Whether it is above the limit, and serves no more than a probe."""
-    _server: Answering
+    _server: FastPathServer
     _answering = False
     _unsent = b""
     peer_address: str | None = None
     """The client's or the proxy's."""
     last_range: str | None = None
     """The Range field of the last download."""
-    _familiar: Familiar | None = None
+    _familiar: CachedHead | None = None
     """The last request, where it was answered at once and all is answered."""
 
-    def __init__(self, server: Answering, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
+    def __init__(self, server: FastPathServer, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
         super().__init__(server, **kw)
         self._server = server
 
@@ -77,7 +77,7 @@ class Connection(RequestInput):
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self.peer_address = str(peer[0]) if isinstance(peer, tuple) else None
-        hurry(transport)
+        disable_pacing(transport)
         self._server.limits.admit(self, cast(asyncio.Transport, transport), self._server.connection_count())
 
     def data_received(self, data: bytes) -> None:
@@ -94,13 +94,13 @@ class Connection(RequestInput):
         if len(self._received) == len(data):
             parsing = self._server.parsing
             # The next request of who polls is cheap; what any other bytes cost is not known.
-            (parsing.later if self._familiar is None else parsing.soon)(self._parse)
+            (parsing.call_later_in_turn if self._familiar is None else parsing.call_soon)(self._parse)
         elif self._buffer_paused and len(self._received) >= MAX_HELD_BYTES:
             self._pause_transport_reading()
 
     def _parse_later(self) -> None:
         if self._received:
-            self._server.parsing.later(self._parse)
+            self._server.parsing.call_later_in_turn(self._parse)
 
     def _resume_reading_if_drained(self) -> None:
         self._parse()
@@ -129,8 +129,8 @@ class Connection(RequestInput):
 
     def _parse_each(self, data: bytes) -> None:
         """Have requests parsed one at a time."""
-        target = self._familiar_target(data)
-        if target is not None and self._answered_unparsed(target):
+        target = self._cached_head_path(data)
+        if target is not None and self._try_fast_cached(target):
             return
         # A packet is most often one head.
         if data.find(_HEAD_END) == len(data) - len(_HEAD_END) and self._expects_head():
@@ -158,7 +158,7 @@ class Connection(RequestInput):
         if idle is None or idle.done() or not self._messages or self._paused:
             return
         # Who waits for a request is not woken for one that takes no wait itself.
-        if tried or not (sound and self._answered_at_once(data)):
+        if tried or not (sound and self._try_fast_parsed(data)):
             self._wake(idle)
 
     def _wake(self, idle: asyncio.Future[None]) -> None:
@@ -167,7 +167,7 @@ class Connection(RequestInput):
             idle.set_result(None)
             self._server.parsing.count_started_task()
 
-    def _answered_at_once(self, data: bytes) -> bool:
+    def _try_fast_parsed(self, data: bytes) -> bool:
         """Answer a request here and now, where it is the only one and its answer takes no wait.
 
         A task for each request, and the wakings that this takes, cost as much as a status.
@@ -177,28 +177,28 @@ class Connection(RequestInput):
             return False
         if isinstance(message, _ErrInfo) or body is not EMPTY_PAYLOAD or not _plain(message):
             return False
-        if not self._answered_here(message, message.path):
+        if not self._try_fast(message, message.path):
             return False
         self._messages.popleft()
         parser.message_consumed()
-        self._familiar = Familiar(message, data)
+        self._familiar = CachedHead(message, data)
         return True
 
-    def _familiar_target(self, data: bytes) -> str | None:
+    def _cached_head_path(self, data: bytes) -> str | None:
         """Name the target of a request that differs in nothing else from the last, which is answered."""
         last, idle = self._familiar, self._waiter
         if last is None or idle is None or idle.done() or self._paused or self._force_close or self._close:
             return None
-        return last.target_of(data)
+        return last.match_path(data)
 
-    def _answered_unparsed(self, target: str) -> bool:
+    def _try_fast_cached(self, target: str) -> bool:
         """Answer such a request here and now, where that takes no wait."""
-        if self._familiar is None or not self._answered_here(self._familiar.message, target):
+        if self._familiar is None or not self._try_fast(self._familiar.message, target):
             return False
         self._request_count += 1
         return True
 
-    def _answered_here(self, message: RawRequestMessage, target: str) -> bool:
+    def _try_fast(self, message: RawRequestMessage, target: str) -> bool:
         # Without its timer, no one would see to the connection's end.
         if self._keepalive_handle is None or self._half_closed or self._restricted:
             return False
@@ -209,7 +209,7 @@ class Connection(RequestInput):
             self._flush()
         self._answering = True
         try:
-            if not self._server.at_once(self, message, target):
+            if not self._server.try_fast(self, message, target):
                 return False
         finally:
             self._answering = False

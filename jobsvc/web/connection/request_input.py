@@ -16,7 +16,13 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
 from jobsvc.web.connection.lingering_close import MAX_DISCARDED_BYTES, LingeringClose
-from jobsvc.web.connection.request_validation import MAX_HEAD_BYTES, Unsound, fault_of, head_too_large, named
+from jobsvc.web.connection.request_validation import (
+    MAX_HEAD_BYTES,
+    InvalidRequest,
+    head_too_large,
+    refine_parse_error,
+    validate,
+)
 
 MAX_WAITING_REQUESTS: Final = 4
 """Requests of a connection that are parsed before their turn."""
@@ -137,12 +143,12 @@ class RequestInput(LingeringClose):
         for place in range(known - self._request_count, 0):
             message, body = self._messages[place]
             if isinstance(message, _ErrInfo):
-                self._last_request, fault = True, named(message.exc, data)
+                self._last_request, fault = True, refine_parse_error(message.exc, data)
                 self._refuses_head = data.lstrip(b"\r\n").startswith(b"HEAD ")
                 if not self._body.is_eof():
                     self._fail_body()
             else:
-                fault = head_too_large(data) if too_large else fault_of(message)
+                fault = head_too_large(data) if too_large else validate(message)
                 if message.should_close:  # nothing behind it is answered
                     self._last_request = True
                 if body is not EMPTY_PAYLOAD:
@@ -189,5 +195,5 @@ class RequestInput(LingeringClose):
         return super()._last_of_all() and not self._received
 
 
-def _error(fault: Unsound) -> _ErrInfo:
+def _error(fault: InvalidRequest) -> _ErrInfo:
     return _ErrInfo(fault.code, fault, fault.message)

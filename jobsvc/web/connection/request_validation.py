@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, LineTooL
 from aiohttp.http_parser import RawRequestMessage
 
 MAX_HEAD_BYTES: Final = 32 * 1024
-_LINE_CAP: Final = 8_000
+_MAX_LINE_BYTES: Final = 8_000
 """Bytes of a request line that are always taken (RFC 9112, section 3)."""
 _REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.[01]\r\n")
 
@@ -23,7 +23,7 @@ _NAME: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*"
 _HOST: Final = re.compile(rf"(?:\[[A-Za-z0-9:._~!$&'()*+,;=-]+\]|{_NAME})(?::[0-9]*)?")
 
 
-class Unsound(HttpProcessingError):
+class InvalidRequest(HttpProcessingError):
     """A request that is not to be processed; the message is for its sender."""
 
     def __init__(self, code: int, message: str, *, problem: str = "bad-request") -> None:
@@ -32,19 +32,19 @@ class Unsound(HttpProcessingError):
         """The code of the problem document."""
 
 
-def fault_of(message: RawRequestMessage) -> Unsound | None:
+def validate(message: RawRequestMessage) -> InvalidRequest | None:
     """Say what is wrong with a request that the parser took."""
     if message.version is not HttpVersion11 and (fault := _version_fault(message)):
         return fault
     if message.method == hdrs.METH_CONNECT:  # what comes behind it is no further request
-        return Unsound(501, "This service is no proxy: it does not support CONNECT.")
+        return InvalidRequest(501, "This service is no proxy: it does not support CONNECT.")
     if message.path[:1] != "/" and not _is_absolute_or_asterisk(message):
-        return Unsound(400, "The request target is neither a path nor an address with http or https.")
+        return InvalidRequest(400, "The request target is neither a path nor an address with http or https.")
     # The parser itself refuses any other final coding, but not where an upgrade is offered.
     if (message.chunked or message.upgrade) and _has_other_coding(message):
-        return Unsound(501, "This service knows no transfer coding but chunked.")
+        return InvalidRequest(501, "This service knows no transfer coding but chunked.")
     if not _is_host(message.headers.get(hdrs.HOST, "")):
-        return Unsound(400, "The Host field names no host.")
+        return InvalidRequest(400, "The Host field names no host.")
     return None
 
 
@@ -59,30 +59,32 @@ def _has_other_coding(message: RawRequestMessage) -> bool:
     return message.headers.get(hdrs.TRANSFER_ENCODING, "chunked").strip().lower() != "chunked"
 
 
-def _version_fault(message: RawRequestMessage) -> Unsound | None:
+def _version_fault(message: RawRequestMessage) -> InvalidRequest | None:
     if message.version > HttpVersion11:
-        return Unsound(505, "This service speaks HTTP/1.1.")
+        return InvalidRequest(505, "This service speaks HTTP/1.1.")
     if message.version < HttpVersion10:
-        return Unsound(400, "The request names no version of HTTP.")
+        return InvalidRequest(400, "The request names no version of HTTP.")
     if message.chunked and message.version < HttpVersion11:  # section 6.1: its framing is faulty
-        return Unsound(400, "There is no Transfer-Encoding in HTTP/1.0.")
+        return InvalidRequest(400, "There is no Transfer-Encoding in HTTP/1.0.")
     return None
 
 
-def named(error: BaseException, head: bytes) -> Unsound | None:
+def refine_parse_error(error: BaseException, head: bytes) -> InvalidRequest | None:
     """Find the status of what is a bad request to the parser all alike; None where that is what it is."""
     if isinstance(error, BadHttpMethod) and _REQUEST_LINE.match(head):
-        return Unsound(501, "This service knows no such method.")
+        return InvalidRequest(501, "This service knows no such method.")
     if isinstance(error, LineTooLong) or "Too many headers" in str(error):
         return head_too_large(head)
     return None
 
 
-def head_too_large(head: bytes) -> Unsound:
+def head_too_large(head: bytes) -> InvalidRequest:
     """Refuse a head for what it has too much of: its address, or its fields."""
-    if not 0 <= head.find(b"\r\n", 2) <= _LINE_CAP:  # behind an empty line before it
-        return Unsound(414, "The address is longer than any that this service takes.", problem="uri-too-long")
-    return Unsound(
+    if not 0 <= head.find(b"\r\n", 2) <= _MAX_LINE_BYTES:  # behind an empty line before it
+        return InvalidRequest(
+            414, "The address is longer than any that this service takes.", problem="uri-too-long"
+        )
+    return InvalidRequest(
         431,
         "The head has a field of more than 8190 bytes, more than 128 fields, or more than 32 KiB in all.",
         problem="request-header-fields-too-large",

@@ -31,7 +31,7 @@ _INT: Final = Struct("i")
 _ALL: Final = -1
 """In place of a number of accepted bytes: all of them."""
 
-_log = structlog.get_logger("jobsvc.web")
+log = structlog.get_logger("jobsvc.web")
 
 
 class TimedConnection(Protocol):
@@ -84,7 +84,7 @@ class ConnectionTimeouts:
         self.open_connections: OpenConnections = tuple
         """Lists the connections; set by the server."""
 
-    async def sweeping(self, _app: web.Application) -> AsyncIterator[None]:
+    async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Sweep until the application ends: a cleanup_ctx."""
         task = asyncio.create_task(self._run(), name="jobsvc-connection-timeouts")
         yield
@@ -97,8 +97,8 @@ class ConnectionTimeouts:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             try:
                 await self.sweep()
-            except Exception:  # noqa: BLE001 - the next sweep must come
-                _log.exception("connection-sweep-failed")
+            except Exception:
+                log.exception("connection-sweep-failed")
 
     async def sweep(self) -> None:
         """Examine every connection once, in slices."""

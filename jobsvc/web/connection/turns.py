@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Turns:
+class HeavyWorkTurns:
     """One piece of work in each iteration of the loop, first come, first served."""
 
     def __init__(self) -> None:

@@ -18,36 +18,36 @@ from typing import Final
 
 from aiohttp import web
 
-from jobsvc.domain.access import owner_seen
+from jobsvc.domain.access import visible_owner
 from jobsvc.domain.job import Status
-from jobsvc.index.queries.change_feed import Feed, Missed, Step, View
+from jobsvc.index.queries.change_feed import ChangeFeed, FeedEvent, FeedOverrun, FeedReader
 from jobsvc.index.queries.listing import Listing
-from jobsvc.index.queries.subscriptions import Changes
+from jobsvc.index.queries.subscriptions import Subscriptions
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.connection.turns import Turns
-from jobsvc.web.jobs.list_items import ListedForms, ListedJobs
+from jobsvc.web.connection.turns import HeavyWorkTurns
+from jobsvc.web.jobs.list_items import ListItemCache, ListItemCaches
 from jobsvc.web.streaming import sse
-from jobsvc.web.streaming.event_stream import PIECE_BYTES, EventStream, Streams
+from jobsvc.web.streaming.event_stream import PIECE_BYTES, EventStream, EventStreams
 
-PAGE: Final = 50
+JOBS_PER_ITERATION: Final = 50
 """Jobs that are looked up in one turn of the loop."""
 
-_PLACE: Final = re.compile("([0-9a-f]{12})-([0-9]{1,15})", re.ASCII)
+_POSITION: Final = re.compile("([0-9a-f]{12})-([0-9]{1,15})", re.ASCII)
 
 
-class AllEvents:
+class AllEventsEndpoint:
     """The route's handler and what it needs."""
 
     def __init__(
         self,
         *,
         listing: Listing,
-        changes: Changes,
-        listed: ListedForms,
-        turns: Turns,
-        streams: Streams,
+        changes: Subscriptions,
+        listed: ListItemCaches,
+        turns: HeavyWorkTurns,
+        streams: EventStreams,
         metrics: Metrics,
         ready: asyncio.Event,
     ) -> None:
@@ -64,36 +64,36 @@ class AllEvents:
         """Answer GET and HEAD; BadRequest."""
         statuses = query_params.statuses(request.query)
         with (
-            self._streams.stay(request, "jobs") as stay,
-            self._changes.of_owner(owner_seen(request[TOKEN]), stay.wake) as feed,
+            self._streams.hold(request, "jobs") as stay,
+            self._changes.subscribe_owner(visible_owner(request[TOKEN]), stay.notify) as feed,
         ):
-            place = place_in(feed, sse.offered(request))
-            tell = partial(self._tell, feed, self._listed.of(request), statuses, place)
-            return await self._streams.converse(stay, tell)
+            place = parse_position(feed, sse.offered(request))
+            tell = partial(self._send_all, feed, self._listed.of(request), statuses, place)
+            return await self._streams.respond(stay, tell)
 
-    async def _tell(
+    async def _send_all(
         self,
-        feed: Feed,
-        listed: ListedJobs,
+        feed: ChangeFeed,
+        listed: ListItemCache,
         statuses: Collection[Status],
         place: int | None,
         stream: EventStream,
     ) -> None:
         while stream.open and not self._ready.is_set():
-            await stream.rest(1)  # of what is not known yet nobody should think that it is not there
+            await stream.wait(1)  # of what is not known yet nobody should think that it is not there
         while stream.open:
-            view = View(feed, statuses, place)
+            view = FeedReader(feed, statuses, place)
             if place is None:
-                await self._tell_present(feed, listed, statuses, view.place, stream)
+                await self._send_present(feed, listed, statuses, view.position, stream)
             try:
-                await self._tell_changes(feed, listed, view, stream)
-            except Missed:
+                await self._send_changes(feed, listed, view, stream)
+            except FeedOverrun:
                 place = None
 
-    async def _tell_present(
+    async def _send_present(
         self,
-        feed: Feed,
-        listed: ListedJobs,
+        feed: ChangeFeed,
+        listed: ListItemCache,
         statuses: Collection[Status],
         place: int,
         stream: EventStream,
@@ -102,7 +102,9 @@ class AllEvents:
         after, told = None, 0
         while stream.open:
             async with self._turns.take():
-                page = self._listing.page(feed.owner, statuses=statuses, limit=PAGE, after=after)
+                page = self._listing.page(
+                    feed.owner, statuses=statuses, limit=JOBS_PER_ITERATION, after=after
+                )
                 page, elements = listed.fit(page, PIECE_BYTES, with_owner=feed.owner is None)
             events = [part for element in elements for part in sse.parts("job", None, element.json)]
             told += len(elements)
@@ -114,19 +116,21 @@ class AllEvents:
             after = page.after
         return None
 
-    async def _tell_changes(self, feed: Feed, listed: ListedJobs, view: View, stream: EventStream) -> None:
+    async def _send_changes(
+        self, feed: ChangeFeed, listed: ListItemCache, view: FeedReader, stream: EventStream
+    ) -> None:
         """Tell what comes; Missed."""
         while stream.open:
-            merged = view.merged
+            merged = view.coalesced
             events = _changed(feed, listed, view)
-            self._metrics.events_merged.inc(view.merged - merged)
+            self._metrics.events_merged.inc(view.coalesced - merged)
             if events:
                 await stream.send(*events)
             else:
-                await stream.rest()
+                await stream.wait()
 
 
-def _changed(feed: Feed, listed: ListedJobs, view: View) -> list[sse.Buffer]:
+def _changed(feed: ChangeFeed, listed: ListItemCache, view: FeedReader) -> list[sse.Buffer]:
     """Write the next changes, of a bounded size together; none where there are none yet. Missed."""
     events: list[sse.Buffer] = []
     size = 0
@@ -137,20 +141,20 @@ def _changed(feed: Feed, listed: ListedJobs, view: View) -> list[sse.Buffer]:
     return events
 
 
-def _told(feed: Feed, listed: ListedJobs, step: Step) -> Sequence[sse.Buffer]:
-    if step.reading is None:
-        return (sse.removed(step.job_id, _named(feed, step.place)),)
-    element = listed.json_of(step.reading, with_owner=feed.owner is None)
-    return sse.parts("job", _named(feed, step.place), element)
+def _told(feed: ChangeFeed, listed: ListItemCache, step: FeedEvent) -> Sequence[sse.Buffer]:
+    if step.snapshot is None:
+        return (sse.removed(step.job_id, _named(feed, step.position)),)
+    element = listed.json_of(step.snapshot, with_owner=feed.owner is None)
+    return sse.parts("job", _named(feed, step.position), element)
 
 
-def place_in(feed: Feed, offered: str | None) -> int | None:
+def parse_position(feed: ChangeFeed, offered: str | None) -> int | None:
     """Find the place that a client names who comes back; None where what came since is not known any more."""
-    match = _PLACE.fullmatch(offered or "")
+    match = _POSITION.fullmatch(offered or "")
     if match is None or match[1] != feed.epoch or not feed.holds(int(match[2])):
         return None
     return int(match[2])
 
 
-def _named(feed: Feed, place: int) -> str:
+def _named(feed: ChangeFeed, place: int) -> str:
     return f"{feed.epoch}-{place}"

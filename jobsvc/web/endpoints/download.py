@@ -20,42 +20,42 @@ from jobsvc.domain.errors import (
     JobCanceled,
     JobFailed,
     JobNotCompleted,
+    NotFound,
     NotReady,
-    NotThere,
     OutputMissing,
     OutputReplaced,
 )
 from jobsvc.domain.job import Job, Status
-from jobsvc.index.digests.digest_service import Digests
+from jobsvc.index.digests.digest_service import DigestService
 from jobsvc.observe import request_id
 from jobsvc.observe.download_log import DownloadLog, DownloadRecord, Outcome
 from jobsvc.observe.metrics import Metrics
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.safe_open import OpenFile
-from jobsvc.storage.jobs.snapshot import Reading
-from jobsvc.storage.nonblocking.cached_read import SMALL, read_cached
+from jobsvc.storage.jobs.snapshot import JobSnapshot
+from jobsvc.storage.nonblocking.cached_read import SMALL_BODY_BYTES, read_cached
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.signed_links import BY_LINK
-from jobsvc.web.connection.fast_request import Asked, Decided
-from jobsvc.web.file_transfer.body_writer import Transfer
-from jobsvc.web.file_transfer.file_response import Delivery
-from jobsvc.web.file_transfer.selection import Read, Selection, ranges_sent, select
-from jobsvc.web.file_transfer.transfer_state import Shipment
+from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
+from jobsvc.web.file_transfer.body_writer import BodyWriter
+from jobsvc.web.file_transfer.file_response import FileResponder
+from jobsvc.web.file_transfer.selection import FileSelection, Read, ranges_sent, select
+from jobsvc.web.file_transfer.transfer_state import TransferState
 from jobsvc.web.headers.conditional import version_of
 from jobsvc.web.headers.content_headers import content_disposition, content_type, saved_name
 from jobsvc.web.headers.repr_digest import wants_sha256
-from jobsvc.web.jobs.file_access import Visits
+from jobsvc.web.jobs.file_access import JobFileAccess
 from jobsvc.web.paths import file_name_of, job_id_of
-from jobsvc.web.ratelimit.download_slots import Slot, Slots
-from jobsvc.web.ratelimit.seeking import Seeks
+from jobsvc.web.ratelimit.download_slots import DownloadSlots, Slot
+from jobsvc.web.ratelimit.seeking import RangeContinuations
 from jobsvc.web.responses import single_write
 
-RETRY_AFTER: Final = 5
+RETRY_AFTER_S: Final = 5
 """Seconds until it may be worth asking again for the output of a job that is under way."""
 
 
-def require_output(job: Job, output: Selection | None) -> Selection:
+def require_output(job: Job, output: FileSelection | None) -> FileSelection:
     """Return the output; JobNotCompleted, JobFailed or JobCanceled where the job's state forbids it."""
     if output is None:
         raise without_output(job)
@@ -68,15 +68,15 @@ def without_output(job: Job) -> NotReady:
         return JobFailed(f"The job failed: {job.error[:500]}" if job.error else "The job failed.")
     if job.status is Status.CANCELED:
         return JobCanceled("The job was canceled.")
-    return JobNotCompleted(f"The job is {job.status}, {job.progress:g} % done.", retry_after=RETRY_AFTER)
+    return JobNotCompleted(f"The job is {job.status}, {job.progress:g} % done.", retry_after=RETRY_AFTER_S)
 
 
 class _Found(NamedTuple):
     job: Job
-    output: Selection
+    output: FileSelection
 
 
-class Address(NamedTuple):
+class DownloadAddress(NamedTuple):
     """What the address of a download says of the output beside the job: each only where it is given."""
 
     version: str | None = None
@@ -84,47 +84,47 @@ class Address(NamedTuple):
 
     def check(self, file: OpenFile) -> None:
         """Raise OutputReplaced or NotThere where the file is another one."""
-        if self.version is not None and self.version != (present := version_of(*file.identity.parts())):
+        if self.version is not None and self.version != (present := version_of(*file.version.parts())):
             raise OutputReplaced(present)
         if self.name is not None and self.name != saved_name(file.name):
-            raise NotThere("The output has another name.")
+            raise NotFound("The output has another name.")
 
 
-ANY: Final = Address()
+ANY: Final = DownloadAddress()
 
 
-def address_of(request: web.Request) -> Address:
+def address_of(request: web.Request) -> DownloadAddress:
     """Read the address; BadRequest."""
     name = file_name_of(request)
     if "?" not in request.raw_path:
-        return Address(name=name)
-    return Address(query_params.one(request.query, "version"), name)
+        return DownloadAddress(name=name)
+    return DownloadAddress(query_params.one(request.query, "version"), name)
 
 
-class Download:
+class DownloadEndpoint:
     """The route's handler and what it needs."""
 
     def __init__(
         self,
         *,
-        disk: Disk,
-        visits: Visits,
-        slots: Slots,
-        transfer: Transfer,
-        digests: Digests,
+        disk: StorageExecutor,
+        visits: JobFileAccess,
+        slots: DownloadSlots,
+        transfer: BodyWriter,
+        digests: DigestService,
         log: DownloadLog,
         metrics: Metrics,
-        seeks: Seeks,
+        seeks: RangeContinuations,
     ) -> None:
         self._disk = disk
-        self._visits = visits
+        self._files = visits
         self._slots = slots
         self._digests = digests
-        self._delivery = Delivery(transfer, "output", OUTPUTS_READ)
-        self._read = self._delivery.pages.read
+        self._file_responder = FileResponder(transfer, "output", OUTPUTS_READ)
+        self._read = self._file_responder.read_buffer.read
         self._log = log
         self._seeks = seeks
-        self._unpaced = transfer.unpaced
+        self._unthrottled = transfer.unthrottled
         self._lingering: set[asyncio.Task[None]] = set()
         self._bytes = metrics.download_bytes
         self._ends = {outcome: metrics.downloads.labels(outcome) for outcome in Outcome}
@@ -137,8 +137,8 @@ class Download:
             return await self._answer(request, token, await self._find(request, token), None)
         if self._slots.need_room(token):
             return await self._answer_in_room(request, token)
-        await self._slots.moment(token)
-        with self._slots.take(token) as slot:
+        await self._slots.wait_briefly(token)
+        with self._slots.acquire(token) as slot:
             return await self._answer(request, token, await self._find(request, token), slot)
 
     async def _answer_in_room(self, request: web.Request, token: Token) -> web.StreamResponse:
@@ -146,27 +146,27 @@ class Download:
         found = await self._find(request, token)
         if not found.output.is_sent:
             return await self._answer(request, token, found, None)
-        async with self._slots.room_for(token, partial(self._delivery.release, found.output)) as slot:
+        async with self._slots.room_for(token, partial(self._file_responder.release, found.output)) as slot:
             return await self._answer(request, token, found, slot)
 
-    def at_once(self, asked: Asked, token: Token) -> Decided | None:
+    def try_fast(self, asked: FastRequest, token: Token) -> PreparedResponse | None:
         """Decide on the answer to a plain GET where all of it is in memory."""
-        if not (self._unpaced and self._slots.free(token)) or wants_sha256(asked.headers):
+        if not (self._unthrottled and self._slots.free(token)) or wants_sha256(asked.headers):
             return None
-        if hdrs.RANGE not in asked.headers and self._visits.size_of_output(asked.job_id) > SMALL:
+        if hdrs.RANGE not in asked.headers and self._files.size_of_output(asked.job_id) > SMALL_BODY_BYTES:
             return None  # to open it here and then anew would be in vain
-        address = ANY if asked.version is None else Address(asked.version)
+        address = ANY if asked.version is None else DownloadAddress(asked.version)
         look = partial(self._look, asked, address, self._read)
-        seen = self._visits.output_at_once(token, asked.job_id, look)
+        seen = self._files.open_output_nowait(token, asked.job_id, look)
         if seen is None:
             return None
-        job, output = seen.reading.job, require_output(seen.reading.job, seen.found)
+        job, output = seen.snapshot.job, require_output(seen.snapshot.job, seen.file)
         ended = partial(self._ended, self._seeks.peers.address_of(asked), job, output, by_link=False)
-        decided = self._delivery.at_once(
-            asked, token, output, _beside(output.name), ended, linger=self._linger
+        decided = self._file_responder.try_fast(
+            asked, token, output, _extra_headers(output.name), ended, linger=self._run_in_background
         )
         if decided is None:
-            self._disk.release(seen)
+            self._disk.close_later(seen)
         return decided
 
     async def _answer(
@@ -174,50 +174,52 @@ class Download:
     ) -> web.StreamResponse:
         job, output = found
         seeks = self._seeks
-        seeks.begun(request, seeks.key_of(request, token), output.decision.status)
+        seeks.record(request, seeks.key_of(request, token), output.evaluation.status)
         client, by_link = seeks.peers.address_of(request), BY_LINK in request
         ended = partial(self._ended, client, job, output, by_link=by_link)
-        return await self._delivery.answer(request, job.id, output, _headers(output.name), ended, slot=slot)
+        return await self._file_responder.answer(
+            request, job.id, output, _headers(output.name), ended, slot=slot
+        )
 
-    def _linger(self, rest: Coroutine[Any, Any, object], shipment: Shipment) -> None:
+    def _run_in_background(self, rest: Coroutine[Any, Any, object], shipment: TransferState) -> None:
         """Have a download go on that its client does not take at once."""
 
         async def lingering() -> None:
             with self._slots.hold(shipment.token) as slot:
-                slot.shipment = shipment
+                slot.transfer = shipment
                 await rest
 
         self._lingering.add(task := asyncio.create_task(lingering()))
         task.add_done_callback(self._lingering.discard)
 
-    def _digested(self, request: web.Request, job: Job, output: Selection) -> Selection:
+    def _with_digest(self, request: web.Request, job: Job, output: FileSelection) -> FileSelection:
         """Add the digest where the request would like it and it is known; else it soon will be.
 
         A 412 or 416 has none: what it carries is a problem, and no part of the output.
         """
-        if output.decision.status >= HTTPStatus.BAD_REQUEST or not wants_sha256(request.headers):
+        if output.evaluation.status >= HTTPStatus.BAD_REQUEST or not wants_sha256(request.headers):
             return output
-        return output._replace(digest=self._digests.wished(job, output.identity))
+        return output._replace(digest=self._digests.request(job, output.version))
 
     async def _find(self, request: web.Request, token: Token) -> _Found:
-        seen = await self._visits.visit_output(
+        seen = await self._files.open_output(
             token, job_id_of(request), partial(self._look, request, address_of(request), read_cached)
         )
         try:
-            job = seen.reading.job
-            return _Found(job, self._digested(request, job, require_output(job, seen.found)))
+            job = seen.snapshot.job
+            return _Found(job, self._with_digest(request, job, require_output(job, seen.file)))
         except BaseException:
-            self._disk.release(seen)
+            self._disk.close_later(seen)
             raise
 
     def _look(
         self,
-        request: web.Request | Asked,
-        address: Address,
+        request: web.Request | FastRequest,
+        address: DownloadAddress,
         read: Read,
-        reading: Reading,
+        reading: JobSnapshot,
         file: OpenFile | None,
-    ) -> Selection | None:
+    ) -> FileSelection | None:
         if reading.job.status is not Status.COMPLETED:
             return None
         if file is None:
@@ -234,8 +236,8 @@ class Download:
         self,
         client: str | None,
         job: Job,
-        output: Selection,
-        shipment: Shipment,
+        output: FileSelection,
+        shipment: TransferState,
         outcome: Outcome,
         *,
         by_link: bool,
@@ -245,7 +247,7 @@ class Download:
         self._bytes.inc(shipment.sent)
         self._log.write(
             DownloadRecord(
-                when=shipment.begun,
+                when=shipment.started_at,
                 request_id=request_id.current() or "",
                 token_id=shipment.token.id,
                 owner=job.owner,
@@ -254,8 +256,8 @@ class Download:
                 etag=output.selected.etag,
                 range=ranges_sent(output),
                 bytes_sent=shipment.sent,
-                bytes_promised=shipment.promised,
-                seconds=time.time() - shipment.begun,
+                bytes_promised=shipment.expected,
+                seconds=time.time() - shipment.started_at,
                 outcome=outcome,
                 client=client,
                 by_link=by_link,
@@ -268,5 +270,5 @@ def _headers(name: str) -> dict[str, str]:
 
 
 @lru_cache(maxsize=1024)
-def _beside(name: str) -> str:
+def _extra_headers(name: str) -> str:
     return single_write.lines(_headers(name))

@@ -14,24 +14,26 @@ from jobsvc.domain.timestamp import format_time
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.storage.layout import components
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.auth.signed_links import Link, Links
+from jobsvc.web.auth.signed_links import Link, SignedLinks
 from jobsvc.web.endpoints.download import without_output
 from jobsvc.web.endpoints.request_body import read_body
 from jobsvc.web.headers.conditional import version_of
 from jobsvc.web.jobs.addresses import PublicUrl, came_by_proxy
-from jobsvc.web.jobs.lookup import sighted
+from jobsvc.web.jobs.lookup import get_visible_job
 from jobsvc.web.paths import JOBS, job_id_of
 
-DEFAULT_AGE: Final = 3600
+DEFAULT_AGE_S: Final = 3600
 """Seconds; shorter where the operator allows less."""
 
-_log = structlog.get_logger("jobsvc.web")
+log = structlog.get_logger("jobsvc.web")
 
 
-class LinkRoute:
+class DownloadLinksEndpoint:
     """The route's handler and what it needs."""
 
-    def __init__(self, *, freshness: Freshness, links: Links, public_url: PublicUrl, max_age: int) -> None:
+    def __init__(
+        self, *, freshness: Freshness, links: SignedLinks, public_url: PublicUrl, max_age: int
+    ) -> None:
         """`max_age` is the longest life of a link, in seconds."""
         self._freshness = freshness
         self._links = links
@@ -41,16 +43,16 @@ class LinkRoute:
     async def handle(self, request: web.Request) -> web.Response:
         """Answer POST: 201 with the link, or what a download would be refused with now."""
         token, job_id = request[TOKEN], job_id_of(request)
-        seconds = seconds_asked(await read_body(request), self._max_age)
-        reading = (await sighted(self._freshness, token, job_id, force=True)).reading
+        seconds = requested_seconds(await read_body(request), self._max_age)
+        reading = (await get_visible_job(self._freshness, token, job_id, force=True)).snapshot
         if reading.job.status is not Status.COMPLETED:
             raise without_output(reading.job)
-        if reading.output is None:
+        if reading.output_version is None:
             raise OutputMissing
-        link = self._links.make(
-            job_id, _file_name(reading.job), version_of(*reading.output.parts()), token, seconds
+        link = self._links.create(
+            job_id, _file_name(reading.job), version_of(*reading.output_version.parts()), token, seconds
         )
-        _log.info("link-made", job=job_id, token_id=token.id, seconds=seconds)
+        log.info("link-made", job=job_id, token_id=token.id, seconds=seconds)
         return web.Response(
             status=201,
             body=orjson.dumps(
@@ -61,7 +63,7 @@ class LinkRoute:
         )
 
     def _url(self, request: web.Request, link: Link) -> str:
-        public_url = self._public_url.of(request)
+        public_url = self._public_url.for_request(request)
         if public_url or not came_by_proxy(request):
             return public_url + link.target
         return link.target.removeprefix(f"{JOBS}{job_id_of(request)}/")
@@ -72,7 +74,7 @@ def _file_name(job: Job) -> str:
     return (components(job.output_path or "") or ("",))[-1]
 
 
-def seconds_asked(body: bytes, most: int) -> int:
+def requested_seconds(body: bytes, most: int) -> int:
     """Read how long the link is to live, in seconds; no body is the default. BadRequest.
 
     An unknown member is refused: `expires`, misspelt, must not make a link live longer than was meant.
@@ -83,7 +85,7 @@ def seconds_asked(body: bytes, most: int) -> int:
         raise BadRequest("The body is not JSON.") from wrong
     if not isinstance(wish, dict) or not wish.keys() <= {"expiresIn"}:
         raise BadRequest('The body is not an object with "expiresIn" alone, such as {"expiresIn": 3600}.')
-    seconds = wish.get("expiresIn", min(DEFAULT_AGE, most))
+    seconds = wish.get("expiresIn", min(DEFAULT_AGE_S, most))
     # JSON has one kind of number: 60.0 is 60. True is none.
     if type(seconds) not in {int, float} or not 1 <= seconds <= most or seconds != int(seconds):
         raise BadRequest(f"expiresIn is not a whole number of seconds from 1 to {most}.")

@@ -9,13 +9,13 @@ from aiohttp import web
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.metrics import Metrics
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 
 
-class Health:
+class HealthEndpoints:
     """The three routes' handlers."""
 
-    def __init__(self, metrics: Metrics, disk: Disk, unready: Callable[[], str | None]) -> None:
+    def __init__(self, metrics: Metrics, disk: StorageExecutor, unready: Callable[[], str | None]) -> None:
         """`unready` says why the service is not ready, or None."""
         self._disk = disk
         self._metrics = metrics
@@ -34,6 +34,6 @@ class Health:
     async def metrics(self, _request: web.Request) -> web.Response:
         """`GET /metrics`: the Prometheus text format."""
         with suppress(StorageUnavailable):  # then the figures are those of the last time
-            await self._disk.control("process", self._metrics.process.read)
+            await self._disk.run_control("process", self._metrics.process.read)
         body, content_type = self._metrics.exposition()
         return web.Response(body=body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})

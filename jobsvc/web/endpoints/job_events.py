@@ -10,23 +10,23 @@ from functools import partial
 
 from aiohttp import web
 
-from jobsvc.domain.access import Token, sees
+from jobsvc.domain.access import Token, can_see
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
-from jobsvc.index.queries.subscriptions import Changes
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.index.queries.subscriptions import Subscriptions
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.jobs.addresses import came_by_proxy
-from jobsvc.web.jobs.lookup import sighted
+from jobsvc.web.jobs.lookup import get_visible_job
 from jobsvc.web.jobs.owner_member import shown_to
-from jobsvc.web.jobs.pushed_job import Presenting
-from jobsvc.web.jobs.representation import Shown
+from jobsvc.web.jobs.pushed_job import PushRenderer
+from jobsvc.web.jobs.representation import RenderedJob
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.streaming import sse
-from jobsvc.web.streaming.event_stream import EventStream, Streams
+from jobsvc.web.streaming.event_stream import EventStream, EventStreams
 
 
-class JobEvents:
+class JobEventsEndpoint:
     """The route's handler and what it needs."""
 
     def __init__(
@@ -34,51 +34,51 @@ class JobEvents:
         *,
         freshness: Freshness,
         catalogue: Catalogue,
-        changes: Changes,
-        presenting: Presenting,
-        streams: Streams,
+        changes: Subscriptions,
+        presenting: PushRenderer,
+        streams: EventStreams,
     ) -> None:
         self._freshness = freshness
         self._catalogue = catalogue
         self._changes = changes
-        self._presenting = presenting
+        self._push_renderer = presenting
         self._streams = streams
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD; JobNotFound, StorageUnavailable."""
         token, job_id = request[TOKEN], job_id_of(request)
         known = sse.offered(request)
-        reading = (await sighted(self._freshness, token, job_id)).reading
-        if reading.job.status.final and known == await self._place(token, reading):
+        reading = (await get_visible_job(self._freshness, token, job_id)).snapshot
+        if reading.job.status.final and known == await self._position(token, reading):
             return sse.nothing_more()
         with (
-            self._streams.stay(request, "job") as stay,
-            self._changes.of_job(job_id, stay.wake),
+            self._streams.hold(request, "job") as stay,
+            self._changes.subscribe_job(job_id, stay.notify),
         ):
             base = "" if came_by_proxy(request) else None
-            tell = partial(self._tell, token, job_id, known, base)
-            return await self._streams.converse(stay, tell)
+            tell = partial(self._send_events, token, job_id, known, base)
+            return await self._streams.respond(stay, tell)
 
-    async def _place(self, token: Token, reading: Reading) -> str:
-        return (await self._shown(token, reading)).etag.strip('"')
+    async def _position(self, token: Token, reading: JobSnapshot) -> str:
+        return (await self._render(token, reading)).etag.strip('"')
 
-    async def _shown(self, token: Token, reading: Reading) -> Shown:
-        return shown_to(token, await self._presenting.of(reading), reading.job.owner)
+    async def _render(self, token: Token, reading: JobSnapshot) -> RenderedJob:
+        return shown_to(token, await self._push_renderer.render(reading), reading.job.owner)
 
-    async def _tell(
+    async def _send_events(
         self, token: Token, job_id: str, known: str | None, base: str | None, stream: EventStream
     ) -> None:
         while stream.open:
             entry = self._catalogue.get(job_id)
-            if entry is None or not sees(token, entry.reading.job.owner):
+            if entry is None or not can_see(token, entry.snapshot.job.owner):
                 return await stream.send(sse.removed(job_id))
-            reading = entry.reading
-            shown = await self._shown(token, reading)
+            reading = entry.snapshot
+            shown = await self._render(token, reading)
             place = shown.etag.strip('"')
             if place != known:
                 known = place
                 await stream.send(*sse.parts("job", place, *shown.parts_for(job_id, base)))
             if reading.job.status.final:
                 return None
-            await stream.rest()
+            await stream.wait()
         return None

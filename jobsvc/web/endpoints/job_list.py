@@ -14,33 +14,33 @@ from aiohttp import web
 from multidict import MultiMapping
 from orjson import dumps
 
-from jobsvc.domain.access import ADMIN, is_admin, owner_seen, require
+from jobsvc.domain.access import ADMIN, is_admin, require, visible_owner
 from jobsvc.domain.errors import BadRequest, StorageUnavailable
 from jobsvc.domain.job import Status
 from jobsvc.domain.timestamp import parse_time
-from jobsvc.index.job_index import Index
+from jobsvc.index.job_index import JobIndex
 from jobsvc.index.queries.listing import After
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.endpoints.job_status import STALE, UNREADABLE
-from jobsvc.web.jobs.list_items import LARGE_BYTES, Element, ListedForms
-from jobsvc.web.jobs.page_cursor import cursor_of, place_in
+from jobsvc.web.jobs.list_items import LARGE_BYTES, Element, ListItemCaches
+from jobsvc.web.jobs.page_cursor import format_cursor, parse_cursor
 from jobsvc.web.jobs.representation import entity_tag
 from jobsvc.web.responses import json_response
 
 PARAMETERS: Final = ("status", "owner", "updatedSince", "limit", "cursor")
 MAX_OWNERS: Final = 100
 """Owners that one list may be asked for."""
-USUAL: Final = 50
-MOST: Final = 200
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 200
 """Jobs of a page."""
-PAGE_BYTES: Final = 1 << 20
+MAX_PAGE_BYTES: Final = 1 << 20
 """A page has no more, unless its only job has."""
 SLICE_S: Final = 0.001
 """Time for pages before other requests have their turn."""
 
 
-class Wish(NamedTuple):
+class ListQuery(NamedTuple):
     """What a page is asked for."""
 
     statuses: frozenset[Status]
@@ -53,10 +53,10 @@ class Wish(NamedTuple):
     after: After | None
 
 
-class ListRoute:
+class JobListEndpoint:
     """The route's handler and what it needs."""
 
-    def __init__(self, index: Index, listed: ListedForms) -> None:
+    def __init__(self, index: JobIndex, listed: ListItemCaches) -> None:
         self._index = index
         self._listed = listed
         self._turn = asyncio.Lock()
@@ -66,7 +66,7 @@ class ListRoute:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
-        wish = wish_of(request.query)
+        wish = parse_query(request.query)
         if wish.owners:
             require(request[TOKEN], ADMIN)
         if not self._index.ready.is_set():
@@ -80,8 +80,8 @@ class ListRoute:
             self._spent += perf_counter() - begun
             return response
 
-    def _answer(self, request: web.Request, wish: Wish) -> web.StreamResponse:
-        owner = owner_seen(request[TOKEN])
+    def _answer(self, request: web.Request, wish: ListQuery) -> web.StreamResponse:
+        owner = visible_owner(request[TOKEN])
         page = self._index.listing.page(
             owner,
             owners=wish.owners,
@@ -90,12 +90,14 @@ class ListRoute:
             limit=wish.limit,
             after=wish.after,
         )
-        page, elements = self._listed.of(request).fit(page, PAGE_BYTES, with_owner=is_admin(request[TOKEN]))
-        cursor = None if page.after is None else cursor_of(page.after)
+        page, elements = self._listed.of(request).fit(
+            page, MAX_PAGE_BYTES, with_owner=is_admin(request[TOKEN])
+        )
+        cursor = None if page.after is None else format_cursor(page.after)
         end = b'],"nextCursor":%b}' % dumps(cursor)
         body = pieces([element.json for element in elements], end)
         etag = entity_tag(body[0] if len(body) == 1 else _identity(elements, end))
-        age = monotonic() - self._index.listing.as_of(page)
+        age = monotonic() - self._index.listing.valid_at(page)
         unreadable = self._index.listing.has_unreadable(page)
         return json_response.answer(request, body, self._fields(etag, age, unreadable=unreadable))
 
@@ -107,7 +109,7 @@ class ListRoute:
             "Age": str(max(0, int(age))),
             "X-Content-Type-Options": "nosniff",
         }
-        if self._index.storage_away is not None:
+        if self._index.storage_unavailable_reason is not None:
             fields["Cache-Status"] = STALE
         elif unreadable:
             fields["Cache-Status"] = UNREADABLE
@@ -134,13 +136,13 @@ def _identity(elements: list[Element], end: bytes) -> bytes:
     return b",".join([element.identity for element in elements]) + end
 
 
-def wish_of(asked: MultiMapping[str]) -> Wish:
+def parse_query(asked: MultiMapping[str]) -> ListQuery:
     """Read the parameters; BadRequest, which names the one that makes no sense."""
-    return Wish(
+    return ListQuery(
         query_params.statuses(asked),
         _owners(asked),
         _updated_since(query_params.one(asked, "updatedSince")),
-        query_params.whole(asked, "limit", MOST, least=1) or USUAL,
+        query_params.whole(asked, "limit", MAX_LIMIT, least=1) or DEFAULT_LIMIT,
         _after(query_params.one(asked, "cursor")),
     )
 
@@ -168,7 +170,7 @@ def _updated_since(text: str | None) -> int | None:
 def _after(cursor: str | None) -> After | None:
     if cursor is None:
         return None
-    after = place_in(cursor)
+    after = parse_cursor(cursor)
     if after is None:
         raise BadRequest(f"cursor: {query_params.quoted(cursor)} is none that this service gave.")
     return after

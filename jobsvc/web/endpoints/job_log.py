@@ -15,45 +15,45 @@ from aiohttp import hdrs, web
 from jobsvc.domain.access import JOBS_READ, Token
 from jobsvc.observe.download_log import Outcome
 from jobsvc.observe.metrics import Metrics
-from jobsvc.storage.jobs.growing_log import start_of
+from jobsvc.storage.jobs.growing_log import tail_offset
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.endpoints.log_follow import Following
+from jobsvc.web.endpoints.log_follow import LogFollowEndpoint
 from jobsvc.web.endpoints.recent_logs import RecentLogs
-from jobsvc.web.file_transfer.body_writer import Transfer
-from jobsvc.web.file_transfer.file_response import Delivery
-from jobsvc.web.file_transfer.selection import Selection, select
-from jobsvc.web.file_transfer.transfer_state import Shipment
-from jobsvc.web.jobs.file_access import Visits
+from jobsvc.web.file_transfer.body_writer import BodyWriter
+from jobsvc.web.file_transfer.file_response import FileResponder
+from jobsvc.web.file_transfer.selection import FileSelection, select
+from jobsvc.web.file_transfer.transfer_state import TransferState
+from jobsvc.web.jobs.file_access import JobFileAccess
 from jobsvc.web.paths import job_id_of
-from jobsvc.web.ratelimit.download_slots import Slot, Slots
+from jobsvc.web.ratelimit.download_slots import DownloadSlots, Slot
 
-TAIL_LINES: Final = 10_000
+MAX_TAIL_LINES: Final = 10_000
 """The most lines that can be asked for from the end."""
 
 MEDIA_TYPE: Final = "text/plain; charset=utf-8"
 
 
-class Logs:
+class JobLogEndpoint:
     """The route's handler and what it needs."""
 
     def __init__(
         self,
         *,
         root: JobsRoot,
-        visits: Visits,
-        transfer: Transfer,
-        following: Following,
+        visits: JobFileAccess,
+        transfer: BodyWriter,
+        following: LogFollowEndpoint,
         metrics: Metrics,
         recent: RecentLogs,
-        slots: Slots,
+        slots: DownloadSlots,
     ) -> None:
         """Take `slots` of logs: a log is no download."""
         self._root = root
         self._visits = visits
-        self._delivery = Delivery(transfer, "log", JOBS_READ)
+        self._delivery = FileResponder(transfer, "log", JOBS_READ)
         self._following = following
         self._metrics = metrics
         self._recent = recent
@@ -61,7 +61,7 @@ class Logs:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
-        lines = query_params.whole(request.query, "tail", TAIL_LINES)
+        lines = query_params.whole(request.query, "tail", MAX_TAIL_LINES)
         if query_params.switch(request.query, "follow"):
             return await self._following.handle(request, lines)
         if request.method != hdrs.METH_GET:
@@ -69,8 +69,8 @@ class Logs:
         token = request[TOKEN]
         if self._slots.need_room(token):
             return await self._answer_in_room(request, token, lines)
-        await self._slots.moment(token)
-        with self._slots.take(token) as slot:
+        await self._slots.wait_briefly(token)
+        with self._slots.acquire(token) as slot:
             return await self._answer(request, await self._find(request, lines), slot)
 
     async def _answer_in_room(
@@ -83,23 +83,25 @@ class Logs:
         async with self._slots.room_for(token, partial(self._delivery.release, found)) as slot:
             return await self._answer(request, found, slot)
 
-    async def _answer(self, request: web.Request, found: Selection, slot: Slot | None) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, found: FileSelection, slot: Slot | None
+    ) -> web.StreamResponse:
         return await self._delivery.answer(request, job_id_of(request), found, {}, self._ended, slot=slot)
 
-    async def _find(self, request: web.Request, lines: int | None) -> Selection:
+    async def _find(self, request: web.Request, lines: int | None) -> FileSelection:
         job_id, now = job_id_of(request), time.time()
 
-        def look(reading: Reading) -> Selection:
+        def look(reading: JobSnapshot) -> FileSelection:
             log = self._root.open_log(reading.job)
             try:
-                base = start_of(log, lines)
+                base = tail_offset(log, lines)
             except BaseException:
                 log.close()
                 raise
             return select(log, request, MEDIA_TYPE, now, base=base)
 
-        seen = await self._recent.read(job_id, lambda: self._visits.visit(request[TOKEN], job_id, look))
-        return seen.found
+        seen = await self._recent.read(job_id, lambda: self._visits.read_record(request[TOKEN], job_id, look))
+        return seen.file
 
-    def _ended(self, shipment: Shipment, _outcome: Outcome) -> None:
+    def _ended(self, shipment: TransferState, _outcome: Outcome) -> None:
         self._metrics.log_bytes.inc(shipment.sent)

@@ -6,17 +6,17 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from jobsvc.domain.access import Token, is_admin, sees
+from jobsvc.domain.access import Token, can_see, is_admin
 from jobsvc.domain.job import Status
-from jobsvc.index.catalogue.freshness import Answer, Freshness
-from jobsvc.index.queries.log_tail_cache import Tails
+from jobsvc.index.catalogue.freshness import CachedJob, Freshness
+from jobsvc.index.queries.log_tail_cache import LogTailCache
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.connection.fast_request import Asked, Decided
-from jobsvc.web.endpoints.long_poll import Waiting
+from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
+from jobsvc.web.endpoints.long_poll import LongPoll
 from jobsvc.web.jobs.addresses import came_by_proxy
-from jobsvc.web.jobs.lookup import sighted
+from jobsvc.web.jobs.lookup import get_visible_job
 from jobsvc.web.jobs.owner_member import shown_to
-from jobsvc.web.jobs.representation import Representations, Shown
+from jobsvc.web.jobs.representation import RenderedJob, RepresentationCache
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.responses import json_response
 
@@ -26,17 +26,22 @@ STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 UNREADABLE: Final = "jobsvc; hit; detail=record-unreadable"
 """Cache-Status of the last good record of a job whose present record cannot be read."""
 
-RETRY_AFTER: Final = "2"
+RETRY_AFTER_S: Final = "2"
 """Seconds: how soon it is worth asking again for a job that is under way."""
 
-_UNDER_WAY: Final = (Status.QUEUED, Status.RENDERING)
+_UNFINISHED: Final = (Status.QUEUED, Status.RENDERING)
 
 
-class StatusRoute:
+class JobStatusEndpoint:
     """The route's handler and what it needs."""
 
     def __init__(
-        self, *, freshness: Freshness, tails: Tails, representations: Representations, waiting: Waiting
+        self,
+        *,
+        freshness: Freshness,
+        tails: LogTailCache,
+        representations: RepresentationCache,
+        waiting: LongPoll,
     ) -> None:
         self._freshness = freshness
         self._tails = tails
@@ -45,50 +50,50 @@ class StatusRoute:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer GET and HEAD."""
-        job_id, force = job_id_of(request), _wants_the_disk(request)
+        job_id, force = job_id_of(request), _is_no_cache(request)
         if "?" in request.raw_path:
-            await self._waiting.for_news(request, job_id)
-        answer = await sighted(self._freshness, request[TOKEN], job_id, force=force)
+            await self._waiting.wait_for_change(request, job_id)
+        answer = await get_visible_job(self._freshness, request[TOKEN], job_id, force=force)
         logs = None
-        if answer.reading.job.status is Status.FAILED:
-            answer, logs = await self._tails.beside(answer, force=force)
-        shown = self._representations.of(answer.reading, logs)
-        shown = shown_to(request[TOKEN], shown, answer.reading.job.owner)
+        if answer.snapshot.job.status is Status.FAILED:
+            answer, logs = await self._tails.with_tail(answer, force=force)
+        shown = self._representations.get(answer.snapshot, logs)
+        shown = shown_to(request[TOKEN], shown, answer.snapshot.job.owner)
         return json_response.answer(request, _body(shown, request, job_id), _fields(answer, shown.etag))
 
-    def at_once(self, asked: Asked, token: Token) -> Decided | None:
+    def try_fast(self, asked: FastRequest, token: Token) -> PreparedResponse | None:
         """Decide on the answer to a plain GET where all of it is in memory."""
-        answer = self._freshness.at_once(asked.job_id, token)
+        answer = self._freshness.cached(asked.job_id, token)
         if answer is None or hdrs.CACHE_CONTROL in asked.headers:
             return None
-        job = answer.reading.job
-        if not sees(token, job.owner):
+        job = answer.snapshot.job
+        if not can_see(token, job.owner):
             return None
         logs = None
         if job.status is Status.FAILED:
-            if (beside := self._tails.at_once(answer)) is None:
+            if (beside := self._tails.cached(answer)) is None:
                 return None
             answer, logs = beside
-        shown = self._representations.of(answer.reading, logs)
+        shown = self._representations.get(answer.snapshot, logs)
         if is_admin(token):
             shown = shown_to(token, shown, job.owner)
         body = _body(shown, asked, job.id) if shown.reference else shown.body
-        return json_response.decide(asked, body, _fields(answer, shown.etag))
+        return json_response.prepare(asked, body, _fields(answer, shown.etag))
 
 
-def _body(shown: Shown, request: web.Request | Asked, job_id: str) -> bytes:
+def _body(shown: RenderedJob, request: web.Request | FastRequest, job_id: str) -> bytes:
     if shown.reference and came_by_proxy(request):
         return b"".join(shown.parts_for(job_id, f"{job_id}/"))
     return shown.body
 
 
-def _wants_the_disk(request: web.Request) -> bool:
+def _is_no_cache(request: web.Request) -> bool:
     """Whether the client asked for an answer that no cache gives (RFC 9111, section 5.2.1.4)."""
     wanted = request.headers.get(hdrs.CACHE_CONTROL)
     return wanted is not None and "no-cache" in wanted.lower()
 
 
-def _fields(answer: Answer, etag: str) -> dict[str, str]:
+def _fields(answer: CachedJob, etag: str) -> dict[str, str]:
     fields = {
         "ETag": etag,
         "Content-Type": "application/json",
@@ -100,6 +105,6 @@ def _fields(answer: Answer, etag: str) -> dict[str, str]:
         fields["Cache-Status"] = STALE
     elif answer.unreadable:
         fields["Cache-Status"] = UNREADABLE
-    if answer.reading.job.status in _UNDER_WAY:
-        fields["Retry-After"] = RETRY_AFTER
+    if answer.snapshot.job.status in _UNFINISHED:
+        fields["Retry-After"] = RETRY_AFTER_S
     return fields

@@ -12,35 +12,35 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from jobsvc.domain.access import Token, sees
+from jobsvc.domain.access import Token, can_see
 from jobsvc.domain.errors import JobNotFound, LogMissing, StorageUnavailable
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S
-from jobsvc.index.queries.subscriptions import Changes
+from jobsvc.index.queries.subscriptions import Subscriptions
 from jobsvc.observe.metrics import Metrics
-from jobsvc.storage.jobs.growing_log import Mark, start_of
+from jobsvc.storage.jobs.growing_log import LogPosition, tail_offset
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.endpoints.recent_logs import RecentLogs
-from jobsvc.web.jobs.file_access import RETRY_INTERVAL_S, Visits
+from jobsvc.web.jobs.file_access import RETRY_INTERVAL_S, JobFileAccess
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.streaming import sse
-from jobsvc.web.streaming.event_stream import EventStream, Streams
-from jobsvc.web.streaming.log_follower import Followed, FollowedLogs, News, read_news
+from jobsvc.web.streaming.event_stream import EventStream, EventStreams
+from jobsvc.web.streaming.log_follower import LogFollower, LogFollowers, LogUpdate, read_update
 
 
-class Following:
+class LogFollowEndpoint:
     """The route's handler where it is to follow, and what that needs."""
 
     def __init__(
         self,
         *,
         root: JobsRoot,
-        visits: Visits,
+        visits: JobFileAccess,
         catalogue: Catalogue,
-        changes: Changes,
-        streams: Streams,
+        changes: Subscriptions,
+        streams: EventStreams,
         metrics: Metrics,
         recent: RecentLogs,
     ) -> None:
@@ -51,7 +51,7 @@ class Following:
         self._streams = streams
         self._metrics = metrics
         self._recent = recent
-        self._logs = FollowedLogs(root, visits, changes.wake)
+        self._logs = LogFollowers(root, visits, changes.notify)
         metrics.logs_followed.set_function(lambda: len(self._logs))
 
     async def handle(self, request: web.Request, lines: int | None) -> web.StreamResponse:
@@ -60,89 +60,89 @@ class Following:
         JobNotFound; LogMissing where none will come.
         """
         token, job_id = request[TOKEN], job_id_of(request)
-        known = Mark.parse(sse.offered(request) or "")
+        known = LogPosition.parse(sse.offered(request) or "")
         start = await self._start(token, job_id, lines, known)
-        if start.over:
+        if start.is_over:
             return sse.nothing_more()
         with (
-            self._streams.stay(request, "log") as stay,
-            self._changes.of_job(job_id, stay.wake),
-            self._logs.of(job_id, stay.wake) as log,
+            self._streams.hold(request, "log") as stay,
+            self._changes.subscribe_job(job_id, stay.notify),
+            self._logs.follow(job_id, stay.notify) as log,
         ):
-            tell = partial(self._tell, log, token, job_id, start.mark)
-            return await self._streams.converse(stay, tell)
+            tell = partial(self._send_events, log, token, job_id, start.position)
+            return await self._streams.respond(stay, tell)
 
-    async def _start(self, token: Token, job_id: str, lines: int | None, known: Mark | None) -> _Start:
+    async def _start(self, token: Token, job_id: str, lines: int | None, known: LogPosition | None) -> _Start:
         """Find the place to begin at; LogMissing where there is no log and none will come."""
-        visit = partial(self._visits.visit, token, job_id, partial(_begin, self._root, lines, known))
+        visit = partial(self._visits.read_record, token, job_id, partial(_begin, self._root, lines, known))
         try:
-            return (await self._recent.read(job_id, visit, unread=self._is_final(job_id))).found
+            return (await self._recent.read(job_id, visit, unread=self._is_final(job_id))).file
         except LogMissing:
             final = self._is_final(job_id)
             if known is None and final:
                 raise
-            return _Start(known, over=final)
+            return _Start(known, is_over=final)
 
     def _is_final(self, job_id: str) -> bool:
         entry = self._catalogue.get(job_id)
-        return entry is None or entry.reading.job.status.final
+        return entry is None or entry.snapshot.job.status.final
 
-    async def _tell(
-        self, log: Followed, token: Token, job_id: str, mark: Mark | None, stream: EventStream
+    async def _send_events(
+        self, log: LogFollower, token: Token, job_id: str, mark: LogPosition | None, stream: EventStream
     ) -> None:
         missing_since: float | None = None
         while stream.open:
             entry = self._catalogue.get(job_id)
-            if entry is None or not sees(token, entry.reading.job.owner):
+            if entry is None or not can_see(token, entry.snapshot.job.owner):
                 return await stream.send(sse.removed(job_id))
-            status = entry.reading.job.status
+            status = entry.snapshot.job.status
             news = await _news(log, token, mark, ended=status.final)
             if news is None:
-                await stream.rest()
+                await stream.wait()
                 continue
             missing_since = (missing_since or monotonic()) if news.missing and mark is not None else None
-            mark = news.mark
+            mark = news.position
             if news.events:
                 self._metrics.log_bytes.inc(len(news.events))
                 await stream.send(news.events)
             elif missing_since is not None and monotonic() - missing_since < ABSENCE_GRACE_S:
-                await stream.rest(RETRY_INTERVAL_S)
+                await stream.wait(RETRY_INTERVAL_S)
             elif status.final:
                 return await stream.send(sse.event("end", b'{"status":"%s"}' % status.encode(), str(mark)))
             if not (news.more or status.final):
-                await stream.rest()
+                await stream.wait()
         return None
 
 
 class _Start(NamedTuple):
     """Where to begin."""
 
-    mark: Mark | None
+    position: LogPosition | None
     """None: where there is no log yet."""
-    over: bool = False
+    is_over: bool = False
     """Whether nothing will follow."""
 
 
-def _begin(root: JobsRoot, lines: int | None, known: Mark | None, reading: Reading) -> _Start:
+def _begin(root: JobsRoot, lines: int | None, known: LogPosition | None, reading: JobSnapshot) -> _Start:
     """Find the place, in a thread; LogMissing, OSError."""
     if known is not None and not reading.job.status.final:
         return _Start(known)
     if known is not None:
-        news = read_news(root, known, reading, ended=True)
+        news = read_update(root, known, reading, ended=True)
         if news.missing:
             raise LogMissing
-        return _Start(known, over=not news.events)
+        return _Start(known, is_over=not news.events)
     log = root.open_log(reading.job)
     try:
-        return _Start(Mark.at(log, start_of(log, lines)))
+        return _Start(LogPosition.at(log, tail_offset(log, lines)))
     finally:
         log.close()
 
 
-async def _news(log: Followed, token: Token, mark: Mark | None, *, ended: bool) -> News | None:
+async def _news(log: LogFollower, token: Token, mark: LogPosition | None, *, ended: bool) -> LogUpdate | None:
     """Read on; None where that can't be now, or where the job has become another owner's."""
     try:
-        reading, news = await log.news(mark, ended=ended)
+        reading, news = await log.update(mark, ended=ended)
     except (JobNotFound, StorageUnavailable):
         return None
-    return news if sees(token, reading.job.owner) else None
+    return news if can_see(token, reading.job.owner) else None

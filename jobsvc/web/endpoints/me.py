@@ -44,7 +44,7 @@ def describe(token: Token) -> dict[str, Any]:
 
 
 def _left(budget: Budget, token: Token) -> dict[str, int]:
-    standing = budget.standing(token)
+    standing = budget.state(token)
     return {
         "limit": standing.limit,
         "window": standing.window,

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from jobsvc.domain.errors import LogMissing, StorageUnavailable
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S, MissingFiles
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.web.jobs.file_access import RETRY_INTERVAL_S
 
@@ -28,7 +28,7 @@ MAX_JOBS: Final = 4096
 class RecentLogs:
     """Which logs were there lately. Loop-owned."""
 
-    def __init__(self, disk: Disk, root: JobsRoot, catalogue: Catalogue) -> None:
+    def __init__(self, disk: StorageExecutor, root: JobsRoot, catalogue: Catalogue) -> None:
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
@@ -67,9 +67,9 @@ class RecentLogs:
         entry = self._catalogue.get(job_id)
         if entry is None:
             return False
-        job = entry.reading.job
+        job = entry.snapshot.job
         try:
-            changed_at = await self._disk.metadata(job_id, lambda: self._root.log_folder_changed_at(job))
+            changed_at = await self._disk.run_metadata(job_id, lambda: self._root.log_folder_changed_at(job))
         except StorageUnavailable:
             return False
         return changed_at is not None and abs(time() - changed_at) < ABSENCE_GRACE_S

@@ -19,26 +19,26 @@ from aiohttp.abc import AbstractStreamWriter
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.download_log import Outcome
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.nonblocking.cached_read import Body
-from jobsvc.storage.sendfile.file_sender import Conduit
+from jobsvc.storage.sendfile.file_sender import FileSender
 from jobsvc.web.auth.permits import Permits
-from jobsvc.web.file_transfer.throttle import Pace
-from jobsvc.web.file_transfer.transfer import Stream
-from jobsvc.web.file_transfer.transfer_state import Interrupted, Shipment
+from jobsvc.web.file_transfer.throttle import Throttle
+from jobsvc.web.file_transfer.transfer import FileTransfer
+from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferState
 from jobsvc.web.responses import single_write
 
-_log = structlog.get_logger("jobsvc.web")
+log = structlog.get_logger("jobsvc.web")
 
 
-class Transfer:
+class BodyWriter:
     """The way of the bytes: from a file, through Disk's threads, into a connection."""
 
     def __init__(
         self,
-        disk: Disk,
+        disk: StorageExecutor,
         permits: Permits,
         *,
         send_timeout: float,
@@ -53,8 +53,8 @@ class Transfer:
         self._disk = disk
         self._send_timeout = send_timeout
         self._rate = rate
-        self._on_held = on_held
-        self.unpaced = not rate
+        self._on_throttled = on_held
+        self.unthrottled = not rate
         """Whether what is in memory may go out in one write."""
 
     def write(
@@ -64,9 +64,9 @@ class Transfer:
 
         `told` is what `whole.lines` wrote of its fields.
         """
-        return single_write.send(request, status, told, body) if self.unpaced else None
+        return single_write.write_response(request, status, told, body) if self.unthrottled else None
 
-    async def taken(self, request: web.BaseRequest, shipment: Shipment) -> None:
+    async def wait_drained(self, request: web.BaseRequest, shipment: TransferState) -> None:
         """Wait until the client has taken what was written so; Interrupted as below."""
         if request.protocol.writing_paused:
             try:
@@ -74,13 +74,13 @@ class Transfer:
                     await request.writer.drain()
             except BaseException as ended:
                 raise self._abort(request, ended) from ended
-        shipment.sent = shipment.promised
+        shipment.sent = shipment.expected
 
     async def send_small(
-        self, request: web.Request, response: web.StreamResponse, body: Body, shipment: Shipment
+        self, request: web.Request, response: web.StreamResponse, body: Body, shipment: TransferState
     ) -> None:
         """Send a body that is in memory, in one write with the head or by the rate; Interrupted as below."""
-        pace = self._pace()
+        pace = self._throttle()
         try:
             if pace is not None and body:
                 await self._send_slices(request, response, body, shipment, pace)
@@ -88,7 +88,7 @@ class Transfer:
                 async with asyncio.timeout(self._send_timeout):
                     await response.prepare(request)
                     await response.write_eof(bytes(body))
-                shipment.sent = shipment.promised
+                shipment.sent = shipment.expected
         except BaseException as ended:
             raise self._abort(request, ended) from ended
 
@@ -97,31 +97,31 @@ class Transfer:
         request: web.Request,
         response: web.StreamResponse,
         file: OpenFile,
-        shipment: Shipment,
+        shipment: TransferState,
     ) -> None:
         """Send the head and then the segments, ranges out of `file`, which is closed in the end.
 
         Raises StorageUnavailable where nothing was sent for want of descriptors, and Interrupted for every
         other end but the good one; the connection is aborted then.
         """
-        conduit = self._conduit(request, file, shipment)
-        stream = Stream(
-            self._disk, conduit, shipment, request, send_timeout=self._send_timeout, pace=self._pace()
+        conduit = self._file_sender(request, file, shipment)
+        stream = FileTransfer(
+            self._disk, conduit, shipment, request, send_timeout=self._send_timeout, pace=self._throttle()
         )
         try:
             if request.transport is not None:
                 # Bytes that go round the transport must not overtake those that are still in its buffer.
                 request.transport.set_write_buffer_limits(0)
             writer = cast(AbstractStreamWriter, await response.prepare(request))
-            shipment.accepted_by_client = conduit.accepted
+            shipment.accepted_by_client = conduit.acked_bytes
             await stream.run(writer)
             await response.write_eof()
             if request.transport is not None:
                 request.transport.set_write_buffer_limits()
         except BaseException as ended:
-            conduit.cut()
-            await stream.settled()
-            _tell(shipment, ended)
+            conduit.abort()
+            await stream.wait_thread()
+            _log_aborted(shipment, ended)
             raise self._abort(request, ended) from ended
         finally:
             shipment.accepted_by_client = None
@@ -129,43 +129,43 @@ class Transfer:
 
     def release(self, file: OpenFile) -> None:
         """Close a file that is not sent, off the loop."""
-        self._disk.release(file)
+        self._disk.close_later(file)
 
-    def _conduit(self, request: web.Request, file: OpenFile, shipment: Shipment) -> Conduit:
+    def _file_sender(self, request: web.Request, file: OpenFile, shipment: TransferState) -> FileSender:
         """Join the file and the connection; where that fails, the file is closed."""
         shipment.file_taken = True
         if request.transport is None:
-            self._disk.release(file)
-            raise Interrupted(Outcome.CLIENT_GONE)
+            self._disk.close_later(file)
+            raise TransferAborted(Outcome.CLIENT_GONE)
         try:
-            return Conduit(file, _descriptor_of(request.transport), shipment.promised)
+            return FileSender(file, _descriptor_of(request.transport), shipment.expected)
         except BaseException as exc:
-            self._disk.release(file)
+            self._disk.close_later(file)
             if not isinstance(exc, OSError):
                 raise
             detail = "The service has no descriptor left for this download."
             raise StorageUnavailable(detail, reason=describe(exc)) from exc
 
-    def _pace(self) -> Pace | None:
-        return Pace(self._rate, self._on_held) if self._rate else None
+    def _throttle(self) -> Throttle | None:
+        return Throttle(self._rate, self._on_throttled) if self._rate else None
 
     async def _send_slices(
         self,
         request: web.Request,
         response: web.StreamResponse,
         body: Body,
-        shipment: Shipment,
-        pace: Pace,
+        shipment: TransferState,
+        pace: Throttle,
     ) -> None:
         await response.prepare(request)
         left = len(body)
         while left:
-            count = await pace.granted(left)
+            count = await pace.acquire(left)
             piece, left = bytes(body[-left:][:count]), left - count
             async with asyncio.timeout(self._send_timeout):
                 # Only the end waits until the client has taken what went before.
                 await (response.write(piece) if left else response.write_eof(piece))
-            pace.went(count)
+            pace.consume(count)
             shipment.sent += count
 
     def _abort(self, request: web.BaseRequest, ended: BaseException) -> BaseException:
@@ -173,20 +173,20 @@ class Transfer:
         if request.transport is not None:
             request.transport.abort()
         if isinstance(ended, StorageUnavailable):
-            return Interrupted(Outcome.STORAGE_ERROR)
+            return TransferAborted(Outcome.STORAGE_ERROR)
         if isinstance(ended, TimeoutError | ConnectionError):
-            return Interrupted(Outcome.CLIENT_GONE)
+            return TransferAborted(Outcome.CLIENT_GONE)
         return ended
 
 
-def _tell(shipment: Shipment, ended: BaseException) -> None:
+def _log_aborted(shipment: TransferState, ended: BaseException) -> None:
     """Have the log say what the storage did; how clients end their downloads is no news."""
     if isinstance(ended, StorageUnavailable):
-        _log.warning("download-broken", job=shipment.key, sent=shipment.sent, reason=ended.detail)
-    elif isinstance(ended, Interrupted) and ended.outcome is not Outcome.CLIENT_GONE:
+        log.warning("download-broken", job=shipment.key, sent=shipment.sent, reason=ended.detail)
+    elif isinstance(ended, TransferAborted) and ended.outcome is not Outcome.CLIENT_GONE:
         fault = ended.__cause__
         reason = fault.strerror if isinstance(fault, OSError) else "the file was changed under way"
-        _log.warning("download-broken", job=shipment.key, sent=shipment.sent, reason=reason)
+        log.warning("download-broken", job=shipment.key, sent=shipment.sent, reason=reason)
 
 
 def _descriptor_of(transport: asyncio.Transport) -> int:

@@ -11,44 +11,44 @@ from aiohttp import hdrs, web
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.download_log import Outcome
-from jobsvc.storage.nonblocking.cached_read import Pages
+from jobsvc.storage.nonblocking.cached_read import ReadBuffer
 from jobsvc.web import problems
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.permits import PermitLost
-from jobsvc.web.connection.fast_request import Asked, Decided
-from jobsvc.web.file_transfer.body_writer import Transfer
-from jobsvc.web.file_transfer.selection import Plan, Selection, fields, lines, plan
-from jobsvc.web.file_transfer.transfer_state import Interrupted, Shipment
+from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
+from jobsvc.web.file_transfer.body_writer import BodyWriter
+from jobsvc.web.file_transfer.selection import BodyPlan, FileSelection, fields, lines, plan
+from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferState
 from jobsvc.web.headers.byte_ranges import unsatisfied
 from jobsvc.web.ratelimit import request_budget
 from jobsvc.web.ratelimit.download_slots import Slot
 from jobsvc.web.responses import single_write
-from jobsvc.web.responses.common_headers import seal
+from jobsvc.web.responses.common_headers import add_common_headers
 
 T = TypeVar("T")
 
-Ended = Callable[[Shipment, Outcome], None]
+OnFinished = Callable[[TransferState, Outcome], None]
 """Is told of each body that was begun how it ended."""
 
 
-class Delivery:
+class FileResponder:
     """Delivers files of one kind."""
 
-    def __init__(self, transfer: Transfer, what: str, scope: str) -> None:
+    def __init__(self, transfer: BodyWriter, what: str, scope: str) -> None:
         """Call a file `what` where a client is told of it; a token needs the scope until the file is sent."""
         self._transfer = transfer
         self._scope = scope
         self._what = what
-        self.pages = Pages()
+        self.read_buffer = ReadBuffer()
         """Where a body may be read into that is given to `at_once`."""
 
     async def answer(
         self,
         request: web.Request,
         key: str,
-        found: Selection,
+        found: FileSelection,
         headers: Mapping[str, str],
-        ended: Ended,
+        ended: OnFinished,
         *,
         slot: Slot | None = None,
     ) -> web.StreamResponse:
@@ -59,34 +59,34 @@ class Delivery:
         """
         planned = plan(found)
         if planned is None:
-            if found.decision.status is HTTPStatus.NOT_MODIFIED:
-                request_budget.relieve(request)
+            if found.evaluation.status is HTTPStatus.NOT_MODIFIED:
+                request_budget.refund(request)
                 return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(found))
             return self._refusal(found)
         planned.headers.update(headers)
         if request.method != hdrs.METH_GET:
             told = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
-            return web.Response(status=found.decision.status, headers=told)
-        shipment = Shipment(key, planned.segments, planned.promised, request[TOKEN])
+            return web.Response(status=found.evaluation.status, headers=told)
+        shipment = TransferState(key, planned.segments, planned.expected, request[TOKEN])
         if slot is not None:
-            slot.shipment = shipment
+            slot.transfer = shipment
         return await self._send(request, found, planned, shipment, ended)
 
-    def release(self, found: Selection) -> None:
+    def release(self, found: FileSelection) -> None:
         """Close the file of what is not answered after all."""
         if found.file is not None:
             self._transfer.release(found.file)
 
-    def at_once(
+    def try_fast(
         self,
-        asked: Asked,
+        asked: FastRequest,
         token: Token,
-        found: Selection,
+        found: FileSelection,
         beside: str,
-        ended: Ended,
+        ended: OnFinished,
         *,
-        linger: Callable[[Coroutine[Any, Any, object], Shipment], None],
-    ) -> Decided | None:
+        linger: Callable[[Coroutine[Any, Any, object], TransferState], None],
+    ) -> PreparedResponse | None:
         """Decide on the answer to a plain GET whose body is in memory; None where it has to be sent else.
 
         The lines `beside` stand beside those of every 200 and 206. `linger` is given what is left to do where
@@ -96,32 +96,37 @@ class Delivery:
         told = None if body is None else lines(found, beside)
         if body is None or told is None:
             return None
-        shipment, status = Shipment(asked.job_id, (), len(body), token), found.decision.status
+        shipment, status = TransferState(asked.job_id, (), len(body), token), found.evaluation.status
 
         def send(budget: str) -> None:
-            single_write.write(connection := asked.connection, status, told, body, budget)
+            single_write.write_fast(connection := asked.connection, status, told, body, budget)
             if connection.transport is not None and connection.transport.get_write_buffer_size():
-                self.pages.leave()
+                self.read_buffer.detach()
             if connection.writing_paused:
-                taken = self._transfer.taken(asked.request(), shipment)
-                linger(self._accounted(taken, shipment, ended), shipment)
+                taken = self._transfer.wait_drained(asked.request(), shipment)
+                linger(self._track(taken, shipment, ended), shipment)
             else:
-                shipment.sent = shipment.promised
+                shipment.sent = shipment.expected
                 ended(shipment, Outcome.COMPLETE)
 
-        return Decided(status, send)
+        return PreparedResponse(status, send)
 
     async def _send(
-        self, request: web.Request, found: Selection, planned: Plan, shipment: Shipment, ended: Ended
+        self,
+        request: web.Request,
+        found: FileSelection,
+        planned: BodyPlan,
+        shipment: TransferState,
+        ended: OnFinished,
     ) -> web.StreamResponse:
         try:
-            sent = await self._accounted(self._sent(request, found, planned, shipment), shipment, ended)
+            sent = await self._track(self._sent(request, found, planned, shipment), shipment, ended)
         finally:
             if not shipment.file_taken:
                 self.release(found)
-        return web.StreamResponse(status=found.decision.status) if sent is None else sent
+        return web.StreamResponse(status=found.evaluation.status) if sent is None else sent
 
-    async def _accounted(self, sending: Awaitable[T], shipment: Shipment, ended: Ended) -> T | None:
+    async def _track(self, sending: Awaitable[T], shipment: TransferState, ended: OnFinished) -> T | None:
         """Wait for the end, and tell of it; None where it was an early one."""
         outcome = Outcome.SHUTDOWN
         try:
@@ -131,7 +136,7 @@ class Delivery:
         except PermitLost:
             outcome = Outcome.REVOKED
             return None
-        except Interrupted as early:
+        except TransferAborted as early:
             outcome = early.outcome
             return None
         except StorageUnavailable:
@@ -143,28 +148,28 @@ class Delivery:
             ended(shipment, outcome)
 
     async def _sent(
-        self, request: web.Request, found: Selection, planned: Plan, shipment: Shipment
+        self, request: web.Request, found: FileSelection, planned: BodyPlan, shipment: TransferState
     ) -> web.StreamResponse:
         """Send it all; Interrupted."""
-        status, transfer = found.decision.status, self._transfer
+        status, transfer = found.evaluation.status, self._transfer
         if found.body is not None:
             sent = transfer.write(request, status, single_write.lines(planned.headers), found.body)
             if sent is not None:
-                await transfer.taken(request, shipment)
+                await transfer.wait_drained(request, shipment)
                 return sent
         response = web.StreamResponse(status=status, headers=planned.headers)
         response.content_length = planned.length
-        seal(request, response)
+        add_common_headers(request, response)
         if found.file is None:
             await transfer.send_small(request, response, found.body or b"", shipment)
         else:
             await transfer.send(request, response, found.file, shipment)
         return response
 
-    def _refusal(self, found: Selection) -> web.Response:
+    def _refusal(self, found: FileSelection) -> web.Response:
         """Answer a 412 or a 416; both say which version it is that they speak of."""
         headers = {"ETag": found.selected.etag}
-        if found.decision.status is HTTPStatus.PRECONDITION_FAILED:
+        if found.evaluation.status is HTTPStatus.PRECONDITION_FAILED:
             detail = f"The {self._what} is not the one you know."
             return problems.problem("precondition-failed", detail, headers=headers)
         size = found.selected.size

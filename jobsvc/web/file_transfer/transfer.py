@@ -14,54 +14,54 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from jobsvc.observe.download_log import Outcome
-from jobsvc.storage.executor import Disk
-from jobsvc.storage.sendfile.file_sender import UNDER_WAY, Conduit, Halt, Turn
-from jobsvc.web.file_transfer.throttle import Pace
-from jobsvc.web.file_transfer.transfer_state import Interrupted, Shipment
+from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.sendfile.file_sender import RESUMABLE, FileSender, SendResult, StopReason
+from jobsvc.web.file_transfer.throttle import Throttle
+from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferState
 
-SETTLING: Final = 20
+DRAIN_WAIT_HUNDREDTHS: Final = 20
 """Hundredths of a second."""
-LOOK: Final = 0.001
-LOOK_RARELY: Final = 1.0
+READ_CHECK_INTERVAL_S: Final = 0.001
+MAX_READ_CHECK_INTERVAL_S: Final = 1.0
 """Seconds between two looks at what a client has read."""
-PRESENCE: Final = 2.0
+DISCONNECT_CHECK_S: Final = 2.0
 """Seconds after which a turn that is not over asks whether the client still is there."""
 
 
-class Stream:
+class FileTransfer:
     """One transfer under way. While a thread has the conduit it is lent: the pool closes it if we leave."""
 
     def __init__(
         self,
-        disk: Disk,
-        conduit: Conduit,
-        shipment: Shipment,
+        disk: StorageExecutor,
+        conduit: FileSender,
+        shipment: TransferState,
         request: web.Request,
         *,
         send_timeout: float,
-        pace: Pace | None,
+        pace: Throttle | None,
     ) -> None:
         self._disk = disk
-        self._conduit = conduit
-        self._shipment = shipment
+        self._sender = conduit
+        self._state = shipment
         self._request = request
         self._send_timeout = send_timeout
-        self._pace = pace
-        self._lent = False
-        self._carried = False
+        self._throttle = pace
+        self._is_lent = False
+        self._send_call = False
         """Whether Ferry has it."""
         self._watch: asyncio.TimerHandle
 
     def close(self) -> None:
         """Give the conduit back."""
-        if not self._lent:
-            self._disk.release(self._conduit)
+        if not self._is_lent:
+            self._disk.close_later(self._sender)
 
     async def run(self, writer: AbstractStreamWriter) -> None:
         """Send it all; Interrupted, StorageUnavailable, TimeoutError, ConnectionError."""
         writer.send_headers()
         await self._emptied(writer)
-        for segment in self._shipment.segments:
+        for segment in self._state.segments:
             if isinstance(segment, bytes):
                 await self._bytes(writer, segment)
             else:
@@ -69,31 +69,31 @@ class Stream:
 
     async def _bytes(self, writer: AbstractStreamWriter, data: bytes) -> None:
         while data:
-            count = await self._granted(len(data))
+            count = await self._acquire(len(data))
             await writer.write(data[:count])
             await self._emptied(writer)
-            self._went(count)
+            self._consume(count)
             data = data[count:]
 
-    async def settled(self) -> None:
+    async def wait_thread(self) -> None:
         """Wait for the thread that was left in its turn, unless it hangs; what was sent is known then."""
-        for _ in range(SETTLING):
-            if not self._conduit.moving:
+        for _ in range(DRAIN_WAIT_HUNDREDTHS):
+            if not self._sender.in_use:
                 break
             await asyncio.sleep(0.01)
-        self._shipment.sent = self._conduit.sent
+        self._state.sent = self._sender.sent
 
     async def _emptied(self, writer: AbstractStreamWriter) -> None:
-        await self._patiently(writer.drain)
+        await self._wait_with_progress(writer.drain)
 
-    async def _patiently(
+    async def _wait_with_progress(
         self, wait: Callable[[], Awaitable[object]], left: Callable[[], int] | None = None
     ) -> None:
         """Wait for the client; TimeoutError when it accepted nothing for too long, however slow it may be.
 
         `left` counts the bytes that it has yet to accept.
         """
-        left = left or self._conduit.backlog.queued
+        left = left or self._sender.queues.unacked
         while True:
             before = left()
             try:
@@ -102,78 +102,78 @@ class Stream:
                     return
             except TimeoutError:
                 # Where a thread has it, it is the storage that keeps him waiting.
-                if left() >= before and not self._conduit.moving:
+                if left() >= before and not self._sender.in_use:
                     raise
 
     async def _file(self, start: int, stop: int) -> None:
         while start < stop:
-            turn = await self._turn(start, start + await self._granted(stop - start))
+            turn = await self._turn(start, start + await self._acquire(stop - start))
             start += turn.sent
-            self._shipment.sent = self._conduit.sent
-            self._went(turn.sent)
-            if turn.halt is Halt.CLIENT_FULL and not self._disk.carries(self._conduit):
-                await self._patiently(self._writable)
-            elif turn.halt is Halt.CLIENT_BEHIND:
-                await self._patiently(self._caught_up, self._conduit.waiting)
-            elif turn.halt not in UNDER_WAY:
-                raise Interrupted(_OUTCOMES[turn.halt]) from turn.fault
+            self._state.sent = self._sender.sent
+            self._consume(turn.sent)
+            if turn.stop_reason is StopReason.WOULD_BLOCK and not self._disk.accepts_send(self._sender):
+                await self._wait_with_progress(self._writable)
+            elif turn.stop_reason is StopReason.PEER_UNREAD:
+                await self._wait_with_progress(self._wait_peer_read, self._sender.unread_by_peer)
+            elif turn.stop_reason not in RESUMABLE:
+                raise TransferAborted(_OUTCOMES[turn.stop_reason]) from turn.error
 
-    async def _granted(self, left: int) -> int:
-        return left if self._pace is None else await self._pace.granted(left)
+    async def _acquire(self, left: int) -> int:
+        return left if self._throttle is None else await self._throttle.acquire(left)
 
-    def _went(self, count: int) -> None:
-        if self._pace is not None:
-            self._pace.went(count)
+    def _consume(self, count: int) -> None:
+        if self._throttle is not None:
+            self._throttle.consume(count)
 
-    async def _turn(self, start: int, stop: int) -> Turn:
-        self._lent = True
+    async def _turn(self, start: int, stop: int) -> SendResult:
+        self._is_lent = True
         async with asyncio.timeout(None) as wait:
             self._look_later(wait)
             try:
                 turn = await self._sent(start, stop)
             finally:
                 self._watch.cancel()
-        self._lent = False
+        self._is_lent = False
         return turn
 
-    async def _sent(self, start: int, stop: int) -> Turn:
-        key, conduit = self._shipment.key, self._conduit
-        self._carried = self._disk.carries(conduit)
-        if not self._carried:
-            return await self._disk.data(key, lambda: conduit.send(start, stop), conduit)
-        carried = self._disk.carry(conduit, start, stop)
+    async def _sent(self, start: int, stop: int) -> SendResult:
+        key, conduit = self._state.key, self._sender
+        self._send_call = self._disk.accepts_send(conduit)
+        if not self._send_call:
+            return await self._disk.run_data(key, lambda: conduit.send_slice(start, stop), conduit)
+        carried = self._disk.send(conduit, start, stop)
         try:
-            await self._patiently(lambda: asyncio.wait((carried,)), conduit.unaccepted)
+            await self._wait_with_progress(lambda: asyncio.wait((carried,)), conduit.unacked_bytes)
             return carried.result()
         finally:
             carried.cancel()
 
     def _look_later(self, wait: asyncio.Timeout) -> None:
-        loop, sent = asyncio.get_running_loop(), self._conduit.sent
-        self._watch = loop.call_later(PRESENCE, self._see_client, wait, sent)
+        loop, sent = asyncio.get_running_loop(), self._sender.sent
+        self._watch = loop.call_later(DISCONNECT_CHECK_S, self._check_disconnect, wait, sent)
 
-    def _see_client(self, wait: asyncio.Timeout, sent: int) -> None:
+    def _check_disconnect(self, wait: asyncio.Timeout, sent: int) -> None:
         """Wait for a hung thread no longer than there is a client, who may be back and needs the slot.
 
         Who has closed his side may still listen; but here nothing comes, and he will mostly have given up.
         """
-        conduit = self._conduit
-        hangs = conduit.sent == sent and (conduit.moving or not self._carried)
+        conduit = self._sender
+        hangs = conduit.sent == sent and (conduit.in_use or not self._send_call)
         if hangs and (self._request.transport is None or conduit.closed_by_client()):
             wait.reschedule(0)
         else:
             self._look_later(wait)
 
-    async def _caught_up(self) -> None:
+    async def _wait_peer_read(self) -> None:
         """Wait until the client has read enough; looked at less and less often where he takes his time."""
-        pause = LOOK
-        while self._conduit.behind():
+        pause = READ_CHECK_INTERVAL_S
+        while self._sender.has_unread_pages():
             await asyncio.sleep(pause)
-            pause = min(pause * 2, LOOK_RARELY)
+            pause = min(pause * 2, MAX_READ_CHECK_INTERVAL_S)
 
     async def _writable(self) -> None:
         """Wait until there is room for more than a little."""
-        loop, descriptor = asyncio.get_running_loop(), self._conduit.socket_fd
+        loop, descriptor = asyncio.get_running_loop(), self._sender.socket_fd
         ready = loop.create_future()
         loop.add_writer(descriptor, _resolve, ready)
         try:
@@ -183,9 +183,9 @@ class Stream:
 
 
 _OUTCOMES = {
-    Halt.CLIENT_GONE: Outcome.CLIENT_GONE,
-    Halt.CHANGED: Outcome.TRUNCATED,
-    Halt.FAULT: Outcome.STORAGE_ERROR,
+    StopReason.DISCONNECTED: Outcome.CLIENT_GONE,
+    StopReason.FILE_CHANGED: Outcome.TRUNCATED,
+    StopReason.STORAGE_ERROR: Outcome.STORAGE_ERROR,
 }
 
 

@@ -13,7 +13,7 @@ from jobsvc.observe.download_log import Outcome
 from jobsvc.web.headers.byte_ranges import ByteRange
 
 
-class Interrupted(Exception):
+class TransferAborted(Exception):
     """The transfer ended before its end, and the connection was aborted."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -22,14 +22,14 @@ class Interrupted(Exception):
 
 
 @dataclass(slots=True)
-class Shipment:
+class TransferState:
     """What is to go out for one download, and how much of it has."""
 
     key: str
     """Whose share of the threads it takes: the job's id."""
     segments: Sequence[ByteRange | bytes]
     """Ranges of the file, and bytes that go out as they are; none where all goes out in one write."""
-    promised: int
+    expected: int
     """Bytes of the file."""
     token: Token
     """By which the file is sent."""
@@ -37,17 +37,17 @@ class Shipment:
     """Likewise."""
     file_taken: bool = False
     """Whether the transfer has taken the file over, and closes it."""
-    begun: float = field(default_factory=time.time)
+    started_at: float = field(default_factory=time.time)
     """Seconds since the epoch."""
     accepted_by_client: Callable[[], int] | None = None
     """Counts the bytes that the client's system has taken, where the transfer can tell."""
     _limit: asyncio.Timeout | None = None
 
-    def accepted(self) -> int:
+    def acked_bytes(self) -> int:
         """Count the bytes that the client has taken."""
         return self.sent if self.accepted_by_client is None else self.accepted_by_client()
 
-    def give_way(self) -> None:
+    def end_early(self) -> None:
         """End the transfer early: another request needs its place."""
         if self._limit is not None:
             self._limit.reschedule(0)
@@ -60,7 +60,7 @@ class Shipment:
                 yield
         except TimeoutError as ended:
             if self._limit is not None and self._limit.expired():
-                raise Interrupted(Outcome.TOO_SLOW) from ended
+                raise TransferAborted(Outcome.TOO_SLOW) from ended
             raise
         finally:
             self._limit = None

@@ -21,7 +21,7 @@ from jobsvc.web.headers.byte_ranges import ByteRange
 from jobsvc.web.headers.http_dates import parse_date
 
 
-class Selected(NamedTuple):
+class RepresentationInfo(NamedTuple):
     """The selected representation, as its descriptor tells of it before a byte is read."""
 
     etag: str
@@ -33,7 +33,7 @@ class Selected(NamedTuple):
     content_type: str
 
 
-class Decision(NamedTuple):
+class Evaluation(NamedTuple):
     """The status to answer with: 200, 206, 304, 412 or 416; ranges with a 206 only, at least one."""
 
     status: HTTPStatus
@@ -42,10 +42,10 @@ class Decision(NamedTuple):
 
 
 _PARTIAL: Final = HTTPStatus.PARTIAL_CONTENT
-WHOLE: Final = Decision(HTTPStatus.OK)
-NOT_MODIFIED: Final = Decision(HTTPStatus.NOT_MODIFIED)
-PRECONDITION_FAILED: Final = Decision(HTTPStatus.PRECONDITION_FAILED)
-UNSATISFIABLE: Final = Decision(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+WHOLE: Final = Evaluation(HTTPStatus.OK)
+NOT_MODIFIED: Final = Evaluation(HTTPStatus.NOT_MODIFIED)
+PRECONDITION_FAILED: Final = Evaluation(HTTPStatus.PRECONDITION_FAILED)
+UNSATISFIABLE: Final = Evaluation(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 
 _PRECONDITIONS: Final = (
     hdrs.IF_NONE_MATCH,
@@ -87,7 +87,9 @@ def last_modified_of(mtime_ns: int, now: float) -> int:
     return max(_EARLIEST, min(mtime_ns // 1_000_000_000, int(now)))
 
 
-def evaluate(method: str, headers: CIMultiDictProxy[str], selected: Selected, now: float) -> Decision:
+def evaluate(
+    method: str, headers: CIMultiDictProxy[str], selected: RepresentationInfo, now: float
+) -> Evaluation:
     """Decide what a GET or HEAD answers, in the order of section 13.2.2.
 
     `now` is the answer's Date, in seconds since the epoch. To be asked only where the answer without these
@@ -104,7 +106,7 @@ def evaluate(method: str, headers: CIMultiDictProxy[str], selected: Selected, no
 
 def precondition(
     headers: CIMultiDictProxy[str], etag: str, last_modified: int | None, now: float
-) -> Decision | None:
+) -> Evaluation | None:
     """Evaluate the preconditions of a GET or HEAD (section 13.2.2, steps 1 to 4): None, or which one failed.
 
     A date that is present beside its tag is ignored even where the tag's field is malformed.
@@ -121,7 +123,7 @@ def precondition(
     return None
 
 
-def _ranges(headers: CIMultiDictProxy[str], selected: Selected, now: float) -> Decision:
+def _ranges(headers: CIMultiDictProxy[str], selected: RepresentationInfo, now: float) -> Evaluation:
     """Decide what the Range field comes to (section 13.2.2, steps 5 and 6).
 
     A range that is unsatisfiable beside an If-Range that holds is a 416 (section 14.2), not a 200: a client
@@ -134,7 +136,7 @@ def _ranges(headers: CIMultiDictProxy[str], selected: Selected, now: float) -> D
     found = byte_ranges.select(_combined(headers, hdrs.RANGE), selected.size, selected.content_type)
     if found is None:
         return WHOLE
-    return Decision(_PARTIAL, found) if found else UNSATISFIABLE
+    return Evaluation(_PARTIAL, found) if found else UNSATISFIABLE
 
 
 def _combined(headers: CIMultiDictProxy[str], name: str) -> str:
@@ -177,7 +179,7 @@ def _unmodified(
     return None if date is None else last_modified <= date
 
 
-def _unchanged(field: str, selected: Selected, now: float) -> bool:
+def _unchanged(field: str, selected: RepresentationInfo, now: float) -> bool:
     """Whether an If-Range holds (section 13.1.5): the very same tag, or the very same date, and both strong.
 
     A Last-Modified is strong once its second is over (section 8.8.2.2): until then the file may change again

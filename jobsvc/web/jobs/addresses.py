@@ -14,7 +14,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from multidict import istr
 
 from jobsvc.web.auth.client_address import Peers
-from jobsvc.web.connection.fast_request import Asked
+from jobsvc.web.connection.fast_request import FastRequest
 from jobsvc.web.paths import JOBS
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -34,7 +34,7 @@ def job_base(public_url: str, job_id: str) -> str:
     return f"{public_url}{JOBS}{job_id}/"
 
 
-def came_by_proxy(request: web.Request | Asked) -> bool:
+def came_by_proxy(request: web.Request | FastRequest) -> bool:
     """Whether a request came through a proxy, as far as its fields tell.
 
     What they say is not believed: it only decides between two forms of the same address.
@@ -47,7 +47,7 @@ def came_by_proxy(request: web.Request | Asked) -> bool:
         or _FORWARDED_HOST in headers
         or _FORWARDED_PROTO in headers
         or _PREFIX_FIELD in headers
-        or (not isinstance(request, Asked) and request.version < HttpVersion11)
+        or (not isinstance(request, FastRequest) and request.version < HttpVersion11)
     )
 
 
@@ -64,7 +64,7 @@ class PublicUrl:
         self._configured = configured
         self._peers = peers
 
-    def of(self, request: web.Request) -> str:
+    def for_request(self, request: web.Request) -> str:
         """Return what goes before the service's own paths, without a slash at its end; empty if not known.
 
         A trusted proxy says it by X-Forwarded-Proto, -Host and -Prefix. The prefix alone makes an absolute

@@ -9,7 +9,7 @@ from __future__ import annotations
 import orjson
 
 from jobsvc.domain.access import Token, is_admin
-from jobsvc.web.jobs.representation import Shown, entity_tag
+from jobsvc.web.jobs.representation import RenderedJob, entity_tag
 
 
 def add_owner(job: bytes, owner: str) -> bytes:
@@ -17,7 +17,7 @@ def add_owner(job: bytes, owner: str) -> bytes:
     return b'%b,"owner":%b}' % (job[:-1], orjson.dumps(owner))
 
 
-def shown_to(token: Token, shown: Shown, owner: str) -> Shown:
+def shown_to(token: Token, shown: RenderedJob, owner: str) -> RenderedJob:
     """Return a job as the token sees it, under an entity tag of its own."""
     if not is_admin(token):
         return shown

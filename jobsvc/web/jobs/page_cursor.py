@@ -20,17 +20,17 @@ _FORM: Final = 1
 """Begins the checksum, so that a cursor of another form than this is none."""
 
 
-def cursor_of(after: After) -> str:
+def format_cursor(after: After) -> str:
     """Write the place where a page ended."""
     place = _PLACE.pack(after[0]) + after[1].encode("ascii")
     return urlsafe_b64encode(_SUM.pack(crc32(place, _FORM)) + place).rstrip(b"=").decode("ascii")
 
 
-def place_in(cursor: str) -> After | None:
+def parse_cursor(cursor: str) -> After | None:
     """Read a cursor; None where it is none of ours, or not whole: the sum guards against slips, no more."""
     try:
         place = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[_SUM.size :]
         after = _PLACE.unpack_from(place)[0], place[_PLACE.size :].decode("ascii")
     except (ValueError, error):
         return None
-    return after if cursor_of(after) == cursor else None
+    return after if format_cursor(after) == cursor else None

@@ -9,32 +9,32 @@ from __future__ import annotations
 import asyncio
 
 from jobsvc.domain.job import Status
-from jobsvc.index.catalogue.freshness import Answer
-from jobsvc.index.queries.log_tail_cache import Tails
-from jobsvc.storage.files.file_version import Identity
-from jobsvc.storage.jobs.snapshot import Reading
-from jobsvc.web.jobs.representation import Representations, Shown
+from jobsvc.index.catalogue.freshness import CachedJob
+from jobsvc.index.queries.log_tail_cache import LogTailCache
+from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.jobs.snapshot import JobSnapshot
+from jobsvc.web.jobs.representation import RenderedJob, RepresentationCache
 
 
-class Presenting:
+class PushRenderer:
     """Makes representations, out of what is remembered of them."""
 
-    def __init__(self, tails: Tails, representations: Representations) -> None:
+    def __init__(self, tails: LogTailCache, representations: RepresentationCache) -> None:
         self._tails = tails
         self._representations = representations
-        self._under_way: dict[tuple[str, Identity], asyncio.Task[Shown]] = {}
+        self._under_way: dict[tuple[str, FileVersion], asyncio.Task[RenderedJob]] = {}
 
-    async def of(self, reading: Reading) -> Shown:
+    async def render(self, reading: JobSnapshot) -> RenderedJob:
         """Represent a reading; of a failed job with the end of its log, as far as storage answers."""
         if reading.job.status is not Status.FAILED:
-            return self._representations.of(reading, None)
-        key = (reading.job.id, reading.identity)
+            return self._representations.get(reading, None)
+        key = (reading.job.id, reading.record_version)
         task = self._under_way.get(key)
         if task is None:
             task = self._under_way[key] = asyncio.create_task(self._with_its_log(reading))
             task.add_done_callback(lambda _done: self._under_way.pop(key))
         return await asyncio.shield(task)
 
-    async def _with_its_log(self, reading: Reading) -> Shown:
-        _, logs = await self._tails.beside(Answer(reading, age=0.0, stale=False))
-        return self._representations.of(reading, logs)
+    async def _with_its_log(self, reading: JobSnapshot) -> RenderedJob:
+        _, logs = await self._tails.with_tail(CachedJob(reading, age=0.0, stale=False))
+        return self._representations.get(reading, logs)

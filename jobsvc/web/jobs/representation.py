@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.headers.conditional import version_of
 from jobsvc.web.jobs.addresses import download_url, job_base
 
@@ -19,8 +19,8 @@ _BEHIND_METADATA: Final = ("phase", "error", "sourceStatus")
 """What a job's details are called, in their order; the last of them is not shown."""
 
 
-def represent(
-    reading: Reading, base: str, logs: str | None = None, digest: bytes | None = None
+def render_job(
+    reading: JobSnapshot, base: str, logs: str | None = None, digest: bytes | None = None
 ) -> dict[str, Any]:
     """Write a job with the contract's names; what does not apply is left out, not null.
 
@@ -48,14 +48,14 @@ def represent(
     }
     if logs is not None:
         document["logs"] = logs
-    if (output := reading.output) is not None:
+    if (output := reading.output_version) is not None:
         document["downloadUrl"] = download_url(base, version_of(*output.parts()))
     if digest is not None:
         document["outputSha256"] = digest.hex()
     return document
 
 
-class Shown(NamedTuple):
+class RenderedJob(NamedTuple):
     """A representation, ready to be sent."""
 
     body: bytes
@@ -77,16 +77,16 @@ class Shown(NamedTuple):
 _URL: Final = b'"downloadUrl":"'
 
 
-class _Made(NamedTuple):
+class _CachedRepresentation(NamedTuple):
     """What was shown, and of what."""
 
-    reading: Reading
+    reading: JobSnapshot
     logs: str | None
     digest: bytes | None
-    shown: Shown
+    shown: RenderedJob
 
 
-class Representations:
+class RepresentationCache:
     """Remembers what was made of the readings asked for lately: polls ask for the same again and again."""
 
     def __init__(
@@ -94,7 +94,7 @@ class Representations:
         most: int = 32_768,
         cap: int = 64 << 20,
         *,
-        digest_of: Callable[[Reading], bytes | None] | None = None,
+        digest_of: Callable[[JobSnapshot], bytes | None] | None = None,
         public_url: str = "",
     ) -> None:
         """Keep at most `most`, of about half a kilobyte each where they have no log, and `cap` bytes.
@@ -106,32 +106,32 @@ class Representations:
         self._most = most
         self._cap = cap
         self._size = 0
-        self._made: dict[str, _Made] = {}
+        self._cached: dict[str, _CachedRepresentation] = {}
         self._digest_of = digest_of
         self._public_url = public_url
 
-    def of(self, reading: Reading, logs: str | None) -> Shown:
+    def get(self, reading: JobSnapshot, logs: str | None) -> RenderedJob:
         """Represent a reading, with the end of its log where there is one to show."""
-        made = self._made.get(reading.job.id)
-        digest = None if self._digest_of is None or not reading.made else self._digest_of(reading)
+        made = self._cached.get(reading.job.id)
+        digest = None if self._digest_of is None or not reading.has_output else self._digest_of(reading)
         if made is not None and made.reading is reading and made.logs is logs and made.digest == digest:
             return made.shown
         if made is not None:
             self._size -= len(made.shown.body)
-        shown = self._show(reading, logs, digest)
-        if len(self._made) >= self._most or self._size > self._cap:
-            self._made.clear()
+        shown = self._render(reading, logs, digest)
+        if len(self._cached) >= self._most or self._size > self._cap:
+            self._cached.clear()
             self._size = 0
         self._size += len(shown.body)
-        self._made[reading.job.id] = _Made(reading, logs, digest, shown)
+        self._cached[reading.job.id] = _CachedRepresentation(reading, logs, digest, shown)
         return shown
 
-    def _show(self, reading: Reading, logs: str | None, digest: bytes | None) -> Shown:
+    def _render(self, reading: JobSnapshot, logs: str | None, digest: bytes | None) -> RenderedJob:
         base = job_base(self._public_url, reading.job.id)
-        body = orjson.dumps(represent(reading, base, logs, digest))
-        from_root = reading.made and not self._public_url
+        body = orjson.dumps(render_job(reading, base, logs, digest))
+        from_root = reading.has_output and not self._public_url
         # The last such member is ours: the farm's metadata comes before it.
-        return Shown(body, entity_tag(body), body.rindex(_URL) + len(_URL) if from_root else 0)
+        return RenderedJob(body, entity_tag(body), body.rindex(_URL) + len(_URL) if from_root else 0)
 
 
 def entity_tag(body: bytes) -> str:

@@ -23,10 +23,10 @@ from jobsvc.domain.errors import RateLimited
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.ratelimit.sliding_window import OneStep, WindowCounter
 
-UNCHANGED: Final = 10
+UNCHANGED_PER_REQUEST: Final = 10
 """So many requests count as one, whose answer is a 304: no body is made or sent for it."""
-AMOUNT_MAX: Final = 10**9
-ADDRESSES_CAP: Final = 16_384
+MAX_AMOUNT: Final = 10**9
+MAX_ADDRESSES: Final = 16_384
 """The most addresses whose failures are remembered at once."""
 
 _POLICY: Final = "RateLimit-Policy"
@@ -39,8 +39,8 @@ def parse_rate(text: str) -> RateLimitItem:
     match = _RATE.fullmatch(text)
     if match is None:
         raise ValueError(f'{text[:64]!r} is not one rate such as "600/minute" or "5 per 10 seconds"')
-    if not 1 <= int(match[1]) <= AMOUNT_MAX or int(match[2] or 1) == 0:
-        raise ValueError(f"{text[:64]!r} is not from 1 to {AMOUNT_MAX} requests in a time above 0")
+    if not 1 <= int(match[1]) <= MAX_AMOUNT or int(match[2] or 1) == 0:
+        raise ValueError(f"{text[:64]!r} is not from 1 to {MAX_AMOUNT} requests in a time above 0")
     try:
         return parse(text)
     except ValueError as wrong:
@@ -80,27 +80,27 @@ class Budget:
         rate = f"{self._counter.limit} per {self._counter.window} seconds"
         return self._limiter.limit(rate, path_id=self.name)(handler)
 
-    def take(self, token: Token) -> bool:
+    def try_acquire(self, token: Token) -> bool:
         """Spend one, if there is one left."""
-        return self._counter.take(self._key(token))
+        return self._counter.try_acquire(self._key(token))
 
-    def spend(self, token: Token, *, unchanged: bool) -> str | None:
+    def consume(self, token: Token, *, unchanged: bool) -> str | None:
         """Spend one in the limiter's own step, for who must not wait for it; None where there is none left.
 
         `unchanged`: the answer is that there is nothing new. Returns what `lines` would.
         """
         key = self._key(token)
-        room = self._counter.spend(key)
+        room = self._counter.consume(key)
         if room is None:
             return None
         left, ends_in = room
-        if unchanged and self._counter.relieve(key, UNCHANGED):
+        if unchanged and self._counter.refund(key, UNCHANGED_PER_REQUEST):
             left += 1
         return self._lines(key, left, ends_in)
 
-    def relieve(self, token: Token) -> None:
+    def refund(self, token: Token) -> None:
         """Count a request less whose answer is that there is nothing new."""
-        self._counter.relieve(self._key(token), UNCHANGED)
+        self._counter.refund(self._key(token), UNCHANGED_PER_REQUEST)
 
     def fields(self, token: Token) -> tuple[tuple[str, str], tuple[str, str]]:
         """Say how a token stands now, as header fields (draft-ietf-httpapi-ratelimit-headers-08).
@@ -108,36 +108,36 @@ class Budget:
         `r` requests would pass; `t` is the seconds until the window ends or, where `r` is 0, until one would.
         """
         key = self._key(token)
-        left, ends_in = self._counter.room(key)
+        left, ends_in = self._counter.remaining(key)
         return (_POLICY, self._policy), (
             _LIMIT,
             f'"{self.name}";r={left};t={self._reset(key, left, ends_in)}',
         )
 
-    def standing(self, token: Token) -> BudgetState:
+    def state(self, token: Token) -> BudgetState:
         """Return how a token stands, counting nothing."""
         counter, key = self._counter, self._key(token)
-        remaining, ends_in = counter.room(key)
+        remaining, ends_in = counter.remaining(key)
         return BudgetState(counter.limit, counter.window, remaining, self._reset(key, remaining, ends_in))
 
     def lines(self, token: Token) -> str:
         """Write the same as lines of a head."""
         key = self._key(token)
-        return self._lines(key, *self._counter.room(key))
+        return self._lines(key, *self._counter.remaining(key))
 
     def _lines(self, key: str, left: int, ends_in: float) -> str:
         reset = ceil(ends_in) if left else self._reset(key, left, ends_in)
         return f"{self._beginning}{left};t={reset}\r\n"
 
     def _reset(self, key: str, left: int, ends_in: float) -> int:
-        return ceil(ends_in) if left else self._counter.standing(key).wait()
+        return ceil(ends_in) if left else self._counter.window_state(key).wait()
 
     def _key(self, token: Token) -> str:
         """Name an account as the limiter does."""
         return f"{token.id}:{self.name}"
 
     def _refuse(self, request: web.Request, _exceeded: RateLimitExceeded) -> NoReturn:
-        standing = self._counter.standing(self._key(request[TOKEN]))
+        standing = self._counter.window_state(self._key(request[TOKEN]))
         raise RateLimited(
             f"The token's {standing.limit} {self.name} requests in {standing.window} seconds are used up.",
             retry_after=standing.wait(),
@@ -149,15 +149,15 @@ class AuthFailures:
 
     def __init__(self, rate: RateLimitItem, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Allow `rate` to each IPv4 address and each IPv6 network of 64 bits, which is one customer's."""
-        self._counter = WindowCounter(rate, clock=clock, keys_cap=ADDRESSES_CAP)
+        self._counter = WindowCounter(rate, clock=clock, keys_cap=MAX_ADDRESSES)
 
     def hit(self, remote: str | None) -> None:
         """Count a failure of the peer at `remote`; RateLimited if there were too many before it."""
         key = _network(remote)
-        if not self._counter.take(key):
+        if not self._counter.try_acquire(key):
             raise RateLimited(
                 "Too many wrong tokens came from this address.",
-                retry_after=self._counter.standing(key).wait(),
+                retry_after=self._counter.window_state(key).wait(),
             )
 
 

@@ -18,18 +18,18 @@ import structlog
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import TooManyDownloads
 
-RETRY_AFTER: Final = 5
+RETRY_AFTER_S: Final = 5
 """Seconds; nobody knows when a download ends, so this is advice and no promise."""
-MOMENT: Final = 0.05
+BRIEF_WAIT_S: Final = 0.05
 """Seconds that a slot takes at most to be given back."""
 MIN_PER_OWNER: Final = 16
 """An owner may have half of all downloads, and never fewer than this."""
-MIN_PACE: Final = 65_536
+MIN_BYTES_PER_S: Final = 65_536
 """Bytes a second; a slower download gives way where all slots are taken."""
 PACE_PERIOD_S: Final = 30.0
 """Time over which the pace of a download is measured."""
 
-_log = structlog.get_logger("jobsvc.web")
+log = structlog.get_logger("jobsvc.web")
 
 
 class Transfer(Protocol):
@@ -39,22 +39,22 @@ class Transfer(Protocol):
     def key(self) -> str:
         """The job's id."""
 
-    def accepted(self) -> int:
+    def acked_bytes(self) -> int:
         """Count the bytes that the client has taken."""
 
-    def give_way(self) -> None:
+    def end_early(self) -> None:
         """End early."""
 
 
 class Slot:
     """One download under way."""
 
-    __slots__ = ("_since", "_taken", "pace", "shipment", "task", "token")
+    __slots__ = ("_since", "_taken", "pace", "task", "token", "transfer")
 
     def __init__(self, token: Token) -> None:
         self.token = token
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
-        self.shipment: Transfer | None = None
+        self.transfer: Transfer | None = None
         """What is sent, once that is known."""
         self.pace: float | None = None
         """Bytes a second over the last period; None before the first has passed."""
@@ -63,13 +63,13 @@ class Slot:
 
     def measure(self, now: float) -> None:
         """Measure the pace where a period has passed."""
-        if now - self._since >= PACE_PERIOD_S and self.shipment is not None:
-            taken = self.shipment.accepted()
+        if now - self._since >= PACE_PERIOD_S and self.transfer is not None:
+            taken = self.transfer.acked_bytes()
             self.pace = (taken - self._taken) / (now - self._since)
             self._since, self._taken = now, taken
 
 
-class Slots:
+class DownloadSlots:
     """So many downloads at once, and of these so many for one token and one owner."""
 
     def __init__(
@@ -78,12 +78,12 @@ class Slots:
         most_per_token: int,
         on_refused: Callable[[str], object],
         *,
-        min_pace: float = MIN_PACE,
+        min_pace: float = MIN_BYTES_PER_S,
     ) -> None:
         """`on_refused` is told which limit, "token", "owner" or "all", each download was over."""
-        self._most = most
-        self._most_per_token = most_per_token
-        self._most_per_owner = max(most // 2, MIN_PER_OWNER)
+        self._max = most
+        self._max_per_token = most_per_token
+        self._max_per_owner = max(most // 2, MIN_PER_OWNER)
         self._on_refused = on_refused
         self._min_pace = min_pace
         self._by_token: Counter[str] = Counter()
@@ -96,43 +96,43 @@ class Slots:
         self._given_back = asyncio.Event()
         """The next time that a slot is."""
 
-    async def all_free(self) -> None:
+    async def wait_released(self) -> None:
         """Wait until no download is under way."""
         await self._free.wait()
 
-    async def clear(self, patience: float) -> None:
+    async def cancel_all(self, patience: float) -> None:
         """Cancel every download that is under way, and wait at most `patience` seconds for their ends."""
         for slot in self._held:
             if slot.task is not None:
                 slot.task.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await self.all_free()
+                await self.wait_released()
 
     def free(self, token: Token) -> bool:
         """Whether a token could take a slot now."""
         return (
-            self.taken < self._most
-            and self._by_token.get(token.id, 0) < self._most_per_token
-            and self._by_owner.get(token.owner, 0) < self._most_per_owner
+            self.taken < self._max
+            and self._by_token.get(token.id, 0) < self._max_per_token
+            and self._by_owner.get(token.owner, 0) < self._max_per_owner
         )
 
     def _may_have_more(self, token: Token) -> bool:
         by_token, by_owner = self._by_token.get(token.id, 0), self._by_owner.get(token.owner, 0)
-        return by_token < self._most_per_token and by_owner < self._most_per_owner
+        return by_token < self._max_per_token and by_owner < self._max_per_owner
 
-    async def moment(self, token: Token) -> None:
+    async def wait_briefly(self, token: Token) -> None:
         """Wait for a slot that is being given back, and no longer: a client may have all before we know."""
         if self.free(token):
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(MOMENT):
+            async with asyncio.timeout(BRIEF_WAIT_S):
                 while not self.free(token):
                     await self._given_back.wait()
 
     def need_room(self, token: Token) -> bool:
         """Whether a token may have a slot, but all are taken."""
-        return self.taken >= self._most and self._may_have_more(token)
+        return self.taken >= self._max and self._may_have_more(token)
 
     @asynccontextmanager
     async def room_for(self, token: Token, release: Callable[[], object]) -> AsyncIterator[Slot]:
@@ -143,8 +143,8 @@ class Slots:
         try:
             if self.need_room(token):
                 self._end_slowest()
-            await self.moment(token)
-            held = self.take(token)
+            await self.wait_briefly(token)
+            held = self.acquire(token)
         except BaseException:
             release()
             raise
@@ -158,26 +158,26 @@ class Slots:
             slot.measure(now)
         measured = [(slot.pace, slot) for slot in self._held if slot.pace is not None]
         pace, slowest = min(measured, key=itemgetter(0), default=(self._min_pace, None))
-        if slowest is None or slowest.shipment is None or pace >= self._min_pace:
+        if slowest is None or slowest.transfer is None or pace >= self._min_pace:
             return
         self._held.discard(slowest)
-        shipment = slowest.shipment
-        _log.warning("slow-download-ended", job=shipment.key, token_id=slowest.token.id, pace=round(pace))
-        shipment.give_way()
+        shipment = slowest.transfer
+        log.warning("slow-download-ended", job=shipment.key, token_id=slowest.token.id, pace=round(pace))
+        shipment.end_early()
 
-    def take(self, token: Token) -> AbstractContextManager[Slot]:
+    def acquire(self, token: Token) -> AbstractContextManager[Slot]:
         """Hold a slot while the block runs; TooManyDownloads where there is none."""
-        if self._by_token.get(token.id, 0) >= self._most_per_token:
-            self._refuse("token", f"This token has {self._most_per_token} downloads under way already.")
-        if self._by_owner.get(token.owner, 0) >= self._most_per_owner:
-            self._refuse("owner", f"This owner has {self._most_per_owner} downloads under way already.")
-        if self.taken >= self._most:
+        if self._by_token.get(token.id, 0) >= self._max_per_token:
+            self._refuse("token", f"This token has {self._max_per_token} downloads under way already.")
+        if self._by_owner.get(token.owner, 0) >= self._max_per_owner:
+            self._refuse("owner", f"This owner has {self._max_per_owner} downloads under way already.")
+        if self.taken >= self._max:
             self._refuse("all", "The service has as many downloads under way as it takes.")
         return self.hold(token)
 
     def _refuse(self, limit: str, detail: str) -> None:
         self._on_refused(limit)
-        raise TooManyDownloads(detail, retry_after=RETRY_AFTER)
+        raise TooManyDownloads(detail, retry_after=RETRY_AFTER_S)
 
     @contextmanager
     def hold(self, token: Token) -> Iterator[Slot]:

@@ -16,11 +16,11 @@ FURTHER_RANGE: Final = web.RequestKey("jobsvc.further-range", bool)
 """On a request that its budget was not charged for."""
 
 
-def relieve(request: web.Request) -> None:
+def refund(request: web.Request) -> None:
     """Count a request less whose answer is that there is nothing new; to be called before it is sealed."""
     budget = request.get(BUDGET)
     if budget is not None and FURTHER_RANGE not in request:
-        budget.relieve(request[TOKEN])
+        budget.refund(request[TOKEN])
 
 
 def fields(request: web.Request) -> tuple[tuple[str, str], ...]:

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token
 from jobsvc.web.auth.client_address import Peers
-from jobsvc.web.connection.fast_request import Asked
+from jobsvc.web.connection.fast_request import FastRequest
 from jobsvc.web.ratelimit.budgets import Budget
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Key: TypeAlias = tuple[str, str | None, str]
 _SENT: Final = (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.OK)
 
 
-class Seeks:
+class RangeContinuations:
     """Remembers which token and client address read which output. Belongs to the event loop."""
 
     def __init__(
@@ -57,12 +57,12 @@ class Seeks:
         self._before: dict[Key, None] = {}
         self._turn = clock() + PLAYING_S
 
-    def key_of(self, request: web.Request | Asked, token: Token) -> Key:
+    def key_of(self, request: web.Request | FastRequest, token: Token) -> Key:
         """Return what a request reads, and for whom."""
-        job_id = request.job_id if isinstance(request, Asked) else self._job_id_of(request)
+        job_id = request.job_id if isinstance(request, FastRequest) else self._job_id_of(request)
         return token.id, self.peers.address_of(request), job_id
 
-    def continues(self, request: web.Request | Asked, key: Key) -> bool:
+    def is_continuation(self, request: web.Request | FastRequest, key: Key) -> bool:
         """Whether a request is for a further range of an output that is being read."""
         wanted = request.headers.get(hdrs.RANGE)
         if wanted is None or request.method != hdrs.METH_GET or wanted == _connection(request).last_range:
@@ -70,7 +70,7 @@ class Seeks:
         self._rotate()
         return key in self._recent or key in self._before
 
-    def begun(self, request: web.Request | Asked, key: Key, status: HTTPStatus) -> None:
+    def record(self, request: web.Request | FastRequest, key: Key, status: HTTPStatus) -> None:
         """Remember a request, already charged, whose answer has this status."""
         if status in _SENT:
             self._rotate()
@@ -85,5 +85,5 @@ class Seeks:
             self._turn = now + PLAYING_S
 
 
-def _connection(request: web.Request | Asked) -> Connection:
-    return request.connection if isinstance(request, Asked) else cast("Connection", request.protocol)
+def _connection(request: web.Request | FastRequest) -> Connection:
+    return request.connection if isinstance(request, FastRequest) else cast("Connection", request.protocol)

@@ -19,7 +19,7 @@ from limits.aio.storage import Storage
 from limits.aio.storage.base import SlidingWindowCounterSupport
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-KEYS_CAP: Final = 65_536
+MAX_KEYS: Final = 65_536
 """The most keys that are remembered: some 20 MB."""
 _ROUNDING: Final = 0.001
 """Seconds; far more than floating-point numbers get wrong here, far less than anyone notices."""
@@ -28,7 +28,7 @@ _ROUNDING: Final = 0.001
 _NO_WINDOW: Final = (-2, 0, 0, 0)
 
 
-class Standing(NamedTuple):
+class WindowState(NamedTuple):
     """How one key stands."""
 
     previous: int
@@ -41,13 +41,13 @@ class Standing(NamedTuple):
     window: int
     """Seconds."""
 
-    def left(self) -> int:
+    def remaining(self) -> int:
         """Say how many requests would pass now."""
         return max(self.limit - floor(self._overlap()) - self.current, 0)
 
     def wait(self) -> int:
         """Whole seconds after which one more request passes, if none comes before; 0 if one passes now."""
-        if self.left():
+        if self.remaining():
             return 0
         excess = self._overlap() - (self.limit - self.current)
         # The window before weighs steadily less until this one ends, and from then on this one does.
@@ -65,7 +65,7 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
     STORAGE_SCHEME = None
 
     def __init__(
-        self, item: RateLimitItem, *, clock: Callable[[], float] = time.monotonic, keys_cap: int = KEYS_CAP
+        self, item: RateLimitItem, *, clock: Callable[[], float] = time.monotonic, keys_cap: int = MAX_KEYS
     ) -> None:
         """Count against `item`; `clock` is in seconds and never goes back."""
         super().__init__()
@@ -81,11 +81,11 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         """Count the keys that are remembered."""
         return len(self._entries)
 
-    def take(self, key: str) -> bool:
+    def try_acquire(self, key: str) -> bool:
         """Admit one request and count it, or do neither."""
-        return self.spend(key) is not None
+        return self.consume(key) is not None
 
-    def spend(self, key: str) -> tuple[int, float] | None:
+    def consume(self, key: str) -> tuple[int, float] | None:
         """Do so, and say as `room` does what is left then; None where it was not admitted."""
         now = self._clock() / self.window
         number = int(now)
@@ -100,7 +100,7 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         entry[1] += 1
         return left - 1, ends_in
 
-    def relieve(self, key: str, each: int) -> bool:
+    def refund(self, key: str, each: int) -> bool:
         """Take a request that was admitted out of the count again, but for every `each`-th of a key's.
 
         Returns whether it was taken out.
@@ -114,12 +114,12 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         entry[1] -= 1
         return True
 
-    def standing(self, key: str) -> Standing:
+    def window_state(self, key: str) -> WindowState:
         """Say how a key stands, counting nothing."""
         previous, current, ends_in = self._now(key)
-        return Standing(previous, current, ends_in, self.limit, self.window)
+        return WindowState(previous, current, ends_in, self.limit, self.window)
 
-    def room(self, key: str) -> tuple[int, float]:
+    def remaining(self, key: str) -> tuple[int, float]:
         """Say how many requests would pass now and in how many seconds this window ends.
 
         The standing says it too, at twice the cost, which every answer would pay.
@@ -158,11 +158,11 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
 
     async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Take one; `amount` is 1."""
-        return self.take(key)
+        return self.try_acquire(key)
 
     async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
         """Return counts and lives of both windows; this one's count lives on through the next."""
-        now = self.standing(key)
+        now = self.window_state(key)
         return now.previous, now.ends_in, now.current, now.ends_in + self.window
 
     async def clear_sliding_window(self, key: str, expiry: int) -> None:
@@ -206,7 +206,7 @@ class OneStep(SlidingWindowCounterRateLimiter):
 
     async def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
         """Take one of the single identifier's budget."""
-        return self._counter.take(identifiers[0])
+        return self._counter.try_acquire(identifiers[0])
 
     async def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
         """Do nothing: what was to be counted is."""

@@ -15,7 +15,7 @@ REQUEST_ID: Final = istr("X-Request-Id")
 SERVER: Final = "jobsvc"
 
 
-def seal(request: web.Request, response: web.StreamResponse) -> None:
+def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add the fields that every answer has; a handler that sends its answer itself calls it first."""
     headers = response.headers
     headers[REQUEST_ID] = request_id.current() or ""
@@ -24,6 +24,6 @@ def seal(request: web.Request, response: web.StreamResponse) -> None:
         headers[field] = value
 
 
-def sealing(budget: str) -> str:
+def common_header_lines(budget: str) -> str:
     """Return the same fields as lines of a head; `budget` is what `request_budget.lines` returns."""
     return f"{REQUEST_ID}: {request_id.current()}\r\nServer: {SERVER}\r\n{budget}"

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
-from jobsvc.web.connection.fast_request import Asked, Decided
+from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.headers.conditional import PRECONDITION_FAILED, precondition
 from jobsvc.web.problems import problem
 from jobsvc.web.ratelimit import request_budget
@@ -30,9 +30,9 @@ def answer(
         detail = "It is not in the state you know."
         return problem("precondition-failed", detail, headers={"ETag": fields["ETag"]})
     if status is NOT_MODIFIED:
-        request_budget.relieve(request)
+        request_budget.refund(request)
         fields, body = _unchanged(fields), b""
-    sent = single_write.send(request, status, single_write.lines(fields), body)
+    sent = single_write.write_response(request, status, single_write.lines(fields), body)
     if sent is not None:
         return sent
     if isinstance(body, tuple):
@@ -40,15 +40,15 @@ def answer(
     return web.Response(status=status, body=body if status is OK else None, headers=fields)
 
 
-def decide(asked: Asked, body: bytes, fields: Mapping[str, str]) -> Decided | None:
+def prepare(asked: FastRequest, body: bytes, fields: Mapping[str, str]) -> PreparedResponse | None:
     """Decide on the same answer to a plain GET, to go out in one write; None where that is not the way."""
     status = _status(asked.headers, fields)
     if status is NOT_MODIFIED:
         fields, body = _unchanged(fields), b""
     elif status is not OK:
         return None
-    return Decided(
-        status, partial(single_write.write, asked.connection, status, single_write.lines(fields), body)
+    return PreparedResponse(
+        status, partial(single_write.write_fast, asked.connection, status, single_write.lines(fields), body)
     )
 
 

@@ -19,7 +19,7 @@ from aiohttp.helpers import rfc822_formatted_time
 from jobsvc.storage.nonblocking.cached_read import Body
 from jobsvc.web.connection.protocol import Connection
 from jobsvc.web.ratelimit import request_budget
-from jobsvc.web.responses.common_headers import sealing
+from jobsvc.web.responses.common_headers import common_header_lines
 
 # A member of an enumeration takes a third of a microsecond to look up.
 OK: Final = HTTPStatus.OK
@@ -37,7 +37,7 @@ def lines(fields: Mapping[str, str]) -> str:
     return "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
 
 
-def send(
+def write_response(
     request: web.Request, status: HTTPStatus, told: str, body: Body | tuple[bytes, ...]
 ) -> web.StreamResponse | None:
     """Send a 200, 206 or 304 at once, sealed; None where it has to go the general way.
@@ -49,16 +49,16 @@ def send(
     if not plain or (transport := request.transport) is None:
         return None
     if not isinstance(body, tuple):
-        write(cast(Connection, request.protocol), status, told, body, request_budget.lines(request))
+        write_fast(cast(Connection, request.protocol), status, told, body, request_budget.lines(request))
     elif len(body) == 1:
-        write(cast(Connection, request.protocol), status, told, body[0], request_budget.lines(request))
+        write_fast(cast(Connection, request.protocol), status, told, body[0], request_budget.lines(request))
     else:
         head = _head(status, told, sum(map(len, body)), request_budget.lines(request))
         _write_all(transport, (head, *body))
     return _SENT[status]
 
 
-def write(connection: Connection, status: HTTPStatus, told: str, body: Body, budget: str) -> None:
+def write_fast(connection: Connection, status: HTTPStatus, told: str, body: Body, budget: str) -> None:
     """Write such an answer to a plain GET; `budget` is what `request_budget.lines` gives."""
     head = _head(status, told, len(body), budget)
     if len(body) <= _COPIED:
@@ -70,7 +70,8 @@ def write(connection: Connection, status: HTTPStatus, told: str, body: Body, bud
 def _head(status: HTTPStatus, told: str, size: int, budget: str) -> bytes:
     # A 304 tells no length but that of the 200 that it stands for (RFC 9110, section 8.6), so it tells none.
     length = "" if status is NOT_MODIFIED else f"Content-Length: {size}\r\n"
-    text = f"{_BEGINNING[status]}{told}{sealing(budget)}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
+    common = common_header_lines(budget)
+    text = f"{_BEGINNING[status]}{told}{common}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
     return text.encode()
 
 

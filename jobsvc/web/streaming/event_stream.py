@@ -20,14 +20,14 @@ from aiohttp.http import StreamWriter
 
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web.auth.permits import PermitLost
-from jobsvc.web.connection.turns import Turns
-from jobsvc.web.responses.common_headers import seal
+from jobsvc.web.connection.turns import HeavyWorkTurns
+from jobsvc.web.responses.common_headers import add_common_headers
 from jobsvc.web.streaming import sse
-from jobsvc.web.streaming.long_lived import Stay, Stays
+from jobsvc.web.streaming.long_lived import LongLivedRequest, LongLivedRequests
 
-HEARTBEAT: Final = 15.0
+HEARTBEAT_INTERVAL_S: Final = 15.0
 """Seconds of silence after which a comment is sent: proxies cut what is silent for long."""
-UNSENT: Final = 16 * 1024
+MAX_UNSENT_BYTES: Final = 16 * 1024
 """Bytes that wait in the kernel, and as many in the transport, before an event waits for its reader."""
 PIECE_BYTES: Final = 32 * 1024
 """The most that is written at once: it is held for a reader who takes nothing."""
@@ -40,14 +40,16 @@ _FIELDS: Final = {
 }
 _GREETING: Final = b"retry: 2000\n\n"
 """Milliseconds after which a client that lost its connection should come back."""
-_BEAT: Final = b":\n\n"
+_HEARTBEAT: Final = b":\n\n"
 
 
 class EventStream:
     """One stream under way."""
 
-    def __init__(self, stay: Stay, writer: StreamWriter, turns: Turns, send_timeout: float) -> None:
-        self._stay = stay
+    def __init__(
+        self, stay: LongLivedRequest, writer: StreamWriter, turns: HeavyWorkTurns, send_timeout: float
+    ) -> None:
+        self._request = stay
         self._writer = writer
         self._turns = turns
         self._send_timeout = send_timeout
@@ -56,7 +58,7 @@ class EventStream:
     @property
     def open(self) -> bool:
         """Whether there is still someone to tell."""
-        return self._stay.over is None
+        return self._request.end_reason is None
 
     async def send(self, *parts: sse.Buffer) -> None:
         """Send whole events, given in parts that are joined; a large one goes out piece by piece.
@@ -72,49 +74,51 @@ class EventStream:
             await self._write(piece)
 
     async def _write(self, data: sse.Buffer) -> None:
-        if not self._stay.permitted():
+        if not self._request.permitted():
             raise PermitLost
         self._said = monotonic()
         await self._writer.write(data, drain=False)
-        if self._stay.request.protocol.writing_paused:
+        if self._request.request.protocol.writing_paused:
             async with asyncio.timeout(self._send_timeout):
                 await self._writer.drain()
 
-    async def rest(self, most: float = inf) -> None:
+    async def wait(self, most: float = inf) -> None:
         """Wait until woken, for about `most` seconds, or until the stream is to end; with heartbeats."""
-        beat = self._said + HEARTBEAT
-        self._stay.due = min(beat, monotonic() + most)
-        await self._stay.rest()
+        beat = self._said + HEARTBEAT_INTERVAL_S
+        self._request.deadline = min(beat, monotonic() + most)
+        await self._request.wait()
         if self.open and monotonic() >= beat:
-            await self.send(_BEAT)
+            await self.send(_HEARTBEAT)
 
 
-Talk: TypeAlias = Callable[[EventStream], Awaitable[None]]
+EventWriter: TypeAlias = Callable[[EventStream], Awaitable[None]]
 """Says all that there is to say; what it returns from early is a stay that is over."""
 
 
-class Streams:
+class EventStreams:
     """What all streams are made with."""
 
-    def __init__(self, stays: Stays, metrics: Metrics, turns: Turns, *, send_timeout: float) -> None:
+    def __init__(
+        self, stays: LongLivedRequests, metrics: Metrics, turns: HeavyWorkTurns, *, send_timeout: float
+    ) -> None:
         """`send_timeout`: seconds after which a client that takes nothing is let go."""
-        self._stays = stays
+        self._requests = stays
         self._turns = turns
         self._metrics = metrics
         self._send_timeout = send_timeout
 
     @contextmanager
-    def stay(self, request: web.Request, of: str) -> Iterator[Stay]:
+    def hold(self, request: web.Request, of: str) -> Iterator[LongLivedRequest]:
         """Let a request stay for the length of a block; `of` is what its stream tells of, for the metrics."""
-        with self._stays.stay(request, self._metrics.streams.labels(of)) as stay:
+        with self._requests.hold(request, self._metrics.streams.labels(of)) as stay:
             yield stay
 
-    async def converse(self, stay: Stay, talk: Talk) -> web.StreamResponse:
+    async def respond(self, stay: LongLivedRequest, talk: EventWriter) -> web.StreamResponse:
         """Answer with a stream of what `talk` says; a HEAD with its head alone."""
         request = stay.request
         response = web.StreamResponse(headers=_FIELDS)
         response.force_close()  # the socket is set up for this stream alone
-        seal(request, response)
+        add_common_headers(request, response)
         transport = request.transport
         if request.method != hdrs.METH_GET or transport is None:
             return response
@@ -154,7 +158,7 @@ def _pieces(parts: Iterable[sse.Buffer]) -> Iterator[sse.Buffer]:
 
 def _hold_little(transport: asyncio.Transport) -> None:
     """Have little wait to be sent: what waits there can't be merged any more."""
-    transport.set_write_buffer_limits(UNSENT)
+    transport.set_write_buffer_limits(MAX_UNSENT_BYTES)
     connection: socket.socket | None = transport.get_extra_info("socket")
     if connection is not None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)

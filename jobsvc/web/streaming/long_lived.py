@@ -22,32 +22,32 @@ from jobsvc.web.auth.permits import Permit, Permits
 from jobsvc.web.connection.protocol import Connection
 from jobsvc.web.ratelimit.stream_slots import StreamSlots
 
-PULSE: Final = 1.0
+CHECK_INTERVAL_S: Final = 1.0
 """Seconds between two looks at all stays."""
 
 
-class Over(Enum):
+class EndReason(Enum):
     """Why a stay is over."""
 
-    GONE = "gone"
+    DISCONNECTED = "gone"
     """The client went, or closed its side, which looks the same: what there is to say, it is told now."""
     REVOKED = "revoked"
     """The token does not permit the request any more."""
-    ENDING = "ending"
+    SHUTDOWN = "ending"
     """The service ends."""
 
 
-class Stay:
+class LongLivedRequest:
     """One request's stay."""
 
-    __slots__ = ("_future", "_woken", "due", "over", "permit", "request", "token")
+    __slots__ = ("_future", "_woken", "deadline", "end_reason", "permit", "request", "token")
 
     def __init__(self, request: web.Request) -> None:
         self.request = request
         self.token: Token = request[TOKEN]
         self.permit: Permit
-        self.over: Over | None = None
-        self.due: float | None = None
+        self.end_reason: EndReason | None = None
+        self.deadline: float | None = None
         """When it is to be woken at the latest, to within a pulse (monotonic seconds)."""
         self._future: asyncio.Future[None] | None = None
         self._woken = False
@@ -55,26 +55,26 @@ class Stay:
     def permitted(self) -> bool:
         """Whether the token, as it is now, permits the request; if not, the stay is over."""
         if not self.permit.valid():
-            self.over = Over.REVOKED
-        return self.over is not Over.REVOKED
+            self.end_reason = EndReason.REVOKED
+        return self.end_reason is not EndReason.REVOKED
 
     def revoke(self) -> None:
         """End the stay, which the token does not permit any more; a client that does not read is dropped."""
-        self.over = Over.REVOKED
+        self.end_reason = EndReason.REVOKED
         protocol = self.request.protocol
         if protocol.writing_paused and protocol.transport is not None:
             protocol.transport.abort()
-        self.wake()
+        self.notify()
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Have the next rest, or the present one, be over."""
         self._woken = True
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
-    async def rest(self) -> None:
+    async def wait(self) -> None:
         """Wait until woken; at once where that was since the last rest."""
-        if not self._woken and self.over is None:
+        if not self._woken and self.end_reason is None:
             self._future = asyncio.get_running_loop().create_future()
             try:
                 await self._future
@@ -83,23 +83,23 @@ class Stay:
         self._woken = False
 
 
-class Stays:
+class LongLivedRequests:
     """All stays. Loop-owned."""
 
     def __init__(self, permits: Permits, slots: StreamSlots) -> None:
         self._permits = permits
         self._slots = slots
-        self._stays: set[Stay] = set()
+        self._open: set[LongLivedRequest] = set()
         self._ending = False
 
     @contextmanager
-    def stay(self, request: web.Request, counted: Gauge) -> Iterator[Stay]:
+    def hold(self, request: web.Request, counted: Gauge) -> Iterator[LongLivedRequest]:
         """Let a request stay for the length of a block; it is counted in a gauge. TooManyStreams."""
-        stay = Stay(request)
+        stay = LongLivedRequest(request)
         if self._ending:
-            stay.over = Over.ENDING
+            stay.end_reason = EndReason.SHUTDOWN
         with self._slots.hold(stay.token):
-            self._stays.add(stay)
+            self._open.add(stay)
             try:
                 with (
                     self._permits.hold(stay.token, JOBS_READ, stay.revoke) as stay.permit,
@@ -107,9 +107,9 @@ class Stays:
                 ):
                     yield stay
             finally:
-                self._stays.discard(stay)
+                self._open.discard(stay)
 
-    async def watching(self, _app: web.Application) -> AsyncIterator[None]:
+    async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Look after them until the end: a cleanup_ctx."""
         watch = asyncio.create_task(self._watch(), name="jobsvc-stays")
         yield
@@ -120,22 +120,22 @@ class Stays:
     async def end(self, _app: web.Application) -> None:
         """End all of them, and those to come: an on_shutdown."""
         self._ending = True
-        for stay in self._stays:
-            stay.over = stay.over or Over.ENDING
-            stay.wake()
+        for stay in self._open:
+            stay.end_reason = stay.end_reason or EndReason.SHUTDOWN
+            stay.notify()
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(PULSE)
+            await asyncio.sleep(CHECK_INTERVAL_S)
             now = monotonic()
-            for stay in self._stays:
-                if stay.over is None:
-                    self._look_after(stay, now)
+            for stay in self._open:
+                if stay.end_reason is None:
+                    self._check(stay, now)
 
-    def _look_after(self, stay: Stay, now: float) -> None:
+    def _check(self, stay: LongLivedRequest, now: float) -> None:
         protocol = stay.request.protocol
         if protocol.transport is None or (isinstance(protocol, Connection) and protocol.half_closed):
-            stay.over = Over.GONE
-        elif stay.due is None or now < stay.due:
+            stay.end_reason = EndReason.DISCONNECTED
+        elif stay.deadline is None or now < stay.deadline:
             return
-        stay.wake()
+        stay.notify()

@@ -6,14 +6,14 @@ import pytest
 
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import parse_record
-from jobsvc.index.catalogue.entries import REMEMBERED, Catalogue
-from jobsvc.storage.files.file_version import Identity
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.index.catalogue.entries import REMEMBER_ABSENCE_S, Catalogue
+from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 
-def reading(job_id: str, status: str = "rendering", **keys: Any) -> Reading:
+def reading(job_id: str, status: str = "rendering", **keys: Any) -> JobSnapshot:
     job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
-    return Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
+    return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, settled=True)
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def test_a_look_that_began_before_the_last_one_taken_in_changes_nothing(catalogu
     assert not catalogue.put("a", reading("a", progress=1), 4)
     assert not catalogue.remove("a", 4)
     assert (entry := catalogue.get("a")) is not None
-    assert entry.reading is newer
-    assert entry.verified == 5
+    assert entry.snapshot is newer
+    assert entry.verified_at == 5
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -54,7 +54,7 @@ def test_a_look_that_began_before_an_absence_was_seen_brings_no_job_back(
         catalogue.put("a", reading("a"), 1)
     catalogue.remove("a", 5)
     assert not catalogue.put("a", reading("a"), 4)
-    catalogue.spoilt("a", "half written", 4, 0)
+    catalogue.mark_unreadable("a", "half written", 4, 0)
     assert not catalogue.entries
     assert not catalogue.unreadable
     assert catalogue.put("a", reading("a"), 6)
@@ -66,16 +66,16 @@ def test_absences_are_forgotten_in_time_and_looks_that_took_as_long_prove_nothin
 ) -> None:
     for moment in range(100):
         catalogue.remove(f"guess-{moment}", moment)
-    assert len(catalogue._absences) <= REMEMBERED + 1
+    assert len(catalogue._absences) <= REMEMBER_ABSENCE_S + 1
     assert not catalogue.put("guess-1", reading("guess-1"), 0)
-    assert catalogue.put("a", reading("a"), 99 - REMEMBERED)
+    assert catalogue.put("a", reading("a"), 99 - REMEMBER_ABSENCE_S)
 
 
 def test_a_record_that_was_spoilt_before_the_last_look_is_not_unreadable(catalogue: Catalogue) -> None:
     catalogue.put("a", reading("a"), 5)
-    catalogue.spoilt("a", "half written", 4, 0)
+    catalogue.mark_unreadable("a", "half written", 4, 0)
     assert not catalogue.unreadable
-    catalogue.spoilt("a", "half written", 6, 0)
+    catalogue.mark_unreadable("a", "half written", 6, 0)
     assert list(catalogue.unreadable) == ["a"]
 
 
@@ -102,10 +102,10 @@ def test_whoever_unsubscribed_hears_nothing(catalogue: Catalogue) -> None:
     assert not heard
 
 
-def done(version: int | None, **keys: Any) -> Reading:
+def done(version: int | None, **keys: Any) -> JobSnapshot:
     known = reading("a", "completed", **keys)
-    output = None if version is None else Identity(version, 0, 0, 0)
-    return Reading(known.job, known.identity, output, settled=known.settled)
+    output = None if version is None else FileVersion(version, 0, 0, 0)
+    return JobSnapshot(known.job, known.record_version, output, settled=known.is_stable)
 
 
 def test_another_version_of_an_output_is_told_of_but_is_no_change_of_the_job(catalogue: Catalogue) -> None:
@@ -117,9 +117,13 @@ def test_another_version_of_an_output_is_told_of_but_is_no_change_of_the_job(cat
     assert not heard
     assert not catalogue.put("a", done(2), 3)
     ((job_id, before, after),) = heard
-    assert (job_id, before.output, after.output) == ("a", Identity(1, 0, 0, 0), Identity(2, 0, 0, 0))
+    assert (job_id, before.output_version, after.output_version) == (
+        "a",
+        FileVersion(1, 0, 0, 0),
+        FileVersion(2, 0, 0, 0),
+    )
     assert (entry := catalogue.get("a")) is not None
-    assert entry.reading is after
+    assert entry.snapshot is after
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, 1), (1, None)])
@@ -135,7 +139,7 @@ def test_that_more_is_known_of_a_job_is_told_with_its_reading_as_it_is(catalogue
     known = done(1)
     catalogue.put("a", known, 1)
     catalogue.subscribe(lambda *change: heard.append(change))
-    catalogue.more_is_known("a")
-    catalogue.more_is_known("gone")
+    catalogue.notify_digest_known("a")
+    catalogue.notify_digest_known("gone")
     assert heard == [("a", known, known)]
     assert catalogue.counts[Status.COMPLETED] == 1

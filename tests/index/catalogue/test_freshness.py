@@ -12,12 +12,12 @@ from jobsvc.domain.errors import JobNotFound, StorageUnavailable
 from jobsvc.domain.status_record import BadRecord
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
-from jobsvc.index.catalogue.root_check import Presence
-from jobsvc.index.catalogue.watch_coverage import Coverage
-from jobsvc.storage.executor import Disk
+from jobsvc.index.catalogue.root_check import RootCheck
+from jobsvc.index.catalogue.watch_coverage import WatchCoverage
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.root_listing import place_of
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.root_listing import stat_root
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.index.farm import Farm
 from tests.waiting import until
 
@@ -36,7 +36,7 @@ class Root(JobsRoot):
         """What a read has seen, it tells when this is set; each read waits for the one that was here."""
         self.fault: OSError | None = None
 
-    def read(self, job_id: str, known: Reading | None = None) -> Reading:
+    def read(self, job_id: str, known: JobSnapshot | None = None) -> JobSnapshot:
         late = self.late
         self.reads += 1
         self.gate.wait(10)
@@ -77,18 +77,23 @@ def bad() -> list[Any]:
 
 
 @pytest.fixture
-def presence() -> Presence:
-    return Presence()
+def presence() -> RootCheck:
+    return RootCheck()
 
 
 @pytest.fixture
-def coverage() -> Coverage:
-    return Coverage()
+def coverage() -> WatchCoverage:
+    return WatchCoverage()
 
 
 @pytest.fixture
 def freshness(
-    disk: Disk, root: Root, clock: Clock, bad: list[Any], coverage: Coverage, presence: Presence
+    disk: StorageExecutor,
+    root: Root,
+    clock: Clock,
+    bad: list[Any],
+    coverage: WatchCoverage,
+    presence: RootCheck,
 ) -> Freshness:
     def note(job_id: str, wrong: BadRecord) -> None:
         bad.append((job_id, str(wrong)))
@@ -109,7 +114,7 @@ def freshness(
 async def test_a_job_that_nobody_knew_of_is_looked_for_on_disk(farm: Farm, freshness: Freshness) -> None:
     farm.put("a", progress=7)
     answer = await freshness.job("a")
-    assert (answer.reading.job.progress, answer.stale) == (7, False)
+    assert (answer.snapshot.job.progress, answer.stale) == (7, False)
     assert answer.age < 0.5
 
 
@@ -130,20 +135,20 @@ async def test_what_is_older_than_max_age_is_read_again(
     await freshness.job("a")
     farm.put("a", progress=2)
     clock.ahead += 1.1
-    assert (await freshness.job("a")).reading.job.progress == 2
+    assert (await freshness.job("a")).snapshot.job.progress == 2
 
 
 async def test_what_is_seen_without_a_wait_to_be_as_it_was_costs_no_read(
     farm: Farm, freshness: Freshness, root: Root, clock: Clock
 ) -> None:
     farm.put("a")
-    first = (await freshness.job("a")).reading
-    freshness.still = lambda reading: reading is first
+    first = (await freshness.job("a")).snapshot
+    freshness.is_unchanged_nowait = lambda reading: reading is first
     clock.ahead += 1.1
     answer = await freshness.job("a")
-    assert (answer.reading, answer.stale, root.reads) == (first, False, 1)
+    assert (answer.snapshot, answer.stale, root.reads) == (first, False, 1)
     assert answer.age < 0.5
-    freshness.still = lambda _reading: False
+    freshness.is_unchanged_nowait = lambda _reading: False
     clock.ahead += 1.1
     await freshness.job("a")
     assert root.reads == 2
@@ -153,20 +158,20 @@ async def test_a_forced_answer_is_read_whatever_is_seen_without_a_wait(
     farm: Farm, freshness: Freshness, root: Root
 ) -> None:
     farm.put("a")
-    freshness.still = lambda _reading: True
+    freshness.is_unchanged_nowait = lambda _reading: True
     await freshness.job("a")
     await freshness.job("a", force=True)
     assert root.reads == 2
 
 
 async def test_while_the_storage_is_away_nothing_is_called_fresh_that_is_in_memory(
-    farm: Farm, freshness: Freshness, clock: Clock, presence: Presence
+    farm: Farm, freshness: Freshness, clock: Clock, presence: RootCheck
 ) -> None:
     farm.put("a")
     await freshness.job("a")
-    freshness.still = lambda _reading: True
+    freshness.is_unchanged_nowait = lambda _reading: True
     clock.ahead += 1.1
-    presence.doubt("it is gone", clock())
+    presence.mark_unavailable("it is gone", clock())
     answer = await freshness.job("a")
     assert answer.stale
     assert answer.age > 1
@@ -175,7 +180,7 @@ async def test_while_the_storage_is_away_nothing_is_called_fresh_that_is_in_memo
 async def test_a_forced_answer_equals_the_disk(farm: Farm, freshness: Freshness) -> None:
     for progress in range(20):
         farm.put("a", progress=progress)
-        assert (await freshness.job("a", force=True)).reading.job.progress == progress
+        assert (await freshness.job("a", force=True)).snapshot.job.progress == progress
 
 
 async def test_a_forced_answer_never_rests_on_a_read_that_had_already_begun(
@@ -238,7 +243,7 @@ async def test_a_bad_record_keeps_the_last_good_answer_and_is_told(
     await freshness.job("a")
     farm.spoil("a")
     answer = await freshness.job("a", force=True)
-    assert (answer.reading.job.progress, answer.stale) == (5, False)
+    assert (answer.snapshot.job.progress, answer.stale) == (5, False)
     assert [job_id for job_id, _ in bad] == ["a"]
 
 
@@ -263,13 +268,13 @@ async def test_a_job_that_is_gone_is_not_found(farm: Farm, freshness: Freshness)
 
 @pytest.mark.parametrize("how", ["gone", "empty"])
 async def test_a_root_that_is_suddenly_gone_or_empty_leaves_the_last_known_answers(
-    farm: Farm, freshness: Freshness, presence: Presence, clock: Clock, how: str
+    farm: Farm, freshness: Freshness, presence: RootCheck, clock: Clock, how: str
 ) -> None:
     farm.put("a")
     farm.put("b")
     await freshness.job("a")
     await freshness.job("b")
-    presence.believe(place_of(farm.root))
+    presence.accept(stat_root(farm.root))
     farm.root.rename(farm.root.with_name("unmounted"))
     if how == "empty":
         farm.root.mkdir()
@@ -282,14 +287,14 @@ async def test_a_root_that_is_suddenly_gone_or_empty_leaves_the_last_known_answe
 
 
 async def test_what_a_look_found_after_the_storage_was_away_is_true_though_the_root_is_still_doubted(
-    farm: Farm, freshness: Freshness, presence: Presence, clock: Clock
+    farm: Farm, freshness: Freshness, presence: RootCheck, clock: Clock
 ) -> None:
     """The root is looked at now and then; who asks for a job meanwhile is told what the disk says."""
     for job_id in ("a", "b"):
         farm.put(job_id)
         await freshness.job(job_id)
-    presence.believe(place_of(farm.root))
-    presence.doubt("Input/output error", clock())
+    presence.accept(stat_root(farm.root))
+    presence.mark_unavailable("Input/output error", clock())
     assert (await freshness.job("a")).stale
     assert not (await freshness.job("a", force=True)).stale
     assert not (await freshness.job("a")).stale
@@ -298,7 +303,7 @@ async def test_what_a_look_found_after_the_storage_was_away_is_true_though_the_r
     for force in (True, False):
         with pytest.raises(JobNotFound):
             await freshness.job("b", force=force)
-    presence.doubt("Input/output error", clock())
+    presence.mark_unavailable("Input/output error", clock())
     assert (await freshness.job("a")).stale
 
 
@@ -328,45 +333,45 @@ async def test_storage_that_is_silent_leaves_the_last_known_answer_in_time(
 
 
 async def test_a_beat_of_a_watcher_that_saw_nothing_counts_as_verification(
-    farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: Coverage
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: WatchCoverage
 ) -> None:
     farm.put("a")
     coverage.begin(clock())
     await freshness.job("a")
-    freshness._catalogue.entries["a"].doubted = coverage.since
+    freshness._catalogue.entries["a"].last_event_at = coverage.start
     clock.ahead += 10
-    coverage.beat(clock())
-    coverage.probed(clock())
+    coverage.record_heartbeat(clock())
+    coverage.record_root_ok(clock())
     assert (await freshness.job("a")).age < 0.5
     assert root.reads == 1
 
 
 async def test_a_job_of_which_no_watch_can_tell_all_is_looked_at_however_silent_the_watcher_is(
-    farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: Coverage
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: WatchCoverage
 ) -> None:
     farm.put("wary")
     coverage.begin(clock())
     await freshness.job("wary")
-    freshness._catalogue.entries["wary"].doubted = coverage.since
+    freshness._catalogue.entries["wary"].last_event_at = coverage.start
     assert (await freshness.job("wary")).age < 0.5
     assert root.reads == 1
     clock.ahead += 10
-    coverage.beat(clock())
-    coverage.probed(clock())
+    coverage.record_heartbeat(clock())
+    coverage.record_root_ok(clock())
     assert (await freshness.job("wary")).age < 0.5
     assert root.reads == 2
 
 
 async def test_a_hint_ends_the_cover_of_its_job(
-    farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: Coverage
+    farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: WatchCoverage
 ) -> None:
     farm.put("a")
     coverage.begin(clock())
     await freshness.job("a")
-    freshness._catalogue.entries["a"].doubted = clock()
+    freshness._catalogue.entries["a"].last_event_at = clock()
     clock.ahead += 10
-    coverage.beat(clock())
-    coverage.probed(clock())
+    coverage.record_heartbeat(clock())
+    coverage.record_root_ok(clock())
     await freshness.job("a")
     assert root.reads == 2
 
@@ -381,7 +386,7 @@ async def test_a_look_that_ends_after_the_job_was_seen_removed_does_not_bring_it
         await freshness.job("a")
     looks = root.seen
     late, root.late = root.late, threading.Event()
-    slow = asyncio.create_task(freshness.look("a"))
+    slow = asyncio.create_task(freshness.refresh("a"))
     await until(lambda: root.seen == looks + 1)
     farm.remove("a")
     held, root.late = root.late, late
@@ -389,7 +394,7 @@ async def test_a_look_that_ends_after_the_job_was_seen_removed_does_not_bring_it
         await freshness.job("a", force=True)
     held.set()
     await slow
-    assert freshness.at_once("a") is None
+    assert freshness.cached("a") is None
 
 
 async def test_what_a_request_learnt_is_answered_from_memory(
@@ -397,8 +402,8 @@ async def test_what_a_request_learnt_is_answered_from_memory(
 ) -> None:
     farm.put("a")
     reading = JobsRoot(farm.root).read("a")
-    freshness.learn("a", reading, clock())
-    assert (await freshness.job("a")).reading is reading
+    freshness.record_snapshot("a", reading, clock())
+    assert (await freshness.job("a")).snapshot is reading
     assert root.reads == 0
 
 
@@ -410,10 +415,10 @@ async def test_what_a_request_learnt_late_replaces_nothing_newer(
     begun, old = clock(), JobsRoot(farm.root).read("a")
     farm.put("a", progress=2)
     await freshness.job("a")
-    freshness.learn("a", old, begun)
-    assert (await freshness.job("a")).reading.job.progress == 2
+    freshness.record_snapshot("a", old, begun)
+    assert (await freshness.job("a")).snapshot.job.progress == 2
     farm.remove("a")
     with pytest.raises(JobNotFound):
         await freshness.job("a", force=True)
-    freshness.learn("a", old, begun)
-    assert freshness.at_once("a") is None
+    freshness.record_snapshot("a", old, begun)
+    assert freshness.cached("a") is None

@@ -15,14 +15,20 @@ from structlog.testing import capture_logs
 
 from jobsvc.domain.status_record import parse_record
 from jobsvc.index.digests import digest_service as module
-from jobsvc.index.digests.digest_service import ALONE, BESIDE, RATE, Digests, rest
+from jobsvc.index.digests.digest_service import (
+    MAX_BYTES_PER_S,
+    PAUSE_FACTOR_BUSY,
+    PAUSE_FACTOR_IDLE,
+    DigestService,
+    pause_after,
+)
 from jobsvc.observe.metrics import Metrics
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files import file_version
 from jobsvc.storage.jobs import output_hash as hashing_module
-from jobsvc.storage.jobs.output_hash import Hashing
+from jobsvc.storage.jobs.output_hash import OutputHasher
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.state.digest_file import DigestFile
 from tests.conftest import MakeJob, put
 from tests.descriptors import held
@@ -37,7 +43,7 @@ SHA: Final = hashlib.sha256(FILM).digest()
 class Bench:
     """Digests over a real root, and what became of them."""
 
-    def __init__(self, root: Path, state: Path, disk: Disk) -> None:
+    def __init__(self, root: Path, state: Path, disk: StorageExecutor) -> None:
         self.root = JobsRoot(root)
         self.path = state / "digests.jsonl"
         self.disk = disk
@@ -49,7 +55,7 @@ class Bench:
     def begin(self) -> None:
         """Start anew, as after a restart."""
         self.metrics = Metrics()
-        self.digests = Digests(
+        self.digests = DigestService(
             self.disk,
             self.root,
             DigestFile(self.path),
@@ -61,13 +67,13 @@ class Bench:
     def running(self) -> AbstractAsyncContextManager[None]:
         return self.digests.running(self.told.append)
 
-    def read(self, job_id: str) -> Reading:
+    def read(self, job_id: str) -> JobSnapshot:
         return self.root.read(job_id)
 
     def wish(self, job_id: str) -> bytes | None:
         reading = self.read(job_id)
-        assert reading.output is not None
-        return self.digests.wished(reading.job, reading.output)
+        assert reading.output_version is not None
+        return self.digests.request(reading.job, reading.output_version)
 
     def known(self, job_id: str) -> bytes | None:
         return self.digests.known(self.read(job_id))
@@ -84,17 +90,17 @@ HANGING_SOON = pytest.mark.parametrize("disk", [0.3], indirect=True)
 
 
 @pytest.fixture
-def disk(request: pytest.FixtureRequest) -> Iterator[Disk]:
+def disk(request: pytest.FixtureRequest) -> Iterator[StorageExecutor]:
     """Gives an answer up late, for a busy disk takes its time; a test of one that hangs says when."""
-    disk = Disk(background_deadline=getattr(request, "param", 20))
+    disk = StorageExecutor(background_deadline=getattr(request, "param", 20))
     yield disk
     disk.close()
 
 
 @pytest.fixture
-def bench(jobs_root: Path, state_dir: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(jobs_root: Path, state_dir: Path, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Files of tests are new, and not to be waited for."""
-    monkeypatch.setattr(module, "SETTLED_NS", 0)
+    monkeypatch.setattr(module, "TIMESTAMP_GRANULARITY_NS", 0)
     return Bench(jobs_root, state_dir, disk)
 
 
@@ -184,20 +190,20 @@ async def test_a_file_is_not_begun_until_a_change_of_it_would_show(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within the tick of the file's clock a write leaves every time as it was."""
-    monkeypatch.setattr(module, "SETTLED_NS", 2_000_000_000)
+    monkeypatch.setattr(module, "TIMESTAMP_GRANULARITY_NS", 2_000_000_000)
     begun: list[str] = []
 
-    def spied(root: JobsRoot, job: Any, identity: Any, progress: Any) -> Hashing:
+    def spied(root: JobsRoot, job: Any, identity: Any, progress: Any) -> OutputHasher:
         begun.append(job.id)
-        return Hashing(root, job, identity, progress)
+        return OutputHasher(root, job, identity, progress)
 
-    monkeypatch.setattr(module, "Hashing", spied)
+    monkeypatch.setattr(module, "OutputHasher", spied)
     make_job("new", output=FILM)
     make_job("old", output=FILM)
     async with bench.running():
         bench.wish("new")
         bench.now += 1.9
-        monkeypatch.setattr(file_version, "SETTLED_NS", -1)
+        monkeypatch.setattr(file_version, "TIMESTAMP_GRANULARITY_NS", -1)
         bench.wish("old")
         await until(lambda: bench.known("old"))
         assert begun == ["old"]
@@ -248,7 +254,7 @@ async def test_who_asks_again_and_again_has_a_faulty_file_read_once_a_minute(
         for _ in range(5):
             assert bench.wish("faulty") is None
         assert bench.count("digests_waiting") == 0
-        bench.now += module.AGAIN
+        bench.now += module.RETRY_AFTER_S
         bench.wish("faulty")
         await until(lambda: bench.ended("failed") == 2)
     assert faulty.reads == 2
@@ -289,7 +295,7 @@ async def test_more_reads_hang_than_there_are_threads_and_the_service_goes_on_an
 
 
 async def test_it_ends_at_once_whatever_hangs(
-    bench: Bench, faulty: Faulty, jobs_root: Path, disk: Disk
+    bench: Bench, faulty: Faulty, jobs_root: Path, disk: StorageExecutor
 ) -> None:
     faulty.hangs = True
     async with bench.running():
@@ -299,13 +305,13 @@ async def test_it_ends_at_once_whatever_hangs(
     assert time.monotonic() - begun < 0.25, "the deadline of the read is later"
     faulty.release.set()
     await until(lambda: not held(jobs_root))
-    assert disk.stuck() == 0
+    assert disk.stuck_threads() == 0
 
 
 async def test_it_ends_while_it_rests_and_leaves_nothing_open(
     bench: Bench, make_job: MakeJob, jobs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "rest", lambda *_, **__: 60)
+    monkeypatch.setattr(module, "pause_after", lambda *_, **__: 60)
     make_job("a", output=FILM)
     make_job("b", output=FILM)
     async with bench.running():
@@ -321,9 +327,9 @@ async def test_one_file_is_read_at_a_time_and_a_version_under_way_is_not_wished_
 ) -> None:
     at_once: list[int] = []
     under_way: set[str] = set()
-    advance = Hashing.advance
+    advance = OutputHasher.hash_slice
 
-    def watched(work: Hashing) -> int:
+    def watched(work: OutputHasher) -> int:
         under_way.add(work._job.id)
         at_once.append(len(under_way))
         bench.wish(work._job.id)
@@ -332,7 +338,7 @@ async def test_one_file_is_read_at_a_time_and_a_version_under_way_is_not_wished_
         finally:
             under_way.discard(work._job.id)
 
-    monkeypatch.setattr(Hashing, "advance", watched)
+    monkeypatch.setattr(OutputHasher, "hash_slice", watched)
     for job_id in "abcde":
         make_job(job_id, output=FILM)
     async with bench.running():
@@ -368,8 +374,8 @@ async def test_digest_that_took_many_turns_is_that_of_the_file(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TURN_S", 0)
-    monkeypatch.setattr(hashing_module, "SLICE", 0)
-    monkeypatch.setattr(hashing_module, "PIECE", 100)
+    monkeypatch.setattr(hashing_module, "SLICE_S", 0)
+    monkeypatch.setattr(hashing_module, "READ_BYTES", 100)
     for job_id, owner in (("a", "ann"), ("b", "ben"), ("c", "ben")):
         make_job(job_id, output=job_id.encode() * 1000, owner=owner)
     async with bench.running():
@@ -383,11 +389,11 @@ async def test_digest_that_took_many_turns_is_that_of_the_file(
 @pytest.mark.parametrize(
     ("seconds", "size", "busy", "expected"),
     [
-        (0.05, 1_000_000, False, 0.05 * ALONE),
-        (0.05, 1_000_000, True, 0.05 * BESIDE),
-        (3.0, 1_000_000, True, 3.0 * BESIDE),
-        (0.05, RATE, False, 0.95),
-        (0.05, RATE, True, 0.95),
+        (0.05, 1_000_000, False, 0.05 * PAUSE_FACTOR_IDLE),
+        (0.05, 1_000_000, True, 0.05 * PAUSE_FACTOR_BUSY),
+        (3.0, 1_000_000, True, 3.0 * PAUSE_FACTOR_BUSY),
+        (0.05, MAX_BYTES_PER_S, False, 0.95),
+        (0.05, MAX_BYTES_PER_S, True, 0.95),
         (0.0, 0, True, 0),
     ],
 )
@@ -397,7 +403,7 @@ def test_after_a_slice_comes_a_rest_by_its_time_and_its_bytes(
     busy: bool,  # noqa: FBT001 - a parameter
     expected: float,
 ) -> None:
-    assert rest(seconds, size, busy=busy) == pytest.approx(expected)
+    assert pause_after(seconds, size, busy=busy) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("downloads", [0, 1])
@@ -410,7 +416,7 @@ async def test_downloads_under_way_are_asked_for_at_each_slice(
         asked.append((size, busy))
         return 0
 
-    monkeypatch.setattr(module, "rest", noted)
+    monkeypatch.setattr(module, "pause_after", noted)
     bench.busy = downloads > 0
     make_job("a", output=FILM)
     async with bench.running():
@@ -423,25 +429,25 @@ async def test_of_one_owner_only_so_many_wait_and_the_rest_is_counted(
     bench: Bench, make_job: MakeJob
 ) -> None:
     make_job("a", output=FILM)
-    job, output = bench.read("a").job, bench.read("a").output
+    job, output = bench.read("a").job, bench.read("a").output_version
     assert output is not None
     for number in range(300):
         named = parse_record(f"job-{number}", {"status": "done", "owner": job.owner}, 0)
-        bench.digests.wished(named, output)
+        bench.digests.request(named, output)
     assert (bench.count("digests_waiting"), bench.ended("turned-away")) == (256, 44)
 
 
 async def test_what_came_to_nothing_is_remembered_of_so_many_only(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SPARED", 2)
+    monkeypatch.setattr(module, "MAX_RECENTLY_FAILED", 2)
     async with bench.running():
         for job_id in "abc":
             folder = make_job(job_id, output=FILM)
             bench.wish(job_id)
             put(folder / "output" / "film.mp4", b"other")
         await until(lambda: bench.ended("changed") == 3)
-    assert len(bench.digests._spared) == 2
+    assert len(bench.digests._recently_failed) == 2
 
 
 @pytest.mark.parametrize(

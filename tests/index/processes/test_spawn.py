@@ -31,7 +31,7 @@ async def first_line(process: Process) -> bytes:
     try:
         return await process.stdout.readline()
     finally:
-        await spawn.end(process)
+        await spawn.kill(process)
 
 
 @pytest.mark.parametrize("inherited", [None, "", ".", os.pathsep])
@@ -40,7 +40,7 @@ async def test_a_child_imports_nothing_from_the_current_folder(
 ) -> None:
     if inherited is not None:
         monkeypatch.setenv("PYTHONPATH", inherited)
-    process = await spawn.begin("jobsvc.index.watch.process_main", str(tmp_path), "0.2", "64")
+    process = await spawn.spawn("jobsvc.index.watch.process_main", str(tmp_path), "0.2", "64")
     folder = await asyncio.to_thread(os.readlink, f"/proc/{process.pid}/cwd")
     assert await first_line(process) == b"ready\n"
     assert folder == "/"

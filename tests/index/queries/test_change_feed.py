@@ -13,21 +13,21 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import parse_record
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.queries.change_feed import Feed, Missed, View
-from jobsvc.index.queries.subscriptions import SLICE, Changes
-from jobsvc.storage.files.file_version import Identity
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.index.queries.change_feed import ChangeFeed, FeedOverrun, FeedReader
+from jobsvc.index.queries.subscriptions import CALLS_PER_ITERATION, Subscriptions
+from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.waiting import until
 
 OWNERS = ("anna", "bob")
 JOBS = ("a", "b", "c")
-IDENTITY = Identity(1, 2, 3, 4)
+IDENTITY = FileVersion(1, 2, 3, 4)
 FILTERS = [(), (Status.RENDERING,), (Status.COMPLETED, Status.FAILED, Status.CANCELED)]
 
 
-def reading(job_id: str, owner: str, status: str = "queued", progress: int = 0) -> Reading:
+def reading(job_id: str, owner: str, status: str = "queued", progress: int = 0) -> JobSnapshot:
     record = {"status": status, "owner": owner, "progress": progress, "createdAt": "2026-01-01T00:00:00Z"}
-    return Reading(parse_record(job_id, record, 0), IDENTITY, output=None, settled=True)
+    return JobSnapshot(parse_record(job_id, record, 0), IDENTITY, output=None, settled=True)
 
 
 class Farm:
@@ -35,7 +35,7 @@ class Farm:
 
     def __init__(self, kept: int = 1000) -> None:
         self.catalogue = Catalogue()
-        self.feeds = {owner: Feed(self.catalogue, owner, kept) for owner in (*OWNERS, None)}
+        self.feeds = {owner: ChangeFeed(self.catalogue, owner, kept) for owner in (*OWNERS, None)}
         self.ever: dict[str | None, set[str]] = {owner: set() for owner in self.feeds}
         """Jobs that were an owner's, at any time."""
         self.moment = 0.0
@@ -49,7 +49,7 @@ class Farm:
         self.moment += 1
         self.catalogue.remove(job_id, self.moment)
 
-    def _changed(self, job_id: str, before: Reading | None, after: Reading | None) -> None:
+    def _changed(self, job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
         for owner in {None, *(one.job.owner for one in (before, after) if one is not None)}:
             self.feeds[owner].add(job_id, before)
             self.ever[owner].add(job_id)
@@ -58,47 +58,47 @@ class Farm:
 class Reader:
     """A client that knows what it was told: which jobs there are for it, and how they are."""
 
-    def __init__(self, feed: Feed, statuses: tuple[Status, ...], ever_theirs: set[str]) -> None:
+    def __init__(self, feed: ChangeFeed, statuses: tuple[Status, ...], ever_theirs: set[str]) -> None:
         self.feed = feed
         self.ever_theirs = ever_theirs
         """Jobs that were its owner's at any time."""
         self.statuses = statuses or tuple(Status)
-        self.known: dict[str, Reading] = {}
+        self.known: dict[str, JobSnapshot] = {}
         self.begin()
 
     def begin(self) -> None:
         """Look at all jobs, and forget what is not among them."""
-        self.view = View(self.feed, self.statuses)
-        self.place = self.view.place
+        self.view = FeedReader(self.feed, self.statuses)
+        self.place = self.view.position
         entries = self.feed._catalogue.entries
         self.known = {
-            job_id: entry.reading for job_id, entry in entries.items() if self.in_view(entry.reading)
+            job_id: entry.snapshot for job_id, entry in entries.items() if self.in_view(entry.snapshot)
         }
 
-    def in_view(self, reading: Reading) -> bool:
+    def in_view(self, reading: JobSnapshot) -> bool:
         return self.feed.owner in {None, reading.job.owner} and reading.job.status in self.statuses
 
     def read(self, count: int) -> None:
         for _ in range(count):
             try:
                 step = self.view.next()
-            except Missed:
+            except FeedOverrun:
                 self.begin()
                 return
             if step is None:
                 return
-            self.place = step.place
-            if step.reading is None:
+            self.place = step.position
+            if step.snapshot is None:
                 assert step.job_id in self.ever_theirs, "told of what never was its business"
                 self.known.pop(step.job_id, None)
             else:
-                assert self.in_view(step.reading), "told of what is none of its business"
-                self.known[step.job_id] = step.reading
+                assert self.in_view(step.snapshot), "told of what is none of its business"
+                self.known[step.job_id] = step.snapshot
 
     def come_back(self) -> None:
         """Go on over a new connection at the place that was told last."""
         if self.feed.holds(self.place):
-            self.view = View(self.feed, self.statuses, self.place)
+            self.view = FeedReader(self.feed, self.statuses, self.place)
         else:
             self.begin()
 
@@ -142,13 +142,13 @@ class Following(RuleBasedStateMachine):
         for reader in self.readers:
             reader.read(1000)
             assert reader.known == {
-                job_id: entry.reading for job_id, entry in entries.items() if reader.in_view(entry.reading)
+                job_id: entry.snapshot for job_id, entry in entries.items() if reader.in_view(entry.snapshot)
             }
 
     @invariant()
     def memory_is_bounded(self) -> None:
         for feed in getattr(self, "farm", Farm()).feeds.values():
-            assert len(feed._changes) <= feed._kept
+            assert len(feed._changes) <= feed._max_changes
             assert set(feed._newest.values()) <= set(range(feed._first, feed.end))
 
 
@@ -156,27 +156,27 @@ TestFollowing = Following.TestCase
 TestFollowing.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
-def steps(view: View) -> list[tuple[str, float | None]]:
+def steps(view: FeedReader) -> list[tuple[str, float | None]]:
     told = []
     while (step := view.next()) is not None:
-        told.append((step.job_id, None if step.reading is None else step.reading.job.progress))
+        told.append((step.job_id, None if step.snapshot is None else step.snapshot.job.progress))
     return told
 
 
 def test_of_each_job_the_newest_state_is_told_and_what_was_between_is_counted() -> None:
     farm = Farm()
-    view = View(farm.feeds["anna"])
+    view = FeedReader(farm.feeds["anna"])
     for progress in range(1, 51):
         farm.put("a", "anna", "rendering", progress)
         farm.put("b", "anna", "rendering", 2 * progress)
     farm.put("a", "anna", "completed")
     assert steps(view) == [("b", 100), ("a", 100)]
-    assert view.merged == 99
+    assert view.coalesced == 99
 
 
 def test_a_job_that_changes_all_the_time_keeps_no_other_waiting() -> None:
     farm = Farm()
-    view = View(farm.feeds["anna"])
+    view = FeedReader(farm.feeds["anna"])
     farm.put("b", "anna")
     for progress in range(1, 20):
         farm.put("a", "anna", "rendering", progress)
@@ -188,7 +188,7 @@ def test_a_job_that_changes_all_the_time_keeps_no_other_waiting() -> None:
 def test_a_job_that_leaves_its_owner_is_removed_for_him_and_new_for_the_other() -> None:
     farm = Farm()
     farm.put("a", "anna", "rendering", 1)
-    views = {owner: View(feed) for owner, feed in farm.feeds.items()}
+    views = {owner: FeedReader(feed) for owner, feed in farm.feeds.items()}
     farm.put("a", "bob", "rendering", 2)
     farm.put("a", "bob", "rendering", 3)
     assert steps(views["anna"]) == [("a", None)]
@@ -200,23 +200,23 @@ def test_who_comes_back_between_what_was_left_out_and_what_was_told_instead_miss
     farm = Farm()
     feed = farm.feeds["anna"]
     farm.put("a", "anna", "rendering")
-    view = View(feed, [Status.RENDERING])
+    view = FeedReader(feed, [Status.RENDERING])
     farm.put("a", "anna", "queued")
     farm.put("b", "anna", "rendering", 5)
     farm.put("a", "anna", "failed")
     told = view.next()
     assert told is not None
     assert told.job_id == "b"
-    assert ("a", None) in steps(View(feed, [Status.RENDERING], told.place))
+    assert ("a", None) in steps(FeedReader(feed, [Status.RENDERING], told.position))
     assert steps(view) == [("a", None)]
 
 
 def test_who_is_behind_what_is_kept_learns_it() -> None:
     farm = Farm(kept=4)
-    view = View(farm.feeds["anna"])
+    view = FeedReader(farm.feeds["anna"])
     for progress in range(10):
         farm.put("a", "anna", "rendering", progress)
-    with pytest.raises(Missed):
+    with pytest.raises(FeedOverrun):
         view.next()
     assert not farm.feeds["anna"].holds(0)
     assert not farm.feeds["anna"].holds(farm.feeds["anna"].end + 1)
@@ -230,34 +230,34 @@ def test_the_numbering_of_one_feed_is_not_another_s() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 200))
 async def test_all_who_wait_are_woken_once_and_never_many_in_one_turn(count: int) -> None:
-    changes = Changes(Catalogue())
+    changes = Subscriptions(Catalogue())
     woken: list[int] = []
 
     def wake(number: int) -> Callable[[], None]:
         return lambda: woken.append(number)
 
     wakes = [wake(number) for number in range(count)]
-    changes.wake(wakes)
-    changes.wake(wakes[SLICE:])
+    changes.notify(wakes)
+    changes.notify(wakes[CALLS_PER_ITERATION:])
     while len(woken) < count:
         before = len(woken)
         assert before <= count
         await asyncio.sleep(0)
-        assert len(woken) - before <= SLICE
+        assert len(woken) - before <= CALLS_PER_ITERATION
     await asyncio.sleep(0)
     assert sorted(woken) == list(range(count))
 
 
 async def test_only_those_who_wait_for_a_job_or_its_owner_are_woken() -> None:
     catalogue = Catalogue()
-    changes = Changes(catalogue)
+    changes = Subscriptions(catalogue)
     woken: list[str] = []
     with (
-        changes.of_job("a", lambda: woken.append("job a")),
-        changes.of_job("b", lambda: woken.append("job b")),
-        changes.of_owner("anna", lambda: woken.append("anna")),
-        changes.of_owner("bob", lambda: woken.append("bob")),
-        changes.of_owner(None, lambda: woken.append("all")),
+        changes.subscribe_job("a", lambda: woken.append("job a")),
+        changes.subscribe_job("b", lambda: woken.append("job b")),
+        changes.subscribe_owner("anna", lambda: woken.append("anna")),
+        changes.subscribe_owner("bob", lambda: woken.append("bob")),
+        changes.subscribe_owner(None, lambda: woken.append("all")),
     ):
         catalogue.put("a", reading("a", "anna"), 1)
         assert sorted(woken) == ["all", "anna", "job a"]
@@ -271,22 +271,22 @@ async def test_only_those_who_wait_for_a_job_or_its_owner_are_woken() -> None:
 
 
 async def test_a_feed_outlives_its_last_reader_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobsvc.index.queries.subscriptions.KEEP", 0.02)
+    monkeypatch.setattr("jobsvc.index.queries.subscriptions.KEEP_FEED_S", 0.02)
     catalogue = Catalogue()
-    changes = Changes(catalogue)
+    changes = Subscriptions(catalogue)
 
     def wake() -> None:
         """Nothing."""
 
-    with changes.of_owner("anna", wake) as first:
+    with changes.subscribe_owner("anna", wake) as first:
         pass
     catalogue.put("a", reading("a", "anna"), 1)
-    with changes.of_owner("anna", wake) as second:
+    with changes.subscribe_owner("anna", wake) as second:
         assert second is first
         assert second.end == 1
         await asyncio.sleep(0.03)
-        with changes.of_owner("anna", wake) as third:
+        with changes.subscribe_owner("anna", wake) as third:
             assert third is first
     await until(lambda: not changes._feeds)
-    with changes.of_owner("anna", wake) as fourth:
+    with changes.subscribe_owner("anna", wake) as fourth:
         assert fourth.epoch != first.epoch

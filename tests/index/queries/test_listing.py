@@ -13,26 +13,26 @@ from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import parse_record
 from jobsvc.domain.timestamp import format_time
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.catalogue.index_stats import Figures
-from jobsvc.index.catalogue.watch_coverage import Coverage
+from jobsvc.index.catalogue.index_stats import IndexStats
+from jobsvc.index.catalogue.watch_coverage import WatchCoverage
 from jobsvc.index.queries import listing, sorted_jobs
 from jobsvc.index.queries.listing import Listing, Page
-from jobsvc.storage.files.file_version import Identity
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 OWNERS = ("ann", "bob")
 
 
 def reading(
     job_id: str, owner: str = "ann", status: str = "queued", created: int = 0, updated: int = 0
-) -> Reading:
+) -> JobSnapshot:
     times = {"createdAt": format_time(created * 1_000_000), "updatedAt": format_time(updated * 1_000_000)}
     job = parse_record(job_id, {"status": status, "owner": owner} | times, 0)
-    return Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
+    return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, settled=True)
 
 
 def ids(page: Page) -> list[str]:
-    return [found.job.id for found in page.readings]
+    return [found.job.id for found in page.snapshots]
 
 
 def everything(pages: Listing, owner: str | None, **filters: Any) -> Iterator[str]:
@@ -48,8 +48,8 @@ def everything(pages: Listing, owner: str | None, **filters: Any) -> Iterator[st
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sorted_jobs, "PIECE", 4)
-    monkeypatch.setattr(sorted_jobs, "STRIDE", 4)
+    monkeypatch.setattr(sorted_jobs, "CHUNK_JOBS", 4)
+    monkeypatch.setattr(sorted_jobs, "MAX_STEP_COST", 4)
 
 
 @pytest.fixture
@@ -94,11 +94,11 @@ def test_a_cursor_holds_its_place_while_jobs_come_and_go(catalogue: Catalogue, p
 def test_a_page_looks_at_so_many_jobs_and_says_where_it_stopped(
     catalogue: Catalogue, pages: Listing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "EXAMINED", 5)
+    monkeypatch.setattr(listing, "MAX_EXAMINED", 5)
     for number in range(30):
         catalogue.put(f"job-{number:02}", reading(f"job-{number:02}", created=number, updated=number % 7), 1)
     page = pages.page("ann", updated_since=6_000_000)
-    assert len(page.readings) < 5
+    assert len(page.snapshots) < 5
     assert page.after is not None
     found = list(everything(pages, "ann", updated_since=6_000_000))
     assert found == [f"job-{number:02}" for number in (27, 20, 13, 6)]
@@ -135,7 +135,7 @@ def test_pages_are_what_sorting_everything_would_give(
         else:
             catalogue.put(job_id, reading(job_id, owner, status, created, updated), moment)
     for owner in (*OWNERS, None):
-        jobs = [entry.reading.job for entry in catalogue.entries.values()]
+        jobs = [entry.snapshot.job for entry in catalogue.entries.values()]
         expected = sorted(
             (-job.created_order, job.id)
             for job in jobs
@@ -178,7 +178,7 @@ def test_a_job_that_stays_comes_exactly_once_whatever_comes_and_goes_between_pag
         catalogue.put(f"job-{number}", reading(f"job-{number}", *to), moment)
 
     def wanted() -> set[tuple[str, int]]:
-        jobs = [entry.reading.job for entry in catalogue.entries.values()]
+        jobs = [entry.snapshot.job for entry in catalogue.entries.values()]
         return {
             (job.id, job.created_order)
             for job in jobs
@@ -192,7 +192,7 @@ def test_a_job_that_stays_comes_exactly_once_whatever_comes_and_goes_between_pag
     stayed, seen, after = wanted(), [], None
     for step in range(1000):
         page = pages.page(owner, after=after, limit=size, statuses=statuses, updated_since=since * 1_000_000)
-        here = [(found.job.id, found.job.created_order) for found in page.readings]
+        here = [(found.job.id, found.job.created_order) for found in page.snapshots]
         assert set(here) <= wanted()
         seen += here
         after = page.after
@@ -218,7 +218,7 @@ def test_nothing_is_kept_of_owners_without_jobs(catalogue: Catalogue, pages: Lis
 
 
 def test_order_holds_through_many_changes_at_random_places() -> None:
-    order, chance = sorted_jobs.Ordered(), random.Random(1)  # noqa: S311 - no secret
+    order, chance = sorted_jobs.SortedJobs(), random.Random(1)  # noqa: S311 - no secret
     jobs = [reading(f"job-{number}", created=chance.randrange(50)).job for number in range(300)]
     for job in jobs:
         order.add(sorted_jobs.key_of(job), job.updated_order)
@@ -234,7 +234,7 @@ def test_a_page_s_places_are_of_jobs_that_were_asked_for(
     catalogue: Catalogue, pages: Listing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it ended for having looked at enough: no page ends at another owner's job."""
-    monkeypatch.setattr(listing, "EXAMINED", 1)
+    monkeypatch.setattr(listing, "MAX_EXAMINED", 1)
     for number in range(60):
         job_id = f"job-{number:02}"
         catalogue.put(job_id, reading(job_id, OWNERS[number % 2], created=number, updated=number % 3), 1)
@@ -242,27 +242,27 @@ def test_a_page_s_places_are_of_jobs_that_were_asked_for(
     while (after := pages.page("ann", updated_since=1_000_000, limit=3, after=after).after) is not None:
         places.append(after[1])
     assert places
-    assert {catalogue.entries[job_id].reading.job.owner for job_id in places} == {"ann"}
+    assert {catalogue.entries[job_id].snapshot.job.owner for job_id in places} == {"ann"}
     assert len(places) == len(set(places))
 
 
 def test_a_page_is_as_true_as_its_oldest_job_and_as_the_last_comparison_of_everything() -> None:
     """While a watcher is believed, and everything was compared since it is, its silence says more."""
-    catalogue, coverage, figures = Catalogue(), Coverage(), Figures()
+    catalogue, coverage, figures = Catalogue(), WatchCoverage(), IndexStats()
     pages = Listing(catalogue, coverage, figures)
-    assert pages.as_of(pages.page(None)) == -inf
+    assert pages.valid_at(pages.page(None)) == -inf
     catalogue.put("old", reading("old"), 10)
     catalogue.put("new", reading("new", created=1), 30)
-    figures.reconciled, figures.reconcile_seconds = 25, 5
-    assert pages.as_of(pages.page(None, limit=1)) == 20
-    assert pages.as_of(pages.page(None)) == 10
+    figures.reconciled_at, figures.reconcile_seconds = 25, 5
+    assert pages.valid_at(pages.page(None, limit=1)) == 20
+    assert pages.valid_at(pages.page(None)) == 10
     coverage.begin(22)
     for moment in (40, 50):
-        coverage.beat(moment)
-        coverage.probed(moment)
-    assert pages.as_of(pages.page("nobody")) == 20, "it was compared before the watcher was there"
-    figures.reconciled = 35
-    assert pages.as_of(pages.page("nobody")) == 50
-    assert pages.as_of(pages.page(None, limit=1)) == 30, "nobody vouches for the job"
-    catalogue.entries["new"].doubted = 29
-    assert pages.as_of(pages.page(None, limit=1)) == 50
+        coverage.record_heartbeat(moment)
+        coverage.record_root_ok(moment)
+    assert pages.valid_at(pages.page("nobody")) == 20, "it was compared before the watcher was there"
+    figures.reconciled_at = 35
+    assert pages.valid_at(pages.page("nobody")) == 50
+    assert pages.valid_at(pages.page(None, limit=1)) == 30, "nobody vouches for the job"
+    catalogue.entries["new"].last_event_at = 29
+    assert pages.valid_at(pages.page(None, limit=1)) == 50

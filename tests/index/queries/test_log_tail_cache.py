@@ -9,10 +9,10 @@ import pytest
 from jobsvc.domain.job import Job
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
-from jobsvc.index.catalogue.watch_coverage import Coverage
-from jobsvc.index.job_index import Index, Watch
-from jobsvc.index.queries.log_tail_cache import Tails
-from jobsvc.storage.executor import Disk
+from jobsvc.index.catalogue.watch_coverage import WatchCoverage
+from jobsvc.index.job_index import JobIndex, Watch
+from jobsvc.index.queries.log_tail_cache import LogTailCache
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.index.farm import Farm
 from tests.waiting import until
@@ -43,14 +43,14 @@ class Root(JobsRoot):
 class Scene:
     """A failed job with a log, and all that tells of it, on a clock of its own."""
 
-    def __init__(self, farm: Farm, disk: Disk, cap: int = 1 << 20) -> None:
+    def __init__(self, farm: Farm, disk: StorageExecutor, cap: int = 1 << 20) -> None:
         self.farm = farm
         self.clock = Clock()
         self.root = Root(farm.root)
-        self.coverage = Coverage()
+        self.coverage = WatchCoverage()
         self.catalogue = Catalogue()
         self.freshness = Freshness(disk, self.root, self.catalogue, 1.0, self.clock, coverage=self.coverage)
-        self.tails = Tails(disk, self.root, self.freshness, clock=self.clock, cap=cap)
+        self.tails = LogTailCache(disk, self.root, self.freshness, clock=self.clock, cap=cap)
 
     def fail(self, job_id: str = "a", log: str = "one\n", **keys: str) -> Path:
         folder = self.farm.put(job_id, "failed", **keys)
@@ -61,21 +61,21 @@ class Scene:
 
     def watch(self, job_id: str = "a") -> None:
         """Have the job watched since long ago, by a watcher that has just said that nothing happened."""
-        self.catalogue.entries[job_id].doubted = 0
+        self.catalogue.entries[job_id].last_event_at = 0
         self.coverage.begin(0)
         self.vouch()
 
     def vouch(self) -> None:
-        self.coverage.beat(self.clock.now)
-        self.coverage.probed(self.clock.now)
+        self.coverage.record_heartbeat(self.clock.now)
+        self.coverage.record_root_ok(self.clock.now)
 
     async def ask(self, job_id: str = "a", *, force: bool = False) -> tuple[str | None, float, bool]:
-        answer, text = await self.tails.beside(await self.freshness.job(job_id), force=force)
+        answer, text = await self.tails.with_tail(await self.freshness.job(job_id), force=force)
         return text, answer.age, answer.stale
 
 
 @pytest.fixture
-def scene(farm: Farm, disk: Disk) -> Scene:
+def scene(farm: Farm, disk: StorageExecutor) -> Scene:
     return Scene(farm, disk)
 
 
@@ -89,7 +89,7 @@ async def test_the_answer_is_as_old_as_the_older_of_job_and_log(scene: Scene) ->
     scene.fail()
     await scene.ask()
     scene.clock.now += 0.5
-    scene.freshness.learn("a", (await scene.freshness.job("a")).reading, scene.clock.now)
+    scene.freshness.record_snapshot("a", (await scene.freshness.job("a")).snapshot, scene.clock.now)
     assert await scene.ask() == ("one\n", 0.5, False)
 
 
@@ -112,7 +112,7 @@ async def test_under_a_healthy_watch_a_log_is_kept_until_something_is_heard(scen
     assert scene.root.reads == 1
     path.write_text("two\n")
     scene.clock.now += 1
-    scene.catalogue.entries["a"].doubted = scene.clock.now
+    scene.catalogue.entries["a"].last_event_at = scene.clock.now
     assert (await scene.ask())[0] == "two\n"
 
 
@@ -159,7 +159,9 @@ async def test_while_storage_does_not_answer_the_last_log_stays_and_is_stale(sce
     assert await scene.ask("never-asked-for") == (None, 0.75, True)
 
 
-async def test_what_is_kept_is_bounded_and_the_least_asked_for_goes(farm: Farm, disk: Disk) -> None:
+async def test_what_is_kept_is_bounded_and_the_least_asked_for_goes(
+    farm: Farm, disk: StorageExecutor
+) -> None:
     scene = Scene(farm, disk, cap=3000)
     for name in ("a", "b", "c"):
         scene.fail(name, "x" * 487 + "\n")  # three weigh 3000
@@ -173,21 +175,21 @@ async def test_what_is_kept_is_bounded_and_the_least_asked_for_goes(farm: Farm, 
 
 
 @pytest.mark.parametrize("index", [Watch.EVENTS], indirect=True)
-async def test_a_log_that_grows_is_heard_of(farm: Farm, index: Index) -> None:
+async def test_a_log_that_grows_is_heard_of(farm: Farm, index: JobIndex) -> None:
     folder = farm.put("a", "failed")
     log = folder / "render.log"
     log.write_text("one\n")
 
     async def ask() -> str | None:
-        return (await index.tails.beside(await index.freshness.job("a")))[1]
+        return (await index.log_tails.with_tail(await index.freshness.job("a")))[1]
 
     assert await ask() == "one\n"
     entry = index.catalogue.entries["a"]
-    await until(lambda: entry.doubted < entry.verified < index._coverage.until, 10)
+    await until(lambda: entry.last_event_at < entry.verified_at < index._coverage.valid_until, 10)
     assert await ask() == "one\n"
     index.freshness.max_age = 3600  # from now on only a hint has it read again
     with log.open("a") as more:
         more.write("two\n")
-    heard = entry.doubted
-    await until(lambda: entry.doubted > heard)
+    heard = entry.last_event_at
+    await until(lambda: entry.last_event_at > heard)
     assert await ask() == "one\ntwo\n"

@@ -12,10 +12,10 @@ from typing import Final
 
 import pytest
 
-from jobsvc.index.job_index import Index, Watch
+from jobsvc.index.job_index import JobIndex, Watch
 from jobsvc.index.scan.mount_watch import beneath_output_roots, overlap, within_jobs
-from jobsvc.index.watch.supervisor import Happened, Hint
-from jobsvc.storage.executor import Disk
+from jobsvc.index.watch.supervisor import EventKind, WatchEvent
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.filesystem.mounts import mount_point
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.index.farm import Farm
@@ -32,15 +32,15 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.parametrize(
     ("point", "hints"),
     [
-        ("/jobs/a", [(Happened.NEW, "a")]),
-        ("/jobs/a/output", [(Happened.MOVED, "a/output")]),
-        ("/jobs/a/output/deep/er", [(Happened.MOVED, "a/output")]),
+        ("/jobs/a", [(EventKind.NEW, "a")]),
+        ("/jobs/a/output", [(EventKind.MOVED, "a/output")]),
+        ("/jobs/a/output/deep/er", [(EventKind.MOVED, "a/output")]),
         ("/jobs", []),
         ("/", []),
         ("/jobs-too/a", []),
     ],
 )
-def test_a_mount_within_a_job_concerns_that_job(point: str, hints: list[Hint]) -> None:
+def test_a_mount_within_a_job_concerns_that_job(point: str, hints: list[WatchEvent]) -> None:
     assert list(within_jobs("/jobs", [point])) == hints
 
 
@@ -81,8 +81,8 @@ def outside(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=[Watch.EVENTS, Watch.POLL])
 async def index(
-    request: pytest.FixtureRequest, farm: Farm, disk: Disk, outside: Path
-) -> AsyncIterator[Index]:
+    request: pytest.FixtureRequest, farm: Farm, disk: StorageExecutor, outside: Path
+) -> AsyncIterator[JobIndex]:
     """An index in each mode; comparing everything does not come round during a test."""
     for job_id, path in (
         ("inside", "output/film.mp4"),
@@ -93,11 +93,13 @@ async def index(
     for folder in (farm.root / "inside" / "output", outside / "show"):
         folder.mkdir()
         (folder / "film.mp4").write_bytes(b"film")
-    index = Index(disk, JobsRoot(farm.root, [outside]), watch=request.param, poll_interval=0.1, max_age=0.5)
-    index._rounds._is_watched = lambda: True
+    index = JobIndex(
+        disk, JobsRoot(farm.root, [outside]), watch=request.param, poll_interval=0.1, max_age=0.5
+    )
+    index._periodic._is_watched = lambda: True
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
-        await until(lambda: index.mode is Watch.POLL or index.catalogue.entries["inside"].watched, 20)
+        await until(lambda: index.mode is Watch.POLL or index.catalogue.entries["inside"].watched_folders, 20)
         await until(lambda: all(size(index, job_id) == 4 for job_id in ("inside", "outside")))
         yield index
 
@@ -121,9 +123,9 @@ def job_of(folder: Path) -> str:
     return "inside" if folder.name == "output" else "outside"
 
 
-def size(index: Index, job_id: str) -> int | None:
+def size(index: JobIndex, job_id: str) -> int | None:
     entry = index.catalogue.get(job_id)
-    output = None if entry is None else entry.reading.output
+    output = None if entry is None else entry.snapshot.output_version
     return None if output is None else output.size
 
 
@@ -134,7 +136,7 @@ def mount(points: list[Path], *words: str | Path) -> None:
 
 
 async def test_an_output_folder_that_is_mounted_over_and_unmounted_is_noticed(
-    index: Index, folder: Path, mounts: list[Path]
+    index: JobIndex, folder: Path, mounts: list[Path]
 ) -> None:
     await asyncio.to_thread(mount, mounts, "-t", "tmpfs", "none", folder)
     await until(lambda: size(index, job_of(folder)) is None, NOTICED_WITHIN_S)
@@ -143,17 +145,17 @@ async def test_an_output_folder_that_is_mounted_over_and_unmounted_is_noticed(
 
 
 async def test_another_film_that_is_mounted_over_an_output_is_noticed(
-    index: Index, folder: Path, mounts: list[Path], tmp_path: Path
+    index: JobIndex, folder: Path, mounts: list[Path], tmp_path: Path
 ) -> None:
     another = tmp_path / "another.mp4"
     await asyncio.to_thread(another.write_bytes, b"another film")
     await asyncio.to_thread(mount, mounts, "--bind", another, folder / "film.mp4")
     await until(lambda: size(index, job_of(folder)) == 12, NOTICED_WITHIN_S)
-    assert (await index.freshness.job(job_of(folder))).reading.output is not None
+    assert (await index.freshness.job(job_of(folder))).snapshot.output_version is not None
 
 
 async def test_what_changes_in_a_folder_that_was_mounted_over_is_told_as_before(
-    index: Index, folder: Path, mounts: list[Path]
+    index: JobIndex, folder: Path, mounts: list[Path]
 ) -> None:
     await asyncio.to_thread(mount, mounts, "-t", "tmpfs", "none", folder)
     await until(lambda: size(index, job_of(folder)) is None, NOTICED_WITHIN_S)
@@ -162,16 +164,16 @@ async def test_what_changes_in_a_folder_that_was_mounted_over_is_told_as_before(
 
 
 async def test_jobs_that_a_mount_does_not_concern_are_not_looked_at(
-    index: Index, farm: Farm, mounts: list[Path], monkeypatch: pytest.MonkeyPatch
+    index: JobIndex, farm: Farm, mounts: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[str] = []
-    hinted = index._looks.hinted
+    hinted = index._refresh_queue.refresh_now
 
     def noted(job_ids: Iterable[str]) -> None:
         looked_at.extend(ids := list(job_ids))
         hinted(ids)
 
-    monkeypatch.setattr(index._looks, "hinted", noted)
+    monkeypatch.setattr(index._refresh_queue, "refresh_now", noted)
     await asyncio.to_thread(mount, mounts, "-t", "tmpfs", "none", farm.root / "inside" / "output")
     await until(lambda: size(index, "inside") is None, NOTICED_WITHIN_S)
     assert set(looked_at) == {"inside"}

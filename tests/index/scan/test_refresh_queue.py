@@ -15,11 +15,11 @@ from jobsvc.index import retries
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.scan import refresh_queue as module
-from jobsvc.index.scan.refresh_queue import LANES, WORKERS, Looks
-from jobsvc.storage.executor import Disk
+from jobsvc.index.scan.refresh_queue import MAX_READERS, WORKERS, RefreshQueue
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs import batch_read
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.index.farm import Farm
 from tests.waiting import until
 
@@ -33,7 +33,7 @@ class Counted:
         self.under_way = 0
         self.most = 0
 
-    async def metadata(self, _key: str, work: Callable[[], Any], _deadline: float | None = None) -> Any:
+    async def run_metadata(self, _key: str, work: Callable[[], Any], _deadline: float | None = None) -> Any:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         for _ in range(2 * WORKERS):
@@ -43,7 +43,7 @@ class Counted:
 
 
 @asynccontextmanager
-async def working(looks: Looks) -> AsyncIterator[None]:
+async def working(looks: RefreshQueue) -> AsyncIterator[None]:
     """Have what is queued looked at for the length of the block."""
     workers = [asyncio.create_task(looks.work()) for _ in range(WORKERS)]
     yield
@@ -61,26 +61,28 @@ async def test_what_can_wait_is_looked_at_by_one_worker_where_storage_is_in_memo
         farm.put(job_id)
     disk, catalogue, rests = Counted(), Catalogue(), []
     root = JobsRoot(farm.root)
-    freshness = Freshness(cast(Disk, disk), root, catalogue, 1.0)
-    looks = Looks(cast(Disk, disk), root, catalogue, freshness, lambda: rests.append(len(catalogue)))
-    looks.quick = quick
-    looks.later(JOBS)
+    freshness = Freshness(cast(StorageExecutor, disk), root, catalogue, 1.0)
+    looks = RefreshQueue(
+        cast(StorageExecutor, disk), root, catalogue, freshness, lambda: rests.append(len(catalogue))
+    )
+    looks.is_local = quick
+    looks.refresh_later(JOBS)
     async with working(looks):
         await until(lambda: len(catalogue) == len(JOBS) and rests[-1:] == [len(JOBS)])
-        assert not looks.lagging
+        assert not looks.is_backlogged
         assert disk.most == hops
 
 
 class Slow(Counted):
     """One whose hops take much longer than the processor has to do for them."""
 
-    async def metadata(self, key: str, work: Callable[[], Any], _deadline: float | None = None) -> Any:
+    async def run_metadata(self, key: str, work: Callable[[], Any], _deadline: float | None = None) -> Any:
         await asyncio.sleep(0.01)
-        return await super().metadata(key, work)
+        return await super().run_metadata(key, work)
 
 
 @pytest.mark.parametrize(
-    ("quick", "read", "hops"), [(True, 0, 1), (True, 1000, LANES), (False, 0, LANES)], ids=str
+    ("quick", "read", "hops"), [(True, 0, 1), (True, 1000, MAX_READERS), (False, 0, MAX_READERS)], ids=str
 )
 async def test_a_round_waits_in_several_lanes_only_where_it_is_the_storage_that_takes_so_long(
     farm: Farm, monkeypatch: pytest.MonkeyPatch, *, quick: bool, read: int, hops: int
@@ -91,14 +93,18 @@ async def test_a_round_waits_in_several_lanes_only_where_it_is_the_storage_that_
         farm.put(job_id)
     blocks = count(0, read)
     monkeypatch.setattr(batch_read, "_blocks_read", lambda: next(blocks))
-    monkeypatch.setattr(module, "BATCH", 1)
+    monkeypatch.setattr(module, "MAX_BATCH_JOBS", 1)
     disk, catalogue = Slow(), Catalogue()
     root = JobsRoot(farm.root)
-    looks = Looks(
-        cast(Disk, disk), root, catalogue, Freshness(cast(Disk, disk), root, catalogue, 1.0), lambda: None
+    looks = RefreshQueue(
+        cast(StorageExecutor, disk),
+        root,
+        catalogue,
+        Freshness(cast(StorageExecutor, disk), root, catalogue, 1.0),
+        lambda: None,
     )
-    looks.quick = quick
-    await looks.round("*poll", known)
+    looks.is_local = quick
+    await looks.refresh_all("*poll", known)
     assert disk.most == hops
     assert len(catalogue) == len(known)
 
@@ -111,7 +117,7 @@ class Troubled(JobsRoot):
         self.left = dict.fromkeys(JOBS, faults)
         self.number = number
 
-    def read(self, job_id: str, known: Reading | None = None) -> Reading:
+    def read(self, job_id: str, known: JobSnapshot | None = None) -> JobSnapshot:
         self.left[job_id] -= 1
         if self.left[job_id] >= 0:
             raise OSError(self.number, os.strerror(self.number))
@@ -122,17 +128,17 @@ class Troubled(JobsRoot):
 @pytest.mark.parametrize("jobs", [1, 20], ids=["one", "several"])
 @pytest.mark.parametrize("how", ["hinted", "later", "round"])
 async def test_job_that_storage_had_a_fault_for_is_looked_at_again(
-    farm: Farm, disk: Disk, monkeypatch: pytest.MonkeyPatch, number: int, jobs: int, how: str
+    farm: Farm, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch, number: int, jobs: int, how: str
 ) -> None:
     monkeypatch.setattr(retries, "RETRY_DELAY_S", 0.05)
     known = JOBS[:jobs]
     for job_id in known:
         farm.put(job_id)
     root, catalogue = Troubled(farm.root, faults=3, number=number), Catalogue()
-    looks = Looks(disk, root, catalogue, Freshness(disk, root, catalogue, 1.0), lambda: None)
+    looks = RefreshQueue(disk, root, catalogue, Freshness(disk, root, catalogue, 1.0), lambda: None)
     async with working(looks):
         if how == "round":
-            await looks.round("*poll", known)
+            await looks.refresh_all("*poll", known)
         else:
             getattr(looks, how)(known)
         await until(lambda: len(catalogue) == jobs)

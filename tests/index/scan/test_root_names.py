@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from jobsvc.index.catalogue.entries import Entry
-from jobsvc.index.job_index import Index, Watch
+from jobsvc.index.job_index import JobIndex, Watch
 from jobsvc.index.scan.reconcile import compare_names
 from jobsvc.index.scan.root_names import ListingSchedule
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.root_listing import RootListing, RootVersion, list_root
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.index.farm import Farm
 from tests.waiting import until
 
@@ -85,7 +85,7 @@ def test_a_listing_just_after_a_change_is_not_stable(tmp_path: Path) -> None:
 
 
 def test_names_are_compared_with_what_is_known(farm: Farm) -> None:
-    reading: Reading = JobsRoot(farm.put("same").parent).read("same")
+    reading: JobSnapshot = JobsRoot(farm.put("same").parent).read("same")
     known = {name: Entry(reading, 0.0) for name in ("same", "replaced", "missing", "unlisted-yet")}
     known["same"].inode, known["replaced"].inode, known["missing"].inode = 1, 2, 3
     inodes = {"same": 1, "replaced": 20, "unlisted-yet": 4, "new": 5, "no-job": 6, "no-job-before": 7}
@@ -95,42 +95,44 @@ def test_names_are_compared_with_what_is_known(farm: Farm) -> None:
 
 
 @pytest.fixture
-async def polled(farm: Farm, disk: Disk) -> AsyncIterator[Index]:
+async def polled(farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
     """An index without a watcher, whose full comparison does not come round during a test."""
     for number in range(3):
         farm.put(f"old-{number}", "completed")
-    index = Index(disk, JobsRoot(farm.root), watch=Watch.POLL, poll_interval=0.1, max_age=0.5)
-    index._rounds._is_watched = lambda: True  # by names alone
+    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.POLL, poll_interval=0.1, max_age=0.5)
+    index._periodic._is_watched = lambda: True  # by names alone
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
         await until(lambda: all(entry.inode is not None for entry in index.catalogue.entries.values()))
         yield index
 
 
-async def test_a_new_job_is_found_by_its_name(farm: Farm, polled: Index) -> None:
+async def test_a_new_job_is_found_by_its_name(farm: Farm, polled: JobIndex) -> None:
     farm.put("new", "completed")
     await until(lambda: polled.catalogue.get("new"))
 
 
-async def test_a_job_that_is_moved_in_is_found_by_its_name(farm: Farm, polled: Index, tmp_path: Path) -> None:
+async def test_a_job_that_is_moved_in_is_found_by_its_name(
+    farm: Farm, polled: JobIndex, tmp_path: Path
+) -> None:
     prepared = Farm(tmp_path / "elsewhere").put("prepared", "completed")
     prepared.rename(farm.root / "moved-in")
     await until(lambda: polled.catalogue.get("moved-in"))
 
 
-async def test_a_finished_job_that_is_removed_is_missed_by_its_name(farm: Farm, polled: Index) -> None:
+async def test_a_finished_job_that_is_removed_is_missed_by_its_name(farm: Farm, polled: JobIndex) -> None:
     farm.remove("old-1")
     await until(lambda: polled.catalogue.get("old-1") is None)
     assert polled.catalogue.get("old-0") is not None
 
 
-async def test_a_renamed_job_is_known_by_its_new_name_alone(farm: Farm, polled: Index) -> None:
+async def test_a_renamed_job_is_known_by_its_new_name_alone(farm: Farm, polled: JobIndex) -> None:
     (farm.root / "old-1").rename(farm.root / "renamed")
     await until(lambda: polled.catalogue.get("old-1") is None and polled.catalogue.get("renamed"))
 
 
 async def test_a_job_made_again_with_another_inode_is_looked_at(
-    farm: Farm, polled: Index, tmp_path: Path
+    farm: Farm, polled: JobIndex, tmp_path: Path
 ) -> None:
     successor = Farm(tmp_path / "elsewhere").put("successor", "rendering", progress=7)
     farm.remove("old-1")
@@ -138,20 +140,20 @@ async def test_a_job_made_again_with_another_inode_is_looked_at(
 
     def progress() -> float:
         entry = polled.catalogue.get("old-1")
-        return -1 if entry is None else entry.reading.job.progress
+        return -1 if entry is None else entry.snapshot.job.progress
 
     await until(lambda: progress() == 7)
 
 
-async def test_a_record_that_comes_long_after_its_directory_is_found(farm: Farm, polled: Index) -> None:
+async def test_a_record_that_comes_long_after_its_directory_is_found(farm: Farm, polled: JobIndex) -> None:
     (farm.root / "slow").mkdir()
-    await until(lambda: polled._names.to_poll() == ["slow"])
+    await until(lambda: polled._root_names.to_poll() == ["slow"])
     farm.put("slow")
     await until(lambda: polled.catalogue.get("slow"))
-    assert polled._names.to_poll() == []
+    assert polled._root_names.to_poll() == []
 
 
-async def test_a_record_that_was_deleted_and_comes_back_is_found(farm: Farm, polled: Index) -> None:
+async def test_a_record_that_was_deleted_and_comes_back_is_found(farm: Farm, polled: JobIndex) -> None:
     farm.put("old-3", "queued")
     await until(lambda: polled.catalogue.get("old-3"))
     (farm.root / "old-3" / "status.json").unlink()
@@ -160,18 +162,22 @@ async def test_a_record_that_was_deleted_and_comes_back_is_found(farm: Farm, pol
     await until(lambda: polled.catalogue.get("old-3"))
 
 
-async def test_a_finished_job_that_changes_is_found_without_a_watcher(farm: Farm, disk: Disk) -> None:
+async def test_a_finished_job_that_changes_is_found_without_a_watcher(
+    farm: Farm, disk: StorageExecutor
+) -> None:
     farm.put("job", "completed")
-    index = Index(disk, JobsRoot(farm.root), watch=Watch.POLL, poll_interval=0.1)
+    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.POLL, poll_interval=0.1)
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
         farm.put("job", "rendering", progress=5)
-        await until(lambda: index.catalogue.entries["job"].reading.job.progress == 5)
+        await until(lambda: index.catalogue.entries["job"].snapshot.job.progress == 5)
 
 
-async def test_names_are_not_listed_while_a_watcher_tells_of_changes(farm: Farm, disk: Disk) -> None:
+async def test_names_are_not_listed_while_a_watcher_tells_of_changes(
+    farm: Farm, disk: StorageExecutor
+) -> None:
     farm.put("job")
-    index = Index(disk, JobsRoot(farm.root), watch=Watch.EVENTS, poll_interval=0.05)
+    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.EVENTS, poll_interval=0.05)
     async with index.running():
-        await until(lambda: index.covered, 20)
+        await until(lambda: index.is_covered, 20)
         assert not index._is_listing_needed()

@@ -18,19 +18,19 @@ from structlog.testing import capture_logs
 
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import parse_record
-from jobsvc.index.job_index import Index
+from jobsvc.index.job_index import JobIndex
 from jobsvc.index.processes import spawn
 from jobsvc.index.scan import worker_main, worker_pool
-from jobsvc.index.scan.worker_pool import BATCH, Scouts
-from jobsvc.storage.executor import Disk
-from jobsvc.storage.files.file_version import Identity
-from jobsvc.storage.jobs.batch_read import Found
+from jobsvc.index.scan.worker_pool import BATCH_JOBS, WorkerPool
+from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.jobs.batch_read import ReadResult
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.index.farm import Farm
 from tests.waiting import until
 
-JOBS = [f"job-{number}" for number in range(3 * BATCH)]
+JOBS = [f"job-{number}" for number in range(3 * BATCH_JOBS)]
 LIKE = {"status": "rendering", "owner": "ann"}
 
 
@@ -44,17 +44,19 @@ def root(farm: Farm) -> JobsRoot:
 
 @pytest.fixture(autouse=True)
 def _worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_pool, "WORTH", len(JOBS))
+    monkeypatch.setattr(worker_pool, "MIN_JOBS", len(JOBS))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
 
 
 class Sent:
     """What scouts found, and how many failed."""
 
-    def __init__(self, root: JobsRoot, disk: Disk) -> None:
-        self.found: dict[str, Found] = {}
+    def __init__(self, root: JobsRoot, disk: StorageExecutor) -> None:
+        self.found: dict[str, ReadResult] = {}
         self.lost = 0
-        self.scouts = Scouts(root, disk, lambda found: self.found.update({found.job_id: found}), self._count)
+        self.scouts = WorkerPool(
+            root, disk, lambda found: self.found.update({found.job_id: found}), self._count
+        )
 
     def _count(self) -> None:
         self.lost += 1
@@ -63,7 +65,7 @@ class Sent:
 def each(monkeypatch: pytest.MonkeyPatch, do: Callable[[Process], object]) -> list[Process]:
     """Do this to each scout as it begins."""
     begun: list[Process] = []
-    begin = spawn.begin
+    begin = spawn.spawn
 
     async def beginning(*arguments: str, nice: int) -> Process:
         process = await begin(*arguments, nice=nice)
@@ -71,11 +73,13 @@ def each(monkeypatch: pytest.MonkeyPatch, do: Callable[[Process], object]) -> li
         do(process)
         return process
 
-    monkeypatch.setattr(spawn, "begin", beginning)
+    monkeypatch.setattr(spawn, "spawn", beginning)
     return begun
 
 
-async def test_scouts_find_what_the_reader_finds_and_leave_the_rest(farm: Farm, disk: Disk) -> None:
+async def test_scouts_find_what_the_reader_finds_and_leave_the_rest(
+    farm: Farm, disk: StorageExecutor
+) -> None:
     made = farm.put("made", "completed", outputPath="film.mp4") / "film.mp4"
     made.write_bytes(b"film")
     farm.put("unmade", "completed", outputPath="film.mp4")
@@ -108,26 +112,30 @@ RECORDS = st.fixed_dictionaries(
         "metadata": st.dictionaries(TEXT, TEXT | st.none() | st.booleans()),
     },
 )
-VERSIONS = st.builds(Identity, *[st.integers(0, 2**62)] * 4)
+VERSIONS = st.builds(FileVersion, *[st.integers(0, 2**62)] * 4)
 
 
 @given(RECORDS, VERSIONS, st.none() | VERSIONS, st.booleans())
 def test_a_reading_comes_out_of_its_parts_as_it_went_in(
     record: dict[str, Any],
-    identity: Identity,
-    output: Identity | None,
+    identity: FileVersion,
+    output: FileVersion | None,
     settled: bool,  # noqa: FBT001 - a table
 ) -> None:
-    reading = Reading(parse_record("a", record, 0), identity, output, settled=settled)
-    again = Reading.of_parts("a", marshal.loads(marshal.dumps(reading.parts())))  # noqa: S302 - our own
+    reading = JobSnapshot(parse_record("a", record, 0), identity, output, settled=settled)
+    again = JobSnapshot.from_tuple("a", marshal.loads(marshal.dumps(reading.to_tuple())))  # noqa: S302 - our own
     assert again == reading
-    assert (again.identity, again.output, again.made) == (identity, output, output is not None)
+    assert (again.record_version, again.output_version, again.has_output) == (
+        identity,
+        output,
+        output is not None,
+    )
     assert again.job.status is reading.job.status
 
 
 @pytest.mark.parametrize("cores", [1, 2])
 async def test_no_scout_is_sent_for_few_jobs_or_where_there_is_one_core(
-    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch, cores: int
+    root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
     begun = each(monkeypatch, lambda _process: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
@@ -137,9 +145,9 @@ async def test_no_scout_is_sent_for_few_jobs_or_where_there_is_one_core(
 
 
 async def test_what_a_scout_that_dies_or_is_silent_had_to_read_is_left(
-    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_pool, "PATIENCE", 0.2)
+    monkeypatch.setattr(worker_pool, "BATCH_TIMEOUT_S", 0.2)
     signals = [signal.SIGKILL, signal.SIGSTOP]
     begun = each(monkeypatch, lambda process: process.send_signal(signals.pop()))
     sent = Sent(root, disk)
@@ -152,7 +160,7 @@ async def test_what_a_scout_that_dies_or_is_silent_had_to_read_is_left(
 
 
 async def test_what_one_scout_has_to_leave_another_reads_or_nobody(
-    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One dies before its first word: the batches that were before it are left, no other."""
     signals = [signal.SIGCONT, signal.SIGKILL]
@@ -165,7 +173,7 @@ async def test_what_one_scout_has_to_leave_another_reads_or_nobody(
 
 
 async def test_where_no_process_can_be_begun_all_is_left(
-    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     sent = Sent(root, disk)
@@ -174,7 +182,7 @@ async def test_where_no_process_can_be_begun_all_is_left(
 
 
 async def test_why_a_scout_failed_is_what_it_said_last(
-    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(JobsRoot, "arguments", lambda _root: ["no JSON", "/"])
     with capture_logs() as logs:
@@ -183,7 +191,7 @@ async def test_why_a_scout_failed_is_what_it_said_last(
 
 
 async def test_who_goes_away_takes_the_scouts_along(
-    root: JobsRoot, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = each(monkeypatch, lambda process: process.send_signal(signal.SIGSTOP))
     reading = asyncio.create_task(Sent(root, disk).scouts.read(JOBS))
@@ -195,13 +203,13 @@ async def test_who_goes_away_takes_the_scouts_along(
 
 
 async def test_an_index_that_is_made_by_scouts_has_all_jobs(
-    farm: Farm, disk: Disk, monkeypatch: pytest.MonkeyPatch
+    farm: Farm, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = each(monkeypatch, lambda _process: None)
     for job_id in JOBS:
         farm.put(job_id)
     farm.spoil("spoilt")
-    index = Index(disk, JobsRoot(farm.root), watch="poll")
+    index = JobIndex(disk, JobsRoot(farm.root), watch="poll")
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 30)
         assert {*index.catalogue.entries} == {*JOBS}
@@ -213,8 +221,8 @@ def test_a_scout_ends_with_its_standard_input(root: JobsRoot) -> None:
     command = [sys.executable, "-m", "jobsvc.index.scan.worker_main", *root.arguments()]
     asked = orjson.dumps(JOBS[:2]) + b"\n"
     said = subprocess.run(command, input=asked, capture_output=True, check=True, timeout=20).stdout
-    size = int.from_bytes(said[: worker_main.LENGTH], "little")
-    assert len(said) == worker_main.LENGTH + size
-    assert [one.outcome for one in worker_main.unpacked(JOBS[:2], said[worker_main.LENGTH :])] == [
+    size = int.from_bytes(said[: worker_main.LENGTH_BYTES], "little")
+    assert len(said) == worker_main.LENGTH_BYTES + size
+    assert [one.outcome for one in worker_main.decode_reply(JOBS[:2], said[worker_main.LENGTH_BYTES :])] == [
         root.read(job_id) for job_id in JOBS[:2]
     ]

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from jobsvc.index.watch import process_main
-from jobsvc.index.watch.inotify_group import to_merge
-from jobsvc.index.watch.process_main import culprit, lines_of
+from jobsvc.index.watch.inotify_group import should_merge
+from jobsvc.index.watch.process_main import lines_of, path_in_error
 
 ROOT = "/farm/jobs"
 
@@ -63,14 +63,14 @@ def test_the_end_of_a_directory_is_told_by_the_root_alone() -> None:
     ],
 )
 def test_the_job_with_the_name_that_is_not_utf_8_is_found(message: str, job: str | None) -> None:
-    assert culprit(ROOT, message) == job
+    assert path_in_error(ROOT, message) == job
 
 
 @pytest.mark.parametrize(
     ("sizes", "merged"), [([5], False), ([5, 5], True), ([100, 5], False), ([10, 5], True), ([60, 60], False)]
 )
 def test_two_lookouts_of_like_size_become_one_up_to_a_size(sizes: list[int], merged: bool) -> None:  # noqa: FBT001 - a table
-    assert to_merge(sizes, 100) is merged
+    assert should_merge(sizes, 100) is merged
 
 
 class Program:
@@ -84,7 +84,7 @@ class Program:
         self._run(root, told, tells)
 
     def _run(self, root: Path, told: int, tells: int) -> None:
-        self._program = process_main.Program(str(root), 0.05, 64, told=told, tells=tells)
+        self._program = process_main.WatcherProcess(str(root), 0.05, 64, told=told, tells=tells)
         self._ends = (told,)  # its threads may still have something to say
         self._thread = threading.Thread(target=self._program.run, daemon=True)
         self._thread.start()

@@ -10,15 +10,15 @@ from jobsvc.domain.status_record import parse_record
 from jobsvc.index.catalogue.entries import Catalogue, Entry
 from jobsvc.index.watch import registry
 from jobsvc.index.watch.job_folders import folders_to
-from jobsvc.index.watch.registry import Watching
-from jobsvc.storage.files.file_version import Identity
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.index.watch.registry import WatchRegistry
+from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.waiting import until
 
 
-def reading(job_id: str, status: str = "rendering", **keys: Any) -> Reading:
+def reading(job_id: str, status: str = "rendering", **keys: Any) -> JobSnapshot:
     job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
-    return Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
+    return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, settled=True)
 
 
 class Books:
@@ -29,7 +29,7 @@ class Books:
         self.sent: list[list[str]] = []
         self.looked: list[str] = []
         self.lag = False
-        self.watching = Watching(
+        self.watching = WatchRegistry(
             self.catalogue, self.sent.append, self._look, limit, batch=batch, lagging=lambda: self.lag
         )
 
@@ -43,7 +43,7 @@ class Books:
     def put(self, job_id: str, moment: float = 1, **keys: Any) -> Entry:
         self.catalogue.put(job_id, reading(job_id, **keys), moment)
         entry = self.catalogue.entries[job_id]
-        self.watching.settle(job_id, entry)
+        self.watching.ensure_watched(job_id, entry)
         return entry
 
 
@@ -71,139 +71,139 @@ def test_the_folders_to_an_output_are_those_whose_change_could_hide_it(path: str
 async def test_jobs_under_way_are_watched_before_finished_ones(books: Books) -> None:
     books.put("done", status="failed")
     books.put("queued", status="queued")
-    books.watching.begin()
+    books.watching.start()
     await until(lambda: books.sent)
     assert books.sent == [["queued", "done"]]
 
 
 async def test_nothing_is_vouched_for_before_its_watch_is_in_force(books: Books) -> None:
-    books.watching.begin()
+    books.watching.start()
     entry = books.put("a")
     await until(lambda: books.sent)
-    assert entry.doubted == inf
-    books.watching.armed(1)
-    assert entry.doubted < inf
+    assert entry.last_event_at == inf
+    books.watching.batch_watched(1)
+    assert entry.last_event_at < inf
     assert books.looked == ["a"]
     assert books.watching.watched == 1
 
 
 async def test_a_completed_job_is_watched_with_the_folders_of_its_output(books: Books) -> None:
-    books.watching.begin()
+    books.watching.start()
     books.put("a")
     await until(lambda: books.sent)
-    books.watching.armed(1)
+    books.watching.batch_watched(1)
     entry = books.put("a", 2, status="completed", outputPath="output/film.mp4")
-    assert entry.doubted == inf
+    assert entry.last_event_at == inf
     await until(lambda: len(books.sent) == 2)
-    books.watching.armed(2)
+    books.watching.batch_watched(2)
     assert books.sent[1] == ["a", "a/output"]
-    assert entry.watched == ("output",)
+    assert entry.watched_folders == ("output",)
     assert books.watching.watched == 2
 
 
 async def test_a_folder_that_comes_or_goes_is_watched_anew(books: Books) -> None:
-    books.watching.begin()
+    books.watching.start()
     entry = books.put("a", status="completed", outputPath="output/film.mp4")
     await until(lambda: books.sent)
     books.watching.moved("a", "output")
-    books.watching.armed(1)
+    books.watching.batch_watched(1)
     assert not books.watching.knows("a")
-    books.watching.settle("a", entry)
+    books.watching.ensure_watched("a", entry)
     await until(lambda: len(books.sent) == 2)
-    books.watching.armed(2)
+    books.watching.batch_watched(2)
     books.watching.moved("a", "other")
-    assert entry.watched == ("output",)
+    assert entry.watched_folders == ("output",)
     books.watching.moved("a", "output")
-    assert [entry.watched, entry.doubted, books.watching.watched] == [(), inf, 1]
+    assert [entry.watched_folders, entry.last_event_at, books.watching.watched] == [(), inf, 1]
 
 
 async def test_an_output_that_no_watch_could_tell_of_is_never_vouched_for(books: Books) -> None:
-    books.watching.begin()
+    books.watching.start()
     entry = books.put("a", status="completed", outputPath="/renders/film.mp4")
-    assert entry.doubted == inf
+    assert entry.last_event_at == inf
 
 
 async def test_a_new_directory_is_watched_before_there_is_a_job_in_it(books: Books) -> None:
-    books.watching.begin()
-    books.watching.appeared("a")
+    books.watching.start()
+    books.watching.job_added("a")
     assert books.watching.knows("a")
     await until(lambda: books.sent)
     assert books.watching.knows("a")
-    books.watching.armed(1)
+    books.watching.batch_watched(1)
     assert books.looked == ["a"]
     entry = books.put("a")
-    assert entry.watched == ()
+    assert entry.watched_folders == ()
     assert books.looked == ["a", "a"]
-    assert entry.verified < entry.doubted < inf
+    assert entry.verified_at < entry.last_event_at < inf
 
 
 async def test_a_directory_that_went_while_its_watch_was_set_up_is_not_vouched_for(books: Books) -> None:
-    books.watching.begin()
+    books.watching.start()
     entry = books.put("a")
     await until(lambda: books.sent)
-    books.watching.vanished("a")
-    books.watching.armed(1)
-    assert (entry.watched, entry.doubted) == (None, inf)
+    books.watching.job_removed("a")
+    books.watching.batch_watched(1)
+    assert (entry.watched_folders, entry.last_event_at) == (None, inf)
 
 
 async def test_finished_jobs_leave_watches_for_those_to_come() -> None:
     books = Books(limit=10)
     for number in range(20):
         books.put(f"done-{number}", status="failed")
-    books.watching.begin()
+    books.watching.start()
     await until(lambda: books.sent)
     assert len(books.sent[0]) == 9
-    assert books.watching.short
-    books.watching.armed(1)
-    books.watching.appeared("new")
+    assert books.watching.limit_reached
+    books.watching.batch_watched(1)
+    books.watching.job_added("new")
     await until(lambda: len(books.sent) == 2)
     assert books.sent[1] == ["new"]
 
 
 async def test_a_refusal_is_the_limit_from_then_on(books: Books) -> None:
-    books.watching.begin()
+    books.watching.start()
     books.put("a")
     await until(lambda: books.sent)
-    books.watching.refused(1)
-    assert (books.watching.short, books.watching.limit) == (True, 0)
+    books.watching.limit_was_reached(1)
+    assert (books.watching.limit_reached, books.watching.limit) == (True, 0)
 
 
 async def test_a_blind_job_is_left_alone_until_it_is_another(books: Books) -> None:
-    books.watching.begin()
+    books.watching.start()
     entry = books.put("a")
     await until(lambda: books.sent)
-    books.watching.armed(1)
-    books.watching.blinded("a")
-    books.watching.settle("a", entry)
-    assert entry.doubted == inf
+    books.watching.batch_watched(1)
+    books.watching.unwatchable("a")
+    books.watching.ensure_watched("a", entry)
+    assert entry.last_event_at == inf
     assert books.watching.knows("a")
-    assert not books.watching._wanted
-    books.watching.appeared("a")
-    assert "a" in books.watching._wanted
+    assert not books.watching._queue
+    books.watching.job_added("a")
+    assert "a" in books.watching._queue
 
 
 async def test_when_the_watcher_is_gone_nothing_is_vouched_for(books: Books) -> None:
-    books.watching.begin()
+    books.watching.start()
     entry = books.put("a")
     await until(lambda: books.sent)
-    books.watching.armed(1)
-    books.watching.end()
-    assert (entry.watched, entry.doubted, books.watching.watched) == (None, inf, 0)
-    books.watching.settle("a", entry)
-    assert not books.watching._wanted
+    books.watching.batch_watched(1)
+    books.watching.stop()
+    assert (entry.watched_folders, entry.last_event_at, books.watching.watched) == (None, inf, 0)
+    books.watching.ensure_watched("a", entry)
+    assert not books.watching._queue
 
 
 async def test_what_need_not_be_watched_at_once_waits_for_looks_that_lag() -> None:
     books = Books()
     books.put("old")
     books.lag = True
-    books.watching.begin()
-    books.watching.appeared("new")
+    books.watching.start()
+    books.watching.job_added("new")
     await until(lambda: books.sent)
     assert books.sent == [["new"]]
-    books.watching.armed(1)
+    books.watching.batch_watched(1)
     books.lag = False
-    books.watching.go_on()
+    books.watching.resume()
     await until(lambda: len(books.sent) == 2)
     assert books.sent[1] == ["old"]
 
@@ -212,12 +212,12 @@ async def test_no_more_than_a_batch_is_told_at_once_and_the_rest_once_that_is_wa
     books = Books(batch=8)
     for number in range(9):
         books.put(f"job-{number}")
-    books.watching.begin()
+    books.watching.start()
     await until(lambda: books.sent)
     assert 1 <= len(books.sent[0]) <= 8
     while sum(map(len, books.sent)) < 9:
         number = len(books.sent)
-        books.watching.armed(number)
+        books.watching.batch_watched(number)
         await books.told(number + 1)
     assert sorted(job_id for batch in books.sent for job_id in batch) == [f"job-{n}" for n in range(9)]
 
@@ -226,26 +226,26 @@ async def test_a_job_that_comes_behind_the_backlog_s_back_is_watched_after_it() 
     books = Books(batch=4)
     for number in range(3):
         books.put(f"job-{number}")
-    books.watching.begin()
+    books.watching.start()
     await until(lambda: books.sent)
     entry = books.put("late")
-    assert entry.doubted == inf
+    assert entry.last_event_at == inf
     for number in (1, 2, 3, 4):
         await books.told(number)
-        books.watching.armed(number)
-    assert entry.watched == ()
+        books.watching.batch_watched(number)
+    assert entry.watched_folders == ()
     assert books.watching.watched == 4
 
 
 async def partly_armed(monkeypatch: pytest.MonkeyPatch) -> Books:
     """Have five jobs watched, and two of them taken in."""
-    monkeypatch.setattr(registry, "AT_ONCE", 2)
+    monkeypatch.setattr(registry, "JOBS_PER_ITERATION", 2)
     books = Books()
     for number in range(5):
         books.put(f"job-{number}")
-    books.watching.begin()
+    books.watching.start()
     await books.told(1)
-    books.watching.armed(1)
+    books.watching.batch_watched(1)
     assert books.watching.watched == 2
     return books
 
@@ -260,7 +260,7 @@ async def test_what_is_left_of_a_batch_of_a_watcher_that_is_gone_is_not_taken_in
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     books = await partly_armed(monkeypatch)
-    books.watching.begin()
+    books.watching.start()
     await books.told(2)
     assert books.watching.watched == 0
-    assert all(entry.watched is None for entry in books.catalogue.entries.values())
+    assert all(entry.watched_folders is None for entry in books.catalogue.entries.values())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobsvc.index.watch.supervisor import Happened, Hint, Watcher
+from jobsvc.index.watch.supervisor import EventKind, WatcherSupervisor, WatchEvent
 
 
 class Listener:
@@ -19,16 +19,16 @@ class Listener:
     def on_ready(self) -> None:
         self.told.append("ready")
 
-    def on_armed(self, number: int) -> None:
+    def on_watched(self, number: int) -> None:
         self.told.append(("armed", number))
 
-    def on_refused(self, number: int) -> None:
+    def on_limit_reached(self, number: int) -> None:
         self.told.append(("refused", number))
 
-    def on_hints(self, hints: list[Hint]) -> None:
+    def on_events(self, hints: list[WatchEvent]) -> None:
         self.told.append(hints)
 
-    def on_beat(self, moment: float) -> None:
+    def on_heartbeat(self, moment: float) -> None:
         self.told.append(("beat", moment))
 
     def on_unknown_line(self) -> None:
@@ -54,5 +54,5 @@ class Listener:
 )
 def test_a_line_that_is_not_of_the_protocol_is_counted_and_the_next_is_read(line: bytes) -> None:
     listener = Listener()
-    Watcher(Path("/jobs"), listener)._tell([b"job a", line, b"gone b"])
-    assert listener.told == [[(Happened.CHANGED, "a")], "unknown", [(Happened.GONE, "b")]]
+    WatcherSupervisor(Path("/jobs"), listener)._handle_lines([b"job a", line, b"gone b"])
+    assert listener.told == [[(EventKind.CHANGED, "a")], "unknown", [(EventKind.GONE, "b")]]

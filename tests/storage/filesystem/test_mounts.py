@@ -88,14 +88,14 @@ def test_this_machines_proc_is_proc() -> None:
 
 def test_the_limit_of_watches_is_the_systems_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert watch_limit() > 0
-    monkeypatch.setattr(mounts, "WATCHES", tmp_path / "none")
+    monkeypatch.setattr(mounts, "MAX_USER_WATCHES", tmp_path / "none")
     assert watch_limit() == 0
 
 
 def test_a_table_that_cant_be_read_makes_everything_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "none")
+    monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "none")
     assert file_system(tmp_path) == "unknown"
     # st_dev of an anonymous device, which a mount table has to describe
     assert mounts.keeps_inode_numbers(7) is True

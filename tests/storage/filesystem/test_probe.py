@@ -14,16 +14,16 @@ import pytest
 
 from jobsvc.storage.filesystem import probe
 from jobsvc.storage.filesystem.mounts import file_system, is_local, watch_limit
-from jobsvc.storage.filesystem.probe import nature_of, try_out
+from jobsvc.storage.filesystem.probe import file_system_info, run_write_probe
 from jobsvc.storage.layout import TEMP_PREFIX, is_job_id
 
 
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "RENAMING", 0.05)
-    monkeypatch.setattr(probe, "STEPPING", 0.1)
-    monkeypatch.setattr(probe, "STANDING", 0.2)
-    monkeypatch.setattr(probe, "PATIENCE", 0.2)
+    monkeypatch.setattr(probe, "RENAME_TEST_S", 0.05)
+    monkeypatch.setattr(probe, "CLOCK_TEST_S", 0.1)
+    monkeypatch.setattr(probe, "CLOCK_READS", 0.2)
+    monkeypatch.setattr(probe, "EVENT_TIMEOUT_S", 0.2)
 
 
 def names(folder: Path) -> list[str]:
@@ -31,7 +31,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_its_nature_is_that_of_the_mount(tmp_path: Path) -> None:
-    nature = nature_of(tmp_path)
+    nature = file_system_info(tmp_path)
     assert nature.file_system == file_system(tmp_path)
     assert nature.events == is_local(nature.file_system)
     assert nature.watches == watch_limit()
@@ -40,18 +40,18 @@ def test_its_nature_is_that_of_the_mount(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("quickly")
 def test_a_local_disk_tells_of_events_steps_its_clock_and_renames_whole(tmp_path: Path) -> None:
-    trial = try_out(tmp_path)
+    trial = run_write_probe(tmp_path)
     assert trial.event
-    assert trial.step is not None
-    assert 0 < trial.step < 1
-    assert abs(trial.ahead) < 1
-    assert trial.looks > 0
-    assert trial.torn == 0
+    assert trial.clock_step is not None
+    assert 0 < trial.clock_step < 1
+    assert abs(trial.clock_offset) < 1
+    assert trial.reads > 0
+    assert trial.torn_reads == 0
     assert names(tmp_path) == []
 
 
 @pytest.mark.usefixtures("quickly")
-@pytest.mark.parametrize("step", ["_tells", "_clock", "_renames"])
+@pytest.mark.parametrize("step", ["_delivers_events", "_clock", "_renames"])
 def test_all_happens_in_one_folder_of_a_reserved_name_that_is_gone_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -66,7 +66,7 @@ def test_all_happens_in_one_folder_of_a_reserved_name_that_is_gone_afterwards(
 
     monkeypatch.setattr(probe, step, fails)
     with pytest.raises(OSError, match="Input/output"):
-        try_out(tmp_path)
+        run_write_probe(tmp_path)
     scratch, kept = seen
     assert kept == "job-1"
     assert scratch.startswith(TEMP_PREFIX)
@@ -77,7 +77,7 @@ def test_all_happens_in_one_folder_of_a_reserved_name_that_is_gone_afterwards(
 
 def test_where_nothing_may_be_written_nothing_is_tried() -> None:
     with pytest.raises(OSError, match=TEMP_PREFIX):
-        try_out(Path("/proc/self"))
+        run_write_probe(Path("/proc/self"))
 
 
 @pytest.mark.usefixtures("quickly")
@@ -93,7 +93,7 @@ def test_a_farm_that_writes_in_place_would_be_found_out(
                 file.flush()
 
     monkeypatch.setattr(probe._Replacing, "_replace", in_place)
-    assert try_out(tmp_path).torn > 0
+    assert run_write_probe(tmp_path).torn_reads > 0
 
 
 @pytest.mark.usefixtures("quickly")
@@ -105,8 +105,8 @@ def test_a_file_that_is_not_there_is_torn_and_one_that_is_to_be_asked_for_again_
         raise OSError(fault, os.strerror(fault))
 
     monkeypatch.setattr(Path, "read_bytes", fails)
-    trial = try_out(tmp_path)
-    assert trial.torn == (trial.looks if counts else 0)
+    trial = run_write_probe(tmp_path)
+    assert trial.torn_reads == (trial.reads if counts else 0)
 
 
 @pytest.mark.usefixtures("quickly")
@@ -120,7 +120,7 @@ def test_a_fault_while_replacing_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(probe._Replacing, "_replace", fails)
     with pytest.raises(OSError, match="No space left"):
-        try_out(tmp_path)
+        run_write_probe(tmp_path)
     assert names(tmp_path) == []
 
 
@@ -158,9 +158,9 @@ def test_where_no_watch_is_to_be_had_no_event_comes(
 
     libc = SimpleNamespace(inotify_init1=begin, inotify_add_watch=lambda *_: add)
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: libc)
-    assert not probe._tells(tmp_path)
+    assert not probe._delivers_events(tmp_path)
 
 
 def test_an_event_that_does_not_come_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select, "select", lambda *_: ([], [], []))
-    assert not probe._tells(tmp_path)
+    assert not probe._delivers_events(tmp_path)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobsvc.domain.status_record import parse_record
 from jobsvc.storage.files.safe_open import OpenFile
-from jobsvc.storage.jobs.growing_log import Break, Mark, read_on, whole
+from jobsvc.storage.jobs.growing_log import LogPosition, LogReset, complete_length, read_from
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.nonblocking.cached_read import read_cached
 from jobsvc.storage.sendfile.file_sender import changed
@@ -66,16 +66,16 @@ def scratch_log() -> Iterator[Log]:
 
 
 def read_all(
-    log: Log, mark: Mark | None, *, ended: bool = False, limit: int = 64
-) -> tuple[list[bytes], Mark, Break | None]:
+    log: Log, mark: LogPosition | None, *, ended: bool = False, limit: int = 64
+) -> tuple[list[bytes], LogPosition, LogReset | None]:
     """Read pieces until none comes; fails where a later one than the first is of another generation."""
     pieces: list[bytes] = []
     broken = None
     while True:
         with log.opened() as file:
-            piece = read_on(file, mark, ended=ended, limit=limit)
-        assert piece.broken is None or not pieces
-        broken, mark = broken or piece.broken, piece.mark
+            piece = read_from(file, mark, ended=ended, limit=limit)
+        assert piece.reset is None or not pieces
+        broken, mark = broken or piece.reset, piece.position
         assert len(piece.data) <= limit
         if not piece.data:
             return pieces, mark, broken
@@ -122,7 +122,7 @@ def test_no_more_is_given_out_than_there_is_and_something_wherever_a_line_is_who
     ended: bool,  # noqa: FBT001 - hypothesis passes by name
     full: bool,  # noqa: FBT001 - likewise
 ) -> None:
-    count = whole(data, ended=ended, full=full)
+    count = complete_length(data, ended=ended, full=full)
     assert 0 <= count <= len(data)
     if b"\n" in data:
         assert data[:count].endswith((b"\n", b"\r"))
@@ -153,21 +153,21 @@ def test_a_log_that_was_cut_and_written_anew_is_told_and_begins_anew(
         if (again[:256], again[-256:], len(again)) == (first[:256], first[-256:], len(first)):
             assert (b"".join(pieces), broken) == (now[len(first) :], None)
         else:
-            assert (b"".join(pieces), broken) == (now, Break.TRUNCATED)
+            assert (b"".join(pieces), broken) == (now, LogReset.TRUNCATED)
 
 
 def test_a_log_that_was_replaced_is_told_and_begins_anew(log: Log) -> None:
     log.append(b"one\ntwo\n")
     _, mark, _ = read_all(log, None)
     log.replace(b"one\ntwo\nthree\n")
-    assert read_all(log, mark)[::2] == ([b"one\ntwo\nthree\n"], Break.REPLACED)
+    assert read_all(log, mark)[::2] == ([b"one\ntwo\nthree\n"], LogReset.REPLACED)
 
 
 def test_a_log_of_gigabytes_that_was_cut_far_from_its_ends_is_told(log: Log) -> None:
     with log.path.open("wb") as file:
         file.truncate(5 << 30)
     with log.opened() as file:
-        mark = Mark.at(file, 5 << 30)
+        mark = LogPosition.at(file, 5 << 30)
     log.append(b"end\n")
     assert read_all(log, mark)[::2] == ([b"end\n"], None)
     os.truncate(log.path, 100)
@@ -176,15 +176,15 @@ def test_a_log_of_gigabytes_that_was_cut_far_from_its_ends_is_told(log: Log) -> 
         file.seek((5 << 30) - 10)
         file.write(b"other")
     with log.opened() as file:
-        assert read_on(file, mark, ended=False).broken is Break.TRUNCATED
+        assert read_from(file, mark, ended=False).reset is LogReset.TRUNCATED
 
 
 @given(
     inode=st.integers(0, 2**64 - 1), digest=st.binary(min_size=8, max_size=8), offset=st.integers(0, 2**59)
 )
 def test_a_mark_is_read_as_it_was_written(inode: int, digest: bytes, offset: int) -> None:
-    mark = Mark(inode, digest, offset)
-    assert Mark.parse(str(mark)) == mark
+    mark = LogPosition(inode, digest, offset)
+    assert LogPosition.parse(str(mark)) == mark
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[0-9a-f]{1,18}-[0-9a-f]{14,18}:[0-9]{1,20}"))
@@ -193,7 +193,7 @@ def test_a_mark_is_read_as_it_was_written(inode: int, digest: bytes, offset: int
 @example("01-0011223344556677:1")
 @example("1-0011223344556677:5\n")
 def test_a_mark_is_read_only_as_it_is_written(text: str) -> None:
-    mark = Mark.parse(text)
+    mark = LogPosition.parse(text)
     assert mark is None or str(mark) == text
 
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobsvc.domain.job import Job
-from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs import output_hash
-from jobsvc.storage.jobs.output_hash import PIECE, Hashing, Replaced
+from jobsvc.storage.jobs.output_hash import READ_BYTES, OutputChanged, OutputHasher
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, put
 from tests.descriptors import held
@@ -30,13 +30,13 @@ class Film:
         self.path = folder / "output" / "film.mp4"
         self.root = JobsRoot(root)
         reading = self.root.read(folder.name)
-        assert reading.output is not None
+        assert reading.output_version is not None
         self.job: Job = reading.job
-        self.identity: Identity = reading.output
+        self.identity: FileVersion = reading.output_version
 
     @contextmanager
-    def begun(self) -> Iterator[Hashing]:
-        begun = Hashing(self.root, self.job, self.identity)
+    def begun(self) -> Iterator[OutputHasher]:
+        begun = OutputHasher(self.root, self.job, self.identity)
         try:
             yield begun
         finally:
@@ -51,16 +51,16 @@ def film(jobs_root: Path, make_job: MakeJob) -> Film:
 @pytest.fixture
 def piecemeal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a slice be over after its first piece."""
-    monkeypatch.setattr(output_hash, "SLICE", 0)
+    monkeypatch.setattr(output_hash, "SLICE_S", 0)
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7])
+@pytest.mark.parametrize("size", [0, 1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 3 * READ_BYTES + 7])
 def test_the_digest_is_of_the_whole_file(jobs_root: Path, make_job: MakeJob, size: int) -> None:
     data = os.urandom(size)
     with Film(jobs_root, make_job(output=data)).begun() as work:
         taken = 0
         while work.digest is None:
-            taken += work.advance()
+            taken += work.hash_slice()
         assert work.digest == hashlib.sha256(data).digest()
         assert taken == size
 
@@ -68,8 +68,8 @@ def test_the_digest_is_of_the_whole_file(jobs_root: Path, make_job: MakeJob, siz
 @pytest.mark.usefixtures("piecemeal")
 def test_a_slice_ends_when_its_time_is_over(film: Film) -> None:
     with film.begun() as work:
-        assert [work.advance(), work.digest] == [PIECE, None]
-        assert [work.advance(), work.digest] == [len(FILM) - PIECE, hashlib.sha256(FILM).digest()]
+        assert [work.hash_slice(), work.digest] == [READ_BYTES, None]
+        assert [work.hash_slice(), work.digest] == [len(FILM) - READ_BYTES, hashlib.sha256(FILM).digest()]
 
 
 def test_a_read_may_bring_less_than_it_was_asked_for(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_a_read_may_bring_less_than_it_was_asked_for(film: Film, monkeypatch: py
     monkeypatch.setattr(os, "preadv", lambda fd, into, at: whole(fd, [into[0][:70_001]], at))
     with film.begun() as work:
         while work.digest is None:
-            work.advance()
+            work.hash_slice()
         assert work.digest == hashlib.sha256(FILM).digest()
 
 
@@ -87,11 +87,11 @@ def _in_place(film: Film) -> None:
 
 
 def _shorter(film: Film) -> None:
-    os.truncate(film.path, PIECE - 1)
+    os.truncate(film.path, READ_BYTES - 1)
 
 
 def _shortened_to_where_we_are(film: Film) -> None:
-    os.truncate(film.path, PIECE)
+    os.truncate(film.path, READ_BYTES)
 
 
 def _longer(film: Film) -> None:
@@ -127,21 +127,21 @@ CHANGES = [
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_changes_meanwhile_gives_nothing(film: Film, change: Callable[[Film], None]) -> None:
     with film.begun() as work:
-        work.advance()
+        work.hash_slice()
         change(film)
-        with pytest.raises(Replaced):
-            work.advance()
+        with pytest.raises(OutputChanged):
+            work.hash_slice()
         assert work.digest is None
 
 
 @pytest.mark.usefixtures("piecemeal")
 def test_a_change_is_found_out_before_the_rest_is_read(jobs_root: Path, make_job: MakeJob) -> None:
-    film = Film(jobs_root, make_job(output=bytes(5 * PIECE)))
+    film = Film(jobs_root, make_job(output=bytes(5 * READ_BYTES)))
     with film.begun() as work:
-        work.advance()
+        work.hash_slice()
         _in_place(film)
-        with pytest.raises(Replaced):
-            work.advance()
+        with pytest.raises(OutputChanged):
+            work.hash_slice()
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -150,8 +150,8 @@ def test_another_version_than_the_one_wished_for_is_not_begun(
 ) -> None:
     change(film)
     before = held(film.folder)
-    with pytest.raises(Replaced):
-        Hashing(film.root, film.job, film.identity)
+    with pytest.raises(OutputChanged):
+        OutputHasher(film.root, film.job, film.identity)
     assert held(film.folder) == before
 
 
@@ -165,11 +165,11 @@ def test_what_is_known_of_a_version_is_true_of_it_alone(
     put(root / "a" / "status.json", b'{"status":"done","owner":"anna","outputPath":"output/film.mp4"}')
     film = Film(root, root / "a")
     with film.begun() as work:
-        work.advance()
+        work.hash_slice()
         assert work.digest == hashlib.sha256(first).digest()
     put(film.path, second)
-    with pytest.raises(Replaced):
-        Hashing(film.root, film.job, film.identity)
+    with pytest.raises(OutputChanged):
+        OutputHasher(film.root, film.job, film.identity)
 
 
 def test_storage_that_takes_no_advice_is_read_all_the_same(
@@ -180,7 +180,7 @@ def test_storage_that_takes_no_advice_is_read_all_the_same(
 
     monkeypatch.setattr(os, "posix_fadvise", refuse)
     with film.begun() as work:
-        work.advance()
+        work.hash_slice()
         assert work.digest == hashlib.sha256(FILM).digest()
 
 
@@ -190,4 +190,4 @@ def test_a_fault_of_storage_is_the_callers(film: Film, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "preadv", fail)
     with film.begun() as work, pytest.raises(OSError, match="Input/output"):
-        work.advance()
+        work.hash_slice()

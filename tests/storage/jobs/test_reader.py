@@ -19,12 +19,12 @@ from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, Job, Status
 from jobsvc.domain.status_record import BadRecord, parse_record
 from jobsvc.domain.timestamp import format_time
-from jobsvc.storage.files.file_version import Identity
-from jobsvc.storage.files.safe_open import Absent
+from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs import reader
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
-from jobsvc.storage.layout import DEPTH_MAX, RECORD_CAP
+from jobsvc.storage.jobs.snapshot import JobSnapshot
+from jobsvc.storage.layout import MAX_PATH_DEPTH, MAX_RECORD_BYTES
 from tests.conftest import MakeJob, put
 from tests.descriptors import held
 
@@ -94,7 +94,7 @@ def test_the_root_may_be_a_link_by_the_operators_choice(
     (tmp_path / "link").symlink_to(jobs_root)
     linked = JobsRoot(tmp_path / "link")
     assert linked.scan().ids == ["job-1"]
-    assert linked.read("job-1").output
+    assert linked.read("job-1").output_version
     assert output_of(linked, linked.read("job-1").job) == b"film"
 
 
@@ -121,9 +121,11 @@ def test_a_record_is_read_with_its_version_and_the_files_time(
     path = jobs_root / "job-1" / "status.json"
     os.utime(path, ns=(0, 1_767_225_600_123_456_789))
     reading, status = root.read("job-1"), path.stat()
-    assert reading.identity == Identity(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    assert reading.record_version == FileVersion(
+        status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )
     assert reading.job.updated_at == format_time(1_767_225_600_123_456)
-    assert (reading.job.id, reading.job.progress, reading.output) == ("job-1", 12, None)
+    assert (reading.job.id, reading.job.progress, reading.output_version) == ("job-1", 12, None)
 
 
 SECONDS = st.integers(-(2**63) + 1, 2**63 - 2)
@@ -133,15 +135,15 @@ TIMES = st.builds(lambda seconds, parts: seconds * 10**9 + parts, SECONDS, st.in
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1), TIMES, TIMES)
 def test_an_identity_keeps_whatever_a_file_system_says(inode: int, size: int, mtime: int, ctime: int) -> None:
-    identity = Identity(inode, size, mtime, ctime)
+    identity = FileVersion(inode, size, mtime, ctime)
     assert (identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns) == (
         inode,
         size,
         mtime,
         ctime,
     )
-    assert identity != Identity(inode, size, mtime + 1, ctime)
-    assert identity != Identity(inode, size, mtime, ctime - 1)
+    assert identity != FileVersion(inode, size, mtime + 1, ctime)
+    assert identity != FileVersion(inode, size, mtime, ctime - 1)
 
 
 @pytest.mark.parametrize("seconds", [9_500_000_000, 15_032_385_535, -1, -2_000_000_000])
@@ -153,7 +155,7 @@ def test_a_file_of_another_age_is_read_like_any_other(
     for name in ("status.json", "output/film.mp4"):
         os.utime(jobs_root / "job-1" / name, ns=(0, seconds * 10**9 + 1))
     reading = root.read("job-1")
-    assert reading.identity.mtime_ns == (jobs_root / "job-1" / "status.json").stat().st_mtime_ns
+    assert reading.record_version.mtime_ns == (jobs_root / "job-1" / "status.json").stat().st_mtime_ns
     assert output_of(root, reading.job) == b"film"
     assert root.read("job-1", reading) == reading
 
@@ -171,7 +173,7 @@ def test_an_operators_words_are_known_to_the_reader(jobs_root: Path, make_job: M
 )
 def test_what_is_no_job_id_is_absent_without_a_look(root: JobsRoot, make_job: MakeJob, job_id: str) -> None:
     make_job()
-    with pytest.raises(Absent):
+    with pytest.raises(PathNotFound):
         root.read(job_id)
     with pytest.raises(OutputMissing):
         root.open_output(replace(root.read("job-1").job, id=job_id, output_path="status.json"))
@@ -214,9 +216,9 @@ def test_a_record_that_can_not_be_taken_for_a_job_is_a_bad_record(
 def test_a_record_may_be_as_large_as_the_cap_and_no_larger(root: JobsRoot, make_job: MakeJob) -> None:
     record = make_job() / "status.json"
     data = record.read_bytes()
-    put(record, data.ljust(RECORD_CAP))
+    put(record, data.ljust(MAX_RECORD_BYTES))
     assert root.read("job-1").job.owner == "anna"
-    put(record, data.ljust(RECORD_CAP + 1))
+    put(record, data.ljust(MAX_RECORD_BYTES + 1))
     with pytest.raises(BadRecord, match="larger than 1048576 bytes"):
         root.read("job-1")
 
@@ -234,11 +236,11 @@ def test_a_record_of_50_megabytes_is_refused_unread(root: JobsRoot, make_job: Ma
 def test_a_record_that_grows_past_the_cap_while_it_is_read_is_refused(make_job: MakeJob) -> None:
     path = make_job() / "status.json"
     with path.open("r+b") as file:
-        file.truncate(RECORD_CAP * 3)
+        file.truncate(MAX_RECORD_BYTES * 3)
         before = bytes_read()
         with pytest.raises(BadRecord, match="larger"):
             reader._read(file.fileno(), 100)
-    assert bytes_read() - before < RECORD_CAP + 10_000
+    assert bytes_read() - before < MAX_RECORD_BYTES + 10_000
 
 
 # Versions --------------------------------------------------------------------------------------------
@@ -272,7 +274,7 @@ def test_a_settled_record_that_did_not_change_is_not_read_again(
     make_job()
     later[0] = 3_000_000_000
     known = root.read("job-1")
-    assert known.settled
+    assert known.is_stable
     reads.clear()
     assert root.read("job-1", known) is known
     assert reads == []
@@ -285,9 +287,9 @@ def test_a_replaced_record_is_read(
     folder = make_job(owner="anna")
     later[0] = 3_000_000_000 if settled else 0
     known = root.read("job-1")
-    assert known.settled is settled
+    assert known.is_stable is settled
     make_job(owner="bert")
-    os.utime(folder / "status.json", ns=(0, known.identity.mtime_ns))
+    os.utime(folder / "status.json", ns=(0, known.record_version.mtime_ns))
     assert root.read("job-1", known).job.owner == "bert"
 
 
@@ -297,13 +299,13 @@ def test_a_change_within_the_clocks_tick_is_seen(
     """Identities that stand still are what a coarse clock and a used-up inode give."""
     path = make_job(owner="anna") / "status.json"
     known = root.read("job-1")
-    monkeypatch.setattr(Identity, "of", lambda _: known.identity)
-    assert not known.settled
+    monkeypatch.setattr(FileVersion, "of", lambda _: known.record_version)
+    assert not known.is_stable
     path.write_bytes(path.read_bytes().replace(b"anna", b"bert"))
     changed = root.read("job-1", known)
     assert changed.job.owner == "bert"
     later[0] = 3_000_000_000
-    assert root.read("job-1", changed).settled
+    assert root.read("job-1", changed).is_stable
 
 
 def test_a_record_is_settled_two_seconds_after_its_last_change_of_any_kind(
@@ -311,13 +313,13 @@ def test_a_record_is_settled_two_seconds_after_its_last_change_of_any_kind(
 ) -> None:
     path = make_job() / "status.json"
     os.utime(path, (0, 0))
-    assert not root.read("job-1").settled, "ctime counts as well"
+    assert not root.read("job-1").is_stable, "ctime counts as well"
     later[0] = 1_800_000_000
-    assert not root.read("job-1").settled
+    assert not root.read("job-1").is_stable
     later[0] = 2_500_000_000
-    assert root.read("job-1").settled
+    assert root.read("job-1").is_stable
     os.utime(path, (0, time.time() + 60))
-    assert not root.read("job-1").settled, "a clock ahead of ours proves nothing"
+    assert not root.read("job-1").is_stable, "a clock ahead of ours proves nothing"
 
 
 def test_the_time_of_a_look_is_taken_before_the_bytes(
@@ -331,7 +333,7 @@ def test_the_time_of_a_look_is_taken_before_the_bytes(
         return pread(fd, size, start)
 
     monkeypatch.setattr(os, "pread", slow)
-    assert not root.read("job-1").settled
+    assert not root.read("job-1").is_stable
 
 
 def test_an_output_that_comes_or_goes_is_seen_beside_a_record_that_stays(
@@ -340,15 +342,15 @@ def test_an_output_that_comes_or_goes_is_seen_beside_a_record_that_stays(
     folder = make_job(output=b"film")
     later[0] = 3_000_000_000
     first = root.read("job-1")
-    assert first.output
+    assert first.output_version
     reads.clear()
     (folder / "output" / "film.mp4").rename(folder / "output" / "away.mp4")
     second = root.read("job-1", first)
-    assert (second.output, second.job) == (None, first.job)
+    assert (second.output_version, second.job) == (None, first.job)
     (folder / "output" / "away.mp4").rename(folder / "output" / "film.mp4")
     third = root.read("job-1", second)
-    assert third.output == Identity.of((folder / "output" / "film.mp4").stat())
-    assert (third.job, third.identity) == (first.job, first.identity)
+    assert third.output_version == FileVersion.of((folder / "output" / "film.mp4").stat())
+    assert (third.job, third.record_version) == (first.job, first.record_version)
     assert reads == []
 
 
@@ -361,7 +363,11 @@ def test_another_version_of_an_output_is_seen_beside_a_record_that_stays(
     assert root.read("job-1", first) is first
     put(folder / "output" / "film.mp4", b"mlif")
     second = root.read("job-1", first)
-    assert second.output == Identity.of((folder / "output" / "film.mp4").stat()) != first.output
+    assert (
+        second.output_version
+        == FileVersion.of((folder / "output" / "film.mp4").stat())
+        != first.output_version
+    )
     assert second.job is first.job
 
 
@@ -374,7 +380,7 @@ def test_a_record_that_went_bad_or_away_is_not_answered_from_what_was_known(
     with pytest.raises(BadRecord):
         root.read("job-1", known)
     (folder / "status.json").unlink()
-    with pytest.raises(Absent):
+    with pytest.raises(PathNotFound):
         root.read("job-1", known)
 
 
@@ -384,7 +390,7 @@ def test_a_record_that_went_bad_or_away_is_not_answered_from_what_was_known(
 @pytest.mark.parametrize("status", ["queued", "rendering", "failed", "canceled"])
 def test_only_a_completed_job_has_an_output(root: JobsRoot, make_job: MakeJob, status: str) -> None:
     make_job(status=status, output=b"half a film")
-    assert not root.read("job-1").output
+    assert not root.read("job-1").output_version
 
 
 @pytest.mark.parametrize(
@@ -403,10 +409,10 @@ def test_only_a_completed_job_has_an_output(root: JobsRoot, make_job: MakeJob, s
 def test_an_output_is_opened_by_its_relative_path(root: JobsRoot, make_job: MakeJob, path: str) -> None:
     make_job(output=b"film", outputPath=path)
     reading = root.read("job-1")
-    assert reading.output
+    assert reading.output_version
     file = root.open_output(reading.job)
     status = os.fstat(file.fd)
-    assert (file.identity, file.links) == (Identity.of(status), 1)
+    assert (file.version, file.link_count) == (FileVersion.of(status), 1)
     assert file.name == Path(path).name
     assert os.pread(file.fd, 100, 0) == b"film"
     assert not os.get_inheritable(file.fd)
@@ -415,7 +421,7 @@ def test_an_output_is_opened_by_its_relative_path(root: JobsRoot, make_job: Make
 
 def test_a_path_is_walked_to_its_greatest_depth_and_no_deeper(root: JobsRoot, make_job: MakeJob) -> None:
     folder = make_job()
-    deepest = "/".join("d" * (DEPTH_MAX - 1))
+    deepest = "/".join("d" * (MAX_PATH_DEPTH - 1))
     put(folder / deepest / "f", b"deep")
     put(folder / deepest / "d" / "f", b"too deep")
     assert output_of(root, completed(root, f"{deepest}/f")) == b"deep"
@@ -441,7 +447,7 @@ def test_what_names_no_file_of_the_job_is_a_missing_output(
     with pytest.raises(OutputMissing):
         root.open_output(completed(root, path))
     make_job(status="completed", outputPath=path)
-    assert not root.read("job-1").output
+    assert not root.read("job-1").output_version
 
 
 def test_an_absolute_path_is_good_beneath_an_output_root_alone(
@@ -513,7 +519,7 @@ def test_an_output_root_that_is_gone_is_a_fault_of_storage(
 def test_a_device_is_no_output(jobs_root: Path, make_job: MakeJob) -> None:
     make_job(status="completed", outputPath="/dev/zero")
     root = JobsRoot(jobs_root, (Path("/dev"),))
-    assert not root.read("job-1").output
+    assert not root.read("job-1").output_version
     with pytest.raises(OutputMissing):
         root.open_output(root.read("job-1").job)
 
@@ -526,7 +532,7 @@ def test_a_log_is_render_log_unless_the_record_names_another(root: JobsRoot, mak
     assert root.log_tail(root.read("job-1").job) == "one\n"
     make_job(log=b"two\n", logPath="logs/last.txt")
     log = root.open_log(root.read("job-1").job)
-    assert (log.name, log.identity.size) == ("last.txt", 4)
+    assert (log.name, log.version.size) == ("last.txt", 4)
     log.close()
     assert root.log_tail(root.read("job-1").job) == "two\n"
 
@@ -583,20 +589,20 @@ def test_readings_that_say_the_same_are_equal(root: JobsRoot, make_job: MakeJob)
     assert one == same
     assert hash(one) == hash(same)
     assert one.of(same.job) == one
-    assert one.made
+    assert one.has_output
     assert one != one.job
     (root.path / "job-1" / "output" / "film.mp4").unlink(missing_ok=True)
-    assert root.read("job-1").made is (root.read("job-1").output is not None)
+    assert root.read("job-1").has_output is (root.read("job-1").output_version is not None)
 
 
 def test_a_reading_is_of_one_moment(root: JobsRoot, make_job: MakeJob) -> None:
     make_job(output=b"film")
     reading = root.read("job-1")
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, JobSnapshot)
     make_job(status="failed")
     assert reading.job.status is Status.COMPLETED
     with pytest.raises(AttributeError):
-        reading.output = None  # type: ignore[misc] # that is the point
+        reading.output_version = None  # type: ignore[misc] # that is the point
 
 
 def test_log_folder_of_a_job_that_is_gone_has_no_time(root: JobsRoot, make_job: MakeJob) -> None:

@@ -5,30 +5,30 @@ from pathlib import Path
 import pytest
 
 from jobsvc.storage.jobs import root_listing
-from jobsvc.storage.jobs.root_listing import names_in, place_of
+from jobsvc.storage.jobs.root_listing import list_job_ids, stat_root
 
 
 def test_a_place_is_its_device_and_inode(tmp_path: Path) -> None:
     status = tmp_path.stat()
-    assert place_of(tmp_path) == (status.st_dev, status.st_ino, False)
+    assert stat_root(tmp_path) == (status.st_dev, status.st_ino, False)
 
 
 def test_a_name_that_can_be_a_jobs_makes_the_root_no_empty_one(tmp_path: Path) -> None:
     (tmp_path / ".hidden").mkdir()
-    assert not place_of(tmp_path).jobs
+    assert not stat_root(tmp_path).may_have_jobs
     (tmp_path / "job-1").mkdir()
-    assert place_of(tmp_path).jobs
+    assert stat_root(tmp_path).may_have_jobs
 
 
 def test_a_root_that_is_gone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        place_of(tmp_path / "gone")
+        stat_root(tmp_path / "gone")
 
 
 def test_names_that_cant_be_jobs_are_counted_and_not_listed(tmp_path: Path) -> None:
     for name in ("a", "b.1", ".hidden", "with space"):
         (tmp_path / name).mkdir()
-    listed = names_in(tmp_path)
+    listed = list_job_ids(tmp_path)
     assert sorted(listed.ids) == ["a", "b.1"]
     assert listed.ignored == 2
 
@@ -36,10 +36,10 @@ def test_names_that_cant_be_jobs_are_counted_and_not_listed(tmp_path: Path) -> N
 def test_so_many_names_at_a_time_are_in_the_order_of_their_inodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(root_listing, "LISTED", 7)
+    monkeypatch.setattr(root_listing, "NAMES_PER_CHUNK", 7)
     for number in range(30):
         (tmp_path / f"job-{number}").mkdir()
-    listed = names_in(tmp_path).ids
+    listed = list_job_ids(tmp_path).ids
     assert sorted(listed) == sorted(f"job-{number}" for number in range(30))
     parts = [[(tmp_path / name).stat().st_ino for name in listed[at : at + 7]] for at in range(0, 30, 7)]
     assert parts == [sorted(part) for part in parts]

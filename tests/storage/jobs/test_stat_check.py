@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
-from jobsvc.storage.jobs.stat_check import FOLDER, unchanged
+from jobsvc.storage.jobs.snapshot import JobSnapshot
+from jobsvc.storage.jobs.stat_check import DIRECTORY_FLAGS, is_unchanged
 
 
-def settled(known: Reading, *, settled: bool = True) -> Reading:
+def settled(known: JobSnapshot, *, settled: bool = True) -> JobSnapshot:
     """Have it read so late, or so early, that its time proves its content, or does not."""
-    return Reading(known.job, known.identity, known.output, settled=settled)
+    return JobSnapshot(known.job, known.record_version, known.output_version, settled=settled)
 
 
 class Root:
@@ -26,10 +26,10 @@ class Root:
         (self.job / "status.json").write_text(record)
         # As if it had been read two seconds later.
         self.known = settled(JobsRoot(path).read("a"))
-        self.fd = os.open(path, FOLDER)
+        self.fd = os.open(path, DIRECTORY_FLAGS)
 
     def unchanged(self) -> bool:
-        return unchanged(self.fd, "a", self.known)
+        return is_unchanged(self.fd, "a", self.known)
 
 
 RENDERING = '{"status": "rendering", "owner": "ann"}'

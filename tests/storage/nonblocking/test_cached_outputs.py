@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.filesystem.mounts import file_system
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.nonblocking import cached_outputs, descriptor_cache, openat2
-from jobsvc.storage.nonblocking.cached_outputs import CachedRoot
+from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from tests import descriptors
 from tests.index.farm import Farm
 
@@ -33,14 +33,14 @@ class Scene:
         self.output.parent.mkdir()
         self.output.write_bytes(FILM)
         self.root = JobsRoot(root)
-        self.cached = CachedRoot(root, root.stat().st_dev)
+        self.cached = CachedOutputs(root, root.stat().st_dev)
 
-    def known(self) -> Reading:
+    def known(self) -> JobSnapshot:
         """Look as it would be a while later: the record's time proves its content."""
         reading = self.root.read("a")
-        return Reading(reading.job, reading.identity, output=reading.output, settled=True)
+        return JobSnapshot(reading.job, reading.record_version, output=reading.output_version, settled=True)
 
-    def found(self, known: Reading | None = None) -> bytes | None:
+    def found(self, known: JobSnapshot | None = None) -> bytes | None:
         file = self.cached.open_output(known or self.known())
         if file is None:
             return None
@@ -63,7 +63,7 @@ def scene(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     """Once where nothing was asked for before, and once where the output is kept since it last was."""
     scene = Scene(tmp_path / "jobs")
     if request.param == "kept":
-        monkeypatch.setattr(descriptor_cache, "SETTLED_NS", 0)
+        monkeypatch.setattr(descriptor_cache, "TIMESTAMP_GRANULARITY_NS", 0)
         scene.age()
     if scene.found() is None:
         pytest.skip(f"no RESOLVE_CACHED here, or none on {file_system(tmp_path)}")
@@ -79,7 +79,7 @@ def test_it_is_the_file_that_the_reader_opens(scene: Scene) -> None:
     ours = scene.cached.open_output(known)
     assert theirs is not None
     assert ours is not None
-    assert (ours.identity, ours.name, ours.links) == (theirs.identity, theirs.name, theirs.links)
+    assert (ours.version, ours.name, ours.link_count) == (theirs.version, theirs.name, theirs.link_count)
     ours.close()
     theirs.close()
 
@@ -153,7 +153,7 @@ def test_what_is_not_as_it_was_is_left_to_the_reader(scene: Scene, change: Calla
     known = scene.known()
     change(scene)
     assert scene.found(known) is None
-    assert not scene.cached.still(known)
+    assert not scene.cached.is_unchanged_nowait(known)
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", "../a/output/film.mp4", "", "output/../output/film.mp4"])
@@ -170,39 +170,39 @@ def test_a_job_that_is_not_completed_has_nothing_to_open(scene: Scene, status: s
 
 def test_a_record_that_may_have_changed_within_its_clock_s_tick_is_read(scene: Scene) -> None:
     known = scene.known()
-    unsettled = Reading(known.job, known.identity, output=known.output, settled=False)
+    unsettled = JobSnapshot(known.job, known.record_version, output=known.output_version, settled=False)
     assert scene.found(unsettled) is None
 
 
 def test_what_lies_on_another_device_is_left_to_the_reader(scene: Scene) -> None:
     scene.cached.close()
-    scene.cached = CachedRoot(scene.folder.parent, scene.folder.stat().st_dev + 1)
+    scene.cached = CachedOutputs(scene.folder.parent, scene.folder.stat().st_dev + 1)
     assert scene.found() is None
-    assert not scene.cached.still(scene.known())
+    assert not scene.cached.is_unchanged_nowait(scene.known())
 
 
 def test_a_job_still_is_what_it_was_until_its_record_is_replaced(scene: Scene) -> None:
     for status in ("queued", "rendering", "failed", "canceled"):
         scene.farm.put("a", status, outputPath="output/film.mp4")
         known = scene.known()
-        assert scene.cached.still(known)
+        assert scene.cached.is_unchanged_nowait(known)
         scene.farm.put("a", status, outputPath="output/film.mp4", attempt=2)
-        assert not scene.cached.still(known)
+        assert not scene.cached.is_unchanged_nowait(known)
 
 
 def test_a_completed_job_still_is_what_it_was_until_its_output_is_another(scene: Scene) -> None:
     known = scene.known()
-    assert scene.cached.still(known)
+    assert scene.cached.is_unchanged_nowait(known)
     with scene.output.open("ab") as file:
         file.write(b"more")
-    assert not scene.cached.still(known)
+    assert not scene.cached.is_unchanged_nowait(known)
 
 
 def test_an_output_that_is_still_to_come_is_looked_for_by_the_reader(scene: Scene) -> None:
     scene.output.unlink()
     known = scene.known()
-    assert known.output is None
-    assert not scene.cached.still(known)
+    assert known.output_version is None
+    assert not scene.cached.is_unchanged_nowait(known)
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", "../a/output/film.mp4", "output/../output/film.mp4"])
@@ -210,7 +210,9 @@ def test_a_path_that_leads_elsewhere_is_looked_at_by_the_reader(scene: Scene, pa
     film = scene.known()
     scene.farm.put("a", "completed", outputPath=path)
     known = scene.known()
-    assert not scene.cached.still(Reading(known.job, known.identity, film.output, settled=True))
+    assert not scene.cached.is_unchanged_nowait(
+        JobSnapshot(known.job, known.record_version, film.output_version, settled=True)
+    )
 
 
 def test_an_absolute_path_is_not_taken_for_one_in_the_job_s_folder(scene: Scene) -> None:
@@ -220,14 +222,18 @@ def test_an_absolute_path_is_not_taken_for_one_in_the_job_s_folder(scene: Scene)
     film = scene.known()
     scene.farm.put("a", "completed", outputPath="/elsewhere/film.mp4")
     known = scene.known()
-    assert not scene.cached.still(Reading(known.job, known.identity, film.output, settled=True))
+    assert not scene.cached.is_unchanged_nowait(
+        JobSnapshot(known.job, known.record_version, film.output_version, settled=True)
+    )
 
 
 def test_whether_a_job_still_is_what_it_was_can_only_be_read_where_its_time_does_not_prove_it(
     scene: Scene,
 ) -> None:
     known = scene.known()
-    assert not scene.cached.still(Reading(known.job, known.identity, known.output, settled=False))
+    assert not scene.cached.is_unchanged_nowait(
+        JobSnapshot(known.job, known.record_version, known.output_version, settled=False)
+    )
 
 
 def test_a_replaced_output_is_the_new_one(scene: Scene) -> None:
@@ -248,7 +254,7 @@ def test_an_output_that_was_written_to_in_place_is_another_version(scene: Scene)
     after = scene.cached.open_output(known)
     assert after is not None
     after.close()
-    assert after.identity == Identity.of(scene.output.stat()) != before.identity
+    assert after.version == FileVersion.of(scene.output.stat()) != before.version
 
 
 def test_a_folder_that_took_the_output_s_folder_s_place_is_the_one_that_counts(scene: Scene) -> None:
@@ -272,18 +278,20 @@ def test_what_was_opened_stays_open_whatever_becomes_of_what_is_kept(scene: Scen
 def test_an_output_is_let_go_at_the_second_call_after_it_was_asked_for(scene: Scene) -> None:
     kept_for = 0
     while descriptors.held(scene.folder):
-        scene.cached.let_go()
+        scene.cached.evict_idle()
         kept_for += 1
     assert kept_for in {0, 2}
 
 
 def test_so_many_outputs_are_kept_and_no_more(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptor_cache, "MOST", 1)
+    monkeypatch.setattr(descriptor_cache, "MAX_CACHED_FILES", 1)
     other = scene.farm.put("b", "completed", outputPath="film.mp4")
     (other / "film.mp4").write_bytes(FILM)
     scene.age()
     reading = scene.root.read("b")
-    file = scene.cached.open_output(Reading(reading.job, reading.identity, reading.output, settled=True))
+    file = scene.cached.open_output(
+        JobSnapshot(reading.job, reading.record_version, reading.output_version, settled=True)
+    )
     assert file is not None
     file.close()
     assert not descriptors.held(scene.folder)
@@ -292,14 +300,14 @@ def test_so_many_outputs_are_kept_and_no_more(scene: Scene, monkeypatch: pytest.
 def test_an_output_that_may_change_within_its_clock_s_tick_is_not_kept(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(descriptor_cache, "SETTLED_NS", 3_600_000_000_000)
+    monkeypatch.setattr(descriptor_cache, "TIMESTAMP_GRANULARITY_NS", 3_600_000_000_000)
     scene.cached.close()
     assert scene.found() == FILM
     assert not descriptors.held(scene.folder)
 
 
 def test_where_no_more_files_may_be_open_none_is_kept(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptor_cache, "SETTLED_NS", 0)
+    monkeypatch.setattr(descriptor_cache, "TIMESTAMP_GRANULARITY_NS", 0)
     scene.age()
     known, before = scene.known(), len(descriptors.held(scene.folder))
 
@@ -323,7 +331,7 @@ def test_a_file_system_that_has_failed_is_left_to_the_reader(
     with monkeypatch.context() as broken:
         broken.setattr(os, "fstat", failed)
         assert scene.found(known) is None
-        assert not scene.cached.still(known)
+        assert not scene.cached.is_unchanged_nowait(known)
     assert len(descriptors.held(scene.folder)) <= before
 
 
@@ -349,7 +357,7 @@ def test_a_kernel_without_the_call_leaves_all_to_the_reader(
     known = scene.known()
     monkeypatch.setattr(openat2, "_OPENAT2", 100_000)
     assert scene.found(known) is None
-    assert not scene.cached.still(known)
+    assert not scene.cached.is_unchanged_nowait(known)
 
 
 def test_what_is_not_in_memory_is_left_to_the_reader(scene: Scene) -> None:
@@ -358,15 +366,17 @@ def test_what_is_not_in_memory_is_left_to_the_reader(scene: Scene) -> None:
         Path("/proc/sys/vm/drop_caches").write_text("2")
     except OSError:
         pytest.skip("only root can have the kernel forget names")
-    assert not scene.cached.still(known)
+    assert not scene.cached.is_unchanged_nowait(known)
     assert scene.found(known) is None
     scene.root.read("a")
     assert scene.found(known) == FILM
 
 
 def test_only_a_file_system_that_never_waits_has_the_short_way(tmp_path: Path) -> None:
-    assert (CachedRoot.of(tmp_path) is not None) == (file_system(tmp_path) in cached_outputs.WAITLESS)
-    assert CachedRoot.of(Path("/proc")) is None
+    assert (CachedOutputs.of(tmp_path) is not None) == (
+        file_system(tmp_path) in cached_outputs.NONBLOCKING_TYPES
+    )
+    assert CachedOutputs.of(Path("/proc")) is None
 
 
 def test_no_descriptor_is_left_open(scene: Scene) -> None:

@@ -18,14 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobsvc.domain.job import Job
-from jobsvc.domain.large_record import condense
+from jobsvc.domain.large_record import split_record
 from jobsvc.domain.status_record import BadRecord
 from jobsvc.storage.jobs import reader
 from jobsvc.storage.jobs.reader import LARGE_RECORD_BYTES, JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.processes import child_command
 from jobsvc.storage.processes import record_process as module
-from jobsvc.storage.processes.record_process import MAX_WAITING, RecordCondenser
+from jobsvc.storage.processes.record_process import MAX_WAITING, RecordProcess
 from tests.conftest import put
 from tests.waiting import wait_until
 
@@ -39,14 +39,14 @@ LARGE: Final = "x" * LARGE_RECORD_BYTES
 
 
 @pytest.fixture
-def condenser() -> Iterator[RecordCondenser]:
-    condenser = RecordCondenser()
+def condenser() -> Iterator[RecordProcess]:
+    condenser = RecordProcess()
     yield condenser
     condenser.close()
     assert condenser.pid is None
 
 
-def read(root: Path, text: bytes, condenser: RecordCondenser | None) -> Reading | str:
+def read(root: Path, text: bytes, condenser: RecordProcess | None) -> JobSnapshot | str:
     (root / "job-1").mkdir(exist_ok=True)
     put(root / "job-1" / "status.json", text)
     try:
@@ -55,10 +55,10 @@ def read(root: Path, text: bytes, condenser: RecordCondenser | None) -> Reading 
         return str(wrong)
 
 
-def job_of(root: Path, condenser: RecordCondenser) -> Job:
+def job_of(root: Path, condenser: RecordProcess) -> Job:
     """Read a large record that is sound."""
     reading = read(root, RECORDS["all-keys"], condenser)
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, JobSnapshot)
     return reading.job
 
 
@@ -87,12 +87,12 @@ RECORDS: Final[dict[str, bytes]] = {
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_large_record_is_read_as_any_other(kind: str, jobs_root: Path, condenser: RecordCondenser) -> None:
+def test_large_record_is_read_as_any_other(kind: str, jobs_root: Path, condenser: RecordProcess) -> None:
     here = read(jobs_root, RECORDS[kind], None)
     there = read(jobs_root, RECORDS[kind], condenser)
     assert condenser.pid is not None
-    if isinstance(here, Reading):
-        assert isinstance(there, Reading)
+    if isinstance(here, JobSnapshot):
+        assert isinstance(there, JobSnapshot)
         assert there.job == here.job
         assert there.job.metadata_json == here.job.metadata_json
     else:
@@ -106,7 +106,7 @@ def test_large_record_is_read_as_any_other(kind: str, jobs_root: Path, condenser
 )))  # fmt: skip
 def test_condensed_record_has_the_same_known_members(record: dict[str, Any]) -> None:
     text = orjson.dumps(record)
-    small, metadata = condense(text)
+    small, metadata = split_record(text)
     found = orjson.loads(small)
     for key, value in record.items():
         if key == "other":
@@ -122,13 +122,13 @@ def test_condensed_record_has_the_same_known_members(record: dict[str, Any]) -> 
         assert metadata is None
 
 
-def test_small_record_begins_no_process(jobs_root: Path, condenser: RecordCondenser) -> None:
-    assert isinstance(read(jobs_root, orjson.dumps(FULL), condenser), Reading)
+def test_small_record_begins_no_process(jobs_root: Path, condenser: RecordProcess) -> None:
+    assert isinstance(read(jobs_root, orjson.dumps(FULL), condenser), JobSnapshot)
     assert condenser.pid is None
 
 
 def test_process_that_was_killed_costs_nothing_but_its_restart(
-    jobs_root: Path, condenser: RecordCondenser
+    jobs_root: Path, condenser: RecordProcess
 ) -> None:
     first = job_of(jobs_root, condenser)
     killed = condenser.pid
@@ -140,7 +140,7 @@ def test_process_that_was_killed_costs_nothing_but_its_restart(
 
 
 def test_process_that_hangs_is_given_up(jobs_root: Path) -> None:
-    condenser = RecordCondenser(deadline=1.0)
+    condenser = RecordProcess(deadline=1.0)
     try:
         first = job_of(jobs_root, condenser)
         pid = condenser.pid
@@ -160,7 +160,7 @@ def no_large_record_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError
 
     monkeypatch.setattr(reader, "decode_record", refuse)
-    monkeypatch.setattr(module, "condense", refuse)
+    monkeypatch.setattr(module, "split_record", refuse)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def no_large_record_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.usefixtures("no_large_record_is_decoded_here")
 def test_large_record_is_a_fault_of_storage_where_there_is_no_process(
-    command: list[str], jobs_root: Path, condenser: RecordCondenser, monkeypatch: pytest.MonkeyPatch
+    command: list[str], jobs_root: Path, condenser: RecordProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(child_command, "command", lambda _module: command)
@@ -186,7 +186,7 @@ def test_large_record_is_a_fault_of_storage_where_there_is_no_process(
 
 @pytest.mark.usefixtures("no_large_record_is_decoded_here")
 def test_large_record_is_a_fault_of_storage_where_others_take_too_long(
-    jobs_root: Path, condenser: RecordCondenser, monkeypatch: pytest.MonkeyPatch
+    jobs_root: Path, condenser: RecordProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.01)
     with condenser._lock, pytest.raises(OSError, match="at once") as fault:
@@ -197,7 +197,7 @@ def test_large_record_is_a_fault_of_storage_where_others_take_too_long(
 
 @pytest.mark.usefixtures("no_large_record_is_decoded_here")
 def test_only_some_threads_wait_for_the_process(
-    jobs_root: Path, condenser: RecordCondenser, monkeypatch: pytest.MonkeyPatch
+    jobs_root: Path, condenser: RecordProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 30.0)
     first = job_of(jobs_root, condenser)
@@ -206,7 +206,7 @@ def test_only_some_threads_wait_for_the_process(
         with condenser._lock:
             waiting = [threads.submit(root.read, "job-1") for _ in range(1 + MAX_WAITING)]
             wait_until(lambda: not condenser._places._value)
-            for refused in (lambda: root.read("job-1"), lambda: condenser.condense(RECORDS["all-keys"])):
+            for refused in (lambda: root.read("job-1"), lambda: condenser.split(RECORDS["all-keys"])):
                 with pytest.raises(OSError, match="at once") as fault:
                     refused()
                 assert fault.value.errno == errno.EBUSY
@@ -215,7 +215,7 @@ def test_only_some_threads_wait_for_the_process(
 
 
 def test_process_ends_when_it_is_closed(jobs_root: Path) -> None:
-    condenser = RecordCondenser()
+    condenser = RecordProcess()
     read(jobs_root, RECORDS["all-keys"], condenser)
     pid = condenser.pid
     assert pid is not None
@@ -228,7 +228,7 @@ def test_process_ends_when_it_is_closed(jobs_root: Path) -> None:
 
 def cost_of(text: bytes) -> float:
     """Return the seconds of a processor that a record takes, the least of three times."""
-    return min(repeat(lambda: condense(text), timer=process_time, repeat=3, number=1))
+    return min(repeat(lambda: split_record(text), timer=process_time, repeat=3, number=1))
 
 
 LISTS: Final = b"[" + b"[]," * 100_000 + b"[]]"

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from jobsvc.domain.errors import StorageUnavailable
-from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.sendfile import epoll_sender as module
-from jobsvc.storage.sendfile.epoll_sender import Ferry
-from jobsvc.storage.sendfile.file_sender import Conduit, Halt, Turn
-from jobsvc.storage.threads.background_closer import Closer
+from jobsvc.storage.sendfile.epoll_sender import EpollSender
+from jobsvc.storage.sendfile.file_sender import FileSender, SendResult, StopReason
+from jobsvc.storage.threads.background_closer import BackgroundCloser
 from tests.waiting import until, wait_until
 
 pytestmark = pytest.mark.both_loops
@@ -26,18 +26,18 @@ pytestmark = pytest.mark.both_loops
 BODY = os.urandom(6_000_000)
 
 
-class Slowly(Conduit):
+class Slowly(FileSender):
     """A stand-in for storage that keeps a thread: real ones can't be let go just when a test wants it."""
 
     gate: threading.Event | None = None
     begun = False
     closed = 0
 
-    def step(self, at: int, stop: int) -> Turn:
+    def send_chunk(self, at: int, stop: int) -> SendResult:
         if self.gate is not None:
             self.begun = True
             self.gate.wait(10)
-        return super().step(at, stop)
+        return super().send_chunk(at, stop)
 
     def close(self) -> None:
         self.closed += 1
@@ -54,15 +54,15 @@ class Passage:
         fd = os.open(path, os.O_RDONLY)
         status = os.fstat(fd)
         self.conduit = Slowly(
-            OpenFile(fd, Identity.of(status), "film", status.st_nlink), ours.fileno(), stop - start
+            OpenFile(fd, FileVersion.of(status), "film", status.st_nlink), ours.fileno(), stop - start
         )
-        self.conduit._average = 0.0
+        self.conduit._average_chunk_s = 0.0
         self.start, self.stop = start, stop
         self.got = bytearray()
         ours.close()
 
-    def go(self, ferry: Ferry) -> asyncio.Future[Turn]:
-        return ferry.carry(self.conduit, self.start, self.stop)
+    def go(self, ferry: EpollSender) -> asyncio.Future[SendResult]:
+        return ferry.send(self.conduit, self.start, self.stop)
 
     def read(self) -> None:
         while len(self.got) < self.stop - self.start and (some := self.client.recv(random.choice(PIECES))):  # noqa: S311 - no secret
@@ -87,8 +87,8 @@ class Harbour:
     def __init__(self, folder: Path) -> None:
         self.film = folder / "film.mp4"
         self.film.write_bytes(BODY)
-        self.closer = Closer("test")
-        self.ferry = Ferry(self.closer.put, deadline=30)
+        self.closer = BackgroundCloser("test")
+        self.ferry = EpollSender(self.closer.close_later, deadline=30)
         self.passages: list[Passage] = []
 
     def passage(self, start: int = 0, stop: int = len(BODY)) -> Passage:
@@ -98,12 +98,12 @@ class Harbour:
     def leave(self) -> None:
         for passage in self.passages:
             passage.leave()
-        wait_until(lambda: not self.ferry._aboard)
+        wait_until(lambda: not self.ferry._active)
         for passage in self.passages:
             passage.conduit.close()
         self.ferry.close()
         self.ferry.close()
-        self.closer.end()
+        self.closer.shut_down()
         wait_until(lambda: not threads())
 
 
@@ -131,7 +131,7 @@ async def test_the_bytes_of_all_arrive_as_they_are_by_one_thread(harbour: Harbou
     turns = [passage.go(harbour.ferry) for passage in passages]
     await asyncio.gather(*(asyncio.to_thread(passage.read) for passage in passages))
     assert [await turn for turn in turns] == [
-        Turn(passage.stop - passage.start, Halt.TURN_OVER) for passage in passages
+        SendResult(passage.stop - passage.start, StopReason.SLICE_USED) for passage in passages
     ]
     assert all(passage.got == BODY[passage.start : passage.stop] for passage in passages)
     assert len(threads()) == 1
@@ -144,14 +144,14 @@ async def test_a_client_that_reads_nothing_stays_on_board_and_holds_nobody_up(ha
     turn = other.go(harbour.ferry)
     await asyncio.to_thread(other.read)
     assert (await turn).sent == len(BODY)
-    assert (waits.done(), harbour.ferry.runs, harbour.ferry.stuck()) == (False, True, 0)
+    assert (waits.done(), harbour.ferry.is_running, harbour.ferry.stuck_threads()) == (False, True, 0)
     await asyncio.to_thread(full.read)
     assert (await waits).sent == len(BODY)
 
 
 async def test_who_proves_slow_goes_ashore_with_what_was_sent(harbour: Harbour) -> None:
     passage = harbour.passage()
-    passage.conduit._average = 1.0
+    passage.conduit._average_chunk_s = 1.0
     turn = await passage.go(harbour.ferry)
     assert (0 < turn.sent < len(BODY), turn.sent) == (True, passage.conduit.sent)
     assert passage.conduit.closed == 0
@@ -164,11 +164,15 @@ async def test_while_one_hangs_all_others_go_ashore_and_nobody_comes_on_board(ha
     gate = hung.hang()
     hangs = hung.go(harbour.ferry)
     turn = await waits
-    assert (turn.sent, turn.halt, hung.conduit.begun) == (full.conduit.sent, Halt.TURN_OVER, True)
-    assert (harbour.ferry.runs, hangs.done()) == (False, False)
+    assert (turn.sent, turn.stop_reason, hung.conduit.begun) == (
+        full.conduit.sent,
+        StopReason.SLICE_USED,
+        True,
+    )
+    assert (harbour.ferry.is_running, hangs.done()) == (False, False)
     hung.conduit.gate = None
     gate.set()
-    await until(lambda: harbour.ferry.runs)
+    await until(lambda: harbour.ferry.is_running)
     await asyncio.to_thread(hung.read)
     assert (await hangs).sent == len(BODY)
 
@@ -182,11 +186,11 @@ async def test_who_hangs_for_long_is_told_and_what_it_lent_is_closed_once_the_ca
     gate = hung.hang()
     with pytest.raises(StorageUnavailable):
         await hung.go(harbour.ferry)
-    assert (hung.conduit.closed, harbour.ferry.stuck()) == (0, 1)
+    assert (hung.conduit.closed, harbour.ferry.stuck_threads()) == (0, 1)
     # A later look, while it hangs on, has nothing more to tell.
     await until(lambda: harbour.ferry._watched)
-    harbour.ferry._look(asyncio.get_running_loop())
-    hung.conduit.cut()
+    harbour.ferry._check_blocked(asyncio.get_running_loop())
+    hung.conduit.abort()
     gate.set()
     await until(lambda: hung.conduit.closed)
 
@@ -196,9 +200,9 @@ async def test_who_is_not_waited_for_any_more_goes_ashore_when_he_is_cut_off(har
     turn = passage.go(harbour.ferry)
     await aboard(passage)
     turn.cancel()
-    passage.conduit.cut()
+    passage.conduit.abort()
     await until(lambda: passage.conduit.closed)
-    assert not harbour.ferry._aboard
+    assert not harbour.ferry._active
 
 
 async def test_who_left_and_is_put_ashore_for_another_is_closed_too(harbour: Harbour) -> None:
@@ -217,10 +221,10 @@ async def test_a_fault_of_ours_is_told_to_who_waits_and_ends_nothing_else(
 ) -> None:
     faulty, other = harbour.passage(), harbour.passage(0, 1000)
 
-    def fail(*_: int) -> Turn:
+    def fail(*_: int) -> SendResult:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(faulty.conduit, "step", fail)
+    monkeypatch.setattr(faulty.conduit, "send_chunk", fail)
     with pytest.raises(ZeroDivisionError):
         await faulty.go(harbour.ferry)
     assert (await other.go(harbour.ferry)).sent == 1000
@@ -229,9 +233,9 @@ async def test_a_fault_of_ours_is_told_to_who_waits_and_ends_nothing_else(
 async def test_an_early_end_is_told(harbour: Harbour) -> None:
     gone, changed = harbour.passage(), harbour.passage(len(BODY) - 1000)
     gone.client.close()
-    assert (await gone.go(harbour.ferry)).halt is Halt.CLIENT_GONE
+    assert (await gone.go(harbour.ferry)).stop_reason is StopReason.DISCONNECTED
     os.truncate(harbour.film, 100)
-    assert await changed.go(harbour.ferry) == Turn(0, Halt.CHANGED)
+    assert await changed.go(harbour.ferry) == SendResult(0, StopReason.FILE_CHANGED)
 
 
 async def test_where_there_is_no_room_for_a_thread_the_next_passenger_begins_it(
@@ -255,7 +259,7 @@ async def test_a_ferry_that_was_closed_takes_nobody_on_and_sees_to_who_is_aboard
     turn = passage.go(harbour.ferry)
     await aboard(passage)
     harbour.ferry.close()
-    assert not harbour.ferry.runs
+    assert not harbour.ferry.is_running
     await asyncio.to_thread(passage.read)
     assert (await turn).sent == len(BODY)
     await until(lambda: not threads())

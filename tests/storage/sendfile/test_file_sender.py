@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
-from jobsvc.storage.nonblocking.cached_read import Pages, read_cached
+from jobsvc.storage.nonblocking.cached_read import ReadBuffer, read_cached
 from jobsvc.storage.sendfile import file_sender as module
 from jobsvc.storage.sendfile import socket_queues
-from jobsvc.storage.sendfile.file_sender import Conduit, Halt, changed
+from jobsvc.storage.sendfile.file_sender import FileSender, StopReason, changed
 from jobsvc.storage.sendfile.socket_queues import buffered
 from tests.waiting import wait_until
 
@@ -27,7 +27,7 @@ SOME = 900_000
 def opened(path: Path) -> OpenFile:
     fd = os.open(path, os.O_RDONLY)
     status = os.fstat(fd)
-    return OpenFile(fd, Identity.of(status), path.name, status.st_nlink)
+    return OpenFile(fd, FileVersion.of(status), path.name, status.st_nlink)
 
 
 @pytest.fixture(params=["by pages", "by copies"])
@@ -56,13 +56,13 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     theirs.close()
 
 
-def send_all(conduit: Conduit, start: int, stop: int) -> Halt:
+def send_all(conduit: FileSender, start: int, stop: int) -> StopReason:
     while start < stop:
-        turn = conduit.send(start, stop)
+        turn = conduit.send_slice(start, stop)
         start += turn.sent
-        if turn.halt not in {Halt.TURN_OVER, Halt.CLIENT_FULL}:
-            return turn.halt
-    return Halt.TURN_OVER
+        if turn.stop_reason not in {StopReason.SLICE_USED, StopReason.WOULD_BLOCK}:
+            return turn.stop_reason
+    return StopReason.SLICE_USED
 
 
 @both_ways
@@ -81,8 +81,8 @@ def test_exactly_the_bytes_asked_for_arrive(
 
     reader = threading.Thread(target=read)
     reader.start()
-    conduit = Conduit(opened(film), ours.fileno(), stop - start)
-    assert send_all(conduit, start, stop) is Halt.TURN_OVER
+    conduit = FileSender(opened(film), ours.fileno(), stop - start)
+    assert send_all(conduit, start, stop) is StopReason.SLICE_USED
     reader.join(10)
     conduit.close()
     assert bytes(got) == BODY[start:stop]
@@ -92,11 +92,11 @@ def test_exactly_the_bytes_asked_for_arrive(
 def test_a_client_that_takes_nothing_ends_the_turn(
     film: Path, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
-    first = conduit.send(0, len(BODY))
-    assert (first.halt, 0 < first.sent < len(BODY)) == (Halt.CLIENT_FULL, True)
-    again = conduit.send(first.sent, len(BODY))
-    assert (again.halt, again.sent) == (Halt.CLIENT_FULL, 0)
+    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY))
+    first = conduit.send_slice(0, len(BODY))
+    assert (first.stop_reason, 0 < first.sent < len(BODY)) == (StopReason.WOULD_BLOCK, True)
+    again = conduit.send_slice(first.sent, len(BODY))
+    assert (again.stop_reason, again.sent) == (StopReason.WOULD_BLOCK, 0)
     conduit.close()
     conduit.close()
 
@@ -104,11 +104,11 @@ def test_a_client_that_takes_nothing_ends_the_turn(
 def test_what_waits_for_the_client_is_not_accepted(
     film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
-    sent = conduit.send(0, len(BODY)).sent
-    assert 0 <= conduit.accepted() < sent
-    monkeypatch.setattr(conduit.backlog, "queued", fails)
-    assert conduit.accepted() == sent
+    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY))
+    sent = conduit.send_slice(0, len(BODY)).sent
+    assert 0 <= conduit.acked_bytes() < sent
+    monkeypatch.setattr(conduit.queues, "unacked", fails)
+    assert conduit.acked_bytes() == sent
     conduit.close()
 
 
@@ -121,8 +121,8 @@ def test_a_client_that_left_is_told_from_a_fault(
     film: Path, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     pair[1].close()
-    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
-    assert conduit.send(0, len(BODY)).halt is Halt.CLIENT_GONE
+    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY))
+    assert conduit.send_slice(0, len(BODY)).stop_reason is StopReason.DISCONNECTED
     conduit.close()
 
 
@@ -134,10 +134,10 @@ def test_a_fault_of_the_storage_is_handed_on(
     """Reading a folder fails as a broken disk does: with an OSError that no client is to blame for."""
     folder = os.open(tmp_path, os.O_RDONLY)
     status = os.fstat(folder)
-    file = OpenFile(folder, Identity.of(status), "x", status.st_nlink)
-    conduit = Conduit(file, pair[0].fileno(), length)
-    turn = conduit.send(0, length)
-    assert (turn.halt, isinstance(turn.fault, IsADirectoryError)) == (Halt.FAULT, True)
+    file = OpenFile(folder, FileVersion.of(status), "x", status.st_nlink)
+    conduit = FileSender(file, pair[0].fileno(), length)
+    turn = conduit.send_slice(0, length)
+    assert (turn.stop_reason, isinstance(turn.error, IsADirectoryError)) == (StopReason.STORAGE_ERROR, True)
     conduit.close()
 
 
@@ -151,11 +151,11 @@ def test_storage_that_fails_as_a_socket_would_is_no_client_that_left(
     def fail(*_: object) -> int:
         raise OSError(number, "of the file")
 
-    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
+    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY))
     monkeypatch.setattr(os, "sendfile", fail)
     monkeypatch.setattr(os, "pread", fail)
-    turn = conduit.send(0, len(BODY))
-    assert (turn.halt, turn.fault and turn.fault.strerror) == (Halt.FAULT, "of the file")
+    turn = conduit.send_slice(0, len(BODY))
+    assert (turn.stop_reason, turn.error and turn.error.strerror) == (StopReason.STORAGE_ERROR, "of the file")
     conduit.close()
 
 
@@ -186,10 +186,10 @@ def test_a_file_that_was_harmed_is_never_sent_to_its_end(
     assert not changed(file)
     assert callable(harm)
     harm(film)
-    conduit = Conduit(file, pair[0].fileno(), len(BODY))
-    turn = conduit.send(len(BODY) - 1000, len(BODY))
-    assert (turn.sent, turn.halt) == (0, Halt.CHANGED)
-    assert conduit.send(len(BODY) - 40_000, len(BODY)).halt is Halt.CHANGED
+    conduit = FileSender(file, pair[0].fileno(), len(BODY))
+    turn = conduit.send_slice(len(BODY) - 1000, len(BODY))
+    assert (turn.sent, turn.stop_reason) == (0, StopReason.FILE_CHANGED)
+    assert conduit.send_slice(len(BODY) - 40_000, len(BODY)).stop_reason is StopReason.FILE_CHANGED
     conduit.close()
 
 
@@ -212,9 +212,9 @@ def test_a_few_bytes_are_read_at_once_where_they_are_in_memory_and_right(film: P
 
 
 def test_what_was_read_holds_until_the_next_is_or_for_good_where_it_was_left(film: Path) -> None:
-    pages, file = Pages(), opened(film)
+    pages, file = ReadBuffer(), opened(film)
     first = pages.read(file, 0, 10)
-    pages.leave()
+    pages.detach()
     second = pages.read(file, 10, 20)
     assert first is not None
     assert second is not None
@@ -228,7 +228,7 @@ def test_what_was_read_holds_until_the_next_is_or_for_good_where_it_was_left(fil
 def test_storage_that_cannot_say_what_is_in_memory_is_read_the_long_way() -> None:
     ours, theirs = os.pipe()
     status = os.fstat(ours)
-    assert read_cached(OpenFile(ours, Identity.of(status), "x", 1), 0, 1) is None
+    assert read_cached(OpenFile(ours, FileVersion.of(status), "x", 1), 0, 1) is None
     os.close(ours)
     os.close(theirs)
 
@@ -264,10 +264,10 @@ def test_what_is_written_in_place_after_all_was_sent_reaches_nobody(
     """The client has not read a byte yet: they wait in the system's buffers."""
     size = 1_000_000
     os.truncate(film, size)
-    conduit = Conduit(opened(film), connected[0].fileno(), size)
+    conduit = FileSender(opened(film), connected[0].fileno(), size)
     sent = 0
     while sent < size:
-        sent += conduit.send(sent, size).sent
+        sent += conduit.send_slice(sent, size).sent
     with film.open("r+b") as file:
         file.write(bytes(size))
     conduit.close()
@@ -275,56 +275,56 @@ def test_what_is_written_in_place_after_all_was_sent_reaches_nobody(
     assert read_to_the_end(connected[1]) == BODY[:size]
 
 
-def sent_until_behind(conduit: Conduit, size: int) -> Halt:
+def sent_until_behind(conduit: FileSender, size: int) -> StopReason:
     """Send to a client that reads nothing, into buffers that hold it all."""
-    turn = conduit.send(0, size)
-    while turn.halt in {Halt.TURN_OVER, Halt.CLIENT_FULL} and conduit.sent < size:
-        turn = conduit.send(conduit.sent, size)
-    return turn.halt
+    turn = conduit.send_slice(0, size)
+    while turn.stop_reason in {StopReason.SLICE_USED, StopReason.WOULD_BLOCK} and conduit.sent < size:
+        turn = conduit.send_slice(conduit.sent, size)
+    return turn.stop_reason
 
 
 @pytest.fixture
 def behind(
     film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Conduit]:
+) -> Iterator[FileSender]:
     """All but the last piece of SOME went out, and the client has read nothing: less than that may wait."""
-    monkeypatch.setattr(socket_queues, "NEAR", 200_000)
+    monkeypatch.setattr(socket_queues, "MAX_BUFFERED_LOCAL_BYTES", 200_000)
     os.truncate(film, SOME)
-    conduit = Conduit(opened(film), connected[0].fileno(), SOME)
-    assert sent_until_behind(conduit, SOME) is Halt.CLIENT_BEHIND
-    assert SOME - module.PIECE <= conduit.sent < SOME
+    conduit = FileSender(opened(film), connected[0].fileno(), SOME)
+    assert sent_until_behind(conduit, SOME) is StopReason.PEER_UNREAD
+    assert SOME - module.COPY_BYTES <= conduit.sent < SOME
     yield conduit
     conduit.close()
 
 
 def test_the_last_bytes_for_a_client_on_this_host_wait_until_all_pages_before_them_are_read(
-    film: Path, connected: tuple[socket.socket, socket.socket], behind: Conduit
+    film: Path, connected: tuple[socket.socket, socket.socket], behind: FileSender
 ) -> None:
     """So what is written in place while he has not read them is found out, and not finished cleanly."""
-    assert behind.behind()
-    wait_until(lambda: behind.waiting() == behind.sent)
+    assert behind.has_unread_pages()
+    wait_until(lambda: behind.unread_by_peer() == behind.sent)
     with film.open("r+b") as file:
         file.write(bytes(SOME))
-    read_just(connected[1], behind._by_pages - 1)
-    assert behind.send(behind.sent, SOME).halt is Halt.CLIENT_BEHIND
+    read_just(connected[1], behind._sent_as_pages - 1)
+    assert behind.send_slice(behind.sent, SOME).stop_reason is StopReason.PEER_UNREAD
     read_just(connected[1], 1)
-    wait_until(lambda: not behind.behind())
-    assert behind.send(behind.sent, SOME).halt is Halt.CHANGED
+    wait_until(lambda: not behind.has_unread_pages())
+    assert behind.send_slice(behind.sent, SOME).stop_reason is StopReason.FILE_CHANGED
 
 
 def test_a_client_that_has_read_what_went_by_pages_is_sent_the_rest(
-    connected: tuple[socket.socket, socket.socket], behind: Conduit
+    connected: tuple[socket.socket, socket.socket], behind: FileSender
 ) -> None:
-    got = read_just(connected[1], behind._by_pages)
-    wait_until(lambda: not behind.behind())
-    assert send_all(behind, behind.sent, SOME) is Halt.TURN_OVER
+    got = read_just(connected[1], behind._sent_as_pages)
+    wait_until(lambda: not behind.has_unread_pages())
+    assert send_all(behind, behind.sent, SOME) is StopReason.SLICE_USED
     behind.close()
     connected[0].close()
     assert got + read_to_the_end(connected[1]) == BODY[:SOME]
 
 
 def test_a_client_of_whom_the_kernel_will_not_say_is_behind_until_it_does(
-    connected: tuple[socket.socket, socket.socket], behind: Conduit, monkeypatch: pytest.MonkeyPatch
+    connected: tuple[socket.socket, socket.socket], behind: FileSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for a process that is out of descriptors."""
 
@@ -334,16 +334,16 @@ def test_a_client_of_whom_the_kernel_will_not_say_is_behind_until_it_does(
     read_just(connected[1], behind.sent)
     with monkeypatch.context() as full:
         full.setattr(socket_queues, "unread", refuse)
-        assert (behind.waiting(), behind.behind()) == (behind.sent, True)
-    wait_until(lambda: not behind.behind())
+        assert (behind.unread_by_peer(), behind.has_unread_pages()) == (behind.sent, True)
+    wait_until(lambda: not behind.has_unread_pages())
 
 
 def test_a_client_that_left_while_it_was_behind_is_waited_for_no_longer(
-    connected: tuple[socket.socket, socket.socket], behind: Conduit
+    connected: tuple[socket.socket, socket.socket], behind: FileSender
 ) -> None:
     connected[1].close()
-    wait_until(lambda: not behind.behind())
-    assert behind.send(behind.sent, SOME).halt is Halt.CLIENT_GONE
+    wait_until(lambda: not behind.has_unread_pages())
+    assert behind.send_slice(behind.sent, SOME).stop_reason is StopReason.DISCONNECTED
 
 
 def test_packets_go_out_full_within_a_turn_and_nothing_is_held_back_after_it(
@@ -356,9 +356,9 @@ def test_packets_go_out_full_within_a_turn_and_nothing_is_held_back_after_it(
         held.append(connected[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
         return read(*args)
 
-    conduit = Conduit(opened(film), connected[0].fileno(), 1000)
+    conduit = FileSender(opened(film), connected[0].fileno(), 1000)
     monkeypatch.setattr(os, "pread", watched)
-    assert conduit.send(0, 1000).sent == 1000
+    assert conduit.send_slice(0, 1000).sent == 1000
     assert set(held) == {1}
     assert connected[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
     conduit.close()
@@ -375,8 +375,8 @@ def test_what_comes_before_more_than_the_buffers_hold_goes_out_by_its_pages(
         return send(*args)
 
     monkeypatch.setattr(os, "sendfile", watched)
-    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY) + buffered())
-    conduit.send(0, len(BODY))
+    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY) + buffered())
+    conduit.send_slice(0, len(BODY))
     assert by_pages[0] == 0
     conduit.close()
 
@@ -386,13 +386,13 @@ def test_a_connection_that_is_cut_ends_though_somebody_holds_it_open(
 ) -> None:
     """As a thread does that hangs in a call."""
     ours, theirs = connected
-    conduit = Conduit(opened(film), ours.fileno(), len(BODY))
+    conduit = FileSender(opened(film), ours.fileno(), len(BODY))
     with ours.dup():
-        conduit.cut()
+        conduit.abort()
         ours.close()
         assert theirs.recv(1) == b""
         conduit.close()
-    conduit.cut()
+    conduit.abort()
 
 
 def test_a_client_that_reads_nothing_and_is_cut_off_is_owed_nothing(
@@ -400,9 +400,9 @@ def test_a_client_that_reads_nothing_and_is_cut_off_is_owed_nothing(
 ) -> None:
     """Else what waits for it would stay in memory for minutes."""
     ours, theirs = connected
-    conduit = Conduit(opened(film), ours.fileno(), len(BODY))
-    conduit.send(0, len(BODY))
-    conduit.cut()
+    conduit = FileSender(opened(film), ours.fileno(), len(BODY))
+    conduit.send_slice(0, len(BODY))
+    conduit.abort()
     ours.close()
     conduit.close()
     with pytest.raises(ConnectionResetError):
@@ -416,18 +416,18 @@ def test_a_conduit_says_what_was_sent_what_waits_and_who_is_at_its_ends(
     read = os.pread
 
     def watched(*args: int) -> bytes:
-        seen.append(conduit.moving)
+        seen.append(conduit.in_use)
         return read(*args)
 
-    conduit = Conduit(opened(film), connected[0].fileno(), len(BODY))
+    conduit = FileSender(opened(film), connected[0].fileno(), len(BODY))
     monkeypatch.setattr(os, "pread", watched)
-    first = conduit.send(0, 100_000).sent
-    assert (conduit.sent, conduit.moving, set(seen)) == (first, False, {True})
-    conduit.send(first, len(BODY))
-    waits = conduit.backlog.queued()
+    first = conduit.send_slice(0, 100_000).sent
+    assert (conduit.sent, conduit.in_use, set(seen)) == (first, False, {True})
+    conduit.send_slice(first, len(BODY))
+    waits = conduit.queues.unacked()
     assert 0 < waits <= conduit.sent
     assert connected[1].recv(1 << 20, socket.MSG_WAITALL)
-    wait_until(lambda: conduit.backlog.queued() < waits)
+    wait_until(lambda: conduit.queues.unacked() < waits)
     assert not conduit.closed_by_client()
     connected[1].shutdown(socket.SHUT_WR)
     wait_until(conduit.closed_by_client)
@@ -450,9 +450,9 @@ def test_slow_storage_is_asked_for_less_at_a_time(
     film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for the clock's verdict: every call counts as slow."""
-    monkeypatch.setattr(module, "SLOW", -1.0)
-    conduit = Conduit(opened(film), pair[0].fileno(), len(BODY))
-    conduit.send(0, len(BODY))
-    assert module.FIRST_CHUNK // 4 <= conduit._chunk < module.FIRST_CHUNK
+    monkeypatch.setattr(module, "SLOW_CHUNK_S", -1.0)
+    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY))
+    conduit.send_slice(0, len(BODY))
+    assert module.FIRST_CHUNK_BYTES // 4 <= conduit._chunk < module.FIRST_CHUNK_BYTES
     assert os.fstat(conduit.socket_fd) == os.fstat(pair[0].fileno())
     conduit.close()

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from jobsvc.storage.sendfile import socket_queues as module
-from jobsvc.storage.sendfile.socket_queues import BUFFERED, NEAR, Backlog, buffered, unread
+from jobsvc.storage.sendfile.socket_queues import (
+    MAX_BUFFERED_BYTES,
+    MAX_BUFFERED_LOCAL_BYTES,
+    SocketQueues,
+    buffered,
+    unread,
+)
 from tests.waiting import wait_until
 
 Ends = tuple[socket.socket, socket.socket]
@@ -42,14 +48,14 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
 
 def test_what_a_client_on_this_host_has_not_read_is_known(ends: Ends) -> None:
     ours, theirs = ends
-    backlog = Backlog(ours)
-    assert (backlog.near, unread(ours), backlog.waiting()) == (True, 0, 0)
+    backlog = SocketQueues(ours)
+    assert (backlog.is_local_peer, unread(ours), backlog.unread()) == (True, 0, 0)
     ours.sendall(bytes(10_000))
     wait_until(lambda: unread(ours) == 10_000)
     theirs.recv(4_000, socket.MSG_WAITALL)
     assert unread(ours) == 6_000
-    wait_until(lambda: backlog.queued() == 0)
-    assert backlog.waiting() == 6_000
+    wait_until(lambda: backlog.unacked() == 0)
+    assert backlog.unread() == 6_000
     assert unread(theirs) == 0
 
 
@@ -63,9 +69,9 @@ def test_what_waits_at_our_own_end_counts_too(ends: Ends) -> None:
             sent += ours.send(bytes(1 << 20))
         except BlockingIOError:
             break
-    backlog = Backlog(ours)
-    wait_until(lambda: backlog.waiting() == sent)
-    assert backlog.queued() > 0
+    backlog = SocketQueues(ours)
+    wait_until(lambda: backlog.unread() == sent)
+    assert backlog.unacked() > 0
 
 
 def test_of_a_client_that_is_not_here_nothing_is_known_and_the_buffers_bound_it() -> None:
@@ -73,7 +79,7 @@ def test_of_a_client_that_is_not_here_nothing_is_known_and_the_buffers_bound_it(
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert unread(ours) is None
-        assert (Backlog(ours).near, Backlog(ours).most()) == (False, buffered())
+        assert (SocketQueues(ours).is_local_peer, SocketQueues(ours).max_buffered()) == (False, buffered())
 
 
 def test_the_end_of_a_connection_that_is_no_more_is_nowhere(ends: Ends) -> None:
@@ -110,7 +116,7 @@ def test_a_connection_whose_other_end_is_not_found_has_none_here(
     ports = slice(module._HEADER.size + 8, module._HEADER.size + 12)
     ask(lambda asked: asked.__setitem__(ports, bytes(4)))
     assert unread(ends[0]) is None
-    assert not Backlog(ends[0]).near
+    assert not SocketQueues(ends[0]).is_local_peer
 
 
 def test_a_kernel_that_will_not_say_is_believed_to_know_nothing(
@@ -120,18 +126,24 @@ def test_a_kernel_that_will_not_say_is_believed_to_know_nothing(
     ask(lambda asked: asked.__setitem__(slice(4), (24).to_bytes(4, sys.byteorder)))
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
         unread(ends[0])
-    backlog = Backlog(ends[0])
-    assert (backlog.near, backlog.most()) == (False, buffered())
+    backlog = SocketQueues(ends[0])
+    assert (backlog.is_local_peer, backlog.max_buffered()) == (False, buffered())
 
 
 def test_less_is_copied_for_a_client_that_can_be_asked(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Backlog(ends[0]).most() == min(NEAR, buffered())
+    assert SocketQueues(ends[0]).max_buffered() == min(MAX_BUFFERED_LOCAL_BYTES, buffered())
     monkeypatch.setattr(module, "buffered", lambda: 5)
-    assert Backlog(ends[0]).most() == 5
+    assert SocketQueues(ends[0]).max_buffered() == 5
 
 
 @pytest.mark.parametrize(
-    ("text", "bound"), [("1 2 30\n", 60), ("1\n", BUFFERED), ("a b c", BUFFERED), (None, BUFFERED)]
+    ("text", "bound"),
+    [
+        ("1 2 30\n", 60),
+        ("1\n", MAX_BUFFERED_BYTES),
+        ("a b c", MAX_BUFFERED_BYTES),
+        (None, MAX_BUFFERED_BYTES),
+    ],
 )
 def test_the_size_of_the_buffers_is_the_systems_or_its_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, bound: int

@@ -13,13 +13,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from jobsvc.storage.files.file_version import Identity
-from jobsvc.storage.state.digest_file import LINE_MAX, DigestFile
-from jobsvc.storage.state.digest_table import DigestBook, page_of
+from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.state.digest_file import MAX_LINE_BYTES, DigestFile
+from jobsvc.storage.state.digest_table import DigestTable, pack_entry
 
-LARGEST: Final = Identity(2**64 - 1, 2**64 - 1, 10**9 * 2**63 - 1, 10**9 * -(2**63))
-PAGE: Final = page_of(LARGEST, bytes(range(32)))
-VERSION: Final = Identity(1, 2, 3, 4)
+LARGEST: Final = FileVersion(2**64 - 1, 2**64 - 1, 10**9 * 2**63 - 1, 10**9 * -(2**63))
+PAGE: Final = pack_entry(LARGEST, bytes(range(32)))
+VERSION: Final = FileVersion(1, 2, 3, 4)
 GOOD: Final[dict[str, Any]] = {
     "job": "a",
     "version": VERSION.hex(),
@@ -43,23 +43,23 @@ def test_what_was_added_is_there_after_a_restart(path: Path) -> None:
 
 
 def test_a_line_says_what_it_is_of(path: Path) -> None:
-    DigestFile(path).append("a", page_of(VERSION, b"\xab" * 32))
+    DigestFile(path).append("a", pack_entry(VERSION, b"\xab" * 32))
     assert orjson.loads(path.read_bytes()) == GOOD
 
 
 def test_no_line_is_longer_than_the_longest(path: Path) -> None:
     file = DigestFile(path)
     file.append("x" * 128, PAGE)
-    assert len(path.read_bytes()) <= LINE_MAX
+    assert len(path.read_bytes()) <= MAX_LINE_BYTES
 
 
 def test_of_two_lines_of_a_job_the_later_counts(path: Path) -> None:
     file = DigestFile(path)
     for number in range(3):
-        file.append("a", page_of(Identity(number, 0, 0, 0), bytes(32)))
+        file.append("a", pack_entry(FileVersion(number, 0, 0, 0), bytes(32)))
         file.append(str(number), PAGE)
     pages, _ = DigestFile(path).load()
-    assert pages["a"] == page_of(Identity(2, 0, 0, 0), bytes(32))
+    assert pages["a"] == pack_entry(FileVersion(2, 0, 0, 0), bytes(32))
     assert list(pages) == ["0", "1", "a", "2"], "in the order in which they were learnt"
 
 
@@ -86,7 +86,7 @@ def test_of_two_lines_of_a_job_the_later_counts(path: Path) -> None:
                 {"sha256": "ab" * 31},
                 {"sha256": "ab" * 33},
                 {"sha256": "ab" * 31, "crc32": crc32(VERSION + b"\xab" * 31, crc32(b"a"))},
-                {"job": "../x", "crc32": crc32(page_of(VERSION, b"\xab" * 32), crc32(b"../x"))},
+                {"job": "../x", "crc32": crc32(pack_entry(VERSION, b"\xab" * 32), crc32(b"../x"))},
                 {"sha256": "xy" * 32},
                 {"sha256": 1},
                 {"crc32": GOOD["crc32"] + 1},
@@ -102,13 +102,13 @@ def test_a_line_that_makes_no_sense_is_skipped_and_counted(path: Path, line: byt
     DigestFile(path).append("b", PAGE)
     file = DigestFile(path)
     assert file.load() == ({"a": PAGE, "b": PAGE}, 1)
-    assert file.due
+    assert file.needs_rewrite
 
 
 def test_keys_of_a_later_release_are_ignored(path: Path) -> None:
     path.write_bytes(orjson.dumps({**GOOD, "computedAt": 1}) + b"\n")
     path.chmod(0o600)
-    assert DigestFile(path).load() == ({"a": page_of(VERSION, b"\xab" * 32)}, 0)
+    assert DigestFile(path).load() == ({"a": pack_entry(VERSION, b"\xab" * 32)}, 0)
 
 
 def test_the_file_is_due_to_be_written_anew_once_it_has_twice_the_lines(path: Path) -> None:
@@ -117,10 +117,10 @@ def test_the_file_is_due_to_be_written_anew_once_it_has_twice_the_lines(path: Pa
     due = []
     for _ in range(5):
         file.append("a", PAGE)
-        due.append(file.due)
+        due.append(file.needs_rewrite)
     assert due == [False] * 4 + [True]
     file.rewrite({"a": PAGE})
-    assert not file.due
+    assert not file.needs_rewrite
     assert len(path.read_bytes().splitlines()) == 1
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -147,7 +147,7 @@ def _folder(path: Path) -> None:
 
 
 def _huge(path: Path) -> None:
-    os.truncate(path, 10 * LINE_MAX)
+    os.truncate(path, 10 * MAX_LINE_BYTES)
 
 
 @pytest.mark.parametrize("harm", [_readable, _linked, _folder, _huge])
@@ -158,7 +158,7 @@ def test_a_file_that_is_not_ours_is_refused_and_due_to_be_written_anew(path: Pat
     file = DigestFile(path, most=2)
     with pytest.raises((ValueError, OSError)):
         file.load()
-    assert file.due
+    assert file.needs_rewrite
     if not path.is_dir():
         file.rewrite({"b": PAGE})
         assert DigestFile(path).load() == ({"b": PAGE}, 0)
@@ -168,15 +168,15 @@ def test_half_a_line_has_the_file_written_anew(path: Path, monkeypatch: pytest.M
     file = DigestFile(path)
     file.load()
     file.append("a", PAGE)
-    due, whole = [file.due], os.write
+    due, whole = [file.needs_rewrite], os.write
     monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, data[:20]))
     file.append("b", PAGE)
-    due.append(file.due)
+    due.append(file.needs_rewrite)
     monkeypatch.undo()
     file.append("c", PAGE)
-    due.append(file.due)
+    due.append(file.needs_rewrite)
     file.rewrite({"a": PAGE, "b": PAGE})
-    assert [*due, file.due] == [False, True, True, False]
+    assert [*due, file.needs_rewrite] == [False, True, True, False]
     assert DigestFile(path).load() == ({"a": PAGE, "b": PAGE}, 0)
 
 
@@ -188,7 +188,7 @@ def test_where_there_is_no_folder_nothing_is_added(tmp_path: Path) -> None:
 
 MOST: Final = 4
 JOBS: Final = st.sampled_from(["a", "b", "c", "d", "e", "f"])
-VERSIONS: Final = st.builds(Identity, st.integers(0, 3), st.integers(0, 3), st.just(7), st.integers(0, 1))
+VERSIONS: Final = st.builds(FileVersion, st.integers(0, 3), st.integers(0, 3), st.just(7), st.integers(0, 1))
 DIGESTS: Final = st.binary(min_size=32, max_size=32)
 
 
@@ -203,9 +203,9 @@ class Restarts(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "digests.jsonl"
-        self.learnt: dict[tuple[str, Identity], bytes] = {}
+        self.learnt: dict[tuple[str, FileVersion], bytes] = {}
         """All that was ever learnt; the same version has one digest."""
-        self.kept: dict[str, Identity] = {}
+        self.kept: dict[str, FileVersion] = {}
         """The version of each job that must be known, in the order they were learnt."""
         self.start()
 
@@ -214,24 +214,24 @@ class Restarts(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def start(self) -> int:
-        self.book, self.file = DigestBook(MOST), DigestFile(self.path, MOST)
+        self.book, self.file = DigestTable(MOST), DigestFile(self.path, MOST)
         pages, skipped = self.file.load()
         self.book.restore(pages)
-        if self.file.due:
-            self.file.rewrite(self.book.pages)
+        if self.file.needs_rewrite:
+            self.file.rewrite(self.book.entries)
         return skipped
 
     @rule(job_id=JOBS, version=VERSIONS, digest=DIGESTS)
-    def learn(self, job_id: str, version: Identity, digest: bytes) -> None:
-        page = page_of(version, self.learnt.setdefault((job_id, version), digest))
+    def learn(self, job_id: str, version: FileVersion, digest: bytes) -> None:
+        page = pack_entry(version, self.learnt.setdefault((job_id, version), digest))
         self.book.put(job_id, page)
         self.kept.pop(job_id, None)
         self.kept[job_id] = version
         if len(self.kept) > MOST:
             del self.kept[next(iter(self.kept))]
         self.file.append(job_id, page)
-        if self.file.due:
-            self.file.rewrite(self.book.pages)
+        if self.file.needs_rewrite:
+            self.file.rewrite(self.book.entries)
 
     @rule()
     def restart(self) -> None:
@@ -258,7 +258,7 @@ class Restarts(RuleBasedStateMachine):
     def forget_what_is_gone(self) -> None:
         """Take from the book what may be known; that it is true is for the invariants."""
         versions = {bytes(version): version for _, version in self.learnt}
-        self.kept = {job_id: versions[page[: len(VERSION)]] for job_id, page in self.book.pages.items()}
+        self.kept = {job_id: versions[page[: len(VERSION)]] for job_id, page in self.book.entries.items()}
 
     @invariant()
     def what_was_learnt_is_known(self) -> None:
@@ -276,7 +276,7 @@ class Restarts(RuleBasedStateMachine):
     @invariant()
     def the_file_is_bounded(self) -> None:
         if hasattr(self, "file") and self.path.exists():
-            assert not self.file.due
+            assert not self.file.needs_rewrite
             assert len(self.path.read_bytes().splitlines()) <= 2 * MOST
 
 

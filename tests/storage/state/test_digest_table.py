@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from jobsvc.storage.files.file_version import Identity
-from jobsvc.storage.state.digest_table import DigestBook, page_of
+from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.state.digest_table import DigestTable, pack_entry
 
-OLD, NEW = Identity(1, 2, 3, 4), Identity(1, 2, 3, 5)
+OLD, NEW = FileVersion(1, 2, 3, 4), FileVersion(1, 2, 3, 5)
 ONE, TWO = b"1" * 32, b"2" * 32
 
 
 def test_a_digest_is_good_for_its_version_alone() -> None:
-    book = DigestBook()
-    book.put("a", page_of(OLD, ONE))
+    book = DigestTable()
+    book.put("a", pack_entry(OLD, ONE))
     assert book.find("a", OLD) == ONE
     assert book.find("a", NEW) is None
     assert book.find("b", OLD) is None
@@ -19,32 +19,32 @@ def test_a_digest_is_good_for_its_version_alone() -> None:
 
 @pytest.mark.parametrize("place", range(4))
 def test_no_part_of_a_version_may_differ(place: int) -> None:
-    book = DigestBook()
-    book.put("a", page_of(OLD, ONE))
+    book = DigestTable()
+    book.put("a", pack_entry(OLD, ONE))
     parts = [OLD.inode, OLD.size, OLD.mtime_ns, OLD.ctime_ns]
     parts[place] += 1
-    assert book.find("a", Identity(*parts)) is None
+    assert book.find("a", FileVersion(*parts)) is None
 
 
 def test_of_a_job_one_version_is_known() -> None:
-    book = DigestBook()
-    book.put("a", page_of(OLD, ONE))
-    book.put("a", page_of(NEW, TWO))
+    book = DigestTable()
+    book.put("a", pack_entry(OLD, ONE))
+    book.put("a", pack_entry(NEW, TWO))
     assert (book.find("a", OLD), book.find("a", NEW), len(book)) == (None, TWO, 1)
 
 
 def test_of_too_many_the_one_learnt_first_goes() -> None:
-    book = DigestBook(most=2)
+    book = DigestTable(most=2)
     for job_id in ("a", "b", "a", "c"):
-        book.put(job_id, page_of(OLD, ONE))
+        book.put(job_id, pack_entry(OLD, ONE))
     assert [job_id for job_id in "abc" if book.find(job_id, OLD)] == ["a", "c"]
 
 
 def test_pages_are_a_copy_in_the_order_they_were_learnt() -> None:
-    book = DigestBook()
+    book = DigestTable()
     for job_id in ("b", "a", "b"):
-        book.put(job_id, page_of(OLD, ONE))
-    pages = book.pages
-    book.put("c", page_of(OLD, ONE))
-    assert pages == {"a": page_of(OLD, ONE), "b": page_of(OLD, ONE)}
+        book.put(job_id, pack_entry(OLD, ONE))
+    pages = book.entries
+    book.put("c", pack_entry(OLD, ONE))
+    assert pages == {"a": pack_entry(OLD, ONE), "b": pack_entry(OLD, ONE)}
     assert list(pages) == ["a", "b"]

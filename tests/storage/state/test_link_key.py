@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.storage.state import link_key
-from jobsvc.storage.state.link_key import BadLinkKey, load_or_make
+from jobsvc.storage.state.link_key import BadLinkKey, load_or_create
 
 
 @pytest.fixture
@@ -27,16 +27,16 @@ def written(path: Path, content: bytes, mode: int = 0o600) -> Path:
 
 
 def test_a_key_is_made_once_of_256_random_bits_and_stays(path: Path, tmp_path: Path) -> None:
-    key = load_or_make(path)
+    key = load_or_create(path)
     assert len(key) == 32
-    assert [load_or_make(path) for _ in range(3)] == [key] * 3
-    assert load_or_make(tmp_path / "other" / "link.key") != key
+    assert [load_or_create(path) for _ in range(3)] == [key] * 3
+    assert load_or_create(tmp_path / "other" / "link.key") != key
 
 
 def test_folder_and_files_are_for_their_owner_alone(path: Path) -> None:
     mask = os.umask(0)
     try:
-        load_or_make(path)
+        load_or_create(path)
     finally:
         os.umask(mask)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -66,17 +66,17 @@ def test_processes_that_begin_at_once_have_one_key(path: Path) -> None:
 def test_a_key_made_while_we_waited_for_the_lock_is_taken(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs = load_or_make(path)
+    theirs = load_or_create(path)
     looks = iter([None, theirs])
     monkeypatch.setattr(link_key, "_load", lambda _path: next(looks))
-    assert load_or_make(path) == theirs
+    assert load_or_create(path) == theirs
     assert path.read_text().strip() == theirs.hex()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o601, 0o666])
 def test_a_file_open_to_others_is_refused(path: Path, mode: int) -> None:
     with pytest.raises(BadLinkKey, match=r"link\.key: others than its owner can read or write it"):
-        load_or_make(written(path, b"0" * 64, mode))
+        load_or_create(written(path, b"0" * 64, mode))
 
 
 @pytest.mark.parametrize(
@@ -95,42 +95,42 @@ def test_a_file_open_to_others_is_refused(path: Path, mode: int) -> None:
 )
 def test_what_is_malformed_is_refused_and_stays(path: Path, content: bytes) -> None:
     with pytest.raises(BadLinkKey, match=r"link\.key: not 32 bytes in hex; remove it"):
-        load_or_make(written(path, content))
+        load_or_create(written(path, content))
     assert path.read_bytes() == content
 
 
 def test_what_is_too_large_is_refused_unread(path: Path) -> None:
     with pytest.raises(BadLinkKey, match="larger than 65 bytes"):
-        load_or_make(written(path, b"0" * 66))
+        load_or_create(written(path, b"0" * 66))
 
 
 def test_the_line_feed_may_be_missing(path: Path) -> None:
-    assert load_or_make(written(path, b"0f" * 32)) == b"\x0f" * 32
+    assert load_or_create(written(path, b"0f" * 32)) == b"\x0f" * 32
 
 
 def test_a_link_is_refused(path: Path, tmp_path: Path) -> None:
     path.parent.mkdir()
     path.symlink_to(written(tmp_path / "elsewhere", b"0" * 64))
     with pytest.raises(BadLinkKey, match="a symbolic link"):
-        load_or_make(path)
+        load_or_create(path)
 
 
 def test_what_is_no_regular_file_is_refused_and_hangs_nobody(path: Path) -> None:
     path.parent.mkdir()
     os.mkfifo(path, 0o600)
     with pytest.raises(BadLinkKey, match="not a regular file"):
-        load_or_make(path)
+        load_or_create(path)
 
 
 def test_a_folder_that_can_t_be_is_told_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadLinkKey, match="Not a directory"):
-        load_or_make(tmp_path / "file" / "link.key")
+        load_or_create(tmp_path / "file" / "link.key")
 
 
 def test_a_refusal_quotes_nothing_of_the_file(path: Path) -> None:
     with pytest.raises(BadLinkKey) as refused:
-        load_or_make(written(path, b"5e" * 31 + b"zz"))
+        load_or_create(written(path, b"5e" * 31 + b"zz"))
     assert "5e5e" not in f"{refused.value!r} {refused.value.__cause__!r}"
 
 
@@ -147,4 +147,4 @@ def test_fault_of_the_lock_is_named(path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(fcntl, "flock", fail)
     with pytest.raises(BadLinkKey, match=r"link\.key: Input/output error"):
-        load_or_make(path)
+        load_or_create(path)

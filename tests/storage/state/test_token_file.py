@@ -19,9 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ, SCOPES, Token
-from jobsvc.storage.files.file_version import Identity
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.state import token_file
-from jobsvc.storage.state.token_file import BadTokenFile, Known, UnknownToken, create, load, look, revoke
+from jobsvc.storage.state.token_file import (
+    BadTokenFile,
+    TokenFileState,
+    UnknownToken,
+    create,
+    load,
+    load_if_changed,
+    revoke,
+)
 from jobsvc.storage.state.token_format import BadTokens, parse_tokens, render_tokens
 
 
@@ -151,7 +159,7 @@ def test_a_file_that_would_be_too_large_to_read_is_not_written(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(path, "alice")
-    monkeypatch.setattr(token_file, "FILE_CAP", path.stat().st_size + 10)
+    monkeypatch.setattr(token_file, "MAX_FILE_BYTES", path.stat().st_size + 10)
     with pytest.raises(BadTokenFile, match="full"):
         create(path, "bob")
     assert len(load(path)) == 1
@@ -205,7 +213,7 @@ def test_a_path_that_can_t_be_walked_is_refused_with_the_reason(tmp_path: Path) 
 
 def test_a_file_past_the_cap_is_refused_unread(path: Path) -> None:
     written(path, b"")
-    os.truncate(path, token_file.FILE_CAP + 1)
+    os.truncate(path, token_file.MAX_FILE_BYTES + 1)
     with pytest.raises(BadTokenFile, match="larger than"):
         load(path)
 
@@ -299,7 +307,7 @@ def test_tokens_with_bad_labels_are_read_and_revoked_without_them(path: Path, co
     labels = path.parent / "token-labels.json"
     written(labels, content)
     revoke(path, token.id)
-    known = look(path)
+    known = load_if_changed(path)
     assert [(each.label, each.revoked is None) for each in known.tokens] == [(None, False)]
     assert str(known.label_fault).startswith(f"{labels}: ")
     assert labels.read_bytes() == content
@@ -311,10 +319,10 @@ def test_labels_are_read_again_until_they_are_usable(path: Path) -> None:
     labels = path.parent / "token-labels.json"
     good = labels.read_bytes()
     labels.chmod(0o644)
-    known = look(path)
+    known = load_if_changed(path)
     assert "chmod 600" in str(known.label_fault)
     written(labels, good)
-    assert look(path, known).tokens == (token,)
+    assert load_if_changed(path, known).tokens == (token,)
 
 
 def test_a_token_is_revoked_by_its_secret_too(path: Path) -> None:
@@ -383,40 +391,40 @@ def test_null_and_left_out_mean_the_same(path: Path) -> None:
 def test_a_file_that_is_known_is_not_read_again(path: Path) -> None:
     create(path, "alice")
     os.utime(path, (time.time() - 60,) * 2)
-    known = look(path)
-    assert look(path, known) is known
+    known = load_if_changed(path)
+    assert load_if_changed(path, known) is known
 
 
 def test_a_file_changed_just_now_is_read_again_for_clocks_tick_coarsely(path: Path) -> None:
     create(path, "alice")
-    known = look(path)
-    assert look(path, known) is not known
-    assert look(path, known) == known
+    known = load_if_changed(path)
+    assert load_if_changed(path, known) is not known
+    assert load_if_changed(path, known) == known
 
 
 def test_a_file_that_went_is_a_new_version_without_tokens(path: Path) -> None:
     create(path, "alice")
-    known = look(path)
+    known = load_if_changed(path)
     path.unlink()
-    assert look(path, known) == Known(None, ())
-    assert look(path, Known(None, ())) == Known(None, ())
+    assert load_if_changed(path, known) == TokenFileState(None, ())
+    assert load_if_changed(path, TokenFileState(None, ())) == TokenFileState(None, ())
 
 
 def test_a_file_that_came_is_read(path: Path) -> None:
-    before = look(path)
+    before = load_if_changed(path)
     token = create(path, "alice")[1]
-    identity, found, _ = look(path, before)
-    assert identity == Identity.of(path.stat())
+    identity, found, _ = load_if_changed(path, before)
+    assert identity == FileVersion.of(path.stat())
     assert found == (token,)
 
 
 def test_a_file_opened_to_others_later_is_refused_although_it_was_known(path: Path) -> None:
     create(path, "alice")
     os.utime(path, (time.time() - 60,) * 2)
-    known = look(path)
+    known = load_if_changed(path)
     path.chmod(0o644)
     with pytest.raises(BadTokenFile):
-        look(path, known)
+        load_if_changed(path, known)
 
 
 def test_no_look_leaks_a_descriptor(path: Path) -> None:
@@ -424,7 +432,7 @@ def test_no_look_leaks_a_descriptor(path: Path) -> None:
     before = descriptors()
     for _ in range(5):
         with pytest.raises(BadTokenFile):
-            look(path)
+            load_if_changed(path)
     assert descriptors() == before
 
 

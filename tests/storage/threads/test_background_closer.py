@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobsvc.storage.threads.background_closer import Closer, close
+from jobsvc.storage.threads.background_closer import BackgroundCloser, close
 from tests.waiting import wait_until
 
 
@@ -32,50 +32,50 @@ def threads() -> list[threading.Thread]:
 
 
 @pytest.fixture
-def closer() -> Iterator[Closer]:
-    closer = Closer("test")
+def closer() -> Iterator[BackgroundCloser]:
+    closer = BackgroundCloser("test")
     yield closer
-    closer.end()
+    closer.shut_down()
     wait_until(lambda: not threads())
 
 
-def test_what_is_put_in_is_closed_once_by_a_daemon_thread(closer: Closer) -> None:
+def test_what_is_put_in_is_closed_once_by_a_daemon_thread(closer: BackgroundCloser) -> None:
     things = [Thing() for _ in range(10)]
     for thing in things:
-        closer.put(thing)
+        closer.close_later(thing)
     wait_until(lambda: [thing.closed_by for thing in things] == [["jobsvc-test-closer"]] * 10)
     assert all(thread.daemon for thread in threads())
     assert len(threads()) <= 3
 
 
-def test_what_can_not_be_closed_is_let_go_without_a_thread(closer: Closer) -> None:
+def test_what_can_not_be_closed_is_let_go_without_a_thread(closer: BackgroundCloser) -> None:
     for thing in (None, 5, "text", object()):
-        closer.put(thing)
+        closer.close_later(thing)
     assert threads() == []
 
 
-def test_an_error_of_the_system_on_closing_ends_nothing(closer: Closer) -> None:
-    closer.put(Thing(error=OSError(5, "kept for close")))
-    closer.put(last := Thing())
+def test_an_error_of_the_system_on_closing_ends_nothing(closer: BackgroundCloser) -> None:
+    closer.close_later(Thing(error=OSError(5, "kept for close")))
+    closer.close_later(last := Thing())
     wait_until(lambda: len(last.closed_by) == 1)
     close(Thing(error=OSError(5, "kept for close")))
 
 
-def test_two_that_hang_do_not_hold_up_the_rest(closer: Closer) -> None:
+def test_two_that_hang_do_not_hold_up_the_rest(closer: BackgroundCloser) -> None:
     hung = [Thing(hangs=True) for _ in range(2)]
     rest = [Thing() for _ in range(5)]
     for thing in (*hung, *rest):
-        closer.put(thing)
+        closer.close_later(thing)
     wait_until(lambda: all(thing.closed_by for thing in rest))
     assert not any(thing.closed_by for thing in hung)
     for thing in hung:
         thing.gate.set()
 
 
-def test_what_waits_behind_those_that_hang_is_closed_after_them(closer: Closer) -> None:
+def test_what_waits_behind_those_that_hang_is_closed_after_them(closer: BackgroundCloser) -> None:
     hung = [Thing(hangs=True) for _ in range(3)]
     for thing in (*hung, last := Thing()):
-        closer.put(thing)
+        closer.close_later(thing)
     assert len(threads()) == 3
     hung[1].gate.set()
     wait_until(lambda: bool(last.closed_by))
@@ -84,17 +84,17 @@ def test_what_waits_behind_those_that_hang_is_closed_after_them(closer: Closer) 
 
 
 def test_an_ended_closer_closes_all_the_same_and_keeps_no_thread() -> None:
-    closer = Closer("test")
-    closer.put(before := Thing())
-    closer.end()
+    closer = BackgroundCloser("test")
+    closer.close_later(before := Thing())
+    closer.shut_down()
     wait_until(lambda: not threads())
-    closer.put(after := Thing())
+    closer.close_later(after := Thing())
     wait_until(lambda: not threads())
     assert [len(before.closed_by), len(after.closed_by)] == [1, 1]
 
 
 def test_a_machine_without_room_for_threads_is_tried_again(
-    closer: Closer, monkeypatch: pytest.MonkeyPatch
+    closer: BackgroundCloser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in: no limit on threads binds root."""
 
@@ -103,14 +103,14 @@ def test_a_machine_without_room_for_threads_is_tried_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        closer.put(first := Thing())
-    closer.put(second := Thing())
+        closer.close_later(first := Thing())
+    closer.close_later(second := Thing())
     wait_until(lambda: bool(first.closed_by and second.closed_by))
 
 
-def test_nothing_that_was_closed_is_kept(closer: Closer) -> None:
+def test_nothing_that_was_closed_is_kept(closer: BackgroundCloser) -> None:
     def put_one() -> weakref.ref[Thing]:
-        closer.put(thing := Thing())
+        closer.close_later(thing := Thing())
         return weakref.ref(thing)
 
     kept = put_one()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from jobsvc.domain.errors import StorageUnavailable
-from jobsvc.storage.threads.thread_pool import Pool, expire
+from jobsvc.storage.threads.thread_pool import ThreadPool, expire
 from tests.waiting import until, wait_until
 
 pytestmark = pytest.mark.both_loops
@@ -61,11 +61,11 @@ class Hall:
     """Makes pools and works, and lets everything go at the end."""
 
     def __init__(self) -> None:
-        self.pools: list[Pool] = []
+        self.pools: list[ThreadPool] = []
         self.works: list[Work] = []
 
-    def pool(self, **options: Any) -> Pool:
-        self.pools.append(Pool(f"test{id(self)}", **options))
+    def pool(self, **options: Any) -> ThreadPool:
+        self.pools.append(ThreadPool(f"test{id(self)}", **options))
         return self.pools[-1]
 
     def work(self, result: object = None, lent: Thing | None = None) -> Work:
@@ -94,7 +94,7 @@ def nothing() -> None:
     """Be done at once."""
 
 
-async def begin(pool: Pool, key: str, work: Work, **options: Any) -> asyncio.Task[object]:
+async def begin(pool: ThreadPool, key: str, work: Work, **options: Any) -> asyncio.Task[object]:
     """Start a call and wait until a thread is in it."""
     task = asyncio.ensure_future(pool.run(key, work, **options))
     await until(work.begun.is_set)
@@ -144,9 +144,9 @@ async def test_nothing_of_a_result_is_kept_alive(hall: Hall) -> None:
     await asyncio.sleep(0)
     gc.collect()
     await until(lambda: kept() is None)
-    assert not pool._held
-    assert not pool._lines
-    assert not pool._under_way
+    assert not pool._running_by_key
+    assert not pool._waiting_by_key
+    assert not pool._in_flight
 
 
 # Deadlines -------------------------------------------------------------------------------------------
@@ -172,13 +172,13 @@ async def test_a_call_may_have_a_deadline_of_its_own(hall: Hall) -> None:
 
 async def test_an_answer_that_comes_in_the_moment_of_the_deadline_counts(hall: Hall) -> None:
     pool = hall.pool()
-    finish = pool._finish
+    finish = pool._deliver
 
     def finish_and_expire(call: Any, *args: Any) -> None:
         finish(call, *args)
         expire(call.future)
 
-    pool._finish = finish_and_expire  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    pool._deliver = finish_and_expire  # type: ignore[assignment, method-assign] # else luck would have to hit it
     assert await pool.run("a", lambda: 5) == 5
 
 
@@ -218,8 +218,8 @@ async def test_the_fourth_call_of_one_key_waits_and_other_keys_do_not(hall: Hall
     for work in works:
         work.gate.set()
     assert await asyncio.gather(*tasks) == [0, 1, 2, 3, 4, 5]
-    assert not pool._held
-    assert not pool._lines
+    assert not pool._running_by_key
+    assert not pool._waiting_by_key
 
 
 async def test_a_line_goes_on_past_those_who_left_it(hall: Hall) -> None:
@@ -231,20 +231,20 @@ async def test_a_line_goes_on_past_those_who_left_it(hall: Hall) -> None:
     leaving[1].cancel()
     await ended(leaving[1])
     # These leave in the same turn of the loop in which the thread is done.
-    finish = pool._finish
+    finish = pool._deliver
 
     def leave_and_finish(*args: Any) -> None:
         for other in (leaving[0], leaving[2]):
             other.cancel()
         finish(*args)
 
-    pool._finish = leave_and_finish  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    pool._deliver = leave_and_finish  # type: ignore[assignment, method-assign] # else luck would have to hit it
     holder.gate.set()
     last.gate.set()
     await task
     assert await staying == "last"
     assert all(other.cancelled() for other in leaving)
-    assert not pool._lines
+    assert not pool._waiting_by_key
 
 
 async def test_a_line_of_those_who_left_holds_nothing(hall: Hall) -> None:
@@ -256,20 +256,20 @@ async def test_a_line_of_those_who_left_holds_nothing(hall: Hall) -> None:
     await asyncio.sleep(0)
     waiting[7].cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert not pool._lines
+    assert not pool._waiting_by_key
     await until(lambda: {thing.closed for thing in lent} == {1})
 
 
 # A full house ----------------------------------------------------------------------------------------
 
 
-async def full_house(hall: Hall, **options: Any) -> tuple[Pool, list[Work]]:
+async def full_house(hall: Hall, **options: Any) -> tuple[ThreadPool, list[Work]]:
     pool = hall.pool(threads=3, patience=0.05, **options)
     works = [hall.work() for _ in range(3)]
     for number, work in enumerate(works):
         await begin(pool, f"hung {number}", work)
-    assert pool.stuck() < 3
-    await until(lambda: pool.stuck() == 3)
+    assert pool.stuck_threads() < 3
+    await until(lambda: pool.stuck_threads() == 3)
     return pool, works
 
 
@@ -282,7 +282,7 @@ async def test_a_house_full_of_hung_threads_refuses_at_once_and_opens_again(hall
         assert refused.value.retry_after
     assert time.monotonic() - begun < 0.5
     works[0].gate.set()
-    await until(lambda: pool.stuck() == 2)
+    await until(lambda: pool.stuck_threads() == 2)
     assert await pool.run("other", lambda: 1) == 1
 
 
@@ -383,7 +383,7 @@ async def test_what_fails_to_close_does_no_harm(hall: Hall) -> None:
 
     pool, stubborn, good = hall.pool(), Stubborn(), Thing()
     for thing in (stubborn, good):
-        pool.dispose(thing)
+        pool.close_later(thing)
     await until(lambda: (stubborn.closed, good.closed) == (1, 1))
 
 
@@ -427,13 +427,13 @@ async def test_a_call_cancelled_in_the_moment_of_its_answer_closes_both(
 ) -> None:
     """The result is set, the waiting task is to be woken, and is cancelled before it is."""
     pool, lent, answer = hall.pool(), Thing(), result()
-    finish = pool._finish
+    finish = pool._deliver
 
     def finish_and_cancel(*args: Any) -> None:
         finish(*args)
         task.cancel()
 
-    pool._finish = finish_and_cancel  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    pool._deliver = finish_and_cancel  # type: ignore[assignment, method-assign] # else luck would have to hit it
     work = hall.work(answer, lent)
     task = await begin(pool, "a", work, lent=lent)
     work.gate.set()
@@ -446,18 +446,18 @@ async def test_a_call_cancelled_in_the_moment_of_its_answer_closes_both(
 
 async def test_a_call_that_expires_in_the_moment_of_its_answer_closes_both_once(hall: Hall) -> None:
     pool, lent, answer = hall.pool(), Thing(), Thing()
-    finish = pool._finish
+    finish = pool._deliver
 
     def expire_and_finish(call: Any, *args: Any) -> None:
         call.future.set_exception(StorageUnavailable("Now."))
         finish(call, *args)
 
-    pool._finish = expire_and_finish  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    pool._deliver = expire_and_finish  # type: ignore[assignment, method-assign] # else luck would have to hit it
     work = hall.work(answer, lent)
     work.gate.set()
     with pytest.raises(StorageUnavailable, match="Now"):
         await pool.run("a", work, lent=lent)
-    pool._finish = finish  # type: ignore[method-assign] # put back
+    pool._deliver = finish  # type: ignore[method-assign] # put back
     await until(lambda: (answer.closed, lent.closed) == (1, 1))
     for _ in range(3):
         await pool.run("b", nothing)
@@ -485,7 +485,7 @@ def test_a_loop_that_is_closed_under_a_call_leaves_nothing_open(hall: Hall) -> N
 async def test_a_closed_pool_takes_no_work_and_lets_its_threads_end(hall: Hall) -> None:
     pool, lent = hall.pool(), Thing()
     await pool.run("a", nothing)
-    pool.dispose(Thing())
+    pool.close_later(Thing())
     pool.close()
     await until(lambda: not hall.threads())
     with pytest.raises(StorageUnavailable):

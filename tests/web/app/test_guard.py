@@ -10,11 +10,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
-from jobsvc.domain.errors import Refusal, Unauthorized
-from jobsvc.storage.executor import Disk
+from jobsvc.domain.errors import ApiError, Unauthorized
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.token_file import create
 from jobsvc.web.app.guard import Guard
-from jobsvc.web.auth.bearer import TOKEN, Gate
+from jobsvc.web.auth.bearer import TOKEN, TokenAuthenticator
 from jobsvc.web.auth.client_address import Peers
 from jobsvc.web.ratelimit import request_budget
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget, parse_rate
@@ -37,8 +37,8 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def guard(state: Path) -> AsyncIterator[Guard]:
-    disk = Disk()
-    gate = Gate(state, disk, on_bad_file=lambda _fault: None)
+    disk = StorageExecutor()
+    gate = TokenAuthenticator(state, disk, on_bad_file=lambda _fault: None)
     rates = {"status": "10/minute", "download": "5/minute"}
     budgets = {name: Budget(name, parse_rate(rate), clock=Clock()) for name, rate in rates.items()}
     made = Guard(gate, budgets, AuthFailures(parse_rate("3/minute"), clock=Clock()), Peers(()))
@@ -51,7 +51,7 @@ async def plain_errors(request: web.Request, handler: Handler) -> web.StreamResp
     """Answer as the service will, with as little as these tests need."""
     try:
         response = await handler(request)
-    except Refusal as refusal:
+    except ApiError as refusal:
         code = {"unauthorized": 401, "insufficient-scope": 403, "rate-limited": 429}[refusal.code]
         response = web.Response(status=code, text=refusal.detail)
         if refusal.retry_after is not None:
@@ -86,7 +86,7 @@ async def client(guard: Guard) -> AsyncIterator[Client]:
     )
     app.router.add_get("/link", by_link)
     app.router.add_get("/open", unguarded)
-    app.cleanup_ctx.append(guard._gate.watching)
+    app.cleanup_ctx.append(guard._gate.cleanup_ctx)
     async with TestClient(TestServer(app)) as made:
         yield made
 

@@ -20,10 +20,10 @@ from multidict import CIMultiDict
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import StorageUnavailable, Unauthorized
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.token_file import BadTokenFile, create, revoke
 from jobsvc.web.auth import bearer as gate_module
-from jobsvc.web.auth.bearer import Gate, NoCredentials, _presented
+from jobsvc.web.auth.bearer import NoCredentials, TokenAuthenticator, _read_bearer
 
 ALIKE = "The token is not valid."
 
@@ -40,10 +40,10 @@ class Service:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.disk = Disk()
+        self.disk = StorageExecutor()
         self.complaints: list[Exception] = []
         self.offset = 0.0
-        self.gate = Gate(
+        self.gate = TokenAuthenticator(
             path, self.disk, clock=lambda: time.time() + self.offset, on_bad_file=self.complaints.append
         )
 
@@ -60,7 +60,7 @@ class Service:
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
-        async with asynccontextmanager(self.gate.watching)(web.Application()):
+        async with asynccontextmanager(self.gate.cleanup_ctx)(web.Application()):
             yield
 
 
@@ -160,7 +160,7 @@ async def test_a_token_expires_to_the_moment_without_a_look_at_the_file(service:
 
 @given(st.text(max_size=80) | st.from_regex(r"(?i:bearer) [!-~]{0,60}", fullmatch=True))
 def test_any_field_yields_ascii_of_the_token_s_alphabet_or_nothing(field: str) -> None:
-    found = _presented(CIMultiDict(Authorization=field))
+    found = _read_bearer(CIMultiDict(Authorization=field))
     assert re.fullmatch(r"[A-Za-z0-9._~+/=-]*", found, re.ASCII)
     assert field.endswith(found)
 
@@ -293,4 +293,4 @@ async def test_no_token_is_in_any_log_message_or_traceback(
 
 
 def test_the_watch_looks_often_enough_for_two_seconds() -> None:
-    assert gate_module.LOOK_EVERY <= 1
+    assert gate_module.RELOAD_INTERVAL_S <= 1

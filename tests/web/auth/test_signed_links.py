@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import Unauthorized
-from jobsvc.storage.executor import Disk
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.link_key import BadLinkKey
 from jobsvc.storage.state.token_file import create, revoke
-from jobsvc.web.auth.bearer import Gate, NoCredentials
-from jobsvc.web.auth.signed_links import Links, query, sign, verify
+from jobsvc.web.auth.bearer import NoCredentials, TokenAuthenticator
+from jobsvc.web.auth.signed_links import SignedLinks, query, sign, verify
 
 PATH = "/api/jobs/job/download/film.mp4"
 VERSION = "kJ0d3uKXbP9vT2mQxW5s1A"
@@ -153,32 +153,32 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now = NOW
-        self.disk = Disk()
-        self.gate = Gate(
+        self.disk = StorageExecutor()
+        self.gate = TokenAuthenticator(
             folder / "tokens.json", self.disk, clock=lambda: self.now, on_bad_file=lambda _fault: None
         )
         self.links = self.another()
 
-    def another(self) -> Links:
-        return Links(self.folder / "link.key", self.disk, self.gate, clock=lambda: self.now)
+    def another(self) -> SignedLinks:
+        return SignedLinks(self.folder / "link.key", self.disk, self.gate, clock=lambda: self.now)
 
     def url(self, token: Token, seconds: int = 60) -> str:
-        return self.links.make("job", "film.mp4", VERSION, token, seconds).target
+        return self.links.create("job", "film.mp4", VERSION, token, seconds).target
 
     async def token(self, expires: float | None = None) -> tuple[str, Token]:
         made = create(self.folder / "tokens.json", "anna", expires=expires)
         await self.gate.refresh()
         return made
 
-    def comes(self, url: str, secret: str | None = None, links: Links | None = None) -> Token:
+    def comes(self, url: str, secret: str | None = None, links: SignedLinks | None = None) -> Token:
         headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
         request = make_mocked_request("GET", url, headers=headers)
         return (links or self.links).authenticate(request)
 
 
 @asynccontextmanager
-async def begun(links: Links) -> AsyncIterator[None]:
-    async with asynccontextmanager(links.keyed)(web.Application()):
+async def begun(links: SignedLinks) -> AsyncIterator[None]:
+    async with asynccontextmanager(links.cleanup_ctx)(web.Application()):
         yield
 
 
@@ -192,7 +192,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 async def test_a_link_lets_in_as_the_token_that_made_it(house: House) -> None:
     _, token = await house.token()
-    link = house.links.make("job", "film.mp4", VERSION, token, 60)
+    link = house.links.create("job", "film.mp4", VERSION, token, 60)
     assert link.target.startswith(
         f"{PATH}?version={VERSION}&token={token.id}&expires={link.expires}&signature="
     )
@@ -217,8 +217,8 @@ async def test_a_link_dies_with_its_time_and_with_its_token(house: House) -> Non
 
 async def test_a_link_never_outlives_its_token(house: House) -> None:
     _, token = await house.token(expires=NOW + 30)
-    assert house.links.make("job", "film.mp4", VERSION, token, 60).expires == (NOW + 30) * 1000
-    assert house.links.make("job", "film.mp4", VERSION, token, 20).expires == (NOW + 20) * 1000
+    assert house.links.create("job", "film.mp4", VERSION, token, 60).expires == (NOW + 30) * 1000
+    assert house.links.create("job", "film.mp4", VERSION, token, 20).expires == (NOW + 20) * 1000
     url = house.url(token)
     house.now = NOW + 30
     with pytest.raises(Unauthorized, match=ALIKE):

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from jobsvc.web.connection import congestion, protocol
-from jobsvc.web.connection.congestion import UNPACED, hurry, is_neighbour
+from jobsvc.web.connection.congestion import UNPACED_ALGORITHM, disable_pacing, is_same_host
 from tests.conftest import MakeJob, Serve
 from tests.waiting import until
 
 pytestmark = pytest.mark.both_loops
 
 ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_bytes().split()
-OTHERS = [name for name in ALLOWED if name != UNPACED]
+OTHERS = [name for name in ALLOWED if name != UNPACED_ALGORITHM]
 
 
 def control(end: socket.socket) -> bytes:
@@ -34,7 +34,7 @@ class Taken(asyncio.Protocol):
         if self._before is not None:
             end = transport.get_extra_info("socket")
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self._before)
-        hurry(transport)
+        disable_pacing(transport)
         self._made.append(transport)
 
 
@@ -61,8 +61,8 @@ async def test_only_what_comes_from_our_own_address_is_not_paced(peer: str, host
     port = server.sockets[0].getsockname()[1]
     transport, _ = await loop.create_connection(asyncio.Protocol, host, port, local_addr=(peer, 0))
     await until(lambda: bool(made))
-    assert is_neighbour(made[0]) is near
-    assert control(made[0].get_extra_info("socket")) == (UNPACED if near else OTHERS[0])
+    assert is_same_host(made[0]) is near
+    assert control(made[0].get_extra_info("socket")) == (UNPACED_ALGORITHM if near else OTHERS[0])
     await end(server, transport, *made)
 
 
@@ -72,7 +72,7 @@ async def test_a_client_over_a_unix_socket_is_left_as_it_is(tmp_path: Path) -> N
     server = await loop.create_unix_server(lambda: Taken(made), str(tmp_path / "socket"))
     transport, _ = await loop.create_unix_connection(asyncio.Protocol, str(tmp_path / "socket"))
     await until(lambda: bool(made))
-    assert not is_neighbour(made[0])
+    assert not is_same_host(made[0])
     await end(server, transport, *made)
 
 
@@ -80,7 +80,7 @@ async def test_every_connection_is_looked_at(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[asyncio.BaseTransport] = []
-    monkeypatch.setattr(protocol, "hurry", seen.append)
+    monkeypatch.setattr(protocol, "disable_pacing", seen.append)
     make_job(output=b"film")
     assert (await (await serve()).download("job-1")).body == b"film"
     assert len(seen) == 1
@@ -89,6 +89,6 @@ async def test_every_connection_is_looked_at(
 async def test_a_system_that_forbids_it_is_no_fault(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(congestion, "UNPACED", b"none-such")
+    monkeypatch.setattr(congestion, "UNPACED_ALGORITHM", b"none-such")
     make_job(output=b"film")
     assert (await (await serve()).download("job-1")).body == b"film"

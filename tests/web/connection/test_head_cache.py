@@ -13,7 +13,7 @@ from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsvc.web.connection.head_cache import Familiar, retargeted
+from jobsvc.web.connection.head_cache import CachedHead, with_path
 
 PLAIN: Final = [
     "//h/a",
@@ -69,7 +69,7 @@ def test_only_a_head_that_came_whole_is_known_again(sent: list[bytes], data: st.
     for start, stop in pairwise(sorted({0, *cuts, len(stream)})):
         piece = stream[start:stop]
         messages = reading.feed_data(piece)[0]
-        if len(messages) == 1 and Familiar(messages[0][0], piece).target_of(piece) is not None:
+        if len(messages) == 1 and CachedHead(messages[0][0], piece).match_path(piece) is not None:
             assert piece == sent[done]
         for _ in messages:
             reading.message_consumed()
@@ -82,12 +82,12 @@ def test_what_is_known_again_is_what_the_parser_makes_of_it(
     one: str, other: str, given_first: Fields, given_then: Fields, method: str
 ) -> None:
     first, then = head(one, given_first), head(other, given_then, method)
-    last = Familiar(parsed(first), first)
-    target = last.target_of(then)
+    last = CachedHead(parsed(first), first)
+    target = last.match_path(then)
     plain = method == "GET" and one in PLAIN and other in PLAIN
     assert (target is not None) == (plain and given_first == given_then)
     if target is not None:
-        assert repr(retargeted(last.message, target)) == repr(parsed(then))
+        assert repr(with_path(last.message, target)) == repr(parsed(then))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,6 @@ def test_what_is_known_again_is_what_the_parser_makes_of_it(
 )
 def test_a_single_other_byte_makes_it_another_request(other: bytes) -> None:
     first = head("/a", [("X", "a")])
-    last = Familiar(parsed(first), first)
-    assert last.target_of(first.replace(b"/a", b"/b")) == "/b"
-    assert last.target_of(other) is None
+    last = CachedHead(parsed(first), first)
+    assert last.match_path(first.replace(b"/a", b"/b")) == "/b"
+    assert last.match_path(other) is None

@@ -21,15 +21,15 @@ from jobsvc.domain.errors import BadRequest, StorageUnavailable
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import parse_record
 from jobsvc.domain.timestamp import format_time
-from jobsvc.index.job_index import Index
-from jobsvc.storage.executor import Disk
-from jobsvc.storage.files.file_version import Identity
+from jobsvc.index.job_index import JobIndex
+from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.jobs.snapshot import Reading
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.endpoints.job_list import PARAMETERS, ListRoute, pieces, wish_of
-from jobsvc.web.jobs.list_items import LARGE_BYTES, ListedForms
-from jobsvc.web.jobs.page_cursor import cursor_of, place_in
+from jobsvc.web.endpoints.job_list import PARAMETERS, JobListEndpoint, parse_query, pieces
+from jobsvc.web.jobs.list_items import LARGE_BYTES, ListItemCaches
+from jobsvc.web.jobs.page_cursor import format_cursor, parse_cursor
 from jobsvc.web.query_params import only
 
 OWNERS = ("anna", "bert")
@@ -40,12 +40,12 @@ def token(owner: str, *scopes: str) -> Token:
 
 
 def test_nothing_asked_is_fifty_of_all() -> None:
-    wish = wish_of(MultiDict())
+    wish = parse_query(MultiDict())
     assert wish == (frozenset(), frozenset(), None, 50, None)
 
 
 def test_all_that_can_be_asked_is_understood() -> None:
-    cursor = cursor_of((5, "job-1"))
+    cursor = format_cursor((5, "job-1"))
     query = [
         ("status", "failed"),
         ("limit", "200"),
@@ -55,20 +55,20 @@ def test_all_that_can_be_asked_is_understood() -> None:
         ("owner", "anna"),
     ]
     since = ("updatedSince", "1970-01-01T00:00:01.5Z")
-    wish = wish_of(MultiDict([*query, since]))
+    wish = parse_query(MultiDict([*query, since]))
     states = frozenset({Status.FAILED, Status.QUEUED})
     assert wish == (states, frozenset({"anna"}), 1_500_000, 200, (5, "job-1"))
 
 
 @pytest.mark.parametrize("offset", ["+02:00", " 02:00"])
 def test_a_plus_that_was_sent_unescaped_is_still_one(offset: str) -> None:
-    assert wish_of(MultiDict(updatedSince=f"1970-01-01T02:00:01{offset}")).updated_since == 1_000_000
+    assert parse_query(MultiDict(updatedSince=f"1970-01-01T02:00:01{offset}")).updated_since == 1_000_000
 
 
 def read(query: MultiDict[str]) -> None:
     """Read a query as the route does."""
     only(query, *PARAMETERS)
-    wish_of(query)
+    parse_query(query)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def read(query: MultiDict[str]) -> None:
             "updatedSince",
         ),
         *(([("cursor", text)], f"cursor: {text!r}") for text in ("", "x", "job-1")),
-        ([("cursor", cursor_of((5, "job-1"))), ("cursor", cursor_of((5, "job-1")))], "cursor"),
+        ([("cursor", format_cursor((5, "job-1"))), ("cursor", format_cursor((5, "job-1")))], "cursor"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(query: list[tuple[str, str]], named: str) -> None:
@@ -125,7 +125,7 @@ def test_what_makes_no_sense_is_refused_by_name(query: list[tuple[str, str]], na
 )
 def test_any_query_makes_a_wish_or_is_refused(query: list[tuple[str, str]]) -> None:
     try:
-        wish = wish_of(MultiDict(query))
+        wish = parse_query(MultiDict(query))
     except BadRequest:
         return
     assert 1 <= wish.limit <= 200
@@ -146,17 +146,17 @@ class House:
     """A route over an index that never saw a disk: jobs are put into its catalogue."""
 
     def __init__(self) -> None:
-        self.index = Index(Disk(), JobsRoot(Path("/nowhere")))
-        self.index.figures.reconciled = 0
+        self.index = JobIndex(StorageExecutor(), JobsRoot(Path("/nowhere")))
+        self.index.stats.reconciled_at = 0
         self.index.ready.set()
-        self.route = ListRoute(self.index, ListedForms())
+        self.route = JobListEndpoint(self.index, ListItemCaches())
         self._moment = 0
 
     def put(self, number: int, owner: str, status: Status, created: int, updated: int) -> None:
         self._moment += 1
         times = {"createdAt": format_time(created * 1_000_000), "updatedAt": format_time(updated * 1_000_000)}
         job = parse_record(f"job-{number}", {"status": status, "owner": owner, **times}, 0)
-        reading = Reading(job, Identity(1, 1, 1, 1), output=None, settled=True)
+        reading = JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, settled=True)
         self.index.catalogue.put(f"job-{number}", reading, self._moment)
 
     def remove(self, number: int) -> None:
@@ -208,7 +208,7 @@ def test_over_the_route_what_stays_comes_once_and_nothing_of_another_owner_s_eve
         house.put(number, *one)
 
     def wanted() -> dict[str, str]:
-        jobs = [entry.reading.job for entry in house.index.catalogue.entries.values()]
+        jobs = [entry.snapshot.job for entry in house.index.catalogue.entries.values()]
         seen = [job for job in jobs if who.owner == job.owner or ADMIN in who.scopes]
         return {job.id: job.created_at for job in seen if job.status in (states or set(Status))}
 
@@ -219,7 +219,7 @@ def test_over_the_route_what_stays_comes_once_and_nothing_of_another_owner_s_eve
         here = [(job["id"], job["createdAt"]) for job in page["jobs"]]
         assert set(here) <= set(wanted().items())
         listed += here
-        place = place_in(page["nextCursor"] or "")
+        place = parse_cursor(page["nextCursor"] or "")
         assert place is None or place[1] in wanted()
         for number, one in next(changes, []):
             if one is None:
@@ -236,7 +236,7 @@ def test_a_cursor_that_somebody_made_up_leads_to_his_own_jobs_alone(after: tuple
     house = House()
     for number in range(6):
         house.put(number, OWNERS[number % 2], Status.QUEUED, number, number)
-    page = house.ask(token("anna"), [("cursor", cursor_of(after))])
+    page = house.ask(token("anna"), [("cursor", format_cursor(after))])
     assert {job["id"] for job in page["jobs"]} <= {"job-0", "job-2", "job-4"}
 
 

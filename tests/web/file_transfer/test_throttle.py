@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsvc.web.file_transfer.throttle import BURST, SLICE, Pace
+from jobsvc.web.file_transfer.throttle import BURST_S, SLICE_S, Throttle
 
 rates = st.one_of(st.integers(1, 100), st.integers(1, 10**9), st.just(2**53))
 
@@ -27,17 +27,17 @@ class Stream:
     def __init__(self, rate: int) -> None:
         self.clock = Clock()
         self.rate = rate
-        self.pace = Pace(rate, lambda _seconds: None, self.clock)
+        self.pace = Throttle(rate, lambda _seconds: None, self.clock)
         self.sent: list[tuple[float, int]] = []
         """When how many bytes went."""
 
     def step(self, left: int, *, late: float = 0.0, taken: float = 1.0) -> int:
         """Wait as told and `late` seconds more; of what may go the client takes a part, a byte at least."""
         self.clock.now += max(self.pace.wait(left), 0) + late
-        earned = self.pace.earned(left)
+        earned = self.pace.available(left)
         assert 0 < earned <= left
         count = max(1, int(earned * taken))
-        self.pace.went(count)
+        self.pace.consume(count)
         self.sent.append((self.clock.now, count))
         return count
 
@@ -60,7 +60,7 @@ def test_no_stretch_of_time_has_more_than_its_rate_and_a_quarter_second(
         begin, bytes_in = stream.sent[first][0], 0
         for now, count in stream.sent[first:]:
             bytes_in += count
-            assert bytes_in <= rate * (now - begin) + max(rate * BURST, 1) + 1 + rate * 1e-9
+            assert bytes_in <= rate * (now - begin) + max(rate * BURST_S, 1) + 1 + rate * 1e-9
 
 
 @given(rates, moves)
@@ -96,8 +96,8 @@ def test_timers_that_ring_late_cost_the_stream_nothing(rate: int, late: float) -
 def test_slices_are_small_and_so_are_the_waits(rate: int) -> None:
     stream = Stream(rate)
     for _ in range(20):
-        assert stream.pace.wait(10**18) <= max(SLICE, 1 / rate) + 1e-6
-        assert stream.step(10**18) <= max(rate * SLICE, 1) + 1 + rate * 1e-6
+        assert stream.pace.wait(10**18) <= max(SLICE_S, 1 / rate) + 1e-6
+        assert stream.step(10**18) <= max(rate * SLICE_S, 1) + 1 + rate * 1e-6
 
 
 def test_a_stall_earns_a_quarter_second_and_no_more() -> None:
@@ -116,10 +116,10 @@ def test_the_last_bytes_wait_for_themselves_alone() -> None:
 
 async def test_what_was_waited_is_told_and_what_was_not_is_not() -> None:
     held: list[float] = []
-    pace = Pace(10_000, held.append)
-    assert await pace.granted(100) == 100
+    pace = Throttle(10_000, held.append)
+    assert await pace.acquire(100) == 100
     assert len(held) == 1
     assert 0.005 < held[0] < 1
     pace._paid_until -= 1
-    assert await pace.granted(5_000) == 2_500
+    assert await pace.acquire(5_000) == 2_500
     assert len(held) == 1

@@ -16,8 +16,8 @@ from jobsvc.web.headers.conditional import (
     PRECONDITION_FAILED,
     UNSATISFIABLE,
     WHOLE,
-    Decision,
-    Selected,
+    Evaluation,
+    RepresentationInfo,
     etag_of,
     evaluate,
     last_modified_of,
@@ -30,7 +30,7 @@ OTHER = '"b2"'
 MODIFIED = int(datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC).timestamp())
 NOW = MODIFIED + 86_400.25
 SIZE = 10_000
-FILE = Selected(etag=TAG, last_modified=MODIFIED, size=SIZE, content_type="video/mp4")
+FILE = RepresentationInfo(etag=TAG, last_modified=MODIFIED, size=SIZE, content_type="video/mp4")
 
 SAME = format_date(MODIFIED)
 BEFORE = format_date(MODIFIED - 1)
@@ -44,14 +44,14 @@ def headers(fields: Fields) -> CIMultiDictProxy[str]:
 
 
 def answer(
-    *fields: tuple[str, str], method: str = "GET", selected: Selected = FILE, now: float = NOW
-) -> Decision:
+    *fields: tuple[str, str], method: str = "GET", selected: RepresentationInfo = FILE, now: float = NOW
+) -> Evaluation:
     return evaluate(method, headers([("Host", "farm"), *fields]), selected, now)
 
 
-def partial(*spans: tuple[int, int]) -> Decision:
+def partial(*spans: tuple[int, int]) -> Evaluation:
     """A 206 of these spans, first and last position both included."""
-    return Decision(HTTPStatus.PARTIAL_CONTENT, tuple(ByteRange(first, last + 1) for first, last in spans))
+    return Evaluation(HTTPStatus.PARTIAL_CONTENT, tuple(ByteRange(first, last + 1) for first, last in spans))
 
 
 def test_the_decisions_have_the_statuses_of_their_names() -> None:
@@ -80,7 +80,7 @@ def test_a_request_without_conditions_gets_the_whole(method: str) -> None:
     ],
 )
 def test_tags_are_compared_as_in_the_rfc_s_table(ours: str, theirs: str, *, strong: bool, weak: bool) -> None:
-    selected = Selected(ours, None, SIZE, "text/plain")
+    selected = RepresentationInfo(ours, None, SIZE, "text/plain")
     matched = answer(("If-Match", theirs), selected=selected)
     assert matched is (WHOLE if strong else PRECONDITION_FAILED)
     matched = answer(("If-None-Match", theirs), selected=selected)
@@ -268,14 +268,14 @@ def test_what_is_not_one_valid_date_is_ignored(values: list[str], *, lenient: bo
 
 
 def test_dates_are_ignored_where_there_is_no_last_modified() -> None:
-    undated = Selected(TAG, None, SIZE, "text/plain")
+    undated = RepresentationInfo(TAG, None, SIZE, "text/plain")
     assert answer(("If-Modified-Since", AFTER), selected=undated) is WHOLE
     assert answer(("If-Unmodified-Since", BEFORE), selected=undated) is WHOLE
     assert answer(("Range", "bytes=0-0"), ("If-Range", SAME), selected=undated) is WHOLE
 
 
 def test_the_epoch_is_a_date_like_any_other() -> None:
-    old = Selected(TAG, 0, SIZE, "text/plain")
+    old = RepresentationInfo(TAG, 0, SIZE, "text/plain")
     assert answer(("If-Modified-Since", format_date(0)), selected=old) is NOT_MODIFIED
     assert answer(("If-Unmodified-Since", format_date(-1)), selected=old) is PRECONDITION_FAILED
 
@@ -384,7 +384,7 @@ def test_the_epoch_is_a_date_like_any_other() -> None:
         ),
     ],
 )
-def test_fields_are_evaluated_in_the_rfc_s_order(fields: Fields, decision: Decision) -> None:
+def test_fields_are_evaluated_in_the_rfc_s_order(fields: Fields, decision: Evaluation) -> None:
     assert answer(*fields) == decision
     assert answer(*reversed(fields)) == decision
 
@@ -440,7 +440,7 @@ def test_the_whole_file_is_sent_where_if_range_fails(values: list[str]) -> None:
         (MODIFIED + 1.5, partial((5, 9))),
     ],
 )
-def test_a_date_is_strong_only_once_its_second_is_over(now: float, decision: Decision) -> None:
+def test_a_date_is_strong_only_once_its_second_is_over(now: float, decision: Evaluation) -> None:
     """Section 8.8.2.2."""
     assert answer(("Range", "bytes=5-9"), ("If-Range", SAME), now=now) == decision
 
@@ -476,7 +476,7 @@ def test_an_unsatisfiable_range_is_told_even_beside_an_if_range_that_holds() -> 
         pytest.param(["bytes=0-,0-,0-"], WHOLE, id="abuse"),
     ],
 )
-def test_range_selects_what_a_get_answers(values: list[str], decision: Decision) -> None:
+def test_range_selects_what_a_get_answers(values: list[str], decision: Evaluation) -> None:
     assert answer(*lines("Range", values)) == decision
 
 
@@ -489,7 +489,7 @@ def test_range_says_nothing_to_a_head(field: str) -> None:
 
 
 def test_of_an_empty_file_positions_are_unsatisfiable_and_a_suffix_is_the_whole() -> None:
-    empty = Selected(TAG, MODIFIED, 0, "video/mp4")
+    empty = RepresentationInfo(TAG, MODIFIED, 0, "video/mp4")
     assert answer(("Range", "bytes=0-"), selected=empty) is UNSATISFIABLE
     assert answer(("Range", "bytes=-5"), selected=empty) is WHOLE
 
@@ -531,7 +531,8 @@ def test_two_versions_never_share_a_tag_and_every_tag_is_accepted_back(
     same = [(abs(inode), abs(size), *times) for inode, size, *times in versions]
     assert (one == two) == (same[0] == same[1])
     assert (
-        answer(("If-None-Match", f"{two}, W/{one}"), selected=Selected(one, None, 1, "a/b")) is NOT_MODIFIED
+        answer(("If-None-Match", f"{two}, W/{one}"), selected=RepresentationInfo(one, None, 1, "a/b"))
+        is NOT_MODIFIED
     )
 
 
@@ -590,7 +591,7 @@ requests = st.lists(st.tuples(names, values), max_size=6)
 def test_no_field_whatever_it_holds_raises_or_leads_outside_the_file(
     fields: Fields, method: str, size: int
 ) -> None:
-    decision = answer(*fields, method=method, selected=Selected(TAG, MODIFIED, size, "video/mp4"))
+    decision = answer(*fields, method=method, selected=RepresentationInfo(TAG, MODIFIED, size, "video/mp4"))
     assert decision.status in {200, 206, 304, 412, 416}
     assert bool(decision.ranges) == (decision.status == HTTPStatus.PARTIAL_CONTENT)
     assert all(0 <= part.start < part.stop <= size for part in decision.ranges)

@@ -12,10 +12,10 @@ from jobsvc.domain.access import JOBS_READ, Token
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
-from jobsvc.index.catalogue.root_check import Presence
-from jobsvc.storage.executor import Disk
+from jobsvc.index.catalogue.root_check import RootCheck
+from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.web.jobs.lookup import sighted
+from jobsvc.web.jobs.lookup import get_visible_job
 from tests.conftest import MakeJob
 
 ANNA = Token("t", "anna", frozenset({JOBS_READ}), bytes(32), 0.0)
@@ -23,8 +23,8 @@ BERT = Token("u", "bert", frozenset({JOBS_READ}), bytes(32), 0.0)
 
 
 @pytest.fixture
-def disk() -> Iterator[Disk]:
-    disk = Disk()
+def disk() -> Iterator[StorageExecutor]:
+    disk = StorageExecutor()
     yield disk
     disk.close()
 
@@ -34,13 +34,13 @@ def take_away(root: Path) -> None:
 
 
 @pytest.fixture
-async def doubted(make_job: MakeJob, jobs_root: Path, disk: Disk) -> Freshness:
+async def doubted(make_job: MakeJob, jobs_root: Path, disk: StorageExecutor) -> Freshness:
     """Knows anna's job-1, of a root that was found away since."""
     make_job()
-    presence = Presence()
+    presence = RootCheck()
     freshness = Freshness(disk, JobsRoot(jobs_root), Catalogue(), 1.0, presence=presence)
-    assert not (await sighted(freshness, ANNA, "job-1")).stale
-    presence.doubt("Input/output error", time.monotonic())
+    assert not (await get_visible_job(freshness, ANNA, "job-1")).stale
+    presence.mark_unavailable("Input/output error", time.monotonic())
     return freshness
 
 
@@ -50,7 +50,7 @@ async def test_another_s_job_is_an_unknown_one_as_soon_as_the_disk_answers(
 ) -> None:
     for job_id in ("job-1", "job-2"):
         with pytest.raises(JobNotFound):
-            await sighted(doubted, BERT, job_id, force=force)
+            await get_visible_job(doubted, BERT, job_id, force=force)
 
 
 @pytest.mark.parametrize("force", [True, False])
@@ -60,5 +60,5 @@ async def test_neither_is_found_nor_unknown_while_it_does_not(
     take_away(jobs_root)
     for job_id in ("job-1", "job-2"):
         with pytest.raises(StorageUnavailable):
-            await sighted(doubted, BERT, job_id, force=force)
-    assert (await sighted(doubted, ANNA, "job-1", force=force)).stale
+            await get_visible_job(doubted, BERT, job_id, force=force)
+    assert (await get_visible_job(doubted, ANNA, "job-1", force=force)).stale

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jobsvc.index.queries.listing import After
 from jobsvc.storage.layout import is_job_id
-from jobsvc.web.jobs.page_cursor import cursor_of, place_in
+from jobsvc.web.jobs.page_cursor import format_cursor, parse_cursor
 
 TIMES = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
 IDS = st.from_regex("[A-Za-z0-9][A-Za-z0-9._-]{0,127}", fullmatch=True).filter(is_job_id)
@@ -20,42 +20,42 @@ PLACES = st.tuples(TIMES, IDS)
 def test_a_cursor_is_read_as_the_place_that_was_written_and_needs_no_escape_in_an_address(
     after: After,
 ) -> None:
-    cursor = cursor_of(after)
-    assert place_in(cursor) == after
+    cursor = format_cursor(after)
+    assert parse_cursor(cursor) == after
     assert cursor.replace("-", "").replace("_", "").isalnum()
     assert len(cursor) <= 187
 
 
 @given(after=PLACES, data=st.data())
 def test_a_cursor_with_a_slip_in_it_is_none(after: After, data: st.DataObject) -> None:
-    cursor = cursor_of(after)
+    cursor = format_cursor(after)
     at = data.draw(st.integers(0, len(cursor) - 1))
     other = data.draw(st.sampled_from("Az09-_=+/ ").filter(lambda char: char != cursor[at]))
     for wrong in (cursor[:at], cursor[:at] + other + cursor[at + 1 :], cursor + other, other + cursor):
-        assert place_in(wrong) is None
+        assert parse_cursor(wrong) is None
 
 
 @given(text=st.text(max_size=200))
 def test_any_other_text_is_none(text: str) -> None:
-    assert place_in(text) is None
+    assert parse_cursor(text) is None
 
 
 @pytest.mark.parametrize("text", ["", "A", "AAAA", "====", "\udcff", "é" * 20, "A" * 8000])
 def test_odd_text_is_none(text: str) -> None:
-    assert place_in(text) is None
+    assert parse_cursor(text) is None
 
 
 @given(after=PLACES)
 def test_two_spellings_of_one_cursor_there_are_not(after: After) -> None:
     """Base 64 has some: the last letter's spare bits, and padding."""
-    cursor = cursor_of(after)
+    cursor = format_cursor(after)
     raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     spellings = {
         cursor[:-1] + last for last in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     }
     same = [one for one in spellings if urlsafe_b64decode(one + "=" * (-len(one) % 4)) == raw]
-    assert [one for one in same if place_in(one) is not None] == [cursor]
-    assert place_in(urlsafe_b64encode(raw).decode()) == (
+    assert [one for one in same if parse_cursor(one) is not None] == [cursor]
+    assert parse_cursor(urlsafe_b64encode(raw).decode()) == (
         after if "=" not in urlsafe_b64encode(raw).decode() else None
     )
 
@@ -63,4 +63,4 @@ def test_two_spellings_of_one_cursor_there_are_not(after: After) -> None:
 def test_a_sum_that_is_right_over_what_is_no_place_makes_none() -> None:
     for place in (b"", b"1234567", b"12345678\xff"):
         raw = crc32(place, 1).to_bytes(4) + place
-        assert place_in(urlsafe_b64encode(raw).rstrip(b"=").decode()) is None
+        assert parse_cursor(urlsafe_b64encode(raw).rstrip(b"=").decode()) is None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import RateLimited
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.ratelimit.budgets import ADDRESSES_CAP, AuthFailures, Budget, parse_rate
+from jobsvc.web.ratelimit.budgets import MAX_ADDRESSES, AuthFailures, Budget, parse_rate
 
 
 @dataclass
@@ -248,9 +248,9 @@ def test_addresses_of_one_customer_share_a_budget(first: str | None, second: str
 
 def test_addresses_are_remembered_within_bounds() -> None:
     some = failures("1/minute")
-    for number in range(ADDRESSES_CAP + 500):
+    for number in range(MAX_ADDRESSES + 500):
         some.hit(f"2001:db8:{number:x}::1")
-    assert len(some._counter) == ADDRESSES_CAP
+    assert len(some._counter) == MAX_ADDRESSES
 
 
 def test_a_budget_s_name_and_numbers_are_a_structured_field() -> None:

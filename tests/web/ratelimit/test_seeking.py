@@ -10,7 +10,7 @@ from jobsvc.domain.access import Token
 from jobsvc.web.auth.client_address import Peers
 from jobsvc.web.ratelimit import seeking
 from jobsvc.web.ratelimit.budgets import Budget
-from jobsvc.web.ratelimit.seeking import Seeks
+from jobsvc.web.ratelimit.seeking import RangeContinuations
 
 
 def request_for(wanted: str) -> web.Request:
@@ -34,8 +34,10 @@ class Clock:
         return self.now
 
 
-def seeks(clock: Clock) -> Seeks:
-    return Seeks(Budget("ranges", parse("9/hour")), Peers(()), lambda request: request.path, clock=clock)
+def seeks(clock: Clock) -> RangeContinuations:
+    return RangeContinuations(
+        Budget("ranges", parse("9/hour")), Peers(()), lambda request: request.path, clock=clock
+    )
 
 
 def test_an_output_counts_as_being_read_for_one_minute_at_least_and_two_at_most() -> None:
@@ -43,11 +45,11 @@ def test_an_output_counts_as_being_read_for_one_minute_at_least_and_two_at_most(
         clock = Clock()
         made = seeks(clock)
         clock.now = begun
-        made.begun(RANGE, KEY, HTTPStatus.PARTIAL_CONTENT)
+        made.record(RANGE, KEY, HTTPStatus.PARTIAL_CONTENT)
         clock.now = begun + 59.9
-        assert made.continues(FURTHER, KEY)
+        assert made.is_continuation(FURTHER, KEY)
         clock.now = begun + 120.1
-        assert not made.continues(FURTHER, KEY)
+        assert not made.is_continuation(FURTHER, KEY)
 
 
 def test_only_a_get_with_a_range_continues_and_only_what_was_sent_begins() -> None:
@@ -57,13 +59,13 @@ def test_only_a_get_with_a_range_continues_and_only_what_was_sent_begins() -> No
         HTTPStatus.PRECONDITION_FAILED,
         HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     ):
-        made.begun(RANGE, KEY, status)
-        assert not made.continues(RANGE, KEY)
-    made.begun(make_mocked_request("HEAD", "/job"), KEY, HTTPStatus.OK)
-    assert made.continues(FURTHER, KEY)
-    assert not made.continues(FURTHER, made.key_of(FURTHER, OTHER))
-    assert not made.continues(make_mocked_request("GET", "/job"), KEY)
-    assert not made.continues(make_mocked_request("HEAD", "/job", headers={"Range": "bytes=0-"}), KEY)
+        made.record(RANGE, KEY, status)
+        assert not made.is_continuation(RANGE, KEY)
+    made.record(make_mocked_request("HEAD", "/job"), KEY, HTTPStatus.OK)
+    assert made.is_continuation(FURTHER, KEY)
+    assert not made.is_continuation(FURTHER, made.key_of(FURTHER, OTHER))
+    assert not made.is_continuation(make_mocked_request("GET", "/job"), KEY)
+    assert not made.is_continuation(make_mocked_request("HEAD", "/job", headers={"Range": "bytes=0-"}), KEY)
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -10,7 +10,7 @@ from limits import RateLimitItemPerMinute, RateLimitItemPerSecond, parse
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from jobsvc.web.ratelimit.sliding_window import OneStep, Standing, WindowCounter
+from jobsvc.web.ratelimit.sliding_window import OneStep, WindowCounter, WindowState
 
 
 @dataclass
@@ -27,7 +27,7 @@ def clock() -> Clock:
 
 
 def passed(counter: WindowCounter, tries: int, key: str = "key") -> int:
-    return sum(counter.take(key) for _ in range(tries))
+    return sum(counter.try_acquire(key) for _ in range(tries))
 
 
 def test_a_burst_passes_exactly_the_limit(clock: Clock) -> None:
@@ -54,7 +54,7 @@ def test_after_two_windows_nothing_is_remembered(clock: Clock) -> None:
     counter = WindowCounter(RateLimitItemPerMinute(10), clock=clock)
     passed(counter, 10)
     clock.now += 120
-    assert counter.standing("key").left() == 10
+    assert counter.window_state("key").remaining() == 10
     assert passed(counter, 200) == 10
 
 
@@ -66,7 +66,7 @@ def test_keys_don_t_touch_each_other(clock: Clock) -> None:
 def test_looking_counts_nothing_and_remembers_nobody(clock: Clock) -> None:
     counter = WindowCounter(RateLimitItemPerMinute(10), clock=clock)
     for _ in range(20):
-        assert counter.standing("key") == Standing(0, 0, 60, 10, 60)
+        assert counter.window_state("key") == WindowState(0, 0, 60, 10, 60)
     assert len(counter) == 0
 
 
@@ -75,28 +75,28 @@ def test_keys_that_count_no_more_are_forgotten_as_others_come(clock: Clock) -> N
     for minute in range(50):
         clock.now = 6000.0 + 60 * minute
         for number in range(20):
-            counter.take(f"{minute}-{number}")
+            counter.try_acquire(f"{minute}-{number}")
     assert len(counter) <= 2 * 20
 
 
 def test_of_too_many_keys_the_oldest_are_forgotten(clock: Clock) -> None:
     counter = WindowCounter(RateLimitItemPerMinute(1), clock=clock, keys_cap=100)
     for number in range(1000):
-        counter.take(str(number))
+        counter.try_acquire(str(number))
         assert len(counter) <= 100
-    assert not counter.take("999")
-    assert counter.take("0")
+    assert not counter.try_acquire("999")
+    assert counter.try_acquire("0")
 
 
 def test_a_key_in_use_is_not_among_the_oldest(clock: Clock) -> None:
     counter = WindowCounter(RateLimitItemPerMinute(2), clock=clock, keys_cap=3)
     for key in "abc":
-        counter.take(key)
+        counter.try_acquire(key)
     clock.now += 60
-    counter.take("a")
-    counter.take("d")
-    assert counter.standing("a").current == 1
-    assert counter.standing("b") == (0, 0, 60, 2, 60)
+    counter.try_acquire("a")
+    counter.try_acquire("d")
+    assert counter.window_state("a").current == 1
+    assert counter.window_state("b") == (0, 0, 60, 2, 60)
 
 
 # Windows of 2**n seconds at whole 64ths of a second, so that both sides' arithmetic is exact.
@@ -113,7 +113,7 @@ async def test_it_admits_what_the_limits_library_admits(
         for pause, tries in moves:
             clock.now += pause / 64
             for _ in range(tries):
-                assert counter.take("key") == await theirs.hit(item, "key")
+                assert counter.try_acquire("key") == await theirs.hit(item, "key")
 
 
 @st.composite
@@ -125,7 +125,7 @@ def used_up(draw: st.DrawFn) -> tuple[WindowCounter, Clock]:
     for pause in draw(st.lists(st.floats(0, 2.5 * item.get_expiry()), max_size=4)):
         passed(counter, draw(st.integers(0, item.amount)))
         clock.now += pause
-    while counter.take("key"):
+    while counter.try_acquire("key"):
         pass
     return counter, clock
 
@@ -133,11 +133,11 @@ def used_up(draw: st.DrawFn) -> tuple[WindowCounter, Clock]:
 @given(used_up())
 def test_after_the_wait_that_was_told_a_request_passes(state: tuple[WindowCounter, Clock]) -> None:
     counter, clock = state
-    seconds = counter.standing("key").wait()
+    seconds = counter.window_state("key").wait()
     assert seconds >= 1
     clock.now += seconds
-    assert counter.standing("key").left() >= 1
-    assert counter.take("key")
+    assert counter.window_state("key").remaining() >= 1
+    assert counter.try_acquire("key")
 
 
 @given(steps, st.integers(1, 20), st.sampled_from([1, 4, 16, 32]))
@@ -149,44 +149,44 @@ def test_of_those_that_are_relieved_each_tenth_counts_and_none_counts_twice(
     counter = WindowCounter(RateLimitItemPerSecond(limit, window), clock=clock)
     admitted = 0
     for _ in range(10 * limit + 30):
-        if counter.take("key"):
+        if counter.try_acquire("key"):
             admitted += 1
-            counter.relieve("key", 10)
+            counter.refund("key", 10)
     assert admitted == 10 * limit
     for pause, tries in moves:
         clock.now += pause / 64
         for _ in range(tries):
-            before = counter.standing("key")
-            if counter.take("key"):
-                counter.relieve("key", 10)
-            assert 0 <= counter.standing("key").current - before.current <= 1 <= limit
+            before = counter.window_state("key")
+            if counter.try_acquire("key"):
+                counter.refund("key", 10)
+            assert 0 <= counter.window_state("key").current - before.current <= 1 <= limit
 
 
 def test_a_request_of_no_window_is_relieved_of_nothing(clock: Clock) -> None:
     counter = WindowCounter(RateLimitItemPerMinute(2), clock=clock)
-    counter.relieve("key", 10)
+    counter.refund("key", 10)
     assert len(counter) == 0
-    counter.take("key")
+    counter.try_acquire("key")
     clock.now += 60
-    counter.take("key")
+    counter.try_acquire("key")
     for _ in range(5):
-        counter.relieve("key", 10)
-    assert counter.standing("key")[:2] == (1, 0)
+        counter.refund("key", 10)
+    assert counter.window_state("key")[:2] == (1, 0)
 
 
 @given(used_up(), st.floats(0, 5000))
 def test_it_passes_at_any_later_time_too(state: tuple[WindowCounter, Clock], later: float) -> None:
     counter, clock = state
-    clock.now += counter.standing("key").wait() + later
-    assert counter.take("key")
+    clock.now += counter.window_state("key").wait() + later
+    assert counter.try_acquire("key")
 
 
 @given(used_up())
 def test_the_wait_is_not_a_second_longer_than_it_has_to_be(state: tuple[WindowCounter, Clock]) -> None:
     counter, clock = state
-    seconds = counter.standing("key").wait()
+    seconds = counter.window_state("key").wait()
     clock.now += max(seconds - 1.01, 0)
-    assert not counter.take("key")
+    assert not counter.try_acquire("key")
 
 
 def used_up_at_zero(limit: int, window: int) -> tuple[WindowCounter, Clock]:
@@ -203,9 +203,9 @@ def used_up_at_zero(limit: int, window: int) -> tuple[WindowCounter, Clock]:
 def test_as_many_pass_as_were_said_to_be_left(state: tuple[WindowCounter, Clock], later: float) -> None:
     counter, clock = state
     clock.now += later
-    left = counter.standing("key").left()
-    assert (counter.standing("key").wait() == 0) == (left > 0)
-    assert counter.room("key") == (left, counter.standing("key").ends_in)
+    left = counter.window_state("key").remaining()
+    assert (counter.window_state("key").wait() == 0) == (left > 0)
+    assert counter.remaining("key") == (left, counter.window_state("key").ends_in)
     assert passed(counter, left + 5) == left
 
 
@@ -213,25 +213,25 @@ def test_as_many_pass_as_were_said_to_be_left(state: tuple[WindowCounter, Clock]
 def test_who_spends_is_told_what_is_left_then(state: tuple[WindowCounter, Clock], later: float) -> None:
     counter, clock = state
     clock.now += later
-    left = counter.standing("key").left()
+    left = counter.window_state("key").remaining()
     for _ in range(min(left, 20)):
-        assert counter.spend("key") == counter.room("key")
+        assert counter.consume("key") == counter.remaining("key")
     if left <= 20:
-        assert counter.spend("key") is None
+        assert counter.consume("key") is None
 
 
 @pytest.mark.parametrize(
     ("standing", "seconds"),
     [
-        (Standing(0, 10, 30.0, 10, 60), 31),
-        (Standing(0, 10, 0.4, 10, 60), 1),
-        (Standing(0, 9, 30.0, 10, 60), 0),
-        (Standing(10, 5, 30.0, 10, 60), 1),
-        (Standing(10, 5, 45.0, 10, 60), 16),
-        (Standing(600, 0, 60.0, 600, 60), 1),
+        (WindowState(0, 10, 30.0, 10, 60), 31),
+        (WindowState(0, 10, 0.4, 10, 60), 1),
+        (WindowState(0, 9, 30.0, 10, 60), 0),
+        (WindowState(10, 5, 30.0, 10, 60), 1),
+        (WindowState(10, 5, 45.0, 10, 60), 16),
+        (WindowState(600, 0, 60.0, 600, 60), 1),
     ],
 )
-def test_the_wait_by_hand(standing: Standing, seconds: int) -> None:
+def test_the_wait_by_hand(standing: WindowState, seconds: int) -> None:
     assert standing.wait() == seconds
 
 
@@ -256,10 +256,10 @@ async def test_limits_own_questions_are_answered_by_the_same_counts(limiter: One
     assert await counter.get_sliding_window("key", 60) == (1, 45.0, 0, 105.0)
     await counter.clear_sliding_window("key", 60)
     assert len(counter) == 0
-    counter.take("key")
+    counter.try_acquire("key")
     await counter.clear("key")
     assert len(counter) == 0
-    counter.take("key")
+    counter.try_acquire("key")
     assert await counter.reset() == 1
     assert len(counter) == 0
 
