@@ -15,7 +15,7 @@ from typing import Final
 
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.files.users import user_name
-from jobsvc.storage.reachable import Mounts
+from jobsvc.storage.filesystem.reachable import Mounts
 
 ANSWER_TIMEOUT_S: Final = 10.0
 """How long a folder of the configuration may take to be listed at the start."""

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jobsvc.storage.filesystem.reachable import Mounts
 from jobsvc.storage.layout import OutputRoot, components
-from jobsvc.storage.reachable import Mounts
 
 
 class _Root(NamedTuple):

@@ -15,8 +15,8 @@ from typing import Final
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
-from jobsvc.index.retries import Retries
 from jobsvc.index.scan import reconcile
+from jobsvc.index.scan.retries import Retries
 from jobsvc.index.scan.worker_pool import WorkerPool
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.batch_read import BatchRead, ReadRequest

@@ -17,7 +17,7 @@ from watchfiles._rust_notify import (
     RustNotify,
 )  # the public watch() adds a filter of its own and drops on timeout
 
-from jobsvc.index.root_notify import RootNotify
+from jobsvc.index.watch.root_notify import RootNotify
 
 DEBOUNCE_MS: Final = 50
 STEP_MS: Final = 25

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from jobsvc.index import retries
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.scan import refresh_queue as module
+from jobsvc.index.scan import retries
 from jobsvc.index.scan.refresh_queue import MAX_READERS, WORKERS, RefreshQueue
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs import batch_read

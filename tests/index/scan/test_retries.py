@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from jobsvc.index import retries as module
-from jobsvc.index.retries import Retries
+from jobsvc.index.scan import retries as module
+from jobsvc.index.scan.retries import Retries
 from tests.waiting import until
 
 JOBS = [f"job-{number}" for number in range(100)]

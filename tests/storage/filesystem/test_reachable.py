@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.storage import reachable
-from jobsvc.storage.reachable import Mounts
+from jobsvc.storage.filesystem import reachable
+from jobsvc.storage.filesystem.reachable import Mounts
 
 TABLE = r"""
 1 0 8:1 / / rw - ext4 /dev/sda1 rw
