@@ -46,8 +46,8 @@ def test_folder_and_files_are_for_their_owner_alone(path: Path) -> None:
 
 def test_processes_that_begin_at_once_have_one_key(path: Path) -> None:
     program = (
-        "import sys, pathlib; from jobsvc.storage.state.link_key import load_or_make\n"
-        "sys.stdin.read(1); print(load_or_make(pathlib.Path(sys.argv[1])).hex())"
+        "import sys, pathlib; from jobsvc.storage.state.link_key import load_or_create\n"
+        "sys.stdin.read(1); print(load_or_create(pathlib.Path(sys.argv[1])).hex())"
     )
     started = [
         subprocess.Popen(

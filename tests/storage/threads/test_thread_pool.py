@@ -520,9 +520,9 @@ async def test_a_result_that_comes_after_the_pool_was_closed_is_closed(hall: Hal
 HUNG = """
 import asyncio, importlib, sys
 from jobsvc.domain.errors import StorageUnavailable
-from jobsvc.storage.threads.thread_pool import Pool
+from jobsvc.storage.threads.thread_pool import ThreadPool
 fifo, loop = sys.argv[1:]
-pool = Pool("metadata", deadline=0.1)
+pool = ThreadPool("metadata", deadline=0.1)
 async def main():
     try:
         await pool.run("a", lambda: open(fifo))
