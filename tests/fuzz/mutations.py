@@ -92,7 +92,8 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
         b"Content-Length: 5, 5",
         b"Content-Length: 0x5",
         b"Content-Length:",
-        b"Content-Length: 99999999999999999999",
+        b"Content-Length: 9999999999999999999",
+        b"Content-Length: 18446744073709551616",
     ),
     _field(
         b"Transfer-Encoding: chunked",

@@ -128,7 +128,7 @@ def _kind(
         version not in {(b"1", b"1"), (b"1", b"0")},
         len(hosts) > 1 or (not hosts and version == (b"1", b"1")),
         any(_HOST.fullmatch(host) is None for host in hosts),
-        len(lengths) > 1 or any(re.fullmatch(rb"[0-9]{1,18}", length) is None for length in lengths),
+        len(lengths) > 1 or not all(map(_is_length, lengths)),
         bool(codings) and (codings[0].lower() != b"chunked" or len(codings) > 1 or version == (b"1", b"0")),
         bool(codings and lengths),
         not _TARGET.match(target) and (method, target) != (b"OPTIONS", b"*"),
@@ -137,6 +137,11 @@ def _kind(
         return Kind.REFUSED
     doubtful = not target.startswith(b"/") or b"#" in target or any(len(each) > 1 for each in named.values())
     return Kind.EITHER if doubtful else Kind.ANSWERED
+
+
+def _is_length(value: bytes) -> bool:
+    """Return whether a Content-Length is valid (RFC 9110, section 8.6) and fits in the parser's 64 bits."""
+    return re.fullmatch(rb"[0-9]+", value) is not None and int(value) < 1 << 64
 
 
 def _body(data: bytes, start: int, named: dict[bytes, list[bytes]]) -> tuple[int, bool]:
