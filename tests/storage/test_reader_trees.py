@@ -152,7 +152,7 @@ def test_whatever_lies_in_a_place_of_a_job_is_answered_at_once_and_nothing_of_ot
     assert time.monotonic() - begun < 1
     expected = dict(GOOD_ANSWERS)
     if place == "":
-        expected = {"read": "Absent", "output": "OutputMissing", "log": "LogMissing", "tail": "None"}
+        expected = {"read": "PathNotFound", "output": "OutputMissing", "log": "LogMissing", "tail": "None"}
         if put_there is folder:
             expected["read"] = "RecordMissing"
     elif place == "status.json":
