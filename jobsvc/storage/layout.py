@@ -1,4 +1,4 @@
-"""Every name on disk, spelled once: which names are jobs, where a record lies, what may be walked. Pure.
+"""Define every file name on disk: which names are job ids, and which paths may be opened. Pure.
 
 Job directory format 1: JOBS_ROOT/<job-id>/{status.json, render.log, output/...}.
 """
@@ -14,7 +14,7 @@ STATUS_FILE: Final = "status.json"
 DEFAULT_LOG: Final = "render.log"
 
 MAX_RECORD_BYTES: Final = 1 << 20
-"""The largest status.json that is read, in bytes."""
+"""Maximum size of status.json, in bytes."""
 
 TOKENS_FILE: Final = "tokens.json"
 TOKEN_LABELS_FILE: Final = "token-labels.json"  # noqa: S105 - a file name
@@ -25,42 +25,42 @@ DIGESTS_FILE: Final = "digests.jsonl"
 
 
 class OutputRoot(NamedTuple):
-    """A folder in which only one owner's jobs may name files by absolute paths."""
+    """A directory that absolute paths in one owner's records may point into."""
 
     owner: str
     path: Path
 
 
 TEMP_PREFIX: Final = ".jobsvc-"
-"""Files of ours that are not finished; no job id can begin so."""
+"""Prefix of jobsvc's own temporary and lock files; no job id can start with it."""
 
 MAX_PATH_BYTES: Final = 4096
-"""The longest path that is walked, in characters (limits.h)."""
+"""Maximum length of a path, in characters (limits.h)."""
 
 MAX_PATH_DEPTH: Final = 64
-"""The most components that are walked: each holds a descriptor for the length of the walk."""
+"""Maximum number of components of a path: each holds a descriptor while the path is opened."""
 
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
 def is_job_id(name: str) -> bool:
-    """Whether a directory of this name is a job; every other name does not exist for us."""
+    """Return whether a directory with this name is a job directory; all other names are ignored."""
     return _JOB_ID.fullmatch(name) is not None
 
 
 @lru_cache(maxsize=4096)
 def components(path: str) -> tuple[str, ...] | None:
-    """Split a path into the names to walk, or None where it names nothing (empty, `..`, NUL, too long).
+    """Split a path into its components; None if it is empty, too long, or contains `..` or a NUL character.
 
-    Absolute and relative paths give the same names: the caller says where the walk begins.
+    An absolute and a relative path give the same components: the caller decides where to start.
     """
     return _names(path) or None
 
 
 def beneath(root: str, path: str) -> tuple[str, ...] | None:
-    """Split an absolute path into the names to walk from `root`, or None where it does not lie beneath it.
+    """Split an absolute path into its components below `root`; None if it is not below `root`.
 
-    Beneath a root that is relative, or that leads through `..`, lies nothing: it can't be compared by name.
+    Also None if `root` is relative or contains `..`, because it cannot be compared by name.
     """
     top, names = _names(root), _names(path)
     if top is None or names is None or not root.startswith("/") or names[: len(top)] != top:

@@ -1,6 +1,7 @@
-"""The one ritual by which we write a file: beside it, synced, renamed over it; readers see old or new, whole.
+"""Write files atomically: write a temporary file beside the target, fsync it, rename it over the target.
 
-After a crash the file is whole, old or new; what may be left over beside it has the reserved prefix.
+Readers see the complete old or the complete new file, also after a crash. A temporary file left by a crash
+has the reserved prefix.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import Final
 from jobsvc.storage.layout import TEMP_PREFIX
 
 _NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF})
-"""What file systems say that can't sync a folder (CIFS, some of FUSE): the file is there all the same."""
+"""Errors of file systems that cannot fsync a directory (CIFS, some FUSE); the file is written anyway."""
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace the file at `path`, in a folder that exists, with `data`; OSError leaves the old one in place.
+    """Replace the file at `path`, in an existing directory, with `data`.
 
-    `mode` is taken as it is, whatever the umask. Where only the last step fails, the sync of the folder, the
-    new file is there all the same.
+    The umask does not apply to `mode`. Raises OSError if writing fails; the old file is then kept. If
+    only the last step fails, the fsync of the directory, OSError is raised but the new file is in place.
     """
     descriptor, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
     temp = Path(name)
@@ -42,13 +43,13 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def chown_to_folder_owner(descriptor: int, folder: Path) -> None:
-    """Let root's files belong to whom the folder belongs: the service, which may not be root, reads them."""
+    """Give the file the owner of its directory, if permitted (root): the service, not root, must read it."""
     with suppress(PermissionError):
         os.fchown(descriptor, folder.stat().st_uid, -1)
 
 
 def _sync(folder: Path) -> None:
-    """Make the rename last through a power cut (open(2) on a directory, fsync(2))."""
+    """Sync the directory, so that the rename survives a power failure (fsync(2))."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

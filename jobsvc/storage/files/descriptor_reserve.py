@@ -1,4 +1,4 @@
-"""Hold descriptors open so that a file can be opened when the process has used up all others."""
+"""Keep spare descriptors, so that a file can be opened after the process has reached its limit."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from contextlib import suppress
 from typing import Final
 
 RESERVED: Final = 4
-"""More than one: between the release of a descriptor and open(2) another thread may take it."""
+"""Number of spare descriptors. More than one: another thread may take one between close(2) and open(2)."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class DescriptorReserve:
-    """Some descriptors of /dev/null; used by one thread at a time."""
+    """Spare descriptors of /dev/null; used by one thread at a time."""
 
     def __init__(self) -> None:
         self._held: list[int] = []
 
     def fill(self) -> None:
-        """Take descriptors until the reserve is full, or there are no more."""
+        """Open descriptors until the reserve is full or open(2) fails."""
         with suppress(OSError):
             while len(self._held) < RESERVED:
                 self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
     def open(self, path: str | os.PathLike[str], flags: int) -> int:
-        """Open a file as os.open does, with a descriptor of the reserve where there is no other. OSError."""
+        """Open a file like os.open; release spare descriptors on EMFILE and ENFILE. Raises OSError."""
         while True:
             try:
                 return os.open(path, flags)
@@ -35,6 +35,6 @@ class DescriptorReserve:
             os.close(self._held.pop())
 
     def close(self) -> None:
-        """Release all."""
+        """Close all spare descriptors."""
         while self._held:
             os.close(self._held.pop())

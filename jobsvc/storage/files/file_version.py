@@ -1,4 +1,4 @@
-"""Which version of a file it is, by what stat(2) tells of it. Pure."""
+"""Identify versions of a file by inode, size, mtime and ctime from stat(2). Pure."""
 
 from __future__ import annotations
 
@@ -7,58 +7,58 @@ from struct import Struct
 from typing import Final, Self
 
 TIMESTAMP_GRANULARITY_NS: Final = 2_000_000_000
-"""A file changed less than this ago may change again within its clock's tick, unseen (FAT and SMB: 2 s)."""
+"""Coarsest timestamp step (FAT and SMB: 2 s); a second change within one step is not visible in stat."""
 
 
 class FileVersion(bytes):
-    """What tells one version of a file from another; no part of it does alone.
+    """Inode, size, mtime and ctime of a file; none of them alone identifies a version.
 
-    Packed, since one is kept for each job that is known: a tuple of numbers takes three times the room.
+    Packed into bytes, because one is kept for each known job: a tuple of numbers takes three times as much.
     """
 
     __slots__ = ()
 
     def __new__(cls, inode: int, size: int, mtime_ns: int, ctime_ns: int) -> Self:
-        """Pack the numbers that stat(2) gives."""
+        """Pack the numbers from stat(2)."""
         return super().__new__(cls, pack(inode, size, mtime_ns, ctime_ns))
 
     @classmethod
     def from_packed(cls, packed: bytes) -> Self:
-        """Take the bytes of one for it."""
+        """Return the version with these packed bytes."""
         return bytes.__new__(cls, packed)
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
-        """Take the identity out of what fstat said."""
+        """Return the version in an fstat result."""
         return bytes.__new__(cls, packed_from(status))
 
     @property
     def inode(self) -> int:
-        """The inode's number."""
+        """Inode number; 0 if the file system does not keep it."""
         return self._part(0)
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self._part(1)
 
     @property
     def mtime_ns(self) -> int:
-        """Nanoseconds since the epoch, as is the next."""
+        """Modification time, in nanoseconds since the epoch."""
         return self._part(2) * _SECOND + self._part(3)
 
     @property
     def ctime_ns(self) -> int:
-        """When the inode was last changed, which nobody can set back."""
+        """Time of the last inode change, in nanoseconds since the epoch; it cannot be set back."""
         return self._part(4) * _SECOND + self._part(5)
 
     def parts(self) -> tuple[int, int, int, int]:
-        """Give inode, size, mtime_ns and ctime_ns at once."""
+        """Return (inode, size, mtime_ns, ctime_ns)."""
         inode, size, mtime, mtime_part, ctime, ctime_part = _FORMAT.unpack(self)
         return inode, size, mtime * _SECOND + mtime_part, ctime * _SECOND + ctime_part
 
     def is_stable(self, now_ns: int) -> bool:
-        """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another."""
+        """Return whether any change after `now_ns` (nanoseconds since the epoch) gives another version."""
         _, _, mtime_ns, ctime_ns = self.parts()
         return is_stable(mtime_ns, ctime_ns, now_ns)
 
@@ -68,24 +68,24 @@ class FileVersion(bytes):
 
 
 def packed_from(status: os.stat_result) -> bytes:
-    """Take the bytes of an identity out of what fstat said."""
+    """Return the packed version in an fstat result."""
     return pack(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def is_stable(mtime_ns: int, ctime_ns: int, now_ns: int) -> bool:
-    """Whether any change after `now_ns`, in nanoseconds since the epoch, makes it another version."""
+    """Return whether any change after `now_ns` (nanoseconds since the epoch) gives another version."""
     return now_ns - max(mtime_ns, ctime_ns) > TIMESTAMP_GRANULARITY_NS
 
 
 def pack(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> bytes:
-    """Give the bytes of an identity."""
+    """Return the packed version with these numbers."""
     return _FORMAT.pack(
         inode, size, mtime_ns // _SECOND, mtime_ns % _SECOND, ctime_ns // _SECOND, ctime_ns % _SECOND
     )
 
 
-# Seconds and nanoseconds apart, as the kernel has them: in one such number the year 2262 is the last.
+# Seconds and nanoseconds are separate, as in the kernel: 64 bits of nanoseconds end in the year 2262.
 _FORMAT: Final = Struct("<QQqIqI")
 _SECOND: Final = 1_000_000_000
 PACKED_SIZE: Final = _FORMAT.size
-"""Bytes of each."""
+"""Size of a packed version, in bytes."""

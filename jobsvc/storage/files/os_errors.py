@@ -1,4 +1,4 @@
-"""Faults of files and addresses in words, and whether a later start may succeed without anyone's help."""
+"""Describe OSErrors in text, and tell temporary errors from permanent ones."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _LASTING: Final = frozenset({
 
 
 def describe(fault: OSError) -> str:
-    """Return the error's name and text: "ESTALE (Stale file handle)"; without a number, the text alone."""
+    """Return the error's name and text: "ESTALE (Stale file handle)"; only the text if it has no errno."""
     text = fault.strerror or str(fault) or type(fault).__name__
     name = errno.errorcode.get(fault.errno or 0)
     return f"{name} ({text})" if name else text
 
 
 def may_pass(fault: BaseException | None) -> bool:
-    """Return whether the fault may be gone at the next start: an absent mount, a full disk, a slow server.
+    """Return whether the error may be gone at the next start: a missing mount, a full disk, a slow server.
 
-    False for what the configuration or permissions cause, and for what is no OSError.
+    False for errors caused by the configuration or by permissions, and for anything but an OSError.
     """
     return isinstance(fault, OSError) and fault.errno not in _LASTING

@@ -1,4 +1,4 @@
-"""Read parts of a file by pread(2), and the fingerprint of a part by its two ends."""
+"""Read parts of a file with pread(2), and compute fingerprints of a file's beginning."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from hashlib import blake2b
 from typing import Final
 
 FINGERPRINT_BYTES: Final = 256
-"""Bytes at either end of a part of a file that it is known again by."""
+"""Bytes at each end of the range that a fingerprint covers."""
 
 
 def read_fully(fd: int, start: int, count: int) -> bytes:
-    """Read `count` bytes from `start`; fewer only where the file ends before."""
+    """Read `count` bytes from offset `start`; fewer only at the end of the file. Raises OSError."""
     pieces = []
     while count > 0 and (piece := os.pread(fd, count, start)):
         pieces.append(piece)
@@ -21,11 +21,14 @@ def read_fully(fd: int, start: int, count: int) -> bytes:
 
 
 def fingerprint(fd: int, offset: int) -> bytes:
-    """Digest what a file holds before `offset`, as far as its two ends go."""
+    """Return a digest of the range before `offset`, computed from its first and last 256 bytes.
+
+    Raises OSError.
+    """
     length = min(offset, FINGERPRINT_BYTES)
     return digest(read_fully(fd, 0, length), read_fully(fd, offset - length, length))
 
 
 def digest(first: bytes, last: bytes) -> bytes:
-    """Make eight bytes of the first and the last bytes of a part of a file."""
+    """Return an eight-byte digest of the first and last bytes of a range."""
     return blake2b(first + last, digest_size=8).digest()

@@ -1,8 +1,9 @@
-"""From names to a descriptor: the one way, but for `cached`, which has the kernel walk by the same rules.
+"""Open files below a directory, component by component, without following symbolic links. Blocking.
 
-Each component is opened relative to the one before and never through a symbolic link, and what was opened is
-asked what it is. Absent is what leads nowhere or to anything but a regular file; a fault of storage is an
-OSError.
+Each component is opened relative to its parent's descriptor with O_NOFOLLOW; the file type is checked on the
+open descriptor. A path that does not exist or is not a regular file raises PathNotFound, a storage fault
+OSError. All files that are served are opened here or in `nonblocking`, where openat2(2) applies the same
+rules.
 """
 
 from __future__ import annotations
@@ -21,52 +22,55 @@ from jobsvc.storage.filesystem.mounts import may_cache_names
 T = TypeVar("T")
 
 Opened: TypeAlias = tuple[int, os.stat_result, str]
-"""A regular file that is open: its descriptor, what fstat said, and the last component of its path."""
+"""An open regular file: its descriptor, its fstat result, and the last component of its path."""
 
 DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 PATH_FLAGS: Final = DIRECTORY_FLAGS | os.O_NOFOLLOW
-# O_NONBLOCK and O_NOCTTY: a FIFO or a terminal put in a file's place must neither hang us nor become ours.
+# O_NONBLOCK: opening a FIFO must not block. O_NOCTTY: a terminal must not become the controlling terminal.
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 NOT_FOUND_ERRNOS: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
 )
-"""What the system says of names that lead nowhere."""
+"""Errors of open(2) that mean that the path does not lead to a file."""
 _STALE_TRIES: Final = 3
 _STALE_PAUSE_S: Final = 0.02
 
 
 class PathNotFound(Exception):
-    """There is no such job: no directory of this name, or no status.json in it."""
+    """The path does not exist or is not a regular file; for a job: no directory, or no status.json in it."""
 
 
 class RecordMissing(PathNotFound):
-    """The job's directory is there, but no regular file status.json is in it."""
+    """The job directory exists, but contains no regular file status.json."""
 
 
 class OpenFile(NamedTuple):
-    """A regular file, open for reading, as it was at the moment of opening."""
+    """A regular file open for reading, with its state at the time of opening."""
 
     fd: int
     version: FileVersion
     name: str
     """The last component of its path."""
     link_count: int
-    """How many names it had."""
+    """Number of hard links."""
     fingerprint: bytes | None = None
-    """Of a file that may grow: what it held, in brief. Of any other None: no change of it is allowed."""
+    """Fingerprint of the content of a file that may grow; None for a file that must not change."""
 
     def close(self) -> None:
-        """Give the descriptor back; once only."""
+        """Close the descriptor; call only once."""
         os.close(self.fd)
 
 
 def describe_open_file(fd: int, status: os.stat_result, name: str) -> OpenFile:
-    """Take an open descriptor over."""
+    """Return an OpenFile that takes ownership of the descriptor."""
     return OpenFile(fd, version_of(status), name, status.st_nlink)
 
 
 def open_regular(folder: int, names: tuple[str, ...]) -> Opened:
-    """Open the regular file that `names` lead to from `folder`; Absent where anything else is found."""
+    """Open the regular file at path `names` below the directory `folder`.
+
+    Raises PathNotFound if there is none, OSError for a storage fault.
+    """
     passed: list[int] = []
     try:
         for name in names[:-1]:
@@ -80,7 +84,7 @@ def open_regular(folder: int, names: tuple[str, ...]) -> Opened:
 
 
 def open_file(folder: int, name: str) -> tuple[int, os.stat_result]:
-    """Open a regular file of a folder; what turns out to be something else is closed again, and Absent."""
+    """Open a regular file in a directory; raises PathNotFound if it is missing or anything else."""
     fd = _open_beneath(folder, name, _FILE_FLAGS)
     try:
         status = os.fstat(fd)
@@ -105,10 +109,10 @@ def _open_beneath(folder: int, name: str, flags: int) -> int:
 
 
 def is_listed(folder: int, name: str) -> bool:
-    """Return whether a name that was not found is in its folder after all; False on a local file system.
+    """Return whether a name that open(2) did not find is in its directory; False on a local file system.
 
-    Network and FUSE file systems cache the absence of a name, for up to a minute; to list its directory asks
-    the server, and has the name found the next time. `folder` is a descriptor, which need not be readable.
+    Network and FUSE file systems cache the absence of a name for up to a minute. Listing the directory asks
+    the server, and the next lookup finds the name. `folder` is a descriptor; O_PATH is enough. Raises
     OSError.
     """
     if not may_cache_names(os.fstat(folder).st_dev):
@@ -124,7 +128,10 @@ def is_listed(folder: int, name: str) -> bool:
 
 
 def retry_stale(call: Callable[[], T]) -> T:
-    """Call again on ESTALE: a file was replaced between lookup and open (NFS), or its absence was cached."""
+    """Run `call`, up to three times while it raises ESTALE, 20 ms apart.
+
+    ESTALE: a file was replaced between lookup and open (NFS), or its absence was cached.
+    """
     for _ in range(_STALE_TRIES - 1):
         try:
             return call()

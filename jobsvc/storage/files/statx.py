@@ -1,4 +1,4 @@
-"""The birth time of a file by statx(2), which os.stat does not give on Linux (Python 3.11). Blocking."""
+"""Read a file's birth time with statx(2); os.stat lacks it on Linux (Python 3.11). Blocking."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _BTIME_OFFSET: Final = 80
 
 _libc: Final = ctypes.CDLL(None)
 _statx: Final = getattr(_libc, "statx", None)
-"""None where the C library is older than glibc 2.28."""
+"""None if the C library has no statx (glibc before 2.28)."""
 
 
 def birth_time(fd: int) -> int | None:
-    """Return when an open file or directory was created, in microseconds since the epoch.
+    """Return the birth time of an open file or directory, in microseconds since the epoch.
 
-    None where its file system does not tell.
+    None if the file system does not report it.
     """
     if _statx is None:
         return None

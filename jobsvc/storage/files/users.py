@@ -1,4 +1,4 @@
-"""Names of users."""
+"""Look up user names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pwd
 
 
 def user_name(uid: int) -> str:
-    """Return a user's name; the number where the system knows none."""
+    """Return a user's name; the uid as text if the system has no name for it."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
