@@ -43,7 +43,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def chown_to_folder_owner(descriptor: int, folder: Path) -> None:
-    """Give the file the owner of its directory, if permitted (root): the service, not root, must read it."""
+    """Give the file its directory's owner, if permitted: the service must be able to read root's files."""
     with suppress(PermissionError):
         os.fchown(descriptor, folder.stat().st_uid, -1)
 

@@ -1,7 +1,7 @@
-"""Looks at many jobs in one hop to a thread: a batch that stops after its time and leaves the rest over.
+"""Read many jobs in one thread call, which stops when its time is used up and leaves the rest.
 
-The loop may read `found` while the thread still works: where one job hangs, what came before it is kept
-and the next hop goes on behind it.
+The event loop may read `results` while the thread still runs: if one job hangs, the results before it are
+kept and the next call continues after it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.jobs.stat_check import DIRECTORY_FLAGS, is_unchanged
 
 MAX_CALL_S: Final = 0.1
-"""How long one hop goes on before it lets others at the thread, and at the interpreter's lock."""
+"""Seconds after which a call ends, so that others can use the thread and the GIL."""
 
 _JOBS_PER_CLOCK_READ: Final = 16
-"""Looks that share one moment: each is dated when the first began."""
+"""Number of reads that share one clock reading, taken when the first of them starts."""
 
 ReadRequest: TypeAlias = tuple[str, JobSnapshot | None]
-"""A job's id, and what is known of it."""
+"""A job's id, and its last snapshot if there is one."""
 Outcome: TypeAlias = JobSnapshot | BadRecord | PathNotFound | OSError
 
 
 class ReadResult(NamedTuple):
-    """What one look at one job found."""
+    """The outcome of reading one job."""
 
     job_id: str
     started_at: float
@@ -41,7 +41,7 @@ class ReadResult(NamedTuple):
 
 
 class BatchRead:
-    """One hop's work; called in a thread, once."""
+    """One thread call that reads jobs; call it once."""
 
     def __init__(
         self,
@@ -53,7 +53,11 @@ class BatchRead:
         seconds: float = MAX_CALL_S,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """Prepare; `listed` are the names in the root, where it was listed just before."""
+        """Prepare the call; `listed` are the names in the root, if it was listed just before.
+
+        `quick` checks known jobs with stat(2) first, which is correct only on local file systems. `seconds`
+        limits the duration.
+        """
         self._root = root
         self._wanted = wanted
         self._listed = listed
@@ -61,20 +65,20 @@ class BatchRead:
         self._seconds = seconds
         self._clock = clock
         self.started_at: float | None = None
-        """When the thread set out; None while the call waits for one."""
+        """When the call started (`clock`); None while it waits for a thread."""
         self.results: list[ReadResult] = []
         self.root_stat: RootStat | None = None
-        """The root as it stood after the last look, where a job was absent."""
+        """The root after the last read; set only if a job was not found."""
         self.abandoned = False
         self.cost = 0.0
-        """Seconds of a processor that it took."""
+        """CPU time of the call, in seconds."""
         self.hit_disk = False
-        """Whether much of it was on a disk of this machine, and not in memory (getrusage(2), ru_inblock)."""
+        """Whether local disks had to read more blocks than there are results (getrusage(2), ru_inblock)."""
         self.finished = False
-        """Whether the thread is through with it, well or not."""
+        """Whether the call has ended, successfully or not."""
 
     def __call__(self) -> BatchRead:
-        """Look at the jobs in turn; raises OSError where the root itself can't be looked at."""
+        """Read the jobs in order; raises OSError if the root itself cannot be read."""
         self.started_at = self._clock()
         before, read = thread_time(), _blocks_read()
         try:
@@ -111,10 +115,10 @@ class BatchRead:
                 break
 
     def _confirm_absences(self) -> None:
-        """Have a known job that was not found be a fault of storage where the root lists it after all.
+        """Replace PathNotFound with ESTALE for known jobs that the root lists but stat does not find.
 
-        Network and FUSE file systems cache names. What is absent within a job's directory, the reader has
-        confirmed.
+        Network and FUSE file systems cache names. A file missing in a job directory was already confirmed by
+        the reader.
         """
         doubtful = [
             number
@@ -131,19 +135,19 @@ class BatchRead:
                 self.results[number] = found._replace(outcome=stale)
 
     def remaining(self) -> Sequence[ReadRequest]:
-        """Return what has not been looked at yet."""
+        """Return the requests that have not been read yet."""
         return self._wanted[len(self.results) :]
 
 
 def _blocks_read() -> int:
-    """Count the blocks of 512 bytes that disks have read for this thread."""
+    """Return the number of 512-byte blocks that disks have read for this thread."""
     return getrusage(RUSAGE_THREAD).ru_inblock
 
 
 def read_job(root: JobsRoot, job_id: str, known: JobSnapshot | None) -> Outcome:
-    """Look at one job; what JobsRoot.read raises is returned."""
+    """Read one job; return what JobsRoot.read returns or raises."""
     try:
         return root.read(job_id, known)
     except (PathNotFound, BadRecord, OSError) as outcome:
-        # Its frames would keep everything they saw alive.
+        # The traceback's frames would keep their local variables alive.
         return outcome.with_traceback(None)

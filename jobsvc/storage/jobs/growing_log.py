@@ -1,7 +1,7 @@
-"""A log while it grows: how it is known again, and what came since, in bounded reads.
+"""Read a growing log from a position, in bounded reads, and detect truncation and replacement.
 
-That a file was truncated and written anew nothing tells by itself: its inode stays, and its size may be
-larger than ever by the time that anyone looks. So a place in it goes with a digest of the bytes before it.
+stat(2) does not show that a file was truncated and rewritten: the inode is the same, and the size may already
+be larger than before. A position therefore contains a digest of the bytes before it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.log_tail import lines_start
 
 CHUNK_BYTES: Final = 64 * 1024
-"""The most that is read at once, in bytes: a longer line comes in several pieces."""
+"""Maximum size of one chunk, in bytes: a longer line is split."""
 
 INITIAL_TAIL_BYTES: Final = 1 << 20
-"""The most bytes that last lines are looked for in: of longer ones there are fewer, and of one its end."""
+"""Bytes at the end of a log that are searched for its last lines.
+
+If the lines are longer, fewer are returned; of a single longer line, only its end.
+"""
 
 _FOLLOWS: Final = 0x80
 _LEADS: Final = 0xC0
-"""Bytes of UTF-8 from here on begin a character of several, those between follow in one (RFC 3629)."""
+"""In UTF-8, bytes from 0xC0 start a multi-byte character; 0x80 to 0xBF continue one (RFC 3629)."""
 _MARK: Final = re.compile(r"(0|[1-9a-f][0-9a-f]{0,15})-([0-9a-f]{16}):(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
 class LogPosition(NamedTuple):
-    """A place in one generation of a log: whoever has the mark has all that is before it."""
+    """A position in a log, tied to the content before it: a client at it has received all bytes before it."""
 
     inode: int
     digest: bytes
-    """Of the log's first bytes and of the last ones before the place."""
+    """Digest of the log's first bytes and of the last bytes before the position."""
     offset: int
 
     def __str__(self) -> str:
@@ -39,47 +42,51 @@ class LogPosition(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read what str() wrote; None for anything else."""
+        """Parse the result of str(); None for any other text."""
         match = _MARK.fullmatch(text)
         return None if match is None else cls(int(match[1], 16), bytes.fromhex(match[2]), int(match[3]))
 
     @classmethod
     def at(cls, log: OpenFile, offset: int) -> Self:
-        """Mark a place in an open log; OSError."""
+        """Return the position at `offset` of an open log; raises OSError."""
         return cls(log.version.inode, fingerprint(log.fd, offset), offset)
 
 
 class LogReset(StrEnum):
-    """Why a log does not go on where it was left."""
+    """Why reading cannot continue at a position."""
 
     TRUNCATED = "truncated"
-    """It was cut in its place, and perhaps written anew."""
+    """The file was truncated in place, and perhaps rewritten."""
     REPLACED = "replaced"
-    """It is another file by now."""
+    """The path leads to another file."""
 
 
 class LogChunk(NamedTuple):
-    """What follows a mark."""
+    """The data that follow a position."""
 
     data: bytes
-    """Whole lines, or a piece of a line that is too long or that nobody will end."""
+    """Whole lines, or part of a line that is too long or has no end in an ended log."""
     position: LogPosition
-    """The place behind the data."""
+    """The position after the data."""
     reset: LogReset | None
-    """There where the data are not what follows the mark, but the first of a new generation."""
+    """Set if the data do not follow the position, but are the beginning of a truncated or replaced log."""
     has_more: bool
-    """Whether there may be more to be read at once."""
+    """Whether more data may be available immediately."""
 
 
 def tail_offset(log: OpenFile, lines: int | None) -> int:
-    """Say where the last `lines` lines of an open log begin, in its last TAIL bytes; None is all. OSError."""
+    """Return the offset of the last `lines` lines of an open log; 0 if `lines` is None.
+
+    Only the last INITIAL_TAIL_BYTES are searched. Raises OSError.
+    """
     return 0 if lines is None else lines_start(log.fd, log.version.size, lines, INITIAL_TAIL_BYTES)
 
 
 def read_from(log: OpenFile, mark: LogPosition | None, *, ended: bool, limit: int = CHUNK_BYTES) -> LogChunk:
-    """Read what follows a mark (None: from the beginning) in the open log; OSError.
+    """Read the data that follow position `mark` (None: from the beginning) in an open log; raises OSError.
 
-    `ended`: nobody writes any more, so that a last line without its end is given out too.
+    `ended`: the log is not written any more, so a last line without a line end is returned too. `limit` is
+    the maximum number of bytes.
     """
     broken = None
     if mark is not None and mark.inode != log.version.inode:
@@ -87,7 +94,7 @@ def read_from(log: OpenFile, mark: LogPosition | None, *, ended: bool, limit: in
     offset = 0 if mark is None else mark.offset
     before = min(offset, FINGERPRINT_BYTES)
     window = read_fully(log.fd, offset - before, before + limit)
-    # Of a small file both come out of one read: it may grow between two.
+    # For a small offset, both come from one read: the file may change between two reads.
     head = (
         window[:FINGERPRINT_BYTES]
         if offset <= FINGERPRINT_BYTES
@@ -104,10 +111,11 @@ def read_from(log: OpenFile, mark: LogPosition | None, *, ended: bool, limit: in
 
 
 def complete_length(data: bytes, *, ended: bool, full: bool) -> int:
-    """Say how many of these bytes, the next of a log, are to be given out now: whole lines, if there is one.
+    """Return how many bytes of `data`, the next bytes of a log, to return now: all whole lines.
 
-    A carriage return ends a line as well, but the very last byte may be the first half of a longer end.
-    `full`: there is more than these, and a line without end among them is given out in pieces.
+    A carriage return also ends a line, except as the last byte, where it may be the first half of CRLF. If
+    there is no whole line: with `full` (the log has more data) the line is split; otherwise all bytes if
+    `ended`, else 0.
     """
     lines = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
     if lines:
@@ -118,7 +126,7 @@ def complete_length(data: bytes, *, ended: bool, full: bool) -> int:
 
 
 def _between_characters(data: bytes) -> int:
-    """Say where to cut a line that goes on: not within a character of UTF-8, nor within CRLF."""
+    """Return where to split a line: not inside a UTF-8 character, nor inside CRLF."""
     length = len(data)
     if data.endswith(b"\r"):
         return length - 1

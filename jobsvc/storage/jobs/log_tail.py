@@ -1,4 +1,4 @@
-"""The end of a log in bounded reads: a log of gigabytes costs what a small one does."""
+"""Read the end of a log in bounded reads: a log of gigabytes costs the same as a small one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _BLOCK: Final = 64 * 1024
 def last_lines(fd: int, size: int, limit: int) -> str:
     """Return the last whole lines of a file of `size` bytes, at most `limit` bytes of UTF-8.
 
-    Broken UTF-8 is replaced. A single line longer than the limit is cut at its front rather than left out.
+    Invalid UTF-8 is replaced. Of a single line longer than the limit, the end is returned. Raises OSError.
     """
-    # One byte more than the limit: it tells whether what follows it begins a line.
+    # One byte more than the limit: it shows whether the byte after it starts a line.
     start = max(size - limit - 1, 0)
     text = read_fully(fd, start, size - start).decode("utf-8", "replace").encode()
     if start == 0 and len(text) <= limit:
         return text.decode()
-    # A replacement is three bytes long: what was within the limit on disk may not be so any more.
+    # A replacement character has three bytes: the text may be longer than it was on disk.
     cut = max(len(text) - limit, 0)
     kept = text[cut:]
     if not text[:cut].endswith(b"\n"):
@@ -28,16 +28,17 @@ def last_lines(fd: int, size: int, limit: int) -> str:
 
 
 def lines_start(fd: int, size: int, lines: int, limit: int) -> int:
-    """Say where the last `lines` lines of a file of `size` bytes begin, in its last `limit` bytes.
+    """Return the offset of the last `lines` lines of a file of `size` bytes; raises OSError.
 
-    Where they do not lie within these, fewer whole lines do. Of a single line that is longer, its end does.
+    Only the last `limit` bytes are searched. If the lines are longer, this is the offset of fewer whole
+    lines; for a single longer line, of its last `limit` bytes.
     """
     if lines == 0:
         return size
-    # One byte more than the limit: it tells whether what follows it begins a line.
+    # One byte more than the limit: it shows whether the byte after it starts a line.
     floor = max(size - limit - 1, 0)
     first = max(size - limit, 0)
-    stop = size - 1  # the last byte may end a line, but begins none
+    stop = size - 1  # a line end in the last byte starts no further line
     while stop > floor:
         start = max(stop - _BLOCK, floor)
         block = read_fully(fd, start, stop - start)

@@ -1,9 +1,10 @@
-"""SHA-256 of one version of an output, read a slice at a time; plain sync code for Disk's threads.
+"""Compute the SHA-256 of one version of an output, one slice at a time. Blocking: runs in StorageExecutor.
 
-What comes of it is the digest of that very version, or nothing: again and again the file is asked whether it
-still is the one that was wished for, and in the end its name too, for opening asks the server where fstat
-may have an old answer. What was read is left in the page cache: a download of the same file is likely under
-way, and to drop its pages (POSIX_FADV_DONTNEED) would cost it. They are only not held for much used.
+The result is the digest of exactly that file version, or none: fstat(2) is checked after each slice, and at
+the end the file is opened again by name, because opening asks the server while fstat may return cached
+attributes. The pages that were read are left in the page cache: the same file is probably being downloaded,
+and dropping them (POSIX_FADV_DONTNEED) would slow that down. POSIX_FADV_NOREUSE only keeps them from counting
+as frequently used.
 """
 
 from __future__ import annotations
@@ -22,55 +23,56 @@ from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.reader import JobsRoot
 
 READ_BYTES: Final = 1 << 20
-"""Bytes of one read: so many that the interpreter's lock is seldom asked for, so few that slow storage ends a
-slice in time."""
+"""Bytes per read: enough to take the GIL rarely, few enough for a slice to end in time on slow storage."""
 SLICE_S: Final = 0.01
-"""Seconds that a thread stays with the file, where no read takes longer: few against the half second that the
-download of a gigabyte takes out of memory."""
+"""Seconds per slice, unless one read takes longer: short beside a download (1 GB from memory: 0.5 s)."""
 
 
 class OutputChanged(Exception):
-    """The output is not, or not any more, the version that was to be hashed."""
+    """The output is not, or is no longer, the file version to hash."""
 
 
 class HashProgress:
-    """How far the hash of a file has come; kept between turns, without an open file."""
+    """Intermediate state of a hash; kept between slices, without an open file."""
 
     __slots__ = ("offset", "sha256")
 
     def __init__(self) -> None:
         self.offset = 0
-        """Bytes that are in the hash."""
+        """Number of bytes hashed."""
         self.sha256 = hashlib.sha256()
 
 
 class OutputHasher:
-    """One version of a job's output on its way to its digest; used by one thread at a time."""
+    """Hash one version of a job's output; used by one thread at a time."""
 
     def __init__(
         self, root: JobsRoot, job: Job, identity: FileVersion, progress: HashProgress | None = None
     ) -> None:
-        """Open the output; Replaced where it is another version, OSError for a fault of storage.
+        """Open the output; raises OutputChanged if it is another version, OSError for a storage fault.
 
-        `progress` is that of an earlier turn of the same version.
+        `progress` is the state of an earlier OutputHasher of the same version.
         """
         self.digest: bytes | None = None
-        """Known once all of it was read and it was found unchanged."""
+        """Set once the whole file is read and found unchanged."""
         self._root = root
         self._job = job
         self._identity = identity
         self.progress = HashProgress() if progress is None else progress
         self._piece = memoryview(bytearray(min(READ_BYTES, identity.size)))
-        self._file = self._open()  # the last step that may fail
+        self._file = self._open()  # last, because it can fail
         with suppress(OSError):
             os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_NOREUSE)
 
     def close(self) -> None:
-        """Give the descriptor back; once only."""
+        """Close the descriptor; call only once."""
         self._file.close()
 
     def hash_slice(self) -> int:
-        """Go on for a slice; returns how many bytes it had. Replaced, or OSError for a fault of storage."""
+        """Hash the next slice and return its size in bytes.
+
+        Raises OutputChanged, or OSError for a storage fault.
+        """
         progress = self.progress
         begun, over = progress.offset, monotonic() + SLICE_S
         while progress.offset < self._identity.size:

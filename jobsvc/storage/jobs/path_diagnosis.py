@@ -1,6 +1,6 @@
-"""Says why a path of a record can't be served, for people; `walk` is what decides, this only explains.
+"""Explain to people why a path from a record cannot be served; `safe_open` decides, this only explains.
 
-It looks at one part of the path after the other, as `walk` does, but may race with changes.
+Checks one component after the other, as `safe_open` does, but by path, so that it may race with changes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_
 
 
 def explain(folder: Path, path: str, output_roots: Sequence[str] = ()) -> str | None:
-    """Return what is wrong with a path of a record in `folder`, as a predicate; None if nothing is."""
+    """Return what is wrong with a path from a record, as a predicate; None if nothing is.
+
+    `folder` is the job directory.
+    """
     wrong = _explain_text(path)
     if wrong is not None:
         return wrong
@@ -72,7 +75,7 @@ def _walk(folder: Path, names: Sequence[str]) -> str | None:
 
 
 def _permissions(path: Path, fault: OSError) -> str:
-    """Return the mode and the owner of a path that was denied, or of the folder that denied it."""
+    """Return mode and owner of a path that cannot be read, or of its directory; empty for other errors."""
     if isinstance(fault, PermissionError):
         for denied in (path, path.parent):
             with suppress(OSError):
@@ -89,7 +92,10 @@ def _explain_directory(mode: int) -> str | None:
 
 
 def _explain_file(path: Path, mode: int) -> str | None:
-    """Open a regular file and read a byte of it; OSError."""
+    """Return what is wrong with the last component; None for a readable regular file.
+
+    Opens the file and reads one byte. Raises OSError if that fails.
+    """
     if stat.S_ISLNK(mode):
         return "is a symbolic link"
     if stat.S_ISDIR(mode):

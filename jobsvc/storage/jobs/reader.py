@@ -1,8 +1,8 @@
-"""Reads job directories safely; plain sync code that runs only in Disk's threads.
+"""Read job directories without following symbolic links. Blocking; runs only in StorageExecutor's threads.
 
-Each path component is opened relative to a directory descriptor and never through a symbolic link;
-what a thing is, is asked of its open descriptor. Absent things, bad records and faults of storage are
-three different answers. Nothing is ever written.
+Each path component is opened relative to a directory descriptor with O_NOFOLLOW; file types are checked on
+the open descriptor. A missing file, an invalid record and a storage fault raise different exceptions. Nothing
+is written.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ from jobsvc.storage.layout import (
 from jobsvc.storage.processes.record_process import RecordProcess
 
 LARGE_RECORD_BYTES: Final = 64 * 1024
-"""To decode a record of up to this size takes about a millisecond, whatever is in it."""
+"""Records up to this size, in bytes, are decoded in about a millisecond, whatever they contain."""
 
 
 class Scan(NamedTuple):
-    """The names beneath the root."""
+    """The names in the root."""
 
     ids: list[str]
     ignored: int
-    """How many names can't be jobs."""
+    """Number of names that are not job directories."""
 
 
 class JobsRoot:
-    """The root of all jobs and the folders beside it that absolute paths may point into."""
+    """The root of all job directories, and the output roots that absolute paths may point into."""
 
     def __init__(
         self,
@@ -73,32 +73,33 @@ class JobsRoot:
         *,
         condenser: RecordProcess | None = None,
     ) -> None:
-        """`condenser` takes large records, so that none of them is decoded here."""
+        """Set the roots; `condenser` decodes large records, which would hold the GIL for too long here."""
         self.path = path
         self._prefix = f"{path}/"
-        # By name without `..`, and the nearest first: it may be a link that is not followed from above it.
+        # By normalized name, the nearest first: an output root may be a link, and below another root links
+        # are not followed.
         self._outputs = sorted(map(_named, output_roots), key=_depth, reverse=True)
         self._aliases = aliases
         self._condenser = condenser
 
     @property
     def output_roots(self) -> list[str]:
-        """The output roots by name, the nearest first."""
+        """The normalized names of the output roots, the nearest first."""
         return [name for name, _, _ in self._outputs]
 
     def arguments(self) -> list[str]:
-        """Give what it takes to make the same in another process: the aliases as JSON, then paths."""
+        """Return arguments to create the same object in another process: the aliases as JSON, then paths."""
         outputs = [root if owner is None else f"{owner}={root}" for _, root, owner in self._outputs]
         return [orjson.dumps(dict(self._aliases)).decode(), str(self.path), *outputs]
 
     @classmethod
     def of_arguments(cls, aliases: str, path: str, *outputs: str) -> Self:
-        """Make what gave these."""
+        """Create the object from the arguments of another."""
         known = {word: Status(status) for word, status in orjson.loads(aliases).items()}
         return cls(Path(path), [_output_root(output) for output in outputs], known)
 
     def scan(self) -> Scan:
-        """List the root once; OSError where it can't be."""
+        """List the job directories in the root; raises OSError if it cannot be listed."""
         ids, ignored = [], 0
         with os.scandir(self.path) as entries:
             for entry in entries:
@@ -109,7 +110,7 @@ class JobsRoot:
         return Scan(ids, ignored)
 
     def has_name(self, job_id: str) -> bool:
-        """Return whether there is anything of this name in the root; OSError for a fault of storage."""
+        """Return whether the root contains this name, of any type; raises OSError for a storage fault."""
         try:
             os.stat(f"{self._prefix}{job_id}", follow_symlinks=False)  # noqa: PTH116 - tests replace `os` here
         except FileNotFoundError:
@@ -117,9 +118,9 @@ class JobsRoot:
         return True
 
     def read(self, job_id: str, known: JobSnapshot | None = None) -> JobSnapshot:
-        """Look at one job; `known` is trusted where the file is still the same version.
+        """Read one job's snapshot; the record is not read again if its file version is the one in `known`.
 
-        Raises Absent, BadRecord, or OSError for a fault of storage.
+        Raises PathNotFound, BadRecord, or OSError for a storage fault.
         """
         reading, output = retry_stale(lambda: self._read_job(job_id, known))
         if output is not None:
@@ -129,21 +130,22 @@ class JobsRoot:
     def read_and_open(
         self, job_id: str, known: JobSnapshot | None = None
     ) -> tuple[JobSnapshot, OpenFile | None]:
-        """Look at one job and, where its output is there, keep that open. Raises what `read` does."""
+        """Read one job's snapshot; return it with the open output, or None. Raises the same as `read`."""
         reading, output = retry_stale(lambda: self._read_job(job_id, known))
         return reading, None if output is None else describe_open_file(*output)
 
     def open_output(self, job: Job) -> OpenFile:
-        """Open what outputPath names; OutputMissing, or OSError for a fault of storage."""
+        """Open the file at outputPath; raises OutputMissing, or OSError for a storage fault."""
         try:
             return retry_stale(lambda: self._open(job, job.output_path or ""))
         except PathNotFound as absent:
             raise OutputMissing from absent
 
     def open_log(self, job: Job) -> OpenFile:
-        """Open the job's log, which may grow; LogMissing, or OSError for a fault of storage.
+        """Open the job's log, which may grow; raises LogMissing, or OSError for a storage fault.
 
-        LogMissing too where another owner's job has come by this name, whose log it may be.
+        Also raises LogMissing if the job directory now belongs to another owner's job: the log may be that
+        job's.
         """
         try:
             return retry_stale(lambda: self._open_log(job))
@@ -151,9 +153,10 @@ class JobsRoot:
             raise LogMissing from absent
 
     def log_folder_changed_at(self, job: Job) -> float | None:
-        """Return the mtime (seconds since the epoch) of the folder that the log should be in.
+        """Return the mtime of the directory that should contain the log, in seconds since the epoch.
 
-        None where there is no such folder in the job's directory; OSError for a fault of storage.
+        None if the job directory has no such directory, or if logPath is absolute. Raises OSError for a
+        storage fault.
         """
         names = components(job.log_path or DEFAULT_LOG)
         if names is None or (job.log_path or "").startswith("/"):
@@ -168,7 +171,10 @@ class JobsRoot:
             return None
 
     def log_tail(self, job: Job, limit: int = 1 << 16) -> str | None:
-        """Return the log's last whole lines, at most `limit` bytes of UTF-8; None where there is no log."""
+        """Return the log's last whole lines, at most `limit` bytes of UTF-8; None if there is no log.
+
+        Raises OSError for a storage fault.
+        """
         try:
             log = self.open_log(job)
         except LogMissing:
@@ -199,10 +205,10 @@ class JobsRoot:
             finally:
                 os.close(folder)
         except (PathNotFound, BadRecord):
-            return False  # the last good record stands
+            return False  # the last valid record applies
 
     def _read_job(self, job_id: str, known: JobSnapshot | None) -> tuple[JobSnapshot, Opened | None]:
-        """Read the record, and open a completed job's output, in one visit to the job's folder."""
+        """Read the record and open a completed job's output, with a single open of the job directory."""
         folder = self._open_job(job_id)
         try:
             job, identity, settled = self._record(job_id, folder, known)
@@ -225,10 +231,10 @@ class JobsRoot:
             identity = packed_from(status)
             if known is not None and known.is_stable and known.record_version == identity:
                 return known.job, identity, True
-            # Asked before the bytes are read: a change after this moment gets a later time.
+            # The clock is read before the bytes: a change after this moment gets a later timestamp.
             settled = is_stable(status.st_mtime_ns, status.st_ctime_ns, time.time_ns())
             if self._condenser is not None and status.st_size > LARGE_RECORD_BYTES:
-                self._condenser.check_waiting()  # before a megabyte is read in vain
+                self._condenser.check_waiting()  # before reading up to 1 MiB for nothing
             text = _read(record, status.st_size)
         finally:
             os.close(record)
@@ -247,7 +253,7 @@ class JobsRoot:
         return job, identity, settled
 
     def _decode(self, text: bytes) -> tuple[object, bytes | None]:
-        """Decode a record, a large one without its metadata; BadRecord where it is no JSON."""
+        """Decode a record, a large one without its metadata; raises BadRecord if it is not JSON."""
         try:
             if self._condenser is None or len(text) <= LARGE_RECORD_BYTES:
                 return decode_record(text), None
@@ -272,9 +278,10 @@ class JobsRoot:
             os.close(folder)
 
     def _open_in(self, folder: int, owner: str, path: str) -> Opened:
-        """Open a path of an owner's record: relative to the job's folder, or absolute beneath an output root.
+        """Open a path from a record: relative to the job directory, or absolute below an output root.
 
-        The nearest output root decides whether it is for this owner.
+        The nearest output root above the path must be open to all owners or to `owner`; otherwise
+        PathNotFound.
         """
         if not path.startswith("/"):
             names = components(path)
@@ -292,7 +299,10 @@ class JobsRoot:
         raise PathNotFound
 
     def _open_job(self, job_id: str) -> int:
-        """Open a job's folder; by its whole path: an unmounted share is neither held nor believed."""
+        """Open a job directory by its full path; raises PathNotFound, or OSError for a storage fault.
+
+        No descriptor of the root is kept: it would keep an unmounted share busy, and still lead to it.
+        """
         if not is_job_id(job_id):
             raise PathNotFound
         try:
@@ -300,15 +310,15 @@ class JobsRoot:
         except OSError as failed:
             if failed.errno not in NOT_FOUND_ERRNOS:
                 raise
-            # Is it the job that is absent, or the root? That would be a fault, and raises as one.
+            # Find out whether the job or the root is missing; a missing root raises OSError here.
             os.close(os.open(self.path, DIRECTORY_FLAGS))
             raise PathNotFound from failed
 
 
 def _created_time(folder: int, known: JobSnapshot | None, file_time: int) -> int:
-    """Return a time for createdAt that later writes do not move, in microseconds since the epoch.
+    """Return a time for createdAt that later writes do not change, in microseconds since the epoch.
 
-    It is when the job's directory was made, or else the earliest time seen, but never after `file_time`.
+    This is the birth time of the job directory or, if unknown, the earliest time seen; at most `file_time`.
     """
     born = birth_time(folder)
     if born is None:
@@ -317,9 +327,9 @@ def _created_time(folder: int, known: JobSnapshot | None, file_time: int) -> int
 
 
 def _read(fd: int, size: int) -> bytes:
-    """Read a record of at most RECORD_CAP bytes; BadRecord where it is too large."""
+    """Read a record of at most MAX_RECORD_BYTES; raises BadRecord if it is larger."""
     data = b"" if size > MAX_RECORD_BYTES else os.pread(fd, size + 1, 0)
-    if len(data) != size <= MAX_RECORD_BYTES:  # it has grown since, or came in pieces
+    if len(data) != size <= MAX_RECORD_BYTES:  # it has grown since fstat, or the read was short
         data += read_fully(fd, len(data), MAX_RECORD_BYTES + 1 - len(data))
     if max(size, len(data)) > MAX_RECORD_BYTES:
         raise BadRecord(f"{STATUS_FILE}: larger than {MAX_RECORD_BYTES} bytes")
@@ -327,14 +337,14 @@ def _read(fd: int, size: int) -> bytes:
 
 
 def _named(root: Path | OutputRoot) -> tuple[str, str, str | None]:
-    """Return an output root's name without `..`, its path, and its owner."""
+    """Return an output root's normalized name, its path, and its owner (None: any owner)."""
     if isinstance(root, OutputRoot):
         return os.path.normpath(root.path), str(root.path), root.owner
     return os.path.normpath(root), str(root), None
 
 
 def _depth(named: tuple[str, str, str | None]) -> int:
-    """Count a root's components, however many slashes are between them."""
+    """Return the number of components of a root; repeated slashes do not count."""
     return len(components(named[0]) or ())
 
 

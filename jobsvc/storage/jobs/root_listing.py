@@ -1,6 +1,6 @@
-"""What stands at the root right now: enough to tell jobs that were removed from storage that is away.
+"""List the root, to tell removed jobs from unavailable storage. Blocking.
 
-Names alone are asked for: where a listing does not tell types, asking for them waits for the slowest job.
+Only names and inode numbers are read: where a listing has no types, reading them waits for the slowest job.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from jobsvc.storage.layout import is_job_id
 from jobsvc.storage.threads.gil_yield import chunks_yielding_gil
 
 NAMES_PER_CHUNK: Final = 10_000
-"""Names between two rests, and those that are put in order: ten milliseconds."""
+"""Names per chunk, between two pauses; sorting is per chunk too. A chunk takes ten milliseconds."""
 
 
 class RootStat(NamedTuple):
-    """One look at the root."""
+    """The root as stat_root found it."""
 
     device: int
     inode: int
     may_have_jobs: bool
-    """Whether at least one name in it can be a job's."""
+    """Whether at least one name in the root can be a job id."""
 
 
 class RootScan(NamedTuple):
-    """The names beneath the root that can be jobs."""
+    """The names in the root that can be job ids."""
 
     ids: list[str]
     ignored: int
-    """How many names can't be jobs."""
+    """Number of names that cannot be job ids."""
     inodes: Sequence[int]
-    """The inode number of each of the ids, as the directory has it."""
+    """The inode number of each id, from the directory entry."""
 
 
 class RootVersion(NamedTuple):
-    """What stat(2) says of the root that changes whenever a name in it comes or goes."""
+    """The fields of the root's stat(2) that change whenever a name is added or removed."""
 
     device: int
     inode: int
@@ -50,29 +50,29 @@ class RootVersion(NamedTuple):
     size: int
 
     def is_stable(self, now_ns: int) -> bool:
-        """Return whether any change after `now_ns`, in nanoseconds since the epoch, makes it another version.
+        """Return whether any change after `now_ns` (nanoseconds since the epoch) gives another version.
 
-        Timestamps may be coarse: a change within the same tick leaves them as they are, as git has it of
-        files that are "racily clean".
+        Timestamps may be coarse: a second change within the same step does not alter them. git calls such
+        files "racily clean".
         """
         return is_stable(self.mtime_ns, self.ctime_ns, now_ns)
 
 
 class RootListing(NamedTuple):
-    """All names in the root."""
+    """All names in the root that can be job ids."""
 
     inodes: dict[str, int]
-    """The inode number of each name that can be a job's, as the directory has it."""
+    """The inode number of each name that can be a job id, from the directory entry."""
     ignored: int
-    """How many names can't be jobs."""
+    """Number of names that cannot be job ids."""
     version: RootVersion
-    """The root just before it was listed."""
+    """The version of the root just before it was listed."""
     is_stable: bool
-    """Whether a root of the same version has the same names."""
+    """Whether an equal version later proves that the names are the same."""
 
 
 def root_version(root: Path) -> RootVersion:
-    """Ask for the version of the root; OSError."""
+    """Return the version of the root; raises OSError."""
     status = os.stat(root)  # noqa: PTH116 - tests replace `os` here
     return RootVersion(
         status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_nlink, status.st_size
@@ -80,7 +80,7 @@ def root_version(root: Path) -> RootVersion:
 
 
 def list_root(root: Path) -> RootListing:
-    """List the names in the root with their inode numbers, without asking for anything else; OSError."""
+    """List the names in the root with their inode numbers, without a stat per name; raises OSError."""
     version, now_ns = root_version(root), time.time_ns()
     inodes: dict[str, int] = {}
     count = 0
@@ -92,7 +92,10 @@ def list_root(root: Path) -> RootListing:
 
 
 def stat_root(root: Path) -> RootStat:
-    """Look at the root; OSError where it can't be. Ends at the first name that can be a job's."""
+    """Return device and inode of the root, and whether it may have jobs; raises OSError.
+
+    Stops at the first name that can be a job id.
+    """
     status = root.stat()
     with os.scandir(root) as entries:
         jobs = any(is_job_id(entry.name) for entry in entries)
@@ -100,9 +103,10 @@ def stat_root(root: Path) -> RootStat:
 
 
 def list_job_ids(root: Path) -> RootScan:
-    """List the names that can be jobs, whatever they name, and count the others; OSError.
+    """List the names in the root that can be job ids, of any file type, and count the others; raises OSError.
 
-    So many at a time are in the order of their inodes: what was made together is read, and kept, together.
+    Each chunk of NAMES_PER_CHUNK names is sorted by inode: jobs created together are then read and stored
+    together.
     """
     ids, inodes, count = [], array("Q"), 0
     with os.scandir(root) as entries:

@@ -1,4 +1,4 @@
-"""What one good look at a job gives: its record, and which versions of its files that rests on. Pure."""
+"""Hold the result of a successful read of a job: its record and the file versions it came from. Pure."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from jobsvc.domain.timestamp import Timestamp
 from jobsvc.storage.files.file_version import PACKED_SIZE, FileVersion
 
 SnapshotTuple: TypeAlias = tuple[str, str, float, Timestamp, Timestamp, str | None, bytes, bytes, bool]
-"""A reading in plain values: seven of its job, both versions in one string, whether it is settled."""
+"""A snapshot as plain values: seven of the job, both packed file versions, and `is_stable`."""
 
 
 class JobSnapshot:
-    """One good look at a job: its record, the version of the file, and that of the output.
+    """A job as read from its record, with the file versions of the record and of the output.
 
-    Never changed. There may be a million: both versions lie in one string, and nothing is frozen field by
-    field, which takes three times as long.
+    Immutable by convention. There may be a million of these: both file versions are in one bytes object, and
+    the class is not a frozen dataclass, because setting each field of one takes three times as long.
     """
 
     __slots__ = ("_versions", "is_stable", "job")
 
     def __init__(self, job: Job, identity: bytes, output: bytes | None, *, settled: bool) -> None:
-        """Take an Identity for `identity`, and for `output`, or the bytes of one."""
+        """Take the file versions of the record (`identity`) and of the output, as FileVersion or packed."""
         self.job = job
         self._versions = bytes(identity) if output is None else identity + output
         self.is_stable = settled
-        """Whether the same identity later proves the same content."""
+        """Whether an equal record version later proves equal content."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JobSnapshot) and self._all() == other._all()
@@ -36,22 +36,22 @@ class JobSnapshot:
 
     @property
     def record_version(self) -> FileVersion:
-        """The version of the record's file."""
+        """The file version of the record."""
         return FileVersion.from_packed(self._versions[:PACKED_SIZE])
 
     @property
     def output_version(self) -> FileVersion | None:
-        """Of a completed job whose output is a regular file that we may open; None for any other job."""
+        """The file version of the output; None unless the job is completed and its output can be opened."""
         output = self._versions[PACKED_SIZE:]
         return FileVersion.from_packed(output) if output else None
 
     @property
     def has_output(self) -> bool:
-        """Whether there is an output."""
+        """Whether the job has an output."""
         return len(self._versions) > PACKED_SIZE
 
     def to_tuple(self) -> SnapshotTuple:
-        """Give all of it in plain values, the job's id apart: for another process."""
+        """Return the snapshot, without the job's id, as plain values to send to another process."""
         job = self.job
         return (
             job.owner, job.status.value, job.progress, job.created, job.updated, job.output_path,
@@ -60,13 +60,13 @@ class JobSnapshot:
 
     @classmethod
     def from_tuple(cls, job_id: str, parts: SnapshotTuple) -> Self:
-        """Make what gave these."""
+        """Create the snapshot from the result of `to_tuple`."""
         owner, word, progress, created, updated, output_path, packed, versions, settled = parts
         job = Job.of_parts(job_id, owner, word, progress, created, updated, output_path, packed)
         return cls(job, versions, None, settled=settled)
 
     def of(self, job: Job) -> JobSnapshot:
-        """Say the same of an equal job."""
+        """Return the same snapshot with `job`, an equal job, in it."""
         return JobSnapshot(job, self.record_version, self.output_version, settled=self.is_stable)
 
     def _all(self) -> tuple[Job, bytes, bool]:

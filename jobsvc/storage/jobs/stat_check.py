@@ -1,6 +1,7 @@
-"""Whether a job still looks as it did, by names alone: cheaper than reading it, and without events of ours.
+"""Check with stat(2) whether a job is unchanged: cheaper than reading it, and causes no inotify events.
 
-Good on local file systems only: elsewhere what stat says may be seconds old; only opening asks the server.
+Correct on local file systems only: elsewhere stat may be seconds old, and only opening asks the server.
+Blocking.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def is_unchanged(root: int, job_id: str, known: JobSnapshot) -> bool:
-    """Say whether reading the job anew would give `known`; False also where only reading can tell.
+    """Return whether reading the job again would give `known`; also False if only reading it can tell.
 
-    `root` is a descriptor of the jobs' root.
+    `root` is a descriptor of the root.
     """
     if not known.is_stable:
         return False
@@ -50,7 +51,7 @@ def _same_output(root: int, job_id: str, known: JobSnapshot) -> bool:
 
 
 def _file(root: int, job_id: str, names: tuple[str, ...]) -> FileVersion | None:
-    """Say which version of a file is there that we may open; None where there is none."""
+    """Return the version of a regular file that can be opened; None if there is none. Raises OSError."""
     path = job_id
     try:
         for name in names[:-1]:
