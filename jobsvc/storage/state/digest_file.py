@@ -1,9 +1,10 @@
-"""The digests that outlive a restart, digests.jsonl in the state directory; plain sync code.
+"""Store digests across restarts, in digests.jsonl in the state directory. Blocking.
 
-Each is a line, added when it was computed; of two for one job the later counts:
+Each computed digest is appended as one line; if a job has two lines, the later one applies:
     {"job": ID, "version": HEX, "sha256": HEX, "crc32": NUMBER}
-The last is over the others: harm that leaves a line well-formed must not make a file out to be broken. A line
-that makes no sense is skipped and counted. Nothing is synced: what is not there is computed again. Mode 0600.
+`crc32` covers the other members: a damaged but well-formed line must not make an intact output look broken.
+Invalid lines are skipped and counted. The file is not fsynced on append: a lost digest is computed again.
+Mode 0600.
 """
 
 from __future__ import annotations
@@ -23,29 +24,32 @@ from jobsvc.storage.state import private_file
 from jobsvc.storage.state.digest_table import MAX_DIGESTS, SIZE, VERSION
 
 MAX_LINE_BYTES: Final = 384
-"""Bytes; no line of ours is longer."""
+"""Maximum length of a line, in bytes."""
 
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class DigestFile:
-    """The file, used by one thread at a time; OSError is the caller's to tell of."""
+    """The digest file; used by one thread at a time. Methods raise OSError, which the caller reports."""
 
     def __init__(self, path: Path, most: int = MAX_DIGESTS) -> None:
-        """`most` is how many digests there may be; the file has at most twice as many lines, and one."""
+        """Set the path and the maximum number of digests, `most`; the file has up to 2 * `most` + 1 lines."""
         self._path = path
         self._most = most
         self._lines = 0
         self._sound = False
-        """Whether every line makes sense and is ended, so that another can follow."""
+        """Whether every line is valid and has a line end, so that a line can be appended."""
 
     @property
     def needs_rewrite(self) -> bool:
-        """Whether it should be written anew."""
+        """Whether the file should be rewritten: it has invalid lines or too many."""
         return not self._sound or self._lines > 2 * self._most
 
     def load(self) -> tuple[dict[str, bytes], int]:
-        """Read the pages of a book, and count lines that make none; ValueError where the file is not ours."""
+        """Return the entries for a DigestTable and the number of invalid lines.
+
+        Raises ValueError if the file is not private or is too large, OSError if it cannot be read.
+        """
         *lines, rest = self._read().split(b"\n")
         pages: dict[str, bytes] = {}
         skipped = 1 if rest else 0
@@ -61,19 +65,19 @@ class DigestFile:
         return pages, skipped
 
     def append(self, job_id: str, page: bytes) -> None:
-        """Add a line."""
+        """Append a line."""
         line = _line(job_id, page)
         descriptor = os.open(self._path, _FLAGS, 0o600)
         try:
             chown_to_folder_owner(descriptor, self._path.parent)
-            # Half a line, on a full disk, is one without sense.
+            # A line cut short, by a full disk, is invalid.
             self._sound = os.write(descriptor, line) == len(line) and self._sound
         finally:
             os.close(descriptor)
         self._lines += 1
 
     def rewrite(self, pages: Mapping[str, bytes]) -> None:
-        """Write the file anew, with these alone."""
+        """Replace the file with these entries."""
         write_atomically(self._path, b"".join(_line(job_id, page) for job_id, page in pages.items()), 0o600)
         self._lines, self._sound = len(pages), True
 
@@ -98,7 +102,7 @@ def _line(job_id: str, page: bytes) -> bytes:
 
 
 def _parsed(line: bytes) -> tuple[str, bytes] | None:
-    """Take the job and its page out of a line; None where that is none of ours."""
+    """Return the job id and the entry in a line; None if the line is invalid."""
     try:
         made = orjson.loads(line)
         job_id, page = made["job"], bytes.fromhex(made["version"]) + bytes.fromhex(made["sha256"])

@@ -1,7 +1,7 @@
-"""The key that download links are signed with, link.key in the state directory: 32 random bytes in hex.
+"""Load or create the key that signs download links, link.key in the state directory: 32 random bytes in hex.
 
-Mode 0600. Made at the first start, by one of all that begin at once; then it stays, so that links outlive
-restarts. Who removes it ends every link with the next start.
+Mode 0600. The first start creates it; of several processes that start at once, one does. It is kept, so that
+links survive restarts. Removing it invalidates all links at the next start.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.state import private_file
 
 KEY_BYTES: Final = 32
-"""Bytes of the key: as many as SHA-256 gives (RFC 2104, section 3)."""
+"""Size of the key, in bytes: the output size of SHA-256 (RFC 2104, section 3)."""
 
 _FORM: Final = re.compile(rb"[0-9a-f]{64}\n?")
 
 
 class BadLinkKey(Exception):
-    """The key can't be used; the message names the file and what is wrong, and quotes nothing of it."""
+    """The key cannot be used; the message names the file and the problem, and quotes no content."""
 
 
 def load_or_create(path: Path) -> bytes:
-    """Return the key; where there is none, make it, and the state directory too. BadLinkKey, no OSError."""
+    """Return the key; create it, and the state directory, if missing. Raises BadLinkKey, never OSError."""
     try:
         return _load(path) or _create(path)
     except OSError as fault:
@@ -37,7 +37,7 @@ def load_or_create(path: Path) -> bytes:
 
 
 def check(path: Path) -> None:
-    """Raise BadLinkKey where there is a key that can't be used; makes none."""
+    """Raise BadLinkKey if there is a key that cannot be used; does not create one."""
     try:
         _load(path)
     except OSError as fault:
@@ -64,7 +64,7 @@ def _load(path: Path) -> bytes | None:
 def _create(path: Path) -> bytes:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with private_file.lock_file(path):
-        if key := _load(path):  # made by another process while we waited
+        if key := _load(path):  # created by another process during the wait for the lock
             return key
         key = secrets.token_bytes(KEY_BYTES)
         write_atomically(path, key.hex().encode() + b"\n", 0o600)

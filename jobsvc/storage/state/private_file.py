@@ -1,6 +1,6 @@
-"""Files of the state directory that are for their owner alone: how they are opened, checked and locked; sync.
+"""Open, check and lock private files in the state directory. Blocking.
 
-Refused is what others than its owner can read or write, and what is no regular file.
+A file is rejected if users other than its owner can read or write it, or if it is not a regular file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @contextmanager
 def open_private(path: Path, open_file: Callable[[Path, int], int] = os.open) -> Iterator[int]:
-    """Hold the file open for reading; a link, a FIFO or a terminal neither leads elsewhere nor hangs us."""
+    """Open a file for reading, for the length of a `with` block; raises OSError.
+
+    Symbolic links are not followed, a FIFO does not block, and a terminal does not become the controlling
+    one.
+    """
     descriptor = open_file(path, _READ)
     try:
         yield descriptor
@@ -34,7 +38,10 @@ def open_private(path: Path, open_file: Callable[[Path, int], int] = os.open) ->
 
 @contextmanager
 def lock_file(path: Path) -> Iterator[None]:
-    """Hold the lock beside the file, waiting for it; it is never removed, for then two could hold one."""
+    """Wait for the file's lock and hold it, for the length of a `with` block; raises OSError.
+
+    The lock file is beside the file. It is never removed: otherwise two processes could each hold a lock.
+    """
     descriptor = os.open(path.with_name(f"{TEMP_PREFIX}{path.name}.lock"), _LOCK, 0o600)
     try:
         chown_to_folder_owner(descriptor, path.parent)
@@ -51,9 +58,9 @@ def lock_file(path: Path) -> Iterator[None]:
 
 
 def check_private(status: os.stat_result, cap: int) -> None:
-    """Raise ValueError, whose message is a predicate, unless this is a file of its owner's alone.
+    """Raise ValueError unless this is a regular file that only its owner can read or write.
 
-    `cap` is the largest size that is read, in bytes.
+    Also if it is larger than `cap` bytes. The message is a predicate, to follow the file's name.
     """
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("not a regular file")
@@ -64,5 +71,5 @@ def check_private(status: os.stat_result, cap: int) -> None:
 
 
 def reason(fault: OSError) -> str | None:
-    """Say why a file can't be opened."""
+    """Return why a file cannot be opened, as text."""
     return "a symbolic link" if fault.errno == errno.ELOOP else fault.strerror

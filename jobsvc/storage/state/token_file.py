@@ -1,9 +1,10 @@
-"""The token file, tokens.json in the state directory: read with suspicion, changed under a lock; sync code.
+"""Read and change the token file, tokens.json in the state directory. Blocking.
 
-Labels are in token-labels.json beside it, since earlier versions refuse members that they do not know.
+Labels are in token-labels.json beside it, because earlier versions reject unknown members.
 
-Refused is what others than its owner can read or write, what is no regular file, and what is malformed.
-Two changes at once lose nothing; a reader needs no lock and sees the file before or after.
+A file is rejected if users other than its owner can read or write it, if it is not a regular file, or if it
+is malformed. Changes are made under a lock, so that concurrent ones are not lost. Readers need no lock: they
+see the file before or after a change.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ from jobsvc.storage.state.token_format import (
 )
 
 SECRET_PREFIX: Final = "jsvc_"  # noqa: S105 - no secret, only how each begins
-"""What every token begins with, so that people and secret scanners know one when they see it."""
+"""Prefix of every token, so that people and secret scanners recognize it."""
 
 DEFAULT_SCOPES: Final = (JOBS_READ, OUTPUTS_READ)
 MAX_FILE_BYTES: Final = 16 << 20
-"""The largest token file that is read, in bytes: some 50,000 tokens."""
+"""Maximum size of the token file, in bytes: about 50,000 tokens."""
 
 OpenFile: TypeAlias = Callable[[Path, int], int]
 
 
 class BadTokenFile(Exception):
-    """The token file can't be used; the message names it and what is wrong, and quotes nothing of it."""
+    """The token file cannot be used; the message names the file and the problem, and quotes no content."""
 
 
 class UnknownToken(LookupError):
@@ -51,24 +52,25 @@ class UnknownToken(LookupError):
 
 
 class TokenFileState(NamedTuple):
-    """What was read of the token file."""
+    """The tokens, and the file version they were read from."""
 
     identity: FileVersion | None
-    """Its version; None where there was no file."""
+    """The file version; None if there was no file."""
     tokens: tuple[Token, ...]
     label_fault: BadTokenFile | None = None
-    """Why the labels can't be used; the tokens have none then."""
+    """Why the labels cannot be used; if set, the tokens have no labels."""
 
 
 def digest_of(secret: str) -> bytes:
-    """Hash an ASCII secret as the file keeps it: 256 random bits need no salt and no slow hash."""
+    """Return the SHA-256 of an ASCII secret: 256 random bits need no salt and no slow hash."""
     return hashlib.sha256(secret.encode("ascii")).digest()
 
 
 def load(path: Path) -> tuple[Token, ...]:
-    """Read all tokens, dead ones too; no file is no tokens. BadTokenFile, never an OSError.
+    """Return all tokens, including expired and revoked ones; none if there is no file.
 
-    Unlike `look`, this raises BadTokenFile where the labels can't be used, so that no change loses them.
+    Raises BadTokenFile, never OSError. Unlike `load_if_changed`, this also raises it if the labels cannot be
+    used, so that no change loses them.
     """
     known = load_if_changed(path)
     if known.label_fault is not None:
@@ -79,11 +81,11 @@ def load(path: Path) -> tuple[Token, ...]:
 def load_if_changed(
     path: Path, known: TokenFileState | None = None, reserve: DescriptorReserve | None = None
 ) -> TokenFileState:
-    """Read the file, unless it still is the version in `known`, which is returned as it is then.
+    """Read the file; return `known` instead if its version is the same and cannot hide a later change.
 
-    No file is a version like any other, without tokens. With a `reserve` the file can be read also where the
-    process has used up its descriptors. BadTokenFile, never an OSError. Labels that can't be used are no
-    reason to raise: they decide nothing. They are read again at each look until they can.
+    A missing file gives a state without tokens. With a `reserve` the file can be read even if the process has
+    used up its descriptors. Raises BadTokenFile, never OSError. Unusable labels do not raise, because no
+    decision depends on them; they are read again at each call until they are usable.
     """
     open_file = os.open if reserve is None else reserve.open
     try:
@@ -121,10 +123,10 @@ def create(
     expires: float | None = None,
     label: str | None = None,
 ) -> tuple[str, Token]:
-    """Add a token and return its secret, which is kept nowhere, beside what is kept.
+    """Add a token; return its secret, which is not stored, and the token.
 
-    `expires` is in seconds since the epoch. A state directory that is not there is made, for its owner alone.
-    BadTokenFile, OSError; ValueError where the owner, a scope or the label can't be one.
+    `expires` is in seconds since the epoch. A missing state directory is created with mode 0700. Raises
+    BadTokenFile, OSError, and ValueError if the owner, a scope or the label is invalid.
     """
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
     token = Token(
@@ -143,10 +145,10 @@ def create(
 
 
 def revoke(path: Path, name: str) -> Token:
-    """Mark a token revoked, by its id or its secret, and return it; one revoked before keeps its time.
+    """Revoke a token, given by its id or its secret, and return it.
 
-    Labels are neither needed nor written: a revocation works where they can't be used.
-    UnknownToken, BadTokenFile, OSError.
+    A token that is already revoked keeps its time. Labels are neither read strictly nor written, so that
+    revocation works if they cannot be used. Raises UnknownToken, BadTokenFile, OSError.
     """
     if not path.parent.is_dir():
         raise UnknownToken
@@ -160,7 +162,7 @@ def revoke(path: Path, name: str) -> Token:
 
 
 def prune(path: Path) -> list[Token]:
-    """Remove the tokens that have expired, and return them. BadTokenFile, OSError."""
+    """Remove the expired tokens and return them. Raises BadTokenFile, OSError."""
     if not path.parent.is_dir():
         return []
     with private_file.lock_file(path):
@@ -172,7 +174,7 @@ def prune(path: Path) -> list[Token]:
 
 
 def _named(tokens: Mapping[str, Token], name: str) -> Token:
-    """Find a token by its id or its secret; UnknownToken."""
+    """Return a token by its id or its secret; raises UnknownToken."""
     if name in tokens:
         return tokens[name]
     if name.isascii():
@@ -184,9 +186,10 @@ def _named(tokens: Mapping[str, Token], name: str) -> Token:
 
 
 def _save(path: Path, tokens: Collection[Token]) -> None:
-    """Write what the next look will accept, or nothing.
+    """Write the tokens and their labels; check first that they can be read back.
 
-    Labels are written first: a reader that sees a new token finds its label.
+    Labels are written first, so that a reader that sees a new token finds its label. Raises OSError;
+    BadTokenFile or ValueError if the result would be invalid, before anything is written.
     """
     data = _rendered(path, tokens)
     labels = render_labels({token.id: token.label for token in tokens if token.label is not None})
@@ -210,7 +213,7 @@ def _check_size(path: Path, data: bytes) -> None:
 
 
 def _labels(path: Path, open_file: OpenFile) -> dict[str, str]:
-    """Read the labels by token id; no file is no labels. BadTokenFile."""
+    """Return the labels by token id; empty if there is no file. Raises BadTokenFile."""
     try:
         data = _read(path, open_file)
         return {} if data is None else parse_labels(data)
@@ -221,7 +224,7 @@ def _labels(path: Path, open_file: OpenFile) -> dict[str, str]:
 
 
 def _read(path: Path, open_file: OpenFile = os.open) -> bytes | None:
-    """Read a private file whole; None where there is none. OSError, ValueError."""
+    """Read a private file; None if it is missing. Raises OSError, and ValueError if it is rejected."""
     try:
         with private_file.open_private(path, open_file) as descriptor:
             status = os.fstat(descriptor)

@@ -1,9 +1,10 @@
-"""What is written in the token file, version 1; pure.
+"""Parse and render the token file, format version 1, and the file of token labels. Pure.
 
-{"version": 1, "tokens": [{"id", "owner", "scopes", "digest", "created", "expires", "revoked"}]}: the digest
-is SHA-256 in hex, times are RFC 3339, `expires` and `revoked` may be null or left out. Secrets are nowhere.
-Members that are unknown here, at the top or of a token, are ignored, and kept when the file is written. But a
-key that looks like a known one misspelt is refused: `expire` must not make a token eternal.
+{"version": 1, "tokens": [{"id", "owner", "scopes", "digest", "created", "expires", "revoked"}]}: `digest` is
+SHA-256 in hex, times are RFC 3339, `expires` and `revoked` can be null or omitted. The file contains no
+secrets. Unknown members, of the file or of a token, are ignored, and kept when the file is rewritten. A
+member of a token that looks like a misspelt known one is rejected: `expire` must not make a token valid
+forever.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MAX_NAME_LENGTH: Final = 256
 _MAX_KEYS: Final = 32
-"""Characters; a longer key is not compared with the known ones."""
+"""Maximum length of a key, in characters, that is compared with the known keys."""
 
 
 class BadTokens(ValueError):
-    """Not what the file holds; the message says where it is wrong, and quotes no value."""
+    """The data is not valid; the message says where, and quotes no value."""
 
 
 def parse_tokens(data: bytes) -> tuple[Token, ...]:
-    """Read the file's bytes; BadTokens."""
+    """Parse the token file; raises BadTokens."""
     record = _decoded(data)
     if type(record.get("version")) is not int or record["version"] != 1:
         raise BadTokens("version: not 1, the only one known here")
@@ -48,9 +49,9 @@ def parse_tokens(data: bytes) -> tuple[Token, ...]:
 
 
 def render_tokens(tokens: Iterable[Token], before: bytes | None = None) -> bytes:
-    """Write the file's bytes; times keep their milliseconds.
+    """Return the content of the token file; times are rounded to milliseconds.
 
-    `before` is the file that is replaced, a good one: its members that are unknown here are kept.
+    `before` is the valid content that is replaced: its unknown members are kept.
     """
     record = {} if before is None else _decoded(before)
     kept = {entry["id"]: entry for entry in record.get("tokens", ())}
@@ -59,7 +60,7 @@ def render_tokens(tokens: Iterable[Token], before: bytes | None = None) -> bytes
 
 
 def parse_labels(data: bytes) -> dict[str, str]:
-    """Read the bytes of the file of labels, `{"<token id>": "<label>"}`; BadTokens."""
+    """Parse the file of labels, `{"<token id>": "<label>"}`; raises BadTokens."""
     record = _decoded(data)
     for label in record.values():
         if not isinstance(label, str):
@@ -69,12 +70,12 @@ def parse_labels(data: bytes) -> dict[str, str]:
 
 
 def render_labels(labels: Mapping[str, str]) -> bytes:
-    """Write the bytes of the file of labels."""
+    """Return the content of the file of labels."""
     return _encoded(labels)
 
 
 def check_name(name: str) -> str:
-    """Return an owner or a label, or raise BadTokens where it can't be one: it is logged and printed."""
+    """Return an owner or a label; raises BadTokens if it is invalid, since names are logged and printed."""
     if not 0 < len(name) <= _MAX_NAME_LENGTH or not name.isprintable():
         raise BadTokens(f"not a name of 1 to {_MAX_NAME_LENGTH} printable characters")
     return name
@@ -146,7 +147,7 @@ def _scopes(where: str, entry: dict[str, Any]) -> frozenset[str]:
 
 
 def _time(where: str, entry: dict[str, Any], key: str) -> float | None:
-    """Seconds since the epoch, or None where there is no such time."""
+    """Return a time in seconds since the epoch; None if it is null or missing. Raises BadTokens."""
     if entry.get(key) is None:
         return None
     try:
@@ -171,5 +172,5 @@ def _entry(token: Token) -> dict[str, Any]:
 
 
 def time_text(seconds: float | None) -> str | None:
-    """Write seconds since the epoch as RFC 3339, and none as none."""
+    """Return seconds since the epoch as RFC 3339 with milliseconds; None for None."""
     return None if seconds is None else format_time(round(seconds * 1000) * 1000)

@@ -1,7 +1,7 @@
-"""When each token was last used, token-use.json in the state directory: `{"<token id>": "<RFC 3339>"}`; sync.
+"""Store when each token was last used, in token-use.json: `{"<token id>": "<RFC 3339>"}`. Blocking.
 
-Written by the service at most once a minute, and read by `jobsvc token list`. Nothing depends on it: a file
-that makes no sense counts as empty and is replaced.
+The file is in the state directory. The service writes it at most once a minute; `jobsvc token list` reads it.
+Nothing depends on it: an invalid file counts as empty and is replaced.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.state import private_file
 
 MAX_FILE_BYTES: Final = 16 << 20
-"""Bytes."""
+"""Maximum size of the file, in bytes."""
 
 
 def load_use(path: Path) -> dict[str, float]:
-    """Return the last use of each token by its id, in seconds since the epoch; OSError."""
+    """Return the last use of each token by id, in seconds since the epoch; raises OSError."""
     try:
         with private_file.open_private(path) as descriptor:
             status = os.fstat(descriptor)
@@ -37,9 +37,9 @@ def load_use(path: Path) -> dict[str, float]:
 
 
 def record_use(path: Path, used: Mapping[str, float], known: Collection[str]) -> None:
-    """Add to the file when tokens were used; the later time counts, ids not `known` are dropped. OSError.
+    """Merge times of use into the file: the later time applies, ids not in `known` are dropped.
 
-    Services that share a state directory may all write: each adds what it saw.
+    Several services that share a state directory can all write the file. Raises OSError.
     """
     with private_file.lock_file(path):
         merged = {token_id: when for token_id, when in load_use(path).items() if token_id in known}
