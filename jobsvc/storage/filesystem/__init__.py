@@ -1,1 +1,1 @@
-"""What kind of file system the jobs are on."""
+"""Find out what file system the jobs are on, and what it can do."""

@@ -1,4 +1,4 @@
-"""Tells when and where file systems are mounted or unmounted, by /proc/self/mountinfo (proc(5)). Blocking."""
+"""Report when and where file systems are mounted or unmounted, from /proc/self/mountinfo. Blocking."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from jobsvc.storage.filesystem.mounts import MOUNTINFO, mount_point
 
 
 class MountTable:
-    """The kernel's table of mounts; its descriptor is readable once the table has changed."""
+    """The kernel's mount table (proc(5)); its descriptor is readable once the table has changed."""
 
     def __init__(self, path: Path = MOUNTINFO) -> None:
-        """Open it; OSError.
+        """Open the table; raises OSError.
 
-        poll(2) reports a change as POLLPRI and POLLERR, which no event loop waits for. An epoll instance that
-        waits for them is itself readable then.
+        poll(2) reports a change as POLLPRI and POLLERR, which event loops do not wait for. An epoll instance
+        that waits for these becomes readable itself.
         """
         self._path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -29,11 +29,11 @@ class MountTable:
         return self._epoll.fileno()
 
     def acknowledge(self) -> None:
-        """Take in that the table has changed, so that the descriptor is readable at the next change only."""
+        """Acknowledge a change, so that the descriptor is not readable until the next one."""
         self._epoll.poll(0)
 
     def changed_points(self) -> set[str]:
-        """Return where something was mounted or unmounted since this was called last; OSError."""
+        """Return the mount points that changed since the last call; raises OSError."""
         before, self._mounts = self._mounts, self._read()
         return {mount_point(line) for line in before ^ self._mounts} - {""}
 

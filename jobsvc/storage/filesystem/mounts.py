@@ -1,4 +1,4 @@
-"""Which file system a path lies on, by the kernel's table of mounts, and whether its events tell all."""
+"""Find a path's file system in the kernel's mount table, and what is known of its type."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _LOCAL_TYPES: Final = frozenset({
     "overlay", "ramfs", "reiserfs", "tmpfs", "udf", "vfat", "xfs", "zfs",
 })  # fmt: skip
 _UNSTABLE_INODE_TYPES: Final = frozenset({"exfat", "msdos", "vboxsf", "vfat"})
-"""File systems that number inodes as they are looked up; so do FUSE in general, and CIFS with noserverino."""
+"""Types that number inodes at lookup; most FUSE file systems and CIFS with noserverino do so too."""
 _FUSE_WITH_INODES: Final = frozenset(
     {"fuse.ceph", "fuse.ceph-fuse", "fuse.glusterfs", "fuse.juicefs", "fuse.mfs"}
 )
-"""FUSE file systems whose server keeps the numbers."""
+"""FUSE types whose server keeps inode numbers."""
 _CIFS: Final = frozenset({"cifs", "smb3"})
 
 _DEVICE: Final = 2
-"""The device number's place ("0:53") in a line of mountinfo, counted from 0."""
+"""Index of the device number ("0:53") in a line of mountinfo."""
 _POINT: Final = 4
-"""The mount point's place in a line of mountinfo, counted from 0."""
+"""Index of the mount point in a line of mountinfo."""
 _CACHED_FOR_S: Final = 5.0
-"""The kernel gives the number of a file system that was unmounted to another."""
+"""Seconds for which a result is cached: the device number may be reused after an unmount."""
 _names_cached: Final[dict[int, tuple[bool, float]]] = {}
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 
 def file_system(path: Path) -> str:
-    """Name the type of the file system that holds `path` ("ext4"), or "unknown"; touches storage."""
+    """Return the type of the file system of `path` ("ext4"), or "unknown"; accesses storage."""
     try:
         table = MOUNTINFO.read_text("utf-8", "surrogateescape")
         return file_system_of(table, os.path.realpath(path))
@@ -44,9 +44,9 @@ def file_system(path: Path) -> str:
 
 
 def file_system_of(table: str, path: str) -> str:
-    """Find the type of the mount that holds an absolute path in a mountinfo table (proc(5)), or "unknown".
+    """Return the type of the mount of an absolute path from a mountinfo table (proc(5)), or "unknown".
 
-    The longest mount point wins, and of equal ones the last: it was mounted over the others.
+    The longest matching mount point applies; of equal ones the last, which is mounted over the others.
     """
     best, found = -1, "unknown"
     for line in table.splitlines():
@@ -61,18 +61,21 @@ def file_system_of(table: str, path: str) -> str:
 
 
 def mount_point(line: str) -> str:
-    """Take the mount point out of a line of a mountinfo table; empty where there is none."""
+    """Return the mount point in a line of a mountinfo table; empty if there is none."""
     fields = line.split(" ")
     return unescaped(fields[_POINT]) if len(fields) > _POINT else ""
 
 
 def is_local(kind: str) -> bool:
-    """Whether inotify sees every change of such a file system: only this machine can make one."""
+    """Return whether inotify sees every change on this type: only this machine can make changes."""
     return kind in _LOCAL_TYPES
 
 
 def keeps_inode_numbers(device: int) -> bool:
-    """Return whether an unchanged file on a device (st_dev) keeps its inode number; reads the mount table."""
+    """Return whether inode numbers on a device (st_dev) are stable; reads the mount table.
+
+    True if the table cannot be read.
+    """
     try:
         return keeps_inode_numbers_in(MOUNTINFO.read_text("utf-8", "surrogateescape"), device)
     except OSError:
@@ -80,13 +83,16 @@ def keeps_inode_numbers(device: int) -> bool:
 
 
 def keeps_inode_numbers_in(table: str, device: int) -> bool:
-    """Do so for a mountinfo table. True for a device that is not in it, such as a Btrfs subvolume's."""
+    """Return the same from a given mountinfo table.
+
+    True for a device that is not in the table, such as a Btrfs subvolume.
+    """
     mount = _mount_on(table, device)
     return mount is None or _keeps_inode_numbers(*mount)
 
 
 def _mount_on(table: str, device: int) -> tuple[str, Collection[str]] | None:
-    """Return the type and the options of the first mount of a device; None where there is none."""
+    """Return type and options of the first mount of a device; None if there is none."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in table.splitlines():
         before, _, after = line.partition(" - ")
@@ -106,10 +112,10 @@ def _keeps_inode_numbers(kind: str, options: Collection[str]) -> bool:
 
 
 def may_cache_names(device: int) -> bool:
-    """Return whether a file system may take a name for absent that another host has made; reads /proc.
+    """Return whether a file system may report a name as absent after another host created it; reads /proc.
 
-    `device` is st_dev of anything on it. A file system on a block device does not; of the others the table
-    of mounts tells which are local, except for subvolumes of Btrfs, which are not in it.
+    `device` is the st_dev of any file on it. A file system on a block device does not. For the others the
+    mount table shows which are local; a Btrfs subvolume is not in the table and counts as not local.
     """
     if os.major(device):
         return False
@@ -122,7 +128,10 @@ def may_cache_names(device: int) -> bool:
 
 
 def lists_from_server(device: int) -> bool:
-    """Return whether listings of directories on a device (st_dev) are never cached; reads the mount table."""
+    """Return whether directory listings on a device (st_dev) are never cached; reads the mount table.
+
+    False if the table cannot be read.
+    """
     try:
         mount = _mount_on(MOUNTINFO.read_text("utf-8", "surrogateescape"), device)
     except OSError:
@@ -139,7 +148,7 @@ def _is_local_device(device: int) -> bool:
 
 
 def watch_limit() -> int:
-    """Return how many directories one user may watch (inotify(7)); 0 where nobody can; touches no storage."""
+    """Return how many directories one user may watch (inotify(7)); 0 if unavailable. No storage access."""
     try:
         return int(MAX_USER_WATCHES.read_text("ascii"))
     except (OSError, ValueError):
@@ -147,10 +156,10 @@ def watch_limit() -> int:
 
 
 def unescaped(field: str) -> str:
-    """Return a field of a mountinfo table as it is meant."""
+    """Return a field of a mountinfo table with its octal escapes decoded."""
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
 
 
 def holds(point: str, path: str) -> bool:
-    """Whether an absolute path is a folder's own, or beneath it."""
+    """Return whether an absolute path is `point` or below it."""
     return path == point or path.startswith(point.rstrip("/") + "/")

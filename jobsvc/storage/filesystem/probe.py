@@ -1,7 +1,8 @@
-"""What the storage beneath a root can do: known by its kind, or tried out in a folder of its own.
+"""Report what the storage of a root can do: from its file system type, or by a test that writes to it.
 
-`try_out` writes in that folder alone, which has the reserved prefix and so is no job's, and takes it away
-again. Nothing else here writes anything. Only what this machine sees can be tried: not what another does.
+`run_write_probe` writes only in a directory that it creates below the root and removes again; its name has
+the reserved prefix, so it is no job directory. Nothing else here writes. What other machines see cannot be
+tested.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from jobsvc.storage.filesystem.mounts import file_system, is_local, watch_limit
 from jobsvc.storage.layout import STATUS_FILE, TEMP_PREFIX
 
 RENAME_TEST_S: Final = 0.5
-"""Seconds for which a file is replaced and looked at."""
+"""Seconds for which a file is replaced and read."""
 CLOCK_TEST_S: Final = 0.5
-"""Seconds for which a file is written to see the steps of its times."""
+"""Seconds for which a file is written to measure its timestamp step."""
 CLOCK_READS: Final = 4.5
-"""Seconds after which a clock that did not step is given up; FAT's steps are of 2 s."""
+"""Seconds to wait for the first timestamp step; FAT has steps of 2 s."""
 EVENT_TIMEOUT_S: Final = 1.0
-"""Seconds within which an event must come."""
+"""Seconds within which an event must arrive."""
 _STEPS: Final = 32
 _SIZE: Final = 16_384
 _IN_MOVED_TO: Final = 0x80
@@ -38,40 +39,40 @@ _IN_MOVED_TO: Final = 0x80
 
 @dataclass(frozen=True, slots=True)
 class FileSystemInfo:
-    """What is known of the storage without touching it."""
+    """What is known of the storage without writing to it."""
 
     file_system: str
-    """Its type, "ext4"; or "unknown"."""
+    """Type of the file system, such as "ext4", or "unknown"."""
     events: bool
-    """Whether the kernel tells of every change: only this machine can make one."""
+    """Whether inotify reports every change: only this machine can make changes."""
     watches: int
-    """How many directories one user may watch."""
+    """Number of directories that one user may watch."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteProbe:
-    """What was found out by writing."""
+    """The results of the write test."""
 
     event: bool
-    """Whether a change made here was told."""
+    """Whether inotify reported a change made on this machine."""
     clock_step: float | None
-    """Seconds between two times of files that differ, at the least; None where none did."""
+    """Smallest difference between two timestamps, in seconds; None if the timestamp did not change."""
     clock_offset: float
-    """Seconds by which the clock of the storage is ahead of ours."""
+    """Seconds by which the storage's clock is ahead of this machine's."""
     reads: int
-    """How often a file was looked at while it was replaced by renaming."""
+    """Number of reads of a file while it was replaced by rename."""
     torn_reads: int
-    """How often it was not there then, or neither the old one nor the new one whole."""
+    """Number of these reads that failed, or returned neither the complete old nor the complete new file."""
 
 
 def file_system_info(root: Path) -> FileSystemInfo:
-    """Say what kind of storage it is."""
+    """Return what is known of the root's storage without writing to it."""
     kind = file_system(root)
     return FileSystemInfo(kind, is_local(kind), watch_limit())
 
 
 def run_write_probe(root: Path) -> WriteProbe:
-    """Write, in a folder of our own beneath the root; OSError where that may not be, or fails."""
+    """Test the storage by writing to a temporary directory in the root; raises OSError if that fails."""
     with _scratch(root) as folder:
         event = _delivers_events(folder)
         step, ahead = _clock(folder / "times")
@@ -83,7 +84,7 @@ def run_write_probe(root: Path) -> WriteProbe:
 def _scratch(root: Path) -> Iterator[Path]:
     folder = root / f"{TEMP_PREFIX}probe-{token_hex(4)}"
     try:
-        folder.mkdir(mode=0o700)  # in here, for a signal may end us at any moment
+        folder.mkdir(mode=0o700)  # inside `try`: a signal may interrupt at any moment
         yield folder
     finally:
         with suppress(FileNotFoundError):
@@ -91,7 +92,7 @@ def _scratch(root: Path) -> Iterator[Path]:
 
 
 def _delivers_events(folder: Path) -> bool:
-    """Say whether inotify(7) tells of a rename in the folder."""
+    """Return whether inotify(7) reports a rename in the directory."""
     libc = ctypes.CDLL(None, use_errno=True)
     events = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if events < 0:
@@ -105,7 +106,7 @@ def _delivers_events(folder: Path) -> bool:
 
 
 def _clock(path: Path) -> tuple[float | None, float]:
-    """Write again and again; give the least step of the file's time, and how far that is ahead of ours."""
+    """Write repeatedly; return the smallest mtime step (None: no step) and the clock offset, in seconds."""
     with path.open("wb", buffering=0) as file:
         file.write(b"x")
         last = os.fstat(file.fileno()).st_mtime_ns
@@ -122,7 +123,7 @@ def _clock(path: Path) -> tuple[float | None, float]:
 
 
 def _renames(path: Path) -> tuple[int, int]:
-    """Replace a file by renaming, and look at it; give the looks, and those that saw no whole file."""
+    """Read a file while it is replaced by rename; return the number of reads and of torn reads."""
     replacing = _Replacing(path)
     looks = torn = 0
     with replacing:
@@ -132,14 +133,17 @@ def _renames(path: Path) -> tuple[int, int]:
             try:
                 data = path.read_bytes()
             except OSError as fault:
-                torn += fault.errno != errno.ESTALE  # that is what NFS says of one replaced, and asks again
+                torn += fault.errno != errno.ESTALE  # NFS returns ESTALE for a replaced file; not torn
             else:
                 torn += len(data) != _SIZE or data != data[:1] * _SIZE
     return looks, torn
 
 
 class _Replacing:
-    """Replaces a file for the length of a block."""
+    """Replace a file by rename in a thread, again and again, for the length of a `with` block.
+
+    Raises the thread's OSError at the end of the block.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,6 +1,7 @@
-"""By which names a folder is reached through another one; symbolic links and bind mounts give it several.
+"""Find the names by which one directory is reachable through another; links and bind mounts give it several.
 
-Blocking. A file system that is mounted twice from a server may count as two: nothing tells that they are one.
+Blocking. A network file system that is mounted twice may count as two: the mount table does not show that
+they are the same.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Final, NamedTuple
 from jobsvc.storage.filesystem.mounts import MOUNTINFO, holds, unescaped
 
 _FIELDS: Final = 5
-"""Fields of a line of mountinfo (proc(5)) up to the mount point: the third is the device, then the root."""
+"""Number of mountinfo fields (proc(5)) up to the mount point: id, parent, device, root, mount point."""
 
 
 class _Place(NamedTuple):
-    """A folder, whatever it is mounted as: the file system, and the path on that."""
+    """A directory, independent of mount points: its file system and its path in that."""
 
     device: str
     path: str
@@ -32,7 +33,7 @@ class Mounts:
     """The mounts of this process at one moment."""
 
     def __init__(self, table: str) -> None:
-        """Take a mountinfo table (proc(5))."""
+        """Parse a mountinfo table (proc(5))."""
         self._mounts = [_Mount("/", _Place("", "/"))]
         for line in table.splitlines():
             fields = line.split(" ", _FIELDS)
@@ -42,27 +43,27 @@ class Mounts:
 
     @classmethod
     def now(cls) -> Mounts:
-        """Read the table; where there is none, folders are compared by their names."""
+        """Read the current table; if that fails, directories are compared by name only."""
         try:
             return cls(MOUNTINFO.read_text("utf-8", "surrogateescape"))
         except OSError:
             return cls("")
 
     def names_through(self, outer: Path, inner: Path) -> Iterator[str]:
-        """Give the names of `inner` that begin with that of `outer`, and lead on through no symbolic link.
+        """Yield the names of `inner` that start with `outer` and contain no symbolic link after that.
 
-        OSError, or RuntimeError, where a symbolic link leads round in a circle.
+        Raises OSError or RuntimeError if a symbolic link leads to itself.
         """
         top, place = str(outer.resolve()), self._place(str(inner.resolve()))
         beneath = [mount for mount in self._mounts if holds(top, mount.point) and mount.point != top]
         for point, (device, path) in (_Mount(top, self._place(top)), *beneath):
             if device == place.device and holds(path, place.path):
                 name = _join(point, os.path.relpath(place.path, path))
-                if self._place(name) == place:  # and nothing else is mounted over it
+                if self._place(name) == place:  # nothing else is mounted over it
                     yield _join(str(outer), os.path.relpath(name, top))
 
     def _place(self, path: str) -> _Place:
-        """Find where an absolute path without symbolic links lies: on the last of the longest mounts."""
+        """Return the place of an absolute path without symbolic links: on the last of its longest mounts."""
         holding = (mount for mount in reversed(self._mounts) if holds(mount.point, path))
         point, (device, root) = max(holding, key=lambda mount: len(mount.point))
         return _Place(device, _join(root, os.path.relpath(path, point)))
