@@ -1,4 +1,4 @@
-"""Define every file name on disk: which names are job ids, and which paths may be opened. Pure.
+"""Define the names of files on disk, which names are job ids, and which paths can be opened. Pure.
 
 Job directory format 1: JOBS_ROOT/<job-id>/{status.json, render.log, output/...}.
 """

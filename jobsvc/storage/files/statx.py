@@ -11,7 +11,7 @@ _STATX_BTIME: Final = 0x800
 _SIZE: Final = 256
 _MASK: Final = Struct("=I")
 _BTIME: Final = Struct("=qI")
-"""Seconds and nanoseconds."""
+"""Format of stx_btime: seconds and nanoseconds."""
 _BTIME_OFFSET: Final = 80
 
 _libc: Final = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Find a path's file system in the kernel's mount table, and what is known of its type."""
+"""Look up file systems in the kernel's mount table, and what jobsvc can rely on for each type."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _renames(path: Path) -> tuple[int, int]:
             try:
                 data = path.read_bytes()
             except OSError as fault:
-                torn += fault.errno != errno.ESTALE  # NFS returns ESTALE for a replaced file; not torn
+                torn += fault.errno != errno.ESTALE  # NFS: the file was replaced; the service retries
             else:
                 torn += len(data) != _SIZE or data != data[:1] * _SIZE
     return looks, torn

@@ -52,7 +52,7 @@ class Mounts:
     def names_through(self, outer: Path, inner: Path) -> Iterator[str]:
         """Yield the names of `inner` that start with `outer` and contain no symbolic link after that.
 
-        Raises OSError or RuntimeError if a symbolic link leads to itself.
+        Raises OSError or RuntimeError for a loop of symbolic links.
         """
         top, place = str(outer.resolve()), self._place(str(inner.resolve()))
         beneath = [mount for mount in self._mounts if holds(top, mount.point) and mount.point != top]

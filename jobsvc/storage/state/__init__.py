@@ -1,1 +1,1 @@
-"""Files in the state directory."""
+"""Read and write the files in the state directory."""

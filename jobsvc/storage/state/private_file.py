@@ -26,8 +26,7 @@ _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 def open_private(path: Path, open_file: Callable[[Path, int], int] = os.open) -> Iterator[int]:
     """Open a file for reading, for the length of a `with` block; raises OSError.
 
-    Symbolic links are not followed, a FIFO does not block, and a terminal does not become the controlling
-    one.
+    Does not follow symbolic links, block on a FIFO, or make a terminal the controlling terminal.
     """
     descriptor = open_file(path, _READ)
     try:

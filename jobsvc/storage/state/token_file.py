@@ -33,7 +33,7 @@ from jobsvc.storage.state.token_format import (
     render_tokens,
 )
 
-SECRET_PREFIX: Final = "jsvc_"  # noqa: S105 - no secret, only how each begins
+SECRET_PREFIX: Final = "jsvc_"  # noqa: S105 - a prefix, not a secret
 """Prefix of every token, so that people and secret scanners recognize it."""
 
 DEFAULT_SCOPES: Final = (JOBS_READ, OUTPUTS_READ)
@@ -147,8 +147,8 @@ def create(
 def revoke(path: Path, name: str) -> Token:
     """Revoke a token, given by its id or its secret, and return it.
 
-    A token that is already revoked keeps its time. Labels are neither read strictly nor written, so that
-    revocation works if they cannot be used. Raises UnknownToken, BadTokenFile, OSError.
+    A token that is already revoked keeps its time. Labels are not needed and not written: revocation
+    works even if they cannot be used. Raises UnknownToken, BadTokenFile, OSError.
     """
     if not path.parent.is_dir():
         raise UnknownToken
