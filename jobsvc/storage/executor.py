@@ -1,6 +1,7 @@
-"""The one bridge from the event loop to storage: every touch of it goes over here.
+"""Run blocking storage calls for the event loop.
 
-Metadata, bytes, and what nobody waits for have pools of their own, so that none waits behind another.
+Metadata, file data, background work and control work have separate thread pools, so that none of them waits
+for another.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from jobsvc.storage.threads.thread_pool import DEADLINE_S, Closable, ThreadPool
 T = TypeVar("T")
 
 DATA_DEADLINE_S: Final = 30.0
-"""Seconds; a download that waited this long for one slice of bytes is given up."""
+"""Seconds after which a download that waits for one slice of bytes fails."""
 
 CONTROL_THREADS: Final = 4
 BACKGROUND_DEADLINE_S: Final = 30.0
 BACKGROUND_THREADS: Final = 8
-"""One works at a time; the others are for those that hang."""
+"""One is in use at a time; the others are spare, in case threads hang."""
 
 
 class StorageExecutor:
-    """Storage as the loop sees it."""
+    """Thread pools and epoll sender for all storage calls. Event loop only."""
 
     def __init__(
         self,
@@ -46,16 +47,16 @@ class StorageExecutor:
         self._epoll_sender = EpollSender(self._data.close_later, deadline=DATA_DEADLINE_S)
         self._on_fault = on_fault or _ignore
         self._metadata_calls = 0
-        """Looks under way."""
+        """Metadata calls in progress."""
         self._idle = asyncio.Event()
-        """Set while there are none."""
+        """Set while no metadata call is in progress."""
         self._idle.set()
 
     async def run_metadata(self, key: str, work: Callable[[], T], deadline: float | None = None) -> T:
-        """Run a look at the storage for `key`, a job's id or a name of our own.
+        """Run `work` in the metadata pool for `key`: a job id or an internal name.
 
-        StorageUnavailable where no answer came in time, and for every OSError: what is merely absent,
-        the reader has told apart by then.
+        Raises StorageUnavailable if the deadline (seconds; by default the pool's) passes, and for every
+        OSError: `work` has to handle absent files itself.
         """
         self._metadata_calls += 1
         self._idle.clear()
@@ -67,9 +68,9 @@ class StorageExecutor:
                 self._idle.set()
 
     async def wait_idle(self, most: float) -> None:
-        """Let others at the loop, and wait until no look is under way, for `most` seconds at most.
+        """Yield to the event loop, then wait up to `most` seconds until no metadata call is in progress.
 
-        For who works on the loop for long: a look needs the interpreter anew after each call that it makes.
+        For long CPU work on the event loop: a metadata call needs the GIL again after each system call.
         """
         await asyncio.sleep(0)
         if self._metadata_calls:
@@ -78,39 +79,46 @@ class StorageExecutor:
                     await self._idle.wait()
 
     async def run_data(self, key: str, work: Callable[[], T], lent: Closable | None = None) -> T:
-        """Move bytes for `key` with the descriptors in `lent`; Pool.run says whose they are then."""
+        """Run `work`, which reads or sends file data, in the data pool for `key`.
+
+        `lent` is as in ThreadPool.run. Raises StorageUnavailable as that does; an OSError is not converted.
+        """
         return await self._data.run(key, work, lent=lent)
 
     def accepts_send(self, conduit: FileSender) -> bool:
-        """Whether `carry` is the way for the next bytes: its storage is quick, and Ferry waits for none."""
+        """Return whether `send` may be used: the storage is fast and the epoll sender is not blocked."""
         return conduit.is_fast and self._epoll_sender.is_running
 
     def send(self, conduit: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
-        """Have these bytes moved together with those of others, as Ferry.carry says."""
+        """Send the bytes from `start` to before `stop` from the shared thread, as EpollSender.send does."""
         return self._epoll_sender.send(conduit, start, stop)
 
     async def run_background(self, key: str, work: Callable[[], T], lent: Closable | None = None) -> T:
-        """Do for `key` what no client waits for; StorageUnavailable as above, `lent` as in `data`."""
+        """Run `work` that no client waits for, in the background pool for `key`.
+
+        `lent` is as in ThreadPool.run; StorageUnavailable is raised as by `run_metadata`.
+        """
         return await self._report_fault(key, self._background.run(key, work, lent=lent))
 
     async def run_control(self, key: str, work: Callable[[], T]) -> T:
-        """Run what must work while jobs hang in all other threads: token reads and figures of the process.
+        """Run `work` that must not depend on job storage: token reads and process metrics.
 
-        StorageUnavailable as above. A `key` has one thread at most.
+        It works while all threads of the other pools hang. Each `key` has at most one thread.
+        StorageUnavailable is raised as by `run_metadata`.
         """
         return await self._report_fault(key, self._control.run(key, work))
 
     def close_later(self, closable: object) -> None:
-        """Close a file that is done with, off the loop."""
+        """Close a file that is no longer needed, in a background thread."""
         self._metadata.close_later(closable)
 
     def stuck_threads(self) -> int:
-        """Count the threads that wait for storage unduly long."""
+        """Count the threads of all pools, and the epoll sender's, that are stuck in one call."""
         pools = (self._metadata, self._data, self._background, self._control, self._epoll_sender)
         return sum(pool.stuck_threads() for pool in pools)
 
     def close(self) -> None:
-        """Let idle threads end and take no more work; returns at once."""
+        """Refuse new work and let idle threads end; returns at once."""
         self._metadata.close()
         self._data.close()
         self._epoll_sender.close()
@@ -130,4 +138,4 @@ class StorageExecutor:
 
 
 def _ignore(_key: str, _fault: Exception) -> None:
-    """Nobody asked to be told."""
+    """Ignore the fault: no `on_fault` was given."""
