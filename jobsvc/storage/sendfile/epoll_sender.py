@@ -1,8 +1,9 @@
-"""One thread that carries the bytes of many downloads, each as its client has room, while storage is quick.
+"""Send many files to many sockets from one thread, driven by epoll.
 
-No thread has to be handed anything whenever a client has taken some: that costs more than sending does. But
-whoever waits for storage here holds all others up. So he goes ashore once it is not quick any more; and while
-one call lasts, so does everyone else. Ashore are Disk's threads.
+Waking a pool thread each time a socket becomes writable costs more than the sendfile(2) call, so downloads
+from fast storage share this thread. A blocking read here stalls all of them: a download whose chunks average
+5 ms or more is returned to the data pool, and while one call lasts longer than 50 ms all other downloads are
+returned there too.
 """
 
 from __future__ import annotations
@@ -23,18 +24,20 @@ from jobsvc.storage.threads.thread_pool import STUCK_AFTER_S as STUCK
 from jobsvc.storage.threads.thread_pool import expire
 
 BLOCKED_AFTER_S: Final = 0.05
-"""Seconds that one may hold the others up."""
+"""Seconds after which a call counts as blocked and all other sends are detached."""
 
 
 @dataclass(eq=False, slots=True)
 class _ActiveSend:
-    """One download on board."""
+    """One send that is registered with epoll."""
 
     sender: FileSender
     fd: int
-    """Its socket's."""
+    """The socket's descriptor."""
     started_at: int
+    """Offset in the file of the first byte to send."""
     offset: int
+    """Offset in the file of the next byte to send."""
     stop: int
     future: asyncio.Future[SendResult]
 
@@ -43,12 +46,12 @@ class _ActiveSend:
 
 
 class EpollSender:
-    """The thread and who is on board. All public methods are for the thread of the loop."""
+    """The sender thread and its active sends. Public methods: event loop only."""
 
     def __init__(self, dispose: Callable[[object], None], *, deadline: float) -> None:
-        """`dispose` closes what nobody waits for any more, off the loop.
+        """`dispose` closes, off the event loop, a file sender that is no longer needed.
 
-        `deadline`: seconds that a download is left to wait for one chunk.
+        `deadline`: seconds after which a send that waits for one chunk fails.
         """
         self._deadline = deadline
         self._close_later = dispose
@@ -58,21 +61,22 @@ class EpollSender:
         self._watched = False
         self._is_closed = False
         self._lock = threading.Lock()
-        """For what follows: both threads write it."""
+        """Held to write the attributes below; both threads write them."""
         self._active: dict[int, _ActiveSend] = {}
         self._sending: _ActiveSend | None = None
         self._sending_since = 0.0
 
     @property
     def is_running(self) -> bool:
-        """Whether it takes anyone on board: while it waits for storage it does not."""
+        """Whether new sends are accepted: not while a call is blocked, and not after `close`."""
         return not self._is_closed and self._waits() <= BLOCKED_AFTER_S
 
     def send(self, conduit: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
-        """Begin to send the bytes from `start` to before `stop`; the future is told how that went.
+        """Start sending the bytes from `start` to before `stop`; return a future with the SendResult.
 
-        The conduit is lent until then; if the future was cancelled or had its deadline, it is closed. It is
-        closed too where this raises: OSError for want of memory or of watches (epoll(7), max_user_watches).
+        `conduit` must not be used until the future is done; it is closed if the future was cancelled or its
+        deadline passed. It is also closed if this raises: OSError if memory or epoll watches are exhausted
+        (epoll(7), max_user_watches).
         """
         loop = asyncio.get_running_loop()
         passenger = _ActiveSend(conduit, conduit.socket_fd, start, start, stop, loop.create_future())
@@ -89,18 +93,18 @@ class EpollSender:
         return passenger.future
 
     def stuck_threads(self) -> int:
-        """Count the threads that wait for storage unduly long: one at most."""
+        """Return 1 if the thread is stuck in one call, else 0."""
         return int(self._waits() > STUCK)
 
     def close(self) -> None:
-        """Take nobody on any more; the thread ends, unless it hangs."""
+        """Refuse new sends; the thread ends after the active ones, unless it hangs."""
         if not self._is_closed:
             self._is_closed = True
             self._epoll.register(self._wakeup_fd, select.EPOLLIN | select.EPOLLONESHOT)
             self._start_thread()
 
     def _start_thread(self) -> None:
-        # Where there is no room for a thread, the next passenger tries again.
+        # If no thread can be started, the next send tries again.
         if not self._is_started:
             with contextlib.suppress(RuntimeError):
                 threading.Thread(target=self._run, name="jobsvc-ferry", daemon=True).start()
@@ -116,7 +120,7 @@ class EpollSender:
         os.close(self._wakeup_fd)
 
     def _next(self, fd: int) -> _ActiveSend | None:
-        """Say who has room now; None where he was put ashore meanwhile."""
+        """Return the send whose socket is writable and mark it as current; None if it was detached."""
         with self._lock:
             self._sending, self._sending_since = self._active.get(fd), monotonic()
             return self._sending
@@ -125,7 +129,7 @@ class EpollSender:
         error, turn = None, SendResult(0, StopReason.STORAGE_ERROR)
         try:
             turn = passenger.sender.send_chunk(passenger.offset, passenger.stop)
-        except BaseException as raised:  # noqa: BLE001 - carried to the waiting task, whatever it is
+        except BaseException as raised:  # noqa: BLE001 - passed to the waiting task, whatever it is
             error = raised
         passenger.offset += turn.sent
         with self._lock:
@@ -140,7 +144,7 @@ class EpollSender:
         end = error or passenger.result(turn.stop_reason, turn.error)
         try:
             passenger.future.get_loop().call_soon_threadsafe(self._detach, passenger, end)
-        except RuntimeError:  # the loop is gone, and with it whoever waited
+        except RuntimeError:  # the event loop is closed, and nothing waits for the result
             close(passenger.sender)
 
     def _detach_blocked(self, passenger: _ActiveSend) -> None:
@@ -157,7 +161,7 @@ class EpollSender:
             passenger.future.set_exception(end)
 
     def _waits(self) -> float:
-        """Say how many seconds the call has lasted that it is in."""
+        """Return how many seconds the current call has lasted; 0 if there is none."""
         return 0.0 if self._sending is None else monotonic() - self._sending_since
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -166,7 +170,10 @@ class EpollSender:
             loop.call_later(BLOCKED_AFTER_S, self._check_blocked, loop)
 
     def _check_blocked(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Put ashore all who are held up by one, and have him who waits too long wait no longer."""
+        """If the current call is blocked, detach all other sends; their callers continue in the data pool.
+
+        After `deadline` seconds the blocked send fails with StorageUnavailable.
+        """
         self._watched = False
         with self._lock:
             moving, waits = self._sending, self._waits()

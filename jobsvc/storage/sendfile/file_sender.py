@@ -1,9 +1,10 @@
-"""Moves bytes from an open file to a socket, in Disk's threads: a turn at a time, or a chunk.
+"""Send byte ranges of one open file to one socket, in slices or chunks; blocking, runs in storage threads.
 
-The file is watched while it goes out: one that shrank, or was written to in place, is found out before its
-last byte is sent, so that nothing wrong is ever finished cleanly. For that the end is copied: sendfile(2)
-hands over pages, not bytes, and what is written to these while they wait for the client goes out as well.
-As much is copied as may wait; less for a client on this host, of whom the kernel knows what he has read.
+sendfile(2) queues references to page-cache pages, so bytes overwritten in place afterwards can still reach
+the client. The last part, as much as the socket buffers can hold, is therefore copied with read() and
+write(), and the file is checked for changes before the last piece. For a client on this host it is at most
+4 MiB, because the kernel reports how much that client has read. If the file shrank or changed, sending stops
+before the last byte: a client never gets a complete response with wrong bytes.
 """
 
 from __future__ import annotations
@@ -25,46 +26,46 @@ from jobsvc.storage.sendfile.socket_queues import SocketQueues
 
 FIRST_CHUNK_BYTES: Final = 256 * 1024
 MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
-"""Bytes asked of one sendfile call: few until storage proved quick, many once it did."""
+"""Bytes requested per sendfile call: few at first, doubled while storage is fast."""
 SLOW_CHUNK_S: Final = 0.02
-"""A chunk that took longer than this (seconds) has the next one halved."""
+"""Seconds; after a chunk that took longer, the next one is half the size."""
 FAST_CHUNK_S: Final = 0.005
-"""Storage is quick where chunks take less than this (seconds) on average."""
+"""Seconds; storage is fast if chunks take less than this on average."""
 INITIAL_AVERAGE_S: Final = 0.007
-"""What a chunk counts as before the first went: three that took no time prove it wrong."""
+"""Seconds; the average before the first chunk. Three chunks that take no time bring it below FAST_CHUNK_S."""
 AVERAGE_WEIGHT: Final = 1 / 8
-"""That of the last chunk in the average."""
+"""Weight of the newest chunk in the moving average."""
 COPY_BYTES: Final = 128 * 1024
-"""Bytes copied at once. Of a last piece the file is asked whether it changed before it goes out."""
+"""Bytes copied at once. Before the last piece is sent, the file is checked for changes."""
 SLICE_S: Final = 0.1
-"""Seconds a thread stays with one stream before others have their turn."""
+"""Seconds a thread sends for one download before others use it."""
 _RESET: Final = pack("ii", 1, 0)
-"""SO_LINGER: the last to close drops what waits to be sent."""
+"""SO_LINGER with timeout 0: closing the last descriptor discards unsent data."""
 
 
 class StopReason(Enum):
-    """Why a turn ended."""
+    """Why a slice or chunk ended."""
 
     SLICE_USED = "turn-over"
     WOULD_BLOCK = "client-full"
     PEER_UNREAD = "client-behind"
-    """What went out by its pages has to be read before the last of all bytes may go."""
+    """The peer must read the pages queued by sendfile before the last bytes may be sent."""
     DISCONNECTED = "client-gone"
     FILE_CHANGED = "changed"
-    """The file is not any more what it was when it was opened."""
+    """The file was modified since it was opened."""
     STORAGE_ERROR = "fault"
     """The storage failed."""
 
-    # Asked of each chunk: an enumeration's own hash is computed in Python.
+    # Members are hashed for every chunk, and Enum.__hash__ runs in Python.
     __hash__ = object.__hash__
 
 
 RESUMABLE: Final = frozenset({StopReason.SLICE_USED, StopReason.WOULD_BLOCK})
-"""Nothing is wrong: more goes out, at once or when the client has room."""
+"""Not errors: sending can continue, at once or when the socket is writable."""
 
 
 class SendResult(NamedTuple):
-    """What one turn did."""
+    """The result of sending one slice or chunk: bytes sent, why it ended, and the storage error if any."""
 
     sent: int
     stop_reason: StopReason
@@ -72,12 +73,12 @@ class SendResult(NamedTuple):
 
 
 class FileSender:
-    """One file and one socket, each by a descriptor of its own; used by one thread at a time."""
+    """One file and one socket, each with its own descriptor. Only one thread at a time may send."""
 
     def __init__(self, file: OpenFile, socket_fd: int, promised: int) -> None:
-        """Take over `file`, and a duplicate of the socket's descriptor; `promised` bytes will be sent.
+        """Take ownership of `file` and duplicate the socket's descriptor; `promised` bytes will be sent.
 
-        Where this raises, OSError for want of descriptors, `file` is still the caller's.
+        Raises OSError if no descriptor is available; `file` then still belongs to the caller.
         """
         self._file = file
         self._socket = _duplicate(socket_fd)
@@ -88,48 +89,54 @@ class FileSender:
         self._average_chunk_s = INITIAL_AVERAGE_S
         self.queues = SocketQueues(self._socket)
         self._sent_as_pages = 0
-        """How much was sent when pages were handed over last."""
+        """Value of `sent` after the last successful sendfile call."""
         self._closed = False
         self._closing = threading.Lock()
         self._in_use = threading.Lock()
         self.sent = 0
-        """Bytes of the file so far; a thread may be adding to them."""
+        """Bytes of the file sent so far; a thread might be adding to it."""
 
     @property
     def socket_fd(self) -> int:
-        """The descriptor to wait on for the client to take more; below 0 once it is closed."""
+        """The socket's descriptor, to wait on until it is writable; negative once closed."""
         return self._socket.fileno()
 
     @property
     def in_use(self) -> bool:
-        """Whether a thread is in `send` or `step`."""
+        """Whether a thread is sending a chunk."""
         return self._in_use.locked()
 
     @property
     def is_fast(self) -> bool:
-        """Whether the storage, as far as it was asked, keeps a thread no longer than memory would."""
+        """Whether chunks take less than FAST_CHUNK_S on average: about as long as from memory."""
         return self._average_chunk_s < FAST_CHUNK_S
 
     def acked_bytes(self) -> int:
-        """Count the bytes that the client's system has taken."""
+        """Count the bytes that the client's system has acknowledged; all sent bytes if unknown."""
         try:
             return max(0, self.sent - self.queues.unacked())
         except OSError:
             return self.sent
 
     def unacked_bytes(self) -> int:
-        """Count the bytes that the client's system has not taken yet; OSError."""
+        """Count the expected bytes that the client's system has not acknowledged yet, sent or not.
+
+        Raises OSError.
+        """
         return self._expected - self.sent + self.queues.unacked()
 
     def unread_by_peer(self) -> int:
-        """Count the bytes that a client on this host has not read yet; all where that can't be told."""
+        """Count the bytes that a client on this host has not read yet; all sent bytes if unknown."""
         try:
             return self.queues.unread()
         except OSError:
             return self.sent
 
     def has_unread_pages(self) -> bool:
-        """Whether pages that were handed over may be unread: what is written to them now would go out."""
+        """Return whether a client on this host might not have read all pages queued by sendfile.
+
+        Bytes written to these pages now would reach the client.
+        """
         return (
             bool(self._sent_as_pages)
             and self.queues.is_local_peer
@@ -137,13 +144,16 @@ class FileSender:
         )
 
     def closed_by_client(self) -> bool:
-        """Whether the client has closed his side, or both: until more bytes go that looks alike."""
+        """Return whether the client has closed its sending side or the whole connection.
+
+        The two cannot be distinguished until more bytes are sent.
+        """
         poll = select.poll()
         poll.register(self._socket, select.POLLRDHUP)
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Give both descriptors back."""
+        """Close both descriptors."""
         with self._closing:
             if self._closed:
                 return
@@ -154,10 +164,10 @@ class FileSender:
             self._file.close()
 
     def abort(self) -> None:
-        """End the connection for the client; at any time, from any thread, and without a wait.
+        """Abort the connection; never blocks. Callable at any time from any thread.
 
-        A thread that hangs in a call keeps its socket open whoever else closes it. So the end is told at
-        once, and what still waits for the client is dropped with the last descriptor.
+        A thread that hangs in a call keeps the socket open even if its descriptors are closed elsewhere. So
+        the connection is shut down at once, and unsent data is discarded with the last descriptor.
         """
         with self._closing, suppress(OSError):
             if not self._closed:
@@ -165,7 +175,7 @@ class FileSender:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def send_slice(self, start: int, stop: int) -> SendResult:
-        """Send what of the bytes from `start` to before `stop` goes out in one turn; never raises OSError."""
+        """Send bytes from `start` to before `stop` for at most about SLICE_S; never raises OSError."""
         self.cork(1)
         over, at, last = monotonic() + SLICE_S, start, SendResult(0, StopReason.SLICE_USED)
         while at < stop and monotonic() < over and last.stop_reason is StopReason.SLICE_USED:
@@ -175,7 +185,7 @@ class FileSender:
         return last._replace(sent=at - start)
 
     def send_chunk(self, at: int, stop: int) -> SendResult:
-        """Send one chunk of these bytes, or what of it the client has room for; never raises OSError."""
+        """Send one chunk of these bytes, or the part that fits the socket buffer; never raises OSError."""
         with self._in_use:
             begun = monotonic()
             turn = self._sendfile_chunk(at, stop)
@@ -185,20 +195,21 @@ class FileSender:
             return turn
 
     def cork(self, held: int) -> None:
-        """Have packets go out full (tcp(7), TCP_CORK), or all that is there: small ones cost a fifth more.
+        """Set TCP_CORK (tcp(7)): 1 sends only full packets, 0 sends all that is queued.
 
-        Where the socket is none of TCP's, or broken, nothing is lost but that: what is sent next tells.
+        Small packets cost a fifth more. Errors are ignored: a socket that is not TCP works without it, and
+        the next send reports a broken one.
         """
         with suppress(OSError):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, held)
 
     @cached_property
     def _sendfile_end(self) -> int:
-        """How much may be sent by its pages: what comes after it may all wait for the client."""
+        """Bytes that sendfile may send; the rest may all be in socket buffers at once and is copied."""
         return self._expected - self.queues.max_buffered()
 
     def _sendfile_chunk(self, at: int, stop: int) -> SendResult:
-        """Send some bytes: by their pages, as long as more than may wait for the client comes after them."""
+        """Send some bytes with sendfile if enough bytes follow (see `_sendfile_end`), else copy them."""
         count = min(self._chunk, stop - at - COPY_BYTES, self._sendfile_end - self.sent)
         if count > 0:
             try:
@@ -211,7 +222,7 @@ class FileSender:
             else:
                 self._sent_as_pages = self.sent + sent
                 return SendResult(sent, _stop_reason_of(sent, count) if sent else StopReason.FILE_CHANGED)
-            # It does not say which side it was. Reading and writing, each by itself, do.
+            # The error of sendfile does not say which side failed. Separate read and write calls do.
         return self._copy_chunk(at, min(at + COPY_BYTES, stop), last=at + COPY_BYTES >= stop)
 
     def _copy_chunk(self, at: int, stop: int, *, last: bool) -> SendResult:
@@ -232,7 +243,7 @@ class FileSender:
             return SendResult(0, StopReason.DISCONNECTED)
 
     def _free_buffer(self) -> bool:
-        """Whether the client takes more, or is gone."""
+        """Return whether the socket is writable, or the client has disconnected."""
         return bool(self._poll.poll(0))
 
     def _pace(self, seconds: float) -> None:
@@ -244,7 +255,7 @@ class FileSender:
 
 
 def _duplicate(socket_fd: int) -> socket.socket:
-    """Return a socket of a descriptor of its own; OSError."""
+    """Return a socket with a duplicate of the descriptor; raises OSError."""
     fd = os.dup(socket_fd)
     try:
         return socket.socket(fileno=fd)
@@ -254,17 +265,17 @@ def _duplicate(socket_fd: int) -> socket.socket:
 
 
 def _stop_reason_of(sent: int, count: int) -> StopReason:
-    """Say what it means that a client took so many of `count` bytes: after less, to go on at once is vain."""
+    """Return SLICE_USED if all `count` bytes were sent, else WOULD_BLOCK: the socket buffer is full."""
     return StopReason.SLICE_USED if sent == count else StopReason.WOULD_BLOCK
 
 
 def changed(file: OpenFile) -> bool:
-    """Whether the open file was written to since it was opened; OSError where storage won't say.
+    """Return whether the file was modified since it was opened; raises OSError on storage faults.
 
-    A rename over it, or its removal, takes a link away and so changes its ctime: that is no change of it.
-    A new owner, mode or link changes it too, and counts as a change: who writes in place and sets the mtime
-    back, as copying tools do, may do one of these besides, and nothing tells then that this is not all.
-    A file that may grow has not changed where a file that may grow has grown.
+    A different size or mtime is a change. A different ctime is one too, unless the link count dropped (the
+    file was renamed over or unlinked): tools that restore the mtime after writing leave no other trace. A new
+    owner, mode or link is therefore reported as a change. For a log (`fingerprint` set), growth is not a
+    change.
     """
     status = os.fstat(file.fd)
     _, size, mtime_ns, ctime_ns = file.version.parts()

@@ -1,7 +1,8 @@
-"""What waits for a client: the bytes that were sent to it, and that it has not read yet.
+"""Count the bytes that were sent to a client and that it has not read yet.
 
-Some wait in our system and some in the client's. Where both are this host, the kernel knows of the second
-too, and is asked (sock_diag(7)); of a client elsewhere, or in another network namespace, it knows nothing.
+They wait in the send queue of this system or in the receive queue of the client's. If the client is on this
+host, the kernel reports its receive queue too (sock_diag(7)). For a client on another host or in another
+network namespace it is unknown.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from struct import Struct, unpack
 from typing import Final
 
 BUFFERS: Final = tuple(Path(f"/proc/sys/net/ipv4/{name}") for name in ("tcp_wmem", "tcp_rmem"))
-"""Least, usual and largest size of what holds bytes at the two ends of a connection (tcp(7))."""
+"""Files with the minimum, default and maximum size of a connection's send and receive buffer (tcp(7))."""
 MAX_BUFFERED_BYTES: Final = 10 * 1024 * 1024
-"""Their largest sizes together, where the system does not tell: its own defaults."""
+"""Sum of both maximum sizes if they cannot be read: the kernel's defaults."""
 MAX_BUFFERED_LOCAL_BYTES: Final = 4 * 1024 * 1024
-"""What may wait for a client on this host, who is waited for until it does not."""
+"""Limit for a client on this host, where the sender can wait until the client has read the bytes."""
 
 _SOCK_DIAG: Final = 4
 """NETLINK_SOCK_DIAG."""
 _BY_FAMILY: Final = 20
-"""SOCK_DIAG_BY_FAMILY: the type of the question and of its answer."""
+"""SOCK_DIAG_BY_FAMILY: the type of the request and of its response."""
 _REQUEST: Final = 1
 _ANY: Final = 0xFFFFFFFF
-"""Every state; and no cookie."""
+"""Matches every state; also means "no cookie"."""
 
 _HEADER: Final = Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, number, port."""
@@ -37,25 +38,25 @@ _QUESTION: Final = Struct("=BBBBI2s2s16s16sIII")
 """struct inet_diag_req_v2 (linux/inet_diag.h)."""
 _ERROR: Final = Struct("=i")
 _UNREAD: Final = Struct("=4x48x4xI")
-"""struct inet_diag_msg as far as idiag_rqueue: of a connection, the bytes that nobody has read."""
+"""struct inet_diag_msg up to idiag_rqueue: for a connection, its unread bytes."""
 
 
 class SocketQueues:
-    """What waits for the client of one connection."""
+    """The send and receive queues between this host and the client of one connection."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
     @cached_property
     def is_local_peer(self) -> bool:
-        """Whether the client is on this host, where it can be asked what he has not read yet."""
+        """Whether the client is on this host, so that its unread bytes can be counted."""
         try:
             return unread(self._connection) is not None
         except OSError:
             return False
 
     def max_buffered(self) -> int:
-        """Give the most bytes that may wait: what the buffers hold, or less where we can wait for less."""
+        """Return the most bytes that may wait: the buffers' size; for a client on this host at most 4 MiB."""
         return min(MAX_BUFFERED_LOCAL_BYTES, buffered()) if self.is_local_peer else buffered()
 
     def unacked(self) -> int:
@@ -64,15 +65,18 @@ class SocketQueues:
         return int(count)
 
     def unread(self) -> int:
-        """Count what a client on this host has not read, none once he is gone; OSError as `unread` has it."""
-        # In this order: a byte that moves on meanwhile counts twice rather than not at all.
+        """Count the bytes that a client on this host has not read; 0 once it has disconnected.
+
+        Raises OSError as the function `unread` does.
+        """
+        # In this order, a byte that moves between the queues meanwhile is counted twice, never missed.
         queued, there = self.unacked(), unread(self._connection)
         return 0 if there is None else queued + there
 
 
 @cache
 def buffered() -> int:
-    """Give the most bytes that may wait for a client: here, and with him where he is on this machine too."""
+    """Return the most bytes that can wait for a client: the largest send and receive buffers together."""
     try:
         return sum(int(path.read_text("ascii").split()[2]) for path in BUFFERS)
     except (OSError, ValueError, IndexError):
@@ -80,9 +84,9 @@ def buffered() -> int:
 
 
 def unread(connection: socket.socket) -> int | None:
-    """Count what lies unread at the other end of a connection; None where no such end is on this host.
+    """Count the unread bytes at the other end of a connection; None if that end is not on this host.
 
-    OSError where the kernel won't say.
+    Raises OSError if the kernel reports another error.
     """
     if connection.family not in {socket.AF_INET, socket.AF_INET6}:
         return None
@@ -91,7 +95,7 @@ def unread(connection: socket.socket) -> int | None:
     except OSError:
         return None
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _SOCK_DIAG) as kernel:
-        kernel.setblocking(False)  # noqa: FBT003 - the socket module's own way; the answer is there at once
+        kernel.setblocking(False)  # noqa: FBT003 - the socket module's own API; the response is available at once
         kernel.sendto(question, (0, 0))
         answer = kernel.recv(1024)
     _, kind, *_ = _HEADER.unpack_from(answer)
@@ -105,7 +109,7 @@ def unread(connection: socket.socket) -> int | None:
 
 
 def _question(connection: socket.socket) -> bytes:
-    """Ask for the one socket that has this connection's addresses the other way round."""
+    """Build the request for the socket that has this connection's two addresses in reverse order."""
     family, there, here = connection.family, connection.getpeername(), connection.getsockname()
     ports = [address[1].to_bytes(2, "big") for address in (there, here)]
     hosts = [socket.inet_pton(family, address[0].partition("%")[0]) for address in (there, here)]
