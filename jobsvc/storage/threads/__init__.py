@@ -1,1 +1,1 @@
-"""Threads and what they share; nothing here knows of jobs."""
+"""Threads for blocking calls, and what they share; independent of jobs."""

@@ -1,6 +1,6 @@
-"""Closes what nobody needs any more, off the loop, in threads that do nothing else.
+"""Close unused objects off the event loop, in threads that do nothing else.
 
-Those that work for somebody may all hang; what was to be closed would stay open for as long.
+The threads of a pool can all hang; objects that they had to close would remain open for as long.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from queue import SimpleQueue
 from typing import Final
 
 MAX_THREADS: Final = 3
-"""Closing may hang as well; what comes then waits, and holds nobody up."""
+"""Closing can hang too; objects then wait in the queue, and no caller waits for them."""
 
 
 class BackgroundCloser:
-    """Threads that close. All methods are for the thread of the loop."""
+    """Threads that close objects. Methods: event loop only."""
 
     def __init__(self, name: str, threads: int = MAX_THREADS) -> None:
         self._name = name
@@ -25,7 +25,7 @@ class BackgroundCloser:
         self._ended = False
 
     def close_later(self, thing: object) -> None:
-        """Have `thing` closed, if it can be; returns at once."""
+        """Queue `thing` to be closed, if it has a `close` method; returns at once."""
         if not hasattr(thing, "close"):
             return
         self._queue.put(thing)
@@ -36,13 +36,13 @@ class BackgroundCloser:
             self._start_thread()
 
     def shut_down(self) -> None:
-        """Let the threads end when all is closed; what is put in later has a thread of its own."""
+        """Let the threads end once the queue is empty; each later object gets a new thread."""
         self._ended = True
         for _ in range(self._threads):
             self._queue.put(None)
 
     def _start_thread(self) -> None:
-        # Where there is no room for a thread, the next that is put in tries again.
+        # If no thread can be started, the next object tries again.
         with contextlib.suppress(RuntimeError):
             threading.Thread(target=self._run, name=f"jobsvc-{self._name}-closer", daemon=True).start()
             self._threads += 1
@@ -54,7 +54,7 @@ class BackgroundCloser:
 
 
 def close(thing: object) -> None:
-    """Close `thing` here and now, if it can be; that it could not be is nobody's business any more."""
+    """Close `thing` in this thread, if it has a `close` method; an OSError is ignored."""
     method = getattr(thing, "close", None)
     if method is not None:
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""A thread's work on very many things, with rests in which others have the interpreter.
+"""Iterate in chunks and release the GIL between them.
 
-A thread that never waits lets the event loop have it every 5 ms only, each time that the loop asks for it
-again: several times a request.
+A CPU-bound thread gives up the GIL only every 5 ms (sys.getswitchinterval()), and the event loop needs it
+several times per request.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 GIL_PAUSE_S: Final = 0.001
-"""Seconds."""
+"""Seconds to sleep between chunks."""
 
 
 def chunks_yielding_gil(things: Iterable[T], part: int) -> Iterator[list[T]]:
-    """Go through things a part at a time, with a rest before each part but the first; not on the loop."""
+    """Yield `things` in lists of up to `part` items, with a pause between them; not on the event loop."""
     source = iter(things)
     taken = list(islice(source, part))
     while taken:

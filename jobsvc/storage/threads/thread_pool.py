@@ -1,7 +1,8 @@
-"""Daemon threads for calls that may block, with books that are kept on the event loop and need no locks.
+"""Run blocking calls in daemon threads, for the event loop.
 
-Every wait has a deadline, every key (a job) its share of the threads and no more, and a pool whose threads
-are all stuck refuses at once. What comes back too late is closed. No thread keeps the process from ending.
+Every call has a deadline. Each key (a job) can use only a limited number of the threads. A pool whose threads
+are all stuck refuses calls at once. A result that comes too late is closed. Threads do not keep the process
+from ending. All state is kept on the event loop and needs no locks.
 """
 
 from __future__ import annotations
@@ -23,25 +24,25 @@ T = TypeVar("T")
 
 MAX_THREADS: Final = 32
 MAX_PER_KEY: Final = 3
-"""The most threads that one key (a job) may hold in a pool."""
+"""Maximum threads of a pool that one key (a job) can use at once."""
 DEADLINE_S: Final = 5.0
-"""Seconds an operation may take, the wait for a thread included."""
+"""Seconds after which a call fails, queueing included."""
 STUCK_AFTER_S: Final = 1.0
-"""A thread that is longer than this in one call counts as stuck, in seconds."""
+"""Seconds; a thread that is in one call for longer counts as stuck."""
 _READY_THREADS: Final = 2
 _GROW_AFTER_S: Final = 0.002
-"""Seconds; more threads are begun only beside some that block as long: idle ones only cost."""
+"""Seconds; further threads are started only if calls block for this long, because idle ones only cost."""
 
 
 class Closable(Protocol):
-    """What holds descriptors."""
+    """An object that holds descriptors."""
 
     def close(self) -> None:
-        """Give them back."""
+        """Close the descriptors."""
 
 
 class _Call(Generic[T]):
-    """One operation on its way to a thread and back."""
+    """One call, from `run` to a thread and back."""
 
     __slots__ = ("abandoned", "future", "key", "resource", "result", "started_at", "work")
 
@@ -53,14 +54,14 @@ class _Call(Generic[T]):
         self.future = future
         self.resource = lent
         self.started_at: float | None = None
-        """When a thread took it up; infinite once the thread is done with it."""
+        """Monotonic seconds when a thread started it; infinite once finished, so it never counts as slow."""
         self.result: T | None = None
         self.abandoned = False
-        """Whether `run` was left without the result."""
+        """Whether `run` ended without the result."""
 
 
 class ThreadPool:
-    """Threads for one kind of work. All of its books are kept on the event loop; no locks."""
+    """Threads for one kind of work. Methods: event loop only; no locks."""
 
     def __init__(
         self,
@@ -93,10 +94,11 @@ class ThreadPool:
         deadline: float | None = None,
         lent: Closable | None = None,
     ) -> T:
-        """Run `work` in a thread and return what it returns; StorageUnavailable when `deadline` seconds pass.
+        """Run `work` in a thread and return its result, or raise its exception.
 
-        `lent` is what the work uses: it is the caller's again where this returns. Where this raises anything,
-        `lent` is closed as soon as no thread uses it, and so is a result that came too late.
+        `lent` is used by `work`. After a normal return it belongs to the caller again; if this raises, the
+        pool closes it as soon as no thread uses it, together with any late result. Raises StorageUnavailable
+        after `deadline` seconds (queueing included), and at once if all threads are stuck or after `close`.
         """
         if self._closed or self._full():
             self.close_later(lent)
@@ -117,15 +119,15 @@ class ThreadPool:
         return result
 
     def close_later(self, thing: object) -> None:
-        """Close `thing`, if it can be closed, off the loop and with nobody waiting for it."""
+        """Close `thing`, if it has a `close` method, in a background thread; returns at once."""
         self._closer.close_later(thing)
 
     def stuck_threads(self) -> int:
-        """Count the threads that have been in one call for longer than `patience`."""
+        """Count the threads that have been in one call for longer than `patience` seconds."""
         return self._slower_than(self._stuck_after)
 
     def close(self) -> None:
-        """Take no more work, carry out what was taken on, and let threads end; hung ones are the kernel's."""
+        """Refuse new calls, finish the accepted ones and let threads end; hung ones end with the process."""
         self._closed = True
         for _ in range(self._threads):
             self._queue.put(None)
@@ -139,7 +141,7 @@ class ThreadPool:
         return len(self._in_flight) >= self._max_threads and self.stuck_threads() >= self._max_threads
 
     def _admit(self, call: _Call[Any]) -> None:
-        """Send a call to the threads, or to the end of its key's line where the key has its share."""
+        """Queue a call for the threads, or behind its key's waiting calls if the key has used its share."""
         held = self._running_by_key.get(call.key, 0)
         if held >= self._max_per_key:
             self._waiting_by_key.setdefault(call.key, deque()).append(call)
@@ -161,7 +163,7 @@ class ThreadPool:
             loop.call_later(_GROW_AFTER_S, self._grow, loop)
 
     def _grow(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin a thread beside each that blocks, as long as calls wait and there may be more."""
+        """Start one thread per blocked thread, up to the number of waiting calls and the pool's maximum."""
         waiting = sum(call.started_at is None for call in self._in_flight)
         for _ in range(min(waiting, self._slower_than(_GROW_AFTER_S), self._max_threads - self._threads)):
             self._start_thread()
@@ -169,7 +171,7 @@ class ThreadPool:
 
     def _start_thread(self) -> None:
         name = f"jobsvc-{self._name}-{self._threads + 1}"
-        # Where there is no room for a thread, the calls wait for another, and the next one tries again.
+        # If no thread can be started, calls wait for the existing ones, and the next call tries again.
         with contextlib.suppress(RuntimeError):
             threading.Thread(target=self._run, name=name, daemon=True).start()
             self._threads += 1
@@ -181,33 +183,33 @@ class ThreadPool:
                 call.started_at = monotonic()
                 try:
                     call.result = call.work()
-                except BaseException as raised:  # noqa: BLE001 - carried to the waiting task, whatever it is
+                except BaseException as raised:  # noqa: BLE001 - passed to the waiting task, whatever it is
                     error = raised
                 call.started_at = inf
             try:
                 call.future.get_loop().call_soon_threadsafe(self._deliver, call, error)
-            except RuntimeError:  # the loop is gone, and with it whoever waited
+            except RuntimeError:  # the event loop is closed, and nothing waits for the result
                 close(call.result)
                 close(call.resource)
-            # Else the frame keeps the last result alive for as long as the thread is idle.
+            # Without this, the frame keeps the last result alive while the thread is idle.
             del call, error
 
     def _deliver(self, call: _Call[Any], error: BaseException | None) -> None:
-        """Take note that the thread is done with a call."""
+        """Record that a thread finished a call; pass the result on, or close it if `run` has ended."""
         self._in_flight.discard(call)
         self._running_by_key[call.key] -= 1
         self._next_waiting(call.key)
         if call.abandoned:
             self._abandon(call)
         elif call.future.done():
-            return  # it has just expired: `run` is about to forsake it
+            return  # it has just expired: `run` is about to mark it abandoned
         elif error is not None:
             call.future.set_exception(error)
         else:
             call.future.set_result(call.result)
 
     def _mark_abandoned(self, call: _Call[Any]) -> None:
-        """Take note that nobody waits for a call; what it holds is closed once no thread has it."""
+        """Record that no task waits for a call; close its result and resource once no thread uses them."""
         call.abandoned = True
         self._stop_waiting(call)
         if call not in self._in_flight:
@@ -238,7 +240,7 @@ class ThreadPool:
 
 
 def expire(future: asyncio.Future[Any]) -> None:
-    """Tell who waits, if anyone still does, that the storage did not answer in time."""
+    """Fail the future with StorageUnavailable, unless it is done."""
     if not future.done():
         future.set_exception(
             StorageUnavailable("The storage did not answer in time.", reason="no answer in time")
