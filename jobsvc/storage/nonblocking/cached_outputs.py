@@ -1,9 +1,9 @@
-"""Opens a job's output where no storage need be asked: all of it is in the kernel's memory, or it is refused.
+"""Open job outputs on the event loop without blocking, if all that is needed is in the kernel's caches.
 
-openat2(2) with RESOLVE_CACHED fails where a name is not in memory or its file system wants to be asked again;
-on the file systems named here opening such a file, and asking its descriptor, waits for nothing either. So
-these calls, and only these, are for the event loop. Whatever is not plainly as it is known is refused too:
-the way through a thread finds out what it is.
+openat2(2) with RESOLVE_CACHED fails if a name is not cached or its file system has to revalidate it. On the
+file systems listed here, opening a cached file and calling fstat() on its descriptor do not block either. So
+only these calls are made on the event loop. If anything differs from the known snapshot, the result is None
+or False: the caller then uses a thread, which finds out the reason.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from jobsvc.storage.nonblocking.openat2 import open_file, open_name, path_has_ve
 from jobsvc.storage.threads.background_closer import close
 
 NONBLOCKING_TYPES: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ramfs", "tmpfs", "xfs"})
-"""File systems whose open and fstat of a file in memory wait for no one: neither a disk nor another host."""
+"""File systems on which open and fstat of a cached file wait neither for a disk nor for another host."""
 
 
 class CachedOutputs:
-    """The root of all jobs, as far as it lies in memory; belongs to the event loop."""
+    """Opens and checks outputs below the root, using cached data only. Event loop only."""
 
     def __init__(self, path: Path, device: int, dispose: Callable[[object], None] = close) -> None:
-        """Take the root and the device that it lies on: what is mounted within it may be of another kind.
+        """`device` is the root's st_dev: a file system mounted below the root might be of another type.
 
-        `dispose` closes what was kept, where that may wait.
+        `dispose` closes cached descriptors in a place where that may block.
         """
         self._prefix = f"{path}/"
         self._device = device
@@ -42,13 +42,16 @@ class CachedOutputs:
 
     @classmethod
     def of(cls, path: Path, dispose: Callable[[object], None] = close) -> Self | None:
-        """Look what the root lies on; None where opening may wait. Touches storage; OSError."""
+        """Create one for the root, or return None if opening files there can block.
+
+        Accesses storage; raises OSError.
+        """
         return cls(path, path.stat().st_dev, dispose) if file_system(path) in NONBLOCKING_TYPES else None
 
     def open_output(self, known: JobSnapshot) -> OpenFile | None:
-        """Open the output of a completed job whose record is still the one that is known, without a wait.
+        """Open the output of a completed job without blocking, if its record has not changed.
 
-        None where that can't be, or where anything is not as expected. Never raises.
+        Returns None if that is not possible or anything is not as expected. Never raises.
         """
         job = known.job
         if not (job.status is Status.COMPLETED and known.is_stable):
@@ -56,20 +59,20 @@ class CachedOutputs:
         return self._kept.get(known) or self._open_and_cache(known)
 
     def is_unchanged_nowait(self, known: JobSnapshot) -> bool:
-        """Whether to look at a job anew would give `known`, as far as that can be told without a wait.
+        """Return whether the job's files are still the versions in the snapshot, without blocking.
 
-        False too where anything is not in memory, or not as expected. Never raises.
+        Returns False also if anything is not cached or not as expected. Never raises.
         """
         if not known.is_stable:
             return False
         return self._record(known).exists() and self._has_output(known)
 
     def evict_idle(self) -> None:
-        """Close what was kept already when this was called last."""
+        """Close the descriptors that were already cached at the previous call."""
         self._kept.evict_idle()
 
     def close(self) -> None:
-        """Close all that is kept."""
+        """Close all cached descriptors."""
         self._kept.close()
 
     def _folder(self, job: Job) -> str:
@@ -79,7 +82,7 @@ class CachedOutputs:
         return RecordCheck.of(os.fsencode(self._folder(known.job) + STATUS_FILE), known, self._device)
 
     def _has_output(self, known: JobSnapshot) -> bool:
-        """Whether a completed job's output is still the version that is known; any other job has none."""
+        """Return whether the output is still the version in `known`; True if the job is not completed."""
         job, output = known.job, known.output_version
         if job.status is not Status.COMPLETED:
             return True
@@ -90,7 +93,7 @@ class CachedOutputs:
         return path_has_version(path, output.parts(), self._device)
 
     def _open_and_cache(self, known: JobSnapshot) -> OpenFile | None:
-        """Open the output and keep it for who asks next; its folders first, to see whether they moved."""
+        """Open the output and cache it; directories on its path are opened first, to detect a rename."""
         names, record, folder = _names_within(known.job), self._record(known), self._folder(known.job)
         if names is None or not record.exists():
             return None
@@ -108,7 +111,7 @@ class CachedOutputs:
         return file
 
     def _open(self, path: str, name: str) -> OpenFile | None:
-        """Open a regular file of our device that has a name still."""
+        """Open a regular file on the root's device that still has a name; None if there is none."""
         fd = open_file(os.fsencode(path))
         if fd < 0:
             return None
@@ -123,6 +126,6 @@ class CachedOutputs:
 
 
 def _names_within(job: Job) -> tuple[str, ...] | None:
-    """Split the path of an output that lies in the job's own folder; None where it lies elsewhere."""
+    """Split a relative output path into names; None if it is absolute or names nothing."""
     path = job.output_path or ""
     return None if path.startswith("/") else components(path)

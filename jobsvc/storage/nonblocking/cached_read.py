@@ -1,4 +1,4 @@
-"""Reads a few bytes of an open file where that takes no wait: what is not in memory, is not read."""
+"""Read a few bytes of an open file from the page cache, without blocking."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from jobsvc.storage.sendfile.file_sender import changed
 Body: TypeAlias = bytes | memoryview
 
 SMALL_BODY_BYTES: Final = 64 * 1024
-"""Bytes; a body up to this size goes out with its head in one write where it is in memory already."""
+"""Bytes; a body up to this size is sent in one write with its head if it is in the page cache."""
 
 
 def read_cached(file: OpenFile, start: int, stop: int) -> bytes | None:
-    """Read a few bytes if that takes no wait (preadv2(2), RWF_NOWAIT); None where they are not in memory.
+    """Read a few bytes without blocking (preadv2(2), RWF_NOWAIT); None if they are not in the page cache.
 
-    None too where the storage can't tell, and where the file is not any more what it was.
+    Returns None also if the file system does not support it, or the file has changed since it was opened.
     """
     into = bytearray(stop - start)
     return bytes(into) if _read_nowait(file, into, start) else None
 
 
 class ReadBuffer:
-    """Reads likewise into one and the same memory, for who has written it out before he reads again."""
+    """Reads in the same way into one reused buffer: the bytes have to be sent before the next read."""
 
     def __init__(self) -> None:
         self.detach()
 
     def read(self, file: OpenFile, start: int, stop: int) -> memoryview | None:
-        """Read at most SMALL bytes; they hold until the next call, unless they are left."""
+        """Read at most SMALL_BODY_BYTES; the result is valid until the next call, or for good after `detach`.
+
+        Returns None as `read_cached` does.
+        """
         into = self._memory[: stop - start]
         return into if _read_nowait(file, into, start) else None
 
     def detach(self) -> None:
-        """Leave what was read last to whoever still needs it."""
+        """Allocate a new buffer, so that the bytes read last remain valid."""
         self._memory = memoryview(bytearray(SMALL_BODY_BYTES))
 
 
@@ -43,5 +46,5 @@ def _read_nowait(file: OpenFile, into: bytearray | memoryview, start: int) -> bo
     try:
         count = os.preadv(file.fd, [into], start, os.RWF_NOWAIT)
         return count == len(into) and not changed(file)
-    except OSError:  # EAGAIN: not cached; EOPNOTSUPP: network file systems and FUSE don't say
+    except OSError:  # EAGAIN: not cached; EOPNOTSUPP: network file systems and FUSE
         return False

@@ -1,7 +1,8 @@
-"""Outputs that were opened a moment ago, open still: taken again while nothing on the way to them changed.
+"""Cache open descriptors of recently requested outputs.
 
-To open a file is told to every watch upon its folder, and costs more than to send a small range of it. What
-is kept had been unchanged for a while when it was opened, so that any change shows in a ctime (inode(7)).
+Opening a file triggers every inotify watch on its directory and costs more than sending a small range. A
+descriptor is reused only if the record's version and the ctimes of the file and of each directory on its path
+are unchanged. Only files unmodified for 2 s are cached, so that any later change alters a ctime (inode(7)).
 """
 
 from __future__ import annotations
@@ -20,33 +21,33 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.nonblocking.openat2 import path_has_version, try_fstat
 
 MAX_CACHED_FILES: Final = 64
-"""Files kept at once."""
+"""Maximum number of cached files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder on the way to a file: who renames it, or changes what is in it, changes its ctime."""
+    """A directory on the path of a file: renaming it, or changing its entries, changes its ctime."""
 
     fd: int
     ctime_ns: int
 
 
 class RecordCheck(NamedTuple):
-    """The record that named an output: where it is, and as which version of it was read."""
+    """The record that named an output: its path, its device and the version that was read."""
 
     path: bytes
     version: JobSnapshot
     components: tuple[int, int, int, int]
-    """What the version's identity is made of."""
+    """The record's file version: inode, size, mtime_ns and ctime_ns."""
     device: int
 
     @classmethod
     def of(cls, path: bytes, known: JobSnapshot, device: int) -> Self:
-        """Take a record that lies on a device."""
+        """Create one for the record at `path` that `known` was read from; `device` is its st_dev."""
         return cls(path, known, known.record_version.parts(), device)
 
     def exists(self) -> bool:
-        """Whether its path leads to this version still, as far as that is in memory."""
+        """Return whether the path still leads to this version; False also if that is not cached."""
         return path_has_version(self.path, self.components, self.device)
 
 
@@ -58,7 +59,7 @@ class _CachedFile:
     folders: tuple[Folder, ...]
 
     def unchanged(self) -> bool:
-        """Whether its path still leads to this file, and the file still is what it was."""
+        """Return whether the path still leads to this file and the file has not changed."""
         if not self.record.exists():
             return False
         try:
@@ -73,26 +74,29 @@ class _CachedFile:
         return True
 
     def close(self) -> None:
-        """Give all descriptors back; waits for storage where it was the last name of a large file."""
+        """Close all descriptors; can block if this is the last reference to a large file."""
         try:
             os.close(self.file.fd)
-        finally:  # each is closed, also where another fails
+        finally:  # all are closed even if one fails
             for folder in self.folders:
                 with suppress(OSError):
                     os.close(folder.fd)
 
 
 class DescriptorCache:
-    """At most MOST files by their jobs' ids, for its owner to let go soon; belongs to one thread."""
+    """Up to MAX_CACHED_FILES open outputs by job id. One thread only; its owner calls `evict_idle`."""
 
     def __init__(self, dispose: Callable[[object], None]) -> None:
-        """`dispose` closes what it is given, where that may wait."""
+        """`dispose` closes what it is given, in a place where that may block."""
         self._close_later = dispose
         self._cached: dict[str, _CachedFile] = {}
         self._older: set[str] = set()
 
     def get(self, known: JobSnapshot) -> OpenFile | None:
-        """Open a job's output again, if it is kept and this reading named it. Never raises."""
+        """Return a duplicate of the job's cached output, or None. Never raises.
+
+        The output must be cached under the same snapshot and unchanged; a changed one is evicted.
+        """
         job_id = known.job.id
         kept = self._cached.get(job_id)
         if kept is None:
@@ -103,9 +107,10 @@ class DescriptorCache:
         return None
 
     def put(self, record: RecordCheck, file: OpenFile, folders: tuple[Folder, ...]) -> None:
-        """Keep a file beside its owner, and take over the folders, which were opened before it.
+        """Cache a duplicate of `file` and take ownership of `folders`, which were opened before it.
 
-        Never raises: where no more files may be open, it is not kept.
+        `file` still belongs to the caller. Never raises: nothing is cached if no descriptor is available, or
+        if a ctime is less than TIMESTAMP_GRANULARITY_NS ago.
         """
         job_id = record.version.job.id
         self._drop(job_id)
@@ -121,13 +126,13 @@ class DescriptorCache:
         self._cached[job_id] = _CachedFile(record, own, ctime, folders)
 
     def evict_idle(self) -> None:
-        """Close what was kept when this was called last: storage that is in use can't be unmounted."""
+        """Close the files that were already cached at the previous call: open files prevent an unmount."""
         for job_id in self._older & self._cached.keys():
             self._drop(job_id)
         self._older = set(self._cached)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all cached files."""
         for job_id in list(self._cached):
             self._drop(job_id)
 
@@ -139,7 +144,7 @@ class DescriptorCache:
 
 
 def folder_of(fd: int) -> Folder | None:
-    """Take an open folder over; None, and it is closed, where it is none."""
+    """Return a Folder that owns the descriptor; if it is no directory, close it and return None."""
     status = try_fstat(fd)
     if status is not None and stat.S_ISDIR(status.st_mode):
         return Folder(fd, status.st_ctime_ns)
@@ -148,7 +153,7 @@ def folder_of(fd: int) -> Folder | None:
 
 
 def _dup(file: OpenFile) -> OpenFile | None:
-    """Open an open file once more; None where no more files may be open."""
+    """Duplicate the descriptor of an open file; None if no descriptor is available."""
     try:
         return OpenFile(os.dup(file.fd), file.version, file.name, file.link_count)
     except OSError:

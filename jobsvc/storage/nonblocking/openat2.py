@@ -1,4 +1,4 @@
-"""openat2(2) for what lies in the kernel's memory: names are opened without a wait, or not at all."""
+"""Open paths with openat2(2) from the kernel's caches only: without blocking, or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from typing import Final
 
 _OPENAT2: Final = 437
-"""The call's number, the same on every machine."""
+"""The system call's number, the same on all architectures."""
 _RESOLVE_FLAGS: Final = 0x02 | 0x04 | 0x20
 """RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS and RESOLVE_CACHED (Linux 5.12)."""
 _NAME: Final = os.O_PATH | os.O_CLOEXEC
@@ -23,26 +23,26 @@ class _OpenHow(ctypes.Structure):
 _AS_NAME: Final = ctypes.byref(_OpenHow(_NAME, 0, _RESOLVE_FLAGS))
 _AS_FILE: Final = ctypes.byref(_OpenHow(_FILE, 0, _RESOLVE_FLAGS))
 _SIZE: Final = ctypes.sizeof(_OpenHow)
-# Not ctypes.CDLL: what waits for nothing need not let another thread have the interpreter meanwhile.
+# Not ctypes.CDLL: a call that does not block need not release the GIL.
 _syscall = ctypes.PyDLL(None).syscall
 
 
 def open_name(path: bytes) -> int:
-    """Open what a path leads to for its name alone, which is told to no watch; below 0 where it refused."""
+    """Open a path with O_PATH, which triggers no inotify watch; return a negative number on failure."""
     fd: int = _syscall(_OPENAT2, -1, path, _AS_NAME, _SIZE)
     return fd
 
 
 def open_file(path: bytes) -> int:
-    """Open what a path leads to for reading; below 0 where it refused."""
+    """Open a path for reading; return a negative number on failure."""
     fd: int = _syscall(_OPENAT2, -1, path, _AS_FILE, _SIZE)
     return fd
 
 
 def path_has_version(path: bytes, parts: tuple[int, int, int, int], device: int) -> bool:
-    """Whether a path leads to this version of a file, as far as that is in memory.
+    """Return whether a path leads to this version of a file; False also if that is not cached.
 
-    `parts`: its inode, size, mtime_ns and ctime_ns; a file system's number beside them.
+    `parts`: the file's inode, size, mtime_ns and ctime_ns. `device`: its st_dev.
     """
     fd = open_name(path)
     if fd < 0:
@@ -55,7 +55,7 @@ def path_has_version(path: bytes, parts: tuple[int, int, int, int], device: int)
 
 
 def try_fstat(fd: int) -> os.stat_result | None:
-    """Ask an open descriptor; None where its file system has failed."""
+    """Call fstat() on an open descriptor; None if its file system failed."""
     try:
         return os.fstat(fd)
     except OSError:
