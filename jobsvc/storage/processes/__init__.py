@@ -1,1 +1,1 @@
-"""Child processes that work beside the service."""
+"""Child processes of the service."""

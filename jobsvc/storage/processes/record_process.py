@@ -1,9 +1,9 @@
-"""Condenses large records in a process of its own: decoding one holds the interpreter's lock for too long.
+"""Split large records in a separate process, because decoding one holds the GIL for too long.
 
-A record of 1 MiB may have a third of a million empty lists; to decode it in a thread of the service stops its
-event loop for a tenth of a second. The process begins with the first large record, and ends with the service.
-A large record is never decoded in the service itself: where the process is busy with others or gives no
-answer, that is a fault of storage (OSError) for this job alone, which is looked at again later.
+A record of 1 MiB can contain a third of a million empty lists; decoding it in a thread of the service stops
+the event loop for a tenth of a second. The process starts with the first large record and ends with the
+service. A large record is never decoded in the service itself: if the process is busy or does not respond,
+that is a storage fault (OSError) for this job alone, and the job is read again later.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from jobsvc.domain.large_record import SplitRecord, split_record
 from jobsvc.storage.processes import child_command
 
 DEADLINE_S: Final = 5.0
-"""For one record; the process begins within it too."""
+"""Seconds for one record, the start of the process included."""
 END_TIMEOUT_S: Final = 1.0
 LOCK_TIMEOUT_S: Final = 1.0
-"""How long a thread waits for those before it."""
+"""Seconds that a thread waits for the threads before it."""
 MAX_WAITING: Final = 4
-"""Threads that may wait for those before them; others are needed for records that are not large."""
+"""Maximum number of waiting threads; the others are needed for records that are not large."""
 
 _LENGTH: Final = struct.Struct("<I")
 _ANSWER: Final = struct.Struct("<BII")
-"""Whether the record is JSON, and the lengths of both parts; the second of no metadata is _NONE."""
+"""Whether the record is JSON, and the lengths of both parts; _NONE if there is no metadata."""
 _NONE: Final = (1 << 32) - 1
 
 log = structlog.get_logger("jobsvc.storage")
 
 
 class RecordProcess:
-    """The process, and the way to it. For any thread but that of the loop."""
+    """The process and its socket. Blocking; for any thread except the event loop's."""
 
     def __init__(self, deadline: float = DEADLINE_S) -> None:
         self._deadline = deadline
@@ -50,17 +50,20 @@ class RecordProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process's id, while there is one."""
+        """The process's id, or None if it is not running."""
         return None if self._process is None else self._process.pid
 
     def check_waiting(self) -> None:
-        """Raise OSError (EBUSY) where so many threads wait that `condense` would refuse a record."""
+        """Raise OSError (EBUSY) if so many threads wait that `split` would refuse a record."""
         if not self._places.acquire(blocking=False):
             raise _busy()
         self._places.release()
 
     def split(self, text: bytes) -> SplitRecord:
-        """Condense a record; ValueError if it is not JSON, OSError where the process gives no answer."""
+        """Split a record; raises ValueError if it is not JSON.
+
+        Raises OSError if the process is busy, does not respond or is closed.
+        """
         if not self._places.acquire(blocking=False):
             raise _busy()
         try:
@@ -74,13 +77,13 @@ class RecordProcess:
             self._places.release()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; later calls of `split` raise OSError."""
         self._closed = True
         with self._lock:
             self._kill()
 
     def _answer(self, text: bytes) -> SplitRecord:
-        """Ask the process, and a new one where that had ended since it was asked last."""
+        """Send the record to the process; if it ended since the last record, retry once with a new one."""
         if self._closed:
             raise OSError(errno.ECANCELED, "the service ends")
         try:
@@ -116,7 +119,7 @@ class RecordProcess:
         ours.settimeout(self._deadline)
         with theirs:
             try:
-                self._process = subprocess.Popen(  # noqa: S603 - a module of ours
+                self._process = subprocess.Popen(  # noqa: S603 - a module of this package
                     child_command.command("jobsvc.storage.processes.record_process"),
                     stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL,
                     env=child_command.environment(), cwd=child_command.CWD,
@@ -133,7 +136,7 @@ class RecordProcess:
             self._socket = None
         if self._process is not None:
             try:
-                self._process.wait(END_TIMEOUT_S)  # it ends by itself once our side is closed
+                self._process.wait(END_TIMEOUT_S)  # it ends by itself once this side is closed
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -149,7 +152,7 @@ def _no_answer() -> OSError:
 
 
 def _receive(link: socket.socket, length: int) -> bytes:
-    """Receive so many bytes; ConnectionError where the other side ends before, TimeoutError."""
+    """Receive exactly `length` bytes; raises ConnectionError if the other side closes first, TimeoutError."""
     data = bytearray(length)
     view, count = memoryview(data), 0
     while count < length:
@@ -172,12 +175,12 @@ def _answer(text: bytes) -> bytes:
 
 
 def main() -> None:
-    """Answer until the service closes its side."""
+    """Reply to requests until the service closes its side."""
     import gc  # noqa: PLC0415 - for this process alone
     import signal  # noqa: PLC0415
 
-    gc.disable()  # nothing here outlives its answer, or is part of a cycle
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a key pressed at the service's terminal
+    gc.disable()  # nothing here outlives its reply or is part of a cycle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the service's terminal
     with socket.socket(fileno=0) as link, contextlib.suppress(ConnectionError):
         while True:
             (length,) = _LENGTH.unpack(_receive(link, _LENGTH.size))
