@@ -1,1 +1,1 @@
-"""What a job, a right and an error are. No I/O, no clock."""
+"""Jobs, access rights and errors. No I/O, no clock."""

@@ -1,4 +1,4 @@
-"""Everything a client can be refused for, each with a code that never changes.
+"""Define every error that a client can receive, each with a code that never changes.
 
 ApiError
 ├── Unauthorized · InsufficientScope
@@ -13,7 +13,7 @@ ApiError
 ├── TooManyConnections
 └── StorageUnavailable
 
-No HTTP here: `web/problems.py` alone knows which status a code has.
+No HTTP here: only `web/problems.py` maps codes to HTTP statuses.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from typing import ClassVar
 
 
 class ApiError(Exception):
-    """A request that can't be granted; `detail` is a sentence for the client, naming nothing of others."""
+    """A request that is refused; `detail` is a sentence for the client and names nothing of other owners."""
 
     code: ClassVar[str] = "internal"
     reason: str | None = None
-    """Why, in a word for the log: what the client is not told apart."""
+    """The exact cause, in a few words for the log; the client does not receive it."""
     token_id: str | None = None
-    """The token that was refused, where one is known; for the log."""
+    """The id of the refused token if known; for the log."""
 
     def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
-        """Seconds after which the same request may be granted, where that is known."""
+        """Seconds after which the same request might succeed, if known."""
 
 
 class Unauthorized(ApiError):
-    """No token, or one that is unknown, expired or revoked."""
+    """The token is missing, unknown, expired or revoked."""
 
     code = "unauthorized"
 
@@ -49,7 +49,7 @@ class Unauthorized(ApiError):
 
 
 class InsufficientScope(ApiError):
-    """The token is good, but not for this."""
+    """The token is valid but lacks the required scope."""
 
     code = "insufficient-scope"
     reason = "scope"
@@ -60,13 +60,13 @@ class InsufficientScope(ApiError):
 
 
 class NotFound(ApiError):
-    """What was asked for does not exist, or not for this caller."""
+    """The resource does not exist, or this token may not see it."""
 
     code = "not-found"
 
 
 class JobNotFound(NotFound):
-    """No such job; another owner's job answers the same."""
+    """The job does not exist or has another owner; the response is the same."""
 
     code = "job-not-found"
 
@@ -75,7 +75,7 @@ class JobNotFound(NotFound):
 
 
 class OutputMissing(NotFound):
-    """The job is completed, but there is no regular file where its output should be."""
+    """The job is completed, but there is no regular file at its output path."""
 
     code = "output-missing"
 
@@ -84,7 +84,7 @@ class OutputMissing(NotFound):
 
 
 class LogMissing(NotFound):
-    """The job has no log (yet)."""
+    """The job has no log, or none yet."""
 
     code = "log-missing"
 
@@ -93,13 +93,13 @@ class LogMissing(NotFound):
 
 
 class NotReady(ApiError):
-    """The job exists, and its state stands against what was asked."""
+    """The job exists, but its state does not allow the request."""
 
     code = "job-not-completed"
 
 
 class JobNotCompleted(NotReady):
-    """The job is queued or rendering: try again."""
+    """The job is queued or rendering; the client can try again."""
 
     code = "job-not-completed"
 
@@ -117,7 +117,7 @@ class JobCanceled(NotReady):
 
 
 class OutputReplaced(ApiError):
-    """The address names a version of the output that is not the present one."""
+    """The URL names a version of the output that is not the current one."""
 
     code = "output-replaced"
 
@@ -127,11 +127,11 @@ class OutputReplaced(ApiError):
             " The job's present downloadUrl, or a new link, leads to the new one."
         )
         self.present = present
-        """The present version."""
+        """The current version."""
 
 
 class BadRequest(ApiError):
-    """A parameter, header or body that makes no sense; `detail` names it."""
+    """A parameter, header or body is invalid; `detail` names it."""
 
     code = "bad-request"
 
@@ -143,25 +143,25 @@ class RequestTimeout(ApiError):
 
 
 class LimitExceeded(ApiError):
-    """A budget is used up for now."""
+    """A budget is used up for the moment."""
 
     code = "rate-limited"
 
 
 class RateLimited(LimitExceeded):
-    """More requests than the budget allows."""
+    """There were more requests than the budget allows."""
 
     code = "rate-limited"
 
 
 class TooManyDownloads(LimitExceeded):
-    """As many downloads are under way as the token, or the service, may have."""
+    """The token, or the service, has its maximum number of downloads in progress."""
 
     code = "too-many-downloads"
 
 
 class TooManyStreams(LimitExceeded):
-    """As many streams and waits are open as the token, its owner or the service may have."""
+    """The token, its owner or the service has its maximum number of long-lived requests open."""
 
     code = "too-many-streams"
 
@@ -173,7 +173,7 @@ class TooManyConnections(ApiError):
 
 
 class StorageUnavailable(ApiError):
-    """Storage did not answer in time, or answered with a fault of its own."""
+    """Storage did not respond in time, or reported a fault."""
 
     code = "storage-unavailable"
 

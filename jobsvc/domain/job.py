@@ -1,4 +1,4 @@
-"""A job as its record says: its state, whose it is, and what is shown of it."""
+"""Define a job as its record describes it: its state, its owner and what clients see of it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 _CACHED_BYTES: Final = 4096
-"""Details of up to this size are remembered for a while once they are unpacked."""
+"""Packed details up to this size are cached after they are unpacked."""
 _SEPARATOR: Final = b"\n"
-"""No JSON that is written without indentation has it."""
+"""A byte that JSON written without indentation does not contain."""
 
 
 class Status(StrEnum):
@@ -31,12 +31,12 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELED = "canceled"
 
-    # Jobs are counted and sorted by it: an enumeration's own hash is computed in Python, each time.
+    # Jobs are counted and sorted by status, and Enum.__hash__ runs in Python each time.
     __hash__ = str.__hash__
 
     def __init__(self, word: str) -> None:
         self.final = word not in {"queued", "rendering"}
-        """Whether the farm is done with the job."""
+        """Whether the farm has finished with the job."""
 
 
 SYNONYMS: Final[Mapping[str, Status]] = MappingProxyType(
@@ -50,7 +50,7 @@ SYNONYMS: Final[Mapping[str, Status]] = MappingProxyType(
 
 
 class Details(NamedTuple):
-    """What of a job is only asked for where it is shown; what most jobs lack comes last."""
+    """Fields of a job that are needed only to show it; those that most jobs lack are last."""
 
     project_path: str | None = None
     started_at: str | None = None
@@ -66,9 +66,10 @@ class Details(NamedTuple):
 
 @dataclass(slots=True)
 class Job:
-    """One job, never changed. There may be a million: what is asked for seldom lies packed.
+    """One job; never modified. There can be a million jobs, so rarely used fields are packed.
 
-    Times are RFC 3339 strings as the farm wrote them, but for `T` and `Z`, which readers need.
+    Times are RFC 3339 strings as the farm wrote them, except for `T` and `Z`, which readers need: they
+    replace a space or a lower-case letter.
     """
 
     id: str
@@ -80,7 +81,7 @@ class Job:
     updated: Timestamp
     output_path: str | None
     packed_details: bytes
-    """The details as a JSON array; if the job has metadata, then a line feed and the metadata's JSON."""
+    """The details as a JSON array; if the job has metadata, followed by a line feed and its JSON."""
 
     @classmethod
     def of_parts(  # noqa: PLR0917 - in the order of its fields
@@ -94,95 +95,95 @@ class Job:
         output_path: str | None,
         packed: bytes,
     ) -> Self:
-        """Make one again of the values of its fields; what jobs share, it shares with others."""
+        """Rebuild a job from the values of its fields; owner and output path are interned."""
         owned, output = intern_value(owner), intern_value(output_path)
         return cls(job_id, owned, SYNONYMS[word], progress, created, updated, output, packed)
 
     @property
     def created_order(self) -> int:
-        """When the farm took the job on, as microseconds since the epoch, to sort by."""
+        """Time when the farm accepted the job, in microseconds since the epoch; a sort key."""
         return to_microseconds(self.created)
 
     @property
     def updated_order(self) -> int:
-        """When it last said something of it, likewise."""
+        """Time of the farm's last update, in microseconds since the epoch; a sort key."""
         return to_microseconds(self.updated)
 
     @property
     def created_at(self) -> str:
-        """When the farm took the job on."""
+        """Time when the farm accepted the job."""
         return format_timestamp(self.created)
 
     @property
     def updated_at(self) -> str:
-        """When it last said something of it."""
+        """Time of the farm's last update."""
         return format_timestamp(self.updated)
 
     def details(self) -> list[Any]:
-        """Unpack what Details has, but for what lacks at its end: for who shows the whole job."""
+        """Return the values of Details in order, without those missing at the end."""
         found: list[Any] = orjson.loads(self.packed_details.partition(_SEPARATOR)[0])
         return found
 
     @property
     def metadata_json(self) -> bytes | None:
-        """Anything of the farm's: a JSON object as the farm wrote it, without line ends."""
+        """The farm's own data: a JSON object as the farm wrote it, without line breaks."""
         return self.packed_details.partition(_SEPARATOR)[2] or None
 
     @property
     def started_at(self) -> str | None:
-        """When work on it began."""
+        """Time when rendering started."""
         return _unpack_details(self.packed_details).started_at
 
     @property
     def completed_at(self) -> str | None:
-        """When it ended."""
+        """Time when the job ended."""
         return _unpack_details(self.packed_details).completed_at
 
     @property
     def source_status(self) -> str | None:
-        """The farm's own word, where it is not ours."""
+        """The farm's word for the status, if it differs from the service's."""
         return _unpack_details(self.packed_details).source_status
 
     @property
     def project_path(self) -> str | None:
-        """What is rendered."""
+        """The project that is rendered."""
         return _unpack_details(self.packed_details).project_path
 
     @property
     def error(self) -> str | None:
-        """Why it failed."""
+        """Why the job failed."""
         return _unpack_details(self.packed_details).error
 
     @property
     def phase(self) -> str | None:
-        """What is being done just now."""
+        """The current step of the work."""
         return _unpack_details(self.packed_details).phase
 
     @property
     def frames_done(self) -> int | None:
-        """How many frames there are."""
+        """The number of finished frames."""
         return _unpack_details(self.packed_details).frames_done
 
     @property
     def frames_total(self) -> int | None:
-        """How many there are to be."""
+        """The number of frames of the whole job."""
         return _unpack_details(self.packed_details).frames_total
 
     @property
     def attempt(self) -> int | None:
-        """Which try this is."""
+        """The number of the current attempt."""
         return _unpack_details(self.packed_details).attempt
 
     @property
     def log_path(self) -> str | None:
-        """Where its log is, if not in the usual place."""
+        """The path of the log, if it is not the default."""
         return _unpack_details(self.packed_details).log_path
 
 
 def pack_details(details: list[object], metadata: bytes | None = None) -> bytes:
-    """Pack what Details has, in its order, and metadata, whose JSON has no line feed.
+    """Pack the values of Details, in order, and the metadata, whose JSON must not contain a line feed.
 
-    The details are copied, since what the encoder gives may have room to spare.
+    Modifies `details`. The encoder's result is copied, because it can have spare capacity.
     """
     while details and details[-1] is None:
         details.pop()
@@ -202,5 +203,5 @@ def _details(head: bytes) -> Details:
 
 @lru_cache(maxsize=8192)
 def intern_value(value: T) -> T:
-    """Return the one object of this value that other jobs hold too: most jobs repeat what others say."""
+    """Return one shared object for equal values: most jobs repeat the values of others."""
     return value

@@ -1,6 +1,6 @@
-"""The text of one member's value in a JSON object, with numbers and escapes as they were written.
+"""Find the text of one member's value in a JSON object, with numbers and escapes as they were written.
 
-For JSON (RFC 8259) that a parser has accepted; what is found in anything else means nothing. Pure.
+Only for JSON (RFC 8259) that a parser has accepted; for other text the result is meaningless. No I/O.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Final
 import orjson
 
 Span = tuple[int, int]
-"""Where a value begins and ends in the text, in bytes."""
+"""Start and end of a value in the text, in bytes."""
 
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _SCALAR: Final = rb"(?:" + _STRING + rb'|[^"\[\]{},\s]++)'
 _FAST_DEPTH: Final = 8
-"""Levels of arrays and objects that one match takes; deeper ones are taken in several steps."""
+"""Levels of arrays and objects that one match covers; deeper ones need several matches."""
 
 
 def _nested(depth: int) -> bytes:
@@ -27,7 +27,7 @@ def _nested(depth: int) -> bytes:
 _CONTAINER: Final = _nested(_FAST_DEPTH)
 _VALUE: Final = rb"(?:" + _SCALAR + rb"|" + _CONTAINER + rb")"
 _BRACKET: Final = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb"|" + _CONTAINER + rb")*+[\[\]{}]", re.DOTALL)
-"""Up to the next bracket of an array or object that is deeper than _FAST_DEPTH."""
+"""Matches up to the next bracket of an array or object that is deeper than _FAST_DEPTH."""
 _OPENING: Final = b"[{"
 _START: Final = re.compile(rb"\s*+\{")
 _NEXT: Final = re.compile(rb"\s*+,")
@@ -35,7 +35,7 @@ _SPACE: Final = b" \t\r\n"
 
 
 class MemberText:
-    """Finds the values of one member, whose name is ASCII letters."""
+    """Finds the values of one member, whose name consists of ASCII letters."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -43,19 +43,19 @@ class MemberText:
         wanted = self._quoted + rb"\s*+:\s*+\{"
         others = rb"(?:(?!" + wanted + rb")" + _STRING + rb"\s*+:\s*+" + _VALUE + rb"\s*+,\s*+)*+"
         self._before = re.compile(rb"\s*+\{\s*+" + others + self._quoted, re.DOTALL)
-        """Everything up to the name of the first member of this name whose value is an object."""
+        """Matches up to the end of the name of the first member of this name whose value is an object."""
         self._value = re.compile(rb"\s*+:\s*+(?=\{)" + _CONTAINER, re.DOTALL)
         self._again = re.compile(self._quoted + rb"|\\u00[4-7]")
-        """The same name, or what may spell it with escapes (a letter is U+0041 to U+007A)."""
+        """Matches the same name, or an escape that can be part of it (a letter is U+0041 to U+007A)."""
         plain = rb"\s*+(?!" + self._quoted + rb')"[^"\\]*+"\s*+:\s*+' + _VALUE + rb"\s*+,"
         named, value = rb"\s*+(" + _STRING + rb")\s*+:\s*+", rb"(" + _VALUE + rb")?+"
         self._member = re.compile(rb"(?:" + plain + rb")*+" + named + value, re.DOTALL)
-        """The next member that may have this name: the name, and the value if that is not too deep."""
+        """Matches up to the next member that can have this name: its name, and its value if not too deep."""
 
     def last_object(self, text: bytes) -> bytes | None:
-        """Return the last value of the member, which a parser keeps; None if that is not an object.
+        """Return the last value of the member, as a parser does; None if that is not an object.
 
-        `text` is an object.
+        `text` must be a JSON object.
         """
         value = self._value.match(text, self._name_end(text))
         if value is not None and self._again.search(text, value.end()) is None:
@@ -65,10 +65,10 @@ class MemberText:
         return found if found.startswith(b"{") else None
 
     def _name_end(self, text: bytes) -> int:
-        """Return where the first name of the member ends whose value may be an object; 0 if not found."""
+        """Return the end of the member's first name whose value can be an object; 0 if not found."""
         start = text.find(self._quoted)
         before = text[: max(start, 0)]
-        # Without nesting and escapes before it, and outside of a string, it is a member of the record itself.
+        # Without nesting or escapes before it, and outside a string, it is a member of the record itself.
         if (
             before.count(b"{") == 1
             and b"[" not in before
@@ -80,7 +80,7 @@ class MemberText:
         return 0 if found is None else found.end()
 
     def spans(self, text: bytes) -> list[Span]:
-        """Return where the values of the member are; `text` is an object, of any depth."""
+        """Return the spans of all values of the member; `text` must be a JSON object, of any depth."""
         found: list[Span] = []
         comma = _START.match(text)
         while comma is not None:
@@ -98,12 +98,12 @@ class MemberText:
             return key == self._quoted
         try:
             return bool(orjson.loads(key) == self._name)
-        except orjson.JSONDecodeError:  # half of a surrogate pair
+        except orjson.JSONDecodeError:  # a lone surrogate
             return False
 
 
 def _deep_end(text: bytes, start: int) -> int:
-    """Return where an array or object ends that is deeper than _FAST_DEPTH."""
+    """Return the end of an array or object that is deeper than _FAST_DEPTH."""
     depth = 0
     for bracket in _BRACKET.finditer(text, start):
         depth += 1 if text[bracket.end() - 1] in _OPENING else -1
@@ -113,7 +113,7 @@ def _deep_end(text: bytes, start: int) -> int:
 
 
 def on_one_line(text: bytes) -> bytes:
-    """Leave line ends out, and the blanks around them: within strings JSON has them only as escapes."""
+    """Remove line breaks and the whitespace around them; in JSON strings they occur only as escapes."""
     if b"\n" not in text and b"\r" not in text:
         return text
     return b"".join([line.strip(_SPACE) for line in text.splitlines()])

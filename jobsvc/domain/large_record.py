@@ -1,4 +1,4 @@
-"""A large status.json without what is only passed on: its known members, and its metadata apart. Pure."""
+"""Split a large status.json into its known members and its metadata, which is only passed on. No I/O."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from jobsvc.domain.status_record import KEYS
 
 
 class SplitRecord(NamedTuple):
-    """What of a record is needed to make a job of it."""
+    """The parts of a record that are needed to build a job."""
 
     record: bytes
-    """The known members as JSON; an object or a list among them is empty."""
+    """The known members as JSON; objects and lists among them are emptied."""
     metadata: bytes | None
-    """The metadata as it was written, on one line; None where there is none."""
+    """The metadata as it was written, on one line; None if there is none."""
 
 
 def split_record(text: bytes) -> SplitRecord:
-    """Condense a record; ValueError if it is not JSON."""
+    """Split a record; raises ValueError if it is not JSON."""
     record = decode_record(text)
     if not isinstance(record, dict):
         return SplitRecord(b"[]", None)

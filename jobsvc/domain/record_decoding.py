@@ -1,4 +1,4 @@
-"""From the bytes of a status.json to the object that parse_record checks. Pure."""
+"""Decode the bytes of a status.json into the object that parse_record checks. No I/O."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ METADATA: Final = MemberText("metadata")
 
 
 def decode_record(text: bytes) -> object:
-    """Decode a record; ValueError if it is not JSON.
+    """Decode a record; raises ValueError if it is not JSON.
 
-    orjson refuses some JSON that a farm may have in its metadata, which is never decoded for a client:
-    numbers like 1e400 and half surrogate pairs. Such metadata comes back as an empty object.
+    orjson refuses some JSON that a farm can have in its metadata: numbers like 1e400 and lone surrogates.
+    Such metadata is returned as an empty object, because metadata is never decoded for a client.
     """
     try:
         return orjson.loads(text)
@@ -31,7 +31,7 @@ def decode_record(text: bytes) -> object:
 
 
 def _without_metadata(text: bytes) -> bytes | None:
-    """Return the record with its metadata emptied; None if it is not an object in JSON with metadata."""
+    """Return the record with its metadata emptied; None if it is not a JSON object with metadata."""
     try:
         record = json.loads(text.decode(), parse_int=_skip, parse_float=_skip, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -47,7 +47,7 @@ def _without_metadata(text: bytes) -> bytes | None:
 
 
 def _skip(_number: str) -> None:
-    """Take any number: some are too large to be converted."""
+    """Accept any number without converting it: some are too large."""
 
 
 def _refuse(constant: str) -> Never:

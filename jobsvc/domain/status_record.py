@@ -1,6 +1,6 @@
-"""The content of one status.json, checked (job directory format 1).
+"""Check the content of one status.json (job directory format 1).
 
-Wrong types are refused by name; unknown keys are ignored; a word for a status that nobody knows is refused.
+A wrong type is refused with the name of its key; unknown keys are ignored; an unknown status word is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class BadRecord(ValueError):
-    """A status.json that can't be taken for a job; the message names the key and what is wrong with it."""
+    """A status.json that is not a valid job; the message names the key and what is wrong with it."""
 
 
 def parse_record(
@@ -32,13 +32,13 @@ def parse_record(
     metadata: bytes | None = None,
     created_time: Callable[[], int] | None = None,
 ) -> Job:
-    """Check a decoded status.json and make a Job of it; BadRecord names what is wrong.
+    """Check a decoded status.json and build a Job; raises BadRecord, which names what is wrong.
 
-    `text` is what it was decoded from: metadata is taken from there as it was written, else encoded anew.
-    `metadata` is its text where the record was condensed.
-    `created_time` gives what stands in for createdAt if the farm left that out; by default `file_time`.
-    `file_time` is the file's own time of modification in microseconds since the epoch; it stands in
-    for times that the farm left out. `aliases` maps lower-case words to states.
+    `text` is the JSON that `record` was decoded from: metadata is copied from it as written; without `text`
+    it is encoded again. `metadata` is the metadata's text if the record was split.
+    `file_time` is the file's modification time in microseconds since the epoch; it replaces times that are
+    missing in the record. `created_time` returns the replacement for createdAt; by default `file_time`.
+    `aliases` maps lower-case words to states.
     """
     if not isinstance(record, dict):
         raise BadRecord("the record is not an object")
@@ -83,9 +83,9 @@ def parse_record(
 
 
 def _progress(status: Status, given: float | None, done: int | None, total: int | None) -> float:
-    """Percent, held within 0 to 100: a farm that rounds past the end does not lose its job for it.
+    """Return the progress in percent, limited to 0 to 100: a farm's rounding must not make a job invalid.
 
-    What is computed from frames is at most 99: with all frames rendered a job may have work left.
+    A value computed from frames is at most 99: after all frames are rendered, work can remain.
     """
     if status is Status.COMPLETED:
         return 100
@@ -96,23 +96,26 @@ def _progress(status: Status, given: float | None, done: int | None, total: int 
 
 _NUMBER: Final = (int, float)
 _COUNTS_END: Final = 2**53
-"""Larger numbers are not whole in every reader's arithmetic."""
+"""Counts must be below this; larger integers are not exact in every reader's arithmetic."""
 
-# What takes keys out of the decoded object: null counts as left out, a wrong type is a BadRecord.
+# Functions that read keys of the decoded object: null counts as missing, a wrong type raises BadRecord.
 
 
 _TEXTS: Final = (
     *("id", "status", "owner", "createdAt", "updatedAt", "startedAt", "completedAt"),
     *("projectPath", "outputPath", "logPath", "error", "phase"),
 )
-"""The keys of what is text."""
+"""The keys whose values are strings."""
 KEYS: Final = (*_TEXTS, "progress", "framesDone", "framesTotal", "attempt", "metadata")
-"""All keys that are known."""
+"""All known keys."""
 _TEXT_OR_NULL: Final = frozenset({str, type(None)})
 
 
 def _texts(record: dict[str, Any]) -> list[str | None]:
-    """Take them all at once: one by one takes three times as long, and there may be a million records."""
+    """Return the values of _TEXTS, checked all at once.
+
+    One by one takes three times as long, and there can be a million records.
+    """
     found = list(map(record.get, _TEXTS))
     if not _TEXT_OR_NULL.issuperset(map(type, found)):
         for key, value in zip(_TEXTS, found, strict=True):

@@ -1,4 +1,4 @@
-"""Times (RFC 3339), and a way to keep each in one small number that its very text can be made from again."""
+"""Parse and format times (RFC 3339); store each as one integer from which its exact text can be rebuilt."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 Timestamp: TypeAlias = int | str
-"""A time as somebody wrote it: microseconds since the epoch with the form of the text, or else the text."""
+"""A time as it was written: microseconds since the epoch with the form of the text, or else the text."""
 
 FIRST_TIME: Final = -62_135_596_800_000_000
 LAST_TIME: Final = 253_402_300_799_999_999
-"""Microseconds; RFC 3339 has years of four digits, a file's time any 64-bit number of seconds."""
+"""Microseconds. RFC 3339 years have four digits; a file's time can be any 64-bit number of seconds."""
 
-# RFC 3339, section 5.6, date-time; the offset is compulsory, the separator and Z may be lower case.
+# RFC 3339, section 5.6, date-time; the offset is required, the separator and Z can be lower case.
 _RFC3339: Final = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:[0-5]\d)", re.ASCII
 )
@@ -24,7 +24,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FORM_BITS: Final = 3
 _FORM_MASK: Final = (1 << _FORM_BITS) - 1
 _FORMS: Final = ((0, "Z"), (3, "Z"), (6, "Z"), (0, "+00:00"), (3, "+00:00"), (6, "+00:00"))
-"""Digits of the fraction, and the offset: what computers write. The form of a Moment is a place in here."""
+"""Digits of the fraction, and the offset, as programs write them; a Timestamp's form is an index."""
 _FORM_OF_LENGTH: Final = {20: 0, 24: 1, 27: 2, 25: 3, 29: 4, 32: 5}
 _MILLIS: Final = 1
 _MINUTES: Final = tuple(f"{minute // 60:02}:{minute % 60:02}:" for minute in range(24 * 60))
@@ -34,9 +34,9 @@ _LAST_SECONDS: Final = {text: second for second, text in enumerate(_LAST)}
 
 
 def parse_time(text: str) -> int:
-    """Turn an RFC 3339 date-time into microseconds since the epoch; ValueError if it is none.
+    """Convert an RFC 3339 date-time to microseconds since the epoch; raises ValueError if it is invalid.
 
-    A leap second (RFC 3339, appendix D) counts as the last microsecond before it.
+    A leap second (RFC 3339, appendix D) is converted to the last microsecond before it.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
@@ -51,12 +51,15 @@ def parse_time(text: str) -> int:
 
 
 def format_time(micros: int) -> str:
-    """Write microseconds since the epoch, of the years 1 to 9999, as RFC 3339 in UTC, to the millisecond."""
+    """Format microseconds since the epoch (years 1 to 9999) as RFC 3339 in UTC, with milliseconds."""
     return format_timestamp(micros << _FORM_BITS | _MILLIS)
 
 
 def normalize(text: str) -> str:
-    """Return an RFC 3339 date-time as it is but for `T` and `Z`, which readers need; ValueError."""
+    """Return an RFC 3339 date-time with `T` and `Z`, which readers need; otherwise unchanged.
+
+    They replace a space or a lower-case letter. Raises ValueError if the text is invalid.
+    """
     if _format_utc(text) is not None:
         return text
     parse_time(text)
@@ -64,7 +67,7 @@ def normalize(text: str) -> str:
 
 
 def parse_timestamp(text: str) -> Timestamp:
-    """Read an RFC 3339 date-time; ValueError."""
+    """Parse an RFC 3339 date-time into a Timestamp; raises ValueError if it is invalid."""
     if (seconds := _format_utc(text)) is not None:
         return seconds * 1_000_000 << _FORM_BITS
     micros, text = parse_time(text), normalize(text)
@@ -73,17 +76,17 @@ def parse_timestamp(text: str) -> Timestamp:
 
 
 def timestamp_at(micros: int) -> Timestamp:
-    """Take microseconds since the epoch for a time; held within the years that can be written."""
+    """Convert microseconds since the epoch to a Timestamp, limited to the years 1 to 9999."""
     return min(max(micros, FIRST_TIME), LAST_TIME) << _FORM_BITS | _MILLIS
 
 
 def to_microseconds(moment: Timestamp) -> int:
-    """Return microseconds since the epoch, to sort by."""
+    """Return microseconds since the epoch, as a sort key."""
     return moment >> _FORM_BITS if isinstance(moment, int) else parse_time(moment)
 
 
 def format_timestamp(moment: Timestamp) -> str:
-    """Write it as it was written, but for `T` and `Z`."""
+    """Return the text that the Timestamp was parsed from, as `normalize` returns it."""
     if isinstance(moment, str):
         return moment
     form, (seconds, micros) = moment & _FORM_MASK, divmod(moment >> _FORM_BITS, 1_000_000)
@@ -96,9 +99,10 @@ def format_timestamp(moment: Timestamp) -> str:
 
 
 def _format_utc(text: str) -> int | None:
-    """Read the form that nearly all have, YYYY-MM-DDTHH:MM:SSZ, as seconds since the epoch; ValueError.
+    """Convert YYYY-MM-DDTHH:MM:SSZ, the most common form, to seconds since the epoch.
 
-    By tables: there are four in each of a million records. None where it is another form, or none at all.
+    Returns None for other text; raises ValueError if the date does not exist. Uses tables, because there are
+    four times in each of a million records.
     """
     minutes, seconds = _SECONDS_TO.get(text[10:17]), _LAST_SECONDS.get(text[17:])
     if minutes is None or seconds is None or (day := _seconds_to(text[:10])) is None:
@@ -108,7 +112,10 @@ def _format_utc(text: str) -> int | None:
 
 @lru_cache(maxsize=4096)
 def _seconds_to(day: str) -> int | None:
-    """Read a date as the seconds from the epoch to its beginning; None where it is none, or ValueError."""
+    """Return the seconds from the epoch to the start of a date; None if the text has another form.
+
+    Raises ValueError if the date does not exist.
+    """
     if not _DATE.fullmatch(day):
         return None
     return (date.fromisoformat(day).toordinal() - _EPOCH.toordinal()) * 86_400
@@ -116,5 +123,5 @@ def _seconds_to(day: str) -> int | None:
 
 @lru_cache(maxsize=4096)
 def _day(days: int) -> str:
-    """Write a day, counted from the epoch: a page of a list has two times of each job."""
+    """Format a day, counted from the epoch; cached, because a list page has two times of each job."""
     return date.fromordinal(_EPOCH.toordinal() + days).isoformat()
