@@ -1,1 +1,1 @@
-"""What the operator sees: log lines, request ids, metrics, the download log."""
+"""Log lines, request ids, metrics and the download log, for the operator."""

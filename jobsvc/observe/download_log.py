@@ -1,8 +1,8 @@
-"""The download log: every download as one JSON line in downloads.jsonl of the state folder.
+"""Write every download as one JSON line to downloads.jsonl in the state directory.
 
-A thread of its own writes. No request waits for it or fails by it: what a full disk or a full queue loses
-is counted, and said once. Not logging's QueueListener and RotatingFileHandler: their stop waits for the disk
-without end, at exit a second time, and their buffer glues a line to the half one before it.
+A separate thread writes. Requests neither wait for it nor fail because of it: lines lost to a full disk or a
+full queue are counted, and logged once. Not logging's QueueListener and RotatingFileHandler: stopping them
+waits for the disk without a limit, and again at exit, and their buffer joins a line to a partly written one.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from jobsvc.observe.rotating_file import RotatingFile
 
 FILE: Final = "downloads.jsonl"
 MAX_FILE_BYTES: Final = 64_000_000
-"""Bytes of one file."""
+"""Maximum size of one file in bytes."""
 OLD_FILES: Final = 5
-"""Old files beside the one that is written."""
+"""Number of rotated files to keep, without the current one."""
 MAX_QUEUED_LINES: Final = 10_000
-"""Lines that may wait for the disk."""
+"""Maximum number of lines that wait to be written."""
 CLOSE_TIMEOUT_S: Final = 2.0
-"""Seconds."""
+"""Seconds that `close` waits by default."""
 GATHER_S: Final = 0.1
-"""Seconds for which lines are gathered to go out in one write: many small ranges are as many lines."""
+"""Seconds for which lines are collected into one write: many small ranges make as many lines."""
 WRITES_PER_FILE: Final = 100
-"""The most that go out so is this part of a file: a file that is full stays about as long as was wished."""
+"""One write is limited to about 1/WRITES_PER_FILE of a file, so full files are close to the maximum size."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -51,30 +51,30 @@ class Outcome(StrEnum):
 
 
 class DownloadRecord(NamedTuple):
-    """One download that ended. Of a token only its id is ever known here."""
+    """One download that ended. Contains only the id of the token, never the token."""
 
     when: float
-    """Seconds since the epoch, of its begin."""
+    """Start of the download, in seconds since the epoch."""
     request_id: str
     token_id: str
     owner: str
-    """The job's."""
+    """The job's owner."""
     job: str
     file: str
     etag: str
     range: str | None
-    """What was sent of the file, as Content-Range says it; None for all of it."""
+    """The range that was sent, in the form of Content-Range; None for the whole file."""
     bytes_sent: int
     bytes_promised: int
     seconds: float
     outcome: Outcome
     client: str | None = None
-    """The client's address, as trusted proxies forward it."""
+    """The client's address, as forwarded by trusted proxies."""
     by_link: bool = False
-    """Whether the request came by a download link."""
+    """Whether the request used a download link."""
 
     def line(self) -> bytes:
-        """Write it as the log has it."""
+        """Encode the record as a line of the log, without the line break."""
         return json_lines.encode(self._object())
 
     def _object(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class DownloadRecord(NamedTuple):
 
 
 def _told(when: float) -> str:
-    """Write a time of now; of the lines of one second, the second is written once."""
+    """Format a time with milliseconds; the text of each second is cached."""
     second, millis = divmod(round(when * 1000), 1000)
     return f"{_second(second)}.{millis:03}Z"
 
@@ -108,7 +108,7 @@ def _second(second: int) -> str:
 
 
 class DownloadLog:
-    """Takes records from any thread and never raises; `on_error` is called, in any thread, per line lost."""
+    """Accepts records from any thread; never raises. Calls `on_error`, in any thread, for each lost line."""
 
     def __init__(
         self,
@@ -124,16 +124,16 @@ class DownloadLog:
         self._max_write_bytes = cap // WRITES_PER_FILE
         self._max_queued = waiting
         self._waiting: deque[DownloadRecord] = deque()
-        """Records that are not written yet; each leaves when it is, or is lost."""
+        """Records not written yet; each is removed once it is written or lost."""
         self._has_lines = threading.Event()
-        """Set where something waits."""
+        """Set if records are waiting."""
         self._is_closing = threading.Event()
         self._is_failing = False
         self._thread = threading.Thread(target=self._write_all, name="jobsvc-download-log", daemon=True)
         self._thread.start()
 
     def write(self, record: DownloadRecord) -> None:
-        """Have a record written soon; returns at once."""
+        """Queue a record to be written; returns at once."""
         if self._is_closing.is_set():
             self._report_lost("a download ended after the log did")
         elif len(self._waiting) >= self._max_queued:
@@ -144,7 +144,7 @@ class DownloadLog:
                 self._has_lines.set()
 
     def close(self, deadline: float = CLOSE_TIMEOUT_S) -> None:
-        """Write what waits, for at most `deadline` seconds; what is left then counts as lost. Blocks."""
+        """Write the waiting records for at most `deadline` seconds; the rest count as lost. Blocks."""
         self._is_closing.set()
         self._has_lines.set()
         self._thread.join(deadline)
@@ -156,7 +156,7 @@ class DownloadLog:
         while self._waiting or not self._is_closing.is_set():
             self._has_lines.wait()
             self._is_closing.wait(GATHER_S)
-            # Before anything is taken: what comes from now on sets it again.
+            # Cleared before records are taken: a record added from now on sets it again.
             self._has_lines.clear()
             while self._waiting:
                 lines = self._next_lines()
@@ -166,7 +166,7 @@ class DownloadLog:
         self._file.close()
 
     def _next_lines(self) -> list[bytes]:
-        """Write out as many of the records that wait as may go together, one at least."""
+        """Encode the waiting records that fit into one write, at least one."""
         lines, size = [], 0
         for record in tuple(self._waiting):
             lines.append(record.line())
@@ -176,17 +176,17 @@ class DownloadLog:
         return lines
 
     def _write(self, lines: list[bytes]) -> None:
-        """Write some lines; where they don't all fit, each that does."""
+        """Write some lines; if that fails, write each separately, so that only some are lost."""
         try:
             self._file.append(b"\n".join(lines))
-        except Exception as wrong:  # noqa: BLE001 - whatever it is, the thread lives on, and it is told and counted
+        except Exception as wrong:  # noqa: BLE001 - any error is counted and logged; the thread goes on
             if len(lines) == 1:
                 self._report_lost(str(wrong))
                 return
             for line in lines:
                 self._write([line])
         else:
-            # With more waiting it may fail again at once: a full queue must not be told of line by line.
+            # If more records wait, it might fail again at once: a full queue must not be logged per line.
             if self._is_failing and len(self._waiting) <= len(lines):
                 self._is_failing = False
                 log.info("the download log is written again")

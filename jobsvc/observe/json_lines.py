@@ -1,4 +1,4 @@
-"""One value as one line of JSON, whatever the value holds: a line about trouble is never lost to it."""
+"""Encode any value as one line of JSON, so that no log line is lost because of its content."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import orjson
 
 
 def encode(value: object) -> bytes:
-    r"""Write `value` as JSON without a line break; what JSON has no form for becomes its repr.
+    r"""Encode `value` as JSON without a line break; objects that JSON cannot represent become their repr.
 
-    A file name that is not UTF-8 holds lone surrogates, which orjson refuses: they are escaped as \udcXX.
+    A file name that is not UTF-8 contains lone surrogates, which orjson refuses: they are escaped as \udcXX.
     """
     try:
         return orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS)

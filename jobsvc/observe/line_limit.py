@@ -1,8 +1,8 @@
-"""Limits log lines that requests cause, so that nobody can fill a disk with refusals.
+"""Limit the log lines that requests cause, so that refused requests cannot fill a disk.
 
-Of each kind some lines a second are written, and of all kinds together a few times as many. Faults, refusals
-of a known token, and other refusals, which anyone can cause, have budgets of their own, so that none hides
-the others. What is left out is counted, and one line a second says how many there were of which kind. Every
+A few lines of each kind are written per second, and a few times as many of all kinds together. Faults,
+refusals of a known token, and other refusals, which anyone can cause, have separate budgets, so that none
+hides the others. Omitted lines are counted, and one line a second reports how many of which kind. Every
 request is in the metrics.
 """
 
@@ -19,13 +19,16 @@ import structlog
 
 INTERVAL_S: Final = 1.0
 LINES_OF_A_KIND: Final = 5
-"""Lines that are written in an interval."""
+"""Maximum lines of one kind per interval."""
 LINES_OF_ALL_KINDS: Final = 20
-"""Of refusals without a token's id, of those with one, and of faults, which are warnings and errors, each."""
+"""Maximum lines per interval of each budget: refusals without a token id, with one, and faults.
+
+Faults are warnings and errors.
+"""
 LINES_OF_A_TOKEN: Final = 10
-"""Of all kinds of refusals with this token's id."""
+"""Maximum lines per interval of all refusals with the same token id."""
 KINDS_NAMED: Final = 10
-"""Kinds that the line about omitted ones names: those with the most."""
+"""Maximum kinds that the line about omitted lines names; those with the most lines are named."""
 
 Kind: TypeAlias = tuple[tuple[str, object], ...]
 
@@ -42,14 +45,14 @@ log = structlog.get_logger("jobsvc.log")
 
 
 class LineLimit(logging.Filter):
-    """A filter of a handler. Any thread may log."""
+    """A logging filter for a handler; thread-safe."""
 
     def __init__(
         self,
         clock: Callable[[], float] = monotonic,
         later: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
-        """`later` calls a function once the interval is over; by default a thread of its own does."""
+        """`later` calls a function after the interval; by default a timer thread does."""
         super().__init__()
         self._clock = clock
         self._later = later or _after_interval
@@ -57,12 +60,12 @@ class LineLimit(logging.Filter):
         self._ends_at = 0.0
         self._written: Counter[Kind] = Counter()
         self._of_all_kinds: Counter[str] = Counter()
-        """Lines that were written of each budget."""
+        """Lines written in this interval, by budget."""
         self._of_tokens: Counter[object] = Counter()
         self._omitted: Counter[Kind] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a line is to be written."""
+        """Return whether the line is written; count it if not."""
         kind = kind_of(record)
         if kind is None:
             return True
@@ -90,7 +93,7 @@ class LineLimit(logging.Filter):
         return True
 
     def report(self) -> None:
-        """Log how many lines were left out since the last report."""
+        """Log how many lines were omitted since the last report."""
         with self._lock:
             omitted, self._omitted = self._omitted, Counter()
         if omitted:
@@ -107,7 +110,7 @@ class LineLimit(logging.Filter):
 
 
 def kind_of(record: logging.LogRecord) -> Kind | None:
-    """Name the kind of a line that requests can cause in any number; None for every other line."""
+    """Return the kind of a line that requests can cause in any number; None for other lines."""
     event = record.msg
     if isinstance(event, dict):
         if event.get("event") not in _EVENTS:
@@ -120,7 +123,7 @@ def kind_of(record: logging.LogRecord) -> Kind | None:
 
 
 def _token_id(record: logging.LogRecord) -> object:
-    """Return the id of the token that was refused; None where none is known, and for a fault."""
+    """Return the id of the refused token; None if it is not known, and for a fault."""
     if record.levelno > logging.INFO or not isinstance(record.msg, dict):
         return None
     return record.msg.get(_TOKEN_ID)

@@ -1,7 +1,7 @@
-"""What the service says of itself: one line an event on standard error.
+"""Configure logging: one line per event on standard error.
 
-JSON for programs, key=value with colours for a person at a terminal. The standard library's loggers, and
-so aiohttp's and asyncio's, go the same way. The last step before a line is formed takes secrets out. Lines
+Lines are JSON, or key=value with colours on a terminal. The standard library's loggers, which aiohttp and
+asyncio use, have the same format. Secrets are removed in the last step before a line is formatted. Lines
 about refused and failed requests are limited.
 """
 
@@ -22,10 +22,10 @@ from jobsvc.observe.redaction import redact_mapping
 
 
 def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
-    """Send all logging of this process to `stream` (standard error); what went before is replaced."""
+    """Send all logging of this process to `stream` (by default standard error); replaces earlier handlers."""
     stream = sys.stderr if stream is None else stream
     if isinstance(stream, TextIOWrapper) and not stream.isatty():
-        stream.reconfigure(encoding="utf-8")  # JSON is UTF-8, whatever the locale
+        stream.reconfigure(encoding="utf-8")  # JSON is UTF-8 in every locale
     told: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -79,7 +79,10 @@ def _as_json(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 
 def _escape_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Keep texts of others from moving a terminal's cursor or making lines up; a traceback has lines."""
+    """Escape control characters in foreign text, which could move the cursor or forge lines.
+
+    Tracebacks are not escaped, because they consist of several lines.
+    """
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable() and key not in {"exception", "stack"}:
             event[key] = repr(value)[1:-1]

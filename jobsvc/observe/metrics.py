@@ -1,7 +1,7 @@
-"""Every number that Prometheus may ask for, in a registry of their own; none names a job, token or owner.
+"""Define all Prometheus metrics, in a separate registry; no label names a job, token or owner.
 
-Made once by the service and passed on. All of it may be counted from any thread, except requests, which
-only the loop's counts and writes out.
+The service creates one Metrics and passes it on. Metrics can be updated from any thread, except requests,
+which only the event loop's thread counts and exposes.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ BUDGETS: Final = (
     "downloads-at-once",
     "streams-at-once",
 )
-"""What a request can be refused for the sake of."""
+"""The budgets that can cause a request to be refused."""
 
 DIGESTS: Final = ("computed", "changed", "failed", "turned-away")
-"""What can come of a digest that was wished for."""
+"""Outcomes of a digest request."""
 CAPS: Final = ("token", "owner", "all")
-"""Whose downloads at once are capped."""
+"""The levels at which concurrent downloads are limited."""
 
 STREAM_LIMITS: Final = ("token", "owner", "all")
-"""Whose streams and waits at once are limited."""
+"""The levels at which concurrent event streams and long polls are limited."""
 
 STREAMS: Final = ("job", "jobs", "log")
-"""What an event stream tells of."""
+"""The subjects of event streams."""
 
 CLOSE_REASONS: Final = ("header-timeout", "idle-timeout", "send-timeout", "evicted")
-"""Why the service closes a connection."""
+"""Reasons for which the service closes a connection."""
 
 _RECONCILE_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class _Registry(CollectorRegistry):
-    """Leaves out when each series was created: a third of the text, and nobody asks for it."""
+    """Omits the creation time of each series (`_created`): a third of the text, and unused."""
 
     def collect(self) -> Iterator[Metric]:
         for family in super().collect():
@@ -61,7 +61,7 @@ class _Registry(CollectorRegistry):
 
 
 class Metrics:
-    """The numbers, each an attribute of prometheus_client's own kind; labels known beforehand start at 0."""
+    """All metrics, as attributes of prometheus_client's types; label values known in advance start at 0."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = _Registry()
@@ -70,7 +70,7 @@ class Metrics:
         tally = RequestMetrics()
         self.registry.register(tally)
         self.observe_request = tally.observe
-        """observe_request(route, method, code, seconds): one answer was given; about 1 µs."""
+        """observe_request(route, method, code, seconds): count one response; takes about 1 µs."""
         self._downloads()
         self._digests()
         self._index()
@@ -212,22 +212,22 @@ class Metrics:
         )
 
     def storage_answered(self) -> None:
-        """Note that storage answered just now; an answer that a thing is absent counts too."""
+        """Record that storage responded just now; a response that something is absent counts too."""
         self._storage_answered = self._clock()
 
     def record_unreadable(self, wrong: BadRecord) -> None:
-        """Count a record that made no job, by the part of it that was wrong."""
+        """Count an invalid record, by the part of it that was wrong."""
         self.records_unreadable.labels(_reason(str(wrong))).inc()
 
     def exposition(self) -> tuple[bytes, str]:
-        """Write all numbers in Prometheus' text format, with the media type to send it as."""
+        """Return all metrics in Prometheus' text format, and its media type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
 
 def _reason(message: str) -> str:
-    """Take the class of a BadRecord out of its message, which begins with the key that is wrong.
+    """Return the reason label of a BadRecord from its message, which starts with the wrong key.
 
-    The keys are those that the domain knows: there are only so many, and none is a farm's own text.
+    Only keys known to the domain occur: their number is limited, and none is text of the farm.
     """
     key, colon, what = message.partition(": ")
     if not colon:

@@ -1,6 +1,6 @@
-"""Figures of the process (memory, descriptors, processor time) as prometheus_client collects them.
+"""Collect metrics of the process (memory, descriptors, CPU time) with prometheus_client.
 
-They come from files of /proc, so they are read in a thread and kept for the exposition on the event loop.
+They come from files in /proc, so they are read in a thread and stored for the exposition on the event loop.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from prometheus_client.registry import Collector
 
 
 class ProcessMetrics(Collector):
-    """The figures as they were read last. Where a file can't be opened, its figures are left out."""
+    """The process metrics as last read. If a file cannot be opened, its metrics are omitted."""
 
     def __init__(self) -> None:
         self._latest: list[Metric] = []
 
     def read(self) -> None:
-        """Read the figures; blocking."""
+        """Read the metrics; blocking."""
         self._latest = list(self._collector.collect())
 
     def collect(self) -> Iterable[Metric]:
-        """Return what was read last."""
+        """Return the metrics that were read last."""
         return self._latest
 
     @cached_property

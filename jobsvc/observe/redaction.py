@@ -1,7 +1,7 @@
-"""The last net under the rule that no token is ever written anywhere.
+"""Remove secrets from values that are about to be logged.
 
-Whatever looks like a token, like the value of an Authorization field or like a link's signature is
-replaced, in texts however deep in a value. Nobody may lean on it: secrets are not to be logged at all.
+Text that looks like a token, the value of an Authorization header or the signature of a link is replaced, at
+any depth of a value. This is only a safeguard: code must not log secrets at all.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ REDACTED: Final = "[redacted]"
 _MAX_DEPTH: Final = 16
 _SECRET_KEYS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "sig", "signature"})
 
-# The quotes and commas are those of Python's and JSON's ways to write a mapping or a pair.
-# Possessive, so that what is already redacted stays as it is.
+# The quotes and commas are those of a mapping or a pair as Python or JSON writes it.
+# Possessive quantifiers, so that redacted text is not replaced again.
 _FIELD: Final = re.compile(
     r"""(authorization\\?+['"]?+\s*+[:=,]\s*+(?:b?\\?['"])?+)(?!\[redacted])[^\r\n'"\\]+""", re.IGNORECASE
 )
@@ -27,7 +27,7 @@ _TOKEN: Final = re.compile(r"jsvc_[A-Za-z0-9_-]+", re.IGNORECASE)
 
 
 def redact_text(text: str) -> str:
-    """Replace every secret in a text."""
+    """Replace all secrets in a text."""
     text = _FIELD.sub(rf"\1{REDACTED}", text)
     text = _BEARER.sub(rf"\1{REDACTED}", text)
     text = _SIGNATURE.sub(rf"\1{REDACTED}", text)
@@ -35,7 +35,7 @@ def redact_text(text: str) -> str:
 
 
 def redact(value: object, depth: int = 0) -> object:
-    """Replace every secret in a value; what is neither text, number nor collection becomes its repr."""
+    """Replace all secrets in a value; anything but text, numbers and collections becomes its repr."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
@@ -49,7 +49,7 @@ def redact(value: object, depth: int = 0) -> object:
 
 
 def redact_mapping(value: Mapping[Any, object], depth: int = 0) -> dict[str, object]:
-    """Replace every secret in a mapping's keys and values; all of it where the key names one."""
+    """Replace all secrets in a mapping's keys and values; a value is replaced if its key names a secret."""
     return {redact_text(str(key)): _of_key(key, each, depth) for key, each in value.items()}
 
 

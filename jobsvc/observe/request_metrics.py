@@ -1,6 +1,6 @@
-"""Counts requests and how long they took, for a tenth of what ready-made counters cost a request.
+"""Count requests and their durations, at a tenth of the cost per request of prometheus_client's counters.
 
-Only the loop's thread counts and only it collects, so there is nothing to lock.
+Only the event loop's thread counts and collects, so no lock is needed.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
-"""Upper bounds in seconds: status answers lie in the lower half, downloads in the upper."""
+"""Upper bounds in seconds: status responses are in the lower half, downloads in the upper."""
 
 _LABELS: Final = (*map(str, BUCKETS), "+Inf")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class _Histogram:
-    """How often one kind of answer was given, by how long it took."""
+    """The number of responses of one kind, by duration."""
 
     __slots__ = ("seconds", "spread")
 
@@ -37,19 +37,19 @@ class RequestMetrics(Collector):
         self._histograms: dict[tuple[str, str, int], _Histogram] = {}
 
     def observe(self, route: str, method: str, code: int, seconds: float) -> None:
-        """Count one answer. `route` is a pattern, never a path: every new one is kept for ever."""
+        """Count one response. `route` is a pattern, never a path: each new one is kept forever."""
         tally = self._histograms.get((route, method, code)) or self._add(route, method, code)
         tally.spread[bisect_left(BUCKETS, seconds)] += 1
         tally.seconds += seconds
 
     def _add(self, route: str, method: str, code: int) -> _Histogram:
-        """Make room for a new kind. Clients may make methods up: those share one name."""
+        """Add a histogram for a new kind. Unknown methods, which clients can invent, share one name."""
         return self._histograms.setdefault(
             (route, method if method in _METHODS else "other", code), _Histogram()
         )
 
     def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
-        """Give all counts as Prometheus has them."""
+        """Yield all counts as Prometheus metrics."""
         requests = CounterMetricFamily(
             "jobsvc_requests", "Requests answered.", labels=("route", "method", "code")
         )

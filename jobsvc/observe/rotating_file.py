@@ -1,7 +1,7 @@
-"""A file that lines are added to, and that makes room for itself: FILE, FILE.1 … FILE.N, the oldest last.
+"""Append lines to a file and rotate it: FILE, FILE.1 … FILE.N, the oldest last.
 
-Plain sync code for one thread. A failed write leaves nothing open and no half line; a file that someone
-moved away is begun anew.
+Blocking; for one thread. A failed write leaves nothing open and no partial line. A file that was moved away
+is created again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
 class RotatingFile:
-    """Lines in files of at most `cap` bytes each (one longer line apart), `kept` old ones; mode 0600."""
+    """Lines in files of up to `cap` bytes each (more only for a longer line), `kept` old ones; mode 0600."""
 
     def __init__(self, path: Path, cap: int, kept: int) -> None:
         self._path = path
@@ -24,7 +24,7 @@ class RotatingFile:
         self._fd: int | None = None
 
     def append(self, line: bytes) -> None:
-        """Add a line, given without its end; OSError if it could not be written whole."""
+        """Append a line, given without its line break; raises OSError if it cannot be written completely."""
         try:
             fd = self._current(len(line) + 1)
             _write_whole(fd, line + b"\n")
@@ -33,14 +33,14 @@ class RotatingFile:
             raise
 
     def close(self) -> None:
-        """Let go of the file; the next append opens it again."""
+        """Close the file; the next append opens it again."""
         fd, self._fd = self._fd, None
         if fd is not None:
             with suppress(OSError):
                 os.close(fd)
 
     def _current(self, more: int) -> int:
-        """Return the descriptor of a file with room for so many bytes more."""
+        """Return the descriptor of a file with room for `more` bytes; rotates if necessary."""
         fd = self._open()
         size = os.fstat(fd).st_size
         if size and size + more > self._max_bytes:
@@ -70,14 +70,17 @@ class RotatingFile:
 
 
 def _end_last_line(fd: int) -> None:
-    """End the line that a killed process left half written: the next one must not be glued to it."""
+    """End a line that a killed process left incomplete, so that the next one is not joined to it."""
     size = os.fstat(fd).st_size
     if size and os.pread(fd, 1, size - 1) != b"\n":
         _write_whole(fd, b"\n")
 
 
 def _write_whole(fd: int, data: bytes) -> None:
-    """Write all of it or, as far as the file system lets us, nothing."""
+    """Write all bytes or, if the file system allows the file to be truncated again, none.
+
+    Raises OSError.
+    """
     before = os.fstat(fd).st_size
     try:
         while data:
