@@ -86,7 +86,7 @@ class StorageExecutor:
         return await self._data.run(key, work, lent=lent)
 
     def accepts_send(self, conduit: FileSender) -> bool:
-        """Return whether `send` may be used: the storage is fast and the epoll sender is not blocked."""
+        """Return whether to use `send` for the next bytes: storage is fast, the epoll sender not blocked."""
         return conduit.is_fast and self._epoll_sender.is_running
 
     def send(self, conduit: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
@@ -101,10 +101,10 @@ class StorageExecutor:
         return await self._report_fault(key, self._background.run(key, work, lent=lent))
 
     async def run_control(self, key: str, work: Callable[[], T]) -> T:
-        """Run `work` that must not depend on job storage: token reads and process metrics.
+        """Run `work` that has to run even if all threads of the other pools hang on job storage.
 
-        It works while all threads of the other pools hang. Each `key` has at most one thread.
-        StorageUnavailable is raised as by `run_metadata`.
+        These are token reads and process metrics. Each `key` has at most one thread. StorageUnavailable is
+        raised as by `run_metadata`.
         """
         return await self._report_fault(key, self._control.run(key, work))
 

@@ -74,9 +74,9 @@ class EpollSender:
     def send(self, conduit: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
         """Start sending the bytes from `start` to before `stop`; return a future with the SendResult.
 
-        `conduit` must not be used until the future is done; it is closed if the future was cancelled or its
-        deadline passed. It is also closed if this raises: OSError if memory or epoll watches are exhausted
-        (epoll(7), max_user_watches).
+        `conduit` is lent to this sender until the future is done; if the future was cancelled or its deadline
+        passed, `conduit` is closed. It is also closed if this raises: OSError if memory or epoll watches are
+        exhausted (epoll(7), max_user_watches).
         """
         loop = asyncio.get_running_loop()
         passenger = _ActiveSend(conduit, conduit.socket_fd, start, start, stop, loop.create_future())

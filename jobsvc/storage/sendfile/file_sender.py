@@ -26,7 +26,7 @@ from jobsvc.storage.sendfile.socket_queues import SocketQueues
 
 FIRST_CHUNK_BYTES: Final = 256 * 1024
 MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
-"""Bytes requested per sendfile call: few at first, doubled while storage is fast."""
+"""Bytes requested per sendfile call: few at first, doubled after each chunk that is not slow."""
 SLOW_CHUNK_S: Final = 0.02
 """Seconds; after a chunk that took longer, the next one is half the size."""
 FAST_CHUNK_S: Final = 0.005
@@ -205,7 +205,7 @@ class FileSender:
 
     @cached_property
     def _sendfile_end(self) -> int:
-        """Bytes that sendfile may send; the rest may all be in socket buffers at once and is copied."""
+        """Number of bytes to send with sendfile; the rest fits in the socket buffers and is copied."""
         return self._expected - self.queues.max_buffered()
 
     def _sendfile_chunk(self, at: int, stop: int) -> SendResult:

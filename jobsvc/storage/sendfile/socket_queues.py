@@ -56,7 +56,7 @@ class SocketQueues:
             return False
 
     def max_buffered(self) -> int:
-        """Return the most bytes that may wait: the buffers' size; for a client on this host at most 4 MiB."""
+        """Return the most bytes that can wait: the buffers' size; for a client on this host at most 4 MiB."""
         return min(MAX_BUFFERED_LOCAL_BYTES, buffered()) if self.is_local_peer else buffered()
 
     def unacked(self) -> int:
