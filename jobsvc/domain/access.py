@@ -1,4 +1,4 @@
-"""Decide what a token may see and do; nothing else decides it.
+"""Decide what a token may see: the only module that decides access rights.
 
 A token has an owner and scopes; a job has an owner. No I/O, no clock: time is passed in.
 """

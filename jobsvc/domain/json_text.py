@@ -53,7 +53,7 @@ class MemberText:
         """Matches up to the next member that can have this name: its name, and its value if not too deep."""
 
     def last_object(self, text: bytes) -> bytes | None:
-        """Return the last value of the member, as a parser does; None if that is not an object.
+        """Return the last value of the member, the one that a parser keeps; None if it is not an object.
 
         `text` must be a JSON object.
         """

@@ -83,7 +83,7 @@ def parse_record(
 
 
 def _progress(status: Status, given: float | None, done: int | None, total: int | None) -> float:
-    """Return the progress in percent, limited to 0 to 100: a farm's rounding must not make a job invalid.
+    """Return the progress in percent, limited to 0 to 100: a farm's rounding does not make a job invalid.
 
     A value computed from frames is at most 99: after all frames are rendered, work can remain.
     """
