@@ -22,7 +22,7 @@ from jobsvc.domain.large_record import SplitRecord, split_record
 from jobsvc.storage.processes import child_command
 
 DEADLINE_S: Final = 5.0
-"""Seconds for one record, the start of the process included."""
+"""Seconds to wait for the process to take and return one record, its start included; per socket call."""
 END_TIMEOUT_S: Final = 1.0
 LOCK_TIMEOUT_S: Final = 1.0
 """Seconds that a thread waits for the threads before it."""
