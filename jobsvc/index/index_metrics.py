@@ -1,4 +1,4 @@
-"""The index in numbers, for the operator: what it counts, and how Prometheus gets to see it."""
+"""Register the Prometheus gauges of the job index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobsvc.observe.metrics import Metrics
 
 
 class MeasuredIndex(Protocol):
-    """What of an index is measured."""
+    """The attributes of JobIndex that the gauges read."""
 
     catalogue: Catalogue
     stats: IndexStats
@@ -27,7 +27,7 @@ class MeasuredIndex(Protocol):
 
     @property
     def mode(self) -> str:
-        """How changes are learnt of."""
+        """How changes are detected: "auto", "events" or "poll"."""
 
     @property
     def is_covered(self) -> bool:
@@ -35,11 +35,11 @@ class MeasuredIndex(Protocol):
 
     @property
     def storage_unavailable_reason(self) -> str | None:
-        """Why the storage is held for away."""
+        """Why the storage is considered unavailable; None while it is available."""
 
 
 def register(index: MeasuredIndex, metrics: Metrics) -> None:
-    """Have these gauges read the index whenever they are asked."""
+    """Add gauges to `metrics` that read `index` at every scrape."""
     begun = monotonic()
     for status in Status:
         metrics.index_jobs.labels(status).set_function(partial(_count, index.catalogue, status))

@@ -1,7 +1,7 @@
-"""The index as it lives: it joins the watcher, the rounds and the looks, and keeps them going.
+"""Build the job index from its parts (watcher, refresh queue, periodic tasks) and run their tasks.
 
-Every look goes through Disk, in batches that give up their thread after a tenth of a second. No request ever
-waits for any of it.
+All reads run in the StorageExecutor's threads, in batches that release their thread after 0.1 s. No request
+waits for the background tasks started here.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ from jobsvc.storage.layout import is_job_id
 log = structlog.get_logger("jobsvc.index")
 
 LATE_HEARTBEAT_S: Final = 1.0
-"""Seconds between two beats after which the queue of events may have run over unseen."""
+"""Seconds between two heartbeats above which the event queue may have overflowed unnoticed."""
 STOP_TIMEOUT_S: Final = 3.0
 
 
 class Watch(StrEnum):
-    """How changes are learnt of."""
+    """How changes are detected; AUTO selects EVENTS on local file systems, else POLL."""
 
     AUTO = "auto"
     EVENTS = "events"
@@ -62,9 +62,9 @@ class Watch(StrEnum):
 
 
 class JobIndex:
-    """The catalogue and all that keeps it true."""
+    """The catalogue and the tasks that keep it up to date. Event loop only."""
 
-    def __init__(  # noqa: PLR0913 - by name, and made in one place
+    def __init__(  # noqa: PLR0913 - keyword arguments, constructed in one place
         self,
         disk: StorageExecutor,
         root: JobsRoot,
@@ -80,7 +80,7 @@ class JobIndex:
         self.catalogue = Catalogue()
         self.stats = IndexStats()
         self.mode = Watch(watch)
-        """What was asked for; after the start never AUTO."""
+        """The mode requested; the `_watch` task replaces AUTO once the file system type is known."""
         self._disk = disk
         self._root = root
         self._poll_interval = poll_interval
@@ -122,7 +122,7 @@ class JobIndex:
             parts,
             poll_interval=poll_interval,
             reconcile_interval=reconcile_interval,
-            # Where answers may be old only so long, the proofs that nothing changed come as often.
+            # Coverage extends only to the last root check, so checks must come more often than max_age.
             probe_interval=max(min(ROOT_CHECK_INTERVAL_S, max_age / 4), 0.05),
             to_poll=self._root_names.to_poll,
             is_watched=self._is_watched,
@@ -138,22 +138,22 @@ class JobIndex:
 
     @property
     def storage_unavailable_reason(self) -> str | None:
-        """Why the storage is held for away; None while it is there."""
+        """Why the storage is considered unavailable; None while it is available."""
         return self._root_check.unavailable_reason
 
     @property
     def is_covered(self) -> bool:
-        """Whether the watcher is healthy, so that its silence is believed."""
+        """Whether the watcher is healthy, so that the absence of events proves that nothing changed."""
         return self._coverage.valid_until > self._coverage.start
 
     @property
     def watcher_pid(self) -> int | None:
-        """The id of the watcher's process, where there is one."""
+        """The watcher process's id; None if it is not running."""
         return self._watcher.pid
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[JobIndex]:
-        """Keep the index for the length of the block."""
+        """Run the index while the block runs; stop it afterwards."""
         await self.start()
         try:
             yield self
@@ -161,7 +161,7 @@ class JobIndex:
             await self.stop()
 
     async def start(self) -> None:
-        """Begin; returns at once, `ready` says when the first index is complete."""
+        """Start all tasks without waiting; `ready` is set when the first index is complete."""
         rounds = self._periodic
         jobs: list[Callable[[], Awaitable[None]]] = [
             self._watch, rounds.reconcile, rounds.poll, rounds.check_root, self._root_names.check,
@@ -171,7 +171,7 @@ class JobIndex:
         self._tasks = [asyncio.create_task(self._repeat(job)) for job in jobs]
 
     async def stop(self) -> None:
-        """End everything, within seconds, whatever hangs."""
+        """Cancel all tasks; wait at most STOP_TIMEOUT_S for them, even if storage hangs."""
         self._stopping = True
         for task in self._tasks:
             task.cancel()
@@ -180,21 +180,21 @@ class JobIndex:
         self._tasks.clear()
 
     def on_ready(self) -> None:
-        """From now on the watcher tells; what happened before is found by looking at everything once."""
+        """Start coverage: the root is watched. Reconcile once to find what changed before."""
         self._coverage.begin(monotonic())
         self.registry.start()
         self._periodic.reconcile_after_watching()
 
     def on_watched(self, number: int) -> None:
-        """Look at what is watched from now on once more: from that look on its watch vouches for it."""
+        """Have the jobs of batch `number` read again: they are covered from that read on."""
         self.registry.batch_watched(number)
 
     def on_limit_reached(self, number: int) -> None:
-        """Do with what is watched."""
+        """Limit the watches to those in use: the system did not allow those of batch `number`."""
         self.registry.limit_was_reached(number)
 
     def on_events(self, hints: list[WatchEvent]) -> None:
-        """Look at these soon; until then nothing vouches for them."""
+        """Queue the jobs of these events for an immediate refresh; until it is done they are not covered."""
         now = monotonic()
         for happened, rest in hints:
             job_id, _, name = rest.partition("/")
@@ -218,18 +218,21 @@ class JobIndex:
             self.registry.job_removed(job_id)
 
     def on_heartbeat(self, moment: float) -> None:
-        """Believe that all before `moment` was told, unless the watcher was held up for suspiciously long."""
+        """Extend coverage to `moment` (monotonic seconds): all earlier events were delivered.
+
+        If the previous heartbeat was more than LATE_HEARTBEAT_S earlier, restart coverage and reconcile.
+        """
         if self._coverage.record_heartbeat(moment) > LATE_HEARTBEAT_S:
             self._coverage.begin(monotonic())
             self._periodic.reconcile_soon()
 
     def on_unknown_line(self) -> None:
-        """Count a line of the watcher that is not part of its protocol."""
+        """Count a line from the watcher process that is not part of its protocol."""
         if self._metrics is not None:
             self._metrics.watcher_unknown_lines.inc()
 
     def on_lost(self) -> None:
-        """Nobody watches: believe nothing that was not looked at."""
+        """End coverage: the watcher process is gone, so only what is read from disk is current."""
         self._coverage.end()
         self.registry.stop()
         if not self._stopping:
@@ -238,7 +241,10 @@ class JobIndex:
                 self._metrics.watcher_restarts.inc()
 
     async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Repeat one kind of work; a fault of ours in it is logged and does not end it."""
+        """Run `work` forever; after an exception, wait for the poll interval.
+
+        StorageUnavailable is expected; any other exception is a bug and is logged.
+        """
         while True:
             try:
                 await work()
@@ -259,11 +265,11 @@ class JobIndex:
         await asyncio.Event().wait()
 
     def _is_watched(self) -> bool:
-        """Whether a watcher is to tell of changes, and sees all there are: only those made on this host."""
+        """Return whether events are used and report all changes: inotify sees only those of this host."""
         return self.mode is Watch.EVENTS and self._refresh_queue.is_local
 
     def _is_listing_needed(self) -> bool:
-        """Whether new and removed jobs are found only by listing the root."""
+        """Return whether new and removed jobs can be found only by listing the root."""
         if self.storage_unavailable_reason is not None or not self.ready.is_set():
             return False
         return not (self._is_watched() and self.is_covered)
@@ -275,7 +281,7 @@ class JobIndex:
             self._refresh_queue.refresh_later(job_ids)
 
     def _on_missed_event(self, job_id: str) -> None:
-        """Begin the watcher anew: it kept something from us, and may be keeping more."""
+        """Restart the watcher: it missed an event, so it may miss others."""
         log.warning("hint-missed", job=job_id)
         self.stats.missed_events += 1
         if self._metrics is not None:
@@ -289,5 +295,8 @@ class JobIndex:
 
 
 def _shows_its_log(entry: Entry | None) -> bool:
-    """Whether the log is part of the answer: of a failed job's alone, though those under way write theirs."""
+    """Return whether the job's log is part of its representation: only if the job has failed.
+
+    Rendering jobs write logs too, but their events are ignored.
+    """
     return entry is not None and entry.snapshot.job.status is Status.FAILED
