@@ -1,1 +1,1 @@
-"""What is known of each job, and how fresh it is."""
+"""The jobs in memory, and how current each of them is."""

@@ -1,6 +1,6 @@
-"""Every job that is known, by id, with the moment it was last seen on disk. Loop-owned; no locks.
+"""Keep every known job by id, with the time of its last read. Event loop only, but for Entry.inode; no locks.
 
-Nothing here is a second truth: it may all be dropped and read again.
+This is a cache: the disk is the only source of data, and everything here can be dropped and read again.
 """
 
 from __future__ import annotations
@@ -16,70 +16,72 @@ from jobsvc.index.catalogue.unreadable import UnreadableRecords
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 ChangeListener: TypeAlias = Callable[[str, JobSnapshot | None, JobSnapshot | None], None]
-"""Called with a job's id, its reading before and its reading after; None where there was, or is, none."""
+"""Called with a job's id, its previous and its new snapshot; None if the job did not or does not exist."""
 
 REMEMBER_ABSENCE_S: Final = 15.0
-"""Seconds for which an absence is remembered: longer than any look may take."""
+"""Seconds for which the absence of a job is remembered: longer than any read can take."""
 
 
 class Entry:
-    """What is known of one job."""
+    """One known job."""
 
     __slots__ = ("inode", "last_event_at", "snapshot", "verified_at", "watched_folders")
 
     def __init__(self, reading: JobSnapshot, verified: float) -> None:
         self.snapshot = reading
         self.verified_at = verified
-        """Monotonic seconds at which the look at the disk began that this rests on."""
+        """When the read that last confirmed the snapshot started (monotonic seconds)."""
         self.last_event_at = inf
-        """Monotonic seconds of the last hint; infinity where no watch would tell of a change."""
+        """When the last event was received (monotonic seconds); infinity if no watch reports changes."""
         self.watched_folders: tuple[str, ...] | None = None
-        """Folders of the job that are watched along with its directory; None where that is not watched."""
+        """Subdirectories watched besides the job directory; None if the job directory is not watched."""
         self.inode: int | None = None
-        """The inode number of the job's directory in the last listing of names; None before the first."""
+        """The job directory's inode number in the last root listing; None before one. Set in threads."""
 
 
 class Catalogue:
-    """Readings by id, counted by status; whoever subscribed is told of each change, once, in order."""
+    """Snapshots by job id, counted by status. Listeners are called once per change, in order."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
-        """To be read by anyone; changed only here."""
+        """Other modules can read this; only Catalogue adds and removes entries."""
         self.unreadable = UnreadableRecords()
-        """Jobs whose record could not be read when last looked at, and why."""
+        """Jobs whose record could not be read the last time, and why."""
         self.unlisted: dict[str, float] = {}
-        """Jobs that are gone by a listing of the root, though a cached name may lead to them still, and until
-        when (monotonic seconds) such a name is not believed.
+        """Jobs missing from the listing of the root whose cached names can still resolve to a directory.
+
+        The value is the time (monotonic seconds) until which reads of that name are ignored.
         """
         self._counts = dict.fromkeys(Status, 0)
         self._unfinished: dict[str, None] = {}
         self._listeners: list[ChangeListener] = []
         self._absences: OrderedDict[str, float] = OrderedDict()
-        """When the look began that found this id absent; the oldest first."""
+        """By job id, when the read that found it absent started (monotonic seconds); oldest first."""
         self._forgotten_at = -inf
-        """When the newest of the looks began whose absences are remembered no more."""
+        """The latest start time among the absences that were dropped from `_absences`."""
 
     def __len__(self) -> int:
         return len(self.entries)
 
     @property
     def counts(self) -> Mapping[Status, int]:
-        """How many jobs are in each status."""
+        """The number of jobs in each status."""
         return self._counts
 
     def unfinished(self) -> Iterator[str]:
-        """Go through the ids of jobs that are queued or rendering, as they were at the first step."""
+        """Iterate over the ids of queued and rendering jobs, as of this call."""
         return iter(tuple(self._unfinished))
 
     def get(self, job_id: str) -> Entry | None:
-        """Return what is known of a job."""
+        """Return the entry of a job; None if the job is unknown."""
         return self.entries.get(job_id)
 
     def put(self, job_id: str, reading: JobSnapshot, begun: float) -> bool:
-        """Take in a look that began at `begun`; one that began before the last look taken in is dropped.
+        """Store the result of a read that started at `begun` (monotonic seconds).
 
-        Returns whether the job is now known to have changed. Another version of its output is told of, but
-        is no change of the job: a watch need not have announced it.
+        It is dropped if a read that started later was already stored. Returns whether the job changed. If
+        only the output's version changed, listeners are called but False is returned: there need not have
+        been an event for it.
         """
         entry = self.entries.get(job_id)
         if self.is_older_read(job_id, begun):
@@ -94,7 +96,7 @@ class Catalogue:
         if reading is before:
             return False
         if reading.job == before.job and reading.has_output is before.has_output:
-            # The same job object throughout: others hold it too, and a second one would only cost memory.
+            # Keep the existing Job object: it is referenced elsewhere, and a second one only costs memory.
             entry.snapshot = reading.of(before.job)
             if reading.output_version != before.output_version:
                 self._notify(job_id, before, entry.snapshot)
@@ -104,10 +106,10 @@ class Catalogue:
         return True
 
     def mark_unreadable(self, job_id: str, why: str, begun: float, last_valid_at: float) -> bool:
-        """Take in that a look begun at `begun` could not read the record; the last good one stands.
+        """Record that a read started at `begun` could not read the record; keep the last good snapshot.
 
-        `last_valid_at` (monotonic seconds) is when that was last known to be true. Returns whether this is
-        the first look in a row that failed.
+        `last_valid_at` is when that snapshot was last known to be current. Times are monotonic seconds.
+        Returns whether this is the first failed read in a row.
         """
         if self.is_older_read(job_id, begun):
             return False
@@ -117,13 +119,13 @@ class Catalogue:
         return first
 
     def prune_unlisted(self, names: AbstractSet[str]) -> None:
-        """Forget records that could not be read and that nobody looks at any more: they are there no more."""
+        """Drop unreadable records of unknown jobs that are not in `names`, the listing of the root."""
         for job_id in [job_id for job_id in self.unreadable if job_id not in names]:
             if job_id not in self.entries:
                 self.unreadable.discard(job_id)
 
     def remove(self, job_id: str, begun: float) -> bool:
-        """Forget a job that a look begun at `begun` did not find; returns whether it was known."""
+        """Remove a job that a read started at `begun` did not find. Returns whether the job was known."""
         if self.is_older_read(job_id, begun):
             return False
         self.unreadable.discard(job_id)
@@ -135,7 +137,7 @@ class Catalogue:
         return True
 
     def is_older_read(self, job_id: str, begun: float) -> bool:
-        """Whether a later look than one begun at `begun` was taken in, or none is to be believed."""
+        """Return whether to drop a read started at `begun`: a later one is stored, or the job is unlisted."""
         entry = self.entries.get(job_id)
         if entry is None and job_id in self.unlisted:
             return True
@@ -144,19 +146,19 @@ class Catalogue:
         )
 
     def _absent(self, job_id: str, begun: float) -> None:
-        """Remember an absence: a look that began before it, and ends after it, may have seen the job."""
+        """Remember an absence, since a read that started earlier and ends later might have seen the job."""
         self._absences[job_id] = begun
         self._absences.move_to_end(job_id)
         while self._absences[next(iter(self._absences))] < begun - REMEMBER_ABSENCE_S:
             self._forgotten_at = max(self._forgotten_at, self._absences.popitem(last=False)[1])
 
     def notify_digest_known(self, job_id: str) -> None:
-        """Tell who subscribed that the job's representation has more in it now than its reading says."""
+        """Call the listeners for a new digest: the job's representation changed, but not its snapshot."""
         if (entry := self.entries.get(job_id)) is not None:
             self._notify(job_id, entry.snapshot, entry.snapshot)
 
     def subscribe(self, listener: ChangeListener) -> Callable[[], None]:
-        """Call `listener` for each change from now on, until the returned function is called."""
+        """Call `listener` for each change until the returned function is called."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 

@@ -1,8 +1,8 @@
-"""What an answer promises: no older than `max_age` while storage answers, and its true age when it does not.
+"""Return jobs that are at most `max_age` old while storage responds, and their true age while it does not.
 
-A job that was verified, or covered by a healthy watcher, within `max_age` is answered from memory; any other
-costs one hop to the disk, which everyone who asks at that moment shares; or none, where a look without a wait
-tells that nothing changed. Nothing is kept of unknown ids.
+A job that was verified, or covered by a healthy watcher, within `max_age` is returned from memory. Any other
+job is read from disk in a thread; concurrent requests for it share that read. The read is skipped if a check
+that cannot block shows that nothing changed. Nothing is stored for unknown ids.
 """
 
 from __future__ import annotations
@@ -32,24 +32,25 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import is_job_id
 
 KNOWN_DEADLINE_S: Final = 1.0
-"""Seconds that the disk has where a last known answer stands by."""
+"""Seconds to wait for a read if a last known snapshot can be returned instead."""
 UNKNOWN_DEADLINE_S: Final = 5.0
+"""Seconds to wait for a read if there is nothing else to return."""
 
 
 class CachedJob(NamedTuple):
-    """A job, and what may be believed of it."""
+    """A job's snapshot, its age, and whether it is known to be current."""
 
     snapshot: JobSnapshot
     age: float
-    """Seconds since it was known to be true."""
+    """Seconds since the snapshot was last known to be current."""
     stale: bool
-    """Whether storage did not answer, so that this is the last that was known."""
+    """Whether storage did not respond, so that this is the last known snapshot."""
     unreadable: bool = False
-    """Whether storage did answer, but this is the last good record: the present one cannot be read."""
+    """Whether storage responded, but the current record is unreadable and this is the last good one."""
 
 
 class _Read:
-    """One look at one job under way, shared by all who wait for it."""
+    """A read of one job in progress, shared by all requests that wait for it."""
 
     __slots__ = ("sweep", "task")
 
@@ -58,18 +59,19 @@ class _Read:
         self.task = task
 
     async def ended(self) -> float:
-        """Wait for the end; returns when it began. StorageUnavailable.
+        """Wait until the read ends. Returns when it started (monotonic seconds).
 
-        The look belongs to nobody: an asker who goes away does not take it from the others.
+        The read is shielded: cancelling one waiting request does not cancel it for the others.
+        Raises StorageUnavailable.
         """
         await asyncio.shield(self.task)
         return self.sweep.results[0].started_at
 
 
 class Freshness:
-    """Answers for one job at a time, and takes in what looks at the disk have found."""
+    """Serve single jobs with their age, and apply the results of reads to the catalogue. Event loop only."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - one joint between all that it joins, made in one place
+    def __init__(  # noqa: PLR0913, PLR0917 - connects many parts, constructed in one place
         self,
         disk: StorageExecutor,
         root: JobsRoot,
@@ -84,16 +86,16 @@ class Freshness:
         wary: Callable[[JobSnapshot], bool] | None = None,
         recheck: Callable[[str], None] | None = None,
     ) -> None:
-        """`wary` says of which readings no watcher's silence proves that they are still true.
+        """`wary` returns whether a snapshot must be checked on disk even while the watcher is healthy.
 
-        `recheck` reads a job again soon, without an answer.
+        `settle` is called with each job stored, to have it watched. `recheck` queues a job to be read again.
         """
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
         self._entries = catalogue.entries
         self.max_age = max_age
-        """Seconds; no answer is older while storage answers."""
+        """Seconds; a returned snapshot is never older while storage responds."""
         self._clock = clock
         self._on_unreadable = on_unreadable or _ignore
         self._coverage = coverage or WatchCoverage()
@@ -101,7 +103,7 @@ class Freshness:
         self._settle = settle
         self._needs_recheck = wary or _never
         self.is_unchanged_nowait: Callable[[JobSnapshot], bool] | None = None
-        """Says on the loop, without a wait, whether a job still is as it was read; False where it can't."""
+        """Return, without blocking the loop, whether a job is unchanged; False if it cannot be determined."""
         self._reads: dict[str, _Read] = {}
         self._decoy_key = token_bytes(16)
         self._unreadable = catalogue.unreadable
@@ -109,14 +111,15 @@ class Freshness:
         self._missing_outputs = MissingFiles(recheck)
 
     def owner_of(self, job_id: str) -> str | None:
-        """Return the owner of a job as it was read last; None for an unknown id."""
+        """Return the owner in a job's last snapshot; None for an unknown id."""
         entry = self._entries.get(job_id)
         return None if entry is None else entry.snapshot.job.owner
 
     def cached(self, job_id: str, token: Token | None = None) -> CachedJob | None:
-        """Answer from memory, where that is fresh enough, or all there is while the storage is away.
+        """Return a job from memory if it is fresh enough, or if storage is unavailable.
 
-        A job that is given `token` and that the token does not see is not looked at.
+        Otherwise check without blocking whether it is unchanged; that check is skipped if `token` is given
+        and cannot see the job. Returns None if the disk has to be read, or for an unknown id.
         """
         entry = self._entries.get(job_id)
         if entry is None:
@@ -137,7 +140,7 @@ class Freshness:
         return self._cached_job(entry, stale=False)
 
     async def job(self, job_id: str, *, force: bool = False) -> CachedJob:
-        """Answer for a job; `force` has the disk read first. JobNotFound, StorageUnavailable."""
+        """Return a job; `force` reads it from disk first. Raises JobNotFound or StorageUnavailable."""
         entry = self._entries.get(job_id)
         if entry is None:
             return await self._answer_unknown(job_id)
@@ -146,16 +149,17 @@ class Freshness:
         return await self._answer_known(job_id, entry, force=force)
 
     async def refresh(self, job_id: str) -> None:
-        """Look at the disk once from now on, and take in what is found; StorageUnavailable."""
+        """Read a job from disk, starting now, and apply the result. Raises StorageUnavailable."""
         await self._shared_read(job_id, UNKNOWN_DEADLINE_S, anew=True)
 
     async def read_unlisted(self, job_id: str, token: Token) -> CachedJob:
-        """Look for a job that is unknown, or that belongs to an owner whose jobs `token` does not see.
+        """Read a job that is unknown, or whose owner's jobs `token` cannot see.
 
-        Another name, which no job has, is looked for at the same time. So both cases make the same calls to
-        storage, and both take at least as long as finding out that a job does not exist. A job that `token`
-        does see does not wait for that: some file systems look up the names of a directory one by one, so
-        that a job that hangs delays all unknown names. JobNotFound, StorageUnavailable.
+        A decoy name that no job has is read at the same time. Both cases therefore make the same calls to
+        storage, and both take at least as long as finding that a job does not exist. A job that `token` can
+        see does not wait for the decoy: some file systems look up the names of a directory one by one, so a
+        job that hangs delays all unknown names. Returns the job without checking that `token` can see it.
+        Raises JobNotFound or StorageUnavailable.
         """
         if not is_job_id(job_id):
             raise JobNotFound
@@ -173,19 +177,22 @@ class Freshness:
         raise JobNotFound
 
     def _decoy_of(self, job_id: str) -> str:
-        """Return a name that no job has: always the same, since looks at one name are shared."""
+        """Return a name that no job has; the same one for each id, because reads of one name are shared."""
         return blake2b(job_id.encode(), key=self._decoy_key, digest_size=16).hexdigest()
 
     def record_snapshot(self, job_id: str, reading: JobSnapshot, begun: float) -> None:
-        """Take in what a request just saw; `begun` is when its look began, or before (monotonic seconds)."""
+        """Store what a request just read; its read started at or after `begun` (monotonic seconds)."""
         self._put(job_id, reading, begun)
 
     def apply_result(self, found: ReadResult, place: RootStat | None) -> None:
-        """Take in what one look found; an absence counts only where the root can be believed."""
+        """Apply the result of one read to the catalogue.
+
+        `place` is the root after the read, or None. A missing job is removed only if the root is plausible.
+        """
         job_id, begun, outcome = found
         entry = self._entries.get(job_id)
         if entry is not None and outcome is entry.snapshot and entry.last_event_at < inf:
-            if begun >= entry.verified_at:  # nothing new, and the watch is upon it
+            if begun >= entry.verified_at:  # unchanged, and already watched
                 self._readable(job_id)
                 entry.verified_at = begun
         elif isinstance(outcome, JobSnapshot):
@@ -201,7 +208,7 @@ class Freshness:
         if self._catalogue.is_older_read(job_id, begun):
             return
         entry = self._entries.get(job_id)
-        # What became of an output that was already known to be missing was announced when it went missing.
+        # If the output was already known to be missing, the event came when it went missing.
         covered = (
             entry is not None and job_id not in self._missing_outputs and self._coverage.is_covered(entry)
         )
@@ -216,7 +223,7 @@ class Freshness:
             self._coverage.record_unannounced(job_id, self._clock())
 
     def _with_missing_output(self, known: JobSnapshot, reading: JobSnapshot, begun: float) -> JobSnapshot:
-        """Keep the known version of an output that has been missing for less than the grace."""
+        """Keep the known version of an output that has been missing for less than ABSENCE_GRACE_S."""
         job_id, job = reading.job.id, reading.job
         same_output = job.status is Status.COMPLETED and job.output_path == known.job.output_path
         if reading.has_output or not known.has_output or not same_output:
@@ -233,11 +240,11 @@ class Freshness:
         self._missing_outputs.found(job_id)
 
     def _record_is_bridged(self, job_id: str, begun: float) -> bool:
-        """Return whether the last good record stands for one that is missing for a moment."""
+        """Return whether to keep the last good record because the file has been missing only briefly."""
         return job_id in self._entries and self._missing_records.is_bridged(job_id, begun)
 
     def _record_unreadable(self, job_id: str, wrong: BadRecord, begun: float) -> None:
-        """Keep the last good record: as long as the farm has not written a better one, it is the answer."""
+        """Keep the last good record, which is returned until the farm writes a valid one."""
         self._missing_records.found(job_id)
         if self._keep_last_good(job_id, str(wrong), begun):
             self._missing_records.recheck_later(job_id)
@@ -246,15 +253,15 @@ class Freshness:
         self._on_unreadable(job_id, wrong)
 
     def _keep_last_good(self, job_id: str, reason: str, begun: float) -> bool:
-        """Take in a look that could not read the record; return whether it is the first in a row."""
+        """Record a failed read of the record. Returns whether it is the first in a row."""
         entry = self._entries.get(job_id)
         last_valid_at = begun if entry is None else self._last_valid_at(entry)
         return self._catalogue.mark_unreadable(job_id, reason, begun, last_valid_at)
 
     def _last_valid_at(self, entry: Entry) -> float:
-        """Return the last moment at which an entry is known to have been true, before it was found changed.
+        """Return the last time (monotonic seconds) at which an entry was known to be current.
 
-        That is when it was read last, or the end of the time for which the watcher vouched for it.
+        That is the start of its last read or, if later, the end of its coverage by the watcher.
         """
         coverage, verified, event = self._coverage, entry.verified_at, entry.last_event_at
         if event == inf or verified < coverage.start or self._needs_recheck(entry.snapshot):
@@ -263,7 +270,7 @@ class Freshness:
 
     def _remove(self, job_id: str, begun: float) -> None:
         entry = self._entries.get(job_id)
-        # A record that was already known to be missing was announced when it went missing.
+        # If the record was already known to be missing, the event came when it went missing.
         covered = (
             entry is not None and job_id not in self._missing_records and self._coverage.is_covered(entry)
         )
@@ -279,20 +286,20 @@ class Freshness:
         return reason is None
 
     def age(self, job_id: str, begun: float, *, told: bool) -> float:
-        """Say how old that is which a look begun at `begun` (monotonic seconds) saw of a job, in seconds.
+        """Return the age, in seconds, of data of a job that was read at `begun` (monotonic seconds).
 
-        `told`: whether a watch upon the job would have told of its change.
+        `told`: whether the job's watch would have reported a change of that data.
         """
         entry = self._entries.get(job_id)
         return self._age(entry, begun) if told and entry is not None else max(self._clock() - begun, 0.0)
 
     def changed_since(self, job_id: str, begun: float) -> bool:
-        """Whether the watcher announced a change of a job after `begun` (monotonic seconds)."""
+        """Return whether an event for a job was received after `begun` (monotonic seconds)."""
         entry = self._entries.get(job_id)
         return entry is not None and begun < entry.last_event_at < inf
 
     def _age(self, entry: Entry, begun: float) -> float:
-        """Count from when it was seen, or from when the watcher last vouched for it."""
+        """Return the seconds since the read at `begun`, or since the end of its coverage by the watcher."""
         coverage = self._coverage
         if (
             coverage.valid_until > begun >= coverage.start
@@ -307,7 +314,7 @@ class Freshness:
         return self._marked_unreadable(CachedJob(entry.snapshot, self._age(entry, entry.verified_at), stale))
 
     def _marked_unreadable(self, answer: CachedJob) -> CachedJob:
-        """Date an answer back to when its record was last known to be true, where that is unreadable now."""
+        """If the record is unreadable now, set the flag and the age since it was last known to be current."""
         record = self._unreadable.get(answer.snapshot.job.id)
         if record is None:
             return answer
@@ -337,11 +344,14 @@ class Freshness:
         raise JobNotFound
 
     async def _shared_read(self, job_id: str, deadline: float, *, anew: bool) -> float:
-        """Wait for a look at the disk, with `anew` for one that has not begun yet; returns when it began."""
+        """Wait for a read of a job. Returns when it started (monotonic seconds).
+
+        `anew` requires a read that had not started before this call. Raises StorageUnavailable.
+        """
         return await self._join(job_id, deadline, anew=anew).ended()
 
     def _join(self, job_id: str, deadline: float, *, anew: bool) -> _Read:
-        """Return the look under way, or begin one; with `anew` one that has not begun yet."""
+        """Return the read in progress, or start one; with `anew`, join only a read that has not started."""
         read = self._reads.get(job_id)
         if read is None or (anew and read.sweep.started_at is not None):
             read = self._start_read(job_id, deadline)
@@ -366,7 +376,7 @@ class Freshness:
         if self._reads.get(job_id) is read:
             del self._reads[job_id]
         if not task.cancelled():
-            task.exception()  # whoever waited has it; where nobody did, nobody needs it
+            task.exception()  # marks it as retrieved; requests that wait for it get it too
 
 
 def _faults_raised(sweep: BatchRead) -> None:
@@ -376,7 +386,7 @@ def _faults_raised(sweep: BatchRead) -> None:
 
 
 def _ignore(_job_id: str, _wrong: BadRecord) -> None:
-    """Nobody asked to be told."""
+    """Do nothing."""
 
 
 def _never(_reading: JobSnapshot) -> bool:

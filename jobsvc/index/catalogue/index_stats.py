@@ -1,4 +1,4 @@
-"""What the index counts, and when things happened."""
+"""Counters and timestamps of the index, for the metrics."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class IndexStats:
-    """What was counted; moments are monotonic seconds."""
+    """Counters since the start; timestamps are monotonic seconds."""
 
     ignored_names: int = 0
-    """Names beneath the root that can't be jobs."""
+    """Names in the root that cannot be job ids."""
     watcher_restarts: int = 0
-    """Times that the watcher had to be begun again."""
+    """How often the watcher process ended, or failed to start, and had to be restarted."""
     missed_events: int = 0
-    """Changes that no hint announced."""
+    """Changes for which no event was received."""
     unreadable_records: int = 0
-    """Looks that found a record which can't be read."""
+    """Reads that found an unreadable record."""
     reconciled_at: float | None = None
-    """When everything was last compared."""
+    """When the last reconcile ended; None before the first."""
     reconcile_seconds: float = 0
+    """Duration of the last reconcile."""
     storage_answered_at: float | None = None
-    """When storage last answered."""
+    """When the last root check that got a response started; None before the first."""

@@ -1,4 +1,4 @@
-"""Tells jobs that were removed from a storage that is away: gone, suddenly empty, or another device."""
+"""Distinguish removed jobs from unavailable storage: root gone, suddenly empty or on another device."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ log = structlog.get_logger("jobsvc.index")
 
 
 class RootCheck:
-    """What the root was when it was last believed, and why it is not believed now. Loop-owned."""
+    """The last accepted state of the root, and why the storage is unavailable, if it is. Event loop only."""
 
     def __init__(self) -> None:
         self.unavailable_reason: str | None = None
-        """Why the storage is away, for the operator; None while it is there."""
+        """Why the storage is unavailable, for the operator; None while it is available."""
         self._unavailable_at = 0.0
         self._root_stat: RootStat | None = None
 
     def problem(self, place: RootStat, known: int) -> str | None:
-        """Say why a root that looks so can't be believed while `known` jobs are; None if it can.
+        """Return why this state of the root is implausible while `known` jobs are known; None if plausible.
 
-        The last of all jobs may be removed like any other; more than one at once is storage away.
+        If only one job was known, an empty root can mean that it was removed. If several were known, it
+        means that the storage is unavailable.
         """
         before = self._root_stat
         if before is None or known == 0:
@@ -35,7 +36,7 @@ class RootCheck:
         return None
 
     def accept(self, place: RootStat) -> bool:
-        """Take this for the root; returns whether it is another than before, or was away."""
+        """Accept this state of the root. Returns whether the root is another one, or was unavailable."""
         moved = self._root_stat is not None and place[:2] != self._root_stat[:2]
         returned = self.unavailable_reason is not None
         if returned:
@@ -44,15 +45,15 @@ class RootCheck:
         return moved or returned
 
     def mark_unavailable(self, reason: str, asked: float) -> None:
-        """Hold the storage for away: that is what a look at the root begun at `asked` found."""
+        """Mark the storage as unavailable, as found by a check started at `asked` (monotonic seconds)."""
         if self.unavailable_reason is None:
             log.warning("storage-away", reason=reason)
         self.unavailable_reason = reason
         self._unavailable_at = max(self._unavailable_at, asked)
 
     def unavailable_since(self, begun: float) -> bool:
-        """Whether the storage has been found away since a look begun at `begun` (monotonic seconds).
+        """Return whether the storage was found unavailable at or after `begun` (monotonic seconds).
 
-        A later one that had an answer speaks for itself, though nobody has looked at the root since.
+        A read that started after that check and got a result is valid even before the next root check.
         """
         return self.unavailable_reason is not None and begun <= self._unavailable_at

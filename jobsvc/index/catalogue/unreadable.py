@@ -1,4 +1,4 @@
-"""Jobs whose record cannot be read now, why, and when it was last known to be true. Loop-owned."""
+"""Jobs whose record is unreadable now, why, and when it was last known to be current. Event loop only."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import structlog
 from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S
 
 LOG_INTERVAL_S: Final = 60.0
-"""The least time between two log lines about one job whose record stays unreadable for changing reasons."""
+"""Minimum seconds between two log lines about one job whose record is unreadable for changing reasons."""
 
 log = structlog.get_logger("jobsvc.index")
 
 
 class UnreadableRecord:
-    """One job's record, from the first read that failed until one succeeds. Times are monotonic seconds."""
+    """One job's unreadable record, from the first failed read until one succeeds. Monotonic seconds."""
 
     __slots__ = ("found_at", "last_valid_at", "logged_at", "logged_reason", "reason")
 
@@ -23,20 +23,20 @@ class UnreadableRecord:
         self.reason = reason
         self.found_at = found_at
         self.last_valid_at = last_valid_at
-        """When the last good record, if there was one, was last known to be the current one."""
+        """When the last good record was last known to be current; `found_at` if there was none."""
         self.logged_reason: str | None = None
         self.logged_at = 0.0
 
 
 class UnreadableRecords(dict[str, UnreadableRecord]):
-    """All of them, by job id."""
+    """All unreadable records, by job id."""
 
     __slots__ = ()
 
     def add(self, job_id: str, reason: str, begun: float, last_valid_at: float) -> bool:
-        """Record a failed read that began at `begun`; return whether it is the first one in a row.
+        """Record a failed read that started at `begun`. Returns whether it is the first in a row.
 
-        `last_valid_at` counts only then.
+        `last_valid_at` is ignored unless it is the first.
         """
         record = self.get(job_id)
         if record is None:
@@ -46,11 +46,15 @@ class UnreadableRecords(dict[str, UnreadableRecord]):
         return False
 
     def discard(self, job_id: str) -> None:
-        """Record that the job was read, or is gone."""
+        """Remove a job whose record was read, or that no longer exists."""
         self.pop(job_id, None)
 
     def log_once(self, job_id: str, now: float) -> None:
-        """Log the job and the reason, once for each reason; not while the file may be half written."""
+        """Log the job and the reason, unless the same reason was logged last.
+
+        Nothing is logged in the first ABSENCE_GRACE_S, when the file might be half written, and a new reason
+        only LOG_INTERVAL_S after the last line. `now` is in monotonic seconds.
+        """
         record = self[job_id]
         if now - record.found_at < ABSENCE_GRACE_S or record.reason == record.logged_reason:
             return

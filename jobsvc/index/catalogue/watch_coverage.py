@@ -1,7 +1,7 @@
-"""When a quiet watcher is as good as a look at the disk. Loop-owned arithmetic of monotonic seconds; no I/O.
+"""Decide when the absence of watch events proves that an entry is current. Event loop only; no I/O.
 
-A beat of the watcher at time T proves that every event before T has been handed over. So an entry that was
-verified under the watch, and that nothing was heard of since, was still true at T.
+A heartbeat sent at time T guarantees that all events before T were delivered. An entry verified while
+watched, with no event since, was therefore valid at T. All times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jobsvc.index.catalogue.entries import Entry
 
 
 class WatchCoverage:
-    """Since when, and until when, the watcher would have told of every change."""
+    """The period, `start` to `valid_until`, in which the watcher reports every change."""
 
     def __init__(self, on_miss: Callable[[str], None] | None = None) -> None:
         self.start = inf
@@ -24,21 +24,21 @@ class WatchCoverage:
         self._on_miss = on_miss or _ignore
 
     def begin(self, now: float) -> None:
-        """All watches are in force: what is verified from `now` on is covered."""
+        """Start coverage: entries verified at or after `now` are covered if they are watched."""
         self.start = now
         self._unannounced.clear()
 
     def end(self) -> None:
-        """Cover nothing: the watcher is gone, or not to be believed."""
+        """End coverage: the watcher is gone or cannot be trusted."""
         self.start, self.valid_until, self._heartbeat_at = inf, -inf, -inf
         self._unannounced.clear()
 
     def is_covered(self, entry: Entry) -> bool:
-        """Whether the watch has been upon this entry since it was last verified."""
+        """Return whether the entry has been watched, without an event, since it was last verified."""
         return entry.verified_at > entry.last_event_at and entry.verified_at >= self.start
 
     def valid_at(self, entries: Iterable[Entry]) -> float:
-        """Return the last moment at which all of these entries are known to have been true."""
+        """Return the last time at which all of these entries were known to be current; infinity for none."""
         since, until = self.start, self.valid_until
         times = [
             until
@@ -49,17 +49,18 @@ class WatchCoverage:
         return min(times, default=inf)
 
     def record_event(self, job_id: str) -> None:
-        """Take in that this job was announced: whatever was found of it meanwhile is no surprise."""
+        """Record that an event for this job arrived: a change found before it was not missed."""
         self._unannounced.pop(job_id, None)
 
     def record_unannounced(self, job_id: str, now: float) -> None:
-        """Note that a covered job was found changed; its hint may be on the way until the next beat."""
+        """Record that a covered job was found changed; its event can arrive until the next heartbeat."""
         self._unannounced.setdefault(job_id, now)
 
     def record_heartbeat(self, moment: float) -> float:
-        """Take in that all events before `moment` were told: an older surprise was a missed hint.
+        """Record that all events before `moment` were delivered.
 
-        Returns the seconds since the beat before; 0 for the first.
+        A change found before `moment` without an event is then a missed event, and `on_miss` is called.
+        Returns the seconds since the previous heartbeat; 0 for the first.
         """
         since = moment - self._heartbeat_at if self._heartbeat_at > -inf else 0.0
         self._heartbeat_at = moment
@@ -71,7 +72,7 @@ class WatchCoverage:
         return since
 
     def record_root_ok(self, moment: float) -> None:
-        """Note that the root was there at `moment`: silence before it did not mean storage away."""
+        """Record that the root was available at `moment`: the lack of earlier events had no other cause."""
         self._root_ok_at = moment
         self._settle()
 
@@ -80,4 +81,4 @@ class WatchCoverage:
 
 
 def _ignore(_job_id: str) -> None:
-    """Nobody asked to be told."""
+    """Do nothing."""
