@@ -1,1 +1,1 @@
-"""Read jobs from disk: periodically, on events, in bulk."""
+"""Read jobs from disk: periodically, on events and in bulk."""

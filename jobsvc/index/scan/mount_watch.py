@@ -1,4 +1,7 @@
-"""Has jobs looked at under which a file system was mounted or unmounted: no event or timestamp shows that."""
+"""Refresh jobs in whose directories a file system was mounted or unmounted.
+
+No inotify event and no timestamp shows such a change.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ from jobsvc.storage.threads.gil_yield import chunks_yielding_gil
 log = structlog.get_logger("jobsvc.index")
 
 GATHER_S: Final = 0.05
-"""Seconds for which changes of the mount table are gathered: several come together."""
+"""Seconds to wait after a change of the mount table, because several usually come together."""
 JOBS_PER_CHUNK: Final = 10_000
-"""Jobs between two pauses for other threads."""
+"""Jobs compared between two releases of the GIL."""
 
 
 class MountWatch:
-    """Waits for changes of the mount table and reports the jobs that they concern."""
+    """Wait for changes of the mount table and report the affected jobs as events."""
 
     def __init__(
         self,
@@ -83,7 +86,11 @@ class MountWatch:
 
 
 def within_jobs(root: str, points: Iterable[str]) -> Iterator[WatchEvent]:
-    """Name the jobs in whose directories these mount points are, and what in them is to be watched anew."""
+    """Yield an event for each mount point in a job directory below `root`.
+
+    NEW if it is the job directory itself, else MOVED with the name in the job directory that leads to it, so
+    that it is watched again.
+    """
     for point in points:
         if point.startswith(f"{root}/"):
             job_id, _, inner = point[len(root) + 1 :].partition("/")
@@ -94,9 +101,9 @@ def within_jobs(root: str, points: Iterable[str]) -> Iterator[WatchEvent]:
 
 
 def beneath_output_roots(roots: Collection[tuple[str, str]], points: Iterable[str]) -> Iterator[str]:
-    """Name what these mount points cover of the output roots, as records name it.
+    """Yield the paths affected by these mount points in the output roots, in the form that records use.
 
-    `roots` are the paths without symbolic links, and the same as they were given.
+    `roots` are pairs of each root's path without symbolic links and its path as configured.
     """
     for point in points:
         for real, given in roots:
@@ -107,7 +114,7 @@ def beneath_output_roots(roots: Collection[tuple[str, str]], points: Iterable[st
 
 
 def overlap(one: str, other: str) -> bool:
-    """Return whether one of two absolute paths is, or lies beneath, the other."""
+    """Return whether two absolute paths are equal or one is below the other."""
     one, other = one.rstrip("/") + "/", other.rstrip("/") + "/"
     return one.startswith(other) or other.startswith(one)
 

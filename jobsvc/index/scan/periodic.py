@@ -1,6 +1,6 @@
-"""What comes round: a full reconcile, a poll of unfinished jobs, a probe of the root.
+"""Run the periodic tasks: reconcile all jobs, poll unfinished jobs, check the root.
 
-None of them believes an absence while the root itself can't be believed.
+None of them removes a missing job while the state of the root is implausible.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ log = structlog.get_logger("jobsvc.index")
 ROOT_CHECK_INTERVAL_S: Final = 0.5
 RECONCILE_INTERVAL_S: Final = 60.0
 RECONCILE_TIME_SHARE: Final = 0.05
-"""The part of all time that reconciling may take; past it, it comes less often."""
+"""Maximum share of time for reconciling; lengthens the interval up to MAX_RECONCILE_INTERVAL_S."""
 MAX_RECONCILE_INTERVAL_S: Final = 600.0
 LISTING_TIMEOUT_S: Final = 60.0
-"""Seconds that a listing of the root has: a million names take some, and more over a network."""
+"""Seconds after which a listing of the root fails; a million names take some, and more over a network."""
 POLL_CPU_SHARE: Final = 0.04
-"""The part of a processor that polling may take at most; past it, it comes less often."""
+"""Maximum share of one CPU for polling; lengthens the poll interval."""
 UNWATCHED_CPU_SHARE: Final = 0.02
-"""The part of a processor for which everything is compared again where no watcher tells of changes."""
+"""Maximum share of one CPU for reconciling where no watcher reports changes."""
 UNWATCHED_TIME_SHARE: Final = 0.2
-"""Likewise, the part of all time: most of it is spent waiting for network storage."""
+"""The same as a share of time, most of which is spent waiting for network storage."""
 AWAIT_OUTPUT_S: Final = 600.0
-"""Seconds for which the output of a completed job is looked for again and again."""
+"""Seconds for which a completed job without its output is polled."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexParts:
-    """What an index is made of."""
+    """The parts of a JobIndex that its periodic tasks use."""
 
     disk: StorageExecutor
     root: JobsRoot
@@ -67,7 +67,7 @@ class IndexParts:
 
 
 class PeriodicTasks:
-    """The work that comes round; each method does its part once and then waits for the next time."""
+    """The periodic tasks: each call of `reconcile`, `poll` or `check_root` does one run and one wait."""
 
     def __init__(
         self,
@@ -80,9 +80,10 @@ class PeriodicTasks:
         is_watched: Callable[[], bool],
         on_return: Callable[[], None],
     ) -> None:
-        """`to_poll` gives names to poll beside unfinished jobs.
+        """`to_poll` returns job ids to poll besides those of unfinished jobs.
 
-        `is_watched` says whether a watcher is to tell of changes on this storage.
+        `is_watched` returns whether the watcher is used and reports all changes on this storage. `on_return`
+        is called when storage is available again, or the root is another directory. Intervals are in seconds.
         """
         self._parts = parts
         self._to_poll = to_poll
@@ -95,43 +96,44 @@ class PeriodicTasks:
         """Set once the first index is complete."""
         self._due = asyncio.Event()
         self._names_only = False
-        """Whether only what came or went is to be looked at next time."""
+        """Whether the next reconcile reads only new jobs and those missing from the listing."""
         self._poll_cost = 0.0
         self._reconcile_cpu_seconds = 0.0
         self._outputs_awaited: dict[str, float] = {}
         self._unknown_names: set[str] = set()
-        """Names in the root that no job was found under, or not any more."""
+        """Names in the root for which no job was found, or whose job was removed."""
         self._listed_since: float | None = None
         parts.catalogue.subscribe(self._on_change)
 
     def reconcile_soon(self) -> None:
-        """Have everything compared at once."""
+        """Start the next full reconcile at once."""
         self._names_only = False
         self._due.set()
 
     def reconcile_after_watching(self) -> None:
-        """Have everything compared at once, since only now the root is watched.
+        """Start the next reconcile at once, because the root has only now become watched.
 
-        During the first index, names alone: each job is looked at once more when a watch is upon it.
+        During the first index it compares names only: each job is read once more when it is watched.
         """
         self._names_only = not self.ready.is_set()
         self._due.set()
 
     async def reconcile(self) -> None:
-        """Compare everything, then wait for the next time: a timer, or a reason to."""
+        """Reconcile unless storage is unavailable, then wait for the interval or an earlier request."""
         self._due.clear()
         names_alone, self._names_only = self._names_only, False
         if self._parts.root_check.unavailable_reason is None:
-            # By itself, for a listing of 100,000 names to be dropped before the wait.
+            # A separate method, so that the listing (100,000 names) is freed before the wait.
             await self._reconcile_once(names_alone=names_alone)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._reconcile_pause()):
                 await self._due.wait()
 
     def _reconcile_pause(self) -> float:
-        """Return the seconds until everything is compared again.
+        """Return the seconds until the next reconcile.
 
-        Without a watcher only that finds what changed in finished jobs: a few jobs are compared more often.
+        Without a watcher only a reconcile finds changes of finished jobs, so it runs more often if it is
+        cheap, as it is for few jobs.
         """
         seconds = self._parts.stats.reconcile_seconds
         rarely = seconds / RECONCILE_TIME_SHARE
@@ -166,7 +168,7 @@ class PeriodicTasks:
         reconcile.note_inodes(scan, self._parts.catalogue.entries)
 
     def _apply_listing(self, scan: RootScan, found: Comparison) -> None:
-        """Take in a listing; a name that nobody announced since the last one is a missed hint."""
+        """Apply a listing; a new name without an event since the last listing may be a missed event."""
         self._parts.stats.ignored_names = scan.ignored
         self._parts.registry.listed(found.names)
         self._parts.catalogue.prune_unlisted(found.names)
@@ -191,11 +193,14 @@ class PeriodicTasks:
         if not self.ready.is_set():
             log.info("indexed", jobs=len(self._parts.catalogue), seconds=round(now - begun, 3))
             self.ready.set()
-        if self._parts.registry.deferred and not self._names_only:  # to compare names first takes less time
+        if self._parts.registry.deferred and not self._names_only:  # a names-only pass goes first: faster
             self._parts.registry.watch_deferred()
 
     async def poll(self) -> None:
-        """Look at what may change: the next time is due when it has cost no more than its share."""
+        """Wait, then read the jobs that can change.
+
+        The wait is the poll interval, or longer so that polling takes at most POLL_CPU_SHARE.
+        """
         await asyncio.sleep(max(self._poll_interval, self._poll_cost / POLL_CPU_SHARE))
         self._poll_cost = 0
         if self._parts.root_check.unavailable_reason is None:
@@ -209,7 +214,10 @@ class PeriodicTasks:
         return list(self._outputs_awaited)
 
     async def check_root(self) -> None:
-        """Ask whether the root is there; its return is a reason to look at everything anew."""
+        """Check once whether the root is available, then wait for the interval.
+
+        If it is available again, or is another directory, call `on_return` and reconcile everything.
+        """
         asked = monotonic()
         try:
             place = await self._parts.disk.run_metadata("*probe", partial(stat_root, self._parts.root.path))
@@ -231,9 +239,10 @@ class PeriodicTasks:
             self._parts.coverage.record_root_ok(asked)
 
     async def _unavailable_reason(self, place: RootStat) -> str | None:
-        """Say why a root that looks so can't be believed; None where it can.
+        """Return why this state of the root is implausible; None if it is plausible.
 
-        One that is away is believed where it has jobs that we know: the same storage, mounted again.
+        If storage was unavailable and the root now contains a known job, it is the same storage mounted
+        again and is accepted. Raises StorageUnavailable.
         """
         presence, entries = self._parts.root_check, self._parts.catalogue.entries
         reason = presence.problem(place, len(entries))
@@ -245,7 +254,7 @@ class PeriodicTasks:
         return None if any(job_id in entries for job_id in scan.ids) else reason
 
     def _on_change(self, job_id: str, _before: JobSnapshot | None, after: JobSnapshot | None) -> None:
-        """Note a completed job without its output, to poll it for a while: it often comes afterwards."""
+        """Poll a completed job without output for AWAIT_OUTPUT_S: the output often appears later."""
         if after is not None and after.job.status is Status.COMPLETED and not after.has_output:
             self._outputs_awaited[job_id] = monotonic() + AWAIT_OUTPUT_S
         else:

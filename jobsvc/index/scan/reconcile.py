@@ -1,4 +1,4 @@
-"""Compares a listing of the root with what is known: pure, but for the rests it takes."""
+"""Compare a listing of the root with the catalogue. No I/O. Releases the GIL regularly."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from jobsvc.storage.jobs.root_listing import RootScan
 from jobsvc.storage.threads.gil_yield import chunks_yielding_gil
 
 NAMES_PER_CHUNK: Final = 10_000
-"""Names between two rests: a millisecond or two."""
+"""Names compared between two releases of the GIL: 1 to 2 ms."""
 
 
 class Comparison(NamedTuple):
-    """What is to be looked at so that the catalogue equals the disk, most urgent first."""
+    """The job ids to read so that the catalogue matches the disk; fields in order of urgency."""
 
     names: set[str]
-    """All that is listed."""
+    """All names listed."""
     new: list[str]
-    """Names that are not known."""
+    """Listed names that are not in the catalogue."""
     missing_from_listing: list[str]
-    """Known ones that the listing lacks: looked at, not believed gone, since a listing is not a snapshot."""
+    """Known jobs that are not listed: read, and not removed at once, since a listing is not atomic."""
     known: list[str]
-    """The other known ones: jobs under way, then finished ones; none where names alone were compared."""
+    """The other known jobs, unfinished ones first; empty if only names were compared."""
 
 
 def compare(listed: Sequence[str], known: Mapping[str, Entry], *, names_alone: bool = False) -> Comparison:
-    """Compare a listing with what is known; in a thread, while the loop goes on changing that."""
+    """Compare the `listed` names with the `known` jobs.
+
+    Runs in a thread while the event loop changes `known`. With `names_alone` the result's `known` is empty.
+    """
     names = set(listed)
     new: list[str] = []
     under_way: list[str] = []
@@ -49,22 +52,23 @@ def compare(listed: Sequence[str], known: Mapping[str, Entry], *, names_alone: b
 
 
 class NameChanges(NamedTuple):
-    """What a listing of names tells of jobs that came, went or were replaced."""
+    """The jobs that were added, removed or replaced, according to a listing."""
 
     new: list[str]
-    """Names that are not known."""
+    """Listed names that are not in the catalogue."""
     missing: list[str]
-    """Known ones that are not listed."""
+    """Known jobs that are not listed."""
     replaced: list[str]
-    """Known ones with another inode number than when they were listed last."""
+    """Known jobs whose inode number differs from that of the last listing."""
 
 
 def compare_names(
     inodes: Mapping[str, int], known: Mapping[str, Entry], without_job: Mapping[str, int]
 ) -> NameChanges:
-    """Compare a listing with what is known; in a thread, while the loop goes on changing that.
+    """Compare the listed names and inode numbers with the `known` jobs.
 
-    `without_job` are names, with their inode numbers, in which no job was found: they are not new again.
+    Runs in a thread while the event loop changes `known`. `without_job` are names, with their inode numbers,
+    for which no job was found: these are not reported as new again. Sets Entry.inode where it is None.
     """
     new: list[str] = []
     replaced: list[str] = []
@@ -92,7 +96,7 @@ def compare_names(
 
 
 def note_inodes(scan: RootScan, known: Mapping[str, Entry]) -> None:
-    """Record the inode numbers of a listing for jobs that were first read after it; in a thread."""
+    """Set Entry.inode from a listing for jobs that have none, those first read after it. Runs in a thread."""
     for job_id, inode in chain.from_iterable(
         chunks_yielding_gil(zip(scan.ids, scan.inodes, strict=False), NAMES_PER_CHUNK)
     ):
@@ -101,7 +105,7 @@ def note_inodes(scan: RootScan, known: Mapping[str, Entry]) -> None:
 
 
 def batches(job_ids: Sequence[str], known: Mapping[str, Entry], size: int) -> Iterator[Sequence[ReadRequest]]:
-    """Cut into pieces of at most `size`, each with what is known by the time that its turn comes."""
+    """Yield read requests in batches of at most `size`, with the snapshots known when each batch is taken."""
     for start in range(0, len(job_ids), size):
         yield [
             (job_id, None if (entry := known.get(job_id)) is None else entry.snapshot)

@@ -1,6 +1,7 @@
-"""Looks at the disk that nobody waits for: those a hint asks for, those a new watch needs, and rounds.
+"""Read jobs from disk in the background: after an event, after a new watch, and in bulk.
 
-Many at once share a hop, few have one each. Where one job hangs, the others of its hop go on without it.
+Many jobs are read in one thread call, few in one call each. If one job hangs, the others of its batch are
+read without it.
 """
 
 from __future__ import annotations
@@ -23,24 +24,26 @@ from jobsvc.storage.jobs.batch_read import BatchRead, ReadRequest
 from jobsvc.storage.jobs.reader import JobsRoot
 
 MAX_BATCH_JOBS: Final = 500
-"""Jobs that one hop of a round looks at, at most."""
+"""Maximum jobs per thread call of `refresh_all`."""
 BATCHES_PER_STAGE: Final = 4
-"""Batches of a lane, after which it is asked again how many lanes there should be."""
+"""Batches per parallel reader, after which the number of readers is decided again."""
 MAX_READERS: Final = 6
+"""Parallel readers of one `refresh_all` while storage is the bottleneck."""
 SLOW_STORAGE_FACTOR: Final = 3
-"""Storage that takes so many times as long as the processor is waited for in several lanes.
+"""If a stage takes this many times its CPU time, storage is the bottleneck and MAX_READERS are used.
 
-A busy processor looks the same. What is on a disk of this machine is waited for only where that had to read.
+A busy CPU looks the same, so on local file systems a batch must also have caused disk reads (ru_inblock).
 """
 WORKERS: Final = 8
+"""Tasks that run `work`."""
 MAX_EVENT_BATCH_JOBS: Final = 100
-"""Hinted jobs that share a hop in a burst."""
+"""Maximum queued jobs per thread call, for example in a burst of events."""
 MAX_HANGING_CALLS: Final = 8
-"""The most threads that looks leave behind in storage that hangs; others are needed by requests."""
+"""Maximum threads left hanging in storage by these reads; requests need the others."""
 
 
 class RefreshQueue:
-    """Queues of jobs to look at, and the workers that do."""
+    """Two queues of jobs to read, urgent and other ones, and their workers. Event loop only."""
 
     def __init__(
         self,
@@ -52,14 +55,17 @@ class RefreshQueue:
         *,
         on_scout_lost: Callable[[], None] | None = None,
     ) -> None:
-        """`on_rest` is called whenever no look that can wait is queued any more."""
+        """`on_rest` is called whenever no job of `refresh_later` is queued any more.
+
+        `on_scout_lost` is called for each worker process that fails.
+        """
         self._worker_pool = WorkerPool(
             root, disk, lambda found: freshness.apply_result(found, None), on_scout_lost
         )
         self._retries = Retries(self.refresh_later)
         self._on_rest = on_rest
         self.is_local = False
-        """Whether names alone may be believed to tell that nothing changed: on a local file system."""
+        """Whether the file system is local, so that stat results prove that a job is unchanged."""
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
@@ -68,36 +74,36 @@ class RefreshQueue:
         self._others: OrderedDict[str, None] = OrderedDict()
         self._in_progress: set[str] = set()
         self._alone: list[str] | None = None
-        """What the one worker looks at that looks at what can wait, where there is to be only one."""
+        """The batch of the only worker that serves `refresh_later` on a local file system; None if idle."""
         self._rounds = 0
         self._wake = asyncio.Event()
         self._keys = count()
         self._hanging: dict[str, BatchRead] = {}
-        """Jobs whose storage has kept a thread; until that is back, they are left alone."""
+        """Jobs whose read hangs; they are skipped until its thread returns."""
         self._lost = 0
         self._fetched = 0
-        """Sweeps that a disk had to read much for."""
+        """Batches for which a local disk had to read much."""
 
     @property
     def is_backlogged(self) -> bool:
-        """Whether there are looks queued that can wait."""
+        """Whether jobs of `refresh_later` are queued."""
         return bool(self._others)
 
     def refresh_now(self, job_ids: Iterable[str]) -> None:
-        """Look at these soon: something happened to them."""
+        """Queue these jobs to be read first: there was an event for them."""
         self._urgent.update(dict.fromkeys(job_ids))
         self._wake.set()
 
     def refresh_later(self, job_ids: Iterable[str]) -> None:
-        """Look at these when no hint waits, and no round is under way.
+        """Queue these jobs to be read when no urgent job waits and no `refresh_all` is in progress.
 
-        Where storage is in memory, one worker does: more would take the processor from requests.
+        On a local file system one worker reads them: more would take CPU from requests.
         """
         self._others.update(dict.fromkeys(job_ids))
         self._wake.set()
 
     async def work(self) -> None:
-        """Look at what is queued, for ever; several of these run side by side."""
+        """Read queued jobs until cancelled; WORKERS of these run concurrently."""
         key = f"*hints-{next(self._keys)}"
         while True:
             while not (batch := self._take()):
@@ -120,11 +126,11 @@ class RefreshQueue:
         *,
         listed: Container[str] | None = None,
     ) -> float:
-        """Look at all of these, but first at `new` ones; returns the seconds of a processor that it cost us.
+        """Read all of these jobs, `new` ones first. Returns the CPU seconds used in this process.
 
-        On a file system of this machine scouts look at what is new, where that is much. Where storage lets us
-        wait for it, several hops are under way at once; where it is in memory, one. StorageUnavailable where
-        it does not answer at all. `listed` are the names in the root, where it was listed just before.
+        On a local file system worker processes read the new jobs if there are many. If storage is the
+        bottleneck, several batches are read in parallel, else one at a time. `listed` are the names in the
+        root, if it has just been listed. Raises StorageUnavailable if storage does not respond at all.
         """
         self._rounds += 1
         try:
@@ -164,7 +170,10 @@ class RefreshQueue:
         return cost
 
     def _take(self) -> list[str]:
-        """Take the next jobs: few where few wait, so that no worker is without."""
+        """Take the next batch of jobs; [] if there is none.
+
+        It has at most 1/WORKERS of a queue, so that no worker is idle, and at most MAX_EVENT_BATCH_JOBS jobs.
+        """
         hinted_only = self._rounds > 0 or self._alone is not None
         for queue in (self._urgent,) if hinted_only else (self._urgent, self._others):
             size = min(max(1, len(queue) // WORKERS), MAX_EVENT_BATCH_JOBS)
@@ -208,7 +217,10 @@ class RefreshQueue:
         return cost
 
     def _answering(self, wanted: Sequence[ReadRequest]) -> Sequence[ReadRequest]:
-        """Leave out the jobs that hang; StorageUnavailable where so many do that it might be all."""
+        """Return the requests without the jobs that hang.
+
+        Raises StorageUnavailable if MAX_HANGING_CALLS hang: then all storage might.
+        """
         for job_id in [job_id for job_id, sweep in self._hanging.items() if sweep.finished]:
             del self._hanging[job_id]
         if not self._hanging:
@@ -218,17 +230,20 @@ class RefreshQueue:
         return [one for one in wanted if one[0] not in self._hanging]
 
     async def _read_batch(self, key: str, sweep: BatchRead) -> Sequence[ReadRequest]:
-        """Have a sweep made; returns what it left over, without a job that hangs."""
+        """Run a batch in a thread. Returns the requests that it did not reach, without a job that hangs.
+
+        Raises StorageUnavailable if the batch did not start, or failed as a whole.
+        """
         hangs = False
         try:
-            # A thread that was lost stays in its key's share; with others no later look shares that.
+            # A hanging thread counts against its key's share, so later calls use a new key.
             await self._disk.run_metadata(f"{key}.{self._lost}", sweep)
         except StorageUnavailable:
             if sweep.started_at is None or sweep.finished:
                 raise
             hangs = True
         finally:
-            # A thread that comes back to it later must find nothing more to add.
+            # If the thread returns later, it must not add to these results.
             sweep.abandoned = True
             sweep.results = list(sweep.results)
         rest = sweep.remaining()

@@ -1,6 +1,6 @@
-"""Looks again at jobs for which storage had no answer: nothing else may tell of their change.
+"""Retry reads that failed because storage did not respond: the change might not be reported again.
 
-Each is looked at again after a second; after more, where so many fail that it would cost too much.
+Each is retried after one second, or later if more than 200 jobs are failing, to limit the cost.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from typing import Final
 
 RETRY_DELAY_S: Final = 1.0
 MAX_RETRIES_PER_S: Final = 200
+"""Retries per second, over all failing jobs."""
 
 
 class Retries:
-    """The jobs that are to be looked at again. Belongs to the event loop."""
+    """The jobs whose reads have to be retried. Event loop only."""
 
     def __init__(self, look: Callable[[Iterable[str]], None]) -> None:
-        """`look` has jobs looked at; `failed` or `succeeded` says what came of it."""
+        """`look` queues jobs to be read; the reader reports the result with `failed` or `succeeded`."""
         self._look = look
         self._failing: set[str] = set()
         self._pending: set[str] = set()
 
     def failed(self, job_ids: Collection[str]) -> None:
-        """Look at these again after a delay."""
+        """Retry these jobs after a delay."""
         self._failing.update(job_ids)
         due = [job_id for job_id in job_ids if job_id not in self._pending]
         if due:
@@ -32,7 +33,7 @@ class Retries:
             asyncio.get_running_loop().call_later(delay, self._begin, due)
 
     def succeeded(self, job_ids: Iterable[str]) -> None:
-        """Note that storage had an answer for these."""
+        """Record that storage responded for these jobs."""
         if self._failing:
             self._failing.difference_update(job_ids)
 

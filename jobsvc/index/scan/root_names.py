@@ -1,7 +1,7 @@
-"""Finds jobs that came, went or were replaced, by listing the root, where no watcher tells of them.
+"""Find added, removed and replaced jobs by listing the root, where no watcher reports them.
 
-The root's timestamps say whether a listing is needed. They are not believed where they may be too coarse, nor
-on network storage, which may cache them: there the names are listed again, for a small part of the time.
+The root's timestamps show whether a listing is needed. If they might be too coarse, or on network storage,
+which can cache them, unchanged timestamps prove nothing: the root is listed anyway, at most 5 % of the time.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from jobsvc.storage.jobs.root_listing import (
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 LISTING_TIMEOUT_S: Final = 60.0
-"""A million names take some seconds, and more over a network."""
+"""Seconds after which a listing fails; a million names take some, and more over a network."""
 CPU_SHARE: Final = 0.02
-"""The part of a processor that listings may take."""
+"""Maximum share of one CPU for listings."""
 CHANGED_TIME_SHARE: Final = 0.5
-"""The part of all time that listings may take while the root changes."""
+"""Maximum share of time for listings while the root changes."""
 UNCHANGED_TIME_SHARE: Final = 0.05
-"""The part of all time that listings may take while its timestamps say that nothing changed."""
+"""Maximum share of time for listings while the root's timestamps are unchanged."""
 POLLED_FOR_S: Final = 600.0
-"""A directory without a job is looked at in every poll for so long: its record often comes afterwards."""
+"""Seconds for which a directory without a job is polled: its record is often written later."""
 MAX_POLLED: Final = 1000
-"""Directories without a job that are looked at in every poll; a reconcile finds jobs in the others."""
+"""Maximum directories without a job that are polled; a reconcile finds jobs in the others."""
 UNLISTED_FOR_S: Final = 600.0
-"""So long a name is not believed that leads to a job although the root does not list it any more."""
+"""Seconds for which a name that still resolves to a job is ignored after the root no longer lists it."""
 MIN_RENUMBERED: Final = 100
-"""So many jobs, if they are more than half of all, are not replaced at once: inode numbers are not stable."""
+"""If more jobs than this, and more than half of all, seem replaced, the inode numbers are not stable."""
 
 
 class ListingSchedule:
-    """When the root has to be listed again. Pure; times are monotonic seconds."""
+    """Decide when the root has to be listed again. No I/O; times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._version: RootVersion | None = None
@@ -65,9 +65,10 @@ class ListingSchedule:
         self._cpu_seconds = 0.0
 
     def is_due(self, version: RootVersion, now: float, *, trusted: bool) -> bool:
-        """Return whether to list a root that looks so; `trusted`: its timestamps show every change.
+        """Return whether to list a root of this version at `now`.
 
-        Even then the timestamps of the last listing may have been too recent to tell two versions apart.
+        `trusted`: its timestamps show every change. Even then, the timestamps of the last listing might have
+        been too recent to distinguish two versions; then the root is listed again.
         """
         changed = self._is_requested or version != self._version
         if not changed and trusted and self._is_stable:
@@ -76,16 +77,16 @@ class ListingSchedule:
         return now - self._started_at >= max(self._seconds / share, self._cpu_seconds / CPU_SHARE)
 
     def listed(self, listing: RootListing, started_at: float, seconds: float, cpu_seconds: float) -> None:
-        """Record a listing and what it cost."""
+        """Record a listing and its duration and CPU time, in seconds."""
         self._version, self._is_stable = listing.version, listing.is_stable
         self._started_at, self._seconds, self._cpu_seconds = started_at, seconds, cpu_seconds
 
     def start(self) -> None:
-        """Note that a listing begins: it answers what was requested before."""
+        """Record the start of a listing, which serves all earlier requests."""
         self._is_requested = False
 
     def request(self) -> None:
-        """Have the root listed again although it looks the same."""
+        """List the root again even if its version is unchanged."""
         self._is_requested = True
 
 
@@ -96,7 +97,7 @@ class _Pass(NamedTuple):
 
 
 class RootNames:
-    """Lists the root when it is due, and has what differs from the catalogue looked at."""
+    """List the root when due, and read the jobs that differ from the catalogue. Event loop only."""
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class RootNames:
         poll_interval: float,
         is_needed: Callable[[], bool],
     ) -> None:
-        """`is_needed` says whether names have to be listed at all just now."""
+        """`is_needed` returns whether new jobs are found only by listing; `poll_interval` is in seconds."""
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
@@ -121,22 +122,22 @@ class RootNames:
         self._is_needed = is_needed
         self._schedule = ListingSchedule()
         self._without_job: dict[str, int] = {}
-        """Listed names in which no job was found, with their inode numbers."""
+        """Listed names for which no job was found, with their inode numbers."""
         self._polled_until: dict[str, float] = {}
-        """Those of them that are polled, and until when."""
+        """The names in `_without_job` that are polled, and until when (monotonic seconds)."""
         self._found_unlisted: set[str] = set()
-        """Jobs that the last listing lacked and that were found by their names all the same."""
+        """Jobs that were not in the last listing but were still found by name."""
         catalogue.subscribe(self._on_change)
 
     def to_poll(self) -> list[str]:
-        """Return the names in which a job may be found any moment."""
+        """Return the names of directories without a job whose record may be written soon."""
         now = monotonic()
         for job_id in [job_id for job_id, until in self._polled_until.items() if until < now]:
             del self._polled_until[job_id]
         return list(self._polled_until)
 
     async def check(self) -> None:
-        """Wait for the next time, then list the root if it is due."""
+        """Wait for the poll interval, then list the root if it is due."""
         await asyncio.sleep(self._poll_interval)
         if not self._is_needed():
             return
@@ -167,7 +168,7 @@ class RootNames:
         entries = self._catalogue.entries
         changes = compare_names(listing.inodes, entries, self._without_job)
         if len(changes.replaced) > max(MIN_RENUMBERED, len(entries) // 2):
-            # The file system numbers them anew each time; none of them may have been replaced.
+            # The file system assigns new inode numbers each time, so they do not show replaced jobs.
             for job_id in changes.replaced:
                 if (entry := entries.get(job_id)) is not None:
                     entry.inode = None
@@ -175,14 +176,17 @@ class RootNames:
         return _Pass(listing, changes, thread_time() - before)
 
     def _looked_at(self, listing: RootListing, changes: NameChanges, started_at: float) -> None:
-        """Record what is known of the names now; what could not be looked at is listed once more."""
+        """Record inode numbers and names without a job after the jobs of a listing were read.
+
+        Requests another listing if storage did not respond for one of them, or if a missing name resolves.
+        """
         entries, inodes = self._catalogue.entries, listing.inodes
         is_complete = True
         for job_id in (*changes.new, *changes.replaced):
             if (entry := entries.get(job_id)) is not None:
                 if entry.verified_at >= started_at:
                     entry.inode = inodes[job_id]
-                else:  # its storage did not answer
+                else:  # its storage did not respond
                     is_complete = False
         now = monotonic()
         without_job = {job_id: inodes[job_id] for job_id in changes.new if job_id not in entries}
@@ -195,15 +199,16 @@ class RootNames:
             job_id: until for job_id, until in self._polled_until.items() if job_id in self._without_job
         } | dict.fromkeys(without_job, now + POLLED_FOR_S)
         self._polled_until = dict(islice(polled.items(), max(len(polled) - MAX_POLLED, 0), None))
-        # A cached name may still lead to a directory that is gone.
+        # A cached name can still resolve to a directory that was removed.
         if not is_complete or any(job_id in entries for job_id in changes.missing):
             self._schedule.request()
 
     async def _drop_unlisted(self, missing: list[str]) -> None:
-        """Remove jobs that two listings lacked, although their cached names still lead to directories.
+        """Remove jobs missing from two listings in a row although their names still resolve to directories.
 
-        GlusterFS's client (md-cache) finds a directory that was renamed by its old name for as long as it is
-        looked at. Elsewhere the listing may be what is cached: it has to be the directory that was listed.
+        GlusterFS's client (md-cache) resolves the old name of a renamed directory for as long as it is looked
+        up. On other file systems the listing might be cached instead; there a job is removed only if its name
+        resolves to the directory (same inode number) that was listed under it before.
         """
         entries, unlisted = self._catalogue.entries, self._catalogue.unlisted
         found = {job_id for job_id in missing if job_id in entries}
@@ -221,13 +226,13 @@ class RootNames:
                 self._freshness.apply_result(ReadResult(job_id, now, PathNotFound()), found_now.root_stat)
 
     def _forget_unlisted(self, listing: RootListing) -> None:
-        """Believe names again that are listed, or were not for long."""
+        """Stop ignoring names that are listed again, or whose UNLISTED_FOR_S are over."""
         unlisted, now = self._catalogue.unlisted, monotonic()
         for job_id in [name for name, until in unlisted.items() if name in listing.inodes or until < now]:
             del unlisted[job_id]
 
     def _on_change(self, job_id: str, _before: JobSnapshot | None, after: JobSnapshot | None) -> None:
-        """Have a name looked at again whose job is gone: its directory may still be there."""
+        """Request a listing after a job was removed, since its directory might still exist."""
         if after is None:
             self._schedule.request()
         elif job_id in self._without_job:
@@ -237,11 +242,11 @@ class RootNames:
 
 class _Directories(NamedTuple):
     root_stat: RootStat
-    """The root as it stands."""
+    """The root at the time of the check."""
     is_listing_fresh: bool
-    """Whether listings are never cached."""
+    """Whether the file system never caches listings."""
     inodes: dict[str, int]
-    """By job; none where the file system does not keep inode numbers."""
+    """Inode numbers by job id; empty if the file system does not keep them."""
 
 
 def _directories(root: Path, job_ids: Sequence[str]) -> _Directories:

@@ -1,11 +1,12 @@
-"""Main program of a worker process, `python -m jobsvc.index.scan.worker_main`: reads jobs that are new.
+"""Main program of a worker process, `python -m jobsvc.index.scan.worker_main`: read new jobs.
 
-Its arguments are those of JobsRoot.arguments.
+The arguments are those of JobsRoot.arguments.
 
-Each line on standard input is a JSON array of ids. To each it answers with four bytes of length (the least
-first) and so many bytes of marshal: a list with, for each id in turn, when the look began (CLOCK_MONOTONIC,
-seconds) and Reading.parts, or None where there was no reading. Why there was none, the service itself finds
-out. Ends with standard input, and with its parent.
+Each line on standard input is a JSON array of job ids. The reply to each line, on standard output, is a
+length in bytes (four bytes, little-endian) and that many bytes of marshal data: a list with one item per id,
+in order. An item is a pair of the time at which the read started (CLOCK_MONOTONIC, seconds) and
+JobSnapshot.to_tuple(), or None if the job could not be read; the service then reads it and finds the reason.
+The process ends when standard input ends or its parent dies.
 """
 
 from __future__ import annotations
@@ -25,19 +26,22 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 LENGTH_BYTES: Final = 4
-"""Bytes of an answer's length."""
+"""Size of the length field of a reply, in bytes."""
 
 
 def encode_reply(root: JobsRoot, job_ids: Sequence[str]) -> bytes:
-    """Look at these jobs, and pack what was found into an answer."""
+    """Read these jobs and return the reply, with its length field."""
     sweep = BatchRead(root, [(job_id, None) for job_id in job_ids], seconds=inf)
     data = marshal.dumps([_parts(found) for found in sweep().results])
     return len(data).to_bytes(LENGTH_BYTES, "little") + data
 
 
 def decode_reply(job_ids: Sequence[str], data: bytes) -> list[ReadResult]:
-    """Take the readings out of an answer, which is without its length here; ValueError where it is none."""
-    answers = zip(job_ids, marshal.loads(data), strict=True)  # noqa: S302 - from a process of our own
+    """Return the results in a reply, given without its length field; omits jobs without a snapshot.
+
+    Raises ValueError, EOFError or TypeError if the reply is malformed.
+    """
+    answers = zip(job_ids, marshal.loads(data), strict=True)  # noqa: S302 - from our own worker process
     return [
         ReadResult(job_id, answer[0], JobSnapshot.from_tuple(job_id, answer[1]))
         for job_id, answer in answers
@@ -51,9 +55,9 @@ def _parts(found: ReadResult) -> tuple[float, tuple[object, ...]] | None:
 
 
 def main(*arguments: str) -> None:
-    """Answer until standard input ends."""
+    """Reply to lines until standard input ends."""
     die_with_parent()
-    gc.disable()  # nothing here outlives its answer, or is part of a cycle
+    gc.disable()  # no object outlives its reply or is part of a cycle
     root = JobsRoot.of_arguments(*arguments)
     for line in sys.stdin.buffer:
         sys.stdout.buffer.write(encode_reply(root, orjson.loads(line)))

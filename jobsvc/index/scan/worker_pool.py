@@ -1,7 +1,7 @@
-"""Has very many new jobs read by processes beside the service's own, whose threads share one core.
+"""Read many new jobs in worker processes, because the threads of one process share one CPU core (GIL).
 
-A scout only ever saves time: what none answers for, for whatever reason, is left to be read as if there were
-no scouts.
+Worker processes only save time: jobs for which none replies, for any reason, are read as if there were no
+worker processes.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from jobsvc.storage.jobs.reader import JobsRoot
 log = structlog.get_logger("jobsvc.index")
 
 MIN_JOBS: Final = 10_000
-"""New jobs from which on scouts are sent out: an interpreter alone takes as long to begin as a thousand."""
+"""Minimum new jobs to start worker processes: starting an interpreter takes as long as reading 1,000."""
 MAX_WORKERS: Final = 3
-"""Scouts at once; the loop can't take in what more of them find."""
+"""Worker processes at once; the event loop could not apply the results of more."""
 NICE: Final = 10
-"""Whoever asks the service something comes first."""
+"""Niceness of worker processes, so that requests come first."""
 BATCH_JOBS: Final = 250
-"""Jobs that a scout is asked for at once."""
+"""Jobs per batch sent to a worker process."""
 PIPELINED_BATCHES: Final = 2
-"""Batches that each has before it, so that it need not wait while the loop takes one in."""
+"""Batches sent to each worker process ahead, so that it does not wait while the loop applies one."""
 SNAPSHOTS_PER_ITERATION: Final = 25
-"""Readings that are taken in before others have their turn at the loop."""
+"""Snapshots applied before the event loop runs other callbacks."""
 MAX_IDLE_WAIT_S: Final = 0.02
-"""Seconds that a look at one job, for a request or a poll, is waited for before more is taken in."""
+"""Seconds to wait for metadata reads, of requests or polls, to end before more snapshots are applied."""
 BATCH_TIMEOUT_S: Final = 30.0
-"""Seconds that a scout has for a batch; on a cold disk a job takes some milliseconds."""
+"""Seconds after which a batch fails; on a cold disk a job takes some milliseconds."""
 
 
 class WorkerPool:
-    """Sends scouts out; `accept` takes in each reading as it comes."""
+    """Start worker processes for a bulk read, and apply their results. Event loop only."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class WorkerPool:
         accept: Callable[[ReadResult], None],
         on_lost: Callable[[], None] | None = None,
     ) -> None:
-        """`on_lost` is called for each scout that fails."""
+        """`accept` is called with each result, `on_lost` for each worker process that fails."""
         self._root = root
         self._disk = disk
         self._accept = accept
@@ -59,7 +59,10 @@ class WorkerPool:
         self._applying = asyncio.Lock()
 
     async def read(self, job_ids: Sequence[str]) -> Sequence[str]:
-        """Have these read; returns those that no scout had a reading of: all of them, where none is sent."""
+        """Read these jobs; return those for which no worker process had a snapshot.
+
+        With fewer than MIN_JOBS jobs, or one usable CPU, no process is started and all are returned.
+        """
         number = min(len(os.sched_getaffinity(0)), MAX_WORKERS)
         if len(job_ids) < MIN_JOBS or number == 1:
             return job_ids
@@ -107,17 +110,17 @@ class WorkerPool:
 
 
 class WorkerProcess:
-    """One process; those who ask it at the same time are answered in turn."""
+    """One worker process; it replies to concurrent `read` calls in order."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._turn = asyncio.Lock()
         self.failed: Exception | None = None
-        """Why it answers no more."""
+        """The error after which it is no longer used; None while it works."""
 
     async def read(self, job_ids: Sequence[str]) -> list[ReadResult]:
-        """Have these read; returns what gave a reading: nothing, once the process has failed."""
-        assert self._process.stdin is not None  # noqa: S101 - asked for by child.begin
+        """Read these jobs. Returns the results with a snapshot; [] once the process has failed."""
+        assert self._process.stdin is not None  # noqa: S101 - spawn() creates the pipe
         self._process.stdin.write(orjson.dumps(job_ids) + b"\n")
         async with self._turn:
             if self.failed is not None:
@@ -129,18 +132,18 @@ class WorkerProcess:
                 return []
 
     async def _answer(self) -> bytes:
-        assert self._process.stdout is not None  # noqa: S101 - asked for by child.begin
+        assert self._process.stdout is not None  # noqa: S101 - spawn() creates the pipe
         async with asyncio.timeout(BATCH_TIMEOUT_S):
             size = int.from_bytes(await self._process.stdout.readexactly(LENGTH_BYTES), "little")
             return await self._process.stdout.readexactly(size)
 
 
 async def _together(number: int, work: Callable[[], Coroutine[None, None, list[str]]]) -> list[str]:
-    """Do so many times the same work side by side; returns what all have left."""
+    """Run `work` `number` times concurrently; return the concatenated results, jobs that were not read."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work()) for _ in range(number)]
     return [job_id for task in tasks for job_id in task.result()]
 
 
 def _ignore() -> None:
-    """Nobody asked to be told."""
+    """Do nothing."""
