@@ -1,7 +1,7 @@
-"""Digests that were requested and are not under way: owners in turn, and each one's in the order they came.
+"""Queue digest requests: owners are served round-robin, the requests of one owner in order of arrival.
 
-Bounded, since each costs the reading of a whole output: one owner's many wait behind each other, not before
-those of the next owner. Pure.
+Bounded per owner, because each digest requires a whole output to be read. Many requests of one owner do not
+delay those of the next. No I/O.
 """
 
 from __future__ import annotations
@@ -14,39 +14,42 @@ from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.output_hash import HashProgress
 
 MAX_WAITING_PER_OWNER: Final = 256
-"""The most wishes of one owner that wait."""
+"""Maximum queued requests of one owner."""
 
 
 class DigestRequest(NamedTuple):
-    """A version of a job's output that somebody would like the digest of."""
+    """A request for the digest of one version of a job's output."""
 
     job: Job
     version: FileVersion
     due: float
-    """Monotonic seconds before which it must not be begun."""
+    """Earliest start (monotonic seconds)."""
     progress: HashProgress | None = None
-    """How far it came in earlier turns."""
+    """The state of the hash after earlier turns; None before the first."""
 
 
 class DigestQueue:
-    """The lines of all owners."""
+    """The queues of all owners. Event loop only."""
 
     def __init__(self, most: int = MAX_WAITING_PER_OWNER) -> None:
-        """Let at most `most` wishes of an owner wait."""
+        """`most`: maximum queued requests per owner."""
         self._max_per_owner = most
         self._by_owner: dict[str, dict[str, DigestRequest]] = {}
-        """By owner, whose turn is next first, his wishes by job."""
+        """By owner, the next one to be served first: requests by job id."""
 
     def __len__(self) -> int:
         return sum(map(len, self._by_owner.values()))
 
     @property
     def due(self) -> float:
-        """When the first of all may be begun; infinite where there is none."""
+        """The earliest `due` of all requests (monotonic seconds); infinity if there are none."""
         return min((wish.due for line in self._by_owner.values() for wish in line.values()), default=inf)
 
     def add(self, wish: DigestRequest) -> bool:
-        """Have a wish wait, in place of one for another version; False where its owner has too many."""
+        """Queue a request; it replaces one for another version of the same output.
+
+        Returns False if the owner has too many queued requests.
+        """
         line = self._by_owner.get(wish.job.owner, {})
         waiting = line.get(wish.job.id)
         if waiting is None and len(line) >= self._max_per_owner:
@@ -57,11 +60,14 @@ class DigestQueue:
         return True
 
     def put_back(self, wish: DigestRequest) -> None:
-        """Have a wish whose turn is over wait behind its owner's others, unless another version does."""
+        """Queue a request again, behind its owner's others, unless one for the same job is queued."""
         self._by_owner.setdefault(wish.job.owner, {}).setdefault(wish.job.id, wish)
 
     def take(self, now: float, owner: str | None = None) -> DigestRequest | None:
-        """Take the next wish that is due: one of `owner`, whose turn is not over yet, or the next owner's."""
+        """Remove and return the next request that is due at `now`; None if there is none.
+
+        Requests of `owner`, whose turn is not over, come first.
+        """
         owners = list(self._by_owner)
         if owner in self._by_owner:
             owners.insert(0, owner)
@@ -72,6 +78,6 @@ class DigestQueue:
                     del line[wish.job.id]
                     del self._by_owner[each]
                     if line:
-                        self._by_owner[each] = line  # behind the others
+                        self._by_owner[each] = line  # moves the owner to the end
                     return wish
         return None

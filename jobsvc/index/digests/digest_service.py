@@ -1,9 +1,9 @@
-"""Digests of outputs, for those who ask: computed behind everything else, and known by version from then on.
+"""Compute SHA-256 digests of outputs on request, in the background, and store them by file version.
 
-To hash each output unasked would have a farm's storage read twice, so it is done on demand: a download that
-would like a digest goes out without, and a later one has it. One file at a time, in slices with rests between
-them: half of all time at most, and a twentieth beside downloads. Owners have turns of a second: a huge file
-of one does not keep the others waiting. A read that hangs is left to its thread.
+Hashing every output would read the farm's storage twice, so digests are computed on demand: the first
+response has no digest, later ones have it. One file is hashed at a time, in slices with pauses between them:
+at most 50 % of the time, 5 % while downloads are in progress. Owners are served in turns of one second, so
+that a huge file of one owner does not delay the others. A read that hangs is abandoned to its thread.
 """
 
 from __future__ import annotations
@@ -31,21 +31,22 @@ from jobsvc.storage.state.digest_file import DigestFile
 from jobsvc.storage.state.digest_table import DigestTable, pack_entry
 
 PAUSE_FACTOR_IDLE: Final = 1.0
-"""After a slice the file rests for so many times as long as that took; so it has half of all time."""
+"""Pause after a slice as a multiple of its duration: hashing gets 50 % of the time."""
 PAUSE_FACTOR_BUSY: Final = 19.0
-"""The same while downloads are under way: it has a twentieth, and a download that wants the very same core
-loses half of that. None at all could last for days: somebody with a slow line always downloads. Idle priority
-is no way out: beside others' work the thread would be held up with the interpreter's lock in its hands."""
+"""Pause factor while downloads are in progress: hashing gets 5 % of the time.
+
+A download that needs the same CPU core loses half of that. Not 0 %: with slow clients, downloads can be in
+progress for days. Not SCHED_IDLE: the thread could be descheduled while holding the GIL.
+"""
 MAX_BYTES_PER_S: Final = 256_000_000
-"""Bytes a second that are never surpassed: renders use the storage too."""
+"""Maximum bytes per second, since renders use the storage too."""
 RETRY_AFTER_S: Final = 60.0
-"""Seconds for which a version that could not be hashed is left alone: who asks again and again must not have
-it read again and again."""
+"""Seconds before a version that could not be hashed can be retried, however often it is requested."""
 MAX_RECENTLY_FAILED: Final = 1024
-"""The most versions that are left alone at once."""
+"""Maximum failed versions remembered; the oldest is dropped first."""
 
 TURN_S: Final = 1.0
-"""Seconds after which another owner's files have their turn, and then the next file of the same owner."""
+"""Seconds per turn; then the next owner is served, and after the others the next file of this owner."""
 
 _KEY: Final = "*digests"
 
@@ -53,7 +54,7 @@ log = structlog.get_logger("jobsvc.index")
 
 
 class DigestService:
-    """What is known, and what is wished for. Belongs to the event loop."""
+    """The known digests and the queue of requested ones. Event loop only."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class DigestService:
         busy: Callable[[], bool],
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`busy` says whether downloads are under way."""
+        """`busy` returns whether downloads are in progress."""
         self._disk = disk
         self._root = root
         self._file = file
@@ -76,30 +77,33 @@ class DigestService:
         self._queue = DigestQueue()
         self._in_progress: DigestRequest | None = None
         self._recently_failed: dict[str, tuple[FileVersion, float]] = {}
-        """By job the version that could not be hashed, and until when it is left alone."""
+        """By job id: the version that could not be hashed, and when it can be retried (monotonic seconds)."""
         self._turn_owner: str | None = None
         self._turn_ends = 0.0
-        """Monotonic seconds."""
+        """When the turn of `_turn_owner` ends (monotonic seconds)."""
         self._failing = False
-        """Whether the last write of the file failed: it is logged once."""
+        """Whether the last write of the digest file failed; only the first failure in a row is logged."""
         self._pause = 0.0
-        """Seconds of rest before the next slice."""
+        """Seconds to wait before the next slice."""
         self._wake = asyncio.Event()
         metrics.digests_known.set_function(lambda: len(self._table))
         metrics.digests_waiting.set_function(lambda: len(self._queue) + (self._in_progress is not None))
 
     def known(self, reading: JobSnapshot) -> bytes | None:
-        """Return the digest of the output as this reading saw it, if it is known."""
+        """Return the digest of the output version in this snapshot; None if it is not known."""
         if reading.job.id not in self._table or (output := reading.output_version) is None:
             return None
         return self._table.find(reading.job.id, output)
 
     def request(self, job: Job, identity: FileVersion) -> bytes | None:
-        """Return the digest of a version of the job's output; where it is not known, have it computed."""
+        """Return the digest of a version of the job's output.
+
+        If it is not known, request it and return None. Above the owner's limit a request is only counted.
+        """
         digest = self._table.find(job.id, identity)
         if digest is None and not self._is_redundant(job, identity):
             now = self._clock()
-            # A change within the tick of the file's clock would not be seen: it must have lain for longer.
+            # A change within one timestamp tick would go unnoticed, so wait until the version is stable.
             due = now if identity.is_stable(time.time_ns()) else now + TIMESTAMP_GRANULARITY_NS / 1e9
             if self._queue.add(DigestRequest(job, identity, due)):
                 self._wake.set()
@@ -109,7 +113,7 @@ class DigestService:
 
     @asynccontextmanager
     async def running(self, tell: Callable[[str], None]) -> AsyncIterator[None]:
-        """Compute for the length of the block; `tell` gets each job whose digest became known."""
+        """Compute digests while the block runs; `tell` is called with each job whose digest becomes known."""
         await self._load()
         task = asyncio.create_task(self._work(tell))
         try:
@@ -119,7 +123,7 @@ class DigestService:
             await asyncio.wait({task})
 
     def _is_redundant(self, job: Job, identity: FileVersion) -> bool:
-        """Whether this version is under way, or was lately and came to nothing."""
+        """Return whether this version is being hashed now, or failed less than RETRY_AFTER_S ago."""
         if (wish := self._in_progress) is not None and (wish.job.id, wish.version) == (job.id, identity):
             return True
         version, until = self._recently_failed.get(job.id, (None, 0))
@@ -184,7 +188,10 @@ class DigestService:
             await self._save(partial(self._file.append, job_id, page))
 
     async def _hash(self, wish: DigestRequest) -> OutputHasher:
-        """Hash until the digest is known or the turn is over, but one slice at least."""
+        """Hash at least one slice, until the digest is known or the turn is over.
+
+        Raises OutputChanged or StorageUnavailable.
+        """
         job_id, lent = wish.job.id, False
         opened = partial(OutputHasher, self._root, wish.job, wish.version, wish.progress)
         hashing = await self._disk.run_background(job_id, opened)
@@ -211,7 +218,10 @@ class DigestService:
         log.warning("digest-not-computed", job=wish.job.id, size=wish.version.size, reason=reason)
 
     async def _save(self, add: Callable[[], None] | None = None) -> None:
-        """Have what is known outlive a restart, if that can be; nothing is added to a file that is due."""
+        """Save digests so that they survive a restart; a failure is counted, and the first in a row logged.
+
+        `add` appends the newest digest. If the file needs a rewrite, all digests are written instead.
+        """
         try:
             if add is not None and not self._file.needs_rewrite:
                 await self._disk.run_background(_KEY, add)
@@ -227,10 +237,10 @@ class DigestService:
 
 
 def pause_after(seconds: float, size: int, *, busy: bool) -> float:
-    """Say how long to rest after a slice of `size` bytes that took so long."""
+    """Return the seconds to pause after a slice of `size` bytes that took `seconds`."""
     return max(seconds * (PAUSE_FACTOR_BUSY if busy else PAUSE_FACTOR_IDLE), size / MAX_BYTES_PER_S - seconds)
 
 
 def _reason(fault: Exception) -> str:
-    """Say what storage said, where it said anything."""
+    """Return the message of the underlying storage error, or the exception's name if there is none."""
     return str(fault.__cause__ or fault) or type(fault).__name__
