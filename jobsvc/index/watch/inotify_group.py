@@ -1,8 +1,8 @@
-"""Watches on directories, in the watcher's own process: one RustNotify and a thread that hears it.
+"""Inotify watches on a group of directories, in the watcher process: one RustNotify and its thread.
 
-A RustNotify can't take on more directories, so new ones get a lookout of their own, and small lookouts are
-merged into larger ones, as in a binary counter. Directories are watched one by one and not recursively: what
-renders write into their output folders is nobody's concern.
+RustNotify cannot add paths after construction. Each batch of new directories gets its own group; two groups
+of similar size are merged, like digits of a binary counter. Watches are not recursive: files written inside
+output folders do not matter.
 """
 
 from __future__ import annotations
@@ -15,28 +15,31 @@ from typing import Final, TypeAlias
 
 from watchfiles._rust_notify import (
     RustNotify,
-)  # the public watch() adds a filter of its own and drops on timeout
+)  # the public watch() adds a filter, and drops events on timeout
 
 from jobsvc.index.watch.root_notify import RootNotify
 
 DEBOUNCE_MS: Final = 50
 STEP_MS: Final = 25
-"""Milliseconds between two looks at what came, by each lookout, whether or not anything did."""
+"""Milliseconds between two polls of each group's RustNotify, even if there are no events."""
 MAX_GROUP_SIZE: Final = 16_384
-"""The most directories of a merged lookout: to set one up holds the interpreter's lock, 12 µs for each."""
+"""Maximum number of directories of a merged group: setting it up holds the GIL, 12 µs per directory."""
 _TRIES: Final = 5
 
 RawChanges: TypeAlias = set[tuple[int, str]]
-"""What RustNotify tells: 1 added, 2 modified, 3 deleted; and the path."""
+"""Changes from RustNotify: 1 added, 2 modified, 3 deleted; and the path."""
 Notify: TypeAlias = RustNotify | RootNotify
 
 
 class LimitReached(Exception):
-    """The system allows no more watches, or no more watchers."""
+    """The system allows no more inotify watches or instances."""
 
 
 class InotifyGroup:
-    """One RustNotify over some directories; begins to hear at once, on a daemon thread."""
+    """One RustNotify on some directories, and the daemon thread that reads its events.
+
+    Events are queued from construction on; `start` begins to report them.
+    """
 
     def __init__(
         self,
@@ -45,32 +48,36 @@ class InotifyGroup:
         hear: Callable[[InotifyGroup, RawChanges], bool],
         fail: Callable[[InotifyGroup, str], None],
     ) -> None:
-        """Watch what of `folders` is there; `hear` returns whether to go on. Raises Refused."""
+        """Watch those of `folders` that exist, and the heartbeat file `marker`.
+
+        `hear` is called with each batch of changes and returns whether to continue; `fail` is called with the
+        message if RustNotify fails. Both are called on the group's thread. Raises LimitReached.
+        """
         kept, self._notify = self._set_up(list(folders), marker)
         self._folders = "\0".join(kept)
         self.size = len(kept)
         self.retire_after: int | None = None
-        """The pulse with which it may go, since others have taken over; None while it is needed."""
+        """Number of the heartbeat after which a replaced group may end; None while it is needed."""
         self._on_events = hear
         self._fail = fail
 
     def start(self) -> None:
-        """Hear from now on."""
+        """Start the thread that reports events."""
         threading.Thread(target=self._run, daemon=True).start()
 
     @property
     def folders(self) -> list[str]:
-        """The directories that were there when it began."""
+        """The watched directories: those that existed at construction."""
         return self._folders.split("\0") if self._folders else []
 
     def _set_up(self, folders: list[str], marker: str) -> tuple[list[str], Notify]:
-        """Watch what of the directories is there; returns those. Raises Refused."""
+        """Watch the directories that exist; return them and the RustNotify. Raises LimitReached."""
         for _ in range(_TRIES):
             kept = [folder for folder in folders if _can_be_watched(folder)]
             try:
                 return kept, self._notify_of(kept, marker)
             except (FileNotFoundError, PermissionError):
-                continue  # one went, or was locked, at this very moment
+                continue  # one was removed or made unreadable after the check
             except (OSError, RuntimeError) as full:
                 raise LimitReached(str(full)) from full
         raise LimitReached("directories come and go faster than they can be watched")
@@ -80,7 +87,7 @@ class InotifyGroup:
 
     def _run(self) -> None:
         try:
-            # No timeout: where it ran out, RustNotify would drop what came at that moment.
+            # No timeout: when it expires, RustNotify drops the events of that moment.
             while self._on_events(self, self._notify.watch(DEBOUNCE_MS, STEP_MS, 0, None)):  # type: ignore[arg-type]  # str: only at a timeout or a stop
                 pass
         except RuntimeError as failed:
@@ -90,7 +97,7 @@ class InotifyGroup:
 
 
 class RootLookout(InotifyGroup):
-    """A lookout over the root, whose names may be anything."""
+    """A group for the root alone, whose names can be any bytes."""
 
     def _notify_of(self, folders: list[str], marker: str) -> Notify:
         if not folders:
@@ -106,7 +113,10 @@ def _can_be_watched(folder: str) -> bool:
 
 
 def should_merge(sizes: list[int], chunk: int = MAX_GROUP_SIZE) -> bool:
-    """Whether the last two of these lookouts, by size, should become one."""
+    """Return whether the last two groups should be merged, given the sizes of all groups.
+
+    They are if the older one is at most twice as large, and both together have at most `chunk` directories.
+    """
     if len(sizes) < 2:  # noqa: PLR2004 - it takes two
         return False
     last, before = sizes[-1], sizes[-2]

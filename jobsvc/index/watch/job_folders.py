@@ -1,4 +1,4 @@
-"""Which folders of a job are watched along with its directory: pure."""
+"""Determine which folders of a job are watched along with its directory. No I/O."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import components
 
 Folders: TypeAlias = tuple[str, ...]
-"""Folders of a job that are watched along with its directory, relative to it."""
+"""Folders that are watched along with a job directory, relative to it."""
 
 MAX_DEPTH: Final = 3
-"""An output deeper within its job is not watched."""
+"""Maximum number of folders between a job directory and its output; a deeper output is not watched."""
 
 
 @lru_cache(maxsize=4096)
 def folders_to(output_path: str) -> Folders | None:
-    """Name the folders from a job's directory to its output; None where no watch of ours could tell of it."""
+    """Return the folders between a job directory and its output; None if no watch covers the output.
+
+    Absolute paths and paths deeper than MAX_DEPTH are not watched. An invalid path needs no folders.
+    """
     names = components(output_path)
     if names is None:
         return ()
@@ -29,17 +32,20 @@ def folders_to(output_path: str) -> Folders | None:
 
 
 def needed(reading: JobSnapshot) -> Folders | None:
-    """Name the folders that must be watched for silence to prove that this reading is still true."""
+    """Return the folders to watch so that the absence of events proves this snapshot current.
+
+    Returns None if no watch can prove it.
+    """
     if reading.job.status is not Status.COMPLETED:
         return ()
     return folders_to(reading.job.output_path or "")
 
 
 def size_of(batch: Mapping[str, Folders]) -> int:
-    """Count the directories of jobs and their folders."""
+    """Return the number of watches that a batch needs: job directories and their folders."""
     return len(batch) + sum(map(len, batch.values()))
 
 
 def paths(job_id: str, folders: Folders) -> list[str]:
-    """Name a job's directory and its folders, relative to the root."""
+    """Return the paths of a job directory and its folders, relative to the root."""
     return [job_id, *(f"{job_id}/{folder}" for folder in folders)]

@@ -1,24 +1,27 @@
-"""The watcher's own process, `python -m jobsvc.index.watch.process_main ROOT PULSE CHUNK`: tells of changes.
+"""The watcher process, `python -m jobsvc.index.watch.process_main ROOT PULSE CHUNK`: report changes.
 
-Lines on standard input say what to watch, each a JSON array of directories relative to ROOT. It says
+PULSE is the heartbeat interval in seconds, CHUNK the largest size of a merged inotify group. Each line on
+standard input is a JSON array of directories to watch, relative to ROOT. Lines on standard output:
 
     ready            ROOT itself is watched
-    armed N          the Nth array is watched, as far as its directories are there (counted from 1)
-    refused N        the Nth array is not: the system allows no more watches
-    new ID, gone ID  a name came into ROOT, or went
-    job ID           something happened in the directory
-    log ID           a file in the directory was written to; told with the next beat, since logs always are
-    moved ID/NAME    a name came into the directory, or went
-    drop ID          the directory is watched no more: a new array may name it
-    blind ID         it is watched no more, and should not be: a name in it can't be told
-    beat T           everything that happened before T (CLOCK_MONOTONIC, seconds) has been told
+    armed N          the existing directories of the Nth array are watched (counted from 1)
+    refused N        the Nth array is not watched: the system allows no more watches
+    new ID, gone ID  a name was added to ROOT, or removed from it
+    job ID           the job's record or the directory itself changed
+    log ID           another file in the directory was written to; sent with the next heartbeat, because logs
+                     are written all the time
+    moved ID/NAME    a name was added or removed, in the directory (NAME) or in its folder NAME
+    drop ID          the directory is no longer watched; a new array may contain it
+    blind ID         it is no longer watched and must not be sent again: a name in it is not UTF-8
+    beat T           all events before T (CLOCK_MONOTONIC, seconds) have been written
 
-A name in ROOT that is no job id never appears in a line: it may contain a newline, and what follows would be
-read as a line of its own.
+A name in ROOT that is not a valid job id is never written: it may contain a newline, and the rest would be
+read as a separate line.
 
-The beat's proof is in band: each lookout also watches a nameless file of ours, whose event comes out of the
-queue behind those before it. Ends when standard input or its parent does, when ROOT can't
-be watched, or when the kernel has dropped events of ROOT.
+Heartbeats are in-band: every inotify group also watches a memfd. Touching it queues an event behind all
+earlier ones; when it arrives from every group, everything before it has been delivered. The process exits
+when standard input is closed, when its parent exits, when ROOT cannot be watched, or when the kernel dropped
+events of ROOT.
 """
 
 from __future__ import annotations
@@ -43,9 +46,10 @@ _GROWN: Final = "log "
 
 
 def lines_of(root: str, changes: RawChanges, *, top: bool) -> set[str]:
-    """Say what a batch of changes means, one line each; `top` of the lookout over the root.
+    """Return the protocol lines for a batch of changes; `top` if they come from the root's group.
 
-    A directory's own watch tells of its end as well, but later than the root may tell of its successor.
+    Only the root's group reports removed directories. A directory's own watch reports its removal too, but
+    possibly after the root's group has reported a new directory of the same name.
     """
     start = len(root.rstrip("/")) + 1
     lines = set()
@@ -60,7 +64,7 @@ def lines_of(root: str, changes: RawChanges, *, top: bool) -> set[str]:
             lines.add(f"job {job}" if name == _RECORD else f"moved {job}/{_printable(name)}")
         elif not rest:
             lines.add(f"job {job}" if name == _RECORD else f"{_GROWN}{job}")
-    # Came and went within one batch: in which order is not told, and `new` has it looked at and watched.
+    # A name added and removed in one batch: the order is unknown, and `new` causes a refresh and a watch.
     return {line for line in lines if line and not (line[:5] == "gone " and f"new {line[5:]}" in lines)}
 
 
@@ -75,23 +79,33 @@ def _printable(name: str) -> str:
 
 
 def path_in_error(root: str, message: str) -> str | None:
-    """Take the job out of RustNotify's "Unable to decode path …"; its quoting leaves slashes alone."""
+    """Return the job id in RustNotify's message "Unable to decode path …"; None if there is none.
+
+    The path in the message is quoted and escaped, but its slashes are unchanged.
+    """
     depth = root.rstrip("/").count("/") + 1
     parts = message.partition('"')[2].rpartition('"')[0].split("/")
     return parts[depth] if len(parts) > depth + 1 else None
 
 
 class WatcherProcess:
-    """All lookouts and the pulse. The lock is held for bookkeeping and for writing a batch of lines."""
+    """Manage all inotify groups and the heartbeat.
+
+    The main thread adds watches and starts heartbeats; each group has a thread that reports events. The lock
+    protects the state and the writing of a batch of lines.
+    """
 
     def __init__(self, root: str, pulse: float, chunk: int, *, told: int = 0, tells: int = 1) -> None:
-        """Prepare; `told` and `tells` are the descriptors of its standard input and output."""
+        """Set up the root's group; `told` and `tells` are the descriptors of standard input and output.
+
+        `pulse` is the heartbeat interval in seconds. Raises LimitReached if the root cannot be watched.
+        """
         self._told = told
         self._tells = tells
         self._root = os.path.realpath(root)
         self._heartbeat_interval = pulse
         self._chunk = chunk
-        # In memory: on a disk its time may have to wait for others' to be written, and the beat with it.
+        # A memfd: on a disk, setting the timestamp can wait for other writes, which delays the heartbeat.
         self._heartbeat_fd = os.memfd_create("jobsvc-beat", os.MFD_CLOEXEC)
         self._heartbeat_file = f"/proc/self/fd/{self._heartbeat_fd}"
         self._lock = threading.Lock()
@@ -105,7 +119,7 @@ class WatcherProcess:
         self._grown: set[str] = set()
 
     def run(self) -> None:
-        """Go on until standard input ends."""
+        """Watch directories and send heartbeats until standard input is closed."""
         self._write_line(["ready"])
         self._top.start()
         rest = b""
@@ -122,7 +136,7 @@ class WatcherProcess:
             due = self._send_heartbeat(due)
 
     def _send_heartbeat(self, due: float) -> float:
-        """Send the next pulse if it is due, and say when the one after it is."""
+        """Start a heartbeat if it is due; return when the next one is."""
         if monotonic() < due:
             return due
         self._start_heartbeat()
@@ -148,7 +162,11 @@ class WatcherProcess:
             lookout.start()
 
     def _merge(self) -> None:
-        """Let one lookout take over from the last two where they have grown alike."""
+        """Replace the last two groups by one while should_merge() says so.
+
+        The old groups run until the heartbeat after the merge, so that no event is lost. If the watch limit
+        is reached, they are kept.
+        """
         while should_merge([lookout.size for lookout in self._others], self._chunk):
             with self._lock:
                 old = self._others[-2:]
@@ -158,13 +176,13 @@ class WatcherProcess:
                 return
             with self._lock:
                 for lookout in old:
-                    if lookout in self._others:  # it may have failed meanwhile
+                    if lookout in self._others:  # the group may have failed in the meantime
                         self._others.remove(lookout)
                         lookout.retire_after = self._touches + 1
                         self._leaving.add(lookout)
 
     def _start_heartbeat(self) -> None:
-        """Send the next pulse through all lookouts, once the last has come out of each."""
+        """Touch the heartbeat file, unless a group has not yet reported the previous heartbeat."""
         with self._lock:
             if self._pending_groups:
                 return
@@ -193,14 +211,18 @@ class WatcherProcess:
             return False
 
     def _failed(self, lookout: InotifyGroup, message: str) -> None:
-        """Tell what is watched no more; a name that is not UTF-8 ends the lookout that came upon it."""
+        """Report the directories of a failed group as unwatched.
+
+        A group fails at a name that is not UTF-8; the job with that name is reported as unwatchable. Any
+        other failure ends the process.
+        """
         blind = path_in_error(self._root, message)
         if blind is None:
             _end(message)
         start = len(self._root.rstrip("/")) + 1
         with self._lock:
             self._pending_groups.discard(lookout)
-            # One that others had taken over from may have heard what they were too late for.
+            # Also for a retired group: it may hold events from before its replacement started.
             self._leaving.discard(lookout)
             if lookout in self._others:
                 self._others.remove(lookout)
@@ -214,13 +236,13 @@ class WatcherProcess:
 
 
 def _end(reason: str) -> NoReturn:
-    """End at once: threads of RustNotify don't know of an end."""
+    """Write the reason to standard error and exit at once: RustNotify's threads cannot be stopped."""
     os.write(2, f"{reason}\n".encode())
     os._exit(1)
 
 
 def main(root: str, pulse: str, chunk: str) -> None:
-    """Run, and end with the parent, whatever hangs: the kernel sees to it."""
+    """Run the watcher process. The kernel kills it when its parent exits, even if a thread hangs."""
     die_with_parent()
     try:
         WatcherProcess(root, float(pulse), int(chunk)).run()

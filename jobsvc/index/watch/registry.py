@@ -1,7 +1,7 @@
-"""Which directories are watched, and which should be: a job's own, and the folders that its output lies in.
+"""Track which directories are watched, and which should be: job directories and their output folders.
 
-Loop-owned. What is not watched is not vouched for: its entry is doubted for ever, and costs a look when it is
-asked for. Watches are limited (inotify(7)), so jobs under way come first.
+Event loop only. An unwatched entry has `last_event_at` = inf: it is never proven current without a read, so
+a request for it needs a refresh. Watches are limited (inotify(7)), so unfinished jobs come first.
 """
 
 from __future__ import annotations
@@ -22,24 +22,27 @@ from jobsvc.index.watch.job_folders import MAX_DEPTH, Folders, needed, paths, si
 log = structlog.get_logger("jobsvc.index")
 
 JOBS_PER_ITERATION: Final = 1000
-"""Jobs that go into a batch, or are taken in from one, in one callback of the loop."""
+"""Jobs that are added to a batch, or applied from one, in one callback of the event loop."""
 MAX_BATCHES_IN_FLIGHT: Final = 2
-"""Batches that the watcher may be told before it answers; one only of what need not be watched at once."""
+"""Batches that are sent before the watcher process replies; one only for jobs of the initial pass."""
 GATHER_S: Final = 0.005
-"""Seconds for which new directories are gathered into one batch."""
+"""Seconds for which new directories are collected into one batch."""
 FINISHED_SHARE: Final = 0.9
-"""The part of all watches that finished jobs may take: the rest waits for those to come."""
+"""Share of all watches that finished jobs can use; the rest is reserved for new jobs."""
 
 
 class RefreshLater(Protocol):
-    """Has jobs looked at: at once those that nothing is known of yet, or later."""
+    """Schedule refreshes of jobs: ahead of others if `urgent`, otherwise later."""
 
     def __call__(self, job_ids: Iterable[str], *, urgent: bool) -> None:
-        """Return at once."""
+        """Schedule the refreshes and return without waiting for them."""
 
 
 class WatchRegistry:
-    """The books of what is watched; `send` has directories watched, `look` has jobs looked at."""
+    """Decide which directories to watch, and record which are.
+
+    `send` sends one batch of directories to the watcher process; `look` schedules refreshes.
+    """
 
     def __init__(
         self,
@@ -51,10 +54,11 @@ class WatchRegistry:
         batch: int,
         lagging: Callable[[], bool],
     ) -> None:
-        """Tell the watcher of at most `batch` directories at once: as many as it keeps together.
+        """Watch at most `limit` directories.
 
-        With fewer it would set each one up several times until they are together. While looks are `lagging`
-        it is not told of those that need not be watched at once: both take the processor from requests.
+        `batch`: maximum directories per request to the watcher process; equal to its merge size, because
+        smaller groups are set up again when merged. While `lagging()` is true only urgent directories are
+        submitted: reading and adding watches compete with requests for CPU.
         """
         self._refresh_backlogged = lagging
         self._max_watches = max(batch - MAX_DEPTH, 1)
@@ -62,44 +66,44 @@ class WatchRegistry:
         self._send = send
         self._look = look
         self.limit = limit
-        """The most directories that may be watched."""
+        """Maximum number of watched directories."""
         self.watched = 0
-        """Directories that are."""
+        """Number of watched directories."""
         self.limit_reached = False
-        """Whether there are more directories than watches."""
+        """Whether a directory was left unwatched because of the limit."""
         self.deferred = False
-        """Whether jobs that are read for the first time are left unwatched: to read all comes first."""
+        """Whether jobs read for the first time are left unwatched until all jobs have been read."""
         self._active = False
         self._watched_without_job: set[str] = set()
-        """Watched directories without a readable job in them, yet."""
+        """Watched directories that have no readable job yet."""
         self._unwatchable: set[str] = set()
         self._queue: OrderedDict[str, Folders] = OrderedDict()
         self._initial: Iterator[str] = iter(())
         self._passing = False
-        """Whether the backlog is not at its end."""
+        """Whether the initial pass over all jobs is still running."""
         self._again = False
-        """Whether it is to be gone through once more, for jobs that it may have passed."""
+        """Whether to repeat the initial pass, for jobs that it may have passed already."""
         self._next_batch: dict[str, Folders] = {}
-        """What the watcher is told of next."""
+        """The batch that is sent next."""
         self._in_flight: dict[int, dict[str, Folders]] = {}
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Have everything watched anew, jobs under way first: the watcher has just begun."""
+        """Watch everything again, unfinished jobs first; called when the watcher process is ready."""
         self.stop()
         self._active = True
         if not self.deferred:
             self._start_initial()
 
     def watch_deferred(self) -> None:
-        """Have all those watched that were held back."""
+        """Watch the jobs that were deferred."""
         self.deferred = False
         if self._active:
             self._start_initial()
 
     def resume(self) -> None:
-        """Take in that looks lag no more."""
+        """Continue sending batches; called when refreshes are no longer backlogged."""
         self._schedule_flush()
 
     def _start_initial(self) -> None:
@@ -108,7 +112,7 @@ class WatchRegistry:
         self._schedule_flush()
 
     def stop(self) -> None:
-        """Vouch for nothing: the watcher is gone."""
+        """Mark everything as unwatched; called when the watcher process has exited."""
         self._active, self._number, self.watched, self.limit_reached = False, 0, 0, False
         self._watched_without_job.clear()
         self._unwatchable.clear()
@@ -120,7 +124,7 @@ class WatchRegistry:
             entry.last_event_at, entry.watched_folders = inf, None
 
     def knows(self, job_id: str) -> bool:
-        """Whether the directory is watched, or about to be."""
+        """Return whether the directory is watched, about to be, or unwatchable."""
         entry = self._catalogue.get(job_id)
         if entry is not None and entry.watched_folders is not None:
             return True
@@ -131,16 +135,16 @@ class WatchRegistry:
         )
 
     def ensure_watched(self, job_id: str, entry: Entry) -> None:
-        """Take in that a look was taken at a job: see to it that what it needs is watched."""
+        """Request the watches that a job needs; called after each refresh of the job."""
         if not self._active:
             return
         if entry.watched_folders is None and job_id in self._watched_without_job:
             self._watched_without_job.discard(job_id)
-            # Was it watched before that look began? The next look certainly begins after.
+            # The watch may be younger than the start of that refresh; the next refresh starts after it.
             entry.watched_folders, entry.last_event_at = (), monotonic()
             self._look([job_id], urgent=True)
         elif entry.watched_folders is None and self.deferred:
-            return  # once the first index is made, all are gone through
+            return  # watch_deferred() covers all jobs once the first index is complete
         need = needed(entry.snapshot)
         if need is None:
             entry.last_event_at = inf
@@ -153,19 +157,19 @@ class WatchRegistry:
             self._enqueue(job_id, need)
 
     def job_added(self, job_id: str) -> None:
-        """Have a directory watched that came into the root; one of the same name that was, is no more."""
+        """Watch a directory that was added to the root, and forget an earlier one of the same name."""
         self.job_removed(job_id)
         self._unwatchable.discard(job_id)
         self._enqueue(job_id, ())
 
     def watch_names(self, job_ids: Iterable[str]) -> None:
-        """Have directories watched that no job was found in: one may come."""
+        """Watch directories that have no job yet, so that a later job is noticed."""
         for job_id in job_ids:
             if not self.knows(job_id):
                 self._enqueue(job_id, ())
 
     def job_removed(self, job_id: str) -> None:
-        """Vouch for this job no more: its directory went, or its watch."""
+        """Mark a job as unwatched: its directory or its watch was removed."""
         self._watched_without_job.discard(job_id)
         for books in (self._queue, self._next_batch, *self._in_flight.values()):
             books.pop(job_id, None)
@@ -175,12 +179,15 @@ class WatchRegistry:
             entry.last_event_at, entry.watched_folders = inf, None
 
     def unwatchable(self, job_id: str) -> None:
-        """Leave this job alone: something in it can't be told."""
+        """Mark a job as unwatched and do not watch it again: a name in its directory is not UTF-8."""
         self.job_removed(job_id)
         self._unwatchable.add(job_id)
 
     def moved(self, job_id: str, name: str) -> None:
-        """Have a folder watched anew if it was this that came or went; the next look sees to it."""
+        """Drop the job's folder watches if the added or removed `name` leads to one of them.
+
+        The next refresh of the job requests them again.
+        """
         for batch in (self._next_batch, *self._in_flight.values()):
             if batch.get(job_id):
                 del batch[job_id]
@@ -194,12 +201,12 @@ class WatchRegistry:
             entry.last_event_at, entry.watched_folders = inf, ()
 
     def batch_watched(self, number: int) -> None:
-        """Take in that a batch is watched: a look from now on is vouched for."""
+        """Record that batch `number` is watched: a refresh that starts from now on is covered."""
         if (batch := self._in_flight.get(number)) is not None:
             self._apply_watched(number, batch, monotonic())
 
     def _apply_watched(self, number: int, batch: dict[str, Folders], now: float) -> None:
-        """Do so for the first of them, and soon for the others: requests come between."""
+        """Record up to JOBS_PER_ITERATION jobs of a batch; the rest follows later, between requests."""
         if self._in_flight.get(number) is not batch:
             return
         part = [batch.popitem() for _ in range(min(len(batch), JOBS_PER_ITERATION))]
@@ -225,12 +232,12 @@ class WatchRegistry:
         entry.last_event_at, entry.watched_folders = now, folders
 
     def limit_was_reached(self, number: int) -> None:
-        """Take in that the system allows no more; from now on only what is watched is."""
+        """Record that the system refused batch `number`; lower the limit to the current number of watches."""
         self._in_flight.pop(number, None)
         self._on_limit(self.watched)
 
     def listed(self, names: AbstractSet[str]) -> None:
-        """Forget directories that are there no more."""
+        """Forget directories without a job that are not among `names`, the names in the root."""
         self._watched_without_job &= names
 
     def _enqueue(self, job_id: str, folders: Folders) -> None:
@@ -247,7 +254,7 @@ class WatchRegistry:
             self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._flush)
 
     def _flush(self) -> None:
-        """Tell the watcher of more; a large batch is gathered a part at a time: requests come between."""
+        """Send batches to the watcher process; a large one is collected in parts, between requests."""
         self._timer = None
         while self._active and len(self._in_flight) < MAX_BATCHES_IN_FLIGHT:
             if not self._gather():
@@ -261,7 +268,10 @@ class WatchRegistry:
             self._send([path for job_id, folders in batch.items() for path in paths(job_id, folders)])
 
     def _gather(self) -> bool:
-        """Take the next wishes into a batch; whether that is full now, or there are no more."""
+        """Add up to JOBS_PER_ITERATION jobs to the next batch; return whether it is ready to be sent.
+
+        It is ready if it is full or there are no more jobs.
+        """
         sent = sum(map(size_of, self._in_flight.values()))
         size = size_of(self._next_batch)
         for _ in range(JOBS_PER_ITERATION):
@@ -278,13 +288,13 @@ class WatchRegistry:
         return False
 
     def _room(self, job_id: str) -> float:
-        """How many more watches this job may have."""
+        """Return how many more watches are available to this job; negative if the limit is exceeded."""
         entry = self._catalogue.get(job_id)
         urgent = entry is None or not entry.snapshot.job.status.final
         return self.limit * (1 if urgent else FINISHED_SHARE) - self.watched
 
     def _next_queued(self) -> tuple[str, Folders | None] | None:
-        """Give the next job that may have to be watched, and what of it, if anything; None after the last."""
+        """Return the next job and the folders to watch (None: nothing to watch); None after the last job."""
         if self._queue:
             return self._queue.popitem(last=False)
         if self._in_flight or self._refresh_backlogged():

@@ -1,7 +1,7 @@
-"""Events of the root alone, by inotify(7): a RustNotify fails at a name that is not UTF-8.
+"""Read inotify(7) events of the root directly, because RustNotify fails at a name that is not UTF-8.
 
-Whoever may write to the root could end the watcher with such a name, again and again. In a job's directory it
-costs this job its watch, and no more.
+Anyone with write access to the root could otherwise end the watcher process with such a name, repeatedly.
+Such a name in a job directory only costs that job its watch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ADDED: Final = 1
 _MODIFIED: Final = 2
 _DELETED: Final = 3
 
-# The bits of inotify(7).
+# Event bits, see inotify(7).
 _ATTRIB: Final = 0x4
 _MOVED_FROM: Final = 0x40
 _MOVED_TO: Final = 0x80
@@ -30,15 +30,15 @@ _KINDS: Final = {
     _CREATE: _ADDED, _MOVED_TO: _ADDED, _ATTRIB: _MODIFIED, _DELETE: _DELETED, _MOVED_FROM: _DELETED,
 }  # fmt: skip
 _EVENT: Final = struct.Struct("iIII")
-"""Watch, mask, cookie, and the length of the name that follows."""
+"""struct inotify_event: watch, mask, cookie, and the length of the name that follows."""
 _READ_BYTES: Final = 1 << 18
 
 
 class RootNotify:
-    """Tells of a directory and of a file beside it as a RustNotify does."""
+    """Report changes of one directory and of the heartbeat file, with RustNotify's interface."""
 
     def __init__(self, root: str, marker: str) -> None:
-        """Watch `root` and `marker`; OSError."""
+        """Watch the directory `root` and the heartbeat file `marker`. Raises OSError."""
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = self._call("inotify_init1", os.O_CLOEXEC)
         self._prefix = root.rstrip("/") + "/"
@@ -51,13 +51,16 @@ class RootNotify:
             raise
 
     def watch(self, _debounce_ms: int, step_ms: int, _timeout: int, _stop: None) -> set[tuple[int, str]]:
-        """Wait for changes, and a step for more of them; RuntimeError where the kernel has dropped some."""
+        """Wait for changes, then `step_ms` for more, and return them.
+
+        Raises RuntimeError if the kernel dropped events.
+        """
         select.select([self._fd], [], [])
         time.sleep(step_ms / 1000)
         return set(self._changes(os.read(self._fd, _READ_BYTES)))
 
     def close(self) -> None:
-        """Watch no more."""
+        """Close the inotify instance."""
         os.close(self._fd)
 
     def _changes(self, events: bytes) -> Iterator[tuple[int, str]]:
@@ -71,7 +74,7 @@ class RootNotify:
             name = os.fsdecode(events[start - length : start].rstrip(b"\0"))
             if watch != self._root_watch:
                 yield _MODIFIED, self._marker
-            elif kind is not None and name:  # what else there is concerns the root itself
+            elif kind is not None and name:  # other events concern the root itself
                 yield kind, self._prefix + name
 
     def _add(self, path: str, mask: int) -> int:

@@ -1,6 +1,6 @@
-"""Keeps the watcher's process going: reads its lines, kills it when silent, begins it again when dead.
+"""Run the watcher process: read its lines, kill it when it is silent, restart it when it has exited.
 
-Nothing that the process does can do more to the service than end its coverage.
+A failure of the process only ends the watch coverage; it has no other effect on the service.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ import structlog
 from jobsvc.index.processes import spawn
 
 WatchEvent: TypeAlias = tuple["EventKind", str]
-"""What happened, and the id of the job; of MOVED the id, a slash and the name that moved."""
+"""Kind of event and job id; for MOVED the job id, a slash and the name that was added or removed."""
 
 log = structlog.get_logger("jobsvc.index")
 
 SILENCE_TIMEOUT_S: Final = 3.0
-"""Seconds without a line after which the process is given up; merging 16,384 watches takes 0.25."""
+"""Seconds without a line after which the process is killed; merging 16,384 watches takes 0.25 s."""
 START_TIMEOUT_S: Final = 30.0
-"""Seconds that the process has for its first line; on a cold disk the interpreter alone takes some."""
+"""Seconds until the first line; on a cold disk, starting the interpreter alone takes several."""
 HEALTHY_AFTER_S: Final = 10.0
-"""A process that lasted so many seconds is begun again at once."""
+"""A process that ran for more than this many seconds is restarted after BACKOFF_S, without more backoff."""
 HEARTBEAT_INTERVAL_S: Final = 0.2
-"""Seconds between two beats."""
+"""Seconds between two heartbeats."""
 BACKOFF_S: Final = 0.2
 MAX_BACKOFF_S: Final = 60.0
 MAX_GROUP_SIZE: Final = 16_384
-"""The most directories that one of its lookouts takes on by merging."""
+"""Maximum number of directories of a merged inotify group."""
 _CHUNK: Final = 1 << 16
 
 
 class EventKind(Enum):
-    """What a hint is about."""
+    """Kind of an event; the values are the protocol's words."""
 
     CHANGED = "job"
     GROWN = "log"
@@ -54,32 +54,32 @@ EVENT_KINDS: Final = {happened.value: happened for happened in EventKind}
 
 
 class WatcherCallbacks(Protocol):
-    """Whom the watcher tells, in the order in which things happened."""
+    """Callbacks of WatcherSupervisor, called in the order of the lines."""
 
     def on_ready(self) -> None:
-        """Hear that the root is watched from now on."""
+        """Handle that the root is watched from now on."""
 
     def on_watched(self, number: int) -> None:
-        """Hear that the directories of the `number`th array (from 1) are watched from now on."""
+        """Handle that the directories of array `number` (counted from 1) are watched from now on."""
 
     def on_limit_reached(self, number: int) -> None:
-        """Hear that they are not, since the system allows no more watches."""
+        """Handle that array `number` is not watched, because the system allows no more watches."""
 
     def on_events(self, hints: list[WatchEvent]) -> None:
-        """Hear that something happened in these directories."""
+        """Handle events of jobs."""
 
     def on_heartbeat(self, moment: float) -> None:
-        """Hear that every event before `moment` (monotonic seconds) has been handed over."""
+        """Handle a heartbeat: every event before `moment` (monotonic seconds) has been delivered."""
 
     def on_unknown_line(self) -> None:
         """Count a line that is not part of the protocol."""
 
     def on_lost(self) -> None:
-        """Hear that the process is gone: changes from now on are not told."""
+        """Handle the end of the process: later changes are not reported."""
 
 
 class WatcherSupervisor:
-    """The watcher's process, again and again, for as long as `run` runs."""
+    """Keep a watcher process running while `run` runs."""
 
     def __init__(
         self,
@@ -93,26 +93,29 @@ class WatcherSupervisor:
         self._listener = listener
         self._process: Process | None = None
         self.starts = 0
-        """How many times the process was begun."""
+        """How often the process was started."""
 
     @property
     def pid(self) -> int | None:
-        """The process's id while there is one."""
+        """The process id; None if no process is running."""
         return None if self._process is None else self._process.pid
 
     def watch(self, folders: list[str]) -> None:
-        """Have these directories watched, relative to the root; `on_armed` follows, or `on_refused`."""
+        """Send one array of directories, relative to the root, to the process.
+
+        `on_watched` or `on_limit_reached` is called later. Does nothing if no process is running.
+        """
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.write(orjson.dumps(folders) + b"\n")
 
     def restart(self) -> None:
-        """Give up the present process, if there is one; another follows."""
+        """Kill the current process, if there is one; `run` starts another."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Run watcher processes until cancelled."""
         pause = BACKOFF_S
         while True:
             begun = monotonic()
@@ -121,7 +124,7 @@ class WatcherSupervisor:
             await asyncio.sleep(pause)
 
     async def _once(self) -> None:
-        """Run one process to its end."""
+        """Run one process until it exits."""
         self.starts += 1
         why = words = ""
         try:
@@ -137,7 +140,7 @@ class WatcherSupervisor:
         log.warning("watcher-lost", reason=why or words)
 
     async def _listen(self, process: Process) -> None:
-        """Hear it to its end; TimeoutError when it is silent."""
+        """Read the process's lines until it exits; raises TimeoutError if it is silent."""
         rest, patience = b"", START_TIMEOUT_S
         assert process.stdout is not None  # noqa: S101 - asked for by child.begin
         while True:
@@ -150,7 +153,7 @@ class WatcherSupervisor:
             patience = SILENCE_TIMEOUT_S
 
     def _handle_lines(self, lines: list[bytes]) -> None:
-        """Pass on whole lines in their order; a line that makes no sense is counted and skipped."""
+        """Call the callbacks for complete lines, in order; an invalid line is counted and skipped."""
         hints: list[WatchEvent] = []
         for line in lines:
             word, _, rest = line.decode("utf-8", "replace").partition(" ")
@@ -168,7 +171,7 @@ class WatcherSupervisor:
             self._listener.on_events(hints)
 
     def _handle_line(self, word: str, rest: str) -> None:
-        """Pass on one line; ValueError where it is not part of the protocol."""
+        """Call the callback for one line; raises ValueError if it is not part of the protocol."""
         if word == "beat":
             moment = float(rest)
             if not moment <= monotonic():  # in the future, or not a number
