@@ -1,1 +1,1 @@
-"""Read models that the catalogue's changes keep up to date."""
+"""Read models of the catalogue, updated by its changes."""

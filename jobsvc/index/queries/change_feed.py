@@ -1,7 +1,8 @@
-"""What changed among an owner's jobs, in order, for any number of readers at any pace.
+"""Record the changes of an owner's jobs, in order, for any number of readers.
 
-Of each job only the newest change counts, so a reader who falls behind is told less and not later, and costs
-a number however far he is behind. Some thousand changes are kept; who is behind these looks at all jobs anew.
+Changes are coalesced: a slow reader gets only the newest change of each job, and its whole state is one
+position. 8,192 to 16,384 changes are kept; a reader further behind gets FeedOverrun and has to list all jobs
+again.
 """
 
 from __future__ import annotations
@@ -15,31 +16,31 @@ from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 MAX_CHANGES: Final = 16_384
-"""Changes that are kept at most, about 150 bytes each; at least half of them are."""
+"""Maximum number of kept changes, about 150 bytes each; above it, the older half is dropped."""
 
 
 class FeedOverrun(Exception):
-    """The reader is behind the changes that are kept."""
+    """The reader's position is older than the oldest kept change."""
 
 
 class FeedEvent(NamedTuple):
-    """One change as its reader is to see it."""
+    """One change, as one reader sees it."""
 
     position: int
-    """Where the reader goes on who comes back: before what was left out of jobs still to be told of."""
+    """Position from which to resume after this event: before the first coalesced change not yet reported."""
     job_id: str
     snapshot: JobSnapshot | None
-    """The job as it is now; None where it is, for this reader, no more."""
+    """The job's current snapshot; None if it was deleted or no longer matches the reader's filter."""
 
 
 class ChangeFeed:
-    """The changes of one owner's jobs, or of all; numbered from 0. Loop-owned."""
+    """The changes of one owner's jobs, or of all jobs, numbered from 0. Event loop only."""
 
     def __init__(self, catalogue: Catalogue, owner: str | None, kept: int = MAX_CHANGES) -> None:
-        """Follow the jobs of `owner`, None: of everyone."""
+        """Create an empty feed of the jobs of `owner` (None: all owners)."""
         self.owner: Final = owner
         self.epoch: Final = token_hex(6)
-        """Tells this numbering from any other, of an earlier process too."""
+        """Random id of this numbering; differs from any other feed's, also of an earlier process."""
         self._catalogue = catalogue
         self._max_changes = kept
         self._first = 0
@@ -48,11 +49,11 @@ class ChangeFeed:
 
     @property
     def end(self) -> int:
-        """The place behind the newest change."""
+        """The position after the newest change."""
         return self._first + len(self._changes)
 
     def add(self, job_id: str, before: JobSnapshot | None) -> None:
-        """Take in a change of a job that was, or is now, one of these."""
+        """Append a change of a job that belongs, or belonged before it, to this feed."""
         was = before.job.status if before is not None and self._is_owners(before) else None
         self._newest[job_id] = self.end
         self._changes.append((job_id, was))
@@ -60,19 +61,22 @@ class ChangeFeed:
             self._forget(self._max_changes // 2)
 
     def job(self, job_id: str) -> JobSnapshot | None:
-        """Return a job as it is now, where it is one of these."""
+        """Return a job's current snapshot; None if it does not exist or does not belong to this feed."""
         entry = self._catalogue.get(job_id)
         return entry.snapshot if entry is not None and self._is_owners(entry.snapshot) else None
 
     def change(self, place: int) -> tuple[str, Status | None, bool]:
-        """Return the change at a place: which job, its status before, whether it is the newest. Missed."""
+        """Return the change at a position: job id, status before it, whether it is the job's newest.
+
+        The status is None if the job did not belong to this feed before. Raises FeedOverrun.
+        """
         if place < self._first:
             raise FeedOverrun
         job_id, was = self._changes[place - self._first]
         return job_id, was, self._newest[job_id] == place
 
     def holds(self, place: int) -> bool:
-        """Whether all changes from a place on are kept."""
+        """Return whether all changes from a position on are kept."""
         return self._first <= place <= self.end
 
     def _is_owners(self, reading: JobSnapshot) -> bool:
@@ -87,24 +91,27 @@ class ChangeFeed:
 
 
 class FeedReader:
-    """One reader's way through a feed, who looks at jobs in some states only."""
+    """One reader of a feed, with a position and a status filter."""
 
     def __init__(self, feed: ChangeFeed, statuses: Collection[Status] = (), place: int | None = None) -> None:
-        """Begin at `place`, or at the end; no `statuses` means all."""
+        """Start at `place`, by default at the end of the feed; empty `statuses` means all."""
         self._feed = feed
         self._statuses = frozenset(statuses or Status)
         self.position = feed.end if place is None else place
         self.coalesced = 0
-        """Changes that were left out for a newer one of the same job."""
+        """Number of changes skipped because a newer one of the same job follows."""
         self._left_out: dict[str, tuple[int, bool]] = {}
-        """Of jobs whose changes were: the place of the first, and whether the job was ever in view there."""
+        """For each job with skipped changes: position of the first, and whether the job ever matched."""
 
     def next(self) -> FeedEvent | None:
-        """Take the next change that concerns the reader; None where there is none yet. Missed."""
+        """Return the next change that matches the filter and advance; None if there is none yet.
+
+        A job that matched before and no longer does is returned without a snapshot. Raises FeedOverrun.
+        """
         while self.position < self._feed.end:
             job_id, was, newest = self._feed.change(self.position)
             first, seen = self._left_out.get(job_id, (self.position, False))
-            # At any time, for who came back may know more than his place says.
+            # Any earlier status counts: a reader that resumed may have seen changes after its position.
             seen = seen or was in self._statuses
             self.position += 1
             if not newest:

@@ -1,4 +1,4 @@
-"""Pages of jobs, newest first, of one owner or of all: kept in order, and never sorted for a request."""
+"""List jobs in pages, newest first, of one owner or of all; sorted as jobs change, not per request."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from jobsvc.index.queries.sorted_jobs import Key, SortedJobs, key_of
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 MAX_EXAMINED: Final = 16_384
-"""Jobs that one page looks at, at most, about a millisecond: a page may end before it is full."""
+"""Maximum number of jobs examined for one page, about a millisecond; a page can end before it is full."""
 
 After: TypeAlias = tuple[int, str]
-"""Where a page ended: createdAt of the last job looked at, in microseconds since the epoch, and its id."""
+"""End of a page: createdAt of the last examined job, in microseconds since the epoch, and its id."""
 
 
 class Page(NamedTuple):
-    """Some of the jobs that were asked for."""
+    """One page of a list."""
 
     snapshots: list[JobSnapshot]
     after: After | None
-    """Where the next page begins; None where there is nothing more."""
+    """The next page starts after this job; None if there are no more jobs."""
 
 
 class Listing:
-    """The orders of all jobs, one for each owner and status, fed by the catalogue's changes."""
+    """Sorted jobs, one sequence per owner and status, updated by the catalogue's changes."""
 
     def __init__(
         self, catalogue: Catalogue, coverage: WatchCoverage | None = None, figures: IndexStats | None = None
@@ -40,7 +40,7 @@ class Listing:
         self._catalogue = catalogue
         self._coverage = coverage or WatchCoverage()
         self._figures = figures or IndexStats()
-        # By the status's word: the hash of a member of an enumeration is computed in Python.
+        # Keyed by the status's text, because the hash of an enum member is computed in Python.
         self._orders: dict[tuple[str | None, str], SortedJobs] = {}
         for job_id, entry in catalogue.entries.items():
             self._changed(job_id, None, entry.snapshot)
@@ -56,10 +56,10 @@ class Listing:
         limit: int = 50,
         after: After | None = None,
     ) -> Page:
-        """Return at most `limit` jobs of an owner (None: of all, or of `owners`) that come after `after`.
+        """Return at most `limit` jobs of `owner` (None: of `owners`, or of all) that come after `after`.
 
-        No `statuses` means all; `updated_since` is microseconds since the epoch. A page that is not full may
-        have more after it: it looks at only so many jobs.
+        Empty `statuses` means all; `updated_since` is in microseconds since the epoch. A page that is not
+        full can have a next page, because at most MAX_EXAMINED jobs are examined.
         """
         key: Key | None = None if after is None else (-after[0], after[1])
         wanted: Collection[str | None] = set(owners) or (owner,)
@@ -73,7 +73,7 @@ class Listing:
         return self._updated(present, key, updated_since, limit)
 
     def _updated(self, orders: list[SortedJobs], key: Key | None, since: int, limit: int) -> Page:
-        """Make a page of what was updated since."""
+        """Return a page of the jobs that were updated at or after `since`."""
         found: list[Key] = []
         left = MAX_EXAMINED
         for at, told, cost in merge(*[order.updated_after(key, since) for order in orders]):
@@ -86,16 +86,16 @@ class Listing:
         return self._page(found, None)
 
     def valid_at(self, page: Page) -> float:
-        """Return the last moment (monotonic seconds) at which a page just made is known to have been true.
+        """Return the last moment (monotonic seconds) at which a new page is known to have been valid.
 
-        A job that nobody has told us of is missing from it: that is found out when everything is compared.
+        A new job without an event is missing from the page until the next reconcile.
         """
         entries = self._catalogue.entries
         shown = self._coverage.valid_at([entries[reading.job.id] for reading in page.snapshots])
         return min([self._whole(), shown, *(record.last_valid_at for record in self._unreadable(page))])
 
     def has_unreadable(self, page: Page) -> bool:
-        """Return whether the page has a last good record in it whose job cannot be read now."""
+        """Return whether the page contains the last good record of a job that cannot be read now."""
         return bool(self._unreadable(page))
 
     def _unreadable(self, page: Page) -> list[UnreadableRecord]:
@@ -105,7 +105,7 @@ class Listing:
         return [record for record in found if record is not None]
 
     def _whole(self) -> float:
-        """Return the moment since when there can't be a job that we don't know of."""
+        """Return the last moment at which the index is known to have contained every job."""
         figures, coverage = self._figures, self._coverage
         if figures.reconciled_at is None:
             return -inf
@@ -142,5 +142,5 @@ class Listing:
 
 
 def _place(job: Job) -> tuple[str, Status, int]:
-    """Say what a job's place depends on, beside its id."""
+    """Return what a job's place in the sequences depends on, besides its id."""
     return job.owner, job.status, job.created_order

@@ -1,7 +1,8 @@
-"""The ends of failed jobs' logs: read when they are asked for, and kept for as long as an answer may be old.
+"""Cache the ends of failed jobs' logs. They are read on request.
 
-A log is as fresh as its job: what was read under a healthy watch is true until something is heard. While the
-storage does not answer, the last that was read stays. Bounded in bytes; who was not asked for longest goes.
+A cached tail is used for as long as a response is allowed to be old. A log follows the rules of its job: a
+tail that was read under a healthy watch is valid until an event. While storage does not respond, the last
+known tail is used. The size is bounded, in characters; the least recently used tail is evicted first.
 """
 
 from __future__ import annotations
@@ -20,31 +21,31 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.layout import DEFAULT_LOG
 
 MAX_CHARACTERS: Final = 32 << 20
-"""Characters that are kept, of all logs together."""
+"""Maximum number of cached characters, of all logs together."""
 _OVERHEAD: Final = 512
-"""Counted for each log, so that many empty ones come to an end too."""
+"""Characters counted in addition for each log, so that the number of empty ones is bounded too."""
 
 
 class _CachedTail(NamedTuple):
     """The end of one log."""
 
     job: Job
-    """Whose it is: another record may name another log."""
+    """The job it belongs to; a newer record can name another log."""
     text: str | None
-    """None where there was no log."""
+    """None if there was no log."""
     read_at: float
-    """When the look at it began, in monotonic seconds."""
+    """When the read began, in monotonic seconds."""
     missing: bool = False
-    """Whether that look found no log, and the text is what was there a moment before."""
+    """Whether that read found no log, so that the text is the one read before."""
 
     @property
     def weight(self) -> int:
-        """What of the cap it takes."""
+        """Its share of the cap, in characters."""
         return len(self.text or "") + _OVERHEAD
 
 
 class LogTailCache:
-    """Reads and remembers; belongs to the event loop."""
+    """Read and cache log tails. Event loop only."""
 
     def __init__(
         self,
@@ -65,9 +66,10 @@ class LogTailCache:
         self._missing = MissingFiles()
 
     async def with_tail(self, answer: CachedJob, *, force: bool = False) -> tuple[CachedJob, str | None]:
-        """Return the end of a job's log (None: there is none), and the answer with the age of both.
+        """Return the cached job with the age of job and log, and the end of the log (None: no log).
 
-        `force` has the disk read. Where storage does not answer, the last that was known is stale.
+        `force` skips the cache. If storage does not respond, the last known tail is returned and the job is
+        marked as stale.
         """
         if not force and (held := self.cached(answer)) is not None:
             return held
@@ -78,7 +80,7 @@ class LogTailCache:
             return answer._replace(stale=True), tail and tail.text
 
     def cached(self, answer: CachedJob) -> tuple[CachedJob, str | None] | None:
-        """Do so where what is remembered holds still; None where the disk has to be asked."""
+        """Return the same from the cache; None if the log has to be read."""
         tail = self._known(answer)
         if tail is None or not self._holds(tail):
             return None
@@ -111,7 +113,7 @@ class LogTailCache:
         return tail
 
     def _bridged(self, tail: _CachedTail) -> _CachedTail:
-        """Keep the known text of a log that has been missing for less than the grace."""
+        """Use the known text if the log has been missing for less than the grace period."""
         known = self._tails.get(tail.job.id)
         if tail.text is not None or known is None or known.text is None or known.job is not tail.job:
             self._missing.found(tail.job.id)
@@ -127,5 +129,5 @@ class LogTailCache:
 
 
 def _told_of(job: Job) -> bool:
-    """Whether a watch upon the job's directory tells of its log: one that lies further in, it does not."""
+    """Return whether the watch of the job directory covers the log: only if the log is directly in it."""
     return "/" not in (job.log_path or DEFAULT_LOG)

@@ -1,4 +1,4 @@
-"""The ids of jobs, sorted, in pieces: a place is found, and others are moved, within one piece only."""
+"""Sorted sequence of jobs, stored in chunks: an insertion searches and shifts within one chunk only."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from jobsvc.domain.job import Job
 
 Key: TypeAlias = tuple[int, str]
 Step: TypeAlias = tuple[Key, bool, int]
-"""Where one has come to, whether that is a job to tell of, and what it cost to look, counted in jobs."""
+"""Key reached, whether it is a matching job, and the cost of getting there, in jobs."""
 
 CHUNK_JOBS: Final = 512
-"""Jobs of a piece; at twice as many it is cut in two."""
+"""Jobs of a chunk; one with more than twice as many is split in two."""
 SKIP_COST: Final = 8
-"""What it costs to pass a whole piece over, counted in jobs."""
+"""Cost of skipping a whole chunk, in jobs."""
 MAX_STEP_COST: Final = 512
-"""What may be looked at in vain, counted in jobs, until there is a step."""
+"""Cost without a match, in jobs, after which a step is returned all the same."""
 
 _FIRST: Final = -(1 << 63)
 
 
 def key_of(job: Job) -> Key:
-    """Order newest first by createdAt, then by id."""
+    """Return the sort key: newest createdAt first, then by id."""
     return -job.created_order, job.id
 
 
 class _Chunk:
-    """Jobs that lie together, with what is asked of them in lists: the jobs themselves lie far apart."""
+    """Consecutive jobs; the searched fields are in parallel lists, since the jobs are scattered in memory."""
 
     __slots__ = ("ids", "last", "orders", "updates")
 
     def __init__(self, ids: list[str], orders: array[int], updates: array[int]) -> None:
         self.ids = ids
         self.orders = orders
-        """The first part of each job's key, whose other part is the id."""
+        """The first part of each job's key; the second part is the id."""
         self.updates = updates
-        """When each was updated."""
+        """When each job was updated."""
         self.last = max(updates, default=_FIRST)
-        """No job of the piece was updated after this; it may be too high, never too low."""
+        """Upper bound of the update times; can be too high, never too low."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def key(self, place: int) -> Key:
-        """Give the key of the job in a place."""
+        """Return the key of the job at an index."""
         return self.orders[place], self.ids[place]
 
     def part(self, start: int, stop: int | None) -> _Chunk:
-        """Copy a part of it."""
+        """Return a copy of a part of the chunk."""
         cut = slice(start, stop)
         return _Chunk(self.ids[cut], self.orders[cut], self.updates[cut])
 
     def place(self, key: Key) -> int:
-        """Find where a key is, or would be."""
+        """Return the index where a key is, or would be inserted."""
         order, job_id = key
         low = bisect_left(self.orders, order)
         if low == len(self.orders) or self.orders[low] != order:
@@ -64,11 +64,11 @@ class _Chunk:
         return bisect_left(self.ids, job_id, low, bisect_right(self.orders, order, low))
 
     def holds(self, place: int, key: Key) -> bool:
-        """Whether the job of this key is in its place."""
+        """Return whether the job at an index has this key."""
         return place < len(self.ids) and self.ids[place] == key[1] and self.orders[place] == key[0]
 
     def updated(self, start: int, since: int) -> list[int]:
-        """Give the places, from one on, of the jobs that were updated since."""
+        """Return the indexes, from `start` on, of the jobs that were updated at or after `since`."""
         found = [place for place, updated in enumerate(self.updates[start:], start) if updated >= since]
         if not found:
             self.last = max(self.updates, default=_FIRST)
@@ -81,7 +81,7 @@ class SortedJobs:
     def __init__(self) -> None:
         self._chunks: list[_Chunk] = [_Chunk([], array("q"), array("q"))]
         self._firsts: list[Key] = [(0, "")]
-        """No key of a piece is below this, and none of the one before it is above; of the first, anything."""
+        """For each chunk: not above its keys and not below the previous chunk's keys; the first is unused."""
 
     def __len__(self) -> int:
         return sum(len(piece) for piece in self._chunks)
@@ -90,7 +90,7 @@ class SortedJobs:
         return len(self._chunks) > 1 or bool(self._chunks[0])
 
     def add(self, key: Key, updated: int) -> None:
-        """Put a job in, in the place of one with the same key."""
+        """Add a job; replaces one with the same key."""
         at = self._chunk_of(key)
         piece = self._chunks[at]
         place = piece.place(key)
@@ -105,7 +105,7 @@ class SortedJobs:
             self._replace(at, [piece.part(0, CHUNK_JOBS), piece.part(CHUNK_JOBS, None)])
 
     def discard(self, key: Key) -> None:
-        """Take a job out, if it is in."""
+        """Remove a job, if it is present."""
         at = self._chunk_of(key)
         piece = self._chunks[at]
         place = piece.place(key)
@@ -121,10 +121,10 @@ class SortedJobs:
         return islice(keys, start, None)
 
     def updated_after(self, key: Key | None, since: int) -> Iterator[Step]:
-        """Go through what comes after `key` and was updated since (microseconds since the epoch).
+        """Iterate over the jobs after `key` that were updated at or after `since` (microseconds, epoch).
 
-        There are steps without a job too. Pieces in which nothing was are passed over for next to nothing: a
-        page costs what it finds.
+        Also yields steps without a matching job, so that the caller can stop. Chunks without a match are
+        skipped at SKIP_COST: the cost of a page depends on what it finds.
         """
         at, start = self._place_after(key)
         cost = 0
@@ -139,18 +139,18 @@ class SortedJobs:
             start = 0
 
     def _place_after(self, key: Key | None) -> tuple[int, int]:
-        """Find the piece, and the place in it, of what comes after a key."""
+        """Return the chunk, and the index in it, of the first job after a key."""
         if key is None:
             return 0, 0
         at = self._chunk_of(key)
         start = self._chunks[at].place(key)
         start += self._chunks[at].holds(start, key)
         if start == len(self._chunks[at]):
-            return at + 1, 0  # a step must lead on, never back to where one stands
+            return at + 1, 0  # a step must always be after the given key
         return at, start
 
     def _chunk_of(self, key: Key) -> int:
-        """Find the piece where a key belongs: the last one that begins at or before it."""
+        """Return the index of the chunk for a key: the last one that starts at or before it."""
         return bisect_right(self._firsts, key, 1) - 1
 
     def _replace(self, at: int, pieces: list[_Chunk]) -> None:

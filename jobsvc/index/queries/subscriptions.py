@@ -1,7 +1,7 @@
-"""Tells those who wait of the catalogue's changes: of one job, or of an owner's jobs.
+"""Notify subscribers of the catalogue's changes: of one job, or of an owner's jobs.
 
-Who waits gives a function that is called, soon, when there is something to look at; what it is, he looks up.
-Many are not called at once: requests get their turn in between.
+A subscriber's callback is called soon after a change, without arguments; the subscriber looks up the change.
+Many callbacks are spread over several iterations of the event loop, so that requests run in between.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 Callback: TypeAlias = Callable[[], None]
 
 CALLS_PER_ITERATION: Final = 32
-"""So many are called in one turn of the loop."""
+"""Callbacks that are called in one iteration of the event loop."""
 KEEP_FEED_S: Final = 300.0
-"""Seconds for which a feed goes on without a reader: his connection may have broken, and he comes back."""
+"""Seconds for which a feed without readers is kept, so that a client whose connection broke can resume."""
 
 
 class Subscriptions:
-    """Knows who waits for what. Loop-owned."""
+    """Subscriptions to changes of jobs and owners. Event loop only."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -37,7 +37,7 @@ class Subscriptions:
 
     @contextmanager
     def subscribe_job(self, job_id: str, wake: Callback) -> Iterator[None]:
-        """Have `wake` called when a job changes, for the length of a block."""
+        """Call `wake` when a job changes, for the duration of the `with` block."""
         waiting = self._of_job.setdefault(job_id, set())
         waiting.add(wake)
         try:
@@ -49,7 +49,10 @@ class Subscriptions:
 
     @contextmanager
     def subscribe_owner(self, owner: str | None, wake: Callback) -> Iterator[ChangeFeed]:
-        """Have `wake` called when one of an owner's jobs (None: any) changes, for the length of a block."""
+        """Call `wake` when one of an owner's jobs (None: any job) changes, for the duration of the block.
+
+        The value of the `with` statement is the owner's change feed.
+        """
         feed = self._feeds.setdefault(owner, ChangeFeed(self._catalogue, owner))
         readers = self._readers.setdefault(owner, set())
         readers.add(wake)
@@ -64,7 +67,10 @@ class Subscriptions:
                 self._endings[owner] = loop.call_later(KEEP_FEED_S, self._end, owner)
 
     def notify(self, wakes: Iterable[Callback]) -> None:
-        """Call all of these soon, each once however often that is asked for meanwhile."""
+        """Call these callbacks soon; one that is already due is called once.
+
+        The first CALLS_PER_ITERATION are called at once if none is due.
+        """
         idle = not self._due
         self._due.update(dict.fromkeys(wakes))
         if idle and self._due:
