@@ -1,4 +1,4 @@
-"""What a process of the service's own has to do with its parent; small, since each such process loads it."""
+"""End a child process with its parent. A small module, because every child process imports it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def die_with_parent() -> None:
-    """Make the parent's end this process's own, whatever hangs, but not a key pressed at its terminal."""
+    """Have the kernel kill this process when its parent exits, even if it hangs; ignore Ctrl-C."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Processes of the service's own: how one is begun, and ended."""
+"""Start and kill child processes of the service."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import Final
 from jobsvc.storage.processes import child_command
 
 MAX_STDERR_BYTES: Final = 300
-"""Bytes."""
+"""Maximum number of bytes of standard error that `kill` returns."""
 
 
 async def spawn(module: str, *arguments: str, nice: int = 0) -> Process:
-    """Run a module of this very package, wherever it was imported from, with pipes to and from it.
+    """Run a module of this package, from where it was imported, with pipes for its standard streams.
 
-    Nothing is imported from the current folder, which others may be able to write to: `-P` keeps it off
+    Nothing is imported from the current directory, which others may be able to write to: `-P` keeps it off
     sys.path, relative entries of PYTHONPATH are dropped, and the process runs in "/". Paths in `arguments`
-    must be absolute. `nice` lowers its priority, by setpriority(2).
+    must be absolute. `nice` lowers the priority, with setpriority(2).
     """
     process = await asyncio.create_subprocess_exec(
         *child_command.command(module), *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE,
         env=child_command.environment(), cwd=child_command.CWD,
     )  # fmt: skip
     if nice:
-        with contextlib.suppress(OSError):  # it has ended, or a sandbox forbids it
+        with contextlib.suppress(OSError):  # it has exited, or a sandbox forbids it
             os.setpriority(os.PRIO_PROCESS, process.pid, nice)
     return process
 
 
 async def kill(process: Process) -> str:
-    """Kill, and wait for the end, but not for ever: a process that hangs in the kernel dies when it can.
+    """Kill a process, wait up to 2 s for its exit, and return the end of its standard error.
 
-    Returns the last that it said on standard error.
+    A process that hangs in the kernel exits later.
     """
     if process.returncode is None:
         # Process.kill() may take the exit status from asyncio, which then reports 255.
@@ -46,5 +46,5 @@ async def kill(process: Process) -> str:
     words = b""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2):
-            _, words = await process.communicate()  # to the end of its pipes, which are then closed
+            _, words = await process.communicate()  # reads to the end of its pipes, which are then closed
     return words[-MAX_STDERR_BYTES:].decode("utf-8", "replace").strip()
