@@ -1,6 +1,6 @@
-"""The service: constructed and joined (`parts`, `building`), begun and ended (`lifetimes`, `running`).
+"""Construct the service (`components`, `app_factory`), start and stop it (`lifespan`, `run`).
 
-The one place for that. Nothing is made at import and nothing is global: what one needs, it is handed.
+Nothing is created at import and nothing is global: each object is passed what it needs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The application: the parts, joined to the routes that need them."""
+"""Build the aiohttp application: create the components and pass them to the endpoints that need them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from jobsvc.web.ratelimit.budgets import AuthFailures, Budget, parse_rate
 from jobsvc.web.ratelimit.seeking import RANGES_PER_DOWNLOAD, RangeContinuations
 
 MAX_BODY_BYTES: Final = 64 * 1024
-"""The largest request body, in bytes."""
+"""Maximum size of a request body, in bytes."""
 
 
 def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) -> web.Application:
-    """Construct the service; it starts and ends with the application.
+    """Build the application; the service starts and stops with it.
 
     `on_indexed` is called once the first index is complete.
     """

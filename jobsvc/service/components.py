@@ -1,4 +1,4 @@
-"""What the service is made of beneath its routes, constructed in the order in which one needs another."""
+"""Create the components below the routes, in the order of their dependencies."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from jobsvc.web.streaming.event_stream import EventStreams
 from jobsvc.web.streaming.long_lived import LongLivedRequests
 
 FAULT_LOG_INTERVAL_S: Final = 60.0
-"""Seconds between two log lines of the same fault of storage; a metric counts all of them."""
+"""Seconds between two log lines about the same storage fault; a metric counts every fault."""
 
 log = structlog.get_logger("jobsvc.service")
 
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """All of it."""
+    """All components of the service."""
 
     settings: Settings
     metrics: Metrics
@@ -57,7 +57,7 @@ class Components:
     root: JobsRoot
     record_process: RecordProcess
     slots: DownloadSlots
-    """Of downloads."""
+    """Slots of downloads; `log_slots` are those of log requests."""
     log_slots: DownloadSlots
     digests: DigestService
     index: JobIndex
@@ -81,7 +81,7 @@ class Components:
 
 
 def build_components(settings: Settings) -> Components:
-    """Construct them; nothing runs yet but the download log's thread."""
+    """Create all components. Nothing is started except the download log's thread."""
     metrics = Metrics()
     disk = StorageExecutor(on_fault=_storage_fault(metrics))
     metrics.storage_stuck.set_function(disk.stuck_threads)
@@ -152,7 +152,7 @@ def build_components(settings: Settings) -> Components:
 
 
 def _stream_slots(settings: Settings, metrics: Metrics, max_connections: int) -> StreamSlots:
-    """Leave at least half of the connections to everything else."""
+    """Create the slots of long-lived requests; they use at most half of the connections."""
     total = min(settings.max_streams, max(max_connections // 2, 1))
     return StreamSlots(
         total, settings.max_streams_per_token, lambda limit: metrics.streams_refused.labels(limit).inc()
@@ -169,12 +169,15 @@ def _slots(settings: Settings, metrics: Metrics) -> DownloadSlots:
 
 
 def _min_pace(settings: Settings) -> float:
-    """Return the pace below which a download gives way: no higher than half of what it is allowed."""
+    """Return the rate, in bytes per second, below which a download can lose its slot to another.
+
+    It is at most half of `download_rate`.
+    """
     return min(MIN_BYTES_PER_S, settings.download_rate / 2) if settings.download_rate else MIN_BYTES_PER_S
 
 
 def _max_connections(settings: Settings) -> int:
-    """Return the limit of connections: the one that was set, as far as descriptors allow it."""
+    """Return the connection limit: the configured one, lowered to what the descriptor limit allows."""
     limit = descriptor_limit()
     allowed = connections_allowed(limit, settings.max_downloads)
     if settings.max_connections > allowed:
@@ -198,14 +201,14 @@ def _index(
         poll_interval=settings.poll_interval,
         watch=settings.watch,
         on_unreadable=lambda _job, wrong: metrics.record_unreadable(wrong),
-        # No watch tells of an output that is written to in place: its digest needs a look.
+        # Watches do not report in-place writes to an output, so a job with a known digest is rechecked.
         wary=lambda reading: digests.known(reading) is not None,
         metrics=metrics,
     )
 
 
 def _storage_fault(metrics: Metrics) -> Callable[[str, Exception], None]:
-    """Count each fault of storage, and log each kind of it once in FAULT_LOG_INTERVAL_S."""
+    """Return a callback that counts each storage fault and logs each reason once per FAULT_LOG_INTERVAL_S."""
     logged: dict[str, float] = {}
 
     def told(key: str, fault: Exception) -> None:

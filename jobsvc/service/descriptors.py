@@ -1,4 +1,4 @@
-"""Descriptors: raise the process's limit, and share it out between connections and everything else."""
+"""Raise the descriptor limit of the process and divide it between connections and everything else."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Final
 from jobsvc.web.connection.connection_limits import RESERVED
 
 MAX_DESCRIPTOR_LIMIT: Final = 1_048_576
-"""The limit is raised to the hard one, but not above this: some systems have 1,073,741,816."""
+"""Maximum to which the soft limit is raised; the hard limit is 1,073,741,816 on some systems."""
 DEFAULT_MAX_CONNECTIONS: Final = 16_384
-"""Default limit of connections where descriptors allow more: each takes about 25 kB while it is idle."""
+"""Default connection limit if descriptors allow more; an idle connection uses about 25 kB."""
 DESCRIPTORS_PER_DOWNLOAD: Final = 2
-"""Descriptors of a download beside its connection: the file, and a duplicate of the socket."""
+"""Descriptors of a download besides its connection: the file and a duplicate of the socket."""
 BASE_RESERVED_DESCRIPTORS: Final = 256
-"""For storage threads, outputs kept open, child processes, the state directory and the event loop."""
+"""Descriptors of storage threads, cached outputs, child processes, the state directory and the event loop."""
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the soft limit of descriptors to the hard one, at most HIGHEST_LIMIT; return the limit."""
+    """Raise the soft descriptor limit to the hard one, at most MAX_DESCRIPTOR_LIMIT; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_DESCRIPTOR_LIMIT if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTOR_LIMIT)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -34,21 +34,21 @@ def raise_descriptor_limit() -> int:
 
 
 def descriptor_limit() -> int:
-    """Return the soft limit of descriptors."""
+    """Return the soft descriptor limit; MAX_DESCRIPTOR_LIMIT if it is unlimited."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return MAX_DESCRIPTOR_LIMIT if soft == resource.RLIM_INFINITY else soft
 
 
 def connections_allowed(limit: int, max_downloads: int) -> int:
-    """Return how many connections fit into `limit` descriptors beside everything else: a quarter at least."""
+    """Return how many connections `limit` descriptors allow, after everything else; at least a quarter."""
     reserve = BASE_RESERVED_DESCRIPTORS + DESCRIPTORS_PER_DOWNLOAD * max_downloads + RESERVED
     return max(limit - reserve, limit // 4, 1)
 
 
 def open_standard_streams() -> None:
-    """Open /dev/null for each of descriptors 0 to 2 that is closed.
+    """Open /dev/null for each closed descriptor from 0 to 2.
 
-    Otherwise a socket or a file of the storage would get its number, and receive what is printed.
+    Otherwise a socket or a file on storage would get that number and receive printed output.
     """
     for number in range(3):
         try:
@@ -56,7 +56,7 @@ def open_standard_streams() -> None:
         except OSError as exc:
             if exc.errno != errno.EBADF:
                 raise
-            # The lowest free number is the one that is missing.
+            # open(2) uses the lowest free number, which is the missing one.
             os.open(os.devnull, os.O_RDWR)
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         if getattr(sys, name) is None:

@@ -1,9 +1,9 @@
-"""Garbage collections are kept short: full ones come rarely, and leave out the jobs of the first index.
+"""Keep garbage collections short: run full ones rarely, and exclude the jobs of the first index.
 
-A full collection stops the whole process while it visits every object that may be part of a cycle: for 0.1 s
-with 2,000 connections, for a second with a million jobs. Python runs one whenever the old objects have grown
-by a quarter. Here full collections run by the clock. Jobs, answers and connections leave no cycles behind, so
-there is little to collect.
+A full collection stops the whole process while it examines every object that can be part of a cycle: 0.1 s
+with 2,000 connections, a second with a million jobs. By default, Python runs one whenever the number of old
+objects has grown by a quarter. Here, full collections run on a timer. Jobs, responses and connections leave
+no cycles, so there is little to collect.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from aiohttp import web
 
 FULL_COLLECTION_INTERVAL_S: Final = 30.0
 FULL_COLLECTION_SHARE: Final = 0.001
-"""Of the time, for full collections: one that takes 0.1 s is followed by the next after 100 s."""
+"""Maximum share of time for full collections: one that takes 0.1 s is followed by the next after 100 s."""
 AUTOMATIC_FULL_COLLECTION: Final = 1_000_000
-"""After so many collections of younger objects Python runs a full one by itself: in effect never."""
+"""Collections of younger objects after which Python runs a full one by itself: in effect never."""
 
 
 def collect_fully_by_the_clock() -> None:
-    """Turn automatic full collections off; those of younger objects stay as they are."""
+    """Turn off automatic full collections; those of younger objects are unchanged."""
     gc.set_threshold(*gc.get_threshold()[:2], AUTOMATIC_FULL_COLLECTION)
 
 
 def leave_out_present_objects() -> None:
-    """Leave the objects that exist now out of all collections; to be called once the jobs are all there."""
+    """Exclude all existing objects from collections; call this once the first index is complete."""
     gc.freeze()
 
 
@@ -53,7 +53,7 @@ def collecting(
 
 
 def pause_after(duration: float) -> float:
-    """Return the seconds until the next full collection, behind one that took `duration` seconds."""
+    """Return the seconds until the next full collection, after one that took `duration` seconds."""
     return max(FULL_COLLECTION_INTERVAL_S, duration / FULL_COLLECTION_SHARE)
 
 

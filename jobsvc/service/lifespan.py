@@ -1,4 +1,4 @@
-"""What runs for as long as the application does, in which order it begins, and how long its end may take."""
+"""Start the components with the application and stop them in reverse order, within a bounded time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from jobsvc.storage.threads.thread_pool import ThreadPool
 from jobsvc.web.ratelimit.download_slots import DownloadSlots
 
 SHUTDOWN_TIMEOUT_S: Final = 0.5
-"""Seconds that requests other than downloads have at the end; aiohttp takes them twice, and 0 for no end."""
+"""Seconds that requests other than downloads have at shutdown.
+
+aiohttp waits this long twice, and takes 0 for no limit.
+"""
 
 Context = Callable[[web.Application], AsyncIterator[None]]
 
@@ -29,7 +32,10 @@ Context = Callable[[web.Application], AsyncIterator[None]]
 def add_lifespan(
     app: web.Application, parts: Components, on_indexed: Callable[[], None] | None = None
 ) -> None:
-    """Have the parts begin with the application, what is needed longest first, and end in reverse."""
+    """Register startup and shutdown of the components with the application.
+
+    What is needed longest starts first; shutdown is in reverse order.
+    """
     app.cleanup_ctx.extend(
         [
             _storage(parts.executor, parts.download_log, parts.record_process),
@@ -54,7 +60,7 @@ def _storage(disk: StorageExecutor, downloads: DownloadLog, condenser: RecordPro
     async def context(_app: web.Application) -> AsyncIterator[None]:
         yield
         disk.close()
-        # With a thread of its own: those of Disk may all hang.
+        # A separate thread, because all threads of the storage executor might be stuck.
         ending = ThreadPool("end", threads=1)
         with suppress(StorageUnavailable):
             await ending.run("log", downloads.close)
@@ -93,7 +99,8 @@ def _wait_for_downloads(slots: DownloadSlots, grace: float) -> Callable[[web.App
             async with asyncio.timeout(grace):
                 await slots.wait_released()
         except TimeoutError:
-            # aiohttp ends only those whose client is there; each has a line to write while there is a log.
+            # aiohttp cancels only requests whose client is connected. Every download has to write its line
+            # before the download log is closed.
             await slots.cancel_all(SHUTDOWN_TIMEOUT_S)
 
     return wait

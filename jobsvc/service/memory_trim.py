@@ -1,7 +1,7 @@
-"""Freed memory is returned to the system after a peak.
+"""Return freed memory to the system after a peak.
 
-glibc keeps what was freed below a block that is still in use, so the resident memory stays near its peak once
-many large answers were held at the same time (malloc_trim(3)). Other C libraries are left alone.
+glibc keeps memory that was freed below a block still in use, so resident memory remains near its peak after
+many large responses were held at the same time (malloc_trim(3)). Other C libraries are left alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TRIM_INTERVAL_S: Final = 30.0
 
 
 async def trim_cleanup_ctx(_app: web.Application) -> AsyncIterator[None]:
-    """Trim the heap until the application ends: a cleanup_ctx."""
+    """Trim the heap every TRIM_INTERVAL_S until the application ends; a cleanup_ctx."""
     task = asyncio.create_task(_run(), name="jobsvc-heap-trim")
     yield
     task.cancel()

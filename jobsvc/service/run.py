@@ -1,4 +1,4 @@
-"""Serves until it is told to stop: accepts no more then, lets downloads finish within the grace, and ends."""
+"""Run the service until a signal: then stop accepting, let downloads finish within the grace period, exit."""
 
 from __future__ import annotations
 
@@ -33,12 +33,15 @@ log = structlog.get_logger("jobsvc.service")
 
 
 class StartupError(Exception):
-    """The service can't begin; the message says why, and what to do about it."""
+    """The service cannot start; the message contains the reason and the remedy."""
 
     def __init__(self, reason: str, *, may_pass: bool) -> None:
         super().__init__(reason)
         self.exit_code = 1 if may_pass else 2
-        """2 for a wrong configuration, which a restart does not mend (systemd's RestartPreventExitStatus)."""
+        """1 for a temporary fault; 2 for a wrong configuration, which a restart does not fix.
+
+        See systemd's RestartPreventExitStatus.
+        """
 
 
 async def serve(
@@ -48,11 +51,10 @@ async def serve(
     stop: asyncio.Event | None = None,
     on_indexed: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until `stop` is set, by SIGTERM or SIGINT where it is not given; `ready` gets the address.
+    """Serve until `stop` is set, or until SIGTERM or SIGINT if it is not given.
 
-    `on_indexed` is called once the first index is complete.
-
-    Then accept no more, let downloads finish for as long as the grace, and end. NotStarted.
+    Then accept no more connections and let downloads finish within the grace period. `ready` is called with
+    the address, `on_indexed` once the first index is complete. Raises StartupError.
     """
     stop = stop or _stop_on_signals()
     app = build_app(settings, on_indexed)
@@ -101,7 +103,7 @@ async def _start(runner: web.BaseRunner, settings: Settings) -> None:
 
 
 def _bind_error(fault: Exception, host: str, port: int) -> str:
-    """Say why the address can't be listened on, and the remedy."""
+    """Return why the service cannot listen on the address, and the remedy."""
     if isinstance(fault, socket.gaierror):
         return f"host: the name {host!r} is not resolved: {fault.strerror}"
     if not isinstance(fault, OSError):
@@ -122,7 +124,7 @@ def _bind_error(fault: Exception, host: str, port: int) -> str:
 
 
 def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
-    """Run the service until it is told to stop; returns the exit code."""
+    """Run the service until SIGTERM or SIGINT; return the exit code."""
     open_standard_streams()
     logging_setup.configure()
     for name, close in unknown_variables(os.environ):
@@ -139,7 +141,7 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
 
 
 def _run_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run on uvloop where it is installed."""
+    """Run on uvloop if it is installed, otherwise on asyncio's event loop."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
     except ImportError:
