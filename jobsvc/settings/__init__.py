@@ -1,6 +1,7 @@
-"""What the operator decided: each option once, each value with where it came from.
+"""Load the operator's settings: each option is defined once, each value is kept with its origin.
 
-Flag > JOBSVC_* > config file > default. Nothing here prints, and a wrong value is a SettingsError.
+Precedence: flag, JOBSVC_* variable, config file, default. Nothing here prints; an invalid value raises
+SettingsError.
 """
 
 from jobsvc.settings.directories import default_state_dir

@@ -1,6 +1,6 @@
-"""Where the service's own files live, and whether the folders it was given can serve.
+"""Locate the state directory, and check the configured directories.
 
-The state folder never lies where clients could be sent its files from, nor around the farm's jobs.
+The state directory must not be in a directory whose files are served, and must not contain the jobs root.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from jobsvc.storage.files.users import user_name
 from jobsvc.storage.filesystem.reachable import Mounts
 
 ANSWER_TIMEOUT_S: Final = 10.0
-"""How long a folder of the configuration may take to be listed at the start."""
+"""Seconds in which a configured directory must be listed at startup."""
 
 
 def default_state_dir() -> Path:
-    """Name the folder of tokens and logs: $JOBSVC_STATE_DIR, else by the XDG base directory specification.
+    """Return the default state directory: $JOBSVC_STATE_DIR, or else that of the XDG base directory spec.
 
-    That is $XDG_STATE_HOME/jobsvc, where the variable holds an absolute path, else ~/.local/state/jobsvc.
-    ValueError where not even a home directory is known.
+    The latter is $XDG_STATE_HOME/jobsvc if the variable is an absolute path, otherwise ~/.local/state/jobsvc.
+    Raises ValueError if no home directory is known.
     """
     try:
         if own := os.environ.get("JOBSVC_STATE_DIR"):
@@ -37,7 +37,7 @@ def default_state_dir() -> Path:
 
 
 def check_readable(folder: Path) -> None:
-    """Raise ValueError unless the path leads to a directory that can be listed within ANSWER_TIMEOUT_S."""
+    """Raise ValueError unless the path is a directory that can be listed within ANSWER_TIMEOUT_S."""
     try:
         _within(ANSWER_TIMEOUT_S, lambda: os.scandir(folder).close())
     except OSError as wrong:
@@ -45,7 +45,10 @@ def check_readable(folder: Path) -> None:
 
 
 def check_disjoint(state_dir: Path, jobs_root: Path, output_roots: tuple[Path, ...]) -> None:
-    """Raise ValueError where the state folder lies within a folder that is served, or around the jobs."""
+    """Raise ValueError if the state directory is in the jobs root or an output root, or contains the former.
+
+    Symbolic links and bind mounts are followed.
+    """
     mounts = Mounts.now()
     if _reached(mounts, jobs_root, state_dir):
         raise ValueError(f"lies inside the jobs root {str(jobs_root)!r}")
@@ -66,9 +69,10 @@ def _reached(mounts: Mounts, outer: Path, inner: Path) -> list[str]:
 
 
 def make_writable(state_dir: Path) -> None:
-    """Make the folder for its owner alone (0700), where it is not there; ValueError if that fails.
+    """Create the state directory, accessible by its owner only (0700), unless it exists, and write to it.
 
-    A full disk is no reason not to start: what can't be written then is counted and logged.
+    Raises ValueError if that fails. A full disk does not prevent the start: failed writes are counted and
+    logged later.
     """
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,9 +85,9 @@ def make_writable(state_dir: Path) -> None:
 
 
 def _within(seconds: float, call: Callable[[], None]) -> None:
-    """Call in a thread; raise what it raises, and TimeoutError where it does not return in time.
+    """Run `call` in a thread; raise its OSError, or TimeoutError if it does not return in time.
 
-    The thread of a call that hangs is left behind: it does not keep the process from ending.
+    A thread that hangs is abandoned; as a daemon thread it does not prevent the process from exiting.
     """
     raised: list[OSError] = []
 
@@ -103,13 +107,13 @@ def _within(seconds: float, call: Callable[[], None]) -> None:
 
 
 def check_writable(state_dir: Path) -> None:
-    """Raise ValueError where `make_writable` would surely fail; makes and writes nothing."""
+    """Raise ValueError if `make_writable` would certainly fail. Creates and writes nothing."""
     folder = state_dir
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
         if not folder.is_dir():
-            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))  # noqa: TRY301 - told as the others are
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))  # noqa: TRY301 - reported below
         if os.statvfs(folder).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))  # noqa: TRY301 - likewise
         if not os.access(folder, os.W_OK | os.X_OK):

@@ -1,7 +1,7 @@
-"""Variables that begin as ours do but are none of ours: misspelt, or set by an orchestrator.
+"""Find JOBSVC_... variables that are not options: misspelt ones, and those set by an orchestrator.
 
-Kubernetes and Docker set variables for a service called `jobsvc` in every container beside it: JOBSVC_PORT is
-"tcp://10.0.0.1:8080" then, which is not the option --port.
+For a service called `jobsvc`, Kubernetes and Docker set variables in the containers next to it: JOBSVC_PORT
+is then "tcp://10.0.0.1:8080", which is not the option --port.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PREFIX: Final = "JOBSVC_"
 CLIENT_VARIABLES: Final = frozenset(
     f"{PREFIX}{name}" for name in ("URL", "TOKEN", "TOKEN_FILE", "PROFILE", "PROGRESS", "OUTPUT", "JOB_DIR")
 )
-"""What clients and render jobs read."""
+"""Variables that clients and render jobs read."""
 
 _ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://\S+", re.ASCII)
 _LINK: Final = re.compile(
@@ -29,14 +29,14 @@ _LINK: Final = re.compile(
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Return whether an orchestrator set the variable to tell where a service called `jobsvc...` listens."""
+    """Return whether an orchestrator set the variable, for the address of a service called `jobsvc...`."""
     if name.startswith(PREFIX) and name.endswith("_PORT") and _ADDRESS.fullmatch(value):
         return True
     return _LINK.fullmatch(name) is not None or (name == "JOBSVC_NAME" and value.startswith("/"))
 
 
 def unknown_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
-    """Find variables JOBSVC_... that have no meaning, each with the known one that it resembles most."""
+    """Yield each unknown JOBSVC_... variable and the known variable most similar to it, or None."""
     known = {option.variable for option in OPTIONS} | CLIENT_VARIABLES
     for name, value in sorted(environment.items()):
         if name.startswith(PREFIX) and name not in known and not is_service_link(name, value):

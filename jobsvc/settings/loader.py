@@ -1,4 +1,4 @@
-"""From what flags, environment and config file say to Settings, or to one error that names the culprit."""
+"""Build Settings from flags, environment and config file, or raise one error that names the wrong value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobsvc.storage.files.os_errors import may_pass
 from jobsvc.storage.layout import OutputRoot
 
 MAX_CONFIG_BYTES: Final = 1 << 20
-"""Bytes; a larger config file is surely another file."""
+"""Maximum size of a config file, in bytes; a larger file is certainly not one."""
 
 NO_JOBS_ROOT: Final = (
     "jobs-root: the folder of the job directories is not given"
@@ -27,10 +27,10 @@ _DEFAULT: Final = "the default"
 
 
 class SettingsError(ValueError):
-    """A setting that stops the start; the message names the option, the value and where it came from."""
+    """A setting prevents the start; the message names the option, the value and its origin."""
 
     may_be_temporary = False
-    """Whether a later start may succeed with the same settings: a folder may not be mounted yet."""
+    """Whether a later start can succeed with the same settings, for example once a directory is mounted."""
 
 
 def _error(option: str, value: object, wrong: object, origin: str) -> SettingsError:
@@ -40,17 +40,17 @@ def _error(option: str, value: object, wrong: object, origin: str) -> SettingsEr
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredValue:
-    """A value as text (several, of a repeatable option) and where it came from, in words."""
+    """A value as text (several for a repeatable option), and a description of its origin."""
 
     value: str | tuple[str, ...]
     origin: str
 
 
 def resolve(given: Mapping[str, ConfiguredValue], options: Iterable[Option] = OPTIONS) -> dict[str, Any]:
-    """Turn what was given, by field, and what the config file adds, into checked values by field.
+    """Parse the given values, by field, and those of the config file; return checked values by field.
 
-    Fields that nobody gave are left out. SettingsError names the first wrong value, in the options' order, or
-    an output root of an owner whose files others can name.
+    Fields without a value are left out. Raises SettingsError for the first invalid value, in the order of the
+    options, or for an owner's output root whose files the records of other owners can name.
     """
     found = _resolve(given, options)
     if "output_roots" in found:
@@ -59,16 +59,16 @@ def resolve(given: Mapping[str, ConfiguredValue], options: Iterable[Option] = OP
 
 
 def load(given: Mapping[str, ConfiguredValue], *, dry_run: bool = False) -> Settings:
-    """Make the Settings of what was given and see that the folders can serve; SettingsError if not.
+    """Build Settings from the given values, by field, and check the directories. Raises SettingsError.
 
-    The state folder is made here, once everything else is right; with `dry_run` nothing is made or written.
+    The state directory is created after all other checks; with `dry_run` nothing is created or written.
     """
     found = _resolve(given, OPTIONS)
     if "jobs_root" not in found:
         raise SettingsError(NO_JOBS_ROOT)
     try:
         settings = Settings(**{field: value for field, (value, _) in found.items()})
-    except ValueError as wrong:  # only the state folder's default needs anything of the machine
+    except ValueError as wrong:  # only the default state directory depends on the machine
         raise _error("state-dir", None, wrong, _DEFAULT) from wrong
     origins = {field: origin for field, (_, origin) in found.items()}
     _check_places(settings, origins, directories.check_writable if dry_run else directories.make_writable)
@@ -112,7 +112,7 @@ def _folder_of(root: Path | OutputRoot) -> Path:
 
 
 def _resolve(given: Mapping[str, ConfiguredValue], options: Iterable[Option]) -> dict[str, tuple[Any, str]]:
-    """Values and their origins by field; what is given counts before the config file."""
+    """Return values and their origins by field; given values take precedence over the config file."""
     known = {**_config(given["config"]), **given} if "config" in given else given
     return {
         option.field: (_parse(option, known[option.field]), known[option.field].origin)
@@ -133,7 +133,7 @@ def _parse(option: Option, given: ConfiguredValue) -> Any:  # noqa: ANN401 - the
 
 
 def _config(given: ConfiguredValue) -> dict[str, ConfiguredValue]:
-    """Read the config file: what it gives, by field."""
+    """Read the config file and return its values by field. Raises SettingsError."""
     option = next(option for option in OPTIONS if option.field == "config")
     file: Path = _parse(option, given)
     try:
@@ -169,7 +169,7 @@ def _suggestion(key: str, known: Iterable[str]) -> str:
 
 
 def _texts(option: Option, value: object, file: Path, origin: str) -> str | tuple[str, ...]:
-    """Write a value of TOML as the command line has it; relative paths start at the file's folder."""
+    """Convert a TOML value to command-line text; relative paths are resolved against the file's directory."""
     if option.repeatable and isinstance(value, dict):
         value = [f"{word}={meaning}" for word, meaning in value.items()]
     if option.repeatable and isinstance(value, list):

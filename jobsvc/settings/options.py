@@ -1,6 +1,6 @@
-"""Every option of the service, once: its name, type, default, check and help are one line of Settings.
+"""Define every option of the service once: name, type, default, check and help are one field of Settings.
 
-The command line, the environment, the config file and README are made from it, or tested against it.
+The command line, environment variables and config file are derived from it; the README is tested against it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LIST: Final = r"[\s,]+"
 
 
 def _aliases(pairs: list[tuple[str, Status]]) -> Mapping[str, Status]:
-    """Join the usual synonyms and the operator's; of two meanings of a word the later one counts."""
+    """Combine the built-in synonyms with the operator's; the last meaning of a word takes precedence."""
     return MappingProxyType({**SYNONYMS, **dict(pairs)})
 
 
@@ -39,23 +39,23 @@ def _watch(text: str) -> Watch:
 
 @dataclass(frozen=True, slots=True)
 class _Spec:
-    """What an option's line says beside its name, type and default."""
+    """Properties of an option besides its name, type and default."""
 
     parse: Callable[[str], Any]
     metavar: str
     help: str
     argument: bool = False
     splits: str | None = None
-    """Of a repeatable option: the pattern that parts its values in the environment."""
+    """For a repeatable option: the pattern that separates its values in the environment variable."""
     joined: Callable[[list[Any]], Any] = tuple
-    """Of a repeatable option: makes the setting out of the values."""
+    """For a repeatable option: combines the values into the setting."""
     shown: str | None = None
-    """The default as people read it, where its own text does not say it."""
+    """The default in help texts, if it differs from the value's own text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The service's settings, checked. Times are in seconds, sizes in bytes."""
+    """Checked settings of the service. Times are in seconds, sizes in bytes."""
 
     jobs_root: Annotated[
         Path,
@@ -199,38 +199,38 @@ _SINGULAR: Final = {
     "status_aliases": "status-alias",
     "trusted_proxies": "trusted-proxy",
 }
-"""A repeatable option is named for one of its values, the setting for all of them."""
+"""Option names of repeatable options: singular, while the setting's name is plural."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option as all its sources name it."""
+    """One option and its names in all sources."""
 
     field: str
     """Attribute of Settings."""
     name: str
-    """max-age: the config file's key, and the option's name in messages."""
+    """Key in the config file, and name in messages: max-age."""
     default: str
-    """As people read it; empty where there is none."""
+    """The default as text; empty if there is none."""
     spec: _Spec
 
     @property
     def flag(self) -> str:
-        """The name on the command line: --max-age, or JOBS_ROOT, which is an argument."""
+        """The name on the command line: --max-age, or JOBS_ROOT for an argument."""
         return self.spec.metavar if self.spec.argument else f"--{self.name}"
 
     @property
     def variable(self) -> str:
-        """The environment's name of it: JOBSVC_MAX_AGE."""
+        """The name of the environment variable: JOBSVC_MAX_AGE."""
         return "JOBSVC_" + self.name.replace("-", "_").upper()
 
     @property
     def repeatable(self) -> bool:
-        """Whether it takes several values."""
+        """Whether the option takes several values."""
         return self.spec.splits is not None
 
     def split(self, text: str) -> list[str]:
-        """Part the values of a repeatable option's environment variable."""
+        """Split the environment variable of a repeatable option into its values."""
         return [part for part in re.split(self.spec.splits or r"\0", text) if part]
 
 

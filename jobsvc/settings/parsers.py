@@ -1,6 +1,6 @@
-"""From the text of one value to the value: each function takes text and returns it checked.
+"""Parse and check the text of one value.
 
-A refusal is a ValueError whose message is a predicate ("is not a number"), to be put after the value.
+An invalid value raises ValueError, whose message is a predicate ("is not a number") to follow the value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jobsvc.domain.job import Status
 from jobsvc.storage.layout import OutputRoot
 
 YEAR_S: Final = 31_536_000
-"""Seconds; no wait is longer, so that clocks and timers can hold every value."""
+"""Seconds; upper limit of all durations, so that clocks and timers can represent every value."""
 
 _RATE: Final = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)", re.ASCII)
 _BYTES: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(?:([kmgt])(i?))?b?", re.ASCII | re.IGNORECASE)
@@ -28,14 +28,14 @@ _WORDS: Final = ", ".join(Status)
 
 
 def host(text: str) -> str:
-    """Take a name or an address to listen on; whether it is one of this machine shows when it is bound."""
+    """Accept a host name or address to listen on; whether this machine has it is checked when binding."""
     if not text or not text.isprintable() or " " in text:
         raise ValueError("is no host name or address")
     return text
 
 
 def path(text: str) -> Path:
-    """Make a path absolute, with a leading ~ expanded; links stay as they are."""
+    """Return an absolute path, with a leading ~ expanded; symbolic links are not resolved."""
     if not text or "\0" in text:
         raise ValueError("is no path")
     try:
@@ -45,7 +45,7 @@ def path(text: str) -> Path:
 
 
 def output_root(text: str) -> Path | OutputRoot:
-    """Accept a path, or OWNER=PATH with an absolute one; a path that begins with / is never the latter."""
+    """Accept PATH, or OWNER=PATH with an absolute path; a text that begins with / is always a path."""
     owner, equals, folder = text.partition("=")
     if owner and equals and not owner.startswith(("/", "~", ".")) and folder.startswith(("/", "~")):
         return OutputRoot(owner, path(folder))
@@ -59,14 +59,14 @@ _PUBLIC_URL: Final = re.compile(
 
 
 def public_url(text: str) -> str:
-    """Accept an http or https address with a path or none; the slash at its end is left out."""
+    """Accept an http or https URL, with or without a path; a trailing slash is removed."""
     if not _PUBLIC_URL.fullmatch(text):
         raise ValueError("is no address such as https://render.example.com/farm")
     return text.rstrip("/")
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
-    """Accept whole numbers from `low` to `high`."""
+    """Return a parser of integers from `low` to `high`."""
 
     def parse(text: str) -> int:
         if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
@@ -77,7 +77,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def seconds(low: float, high: float = YEAR_S) -> Callable[[str], float]:
-    """Accept numbers of seconds from `low` to `high`."""
+    """Return a parser of seconds from `low` to `high`."""
 
     def parse(text: str) -> float:
         number = float(text) if _NUMBER.fullmatch(text) else math.nan
@@ -89,14 +89,17 @@ def seconds(low: float, high: float = YEAR_S) -> Callable[[str], float]:
 
 
 def rate(text: str) -> str:
-    """Accept a budget such as 600/minute: one number, one period, as `limits` writes them."""
+    """Accept a rate such as 600/minute: one number and one period, in the notation of `limits`."""
     if not _RATE.fullmatch(text):
         raise ValueError("is not a rate such as 600/minute (N/second, N/minute, N/hour or N/day)")
     return text
 
 
 def byte_rate(text: str) -> int:
-    """Accept bytes a second: 500000, 500k, 10M, 1.5G (powers of 1000) or 10Mi (powers of 1024); 0 is none."""
+    """Accept bytes per second: 500000, 500k, 10M, 1.5G (powers of 1000) or 10Mi (powers of 1024).
+
+    0 means no limit.
+    """
     match = _BYTES.fullmatch(text)
     if match is None:
         raise ValueError("is not a number of bytes a second such as 500000, 500k, 10M or 10Mi")
@@ -117,7 +120,7 @@ def network(text: str) -> IPv4Network | IPv6Network:
 
 
 def alias(text: str) -> tuple[str, Status]:
-    """Accept WORD=STATUS; the word is lower-cased, as a job's status is when it is looked up."""
+    """Accept WORD=STATUS; the word is converted to lower case, like a job's status before its lookup."""
     word, equals, status = (part.strip().lower() for part in text.partition("="))
     if not equals or not word or status not in set(Status):
         raise ValueError(f"is not WORD=STATUS with a status of {_WORDS}")

@@ -1,7 +1,8 @@
-"""Refuses output roots of an owner whose files other owners' records can name through another output root.
+"""Reject an owner's output root if other owners' records can name its files through another output root.
 
-A record names a file by a path, and the nearest output root of that name decides whether it may. A folder
-that has another name, by a symbolic link or a bind mount, is another root.
+A record names a file by its path, and the nearest output root of that path decides whether access is allowed.
+A directory with a second name, through a symbolic link or a bind mount, can be in another output root by that
+name.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ class _Root(NamedTuple):
 
 
 def check_tied_roots(tied: OutputRoot, roots: Sequence[Path | OutputRoot]) -> None:
-    """Raise ValueError where another of the roots opens files of `tied` to other owners by another name.
+    """Raise ValueError if another of the roots gives other owners access to files of `tied` by another name.
 
-    Two roots of the same name, of different owners, share it on purpose, and so does a root that is named as
-    lying within another one.
+    Sharing is intended if two owners have roots with the same path, or if the path of one root is inside that
+    of another.
     """
     mounts, all_roots = Mounts.now(), [_root(each) for each in roots]
     own = _root(tied)
@@ -61,7 +62,7 @@ def _names(mounts: Mounts, outer: Path, inner: Path) -> Iterator[str]:
 
 
 def _is_decided_by(owners: set[str | None], root: _Root, name: str, roots: Sequence[_Root]) -> bool:
-    """Whether the nearest root of a name is `root`, or one of these owners alone."""
+    """Return whether the nearest root of a name is `root`, or belongs only to these owners."""
     parts = _split(name)
     holding = [each for each in roots if parts[: len(each.name)] == each.name]
     nearest = max((each.name for each in holding), key=len, default=())
