@@ -1,8 +1,8 @@
 """The jobsvc command.
 
-Exit codes: 0; 1 a finding, or a fault that a restart may mend; 2 wrong use or configuration.
-A subcommand's module is imported when it is asked for, so that making a token does not wait for a web server
-to load.
+Exit codes: 0 success; 1 a finding, or a fault that a restart can fix; 2 wrong use or configuration.
+A subcommand's module is imported only when it is used, so that creating a token does not wait for the import
+of a web server.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _COMMANDS: Final = ("serve", "token", "check", "demo")
 
 
 class _Lazy(click.Group):
-    """A group whose command NAME is the attribute NAME of the module jobsvc.cli.NAME."""
+    """A click group that imports command NAME from the module jobsvc.cli.NAME on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands in the order in which a newcomer needs them."""
+        """Return the command names, in the order in which a new user needs them."""
         del ctx
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; None where there is none of this name."""
+        """Import and return a command; None if there is no command of this name."""
         del ctx
         if cmd_name not in _COMMANDS:
             return None
@@ -47,6 +47,6 @@ def main() -> None:
     """
     require_utf8()
     for stream in (sys.stdout, sys.stderr):
-        # A locale may lack characters of an owner's name or a path: they are written as \\uXXXX.
+        # Characters that the locale's encoding lacks, in an owner's name or a path, are written as \\uXXXX.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

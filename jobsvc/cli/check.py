@@ -1,6 +1,6 @@
-"""jobsvc check: names every job that clients can't be served from, and reports what the storage can do.
+"""jobsvc check: list every job that cannot be served, and report the properties of the storage.
 
-It reads as the service reads. It writes nothing, except in a folder of its own with --probe-write.
+It reads jobs as the service does. It writes nothing, except with --probe-write, in a new directory.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from jobsvc.storage.filesystem.probe import FileSystemInfo, WriteProbe, file_sys
 from jobsvc.storage.jobs.reader import JobsRoot
 
 PROGRESS_STEPS: Final = 200
-"""How often the bar is drawn on its way."""
+"""Number of updates of the progress bar."""
 MAX_CLOCK_OFFSET_S: Final = 0.1
-"""Seconds by which two clocks may differ unmentioned."""
+"""Maximum difference of two clocks, in seconds, that is reported as none."""
 MAX_NAMED_JOBS: Final = 20
-"""Job ids in one line."""
+"""Maximum number of job ids in one line."""
 _ERASE: Final = "\r\x1b[K"
 
 
@@ -63,11 +63,12 @@ def check(
     """Check all jobs, and report on the storage.
 
     JOBS_ROOT is the folder of the job directories.
-    Records, outputs of completed jobs and logs are opened as the service opens them. Run it as the service's
-    user: another user may read more, or less. The state directory is only used to find out who that is.
+    Records, outputs of completed jobs and logs are opened as the service opens them. Run the command as the
+    service's user, because access can differ for other users. The state directory is only used to find out
+    which user that is.
 
-    Exit code 1: something is wrong with a job, or --probe-write found that a rename is not atomic. Stale jobs
-    alone are no error.
+    Exit code 1: a job has an error, or --probe-write found that a rename is not atomic. Stale jobs alone are
+    not an error.
     """
     warn_of_unknown_variables()
     root, user = _root(ctx)
@@ -102,7 +103,7 @@ def _root(ctx: click.Context) -> tuple[JobsRoot, CheckUser]:
 
 
 def _findings(survey: Survey, ids: list[str]) -> Iterator[Finding]:
-    """Go through the jobs; on a terminal with a bar, which makes way for what is found."""
+    """Yield the findings of all jobs; on a terminal, show a progress bar and erase it before each finding."""
     shown = sys.stderr.isatty()
     with click.progressbar(
         ids, label="Checking", file=sys.stderr, show_pos=True, hidden=not shown,
@@ -118,7 +119,7 @@ def _findings(survey: Survey, ids: list[str]) -> Iterator[Finding]:
 
 
 def _run_trial(root: Path) -> WriteProbe | str:
-    """Try the storage out; returns why that was not to be, where it was not."""
+    """Run the write probe; return its result, or the reason why it failed."""
     try:
         with _exit_on_error():
             return run_write_probe(root)
@@ -128,7 +129,7 @@ def _run_trial(root: Path) -> WriteProbe | str:
 
 @contextmanager
 def _exit_on_error() -> Iterator[None]:
-    """Let a SIGTERM unwind, so that nothing is left behind."""
+    """Turn SIGTERM into SystemExit, so that the probe's directory is removed."""
 
     def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
@@ -150,7 +151,7 @@ def _storage(survey: Survey, nature: FileSystemInfo) -> Iterator[str]:
 
 
 def _notes(survey: Survey, jobs: int, stalled_after: float) -> Iterator[str]:
-    """Say what is no finding, but may be news."""
+    """Yield lines about stale jobs and a wrong jobs root, which are not findings."""
     if survey.stale:
         time = f"{stalled_after:g} s"
         yield f"stale: {len(survey.stale)} unfinished, not written for {time}: {_some(survey.stale)}"
@@ -208,7 +209,7 @@ def _document(
 
 
 def _beside(ahead: float) -> str:
-    """Say how one clock stands beside this machine's."""
+    """Describe the offset of a clock from this machine's, in seconds."""
     if abs(ahead) < MAX_CLOCK_OFFSET_S:
         return "in step with this machine's"
     return f"{_span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} this machine's"

@@ -1,4 +1,4 @@
-"""Who runs `jobsvc check`, and who runs the service: the owner of its state directory, as far as is known."""
+"""Compare the user that runs `jobsvc check` with the service's user, the owner of the state directory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from jobsvc.storage.files.users import user_name
 
 @dataclass(frozen=True, slots=True)
 class CheckUser:
-    """The two users."""
+    """User ids of the command and of the service."""
 
     user: int
     service: int | None
-    """None where there is no state directory."""
+    """None if there is no state directory."""
 
     @classmethod
     def of(cls, state_dir: Path | None) -> Self:
-        """Take the owner of the state directory, or of the default one, for the service's user."""
+        """Take the owner of the state directory (default: default_state_dir()) as the service's user."""
         try:
             folder = default_state_dir() if state_dir is None else state_dir
             return cls(os.geteuid(), folder.stat().st_uid)
@@ -30,7 +30,7 @@ class CheckUser:
             return cls(os.geteuid(), None)
 
     def notes(self) -> Iterator[str]:
-        """Say in one line that the service may be able to read less, or more, than was read here."""
+        """Yield one line if the service might be able to read more or less than this command."""
         if self.service is None and self.user == 0:
             yield "user: root may read more than the service's user: run this as that user"
         elif self.service is not None and self.service != self.user:
@@ -41,6 +41,6 @@ class CheckUser:
             )
 
     def document(self) -> dict[str, str | None]:
-        """Say the same for programs."""
+        """Return the two user names for the JSON output."""
         service = None if self.service is None else user_name(self.service)
         return {"user": user_name(self.user), "serviceUser": service}

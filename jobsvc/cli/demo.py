@@ -1,6 +1,6 @@
-"""jobsvc demo: runs the service with sample jobs in a temporary folder, which is removed afterwards.
+"""jobsvc demo: run the service with sample jobs in a temporary directory, which is removed afterwards.
 
-Serves the sample jobs, makes a token, prints commands to paste, and renders one more job.
+It serves the sample jobs, creates a token, prints commands to paste, and renders one more job.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from jobsvc.storage.state import token_file
 OWNER: Final = "demo"
 LIVE_JOB: Final = "live-render-0001"
 LIVE_FRAMES: Final = 16 * FPS
-"""Sixteen seconds of film, rendered in as many."""
+"""Sixteen seconds of film, rendered in real time."""
 PORT: Final = 8080
 
 _BAR: Final = 30
 _STEP: Final = 10
-"""Percent between two lines of progress where there is no terminal to update one on."""
+"""Percent between two progress lines if standard output is not a terminal."""
 
 _TEXT: Final = """\
 {title}
@@ -117,7 +117,7 @@ def demo(ctx: click.Context, /, host: str, port: int, *, keep: bool) -> None:
 
 
 def samples() -> Path:
-    """Find the sample jobs: in the package when it was installed from a wheel, else beside it."""
+    """Return the directory of the sample jobs: in the package if installed from a wheel, else next to it."""
     package = Path(str(files("jobsvc")))
     found = [folder / "sample_jobs" for folder in (package, package.parent)]
     for folder in found:
@@ -127,7 +127,7 @@ def samples() -> Path:
 
 
 def copy_samples(jobs: Path) -> int:
-    """Copy the good samples, each a job, into a new folder `jobs`; return how many there are."""
+    """Copy the valid sample jobs into a new directory `jobs`; return their number."""
     good = [folder for folder in samples().iterdir() if (folder / STATUS_FILE).is_file()]
     for folder in good:
         shutil.copytree(folder, jobs / folder.name)
@@ -135,11 +135,11 @@ def copy_samples(jobs: Path) -> int:
 
 
 def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
-    """Run service and farm side by side until Ctrl-C or SIGTERM ends the service; return its exit code."""
+    """Run the service and the demo farm until Ctrl-C or SIGTERM; return the service's exit code."""
     from jobsvc.service import run  # noqa: PLC0415 - help needs no web server
 
     ffmpeg = find_ffmpeg()
-    # The service's log goes to a file: on the terminal it would tear the line of progress.
+    # The service's log goes to a file: on the terminal it would break up the progress line.
     with (
         settings.jobs_root.with_name("service.log").open("w", encoding="utf-8") as log,
         redirect_stderr(log),
@@ -165,7 +165,7 @@ def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
 
 @contextmanager
 def _live_render(jobs: Path, ffmpeg: str) -> Iterator[None]:
-    """Render one job in a thread beside the service; what is not done at the end is canceled."""
+    """Render one job in a thread during the block; at its end, cancel an unfinished render."""
     farm = DemoFarm(jobs / LIVE_JOB, ffmpeg, owner=OWNER, frames=LIVE_FRAMES, tell=Display().show)
     farm.queue()
     worker = Thread(target=farm.run, name="farm")
@@ -178,15 +178,15 @@ def _live_render(jobs: Path, ffmpeg: str) -> Iterator[None]:
 
 
 class Display:
-    """The live render's progress: one line that changes on a terminal, a line now and then elsewhere."""
+    """Show the progress of the live render: one updated line on a terminal, otherwise a line per _STEP."""
 
     def __init__(self) -> None:
-        """Look once whether standard output is a terminal."""
+        """Determine whether standard output is a terminal."""
         self._terminal = sys.stdout.isatty()
         self._shown: tuple[Status, int] | None = None
 
     def show(self, status: Status, done: int, total: int) -> None:
-        """Show how far the render is."""
+        """Show the status and the number of finished frames."""
         percent = 100 * done // total
         line = f"  {LIVE_JOB}  {status:<9}  {percent:3d} %  frame {done:>{len(str(total))}} of {total}"
         if self._terminal:
@@ -212,7 +212,7 @@ def _scratch(*, keep: bool) -> Iterator[Path]:
 
 
 def _free(host: str, port: int) -> int:
-    """Return the port, or 0 (which lets the system choose) with a word where another program has it."""
+    """Return the port, or 0 (the system chooses one) with a message if the port is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
-"""A farm of one machine: renders one job with ffmpeg and writes its directory as a farm should.
+"""Simulate a render farm: render one job with ffmpeg and write its directory as a farm should.
 
-The record is replaced whole and only ever moves forward, the log is only appended to, and the output is
-in place before the record says completed. Sync code for a thread of its own.
+The record is replaced atomically and never returns to an earlier state, the log is only appended to, and the
+output is in place before the record says completed. Blocking code; runs in its own thread.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from jobsvc.storage.files.atomic_write import write_atomically
 from jobsvc.storage.layout import DEFAULT_LOG, STATUS_FILE
 
 OnState = Callable[[Status, int, int], None]
-"""Is told the status, the frames done and the frames in all, whenever the record was replaced."""
+"""Called with the status, the finished frames and the total frames after each change of the record."""
 
 FPS: Final = 25
 QUEUED_S: Final = 4.0
-"""Seconds that the job waits, for a person to see it queued."""
+"""Seconds that the job remains queued, so that a user can see this state."""
 
 _ENCODERS: Final = ("libx264", "libopenh264", "mpeg4")
 _FILTER: Final = (
     "hue=s=0,curves=r='0/0.02 0.35/0.10 0.6/0.85 1/1'"
     ":g='0/0.03 0.35/0.30 0.65/0.62 1/0.97':b='0/0.10 0.35/0.50 0.6/0.40 1/0.85'"
 )
-"""Night blue to gold, for the fractal's greys."""
+"""Colours the grey fractal from night blue to gold."""
 
 
 def find_ffmpeg() -> str | None:
-    """Name an ffmpeg that can be run: of the PATH, else of the `demo` extra; None where there is neither."""
+    """Return the path of an ffmpeg: from PATH, else from the `demo` extra; None if there is neither."""
     found = shutil.which("ffmpeg")
     if found is not None:
         return str(Path(found).absolute())
     try:
-        import imageio_ffmpeg  # noqa: PLC0415 - an extra, which may not be there
+        import imageio_ffmpeg  # noqa: PLC0415 - an optional dependency
 
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError):
@@ -51,10 +51,10 @@ def find_ffmpeg() -> str | None:
 
 
 class DemoFarm:
-    """One job, from queued to its end."""
+    """Render one job, from queued to a final status."""
 
     def __init__(self, folder: Path, ffmpeg: str, *, owner: str, frames: int, tell: OnState) -> None:
-        """Prepare a job in `folder`, which is made by queue(); its name is the job's id."""
+        """Prepare a job in `folder`, which queue() creates; the name of the directory is the job id."""
         self._folder = folder
         self._ffmpeg = ffmpeg
         self._frames = frames
@@ -78,7 +78,7 @@ class DemoFarm:
         }
 
     def queue(self) -> None:
-        """Make the job's directory, complete from the first moment that anyone can see it."""
+        """Create the job directory under a temporary name and rename it, so that it appears complete."""
         unborn = self._folder.with_name(f".{self._folder.name}.new")
         (unborn / "output").mkdir(parents=True)
         write_atomically(unborn / STATUS_FILE, orjson.dumps(self._record | {"updatedAt": _now()}))
@@ -86,7 +86,7 @@ class DemoFarm:
         self._on_state(Status.QUEUED, 0, self._frames)
 
     def run(self, wait: float = QUEUED_S) -> Status:
-        """Render the queued job after `wait` seconds and return how it ended; stop() makes it canceled."""
+        """Render the queued job after `wait` seconds; return the final status, CANCELED after stop()."""
         if self._stopping.wait(wait):
             return self._end(Status.CANCELED)
         try:
@@ -101,20 +101,20 @@ class DemoFarm:
         return self._end(Status.COMPLETED, progress=100, framesDone=self._frames)
 
     def stop(self) -> None:
-        """End the render soon; for any thread."""
+        """Cancel the render soon. Can be called from any thread."""
         self._stopping.set()
         if self._process is not None:
             self._process.terminate()
 
     def _render(self) -> int:
-        """Run ffmpeg to its end and return its exit code."""
+        """Run ffmpeg until it exits and return its exit code."""
         self._replace(status=Status.RENDERING, phase="starting", startedAt=_now())
         command = _command(self._ffmpeg, self._frames, f"{self._output.parent.name}/{self._part.name}")
         self._log(f"starts: {' '.join(command)}")
         with (
             (self._folder / DEFAULT_LOG).open("ab") as log,
-            # A session of its own: Ctrl-C is for us, and we tell ffmpeg.
-            subprocess.Popen(  # noqa: S603 - our own list of arguments, no shell
+            # A new session: Ctrl-C must reach only this process, which then terminates ffmpeg.
+            subprocess.Popen(  # noqa: S603 - fixed list of arguments, no shell
                 command,
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
@@ -128,19 +128,19 @@ class DemoFarm:
         return process.returncode
 
     def _follow(self, process: subprocess.Popen[str]) -> None:
-        """Turn ffmpeg's reports into records until it ends, or is told to."""
+        """Update the record from ffmpeg's progress reports until ffmpeg exits or stop() is called."""
         self._process = process
         for frame in _frames_done(process.stdout or ()):
             if self._stopping.is_set():
                 process.terminate()
                 return
             done = min(max(frame, self._record["framesDone"]), self._frames)
-            # 100 is for the file that is in place.
+            # 100 % is reported only once the file is in place.
             self._replace(phase="rendering", framesDone=done, progress=min(99, 100 * done // self._frames))
             self._log(f"frame {done} of {self._frames}")
 
     def _publish(self) -> None:
-        """Give the finished file its name, once all of it is on the disk."""
+        """Sync the finished file to disk and rename it to its final name."""
         self._replace(phase="publishing", framesDone=self._frames, progress=99)
         with self._part.open("rb") as file:
             os.fsync(file.fileno())
@@ -164,7 +164,7 @@ class DemoFarm:
 
 
 def _command(ffmpeg: str, frames: int, output: str) -> list[str]:
-    """Build a command that renders in real time (-re) and reports four times a second."""
+    """Return an ffmpeg command that renders in real time (-re) and reports progress four times a second."""
     picture = (
         f"mandelbrot=s=640x360:rate={FPS}:start_scale=1.4:end_scale=0.0004:end_pts={frames}:maxiter=600"
         ":start_x=-0.743643887037158704752191506114774:start_y=-0.131825904205311970493132056385139"
@@ -178,7 +178,7 @@ def _command(ffmpeg: str, frames: int, output: str) -> list[str]:
 
 
 def _encoder(ffmpeg: str) -> str:
-    """Choose the best that this ffmpeg has: some distributions leave H.264 out."""
+    """Return the best encoder that this ffmpeg has; some distributions do not include H.264."""
     listed = subprocess.run(  # noqa: S603 - as above
         [ffmpeg, "-hide_banner", "-encoders"], capture_output=True, text=True, check=False
     ).stdout.split()
@@ -186,7 +186,10 @@ def _encoder(ffmpeg: str) -> str:
 
 
 def _frames_done(lines: Iterable[str]) -> Iterator[int]:
-    """Read `-progress`: key=value lines, each report ended by a line progress=continue or progress=end."""
+    """Yield the frame number of each `-progress` report.
+
+    A report consists of key=value lines and ends with progress=continue or progress=end.
+    """
     frame = 0
     for line in lines:
         key, _, value = line.partition("=")

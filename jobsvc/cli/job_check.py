@@ -1,4 +1,4 @@
-"""What `jobsvc check` finds: job directories that clients can't be served from, and how the others look."""
+"""Check job directories for `jobsvc check`: errors that prevent serving a job, and statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobsvc.storage.layout import DEFAULT_LOG, STATUS_FILE
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One job directory that needs its farm's attention."""
+    """One error in a job directory, to be fixed by the farm."""
 
     job: str
     code: str
@@ -29,31 +29,32 @@ class Finding:
 
 
 class Survey:
-    """Looks at jobs one by one, and counts."""
+    """Check jobs one by one and collect statistics."""
 
     def __init__(self, root: JobsRoot, *, stalled_after: float = 0) -> None:
-        """Call unfinished jobs stale that were not written for `stalled_after` seconds; 0 is never."""
+        """Treat unfinished jobs as stale if not written for `stalled_after` seconds; 0 means never."""
         self._root = root
         self._stalled_after = stalled_after
         self.found = 0
+        """Number of jobs with at least one finding."""
         self.directories = 0
-        """How many would be watched."""
+        """Number of directories that the service would watch."""
         self.stale: list[str] = []
-        """Unfinished jobs whose record was not written for long."""
+        """Ids of stale jobs."""
         self.nested: list[str] = []
-        """Directories that are no jobs but hold job directories."""
+        """Directories that are not jobs but contain job directories."""
         self._kept = 0
 
     @property
     def kept(self) -> float | None:
-        """Seconds to which the storage keeps times, as far as the times of the records tell."""
+        """Granularity of the storage's timestamps in seconds, as seen in the records; None if unknown."""
         for step in (10**9, 10**6, 1000, 100, 1):
             if self._kept and self._kept % step == 0:
                 return step / 1e9
         return None
 
     def examine(self, job_id: str) -> list[Finding]:
-        """Read a job as the service reads it; return what is wrong with its record, output and log."""
+        """Read a job as the service does; return the errors of its record, output and log."""
         self.directories += 1
         findings = self._examine(job_id)
         self.found += bool(findings)
@@ -69,7 +70,7 @@ class Survey:
         except OSError as wrong:
             return [Finding(job_id, "storage", f"storage: {describe(wrong)}")]
         self.directories += len(needed(reading) or ())
-        # The time of change, which nobody can set; a time of modification may be one that an archive had.
+        # ctime, because it cannot be set; an mtime may come from an archive, with another granularity.
         self._kept = gcd(self._kept, reading.record_version.ctime_ns)
         if self._is_stale(reading):
             self.stale.append(job_id)
@@ -79,7 +80,7 @@ class Survey:
         folder = self._root.path / job_id
         wrong = explain(folder, STATUS_FILE)
         if wrong == MISSING:
-            if not folder.is_dir():  # removed meanwhile
+            if not folder.is_dir():  # removed in the meantime
                 return []
             if _holds_jobs(folder):
                 self.nested.append(job_id)
@@ -101,7 +102,7 @@ class Survey:
         return Finding(job.id, "output-missing", f"outputPath: {job.output_path[:200]!r} {told}")
 
     def _of_log(self, reading: JobSnapshot) -> Finding | None:
-        """Return what is wrong with the log; it may be missing unless a finished job names it."""
+        """Return the error of the log, if any; a missing log is an error only if a finished job names it."""
         job = reading.job
         wrong = self._explain(job.id, job.log_path or DEFAULT_LOG)
         if wrong is None or (wrong == MISSING and not (job.log_path and job.status.final)):

@@ -1,4 +1,4 @@
-"""jobsvc serve: the settings from all their sources, then the service until it is told to stop."""
+"""jobsvc serve: load the settings from all sources and run the service until a signal stops it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def serve(ctx: click.Context, /, *, check_config: bool, **_: object) -> None:
 
     JOBS_ROOT is the folder of the job directories.
     Each option is also an environment variable (--max-age is JOBSVC_MAX_AGE) and a key of the file that
-    --config names (max-age = 1). The flag takes precedence, then the environment, then the file. A variable
-    takes several values separated by colons (JOBSVC_OUTPUT_ROOT) or by commas or spaces (others). An empty
-    variable counts as not set.
+    --config names (max-age = 1). The flag takes precedence, then the environment, then the file. Several
+    values in a variable are separated by colons (JOBSVC_OUTPUT_ROOT) or by commas or spaces (others). An
+    empty variable counts as not set.
 
-    Exit codes: 0 after SIGTERM; 1 for a fault that a restart may mend, such as a port in use or a jobs root
+    Exit codes: 0 after SIGTERM; 1 for a fault that a restart can fix, such as a port in use or a jobs root
     that is not mounted yet; 2 for wrong use or configuration.
     """
     with setting_errors():
@@ -48,7 +48,7 @@ def serve(ctx: click.Context, /, *, check_config: bool, **_: object) -> None:
 
 
 def _report(settings: Settings) -> None:
-    """Check the files of the state directory too, and print what would be served."""
+    """Check the files in the state directory and print a summary of the configuration."""
     try:
         found = token_file.load(settings.state_dir / TOKENS_FILE)
         link_key.check(settings.state_dir / LINK_KEY_FILE)

@@ -1,6 +1,6 @@
-"""The command line's and the environment's part of the settings: click only collects the text.
+"""Read settings from the command line and the environment. click only collects the text.
 
-What the text means, and what is wrong with it, `jobsvc.settings` says, for all sources alike.
+`jobsvc.settings` parses and checks the text in the same way for all sources.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _Text(click.ParamType[str]):
-    """Text as it was given; of a repeatable option the environment's value is parted as the option says."""
+    """Unparsed text; the environment variable of a repeatable option is split as the option defines."""
 
     name = "text"
 
@@ -38,19 +38,19 @@ class _Text(click.ParamType[str]):
 
 
 class InvalidSetting(click.ClickException):
-    """A setting that stops the command: one line, and the exit code of wrong use."""
+    """An invalid setting ends the command with a one-line message and the exit code of wrong use."""
 
     exit_code = 2
 
 
 class TemporaryFault(InvalidSetting):
-    """A fault that stops the command now, while a later try may succeed."""
+    """A fault ends the command, but a later attempt can succeed."""
 
     exit_code = 1
 
 
 def settings_options(*names: str) -> Callable[[Command], Command]:
-    """Give a click command the options of these names, or all, from the one table of settings."""
+    """Return a decorator that adds the options of these names (default: all) to a click command."""
     chosen = [option for option in OPTIONS if not names or option.name in names]
 
     def decorate(command: Command) -> Command:
@@ -78,14 +78,14 @@ def _parameter(option: Option) -> Callable[[Command], Command]:
 
 
 def warn_of_unknown_variables() -> None:
-    """Warn on standard error of each variable JOBSVC_... that is unknown."""
+    """Print a warning on standard error for each unknown JOBSVC_... variable."""
     for name, close in unknown_variables(os.environ):
         meant = f"; did you mean {close}?" if close else ""
         click.echo(f"Warning: the environment variable {name} is unknown and has no effect{meant}", err=True)
 
 
 def configured_values(ctx: click.Context) -> dict[str, ConfiguredValue]:
-    """Collect what the command line and the environment say of settings, by field."""
+    """Return the settings given on the command line and in the environment, by field."""
     found = {}
     for option in OPTIONS:
         match ctx.get_parameter_source(option.field):
@@ -103,7 +103,7 @@ def configured_values(ctx: click.Context) -> dict[str, ConfiguredValue]:
 
 @contextmanager
 def setting_errors() -> Iterator[None]:
-    """Turn a SettingsError into one line on standard error and exit code 2, or 1 where it may pass."""
+    """Turn a SettingsError into one line on standard error and exit code 2, or 1 if it may be temporary."""
     try:
         yield
     except SettingsError as wrong:

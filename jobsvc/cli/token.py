@@ -1,7 +1,7 @@
-"""jobsvc token create|list|revoke|prune: manages the token file, which a running service reads by itself.
+"""jobsvc token create|list|revoke|prune: manage the token file, which a running service reloads by itself.
 
-Exit codes: 0; 1 no such token, or a fault that may pass (disk full); 2 wrong use, or a token file or state
-directory that can't be used.
+Exit codes: 0 success; 1 no such token, or a fault that may be temporary (disk full); 2 wrong use, or a token
+file or state directory that cannot be used.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ _REMEDIES: Final = {
 }
 _LABELS_REMEDY: Final = "; correct it, or remove it: only the labels are lost, the tokens stay valid"
 _MAX_SECRET_LENGTH: Final = 512
-"""Characters; a token on standard input is not longer."""
+"""Maximum number of characters of a token on standard input."""
 
 
 class Duration(click.ParamType[float | None]):
-    """How long a token is good: 90d, 12h, 30m; or never, which stands for no end."""
+    """Click type of a token's lifetime: 90d, 12h, 30m, or never."""
 
     name = "duration"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
-        """Turn it into seconds, or None for ever."""
+        """Return seconds, or None for `never`."""
         if value == "never":
             return None
         match = _DURATION.fullmatch(value)
@@ -80,12 +80,12 @@ class Duration(click.ParamType[float | None]):
 
 
 def _state_options(command: Command) -> Command:
-    """Give a command --state-dir and --config, as `jobsvc serve` has them."""
+    """Add the options --state-dir and --config of `jobsvc serve` to a command."""
     return settings_options("state-dir", "config")(command)
 
 
 def _token_file(ctx: click.Context) -> Path:
-    """Return the token file of the state directory that the flag, environment or config file names."""
+    """Return the path of the token file in the configured or default state directory."""
     warn_of_unknown_variables()
     with setting_errors():
         found = resolve(configured_values(ctx), [option for option in OPTIONS if option.name == "state-dir"])
@@ -194,7 +194,7 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
         try:
             gone = token_file.revoke(path, name)
         except token_file.UnknownToken as unknown:
-            # What was given may be the token itself: it is not repeated.
+            # The argument might be the token itself, so it is not printed.
             told = f"No token in {path} has this id or is this token; `jobsvc token list` shows the ids."
             raise click.ClickException(told) from unknown
         fault = token_file.load_if_changed(path).label_fault
@@ -226,7 +226,7 @@ def _value_errors(option: str) -> Iterator[None]:
 
 @contextmanager
 def _file_errors(path: Path) -> Iterator[None]:
-    """Turn what is wrong with the state directory into one line with the remedy, and the exit code."""
+    """Turn faults of the state directory into a one-line message with the remedy, and an exit code."""
     try:
         yield
     except token_file.BadTokenFile as wrong:
@@ -249,7 +249,7 @@ def _file_error(message: str, cause: BaseException | None) -> click.ClickExcepti
 
 
 def _other_user(path: Path) -> str:
-    """Say which user could do it, where that is another."""
+    """Return the remedy for a permission error: run as the owner, or check the directory's path."""
     folder = path.parent
     try:
         owner = folder.stat().st_uid

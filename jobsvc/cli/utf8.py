@@ -1,4 +1,4 @@
-"""Names of files are UTF-8, whatever the locale says: a job's record is JSON, and names files in UTF-8."""
+"""Use UTF-8 for file names in every locale: a job's record is JSON and contains file names in UTF-8."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 
 def require_utf8() -> None:
-    """Run the same command again in Python's UTF-8 mode where its names of files have another encoding.
+    """Restart the command in Python's UTF-8 mode if the file system encoding is not UTF-8.
 
-    Python uses UTF-8 by itself in the locales C and POSIX, unless that is turned off, but not in one such as
-    de_DE.ISO-8859-1. The encoding can't be changed once Python runs (PEP 540).
+    Python uses UTF-8 by default in the locales C and POSIX, unless this is turned off, but not in locales
+    such as de_DE.ISO-8859-1. The encoding cannot be changed while Python runs (PEP 540).
     """
     if sys.getfilesystemencoding().lower() != "utf-8":
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - the same command
