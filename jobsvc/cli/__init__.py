@@ -34,7 +34,7 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command = getattr(import_module(f"jobsvc.cli.{cmd_name}"), cmd_name)
-        assert isinstance(command, click.Command)  # noqa: S101 - the modules are ours, and tested
+        assert isinstance(command, click.Command)  # noqa: S101 - guaranteed by the modules, and tested
         return command
 
 

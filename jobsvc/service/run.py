@@ -135,7 +135,7 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     try:
         _run_loop(main)
     except StartupError as wrong:
-        log.error("not-started", reason=str(wrong))  # noqa: TRY400 - no traceback: the reason says it all
+        log.error("not-started", reason=str(wrong))  # noqa: TRY400 - no traceback: the reason is sufficient
         return wrong.exit_code
     return 0
 

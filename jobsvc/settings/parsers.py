@@ -45,7 +45,7 @@ def path(text: str) -> Path:
 
 
 def output_root(text: str) -> Path | OutputRoot:
-    """Accept PATH, or OWNER=PATH with an absolute path; a text that begins with / is always a path."""
+    """Accept PATH, or OWNER=PATH with an absolute PATH; text that begins with /, ~ or . is always a path."""
     owner, equals, folder = text.partition("=")
     if owner and equals and not owner.startswith(("/", "~", ".")) and folder.startswith(("/", "~")):
         return OutputRoot(owner, path(folder))

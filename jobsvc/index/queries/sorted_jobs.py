@@ -76,7 +76,7 @@ class _Chunk:
 
 
 class SortedJobs:
-    """Jobs in the order of a listing."""
+    """Jobs in list order, newest first."""
 
     def __init__(self) -> None:
         self._chunks: list[_Chunk] = [_Chunk([], array("q"), array("q"))]

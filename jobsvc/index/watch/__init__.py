@@ -1,1 +1,1 @@
-"""inotify: the watcher process, its supervisor, and which directories are watched."""
+"""Watch job directories with inotify: the watcher process, its supervisor, and the registry of watches."""

@@ -117,7 +117,7 @@ def should_merge(sizes: list[int], chunk: int = MAX_GROUP_SIZE) -> bool:
 
     They are if the older one is at most twice as large, and both together have at most `chunk` directories.
     """
-    if len(sizes) < 2:  # noqa: PLR2004 - it takes two
+    if len(sizes) < 2:  # noqa: PLR2004 - a merge needs two groups
         return False
     last, before = sizes[-1], sizes[-2]
     return before <= 2 * last and before + last <= chunk

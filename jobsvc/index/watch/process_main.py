@@ -70,7 +70,7 @@ def lines_of(root: str, changes: RawChanges, *, top: bool) -> set[str]:
 
 def _of_root(kind: int, job: str, path: str) -> str:
     if kind == _MODIFIED:
-        return f"job {job}" if os.path.isdir(path) else ""  # noqa: PTH112 - a path per event would cost more
+        return f"job {job}" if os.path.isdir(path) else ""  # noqa: PTH112 - creating a Path per event costs more
     return f"new {job}" if kind == _ADDED else f"gone {job}"
 
 

@@ -57,13 +57,13 @@ class WatcherCallbacks(Protocol):
     """Callbacks of WatcherSupervisor, called in the order of the lines."""
 
     def on_ready(self) -> None:
-        """Handle that the root is watched from now on."""
+        """Handle the start of the process: the root is watched from now on."""
 
     def on_watched(self, number: int) -> None:
-        """Handle that the directories of array `number` (counted from 1) are watched from now on."""
+        """Handle an accepted array: its directories are watched from now on. Arrays are counted from 1."""
 
     def on_limit_reached(self, number: int) -> None:
-        """Handle that array `number` is not watched, because the system allows no more watches."""
+        """Handle a refused array: it is not watched, because the system allows no more watches."""
 
     def on_events(self, hints: list[WatchEvent]) -> None:
         """Handle events of jobs."""
@@ -142,7 +142,7 @@ class WatcherSupervisor:
     async def _listen(self, process: Process) -> None:
         """Read the process's lines until it exits; raises TimeoutError if it is silent."""
         rest, patience = b"", START_TIMEOUT_S
-        assert process.stdout is not None  # noqa: S101 - asked for by child.begin
+        assert process.stdout is not None  # noqa: S101 - spawn() opens a pipe
         while True:
             async with asyncio.timeout(patience):
                 data = await process.stdout.read(_CHUNK)
