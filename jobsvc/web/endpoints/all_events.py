@@ -1,11 +1,11 @@
-"""`GET /api/events`: the states of all jobs that the caller sees, and each change of them.
+"""`GET /api/events`: stream the states of all jobs that the caller can see, and each change of them.
 
-A view of those jobs that are in the states that were asked for: `job` says how one is now, `removed` that one
-is not among them any more, `present` that all which are there have been told. Whoever comes back is told what
-came since, as far as that is remembered, and else everything anew.
+The stream covers the jobs in the requested states. `job` carries the current state of one, `removed` reports
+that a job is no longer among them, and `present` that all existing jobs have been sent. A client that
+reconnects gets the changes since its last event if they are still kept, otherwise all jobs again.
 
-A job is shown as the list shows it, without its log: what a stream costs does not depend on logs. Its jobs
-are read from the index a few at a time, as its client takes them.
+A job has the same form as in the list, without its log: the cost of a stream does not depend on logs. Jobs
+are read from the index a few at a time, as fast as the client reads them.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.event_stream import PIECE_BYTES, EventStream, EventStreams
 
 JOBS_PER_ITERATION: Final = 50
-"""Jobs that are looked up in one turn of the loop."""
+"""Jobs read from the index in one iteration of the event loop."""
 
 _POSITION: Final = re.compile("([0-9a-f]{12})-([0-9]{1,15})", re.ASCII)
 
 
 class AllEventsEndpoint:
-    """The route's handler and what it needs."""
+    """Handler of `GET /api/events` and its dependencies."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class AllEventsEndpoint:
         metrics: Metrics,
         ready: asyncio.Event,
     ) -> None:
-        """`ready` is set once every job has been looked at."""
+        """`ready` is set once every job has been read."""
         self._listing = listing
         self._changes = changes
         self._listed = listed
@@ -61,7 +61,7 @@ class AllEventsEndpoint:
         self._ready = ready
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer GET and HEAD; BadRequest."""
+        """Handle GET and HEAD. Raises BadRequest if a query parameter is invalid."""
         statuses = query_params.statuses(request.query)
         with (
             self._streams.hold(request, "jobs") as stay,
@@ -80,7 +80,7 @@ class AllEventsEndpoint:
         stream: EventStream,
     ) -> None:
         while stream.open and not self._ready.is_set():
-            await stream.wait(1)  # of what is not known yet nobody should think that it is not there
+            await stream.wait(1)  # a job that has not been read yet must not look as if it did not exist
         while stream.open:
             view = FeedReader(feed, statuses, place)
             if place is None:
@@ -98,7 +98,7 @@ class AllEventsEndpoint:
         place: int,
         stream: EventStream,
     ) -> None:
-        """Tell how all are now; what changes meanwhile is told of afterwards."""
+        """Send the current state of all jobs; changes made meanwhile are sent afterwards."""
         after, told = None, 0
         while stream.open:
             async with self._turns.take():
@@ -119,7 +119,7 @@ class AllEventsEndpoint:
     async def _send_changes(
         self, feed: ChangeFeed, listed: ListItemCache, view: FeedReader, stream: EventStream
     ) -> None:
-        """Tell what comes; Missed."""
+        """Send changes as they come. Raises FeedOverrun if the reader is behind the changes that are kept."""
         while stream.open:
             merged = view.coalesced
             events = _changed(feed, listed, view)
@@ -131,7 +131,10 @@ class AllEventsEndpoint:
 
 
 def _changed(feed: ChangeFeed, listed: ListItemCache, view: FeedReader) -> list[sse.Buffer]:
-    """Write the next changes, of a bounded size together; none where there are none yet. Missed."""
+    """Return the next changes as events, or an empty list if there are none yet.
+
+    Stops once PIECE_BYTES are reached. Raises FeedOverrun if the reader is behind the changes that are kept.
+    """
     events: list[sse.Buffer] = []
     size = 0
     while size < PIECE_BYTES and (step := view.next()) is not None:
@@ -149,7 +152,10 @@ def _told(feed: ChangeFeed, listed: ListItemCache, step: FeedEvent) -> Sequence[
 
 
 def parse_position(feed: ChangeFeed, offered: str | None) -> int | None:
-    """Find the place that a client names who comes back; None where what came since is not known any more."""
+    """Parse the position that a reconnecting client sends as its last event id.
+
+    Returns None if it is invalid, of another feed or process, or if changes since then are no longer kept.
+    """
     match = _POSITION.fullmatch(offered or "")
     if match is None or match[1] != feed.epoch or not feed.holds(int(match[2])):
         return None

@@ -1,7 +1,8 @@
-"""`GET /api/jobs/{id}/download`: the finished file, decided by the disk at the moment of the request.
+"""`GET /api/jobs/{id}/download`: send the finished file, as it is on disk at the time of the request.
 
-One hop to a thread reads the record anew, opens the output, evaluates the request's conditions against the
-open descriptor, and fetches a small body that lies in memory. Every download ends as one line of the log.
+One call in a pool thread reads the record again, opens the output, evaluates the request's conditions against
+the open descriptor, and reads a small body if it is in the page cache. The fast path uses no thread; it is
+taken if everything is in memory. Every download writes one line to the download log.
 """
 
 from __future__ import annotations
@@ -52,18 +53,18 @@ from jobsvc.web.ratelimit.seeking import RangeContinuations
 from jobsvc.web.responses import single_write
 
 RETRY_AFTER_S: Final = 5
-"""Seconds until it may be worth asking again for the output of a job that is under way."""
+"""Seconds, sent as Retry-After if the job is not completed yet."""
 
 
 def require_output(job: Job, output: FileSelection | None) -> FileSelection:
-    """Return the output; JobNotCompleted, JobFailed or JobCanceled where the job's state forbids it."""
+    """Return the output. Raises JobNotCompleted, JobFailed or JobCanceled if the job is in such a state."""
     if output is None:
         raise without_output(job)
     return output
 
 
 def without_output(job: Job) -> NotReady:
-    """Say why a job that is not completed has no output."""
+    """Return the error for a job that has no output because it is not completed."""
     if job.status is Status.FAILED:
         return JobFailed(f"The job failed: {job.error[:500]}" if job.error else "The job failed.")
     if job.status is Status.CANCELED:
@@ -77,13 +78,13 @@ class _Found(NamedTuple):
 
 
 class DownloadAddress(NamedTuple):
-    """What the address of a download says of the output beside the job: each only where it is given."""
+    """What the URL of a download states about the output, besides the job id; None if not given."""
 
     version: str | None = None
     name: str | None = None
 
     def check(self, file: OpenFile) -> None:
-        """Raise OutputReplaced or NotThere where the file is another one."""
+        """Raise OutputReplaced if the file has another version, NotFound if it has another name."""
         if self.version is not None and self.version != (present := version_of(*file.version.parts())):
             raise OutputReplaced(present)
         if self.name is not None and self.name != saved_name(file.name):
@@ -94,7 +95,7 @@ ANY: Final = DownloadAddress()
 
 
 def address_of(request: web.Request) -> DownloadAddress:
-    """Read the address; BadRequest."""
+    """Parse the output's version and name from the URL. Raises BadRequest if `version` is repeated."""
     name = file_name_of(request)
     if "?" not in request.raw_path:
         return DownloadAddress(name=name)
@@ -102,7 +103,7 @@ def address_of(request: web.Request) -> DownloadAddress:
 
 
 class DownloadEndpoint:
-    """The route's handler and what it needs."""
+    """Handler of `GET /api/jobs/{id}/download` and its dependencies."""
 
     def __init__(
         self,
@@ -131,7 +132,7 @@ class DownloadEndpoint:
         metrics.downloads_in_progress.set_function(lambda: slots.taken)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer GET and HEAD."""
+        """Handle GET and HEAD."""
         token = request[TOKEN]
         if request.method == "HEAD":
             return await self._answer(request, token, await self._find(request, token), None)
@@ -142,7 +143,10 @@ class DownloadEndpoint:
             return await self._answer(request, token, await self._find(request, token), slot)
 
     async def _answer_in_room(self, request: web.Request, token: Token) -> web.StreamResponse:
-        """Answer where all slots are taken: no download is ended before it is known that this one begins."""
+        """Respond if all slots are taken.
+
+        The file is opened first, so that another download is ended only if this one will send a body.
+        """
         found = await self._find(request, token)
         if not found.output.is_sent:
             return await self._answer(request, token, found, None)
@@ -150,11 +154,11 @@ class DownloadEndpoint:
             return await self._answer(request, token, found, slot)
 
     def try_fast(self, asked: FastRequest, token: Token) -> PreparedResponse | None:
-        """Decide on the answer to a plain GET where all of it is in memory."""
+        """Prepare the response to a plain GET if all of it is in memory; return None otherwise."""
         if not (self._unthrottled and self._slots.free(token)) or wants_sha256(asked.headers):
             return None
         if hdrs.RANGE not in asked.headers and self._files.size_of_output(asked.job_id) > SMALL_BODY_BYTES:
-            return None  # to open it here and then anew would be in vain
+            return None  # too large to send from here: it would be opened twice
         address = ANY if asked.version is None else DownloadAddress(asked.version)
         look = partial(self._look, asked, address, self._read)
         seen = self._files.open_output_nowait(token, asked.job_id, look)
@@ -182,7 +186,7 @@ class DownloadEndpoint:
         )
 
     def _run_in_background(self, rest: Coroutine[Any, Any, object], shipment: TransferState) -> None:
-        """Have a download go on that its client does not take at once."""
+        """Continue a download in a task if its client did not accept everything at once."""
 
         async def lingering() -> None:
             with self._slots.hold(shipment.token) as slot:
@@ -193,9 +197,9 @@ class DownloadEndpoint:
         task.add_done_callback(self._lingering.discard)
 
     def _with_digest(self, request: web.Request, job: Job, output: FileSelection) -> FileSelection:
-        """Add the digest where the request would like it and it is known; else it soon will be.
+        """Add the digest if the request wants it and it is known; otherwise request its computation.
 
-        A 412 or 416 has none: what it carries is a problem, and no part of the output.
+        A 412 or 416 has none: its body is a problem document, not part of the output.
         """
         if output.evaluation.status >= HTTPStatus.BAD_REQUEST or not wants_sha256(request.headers):
             return output
@@ -242,7 +246,7 @@ class DownloadEndpoint:
         *,
         by_link: bool,
     ) -> None:
-        """Write the download down."""
+        """Count the download in the metrics and write its line to the download log."""
         self._ends[outcome].inc()
         self._bytes.inc(shipment.sent)
         self._log.write(

@@ -1,4 +1,4 @@
-"""`POST /api/jobs/{id}/download-links`: a link to the output for those who can't send a header."""
+"""`POST /api/jobs/{id}/download-links`: create a link to the output for clients that cannot send a header."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from jobsvc.web.jobs.lookup import get_visible_job
 from jobsvc.web.paths import JOBS, job_id_of
 
 DEFAULT_AGE_S: Final = 3600
-"""Seconds; shorter where the operator allows less."""
+"""Seconds; shorter if the operator allows less."""
 
 log = structlog.get_logger("jobsvc.web")
 
 
 class DownloadLinksEndpoint:
-    """The route's handler and what it needs."""
+    """Handler of `POST /api/jobs/{id}/download-links` and its dependencies."""
 
     def __init__(
         self, *, freshness: Freshness, links: SignedLinks, public_url: PublicUrl, max_age: int
     ) -> None:
-        """`max_age` is the longest life of a link, in seconds."""
+        """`max_age` is the maximum lifetime of a link, in seconds."""
         self._freshness = freshness
         self._links = links
         self._public_url = public_url
         self._max_age = max_age
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer POST: 201 with the link, or what a download would be refused with now."""
+        """Handle POST: return 201 with the link. Raises the error that a download would raise now."""
         token, job_id = request[TOKEN], job_id_of(request)
         seconds = requested_seconds(await read_body(request), self._max_age)
         reading = (await get_visible_job(self._freshness, token, job_id, force=True)).snapshot
@@ -70,14 +70,15 @@ class DownloadLinksEndpoint:
 
 
 def _file_name(job: Job) -> str:
-    """Name the output of a job that has one: the last component of its path."""
+    """Return the file name of a job's output: the last component of its path."""
     return (components(job.output_path or "") or ("",))[-1]
 
 
 def requested_seconds(body: bytes, most: int) -> int:
-    """Read how long the link is to live, in seconds; no body is the default. BadRequest.
+    """Parse the requested lifetime of the link, in seconds; an empty body means the default.
 
-    An unknown member is refused: `expires`, misspelt, must not make a link live longer than was meant.
+    Raises BadRequest if the body is invalid. Unknown members are rejected: with a misspelt name, such as
+    `expires`, the link would otherwise live longer than intended.
     """
     try:
         wish = orjson.loads(body) if body else {}
@@ -86,7 +87,7 @@ def requested_seconds(body: bytes, most: int) -> int:
     if not isinstance(wish, dict) or not wish.keys() <= {"expiresIn"}:
         raise BadRequest('The body is not an object with "expiresIn" alone, such as {"expiresIn": 3600}.')
     seconds = wish.get("expiresIn", min(DEFAULT_AGE_S, most))
-    # JSON has one kind of number: 60.0 is 60. True is none.
+    # JSON has one number type: 60.0 equals 60. A boolean is not a number.
     if type(seconds) not in {int, float} or not 1 <= seconds <= most or seconds != int(seconds):
         raise BadRequest(f"expiresIn is not a whole number of seconds from 1 to {most}.")
     return int(seconds)

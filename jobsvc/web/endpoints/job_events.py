@@ -1,7 +1,8 @@
-"""`GET /api/jobs/{id}/events`: one job's state, and each change of it until it is final.
+"""`GET /api/jobs/{id}/events`: stream one job's state, and each change of it until it is final.
 
-What is sent is always the newest state: a reader who is slow is told less, not later. An event's id is the
-state's entity tag, so whoever comes back, to another process too, is told where the job is another by now.
+Each event carries the newest state: a slow reader gets fewer events, not later ones. An event's id is the
+entity tag of the state. A client that reconnects, even to another process, gets an event only if the job has
+changed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from jobsvc.web.streaming.event_stream import EventStream, EventStreams
 
 
 class JobEventsEndpoint:
-    """The route's handler and what it needs."""
+    """Handler of `GET /api/jobs/{id}/events` and its dependencies."""
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class JobEventsEndpoint:
         self._streams = streams
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer GET and HEAD; JobNotFound, StorageUnavailable."""
+        """Handle GET and HEAD. Raises JobNotFound or StorageUnavailable."""
         token, job_id = request[TOKEN], job_id_of(request)
         known = sse.offered(request)
         reading = (await get_visible_job(self._freshness, token, job_id)).snapshot

@@ -1,7 +1,7 @@
-"""`GET /api/jobs`: the caller's jobs, newest first, a page at a time.
+"""`GET /api/jobs`: list the jobs that the caller can see, newest first, in pages.
 
-What it answers from is in memory: it is as old as `Age` says. Before every job has been looked at once it is
-a 503: a list with holes, which nobody can tell from a whole one, is worse than none.
+The list is served from memory; `Age` gives its age. Until every job has been read once the response is 503,
+because a partial list cannot be told from a complete one.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from jobsvc.web.responses import json_response
 
 PARAMETERS: Final = ("status", "owner", "updatedSince", "limit", "cursor")
 MAX_OWNERS: Final = 100
-"""Owners that one list may be asked for."""
+"""Maximum number of different owners in one request."""
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
-"""Jobs of a page."""
+"""Jobs per page."""
 MAX_PAGE_BYTES: Final = 1 << 20
-"""A page has no more, unless its only job has."""
+"""Maximum bytes of a page's jobs as JSON; a single job may be larger."""
 SLICE_S: Final = 0.001
-"""Time for pages before other requests have their turn."""
+"""Seconds spent on rendering pages before the event loop runs other requests."""
 
 
 class ListQuery(NamedTuple):
-    """What a page is asked for."""
+    """The parsed query parameters of a list request."""
 
     statuses: frozenset[Status]
     """Empty for all."""
     owners: frozenset[str]
-    """Empty for all that the token sees."""
+    """Empty for all that the token can see."""
     updated_since: int | None
     """Microseconds since the epoch."""
     limit: int
@@ -54,18 +54,18 @@ class ListQuery(NamedTuple):
 
 
 class JobListEndpoint:
-    """The route's handler and what it needs."""
+    """Handler of `GET /api/jobs` and its dependencies."""
 
     def __init__(self, index: JobIndex, listed: ListItemCaches) -> None:
         self._index = index
         self._listed = listed
         self._turn = asyncio.Lock()
-        """Held while a page is made."""
+        """Held while a page is rendered."""
         self._spent = 0.0
-        """Seconds that pages took since other requests had their turn."""
+        """Seconds spent on pages since the event loop last ran other requests."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer GET and HEAD."""
+        """Handle GET and HEAD."""
         wish = parse_query(request.query)
         if wish.owners:
             require(request[TOKEN], ADMIN)
@@ -117,7 +117,7 @@ class JobListEndpoint:
 
 
 def pieces(elements: list[bytes], end: bytes) -> tuple[bytes, ...]:
-    """Join the JSON of a page's jobs; that of large ones stays as it is, shared by all answers."""
+    """Join the JSON of a page's jobs; the JSON of large jobs is shared by all responses, not copied."""
     made: list[bytes] = []
     small = [b'{"jobs":[']
     for number, element in enumerate(elements):
@@ -132,12 +132,12 @@ def pieces(elements: list[bytes], end: bytes) -> tuple[bytes, ...]:
 
 
 def _identity(elements: list[Element], end: bytes) -> bytes:
-    """Return what the entity tag of a page of large jobs is made of."""
+    """Return the data that the entity tag of a page with large jobs is computed from."""
     return b",".join([element.identity for element in elements]) + end
 
 
 def parse_query(asked: MultiMapping[str]) -> ListQuery:
-    """Read the parameters; BadRequest, which names the one that makes no sense."""
+    """Parse the query parameters. Raises BadRequest, naming the invalid parameter."""
     return ListQuery(
         query_params.statuses(asked),
         _owners(asked),
@@ -159,7 +159,7 @@ def _owners(asked: MultiMapping[str]) -> frozenset[str]:
 def _updated_since(text: str | None) -> int | None:
     if text is None:
         return None
-    # An offset's plus that was sent as it is has become a blank, and can't have been anything else.
+    # The plus of a UTC offset that was not percent-encoded has been decoded as a space.
     plain = f"{text[:-6]}+{text[-5:]}" if text[-6:-5] == " " else text
     try:
         return parse_time(plain)

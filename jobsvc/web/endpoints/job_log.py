@@ -1,7 +1,7 @@
-"""`GET /api/jobs/{id}/logs`: the log as it is at this moment, or its last lines; of a job in any state.
+"""`GET /api/jobs/{id}/logs`: send the current log of a job in any state, or its last lines.
 
-Sent by the machinery of downloads. But a log grows: what was promised with the head is sent, growth is no
-change, and only where the log turns out to have been cut or written anew the connection is broken off.
+Logs are sent by the same code as downloads. A log can grow meanwhile: the length stated in the head is sent,
+and growth is not a change. The connection is aborted only if the log was truncated or rewritten.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.download_slots import DownloadSlots, Slot
 
 MAX_TAIL_LINES: Final = 10_000
-"""The most lines that can be asked for from the end."""
+"""Maximum value of `tail`."""
 
 MEDIA_TYPE: Final = "text/plain; charset=utf-8"
 
 
 class JobLogEndpoint:
-    """The route's handler and what it needs."""
+    """Handler of `GET /api/jobs/{id}/logs` and its dependencies."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class JobLogEndpoint:
         recent: RecentLogs,
         slots: DownloadSlots,
     ) -> None:
-        """Take `slots` of logs: a log is no download."""
+        """`slots` are those of logs, separate from those of downloads."""
         self._root = root
         self._visits = visits
         self._delivery = FileResponder(transfer, "log", JOBS_READ)
@@ -60,7 +60,7 @@ class JobLogEndpoint:
         self._slots = slots
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer GET and HEAD."""
+        """Handle GET and HEAD."""
         lines = query_params.whole(request.query, "tail", MAX_TAIL_LINES)
         if query_params.switch(request.query, "follow"):
             return await self._following.handle(request, lines)
@@ -76,7 +76,10 @@ class JobLogEndpoint:
     async def _answer_in_room(
         self, request: web.Request, token: Token, lines: int | None
     ) -> web.StreamResponse:
-        """Answer where all slots are taken: no other log is ended before it is known that this one begins."""
+        """Respond if all slots are taken.
+
+        The log is opened first, so that another one is ended only if this one will send a body.
+        """
         found = await self._find(request, lines)
         if not found.is_sent:
             return await self._answer(request, found, None)

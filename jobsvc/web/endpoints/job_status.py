@@ -1,4 +1,4 @@
-"""`GET /api/jobs/{id}`: how far a job is, why it failed, and where its output is to be had."""
+"""`GET /api/jobs/{id}`: return a job's progress, why it failed, and the URL of its output."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from jobsvc.web.paths import job_id_of
 from jobsvc.web.responses import json_response
 
 STALE: Final = "jobsvc; hit; detail=storage-unavailable"
-"""Cache-Status of an answer that storage did not confirm (RFC 9211)."""
+"""Cache-Status of a response that storage did not confirm (RFC 9211)."""
 
 UNREADABLE: Final = "jobsvc; hit; detail=record-unreadable"
-"""Cache-Status of the last good record of a job whose present record cannot be read."""
+"""Cache-Status of the last good record of a job whose current record cannot be read."""
 
 RETRY_AFTER_S: Final = "2"
-"""Seconds: how soon it is worth asking again for a job that is under way."""
+"""Seconds until an unfinished job should be requested again."""
 
 _UNFINISHED: Final = (Status.QUEUED, Status.RENDERING)
 
 
 class JobStatusEndpoint:
-    """The route's handler and what it needs."""
+    """Handler of `GET /api/jobs/{id}` and its dependencies."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class JobStatusEndpoint:
         self._representations = representations
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer GET and HEAD."""
+        """Handle GET and HEAD."""
         job_id, force = job_id_of(request), _is_no_cache(request)
         if "?" in request.raw_path:
             await self._waiting.wait_for_change(request, job_id)
@@ -62,7 +62,7 @@ class JobStatusEndpoint:
         return json_response.answer(request, _body(shown, request, job_id), _fields(answer, shown.etag))
 
     def try_fast(self, asked: FastRequest, token: Token) -> PreparedResponse | None:
-        """Decide on the answer to a plain GET where all of it is in memory."""
+        """Prepare the response to a plain GET if all of it is in memory; return None otherwise."""
         answer = self._freshness.cached(asked.job_id, token)
         if answer is None or hdrs.CACHE_CONTROL in asked.headers:
             return None
@@ -88,7 +88,7 @@ def _body(shown: RenderedJob, request: web.Request | FastRequest, job_id: str) -
 
 
 def _is_no_cache(request: web.Request) -> bool:
-    """Whether the client asked for an answer that no cache gives (RFC 9111, section 5.2.1.4)."""
+    """Whether the client asked for a response that is not from a cache (RFC 9111, section 5.2.1.4)."""
     wanted = request.headers.get(hdrs.CACHE_CONTROL)
     return wanted is not None and "no-cache" in wanted.lower()
 

@@ -1,7 +1,7 @@
-"""`GET /api/jobs/{id}/logs?follow=1`: a log as it is written, until the job is final and all is sent.
+"""`GET /api/jobs/{id}/logs?follow=1`: stream a log as it is written, until the job is final and all is sent.
 
-What a follower has is the place in the log that his last event names, and nothing of it is kept here: he goes
-on there when he comes back, to another process too.
+The id of an event is a position in the log. Nothing about a follower is kept here: a client that reconnects
+with the id of its last event, even to another process, continues at that position.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from jobsvc.web.streaming.log_follower import LogFollower, LogFollowers, LogUpda
 
 
 class LogFollowEndpoint:
-    """The route's handler where it is to follow, and what that needs."""
+    """Handler of `GET /api/jobs/{id}/logs?follow=1` and its dependencies."""
 
     def __init__(
         self,
@@ -55,9 +55,9 @@ class LogFollowEndpoint:
         metrics.logs_followed.set_function(lambda: len(self._logs))
 
     async def handle(self, request: web.Request, lines: int | None) -> web.StreamResponse:
-        """Answer with the last `lines` lines (None: all) and those to come, or what follows Last-Event-ID.
+        """Stream the last `lines` lines (None: all) and later ones, or what follows Last-Event-ID.
 
-        JobNotFound; LogMissing where none will come.
+        Raises JobNotFound, or LogMissing if there is no log and none will come.
         """
         token, job_id = request[TOKEN], job_id_of(request)
         known = LogPosition.parse(sse.offered(request) or "")
@@ -73,7 +73,7 @@ class LogFollowEndpoint:
             return await self._streams.respond(stay, tell)
 
     async def _start(self, token: Token, job_id: str, lines: int | None, known: LogPosition | None) -> _Start:
-        """Find the place to begin at; LogMissing where there is no log and none will come."""
+        """Find the start position. Raises LogMissing if there is no log and none will come."""
         visit = partial(self._visits.read_record, token, job_id, partial(_begin, self._root, lines, known))
         try:
             return (await self._recent.read(job_id, visit, unread=self._is_final(job_id))).file
@@ -115,16 +115,16 @@ class LogFollowEndpoint:
 
 
 class _Start(NamedTuple):
-    """Where to begin."""
+    """Where a stream starts."""
 
     position: LogPosition | None
-    """None: where there is no log yet."""
+    """None if there is no log yet."""
     is_over: bool = False
     """Whether nothing will follow."""
 
 
 def _begin(root: JobsRoot, lines: int | None, known: LogPosition | None, reading: JobSnapshot) -> _Start:
-    """Find the place, in a thread; LogMissing, OSError."""
+    """Find the start position; runs in a pool thread. Raises LogMissing or OSError."""
     if known is not None and not reading.job.status.final:
         return _Start(known)
     if known is not None:
@@ -140,7 +140,7 @@ def _begin(root: JobsRoot, lines: int | None, known: LogPosition | None, reading
 
 
 async def _news(log: LogFollower, token: Token, mark: LogPosition | None, *, ended: bool) -> LogUpdate | None:
-    """Read on; None where that can't be now, or where the job has become another owner's."""
+    """Read what follows `mark`; return None if that is not possible now, or if the owner has changed."""
     try:
         reading, news = await log.update(mark, ended=ended)
     except (JobNotFound, StorageUnavailable):

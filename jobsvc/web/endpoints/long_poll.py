@@ -1,6 +1,6 @@
-"""`?wait=SECONDS`: an answer that comes when there is something new to say, or when the time is up.
+"""`?wait=SECONDS`: delay the response until the job has changed, or until the time is over.
 
-What it then says is the ordinary answer: this only waits for it.
+The response is the usual one; this module only waits.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from jobsvc.web.jobs.pushed_job import PushRenderer
 from jobsvc.web.streaming.long_lived import LongLivedRequest, LongLivedRequests
 
 MAX_WAIT_S: Final = 60
-"""The longest wait that a request may ask for."""
+"""Maximum value of `wait`."""
 WAIT_ENDS_AFTER_S: Final = 55
-"""A longer wait ends here too: nginx, Apache and many load balancers give up on a backend that is silent for
-60 seconds."""
+"""Longer waits end after this time: nginx, Apache and many load balancers close a connection to a backend
+that sends nothing for 60 seconds."""
 
 
 class LongPoll:
-    """Waits for a job to be another than its client knows it."""
+    """Wait until a job differs from the state that the client knows."""
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class LongPoll:
         self._metrics = metrics
 
     async def wait_for_change(self, request: web.Request, job_id: str) -> None:
-        """Wait for as long as the request says, or until there is news for it.
+        """Wait for the time given in the request, or until the job has changed.
 
-        From then on the request has the token as it is now. BadRequest; JobNotFound, StorageUnavailable;
-        Unauthorized and InsufficientScope if the token has changed meanwhile.
+        Afterwards `request[TOKEN]` is the token as it is now. Raises BadRequest if `wait` is invalid;
+        JobNotFound, StorageUnavailable; Unauthorized or InsufficientScope if the token has changed meanwhile.
         """
         wanted = query_params.seconds(request.query, "wait", MAX_WAIT_S)
         if not wanted:
@@ -72,7 +72,7 @@ class LongPoll:
     async def _rest(self, stay: LongLivedRequest, job_id: str, until: float) -> None:
         first: str | None = None
         while stay.end_reason is None:
-            # Nothing may tell of a change where the storage sends no events: ask as often as an answer ages.
+            # Without file system events nothing might report a change: check once per `max_age`.
             stay.deadline = monotonic() + self._freshness.max_age
             answer = await get_visible_job(self._freshness, stay.token, job_id)
             shown = await self._presenting.render(answer.snapshot)
@@ -84,7 +84,7 @@ class LongPoll:
 
 
 def _is_change(request: web.Request, etag: str, first: str) -> bool:
-    """Whether the client does not know a state yet: by the tags that it sent, or since it asked."""
+    """Whether the state is new to the client: judged by its entity tags, or by the state when it asked."""
     if hdrs.IF_NONE_MATCH not in request.headers and hdrs.IF_MATCH not in request.headers:
         return etag != first
     failed = precondition(request.headers, etag, None, time())

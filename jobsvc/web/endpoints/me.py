@@ -1,4 +1,4 @@
-"""`GET /api/me`: the token that a request comes with, and what is left of its budgets."""
+"""`GET /api/me`: return the token of the request and what remains of its budgets."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from jobsvc.web.ratelimit.budgets import Budget
 
 
 class TokenEndpoint:
-    """The route's handler and what it needs."""
+    """Handler of `GET /api/me` and its dependencies."""
 
     def __init__(self, budgets: Iterable[Budget]) -> None:
         self._budgets = tuple(budgets)
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer GET and HEAD; no budget is charged."""
+        """Handle GET and HEAD; no budget is charged."""
         token = request[TOKEN]
         document = describe(token) | {"budgets": {each.name: _left(each, token) for each in self._budgets}}
         return web.Response(
@@ -32,7 +32,7 @@ class TokenEndpoint:
 
 
 def describe(token: Token) -> dict[str, Any]:
-    """Return what clients may know of a token; null where it has no label or does not expire."""
+    """Return what clients may see of a token; None for `label` or `expiresAt` if it has none."""
     expires = None if token.expires is None else format_time(round(token.expires * 1000) * 1000)
     return {
         "id": token.id,

@@ -1,7 +1,7 @@
-"""Logs that are missing: whether to wait for one, because it may be away only while it is replaced.
+"""Decide whether to wait for a missing log, because it may be missing only while it is replaced.
 
-That is so for a log that was read lately, and for one whose folder was changed within the grace. Then a
-request waits for it; the one that waited in vain is the last to do so until the log is there again.
+A request waits for a log that was read recently, and for one whose directory was modified within
+ABSENCE_GRACE_S. After one request has waited in vain no other waits until the log exists again.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from jobsvc.web.jobs.file_access import RETRY_INTERVAL_S
 T = TypeVar("T")
 
 MAX_JOBS: Final = 4096
-"""Jobs that are remembered; the one asked for longest ago is forgotten first."""
+"""Maximum number of jobs that are remembered; the least recently requested one is dropped first."""
 
 
 class RecentLogs:
-    """Which logs were there lately. Loop-owned."""
+    """Remember which logs existed recently. Event loop only."""
 
     def __init__(self, disk: StorageExecutor, root: JobsRoot, catalogue: Catalogue) -> None:
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
         self._was_there: OrderedDict[str, bool] = OrderedDict()
-        """By job whether the log was there when it was last asked for, and not given up since."""
+        """By job id: whether the log existed when it was last requested; False after a wait in vain."""
         self._missing = MissingFiles()
 
     async def read(self, job_id: str, read: Callable[[], Awaitable[T]], *, unread: bool = True) -> T:
-        """Call `read`, and again while the log is missing only for a moment. LogMissing; what `read` raises.
+        """Call `read`, and repeat it while the log may be missing only for a moment.
 
-        `unread`: wait also for a log that was not read lately.
+        `unread`: wait also for a log that was not read recently. Raises LogMissing, and what `read` raises.
         """
         while True:
             begun = monotonic()

@@ -1,4 +1,4 @@
-"""The body of a request, for the routes that read one."""
+"""Read the body of a request, for the routes that have one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from aiohttp import hdrs, web
 from jobsvc.domain.errors import BadRequest, RequestTimeout
 
 BODY_TIMEOUT_S: Final = 10.0
-"""For a whole body, of at most 64 KiB."""
+"""Seconds for a whole body, of at most 64 KiB."""
 
 
 async def read_body(request: web.Request) -> bytes:
     """Read the whole body.
 
-    BadRequest, RequestTimeout, HTTPUnsupportedMediaType, HTTPRequestEntityTooLarge.
+    Raises BadRequest if it is incomplete, RequestTimeout after BODY_TIMEOUT_S, HTTPUnsupportedMediaType if it
+    has a content coding, HTTPRequestEntityTooLarge if it is too large.
     """
     if request.body_exists and _is_encoded(request):
         raise web.HTTPUnsupportedMediaType(headers={hdrs.ACCEPT_ENCODING: "identity"})
-    if request.transport is None:  # the connection is lost: there is nothing to wait for
+    if request.transport is None:  # the connection is lost, no more data will come
         raise BadRequest("The body did not come whole.")
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -32,6 +33,6 @@ async def read_body(request: web.Request) -> bytes:
 
 
 def _is_encoded(request: web.Request) -> bool:
-    """Whether the body has a content coding (RFC 9110, section 8.4); a small one may decode to a huge one."""
+    """Whether the body has a content coding (RFC 9110, section 8.4): it may be huge when decoded."""
     codings = request.headers.getall(hdrs.CONTENT_ENCODING, ())
     return any(coding.strip().lower() not in {"", "identity"} for coding in codings)
