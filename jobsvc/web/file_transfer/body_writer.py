@@ -1,8 +1,8 @@
-"""Sends byte ranges of an open file down a connection, and keeps the loop free while it does.
+"""Send byte ranges of an open file over a connection without blocking the event loop.
 
-Bytes move on Disk's threads, by sendfile, as fast as the stream's pace allows; a client that takes
-none costs descriptors and nothing else, and is let go after a while. Whatever ends a transfer early aborts
-the connection: the client knows.
+Files are sent by sendfile(2) in the storage executor's threads, as fast as the throttle allows. A client that
+accepts nothing uses descriptors but no thread, and is disconnected after `send_timeout`. If a transfer ends
+early the connection is aborted, so that the client notices.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = structlog.get_logger("jobsvc.web")
 
 
 class BodyWriter:
-    """The way of the bytes: from a file, through Disk's threads, into a connection."""
+    """Write response bodies: from memory, or from a file by the storage executor's threads."""
 
     def __init__(
         self,
@@ -45,9 +45,10 @@ class BodyWriter:
         rate: int,
         on_held: Callable[[float], object],
     ) -> None:
-        """`send_timeout`: seconds after which a client that accepts nothing is let go.
+        """`send_timeout`: seconds after which a client that accepts nothing is disconnected.
 
-        `rate`: bytes a second of one stream, 0 is no bound; `on_held` is told the seconds it cost a stream.
+        `rate`: maximum bytes per second of one transfer, 0 for no limit. `on_held` is called with the seconds
+        of each wait that the limit causes.
         """
         self.permits = permits
         self._disk = disk
@@ -55,19 +56,19 @@ class BodyWriter:
         self._rate = rate
         self._on_throttled = on_held
         self.unthrottled = not rate
-        """Whether what is in memory may go out in one write."""
+        """Whether a body in memory may be sent in one write."""
 
     def write(
         self, request: web.Request, status: HTTPStatus, told: str, body: Body
     ) -> web.StreamResponse | None:
-        """Write an answer whose body is in memory, where nothing stands against one write; None else.
+        """Send a response whose body is in memory in one write; return None if that is not possible.
 
-        `told` is what `whole.lines` wrote of its fields.
+        `told` are the header fields as formatted by `single_write.lines`.
         """
         return single_write.write_response(request, status, told, body) if self.unthrottled else None
 
     async def wait_drained(self, request: web.BaseRequest, shipment: TransferState) -> None:
-        """Wait until the client has taken what was written so; Interrupted as below."""
+        """Wait until the client has accepted what `write` sent. Raises as `send_small`."""
         if request.protocol.writing_paused:
             try:
                 async with asyncio.timeout(self._send_timeout):
@@ -79,7 +80,10 @@ class BodyWriter:
     async def send_small(
         self, request: web.Request, response: web.StreamResponse, body: Body, shipment: TransferState
     ) -> None:
-        """Send a body that is in memory, in one write with the head or by the rate; Interrupted as below."""
+        """Send a body that is in memory, in one write with the head or, with a rate limit, in slices.
+
+        Raises TransferAborted on a storage error or if the client is gone; the connection is aborted then.
+        """
         pace = self._throttle()
         try:
             if pace is not None and body:
@@ -99,10 +103,10 @@ class BodyWriter:
         file: OpenFile,
         shipment: TransferState,
     ) -> None:
-        """Send the head and then the segments, ranges out of `file`, which is closed in the end.
+        """Send the head and then the segments, which are ranges of `file`; the file is closed at the end.
 
-        Raises StorageUnavailable where nothing was sent for want of descriptors, and Interrupted for every
-        other end but the good one; the connection is aborted then.
+        Raises StorageUnavailable if nothing was sent because no descriptor was left. Raises TransferAborted
+        if the transfer ends early in any other way; the connection is aborted then.
         """
         conduit = self._file_sender(request, file, shipment)
         stream = FileTransfer(
@@ -110,7 +114,7 @@ class BodyWriter:
         )
         try:
             if request.transport is not None:
-                # Bytes that go round the transport must not overtake those that are still in its buffer.
+                # sendfile bypasses the transport: its bytes must not overtake those still in its buffer.
                 request.transport.set_write_buffer_limits(0)
             writer = cast(AbstractStreamWriter, await response.prepare(request))
             shipment.accepted_by_client = conduit.acked_bytes
@@ -128,11 +132,14 @@ class BodyWriter:
             stream.close()
 
     def release(self, file: OpenFile) -> None:
-        """Close a file that is not sent, off the loop."""
+        """Close a file that is not sent, outside the event loop's thread."""
         self._disk.close_later(file)
 
     def _file_sender(self, request: web.Request, file: OpenFile, shipment: TransferState) -> FileSender:
-        """Join the file and the connection; where that fails, the file is closed."""
+        """Create the file sender for this connection; if that fails, the file is closed.
+
+        Raises TransferAborted if the connection is lost, StorageUnavailable if no descriptor is left.
+        """
         shipment.file_taken = True
         if request.transport is None:
             self._disk.close_later(file)
@@ -163,13 +170,13 @@ class BodyWriter:
             count = await pace.acquire(left)
             piece, left = bytes(body[-left:][:count]), left - count
             async with asyncio.timeout(self._send_timeout):
-                # Only the end waits until the client has taken what went before.
+                # Only write_eof() waits until the client has accepted everything before it.
                 await (response.write(piece) if left else response.write_eof(piece))
             pace.consume(count)
             shipment.sent += count
 
     def _abort(self, request: web.BaseRequest, ended: BaseException) -> BaseException:
-        """Break the connection, and say what that means for the download; a cancellation stays one."""
+        """Abort the connection and return the exception to raise; a cancellation is returned unchanged."""
         if request.transport is not None:
             request.transport.abort()
         if isinstance(ended, StorageUnavailable):
@@ -180,7 +187,7 @@ class BodyWriter:
 
 
 def _log_aborted(shipment: TransferState, ended: BaseException) -> None:
-    """Have the log say what the storage did; how clients end their downloads is no news."""
+    """Log transfers that storage errors or changed files ended; those that clients ended are not logged."""
     if isinstance(ended, StorageUnavailable):
         log.warning("download-broken", job=shipment.key, sent=shipment.sent, reason=ended.detail)
     elif isinstance(ended, TransferAborted) and ended.outcome is not Outcome.CLIENT_GONE:

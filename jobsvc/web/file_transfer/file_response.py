@@ -1,4 +1,7 @@
-"""Answers with an open file under the request's conditions and in its ranges: the one way for all files."""
+"""Respond with an open file, or the requested ranges of it, under the request's conditions.
+
+Downloads and logs both use this module.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +31,19 @@ from jobsvc.web.responses.common_headers import add_common_headers
 T = TypeVar("T")
 
 OnFinished = Callable[[TransferState, Outcome], None]
-"""Is told of each body that was begun how it ended."""
+"""Called once for each body that was started, with its outcome."""
 
 
 class FileResponder:
-    """Delivers files of one kind."""
+    """Send files of one kind: outputs or logs."""
 
     def __init__(self, transfer: BodyWriter, what: str, scope: str) -> None:
-        """Call a file `what` where a client is told of it; a token needs the scope until the file is sent."""
+        """Call a file `what` in problem documents; the token must keep `scope` until the file is sent."""
         self._transfer = transfer
         self._scope = scope
         self._what = what
         self.read_buffer = ReadBuffer()
-        """Where a body may be read into that is given to `at_once`."""
+        """Buffer for the bodies of selections that are passed to `try_fast`."""
 
     async def answer(
         self,
@@ -52,10 +55,10 @@ class FileResponder:
         *,
         slot: Slot | None = None,
     ) -> web.StreamResponse:
-        """Answer GET and HEAD, and close the file, however that ends.
+        """Respond to GET or HEAD; the file is closed in any case.
 
-        `key` is whose share of the threads it takes; `headers` stand beside those of every 200 and 206.
-        `slot` is told what is sent.
+        `key` is the id whose share of the threads is used; `headers` are added to each 200 and 206.
+        `slot.transfer` is set to the state of the transfer.
         """
         planned = plan(found)
         if planned is None:
@@ -73,7 +76,7 @@ class FileResponder:
         return await self._send(request, found, planned, shipment, ended)
 
     def release(self, found: FileSelection) -> None:
-        """Close the file of what is not answered after all."""
+        """Close the file of a selection that is not sent."""
         if found.file is not None:
             self._transfer.release(found.file)
 
@@ -87,10 +90,10 @@ class FileResponder:
         *,
         linger: Callable[[Coroutine[Any, Any, object], TransferState], None],
     ) -> PreparedResponse | None:
-        """Decide on the answer to a plain GET whose body is in memory; None where it has to be sent else.
+        """Prepare the response to a plain GET whose body is in memory; return None if not possible here.
 
-        The lines `beside` stand beside those of every 200 and 206. `linger` is given what is left to do where
-        the client does not take it all at once.
+        The header lines `beside` are added to each 200 and 206. If the client does not accept everything at
+        once, `linger` is called with a coroutine that waits for the rest.
         """
         body = found.body
         told = None if body is None else lines(found, beside)
@@ -127,7 +130,7 @@ class FileResponder:
         return web.StreamResponse(status=found.evaluation.status) if sent is None else sent
 
     async def _track(self, sending: Awaitable[T], shipment: TransferState, ended: OnFinished) -> T | None:
-        """Wait for the end, and tell of it; None where it was an early one."""
+        """Wait for the end of a transfer and call `ended`; return None if it ended early."""
         outcome = Outcome.SHUTDOWN
         try:
             async with self._transfer.permits.limit(shipment.token, self._scope), shipment.interruptible():
@@ -150,7 +153,7 @@ class FileResponder:
     async def _sent(
         self, request: web.Request, found: FileSelection, planned: BodyPlan, shipment: TransferState
     ) -> web.StreamResponse:
-        """Send it all; Interrupted."""
+        """Send the response. Raises TransferAborted if it ends early."""
         status, transfer = found.evaluation.status, self._transfer
         if found.body is not None:
             sent = transfer.write(request, status, single_write.lines(planned.headers), found.body)
@@ -167,7 +170,7 @@ class FileResponder:
         return response
 
     def _refusal(self, found: FileSelection) -> web.Response:
-        """Answer a 412 or a 416; both say which version it is that they speak of."""
+        """Return a 412 or 416 response; its ETag names the version that it refers to."""
         headers = {"ETag": found.selected.etag}
         if found.evaluation.status is HTTPStatus.PRECONDITION_FAILED:
             detail = f"The {self._what} is not the one you know."

@@ -1,6 +1,6 @@
-"""What a request gets of an open file: the decision, the header fields, the segments of the body.
+"""Decide what a request gets of an open file: the status, the header fields, the segments of the body.
 
-`select` runs in the thread that opened the file, and does everything in that one visit; the rest is pure.
+`select` runs in the thread that opened the file and does all I/O there; the other functions do none.
 """
 
 from __future__ import annotations
@@ -23,37 +23,38 @@ from jobsvc.web.headers.conditional import Evaluation, RepresentationInfo, etag_
 from jobsvc.web.headers.http_dates import format_date
 from jobsvc.web.responses import single_write
 
-# A member of an enumeration takes long to look up.
+# Looking up a member of an enumeration is slow.
 _OK: Final = HTTPStatus.OK
 _WITH_BODY: Final = (_OK, HTTPStatus.PARTIAL_CONTENT)
 
 _NEVER: Final = 1 << 63
-"""Seconds since the epoch; no file's time is later."""
+"""Seconds since the epoch, later than the mtime of any file."""
 
 Read = Callable[[OpenFile, int, int], Body | None]
-"""Reads from offset to offset what is in memory; None where it is not."""
+"""Reads from one offset up to another what is in memory; returns None if it is not."""
 
 
 class FileSelection(NamedTuple):
-    """A file of a job, and what the request gets of it."""
+    """A file of a job, and which part of it the request gets."""
 
     name: str
     version: FileVersion
-    """Which version of the file it is of."""
+    """The version of the file."""
     selected: RepresentationInfo
     evaluation: Evaluation
     body: Body | None
-    """The whole body, where it is small and was in memory, or where there is none to send."""
+    """The whole body, if it is small and was in memory, or empty if none is sent; None if it is still to be
+    sent from the file."""
     file: OpenFile | None
-    """Open where the body is still to come."""
+    """Open if the body is still to be sent from it, otherwise None."""
     base: int = 0
-    """Where in the file what is selected begins."""
+    """Offset in the file at which the selected representation begins."""
     digest: bytes | None = None
-    """SHA-256 of the whole file, where it is to be told."""
+    """SHA-256 of the whole file, if it is to be sent."""
 
     @property
     def is_sent(self) -> bool:
-        """Whether the answer to a GET is the file, or part of it."""
+        """Whether the response to a GET has the file, or part of it, as its body."""
         return self.evaluation.status in _WITH_BODY
 
     def close(self) -> None:
@@ -63,14 +64,14 @@ class FileSelection(NamedTuple):
 
 
 class BodyPlan(NamedTuple):
-    """A 200 or 206: its header fields, and the segments of its body in order."""
+    """The header fields of a 200 or 206, and the segments of its body in order."""
 
     headers: dict[str, str]
     segments: tuple[ByteRange | bytes, ...]
     length: int
     """Content-Length, in bytes."""
     expected: int
-    """How many of these are the file's."""
+    """How many of these bytes are from the file."""
 
 
 def select(
@@ -82,10 +83,10 @@ def select(
     base: int = 0,
     read: Read = read_cached,
 ) -> FileSelection:
-    """Decide what the request gets of an open file, from `base` on; `now` in seconds since the epoch.
+    """Decide what the request gets of an open file, from `base` on; `now` is in seconds since the epoch.
 
-    `read` reads a small body that is in memory. The file is closed where nothing of it is still to be sent,
-    and where this raises.
+    `read` reads a small body that is in memory. The file is closed if nothing of it remains to be sent, or if
+    this raises.
     """
     try:
         selected = _selected(file.version, media_type, now, base)
@@ -102,9 +103,9 @@ def select(
 
 
 def fields(found: FileSelection) -> dict[str, str]:
-    """Give the fields that a 200, 206 or 304 has (RFC 9110, section 15.4.5).
+    """Return the header fields of a 200, 206 or 304 (RFC 9110, section 15.4.5).
 
-    The digest is of the whole file on a 206 too (RFC 9530, section 3), and goes with a 304 as well: who asks
+    On a 206 the digest also covers the whole file (RFC 9530, section 3). A 304 has it too: a client that asks
     for it has the file without it.
     """
     return _fields(found.selected, found.digest)
@@ -115,7 +116,7 @@ def _fields(selected: RepresentationInfo, digest: bytes | None) -> dict[str, str
         "ETag": selected.etag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Referrer-Policy": "no-referrer",  # the address may be a link that lets in
+        "Referrer-Policy": "no-referrer",  # the URL may be a signed link
         "X-Content-Type-Options": "nosniff",
     }
     if selected.last_modified is not None:
@@ -126,7 +127,7 @@ def _fields(selected: RepresentationInfo, digest: bytes | None) -> dict[str, str
 
 
 def plan(found: FileSelection) -> BodyPlan | None:
-    """Lay out a 200 or 206; None where the decision is another."""
+    """Return the fields and segments of a 200 or 206, or None for any other status."""
     if found.evaluation.status not in _WITH_BODY:
         return None
     headers, selected, ranges = fields(found), found.selected, found.evaluation.ranges
@@ -143,15 +144,15 @@ def plan(found: FileSelection) -> BodyPlan | None:
 
 
 def ranges_sent(found: FileSelection) -> str | None:
-    """Say what of the file goes out as Content-Range does; None for all of it."""
+    """Return the ranges that are sent, formatted as in Content-Range; None for the whole file."""
     ranges, size = found.evaluation.ranges, found.selected.size
     return ", ".join([content_range(part, size) for part in ranges]) if ranges else None
 
 
 def lines(found: FileSelection, beside: str) -> str | None:
-    """Write the fields of a 200, or of a 206 of one range, as lines of a head; None for any other answer.
+    """Format the fields of a 200, or of a 206 with one range, as header lines; None for any other response.
 
-    `beside` is what else of such lines every answer with this file has.
+    `beside` are further header lines that each response with this file has.
     """
     status, ranges = found.evaluation
     if status not in _WITH_BODY or len(ranges) > 1:
@@ -174,7 +175,7 @@ def _selected(identity: FileVersion, media_type: str, now: float, base: int) -> 
 
 @lru_cache(maxsize=1024)
 def _version(identity: FileVersion, media_type: str, base: int) -> RepresentationInfo:
-    """Give what is selected of a version of a file from `base` on, once its time has come."""
+    """Return the representation of a file version from `base` on; its Last-Modified may be in the future."""
     inode, size, mtime_ns, ctime_ns = identity.parts()
     etag = etag_of(inode, size, mtime_ns, ctime_ns)
     modified = last_modified_of(mtime_ns, _NEVER)
@@ -188,7 +189,7 @@ def _wanted(decision: Evaluation, size: int) -> tuple[ByteRange, ...]:
 
 
 def _in_file(segments: tuple[ByteRange | bytes, ...], base: int) -> tuple[ByteRange | bytes, ...]:
-    """Turn ranges of what is selected into ranges of the file."""
+    """Convert ranges of the selected representation into ranges of the file."""
     if not base:
         return segments
     return tuple(
@@ -198,7 +199,7 @@ def _in_file(segments: tuple[ByteRange | bytes, ...], base: int) -> tuple[ByteRa
 
 
 def _body_at_once(file: OpenFile, read: Read, wanted: tuple[ByteRange, ...], base: int) -> Body | None:
-    """Return the body where no thread need be asked for it; None where it is to be streamed."""
+    """Return the body if it is empty, or small and in memory; None if it has to be sent from the file."""
     if not wanted:
         return b""
     if len(wanted) > 1 or wanted[0].length > SMALL_BODY_BYTES:

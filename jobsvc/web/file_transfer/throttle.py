@@ -1,7 +1,7 @@
-"""Holds one stream to a rate: what has not been earned yet does not go out, and is waited for on the loop.
+"""Limit one transfer to a rate in bytes per second; waits on the event loop.
 
-Earned is paid out in slices of a tenth of a second's worth. A stream that could not take its share loses
-what is more than a quarter of a second old: nobody gets a burst for having been slow.
+Bytes are granted in slices of 0.1 s worth of the rate. A transfer that was slower than the rate keeps at most
+0.25 s worth of unused bytes, so that a slow client does not get a large burst later.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from collections.abc import Callable
 from typing import Final
 
 SLICE_S: Final = 0.1
-"""Seconds' worth of bytes that are waited for at a time, where there are so many left."""
+"""Size of a slice in seconds at the full rate; each wait is for one slice, or for the rest if smaller."""
 BURST_S: Final = 0.25
-"""Seconds' worth of bytes that may go out at once, or a byte, where that is more."""
+"""Maximum burst in seconds at the full rate; at least one byte."""
 
 
 class Throttle:
-    """One stream's rate. It begins with nothing: however often a client comes anew, it gets no more."""
+    """The rate limit of one transfer; it starts without credit, so that reconnecting gains nothing."""
 
     def __init__(
         self, rate: int, held: Callable[[float], object], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`rate` in bytes a second, above 0; `held` is told each wait's seconds; `clock` never goes back."""
+        """`rate` is in bytes per second, above 0; `clock` must be monotonic.
+
+        `held` is called with the seconds of each wait.
+        """
         self._rate = rate
         self._on_throttled = held
         self._clock = clock
@@ -32,7 +35,7 @@ class Throttle:
         self._paid_until = clock()
 
     async def acquire(self, left: int) -> int:
-        """Wait until some of the `left` bytes may go, and say how many; `went` is to be told what did."""
+        """Wait until some of the `left` bytes may be sent; return how many. Report sent ones to `consume`."""
         begun = self._clock()
         wait = self.wait(left)
         if wait > 0:
@@ -41,15 +44,15 @@ class Throttle:
         return self.available(left)
 
     def wait(self, left: int) -> float:
-        """Count the seconds until a slice of the `left` bytes is earned; 0 or less if it is."""
+        """Return the seconds until a slice of the `left` bytes may be sent; 0 or less if it may be now."""
         return min(self._slice, left) / self._rate - (self._clock() - self._paid_until)
 
     def available(self, left: int) -> int:
-        """Say how many of the `left` bytes may go now: a slice at least, for a timer may ring a bit early."""
+        """Return how many of the `left` bytes may be sent now; at least a slice, as timers may fire early."""
         now = self._clock()
         self._paid_until = max(self._paid_until, now - self._memory)
         return min(left, max(self._slice, int((now - self._paid_until) * self._rate)))
 
     def consume(self, count: int) -> None:
-        """Take note that so many bytes went out."""
+        """Record that `count` bytes were sent."""
         self._paid_until += count / self._rate

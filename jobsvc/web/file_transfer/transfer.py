@@ -1,7 +1,7 @@
-"""One file's bytes on their way down a connection: with those of others, or by turns on Disk's threads.
+"""Send one file over one connection, by the epoll sender or in slices in the data pool's threads.
 
-A client that takes nothing costs descriptors and no thread; one that went frees its thread's place at once,
-also where that thread hangs in the storage.
+A client that accepts nothing uses descriptors but no thread. If the client disconnects, its place in the pool
+is released, even if the thread is stuck in storage.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from jobsvc.web.file_transfer.throttle import Throttle
 from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferState
 
 DRAIN_WAIT_HUNDREDTHS: Final = 20
-"""Hundredths of a second."""
+"""Maximum wait for the thread of an aborted transfer, in hundredths of a second."""
 READ_CHECK_INTERVAL_S: Final = 0.001
 MAX_READ_CHECK_INTERVAL_S: Final = 1.0
-"""Seconds between two looks at what a client has read."""
+"""Seconds between two checks of what the client has read; doubled from the first value up to the second."""
 DISCONNECT_CHECK_S: Final = 2.0
-"""Seconds after which a turn that is not over asks whether the client still is there."""
+"""Seconds after which an unfinished slice checks whether the client is still connected."""
 
 
 class FileTransfer:
-    """One transfer under way. While a thread has the conduit it is lent: the pool closes it if we leave."""
+    """One transfer in progress.
+
+    While a thread uses the file sender it is lent: the executor closes it if this transfer is canceled.
+    """
 
     def __init__(
         self,
@@ -49,16 +52,20 @@ class FileTransfer:
         self._throttle = pace
         self._is_lent = False
         self._send_call = False
-        """Whether Ferry has it."""
+        """Whether the epoll sender has the file sender, rather than the data pool."""
         self._watch: asyncio.TimerHandle
 
     def close(self) -> None:
-        """Give the conduit back."""
+        """Close the file sender, unless it is lent: then the executor closes it."""
         if not self._is_lent:
             self._disk.close_later(self._sender)
 
     async def run(self, writer: AbstractStreamWriter) -> None:
-        """Send it all; Interrupted, StorageUnavailable, TimeoutError, ConnectionError."""
+        """Send the head and all segments.
+
+        Raises TransferAborted or StorageUnavailable, TimeoutError if the client accepts nothing for too long,
+        ConnectionError if it is gone.
+        """
         writer.send_headers()
         await self._emptied(writer)
         for segment in self._state.segments:
@@ -76,7 +83,7 @@ class FileTransfer:
             data = data[count:]
 
     async def wait_thread(self) -> None:
-        """Wait for the thread that was left in its turn, unless it hangs; what was sent is known then."""
+        """Wait at most 0.2 s for the thread of an aborted transfer, then record how much was sent."""
         for _ in range(DRAIN_WAIT_HUNDREDTHS):
             if not self._sender.in_use:
                 break
@@ -89,9 +96,10 @@ class FileTransfer:
     async def _wait_with_progress(
         self, wait: Callable[[], Awaitable[object]], left: Callable[[], int] | None = None
     ) -> None:
-        """Wait for the client; TimeoutError when it accepted nothing for too long, however slow it may be.
+        """Wait for the client; raises TimeoutError if it accepts nothing for `send_timeout` seconds.
 
-        `left` counts the bytes that it has yet to accept.
+        A slow client does not time out as long as it accepts something. `left` returns the number of bytes
+        that it has not accepted yet.
         """
         left = left or self._sender.queues.unacked
         while True:
@@ -101,7 +109,7 @@ class FileTransfer:
                     await wait()
                     return
             except TimeoutError:
-                # Where a thread has it, it is the storage that keeps him waiting.
+                # If a thread uses the file sender, the delay is due to storage, not to the client.
                 if left() >= before and not self._sender.in_use:
                     raise
 
@@ -153,9 +161,9 @@ class FileTransfer:
         self._watch = loop.call_later(DISCONNECT_CHECK_S, self._check_disconnect, wait, sent)
 
     def _check_disconnect(self, wait: asyncio.Timeout, sent: int) -> None:
-        """Wait for a hung thread no longer than there is a client, who may be back and needs the slot.
+        """Stop waiting for a stuck thread once the client has disconnected: its retry needs the slot.
 
-        Who has closed his side may still listen; but here nothing comes, and he will mostly have given up.
+        A half-closed client may still be reading, but as no data arrives it has most likely given up.
         """
         conduit = self._sender
         hangs = conduit.sent == sent and (conduit.in_use or not self._send_call)
@@ -165,14 +173,14 @@ class FileTransfer:
             self._look_later(wait)
 
     async def _wait_peer_read(self) -> None:
-        """Wait until the client has read enough; looked at less and less often where he takes his time."""
+        """Wait until the client has read enough; the interval between two checks doubles each time."""
         pause = READ_CHECK_INTERVAL_S
         while self._sender.has_unread_pages():
             await asyncio.sleep(pause)
             pause = min(pause * 2, MAX_READ_CHECK_INTERVAL_S)
 
     async def _writable(self) -> None:
-        """Wait until there is room for more than a little."""
+        """Wait until the socket buffer has room for more than a few bytes."""
         loop, descriptor = asyncio.get_running_loop(), self._sender.socket_fd
         ready = loop.create_future()
         loop.add_writer(descriptor, _resolve, ready)

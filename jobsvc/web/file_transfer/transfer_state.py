@@ -1,4 +1,4 @@
-"""What is to go out for one download, how much of it has, and what an early end of it is called."""
+"""The state of one file transfer: what is to be sent, how much has been, and why it was aborted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobsvc.web.headers.byte_ranges import ByteRange
 
 
 class TransferAborted(Exception):
-    """The transfer ended before its end, and the connection was aborted."""
+    """The transfer ended early and the connection was aborted."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.value)
@@ -23,38 +23,38 @@ class TransferAborted(Exception):
 
 @dataclass(slots=True)
 class TransferState:
-    """What is to go out for one download, and how much of it has."""
+    """What is to be sent for one download, and how much has been."""
 
     key: str
-    """Whose share of the threads it takes: the job's id."""
+    """The job id, whose share of the threads is used."""
     segments: Sequence[ByteRange | bytes]
-    """Ranges of the file, and bytes that go out as they are; none where all goes out in one write."""
+    """Ranges of the file, and bytes that are sent as they are; empty if everything is sent in one write."""
     expected: int
-    """Bytes of the file."""
+    """Bytes of the file to send."""
     token: Token
-    """By which the file is sent."""
+    """The token of the request."""
     sent: int = 0
-    """Likewise."""
+    """Bytes of the file sent so far."""
     file_taken: bool = False
-    """Whether the transfer has taken the file over, and closes it."""
+    """Whether the body writer has taken over the file and will close it."""
     started_at: float = field(default_factory=time.time)
     """Seconds since the epoch."""
     accepted_by_client: Callable[[], int] | None = None
-    """Counts the bytes that the client's system has taken, where the transfer can tell."""
+    """Returns the number of bytes that the client's kernel has acknowledged, if the transfer can tell."""
     _limit: asyncio.Timeout | None = None
 
     def acked_bytes(self) -> int:
-        """Count the bytes that the client has taken."""
+        """Return how many bytes the client has acknowledged; if unknown, how many were sent."""
         return self.sent if self.accepted_by_client is None else self.accepted_by_client()
 
     def end_early(self) -> None:
-        """End the transfer early: another request needs its place."""
+        """End the transfer early, because another request needs its slot."""
         if self._limit is not None:
             self._limit.reschedule(0)
 
     @asynccontextmanager
     async def interruptible(self) -> AsyncIterator[None]:
-        """Let `give_way` end the block. Interrupted."""
+        """Allow `end_early` to end the block; raises TransferAborted then."""
         try:
             async with asyncio.timeout(None) as self._limit:
                 yield
