@@ -1,1 +1,1 @@
-"""Jobs on behalf of a request: lookup, files, JSON."""
+"""Look up jobs for a request, open their files, render them as JSON."""

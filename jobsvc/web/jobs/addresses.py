@@ -1,8 +1,8 @@
-"""Addresses in answers.
+"""Build the URLs in responses.
 
-They begin with the public URL of the service where that is known. Otherwise they are paths from the root, or,
-for a request that came through a proxy, relative references: the client resolves these against the address
-that it asked (RFC 3986, section 5.2), so they are right below any path at which the proxy serves.
+They start with the public URL of the service if that is known. Otherwise they are absolute paths or, for a
+request that came through a proxy, relative references: the client resolves these against the URL that it
+requested (RFC 3986, section 5.2), so they are correct below any path under which the proxy serves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?:
 _PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?")
 _PREFIX_CAP: Final = 1024
 _PREFIX_FIELD: Final = istr("X-Forwarded-Prefix")
-# Names of the module are found sooner than those of another one.
+# Module globals are looked up faster than attributes of another module.
 _FORWARDED_FOR: Final = hdrs.X_FORWARDED_FOR
 _VIA: Final = hdrs.VIA
 _FORWARDED: Final = hdrs.FORWARDED
@@ -30,14 +30,14 @@ _FORWARDED_PROTO: Final = hdrs.X_FORWARDED_PROTO
 
 
 def job_base(public_url: str, job_id: str) -> str:
-    """Return what the addresses of a job begin with, where they are not relative."""
+    """Return the prefix of the URLs of a job that are not relative."""
     return f"{public_url}{JOBS}{job_id}/"
 
 
 def came_by_proxy(request: web.Request | FastRequest) -> bool:
-    """Whether a request came through a proxy, as far as its fields tell.
+    """Whether a request came through a proxy, judged by its header fields.
 
-    What they say is not believed: it only decides between two forms of the same address.
+    The fields are not trusted: they only decide between two forms of the same URL.
     """
     headers = request.headers
     return (
@@ -52,23 +52,23 @@ def came_by_proxy(request: web.Request | FastRequest) -> bool:
 
 
 def download_url(base: str, version: str) -> str:
-    """Return the address of one version of a job's output."""
+    """Return the URL of one version of a job's output."""
     return f"{base}download?version={version}"
 
 
 class PublicUrl:
-    """Says how a request's client addresses the service."""
+    """Find the public URL under which a request's client reaches the service."""
 
     def __init__(self, configured: str, peers: Peers) -> None:
-        """Take the URL that the operator configured, or an empty one."""
+        """Take the URL that the operator configured; empty if there is none."""
         self._configured = configured
         self._peers = peers
 
     def for_request(self, request: web.Request) -> str:
-        """Return what goes before the service's own paths, without a slash at its end; empty if not known.
+        """Return the prefix of the service's own paths, without a trailing slash; empty if not known.
 
-        A trusted proxy says it by X-Forwarded-Proto, -Host and -Prefix. The prefix alone makes an absolute
-        path. What any other peer says is ignored, as is what is no host or path.
+        A trusted proxy gives it by X-Forwarded-Proto, -Host and -Prefix; the prefix alone makes an absolute
+        path. The fields of other peers are ignored, and so are values that are not a valid host or path.
         """
         if self._configured or not self._peers.trusts(request.remote):
             return self._configured
@@ -81,5 +81,5 @@ class PublicUrl:
 
 
 def _last(request: web.Request, field: str) -> str:
-    """Return the last value of a list: the one that the nearest proxy added."""
+    """Return the last value of a list field: the one that the nearest proxy added."""
     return ",".join(request.headers.getall(field, ())).rpartition(",")[2].strip(" \t")

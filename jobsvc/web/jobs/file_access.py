@@ -1,7 +1,8 @@
-"""One look at a job's files for a request, decided by the disk at that moment.
+"""Read a job's record and open its files for a request, as they are on disk at that time.
 
-The record is read anew, and in the same hop to a thread what is wanted beneath it; without one, where all of
-it lies in the kernel's memory. Whose job it is, is asked of what was known and again of what the disk says.
+The record is read again and the file is opened in one call in a pool thread, or without a thread if
+everything is in the kernel's memory. Ownership is checked with the known snapshot and again with the record
+on disk.
 """
 
 from __future__ import annotations
@@ -32,28 +33,28 @@ from jobsvc.web.jobs.lookup import get_visible_job
 T = TypeVar("T")
 
 KEEP_OPEN_S: Final = 1.0
-"""Seconds for which an output is kept open behind its client, and at most twice as long."""
+"""Minimum seconds for which an output is kept open after a request; the maximum is twice as long."""
 
 RETRY_INTERVAL_S: Final = 0.1
-"""How often a file is looked for again that is missing for a moment."""
+"""Seconds between two attempts to open a file that may be missing only for a moment."""
 
 Pool: TypeAlias = Callable[[str, Callable[[], Any]], Awaitable[Any]]
-"""Runs work for a job in a thread."""
+"""Runs a function for a job id in a pool thread."""
 
 
 class JobFile(NamedTuple, Generic[T]):
-    """The job as the disk has it now, and what was found there."""
+    """A job as it is on disk now, and the result of the function called with it."""
 
     snapshot: JobSnapshot
     file: T
 
     def close(self) -> None:
-        """Close what was found, where that is open."""
+        """Close the result if it is open."""
         close(self.file)
 
 
 class JobFileAccess:
-    """The way to a job's files."""
+    """Access to the files of jobs."""
 
     def __init__(
         self, *, disk: StorageExecutor, root: JobsRoot, catalogue: Catalogue, freshness: Freshness
@@ -65,7 +66,7 @@ class JobFileAccess:
         self._freshness = freshness
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
-        """Find out whether there is a way to what is in memory that needs no thread: a cleanup_ctx."""
+        """Enable access without threads if the root's file system allows it; for aiohttp's cleanup_ctx."""
         with suppress(StorageUnavailable):
             self._cached = await self._disk.run_metadata(
                 "*cached", partial(CachedOutputs.of, self._root.path, self._disk.close_later)
@@ -81,9 +82,9 @@ class JobFileAccess:
         self._cached.close()
 
     async def read_record(self, token: Token, job_id: str, work: Callable[[JobSnapshot], T]) -> JobFile[T]:
-        """Read the record in a thread, and call `work` with it there.
+        """Read the record in a pool thread, and call `work` with its snapshot there.
 
-        JobNotFound where the job is not, or not any more, the token's; StorageUnavailable; what `work` may.
+        Raises JobNotFound if the token cannot see the job (any more); StorageUnavailable; what `work` raises.
         """
         known = await self._known(token, job_id)
         return await self._look(
@@ -93,9 +94,10 @@ class JobFileAccess:
     async def open_output(
         self, token: Token, job_id: str, work: Callable[[JobSnapshot, OpenFile | None], T]
     ) -> JobFile[T]:
-        """Do so where the output is what is wanted: opened in the same walk, and from then on `work`'s.
+        """Read the record, open the output in the same call, and pass both to `work`.
 
-        It is None where the job is not completed, or its output is not there. Raises as `visit` does.
+        `work` owns the file and has to close it. It is None if the job is not completed, or has no output on
+        disk. No thread is used if everything is in memory. Raises as `read_record`.
         """
         known = await self._known(token, job_id)
         if (seen := self._in_memory(known, work)) is not None:
@@ -105,7 +107,7 @@ class JobFileAccess:
         )
 
     def size_of_output(self, job_id: str) -> int:
-        """Say how many bytes a job's output had when it was looked at last; 0 where none is known of."""
+        """Return the bytes of a job's output when it was last checked; 0 if no output is known."""
         entry = self._catalogue.get(job_id)
         output = None if entry is None else entry.snapshot.output_version
         return 0 if output is None else output.size
@@ -113,7 +115,10 @@ class JobFileAccess:
     def open_output_nowait(
         self, token: Token, job_id: str, work: Callable[[JobSnapshot, OpenFile | None], T]
     ) -> JobFile[T] | None:
-        """Do so on the loop, without a wait; None where it can't be done so. Raises what `work` may."""
+        """Like `open_output`, on the event loop and without blocking; None if that is not possible.
+
+        Raises what `work` raises.
+        """
         entry = self._catalogue.get(job_id)
         if entry is None or not can_see(token, entry.snapshot.job.owner):
             return None
@@ -128,9 +133,9 @@ class JobFileAccess:
     async def read_unchecked(
         self, job_id: str, work: Callable[[JobSnapshot], T], *, data: bool = False
     ) -> JobFile[T]:
-        """Do so for nobody: whose the job is by now, is the caller's to ask.
+        """Like `read_record`, but without an ownership check: the caller checks the owner of the snapshot.
 
-        `data`: much is read, in the threads that are for that. JobNotFound, StorageUnavailable.
+        `data`: use the data pool, for large reads. Raises JobNotFound or StorageUnavailable.
         """
         entry = self._catalogue.get(job_id)
         if entry is None:
@@ -143,7 +148,7 @@ class JobFileAccess:
             raise StorageUnavailable from fault
 
     async def _look(self, pool: Pool, known: JobSnapshot, look: Callable[..., JobFile[T]]) -> JobFile[T]:
-        """Look, and look again while the record or the output is missing only for a moment."""
+        """Call `look` in a pool thread; repeat it while the record or output is missing only for a moment."""
         job_id, missing, ends = known.job.id, False, monotonic() + ABSENCE_GRACE_S
         while True:
             begun = monotonic()
@@ -165,12 +170,12 @@ class JobFileAccess:
                 return seen
 
     async def _still_known(self, job_id: str) -> bool:
-        """Have the index look; return whether the last good record stands for the missing one."""
+        """Refresh the job in the index; return whether its last good record replaces the missing one."""
         await self._freshness.refresh(job_id)
         return self._catalogue.get(job_id) is not None
 
     async def _still_has_output(self, job_id: str) -> bool:
-        """Have the index look; return whether it takes the output for missing only for a moment."""
+        """Refresh the job in the index; return whether its output counts as missing only for a moment."""
         await self._freshness.refresh(job_id)
         entry = self._catalogue.get(job_id)
         return entry is not None and entry.snapshot.has_output
@@ -182,7 +187,7 @@ class JobFileAccess:
         return (await get_visible_job(self._freshness, token, job_id)).snapshot
 
     async def _absent(self, job_id: str) -> JobNotFound | StorageUnavailable:
-        """Say what it means that a job which was known is not there: it is gone, or the storage is away."""
+        """Return the error for a known job that is missing on disk: deleted, or storage is unavailable."""
         await self._freshness.refresh(job_id)
         last = self._freshness.cached(job_id)
         return JobNotFound() if last is None or not last.stale else StorageUnavailable()
@@ -202,9 +207,10 @@ def _record(
     *,
     may_lack_record: bool = False,
 ) -> JobFile[T]:
-    """Do it all, in a thread; a bad record leaves the known one standing.
+    """Read the record, check the owner and call `work`; runs in a pool thread.
 
-    So does a missing one with `may_lack_record`; without it, RecordMissing.
+    An invalid record is replaced by the known one. So is a missing one if `may_lack_record` is set; otherwise
+    RecordMissing is raised.
     """
     try:
         reading = root.read(known.job.id, known)
@@ -227,7 +233,7 @@ def _output(
     *,
     may_lack_record: bool = False,
 ) -> JobFile[T]:
-    """Likewise, with the output."""
+    """Like `_record`, with the output opened too."""
     try:
         reading, output = root.read_and_open(known.job.id, known)
     except BadRecord:

@@ -1,7 +1,7 @@
-"""Jobs as the list and `GET /api/events` show them: JSON that is made once, and bounded in bytes.
+"""Render jobs as JSON for the list and for `GET /api/events`, with a cache limited in jobs and bytes.
 
-Without the end of a log, which would have to be read for each failed job. Without a digest too: both answer
-from memory, and only a look at the disk can tell whether a digest still is that of the output.
+The JSON has no log tail, which would have to be read for each failed job, and no digest: both endpoints
+respond from memory, and only a check on disk can tell whether a digest is still that of the output.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_CACHED_BYTES: Final = 16 << 20
 
 
 LARGE_BYTES: Final = 4096
-"""The JSON of a job from this size on is hashed once, and not copied for each answer."""
+"""JSON of a job from this size on is hashed once, and not copied for each response."""
 
 
 class Element(NamedTuple):
@@ -33,11 +33,11 @@ class Element(NamedTuple):
 
     json: bytes
     identity: bytes
-    """What a page's entity tag is made of: the JSON or, of a large job, a digest."""
+    """The input for a page's entity tag: the JSON or, for a large job, a digest of it."""
 
 
 class Part(NamedTuple):
-    """As much of a page as fits into some bytes."""
+    """As much of a page as fits into a number of bytes."""
 
     page: Page
     elements: list[Element]
@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
 
 class ListItemCache:
-    """Makes the JSON of jobs, and remembers that of the jobs asked for lately."""
+    """Render jobs as JSON, and cache it for recently requested jobs."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class ListItemCache:
         max_jobs: int = MAX_CACHED_JOBS,
         max_bytes: int = MAX_CACHED_BYTES,
     ) -> None:
-        """`base_of` returns what the addresses of a job begin with."""
+        """`base_of` returns the prefix of a job's URLs for its id."""
         self._base_of = base_of
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
@@ -88,7 +88,7 @@ class ListItemCache:
         return element
 
     def fit(self, page: Page, max_bytes: int, *, with_owner: bool = False) -> Part:
-        """Cut a page where its jobs have more than `max_bytes` together; the first one it always keeps."""
+        """Shorten a page so that its jobs have at most `max_bytes`; the first job is always kept."""
         element_of = self._with_owner if with_owner else self._remembered
         elements: list[Element] = []
         size = 0
@@ -102,15 +102,15 @@ class ListItemCache:
 
 
 class ListItemCaches:
-    """The two forms of the same jobs; in one, addresses are relative to `/api/jobs` and `/api/events`."""
+    """Two caches of the same jobs; in one of them, URLs are relative to `/api/jobs` and `/api/events`."""
 
     def __init__(self, public_url: str = "") -> None:
-        """Addresses begin with `public_url`; then both forms are the same."""
+        """Let URLs start with `public_url`; if it is set, both caches are the same."""
         self._usual = ListItemCache(partial(job_base, public_url))
         self._relative = self._usual if public_url else ListItemCache("jobs/{}/".format)
 
     def of(self, request: web.Request) -> ListItemCache:
-        """Return the form that a request is answered with."""
+        """Return the cache for the response to a request."""
         return self._relative if came_by_proxy(request) else self._usual
 
 

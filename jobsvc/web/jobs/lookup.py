@@ -1,6 +1,7 @@
-"""Whose job it is, found out so that nothing tells another owner's job from an unknown one.
+"""Look up a job that the token can see.
 
-Not the answer, not the time it takes, and not what becomes of either while the storage is away.
+Another owner's job is indistinguishable from an unknown id: same response, same disk access and time, same
+503 while storage is unavailable.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from jobsvc.index.catalogue.freshness import CachedJob, Freshness
 async def get_visible_job(
     freshness: Freshness, token: Token, job_id: str, *, force: bool = False
 ) -> CachedJob:
-    """Answer for a job that the token sees; `force` has the disk read first.
+    """Return a job that the token can see; `force` reads it from disk first.
 
-    JobNotFound, StorageUnavailable.
+    Raises JobNotFound or StorageUnavailable.
     """
     owner = freshness.owner_of(job_id)
     if owner is None or not can_see(token, owner):
@@ -26,5 +27,5 @@ async def get_visible_job(
         answer = known
     if can_see(token, answer.snapshot.job.owner):
         return answer
-    # An unknown id is no 404 as long as the disk does not answer.
+    # While storage is unavailable an unknown id is a 503 too, not a 404.
     raise StorageUnavailable if answer.stale else JobNotFound

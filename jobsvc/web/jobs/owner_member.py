@@ -1,7 +1,6 @@
-"""The `owner` of a job, which only `admin` tokens see.
+"""Add the `owner` member to rendered jobs, for `admin` tokens only.
 
-It is added to a rendered job for each response: what is cached never contains it, so it cannot reach another
-token.
+It is added for each response. Cached JSON never contains it, so it cannot reach another token.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ def add_owner(job: bytes, owner: str) -> bytes:
 
 
 def shown_to(token: Token, shown: RenderedJob, owner: str) -> RenderedJob:
-    """Return a job as the token sees it, under an entity tag of its own."""
+    """Return a job as the token sees it: for `admin`, with its owner and a different entity tag."""
     if not is_admin(token):
         return shown
-    # Made of the tag and not of the body, which may have a MiB and would be hashed for each response.
+    # Computed from the tag, not from the body, which can have 1 MiB and would be hashed for each response.
     etag = entity_tag(shown.etag.encode() + owner.encode("utf-8", "surrogatepass"))
     return shown._replace(body=add_owner(shown.body, owner), etag=etag)

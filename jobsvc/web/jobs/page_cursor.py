@@ -1,8 +1,9 @@
-"""Where a page of a listing ended, as a client hands it back: no business of the client's, and no secret.
+"""Encode where a page of the list ended as a cursor: opaque to clients, but not secret.
 
-It holds a place in the order of jobs, createdAt in microseconds and an id: those of the last job that was
-looked at for the page, one that the token sees. It is a place and not a right: whoever makes one up gets a
-page of his own jobs from there on. Nothing is kept of it: it outlives restarts, and the job that it names.
+A cursor holds a position in the order of jobs: createdAt in microseconds and the id of the last job that was
+examined for the page, a job that the token can see. It grants nothing: a forged cursor returns a page of the
+client's own jobs from that position on. No state is kept, so a cursor stays valid after restarts, and after
+its job is deleted.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from jobsvc.index.queries.listing import After
 _PLACE: Final = Struct(">q")
 _SUM: Final = Struct(">I")
 _FORM: Final = 1
-"""Begins the checksum, so that a cursor of another form than this is none."""
+"""Start value of the checksum, so that a cursor in another format is rejected."""
 
 
 def format_cursor(after: After) -> str:
-    """Write the place where a page ended."""
+    """Encode the position at which a page ended."""
     place = _PLACE.pack(after[0]) + after[1].encode("ascii")
     return urlsafe_b64encode(_SUM.pack(crc32(place, _FORM)) + place).rstrip(b"=").decode("ascii")
 
 
 def parse_cursor(cursor: str) -> After | None:
-    """Read a cursor; None where it is none of ours, or not whole: the sum guards against slips, no more."""
+    """Decode a cursor; None if it is invalid or incomplete. The checksum only detects accidental changes."""
     try:
         place = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[_SUM.size :]
         after = _PLACE.unpack_from(place)[0], place[_PLACE.size :].decode("ascii")

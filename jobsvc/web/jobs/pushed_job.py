@@ -1,7 +1,7 @@
-"""Jobs as they are shown where nobody asks for one of them just now: to who waits, and in streams.
+"""Render jobs for event streams and long polls.
 
-The same as `GET /api/jobs/{id}` sends, made once for all who are told of the same change; relative references
-in it are made to fit the address of the stream.
+The JSON is the same as that of `GET /api/jobs/{id}`, rendered once for all clients that are notified of the
+same change. Its relative references are adapted to the URL of the stream.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobsvc.web.jobs.representation import RenderedJob, RepresentationCache
 
 
 class PushRenderer:
-    """Makes representations, out of what is remembered of them."""
+    """Render jobs through the cache of representations."""
 
     def __init__(self, tails: LogTailCache, representations: RepresentationCache) -> None:
         self._tails = tails
@@ -25,7 +25,7 @@ class PushRenderer:
         self._under_way: dict[tuple[str, FileVersion], asyncio.Task[RenderedJob]] = {}
 
     async def render(self, reading: JobSnapshot) -> RenderedJob:
-        """Represent a reading; of a failed job with the end of its log, as far as storage answers."""
+        """Render a snapshot; for a failed job with its log tail, if storage responds."""
         if reading.job.status is not Status.FAILED:
             return self._representations.get(reading, None)
         key = (reading.job.id, reading.record_version)

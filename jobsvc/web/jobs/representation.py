@@ -1,4 +1,4 @@
-"""A job as its clients see it: the JSON of `GET /api/jobs/{id}` and its entity tag."""
+"""Render the JSON of `GET /api/jobs/{id}` and its entity tag."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _BEFORE_METADATA: Final = (
     *("projectPath", "startedAt", "completedAt", "framesDone", "framesTotal", "attempt"),
 )
 _BEHIND_METADATA: Final = ("phase", "error", "sourceStatus")
-"""What a job's details are called, in their order; the last of them is not shown."""
+"""Member names of a job's details, in their order; the last detail is not shown."""
 
 
 def render_job(
     reading: JobSnapshot, base: str, logs: str | None = None, digest: bytes | None = None
 ) -> dict[str, Any]:
-    """Write a job with the contract's names; what does not apply is left out, not null.
+    """Return a job as a document with the member names of the API; what does not apply is omitted, not null.
 
-    `base` is what the job's addresses begin with; `digest` is the SHA-256 of the output as it was read.
+    `base` is the prefix of the job's URLs; `digest` is the SHA-256 of the output version in the snapshot.
     """
     job, status = reading.job, reading.job.status
     document = {
@@ -56,17 +56,17 @@ def render_job(
 
 
 class RenderedJob(NamedTuple):
-    """A representation, ready to be sent."""
+    """The JSON of a job, ready to be sent."""
 
     body: bytes
     etag: str
     reference: int = 0
-    """Where in the body the path to the output begins; 0 where there is no path from the root."""
+    """Offset in the body at which the absolute path of the output begins; 0 if there is none."""
 
     def parts_for(self, job_id: str, base: str | None) -> tuple[bytes | memoryview, ...]:
-        """Return the body with a relative reference; `base` leads to the job from the address that was asked.
+        """Return the body with a relative reference; `base` leads from the requested URL to the job.
 
-        The body as it is where `base` is None. Its parts are not copied: many streams may send them.
+        If `base` is None the body is returned unchanged. Parts are not copied, as many streams may send them.
         """
         if base is None or not self.reference:
             return (self.body,)
@@ -78,7 +78,7 @@ _URL: Final = b'"downloadUrl":"'
 
 
 class _CachedRepresentation(NamedTuple):
-    """What was shown, and of what."""
+    """A rendered job and what it was rendered from."""
 
     reading: JobSnapshot
     logs: str | None
@@ -87,7 +87,7 @@ class _CachedRepresentation(NamedTuple):
 
 
 class RepresentationCache:
-    """Remembers what was made of the readings asked for lately: polls ask for the same again and again."""
+    """Cache the rendered JSON of recently requested snapshots: polls request the same ones repeatedly."""
 
     def __init__(
         self,
@@ -97,11 +97,10 @@ class RepresentationCache:
         digest_of: Callable[[JobSnapshot], bytes | None] | None = None,
         public_url: str = "",
     ) -> None:
-        """Keep at most `most`, of about half a kilobyte each where they have no log, and `cap` bytes.
+        """Keep at most `most` jobs and `cap` bytes; a job without a log has about half a kilobyte.
 
-        Addresses begin with `public_url`.
-
-        `digest_of` says which SHA-256 of an output is known; without it none is shown.
+        URLs start with `public_url`. `digest_of` returns the known SHA-256 of an output, or None; without it
+        no digest is shown.
         """
         self._most = most
         self._cap = cap
@@ -111,7 +110,7 @@ class RepresentationCache:
         self._public_url = public_url
 
     def get(self, reading: JobSnapshot, logs: str | None) -> RenderedJob:
-        """Represent a reading, with the end of its log where there is one to show."""
+        """Return the rendered snapshot, with its log tail if `logs` is not None."""
         made = self._cached.get(reading.job.id)
         digest = None if self._digest_of is None or not reading.has_output else self._digest_of(reading)
         if made is not None and made.reading is reading and made.logs is logs and made.digest == digest:
@@ -130,10 +129,10 @@ class RepresentationCache:
         base = job_base(self._public_url, reading.job.id)
         body = orjson.dumps(render_job(reading, base, logs, digest))
         from_root = reading.has_output and not self._public_url
-        # The last such member is ours: the farm's metadata comes before it.
+        # Search from the end: the farm's metadata, which may contain such a member, comes before.
         return RenderedJob(body, entity_tag(body), body.rindex(_URL) + len(_URL) if from_root else 0)
 
 
 def entity_tag(body: bytes) -> str:
-    """Give a strong entity tag (RFC 9110, section 8.8.3): equal for equal bytes, across restarts too."""
+    """Return a strong entity tag (RFC 9110, section 8.8.3): equal for equal bytes, also after a restart."""
     return f'"{blake2b(body, digest_size=12).hexdigest()}"'
