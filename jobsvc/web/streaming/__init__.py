@@ -1,1 +1,1 @@
-"""Requests that stay open."""
+"""Long-lived requests: event streams and long polls."""

@@ -1,8 +1,8 @@
-"""Event streams as connections: begun, written to, kept awake, and ended, whatever the client does.
+"""Start, write, keep alive and end event streams.
 
-Our own few lines, for aiohttp-sse forms each event anew for each reader, keeps a task a stream for its
-heartbeat, and knows no HEAD. Who takes nothing is let go; how slow one may be, the transport says, which
-holds a few kilobytes and no more.
+aiohttp-sse is not used: it formats each event again for each reader, keeps one task per stream for
+heartbeats, and does not support HEAD. A client that accepts nothing for `send_timeout` is disconnected.
+Writing pauses when the buffer of the transport is full, which holds only a few kilobytes.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.long_lived import LongLivedRequest, LongLivedRequests
 
 HEARTBEAT_INTERVAL_S: Final = 15.0
-"""Seconds of silence after which a comment is sent: proxies cut what is silent for long."""
+"""Seconds without an event after which a comment is sent: proxies close idle connections."""
 MAX_UNSENT_BYTES: Final = 16 * 1024
-"""Bytes that wait in the kernel, and as many in the transport, before an event waits for its reader."""
+"""Unsent bytes in the kernel, and as many in the transport, above which writing waits for the client."""
 PIECE_BYTES: Final = 32 * 1024
-"""The most that is written at once: it is held for a reader who takes nothing."""
+"""Maximum bytes of one write: so many are held in memory for a client that accepts nothing."""
 
 _FIELDS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
     hdrs.CACHE_CONTROL: "no-store",
-    "X-Accel-Buffering": "no",  # else nginx keeps events back until it has some kilobytes of them
+    "X-Accel-Buffering": "no",  # otherwise nginx buffers some kilobytes of events
     "X-Content-Type-Options": "nosniff",
 }
 _GREETING: Final = b"retry: 2000\n\n"
-"""Milliseconds after which a client that lost its connection should come back."""
+"""Milliseconds after which a client that lost its connection should reconnect."""
 _HEARTBEAT: Final = b":\n\n"
 
 
 class EventStream:
-    """One stream under way."""
+    """One open event stream."""
 
     def __init__(
         self, stay: LongLivedRequest, writer: StreamWriter, turns: HeavyWorkTurns, send_timeout: float
@@ -57,13 +57,13 @@ class EventStream:
 
     @property
     def open(self) -> bool:
-        """Whether there is still someone to tell."""
+        """Whether the request has not ended."""
         return self._request.end_reason is None
 
     async def send(self, *parts: sse.Buffer) -> None:
-        """Send whole events, given in parts that are joined; a large one goes out piece by piece.
+        """Send complete events, given in parts that are joined; large ones are sent in several pieces.
 
-        PermitLost; ConnectionError, TimeoutError where the client took nothing for too long.
+        Raises PermitLost; ConnectionError; TimeoutError if the client accepts nothing for too long.
         """
         if sum(map(len, parts)) <= PIECE_BYTES:
             await self._write(b"".join(parts))
@@ -83,7 +83,7 @@ class EventStream:
                 await self._writer.drain()
 
     async def wait(self, most: float = inf) -> None:
-        """Wait until woken, for about `most` seconds, or until the stream is to end; with heartbeats."""
+        """Wait until notified, for about `most` seconds, or until the stream has to end; sends heartbeats."""
         beat = self._said + HEARTBEAT_INTERVAL_S
         self._request.deadline = min(beat, monotonic() + most)
         await self._request.wait()
@@ -92,16 +92,16 @@ class EventStream:
 
 
 EventWriter: TypeAlias = Callable[[EventStream], Awaitable[None]]
-"""Says all that there is to say; what it returns from early is a stay that is over."""
+"""Sends all events of a stream; returns early if the request has ended."""
 
 
 class EventStreams:
-    """What all streams are made with."""
+    """Factory of event streams."""
 
     def __init__(
         self, stays: LongLivedRequests, metrics: Metrics, turns: HeavyWorkTurns, *, send_timeout: float
     ) -> None:
-        """`send_timeout`: seconds after which a client that takes nothing is let go."""
+        """`send_timeout`: seconds after which a client that accepts nothing is disconnected."""
         self._requests = stays
         self._turns = turns
         self._metrics = metrics
@@ -109,15 +109,15 @@ class EventStreams:
 
     @contextmanager
     def hold(self, request: web.Request, of: str) -> Iterator[LongLivedRequest]:
-        """Let a request stay for the length of a block; `of` is what its stream tells of, for the metrics."""
+        """Register a long-lived request for the duration of a block; `of` is its stream's metrics label."""
         with self._requests.hold(request, self._metrics.streams.labels(of)) as stay:
             yield stay
 
     async def respond(self, stay: LongLivedRequest, talk: EventWriter) -> web.StreamResponse:
-        """Answer with a stream of what `talk` says; a HEAD with its head alone."""
+        """Respond with a stream of the events that `talk` sends; to HEAD, with the head only."""
         request = stay.request
         response = web.StreamResponse(headers=_FIELDS)
-        response.force_close()  # the socket is set up for this stream alone
+        response.force_close()  # the socket's options are set for this stream
         add_common_headers(request, response)
         transport = request.transport
         if request.method != hdrs.METH_GET or transport is None:
@@ -134,13 +134,13 @@ class EventStreams:
         except (ConnectionError, TimeoutError):
             transport.abort()
         except BaseException:
-            transport.abort()  # no other answer may follow what has begun
+            transport.abort()  # no other response can follow one that has started
             raise
         return response
 
 
 def _pieces(parts: Iterable[sse.Buffer]) -> Iterator[sse.Buffer]:
-    """Join small parts and cut large ones, which are not copied."""
+    """Join small parts, and split large ones without copying them."""
     small: list[sse.Buffer] = []
     size = 0
     for part in parts:
@@ -157,7 +157,7 @@ def _pieces(parts: Iterable[sse.Buffer]) -> Iterator[sse.Buffer]:
 
 
 def _hold_little(transport: asyncio.Transport) -> None:
-    """Have little wait to be sent: what waits there can't be merged any more."""
+    """Limit the unsent data in transport and kernel: events in these buffers cannot be coalesced any more."""
     transport.set_write_buffer_limits(MAX_UNSENT_BYTES)
     connection: socket.socket | None = transport.get_extra_info("socket")
     if connection is not None:

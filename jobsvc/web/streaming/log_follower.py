@@ -1,7 +1,7 @@
-"""Logs that are followed: however many follow one, it is looked at once, and what came is read once.
+"""Follow growing logs: each log is polled and read once, however many clients follow it.
 
-One look a third of a second asks whether the log, or its job, has changed; who follows it is woken then, and
-asks for what comes behind his own place. Nothing of a log is kept but what was read last.
+Every 0.3 s one check determines whether the log or its job has changed. If so its followers are notified, and
+each requests what follows its own position. Only the chunks that were read last are kept.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from jobsvc.web.jobs.file_access import JobFileAccess
 from jobsvc.web.streaming import sse
 
 READ_INTERVAL_S: Final = 0.3
-"""Seconds between two looks at a log."""
+"""Seconds between two checks of a log."""
 MAX_READS_PER_S: Final = 2000
-"""Looks a second at most: where more logs are followed, each is looked at less often."""
+"""Maximum checks per second: if more logs are followed, each is checked less often."""
 MAX_SHARED_CHUNKS: Final = 4
-"""Pieces of 64 KiB at most that are kept of a log, for those who ask for the same a moment later."""
+"""Chunks, of at most 64 KiB, that are kept of a log for followers that request the same a moment later."""
 
 
 class LogUpdate(NamedTuple):
-    """What comes behind a place in a log."""
+    """What follows a position in a log."""
 
     events: bytes
-    """As they are sent; empty where nothing new is there."""
+    """The formatted events; empty if there is nothing new."""
     position: LogPosition | None
-    """The place behind them; None as long as there is no log."""
+    """The position after them; None as long as there is no log."""
     more: bool
-    """Whether there may be more at once."""
+    """Whether more may be available at once."""
     missing: bool = False
-    """Whether there is no log now."""
+    """Whether the log does not exist now."""
 
 
 class LogFollower:
-    """One job's log while somebody follows it. Loop-owned."""
+    """One job's log while it is followed. Event loop only."""
 
     def __init__(self, job_id: str, root: JobsRoot, visits: JobFileAccess) -> None:
         self.readers: set[Callback] = set()
@@ -52,13 +52,13 @@ class LogFollower:
         self._files = visits
         self._seen: tuple[FileVersion | None, bool] | None = None
         self._troubled = False
-        """Whether storage kept something from a reader, who is to ask again."""
+        """Whether a read or check failed because of storage, so that readers have to be notified later."""
         self._shared: dict[tuple[LogPosition | None, bool], asyncio.Task[tuple[JobSnapshot, LogUpdate]]] = {}
 
     async def update(self, mark: LogPosition | None, *, ended: bool) -> tuple[JobSnapshot, LogUpdate]:
-        """Read on behind a mark, and the job in the same visit. JobNotFound, StorageUnavailable.
+        """Read what follows the position `mark`, and the job's record in the same call.
 
-        `ended` says that nobody writes any more.
+        `ended`: the job is final, so nothing more is written. Raises JobNotFound or StorageUnavailable.
         """
         key = (mark, ended)
         task = self._shared.get(key)
@@ -71,7 +71,7 @@ class LogFollower:
         return await asyncio.shield(task)
 
     async def changed(self) -> bool:
-        """Look once whether the log or the job's being final has changed."""
+        """Check once whether the log has changed, or whether its job has become final."""
         try:
             visited = await self._files.read_unchecked(self._job_id, partial(_identity, self._root))
         except (JobNotFound, StorageUnavailable):
@@ -96,14 +96,14 @@ class LogFollower:
     def _settle(
         self, key: tuple[LogPosition | None, bool], done: asyncio.Task[tuple[JobSnapshot, LogUpdate]]
     ) -> None:
-        """Keep only what has something in it: the same question may have another answer soon."""
+        """Drop failed and empty results: the same read may soon return something."""
         failed = done.cancelled() or done.exception() is not None
         if (failed or not done.result()[1].events) and self._shared.get(key) is done:
             del self._shared[key]
 
 
 class LogFollowers:
-    """All logs that are followed now."""
+    """All logs that are being followed."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class LogFollowers:
         wake: Callable[[Iterable[Callback]], None],
         interval: float = READ_INTERVAL_S,
     ) -> None:
-        """Have followers woken by `wake`, at most every `interval` seconds."""
+        """Notify followers by `wake`, at most every `interval` seconds per log."""
         self._root = root
         self._files = visits
         self._wake = wake
@@ -120,12 +120,12 @@ class LogFollowers:
         self._logs: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
 
     def __len__(self) -> int:
-        """Count them."""
+        """Return the number of logs that are being followed."""
         return len(self._logs)
 
     @contextmanager
     def follow(self, job_id: str, wake: Callback) -> Iterator[LogFollower]:
-        """Follow a job's log for the length of a block; `wake` is called when there may be news."""
+        """Follow a job's log for the duration of a block; `wake` is called when it may have changed."""
         if job_id not in self._logs:
             log = LogFollower(job_id, self._root, self._files)
             self._logs[job_id] = log, asyncio.create_task(self._run(log), name="jobsvc-log")
@@ -147,7 +147,7 @@ class LogFollowers:
 
 
 def read_update(root: JobsRoot, mark: LogPosition | None, reading: JobSnapshot, *, ended: bool) -> LogUpdate:
-    """Read on and write the events, in a thread; OSError."""
+    """Read what follows `mark` and format the events; runs in a pool thread. Raises OSError."""
     try:
         log = root.open_log(reading.job)
     except LogMissing:
@@ -167,7 +167,7 @@ def read_update(root: JobsRoot, mark: LogPosition | None, reading: JobSnapshot, 
 
 
 def _identity(root: JobsRoot, reading: JobSnapshot) -> FileVersion | None:
-    """Say which version of a log is there, in a thread; OSError."""
+    """Return the version of the log, None if there is none; runs in a pool thread. Raises OSError."""
     try:
         log = root.open_log(reading.job)
     except LogMissing:

@@ -1,7 +1,7 @@
-"""Requests that stay: those that wait, and streams. Each is woken by what concerns it, and holds no thread.
+"""Long-lived requests: long polls and event streams. Each waits on a future and uses no thread.
 
-One pulse looks after all of them: a stay is over soon after its client has gone, and at once when the service
-ends. It is over within two seconds when its token does not permit it any more.
+One task checks all of them every second and ends those whose client has disconnected. A request whose token
+becomes invalid ends within two seconds. Shutdown ends all at once.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from jobsvc.web.connection.protocol import Connection
 from jobsvc.web.ratelimit.stream_slots import StreamSlots
 
 CHECK_INTERVAL_S: Final = 1.0
-"""Seconds between two looks at all stays."""
+"""Seconds between two checks of all long-lived requests."""
 
 
 class EndReason(Enum):
-    """Why a stay is over."""
+    """Why a long-lived request has ended."""
 
     DISCONNECTED = "gone"
-    """The client went, or closed its side, which looks the same: what there is to say, it is told now."""
+    """The client disconnected, or half-closed, which looks the same: it gets its response now."""
     REVOKED = "revoked"
-    """The token does not permit the request any more."""
+    """The token no longer permits the request."""
     SHUTDOWN = "ending"
-    """The service ends."""
+    """The service shuts down."""
 
 
 class LongLivedRequest:
-    """One request's stay."""
+    """One long poll or event stream."""
 
     __slots__ = ("_future", "_woken", "deadline", "end_reason", "permit", "request", "token")
 
@@ -48,18 +48,18 @@ class LongLivedRequest:
         self.permit: Permit
         self.end_reason: EndReason | None = None
         self.deadline: float | None = None
-        """When it is to be woken at the latest, to within a pulse (monotonic seconds)."""
+        """Latest time of the next notification, monotonic seconds; up to CHECK_INTERVAL_S late."""
         self._future: asyncio.Future[None] | None = None
         self._woken = False
 
     def permitted(self) -> bool:
-        """Whether the token, as it is now, permits the request; if not, the stay is over."""
+        """Whether the token, as it is now, permits the request; if not, the request ends."""
         if not self.permit.valid():
             self.end_reason = EndReason.REVOKED
         return self.end_reason is not EndReason.REVOKED
 
     def revoke(self) -> None:
-        """End the stay, which the token does not permit any more; a client that does not read is dropped."""
+        """End the request for its revoked token; abort the connection if the client does not read."""
         self.end_reason = EndReason.REVOKED
         protocol = self.request.protocol
         if protocol.writing_paused and protocol.transport is not None:
@@ -67,13 +67,13 @@ class LongLivedRequest:
         self.notify()
 
     def notify(self) -> None:
-        """Have the next rest, or the present one, be over."""
+        """End the current `wait`, or the next one if none is running."""
         self._woken = True
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
     async def wait(self) -> None:
-        """Wait until woken; at once where that was since the last rest."""
+        """Wait until notified; return at once if that happened since the last wait."""
         if not self._woken and self.end_reason is None:
             self._future = asyncio.get_running_loop().create_future()
             try:
@@ -84,7 +84,7 @@ class LongLivedRequest:
 
 
 class LongLivedRequests:
-    """All stays. Loop-owned."""
+    """All long-lived requests. Event loop only."""
 
     def __init__(self, permits: Permits, slots: StreamSlots) -> None:
         self._permits = permits
@@ -94,7 +94,10 @@ class LongLivedRequests:
 
     @contextmanager
     def hold(self, request: web.Request, counted: Gauge) -> Iterator[LongLivedRequest]:
-        """Let a request stay for the length of a block; it is counted in a gauge. TooManyStreams."""
+        """Register a request for the duration of a block, and count it in the gauge `counted`.
+
+        Raises TooManyStreams if no slot is free.
+        """
         stay = LongLivedRequest(request)
         if self._ending:
             stay.end_reason = EndReason.SHUTDOWN
@@ -110,7 +113,7 @@ class LongLivedRequests:
                 self._open.discard(stay)
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
-        """Look after them until the end: a cleanup_ctx."""
+        """Run the periodic check until the service ends; for aiohttp's cleanup_ctx."""
         watch = asyncio.create_task(self._watch(), name="jobsvc-stays")
         yield
         watch.cancel()
@@ -118,7 +121,7 @@ class LongLivedRequests:
             await watch
 
     async def end(self, _app: web.Application) -> None:
-        """End all of them, and those to come: an on_shutdown."""
+        """End all requests, including later ones; for aiohttp's on_shutdown."""
         self._ending = True
         for stay in self._open:
             stay.end_reason = stay.end_reason or EndReason.SHUTDOWN

@@ -1,4 +1,4 @@
-"""How server-sent events are written (HTML, section 9.2), and what a client says of those it had. No I/O."""
+"""Format server-sent events (HTML, section 9.2), and read the id of a client's last event. No I/O."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from aiohttp import hdrs, web
 from jobsvc.web import query_params
 
 LAST_EVENT_ID: Final = "lastEventId"
-"""Query parameter in which polyfills of EventSource send what a browser sends as Last-Event-ID."""
+"""Query parameter in which EventSource polyfills send the value that browsers send as Last-Event-ID."""
 
 Buffer: TypeAlias = bytes | memoryview
 
 
 def event(name: str, data: bytes, place: str | None = None) -> bytes:
-    """Write one event; `place` is what the client names when it comes back. Both are ours alone."""
+    """Format one event; `place` is its id, which the client sends when it reconnects.
+
+    `name` and `place` must not come from a client.
+    """
     told = data.replace(b"\n", b"\ndata: ")
     at = b"" if place is None else b"id: " + place.encode() + b"\n"
     return b"event: " + name.encode() + b"\n" + at + b"data: " + told + b"\n\n"
 
 
 def parts(name: str, place: str | None, *data: Buffer) -> tuple[Buffer, ...]:
-    """Write an event of one line as parts, so that all who are sent a large one share its data."""
+    """Format an event with one line of data as parts, so that all clients share the data of a large one."""
     at = b"" if place is None else b"id: %b\n" % place.encode()
     return b"event: %b\n%bdata: " % (name.encode(), at), *data, b"\n\n"
 
 
 def text(data: bytes) -> bytes:
-    """Make text of bytes that events can carry: sound UTF-8, one kind of line end, and none at the end."""
+    """Convert bytes into text for an event: valid UTF-8, only LF as line end, without the last line end."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -38,19 +41,19 @@ def text(data: bytes) -> bytes:
 
 
 def offered(request: web.Request) -> str | None:
-    """Return the id of the last event that a client has, from the header or else from the query; BadRequest.
+    """Return the id of the client's last event, from the header or else from the query parameter.
 
-    An empty one is none (HTML, section 9.2.2).
+    An empty id counts as none (HTML, section 9.2.2). Raises BadRequest if the parameter is repeated.
     """
     in_query = query_params.one(request.query, LAST_EVENT_ID)
     return request.headers.get("Last-Event-ID", in_query) or None
 
 
 def removed(job_id: str, place: str | None = None) -> bytes:
-    """Write that a job is, for this client, no more; whether it is another's says nothing."""
+    """Format the event that a job no longer exists for this client; it does not tell why."""
     return event("removed", orjson.dumps({"id": job_id}), place)
 
 
 def nothing_more() -> web.Response:
-    """Answer a client that came back and has all there will be: an EventSource stops coming then."""
+    """Return the 204 for a client that already has all events: an EventSource then stops reconnecting."""
     return web.Response(status=204, headers={hdrs.CACHE_CONTROL: "no-store"})
