@@ -1,1 +1,1 @@
-"""Responses that are in memory."""
+"""Send responses whose body is in memory."""

@@ -1,4 +1,4 @@
-"""Header fields that every answer has."""
+"""Add the header fields that every response has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SERVER: Final = "jobsvc"
 
 
 def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the fields that every answer has; a handler that sends its answer itself calls it first."""
+    """Add the fields that every response has; a handler that sends its own response calls this first."""
     headers = response.headers
     headers[REQUEST_ID] = request_id.current() or ""
     headers[hdrs.SERVER] = SERVER
@@ -25,5 +25,5 @@ def add_common_headers(request: web.Request, response: web.StreamResponse) -> No
 
 
 def common_header_lines(budget: str) -> str:
-    """Return the same fields as lines of a head; `budget` is what `request_budget.lines` returns."""
+    """Return the same fields as header lines; `budget` is the result of `request_budget.lines`."""
     return f"{REQUEST_ID}: {request_id.current()}\r\nServer: {SERVER}\r\n{budget}"

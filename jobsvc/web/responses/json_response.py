@@ -1,6 +1,6 @@
-"""Answers with a small body that is in memory and has an entity tag, or with what its conditions come to.
+"""Send JSON bodies that are in memory and have an entity tag, under the request's conditions.
 
-The fields, an ETag among them, are ours alone: none came from a client.
+The header fields must include an ETag, and none of them may contain data from a client.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jobsvc.web.responses.single_write import NOT_MODIFIED, OK
 def answer(
     request: web.Request, body: bytes | tuple[bytes, ...], fields: Mapping[str, str]
 ) -> web.StreamResponse:
-    """Answer a GET or HEAD; the body may be in pieces."""
+    """Respond to a GET or HEAD with a 200, 304 or 412; the body may be in pieces."""
     status = _status(request.headers, fields)
     if status is PRECONDITION_FAILED.status:
         detail = "It is not in the state you know."
@@ -41,7 +41,7 @@ def answer(
 
 
 def prepare(asked: FastRequest, body: bytes, fields: Mapping[str, str]) -> PreparedResponse | None:
-    """Decide on the same answer to a plain GET, to go out in one write; None where that is not the way."""
+    """Prepare the same response to a plain GET as a single write; return None if it is not a 200 or 304."""
     status = _status(asked.headers, fields)
     if status is NOT_MODIFIED:
         fields, body = _unchanged(fields), b""
@@ -53,14 +53,14 @@ def prepare(asked: FastRequest, body: bytes, fields: Mapping[str, str]) -> Prepa
 
 
 def _status(asked: CIMultiDictProxy[str], fields: Mapping[str, str]) -> HTTPStatus:
-    """Say what the conditions come to: 200, 304 or 412."""
+    """Evaluate the request's conditions: 200, 304 or 412."""
     if hdrs.IF_NONE_MATCH not in asked and hdrs.IF_MATCH not in asked:
         return OK
-    # The date fields are nothing to a document, which has no Last-Modified.
+    # A document has no Last-Modified, so the date conditions do not apply.
     failed = precondition(asked, fields["ETag"], None, time.time())
     return OK if failed is None else failed.status
 
 
 def _unchanged(fields: Mapping[str, str]) -> dict[str, str]:
-    """Leave out what the client knows: the type of content that is not sent (RFC 9110, section 15.4.5)."""
+    """Return the fields of a 304: without the type of content that is not sent (RFC 9110, section 15.4.5)."""
     return {name: value for name, value in fields.items() if name != hdrs.CONTENT_TYPE}

@@ -1,7 +1,7 @@
-"""An answer whose body is in memory goes out as one write: what aiohttp does for any, done for the many.
+"""Send a response whose body is in memory in one write.
 
-Polls and small ranges are most of the traffic; the general way costs them a third more processor time. For
-whatever is not the plain case (HEAD, HTTP/1.0, a connection that ends) the general way is taken.
+Polls and small ranges are most of the traffic, and aiohttp's general code costs a third more CPU time for
+them. All other cases (HEAD, HTTP/1.0, a connection that closes) use the general code.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from jobsvc.web.connection.protocol import Connection
 from jobsvc.web.ratelimit import request_budget
 from jobsvc.web.responses.common_headers import common_header_lines
 
-# A member of an enumeration takes a third of a microsecond to look up.
+# Looking up a member of an enumeration takes a third of a microsecond.
 OK: Final = HTTPStatus.OK
 PARTIAL: Final = HTTPStatus.PARTIAL_CONTENT
 NOT_MODIFIED: Final = HTTPStatus.NOT_MODIFIED
 
 _UNPAUSED: Final = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
-"""Whether asyncio's writelines lets any number of bytes wait for a client (CVE-2024-12254)."""
+"""Whether asyncio's writelines() buffers without limit for a slow client (CVE-2024-12254)."""
 _COPIED: Final = 4096
-"""Bytes; a body up to this size is cheaper copied behind its head than handed over beside it."""
+"""Bytes; up to this size, copying the body behind the head is cheaper than passing both separately."""
 
 
 def lines(fields: Mapping[str, str]) -> str:
-    """Write fields as lines of a head; they are ours alone: nothing in them came from a client."""
+    """Format fields as header lines, without escaping: they must not contain data from a client."""
     return "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
 
 
 def write_response(
     request: web.Request, status: HTTPStatus, told: str, body: Body | tuple[bytes, ...]
 ) -> web.StreamResponse | None:
-    """Send a 200, 206 or 304 at once, sealed; None where it has to go the general way.
+    """Send a 200, 206 or 304 with the common headers at once; return None if aiohttp has to send it.
 
-    `told` is what `lines` wrote of its fields; Content-Length and Date are added here. A body in pieces is
-    sent without a copy of it.
+    `told` are the fields as formatted by `lines`; Content-Length and Date are added here. A body in pieces is
+    not copied.
     """
     plain = request.method == "GET" and request.version == HttpVersion11 and request.keep_alive
     if not plain or (transport := request.transport) is None:
@@ -59,7 +59,7 @@ def write_response(
 
 
 def write_fast(connection: Connection, status: HTTPStatus, told: str, body: Body, budget: str) -> None:
-    """Write such an answer to a plain GET; `budget` is what `request_budget.lines` gives."""
+    """Write such a response to a plain GET; `budget` is the result of `request_budget.lines`."""
     head = _head(status, told, len(body), budget)
     if len(body) <= _COPIED:
         connection.write_soon(head + body)
@@ -68,7 +68,7 @@ def write_fast(connection: Connection, status: HTTPStatus, told: str, body: Body
 
 
 def _head(status: HTTPStatus, told: str, size: int, budget: str) -> bytes:
-    # A 304 tells no length but that of the 200 that it stands for (RFC 9110, section 8.6), so it tells none.
+    # The Content-Length of a 304 would have to be that of the 200 (RFC 9110, section 8.6), so it is omitted.
     length = "" if status is NOT_MODIFIED else f"Content-Length: {size}\r\n"
     common = common_header_lines(budget)
     text = f"{_BEGINNING[status]}{told}{common}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
@@ -83,25 +83,25 @@ def _write_all(transport: asyncio.Transport, parts: tuple[Body, ...]) -> None:
 
 
 class _Sent(web.StreamResponse):
-    """What is left to tell the framework of an answer that has gone out whole; the same for all of them."""
+    """The object that aiohttp gets for a response that was already sent; shared by all requests."""
 
     @property
     def prepared(self) -> bool:
-        """Whether the answer has begun."""
+        """Whether the response has been started: always."""
         return True
 
     @property
     def keep_alive(self) -> bool | None:
-        """Whether the connection outlives the answer."""
+        """Whether the connection is kept open after the response: always."""
         return True
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Wait until the client has taken enough of it: what it asks for next is not begun before."""
+        """Wait until the client has accepted enough of it; only then is the next request started."""
         await request.writer.drain()
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Have nothing left to end."""
+        """Do nothing: the response is complete."""
 
 
 _BEGINNING: Final = {
