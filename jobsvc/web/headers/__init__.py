@@ -1,1 +1,1 @@
-"""Header fields of RFC 9110 and RFC 9530: pure functions."""
+"""Parse and format header fields of RFC 9110 and RFC 9530. Pure functions."""

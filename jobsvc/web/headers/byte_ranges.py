@@ -1,7 +1,7 @@
-"""Byte ranges, RFC 9110 sections 14 and 15.3.7: which of those asked for are sent, and in which wrapping.
+"""Select the byte ranges to send and lay out multipart bodies (RFC 9110, sections 14 and 15.3.7). No I/O.
 
-Whatever is asked for, the answer is never larger than the file: what overlaps or nearly touches is sent
-as one range, and a set that asks for more than there is, or would cost more, is ignored. No I/O.
+No response is larger than the file, whatever the request: ranges that overlap or nearly touch are joined, and
+a set that covers more bytes than the file has, or whose multipart body would be larger, is ignored.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 MAX_RANGES: Final = 128
-"""A set of more elements, empty ones included, is ignored (sections 14.2, 17.15). Readers of paged
-documents, the clients that ask for many, stay well below."""
+"""A set with more elements, empty ones included, is ignored (sections 14.2, 17.15). Clients that request
+many ranges, readers of paged documents, use far fewer."""
 
 PART_OVERHEAD: Final = 80
-"""A gap of fewer bytes is sent rather than skipped: about what a part costs, says section 15.3.7.2."""
+"""Bytes; a smaller gap is sent rather than skipped. About the overhead of a part (section 15.3.7.2)."""
 
 BOUNDARY_LENGTH: Final = 32
-"""Characters of a boundary. A longer one breaks the promise that no answer is larger than the file."""
+"""Characters of a boundary. With a longer one, a response could be larger than the file."""
 
-# The most that can matter has 19 digits: 2**63 - 1, the end of the largest file there can be.
+# The largest relevant offset, 2**63 - 1, the end of the largest possible file, has 19 digits.
 _DIGITS: Final = 19
 _BEYOND: Final = 10**_DIGITS
 
 _PLAIN: Final = re.compile("bytes=([0-9]{1,18})-([0-9]{1,18})")
-"""What nearly every client asks for, and what takes no more than a glance."""
+"""The form that nearly all clients send; parsed by this expression alone."""
 _RANGE_SPEC: Final = re.compile("([0-9]+)-([0-9]*)|-([0-9]+)")
 
 
@@ -37,39 +37,39 @@ class ByteRange(NamedTuple):
 
     @property
     def length(self) -> int:
-        """How many bytes these are."""
+        """Number of bytes."""
         return self.stop - self.start
 
 
 class Multipart(NamedTuple):
-    """The content of an answer of several ranges: send the segments in their order."""
+    """The content of a response with several ranges; the segments are sent in order."""
 
     content_type: str
-    """The Content-Type of the answer as a whole."""
+    """The Content-Type of the whole response."""
     segments: tuple[bytes | ByteRange, ...]
-    """Bytes go out as they are, a range stands for those bytes of the file."""
+    """Bytes are sent as they are; a range stands for those bytes of the file."""
     length: int
     """The Content-Length, in bytes."""
 
 
 def content_range(found: ByteRange, size: int) -> str:
-    """Write the Content-Range of a 206, or of one of its parts (section 14.4)."""
+    """Format the Content-Range of a 206, or of one of its parts (section 14.4)."""
     return f"bytes {found.start}-{found.stop - 1}/{size}"
 
 
 def unsatisfied(size: int) -> str:
-    """Write the Content-Range of a 416 (section 14.4)."""
+    """Format the Content-Range of a 416 (section 14.4)."""
     return f"bytes */{size}"
 
 
 def select(field: str, size: int, content_type: str) -> tuple[ByteRange, ...] | None:
-    """Say what a Range field asks of a file of `size` bytes: disjoint ranges, in the client's order.
+    """Return the ranges of a file of `size` bytes that a Range field requests: disjoint, in its order.
 
-    None: the field is ignored, the whole file is the answer. It is of another unit, invalid or abusive.
-    Nothing (the empty tuple): the field is valid, and none of it can be satisfied. That is a 416.
+    None: the field is ignored, because it has another unit or is invalid or abusive; send the whole file.
+    Empty tuple: the field is valid, but no range can be satisfied; respond with 416.
 
-    An empty file satisfies a suffix of any length but 0 (section 14.1.2), yet no Content-Range can say so;
-    the field is then ignored, as section 14.2 allows.
+    An empty file satisfies a suffix of any length except 0 (section 14.1.2), but no Content-Range can express
+    that; the field is then ignored, as section 14.2 allows.
     """
     plain = _PLAIN.fullmatch(field)
     if plain is not None and size and (start := int(plain[1])) <= (last := int(plain[2])):
@@ -87,7 +87,7 @@ def _select_of_set(field: str, size: int, content_type: str) -> tuple[ByteRange,
     if len(ranges) <= 1:
         return tuple(ranges)
     if sum(found.length for found in ranges) > size:
-        return None  # the same bytes again and again: a broken client or an attack, says section 14.2
+        return None  # repeated bytes: a broken client or an attack (section 14.2)
     joined = _coalesced(ranges)
     if len(joined) == 1:
         return joined
@@ -96,10 +96,10 @@ def _select_of_set(field: str, size: int, content_type: str) -> tuple[ByteRange,
 
 
 def multipart(boundary: str, content_type: str, size: int, ranges: Iterable[ByteRange]) -> Multipart:
-    """Lay out `multipart/byteranges` (section 14.6) for a file of that type and size.
+    """Lay out `multipart/byteranges` (section 14.6) for a file of this type and size.
 
-    The boundary goes unquoted, for the clients that get quotes wrong: letters and digits only, at most
-    BOUNDARY_LENGTH of them, and such as the file does not contain.
+    The boundary is sent unquoted, because some clients handle quotes wrongly. It must consist of letters and
+    digits, at most BOUNDARY_LENGTH, and must not occur in the file.
     """
     segments: list[bytes | ByteRange] = []
     line_end = ""
@@ -117,9 +117,9 @@ def multipart(boundary: str, content_type: str, size: int, ranges: Iterable[Byte
 
 
 def _range_set(field: str) -> list[re.Match[str]] | None:
-    """Take a Range field apart into its range-specs; None if unit, form or number makes it one to ignore.
+    """Split a Range field into its range-specs; None if it is to be ignored for its unit, form or number.
 
-    A single bad element spoils the whole set (section 14.1.1).
+    A single invalid element makes the whole set invalid (section 14.1.1).
     """
     unit, _, elements = field.partition("=")
     if unit.lower() != "bytes" or elements.count(",") >= MAX_RANGES:
@@ -128,7 +128,7 @@ def _range_set(field: str) -> list[re.Match[str]] | None:
     for element in elements.split(","):
         text = element.strip(" \t")
         if not text:
-            continue  # section 5.6.1.2: empty elements are for the recipient to skip
+            continue  # section 5.6.1.2: recipients skip empty elements
         spec = _RANGE_SPEC.fullmatch(text)
         if spec is None or (spec[2] and _magnitude(spec[2]) < _magnitude(spec[1])):
             return None
@@ -137,13 +137,13 @@ def _range_set(field: str) -> list[re.Match[str]] | None:
 
 
 def _magnitude(digits: str) -> tuple[int, str]:
-    """Give what orders decimal numbers of any length; int() refuses, or takes its time over, long ones."""
+    """Return a sort key for decimal numbers of any length; int() rejects long ones, or is slow with them."""
     digits = digits.lstrip("0")
     return len(digits), digits
 
 
 def _offset(digits: str) -> int:
-    """Read a decimal number; of those beyond the end of any file, all are the same."""
+    """Parse a decimal number; all numbers beyond the end of any file give the same value."""
     count, digits = _magnitude(digits)
     if count > _DIGITS:
         return _BEYOND
@@ -151,7 +151,7 @@ def _offset(digits: str) -> int:
 
 
 def _resolved(spec: re.Match[str], size: int) -> ByteRange | None:
-    """Apply a range-spec to a file of `size` bytes; None if it can't be satisfied (section 14.1.2)."""
+    """Apply a range-spec to a file of `size` bytes; None if it cannot be satisfied (section 14.1.2)."""
     first, last, suffix = spec.groups()
     if suffix is not None:
         start, stop = size - min(_offset(suffix), size), size
@@ -161,7 +161,7 @@ def _resolved(spec: re.Match[str], size: int) -> ByteRange | None:
 
 
 def _coalesced(ranges: list[ByteRange]) -> tuple[ByteRange, ...]:
-    """Join what overlaps or is less than PART_OVERHEAD apart; each in the place of its first member."""
+    """Join ranges that overlap or are less than PART_OVERHEAD apart, in the order of their first members."""
     joined: list[tuple[int, ByteRange]] = []
     for place, found in sorted(enumerate(ranges), key=lambda entry: entry[1]):
         if not joined or found.start - joined[-1][1].stop >= PART_OVERHEAD:

@@ -1,7 +1,7 @@
-"""What a GET or HEAD of a stored file answers: RFC 9110, sections 8.8, 13 and 14, and nothing else.
+"""Evaluate the conditions and ranges of a GET or HEAD of a file (RFC 9110, sections 8.8, 13 and 14).
 
-Where the RFC leaves a choice, bytes are sent rather than withheld: a wrong 304 or a splice costs the client
-its file, a 200 too many costs only time. Pure: no I/O, no clock; the present moment is passed in.
+Where the RFC leaves a choice, the file is sent: after a wrong 304, or a range joined to another version, the
+client has a wrong file; an unnecessary 200 only costs time. Pure: no I/O, no clock; the time is passed in.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from jobsvc.web.headers.http_dates import parse_date
 
 
 class RepresentationInfo(NamedTuple):
-    """The selected representation, as its descriptor tells of it before a byte is read."""
+    """The selected representation, as known from fstat() of the open file before any byte is read."""
 
     etag: str
-    """In its quotes, as it is sent."""
+    """With its quotes, as sent."""
     last_modified: int | None
-    """Whole seconds since the epoch, as sent; None if no Last-Modified is."""
+    """Whole seconds since the epoch, as sent; None if no Last-Modified is sent."""
     size: int
     """In bytes."""
     content_type: str
 
 
 class Evaluation(NamedTuple):
-    """The status to answer with: 200, 206, 304, 412 or 416; ranges with a 206 only, at least one."""
+    """The status to respond with, 200, 206, 304, 412 or 416; a 206 has one or more ranges, others none."""
 
     status: HTTPStatus
     ranges: tuple[ByteRange, ...] = ()
-    """One goes out as it is with a Content-Range, several as `byteranges.multipart`."""
+    """A single range is sent as it is with a Content-Range, several as `byte_ranges.multipart`."""
 
 
 _PARTIAL: Final = HTTPStatus.PARTIAL_CONTENT
@@ -55,10 +55,10 @@ _PRECONDITIONS: Final = (
 )
 
 PROXY_SUFFIXES: Final = ("-gzip", "-br", "-zstd", "--gzip", ";gzip", ":gzip")
-"""What proxies that compress (Apache, Caddy, Jetty) append to an entity tag: the same content, so a 304 to
-If-None-Match. The bytes are others: it is no match for If-Match and If-Range."""
+"""Suffixes that compressing proxies (Apache, Caddy, Jetty) append to an entity tag. The content is the same,
+so If-None-Match gives a 304. The bytes are different, so If-Match and If-Range do not match."""
 
-# Section 8.8.3; whatever is not ASCII came as obs-text. Possessive: a hostile field is read once.
+# Section 8.8.3; non-ASCII characters are obs-text. Possessive: no backtracking on a hostile field.
 _OPAQUE_TAG: Final = re.compile('"[!#-~\x80-\U0010ffff]*+"')
 _ENTITY_TAG: Final = re.compile(f"(?:W/)?{_OPAQUE_TAG.pattern}")
 _TAG_LIST: Final = re.compile(rf"[ \t,]*+(?:{_ENTITY_TAG.pattern}[ \t]*+(?:,[ \t,]*+|\Z))*+")
@@ -67,33 +67,33 @@ VERSION_LENGTH: Final = 22
 """Characters of a version: 16 bytes in base64url without padding."""
 
 _EARLIEST: Final = -62_135_596_800
-"""The first second of year 1, in seconds since the epoch: HTTP has no earlier date."""
+"""The first second of year 1, in seconds since the epoch: HTTP cannot express earlier dates."""
 
 
 def etag_of(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> str:
-    """Make the strong entity tag of one version of a file: none of the four alone tells versions apart."""
+    """Return the strong entity tag of a file version; no single one of the four values identifies it."""
     return f'"{version_of(inode, size, mtime_ns, ctime_ns)}"'
 
 
 @lru_cache(maxsize=4096)
 def version_of(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> str:
-    """Name one version of a file in 22 characters of `[A-Za-z0-9_-]`: its entity tag without the quotes."""
+    """Return the id of a file version, its entity tag without quotes: 22 characters of `[A-Za-z0-9_-]`."""
     numbers = f"{inode:x}-{size:x}-{mtime_ns:x}-{ctime_ns:x}".encode()
     return urlsafe_b64encode(blake2b(numbers, digest_size=16).digest())[:VERSION_LENGTH].decode()
 
 
 def last_modified_of(mtime_ns: int, now: float) -> int:
-    """Round a file's time down to the Last-Modified to send, never one in the future (section 8.8.2.1)."""
+    """Return the Last-Modified for an mtime: rounded down, never in the future (section 8.8.2.1)."""
     return max(_EARLIEST, min(mtime_ns // 1_000_000_000, int(now)))
 
 
 def evaluate(
     method: str, headers: CIMultiDictProxy[str], selected: RepresentationInfo, now: float
 ) -> Evaluation:
-    """Decide what a GET or HEAD answers, in the order of section 13.2.2.
+    """Decide the response to a GET or HEAD, in the order of section 13.2.2.
 
-    `now` is the answer's Date, in seconds since the epoch. To be asked only where the answer without these
-    fields would be a 200 (section 13.2.1). Raises nothing, whatever the fields hold.
+    `now` is the response's Date, in seconds since the epoch. Call this only if the response without these
+    fields would be a 200 (section 13.2.1). Raises nothing, whatever the fields contain.
     """
     for name in _PRECONDITIONS:
         if name in headers:
@@ -107,9 +107,10 @@ def evaluate(
 def precondition(
     headers: CIMultiDictProxy[str], etag: str, last_modified: int | None, now: float
 ) -> Evaluation | None:
-    """Evaluate the preconditions of a GET or HEAD (section 13.2.2, steps 1 to 4): None, or which one failed.
+    """Evaluate the preconditions of a GET or HEAD (section 13.2.2, steps 1 to 4).
 
-    A date that is present beside its tag is ignored even where the tag's field is malformed.
+    Returns NOT_MODIFIED or PRECONDITION_FAILED, or None if the request is to be performed. A date field is
+    ignored if the corresponding entity tag field is present, even if that is malformed.
     """
     if hdrs.IF_MATCH in headers:
         if not _lists(_combined(headers, hdrs.IF_MATCH), etag, weak=False):
@@ -124,10 +125,10 @@ def precondition(
 
 
 def _ranges(headers: CIMultiDictProxy[str], selected: RepresentationInfo, now: float) -> Evaluation:
-    """Decide what the Range field comes to (section 13.2.2, steps 5 and 6).
+    """Evaluate the Range and If-Range fields (section 13.2.2, steps 5 and 6).
 
-    A range that is unsatisfiable beside an If-Range that holds is a 416 (section 14.2), not a 200: a client
-    that resumes at the very end is to learn that it has everything, not to be sent it again.
+    If If-Range matches, an unsatisfiable range gives a 416 (section 14.2), not a 200: a client that resumes
+    at the end of the file learns that it has everything, and does not get it again.
     """
     if hdrs.RANGE not in headers:
         return WHOLE
@@ -140,16 +141,16 @@ def _ranges(headers: CIMultiDictProxy[str], selected: RepresentationInfo, now: f
 
 
 def _combined(headers: CIMultiDictProxy[str], name: str) -> str:
-    """Join a field's lines into its value (section 5.3), without the white space around it (section 5.5)."""
+    """Join a field's lines into its value (section 5.3), without surrounding white space (section 5.5)."""
     return ", ".join(headers.getall(name)).strip(" \t")
 
 
 def _lists(field: str, etag: str, *, weak: bool) -> bool:
-    """Whether a field of entity tags names this one, by weak or by strong comparison (section 8.8.3.2).
+    """Whether a field of entity tags contains this one, by weak or strong comparison (section 8.8.3.2).
 
-    A field that is neither exactly `*` nor a list of entity tags names nothing, not even what stands before
-    its fault: "otherwise, the condition is false" for If-Match (section 13.1.1), a 412, and true for
-    If-None-Match (section 13.1.2), no 304. Both are the safe side of a client that can't be understood.
+    A field that is neither exactly `*` nor a list of entity tags matches nothing, not even the tags before
+    the error: "otherwise, the condition is false" for If-Match (section 13.1.1), a 412, and true for
+    If-None-Match (section 13.1.2), no 304. Both are safe if the client's field cannot be parsed.
     """
     if field == "*":
         return True
@@ -169,9 +170,10 @@ def _strong(etag: str) -> bool:
 def _unmodified(
     headers: CIMultiDictProxy[str], name: str, last_modified: int | None, now: float
 ) -> bool | None:
-    """Whether nothing changed since the field's date; None if it is to be ignored (sections 13.1.3, 13.1.4).
+    """Whether the file is unmodified since the field's date (sections 13.1.3, 13.1.4).
 
-    To be ignored is what is absent, no date, or a list of dates, and any date where there is none to compare.
+    Returns None if the field is to be ignored: it is absent, not a date, or a list of dates, or there is no
+    Last-Modified to compare with.
     """
     if last_modified is None or name not in headers:
         return None
@@ -180,10 +182,10 @@ def _unmodified(
 
 
 def _unchanged(field: str, selected: RepresentationInfo, now: float) -> bool:
-    """Whether an If-Range holds (section 13.1.5): the very same tag, or the very same date, and both strong.
+    """Whether an If-Range matches (section 13.1.5): the same entity tag or the same date, each strong.
 
-    A Last-Modified is strong once its second is over (section 8.8.2.2): until then the file may change again
-    under the same date.
+    A Last-Modified is strong once its second is over (section 8.8.2.2): until then the file can change again
+    with the same date.
     """
     if field == selected.etag:
         return _strong(field)

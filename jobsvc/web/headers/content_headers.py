@@ -1,4 +1,4 @@
-"""What a file is called and what it is, as header fields: Content-Type and Content-Disposition."""
+"""Format Content-Type and Content-Disposition from a file's name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 OCTETS: Final = "application/octet-stream"
 
-# The tables of Python alone, not of the machine: the same name has the same type everywhere.
+# Only Python's tables, not those of the machine: a name has the same type everywhere.
 _TYPES: Final = mimetypes.MimeTypes()
 for _type, _suffixes in {
     "video/mp4": ".m4v",
@@ -33,24 +33,24 @@ for _type, _suffixes in {
     _TYPES.add_type(_type, _suffixes)
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f]")
-# RFC 8187, section 3.2.1, attr-char; letters and digits are safe to quote() of themselves.
+# RFC 8187, section 3.2.1, attr-char; quote() always leaves letters and digits unquoted.
 _ATTR_CHAR: Final = "!#$&+-.^_`|~"
 
 
 @lru_cache(maxsize=1024)
 def content_type(name: str) -> str:
-    """Tell the media type from the name's suffix; what is compressed is that and not what is in it."""
+    """Return the media type for the name's suffix; a compressed file has the type of the compression."""
     return _TYPES.types_map[True].get(PurePath(name).suffix.lower(), OCTETS)
 
 
 def saved_name(name: str) -> str:
-    """Return the name under which clients save a file: without control characters and lone surrogates."""
+    """Return the name under which clients save a file, without control characters and lone surrogates."""
     return _UNSAFE.sub("_", name).encode("utf-8", "replace").decode()
 
 
 @lru_cache(maxsize=1024)
 def content_disposition(name: str) -> str:
-    """Name the file for saving (RFC 6266): `filename` in ASCII, and `filename*` where that is not it."""
+    """Return Content-Disposition (RFC 6266): an ASCII `filename`, and `filename*` if the name differs."""
     name = saved_name(name)
     plain = name.encode("ascii", "replace").decode().replace("?", "_")
     quoted = plain.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,7 +1,7 @@
-"""HTTP-date, RFC 9110 section 5.6.7: written in its one form, read in its three, and in no other.
+"""Format and parse HTTP-date (RFC 9110, section 5.6.7): one format when sent, exactly three when received.
 
-A lenient reader turns nonsense into a date, and a precondition to be ignored into one that is obeyed.
-Pure: the present moment, which a two-digit year needs, is passed in.
+A lenient parser would accept invalid text as a date, and so apply a precondition that has to be ignored.
+Pure: the current time, needed for two-digit years, is passed in.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-# Case sensitive and with exactly these spaces, as the grammar has it; the calendar is checked afterwards.
+# Case sensitive and with exactly these spaces, as in the grammar; the calendar is checked afterwards.
 _DAY_NAME: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY_NAME: Final = "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
 _MONTH: Final = f"(?P<month>{'|'.join(_MONTHS)})"
@@ -36,7 +36,7 @@ _LEAP_SECOND: Final = (23, 59, 60)
 
 @lru_cache(maxsize=1024)
 def format_date(seconds: int) -> str:
-    """Write whole seconds since the epoch as an IMF-fixdate; years 1 to 9999, whatever the locale."""
+    """Format whole seconds since the epoch as an IMF-fixdate; years 1 to 9999, in any locale."""
     moment = time.gmtime(seconds)
     return (
         f"{_DAYS[moment.tm_wday]}, {moment.tm_mday:02} {_MONTHS[moment.tm_mon - 1]} {moment.tm_year:04} "
@@ -45,10 +45,10 @@ def format_date(seconds: int) -> str:
 
 
 def parse_date(text: str, now: float) -> int | None:
-    """Turn an HTTP-date into whole seconds since the epoch; None if it is none, or no day of the calendar.
+    """Parse an HTTP-date into whole seconds since the epoch; None if it or its calendar day is invalid.
 
-    `now` is in seconds since the epoch. The day's name may be the wrong one. A leap second counts as the
-    second before it.
+    `now` is in seconds since the epoch. A wrong day name is accepted. A leap second counts as the second
+    before it.
     """
     match = _IMF_FIXDATE.fullmatch(text) or _RFC850_DATE.fullmatch(text) or _ASCTIME_DATE.fullmatch(text)
     if match is None:
@@ -68,7 +68,7 @@ def parse_date(text: str, now: float) -> int | None:
 
 
 def _whole_year(two_digits: int, rest: tuple[int, int, int, int, int], now: float) -> int:
-    """Give a two-digit year its century: the latest that puts the date no more than 50 years after `now`."""
+    """Return the full year: in the latest century that puts the date at most 50 years after `now`."""
     here = datetime.fromtimestamp(now, UTC)
     bound = (here.year + 50, here.month, here.day, here.hour, here.minute, here.second)
     year = here.year - here.year % 100 + 100 + two_digits

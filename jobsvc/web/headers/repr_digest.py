@@ -1,7 +1,7 @@
-"""Whether a request would like the SHA-256 of the whole representation, and how it is sent: RFC 9530. Pure.
+"""Parse Want-Repr-Digest and format Repr-Digest (RFC 9530), for SHA-256. Pure functions.
 
-Want-Repr-Digest is a Dictionary of RFC 8941, of which a fault anywhere leaves nothing: one that can't be read
-is as if it were not there.
+Want-Repr-Digest is a Dictionary of RFC 8941. An error anywhere makes the whole field invalid, and an invalid
+field is ignored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 WANT: Final = istr("Want-Repr-Digest")
 FIELD: Final = istr("Repr-Digest")
 
-# RFC 8941, sections 3 and 4.2. What is possessive is never read twice, however hostile the field.
+# RFC 8941, sections 3 and 4.2. Possessive quantifiers prevent backtracking on a hostile field.
 _NAME: Final = r"[a-z*][a-z0-9_.*-]*+"
 _NUMBER: Final = r"-?(?:\d{1,12}\.\d{1,3}|\d{1,15})(?![\d.])"
 _STRING: Final = r'"(?:[ !#-\[\]-~]|\\["\\])*+"'
@@ -33,7 +33,7 @@ _PREFERRED: Final = re.compile("0*+(?:[1-9]|10)")
 
 
 def wants_sha256(headers: CIMultiDictProxy[str] | CIMultiDict[str]) -> bool:
-    """Whether SHA-256 is among the digests that are preferred from 1 to 10 (RFC 9530, section 4)."""
+    """Whether SHA-256 has a preference from 1 to 10 (RFC 9530, section 4)."""
     if WANT not in headers:
         return False
     members = _dictionary(", ".join(headers.getall(WANT)).strip(" "))
@@ -42,14 +42,14 @@ def wants_sha256(headers: CIMultiDictProxy[str] | CIMultiDict[str]) -> bool:
 
 
 def repr_digest(digest: bytes) -> str:
-    """Write a SHA-256 as Repr-Digest has it (RFC 9530, section 3)."""
+    """Format a SHA-256 as the value of Repr-Digest (RFC 9530, section 3)."""
     return f"sha-256=:{b64encode(digest).decode()}:"
 
 
 def _dictionary(field: str) -> dict[str, str | None] | None:
-    """Take a Dictionary apart: bare values by key, None for what is a list or nothing; None where it is none.
+    """Parse a Dictionary into bare values by key, with None for a list or no value; None if it is invalid.
 
-    Of equal keys the last counts.
+    If a key is repeated, the last value counts.
     """
     members: dict[str, str | None] = {}
     at = 0
