@@ -52,7 +52,8 @@ class LongPoll:
         """Wait for the time given in the request, or until the job has changed.
 
         Afterwards `request[TOKEN]` is the token as it is now. Raises BadRequest if `wait` is invalid;
-        JobNotFound, StorageUnavailable; Unauthorized or InsufficientScope if the token has changed meanwhile.
+        TooManyStreams; JobNotFound, StorageUnavailable; Unauthorized or InsufficientScope if the token has
+        changed meanwhile.
         """
         wanted = query_params.seconds(request.query, "wait", MAX_WAIT_S)
         if not wanted:

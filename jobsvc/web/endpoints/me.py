@@ -32,7 +32,7 @@ class TokenEndpoint:
 
 
 def describe(token: Token) -> dict[str, Any]:
-    """Return what clients may see of a token; None for `label` or `expiresAt` if it has none."""
+    """Return what clients can see of a token; None for `label` or `expiresAt` if it has none."""
     expires = None if token.expires is None else format_time(round(token.expires * 1000) * 1000)
     return {
         "id": token.id,

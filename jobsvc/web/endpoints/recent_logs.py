@@ -1,7 +1,7 @@
 """Decide whether to wait for a missing log, because it may be missing only while it is replaced.
 
 A request waits for a log that was read recently, and for one whose directory was modified within
-ABSENCE_GRACE_S. After one request has waited in vain no other waits until the log exists again.
+ABSENCE_GRACE_S. If the log is still missing after that, later requests do not wait until it exists again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RecentLogs:
         self._root = root
         self._catalogue = catalogue
         self._was_there: OrderedDict[str, bool] = OrderedDict()
-        """By job id: whether the log existed when it was last requested; False after a wait in vain."""
+        """By job id: whether the log existed when it was last requested; False after an unsuccessful wait."""
         self._missing = MissingFiles()
 
     async def read(self, job_id: str, read: Callable[[], Awaitable[T]], *, unread: bool = True) -> T:

@@ -1,8 +1,8 @@
 """Send byte ranges of an open file over a connection without blocking the event loop.
 
-Files are sent by sendfile(2) in the storage executor's threads, as fast as the throttle allows. A client that
-accepts nothing uses descriptors but no thread, and is disconnected after `send_timeout`. If a transfer ends
-early the connection is aborted, so that the client notices.
+Files are sent in the storage executor's threads, mostly by sendfile(2), as fast as the throttle allows. A
+client that accepts nothing uses descriptors but no thread, and is disconnected after `send_timeout`. If a
+transfer ends early the connection is aborted, so that the client notices.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class BodyWriter:
         return single_write.write_response(request, status, told, body) if self.unthrottled else None
 
     async def wait_drained(self, request: web.BaseRequest, shipment: TransferState) -> None:
-        """Wait until the client has accepted what `write` sent. Raises as `send_small`."""
+        """Wait until the client has accepted what `write` sent. Raises the same as `send_small`."""
         if request.protocol.writing_paused:
             try:
                 async with asyncio.timeout(self._send_timeout):
@@ -176,7 +176,11 @@ class BodyWriter:
             shipment.sent += count
 
     def _abort(self, request: web.BaseRequest, ended: BaseException) -> BaseException:
-        """Abort the connection and return the exception to raise; a cancellation is returned unchanged."""
+        """Abort the connection and return the exception to raise.
+
+        That is TransferAborted for storage errors, timeouts and lost connections, and otherwise `ended`
+        itself, so that a cancellation remains one.
+        """
         if request.transport is not None:
             request.transport.abort()
         if isinstance(ended, StorageUnavailable):

@@ -1,7 +1,8 @@
 """Evaluate the conditions and ranges of a GET or HEAD of a file (RFC 9110, sections 8.8, 13 and 14).
 
-Where the RFC leaves a choice, the file is sent: after a wrong 304, or a range joined to another version, the
-client has a wrong file; an unnecessary 200 only costs time. Pure: no I/O, no clock; the time is passed in.
+Where the RFC leaves a choice, the file is sent. A wrong 304, or a range appended to part of another version,
+leaves the client with a wrong file; an unnecessary 200 only costs time. Pure: no I/O, no clock; the time is
+passed in.
 """
 
 from __future__ import annotations

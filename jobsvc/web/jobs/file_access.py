@@ -97,7 +97,7 @@ class JobFileAccess:
         """Read the record, open the output in the same call, and pass both to `work`.
 
         `work` owns the file and has to close it. It is None if the job is not completed, or has no output on
-        disk. No thread is used if everything is in memory. Raises as `read_record`.
+        disk. No thread is used if everything is in memory. Raises the same as `read_record`.
         """
         known = await self._known(token, job_id)
         if (seen := self._in_memory(known, work)) is not None:

@@ -56,7 +56,7 @@ def _status(asked: CIMultiDictProxy[str], fields: Mapping[str, str]) -> HTTPStat
     """Evaluate the request's conditions: 200, 304 or 412."""
     if hdrs.IF_NONE_MATCH not in asked and hdrs.IF_MATCH not in asked:
         return OK
-    # A document has no Last-Modified, so the date conditions do not apply.
+    # JSON responses have no Last-Modified, so the date conditions do not apply.
     failed = precondition(asked, fields["ETag"], None, time.time())
     return OK if failed is None else failed.status
 

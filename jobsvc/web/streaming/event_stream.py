@@ -57,7 +57,7 @@ class EventStream:
 
     @property
     def open(self) -> bool:
-        """Whether the request has not ended."""
+        """Whether the stream has not been ended by its client, its token or shutdown."""
         return self._request.end_reason is None
 
     async def send(self, *parts: sse.Buffer) -> None:

@@ -59,7 +59,10 @@ class LongLivedRequest:
         return self.end_reason is not EndReason.REVOKED
 
     def revoke(self) -> None:
-        """End the request for its revoked token; abort the connection if the client does not read."""
+        """End the request because its token no longer permits it.
+
+        The connection is aborted if the client does not read.
+        """
         self.end_reason = EndReason.REVOKED
         protocol = self.request.protocol
         if protocol.writing_paused and protocol.transport is not None:
