@@ -107,7 +107,7 @@ class JobIndex:
         self.log_tails = LogTailCache(disk, root, self.freshness)
         self._refresh_queue = RefreshQueue(
             disk, root, self.catalogue, self.freshness, self.registry.resume,
-            on_scout_lost=None if metrics is None else metrics.workers_failed.inc,
+            on_worker_failed=None if metrics is None else metrics.workers_failed.inc,
         )  # fmt: skip
         parts = IndexParts(
             disk, root, self.catalogue, self._refresh_queue, self._coverage, self._root_check,

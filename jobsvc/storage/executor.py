@@ -85,13 +85,13 @@ class StorageExecutor:
         """
         return await self._data.run(key, work, lent=lent)
 
-    def accepts_send(self, conduit: FileSender) -> bool:
+    def accepts_send(self, sender: FileSender) -> bool:
         """Return whether to use `send` for the next bytes: storage is fast, the epoll sender not blocked."""
-        return conduit.is_fast and self._epoll_sender.is_running
+        return sender.is_fast and self._epoll_sender.is_running
 
-    def send(self, conduit: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
+    def send(self, sender: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
         """Send the bytes from `start` to before `stop` from the shared thread, as EpollSender.send does."""
-        return self._epoll_sender.send(conduit, start, stop)
+        return self._epoll_sender.send(sender, start, stop)
 
     async def run_background(self, key: str, work: Callable[[], T], lent: Closable | None = None) -> T:
         """Run `work` that no client waits for, in the background pool for `key`.

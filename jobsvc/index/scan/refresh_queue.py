@@ -53,14 +53,14 @@ class RefreshQueue:
         freshness: Freshness,
         on_rest: Callable[[], None],
         *,
-        on_scout_lost: Callable[[], None] | None = None,
+        on_worker_failed: Callable[[], None] | None = None,
     ) -> None:
         """`on_rest` is called whenever no job of `refresh_later` is queued any more.
 
-        `on_scout_lost` is called for each worker process that fails.
+        `on_worker_failed` is called for each worker process that fails.
         """
         self._worker_pool = WorkerPool(
-            root, disk, lambda found: freshness.apply_result(found, None), on_scout_lost
+            root, disk, lambda found: freshness.apply_result(found, None), on_worker_failed
         )
         self._retries = Retries(self.refresh_later)
         self._on_rest = on_rest

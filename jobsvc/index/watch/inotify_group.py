@@ -96,7 +96,7 @@ class InotifyGroup:
             self._notify.close()
 
 
-class RootLookout(InotifyGroup):
+class RootGroup(InotifyGroup):
     """A group for the root alone, whose names can be any bytes."""
 
     def _notify_of(self, folders: list[str], marker: str) -> Notify:

@@ -36,7 +36,7 @@ from time import monotonic
 from typing import Final, NoReturn
 
 from jobsvc.index.processes.parent_death import die_with_parent
-from jobsvc.index.watch.inotify_group import InotifyGroup, LimitReached, RawChanges, RootLookout, should_merge
+from jobsvc.index.watch.inotify_group import InotifyGroup, LimitReached, RawChanges, RootGroup, should_merge
 from jobsvc.storage.layout import is_job_id
 
 _ADDED: Final = 1
@@ -109,7 +109,7 @@ class WatcherProcess:
         self._heartbeat_fd = os.memfd_create("jobsvc-beat", os.MFD_CLOEXEC)
         self._heartbeat_file = f"/proc/self/fd/{self._heartbeat_fd}"
         self._lock = threading.Lock()
-        self._top = RootLookout([self._root], self._heartbeat_file, self._on_events, self._failed)
+        self._top = RootGroup([self._root], self._heartbeat_file, self._on_events, self._failed)
         self._others: list[InotifyGroup] = []
         self._leaving: set[InotifyGroup] = set()
         self._pending_groups: set[InotifyGroup] = set()
@@ -155,11 +155,11 @@ class WatcherProcess:
         self._merge()
 
     def _add(self, folders: Iterable[str]) -> None:
-        lookout = InotifyGroup(folders, self._heartbeat_file, self._on_events, self._failed)
-        if lookout.size:
+        group = InotifyGroup(folders, self._heartbeat_file, self._on_events, self._failed)
+        if group.size:
             with self._lock:
-                self._others.append(lookout)
-            lookout.start()
+                self._others.append(group)
+            group.start()
 
     def _merge(self) -> None:
         """Replace the last two groups by one while should_merge() says so.
@@ -167,19 +167,19 @@ class WatcherProcess:
         The old groups run until the heartbeat after the merge, so that no event is lost. If the watch limit
         is reached, they are kept.
         """
-        while should_merge([lookout.size for lookout in self._others], self._chunk):
+        while should_merge([group.size for group in self._others], self._chunk):
             with self._lock:
                 old = self._others[-2:]
             try:
-                self._add(dict.fromkeys(folder for lookout in old for folder in lookout.folders))
+                self._add(dict.fromkeys(folder for group in old for folder in group.folders))
             except LimitReached:
                 return
             with self._lock:
-                for lookout in old:
-                    if lookout in self._others:  # the group may have failed in the meantime
-                        self._others.remove(lookout)
-                        lookout.retire_after = self._touches + 1
-                        self._leaving.add(lookout)
+                for group in old:
+                    if group in self._others:  # the group may have failed in the meantime
+                        self._others.remove(group)
+                        group.retire_after = self._touches + 1
+                        self._leaving.add(group)
 
     def _start_heartbeat(self) -> None:
         """Touch the heartbeat file, unless a group has not yet reported the previous heartbeat."""
@@ -191,26 +191,26 @@ class WatcherProcess:
             self._touched = monotonic()
             os.utime(self._heartbeat_fd)
 
-    def _on_events(self, lookout: InotifyGroup, changes: RawChanges) -> bool:
+    def _on_events(self, group: InotifyGroup, changes: RawChanges) -> bool:
         pulse = any(path == self._heartbeat_file for _, path in changes)
-        found = lines_of(self._root, changes, top=lookout is self._top)
+        found = lines_of(self._root, changes, top=group is self._top)
         grown = {line for line in found if line.startswith(_GROWN)}
         lines = sorted(found - grown)
         with self._lock:
             self._grown |= grown
             if pulse:
-                self._pending_groups.discard(lookout)
+                self._pending_groups.discard(group)
                 if not self._pending_groups:
                     lines += [*sorted(self._grown), f"beat {self._touched!r}"]
                     self._grown.clear()
             self._write_line(lines)
-            leaves = lookout.retire_after
+            leaves = group.retire_after
             if not pulse or leaves is None or self._touches < leaves:
                 return True
-            self._leaving.discard(lookout)
+            self._leaving.discard(group)
             return False
 
-    def _failed(self, lookout: InotifyGroup, message: str) -> None:
+    def _failed(self, group: InotifyGroup, message: str) -> None:
         """Report the directories of a failed group as unwatched.
 
         A group fails at a name that is not UTF-8; the job with that name is reported as unwatchable. Any
@@ -221,12 +221,12 @@ class WatcherProcess:
             _end(message)
         start = len(self._root.rstrip("/")) + 1
         with self._lock:
-            self._pending_groups.discard(lookout)
+            self._pending_groups.discard(group)
             # Also for a retired group: it may hold events from before its replacement started.
-            self._leaving.discard(lookout)
-            if lookout in self._others:
-                self._others.remove(lookout)
-            jobs = {folder[start:].partition("/")[0] for folder in lookout.folders}
+            self._leaving.discard(group)
+            if group in self._others:
+                self._others.remove(group)
+            jobs = {folder[start:].partition("/")[0] for folder in group.folders}
             self._write_line(f"blind {job}" if job == blind else f"drop {job}" for job in sorted(jobs))
 
     def _write_line(self, lines: Iterable[str]) -> None:

@@ -20,8 +20,7 @@ from typing import Final
 
 from jobsvc.storage.sendfile.file_sender import RESUMABLE, FileSender, SendResult, StopReason
 from jobsvc.storage.threads.background_closer import close
-from jobsvc.storage.threads.thread_pool import STUCK_AFTER_S as STUCK
-from jobsvc.storage.threads.thread_pool import expire
+from jobsvc.storage.threads.thread_pool import STUCK_AFTER_S, expire
 
 BLOCKED_AFTER_S: Final = 0.05
 """Seconds after which a call counts as blocked and all other sends are detached."""
@@ -34,7 +33,7 @@ class _ActiveSend:
     sender: FileSender
     fd: int
     """The socket's descriptor."""
-    started_at: int
+    start: int
     """Offset in the file of the first byte to send."""
     offset: int
     """Offset in the file of the next byte to send."""
@@ -42,7 +41,7 @@ class _ActiveSend:
     future: asyncio.Future[SendResult]
 
     def result(self, halt: StopReason = StopReason.SLICE_USED, fault: OSError | None = None) -> SendResult:
-        return SendResult(self.offset - self.started_at, halt, fault)
+        return SendResult(self.offset - self.start, halt, fault)
 
 
 class EpollSender:
@@ -71,30 +70,30 @@ class EpollSender:
         """Whether new sends are accepted: not while a call is blocked, and not after `close`."""
         return not self._is_closed and self._waits() <= BLOCKED_AFTER_S
 
-    def send(self, conduit: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
+    def send(self, sender: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
         """Start sending the bytes from `start` to before `stop`; return a future with the SendResult.
 
-        `conduit` is lent to this sender until the future is done; if the future was cancelled or its deadline
-        passed, `conduit` is closed. It is also closed if this raises: OSError if memory or epoll watches are
+        `sender` is lent to this sender until the future is done; if the future was cancelled or its deadline
+        passed, `sender` is closed. It is also closed if this raises: OSError if memory or epoll watches are
         exhausted (epoll(7), max_user_watches).
         """
         loop = asyncio.get_running_loop()
-        passenger = _ActiveSend(conduit, conduit.socket_fd, start, start, stop, loop.create_future())
-        conduit.cork(1)
+        active = _ActiveSend(sender, sender.socket_fd, start, start, stop, loop.create_future())
+        sender.cork(1)
         try:
             with self._lock:
-                self._epoll.register(passenger.fd, select.EPOLLOUT)
-                self._active[passenger.fd] = passenger
+                self._epoll.register(active.fd, select.EPOLLOUT)
+                self._active[active.fd] = active
         except BaseException:
-            self._close_later(conduit)
+            self._close_later(sender)
             raise
         self._start_thread()
         self._watch(loop)
-        return passenger.future
+        return active.future
 
     def stuck_threads(self) -> int:
         """Return 1 if the thread is stuck in one call, else 0."""
-        return int(self._waits() > STUCK)
+        return int(self._waits() > STUCK_AFTER_S)
 
     def close(self) -> None:
         """Refuse new sends; the thread ends after the active ones, unless it hangs."""
@@ -107,15 +106,15 @@ class EpollSender:
         # If no thread can be started, the next send tries again.
         if not self._is_started:
             with contextlib.suppress(RuntimeError):
-                threading.Thread(target=self._run, name="jobsvc-ferry", daemon=True).start()
+                threading.Thread(target=self._run, name="jobsvc-epoll-sender", daemon=True).start()
                 self._is_started = True
 
     def _run(self) -> None:
         while not self._is_closed or self._active:
             for fd, _ in self._epoll.poll():
-                passenger = self._next(fd)
-                if passenger is not None:
-                    self._send_slice(passenger)
+                active = self._next(fd)
+                if active is not None:
+                    self._send_slice(active)
         self._epoll.close()
         os.close(self._wakeup_fd)
 
@@ -125,40 +124,36 @@ class EpollSender:
             self._sending, self._sending_since = self._active.get(fd), monotonic()
             return self._sending
 
-    def _send_slice(self, passenger: _ActiveSend) -> None:
+    def _send_slice(self, active: _ActiveSend) -> None:
         error, turn = None, SendResult(0, StopReason.STORAGE_ERROR)
         try:
-            turn = passenger.sender.send_chunk(passenger.offset, passenger.stop)
+            turn = active.sender.send_chunk(active.offset, active.stop)
         except BaseException as raised:  # noqa: BLE001 - passed to the waiting task, whatever it is
             error = raised
-        passenger.offset += turn.sent
+        active.offset += turn.sent
         with self._lock:
             self._sending = None
-            if (
-                turn.stop_reason in RESUMABLE
-                and passenger.offset < passenger.stop
-                and passenger.sender.is_fast
-            ):
+            if turn.stop_reason in RESUMABLE and active.offset < active.stop and active.sender.is_fast:
                 return
-            self._detach_blocked(passenger)
-        end = error or passenger.result(turn.stop_reason, turn.error)
+            self._detach_blocked(active)
+        end = error or active.result(turn.stop_reason, turn.error)
         try:
-            passenger.future.get_loop().call_soon_threadsafe(self._detach, passenger, end)
+            active.future.get_loop().call_soon_threadsafe(self._detach, active, end)
         except RuntimeError:  # the event loop is closed, and nothing waits for the result
-            close(passenger.sender)
+            close(active.sender)
 
-    def _detach_blocked(self, passenger: _ActiveSend) -> None:
-        del self._active[passenger.fd]
-        self._epoll.unregister(passenger.fd)
-        passenger.sender.cork(0)
+    def _detach_blocked(self, active: _ActiveSend) -> None:
+        del self._active[active.fd]
+        self._epoll.unregister(active.fd)
+        active.sender.cork(0)
 
-    def _detach(self, passenger: _ActiveSend, end: SendResult | BaseException) -> None:
-        if passenger.future.done():
-            self._close_later(passenger.sender)
+    def _detach(self, active: _ActiveSend, end: SendResult | BaseException) -> None:
+        if active.future.done():
+            self._close_later(active.sender)
         elif isinstance(end, SendResult):
-            passenger.future.set_result(end)
+            active.future.set_result(end)
         else:
-            passenger.future.set_exception(end)
+            active.future.set_exception(end)
 
     def _waits(self) -> float:
         """Return how many seconds the current call has lasted; 0 if there is none."""
@@ -177,12 +172,12 @@ class EpollSender:
         self._watched = False
         with self._lock:
             moving, waits = self._sending, self._waits()
-            aboard = self._active.values() if waits > BLOCKED_AFTER_S else ()
-            others = [each for each in aboard if each is not moving]
-            for passenger in others:
-                self._detach_blocked(passenger)
-        for passenger in others:
-            self._detach(passenger, passenger.result())
+            waiting = self._active.values() if waits > BLOCKED_AFTER_S else ()
+            others = [each for each in waiting if each is not moving]
+            for active in others:
+                self._detach_blocked(active)
+        for active in others:
+            self._detach(active, active.result())
         if moving is not None and waits > self._deadline:
             expire(moving.future)
         self._watch(loop)

@@ -108,22 +108,22 @@ class BodyWriter:
         Raises StorageUnavailable if nothing was sent because no descriptor was left. Raises TransferAborted
         if the transfer ends early in any other way; the connection is aborted then.
         """
-        conduit = self._file_sender(request, file, shipment)
+        sender = self._file_sender(request, file, shipment)
         stream = FileTransfer(
-            self._disk, conduit, shipment, request, send_timeout=self._send_timeout, pace=self._throttle()
+            self._disk, sender, shipment, request, send_timeout=self._send_timeout, pace=self._throttle()
         )
         try:
             if request.transport is not None:
                 # sendfile bypasses the transport: its bytes must not overtake those still in its buffer.
                 request.transport.set_write_buffer_limits(0)
             writer = cast(AbstractStreamWriter, await response.prepare(request))
-            shipment.accepted_by_client = conduit.acked_bytes
+            shipment.accepted_by_client = sender.acked_bytes
             await stream.run(writer)
             await response.write_eof()
             if request.transport is not None:
                 request.transport.set_write_buffer_limits()
         except BaseException as ended:
-            conduit.abort()
+            sender.abort()
             await stream.wait_thread()
             _log_aborted(shipment, ended)
             raise self._abort(request, ended) from ended

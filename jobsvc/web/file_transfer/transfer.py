@@ -37,7 +37,7 @@ class FileTransfer:
     def __init__(
         self,
         disk: StorageExecutor,
-        conduit: FileSender,
+        sender: FileSender,
         shipment: TransferState,
         request: web.Request,
         *,
@@ -45,7 +45,7 @@ class FileTransfer:
         pace: Throttle | None,
     ) -> None:
         self._disk = disk
-        self._sender = conduit
+        self._sender = sender
         self._state = shipment
         self._request = request
         self._send_timeout = send_timeout
@@ -145,13 +145,13 @@ class FileTransfer:
         return turn
 
     async def _sent(self, start: int, stop: int) -> SendResult:
-        key, conduit = self._state.key, self._sender
-        self._send_call = self._disk.accepts_send(conduit)
+        key, sender = self._state.key, self._sender
+        self._send_call = self._disk.accepts_send(sender)
         if not self._send_call:
-            return await self._disk.run_data(key, lambda: conduit.send_slice(start, stop), conduit)
-        carried = self._disk.send(conduit, start, stop)
+            return await self._disk.run_data(key, lambda: sender.send_slice(start, stop), sender)
+        carried = self._disk.send(sender, start, stop)
         try:
-            await self._wait_with_progress(lambda: asyncio.wait((carried,)), conduit.unacked_bytes)
+            await self._wait_with_progress(lambda: asyncio.wait((carried,)), sender.unacked_bytes)
             return carried.result()
         finally:
             carried.cancel()
@@ -165,9 +165,9 @@ class FileTransfer:
 
         A half-closed client may still be reading, but as no data arrives it has most likely given up.
         """
-        conduit = self._sender
-        hangs = conduit.sent == sent and (conduit.in_use or not self._send_call)
-        if hangs and (self._request.transport is None or conduit.closed_by_client()):
+        sender = self._sender
+        hangs = sender.sent == sent and (sender.in_use or not self._send_call)
+        if hangs and (self._request.transport is None or sender.closed_by_client()):
             wait.reschedule(0)
         else:
             self._look_later(wait)

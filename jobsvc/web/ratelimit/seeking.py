@@ -58,7 +58,7 @@ class RangeContinuations:
         self._turn = clock() + PLAYING_S
 
     def key_of(self, request: web.Request | FastRequest, token: Token) -> Key:
-        """Return what a request reads, and for whom."""
+        """Return what a request reads, and its client."""
         job_id = request.job_id if isinstance(request, FastRequest) else self._job_id_of(request)
         return token.id, self.peers.address_of(request), job_id
 

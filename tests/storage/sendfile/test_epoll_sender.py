@@ -108,7 +108,7 @@ class Harbour:
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "jobsvc-ferry"]
+    return [thread for thread in threading.enumerate() if thread.name == "jobsvc-epoll-sender"]
 
 
 @pytest.fixture
