@@ -1,7 +1,7 @@
-"""What is due on many connections is done for all of them in one callback of the loop.
+"""Run the callbacks of many connections in one event-loop callback of bounded time.
 
-Such a callback for each of them costs as much as a good part of a status; and a client that is woken for
-each answer by itself, rather than for all at the end, costs more. The time of one callback is bounded.
+A loop callback per connection costs a good part of a status response. Waking a client for each response,
+instead of once for all of them at the end, costs more.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from time import perf_counter
 from typing import Final
 
 SLICE_S: Final = 0.005
-"""Time for the cheap steps in one callback."""
+"""Time for cheap steps in one callback."""
 COSTLY_SLICE_S: Final = 0.001
-"""The same for steps that may cost much: the next cheap step waits for them."""
+"""The same for steps that can be expensive: the next cheap step waits for them."""
 MAX_STARTED_TASKS: Final = 4
-"""Tasks that the steps of one callback start: all of them run in the next iteration of the loop."""
+"""Tasks that one callback starts before it ends: all of them run in the next iteration of the loop."""
 
 Step = Callable[[], object]
 
 
 class CallbackBatch:
-    """Queues of steps; each is taken in its order, and two have a time of their own in each callback."""
+    """Queues of steps. Each runs in its order; two of them have their own time limit in each callback."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -34,28 +34,28 @@ class CallbackBatch:
         self._started_tasks = 0
 
     def call_soon(self, step: Step) -> None:
-        """Have a step taken once the loop has seen to what is ready now; it is like its `call_soon`."""
+        """Run a cheap step after the callbacks that are ready now, like the loop's `call_soon`."""
         self._soon.append(step)
         if not self._scheduled:
             self._schedule()
 
     def call_later_in_turn(self, step: Step) -> None:
-        """Have a step taken that may cost much; steps of `soon` do not wait for those before it."""
+        """Run a step that can be expensive; steps of `call_soon` do not wait for those queued before it."""
         self._later.append(step)
         if not self._scheduled:
             self._schedule()
 
     def at_end(self, step: Step) -> None:
-        """Have a step taken at the end of the present callback, or of the next where none runs.
+        """Run a step at the end of the current callback, or of the next one if none is running.
 
-        In an iteration of its own it would wait once more for the work of all other connections.
+        In a separate iteration it would wait again for the work of all other connections.
         """
         self._at_end.append(step)
         if not self._scheduled:
             self._schedule()
 
     def count_started_task(self) -> None:
-        """Count a task that the present step starts."""
+        """Count a task that the current step starts."""
         self._started_tasks += 1
 
     def _schedule(self) -> None:
@@ -83,5 +83,5 @@ class CallbackBatch:
     def _take_one(self, step: Step) -> None:
         try:
             step()
-        except Exception as fault:  # noqa: BLE001 - one connection's, and no reason to forget the others
+        except Exception as fault:  # noqa: BLE001 - one connection's error must not affect the others
             self._loop.call_exception_handler({"message": "Exception in a step", "exception": fault})

@@ -1,11 +1,11 @@
-"""Bound the number of open connections, and keep some for the probes when all others are taken.
+"""Bound the number of open connections, and keep some for probes when all others are in use.
 
-When the limit is reached, the connection that has been idle longest makes room for a new one. Connections go
-first that have an unfinished request head as their first, or have sent nothing within NEWCOMER_GRACE_S, and
-those whose request was answered before its body came. Without that time, a new connection would make room
-for the next one before any that was used once and is idle. If none is idle, the new one serves /healthz,
-/readyz and /metrics, answers 503 to everything else, and is closed after one answer. There are RESERVED such
-connections, and the oldest of them makes room for the next.
+When the limit is reached, the connection that has been idle longest is closed for a new one. Three kinds are
+closed first: those whose first request head is unfinished, those that have sent nothing within
+NEWCOMER_GRACE_S, and those whose request got its response before its body arrived. Without that grace period,
+a new connection would be closed for the next one before any idle connection that was used once. If none is
+idle, the new connection serves /healthz, /readyz and /metrics, responds with 503 to everything else, and is
+closed after one response. There are RESERVED such connections; the oldest is closed for the next.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from jobsvc.web.connection.timeouts import OpenConnections, TimedConnection
 RESERVED: Final = 16
 """Connections above the limit."""
 NEWCOMER_GRACE_S: Final = 1.0
-"""Time that a new connection has for its first byte before it makes room first."""
+"""Time that a new connection has to send its first byte before it is one of those closed first."""
 SEARCH_SHARE: Final = 0.05
-"""Of a processor, for searches for idle connections: one among 16,384 takes about 10 ms."""
+"""Share of one CPU for searches for idle connections: one among 16,384 takes about 10 ms."""
 CANDIDATES: Final = 1024
 """Idle connections that one search remembers."""
 LOG_INTERVAL_S: Final = 60.0
@@ -37,10 +37,10 @@ log = structlog.get_logger("jobsvc.web")
 
 
 class LimitedConnection(TimedConnection, Protocol):
-    """What the limit needs of a connection."""
+    """Interface of a connection that the limit needs."""
 
     def restrict(self) -> None:
-        """Serve one request, and that only if it is a probe's."""
+        """Serve only one request, and only if it is for a probe."""
 
 
 class ConnectionLimits:
@@ -49,7 +49,7 @@ class ConnectionLimits:
     def __init__(
         self, max_connections: int, *, on_closed: Callable[[str], object], on_refused: Callable[[], object]
     ) -> None:
-        """`on_closed` is called with "evicted"; `on_refused` for each connection that may only probe."""
+        """`on_closed` is called with "evicted"; `on_refused` for each connection restricted to probes."""
         self.max_connections = max_connections
         self._on_closed = on_closed
         self._on_refused = on_refused
@@ -57,14 +57,14 @@ class ConnectionLimits:
         """Lists the connections; set by the server."""
         self._restricted: dict[LimitedConnection, asyncio.Transport] = {}
         self._candidates: list[tuple[float, TimedConnection]] = []
-        """Idle connections and since when they are idle, those to be closed first at the end."""
+        """Idle connections and since when they are idle; the next to be closed is the last."""
         self._go_first = False
-        """Whether the candidates are connections that go before all others."""
+        """Whether the candidates are connections that are closed before all others."""
         self._search_at = 0.0
         self._log_at = 0.0
 
     def admit(self, connection: LimitedConnection, transport: asyncio.Transport, count: int) -> None:
-        """Take a new connection on; `count` is how many are open with it."""
+        """Admit a new connection or restrict it to probes; `count` includes it."""
         if count - len(self._restricted) <= self.max_connections or self.close_oldest_idle():
             return
         self._on_refused()
@@ -76,19 +76,19 @@ class ConnectionLimits:
             self._restricted.pop(oldest).abort()
 
     def forget(self, connection: LimitedConnection) -> None:
-        """Note that a connection was lost."""
+        """Forget a connection that was lost."""
         self._restricted.pop(connection, None)
 
     def close_oldest_idle(self) -> bool:
-        """Close the connection that has waited longest for a request; False if none is idle."""
+        """Close the connection that has waited longest for a request; return False if none is idle."""
         if self._candidates and self._go_first and self._close_candidate():
             return True
-        # Of the others, some may go first by now.
+        # Some of the others might now be ones that are closed first.
         self._search()
         return self._close_candidate()
 
     def _close_candidate(self) -> bool:
-        """Close the first of those found before that is idle still."""
+        """Close the first candidate that is still idle; return False if there is none."""
         while self._candidates:
             since, connection = self._candidates.pop()
             if _idle_since(connection) == since:
@@ -98,7 +98,7 @@ class ConnectionLimits:
         return False
 
     def _search(self) -> None:
-        """Find idle connections anew, if a search is due."""
+        """Search for idle connections again, if a search is due."""
         now = asyncio.get_running_loop().time()
         if now < self._search_at:
             return
@@ -107,7 +107,7 @@ class ConnectionLimits:
         self._search_at = now + (thread_time() - before) / SEARCH_SHARE
 
     def _find_idle(self, now: float) -> list[tuple[float, TimedConnection]]:
-        """List idle connections in reverse order; only those that go first where there are any."""
+        """List idle connections, the next to be closed last; if some go before all others, only those."""
         idle = [
             (since, connection)
             for connection, _ in self.open_connections()
@@ -129,7 +129,7 @@ CONNECTION_LIMITS: Final = web.AppKey("jobsvc.connection-limits", ConnectionLimi
 
 
 def _idle_since(connection: TimedConnection) -> float | None:
-    """Return when the wait for a request, or for the rest of a body, began; None if there is none."""
+    """Return when the wait for a request or the rest of a body began (loop time); None if there is none."""
     answered_at = connection.answered_at
     return connection.idle_since() if answered_at is None else answered_at
 

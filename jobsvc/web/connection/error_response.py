@@ -1,4 +1,4 @@
-"""Write a problem response by hand, for a connection that has no request to answer."""
+"""Render a problem response as bytes, for a connection without a request to respond to."""
 
 from __future__ import annotations
 

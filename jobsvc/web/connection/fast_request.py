@@ -1,4 +1,4 @@
-"""A plain GET of what a job has, before the framework makes a request of it."""
+"""A plain GET of a job's status or output, before aiohttp creates a request for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FastRequest:
-    """One such GET, with what an answer without a wait needs; a request would be a sixth of its cost."""
+    """A plain GET on the fast path. Creating a web.Request would be a sixth of the cost of the response."""
 
     __slots__ = ("_message", "_target", "connection", "headers", "job_id", "version")
 
@@ -29,13 +29,13 @@ class FastRequest:
         job_id: str,
         version: str | None = None,
     ) -> None:
-        """Take a message with its fields, which may have been of another target."""
+        """Take the header fields from `message`, which may have been parsed for another target."""
         self.connection = connection
         self.headers = message.headers
         self.job_id = job_id
-        """As the address has it, and of the form that ids have."""
+        """As in the URL; it has the form of a job id."""
         self.version = version
-        """Of the output, where the address names one."""
+        """Version of the output, if the URL names one."""
         self._message = message
         self._target = target
 
@@ -45,19 +45,19 @@ class FastRequest:
         return self.connection.peer_address
 
     def request(self) -> web.BaseRequest:
-        """Make a request of it, for what lasts longer than this moment."""
+        """Create a request from it, for work that outlasts this call."""
         return self.connection.request_of(with_path(self._message, self._target))
 
 
 class SendResponse(Protocol):
-    """Sends an answer; `budget` are the lines of its head that tell what is left to spend."""
+    """Sends a response; `budget` is the RateLimit lines of its head."""
 
     def __call__(self, budget: str) -> object:
-        """Send it."""
+        """Send the response."""
 
 
 class PreparedResponse(NamedTuple):
-    """An answer that has been decided on, and is still to be sent."""
+    """A response that is ready but not yet sent."""
 
     status: HTTPStatus
     send: SendResponse

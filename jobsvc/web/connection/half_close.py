@@ -1,6 +1,6 @@
-"""A connection whose client has closed its side: who sends no more may still listen (RFC 9112, section 9.6).
+"""Serve a client that has closed its side: it can still read responses (RFC 9112, section 9.6).
 
-Each request that came whole has its answer, and the last of them ends the connection.
+Each complete request gets a response, and the last response ends the connection.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 
 class HalfClosing(web.RequestHandler):
-    """One connection."""
+    """Connection that remains open for responses after the client has closed its side."""
 
     _answered = 0
     _half_closed = False
     _body: StreamReader = EMPTY_PAYLOAD
-    """The last request's."""
+    """Body of the last request."""
 
-    def eof_received(self) -> bool:  # type: ignore[override] # asyncio asks for it, aiohttp does not answer
-        """Stay open for the answers that are due."""
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio uses the result, aiohttp returns None
+        """Keep the connection open for the responses that are due."""
         self._half_closed = self._answers_due()
         if self._half_closed and not self._body.is_eof():
             self._body.set_exception(web.RequestPayloadError("it broke off"))
@@ -29,19 +29,22 @@ class HalfClosing(web.RequestHandler):
 
     @property
     def half_closed(self) -> bool:
-        """Whether the client sends no more: it may be gone, or wait for what is due."""
+        """Whether the client has closed its side: it is gone, or waits for the responses that are due."""
         return self._half_closed
 
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Finish an answer; the last one of a client that has closed its side ends the connection."""
+        """Finish a response; once the client has closed its side, the last one ends the connection."""
         self._answered += 1
         finish = self._finish_half_closed if self._half_closed else super().finish_response
         return finish(request, resp, start_time)
 
     def _answers_due(self) -> bool:
-        """Whether a request that came whole is unanswered; an answer without an end ends with its client."""
+        """Return whether a complete request still needs its response.
+
+        False while a response without a length is being sent: it ends when its client closes.
+        """
         asked = self._current_request
         if asked is not None and asked.writer.output_size > 0 and asked.writer.length is None:
             return False

@@ -1,7 +1,7 @@
-"""A request that differs from the one before it on its connection in its target alone need not be parsed.
+"""Reuse the previous parsed request of a connection if only the target differs.
 
-Who polls asks so. The fields are those that the parser took before, byte for byte, and the target is of
-characters that mean themselves: the parser would say nothing else of either.
+Polling clients repeat the same header block. If it is byte-for-byte the same, and the new target has only
+characters that stand for themselves, the parser would produce the same message with the new target.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import Final
 from aiohttp.http_parser import RawRequestMessage
 from yarl import URL
 
-# Letters, digits and "-._~" are unreserved (RFC 3986, section 2.3); a longer target the parser may refuse.
-# Of queries only that of a `downloadUrl` is known.
+# Letters, digits and "-._~" are unreserved (RFC 3986, section 2.3); the parser might refuse a longer target.
+# The only query allowed is that of a `downloadUrl`.
 _LINE: Final = re.compile(rb"GET (/[A-Za-z0-9._~/-]{0,255}(?:\?version=[A-Za-z0-9_-]{22})?) HTTP/1\.1\r\n")
 _END: Final = 16
-"""Bytes that are compared first: where each request has other fields, that costs next to nothing."""
+"""Bytes at the end that are compared first: almost free if each request has different header fields."""
 
 
 class CachedHead:
-    """The request before: a plain GET, that was answered."""
+    """The previous request: a plain GET that got its response."""
 
     __slots__ = ("_data", "_rest", "message")
 
     def __init__(self, message: RawRequestMessage, data: bytes) -> None:
-        """Take what the parser made of it once it had `data`, which may be but the end of it."""
+        """Take the parsed request and the last `data` parsed, which can be only the end of the request."""
         self.message = message
         self._data = data
         self._rest: bytes | None = None
 
     def match_path(self, data: bytes) -> str | None:
-        """Name the target where `data` is a whole head that differs in nothing else; None where it is not."""
+        """Return the target if `data` is a complete head that differs in nothing else; None otherwise."""
         if not data.endswith(self._data[-_END:]):
             return None
         line, rest = _LINE.match(data), self._fields()
@@ -40,10 +40,10 @@ class CachedHead:
         return line[1].decode("ascii")
 
     def _fields(self) -> bytes:
-        """Give its head without the first line; nothing where it did not come whole.
+        """Return the header block, or b"" if the head did not arrive in one read.
 
-        A head may come in pieces, and the last of them may look like a head, without the fields before it. So
-        all lines are counted: the first, each field's, and the empty one.
+        The last fragment of a split head can look like a complete head. Its CRLFs must therefore equal the
+        parsed header lines plus two: the request line and the blank line.
         """
         if self._rest is None:
             line, lines = _LINE.match(self._data), len(self.message.raw_headers) + 2
@@ -53,6 +53,6 @@ class CachedHead:
 
 
 def with_path(message: RawRequestMessage, target: str) -> RawRequestMessage:
-    """Give the message that the parser would have made of another such target."""
+    """Return the message that the parser would have produced for another such target."""
     path, _, query = target.partition("?")
     return message._replace(path=target, url=URL.build(path=path, query_string=query, encoded=True))

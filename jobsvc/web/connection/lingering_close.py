@@ -1,7 +1,7 @@
-"""A connection closes in stages after its last request (RFC 9112, section 9.6).
+"""Close a connection in stages after its last request (RFC 9112, section 9.6).
 
-A connection that is closed while bytes of the client are on their way is reset, and the client may lose the
-answer. So the service closes its own side first, and drops what comes until the client has closed its side.
+Closing a connection while bytes from the client are in transit resets it, and the client can lose the
+response. The service therefore closes its own side first, and discards input until the client has closed too.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ from jobsvc.web.connection.half_close import HalfClosing
 
 LINGER_S: Final = 2.0
 MAX_DISCARDED_BYTES: Final = 1024 * 1024
-"""How much of a body that no handler read is read and dropped, for the connection to go on."""
+"""Bytes of a body without a reader that are read and discarded, at most, to keep the connection open."""
 MAX_DISCARDED_CHUNKED_BYTES: Final = 64 * 1024
-"""The same of a chunked body: each chunk may be of one byte, and costs as much as a large one."""
+"""The same for a chunked body: a chunk can be one byte long, and costs as much as a large one."""
 
 
 class LingeringClose(HalfClosing):
-    """One connection."""
+    """Connection that closes in stages."""
 
     _last_request = False
-    """Whether the connection closes after the answer to the last request that was read."""
+    """Whether the connection closes after the response to the last request that was parsed."""
     answered_at: float | None = None
-    """When the last answer was sent (loop time), while what the client still sends is read and dropped."""
+    """When the last response was sent (loop time), while further input is read and discarded; else None."""
     _client_closed: asyncio.Future[None] | None = None
-    """Waited for once the service has closed its own side."""
+    """Created when the service closes its own side; done when the client has closed too."""
 
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Finish an answer; then read the rest of the request's body, or close in stages."""
+        """Finish a response; then read the rest of the request's body, or close in stages."""
         finish = super().finish_response(request, resp, start_time)
         if self._last_request or not request.content.is_eof():
             return self._finish_reading(request, finish)
         return finish
 
     def eof_received(self) -> bool:  # type: ignore[override] # as the parent's
-        """Stop waiting for the client."""
+        """Stop waiting for the client to close its side."""
         self._stop_lingering()
         return super().eof_received()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop waiting for the client."""
+        """Stop waiting for the client to close its side."""
         self._stop_lingering()
         super().connection_lost(exc)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the parent's signature
-        """Stop waiting for the client."""
+        """Stop waiting for the client to close its side."""
         self._stop_lingering()
         await super().shutdown(timeout)
 
     @property
     def _done_reading(self) -> bool:
-        """Whether bytes that come are dropped: the last request has come whole, or its answer is sent."""
+        """Whether further input is discarded: the last request is complete, or its response is sent."""
         return self._last_request and (self._client_closed is not None or self._body.is_eof())
 
     async def _finish_reading(
@@ -95,7 +95,7 @@ class LingeringClose(HalfClosing):
 
 
 async def _discarded(request: web.BaseRequest, timeout_s: float) -> bool:
-    """Read and drop a body, and say whether it came to its end."""
+    """Read and discard a body; return whether its end was reached."""
     body, chunked = request.content, hdrs.TRANSFER_ENCODING in request.headers
     left = MAX_DISCARDED_CHUNKED_BYTES if chunked else MAX_DISCARDED_BYTES
     with suppress(TimeoutError, web.RequestPayloadError):

@@ -1,7 +1,7 @@
-"""A connection as RFC 9112 has it, where aiohttp's falls short of that.
+"""Extend aiohttp's connection where it does not implement RFC 9112, and add the fast path.
 
-Each request has its answer, also where what came behind it in the same packet can't be read, and where the
-client has closed its side meanwhile. What a server must not take as it is, is refused before the application.
+Each request gets a response, even if bytes after it in the same packet cannot be parsed or the client has
+closed its side meanwhile. Requests that a server must not process are refused before the application.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _HEAD_END: Final = b"\r\n\r\n"
 
 
 class FastPathServer(web.Server):
-    """A server that knows what needs no wait."""
+    """Server whose connections respond without a task to requests that need no wait."""
 
     try_fast: Callable[[Connection, RawRequestMessage, str], bool]
-    """Answers a plain GET of a target here and now, where that takes no wait."""
+    """Responds to a plain GET of a target at once; returns False if that would need a wait."""
     count_unparsed: Callable[[int], None]
-    """Counts a request with this status that never reaches a route."""
+    """Counts a request that never reaches a route, by the status of its response."""
     limits: ConnectionLimits
     restricted_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     """Handles the one request of a connection above the limit."""
@@ -42,38 +42,38 @@ class FastPathServer(web.Server):
         super().__init__(*args, loop=loop, **kw)
         self.parsing = CallbackBatch(loop)
         self.pipelined = HeavyWorkTurns()
-        """Taken by each request that waited behind another one of its connection."""
+        """A turn for each request that arrived before the previous request on its connection was finished."""
 
     def open_connections(self) -> Sequence[tuple[Connection, asyncio.Transport]]:
-        """List the connections, those included that are about to be closed."""
+        """List the open connections, including those that are about to be closed."""
         return cast(Sequence[tuple[Connection, asyncio.Transport]], tuple(self._connections.items()))
 
     def connection_count(self) -> int:
-        """Return how many connections are open."""
+        """Return the number of open connections."""
         return len(self._connections)
 
 
 class Connection(RequestInput):
-    """One connection."""
+    """HTTP/1.1 connection that responds to requests on the fast path if possible."""
 
     _restricted = False
-    """Whether it is above the limit, and serves no more than a probe."""
+    """Whether the connection is above the limit and serves only one request, for a probe."""
     _server: FastPathServer
     _answering = False
     _unsent = b""
     peer_address: str | None = None
-    """The client's or the proxy's."""
+    """Address of the client or, behind a proxy, of the proxy."""
     last_range: str | None = None
     """The Range field of the last download."""
     _familiar: CachedHead | None = None
-    """The last request, where it was answered at once and all is answered."""
+    """The last request if the fast path responded to it and nothing was parsed since; else None."""
 
     def __init__(self, server: FastPathServer, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
         super().__init__(server, **kw)
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a client on."""
+        """Set up a new connection: peer address, pacing and connection limit."""
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self.peer_address = str(peer[0]) if isinstance(peer, tuple) else None
@@ -81,10 +81,11 @@ class Connection(RequestInput):
         self._server.limits.admit(self, cast(asyncio.Transport, transport), self._server.connection_count())
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; many connections' bytes are read first, and then their requests answered.
+        """Buffer `data` and parse it in a callback that all connections share.
 
-        By then, too, who answered the request before is done with it and waits for the next. Nothing comes
-        from aiohttp itself, for the parser to go on with what it has.
+        The bytes of many connections are read before their requests are handled. By then, the task that
+        handled the previous request waits for the next one. aiohttp itself passes b"" to resume parsing of
+        data that its parser has buffered; that goes to the parser at once.
         """
         if not data:
             self._feed(data)
@@ -93,7 +94,7 @@ class Connection(RequestInput):
         self._received += data
         if len(self._received) == len(data):
             parsing = self._server.parsing
-            # The next request of who polls is cheap; what any other bytes cost is not known.
+            # The next request of a polling client is cheap; the cost of any other bytes is unknown.
             (parsing.call_later_in_turn if self._familiar is None else parsing.call_soon)(self._parse)
         elif self._buffer_paused and len(self._received) >= MAX_HELD_BYTES:
             self._pause_transport_reading()
@@ -106,12 +107,12 @@ class Connection(RequestInput):
         self._parse()
 
     def _parse(self) -> None:
-        """Have what came parsed; whoever calls this would leave the connection hanging where it raised."""
+        """Parse the received bytes; close the connection on an exception, which would leave it hanging."""
         data, self._received = self._received, b""
         try:
             if data:
                 self._parse_each(data)
-        except Exception as fault:  # noqa: BLE001 - a fault of ours, and no answer to come
+        except Exception as fault:  # noqa: BLE001 - a bug, and no response will follow
             self.log_exception("Unhandled exception", exc_info=fault)
             self.force_close()
         if self._received:
@@ -122,17 +123,17 @@ class Connection(RequestInput):
             self._end_input()
 
     def _end_input(self) -> None:
-        """See to the end of what the client sends, behind what was held."""
+        """Process the client's end of input, after the bytes that were held before it."""
         self._input_ended = False
         if not super().eof_received() and self.transport is not None:
             self.transport.close()
 
     def _parse_each(self, data: bytes) -> None:
-        """Have requests parsed one at a time."""
+        """Parse requests one at a time: aiohttp drops the requests before one that it cannot parse."""
         target = self._cached_head_path(data)
         if target is not None and self._try_fast_cached(target):
             return
-        # A packet is most often one head.
+        # Most packets contain exactly one head.
         if data.find(_HEAD_END) == len(data) - len(_HEAD_END) and self._expects_head():
             self._feed(data, tried=target is not None)
         else:
@@ -142,9 +143,9 @@ class Connection(RequestInput):
         return not self._messages and not self._head and not self._reading_paused and self._body.is_eof()
 
     def _feed(self, data: bytes, *, tried: bool = False) -> None:
-        """Have a piece parsed, and the request in it answered or queued.
+        """Parse a piece, and respond to the request in it on the fast path or queue it.
 
-        `tried`: whether to answer it at once has been in vain.
+        `tried`: whether the fast path has already declined this request.
         """
         if self._last_request and self._done_reading:
             return
@@ -154,23 +155,23 @@ class Connection(RequestInput):
             sound = self._parsed(data)
         finally:
             self._waiter = idle
-        # What is asked for by who has yet to take the answer before is not begun: see `resume_writing`.
+        # No request is started until the client has read enough of the previous response: `resume_writing`.
         if idle is None or idle.done() or not self._messages or self._paused:
             return
-        # Who waits for a request is not woken for one that takes no wait itself.
+        # The task that waits for a request is not woken for one that the fast path handles.
         if tried or not (sound and self._try_fast_parsed(data)):
             self._wake(idle)
 
     def _wake(self, idle: asyncio.Future[None]) -> None:
-        """Have a request handled, unless its client is gone: aiohttp fails then."""
+        """Wake the task to handle a request, unless the client is gone: aiohttp fails then."""
         if self.transport is not None and not self.transport.is_closing():
             idle.set_result(None)
             self._server.parsing.count_started_task()
 
     def _try_fast_parsed(self, data: bytes) -> bool:
-        """Answer a request here and now, where it is the only one and its answer takes no wait.
+        """Respond to the parsed request on the fast path if it is the only one; return whether it did.
 
-        A task for each request, and the wakings that this takes, cost as much as a status.
+        A task for each request, with its wake-ups, costs as much as a status response.
         """
         parser, (message, body) = self._parser, self._messages[0]
         if len(self._messages) > 1 or parser is None:
@@ -185,24 +186,27 @@ class Connection(RequestInput):
         return True
 
     def _cached_head_path(self, data: bytes) -> str | None:
-        """Name the target of a request that differs in nothing else from the last, which is answered."""
+        """Return the target of a request that differs from the last one only in its target.
+
+        Returns None for any other request, and if the connection is not idle or is closing.
+        """
         last, idle = self._familiar, self._waiter
         if last is None or idle is None or idle.done() or self._paused or self._force_close or self._close:
             return None
         return last.match_path(data)
 
     def _try_fast_cached(self, target: str) -> bool:
-        """Answer such a request here and now, where that takes no wait."""
+        """Respond to such a request on the fast path; return whether it did."""
         if self._familiar is None or not self._try_fast(self._familiar.message, target):
             return False
         self._request_count += 1
         return True
 
     def _try_fast(self, message: RawRequestMessage, target: str) -> bool:
-        # Without its timer, no one would see to the connection's end.
+        # Without its keep-alive timer, nothing would end the connection.
         if self._keepalive_handle is None or self._half_closed or self._restricted:
             return False
-        # Who is gone takes nothing, though it could be written.
+        # A write to a closing transport succeeds, but the client does not get it.
         if self.transport is None or self.transport.is_closing():
             return False
         if self._unsent:
@@ -221,7 +225,7 @@ class Connection(RequestInput):
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Finish an answer; the next request waits for its turn if it is there already."""
+        """Finish a response; if the next request has already been received, it waits for its turn."""
         finish = super().finish_response(request, resp, start_time)
         return self._take_turn(finish) if self._messages or self._received else finish
 
@@ -245,28 +249,31 @@ class Connection(RequestInput):
         return self._next_keepalive_close_time - self._keepalive_timeout
 
     def time_out_head(self) -> None:
-        """Answer 408 to an unfinished request head, and close."""
+        """Send a 408 for an unfinished request head, and close."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(render_error("request-timeout", "The request head did not arrive in time."))
         self.force_close()
 
     def restrict(self) -> None:
-        """Serve one request, and that only if it is a probe's."""
+        """Serve only one request, and only if it is for a probe."""
         self._restricted = True
         self._request_handler = self._server.restricted_handler
         self._lingering_time = 0.0
 
     def request_of(self, message: RawRequestMessage) -> web.BaseRequest:
-        """Make a request of a plain GET that is answered at once; its writer is asked for room, no more."""
+        """Create a request for a plain GET on the fast path; its writer is only used for `drain`.
+
+        Raises ConnectionResetError if the connection is lost.
+        """
         make, task = self._request_factory, self._task_handler
         if make is None or task is None:
             raise ConnectionResetError("the connection is lost")
         return make(message, EMPTY_PAYLOAD, self, StreamWriter(self, self._loop), task)
 
     def write_soon(self, data: bytes) -> None:
-        """Write a small answer at once, or with those of other connections where this one was answered so.
+        """Write a small response at once or, on the fast path, together with those of other connections.
 
-        A client that is woken for each of them costs as much as the answers.
+        Waking a client for each response separately costs as much as the responses.
         """
         if self._answering:
             self._unsent = data
@@ -280,15 +287,15 @@ class Connection(RequestInput):
             self.transport.write(data)
 
     def resume_writing(self) -> None:
-        """Go on with what was asked for meanwhile, behind whoever waited for the client to take an answer."""
+        """Resume the task that waited for the client to read, then handle requests received meanwhile."""
         super().resume_writing()
         idle = self._waiter
         if self._messages and idle is not None and not idle.done():
             self._wake(idle)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Take the last of what came, and end."""
-        if self._buffer_paused:  # what was held has no one to answer to
+        """Parse the last bytes received, and end the connection."""
+        if self._buffer_paused:  # nobody is left to respond to
             self._received = b""
         self._parse()
         self._server.limits.forget(self)
@@ -296,17 +303,17 @@ class Connection(RequestInput):
         self._received = b""
 
     def close(self) -> None:
-        """Answer what came until now, and nothing that comes from now on."""
+        """Respond to the requests received so far, and ignore what is received later."""
         self._parse()
         super().close()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the parent's signature
-        """End the connection, after what was answered."""
+        """Send the responses that are not yet written, then end the connection."""
         self._flush()
         await super().shutdown(timeout)
 
     def eof_received(self) -> bool:  # type: ignore[override] # as the parent's
-        """Stay open for the answers that are due."""
+        """Keep the connection open for the responses that are due."""
         self._parse()
         self._flush()
         self._input_ended = self._half_closed = bool(self._received)

@@ -1,8 +1,8 @@
-"""What a client sends is parsed in bounded steps, and each request is checked before it waits for its turn.
+"""Parse a client's input in bounded steps, and validate each request before it is queued.
 
-aiohttp parses all bytes that came at once. It forgets the requests before one that it can't parse, drops the
-bytes behind an offer to upgrade, and keeps up to 32 heads of 1 MB each for a client that reads no answers.
-So the parser is given one head, or a part of a body, at a time, and nothing while enough requests wait.
+aiohttp parses all received bytes at once. It drops the requests before one that it cannot parse, drops the
+bytes after an offer to upgrade, and keeps up to 32 heads of 1 MB each for a client that reads no responses.
+The parser is therefore given one head or a part of a body at a time, and nothing while enough requests wait.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from jobsvc.web.connection.request_validation import (
 )
 
 MAX_WAITING_REQUESTS: Final = 4
-"""Requests of a connection that are parsed before their turn."""
+"""Parsed requests of one connection that wait for their turn, at most."""
 MAX_HELD_BYTES: Final = 64 * 1024
-"""Bytes behind them that are read before the service stops to read."""
+"""Unparsed bytes after them at which the service stops reading from the socket."""
 MAX_PIECE_BYTES: Final = 8 * 1024
 BODY_BUFFER_BYTES: Final = 16 * 1024
 SLICE_S: Final = 0.001
-"""For which bytes of one connection are parsed before others have their turn."""
+"""Time for parsing the input of one connection before other connections get their turn."""
 
 _HEAD_END: Final = b"\r\n\r\n"
 
 
 class RequestInput(LingeringClose):
-    """One connection."""
+    """Connection that parses its input in bounded steps."""
 
     head_started_at = 0.0
     """When the first bytes of an unfinished request head arrived (loop time); 0 if there is none."""
     _received = b""
-    """Bytes that are still to be parsed."""
+    """Bytes that are not yet parsed."""
     _input_ended = False
-    """Whether the client closed its side behind them."""
+    """Whether the client closed its side after them."""
     _head = b""
-    """The beginning of a head that has yet to come whole."""
+    """The beginning of a head that is not complete yet."""
     _body_left = 0
-    """Bytes that the last request's body still has, where its head tells."""
+    """Bytes of the last request's body that have not arrived; 0 if its head does not give the length."""
     _refuses_head = False
-    """Whether the request that is refused is a HEAD, whose answer has no body."""
+    """Whether the refused request is a HEAD, whose response has no body."""
     _last_bytes = b""
-    """What was parsed last, as far as it can be a part of a head's end."""
+    """The last bytes parsed, at most 3: the end of a head can begin in them."""
 
     def __init__(self, server: web.Server, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
-        # aiohttp would decompress a body that nobody reads too.
+        # aiohttp would decompress a body even if nothing reads it.
         super().__init__(server, auto_decompress=False, read_bufsize=BODY_BUFFER_BYTES, **kw)
         self._msg_queue_resume_size = MAX_WAITING_REQUESTS - 1
 
@@ -66,12 +66,12 @@ class RequestInput(LingeringClose):
         raise NotImplementedError
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - the parent's signature
-        """Go on with a body; aiohttp asks for this with each chunk that is read, paused or not."""
+        """Resume reading a body if paused; aiohttp calls this for each chunk read, paused or not."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
     def _parse_pieces(self, data: bytes) -> None:
-        """Parse what may be parsed now, and hold the rest."""
+        """Parse what can be parsed now, and hold the rest."""
         start, until = 0, perf_counter() + SLICE_S
         while start < len(data) and not self._done_reading:
             if self._must_wait():
@@ -88,9 +88,9 @@ class RequestInput(LingeringClose):
                 return
 
     def _piece_end(self, data: bytes, start: int) -> int:
-        """Find where the piece at `start` ends: at an end of a head or a body at the latest.
+        """Return the end of the piece at `start`: at the latest the end of its head or body.
 
-        What looks like an end of a head ends a piece within a body too: it is all the same to the parser.
+        Bytes within a body that look like the end of a head also end a piece: the parser accepts any split.
         """
         if self._body_left:
             return min(len(data), start + self._body_left)
@@ -111,7 +111,7 @@ class RequestInput(LingeringClose):
             self._pause_transport_reading()
 
     def _parsed(self, data: bytes) -> bool:
-        """Have a piece parsed, check the requests in it, and say whether they are sound."""
+        """Parse a piece and validate the requests in it; return False if the connection closes after them."""
         known, in_head = self._request_count, self._body.is_eof()
         super().data_received(data)
         if self._upgraded:
@@ -129,7 +129,7 @@ class RequestInput(LingeringClose):
 
     def _begin_head(self, data: bytes) -> None:
         self._head += data
-        # An empty line behind a body is no beginning of a head (RFC 9112, section 2.2).
+        # An empty line after a body does not begin a head (RFC 9112, section 2.2).
         if not self.head_started_at and self._head.strip(b"\r\n"):
             self.head_started_at = self._loop.time()
         if len(self._head) > MAX_HEAD_BYTES:
@@ -139,7 +139,7 @@ class RequestInput(LingeringClose):
             self._last_request, self._head = True, b""
 
     def _checked(self, known: int, data: bytes, *, too_large: bool) -> bool:
-        """Check the requests that are new since there were so many `known`."""
+        """Validate the requests after the first `known` ones of the connection; return as `_parsed` does."""
         for place in range(known - self._request_count, 0):
             message, body = self._messages[place]
             if isinstance(message, _ErrInfo):
@@ -149,11 +149,11 @@ class RequestInput(LingeringClose):
                     self._fail_body()
             else:
                 fault = head_too_large(data) if too_large else validate(message)
-                if message.should_close:  # nothing behind it is answered
+                if message.should_close:  # nothing after it gets a response
                     self._last_request = True
                 if body is not EMPTY_PAYLOAD:
                     self._expect_body(place, message, body)
-            if fault is not None:  # the rest of its body is dropped
+            if fault is not None:  # the rest of its body is discarded
                 self._last_request, body = True, EMPTY_PAYLOAD
                 self._messages[place] = _error(fault), body
                 self._refuses_head = self._refuses_head or data.lstrip(b"\r\n").startswith(b"HEAD ")
@@ -161,10 +161,10 @@ class RequestInput(LingeringClose):
         return not self._last_request
 
     def _expect_body(self, place: int, message: RawRequestMessage, body: StreamReader) -> None:
-        """Note how long a body is, and whether the connection closes behind it.
+        """Record the length of a body, and whether the connection closes after it.
 
-        It does where the body is too large to be read for nothing; and where an upgrade is offered, since the
-        parser stops at the end of such a request.
+        It closes if the body is too large to be read and discarded, or if an upgrade is offered: the parser
+        stops at the end of such a request.
         """
         self._body_left = 0 if message.chunked else int(message.headers.get(hdrs.CONTENT_LENGTH, 0))
         if message.upgrade or self._body_left > MAX_DISCARDED_BYTES:
@@ -172,13 +172,13 @@ class RequestInput(LingeringClose):
             self._messages[place] = message._replace(should_close=True), body
 
     def _decline_upgrade(self) -> None:
-        """Stay with HTTP/1.1; aiohttp would parse the bytes behind the request later, and unchecked."""
+        """Keep HTTP/1.1; aiohttp would parse the bytes after the request later and without validation."""
         if self._parser is not None:
             self._parser.set_upgraded(False)
         self._upgraded, self._message_tail = False, b""
 
     def _fail_body(self) -> None:
-        """Let a body that broke off fail; a request whose turn has not come is refused for it."""
+        """Mark a truncated body as failed. If its request is still queued, drop it: the error replaces it."""
         if len(self._messages) > 1:
             failed, _ = self._messages[-2]
             self._refuses_head = not isinstance(failed, _ErrInfo) and failed.method == hdrs.METH_HEAD

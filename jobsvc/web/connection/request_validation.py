@@ -1,6 +1,6 @@
-"""What a server must not take as it is: of the requests that the parser took, and of those that it did not.
+"""Validate requests against RFC 9112: those that the parser accepted, and those that it rejected.
 
-RFC 9112 has the rules. What is refused here, no application sees.
+Requests refused here do not reach the application.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from aiohttp.http_parser import RawRequestMessage
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 _MAX_LINE_BYTES: Final = 8_000
-"""Bytes of a request line that are always taken (RFC 9112, section 3)."""
+"""Length of a request line that is always accepted, in bytes (RFC 9112, section 3)."""
 _REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP/1\.[01]\r\n")
 
-# RFC 3986, section 3.2.2; empty where the target URI has no authority.
+# RFC 3986, section 3.2.2; empty if the target URI has no authority.
 _NAME: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*"
 _HOST: Final = re.compile(rf"(?:\[[A-Za-z0-9:._~!$&'()*+,;=-]+\]|{_NAME})(?::[0-9]*)?")
 
 
 class InvalidRequest(HttpProcessingError):
-    """A request that is not to be processed; the message is for its sender."""
+    """A request that must not be processed; the message is for its sender."""
 
     def __init__(self, code: int, message: str, *, problem: str = "bad-request") -> None:
         super().__init__(code=code, message=message)
@@ -33,14 +33,14 @@ class InvalidRequest(HttpProcessingError):
 
 
 def validate(message: RawRequestMessage) -> InvalidRequest | None:
-    """Say what is wrong with a request that the parser took."""
+    """Return what is wrong with a request that the parser accepted; None if it is valid."""
     if message.version is not HttpVersion11 and (fault := _version_fault(message)):
         return fault
-    if message.method == hdrs.METH_CONNECT:  # what comes behind it is no further request
+    if message.method == hdrs.METH_CONNECT:  # the bytes after it are not another request
         return InvalidRequest(501, "This service is no proxy: it does not support CONNECT.")
     if message.path[:1] != "/" and not _is_absolute_or_asterisk(message):
         return InvalidRequest(400, "The request target is neither a path nor an address with http or https.")
-    # The parser itself refuses any other final coding, but not where an upgrade is offered.
+    # The parser itself refuses any other final coding, except if an upgrade is offered.
     if (message.chunked or message.upgrade) and _has_other_coding(message):
         return InvalidRequest(501, "This service knows no transfer coding but chunked.")
     if not _is_host(message.headers.get(hdrs.HOST, "")):
@@ -49,7 +49,10 @@ def validate(message: RawRequestMessage) -> InvalidRequest | None:
 
 
 def _is_absolute_or_asterisk(message: RawRequestMessage) -> bool:
-    """Whether the target has one of the other forms of RFC 9112, section 3.2; the parser takes any scheme."""
+    """Return whether the target is in absolute or asterisk form (RFC 9112, section 3.2).
+
+    The parser accepts any scheme.
+    """
     if message.path == "*":
         return message.method == hdrs.METH_OPTIONS
     return message.path[:8].lower().startswith(("http://", "https://"))
@@ -64,13 +67,13 @@ def _version_fault(message: RawRequestMessage) -> InvalidRequest | None:
         return InvalidRequest(505, "This service speaks HTTP/1.1.")
     if message.version < HttpVersion10:
         return InvalidRequest(400, "The request names no version of HTTP.")
-    if message.chunked and message.version < HttpVersion11:  # section 6.1: its framing is faulty
+    if message.chunked and message.version < HttpVersion11:  # RFC 9112, section 6.1: its framing is faulty
         return InvalidRequest(400, "There is no Transfer-Encoding in HTTP/1.0.")
     return None
 
 
 def refine_parse_error(error: BaseException, head: bytes) -> InvalidRequest | None:
-    """Find the status of what is a bad request to the parser all alike; None where that is what it is."""
+    """Return a more specific error for what the parser reports as a bad request; None if there is none."""
     if isinstance(error, BadHttpMethod) and _REQUEST_LINE.match(head):
         return InvalidRequest(501, "This service knows no such method.")
     if isinstance(error, LineTooLong) or "Too many headers" in str(error):
@@ -79,8 +82,8 @@ def refine_parse_error(error: BaseException, head: bytes) -> InvalidRequest | No
 
 
 def head_too_large(head: bytes) -> InvalidRequest:
-    """Refuse a head for what it has too much of: its address, or its fields."""
-    if not 0 <= head.find(b"\r\n", 2) <= _MAX_LINE_BYTES:  # behind an empty line before it
+    """Return the error for a head that is too large: 414 if its request line is too long, else 431."""
+    if not 0 <= head.find(b"\r\n", 2) <= _MAX_LINE_BYTES:  # after an empty line, if the head starts with one
         return InvalidRequest(
             414, "The address is longer than any that this service takes.", problem="uri-too-long"
         )

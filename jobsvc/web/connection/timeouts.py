@@ -1,7 +1,7 @@
-"""Close connections that are idle, send a request head too slowly, or stop reading their answer.
+"""Close connections that are idle, send a request head too slowly, or stop reading their response.
 
-One task looks at all connections once a second. Requests set no timers for this, so they pay nothing for it.
-The limits are therefore exact to about a second.
+One task checks all connections once a second. Requests set no timers for this, so it costs them nothing. The
+limits are therefore exact to about a second.
 """
 
 from __future__ import annotations
@@ -22,45 +22,45 @@ SWEEP_INTERVAL_S: Final = 1.0
 KEEPALIVE_TIMEOUT_S: Final = 75.0
 """Seconds that a connection may stay open between two requests."""
 SWEEP_SLICE_S: Final = 0.002
-"""Time of a sweep before other callbacks of the event loop run."""
+"""Time that a sweep runs before it lets other callbacks of the event loop run."""
 
 _BYTES_ACKED: Final = Struct("=120xQ")
-"""struct tcp_info (linux/tcp.h) as far as tcpi_bytes_acked: bytes that the peer's system has accepted."""
+"""struct tcp_info (linux/tcp.h) up to tcpi_bytes_acked: bytes that the peer's system has acknowledged."""
 
 _INT: Final = Struct("i")
 _ALL: Final = -1
-"""In place of a number of accepted bytes: all of them."""
+"""Used instead of a number of acknowledged bytes: all of them."""
 
 log = structlog.get_logger("jobsvc.web")
 
 
 class TimedConnection(Protocol):
-    """What the timeouts need of a connection."""
+    """Interface of a connection that the timeouts need."""
 
     head_started_at: float
     """When the first bytes of an unfinished request head arrived (loop time); 0 if there is none."""
     answered_at: float | None
-    """When the last answer was sent (loop time), while what the client still sends is read and dropped."""
+    """When the last response was sent (loop time), while further input is read and discarded; else None."""
 
     @property
     def requests_received(self) -> bool:
-        """Whether a request was received on it."""
+        """Whether a request was received."""
 
     def idle_since(self) -> float | None:
         """Return when the wait for a request began (loop time); None while one is handled."""
 
     def time_out_head(self) -> None:
-        """Answer 408 to an unfinished request head, and close."""
+        """Send a 408 for an unfinished request head, and close."""
 
     def force_close(self) -> None:
-        """Close."""
+        """Close the connection."""
 
 
 OpenConnections = Callable[[], Sequence[tuple[TimedConnection, asyncio.Transport]]]
 
 
 class _SendState(NamedTuple):
-    """How far a peer had accepted an answer, and since when it has accepted nothing more."""
+    """Bytes that a peer has acknowledged, and since when (loop time) it has acknowledged no more."""
 
     bytes_acked: int
     since: float
@@ -120,7 +120,7 @@ class ConnectionTimeouts:
     def _check_sending(
         self, connection: TimedConnection, transport: asyncio.Transport, last: _SendState | None, now: float
     ) -> None:
-        """Abort a connection whose peer has accepted no byte of an answer for the send timeout."""
+        """Abort a connection whose peer has acknowledged no byte of a response for the send timeout."""
         acked = _bytes_acked(transport)
         if last is None or last.bytes_acked != acked:
             self._sending[connection] = _SendState(acked, now)
@@ -133,7 +133,10 @@ class ConnectionTimeouts:
     def _check_sent(
         self, connection: TimedConnection, transport: asyncio.Transport, last: _SendState | None, now: float
     ) -> None:
-        """Do so where the rest of the answer is in the kernel's buffer; ask for that once an idle period."""
+        """Do the same if the rest of the response is in the kernel's buffer.
+
+        Once all bytes are acknowledged, the buffer is not queried again in the same idle period.
+        """
         idle_since = connection.idle_since()
         if last is not None and last.bytes_acked == _ALL and last.since == idle_since:
             self._sending[connection] = last
@@ -145,7 +148,7 @@ class ConnectionTimeouts:
     def _check_idle(self, connection: TimedConnection, since: float, now: float) -> None:
         head_started_at = connection.head_started_at
         if head_started_at:
-            # A head behind a request that was still handled could not be finished before that one was.
+            # A head received while another request was handled could not be completed before that one.
             if now - max(since, head_started_at) >= self._header_timeout:
                 connection.time_out_head()
                 self._on_closed("header-timeout")
@@ -162,7 +165,7 @@ CONNECTION_TIMEOUTS: Final = web.AppKey("jobsvc.connection-timeouts", Connection
 
 
 def _bytes_acked(transport: asyncio.Transport) -> int:
-    """Return how many bytes the peer's system has accepted on this connection, at all."""
+    """Return the number of bytes that the peer's system has acknowledged on this connection; 0 if closed."""
     connection: socket.socket | None = transport.get_extra_info("socket")
     try:
         if connection is not None:
@@ -174,7 +177,10 @@ def _bytes_acked(transport: asyncio.Transport) -> int:
 
 
 def _unacked(transport: asyncio.Transport) -> int:
-    """Count the bytes in the kernel's buffer that the peer's system has not accepted (tcp(7), SIOCOUTQ)."""
+    """Return the number of bytes in the kernel's buffer that the peer's system has not acknowledged.
+
+    0 if the connection is closed. See tcp(7), SIOCOUTQ.
+    """
     connection: socket.socket | None = transport.get_extra_info("socket")
     try:
         if connection is not None:

@@ -1,6 +1,6 @@
-"""Spreads work that takes some milliseconds over the iterations of the event loop.
+"""Spread work that takes some milliseconds over the iterations of the event loop.
 
-Many streams that begin at once, or that send a large event, would otherwise all do a piece of their work in
+Many streams that start at once, or that send a large event, would otherwise all do a piece of their work in
 the same iteration, and every other request would wait for all of them.
 """
 
@@ -12,14 +12,14 @@ from contextlib import asynccontextmanager
 
 
 class HeavyWorkTurns:
-    """One piece of work in each iteration of the loop, first come, first served."""
+    """Allows one piece of work in each iteration of the loop, in order of arrival."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[None]:
-        """Wait for a turn and have it for the length of a block, which does not wait for anything."""
+        """Wait for a turn and hold it during the block, which must not wait for anything."""
         async with self._lock:
             try:
                 yield
