@@ -1,1 +1,1 @@
-"""The server, the route table, the middleware. Start here."""
+"""The server, the route table and the middleware. Start reading here."""

@@ -1,7 +1,7 @@
-"""From a request to its handler: short ways for a job's status and download, the framework's for any other.
+"""Route a job's status and download directly to their handlers, all other requests through aiohttp's router.
 
-These two get nearly all of the traffic, and the framework's router takes as long as their answer. What a
-short way takes, it takes behind the same guard, in the same envelope. The shortest is for what needs no wait.
+These two routes get nearly all of the traffic, and aiohttp's router takes as long as their response. The
+direct routes use the same guard and middleware. Responses that need no wait are sent on the fast path.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from jobsvc.web.paths import JOB_ID, JOBS, VERSION_QUERY
 ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 MAX_SLASHES: Final = 256
-"""In an address; the time that the framework's router takes grows with their square."""
+"""Slashes in a request target, at most: the time of aiohttp's router grows with their square."""
 _VERSIONED: Final = "download?"
 _GENERAL: Final = (None, "", None)
 
 
 class FastRoute(NamedTuple):
-    """A route of the two, and its ways to an answer."""
+    """One of the two routes, with its handlers."""
 
     route: str
     handle: Handler
-    """As the framework's route has it."""
+    """The handler of the same route in aiohttp's router."""
     try_fast: FastHandler
-    """For a plain GET."""
+    """The handler of a plain GET on the fast path."""
 
 
 class FastRouter:
-    """Takes a short way where a request is a plain GET of a job's status or download."""
+    """Routes a plain GET of a job's status or download without aiohttp's router."""
 
     def __init__(self, envelope: RequestMiddleware, status: FastRoute, download: FastRoute) -> None:
-        """Take what both have beneath the guard."""
+        """Take the two routes, whose handlers are already guarded."""
         self.count_unparsed = envelope.count_unparsed
         self._answer = envelope.answer
         self._try_fast = envelope.try_fast
@@ -50,7 +50,7 @@ class FastRouter:
         self._download = download
 
     def try_fast(self, connection: Connection, message: RawRequestMessage, target: str) -> bool:
-        """Answer a plain GET of this target where that takes no wait, and say whether it was answered."""
+        """Respond to a plain GET of this target if that needs no wait; return whether it did."""
         way, job_id, version = self._match(target)
         if way is None:
             return False
@@ -58,7 +58,7 @@ class FastRouter:
         return self._try_fast(asked, way.try_fast, way.route)
 
     def wrap(self, general: ServerHandler) -> ServerHandler:
-        """Return a handler of everything, which asks `general` for what is not to go the short way."""
+        """Return a handler for all requests, which calls `general` for all but the two routes."""
 
         def dispatched(given: web.BaseRequest) -> Awaitable[web.StreamResponse]:
             request = cast(web.Request, given)
@@ -74,7 +74,7 @@ class FastRouter:
         return dispatched
 
     def _match(self, path: str) -> tuple[FastRoute | None, str, str | None]:
-        """Find the way of an address, the job that it names, and the version of the output."""
+        """Return the route of a target, its job id and output version; `_GENERAL` if no route matches."""
         if not path.startswith(JOBS):
             return _GENERAL
         job_id, slash, rest = path[len(JOBS) :].partition("/")

@@ -1,6 +1,7 @@
-"""The one way into a handler: authenticate, then spend, then require the scope, then answer.
+"""Guard every handler: authenticate, then charge the budget, then require the scope, then call the handler.
 
-In this order a wrong token costs no budget of anyone's, and one that lacks the scope can't ask for ever.
+In this order an invalid token consumes no budget, and a token without the scope cannot send requests without
+limit.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ from jobsvc.web.ratelimit.request_budget import BUDGET, FURTHER_RANGE
 from jobsvc.web.ratelimit.seeking import RangeContinuations
 
 FastHandler = Callable[[FastRequest], HTTPStatus | None]
-"""Answers without a wait and says with which status, or does nothing."""
+"""Responds without waiting and returns the status, or does nothing and returns None."""
 
 Authenticate = Callable[[web.Request], Token]
-"""Says by which token a request comes, or raises Unauthorized."""
+"""Returns the token of a request, or raises Unauthorized."""
 
-# A member of an enumeration takes long to look up.
+# Looking up a member of an enumeration is slow.
 _UNCHANGED: Final = HTTPStatus.NOT_MODIFIED
 
 
 class Guard:
-    """Wraps handlers, so that what gets through has a right to the route, if not yet to the job."""
+    """Wraps handlers so that they only get requests with a right to the route; the job is checked later."""
 
     def __init__(
         self, gate: TokenAuthenticator, budgets: Mapping[str, Budget], failures: AuthFailures, peers: Peers
     ) -> None:
-        """Let in whom `gate` knows; `budgets` are by the name that routes use."""
+        """`gate` authenticates tokens; `budgets` are keyed by the name that routes use."""
         self._gate = gate
         self._budgets = budgets
         self._failures = failures
@@ -57,10 +58,10 @@ class Guard:
     ) -> Handler:
         """Wrap a handler; it finds the Token under TOKEN on its request.
 
-        `parameters` are the names that its query may have. The wrapper raises Unauthorized, RateLimited,
-        InsufficientScope, and BadRequest for any other query parameter. A route that lets in by something
-        other than the Authorization field gives its own `authenticate`; its failures count all the same.
-        With `seeks`, further ranges of an output that is being read are charged there.
+        `parameters` are the names of the allowed query parameters. The wrapper raises Unauthorized,
+        RateLimited, InsufficientScope, and BadRequest if there is any other query parameter. A route with
+        credentials other than the Authorization field passes its own `authenticate`; its failures are
+        counted too. With `seeks`, further ranges of an output that is being read are charged there.
         """
         present = authenticate or self._bearer
         spent = self._budgets[budget]
@@ -99,10 +100,10 @@ class Guard:
         return self._budgets.values()
 
     def authenticated(self, handler: Handler) -> Handler:
-        """Wrap a handler that any live token may call, at no cost; it finds the Token under TOKEN.
+        """Wrap a handler that any live token can call without a budget; it finds the Token under TOKEN.
 
-        The wrapper raises Unauthorized, RateLimited for too many failed tokens, and BadRequest for any query
-        parameter.
+        The wrapper raises Unauthorized, RateLimited if there were too many failed tokens, and BadRequest if
+        there is any query parameter.
         """
 
         @wraps(handler)
@@ -121,10 +122,10 @@ class Guard:
         budget: str,
         seeks: RangeContinuations | None = None,
     ) -> FastHandler:
-        """Wrap what decides on an answer without a wait, or returns None where it can't; likewise.
+        """Wrap a handler that prepares a response without waiting, or returns None if it cannot.
 
-        Only what is sent is spent. A wrong token is not counted, and who has nothing left to spend is not
-        refused: the general way does that, as it does for who comes without the Authorization field.
+        Only a response that is sent is charged. An invalid token is not counted here, and a request over
+        budget is not refused: the general path does both, and handles requests without Authorization.
         """
         authenticate, spent = self._gate.authenticate, self._budgets[budget]
 
@@ -155,7 +156,10 @@ class Guard:
             raise
 
     def _count(self, request: web.Request, wrong: Unauthorized) -> None:
-        """Count a wrong token against its sender; a right one passes whatever was before. RateLimited."""
+        """Count an invalid token against its sender's address; valid tokens are never refused for it.
+
+        Raises RateLimited if there were too many.
+        """
         if isinstance(wrong, NoCredentials):
             return
         try:
@@ -168,7 +172,10 @@ class Guard:
 def _send_part(
     asked: FastRequest, token: Token, decided: PreparedResponse, budget: Budget, seeks: RangeContinuations
 ) -> HTTPStatus | None:
-    """Send an answer that may be a further range, which is charged to a budget of its own."""
+    """Send a response that can be a further range, which is charged to a budget of its own.
+
+    Returns None, without sending, if the budget is used up.
+    """
     key = seeks.key_of(asked, token)
     if seeks.is_continuation(asked, key) and seeks.budget.try_acquire(token):
         told: str | None = budget.lines(token)

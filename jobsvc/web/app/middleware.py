@@ -1,6 +1,6 @@
-"""What every answer is wrapped in: request id, problem JSON, metrics, and a log line if it went wrong.
+"""Wrap every request: request id, problem JSON, metrics, and a log line for an error.
 
-The one middleware of the service. A handler that sends its answer itself seals it before.
+This is the only middleware. A handler that sends its response itself adds the common headers before.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from jobsvc.web.responses.common_headers import REQUEST_ID, add_common_headers
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 UNMATCHED: Final = "unmatched"
-"""The name of the route where there is none."""
+"""The route name of a request that matches no route."""
 LONG_LIVED_PARAMETERS: Final = ("wait", "follow")
-"""Parameters by which a request may last until a change comes: it is counted apart."""
+"""Query parameters that let a request last until a change: such requests are counted separately."""
 MIN_LOGGED_STATUS: Final = 400
-"""Statuses from here on are logged."""
+"""The lowest status that is logged."""
 log = structlog.get_logger("jobsvc.web")
 
 
 class RequestMiddleware:
-    """The middleware."""
+    """The middleware of the service."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._observe = metrics.observe_request
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer the request whatever happens, and account for it."""
+        """Return a response to the request whatever happens, and record it in metrics and log."""
         return await self.answer(request, handler, route_of(request))
 
     async def answer(self, request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
-        """Do so for a request whose route is known already, by its pattern."""
+        """Do the same for a request whose route pattern is already known."""
         begun = perf_counter()
         request_id.begin(request.headers.get(REQUEST_ID))
         refused: ApiError | None = None
         try:
             response = await handler(request)
         except ApiError as refusal:
-            # Its traceback refers to this frame: a cycle, which only a garbage collection would free.
+            # Its traceback refers to this frame: a cycle that only a garbage collection would free.
             refused = refusal.with_traceback(None)
             self._count(request, refusal)
             response = problems.from_api_error(refusal)
@@ -71,7 +71,10 @@ class RequestMiddleware:
         return response
 
     def try_fast(self, asked: FastRequest, handler: guard.FastHandler, route: str) -> bool:
-        """Do so without a wait; False where nothing was answered: what is to be refused is not, here."""
+        """Do the same on the fast path; return False if no response was sent.
+
+        Refusals are left to the general path. An unexpected exception closes the connection.
+        """
         begun = perf_counter()
         named = request_id.begin(asked.headers.get(REQUEST_ID))
         try:
@@ -107,14 +110,14 @@ class RequestMiddleware:
 
 
 def _log_refusal(request: web.Request, route: str, status: int, refused: ApiError | None) -> None:
-    """Log a refusal: its route and not its address, which may carry a signature and is the client's text."""
+    """Log a refusal with its route, not its URL: that can contain a signature and is client input."""
     told = {} if refused is None else _refusal_fields(request, refused)
     say = log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
     say("refused", status=status, method=request.method, route=route, peer=request.remote, **told)
 
 
 def _refusal_fields(request: web.Request, refused: ApiError) -> dict[str, str]:
-    """Return what the log has of a refusal: its code, why, and the token's id where one is known."""
+    """Return the log fields of a refusal: its code, its reason, and the token's id, as far as known."""
     told = {"code": refused.code}
     if refused.reason is not None:
         told["reason"] = refused.reason
@@ -126,22 +129,22 @@ def _refusal_fields(request: web.Request, refused: ApiError) -> dict[str, str]:
 
 
 async def handle_expect(request: web.Request) -> web.StreamResponse | None:
-    """Meet an Expect (RFC 9110, section 10.1.1): 100-continue is told to go on, anything else is a 417.
+    """Handle an Expect field (RFC 9110, section 10.1.1): 100 for 100-continue, 417 for anything else.
 
-    aiohttp asks this before any middleware.
+    aiohttp calls this before any middleware.
     """
     if request.version < HttpVersion11:
         return None
     if request.headers[hdrs.EXPECT].lower() == "100-continue":
         if request.body_exists:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # no part of the answer: one of ours may still become a problem
+            request.writer.output_size = 0  # not the response: a problem can still be sent
         return None
     return framework_error(request, web.HTTPExpectationFailed())
 
 
 def framework_error(request: web.Request, refused: web.HTTPException) -> web.Response:
-    """Answer what aiohttp refused before the middleware had the request."""
+    """Return the response to a request that aiohttp refused before the middleware."""
     request_id.begin(request.headers.get(REQUEST_ID))
     response = problems.from_http_exception(refused)
     add_common_headers(request, response)
@@ -149,7 +152,7 @@ def framework_error(request: web.Request, refused: web.HTTPException) -> web.Res
 
 
 def route_of(request: web.Request) -> str:
-    """Name the route by its pattern, so that there are as many names as routes."""
+    """Return the pattern of the route as its name, so that there are as many names as routes."""
     resource = request.match_info.route.resource
     if resource is None:
         return UNMATCHED

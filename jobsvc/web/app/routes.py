@@ -1,4 +1,4 @@
-"""The table of routes: which address is answered by what, and what a token must have for it."""
+"""The route table: which handler serves which path, and which scope and budget it needs."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from jobsvc.web.responses import json_response
 from jobsvc.web.streaming import sse
 
 FAST_ROUTER: Final = web.AppKey("jobsvc.dispatch", FastRouter)
-"""On the application: the way to its handlers."""
+"""On the application: the router that the server calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """What answers."""
+    """The endpoints that have routes."""
 
     listing: JobListEndpoint
     status: JobStatusEndpoint
@@ -60,7 +60,7 @@ def add_routes(
     links: SignedLinks,
     handlers: Endpoints,
 ) -> None:
-    """Join the handlers to their addresses, beneath `envelope`; HEAD goes wherever GET does."""
+    """Add the routes and the middleware `envelope` to the application; HEAD is allowed wherever GET is."""
     health = handlers.health
     show = _fast_route(STATUS, handlers.status, guard, scope=JOBS_READ, budget="status", parameters=("wait",))
     fetch = _fast_route(
@@ -123,7 +123,7 @@ def _fast_route(
     authenticate: Authenticate | None = None,
     seeks: RangeContinuations | None = None,
 ) -> FastRoute:
-    """Have both ways to a handler's answer ask for the same right."""
+    """Create a fast route whose two handlers require the same scope and budget."""
     return FastRoute(
         route,
         guard(
@@ -139,7 +139,7 @@ def _fast_route(
 
 
 class _OpenApiDocument:
-    """`GET /api/openapi.json`: what the service does, for programs. The same for everyone, so no token."""
+    """`GET /api/openapi.json`: the API description. It is the same for everyone, so it needs no token."""
 
     def __init__(self) -> None:
         self._body = files("jobsvc.web").joinpath("openapi.json").read_bytes()

@@ -1,4 +1,4 @@
-"""aiohttp's server with our words where a request is too broken to reach the application."""
+"""aiohttp's server, with problem responses to requests that are too malformed to reach the application."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger("jobsvc.web")
 
 
 class ProblemHandler(Connection):
-    """One connection; refuses what it can't parse with problem JSON, and closes."""
+    """Connection that responds to an unparsable request with problem JSON, and closes."""
 
     def handle_error(
         self,
@@ -34,7 +34,10 @@ class ProblemHandler(Connection):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - the parent's signature
     ) -> web.StreamResponse:
-        """Answer 400 for what is no HTTP, 500 for a fault that got past the application."""
+        """Return a problem response: 400 or more specific for invalid HTTP, 500 for an unhandled exception.
+
+        Raises ConnectionError if another response has been started: the error cannot be sent then.
+        """
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way already, the error can't be told any more")
         request_id.bind(name := request_id.new())
@@ -49,12 +52,12 @@ class ProblemHandler(Connection):
             response = problems.internal_error()
         response.headers[REQUEST_ID] = name
         response.headers["Server"] = "jobsvc"
-        response.headers["Connection"] = "close"  # aiohttp answers as HTTP/1.0 here, and leaves it out
+        response.headers["Connection"] = "close"  # aiohttp responds as HTTP/1.0 here, and omits it
         response.force_close()
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
-        """Log a fault; the rest of a body that no one can read is none: its sender has his answer already."""
+        """Log an exception, except for an unreadable rest of a body: its sender already has a response."""
         if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **kw)
 
@@ -66,19 +69,19 @@ def _refusal(exc: HttpProcessingError, status: int) -> web.Response:
 
 
 class ProblemServer(FastPathServer):
-    """Makes a ProblemHandler of every connection."""
+    """Server that creates a ProblemHandler for every connection."""
 
     def __call__(self) -> ProblemHandler:
-        """Take one connection."""
+        """Create the handler of one connection."""
         return ProblemHandler(self, loop=self._loop, **self._kwargs)
 
 
 class ProblemRunner(web.AppRunner):
-    """An AppRunner whose connections are ours, as is the way of a request to its handler."""
+    """AppRunner that uses ProblemServer and the fast router."""
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        # aiohttp has no public way to name the class of a connection's handler.
+        # aiohttp has no public way to set the class of a connection's handler.
         ours = ProblemServer(
             self.app[FAST_ROUTER].wrap(_with_problem_body(server.request_handler)),
             request_factory=server.request_factory,
@@ -95,15 +98,15 @@ class ProblemRunner(web.AppRunner):
 
 
 def _with_problem_body(handler: ServerHandler) -> ServerHandler:
-    """Answer what aiohttp refuses before the middlewares in our words too: an unknown Expect, a 417."""
+    """Turn what aiohttp refuses before the middleware, such as an unknown Expect (417), into problem JSON."""
 
     async def explained(request: web.BaseRequest) -> web.StreamResponse:
-        if _has_unknown_expectation(request):  # aiohttp fails where the value is not ASCII
+        if _has_unknown_expectation(request):  # aiohttp fails if the value is not ASCII
             return framework_error(cast(web.Request, request), web.HTTPExpectationFailed())
         try:
             return await handler(request)
         except web.HTTPException as refused:
-            return framework_error(cast(web.Request, request), refused)  # the application makes no others
+            return framework_error(cast(web.Request, request), refused)  # the application raises no others
 
     return explained
 
@@ -121,7 +124,7 @@ RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def probes_only(handler: RequestHandler) -> RequestHandler:
-    """Wrap a handler so that it serves the probes alone and answers 503 to everything else, and closes."""
+    """Wrap a handler so that it serves only probes, responds with 503 to everything else, and closes."""
 
     async def restricted(request: web.BaseRequest) -> web.StreamResponse:
         if request.method in {hdrs.METH_GET, hdrs.METH_HEAD} and request.path in PROBE_PATHS:
