@@ -1,1 +1,1 @@
-"""Who sends the request."""
+"""Authentication of requests: bearer tokens, signed links and client addresses."""

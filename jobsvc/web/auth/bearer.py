@@ -1,9 +1,9 @@
-"""From an Authorization header to a Token: the live tokens in memory, and the watch that keeps them true.
+"""Authenticate requests by bearer token, with the live tokens in memory, reloaded when their file changes.
 
-The tokens are those of the token file as it was at most half a second ago, and whatever answer storage took.
-A file that can't be used leaves the last good ones in force and is reported; a file that is gone means that
-every token is revoked: of the two ways to read that, the one that lets nobody in by mistake.
-No secret is kept, and none gets into a message.
+The tokens lag behind the token file by at most half a second plus the time that storage takes to respond.
+If the file cannot be used, that is reported and the last good tokens remain valid. If the file is missing,
+every token counts as revoked: the other interpretation could accept a token by mistake.
+No secret is kept, and none appears in a message.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
 from jobsvc.storage.state.token_file import TokenFileState, digest_of, load_if_changed
 
 TOKEN: Final = web.RequestKey("jobsvc.token", Token)
-"""On a request: the token that it was let in by."""
+"""On a request: the token that authenticated it."""
 
 RELOAD_INTERVAL_S: Final = 0.5
-"""Seconds between two looks at the token file."""
+"""Seconds between two checks of the token file."""
 
 EXPIRING_SOON_S: Final = 14 * 86_400.0
 """Tokens that expire within this time are counted, so that they are renewed before clients fail."""
 
 MAX_CREDENTIALS_LENGTH: Final = 512
-"""The longest Authorization field that is looked at, in characters; ours are 55."""
+"""The longest Authorization field that is parsed, in characters; those with jobsvc's tokens have 55."""
 
-# RFC 6750, section 2.1; the scheme knows no case (RFC 9110, section 11.1).
 log = structlog.get_logger("jobsvc.web")
 
+# RFC 6750, section 2.1; the scheme is case-insensitive (RFC 9110, section 11.1).
 _BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)", re.ASCII)
 _NO_TOKENS: Final = Token(id="", owner="", scopes=frozenset(), digest=bytes(32), created=0, revoked=0)
 
 
 class NoCredentials(Unauthorized):
-    """Nothing was presented, so nothing was guessed."""
+    """The request has no credentials, so it does not count as an attempt to guess a token."""
 
 
 class TokenAuthenticator:
-    """Knows the tokens. Belongs to the event loop; only `watching` and `refresh` look at the file."""
+    """Authenticates tokens. Belongs to the event loop; only `cleanup_ctx` and `refresh` read the file."""
 
     def __init__(
         self,
@@ -63,9 +63,9 @@ class TokenAuthenticator:
         on_bad_file: Callable[[Exception], None],
         on_bad_labels: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Take the token file's path; `on_bad_file` hears of each new reason why it can't be used.
+        """`path` is the token file; `on_bad_file` is called for each new reason why it cannot be used.
 
-        `on_bad_labels` is called for each new reason why the labels of tokens can't be used.
+        `on_bad_labels` is called for each new reason why the labels of tokens cannot be used.
         """
         self._path = path
         self._disk = disk
@@ -80,12 +80,13 @@ class TokenAuthenticator:
         self._reported_error: str | None = None
         self._expiries: list[float] = []
         self.used: dict[str, float] = {}
-        """When tokens were last used, by id, in seconds since the epoch; saving it empties it."""
+        """When each token was last used, by id, in seconds since the epoch; emptied when saved."""
 
     def authenticate(self, headers: MultiMapping[str]) -> Token:
-        """Return the live token that a request with these fields presents.
+        """Return the live token that a request with these header fields presents.
 
-        Unauthorized, worded alike for one that is malformed, unknown, expired or revoked; NoCredentials.
+        Raises Unauthorized if it is malformed, unknown, expired or revoked, with the same message for each;
+        NoCredentials if there is none.
         """
         secret = _read_bearer(headers)
         digest = digest_of(secret)
@@ -97,7 +98,10 @@ class TokenAuthenticator:
         return token
 
     def get_live(self, token_id: str) -> Token | None:
-        """Return the token of this id where it is good now: for who has proved that it stands behind him."""
+        """Return the token with this id if it is live, else None.
+
+        The caller must have verified that the request was authorized by this token.
+        """
         token, now = self._by_id.get(token_id, _NO_TOKENS), self._clock()
         if not token.alive(now):
             return None
@@ -105,28 +109,28 @@ class TokenAuthenticator:
         return token
 
     def rejection_reason(self, token_id: str) -> str:
-        """Return why the token of this id is not good: "unknown", "expired" or "revoked"; for the log."""
+        """Return why the token with this id is not valid: "unknown", "expired" or "revoked"; for the log."""
         token = self._by_id.get(token_id)
         return "unknown" if token is None else token.state(self._clock())
 
     def ids(self) -> frozenset[str]:
-        """Return the ids of all tokens of the file, ended ones too."""
+        """Return the ids of all tokens in the file, including expired and revoked ones."""
         return frozenset(self._by_id)
 
     def expiring_soon(self) -> int:
-        """Count the live tokens that expire within EXPIRING_SOON_S."""
+        """Return the number of live tokens that expire within EXPIRING_SOON_S."""
         now = self._clock()
         return bisect_right(self._expiries, now + EXPIRING_SOON_S) - bisect_right(self._expiries, now)
 
     def current(self, token: Token) -> Token | None:
-        """Return a token that was valid before as it is now; None if it is not valid any more."""
+        """Return the current state of a token that was valid before; None if it is no longer valid."""
         now = self._tokens.get(token.digest, _NO_TOKENS)
         return now if now.alive(self._clock()) else None
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
-        """Load the tokens, and keep them true until the end: a cleanup_ctx.
+        """Load the tokens and reload them on changes until the application ends: a cleanup_ctx.
 
-        BadTokenFile and StorageUnavailable keep the service from starting.
+        Raises BadTokenFile or StorageUnavailable if the first load fails: the service does not start.
         """
         self._apply(await self._reload_if_changed())
         watch = asyncio.create_task(self._watch(), name="jobsvc-tokens")
@@ -137,16 +141,16 @@ class TokenAuthenticator:
         self._disk.close_later(self._reserve)
 
     def _rejection_reason(self, token: Token, secret: str) -> tuple[str, str | None]:
-        """Return why a token is refused, and its id where it has one; for the log."""
+        """Return why a token is refused, and its id if it has one; for the log."""
         if token is _NO_TOKENS:
             return ("unknown" if secret else "malformed"), None
         return token.state(self._clock()), token.id
 
     async def refresh(self) -> None:
-        """Look at the file once and take what it holds now; what goes wrong is reported, never raised."""
+        """Reload the file if it changed; errors are reported and never raised."""
         try:
             known = await self._reload_if_changed()
-        except Exception as fault:  # noqa: BLE001 - a watch that dies of the unforeseen revokes nothing any more
+        except Exception as fault:  # noqa: BLE001 - a watch ended by an error would revoke nothing any more
             complaint = f"{type(fault).__name__}: {fault}"
             if complaint != self._reported_error:
                 self._reported_error = complaint
@@ -164,7 +168,7 @@ class TokenAuthenticator:
         return await self._disk.run_control("tokens", self._read)
 
     def _read(self) -> TokenFileState:
-        """Read the file, in a thread; also where the process has used up its descriptors."""
+        """Read the file, in a thread; this works even if the process has no free descriptors."""
         self._reserve.fill()
         return load_if_changed(self._path, self._known, self._reserve)
 
@@ -189,7 +193,7 @@ class TokenAuthenticator:
         self._reported_label_error = complaint
 
     def log_count(self) -> None:
-        """Log how many tokens are live, with a warning where none is."""
+        """Log how many tokens are live, with a warning if none is."""
         now = self._clock()
         live = sum(token.alive(now) for token in self._tokens.values())
         log.info("tokens", file=str(self._path), live=live, ended=len(self._tokens) - live)
@@ -203,11 +207,14 @@ class TokenAuthenticator:
 
 
 AUTHENTICATOR: Final = web.AppKey("jobsvc.gate", TokenAuthenticator)
-"""On the application: its gate."""
+"""On the application: its token authenticator."""
 
 
 def _read_bearer(headers: MultiMapping[str]) -> str:
-    """Take the secret out of the one Authorization field; what has none yields the empty one, nobody's."""
+    """Return the secret of the only Authorization field, or "", no token's, if it is malformed or repeated.
+
+    Raises NoCredentials if there is no such field.
+    """
     fields = headers.getall(hdrs.AUTHORIZATION, ())
     if (
         len(fields) == 1

@@ -1,6 +1,6 @@
-"""Whose address a request comes from: the connection's, or the one that a trusted proxy forwarded.
+"""Determine a request's client address: the connection's peer, or the one that a trusted proxy forwarded.
 
-aiohttp-remotes would trust a forwarded address from any peer, or want to know the number of proxies.
+aiohttp-remotes would trust a forwarded address from any peer, or need to know the number of proxies.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from jobsvc.web.connection.fast_request import FastRequest
 Network = IPv4Network | IPv6Network
 
 MAX_HOPS: Final = 32
-"""Hops of a chain that are looked at, from its end; each may be a trusted proxy's."""
+"""Elements of X-Forwarded-For that are examined, from its end; each can be a trusted proxy's."""
 _PORT: Final = re.compile(r'"?(?:\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|(\d+\.\d+\.\d+\.\d+):\d{1,5})"?')
 """An address as some proxies forward it: with a port or brackets."""
 
 
 class Peers:
-    """Knows the proxies whose word counts."""
+    """Determines client addresses; trusts the addresses that certain proxies forward."""
 
     def __init__(self, trusted: Sequence[Network]) -> None:
         self._trusted = tuple(trusted)
         self.trusts = lru_cache(maxsize=1024)(self._trusts)
-        """Whether an address is a trusted proxy's."""
+        """Returns whether an address is a trusted proxy's."""
 
     def address_of(self, request: web.Request | FastRequest) -> str | None:
-        """Walk X-Forwarded-For from its end for as long as the next hop is a trusted proxy's.
+        """Return the client address: follow X-Forwarded-For from its end past trusted proxies.
 
-        A port is left out. The walk ends at what is no address, such as "unknown": nobody vouches for it.
+        Ports are dropped. An element that is not an address, such as "unknown", ends the search, because
+        nothing before it can be trusted.
         """
         address = request.remote
         if not self._trusted or not self.trusts(address):
@@ -56,14 +57,17 @@ class Peers:
 
 @lru_cache(maxsize=1024)
 def _address_in(hop: str) -> str | None:
-    """Return the address that one element of X-Forwarded-For names; None where it names none."""
+    """Return the address in one element of X-Forwarded-For; None if it is not an address."""
     match = _PORT.fullmatch(hop)
     text = hop if match is None else match[1] or match[2]
     return None if _parse(text) is None else text
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
-    """Read an address; an IPv4 one in IPv6 clothes (RFC 4291, section 2.5.5.2) is itself."""
+    """Parse an address; None if it is invalid.
+
+    An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) is returned as IPv4.
+    """
     try:
         address = ip_address(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Ends what lasts longer than its token permits: streams, waits and downloads.
+"""End long-lived requests that their token no longer permits: streams, long polls and downloads.
 
-The token file may be changed at any time: a token is revoked, loses a scope, or is given another owner. A
-token may also expire. Requests that last are therefore checked against the token as it is now.
+The token file can change at any time: a token is revoked, loses a scope, or gets another owner. A token can
+also expire. Long-lived requests are therefore checked repeatedly against the current state of their token.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHECK_INTERVAL_S: Final = 0.5
 
 
 class PermitLost(Exception):
-    """The token does not permit the request any more."""
+    """The token no longer permits the request."""
 
 
 class Permit:
@@ -39,12 +39,15 @@ class Permit:
         self.on_lost = on_lost
 
     def valid(self) -> bool:
-        """Whether the token, as it is now, still permits what it permitted when the request began."""
+        """Return whether the token still permits what it permitted when the request started."""
         token = self._gate.current(self._token)
         return token is self._token or (token is not None and still_permits(token, self._token, self._scope))
 
     def current_token(self) -> Token:
-        """Return the token as it is now. Unauthorized, InsufficientScope."""
+        """Return the current state of the token.
+
+        Raises Unauthorized if it is no longer valid, InsufficientScope if it has lost the scope.
+        """
         token = self._gate.current(self._token)
         if token is None:
             raise Unauthorized(
@@ -63,7 +66,7 @@ class Permits:
 
     @contextmanager
     def hold(self, token: Token, scope: str, on_lost: Callable[[], object]) -> Iterator[Permit]:
-        """Call `on_lost` once if the permit is lost before the block ends."""
+        """Hold a permit during the block; call `on_lost` once if the permit is lost before its end."""
         permit = Permit(self._gate, token, scope, on_lost)
         self._held.add(permit)
         try:
@@ -73,7 +76,7 @@ class Permits:
 
     @asynccontextmanager
     async def limit(self, token: Token, scope: str) -> AsyncIterator[None]:
-        """Cancel the block when the permit is lost. PermitLost."""
+        """Cancel the block and raise PermitLost if the permit is lost."""
         limit = asyncio.timeout(None)
         try:
             async with limit:
@@ -85,7 +88,7 @@ class Permits:
             raise
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
-        """Check the permits until the end: a cleanup_ctx."""
+        """Check all permits until the application ends: a cleanup_ctx."""
         watch = asyncio.create_task(self._watch(), name="jobsvc-permits")
         yield
         watch.cancel()

@@ -1,8 +1,8 @@
-"""Download links: the right to one version of a job's output for some time, in the query of an address.
+"""Download links: URLs that grant access to one version of a job's output for a limited time.
 
-`/api/jobs/ID/download/NAME?version=V&token=ID&expires=MILLISECONDS&signature=S` is taken exactly as it was
-given out, in its path too. `sign` and `verify` are pure; `Links` has the key, and lends a link the right of
-the token that made it, as long as that token lives.
+`/api/jobs/ID/download/NAME?version=V&token=ID&expires=MILLISECONDS&signature=S` is only accepted exactly as
+issued, including its path. `sign` and `verify` are pure functions; `SignedLinks` has the key. A link has the
+rights of the token that created it, as long as that token is live.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from jobsvc.web.auth.bearer import TokenAuthenticator
 from jobsvc.web.paths import VERSION_QUERY, link_path
 
 BY_LINK: Final = web.RequestKey("jobsvc.by-link", bool)
-"""On a request: whether it was let in by a link."""
+"""On a request: whether a link authenticated it."""
 
 PARAMETERS: Final = ("version", "token", "expires", "signature")
-"""Of a link's query, in their order."""
+"""Query parameters of a link, in their order."""
 
 _FORMAT: Final = "jobsvc download link 2"
-# No percent-encoding, no other order, nothing twice and nothing more: one link has one spelling.
+# No percent-encoding, no other order, no repeated or additional parameter: each link has one spelling.
 _QUERY: Final = re.compile(
     r"version=([A-Za-z0-9_-]{22})&token=([A-Za-z0-9._-]{1,64})&expires=([1-9][0-9]{0,15})&signature=([A-Za-z0-9_-]{43})",
     re.ASCII,
@@ -42,9 +42,9 @@ _AUTHORITY: Final = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
 
 
 def sign(key: bytes, path: str, version: str, token_id: str, expires: int) -> str:
-    """Return HMAC-SHA256 (RFC 2104) over these and the format, as 43 characters of base64url.
+    """Return HMAC-SHA256 (RFC 2104) over the format and the arguments, as 43 characters of base64url.
 
-    Each part has its length before it, so that no two links have the same bytes whatever is in their parts.
+    Each part is preceded by its length, so that two different links never have the same signed bytes.
     """
     parts = (_FORMAT, path, version, token_id, str(expires))
     signed = "".join(f"{len(part)}:{part}," for part in parts)
@@ -53,21 +53,21 @@ def sign(key: bytes, path: str, version: str, token_id: str, expires: int) -> st
 
 
 def query(key: bytes, path: str, version: str, token_id: str, expires: int) -> str:
-    """Write the query of a link that is good until `expires`, in milliseconds since the epoch."""
+    """Return the query of a link that is valid until `expires`, in milliseconds since the epoch."""
     signature = sign(key, path, version, token_id, expires)
     return f"version={version}&token={token_id}&expires={expires}&signature={signature}"
 
 
 def verify(key: bytes, path: str, text: str, now: float) -> str:
-    """Return the id of the token that made the link for this path; `now` is in seconds since the epoch.
+    """Return the id of the token that created the link for this path; `now` is in seconds since the epoch.
 
-    Unauthorized, worded alike whatever is wrong: its form, a bit of it, the path, or the time.
+    Raises Unauthorized if the form, the path, any bit or the time is wrong, with the same message for each.
     """
     match = _QUERY.fullmatch(text)
     if match is None:
         raise _refusal("link-malformed")
     version, token_id, expires, signature = match[1], match[2], int(match[3]), match[4]
-    # As text: the last character has two bits that decoding would drop, and other bits there must not pass.
+    # Compared as text: decoding would drop two bits of the last character, and these have to match too.
     if not hmac.compare_digest(signature, sign(key, path, version, token_id, expires)):
         raise _refusal("link-signature")
     if now * 1000 >= expires:
@@ -76,16 +76,16 @@ def verify(key: bytes, path: str, text: str, now: float) -> str:
 
 
 class Link(NamedTuple):
-    """A link as it is given out."""
+    """A link as it is issued."""
 
     target: str
-    """Path and query, below the service's public URL."""
+    """Path and query, relative to the service's public URL."""
     expires: int
     """Milliseconds since the epoch."""
 
 
 class SignedLinks:
-    """Makes links and lets in by them. Belongs to the event loop; only `keyed` looks at the key's file."""
+    """Creates and authenticates links. Belongs to the event loop; only `cleanup_ctx` reads the key file."""
 
     def __init__(
         self,
@@ -95,23 +95,23 @@ class SignedLinks:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take the key file's path and the gate that knows which tokens live."""
+        """`path` is the key file; `gate` returns the live tokens."""
         self._path = path
         self._disk = disk
         self._gate = gate
         self._clock = clock
-        self._key = secrets.token_bytes(KEY_BYTES)  # nobody's, until the file's own is there
+        self._key = secrets.token_bytes(KEY_BYTES)  # no link matches it; used until the file is loaded
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
-        """Load the key, or make it: a cleanup_ctx.
+        """Load the key, or create it: a cleanup_ctx.
 
-        BadLinkKey and StorageUnavailable keep the service from starting.
+        Raises BadLinkKey or StorageUnavailable if it cannot be used: the service does not start.
         """
         self._key = await self._disk.run_control("*links", partial(load_or_create, self._path))
         yield
 
     def create(self, job_id: str, name: str, version: str, token: Token, seconds: int) -> Link:
-        """Make a link to a version of a job's output; it never outlives the token, and says so."""
+        """Create a link to a version of a job's output, valid for `seconds` or until the token expires."""
         expires = int((self._clock() + seconds) * 1000)
         if token.expires is not None:
             expires = min(expires, int(token.expires * 1000))
@@ -119,14 +119,14 @@ class SignedLinks:
         return Link(f"{path}?{query(self._key, path, version, token.id, expires)}", expires)
 
     def authenticate(self, request: web.Request) -> Token:
-        """Return the live token that a request comes by: its Authorization field decides where it has one.
+        """Return the live token of a request: from its Authorization field if it has one, else from its link.
 
-        A link counts only without it. Unauthorized; NoCredentials where there is neither field nor link.
+        Raises Unauthorized if the token or link is not valid, NoCredentials if the request has neither.
         """
         path, _, text = request.raw_path.partition("?")
         if hdrs.AUTHORIZATION in request.headers or not text or VERSION_QUERY.fullmatch(text):
             return self._gate.authenticate(request.headers)
-        # In the absolute form of a target the path is what follows the authority (RFC 9112, section 3.2.2).
+        # In absolute form, the path follows the authority (RFC 9112, section 3.2.2).
         path = _AUTHORITY.sub("", path, count=1) if not path.startswith("/") else path
         token_id = verify(self._key, path, text, self._clock())
         token = self._gate.get_live(token_id)

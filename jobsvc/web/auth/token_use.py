@@ -1,7 +1,7 @@
-"""Writes when tokens were last used to the state directory, at most once a minute, for `jobsvc token list`.
+"""Write when tokens were last used to the state directory, at most once a minute, for `jobsvc token list`.
 
-A request only notes the time in a dict of the gate. A write that fails is counted and logged once; its times
-are written with the next one.
+A request only records the time in the authenticator's `used`. Failed writes are counted, and the first in a
+row is logged; their times are written with the next write.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ log = structlog.get_logger("jobsvc.web")
 
 
 class TokenUse:
-    """Saves the last use of each token. Belongs to the event loop."""
+    """Saves the time of each token's last use. Belongs to the event loop."""
 
     def __init__(
         self, gate: TokenAuthenticator, path: Path, disk: StorageExecutor, on_error: Callable[[], None]
     ) -> None:
-        """Take the file's path; `on_error` is called for each write that fails."""
+        """`path` is the file with the times; `on_error` is called for each write that fails."""
         self._gate = gate
         self._path = path
         self._disk = disk
@@ -41,7 +41,7 @@ class TokenUse:
         self._failing = False
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
-        """Save once a minute and at the end: a cleanup_ctx."""
+        """Save once a minute and when the application ends: a cleanup_ctx."""
         task = asyncio.create_task(self._save_repeatedly(), name="jobsvc-token-use")
         yield
         task.cancel()
@@ -52,7 +52,7 @@ class TokenUse:
                 await self.save()
 
     async def save(self) -> None:
-        """Write what was noted since the last time; nothing where nothing was."""
+        """Write the times recorded since the last save; do nothing if there are none."""
         used = dict(self._gate.used)
         if not used:
             return
