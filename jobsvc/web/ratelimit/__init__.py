@@ -1,1 +1,1 @@
-"""How much a client may ask for."""
+"""Limits for clients: request budgets, download slots and stream slots."""

@@ -1,7 +1,7 @@
-"""Budgets: so many requests of a kind for each token, so many failed tokens for each address.
+"""Budgets: limit the requests of each kind per token, and the failed tokens per address.
 
-aiohttp-ratelimiter decides, asked so that nothing a client sends (X-Forwarded-For, a path) changes whose
-budget is spent. What is said of a budget (RateLimit, Retry-After) is read off the counts that decide.
+aiohttp-ratelimiter decides. It is called so that nothing a client sends (X-Forwarded-For, a path) changes
+which budget is charged. RateLimit and Retry-After are computed from the counts that decide.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.ratelimit.sliding_window import OneStep, WindowCounter
 
 UNCHANGED_PER_REQUEST: Final = 10
-"""So many requests count as one, whose answer is a 304: no body is made or sent for it."""
+"""Requests with a 304 response that count as one: no body is produced or sent for them."""
 MAX_AMOUNT: Final = 10**9
 MAX_ADDRESSES: Final = 16_384
-"""The most addresses whose failures are remembered at once."""
+"""Addresses whose failures are remembered at once, at most."""
 
 _POLICY: Final = "RateLimit-Policy"
 _LIMIT: Final = "RateLimit"
@@ -35,7 +35,10 @@ _RATE: Final = re.compile(r"\s*(\d{1,10})\s*(?:/|per)\s*(?:(\d{1,6})\s*)?[a-z]+\
 
 
 def parse_rate(text: str) -> RateLimitItem:
-    """Read a rate such as "600/minute" or "5 per 10 seconds"; ValueError says what is wrong with it."""
+    """Parse a rate such as "600/minute" or "5 per 10 seconds".
+
+    Raises ValueError if it is invalid; the message says why.
+    """
     match = _RATE.fullmatch(text)
     if match is None:
         raise ValueError(f'{text[:64]!r} is not one rate such as "600/minute" or "5 per 10 seconds"')
@@ -48,46 +51,46 @@ def parse_rate(text: str) -> RateLimitItem:
 
 
 class BudgetState(NamedTuple):
-    """How one token stands in one budget."""
+    """State of one token's budget."""
 
     limit: int
-    """Requests in `window` seconds."""
+    """Requests per `window` seconds."""
     window: int
     remaining: int
     """Requests that would pass now."""
     reset: int
-    """Seconds until the window ends or, with none remaining, until one request would pass."""
+    """Seconds until the window ends or, if none remain, until one request would pass."""
 
 
 class Budget:
-    """What each token may spend on one kind of request. Belongs to the event loop."""
+    """Limits the requests of one kind for each token. Belongs to the event loop."""
 
     def __init__(
         self, name: str, rate: RateLimitItem, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Call it `name`, a word of lower-case letters; `clock` is in seconds and never goes back."""
+        """`name` is a word of lower-case letters; `clock` is in seconds and never goes back."""
         self.name: Final = name
         self._counter = WindowCounter(rate, clock=clock)
         self._policy = f'"{name}";q={rate.amount};w={rate.get_expiry()}'
         self._beginning = f'{_POLICY}: {self._policy}\r\n{_LIMIT}: "{name}";r='
         self._limiter = Limiter(keyfunc=_holder, error_handler=self._refuse)
-        self._limiter.db = self._counter  # type: ignore[assignment]  # any storage of `limits` does
-        # The limiter tests, awaits, and hits without heeding the result: a burst would pass any limit.
-        self._limiter.moving_window = OneStep(self._counter)  # type: ignore[assignment]  # any strategy does
+        self._limiter.db = self._counter  # type: ignore[assignment]  # any storage of `limits` works
+        # The limiter tests, awaits, hits and ignores the result of the hit: a burst would exceed any limit.
+        self._limiter.moving_window = OneStep(self._counter)  # type: ignore[assignment]  # any strategy works
 
     def limited(self, handler: Handler) -> Handler:
-        """Wrap a handler so that each request, with its TOKEN on it, spends one or raises RateLimited."""
+        """Wrap a handler so that each request, with its TOKEN set, consumes one or raises RateLimited."""
         rate = f"{self._counter.limit} per {self._counter.window} seconds"
         return self._limiter.limit(rate, path_id=self.name)(handler)
 
     def try_acquire(self, token: Token) -> bool:
-        """Spend one, if there is one left."""
+        """Consume one request if one is left; return whether it was."""
         return self._counter.try_acquire(self._key(token))
 
     def consume(self, token: Token, *, unchanged: bool) -> str | None:
-        """Spend one in the limiter's own step, for who must not wait for it; None where there is none left.
+        """Consume one request as the limiter does, without awaiting it; return what `lines` would.
 
-        `unchanged`: the answer is that there is nothing new. Returns what `lines` would.
+        `unchanged`: the response is a 304. Returns None if no request is left.
         """
         key = self._key(token)
         room = self._counter.consume(key)
@@ -99,13 +102,13 @@ class Budget:
         return self._lines(key, left, ends_in)
 
     def refund(self, token: Token) -> None:
-        """Count a request less whose answer is that there is nothing new."""
+        """Take back a request whose response is a 304; one in UNCHANGED_PER_REQUEST still counts."""
         self._counter.refund(self._key(token), UNCHANGED_PER_REQUEST)
 
     def fields(self, token: Token) -> tuple[tuple[str, str], tuple[str, str]]:
-        """Say how a token stands now, as header fields (draft-ietf-httpapi-ratelimit-headers-08).
+        """Return the header fields for a token's budget now (draft-ietf-httpapi-ratelimit-headers-08).
 
-        `r` requests would pass; `t` is the seconds until the window ends or, where `r` is 0, until one would.
+        `r` requests would pass; `t` is the seconds until the window ends or, if `r` is 0, until one would.
         """
         key = self._key(token)
         left, ends_in = self._counter.remaining(key)
@@ -115,13 +118,13 @@ class Budget:
         )
 
     def state(self, token: Token) -> BudgetState:
-        """Return how a token stands, counting nothing."""
+        """Return the state of a token's budget without consuming a request."""
         counter, key = self._counter, self._key(token)
         remaining, ends_in = counter.remaining(key)
         return BudgetState(counter.limit, counter.window, remaining, self._reset(key, remaining, ends_in))
 
     def lines(self, token: Token) -> str:
-        """Write the same as lines of a head."""
+        """Return the same fields as lines of a head."""
         key = self._key(token)
         return self._lines(key, *self._counter.remaining(key))
 
@@ -133,7 +136,7 @@ class Budget:
         return ceil(ends_in) if left else self._counter.window_state(key).wait()
 
     def _key(self, token: Token) -> str:
-        """Name an account as the limiter does."""
+        """Return the key of a token's count, the same as the limiter's."""
         return f"{token.id}:{self.name}"
 
     def _refuse(self, request: web.Request, _exceeded: RateLimitExceeded) -> NoReturn:
@@ -145,14 +148,14 @@ class Budget:
 
 
 class AuthFailures:
-    """How many failed tokens an address may present. Belongs to the event loop."""
+    """Limits the failed tokens from each address. Belongs to the event loop."""
 
     def __init__(self, rate: RateLimitItem, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Allow `rate` to each IPv4 address and each IPv6 network of 64 bits, which is one customer's."""
+        """Apply `rate` to each IPv4 address and each IPv6 /64 network, which belongs to one customer."""
         self._counter = WindowCounter(rate, clock=clock, keys_cap=MAX_ADDRESSES)
 
     def hit(self, remote: str | None) -> None:
-        """Count a failure of the peer at `remote`; RateLimited if there were too many before it."""
+        """Count a failure of the peer at `remote`. Raises RateLimited if there were too many before it."""
         key = _network(remote)
         if not self._counter.try_acquire(key):
             raise RateLimited(
@@ -166,7 +169,7 @@ def _holder(request: web.Request) -> str:
 
 
 def _network(remote: str | None) -> str:
-    """Name whose budget an address spends; peers without one (a Unix socket) share theirs."""
+    """Return the key of the budget that an address consumes; peers without one (Unix sockets) share a key."""
     try:
         address = ip_address(remote or "")
     except ValueError:

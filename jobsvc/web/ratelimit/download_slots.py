@@ -1,6 +1,6 @@
-"""Limits the downloads under way, of a token, of an owner and in all; lives on the loop.
+"""Limit the downloads in progress, per token, per owner and in total. Belongs to the event loop.
 
-Where all slots are taken, the slowest download below a minimum pace is ended for the next one.
+If all slots are in use, the slowest download below a minimum pace is ended for the next one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from jobsvc.domain.access import Token
 from jobsvc.domain.errors import TooManyDownloads
 
 RETRY_AFTER_S: Final = 5
-"""Seconds; nobody knows when a download ends, so this is advice and no promise."""
+"""Advice only: when a download ends is not known."""
 BRIEF_WAIT_S: Final = 0.05
-"""Seconds that a slot takes at most to be given back."""
+"""Time that the release of a slot takes, at most."""
 MIN_PER_OWNER: Final = 16
-"""An owner may have half of all downloads, and never fewer than this."""
+"""An owner can use half of all slots, and never fewer than this."""
 MIN_BYTES_PER_S: Final = 65_536
-"""Bytes a second; a slower download gives way where all slots are taken."""
+"""A slower download is ended if all slots are in use and another one is needed."""
 PACE_PERIOD_S: Final = 30.0
 """Time over which the pace of a download is measured."""
 
@@ -33,21 +33,21 @@ log = structlog.get_logger("jobsvc.web")
 
 
 class Transfer(Protocol):
-    """What is sent for a download."""
+    """Interface of a transfer that the slots need."""
 
     @property
     def key(self) -> str:
         """The job's id."""
 
     def acked_bytes(self) -> int:
-        """Count the bytes that the client has taken."""
+        """Return the number of bytes that the client's system has acknowledged."""
 
     def end_early(self) -> None:
-        """End early."""
+        """End the transfer early."""
 
 
 class Slot:
-    """One download under way."""
+    """One download in progress."""
 
     __slots__ = ("_since", "_taken", "pace", "task", "token", "transfer")
 
@@ -55,14 +55,14 @@ class Slot:
         self.token = token
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.transfer: Transfer | None = None
-        """What is sent, once that is known."""
+        """The transfer, once it has started."""
         self.pace: float | None = None
-        """Bytes a second over the last period; None before the first has passed."""
+        """Bytes per second over the last period; None before the first has passed."""
         self._since = monotonic()
         self._taken = 0
 
     def measure(self, now: float) -> None:
-        """Measure the pace where a period has passed."""
+        """Measure the pace if a period has passed."""
         if now - self._since >= PACE_PERIOD_S and self.transfer is not None:
             taken = self.transfer.acked_bytes()
             self.pace = (taken - self._taken) / (now - self._since)
@@ -70,7 +70,7 @@ class Slot:
 
 
 class DownloadSlots:
-    """So many downloads at once, and of these so many for one token and one owner."""
+    """Limits the downloads at once, in total and for each token and each owner."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class DownloadSlots:
         *,
         min_pace: float = MIN_BYTES_PER_S,
     ) -> None:
-        """`on_refused` is told which limit, "token", "owner" or "all", each download was over."""
+        """`on_refused` is called with the limit, "token", "owner" or "all", that a download exceeded."""
         self._max = most
         self._max_per_token = most_per_token
         self._max_per_owner = max(most // 2, MIN_PER_OWNER)
@@ -89,19 +89,19 @@ class DownloadSlots:
         self._by_token: Counter[str] = Counter()
         self._by_owner: Counter[str] = Counter()
         self.taken = 0
-        """How many downloads are under way."""
+        """Number of downloads in progress."""
         self._held: set[Slot] = set()
         self._free = asyncio.Event()
         self._free.set()
         self._given_back = asyncio.Event()
-        """The next time that a slot is."""
+        """Set when the next slot is released, and then replaced."""
 
     async def wait_released(self) -> None:
-        """Wait until no download is under way."""
+        """Wait until no download is in progress."""
         await self._free.wait()
 
     async def cancel_all(self, patience: float) -> None:
-        """Cancel every download that is under way, and wait at most `patience` seconds for their ends."""
+        """Cancel every download in progress, and wait at most `patience` seconds until they have ended."""
         for slot in self._held:
             if slot.task is not None:
                 slot.task.cancel()
@@ -110,7 +110,7 @@ class DownloadSlots:
                 await self.wait_released()
 
     def free(self, token: Token) -> bool:
-        """Whether a token could take a slot now."""
+        """Return whether a token could get a slot now."""
         return (
             self.taken < self._max
             and self._by_token.get(token.id, 0) < self._max_per_token
@@ -122,7 +122,10 @@ class DownloadSlots:
         return by_token < self._max_per_token and by_owner < self._max_per_owner
 
     async def wait_briefly(self, token: Token) -> None:
-        """Wait for a slot that is being given back, and no longer: a client may have all before we know."""
+        """Wait at most BRIEF_WAIT_S for a slot that is being released.
+
+        A client can have received a whole download before the service knows.
+        """
         if self.free(token):
             return
         with suppress(TimeoutError):
@@ -131,14 +134,15 @@ class DownloadSlots:
                     await self._given_back.wait()
 
     def need_room(self, token: Token) -> bool:
-        """Whether a token may have a slot, but all are taken."""
+        """Return whether all slots are in use, but the token and its owner are below their limits."""
         return self.taken >= self._max and self._may_have_more(token)
 
     @asynccontextmanager
     async def room_for(self, token: Token, release: Callable[[], object]) -> AsyncIterator[Slot]:
-        """Hold a slot while the block runs; where all are taken, the slowest download is ended for it.
+        """Hold a slot during the block; if all are in use, the slowest download is ended for it.
 
-        For what is sure to be sent. `release` is called where there is no slot: TooManyDownloads.
+        For responses that are certain to be sent. Raises TooManyDownloads, after calling `release`, if there
+        is no slot.
         """
         try:
             if self.need_room(token):
@@ -166,7 +170,7 @@ class DownloadSlots:
         shipment.end_early()
 
     def acquire(self, token: Token) -> AbstractContextManager[Slot]:
-        """Hold a slot while the block runs; TooManyDownloads where there is none."""
+        """Hold a slot during the block. Raises TooManyDownloads if there is none."""
         if self._by_token.get(token.id, 0) >= self._max_per_token:
             self._refuse("token", f"This token has {self._max_per_token} downloads under way already.")
         if self._by_owner.get(token.owner, 0) >= self._max_per_owner:
@@ -181,7 +185,7 @@ class DownloadSlots:
 
     @contextmanager
     def hold(self, token: Token) -> Iterator[Slot]:
-        """Hold a slot while the block runs, also over the cap: for what was begun when one was free."""
+        """Hold a slot during the block, even above the limit: for downloads started while one was free."""
         self.taken += 1
         self._by_token[token.id] += 1
         self._by_owner[token.owner] += 1

@@ -1,9 +1,9 @@
-"""Reading one output in parts counts as one download.
+"""Count the reading of one output in ranges as one download.
 
-A player requests a range at each jump, and a client that resumes requests one at each attempt. Such a request
-is not charged to the budget of downloads if the same token was sent the same job's output at the same client
-address within the last minute. It is charged to a budget of its own instead, so that it is not unlimited. The
-same range again on the same connection is no jump.
+A player requests a range at each seek, and a client that resumes requests one at each attempt. Such a request
+is not charged to the download budget if the same token at the same client address was sent the same job's
+output within the last minute. It is charged to a budget of its own instead, so that it is limited too. The
+same range again on the same connection is not a seek.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from jobsvc.web.connection.protocol import Connection
 
 RANGES_PER_DOWNLOAD: Final = 20
-"""How many times as many further ranges as downloads a token may request."""
+"""Further ranges that a token can request for each download in its budget."""
 PLAYING_S: Final = 60.0
-"""At least for so long after a request its output counts as being read, and at most twice as long."""
+"""An output counts as being read for at least this long after a request, and at most twice as long."""
 KEYS_MAX: Final = 32_768
-"""Readings remembered at once, twice."""
+"""Keys remembered in each of two generations, at most."""
 
 Key: TypeAlias = tuple[str, str | None, str]
 """Token id, client address and job id."""
 
-# A tuple: a member of an enumeration takes long to hash.
+# A tuple: hashing a member of an enumeration is slow.
 _SENT: Final = (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.OK)
 
 
@@ -48,7 +48,7 @@ class RangeContinuations:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Charge further ranges to `budget`."""
+        """`budget` is charged for further ranges."""
         self.budget = budget
         self.peers = peers
         self._job_id_of = job_id_of
@@ -58,12 +58,12 @@ class RangeContinuations:
         self._turn = clock() + PLAYING_S
 
     def key_of(self, request: web.Request | FastRequest, token: Token) -> Key:
-        """Return what a request reads, and its client."""
+        """Return the key of a request."""
         job_id = request.job_id if isinstance(request, FastRequest) else self._job_id_of(request)
         return token.id, self.peers.address_of(request), job_id
 
     def is_continuation(self, request: web.Request | FastRequest, key: Key) -> bool:
-        """Whether a request is for a further range of an output that is being read."""
+        """Return whether a request is for a further range of an output that is being read."""
         wanted = request.headers.get(hdrs.RANGE)
         if wanted is None or request.method != hdrs.METH_GET or wanted == _connection(request).last_range:
             return False
@@ -71,7 +71,7 @@ class RangeContinuations:
         return key in self._recent or key in self._before
 
     def record(self, request: web.Request | FastRequest, key: Key, status: HTTPStatus) -> None:
-        """Remember a request, already charged, whose answer has this status."""
+        """Remember a request, which was already charged, if its response has a body of the output."""
         if status in _SENT:
             self._rotate()
             self._recent[key] = None

@@ -1,10 +1,10 @@
-"""Counts requests by the sliding-window counter of `limits`, on the event loop alone, and answers at once.
+"""Count requests with the sliding-window counter of `limits`, without waiting. Belongs to the event loop.
 
-Per key two numbers are kept: what was admitted in this window of fixed length and in the one before, which
-weighs as much as it still overlaps the last `window` seconds. One step tests and counts, so a burst passes
-exactly the limit. Memory is bounded: of too many keys those whose window began longest ago are forgotten.
+Each key has two counts: the requests admitted in this window of fixed length, and those in the previous one,
+weighted by its overlap with the last `window` seconds. One step tests and counts, so a burst gets exactly the
+limit. Memory is bounded: if there are too many keys, those whose window started longest ago are dropped.
 """
-# ruff: noqa: ARG002 - what `limits` passes, the counter was made with
+# ruff: noqa: ARG002 - the counter was created with the arguments that `limits` passes
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from limits.aio.storage.base import SlidingWindowCounterSupport
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 MAX_KEYS: Final = 65_536
-"""The most keys that are remembered: some 20 MB."""
+"""Keys that are remembered, at most: some 20 MB."""
 _ROUNDING: Final = 0.001
-"""Seconds; far more than floating-point numbers get wrong here, far less than anyone notices."""
+"""Seconds; far more than the floating-point error here, far less than is noticeable."""
 
 
 _NO_WINDOW: Final = (-2, 0, 0, 0)
 
 
 class WindowState(NamedTuple):
-    """How one key stands."""
+    """State of one key."""
 
     previous: int
-    """Admitted in the window before."""
+    """Requests admitted in the previous window."""
     current: int
-    """Admitted in this window."""
+    """Requests admitted in this window."""
     ends_in: float
     """Seconds until this window ends; above 0, at most `window`."""
     limit: int
@@ -42,25 +42,25 @@ class WindowState(NamedTuple):
     """Seconds."""
 
     def remaining(self) -> int:
-        """Say how many requests would pass now."""
+        """Return how many requests would pass now."""
         return max(self.limit - floor(self._overlap()) - self.current, 0)
 
     def wait(self) -> int:
-        """Whole seconds after which one more request passes, if none comes before; 0 if one passes now."""
+        """Return whole seconds until one more request passes, if none comes before; 0 if one passes now."""
         if self.remaining():
             return 0
         excess = self._overlap() - (self.limit - self.current)
-        # The window before weighs steadily less until this one ends, and from then on this one does.
+        # The previous window's weight decreases steadily until this one ends; from then on, this one's does.
         seconds = excess * self.window / self.previous if self.current < self.limit else self.ends_in
         return floor(seconds + _ROUNDING) + 1
 
     def _overlap(self) -> float:
-        """Estimate how many requests of the window before came in the last `window` seconds."""
+        """Estimate how many requests of the previous window were in the last `window` seconds."""
         return self.previous * self.ends_in / self.window
 
 
 class WindowCounter(Storage, SlidingWindowCounterSupport):
-    """The counts of one budget; also a storage of `limits`, as far as its sliding window needs one."""
+    """Counts of one budget; also a `limits` storage, as far as its sliding window needs one."""
 
     STORAGE_SCHEME = None
 
@@ -75,25 +75,25 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         self._clock = clock
         self._keys_cap = keys_cap
         self._entries: OrderedDict[str, list[int]] = OrderedDict()
-        """By key: the window's number, admitted in it, in the one before, and relieved. Oldest first."""
+        """By key: window number, admitted in it, admitted in the one before, refund counter. Oldest first."""
 
     def __len__(self) -> int:
-        """Count the keys that are remembered."""
+        """Return the number of keys that are remembered."""
         return len(self._entries)
 
     def try_acquire(self, key: str) -> bool:
-        """Admit one request and count it, or do neither."""
+        """Admit and count one request, or do neither and return False."""
         return self.consume(key) is not None
 
     def consume(self, key: str) -> tuple[int, float] | None:
-        """Do so, and say as `room` does what is left then; None where it was not admitted."""
+        """Do the same, and return what `remaining` would return afterwards; None if it was not admitted."""
         now = self._clock() / self.window
         number = int(now)
         entry = self._entries.get(key)
         if entry is None or entry[0] != number:
             entry = self._begin(key, number, entry)
         ends_in = (1 - now % 1) * self.window
-        # A sum of integers: a fraction would be rounded up with some numbers and down with others.
+        # A sum of integers: a fraction would be rounded up for some values and down for others.
         left = self.limit - int(entry[2] * ends_in / self.window) - entry[1]
         if left <= 0:
             return None
@@ -101,7 +101,7 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         return left - 1, ends_in
 
     def refund(self, key: str, each: int) -> bool:
-        """Take a request that was admitted out of the count again, but for every `each`-th of a key's.
+        """Take an admitted request back out of the count, except every `each`-th one of a key.
 
         Returns whether it was taken out.
         """
@@ -115,21 +115,21 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         return True
 
     def window_state(self, key: str) -> WindowState:
-        """Say how a key stands, counting nothing."""
+        """Return the state of a key without counting a request."""
         previous, current, ends_in = self._now(key)
         return WindowState(previous, current, ends_in, self.limit, self.window)
 
     def remaining(self, key: str) -> tuple[int, float]:
-        """Say how many requests would pass now and in how many seconds this window ends.
+        """Return how many requests would pass now and in how many seconds this window ends.
 
-        The standing says it too, at twice the cost, which every answer would pay.
+        `window_state` has the same at twice the cost, which every response would pay.
         """
         previous, current, ends_in = self._now(key)
         left = self.limit - int(previous * ends_in / self.window) - current
         return max(left, 0), ends_in
 
     def _now(self, key: str) -> tuple[int, int, float]:
-        """Return a key's counts of the window before and of this one, and the seconds until this one ends."""
+        """Return a key's counts of the previous window and this one, and the seconds until this one ends."""
         now = self._clock() / self.window
         number, current, previous, _ = self._entries.get(key, _NO_WINDOW)
         if number != int(now):
@@ -137,7 +137,7 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         return previous, current, (1 - now % 1) * self.window
 
     def _begin(self, key: str, number: int, before: list[int] | None) -> list[int]:
-        """Begin a window for a key; forget two that count no more, and one more if there are too many."""
+        """Start a window for a key; drop up to two expired keys, and one more if there are too many."""
         before = before or [0, 0, 0, 0]
         entry = [number, 0, before[1] if before[0] == number - 1 else 0, before[3]]
         self._entries[key] = entry
@@ -149,19 +149,19 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
             self._entries.popitem(last=False)
         return entry
 
-    # What follows is how `limits` asks.
+    # The interface that `limits` calls.
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """Name the errors of the storage itself: there are none."""
+        """The errors of the storage itself: there are none."""
         return ValueError
 
     async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Take one; `amount` is 1."""
+        """Admit and count one request; `amount` is 1."""
         return self.try_acquire(key)
 
     async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        """Return counts and lives of both windows; this one's count lives on through the next."""
+        """Return counts and lifetimes of both windows; this one's count is used until the next one ends."""
         now = self.window_state(key)
         return now.previous, now.ends_in, now.current, now.ends_in + self.window
 
@@ -174,30 +174,33 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         self._entries.pop(key, None)
 
     async def reset(self) -> int:
-        """Forget all keys and say how many they were."""
+        """Forget all keys and return how many there were."""
         known = len(self._entries)
         self._entries.clear()
         return known
 
     async def check(self) -> bool:
-        """Say that memory is there."""
+        """Return True: memory is always available."""
         return True
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Belong to the fixed window."""
+        """Raise NotImplementedError: only the fixed window uses this."""
         raise NotImplementedError
 
     async def get(self, key: str) -> int:
-        """Belong to the fixed window."""
+        """Raise NotImplementedError: only the fixed window uses this."""
         raise NotImplementedError
 
     async def get_expiry(self, key: str) -> float:
-        """Belong to the fixed window."""
+        """Raise NotImplementedError: only the fixed window uses this."""
         raise NotImplementedError
 
 
 class OneStep(SlidingWindowCounterRateLimiter):
-    """The strategy for a caller that tests, and then hits without listening: here the test is the hit."""
+    """Strategy for aiohttp-ratelimiter, which calls test(), then hit(), and ignores hit()'s result.
+
+    test() counts the request and hit() does nothing, so that concurrent requests cannot exceed the limit.
+    """
 
     def __init__(self, counter: WindowCounter) -> None:
         """Count in `counter`."""
@@ -205,9 +208,9 @@ class OneStep(SlidingWindowCounterRateLimiter):
         self._counter = counter
 
     async def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        """Take one of the single identifier's budget."""
+        """Admit and count one request of the only identifier."""
         return self._counter.try_acquire(identifiers[0])
 
     async def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        """Do nothing: what was to be counted is."""
+        """Do nothing: `test` has counted the request."""
         return True

@@ -1,9 +1,9 @@
-"""Limits the requests that last: event streams, followed logs and long-poll waits. Lives on the loop.
+"""Limit long-lived requests: event streams, followed logs and long polls. Belongs to the event loop.
 
-Each takes a connection for as long as its client likes. A token may have only so many. An owner, with all of
-its tokens, may open another one only while it has fewer than are free: alone it gets half of all, two owners
-get a third each, and n owners 1/(n+1) each. So there is always room for another owner, and no share has to be
-configured (the dynamic threshold of Choudhury and Hahne, 1998, with a factor of 1).
+Each occupies a connection for as long as its client likes. The number per token is fixed. An owner, with all
+of its tokens, can open another one only while it has fewer than are free: a single owner gets half of all,
+two owners get a third each, and n owners 1/(n+1) each. There is always room for another owner, and no share
+has to be configured (the dynamic threshold of Choudhury and Hahne, 1998, with a factor of 1).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from jobsvc.domain.access import Token
 from jobsvc.domain.errors import TooManyStreams
 
 RETRY_AFTER_S: Final = 5
-"""Advice: nobody knows when a stream ends."""
+"""Advice only: when a stream ends is not known."""
 
 
 class StreamSlots:
-    """Counts what is open, of each token and of each owner."""
+    """Limits the open long-lived requests, in total and for each token and each owner."""
 
     def __init__(self, total: int, per_token: int, on_refused: Callable[[str], object]) -> None:
         """`on_refused` is called with the limit that was reached: "token", "owner" or "all"."""
@@ -34,7 +34,7 @@ class StreamSlots:
 
     @contextmanager
     def hold(self, token: Token) -> Iterator[None]:
-        """Take a slot for the length of a block. TooManyStreams."""
+        """Hold a slot during the block. Raises TooManyStreams if there is none."""
         self._check(token)
         self._open += 1
         self._by_token[token.id] += 1
