@@ -1,4 +1,4 @@
-"""URL paths of the API: patterns, and what a path names."""
+"""URL paths of the API: their patterns, and the parts of a request's path."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ JOBS: Final = "/api/jobs/"
 STATUS: Final = "/api/jobs/{id}"
 DOWNLOAD: Final = "/api/jobs/{id}/download"
 NAMED_DOWNLOAD: Final = "/api/jobs/{id}/download/{name}"
-"""The address of a link: it ends in the name of the file."""
+"""The path of a download link: it ends in the name of the file."""
 VERSION_QUERY: Final = re.compile(rf"version=([A-Za-z0-9_-]{{{VERSION_LENGTH}}})", re.ASCII)
 """The query of a `downloadUrl`, and nothing else."""
-# What proxies leave as it is when they decode a path and encode it again (RFC 3986, section 3.3).
+# Characters that proxies leave unchanged when they decode and re-encode a path (RFC 3986, section 3.3).
 _IN_SEGMENT: Final = "!$&'()*+,;=:@-._~"
 JOB_ID: Final = web.RequestKey("jobsvc.job-id", str)
 
 
 def job_id_of(request: web.Request) -> str:
-    """Name the job that a request is about, as its address has it: it may be no job's id at all."""
+    """Return the job id as it is in a request's path: it might not be a valid job id."""
     try:
         return request[JOB_ID]
     except KeyError:
@@ -32,10 +32,10 @@ def job_id_of(request: web.Request) -> str:
 
 
 def file_name_of(request: web.Request) -> str | None:
-    """Return the name of the file that the address ends in; None where it has none."""
+    """Return the file name that a request's path ends in; None if it has none."""
     return None if JOB_ID in request else request.match_info.get("name")
 
 
 def link_path(job_id: str, name: str) -> str:
-    """Return the path of a link to a job's output; it ends in the name under which clients save the file."""
+    """Return the path of a link to a job's output; it ends in the name that clients save the file under."""
     return f"{DOWNLOAD.replace('{id}', job_id)}/{quote(saved_name(name), safe=_IN_SEGMENT)}"

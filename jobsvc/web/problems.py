@@ -1,6 +1,6 @@
-"""Turns every refusal and fault into `application/problem+json` (RFC 9457): here codes meet statuses.
+"""Convert errors to `application/problem+json` responses (RFC 9457), and map error codes to statuses.
 
-What is not ours to explain is a 500 with a request id and nothing else.
+An unexpected exception becomes a 500 that contains the request id and no details.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jobsvc.observe import request_id
 
 
 class Kind(NamedTuple):
-    """What a code means to HTTP."""
+    """HTTP status and title of an error code."""
 
     status: HTTPStatus
     title: str
@@ -79,7 +79,7 @@ def problem(
     status: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """Make the answer; `status` only where the framework refused with one that no code has for its own."""
+    """Create a problem response; `status` replaces that of the code, for framework errors without a code."""
     kind = CODES[code]
     body = {
         "type": f"urn:jobsvc:problem:{code}",
@@ -98,7 +98,7 @@ def problem(
 
 
 def from_api_error(refusal: ApiError) -> web.Response:
-    """Answer a refusal of ours."""
+    """Return the response to an ApiError."""
     headers = {}
     if refusal.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after)))
@@ -112,7 +112,7 @@ def from_api_error(refusal: ApiError) -> web.Response:
 
 
 def from_http_exception(refused: web.HTTPException) -> web.Response:
-    """Answer what aiohttp refused before any handler of ours saw it."""
+    """Return the response to a request that aiohttp refused before any handler."""
     code, detail = _BY_STATUS.get(refused.status, ("bad-request", refused.reason))
     headers = {
         name: refused.headers[name] for name in ("Allow", "Accept-Encoding") if name in refused.headers
@@ -121,5 +121,5 @@ def from_http_exception(refused: web.HTTPException) -> web.Response:
 
 
 def internal_error() -> web.Response:
-    """Answer a fault of our own; the log has the rest under the same request id."""
+    """Return the response to an unexpected exception; the log has details under the same request id."""
     return problem("internal", "The service failed; its log has more under the request id.")

@@ -1,4 +1,7 @@
-"""What a request's query says: each parameter once at most; BadRequest names what makes no sense."""
+"""Parse query parameters. Raises BadRequest, with the parameter's name, for an invalid or repeated one.
+
+Only `status` can be repeated.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ from jobsvc.domain.errors import BadRequest
 from jobsvc.domain.job import Status
 
 _WHOLE: Final = re.compile("[0-9]{1,9}", re.ASCII)
-# A number as JSON has it (RFC 8259, section 6).
+# A JSON number (RFC 8259, section 6).
 _NUMBER: Final = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _SHOWN: Final = 64
-"""Characters of what a client sent that an error gives back."""
+"""Characters of a client's input that an error message quotes."""
 
 
 def only(query: MultiMapping[str], *names: str) -> None:
-    """Refuse every other parameter: a misspelt one, overlooked, would give what was not asked for.
+    """Raise BadRequest if there is any other parameter: ignoring a misspelt one gives an unexpected result.
 
-    With `?wiat=30` ignored, a client that waits for a change would become a busy loop.
+    If `?wiat=30` were ignored, a client that waits for a change would become a busy loop.
     """
     for name in query:
         if name not in names:
@@ -29,7 +32,7 @@ def only(query: MultiMapping[str], *names: str) -> None:
 
 
 def one(query: MultiMapping[str], name: str) -> str | None:
-    """Read a parameter as it is; None where it is not there."""
+    """Return the text of a parameter; None if it is absent."""
     values = query.getall(name, ())
     if len(values) > 1:
         raise BadRequest(f"{name} is given more than once.")
@@ -37,12 +40,12 @@ def one(query: MultiMapping[str], name: str) -> str | None:
 
 
 def statuses(query: MultiMapping[str]) -> frozenset[Status]:
-    """Read the states that are asked for; none means all."""
+    """Return the requested states; an empty set means all."""
     return frozenset(map(_status, query.getall("status", ())))
 
 
 def whole(query: MultiMapping[str], name: str, most: int, *, least: int = 0) -> int | None:
-    """Read a whole number from `least` to `most`; None where the parameter is not there."""
+    """Return a whole number from `least` to `most`; None if the parameter is absent."""
     text = one(query, name)
     if text is None:
         return None
@@ -52,7 +55,7 @@ def whole(query: MultiMapping[str], name: str, most: int, *, least: int = 0) -> 
 
 
 def seconds(query: MultiMapping[str], name: str, most: int) -> float | None:
-    """Read a number of seconds from 0 to `most`; None where the parameter is not there."""
+    """Return a number of seconds from 0 to `most`; None if the parameter is absent."""
     text = one(query, name)
     if text is None:
         return None
@@ -62,7 +65,7 @@ def seconds(query: MultiMapping[str], name: str, most: int) -> float | None:
 
 
 def switch(query: MultiMapping[str], name: str) -> bool:
-    """Read whether something is wished for: 1 is yes, 0 or nothing no."""
+    """Return whether an option is on: 1 is on, 0 or an absent parameter is off."""
     text = one(query, name)
     if text not in {None, "0", "1"}:
         raise BadRequest(f"{name}: {quoted(text or '')} is neither 0 nor 1.")
@@ -70,7 +73,7 @@ def switch(query: MultiMapping[str], name: str) -> bool:
 
 
 def quoted(text: str) -> str:
-    """Give back what a client sent: not too much of it, and nothing that JSON could not carry."""
+    """Quote a client's input for an error message: shortened, and without anything that JSON cannot carry."""
     return repr(text[:_SHOWN])
 
 
