@@ -28,7 +28,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 UNMATCHED: Final = "unmatched"
 """The route name of a request that matches no route."""
 LONG_LIVED_PARAMETERS: Final = ("wait", "follow")
-"""Query parameters that let a request last until a change: such requests are counted separately."""
+"""Query parameters that let a request last until a change; they are part of the route's name."""
 MIN_LOGGED_STATUS: Final = 400
 """The lowest status that is logged."""
 log = structlog.get_logger("jobsvc.web")
@@ -46,7 +46,7 @@ class RequestMiddleware:
         return await self.answer(request, handler, route_of(request))
 
     async def answer(self, request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
-        """Do the same for a request whose route pattern is already known."""
+        """Do the same as `__call__` for a request whose route pattern is already known."""
         begun = perf_counter()
         request_id.begin(request.headers.get(REQUEST_ID))
         refused: ApiError | None = None
@@ -71,7 +71,7 @@ class RequestMiddleware:
         return response
 
     def try_fast(self, asked: FastRequest, handler: guard.FastHandler, route: str) -> bool:
-        """Do the same on the fast path; return False if no response was sent.
+        """Respond on the fast path and record it in the metrics; return False if no response was sent.
 
         Refusals are left to the general path. An unexpected exception closes the connection.
         """

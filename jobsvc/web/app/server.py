@@ -36,7 +36,7 @@ class ProblemHandler(Connection):
     ) -> web.StreamResponse:
         """Return a problem response: 400 or more specific for invalid HTTP, 500 for an unhandled exception.
 
-        Raises ConnectionError if another response has been started: the error cannot be sent then.
+        Raises ConnectionError if a response has already been started: the error cannot be sent then.
         """
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way already, the error can't be told any more")

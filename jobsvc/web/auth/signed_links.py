@@ -111,7 +111,10 @@ class SignedLinks:
         yield
 
     def create(self, job_id: str, name: str, version: str, token: Token, seconds: int) -> Link:
-        """Create a link to a version of a job's output, valid for `seconds` or until the token expires."""
+        """Create a link to a version of a job's output, valid for `seconds` but no longer than the token.
+
+        The `expires` of the link is the time that applies.
+        """
         expires = int((self._clock() + seconds) * 1000)
         if token.expires is not None:
             expires = min(expires, int(token.expires * 1000))

@@ -133,7 +133,7 @@ class ConnectionTimeouts:
     def _check_sent(
         self, connection: TimedConnection, transport: asyncio.Transport, last: _SendState | None, now: float
     ) -> None:
-        """Do the same if the rest of the response is in the kernel's buffer.
+        """Apply the send timeout to a response whose rest is in the kernel's buffer.
 
         Once all bytes are acknowledged, the buffer is not queried again in the same idle period.
         """

@@ -55,7 +55,7 @@ class Slot:
         self.token = token
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.transfer: Transfer | None = None
-        """The transfer, once it has started."""
+        """The transfer, once it is known."""
         self.pace: float | None = None
         """Bytes per second over the last period; None before the first has passed."""
         self._since = monotonic()

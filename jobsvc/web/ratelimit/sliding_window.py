@@ -86,7 +86,7 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         return self.consume(key) is not None
 
     def consume(self, key: str) -> tuple[int, float] | None:
-        """Do the same, and return what `remaining` would return afterwards; None if it was not admitted."""
+        """Admit and count one request; return what `remaining` would afterwards, None if not admitted."""
         now = self._clock() / self.window
         number = int(now)
         entry = self._entries.get(key)
