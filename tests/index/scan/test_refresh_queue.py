@@ -126,7 +126,7 @@ class Troubled(JobsRoot):
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EBUSY])
 @pytest.mark.parametrize("jobs", [1, 20], ids=["one", "several"])
-@pytest.mark.parametrize("how", ["hinted", "later", "round"])
+@pytest.mark.parametrize("how", ["refresh_now", "refresh_later", "refresh_all"])
 async def test_job_that_storage_had_a_fault_for_is_looked_at_again(
     farm: Farm, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch, number: int, jobs: int, how: str
 ) -> None:
@@ -137,7 +137,7 @@ async def test_job_that_storage_had_a_fault_for_is_looked_at_again(
     root, catalogue = Troubled(farm.root, faults=3, number=number), Catalogue()
     looks = RefreshQueue(disk, root, catalogue, Freshness(disk, root, catalogue, 1.0), lambda: None)
     async with working(looks):
-        if how == "round":
+        if how == "refresh_all":
             await looks.refresh_all("*poll", known)
         else:
             getattr(looks, how)(known)
