@@ -205,7 +205,7 @@ async def test_a_client_that_never_reads_is_let_go_and_that_is_told(service: Ser
     async with service.connect(receive_buffer=4096) as link:
         await warm(link, service, STATUS)
         await _until_it_is_full(link, service)
-        await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()))
+        await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()), 20)
         assert await service.metric("jobsvc_downloads_in_progress") == 0
 
 
@@ -229,7 +229,7 @@ async def test_of_a_client_that_never_reads_nothing_more_is_begun(service: Servi
     async with service.connect(receive_buffer=4096) as link:
         await warm(link, service, STATUS)
         await _until_it_is_full(link, service, more=3)
-        await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()))
+        await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()), 20)
         outcomes = [line["outcome"] for line in service.downloads()]
         assert outcomes == ["complete"] * (len(outcomes) - 1) + ["client-gone"]
 
