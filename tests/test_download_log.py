@@ -235,7 +235,7 @@ async def test_a_log_that_can_t_be_written_costs_no_download_and_is_counted(
     for _ in range(3):
         assert (await service.download("job-1")).body == SMALL
     ends = time.monotonic() + 5
-    while await service.metric("jobsvc_audit_errors_total") < 3:
+    while await service.metric("jobsvc_download_log_errors_total") < 3:
         assert time.monotonic() < ends
         await asyncio.sleep(0.01)
     log.rmdir()

@@ -43,7 +43,7 @@ async def test_no_byte_comes_before_its_time(serve: Serve, make_job: MakeJob, fi
         assert all(count <= rate * (seconds + 0.25) + 1 for seconds, count in seen)
         assert len(seen) > 10
         assert (await link.ask("GET", "/healthz")).status == 200
-    held = await service.metric("jobsvc_download_held_seconds_total")
+    held = await service.metric("jobsvc_download_throttled_seconds_total")
     assert 0.5 < held <= seen[-1][0]
     [line] = await service.logged(1)
     assert (line["outcome"], line["bytesSent"]) == ("complete", len(film))
@@ -84,7 +84,7 @@ async def test_what_has_no_body_waits_for_nothing(serve: Serve, make_job: MakeJo
     assert (await service.download("job-1", ("If-None-Match", head.headers["ETag"]))).status == 304
     empty = await service.download("empty")
     assert (empty.status, empty.body) == (200, b"")
-    assert await service.metric("jobsvc_download_held_seconds_total") == 0
+    assert await service.metric("jobsvc_download_throttled_seconds_total") == 0
 
 
 async def test_who_waits_for_the_rate_holds_no_thread(serve: Serve, make_job: MakeJob) -> None:

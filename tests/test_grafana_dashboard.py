@@ -120,10 +120,10 @@ def test_every_question_is_about_the_chosen_instances() -> None:
 @pytest.mark.parametrize(
     "metric",
     [
-        "up", "jobsvc_index_complete", "jobsvc_storage_away", "jobsvc_storage_last_answer_age_seconds",
+        "up", "jobsvc_index_complete", "jobsvc_storage_missing", "jobsvc_storage_last_answer_age_seconds",
         "jobsvc_requests_total", "jobsvc_request_duration_seconds_bucket", "jobsvc_downloads_in_progress",
         "jobsvc_download_bytes_total", "jobsvc_downloads_total", "jobsvc_rate_limited_total",
-        "jobsvc_watcher_healthy", "jobsvc_watcher_missed_hints_total", "jobsvc_reconcile_age_seconds",
+        "jobsvc_watcher_healthy", "jobsvc_watcher_missed_events_total", "jobsvc_reconcile_age_seconds",
         "jobsvc_records_unreadable_now",
     ],
 )  # fmt: skip

@@ -62,6 +62,6 @@ async def test_metrics_tell_ready_from_not_as_readyz_does(serve: Serve, make_job
     while (await service.get("/readyz", token=None)).status != 200:
         assert time.monotonic() - begun < 5
     assert await service.metric("jobsvc_index_complete") == 1
-    assert await service.metric("jobsvc_storage_away") == 0
+    assert await service.metric("jobsvc_storage_missing") == 0
     assert await service.metric("jobsvc_watcher_wanted") == 0
     assert await service.metric("jobsvc_storage_threads_stuck") == 0

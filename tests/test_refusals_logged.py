@@ -178,9 +178,9 @@ async def test_the_log_and_readiness_name_the_error_for_which_storage_is_away(
     make_job()
     service = start_process()
     take_away(jobs_root, how)
-    await until(lambda: service.lines("storage-away"))
+    await until(lambda: service.lines("storage-missing"))
     name = errno.errorcode[errno.ENOENT if how == "gone" else errno.ENOTDIR]
-    assert service.lines("storage-away")[0]["reason"].startswith(f"{name} (")
+    assert service.lines("storage-missing")[0]["reason"].startswith(f"{name} (")
     assert service.lines("storage-fault")[0]["reason"].startswith(f"{name} (")
     assert f"The storage is away: {name} (" in (await service.get("/readyz", token=None)).body.decode()
 

@@ -54,8 +54,8 @@ def register(index: MeasuredIndex, metrics: Metrics) -> None:
             lambda: monotonic() - (index.stats.reconciled_at or begun),
         ),
         "index_complete": ("1 once every job has been looked at since the start.", index.ready.is_set),
-        "storage_away": (
-            "1 while the storage is held for away.",
+        "storage_missing": (
+            "1 while the jobs root is missing or unreadable.",
             lambda: index.storage_unavailable_reason is not None,
         ),
         "watcher_wanted": (
@@ -63,7 +63,7 @@ def register(index: MeasuredIndex, metrics: Metrics) -> None:
             lambda: index.mode == "events",
         ),
         "watched_directories": ("Directories that are watched.", lambda: index.registry.watched),
-        "watches_short": (
+        "watch_limit_reached": (
             "1 if there are more directories than watches.",
             lambda: index.registry.limit_reached,
         ),

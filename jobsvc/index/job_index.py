@@ -282,7 +282,7 @@ class JobIndex:
 
     def _on_missed_event(self, job_id: str) -> None:
         """Restart the watcher: it missed an event, so it may miss others."""
-        log.warning("hint-missed", job=job_id)
+        log.warning("event-missed", job=job_id)
         self.stats.missed_events += 1
         if self._metrics is not None:
             self._metrics.watcher_missed_events.inc()

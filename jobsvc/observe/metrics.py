@@ -99,7 +99,7 @@ class Metrics:
         )
         self.download_bytes = self._counter("download_bytes_total", "Bytes of outputs handed to clients.")
         self.download_throttled = self._counter(
-            "download_held_seconds_total", "Time that downloads waited for the sake of their rate."
+            "download_throttled_seconds_total", "Time that downloads waited because of the download rate."
         )
         self.downloads = self._counter(
             "downloads_total", "Downloads that ended, by how.", "outcome", tuple(Outcome)
@@ -134,13 +134,13 @@ class Metrics:
             self.index_jobs.labels(status)
         self.watcher_restarts = self._counter("watcher_restarts_total", "Times the watcher was started anew.")
         self.watcher_missed_events = self._counter(
-            "watcher_missed_hints_total", "Changes found by looking that no event had told of."
+            "watcher_missed_events_total", "Changes that were found without an event."
         )
         self.watcher_unknown_lines = self._counter(
             "watcher_unknown_lines_total", "Lines of the watcher's process that are not part of its protocol."
         )
         self.workers_failed = self._counter(
-            "scouts_lost_total", "Processes beside the service's own that failed to read new jobs."
+            "index_workers_failed_total", "Worker processes that failed while they read new jobs."
         )
         self.reconcile_duration = Histogram(
             "jobsvc_reconcile_duration_seconds",
@@ -175,7 +175,9 @@ class Metrics:
         )
         self.auth_failures = self._counter("auth_failures_total", "Requests with a missing or wrong token.")
         self.rate_limited = self._counter("rate_limited_total", "Requests over a budget.", "budget", BUDGETS)
-        self.download_log_errors = self._counter("audit_errors_total", "Lines that the download log lost.")
+        self.download_log_errors = self._counter(
+            "download_log_errors_total", "Lines that the download log lost."
+        )
 
     def _live(self) -> None:
         self.log_bytes = self._counter("log_bytes_total", "Bytes of logs handed to clients.")

@@ -141,7 +141,7 @@ class Truth(RuleBasedStateMachine):
             self.all_is_soon_right(None)
             self._must(self._shown(ANCHOR, None) is not None, ANCHOR)
             if not self.rough:
-                self._must(self.whole.metric("jobsvc_watcher_missed_hints_total") == 0, "missed hints")
+                self._must(self.whole.metric("jobsvc_watcher_missed_events_total") == 0, "missed hints")
 
     @contextmanager
     def _away(self, way: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ FIXED = {
     "jobsvc_downloads_in_progress": "gauge",
     "jobsvc_download_bytes": "counter",
     "jobsvc_log_bytes": "counter",
-    "jobsvc_download_held_seconds": "counter",
+    "jobsvc_download_throttled_seconds": "counter",
     "jobsvc_downloads": "counter",
     "jobsvc_digests": "counter",
     "jobsvc_digest_bytes": "counter",
@@ -29,8 +29,8 @@ FIXED = {
     "jobsvc_names_ignored": "gauge",
     "jobsvc_index_jobs": "gauge",
     "jobsvc_watcher_restarts": "counter",
-    "jobsvc_scouts_lost": "counter",
-    "jobsvc_watcher_missed_hints": "counter",
+    "jobsvc_index_workers_failed": "counter",
+    "jobsvc_watcher_missed_events": "counter",
     "jobsvc_reconcile_duration_seconds": "histogram",
     "jobsvc_storage_unavailable": "counter",
     "jobsvc_storage_threads_stuck": "gauge",
@@ -39,7 +39,7 @@ FIXED = {
     "jobsvc_token_label_errors": "counter",
     "jobsvc_auth_failures": "counter",
     "jobsvc_rate_limited": "counter",
-    "jobsvc_audit_errors": "counter",
+    "jobsvc_download_log_errors": "counter",
     "jobsvc_requests_waiting": "gauge",
     "jobsvc_logs_followed": "gauge",
     "jobsvc_event_streams": "gauge",
@@ -92,7 +92,7 @@ def test_what_is_known_beforehand_starts_at_nought() -> None:
 def test_each_service_has_numbers_of_its_own() -> None:
     first, second = Metrics(), Metrics()
     first.download_log_errors.inc()
-    assert (value(first, "audit_errors_total"), value(second, "audit_errors_total")) == (1, 0)
+    assert (value(first, "download_log_errors_total"), value(second, "download_log_errors_total")) == (1, 0)
 
 
 def test_the_program_is_named() -> None:

@@ -40,14 +40,14 @@ class RootCheck:
         moved = self._root_stat is not None and place[:2] != self._root_stat[:2]
         returned = self.unavailable_reason is not None
         if returned:
-            log.warning("storage-back")
+            log.warning("storage-returned")
         self._root_stat, self.unavailable_reason = place, None
         return moved or returned
 
     def mark_unavailable(self, reason: str, asked: float) -> None:
         """Mark the storage as unavailable, as found by a check started at `asked` (monotonic seconds)."""
         if self.unavailable_reason is None:
-            log.warning("storage-away", reason=reason)
+            log.warning("storage-missing", reason=reason)
         self.unavailable_reason = reason
         self._unavailable_at = max(self._unavailable_at, asked)
 

@@ -76,24 +76,24 @@ class WorkerPool:
         except OSError as failed:
             self._on_failed(failed)
             return []
-        scout = WorkerProcess(process)
+        worker = WorkerProcess(process)
         try:
-            left = await _together(PIPELINED_BATCHES, lambda: self._ask(scout, batches))
+            left = await _together(PIPELINED_BATCHES, lambda: self._ask(worker, batches))
         finally:
             words = await asyncio.shield(spawn.kill(process))
-        if scout.failed is not None:
-            self._on_failed(scout.failed, words)
+        if worker.failed is not None:
+            self._on_failed(worker.failed, words)
         return left
 
-    async def _ask(self, scout: WorkerProcess, batches: Iterator[Sequence[str]]) -> list[str]:
+    async def _ask(self, worker: WorkerProcess, batches: Iterator[Sequence[str]]) -> list[str]:
         left: list[str] = []
         for batch in batches:
-            found = await scout.read(batch)
+            found = await worker.read(batch)
             await self._apply(found)
             if len(found) < len(batch):
                 seen = {one.job_id for one in found}
                 left += (job_id for job_id in batch if job_id not in seen)
-            if scout.failed is not None:
+            if worker.failed is not None:
                 break
         return left
 
@@ -105,7 +105,7 @@ class WorkerPool:
                 await self._disk.wait_idle(MAX_IDLE_WAIT_S)
 
     def _on_failed(self, failed: Exception, words: str = "") -> None:
-        log.warning("scout-lost", reason=words or str(failed) or type(failed).__name__)
+        log.warning("worker-failed", reason=words or str(failed) or type(failed).__name__)
         self._on_worker_failed()
 
 

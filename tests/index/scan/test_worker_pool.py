@@ -155,7 +155,7 @@ async def test_what_a_scout_that_dies_or_is_silent_had_to_read_is_left(
         assert sorted(await sent.scouts.read(JOBS)) == sorted(JOBS)
     assert not sent.found
     assert sent.lost == len(begun) == 2
-    assert [line["event"] for line in logs] == ["scout-lost"] * 2
+    assert [line["event"] for line in logs] == ["worker-failed"] * 2
     assert all(process.returncode == -signal.SIGKILL for process in begun)
 
 
@@ -187,7 +187,7 @@ async def test_why_a_scout_failed_is_what_it_said_last(
     monkeypatch.setattr(JobsRoot, "arguments", lambda _root: ["no JSON", "/"])
     with capture_logs() as logs:
         assert sorted(await Sent(root, disk).scouts.read(JOBS)) == sorted(JOBS)
-    assert all(line["event"] == "scout-lost" and "JSONDecodeError" in line["reason"] for line in logs)
+    assert all(line["event"] == "worker-failed" and "JSONDecodeError" in line["reason"] for line in logs)
 
 
 async def test_who_goes_away_takes_the_scouts_along(
