@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -109,3 +110,26 @@ def test_every_shell_recipe_is_valid_in_sh_and_bash() -> None:
 def test_documents_name_one_variable_for_the_token() -> None:
     for path in DOCUMENTS:
         assert not re.search(r"\$\{?(?!JOBSVC_)[A-Z_]*TOKEN\b", path.read_text("utf-8")), path
+
+
+def test_modules_that_the_architecture_names_exist() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`(jobsvc/[\w/]+(?:\.py|\.json|/))`", text))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_architecture_shows_the_layers_that_the_check_enforces() -> None:
+    rows = re.findall(
+        r"^\| `jobsvc/(\w+)/` \| (.*) \|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
+    )
+    shown = {name: [set(re.findall(r"`(\w+)`", layer)) for layer in row.split(" > ")] for name, row in rows}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    enforced = {
+        contract["containers"][0].removeprefix("jobsvc."): [
+            set(layer.split(" | ")) for layer in contract["layers"]
+        ]
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract["containers"] != ["jobsvc"]
+    }
+    assert shown == enforced
