@@ -181,7 +181,7 @@ async def test_who_hangs_for_long_is_told_and_what_it_lent_is_closed_once_the_ca
     harbour: Harbour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(harbour.ferry, "_deadline", 0.1)
-    monkeypatch.setattr(module, "STUCK", 0.1)
+    monkeypatch.setattr(module, "STUCK_AFTER_S", 0.1)
     hung = harbour.passage()
     gate = hung.hang()
     with pytest.raises(StorageUnavailable):
