@@ -43,9 +43,9 @@ class Calls:
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
     for of, name in (
-        (StorageExecutor, "metadata"),
-        (StorageExecutor, "data"),
-        (CachedOutputs, "still"),
+        (StorageExecutor, "run_metadata"),
+        (StorageExecutor, "run_data"),
+        (CachedOutputs, "is_unchanged_nowait"),
         (CachedOutputs, "open_output"),
     ):
         monkeypatch.setattr(of, name, calls.counted(getattr(of, name)))
