@@ -43,7 +43,7 @@ class Token:
 
 def require(token: Token, scope: str) -> None:
     """Raise InsufficientScope unless the token has the scope; `admin` includes all scopes."""
-    if scope not in token.scopes and ADMIN not in token.scopes:
+    if not has_scope(token, scope):
         raise InsufficientScope(scope)
 
 

@@ -8,7 +8,7 @@ name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,10 +37,10 @@ def check_tied_roots(tied: OutputRoot, roots: Sequence[Path | OutputRoot]) -> No
             if other.owner is None:
                 raise ValueError(f"is an output root of all owners as well; leave out {str(other.path)!r}")
             continue
-        for name in _names(mounts, other.path, own.path):
+        for name in mounts.names_through(other.path, own.path):
             if not _is_decided_by({own.owner}, own, name, all_roots):
                 raise ValueError(_reached_as(name, other, "lies within"))
-        for name in _names(mounts, own.path, other.path):
+        for name in mounts.names_through(own.path, other.path):
             if not _is_decided_by({other.owner, None}, other, name, all_roots):
                 raise ValueError(_reached_as(name, other, "contains"))
 
@@ -52,13 +52,6 @@ def _root(root: Path | OutputRoot) -> _Root:
 
 def _split(path: str) -> tuple[str, ...]:
     return components(os.path.normpath(path)) or ()
-
-
-def _names(mounts: Mounts, outer: Path, inner: Path) -> Iterator[str]:
-    try:
-        yield from mounts.names_through(outer, inner)
-    except (OSError, RuntimeError) as wrong:
-        raise ValueError(f"can't be followed to its end: {wrong}") from wrong
 
 
 def _is_decided_by(owners: set[str | None], root: _Root, name: str, roots: Sequence[_Root]) -> bool:

@@ -20,6 +20,7 @@ from jobsvc.storage.jobs.batch_read import BatchRead
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.index.farm import Farm
+from tests.permissions import bound_by_permissions
 
 
 class CachingOs:
@@ -149,17 +150,12 @@ def test_job_that_is_listed_but_has_no_directory_is_a_fault_of_storage(
 def test_missing_name_in_a_folder_that_cannot_be_listed_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(safe_open, "may_cache_names", lambda _device: True)
     with tempfile.TemporaryDirectory() as scratch:
-        Path(scratch).chmod(0o711)
+        Path(scratch).chmod(0o311)
         folder = os.open(scratch, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        was = os.geteuid()
         try:
-            if was == 0:
-                os.seteuid(65534)  # permissions do not bind root
-            else:
-                Path(scratch).chmod(0o311)
-            assert safe_open.is_listed(folder, "status.json") is False
+            with bound_by_permissions():
+                assert safe_open.is_listed(folder, "status.json") is False
         finally:
-            os.seteuid(was)
             Path(scratch).chmod(0o700)
             os.close(folder)
 

@@ -11,7 +11,6 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, put
 from tests.descriptors import held
+from tests.permissions import bound_by_permissions
 
 GOOD = b'{"status": "completed", "owner": "anna", "outputPath": "output/shots/film.mp4"}'
 JOB = parse_record("job-1", {"status": "done", "owner": "anna", "outputPath": "output/shots/film.mp4"}, 0)
@@ -214,18 +214,6 @@ def open_to_all() -> Iterator[Path]:
         yield Path(scratch) / "jobs"
 
 
-@contextmanager
-def nobody() -> Iterator[None]:
-    """Be somebody whom permissions bind: root is not."""
-    was = os.geteuid()
-    if was == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(was)
-
-
 @pytest.mark.parametrize(
     ("place", "expected"),
     [
@@ -242,7 +230,7 @@ def test_what_may_not_be_read_is_missing_or_bad_and_not_a_fault_of_storage(
 ) -> None:
     job = build(open_to_all)
     (job / place).chmod(0)
-    with nobody():
+    with bound_by_permissions():
         answers = look(JobsRoot(open_to_all), JOB)
     (job / place).chmod(0o755)
     assert answers == GOOD_ANSWERS | expected
@@ -252,7 +240,7 @@ def test_what_may_not_be_read_is_missing_or_bad_and_not_a_fault_of_storage(
 def test_a_root_that_may_not_be_walked_is_a_fault_of_storage(open_to_all: Path) -> None:
     build(open_to_all)
     open_to_all.chmod(0)
-    with nobody():
+    with bound_by_permissions():
         root = JobsRoot(open_to_all)
         for ask in (root.scan, lambda: root.read("job-1"), lambda: root.open_output(JOB)):
             with pytest.raises(PermissionError):

@@ -25,6 +25,7 @@ from jobsvc.index.catalogue.watch_coverage import WatchCoverage
 from jobsvc.index.scan import reconcile
 from jobsvc.index.scan.reconcile import Comparison
 from jobsvc.index.scan.refresh_queue import RefreshQueue
+from jobsvc.index.scan.root_names import LISTING_TIMEOUT_S
 from jobsvc.index.watch.registry import WatchRegistry
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.executor import StorageExecutor
@@ -39,8 +40,6 @@ RECONCILE_INTERVAL_S: Final = 60.0
 RECONCILE_TIME_SHARE: Final = 0.05
 """Maximum share of time for reconciling; lengthens the interval up to MAX_RECONCILE_INTERVAL_S."""
 MAX_RECONCILE_INTERVAL_S: Final = 600.0
-LISTING_TIMEOUT_S: Final = 60.0
-"""Seconds after which a listing of the root fails; a million names take some, and more over a network."""
 POLL_CPU_SHARE: Final = 0.04
 """Maximum share of one CPU for polling; lengthens the poll interval."""
 UNWATCHED_CPU_SHARE: Final = 0.02

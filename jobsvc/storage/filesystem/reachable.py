@@ -52,9 +52,12 @@ class Mounts:
     def names_through(self, outer: Path, inner: Path) -> Iterator[str]:
         """Yield the names of `inner` that start with `outer` and contain no symbolic link after that.
 
-        Raises OSError or RuntimeError for a loop of symbolic links.
+        Raises ValueError, whose message is a predicate, for a loop of symbolic links.
         """
-        top, place = str(outer.resolve()), self._place(str(inner.resolve()))
+        try:
+            top, place = str(outer.resolve()), self._place(str(inner.resolve()))
+        except (OSError, RuntimeError) as wrong:
+            raise ValueError(f"can't be followed to its end: {wrong}") from wrong
         beneath = [mount for mount in self._mounts if holds(top, mount.point) and mount.point != top]
         for point, (device, path) in (_Mount(top, self._place(top)), *beneath):
             if device == place.device and holds(path, place.path):

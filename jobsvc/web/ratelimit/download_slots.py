@@ -111,11 +111,7 @@ class DownloadSlots:
 
     def free(self, token: Token) -> bool:
         """Return whether a token could get a slot now."""
-        return (
-            self.taken < self._max
-            and self._by_token.get(token.id, 0) < self._max_per_token
-            and self._by_owner.get(token.owner, 0) < self._max_per_owner
-        )
+        return self.taken < self._max and self._may_have_more(token)
 
     def _may_have_more(self, token: Token) -> bool:
         by_token, by_owner = self._by_token.get(token.id, 0), self._by_owner.get(token.owner, 0)

@@ -48,13 +48,12 @@ def write_response(
     plain = request.method == "GET" and request.version == HttpVersion11 and request.keep_alive
     if not plain or (transport := request.transport) is None:
         return None
-    if not isinstance(body, tuple):
-        write_fast(cast(Connection, request.protocol), status, told, body, request_budget.lines(request))
-    elif len(body) == 1:
-        write_fast(cast(Connection, request.protocol), status, told, body[0], request_budget.lines(request))
+    budget = request_budget.lines(request)
+    if isinstance(body, tuple) and len(body) > 1:
+        _write_all(transport, (_head(status, told, sum(map(len, body)), budget), *body))
     else:
-        head = _head(status, told, sum(map(len, body)), request_budget.lines(request))
-        _write_all(transport, (head, *body))
+        whole = body[0] if isinstance(body, tuple) else body
+        write_fast(cast(Connection, request.protocol), status, told, whole, budget)
     return _SENT[status]
 
 

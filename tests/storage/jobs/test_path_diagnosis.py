@@ -6,12 +6,12 @@ import os
 import pwd
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from jobsvc.storage.jobs.path_diagnosis import explain
+from tests.permissions import bound_by_permissions
 
 
 @pytest.fixture
@@ -23,18 +23,6 @@ def folder() -> Iterator[Path]:
         (job / "output").mkdir(parents=True)
         (job / "output" / "film.mp4").write_bytes(b"film")
         yield job
-
-
-@contextmanager
-def user_bound_by_permissions() -> Iterator[None]:
-    """Run the block as another user if this is root, which permissions don't bind."""
-    was = os.geteuid()
-    if was == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(was)
 
 
 def test_readable_file_has_no_finding(folder: Path) -> None:
@@ -85,7 +73,7 @@ def test_denied_file_is_named_with_its_mode_and_owner(folder: Path) -> None:
     film = folder / "output" / "film.mp4"
     film.chmod(0o200)
     owner = pwd.getpwuid(film.stat().st_uid).pw_name
-    with user_bound_by_permissions():
+    with bound_by_permissions():
         finding = explain(folder, "output/film.mp4")
     assert (
         finding == f"can't be read: EACCES (Permission denied); film.mp4 has mode 0200 and belongs to {owner}"
@@ -94,7 +82,7 @@ def test_denied_file_is_named_with_its_mode_and_owner(folder: Path) -> None:
 
 def test_denied_folder_is_named_with_its_mode_and_owner(folder: Path) -> None:
     (folder / "output").chmod(0)
-    with user_bound_by_permissions():
+    with bound_by_permissions():
         finding = explain(folder, "output/film.mp4")
     (folder / "output").chmod(0o755)
     assert (finding or "").startswith(
@@ -104,7 +92,7 @@ def test_denied_folder_is_named_with_its_mode_and_owner(folder: Path) -> None:
 
 def test_folder_below_a_denied_one_has_no_mode_to_name(folder: Path) -> None:
     folder.parent.chmod(0)
-    with user_bound_by_permissions():
+    with bound_by_permissions():
         finding = explain(folder, "output/film.mp4")
     folder.parent.chmod(0o755)
     assert finding == "can't be read: EACCES (Permission denied)"
@@ -116,6 +104,6 @@ def test_owner_without_a_name_is_shown_by_number(folder: Path) -> None:
     film = folder / "output" / "film.mp4"
     os.chown(film, 54321, -1)
     film.chmod(0)
-    with user_bound_by_permissions():
+    with bound_by_permissions():
         finding = explain(folder, "output/film.mp4")
     assert (finding or "").endswith("film.mp4 has mode 0000 and belongs to 54321")
