@@ -85,8 +85,10 @@ def build_components(settings: Settings) -> Components:
     metrics = Metrics()
     disk = StorageExecutor(on_fault=_storage_fault(metrics))
     metrics.storage_stuck.set_function(disk.stuck_threads)
-    condenser = RecordProcess()
-    root = JobsRoot(settings.jobs_root, settings.output_roots, settings.status_aliases, condenser=condenser)
+    record_process = RecordProcess()
+    root = JobsRoot(
+        settings.jobs_root, settings.output_roots, settings.status_aliases, record_process=record_process
+    )
     slots, log_slots = _slots(settings, metrics), _slots(settings, metrics)
     digest_file = DigestFile(settings.state_dir / DIGESTS_FILE)
     digests = DigestService(disk, root, digest_file, metrics, busy=lambda: slots.taken > 0)
@@ -114,7 +116,7 @@ def build_components(settings: Settings) -> Components:
         metrics=metrics,
         executor=disk,
         root=root,
-        record_process=condenser,
+        record_process=record_process,
         slots=slots,
         log_slots=log_slots,
         digests=digests,

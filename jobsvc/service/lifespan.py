@@ -56,7 +56,7 @@ def add_lifespan(
     app.on_shutdown.append(_wait_for_downloads(parts.slots, parts.settings.shutdown_grace))
 
 
-def _storage(disk: StorageExecutor, downloads: DownloadLog, condenser: RecordProcess) -> Context:
+def _storage(disk: StorageExecutor, downloads: DownloadLog, record_process: RecordProcess) -> Context:
     async def context(_app: web.Application) -> AsyncIterator[None]:
         yield
         disk.close()
@@ -64,7 +64,7 @@ def _storage(disk: StorageExecutor, downloads: DownloadLog, condenser: RecordPro
         ending = ThreadPool("end", threads=1)
         with suppress(StorageUnavailable):
             await ending.run("log", downloads.close)
-            await ending.run("records", condenser.close)
+            await ending.run("records", record_process.close)
         ending.close()
 
     return context

@@ -71,16 +71,16 @@ class JobsRoot:
         output_roots: Sequence[Path | OutputRoot] = (),
         aliases: Mapping[str, Status] = SYNONYMS,
         *,
-        condenser: RecordProcess | None = None,
+        record_process: RecordProcess | None = None,
     ) -> None:
-        """Set the roots; `condenser` decodes large records, which would hold the GIL for too long here."""
+        """Set the roots; `record_process` decodes large records, which would hold the GIL too long here."""
         self.path = path
         self._prefix = f"{path}/"
         # By normalized name, the nearest first: an output root may be a link, and below another root links
         # are not followed.
         self._outputs = sorted(map(_named, output_roots), key=_depth, reverse=True)
         self._aliases = aliases
-        self._condenser = condenser
+        self._record_process = record_process
 
     @property
     def output_roots(self) -> list[str]:
@@ -233,8 +233,8 @@ class JobsRoot:
                 return known.job, identity, True
             # The clock is read before the bytes: a change after this moment gets a later timestamp.
             settled = is_stable(status.st_mtime_ns, status.st_ctime_ns, time.time_ns())
-            if self._condenser is not None and status.st_size > LARGE_RECORD_BYTES:
-                self._condenser.check_waiting()  # before reading up to 1 MiB for nothing
+            if self._record_process is not None and status.st_size > LARGE_RECORD_BYTES:
+                self._record_process.check_waiting()  # before reading up to 1 MiB for nothing
             text = _read(record, status.st_size)
         finally:
             os.close(record)
@@ -255,9 +255,9 @@ class JobsRoot:
     def _decode(self, text: bytes) -> tuple[object, bytes | None]:
         """Decode a record, a large one without its metadata; raises BadRecord if it is not JSON."""
         try:
-            if self._condenser is None or len(text) <= LARGE_RECORD_BYTES:
+            if self._record_process is None or len(text) <= LARGE_RECORD_BYTES:
                 return decode_record(text), None
-            record, metadata = self._condenser.split(text)
+            record, metadata = self._record_process.split(text)
             return orjson.loads(record), metadata
         except ValueError as wrong:
             raise BadRecord(f"{STATUS_FILE}: not JSON ({wrong})") from wrong

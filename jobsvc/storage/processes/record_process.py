@@ -70,7 +70,7 @@ class RecordProcess:
             if not self._lock.acquire(timeout=LOCK_TIMEOUT_S):
                 raise _busy()
             try:
-                return self._answer(text)
+                return self._ask_again_if_lost(text)
             finally:
                 self._lock.release()
         finally:
@@ -82,7 +82,7 @@ class RecordProcess:
         with self._lock:
             self._kill()
 
-    def _answer(self, text: bytes) -> SplitRecord:
+    def _ask_again_if_lost(self, text: bytes) -> SplitRecord:
         """Send the record to the process; if it ended since the last record, retry once with a new one."""
         if self._closed:
             raise OSError(errno.ECANCELED, "the service ends")

@@ -39,25 +39,25 @@ LARGE: Final = "x" * LARGE_RECORD_BYTES
 
 
 @pytest.fixture
-def condenser() -> Iterator[RecordProcess]:
-    condenser = RecordProcess()
-    yield condenser
-    condenser.close()
-    assert condenser.pid is None
+def record_process() -> Iterator[RecordProcess]:
+    record_process = RecordProcess()
+    yield record_process
+    record_process.close()
+    assert record_process.pid is None
 
 
-def read(root: Path, text: bytes, condenser: RecordProcess | None) -> JobSnapshot | str:
+def read(root: Path, text: bytes, record_process: RecordProcess | None) -> JobSnapshot | str:
     (root / "job-1").mkdir(exist_ok=True)
     put(root / "job-1" / "status.json", text)
     try:
-        return JobsRoot(root, condenser=condenser).read("job-1")
+        return JobsRoot(root, record_process=record_process).read("job-1")
     except BadRecord as wrong:
         return str(wrong)
 
 
-def job_of(root: Path, condenser: RecordProcess) -> Job:
+def job_of(root: Path, record_process: RecordProcess) -> Job:
     """Read a large record that is sound."""
-    reading = read(root, RECORDS["all-keys"], condenser)
+    reading = read(root, RECORDS["all-keys"], record_process)
     assert isinstance(reading, JobSnapshot)
     return reading.job
 
@@ -87,10 +87,10 @@ RECORDS: Final[dict[str, bytes]] = {
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_large_record_is_read_as_any_other(kind: str, jobs_root: Path, condenser: RecordProcess) -> None:
+def test_large_record_is_read_as_any_other(kind: str, jobs_root: Path, record_process: RecordProcess) -> None:
     here = read(jobs_root, RECORDS[kind], None)
-    there = read(jobs_root, RECORDS[kind], condenser)
-    assert condenser.pid is not None
+    there = read(jobs_root, RECORDS[kind], record_process)
+    assert record_process.pid is not None
     if isinstance(here, JobSnapshot):
         assert isinstance(there, JobSnapshot)
         assert there.job == here.job
@@ -122,36 +122,36 @@ def test_condensed_record_has_the_same_known_members(record: dict[str, Any]) -> 
         assert metadata is None
 
 
-def test_small_record_begins_no_process(jobs_root: Path, condenser: RecordProcess) -> None:
-    assert isinstance(read(jobs_root, orjson.dumps(FULL), condenser), JobSnapshot)
-    assert condenser.pid is None
+def test_small_record_begins_no_process(jobs_root: Path, record_process: RecordProcess) -> None:
+    assert isinstance(read(jobs_root, orjson.dumps(FULL), record_process), JobSnapshot)
+    assert record_process.pid is None
 
 
 def test_process_that_was_killed_costs_nothing_but_its_restart(
-    jobs_root: Path, condenser: RecordProcess
+    jobs_root: Path, record_process: RecordProcess
 ) -> None:
-    first = job_of(jobs_root, condenser)
-    killed = condenser.pid
+    first = job_of(jobs_root, record_process)
+    killed = record_process.pid
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
-    assert job_of(jobs_root, condenser) == first
-    assert job_of(jobs_root, condenser) == first
-    assert condenser.pid not in {None, killed}
+    assert job_of(jobs_root, record_process) == first
+    assert job_of(jobs_root, record_process) == first
+    assert record_process.pid not in {None, killed}
 
 
 def test_process_that_hangs_is_given_up(jobs_root: Path) -> None:
-    condenser = RecordProcess(deadline=1.0)
+    record_process = RecordProcess(deadline=1.0)
     try:
-        first = job_of(jobs_root, condenser)
-        pid = condenser.pid
+        first = job_of(jobs_root, record_process)
+        pid = record_process.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(OSError, match="no answer"):
-            job_of(jobs_root, condenser)
-        assert condenser.pid is None
-        assert job_of(jobs_root, condenser) == first
+            job_of(jobs_root, record_process)
+        assert record_process.pid is None
+        assert job_of(jobs_root, record_process) == first
     finally:
-        condenser.close()
+        record_process.close()
 
 
 @pytest.fixture
@@ -173,40 +173,40 @@ def no_large_record_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.usefixtures("no_large_record_is_decoded_here")
 def test_large_record_is_a_fault_of_storage_where_there_is_no_process(
-    command: list[str], jobs_root: Path, condenser: RecordProcess, monkeypatch: pytest.MonkeyPatch
+    command: list[str], jobs_root: Path, record_process: RecordProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(child_command, "command", lambda _module: command)
         with pytest.raises(OSError, match="no answer") as fault:
-            job_of(jobs_root, condenser)
+            job_of(jobs_root, record_process)
     assert (type(fault.value), fault.value.errno) == (OSError, errno.EIO)
-    assert condenser.pid is None
-    assert job_of(jobs_root, condenser).owner == "anna"
+    assert record_process.pid is None
+    assert job_of(jobs_root, record_process).owner == "anna"
 
 
 @pytest.mark.usefixtures("no_large_record_is_decoded_here")
 def test_large_record_is_a_fault_of_storage_where_others_take_too_long(
-    jobs_root: Path, condenser: RecordProcess, monkeypatch: pytest.MonkeyPatch
+    jobs_root: Path, record_process: RecordProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.01)
-    with condenser._lock, pytest.raises(OSError, match="at once") as fault:
-        job_of(jobs_root, condenser)
+    with record_process._lock, pytest.raises(OSError, match="at once") as fault:
+        job_of(jobs_root, record_process)
     assert fault.value.errno == errno.EBUSY
-    assert job_of(jobs_root, condenser).owner == "anna"
+    assert job_of(jobs_root, record_process).owner == "anna"
 
 
 @pytest.mark.usefixtures("no_large_record_is_decoded_here")
 def test_only_some_threads_wait_for_the_process(
-    jobs_root: Path, condenser: RecordProcess, monkeypatch: pytest.MonkeyPatch
+    jobs_root: Path, record_process: RecordProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 30.0)
-    first = job_of(jobs_root, condenser)
-    root = JobsRoot(jobs_root, condenser=condenser)
+    first = job_of(jobs_root, record_process)
+    root = JobsRoot(jobs_root, record_process=record_process)
     with ThreadPoolExecutor(1 + MAX_WAITING) as threads:
-        with condenser._lock:
+        with record_process._lock:
             waiting = [threads.submit(root.read, "job-1") for _ in range(1 + MAX_WAITING)]
-            wait_until(lambda: not condenser._places._value)
-            for refused in (lambda: root.read("job-1"), lambda: condenser.split(RECORDS["all-keys"])):
+            wait_until(lambda: not record_process._places._value)
+            for refused in (lambda: root.read("job-1"), lambda: record_process.split(RECORDS["all-keys"])):
                 with pytest.raises(OSError, match="at once") as fault:
                     refused()
                 assert fault.value.errno == errno.EBUSY
@@ -215,15 +215,15 @@ def test_only_some_threads_wait_for_the_process(
 
 
 def test_process_ends_when_it_is_closed(jobs_root: Path) -> None:
-    condenser = RecordProcess()
-    read(jobs_root, RECORDS["all-keys"], condenser)
-    pid = condenser.pid
+    record_process = RecordProcess()
+    read(jobs_root, RECORDS["all-keys"], record_process)
+    pid = record_process.pid
     assert pid is not None
-    condenser.close()
+    record_process.close()
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
     with pytest.raises(OSError, match="ends"):
-        job_of(jobs_root, condenser)
-    assert condenser.pid is None
+        job_of(jobs_root, record_process)
+    assert record_process.pid is None
 
 
 def cost_of(text: bytes) -> float:

@@ -1,4 +1,4 @@
-"""Ferry, on both loops: whose bytes go with those of others, who goes ashore, what one costs that hangs."""
+"""EpollSender on both event loops: many downloads in one thread, slow and blocked ones, errors and ends."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Slowly(FileSender):
         super().close()
 
 
-class Passage:
-    """A download: a conduit whose storage has proved quick, and the client at its other end."""
+class Download:
+    """A file sender with fast storage, and the client at its other end."""
 
     def __init__(self, path: Path, start: int = 0, stop: int = len(BODY)) -> None:
         ours, self.client = socket.socketpair()
@@ -53,56 +53,56 @@ class Passage:
         ours.setblocking(False)  # noqa: FBT003 - the socket module's own way
         fd = os.open(path, os.O_RDONLY)
         status = os.fstat(fd)
-        self.conduit = Slowly(
+        self.sender = Slowly(
             OpenFile(fd, FileVersion.of(status), "film", status.st_nlink), ours.fileno(), stop - start
         )
-        self.conduit._average_chunk_s = 0.0
+        self.sender._average_chunk_s = 0.0
         self.start, self.stop = start, stop
         self.got = bytearray()
         ours.close()
 
-    def go(self, ferry: EpollSender) -> asyncio.Future[SendResult]:
-        return ferry.send(self.conduit, self.start, self.stop)
+    def go(self, epoll_sender: EpollSender) -> asyncio.Future[SendResult]:
+        return epoll_sender.send(self.sender, self.start, self.stop)
 
     def read(self) -> None:
         while len(self.got) < self.stop - self.start and (some := self.client.recv(random.choice(PIECES))):  # noqa: S311 - no secret
             self.got += some
 
     def hang(self) -> threading.Event:
-        self.conduit.gate = threading.Event()
-        return self.conduit.gate
+        self.sender.gate = threading.Event()
+        return self.sender.gate
 
     def leave(self) -> None:
-        if self.conduit.gate is not None:
-            self.conduit.gate.set()
+        if self.sender.gate is not None:
+            self.sender.gate.set()
         self.client.close()
 
 
 PIECES = (1_000, 70_000, 1_000_000)
 
 
-class Harbour:
-    """Makes passages, and clears up after them."""
+class Downloads:
+    """Starts downloads, and ends them after the test."""
 
     def __init__(self, folder: Path) -> None:
         self.film = folder / "film.mp4"
         self.film.write_bytes(BODY)
         self.closer = BackgroundCloser("test")
-        self.ferry = EpollSender(self.closer.close_later, deadline=30)
-        self.passages: list[Passage] = []
+        self.epoll_sender = EpollSender(self.closer.close_later, deadline=30)
+        self.made: list[Download] = []
 
-    def passage(self, start: int = 0, stop: int = len(BODY)) -> Passage:
-        self.passages.append(Passage(self.film, start, stop))
-        return self.passages[-1]
+    def add(self, start: int = 0, stop: int = len(BODY)) -> Download:
+        self.made.append(Download(self.film, start, stop))
+        return self.made[-1]
 
     def leave(self) -> None:
-        for passage in self.passages:
-            passage.leave()
-        wait_until(lambda: not self.ferry._active)
-        for passage in self.passages:
-            passage.conduit.close()
-        self.ferry.close()
-        self.ferry.close()
+        for download in self.made:
+            download.leave()
+        wait_until(lambda: not self.epoll_sender._active)
+        for download in self.made:
+            download.sender.close()
+        self.epoll_sender.close()
+        self.epoll_sender.close()
         self.closer.shut_down()
         wait_until(lambda: not threads())
 
@@ -112,167 +112,175 @@ def threads() -> list[threading.Thread]:
 
 
 @pytest.fixture
-def harbour(tmp_path: Path) -> Iterator[Harbour]:
-    harbour = Harbour(tmp_path)
-    yield harbour
-    harbour.leave()
+def downloads(tmp_path: Path) -> Iterator[Downloads]:
+    downloads = Downloads(tmp_path)
+    yield downloads
+    downloads.leave()
 
 
-async def aboard(passage: Passage) -> None:
-    """Wait until its client has no room any more."""
-    await until(lambda: passage.conduit.sent)
+async def has_sent(download: Download) -> None:
+    """Wait until the first bytes are sent."""
+    await until(lambda: download.sender.sent)
 
 
-async def test_the_bytes_of_all_arrive_as_they_are_by_one_thread(harbour: Harbour) -> None:
+async def test_one_thread_sends_the_exact_bytes_of_all_downloads(downloads: Downloads) -> None:
     """Clients that read in pieces of all sizes, side by side; some want a part, one a single byte."""
     draw = random.Random(7)  # noqa: S311 - no secret
     places = [sorted(draw.sample(range(len(BODY) + 1), 2)) for _ in range(12)]
-    passages = [harbour.passage(*place) for place in [*places, (5, 6), (0, len(BODY))]]
-    turns = [passage.go(harbour.ferry) for passage in passages]
-    await asyncio.gather(*(asyncio.to_thread(passage.read) for passage in passages))
+    made = [downloads.add(*place) for place in [*places, (5, 6), (0, len(BODY))]]
+    turns = [download.go(downloads.epoll_sender) for download in made]
+    await asyncio.gather(*(asyncio.to_thread(download.read) for download in made))
     assert [await turn for turn in turns] == [
-        SendResult(passage.stop - passage.start, StopReason.SLICE_USED) for passage in passages
+        SendResult(download.stop - download.start, StopReason.SLICE_USED) for download in made
     ]
-    assert all(passage.got == BODY[passage.start : passage.stop] for passage in passages)
+    assert all(download.got == BODY[download.start : download.stop] for download in made)
     assert len(threads()) == 1
 
 
-async def test_a_client_that_reads_nothing_stays_on_board_and_holds_nobody_up(harbour: Harbour) -> None:
-    full, other = harbour.passage(), harbour.passage()
-    waits = full.go(harbour.ferry)
-    await aboard(full)
-    turn = other.go(harbour.ferry)
+async def test_client_that_reads_nothing_stays_active_and_blocks_no_other(downloads: Downloads) -> None:
+    full, other = downloads.add(), downloads.add()
+    waits = full.go(downloads.epoll_sender)
+    await has_sent(full)
+    turn = other.go(downloads.epoll_sender)
     await asyncio.to_thread(other.read)
     assert (await turn).sent == len(BODY)
-    assert (waits.done(), harbour.ferry.is_running, harbour.ferry.stuck_threads()) == (False, True, 0)
+    assert (waits.done(), downloads.epoll_sender.is_running, downloads.epoll_sender.stuck_threads()) == (
+        False,
+        True,
+        0,
+    )
     await asyncio.to_thread(full.read)
     assert (await waits).sent == len(BODY)
 
 
-async def test_who_proves_slow_goes_ashore_with_what_was_sent(harbour: Harbour) -> None:
-    passage = harbour.passage()
-    passage.conduit._average_chunk_s = 1.0
-    turn = await passage.go(harbour.ferry)
-    assert (0 < turn.sent < len(BODY), turn.sent) == (True, passage.conduit.sent)
-    assert passage.conduit.closed == 0
+async def test_slow_download_is_detached_with_the_bytes_sent_so_far(downloads: Downloads) -> None:
+    download = downloads.add()
+    download.sender._average_chunk_s = 1.0
+    turn = await download.go(downloads.epoll_sender)
+    assert (0 < turn.sent < len(BODY), turn.sent) == (True, download.sender.sent)
+    assert download.sender.closed == 0
 
 
-async def test_while_one_hangs_all_others_go_ashore_and_nobody_comes_on_board(harbour: Harbour) -> None:
-    full, hung = harbour.passage(), harbour.passage()
-    waits = full.go(harbour.ferry)
-    await aboard(full)
+async def test_while_one_call_blocks_all_others_are_detached_and_none_is_accepted(
+    downloads: Downloads,
+) -> None:
+    full, hung = downloads.add(), downloads.add()
+    waits = full.go(downloads.epoll_sender)
+    await has_sent(full)
     gate = hung.hang()
-    hangs = hung.go(harbour.ferry)
+    hangs = hung.go(downloads.epoll_sender)
     turn = await waits
-    assert (turn.sent, turn.stop_reason, hung.conduit.begun) == (
-        full.conduit.sent,
+    assert (turn.sent, turn.stop_reason, hung.sender.begun) == (
+        full.sender.sent,
         StopReason.SLICE_USED,
         True,
     )
-    assert (harbour.ferry.is_running, hangs.done()) == (False, False)
-    hung.conduit.gate = None
+    assert (downloads.epoll_sender.is_running, hangs.done()) == (False, False)
+    hung.sender.gate = None
     gate.set()
-    await until(lambda: harbour.ferry.is_running)
+    await until(lambda: downloads.epoll_sender.is_running)
     await asyncio.to_thread(hung.read)
     assert (await hangs).sent == len(BODY)
 
 
-async def test_who_hangs_for_long_is_told_and_what_it_lent_is_closed_once_the_call_is_over(
-    harbour: Harbour, monkeypatch: pytest.MonkeyPatch
+async def test_blocked_download_fails_and_its_file_is_closed_after_the_call(
+    downloads: Downloads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harbour.ferry, "_deadline", 0.1)
+    monkeypatch.setattr(downloads.epoll_sender, "_deadline", 0.1)
     monkeypatch.setattr(module, "STUCK_AFTER_S", 0.1)
-    hung = harbour.passage()
+    hung = downloads.add()
     gate = hung.hang()
     with pytest.raises(StorageUnavailable):
-        await hung.go(harbour.ferry)
-    assert (hung.conduit.closed, harbour.ferry.stuck_threads()) == (0, 1)
+        await hung.go(downloads.epoll_sender)
+    assert (hung.sender.closed, downloads.epoll_sender.stuck_threads()) == (0, 1)
     # A later look, while it hangs on, has nothing more to tell.
-    await until(lambda: harbour.ferry._watched)
-    harbour.ferry._check_blocked(asyncio.get_running_loop())
-    hung.conduit.abort()
+    await until(lambda: downloads.epoll_sender._watched)
+    downloads.epoll_sender._check_blocked(asyncio.get_running_loop())
+    hung.sender.abort()
     gate.set()
-    await until(lambda: hung.conduit.closed)
+    await until(lambda: hung.sender.closed)
 
 
-async def test_who_is_not_waited_for_any_more_goes_ashore_when_he_is_cut_off(harbour: Harbour) -> None:
-    passage = harbour.passage()
-    turn = passage.go(harbour.ferry)
-    await aboard(passage)
+async def test_canceled_download_is_detached_when_it_is_aborted(downloads: Downloads) -> None:
+    download = downloads.add()
+    turn = download.go(downloads.epoll_sender)
+    await has_sent(download)
     turn.cancel()
-    passage.conduit.abort()
-    await until(lambda: passage.conduit.closed)
-    assert not harbour.ferry._active
+    download.sender.abort()
+    await until(lambda: download.sender.closed)
+    assert not downloads.epoll_sender._active
 
 
-async def test_who_left_and_is_put_ashore_for_another_is_closed_too(harbour: Harbour) -> None:
-    left, hung = harbour.passage(), harbour.passage()
-    turn = left.go(harbour.ferry)
-    await aboard(left)
+async def test_canceled_download_that_is_detached_for_another_is_closed(downloads: Downloads) -> None:
+    left, hung = downloads.add(), downloads.add()
+    turn = left.go(downloads.epoll_sender)
+    await has_sent(left)
     turn.cancel()
     gate = hung.hang()
-    hung.go(harbour.ferry)
-    await until(lambda: left.conduit.closed)
+    hung.go(downloads.epoll_sender)
+    await until(lambda: left.sender.closed)
     gate.set()
 
 
-async def test_a_fault_of_ours_is_told_to_who_waits_and_ends_nothing_else(
-    harbour: Harbour, monkeypatch: pytest.MonkeyPatch
+async def test_unexpected_error_reaches_its_download_and_ends_no_other(
+    downloads: Downloads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faulty, other = harbour.passage(), harbour.passage(0, 1000)
+    faulty, other = downloads.add(), downloads.add(0, 1000)
 
     def fail(*_: int) -> SendResult:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(faulty.conduit, "send_chunk", fail)
+    monkeypatch.setattr(faulty.sender, "send_chunk", fail)
     with pytest.raises(ZeroDivisionError):
-        await faulty.go(harbour.ferry)
-    assert (await other.go(harbour.ferry)).sent == 1000
+        await faulty.go(downloads.epoll_sender)
+    assert (await other.go(downloads.epoll_sender)).sent == 1000
 
 
-async def test_an_early_end_is_told(harbour: Harbour) -> None:
-    gone, changed = harbour.passage(), harbour.passage(len(BODY) - 1000)
+async def test_early_end_is_reported(downloads: Downloads) -> None:
+    gone, changed = downloads.add(), downloads.add(len(BODY) - 1000)
     gone.client.close()
-    assert (await gone.go(harbour.ferry)).stop_reason is StopReason.DISCONNECTED
-    os.truncate(harbour.film, 100)
-    assert await changed.go(harbour.ferry) == SendResult(0, StopReason.FILE_CHANGED)
+    assert (await gone.go(downloads.epoll_sender)).stop_reason is StopReason.DISCONNECTED
+    os.truncate(downloads.film, 100)
+    assert await changed.go(downloads.epoll_sender) == SendResult(0, StopReason.FILE_CHANGED)
 
 
-async def test_where_there_is_no_room_for_a_thread_the_next_passenger_begins_it(
-    harbour: Harbour, monkeypatch: pytest.MonkeyPatch
+async def test_thread_that_cannot_start_is_started_by_the_next_download(
+    downloads: Downloads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for a system that is out of threads."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    first, second = harbour.passage(0, 1000), harbour.passage(0, 1000)
+    first, second = downloads.add(0, 1000), downloads.add(0, 1000)
     with monkeypatch.context() as full:
         full.setattr(threading.Thread, "start", refuse)
-        waits = first.go(harbour.ferry)
-    turn = second.go(harbour.ferry)
+        waits = first.go(downloads.epoll_sender)
+    turn = second.go(downloads.epoll_sender)
     assert ((await waits).sent, (await turn).sent) == (1000, 1000)
 
 
-async def test_a_ferry_that_was_closed_takes_nobody_on_and_sees_to_who_is_aboard(harbour: Harbour) -> None:
-    passage = harbour.passage()
-    turn = passage.go(harbour.ferry)
-    await aboard(passage)
-    harbour.ferry.close()
-    assert not harbour.ferry.is_running
-    await asyncio.to_thread(passage.read)
+async def test_closed_sender_accepts_nothing_and_finishes_active_downloads(
+    downloads: Downloads,
+) -> None:
+    download = downloads.add()
+    turn = download.go(downloads.epoll_sender)
+    await has_sent(download)
+    downloads.epoll_sender.close()
+    assert not downloads.epoll_sender.is_running
+    await asyncio.to_thread(download.read)
     assert (await turn).sent == len(BODY)
     await until(lambda: not threads())
 
 
-def test_what_is_aboard_when_the_loop_ends_is_closed(harbour: Harbour) -> None:
-    passage = harbour.passage()
+def test_active_downloads_are_closed_when_the_loop_ends(downloads: Downloads) -> None:
+    download = downloads.add()
 
     async def leave() -> None:
-        passage.go(harbour.ferry)
-        await aboard(passage)
+        download.go(downloads.epoll_sender)
+        await has_sent(download)
 
     asyncio.run(leave())
-    passage.read()
-    wait_until(lambda: passage.conduit.closed)
-    assert passage.got == BODY
+    download.read()
+    wait_until(lambda: download.sender.closed)
+    assert download.got == BODY
