@@ -35,8 +35,18 @@ async def spawn(module: str, *arguments: str, nice: int = 0) -> Process:
 async def kill(process: Process) -> str:
     """Kill a process, wait up to 2 s for its exit, and return the end of its standard error.
 
-    A process that hangs in the kernel exits later.
+    A process that hangs in the kernel exits later. A cancelled caller waits too: once the loop is closed,
+    nothing would close the process's pipes or take its exit status.
     """
+    killing = asyncio.create_task(_kill(process))
+    try:
+        return await asyncio.shield(killing)
+    except asyncio.CancelledError:
+        await asyncio.wait({killing})
+        raise
+
+
+async def _kill(process: Process) -> str:
     if process.returncode is None:
         # Process.kill() may take the exit status from asyncio, which then reports 255.
         with contextlib.suppress(ProcessLookupError):

@@ -80,7 +80,7 @@ class WorkerPool:
         try:
             left = await _together(PIPELINED_BATCHES, lambda: self._ask(worker, batches))
         finally:
-            words = await asyncio.shield(spawn.kill(process))
+            words = await spawn.kill(process)
         if worker.failed is not None:
             self._on_failed(worker.failed, words)
         return left

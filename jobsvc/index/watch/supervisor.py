@@ -135,7 +135,7 @@ class WatcherSupervisor:
         finally:
             self._listener.on_lost()
             if self._process is not None:
-                words = await asyncio.shield(spawn.kill(self._process))
+                words = await spawn.kill(self._process)
                 self._process = None
         log.warning("watcher-lost", reason=why or words)
 

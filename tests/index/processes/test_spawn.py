@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from asyncio.subprocess import Process
 from pathlib import Path
 
@@ -45,3 +46,14 @@ async def test_a_child_imports_nothing_from_the_current_folder(
     assert await first_line(process) == b"ready\n"
     assert folder == "/"
     assert not await asyncio.to_thread(mark.exists)
+
+
+@pytest.mark.both_loops
+async def test_cancelled_kill_waits_for_the_exit(tmp_path: Path) -> None:
+    process = await spawn.spawn("jobsvc.index.watch.process_main", str(tmp_path), "0.2", "64")
+    killing = asyncio.create_task(spawn.kill(process))
+    await asyncio.sleep(0)
+    killing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await killing
+    assert process.returncode == -signal.SIGKILL
