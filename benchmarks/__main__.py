@@ -12,20 +12,20 @@ from importlib import import_module
 from types import ModuleType
 from typing import Final
 
-from benchmarks import machine, table
-from benchmarks.rounds import Plan
+from benchmarks import host_info, table
+from benchmarks.interleave import Plan
 
 USUAL: Final = ("status", "listing", "download", "memory")
 BY_NAME_ONLY: Final = (
     "behind-tls",
     "hostile",
     "hostile-unlimited",
-    "slow",
+    "slow-storage",
     "network",
-    "live",
+    "events",
     "digest",
     "index",
-    "million",
+    "index-million",
 )
 
 
@@ -45,13 +45,13 @@ def main() -> None:
             print(f"{name:<16}{(_module(name).__doc__ or '').partition(chr(10))[0]}")
         return
     plan = Plan(rounds=given.rounds, quick=given.quick, scratch=given.scratch)
-    print(machine.described())
-    os.sched_setaffinity(0, machine.cores()[1])
+    print(host_info.described())
+    os.sched_setaffinity(0, host_info.cores()[1])
     print(f"medians of {plan.rounds} rounds (least..most)")
     for name in given.names or USUAL:
         begun = time.perf_counter()
         _module(name).run(plan)
-        table.note(f"{machine.load_average()}; {time.perf_counter() - begun:.0f} s")
+        table.note(f"{host_info.load_average()}; {time.perf_counter() - begun:.0f} s")
 
 
 def _module(name: str) -> ModuleType:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks import farm, machine, servers, table
-from benchmarks.load import Outcome
-from benchmarks.rounds import Plan, in_turns
+from benchmarks import farm, host_info, servers, table
+from benchmarks.interleave import Plan, in_turns
+from benchmarks.load_generator import Outcome
 from benchmarks.servers import Server
 
 JOB: Final = "big-0001"
@@ -88,7 +88,7 @@ def run(plan: Plan) -> None:
 def _compare(plan: Plan, nginx: Server, size: int, token: str) -> None:
     table.title(
         f"behind-tls: {size >> 20} MiB from the page cache through nginx with TLS, one at a time; nginx and "
-        f"jobsvc share a core; {machine.placed()}; {machine.load_average()}"
+        f"jobsvc share a core; {host_info.placed()}; {host_info.load_average()}"
     )
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from benchmarks import farm, load, machine, servers, table
-from benchmarks.load import Load, Unexpected, answer, get
-from benchmarks.probe import Waits, meanwhile, probe
-from benchmarks.rounds import Measured, Plan
+from benchmarks import farm, host_info, load_generator, servers, table
+from benchmarks.interleave import Measured, Plan
+from benchmarks.latency_probe import Waits, meanwhile, probe
+from benchmarks.load_generator import Load, Unexpected, answer, get
 from benchmarks.servers import Server
 
 T = TypeVar("T")
@@ -41,10 +41,10 @@ def run(plan: Plan) -> None:
         time.sleep(farm.SETTLE)
         token = servers.token(scratch)
         server = stack.enter_context(servers.jobsvc(root, scratch))
-        load.until(lambda: answer(server.address, get("/readyz"))[0] == 200, 30)
+        load_generator.until(lambda: answer(server.address, get("/readyz"))[0] == 200, 30)
         table.title(
             f"digest: {size >> 20} MiB downloaded by one client, without a digest under way and beside that "
-            f"of another file, both in the page cache; {machine.placed()}; {machine.load_average()}"
+            f"of another file, both in the page cache; {host_info.placed()}; {host_info.load_average()}"
         )
         bench = Bench(plan, server, token, unhashed)
         for drop in (True, False):
@@ -98,11 +98,11 @@ class Bench:
         begun = self.server.figure("digest_bytes_total")
         ask = self._get(next(self._unhashed), Range="bytes=0-0", Want_Repr_Digest="sha-256=1")
         answer(self.server.address, ask)
-        load.until(lambda: self.server.figure("digest_bytes_total") > begun, load.SILENCE)
+        load_generator.until(lambda: self.server.figure("digest_bytes_total") > begun, load_generator.SILENCE)
         yield
         if not self.server.figure("digests_waiting"):
             raise Unexpected("the digest was there before the end of what was measured beside it")
-        load.until(lambda: not self.server.figure("digests_waiting"), 120, pause=0.1)
+        load_generator.until(lambda: not self.server.figure("digests_waiting"), 120, pause=0.1)
 
     def _get(self, job_id: str, **fields: str) -> bytes:
         return get(f"/api/jobs/{job_id}/download", self._token, **fields)

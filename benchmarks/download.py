@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from statistics import median
 from typing import Final
 
-from benchmarks import farm, machine, servers, table
-from benchmarks.load import Load, Outcome, get
-from benchmarks.rounds import Measured, Plan, in_turns
+from benchmarks import farm, host_info, servers, table
+from benchmarks.interleave import Measured, Plan, in_turns
+from benchmarks.load_generator import Load, Outcome, get
 from benchmarks.servers import Server
 
 STREAMS: Final = (1, 8)
@@ -52,7 +52,7 @@ LOOPS: Final = ("uvloop", "asyncio")
 def _whole(plan: Plan, taken: Sequence[Server], streams: int, size: int, token: str) -> None:
     table.title(
         f"download: {TOGETHER} times {size >> 20} MiB from the page cache, {streams} at once, by a client "
-        f"that drops the bytes and by one that copies them; {machine.placed()}; {machine.load_average()}"
+        f"that drops the bytes and by one that copies them; {host_info.placed()}; {host_info.load_average()}"
     )
     for drop in (True, False):
         client = "dropping" if drop else "copying"
@@ -85,7 +85,7 @@ def _ranges(plan: Plan, taken: Sequence[Server], size: int, token: str) -> None:
     seconds = plan.pick(2, 1)
     table.title(
         f"ranges: {RANGE >> 10} KiB at random of {size >> 20} MiB, {CONNECTIONS} connections, rounds of "
-        f"{seconds:g} s, by a client that drops the bytes; {machine.placed()}; {machine.load_average()}"
+        f"{seconds:g} s, by a client that drops the bytes; {host_info.placed()}; {host_info.load_average()}"
     )
     draw = random.Random(size)  # noqa: S311 - no secret
     starts = [draw.randrange(size - RANGE) for _ in range(10_000)]

@@ -16,10 +16,10 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Final
 
-from benchmarks import farm, machine, process, servers, table
-from benchmarks.load import Address, answer, get, until
-from benchmarks.probe import Waits, meanwhile
-from benchmarks.rounds import Plan
+from benchmarks import farm, host_info, process, servers, table
+from benchmarks.interleave import Plan
+from benchmarks.latency_probe import Waits, meanwhile
+from benchmarks.load_generator import Address, answer, get, until
 from benchmarks.servers import Server
 
 JOBS: Final = 2000
@@ -62,7 +62,8 @@ def measure(plan: Plan, *, default_limits: bool) -> None:
         ours = stack.enter_context(servers.jobsvc(root, scratch, default_limits=default_limits))
         until(lambda: answer(ours.address, get("/readyz"))[0] == 200, 60)
         table.title(
-            f"hostile: {5 * each:,} connections of five kinds; {machine.placed()}; {machine.load_average()}"
+            f"hostile: {5 * each:,} connections of five kinds; {host_info.placed()}; "
+            f"{host_info.load_average()}"
         )
         rounds = [_round(ours, scratch, requests, each, plan.pick(25, 5)) for _ in range(plan.rounds)]
         _print(rounds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import hostile
-from benchmarks.rounds import Plan
+from benchmarks.interleave import Plan
 
 
 def run(plan: Plan) -> None:

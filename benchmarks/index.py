@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from benchmarks import farm, machine, table
-from benchmarks.probe import percentile
-from benchmarks.rounds import Plan
-from benchmarks.starts import Asked, Bench, Quiet
+from benchmarks import farm, host_info, table
+from benchmarks.interleave import Plan
+from benchmarks.latency_probe import percentile
+from benchmarks.startup import Asked, Bench, Quiet
 
 JOBS: Final = 100_000
 MIX: Final = (("completed", 85.0), ("failed", 4.0), ("canceled", 1.0), ("rendering", 2.0), ("queued", 8.0))
@@ -41,7 +41,7 @@ def measure(plan: Plan, jobs: int, goals: Mapping[str, table.Goal]) -> None:
         for mode in CHANGES:
             table.title(
                 f"index: {jobs:,} jobs, {len(bench.unfinished):,} of them unfinished, --watch {mode}; "
-                f"{machine.spread()}; {machine.load_average()}"
+                f"{host_info.spread()}; {host_info.load_average()}"
             )
             quiet, asked = [], []
             for _ in range(plan.rounds):

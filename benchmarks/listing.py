@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from benchmarks import farm, machine, process, servers, table
-from benchmarks.load import Load, answer, get, until
-from benchmarks.rounds import Plan
+from benchmarks import farm, host_info, process, servers, table
+from benchmarks.interleave import Plan
+from benchmarks.load_generator import Load, answer, get, until
 from benchmarks.servers import Server
 
 OWNERS: Final = 500
@@ -50,7 +50,7 @@ def run(plan: Plan) -> None:
         until(lambda: answer(ours.address, get("/readyz"))[0] == 200, 120)
         table.title(
             f"listing: {jobs:,} jobs of {OWNERS + 1} owners, a page at a time on one connection; "
-            f"{machine.placed()}; {machine.load_average()}"
+            f"{host_info.placed()}; {host_info.load_average()}"
         )
         cases = [
             Case("the first 50", owner, "limit=50"),

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from benchmarks import farm, load, machine, servers, table
-from benchmarks.load import Load, get
-from benchmarks.probe import probe
+from benchmarks import farm, host_info, load_generator, servers, table
+from benchmarks.interleave import Plan
+from benchmarks.latency_probe import probe
+from benchmarks.load_generator import Load, get
 from benchmarks.process import Memory
-from benchmarks.rounds import Plan
 from benchmarks.servers import Server
 
 LARGE: Final = 600_000_000
@@ -54,7 +54,7 @@ class Bench:
     def server(self) -> Iterator[Server]:
         """Start a server, and warm it: what a first download imports and begins is not what one costs."""
         with servers.jobsvc(self._root, self._scratch) as server:
-            load.until(lambda: load.answer(server.address, get("/readyz"))[0] == 200, 30)
+            load_generator.until(lambda: load_generator.answer(server.address, get("/readyz"))[0] == 200, 30)
             Load(server.address, self.status(), 4).run(each=50)
             Load(server.address, [self.download("small")], 1).run(each=4)
             time.sleep(0.5)
@@ -67,7 +67,7 @@ def run(plan: Plan) -> None:
         bench = Bench(stack.enter_context(farm.scratch("memory", plan.scratch)))
         table.title(
             "memory: growth of the peak of the resident memory of a warm server, a fresh one each round; "
-            f"{machine.placed()}; {machine.load_average()}"
+            f"{host_info.placed()}; {host_info.load_average()}"
         )
         growth = [_streamed(bench, "large", 1) for _ in range(plan.rounds)]
         table.row(f"one download of {LARGE / _MB:.0f} MB", growth, " MB", FOR_LARGE)
@@ -90,9 +90,11 @@ def _stalled(bench: Bench) -> dict[str, float]:
         before = probe(server.address, bench.status(), PROBED)
         memory, kernel = Memory(server.process.pid), _socket_memory()
         for _ in range(STALLED):
-            sock = clients.enter_context(socket.create_connection(server.address, timeout=load.SILENCE))
+            sock = clients.enter_context(
+                socket.create_connection(server.address, timeout=load_generator.SILENCE)
+            )
             sock.sendall(bench.download("large"))
-        load.until(lambda: server.figure("downloads_in_progress") >= STALLED, 60, pause=0.1)
+        load_generator.until(lambda: server.figure("downloads_in_progress") >= STALLED, 60, pause=0.1)
         during = probe(server.address, bench.status(), PROBED)
         begun = time.perf_counter()
         Load(server.address, [bench.download("middle")], 1, drop=False).run(each=1)
@@ -119,4 +121,4 @@ def _print_stalled(rounds: list[dict[str, float]]) -> None:
 def _socket_memory() -> int:
     """Give what all TCP sockets of the machine hold in their buffers, in bytes (/proc/net/sockstat)."""
     words = Path("/proc/net/sockstat").read_text("ascii").split("TCP: ")[1].splitlines()[0].split()
-    return int(words[words.index("mem") + 1]) * machine.PAGE
+    return int(words[words.index("mem") + 1]) * host_info.PAGE

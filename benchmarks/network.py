@@ -13,13 +13,13 @@ from typing import Any, Final, Self
 
 import orjson
 
-from benchmarks import farm, load, machine, servers, table
-from benchmarks.load import SILENCE, Address, answer, get
-from benchmarks.probe import percentile
-from benchmarks.rounds import Plan
+from benchmarks import farm, host_info, load_generator, servers, table
+from benchmarks.interleave import Plan
+from benchmarks.latency_probe import percentile
+from benchmarks.load_generator import SILENCE, Address, answer, get
 from tests.network_storage.gluster import gluster
 from tests.network_storage.share import NotPossible
-from tests.slow_storage.mounted import missing, mounted
+from tests.slow_storage.fuse_mount import missing, mounted
 
 JOBS: Final = 600
 TIMES: Final = 200
@@ -69,14 +69,14 @@ def _measure(name: str, scratch: Path, writer: Path, reader: Path, times: int) -
     jobs = farm.fill(root, JOBS)
     token = servers.token(scratch)
     with servers.jobsvc(reader / "jobs", scratch) as server:
-        load.until(lambda: answer(server.address, get("/readyz"))[0] == 200, 60)
+        load_generator.until(lambda: answer(server.address, get("/readyz"))[0] == 200, 60)
         time.sleep(farm.SETTLE)
-        table.title(f"network: {name}; {JOBS} jobs, {times} of each; {machine.load_average()}")
+        table.title(f"network: {name}; {JOBS} jobs, {times} of each; {host_info.load_average()}")
         with _Stream(server.address, token) as stream, _List(server.address, token) as listing:
-            load.until(lambda: stream.ready and listing.ready, TIMEOUT_S)
+            load_generator.until(lambda: stream.ready and listing.ready, TIMEOUT_S)
             made = _change(root, jobs, times)
             wanted = [mark for marks in made.values() for mark in marks]
-            load.until(
+            load_generator.until(
                 lambda: all(mark in stream.seen and mark in listing.seen for mark in wanted), TIMEOUT_S
             )
         for kind, marks in made.items():

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from benchmarks.machine import TICK
+from benchmarks.host_info import TICK
 
 REPOSITORY: Final = Path(__file__).parents[1]
 PATIENCE: Final = 15.0

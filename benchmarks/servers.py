@@ -15,8 +15,8 @@ from typing import Final
 
 import orjson
 
-from benchmarks import load, machine, process
-from benchmarks.load import Address
+from benchmarks import host_info, load_generator, process
+from benchmarks.load_generator import Address
 
 START: Final = 60.0
 """Seconds that a server has until it serves."""
@@ -62,7 +62,7 @@ class Server:
 
     def figure(self, name: str) -> float:
         """Read one of the service's own metrics, which has no labels; its name without `jobsvc_`."""
-        lines = load.answer(self.address, load.get("/metrics"))[1].decode().splitlines()
+        lines = load_generator.answer(self.address, load_generator.get("/metrics"))[1].decode().splitlines()
         return next(float(line.split(" ")[1]) for line in lines if line.startswith(f"jobsvc_{name} "))
 
     def said(self) -> list[dict[str, object]]:
@@ -82,7 +82,7 @@ def jobsvc(
     """
     command = [sys.executable, "-m", "jobsvc", "serve", str(jobs_root), "--state-dir", str(scratch / "state")]
     command += ["--port", "0", *(() if default_limits else BOUNDLESS), *flags]
-    with _running("jobsvc", command, scratch, machine.both() if anywhere else None) as (running, log):
+    with _running("jobsvc", command, scratch, host_info.both() if anywhere else None) as (running, log):
         yield Server("jobsvc", _told_address(running, log), running, log)
 
 
@@ -97,8 +97,8 @@ def token(scratch: Path, owner: str = "farm", *scopes: str) -> str:
 
 @contextmanager
 def yardstick(scratch: Path, what: str, path: Path, *, loop: str = "uvloop") -> Iterator[Server]:
-    """Run one of benchmarks.yardsticks over a file."""
-    command = [sys.executable, "-m", "benchmarks.yardsticks", what, str(path), "--loop", loop]
+    """Run one of benchmarks.baselines over a file."""
+    command = [sys.executable, "-m", "benchmarks.baselines", what, str(path), "--loop", loop]
     with _running(f"aiohttp-{what}-{loop}", command, scratch) as (running, log):
         yield Server(f"aiohttp {what} ({loop})", _told_address(running, log), running, log)
 
@@ -122,7 +122,7 @@ def nginx_at(
     command = ["nginx", "-p", str(scratch), "-c", str(scratch / "nginx.conf")]
     descriptor = None if listener is None else listener.fileno()
     with _running("nginx", command, scratch, descriptor=descriptor) as (running, log):
-        load.until(lambda: _answers(address, running, log), START)
+        load_generator.until(lambda: _answers(address, running, log), START)
         yield Server("nginx", address, running, log)
 
 
@@ -141,7 +141,7 @@ def _running(
     descriptor: int | None = None,
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     log = scratch / f"{name}.log"
-    running = process.begin(command, log, cores or machine.cores()[0], descriptor=descriptor)
+    running = process.begin(command, log, cores or host_info.cores()[0], descriptor=descriptor)
     try:
         yield running, log
     finally:
@@ -160,7 +160,7 @@ def _told_address(running: subprocess.Popen[bytes], log: Path) -> Address:
                 found.append((host, int(port)))
         return bool(found)
 
-    load.until(told, START, pause=0.002)
+    load_generator.until(told, START, pause=0.002)
     return found[0]
 
 

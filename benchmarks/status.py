@@ -9,9 +9,9 @@ from statistics import median
 from time import sleep
 from typing import Final
 
-from benchmarks import farm, machine, process, servers, table
-from benchmarks.load import Load, Outcome, answer, get, until
-from benchmarks.rounds import Measured, Plan, in_turns
+from benchmarks import farm, host_info, process, servers, table
+from benchmarks.interleave import Measured, Plan, in_turns
+from benchmarks.load_generator import Load, Outcome, answer, get, until
 from benchmarks.servers import Server
 
 JOBS: Final = 20_000
@@ -55,7 +55,7 @@ def _title(body: Path) -> None:
     """Say what is measured."""
     table.title(
         f"status: {JOBS:,} jobs, random ids on {CONNECTIONS} keep-alive connections, bodies of some "
-        f"{body.stat().st_size} bytes, slices of {SLICE} s; {machine.placed()}; {machine.load_average()}"
+        f"{body.stat().st_size} bytes, slices of {SLICE} s; {host_info.placed()}; {host_info.load_average()}"
     )
 
 

@@ -20,8 +20,8 @@ from jobsvc.settings import Settings
 from jobsvc.storage.files import file_version
 from jobsvc.storage.nonblocking import descriptor_cache
 from jobsvc.storage.state import token_file
-from tests.loop_watch import LoopWatch
-from tests.running import Process, Service, as_process, end, in_process
+from tests.blocking_calls import LoopWatch
+from tests.service_runner import Process, Service, as_process, end, in_process
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 

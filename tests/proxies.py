@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from tests.programs import started
+from tests.external_programs import started
 
 START_DEADLINE_S: Final = 15.0
 

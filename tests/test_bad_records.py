@@ -18,8 +18,8 @@ import orjson
 import pytest
 
 from tests.conftest import MakeJob, MakeToken, Serve, put
-from tests.running import Service
-from tests.waiting import until
+from tests.eventually import until
+from tests.service_runner import Service
 
 BROKEN = Path(__file__).parents[1] / "sample_jobs" / "broken"
 FILM = b"the film that nobody may have"

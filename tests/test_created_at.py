@@ -11,7 +11,7 @@ import pytest
 from jobsvc.storage.jobs import reader
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, Serve
-from tests.running import Service
+from tests.service_runner import Service
 
 
 def write_later(make_job: MakeJob, job_id: str = "job-1", progress: int = 0) -> None:

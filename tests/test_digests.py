@@ -17,10 +17,10 @@ import pytest
 
 from jobsvc.index.digests import digest_service
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
-from tests.programs import needs, run
-from tests.running import Service
-from tests.speaking import Answer, request
-from tests.waiting import until
+from tests.eventually import until
+from tests.external_programs import needs, run
+from tests.raw_http import Answer, request
+from tests.service_runner import Service
 
 FILM: Final = bytes(range(256)) * 400
 OTHER: Final = FILM[::-1]

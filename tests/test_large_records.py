@@ -11,9 +11,9 @@ import pytest
 from jobsvc.storage.processes import record_process
 from jobsvc.web.endpoints.job_list import MAX_PAGE_BYTES
 from tests.conftest import MakeJob, Serve, StartProcess
-from tests.listening import listening
-from tests.running import Service
-from tests.speaking import request
+from tests.raw_http import request
+from tests.service_runner import Service
+from tests.sse_client import listening
 
 BEYOND_A_PAGE: Final = {"text": "x" * (1_048_576 - 100)}
 """With it a record has just less than the 1 MiB that is read, and its JSON in a list more."""

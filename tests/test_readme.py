@@ -14,8 +14,8 @@ import pytest
 from jobsvc.domain.status_record import parse_record
 from jobsvc.settings import OPTIONS, Settings
 from tests.conftest import MakeJob, Serve
-from tests.programs import needs, run
-from tests.running import Service
+from tests.external_programs import needs, run
+from tests.service_runner import Service
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -18,8 +18,8 @@ import pytest
 
 from jobsvc.cli.demo_render import FPS, DemoFarm
 from tests.conftest import StartProcess
-from tests.running import Process
-from tests.waiting import wait_until
+from tests.eventually import wait_until
+from tests.service_runner import Process
 
 JOB = "seahorse-valley-0001"
 FRAMES = 4 * FPS

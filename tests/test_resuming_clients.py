@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeJob, Serve
-from tests.cutting import cutting
-from tests.programs import needs, run
-from tests.running import Service
-from tests.waiting import until
+from tests.cutting_proxy import cutting
+from tests.eventually import until
+from tests.external_programs import needs, run
+from tests.service_runner import Service
 
 FILM = os.urandom(12_000_000)
 ROUTE = "/api/jobs/job-1/download"

@@ -26,9 +26,9 @@ from jobsvc.settings import OPTIONS
 from jobsvc.storage.files.users import user_name
 from jobsvc.storage.filesystem.mounts import file_system, watch_limit
 from jobsvc.storage.filesystem.probe import FileSystemInfo, WriteProbe
-from tests.programs import without_coverage
-from tests.running import PROJECT
-from tests.waiting import wait_until
+from tests.eventually import wait_until
+from tests.external_programs import without_coverage
+from tests.service_runner import PROJECT
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeJob, MakeToken
-from tests.running import PROJECT, end
-from tests.speaking import request
-from tests.waiting import wait_until
+from tests.eventually import wait_until
+from tests.raw_http import request
+from tests.service_runner import PROJECT, end
 
 FILM = os.urandom(300_000)
 

@@ -217,12 +217,12 @@ def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
     provoked = {(name, scene.status, scene.code) for name, some in SCENES.items() for scene in some}
     provoked |= {("downloadOutput", 429, "too-many-downloads"), ("getEvents", 200, None)}
     provoked.add(("downloadNamedOutput", 429, "too-many-downloads"))  # below
-    provoked.add(("getLogs", 429, "too-many-downloads"))  # by tests/test_download_slots.py
+    provoked.add(("getLogs", 429, "too-many-downloads"))  # by tests/web/ratelimit/test_download_slots.py
     provoked |= {(name, 429, "too-many-streams") for name in STREAMS}
     provoked |= {(name, 429, "rate-limited") for name in ("getToken", "headToken")}
     provoked |= {(name, 204, None) for name in (*ENDING, *map(head_of, ENDING))}  # likewise
     faults = {(name, 500, "internal") for name in OPERATIONS}
-    # tests/test_connection_limits.py provokes these.
+    # tests/web/connection/test_connection_limits.py provokes these.
     faults |= {("createDownloadLink", 408, "request-timeout")}
     faults |= {
         (name, 503, "too-many-connections")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.programs import SEARCH_PATH
-from tests.waiting import wait_until
+from tests.eventually import wait_until
+from tests.external_programs import SEARCH_PATH
 
 DOCUMENT: Final = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text("utf-8")
 START_TIMEOUT_S: Final = 20.0

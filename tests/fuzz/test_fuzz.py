@@ -9,7 +9,7 @@ import pytest
 
 from tests.fuzz.reference import Kind, read
 from tests.proxies import PROXIES, installed
-from tests.running import PROJECT
+from tests.service_runner import PROJECT
 
 
 def assert_no_fault(*options: str) -> None:

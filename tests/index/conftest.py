@@ -11,7 +11,7 @@ import pytest
 from jobsvc.index.job_index import JobIndex, Watch
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
-from tests.index.farm import Farm
+from tests.index.job_dirs import Farm
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.root_listing import RootScan, list_job_ids
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from tests.index import farm as farm_program
-from tests.index.farm import Farm
-from tests.waiting import until
+from tests.eventually import until
+from tests.index import job_dirs as farm_program
+from tests.index.job_dirs import Farm
 
 
 def progress(index: JobIndex, job_id: str) -> float | None:

@@ -13,7 +13,7 @@ import structlog
 
 from jobsvc.observe import line_limit, logging_setup
 from jobsvc.observe.line_limit import LINES_OF_A_KIND, LINES_OF_A_TOKEN, LINES_OF_ALL_KINDS, LineLimit
-from tests.waiting import wait_until
+from tests.eventually import wait_until
 
 
 @pytest.fixture(autouse=True)

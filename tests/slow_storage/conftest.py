@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeJob, job_maker
-from tests.slow_storage.downloads import way
-from tests.slow_storage.mounted import Storage, missing, mounted
+from tests.slow_storage.fuse_mount import Storage, missing, mounted
+from tests.slow_storage.pending_downloads import way
 
 __all__ = ["way"]
 

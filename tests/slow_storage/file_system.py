@@ -25,7 +25,7 @@ from typing import Any, Final
 import mfusepy
 import orjson
 
-from tests.slow_storage.trouble import Trouble
+from tests.slow_storage.fault_modes import Trouble
 
 _PAUSE: Final = 0.01
 _READDIRPLUS: Final = 1 << 13

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeJob, Serve, put
-from tests.descriptors import held
-from tests.running import Service
-from tests.slow_storage.downloads import FILM, OUTPUT, begin, known, path_of, rest
-from tests.slow_storage.mounted import FOR_EVER, Storage
-from tests.slow_storage.trouble import METADATA
-from tests.speaking import Answer, CutShort, request
-from tests.waiting import until
+from tests.eventually import until
+from tests.open_fds import held
+from tests.raw_http import Answer, CutShort, request
+from tests.service_runner import Service
+from tests.slow_storage.fault_modes import METADATA
+from tests.slow_storage.fuse_mount import FOR_EVER, Storage
+from tests.slow_storage.pending_downloads import FILM, OUTPUT, begin, known, path_of, rest
 
 MIDDLE = len(FILM) // 2
 OTHER = FILM[::-1]

@@ -12,10 +12,10 @@ import pytest
 from jobsvc.index.digests import digest_service
 from jobsvc.storage import executor
 from tests.conftest import MakeJob, Serve, StartProcess
-from tests.descriptors import held
-from tests.running import GRACE, Service
-from tests.slow_storage.downloads import FILM, OUTPUT, answered, path_of
-from tests.slow_storage.mounted import FOR_EVER, Storage
+from tests.open_fds import held
+from tests.service_runner import GRACE, Service
+from tests.slow_storage.fuse_mount import FOR_EVER, Storage
+from tests.slow_storage.pending_downloads import FILM, OUTPUT, answered, path_of
 
 WANT = ("Want-Repr-Digest", "sha-256=1")
 ASK_THE_DISK = ("Cache-Control", "no-cache")

@@ -10,9 +10,9 @@ from typing import Final
 import pytest
 
 from tests.conftest import MakeJob, Serve
-from tests.running import Service
-from tests.slow_storage.downloads import FILM, answered, known
-from tests.slow_storage.mounted import Storage
+from tests.service_runner import Service
+from tests.slow_storage.fuse_mount import Storage
+from tests.slow_storage.pending_downloads import FILM, answered, known
 
 ASK_THE_DISK: Final = ("Cache-Control", "no-cache")
 

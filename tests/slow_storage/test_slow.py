@@ -21,13 +21,13 @@ from jobsvc.storage import executor
 from jobsvc.storage.sendfile import file_sender
 from jobsvc.storage.state import token_file
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
-from tests.descriptors import held
-from tests.running import GRACE, Process, Service, in_process
-from tests.slow_storage.downloads import FILM, OUTPUT, answered, begin, known, path_of, rest
-from tests.slow_storage.mounted import FOR_EVER, Storage
-from tests.slow_storage.trouble import METADATA
-from tests.speaking import DEADLINE, Connection, request
-from tests.waiting import until
+from tests.eventually import until
+from tests.open_fds import held
+from tests.raw_http import DEADLINE, Connection, request
+from tests.service_runner import GRACE, Process, Service, in_process
+from tests.slow_storage.fault_modes import METADATA
+from tests.slow_storage.fuse_mount import FOR_EVER, Storage
+from tests.slow_storage.pending_downloads import FILM, OUTPUT, answered, begin, known, path_of, rest
 
 SLOW = tuple(f"slow-{number}" for number in range(4))
 ASK_THE_DISK = ("Cache-Control", "no-cache")

@@ -15,8 +15,8 @@ from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.safe_open import OpenFile, PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob
-from tests.descriptors import held
-from tests.waiting import until
+from tests.eventually import until
+from tests.open_fds import held
 
 pytestmark = pytest.mark.both_loops
 

@@ -24,7 +24,7 @@ from jobsvc.domain.status_record import BadRecord, parse_record
 from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, put
-from tests.descriptors import held
+from tests.open_fds import held
 from tests.permissions import bound_by_permissions
 
 GOOD = b'{"status": "completed", "owner": "anna", "outputPath": "output/shots/film.mp4"}'

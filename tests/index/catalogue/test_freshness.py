@@ -18,8 +18,8 @@ from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.root_listing import stat_root
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from tests.index.farm import Farm
-from tests.waiting import until
+from tests.eventually import until
+from tests.index.job_dirs import Farm
 
 
 class Root(JobsRoot):

@@ -31,8 +31,8 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.state.digest_file import DigestFile
 from tests.conftest import MakeJob, put
-from tests.descriptors import held
-from tests.waiting import until
+from tests.eventually import until
+from tests.open_fds import held
 
 pytestmark = pytest.mark.both_loops
 

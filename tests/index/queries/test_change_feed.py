@@ -17,7 +17,7 @@ from jobsvc.index.queries.change_feed import ChangeFeed, FeedOverrun, FeedReader
 from jobsvc.index.queries.subscriptions import CALLS_PER_ITERATION, Subscriptions
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from tests.waiting import until
+from tests.eventually import until
 
 OWNERS = ("anna", "bob")
 JOBS = ("a", "b", "c")

@@ -14,8 +14,8 @@ from jobsvc.index.job_index import JobIndex, Watch
 from jobsvc.index.queries.log_tail_cache import LogTailCache
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
-from tests.index.farm import Farm
-from tests.waiting import until
+from tests.eventually import until
+from tests.index.job_dirs import Farm
 
 
 class Clock:

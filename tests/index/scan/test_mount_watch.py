@@ -18,8 +18,8 @@ from jobsvc.index.watch.supervisor import EventKind, WatchEvent
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.filesystem.mounts import mount_point
 from jobsvc.storage.jobs.reader import JobsRoot
-from tests.index.farm import Farm
-from tests.waiting import until
+from tests.eventually import until
+from tests.index.job_dirs import Farm
 
 NOTICED_WITHIN_S: Final = 4.0
 """An output that is missing is bridged for two seconds."""

@@ -20,8 +20,8 @@ from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs import batch_read
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from tests.index.farm import Farm
-from tests.waiting import until
+from tests.eventually import until
+from tests.index.job_dirs import Farm
 
 JOBS = [f"job-{number}" for number in range(500)]
 

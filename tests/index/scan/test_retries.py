@@ -7,7 +7,7 @@ import pytest
 
 from jobsvc.index.scan import retries as module
 from jobsvc.index.scan.retries import Retries
-from tests.waiting import until
+from tests.eventually import until
 
 JOBS = [f"job-{number}" for number in range(100)]
 

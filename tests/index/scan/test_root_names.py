@@ -16,8 +16,8 @@ from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.root_listing import RootListing, RootVersion, list_root
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from tests.index.farm import Farm
-from tests.waiting import until
+from tests.eventually import until
+from tests.index.job_dirs import Farm
 
 VERSION = RootVersion(1, 2, 1_000, 1_000, 3, 4096)
 LATER = VERSION._replace(mtime_ns=2_000)

@@ -27,8 +27,8 @@ from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.batch_read import ReadResult
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from tests.index.farm import Farm
-from tests.waiting import until
+from tests.eventually import until
+from tests.index.job_dirs import Farm
 
 JOBS = [f"job-{number}" for number in range(3 * BATCH_JOBS)]
 LIKE = {"status": "rendering", "owner": "ann"}

@@ -13,7 +13,7 @@ from jobsvc.index.watch.job_folders import folders_to
 from jobsvc.index.watch.registry import WatchRegistry
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from tests.waiting import until
+from tests.eventually import until
 
 
 def reading(job_id: str, status: str = "rendering", **keys: Any) -> JobSnapshot:

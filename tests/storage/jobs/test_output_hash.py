@@ -16,7 +16,7 @@ from jobsvc.storage.jobs import output_hash
 from jobsvc.storage.jobs.output_hash import READ_BYTES, OutputChanged, OutputHasher
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, put
-from tests.descriptors import held
+from tests.open_fds import held
 
 FILM = bytes(range(256)) * 5000
 """A little more than one piece."""

@@ -26,7 +26,7 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import MAX_PATH_DEPTH, MAX_RECORD_BYTES
 from tests.conftest import MakeJob, put
-from tests.descriptors import held
+from tests.open_fds import held
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ from jobsvc.storage.processes import child_command
 from jobsvc.storage.processes import record_process as module
 from jobsvc.storage.processes.record_process import MAX_WAITING, RecordProcess
 from tests.conftest import put
-from tests.waiting import wait_until
+from tests.eventually import wait_until
 
 FULL: Final[dict[str, Any]] = {
     "id": "job-1", "status": "done", "owner": "anna", "progress": 41.5, "projectPath": "p", "outputPath": "o",

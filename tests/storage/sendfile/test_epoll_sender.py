@@ -19,7 +19,7 @@ from jobsvc.storage.sendfile import epoll_sender as module
 from jobsvc.storage.sendfile.epoll_sender import EpollSender
 from jobsvc.storage.sendfile.file_sender import FileSender, SendResult, StopReason
 from jobsvc.storage.threads.background_closer import BackgroundCloser
-from tests.waiting import until, wait_until
+from tests.eventually import until, wait_until
 
 pytestmark = pytest.mark.both_loops
 

@@ -18,7 +18,7 @@ from jobsvc.storage.sendfile import file_sender as module
 from jobsvc.storage.sendfile import socket_queues
 from jobsvc.storage.sendfile.file_sender import FileSender, StopReason, changed
 from jobsvc.storage.sendfile.socket_queues import buffered
-from tests.waiting import wait_until
+from tests.eventually import wait_until
 
 BODY = os.urandom(3_000_000)
 SOME = 900_000

@@ -19,7 +19,7 @@ from jobsvc.storage.sendfile.socket_queues import (
     buffered,
     unread,
 )
-from tests.waiting import wait_until
+from tests.eventually import wait_until
 
 Ends = tuple[socket.socket, socket.socket]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from jobsvc.storage.threads.background_closer import BackgroundCloser, close
-from tests.waiting import wait_until
+from tests.eventually import wait_until
 
 
 class Thing:

@@ -18,7 +18,7 @@ import pytest
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.storage.threads.thread_pool import ThreadPool, expire
-from tests.waiting import until, wait_until
+from tests.eventually import until, wait_until
 
 pytestmark = pytest.mark.both_loops
 

@@ -11,7 +11,7 @@ import pytest
 from jobsvc.web.connection import congestion, protocol
 from jobsvc.web.connection.congestion import UNPACED_ALGORITHM, disable_pacing, is_same_host
 from tests.conftest import MakeJob, Serve
-from tests.waiting import until
+from tests.eventually import until
 
 pytestmark = pytest.mark.both_loops
 

@@ -1,0 +1,11 @@
+"""Scale: what `index` measures, at 1,000,000 jobs, which take minutes to make; figures without goals."""
+
+from __future__ import annotations
+
+from benchmarks.index import measure
+from benchmarks.interleave import Plan
+
+
+def run(plan: Plan) -> None:
+    """Measure and print: one round, since each is long."""
+    measure(Plan(1, plan.quick, plan.scratch), int(plan.pick(1_000_000, 20_000)), {})

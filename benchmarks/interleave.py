@@ -1,0 +1,71 @@
+"""Rounds that take turns: every server is measured in each, in the one order and then in the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.load_generator import Outcome
+from benchmarks.servers import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how often to measure, as the command line said."""
+
+    rounds: int
+    quick: bool
+    scratch: str | None = None
+    """Folder to work beneath."""
+
+    def pick(self, usual: float, quick: float) -> float:
+        """Choose a length or a size."""
+        return quick if self.quick else usual
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One server in one round."""
+
+    outcome: Outcome
+    cpu: float
+    """Seconds that the server used."""
+
+    @property
+    def micros(self) -> float:
+        """CPU microseconds of the server for one request."""
+        return self.cpu / self.outcome.requests * 1e6
+
+    @property
+    def busy(self) -> float:
+        """Percent of one core that the server used: near 100 where it, not the load, was the bottleneck."""
+        return 100 * self.cpu / self.outcome.seconds
+
+    @property
+    def load_busy(self) -> float:
+        """Percent of one core that the load used."""
+        return 100 * self.outcome.cpu / self.outcome.seconds
+
+
+def in_turns(
+    plan: Plan, servers: Sequence[Server], one: Callable[[Server], Outcome], slices: int = 1
+) -> dict[str, list[Measured]]:
+    """Measure each server once a round, after one run each that does not count.
+
+    A round of several slices goes through the servers as often, each a piece at a time: what a machine's
+    speed does from one second to the next then meets all of them alike.
+    """
+    for server in servers:
+        one(server)
+    found: dict[str, list[Measured]] = {server.name: [] for server in servers}
+    for _ in range(plan.rounds):
+        outcomes, cpu = {server.name: Outcome() for server in servers}, dict.fromkeys(found, 0.0)
+        for number in range(slices):
+            for server in servers if number % 2 == 0 else servers[::-1]:
+                before = server.cpu()
+                outcomes[server.name].add(one(server))
+                cpu[server.name] += server.cpu() - before
+        servers = servers[::-1]
+        for name, outcome in outcomes.items():
+            found[name].append(Measured(outcome, cpu[name]))
+    return found

@@ -1,0 +1,162 @@
+"""Starts of the service over a large root: quiet ones, and ones that are asked from their first moment on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import orjson
+
+from benchmarks import farm, latency_probe, process, servers
+from benchmarks.latency_probe import Waits
+from benchmarks.load_generator import answer, get, until
+from benchmarks.process import Memory
+from benchmarks.servers import Server
+
+ASKED: Final = 997
+"""Jobs that are asked for in turn: all over the root."""
+GLANCE: Final = 0.001
+"""Seconds between two questions whether a change shows."""
+PATIENCE: Final = 900.0
+"""Seconds for a first index."""
+STILL: Final = 1.0
+"""Seconds without another watch after which the last is set."""
+
+
+class Quiet(NamedTuple):
+    """A start that nobody asks anything of but the first answer; seconds but where it says otherwise."""
+
+    empty: float
+    """Until the service answers on an empty root."""
+    first: float
+    """By how much later the first right answer for a job comes on the large one."""
+    rate: float
+    """Jobs a second of the first index."""
+    memory: float
+    """Kilobytes for each job when all is indexed and watched."""
+    watcher: float
+    """Likewise, of the watcher's process."""
+    arming: float
+    """From the end of the index to the last watch."""
+    idle: float
+    """Percent of a core, its watcher's included, when nothing happens."""
+
+
+class Asked(NamedTuple):
+    """A start with requests from its first moment on."""
+
+    loading: Waits
+    """Of requests until all is indexed and watched."""
+    rate: float
+    """Jobs a second of the first index."""
+    visible: list[float]
+    """Milliseconds from a rename until an answer has it."""
+
+
+class Bench:
+    """A farm, and fresh servers over it."""
+
+    def __init__(self, scratch: Path, jobs: int, mix: tuple[tuple[str, float], ...]) -> None:
+        self._jobs = jobs
+        self._scratch = scratch
+        self._root = scratch / "jobs"
+        self._empty = scratch / "empty"
+        self._empty.mkdir()
+        ids = farm.fill(self._root, jobs, mix=mix)
+        self.unfinished = ids["rendering"] + ids["queued"]
+        known = [job_id for of_state in ids.values() for job_id in of_state]
+        self._token = servers.token(scratch)
+        self._requests = [self._status(known[number * len(known) // ASKED]) for number in range(ASKED)]
+        self._changes = count(1)
+        time.sleep(farm.SETTLE)
+
+    def quiet(self, mode: str, seconds: float) -> Quiet:
+        """Start it and let it be; `seconds` is how long its idleness is watched."""
+        with self._server(self._empty, mode, b"404") as (server, empty):
+            time.sleep(STILL)
+            before = _resident(server)
+        with self._server(self._root, mode, b"200") as (server, first):
+            rate = _rate(server)
+            arming = _armed(server, mode)
+            after = _resident(server)
+            ours, watcher = ((now - then) / self._jobs / 1e3 for now, then in zip(after, before, strict=True))
+            return Quiet(empty, first - empty, rate, ours, watcher, arming, _idle(server, seconds))
+
+    def asked(self, mode: str, changes: int) -> Asked:
+        """Start it and ask at once and all the while; then change jobs."""
+        with self._server(self._root, mode, b"200") as (server, _):
+            with latency_probe.meanwhile(server.address, self._requests) as loading:
+                rate = _rate(server)
+                _armed(server, mode)
+            visible = [self._change(server, job_id) for job_id in self._drawn(changes)]
+        return Asked(loading, rate, visible)
+
+    def _drawn(self, number: int) -> list[str]:
+        """Draw jobs all over the list of the unfinished."""
+        return self.unfinished[:: max(len(self.unfinished) // number, 1)][:number]
+
+    def _change(self, server: Server, job_id: str) -> float:
+        """Replace a record as a farm does; returns the milliseconds until an answer has it."""
+        number, request = next(self._changes), self._status(job_id)
+        answer(server.address, request)
+        farm.put(self._root, job_id, "rendering", attempt=number)
+        begun = time.perf_counter()
+        until(lambda: _attempt(server, request) == number, 30, pause=GLANCE)
+        return (time.perf_counter() - begun) * 1e3
+
+    def _status(self, job_id: str) -> bytes:
+        return get(f"/api/jobs/{job_id}", self._token)
+
+    @contextmanager
+    def _server(self, root: Path, mode: str, wanted: bytes) -> Iterator[tuple[Server, float]]:
+        """Start a server; yields it with the seconds until it has answered, which is to be `wanted`."""
+        begun = time.perf_counter()
+        with servers.jobsvc(root, self._scratch, "--watch", mode, anywhere=True) as server:
+            status, _ = answer(server.address, self._requests[ASKED // 2])
+            assert status == int(wanted)
+            yield server, time.perf_counter() - begun
+
+
+def _rate(server: Server) -> float:
+    """Wait for the first index, and ask the service's log how long it took."""
+    until(lambda: b'"indexed"' in server.log.read_bytes(), PATIENCE, pause=0.05)
+    (said,) = [line for line in server.said() if line["event"] == "indexed"]
+    return float(str(said["jobs"])) / float(str(said["seconds"]))
+
+
+def _armed(server: Server, mode: str) -> float:
+    """Wait until watches have come and no more come; returns the seconds that they took.
+
+    The service is asked: to have the kernel list them keeps it, and the probe's core, from everything else.
+    """
+    if mode != "events":
+        return 0.0
+    begun, watches = time.perf_counter(), 0
+    until(lambda: server.figure("watched_directories") > 0, PATIENCE, pause=0.2)
+    changed = time.perf_counter()
+    while time.perf_counter() - changed < STILL:
+        time.sleep(0.2)
+        if (now := int(server.figure("watched_directories"))) != watches:
+            watches, changed = now, time.perf_counter()
+    return changed - begun
+
+
+def _resident(server: Server) -> tuple[float, float]:
+    """Say what the service has in memory, and its watcher."""
+    watchers = process.children(server.process.pid)
+    return Memory(server.process.pid).before, sum(Memory(pid).before for pid in watchers)
+
+
+def _idle(server: Server, seconds: float) -> float:
+    before = server.cpu()
+    time.sleep(seconds)
+    return 100 * (server.cpu() - before) / seconds
+
+
+def _attempt(server: Server, request: bytes) -> int | None:
+    attempt: int | None = orjson.loads(answer(server.address, request)[1]).get("attempt")
+    return attempt

@@ -1,0 +1,167 @@
+"""What another host does to jobs is listed and told within the poll interval and what the share caches."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import pytest
+
+from tests.conftest import MakeJob, Serve
+from tests.network_storage.share import Share
+from tests.service_runner import Service
+from tests.sse_client import Event, Stream, listening
+
+BOUND_S: Final = 4.0
+"""A poll interval of half a second, a cache or two of a second each, and a busy machine."""
+
+
+@pytest.fixture
+async def service(share: Share, make_job: MakeJob, serve: Serve) -> Service:
+    """A service over a share with a finished and an unfinished job."""
+    await asyncio.to_thread(make_job, "finished", status="failed")
+    await asyncio.to_thread(make_job, "rendering", status="rendering")
+    service = await serve(poll_interval=0.5, watch="auto")
+    await listed(service, {"finished": "failed", "rendering": "rendering"}, 20)
+    return service
+
+
+@pytest.fixture
+async def stream(service: Service) -> AsyncIterator[Stream]:
+    """An event stream that has told of all jobs that there are."""
+    async with listening(service, "/api/events") as stream:
+        await stream.named("present")
+        yield stream
+
+
+async def listed(service: Service, wanted: dict[str, str], within: float = BOUND_S) -> None:
+    """Wait until the list has these jobs in these states, and no others."""
+    found: Any = None
+    try:
+        async with asyncio.timeout(within):
+            while found != wanted:
+                page = (await service.get("/api/jobs")).json()  # 503 until the first index is complete
+                found = {job["id"]: job["status"] for job in page.get("jobs", ())}
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        pytest.fail(f"after {within} s: {found} instead of {wanted}")
+
+
+async def ready(service: Service, status: int) -> None:
+    """Wait until /readyz has this status."""
+    async with asyncio.timeout(40):
+        while (await service.get("/readyz", token=None)).status != status:  # noqa: ASYNC110 - over a socket
+            await asyncio.sleep(0.05)
+
+
+async def told(stream: Stream, name: str, job_id: str) -> dict[str, Any]:
+    """Wait for an event of a job."""
+    async with asyncio.timeout(BOUND_S):
+        while True:
+            event = await stream.named(name)
+            job: dict[str, Any] = event.json()
+            if job["id"] == job_id:
+                return job
+
+
+async def test_a_new_job_is_listed_and_told(make_job: MakeJob, service: Service, stream: Stream) -> None:
+    await asyncio.to_thread(make_job, "new", status="failed")
+    await told(stream, "job", "new")
+    await listed(service, {"new": "failed", "finished": "failed", "rendering": "rendering"})
+
+
+async def test_a_job_that_was_asked_for_before_it_came_is_listed_and_told(
+    make_job: MakeJob, service: Service, stream: Stream
+) -> None:
+    assert (await service.get("/api/jobs/new")).status == 404
+    await asyncio.to_thread(make_job, "new", status="failed")
+    await told(stream, "job", "new")
+    await listed(service, {"new": "failed", "finished": "failed", "rendering": "rendering"})
+
+
+@pytest.mark.parametrize("job_id", ["finished", "rendering"])
+async def test_a_changed_job_is_listed_and_told(
+    make_job: MakeJob, service: Service, stream: Stream, job_id: str
+) -> None:
+    await asyncio.to_thread(make_job, job_id, status="canceled")
+    assert (await told(stream, "job", job_id))["status"] == "canceled"
+    await listed(service, {"finished": "failed", "rendering": "rendering"} | {job_id: "canceled"})
+
+
+def delete(share: Share, job_id: str) -> None:
+    shutil.rmtree(share.writer / "jobs" / job_id)
+
+
+def move_out(share: Share, job_id: str) -> None:
+    (share.writer / "jobs" / job_id).rename(share.writer / job_id)
+
+
+@pytest.mark.parametrize("job_id", ["finished", "rendering"])
+@pytest.mark.parametrize("remove", [delete, move_out])
+async def test_a_removed_job_is_told_and_not_listed(
+    share: Share, service: Service, stream: Stream, remove: Callable[[Share, str], None], job_id: str
+) -> None:
+    await asyncio.to_thread(remove, share, job_id)
+    await told(stream, "removed", job_id)
+    left = {"finished": "failed", "rendering": "rendering"}
+    del left[job_id]
+    await listed(service, left)
+
+
+async def test_a_renamed_job_is_listed_under_its_new_name(
+    share: Share, service: Service, stream: Stream
+) -> None:
+    root = share.writer / "jobs"
+    await asyncio.to_thread((root / "finished").rename, root / "renamed")
+    await listed(service, {"renamed": "failed", "rendering": "rendering"})
+
+
+async def test_a_finished_job_that_is_made_again_is_listed_and_told(
+    share: Share, make_job: MakeJob, service: Service, stream: Stream
+) -> None:
+    await asyncio.to_thread(delete, share, "finished")
+    await asyncio.to_thread(make_job, "finished", status="queued")
+    await listed(service, {"finished": "queued", "rendering": "rendering"})
+    while (await told(stream, "job", "finished"))["status"] != "queued":
+        pass
+
+
+@pytest.mark.parametrize("share", ["gluster"], indirect=True)  # sshfs ends with its server
+async def test_no_job_is_told_as_removed_while_the_server_is_away(
+    share: Share, make_job: MakeJob, service: Service, stream: Stream
+) -> None:
+    await asyncio.to_thread(share.stop_server)
+    await ready(service, 503)
+    assert (await service.get("/api/jobs/finished")).json()["status"] == "failed"
+    await asyncio.to_thread(share.start_server)
+    await ready(service, 200)
+    await asyncio.to_thread(make_job, "last", status="failed")
+    events: list[Event] = []
+    while not events or events[-1].json()["id"] != "last":
+        event = await stream.next(20)
+        assert event is not None
+        events.append(event)
+    assert "removed" not in {event.name for event in events}
+    await listed(service, {"last": "failed", "finished": "failed", "rendering": "rendering"})
+
+
+@pytest.mark.parametrize("share", ["gluster"], indirect=True)
+async def test_a_job_that_is_asked_for_all_the_while_is_not_kept_by_a_cached_name(
+    share: Share, service: Service
+) -> None:
+    """The client of GlusterFS finds what was renamed by its old name for as long as that is looked at."""
+    await asyncio.to_thread(move_out, share, "finished")
+
+    async def status() -> int:
+        return (await service.get("/api/jobs/finished", ("Cache-Control", "no-cache"))).status
+
+    async with asyncio.timeout(BOUND_S):
+        while await status() != 404:  # noqa: ASYNC110 - over a socket
+            await asyncio.sleep(0.02)
+    for _ in range(100):
+        assert await status() == 404
+        await asyncio.sleep(0.02)
+    await asyncio.to_thread((share.writer / "finished").rename, share.writer / "jobs" / "finished")
+    await listed(service, {"finished": "failed", "rendering": "rendering"})

@@ -1,0 +1,140 @@
+"""The dashboard and the alert rules of the operator's page lean on what `/metrics` has, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any, Final
+
+import orjson
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import Serve
+from tests.service_runner import PROJECT
+
+BOARD: Final[dict[str, Any]] = orjson.loads((PROJECT / "docs" / "grafana-dashboard.json").read_bytes())
+PANELS: Final[list[dict[str, Any]]] = BOARD["panels"]
+ASKING: Final = [panel for panel in PANELS if panel["type"] != "row"]
+PAGE: Final = (PROJECT / "docs" / "deployment.md").read_text("utf-8")
+SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
+
+# What stands before a brace is a metric, and so is what begins as ours do.
+_METRIC: Final = re.compile(r"\b(?:jobsvc|process)_\w+|\b\w+(?={)")
+_MATCHER: Final = re.compile(r"(\w+)(?:=~|!=|=)\"")
+_GROUPED: Final = re.compile(r"\bby \(([^)]*)\)")
+
+
+def rules() -> list[tuple[str, str]]:
+    """Take the alerts out of the operator's page, each with its expression."""
+    (text,) = re.findall(r"```yaml\n(groups:\n.*?)```", PAGE, re.DOTALL)
+    alert = r"- alert: (\w+).*?\n +expr: (.*?)(?=\n +for:|\n +- |\Z)"
+    found: list[tuple[str, str]] = re.findall(alert, text, re.DOTALL)
+    assert len(found) == text.count("- alert:")
+    return found
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    """Give every question to Prometheus, and who asks it."""
+    for panel in ASKING:
+        for target in panel["targets"]:
+            yield f"{panel['title']} {target['refId']}", target["expr"]
+    for variable in BOARD["templating"]["list"]:
+        if variable["type"] == "query":
+            yield f"variable {variable['name']}", variable["query"]["query"]
+    yield from rules()
+
+
+async def kept(serve: Serve) -> dict[str, set[str]]:
+    """Give the labels of every series that Prometheus keeps of the service, by its name."""
+    service = await serve()
+    await service.get("/readyz", token=None)
+    body = (await service.get("/metrics", token=None)).body.decode()
+    found: dict[str, set[str]] = {"up": {"job", "instance"}}
+    for family in text_string_to_metric_families(body):
+        for sample in family.samples:
+            found.setdefault(sample.name, {"job", "instance"}).update(sample.labels)
+    found["jobsvc_records_unreadable_total"] = {"job", "instance", "reason"}  # there once a record is bad
+    return found
+
+
+async def test_every_expression_asks_for_metrics_and_labels_that_there_are(serve: Serve) -> None:
+    series = await kept(serve)
+    for who, expression in expressions():
+        asked = set(_METRIC.findall(expression)) - {"label_values"}
+        assert asked, who
+        assert asked <= series.keys(), who
+        labels = set(_MATCHER.findall(expression))
+        for group in _GROUPED.findall(expression):
+            labels.update(name.strip() for name in group.split(","))
+        assert labels - {"le"} <= set().union(*(series[name] for name in asked)), who
+        assert expression.count("(") == expression.count(")"), who
+
+
+def test_it_is_a_dashboard_that_grafana_imports() -> None:
+    assert {"title", "uid", "schemaVersion", "time", "templating", "panels"} <= BOARD.keys()
+    assert not BOARD.get("id")
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    for panel in PANELS:
+        assert panel["type"] in {"row", "stat", "timeseries"}
+        assert panel["title"]
+    for panel in ASKING:
+        assert panel["description"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        refs = [target["refId"] for target in panel["targets"]]
+        assert len(set(refs)) == len(refs) > 0
+
+
+def test_no_two_panels_overlap_and_none_is_beyond_the_edge() -> None:
+    places = [panel["gridPos"] for panel in PANELS]
+    for place in places:
+        assert place["x"] >= 0
+        assert place["x"] + place["w"] <= 24
+        assert place["w"] > 0 < place["h"]
+    for one, other in combinations(places, 2):
+        apart = (
+            one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+            or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        )  # fmt: skip
+        assert apart, (one, other)
+
+
+def test_the_data_source_is_the_reader_s_choice_throughout() -> None:
+    first, *others = BOARD["templating"]["list"]
+    assert (first["name"], first["type"], first["query"]) == ("datasource", "datasource", "prometheus")
+    assert all(variable["datasource"] == SOURCE for variable in others)
+    for panel in ASKING:
+        assert panel["datasource"] == SOURCE
+        assert all(target["datasource"] == SOURCE for target in panel["targets"])
+
+
+def test_every_question_is_about_the_chosen_instances() -> None:
+    for panel in ASKING:
+        for target in panel["targets"]:
+            selectors = re.findall(r"\{([^}]*)\}", target["expr"])
+            assert selectors
+            assert all('job=~"$job",instance=~"$instance"' in selector for selector in selectors)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "up", "jobsvc_index_complete", "jobsvc_storage_missing", "jobsvc_storage_last_answer_age_seconds",
+        "jobsvc_requests_total", "jobsvc_request_duration_seconds_bucket", "jobsvc_downloads_in_progress",
+        "jobsvc_download_bytes_total", "jobsvc_downloads_total", "jobsvc_rate_limited_total",
+        "jobsvc_watcher_healthy", "jobsvc_watcher_missed_events_total", "jobsvc_reconcile_age_seconds",
+        "jobsvc_records_unreadable_now",
+    ],
+)  # fmt: skip
+def test_what_is_asked_at_three_in_the_morning_is_there(metric: str) -> None:
+    asked = {
+        name for panel in ASKING for target in panel["targets"] for name in _METRIC.findall(target["expr"])
+    }
+    assert metric in asked
+
+
+def test_each_rule_has_a_name_of_its_own() -> None:
+    names = [name for name, _ in rules()]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("Jobsvc") for name in names)

@@ -1,0 +1,64 @@
+"""Full garbage collections run by the clock, and leave out what exists once the first index is complete."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+
+import pytest
+from aiohttp import web
+
+from jobsvc.service import gc_tuning
+from tests.eventually import until
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+def test_python_runs_no_full_collection_by_itself() -> None:
+    young, middle, old = gc.get_threshold()
+    gc_tuning.collect_fully_by_the_clock()
+    assert gc.get_threshold()[:2] == (young, middle)
+    assert gc.get_threshold()[2] > 1000 * old
+
+
+def test_collections_leave_out_what_is_there() -> None:
+    frozen = gc.get_freeze_count()
+    there: list[list[object]] = [[] for _ in range(1000)]
+    gc_tuning.leave_out_present_objects()
+    assert gc.get_freeze_count() >= frozen + len(there)
+
+
+async def test_full_collections_run_from_the_first_index_until_the_application_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gc_tuning, "FULL_COLLECTION_INTERVAL_S", 0.001)
+    monkeypatch.setattr(gc_tuning, "FULL_COLLECTION_SHARE", 1.0)
+    collections: list[str] = []
+    monkeypatch.setattr(gc, "collect", lambda: collections.append("collected"))
+    ready = asyncio.Event()
+
+    async def trim() -> None:
+        collections.append("trimmed")
+
+    context = gc_tuning.collecting(ready, trim)(web.Application())
+    await anext(context)
+    await asyncio.sleep(0.01)
+    assert not collections
+    ready.set()
+    await until(lambda: len(collections) >= 4)
+    assert collections[:4] == ["collected", "trimmed"] * 2
+    with pytest.raises(StopAsyncIteration):
+        await anext(context)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "jobsvc-garbage"]
+
+
+def test_the_longer_a_full_collection_takes_the_longer_is_the_pause_behind_it() -> None:
+    assert gc_tuning.pause_after(0.001) == gc_tuning.FULL_COLLECTION_INTERVAL_S
+    assert gc_tuning.pause_after(0.5) == pytest.approx(500)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import Popen
+
+import orjson
+import pytest
+
+from jobsvc.settings import Settings
+from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
+from tests.eventually import until, wait_until
+from tests.raw_http import Connection, request
+from tests.service_runner import GRACE, Process, begin, end, in_process
+
+LARGE = 64_000_000
+"""Bytes; more than the buffers of any connection hold."""
+
+
+def sparse(folder: Path, size: int = LARGE) -> None:
+    with (folder / "output" / "film.mp4").open("r+b") as file:
+        file.truncate(size)
+
+
+async def begun(service: Process, link: Connection) -> int:
+    """Begin the download of job-1 and read no more than its head; returns what was promised."""
+    link.send(request("GET", "/api/jobs/job-1/download", token=service.token))
+    _, status, headers = await link.head()
+    assert status == 200
+    return int(headers["Content-Length"])
+
+
+async def ended(process: Popen[bytes], within: float = GRACE) -> int:
+    await until(lambda: process.poll() is not None, within)
+    return process.returncode
+
+
+def refused(service: Process) -> bool:
+    """Whether nobody new is taken; the kernel still may, for nobody, a moment after that was told."""
+    with socket.socket() as new:
+        return new.connect_ex(("127.0.0.1", service.port)) == errno.ECONNREFUSED
+
+
+@pytest.fixture
+def failing(tmp_path: Path, jobs_root: Path, state_dir: Path) -> Callable[..., tuple[int, str]]:
+    """Start the service where it can't, and return its exit code and what it said."""
+
+    def run(*words: object) -> tuple[int, str]:
+        said = tmp_path / "said"
+        process = begin(said, "serve", jobs_root, "--state-dir", state_dir, *words)
+        try:
+            return process.wait(10), said.read_text()
+        finally:
+            end(process)
+
+    return run
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(failing: Callable[..., tuple[int, str]]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, said = failing("--port", taken.getsockname()[1])
+    assert code == 1
+    line = orjson.loads(said.splitlines()[-1])
+    assert line["event"] == "not-started"
+    assert "address already in use" in line["reason"]
+    assert "take another --port" in line["reason"]
+    assert "Traceback" not in said
+
+
+def test_a_host_that_is_not_ours_is_told_in_one_line(failing: Callable[..., tuple[int, str]]) -> None:
+    code, said = failing("--port", 0, "--host", "192.0.2.1")
+    assert code == 1
+    assert orjson.loads(said.splitlines()[-1])["event"] == "not-started"
+    assert "Traceback" not in said
+
+
+def test_a_host_name_that_does_not_resolve_is_told_with_exit_code_1(
+    failing: Callable[..., tuple[int, str]],
+) -> None:
+    code, said = failing("--port", 0, "--host", "render-vip.invalid")
+    assert code == 1
+    reason = orjson.loads(said.splitlines()[-1])["reason"]
+    assert reason.startswith("host: the name 'render-vip.invalid' is not resolved: ")
+
+
+def test_a_host_that_is_no_name_is_a_wrong_configuration(failing: Callable[..., tuple[int, str]]) -> None:
+    code, said = failing("--port", 0, "--host", "a..b")
+    assert code == 2
+    assert "host: 'a..b' is no host name" in orjson.loads(said.splitlines()[-1])["reason"]
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "reason"),
+    [
+        (b"{", 0o600, "not JSON"),
+        (b'{"version": 1, "tokens": [{}]}', 0o600, "tokens[0].created: missing"),
+        (b'{"version": 1, "tokens": []}', 0o644, "others than its owner can read or write it"),
+    ],
+)
+def test_a_token_file_that_can_t_be_used_stops_the_start(
+    content: bytes, mode: int, reason: str, state_dir: Path, failing: Callable[..., tuple[int, str]]
+) -> None:
+    (state_dir / "tokens.json").write_bytes(content)
+    (state_dir / "tokens.json").chmod(mode)
+    code, said = failing("--port", 0)
+    assert code == 2
+    lines = [orjson.loads(line) for line in said.splitlines()]
+    assert [line["event"] for line in lines] == ["not-started"]
+    assert f"{state_dir / 'tokens.json'}: {reason}" in lines[0]["reason"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_an_idle_service_ends_at_once(start_process: StartProcess, number: signal.Signals) -> None:
+    service = start_process()
+    async with service.connect() as idle:
+        assert (await idle.ask("GET", "/healthz")).status == 200
+        begin = time.monotonic()
+        service.tell(number)
+        assert await ended(service.process) == 0
+        assert time.monotonic() - begin < 2
+        assert await idle.ended()
+    assert [line["event"] for line in service.lines("stopping")] == ["stopping"]
+
+
+async def test_a_download_under_way_is_finished_within_the_grace(
+    start_process: StartProcess, make_job: MakeJob
+) -> None:
+    sparse(make_job(output=b"film"))
+    service = start_process("--shutdown-grace", 10)
+    async with service.connect() as link:
+        promised = await begun(service, link)
+        service.tell()
+        await until(lambda: service.lines("stopping"))
+        await until(lambda: refused(service))
+        assert len(await link.read(promised)) == promised
+        assert await link.ended()
+    assert await ended(service.process, 3) == 0
+    assert [line["outcome"] for line in service.downloads()] == ["complete"]
+
+
+@pytest.mark.parametrize("grace", [0, 2])
+async def test_a_download_beyond_the_grace_is_cut_and_logged_so(
+    start_process: StartProcess, make_job: MakeJob, grace: float
+) -> None:
+    sparse(make_job(output=b"film"))
+    service = start_process("--shutdown-grace", grace)
+    async with service.connect() as link:
+        promised = await begun(service, link)
+        begin = time.monotonic()
+        service.tell()
+        assert await ended(service.process, grace + 5) == 0
+        assert grace <= time.monotonic() - begin < grace + 1.8
+        received = len(await link.read(promised))
+        assert received < promised
+    [line] = service.downloads()
+    assert line["outcome"] == "shutdown"
+    assert received <= line["bytesSent"] < promised == line["bytesPromised"]
+    assert service.lines("request-failed") == []
+
+
+async def test_a_second_signal_does_no_harm(start_process: StartProcess, make_job: MakeJob) -> None:
+    sparse(make_job(output=b"film"))
+    service = start_process("--shutdown-grace", 10)
+    async with service.connect() as link:
+        promised = await begun(service, link)
+        service.tell()
+        await until(lambda: service.lines("stopping"))
+        service.tell()
+        assert len(await link.read(promised)) == promised
+    assert await ended(service.process, 3) == 0
+    assert [line["outcome"] for line in service.downloads()] == ["complete"]
+
+
+async def test_a_request_that_never_ends_does_not_keep_the_service(
+    start_process: StartProcess, make_job: MakeJob
+) -> None:
+    """Half a request, and a body that is announced and does not come."""
+    service = start_process("--shutdown-grace", 1)
+    async with service.connect() as half, service.connect() as waiting:
+        half.send(b"GET /healthz HT")
+        waiting.send(b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
+        assert (await waiting.answer()).status == 405
+        service.tell()
+        assert await ended(service.process, 4) == 0
+
+
+async def test_what_is_needed_longest_is_begun_first_and_ended_last(
+    serve: Serve, make_job: MakeJob, jobs_root: Path, state_dir: Path, make_token: MakeToken
+) -> None:
+    """A service may begin and end again and again in one process; nothing of one is left for the next."""
+    make_job(output=b"film")
+    token = make_token()
+    for round_ in range(1, 4):
+        settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
+        before = len(asyncio.all_tasks())
+        async with in_process(settings, token) as service:
+            assert (await service.download("job-1")).body == b"film"
+        assert len(asyncio.all_tasks()) == before
+        assert len(service.downloads()) == round_
+
+
+def test_the_watcher_s_process_ends_with_the_service(start_process: StartProcess) -> None:
+    service = start_process("--watch", "events")
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+    wait_until(children.read_text)
+    watchers = [Path(f"/proc/{pid}") for pid in children.read_text().split()]
+    service.process.kill()
+    service.process.wait()
+    wait_until(lambda: not any(watcher.exists() for watcher in watchers))

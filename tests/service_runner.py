@@ -1,0 +1,181 @@
+"""Services that run for a test: the whole application on the test's own loop, or `jobsvc serve` as a process.
+
+Either is asked over a real socket. What it leaves behind (log, state directory) is there to be searched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urljoin
+
+import orjson
+
+from jobsvc.service import serve
+from jobsvc.settings import Settings
+from tests.eventually import until, wait_until
+from tests.raw_http import Answer, Connection, Fields, connection
+
+PROJECT: Final = Path(__file__).parents[1]
+GRACE: Final = 5.0
+"""Seconds; no test's service should take so long to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that accepts connections, and the token that its requests come with."""
+
+    port: int
+    state_dir: Path
+    token: str | None
+
+    def connect(self, *, receive_buffer: int | None = None) -> AbstractAsyncContextManager[Connection]:
+        """Have a connection for the length of a block."""
+        return connection(self.port, receive_buffer=receive_buffer)
+
+    async def ask(
+        self, method: str, target: str, fields: Fields = (), *, token: str | None = "", body: bytes = b""
+    ) -> Answer:
+        """Ask once, over a connection of its own; `token` is the usual one unless it is given."""
+        async with self.connect() as link:
+            return await link.ask(
+                method, target, fields, token=self.token if token == "" else token, body=body
+            )
+
+    async def link(self, job_id: str, *, token: str | None = "", body: bytes = b"") -> str:
+        """Make a download link and return its target."""
+        route = f"/api/jobs/{job_id}/download-links"
+        answer = await self.ask("POST", route, token=token, body=body)
+        assert answer.status == 201, answer
+        return urljoin(route, str(answer.json()["url"]))
+
+    async def get(self, target: str, *fields: tuple[str, str], token: str | None = "") -> Answer:
+        return await self.ask("GET", target, fields, token=token)
+
+    async def download(self, job_id: str, *fields: tuple[str, str], token: str | None = "") -> Answer:
+        return await self.get(f"/api/jobs/{job_id}/download", *fields, token=token)
+
+    async def metric(self, name: str) -> float:
+        """Read a number, labels as they are written: `jobsvc_downloads_total{outcome="complete"}`."""
+        lines = (await self.get("/metrics", token=None)).body.decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name)
+
+    async def answered(self, status: int) -> float:
+        """Count the answers of a status, on all routes: 500 is a fault of the service."""
+        lines = (await self.get("/metrics", token=None)).body.decode().splitlines()
+        of_it = (line for line in lines if line.startswith(f'jobsvc_requests_total{{code="{status}",'))
+        return sum(float(line.rpartition(" ")[2]) for line in of_it)
+
+    def downloads(self) -> list[dict[str, Any]]:
+        """Read the download log."""
+        path = self.state_dir / "downloads.jsonl"
+        return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+    async def logged(self, count: int) -> list[dict[str, Any]]:
+        """Wait for so many lines of the download log, and read them."""
+        await until(lambda: len(self.downloads()) >= count)
+        found = self.downloads()
+        assert len(found) == count
+        return found
+
+
+@asynccontextmanager
+async def in_process(settings: Settings, token: str | None = None) -> AsyncIterator[Service]:
+    """Run the application on this loop until the block ends."""
+    stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
+    running = asyncio.ensure_future(serve(settings, ready=address.set_result, stop=stop))
+    await asyncio.wait({running, address}, return_when=asyncio.FIRST_COMPLETED)
+    if not address.done():
+        await running
+    try:
+        yield Service(_port(address.result()), settings.state_dir, token)
+    finally:
+        stop.set()
+        async with asyncio.timeout(GRACE + settings.shutdown_grace):
+            await running
+
+
+@dataclass(frozen=True, slots=True)
+class Process(Service):
+    """`jobsvc serve` in a process of its own; what it says goes to a file."""
+
+    process: subprocess.Popen[bytes]
+    said: Path
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """Read what it logged of one event."""
+        lines = (orjson.loads(line) for line in self.said.read_bytes().splitlines())
+        return [line for line in lines if line["event"] == event]
+
+    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def ends(self, within: float = GRACE) -> int:
+        """Wait for its end and return its exit code; where a loop runs, in a thread."""
+        return self.process.wait(within)
+
+    def memory(self, field: str) -> int:
+        """Read a figure of proc_pid_status(5), in bytes: VmRSS, or VmHWM, the most it ever was."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+    def descriptors(self) -> int:
+        """Count the open descriptors."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208 - they go while one looks
+
+
+def begin(said: Path, *words: object, module: str = "jobsvc", **variables: str) -> subprocess.Popen[bytes]:
+    """Begin the real command; standard error goes to a file. `module` is what Python runs."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("JOBSVC_", "XDG_"))}
+    with said.open("wb") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, words)],
+            cwd=PROJECT,
+            env={**clean, "HOME": str(said.parent), **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+
+
+def as_process(
+    settings_words: tuple[object, ...],
+    state_dir: Path,
+    said: Path,
+    token: str | None,
+    *,
+    module: str = "jobsvc",
+) -> Process:
+    """Begin a service with these words after `serve`, and wait until it accepts connections."""
+    process = begin(said, "serve", *settings_words, "--port", "0", "--state-dir", state_dir, module=module)
+    try:
+        wait_until(lambda: b'"serving"' in said.read_bytes() or process.poll() is not None, 20)
+        serving = [line for line in said.read_bytes().splitlines() if b'"serving"' in line]
+        assert serving, f"it ended with {process.returncode}:\n{said.read_text()}"
+    except BaseException:
+        end(process)
+        raise
+    return Process(_port(orjson.loads(serving[0])["address"]), state_dir, token, process, said)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, by force if it must be; its coverage is written only if it ends by itself."""
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])

@@ -1,0 +1,105 @@
+"""Pool against a model: whatever is asked, given up and let go in whatever order, its books come out even."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from itertools import chain
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobsvc.storage.threads.thread_pool import ThreadPool, expire
+from tests.eventually import until
+
+
+class Thing:
+    """Something to be closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Asked:
+    """One call as the model sees it."""
+
+    def __init__(self, pool: ThreadPool, key: str, counts: dict[str, int]) -> None:
+        self.key = key
+        self.gate = threading.Event()
+        self.inside = False
+        self.result = Thing()
+        self.lent = Thing()
+        self.ran = False
+        self._counts = counts
+        self.task = asyncio.ensure_future(pool.run(key, self._work, lent=self.lent))
+
+    def _work(self) -> Thing:
+        self.ran = self.inside = True
+        self._counts[self.key] = self._counts.get(self.key, 0) + 1
+        assert self._counts[self.key] <= 2
+        assert self.gate.wait(10)
+        assert self.lent.closed == 0, "closed in use"
+        self._counts[self.key] -= 1
+        self.inside = False
+        return self.result
+
+    def even(self) -> bool:
+        """Whether all is closed that should be, and once."""
+        got_it = not self.task.cancelled() and self.task.exception() is None
+        return (
+            (self.result.closed, self.lent.closed) == (0, 0)
+            if got_it
+            else (self.result.closed == self.ran and self.lent.closed == 1)
+        )
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["ask", "ask", "ask", "let go", "cancel", "expire"]), st.integers(0, 11)),
+    max_size=40,
+)
+
+
+async def take(step: str, one: Asked, pool: ThreadPool) -> None:
+    """Do something to a call that has not ended yet."""
+    if step == "let go":
+        one.gate.set()
+    elif step == "cancel":
+        await asyncio.sleep(0)  # a task that never ran never called the pool
+        one.task.cancel()
+    elif step == "expire":
+        for call in chain(pool._in_flight, *pool._waiting_by_key.values()):
+            if call.resource is one.lent:
+                expire(call.future)
+
+
+async def play(steps: list[tuple[str, int]], *, close_early: bool) -> None:
+    pool = ThreadPool("books", threads=4, share=2, deadline=60)
+    asked: list[Asked] = []
+    counts: dict[str, int] = {}
+    for step, number in steps:
+        if step == "ask":
+            asked.append(Asked(pool, "abc"[number % 3], counts))
+        elif asked and not asked[number % len(asked)].task.done():
+            await take(step, asked[number % len(asked)], pool)
+    await asyncio.sleep(0)
+    if close_early:
+        pool.close()
+    for one in asked:
+        one.gate.set()
+    await asyncio.gather(*(one.task for one in asked), return_exceptions=True)
+    await until(lambda: not pool._in_flight)
+    await until(lambda: all(one.even() for one in asked))
+    assert not pool._running_by_key
+    assert not pool._waiting_by_key
+    pool.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS, close_early=st.booleans())
+def test_everything_is_closed_once_and_never_in_use_in_any_order_of_things(
+    steps: list[tuple[str, int]], *, close_early: bool
+) -> None:
+    asyncio.run(play(steps, close_early=close_early))

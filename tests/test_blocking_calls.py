@@ -1,0 +1,30 @@
+"""The watch over the loop must itself be seen to bark: a session of pytest within this one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_blocked_loop_fails_its_test_and_nothing_else_does() -> None:
+    """Also where the blocking call's exception is swallowed, and also in a bare callback of the loop."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-rA",
+        "--tb=no",
+        "-p",
+        "no:cacheprovider",
+        "tests/blocking_calls_samples.py",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    ends = [line.split(maxsplit=2) for line in done.stdout.splitlines() if "::test_" in line]
+    failed = {test.partition("::")[2] for word, test, *_ in ends if word in {"FAILED", "ERROR"}}
+    passed = {test.partition("::")[2] for word, test, *_ in ends if word == "PASSED"} - failed
+    assert {name.startswith("test_bad") for name in failed} == {True}, done.stdout
+    assert len(failed) == 7 + 7 + 1, done.stdout
+    assert passed == {"test_good_thread", "test_good_by_the_test_itself", "test_good_without_a_loop"}

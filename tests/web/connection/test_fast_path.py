@@ -1,0 +1,336 @@
+"""What needs no wait is answered where it comes in, and nobody can tell that by the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+from structlog.testing import capture_logs
+
+from jobsvc.index.catalogue.freshness import Freshness
+from jobsvc.observe.download_log import DownloadLog
+from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
+from jobsvc.web.connection.protocol import Connection as Served
+from jobsvc.web.endpoints.download import DownloadEndpoint
+from jobsvc.web.endpoints.job_status import JobStatusEndpoint
+from tests.conftest import MakeJob, Serve
+from tests.eventually import until
+from tests.fast_path import essence, fill, idle, unread, warm
+from tests.raw_http import Connection, CutShort, request
+from tests.service_runner import Service
+
+FILM: Final = bytes(range(256)) * 4096
+STATUS: Final = "/api/jobs/job-1"
+DOWNLOAD: Final = f"{STATUS}/download"
+PART: Final = 64 * 1024
+RANGE: Final = (("Range", f"bytes=1000-{1000 + PART - 1}"),)
+WAYS: Final = pytest.mark.parametrize(("path", "fields"), [(STATUS, ()), (DOWNLOAD, RANGE)])
+
+
+@pytest.fixture
+async def service(settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any) -> Service:
+    make_job(output=FILM)
+    if CachedOutputs.of(jobs_root) is None:
+        pytest.skip("on this file system opening may wait")
+    return await serve(limit_auth_failures="3/minute", send_timeout=0.5)
+
+
+class Tasks:
+    """Counts the requests that were given a task."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> asyncio.Task[Any]:
+        self.made += coroutine.__qualname__.endswith("._handle_request")
+        return asyncio.Task(coroutine, loop=loop, **more)
+
+
+@pytest.fixture
+async def tasks(service: Service) -> AsyncIterator[Tasks]:
+    loop = asyncio.get_running_loop()
+    counter = Tasks()
+    loop.set_task_factory(counter)
+    yield counter
+    loop.set_task_factory(None)
+
+
+@pytest.mark.both_loops
+@WAYS
+async def test_it_takes_no_task_and_is_the_same_answer(
+    service: Service, tasks: Tasks, path: str, fields: tuple[tuple[str, str], ...]
+) -> None:
+    async with service.connect() as link:
+        before, at_once = 0, await link.ask("GET", path, fields, token=service.token)
+        while tasks.made > before:
+            before, at_once = tasks.made, await link.ask("GET", path, fields, token=service.token)
+    async with service.connect() as link:
+        closing = (*fields, ("Connection", "close"))
+        other = await link.ask("GET", path, closing, token=service.token)
+        assert tasks.made == before + 1
+    assert other.headers.pop("Connection") == "close"
+    assert essence(at_once) == essence(other)
+
+
+@pytest.mark.both_loops
+@WAYS
+async def test_who_sends_no_more_has_his_answer_still(
+    service: Service, path: str, fields: tuple[tuple[str, str], ...]
+) -> None:
+    async with service.connect() as link:
+        await warm(link, service, path)
+        link.send(request("GET", path, fields, token=service.token))
+        link.writer.write_eof()
+        assert (await link.answer()).status in {200, 206}
+        assert await link.ended()
+
+
+@pytest.mark.both_loops
+@WAYS
+async def test_requests_of_one_packet_are_all_answered(
+    service: Service, path: str, fields: tuple[tuple[str, str], ...]
+) -> None:
+    async with service.connect() as link:
+        await warm(link, service, path)
+        link.send(request("GET", path, fields, token=service.token) * 20)
+        for _ in range(20):
+            assert (await link.answer()).status in {200, 206}
+
+
+@pytest.mark.both_loops
+async def test_exactly_so_many_pass_as_the_limit_says(settled: None, serve: Serve, make_job: MakeJob) -> None:
+    make_job(output=FILM)
+    service = await serve(limit_status="5/minute", limit_download="5/minute")
+    for path in (STATUS, DOWNLOAD):
+        async with service.connect() as link:
+            answers = [await link.ask("GET", path, RANGE, token=service.token) for _ in range(7)]
+        assert [answer.status // 100 for answer in answers] == [2] * 5 + [4] * 2
+        assert [answer.headers["RateLimit"].split(";")[1] for answer in answers[:5]] == [
+            f"r={left}" for left in (4, 3, 2, 1, 0)
+        ]
+        assert answers[-1].code == "rate-limited"
+
+
+async def test_what_is_told_to_be_left_is_so_where_nothing_is_new_too(
+    settled: None, serve: Serve, make_job: MakeJob
+) -> None:
+    make_job()
+    service = await serve(limit_status="9/hour")
+    async with service.connect() as link:
+        known = ("If-None-Match", (await link.ask("GET", STATUS, token=service.token)).headers["ETag"])
+        answers = [await link.ask("GET", STATUS, [known], token=service.token) for _ in range(20)]
+    assert {answer.status for answer in answers} == {304}
+    left = [int(answer.headers["RateLimit"].split(";")[1].removeprefix("r=")) for answer in answers]
+    assert left == [8] * 9 + [7] * 10 + [6]
+
+
+async def test_a_wrong_token_counts_once(service: Service) -> None:
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        answers = [await link.ask("GET", STATUS, token="jsvc_" + "w" * 43) for _ in range(4)]
+        assert [answer.code for answer in answers] == ["unauthorized"] * 3 + ["rate-limited"]
+        assert (await link.ask("GET", STATUS, token=service.token)).status == 200
+
+
+async def test_a_job_replaced_between_two_requests_is_the_new_one(
+    service: Service, make_job: MakeJob
+) -> None:
+    async with service.connect() as link:
+        await warm(link, service, DOWNLOAD)
+        for fill in (b"a", b"b"):
+            make_job(output=fill * 1000)
+            assert (await link.ask("GET", DOWNLOAD, token=service.token)).body == fill * 1000
+
+
+@pytest.mark.both_loops
+async def test_whether_an_answer_is_true_still_is_seen_without_a_thread(
+    settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no watcher vouches for it, and it is older than it may be; what changed is read in a thread."""
+    make_job(output=FILM, attempt=1)
+    if CachedOutputs.of(jobs_root) is None:
+        pytest.skip("on this file system opening may wait")
+    service = await serve(watch="poll", max_age=0.001)
+    read, reads = Freshness._start_read, []
+
+    def counted(self: Freshness, job_id: str, deadline: float) -> Any:
+        reads.append(job_id)
+        return read(self, job_id, deadline)
+
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        monkeypatch.setattr(Freshness, "_start_read", counted)
+        for _ in range(3):
+            answer = await link.ask("GET", STATUS, token=service.token)
+            assert (answer.json()["attempt"], answer.headers["Age"]) == (1, "0")
+        assert not reads
+        make_job(output=FILM, attempt=2)
+        assert (await link.ask("GET", STATUS, token=service.token)).json()["attempt"] == 2
+        assert reads == ["job-1"]
+
+
+async def test_an_output_that_is_too_large_to_be_sent_at_once_is_opened_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, openings = CachedOutputs.open_output, []
+
+    def counted(self: CachedOutputs, known: Any) -> Any:
+        openings.append(known.job.id)
+        return opened(self, known)
+
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        monkeypatch.setattr(CachedOutputs, "open_output", counted)
+        answer = await link.ask("GET", DOWNLOAD, token=service.token)
+        assert answer.body == FILM
+        assert openings == ["job-1"]
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_does_not_read_at_once_holds_a_slot_until_it_has(service: Service) -> None:
+    async with service.connect(receive_buffer=4096) as link:
+        await warm(link, service, STATUS)
+        count = await _until_it_is_full(link, service)
+        for number in range(count):
+            assert (await link.answer()).body == FILM[number : number + PART]
+        lines = await service.logged(count)
+        assert {(line["outcome"], line["bytesSent"]) for line in lines} == {("complete", PART)}
+        assert await service.metric("jobsvc_downloads_in_progress") == 0
+
+
+@pytest.mark.both_loops
+async def test_a_client_that_never_reads_is_let_go_and_that_is_told(service: Service) -> None:
+    async with service.connect(receive_buffer=4096) as link:
+        await warm(link, service, STATUS)
+        await _until_it_is_full(link, service)
+        await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()), 20)
+        assert await service.metric("jobsvc_downloads_in_progress") == 0
+
+
+@pytest.mark.both_loops
+async def test_what_a_client_asks_for_that_does_not_read_waits_for_it(
+    settled: None, serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(output=FILM)
+    service = await serve(max_downloads_per_token=1)
+    async with service.connect(receive_buffer=4096) as link:
+        await warm(link, service, STATUS)
+        count = await _until_it_is_full(link, service) + 3
+        link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * 3)
+        link.writer.write_eof()
+        assert {(await link.answer()).status for _ in range(count)} == {206}
+        assert await link.ended()
+
+
+@pytest.mark.both_loops
+async def test_of_a_client_that_never_reads_nothing_more_is_begun(service: Service) -> None:
+    async with service.connect(receive_buffer=4096) as link:
+        await warm(link, service, STATUS)
+        await _until_it_is_full(link, service, more=3)
+        await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()), 20)
+        outcomes = [line["outcome"] for line in service.downloads()]
+        assert outcomes == ["complete"] * (len(outcomes) - 1) + ["client-gone"]
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("path", [STATUS, "/api/openapi.json"])
+async def test_what_came_before_the_end_is_answered(
+    service: Service, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, ending = Served.data_received, False
+
+    def take_the_last(connection: Served, data: bytes) -> None:
+        take(connection, data)
+        if ending:
+            connection.close()
+
+    monkeypatch.setattr(Served, "data_received", take_the_last)
+    async with service.connect() as link:
+        await warm(link, service, path)
+        await idle(service)
+        ending = True
+        assert (await link.ask("GET", path, token=service.token)).status == 200
+
+
+@pytest.mark.both_loops
+async def test_to_a_client_that_is_gone_nothing_more_is_sent(service: Service) -> None:
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * 20)
+        await link.vanish()
+    await idle(service)
+    assert await service.metric('jobsvc_downloads_total{outcome="complete"}') <= 1
+
+
+@pytest.mark.both_loops
+@WAYS
+async def test_a_fault_ends_the_connection_and_is_told(
+    serve: Serve, path: str, fields: tuple[tuple[str, str], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(JobStatusEndpoint, "try_fast", _fault)
+    monkeypatch.setattr(DownloadEndpoint, "try_fast", _fault)
+    service = await serve()
+    async with service.connect() as link:
+        assert (await link.ask("GET", "/healthz")).status == 200
+        await idle(service)
+        with capture_logs() as told:
+            link.send(request("GET", path, fields, token=service.token))
+            assert await link.ended()
+    assert [line["event"] for line in told if line["log_level"] == "error"] == ["request-failed"]
+    assert await service.answered(500) == 1
+
+
+@pytest.mark.both_loops
+async def test_no_answer_follows_one_that_a_fault_came_after(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        await idle(service)
+        with monkeypatch.context() as broken, capture_logs() as told:
+            broken.setattr(DownloadLog, "write", _fault)
+            link.send(request("GET", DOWNLOAD, RANGE, token=service.token))
+            assert (await link.answer()).body == FILM[1000 : 1000 + PART]
+            assert await link.ended()
+    assert [line["event"] for line in told if line["log_level"] == "error"] == ["request-failed"]
+    assert await service.answered(500) == 1
+
+
+@pytest.mark.both_loops
+async def test_a_fault_of_the_parser_s_ends_the_connection(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    async with service.connect() as link:
+        await warm(link, service, STATUS)
+        with monkeypatch.context() as broken:
+            broken.setattr(Served, "_checked", _fault)
+            broken.setattr(Served, "log_exception", lambda *_what, **more: told.append(more["exc_info"]))
+            link.send(request("GET", STATUS, [("X-Other", "fields")], token=service.token))
+            with pytest.raises(CutShort):
+                await link.answer()
+    assert [type(fault) for fault in told] == [ZeroDivisionError]
+
+
+def _fault(*_given: object, **_more: object) -> None:
+    raise ZeroDivisionError
+
+
+async def _until_it_is_full(link: Connection, service: Service, *, more: int = 0) -> int:
+    """Ask for one range after the other and read nothing, until the service has to wait for us.
+
+    Then ask so many times `more`, reading nothing still.
+    """
+
+    def part(number: int) -> bytes:
+        fields = (("Range", f"bytes={number}-{number + PART - 1}"),)
+        return request("GET", DOWNLOAD, fields, token=service.token)
+
+    with unread(link):
+        count = await fill(link, service, part)
+        link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * more)
+        for _ in range(more):  # by each of these answers the service has read on
+            await service.metric("jobsvc_downloads_in_progress")
+    return count

@@ -1,0 +1,459 @@
+"""`GET /api/jobs/{id}/events` and `GET /api/events` against the running service: what is told, to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
+from jobsvc.storage.jobs.root_listing import RootScan, list_job_ids
+from jobsvc.storage.state.token_file import load, revoke
+from jobsvc.web.streaming import event_stream
+from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
+from tests.eventually import until
+from tests.service_runner import Service
+from tests.sse_client import Event, Stream, listening
+
+ONE = "/api/jobs/job-1/events"
+ALL = "/api/events"
+QUICK: dict[str, Any] = {"poll_interval": 0.05}
+
+
+async def measures(service: Service, name: str, value: float, deadline: float = 5) -> None:
+    """Wait until a metric has a value."""
+    async with asyncio.timeout(deadline):
+        while await service.metric(name) != value:
+            pass
+
+
+async def present(stream: Stream) -> dict[str, Any]:
+    """Read all present states, by id, up to the word that these are all."""
+    found: dict[str, Any] = {}
+    while (event := await stream.next()) is not None:
+        if event.name == "present":
+            assert event.json() == {"jobs": len(found)}
+            return found
+        assert event.name == "job"
+        found[event.json()["id"]] = event.json()
+    raise AssertionError("the stream ended before all was told")
+
+
+async def test_a_job_is_told_as_it_is_and_then_each_time_that_it_changes_until_it_is_final(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(status="rendering", progress=10)
+    service = await serve(**QUICK)
+    async with listening(service, ONE) as stream:
+        assert stream.status == 200
+        assert stream.headers["Content-Type"] == "text/event-stream"
+        assert stream.headers["Cache-Control"] == "no-store"
+        assert stream.headers["X-Accel-Buffering"] == "no"
+        assert stream.headers["RateLimit-Policy"].startswith('"status"')
+        first = await stream.named("job")
+        answer = await service.get("/api/jobs/job-1")
+        assert first.json() == answer.json()
+        assert f'"{first.place}"' == answer.headers["ETag"]
+        make_job(status="rendering", progress=20)
+        assert (await stream.named("job")).json()["progress"] == 20
+        make_job(output=b"film")
+        [last] = await stream.all()
+        assert last.json() == (await service.get("/api/jobs/job-1")).json()
+        assert last.json()["done"]
+        assert stream.ended_well
+        assert stream.retry == 2000
+
+
+async def test_a_failed_job_is_told_with_the_end_of_its_log(serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="rendering", log=b"it broke\n")
+    service = await serve(**QUICK)
+    async with listening(service, ONE) as one, listening(service, ALL) as every:
+        await one.named("job")
+        await present(every)
+        make_job(status="failed")
+        failed = (await one.named("job")).json()
+        assert failed.pop("logs") == "it broke\n"
+        assert (await every.named("job")).json() == failed
+
+
+async def test_who_comes_back_is_told_only_of_what_is_new_also_at_another_process(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(status="rendering", progress=1)
+    service = await serve(**QUICK)
+    async with listening(service, ONE) as stream:
+        last = (await stream.named("job")).place
+    async with listening(await serve(**QUICK), ONE, last=last) as stream:
+        make_job(status="rendering", progress=2)
+        event = await stream.named("job")
+        assert event.json()["progress"] == 2
+        make_job(status="canceled")
+    await changed_to(service, "canceled")
+    async with listening(service, ONE, last=event.place) as stream:
+        [final] = await stream.all()
+        assert final.json()["status"] == "canceled"
+    answer = await service.get(ONE, ("Last-Event-ID", final.place or ""))
+    assert (answer.status, answer.headers["Cache-Control"]) == (204, "no-store")
+
+
+async def changed_to(service: Service, status: str) -> None:
+    async with asyncio.timeout(5):
+        while (await service.get("/api/jobs/job-1")).json()["status"] != status:
+            pass
+
+
+async def test_a_final_job_s_state_is_sent_to_whoever_does_not_name_it(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(output=b"film")
+    service = await serve()
+    for last in (None, "", "x", "0" * 24):
+        async with listening(service, ONE, last=last) as stream:
+            assert [event.name for event in await stream.all()] == ["job"]
+
+
+async def test_a_job_that_goes_or_becomes_another_s_is_removed_and_nothing_more(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    make_job("job-2")
+    folder = make_job(status="rendering", progress=1)
+    service = await serve(**QUICK)
+    for leave in (lambda: make_job(status="rendering", owner="bob"), lambda: shutil.rmtree(folder)):
+        make_job(status="rendering", progress=1)
+        async with asyncio.timeout(5):
+            while (await service.get("/api/jobs/job-1")).status != 200:
+                pass
+        async with listening(service, ONE) as stream:
+            await stream.named("job")
+            leave()
+            assert [(event.name, event.json()) for event in await stream.all()] == [
+                ("removed", {"id": "job-1"})
+            ]
+
+
+async def test_all_of_an_owner_s_jobs_are_told_and_each_change_of_them(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    for number in range(120):
+        make_job(f"job-{number}", status="rendering" if number % 2 else "completed")
+    make_job("bob-1", owner="bob")
+    service = await serve(**QUICK)
+    async with listening(service, ALL) as stream:
+        assert await present(stream) == {
+            f"job-{number}": (await service.get(f"/api/jobs/job-{number}")).json() for number in range(120)
+        }
+        make_job("job-1", status="completed")
+        make_job("bob-1", owner="bob", status="rendering")
+        make_job("bob-1", owner="bob", status="completed")
+        event = await stream.named("job")
+        assert (event.json()["id"], event.json()["status"]) == ("job-1", "completed")
+        shutil.rmtree(make_job("job-3"))
+        async with asyncio.timeout(5):
+            while (event := await stream.named("removed")).json() != {"id": "job-3"}:
+                pass
+
+
+async def test_who_comes_back_to_all_is_told_what_came_since(serve: Serve, make_job: MakeJob) -> None:
+    for number in range(4):
+        make_job(f"job-{number}", status="rendering", progress=1)
+    service = await serve(**QUICK)
+    async with listening(service, ALL) as stream:
+        await present(stream)
+        make_job("job-1", status="rendering", progress=2)
+        last = (await stream.named("job")).place
+    for progress in range(3, 9):
+        make_job("job-1", status="rendering", progress=progress)
+        await shows(service, "job-1", progress=progress)
+    make_job("job-2", status="completed")
+    await shows(service, "job-2", status="completed")
+    make_job("job-3", status="rendering", owner="bob")
+    shutil.rmtree(make_job("job-0"))
+    for gone in ("job-0", "job-3"):
+        async with asyncio.timeout(5):
+            while (await service.get(f"/api/jobs/{gone}")).status != 404:
+                pass
+    async with listening(service, ALL, last=last) as stream:
+        events = [await stream.next() for _ in range(4)]
+    told = {event.json()["id"]: event for event in events if event is not None}
+    assert told.keys() == {"job-0", "job-1", "job-2", "job-3"}
+    assert told["job-1"].json()["progress"] == 8
+    assert told["job-2"].json()["done"]
+    assert (told["job-0"].name, told["job-3"].name) == ("removed", "removed")
+    assert told["job-3"].json() == {"id": "job-3"}
+
+
+async def shows(service: Service, job_id: str, **fields: object) -> None:
+    async with asyncio.timeout(5):
+        while not fields.items() <= (await service.get(f"/api/jobs/{job_id}")).json().items():
+            pass
+
+
+@pytest.mark.parametrize("last", ["", "0123456789ab-1", "x", "-1", "0123456789ab-99999999999999999"])
+async def test_whoever_names_what_is_not_remembered_is_told_everything_anew(
+    serve: Serve, make_job: MakeJob, last: str
+) -> None:
+    """As after a restart; a final state that came meanwhile is among it."""
+    make_job(output=b"film")
+    async with listening(await serve(), ALL, last=last) as stream:
+        assert (await present(stream))["job-1"]["status"] == "completed"
+
+
+async def test_what_was_told_before_a_restart_is_not_mistaken_for_what_comes_after(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(status="rendering")
+    async with listening(await serve(**QUICK), ALL) as stream:
+        await present(stream)
+        make_job(status="rendering", progress=2)
+        last = (await stream.named("job")).place
+    async with listening(await serve(**QUICK), ALL, last=last) as stream:
+        assert (await present(stream)).keys() == {"job-1"}
+
+
+async def test_only_jobs_in_the_states_that_are_asked_for_are_told(serve: Serve, make_job: MakeJob) -> None:
+    make_job("a", status="rendering")
+    make_job("b", status="queued")
+    make_job("c", status="completed")
+    service = await serve(**QUICK)
+    async with listening(service, f"{ALL}?status=rendering&status=queued") as stream:
+        assert (await present(stream)).keys() == {"a", "b"}
+        make_job("c", status="failed")
+        make_job("a", status="failed")
+        removed = await stream.next()
+        assert removed is not None
+        assert (removed.name, removed.json()) == ("removed", {"id": "a"})
+        make_job("c", status="queued")
+        await shows(service, "c", status="queued")  # what is final is not polled: somebody has to ask
+        assert (await stream.named("job")).json()["id"] == "c"
+
+
+@pytest.mark.parametrize("query", ["status=nonsense", "status=", "state=failed", "status=queued&x=1"])
+async def test_a_wish_that_makes_no_sense_is_named(serve: Serve, query: str) -> None:
+    answer = await (await serve()).get(f"{ALL}?{query}")
+    assert (answer.status, answer.code) == (400, "bad-request")
+
+
+async def test_who_has_no_jobs_is_told_so_and_of_the_first_that_comes(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    service = await serve()
+    async with listening(service, ALL) as stream:
+        assert await present(stream) == {}
+        make_job("job-1")
+        await shows(service, "job-1", status="queued")
+        assert (await stream.named("job")).json()["id"] == "job-1"
+
+
+async def test_an_admin_is_told_of_everyone_s_jobs(
+    serve: Serve, make_job: MakeJob, make_token: MakeToken
+) -> None:
+    make_job("a")
+    make_job("b", owner="bob")
+    admin = make_token("root", scopes=[ADMIN])
+    service = await serve(**QUICK)
+    async with listening(service, ALL, token=admin) as stream:
+        assert (await present(stream)).keys() == {"a", "b"}
+        make_job("b", owner="eve", status="rendering")
+        assert (await stream.named("job")).json()["id"] == "b"
+
+
+async def test_events_need_the_right_to_read_jobs_and_a_job_s_its_owner_s_token(
+    serve: Serve, make_job: MakeJob, make_token: MakeToken
+) -> None:
+    make_job(status="failed")
+    outputs, reader, bob = (
+        make_token(scopes=[OUTPUTS_READ]),
+        make_token(scopes=[JOBS_READ]),
+        make_token("bob"),
+    )
+    service = await serve()
+    for target in (ONE, ALL):
+        assert (await service.get(target, token=None)).code == "unauthorized"
+        assert (await service.get(target, token=outputs)).code == "insufficient-scope"
+    assert (await service.get(ONE, token=bob)).code == "job-not-found"
+    assert (await service.get("/api/jobs/unknown/events", token=bob)).code == "job-not-found"
+    async with listening(service, ONE, token=reader) as stream:
+        assert len(await stream.all()) == 1
+
+
+async def test_a_stream_is_counted_once_when_it_begins(serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="rendering", progress=1)
+    service = await serve(limit_status="1/hour", limit_events="1/hour", **QUICK)
+    async with listening(service, ONE) as one, listening(service, ALL) as every:
+        await one.named("job")
+        make_job(status="rendering", progress=2)
+        await one.named("job")
+        await every.named("job")
+        assert (await service.get(ONE)).code == "rate-limited"
+        assert (await service.get(ALL)).code == "rate-limited"
+
+
+@pytest.mark.parametrize("target", [ONE, ALL])
+async def test_a_head_says_what_kind_of_answer_it_would_be(
+    serve: Serve, make_job: MakeJob, target: str
+) -> None:
+    make_job(status="rendering")
+    answer = await (await serve()).ask("HEAD", target)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/event-stream")
+    assert "Content-Length" not in answer.headers
+
+
+@pytest.mark.parametrize("target", [ONE, ALL])
+async def test_a_token_that_is_revoked_ends_its_streams_and_no_other(
+    serve: Serve, make_job: MakeJob, state_dir: Path, make_token: MakeToken, target: str
+) -> None:
+    make_job(status="rendering")
+    other = make_token()
+    service = await serve(**QUICK)
+    async with listening(service, target) as ended, listening(service, target, token=other) as stream:
+        await ended.named("job")
+        await stream.named("job")
+        _, mine = load(state_dir / "tokens.json")
+        revoke(state_dir / "tokens.json", mine.id)
+        while (event := await ended.next(2)) is not None:
+            assert event.name == "present"
+        make_job(status="rendering", progress=5)
+        assert (await stream.named("job")).json()["progress"] == 5
+
+
+async def test_a_token_that_expires_ends_its_streams(
+    serve: Serve, make_job: MakeJob, make_token: MakeToken
+) -> None:
+    make_job(status="rendering")
+    brief = make_token(expires=time.time() + 1.5)
+    service = await serve()
+    async with listening(service, ONE, token=brief) as stream:
+        await stream.named("job")
+        assert await stream.next(4) is None
+
+
+@pytest.mark.parametrize("target", [ONE, ALL])
+async def test_streams_end_at_once_when_the_service_does(
+    start_process: StartProcess, make_job: MakeJob, target: str
+) -> None:
+    make_job(status="rendering")
+    service = start_process("--shutdown-grace", 20)
+    async with listening(service, target) as stream:
+        await stream.named("job")
+        service.tell()
+        await asyncio.wait_for(stream.all(), 2)
+        assert stream.ended_well
+    await until(lambda: service.process.poll() == 0, 3)
+
+
+async def test_silence_is_broken_by_comments(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "HEARTBEAT_INTERVAL_S", 0.1)
+    make_job(status="rendering")
+    service = await serve(**QUICK)
+    async with listening(service, ONE) as stream:
+        await stream.named("job")
+        following = asyncio.ensure_future(stream.next())
+        await until(lambda: stream.comments >= 2)
+        make_job(status="rendering", progress=2)
+        event = await following
+        assert event is not None
+        assert event.json()["progress"] == 2
+
+
+FAT: dict[str, Any] = {"metadata": {"note": "x" * 60_000}}
+
+
+async def test_a_reader_who_is_slow_is_told_the_newest_and_what_was_between_is_counted(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(status="rendering", progress=0, **FAT)
+    make_job("job-2", status="rendering", progress=0, **FAT)
+    service = await serve(**QUICK)
+    async with listening(service, ALL, receive_buffer=4096) as slow, listening(service, ALL) as quick:
+        await present(quick)
+        seen = 0
+        for progress in range(1, 61):
+            make_job(status="rendering", progress=progress, **FAT)
+            await shows(service, "job-1", progress=progress)
+            seen += (await quick.named("job")).json()["progress"] == progress
+        assert seen == 60
+        make_job("job-2", status="completed", **FAT)
+        await shows(service, "job-2", status="completed")
+        told: list[Event] = []
+        while not told or told[-1].json().get("status") != "completed":
+            told.append(await slow.named("job"))
+        mine = [event.json()["progress"] for event in told if event.json()["id"] == "job-1"]
+        assert mine == sorted(mine)
+        assert mine[-1] == 60
+        assert len(mine) < 55
+        assert await service.metric("jobsvc_events_merged_total") > 0
+
+
+async def test_a_reader_who_takes_nothing_is_let_go(serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="rendering", progress=0, **FAT)
+    service = await serve(send_timeout=1, **QUICK)
+    streams = 'jobsvc_event_streams{of="job"}'
+    async with listening(service, ONE, receive_buffer=4096) as stream:
+        await measures(service, streams, 1)
+        progress = 0
+        async with asyncio.timeout(10):
+            while await service.metric(streams):
+                progress = (progress + 1) % 100
+                make_job(status="rendering", progress=progress, **FAT)
+        await stream.all()
+        assert not stream.ended_well
+
+
+async def test_a_reader_who_left_is_no_reader_any_more(serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="rendering")
+    service = await serve()
+    async with listening(service, ONE) as one, listening(service, ALL) as every:
+        await one.named("job")
+        await every.named("job")
+        await measures(service, 'jobsvc_event_streams{of="jobs"}', 1)
+        await one.link.vanish()
+        await every.link.vanish()
+        await measures(service, 'jobsvc_event_streams{of="job"}', 0)
+        await measures(service, 'jobsvc_event_streams{of="jobs"}', 0)
+
+
+async def test_each_of_many_readers_is_told_of_each_change(serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="rendering", progress=0)
+    service = await serve(max_streams_per_token=100, **QUICK)
+    async with AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(listening(service, ALL)) for _ in range(100)]
+        for reader in readers:
+            await present(reader)
+        for progress in (1, 2, 3):
+            make_job(status="rendering", progress=progress)
+            told = [(await reader.named("job")).json()["progress"] for reader in readers]
+            assert told == [progress] * 100
+
+
+async def test_while_the_index_is_incomplete_nothing_is_said_to_be_all(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what is not known yet nobody may think that it is not there."""
+    go_on = threading.Event()
+
+    def late(root: Path) -> RootScan:
+        go_on.wait(10)
+        return list_job_ids(root)
+
+    monkeypatch.setattr("jobsvc.index.scan.periodic.list_job_ids", late)
+    for number in range(30):
+        make_job(f"job-{number}")
+    service = await serve()
+    try:
+        async with listening(service, ALL) as stream:
+            told = asyncio.ensure_future(present(stream))
+            assert (await service.get("/readyz", token=None)).status == 503
+            await measures(service, 'jobsvc_event_streams{of="jobs"}', 1)
+            assert not told.done()
+            go_on.set()
+            assert len(await told) == 30
+    finally:
+        go_on.set()

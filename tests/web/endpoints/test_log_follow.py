@@ -1,0 +1,460 @@
+"""`GET /api/jobs/{id}/logs?follow=1` against the running service: every byte once, and what broke is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from jobsvc.domain.job import Job
+from jobsvc.storage.files.safe_open import OpenFile
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.state.token_file import load, revoke
+from jobsvc.web.streaming.log_follower import READ_INTERVAL_S
+from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
+from tests.eventually import until, wait_until
+from tests.service_runner import Service
+from tests.sse_client import Event, Stream, listening
+
+FOLLOW = "/api/jobs/job-1/logs?follow=1"
+
+
+def append(folder: Path, data: bytes) -> None:
+    with (folder / "render.log").open("ab") as log:
+        log.write(data)
+
+
+def take_away(root: Path) -> None:
+    """Have the root gone, as when a share is unmounted."""
+    root.rename(root.with_name("away"))
+
+
+def bring_back(root: Path) -> None:
+    root.with_name("away").rename(root)
+
+
+def joined(events: Iterable[Event]) -> str:
+    """Put a log together again, as a client does: what follows a reset is all there is."""
+    log = ""
+    for event in events:
+        match event.name:
+            case "log":
+                log += event.data + "\n"
+            case "part":
+                log += event.data
+            case "reset":
+                log = ""
+    return log
+
+
+async def told(stream: Stream, expected: str) -> list[Event]:
+    """Read events until they come to the expected text."""
+    events: list[Event] = []
+    while joined(events) != expected:
+        event = await stream.next()
+        assert event is not None, joined(events)
+        events.append(event)
+        assert expected.startswith(joined(events))
+    return events
+
+
+async def test_a_log_is_followed_from_its_beginning_to_the_end_of_its_job(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    folder = make_job(status="rendering", log=b"one\ntwo\n")
+    service = await serve()
+    async with listening(service, FOLLOW) as stream:
+        assert stream.status == 200
+        assert stream.headers["Content-Type"] == "text/event-stream"
+        assert stream.headers["Cache-Control"] == "no-store"
+        assert stream.headers["X-Accel-Buffering"] == "no"
+        assert stream.headers["RateLimit-Policy"].startswith('"logs"')
+        await told(stream, "one\ntwo\n")
+        append(folder, b"three\n")
+        await told(stream, "three\n")
+        append(folder, b"four\n")
+        make_job(status="completed")
+        rest = await stream.all()
+        assert joined(rest) == "four\n"
+        assert (rest[-1].name, rest[-1].json()) == ("end", {"status": "completed"})
+        assert rest[-1].place is not None
+        assert rest[-1].place.endswith(":19")
+        assert stream.ended_well
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "canceled"])
+async def test_of_a_final_job_the_whole_log_comes_and_its_end(
+    serve: Serve, make_job: MakeJob, status: str
+) -> None:
+    make_job(status=status, log=b"line\n" * 50_000)
+    async with listening(await serve(), FOLLOW) as stream:
+        events = await stream.all()
+    assert joined(events) == "line\n" * 50_000
+    assert [event.name for event in events[-2:]] == ["log", "end"]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (b"a\r\nb\r\n", "a\nb\n"),
+        (b"10 %\r20 %\rdone\n", "10 %\n20 %\ndone\n"),
+        (b"not ended", "not ended"),
+        (b"ended by a return\r", "ended by a return\n"),
+        (b"\n\n  two blanks\n", "\n\n  two blanks\n"),
+        (b"bad \xff byte\n", "bad � byte\n"),
+        ("\ufeffmark, \x85, \u2028 and \x0b\n".encode(), "\ufeffmark, \x85, \u2028 and \x0b\n"),
+        (b"", ""),
+        (b"event: end\n\ndata: x\nid: 5\n", "event: end\n\ndata: x\nid: 5\n"),
+        (b"x" * 200_000 + b"\n", "x" * 200_000 + "\n"),
+    ],
+)
+async def test_whatever_a_line_holds_is_told_as_text(
+    serve: Serve, make_job: MakeJob, written: bytes, expected: str
+) -> None:
+    make_job(status="failed", log=written)
+    async with listening(await serve(), FOLLOW) as stream:
+        events = await stream.all()
+    assert joined(events) == expected
+    assert {event.name for event in events} <= {"log", "part", "end"}
+
+
+async def test_a_line_is_told_when_it_is_whole_and_not_before(serve: Serve, make_job: MakeJob) -> None:
+    folder = make_job(status="rendering", log=b"one\nhalf a ")
+    async with listening(await serve(), FOLLOW) as stream:
+        await told(stream, "one\n")
+        append(folder, b"line\nhalf")
+        await told(stream, "half a line\n")
+        make_job(status="failed")
+        assert [event.name for event in await stream.all()] == ["part", "end"]
+
+
+async def test_only_the_last_lines_come_first_where_that_is_asked_for(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    folder = make_job(status="rendering", log=b"one\ntwo\nthree\n")
+    service = await serve()
+    for lines, expected in ((2, "two\nthree\n"), (0, "")):
+        async with listening(service, f"{FOLLOW}&tail={lines}") as stream:
+            await told(stream, expected)
+            append(folder, b"more\n")
+            await told(stream, "more\n")
+        (folder / "render.log").write_bytes(b"one\ntwo\nthree\n")
+
+
+async def test_who_comes_back_goes_on_where_he_was_also_at_another_process(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    folder = make_job(status="rendering", log=b"one\n")
+    async with listening(await serve(), FOLLOW) as stream:
+        last = (await told(stream, "one\n"))[-1].place
+    append(folder, b"two\n")
+    async with listening(await serve(), f"{FOLLOW}&tail=1", last=last) as stream:
+        last = (await told(stream, "two\n"))[-1].place
+        append(folder, b"three\n")
+        await told(stream, "three\n")
+    async with listening(await serve(), FOLLOW, last=last) as stream:
+        await told(stream, "three\n")
+
+
+async def test_who_comes_back_after_the_end_is_told_that_nothing_follows(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(status="failed", log=b"one\n")
+    service = await serve()
+    async with listening(service, FOLLOW) as stream:
+        end = (await stream.all())[-1]
+    answer = await service.get(FOLLOW, ("Last-Event-ID", end.place or ""))
+    assert (answer.status, answer.headers["Cache-Control"]) == (204, "no-store")
+    assert (await service.get("/healthz")).status == 200
+
+
+@pytest.mark.parametrize(
+    "last", ["", "x", "5", "0-0:5", "1-0011223344556677:99999999999999", "1-00112233445566zz:4"]
+)
+async def test_a_place_that_is_none_of_this_log_has_it_told_from_the_beginning(
+    serve: Serve, make_job: MakeJob, last: str
+) -> None:
+    make_job(status="failed", log=b"one\n")
+    async with listening(await serve(), FOLLOW, last=last) as stream:
+        assert joined(await stream.all()) == "one\n"
+
+
+async def test_a_log_that_is_cut_and_written_anew_is_told_and_comes_from_its_beginning(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    folder = make_job(status="rendering", log=b"attempt 1\n" * 3)
+    async with listening(await serve(), FOLLOW) as stream:
+        await told(stream, "attempt 1\n" * 3)
+        (folder / "render.log").write_bytes(b"attempt 2\n" * 5)
+        reset = await stream.named("reset")
+        assert reset.json() == {"reason": "truncated"}
+        assert reset.place is not None
+        assert reset.place.endswith(":0")
+        await told(stream, "attempt 2\n" * 5)
+
+
+async def test_a_log_that_is_replaced_is_told_and_comes_from_its_beginning(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    folder = make_job(status="rendering", log=b"one\n")
+    async with listening(await serve(), FOLLOW) as stream:
+        await told(stream, "one\n")
+        put(folder / "render.log", b"one\ntwo\n")
+        assert (await stream.named("reset")).json() == {"reason": "replaced"}
+        await told(stream, "one\ntwo\n")
+
+
+async def test_a_log_that_goes_is_waited_for(serve: Serve, make_job: MakeJob) -> None:
+    folder = make_job(status="rendering", log=b"one\n")
+    async with listening(await serve(), FOLLOW) as stream:
+        await told(stream, "one\n")
+        (folder / "render.log").rename(folder / "render.log.1")
+        put(folder / "render.log", b"two\n")
+        await stream.named("reset")
+        await told(stream, "two\n")
+
+
+async def test_a_log_that_is_yet_to_come_is_waited_for(serve: Serve, make_job: MakeJob) -> None:
+    folder = make_job(status="queued")
+    async with listening(await serve(), FOLLOW) as stream:
+        assert stream.status == 200
+        append(folder, b"one\n")
+        await told(stream, "one\n")
+
+
+async def test_a_log_that_will_never_come_is_missing(serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="canceled")
+    answer = await (await serve()).get(FOLLOW)
+    assert (answer.status, answer.code) == (404, "log-missing")
+
+
+async def test_a_job_that_ends_without_a_log_ends_its_stream(serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="rendering")
+    async with listening(await serve(), FOLLOW) as stream:
+        make_job(status="canceled")
+        assert [event.name for event in await stream.all()] == ["end"]
+
+
+@pytest.mark.parametrize("query", ["follow=x", "follow=", "follow=2", "follow=1&follow=1", "follow=1&tail=x"])
+async def test_what_makes_no_sense_is_named(serve: Serve, make_job: MakeJob, query: str) -> None:
+    make_job(log=b"one\n")
+    answer = await (await serve()).get(f"/api/jobs/job-1/logs?{query}")
+    assert (answer.status, answer.code) == (400, "bad-request")
+
+
+async def test_a_head_says_what_kind_of_answer_it_would_be(serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="rendering", log=b"one\n")
+    service = await serve()
+    async with service.connect() as link:
+        answer = await link.ask("HEAD", FOLLOW, token=service.token)
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "text/event-stream")
+        assert "Content-Length" not in answer.headers
+        assert await link.ended()
+
+
+async def test_an_old_client_gets_its_events_too(serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="failed", log=b"one\n")
+    async with listening(await serve(), FOLLOW, version="1.0") as stream:
+        assert joined(await stream.all()) == "one\n"
+
+
+async def test_another_owner_s_log_can_t_be_followed_nor_on_where_a_job_becomes_another_s(
+    serve: Serve, make_job: MakeJob, make_token: MakeToken
+) -> None:
+    folder = make_job(status="rendering", log=b"anna's\n")
+    bob = make_token("bob")
+    service = await serve()
+    assert (await service.get(FOLLOW, token=bob)).code == "job-not-found"
+    async with listening(service, FOLLOW) as stream:
+        await told(stream, "anna's\n")
+        make_job(status="rendering", owner="bob")
+        append(folder, b"bob's\n")
+        rest = await stream.all()
+    assert [(event.name, event.json()) for event in rest] == [("removed", {"id": "job-1"})]
+
+
+async def test_a_job_that_is_removed_ends_its_stream(serve: Serve, make_job: MakeJob) -> None:
+    make_job("job-2")
+    folder = make_job(status="rendering", log=b"one\n")
+    async with listening(await serve(), FOLLOW) as stream:
+        await told(stream, "one\n")
+        shutil.rmtree(folder)
+        assert (await stream.all())[-1].name == "removed"
+
+
+async def test_a_token_that_is_revoked_ends_its_streams(
+    serve: Serve, make_job: MakeJob, state_dir: Path
+) -> None:
+    make_job(status="rendering", log=b"one\n")
+    service = await serve()
+    async with listening(service, FOLLOW) as stream:
+        await told(stream, "one\n")
+        (token,) = load(state_dir / "tokens.json")
+        revoke(state_dir / "tokens.json", token.id)
+        assert await stream.next(2) is None
+    assert (await service.get(FOLLOW)).code == "unauthorized"
+
+
+async def test_streams_end_at_once_when_the_service_does(
+    start_process: StartProcess, make_job: MakeJob
+) -> None:
+    make_job(status="rendering", log=b"one\n")
+    service = start_process("--shutdown-grace", 20)
+    async with listening(service, FOLLOW) as stream:
+        await told(stream, "one\n")
+        service.tell()
+        assert await asyncio.wait_for(stream.all(), 2) == []
+        assert stream.ended_well
+    await until(lambda: service.process.poll() == 0, 3)
+
+
+async def measures(service: Service, name: str, value: float, deadline: float = 5) -> None:
+    """Wait until a metric has a value."""
+    async with asyncio.timeout(deadline):
+        while await service.metric(name) != value:
+            pass
+
+
+STREAMS = 'jobsvc_event_streams{of="log"}'
+
+
+async def test_a_follower_who_takes_nothing_is_let_go(serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="rendering", log=(b"x" * 99 + b"\n") * 200_000)
+    service = await serve(send_timeout=1)
+    async with listening(service, FOLLOW, receive_buffer=4096) as stream:
+        await measures(service, STREAMS, 1)
+        await measures(service, STREAMS, 0)
+        await stream.all()
+        assert not stream.ended_well
+
+
+async def test_a_follower_who_left_is_no_follower_any_more(serve: Serve, make_job: MakeJob) -> None:
+    make_job(status="rendering", log=b"one\n")
+    service = await serve()
+    async with listening(service, FOLLOW) as stream:
+        await told(stream, "one\n")
+        await measures(service, STREAMS, 1)
+        await stream.link.vanish()
+        await measures(service, STREAMS, 0)
+        await measures(service, "jobsvc_logs_followed", 0)
+
+
+async def test_a_log_is_looked_at_once_however_many_follow_it_and_read_once_for_all(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_job(status="rendering", log=b"one\n")
+    opened = 0
+    open_log = JobsRoot.open_log
+
+    def counted(self: JobsRoot, job: Job) -> OpenFile:
+        nonlocal opened
+        opened += 1
+        return open_log(self, job)
+
+    monkeypatch.setattr(JobsRoot, "open_log", counted)
+    service = await serve()
+    async with AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(listening(service, FOLLOW)) for _ in range(20)]
+        for stream in streams:
+            await told(stream, "one\n")
+        assert await service.metric("jobsvc_logs_followed") == 1
+        begun, opened = time.monotonic(), 0
+        append(folder, b"two\n")
+        for stream in streams:
+            await told(stream, "two\n")
+        looks = (time.monotonic() - begun) / READ_INTERVAL_S + 1
+        assert opened <= looks + 3
+
+
+async def test_storage_that_is_away_for_a_while_only_keeps_a_follower_waiting(
+    serve: Serve, make_job: MakeJob, jobs_root: Path
+) -> None:
+    folder = make_job(status="rendering", log=b"one\n")
+    make_job("job-2")
+    service = await serve()
+    async with listening(service, FOLLOW) as stream:
+        await told(stream, "one\n")
+        take_away(jobs_root)
+        async with asyncio.timeout(5):
+            while (await service.get("/readyz", token=None)).status != 503:
+                pass
+        bring_back(jobs_root)
+        append(folder, b"two\n")
+        await told(stream, "two\n")
+
+
+MILLION = 1_000_000
+
+
+def write_lines(folder: Path, first: int, last: int, draw: random.Random) -> None:
+    """Append numbered lines in pieces of all sizes, as a farm does, not only at their ends."""
+    text = b"".join(b"%07d frame\n" % number for number in range(first, last))
+    at = 0
+    while at < len(text):
+        count = draw.choice((1, 700, 40_000, 900_000))
+        append(folder, text[at : at + count])
+        at += count
+
+
+async def follow_restlessly(service: Service, draw: random.Random) -> list[Event]:
+    """Follow to the end over connections that break after a random number of events."""
+    events: list[Event] = []
+    last = None
+    while not events or events[-1].name != "end":
+        async with listening(service, FOLLOW, last=last) as stream:
+            for _ in range(draw.choice((0, 1, 3, 40))):
+                if (event := await stream.next()) is None:
+                    break
+                events.append(event)
+                last = event.place
+            await stream.link.vanish()
+    return events
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_who_comes_back_again_and_again_has_every_byte_of_a_million_lines_once(
+    serve: Serve, make_job: MakeJob, *, cut: bool
+) -> None:
+    """So across a truncation, of which he is told: what follows it is all of the new log."""
+    folder = make_job(status="rendering", log=b"")
+    service = await serve()
+    draw = random.Random(5)  # noqa: S311 - no secret
+
+    def farm() -> None:
+        if cut:
+            write_lines(folder, 0, MILLION // 2, draw)
+            wait_until(halfway.is_set, 20)
+            os.truncate(folder / "render.log", 0)
+        write_lines(folder, 0, MILLION, draw)
+        make_job(status="completed")
+
+    halfway = threading.Event()
+    writer = threading.Thread(target=farm)
+    writer.start()
+    try:
+        restless = random.Random(7)  # noqa: S311 - likewise
+        following = asyncio.ensure_future(follow_restlessly(service, restless))
+        if cut:
+            await measures_at_least(service, "jobsvc_log_bytes_total", 1_000_000)
+            halfway.set()
+        events = await following
+    finally:
+        halfway.set()
+        await asyncio.to_thread(writer.join)
+    assert joined(events).encode() == (folder / "render.log").read_bytes()
+    resets = [event.json() for event in events if event.name == "reset"]
+    assert resets == ([{"reason": "truncated"}] if cut else [])
+
+
+async def measures_at_least(service: Service, name: str, value: float) -> None:
+    async with asyncio.timeout(20):
+        while await service.metric(name) < value:
+            pass

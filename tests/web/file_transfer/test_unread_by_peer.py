@@ -1,0 +1,101 @@
+"""A client on this host has to read what went to it by pages before the last of all bytes go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from jobsvc.storage.sendfile import socket_queues
+from jobsvc.web.file_transfer.transfer import FileTransfer
+from tests.conftest import MakeJob, Serve
+from tests.raw_http import DEADLINE, Connection, request
+from tests.service_runner import Service
+
+SIZE: Final = 1_500_000
+"""Bytes; fewer than the buffers between service and client hold."""
+TARGET: Final = "/api/jobs/job-1/download"
+
+pytestmark = pytest.mark.both_loops
+
+
+@pytest.fixture
+def old() -> bytes:
+    return random.Random(7).randbytes(SIZE)  # noqa: S311 - only bytes that differ
+
+
+@pytest.fixture
+def film(make_job: MakeJob, old: bytes) -> Path:
+    return make_job(output=old) / "output" / "film.mp4"
+
+
+@pytest.fixture
+def behind(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Little may wait for a client; set once it is waited for."""
+    seen, caught_up = asyncio.Event(), FileTransfer._wait_peer_read
+
+    async def seen_behind(stream: FileTransfer) -> None:
+        seen.set()
+        await caught_up(stream)
+
+    monkeypatch.setattr(socket_queues, "MAX_BUFFERED_LOCAL_BYTES", 200_000)
+    monkeypatch.setattr(FileTransfer, "_wait_peer_read", seen_behind)
+    return seen
+
+
+async def begun(service: Service, link: Connection, behind: asyncio.Event) -> None:
+    """Begin the download, and read no more than its head until the service waits for us."""
+    link.send(request("GET", TARGET, token=service.token))
+    _, answered, _ = await link.head()
+    assert answered == 200
+    async with asyncio.timeout(DEADLINE):
+        await behind.wait()
+
+
+@pytest.mark.usefixtures("film")
+async def test_one_that_reads_on_gets_all_of_the_file(
+    serve: Serve, old: bytes, behind: asyncio.Event
+) -> None:
+    service = await serve()
+    async with service.connect() as link:
+        await begun(service, link, behind)
+        assert await link.read(SIZE) == old
+        assert (await link.ask("GET", "/healthz")).status == 200
+    [line] = await service.logged(1)
+    assert (line["outcome"], line["bytesSent"]) == ("complete", SIZE)
+
+
+async def test_what_is_written_in_place_while_it_has_not_read_is_not_finished(
+    serve: Serve, film: Path, behind: asyncio.Event
+) -> None:
+    service = await serve()
+    async with service.connect() as link:
+        await begun(service, link, behind)
+        with film.open("r+b") as file:
+            file.write(bytes(SIZE))
+        assert len(await link.read(SIZE)) < SIZE
+        assert await link.ended()
+    [line] = await service.logged(1)
+    assert line["outcome"] == "truncated"
+
+
+@pytest.mark.usefixtures("film")
+async def test_one_that_reads_nothing_is_let_go(serve: Serve, behind: asyncio.Event) -> None:
+    service = await serve(send_timeout=0.3)
+    async with service.connect() as link:
+        await begun(service, link, behind)
+        [line] = await service.logged(1)
+        assert (line["outcome"], line["bytesSent"] < SIZE) == ("client-gone", True)
+
+
+@pytest.mark.usefixtures("film")
+async def test_one_that_vanishes_is_not_waited_for(serve: Serve, behind: asyncio.Event) -> None:
+    service = await serve(send_timeout=3600)
+    async with service.connect() as link:
+        await begun(service, link, behind)
+        await link.vanish()
+        [line] = await service.logged(1)
+        assert line["outcome"] == "client-gone"

@@ -1,0 +1,156 @@
+"""Nothing of another owner ever appears in any stream, whatever becomes of jobs and their owners."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobsvc.domain.access import JOBS_READ
+from jobsvc.settings import Settings
+from jobsvc.storage.state import token_file
+from tests.eventually import until
+from tests.raw_http import request
+from tests.service_runner import Service, in_process
+
+OWNERS: Final = ("anna", "bob")
+JOBS: Final = ("a", "b")
+
+
+class Act(NamedTuple):
+    """What the farm does to one job; no `owner` means that it takes it away."""
+
+    job_id: str
+    owner: str | None
+    status: str
+    whole: bool
+    """Whether it puts a new directory in the place of the old one, rather than a new record."""
+
+
+ACTS: Final = st.lists(
+    st.builds(
+        Act,
+        st.sampled_from(JOBS),
+        st.sampled_from([*OWNERS, *OWNERS, None]),
+        st.sampled_from(["queued", "rendering", "rendering", "failed", "completed"]),
+        st.booleans(),
+    ),
+    min_size=2,
+    max_size=14,
+)
+
+
+def record(act: Act, number: int) -> bytes:
+    """Make a record that says whose it is in each of its parts."""
+    mark = f"of-{act.owner}-{number}"
+    return orjson.dumps(
+        {"owner": act.owner, "status": act.status, "error": mark, "phase": mark, "metadata": {"note": mark}}
+    )
+
+
+def perform(root: Path, act: Act, number: int) -> None:
+    """Do it as a farm does that uses an id again: its log is of the new owner by the time the record is."""
+    folder, beside = root / act.job_id, root / f".new-{number}"
+    if act.owner is None or act.whole:
+        if folder.exists():
+            folder.rename(root / f".old-{number}")
+        if act.owner is None:
+            return
+        beside.mkdir()
+        (beside / "status.json").write_bytes(record(act, number))
+        (beside / "render.log").write_text(f"of-{act.owner}-{number}\n" * 3)
+        beside.rename(folder)
+        return
+    folder.mkdir(exist_ok=True)
+    (folder / "render.log").unlink(missing_ok=True)
+    beside.write_bytes(record(act, number))
+    beside.rename(folder / "status.json")
+    (folder / "render.log").write_text(f"of-{act.owner}-{number}\n" * 3)
+
+
+class Listener:
+    """Reads all that a stream says, as it comes, and opens it again when it ends."""
+
+    def __init__(self, service: Service, target: str, token: str) -> None:
+        self.said = b""
+        self._service = service
+        self._request = request("GET", target, token=token)
+        self._task = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        while True:
+            async with self._service.connect() as link:
+                link.send(self._request)
+                while data := await link.reader.read(1 << 16):
+                    self.said += data
+                    if b" 404 " in data[:16]:
+                        break
+            await asyncio.sleep(0.01)
+
+    async def hears(self, word: bytes) -> None:
+        await until(lambda: word in self.said, 10)
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def listeners(service: Service, secrets: dict[str, str]) -> AsyncIterator[dict[str, list[Listener]]]:
+    targets = ["/api/events", "/api/events?status=rendering"]
+    targets += [f"/api/jobs/{job_id}/{what}" for job_id in JOBS for what in ("events", "logs?follow=1")]
+    found = {
+        owner: [Listener(service, target, secret) for target in targets] for owner, secret in secrets.items()
+    }
+    try:
+        yield found
+    finally:
+        for listener in chain(*found.values()):
+            await listener.end()
+
+
+@settings(max_examples=12, deadline=None)
+@given(acts=ACTS)
+async def test_nothing_of_another_owner_is_ever_told(acts: list[Act]) -> None:
+    folder = Path(tempfile.mkdtemp())
+    root = folder / "jobs"
+    root.mkdir()
+    secrets = {
+        owner: token_file.create(folder / "state" / "tokens.json", owner, [JOBS_READ])[0] for owner in OWNERS
+    }
+    limits: dict[str, Any] = dict.fromkeys(("limit_status", "limit_events", "limit_logs"), "1000000/second")
+    ready = Settings(
+        root, state_dir=folder / "state", port=0, watch="poll", poll_interval=0.05, shutdown_grace=0, **limits
+    )
+    try:
+        async with in_process(ready) as service, listeners(service, secrets) as found:
+            for number, act in enumerate(acts):
+                perform(root, act, number)
+                for owner, secret in secrets.items():
+                    # What is final is not polled: somebody has to ask.
+                    answer = await service.get(f"/api/jobs/{act.job_id}", token=secret)
+                    assert f"of-{other(owner)}".encode() not in answer.body
+            for owner in OWNERS:
+                perform(root, Act(f"last-{owner}", owner, "rendering", whole=True), 1000)
+                assert (await service.get(f"/api/jobs/last-{owner}", token=secrets[owner])).status == 200
+                for listener in found[owner][:2]:
+                    await listener.hears(f"of-{owner}-1000".encode())
+            for owner in OWNERS:
+                for listener in found[owner]:
+                    assert f"of-{other(owner)}".encode() not in listener.said
+                    assert f'"{other(owner)}"'.encode() not in listener.said
+    finally:
+        shutil.rmtree(folder)
+
+
+def other(owner: str) -> str:
+    return OWNERS[1 - OWNERS.index(owner)]
