@@ -32,8 +32,9 @@ from jobsvc.web.endpoints.me import TokenEndpoint
 from jobsvc.web.endpoints.recent_logs import RecentLogs
 from jobsvc.web.jobs.addresses import PublicUrl
 from jobsvc.web.paths import job_id_of
-from jobsvc.web.ratelimit.budgets import AuthFailures, Budget, parse_rate
+from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
 from jobsvc.web.ratelimit.seeking import RANGES_PER_DOWNLOAD, RangeContinuations
+from jobsvc.web.ratelimit.sliding_window import parse_rate
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Maximum size of a request body, in bytes."""
@@ -162,7 +163,7 @@ def _guard(settings: Settings, parts: Components) -> Guard:
 
 def _seeks(parts: Components) -> RangeContinuations:
     rate = parse_rate(parts.settings.limit_download)
-    further = type(rate)(rate.amount * RANGES_PER_DOWNLOAD, rate.multiples)
+    further = rate._replace(amount=rate.amount * RANGES_PER_DOWNLOAD)
     return RangeContinuations(Budget("ranges", further), parts.peers, job_id_of)
 
 

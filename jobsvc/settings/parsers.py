@@ -14,11 +14,11 @@ from typing import Final
 
 from jobsvc.domain.job import Status
 from jobsvc.storage.layout import OutputRoot
+from jobsvc.web.ratelimit.sliding_window import parse_rate
 
 YEAR_S: Final = 31_536_000
 """Seconds; upper limit of all durations, so that clocks and timers can represent every value."""
 
-_RATE: Final = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour|day)", re.ASCII)
 _BYTES: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(?:([kmgt])(i?))?b?", re.ASCII | re.IGNORECASE)
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _NUMBER: Final = re.compile(
@@ -89,9 +89,8 @@ def seconds(low: float, high: float = YEAR_S) -> Callable[[str], float]:
 
 
 def rate(text: str) -> str:
-    """Accept a rate such as 600/minute: one number and one period, in the notation of `limits`."""
-    if not _RATE.fullmatch(text):
-        raise ValueError("is not a rate such as 600/minute (N/second, N/minute, N/hour or N/day)")
+    """Accept a rate such as 600/minute: one number and one period."""
+    parse_rate(text)
     return text
 
 

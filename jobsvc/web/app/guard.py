@@ -20,8 +20,7 @@ from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN, NoCredentials, TokenAuthenticator
 from jobsvc.web.auth.client_address import Peers
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
-from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
-from jobsvc.web.ratelimit.request_budget import BUDGET, FURTHER_RANGE
+from jobsvc.web.ratelimit.budgets import BUDGET, FURTHER_RANGE, AuthFailures, Budget
 from jobsvc.web.ratelimit.seeking import RangeContinuations
 
 FastHandler = Callable[[FastRequest], HTTPStatus | None]

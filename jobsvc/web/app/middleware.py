@@ -13,14 +13,14 @@ from typing import Final
 import structlog
 from aiohttp import HttpVersion11, hdrs, web
 
-from jobsvc.domain.errors import ApiError, RateLimited, TooManyDownloads, TooManyStreams, Unauthorized
+from jobsvc.domain.errors import ApiError, RateLimited, Unauthorized
 from jobsvc.observe import request_id
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import problems
 from jobsvc.web.app import guard
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.connection.fast_request import FastRequest
-from jobsvc.web.ratelimit import request_budget
+from jobsvc.web.ratelimit import budgets
 from jobsvc.web.responses.common_headers import REQUEST_ID, add_common_headers
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -100,12 +100,8 @@ class RequestMiddleware:
     def _count(self, request: web.Request, refusal: ApiError) -> None:
         if isinstance(refusal, Unauthorized):
             self._metrics.auth_failures.inc()
-        elif isinstance(refusal, TooManyDownloads):
-            self._metrics.rate_limited.labels("downloads-at-once").inc()
-        elif isinstance(refusal, TooManyStreams):
-            self._metrics.rate_limited.labels("streams-at-once").inc()
         elif isinstance(refusal, RateLimited):
-            budget = request.get(request_budget.BUDGET)
+            budget = request.get(budgets.BUDGET)
             self._metrics.rate_limited.labels(budget.name if budget else "auth-failures").inc()
 
 

@@ -23,7 +23,7 @@ from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.file_transfer.selection import BodyPlan, FileSelection, fields, lines, plan
 from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferState
 from jobsvc.web.headers.byte_ranges import unsatisfied
-from jobsvc.web.ratelimit import request_budget
+from jobsvc.web.ratelimit import budgets
 from jobsvc.web.ratelimit.download_slots import Slot
 from jobsvc.web.responses import single_write
 from jobsvc.web.responses.common_headers import add_common_headers
@@ -63,7 +63,7 @@ class FileResponder:
         planned = plan(found)
         if planned is None:
             if found.evaluation.status is HTTPStatus.NOT_MODIFIED:
-                request_budget.refund(request)
+                budgets.refund(request)
                 return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(found))
             return self._refusal(found)
         planned.headers.update(headers)

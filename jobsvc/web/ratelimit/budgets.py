@@ -1,12 +1,11 @@
 """Budgets: limit the requests of each kind per token, and the failed tokens per address.
 
-aiohttp-ratelimiter decides. It is called so that nothing a client sends (X-Forwarded-For, a path) changes
-which budget is charged. RateLimit and Retry-After are computed from the counts that decide.
+aiohttp-ratelimiter wraps the handlers. It is called so that nothing a client sends (X-Forwarded-For, a path)
+changes which budget is charged. RateLimit and Retry-After are computed from the counts that decide.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
@@ -16,38 +15,19 @@ from typing import Final, NamedTuple, NoReturn
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiohttplimiter import Limiter, RateLimitExceeded
-from limits import RateLimitItem, parse
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import RateLimited
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.ratelimit.sliding_window import OneStep, WindowCounter
+from jobsvc.web.ratelimit.sliding_window import Rate, WindowCounter
 
 UNCHANGED_PER_REQUEST: Final = 10
 """Requests with a 304 response that count as one: no body is produced or sent for them."""
-MAX_AMOUNT: Final = 10**9
 MAX_ADDRESSES: Final = 16_384
 """Addresses whose failures are remembered at once, at most."""
 
 _POLICY: Final = "RateLimit-Policy"
 _LIMIT: Final = "RateLimit"
-_RATE: Final = re.compile(r"\s*(\d{1,10})\s*(?:/|per)\s*(?:(\d{1,6})\s*)?[a-z]+\s*", re.ASCII | re.IGNORECASE)
-
-
-def parse_rate(text: str) -> RateLimitItem:
-    """Parse a rate such as "600/minute" or "5 per 10 seconds".
-
-    Raises ValueError if it is invalid; the message says why.
-    """
-    match = _RATE.fullmatch(text)
-    if match is None:
-        raise ValueError(f'{text[:64]!r} is not one rate such as "600/minute" or "5 per 10 seconds"')
-    if not 1 <= int(match[1]) <= MAX_AMOUNT or int(match[2] or 1) == 0:
-        raise ValueError(f"{text[:64]!r} is not from 1 to {MAX_AMOUNT} requests in a time above 0")
-    try:
-        return parse(text)
-    except ValueError as wrong:
-        raise ValueError(f"{text[:64]!r} is not per second, minute, hour, day, month or year") from wrong
 
 
 class BudgetState(NamedTuple):
@@ -62,21 +42,35 @@ class BudgetState(NamedTuple):
     """Seconds until the window ends or, if none remain, until one request would pass."""
 
 
+class CounterStrategy:
+    """The strategy of the limiter, which calls test(), then hit(), and ignores the result of hit().
+
+    test() counts the request and hit() does nothing, so that concurrent requests cannot exceed the limit.
+    """
+
+    def __init__(self, counter: WindowCounter) -> None:
+        self._counter = counter
+
+    async def test(self, _rate: object, key: str) -> bool:
+        """Admit and count one request, or do neither and return False."""
+        return self._counter.try_acquire(key)
+
+    async def hit(self, _rate: object, _key: str) -> bool:
+        """Do nothing: `test` has counted the request."""
+        return True
+
+
 class Budget:
     """Limits the requests of one kind for each token. Belongs to the event loop."""
 
-    def __init__(
-        self, name: str, rate: RateLimitItem, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, name: str, rate: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`name` is a word of lower-case letters; `clock` is in seconds and never goes back."""
         self.name: Final = name
         self._counter = WindowCounter(rate, clock=clock)
-        self._policy = f'"{name}";q={rate.amount};w={rate.get_expiry()}'
-        self._beginning = f'{_POLICY}: {self._policy}\r\n{_LIMIT}: "{name}";r='
-        self._limiter = Limiter(keyfunc=_holder, error_handler=self._refuse)
-        self._limiter.db = self._counter  # type: ignore[assignment]  # any storage of `limits` works
-        # The limiter tests, awaits, hits and ignores the result of the hit: a burst would exceed any limit.
-        self._limiter.moving_window = OneStep(self._counter)  # type: ignore[assignment]  # any strategy works
+        self._policy = f'"{name}";q={rate.amount};w={rate.seconds}'
+        self._line_start = f'{_POLICY}: {self._policy}\r\n{_LIMIT}: "{name}";r='
+        self._limiter = Limiter(keyfunc=_token_id, error_handler=self._refuse)
+        self._limiter.moving_window = CounterStrategy(self._counter)  # type: ignore[assignment]
 
     def limited(self, handler: Handler) -> Handler:
         """Wrap a handler so that each request, with its TOKEN set, consumes one or raises RateLimited."""
@@ -93,13 +87,13 @@ class Budget:
         `unchanged`: the response is a 304. Returns None if no request is left.
         """
         key = self._key(token)
-        room = self._counter.consume(key)
-        if room is None:
+        left = self._counter.consume(key)
+        if left is None:
             return None
-        left, ends_in = room
+        remaining, ends_in = left
         if unchanged and self._counter.refund(key, UNCHANGED_PER_REQUEST):
-            left += 1
-        return self._lines(key, left, ends_in)
+            remaining += 1
+        return self._lines(key, remaining, ends_in)
 
     def refund(self, token: Token) -> None:
         """Take back a request whose response is a 304; one in UNCHANGED_PER_REQUEST still counts."""
@@ -110,12 +104,9 @@ class Budget:
 
         `r` requests would pass; `t` is the seconds until the window ends or, if `r` is 0, until one would.
         """
-        key = self._key(token)
-        left, ends_in = self._counter.remaining(key)
-        return (_POLICY, self._policy), (
-            _LIMIT,
-            f'"{self.name}";r={left};t={self._reset(key, left, ends_in)}',
-        )
+        state = self.state(token)
+        limit = f'"{self.name}";r={state.remaining};t={state.reset}'
+        return (_POLICY, self._policy), (_LIMIT, limit)
 
     def state(self, token: Token) -> BudgetState:
         """Return the state of a token's budget without consuming a request."""
@@ -128,29 +119,54 @@ class Budget:
         key = self._key(token)
         return self._lines(key, *self._counter.remaining(key))
 
-    def _lines(self, key: str, left: int, ends_in: float) -> str:
-        reset = ceil(ends_in) if left else self._reset(key, left, ends_in)
-        return f"{self._beginning}{left};t={reset}\r\n"
+    def _lines(self, key: str, remaining: int, ends_in: float) -> str:
+        return f"{self._line_start}{remaining};t={self._reset(key, remaining, ends_in)}\r\n"
 
-    def _reset(self, key: str, left: int, ends_in: float) -> int:
-        return ceil(ends_in) if left else self._counter.window_state(key).wait()
+    def _reset(self, key: str, remaining: int, ends_in: float) -> int:
+        return ceil(ends_in) if remaining else self._counter.window_state(key).wait()
 
     def _key(self, token: Token) -> str:
         """Return the key of a token's count, the same as the limiter's."""
         return f"{token.id}:{self.name}"
 
     def _refuse(self, request: web.Request, _exceeded: RateLimitExceeded) -> NoReturn:
-        standing = self._counter.window_state(self._key(request[TOKEN]))
+        state = self._counter.window_state(self._key(request[TOKEN]))
         raise RateLimited(
-            f"The token's {standing.limit} {self.name} requests in {standing.window} seconds are used up.",
-            retry_after=standing.wait(),
+            f"The token's {state.limit} {self.name} requests in {state.window} seconds are used up.",
+            retry_after=state.wait(),
         )
+
+
+BUDGET: Final = web.RequestKey("jobsvc.budget", Budget)
+"""On a request: the budget that it is counted in."""
+
+FURTHER_RANGE: Final = web.RequestKey("jobsvc.further-range", bool)
+"""On a request: set if its budget was not charged."""
+
+
+def refund(request: web.Request) -> None:
+    """Refund a request whose response is a 304; call this before the common headers are added."""
+    budget = request.get(BUDGET)
+    if budget is not None and FURTHER_RANGE not in request:
+        budget.refund(request[TOKEN])
+
+
+def fields(request: web.Request) -> tuple[tuple[str, str], ...]:
+    """Return the RateLimit fields of the response to a request; empty if it has no budget."""
+    budget = request.get(BUDGET)
+    return () if budget is None else budget.fields(request[TOKEN])
+
+
+def lines(request: web.Request) -> str:
+    """Return the same fields as lines of a head."""
+    budget = request.get(BUDGET)
+    return "" if budget is None else budget.lines(request[TOKEN])
 
 
 class AuthFailures:
     """Limits the failed tokens from each address. Belongs to the event loop."""
 
-    def __init__(self, rate: RateLimitItem, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rate: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Apply `rate` to each IPv4 address and each IPv6 /64 network, which belongs to one customer."""
         self._counter = WindowCounter(rate, clock=clock, keys_cap=MAX_ADDRESSES)
 
@@ -164,7 +180,7 @@ class AuthFailures:
             )
 
 
-def _holder(request: web.Request) -> str:
+def _token_id(request: web.Request) -> str:
     return request[TOKEN].id
 
 

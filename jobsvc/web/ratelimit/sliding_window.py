@@ -1,31 +1,41 @@
-"""Count requests with the sliding-window counter of `limits`, without waiting. Belongs to the event loop.
+"""Count requests in a sliding window, without waiting. Belongs to the event loop.
 
 Each key has two counts: the requests admitted in this window of fixed length, and those in the previous one,
-weighted by its overlap with the last `window` seconds. One step tests and counts, so a burst gets exactly the
-limit. Memory is bounded: if there are too many keys, those whose window started longest ago are dropped.
+weighted by its overlap with the last `seconds`. One step tests and counts, so a burst gets exactly the limit.
+Memory is bounded: if there are too many keys, those whose window started longest ago are dropped.
 """
-# ruff: noqa: ARG002 - the counter was created with the arguments that `limits` passes
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from math import floor
 from typing import Final, NamedTuple
 
-from limits import RateLimitItem
-from limits.aio.storage import Storage
-from limits.aio.storage.base import SlidingWindowCounterSupport
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
-
 MAX_KEYS: Final = 65_536
 """Keys that are remembered, at most: some 20 MB."""
 _ROUNDING: Final = 0.001
 """Seconds; far more than the floating-point error here, far less than is noticeable."""
-
-
 _NO_WINDOW: Final = (-2, 0, 0, 0)
+_RATE: Final = re.compile("([1-9][0-9]{0,8})/(second|minute|hour|day)", re.ASCII)
+_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+
+
+class Rate(NamedTuple):
+    """A limit: `amount` requests in each `seconds`."""
+
+    amount: int
+    seconds: int
+
+
+def parse_rate(text: str) -> Rate:
+    """Parse a rate such as "600/minute". Raises ValueError if it is invalid."""
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ValueError("is not a rate such as 600/minute (N/second, N/minute, N/hour or N/day)")
+    return Rate(int(match[1]), _SECONDS[match[2]])
 
 
 class WindowState(NamedTuple):
@@ -59,19 +69,15 @@ class WindowState(NamedTuple):
         return self.previous * self.ends_in / self.window
 
 
-class WindowCounter(Storage, SlidingWindowCounterSupport):
-    """Counts of one budget; also a `limits` storage, as far as its sliding window needs one."""
-
-    STORAGE_SCHEME = None
+class WindowCounter:
+    """Counts of one budget."""
 
     def __init__(
-        self, item: RateLimitItem, *, clock: Callable[[], float] = time.monotonic, keys_cap: int = MAX_KEYS
+        self, rate: Rate, *, clock: Callable[[], float] = time.monotonic, keys_cap: int = MAX_KEYS
     ) -> None:
-        """Count against `item`; `clock` is in seconds and never goes back."""
-        super().__init__()
-        self.limit: Final = item.amount
-        self.window: Final = item.get_expiry()
-        """Seconds."""
+        """Count against `rate`; `clock` is in seconds and never goes back."""
+        self.limit: Final = rate.amount
+        self.window: Final = rate.seconds
         self._clock = clock
         self._keys_cap = keys_cap
         self._entries: OrderedDict[str, list[int]] = OrderedDict()
@@ -148,69 +154,3 @@ class WindowCounter(Storage, SlidingWindowCounterSupport):
         if len(self._entries) > self._keys_cap:
             self._entries.popitem(last=False)
         return entry
-
-    # The interface that `limits` calls.
-
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        """The errors of the storage itself: there are none."""
-        return ValueError
-
-    async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Admit and count one request; `amount` is 1."""
-        return self.try_acquire(key)
-
-    async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        """Return counts and lifetimes of both windows; this one's count is used until the next one ends."""
-        now = self.window_state(key)
-        return now.previous, now.ends_in, now.current, now.ends_in + self.window
-
-    async def clear_sliding_window(self, key: str, expiry: int) -> None:
-        """Forget a key."""
-        self._entries.pop(key, None)
-
-    async def clear(self, key: str) -> None:
-        """Forget a key."""
-        self._entries.pop(key, None)
-
-    async def reset(self) -> int:
-        """Forget all keys and return how many there were."""
-        known = len(self._entries)
-        self._entries.clear()
-        return known
-
-    async def check(self) -> bool:
-        """Return True: memory is always available."""
-        return True
-
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Raise NotImplementedError: only the fixed window uses this."""
-        raise NotImplementedError
-
-    async def get(self, key: str) -> int:
-        """Raise NotImplementedError: only the fixed window uses this."""
-        raise NotImplementedError
-
-    async def get_expiry(self, key: str) -> float:
-        """Raise NotImplementedError: only the fixed window uses this."""
-        raise NotImplementedError
-
-
-class OneStep(SlidingWindowCounterRateLimiter):
-    """Strategy for aiohttp-ratelimiter, which calls test(), then hit(), and ignores hit()'s result.
-
-    test() counts the request and hit() does nothing, so that concurrent requests cannot exceed the limit.
-    """
-
-    def __init__(self, counter: WindowCounter) -> None:
-        """Count in `counter`."""
-        super().__init__(counter)
-        self._counter = counter
-
-    async def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        """Admit and count one request of the only identifier."""
-        return self._counter.try_acquire(identifiers[0])
-
-    async def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        """Do nothing: `test` has counted the request."""
-        return True

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from jobsvc.observe import request_id
-from jobsvc.web.ratelimit import request_budget
+from jobsvc.web.ratelimit import budgets
 
 REQUEST_ID: Final = istr("X-Request-Id")
 
@@ -20,10 +20,10 @@ def add_common_headers(request: web.Request, response: web.StreamResponse) -> No
     headers = response.headers
     headers[REQUEST_ID] = request_id.current() or ""
     headers[hdrs.SERVER] = SERVER
-    for field, value in request_budget.fields(request):
+    for field, value in budgets.fields(request):
         headers[field] = value
 
 
 def common_header_lines(budget: str) -> str:
-    """Return the same fields as header lines; `budget` is the result of `request_budget.lines`."""
+    """Return the same fields as header lines; `budget` is the result of `budgets.lines`."""
     return f"{REQUEST_ID}: {request_id.current()}\r\nServer: {SERVER}\r\n{budget}"

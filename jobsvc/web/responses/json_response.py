@@ -16,7 +16,7 @@ from multidict import CIMultiDictProxy
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.headers.conditional import PRECONDITION_FAILED, precondition
 from jobsvc.web.problems import problem
-from jobsvc.web.ratelimit import request_budget
+from jobsvc.web.ratelimit import budgets
 from jobsvc.web.responses import single_write
 from jobsvc.web.responses.single_write import NOT_MODIFIED, OK
 
@@ -30,7 +30,7 @@ def answer(
         detail = "It is not in the state you know."
         return problem("precondition-failed", detail, headers={"ETag": fields["ETag"]})
     if status is NOT_MODIFIED:
-        request_budget.refund(request)
+        budgets.refund(request)
         fields, body = _unchanged(fields), b""
     sent = single_write.write_response(request, status, single_write.lines(fields), body)
     if sent is not None:

@@ -18,7 +18,7 @@ from aiohttp.helpers import rfc822_formatted_time
 
 from jobsvc.storage.nonblocking.cached_read import Body
 from jobsvc.web.connection.protocol import Connection
-from jobsvc.web.ratelimit import request_budget
+from jobsvc.web.ratelimit import budgets
 from jobsvc.web.responses.common_headers import common_header_lines
 
 # Looking up a member of an enumeration takes a third of a microsecond.
@@ -48,7 +48,7 @@ def write_response(
     plain = request.method == "GET" and request.version == HttpVersion11 and request.keep_alive
     if not plain or (transport := request.transport) is None:
         return None
-    budget = request_budget.lines(request)
+    budget = budgets.lines(request)
     if isinstance(body, tuple) and len(body) > 1:
         _write_all(transport, (_head(status, told, sum(map(len, body)), budget), *body))
     else:
@@ -58,7 +58,7 @@ def write_response(
 
 
 def write_fast(connection: Connection, status: HTTPStatus, told: str, body: Body, budget: str) -> None:
-    """Write such a response to a plain GET; `budget` is the result of `request_budget.lines`."""
+    """Write such a response to a plain GET; `budget` is the result of `budgets.lines`."""
     head = _head(status, told, len(body), budget)
     if len(body) <= _COPIED:
         connection.write_soon(head + body)

@@ -16,8 +16,9 @@ from jobsvc.storage.state.token_file import create
 from jobsvc.web.app.guard import Guard
 from jobsvc.web.auth.bearer import TOKEN, TokenAuthenticator
 from jobsvc.web.auth.client_address import Peers
-from jobsvc.web.ratelimit import request_budget
-from jobsvc.web.ratelimit.budgets import AuthFailures, Budget, parse_rate
+from jobsvc.web.ratelimit import budgets
+from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
+from jobsvc.web.ratelimit.sliding_window import parse_rate
 
 Client = TestClient[web.Request, web.Application]
 Get = Callable[..., Awaitable[tuple[int, dict[str, str]]]]
@@ -56,7 +57,7 @@ async def plain_errors(request: web.Request, handler: Handler) -> web.StreamResp
         response = web.Response(status=code, text=refusal.detail)
         if refusal.retry_after is not None:
             response.headers["Retry-After"] = str(refusal.retry_after)
-    response.headers.extend(request_budget.fields(request))
+    response.headers.extend(budgets.fields(request))
     return response
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import RateLimited
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.ratelimit.budgets import MAX_ADDRESSES, AuthFailures, Budget, parse_rate
+from jobsvc.web.ratelimit.budgets import MAX_ADDRESSES, AuthFailures, Budget, CounterStrategy
+from jobsvc.web.ratelimit.sliding_window import Rate, WindowCounter, parse_rate
 
 
 @dataclass
@@ -54,15 +55,13 @@ async def spend(budget: Budget, times: int, holder: str = "a") -> int:
     [
         ("600/minute", 600, 60),
         ("1/second", 1, 1),
-        ("5 per 10 seconds", 5, 10),
-        (" 20 / HOUR ", 20, 3600),
-        ("7per2days", 7, 172_800),
-        ("1000000000/minute", 10**9, 60),
+        ("20/hour", 20, 3600),
+        ("7/day", 7, 86_400),
+        ("999999999/minute", 999_999_999, 60),
     ],
 )
 def test_a_rate_is_so_many_in_a_time(text: str, amount: int, seconds: int) -> None:
-    item = parse_rate(text)
-    assert (item.amount, item.get_expiry()) == (amount, seconds)
+    assert parse_rate(text) == (amount, seconds)
 
 
 @pytest.mark.parametrize(
@@ -73,37 +72,51 @@ def test_a_rate_is_so_many_in_a_time(text: str, amount: int, seconds: int) -> No
         "600/",
         "/minute",
         "600/fortnight",
+        "5 per minute",
+        "5/10 seconds",
+        "5/minutes",
+        "5/MINUTE",
+        " 5/minute",
+        "5/minute\n",
         "5/second;100/minute",
         "5/second,100/minute",
         "5/second|100/minute",
         "0/minute",
+        "05/minute",
         "-5/minute",
         "5.5/minute",
         "5/0 seconds",
         "5/00seconds",
         "5 per 0 minutes",
-        "1000000001/minute",
+        "1000000000/minute",
         "9" * 10_000 + "/minute",
         "5/" + "9" * 10_000 + "minutes",
         "٣/minute",
         "5/minute\0",
     ],
 )
-def test_what_is_no_single_rate_above_zero_is_refused_by_name(text: str) -> None:
-    with pytest.raises(ValueError, match="is not") as refused:
+def test_what_is_no_single_rate_above_zero_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a rate such as 600/minute") as refused:
         parse_rate(text)
-    assert repr(text[:64]) in str(refused.value)
     assert len(str(refused.value)) < 300
 
 
 @given(st.text(max_size=20) | st.from_regex(r"\s?[0-9]{1,3}\s?(/|per)\s?[0-9]{0,2}\s?(second|minute|hour)s?"))
 def test_any_text_is_a_rate_or_refused(text: str) -> None:
     try:
-        item = parse_rate(text)
+        rate = parse_rate(text)
     except ValueError:
         return
-    assert item.amount >= 1
-    assert item.get_expiry() >= 1
+    assert rate.amount >= 1
+    assert rate.seconds >= 1
+
+
+async def test_the_test_is_the_hit_and_the_hit_is_nothing() -> None:
+    counter = WindowCounter(Rate(3, 60), clock=Clock())
+    strategy = CounterStrategy(counter)
+    assert [await strategy.test(None, "key") for _ in range(5)] == [True, True, True, False, False]
+    assert await strategy.hit(None, "other")
+    assert counter.remaining("other")[0] == 3
 
 
 async def test_a_burst_at_once_passes_exactly_the_budget() -> None:
@@ -254,7 +267,7 @@ def test_addresses_are_remembered_within_bounds() -> None:
 
 
 def test_a_budget_s_name_and_numbers_are_a_structured_field() -> None:
-    budget = Budget("logs", parse_rate("5/10 seconds"), clock=Clock())
+    budget = Budget("logs", Rate(5, 10), clock=Clock())
     fields = dict(budget.fields(token("a")))
     assert re.fullmatch(r'"[a-z]+";q=\d+;w=\d+', fields["RateLimit-Policy"])
     assert re.fullmatch(r'"[a-z]+";r=\d+;t=\d+', fields["RateLimit"])

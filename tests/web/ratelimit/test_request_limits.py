@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ
+from jobsvc.web.ratelimit import sliding_window
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.raw_http import Answer, Connection, request
 from tests.service_runner import Service
@@ -167,14 +168,17 @@ async def test_a_burst_on_one_connection_passes_exactly_the_limit(serve: Serve, 
     assert answers == [200] * 10 + [429] * 40
 
 
-@pytest.mark.parametrize("rate", ["3/second", "4 per 2 seconds", "1 per 2 seconds"])
-async def test_retry_after_is_the_truth(serve: Serve, make_job: MakeJob, rate: str) -> None:
+@pytest.mark.parametrize(("amount", "window"), [(3, 1), (4, 2), (1, 2)])
+async def test_retry_after_is_the_truth(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, amount: int, window: int
+) -> None:
     """Who waits as long as it says passes, and nobody is told to wait a second longer than he has to.
 
     Three times over, for then the window before counts too.
     """
     make_job()
-    service = await serve(limit_status=rate)
+    monkeypatch.setitem(sliding_window._SECONDS, "second", window)
+    service = await serve(limit_status=f"{amount}/second")
     async with service.connect() as link:
 
         async def ask() -> tuple[float, Answer, float]:
@@ -317,7 +321,8 @@ async def test_a_token_has_so_many_downloads_at_once_and_no_more(
         await second.vanish()
         await room(service, other)
     await room(service)
-    assert await service.metric('jobsvc_rate_limited_total{budget="downloads-at-once"}') >= 3
+    assert await service.metric('jobsvc_downloads_refused_total{limit="token"}') >= 2
+    assert await service.metric('jobsvc_downloads_refused_total{limit="all"}') >= 1
 
 
 async def room(service: Service, token: str | None = "") -> None:

@@ -4,13 +4,13 @@ from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from limits import parse
 
 from jobsvc.domain.access import Token
 from jobsvc.web.auth.client_address import Peers
 from jobsvc.web.ratelimit import seeking
 from jobsvc.web.ratelimit.budgets import Budget
 from jobsvc.web.ratelimit.seeking import RangeContinuations
+from jobsvc.web.ratelimit.sliding_window import Rate
 
 
 def request_for(wanted: str) -> web.Request:
@@ -36,7 +36,7 @@ class Clock:
 
 def seeks(clock: Clock) -> RangeContinuations:
     return RangeContinuations(
-        Budget("ranges", parse("9/hour")), Peers(()), lambda request: request.path, clock=clock
+        Budget("ranges", Rate(9, 3600)), Peers(()), lambda request: request.path, clock=clock
     )
 
 
