@@ -22,25 +22,13 @@ from jobsvc.observe.download_log import Outcome
 from jobsvc.observe.process_metrics import ProcessMetrics
 from jobsvc.observe.request_metrics import RequestMetrics
 
-BUDGETS: Final = (
-    "status",
-    "list",
-    "events",
-    "logs",
-    "download",
-    "auth-failures",
-    "downloads-at-once",
-    "streams-at-once",
-)
+BUDGETS: Final = ("status", "list", "events", "logs", "download", "auth-failures")
 """The budgets that can cause a request to be refused."""
 
 DIGESTS: Final = ("computed", "changed", "failed", "turned-away")
 """Outcomes of a digest request."""
-CAPS: Final = ("token", "owner", "all")
-"""The levels at which concurrent downloads are limited."""
-
-STREAM_LIMITS: Final = ("token", "owner", "all")
-"""The levels at which concurrent event streams and long polls are limited."""
+SLOT_LIMITS: Final = ("token", "owner", "all")
+"""The levels at which concurrent downloads, and concurrent event streams and long polls, are limited."""
 
 STREAMS: Final = ("job", "jobs", "log")
 """The subjects of event streams."""
@@ -95,7 +83,7 @@ class Metrics:
     def _downloads(self) -> None:
         self.downloads_in_progress = self._gauge("downloads_in_progress", "Downloads under way.")
         self.downloads_refused = self._counter(
-            "downloads_refused_total", "Downloads over a cap, by whose.", "cap", CAPS
+            "downloads_refused_total", "Downloads and logs over a limit, by whose.", "limit", SLOT_LIMITS
         )
         self.download_bytes = self._counter("download_bytes_total", "Bytes of outputs handed to clients.")
         self.download_throttled = self._counter(
@@ -195,7 +183,7 @@ class Metrics:
         for what in STREAMS:
             self.streams.labels(what)
         self.streams_refused = self._counter(
-            "streams_refused_total", "Streams and waits over a limit, by whose.", "limit", STREAM_LIMITS
+            "streams_refused_total", "Streams and waits over a limit, by whose.", "limit", SLOT_LIMITS
         )
 
     def _connections(self) -> None:

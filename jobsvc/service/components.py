@@ -165,7 +165,7 @@ def _slots(settings: Settings, metrics: Metrics) -> DownloadSlots:
     return DownloadSlots(
         settings.max_downloads,
         settings.max_downloads_per_token,
-        on_refused=lambda cap: metrics.downloads_refused.labels(cap).inc(),
+        on_refused=lambda limit: metrics.downloads_refused.labels(limit).inc(),
         min_pace=_min_pace(settings),
     )
 

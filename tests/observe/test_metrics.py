@@ -83,9 +83,8 @@ def test_what_is_known_beforehand_starts_at_nought() -> None:
         assert value(metrics, "index_jobs", status=status) == 0
     for budget in ("status", "list", "logs", "download", "auth-failures"):
         assert value(metrics, "rate_limited_total", budget=budget) == 0
-    for cap in ("token", "all"):
-        assert value(metrics, "downloads_refused_total", cap=cap) == 0
     for limit in ("token", "owner", "all"):
+        assert value(metrics, "downloads_refused_total", limit=limit) == 0
         assert value(metrics, "streams_refused_total", limit=limit) == 0
 
 

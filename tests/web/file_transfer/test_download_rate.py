@@ -174,5 +174,5 @@ async def test_which_cap_refused_a_download_is_counted(
         assert (await service.download("job-1")).code == "too-many-downloads"
         for _ in range(2):
             assert (await service.download("job-1", token=other)).code == "too-many-downloads"
-    assert await service.metric('jobsvc_downloads_refused_total{cap="token"}') == 1
-    assert await service.metric('jobsvc_downloads_refused_total{cap="all"}') == 2
+    assert await service.metric('jobsvc_downloads_refused_total{limit="token"}') == 1
+    assert await service.metric('jobsvc_downloads_refused_total{limit="all"}') == 2

@@ -52,7 +52,7 @@ async def test_the_tokens_of_one_owner_together_take_half_of_all_slots(
         assert (refused.status, refused.code) == (429, "too-many-downloads")
         assert "owner" in refused.json()["detail"]
         async with stalled(service, target.replace("job-1", "job-2"), other):
-            assert await service.metric('jobsvc_downloads_refused_total{cap="owner"}') == 1
+            assert await service.metric('jobsvc_downloads_refused_total{limit="owner"}') == 1
 
 
 @pytest.mark.parametrize("kind", TARGETS)
