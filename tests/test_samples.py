@@ -45,7 +45,7 @@ def test_the_samples_show_every_state_and_two_owners() -> None:
     jobs = [_job(name) for name in GOOD]
     assert {job.status for job in jobs} == set(Status)
     assert {job.owner for job in jobs} == {"demo", "other-studio"}
-    assert {job.source_status for job in jobs} >= {"done", "pending", "cancelled", None}
+    assert {job.details.source_status for job in jobs} >= {"done", "pending", "cancelled", None}
 
 
 def test_the_failed_sample_s_log_tells_why() -> None:

@@ -103,11 +103,11 @@ class Survey:
 
     def _of_log(self, reading: JobSnapshot) -> Finding | None:
         """Return the error of the log, if any; a missing log is an error only if a finished job names it."""
-        job = reading.job
-        wrong = self._explain(job.id, job.log_path or DEFAULT_LOG)
-        if wrong is None or (wrong == MISSING and not (job.log_path and job.status.final)):
+        job, path = reading.job, reading.job.details.log_path
+        wrong = self._explain(job.id, path or DEFAULT_LOG)
+        if wrong is None or (wrong == MISSING and not (path and job.status.final)):
             return None
-        named = f"logPath: {job.log_path[:200]!r}" if job.log_path else f"log: {DEFAULT_LOG!r}"
+        named = f"logPath: {path[:200]!r}" if path else f"log: {DEFAULT_LOG!r}"
         return Finding(job.id, "log-unusable", f"{named} {wrong}")
 
     def _explain(self, job_id: str, path: str) -> str | None:

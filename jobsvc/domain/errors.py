@@ -8,8 +8,7 @@ ApiError
 │   └── JobNotCompleted · JobFailed · JobCanceled
 ├── OutputReplaced
 ├── BadRequest · RequestTimeout
-├── LimitExceeded
-│   └── RateLimited · TooManyDownloads · TooManyStreams
+├── RateLimited · TooManyDownloads · TooManyStreams
 ├── TooManyConnections
 └── StorageUnavailable
 
@@ -142,25 +141,19 @@ class RequestTimeout(ApiError):
     code = "request-timeout"
 
 
-class LimitExceeded(ApiError):
-    """A budget is used up for the moment."""
-
-    code = "rate-limited"
-
-
-class RateLimited(LimitExceeded):
+class RateLimited(ApiError):
     """There were more requests than the budget allows."""
 
     code = "rate-limited"
 
 
-class TooManyDownloads(LimitExceeded):
+class TooManyDownloads(ApiError):
     """The token, or the service, has its maximum number of downloads in progress."""
 
     code = "too-many-downloads"
 
 
-class TooManyStreams(LimitExceeded):
+class TooManyStreams(ApiError):
     """The token, its owner or the service has its maximum number of long-lived requests open."""
 
     code = "too-many-streams"

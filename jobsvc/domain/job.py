@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import orjson
 
@@ -53,15 +53,25 @@ class Details(NamedTuple):
     """Fields of a job that are needed only to show it; those that most jobs lack are last."""
 
     project_path: str | None = None
+    """The project that is rendered."""
     started_at: str | None = None
+    """Time when rendering started."""
     completed_at: str | None = None
+    """Time when the job ended."""
     frames_done: int | None = None
+    """Number of finished frames."""
     frames_total: int | None = None
+    """Number of frames of the whole job."""
     attempt: int | None = None
+    """Number of the current attempt."""
     phase: str | None = None
+    """The current step of the work."""
     error: str | None = None
+    """Why the job failed."""
     source_status: str | None = None
+    """The farm's word for the status, if it differs from the service's."""
     log_path: str | None = None
+    """The path of the log, if it is not the default."""
 
 
 @dataclass(slots=True)
@@ -83,22 +93,6 @@ class Job:
     packed_details: bytes
     """The details as a JSON array; if the job has metadata, followed by a line feed and its JSON."""
 
-    @classmethod
-    def of_parts(  # noqa: PLR0917 - in the order of its fields
-        cls,
-        job_id: str,
-        owner: str,
-        word: str,
-        progress: float,
-        created: Timestamp,
-        updated: Timestamp,
-        output_path: str | None,
-        packed: bytes,
-    ) -> Self:
-        """Rebuild a job from the values of its fields; owner and output path are interned."""
-        owned, output = intern_value(owner), intern_value(output_path)
-        return cls(job_id, owned, SYNONYMS[word], progress, created, updated, output, packed)
-
     @property
     def created_order(self) -> int:
         """Time when the farm accepted the job, in microseconds since the epoch; a sort key."""
@@ -119,86 +113,35 @@ class Job:
         """Time of the farm's last update."""
         return format_timestamp(self.updated)
 
-    def details(self) -> list[Any]:
-        """Return the values of Details in order, without those missing at the end."""
-        found: list[Any] = orjson.loads(self.packed_details.partition(_SEPARATOR)[0])
-        return found
+    @property
+    def details(self) -> Details:
+        """The fields that are needed only to show the job."""
+        head = self.packed_details.partition(_SEPARATOR)[0]
+        return (_unpack_cached if len(head) <= _CACHED_BYTES else _unpack)(head)
 
     @property
     def metadata_json(self) -> bytes | None:
         """The farm's own data: a JSON object as the farm wrote it, without line breaks."""
         return self.packed_details.partition(_SEPARATOR)[2] or None
 
-    @property
-    def started_at(self) -> str | None:
-        """Time when rendering started."""
-        return _unpack_details(self.packed_details).started_at
 
-    @property
-    def completed_at(self) -> str | None:
-        """Time when the job ended."""
-        return _unpack_details(self.packed_details).completed_at
+def pack_details(details: Details, metadata: bytes | None = None) -> bytes:
+    """Pack the details and the metadata, whose JSON must not contain a line feed.
 
-    @property
-    def source_status(self) -> str | None:
-        """The farm's word for the status, if it differs from the service's."""
-        return _unpack_details(self.packed_details).source_status
-
-    @property
-    def project_path(self) -> str | None:
-        """The project that is rendered."""
-        return _unpack_details(self.packed_details).project_path
-
-    @property
-    def error(self) -> str | None:
-        """Why the job failed."""
-        return _unpack_details(self.packed_details).error
-
-    @property
-    def phase(self) -> str | None:
-        """The current step of the work."""
-        return _unpack_details(self.packed_details).phase
-
-    @property
-    def frames_done(self) -> int | None:
-        """The number of finished frames."""
-        return _unpack_details(self.packed_details).frames_done
-
-    @property
-    def frames_total(self) -> int | None:
-        """The number of frames of the whole job."""
-        return _unpack_details(self.packed_details).frames_total
-
-    @property
-    def attempt(self) -> int | None:
-        """The number of the current attempt."""
-        return _unpack_details(self.packed_details).attempt
-
-    @property
-    def log_path(self) -> str | None:
-        """The path of the log, if it is not the default."""
-        return _unpack_details(self.packed_details).log_path
-
-
-def pack_details(details: list[object], metadata: bytes | None = None) -> bytes:
-    """Pack the values of Details, in order, and the metadata, whose JSON must not contain a line feed.
-
-    Modifies `details`. The encoder's result is copied, because it can have spare capacity.
+    The encoder's result is copied, because it can have spare capacity.
     """
-    while details and details[-1] is None:
-        details.pop()
-    head = orjson.dumps(details)
+    values = list(details)
+    while values and values[-1] is None:
+        values.pop()
+    head = orjson.dumps(values)
     return bytes(memoryview(head)) if metadata is None else b"".join((head, _SEPARATOR, metadata))
 
 
-def _unpack_details(packed: bytes) -> Details:
-    head = packed.partition(_SEPARATOR)[0]
-    return _details(head) if len(head) <= _CACHED_BYTES else Details(*orjson.loads(head))
-
-
-@lru_cache(maxsize=64)
-def _details(head: bytes) -> Details:
+def _unpack(head: bytes) -> Details:
     return Details(*orjson.loads(head))
+
+
+_unpack_cached: Final = lru_cache(maxsize=64)(_unpack)
 
 
 @lru_cache(maxsize=8192)

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from jobsvc.domain.job import SYNONYMS, Job, Status, intern_value, pack_details
+from jobsvc.domain.job import SYNONYMS, Details, Job, Status, intern_value, pack_details
 from jobsvc.domain.json_text import on_one_line
 from jobsvc.domain.record_decoding import METADATA
 from jobsvc.domain.timestamp import format_timestamp, normalize, parse_timestamp, timestamp_at
@@ -20,6 +20,11 @@ T = TypeVar("T")
 
 class BadRecord(ValueError):
     """A status.json that is not a valid job; the message names the key and what is wrong with it."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """The wrong key, "not-an-object", "not-json", "too-large" or "denied"; never text of the record."""
 
 
 def parse_record(
@@ -41,17 +46,17 @@ def parse_record(
     `aliases` maps lower-case words to states.
     """
     if not isinstance(record, dict):
-        raise BadRecord("the record is not an object")
+        raise BadRecord("the record is not an object", "not-an-object")
     (
         named, word, owner, created_at, updated_at, started_at, completed_at,
         project_path, output_path, log_path, error, phase,
     ) = _texts(record)  # fmt: skip
     if named is not None and named != job_id:
-        raise BadRecord("id: differs from the directory's name")
+        raise _wrong("id", "differs from the directory's name")
     word = _needed("status", word)
     status = aliases.get(word) or aliases.get(word.lower())
     if status is None:
-        raise BadRecord(f"status: {word[:64]!r} is no known word")
+        raise _wrong("status", f"{word[:64]!r} is no known word")
     created = _checked("createdAt", created_at, parse_timestamp)
     if created is None:
         created = timestamp_at(file_time if created_time is None else created_time())
@@ -63,13 +68,18 @@ def parse_record(
         completed = format_timestamp(updated)
     started = _checked("startedAt", started_at, normalize)
     done, total = _count(record, "framesDone"), _count(record, "framesTotal")
-    details = pack_details(
-        [
-            project_path, started, completed, done, total, _count(record, "attempt"),
-            phase, error, None if word == status.value else word, log_path,
-        ],
-        _metadata(record, text, metadata),
-    )  # fmt: skip
+    details = Details(
+        project_path=project_path,
+        started_at=started,
+        completed_at=completed,
+        frames_done=done,
+        frames_total=total,
+        attempt=_count(record, "attempt"),
+        phase=phase,
+        error=error,
+        source_status=None if word == status.value else word,
+        log_path=log_path,
+    )
     return Job(
         job_id,
         intern_value(_needed("owner", owner)),
@@ -78,7 +88,7 @@ def parse_record(
         created,
         updated,
         intern_value(output_path),
-        details,
+        pack_details(details, _metadata(record, text, metadata)),
     )
 
 
@@ -120,13 +130,17 @@ def _texts(record: dict[str, Any]) -> list[str | None]:
     if not _TEXT_OR_NULL.issuperset(map(type, found)):
         for key, value in zip(_TEXTS, found, strict=True):
             if value is not None and not isinstance(value, str):
-                raise BadRecord(f"{key}: not a string")
+                raise _wrong(key, "not a string")
     return found
+
+
+def _wrong(key: str, problem: str) -> BadRecord:
+    return BadRecord(f"{key}: {problem}", key)
 
 
 def _needed(key: str, value: str | None) -> str:
     if not value:
-        raise BadRecord(f"{key}: missing")
+        raise _wrong(key, "missing")
     return value
 
 
@@ -137,7 +151,7 @@ def _number(record: dict[str, Any], key: str) -> float | None:
 
 def _checked_number(key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, _NUMBER):
-        raise BadRecord(f"{key}: not a number")
+        raise _wrong(key, "not a number")
     return value
 
 
@@ -147,7 +161,7 @@ def _count(record: dict[str, Any], key: str) -> int | None:
         return value
     value = _checked_number(key, value)
     if value != int(value) or not 0 <= value < _COUNTS_END:
-        raise BadRecord(f"{key}: not a whole number from 0 up")
+        raise _wrong(key, "not a whole number from 0 up")
     return int(value)
 
 
@@ -157,7 +171,7 @@ def _checked(key: str, value: str | None, check: Callable[[str], T]) -> T | None
     try:
         return check(value)
     except ValueError as wrong:
-        raise BadRecord(f"{key}: {wrong}") from wrong
+        raise _wrong(key, str(wrong)) from wrong
 
 
 def _metadata(record: dict[str, Any], text: bytes | None, metadata: bytes | None) -> bytes | None:
@@ -165,7 +179,7 @@ def _metadata(record: dict[str, Any], text: bytes | None, metadata: bytes | None
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise BadRecord("metadata: not an object")
+        raise _wrong("metadata", "not an object")
     if metadata is not None:
         return metadata
     found = orjson.dumps(value) if text is None else METADATA.last_object(text)

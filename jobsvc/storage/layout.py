@@ -20,7 +20,6 @@ TOKENS_FILE: Final = "tokens.json"
 TOKEN_LABELS_FILE: Final = "token-labels.json"  # noqa: S105 - a file name
 TOKEN_USE_FILE: Final = "token-use.json"  # noqa: S105 - likewise
 LINK_KEY_FILE: Final = "link.key"
-DOWNLOADS_FILE: Final = "downloads.jsonl"
 DIGESTS_FILE: Final = "digests.jsonl"
 
 

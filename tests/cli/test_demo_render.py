@@ -64,7 +64,7 @@ def _versions(root: Path, farm: DemoFarm) -> list[tuple[Job, bool]]:
     """Let the farm run, and read its record all the while as a client's service might."""
     folder, seen = root / "live-1", [(_job(root / "live-1"), False)]
     with _running(lambda: farm.run(wait=0.1)) as worker:
-        while seen[-1][0].completed_at is None:
+        while seen[-1][0].details.completed_at is None:
             job = _job(folder)
             if job != seen[-1][0]:
                 seen.append((job, (folder / "output/live-1.mp4").is_file()))
@@ -79,10 +79,10 @@ def test_a_render_goes_from_queued_to_a_film_and_is_readable_at_every_moment(tmp
     states = list(dict.fromkeys(job.status for job in jobs))
     assert states == [Status.QUEUED, Status.RENDERING, Status.COMPLETED]
     assert len(jobs) > 4
-    assert jobs == sorted(jobs, key=lambda job: (job.progress, job.frames_done, job.updated_order))
+    assert jobs == sorted(jobs, key=lambda job: (job.progress, job.details.frames_done, job.updated_order))
     assert all(job.progress < 100 for job in jobs[:-1])
     assert all(there for job, there in seen if job.status is Status.COMPLETED)
-    assert jobs[-1].frames_done == jobs[-1].frames_total == 30
+    assert jobs[-1].details.frames_done == jobs[-1].details.frames_total == 30
     film = (tmp_path / "live-1/output/live-1.mp4").read_bytes()
     assert film[4:8] == b"ftyp"
     assert film.find(b"moov") < film.find(b"mdat"), "plays while it loads"
@@ -125,7 +125,7 @@ def test_a_stopped_render_is_canceled_and_leaves_no_half_film(tmp_path: Path) ->
     farm = _farm(tmp_path, frames=100_000)
     deadline = time.monotonic() + 20
     with _running(lambda: farm.run(wait=0)) as worker:
-        while not _job(tmp_path / "live-1").frames_done and time.monotonic() < deadline:
+        while not _job(tmp_path / "live-1").details.frames_done and time.monotonic() < deadline:
             worker.join(0.01)
         farm.stop()
     assert _job(tmp_path / "live-1").status is Status.CANCELED
@@ -137,20 +137,20 @@ def test_a_job_stopped_while_it_waits_never_starts(tmp_path: Path) -> None:
     with _running(lambda: farm.run(wait=60)):
         farm.stop()
     job = _job(tmp_path / "live-1")
-    assert (job.status, job.started_at) == (Status.CANCELED, None)
+    assert (job.status, job.details.started_at) == (Status.CANCELED, None)
 
 
 def test_a_failed_render_says_why_in_record_and_log(tmp_path: Path) -> None:
     broken = _program(tmp_path, "echo 'no space left' >&2; exit 3")
     assert _farm(tmp_path, broken).run(wait=0) is Status.FAILED
     job = _job(tmp_path / "live-1")
-    assert job.error == "ffmpeg ended with exit code 3, see the log"
+    assert job.details.error == "ffmpeg ended with exit code 3, see the log"
     assert "no space left\n" in (tmp_path / "live-1/render.log").read_text()
 
 
 def test_an_ffmpeg_that_can_not_be_run_fails_the_job(tmp_path: Path) -> None:
     assert _farm(tmp_path, str(tmp_path / "nowhere")).run(wait=0) is Status.FAILED
-    assert _job(tmp_path / "live-1").error == f"{tmp_path}/nowhere: No such file or directory"
+    assert _job(tmp_path / "live-1").details.error == f"{tmp_path}/nowhere: No such file or directory"
 
 
 def test_a_report_that_runs_backwards_does_not_take_progress_back(tmp_path: Path) -> None:

@@ -115,12 +115,12 @@ def test_what_should_be_text_and_is_not_is_refused_by_name(key: str, value: obje
     ],
 )
 def test_a_farms_word_means_one_of_five_states_and_is_kept_where_it_differs(word: str, status: str) -> None:
-    assert (parse(status=word).status, parse(status=word).source_status) == (
+    assert (parse(status=word).status, parse(status=word).details.source_status) == (
         status,
         None if word == status else word,
     )
     shouted = parse(status=word.upper())
-    assert (shouted.status, shouted.source_status) == (status, word.upper())
+    assert (shouted.status, shouted.details.source_status) == (status, word.upper())
 
 
 def test_no_word_is_known_beside_those_of_the_design() -> None:
@@ -134,7 +134,7 @@ def test_no_word_is_known_beside_those_of_the_design() -> None:
 def test_an_operators_word_counts_where_it_is_given() -> None:
     aliases = {**SYNONYMS, "paused": Status.QUEUED}
     job = parse_record("job-1", NEEDED | {"status": "Paused"}, FILE_TIME, aliases)
-    assert (job.status, job.source_status) == (Status.QUEUED, "Paused")
+    assert (job.status, job.details.source_status) == (Status.QUEUED, "Paused")
 
 
 def test_a_job_is_final_when_the_farm_is_done_with_it() -> None:
@@ -220,24 +220,24 @@ def test_times_are_kept_but_for_t_and_z_and_ordered_by_what_they_mean() -> None:
     )
     assert (job.created_at, job.created_order) == ("1970-01-01T01:00:00+01:00", 0)
     assert (job.updated_at, job.updated_order) == ("1970-01-01T00:00:01Z", 1_000_000)
-    assert (job.started_at, job.completed_at) == ("1970-01-01T00:00:00Z", None)
+    assert (job.details.started_at, job.details.completed_at) == ("1970-01-01T00:00:00Z", None)
 
 
 def test_the_files_time_stands_in_for_those_that_are_left_out() -> None:
     job = parse()
     assert job.created_at == job.updated_at == "2026-01-01T00:00:00.123Z"
     assert job.created_order == job.updated_order == FILE_TIME
-    assert job.started_at is None
+    assert job.details.started_at is None
 
 
 def test_a_completed_job_was_completed_at_its_last_update_where_nothing_else_is_said() -> None:
     updated, said = "2026-01-02T00:00:00Z", "2026-01-01T12:00:00Z"
-    assert parse(status="done").completed_at == "2026-01-01T00:00:00.123Z"
-    assert parse(status="done", updatedAt=updated).completed_at == updated
-    assert parse(status="done", updatedAt=updated, completedAt=said).completed_at == said
+    assert parse(status="done").details.completed_at == "2026-01-01T00:00:00.123Z"
+    assert parse(status="done", updatedAt=updated).details.completed_at == updated
+    assert parse(status="done", updatedAt=updated, completedAt=said).details.completed_at == said
     for status in ("queued", "rendering", "failed", "canceled"):
-        assert parse(status=status, updatedAt=updated).completed_at is None
-        assert parse(status=status, completedAt=said).completed_at == said
+        assert parse(status=status, updatedAt=updated).details.completed_at is None
+        assert parse(status=status, completedAt=said).details.completed_at == said
 
 
 # Numbers ---------------------------------------------------------------------
@@ -288,8 +288,8 @@ def test_a_count_that_is_not_whole_from_zero_up_is_refused_by_name(key: str, val
 
 def test_counts_are_whole_numbers() -> None:
     job = parse(framesDone=2.0, framesTotal=2**53 - 1, attempt=0)
-    assert (job.frames_done, job.frames_total, job.attempt) == (2, 2**53 - 1, 0)
-    assert isinstance(job.frames_done, int)
+    assert (job.details.frames_done, job.details.frames_total, job.details.attempt) == (2, 2**53 - 1, 0)
+    assert isinstance(job.details.frames_done, int)
 
 
 # The rest --------------------------------------------------------------------
@@ -339,15 +339,17 @@ def test_every_known_key_has_its_place_and_unknown_ones_have_none() -> None:
     expected = {
         "id": "job-1", "owner": "anna", "status": Status.QUEUED, "progress": 50, "created_at": time,
         "updated_at": time, "created_order": parse_time(time), "updated_order": parse_time(time),
-        "source_status": None, "project_path": "the projectPath", "output_path": "the outputPath",
-        "log_path": "the logPath", "started_at": time, "completed_at": time, "error": "the error",
-        "phase": "the phase", "frames_done": 1, "frames_total": 2, "attempt": 3,
-        "metadata_json": b'{"shot":"010"}',
+        "output_path": "the outputPath", "metadata_json": b'{"shot":"010"}',
     }  # fmt: skip
     assert {name: getattr(job, name) for name in expected} == expected
+    assert job.details._asdict() == {
+        "source_status": None, "project_path": "the projectPath", "log_path": "the logPath",
+        "started_at": time, "completed_at": time, "error": "the error", "phase": "the phase",
+        "frames_done": 1, "frames_total": 2, "attempt": 3,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("length", [10, 10_000])
 def test_details_of_any_size_are_unpacked(length: int) -> None:
     job = parse(status="failed", error="e" * length, phase="beauty")
-    assert (job.error, job.phase) == ("e" * length, "beauty")
+    assert (job.details.error, job.details.phase) == ("e" * length, "beauty")

@@ -181,7 +181,7 @@ async def test_30000_changes_in_a_burst_are_all_seen(farm: Farm, watched: JobInd
     arguments = [sys.executable, farm_program.__file__, str(farm.root), "300", "100"]
     await asyncio.to_thread(subprocess.check_call, arguments)
     jobs = [entry for job_id, entry in watched.catalogue.entries.items() if job_id != "anchor"]
-    await until(lambda: all(entry.snapshot.job.attempt == 99 for entry in jobs), 10)
+    await until(lambda: all(entry.snapshot.job.details.attempt == 99 for entry in jobs), 10)
 
 
 async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(
@@ -202,7 +202,7 @@ async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(
         await until(lambda: time.monotonic() - stopped > 1.5)
         os.kill(index.watcher_pid, signal.SIGCONT)
         await until(lambda: index.catalogue.counts[Status.COMPLETED] == 1)
-        assert index.catalogue.entries["loud"].snapshot.job.attempt == 5999
+        assert index.catalogue.entries["loud"].snapshot.job.details.attempt == 5999
 
 
 async def test_a_name_that_is_not_utf_8_leaves_all_jobs_answered(farm: Farm, watched: JobIndex) -> None:

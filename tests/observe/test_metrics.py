@@ -118,7 +118,7 @@ def test_the_age_of_storage_s_last_answer_grows_until_it_answers() -> None:
 )
 def test_an_unreadable_file_is_counted_by_its_class(message: str, reason: str) -> None:
     metrics = Metrics()
-    metrics.record_unreadable(BadRecord(message))
+    metrics.record_unreadable(BadRecord(message, reason))
     assert value(metrics, "records_unreadable_total", reason=reason) == 1
 
 

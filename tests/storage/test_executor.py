@@ -102,7 +102,7 @@ async def test_a_fault_of_the_system_is_storage_unavailable_and_told(
 
 
 @pytest.mark.parametrize(
-    "error", [PathNotFound(), BadRecord("status: missing"), OutputMissing(), JobNotFound()]
+    "error", [PathNotFound(), BadRecord("status: missing", "status"), OutputMissing(), JobNotFound()]
 )
 async def test_what_the_reader_has_told_apart_comes_through_untold(
     disk: StorageExecutor, faults: list[tuple[str, Exception]], error: Exception

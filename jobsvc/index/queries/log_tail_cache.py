@@ -130,4 +130,4 @@ class LogTailCache:
 
 def _told_of(job: Job) -> bool:
     """Return whether the watch of the job directory covers the log: only if the log is directly in it."""
-    return "/" not in (job.log_path or DEFAULT_LOG)
+    return "/" not in (job.details.log_path or DEFAULT_LOG)

@@ -158,8 +158,8 @@ class JobsRoot:
         None if the job directory has no such directory, or if logPath is absolute. Raises OSError for a
         storage fault.
         """
-        names = components(job.log_path or DEFAULT_LOG)
-        if names is None or (job.log_path or "").startswith("/"):
+        names = components(job.details.log_path or DEFAULT_LOG)
+        if names is None or (job.details.log_path or "").startswith("/"):
             return None
         try:
             folder = self._open_job(job.id)
@@ -185,7 +185,7 @@ class JobsRoot:
             log.close()
 
     def _open_log(self, job: Job) -> OpenFile:
-        log = self._open(job, job.log_path or DEFAULT_LOG)
+        log = self._open(job, job.details.log_path or DEFAULT_LOG)
         try:
             held = fingerprint(log.fd, log.version.size)
             anothers = self._owner_changed(job)
@@ -224,7 +224,7 @@ class JobsRoot:
         try:
             record, status = open_file(folder, STATUS_FILE)
         except PermissionError as denied:
-            raise BadRecord(f"{STATUS_FILE}: permission denied") from denied
+            raise BadRecord(f"{STATUS_FILE}: permission denied", "denied") from denied
         except PathNotFound as absent:
             raise RecordMissing(f"{STATUS_FILE}: missing, or not a regular file") from absent
         try:
@@ -260,7 +260,7 @@ class JobsRoot:
             record, metadata = self._record_process.split(text)
             return orjson.loads(record), metadata
         except ValueError as wrong:
-            raise BadRecord(f"{STATUS_FILE}: not JSON ({wrong})") from wrong
+            raise BadRecord(f"{STATUS_FILE}: not JSON ({wrong})", "not-json") from wrong
 
     def _output(self, folder: int, job: Job) -> Opened | None:
         try:
@@ -332,7 +332,7 @@ def _read(fd: int, size: int) -> bytes:
     if len(data) != size <= MAX_RECORD_BYTES:  # it has grown since fstat, or the read was short
         data += read_fully(fd, len(data), MAX_RECORD_BYTES + 1 - len(data))
     if max(size, len(data)) > MAX_RECORD_BYTES:
-        raise BadRecord(f"{STATUS_FILE}: larger than {MAX_RECORD_BYTES} bytes")
+        raise BadRecord(f"{STATUS_FILE}: larger than {MAX_RECORD_BYTES} bytes", "too-large")
     return data
 
 

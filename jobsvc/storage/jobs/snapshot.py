@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self, TypeAlias
 
-from jobsvc.domain.job import Job
+from jobsvc.domain.job import SYNONYMS, Job, intern_value
 from jobsvc.domain.timestamp import Timestamp
 from jobsvc.storage.files.file_version import PACKED_SIZE, FileVersion
 
@@ -61,8 +61,11 @@ class JobSnapshot:
     @classmethod
     def from_tuple(cls, job_id: str, parts: SnapshotTuple) -> Self:
         """Create the snapshot from the result of `to_tuple`."""
-        owner, word, progress, created, updated, output_path, packed, versions, settled = parts
-        job = Job.of_parts(job_id, owner, word, progress, created, updated, output_path, packed)
+        owner, status, progress, created, updated, output_path, packed, versions, settled = parts
+        job = Job(
+            job_id, intern_value(owner), SYNONYMS[status], progress, created, updated,
+            intern_value(output_path), packed,
+        )  # fmt: skip
         return cls(job, versions, None, settled=settled)
 
     def of(self, job: Job) -> JobSnapshot:

@@ -66,7 +66,8 @@ def require_output(job: Job, output: FileSelection | None) -> FileSelection:
 def without_output(job: Job) -> NotReady:
     """Return the error for a job that has no output because it is not completed."""
     if job.status is Status.FAILED:
-        return JobFailed(f"The job failed: {job.error[:500]}" if job.error else "The job failed.")
+        error = job.details.error
+        return JobFailed(f"The job failed: {error[:500]}" if error else "The job failed.")
     if job.status is Status.CANCELED:
         return JobCanceled("The job was canceled.")
     return JobNotCompleted(f"The job is {job.status}, {job.progress:g} % done.", retry_after=RETRY_AFTER_S)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from jobsvc.domain.job import Details
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.headers.conditional import version_of
 from jobsvc.web.jobs.addresses import download_url, job_base
 
-_BEFORE_METADATA: Final = (
-    *("projectPath", "startedAt", "completedAt", "framesDone", "framesTotal", "attempt"),
-)
-_BEHIND_METADATA: Final = ("phase", "error", "sourceStatus")
-"""Member names of a job's details, in their order; the last detail is not shown."""
+_BEFORE_METADATA: Final = {
+    "project_path": "projectPath",
+    "started_at": "startedAt",
+    "completed_at": "completedAt",
+    "frames_done": "framesDone",
+    "frames_total": "framesTotal",
+    "attempt": "attempt",
+}
+"""Member names by the names of fields of Details. The log's path is not shown."""
+_AFTER_METADATA: Final = {"phase": "phase", "error": "error", "source_status": "sourceStatus"}
 
 
 def render_job(
@@ -26,7 +32,7 @@ def render_job(
 
     `base` is the prefix of the job's URLs; `digest` is the SHA-256 of the output version in the snapshot.
     """
-    job, status = reading.job, reading.job.status
+    job, status, details = reading.job, reading.job.status, reading.job.details
     document = {
         "id": job.id,
         "status": str(status),
@@ -37,15 +43,10 @@ def render_job(
         "createdAt": job.created_at,
         "updatedAt": job.updated_at,
     }
-    details = iter(job.details())
-    document |= {
-        name: value for name, value in zip(_BEFORE_METADATA, details, strict=False) if value is not None
-    }
+    document |= _members(details, _BEFORE_METADATA)
     if (metadata := job.metadata_json) is not None:
         document["metadata"] = orjson.Fragment(metadata)
-    document |= {
-        name: value for name, value in zip(_BEHIND_METADATA, details, strict=False) if value is not None
-    }
+    document |= _members(details, _AFTER_METADATA)
     if logs is not None:
         document["logs"] = logs
     if (output := reading.output_version) is not None:
@@ -53,6 +54,10 @@ def render_job(
     if digest is not None:
         document["outputSha256"] = digest.hex()
     return document
+
+
+def _members(details: Details, names: Mapping[str, str]) -> dict[str, Any]:
+    return {name: value for field, name in names.items() if (value := getattr(details, field)) is not None}
 
 
 class RenderedJob(NamedTuple):

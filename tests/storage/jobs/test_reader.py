@@ -165,7 +165,7 @@ def test_an_operators_words_are_known_to_the_reader(jobs_root: Path, make_job: M
     with pytest.raises(BadRecord):
         JobsRoot(jobs_root).read("job-1")
     aliases = {**SYNONYMS, "paused": Status.QUEUED}
-    assert JobsRoot(jobs_root, aliases=aliases).read("job-1").job.source_status == "paused"
+    assert JobsRoot(jobs_root, aliases=aliases).read("job-1").job.details.source_status == "paused"
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,9 @@ def test_a_record_may_be_as_large_as_the_cap_and_no_larger(root: JobsRoot, make_
     put(record, data.ljust(MAX_RECORD_BYTES))
     assert root.read("job-1").job.owner == "anna"
     put(record, data.ljust(MAX_RECORD_BYTES + 1))
-    with pytest.raises(BadRecord, match="larger than 1048576 bytes"):
+    with pytest.raises(BadRecord, match="larger than 1048576 bytes") as refused:
         root.read("job-1")
+    assert refused.value.reason == "too-large"
 
 
 def test_a_record_of_50_megabytes_is_refused_unread(root: JobsRoot, make_job: MakeJob) -> None:
@@ -377,8 +378,9 @@ def test_a_record_that_went_bad_or_away_is_not_answered_from_what_was_known(
     folder = make_job()
     known = root.read("job-1")
     put(folder / "status.json", b"{")
-    with pytest.raises(BadRecord):
+    with pytest.raises(BadRecord, match="not JSON") as refused:
         root.read("job-1", known)
+    assert refused.value.reason == "not-json"
     (folder / "status.json").unlink()
     with pytest.raises(PathNotFound):
         root.read("job-1", known)
