@@ -15,8 +15,8 @@ from typing import Final
 from benchmarks import host_info, table
 from benchmarks.interleave import Plan
 
-USUAL: Final = ("status", "listing", "download", "memory")
-BY_NAME_ONLY: Final = (
+DEFAULT_BENCHMARKS: Final = ("status", "listing", "download", "memory")
+OPTIONAL_BENCHMARKS: Final = (
     "behind-tls",
     "hostile",
     "hostile-unlimited",
@@ -31,27 +31,29 @@ BY_NAME_ONLY: Final = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to run; else {', '.join(USUAL)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"what to run; else {', '.join(DEFAULT_BENCHMARKS)}"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement [5]")
     parser.add_argument("--quick", action="store_true", help="smaller and shorter, to see that it runs")
     parser.add_argument("--scratch", metavar="DIR", help="folder to work beneath [the system's own]")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
-    given = parser.parse_args()
-    known = USUAL + BY_NAME_ONLY
-    if unknown := set(given.names) - set(known):
+    arguments = parser.parse_args()
+    known = DEFAULT_BENCHMARKS + OPTIONAL_BENCHMARKS
+    if unknown := set(arguments.names) - set(known):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    if given.list:
+    if arguments.list:
         for name in known:
             print(f"{name:<16}{(_module(name).__doc__ or '').partition(chr(10))[0]}")
         return
-    plan = Plan(rounds=given.rounds, quick=given.quick, scratch=given.scratch)
-    print(host_info.described())
+    plan = Plan(rounds=arguments.rounds, quick=arguments.quick, scratch=arguments.scratch)
+    print(host_info.describe())
     os.sched_setaffinity(0, host_info.cores()[1])
     print(f"medians of {plan.rounds} rounds (least..most)")
-    for name in given.names or USUAL:
-        begun = time.perf_counter()
+    for name in arguments.names or DEFAULT_BENCHMARKS:
+        started_at = time.perf_counter()
         _module(name).run(plan)
-        table.note(f"{host_info.load_average()}; {time.perf_counter() - begun:.0f} s")
+        table.note(f"{host_info.load_average()}; {time.perf_counter() - started_at:.0f} s")
 
 
 def _module(name: str) -> ModuleType:

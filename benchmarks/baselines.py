@@ -67,9 +67,9 @@ def main() -> None:
     parser.add_argument("what", choices=("bare", "fields", "file"))
     parser.add_argument("path", type=Path)
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
-    given = parser.parse_args()
-    app = application(given.what, given.path)
-    if given.loop == "uvloop":
+    arguments = parser.parse_args()
+    app = application(arguments.what, arguments.path)
+    if arguments.loop == "uvloop":
         import uvloop  # noqa: PLC0415 - not on every platform
 
         uvloop.run(serve(app))

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import farm, host_info, servers, table
-from benchmarks.interleave import Plan, in_turns
+from benchmarks.interleave import Plan, interleave
 from benchmarks.load_generator import Outcome
 from benchmarks.servers import Server
 
 JOB: Final = "big-0001"
 GIB: Final = 1 << 30
-PIECE: Final = 256 * 1024
+BUFFER_SIZE: Final = 256 * 1024
 """Bytes of the client's buffer."""
 CONGESTION_CONTROL: Final = b"reno"
 """The same for every response: BBR would pace them on loopback, and hide what differs."""
@@ -34,7 +34,7 @@ BUFFERING: Final = {
     "buffered, 16 64k": """
         proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k;""",
 }
-GOAL: Final = table.Goal(least=0.85)
+GOAL: Final = table.Goal(at_least=0.85)
 """Of the speed of nginx' own file."""
 
 _NGINX: Final = """
@@ -58,7 +58,7 @@ http {{
 
 
 @dataclass(frozen=True, slots=True)
-class _InFront(Server):
+class _ProxiedServer(Server):
     """nginx in front of another server."""
 
     backend: Server
@@ -70,7 +70,7 @@ class _InFront(Server):
 
 def run(plan: Plan) -> None:
     """Measure and print."""
-    if not servers.nginx_is_there():
+    if not servers.nginx_installed():
         table.note("nginx is not on the PATH: nothing to measure")
         return
     size = int(plan.pick(GIB, GIB // 8))
@@ -81,14 +81,14 @@ def run(plan: Plan) -> None:
         token = servers.token(scratch)
         ours = stack.enter_context(servers.jobsvc(root, scratch))
         alone = stack.enter_context(_nginx(root, scratch, ours.address[1]))
-        nginx = _InFront(alone.name, alone.address, alone.process, alone.log, ours)
+        nginx = _ProxiedServer(alone.name, alone.address, alone.process, alone.log, ours)
         _compare(plan, nginx, size, token)
 
 
 def _compare(plan: Plan, nginx: Server, size: int, token: str) -> None:
     table.title(
         f"behind-tls: {size >> 20} MiB from the page cache through nginx with TLS, one at a time; nginx and "
-        f"jobsvc share a core; {host_info.placed()}; {host_info.load_average()}"
+        f"jobsvc share a core; {host_info.describe_placement()}; {host_info.load_average()}"
     )
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -98,11 +98,11 @@ def _compare(plan: Plan, nginx: Server, size: int, token: str) -> None:
     def one(server: Server) -> Outcome:
         return _download(server, paths[server.name], token, context, size)
 
-    found = in_turns(plan, [replace(nginx, name=name) for name in (NGINX_FILE, *BUFFERING)], one)
-    rates = {name: [size / each.outcome.seconds for each in rounds] for name, rounds in found.items()}
+    results = interleave(plan, [replace(nginx, name=name) for name in (NGINX_FILE, *BUFFERING)], one)
+    rates = {name: [size / each.outcome.seconds for each in rounds] for name, rounds in results.items()}
     for name, each in rates.items():
         table.row(name, [rate / 1e9 for rate in each], " GB/s")
-    cpu = {name: [each.cpu / size * GIB for each in rounds] for name, rounds in found.items()}
+    cpu = {name: [each.cpu / size * GIB for each in rounds] for name, rounds in results.items()}
     for name, seconds in cpu.items():
         table.row(f"CPU of nginx and jobsvc for 1 GiB, {name}", seconds, " s")
     for name in BUFFERING:
@@ -113,20 +113,20 @@ def _compare(plan: Plan, nginx: Server, size: int, token: str) -> None:
 
 def _download(server: Server, path: str, token: str, context: ssl.SSLContext, size: int) -> Outcome:
     """Fetch a file over a connection of its own, and drop it."""
-    buffer = memoryview(bytearray(PIECE))
+    buffer = memoryview(bytearray(BUFFER_SIZE))
     with (
         socket.create_connection(server.address) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
         connection.sendall(head.encode())
-        got = bytes(buffer[: connection.recv_into(buffer)])
-        status, _, rest = got.partition(b"\r\n\r\n")
+        data = bytes(buffer[: connection.recv_into(buffer)])
+        status, _, rest = data.partition(b"\r\n\r\n")
         received = len(rest)
         while received < size and (count := connection.recv_into(buffer)):
             received += count
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started_at
     if not status.startswith(b"HTTP/1.1 200 ") or received != size:
         raise RuntimeError(f"{server.name}: {received} bytes, {status[:200]!r}")
     outcome = Outcome()

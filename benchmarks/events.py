@@ -16,24 +16,24 @@ from benchmarks.latency_probe import percentile
 from benchmarks.load_generator import answer, get
 from benchmarks.process import Memory
 from benchmarks.servers import Server
-from benchmarks.sse_readers import Listeners
+from benchmarks.sse_readers import SseReaders
 
 JOBS: Final = 10_000
 MIX: Final = (("completed", 95.0), ("failed", 4.0), ("queued", 1.0))
-UNDER_WAY: Final = 20
+UNFINISHED_JOBS: Final = 20
 """Jobs that render, and change."""
 CHANGES: Final = 500
-PACE: Final = 0.02
+CHANGE_INTERVAL_S: Final = 0.02
 """Seconds between two changes, when it is asked how soon one is told."""
 STREAMS: Final = 2000
-TOLD_TO_MANY: Final = 100
-MANY_PACE: Final = 0.15
+BROADCAST_CHANGES: Final = 100
+BROADCAST_INTERVAL_S: Final = 0.15
 """Seconds between two changes, each of which 2,000 are told of."""
 
-SOON: Final = table.Goal(most=100)
-MEMORY: Final = table.Goal(most=60)
-OTHERS: Final = table.Goal(most=50)
-EVERY: Final = table.Goal(least=100)
+DELAY_GOAL_MS: Final = table.Goal(at_most=100)
+STREAM_MEMORY_GOAL_KB: Final = table.Goal(at_most=60)
+STATUS_GOAL_MS: Final = table.Goal(at_most=50)
+DELIVERY_GOAL_PERCENT: Final = table.Goal(at_least=100)
 
 
 def run(plan: Plan) -> None:
@@ -42,11 +42,13 @@ def run(plan: Plan) -> None:
         bench = Bench(stack.enter_context(farm.scratch("events", plan.scratch)))
         server = stack.enter_context(bench.server())
         table.title(
-            f"events: {JOBS:,} jobs, {process.watches(server.process.pid):,} watches, {UNDER_WAY} jobs under "
-            f"way; {host_info.placed()}; {host_info.load_average()}"
+            f"events: {JOBS:,} jobs, {process.watches(server.process.pid):,} watches, {UNFINISHED_JOBS} jobs "
+            f"under way; {host_info.describe_placement()}; {host_info.load_average()}"
         )
-        _how_soon(bench, server, int(plan.pick(CHANGES, 50)))
-        _to_many(bench, server, int(plan.pick(STREAMS, 300)), int(plan.pick(TOLD_TO_MANY, 20)))
+        _measure_one_reader(bench, server, int(plan.pick(CHANGES, 50)))
+        _measure_many_readers(
+            bench, server, int(plan.pick(STREAMS, 300)), int(plan.pick(BROADCAST_CHANGES, 20))
+        )
 
 
 class Bench:
@@ -55,26 +57,26 @@ class Bench:
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
         self._root = scratch / "jobs"
-        self.quiet = farm.fill(self._root, JOBS, mix=MIX)["completed"]
-        self._numbers = count(1)
-        for _ in range(UNDER_WAY):
+        self.unchanging = farm.fill(self._root, JOBS, mix=MIX)["completed"]
+        self._attempts = count(1)
+        for _ in range(UNFINISHED_JOBS):
             self.change()
         self.token = servers.token(scratch)
 
     def change(self) -> tuple[int, float]:
         """Replace a record as a farm does; returns the change's number, and when the rename was done."""
-        number = next(self._numbers)
-        farm.put(self._root, f"live-{number % UNDER_WAY}", "rendering", attempt=number)
+        number = next(self._attempts)
+        farm.put(self._root, f"live-{number % UNFINISHED_JOBS}", "rendering", attempt=number)
         return number, time.perf_counter()
 
-    def listeners(self, server: Server, streams: int) -> Listeners:
+    def readers(self, server: Server, streams: int) -> SseReaders:
         """Open so many streams of the jobs that render."""
-        return Listeners(server.address, get("/api/events?status=rendering", self.token), streams)
+        return SseReaders(server.address, get("/api/events?status=rendering", self.token), streams)
 
     @contextmanager
     def server(self) -> Iterator[Server]:
         """Start a server, and wait until its index is whole and its watches are in force."""
-        time.sleep(farm.SETTLE)
+        time.sleep(farm.STABLE_AFTER_S)
         with servers.jobsvc(self._root, self._scratch, "--watch", "events") as server:
             load_generator.until(lambda: answer(server.address, get("/readyz"))[0] == 200, 60)
             load_generator.until(lambda: process.watches(server.process.pid) >= JOBS, 60, pause=0.5)
@@ -82,50 +84,55 @@ class Bench:
             yield server
 
 
-def _how_soon(bench: Bench, server: Server, changes: int) -> None:
+def _measure_one_reader(bench: Bench, server: Server, changes: int) -> None:
     """One reader, one change after the other: from the rename to the event in the reader's hands."""
-    with bench.listeners(server, 1) as listeners:
-        load_generator.until(lambda: listeners.present == 1, 30)
-        done = dict(_paced(bench, changes, PACE))
-        load_generator.until(lambda: len(listeners.told) == changes, 30)
-    waits = [(listeners.first[number] - at) * 1e3 for number, at in done.items()]
+    with bench.readers(server, 1) as readers:
+        load_generator.until(lambda: readers.ready_count == 1, 30)
+        done = dict(_change_at_intervals(bench, changes, CHANGE_INTERVAL_S))
+        load_generator.until(lambda: len(readers.delivered) == changes, 30)
+    waits = [(readers.first[number] - renamed_at) * 1e3 for number, renamed_at in done.items()]
     table.row("from rename to event: median", [median(waits)], " ms")
-    table.row("from rename to event: p95", [percentile(waits, 95)], " ms", SOON)
+    table.row("from rename to event: p95", [percentile(waits, 95)], " ms", DELAY_GOAL_MS)
     table.row("from rename to event: longest", [max(waits)], " ms")
 
 
-def _to_many(bench: Bench, server: Server, streams: int, changes: int) -> None:
+def _measure_many_readers(bench: Bench, server: Server, streams: int, changes: int) -> None:
     """Many readers: each change is told to each, while others poll."""
     memory = Memory(server.process.pid)
-    with bench.listeners(server, streams) as listeners:
-        load_generator.until(lambda: listeners.present == streams, 120)
-        kept = (memory.now() - memory.before) / streams / 1e3
-        requests = [get(f"/api/jobs/{job_id}", bench.token) for job_id in bench.quiet[:1000]]
-        with latency_probe.meanwhile(server.address, requests) as calm:
-            time.sleep(changes * MANY_PACE / 4)
+    with bench.readers(server, streams) as readers:
+        load_generator.until(lambda: readers.ready_count == streams, 120)
+        idle_memory = (memory.current() - memory.initial) / streams / 1e3
+        requests = [get(f"/api/jobs/{job_id}", bench.token) for job_id in bench.unchanging[:1000]]
+        with latency_probe.probe_meanwhile(server.address, requests) as idle_latencies:
+            time.sleep(changes * BROADCAST_INTERVAL_S / 4)
         before = server.cpu()
-        alone = dict(_paced(bench, changes // 2, MANY_PACE))
-        load_generator.until(lambda: min(listeners.told[number] for number in alone) == streams, 60)
-        cpu = (server.cpu() - before) / sum(listeners.told[number] for number in alone)
-        with latency_probe.meanwhile(server.address, requests) as busy:
-            done = dict(_paced(bench, changes, MANY_PACE))
-            load_generator.until(lambda: min(listeners.told[number] for number in done) == streams, 60)
-        grown = memory.growth() / streams / 1e3
-    told = sum(listeners.told[number] for number in done)
-    waits = [(listeners.last[number] - at) * 1e3 for number, at in done.items()]
-    table.row(f"{streams:,} streams: told of what changed", [100 * told / changes / streams], " %", EVERY)
-    table.row(f"{streams:,} streams: memory of each", [kept], " kB", MEMORY)
-    table.row(f"{streams:,} streams: memory of each at the peak", [grown], " kB", MEMORY)
+        alone = dict(_change_at_intervals(bench, changes // 2, BROADCAST_INTERVAL_S))
+        load_generator.until(lambda: min(readers.delivered[number] for number in alone) == streams, 60)
+        cpu = (server.cpu() - before) / sum(readers.delivered[number] for number in alone)
+        with latency_probe.probe_meanwhile(server.address, requests) as busy_latencies:
+            done = dict(_change_at_intervals(bench, changes, BROADCAST_INTERVAL_S))
+            load_generator.until(lambda: min(readers.delivered[number] for number in done) == streams, 60)
+        peak_memory = memory.peak_growth() / streams / 1e3
+    delivered = sum(readers.delivered[number] for number in done)
+    waits = [(readers.last[number] - at) * 1e3 for number, at in done.items()]
+    table.row(
+        f"{streams:,} streams: told of what changed",
+        [100 * delivered / changes / streams],
+        " %",
+        DELIVERY_GOAL_PERCENT,
+    )
+    table.row(f"{streams:,} streams: memory of each", [idle_memory], " kB", STREAM_MEMORY_GOAL_KB)
+    table.row(f"{streams:,} streams: memory of each at the peak", [peak_memory], " kB", STREAM_MEMORY_GOAL_KB)
     table.row("from rename to event at the last of them: p95", [percentile(waits, 95)], " ms")
     table.row("server CPU for one event to one stream", [cpu * 1e6], " us")
-    table.row("status of others while nothing changes: p99", [calm.p99], " ms")
-    table.row("status of others while they are told: p99", [busy.p99], " ms", OTHERS)
-    if listeners.ended:
-        table.note(f"{listeners.ended} streams were ended by the server")
+    table.row("status of others while nothing changes: p99", [idle_latencies.p99], " ms")
+    table.row("status of others while they are told: p99", [busy_latencies.p99], " ms", STATUS_GOAL_MS)
+    if readers.ended:
+        table.note(f"{readers.ended} streams were ended by the server")
 
 
-def _paced(bench: Bench, changes: int, pace: float) -> Iterator[tuple[int, float]]:
-    begun = time.perf_counter()
+def _change_at_intervals(bench: Bench, changes: int, interval_s: float) -> Iterator[tuple[int, float]]:
+    started_at = time.perf_counter()
     for number in range(changes):
-        time.sleep(max(begun + number * pace - time.perf_counter(), 0))
+        time.sleep(max(started_at + number * interval_s - time.perf_counter(), 0))
         yield bench.change()

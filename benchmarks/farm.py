@@ -16,15 +16,15 @@ import orjson
 OWNER: Final = "farm"
 MIX: Final = (("completed", 90.0), ("failed", 4.0), ("canceled", 1.0), ("rendering", 1.0), ("queued", 4.0))
 """Percent of jobs in each state."""
-SETTLE: Final = 2.1
+STABLE_AFTER_S: Final = 2.1
 """Seconds after which a record's time proves its content, so that no look reads it again."""
 _BLOCK: Final = 1 << 20
 
 
 @contextmanager
-def scratch(name: str, beneath: str | None = None) -> Iterator[Path]:
+def scratch(name: str, parent: str | None = None) -> Iterator[Path]:
     """Give a folder of its own to a benchmark, and take it away in the end."""
-    folder = Path(tempfile.mkdtemp(prefix=f"jobsvc-bench-{name}-", dir=beneath))
+    folder = Path(tempfile.mkdtemp(prefix=f"jobsvc-bench-{name}-", dir=parent))
     try:
         yield folder
     finally:
@@ -57,9 +57,9 @@ def put(root: Path, job_id: str, status: str, **more: object) -> Path:
     """Make a job, or replace its record by a rename; returns its folder."""
     folder = root / job_id
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / ".status.tmp"
-    beside.write_bytes(record(job_id, status, **more))
-    beside.rename(folder / "status.json")
+    temporary = folder / ".status.tmp"
+    temporary.write_bytes(record(job_id, status, **more))
+    temporary.rename(folder / "status.json")
     return folder
 
 

@@ -22,14 +22,14 @@ def cores() -> tuple[frozenset[int], frozenset[int]]:
     return frozenset(usable[:1]), frozenset(usable[1:2] or usable)
 
 
-def both() -> frozenset[int]:
+def all_cores() -> frozenset[int]:
     """Give the cores of both sides."""
     server, load = cores()
     return server | load
 
 
-def _numbers(side: frozenset[int]) -> str:
-    return ",".join(map(str, sorted(side)))
+def _format_cores(some_cores: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(some_cores)))
 
 
 @cache
@@ -38,7 +38,7 @@ def _usable() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-def described() -> str:
+def describe() -> str:
     """Name machine, kernel and programs, in one paragraph."""
     programs = [f"Python {platform.python_version()}"]
     programs += [f"{name} {_version(name)}" for name in ("aiohttp", "uvloop")]
@@ -46,17 +46,17 @@ def described() -> str:
     return f"{_processor()}, {len(_usable())} cores, Linux {platform.release()}; {', '.join(programs)}"
 
 
-def placed() -> str:
+def describe_placement() -> str:
     """Say where server and load run."""
-    server, load = map(_numbers, cores())
+    server, load = map(_format_cores, cores())
     return (
         f"server on core {server}, load on core {load}" if server != load else "one core for server and load"
     )
 
 
-def spread() -> str:
+def describe_shared_placement() -> str:
     """Say so of a server that runs on the load's cores too."""
-    return f"server on cores {_numbers(both())}, load on core {_numbers(cores()[1])}"
+    return f"server on cores {_format_cores(all_cores())}, load on core {_format_cores(cores()[1])}"
 
 
 def load_average() -> str:
@@ -68,8 +68,8 @@ def nginx_version() -> str | None:
     """Name the nginx on the PATH; None where there is none."""
     if shutil.which("nginx") is None:
         return None
-    said = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False).stderr
-    return said.rpartition(": ")[2].strip().replace("/", " ")
+    output = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False).stderr
+    return output.rpartition(": ")[2].strip().replace("/", " ")
 
 
 def _version(package: str) -> str:

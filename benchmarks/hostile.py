@@ -18,24 +18,24 @@ from typing import Final
 
 from benchmarks import farm, host_info, process, servers, table
 from benchmarks.interleave import Plan
-from benchmarks.latency_probe import Waits, meanwhile
+from benchmarks.latency_probe import Latencies, probe_meanwhile
 from benchmarks.load_generator import Address, answer, get, until
 from benchmarks.servers import Server
 
 JOBS: Final = 2000
-EACH: Final = 400
+CONNECTIONS_PER_KIND: Final = 400
 """Hostile connections of each kind."""
 OWNER: Final = "hostile"
 VICTIM_TOKENS: Final = 24
 """Of the other owner: together they may ask for more than the probe does."""
-LARGE: Final = 40
+LARGE_JOBS: Final = 40
 """Jobs of the hostile owner."""
-SETTLED: Final = 0.1
+MEMORY_TOLERANCE: Final = 0.1
 """Memory has come back once it is so near, as a part, to what it was after the first round."""
-TRIMMED: Final = 35
+MEMORY_TRIM_S: Final = 35
 """Seconds within which the service returns freed memory to the system."""
-P99: Final = table.Goal(most=50)
-REVOKED: Final = table.Goal(most=2)
+P99_GOAL_MS: Final = table.Goal(at_most=50)
+REVOCATION_GOAL_S: Final = table.Goal(at_most=2)
 
 
 def run(plan: Plan) -> None:
@@ -45,15 +45,15 @@ def run(plan: Plan) -> None:
 
 def measure(plan: Plan, *, default_limits: bool) -> None:
     """Measure and print."""
-    each = int(plan.pick(EACH, EACH // 10))
+    each = int(plan.pick(CONNECTIONS_PER_KIND, CONNECTIONS_PER_KIND // 10))
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     with ExitStack() as stack:
         scratch = stack.enter_context(farm.scratch("hostile", plan.scratch))
         root = scratch / "jobs"
         ids = farm.fill(root, JOBS)
-        for number in range(LARGE):
+        for number in range(LARGE_JOBS):
             farm.put(root, f"hostile-{number}", "rendering", owner=OWNER, metadata={"x": "y" * 100_000})
-        time.sleep(farm.SETTLE)
+        time.sleep(farm.STABLE_AFTER_S)
         tokens = [servers.token(scratch) for _ in range(VICTIM_TOKENS)]
         requests = [
             get(f"/api/jobs/{job_id}", token)
@@ -62,7 +62,7 @@ def measure(plan: Plan, *, default_limits: bool) -> None:
         ours = stack.enter_context(servers.jobsvc(root, scratch, default_limits=default_limits))
         until(lambda: answer(ours.address, get("/readyz"))[0] == 200, 60)
         table.title(
-            f"hostile: {5 * each:,} connections of five kinds; {host_info.placed()}; "
+            f"hostile: {5 * each:,} connections of five kinds; {host_info.describe_placement()}; "
             f"{host_info.load_average()}"
         )
         rounds = [_round(ours, scratch, requests, each, plan.pick(25, 5)) for _ in range(plan.rounds)]
@@ -73,11 +73,11 @@ def measure(plan: Plan, *, default_limits: bool) -> None:
 class Round:
     """What one round found."""
 
-    alone: Waits
-    beside: Waits
-    revoked: float
+    alone: Latencies
+    attacked: Latencies
+    revocation_s: float
     """Seconds until the revoked token was rejected."""
-    held: float
+    open_connections: float
     """Hostile connections that were open, in the middle."""
     memory: list[int] = field(default_factory=list)
     """Resident bytes: before, at most, and after."""
@@ -87,16 +87,16 @@ def _round(server: Server, scratch: Path, requests: list[bytes], each: int, seco
     token = servers.token(scratch, OWNER)
     until(lambda: answer(server.address, get("/api/jobs/hostile-0", token))[0] == 200, 10)
     memory = process.Memory(server.process.pid)
-    with meanwhile(server.address, requests) as alone:
+    with probe_meanwhile(server.address, requests) as alone:
         time.sleep(seconds / 5)
-    with meanwhile(server.address, requests) as waits, _attacked(server.address, token, each):
+    with probe_meanwhile(server.address, requests) as attacked, under_attack(server.address, token, each):
         time.sleep(seconds)
-        held = server.figure("connections")
-        revoked = _revoke(server, scratch, token)
-    peak = memory.growth() + memory.before
-    until(lambda: server.figure("connections") < each / 10, 60, pause=0.2)
-    time.sleep(TRIMMED)
-    return Round(alone, waits, revoked, held, [memory.before, peak, memory.now()])
+        open_connections = server.metric("connections")
+        revocation_s = _revoke(server, scratch, token)
+    peak = memory.peak_growth() + memory.initial
+    until(lambda: server.metric("connections") < each / 10, 60, pause=0.2)
+    time.sleep(MEMORY_TRIM_S)
+    return Round(alone, attacked, revocation_s, open_connections, [memory.initial, peak, memory.current()])
 
 
 def _revoke(server: Server, scratch: Path, token: str) -> float:
@@ -144,7 +144,7 @@ def _kinds(token: str) -> tuple[_Kind, ...]:
 
 
 @contextmanager
-def _attacked(address: Address, token: str, each: int) -> Iterator[None]:
+def under_attack(address: Address, token: str, each: int) -> Iterator[None]:
     """Hold so many connections of each kind; those that the service closes are opened again."""
     fork = multiprocessing.get_context("fork")
     stop, opened = fork.Event(), fork.Event()
@@ -159,28 +159,28 @@ def _attacked(address: Address, token: str, each: int) -> Iterator[None]:
 
 
 def _attack(address: Address, kinds: tuple[_Kind, ...], each: int, stop: Event, opened: Event) -> None:
-    wanted = [kind for kind in kinds for _ in range(each)]
+    missing = [kind for kind in kinds for _ in range(each)]
     open_: list[tuple[_Kind, socket.socket]] = []
     second = 0
     while not stop.is_set():
-        for kind in wanted:
+        for kind in missing:
             with suppress(OSError):
-                open_.append((kind, _begin(address, kind)))
+                open_.append((kind, _connect(address, kind)))
         opened.set()
         stop.wait(1)
         second += 1
-        alive = [(kind, sock) for kind, sock in open_ if _goes_on(kind, sock, second)]
-        wanted, open_ = _missing(kinds, alive, each), alive
+        alive = [(kind, sock) for kind, sock in open_ if _keep_alive(kind, sock, second)]
+        missing, open_ = _missing(kinds, alive, each), alive
     for _, sock in open_:
         sock.close()
 
 
 def _missing(kinds: tuple[_Kind, ...], alive: list[tuple[_Kind, socket.socket]], each: int) -> list[_Kind]:
-    there = [sum(kind is other for other, _ in alive) for kind in kinds]
-    return [kind for kind, count in zip(kinds, there, strict=True) for _ in range(each - count)]
+    counts = [sum(kind is other for other, _ in alive) for kind in kinds]
+    return [kind for kind, count in zip(kinds, counts, strict=True) for _ in range(each - count)]
 
 
-def _begin(address: Address, kind: _Kind) -> socket.socket:
+def _connect(address: Address, kind: _Kind) -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.settimeout(2)
@@ -191,7 +191,7 @@ def _begin(address: Address, kind: _Kind) -> socket.socket:
     return sock
 
 
-def _goes_on(kind: _Kind, sock: socket.socket, second: int) -> bool:
+def _keep_alive(kind: _Kind, sock: socket.socket, second: int) -> bool:
     """Send the next drip, and return whether the connection is open still; what has come is not read."""
     try:
         if (data := kind.drip(second)) and not sock.send(data):
@@ -206,15 +206,19 @@ def _goes_on(kind: _Kind, sock: socket.socket, second: int) -> bool:
 
 def _print(rounds: list[Round]) -> None:
     table.row("status alone, p99", [one.alone.p99 for one in rounds], " ms")
-    table.row("status beside them, p99", [one.beside.p99 for one in rounds], " ms", P99)
-    table.row("status beside them, worst", [one.beside.worst for one in rounds], " ms")
-    table.row("a revoked token is rejected after", [one.revoked for one in rounds], " s", REVOKED)
-    table.row("open connections in the middle", [one.held for one in rounds])
+    table.row("status beside them, p99", [one.attacked.p99 for one in rounds], " ms", P99_GOAL_MS)
+    table.row("status beside them, worst", [one.attacked.worst for one in rounds], " ms")
+    table.row(
+        "a revoked token is rejected after", [one.revocation_s for one in rounds], " s", REVOCATION_GOAL_S
+    )
+    table.row("open connections in the middle", [one.open_connections for one in rounds])
     names = ("before", "at most", "after they have gone")
     for number, name in enumerate(names):
         table.row(f"resident memory {name}", [one.memory[number] / 1e6 for one in rounds], " MB")
     first, last = rounds[0].memory[2], rounds[-1].memory[2]
     if len(rounds) > 1:
         table.row(
-            "memory after the last round / the first", [last / first], goal=table.Goal(most=1 + SETTLED)
+            "memory after the last round / the first",
+            [last / first],
+            goal=table.Goal(at_most=1 + MEMORY_TOLERANCE),
         )

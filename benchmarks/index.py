@@ -9,7 +9,7 @@ from typing import Final
 from benchmarks import farm, host_info, table
 from benchmarks.interleave import Plan
 from benchmarks.latency_probe import percentile
-from benchmarks.startup import Asked, Bench, Quiet
+from benchmarks.startup import Bench, IdleStart, LoadedStart
 
 JOBS: Final = 100_000
 MIX: Final = (("completed", 85.0), ("failed", 4.0), ("canceled", 1.0), ("rendering", 2.0), ("queued", 8.0))
@@ -18,13 +18,13 @@ CHANGES: Final = {"events": 200, "poll": 20}
 """Where nobody tells of a change it takes up to --max-age to show, a second."""
 
 GOALS: Final = {
-    "first": table.Goal(most=1),
-    "rate": table.Goal(least=20_000),
-    "memory": table.Goal(most=1),
-    "idle": table.Goal(most=10),
-    "wait": table.Goal(most=100),
-    "events": table.Goal(most=100),
-    "poll": table.Goal(most=1100),
+    "first": table.Goal(at_most=1),
+    "rate": table.Goal(at_least=20_000),
+    "memory": table.Goal(at_most=1),
+    "idle": table.Goal(at_most=10),
+    "wait": table.Goal(at_most=100),
+    "events": table.Goal(at_most=100),
+    "poll": table.Goal(at_most=1100),
 }
 """From rename to visible there is one for each mode."""
 
@@ -41,20 +41,20 @@ def measure(plan: Plan, jobs: int, goals: Mapping[str, table.Goal]) -> None:
         for mode in CHANGES:
             table.title(
                 f"index: {jobs:,} jobs, {len(bench.unfinished):,} of them unfinished, --watch {mode}; "
-                f"{host_info.spread()}; {host_info.load_average()}"
+                f"{host_info.describe_shared_placement()}; {host_info.load_average()}"
             )
-            quiet, asked = [], []
+            idle, loaded = [], []
             for _ in range(plan.rounds):
-                quiet.append(bench.quiet(mode, plan.pick(10, 2)))
-                asked.append(bench.asked(mode, int(plan.pick(CHANGES[mode], 10))))
-            _show_quiet(quiet, mode, goals)
-            _show_asked(asked, mode, goals)
+                idle.append(bench.idle_start(mode, plan.pick(10, 2)))
+                loaded.append(bench.loaded_start(mode, int(plan.pick(CHANGES[mode], 10))))
+            _print_idle_starts(idle, mode, goals)
+            _print_loaded_starts(loaded, mode, goals)
 
 
-def _show_quiet(rounds: Sequence[Quiet], mode: str, goals: Mapping[str, table.Goal]) -> None:
+def _print_idle_starts(rounds: Sequence[IdleStart], mode: str, goals: Mapping[str, table.Goal]) -> None:
     """Print what starts came to while nobody asked."""
 
-    def show(told: str, of: Callable[[Quiet], float], unit: str, goal: str = "") -> None:
+    def show(told: str, of: Callable[[IdleStart], float], unit: str, goal: str = "") -> None:
         table.row(told, [of(one) for one in rounds], unit, goals.get(goal))
 
     show("on an empty root, until it answers", lambda one: one.empty, " s")
@@ -63,18 +63,18 @@ def _show_quiet(rounds: Sequence[Quiet], mode: str, goals: Mapping[str, table.Go
     show("memory of a job", lambda one: one.memory, " kB", "memory")
     if mode == "events":
         show("memory of a job in the watcher's process", lambda one: one.watcher, " kB")
-        show("from the index to the last watch", lambda one: one.arming, " s")
+        show("from the index to the last watch", lambda one: one.watching, " s")
     show("of a core, when nothing happens", lambda one: one.idle, " %", "idle")
 
 
-def _show_asked(rounds: Sequence[Asked], mode: str, goals: Mapping[str, table.Goal]) -> None:
+def _print_loaded_starts(rounds: Sequence[LoadedStart], mode: str, goals: Mapping[str, table.Goal]) -> None:
     """Print what those felt who asked."""
 
-    def show(told: str, of: Callable[[Asked], float], unit: str, goal: str = "") -> None:
+    def show(told: str, of: Callable[[LoadedStart], float], unit: str, goal: str = "") -> None:
         table.row(told, [of(one) for one in rounds], unit, goals.get(goal))
 
-    show("200 requests a second until all is indexed: p99", lambda one: one.loading.p99, " ms", "wait")
-    show("the longest of these", lambda one: one.loading.worst, " ms")
+    show("200 requests a second until all is indexed: p99", lambda one: one.latencies.p99, " ms", "wait")
+    show("the longest of these", lambda one: one.latencies.worst, " ms")
     show("the first index beside them", lambda one: one.rate, "/s")
-    show("from rename to visible: median", lambda one: percentile(one.visible, 50), " ms")
-    show("from rename to visible: p95", lambda one: percentile(one.visible, 95), " ms", mode)
+    show("from rename to visible: median", lambda one: percentile(one.delays_ms, 50), " ms")
+    show("from rename to visible: p95", lambda one: percentile(one.delays_ms, 95), " ms", mode)

@@ -18,13 +18,13 @@ class Plan:
     scratch: str | None = None
     """Folder to work beneath."""
 
-    def pick(self, usual: float, quick: float) -> float:
+    def pick(self, normal: float, quick: float) -> float:
         """Choose a length or a size."""
-        return quick if self.quick else usual
+        return quick if self.quick else normal
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """One server in one round."""
 
     outcome: Outcome
@@ -32,40 +32,40 @@ class Measured:
     """Seconds that the server used."""
 
     @property
-    def micros(self) -> float:
+    def cpu_micros(self) -> float:
         """CPU microseconds of the server for one request."""
         return self.cpu / self.outcome.requests * 1e6
 
     @property
-    def busy(self) -> float:
+    def cpu_percent(self) -> float:
         """Percent of one core that the server used: near 100 where it, not the load, was the bottleneck."""
         return 100 * self.cpu / self.outcome.seconds
 
     @property
-    def load_busy(self) -> float:
+    def load_cpu_percent(self) -> float:
         """Percent of one core that the load used."""
         return 100 * self.outcome.cpu / self.outcome.seconds
 
 
-def in_turns(
-    plan: Plan, servers: Sequence[Server], one: Callable[[Server], Outcome], slices: int = 1
-) -> dict[str, list[Measured]]:
+def interleave(
+    plan: Plan, servers: Sequence[Server], measure: Callable[[Server], Outcome], slices: int = 1
+) -> dict[str, list[Measurement]]:
     """Measure each server once a round, after one run each that does not count.
 
     A round of several slices goes through the servers as often, each a piece at a time: what a machine's
     speed does from one second to the next then meets all of them alike.
     """
     for server in servers:
-        one(server)
-    found: dict[str, list[Measured]] = {server.name: [] for server in servers}
+        measure(server)
+    results: dict[str, list[Measurement]] = {server.name: [] for server in servers}
     for _ in range(plan.rounds):
-        outcomes, cpu = {server.name: Outcome() for server in servers}, dict.fromkeys(found, 0.0)
+        outcomes, cpu = {server.name: Outcome() for server in servers}, dict.fromkeys(results, 0.0)
         for number in range(slices):
             for server in servers if number % 2 == 0 else servers[::-1]:
                 before = server.cpu()
-                outcomes[server.name].add(one(server))
+                outcomes[server.name].add(measure(server))
                 cpu[server.name] += server.cpu() - before
         servers = servers[::-1]
         for name, outcome in outcomes.items():
-            found[name].append(Measured(outcome, cpu[name]))
-    return found
+            results[name].append(Measurement(outcome, cpu[name]))
+    return results

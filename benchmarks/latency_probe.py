@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Final
 
-from benchmarks.load_generator import HEAD, SILENCE, Address, Unexpected
+from benchmarks.load_generator import HEAD_READ_SIZE, TIMEOUT_S, Address, UnexpectedAnswer
 
 NICENESS: Final = -5
 """Of the process that probes, so that other load on its core does not delay it."""
-RATE: Final = 200.0
+REQUESTS_PER_S: Final = 200.0
 """Requests a second."""
 
 
@@ -30,20 +30,20 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 @dataclass(slots=True)
-class Waits:
+class Latencies:
     """What a probe found: milliseconds, one for each request."""
 
-    millis: list[float] = field(default_factory=list)
+    milliseconds: list[float] = field(default_factory=list)
 
     @property
     def p99(self) -> float:
         """The wait that one in a hundred exceeds."""
-        return percentile(self.millis, 99)
+        return percentile(self.milliseconds, 99)
 
     @property
     def worst(self) -> float:
         """The longest wait."""
-        return max(self.millis)
+        return max(self.milliseconds)
 
 
 def probe(
@@ -51,52 +51,52 @@ def probe(
     requests: Sequence[bytes],
     seconds: float,
     *,
-    rate: float = RATE,
+    rate: float = REQUESTS_PER_S,
     stop: Connection | None = None,
-) -> Waits:
+) -> Latencies:
     """Ask `requests` in turn for `seconds`, or until something comes through `stop`. OSError, Unexpected."""
-    waits = Waits()
-    with socket.create_connection(address, timeout=SILENCE) as sock:
+    latencies = Latencies()
+    with socket.create_connection(address, timeout=TIMEOUT_S) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         for number in range(int(seconds * rate)):
-            due = begun + number / rate
+            due = started_at + number / rate
             if (early := due - time.perf_counter()) > 0:
                 time.sleep(early)
             sock.sendall(requests[number % len(requests)])
-            _whole_answer(sock)
-            waits.millis.append((time.perf_counter() - due) * 1e3)
+            _read_answer(sock)
+            latencies.milliseconds.append((time.perf_counter() - due) * 1e3)
             if stop is not None and stop.poll():
                 break
-    return waits
+    return latencies
 
 
-def _whole_answer(sock: socket.socket) -> None:
+def _read_answer(sock: socket.socket) -> None:
     """Read one answer with a Content-Length, which has to be a 200."""
     data = b""
     while (end := data.find(b"\r\n\r\n")) < 0:
-        data += _some(sock)
+        data += _receive(sock)
     if data[9:12] != b"200":
-        raise Unexpected(f"wanted 200: {data[:1000]!r}")
-    at = data.index(b"\r\nContent-Length: ") + 18
-    left = int(data[at : data.index(b"\r\n", at)]) - (len(data) - end - 4)
-    while left > 0:
-        left -= len(_some(sock))
+        raise UnexpectedAnswer(f"wanted 200: {data[:1000]!r}")
+    value_start = data.index(b"\r\nContent-Length: ") + 18
+    remaining = int(data[value_start : data.index(b"\r\n", value_start)]) - (len(data) - end - 4)
+    while remaining > 0:
+        remaining -= len(_receive(sock))
 
 
-def _some(sock: socket.socket) -> bytes:
-    data = sock.recv(HEAD)
+def _receive(sock: socket.socket) -> bytes:
+    data = sock.recv(HEAD_READ_SIZE)
     if not data:
-        raise Unexpected("the server closed the connection")
+        raise UnexpectedAnswer("the server closed the connection")
     return data
 
 
 @contextmanager
-def meanwhile(
-    address: Address, requests: Sequence[bytes], *, rate: float = RATE, most: float = 600.0
-) -> Iterator[Waits]:
+def probe_meanwhile(
+    address: Address, requests: Sequence[bytes], *, rate: float = REQUESTS_PER_S, max_seconds: float = 600.0
+) -> Iterator[Latencies]:
     """Probe from another process while the block runs; what was found is in Waits when the block is left."""
-    waits = Waits()
+    latencies = Latencies()
     fork = multiprocessing.get_context("fork")
     ours, theirs = fork.Pipe()
 
@@ -104,18 +104,18 @@ def meanwhile(
         with suppress(PermissionError):  # root alone may
             os.nice(NICENESS)
         try:
-            theirs.send(probe(address, requests, most, rate=rate, stop=theirs))
-        except (OSError, Unexpected) as failed:
+            theirs.send(probe(address, requests, max_seconds, rate=rate, stop=theirs))
+        except (OSError, UnexpectedAnswer) as failed:
             theirs.send(failed)
 
     process = fork.Process(target=work, daemon=True)
     process.start()
     try:
-        yield waits
+        yield latencies
     finally:
         ours.send("stop")
-        found = ours.recv() if ours.poll(SILENCE) else Unexpected("the probe never ended")
+        result = ours.recv() if ours.poll(TIMEOUT_S) else UnexpectedAnswer("the probe never ended")
         process.join(5)
-    if isinstance(found, BaseException):
-        raise found
-    waits.millis.extend(found.millis)
+    if isinstance(result, BaseException):
+        raise result
+    latencies.milliseconds.extend(result.milliseconds)

@@ -17,11 +17,11 @@ from benchmarks.servers import Server
 
 OWNERS: Final = 500
 """Between them they have one job in ten; the rest is `farm`'s."""
-SPREAD: Final = 701
+OWNER_STRIDE: Final = 701
 """One job of so many was updated lately: hardly a piece of the order is without."""
-GOAL: Final = table.Goal(most=5.0)
+PAGE_GOAL_MS: Final = table.Goal(at_most=5.0)
 _FIRST: Final = datetime(2026, 1, 1, tzinfo=UTC)
-_LATELY: Final = "2026-11-01T00:00:00Z"
+_RECENT: Final = "2026-11-01T00:00:00Z"
 _NEVER: Final = "2026-12-31T00:00:00Z"
 
 
@@ -41,8 +41,8 @@ def run(plan: Plan) -> None:
     with ExitStack() as stack:
         scratch = stack.enter_context(farm.scratch("listing", plan.scratch))
         root = scratch / "jobs"
-        farm.fill(root, jobs, vary=_varied)
-        sleep(farm.SETTLE)
+        farm.fill(root, jobs, vary=_record_fields)
+        sleep(farm.STABLE_AFTER_S)
         owner, small, admin = (
             servers.token(scratch, *words) for words in (("farm",), ("owner-7",), ("ops", "admin"))
         )
@@ -50,7 +50,7 @@ def run(plan: Plan) -> None:
         until(lambda: answer(ours.address, get("/readyz"))[0] == 200, 120)
         table.title(
             f"listing: {jobs:,} jobs of {OWNERS + 1} owners, a page at a time on one connection; "
-            f"{host_info.placed()}; {host_info.load_average()}"
+            f"{host_info.describe_placement()}; {host_info.load_average()}"
         )
         cases = [
             Case("the first 50", owner, "limit=50"),
@@ -61,17 +61,17 @@ def run(plan: Plan) -> None:
             Case("a rare state", owner, "status=canceled&limit=200", deep=True),
             Case("a rare state of an owner who has none", small, "status=canceled&limit=200"),
             Case("updated since, which none is", admin, f"updatedSince={_NEVER}&limit=200"),
-            Case("updated since, which one of 701 is", admin, f"updatedSince={_LATELY}&limit=200", deep=True),
-            Case("the last page", owner, f"limit=200&cursor={_last(ours, owner)}"),
+            Case("updated since, which one of 701 is", admin, f"updatedSince={_RECENT}&limit=200", deep=True),
+            Case("the last page", owner, f"limit=200&cursor={_last_cursor(ours, owner)}"),
         ]
         for case in cases:
             _measure(plan, ours, case)
 
 
-def _varied(number: int) -> dict[str, object]:
+def _record_fields(number: int) -> dict[str, object]:
     """Have jobs be made all through the year, a few of them updated lately and a few of other owners."""
     created = _FIRST + timedelta(seconds=number * 7919 % 20_000_000)
-    updated = datetime(2026, 11, 20, tzinfo=UTC) if number % SPREAD == 0 else created
+    updated = datetime(2026, 11, 20, tzinfo=UTC) if number % OWNER_STRIDE == 0 else created
     owner = f"owner-{number // 10 % OWNERS}" if number % 10 == 0 else farm.OWNER
     return {
         "owner": owner,
@@ -85,13 +85,13 @@ def _measure(plan: Plan, ours: Server, case: Case) -> None:
     load = Load(ours.address, [get(page, case.token) for page in pages], 1)
     seconds = plan.pick(2, 0.5)
     load.run(seconds=seconds / 4)
-    millis = []
+    milliseconds = []
     for _ in range(plan.rounds):
         before = process.cpu(ours.process.pid)
         outcome = load.run(seconds=seconds)
-        millis.append((process.cpu(ours.process.pid) - before) / outcome.requests * 1e3)
+        milliseconds.append((process.cpu(ours.process.pid) - before) / outcome.requests * 1e3)
     shown = len(orjson.loads(answer(ours.address, get(pages[0], case.token))[1])["jobs"])
-    table.row(f"{case.name} ({len(pages)} pages, {shown} jobs)", millis, " ms", GOAL)
+    table.row(f"{case.name} ({len(pages)} pages, {shown} jobs)", milliseconds, " ms", PAGE_GOAL_MS)
 
 
 def _pages(ours: Server, case: Case) -> Iterator[str]:
@@ -103,7 +103,7 @@ def _pages(ours: Server, case: Case) -> Iterator[str]:
         address = None if cursor is None else f"/api/jobs?{case.query}&cursor={cursor}"
 
 
-def _last(ours: Server, token: str) -> str:
+def _last_cursor(ours: Server, token: str) -> str:
     """Give the cursor of the last page."""
     *_, last = _pages(ours, Case("", token, "limit=200"))
     return last.rpartition("cursor=")[2]

@@ -19,14 +19,14 @@ from typing import Final
 
 Address = tuple[str, int]
 
-HEAD: Final = 4 * 1024
+HEAD_READ_SIZE: Final = 4 * 1024
 """The most that is read at once where a head is expected, in bytes."""
-SINK: Final = 4 << 20
-SILENCE: Final = 30.0
+SINK_SIZE: Final = 4 << 20
+TIMEOUT_S: Final = 30.0
 """Seconds without a byte on any connection after which the server is held for dead."""
 
 
-class Unexpected(Exception):
+class UnexpectedAnswer(Exception):
     """An answer was not the one that was to be measured."""
 
 
@@ -46,12 +46,12 @@ class Outcome:
         """Requests a second."""
         return self.requests / self.seconds
 
-    def add(self, more: Outcome) -> None:
+    def add(self, other: Outcome) -> None:
         """Count in another run."""
-        self.requests += more.requests
-        self.seconds += more.seconds
-        self.received += more.received
-        self.cpu += more.cpu
+        self.requests += other.requests
+        self.seconds += other.seconds
+        self.received += other.received
+        self.cpu += other.cpu
 
 
 def get(path: str, token: str = "", **fields: str) -> bytes:
@@ -69,9 +69,9 @@ class _Connection:
 
     sock: socket.socket
     head: bytes = b""
-    left: int = 0
+    remaining: int = 0
     """Bytes of the body."""
-    asked: int = 0
+    requests_sent: int = 0
 
 
 @dataclass(slots=True)
@@ -86,80 +86,80 @@ class Load:
     drop: bool = True
     """Whether bodies are dropped in the kernel; else they are copied as a client's library would."""
     seed: int = 1
-    _sink: bytearray = field(default_factory=lambda: bytearray(SINK))
+    _sink: bytearray = field(default_factory=lambda: bytearray(SINK_SIZE))
 
     def run(self, *, seconds: float = 0.0, each: int = 0) -> Outcome:
         """Go on for `seconds`, or until every connection has had `each` answers; OSError, Unexpected."""
-        with _connected(self.address, self.connections) as connections, _no_collection():
-            outcome, draw = Outcome(), self._drawn()
+        with _connected(self.address, self.connections) as connections, _gc_disabled():
+            outcome, requests = Outcome(), self._random_requests()
             poll, by_descriptor = select.epoll(), {}
-            begun, busy = time.perf_counter(), time.process_time()
+            started_at, cpu_before = time.perf_counter(), time.process_time()
             for connection in connections:
                 by_descriptor[connection.sock.fileno()] = connection
                 poll.register(connection.sock, select.EPOLLIN)
-                self._ask(connection, next(draw))
-            until = begun + (seconds or float("inf"))
-            under_way = len(connections)
-            while under_way and time.perf_counter() < until:
-                ready = poll.poll(SILENCE)
+                self._send(connection, next(requests))
+            ends_at = started_at + (seconds or float("inf"))
+            active = len(connections)
+            while active and time.perf_counter() < ends_at:
+                ready = poll.poll(TIMEOUT_S)
                 if not ready:
-                    raise Unexpected("the server fell silent")
+                    raise UnexpectedAnswer("the server fell silent")
                 for descriptor, _event in ready:
                     connection = by_descriptor[descriptor]
                     if self._read(connection, outcome):
                         outcome.requests += 1
-                        if each and connection.asked >= each:
+                        if each and connection.requests_sent >= each:
                             poll.unregister(descriptor)
-                            under_way -= 1
+                            active -= 1
                         else:
-                            self._ask(connection, next(draw))
-            outcome.seconds = time.perf_counter() - begun
-            outcome.cpu = time.process_time() - busy
+                            self._send(connection, next(requests))
+            outcome.seconds = time.perf_counter() - started_at
+            outcome.cpu = time.process_time() - cpu_before
             poll.close()
         return outcome
 
-    def _drawn(self) -> Iterator[bytes]:
-        choose, requests = random.Random(self.seed).random, self.requests  # noqa: S311 - no secret
+    def _random_requests(self) -> Iterator[bytes]:
+        draw, requests = random.Random(self.seed).random, self.requests  # noqa: S311 - no secret
         count = len(requests)
         while True:
-            yield requests[int(choose() * count)]
+            yield requests[int(draw() * count)]
 
-    def _ask(self, connection: _Connection, request: bytes) -> None:
-        connection.asked += 1
+    def _send(self, connection: _Connection, request: bytes) -> None:
+        connection.requests_sent += 1
         connection.sock.send(request)
 
     def _read(self, connection: _Connection, outcome: Outcome) -> bool:
         """Take in what came; returns whether the answer is whole now."""
-        if connection.left:
-            wanted = min(connection.left, SINK)
+        if connection.remaining:
+            wanted = min(connection.remaining, SINK_SIZE)
             count = connection.sock.recv_into(self._sink, wanted, socket.MSG_TRUNC if self.drop else 0)
-            connection.left -= count
+            connection.remaining -= count
         else:
-            data = connection.sock.recv(HEAD)
+            data = connection.sock.recv(HEAD_READ_SIZE)
             count = len(data)
-            self._head(connection, data)
+            self._parse_head(connection, data)
         if not count:
-            raise Unexpected("the server closed a connection")
+            raise UnexpectedAnswer("the server closed a connection")
         outcome.received += count
-        return not connection.left and not connection.head
+        return not connection.remaining and not connection.head
 
-    def _head(self, connection: _Connection, data: bytes) -> None:
+    def _parse_head(self, connection: _Connection, data: bytes) -> None:
         data = connection.head + data
         end = data.find(b"\r\n\r\n")
         if end < 0:
             connection.head = data
             return
         if data[9:12] != self.status:
-            raise Unexpected(f"wanted {self.status.decode()}: {data[: end + 200]!r}")
+            raise UnexpectedAnswer(f"wanted {self.status.decode()}: {data[: end + 200]!r}")
         connection.head = b""
-        connection.left = _length(data, end) - (len(data) - end - 4)
+        connection.remaining = _content_length(data, end) - (len(data) - end - 4)
 
 
-def _length(data: bytes, end: int) -> int:
-    at = data.find(b"\r\nContent-Length: ", 0, end)
-    if at < 0:
-        raise Unexpected(f"an answer of no told length: {data[:end]!r}")
-    return int(data[at + 18 : data.find(b"\r\n", at + 18)])
+def _content_length(data: bytes, end: int) -> int:
+    header_start = data.find(b"\r\nContent-Length: ", 0, end)
+    if header_start < 0:
+        raise UnexpectedAnswer(f"an answer of no told length: {data[:end]!r}")
+    return int(data[header_start + 18 : data.find(b"\r\n", header_start + 18)])
 
 
 @contextmanager
@@ -167,7 +167,7 @@ def _connected(address: Address, count: int) -> Iterator[list[_Connection]]:
     connections: list[_Connection] = []
     try:
         for _ in range(count):
-            sock = socket.create_connection(address, timeout=SILENCE)
+            sock = socket.create_connection(address, timeout=TIMEOUT_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connections.append(_Connection(sock))
         yield connections
@@ -177,7 +177,7 @@ def _connected(address: Address, count: int) -> Iterator[list[_Connection]]:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _gc_disabled() -> Iterator[None]:
     gc.collect()
     gc.disable()
     try:
@@ -188,7 +188,7 @@ def _no_collection() -> Iterator[None]:
 
 def answer(address: Address, request: bytes) -> tuple[int, bytes]:
     """Ask once on a connection of its own; returns the status and the body. OSError."""
-    with socket.create_connection(address, timeout=SILENCE) as sock:
+    with socket.create_connection(address, timeout=TIMEOUT_S) as sock:
         sock.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         data = b"".join(iter(lambda: sock.recv(1 << 20), b""))
     head, _, body = data.partition(b"\r\n\r\n")
@@ -197,9 +197,9 @@ def answer(address: Address, request: bytes) -> tuple[int, bytes]:
 
 def until(condition: Callable[[], bool], deadline: float, pause: float = 0.01) -> float:
     """Wait for a condition; returns the seconds it took. TimeoutError."""
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     while not condition():
-        if time.perf_counter() - begun > deadline:
+        if time.perf_counter() - started_at > deadline:
             raise TimeoutError(f"not within {deadline:g} s")
         time.sleep(pause)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started_at

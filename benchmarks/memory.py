@@ -16,17 +16,17 @@ from benchmarks.load_generator import Load, get
 from benchmarks.process import Memory
 from benchmarks.servers import Server
 
-LARGE: Final = 600_000_000
-MANY: Final = 256
-MIDDLE: Final = 64 << 20
-STALLED: Final = 500
-PROBED: Final = 3.0
+LARGE_SIZE: Final = 600_000_000
+PARALLEL_DOWNLOADS: Final = 256
+MIDDLE_SIZE: Final = 64 << 20
+STALLED_CLIENTS: Final = 500
+PROBE_S: Final = 3.0
 """Seconds."""
 
-FOR_LARGE: Final = table.Goal(most=25)
-FOR_MANY: Final = table.Goal(most=40)
-FOR_STALLED: Final = table.Goal(most=64)
-WAIT: Final = table.Goal(most=30)
+LARGE_GOAL_MB: Final = table.Goal(at_most=25)
+PARALLEL_GOAL_MB: Final = table.Goal(at_most=40)
+STALLED_GOAL_KB: Final = table.Goal(at_most=64)
+LATENCY_GOAL_MS: Final = table.Goal(at_most=30)
 
 JOBS: Final = ("large", "middle", "small")
 _MB: Final = 1e6
@@ -38,7 +38,7 @@ class Bench:
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
         self._root = scratch / "jobs"
-        for job_id, size in zip(JOBS, (LARGE, MIDDLE, 1 << 20), strict=True):
+        for job_id, size in zip(JOBS, (LARGE_SIZE, MIDDLE_SIZE, 1 << 20), strict=True):
             farm.output(self._root, job_id, size)
         self._token = servers.token(scratch)
 
@@ -67,43 +67,48 @@ def run(plan: Plan) -> None:
         bench = Bench(stack.enter_context(farm.scratch("memory", plan.scratch)))
         table.title(
             "memory: growth of the peak of the resident memory of a warm server, a fresh one each round; "
-            f"{host_info.placed()}; {host_info.load_average()}"
+            f"{host_info.describe_placement()}; {host_info.load_average()}"
         )
-        growth = [_streamed(bench, "large", 1) for _ in range(plan.rounds)]
-        table.row(f"one download of {LARGE / _MB:.0f} MB", growth, " MB", FOR_LARGE)
-        growth = [_streamed(bench, "middle", MANY) for _ in range(plan.rounds)]
-        table.row(f"{MANY} downloads of {MIDDLE >> 20} MiB at once", growth, " MB", FOR_MANY)
-        _print_stalled([_stalled(bench) for _ in range(plan.rounds)])
+        growth = [_measure_downloads(bench, "large", 1) for _ in range(plan.rounds)]
+        table.row(f"one download of {LARGE_SIZE / _MB:.0f} MB", growth, " MB", LARGE_GOAL_MB)
+        growth = [_measure_downloads(bench, "middle", PARALLEL_DOWNLOADS) for _ in range(plan.rounds)]
+        table.row(
+            f"{PARALLEL_DOWNLOADS} downloads of {MIDDLE_SIZE >> 20} MiB at once",
+            growth,
+            " MB",
+            PARALLEL_GOAL_MB,
+        )
+        _print_stalled([_measure_stalled_clients(bench) for _ in range(plan.rounds)])
 
 
-def _streamed(bench: Bench, job_id: str, streams: int) -> float:
+def _measure_downloads(bench: Bench, job_id: str, streams: int) -> float:
     """Give the growth in MB while a file is downloaded by several at once."""
     with bench.server() as server:
         memory = Memory(server.process.pid)
         Load(server.address, [bench.download(job_id)], streams, drop=False).run(each=1)
-        return memory.growth() / _MB
+        return memory.peak_growth() / _MB
 
 
-def _stalled(bench: Bench) -> dict[str, float]:
+def _measure_stalled_clients(bench: Bench) -> dict[str, float]:
     """Let clients ask for a file and read nothing of it, and see what they cost, and whom."""
     with bench.server() as server, ExitStack() as clients:
-        before = probe(server.address, bench.status(), PROBED)
+        before = probe(server.address, bench.status(), PROBE_S)
         memory, kernel = Memory(server.process.pid), _socket_memory()
-        for _ in range(STALLED):
+        for _ in range(STALLED_CLIENTS):
             sock = clients.enter_context(
-                socket.create_connection(server.address, timeout=load_generator.SILENCE)
+                socket.create_connection(server.address, timeout=load_generator.TIMEOUT_S)
             )
             sock.sendall(bench.download("large"))
-        load_generator.until(lambda: server.figure("downloads_in_progress") >= STALLED, 60, pause=0.1)
-        during = probe(server.address, bench.status(), PROBED)
-        begun = time.perf_counter()
+        load_generator.until(lambda: server.metric("downloads_in_progress") >= STALLED_CLIENTS, 60, pause=0.1)
+        during = probe(server.address, bench.status(), PROBE_S)
+        started_at = time.perf_counter()
         Load(server.address, [bench.download("middle")], 1, drop=False).run(each=1)
         return {
-            "memory": memory.growth() / STALLED / 1e3,
+            "memory": memory.peak_growth() / STALLED_CLIENTS / 1e3,
             "kernel": (_socket_memory() - kernel) / _MB,
             "before": before.p99,
             "during": during.p99,
-            "download": (time.perf_counter() - begun) * 1e3,
+            "download": (time.perf_counter() - started_at) * 1e3,
         }
 
 
@@ -111,10 +116,10 @@ def _print_stalled(rounds: list[dict[str, float]]) -> None:
     def column(name: str) -> list[float]:
         return [each[name] for each in rounds]
 
-    table.row(f"{STALLED} clients that read nothing: each", column("memory"), " kB", FOR_STALLED)
-    table.row("meanwhile p99 of status, 200 a second", column("during"), " ms", WAIT)
+    table.row(f"{STALLED_CLIENTS} clients that read nothing: each", column("memory"), " kB", STALLED_GOAL_KB)
+    table.row("meanwhile p99 of status, 200 a second", column("during"), " ms", LATENCY_GOAL_MS)
     table.row("without them", column("before"), " ms")
-    table.row(f"meanwhile a download of {MIDDLE >> 20} MiB", column("download"), " ms")
+    table.row(f"meanwhile a download of {MIDDLE_SIZE >> 20} MiB", column("download"), " ms")
     table.row("socket buffers of the kernel, all together", column("kernel"), " MB")
 
 

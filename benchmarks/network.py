@@ -16,19 +16,19 @@ import orjson
 from benchmarks import farm, host_info, load_generator, servers, table
 from benchmarks.interleave import Plan
 from benchmarks.latency_probe import percentile
-from benchmarks.load_generator import SILENCE, Address, answer, get
+from benchmarks.load_generator import TIMEOUT_S, Address, answer, get
 from tests.network_storage.gluster import gluster
 from tests.network_storage.share import NotPossible
-from tests.slow_storage.fuse_mount import missing, mounted
+from tests.slow_storage.fuse_mount import missing_requirement, mounted_storage
 
 JOBS: Final = 600
-TIMES: Final = 200
-PACE_S: Final = 0.13
+CHANGES_PER_KIND: Final = 200
+CHANGE_INTERVAL_S: Final = 0.13
 """Seconds between two changes: no multiple of the poll interval, so that they come at any moment of it."""
 LIST_PAUSE_S: Final = 0.02
-TIMEOUT_S: Final = 30.0
+SEEN_TIMEOUT_S: Final = 30.0
 
-SOON: Final = table.Goal(most=4)
+DELAY_GOAL_S: Final = table.Goal(at_most=4)
 """Seconds: the poll interval of one, what the storage caches, and the time that it takes to look."""
 
 
@@ -42,7 +42,7 @@ def run(plan: Plan) -> None:
             except (NotPossible, ChildProcessError) as reason:
                 table.note(f"{name}: {reason}")
                 continue
-            _measure(name, scratch, writer, reader, int(plan.pick(TIMES, 20)))
+            _measure(name, scratch, writer, reader, int(plan.pick(CHANGES_PER_KIND, 20)))
 
 
 @contextmanager
@@ -56,12 +56,12 @@ def _on_gluster(scratch: Path) -> Iterator[tuple[Path, Path]]:
 @contextmanager
 def _on_fuse(scratch: Path) -> Iterator[tuple[Path, Path]]:
     """Mount a file system whose names and attributes the kernel remembers for a second."""
-    if lacking := missing():
-        raise NotPossible(f"there is no {lacking} here")
+    if missing := missing_requirement():
+        raise NotPossible(f"there is no {missing} here")
     folder = scratch / "fuse"
     folder.mkdir()
-    with mounted(folder, remembered=1) as storage:
-        yield storage.folder, storage.mount
+    with mounted_storage(folder, kernel_cache_s=1) as storage:
+        yield storage.folder, storage.mountpoint
 
 
 def _measure(name: str, scratch: Path, writer: Path, reader: Path, times: int) -> None:
@@ -70,27 +70,28 @@ def _measure(name: str, scratch: Path, writer: Path, reader: Path, times: int) -
     token = servers.token(scratch)
     with servers.jobsvc(reader / "jobs", scratch) as server:
         load_generator.until(lambda: answer(server.address, get("/readyz"))[0] == 200, 60)
-        time.sleep(farm.SETTLE)
+        time.sleep(farm.STABLE_AFTER_S)
         table.title(f"network: {name}; {JOBS} jobs, {times} of each; {host_info.load_average()}")
         with _Stream(server.address, token) as stream, _List(server.address, token) as listing:
-            load_generator.until(lambda: stream.ready and listing.ready, TIMEOUT_S)
-            made = _change(root, jobs, times)
-            wanted = [mark for marks in made.values() for mark in marks]
+            load_generator.until(lambda: stream.ready and listing.ready, SEEN_TIMEOUT_S)
+            changed = _change(root, jobs, times)
+            all_marks = [mark for marks in changed.values() for mark in marks]
             load_generator.until(
-                lambda: all(mark in stream.seen and mark in listing.seen for mark in wanted), TIMEOUT_S
+                lambda: all(mark in stream.seen and mark in listing.seen for mark in all_marks),
+                SEEN_TIMEOUT_S,
             )
-        for kind, marks in made.items():
+        for kind, marks in changed.items():
             for way, seen in (("list", listing.seen), ("stream", stream.seen)):
-                waits = [seen[mark] - at for mark, at in marks.items()]
-                table.row(f"{kind}, from rename to {way}: median", [percentile(waits, 50)], " s")
-                table.row(f"{kind}, from rename to {way}: p95", [percentile(waits, 95)], " s", SOON)
-                table.row(f"{kind}, from rename to {way}: worst", [max(waits)], " s")
+                delays = [seen[mark] - renamed_at for mark, renamed_at in marks.items()]
+                table.row(f"{kind}, from rename to {way}: median", [percentile(delays, 50)], " s")
+                table.row(f"{kind}, from rename to {way}: p95", [percentile(delays, 95)], " s", DELAY_GOAL_S)
+                table.row(f"{kind}, from rename to {way}: worst", [max(delays)], " s")
 
 
 def _change(root: Path, jobs: dict[str, list[str]], times: int) -> dict[str, dict[str, float]]:
     """Make, change and remove jobs in turn, by a rename each; returns when each rename was done."""
     kinds = ("new job", "changed unfinished job", "changed finished job", "removed job")
-    made: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
+    renamed_at: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
     prepared = root.parent / "prepared"
     unfinished, finished = jobs["rendering"] + jobs["queued"], jobs["completed"]
 
@@ -114,14 +115,14 @@ def _change(root: Path, jobs: dict[str, list[str]], times: int) -> dict[str, dic
         (root / job_id).rename(prepared / job_id)
         return f"-{job_id}"
 
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     ways: tuple[Callable[[int], str], ...] = (new, change, finish, remove)
     for number in range(times * len(ways)):
-        time.sleep(max(begun + number * PACE_S - time.perf_counter(), 0))
+        time.sleep(max(started_at + number * CHANGE_INTERVAL_S - time.perf_counter(), 0))
         mark = ways[number % len(ways)](number // len(ways))
-        list(made.values())[number % len(ways)][mark] = time.perf_counter()
+        list(renamed_at.values())[number % len(ways)][mark] = time.perf_counter()
     shutil.rmtree(prepared, ignore_errors=True)
-    return made
+    return renamed_at
 
 
 class _Observer:
@@ -141,7 +142,7 @@ class _Observer:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(SILENCE)
+        self._thread.join(TIMEOUT_S)
 
     def _run(self) -> None:
         raise NotImplementedError
@@ -152,7 +153,7 @@ class _Observer:
 
 class _Stream(_Observer):
     def _run(self) -> None:
-        with socket.create_connection(self._address, timeout=SILENCE) as sock:
+        with socket.create_connection(self._address, timeout=TIMEOUT_S) as sock:
             sock.sendall(get("/api/events", self._token))
             rest = b""
             while not self._stop.is_set() and (data := sock.recv(1 << 16)):

@@ -13,13 +13,13 @@ from typing import Final
 from benchmarks.host_info import TICK
 
 REPOSITORY: Final = Path(__file__).parents[1]
-PATIENCE: Final = 15.0
+EXIT_TIMEOUT_S: Final = 15.0
 """Seconds that a server has to end by itself."""
 
 _UTIME: Final = 11
 _STIME: Final = 12
 """Places in /proc/PID/stat, counted from behind the command's name."""
-_STARTED_ANEW: Final = "5"
+_RESET_PEAK: Final = "5"
 """Written to clear_refs: the peak of the memory is now what is used now."""
 
 
@@ -53,16 +53,16 @@ class Memory:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self.before = self.now()
-        Path(f"/proc/{pid}/clear_refs").write_text(_STARTED_ANEW, "ascii")
+        self.initial = self.current()
+        Path(f"/proc/{pid}/clear_refs").write_text(_RESET_PEAK, "ascii")
 
-    def now(self) -> int:
+    def current(self) -> int:
         """Say what is resident at this moment."""
         return self._field("VmRSS")
 
-    def growth(self) -> int:
+    def peak_growth(self) -> int:
         """Say by how much the peak since the beginning exceeds the beginning."""
-        return self._field("VmHWM") - self.before
+        return self._field("VmHWM") - self.initial
 
     def _field(self, name: str) -> int:
         for line in Path(f"/proc/{self._pid}/status").read_text("ascii").splitlines():
@@ -71,7 +71,7 @@ class Memory:
         raise LookupError(name)
 
 
-def begin(
+def start(
     command: Sequence[str], log: Path, core: frozenset[int], *, descriptor: int | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a program on one core, its standard error in a file; whatever it starts inherits both.
@@ -97,12 +97,12 @@ def begin(
         os.sched_setaffinity(0, before)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """Ask a process of ours to end, and kill it where it does not."""
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
     try:
-        process.wait(PATIENCE)
+        process.wait(EXIT_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

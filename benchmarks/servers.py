@@ -18,10 +18,10 @@ import orjson
 from benchmarks import host_info, load_generator, process
 from benchmarks.load_generator import Address
 
-START: Final = 60.0
+START_TIMEOUT_S: Final = 60.0
 """Seconds that a server has until it serves."""
 UNLIMITED: Final = "999999999/second"
-BOUNDLESS: Final = (
+UNLIMITED_FLAGS: Final = (
     *("--limit-status", UNLIMITED, "--limit-list", UNLIMITED, "--limit-logs", UNLIMITED),
     *("--limit-events", UNLIMITED),
     *("--limit-download", UNLIMITED, "--max-downloads", "100000", "--max-downloads-per-token", "100000"),
@@ -60,12 +60,12 @@ class Server:
         """Give the CPU seconds used so far, those of nginx's worker included."""
         return process.cpu(self.process.pid, *process.children(self.process.pid))
 
-    def figure(self, name: str) -> float:
+    def metric(self, name: str) -> float:
         """Read one of the service's own metrics, which has no labels; its name without `jobsvc_`."""
         lines = load_generator.answer(self.address, load_generator.get("/metrics"))[1].decode().splitlines()
         return next(float(line.split(" ")[1]) for line in lines if line.startswith(f"jobsvc_{name} "))
 
-    def said(self) -> list[dict[str, object]]:
+    def log_lines(self) -> list[dict[str, object]]:
         """Read the service's own log."""
         lines = self.log.read_bytes().splitlines()
         return [orjson.loads(line) for line in lines if line.startswith(b"{")]
@@ -73,7 +73,7 @@ class Server:
 
 @contextmanager
 def jobsvc(
-    jobs_root: Path, scratch: Path, *flags: str, anywhere: bool = False, default_limits: bool = False
+    jobs_root: Path, scratch: Path, *flags: str, all_cores: bool = False, default_limits: bool = False
 ) -> Iterator[Server]:
     """Run the service as an operator does; flags given here come behind BOUNDLESS.
 
@@ -81,9 +81,9 @@ def jobsvc(
     `anywhere`: on all cores, those of the load too, and not on the server's alone.
     """
     command = [sys.executable, "-m", "jobsvc", "serve", str(jobs_root), "--state-dir", str(scratch / "state")]
-    command += ["--port", "0", *(() if default_limits else BOUNDLESS), *flags]
-    with _running("jobsvc", command, scratch, host_info.both() if anywhere else None) as (running, log):
-        yield Server("jobsvc", _told_address(running, log), running, log)
+    command += ["--port", "0", *(() if default_limits else UNLIMITED_FLAGS), *flags]
+    with _running("jobsvc", command, scratch, host_info.all_cores() if all_cores else None) as (running, log):
+        yield Server("jobsvc", _wait_for_address(running, log), running, log)
 
 
 def token(scratch: Path, owner: str = "farm", *scopes: str) -> str:
@@ -96,11 +96,11 @@ def token(scratch: Path, owner: str = "farm", *scopes: str) -> str:
 
 
 @contextmanager
-def yardstick(scratch: Path, what: str, path: Path, *, loop: str = "uvloop") -> Iterator[Server]:
+def baseline(scratch: Path, what: str, path: Path, *, loop: str = "uvloop") -> Iterator[Server]:
     """Run one of benchmarks.baselines over a file."""
     command = [sys.executable, "-m", "benchmarks.baselines", what, str(path), "--loop", loop]
     with _running(f"aiohttp-{what}-{loop}", command, scratch) as (running, log):
-        yield Server(f"aiohttp {what} ({loop})", _told_address(running, log), running, log)
+        yield Server(f"aiohttp {what} ({loop})", _wait_for_address(running, log), running, log)
 
 
 @contextmanager
@@ -122,11 +122,11 @@ def nginx_at(
     command = ["nginx", "-p", str(scratch), "-c", str(scratch / "nginx.conf")]
     descriptor = None if listener is None else listener.fileno()
     with _running("nginx", command, scratch, descriptor=descriptor) as (running, log):
-        load_generator.until(lambda: _answers(address, running, log), START)
+        load_generator.until(lambda: _accepts_connections(address, running, log), START_TIMEOUT_S)
         yield Server("nginx", address, running, log)
 
 
-def nginx_is_there() -> bool:
+def nginx_installed() -> bool:
     """Whether nginx is on the PATH."""
     return shutil.which("nginx") is not None
 
@@ -141,30 +141,30 @@ def _running(
     descriptor: int | None = None,
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     log = scratch / f"{name}.log"
-    running = process.begin(command, log, cores or host_info.cores()[0], descriptor=descriptor)
+    running = process.start(command, log, cores or host_info.cores()[0], descriptor=descriptor)
     try:
         yield running, log
     finally:
-        process.end(running)
+        process.stop(running)
 
 
-def _told_address(running: subprocess.Popen[bytes], log: Path) -> Address:
+def _wait_for_address(running: subprocess.Popen[bytes], log: Path) -> Address:
     """Wait until a server writes where it serves: a line of JSON with an `address`."""
-    found: list[Address] = []
+    addresses: list[Address] = []
 
     def told() -> bool:
         _check_alive(running, log)
         for line in log.read_bytes().splitlines(keepends=True):
             if b'"address"' in line and line.endswith(b"\n"):
                 host, _, port = orjson.loads(line)["address"].rpartition("/")[2].rpartition(":")
-                found.append((host, int(port)))
-        return bool(found)
+                addresses.append((host, int(port)))
+        return bool(addresses)
 
-    load_generator.until(told, START, pause=0.002)
-    return found[0]
+    load_generator.until(told, START_TIMEOUT_S, pause=0.002)
+    return addresses[0]
 
 
-def _answers(address: Address, running: subprocess.Popen[bytes], log: Path) -> bool:
+def _accepts_connections(address: Address, running: subprocess.Popen[bytes], log: Path) -> bool:
     _check_alive(running, log)
     try:
         socket.create_connection(address, timeout=1).close()

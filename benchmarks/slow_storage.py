@@ -12,33 +12,33 @@ from typing import Final, NamedTuple
 
 from benchmarks import farm, host_info, load_generator, servers, table
 from benchmarks.interleave import Plan
-from benchmarks.latency_probe import Waits, meanwhile, probe
-from benchmarks.load_generator import SINK, Load, answer, get
+from benchmarks.latency_probe import Latencies, probe, probe_meanwhile
+from benchmarks.load_generator import SINK_SIZE, Load, answer, get
 from benchmarks.servers import Server
-from tests.slow_storage.fault_modes import METADATA
-from tests.slow_storage.fuse_mount import FOR_EVER, Storage, missing, mounted
+from tests.slow_storage.fault_modes import METADATA_CALLS
+from tests.slow_storage.fuse_mount import FOREVER_S, FaultyStorage, missing_requirement, mounted_storage
 
-OTHERS: Final = 200
-SLOW: Final = ("slow-0", "slow-1", "slow-2", "slow-3")
-SIZE: Final = 64 << 20
-READ: Final = 0.3
+OTHER_JOBS: Final = 200
+SLOW_JOBS: Final = ("slow-0", "slow-1", "slow-2", "slow-3")
+OUTPUT_SIZE: Final = 64 << 20
+READ_DELAY_S: Final = 0.3
 """Seconds."""
-PROBED: Final = 3.0
+PROBE_S: Final = 3.0
 """Likewise."""
-GRACE: Final = 2.0
+SHUTDOWN_GRACE_S: Final = 2.0
 """Likewise."""
 
-WAIT: Final = table.Goal(most=30)
-HEALTHY: Final = table.Goal(most=2)
-REFUSED: Final = table.Goal(most=6)
-END: Final = table.Goal(most=5)
+LATENCY_GOAL_MS: Final = table.Goal(at_most=30)
+HEALTHY_GOAL_S: Final = table.Goal(at_most=2)
+REFUSAL_GOAL_S: Final = table.Goal(at_most=6)
+EXIT_GOAL_S: Final = table.Goal(at_most=5)
 
 
 class Figures(NamedTuple):
     """What one round found; seconds but where it says otherwise."""
 
-    before: Waits
-    during: Waits
+    before: Latencies
+    during: Latencies
     healthy_before: float
     healthy: float
     refused: float
@@ -50,74 +50,77 @@ class Figures(NamedTuple):
 
 def run(plan: Plan) -> None:
     """Measure and print."""
-    if lacking := missing():
-        table.note(f"slow-storage: there is no {lacking} here")
+    if missing := missing_requirement():
+        table.note(f"slow-storage: there is no {missing} here")
         return
     with ExitStack() as stack:
         scratch = stack.enter_context(farm.scratch("slow-storage", plan.scratch))
-        storage = stack.enter_context(mounted(scratch, remembered=1))
-        jobs = farm.fill(storage.folder, OTHERS)
-        for job_id in ("healthy", "hung", *SLOW):
-            farm.output(storage.folder, job_id, SIZE)
+        storage = stack.enter_context(mounted_storage(scratch, kernel_cache_s=1))
+        jobs = farm.fill(storage.folder, OTHER_JOBS)
+        for job_id in ("healthy", "hung", *SLOW_JOBS):
+            farm.output(storage.folder, job_id, OUTPUT_SIZE)
         token = servers.token(scratch)
         others = [get(f"/api/jobs/{job_id}", token) for known in jobs.values() for job_id in known]
         table.title(
-            f"slow-storage: a FUSE file system of {OTHERS} jobs; {len(SLOW)} downloads whose reads take "
-            f"{READ * 1e3:.0f} ms, and a job whose metadata hangs; {host_info.placed()}; "
+            f"slow-storage: a FUSE file system of {OTHER_JOBS} jobs; {len(SLOW_JOBS)} downloads whose reads "
+            f"take {READ_DELAY_S * 1e3:.0f} ms, and a job whose metadata hangs; "
+            f"{host_info.describe_placement()}; "
             f"{host_info.load_average()}"
         )
         rounds = []
         for _ in range(plan.rounds):
-            with servers.jobsvc(storage.mount, scratch, "--shutdown-grace", f"{GRACE:g}") as server:
-                rounds.append(_one(server, storage, token, others))
-            storage.heal()
+            with servers.jobsvc(
+                storage.mountpoint, scratch, "--shutdown-grace", f"{SHUTDOWN_GRACE_S:g}"
+            ) as server:
+                rounds.append(_measure_round(server, storage, token, others))
+            storage.clear_faults()
         _print(rounds)
 
 
-def _one(server: Server, storage: Storage, token: str, others: list[bytes]) -> Figures:
+def _measure_round(server: Server, storage: FaultyStorage, token: str, others: list[bytes]) -> Figures:
     load_generator.until(lambda: answer(server.address, get("/readyz"))[0] == 200, 30)
     Load(server.address, others, 4).run(each=100)
     healthy, hung = (get(f"/api/jobs/{job_id}/download", token) for job_id in ("healthy", "hung"))
-    _seconds_of(server, healthy)
-    healthy_before = _seconds_of(server, healthy)
-    before = probe(server.address, others, PROBED)
-    for job_id in SLOW:
-        storage.trouble(f"{job_id}/output", "read", seconds=READ)
-    storage.trouble("hung", *METADATA, seconds=FOR_EVER)
-    with _trickling(server, token) as received, meanwhile(server.address, others) as during:
-        begun = time.perf_counter()
-        with _asked(server, hung) as refused:
-            while_slow = _seconds_of(server, healthy)
-        slow = min(received) / (time.perf_counter() - begun) / 1e6
-    end = _end(server) - GRACE
+    _time_request(server, healthy)
+    healthy_before = _time_request(server, healthy)
+    before = probe(server.address, others, PROBE_S)
+    for job_id in SLOW_JOBS:
+        storage.add_fault(f"{job_id}/output", "read", seconds=READ_DELAY_S)
+    storage.add_fault("hung", *METADATA_CALLS, seconds=FOREVER_S)
+    with _slow_downloads(server, token) as received, probe_meanwhile(server.address, others) as during:
+        started_at = time.perf_counter()
+        with _hung_request(server, hung) as refused:
+            while_slow = _time_request(server, healthy)
+        slow = min(received) / (time.perf_counter() - started_at) / 1e6
+    end = _time_shutdown(server) - SHUTDOWN_GRACE_S
     return Figures(before, during, healthy_before, while_slow, refused[0], end, slow)
 
 
-def _seconds_of(server: Server, request: bytes) -> float:
+def _time_request(server: Server, request: bytes) -> float:
     return Load(server.address, [request], 1, drop=False).run(each=1).seconds
 
 
 @contextmanager
-def _trickling(server: Server, token: str) -> Iterator[list[int]]:
+def _slow_downloads(server: Server, token: str) -> Iterator[list[int]]:
     """Have the slow downloads under way from here on; yields the bytes that each has had."""
-    received = [0] * len(SLOW)
+    received = [0] * len(SLOW_JOBS)
 
     def read(number: int, sock: socket.socket) -> None:
-        sink = bytearray(SINK)
+        sink = bytearray(SINK_SIZE)
         with suppress(OSError), sock:
             while count := sock.recv_into(sink):
                 received[number] += count
 
-    for number, job_id in enumerate(SLOW):
+    for number, job_id in enumerate(SLOW_JOBS):
         sock = socket.create_connection(server.address)
         sock.sendall(get(f"/api/jobs/{job_id}/download", token))
         threading.Thread(target=read, args=(number, sock), daemon=True).start()
-    load_generator.until(lambda: all(received), load_generator.SILENCE)
+    load_generator.until(lambda: all(received), load_generator.TIMEOUT_S)
     yield received
 
 
 @contextmanager
-def _asked(server: Server, request: bytes) -> Iterator[list[float]]:
+def _hung_request(server: Server, request: bytes) -> Iterator[list[float]]:
     """Ask for what hangs while the block runs, and until it is refused; yields the seconds that took."""
     seconds: list[float] = []
 
@@ -133,19 +136,26 @@ def _asked(server: Server, request: bytes) -> Iterator[list[float]]:
     thread.join()
 
 
-def _end(server: Server) -> float:
-    begun = time.perf_counter()
+def _time_shutdown(server: Server) -> float:
+    started_at = time.perf_counter()
     server.process.send_signal(signal.SIGTERM)
-    server.process.wait(load_generator.SILENCE)
-    return time.perf_counter() - begun
+    server.process.wait(load_generator.TIMEOUT_S)
+    return time.perf_counter() - started_at
 
 
 def _print(rounds: list[Figures]) -> None:
-    table.row("p99 of the others' status, 200 a second", [one.during.p99 for one in rounds], " ms", WAIT)
+    table.row(
+        "p99 of the others' status, 200 a second", [one.during.p99 for one in rounds], " ms", LATENCY_GOAL_MS
+    )
     table.row("the worst of them", [one.during.worst for one in rounds], " ms")
     table.row("p99 without slow storage", [one.before.p99 for one in rounds], " ms")
-    table.row(f"a healthy download of {SIZE >> 20} MiB", [one.healthy for one in rounds], " s", HEALTHY)
+    table.row(
+        f"a healthy download of {OUTPUT_SIZE >> 20} MiB",
+        [one.healthy for one in rounds],
+        " s",
+        HEALTHY_GOAL_S,
+    )
     table.row("the same without slow storage", [one.healthy_before for one in rounds], " s")
-    table.row("the hung job's download is 503 after", [one.refused for one in rounds], " s", REFUSED)
-    table.row("from SIGTERM to the end, less the grace", [one.end for one in rounds], " s", END)
+    table.row("the hung job's download is 503 after", [one.refused for one in rounds], " s", REFUSAL_GOAL_S)
+    table.row("from SIGTERM to the end, less the grace", [one.end for one in rounds], " s", EXIT_GOAL_S)
     table.row("each slow download", [one.slow for one in rounds], " MB/s")

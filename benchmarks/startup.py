@@ -12,22 +12,22 @@ from typing import Final, NamedTuple
 import orjson
 
 from benchmarks import farm, latency_probe, process, servers
-from benchmarks.latency_probe import Waits
+from benchmarks.latency_probe import Latencies
 from benchmarks.load_generator import answer, get, until
 from benchmarks.process import Memory
 from benchmarks.servers import Server
 
-ASKED: Final = 997
+REQUESTED_JOBS: Final = 997
 """Jobs that are asked for in turn: all over the root."""
-GLANCE: Final = 0.001
+POLL_INTERVAL_S: Final = 0.001
 """Seconds between two questions whether a change shows."""
-PATIENCE: Final = 900.0
+INDEX_TIMEOUT_S: Final = 900.0
 """Seconds for a first index."""
-STILL: Final = 1.0
+QUIET_S: Final = 1.0
 """Seconds without another watch after which the last is set."""
 
 
-class Quiet(NamedTuple):
+class IdleStart(NamedTuple):
     """A start that nobody asks anything of but the first answer; seconds but where it says otherwise."""
 
     empty: float
@@ -40,20 +40,20 @@ class Quiet(NamedTuple):
     """Kilobytes for each job when all is indexed and watched."""
     watcher: float
     """Likewise, of the watcher's process."""
-    arming: float
+    watching: float
     """From the end of the index to the last watch."""
     idle: float
     """Percent of a core, its watcher's included, when nothing happens."""
 
 
-class Asked(NamedTuple):
+class LoadedStart(NamedTuple):
     """A start with requests from its first moment on."""
 
-    loading: Waits
+    latencies: Latencies
     """Of requests until all is indexed and watched."""
     rate: float
     """Jobs a second of the first index."""
-    visible: list[float]
+    delays_ms: list[float]
     """Milliseconds from a rename until an answer has it."""
 
 
@@ -70,32 +70,36 @@ class Bench:
         self.unfinished = ids["rendering"] + ids["queued"]
         known = [job_id for of_state in ids.values() for job_id in of_state]
         self._token = servers.token(scratch)
-        self._requests = [self._status(known[number * len(known) // ASKED]) for number in range(ASKED)]
+        self._requests = [
+            self._status(known[number * len(known) // REQUESTED_JOBS]) for number in range(REQUESTED_JOBS)
+        ]
         self._changes = count(1)
-        time.sleep(farm.SETTLE)
+        time.sleep(farm.STABLE_AFTER_S)
 
-    def quiet(self, mode: str, seconds: float) -> Quiet:
+    def idle_start(self, mode: str, seconds: float) -> IdleStart:
         """Start it and let it be; `seconds` is how long its idleness is watched."""
         with self._server(self._empty, mode, b"404") as (server, empty):
-            time.sleep(STILL)
-            before = _resident(server)
+            time.sleep(QUIET_S)
+            before = _resident_memory(server)
         with self._server(self._root, mode, b"200") as (server, first):
-            rate = _rate(server)
-            arming = _armed(server, mode)
-            after = _resident(server)
+            rate = _index_rate(server)
+            arming = _wait_for_watches(server, mode)
+            after = _resident_memory(server)
             ours, watcher = ((now - then) / self._jobs / 1e3 for now, then in zip(after, before, strict=True))
-            return Quiet(empty, first - empty, rate, ours, watcher, arming, _idle(server, seconds))
+            return IdleStart(
+                empty, first - empty, rate, ours, watcher, arming, _idle_cpu_percent(server, seconds)
+            )
 
-    def asked(self, mode: str, changes: int) -> Asked:
+    def loaded_start(self, mode: str, changes: int) -> LoadedStart:
         """Start it and ask at once and all the while; then change jobs."""
         with self._server(self._root, mode, b"200") as (server, _):
-            with latency_probe.meanwhile(server.address, self._requests) as loading:
-                rate = _rate(server)
-                _armed(server, mode)
-            visible = [self._change(server, job_id) for job_id in self._drawn(changes)]
-        return Asked(loading, rate, visible)
+            with latency_probe.probe_meanwhile(server.address, self._requests) as loading:
+                rate = _index_rate(server)
+                _wait_for_watches(server, mode)
+            visible = [self._change(server, job_id) for job_id in self._sample(changes)]
+        return LoadedStart(loading, rate, visible)
 
-    def _drawn(self, number: int) -> list[str]:
+    def _sample(self, number: int) -> list[str]:
         """Draw jobs all over the list of the unfinished."""
         return self.unfinished[:: max(len(self.unfinished) // number, 1)][:number]
 
@@ -104,54 +108,54 @@ class Bench:
         number, request = next(self._changes), self._status(job_id)
         answer(server.address, request)
         farm.put(self._root, job_id, "rendering", attempt=number)
-        begun = time.perf_counter()
-        until(lambda: _attempt(server, request) == number, 30, pause=GLANCE)
-        return (time.perf_counter() - begun) * 1e3
+        started_at = time.perf_counter()
+        until(lambda: _attempt(server, request) == number, 30, pause=POLL_INTERVAL_S)
+        return (time.perf_counter() - started_at) * 1e3
 
     def _status(self, job_id: str) -> bytes:
         return get(f"/api/jobs/{job_id}", self._token)
 
     @contextmanager
-    def _server(self, root: Path, mode: str, wanted: bytes) -> Iterator[tuple[Server, float]]:
+    def _server(self, root: Path, mode: str, expected: bytes) -> Iterator[tuple[Server, float]]:
         """Start a server; yields it with the seconds until it has answered, which is to be `wanted`."""
-        begun = time.perf_counter()
-        with servers.jobsvc(root, self._scratch, "--watch", mode, anywhere=True) as server:
-            status, _ = answer(server.address, self._requests[ASKED // 2])
-            assert status == int(wanted)
-            yield server, time.perf_counter() - begun
+        started_at = time.perf_counter()
+        with servers.jobsvc(root, self._scratch, "--watch", mode, all_cores=True) as server:
+            status, _ = answer(server.address, self._requests[REQUESTED_JOBS // 2])
+            assert status == int(expected)
+            yield server, time.perf_counter() - started_at
 
 
-def _rate(server: Server) -> float:
+def _index_rate(server: Server) -> float:
     """Wait for the first index, and ask the service's log how long it took."""
-    until(lambda: b'"indexed"' in server.log.read_bytes(), PATIENCE, pause=0.05)
-    (said,) = [line for line in server.said() if line["event"] == "indexed"]
-    return float(str(said["jobs"])) / float(str(said["seconds"]))
+    until(lambda: b'"indexed"' in server.log.read_bytes(), INDEX_TIMEOUT_S, pause=0.05)
+    (indexed,) = [line for line in server.log_lines() if line["event"] == "indexed"]
+    return float(str(indexed["jobs"])) / float(str(indexed["seconds"]))
 
 
-def _armed(server: Server, mode: str) -> float:
+def _wait_for_watches(server: Server, mode: str) -> float:
     """Wait until watches have come and no more come; returns the seconds that they took.
 
     The service is asked: to have the kernel list them keeps it, and the probe's core, from everything else.
     """
     if mode != "events":
         return 0.0
-    begun, watches = time.perf_counter(), 0
-    until(lambda: server.figure("watched_directories") > 0, PATIENCE, pause=0.2)
+    started_at, watches = time.perf_counter(), 0
+    until(lambda: server.metric("watched_directories") > 0, INDEX_TIMEOUT_S, pause=0.2)
     changed = time.perf_counter()
-    while time.perf_counter() - changed < STILL:
+    while time.perf_counter() - changed < QUIET_S:
         time.sleep(0.2)
-        if (now := int(server.figure("watched_directories"))) != watches:
+        if (now := int(server.metric("watched_directories"))) != watches:
             watches, changed = now, time.perf_counter()
-    return changed - begun
+    return changed - started_at
 
 
-def _resident(server: Server) -> tuple[float, float]:
+def _resident_memory(server: Server) -> tuple[float, float]:
     """Say what the service has in memory, and its watcher."""
     watchers = process.children(server.process.pid)
-    return Memory(server.process.pid).before, sum(Memory(pid).before for pid in watchers)
+    return Memory(server.process.pid).initial, sum(Memory(pid).initial for pid in watchers)
 
 
-def _idle(server: Server, seconds: float) -> float:
+def _idle_cpu_percent(server: Server, seconds: float) -> float:
     before = server.cpu()
     time.sleep(seconds)
     return 100 * (server.cpu() - before) / seconds

@@ -10,15 +10,15 @@ from time import sleep
 from typing import Final
 
 from benchmarks import farm, host_info, process, servers, table
-from benchmarks.interleave import Measured, Plan, in_turns
+from benchmarks.interleave import Measurement, Plan, interleave
 from benchmarks.load_generator import Load, Outcome, answer, get, until
 from benchmarks.servers import Server
 
 JOBS: Final = 20_000
 CONNECTIONS: Final = 32
-SLICE: Final = 0.2
+SLICE_S: Final = 0.2
 """Seconds that a server is asked before the next has its turn."""
-GOAL: Final = table.Goal(least=0.8)
+RATE_GOAL: Final = table.Goal(at_least=0.8)
 
 
 def run(plan: Plan) -> None:
@@ -28,7 +28,7 @@ def run(plan: Plan) -> None:
         scratch = stack.enter_context(farm.scratch("status", plan.scratch))
         root = scratch / "jobs"
         ids = farm.fill(root, JOBS)
-        sleep(farm.SETTLE)
+        sleep(farm.STABLE_AFTER_S)
         token = servers.token(scratch)
         ours = stack.enter_context(servers.jobsvc(root, scratch))
         until(lambda: answer(ours.address, get("/readyz"))[0] == 200, 60)
@@ -39,47 +39,53 @@ def run(plan: Plan) -> None:
         requests = [get(f"/api/jobs/{job_id}", token) for job_id in every]
         body = scratch / "body"
         body.write_bytes(answer(ours.address, get(f"/api/jobs/{ids['completed'][0]}", token))[1])
-        theirs = [stack.enter_context(servers.yardstick(scratch, what, body)) for what in ("bare", "fields")]
+        baselines = [
+            stack.enter_context(servers.baseline(scratch, what, body)) for what in ("bare", "fields")
+        ]
         _title(body)
         # Polls ask for the same jobs again and again: most were asked for before.
         Load(ours.address, requests, CONNECTIONS).run(each=2 * JOBS // CONNECTIONS)
         seeds = count()
-        found = in_turns(
-            plan, [ours, *theirs], lambda server: _load(server, requests, next(seeds)), round(seconds / SLICE)
+        results = interleave(
+            plan,
+            [ours, *baselines],
+            lambda server: _load(server, requests, next(seeds)),
+            round(seconds / SLICE_S),
         )
-        _print(found)
-        _ceiling(stack, scratch, seconds)
+        _print(results)
+        _print_load_ceiling(stack, scratch, seconds)
 
 
 def _title(body: Path) -> None:
     """Say what is measured."""
     table.title(
         f"status: {JOBS:,} jobs, random ids on {CONNECTIONS} keep-alive connections, bodies of some "
-        f"{body.stat().st_size} bytes, slices of {SLICE} s; {host_info.placed()}; {host_info.load_average()}"
+        f"{body.stat().st_size} bytes, slices of {SLICE_S} s; "
+        f"{host_info.describe_placement()}; {host_info.load_average()}"
     )
 
 
 def _load(server: Server, requests: list[bytes], seed: int) -> Outcome:
-    return Load(server.address, requests, CONNECTIONS, seed=seed).run(seconds=SLICE)
+    return Load(server.address, requests, CONNECTIONS, seed=seed).run(seconds=SLICE_S)
 
 
-def _print(found: dict[str, list[Measured]]) -> None:
-    for name, rounds in found.items():
+def _print(results: dict[str, list[Measurement]]) -> None:
+    for name, rounds in results.items():
         table.row(f"{name}: requests", [one.outcome.rate for one in rounds], "/s")
-        table.row(f"{name}: server CPU a request", [one.micros for one in rounds], " us")
-    names = list(found)
-    ours, bare, fields = ([one.outcome.rate for one in found[name]] for name in names)
-    table.ratio("jobsvc / bare", ours, bare, GOAL)
+        table.row(f"{name}: server CPU a request", [one.cpu_micros for one in rounds], " us")
+    names = list(results)
+    ours, bare, fields = ([one.outcome.rate for one in results[name]] for name in names)
+    table.ratio("jobsvc / bare", ours, bare, RATE_GOAL)
     table.ratio("jobsvc / bare with as many header fields", ours, fields)
-    micros = [[one.micros for one in found[name]] for name in names]
+    micros = [[one.cpu_micros for one in results[name]] for name in names]
     table.ratio("bare / jobsvc in CPU a request", micros[1], micros[0])
-    busiest = max(median(one.load_busy for one in rounds) for rounds in found.values())
+    busiest = max(median(one.load_cpu_percent for one in rounds) for rounds in results.values())
     table.note(f"the load used at most {busiest:.0f} % of its core")
 
 
-def _ceiling(stack: ExitStack, scratch: Path, seconds: float) -> None:
+def _print_load_ceiling(stack: ExitStack, scratch: Path, seconds: float) -> None:
     """Say what the load could ask for, were the server not in the way."""
-    if not servers.nginx_is_there():
+    if not servers.nginx_installed():
         table.note("no nginx here to show what the load could reach")
         return
     quick = stack.enter_context(servers.nginx(scratch, scratch))

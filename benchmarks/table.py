@@ -15,25 +15,30 @@ _VALUE: Final = 13
 class Goal:
     """What a figure is to be; `least` or `most`, the other is None."""
 
-    least: float | None = None
-    most: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
 
-    def met(self, value: float) -> bool:
+    def is_met(self, value: float) -> bool:
         """Whether a figure is as it should be."""
-        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+        return (self.at_least is None or value >= self.at_least) and (
+            self.at_most is None or value <= self.at_most
+        )
 
-    def told(self, value: float, unit: str) -> str:
+    def describe(self, value: float, unit: str) -> str:
         """Say the goal, and whether it is met."""
-        sign, bound = (">=", self.least) if self.least is not None else ("<=", self.most)
-        return f"goal {sign} {bound:g}{unit}: {'met' if self.met(value) else 'MISSED'}"
+        sign, bound = (">=", self.at_least) if self.at_least is not None else ("<=", self.at_most)
+        return f"goal {sign} {bound:g}{unit}: {'met' if self.is_met(value) else 'MISSED'}"
 
 
 def row(name: str, values: Sequence[float], unit: str = "", goal: Goal | None = None) -> None:
     """Print one figure: the median of its rounds, and the range where there was more than one."""
     middle = median(values)
-    spread = f"({number(min(values))}..{number(max(values))})" if len(values) > 1 else ""
-    verdict = goal.told(middle, unit) if goal is not None else ""
-    print(f"  {name:<{_NAME}}{number(middle) + unit:>{_VALUE}}  {spread:<22} {verdict}".rstrip(), flush=True)
+    spread = f"({format_number(min(values))}..{format_number(max(values))})" if len(values) > 1 else ""
+    verdict = goal.describe(middle, unit) if goal is not None else ""
+    print(
+        f"  {name:<{_NAME}}{format_number(middle) + unit:>{_VALUE}}  {spread:<22} {verdict}".rstrip(),
+        flush=True,
+    )
 
 
 def ratio(name: str, ours: Iterable[float], theirs: Iterable[float], goal: Goal | None = None) -> None:
@@ -51,7 +56,7 @@ def note(text: str) -> None:
     print(f"  {text}", flush=True)
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Write a figure with the digits that mean something."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"

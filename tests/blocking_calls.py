@@ -28,13 +28,13 @@ SCANNED: Final = (*jobsvc.__path__, *aiohttp.__path__)
 COVERAGE: Final = str(Path(coverage.__file__).parent)
 NOT_SCANNED: Final = ["aiohttp.test_utils", "aiohttp.pytest_plugin"]
 
-MISSED: Final = (
+ADDITIONAL_FUNCTIONS: Final = (
     *("builtins.open", "io.open", "os.open", "os.close", "os.fstat", "os.lstat", "os.scandir", "os.utime"),
     *("os.pread", "os.preadv", "os.pwrite", "os.ftruncate", "os.fsync", "os.fdatasync", "os.chmod"),
 )
 """Calls that may wait for storage and that blockbuster does not know."""
 
-HARMLESS: Final[dict[str, list[tuple[str, Iterable[str]]]]] = {
+ALLOWED_CALLERS: Final[dict[str, list[tuple[str, Iterable[str]]]]] = {
     "os.fstat": [
         ("jobsvc/web/jobs/file_access.py", {"_in_memory"}),
         ("jobsvc/index/catalogue/freshness.py", {"_check_nowait"}),
@@ -55,55 +55,57 @@ functions in it."""
 _ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
-class LoopWatch:
+class BlockingCallDetector:
     """The watch over one test."""
 
     def __init__(self) -> None:
-        self.seen: list[str] = []
+        self.blocking_calls: list[str] = []
         """Each blocking call with its way there."""
-        self._watch = _watch()
+        self._blockbuster = _make_blockbuster()
         self._patch = pytest.MonkeyPatch()
 
     def __enter__(self) -> Self:
-        self._patch.setattr(engine, "BlockingError", self._found)
-        self._watch.activate()
+        self._patch.setattr(engine, "BlockingError", self._record)
+        self._blockbuster.activate()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._watch.deactivate()
+        self._blockbuster.deactivate()
         self._patch.undo()
 
-    def _found(self, call: str) -> BlockingError:
-        self.seen.append(f"Blocking call to {call}\n" + "".join(traceback.format_stack(limit=12)[:-2]))
+    def _record(self, call: str) -> BlockingError:
+        self.blocking_calls.append(
+            f"Blocking call to {call}\n" + "".join(traceback.format_stack(limit=12)[:-2])
+        )
         return BlockingError(call)
 
 
-def _watch() -> BlockBuster:
+def _make_blockbuster() -> BlockBuster:
     watch = BlockBuster(["jobsvc", "aiohttp"], excluded_modules=NOT_SCANNED)
     # It knows the iterator of os.scandir by this name.
     watch.functions["os.scandir.__next__"] = watch.functions.pop("os.scandir")
     # The loop's own sendfile reads the file on the loop's thread, which it finds harmless.
     watch.functions["os.sendfile"].can_block_functions.clear()
-    for name in MISSED:
+    for name in ADDITIONAL_FUNCTIONS:
         watch.functions[name] = BlockBusterFunction(
             None,
             name,
             scanned_modules=["jobsvc", "aiohttp"],
             excluded_modules=NOT_SCANNED,
-            can_block_functions=list(HARMLESS.get(name, ())),
+            can_block_functions=list(ALLOWED_CALLERS.get(name, ())),
         )
     for function in watch.functions.values():
         # Before anyone can connect, files of our own package may be read.
         function.can_block_functions.append(("jobsvc/service/app_factory.py", {"build_app"}))
-        function.can_block_predicate = _unless_ours(function.can_block_predicate)
+        function.can_block_predicate = _allow_test_code(function.can_block_predicate)
     return watch
 
 
-def _unless_ours(harmless: Callable[..., bool]) -> Callable[..., bool]:
-    return lambda *args, **kwargs: _by_the_test_itself(sys._getframe()) or harmless(*args, **kwargs)
+def _allow_test_code(harmless: Callable[..., bool]) -> Callable[..., bool]:
+    return lambda *args, **kwargs: _called_by_test(sys._getframe()) or harmless(*args, **kwargs)
 
 
-def _by_the_test_itself(frame: FrameType | None) -> bool:
+def _called_by_test(frame: FrameType | None) -> bool:
     """Whether the outermost watched function on the stack is a plain one that a test called straight.
 
     Or the call is none of the code's under test, but of the tool that measures its coverage.

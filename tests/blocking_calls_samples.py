@@ -38,7 +38,7 @@ def reads() -> None:
         os.pread(some.fileno(), 1, 0)
 
 
-def asks() -> None:
+def fstats() -> None:
     with socket.socket() as some:
         os.fstat(some.fileno())
 
@@ -48,7 +48,7 @@ def sends() -> None:
         os.sendfile(some.fileno(), some.fileno(), 0, 1)
 
 
-CALLS = (stats, opens, opens_by_builtin, lists, reads, asks, sends)
+CALLS = (stats, opens, opens_by_builtin, lists, reads, fstats, sends)
 
 
 async def ask(aiohttp_client: AiohttpClient, call: Callable[[], object]) -> int:
@@ -86,7 +86,7 @@ async def test_bad_callback(tmp_path: Path) -> None:
 async def test_good_thread(tmp_path: Path) -> None:
     disk = StorageExecutor()
     await disk.run_metadata("a", JobsRoot(tmp_path).scan)
-    for call in (stats, opens, opens_by_builtin, lists, asks):
+    for call in (stats, opens, opens_by_builtin, lists, fstats):
         await disk.run_metadata("a", call)
     disk.close()
 

@@ -20,8 +20,8 @@ from jobsvc.settings import Settings
 from jobsvc.storage.files import file_version
 from jobsvc.storage.nonblocking import descriptor_cache
 from jobsvc.storage.state import token_file
-from tests.blocking_calls import LoopWatch
-from tests.service_runner import Process, Service, as_process, end, in_process
+from tests.blocking_calls import BlockingCallDetector
+from tests.service_runner import Process, Service, service_in_loop, start_service_process, stop_process
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
@@ -41,11 +41,11 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
 
 
 @pytest.fixture(autouse=True)
-def loop_watch() -> Iterator[LoopWatch]:
+def loop_watch() -> Iterator[BlockingCallDetector]:
     """Fail a test in which our code, or aiohttp's, touches storage on a thread that runs a loop."""
-    with LoopWatch() as watch:
+    with BlockingCallDetector() as watch:
         yield watch
-    assert not watch.seen, "\n".join(watch.seen)
+    assert not watch.blocking_calls, "\n".join(watch.blocking_calls)
 
 
 class MakeJob(Protocol):
@@ -101,9 +101,9 @@ def job_maker(root: Path) -> MakeJob:
 def put(path: Path, data: bytes) -> None:
     """Write a file beside its place and rename it there, as a farm should."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name[:200]}.new")
-    beside.write_bytes(data)
-    os.replace(beside, path)  # noqa: PTH105 - os.replace may be watched by the very test that calls this
+    temporary = path.with_name(f".{path.name[:200]}.new")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)  # noqa: PTH105 - os.replace may be watched by the very test that calls this
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ async def serve(jobs_root: Path, state_dir: Path, make_token: MakeToken) -> Asyn
             )
             chosen |= settings
             ready = Settings(jobs_root, state_dir=state_dir, **chosen)
-            return await services.enter_async_context(in_process(ready, make_token()))
+            return await services.enter_async_context(service_in_loop(ready, make_token()))
 
         yield start
 
@@ -178,8 +178,8 @@ def start_process(
 
         def start(*words: object, module: str = "jobsvc") -> Process:
             said = tmp_path / f"said-{len(list(tmp_path.glob('said-*')))}"
-            started = as_process((jobs_root, *words), state_dir, said, make_token(), module=module)
-            processes.callback(end, started.process)
+            started = start_service_process((jobs_root, *words), state_dir, said, make_token(), module=module)
+            processes.callback(stop_process, started.process)
             return started
 
         yield start

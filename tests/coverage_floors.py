@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from coverage import Coverage
 
-COMPLETE: Final = (
+FULLY_COVERED: Final = (
     "jobsvc/domain/",
     "jobsvc/storage/",
     "jobsvc/web/headers/byte_ranges.py",
@@ -27,36 +27,36 @@ COMPLETE: Final = (
 )
 """Files, and folders of files, of which every line and branch is covered."""
 
-FLOOR: Final = 90.0
+MIN_PERCENT: Final = 90.0
 """Percent of lines and branches that every package has, as coverage counts them."""
 
-SHOWN: Final = 8
+MAX_SHOWN: Final = 8
 """So many places at most are named of each file."""
 
 
-class Measured(NamedTuple):
+class FileCoverage(NamedTuple):
     """One file's figures."""
 
     path: str
     total: int
     """Lines and branches there are."""
     covered: int
-    lacks: tuple[str, ...]
+    missing: tuple[str, ...]
     """Lines, and branches as `from->to`, that no test took."""
 
 
 def main() -> int:
     """Compare the data of the last run with the floors."""
-    short = shortfalls(measured(_report()))
-    for line in short:
+    messages = shortfalls(file_coverage(_report()))
+    for line in messages:
         print(f"coverage: {line}", file=sys.stderr)  # noqa: T201 - this is a command
-    return 1 if short else 0
+    return 1 if messages else 0
 
 
-def measured(report: Mapping[str, Any]) -> list[Measured]:
+def file_coverage(report: Mapping[str, Any]) -> list[FileCoverage]:
     """Take the figures out of what `coverage json` reports."""
     return [
-        Measured(
+        FileCoverage(
             path,
             of["summary"]["num_statements"] + of["summary"]["num_branches"],
             of["summary"]["covered_lines"] + of["summary"]["covered_branches"],
@@ -69,28 +69,31 @@ def measured(report: Mapping[str, Any]) -> list[Measured]:
     ]
 
 
-def shortfalls(files: Iterable[Measured]) -> list[str]:
+def shortfalls(files: Iterable[FileCoverage]) -> list[str]:
     """Say what is below its floor, one line each; nothing measured at all is the worst of it."""
     files = list(files)
-    said = [
-        f"{file.path} is not complete: {_named(file.lacks)}"
+    messages = [
+        f"{file.path} is not complete: {_format_missing(file.missing)}"
         for file in files
-        if file.path.startswith(COMPLETE) and file.lacks
+        if file.path.startswith(FULLY_COVERED) and file.missing
     ]
-    said += [
-        f"{name} was not measured" for name in COMPLETE if not any(f.path.startswith(name) for f in files)
+    messages += [
+        f"{name} was not measured"
+        for name in FULLY_COVERED
+        if not any(f.path.startswith(name) for f in files)
     ]
-    packages: dict[str, list[Measured]] = {}
+    packages: dict[str, list[FileCoverage]] = {}
     for file in files:
         packages.setdefault(_package(file.path), []).append(file)
     for package, members in sorted(packages.items()):
         percent = 100 * sum(f.covered for f in members) / max(sum(f.total for f in members), 1)
-        if percent < FLOOR and any(f.total for f in members):
+        if percent < MIN_PERCENT and any(f.total for f in members):
             worst = max(members, key=lambda f: f.total - f.covered)
-            said.append(
-                f"{package} has {percent:.1f} %, under {FLOOR:g}; most in {worst.path}: {_named(worst.lacks)}"
+            messages.append(
+                f"{package} has {percent:.1f} %, under {MIN_PERCENT:g}; most in {worst.path}: "
+                f"{_format_missing(worst.missing)}"
             )
-    return said
+    return messages
 
 
 def _package(path: str) -> str:
@@ -99,9 +102,9 @@ def _package(path: str) -> str:
     return path if parent == "jobsvc" else parent
 
 
-def _named(lacks: tuple[str, ...]) -> str:
-    more = f" and {len(lacks) - SHOWN} more" if len(lacks) > SHOWN else ""
-    return ", ".join(lacks[:SHOWN]) + more
+def _format_missing(missing: tuple[str, ...]) -> str:
+    more = f" and {len(missing) - MAX_SHOWN} more" if len(missing) > MAX_SHOWN else ""
+    return ", ".join(missing[:MAX_SHOWN]) + more
 
 
 def _report() -> dict[str, Any]:

@@ -13,16 +13,16 @@ class CuttingProxy:
     def __init__(self, upstream: int, cuts: Sequence[int]) -> None:
         """Lead to the port `upstream`; the n-th connection is cut after `cuts[n]` bytes, later ones never."""
         self.port = 0
-        self.opened = 0
+        self.accepted_count = 0
         """Connections so far."""
-        self.cut = 0
+        self.cut_count = 0
         """Those of them that were cut."""
         self._upstream = upstream
-        self._cuts = cuts
+        self._limits = cuts
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def serving(self) -> AsyncIterator[None]:
         """Listen on a free port of loopback until the block ends."""
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
@@ -36,21 +36,21 @@ class CuttingProxy:
             await server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        budget = self._cuts[self.opened] if self.opened < len(self._cuts) else None
-        self.opened += 1
-        task = asyncio.ensure_future(self._join(reader, writer, budget))
+        budget = self._limits[self.accepted_count] if self.accepted_count < len(self._limits) else None
+        self.accepted_count += 1
+        task = asyncio.ensure_future(self._relay_connection(reader, writer, budget))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _join(
+    async def _relay_connection(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budget: int | None
     ) -> None:
         answers, requests = await asyncio.open_connection("127.0.0.1", self._upstream)
-        there = asyncio.ensure_future(_hand_on(reader, requests, None))
+        there = asyncio.ensure_future(_relay(reader, requests, None))
         there.add_done_callback(lambda _: requests.close())
         try:
-            if await _hand_on(answers, writer, budget):
-                self.cut += 1
+            if await _relay(answers, writer, budget):
+                self.cut_count += 1
         finally:
             there.cancel()
             for side in (writer, requests):
@@ -60,22 +60,22 @@ class CuttingProxy:
                     await side.wait_closed()
 
 
-async def _hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budget: int | None) -> bool:
+async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None) -> bool:
     """Hand bytes on until there are no more, or the budget is spent; says whether that was it."""
     with suppress(ConnectionError):
-        while data := await reader.read(1 << 16 if budget is None else min(1 << 16, budget)):
+        while data := await reader.read(1 << 16 if limit is None else min(1 << 16, limit)):
             writer.write(data)
             await writer.drain()
-            if budget is not None:
-                budget -= len(data)
-                if budget == 0:
+            if limit is not None:
+                limit -= len(data)
+                if limit == 0:
                     return True
     return False
 
 
 @asynccontextmanager
-async def cutting(upstream: int, *cuts: int) -> AsyncIterator[CuttingProxy]:
+async def cutting_proxy(upstream: int, *cuts: int) -> AsyncIterator[CuttingProxy]:
     """Have a proxy for the length of a block."""
     proxy = CuttingProxy(upstream, cuts)
-    async with proxy.running():
+    async with proxy.serving():
         yield proxy

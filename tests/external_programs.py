@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-DEADLINE: Final = 40.0
+DEADLINE_S: Final = 40.0
 """Seconds; far more than any of them needs, on a machine that is busy with other things."""
 
 
@@ -34,31 +34,31 @@ def needs(*programs: str) -> pytest.MarkDecorator:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class CompletedProgram:
     """How a program ended."""
 
-    code: int
-    output: bytes
-    said: str
+    exit_code: int
+    stdout: bytes
+    stderr: str
     """What came on standard error."""
 
 
-async def run(program: str, *words: object, folder: Path | None = None) -> Ended:
+async def run(program: str, *words: object, folder: Path | None = None) -> CompletedProgram:
     """Run a program to its end; it has no terminal, no proxy, and no settings of anyone's home."""
-    async with started(program, *words, folder=folder, capture=True) as process:
-        async with asyncio.timeout(DEADLINE):
+    async with running_program(program, *words, folder=folder, capture=True) as process:
+        async with asyncio.timeout(DEADLINE_S):
             output, said = await process.communicate()
     assert process.returncode is not None
-    return Ended(process.returncode, output, said.decode(errors="replace"))
+    return CompletedProgram(process.returncode, output, said.decode(errors="replace"))
 
 
 @asynccontextmanager
-async def started(
+async def running_program(
     program: str, *words: object, folder: Path | None = None, capture: bool = False
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Have a program run for the length of a block; then it and what it started is ended by force."""
     unset = ("HOME", "http_proxy", "https_proxy", "all_proxy", "no_proxy", "XDG_CONFIG_HOME")
-    clean = {
+    environment = {
         name: value for name, value in os.environ.items() if name not in {*unset, *map(str.upper, unset)}
     }
     pipe = asyncio.subprocess.PIPE if capture else asyncio.subprocess.DEVNULL
@@ -66,7 +66,7 @@ async def started(
         program,
         *map(str, words),
         cwd=folder,
-        env={**clean, "HOME": "/nonexistent"},
+        env={**environment, "HOME": "/nonexistent"},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=pipe,
         stderr=pipe,

@@ -9,39 +9,39 @@ from typing import Final
 from tests.raw_http import Answer, Connection, Fields
 from tests.service_runner import Service
 
-OWN: Final = {"X-Request-Id", "Date", "RateLimit", "Age"}
+VARYING_FIELDS: Final = {"X-Request-Id", "Date", "RateLimit", "Age"}
 """Fields that no two answers have alike."""
 
 
-async def warm(link: Connection, service: Service, path: str, fields: Fields = ()) -> None:
+async def warm_up(link: Connection, service: Service, path: str, fields: Fields = ()) -> None:
     """Ask until all is known that an answer needs, and the service knows who asks."""
     for _ in range(4):
         assert (await link.ask("GET", path, fields, token=service.token)).status in {200, 206}
 
 
-async def idle(service: Service) -> None:
+async def wait_until_idle(service: Service) -> None:
     """Let the service come to wait for what its connections ask for next: by this answer it has."""
     assert (await service.get("/healthz", token=None)).status == 200
 
 
 @contextmanager
-def unread(link: Connection) -> Iterator[None]:
+def reading_paused(link: Connection) -> Iterator[None]:
     """Read nothing of what the service sends, for the length of a block."""
     link.reader._transport.pause_reading()  # type: ignore[attr-defined]
     yield
     link.reader._transport.resume_reading()  # type: ignore[attr-defined]
 
 
-async def fill(link: Connection, service: Service, asked: Callable[[int], bytes]) -> int:
+async def send_until_blocked(link: Connection, service: Service, make_request: Callable[[int], bytes]) -> int:
     """Ask for ranges, the one of each number in turn, until the service has to wait for us; says how many."""
     count = 0
     while not await service.metric("jobsvc_downloads_in_progress"):
-        link.send(asked(count))
+        link.send(make_request(count))
         count += 1
     return count
 
 
-def essence(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
+def comparable(answer: Answer) -> tuple[int, list[tuple[str, str]], bytes]:
     """Give what two answers to the same question have alike."""
-    fields = [(name, "" if name in OWN else value) for name, value in answer.headers.items()]
+    fields = [(name, "" if name in VARYING_FIELDS else value) for name, value in answer.headers.items()]
     return answer.status, sorted(fields), answer.body

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def held(beneath: Path) -> list[str]:
+def open_paths(beneath: Path) -> list[str]:
     """List the open files, folders and FIFOs beneath a folder, those that were removed too."""
     targets = []
     for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names, not paths

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from tests.external_programs import started
+from tests.external_programs import running_program
 
 START_DEADLINE_S: Final = 15.0
 
@@ -101,7 +101,7 @@ async def proxy(program: str, folder: Path, upstream: int) -> AsyncIterator[int]
     port = _free_port()
     config = folder / f"{program}.conf"
     config.write_text(template.format(folder=folder, port=port, upstream=upstream))
-    async with started(found, *arguments(config), folder=folder) as process:
+    async with running_program(found, *arguments(config), folder=folder) as process:
         async with asyncio.timeout(START_DEADLINE_S):
             while not await _accepts(port):
                 assert process.returncode is None, f"{program} ended with {process.returncode}"

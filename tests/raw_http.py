@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 
 Fields = Iterable[tuple[str, str]]
 
-DEADLINE: Final = 15.0
+RESPONSE_TIMEOUT_S: Final = 15.0
 """Seconds for one answer."""
 
 
@@ -44,16 +44,18 @@ class Answer:
         return str(problem["code"])
 
     @property
-    def promised(self) -> int:
+    def content_length(self) -> int:
         """Content-Length."""
         return int(self.headers["Content-Length"])
 
 
-class CutShort(Exception):
+class IncompleteAnswer(Exception):
     """The connection ended within an answer; `answer` is what came of it, None if not even a whole head."""
 
     def __init__(self, answer: Answer | None) -> None:
-        super().__init__("nothing" if answer is None else f"{len(answer.body)} of {answer.promised} bytes")
+        super().__init__(
+            "nothing" if answer is None else f"{len(answer.body)} of {answer.content_length} bytes"
+        )
         self.answer = answer
 
 
@@ -106,14 +108,14 @@ class Connection:
 
     async def answer(self, method: str = "GET") -> Answer:
         """Read the next answer, to a request of that method; CutShort."""
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(RESPONSE_TIMEOUT_S):
             version, status, headers = await self.head()
             bare = method == "HEAD" or status in {204, 304}
             length = 0 if bare else int(headers["Content-Length"])
             body = await self.read(length)
         answer = Answer(version, status, headers, body)
         if len(body) < length:
-            raise CutShort(answer)
+            raise IncompleteAnswer(answer)
         return answer
 
     async def head(self) -> tuple[str, int, CIMultiDict[str]]:
@@ -123,7 +125,7 @@ class Connection:
             while lines[-1]:
                 lines.append(await self._line())
         except (ConnectionError, asyncio.IncompleteReadError) as ended:
-            raise CutShort(None) from ended
+            raise IncompleteAnswer(None) from ended
         version, status, _ = lines[0].split(" ", 2)
         headers: CIMultiDict[str] = CIMultiDict()
         for line in lines[1:-1]:
@@ -144,7 +146,7 @@ class Connection:
 
     async def ended(self) -> bool:
         """Wait for the other side to close, and say whether it did so without a further byte."""
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(RESPONSE_TIMEOUT_S):
             try:
                 return not await self.reader.read(1)
             except ConnectionError:
@@ -169,7 +171,7 @@ class Connection:
         with suppress(ConnectionError):
             await self.writer.wait_closed()
 
-    async def vanish(self) -> None:
+    async def reset(self) -> None:
         """Go without a farewell: whatever the service sends from now on is answered by a reset."""
         plain = self.writer.get_extra_info("socket")
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -25,7 +25,7 @@ from tests.eventually import until, wait_until
 from tests.raw_http import Answer, Connection, Fields, connection
 
 PROJECT: Final = Path(__file__).parents[1]
-GRACE: Final = 5.0
+EXIT_TIMEOUT_S: Final = 5.0
 """Seconds; no test's service should take so long to end."""
 
 
@@ -68,7 +68,7 @@ class Service:
         lines = (await self.get("/metrics", token=None)).body.decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name)
 
-    async def answered(self, status: int) -> float:
+    async def answer_count(self, status: int) -> float:
         """Count the answers of a status, on all routes: 500 is a fault of the service."""
         lines = (await self.get("/metrics", token=None)).body.decode().splitlines()
         of_it = (line for line in lines if line.startswith(f'jobsvc_requests_total{{code="{status}",'))
@@ -79,7 +79,7 @@ class Service:
         path = self.state_dir / "downloads.jsonl"
         return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
-    async def logged(self, count: int) -> list[dict[str, Any]]:
+    async def wait_for_downloads(self, count: int) -> list[dict[str, Any]]:
         """Wait for so many lines of the download log, and read them."""
         await until(lambda: len(self.downloads()) >= count)
         found = self.downloads()
@@ -88,7 +88,7 @@ class Service:
 
 
 @asynccontextmanager
-async def in_process(settings: Settings, token: str | None = None) -> AsyncIterator[Service]:
+async def service_in_loop(settings: Settings, token: str | None = None) -> AsyncIterator[Service]:
     """Run the application on this loop until the block ends."""
     stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
     running = asyncio.ensure_future(serve(settings, ready=address.set_result, stop=stop))
@@ -99,7 +99,7 @@ async def in_process(settings: Settings, token: str | None = None) -> AsyncItera
         yield Service(_port(address.result()), settings.state_dir, token)
     finally:
         stop.set()
-        async with asyncio.timeout(GRACE + settings.shutdown_grace):
+        async with asyncio.timeout(EXIT_TIMEOUT_S + settings.shutdown_grace):
             await running
 
 
@@ -108,69 +108,75 @@ class Process(Service):
     """`jobsvc serve` in a process of its own; what it says goes to a file."""
 
     process: subprocess.Popen[bytes]
-    said: Path
+    stderr_file: Path
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Read what it logged of one event."""
-        lines = (orjson.loads(line) for line in self.said.read_bytes().splitlines())
+        lines = (orjson.loads(line) for line in self.stderr_file.read_bytes().splitlines())
         return [line for line in lines if line["event"] == event]
 
-    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def send_signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def ends(self, within: float = GRACE) -> int:
+    def wait(self, timeout_s: float = EXIT_TIMEOUT_S) -> int:
         """Wait for its end and return its exit code; where a loop runs, in a thread."""
-        return self.process.wait(within)
+        return self.process.wait(timeout_s)
 
     def memory(self, field: str) -> int:
         """Read a figure of proc_pid_status(5), in bytes: VmRSS, or VmHWM, the most it ever was."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
-    def descriptors(self) -> int:
+    def descriptor_count(self) -> int:
         """Count the open descriptors."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208 - they go while one looks
 
 
-def begin(said: Path, *words: object, module: str = "jobsvc", **variables: str) -> subprocess.Popen[bytes]:
+def start_command(
+    stderr_file: Path, *arguments: object, module: str = "jobsvc", **variables: str
+) -> subprocess.Popen[bytes]:
     """Begin the real command; standard error goes to a file. `module` is what Python runs."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("JOBSVC_", "XDG_"))}
-    with said.open("wb") as errors:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JOBSVC_", "XDG_"))
+    }
+    with stderr_file.open("wb") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, words)],
+            [sys.executable, "-m", module, *map(str, arguments)],
             cwd=PROJECT,
-            env={**clean, "HOME": str(said.parent), **variables},
+            env={**environment, "HOME": str(stderr_file.parent), **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
         )
 
 
-def as_process(
-    settings_words: tuple[object, ...],
+def start_service_process(
+    arguments: tuple[object, ...],
     state_dir: Path,
-    said: Path,
+    stderr_file: Path,
     token: str | None,
     *,
     module: str = "jobsvc",
 ) -> Process:
     """Begin a service with these words after `serve`, and wait until it accepts connections."""
-    process = begin(said, "serve", *settings_words, "--port", "0", "--state-dir", state_dir, module=module)
+    process = start_command(
+        stderr_file, "serve", *arguments, "--port", "0", "--state-dir", state_dir, module=module
+    )
     try:
-        wait_until(lambda: b'"serving"' in said.read_bytes() or process.poll() is not None, 20)
-        serving = [line for line in said.read_bytes().splitlines() if b'"serving"' in line]
-        assert serving, f"it ended with {process.returncode}:\n{said.read_text()}"
+        wait_until(lambda: b'"serving"' in stderr_file.read_bytes() or process.poll() is not None, 20)
+        serving = [line for line in stderr_file.read_bytes().splitlines() if b'"serving"' in line]
+        assert serving, f"it ended with {process.returncode}:\n{stderr_file.read_text()}"
     except BaseException:
-        end(process)
+        stop_process(process)
         raise
-    return Process(_port(orjson.loads(serving[0])["address"]), state_dir, token, process, said)
+    return Process(_port(orjson.loads(serving[0])["address"]), state_dir, token, process, stderr_file)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def stop_process(process: subprocess.Popen[bytes]) -> None:
     """End a process, by force if it must be; its coverage is written only if it ends by itself."""
     process.terminate()
     try:
-        process.wait(GRACE)
+        process.wait(EXIT_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

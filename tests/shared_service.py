@@ -11,11 +11,11 @@ import orjson
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state import token_file
 from tests.conftest import put
-from tests.service_runner import Process, as_process, end
+from tests.service_runner import Process, start_service_process, stop_process
 
 
 @contextmanager
-def standing(folder: Path, jobs: Mapping[str, bytes | str], *words: object) -> Iterator[Process]:
+def shared_service(folder: Path, jobs: Mapping[str, bytes | str], *words: object) -> Iterator[Process]:
     """Serve jobs of anna's: by id the output of a completed one, or the status of another.
 
     It has no limits that a test could meet; `words` come after the jobs root on the command line.
@@ -29,10 +29,10 @@ def standing(folder: Path, jobs: Mapping[str, bytes | str], *words: object) -> I
     (folder / "state").mkdir(mode=0o700)
     token = token_file.create(folder / "state" / "tokens.json", "anna", [JOBS_READ, OUTPUTS_READ], None)[0]
     limits = [f"--limit-{name}=1000000/second" for name in ("status", "download", "auth-failures")]
-    service = as_process(
+    service = start_service_process(
         (folder / "jobs", "--watch", "poll", *limits, *words), folder / "state", folder / "said", token
     )
     try:
         yield service
     finally:
-        end(service.process)
+        stop_process(service.process)

@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from tests.raw_http import Connection, Fields, request
 from tests.service_runner import Service
 
-PATIENCE: Final = 10.0
+EVENT_TIMEOUT_S: Final = 10.0
 """Seconds for the next event."""
 
 
@@ -22,14 +22,14 @@ class Event(NamedTuple):
 
     name: str
     data: str
-    place: str | None
+    id: str | None
     """Its id."""
 
     def json(self) -> Any:
         return orjson.loads(self.data)
 
 
-class Stream:
+class EventStream:
     """One stream of events; `status` and `headers` are those of its head."""
 
     def __init__(self, link: Connection, status: int, headers: CIMultiDict[str]) -> None:
@@ -38,39 +38,39 @@ class Stream:
         self.headers = headers
         self.comments = 0
         self.retry: int | None = None
-        self.ended_well = False
-        self._rest = b""
+        self.ended_cleanly = False
+        self._buffer = b""
         self._chunked = headers.get("Transfer-Encoding") == "chunked"
 
-    async def next(self, patience: float = PATIENCE) -> Event | None:
+    async def next(self, timeout_s: float = EVENT_TIMEOUT_S) -> Event | None:
         """Wait for the next event; None where the stream ends, well or broken off."""
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout_s):
             while True:
-                block, found, rest = self._rest.partition(b"\n\n")
+                block, found, rest = self._buffer.partition(b"\n\n")
                 if found:
-                    self._rest = rest
-                    if (event := self._understood(block.decode())) is not None:
+                    self._buffer = rest
+                    if (event := self._parse(block.decode())) is not None:
                         return event
-                elif not (data := await self._more()):
+                elif not (data := await self._read_chunk()):
                     return None
                 else:
-                    self._rest += data
+                    self._buffer += data
 
-    async def named(self, name: str, patience: float = PATIENCE) -> Event:
+    async def next_named(self, name: str, timeout_s: float = EVENT_TIMEOUT_S) -> Event:
         """Wait for the next event of that name, past others."""
-        while (event := await self.next(patience)) is not None:
+        while (event := await self.next(timeout_s)) is not None:
             if event.name == name:
                 return event
         raise AssertionError(f"the stream ended without {name}")
 
-    async def all(self) -> list[Event]:
+    async def read_all(self) -> list[Event]:
         """Read to the end."""
         events = []
         while (event := await self.next()) is not None:
             events.append(event)
         return events
 
-    def _understood(self, block: str) -> Event | None:
+    def _parse(self, block: str) -> Event | None:
         name, place, lines = "message", None, []
         for line in block.split("\n"):
             field, _, value = line.partition(":")
@@ -91,7 +91,7 @@ class Stream:
                     raise AssertionError(f"no field of events: {line!r}")
         return Event(name, "\n".join(lines), place) if lines else None
 
-    async def _more(self) -> bytes:
+    async def _read_chunk(self) -> bytes:
         try:
             if not self._chunked:
                 return await self.link.reader.read(1 << 16)
@@ -99,26 +99,26 @@ class Stream:
             data = await self.link.reader.readexactly(size + 2)
         except (ConnectionError, asyncio.IncompleteReadError):
             return b""
-        self.ended_well = size == 0
+        self.ended_cleanly = size == 0
         return data[:-2]
 
 
 @asynccontextmanager
-async def listening(
+async def open_event_stream(
     service: Service,
     target: str,
     fields: Fields = (),
     *,
     token: str | None = "",
-    last: str | None = None,
+    last_event_id: str | None = None,
     receive_buffer: int | None = None,
     version: str = "1.1",
-) -> AsyncIterator[Stream]:
+) -> AsyncIterator[EventStream]:
     """Have a stream for the length of a block; `last` is sent as Last-Event-ID."""
     async with service.connect(receive_buffer=receive_buffer) as link:
-        asked = [*fields, *([("Last-Event-ID", last)] if last is not None else [])]
+        all_fields = [*fields, *([("Last-Event-ID", last_event_id)] if last_event_id is not None else [])]
         bearer = service.token if token == "" else token
-        link.send(request("GET", target, asked, token=bearer, version=version))
-        async with asyncio.timeout(PATIENCE):
+        link.send(request("GET", target, all_fields, token=bearer, version=version))
+        async with asyncio.timeout(EVENT_TIMEOUT_S):
             _, status, headers = await link.head()
-        yield Stream(link, status, headers)
+        yield EventStream(link, status, headers)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.coverage_floors import COMPLETE, Measured, measured, shortfalls
+from tests.coverage_floors import FULLY_COVERED, FileCoverage, file_coverage, shortfalls
 
-ALL = [Measured(name if name.endswith(".py") else f"{name}a.py", 10, 10, ()) for name in COMPLETE]
+ALL = [FileCoverage(name if name.endswith(".py") else f"{name}a.py", 10, 10, ()) for name in FULLY_COVERED]
 
 
 def test_all_covered_is_nothing_to_say() -> None:
@@ -17,29 +17,32 @@ def test_all_covered_is_nothing_to_say() -> None:
     "name", ["jobsvc/domain/job.py", "jobsvc/web/app/guard.py", "jobsvc/storage/threads/thread_pool.py"]
 )
 def test_one_branch_that_no_test_takes_is_too_many_where_all_are_asked_for(name: str) -> None:
-    file = Measured(name, 1000, 999, ("7->9",))
+    file = FileCoverage(name, 1000, 999, ("7->9",))
     assert shortfalls([*ALL, file]) == [f"{name} is not complete: 7->9"]
 
 
 def test_elsewhere_nine_in_ten_will_do() -> None:
-    assert shortfalls([*ALL, Measured("jobsvc/cli/serve.py", 10, 9, ("3",))]) == []
-    said = shortfalls([*ALL, Measured("jobsvc/cli/serve.py", 100, 89, tuple(map(str, range(11))))])
+    assert shortfalls([*ALL, FileCoverage("jobsvc/cli/serve.py", 10, 9, ("3",))]) == []
+    said = shortfalls([*ALL, FileCoverage("jobsvc/cli/serve.py", 100, 89, tuple(map(str, range(11))))])
     assert said == [
         "jobsvc/cli has 89.0 %, under 90; most in jobsvc/cli/serve.py: 0, 1, 2, 3, 4, 5, 6, 7 and 3 more"
     ]
 
 
 def test_a_package_s_files_are_taken_together_and_a_file_of_the_top_folder_alone() -> None:
-    cli = [Measured("jobsvc/cli/a.py", 90, 90, ()), Measured("jobsvc/cli/b.py", 10, 0, ("1",))]
+    cli = [FileCoverage("jobsvc/cli/a.py", 90, 90, ()), FileCoverage("jobsvc/cli/b.py", 10, 0, ("1",))]
     assert shortfalls([*ALL, *cli]) == []
-    top = [Measured("jobsvc/__init__.py", 900, 900, ()), Measured("jobsvc/service.py", 10, 8, ("1", "2"))]
+    top = [
+        FileCoverage("jobsvc/__init__.py", 900, 900, ()),
+        FileCoverage("jobsvc/service.py", 10, 8, ("1", "2")),
+    ]
     assert shortfalls([*ALL, *top]) == [
         "jobsvc/service.py has 80.0 %, under 90; most in jobsvc/service.py: 1, 2"
     ]
 
 
 def test_what_was_not_measured_is_not_taken_for_covered() -> None:
-    assert shortfalls([]) == [f"{name} was not measured" for name in COMPLETE]
+    assert shortfalls([]) == [f"{name} was not measured" for name in FULLY_COVERED]
 
 
 def test_the_figures_are_those_of_coverage_s_own_report() -> None:
@@ -57,4 +60,4 @@ def test_the_figures_are_those_of_coverage_s_own_report() -> None:
             }
         }
     }
-    assert measured(report) == [Measured("jobsvc/a.py", 9, 5, ("9", "3->5", "7->exit", "8->9"))]
+    assert file_coverage(report) == [FileCoverage("jobsvc/a.py", 9, 5, ("9", "3->5", "7->exit", "8->9"))]

@@ -335,7 +335,7 @@ async def test_a_digest_outlives_the_process(
     await known(first, deadline=15)
     await until((first.state_dir / "digests.jsonl").exists)
     await so(lambda: saved(first))
-    first.tell(number)
+    first.send_signal(number)
     await until(lambda: first.process.poll() is not None)
     second = start_process()
     assert (await status(second))["outputSha256"] == hashlib.sha256(FILM).hexdigest()
@@ -375,6 +375,6 @@ async def test_the_recipe_finds_out_what_is_broken_and_mends_it(
     )
     (tmp_path / "title.mp4").write_bytes(there)
     ended = await run("sh", "-u", "-c", f"JOBSVC_TOKEN={service.token}\n{recipe}", folder=tmp_path)
-    assert f"title.mp4: {'OK' if there == FILM else 'FAILED'}\n" in ended.output.decode(), ended
-    assert ended.code == 0, ended
+    assert f"title.mp4: {'OK' if there == FILM else 'FAILED'}\n" in ended.stdout.decode(), ended
+    assert ended.exit_code == 0, ended
     assert (tmp_path / "title.mp4").read_bytes() == FILM

@@ -13,7 +13,7 @@ from jobsvc.web.endpoints.job_list import MAX_PAGE_BYTES
 from tests.conftest import MakeJob, Serve, StartProcess
 from tests.raw_http import request
 from tests.service_runner import Service
-from tests.sse_client import listening
+from tests.sse_client import open_event_stream
 
 BEYOND_A_PAGE: Final = {"text": "x" * (1_048_576 - 100)}
 """With it a record has just less than the 1 MiB that is read, and its JSON in a list more."""
@@ -73,8 +73,8 @@ async def test_large_metadata_is_the_same_in_each_answer(kind: str, serve: Serve
     assert (status["phase"], status["attempt"]) == ("beauty", 2)
     assert (await service.get("/api/jobs")).json()["jobs"] == [status]
     for target in ("/api/jobs/job-1/events", "/api/events"):
-        async with listening(service, target) as stream:
-            assert (await stream.named("job")).json() == status
+        async with open_event_stream(service, target) as stream:
+            assert (await stream.next_named("job")).json() == status
 
 
 async def test_all_jobs_are_told_whatever_their_size(serve: Serve, make_job: MakeJob) -> None:
@@ -82,13 +82,13 @@ async def test_all_jobs_are_told_whatever_their_size(serve: Serve, make_job: Mak
     for number, size in enumerate(sizes):
         make_job(f"job-{number}", status="rendering", metadata={"text": "x" * size})
     service = await serve(poll_interval=0.05)
-    async with listening(service, "/api/events") as stream:
-        told = [(await stream.named("job")).json() for _ in sizes]
-        assert (await stream.named("present")).json() == {"jobs": len(sizes)}
+    async with open_event_stream(service, "/api/events") as stream:
+        told = [(await stream.next_named("job")).json() for _ in sizes]
+        assert (await stream.next_named("present")).json() == {"jobs": len(sizes)}
         assert sorted(len(job["metadata"]["text"]) for job in told) == sorted(sizes)
         for number, size in enumerate(sizes):
             make_job(f"job-{number}", status="completed", metadata={"text": "x" * size})
-        changed = {job["id"] for job in [(await stream.named("job")).json() for _ in sizes]}
+        changed = {job["id"] for job in [(await stream.next_named("job")).json() for _ in sizes]}
         assert len(changed) == len(sizes)
 
 

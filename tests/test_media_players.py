@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tests.conftest import MakeJob, Serve
 from tests.eventually import until
-from tests.external_programs import needs, run, started
+from tests.external_programs import needs, run, running_program
 from tests.service_runner import Service
 
 SECONDS: Final = 20
@@ -80,9 +80,9 @@ def starts(service: Service) -> list[int]:
 async def test_ffprobe_reads_what_the_film_is(service: Service, film: Path, by: str) -> None:
     ask = ("-loglevel", "error", "-of", "json", "-show_format", "-show_streams")
     ended = await run("ffprobe", *ask, *await way_in(service, by))
-    assert ended.code == 0, ended.said
-    found, expected = orjson.loads(ended.output), await run("ffprobe", *ask, "-i", film)
-    assert found["streams"] == orjson.loads(expected.output)["streams"]
+    assert ended.exit_code == 0, ended.stderr
+    found, expected = orjson.loads(ended.stdout), await run("ffprobe", *ask, "-i", film)
+    assert found["streams"] == orjson.loads(expected.stdout)["streams"]
     assert found["format"]["size"] == str(size_of(film))
     assert float(found["format"]["duration"]) == SECONDS
     if film.stem == "behind":
@@ -97,9 +97,9 @@ async def test_ffmpeg_seeks_to_a_picture_and_has_it_to_the_byte(
     still = ("-frames:v", "3", "-f", "rawvideo", "-")
     seek = ("-nostdin", "-loglevel", "error", "-ss", LATE)
     ended = await run("ffmpeg", *seek, *await way_in(service, by), *still)
-    assert ended.code == 0, ended.said
-    assert len(ended.output) == 3 * 480 * 270 * 3 // 2
-    assert ended.output == (await run("ffmpeg", *seek, "-i", film, *still)).output
+    assert ended.exit_code == 0, ended.stderr
+    assert len(ended.stdout) == 3 * 480 * 270 * 3 // 2
+    assert ended.stdout == (await run("ffmpeg", *seek, "-i", film, *still)).stdout
     size = size_of(film)
     await until(lambda: any(0.6 * size < start < 0.9 * size for start in starts(service)))
 
@@ -115,9 +115,9 @@ async def test_ffmpeg_copies_the_film_whole(service: Service, film: Path, tmp_pa
         *await way_in(service, "link"),
         *("-c", "copy", "-f", "streamhash", "-hash", "sha256", "-"),
     )
-    assert ended.code == 0, ended.said
+    assert ended.exit_code == 0, ended.stderr
     hashes = ("-c", "copy", "-f", "streamhash", "-hash", "sha256", "-")
-    assert ended.output == (await run("ffmpeg", "-nostdin", "-i", film, *hashes)).output
+    assert ended.stdout == (await run("ffmpeg", "-nostdin", "-i", film, *hashes)).stdout
 
 
 PAGE: Final = """<!doctype html><meta charset="utf-8"><title>player</title>
@@ -191,7 +191,7 @@ async def test_chromium_plays_a_video_from_a_link_and_seeks_in_it(
     text = PAGE % {"film": await link_to(service), "late": LATE}
     async with (
         page(text) as (address, told),
-        started("chromium", *BROWSER, f"--user-data-dir={tmp_path / 'profile'}", address),
+        running_program("chromium", *BROWSER, f"--user-data-dir={tmp_path / 'profile'}", address),
     ):
         await until(lambda: told and told[-1]["event"] in {"played on", "error"}, 120)
     assert [line["event"] for line in told] == ["playing", "seeked", "played on"], told

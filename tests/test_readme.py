@@ -127,7 +127,7 @@ async def _pasted(service: Service, containing: str, folder: Path, *, lines: str
     recipe = _recipe("sh", containing).replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
     chosen = [line for line in recipe.splitlines() if re.match(r"\w+=\S+", line) or re.search(lines, line)]
     ended = await run("bash", "-o", "pipefail", "-c", "\n".join(chosen), folder=folder)
-    return ended.code, ended.output.decode()
+    return ended.exit_code, ended.stdout.decode()
 
 
 @needs("curl")
@@ -197,9 +197,9 @@ async def test_the_line_that_follows_all_jobs_sends_those_under_way(
     (line,) = [line for line in lines if "status=queued" in line]
     command = line.partition("#")[0]
     ended = await run("bash", "-c", f"{assignments}\n{command} | sed '/^event: present/q'")
-    assert ended.code == 0
-    assert '"id":"another"' in ended.output.decode()
-    assert JOB not in ended.output.decode()
+    assert ended.exit_code == 0
+    assert '"id":"another"' in ended.stdout.decode()
+    assert JOB not in ended.stdout.decode()
 
 
 @needs("curl", "jq")
@@ -228,7 +228,7 @@ async def test_the_link_recipe_gives_an_address_that_needs_no_token(service: Ser
     recipe = _recipe("sh", "expiresIn").replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
     recipe = recipe.replace("ffplay", "curl -fsS")
     ended = await run("bash", "-c", recipe)
-    assert (ended.code, ended.output) == (0, b"film")
+    assert (ended.exit_code, ended.stdout) == (0, b"film")
 
 
 def test_the_demo_is_installed_without_the_development_tools(tmp_path: Path) -> None:

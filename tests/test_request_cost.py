@@ -15,9 +15,9 @@ import pytest
 from tests.conftest import MakeJob, Serve
 from tests.loop_time import longest_step
 from tests.proxies import installed, proxy
-from tests.raw_http import DEADLINE, Connection, request
+from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, request
 from tests.service_runner import Process, Service
-from tests.shared_service import standing
+from tests.shared_service import shared_service
 
 LINKS: Final = "/api/jobs/job-1/download-links"
 MAX_STEP_S: Final = 0.02
@@ -27,7 +27,7 @@ MIB: Final = 1 << 20
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with standing(tmp_path_factory.mktemp("standing"), {"job-1": FILM}) as process:
+    with shared_service(tmp_path_factory.mktemp("standing"), {"job-1": FILM}) as process:
         yield process
 
 
@@ -167,7 +167,7 @@ async def step_of(service: Service, data: bytes) -> float:
 
 
 def _exchange(port: int, data: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", port), DEADLINE) as plain:
+    with socket.create_connection(("127.0.0.1", port), RESPONSE_TIMEOUT_S) as plain:
         sending = memoryview(data)
         try:
             plain.sendall(sending)
@@ -272,7 +272,7 @@ async def test_fields_that_are_too_large_have_their_own_status(
 async def test_requests_behind_an_unread_answer_are_not_read_without_end(
     tmp_path_factory: pytest.TempPathFactory, size: int
 ) -> None:
-    with standing(tmp_path_factory.mktemp("standing"), {"large": bytes(16 * MIB)}) as service:
+    with shared_service(tmp_path_factory.mktemp("standing"), {"large": bytes(16 * MIB)}) as service:
         async with service.connect(receive_buffer=4096) as link:
             link.send(request("GET", "/api/jobs/large/download", token=service.token))
             await link.head()
@@ -284,7 +284,7 @@ async def test_requests_behind_an_unread_answer_are_not_read_without_end(
             waits = link.writer.transport.get_write_buffer_size()
             assert waits > 32 * MIB
             assert service.memory("VmHWM") - before < 8 * MIB
-            await link.vanish()
+            await link.reset()
 
 
 @pytest.mark.both_loops

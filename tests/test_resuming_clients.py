@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeJob, Serve
-from tests.cutting_proxy import cutting
+from tests.cutting_proxy import cutting_proxy
 from tests.eventually import until
 from tests.external_programs import needs, run
 from tests.service_runner import Service
@@ -50,17 +50,17 @@ def logged_as(service: Service, request_id: str) -> list[dict[str, Any]]:
 @needs("curl")
 async def test_curl_resumes_where_it_was_cut(service: Service, tmp_path: Path) -> None:
     into = tmp_path / "film.mp4"
-    async with cutting(service.port, 3_000_000, 5_000_000) as proxy:
+    async with cutting_proxy(service.port, 3_000_000, 5_000_000) as proxy:
         words = ("-sS", "-f", "-C", "-", "-H", bearer(service), "-o", into, url(proxy.port))
-        assert (await run("curl", *words)).code == 18  # a part of the file
+        assert (await run("curl", *words)).exit_code == 18  # a part of the file
         had = [into.stat().st_size]
         assert 2_990_000 < had[0] < 3_000_000
-        assert (await run("curl", *words)).code == 18
+        assert (await run("curl", *words)).exit_code == 18
         had.append(into.stat().st_size)
         ended = await run("curl", *words)
-    assert (ended.code, proxy.cut) == (0, 2), ended.said
+    assert (ended.exit_code, proxy.cut_count) == (0, 2), ended.stderr
     assert into.read_bytes() == FILM
-    lines = await service.logged(3)
+    lines = await service.wait_for_downloads(3)
     assert [begins(line) for line in lines] == [0, *had]
     assert lines[-1]["bytesSent"] == len(FILM) - had[-1]
 
@@ -72,7 +72,7 @@ async def test_curl_is_told_that_it_has_everything(service: Service, tmp_path: P
     ended = await run(
         "curl", "-sS", "-C", "-", "-H", bearer(service), "-o", into, "-w", "%{http_code}", url(service.port)
     )
-    assert ended.output == b"416"
+    assert ended.stdout == b"416"
     assert into.read_bytes() == FILM
 
 
@@ -82,45 +82,45 @@ async def test_curl_never_splices_two_versions(service: Service, tmp_path: Path,
     into = tmp_path / "film.mp4"
     tag = (await service.ask("HEAD", ROUTE)).headers["ETag"]
     words = ("-sS", "-C", "-", "-H", bearer(service), "-H", f"If-Range: {tag}", "-o", into)
-    async with cutting(service.port, 3_000_000) as proxy:
-        assert (await run("curl", *words, url(proxy.port))).code == 18
+    async with cutting_proxy(service.port, 3_000_000) as proxy:
+        assert (await run("curl", *words, url(proxy.port))).exit_code == 18
     part = into.read_bytes()
     make_job(output=FILM[::-1])
-    assert (await run("curl", *words, url(service.port))).code == 33  # no range came back
+    assert (await run("curl", *words, url(service.port))).exit_code == 33  # no range came back
     assert into.read_bytes() == part
     into.unlink()
-    assert (await run("curl", *words, url(service.port))).code == 0
+    assert (await run("curl", *words, url(service.port))).exit_code == 0
     assert into.read_bytes() == FILM[::-1]
 
 
 @needs("curl")
 async def test_curl_asks_for_several_ranges_and_for_nothing_new(service: Service, tmp_path: Path) -> None:
     words = ("-sS", "-H", bearer(service), url(service.port))
-    parts = (await run("curl", "-r", "0-9,5000000-5000009,-10", *words)).output
+    parts = (await run("curl", "-r", "0-9,5000000-5000009,-10", *words)).stdout
     pieces = (FILM[:10], FILM[5_000_000:5_000_010], FILM[-10:])
     assert all(b"\r\n\r\n" + piece + b"\r\n--" in parts for piece in pieces)
     kept, into = tmp_path / "etag", tmp_path / "film.mp4"
     again = ("--etag-compare", kept, "--etag-save", kept, "-o", into, "-w", "%{http_code}", *words)
-    assert (await run("curl", *again)).output == b"200"
-    assert (await run("curl", *again)).output == b"304"
-    assert (await run("curl", "-R", "-o", into, *words)).code == 0
-    assert (await run("curl", "-z", into, "-o", into, "-w", "%{http_code}", *words)).output == b"304"
+    assert (await run("curl", *again)).stdout == b"200"
+    assert (await run("curl", *again)).stdout == b"304"
+    assert (await run("curl", "-R", "-o", into, *words)).exit_code == 0
+    assert (await run("curl", "-z", into, "-o", into, "-w", "%{http_code}", *words)).stdout == b"304"
     assert into.read_bytes() == FILM
 
 
 @needs("wget")
 async def test_wget_resumes_by_itself_until_it_has_all(service: Service, tmp_path: Path) -> None:
     into = tmp_path / "film.mp4"
-    async with cutting(service.port, 2_000_000, 2_000_000, 100_000) as proxy:
+    async with cutting_proxy(service.port, 2_000_000, 2_000_000, 100_000) as proxy:
         words = ("-nv", "-c", "--tries=5", "--waitretry=0", "--header", bearer(service), "-O", into)
         ended = await run("wget", *words, url(proxy.port))
-    assert (ended.code, proxy.cut) == (0, 3), ended.said
+    assert (ended.exit_code, proxy.cut_count) == (0, 3), ended.stderr
     assert into.read_bytes() == FILM
-    starts = [begins(line) for line in await service.logged(4)]
+    starts = [begins(line) for line in await service.wait_for_downloads(4)]
     assert starts[0] == 0
     assert starts == sorted(set(starts))
     ended = await run("wget", *words, url(service.port))
-    assert ended.code == 0, ended.said
+    assert ended.exit_code == 0, ended.stderr
     assert into.read_bytes() == FILM
 
 
@@ -128,11 +128,11 @@ async def test_wget_resumes_by_itself_until_it_has_all(service: Service, tmp_pat
 async def test_wget_resumes_a_link_and_names_the_file(service: Service, tmp_path: Path) -> None:
     target = await link_to(service)
     words = ("-nv", "-c", "--content-disposition", "--tries=5", "--waitretry=0")
-    async with cutting(service.port, 2_000_000) as proxy:
+    async with cutting_proxy(service.port, 2_000_000) as proxy:
         ended = await run("wget", *words, url(proxy.port, target), folder=tmp_path)
-    assert (ended.code, proxy.cut) == (0, 1), ended.said
+    assert (ended.exit_code, proxy.cut_count) == (0, 1), ended.stderr
     assert (tmp_path / "film.mp4").read_bytes() == FILM
-    assert [begins(line) > 0 for line in await service.logged(2)] == [False, True]
+    assert [begins(line) > 0 for line in await service.wait_for_downloads(2)] == [False, True]
 
 
 ARIA: tuple[object, ...] = (
@@ -148,11 +148,11 @@ async def test_aria2c_has_it_over_many_connections_some_of_which_break(
     """Slow enough that they all are needed."""
     make_job(output=FILM)
     service = await serve(download_rate=1_500_000)
-    async with cutting(service.port, *[400_000] * 5) as proxy:
+    async with cutting_proxy(service.port, *[400_000] * 5) as proxy:
         ended = await run("aria2c", *ARIA, "--header", bearer(service), url(proxy.port), folder=tmp_path)
-    assert (ended.code, proxy.cut) == (0, 5), ended.output
+    assert (ended.exit_code, proxy.cut_count) == (0, 5), ended.stdout
     assert (tmp_path / "film.mp4").read_bytes() == FILM
-    assert proxy.opened >= 8
+    assert proxy.accepted_count >= 8
     await until(lambda: len({begins(line) for line in service.downloads()}) >= 8)
 
 
@@ -160,12 +160,12 @@ async def test_aria2c_has_it_over_many_connections_some_of_which_break(
 async def test_aria2c_goes_on_with_what_another_run_left(service: Service, tmp_path: Path) -> None:
     target = await link_to(service)
     words = (*ARIA, "-c", "--header")
-    async with cutting(service.port, *[1_000_000] * 8) as proxy:
+    async with cutting_proxy(service.port, *[1_000_000] * 8) as proxy:
         first = (*words, "X-Request-Id: first", "--max-tries=1", url(proxy.port, target))
-        assert (await run("aria2c", *first, folder=tmp_path)).code != 0
+        assert (await run("aria2c", *first, folder=tmp_path)).exit_code != 0
     assert (tmp_path / "film.mp4.aria2").exists()
     ended = await run("aria2c", *words, "X-Request-Id: second", url(service.port, target), folder=tmp_path)
-    assert ended.code == 0, ended.output
+    assert ended.exit_code == 0, ended.stdout
     assert (tmp_path / "film.mp4").read_bytes() == FILM
     # It asks how long the file is, and then for the rest of each piece.
     await until(lambda: any(begins(line) % 2**20 for line in logged_as(service, "second")))

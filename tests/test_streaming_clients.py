@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 from jobsvc.cli.demo_render import DemoFarm
 from tests.conftest import StartProcess
 from tests.eventually import until
-from tests.external_programs import needs, started
+from tests.external_programs import needs, running_program
 from tests.service_runner import Process
 from tests.test_media_players import BROWSER, page
 from tests.test_real_render import FRAMES, JOB, rendering
@@ -87,8 +87,8 @@ async def test_curl_follows_a_render_to_its_end(
     words = ("-sSN", "--fail", "-H", f"Authorization: Bearer {service.token}")
     address = f"http://127.0.0.1:{service.port}"
     async with (
-        started("curl", *words, f"{address}{EVENTS}", capture=True) as events,
-        started("curl", *words, f"{address}{LOG}", capture=True) as log,
+        running_program("curl", *words, f"{address}{EVENTS}", capture=True) as events,
+        running_program("curl", *words, f"{address}{LOG}", capture=True) as log,
     ):
         await both_follow(service)
         with rendering(farm):
@@ -106,7 +106,7 @@ async def test_chromium_follows_a_render_to_its_end(
     text = PAGE % {"token": service.token, "events": EVENTS, "log": LOG}
     async with (
         proxied(service, text) as (address, told),
-        started("chromium", *BROWSER, f"--user-data-dir={tmp_path / 'profile'}", address),
+        running_program("chromium", *BROWSER, f"--user-data-dir={tmp_path / 'profile'}", address),
     ):
         await until(lambda: {line["what"] for line in told} == {"events", "log"}, END)
         with rendering(farm):

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import MakeJob, MakeToken
 from tests.eventually import wait_until
 from tests.raw_http import request
-from tests.service_runner import PROJECT, end
+from tests.service_runner import PROJECT, stop_process
 
 FILM = os.urandom(300_000)
 
@@ -43,7 +43,7 @@ def serving(script: str, root: Path, state_dir: Path, **variables: str) -> Itera
         assert process.poll() is None
         yield process.pid, port
     finally:
-        end(process)
+        stop_process(process)
 
 
 def answers(port: int) -> bool:

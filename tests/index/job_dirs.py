@@ -22,29 +22,29 @@ class Farm:
         folder = self.root / job_id
         folder.mkdir(exist_ok=True)
         record = {"status": status, "owner": "ann"} | keys
-        beside = folder / ".status.tmp"
-        beside.write_text(json.dumps(record))
-        os.utime(beside, (1, 1))  # settled: the next look need not read it again
-        beside.rename(folder / "status.json")
+        temporary = folder / ".status.tmp"
+        temporary.write_text(json.dumps(record))
+        os.utime(temporary, (1, 1))  # settled: the next look need not read it again
+        temporary.rename(folder / "status.json")
         return folder
 
-    def spoil(self, job_id: str, data: bytes = b'{"status": "rend') -> None:
+    def write_unreadable(self, job_id: str, data: bytes = b'{"status": "rend') -> None:
         """Leave a record that can't be read."""
         folder = self.root / job_id
         folder.mkdir(exist_ok=True)
         (folder / "status.json").write_bytes(data)
 
-    def confuse(self, job_id: str) -> None:
+    def add_non_utf8_name(self, job_id: str) -> None:
         """Put a file into the job's directory whose name is not UTF-8."""
         (self.root / job_id / os.fsdecode(b"\xff\xfe")).write_text("")
 
-    def hurry(self, jobs: int, times: int) -> None:
+    def replace_many_times(self, jobs: int, times: int) -> None:
         """Replace the records of so many jobs so many times, as fast as can be."""
         for attempt in range(times):
             for number in range(jobs):
                 folder = f"{self.root}/job-{number}"
-                with open(f"{folder}/.tmp", "wb") as beside:  # noqa: PTH123 - in a hurry
-                    beside.write(b'{"status": "rendering", "owner": "ann", "attempt": %d}' % attempt)
+                with open(f"{folder}/.tmp", "wb") as temporary:  # noqa: PTH123 - in a hurry
+                    temporary.write(b'{"status": "rendering", "owner": "ann", "attempt": %d}' % attempt)
                 os.rename(f"{folder}/.tmp", f"{folder}/status.json")  # noqa: PTH104 - likewise
 
     def remove(self, job_id: str) -> None:
@@ -54,4 +54,4 @@ class Farm:
 
 
 if __name__ == "__main__":  # a farm that is another process: in ours it would hold the interpreter's lock
-    Farm(Path(sys.argv[1])).hurry(int(sys.argv[2]), int(sys.argv[3]))
+    Farm(Path(sys.argv[1])).replace_many_times(int(sys.argv[2]), int(sys.argv[3]))

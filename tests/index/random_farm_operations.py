@@ -22,7 +22,7 @@ OUTPUT: Final = "output/film.mp4"
 OWNERS: Final = ("owner-0", "owner-1", "owner-2", "ann")
 
 
-class Job(NamedTuple):
+class JobState(NamedTuple):
     """What of a job can be told from outside."""
 
     status: Status
@@ -31,11 +31,11 @@ class Job(NamedTuple):
     updated_at: str
     output: bool
 
-    def shown(self) -> tuple[Any, ...]:
+    def status_fields(self) -> tuple[Any, ...]:
         """What of it is in a status answer."""
         return self.status.value, self.progress, self.updated_at, self.output
 
-    def download(self) -> str:
+    def download_result(self) -> str:
         """What a download comes to: a problem's code, or "sent"."""
         if self.status is Status.COMPLETED:
             return "sent" if self.output else "output-missing"
@@ -44,116 +44,116 @@ class Job(NamedTuple):
         )
 
 
-Truth: TypeAlias = Job | None
+ExpectedState: TypeAlias = JobState | None
 """None: there is no such job."""
 
 
-def shown_to(owner: str | None, truth: Truth) -> tuple[Any, ...] | None:
+def visible_status(owner: str | None, truth: ExpectedState) -> tuple[Any, ...] | None:
     """What one owner (None: every one) sees of it, None if nothing."""
-    return truth.shown() if truth is not None and owner in {None, truth.owner} else None
+    return truth.status_fields() if truth is not None and owner in {None, truth.owner} else None
 
 
-def sent_to(owner: str | None, truth: Truth) -> str:
+def visible_download(owner: str | None, truth: ExpectedState) -> str:
     """What a download of it comes to for one owner."""
-    return truth.download() if truth is not None and owner in {None, truth.owner} else "job-not-found"
+    return truth.download_result() if truth is not None and owner in {None, truth.owner} else "job-not-found"
 
 
-class Chaos:
+class RandomFarm:
     """Real directories, and for each job what may be answered of it."""
 
     def __init__(self, base: Path, jobs: tuple[str, ...]) -> None:
         self.jobs = jobs
         self.root = base / "jobs"
-        self._aside = base / "aside"
+        self._outside = base / "aside"
         self._number = count()
         self._disk = JobsRoot(self.root)
-        self._allowed: dict[str, set[Truth]] = {job_id: {None} for job_id in jobs}
-        self._since = dict(self._allowed)
+        self._allowed: dict[str, set[ExpectedState]] = {job_id: {None} for job_id in jobs}
+        self._possibly_cached = dict(self._allowed)
         """All that was true of each job since it was last known what the service knows."""
-        self._spoilt: set[str] = set()
-        self._bridged: set[str] = set()
+        self._unreadable: set[str] = set()
+        self._in_grace_period: set[str] = set()
         """Jobs with a missing record or output: for two seconds what was there before may be answered."""
         self.root.mkdir()
-        self._aside.mkdir()
-        self._fill(self.root / ANCHOR, "queued", 0)
+        self._outside.mkdir()
+        self._write_record(self.root / ANCHOR, "queued", 0)
         self.operations: dict[str, Callable[[str], None]] = {
             name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")
         }
 
-    def do(self, operation: str, job_id: str) -> None:
+    def perform(self, operation: str, job_id: str) -> None:
         """Do it, where it can be done, and note what is true now."""
         with contextlib.suppress(OSError):
             self.operations[operation](job_id)
         try:
-            truth = self._look(job_id)
+            truth = self._read_state(job_id)
         except BadRecord:
             # What was known before stays; what that is, depends on when it was last looked at.
-            self._allowed[job_id] = self._since[job_id]
-            self._spoilt.add(job_id)
-            self._bridged.discard(job_id)
+            self._allowed[job_id] = self._possibly_cached[job_id]
+            self._unreadable.add(job_id)
+            self._in_grace_period.discard(job_id)
         else:
-            before = self._bridging(job_id, truth)
+            before = self._grace_period_states(job_id, truth)
             self._allowed[job_id] = {truth} | before
-            self._bridged -= {job_id}
-            self._bridged |= {job_id} if before else set()
-            self._spoilt.discard(job_id)
-            self._since[job_id] = self._since[job_id] | {truth} | before
+            self._in_grace_period -= {job_id}
+            self._in_grace_period |= {job_id} if before else set()
+            self._unreadable.discard(job_id)
+            self._possibly_cached[job_id] = self._possibly_cached[job_id] | {truth} | before
 
-    def _bridging(self, job_id: str, truth: Truth) -> set[Truth]:
+    def _grace_period_states(self, job_id: str, truth: ExpectedState) -> set[ExpectedState]:
         """Return what may be answered besides the truth, while a file that was there is missing."""
         if truth is None:
             there = not (self.root / job_id).is_symlink() and (self.root / job_id).is_dir()
-            return self._since[job_id] - {None} if there else set()
-        had_output = any(known is not None and known.output for known in self._since[job_id])
+            return self._possibly_cached[job_id] - {None} if there else set()
+        had_output = any(known is not None and known.output for known in self._possibly_cached[job_id])
         if truth.status is Status.COMPLETED and not truth.output and had_output:
             return {truth._replace(output=True)}
         return set()
 
     @property
-    def bridges_any(self) -> bool:
+    def has_grace_period(self) -> bool:
         """Whether there is any such job."""
-        return bool(self._bridged)
+        return bool(self._in_grace_period)
 
-    def is_bridged(self, job_id: str, shown: tuple[Any, ...] | None) -> bool:
+    def is_grace_period_answer(self, job_id: str, shown: tuple[Any, ...] | None) -> bool:
         """Whether this answer is only right for as long as a missing file is bridged."""
-        truths = {shown_to(None, truth) for truth in self._finally(job_id)}
-        return job_id in self._bridged and shown not in truths
+        truths = {visible_status(None, truth) for truth in self._final_states(job_id)}
+        return job_id in self._in_grace_period and shown not in truths
 
-    def _finally(self, job_id: str) -> set[Truth]:
+    def _final_states(self, job_id: str) -> set[ExpectedState]:
         try:
-            return {self._look(job_id)}
+            return {self._read_state(job_id)}
         except BadRecord:
             return self._allowed[job_id]
 
-    def right(self, job_id: str, owner: str | None, shown: tuple[Any, ...] | None) -> bool:
+    def accept(self, job_id: str, owner: str | None, shown: tuple[Any, ...] | None) -> bool:
         """Whether this answer is true; from then on it is what the service knows."""
-        so = {truth for truth in self._allowed[job_id] if shown_to(owner, truth) == shown}
-        if so and job_id in self._bridged and so & self._finally(job_id):
-            so &= self._finally(job_id)
+        so = {truth for truth in self._allowed[job_id] if visible_status(owner, truth) == shown}
+        if so and job_id in self._in_grace_period and so & self._final_states(job_id):
+            so &= self._final_states(job_id)
             if owner is None:
-                self._bridged.discard(job_id)
-        if so and job_id not in self._bridged:
-            self._allowed[job_id] = self._since[job_id] = so
+                self._in_grace_period.discard(job_id)
+        if so and job_id not in self._in_grace_period:
+            self._allowed[job_id] = self._possibly_cached[job_id] = so
         return bool(so)
 
-    def allowed(self, job_id: str) -> set[Truth]:
+    def allowed_states(self, job_id: str) -> set[ExpectedState]:
         """Return everything that may be answered."""
         return self._allowed[job_id]
 
-    def sent(self, job_id: str, owner: str | None) -> set[str]:
+    def allowed_downloads(self, job_id: str, owner: str | None) -> set[str]:
         """Return what a download may come to: of a record that stands, the disk is asked for the output."""
-        allowed = {sent_to(owner, truth) for truth in self._allowed[job_id]}
-        if job_id in self._spoilt and allowed & {"sent", "output-missing"}:
+        allowed = {visible_download(owner, truth) for truth in self._allowed[job_id]}
+        if job_id in self._unreadable and allowed & {"sent", "output-missing"}:
             allowed |= {"sent", "output-missing"}
         return allowed
 
-    def since(self, job_id: str) -> set[Truth]:
+    def possibly_cached(self, job_id: str) -> set[ExpectedState]:
         """Return everything that may be known, be it outdated."""
-        return self._since[job_id]
+        return self._possibly_cached[job_id]
 
-    def make_again(self) -> Callable[[], None]:
+    def replace_root(self) -> Callable[[], None]:
         """Have an empty root in place of this one; what is returned has its jobs moved there, one by one."""
-        old = self._aside / f"old-{next(self._number)}"
+        old = self._outside / f"old-{next(self._number)}"
         self.root.rename(old)
         self.root.mkdir()
 
@@ -161,37 +161,39 @@ class Chaos:
             for folder in list(old.iterdir()):
                 folder.rename(self.root / folder.name)
             for job_id in self.jobs:  # each was absent for a moment
-                self._since[job_id] = self._since[job_id] | {None}
-                if job_id in self._spoilt:
-                    self._allowed[job_id] = self._since[job_id]
+                self._possibly_cached[job_id] = self._possibly_cached[job_id] | {None}
+                if job_id in self._unreadable:
+                    self._allowed[job_id] = self._possibly_cached[job_id]
 
         return fill
 
-    def _look(self, job_id: str) -> Truth:
+    def _read_state(self, job_id: str) -> ExpectedState:
         try:
             reading = self._disk.read(job_id)
         except PathNotFound:
             return None
         job = reading.job
-        return Job(job.status, job.owner, job.progress, job.updated_at, reading.output_version is not None)
+        return JobState(
+            job.status, job.owner, job.progress, job.updated_at, reading.output_version is not None
+        )
 
-    def _fill(self, folder: Path, status: str, number: int, **keys: Any) -> None:
+    def _write_record(self, folder: Path, status: str, number: int, **keys: Any) -> None:
         folder.mkdir(exist_ok=True)
-        beside = folder / f".status.{number}.tmp"
+        temporary = folder / f".status.{number}.tmp"
         record = {
             "status": status,
             "owner": f"owner-{number % 3}",
             "progress": number % 100,
             "attempt": number,
         }
-        beside.write_text(json.dumps(record | keys))
-        beside.rename(folder / "status.json")
+        temporary.write_text(json.dumps(record | keys))
+        temporary.rename(folder / "status.json")
 
     def do_replace(self, job_id: str) -> None:
-        self._fill(self.root / job_id, "rendering", next(self._number))
+        self._write_record(self.root / job_id, "rendering", next(self._number))
 
     def do_finish(self, job_id: str) -> None:
-        self._fill(self.root / job_id, "completed", next(self._number), outputPath=OUTPUT)
+        self._write_record(self.root / job_id, "completed", next(self._number), outputPath=OUTPUT)
 
     def do_finish_with_output(self, job_id: str) -> None:
         output = self.root / job_id / OUTPUT
@@ -237,17 +239,17 @@ class Chaos:
         (self.root / job_id).mkdir()
 
     def do_rename_out(self, job_id: str) -> None:
-        (self.root / job_id).rename(self._aside / f"{job_id}-{next(self._number)}")
+        (self.root / job_id).rename(self._outside / f"{job_id}-{next(self._number)}")
 
     def do_rename_in(self, job_id: str) -> None:
         number = next(self._number)
-        prepared = self._aside / f"prepared-{number}"
-        self._fill(prepared, "queued", number)
+        prepared = self._outside / f"prepared-{number}"
+        self._write_record(prepared, "queued", number)
         prepared.rename(self.root / job_id)
 
     def do_recreate(self, job_id: str) -> None:
         self.do_delete(job_id)
-        self._since[job_id] = self._since[job_id] | {None}  # for a moment
+        self._possibly_cached[job_id] = self._possibly_cached[job_id] | {None}  # for a moment
         self.do_replace(job_id)
 
     def do_swap_for_file(self, job_id: str) -> None:
@@ -256,13 +258,13 @@ class Chaos:
 
     def do_swap_for_link(self, job_id: str) -> None:
         number = next(self._number)
-        kept = self._aside / f"linked-{number}"
+        kept = self._outside / f"linked-{number}"
         (self.root / job_id).rename(kept)
         (self.root / job_id).symlink_to(kept)
 
     def do_swap_record_for_link(self, job_id: str) -> None:
         record = self.root / job_id / "status.json"
-        kept = self._aside / f"record-{next(self._number)}"
+        kept = self._outside / f"record-{next(self._number)}"
         record.rename(kept)
         record.symlink_to(kept)
 

@@ -20,12 +20,12 @@ from jobsvc.settings import Settings
 from jobsvc.storage.state import token_file
 from tests.eventually import wait_until
 
-PLENTY: Final = "100000000/minute"
-FORCED: Final = {"Cache-Control": "no-cache"}
+UNLIMITED: Final = "100000000/minute"
+NO_CACHE: Final = {"Cache-Control": "no-cache"}
 SCOPES: Final = (JOBS_READ, OUTPUTS_READ)
 
 
-class Whole:
+class ServiceThread:
     """A service over some jobs, asked over a socket, with a token for each owner."""
 
     def __init__(self, jobs_root: Path, state_dir: Path, owners: tuple[str, ...], **settings: Any) -> None:
@@ -36,18 +36,18 @@ class Whole:
         self._thread = ThreadPoolExecutor(1)
         self._thread.submit(self._loop.run_forever)
         self._stop, address = asyncio.Event(), Future[str]()
-        limits: dict[str, Any] = dict.fromkeys(("limit_status", "limit_download"), PLENTY)
+        limits: dict[str, Any] = dict.fromkeys(("limit_status", "limit_download"), UNLIMITED)
         ready = Settings(jobs_root, state_dir=state_dir, port=0, shutdown_grace=0.1, **limits, **settings)
         served = serve(ready, ready=address.set_result, stop=self._stop)
-        self._served = asyncio.run_coroutine_threadsafe(served, self._loop)
+        self._serving = asyncio.run_coroutine_threadsafe(served, self._loop)
         self._client = http.client.HTTPConnection(address.result(20).rpartition("/")[2], timeout=20)
-        wait_until(lambda: self.unready() is None, 20)
+        wait_until(lambda: self.not_ready_reason() is None, 20)
 
     def close(self) -> None:
         """End it all."""
         self._client.close()
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._served.result(20)
+        self._serving.result(20)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.shutdown()
         self._loop.close()
@@ -64,7 +64,7 @@ class Whole:
         json = "json" in (answer.headers["Content-Type"] or "")
         return answer.status, orjson.loads(body) if json else {}, answer.headers.get("Cache-Status", "")
 
-    def unready(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Say why it is not ready, None where it is."""
         status, problem, _ = self.get("/readyz")
         return None if status == 200 else str(problem["detail"])
@@ -75,7 +75,7 @@ class Whole:
         lines = self._client.getresponse().read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name)
 
-    def tell_watcher(self, number: signal.Signals) -> None:
+    def signal_watcher(self, number: signal.Signals) -> None:
         """Send a signal to the watcher's process, where there is one just now."""
         for child in _children():
             with suppress(OSError):

@@ -11,55 +11,55 @@ from unittest.mock import patch
 
 from jobsvc.storage.jobs import reader, root_listing, stat_check
 
-ASKED: Final = frozenset({"open", "stat", "scandir", "listdir", "access"})
+INTERCEPTED: Final = frozenset({"open", "stat", "scandir", "listdir", "access"})
 """What the service calls to ask the storage about jobs."""
 
 
-class Weather:
+class FaultyOs:
     """What these modules take for `os`."""
 
     def __init__(self) -> None:
-        self._fault: int | None = None
-        self._calm = threading.Event()
-        self._calm.set()
-        self._farm = threading.get_ident()
+        self._errno: int | None = None
+        self._released = threading.Event()
+        self._released.set()
+        self._farm_thread_id = threading.get_ident()
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
         """Have nothing answered for the length of the block; then all of it."""
-        self._calm.clear()
+        self._released.clear()
         try:
             yield
         finally:
-            self._calm.set()
+            self._released.set()
 
     @contextmanager
     def failing(self, number: int) -> Iterator[None]:
         """Have everything answered with this error for the length of the block."""
-        self._fault = number
+        self._errno = number
         try:
             yield
         finally:
-            self._fault = None
+            self._errno = None
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(os, name)
-        return real if name not in ASKED else lambda *args, **kwargs: self._ask(real, *args, **kwargs)
+        return real if name not in INTERCEPTED else lambda *args, **kwargs: self._call(real, *args, **kwargs)
 
-    def _ask(self, real: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() == self._farm:
+    def _call(self, real: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == self._farm_thread_id:
             return real(*args, **kwargs)
-        self._calm.wait(20)
-        if self._fault is not None:
-            raise OSError(self._fault, os.strerror(self._fault))
+        self._released.wait(20)
+        if self._errno is not None:
+            raise OSError(self._errno, os.strerror(self._errno))
         return real(*args, **kwargs)
 
 
 @contextmanager
-def weather() -> Iterator[Weather]:
+def storage_faults() -> Iterator[FaultyOs]:
     """Put weather between the service and the storage of its jobs for the length of the block."""
     with ExitStack() as patches:
-        weather = Weather()
+        faulty_os = FaultyOs()
         for module in (reader, stat_check, root_listing):
-            patches.enter_context(patch.object(module, "os", weather))
-        yield weather
+            patches.enter_context(patch.object(module, "os", faulty_os))
+        yield faulty_os

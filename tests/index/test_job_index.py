@@ -208,7 +208,7 @@ async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(
 async def test_a_name_that_is_not_utf_8_leaves_all_jobs_answered(farm: Farm, watched: JobIndex) -> None:
     farm.put("b")
     await until(lambda: "b" in watched.catalogue.entries)
-    farm.confuse("anchor")
+    farm.add_non_utf8_name("anchor")
     farm.put("anchor", progress=7)
     farm.put("b", progress=7)
     await until(lambda: progress(watched, "b") == 7)
@@ -391,7 +391,7 @@ async def test_an_output_that_comes_after_its_record_is_seen_without_anyone_aski
 async def test_the_index_shows_itself_in_metrics(farm: Farm, disk: StorageExecutor) -> None:
     metrics = Metrics()
     farm.put("a", "failed")
-    farm.spoil("b")
+    farm.write_unreadable("b")
     index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.POLL, metrics=metrics)
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)

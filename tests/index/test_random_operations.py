@@ -1,6 +1,6 @@
 """Whatever is done to the job directories, forced answers equal the disk at once, and all others soon.
 
-A few hundred operations in the suite; JOBSVC_TRUTH_OPERATIONS=10000 asks for as many, in each mode.
+A few hundred operations in the suite; JOBSVC_TEST_OPERATIONS=10000 asks for as many, in each mode.
 """
 
 from __future__ import annotations
@@ -30,25 +30,27 @@ from hypothesis.stateful import (
 
 from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S
 from tests.eventually import wait_until
-from tests.index.random_farm_operations import ANCHOR, OWNERS, Chaos, shown_to
-from tests.index.service_thread import FORCED, Whole
-from tests.index.storage_faults import weather
+from tests.index.random_farm_operations import ANCHOR, OWNERS, RandomFarm, visible_status
+from tests.index.service_thread import NO_CACHE, ServiceThread
+from tests.index.storage_faults import storage_faults
 
-SOON: Final = 1.5
+MAX_DELAY_S: Final = 1.5
 """Seconds: half of one more than max_age."""
 JOBS: Final = ("a", "b", "c")
-OPERATIONS: Final = sorted(name.removeprefix("do_") for name in dir(Chaos) if name.startswith("do_"))
-WANTED: Final = int(os.environ.get("JOBSVC_TRUTH_OPERATIONS", "0"))
+OPERATIONS: Final = sorted(name.removeprefix("do_") for name in dir(RandomFarm) if name.startswith("do_"))
+REQUESTED_OPERATIONS: Final = int(os.environ.get("JOBSVC_TEST_OPERATIONS", "0"))
 
-AWAY: Final = "storage-unavailable"
-WAYS: Final = ("gone", "empty", "made-again", "faults", "hangs", "another-device")
+UNAVAILABLE: Final = "storage-unavailable"
+OUTAGES: Final = ("gone", "empty", "made-again", "faults", "hangs", "another-device")
 
 a_job = st.sampled_from(JOBS)
 an_owner = st.sampled_from((None, None, *OWNERS))
-labour = st.lists(st.tuples(st.sampled_from(OPERATIONS), a_job), min_size=1, max_size=30 if WANTED else 8)
+some_operations = st.lists(
+    st.tuples(st.sampled_from(OPERATIONS), a_job), min_size=1, max_size=30 if REQUESTED_OPERATIONS else 8
+)
 
 
-class Truth(RuleBasedStateMachine):
+class RandomOperations(RuleBasedStateMachine):
     """The service lives in a thread of its own, while the farm works here."""
 
     mode = "events"
@@ -57,136 +59,138 @@ class Truth(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[object] = []
+        self.history: list[object] = []
         """What happened, for whoever is to find out why something was wrong."""
-        self.rough = False
-        self.open = ExitStack()
+        self.with_outages = False
+        self.cleanup = ExitStack()
         self.base = Path(tempfile.mkdtemp())
-        self.open.callback(shutil.rmtree, self.base)
-        self.weather = self.open.enter_context(weather())
-        self.chaos = Chaos(self.base, JOBS)
-        self.whole = Whole(self.chaos.root, self.base / "state", OWNERS, watch=self.mode, poll_interval=0.2)
-        self.open.callback(self.whole.close)
+        self.cleanup.callback(shutil.rmtree, self.base)
+        self.faults = self.cleanup.enter_context(storage_faults())
+        self.farm = RandomFarm(self.base, JOBS)
+        self.service = ServiceThread(
+            self.farm.root, self.base / "state", OWNERS, watch=self.mode, poll_interval=0.2
+        )
+        self.cleanup.callback(self.service.close)
         if self.mode == "events":
-            wait_until(lambda: self.whole.metric("jobsvc_watcher_healthy") == 1, 20)
+            wait_until(lambda: self.service.metric("jobsvc_watcher_healthy") == 1, 20)
 
     @initialize(rough=st.sampled_from((False, False, False, True)))
     def begin(self, *, rough: bool) -> None:
         """One run in four has storage that goes away and watchers that die."""
-        self.rough = rough
+        self.with_outages = rough
 
-    @rule(operations=labour)
-    def work(self, operations: list[tuple[str, str]]) -> None:
+    @rule(operations=some_operations)
+    def perform_operations(self, operations: list[tuple[str, str]]) -> None:
         for operation, job_id in operations:
-            self.chaos.do(operation, job_id)
+            self.farm.perform(operation, job_id)
         self._note(*operations)
         type(self).done += len(operations)
 
     @rule(job_id=a_job, owner=an_owner)
-    def ask_the_disk(self, job_id: str, owner: str | None) -> None:
-        shown = self._shown(job_id, owner, forced=True)
-        self._must(self.chaos.right(job_id, owner, shown), job_id, owner, shown)
+    def get_status_uncached(self, job_id: str, owner: str | None) -> None:
+        shown = self._get_status(job_id, owner, forced=True)
+        self._check(self.farm.accept(job_id, owner, shown), job_id, owner, shown)
 
     @rule(job_id=a_job, owner=an_owner)
     def download(self, job_id: str, owner: str | None) -> None:
-        status, problem, _ = self.whole.get(f"/api/jobs/{job_id}/download", owner)
+        status, problem, _ = self.service.get(f"/api/jobs/{job_id}/download", owner)
         sent = "sent" if status == 200 else problem["code"]
-        self._must(sent in self.chaos.sent(job_id, owner), job_id, owner, sent)
+        self._check(sent in self.farm.allowed_downloads(job_id, owner), job_id, owner, sent)
 
     @rule(job_id=a_job, owner=an_owner)
-    def ask_without_looking_at_the_answer(self, job_id: str, owner: str | None) -> None:
-        self._shown(job_id, owner)
+    def get_status_unchecked(self, job_id: str, owner: str | None) -> None:
+        self._get_status(job_id, owner)
 
     @rule(owner=an_owner)
-    def all_is_soon_right(self, owner: str | None) -> None:
-        end = time.monotonic() + SOON + (ABSENCE_GRACE_S if self.chaos.bridges_any else 0)
+    def all_answers_become_current(self, owner: str | None) -> None:
+        end = time.monotonic() + MAX_DELAY_S + (ABSENCE_GRACE_S if self.farm.has_grace_period else 0)
         wrong = dict.fromkeys(JOBS)
         while wrong:
             for job_id in tuple(wrong):
-                shown = self._shown(job_id, owner)
-                passing = owner is None and self.chaos.is_bridged(job_id, shown)
-                if not passing and self.chaos.right(job_id, owner, shown):
+                shown = self._get_status(job_id, owner)
+                passing = owner is None and self.farm.is_grace_period_answer(job_id, shown)
+                if not passing and self.farm.accept(job_id, owner, shown):
                     del wrong[job_id]
                 else:
-                    self._must(time.monotonic() < end, job_id, owner, shown)
+                    self._check(time.monotonic() < end, job_id, owner, shown)
 
     @precondition(lambda self: self.rough)
-    @rule(way=st.sampled_from(WAYS), operations=labour, noticed=st.booleans())
-    def storage_goes_and_comes_back(
+    @rule(way=st.sampled_from(OUTAGES), operations=some_operations, noticed=st.booleans())
+    def storage_fails_and_recovers(
         self, way: str, operations: list[tuple[str, str]], *, noticed: bool
     ) -> None:
         """Until it is back the last known answers stay; what the farm did meanwhile is then seen as ever."""
-        with self._away(way) as unready:
+        with self._storage_unavailable(way) as unready:
             self._note("away", way, noticed)
             if noticed and way != "hangs":
-                wait_until(lambda: (self.whole.unready() or "").startswith(unready), 3)
+                wait_until(lambda: (self.service.not_ready_reason() or "").startswith(unready), 3)
             for job_id in JOBS:
-                self._must_be_last_known(job_id)
+                self._check_last_known(job_id)
             if way in {"faults", "hangs"}:
-                self.work(operations)
+                self.perform_operations(operations)
         self._note("back")
-        self.all_is_soon_right(None)
+        self.all_answers_become_current(None)
 
     @precondition(lambda self: self.rough and self.mode == "events")
-    @rule(operations=labour, number=st.sampled_from((signal.SIGKILL, signal.SIGSTOP)))
-    def watcher_dies_or_sleeps(self, operations: list[tuple[str, str]], number: signal.Signals) -> None:
+    @rule(operations=some_operations, number=st.sampled_from((signal.SIGKILL, signal.SIGSTOP)))
+    def watcher_is_killed_or_stopped(self, operations: list[tuple[str, str]], number: signal.Signals) -> None:
         self._note(number.name)
-        self.whole.tell_watcher(number)
-        self.work(operations)
-        self.all_is_soon_right(None)
-        self.whole.tell_watcher(signal.SIGCONT)
+        self.service.signal_watcher(number)
+        self.perform_operations(operations)
+        self.all_answers_become_current(None)
+        self.service.signal_watcher(signal.SIGCONT)
 
     def teardown(self) -> None:
-        with self.open:
-            self.all_is_soon_right(None)
-            self._must(self._shown(ANCHOR, None) is not None, ANCHOR)
-            if not self.rough:
-                self._must(self.whole.metric("jobsvc_watcher_missed_events_total") == 0, "missed hints")
+        with self.cleanup:
+            self.all_answers_become_current(None)
+            self._check(self._get_status(ANCHOR, None) is not None, ANCHOR)
+            if not self.with_outages:
+                self._check(self.service.metric("jobsvc_watcher_missed_events_total") == 0, "missed hints")
 
     @contextmanager
-    def _away(self, way: str) -> Iterator[str]:
+    def _storage_unavailable(self, way: str) -> Iterator[str]:
         """Take the storage away for the length of a block; tells how /readyz begins to say so."""
         with ExitStack() as back:
             begins = "The storage is away: "
             if way == "hangs":
-                back.enter_context(self.weather.hanging())
+                back.enter_context(self.faults.hanging())
             elif way == "faults":
-                back.enter_context(self.weather.failing(errno.EIO))
+                back.enter_context(self.faults.failing(errno.EIO))
             elif way == "made-again":
-                back.callback(self.chaos.make_again())
+                back.callback(self.farm.replace_root())
                 begins += "the root is empty"
             elif way == "another-device":
-                begins += back.enter_context(_covered(self.chaos.root))
+                begins += back.enter_context(_mounted_over(self.farm.root))
             else:
-                _gone(self.chaos.root, back, empty=way == "empty")
+                _rename_root(self.farm.root, back, empty=way == "empty")
                 begins += "the root is empty" if way == "empty" else ""
             yield begins
 
-    def _must_be_last_known(self, job_id: str) -> None:
-        shown = self._shown(job_id, None)
-        since = {shown_to(None, truth) for truth in self.chaos.since(job_id)}
-        self._must(shown in since or (shown == AWAY and None in since), job_id, shown)
+    def _check_last_known(self, job_id: str) -> None:
+        shown = self._get_status(job_id, None)
+        since = {visible_status(None, truth) for truth in self.farm.possibly_cached(job_id)}
+        self._check(shown in since or (shown == UNAVAILABLE and None in since), job_id, shown)
 
-    def _shown(self, job_id: str, owner: str | None, *, forced: bool = False) -> Any:
+    def _get_status(self, job_id: str, owner: str | None, *, forced: bool = False) -> Any:
         """Ask for a status; None for a 404."""
-        status, document, cache = self.whole.get(f"/api/jobs/{job_id}", owner, FORCED if forced else {})
+        status, document, cache = self.service.get(f"/api/jobs/{job_id}", owner, NO_CACHE if forced else {})
         self._note("asked", job_id, owner, forced, status, document.get("attempt"), cache)
         if status in {404, 503}:
-            assert document["code"] == ("job-not-found" if status == 404 else AWAY)
-            return None if status == 404 else AWAY
+            assert document["code"] == ("job-not-found" if status == 404 else UNAVAILABLE)
+            return None if status == 404 else UNAVAILABLE
         assert status == 200, document
         known = (document["status"], document["progress"], document["updatedAt"])
         return *known, "downloadUrl" in document
 
     def _note(self, *what: object) -> None:
-        self.told.append((round(time.monotonic(), 3), *what))
+        self.history.append((round(time.monotonic(), 3), *what))
 
-    def _must(self, held: bool, job_id: str, *what: object) -> None:  # noqa: FBT001 - an assertion that tells more
-        allowed = self.chaos.allowed(job_id) if job_id in JOBS else ""
-        assert held, "\n".join(map(str, [*self.told[-60:], job_id, what, allowed]))
+    def _check(self, held: bool, job_id: str, *what: object) -> None:  # noqa: FBT001 - an assertion that tells more
+        allowed = self.farm.allowed_states(job_id) if job_id in JOBS else ""
+        assert held, "\n".join(map(str, [*self.history[-60:], job_id, what, allowed]))
 
 
-def _gone(root: Path, back: ExitStack, *, empty: bool) -> None:
+def _rename_root(root: Path, back: ExitStack, *, empty: bool) -> None:
     kept = root.with_name("unmounted")
     root.rename(kept)
     back.callback(kept.rename, root)
@@ -196,7 +200,7 @@ def _gone(root: Path, back: ExitStack, *, empty: bool) -> None:
 
 
 @contextmanager
-def _covered(root: Path) -> Iterator[str]:
+def _mounted_over(root: Path) -> Iterator[str]:
     """Mount another file system over the root; where that is not allowed, do nothing."""
     may = os.geteuid() == 0 and shutil.which("mount") is not None
     mounted = may and not subprocess.call(["mount", "-t", "tmpfs", "none", root])
@@ -207,17 +211,17 @@ def _covered(root: Path) -> Iterator[str]:
             subprocess.check_call(["umount", "-l", root])
 
 
-class TruthByPolling(Truth):
+class RandomOperationsPolling(RandomOperations):
     mode = "poll"
 
 
-@pytest.mark.timeout(WANTED // 2 + 60)
-@pytest.mark.parametrize("machine", [Truth, TruthByPolling])
-def test_answers_are_true_whatever_the_farm_does(machine: type[Truth]) -> None:
+@pytest.mark.timeout(REQUESTED_OPERATIONS // 2 + 60)
+@pytest.mark.parametrize("machine", [RandomOperations, RandomOperationsPolling])
+def test_answers_are_true_whatever_the_farm_does(machine: type[RandomOperations]) -> None:
     begun = machine.done
     chosen = settings(
-        max_examples=100 if WANTED else 6,
-        stateful_step_count=20 if WANTED else 12,
+        max_examples=100 if REQUESTED_OPERATIONS else 6,
+        stateful_step_count=20 if REQUESTED_OPERATIONS else 12,
         deadline=None,
         database=None,
         phases=(Phase.generate,),
@@ -225,5 +229,5 @@ def test_answers_are_true_whatever_the_farm_does(machine: type[Truth]) -> None:
     )
     run: Callable[[], None] = lambda: run_state_machine_as_test(machine, settings=chosen)  # noqa: E731
     run()
-    while machine.done - begun < WANTED:
+    while machine.done - begun < REQUESTED_OPERATIONS:
         run()

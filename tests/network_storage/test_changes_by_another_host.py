@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import MakeJob, Serve
 from tests.network_storage.share import Share
 from tests.service_runner import Service
-from tests.sse_client import Event, Stream, listening
+from tests.sse_client import Event, EventStream, open_event_stream
 
 BOUND_S: Final = 4.0
 """A poll interval of half a second, a cache or two of a second each, and a busy machine."""
@@ -29,10 +29,10 @@ async def service(share: Share, make_job: MakeJob, serve: Serve) -> Service:
 
 
 @pytest.fixture
-async def stream(service: Service) -> AsyncIterator[Stream]:
+async def stream(service: Service) -> AsyncIterator[EventStream]:
     """An event stream that has told of all jobs that there are."""
-    async with listening(service, "/api/events") as stream:
-        await stream.named("present")
+    async with open_event_stream(service, "/api/events") as stream:
+        await stream.next_named("present")
         yield stream
 
 
@@ -56,24 +56,24 @@ async def ready(service: Service, status: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def told(stream: Stream, name: str, job_id: str) -> dict[str, Any]:
+async def told(stream: EventStream, name: str, job_id: str) -> dict[str, Any]:
     """Wait for an event of a job."""
     async with asyncio.timeout(BOUND_S):
         while True:
-            event = await stream.named(name)
+            event = await stream.next_named(name)
             job: dict[str, Any] = event.json()
             if job["id"] == job_id:
                 return job
 
 
-async def test_a_new_job_is_listed_and_told(make_job: MakeJob, service: Service, stream: Stream) -> None:
+async def test_a_new_job_is_listed_and_told(make_job: MakeJob, service: Service, stream: EventStream) -> None:
     await asyncio.to_thread(make_job, "new", status="failed")
     await told(stream, "job", "new")
     await listed(service, {"new": "failed", "finished": "failed", "rendering": "rendering"})
 
 
 async def test_a_job_that_was_asked_for_before_it_came_is_listed_and_told(
-    make_job: MakeJob, service: Service, stream: Stream
+    make_job: MakeJob, service: Service, stream: EventStream
 ) -> None:
     assert (await service.get("/api/jobs/new")).status == 404
     await asyncio.to_thread(make_job, "new", status="failed")
@@ -83,7 +83,7 @@ async def test_a_job_that_was_asked_for_before_it_came_is_listed_and_told(
 
 @pytest.mark.parametrize("job_id", ["finished", "rendering"])
 async def test_a_changed_job_is_listed_and_told(
-    make_job: MakeJob, service: Service, stream: Stream, job_id: str
+    make_job: MakeJob, service: Service, stream: EventStream, job_id: str
 ) -> None:
     await asyncio.to_thread(make_job, job_id, status="canceled")
     assert (await told(stream, "job", job_id))["status"] == "canceled"
@@ -101,7 +101,7 @@ def move_out(share: Share, job_id: str) -> None:
 @pytest.mark.parametrize("job_id", ["finished", "rendering"])
 @pytest.mark.parametrize("remove", [delete, move_out])
 async def test_a_removed_job_is_told_and_not_listed(
-    share: Share, service: Service, stream: Stream, remove: Callable[[Share, str], None], job_id: str
+    share: Share, service: Service, stream: EventStream, remove: Callable[[Share, str], None], job_id: str
 ) -> None:
     await asyncio.to_thread(remove, share, job_id)
     await told(stream, "removed", job_id)
@@ -111,7 +111,7 @@ async def test_a_removed_job_is_told_and_not_listed(
 
 
 async def test_a_renamed_job_is_listed_under_its_new_name(
-    share: Share, service: Service, stream: Stream
+    share: Share, service: Service, stream: EventStream
 ) -> None:
     root = share.writer / "jobs"
     await asyncio.to_thread((root / "finished").rename, root / "renamed")
@@ -119,7 +119,7 @@ async def test_a_renamed_job_is_listed_under_its_new_name(
 
 
 async def test_a_finished_job_that_is_made_again_is_listed_and_told(
-    share: Share, make_job: MakeJob, service: Service, stream: Stream
+    share: Share, make_job: MakeJob, service: Service, stream: EventStream
 ) -> None:
     await asyncio.to_thread(delete, share, "finished")
     await asyncio.to_thread(make_job, "finished", status="queued")
@@ -130,7 +130,7 @@ async def test_a_finished_job_that_is_made_again_is_listed_and_told(
 
 @pytest.mark.parametrize("share", ["gluster"], indirect=True)  # sshfs ends with its server
 async def test_no_job_is_told_as_removed_while_the_server_is_away(
-    share: Share, make_job: MakeJob, service: Service, stream: Stream
+    share: Share, make_job: MakeJob, service: Service, stream: EventStream
 ) -> None:
     await asyncio.to_thread(share.stop_server)
     await ready(service, 503)

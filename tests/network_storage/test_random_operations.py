@@ -1,6 +1,6 @@
 """Whatever another host does to job directories, a few seconds later status and list equal the share.
 
-A few hundred operations in the suite; JOBSVC_TRUTH_OPERATIONS=10000 asks for as many, on each share.
+A few hundred operations in the suite; JOBSVC_TEST_OPERATIONS=10000 asks for as many, on each share.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from typing import Any, Final
 import pytest
 
 from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S
-from tests.index.random_farm_operations import ANCHOR, OWNERS, Chaos
-from tests.index.service_thread import PLENTY, Whole
+from tests.index.random_farm_operations import ANCHOR, OWNERS, RandomFarm
+from tests.index.service_thread import UNLIMITED, ServiceThread
 from tests.network_storage.share import Share
 
 BOUND_S: Final = 4.0
 """A missing record or output is bridged for two seconds more."""
 JOBS: Final = ("a", "b", "c", "d", "e", "f")
-WANTED: Final = int(os.environ.get("JOBSVC_TRUTH_OPERATIONS", "0"))
-OPERATIONS: Final = WANTED or 200
-MAX_BATCH: Final = 100 if WANTED else 30
+REQUESTED_OPERATIONS: Final = int(os.environ.get("JOBSVC_TEST_OPERATIONS", "0"))
+OPERATIONS: Final = REQUESTED_OPERATIONS or 200
+MAX_BATCH: Final = 100 if REQUESTED_OPERATIONS else 30
 NEEDS_CTIME: Final = frozenset({"set_times_back"})
 """Without a ctime nothing tells a file whose mtime was set back from the one before of the same size."""
 
 
 @pytest.fixture
-def chaos(share: Share) -> Chaos:
-    return Chaos(share.writer, JOBS)
+def farm(share: Share) -> RandomFarm:
+    return RandomFarm(share.writer, JOBS)
 
 
 @pytest.fixture
-def whole(share: Share, chaos: Chaos, state_dir: Any) -> Iterator[Whole]:
-    settings = {"watch": "auto", "poll_interval": 0.5, "limit_list": PLENTY}
-    whole = Whole(share.reader / "jobs", state_dir, OWNERS, **settings)
-    yield whole
-    whole.close()
+def service(share: Share, farm: RandomFarm, state_dir: Any) -> Iterator[ServiceThread]:
+    settings = {"watch": "auto", "poll_interval": 0.5, "limit_list": UNLIMITED}
+    thread = ServiceThread(share.reader / "jobs", state_dir, OWNERS, **settings)
+    yield thread
+    thread.close()
 
 
-def status(whole: Whole, job_id: str) -> tuple[Any, ...] | None:
-    code, document, _ = whole.get(f"/api/jobs/{job_id}")
+def status(service: ServiceThread, job_id: str) -> tuple[Any, ...] | None:
+    code, document, _ = service.get(f"/api/jobs/{job_id}")
     return shown(document) if code == 200 else None
 
 
-def listed(whole: Whole) -> dict[str, tuple[Any, ...]]:
-    _, page, _ = whole.get("/api/jobs")
+def listed(service: ServiceThread) -> dict[str, tuple[Any, ...]]:
+    _, page, _ = service.get("/api/jobs")
     return {job["id"]: shown(job) for job in page["jobs"]}
 
 
@@ -56,33 +56,37 @@ def shown(document: dict[str, Any]) -> tuple[Any, ...]:
     return *known, "downloadUrl" in document
 
 
-def divergence(whole: Whole, chaos: Chaos) -> str | None:
+def find_difference(service: ServiceThread, farm: RandomFarm) -> str | None:
     """Say what is told of the jobs and is not so; None where all of it is."""
-    jobs = listed(whole)
+    jobs = listed(service)
     if ANCHOR not in jobs:
         return f"list: no {ANCHOR}"
     for job_id in JOBS:
-        for way, answer in (("list", jobs.get(job_id)), ("status", status(whole, job_id))):
-            allowed = {truth.shown() if truth is not None else None for truth in chaos.allowed(job_id)}
-            if answer not in allowed or chaos.is_bridged(job_id, answer):
+        for way, answer in (("list", jobs.get(job_id)), ("status", status(service, job_id))):
+            allowed = {
+                truth.status_fields() if truth is not None else None for truth in farm.allowed_states(job_id)
+            }
+            if answer not in allowed or farm.is_grace_period_answer(job_id, answer):
                 return f"{way} of {job_id}: {answer} and not {allowed}"
     return None
 
 
-@pytest.mark.timeout(WANTED + 120)
-def test_answers_equal_the_share_within_seconds(share: Share, chaos: Chaos, whole: Whole) -> None:
-    seed = time.time_ns() if WANTED else 15
+@pytest.mark.timeout(REQUESTED_OPERATIONS + 120)
+def test_answers_equal_the_share_within_seconds(
+    share: Share, farm: RandomFarm, service: ServiceThread
+) -> None:
+    seed = time.time_ns() if REQUESTED_OPERATIONS else 15
     draw = random.Random(seed)  # noqa: S311 - no secret
-    operations = sorted(chaos.operations.keys() - (set() if share.keeps_ctime else NEEDS_CTIME))
+    operations = sorted(farm.operations.keys() - (set() if share.keeps_ctime else NEEDS_CTIME))
     done, longest = 0, 0.0
     while done < OPERATIONS:
         batch = [(draw.choice(operations), draw.choice(JOBS)) for _ in range(draw.randint(1, MAX_BATCH))]
         for operation, job_id in batch:
-            chaos.do(operation, job_id)
+            farm.perform(operation, job_id)
         done += len(batch)
         ended = time.monotonic()
-        end = ended + BOUND_S + (ABSENCE_GRACE_S if chaos.bridges_any else 0)
-        while (wrong := divergence(whole, chaos)) is not None:
+        end = ended + BOUND_S + (ABSENCE_GRACE_S if farm.has_grace_period else 0)
+        while (wrong := find_difference(service, farm)) is not None:
             assert time.monotonic() < end, (seed, done, wrong, batch)
             time.sleep(0.05)
         longest = max(longest, time.monotonic() - ended)

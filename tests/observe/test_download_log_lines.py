@@ -22,7 +22,7 @@ from jobsvc.domain.access import ADMIN, JOBS_READ
 from jobsvc.storage.state.token_file import load
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import until
-from tests.raw_http import DEADLINE, Connection, CutShort, request
+from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, IncompleteAnswer, request
 from tests.service_runner import Process
 
 FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
@@ -75,7 +75,7 @@ async def test_a_download_is_one_line_that_says_who_had_what_of_which(
     for count, (field, (range_, promised)) in enumerate(asked.items(), 1):
         fields = (("Range", field),) if field else ()
         answer = await service.download("job-1", *fields, ("X-Request-Id", f"asked-{count}"))
-        line = (await service.logged(count))[-1]
+        line = (await service.wait_for_downloads(count))[-1]
         assert whole(line)
         assert (line["range"], line["bytesSent"], line["outcome"]) == (range_, promised, "complete")
         assert line["requestId"] == answer.headers["X-Request-Id"] == f"asked-{count}"
@@ -95,7 +95,7 @@ async def test_the_log_is_the_owner_s_alone_and_names_the_job_s_owner_and_the_to
     admin = make_token("ops", [ADMIN])
     service = await serve()
     await service.download("job-1", token=admin)
-    [line] = await service.logged(1)
+    [line] = await service.wait_for_downloads(1)
     ids = {token.owner: token.id for token in load(service.state_dir / "tokens.json")}
     assert (line["owner"], line["tokenId"]) == ("anna", ids["ops"])
     mode = os.stat(service.state_dir / "downloads.jsonl").st_mode  # noqa: PTH116 - a moment
@@ -129,12 +129,12 @@ async def test_what_sends_no_byte_of_a_file_is_no_download(
         ):
             answer = await link.ask(method, f"/api/jobs/{job}/download", fields, token=token)
             assert answer.status == status
-    assert [line["outcome"] for line in await service.logged(1)] == ["complete"]
+    assert [line["outcome"] for line in await service.wait_for_downloads(1)] == ["complete"]
 
 
 async def vanishes(link: Connection) -> None:
     await link.read(1_000_000)
-    await link.vanish()
+    await link.reset()
 
 
 async def closes(link: Connection) -> None:
@@ -143,7 +143,7 @@ async def closes(link: Connection) -> None:
 
 
 async def leaves_before_the_first_byte(link: Connection) -> None:
-    await link.vanish()
+    await link.reset()
 
 
 async def reads_nothing_more(link: Connection) -> None:
@@ -174,7 +174,7 @@ async def test_a_client_that_leaves_or_takes_nothing_more_is_told_from_a_complet
         link.send(request("GET", DOWNLOAD, fields, token=service.token))
         assert (await link.head())[1] == (206 if field else 200)
         await ends(link)
-        [line] = await service.logged(1)
+        [line] = await service.wait_for_downloads(1)
     assert whole(line)
     assert line["outcome"] == "client-gone"
     assert line["bytesPromised"] == {None: 24_000_000, "bytes=100-": 23_999_900}.get(field, 23_999_010)
@@ -206,10 +206,10 @@ async def test_storage_that_fails_under_way_is_told_from_a_client_that_left(
     monkeypatch.setattr(os, "pread", failing_pread)
     async with service.connect() as link:
         link.send(request("GET", DOWNLOAD, token=service.token))
-        with pytest.raises(CutShort):
+        with pytest.raises(IncompleteAnswer):
             await link.answer()
         assert await link.ended()
-    [line] = await service.logged(1)
+    [line] = await service.wait_for_downloads(1)
     assert whole(line)
     assert line["outcome"] == "storage-error"
     assert await service.metric('jobsvc_downloads_total{outcome="storage-error"}') == 1
@@ -219,7 +219,7 @@ async def test_downloads_at_once_are_lines_of_their_own(serve: Serve, make_job: 
     make_job(output=LARGE[:200_000])
     service = await serve(max_downloads_per_token=100)
     answers = await asyncio.gather(*(service.download("job-1") for _ in range(60)))
-    lines = await service.logged(60)
+    lines = await service.wait_for_downloads(60)
     assert all(whole(line) for line in lines)
     assert {line["requestId"] for line in lines} == {answer.headers["X-Request-Id"] for answer in answers}
     assert len({line["requestId"] for line in lines}) == 60
@@ -240,7 +240,7 @@ async def test_a_log_that_can_t_be_written_costs_no_download_and_is_counted(
         await asyncio.sleep(0.01)
     log.rmdir()
     assert (await service.download("job-1")).body == SMALL
-    await service.logged(1)
+    await service.wait_for_downloads(1)
 
 
 def mistakes(secret: str) -> Iterator[bytes]:
@@ -287,7 +287,7 @@ async def tell_everything(service: Process, secret: str) -> set[int]:
     """Make every mistake with a secret, each on a connection of its own; give the statuses."""
     statuses = set()
     for data in mistakes(secret):
-        async with service.connect() as link, asyncio.timeout(DEADLINE):
+        async with service.connect() as link, asyncio.timeout(RESPONSE_TIMEOUT_S):
             link.send(data)
             statuses.add((await link.head())[1])
     return statuses
@@ -309,14 +309,14 @@ async def test_no_token_and_no_signature_is_written_anywhere_whatever_a_client_d
     async with service.connect(receive_buffer=65_536) as left:
         left.send(request("GET", link))
         await left.head()
-        await left.vanish()
+        await left.reset()
     await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()))
-    service.tell()
+    service.send_signal()
     await until(lambda: service.process.poll() is not None)
     assert service.lines("request-failed") == []
-    written = {path.name: path.read_bytes() for path in [service.said, *service.state_dir.iterdir()]}
+    written = {path.name: path.read_bytes() for path in [service.stderr_file, *service.state_dir.iterdir()]}
     assert len(written["downloads.jsonl"]) > 100
-    assert len(written[service.said.name].splitlines()) > 200
+    assert len(written[service.stderr_file.name].splitlines()) > 200
     digest = load(service.state_dir / "tokens.json")[0].digest
     for hidden in (*spellings(good.removeprefix("jsvc_")), *spellings(signature), b"A" * 43):
         assert [name for name, data in written.items() if hidden in data] == []
@@ -348,7 +348,7 @@ async def test_a_line_has_the_client_s_address_and_whether_it_came_by_link(
         (link, (), service.token),
     ):
         assert (await service.get(target, *fields, token=token)).status == 200
-    assert [(line["client"], line["byLink"]) for line in await service.logged(6)] == [
+    assert [(line["client"], line["byLink"]) for line in await service.wait_for_downloads(6)] == [
         ("127.0.0.1", False),
         ("192.0.2.7", False),
         ("127.0.0.1", False),

@@ -17,7 +17,7 @@ from jobsvc.storage.state.token_file import load, revoke
 from tests.conftest import MakeJob, MakeToken, StartProcess
 from tests.eventually import until, wait_until
 from tests.raw_http import Answer
-from tests.service_runner import Process, begin, end
+from tests.service_runner import Process, start_command, stop_process
 
 JOB = "/api/jobs/job-1"
 WRONG = "jsvc_wrong"
@@ -61,7 +61,7 @@ async def test_the_log_says_why_a_token_was_refused_and_its_id_where_it_is_known
         line = await refused(service, answer)
         assert (line["reason"], line.get("tokenId")) == (reason, known)
         assert line["code"] == ("insufficient-scope" if reason == "scope" else "unauthorized")
-    text = service.said.read_text()
+    text = service.stderr_file.read_text()
     for secret in secrets.values():
         assert secret.removeprefix("jsvc_") not in text
     assert "A" * 43 not in text
@@ -85,7 +85,7 @@ async def test_the_log_says_why_a_link_was_refused(
         answer = await service.get(link, token=None)
     line = await refused(service, answer)
     assert (line["reason"], line["tokenId"]) == ("revoked", token.id)
-    assert link.rpartition("=")[2] not in service.said.read_text()
+    assert link.rpartition("=")[2] not in service.stderr_file.read_text()
 
 
 async def test_a_token_that_fails_too_often_is_still_named(
@@ -141,7 +141,7 @@ def test_a_misspelt_variable_is_a_warning_that_names_the_one_that_was_meant(
 ) -> None:
     said = tmp_path / "said"
     words = ("serve", jobs_root, "--state-dir", state_dir, "--port", "0", "--host", "a..b")
-    process = begin(said, *words, JOBSVC_MAX_AG="1", JOBSVC_URL="x", JOBSVC_SERVICE_HOST="10.0.0.1")
+    process = start_command(said, *words, JOBSVC_MAX_AG="1", JOBSVC_URL="x", JOBSVC_SERVICE_HOST="10.0.0.1")
     assert process.wait(20) == 2
     lines = [orjson.loads(line) for line in said.read_bytes().splitlines()]
     warnings = [line for line in lines if line["event"] == "unknown-variable"]
@@ -155,11 +155,11 @@ def test_the_log_is_utf_8_in_any_locale(tmp_path: Path, state_dir: Path) -> None
     root.mkdir()
     said = tmp_path / "said"
     words = ("serve", root, "--state-dir", state_dir, "--port", "0")
-    process = begin(said, *words, PYTHONIOENCODING="ascii")
+    process = start_command(said, *words, PYTHONIOENCODING="ascii")
     try:
         wait_until(lambda: b'"serving"' in said.read_bytes(), 20)
     finally:
-        end(process)
+        stop_process(process)
     serving = [orjson.loads(line) for line in said.read_bytes().splitlines() if b'"serving"' in line]
     assert serving[0]["jobs_root"] == str(root)
 

@@ -25,7 +25,7 @@ from jobsvc.storage.sendfile.file_sender import FileSender
 from jobsvc.storage.state import token_file
 from tests.conftest import MakeJob, Serve, StartProcess
 from tests.eventually import until, wait_until
-from tests.open_fds import held
+from tests.open_fds import open_paths
 from tests.raw_http import request
 
 STATUS = "/api/jobs/job-1"
@@ -85,8 +85,8 @@ async def test_download_without_a_descriptor_left_is_503_and_leaks_nothing(
     for _ in range(3):
         answer = await service.download("film")
         assert (answer.status, answer.code) == (503, "storage-unavailable")
-    await until(lambda: not held(jobs_root))
-    assert [line["outcome"] for line in await service.logged(3)] == ["storage-error"] * 3
+    await until(lambda: not open_paths(jobs_root))
+    assert [line["outcome"] for line in await service.wait_for_downloads(3)] == ["storage-error"] * 3
 
 
 def test_conduit_that_fails_keeps_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_output_that_is_kept_closes_all_its_descriptors_also_where_one_fails(tmp
     os.close(file.fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
         kept.close()
-    assert not held(tmp_path)
+    assert not open_paths(tmp_path)
 
 
 @pytest.mark.parametrize(

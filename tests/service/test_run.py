@@ -16,7 +16,7 @@ from jobsvc.settings import Settings
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import until, wait_until
 from tests.raw_http import Connection, request
-from tests.service_runner import GRACE, Process, begin, end, in_process
+from tests.service_runner import EXIT_TIMEOUT_S, Process, service_in_loop, start_command, stop_process
 
 LARGE = 64_000_000
 """Bytes; more than the buffers of any connection hold."""
@@ -35,7 +35,7 @@ async def begun(service: Process, link: Connection) -> int:
     return int(headers["Content-Length"])
 
 
-async def ended(process: Popen[bytes], within: float = GRACE) -> int:
+async def ended(process: Popen[bytes], within: float = EXIT_TIMEOUT_S) -> int:
     await until(lambda: process.poll() is not None, within)
     return process.returncode
 
@@ -52,11 +52,11 @@ def failing(tmp_path: Path, jobs_root: Path, state_dir: Path) -> Callable[..., t
 
     def run(*words: object) -> tuple[int, str]:
         said = tmp_path / "said"
-        process = begin(said, "serve", jobs_root, "--state-dir", state_dir, *words)
+        process = start_command(said, "serve", jobs_root, "--state-dir", state_dir, *words)
         try:
             return process.wait(10), said.read_text()
         finally:
-            end(process)
+            stop_process(process)
 
     return run
 
@@ -121,7 +121,7 @@ async def test_an_idle_service_ends_at_once(start_process: StartProcess, number:
     async with service.connect() as idle:
         assert (await idle.ask("GET", "/healthz")).status == 200
         begin = time.monotonic()
-        service.tell(number)
+        service.send_signal(number)
         assert await ended(service.process) == 0
         assert time.monotonic() - begin < 2
         assert await idle.ended()
@@ -135,7 +135,7 @@ async def test_a_download_under_way_is_finished_within_the_grace(
     service = start_process("--shutdown-grace", 10)
     async with service.connect() as link:
         promised = await begun(service, link)
-        service.tell()
+        service.send_signal()
         await until(lambda: service.lines("stopping"))
         await until(lambda: refused(service))
         assert len(await link.read(promised)) == promised
@@ -153,7 +153,7 @@ async def test_a_download_beyond_the_grace_is_cut_and_logged_so(
     async with service.connect() as link:
         promised = await begun(service, link)
         begin = time.monotonic()
-        service.tell()
+        service.send_signal()
         assert await ended(service.process, grace + 5) == 0
         assert grace <= time.monotonic() - begin < grace + 1.8
         received = len(await link.read(promised))
@@ -169,9 +169,9 @@ async def test_a_second_signal_does_no_harm(start_process: StartProcess, make_jo
     service = start_process("--shutdown-grace", 10)
     async with service.connect() as link:
         promised = await begun(service, link)
-        service.tell()
+        service.send_signal()
         await until(lambda: service.lines("stopping"))
-        service.tell()
+        service.send_signal()
         assert len(await link.read(promised)) == promised
     assert await ended(service.process, 3) == 0
     assert [line["outcome"] for line in service.downloads()] == ["complete"]
@@ -186,7 +186,7 @@ async def test_a_request_that_never_ends_does_not_keep_the_service(
         half.send(b"GET /healthz HT")
         waiting.send(b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")
         assert (await waiting.answer()).status == 405
-        service.tell()
+        service.send_signal()
         assert await ended(service.process, 4) == 0
 
 
@@ -199,7 +199,7 @@ async def test_what_is_needed_longest_is_begun_first_and_ended_last(
     for round_ in range(1, 4):
         settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
         before = len(asyncio.all_tasks())
-        async with in_process(settings, token) as service:
+        async with service_in_loop(settings, token) as service:
             assert (await service.download("job-1")).body == b"film"
         assert len(asyncio.all_tasks()) == before
         assert len(service.downloads()) == round_

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeJob, job_maker
-from tests.slow_storage.fuse_mount import Storage, missing, mounted
+from tests.slow_storage.fuse_mount import FaultyStorage, missing_requirement, mounted_storage
 from tests.slow_storage.pending_downloads import way
 
 __all__ = ["way"]
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
-    if lacking := missing():
+def storage(tmp_path: Path) -> Iterator[FaultyStorage]:
+    if lacking := missing_requirement():
         pytest.skip(f"there is no {lacking} here")
     scratch = tmp_path / "storage"
     scratch.mkdir()
     try:
-        with mounted(scratch) as storage:
+        with mounted_storage(scratch) as storage:
             yield storage
     except ChildProcessError as refused:
         if "fuse: " not in str(refused):
@@ -30,10 +30,10 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
 
 
 @pytest.fixture
-def jobs_root(storage: Storage) -> Path:
-    return storage.mount
+def jobs_root(storage: FaultyStorage) -> Path:
+    return storage.mountpoint
 
 
 @pytest.fixture
-def make_job(storage: Storage) -> MakeJob:
+def make_job(storage: FaultyStorage) -> MakeJob:
     return job_maker(storage.folder)

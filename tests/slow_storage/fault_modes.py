@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-METADATA: Final = ("getattr", "open", "readdir")
+METADATA_CALLS: Final = ("getattr", "open", "readdir")
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Fault:
     """What goes wrong, and where."""
 
     path: str
@@ -20,15 +20,15 @@ class Trouble:
     """By which each call is held up."""
     error: int | None = None
     """The errno that it ends with then."""
-    beyond: int = 0
+    from_offset: int = 0
     """Reads that end before this byte go well."""
     times: int | None = None
     """How often; None for always."""
 
-    def concerns(self, call: str, path: str, end: int) -> bool:
+    def applies_to(self, call: str, path: str, end: int) -> bool:
         """Whether a call goes wrong; of a read, `end` is where it ends."""
         return (
             call in self.calls
             and (path == f"/{self.path}" or path.startswith(f"/{self.path}/"))
-            and (call != "read" or end > self.beyond)
+            and (call != "read" or end > self.from_offset)
         )

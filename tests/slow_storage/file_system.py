@@ -25,31 +25,31 @@ from typing import Any, Final
 import mfusepy
 import orjson
 
-from tests.slow_storage.fault_modes import Trouble
+from tests.slow_storage.fault_modes import Fault
 
 _PAUSE: Final = 0.01
 _READDIRPLUS: Final = 1 << 13
 """FUSE_CAP_READDIRPLUS (fuse_common.h)."""
 
 
-class SlowFiles(mfusepy.Operations):  # type: ignore[misc]  # published without type information
+class FaultyFileSystem(mfusepy.Operations):  # type: ignore[misc]  # published without type information
     """The folder as it is shown."""
 
     use_ns = True
 
-    def __init__(self, folder: str, troubles: Path) -> None:
+    def __init__(self, folder: str, faults_file: Path) -> None:
         self._folder = folder
-        self._file = troubles
+        self._faults_file = faults_file
         self._version = (0, 0)
-        self._known: dict[str, Trouble] = {}
-        self._met: Counter[str] = Counter()
+        self._faults: dict[str, Fault] = {}
+        self._fault_counts: Counter[str] = Counter()
 
     def init_with_config(self, conn_info: Any, config_3: Any) -> None:
         conn_info.want &= ~_READDIRPLUS  # with it, who lists the root waits for the slowest job in it
         conn_info.max_background = 256  # else a dozen reads that are held up hold up every other
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
-        self._meet("getattr", path)
+        self._apply_faults("getattr", path)
         status = os.lstat(self._folder + path) if fh is None else os.fstat(fh)
         shown = {
             name: getattr(status, name) for name in ("st_mode", "st_ino", "st_nlink", "st_uid", "st_gid")
@@ -58,60 +58,69 @@ class SlowFiles(mfusepy.Operations):  # type: ignore[misc]  # published without 
         return shown | {f"st_{kind}time": getattr(status, f"st_{kind}time_ns") for kind in "amc"}
 
     def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
-        self._meet("readdir", path)
+        self._apply_faults("readdir", path)
         names = [".", "..", *os.listdir(self._folder + path)]  # noqa: PTH208 - names are what is asked for
         for name in names:
             status = os.lstat(f"{self._folder}{path}/{name}")
             yield name, {"st_mode": status.st_mode, "st_ino": status.st_ino}, 0
 
     def open(self, path: str, flags: int) -> int:
-        self._meet("open", path)
+        self._apply_faults("open", path)
         return os.open(self._folder + path, os.O_RDONLY)
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-        self._meet("read", path, offset + size)
+        self._apply_faults("read", path, offset + size)
         return os.pread(fh, size, offset)
 
     def release(self, path: str, fh: int) -> int:
         os.close(fh)
         return 0
 
-    def _meet(self, call: str, path: str, end: int = 0) -> None:
-        for name, trouble in self._troubles().items():
-            if not trouble.concerns(call, path, end):
+    def _apply_faults(self, call: str, path: str, end: int = 0) -> None:
+        for name, fault in self._read_faults().items():
+            if not fault.applies_to(call, path, end):
                 continue
-            self._met[name] += 1
-            if trouble.times is None or self._met[name] <= trouble.times:
-                self._wait(name, trouble.seconds)
-                if trouble.error is not None:
-                    raise mfusepy.FuseOSError(trouble.error)
+            self._fault_counts[name] += 1
+            if fault.times is None or self._fault_counts[name] <= fault.times:
+                self._wait(name, fault.seconds)
+                if fault.error is not None:
+                    raise mfusepy.FuseOSError(fault.error)
 
     def _wait(self, name: str, seconds: float) -> None:
         """Hold a call up; like NFS, let go whoever is killed."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until and name in self._troubles():
+        while time.monotonic() < until and name in self._read_faults():
             if mfusepy._libfuse.fuse_interrupted():
                 raise mfusepy.FuseOSError(errno.EINTR)
             time.sleep(min(_PAUSE, seconds))
 
-    def _troubles(self) -> dict[str, Trouble]:
-        status = os.stat(self._file)  # noqa: PTH116 - asked at every call
+    def _read_faults(self) -> dict[str, Fault]:
+        status = os.stat(self._faults_file)  # noqa: PTH116 - asked at every call
         if (version := (status.st_ino, status.st_mtime_ns)) != self._version:
-            told: dict[str, Any] = orjson.loads(self._file.read_bytes())
-            self._known = {name: Trouble(**one) for name, one in told.items()}
+            content: dict[str, Any] = orjson.loads(self._faults_file.read_bytes())
+            self._faults = {name: Fault(**one) for name, one in content.items()}
             self._version = version
-        return self._known
+        return self._faults
 
 
-def main(folder: str, mountpoint: str, troubles: str, remembered: str) -> None:
+def main(folder: str, mountpoint: str, faults_file: str, kernel_cache_s: str) -> None:
     """Mount, and serve until it is unmounted."""
     threading.Thread(target=_end_with_input, args=(mountpoint,), daemon=True).start()
-    options: dict[str, Any] = {"attr_timeout": remembered, "entry_timeout": remembered, "negative_timeout": 0}
+    options: dict[str, Any] = {
+        "attr_timeout": kernel_cache_s,
+        "entry_timeout": kernel_cache_s,
+        "negative_timeout": 0,
+    }
     options["auto_cache"] = True  # else who opens a file waits for all that are reading it
     if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) >= (3, 12):
         options["max_threads"] = 200  # before, there was no limit
     mfusepy.FUSE(
-        SlowFiles(folder, Path(troubles)), mountpoint, foreground=True, fsname="slow", use_ino=True, **options
+        FaultyFileSystem(folder, Path(faults_file)),
+        mountpoint,
+        foreground=True,
+        fsname="slow",
+        use_ino=True,
+        **options,
     )
 
 

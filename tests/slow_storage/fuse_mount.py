@@ -16,15 +16,15 @@ from typing import Any, Final
 import orjson
 
 from tests.eventually import wait_until
-from tests.slow_storage.fault_modes import Trouble
+from tests.slow_storage.fault_modes import Fault
 
 PROJECT: Final = Path(__file__).parents[2]
-FOR_EVER: Final = 3600.0
+FOREVER_S: Final = 3600.0
 """Seconds: until the trouble is over."""
 _UNMOUNT: Final = ("fusermount3", "-u", "-q", "-z")
 
 
-def missing() -> str | None:
+def missing_requirement() -> str | None:
     """Name what is not here of what FUSE needs; None where all is."""
     if shutil.which("fusermount3") is None:
         return "fusermount3"
@@ -34,24 +34,24 @@ def missing() -> str | None:
 
 
 @dataclass(slots=True)
-class Storage:
+class FaultyStorage:
     """A folder that is written to straight, as by another host, and where it is seen through the mount."""
 
     folder: Path
-    mount: Path
-    remembered: float
-    _file: Path
-    _said: Path
+    mountpoint: Path
+    kernel_cache_s: float
+    _faults_file: Path
+    _stderr_file: Path
     process: subprocess.Popen[bytes] = field(init=False)
-    _troubles: dict[str, Trouble] = field(default_factory=dict)
+    _faults: dict[str, Fault] = field(default_factory=dict)
 
-    def mount_it(self) -> None:
+    def mount(self) -> None:
         """Mount it, for the first time or again; ChildProcessError where this is not allowed here."""
-        with self._said.open("wb") as errors:
+        with self._stderr_file.open("wb") as errors:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tests.slow_storage.file_system"),
-                    *(self.folder, self.mount, self._file, f"{self.remembered:g}"),
+                    *(self.folder, self.mountpoint, self._faults_file, f"{self.kernel_cache_s:g}"),
                 ],
                 cwd=PROJECT,
                 env={**os.environ, "FUSE_LIBRARY_NAME": "fuse3"},
@@ -59,53 +59,53 @@ class Storage:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
             )
-        wait_until(lambda: _is_mounted(self.mount) or self.process.poll() is not None, 20)
+        wait_until(lambda: _is_mounted(self.mountpoint) or self.process.poll() is not None, 20)
         if self.process.poll() is not None:
-            raise ChildProcessError(self._said.read_text())
+            raise ChildProcessError(self._stderr_file.read_text())
 
     def unmount(self) -> None:
         """Take it away; what it was mounted on is an empty folder."""
         _end(self.process)
         # It did so itself, unless it was killed.
-        subprocess.run([*_UNMOUNT, self.mount], check=False)
+        subprocess.run([*_UNMOUNT, self.mountpoint], check=False)
 
-    def trouble(self, path: str, *calls: str, **more: Any) -> None:
+    def add_fault(self, path: str, *calls: str, **options: Any) -> None:
         """Have calls go wrong from now on; one trouble a path."""
-        self._troubles[path] = Trouble(path, calls, **more)
-        self._tell()
+        self._faults[path] = Fault(path, calls, **options)
+        self._write_faults()
 
-    def heal(self) -> None:
+    def clear_faults(self) -> None:
         """Have everything go well again; what was held up goes on."""
-        self._troubles.clear()
-        self._tell()
+        self._faults.clear()
+        self._write_faults()
 
-    def die(self) -> None:
+    def kill(self) -> None:
         """Kill the program: whatever is asked of the mount from now on has ENOTCONN for an answer."""
         self.process.kill()
         self.process.wait()
 
-    def _tell(self) -> None:
-        beside = self._file.with_suffix(".new")
-        beside.write_bytes(orjson.dumps({name: asdict(one) for name, one in self._troubles.items()}))
-        beside.rename(self._file)
+    def _write_faults(self) -> None:
+        temporary = self._faults_file.with_suffix(".new")
+        temporary.write_bytes(orjson.dumps({name: asdict(one) for name, one in self._faults.items()}))
+        temporary.rename(self._faults_file)
 
 
 @contextmanager
-def mounted(scratch: Path, *, remembered: float = 0) -> Iterator[Storage]:
+def mounted_storage(scratch: Path, *, kernel_cache_s: float = 0) -> Iterator[FaultyStorage]:
     """Mount a new, empty storage; ChildProcessError where this is not allowed here.
 
     `remembered`: seconds for which the kernel need not ask for names and sizes again, as of network storage.
     """
-    folder, mount, troubles = (scratch / name for name in ("folder", "mount", "troubles"))
+    folder, mount, faults = (scratch / name for name in ("folder", "mount", "troubles"))
     folder.mkdir()
     mount.mkdir()
-    troubles.write_bytes(b"{}")
-    storage = Storage(folder, mount, remembered, troubles, scratch / "said-by-storage")
+    faults.write_bytes(b"{}")
+    storage = FaultyStorage(folder, mount, kernel_cache_s, faults, scratch / "said-by-storage")
     try:
-        storage.mount_it()
+        storage.mount()
         yield storage
     finally:
-        storage.heal()
+        storage.clear_faults()
         storage.unmount()
 
 

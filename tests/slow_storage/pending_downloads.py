@@ -10,45 +10,45 @@ from typing import Final
 import pytest
 
 from jobsvc.storage.sendfile import socket_queues
-from tests.raw_http import DEADLINE, Connection, request
+from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, request
 from tests.service_runner import Service
 
 FILM: Final = bytes(range(256)) * 4096
 OUTPUT: Final = "output/film.mp4"
 
 
-def path_of(job_id: str) -> str:
+def download_path(job_id: str) -> str:
     return f"/api/jobs/{job_id}/download"
 
 
-async def known(service: Service, *job_ids: str) -> None:
+async def warm_up(service: Service, *job_ids: str) -> None:
     """Have the service know jobs, as one does that has been running for a while."""
     for job_id in job_ids:
         assert (await service.get(f"/api/jobs/{job_id}")).status == 200
 
 
-async def begin(service: Service, stack: AsyncExitStack, job_id: str) -> Connection:
+async def start_download(service: Service, stack: AsyncExitStack, job_id: str) -> Connection:
     """Ask for an output over a connection of its own, and read the head of the answer."""
     link = await stack.enter_async_context(service.connect())
-    link.send(request("GET", path_of(job_id), token=service.token))
+    link.send(request("GET", download_path(job_id), token=service.token))
     version, status, _ = await link.head()
     assert (version, status) == ("1.1", 200)
     return link
 
 
-async def rest(link: Connection) -> bytes:
+async def read_rest(link: Connection) -> bytes:
     """Read on until all of FILM has come, or the service has ended the connection."""
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(RESPONSE_TIMEOUT_S):
         data = await link.read(len(FILM))
         assert len(data) == len(FILM) or await link.ended()
     return data
 
 
-async def answered(ask: Callable[[], Awaitable[object]], answer: object) -> None:
+async def wait_for_answer(get: Callable[[], Awaitable[object]], expected: object) -> None:
     """Ask again and again until that is the answer."""
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(RESPONSE_TIMEOUT_S):
         while True:
-            if await ask() == answer:
+            if await get() == expected:
                 break
             await asyncio.sleep(0.02)
 

@@ -13,12 +13,19 @@ import pytest
 
 from tests.conftest import MakeJob, Serve, put
 from tests.eventually import until
-from tests.open_fds import held
-from tests.raw_http import Answer, CutShort, request
+from tests.open_fds import open_paths
+from tests.raw_http import Answer, IncompleteAnswer, request
 from tests.service_runner import Service
-from tests.slow_storage.fault_modes import METADATA
-from tests.slow_storage.fuse_mount import FOR_EVER, Storage
-from tests.slow_storage.pending_downloads import FILM, OUTPUT, begin, known, path_of, rest
+from tests.slow_storage.fault_modes import METADATA_CALLS
+from tests.slow_storage.fuse_mount import FOREVER_S, FaultyStorage
+from tests.slow_storage.pending_downloads import (
+    FILM,
+    OUTPUT,
+    download_path,
+    read_rest,
+    start_download,
+    warm_up,
+)
 
 MIDDLE = len(FILM) // 2
 OTHER = FILM[::-1]
@@ -34,11 +41,11 @@ def output(make_job: MakeJob) -> Path:
 
 async def cut_short(service: Service) -> Answer:
     """Download what can't be had whole; everything up to the break is right."""
-    with pytest.raises(CutShort) as cut:
+    with pytest.raises(IncompleteAnswer) as cut:
         await service.download("job-1")
     answer = cut.value.answer
     assert answer is not None
-    assert (answer.status, answer.promised) == (200, len(FILM))
+    assert (answer.status, answer.content_length) == (200, len(FILM))
     assert FILM.startswith(answer.body)
     return answer
 
@@ -50,40 +57,40 @@ async def resumed(service: Service, before: Answer) -> Answer:
 
 
 async def outcome(service: Service) -> str:
-    line = (await service.logged(1))[0]
+    line = (await service.wait_for_downloads(1))[0]
     assert line["bytesSent"] < line["bytesPromised"] == len(FILM)
     return str(line["outcome"])
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EAGAIN, errno.ETIMEDOUT])
 async def test_a_read_that_fails_breaks_the_download_off_and_it_can_be_resumed(
-    output: Path, storage: Storage, serve: Serve, number: int
+    output: Path, storage: FaultyStorage, serve: Serve, number: int
 ) -> None:
     service = await serve()
-    storage.trouble(f"job-1/{OUTPUT}", "read", error=number, beyond=MIDDLE)
+    storage.add_fault(f"job-1/{OUTPUT}", "read", error=number, beyond=MIDDLE)
     before = await cut_short(service)
     assert await outcome(service) == "storage-error"
-    storage.heal()
+    storage.clear_faults()
     again = await resumed(service, before)
     assert (again.status, before.body + again.body) == (206, FILM)
 
 
 async def test_a_file_that_is_stale_once_is_opened_again(
-    output: Path, storage: Storage, serve: Serve
+    output: Path, storage: FaultyStorage, serve: Serve
 ) -> None:
     service = await serve()
-    await known(service, "job-1")
-    storage.trouble(f"job-1/{OUTPUT}", "open", error=errno.ESTALE, times=2)
+    await warm_up(service, "job-1")
+    storage.add_fault(f"job-1/{OUTPUT}", "open", error=errno.ESTALE, times=2)
     assert (await service.download("job-1")).body == FILM
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
 async def test_an_output_that_can_not_be_opened_for_a_fault_is_not_called_missing(
-    output: Path, storage: Storage, serve: Serve, number: int
+    output: Path, storage: FaultyStorage, serve: Serve, number: int
 ) -> None:
     service = await serve()
-    await known(service, "job-1")
-    storage.trouble("job-1", *METADATA, error=number)
+    await warm_up(service, "job-1")
+    storage.add_fault("job-1", *METADATA_CALLS, error=number)
     refused = await service.download("job-1")
     assert (refused.status, refused.code) == (503, "storage-unavailable")
     assert int(refused.headers["Retry-After"]) > 0
@@ -109,19 +116,19 @@ def grow(path: Path) -> bytes:
 
 @pytest.mark.parametrize("harm", [shorten, overwrite, grow])
 async def test_a_file_that_is_written_in_place_is_never_finished_and_the_old_tag_gets_the_new_one_whole(
-    output: Path, storage: Storage, serve: Serve, harm: Callable[[Path], bytes]
+    output: Path, storage: FaultyStorage, serve: Serve, harm: Callable[[Path], bytes]
 ) -> None:
     """What came before the break may be of both versions; so it is by the tag that a client goes on."""
     service = await serve()
-    storage.trouble(f"job-1/{OUTPUT}", "read", seconds=FOR_EVER, beyond=MIDDLE)
+    storage.add_fault(f"job-1/{OUTPUT}", "read", seconds=FOREVER_S, beyond=MIDDLE)
     async with AsyncExitStack() as stack:
         link = await stack.enter_async_context(service.connect())
-        link.send(request("GET", path_of("job-1"), token=service.token))
+        link.send(request("GET", download_path("job-1"), token=service.token))
         _, _, headers = await link.head()
         first = await link.read(100_000)
         left = harm(output)
-        storage.heal()
-        second = await rest(link)
+        storage.clear_faults()
+        second = await read_rest(link)
         assert len(first + second) < len(FILM)
     assert await outcome(service) == "truncated"
     again = await resumed(service, Answer("1.1", 200, headers, first + second))
@@ -140,22 +147,22 @@ async def test_of_a_file_that_was_replaced_the_old_tag_gets_the_new_one_whole(
 
 
 async def test_a_mount_that_dies_breaks_its_downloads_off_and_is_no_client_that_left(
-    output: Path, storage: Storage, serve: Serve
+    output: Path, storage: FaultyStorage, serve: Serve
 ) -> None:
     service = await serve()
-    await known(service, "job-1")
-    storage.trouble(f"job-1/{OUTPUT}", "read", seconds=FOR_EVER, beyond=MIDDLE)
+    await warm_up(service, "job-1")
+    storage.add_fault(f"job-1/{OUTPUT}", "read", seconds=FOREVER_S, beyond=MIDDLE)
     async with AsyncExitStack() as stack:
-        links = [await begin(service, stack, "job-1") for _ in range(3)]
+        links = [await start_download(service, stack, "job-1") for _ in range(3)]
         await asyncio.gather(*(link.read(100_000) for link in links))
-        storage.die()
+        storage.kill()
         for link in links:
-            assert len(await rest(link)) < len(FILM) - 100_000
-    assert {line["outcome"] for line in await service.logged(3)} == {"storage-error"}
+            assert len(await read_rest(link)) < len(FILM) - 100_000
+    assert {line["outcome"] for line in await service.wait_for_downloads(3)} == {"storage-error"}
     assert (await service.download("job-1")).status == 503
     stale = await service.get("/api/jobs/job-1", ("Cache-Control", "no-cache"))
     assert (stale.status, stale.headers["Cache-Status"][:12]) == (200, "jobsvc; hit;")
-    await until(lambda: not held(storage.mount))
+    await until(lambda: not open_paths(storage.mountpoint))
 
 
 @pytest.mark.parametrize("seconds", [15_032_385_535, 9_500_000_000, -1, -2_000_000_000])
@@ -166,7 +173,7 @@ async def test_files_of_another_age_are_served_like_any_other(
     for path in (output, output.parents[1] / "status.json"):
         os.utime(path, (seconds, seconds))
     service = await serve()
-    await known(service, "job-1")
+    await warm_up(service, "job-1")
     answer = await service.download("job-1")
     assert (answer.status, answer.body) == (200, FILM)
     again = await service.download("job-1", ("Range", "bytes=5-"), ("If-Range", answer.headers["ETag"]))

@@ -12,10 +12,10 @@ import pytest
 from jobsvc.index.digests import digest_service
 from jobsvc.storage import executor
 from tests.conftest import MakeJob, Serve, StartProcess
-from tests.open_fds import held
-from tests.service_runner import GRACE, Service
-from tests.slow_storage.fuse_mount import FOR_EVER, Storage
-from tests.slow_storage.pending_downloads import FILM, OUTPUT, answered, path_of
+from tests.open_fds import open_paths
+from tests.service_runner import EXIT_TIMEOUT_S, Service
+from tests.slow_storage.fuse_mount import FOREVER_S, FaultyStorage
+from tests.slow_storage.pending_downloads import FILM, OUTPUT, download_path, wait_for_answer
 
 WANT = ("Want-Repr-Digest", "sha-256=1")
 ASK_THE_DISK = ("Cache-Control", "no-cache")
@@ -25,7 +25,7 @@ SHUTDOWN_GRACE = 1.0
 
 async def wish(service: Service, job_id: str) -> str | None:
     """Ask for the digest of an output, and for nothing of the output itself."""
-    answer = await service.ask("HEAD", path_of(job_id), [WANT])
+    answer = await service.ask("HEAD", download_path(job_id), [WANT])
     assert answer.status == 200
     return answer.headers.get("Repr-Digest")
 
@@ -42,17 +42,17 @@ async def stuck(service: Service) -> float:
 
 
 def test_a_hash_that_hangs_holds_up_neither_downloads_nor_states_nor_the_end(
-    make_job: MakeJob, storage: Storage, start_process: StartProcess
+    make_job: MakeJob, storage: FaultyStorage, start_process: StartProcess
 ) -> None:
     """A process of its own: what it would wait for at its end is every thread that is none of a daemon's."""
     for job_id in ("good", "hung"):
         make_job(job_id, output=FILM)
-    storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER)
+    storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S)
     service = start_process("--shutdown-grace", SHUTDOWN_GRACE)
 
     async def ask() -> None:
         assert await wish(service, "hung") is None
-        await answered(lambda: stuck(service), 1)
+        await wait_for_answer(lambda: stuck(service), 1)
         for _ in range(10):
             await all_else_is_served(service, "hung")
         assert await stuck(service) == 1
@@ -60,16 +60,16 @@ def test_a_hash_that_hangs_holds_up_neither_downloads_nor_states_nor_the_end(
 
     try:
         asyncio.run(ask())
-        service.tell()
-        assert service.ends(SHUTDOWN_GRACE + GRACE) == 0
+        service.send_signal()
+        assert service.wait(SHUTDOWN_GRACE + EXIT_TIMEOUT_S) == 0
     finally:
-        storage.heal()
+        storage.clear_faults()
     assert {line["outcome"] for line in service.downloads()} == {"complete"}
 
 
 @pytest.mark.both_loops
 async def test_as_many_hashes_hang_as_there_are_threads_and_the_next_ones_come_when_they_are_back(
-    make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    make_job: MakeJob, storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(digest_service, "TIMESTAMP_GRANULARITY_NS", 0)
     monkeypatch.setattr(digest_service, "RETRY_AFTER_S", 0.0)
@@ -81,12 +81,12 @@ async def test_as_many_hashes_hang_as_there_are_threads_and_the_next_ones_come_w
     make_job("good", output=FILM)
     service = await serve()
     for job_id in hung:
-        storage.trouble(f"{job_id}/{OUTPUT}", "read", seconds=FOR_EVER)
+        storage.add_fault(f"{job_id}/{OUTPUT}", "read", seconds=FOREVER_S)
         await wish(service, job_id)
-    await answered(lambda: stuck(service), executor.BACKGROUND_THREADS)
+    await wait_for_answer(lambda: stuck(service), executor.BACKGROUND_THREADS)
     await all_else_is_served(service, *hung)
-    storage.heal()
+    storage.clear_faults()
     digest = f"sha-256=:{b64encode(hashlib.sha256(FILM).digest()).decode()}:"
     for job_id in ("good", *hung):
-        await answered(partial(wish, service, job_id), digest)
-    await answered(lambda: asyncio.to_thread(held, storage.mount), [])
+        await wait_for_answer(partial(wish, service, job_id), digest)
+    await wait_for_answer(lambda: asyncio.to_thread(open_paths, storage.mountpoint), [])

@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import MakeJob, Serve
 from tests.service_runner import Service
-from tests.slow_storage.fuse_mount import Storage
-from tests.slow_storage.pending_downloads import FILM, answered, known
+from tests.slow_storage.fuse_mount import FaultyStorage
+from tests.slow_storage.pending_downloads import FILM, wait_for_answer, warm_up
 
 ASK_THE_DISK: Final = ("Cache-Control", "no-cache")
 
@@ -30,27 +30,27 @@ async def progress(service: Service, job_id: str, *fields: tuple[str, str]) -> o
     return "last known" if "Cache-Status" in answer.headers else answer.json()["progress"]
 
 
-def unmounted(storage: Storage) -> None:
+def unmounted(storage: FaultyStorage) -> None:
     storage.unmount()
 
 
-def dead(storage: Storage) -> None:
+def dead(storage: FaultyStorage) -> None:
     """Its mount is there, and whatever is asked of it has ENOTCONN for an answer."""
-    storage.die()
+    storage.kill()
 
 
 @pytest.mark.parametrize("away", [unmounted, dead])
 async def test_what_was_known_stays_until_the_share_is_back_and_then_the_disk_is_the_truth(
-    make_job: MakeJob, storage: Storage, serve: Serve, away: Callable[[Storage], None]
+    make_job: MakeJob, storage: FaultyStorage, serve: Serve, away: Callable[[FaultyStorage], None]
 ) -> None:
     make_job("good", output=FILM)
     for job_id in ("changed", "removed"):
         make_job(job_id, status="rendering", progress=1)
     service = await serve(poll_interval=0.1)
-    await known(service, "good", "changed", "removed")
-    await answered(partial(ready, service), 200)
+    await warm_up(service, "good", "changed", "removed")
+    await wait_for_answer(partial(ready, service), 200)
     await asyncio.to_thread(away, storage)
-    await answered(partial(ready, service), 503)
+    await wait_for_answer(partial(ready, service), 503)
     for fields in ((), (ASK_THE_DISK,)):
         for job_id in ("good", "changed", "removed"):
             assert await progress(service, job_id, *fields) == "last known"
@@ -60,12 +60,12 @@ async def test_what_was_known_stays_until_the_share_is_back_and_then_the_disk_is
     make_job("new", status="rendering", progress=3)
     (storage.folder / "removed").rename(storage.folder.with_name("removed"))
     await asyncio.to_thread(storage.unmount)
-    await asyncio.to_thread(storage.mount_it)
+    await asyncio.to_thread(storage.mount)
     for job_id, there in (("changed", 2), ("new", 3)):
         assert await progress(service, job_id, ASK_THE_DISK) == there
     assert (await service.download("good")).body == FILM
     # Mounted again it may be another device, whose absences count once a look at the root has known it again.
-    await answered(partial(ready, service), 200)
+    await wait_for_answer(partial(ready, service), 200)
     assert await progress(service, "removed", ASK_THE_DISK) is None
     make_job("changed", status="rendering", progress=4)
-    await answered(partial(progress, service, "changed"), 4)
+    await wait_for_answer(partial(progress, service, "changed"), 4)

@@ -22,12 +22,20 @@ from jobsvc.storage.sendfile import file_sender
 from jobsvc.storage.state import token_file
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import until
-from tests.open_fds import held
-from tests.raw_http import DEADLINE, Connection, request
-from tests.service_runner import GRACE, Process, Service, in_process
-from tests.slow_storage.fault_modes import METADATA
-from tests.slow_storage.fuse_mount import FOR_EVER, Storage
-from tests.slow_storage.pending_downloads import FILM, OUTPUT, answered, begin, known, path_of, rest
+from tests.open_fds import open_paths
+from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, request
+from tests.service_runner import EXIT_TIMEOUT_S, Process, Service, service_in_loop
+from tests.slow_storage.fault_modes import METADATA_CALLS
+from tests.slow_storage.fuse_mount import FOREVER_S, FaultyStorage
+from tests.slow_storage.pending_downloads import (
+    FILM,
+    OUTPUT,
+    download_path,
+    read_rest,
+    start_download,
+    wait_for_answer,
+    warm_up,
+)
 
 SLOW = tuple(f"slow-{number}" for number in range(4))
 ASK_THE_DISK = ("Cache-Control", "no-cache")
@@ -47,123 +55,123 @@ async def refused(service: Service, target: str) -> None:
 
 
 @pytest.mark.both_loops
-async def test_what_comes_slowly_comes_whole(storage: Storage, serve: Serve) -> None:
+async def test_what_comes_slowly_comes_whole(storage: FaultyStorage, serve: Serve) -> None:
     service = await serve()
     for job_id in SLOW:
-        storage.trouble(f"{job_id}/{OUTPUT}", "read", seconds=0.3)
+        storage.add_fault(f"{job_id}/{OUTPUT}", "read", seconds=0.3)
     answers = await asyncio.gather(*(service.download(job_id) for job_id in SLOW))
     assert [answer.status for answer in answers] == [200] * len(SLOW)
     assert all(answer.body == FILM for answer in answers)
-    assert {line["outcome"] for line in await service.logged(len(SLOW))} == {"complete"}
+    assert {line["outcome"] for line in await service.wait_for_downloads(len(SLOW))} == {"complete"}
 
 
 @pytest.mark.both_loops
-async def test_nobody_waits_for_reads_that_hang(storage: Storage, serve: Serve) -> None:
+async def test_nobody_waits_for_reads_that_hang(storage: FaultyStorage, serve: Serve) -> None:
     """Three downloads of each job at once: its whole share of the threads."""
     service = await serve()
     for job_id in SLOW:
-        storage.trouble(f"{job_id}/{OUTPUT}", "read", seconds=FOR_EVER)
+        storage.add_fault(f"{job_id}/{OUTPUT}", "read", seconds=FOREVER_S)
     async with AsyncExitStack() as stack:
-        links = [await begin(service, stack, job_id) for job_id in SLOW * 3]
+        links = [await start_download(service, stack, job_id) for job_id in SLOW * 3]
         for job_id in ("good", *SLOW):
             assert (await service.get(f"/api/jobs/{job_id}", ASK_THE_DISK)).status == 200
         assert (await service.download("good")).body == FILM
-        assert [line["job"] for line in await service.logged(1)] == ["good"]
-        storage.heal()
+        assert [line["job"] for line in await service.wait_for_downloads(1)] == ["good"]
+        storage.clear_faults()
         for link in links:
-            assert await rest(link) == FILM
-    assert {line["outcome"] for line in await service.logged(1 + len(links))} == {"complete"}
+            assert await read_rest(link) == FILM
+    assert {line["outcome"] for line in await service.wait_for_downloads(1 + len(links))} == {"complete"}
 
 
 @pytest.mark.both_loops
 async def test_downloads_that_went_together_go_on_beside_one_that_hangs_on_its_way(
-    storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All count as quick here, so that they begin in the one thread; the first of them hangs in it.
 
     It does for longer than a client may: that is not his fault.
     """
     monkeypatch.setattr(file_sender, "FAST_CHUNK_S", 60.0)
-    storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER, beyond=500_000)
+    storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S, beyond=500_000)
     service = await serve(send_timeout=0.4)
     async with AsyncExitStack() as stack:
-        hung = await begin(service, stack, "hung")
+        hung = await start_download(service, stack, "hung")
         answers = await asyncio.gather(*(service.download(job_id) for job_id in ("good", *SLOW) * 2))
         assert all(answer.body == FILM for answer in answers)
-        await answered(lambda: stuck(service), 1)
-        storage.heal()
-        assert await rest(hung) == FILM
+        await wait_for_answer(lambda: stuck(service), 1)
+        storage.clear_faults()
+        assert await read_rest(hung) == FILM
         assert (await service.download("good")).body == FILM
 
 
-async def test_a_job_whose_metadata_hangs_holds_up_itself_alone(storage: Storage, serve: Serve) -> None:
+async def test_a_job_whose_metadata_hangs_holds_up_itself_alone(storage: FaultyStorage, serve: Serve) -> None:
     """Its download is refused long before the storage answers; its state is the last that was known."""
     service = await serve()
-    await known(service, "hung", "good")
-    storage.trouble("hung", *METADATA, seconds=25)
-    waiting = [asyncio.ensure_future(refused(service, path_of("hung"))) for _ in range(5)]
+    await warm_up(service, "hung", "good")
+    storage.add_fault("hung", *METADATA_CALLS, seconds=25)
+    waiting = [asyncio.ensure_future(refused(service, download_path("hung"))) for _ in range(5)]
     assert (await service.download("good")).body == FILM
     assert (await service.get("/api/jobs/good", ASK_THE_DISK)).status == 200
     assert not any(task.done() for task in waiting)
     stale = await service.get("/api/jobs/hung", ASK_THE_DISK)
     assert (stale.status, stale.headers["Cache-Status"][:12]) == (200, "jobsvc; hit;")
     await asyncio.gather(*waiting)
-    storage.heal()
-    await until(lambda: not held(storage.mount))
+    storage.clear_faults()
+    await until(lambda: not open_paths(storage.mountpoint))
     assert (await service.download("hung")).body == FILM
 
 
 async def test_a_job_that_hung_from_the_beginning_is_refused_like_one_that_was_known(
-    storage: Storage, serve: Serve
+    storage: FaultyStorage, serve: Serve
 ) -> None:
-    storage.trouble("hung", *METADATA, seconds=FOR_EVER)
+    storage.add_fault("hung", *METADATA_CALLS, seconds=FOREVER_S)
     service = await serve()
     assert (await service.download("good")).body == FILM
-    await asyncio.gather(refused(service, "/api/jobs/hung"), refused(service, path_of("hung")))
+    await asyncio.gather(refused(service, "/api/jobs/hung"), refused(service, download_path("hung")))
 
 
 async def test_the_index_learns_of_changes_beside_jobs_that_hang_for_ever(
-    make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    make_job: MakeJob, storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A round of looks leaves a thread behind at each of them, every time; the others are looked at."""
     monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=0.2))
     jobs = [make_job(f"job-{number}", status="rendering").name for number in range(3)]
     make_job("other", status="rendering", progress=0)
     service = await serve(poll_interval=0.1)
-    await known(service, "other", *jobs)
+    await warm_up(service, "other", *jobs)
     for job_id in jobs:
-        storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
+        storage.add_fault(job_id, *METADATA_CALLS, seconds=FOREVER_S)
     for progress in range(1, 30):
         make_job("other", status="rendering", progress=progress)
-        await answered(lambda: progress_of(service, "other"), progress)
+        await wait_for_answer(lambda: progress_of(service, "other"), progress)
 
 
 async def test_an_index_that_lost_many_threads_goes_on_when_they_are_back(
-    make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    make_job: MakeJob, storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=0.2))
     jobs = [make_job(f"job-{number}", status="rendering", progress=0).name for number in range(12)]
     service = await serve(poll_interval=0.1)
-    await known(service, *jobs)
+    await warm_up(service, *jobs)
     for job_id in jobs:
-        storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
-    await answered(lambda: stuck(service), MAX_HANGING_CALLS)
+        storage.add_fault(job_id, *METADATA_CALLS, seconds=FOREVER_S)
+    await wait_for_answer(lambda: stuck(service), MAX_HANGING_CALLS)
     assert (await service.download("good")).body == FILM
     for job_id in jobs:
         make_job(job_id, status="rendering", progress=50)
-    storage.heal()
+    storage.clear_faults()
     for job_id in jobs:
-        await answered(partial(progress_of, service, job_id), 50)
+        await wait_for_answer(partial(progress_of, service, job_id), 50)
 
 
 async def fill_the_house(service: Service, hung: list[str]) -> None:
     """Ask for what hangs until every thread does."""
 
     async def good() -> int:
-        await asyncio.gather(*(refused(service, path_of(job_id)) for job_id in hung * 3))
+        await asyncio.gather(*(refused(service, download_path(job_id)) for job_id in hung * 3))
         return (await service.download("good")).status
 
-    await answered(good, 503)
+    await wait_for_answer(good, 503)
 
 
 async def stuck(service: Service) -> float:
@@ -179,27 +187,27 @@ async def progress_of(service: Service, job_id: str) -> object:
 
 
 async def test_a_house_full_of_hung_calls_refuses_at_once_and_opens_again(
-    make_job: MakeJob, storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    make_job: MakeJob, storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eleven jobs with three calls each are more than there are threads."""
     monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=1.5))
     jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
     service = await serve(max_downloads_per_token=100)
-    await known(service, *jobs)
+    await warm_up(service, *jobs)
     for job_id in jobs[1:]:
-        storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
+        storage.add_fault(job_id, *METADATA_CALLS, seconds=FOREVER_S)
     await fill_the_house(service, jobs[1:])
-    await refused(service, path_of(jobs[0]))
+    await refused(service, download_path(jobs[0]))
     for job_id in jobs:
         assert (await service.get(f"/api/jobs/{job_id}")).status == 200
-    storage.heal()
-    await answered(lambda: stuck(service), 0)
+    storage.clear_faults()
+    await wait_for_answer(lambda: stuck(service), 0)
     assert {(await service.download(job_id)).status for job_id in jobs} == {200}
 
 
 async def test_the_end_beside_a_full_house_is_no_other(
     make_job: MakeJob,
-    storage: Storage,
+    storage: FaultyStorage,
     state_dir: Path,
     make_token: MakeToken,
     monkeypatch: pytest.MonkeyPatch,
@@ -208,11 +216,13 @@ async def test_the_end_beside_a_full_house_is_no_other(
     before = set(threading.enumerate())
     monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=0.5))
     jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
-    settings = Settings(storage.mount, state_dir=state_dir, port=0, watch="poll", max_downloads_per_token=50)
-    async with in_process(settings, make_token()) as service:
-        await known(service, *jobs)
+    settings = Settings(
+        storage.mountpoint, state_dir=state_dir, port=0, watch="poll", max_downloads_per_token=50
+    )
+    async with service_in_loop(settings, make_token()) as service:
+        await warm_up(service, *jobs)
         for job_id in jobs:
-            storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
+            storage.add_fault(job_id, *METADATA_CALLS, seconds=FOREVER_S)
         await fill_the_house(service, jobs)
     assert "jobsvc-download-log" not in {thread.name for thread in set(threading.enumerate()) - before}
 
@@ -220,39 +230,39 @@ async def test_the_end_beside_a_full_house_is_no_other(
 @pytest.mark.both_loops
 @pytest.mark.usefixtures("way")
 async def test_a_client_is_told_when_a_read_took_too_long_though_a_thread_still_hangs_in_it(
-    storage: Storage, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(executor, "DATA_DEADLINE_S", 0.5)
     service = await serve()
-    storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER, beyond=len(FILM) // 2)
+    storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S, beyond=len(FILM) // 2)
     async with AsyncExitStack() as stack:
-        link = await begin(service, stack, "hung")
-        assert len(await rest(link)) < len(FILM)
-        (line,) = await service.logged(1)
+        link = await start_download(service, stack, "hung")
+        assert len(await read_rest(link)) < len(FILM)
+        (line,) = await service.wait_for_downloads(1)
         assert line["outcome"] == "storage-error"
         assert line["bytesSent"] < line["bytesPromised"] == len(FILM)
-        assert held(storage.mount)
-    storage.heal()
-    await until(lambda: not held(storage.mount))
+        assert open_paths(storage.mountpoint)
+    storage.clear_faults()
+    await until(lambda: not open_paths(storage.mountpoint))
 
 
 @pytest.mark.both_loops
-@pytest.mark.parametrize("leave", [Connection.close, Connection.vanish])
+@pytest.mark.parametrize("leave", [Connection.close, Connection.reset])
 async def test_who_leaves_beside_a_hung_thread_has_his_place_back(
-    storage: Storage, serve: Serve, leave: Callable[[Connection], Awaitable[None]]
+    storage: FaultyStorage, serve: Serve, leave: Callable[[Connection], Awaitable[None]]
 ) -> None:
     """Else a client that tries again and again would soon have none."""
     service = await serve(max_downloads_per_token=1)
-    storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER)
+    storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S)
     async with AsyncExitStack() as stack:
-        link = await begin(service, stack, "hung")
+        link = await start_download(service, stack, "hung")
         assert (await service.download("good")).status == 429
         await leave(link)
-        (line,) = await service.logged(1)
+        (line,) = await service.wait_for_downloads(1)
     assert line["outcome"] == "client-gone"
     assert (await service.download("good")).body == FILM
-    storage.heal()
-    await until(lambda: not held(storage.mount))
+    storage.clear_faults()
+    await until(lambda: not open_paths(storage.mountpoint))
 
 
 @pytest.mark.both_loops
@@ -260,8 +270,8 @@ async def test_a_client_that_accepts_nothing_is_let_go_and_logged(make_job: Make
     make_job("large", output=FILM * 32)
     service = await serve(send_timeout=1)
     async with service.connect(receive_buffer=4096) as link:
-        link.send(request("GET", path_of("large"), token=service.token))
-        (line,) = await service.logged(1)
+        link.send(request("GET", download_path("large"), token=service.token))
+        (line,) = await service.wait_for_downloads(1)
         assert line["outcome"] == "client-gone"
         assert 0 < line["bytesSent"] < line["bytesPromised"] == len(FILM) * 32
         await link.head()
@@ -276,12 +286,16 @@ async def test_a_client_that_accepts_a_little_now_and_then_is_not_let_go(
     make_job("large", output=FILM * 32)
     service = await serve(send_timeout=2)
     asked = request(
-        "GET", path_of("large"), [("Range", "bytes=0-999999,2000000-")], token=service.token, version="1.0"
+        "GET",
+        download_path("large"),
+        [("Range", "bytes=0-999999,2000000-")],
+        token=service.token,
+        version="1.0",
     )
     received = await asyncio.to_thread(accept_slowly, service.port, asked)
     head, _, body = received.partition(b"\r\n\r\n")
     assert f"Content-Length: {len(body)}\r\n".encode() in head
-    assert (await service.logged(1))[0]["outcome"] == "complete"
+    assert (await service.wait_for_downloads(1))[0]["outcome"] == "complete"
 
 
 def accept_slowly(port: int, asked: bytes) -> bytes:
@@ -289,7 +303,7 @@ def accept_slowly(port: int, asked: bytes) -> bytes:
     ends, received = time.monotonic() + 5, bytearray()
     with socket.socket() as link:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
-        link.settimeout(DEADLINE)
+        link.settimeout(RESPONSE_TIMEOUT_S)
         link.connect(("127.0.0.1", port))
         link.sendall(asked)
         while data := link.recv(40_000 if time.monotonic() < ends else 1 << 20):
@@ -300,57 +314,57 @@ def accept_slowly(port: int, asked: bytes) -> bytes:
 
 
 def test_a_process_ends_beside_hung_threads_and_its_clients_know(
-    storage: Storage, start_process: StartProcess
+    storage: FaultyStorage, start_process: StartProcess
 ) -> None:
     """One thread hangs in metadata, one in a read; the download has its line in the log."""
 
     async def ask(service: Process) -> None:
         async with AsyncExitStack() as stack:
-            storage.trouble(f"slow-0/{OUTPUT}", "read", seconds=FOR_EVER, beyond=len(FILM) // 2)
-            link = await begin(service, stack, "slow-0")
-            storage.trouble("hung", *METADATA, seconds=FOR_EVER)
+            storage.add_fault(f"slow-0/{OUTPUT}", "read", seconds=FOREVER_S, beyond=len(FILM) // 2)
+            link = await start_download(service, stack, "slow-0")
+            storage.add_fault("hung", *METADATA_CALLS, seconds=FOREVER_S)
             waiting = await stack.enter_async_context(service.connect())
-            waiting.send(request("GET", path_of("hung"), token=service.token))
+            waiting.send(request("GET", download_path("hung"), token=service.token))
             service.process.send_signal(signal.SIGTERM)
-            assert len(await rest(link)) < len(FILM)
+            assert len(await read_rest(link)) < len(FILM)
             assert await waiting.ended()
-            assert await asyncio.to_thread(service.process.wait, GRACE) == 0
+            assert await asyncio.to_thread(service.process.wait, EXIT_TIMEOUT_S) == 0
 
     service = start_process("--shutdown-grace", "1")
     try:
         asyncio.run(ask(service))
     finally:
-        storage.heal()
+        storage.clear_faults()
     assert [(line["job"], line["outcome"]) for line in service.downloads()] == [("slow-0", "shutdown")]
 
 
 @pytest.mark.both_loops
 async def test_a_download_whose_client_left_just_before_the_end_has_its_line_in_the_log(
-    storage: Storage, state_dir: Path, make_token: MakeToken
+    storage: FaultyStorage, state_dir: Path, make_token: MakeToken
 ) -> None:
-    settings = Settings(storage.mount, state_dir=state_dir, port=0, watch="poll", shutdown_grace=0)
-    storage.trouble(f"hung/{OUTPUT}", "read", seconds=FOR_EVER)
-    async with in_process(settings, make_token()) as service, AsyncExitStack() as stack:
-        await begin(service, stack, "hung")
+    settings = Settings(storage.mountpoint, state_dir=state_dir, port=0, watch="poll", shutdown_grace=0)
+    storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S)
+    async with service_in_loop(settings, make_token()) as service, AsyncExitStack() as stack:
+        await start_download(service, stack, "hung")
     assert [line["outcome"] for line in service.downloads()] == ["shutdown"]
 
 
 async def test_revoked_token_is_rejected_within_two_seconds_while_all_jobs_hang(
-    make_job: MakeJob, storage: Storage, serve: Serve, state_dir: Path
+    make_job: MakeJob, storage: FaultyStorage, serve: Serve, state_dir: Path
 ) -> None:
     jobs = [make_job(f"job-{number}", output=FILM).name for number in range(12)]
     service = await serve(max_downloads_per_token=64)  # which bounds the logs under way as well
-    await known(service, *jobs)
+    await warm_up(service, *jobs)
     (token,) = token_file.load(state_dir / "tokens.json")
     for job_id in jobs:
-        storage.trouble(job_id, *METADATA, seconds=FOR_EVER)
+        storage.add_fault(job_id, *METADATA_CALLS, seconds=FOREVER_S)
     waiting = [
         asyncio.ensure_future(service.get(f"/api/jobs/{job_id}/logs")) for job_id in jobs for _ in range(3)
     ]
-    await answered(lambda: stuck(service), 32)
+    await wait_for_answer(lambda: stuck(service), 32)
     token_file.revoke(state_dir / "tokens.json", token.id)
     revoked_at = time.monotonic()
     while (await service.get("/api/jobs/good")).status != 401:
         assert time.monotonic() - revoked_at < 2
-    storage.heal()
+    storage.clear_faults()
     await asyncio.gather(*waiting)

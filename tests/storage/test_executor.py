@@ -16,7 +16,7 @@ from jobsvc.storage.files.safe_open import OpenFile, PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob
 from tests.eventually import until
-from tests.open_fds import held
+from tests.open_fds import open_paths
 
 pytestmark = pytest.mark.both_loops
 
@@ -201,13 +201,13 @@ async def test_a_file_that_is_opened_too_late_is_closed(
         call = asyncio.ensure_future(
             disk.run_metadata("job-1", open_late, deadline=0.05 if leave == "deadline" else 9)
         )
-        await until(lambda: held(jobs_root))
+        await until(lambda: open_paths(jobs_root))
         if leave == "cancel":
             call.cancel()
         await asyncio.wait([call])
-        assert held(jobs_root)
+        assert open_paths(jobs_root)
         gate.set()
-        await until(lambda: not held(jobs_root))
+        await until(lambda: not open_paths(jobs_root))
         with pytest.raises((StorageUnavailable, asyncio.CancelledError)):
             call.result()
 
@@ -219,9 +219,9 @@ async def test_a_file_that_is_released_is_closed_off_the_loop(
     root = JobsRoot(jobs_root)
     job = (await disk.run_metadata("job-1", lambda: root.read("job-1"))).job
     file = await disk.run_metadata("job-1", lambda: root.open_output(job))
-    assert len(held(jobs_root)) == 1
+    assert len(open_paths(jobs_root)) == 1
     disk.close_later(file)
-    await until(lambda: not held(jobs_root))
+    await until(lambda: not open_paths(jobs_root))
 
 
 async def test_a_closed_disk_refuses_at_once(disk: StorageExecutor, gate: threading.Event) -> None:

@@ -24,7 +24,7 @@ from jobsvc.domain.status_record import BadRecord, parse_record
 from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, put
-from tests.open_fds import held
+from tests.open_fds import open_paths
 from tests.permissions import bound_by_permissions
 
 GOOD = b'{"status": "completed", "owner": "anna", "outputPath": "output/shots/film.mp4"}'
@@ -36,7 +36,7 @@ PLACES = ("", "status.json", "render.log", "output", "output/shots", "output/sho
 @pytest.fixture(autouse=True)
 def no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
     yield
-    assert held(tmp_path) == []
+    assert open_paths(tmp_path) == []
 
 
 def build(jobs: Path) -> Path:
@@ -189,7 +189,7 @@ def test_no_broken_tree_leaks_hangs_betrays_or_surprises(
             assert (answers["read"] == "output: True") == (answers["output"] != "OutputMissing")
         assert (answers["log"] == "LogMissing") == (answers["tail"] == "None")
         assert set(root.scan().ids) <= {"job-1"}
-        assert held(Path(scratch)) == []
+        assert open_paths(Path(scratch)) == []
 
 
 def test_a_record_is_not_followed_through_a_link_within_its_own_folder_either(
@@ -234,7 +234,7 @@ def test_what_may_not_be_read_is_missing_or_bad_and_not_a_fault_of_storage(
         answers = look(JobsRoot(open_to_all), JOB)
     (job / place).chmod(0o755)
     assert answers == GOOD_ANSWERS | expected
-    assert held(open_to_all.parent) == []
+    assert open_paths(open_to_all.parent) == []
 
 
 def test_a_root_that_may_not_be_walked_is_a_fault_of_storage(open_to_all: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_fault_at_any_step_comes_through_and_leaves_nothing_open(
             with pytest.raises(OSError, match=re.escape(os.strerror(code))) as fault:
                 QUESTIONS[question](root)
             assert fault.value.errno == code
-        assert held(tmp_path) == []
+        assert open_paths(tmp_path) == []
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -339,4 +339,4 @@ def test_a_process_out_of_descriptors_fails_and_leaves_nothing_open(tmp_path: Pa
         for fd in taken:
             os.close(fd)
     assert set(outcomes) == {errno.EMFILE, 0}
-    assert held(tmp_path) == []
+    assert open_paths(tmp_path) == []

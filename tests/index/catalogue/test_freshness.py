@@ -241,7 +241,7 @@ async def test_a_bad_record_keeps_the_last_good_answer_and_is_told(
 ) -> None:
     farm.put("a", progress=5)
     await freshness.job("a")
-    farm.spoil("a")
+    farm.write_unreadable("a")
     answer = await freshness.job("a", force=True)
     assert (answer.snapshot.job.progress, answer.stale) == (5, False)
     assert [job_id for job_id, _ in bad] == ["a"]
@@ -250,7 +250,7 @@ async def test_a_bad_record_keeps_the_last_good_answer_and_is_told(
 async def test_a_job_that_never_had_a_good_record_is_not_found(
     farm: Farm, freshness: Freshness, bad: list[Any]
 ) -> None:
-    farm.spoil("a", b"[]")
+    farm.write_unreadable("a", b"[]")
     with pytest.raises(JobNotFound):
         await freshness.job("a")
     assert [*freshness._catalogue.unreadable] == ["a"]

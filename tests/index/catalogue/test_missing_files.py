@@ -14,7 +14,7 @@ from tests.conftest import MakeJob, Serve, StartProcess, put
 from tests.eventually import until
 from tests.raw_http import Answer
 from tests.service_runner import Service
-from tests.sse_client import listening
+from tests.sse_client import open_event_stream
 
 JOB = "/api/jobs/job-1"
 LOGS = f"{JOB}/logs"
@@ -52,9 +52,12 @@ async def test_record_missing_for_a_moment_is_bridged_in_status_and_streams(
 ) -> None:
     folder = make_job(status="rendering", progress=1)
     service = await serve(watch=watch, **POLLED)
-    async with listening(service, f"{JOB}/events") as one, listening(service, "/api/events") as every:
-        await one.named("job")
-        await every.named("present")
+    async with (
+        open_event_stream(service, f"{JOB}/events") as one,
+        open_event_stream(service, "/api/events") as every,
+    ):
+        await one.next_named("job")
+        await every.next_named("present")
         for progress in (2, 3):
             (folder / "status.json").unlink()
             assert await statuses_while(service, JOB, AWAY_S) == {200}
@@ -71,12 +74,12 @@ async def test_record_missing_for_longer_than_the_grace_removes_the_job(
     folder = make_job(status="completed")
     service = await serve(**POLLED)
     await status_of(service, 200)
-    async with listening(service, "/api/events") as stream:
-        await stream.named("present")
+    async with open_event_stream(service, "/api/events") as stream:
+        await stream.next_named("present")
         (folder / "status.json").unlink()
         began = time.monotonic()
         await service.get(JOB)
-        await stream.named("removed")
+        await stream.next_named("removed")
         assert time.monotonic() - began >= ABSENCE_GRACE_S - 0.2
         assert (await service.get(JOB)).status == 404
 
@@ -85,11 +88,11 @@ async def test_removed_job_directory_is_reported_without_the_grace(serve: Serve,
     folder = make_job(status="rendering")
     service = await serve(**POLLED)
     await status_of(service, 200)
-    async with listening(service, f"{JOB}/events") as stream:
-        await stream.named("job")
+    async with open_event_stream(service, f"{JOB}/events") as stream:
+        await stream.next_named("job")
         shutil.rmtree(folder)
         began = time.monotonic()
-        await stream.named("removed")
+        await stream.next_named("removed")
         assert time.monotonic() - began < ABSENCE_GRACE_S - 0.2
 
 
@@ -231,16 +234,16 @@ async def test_follow_does_not_end_while_the_log_is_missing_for_a_moment(
     log = make_job(status="rendering", log=b"one\n") / "render.log"
     service = await serve(**POLLED)
     await status_of(service, 200)
-    async with listening(service, f"{LOGS}?follow=1") as stream:
-        assert (await stream.named("log")).data == "one"
+    async with open_event_stream(service, f"{LOGS}?follow=1") as stream:
+        assert (await stream.next_named("log")).data == "one"
         held = log.rename(log.with_name(".held"))
         make_job(status="completed")
         assert await statuses_while(service, JOB, AWAY_S) == {200}
         with held.open("ab") as file:
             file.write(b"two\n")
         held.rename(log)
-        assert (await stream.named("log")).data == "two"
-        await stream.named("end")
+        assert (await stream.next_named("log")).data == "two"
+        await stream.next_named("end")
 
 
 async def test_failed_job_keeps_its_log_while_that_is_missing_for_a_moment(

@@ -32,7 +32,7 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.state.digest_file import DigestFile
 from tests.conftest import MakeJob, put
 from tests.eventually import until
-from tests.open_fds import held
+from tests.open_fds import open_paths
 
 pytestmark = pytest.mark.both_loops
 
@@ -271,9 +271,9 @@ async def test_a_read_that_hangs_is_left_behind_and_others_go_on(
         bench.wish("good")
         await until(lambda: bench.known("good"))
         assert (bench.ended("failed"), bench.known("faulty")) == (1, None)
-        assert len(held(jobs_root / "faulty")) == 1, "a thread has it"
+        assert len(open_paths(jobs_root / "faulty")) == 1, "a thread has it"
         faulty.release.set()
-        await until(lambda: not held(jobs_root))
+        await until(lambda: not open_paths(jobs_root))
     assert bench.known("faulty") is None
 
 
@@ -304,7 +304,7 @@ async def test_it_ends_at_once_whatever_hangs(
         begun = time.monotonic()
     assert time.monotonic() - begun < 0.25, "the deadline of the read is later"
     faulty.release.set()
-    await until(lambda: not held(jobs_root))
+    await until(lambda: not open_paths(jobs_root))
     assert disk.stuck_threads() == 0
 
 
@@ -318,8 +318,8 @@ async def test_it_ends_while_it_rests_and_leaves_nothing_open(
         bench.wish("a")
         await until(lambda: bench.known("a"))
         bench.wish("b")
-        await until(lambda: held(jobs_root))
-    await until(lambda: not held(jobs_root))
+        await until(lambda: open_paths(jobs_root))
+    await until(lambda: not open_paths(jobs_root))
 
 
 async def test_one_file_is_read_at_a_time_and_a_version_under_way_is_not_wished_for_again(

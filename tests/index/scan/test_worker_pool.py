@@ -85,7 +85,7 @@ async def test_scouts_find_what_the_reader_finds_and_leave_the_rest(
     farm.put("unmade", "completed", outputPath="film.mp4")
     farm.put("ünlike", "halb", createdAt="2026-01-02T03:04:05.6+02:00", metadata={"a": [1, None]})
     farm.put("failed", "error", error="why", framesDone=3, framesTotal=7)
-    farm.spoil("spoilt")
+    farm.write_unreadable("spoilt")
     (farm.root / "recent").mkdir()
     (farm.root / "recent" / "status.json").write_bytes(orjson.dumps(LIKE))
     root = JobsRoot(farm.root, [farm.root], {"halb": Status.RENDERING, "error": Status.FAILED} | ALL)
@@ -208,7 +208,7 @@ async def test_an_index_that_is_made_by_scouts_has_all_jobs(
     begun = each(monkeypatch, lambda _process: None)
     for job_id in JOBS:
         farm.put(job_id)
-    farm.spoil("spoilt")
+    farm.write_unreadable("spoilt")
     index = JobIndex(disk, JobsRoot(farm.root), watch="poll")
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 30)

@@ -12,7 +12,7 @@ from jobsvc.settings import Settings
 from jobsvc.storage.files.client_version import version_of
 from tests.conftest import MakeToken, job_maker
 from tests.eventually import until
-from tests.service_runner import Service, in_process
+from tests.service_runner import Service, service_in_loop
 from tests.sshfs import Sshfs, needs_sshfs
 
 pytestmark = [needs_sshfs, pytest.mark.timeout(120)]
@@ -46,7 +46,7 @@ async def test_etag_survives_a_remount_and_a_range_with_it_is_partial_content(
     token = make_token()
     settings = Settings(mount.path, state_dir=state_dir, port=0, shutdown_grace=0.5)
     with mount.mounted():
-        async with in_process(settings, token) as service:
+        async with service_in_loop(settings, token) as service:
             await ready(service)
             first = (await service.download("job-1")).headers["ETag"]
             inode = (mount.path / "job-1/output/film.mp4").stat().st_ino
@@ -54,7 +54,7 @@ async def test_etag_survives_a_remount_and_a_range_with_it_is_partial_content(
         for path in sorted(mount.path.iterdir(), reverse=True):
             os.listdir(path)  # noqa: PTH208 - for its effect
         assert (mount.path / "job-1/output/film.mp4").stat().st_ino != inode
-        async with in_process(settings, token) as service:
+        async with service_in_loop(settings, token) as service:
             await ready(service)
             answer = await service.download("job-1", ("If-Range", first), ("Range", "bytes=1000-"))
             assert (answer.status, answer.headers["ETag"]) == (206, first)
@@ -70,7 +70,7 @@ async def test_digest_survives_a_remount(
     wanted = ("Want-Repr-Digest", "sha-256=1")
     digest = None
     with mount.mounted():
-        async with in_process(settings, token) as service:
+        async with service_in_loop(settings, token) as service:
             await ready(service)
             while digest is None:
                 digest = (await service.download("job-1", wanted)).headers.get("Repr-Digest")
@@ -79,7 +79,7 @@ async def test_digest_survives_a_remount(
     with mount.mounted():
         for path in sorted(mount.path.iterdir(), reverse=True):
             os.listdir(path)  # noqa: PTH208 - for its effect
-        async with in_process(settings, token) as service:
+        async with service_in_loop(settings, token) as service:
             await ready(service)
             assert (await service.download("job-1", wanted)).headers["Repr-Digest"] == digest
 

@@ -16,7 +16,7 @@ from jobsvc.storage.jobs import output_hash
 from jobsvc.storage.jobs.output_hash import READ_BYTES, OutputChanged, OutputHasher
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, put
-from tests.open_fds import held
+from tests.open_fds import open_paths
 
 FILM = bytes(range(256)) * 5000
 """A little more than one piece."""
@@ -149,10 +149,10 @@ def test_another_version_than_the_one_wished_for_is_not_begun(
     film: Film, change: Callable[[Film], None]
 ) -> None:
     change(film)
-    before = held(film.folder)
+    before = open_paths(film.folder)
     with pytest.raises(OutputChanged):
         OutputHasher(film.root, film.job, film.identity)
-    assert held(film.folder) == before
+    assert open_paths(film.folder) == before
 
 
 @settings(max_examples=25, deadline=None)

@@ -26,13 +26,13 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import MAX_PATH_DEPTH, MAX_RECORD_BYTES
 from tests.conftest import MakeJob, put
-from tests.open_fds import held
+from tests.open_fds import open_paths
 
 
 @pytest.fixture(autouse=True)
 def no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
     yield
-    assert held(tmp_path) == []
+    assert open_paths(tmp_path) == []
 
 
 @pytest.fixture

@@ -67,10 +67,10 @@ def scene(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
         scene.age()
     if scene.found() is None:
         pytest.skip(f"no RESOLVE_CACHED here, or none on {file_system(tmp_path)}")
-    assert bool(open_fds.held(scene.folder)) is (request.param == "kept")
+    assert bool(open_fds.open_paths(scene.folder)) is (request.param == "kept")
     yield scene
     scene.cached.close()
-    assert not open_fds.held(scene.folder)
+    assert not open_fds.open_paths(scene.folder)
 
 
 def test_it_is_the_file_that_the_reader_opens(scene: Scene) -> None:
@@ -277,7 +277,7 @@ def test_what_was_opened_stays_open_whatever_becomes_of_what_is_kept(scene: Scen
 
 def test_an_output_is_let_go_at_the_second_call_after_it_was_asked_for(scene: Scene) -> None:
     kept_for = 0
-    while open_fds.held(scene.folder):
+    while open_fds.open_paths(scene.folder):
         scene.cached.evict_idle()
         kept_for += 1
     assert kept_for in {0, 2}
@@ -294,7 +294,7 @@ def test_so_many_outputs_are_kept_and_no_more(scene: Scene, monkeypatch: pytest.
     )
     assert file is not None
     file.close()
-    assert not open_fds.held(scene.folder)
+    assert not open_fds.open_paths(scene.folder)
 
 
 def test_an_output_that_may_change_within_its_clock_s_tick_is_not_kept(
@@ -303,20 +303,20 @@ def test_an_output_that_may_change_within_its_clock_s_tick_is_not_kept(
     monkeypatch.setattr(descriptor_cache, "TIMESTAMP_GRANULARITY_NS", 3_600_000_000_000)
     scene.cached.close()
     assert scene.found() == FILM
-    assert not open_fds.held(scene.folder)
+    assert not open_fds.open_paths(scene.folder)
 
 
 def test_where_no_more_files_may_be_open_none_is_kept(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptor_cache, "TIMESTAMP_GRANULARITY_NS", 0)
     scene.age()
-    known, before = scene.known(), len(open_fds.held(scene.folder))
+    known, before = scene.known(), len(open_fds.open_paths(scene.folder))
 
     def refused(_fd: int) -> int:
         raise OSError(errno.EMFILE, "too many open files")
 
     monkeypatch.setattr(os, "dup", refused)
     assert scene.found(known) == FILM
-    assert len(open_fds.held(scene.folder)) <= before
+    assert len(open_fds.open_paths(scene.folder)) <= before
 
 
 def test_a_file_system_that_has_failed_is_left_to_the_reader(
@@ -327,12 +327,12 @@ def test_a_file_system_that_has_failed_is_left_to_the_reader(
     def failed(_fd: int) -> os.stat_result:
         raise OSError(errno.EIO, "the file system is shut down")
 
-    before = len(open_fds.held(scene.folder))
+    before = len(open_fds.open_paths(scene.folder))
     with monkeypatch.context() as broken:
         broken.setattr(os, "fstat", failed)
         assert scene.found(known) is None
         assert not scene.cached.is_unchanged_nowait(known)
-    assert len(open_fds.held(scene.folder)) <= before
+    assert len(open_fds.open_paths(scene.folder)) <= before
 
 
 def test_a_file_system_that_fails_behind_the_record_has_the_output_left_to_the_reader(
@@ -348,7 +348,7 @@ def test_a_file_system_that_fails_behind_the_record_has_the_output_left_to_the_r
     with monkeypatch.context() as broken:
         broken.setattr(os, "fstat", failing)
         assert scene.found(known) is None
-    assert not open_fds.held(scene.folder)
+    assert not open_fds.open_paths(scene.folder)
 
 
 def test_a_kernel_without_the_call_leaves_all_to_the_reader(

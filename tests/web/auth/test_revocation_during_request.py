@@ -15,7 +15,7 @@ from jobsvc.storage.state.token_file import load
 from tests.conftest import MakeJob, MakeToken, Serve, put
 from tests.raw_http import Connection, request
 from tests.service_runner import Service
-from tests.sse_client import Stream, listening
+from tests.sse_client import EventStream, open_event_stream
 
 HEEDED_WITHIN_S: Final = 2.0
 LARGE: Final = 16 << 20
@@ -45,8 +45,8 @@ def change_token(state_dir: Path, owner: str, change: Change) -> float:
     return time.monotonic()
 
 
-async def read_to_end(stream: Stream) -> list[str]:
-    return [event.name + event.data for event in await stream.all()]
+async def read_to_end(stream: EventStream) -> list[str]:
+    return [event.name + event.data for event in await stream.read_all()]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -56,12 +56,12 @@ async def test_stream_ends_when_the_token_does_not_permit_it_any_more(
 ) -> None:
     make_job(status="rendering", log=b"one\n")
     service = await serve(poll_interval=0.05)
-    async with listening(service, target) as stream:
+    async with open_event_stream(service, target) as stream:
         await stream.next()
         changed = change_token(state_dir, "anna", CHANGES[change])
         rest = await read_to_end(stream)
         assert time.monotonic() - changed < HEEDED_WITHIN_S
-        assert stream.ended_well
+        assert stream.ended_cleanly
         assert not [event for event in rest if not event.startswith("present")]
 
 
@@ -71,7 +71,7 @@ async def test_stream_tells_nothing_after_the_token_got_another_owner(
 ) -> None:
     folder = make_job(status="rendering", log=b"one\n")
     service = await serve(poll_interval=0.05)
-    async with listening(service, target) as stream:
+    async with open_event_stream(service, target) as stream:
         await stream.next()
         change_token(state_dir, "anna", CHANGES["another-owner"])
         await until_answered(service, 404)
@@ -93,10 +93,10 @@ async def test_stream_of_a_former_admin_ends(
     make_job(status="rendering")
     admin = make_token("boss", [ADMIN])
     service = await serve()
-    async with listening(service, "/api/events", token=admin) as stream:
-        await stream.named("present")
+    async with open_event_stream(service, "/api/events", token=admin) as stream:
+        await stream.next_named("present")
         changed = change_token(state_dir, "boss", lambda token: token.update(scopes=[JOBS_READ]))
-        await stream.all()
+        await stream.read_all()
         assert time.monotonic() - changed < HEEDED_WITHIN_S
 
 
@@ -105,7 +105,7 @@ async def test_stream_goes_on_when_its_token_permits_more_than_before(
 ) -> None:
     make_job(status="rendering", progress=1)
     service = await serve(poll_interval=0.05)
-    async with listening(service, "/api/jobs/job-1/events") as stream:
+    async with open_event_stream(service, "/api/jobs/job-1/events") as stream:
         await stream.next()
         change_token(state_dir, "anna", lambda token: token.update(scopes=[ADMIN]))
         make_job("job-2", owner="bob")
@@ -113,7 +113,7 @@ async def test_stream_goes_on_when_its_token_permits_more_than_before(
         while (await service.get("/api/jobs/job-2")).status != 200:
             pass
         make_job(status="rendering", progress=2)
-        assert (await stream.named("job")).json()["progress"] == 2
+        assert (await stream.next_named("job")).json()["progress"] == 2
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ async def test_download_ends_when_the_token_does_not_permit_it_any_more(
         changed = change_token(state_dir, "anna", CHANGES[change])
         assert await drain(link) < LARGE - 1
         assert time.monotonic() - changed < HEEDED_WITHIN_S
-    [line] = await service.logged(1)
+    [line] = await service.wait_for_downloads(1)
     assert line["outcome"] == "revoked"
     await until_released(service)
 
@@ -184,7 +184,7 @@ async def test_download_that_is_not_read_ends_when_the_token_is_revoked(
         link.send(request("GET", "/api/jobs/job-1/download", token=service.token))
         await link.head()
         change_token(state_dir, "anna", CHANGES["revoked"])
-        [line] = await service.logged(1)
+        [line] = await service.wait_for_downloads(1)
         assert line["outcome"] == "revoked"
 
 

@@ -67,7 +67,7 @@ async def test_what_was_not_written_yet_is_written_at_the_end(
     service = start_process()
     assert (await service.get("/api/jobs/job-1")).status == 200
     assert uses(service) == {}
-    service.tell()
+    service.send_signal()
     await until(lambda: service.process.poll() is not None)
     assert set(uses(service)) == {load(service.state_dir / "tokens.json")[0].id}
 

@@ -20,7 +20,7 @@ from jobsvc.service import StartupError
 from jobsvc.settings import Settings
 from jobsvc.storage.state.token_file import load, revoke
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
-from tests.service_runner import PROJECT, Service, in_process
+from tests.service_runner import PROJECT, Service, service_in_loop
 
 STATUS: Final = "/api/jobs/job-1"
 ROUTES: Final = (
@@ -130,7 +130,7 @@ async def test_the_first_token_may_come_after_the_service(
 ) -> None:
     make_job()
     settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
-    async with in_process(settings) as service:
+    async with service_in_loop(settings) as service:
         assert (await service.get(STATUS)).status == 401
         await becomes(service, 200, make_token())
 
@@ -275,7 +275,7 @@ async def test_unusable_labels_do_not_keep_the_service_from_starting(
     secret = make_token()
     (state_dir / "token-labels.json").mkdir()
     settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
-    async with in_process(settings) as service:
+    async with service_in_loop(settings) as service:
         assert (await service.get(STATUS, token=secret)).status == 200
         assert await service.metric("jobsvc_token_label_errors_total") == 1
 
@@ -288,7 +288,7 @@ async def test_a_token_file_that_can_t_be_used_at_the_start_is_a_refusal_that_na
     spoil(path)
     settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
     with pytest.raises(StartupError) as refused:
-        async with in_process(settings):
+        async with service_in_loop(settings):
             """It does not come so far."""
     assert f"{path}: {SPOILT[spoil]}" in str(refused.value)
     assert secret.removeprefix("jsvc_") not in str(refused.value)
@@ -304,7 +304,7 @@ async def test_a_token_file_whose_mode_lets_others_in_or_nobody_is_refused_at_th
     if mode == 0 and os.geteuid() == 0:
         pytest.skip("root may read everything")
     with pytest.raises(StartupError, match=r"tokens\.json: (others than|Permission denied)"):
-        async with in_process(settings):
+        async with service_in_loop(settings):
             """It does not come so far."""
 
 

@@ -16,7 +16,7 @@ from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from jobsvc.storage.state.token_file import load, revoke
 from jobsvc.web.connection.protocol import Connection as Served
 from tests.conftest import MakeJob, Serve
-from tests.fast_path import essence, fill, idle, unread, warm
+from tests.fast_path import comparable, reading_paused, send_until_blocked, wait_until_idle, warm_up
 from tests.raw_http import Answer, Connection, Fields, request
 from tests.service_runner import Service
 
@@ -50,8 +50,8 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 async def known(link: Connection, service: Service, fields: Fields = ()) -> None:
     """Have the service know a connection, and wait for what it asks for next."""
-    await warm(link, service, ONE, fields)
-    await idle(service)
+    await warm_up(link, service, ONE, fields)
+    await wait_until_idle(service)
 
 
 @pytest.mark.both_loops
@@ -61,7 +61,7 @@ async def test_it_is_the_same_answer_as_to_a_request_that_is_parsed(
 ) -> None:
     fields = (("Range", "bytes=100-199"),)
     async with service.connect() as link:
-        await warm(link, service, target, fields)
+        await warm_up(link, service, target, fields)
     async with service.connect() as link:
         await known(link, service, fields)
         parsed.clear()
@@ -69,7 +69,7 @@ async def test_it_is_the_same_answer_as_to_a_request_that_is_parsed(
         assert not parsed
     other = await service.get(target, *fields)
     assert parsed
-    assert [essence(answer) for answer in seen] == [essence(other)] * 3
+    assert [comparable(answer) for answer in seen] == [comparable(other)] * 3
 
 
 @pytest.mark.both_loops
@@ -130,7 +130,7 @@ async def test_nobody_is_let_in_by_a_head_whose_end_looks_like_a_whole_one(servi
         await known(link, service)
         for _ in range(3):
             link.send(f"GET {ONE} HTTP/1.1\r\nAuthorization: Bearer {service.token}\r\nX: ".encode())
-            await idle(service)  # by then it has read so far
+            await wait_until_idle(service)  # by then it has read so far
             assert (await link.ask("GET", ONE)).status == 200
             assert (await link.ask("GET", ONE)).status == 401
 
@@ -141,7 +141,7 @@ async def test_the_end_of_a_head_is_no_request_though_it_looks_like_the_one_befo
         await known(link, service)
         for _ in range(3):
             link.send(f"GET {ONE} HTTP/1.1\r\nX: ".encode())
-            await idle(service)
+            await wait_until_idle(service)
             assert (await link.ask("GET", OTHER, token=service.token)).json()["id"] == "job-1"
             assert (await link.ask("GET", OTHER, token=service.token)).json()["id"] == "job-2"
 
@@ -165,11 +165,11 @@ async def test_a_range_that_its_client_does_not_take_is_accounted_for_in_the_end
     async with service.connect(receive_buffer=4096) as link:
         await known(link, service, fields)
         part = request("GET", f"{OTHER}/download", fields, token=service.token)
-        with unread(link):
-            count = await fill(link, service, lambda _number: part)
+        with reading_paused(link):
+            count = await send_until_blocked(link, service, lambda _number: part)
         for _ in range(count):
             assert (await link.answer()).body == FILM[:65536]
-    assert {line["job"] for line in await service.logged(count)} == {"job-2"}
+    assert {line["job"] for line in await service.wait_for_downloads(count)} == {"job-2"}
 
 
 @pytest.mark.both_loops
@@ -219,9 +219,9 @@ async def test_however_requests_are_cut_and_joined_each_has_the_answer_that_it_h
     async with service.connect() as link:
         for start, stop in pairwise(cuts):
             link.send(stream[start:stop])
-            await idle(service)  # by then it has read so far
+            await wait_until_idle(service)  # by then it has read so far
         assert [told(await link.answer()) for _ in asked] == [alone[each] for each in asked]
 
 
 def told(answer: Answer) -> tuple[int, object]:
-    return answer.status, answer.code if answer.status >= 400 else essence(answer)
+    return answer.status, answer.code if answer.status >= 400 else comparable(answer)

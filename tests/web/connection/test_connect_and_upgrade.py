@@ -10,9 +10,9 @@ import pytest
 
 from tests.conftest import MakeJob, Serve
 from tests.proxies import PROXIES, installed, proxy
-from tests.raw_http import DEADLINE, Answer, Connection, CutShort, request
+from tests.raw_http import RESPONSE_TIMEOUT_S, Answer, Connection, IncompleteAnswer, request
 from tests.service_runner import Service
-from tests.shared_service import standing
+from tests.shared_service import shared_service
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 LINKS = "/api/jobs/job-1/download-links"
@@ -21,7 +21,7 @@ FILM = b"film" * 100
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with standing(tmp_path_factory.mktemp("standing"), {"job-1": FILM, "job-2": "queued"}) as process:
+    with shared_service(tmp_path_factory.mktemp("standing"), {"job-1": FILM, "job-2": "queued"}) as process:
         yield process
 
 
@@ -34,11 +34,11 @@ async def on_loop(serve: Serve, make_job: MakeJob) -> Service:
 async def all_answers(link: Connection) -> list[Answer]:
     """Read answers until the service closes the connection, which it does behind a whole answer."""
     found: list[Answer] = []
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(RESPONSE_TIMEOUT_S):
         while True:
             try:
                 found.append(await link.answer())
-            except CutShort as end:
+            except IncompleteAnswer as end:
                 if end.answer is not None:
                     raise
                 return found

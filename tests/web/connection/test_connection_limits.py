@@ -9,7 +9,7 @@ import pytest
 from jobsvc.web.connection import connection_limits
 from jobsvc.web.connection.connection_limits import RESERVED
 from tests.conftest import MakeJob, Serve
-from tests.raw_http import Connection, CutShort, request
+from tests.raw_http import Connection, IncompleteAnswer, request
 from tests.service_runner import Service
 
 pytestmark = pytest.mark.both_loops
@@ -156,7 +156,7 @@ async def test_connections_are_served_again_once_others_have_gone(full: Service)
     async with AsyncExitStack() as stack:
         links = await busy(full, stack, 4)
         assert (await full.get(STATUS)).status == 503
-        await links[0].vanish()
+        await links[0].reset()
         answer = await full.get(STATUS)
         for _ in range(500):
             if answer.status == 200:
@@ -172,5 +172,5 @@ async def test_pipelined_requests_above_the_limit_have_one_answer(full: Service)
         link = await stack.enter_async_context(full.connect())
         link.send(request("GET", "/healthz") + request("GET", STATUS, token=full.token))
         assert (await link.answer()).status == 200
-        with pytest.raises(CutShort):
+        with pytest.raises(IncompleteAnswer):
             await link.answer()

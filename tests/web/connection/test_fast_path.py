@@ -17,8 +17,8 @@ from jobsvc.web.endpoints.download import DownloadEndpoint
 from jobsvc.web.endpoints.job_status import JobStatusEndpoint
 from tests.conftest import MakeJob, Serve
 from tests.eventually import until
-from tests.fast_path import essence, fill, idle, unread, warm
-from tests.raw_http import Connection, CutShort, request
+from tests.fast_path import comparable, reading_paused, send_until_blocked, wait_until_idle, warm_up
+from tests.raw_http import Connection, IncompleteAnswer, request
 from tests.service_runner import Service
 
 FILM: Final = bytes(range(256)) * 4096
@@ -71,7 +71,7 @@ async def test_it_takes_no_task_and_is_the_same_answer(
         other = await link.ask("GET", path, closing, token=service.token)
         assert tasks.made == before + 1
     assert other.headers.pop("Connection") == "close"
-    assert essence(at_once) == essence(other)
+    assert comparable(at_once) == comparable(other)
 
 
 @pytest.mark.both_loops
@@ -80,7 +80,7 @@ async def test_who_sends_no_more_has_his_answer_still(
     service: Service, path: str, fields: tuple[tuple[str, str], ...]
 ) -> None:
     async with service.connect() as link:
-        await warm(link, service, path)
+        await warm_up(link, service, path)
         link.send(request("GET", path, fields, token=service.token))
         link.writer.write_eof()
         assert (await link.answer()).status in {200, 206}
@@ -93,7 +93,7 @@ async def test_requests_of_one_packet_are_all_answered(
     service: Service, path: str, fields: tuple[tuple[str, str], ...]
 ) -> None:
     async with service.connect() as link:
-        await warm(link, service, path)
+        await warm_up(link, service, path)
         link.send(request("GET", path, fields, token=service.token) * 20)
         for _ in range(20):
             assert (await link.answer()).status in {200, 206}
@@ -128,7 +128,7 @@ async def test_what_is_told_to_be_left_is_so_where_nothing_is_new_too(
 
 async def test_a_wrong_token_counts_once(service: Service) -> None:
     async with service.connect() as link:
-        await warm(link, service, STATUS)
+        await warm_up(link, service, STATUS)
         answers = [await link.ask("GET", STATUS, token="jsvc_" + "w" * 43) for _ in range(4)]
         assert [answer.code for answer in answers] == ["unauthorized"] * 3 + ["rate-limited"]
         assert (await link.ask("GET", STATUS, token=service.token)).status == 200
@@ -138,7 +138,7 @@ async def test_a_job_replaced_between_two_requests_is_the_new_one(
     service: Service, make_job: MakeJob
 ) -> None:
     async with service.connect() as link:
-        await warm(link, service, DOWNLOAD)
+        await warm_up(link, service, DOWNLOAD)
         for fill in (b"a", b"b"):
             make_job(output=fill * 1000)
             assert (await link.ask("GET", DOWNLOAD, token=service.token)).body == fill * 1000
@@ -160,7 +160,7 @@ async def test_whether_an_answer_is_true_still_is_seen_without_a_thread(
         return read(self, job_id, deadline)
 
     async with service.connect() as link:
-        await warm(link, service, STATUS)
+        await warm_up(link, service, STATUS)
         monkeypatch.setattr(Freshness, "_start_read", counted)
         for _ in range(3):
             answer = await link.ask("GET", STATUS, token=service.token)
@@ -181,7 +181,7 @@ async def test_an_output_that_is_too_large_to_be_sent_at_once_is_opened_once(
         return opened(self, known)
 
     async with service.connect() as link:
-        await warm(link, service, STATUS)
+        await warm_up(link, service, STATUS)
         monkeypatch.setattr(CachedOutputs, "open_output", counted)
         answer = await link.ask("GET", DOWNLOAD, token=service.token)
         assert answer.body == FILM
@@ -191,11 +191,11 @@ async def test_an_output_that_is_too_large_to_be_sent_at_once_is_opened_once(
 @pytest.mark.both_loops
 async def test_a_client_that_does_not_read_at_once_holds_a_slot_until_it_has(service: Service) -> None:
     async with service.connect(receive_buffer=4096) as link:
-        await warm(link, service, STATUS)
+        await warm_up(link, service, STATUS)
         count = await _until_it_is_full(link, service)
         for number in range(count):
             assert (await link.answer()).body == FILM[number : number + PART]
-        lines = await service.logged(count)
+        lines = await service.wait_for_downloads(count)
         assert {(line["outcome"], line["bytesSent"]) for line in lines} == {("complete", PART)}
         assert await service.metric("jobsvc_downloads_in_progress") == 0
 
@@ -203,7 +203,7 @@ async def test_a_client_that_does_not_read_at_once_holds_a_slot_until_it_has(ser
 @pytest.mark.both_loops
 async def test_a_client_that_never_reads_is_let_go_and_that_is_told(service: Service) -> None:
     async with service.connect(receive_buffer=4096) as link:
-        await warm(link, service, STATUS)
+        await warm_up(link, service, STATUS)
         await _until_it_is_full(link, service)
         await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()), 20)
         assert await service.metric("jobsvc_downloads_in_progress") == 0
@@ -216,7 +216,7 @@ async def test_what_a_client_asks_for_that_does_not_read_waits_for_it(
     make_job(output=FILM)
     service = await serve(max_downloads_per_token=1)
     async with service.connect(receive_buffer=4096) as link:
-        await warm(link, service, STATUS)
+        await warm_up(link, service, STATUS)
         count = await _until_it_is_full(link, service) + 3
         link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * 3)
         link.writer.write_eof()
@@ -227,7 +227,7 @@ async def test_what_a_client_asks_for_that_does_not_read_waits_for_it(
 @pytest.mark.both_loops
 async def test_of_a_client_that_never_reads_nothing_more_is_begun(service: Service) -> None:
     async with service.connect(receive_buffer=4096) as link:
-        await warm(link, service, STATUS)
+        await warm_up(link, service, STATUS)
         await _until_it_is_full(link, service, more=3)
         await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()), 20)
         outcomes = [line["outcome"] for line in service.downloads()]
@@ -248,8 +248,8 @@ async def test_what_came_before_the_end_is_answered(
 
     monkeypatch.setattr(Served, "data_received", take_the_last)
     async with service.connect() as link:
-        await warm(link, service, path)
-        await idle(service)
+        await warm_up(link, service, path)
+        await wait_until_idle(service)
         ending = True
         assert (await link.ask("GET", path, token=service.token)).status == 200
 
@@ -257,10 +257,10 @@ async def test_what_came_before_the_end_is_answered(
 @pytest.mark.both_loops
 async def test_to_a_client_that_is_gone_nothing_more_is_sent(service: Service) -> None:
     async with service.connect() as link:
-        await warm(link, service, STATUS)
+        await warm_up(link, service, STATUS)
         link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * 20)
-        await link.vanish()
-    await idle(service)
+        await link.reset()
+    await wait_until_idle(service)
     assert await service.metric('jobsvc_downloads_total{outcome="complete"}') <= 1
 
 
@@ -274,12 +274,12 @@ async def test_a_fault_ends_the_connection_and_is_told(
     service = await serve()
     async with service.connect() as link:
         assert (await link.ask("GET", "/healthz")).status == 200
-        await idle(service)
+        await wait_until_idle(service)
         with capture_logs() as told:
             link.send(request("GET", path, fields, token=service.token))
             assert await link.ended()
     assert [line["event"] for line in told if line["log_level"] == "error"] == ["request-failed"]
-    assert await service.answered(500) == 1
+    assert await service.answer_count(500) == 1
 
 
 @pytest.mark.both_loops
@@ -287,15 +287,15 @@ async def test_no_answer_follows_one_that_a_fault_came_after(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with service.connect() as link:
-        await warm(link, service, STATUS)
-        await idle(service)
+        await warm_up(link, service, STATUS)
+        await wait_until_idle(service)
         with monkeypatch.context() as broken, capture_logs() as told:
             broken.setattr(DownloadLog, "write", _fault)
             link.send(request("GET", DOWNLOAD, RANGE, token=service.token))
             assert (await link.answer()).body == FILM[1000 : 1000 + PART]
             assert await link.ended()
     assert [line["event"] for line in told if line["log_level"] == "error"] == ["request-failed"]
-    assert await service.answered(500) == 1
+    assert await service.answer_count(500) == 1
 
 
 @pytest.mark.both_loops
@@ -304,12 +304,12 @@ async def test_a_fault_of_the_parser_s_ends_the_connection(
 ) -> None:
     told: list[object] = []
     async with service.connect() as link:
-        await warm(link, service, STATUS)
+        await warm_up(link, service, STATUS)
         with monkeypatch.context() as broken:
             broken.setattr(Served, "_checked", _fault)
             broken.setattr(Served, "log_exception", lambda *_what, **more: told.append(more["exc_info"]))
             link.send(request("GET", STATUS, [("X-Other", "fields")], token=service.token))
-            with pytest.raises(CutShort):
+            with pytest.raises(IncompleteAnswer):
                 await link.answer()
     assert [type(fault) for fault in told] == [ZeroDivisionError]
 
@@ -328,8 +328,8 @@ async def _until_it_is_full(link: Connection, service: Service, *, more: int = 0
         fields = (("Range", f"bytes={number}-{number + PART - 1}"),)
         return request("GET", DOWNLOAD, fields, token=service.token)
 
-    with unread(link):
-        count = await fill(link, service, part)
+    with reading_paused(link):
+        count = await send_until_blocked(link, service, part)
         link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * more)
         for _ in range(more):  # by each of these answers the service has read on
             await service.metric("jobsvc_downloads_in_progress")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeJob, Serve
-from tests.raw_http import DEADLINE, Answer, Connection, request
+from tests.raw_http import RESPONSE_TIMEOUT_S, Answer, Connection, request
 from tests.service_runner import Service
-from tests.shared_service import standing
+from tests.shared_service import shared_service
 
 FILM = bytes(range(256)) * 40
 LARGE = os.urandom(3_000_000)
@@ -28,7 +28,7 @@ Expected = tuple[int, bytes | None]
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     jobs: dict[str, bytes | str] = {"job-1": FILM, "large": LARGE, "empty": b"", "queued": "queued"}
-    with standing(tmp_path_factory.mktemp("standing"), jobs) as process:
+    with shared_service(tmp_path_factory.mktemp("standing"), jobs) as process:
         yield process
 
 
@@ -228,7 +228,7 @@ async def test_what_comes_before_a_bad_request_in_the_same_packet_is_answered(
     async with on_loop.connect() as link:
         link.send(first(on_loop, 3) + get(on_loop, method="HEAD") + first(on_loop, 5) + behind)
         assert (await link.answer()).body == FILM[:3]
-        assert (await link.answer("HEAD")).promised == len(FILM)
+        assert (await link.answer("HEAD")).content_length == len(FILM)
         assert (await link.answer()).body == FILM[:5]
         assert (await link.answer()).status in {400, 505}
         assert await link.ended()
@@ -278,7 +278,7 @@ async def test_a_request_that_breaks_off_ends_the_connection(on_loop: Service, u
         whole = get(on_loop, body=b"12345")
         link.send(first(on_loop, 3) + whole[: len(whole) - unfinished])
         link.writer.write_eof()
-        async with asyncio.timeout(DEADLINE / 3):  # less than one waits for a rest that may come
+        async with asyncio.timeout(RESPONSE_TIMEOUT_S / 3):  # less than one waits for a rest that may come
             assert (await link.answer()).body == FILM[:3]
             if not unfinished:
                 assert (await link.answer()).body == FILM
@@ -362,7 +362,7 @@ async def test_a_body_that_can_t_be_read_ends_the_connection(on_loop: Service) -
         answer = await link.ask("GET", ROUTE, [("Transfer-Encoding", "chunked")], token=on_loop.token)
         assert answer.body == FILM
         link.send(b"zz\r\n\r\n")
-        async with asyncio.timeout(DEADLINE / 3):
+        async with asyncio.timeout(RESPONSE_TIMEOUT_S / 3):
             await link.reader.read()
 
 

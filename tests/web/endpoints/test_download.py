@@ -62,7 +62,7 @@ def held(answer: Answer, film: bytes, *, bare: bool = False) -> None:
     assert headers["Content-Disposition"] == 'attachment; filename="film.mp4"'
     assert "Transfer-Encoding" not in headers
     if answer.status == 200:
-        assert (headers["Content-Type"], answer.promised) == ("video/mp4", len(film))
+        assert (headers["Content-Type"], answer.content_length) == ("video/mp4", len(film))
         assert "Content-Range" not in headers
         assert answer.body == (b"" if bare else film)
 
@@ -161,7 +161,7 @@ async def test_one_range_is_sent_as_it_is_or_is_a_416_that_names_the_size(
             assert (answer.status, answer.body) == (206, film[start:stop]), field
             assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(film)}"
             assert answer.headers["Content-Type"] == "video/mp4"
-            assert answer.promised == stop - start
+            assert answer.content_length == stop - start
 
 
 IGNORED: Final = (
@@ -222,7 +222,7 @@ async def test_several_ranges_are_parts_of_one_answer(service: Service, film: by
             assert parts(answer) == [
                 (f"bytes {start}-{stop - 1}/{len(film)}", film[start:stop]) for start, stop in spans
             ]
-            assert answer.promised < len(film)
+            assert answer.content_length < len(film)
             boundaries.add(answer.headers["Content-Type"])
     assert len(boundaries) == len(sets(len(film))), "a boundary that can be foreseen can be put in a file"
 
@@ -391,7 +391,9 @@ async def test_an_empty_output_is_a_file_like_any_other(serve: Serve, make_job: 
             assert status == 200 or answer.headers["Content-Range"] == "bytes */0"
         whole = await link.ask("GET", TARGET, token=service.token)
         head = await link.ask("HEAD", TARGET, token=service.token)
-        assert {(answer.status, answer.promised, answer.body) for answer in (whole, head)} == {(200, 0, b"")}
+        assert {(answer.status, answer.content_length, answer.body) for answer in (whole, head)} == {
+            (200, 0, b"")
+        }
         tag = whole.headers["ETag"]
         same = await link.ask("GET", TARGET, [("If-None-Match", tag)], token=service.token)
         other = await link.ask("GET", TARGET, [("If-Match", '"other"')], token=service.token)
@@ -410,7 +412,7 @@ async def test_offsets_past_32_bits_are_where_they_say(serve: Serve, make_job: M
             file.write(mark)
     service = await serve()
     async with service.connect() as link:
-        assert (await link.ask("HEAD", TARGET, token=service.token)).promised == size
+        assert (await link.ask("HEAD", TARGET, token=service.token)).content_length == size
         for at, mark in marks.items():
             field = [("Range", f"bytes={at}-{at + 4}")]
             answer = await link.ask("GET", TARGET, field, token=service.token)

@@ -87,7 +87,7 @@ async def test_a_link_serves_whatever_a_token_would_get(service: Service) -> Non
     assert whole.headers["Content-Disposition"] == 'attachment; filename="film.mp4"'
     assert whole.headers["Referrer-Policy"] == "no-referrer"
     head = await follow(service, url, method="HEAD")
-    assert (head.status, head.promised, head.body) == (200, len(FILM), b"")
+    assert (head.status, head.content_length, head.body) == (200, len(FILM), b"")
     part = await follow(service, url, ("Range", "bytes=100-199"))
     assert (part.status, part.body) == (206, FILM[100:200])
     tag = whole.headers["ETag"]
@@ -106,7 +106,7 @@ async def test_a_link_is_logged_and_counted_under_its_token(service: Service) ->
     url = await link_to(service)
     left = (await follow(service, url)).headers["RateLimit"]
     assert (await service.download("job-1")).headers["RateLimit"].partition(";t")[0] != left
-    first, second = await service.logged(2)
+    first, second = await service.wait_for_downloads(2)
     assert first["tokenId"] == second["tokenId"] == token
     assert (first["job"], first["owner"], first["outcome"]) == ("job-1", "anna", "complete")
 
@@ -424,7 +424,7 @@ async def test_a_client_that_leaves_within_its_body_is_no_fault(start_process: S
     async with service.connect() as link:
         link.send(half_a_request(service))
         await until(lambda: seen(link))
-        await link.vanish()
+        await link.reset()
     await until(lambda: service.lines("refused"))
     assert [line["status"] for line in service.lines("refused")] == [400]
     assert service.lines("request-failed") == []
@@ -469,18 +469,18 @@ async def test_links_outlive_a_restart_and_are_in_no_log(
     wrong = "B" * 43
     assert (await follow(first, url.replace(signature_in(url), wrong))).status == 401
     assert (await follow(first, f"{url} x")).status in {400, 401}
-    await first.logged(1)
-    first.tell()
+    await first.wait_for_downloads(1)
+    first.send_signal()
     await until(lambda: first.process.poll() is not None)
 
     second = start_process()
     assert (await follow(second, url)).body == FILM
     [made] = first.lines("link-made")
     assert (made["job"], made["token_id"], made["seconds"]) == ("job-1", token_ids(first)[0], 3600)
-    await second.logged(2)
-    second.tell()
+    await second.wait_for_downloads(2)
+    second.send_signal()
     await until(lambda: second.process.poll() is not None)
-    written = [first.said, second.said, *state_dir.iterdir()]  # noqa: ASYNC240 - nothing else runs now
+    written = [first.stderr_file, second.stderr_file, *state_dir.iterdir()]  # noqa: ASYNC240 - nothing else runs now
     for secret in (signature_in(url), wrong, (state_dir / "link.key").read_text().strip()):
         holders = [path.name for path in written if secret.encode() in path.read_bytes()]
         assert holders == (["link.key"] if len(secret) == 64 else [])

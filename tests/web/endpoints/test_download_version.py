@@ -61,11 +61,11 @@ async def test_a_client_that_resumes_over_a_replaced_output_fails_and_joins_noth
     words = (*CLIENTS[program], field, f"http://127.0.0.1:{service.port}{target}")
     into.write_bytes(FILM[:PART])
     ended = await run(program, *words, folder=folder)
-    assert (ended.code, into.read_bytes() == FILM) == (0, True), ended.said
+    assert (ended.exit_code, into.read_bytes() == FILM) == (0, True), ended.stderr
     into.write_bytes(FILM[:PART])
     make_job(output=OTHER)
     ended = await run(program, *words, folder=folder)
-    assert ended.code != 0
+    assert ended.exit_code != 0
     assert into.read_bytes() == FILM[:PART]
 
 
@@ -80,7 +80,7 @@ async def test_curl_without_fail_does_not_append_the_error_document(
     field = f"Authorization: Bearer {service.token}"
     url = f"http://127.0.0.1:{service.port}{target}"
     ended = await run("curl", "-sS", "-C", "-", "-o", into, "-H", field, url)
-    assert ended.code == 33  # no range came back
+    assert ended.exit_code == 33  # no range came back
     assert into.read_bytes() == FILM[:PART]
 
 

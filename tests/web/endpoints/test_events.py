@@ -19,7 +19,7 @@ from jobsvc.web.streaming import event_stream
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import until
 from tests.service_runner import Service
-from tests.sse_client import Event, Stream, listening
+from tests.sse_client import Event, EventStream, open_event_stream
 
 ONE = "/api/jobs/job-1/events"
 ALL = "/api/events"
@@ -33,7 +33,7 @@ async def measures(service: Service, name: str, value: float, deadline: float = 
             pass
 
 
-async def present(stream: Stream) -> dict[str, Any]:
+async def present(stream: EventStream) -> dict[str, Any]:
     """Read all present states, by id, up to the word that these are all."""
     found: dict[str, Any] = {}
     while (event := await stream.next()) is not None:
@@ -50,36 +50,36 @@ async def test_a_job_is_told_as_it_is_and_then_each_time_that_it_changes_until_i
 ) -> None:
     make_job(status="rendering", progress=10)
     service = await serve(**QUICK)
-    async with listening(service, ONE) as stream:
+    async with open_event_stream(service, ONE) as stream:
         assert stream.status == 200
         assert stream.headers["Content-Type"] == "text/event-stream"
         assert stream.headers["Cache-Control"] == "no-store"
         assert stream.headers["X-Accel-Buffering"] == "no"
         assert stream.headers["RateLimit-Policy"].startswith('"status"')
-        first = await stream.named("job")
+        first = await stream.next_named("job")
         answer = await service.get("/api/jobs/job-1")
         assert first.json() == answer.json()
-        assert f'"{first.place}"' == answer.headers["ETag"]
+        assert f'"{first.id}"' == answer.headers["ETag"]
         make_job(status="rendering", progress=20)
-        assert (await stream.named("job")).json()["progress"] == 20
+        assert (await stream.next_named("job")).json()["progress"] == 20
         make_job(output=b"film")
-        [last] = await stream.all()
+        [last] = await stream.read_all()
         assert last.json() == (await service.get("/api/jobs/job-1")).json()
         assert last.json()["done"]
-        assert stream.ended_well
+        assert stream.ended_cleanly
         assert stream.retry == 2000
 
 
 async def test_a_failed_job_is_told_with_the_end_of_its_log(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", log=b"it broke\n")
     service = await serve(**QUICK)
-    async with listening(service, ONE) as one, listening(service, ALL) as every:
-        await one.named("job")
+    async with open_event_stream(service, ONE) as one, open_event_stream(service, ALL) as every:
+        await one.next_named("job")
         await present(every)
         make_job(status="failed")
-        failed = (await one.named("job")).json()
+        failed = (await one.next_named("job")).json()
         assert failed.pop("logs") == "it broke\n"
-        assert (await every.named("job")).json() == failed
+        assert (await every.next_named("job")).json() == failed
 
 
 async def test_who_comes_back_is_told_only_of_what_is_new_also_at_another_process(
@@ -87,18 +87,18 @@ async def test_who_comes_back_is_told_only_of_what_is_new_also_at_another_proces
 ) -> None:
     make_job(status="rendering", progress=1)
     service = await serve(**QUICK)
-    async with listening(service, ONE) as stream:
-        last = (await stream.named("job")).place
-    async with listening(await serve(**QUICK), ONE, last=last) as stream:
+    async with open_event_stream(service, ONE) as stream:
+        last = (await stream.next_named("job")).id
+    async with open_event_stream(await serve(**QUICK), ONE, last_event_id=last) as stream:
         make_job(status="rendering", progress=2)
-        event = await stream.named("job")
+        event = await stream.next_named("job")
         assert event.json()["progress"] == 2
         make_job(status="canceled")
     await changed_to(service, "canceled")
-    async with listening(service, ONE, last=event.place) as stream:
-        [final] = await stream.all()
+    async with open_event_stream(service, ONE, last_event_id=event.id) as stream:
+        [final] = await stream.read_all()
         assert final.json()["status"] == "canceled"
-    answer = await service.get(ONE, ("Last-Event-ID", final.place or ""))
+    answer = await service.get(ONE, ("Last-Event-ID", final.id or ""))
     assert (answer.status, answer.headers["Cache-Control"]) == (204, "no-store")
 
 
@@ -114,8 +114,8 @@ async def test_a_final_job_s_state_is_sent_to_whoever_does_not_name_it(
     make_job(output=b"film")
     service = await serve()
     for last in (None, "", "x", "0" * 24):
-        async with listening(service, ONE, last=last) as stream:
-            assert [event.name for event in await stream.all()] == ["job"]
+        async with open_event_stream(service, ONE, last_event_id=last) as stream:
+            assert [event.name for event in await stream.read_all()] == ["job"]
 
 
 async def test_a_job_that_goes_or_becomes_another_s_is_removed_and_nothing_more(
@@ -129,10 +129,10 @@ async def test_a_job_that_goes_or_becomes_another_s_is_removed_and_nothing_more(
         async with asyncio.timeout(5):
             while (await service.get("/api/jobs/job-1")).status != 200:
                 pass
-        async with listening(service, ONE) as stream:
-            await stream.named("job")
+        async with open_event_stream(service, ONE) as stream:
+            await stream.next_named("job")
             leave()
-            assert [(event.name, event.json()) for event in await stream.all()] == [
+            assert [(event.name, event.json()) for event in await stream.read_all()] == [
                 ("removed", {"id": "job-1"})
             ]
 
@@ -144,18 +144,18 @@ async def test_all_of_an_owner_s_jobs_are_told_and_each_change_of_them(
         make_job(f"job-{number}", status="rendering" if number % 2 else "completed")
     make_job("bob-1", owner="bob")
     service = await serve(**QUICK)
-    async with listening(service, ALL) as stream:
+    async with open_event_stream(service, ALL) as stream:
         assert await present(stream) == {
             f"job-{number}": (await service.get(f"/api/jobs/job-{number}")).json() for number in range(120)
         }
         make_job("job-1", status="completed")
         make_job("bob-1", owner="bob", status="rendering")
         make_job("bob-1", owner="bob", status="completed")
-        event = await stream.named("job")
+        event = await stream.next_named("job")
         assert (event.json()["id"], event.json()["status"]) == ("job-1", "completed")
         shutil.rmtree(make_job("job-3"))
         async with asyncio.timeout(5):
-            while (event := await stream.named("removed")).json() != {"id": "job-3"}:
+            while (event := await stream.next_named("removed")).json() != {"id": "job-3"}:
                 pass
 
 
@@ -163,10 +163,10 @@ async def test_who_comes_back_to_all_is_told_what_came_since(serve: Serve, make_
     for number in range(4):
         make_job(f"job-{number}", status="rendering", progress=1)
     service = await serve(**QUICK)
-    async with listening(service, ALL) as stream:
+    async with open_event_stream(service, ALL) as stream:
         await present(stream)
         make_job("job-1", status="rendering", progress=2)
-        last = (await stream.named("job")).place
+        last = (await stream.next_named("job")).id
     for progress in range(3, 9):
         make_job("job-1", status="rendering", progress=progress)
         await shows(service, "job-1", progress=progress)
@@ -178,7 +178,7 @@ async def test_who_comes_back_to_all_is_told_what_came_since(serve: Serve, make_
         async with asyncio.timeout(5):
             while (await service.get(f"/api/jobs/{gone}")).status != 404:
                 pass
-    async with listening(service, ALL, last=last) as stream:
+    async with open_event_stream(service, ALL, last_event_id=last) as stream:
         events = [await stream.next() for _ in range(4)]
     told = {event.json()["id"]: event for event in events if event is not None}
     assert told.keys() == {"job-0", "job-1", "job-2", "job-3"}
@@ -200,7 +200,7 @@ async def test_whoever_names_what_is_not_remembered_is_told_everything_anew(
 ) -> None:
     """As after a restart; a final state that came meanwhile is among it."""
     make_job(output=b"film")
-    async with listening(await serve(), ALL, last=last) as stream:
+    async with open_event_stream(await serve(), ALL, last_event_id=last) as stream:
         assert (await present(stream))["job-1"]["status"] == "completed"
 
 
@@ -208,11 +208,11 @@ async def test_what_was_told_before_a_restart_is_not_mistaken_for_what_comes_aft
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(status="rendering")
-    async with listening(await serve(**QUICK), ALL) as stream:
+    async with open_event_stream(await serve(**QUICK), ALL) as stream:
         await present(stream)
         make_job(status="rendering", progress=2)
-        last = (await stream.named("job")).place
-    async with listening(await serve(**QUICK), ALL, last=last) as stream:
+        last = (await stream.next_named("job")).id
+    async with open_event_stream(await serve(**QUICK), ALL, last_event_id=last) as stream:
         assert (await present(stream)).keys() == {"job-1"}
 
 
@@ -221,7 +221,7 @@ async def test_only_jobs_in_the_states_that_are_asked_for_are_told(serve: Serve,
     make_job("b", status="queued")
     make_job("c", status="completed")
     service = await serve(**QUICK)
-    async with listening(service, f"{ALL}?status=rendering&status=queued") as stream:
+    async with open_event_stream(service, f"{ALL}?status=rendering&status=queued") as stream:
         assert (await present(stream)).keys() == {"a", "b"}
         make_job("c", status="failed")
         make_job("a", status="failed")
@@ -230,7 +230,7 @@ async def test_only_jobs_in_the_states_that_are_asked_for_are_told(serve: Serve,
         assert (removed.name, removed.json()) == ("removed", {"id": "a"})
         make_job("c", status="queued")
         await shows(service, "c", status="queued")  # what is final is not polled: somebody has to ask
-        assert (await stream.named("job")).json()["id"] == "c"
+        assert (await stream.next_named("job")).json()["id"] == "c"
 
 
 @pytest.mark.parametrize("query", ["status=nonsense", "status=", "state=failed", "status=queued&x=1"])
@@ -243,11 +243,11 @@ async def test_who_has_no_jobs_is_told_so_and_of_the_first_that_comes(
     serve: Serve, make_job: MakeJob
 ) -> None:
     service = await serve()
-    async with listening(service, ALL) as stream:
+    async with open_event_stream(service, ALL) as stream:
         assert await present(stream) == {}
         make_job("job-1")
         await shows(service, "job-1", status="queued")
-        assert (await stream.named("job")).json()["id"] == "job-1"
+        assert (await stream.next_named("job")).json()["id"] == "job-1"
 
 
 async def test_an_admin_is_told_of_everyone_s_jobs(
@@ -257,10 +257,10 @@ async def test_an_admin_is_told_of_everyone_s_jobs(
     make_job("b", owner="bob")
     admin = make_token("root", scopes=[ADMIN])
     service = await serve(**QUICK)
-    async with listening(service, ALL, token=admin) as stream:
+    async with open_event_stream(service, ALL, token=admin) as stream:
         assert (await present(stream)).keys() == {"a", "b"}
         make_job("b", owner="eve", status="rendering")
-        assert (await stream.named("job")).json()["id"] == "b"
+        assert (await stream.next_named("job")).json()["id"] == "b"
 
 
 async def test_events_need_the_right_to_read_jobs_and_a_job_s_its_owner_s_token(
@@ -278,18 +278,18 @@ async def test_events_need_the_right_to_read_jobs_and_a_job_s_its_owner_s_token(
         assert (await service.get(target, token=outputs)).code == "insufficient-scope"
     assert (await service.get(ONE, token=bob)).code == "job-not-found"
     assert (await service.get("/api/jobs/unknown/events", token=bob)).code == "job-not-found"
-    async with listening(service, ONE, token=reader) as stream:
-        assert len(await stream.all()) == 1
+    async with open_event_stream(service, ONE, token=reader) as stream:
+        assert len(await stream.read_all()) == 1
 
 
 async def test_a_stream_is_counted_once_when_it_begins(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", progress=1)
     service = await serve(limit_status="1/hour", limit_events="1/hour", **QUICK)
-    async with listening(service, ONE) as one, listening(service, ALL) as every:
-        await one.named("job")
+    async with open_event_stream(service, ONE) as one, open_event_stream(service, ALL) as every:
+        await one.next_named("job")
         make_job(status="rendering", progress=2)
-        await one.named("job")
-        await every.named("job")
+        await one.next_named("job")
+        await every.next_named("job")
         assert (await service.get(ONE)).code == "rate-limited"
         assert (await service.get(ALL)).code == "rate-limited"
 
@@ -311,15 +311,18 @@ async def test_a_token_that_is_revoked_ends_its_streams_and_no_other(
     make_job(status="rendering")
     other = make_token()
     service = await serve(**QUICK)
-    async with listening(service, target) as ended, listening(service, target, token=other) as stream:
-        await ended.named("job")
-        await stream.named("job")
+    async with (
+        open_event_stream(service, target) as ended,
+        open_event_stream(service, target, token=other) as stream,
+    ):
+        await ended.next_named("job")
+        await stream.next_named("job")
         _, mine = load(state_dir / "tokens.json")
         revoke(state_dir / "tokens.json", mine.id)
         while (event := await ended.next(2)) is not None:
             assert event.name == "present"
         make_job(status="rendering", progress=5)
-        assert (await stream.named("job")).json()["progress"] == 5
+        assert (await stream.next_named("job")).json()["progress"] == 5
 
 
 async def test_a_token_that_expires_ends_its_streams(
@@ -328,8 +331,8 @@ async def test_a_token_that_expires_ends_its_streams(
     make_job(status="rendering")
     brief = make_token(expires=time.time() + 1.5)
     service = await serve()
-    async with listening(service, ONE, token=brief) as stream:
-        await stream.named("job")
+    async with open_event_stream(service, ONE, token=brief) as stream:
+        await stream.next_named("job")
         assert await stream.next(4) is None
 
 
@@ -339,11 +342,11 @@ async def test_streams_end_at_once_when_the_service_does(
 ) -> None:
     make_job(status="rendering")
     service = start_process("--shutdown-grace", 20)
-    async with listening(service, target) as stream:
-        await stream.named("job")
-        service.tell()
-        await asyncio.wait_for(stream.all(), 2)
-        assert stream.ended_well
+    async with open_event_stream(service, target) as stream:
+        await stream.next_named("job")
+        service.send_signal()
+        await asyncio.wait_for(stream.read_all(), 2)
+        assert stream.ended_cleanly
     await until(lambda: service.process.poll() == 0, 3)
 
 
@@ -353,8 +356,8 @@ async def test_silence_is_broken_by_comments(
     monkeypatch.setattr(event_stream, "HEARTBEAT_INTERVAL_S", 0.1)
     make_job(status="rendering")
     service = await serve(**QUICK)
-    async with listening(service, ONE) as stream:
-        await stream.named("job")
+    async with open_event_stream(service, ONE) as stream:
+        await stream.next_named("job")
         following = asyncio.ensure_future(stream.next())
         await until(lambda: stream.comments >= 2)
         make_job(status="rendering", progress=2)
@@ -372,19 +375,22 @@ async def test_a_reader_who_is_slow_is_told_the_newest_and_what_was_between_is_c
     make_job(status="rendering", progress=0, **FAT)
     make_job("job-2", status="rendering", progress=0, **FAT)
     service = await serve(**QUICK)
-    async with listening(service, ALL, receive_buffer=4096) as slow, listening(service, ALL) as quick:
+    async with (
+        open_event_stream(service, ALL, receive_buffer=4096) as slow,
+        open_event_stream(service, ALL) as quick,
+    ):
         await present(quick)
         seen = 0
         for progress in range(1, 61):
             make_job(status="rendering", progress=progress, **FAT)
             await shows(service, "job-1", progress=progress)
-            seen += (await quick.named("job")).json()["progress"] == progress
+            seen += (await quick.next_named("job")).json()["progress"] == progress
         assert seen == 60
         make_job("job-2", status="completed", **FAT)
         await shows(service, "job-2", status="completed")
         told: list[Event] = []
         while not told or told[-1].json().get("status") != "completed":
-            told.append(await slow.named("job"))
+            told.append(await slow.next_named("job"))
         mine = [event.json()["progress"] for event in told if event.json()["id"] == "job-1"]
         assert mine == sorted(mine)
         assert mine[-1] == 60
@@ -396,26 +402,26 @@ async def test_a_reader_who_takes_nothing_is_let_go(serve: Serve, make_job: Make
     make_job(status="rendering", progress=0, **FAT)
     service = await serve(send_timeout=1, **QUICK)
     streams = 'jobsvc_event_streams{of="job"}'
-    async with listening(service, ONE, receive_buffer=4096) as stream:
+    async with open_event_stream(service, ONE, receive_buffer=4096) as stream:
         await measures(service, streams, 1)
         progress = 0
         async with asyncio.timeout(10):
             while await service.metric(streams):
                 progress = (progress + 1) % 100
                 make_job(status="rendering", progress=progress, **FAT)
-        await stream.all()
-        assert not stream.ended_well
+        await stream.read_all()
+        assert not stream.ended_cleanly
 
 
 async def test_a_reader_who_left_is_no_reader_any_more(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering")
     service = await serve()
-    async with listening(service, ONE) as one, listening(service, ALL) as every:
-        await one.named("job")
-        await every.named("job")
+    async with open_event_stream(service, ONE) as one, open_event_stream(service, ALL) as every:
+        await one.next_named("job")
+        await every.next_named("job")
         await measures(service, 'jobsvc_event_streams{of="jobs"}', 1)
-        await one.link.vanish()
-        await every.link.vanish()
+        await one.link.reset()
+        await every.link.reset()
         await measures(service, 'jobsvc_event_streams{of="job"}', 0)
         await measures(service, 'jobsvc_event_streams{of="jobs"}', 0)
 
@@ -424,12 +430,12 @@ async def test_each_of_many_readers_is_told_of_each_change(serve: Serve, make_jo
     make_job(status="rendering", progress=0)
     service = await serve(max_streams_per_token=100, **QUICK)
     async with AsyncExitStack() as stack:
-        readers = [await stack.enter_async_context(listening(service, ALL)) for _ in range(100)]
+        readers = [await stack.enter_async_context(open_event_stream(service, ALL)) for _ in range(100)]
         for reader in readers:
             await present(reader)
         for progress in (1, 2, 3):
             make_job(status="rendering", progress=progress)
-            told = [(await reader.named("job")).json()["progress"] for reader in readers]
+            told = [(await reader.next_named("job")).json()["progress"] for reader in readers]
             assert told == [progress] * 100
 
 
@@ -448,7 +454,7 @@ async def test_while_the_index_is_incomplete_nothing_is_said_to_be_all(
         make_job(f"job-{number}")
     service = await serve()
     try:
-        async with listening(service, ALL) as stream:
+        async with open_event_stream(service, ALL) as stream:
             told = asyncio.ensure_future(present(stream))
             assert (await service.get("/readyz", token=None)).status == 503
             await measures(service, 'jobsvc_event_streams{of="jobs"}', 1)

@@ -46,7 +46,7 @@ async def test_a_head_says_what_a_get_would_send(serve: Serve, make_job: MakeJob
     service = await serve()
     for query in ("", "?tail=3"):
         got, told = await service.get(LOGS + query), await service.ask("HEAD", LOGS + query)
-        assert (told.status, told.body, told.promised) == (200, b"", len(got.body))
+        assert (told.status, told.body, told.content_length) == (200, b"", len(got.body))
         assert told.headers["ETag"] == got.headers["ETag"]
 
 
@@ -223,7 +223,7 @@ async def test_a_log_is_no_download_but_its_bytes_are_counted(serve: Serve, make
         assert (await link.head())[1] == 200
         assert (await service.get(LOGS)).body == LOG
     assert await service.metric("jobsvc_log_bytes_total") == len(LOG)
-    await service.logged(1)
+    await service.wait_for_downloads(1)
     assert service.downloads()[0]["job"] == "job-2"
 
 

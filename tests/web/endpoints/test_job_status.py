@@ -447,7 +447,7 @@ async def test_an_odd_id_is_a_problem_of_the_client_and_nothing_else(
         assert answer.code in {"bad-request", "job-not-found", "not-found", "uri-too-long"}
         assert b"film" not in answer.body
         assert "X-Evil" not in answer.headers
-    assert await service.answered(404) > 0 == await service.answered(500)
+    assert await service.answer_count(404) > 0 == await service.answer_count(500)
     assert (await shown(service))["id"] == "job-1"
 
 

@@ -22,7 +22,7 @@ from jobsvc.web.streaming.log_follower import READ_INTERVAL_S
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
 from tests.eventually import until, wait_until
 from tests.service_runner import Service
-from tests.sse_client import Event, Stream, listening
+from tests.sse_client import Event, EventStream, open_event_stream
 
 FOLLOW = "/api/jobs/job-1/logs?follow=1"
 
@@ -55,7 +55,7 @@ def joined(events: Iterable[Event]) -> str:
     return log
 
 
-async def told(stream: Stream, expected: str) -> list[Event]:
+async def told(stream: EventStream, expected: str) -> list[Event]:
     """Read events until they come to the expected text."""
     events: list[Event] = []
     while joined(events) != expected:
@@ -71,7 +71,7 @@ async def test_a_log_is_followed_from_its_beginning_to_the_end_of_its_job(
 ) -> None:
     folder = make_job(status="rendering", log=b"one\ntwo\n")
     service = await serve()
-    async with listening(service, FOLLOW) as stream:
+    async with open_event_stream(service, FOLLOW) as stream:
         assert stream.status == 200
         assert stream.headers["Content-Type"] == "text/event-stream"
         assert stream.headers["Cache-Control"] == "no-store"
@@ -82,12 +82,12 @@ async def test_a_log_is_followed_from_its_beginning_to_the_end_of_its_job(
         await told(stream, "three\n")
         append(folder, b"four\n")
         make_job(status="completed")
-        rest = await stream.all()
+        rest = await stream.read_all()
         assert joined(rest) == "four\n"
         assert (rest[-1].name, rest[-1].json()) == ("end", {"status": "completed"})
-        assert rest[-1].place is not None
-        assert rest[-1].place.endswith(":19")
-        assert stream.ended_well
+        assert rest[-1].id is not None
+        assert rest[-1].id.endswith(":19")
+        assert stream.ended_cleanly
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "canceled"])
@@ -95,8 +95,8 @@ async def test_of_a_final_job_the_whole_log_comes_and_its_end(
     serve: Serve, make_job: MakeJob, status: str
 ) -> None:
     make_job(status=status, log=b"line\n" * 50_000)
-    async with listening(await serve(), FOLLOW) as stream:
-        events = await stream.all()
+    async with open_event_stream(await serve(), FOLLOW) as stream:
+        events = await stream.read_all()
     assert joined(events) == "line\n" * 50_000
     assert [event.name for event in events[-2:]] == ["log", "end"]
 
@@ -120,20 +120,20 @@ async def test_whatever_a_line_holds_is_told_as_text(
     serve: Serve, make_job: MakeJob, written: bytes, expected: str
 ) -> None:
     make_job(status="failed", log=written)
-    async with listening(await serve(), FOLLOW) as stream:
-        events = await stream.all()
+    async with open_event_stream(await serve(), FOLLOW) as stream:
+        events = await stream.read_all()
     assert joined(events) == expected
     assert {event.name for event in events} <= {"log", "part", "end"}
 
 
 async def test_a_line_is_told_when_it_is_whole_and_not_before(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="rendering", log=b"one\nhalf a ")
-    async with listening(await serve(), FOLLOW) as stream:
+    async with open_event_stream(await serve(), FOLLOW) as stream:
         await told(stream, "one\n")
         append(folder, b"line\nhalf")
         await told(stream, "half a line\n")
         make_job(status="failed")
-        assert [event.name for event in await stream.all()] == ["part", "end"]
+        assert [event.name for event in await stream.read_all()] == ["part", "end"]
 
 
 async def test_only_the_last_lines_come_first_where_that_is_asked_for(
@@ -142,7 +142,7 @@ async def test_only_the_last_lines_come_first_where_that_is_asked_for(
     folder = make_job(status="rendering", log=b"one\ntwo\nthree\n")
     service = await serve()
     for lines, expected in ((2, "two\nthree\n"), (0, "")):
-        async with listening(service, f"{FOLLOW}&tail={lines}") as stream:
+        async with open_event_stream(service, f"{FOLLOW}&tail={lines}") as stream:
             await told(stream, expected)
             append(folder, b"more\n")
             await told(stream, "more\n")
@@ -153,14 +153,14 @@ async def test_who_comes_back_goes_on_where_he_was_also_at_another_process(
     serve: Serve, make_job: MakeJob
 ) -> None:
     folder = make_job(status="rendering", log=b"one\n")
-    async with listening(await serve(), FOLLOW) as stream:
-        last = (await told(stream, "one\n"))[-1].place
+    async with open_event_stream(await serve(), FOLLOW) as stream:
+        last = (await told(stream, "one\n"))[-1].id
     append(folder, b"two\n")
-    async with listening(await serve(), f"{FOLLOW}&tail=1", last=last) as stream:
-        last = (await told(stream, "two\n"))[-1].place
+    async with open_event_stream(await serve(), f"{FOLLOW}&tail=1", last_event_id=last) as stream:
+        last = (await told(stream, "two\n"))[-1].id
         append(folder, b"three\n")
         await told(stream, "three\n")
-    async with listening(await serve(), FOLLOW, last=last) as stream:
+    async with open_event_stream(await serve(), FOLLOW, last_event_id=last) as stream:
         await told(stream, "three\n")
 
 
@@ -169,9 +169,9 @@ async def test_who_comes_back_after_the_end_is_told_that_nothing_follows(
 ) -> None:
     make_job(status="failed", log=b"one\n")
     service = await serve()
-    async with listening(service, FOLLOW) as stream:
-        end = (await stream.all())[-1]
-    answer = await service.get(FOLLOW, ("Last-Event-ID", end.place or ""))
+    async with open_event_stream(service, FOLLOW) as stream:
+        end = (await stream.read_all())[-1]
+    answer = await service.get(FOLLOW, ("Last-Event-ID", end.id or ""))
     assert (answer.status, answer.headers["Cache-Control"]) == (204, "no-store")
     assert (await service.get("/healthz")).status == 200
 
@@ -183,21 +183,21 @@ async def test_a_place_that_is_none_of_this_log_has_it_told_from_the_beginning(
     serve: Serve, make_job: MakeJob, last: str
 ) -> None:
     make_job(status="failed", log=b"one\n")
-    async with listening(await serve(), FOLLOW, last=last) as stream:
-        assert joined(await stream.all()) == "one\n"
+    async with open_event_stream(await serve(), FOLLOW, last_event_id=last) as stream:
+        assert joined(await stream.read_all()) == "one\n"
 
 
 async def test_a_log_that_is_cut_and_written_anew_is_told_and_comes_from_its_beginning(
     serve: Serve, make_job: MakeJob
 ) -> None:
     folder = make_job(status="rendering", log=b"attempt 1\n" * 3)
-    async with listening(await serve(), FOLLOW) as stream:
+    async with open_event_stream(await serve(), FOLLOW) as stream:
         await told(stream, "attempt 1\n" * 3)
         (folder / "render.log").write_bytes(b"attempt 2\n" * 5)
-        reset = await stream.named("reset")
+        reset = await stream.next_named("reset")
         assert reset.json() == {"reason": "truncated"}
-        assert reset.place is not None
-        assert reset.place.endswith(":0")
+        assert reset.id is not None
+        assert reset.id.endswith(":0")
         await told(stream, "attempt 2\n" * 5)
 
 
@@ -205,26 +205,26 @@ async def test_a_log_that_is_replaced_is_told_and_comes_from_its_beginning(
     serve: Serve, make_job: MakeJob
 ) -> None:
     folder = make_job(status="rendering", log=b"one\n")
-    async with listening(await serve(), FOLLOW) as stream:
+    async with open_event_stream(await serve(), FOLLOW) as stream:
         await told(stream, "one\n")
         put(folder / "render.log", b"one\ntwo\n")
-        assert (await stream.named("reset")).json() == {"reason": "replaced"}
+        assert (await stream.next_named("reset")).json() == {"reason": "replaced"}
         await told(stream, "one\ntwo\n")
 
 
 async def test_a_log_that_goes_is_waited_for(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="rendering", log=b"one\n")
-    async with listening(await serve(), FOLLOW) as stream:
+    async with open_event_stream(await serve(), FOLLOW) as stream:
         await told(stream, "one\n")
         (folder / "render.log").rename(folder / "render.log.1")
         put(folder / "render.log", b"two\n")
-        await stream.named("reset")
+        await stream.next_named("reset")
         await told(stream, "two\n")
 
 
 async def test_a_log_that_is_yet_to_come_is_waited_for(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="queued")
-    async with listening(await serve(), FOLLOW) as stream:
+    async with open_event_stream(await serve(), FOLLOW) as stream:
         assert stream.status == 200
         append(folder, b"one\n")
         await told(stream, "one\n")
@@ -238,9 +238,9 @@ async def test_a_log_that_will_never_come_is_missing(serve: Serve, make_job: Mak
 
 async def test_a_job_that_ends_without_a_log_ends_its_stream(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering")
-    async with listening(await serve(), FOLLOW) as stream:
+    async with open_event_stream(await serve(), FOLLOW) as stream:
         make_job(status="canceled")
-        assert [event.name for event in await stream.all()] == ["end"]
+        assert [event.name for event in await stream.read_all()] == ["end"]
 
 
 @pytest.mark.parametrize("query", ["follow=x", "follow=", "follow=2", "follow=1&follow=1", "follow=1&tail=x"])
@@ -262,8 +262,8 @@ async def test_a_head_says_what_kind_of_answer_it_would_be(serve: Serve, make_jo
 
 async def test_an_old_client_gets_its_events_too(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="failed", log=b"one\n")
-    async with listening(await serve(), FOLLOW, version="1.0") as stream:
-        assert joined(await stream.all()) == "one\n"
+    async with open_event_stream(await serve(), FOLLOW, version="1.0") as stream:
+        assert joined(await stream.read_all()) == "one\n"
 
 
 async def test_another_owner_s_log_can_t_be_followed_nor_on_where_a_job_becomes_another_s(
@@ -273,21 +273,21 @@ async def test_another_owner_s_log_can_t_be_followed_nor_on_where_a_job_becomes_
     bob = make_token("bob")
     service = await serve()
     assert (await service.get(FOLLOW, token=bob)).code == "job-not-found"
-    async with listening(service, FOLLOW) as stream:
+    async with open_event_stream(service, FOLLOW) as stream:
         await told(stream, "anna's\n")
         make_job(status="rendering", owner="bob")
         append(folder, b"bob's\n")
-        rest = await stream.all()
+        rest = await stream.read_all()
     assert [(event.name, event.json()) for event in rest] == [("removed", {"id": "job-1"})]
 
 
 async def test_a_job_that_is_removed_ends_its_stream(serve: Serve, make_job: MakeJob) -> None:
     make_job("job-2")
     folder = make_job(status="rendering", log=b"one\n")
-    async with listening(await serve(), FOLLOW) as stream:
+    async with open_event_stream(await serve(), FOLLOW) as stream:
         await told(stream, "one\n")
         shutil.rmtree(folder)
-        assert (await stream.all())[-1].name == "removed"
+        assert (await stream.read_all())[-1].name == "removed"
 
 
 async def test_a_token_that_is_revoked_ends_its_streams(
@@ -295,7 +295,7 @@ async def test_a_token_that_is_revoked_ends_its_streams(
 ) -> None:
     make_job(status="rendering", log=b"one\n")
     service = await serve()
-    async with listening(service, FOLLOW) as stream:
+    async with open_event_stream(service, FOLLOW) as stream:
         await told(stream, "one\n")
         (token,) = load(state_dir / "tokens.json")
         revoke(state_dir / "tokens.json", token.id)
@@ -308,11 +308,11 @@ async def test_streams_end_at_once_when_the_service_does(
 ) -> None:
     make_job(status="rendering", log=b"one\n")
     service = start_process("--shutdown-grace", 20)
-    async with listening(service, FOLLOW) as stream:
+    async with open_event_stream(service, FOLLOW) as stream:
         await told(stream, "one\n")
-        service.tell()
-        assert await asyncio.wait_for(stream.all(), 2) == []
-        assert stream.ended_well
+        service.send_signal()
+        assert await asyncio.wait_for(stream.read_all(), 2) == []
+        assert stream.ended_cleanly
     await until(lambda: service.process.poll() == 0, 3)
 
 
@@ -329,20 +329,20 @@ STREAMS = 'jobsvc_event_streams{of="log"}'
 async def test_a_follower_who_takes_nothing_is_let_go(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", log=(b"x" * 99 + b"\n") * 200_000)
     service = await serve(send_timeout=1)
-    async with listening(service, FOLLOW, receive_buffer=4096) as stream:
+    async with open_event_stream(service, FOLLOW, receive_buffer=4096) as stream:
         await measures(service, STREAMS, 1)
         await measures(service, STREAMS, 0)
-        await stream.all()
-        assert not stream.ended_well
+        await stream.read_all()
+        assert not stream.ended_cleanly
 
 
 async def test_a_follower_who_left_is_no_follower_any_more(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", log=b"one\n")
     service = await serve()
-    async with listening(service, FOLLOW) as stream:
+    async with open_event_stream(service, FOLLOW) as stream:
         await told(stream, "one\n")
         await measures(service, STREAMS, 1)
-        await stream.link.vanish()
+        await stream.link.reset()
         await measures(service, STREAMS, 0)
         await measures(service, "jobsvc_logs_followed", 0)
 
@@ -362,7 +362,7 @@ async def test_a_log_is_looked_at_once_however_many_follow_it_and_read_once_for_
     monkeypatch.setattr(JobsRoot, "open_log", counted)
     service = await serve()
     async with AsyncExitStack() as stack:
-        streams = [await stack.enter_async_context(listening(service, FOLLOW)) for _ in range(20)]
+        streams = [await stack.enter_async_context(open_event_stream(service, FOLLOW)) for _ in range(20)]
         for stream in streams:
             await told(stream, "one\n")
         assert await service.metric("jobsvc_logs_followed") == 1
@@ -380,7 +380,7 @@ async def test_storage_that_is_away_for_a_while_only_keeps_a_follower_waiting(
     folder = make_job(status="rendering", log=b"one\n")
     make_job("job-2")
     service = await serve()
-    async with listening(service, FOLLOW) as stream:
+    async with open_event_stream(service, FOLLOW) as stream:
         await told(stream, "one\n")
         take_away(jobs_root)
         async with asyncio.timeout(5):
@@ -409,13 +409,13 @@ async def follow_restlessly(service: Service, draw: random.Random) -> list[Event
     events: list[Event] = []
     last = None
     while not events or events[-1].name != "end":
-        async with listening(service, FOLLOW, last=last) as stream:
+        async with open_event_stream(service, FOLLOW, last_event_id=last) as stream:
             for _ in range(draw.choice((0, 1, 3, 40))):
                 if (event := await stream.next()) is None:
                     break
                 events.append(event)
-                last = event.place
-            await stream.link.vanish()
+                last = event.id
+            await stream.link.reset()
     return events
 
 

@@ -229,7 +229,7 @@ async def test_the_present_state_goes_out_at_once_when_the_service_ends(
     make_job(status="rendering")
     service = start_process("--shutdown-grace", 20)
     async with waiting(service) as asked:
-        service.tell()
+        service.send_signal()
         assert (await asyncio.wait_for(asked, 2)).status == 200
     await until(lambda: service.process.poll() == 0, 3)
 

@@ -71,7 +71,7 @@ async def test_every_scope_may_ask(serve: Serve, make_token: MakeToken, scopes: 
 async def test_head_has_no_body_and_other_methods_are_refused(service: Service) -> None:
     head = await service.ask("HEAD", ME)
     assert (head.status, head.body) == (200, b"")
-    assert head.promised > 0
+    assert head.content_length > 0
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         answer = await service.ask(method, ME)
         assert (answer.status, answer.code) == (405, "method-not-allowed")

@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import MakeJob, Serve, put
 from tests.raw_http import Answer, Connection, request
 from tests.service_runner import Service
-from tests.shared_service import standing
+from tests.shared_service import shared_service
 
 SIZE: Final = 10_000
 FILM: Final = "".join(f"{number:04}" for number in range(SIZE // 4)).encode()
@@ -43,7 +43,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("standing")
     jobs: dict[str, bytes | str] = {"film": FILM, "large": FILM * 300, "empty": b"", "small": b"0123456789\n"}
     jobs |= {"queued": "queued", "failed": "failed", "canceled": "canceled", "bare": "completed"}
-    with standing(folder, jobs) as process:
+    with shared_service(folder, jobs) as process:
         film = folder / "jobs" / "film" / "output" / "film.mp4"
         os.utime(film, ns=(0, MODIFIED * 10**9 + 500_000_000))
         yield process
@@ -89,7 +89,7 @@ def describes_the_film(answer: Answer) -> None:
 
 def is_whole(answer: Answer, body: bytes = FILM) -> None:
     describes_the_film(answer)
-    assert (answer.status, answer.body, answer.promised) == (200, body, SIZE)
+    assert (answer.status, answer.body, answer.content_length) == (200, body, SIZE)
     assert answer.headers["Content-Type"] == TYPE
     assert "Content-Range" not in answer.headers
 
@@ -98,7 +98,7 @@ def is_part(answer: Answer, spans: Spans) -> None:
     """Section 15.3.7.1, or 15.3.7.2 where they are several."""
     describes_the_film(answer)
     assert answer.status == 206
-    assert answer.promised == len(answer.body)
+    assert answer.content_length == len(answer.body)
     if len(spans) > 1:
         assert "Content-Range" not in answer.headers
         assert parts_of(answer) == [(TYPE, f"bytes {a}-{b}/{SIZE}", FILM[a : b + 1]) for a, b in spans]
@@ -370,7 +370,7 @@ async def test_of_a_file_beyond_four_gigabytes(serve: Serve, make_job: MakeJob) 
         file.seek(start)
         file.write(FILM)
     service, size = await serve(), start + len(FILM)
-    assert (await service.ask("HEAD", "/api/jobs/job-1/download")).promised == size
+    assert (await service.ask("HEAD", "/api/jobs/job-1/download")).content_length == size
     for field in (f"bytes={start}-", f"bytes=-{len(FILM)}", f"bytes={start}-{2**64}"):
         answer = await service.download("job-1", ("Range", field))
         assert (answer.body, answer.headers["Content-Range"]) == (FILM, f"bytes {start}-{size - 1}/{size}")
@@ -402,7 +402,9 @@ async def test_of_an_empty_file(link: Connection, service: Service, field: str, 
         is_unsatisfiable(answer, 0)
     whole = [await link.ask("GET", target, [asked, ("If-Range", '"x"')], token=service.token)]
     whole += [answer] if status == WHOLE else []
-    assert [(answer.status, answer.body, answer.promised) for answer in whole] == [(200, b"", 0)] * len(whole)
+    assert [(answer.status, answer.body, answer.content_length) for answer in whole] == [(200, b"", 0)] * len(
+        whole
+    )
     head = await link.ask("HEAD", target, [asked], token=service.token)
     assert (head.status, head.headers["Content-Length"]) == (200, "0")
 
@@ -815,7 +817,7 @@ async def test_a_document_has_conditions_and_no_ranges(link: Connection, service
         answer = await link.ask("GET", target, fields, token=service.token)
         assert (answer.status, answer.body) == (200, plain.body)
         head = await link.ask("HEAD", target, fields, token=service.token)
-        assert (head.status, head.promised) == (200, len(plain.body))
+        assert (head.status, head.content_length) == (200, len(plain.body))
     for value in (tag, f"W/{tag}", "*", f'"x", {tag}'):
         answer = await link.ask("GET", target, [("If-None-Match", value)], token=service.token)
         assert (answer.status, answer.headers["ETag"]) == (304, tag)

@@ -45,7 +45,7 @@ async def test_no_byte_comes_before_its_time(serve: Serve, make_job: MakeJob, fi
         assert (await link.ask("GET", "/healthz")).status == 200
     held = await service.metric("jobsvc_download_throttled_seconds_total")
     assert 0.5 < held <= seen[-1][0]
-    [line] = await service.logged(1)
+    [line] = await service.wait_for_downloads(1)
     assert (line["outcome"], line["bytesSent"]) == ("complete", len(film))
 
 
@@ -56,10 +56,10 @@ async def test_of_several_ranges_what_stands_between_them_is_counted_too(
     service = await serve(download_rate=2_000)
     begun = time.monotonic()
     answer = await service.download("job-1", ("Range", "bytes=0-0,100000-100009,-1"))
-    assert (answer.status, len(answer.body)) == (206, answer.promised)
-    assert time.monotonic() - begun >= answer.promised / 2_000 - 0.01
+    assert (answer.status, len(answer.body)) == (206, answer.content_length)
+    assert time.monotonic() - begun >= answer.content_length / 2_000 - 0.01
     assert answer.body.count(b"Content-Range: bytes") == 3
-    [line] = await service.logged(1)
+    [line] = await service.wait_for_downloads(1)
     assert (line["outcome"], line["bytesSent"]) == ("complete", 12)
 
 
@@ -80,7 +80,7 @@ async def test_what_has_no_body_waits_for_nothing(serve: Serve, make_job: MakeJo
     make_job("empty", output=b"")
     service = await serve(download_rate=1)
     head = await service.ask("HEAD", TARGET)
-    assert (head.status, head.promised) == (200, len(FILM))
+    assert (head.status, head.content_length) == (200, len(FILM))
     assert (await service.download("job-1", ("If-None-Match", head.headers["ETag"]))).status == 304
     empty = await service.download("empty")
     assert (empty.status, empty.body) == (200, b"")
@@ -122,7 +122,7 @@ async def test_a_client_that_takes_nothing_is_let_go_all_the_same(serve: Serve, 
     service = await serve(download_rate=100_000_000, send_timeout=0.3)
     async with service.connect(receive_buffer=4096) as link:
         link.send(request("GET", TARGET, token=service.token))
-        [line] = await service.logged(1)
+        [line] = await service.wait_for_downloads(1)
     assert line["outcome"] == "client-gone"
 
 
@@ -134,8 +134,8 @@ async def test_who_leaves_is_noticed_at_the_next_slice(serve: Serve, make_job: M
         link.send(request("GET", TARGET, token=service.token))
         await link.head()
         assert len(await link.read(100)) == 100
-        await link.vanish()
-    [line] = await service.logged(1)
+        await link.reset()
+    [line] = await service.wait_for_downloads(1)
     assert (line["outcome"], line["bytesSent"] < 10_000) == ("client-gone", True)
 
 
@@ -150,7 +150,7 @@ def test_the_end_of_the_service_does_not_wait_for_the_rate(
         link.send(request("GET", TARGET, token=service.token))
         assert (await link.head())[1] == 200
         assert len(await link.read(1)) == 1
-        service.tell()
+        service.send_signal()
         await until(lambda: service.process.poll() is not None)
         assert await link.ended() or len(await link.read(10)) < 10
         await link.close()

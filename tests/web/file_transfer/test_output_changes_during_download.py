@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import MakeJob, Serve, put
-from tests.raw_http import DEADLINE, Connection, CutShort, request
+from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, IncompleteAnswer, request
 from tests.service_runner import Service
 
 SIZE: Final = 24_000_000
@@ -53,7 +53,7 @@ async def begun(service: Service, link: Connection, *fields: tuple[str, str], st
 
 async def rest(link: Connection, most: int = SIZE) -> bytes:
     """Read what comes until so many bytes or the end."""
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(RESPONSE_TIMEOUT_S):
         return await link.read(most)
 
 
@@ -85,7 +85,7 @@ async def test_a_file_whose_name_goes_is_sent_to_its_end(
         same = await rest(link) == old
         assert same
         assert (await link.ask("GET", "/healthz")).status == 200
-    [line] = await service.logged(1)
+    [line] = await service.wait_for_downloads(1)
     assert (line["outcome"], line["bytesSent"]) == ("complete", SIZE)
 
 
@@ -155,7 +155,7 @@ async def test_a_file_that_is_written_to_is_never_sent_to_its_end_and_the_client
         assert len(received) < promised
         assert b"HTTP/1.1" not in received[-2000:], "nothing comes after a body that has no end"
         assert await link.ended()
-    [line] = await service.logged(1)
+    [line] = await service.wait_for_downloads(1)
     assert (line["outcome"], line["bytesPromised"]) == ("truncated", promised)
     assert len(received) - 2000 <= line["bytesSent"] < promised
     resumed = await service.get(TARGET, ("Range", "bytes=1000000-"), ("If-Range", tag))
@@ -170,7 +170,7 @@ async def test_a_resumed_download_of_a_file_that_was_replaced_is_the_whole_new_o
         tag = await begun(service, link)
         kept = await rest(link, 5_000_000)
         put(film, new)
-        await link.vanish()
+        await link.reset()
     condition = ("Range", f"bytes={len(kept)}-"), ("If-Range", tag)
     anew = await service.get(TARGET, *condition)
     same = anew.body == new
@@ -222,6 +222,6 @@ async def test_a_file_that_is_emptied_again_and_again_is_whole_or_cut_and_never_
         async with service.connect() as link:
             link.send(request("GET", TARGET, token=service.token))
             film.write_bytes(letter * 300_000)
-            with suppress(CutShort):
+            with suppress(IncompleteAnswer):
                 answer = await link.answer()
                 assert answer.body == answer.body[:1] * len(answer.body)

@@ -12,7 +12,7 @@ import pytest
 from jobsvc.storage.sendfile import socket_queues
 from jobsvc.web.file_transfer.transfer import FileTransfer
 from tests.conftest import MakeJob, Serve
-from tests.raw_http import DEADLINE, Connection, request
+from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, request
 from tests.service_runner import Service
 
 SIZE: Final = 1_500_000
@@ -51,7 +51,7 @@ async def begun(service: Service, link: Connection, behind: asyncio.Event) -> No
     link.send(request("GET", TARGET, token=service.token))
     _, answered, _ = await link.head()
     assert answered == 200
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(RESPONSE_TIMEOUT_S):
         await behind.wait()
 
 
@@ -64,7 +64,7 @@ async def test_one_that_reads_on_gets_all_of_the_file(
         await begun(service, link, behind)
         assert await link.read(SIZE) == old
         assert (await link.ask("GET", "/healthz")).status == 200
-    [line] = await service.logged(1)
+    [line] = await service.wait_for_downloads(1)
     assert (line["outcome"], line["bytesSent"]) == ("complete", SIZE)
 
 
@@ -78,7 +78,7 @@ async def test_what_is_written_in_place_while_it_has_not_read_is_not_finished(
             file.write(bytes(SIZE))
         assert len(await link.read(SIZE)) < SIZE
         assert await link.ended()
-    [line] = await service.logged(1)
+    [line] = await service.wait_for_downloads(1)
     assert line["outcome"] == "truncated"
 
 
@@ -87,7 +87,7 @@ async def test_one_that_reads_nothing_is_let_go(serve: Serve, behind: asyncio.Ev
     service = await serve(send_timeout=0.3)
     async with service.connect() as link:
         await begun(service, link, behind)
-        [line] = await service.logged(1)
+        [line] = await service.wait_for_downloads(1)
         assert (line["outcome"], line["bytesSent"] < SIZE) == ("client-gone", True)
 
 
@@ -96,6 +96,6 @@ async def test_one_that_vanishes_is_not_waited_for(serve: Serve, behind: asyncio
     service = await serve(send_timeout=3600)
     async with service.connect() as link:
         await begun(service, link, behind)
-        await link.vanish()
-        [line] = await service.logged(1)
+        await link.reset()
+        [line] = await service.wait_for_downloads(1)
         assert line["outcome"] == "client-gone"

@@ -14,7 +14,7 @@ from urllib.parse import quote, urljoin
 import pytest
 
 from tests.conftest import MakeJob, Serve
-from tests.external_programs import needs, run, started
+from tests.external_programs import needs, run, running_program
 from tests.raw_http import connection, request
 from tests.service_runner import Service
 
@@ -157,7 +157,7 @@ async def test_aria2c_saves_a_link_under_the_name_of_the_file(service: Service, 
     folder.mkdir()
     url = f"http://127.0.0.1:{service.port}{await service.link('job-1')}"
     ended = await run("aria2c", "--no-conf", "-q", url, folder=folder)
-    assert ended.code == 0, ended.said
+    assert ended.exit_code == 0, ended.stderr
     assert [path.name for path in folder.iterdir()] == ["film.mp4"]
 
 
@@ -190,7 +190,7 @@ async def nginx(folder: Path, upstream: int) -> AsyncIterator[int]:
     folder.mkdir()  # noqa: ASYNC240 - nothing else runs now
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, port=port, upstream=upstream))
-    async with started("nginx", "-p", folder, "-c", config):
+    async with running_program("nginx", "-p", folder, "-c", config):
         async with asyncio.timeout(10):
             while True:
                 try:

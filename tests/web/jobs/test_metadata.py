@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import MakeJob, Serve, put
-from tests.sse_client import listening
+from tests.sse_client import open_event_stream
 
 JOB: Final = "/api/jobs/job-1"
 MAX_LEVELS: Final = 1023
@@ -33,8 +33,8 @@ async def test_metadata_is_sent_as_it_was_written_in_status_list_and_events(
     folder = make_job()
     put_metadata(folder, metadata)
     service = await serve(poll_interval=0.05)
-    async with listening(service, "/api/events") as stream:
-        event = await stream.named("job")
+    async with open_event_stream(service, "/api/events") as stream:
+        event = await stream.next_named("job")
     sent = b'"metadata":' + metadata
     assert sent in event.data.encode()
     assert sent in (await service.get(JOB)).body
@@ -75,8 +75,8 @@ async def test_metadata_of_many_lines_is_one_line_of_an_event(serve: Serve, make
     folder = make_job()
     put_metadata(folder, b'{\r\n  "shot": "a b",\n\t"list": [\r1\r]\n}')
     service = await serve(poll_interval=0.05)
-    async with listening(service, f"{JOB}/events") as stream:
-        event = await stream.named("job")
+    async with open_event_stream(service, f"{JOB}/events") as stream:
+        event = await stream.next_named("job")
         assert event.data.encode() == (await service.get(JOB)).body
     assert event.json()["metadata"] == {"shot": "a b", "list": [1]}
 

@@ -318,7 +318,7 @@ async def test_a_token_has_so_many_downloads_at_once_and_no_more(
         assert await service.metric("jobsvc_downloads_in_progress") == 2
         async with stalled(service, other):
             assert full(await service.download("job-1", token=other)), "the third of all"
-        await second.vanish()
+        await second.reset()
         await room(service, other)
     await room(service)
     assert await service.metric('jobsvc_downloads_refused_total{limit="token"}') >= 2
@@ -360,7 +360,7 @@ async def test_whatever_ends_a_download_gives_its_place_back(serve: Serve, large
     for _ in range(3):
         async with stalled(service) as link:
             assert full(await service.download("job-1"))
-            await link.vanish()
+            await link.reset()
         await room(service)
     async with stalled(service) as link:
         await link.read(LARGE)

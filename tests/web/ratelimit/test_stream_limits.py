@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.raw_http import request
 from tests.service_runner import Service
-from tests.sse_client import listening
+from tests.sse_client import open_event_stream
 
 LASTING = (
     "/api/jobs/job-1/events",
@@ -63,7 +63,7 @@ async def test_owner_with_many_tokens_leaves_streams_to_others(
         for token in tokens:
             await opened(service, stack, "/api/events", 4, token)
         await lasting(service, 32)
-        async with listening(service, "/api/jobs/job-2/events", token=other) as stream:
+        async with open_event_stream(service, "/api/jobs/job-2/events", token=other) as stream:
             assert stream.status == 200
         answer = await service.get("/api/jobs/job-1/events", token=tokens[0])
         assert answer.code == "too-many-streams"

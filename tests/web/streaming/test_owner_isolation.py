@@ -20,7 +20,7 @@ from jobsvc.settings import Settings
 from jobsvc.storage.state import token_file
 from tests.eventually import until
 from tests.raw_http import request
-from tests.service_runner import Service, in_process
+from tests.service_runner import Service, service_in_loop
 
 OWNERS: Final = ("anna", "bob")
 JOBS: Final = ("a", "b")
@@ -132,7 +132,7 @@ async def test_nothing_of_another_owner_is_ever_told(acts: list[Act]) -> None:
         root, state_dir=folder / "state", port=0, watch="poll", poll_interval=0.05, shutdown_grace=0, **limits
     )
     try:
-        async with in_process(ready) as service, listeners(service, secrets) as found:
+        async with service_in_loop(ready) as service, listeners(service, secrets) as found:
             for number, act in enumerate(acts):
                 perform(root, act, number)
                 for owner, secret in secrets.items():
