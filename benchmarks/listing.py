@@ -26,7 +26,7 @@ _NEVER: Final = "2026-12-31T00:00:00Z"
 
 
 class Case(NamedTuple):
-    """What is asked, and by whom."""
+    """One request to measure: its query and the token that sends it."""
 
     name: str
     token: str

@@ -90,7 +90,7 @@ def _measure_downloads(bench: Bench, job_id: str, streams: int) -> float:
 
 
 def _measure_stalled_clients(bench: Bench) -> dict[str, float]:
-    """Let clients ask for a file and read nothing of it, and see what they cost, and whom."""
+    """Measure memory and latency while clients request a file and read nothing."""
     with bench.server() as server, ExitStack() as clients:
         before = probe(server.address, bench.status(), PROBE_S)
         memory, kernel = Memory(server.process.pid), _socket_memory()

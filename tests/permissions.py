@@ -1,4 +1,4 @@
-"""Run code as a user whom file permissions bind."""
+"""Run code as a user that file permissions bind."""
 
 from __future__ import annotations
 

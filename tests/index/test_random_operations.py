@@ -60,7 +60,7 @@ class RandomOperations(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.history: list[object] = []
-        """What happened, for whoever is to find out why something was wrong."""
+        """What happened, to explain a failed check."""
         self.with_outages = False
         self.cleanup = ExitStack()
         self.base = Path(tempfile.mkdtemp())

@@ -108,16 +108,16 @@ def test_conduit_that_fails_keeps_no_descriptor(tmp_path: Path, monkeypatch: pyt
 async def test_ferry_that_cannot_watch_a_socket_closes_what_it_was_lent(tmp_path: Path) -> None:
     (film := tmp_path / "film").write_bytes(b"film")
     closed: list[object] = []
-    ferry = EpollSender(closed.append, deadline=5)
+    epoll_sender = EpollSender(closed.append, deadline=5)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         sender = FileSender(opened(film), ours.fileno(), 4)
-        ferry._epoll.register(sender.socket_fd)  # so that the next time fails
+        epoll_sender._epoll.register(sender.socket_fd)  # so that the next time fails
         with pytest.raises(FileExistsError):
-            ferry.send(sender, 0, 4)
+            epoll_sender.send(sender, 0, 4)
         assert closed == [sender]
         sender.close()
-        ferry.close()
+        epoll_sender.close()
 
 
 def test_output_that_is_kept_closes_all_its_descriptors_also_where_one_fails(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""A file system over FUSE that shows a folder, and is slow or broken where it is told to be.
+"""A FUSE file system that shows a folder and is slow or fails where a file of faults says so.
 
-A program, so that whoever hangs in it never is the test itself:
-`python -m tests.slow_storage.file_system FOLDER MOUNTPOINT TROUBLES SECONDS`. TROUBLES is a JSON file of
-troubles by their names, heeded by every call from when it is replaced; a call that is held up goes on as soon
-as its trouble is gone from it. SECONDS are for how long the kernel may remember names and sizes. It ends with
-its standard input, however whoever holds that comes to his end.
+It is a program, so that a call that hangs in it never blocks the test itself: `python -m
+tests.slow_storage.file_system FOLDER MOUNTPOINT FAULTS SECONDS`. FAULTS is a JSON file of faults by name.
+Every call applies the file's current content; a delayed call continues as soon as its fault is removed from
+the file. SECONDS is how long the kernel may cache names and sizes. The program ends when its standard input
+closes, even if the process that holds it is killed.
 """
 
 # ruff: noqa: ARG002 - the signatures are those of mfusepy.Operations
@@ -87,7 +87,7 @@ class FaultyFileSystem(mfusepy.Operations):  # type: ignore[misc]  # published w
                     raise mfusepy.FuseOSError(fault.error)
 
     def _wait(self, name: str, seconds: float) -> None:
-        """Hold a call up; like NFS, let go whoever is killed."""
+        """Delay a call; like NFS, return early if the calling process is killed."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and name in self._read_faults():
             if mfusepy._libfuse.fuse_interrupted():

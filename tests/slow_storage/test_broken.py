@@ -67,7 +67,7 @@ async def test_a_read_that_fails_breaks_the_download_off_and_it_can_be_resumed(
     output: Path, storage: FaultyStorage, serve: Serve, number: int
 ) -> None:
     service = await serve()
-    storage.add_fault(f"job-1/{OUTPUT}", "read", error=number, beyond=MIDDLE)
+    storage.add_fault(f"job-1/{OUTPUT}", "read", error=number, from_offset=MIDDLE)
     before = await cut_short(service)
     assert await outcome(service) == "storage-error"
     storage.clear_faults()
@@ -120,7 +120,7 @@ async def test_a_file_that_is_written_in_place_is_never_finished_and_the_old_tag
 ) -> None:
     """What came before the break may be of both versions; so it is by the tag that a client goes on."""
     service = await serve()
-    storage.add_fault(f"job-1/{OUTPUT}", "read", seconds=FOREVER_S, beyond=MIDDLE)
+    storage.add_fault(f"job-1/{OUTPUT}", "read", seconds=FOREVER_S, from_offset=MIDDLE)
     async with AsyncExitStack() as stack:
         link = await stack.enter_async_context(service.connect())
         link.send(request("GET", download_path("job-1"), token=service.token))
@@ -151,7 +151,7 @@ async def test_a_mount_that_dies_breaks_its_downloads_off_and_is_no_client_that_
 ) -> None:
     service = await serve()
     await warm_up(service, "job-1")
-    storage.add_fault(f"job-1/{OUTPUT}", "read", seconds=FOREVER_S, beyond=MIDDLE)
+    storage.add_fault(f"job-1/{OUTPUT}", "read", seconds=FOREVER_S, from_offset=MIDDLE)
     async with AsyncExitStack() as stack:
         links = [await start_download(service, stack, "job-1") for _ in range(3)]
         await asyncio.gather(*(link.read(100_000) for link in links))

@@ -1,4 +1,4 @@
-"""Storage that takes its time, or hangs: whoever asks for something else is not held up."""
+"""Storage that is slow or hangs does not delay requests for other jobs."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ async def test_nobody_waits_for_reads_that_hang(storage: FaultyStorage, serve: S
 async def test_downloads_that_went_together_go_on_beside_one_that_hangs_on_its_way(
     storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All count as quick here, so that they begin in the one thread; the first of them hangs in it.
+    """All files count as fast here, so all downloads start in the epoll thread; the first hangs in it.
 
-    It does for longer than a client may: that is not his fault.
+    It hangs for longer than the send timeout, which does not apply: the client is not the cause.
     """
     monkeypatch.setattr(file_sender, "FAST_CHUNK_S", 60.0)
-    storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S, beyond=500_000)
+    storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S, from_offset=500_000)
     service = await serve(send_timeout=0.4)
     async with AsyncExitStack() as stack:
         hung = await start_download(service, stack, "hung")
@@ -234,7 +234,7 @@ async def test_a_client_is_told_when_a_read_took_too_long_though_a_thread_still_
 ) -> None:
     monkeypatch.setattr(executor, "DATA_DEADLINE_S", 0.5)
     service = await serve()
-    storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S, beyond=len(FILM) // 2)
+    storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S, from_offset=len(FILM) // 2)
     async with AsyncExitStack() as stack:
         link = await start_download(service, stack, "hung")
         assert len(await read_rest(link)) < len(FILM)
@@ -320,7 +320,7 @@ def test_a_process_ends_beside_hung_threads_and_its_clients_know(
 
     async def ask(service: Process) -> None:
         async with AsyncExitStack() as stack:
-            storage.add_fault(f"slow-0/{OUTPUT}", "read", seconds=FOREVER_S, beyond=len(FILM) // 2)
+            storage.add_fault(f"slow-0/{OUTPUT}", "read", seconds=FOREVER_S, from_offset=len(FILM) // 2)
             link = await start_download(service, stack, "slow-0")
             storage.add_fault("hung", *METADATA_CALLS, seconds=FOREVER_S)
             waiting = await stack.enter_async_context(service.connect())

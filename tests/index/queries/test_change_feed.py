@@ -104,7 +104,9 @@ class Reader:
 
 
 class Following(RuleBasedStateMachine):
-    """Whatever happens to jobs, their owners too, each reader who reads on knows his jobs as they are."""
+    """Whatever happens to jobs and their owners, each reader that keeps reading knows its
+    jobs as they are.
+    """
 
     @initialize(kept=st.integers(2, 30))
     def begin(self, kept: int) -> None:

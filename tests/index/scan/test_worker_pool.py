@@ -36,7 +36,7 @@ LIKE = {"status": "rendering", "owner": "ann"}
 
 @pytest.fixture
 def root(farm: Farm) -> JobsRoot:
-    """Some jobs with the first of JOBS' names, many others are missing; scouts are sent for as few."""
+    """Some jobs with the first of JOBS' names; many others are missing. The pool accepts this few."""
     for job_id in JOBS[:20]:
         farm.put(job_id)
     return JobsRoot(farm.root)
@@ -48,13 +48,13 @@ def _worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
 
 
-class Sent:
-    """What scouts found, and how many failed."""
+class PoolResults:
+    """What the worker processes read, and how many of them failed."""
 
     def __init__(self, root: JobsRoot, disk: StorageExecutor) -> None:
         self.found: dict[str, ReadResult] = {}
         self.lost = 0
-        self.scouts = WorkerPool(
+        self.pool = WorkerPool(
             root, disk, lambda found: self.found.update({found.job_id: found}), self._count
         )
 
@@ -62,19 +62,19 @@ class Sent:
         self.lost += 1
 
 
-def each(monkeypatch: pytest.MonkeyPatch, do: Callable[[Process], object]) -> list[Process]:
-    """Do this to each scout as it begins."""
-    begun: list[Process] = []
-    begin = spawn.spawn
+def on_each_start(monkeypatch: pytest.MonkeyPatch, do: Callable[[Process], object]) -> list[Process]:
+    """Call `do` with each worker process as it starts."""
+    started: list[Process] = []
+    spawn_process = spawn.spawn
 
-    async def beginning(*arguments: str, nice: int) -> Process:
-        process = await begin(*arguments, nice=nice)
-        begun.append(process)
+    async def spawn_and_notify(*arguments: str, nice: int) -> Process:
+        process = await spawn_process(*arguments, nice=nice)
+        started.append(process)
         do(process)
         return process
 
-    monkeypatch.setattr(spawn, "spawn", beginning)
-    return begun
+    monkeypatch.setattr(spawn, "spawn", spawn_and_notify)
+    return started
 
 
 async def test_scouts_find_what_the_reader_finds_and_leave_the_rest(
@@ -89,14 +89,14 @@ async def test_scouts_find_what_the_reader_finds_and_leave_the_rest(
     (farm.root / "recent").mkdir()
     (farm.root / "recent" / "status.json").write_bytes(orjson.dumps(LIKE))
     root = JobsRoot(farm.root, [farm.root], {"halb": Status.RENDERING, "error": Status.FAILED} | ALL)
-    sent = Sent(root, disk)
+    results = PoolResults(root, disk)
     good = ["made", "unmade", "failed", "recent"]
-    left = await sent.scouts.read([*good, "spoilt", "ünlike", *JOBS])
+    left = await results.pool.read([*good, "spoilt", "ünlike", *JOBS])
     assert sorted(left) == sorted(["spoilt", "ünlike", *JOBS])
-    assert {job_id: one.outcome for job_id, one in sent.found.items()} == {
+    assert {job_id: one.outcome for job_id, one in results.found.items()} == {
         job_id: root.read(job_id) for job_id in good
     }
-    assert sent.lost == 0
+    assert results.lost == 0
 
 
 ALL = {status.value: status for status in Status}
@@ -137,11 +137,11 @@ def test_a_reading_comes_out_of_its_parts_as_it_went_in(
 async def test_no_scout_is_sent_for_few_jobs_or_where_there_is_one_core(
     root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    begun = each(monkeypatch, lambda _process: None)
+    started = on_each_start(monkeypatch, lambda _process: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
     jobs = JOBS if cores == 1 else JOBS[1:]
-    assert await Sent(root, disk).scouts.read(jobs) == jobs
-    assert not begun
+    assert await PoolResults(root, disk).pool.read(jobs) == jobs
+    assert not started
 
 
 async def test_what_a_scout_that_dies_or_is_silent_had_to_read_is_left(
@@ -149,14 +149,14 @@ async def test_what_a_scout_that_dies_or_is_silent_had_to_read_is_left(
 ) -> None:
     monkeypatch.setattr(worker_pool, "BATCH_TIMEOUT_S", 0.2)
     signals = [signal.SIGKILL, signal.SIGSTOP]
-    begun = each(monkeypatch, lambda process: process.send_signal(signals.pop()))
-    sent = Sent(root, disk)
+    started = on_each_start(monkeypatch, lambda process: process.send_signal(signals.pop()))
+    results = PoolResults(root, disk)
     with capture_logs() as logs:
-        assert sorted(await sent.scouts.read(JOBS)) == sorted(JOBS)
-    assert not sent.found
-    assert sent.lost == len(begun) == 2
+        assert sorted(await results.pool.read(JOBS)) == sorted(JOBS)
+    assert not results.found
+    assert results.lost == len(started) == 2
     assert [line["event"] for line in logs] == ["worker-failed"] * 2
-    assert all(process.returncode == -signal.SIGKILL for process in begun)
+    assert all(process.returncode == -signal.SIGKILL for process in started)
 
 
 async def test_what_one_scout_has_to_leave_another_reads_or_nobody(
@@ -164,21 +164,21 @@ async def test_what_one_scout_has_to_leave_another_reads_or_nobody(
 ) -> None:
     """One dies before its first word: the batches that were before it are left, no other."""
     signals = [signal.SIGCONT, signal.SIGKILL]
-    each(monkeypatch, lambda process: process.send_signal(signals.pop()))
-    sent = Sent(root, disk)
-    left = await sent.scouts.read(JOBS)
-    assert sent.lost == 1
-    assert len(sent.found) + len(left) == len(JOBS)
-    assert {*sent.found} | {*left} == {*JOBS}
+    on_each_start(monkeypatch, lambda process: process.send_signal(signals.pop()))
+    results = PoolResults(root, disk)
+    left = await results.pool.read(JOBS)
+    assert results.lost == 1
+    assert len(results.found) + len(left) == len(JOBS)
+    assert {*results.found} | {*left} == {*JOBS}
 
 
 async def test_where_no_process_can_be_begun_all_is_left(
     root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    sent = Sent(root, disk)
-    assert [*await sent.scouts.read(JOBS)] == JOBS
-    assert sent.lost == 2
+    results = PoolResults(root, disk)
+    assert [*await results.pool.read(JOBS)] == JOBS
+    assert results.lost == 2
 
 
 async def test_why_a_scout_failed_is_what_it_said_last(
@@ -186,26 +186,26 @@ async def test_why_a_scout_failed_is_what_it_said_last(
 ) -> None:
     monkeypatch.setattr(JobsRoot, "arguments", lambda _root: ["no JSON", "/"])
     with capture_logs() as logs:
-        assert sorted(await Sent(root, disk).scouts.read(JOBS)) == sorted(JOBS)
+        assert sorted(await PoolResults(root, disk).pool.read(JOBS)) == sorted(JOBS)
     assert all(line["event"] == "worker-failed" and "JSONDecodeError" in line["reason"] for line in logs)
 
 
 async def test_who_goes_away_takes_the_scouts_along(
     root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = each(monkeypatch, lambda process: process.send_signal(signal.SIGSTOP))
-    reading = asyncio.create_task(Sent(root, disk).scouts.read(JOBS))
-    await until(lambda: len(begun) == 2)
+    started = on_each_start(monkeypatch, lambda process: process.send_signal(signal.SIGSTOP))
+    reading = asyncio.create_task(PoolResults(root, disk).pool.read(JOBS))
+    await until(lambda: len(started) == 2)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    await until(lambda: all(process.returncode is not None for process in begun))
+    await until(lambda: all(process.returncode is not None for process in started))
 
 
 async def test_an_index_that_is_made_by_scouts_has_all_jobs(
     farm: Farm, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = each(monkeypatch, lambda _process: None)
+    started = on_each_start(monkeypatch, lambda _process: None)
     for job_id in JOBS:
         farm.put(job_id)
     farm.write_unreadable("spoilt")
@@ -214,7 +214,7 @@ async def test_an_index_that_is_made_by_scouts_has_all_jobs(
         await asyncio.wait_for(index.ready.wait(), 30)
         assert {*index.catalogue.entries} == {*JOBS}
         assert {*index.catalogue.unreadable} == {"spoilt"}
-    assert begun
+    assert started
 
 
 def test_a_scout_ends_with_its_standard_input(root: JobsRoot) -> None:

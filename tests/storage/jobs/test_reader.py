@@ -129,7 +129,7 @@ def test_a_record_is_read_with_its_version_and_the_files_time(
 
 
 SECONDS = st.integers(-(2**63) + 1, 2**63 - 2)
-"""What a file system may say: 64 bits of them; less both ends, so that each has a neighbour."""
+"""What a file system may say: 64 bits of them; without both ends, so that each has a value on either side."""
 TIMES = st.builds(lambda seconds, parts: seconds * 10**9 + parts, SECONDS, st.integers(0, 10**9 - 1))
 
 

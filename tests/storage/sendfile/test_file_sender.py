@@ -56,9 +56,9 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     theirs.close()
 
 
-def send_all(conduit: FileSender, start: int, stop: int) -> StopReason:
+def send_all(sender: FileSender, start: int, stop: int) -> StopReason:
     while start < stop:
-        turn = conduit.send_slice(start, stop)
+        turn = sender.send_slice(start, stop)
         start += turn.sent
         if turn.stop_reason not in {StopReason.SLICE_USED, StopReason.WOULD_BLOCK}:
             return turn.stop_reason
@@ -81,10 +81,10 @@ def test_exactly_the_bytes_asked_for_arrive(
 
     reader = threading.Thread(target=read)
     reader.start()
-    conduit = FileSender(opened(film), ours.fileno(), stop - start)
-    assert send_all(conduit, start, stop) is StopReason.SLICE_USED
+    sender = FileSender(opened(film), ours.fileno(), stop - start)
+    assert send_all(sender, start, stop) is StopReason.SLICE_USED
     reader.join(10)
-    conduit.close()
+    sender.close()
     assert bytes(got) == BODY[start:stop]
 
 
@@ -92,24 +92,24 @@ def test_exactly_the_bytes_asked_for_arrive(
 def test_a_client_that_takes_nothing_ends_the_turn(
     film: Path, pair: tuple[socket.socket, socket.socket]
 ) -> None:
-    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY))
-    first = conduit.send_slice(0, len(BODY))
+    sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
+    first = sender.send_slice(0, len(BODY))
     assert (first.stop_reason, 0 < first.sent < len(BODY)) == (StopReason.WOULD_BLOCK, True)
-    again = conduit.send_slice(first.sent, len(BODY))
+    again = sender.send_slice(first.sent, len(BODY))
     assert (again.stop_reason, again.sent) == (StopReason.WOULD_BLOCK, 0)
-    conduit.close()
-    conduit.close()
+    sender.close()
+    sender.close()
 
 
 def test_what_waits_for_the_client_is_not_accepted(
     film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY))
-    sent = conduit.send_slice(0, len(BODY)).sent
-    assert 0 <= conduit.acked_bytes() < sent
-    monkeypatch.setattr(conduit.queues, "unacked", fails)
-    assert conduit.acked_bytes() == sent
-    conduit.close()
+    sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
+    sent = sender.send_slice(0, len(BODY)).sent
+    assert 0 <= sender.acked_bytes() < sent
+    monkeypatch.setattr(sender.queues, "unacked", fails)
+    assert sender.acked_bytes() == sent
+    sender.close()
 
 
 def fails() -> int:
@@ -121,9 +121,9 @@ def test_a_client_that_left_is_told_from_a_fault(
     film: Path, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     pair[1].close()
-    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY))
-    assert conduit.send_slice(0, len(BODY)).stop_reason is StopReason.DISCONNECTED
-    conduit.close()
+    sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
+    assert sender.send_slice(0, len(BODY)).stop_reason is StopReason.DISCONNECTED
+    sender.close()
 
 
 @both_ways
@@ -135,10 +135,10 @@ def test_a_fault_of_the_storage_is_handed_on(
     folder = os.open(tmp_path, os.O_RDONLY)
     status = os.fstat(folder)
     file = OpenFile(folder, FileVersion.of(status), "x", status.st_nlink)
-    conduit = FileSender(file, pair[0].fileno(), length)
-    turn = conduit.send_slice(0, length)
+    sender = FileSender(file, pair[0].fileno(), length)
+    turn = sender.send_slice(0, length)
     assert (turn.stop_reason, isinstance(turn.error, IsADirectoryError)) == (StopReason.STORAGE_ERROR, True)
-    conduit.close()
+    sender.close()
 
 
 @both_ways
@@ -151,12 +151,12 @@ def test_storage_that_fails_as_a_socket_would_is_no_client_that_left(
     def fail(*_: object) -> int:
         raise OSError(number, "of the file")
 
-    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY))
+    sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
     monkeypatch.setattr(os, "sendfile", fail)
     monkeypatch.setattr(os, "pread", fail)
-    turn = conduit.send_slice(0, len(BODY))
+    turn = sender.send_slice(0, len(BODY))
     assert (turn.stop_reason, turn.error and turn.error.strerror) == (StopReason.STORAGE_ERROR, "of the file")
-    conduit.close()
+    sender.close()
 
 
 def shorten(path: Path) -> None:
@@ -186,11 +186,11 @@ def test_a_file_that_was_harmed_is_never_sent_to_its_end(
     assert not changed(file)
     assert callable(harm)
     harm(film)
-    conduit = FileSender(file, pair[0].fileno(), len(BODY))
-    turn = conduit.send_slice(len(BODY) - 1000, len(BODY))
+    sender = FileSender(file, pair[0].fileno(), len(BODY))
+    turn = sender.send_slice(len(BODY) - 1000, len(BODY))
     assert (turn.sent, turn.stop_reason) == (0, StopReason.FILE_CHANGED)
-    assert conduit.send_slice(len(BODY) - 40_000, len(BODY)).stop_reason is StopReason.FILE_CHANGED
-    conduit.close()
+    assert sender.send_slice(len(BODY) - 40_000, len(BODY)).stop_reason is StopReason.FILE_CHANGED
+    sender.close()
 
 
 def test_a_file_that_is_replaced_or_removed_goes_out_as_it_was(film: Path) -> None:
@@ -264,22 +264,22 @@ def test_what_is_written_in_place_after_all_was_sent_reaches_nobody(
     """The client has not read a byte yet: they wait in the system's buffers."""
     size = 1_000_000
     os.truncate(film, size)
-    conduit = FileSender(opened(film), connected[0].fileno(), size)
+    sender = FileSender(opened(film), connected[0].fileno(), size)
     sent = 0
     while sent < size:
-        sent += conduit.send_slice(sent, size).sent
+        sent += sender.send_slice(sent, size).sent
     with film.open("r+b") as file:
         file.write(bytes(size))
-    conduit.close()
+    sender.close()
     connected[0].close()
     assert read_to_the_end(connected[1]) == BODY[:size]
 
 
-def sent_until_behind(conduit: FileSender, size: int) -> StopReason:
+def sent_until_behind(sender: FileSender, size: int) -> StopReason:
     """Send to a client that reads nothing, into buffers that hold it all."""
-    turn = conduit.send_slice(0, size)
-    while turn.stop_reason in {StopReason.SLICE_USED, StopReason.WOULD_BLOCK} and conduit.sent < size:
-        turn = conduit.send_slice(conduit.sent, size)
+    turn = sender.send_slice(0, size)
+    while turn.stop_reason in {StopReason.SLICE_USED, StopReason.WOULD_BLOCK} and sender.sent < size:
+        turn = sender.send_slice(sender.sent, size)
     return turn.stop_reason
 
 
@@ -290,17 +290,19 @@ def behind(
     """All but the last piece of SOME went out, and the client has read nothing: less than that may wait."""
     monkeypatch.setattr(socket_queues, "MAX_BUFFERED_LOCAL_BYTES", 200_000)
     os.truncate(film, SOME)
-    conduit = FileSender(opened(film), connected[0].fileno(), SOME)
-    assert sent_until_behind(conduit, SOME) is StopReason.PEER_UNREAD
-    assert SOME - module.COPY_BYTES <= conduit.sent < SOME
-    yield conduit
-    conduit.close()
+    sender = FileSender(opened(film), connected[0].fileno(), SOME)
+    assert sent_until_behind(sender, SOME) is StopReason.PEER_UNREAD
+    assert SOME - module.COPY_BYTES <= sender.sent < SOME
+    yield sender
+    sender.close()
 
 
 def test_the_last_bytes_for_a_client_on_this_host_wait_until_all_pages_before_them_are_read(
     film: Path, connected: tuple[socket.socket, socket.socket], behind: FileSender
 ) -> None:
-    """So what is written in place while he has not read them is found out, and not finished cleanly."""
+    """An overwrite in place before the client has read them is detected, and the body does
+    not end cleanly.
+    """
     assert behind.has_unread_pages()
     wait_until(lambda: behind.unread_by_peer() == behind.sent)
     with film.open("r+b") as file:
@@ -356,12 +358,12 @@ def test_packets_go_out_full_within_a_turn_and_nothing_is_held_back_after_it(
         held.append(connected[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
         return read(*args)
 
-    conduit = FileSender(opened(film), connected[0].fileno(), 1000)
+    sender = FileSender(opened(film), connected[0].fileno(), 1000)
     monkeypatch.setattr(os, "pread", watched)
-    assert conduit.send_slice(0, 1000).sent == 1000
+    assert sender.send_slice(0, 1000).sent == 1000
     assert set(held) == {1}
     assert connected[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
-    conduit.close()
+    sender.close()
 
 
 def test_what_comes_before_more_than_the_buffers_hold_goes_out_by_its_pages(
@@ -375,10 +377,10 @@ def test_what_comes_before_more_than_the_buffers_hold_goes_out_by_its_pages(
         return send(*args)
 
     monkeypatch.setattr(os, "sendfile", watched)
-    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY) + buffered())
-    conduit.send_slice(0, len(BODY))
+    sender = FileSender(opened(film), pair[0].fileno(), len(BODY) + buffered())
+    sender.send_slice(0, len(BODY))
     assert by_pages[0] == 0
-    conduit.close()
+    sender.close()
 
 
 def test_a_connection_that_is_cut_ends_though_somebody_holds_it_open(
@@ -386,13 +388,13 @@ def test_a_connection_that_is_cut_ends_though_somebody_holds_it_open(
 ) -> None:
     """As a thread does that hangs in a call."""
     ours, theirs = connected
-    conduit = FileSender(opened(film), ours.fileno(), len(BODY))
+    sender = FileSender(opened(film), ours.fileno(), len(BODY))
     with ours.dup():
-        conduit.abort()
+        sender.abort()
         ours.close()
         assert theirs.recv(1) == b""
-        conduit.close()
-    conduit.abort()
+        sender.close()
+    sender.abort()
 
 
 def test_a_client_that_reads_nothing_and_is_cut_off_is_owed_nothing(
@@ -400,11 +402,11 @@ def test_a_client_that_reads_nothing_and_is_cut_off_is_owed_nothing(
 ) -> None:
     """Else what waits for it would stay in memory for minutes."""
     ours, theirs = connected
-    conduit = FileSender(opened(film), ours.fileno(), len(BODY))
-    conduit.send_slice(0, len(BODY))
-    conduit.abort()
+    sender = FileSender(opened(film), ours.fileno(), len(BODY))
+    sender.send_slice(0, len(BODY))
+    sender.abort()
     ours.close()
-    conduit.close()
+    sender.close()
     with pytest.raises(ConnectionResetError):
         read_to_the_end(theirs)
 
@@ -416,22 +418,22 @@ def test_a_conduit_says_what_was_sent_what_waits_and_who_is_at_its_ends(
     read = os.pread
 
     def watched(*args: int) -> bytes:
-        seen.append(conduit.in_use)
+        seen.append(sender.in_use)
         return read(*args)
 
-    conduit = FileSender(opened(film), connected[0].fileno(), len(BODY))
+    sender = FileSender(opened(film), connected[0].fileno(), len(BODY))
     monkeypatch.setattr(os, "pread", watched)
-    first = conduit.send_slice(0, 100_000).sent
-    assert (conduit.sent, conduit.in_use, set(seen)) == (first, False, {True})
-    conduit.send_slice(first, len(BODY))
-    waits = conduit.queues.unacked()
-    assert 0 < waits <= conduit.sent
+    first = sender.send_slice(0, 100_000).sent
+    assert (sender.sent, sender.in_use, set(seen)) == (first, False, {True})
+    sender.send_slice(first, len(BODY))
+    waits = sender.queues.unacked()
+    assert 0 < waits <= sender.sent
     assert connected[1].recv(1 << 20, socket.MSG_WAITALL)
-    wait_until(lambda: conduit.queues.unacked() < waits)
-    assert not conduit.closed_by_client()
+    wait_until(lambda: sender.queues.unacked() < waits)
+    assert not sender.closed_by_client()
     connected[1].shutdown(socket.SHUT_WR)
-    wait_until(conduit.closed_by_client)
-    conduit.close()
+    wait_until(sender.closed_by_client)
+    sender.close()
 
 
 @pytest.mark.parametrize(
@@ -451,8 +453,8 @@ def test_slow_storage_is_asked_for_less_at_a_time(
 ) -> None:
     """A stand-in for the clock's verdict: every call counts as slow."""
     monkeypatch.setattr(module, "SLOW_CHUNK_S", -1.0)
-    conduit = FileSender(opened(film), pair[0].fileno(), len(BODY))
-    conduit.send_slice(0, len(BODY))
-    assert module.FIRST_CHUNK_BYTES // 4 <= conduit._chunk < module.FIRST_CHUNK_BYTES
-    assert os.fstat(conduit.socket_fd) == os.fstat(pair[0].fileno())
-    conduit.close()
+    sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
+    sender.send_slice(0, len(BODY))
+    assert module.FIRST_CHUNK_BYTES // 4 <= sender._chunk < module.FIRST_CHUNK_BYTES
+    assert os.fstat(sender.socket_fd) == os.fstat(pair[0].fileno())
+    sender.close()

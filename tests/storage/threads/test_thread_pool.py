@@ -24,7 +24,9 @@ pytestmark = pytest.mark.both_loops
 
 
 class Thing:
-    """Something to be closed, that tells how often it was, by whom, and whether it was in use then."""
+    """Something to be closed, that records how often it was closed, by which thread, and whether it was in
+    use.
+    """
 
     def __init__(self) -> None:
         self.closed = 0

@@ -125,7 +125,7 @@ async def test_the_connection_goes_on_after_every_kind_of_answer(
 async def test_who_asks_to_close_has_his_answer_and_the_end(
     service: Service, method: str, target: str, fields: tuple[tuple[str, str], ...], status: int
 ) -> None:
-    """Section 9.6: and nothing that he sent behind it is processed."""
+    """Section 9.6: nothing sent after such a request is processed."""
     async with service.connect() as link:
         closing = get(service, *fields, ("Connection", "close"), target=target, method=method)
         link.send(closing + first(service, 3))

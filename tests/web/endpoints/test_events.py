@@ -1,4 +1,6 @@
-"""`GET /api/jobs/{id}/events` and `GET /api/events` against the running service: what is told, to whom."""
+"""`GET /api/jobs/{id}/events` and `GET /api/events` against the running service: which events each client
+receives.
+"""
 
 from __future__ import annotations
 

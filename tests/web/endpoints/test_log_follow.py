@@ -423,7 +423,7 @@ async def follow_restlessly(service: Service, draw: random.Random) -> list[Event
 async def test_who_comes_back_again_and_again_has_every_byte_of_a_million_lines_once(
     serve: Serve, make_job: MakeJob, *, cut: bool
 ) -> None:
-    """So across a truncation, of which he is told: what follows it is all of the new log."""
+    """The same across a truncation, which the client is informed of: all of the new log follows it."""
     folder = make_job(status="rendering", log=b"")
     service = await serve()
     draw = random.Random(5)  # noqa: S311 - no secret

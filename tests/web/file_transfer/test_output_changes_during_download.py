@@ -184,7 +184,7 @@ async def test_a_resumed_download_of_a_file_that_was_replaced_is_the_whole_new_o
 async def test_a_job_that_is_taken_back_under_way_is_sent_to_its_end(
     service: Service, make_job: MakeJob, old: bytes
 ) -> None:
-    """The download was decided when it was asked for; whoever asks now is told of now."""
+    """A download serves the version at the time of its request; a new request gets the current version."""
     async with service.connect(receive_buffer=65_536) as link:
         await begun(service, link)
         make_job(status="rendering")

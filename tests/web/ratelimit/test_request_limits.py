@@ -172,9 +172,9 @@ async def test_a_burst_on_one_connection_passes_exactly_the_limit(serve: Serve, 
 async def test_retry_after_is_the_truth(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, amount: int, window: int
 ) -> None:
-    """Who waits as long as it says passes, and nobody is told to wait a second longer than he has to.
+    """A client that waits for Retry-After passes, and Retry-After is not a second too long.
 
-    Three times over, for then the window before counts too.
+    Repeated three times, because then the previous window counts too.
     """
     make_job()
     monkeypatch.setitem(sliding_window._SECONDS, "second", window)
@@ -193,11 +193,11 @@ async def test_retry_after_is_the_truth(
             seconds = refused(answer)
             begun, answer, ended = await ask()
             while answer.status == 429:
-                assert begun < after + seconds, "he waited as long as he was told"
+                assert begun < after + seconds, "the client waited for Retry-After"
                 await asyncio.sleep(0.005)
                 begun, answer, ended = await ask()
             assert answer.status == 200
-            assert ended > before + seconds - 1.01, "he was told to wait longer than he had to"
+            assert ended > before + seconds - 1.01, "Retry-After was longer than necessary"
 
 
 @asynccontextmanager
