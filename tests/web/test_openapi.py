@@ -1,6 +1,6 @@
-"""The description as a document: whole, sound in itself, and of the same names as the code.
+"""The OpenAPI document is complete, valid, and uses the same names as the code.
 
-That the running service keeps to it is told by tests/contract.
+tests/contract checks that the running service conforms to it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COMPONENTS: Final[dict[str, dict[str, Any]]] = DOCUMENT["components"]
 
 
 def nodes(of: Any, at: str = "#") -> Iterator[tuple[str, Any]]:
-    """Walk the document: each value with the JSON pointer to it."""
+    """Walk the document: each value with its JSON pointer."""
     yield at, of
     children = of if isinstance(of, dict) else dict(enumerate(of)) if isinstance(of, list) else {}
     for key, value in children.items():
@@ -43,7 +43,7 @@ def nodes(of: Any, at: str = "#") -> Iterator[tuple[str, Any]]:
 
 
 def resolved(of: Any) -> Any:
-    """Follow a reference to its end."""
+    """Follow a reference to its target."""
     while isinstance(of, dict) and "$ref" in of:
         pointer, of = of["$ref"], DOCUMENT
         for part in pointer.removeprefix("#/").split("/"):
@@ -52,7 +52,7 @@ def resolved(of: Any) -> Any:
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Give path, method in capitals, and operation."""
+    """Yield path, method in capitals, and operation."""
     for path, item in DOCUMENT["paths"].items():
         for method in item.keys() - {"parameters"}:
             yield path, method.upper(), item[method]
@@ -62,8 +62,8 @@ def validator(schema: dict[str, Any]) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator({"components": COMPONENTS, **schema}, validate_formats=True)
 
 
-def illustrated() -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Give where each example stands, the schema that it is of, and its value."""
+def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Yield the location of each example, its schema and its value."""
     for at, node in nodes(DOCUMENT):
         if isinstance(node, dict) and "schema" in node:
             if "example" in node:
@@ -80,7 +80,7 @@ def schemas() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{at}/schema", node["schema"]
 
 
-def test_it_is_openapi_3_1() -> None:
+def test_document_is_openapi_3_1() -> None:
     assert [error.message for error in OPENAPI_31_VALIDATOR.iter_errors(DOCUMENT)] == []
     assert DOCUMENT["openapi"].startswith("3.1.")
 
@@ -90,7 +90,7 @@ def test_each_schema_is_json_schema_2020_12(at: str, schema: dict[str, Any]) -> 
     jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
 
 
-def test_each_reference_leads_to_a_component_and_each_component_is_used() -> None:
+def test_each_reference_resolves_and_each_component_is_used() -> None:
     found = {node["$ref"] for _, node in nodes(DOCUMENT) if isinstance(node, dict) and "$ref" in node}
     there = {
         f"#/components/{kind}/{name}"
@@ -101,14 +101,12 @@ def test_each_reference_leads_to_a_component_and_each_component_is_used() -> Non
     assert found == there
 
 
-@pytest.mark.parametrize(
-    ("schema", "value"), [pytest.param(*found[1:], id=found[0]) for found in illustrated()]
-)
+@pytest.mark.parametrize(("schema", "value"), [pytest.param(*found[1:], id=found[0]) for found in examples()])
 def test_each_example_is_valid(schema: dict[str, Any], value: Any) -> None:
     assert [error.message for error in validator(schema).iter_errors(value)] == []
 
 
-def test_each_media_type_parameter_and_header_with_a_schema_has_an_example() -> None:
+def test_each_schema_in_use_has_an_example() -> None:
     bare = {
         at
         for at, node in nodes(DOCUMENT)
@@ -120,8 +118,8 @@ def test_each_media_type_parameter_and_header_with_a_schema_has_an_example() -> 
     assert bare == {"#/components/responses/Description/content/application~1json", *octets}
 
 
-def test_a_generator_finds_a_type_for_each_successful_response() -> None:
-    """openapi-python-client takes the first media type that it knows, and none by a wildcard."""
+def test_client_generator_finds_a_type_for_each_successful_response() -> None:
+    """openapi-python-client takes the first media type that it knows and does not match wildcards."""
     for name, response in COMPONENTS["responses"].items():
         if not (content := response.get("content")):
             continue
@@ -139,7 +137,7 @@ def test_bytes_are_described_as_binary_and_streams_as_text() -> None:
         assert {"type": "string"} in schema["anyOf"]
 
 
-def test_an_invented_member_or_a_wrong_type_is_no_job() -> None:
+def test_unknown_member_or_wrong_type_is_invalid() -> None:
     good = COMPONENTS["examples"]["JobRendering"]["value"]
     check = validator({"$ref": "#/components/schemas/Job"})
     assert check.is_valid(good)
@@ -155,17 +153,17 @@ def test_an_invented_member_or_a_wrong_type_is_no_job() -> None:
         assert not check.is_valid({key: value for key, value in good.items() if key != name})
 
 
-def test_the_routes_are_those_of_the_service_and_no_others(tmp_path: Path) -> None:
+def test_routes_equal_those_of_the_service(tmp_path: Path) -> None:
     app = build_app(Settings(tmp_path, state_dir=tmp_path))
     served = {(route.resource.canonical, route.method) for route in app.router.routes() if route.resource}
     assert {(path, method) for path, method, _ in operations()} == served
 
 
-def test_the_codes_are_those_of_the_service_and_no_others() -> None:
+def test_problem_codes_equal_those_of_the_service() -> None:
     assert COMPONENTS["schemas"]["ProblemCode"]["enum"] == list(CODES)
 
 
-def test_each_code_has_an_example_that_says_what_the_service_says() -> None:
+def test_each_code_has_an_example_with_the_text_of_the_service() -> None:
     problems = [example["value"] for example in COMPONENTS["examples"].values() if "code" in example["value"]]
     assert {problem["code"] for problem in problems} == CODES.keys()
     for problem in problems:
@@ -177,7 +175,7 @@ def test_each_code_has_an_example_that_says_what_the_service_says() -> None:
         assert problem["status"] == CODES[code].status or special
 
 
-def test_each_answer_of_a_problem_names_its_status_and_codes_and_shows_each() -> None:
+def test_each_problem_response_lists_its_status_and_codes_with_examples() -> None:
     told = set()
     for _, _, operation in operations():
         for status, reference in operation["responses"].items():
@@ -192,13 +190,13 @@ def test_each_answer_of_a_problem_names_its_status_and_codes_and_shows_each() ->
     assert told == CODES.keys()
 
 
-def test_a_fault_of_the_service_is_answered_as_described() -> None:
+def test_internal_error_is_answered_as_documented() -> None:
     body = orjson.loads(internal_error().text or "")
     shown = COMPONENTS["examples"]["internal"]["value"]
     assert body | {"requestId": shown["requestId"]} == shown
 
 
-def test_head_is_answered_wherever_and_as_get_is() -> None:
+def test_head_is_documented_wherever_get_is() -> None:
     answers = {
         (path, method): {status: reference["$ref"] for status, reference in operation["responses"].items()}
         for path, method, operation in operations()
@@ -221,7 +219,7 @@ def test_each_operation_has_a_name_of_its_own_a_summary_and_a_known_tag() -> Non
     assert {tag for operation in every for tag in operation["tags"]} == known
 
 
-def test_jobs_need_a_token_of_a_known_scope_and_the_service_s_own_routes_none() -> None:
+def test_job_routes_need_a_scope_and_service_routes_need_no_token() -> None:
     for path, _, operation in operations():
         if path == "/api/me":
             assert operation["security"] == [{"token": []}]
@@ -235,12 +233,12 @@ def test_jobs_need_a_token_of_a_known_scope_and_the_service_s_own_routes_none() 
             assert operation["security"] == []
 
 
-def test_each_answer_carries_the_request_id() -> None:
+def test_each_response_has_the_request_id() -> None:
     for answer in COMPONENTS["responses"].values():
         assert answer["headers"]["X-Request-Id"] == {"$ref": "#/components/headers/RequestId"}
 
 
-def test_a_job_has_the_members_that_the_service_writes_in_its_order() -> None:
+def test_job_has_the_members_of_the_service_in_the_same_order() -> None:
     record: dict[str, Any] = {"owner": "anna", "status": "done", "metadata": {"a": []}}
     record |= dict.fromkeys(("projectPath", "outputPath", "error", "phase"), "text")
     record |= dict.fromkeys(("progress", "framesDone", "framesTotal", "attempt"), 1)
@@ -258,7 +256,7 @@ def test_a_job_has_the_members_that_the_service_writes_in_its_order() -> None:
     assert validator(described).is_valid(document)
 
 
-def test_the_example_of_a_link_is_of_the_form_that_the_service_takes_and_lives_as_long_as_it_says() -> None:
+def test_example_of_a_link_is_valid_and_its_lifetime_is_consistent() -> None:
     link = COMPONENTS["examples"]["Link"]["value"]
     path, _, text = link["url"].partition("?")
     assert path == "/api/jobs/opening-title-0042/download/opening-title.mp4"
@@ -267,17 +265,17 @@ def test_the_example_of_a_link_is_of_the_form_that_the_service_takes_and_lives_a
     assert format_time(int(match[3]) * 1000) == link["expiresAt"]
 
 
-def test_the_states_are_the_service_s_and_each_has_an_example() -> None:
+def test_states_equal_those_of_the_service_and_each_has_an_example() -> None:
     assert COMPONENTS["schemas"]["Status"]["enum"] == [status.value for status in Status]
     jobs = [example["value"] for name, example in COMPONENTS["examples"].items() if name.startswith("Job")]
     assert {job["status"] for job in jobs} == set(Status)
 
 
-def test_its_version_is_the_package_s() -> None:
+def test_version_equals_that_of_the_package() -> None:
     assert DOCUMENT["info"]["version"] == jobsvc.__version__
 
 
-def test_it_can_be_read_by_people() -> None:
+def test_document_is_readable_by_people() -> None:
     lines = FILE.read_text().splitlines()
     assert not any("\t" in line or line != line.rstrip() for line in lines)
     assert all((len(line) - len(line.lstrip())) % 2 == 0 for line in lines)

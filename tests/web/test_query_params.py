@@ -1,4 +1,4 @@
-"""Query parameters: an unknown one is a 400 on every route of the API, and one parameter has one value."""
+"""An unknown query parameter is a 400 on every API route, and a parameter may occur only once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def service(serve: Serve, make_job: MakeJob) -> Service:
 
 
 async def described(service: Service) -> list[tuple[str, str, set[str]]]:
-    """Give method, address and query parameters of each operation below /api."""
+    """Yield method, URL and query parameters of each operation below /api."""
     document = (await service.get("/api/openapi.json")).json()
     parameters = document["components"]["parameters"]
     links = document["components"]["securitySchemes"].values()
@@ -43,7 +43,7 @@ async def described(service: Service) -> list[tuple[str, str, set[str]]]:
     ]
 
 
-async def test_an_unknown_parameter_is_refused_on_every_route_and_the_known_ones_are_named(
+async def test_unknown_parameter_is_refused_and_known_ones_are_listed_on_every_route(
     service: Service,
 ) -> None:
     for method, target, known in await described(service):
@@ -60,13 +60,13 @@ async def test_an_unknown_parameter_is_refused_on_every_route_and_the_known_ones
     "query",
     ["_=1", "Wait=1", "wait%20=1", "w%61it=0&x", "?wait=0", "lastEventId=x", "follow=1", "%00=1", "\u2028=1"],
 )
-async def test_a_parameter_of_another_route_or_spelling_is_unknown(service: Service, query: str) -> None:
+async def test_parameter_of_another_route_or_spelling_is_unknown(service: Service, query: str) -> None:
     answer = await service.get(f"{JOB}?{query}")
     assert (answer.status, answer.code) == (400, "bad-request")
 
 
 @pytest.mark.parametrize("query", ["", "&", "&&wait=0", "w%61it=0", "wait=0&"])
-async def test_a_query_of_nothing_unknown_is_accepted(service: Service, query: str) -> None:
+async def test_query_without_unknown_parameters_is_accepted(service: Service, query: str) -> None:
     assert (await service.get(f"{JOB}?{query}")).status == 200
 
 
@@ -83,7 +83,7 @@ async def test_a_query_of_nothing_unknown_is_accepted(service: Service, query: s
         f"{JOB}/logs?follow=1&lastEventId=a&lastEventId=a",
     ],
 )
-async def test_a_parameter_that_is_given_twice_is_refused_by_name(service: Service, target: str) -> None:
+async def test_repeated_parameter_is_refused_by_name(service: Service, target: str) -> None:
     answer = await service.get(target)
     assert (answer.status, answer.code) == (400, "bad-request")
     assert "is given more than once" in answer.json()["detail"]
@@ -103,24 +103,24 @@ async def test_a_parameter_that_is_given_twice_is_refused_by_name(service: Servi
         f"{JOB}/logs?follow=",
     ],
 )
-async def test_an_empty_value_is_refused_by_the_name_of_its_parameter(service: Service, target: str) -> None:
+async def test_empty_value_is_refused_by_the_name_of_its_parameter(service: Service, target: str) -> None:
     answer = await service.get(target)
     assert (answer.status, answer.code) == (400, "bad-request")
     assert answer.json()["detail"].startswith(target.partition("?")[2].removesuffix("="))
 
 
-async def test_who_has_no_right_learns_no_parameters(service: Service) -> None:
+async def test_unauthorized_request_learns_no_parameter_names(service: Service) -> None:
     assert (await service.get(f"{JOB}?wiat=1", token=None)).status == 401
 
 
-async def test_an_unknown_parameter_counts_against_the_budget(serve: Serve, make_job: MakeJob) -> None:
+async def test_unknown_parameter_counts_against_the_budget(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await serve(limit_status="2/minute")
     statuses = [(await service.get(f"{JOB}?wiat=1")).status for _ in range(3)]
     assert statuses == [400, 400, 429]
 
 
-async def test_probes_take_any_parameter(service: Service) -> None:
+async def test_health_probes_accept_any_parameter(service: Service) -> None:
     for _ in range(1000):
         if (await service.get("/readyz", token=None)).status == 200:
             break
@@ -130,7 +130,7 @@ async def test_probes_take_any_parameter(service: Service) -> None:
 
 
 async def read_until(service: Service, target: str, end: bytes, *fields: tuple[str, str]) -> bytes:
-    """Read a stream up to some bytes."""
+    """Read a stream up to these bytes."""
     async with service.connect() as link:
         link.send(request("GET", target, fields, token=service.token))
         _, status, _ = await link.head()
@@ -151,7 +151,7 @@ def last_id(data: bytes) -> str:
     return data.rpartition(b"\nid: ")[2].partition(b"\n")[0].decode()
 
 
-async def test_a_log_goes_on_behind_the_last_event_that_the_query_names(
+async def test_log_continues_after_the_last_event_id_of_the_query(
     service: Service, make_job: MakeJob
 ) -> None:
     folder = make_job("job-2", status="rendering", log=b"one\ntwo\n")
@@ -163,7 +163,7 @@ async def test_a_log_goes_on_behind_the_last_event_that_the_query_names(
     assert b"data: two" not in rest
 
 
-async def test_all_events_go_on_behind_the_last_one_that_the_query_names(service: Service) -> None:
+async def test_all_events_continue_after_the_last_event_id_of_the_query(service: Service) -> None:
     target = "/api/events?status=rendering"
     last = last_id(await read_until(service, target, b'data: {"jobs":1}\n\n'))
     async with service.connect() as link:
@@ -173,7 +173,7 @@ async def test_all_events_go_on_behind_the_last_one_that_the_query_names(service
 
 
 @pytest.mark.parametrize("target", [f"{JOB}/events", f"{JOB}/logs?follow=1"])
-async def test_a_stream_that_is_over_is_a_204_by_the_query_too(service: Service, target: str) -> None:
+async def test_finished_stream_is_204_with_the_query_parameter(service: Service, target: str) -> None:
     async with service.connect() as link:
         link.send(request("GET", target, token=service.token))
         await link.head()
@@ -198,9 +198,9 @@ async def test_the_header_takes_precedence_over_the_query(service: Service) -> N
 
 
 @pytest.mark.parametrize("target", STREAMS)
-async def test_an_empty_id_is_none(service: Service, target: str) -> None:
+async def test_empty_last_event_id_is_ignored(service: Service, target: str) -> None:
     assert b"retry" in await read_until(service, with_last_id(target, ""), b"\n\n")
 
 
-async def test_a_log_that_is_not_followed_ignores_the_id(service: Service) -> None:
+async def test_log_that_is_not_followed_ignores_the_last_event_id(service: Service) -> None:
     assert (await service.get(f"{JOB}/logs?tail=1&lastEventId=x")).body == b"three\n"

@@ -1,4 +1,4 @@
-"""Spellings of addresses and credentials: each is the one thing that it says, or nothing at all."""
+"""Forms of URLs and credentials: each has exactly one meaning or is refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def service(serve: Serve, make_job: MakeJob) -> Service:
     return service
 
 
-async def test_a_slash_too_many_is_another_address(service: Service) -> None:
+async def test_extra_slash_is_another_url(service: Service) -> None:
     async with service.connect() as link:
         for route in ROUTES:
             first, _, rest = route[1:].partition("/")
@@ -35,7 +35,7 @@ async def test_a_slash_too_many_is_another_address(service: Service) -> None:
                 assert (answer.status, answer.code) in {(404, "not-found"), (404, "job-not-found")}, target
 
 
-async def test_the_case_of_an_address_counts(service: Service) -> None:
+async def test_urls_are_case_sensitive(service: Service) -> None:
     async with service.connect() as link:
         for target in (
             "/API/jobs",
@@ -66,7 +66,7 @@ async def test_the_case_of_an_address_counts(service: Service) -> None:
         *("%ff", "j%C3%B6b", "a" * 129),
     ],
 )
-async def test_what_is_no_job_id_is_no_job_on_any_route(service: Service, job_id: str) -> None:
+async def test_invalid_job_id_is_404_on_every_route(service: Service, job_id: str) -> None:
     async with service.connect() as link:
         for rest in ("", "/events", "/logs", "/download"):
             answer = await link.ask("GET", f"/api/jobs/{job_id}{rest}", token=service.token)
@@ -74,12 +74,12 @@ async def test_what_is_no_job_id_is_no_job_on_any_route(service: Service, job_id
 
 
 @pytest.mark.parametrize("job_id", ["%6Aob-1", "job%2D1", "%6a%6f%62%2d%31"])
-async def test_an_escaped_job_id_is_the_same_job(service: Service, job_id: str) -> None:
+async def test_percent_encoded_job_id_is_the_same_job(service: Service, job_id: str) -> None:
     for rest in ("", "/events", "/logs", "/download"):
         assert (await service.ask("HEAD", f"/api/jobs/{job_id}{rest}")).status == 200
 
 
-async def test_head_has_the_fields_of_get_and_no_body(service: Service) -> None:
+async def test_head_has_the_header_fields_of_get_and_no_body(service: Service) -> None:
     async with service.connect() as link:
         for route in ROUTES:
             if route.endswith(("/events", "-links")):
@@ -90,7 +90,7 @@ async def test_head_has_the_fields_of_get_and_no_body(service: Service) -> None:
 
 
 @pytest.mark.parametrize("form", ["bearer {}", "BEARER {}", "BeArEr {}", "Bearer  {}"])
-async def test_the_scheme_has_no_case(service: Service, form: str) -> None:
+async def test_scheme_is_case_insensitive(service: Service, form: str) -> None:
     for target in (JOB, "/api/me", f"{JOB}/download", "/api/jobs"):
         answer = await service.get(target, ("Authorization", form.format(service.token)), token=None)
         assert answer.status == 200, target
@@ -103,14 +103,16 @@ async def test_the_scheme_has_no_case(service: Service, form: str) -> None:
         *("Bearer {0}, Bearer {0}", "Bearer {0} {0}", 'Bearer "{}"', "Bearer={}", "Bearer: {}"),
     ],
 )
-async def test_other_credentials_are_refused_alike(service: Service, form: str) -> None:
+async def test_other_credentials_are_rejected_alike(service: Service, form: str) -> None:
     for target in (JOB, "/api/me", f"{JOB}/download", "/api/jobs"):
         answer = await service.get(target, ("Authorization", form.format(service.token)), token=None)
         assert (answer.status, answer.code) == (401, "unauthorized"), target
 
 
 @pytest.mark.parametrize("second", ["Bearer {}", "", "Basic YTpi"])
-async def test_two_authorization_fields_are_refused_though_one_is_good(service: Service, second: str) -> None:
+async def test_two_authorization_fields_are_rejected_even_if_one_is_valid(
+    service: Service, second: str
+) -> None:
     for target in (JOB, "/api/me", f"{JOB}/download", "/api/jobs"):
         answer = await service.get(target, ("authorization", second.format(service.token)))
         assert (answer.status, answer.code) == (401, "unauthorized"), target

@@ -49,7 +49,7 @@ async def guard(state: Path) -> AsyncIterator[Guard]:
 
 @web.middleware
 async def plain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer as the service will, with as little as these tests need."""
+    """Answer errors as the service does, with the minimum that these tests need."""
     try:
         response = await handler(request)
     except ApiError as refusal:
@@ -62,7 +62,7 @@ async def plain_errors(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 async def whoami(request: web.Request) -> web.Response:
-    """Say by which token the request came."""
+    """Return the token of the request."""
     await asyncio.sleep(0)
     return web.Response(text=request[TOKEN].id)
 
@@ -104,30 +104,26 @@ def alice(state: Path) -> tuple[str, Token]:
     return create(state, "alice", [JOBS_READ])
 
 
-async def test_a_token_with_the_scope_reaches_the_handler_and_is_on_the_request(
-    alice: tuple[str, Token], client: Client
-) -> None:
+async def test_token_with_the_scope_reaches_the_handler(alice: tuple[str, Token], client: Client) -> None:
     secret, token = alice
     assert await get(client, "/status/1", secret) == (200, token.id)
 
 
-async def test_without_the_scope_it_is_403(alice: tuple[str, Token], client: Client) -> None:
+async def test_missing_scope_is_403(alice: tuple[str, Token], client: Client) -> None:
     assert (await get(client, "/output", alice[0]))[0] == 403
 
 
-async def test_asking_without_the_scope_spends_too(alice: tuple[str, Token], client: Client) -> None:
+async def test_request_without_the_scope_consumes_budget(alice: tuple[str, Token], client: Client) -> None:
     statuses = [(await get(client, "/output", alice[0]))[0] for _ in range(7)]
     assert statuses == [403] * 5 + [429] * 2
 
 
-async def test_a_burst_over_the_network_passes_exactly_the_limit(
-    alice: tuple[str, Token], client: Client
-) -> None:
+async def test_burst_passes_exactly_the_limit(alice: tuple[str, Token], client: Client) -> None:
     answers = await asyncio.gather(*(get(client, f"/status/{number}", alice[0]) for number in range(200)))
     assert sorted(status for status, _ in answers) == [200] * 10 + [429] * 190
 
 
-async def test_every_answer_of_a_budgeted_route_says_how_the_budget_stands(
+async def test_every_response_of_a_budgeted_route_reports_the_budget(
     alice: tuple[str, Token], client: Client
 ) -> None:
     seen, refused = [], None
@@ -142,13 +138,13 @@ async def test_every_answer_of_a_budgeted_route_says_how_the_budget_stands(
     assert refused == "61"
 
 
-async def test_an_answer_without_a_budget_says_nothing_of_one(client: Client) -> None:
+async def test_response_without_a_budget_has_no_ratelimit_fields(client: Client) -> None:
     for path in ("/open", "/status/1"):
         async with client.get(path) as response:
             assert not [name for name in response.headers if name.startswith("RateLimit")]
 
 
-async def test_wrong_tokens_are_429_after_so_many_and_a_right_one_passes_all_the_same(
+async def test_wrong_tokens_are_429_above_the_limit_and_a_valid_token_still_passes(
     alice: tuple[str, Token], client: Client
 ) -> None:
     statuses = [(await get(client, "/status/1", f"wrong{number}"))[0] for number in range(5)]
@@ -158,7 +154,7 @@ async def test_wrong_tokens_are_429_after_so_many_and_a_right_one_passes_all_the
         assert response.headers["Retry-After"] == "61"
 
 
-async def test_wrong_tokens_spend_nobody_s_budget(alice: tuple[str, Token], client: Client) -> None:
+async def test_wrong_tokens_consume_no_token_s_budget(alice: tuple[str, Token], client: Client) -> None:
     for _ in range(30):
         await get(client, "/status/1", "wrong")
     statuses = [(await get(client, "/status/1", alice[0]))[0] for _ in range(11)]
@@ -166,7 +162,7 @@ async def test_wrong_tokens_spend_nobody_s_budget(alice: tuple[str, Token], clie
 
 
 @pytest.mark.parametrize("value", [b"Bearer \xff\xfe", b"Bearer \xc3\xa9", b"Bearer " + b"a" * 4000, b"\xff"])
-async def test_a_field_of_odd_bytes_is_401_and_no_fault(client: Client, value: bytes) -> None:
+async def test_authorization_field_with_invalid_bytes_is_401(client: Client, value: bytes) -> None:
     reader, writer = await asyncio.open_connection(client.host, client.port)
     writer.write(b"GET /status/1 HTTP/1.1\r\nHost: x\r\nAuthorization: " + value + b"\r\n\r\n")
     assert (await reader.readline()).split()[1] == b"401"
@@ -174,29 +170,29 @@ async def test_a_field_of_odd_bytes_is_401_and_no_fault(client: Client, value: b
     await writer.wait_closed()
 
 
-async def test_asking_without_any_token_is_no_guess(client: Client) -> None:
+async def test_request_without_a_token_is_not_counted_as_a_guess(client: Client) -> None:
     assert [(await get(client, "/status/1"))[0] for _ in range(10)] == [401] * 10
 
 
-async def test_a_forwarded_address_makes_nobody_someone_else(client: Client) -> None:
+async def test_forwarded_address_of_an_untrusted_client_is_ignored(client: Client) -> None:
     headers = [{"X-Forwarded-For": f"192.0.2.{number}"} for number in range(5)]
     statuses = [(await get(client, "/status/1", "wrong", **header))[0] for header in headers]
     assert statuses == [401, 401, 401, 429, 429]
 
 
-async def test_a_route_may_let_in_by_something_else_and_its_failures_count(client: Client) -> None:
+async def test_route_with_another_authentication_counts_its_failures(client: Client) -> None:
     assert await get(client, "/link?signature=good") == (200, "linked")
     statuses = [(await get(client, "/link?signature=bad"))[0] for _ in range(5)]
     assert statuses == [401, 401, 401, 429, 429]
     assert (await get(client, "/link?signature=good"))[0] == 200
 
 
-async def test_a_guarded_handler_keeps_its_name_and_promise(guard: Guard) -> None:
+async def test_guarded_handler_keeps_its_name_and_signature(guard: Guard) -> None:
     guarded = guard(whoami, scope=JOBS_READ, budget="status")
     assert guarded.__name__ == "whoami"
     assert guarded.__doc__ == whoami.__doc__
 
 
-async def test_a_budget_that_does_not_exist_is_found_when_the_routes_are_made(guard: Guard) -> None:
+async def test_unknown_budget_fails_when_routes_are_built(guard: Guard) -> None:
     with pytest.raises(KeyError):
         guard(whoami, scope=JOBS_READ, budget="logs")

@@ -1,4 +1,4 @@
-"""What each method gets on each address: HEAD wherever GET, 405 for every other that HTTP has a word for."""
+"""Methods on each URL: HEAD wherever GET is allowed, 405 for every other HTTP method."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def service(serve: Serve, make_job: MakeJob) -> Service:
 
 
 async def described(service: Service) -> Iterator[tuple[str, set[str]]]:
-    """Give each address of the description, and what it allows."""
+    """Return each URL of the OpenAPI document and the methods it allows."""
     document = (await service.get("/api/openapi.json")).json()
     return (
         (path.replace("{id}", "job-1"), {name for name in ALLOWED if name.lower() in operations})
@@ -50,7 +50,7 @@ async def described(service: Service) -> Iterator[tuple[str, set[str]]]:
     )
 
 
-async def test_any_other_method_is_a_405_that_names_those_allowed_and_the_connection_goes_on(
+async def test_other_methods_are_405_with_allow_and_the_connection_stays_open(
     service: Service,
 ) -> None:
     async with service.connect() as link:
@@ -64,7 +64,7 @@ async def test_any_other_method_is_a_405_that_names_those_allowed_and_the_connec
                 assert "RateLimit" not in answer.headers
 
 
-async def test_no_method_finds_anything_where_nothing_is(service: Service) -> None:
+async def test_unknown_url_is_404_for_every_method(service: Service) -> None:
     async with service.connect() as link:
         for method in (*ALLOWED, *OTHERS):
             answer = await link.ask(method, "/nowhere", token=service.token)
@@ -77,7 +77,7 @@ async def test_no_method_finds_anything_where_nothing_is(service: Service) -> No
     [*((word, 501) for word in UNKNOWN), *((word, 400) for word in OF_OTHERS)],
     ids=lambda value: str(value)[:12],
 )
-async def test_a_word_that_is_no_method_of_http_is_refused_and_ends_the_connection(
+async def test_unknown_method_is_501_and_closes_the_connection(
     service: Service, method: str, status: int
 ) -> None:
     """Section 9.1 of RFC 9110: 501 for a method that the server does not know at all."""
@@ -87,7 +87,7 @@ async def test_a_word_that_is_no_method_of_http_is_refused_and_ends_the_connecti
         assert await link.ended()
 
 
-async def test_a_target_that_is_no_address_is_nowhere_and_the_connection_goes_on(service: Service) -> None:
+async def test_target_that_is_not_a_path_is_404_and_the_connection_stays_open(service: Service) -> None:
     async with service.connect() as link:
         answer = await link.ask("OPTIONS", "*", token=service.token)
         assert (answer.status, answer.code) == (404, "not-found")
@@ -95,14 +95,14 @@ async def test_a_target_that_is_no_address_is_nowhere_and_the_connection_goes_on
 
 
 @pytest.mark.parametrize("target", ["ftp://a.example/healthz", "hitp://a.example/healthz", "*"])
-async def test_a_target_of_another_scheme_is_refused(service: Service, target: str) -> None:
-    """Section 7.4 of RFC 9110: the service is no origin of such a target."""
+async def test_target_with_another_scheme_is_refused(service: Service, target: str) -> None:
+    """Section 7.4 of RFC 9110: the service is not the origin of such a target."""
     answer = await service.get(target)
     assert (answer.status, answer.code) == (400, "bad-request")
 
 
 @pytest.mark.parametrize("body", [b"", b"a body"], ids=["", "with a body"])
-async def test_a_trace_tells_nothing_back(service: Service, body: bytes) -> None:
+async def test_trace_does_not_echo_the_request(service: Service, body: bytes) -> None:
     answer = await service.ask("TRACE", "/healthz", [("X-Secret", "sesame")], body=body)
     assert answer.status == 405
     assert b"sesame" not in answer.body

@@ -36,7 +36,7 @@ async def until(holds: Callable[[], bool], seconds: float = 5) -> None:
 
 
 class Service:
-    """A gate over a real token file, and what it complained of."""
+    """An authenticator over a real token file, and the events that it logged."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,7 +71,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
     made.disk.close()
 
 
-async def test_a_live_token_is_let_in_as_what_it_is(service: Service) -> None:
+async def test_live_token_is_accepted(service: Service) -> None:
     secret, token = create(service.path, "alice")
     async with service.started():
         assert service.authenticate(f"Bearer {secret}") == token
@@ -79,7 +79,7 @@ async def test_a_live_token_is_let_in_as_what_it_is(service: Service) -> None:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
 @pytest.mark.parametrize("space", [" ", "   "])
-async def test_the_scheme_knows_no_case_and_spaces_may_be_many(
+async def test_scheme_is_case_insensitive_and_may_be_followed_by_spaces(
     service: Service, scheme: str, space: str
 ) -> None:
     secret, token = create(service.path, "alice")
@@ -112,7 +112,7 @@ async def test_the_scheme_knows_no_case_and_spaces_may_be_many(
         "",
     ],
 )
-async def test_what_is_not_exactly_a_bearer_token_is_not_let_in(service: Service, form: str) -> None:
+async def test_anything_but_exactly_a_bearer_token_is_rejected(service: Service, form: str) -> None:
     secret, _ = create(service.path, "alice")
     await service.gate.refresh()
     with pytest.raises(Unauthorized, match=ALIKE) as refused:
@@ -120,19 +120,19 @@ async def test_what_is_not_exactly_a_bearer_token_is_not_let_in(service: Service
     assert type(refused.value) is Unauthorized
 
 
-async def test_two_fields_are_refused_even_if_both_are_good(service: Service) -> None:
+async def test_two_authorization_fields_are_rejected_even_if_both_are_valid(service: Service) -> None:
     secret, _ = create(service.path, "alice")
     await service.gate.refresh()
     with pytest.raises(Unauthorized, match=ALIKE):
         service.authenticate(f"Bearer {secret}", f"Bearer {secret}")
 
 
-async def test_no_field_is_told_from_a_wrong_one(service: Service) -> None:
+async def test_missing_field_and_wrong_field_are_distinguished(service: Service) -> None:
     with pytest.raises(NoCredentials):
         service.authenticate()
 
 
-async def test_unknown_expired_and_revoked_are_refused_alike(service: Service) -> None:
+async def test_unknown_expired_and_revoked_tokens_are_rejected_alike(service: Service) -> None:
     known, _ = create(service.path, "alice")
     expired, _ = create(service.path, "alice", expires=time.time() - 1)
     revoked, token = create(service.path, "alice")
@@ -146,7 +146,7 @@ async def test_unknown_expired_and_revoked_are_refused_alike(service: Service) -
     assert refusals == [(Unauthorized, ALIKE, None)] * 3
 
 
-async def test_a_token_expires_to_the_moment_without_a_look_at_the_file(service: Service) -> None:
+async def test_token_expires_on_time_without_reading_the_file(service: Service) -> None:
     secret, token = create(service.path, "alice", expires=time.time() + 3600)
     await service.gate.refresh()
     service.path.unlink()
@@ -159,13 +159,13 @@ async def test_a_token_expires_to_the_moment_without_a_look_at_the_file(service:
 
 
 @given(st.text(max_size=80) | st.from_regex(r"(?i:bearer) [!-~]{0,60}", fullmatch=True))
-def test_any_field_yields_ascii_of_the_token_s_alphabet_or_nothing(field: str) -> None:
+def test_any_field_yields_token_characters_or_nothing(field: str) -> None:
     found = _read_bearer(CIMultiDict(Authorization=field))
     assert re.fullmatch(r"[A-Za-z0-9._~+/=-]*", found, re.ASCII)
     assert field.endswith(found)
 
 
-async def test_a_revocation_by_the_command_is_heeded_within_two_seconds(service: Service) -> None:
+async def test_token_revoked_by_the_command_is_rejected_within_two_seconds(service: Service) -> None:
     secret, token = create(service.path, "alice")
     other, _ = create(service.path, "bob")
     async with service.started():
@@ -180,7 +180,7 @@ async def test_a_revocation_by_the_command_is_heeded_within_two_seconds(service:
         assert service.lets_in(other)
 
 
-async def test_a_new_token_is_good_within_two_seconds_even_if_it_is_the_first(service: Service) -> None:
+async def test_new_token_is_accepted_within_two_seconds_even_if_it_is_the_first(service: Service) -> None:
     async with service.started():
         secret, token = create(service.path, "alice")
         assert not service.lets_in(secret)
@@ -188,7 +188,7 @@ async def test_a_new_token_is_good_within_two_seconds_even_if_it_is_the_first(se
         assert service.gate.current(token)
 
 
-async def test_a_file_that_is_gone_means_that_all_are_revoked(service: Service) -> None:
+async def test_missing_token_file_revokes_all_tokens(service: Service) -> None:
     secret, token = create(service.path, "alice")
     async with service.started():
         service.path.unlink()
@@ -197,7 +197,7 @@ async def test_a_file_that_is_gone_means_that_all_are_revoked(service: Service) 
     assert service.complaints == []
 
 
-async def test_a_token_that_was_taken_out_of_the_file_is_dead(service: Service) -> None:
+async def test_token_removed_from_the_file_is_rejected(service: Service) -> None:
     secret, token = create(service.path, "alice")
     await service.gate.refresh()
     service.path.write_bytes(b'{"version": 1, "tokens": []}')
@@ -207,7 +207,7 @@ async def test_a_token_that_was_taken_out_of_the_file_is_dead(service: Service) 
 
 
 @pytest.mark.parametrize("spoil", ["write", "chmod"])
-async def test_a_file_spoilt_later_leaves_the_last_good_ones_and_is_reported_once(
+async def test_file_that_becomes_invalid_keeps_the_last_valid_tokens_and_is_logged_once(
     service: Service, spoil: str
 ) -> None:
     secret, token = create(service.path, "alice")
@@ -232,7 +232,7 @@ async def test_a_file_spoilt_later_leaves_the_last_good_ones_and_is_reported_onc
 
 
 @pytest.mark.parametrize("content", [b"", b"{half", b'{"version": 2, "tokens": []}'])
-async def test_a_file_that_is_bad_at_the_start_keeps_the_service_from_starting(
+async def test_invalid_file_at_start_prevents_the_service_from_starting(
     service: Service, content: bytes
 ) -> None:
     service.path.parent.mkdir()
@@ -243,7 +243,7 @@ async def test_a_file_that_is_bad_at_the_start_keeps_the_service_from_starting(
             pass
 
 
-async def test_storage_that_does_not_answer_leaves_the_last_good_ones(service: Service) -> None:
+async def test_unresponsive_storage_keeps_the_last_valid_tokens(service: Service) -> None:
     secret, _ = create(service.path, "alice")
     await service.gate.refresh()
     service.disk.close()
@@ -252,16 +252,14 @@ async def test_storage_that_does_not_answer_leaves_the_last_good_ones(service: S
     assert [type(complaint) for complaint in service.complaints] == [StorageUnavailable]
 
 
-async def test_the_watch_ends_with_the_service(service: Service) -> None:
+async def test_file_watch_ends_with_the_service(service: Service) -> None:
     async with service.started():
         watches = [task for task in asyncio.all_tasks() if task.get_name() == "jobsvc-tokens"]
         assert len(watches) == 1
     assert watches[0].done()
 
 
-async def test_a_file_that_does_not_change_is_read_once(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unchanged_file_is_read_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     create(service.path, "alice")
     os.utime(service.path, (time.time() - 60,) * 2)
     await service.gate.refresh()
@@ -270,7 +268,7 @@ async def test_a_file_that_does_not_change_is_read_once(
     assert service.gate._tokens is before
 
 
-async def test_no_token_is_in_any_log_message_or_traceback(
+async def test_no_token_appears_in_log_messages_or_tracebacks(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -292,5 +290,5 @@ async def test_no_token_is_in_any_log_message_or_traceback(
     assert not [text for text in said for hidden in (body, *digests) if hidden in text]
 
 
-def test_the_watch_looks_often_enough_for_two_seconds() -> None:
+def test_file_is_checked_often_enough_for_two_seconds() -> None:
     assert gate_module.RELOAD_INTERVAL_S <= 1

@@ -1,4 +1,4 @@
-"""A request that lasts ends within two seconds once its token, as tokens.json has it, does not permit it."""
+"""A long request ends within two seconds once its token, as tokens.json has it, no longer permits it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TARGETS: Final = ("/api/jobs/job-1/events", "/api/events", "/api/jobs/job-1/logs
 
 
 def change_token(state_dir: Path, owner: str, change: Change) -> float:
-    """Change the owner's newest token in tokens.json; return when (monotonic seconds)."""
+    """Change the owner's newest token in tokens.json; return the time of the change (monotonic seconds)."""
     path = state_dir / "tokens.json"
     content = orjson.loads(path.read_bytes())
     change([token for token in content["tokens"] if token.get("owner") == owner][-1])
@@ -51,7 +51,7 @@ async def read_to_end(stream: EventStream) -> list[str]:
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("target", TARGETS)
-async def test_stream_ends_when_the_token_does_not_permit_it_any_more(
+async def test_stream_ends_when_the_token_no_longer_permits_it(
     target: str, change: str, serve: Serve, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job(status="rendering", log=b"one\n")
@@ -66,7 +66,7 @@ async def test_stream_ends_when_the_token_does_not_permit_it_any_more(
 
 
 @pytest.mark.parametrize("target", TARGETS)
-async def test_stream_tells_nothing_after_the_token_got_another_owner(
+async def test_stream_sends_nothing_after_the_owner_of_the_token_changed(
     target: str, serve: Serve, make_job: MakeJob, state_dir: Path
 ) -> None:
     folder = make_job(status="rendering", log=b"one\n")
@@ -74,15 +74,15 @@ async def test_stream_tells_nothing_after_the_token_got_another_owner(
     async with open_event_stream(service, target) as stream:
         await stream.next()
         change_token(state_dir, "anna", CHANGES["another-owner"])
-        await until_answered(service, 404)
+        await wait_for_status(service, 404)
         make_job(status="rendering", phase="secret")
         with (folder / "render.log").open("ab") as log:
             log.write(b"secret\n")
         assert "secret" not in "".join(await read_to_end(stream))
 
 
-async def until_answered(service: Service, status: int) -> None:
-    """Wait until a status request has this answer."""
+async def wait_for_status(service: Service, status: int) -> None:
+    """Wait until a status request gets this response."""
     while (await service.get("/api/jobs/job-1")).status != status:
         pass
 
@@ -100,7 +100,7 @@ async def test_stream_of_a_former_admin_ends(
         assert time.monotonic() - changed < HEEDED_WITHIN_S
 
 
-async def test_stream_goes_on_when_its_token_permits_more_than_before(
+async def test_stream_continues_when_its_token_permits_more(
     serve: Serve, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job(status="rendering", progress=1)
@@ -125,7 +125,7 @@ async def test_stream_goes_on_when_its_token_permits_more_than_before(
         ("no-scope", "insufficient-scope"),
     ],
 )
-async def test_wait_is_answered_by_what_the_token_permits_now(
+async def test_long_poll_is_answered_by_the_current_permissions(
     change: str, code: str, serve: Serve, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job(status="rendering")
@@ -143,8 +143,8 @@ async def waits(service: Service, count: int) -> None:
         pass
 
 
-async def drain(link: Connection) -> int:
-    """Read slowly enough that the transfer lasts; return what came until the connection broke."""
+async def read_slowly(link: Connection) -> int:
+    """Read slowly enough that the transfer lasts; return the received bytes when the connection breaks."""
     count = 0
     while piece := await link.read(1 << 16):
         count += len(piece)
@@ -153,7 +153,7 @@ async def drain(link: Connection) -> int:
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("change", CHANGES)
-async def test_download_ends_when_the_token_does_not_permit_it_any_more(
+async def test_download_ends_when_the_token_no_longer_permits_it(
     change: str, serve: Serve, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job(output=bytes(LARGE))
@@ -163,7 +163,7 @@ async def test_download_ends_when_the_token_does_not_permit_it_any_more(
         await link.head()
         await link.read(1)
         changed = change_token(state_dir, "anna", CHANGES[change])
-        assert await drain(link) < LARGE - 1
+        assert await read_slowly(link) < LARGE - 1
         assert time.monotonic() - changed < HEEDED_WITHIN_S
     [line] = await service.wait_for_downloads(1)
     assert line["outcome"] == "revoked"
@@ -198,11 +198,11 @@ async def test_download_by_link_ends_when_the_token_of_the_link_is_revoked(
         link.send(request("GET", url))
         await link.head()
         changed = change_token(state_dir, "anna", CHANGES["revoked"])
-        assert await drain(link) < LARGE
+        assert await read_slowly(link) < LARGE
         assert time.monotonic() - changed < HEEDED_WITHIN_S
 
 
-async def test_whole_log_ends_when_the_scope_is_lost(
+async def test_log_response_ends_when_the_scope_is_lost(
     serve: Serve, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job(log=bytes(LARGE))
@@ -211,11 +211,11 @@ async def test_whole_log_ends_when_the_scope_is_lost(
         link.send(request("GET", "/api/jobs/job-1/logs", token=service.token))
         await link.head()
         changed = change_token(state_dir, "anna", lambda token: token.update(scopes=[OUTPUTS_READ]))
-        assert await drain(link) < LARGE
+        assert await read_slowly(link) < LARGE
         assert time.monotonic() - changed < HEEDED_WITHIN_S
 
 
-async def test_small_download_goes_on_while_its_token_stays_valid(
+async def test_small_download_continues_while_its_token_is_valid(
     serve: Serve, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job(output=bytes(1 << 20))

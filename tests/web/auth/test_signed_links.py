@@ -45,7 +45,7 @@ def good(key: bytes, job_id: str, text: str, now: float = 0) -> bool:
     return True
 
 
-def test_a_signature_is_hmac_sha256_of_what_is_written_here() -> None:
+def test_signature_is_hmac_sha256_of_the_documented_message() -> None:
     signed = f"22:jobsvc download link 2,31:{PATH},22:{VERSION},2:id,13:1800000000000,".encode()
     expected = urlsafe_b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode().removesuffix("=")
     assert sign(KEY, PATH, VERSION, "id", 1_800_000_000_000) == expected
@@ -54,7 +54,7 @@ def test_a_signature_is_hmac_sha256_of_what_is_written_here() -> None:
 
 
 @given(keys, job_ids, token_ids, expiries)
-def test_a_link_is_good_as_it_was_made_and_names_its_token(
+def test_unmodified_link_is_valid_and_names_its_token(
     key: bytes, job_id: str, token_id: str, expires: int
 ) -> None:
     text = query(key, job_id, VERSION, token_id, expires)
@@ -63,7 +63,7 @@ def test_a_link_is_good_as_it_was_made_and_names_its_token(
 
 
 @given(job_ids, token_ids, expiries, st.data())
-def test_a_link_with_any_bit_flipped_is_none(
+def test_link_with_any_bit_flipped_is_invalid(
     job_id: str, token_id: str, expires: int, data: st.DataObject
 ) -> None:
     text = query(KEY, job_id, VERSION, token_id, expires).encode()
@@ -74,7 +74,7 @@ def test_a_link_with_any_bit_flipped_is_none(
 
 
 @given(st.integers(0, 7), expiries)
-def test_no_bit_of_a_link_is_without_meaning(bit: int, expires: int) -> None:
+def test_every_bit_of_a_link_is_significant(bit: int, expires: int) -> None:
     text = query(KEY, "job", VERSION, "0123456789ab", expires).encode()
     for place in range(len(text)):
         flipped = text[:place] + bytes([text[place] ^ (1 << bit)]) + text[place + 1 :]
@@ -85,7 +85,7 @@ versions = st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True)
 
 
 @given(keys, job_ids, versions, token_ids, expiries, keys, st.text() | job_ids, versions, token_ids, expiries)
-def test_a_signature_is_good_for_one_key_path_version_token_and_expiry(
+def test_signature_is_bound_to_key_path_version_token_and_expiry(
     key: bytes,
     path: str,
     version: str,
@@ -113,9 +113,7 @@ def test_a_signature_is_good_for_one_key_path_version_token_and_expiry(
 
 @given(st.text(max_size=12), st.text(max_size=12), st.integers(0, 12), st.integers(0, 99))
 @example("a1:b", "c", 1, 1)
-def test_no_two_links_have_the_same_bytes_whatever_is_in_their_parts(
-    job: str, token: str, cut: int, expires: int
-) -> None:
+def test_signed_messages_of_different_links_differ(job: str, token: str, cut: int, expires: int) -> None:
     both = job + token
     assume(both[:cut] != job)
     assert sign(KEY, both[:cut], both[cut:], "", expires) != sign(KEY, job, token, "", expires)
@@ -124,7 +122,7 @@ def test_no_two_links_have_the_same_bytes_whatever_is_in_their_parts(
 
 
 @given(st.integers(1, 10**13), st.floats(-2, 2))
-def test_a_link_is_good_until_its_millisecond_and_not_in_it(expires: int, aside: float) -> None:
+def test_link_is_valid_until_the_millisecond_of_its_expiry(expires: int, aside: float) -> None:
     now = expires / 1000 + aside
     assert good(KEY, "job", query(KEY, "job", VERSION, "id", expires), now) == (now * 1000 < expires)
     assert not good(KEY, "job", query(KEY, "job", VERSION, "id", expires), expires / 1000 + 0.001)
@@ -135,20 +133,20 @@ def test_a_link_is_good_until_its_millisecond_and_not_in_it(expires: int, aside:
 @example(f"version={VERSION}&token=a&expires=01&signature=" + "A" * 43)
 @example(f"version={VERSION}&token=a&expires=٣&signature=" + "A" * 43)
 @example(query(KEY, "job", VERSION, "id", 1) + "\n")
-def test_no_other_text_is_a_link(text: str) -> None:
+def test_other_text_is_not_a_link(text: str) -> None:
     assert not good(KEY, "job", text)
 
 
 @given(st.text())
-def test_any_text_in_the_place_of_the_job_is_refused_and_no_fault(job_id: str) -> None:
+def test_any_text_as_job_id_is_rejected_without_an_error(job_id: str) -> None:
     assume(job_id != "job")
     text = query(KEY, "job", VERSION, "id", 10**15)
     assert not good(KEY, job_id, text)
     assert not good(KEY, f"job\0{job_id}\udcff", text)
 
 
-class House:
-    """Links over a real key and a real token file."""
+class LinkService:
+    """Signed links over a real key and a real token file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -183,14 +181,14 @@ async def begun(links: SignedLinks) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    made = House(tmp_path / "state")
+async def house(tmp_path: Path) -> AsyncIterator[LinkService]:
+    made = LinkService(tmp_path / "state")
     async with begun(made.links):
         yield made
     made.disk.close()
 
 
-async def test_a_link_lets_in_as_the_token_that_made_it(house: House) -> None:
+async def test_link_authenticates_as_the_token_that_created_it(house: LinkService) -> None:
     _, token = await house.token()
     link = house.links.create("job", "film.mp4", VERSION, token, 60)
     assert link.target.startswith(
@@ -201,7 +199,7 @@ async def test_a_link_lets_in_as_the_token_that_made_it(house: House) -> None:
     assert house.comes(f"http://jobs.example{link.target}") == token
 
 
-async def test_a_link_dies_with_its_time_and_with_its_token(house: House) -> None:
+async def test_link_expires_with_its_time_and_with_its_token(house: LinkService) -> None:
     _, token = await house.token()
     url = house.url(token)
     house.now = NOW + 60
@@ -215,7 +213,7 @@ async def test_a_link_dies_with_its_time_and_with_its_token(house: House) -> Non
         house.comes(url)
 
 
-async def test_a_link_never_outlives_its_token(house: House) -> None:
+async def test_link_never_outlives_its_token(house: LinkService) -> None:
     _, token = await house.token(expires=NOW + 30)
     assert house.links.create("job", "film.mp4", VERSION, token, 60).expires == (NOW + 30) * 1000
     assert house.links.create("job", "film.mp4", VERSION, token, 20).expires == (NOW + 20) * 1000
@@ -225,7 +223,7 @@ async def test_a_link_never_outlives_its_token(house: House) -> None:
         house.comes(url)
 
 
-async def test_a_link_of_a_token_that_is_not_known_is_none(house: House) -> None:
+async def test_link_of_an_unknown_token_is_invalid(house: LinkService) -> None:
     _, token = await house.token()
     url = house.url(token)
     (house.folder / "tokens.json").unlink()
@@ -235,7 +233,7 @@ async def test_a_link_of_a_token_that_is_not_known_is_none(house: House) -> None
     assert type(refused.value) is Unauthorized
 
 
-async def test_where_there_is_a_header_it_alone_decides(house: House) -> None:
+async def test_authorization_header_takes_precedence_over_a_link(house: LinkService) -> None:
     (secret, token), (_, other) = await house.token(), await house.token()
     url = house.url(other)
     assert house.comes(url, secret) == token
@@ -244,7 +242,7 @@ async def test_where_there_is_a_header_it_alone_decides(house: House) -> None:
         house.comes(url, "wrong")
 
 
-async def test_neither_header_nor_query_is_no_guess_and_any_query_is_one(house: House) -> None:
+async def test_request_without_credentials_is_not_a_guess_and_any_link_query_is(house: LinkService) -> None:
     for url in ("/api/jobs/job/download", "/api/jobs/job/download?"):
         with pytest.raises(NoCredentials):
             house.comes(url)
@@ -253,7 +251,7 @@ async def test_neither_header_nor_query_is_no_guess_and_any_query_is_one(house: 
     assert type(refused.value) is Unauthorized
 
 
-async def test_the_address_of_a_version_without_a_token_is_no_guess(house: House) -> None:
+async def test_versioned_url_without_a_token_is_not_a_guess(house: LinkService) -> None:
     with pytest.raises(NoCredentials):
         house.comes(f"/api/jobs/job/download?version={VERSION}")
 
@@ -272,7 +270,7 @@ async def test_the_address_of_a_version_without_a_token_is_no_guess(house: House
         "/api/jobs/job/download",
     ],
 )
-async def test_a_link_in_another_spelling_of_its_path_is_refused(house: House, spelling: str) -> None:
+async def test_link_with_another_spelling_of_its_path_is_refused(house: LinkService, spelling: str) -> None:
     _, token = await house.token()
     url = house.url(token)
     assert house.comes(url) == token
@@ -280,7 +278,7 @@ async def test_a_link_in_another_spelling_of_its_path_is_refused(house: House, s
         house.comes(url.replace(PATH, spelling))
 
 
-async def test_before_the_key_is_there_no_link_is_good(house: House) -> None:
+async def test_no_link_is_valid_before_the_key_exists(house: LinkService) -> None:
     _, token = await house.token()
     url = house.url(token)
     later = house.another()
@@ -292,14 +290,14 @@ async def test_before_the_key_is_there_no_link_is_good(house: House) -> None:
         assert house.comes(url, links=later) == token
 
 
-async def test_a_key_that_can_t_be_used_keeps_the_service_from_starting(house: House) -> None:
+async def test_unusable_key_prevents_the_service_from_starting(house: LinkService) -> None:
     (house.folder / "link.key").write_bytes(b"short")
     with pytest.raises(BadLinkKey):
         async with begun(house.another()):
             pass
 
 
-async def test_a_refusal_quotes_nothing_of_the_link(house: House) -> None:
+async def test_refusal_quotes_no_part_of_the_link(house: LinkService) -> None:
     _, token = await house.token()
     url = house.url(token)
     signature = url.rpartition("=")[2]

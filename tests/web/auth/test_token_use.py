@@ -1,4 +1,4 @@
-"""When tokens were last used, and which expire soon: what an operator sees of it."""
+"""Last use and expiry of tokens, as an operator sees them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def uses(service: Service) -> dict[str, float]:
     return load_use(service.state_dir / "token-use.json")
 
 
-async def test_the_last_use_of_a_token_and_of_its_links_is_written(
+async def test_last_use_of_a_token_and_of_its_links_is_saved(
     serve: Serve, make_job: MakeJob, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_use, "SAVE_INTERVAL_S", 0.02)
@@ -46,7 +46,7 @@ async def test_the_last_use_of_a_token_and_of_its_links_is_written(
     assert unused.id not in uses(service)
 
 
-async def test_a_refused_token_is_not_used(
+async def test_rejected_token_does_not_count_as_used(
     serve: Serve, make_job: MakeJob, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_use, "SAVE_INTERVAL_S", 0.02)
@@ -60,9 +60,7 @@ async def test_a_refused_token_is_not_used(
     assert first.id not in uses(service)
 
 
-async def test_what_was_not_written_yet_is_written_at_the_end(
-    start_process: StartProcess, make_job: MakeJob
-) -> None:
+async def test_unsaved_uses_are_saved_at_shutdown(start_process: StartProcess, make_job: MakeJob) -> None:
     make_job()
     service = start_process()
     assert (await service.get("/api/jobs/job-1")).status == 200
@@ -72,17 +70,17 @@ async def test_what_was_not_written_yet_is_written_at_the_end(
     assert set(uses(service)) == {load(service.state_dir / "tokens.json")[0].id}
 
 
-def block(path: Path) -> None:
-    """Have each write to the file fail: its lock is a directory."""
+def make_writes_fail(path: Path) -> None:
+    """Make each write to the file fail: its lock file is a directory."""
     path.with_name(f".jobsvc-{path.name}.lock").mkdir()
 
 
-async def test_a_write_that_fails_is_counted_and_the_use_is_written_later(
+async def test_failed_write_is_counted_and_retried(
     serve: Serve, make_job: MakeJob, state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_use, "SAVE_INTERVAL_S", 0.02)
     make_job()
-    block(state_dir / "token-use.json")
+    make_writes_fail(state_dir / "token-use.json")
     service = await serve()
     assert (await service.get("/api/jobs/job-1")).status == 200
     while not await service.metric("jobsvc_token_use_errors_total"):
@@ -99,7 +97,7 @@ async def test_tokens_that_expire_within_14_days_are_counted(serve: Serve, make_
     assert await service.metric("jobsvc_tokens_expiring_soon") == 2
 
 
-def test_uses_of_several_services_are_merged_and_those_of_removed_tokens_dropped(tmp_path: Path) -> None:
+def test_uses_of_several_services_are_merged_and_removed_tokens_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "token-use.json"
     record_use(path, {"a": 100.0, "b": 200.0, "gone": 1.0}, {"a", "b", "gone"})
     record_use(path, {"a": 50.0, "b": 300.5}, {"a", "b"})

@@ -1,4 +1,4 @@
-"""Tokens as clients and operators meet them: what opens which route, from when, and until when."""
+"""Tokens as clients and operators use them: which routes they open, from when, and until when."""
 
 from __future__ import annotations
 
@@ -51,8 +51,10 @@ def command(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def becomes(service: Service, status: int, token: str | None = "", *, within: float = 2.0) -> None:
-    """Ask until a token is answered so; fail where it is not within so many seconds."""
+async def wait_for_status(
+    service: Service, status: int, token: str | None = "", *, within: float = 2.0
+) -> None:
+    """Send requests until the token gets this status; fail after this many seconds."""
     ends = time.monotonic() + within
     while (await service.get(STATUS, token=token)).status != status:
         assert time.monotonic() < ends, f"not {status} within {within} s"
@@ -63,12 +65,12 @@ def subsets() -> Iterator[tuple[str, ...]]:
     return chain.from_iterable(combinations(SCOPES, size) for size in range(len(SCOPES) + 1))
 
 
-async def test_a_scope_opens_its_routes_of_the_owner_s_jobs_and_admin_all_of_everyone_s(
+async def test_scope_opens_its_routes_for_own_jobs_and_admin_opens_all(
     service: Service, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job("of-bert", owner="bert", output=b"film", log=b"a line\n")
     tokens = {scopes: make_token("anna", scopes) for scopes in subsets()}
-    await becomes(service, 200, tokens[ADMIN,])
+    await wait_for_status(service, 200, tokens[ADMIN,])
     async with service.connect() as link:
         for scopes, token in tokens.items():
             for method, target, needed in ROUTES:
@@ -85,14 +87,14 @@ async def test_a_scope_opens_its_routes_of_the_owner_s_jobs_and_admin_all_of_eve
                     assert method == "HEAD" or own.code == "insufficient-scope"
 
 
-async def test_a_token_is_good_until_it_expires_and_no_longer(
+async def test_token_is_valid_until_it_expires(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job(output=b"film")
     service = await serve(limit_auth_failures="1000000/minute")
     ends = time.time() + 1.5
     short = make_token(expires=ends)
-    await becomes(service, 200, short, within=1)
+    await wait_for_status(service, 200, short, within=1)
     asked: list[tuple[float, int, float]] = []
     async with service.connect() as link:
         while not asked or asked[-1][1] == 200:
@@ -106,7 +108,7 @@ async def test_a_token_is_good_until_it_expires_and_no_longer(
     assert [status for begun, status, _ in asked if begun > ends + 0.002] in ([], [401])
 
 
-async def test_a_running_service_heeds_the_operator_within_two_seconds(
+async def test_token_changes_take_effect_within_two_seconds(
     start_process: StartProcess, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job()
@@ -114,10 +116,10 @@ async def test_a_running_service_heeds_the_operator_within_two_seconds(
     first = load(state_dir / "tokens.json")[0].id
     made = await asyncio.to_thread(command, "create", "--owner", "anna", "--state-dir", state_dir)
     new = made.stdout.strip()
-    await becomes(service, 200, new)
+    await wait_for_status(service, 200, new)
     assert (await service.get(STATUS)).status == 200
     await asyncio.to_thread(command, "revoke", first, "--state-dir", state_dir)
-    await becomes(service, 401)
+    await wait_for_status(service, 401)
     assert (await service.get(STATUS, token=new)).status == 200
     assert (await service.download("job-1")).code == "unauthorized"
     assert service.process.poll() is None
@@ -125,24 +127,24 @@ async def test_a_running_service_heeds_the_operator_within_two_seconds(
     assert service.lines("token-file-unusable") == []
 
 
-async def test_the_first_token_may_come_after_the_service(
+async def test_first_token_may_be_created_after_the_start(
     jobs_root: Path, state_dir: Path, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job()
     settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
     async with service_in_loop(settings) as service:
         assert (await service.get(STATUS)).status == 401
-        await becomes(service, 200, make_token())
+        await wait_for_status(service, 200, make_token())
 
 
-async def test_a_token_file_that_is_gone_is_all_tokens_revoked_and_its_return_is_theirs(
+async def test_removed_token_file_revokes_all_tokens_until_it_returns(
     service: Service,
 ) -> None:
     path = service.state_dir / "tokens.json"
     path.rename(path.with_name("aside"))
-    await becomes(service, 401)
+    await wait_for_status(service, 401)
     path.with_name("aside").rename(path)
-    await becomes(service, 200)
+    await wait_for_status(service, 200)
     assert await service.metric("jobsvc_token_file_errors_total") == 0
 
 
@@ -223,7 +225,7 @@ def restored(path: Path, good: bytes) -> None:
     path.chmod(0o600)
 
 
-async def test_a_token_file_spoilt_later_leaves_the_last_good_one_and_the_log_says_so(
+async def test_token_file_that_becomes_invalid_is_logged_and_the_last_valid_one_is_kept(
     start_process: StartProcess, make_job: MakeJob, make_token: MakeToken, state_dir: Path
 ) -> None:
     make_job()
@@ -246,11 +248,11 @@ async def test_a_token_file_spoilt_later_leaves_the_last_good_one_and_the_log_sa
         assert f"{path}: {SPOILT[spoil]}" in said["reason"]
         assert said["kept"] == "the last good one"
         restored(path, good)
-        await becomes(service, 200, make_token())
+        await wait_for_status(service, 200, make_token())
     assert len(service.lines("token-file-unusable")) == len(spoils), "each told once"
 
 
-async def test_revocation_is_heeded_while_the_labels_are_unusable(
+async def test_revocation_works_while_the_labels_are_unusable(
     start_process: StartProcess, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job()
@@ -261,14 +263,14 @@ async def test_revocation_is_heeded_while_the_labels_are_unusable(
     labels.chmod(0o600)
     told = await asyncio.to_thread(command, "revoke", token.id, "--state-dir", state_dir)
     assert f"Warning: {labels}: not JSON; correct it, or remove it" in told.stderr
-    await becomes(service, 401)
+    await wait_for_status(service, 401)
     (line,) = service.lines("token-labels-unusable")
     assert line["reason"] == f"{labels}: not JSON"
     assert await service.metric("jobsvc_token_label_errors_total") == 1
     assert service.lines("token-file-unusable") == []
 
 
-async def test_unusable_labels_do_not_keep_the_service_from_starting(
+async def test_unusable_labels_do_not_prevent_the_start(
     jobs_root: Path, state_dir: Path, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job()
@@ -281,7 +283,7 @@ async def test_unusable_labels_do_not_keep_the_service_from_starting(
 
 
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
-async def test_a_token_file_that_can_t_be_used_at_the_start_is_a_refusal_that_names_it(
+async def test_unusable_token_file_at_start_is_an_error_that_names_it(
     spoil: Callable[[Path], None], jobs_root: Path, state_dir: Path, make_token: MakeToken
 ) -> None:
     secret, path = make_token(), state_dir / "tokens.json"
@@ -295,7 +297,7 @@ async def test_a_token_file_that_can_t_be_used_at_the_start_is_a_refusal_that_na
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601, 0o666, 0o000])
-async def test_a_token_file_whose_mode_lets_others_in_or_nobody_is_refused_at_the_start(
+async def test_token_file_with_unsafe_or_unreadable_mode_is_refused_at_start(
     mode: int, jobs_root: Path, state_dir: Path, make_token: MakeToken
 ) -> None:
     make_token()
@@ -336,12 +338,12 @@ BAD: Final = (
 )
 
 
-async def test_one_field_with_a_bearer_token_opens_and_everything_else_is_refused_alike(
+async def test_exactly_one_bearer_field_is_accepted_and_all_else_is_refused_alike(
     service: Service, make_token: MakeToken, state_dir: Path
 ) -> None:
     expired, gone = make_token(expires=time.time() - 1), make_token()
     revoke(state_dir / "tokens.json", load(state_dir / "tokens.json")[-1].id)
-    await becomes(service, 401, gone)
+    await wait_for_status(service, 401, gone)
     secret = str(service.token)
     told = set()
     async with service.connect() as link:
@@ -365,7 +367,7 @@ async def test_one_field_with_a_bearer_token_opens_and_everything_else_is_refuse
     assert told == {("The token is not valid.", 'Bearer realm="jobsvc"')}
 
 
-async def test_a_token_counts_nowhere_but_in_its_field(service: Service) -> None:
+async def test_token_is_accepted_only_in_the_authorization_field(service: Service) -> None:
     secret = service.token
     fields: tuple[list[tuple[str, str]], ...] = (
         [],
@@ -385,7 +387,7 @@ async def test_a_token_counts_nowhere_but_in_its_field(service: Service) -> None
                     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="jobsvc"'
 
 
-async def test_open_routes_ask_for_no_token_and_mind_no_wrong_one(service: Service) -> None:
+async def test_open_routes_need_no_token_and_ignore_a_wrong_one(service: Service) -> None:
     async with service.connect() as link:
         for target in ("/healthz", "/readyz", "/metrics", "/api/openapi.json"):
             for token in (None, "jsvc_" + "x" * 43):

@@ -1,4 +1,6 @@
-"""Who asks as before, but for another job, is answered without the parser, and nobody can tell."""
+"""A head that equals the previous one except for the job is answered without the parser, with the same
+response.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,8 @@ async def service(settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any
 
 
 @pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Gather what the parser is given."""
+def parser_input(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Collect the data that the parser receives."""
     given: list[bytes] = []
     take: Callable[[Any, bytes], None] = web.RequestHandler.data_received
 
@@ -48,27 +50,27 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return given
 
 
-async def known(link: Connection, service: Service, fields: Fields = ()) -> None:
-    """Have the service know a connection, and wait for what it asks for next."""
+async def warm_up_connection(link: Connection, service: Service, fields: Fields = ()) -> None:
+    """Send requests until the connection's head is cached, and wait until the service is idle."""
     await warm_up(link, service, ONE, fields)
     await wait_until_idle(service)
 
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("target", [OTHER, f"{OTHER}/download"])
-async def test_it_is_the_same_answer_as_to_a_request_that_is_parsed(
-    service: Service, parsed: list[bytes], target: str
+async def test_response_equals_that_to_a_parsed_request(
+    service: Service, parser_input: list[bytes], target: str
 ) -> None:
     fields = (("Range", "bytes=100-199"),)
     async with service.connect() as link:
         await warm_up(link, service, target, fields)
     async with service.connect() as link:
-        await known(link, service, fields)
-        parsed.clear()
+        await warm_up_connection(link, service, fields)
+        parser_input.clear()
         seen = [await link.ask("GET", target, fields, token=service.token) for _ in range(3)]
-        assert not parsed
+        assert not parser_input
     other = await service.get(target, *fields)
-    assert parsed
+    assert parser_input
     assert [comparable(answer) for answer in seen] == [comparable(other)] * 3
 
 
@@ -77,18 +79,18 @@ async def test_it_is_the_same_answer_as_to_a_request_that_is_parsed(
     ("target", "status"),
     [("/healthz", 200), ("/api/jobs/job-9", 404), ("/api/jobs/..", 404), (f"{ONE}/x", 404)],
 )
-async def test_what_is_not_answered_at_once_goes_the_general_way(
+async def test_requests_not_handled_by_the_fast_path_take_the_general_path(
     service: Service, target: str, status: int
 ) -> None:
     async with service.connect() as link:
-        await known(link, service)
+        await warm_up_connection(link, service)
         for _ in range(2):
             assert (await link.ask("GET", target, token=service.token)).status == status
             assert (await link.ask("GET", OTHER, token=service.token)).status == 200
 
 
 @pytest.mark.both_loops
-async def test_what_needs_a_wait_is_looked_at_once_before_it_has_it(
+async def test_request_that_needs_a_wait_is_tried_once_on_the_fast_path(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer, tried = Served._try_fast, []
@@ -98,15 +100,15 @@ async def test_what_needs_a_wait_is_looked_at_once_before_it_has_it(
         return answer(self, message, target)
 
     async with service.connect() as link:
-        await known(link, service)
+        await warm_up_connection(link, service)
         monkeypatch.setattr(Served, "_try_fast", counted)
         assert (await link.ask("GET", "/api/jobs/job-9", token=service.token)).status == 404
     assert tried == ["/api/jobs/job-9"]
 
 
-async def test_each_request_has_its_own_fields(service: Service) -> None:
+async def test_each_request_is_answered_by_its_own_header_fields(service: Service) -> None:
     async with service.connect() as link:
-        await known(link, service)
+        await warm_up_connection(link, service)
         tag = (await link.ask("GET", OTHER, token=service.token)).headers["ETag"]
         same = [("If-None-Match", tag)]
         answers = [await link.ask("GET", OTHER, same, token=service.token) for _ in range(3)]
@@ -116,18 +118,18 @@ async def test_each_request_has_its_own_fields(service: Service) -> None:
 
 
 @pytest.mark.both_loops
-async def test_nobody_is_let_in_by_the_fields_of_the_request_before(service: Service) -> None:
+async def test_request_is_not_authorized_by_the_header_of_the_previous_request(service: Service) -> None:
     async with service.connect() as link:
-        await known(link, service)
+        await warm_up_connection(link, service)
         assert (await link.ask("GET", OTHER)).status == 401
         assert (await link.ask("GET", OTHER, token="jsvc_" + "w" * 43)).status == 401
         assert (await link.ask("GET", OTHER, token=service.token)).status == 200
 
 
 @pytest.mark.both_loops
-async def test_nobody_is_let_in_by_a_head_whose_end_looks_like_a_whole_one(service: Service) -> None:
+async def test_head_whose_end_looks_like_a_complete_head_authorizes_nothing(service: Service) -> None:
     async with service.connect() as link:
-        await known(link, service)
+        await warm_up_connection(link, service)
         for _ in range(3):
             link.send(f"GET {ONE} HTTP/1.1\r\nAuthorization: Bearer {service.token}\r\nX: ".encode())
             await wait_until_idle(service)  # by then it has read so far
@@ -136,9 +138,9 @@ async def test_nobody_is_let_in_by_a_head_whose_end_looks_like_a_whole_one(servi
 
 
 @pytest.mark.both_loops
-async def test_the_end_of_a_head_is_no_request_though_it_looks_like_the_one_before(service: Service) -> None:
+async def test_end_of_a_head_that_looks_like_the_previous_head_is_not_a_request(service: Service) -> None:
     async with service.connect() as link:
-        await known(link, service)
+        await warm_up_connection(link, service)
         for _ in range(3):
             link.send(f"GET {ONE} HTTP/1.1\r\nX: ".encode())
             await wait_until_idle(service)
@@ -146,9 +148,9 @@ async def test_the_end_of_a_head_is_no_request_though_it_looks_like_the_one_befo
             assert (await link.ask("GET", OTHER, token=service.token)).json()["id"] == "job-2"
 
 
-async def test_a_token_that_is_revoked_lets_nobody_in_again(service: Service) -> None:
+async def test_revoked_token_is_rejected_within_two_seconds(service: Service) -> None:
     async with service.connect() as link:
-        await known(link, service)
+        await warm_up_connection(link, service)
         tokens = service.state_dir / "tokens.json"
         revoke(tokens, load(tokens)[0].id)
 
@@ -159,11 +161,11 @@ async def test_a_token_that_is_revoked_lets_nobody_in_again(service: Service) ->
 
 
 @pytest.mark.both_loops
-async def test_a_range_that_its_client_does_not_take_is_accounted_for_in_the_end(service: Service) -> None:
-    """For what lasts longer than the moment, a request is made after all."""
+async def test_range_that_the_client_reads_late_is_logged(service: Service) -> None:
+    """A response that has to wait for the client gets a request object after all."""
     fields = [("Range", "bytes=0-65535")]
     async with service.connect(receive_buffer=4096) as link:
-        await known(link, service, fields)
+        await warm_up_connection(link, service, fields)
         part = request("GET", f"{OTHER}/download", fields, token=service.token)
         with reading_paused(link):
             count = await send_until_blocked(link, service, lambda _number: part)
@@ -173,17 +175,17 @@ async def test_a_range_that_its_client_does_not_take_is_accounted_for_in_the_end
 
 
 @pytest.mark.both_loops
-async def test_who_sends_no_more_has_his_answer_still(service: Service) -> None:
+async def test_client_that_half_closes_still_gets_its_response(service: Service) -> None:
     async with service.connect() as link:
-        await known(link, service)
+        await warm_up_connection(link, service)
         link.send(request("GET", OTHER, token=service.token))
         link.writer.write_eof()
         assert (await link.answer()).json()["id"] == "job-2"
         assert await link.ended()
 
 
-class Question(NamedTuple):
-    """A GET, and whose."""
+class Get(NamedTuple):
+    """A GET request and the token it is sent with."""
 
     target: str
     fields: tuple[tuple[str, str], ...] = ()
@@ -192,36 +194,39 @@ class Question(NamedTuple):
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("seed", range(6))
-async def test_however_requests_are_cut_and_joined_each_has_the_answer_that_it_has_alone(
+async def test_requests_split_and_joined_anywhere_get_the_responses_they_get_alone(
     service: Service, seed: int
 ) -> None:
-    """Most repeat the one before, but for the job; some come in pieces, and some with the next."""
+    """Most requests equal the previous one except for the job; some arrive in pieces, some
+    with the next one.
+    """
     chance = random.Random(seed)  # noqa: S311 - only something that differs
     token, part = service.token, (("Range", "bytes=5-14"),)
-    usual = [Question(ONE, token=token), Question(OTHER, token=token)]
-    seldom = [
-        Question(f"{ONE}/download", part, token),
-        Question(f"{OTHER}/download", part, token),
-        Question(OTHER, (("X", f"GET {ONE} HTTP/1.1"),), token),
-        Question(ONE),
-        Question(OTHER, token="jsvc_" + "w" * 43),
-        Question("/healthz"),
-        Question(f"{ONE}?", token=token),
-        Question("/api/jobs/job-9", token=token),
+    frequent = [Get(ONE, token=token), Get(OTHER, token=token)]
+    rare = [
+        Get(f"{ONE}/download", part, token),
+        Get(f"{OTHER}/download", part, token),
+        Get(OTHER, (("X", f"GET {ONE} HTTP/1.1"),), token),
+        Get(ONE),
+        Get(OTHER, token="jsvc_" + "w" * 43),
+        Get("/healthz"),
+        Get(f"{ONE}?", token=token),
+        Get("/api/jobs/job-9", token=token),
     ]
-    alone = {
-        each: told(await service.get(each.target, *each.fields, token=each.token)) for each in usual + seldom
+    expected = {
+        each: essence(await service.get(each.target, *each.fields, token=each.token))
+        for each in frequent + rare
     }
-    asked = [chance.choice(usual if chance.random() < 0.8 else seldom) for _ in range(80)]
-    heads = [request("GET", each.target, each.fields, token=each.token) for each in asked]
+    chosen = [chance.choice(frequent if chance.random() < 0.8 else rare) for _ in range(80)]
+    heads = [request("GET", each.target, each.fields, token=each.token) for each in chosen]
     stream, ends = b"".join(heads), list(accumulate(map(len, heads)))
     cuts = sorted({0, *chance.sample(range(len(stream)), 20), *chance.sample(ends, 60), len(stream)})
     async with service.connect() as link:
         for start, stop in pairwise(cuts):
             link.send(stream[start:stop])
             await wait_until_idle(service)  # by then it has read so far
-        assert [told(await link.answer()) for _ in asked] == [alone[each] for each in asked]
+        assert [essence(await link.answer()) for _ in chosen] == [expected[each] for each in chosen]
 
 
-def told(answer: Answer) -> tuple[int, object]:
+def essence(answer: Answer) -> tuple[int, object]:
     return answer.status, answer.code if answer.status >= 400 else comparable(answer)

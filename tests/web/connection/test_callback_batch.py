@@ -1,4 +1,4 @@
-"""Steps of many connections in one callback."""
+"""`CallbackBatch`: the steps of many connections run in one callback."""
 
 from __future__ import annotations
 
@@ -11,86 +11,86 @@ import pytest
 from jobsvc.web.connection.callback_batch import MAX_STARTED_TASKS, CallbackBatch
 
 
-async def taken(together: CallbackBatch, steps: int = 1) -> None:
-    """Let the loop come round."""
+async def run_loop(batch: CallbackBatch, steps: int = 1) -> None:
+    """Let the event loop iterate until the steps have run."""
     for _ in range(steps + 1):
         await asyncio.sleep(0)
 
 
-async def test_steps_are_taken_in_their_order_and_none_while_it_is_asked_for() -> None:
-    together, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
-    together.call_soon(lambda: order.append("first"))
-    together.call_soon(lambda: order.append("second"))
+async def test_steps_run_in_order_and_never_while_they_are_scheduled() -> None:
+    batch, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
+    batch.call_soon(lambda: order.append("first"))
+    batch.call_soon(lambda: order.append("second"))
     assert order == []
-    await taken(together)
+    await run_loop(batch)
     assert order == ["first", "second"]
 
 
-async def test_a_step_that_is_asked_for_by_a_step_comes_after_those_that_were_due() -> None:
-    together, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
-    together.call_soon(lambda: together.call_soon(lambda: order.append("later")))
-    together.call_soon(lambda: order.append("due"))
-    await taken(together, 2)
+async def test_step_scheduled_by_a_step_runs_after_those_already_due() -> None:
+    batch, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
+    batch.call_soon(lambda: batch.call_soon(lambda: order.append("later")))
+    batch.call_soon(lambda: order.append("due"))
+    await run_loop(batch, 2)
     assert order == ["due", "later"]
 
 
-async def test_a_step_that_fails_is_told_of_and_keeps_no_other_from_being_taken() -> None:
-    loop, told, order = asyncio.get_running_loop(), list[Any](), list[str]()
-    loop.set_exception_handler(lambda _loop, context: told.append(context["exception"]))
-    together = CallbackBatch(loop)
+async def test_failing_step_is_reported_and_does_not_stop_the_others() -> None:
+    loop, reported, order = asyncio.get_running_loop(), list[Any](), list[str]()
+    loop.set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+    batch = CallbackBatch(loop)
 
     def fail() -> None:
         raise RuntimeError("the connection is closed")
 
-    together.call_soon(fail)
-    together.call_soon(lambda: order.append("next"))
-    await taken(together)
+    batch.call_soon(fail)
+    batch.call_soon(lambda: order.append("next"))
+    await run_loop(batch)
     assert order == ["next"]
-    assert [str(fault) for fault in told] == ["the connection is closed"]
+    assert [str(fault) for fault in reported] == ["the connection is closed"]
 
 
-async def test_a_cheap_step_does_not_wait_for_costly_steps_before_it(
+async def test_cheap_step_does_not_wait_for_earlier_costly_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("jobsvc.web.connection.callback_batch.COSTLY_SLICE_S", -1)  # each step takes longer
-    together, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
+    batch, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
     for _ in range(3):
-        together.call_later_in_turn(lambda: order.append("costly"))
-    together.call_soon(lambda: order.append("cheap"))
+        batch.call_later_in_turn(lambda: order.append("costly"))
+    batch.call_soon(lambda: order.append("cheap"))
     await asyncio.sleep(0)
     assert order == ["cheap", "costly"]
-    await taken(together, 3)
+    await run_loop(batch, 3)
     assert order == ["cheap", "costly", "costly", "costly"]
 
 
-async def test_the_steps_of_one_callback_start_a_bounded_number_of_tasks() -> None:
-    together, started = CallbackBatch(asyncio.get_running_loop()), list[int]()
+async def test_steps_of_one_callback_start_a_bounded_number_of_tasks() -> None:
+    batch, started = CallbackBatch(asyncio.get_running_loop()), list[int]()
 
     def start(number: int) -> None:
         started.append(number)
-        together.count_started_task()
+        batch.count_started_task()
 
     for number in range(2 * MAX_STARTED_TASKS):
-        together.call_later_in_turn(partial(start, number))
+        batch.call_later_in_turn(partial(start, number))
     await asyncio.sleep(0)
     assert started == list(range(MAX_STARTED_TASKS))
-    await taken(together, 2)
+    await run_loop(batch, 2)
     assert started == list(range(2 * MAX_STARTED_TASKS))
 
 
-async def test_steps_at_the_end_run_in_the_same_callback_behind_the_cheap_steps() -> None:
-    together, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
+async def test_end_steps_run_in_the_same_callback_after_the_cheap_steps() -> None:
+    batch, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
     for name in ("first", "second"):
-        together.call_soon(lambda: together.at_end(lambda: order.append("end")))
-        together.call_soon(partial(order.append, name))
-    together.call_later_in_turn(lambda: order.append("costly"))
+        batch.call_soon(lambda: batch.at_end(lambda: order.append("end")))
+        batch.call_soon(partial(order.append, name))
+    batch.call_later_in_turn(lambda: order.append("costly"))
     await asyncio.sleep(0)
     assert order == ["first", "second", "end", "end", "costly"]
 
 
-async def test_a_step_at_the_end_runs_where_no_other_step_is_due() -> None:
-    together, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
-    together.at_end(lambda: order.append("end"))
+async def test_end_step_runs_when_no_other_step_is_due() -> None:
+    batch, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
+    batch.at_end(lambda: order.append("end"))
     assert order == []
-    await taken(together)
+    await run_loop(batch)
     assert order == ["end"]

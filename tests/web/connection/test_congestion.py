@@ -1,4 +1,6 @@
-"""For a client on this host nothing is paced; any other is sent to as the system has it."""
+"""Pacing is disabled for clients on this host only; other connections keep the system's
+congestion control.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ def control(end: socket.socket) -> bytes:
     return end.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
 
 
-class Taken(asyncio.Protocol):
-    """The server's end of a connection, whose congestion control was set to `before`, if that is given."""
+class AcceptedSocket(asyncio.Protocol):
+    """The server's end of a connection; `before` sets its congestion control."""
 
     def __init__(self, made: list[asyncio.BaseTransport], before: bytes | None = None) -> None:
         self._made = made
@@ -54,10 +56,10 @@ async def end(server: asyncio.Server, *transports: asyncio.BaseTransport) -> Non
         ("::1", "::1", True),
     ],
 )
-async def test_only_what_comes_from_our_own_address_is_not_paced(peer: str, host: str, *, near: bool) -> None:
+async def test_pacing_is_disabled_only_for_clients_on_this_host(peer: str, host: str, *, near: bool) -> None:
     made: list[asyncio.BaseTransport] = []
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Taken(made, OTHERS[0]), host, 0)
+    server = await loop.create_server(lambda: AcceptedSocket(made, OTHERS[0]), host, 0)
     port = server.sockets[0].getsockname()[1]
     transport, _ = await loop.create_connection(asyncio.Protocol, host, port, local_addr=(peer, 0))
     await until(lambda: bool(made))
@@ -66,17 +68,17 @@ async def test_only_what_comes_from_our_own_address_is_not_paced(peer: str, host
     await end(server, transport, *made)
 
 
-async def test_a_client_over_a_unix_socket_is_left_as_it_is(tmp_path: Path) -> None:
+async def test_unix_socket_connection_is_left_unchanged(tmp_path: Path) -> None:
     made: list[asyncio.BaseTransport] = []
     loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(lambda: Taken(made), str(tmp_path / "socket"))
+    server = await loop.create_unix_server(lambda: AcceptedSocket(made), str(tmp_path / "socket"))
     transport, _ = await loop.create_unix_connection(asyncio.Protocol, str(tmp_path / "socket"))
     await until(lambda: bool(made))
     assert not is_same_host(made[0])
     await end(server, transport, *made)
 
 
-async def test_every_connection_is_looked_at(
+async def test_every_accepted_connection_is_checked(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[asyncio.BaseTransport] = []
@@ -86,7 +88,7 @@ async def test_every_connection_is_looked_at(
     assert len(seen) == 1
 
 
-async def test_a_system_that_forbids_it_is_no_fault(
+async def test_permission_error_of_the_system_is_ignored(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(congestion, "UNPACED_ALGORITHM", b"none-such")

@@ -1,4 +1,4 @@
-"""CONNECT and Upgrade: the bytes behind such a request are never taken for requests without a check."""
+"""CONNECT and Upgrade: bytes after such a request are never processed as requests without validation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def on_loop(serve: Serve, make_job: MakeJob) -> Service:
 
 
 async def all_answers(link: Connection) -> list[Answer]:
-    """Read answers until the service closes the connection, which it does behind a whole answer."""
+    """Read responses until the service closes the connection, which has to be after a complete response."""
     found: list[Answer] = []
     async with asyncio.timeout(RESPONSE_TIMEOUT_S):
         while True:
@@ -44,8 +44,8 @@ async def all_answers(link: Connection) -> list[Answer]:
                 return found
 
 
-async def exchanged(service: Service, *pieces: bytes) -> list[Answer]:
-    """Send pieces, each by itself, and read answers until the service closes the connection."""
+async def exchange(service: Service, *pieces: bytes) -> list[Answer]:
+    """Send each piece by itself, and read responses until the service closes the connection."""
     async with service.connect() as link:
         for piece in pieces:
             link.send(piece)
@@ -82,15 +82,15 @@ CHUNK = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(HEALTH
         pytest.param([connect() + b"Expect: 100-continue\r\n" + LENGTH + HEALTH], 501, id="Expect"),
     ],
 )
-async def test_connect_is_refused_and_nothing_behind_it_is_a_request(
+async def test_connect_is_refused_and_nothing_after_it_is_a_request(
     on_loop: Service, pieces: list[bytes], status: int
 ) -> None:
-    [answer] = await exchanged(on_loop, *pieces)
+    [answer] = await exchange(on_loop, *pieces)
     assert (answer.status, answer.code, answer.headers["Connection"]) == (status, "bad-request", "close")
 
 
 async def test_requests_before_connect_are_answered(service: Service) -> None:
-    found = await exchanged(service, HEALTH * 2 + connect() + b"\r\n" + HEALTH)
+    found = await exchange(service, HEALTH * 2 + connect() + b"\r\n" + HEALTH)
     assert [answer.status for answer in found] == [200, 200, 501]
 
 
@@ -124,17 +124,17 @@ PROTOCOLS = pytest.mark.parametrize("protocol", ["h2c", "websocket", "WebSocket"
     ],
 )
 @pytest.mark.parametrize("apart", [False, True])
-async def test_a_request_behind_an_upgrade_is_checked_as_any_other(
+async def test_request_after_an_upgrade_is_validated(
     service: Service, protocol: str, behind: bytes, status: int, *, apart: bool
 ) -> None:
     pieces = [offer(protocol), behind] if apart else [offer(protocol) + behind]
-    found = await exchanged(service, *pieces)
+    found = await exchange(service, *pieces)
     assert [answer.status for answer in found] == [200, status]
 
 
 @PROTOCOLS
 @pytest.mark.both_loops
-async def test_a_request_behind_the_end_of_an_upgrade_that_came_in_pieces_is_not_lost_on_an_open_connection(
+async def test_request_after_an_upgrade_received_in_pieces_is_not_lost(
     on_loop: Service, protocol: str
 ) -> None:
     whole = offer(protocol)
@@ -154,7 +154,7 @@ async def test_a_request_behind_the_end_of_an_upgrade_that_came_in_pieces_is_not
 @pytest.mark.both_loops
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 @pytest.mark.parametrize("late", [False, True])
-async def test_the_body_of_a_request_that_offers_an_upgrade_is_read_and_the_connection_closes(
+async def test_body_of_an_upgrade_request_is_read_and_the_connection_closes(
     on_loop: Service, protocol: str, version: str, *, late: bool
 ) -> None:
     body = b'{"expiresIn": 60}'
@@ -165,24 +165,24 @@ async def test_the_body_of_a_request_that_offers_an_upgrade_is_read_and_the_conn
     ]
     head = request("POST", LINKS, fields, token=on_loop.token, version=version)
     pieces = [head, body[:3], body[3:] + HEALTH, HEALTH] if late else [head + body + HEALTH]
-    [answer] = await exchanged(on_loop, *pieces)
+    [answer] = await exchange(on_loop, *pieces)
     assert (answer.status, answer.headers.get("Connection", "close")) == (201, "close")
 
 
 @PROTOCOLS
-async def test_the_chunked_body_of_a_request_that_offers_an_upgrade_is_read_and_the_connection_closes(
+async def test_chunked_body_of_an_upgrade_request_is_read_and_the_connection_closes(
     service: Service, protocol: str
 ) -> None:
     fields = [("Connection", "Upgrade"), ("Upgrade", protocol), ("Transfer-Encoding", "chunked")]
     head = request("POST", LINKS, fields, token=service.token)
-    [answer] = await exchanged(service, head + b"2\r\n{}\r\n0\r\nX: y\r\n\r\n" + HEALTH)
+    [answer] = await exchange(service, head + b"2\r\n{}\r\n0\r\nX: y\r\n\r\n" + HEALTH)
     assert (answer.status, answer.headers["Connection"]) == (201, "close")
 
 
-async def test_the_body_of_a_refused_request_is_no_request(service: Service) -> None:
+async def test_body_of_a_refused_request_is_not_a_request(service: Service) -> None:
     head = b"GET /healthz HTTP/2.0\r\nHost: a\r\n" + LENGTH
     for pieces in ([head + HEALTH * 2], [head, HEALTH, HEALTH]):
-        [answer] = await exchanged(service, *pieces)
+        [answer] = await exchange(service, *pieces)
         assert answer.status == 505
 
 

@@ -48,7 +48,7 @@ async def test_connection_above_the_limit_is_refused_with_503_and_closed(full: S
         assert await full.metric("jobsvc_connections_refused_total") >= 2 * RESERVED
 
 
-async def test_connection_above_the_limit_does_not_tell_whether_a_token_is_valid(full: Service) -> None:
+async def test_refusal_above_the_limit_does_not_reveal_whether_a_token_is_valid(full: Service) -> None:
     async with AsyncExitStack() as stack:
         await busy(full, stack, 4)
         details = {
@@ -68,7 +68,7 @@ async def test_probe_is_answered_when_all_connections_are_in_use(full: Service, 
         assert (answer.status, answer.headers["Connection"]) == (200, "close")
 
 
-async def test_connection_that_was_idle_longest_makes_room(full: Service) -> None:
+async def test_longest_idle_connection_is_closed_first(full: Service) -> None:
     async with AsyncExitStack() as stack:
         links = [await stack.enter_async_context(full.connect()) for _ in range(4)]
         for link in [*links, links[0]]:
@@ -81,7 +81,7 @@ async def test_connection_that_was_idle_longest_makes_room(full: Service) -> Non
             assert (await link.ask("GET", STATUS, token=full.token)).status == 200
 
 
-async def test_new_connection_makes_no_room_before_those_that_were_used_and_are_idle(full: Service) -> None:
+async def test_new_connection_is_closed_after_idle_connections_that_were_used(full: Service) -> None:
     async with AsyncExitStack() as stack:
 
         async def connect() -> Connection:
@@ -97,7 +97,7 @@ async def test_new_connection_makes_no_room_before_those_that_were_used_and_are_
 
 
 @pytest.mark.parametrize("beginning", [b"", HALF_A_HEAD], ids=["nothing", "half a head"])
-async def test_connection_that_sends_no_request_for_a_while_makes_room_first(
+async def test_connection_without_a_request_is_closed_first(
     full: Service, monkeypatch: pytest.MonkeyPatch, beginning: bytes
 ) -> None:
     monkeypatch.setattr(connection_limits, "NEWCOMER_GRACE_S", 0.3)
@@ -117,7 +117,7 @@ async def test_connection_that_sends_no_request_for_a_while_makes_room_first(
             assert (await link.ask("GET", STATUS, token=full.token)).status == 200
 
 
-async def test_unfinished_heads_make_room_before_connections_that_were_used(full: Service) -> None:
+async def test_connections_with_unfinished_heads_are_closed_before_used_ones(full: Service) -> None:
     async with AsyncExitStack() as stack:
         used = await stack.enter_async_context(full.connect())
         assert (await used.ask("GET", STATUS, token=full.token)).status == 200
@@ -130,7 +130,7 @@ async def test_unfinished_heads_make_room_before_connections_that_were_used(full
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
-async def test_answered_requests_whose_body_does_not_come_make_room(full: Service, framing: str) -> None:
+async def test_connections_whose_body_does_not_arrive_are_closed(full: Service, framing: str) -> None:
     async with AsyncExitStack() as stack:
         used = await stack.enter_async_context(full.connect())
         assert (await used.ask("GET", STATUS, token=full.token)).status == 200
@@ -143,7 +143,7 @@ async def test_answered_requests_whose_body_does_not_come_make_room(full: Servic
         assert (await full.get(STATUS)).status == 200
 
 
-async def test_idle_connections_make_room_after_those_found_before_have_gone(full: Service) -> None:
+async def test_idle_connections_are_closed_after_those_found_before_are_gone(full: Service) -> None:
     for _ in range(2):
         async with AsyncExitStack() as stack:
             for _ in range(5):
@@ -152,7 +152,7 @@ async def test_idle_connections_make_room_after_those_found_before_have_gone(ful
                 await asyncio.sleep(0.05)  # a search for idle connections is due again
 
 
-async def test_connections_are_served_again_once_others_have_gone(full: Service) -> None:
+async def test_connections_are_accepted_again_once_others_have_closed(full: Service) -> None:
     async with AsyncExitStack() as stack:
         links = await busy(full, stack, 4)
         assert (await full.get(STATUS)).status == 503
@@ -166,7 +166,7 @@ async def test_connections_are_served_again_once_others_have_gone(full: Service)
         assert answer.status == 200
 
 
-async def test_pipelined_requests_above_the_limit_have_one_answer(full: Service) -> None:
+async def test_pipelined_requests_above_the_limit_get_one_response(full: Service) -> None:
     async with AsyncExitStack() as stack:
         await busy(full, stack, 4)
         link = await stack.enter_async_context(full.connect())

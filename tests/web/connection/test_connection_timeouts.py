@@ -41,7 +41,7 @@ async def test_unfinished_request_head_is_answered_408_after_the_header_timeout(
     assert await service.metric(closed("header-timeout")) == 1
 
 
-async def test_head_that_drips_in_is_cut_off_too(serve: Serve) -> None:
+async def test_head_sent_byte_by_byte_times_out(serve: Serve) -> None:
     service = await serve(header_timeout=1)
     async with service.connect() as link:
 
@@ -57,9 +57,7 @@ async def test_head_that_drips_in_is_cut_off_too(serve: Serve) -> None:
             dripping.cancel()
 
 
-async def test_unfinished_head_behind_an_answered_request_is_cut_off_too(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_unfinished_head_after_an_answered_request_times_out(serve: Serve, make_job: MakeJob) -> None:
     make_job("job-1")
     service = await serve(header_timeout=1)
     async with service.connect() as link:
@@ -69,7 +67,9 @@ async def test_unfinished_head_behind_an_answered_request_is_cut_off_too(
         await expect_408(link)
 
 
-async def test_empty_line_behind_a_body_is_no_head_that_is_late(serve: Serve, make_job: MakeJob) -> None:
+async def test_empty_line_after_a_body_does_not_start_the_header_timeout(
+    serve: Serve, make_job: MakeJob
+) -> None:
     make_job("job-1", output=b"film")
     service = await serve(header_timeout=1)
     async with service.connect() as link:
@@ -89,7 +89,7 @@ async def test_connection_without_a_byte_is_closed_after_the_header_timeout(serv
     assert await service.metric(closed("header-timeout")) == 1
 
 
-async def test_head_that_is_finished_in_time_is_answered(serve: Serve, make_job: MakeJob) -> None:
+async def test_head_completed_in_time_is_answered(serve: Serve, make_job: MakeJob) -> None:
     make_job("job-1")
     service = await serve(header_timeout=1)
     async with service.connect() as link:
@@ -140,9 +140,9 @@ SEND_BUFFER_BYTES = 4096
 
 @pytest.fixture
 def small_send_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the kernel take little for a client that reads nothing: by itself, it takes up to 4 MB.
+    """Limit the kernel's send buffer, which otherwise grows to 4 MB.
 
-    That would be 20,000 small answers before the service has to hold one.
+    That would be 20,000 small responses before the service has to hold one.
     """
     take = ProblemHandler.connection_made
 
@@ -156,7 +156,7 @@ def small_send_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_send_buffers")
 @pytest.mark.parametrize(("target", "times"), UNREAD.values(), ids=UNREAD)
-async def test_client_that_never_reads_is_let_go_after_the_send_timeout(
+async def test_client_that_never_reads_is_disconnected_after_the_send_timeout(
     serve: Serve, make_job: MakeJob, target: str, times: int
 ) -> None:
     make_job("large", metadata={"x": "y" * 900_000}, log=b"0123456789abcde\n" * 500_000)
@@ -177,7 +177,7 @@ async def test_client_that_never_reads_is_let_go_after_the_send_timeout(
             await asyncio.sleep(0.05)
 
 
-async def test_client_that_reads_slowly_has_all_of_its_answer(serve: Serve, make_job: MakeJob) -> None:
+async def test_client_that_reads_slowly_gets_the_whole_response(serve: Serve, make_job: MakeJob) -> None:
     make_job("large", metadata={"x": "y" * 900_000})
     service = await serve(send_timeout=1)
     async with service.connect(receive_buffer=4096) as link:

@@ -1,4 +1,4 @@
-"""What needs no wait is answered where it comes in, and nobody can tell that by the answer."""
+"""Requests that need no wait are answered without a task, with the same response as on the general path."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def service(settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any
 
 
 class Tasks:
-    """Counts the requests that were given a task."""
+    """Counts the requests that got a task."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -59,7 +59,7 @@ async def tasks(service: Service) -> AsyncIterator[Tasks]:
 
 @pytest.mark.both_loops
 @WAYS
-async def test_it_takes_no_task_and_is_the_same_answer(
+async def test_fast_path_starts_no_task_and_sends_the_same_response(
     service: Service, tasks: Tasks, path: str, fields: tuple[tuple[str, str], ...]
 ) -> None:
     async with service.connect() as link:
@@ -76,7 +76,7 @@ async def test_it_takes_no_task_and_is_the_same_answer(
 
 @pytest.mark.both_loops
 @WAYS
-async def test_who_sends_no_more_has_his_answer_still(
+async def test_client_that_half_closes_still_gets_its_response(
     service: Service, path: str, fields: tuple[tuple[str, str], ...]
 ) -> None:
     async with service.connect() as link:
@@ -89,7 +89,7 @@ async def test_who_sends_no_more_has_his_answer_still(
 
 @pytest.mark.both_loops
 @WAYS
-async def test_requests_of_one_packet_are_all_answered(
+async def test_pipelined_requests_in_one_packet_are_all_answered(
     service: Service, path: str, fields: tuple[tuple[str, str], ...]
 ) -> None:
     async with service.connect() as link:
@@ -100,7 +100,9 @@ async def test_requests_of_one_packet_are_all_answered(
 
 
 @pytest.mark.both_loops
-async def test_exactly_so_many_pass_as_the_limit_says(settled: None, serve: Serve, make_job: MakeJob) -> None:
+async def test_exactly_as_many_requests_pass_as_the_limit_allows(
+    settled: None, serve: Serve, make_job: MakeJob
+) -> None:
     make_job(output=FILM)
     service = await serve(limit_status="5/minute", limit_download="5/minute")
     for path in (STATUS, DOWNLOAD):
@@ -113,7 +115,7 @@ async def test_exactly_so_many_pass_as_the_limit_says(settled: None, serve: Serv
         assert answers[-1].code == "rate-limited"
 
 
-async def test_what_is_told_to_be_left_is_so_where_nothing_is_new_too(
+async def test_remaining_budget_is_reported_correctly_for_304_responses(
     settled: None, serve: Serve, make_job: MakeJob
 ) -> None:
     make_job()
@@ -126,7 +128,7 @@ async def test_what_is_told_to_be_left_is_so_where_nothing_is_new_too(
     assert left == [8] * 9 + [7] * 10 + [6]
 
 
-async def test_a_wrong_token_counts_once(service: Service) -> None:
+async def test_wrong_token_counts_once(service: Service) -> None:
     async with service.connect() as link:
         await warm_up(link, service, STATUS)
         answers = [await link.ask("GET", STATUS, token="jsvc_" + "w" * 43) for _ in range(4)]
@@ -134,7 +136,7 @@ async def test_a_wrong_token_counts_once(service: Service) -> None:
         assert (await link.ask("GET", STATUS, token=service.token)).status == 200
 
 
-async def test_a_job_replaced_between_two_requests_is_the_new_one(
+async def test_job_replaced_between_two_requests_is_served_in_its_new_version(
     service: Service, make_job: MakeJob
 ) -> None:
     async with service.connect() as link:
@@ -145,10 +147,10 @@ async def test_a_job_replaced_between_two_requests_is_the_new_one(
 
 
 @pytest.mark.both_loops
-async def test_whether_an_answer_is_true_still_is_seen_without_a_thread(
+async def test_unchanged_record_is_verified_without_a_thread(
     settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no watcher vouches for it, and it is older than it may be; what changed is read in a thread."""
+    """The record is not watched and older than max_age. Only a changed record is read, in a thread."""
     make_job(output=FILM, attempt=1)
     if CachedOutputs.of(jobs_root) is None:
         pytest.skip("on this file system opening may wait")
@@ -171,7 +173,7 @@ async def test_whether_an_answer_is_true_still_is_seen_without_a_thread(
         assert reads == ["job-1"]
 
 
-async def test_an_output_that_is_too_large_to_be_sent_at_once_is_opened_once(
+async def test_output_too_large_for_the_fast_path_is_opened_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened, openings = CachedOutputs.open_output, []
@@ -189,10 +191,10 @@ async def test_an_output_that_is_too_large_to_be_sent_at_once_is_opened_once(
 
 
 @pytest.mark.both_loops
-async def test_a_client_that_does_not_read_at_once_holds_a_slot_until_it_has(service: Service) -> None:
+async def test_client_that_reads_late_holds_a_slot_until_it_has_read(service: Service) -> None:
     async with service.connect(receive_buffer=4096) as link:
         await warm_up(link, service, STATUS)
-        count = await _until_it_is_full(link, service)
+        count = await _fill_send_buffer(link, service)
         for number in range(count):
             assert (await link.answer()).body == FILM[number : number + PART]
         lines = await service.wait_for_downloads(count)
@@ -201,23 +203,23 @@ async def test_a_client_that_does_not_read_at_once_holds_a_slot_until_it_has(ser
 
 
 @pytest.mark.both_loops
-async def test_a_client_that_never_reads_is_let_go_and_that_is_told(service: Service) -> None:
+async def test_client_that_never_reads_is_disconnected_and_logged(service: Service) -> None:
     async with service.connect(receive_buffer=4096) as link:
         await warm_up(link, service, STATUS)
-        await _until_it_is_full(link, service)
+        await _fill_send_buffer(link, service)
         await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()), 20)
         assert await service.metric("jobsvc_downloads_in_progress") == 0
 
 
 @pytest.mark.both_loops
-async def test_what_a_client_asks_for_that_does_not_read_waits_for_it(
+async def test_pipelined_requests_wait_until_the_client_reads(
     settled: None, serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(output=FILM)
     service = await serve(max_downloads_per_token=1)
     async with service.connect(receive_buffer=4096) as link:
         await warm_up(link, service, STATUS)
-        count = await _until_it_is_full(link, service) + 3
+        count = await _fill_send_buffer(link, service) + 3
         link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * 3)
         link.writer.write_eof()
         assert {(await link.answer()).status for _ in range(count)} == {206}
@@ -225,10 +227,10 @@ async def test_what_a_client_asks_for_that_does_not_read_waits_for_it(
 
 
 @pytest.mark.both_loops
-async def test_of_a_client_that_never_reads_nothing_more_is_begun(service: Service) -> None:
+async def test_no_further_download_starts_for_a_client_that_never_reads(service: Service) -> None:
     async with service.connect(receive_buffer=4096) as link:
         await warm_up(link, service, STATUS)
-        await _until_it_is_full(link, service, more=3)
+        await _fill_send_buffer(link, service, more=3)
         await until(lambda: any(line["outcome"] == "client-gone" for line in service.downloads()), 20)
         outcomes = [line["outcome"] for line in service.downloads()]
         assert outcomes == ["complete"] * (len(outcomes) - 1) + ["client-gone"]
@@ -236,17 +238,17 @@ async def test_of_a_client_that_never_reads_nothing_more_is_begun(service: Servi
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("path", [STATUS, "/api/openapi.json"])
-async def test_what_came_before_the_end_is_answered(
+async def test_request_received_before_the_connection_closes_is_answered(
     service: Service, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take, ending = Served.data_received, False
+    receive, ending = Served.data_received, False
 
-    def take_the_last(connection: Served, data: bytes) -> None:
-        take(connection, data)
+    def receive_then_close(connection: Served, data: bytes) -> None:
+        receive(connection, data)
         if ending:
             connection.close()
 
-    monkeypatch.setattr(Served, "data_received", take_the_last)
+    monkeypatch.setattr(Served, "data_received", receive_then_close)
     async with service.connect() as link:
         await warm_up(link, service, path)
         await wait_until_idle(service)
@@ -255,7 +257,7 @@ async def test_what_came_before_the_end_is_answered(
 
 
 @pytest.mark.both_loops
-async def test_to_a_client_that_is_gone_nothing_more_is_sent(service: Service) -> None:
+async def test_nothing_more_is_sent_after_the_client_disconnected(service: Service) -> None:
     async with service.connect() as link:
         await warm_up(link, service, STATUS)
         link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * 20)
@@ -266,7 +268,7 @@ async def test_to_a_client_that_is_gone_nothing_more_is_sent(service: Service) -
 
 @pytest.mark.both_loops
 @WAYS
-async def test_a_fault_ends_the_connection_and_is_told(
+async def test_exception_closes_the_connection_and_is_logged(
     serve: Serve, path: str, fields: tuple[tuple[str, str], ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(JobStatusEndpoint, "try_fast", _fault)
@@ -283,7 +285,7 @@ async def test_a_fault_ends_the_connection_and_is_told(
 
 
 @pytest.mark.both_loops
-async def test_no_answer_follows_one_that_a_fault_came_after(
+async def test_exception_after_a_response_closes_the_connection_without_a_second_response(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with service.connect() as link:
@@ -299,7 +301,7 @@ async def test_no_answer_follows_one_that_a_fault_came_after(
 
 
 @pytest.mark.both_loops
-async def test_a_fault_of_the_parser_s_ends_the_connection(
+async def test_exception_in_the_parser_closes_the_connection(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[object] = []
@@ -318,10 +320,10 @@ def _fault(*_given: object, **_more: object) -> None:
     raise ZeroDivisionError
 
 
-async def _until_it_is_full(link: Connection, service: Service, *, more: int = 0) -> int:
-    """Ask for one range after the other and read nothing, until the service has to wait for us.
+async def _fill_send_buffer(link: Connection, service: Service, *, more: int = 0) -> int:
+    """Request one range after the other and read nothing, until the service has to wait for the client.
 
-    Then ask so many times `more`, reading nothing still.
+    Then send `more` further requests, still reading nothing.
     """
 
     def part(number: int) -> bytes:

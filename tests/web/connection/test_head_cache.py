@@ -1,4 +1,4 @@
-"""What is taken for a request that was made before, but for its target, is to the parser just that."""
+"""A head that the cache matches except for its path is parsed to the same message by the parser."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ heads = st.builds(head, st.sampled_from(TARGETS), fields, st.sampled_from(["GET"
 
 
 @given(st.lists(heads, min_size=1, max_size=4), st.data())
-def test_only_a_head_that_came_whole_is_known_again(sent: list[bytes], data: st.DataObject) -> None:
-    """Wherever a stream is cut: a piece of a head may look like one, without the fields before it."""
+def test_only_complete_heads_match(sent: list[bytes], data: st.DataObject) -> None:
+    """Wherever the stream is split: a piece of a head can look like a head without the fields before it."""
     stream, reading, done = b"".join(sent), parser(), 0
     looks_like_one = [at for at in range(len(stream)) if stream.startswith(b"GET /", at)]
     cut = st.integers(0, len(stream))
@@ -78,16 +78,16 @@ def test_only_a_head_that_came_whole_is_known_again(sent: list[bytes], data: st.
 
 
 @given(st.sampled_from(TARGETS), st.sampled_from(TARGETS), fields, fields, st.sampled_from(["GET", "POST"]))
-def test_what_is_known_again_is_what_the_parser_makes_of_it(
-    one: str, other: str, given_first: Fields, given_then: Fields, method: str
+def test_matched_head_equals_what_the_parser_returns(
+    one: str, other: str, first_fields: Fields, second_fields: Fields, method: str
 ) -> None:
-    first, then = head(one, given_first), head(other, given_then, method)
+    first, second = head(one, first_fields), head(other, second_fields, method)
     last = CachedHead(parsed(first), first)
-    target = last.match_path(then)
+    target = last.match_path(second)
     plain = method == "GET" and one in PLAIN and other in PLAIN
-    assert (target is not None) == (plain and given_first == given_then)
+    assert (target is not None) == (plain and first_fields == second_fields)
     if target is not None:
-        assert repr(with_path(last.message, target)) == repr(parsed(then))
+        assert repr(with_path(last.message, target)) == repr(parsed(second))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_is_known_again_is_what_the_parser_makes_of_it(
         b"",
     ],
 )
-def test_a_single_other_byte_makes_it_another_request(other: bytes) -> None:
+def test_head_that_differs_in_one_byte_does_not_match(other: bytes) -> None:
     first = head("/a", [("X", "a")])
     last = CachedHead(parsed(first), first)
     assert last.match_path(first.replace(b"/a", b"/b")) == "/b"

@@ -1,4 +1,6 @@
-"""Clients of five hostile kinds: half heads, unread answers, streams, pipelined heads, slow bodies."""
+"""Clients of five hostile kinds: unfinished heads, unread responses, streams, pipelined
+heads, slow bodies.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ EACH = 8
 """Connections of each kind."""
 
 
-async def test_other_owners_and_revocation_are_served_beside_hostile_connections(
+async def test_other_owners_and_revocation_work_during_an_attack(
     serve: Serve,
     make_job: MakeJob,
     make_token: MakeToken,
@@ -77,7 +79,7 @@ def _api_errors() -> list[ApiError]:
     return [each for each in gc.get_objects() if isinstance(each, ApiError)]
 
 
-async def test_memory_of_a_refused_request_is_freed_without_a_garbage_collection(
+async def test_memory_of_a_refused_request_is_freed_without_garbage_collection(
     serve: Serve, make_job: MakeJob, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_body, "BODY_TIMEOUT_S", 0.01)

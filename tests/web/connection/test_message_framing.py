@@ -1,4 +1,4 @@
-"""Laws of connections and of requests on them (RFC 9112), from outside, byte by byte."""
+"""Connections and message framing (RFC 9112), tested byte by byte over sockets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture
 async def on_loop(serve: Serve, make_job: MakeJob) -> Service:
-    """Runs on the test's own loop, for what each kind of loop may do in its own way."""
+    """A service on the test's own event loop, for behavior that differs between loops."""
     make_job(output=FILM)
     make_job("large", output=LARGE)
     return await serve()
@@ -51,8 +51,8 @@ def get(
     return request(method, target, fields, token=service.token, version=version, body=body)
 
 
-def first(service: Service, count: int) -> bytes:
-    """Ask for the first bytes of the film; `count` tells one such request from another."""
+def range_request(service: Service, count: int) -> bytes:
+    """Build a request for the first bytes of the film; `count` makes each such request distinct."""
     return get(service, ("Range", f"bytes=0-{count - 1}"))
 
 
@@ -61,7 +61,9 @@ async def answers(link: Connection, methods: Iterable[str]) -> list[Answer]:
 
 
 async def refused(service: Service, data: bytes) -> int:
-    """Send what is to be refused, and return the status; nothing may come after it."""
+    """Send a request that has to be refused; return the status and check that nothing follows
+    the response.
+    """
     async with service.connect() as link:
         link.send(data)
         answer = await link.answer()
@@ -72,10 +74,10 @@ async def refused(service: Service, data: bytes) -> int:
     return answer.status
 
 
-async def sound(service: Service, data: bytes, *expected: Expected) -> None:
-    """Send requests, and then one more, that is answered too."""
+async def assert_connection_usable(service: Service, data: bytes, *expected: Expected) -> None:
+    """Send requests and then one more, which has to be answered too."""
     async with service.connect() as link:
-        link.send(data + first(service, 7))
+        link.send(data + range_request(service, 7))
         for status, body in expected:
             answer = await link.answer()
             assert answer.status == status
@@ -110,7 +112,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("method", "target", "fields", "status"), ANSWERS)
-async def test_the_connection_goes_on_after_every_kind_of_answer(
+async def test_connection_stays_open_after_every_kind_of_response(
     service: Service, method: str, target: str, fields: tuple[tuple[str, str], ...], status: int
 ) -> None:
     async with service.connect() as link:
@@ -122,20 +124,22 @@ async def test_the_connection_goes_on_after_every_kind_of_answer(
 
 
 @pytest.mark.parametrize(("method", "target", "fields", "status"), ANSWERS)
-async def test_who_asks_to_close_has_his_answer_and_the_end(
+async def test_connection_close_is_honored_after_the_response(
     service: Service, method: str, target: str, fields: tuple[tuple[str, str], ...], status: int
 ) -> None:
     """Section 9.6: nothing sent after such a request is processed."""
     async with service.connect() as link:
         closing = get(service, *fields, ("Connection", "close"), target=target, method=method)
-        link.send(closing + first(service, 3))
+        link.send(closing + range_request(service, 3))
         answer = await link.answer(method)
         assert (answer.status, answer.headers["Connection"]) == (status, "close")
         assert await link.ended()
 
 
 @pytest.mark.parametrize("lines", [["Close"], ["CLOSE"], ["foo, close"], ["close ,foo"], ["foo", "close"]])
-async def test_close_is_an_option_among_others_and_has_no_case(service: Service, lines: list[str]) -> None:
+async def test_close_option_is_found_in_a_list_and_is_case_insensitive(
+    service: Service, lines: list[str]
+) -> None:
     async with service.connect() as link:
         link.send(get(service, *[("Connection", line) for line in lines]))
         answer = await link.answer()
@@ -144,7 +148,7 @@ async def test_close_is_an_option_among_others_and_has_no_case(service: Service,
 
 
 @pytest.mark.parametrize(("method", "target", "fields", "status"), ANSWERS)
-async def test_http_1_0_ends_with_the_answer_unless_it_is_asked_to_go_on(
+async def test_http_1_0_connection_closes_after_the_response_unless_keep_alive_is_requested(
     service: Service, method: str, target: str, fields: tuple[tuple[str, str], ...], status: int
 ) -> None:
     if status == 417:
@@ -167,7 +171,7 @@ async def test_http_1_0_ends_with_the_answer_unless_it_is_asked_to_go_on(
 # Section 9.3.2: pipelining.
 
 
-async def test_pipelined_requests_of_all_kinds_are_answered_in_their_order(service: Service) -> None:
+async def test_pipelined_requests_are_answered_in_order(service: Service) -> None:
     kinds: list[Any] = [parameters.values for parameters in ANSWERS]
     async with service.connect() as link:
         requests = [
@@ -183,25 +187,25 @@ async def test_pipelined_requests_of_all_kinds_are_answered_in_their_order(servi
 @pytest.mark.parametrize("count", [10, 31, 32, 33, 100, 300])
 async def test_many_requests_in_one_packet_are_all_answered(service: Service, count: int) -> None:
     async with service.connect() as link:
-        link.send(b"".join(first(service, 1 + place % 50) for place in range(count)))
+        link.send(b"".join(range_request(service, 1 + place % 50) for place in range(count)))
         for place in range(count):
             assert (await link.answer()).body == FILM[: 1 + place % 50]
 
 
 @pytest.mark.both_loops
-async def test_large_answers_are_pipelined_too(on_loop: Service) -> None:
+async def test_large_responses_are_pipelined(on_loop: Service) -> None:
     async with on_loop.connect() as link:
-        link.send(get(on_loop, target="/api/jobs/large/download") * 3 + first(on_loop, 9))
+        link.send(get(on_loop, target="/api/jobs/large/download") * 3 + range_request(on_loop, 9))
         for answer in await answers(link, ["GET"] * 3):
             assert answer.body == LARGE
         assert (await link.answer()).body == FILM[:9]
 
 
-async def test_a_request_may_come_byte_by_byte(service: Service) -> None:
+async def test_request_may_arrive_byte_by_byte(service: Service) -> None:
     async with service.connect() as link:
         plain = link.writer.get_extra_info("socket")
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for octet in first(service, 4) + first(service, 5):
+        for octet in range_request(service, 4) + range_request(service, 5):
             link.send(bytes([octet]))
             await asyncio.sleep(0)
         assert (await link.answer()).body == FILM[:4]
@@ -221,12 +225,14 @@ async def test_a_request_may_come_byte_by_byte(service: Service) -> None:
         ),
     ],
 )
-async def test_what_comes_before_a_bad_request_in_the_same_packet_is_answered(
+async def test_requests_before_a_bad_request_in_the_same_packet_are_answered(
     on_loop: Service, behind: bytes
 ) -> None:
-    """Section 9.2: an answer is associated with its request by its place."""
+    """Section 9.2: responses are associated with requests by their order."""
     async with on_loop.connect() as link:
-        link.send(first(on_loop, 3) + get(on_loop, method="HEAD") + first(on_loop, 5) + behind)
+        link.send(
+            range_request(on_loop, 3) + get(on_loop, method="HEAD") + range_request(on_loop, 5) + behind
+        )
         assert (await link.answer()).body == FILM[:3]
         assert (await link.answer("HEAD")).content_length == len(FILM)
         assert (await link.answer()).body == FILM[:5]
@@ -235,10 +241,10 @@ async def test_what_comes_before_a_bad_request_in_the_same_packet_is_answered(
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.0"])
-async def test_an_offer_to_upgrade_is_passed_over(service: Service, protocol: str) -> None:
-    """RFC 9110, section 7.8: a server may ignore it. curl --http2 makes one on each first request."""
+async def test_upgrade_is_ignored(service: Service, protocol: str) -> None:
+    """RFC 9110, section 7.8: a server may ignore it. curl --http2 sends one with each first request."""
     offer = get(service, ("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", protocol))
-    await sound(service, offer, (200, FILM))
+    await assert_connection_usable(service, offer, (200, FILM))
 
 
 @pytest.mark.both_loops
@@ -251,12 +257,12 @@ async def test_an_offer_to_upgrade_is_passed_over(service: Service, protocol: st
         pytest.param("/nothing", None, id="a problem"),
     ],
 )
-async def test_who_has_closed_his_side_is_answered(
+async def test_client_that_half_closes_is_answered(
     on_loop: Service, target: str, expected: bytes | None
 ) -> None:
-    """Section 9.6: it does not imply that the client is no longer interested in a response."""
+    """Section 9.6: a half-close does not imply that the client is no longer interested in a response."""
     async with on_loop.connect() as link:
-        link.send(first(on_loop, 3) + get(on_loop, target=target))
+        link.send(range_request(on_loop, 3) + get(on_loop, target=target))
         link.writer.write_eof()
         assert (await link.answer()).body == FILM[:3]
         answer = await link.answer()
@@ -272,11 +278,11 @@ async def test_who_has_closed_his_side_is_answered(
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("unfinished", [0, 1, 5])
-async def test_a_request_that_breaks_off_ends_the_connection(on_loop: Service, unfinished: int) -> None:
-    """Section 8: incomplete; those before it are answered."""
+async def test_incomplete_request_closes_the_connection(on_loop: Service, unfinished: int) -> None:
+    """Section 8: the request is incomplete; those before it are answered."""
     async with on_loop.connect() as link:
         whole = get(on_loop, body=b"12345")
-        link.send(first(on_loop, 3) + whole[: len(whole) - unfinished])
+        link.send(range_request(on_loop, 3) + whole[: len(whole) - unfinished])
         link.writer.write_eof()
         async with asyncio.timeout(RESPONSE_TIMEOUT_S / 3):  # less than one waits for a rest that may come
             assert (await link.answer()).body == FILM[:3]
@@ -284,13 +290,13 @@ async def test_a_request_that_breaks_off_ends_the_connection(on_loop: Service, u
                 assert (await link.answer()).body == FILM
             await link.reader.read()
     async with on_loop.connect() as link:
-        link.send(first(on_loop, 3)[:-4])
+        link.send(range_request(on_loop, 3)[:-4])
         link.writer.write_eof()
         assert await link.ended()
 
 
 @pytest.mark.both_loops
-async def test_who_sends_nothing_and_closes_is_let_go(on_loop: Service) -> None:
+async def test_connection_closed_without_a_request_is_closed(on_loop: Service) -> None:
     async with on_loop.connect() as link:
         link.writer.write_eof()
         assert await link.ended()
@@ -333,7 +339,7 @@ async def test_who_sends_nothing_and_closes_is_let_go(on_loop: Service) -> None:
         ("POST", ROUTE, [], 405),
     ],
 )
-async def test_a_body_is_read_and_is_nothing_to_the_answer(
+async def test_request_body_is_read_and_ignored(
     service: Service,
     fields: list[tuple[str, str]],
     body: bytes,
@@ -342,22 +348,22 @@ async def test_a_body_is_read_and_is_nothing_to_the_answer(
     asked: list[tuple[str, str]],
     status: int,
 ) -> None:
-    """Section 9.3: or the rest would be taken for the next request."""
+    """Section 9.3: otherwise the rest would be taken for the next request."""
     data = get(service, *asked, *fields, target=target, method=method) + body
-    await sound(service, data, (status, None))
+    await assert_connection_usable(service, data, (status, None))
 
 
-async def test_a_body_that_comes_late_is_read_all_the_same(service: Service) -> None:
+async def test_body_that_arrives_late_is_read(service: Service) -> None:
     async with service.connect() as link:
         answer = await link.ask("GET", ROUTE, [("Content-Length", "5")], token=service.token)
         assert answer.body == FILM
         link.send(b"hel")
-        link.send(b"lo" + first(service, 4))
+        link.send(b"lo" + range_request(service, 4))
         assert (await link.answer()).body == FILM[:4]
 
 
 @pytest.mark.both_loops
-async def test_a_body_that_can_t_be_read_ends_the_connection(on_loop: Service) -> None:
+async def test_unreadable_body_closes_the_connection(on_loop: Service) -> None:
     async with on_loop.connect() as link:
         answer = await link.ask("GET", ROUTE, [("Transfer-Encoding", "chunked")], token=on_loop.token)
         assert answer.body == FILM
@@ -384,14 +390,14 @@ async def test_a_body_that_can_t_be_read_ends_the_connection(on_loop: Service) -
         pytest.param([("Content-Length", "9" * 30)], 400, id="a length beyond counting"),
     ],
 )
-async def test_a_framing_that_can_t_be_trusted_is_refused(
+async def test_ambiguous_framing_is_refused(
     service: Service, fields: list[tuple[str, str]], status: int
 ) -> None:
     """Sections 6.1 and 6.3."""
     assert await refused(service, get(service, *fields) + b"5\r\nhello\r\n0\r\n\r\n") == status
 
 
-async def test_a_transfer_coding_in_http_1_0_is_faulty_framing(service: Service) -> None:
+async def test_transfer_coding_in_http_1_0_is_refused(service: Service) -> None:
     """Section 6.1."""
     fields = [("Transfer-Encoding", "chunked"), ("Connection", "keep-alive")]
     assert await refused(service, get(service, *fields, version="1.0") + b"0\r\n\r\n") == 400
@@ -401,27 +407,27 @@ async def test_a_transfer_coding_in_http_1_0_is_faulty_framing(service: Service)
 
 
 @pytest.mark.parametrize("host", ["", "jobs.example", "[::1]:80", "127.0.0.1:8080", "a_b%20c", "x:"])
-async def test_any_host_is_ours(service: Service, host: str) -> None:
-    line = first(service, 3).replace(b"Host: jobs.example", f"Host: {host}".encode())
-    await sound(service, line, (206, FILM[:3]))
+async def test_any_valid_host_is_accepted(service: Service, host: str) -> None:
+    line = range_request(service, 3).replace(b"Host: jobs.example", f"Host: {host}".encode())
+    await assert_connection_usable(service, line, (206, FILM[:3]))
 
 
 @pytest.mark.parametrize(
     "host", ["a b", "a/b", "user@host", "a:80:80", "a:b", "[::1", "%zz", "ä", "a?b", "a#b"]
 )
-async def test_a_host_that_is_none_is_refused(service: Service, host: str) -> None:
+async def test_invalid_host_is_refused(service: Service, host: str) -> None:
     """Section 3.2."""
-    line = first(service, 3).replace(b"Host: jobs.example", f"Host: {host}".encode())
+    line = range_request(service, 3).replace(b"Host: jobs.example", f"Host: {host}".encode())
     assert await refused(service, line) == 400
 
 
 @pytest.mark.parametrize("lines", ["X: y", "Host: a\r\nHost: a", "Host: a\r\nHost: b"])
-async def test_one_host_is_needed(service: Service, lines: str) -> None:
-    line = first(service, 3).replace(b"Host: jobs.example", lines.encode())
+async def test_exactly_one_host_field_is_required(service: Service, lines: str) -> None:
+    line = range_request(service, 3).replace(b"Host: jobs.example", lines.encode())
     assert await refused(service, line) == 400
 
 
-async def test_http_1_0_needs_no_host(service: Service) -> None:
+async def test_http_1_0_request_needs_no_host(service: Service) -> None:
     async with service.connect() as link:
         assert (await link.ask("GET", ROUTE, token=service.token, version="1.0")).body == FILM
 
@@ -439,9 +445,9 @@ async def test_http_1_0_needs_no_host(service: Service) -> None:
         pytest.param(f"{ROUTE}?token={'a' * 7_900}", id="a long one"),
     ],
 )
-async def test_an_address_may_be_written_so(service: Service, target: str) -> None:
+async def test_equivalent_request_targets_are_accepted(service: Service, target: str) -> None:
     """Sections 3.2.1 and 3.2.2; section 4.2.3 of RFC 9110."""
-    await sound(service, get(service, target=target), (200, FILM))
+    await assert_connection_usable(service, get(service, target=target), (200, FILM))
 
 
 @pytest.mark.parametrize(
@@ -462,8 +468,8 @@ async def test_an_address_may_be_written_so(service: Service, target: str) -> No
         "/",
     ],
 )
-async def test_another_address_is_another_resource(service: Service, target: str) -> None:
-    await sound(service, get(service, target=target), (404, None))
+async def test_different_target_is_another_resource(service: Service, target: str) -> None:
+    await assert_connection_usable(service, get(service, target=target), (404, None))
 
 
 @pytest.mark.parametrize(
@@ -497,44 +503,44 @@ async def test_another_address_is_another_resource(service: Service, target: str
         pytest.param((b"\r\n", b"\n"), 400, id="bare line feeds"),
     ],
 )
-async def test_what_is_no_request_is_refused_and_ends_the_connection(
+async def test_malformed_request_is_refused_and_the_connection_closes(
     service: Service, change: tuple[bytes, bytes], status: int
 ) -> None:
     before, after = change
-    assert await refused(service, first(service, 3).replace(before, after)) == status
+    assert await refused(service, range_request(service, 3).replace(before, after)) == status
 
 
 @pytest.mark.parametrize("before", [b"\r\n", b"\r\n\r\n", b"\n"])
 async def test_empty_lines_before_a_request_are_skipped(service: Service, before: bytes) -> None:
     """Section 2.2."""
-    await sound(service, before + first(service, 3) + before, (206, FILM[:3]))
+    await assert_connection_usable(service, before + range_request(service, 3) + before, (206, FILM[:3]))
 
 
-async def test_a_value_may_hold_octets_that_are_not_ascii(service: Service) -> None:
-    await sound(service, first(service, 3).replace(b"Range", b"X: \xe4\xff\r\nRange"), (206, FILM[:3]))
+async def test_field_value_may_contain_non_ascii_octets(service: Service) -> None:
+    await assert_connection_usable(
+        service, range_request(service, 3).replace(b"Range", b"X: \xe4\xff\r\nRange"), (206, FILM[:3])
+    )
 
 
 # RFC 9110, section 10.1.1: Expect.
 
 
 @pytest.mark.parametrize("value", ["100-continue", "100-Continue"])
-async def test_who_waits_to_be_told_to_go_on_is_told(service: Service, value: str) -> None:
+async def test_expect_100_continue_is_answered(service: Service, value: str) -> None:
     async with service.connect() as link:
         link.send(get(service, ("Expect", value), ("Content-Length", "5")))
         assert (await link.head())[1] == 100
         assert (await link.answer()).body == FILM
-        link.send(b"hello" + first(service, 3))
+        link.send(b"hello" + range_request(service, 3))
         assert (await link.answer()).body == FILM[:3]
 
 
 @pytest.mark.parametrize("target", [ROUTE, "/nowhere", "/api/jobs/job-1/x"])
-async def test_an_expectation_that_is_not_ascii_is_unknown_as_any_other(
-    service: Service, target: str
-) -> None:
+async def test_non_ascii_expectation_is_unknown(service: Service, target: str) -> None:
     async with service.connect() as link:
         link.send(get(service, ("Expect", "100-contin\udcce"), target=target))
         assert (await link.answer()).status == 417
 
 
-async def test_where_there_is_nothing_to_wait_for_nobody_is_told(service: Service) -> None:
-    await sound(service, get(service, ("Expect", "100-continue")), (200, FILM))
+async def test_100_continue_is_not_sent_without_a_body_to_wait_for(service: Service) -> None:
+    await assert_connection_usable(service, get(service, ("Expect", "100-continue")), (200, FILM))

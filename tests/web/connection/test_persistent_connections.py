@@ -1,4 +1,4 @@
-"""Each kind of answer after each other on one connection, to the byte as it is on a connection of its own."""
+"""Each kind of response after each other on one connection equals the response on a connection of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRONG: Final = "jsvc_" + "x" * 43
 
 @dataclass(frozen=True)
 class Kind:
-    """A request, and the status that it is answered with."""
+    """A request and the status of its response."""
 
     status: int
     target: str = DOWNLOAD
@@ -36,7 +36,7 @@ class Kind:
     chunked: tuple[bytes, ...] = field(default=(), kw_only=True)
 
     def bytes(self, token: str | None, *, version: str = "1.1", close: str | None = None) -> bytes:
-        """Write it as it goes out; `close` is the Connection field."""
+        """Serialize the request; `close` is the Connection field."""
         fields = self.fields + ((("Connection", close),) if close else ())
         tail = b""
         if self.chunked:
@@ -105,9 +105,10 @@ ADDRESS: Final = re.compile(rb'"(?:(?:/api/jobs/)?[\w-]+/)?download(?=[/?])')
 
 
 def essence(answer: Answer) -> tuple[int, int, bytes]:
-    """What two answers to the same request have in common: boundaries, ids and signatures are their own.
+    """Return what two responses to the same request have in common.
 
-    An address is a path from the root, or relative where the request is HTTP/1.0, as a proxy's may be.
+    Boundaries, ids and signatures differ. A URL is an absolute path, or relative for HTTP/1.0, as a proxy's
+    request may be.
     """
     own = answer.headers["X-Request-Id"].encode()
     kind, _, boundary = answer.headers.get("Content-Type", "").partition("; boundary=")
@@ -120,7 +121,7 @@ def essence(answer: Answer) -> tuple[int, int, bytes]:
 
 @pytest.fixture
 async def alone(service: Service) -> dict[str, tuple[int, int, bytes]]:
-    """How each kind is answered on a connection of its own."""
+    """The response to each kind on a connection of its own."""
     answers = {}
     for name, kind in KINDS.items():
         async with service.connect() as link:
@@ -132,15 +133,15 @@ async def alone(service: Service) -> dict[str, tuple[int, int, bytes]]:
     return answers
 
 
-async def good_still(link: Connection, service: Service) -> None:
-    """Have one more answer of the connection, that of its own request and of no other."""
+async def assert_in_sync(link: Connection, service: Service) -> None:
+    """Check that the next response belongs to the next request."""
     link.send(PROBE.bytes(service.token))
     answer = await link.answer()
     assert (answer.status, answer.body) == (206, SMALL[7:10])
 
 
-def each_after_each(names: list[str]) -> Iterator[str]:
-    """Line names up so that each comes once right after each, itself too: a de Bruijn sequence."""
+def de_bruijn_sequence(names: list[str]) -> Iterator[str]:
+    """Order names so that each follows each, including itself, exactly once."""
     for place, name in enumerate(names):
         yield name
         for later in names[place + 1 :]:
@@ -149,21 +150,21 @@ def each_after_each(names: list[str]) -> Iterator[str]:
 
 
 @pytest.mark.both_loops
-async def test_after_any_answer_any_other_is_right_on_the_same_connection(
+async def test_every_response_is_correct_after_every_other_on_one_connection(
     service: Service, alone: dict[str, tuple[int, int, bytes]]
 ) -> None:
     async with service.connect() as link:
-        line, before = list(each_after_each(list(KINDS))), None
+        line, before = list(de_bruijn_sequence(list(KINDS))), None
         assert len(set(pairwise(line))) == len(line) - 1 == len(KINDS) ** 2
         for name in line:
             link.send(KINDS[name].bytes(service.token))
             assert essence(await link.answer(KINDS[name].method)) == alone[name], f"{name} after {before}"
             before = name
-        await good_still(link, service)
+        await assert_in_sync(link, service)
 
 
 @pytest.mark.both_loops
-async def test_requests_sent_before_any_answer_came_are_answered_in_their_order(
+async def test_pipelined_requests_are_answered_in_order(
     service: Service, alone: dict[str, tuple[int, int, bytes]]
 ) -> None:
     names = [*KINDS] * 4
@@ -172,11 +173,11 @@ async def test_requests_sent_before_any_answer_came_are_answered_in_their_order(
         link.send(b"".join(KINDS[name].bytes(service.token) for name in names))
         for name in names:
             assert essence(await link.answer(KINDS[name].method)) == alone[name], name
-        await good_still(link, service)
+        await assert_in_sync(link, service)
 
 
 @pytest.mark.parametrize("name", KINDS)
-async def test_a_connection_that_is_to_end_does_so_after_the_whole_answer(
+async def test_connection_closes_after_the_complete_response(
     service: Service, alone: dict[str, tuple[int, int, bytes]], name: str
 ) -> None:
     kind = KINDS[name]
@@ -193,7 +194,7 @@ OLD: Final = [name for name, kind in KINDS.items() if name != "expectation" and 
 
 
 @pytest.mark.parametrize("name", OLD)
-async def test_http_1_0_is_answered_alike_and_the_connection_ends(
+async def test_http_1_0_gets_the_same_response_and_the_connection_closes(
     service: Service, alone: dict[str, tuple[int, int, bytes]], name: str
 ) -> None:
     kind = KINDS[name]
@@ -206,7 +207,7 @@ async def test_http_1_0_is_answered_alike_and_the_connection_ends(
         assert await link.ended()
 
 
-async def test_http_1_0_may_ask_for_the_connection_to_go_on(
+async def test_http_1_0_may_request_keep_alive(
     service: Service, alone: dict[str, tuple[int, int, bytes]]
 ) -> None:
     async with service.connect() as link:

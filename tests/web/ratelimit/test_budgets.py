@@ -40,8 +40,8 @@ async def answer(_request: web.Request) -> web.Response:
     return web.Response()
 
 
-async def spend(budget: Budget, times: int, holder: str = "a") -> int:
-    """Send so many requests at once and say how many passed."""
+async def count_passing(budget: Budget, times: int, holder: str = "a") -> int:
+    """Send this many requests at once and return how many passed."""
     limited = budget.limited(answer)
     results = await asyncio.gather(
         *(limited(request_by(holder)) for _ in range(times)), return_exceptions=True
@@ -60,7 +60,7 @@ async def spend(budget: Budget, times: int, holder: str = "a") -> int:
         ("999999999/minute", 999_999_999, 60),
     ],
 )
-def test_a_rate_is_so_many_in_a_time(text: str, amount: int, seconds: int) -> None:
+def test_rate_is_a_count_per_time(text: str, amount: int, seconds: int) -> None:
     assert parse_rate(text) == (amount, seconds)
 
 
@@ -95,14 +95,14 @@ def test_a_rate_is_so_many_in_a_time(text: str, amount: int, seconds: int) -> No
         "5/minute\0",
     ],
 )
-def test_what_is_no_single_rate_above_zero_is_refused(text: str) -> None:
+def test_anything_but_one_rate_above_zero_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="is not a rate such as 600/minute") as refused:
         parse_rate(text)
     assert len(str(refused.value)) < 300
 
 
 @given(st.text(max_size=20) | st.from_regex(r"\s?[0-9]{1,3}\s?(/|per)\s?[0-9]{0,2}\s?(second|minute|hour)s?"))
-def test_any_text_is_a_rate_or_refused(text: str) -> None:
+def test_any_text_is_a_rate_or_rejected(text: str) -> None:
     try:
         rate = parse_rate(text)
     except ValueError:
@@ -111,7 +111,7 @@ def test_any_text_is_a_rate_or_refused(text: str) -> None:
     assert rate.seconds >= 1
 
 
-async def test_the_test_is_the_hit_and_the_hit_is_nothing() -> None:
+async def test_testing_a_limit_counts_and_hitting_it_does_not() -> None:
     counter = WindowCounter(Rate(3, 60), clock=Clock())
     strategy = CounterStrategy(counter)
     assert [await strategy.test(None, "key") for _ in range(5)] == [True, True, True, False, False]
@@ -119,15 +119,15 @@ async def test_the_test_is_the_hit_and_the_hit_is_nothing() -> None:
     assert counter.remaining("other")[0] == 3
 
 
-async def test_a_burst_at_once_passes_exactly_the_budget() -> None:
+async def test_burst_passes_exactly_the_budget() -> None:
     budget = Budget("status", parse_rate("10/minute"), clock=Clock())
-    assert await spend(budget, 200) == 10
+    assert await count_passing(budget, 200) == 10
 
 
-async def test_each_token_has_its_own_budget_and_each_kind_of_request_too() -> None:
+async def test_each_token_and_each_kind_of_request_has_its_own_budget() -> None:
     clock = Clock()
     budgets = [Budget(name, parse_rate("10/minute"), clock=clock) for name in ("status", "list")]
-    assert [await spend(budget, 20, token) for budget in budgets for token in "ab"] == [10] * 4
+    assert [await count_passing(budget, 20, token) for budget in budgets for token in "ab"] == [10] * 4
 
 
 async def test_all_jobs_of_a_route_share_one_budget() -> None:
@@ -140,10 +140,10 @@ async def test_all_jobs_of_a_route_share_one_budget() -> None:
 
 async def test_two_routes_of_a_budget_share_it() -> None:
     budget = Budget("status", parse_rate("10/minute"), clock=Clock())
-    assert await spend(budget, 6) + await spend(budget, 6) == 10
+    assert await count_passing(budget, 6) + await count_passing(budget, 6) == 10
 
 
-async def test_no_header_changes_whose_budget_is_spent() -> None:
+async def test_no_header_changes_which_budget_is_consumed() -> None:
     limited = Budget("status", parse_rate("3/minute"), clock=Clock()).limited(answer)
     passed = 0
     for number in range(10):
@@ -156,29 +156,29 @@ async def test_no_header_changes_whose_budget_is_spent() -> None:
     assert passed == 3
 
 
-async def test_after_retry_after_the_request_passes_and_a_second_before_it_does_not() -> None:
+async def test_request_passes_after_retry_after_and_not_a_second_earlier() -> None:
     clock = Clock(6010.0)
     budget = Budget("status", parse_rate("10/minute"), clock=clock)
-    await spend(budget, 10)
+    await count_passing(budget, 10)
     with pytest.raises(RateLimited) as refused:
         await budget.limited(answer)(request_by("a"))
     assert refused.value.retry_after == 51
     clock.now += 49.9
-    assert await spend(budget, 1) == 0
+    assert await count_passing(budget, 1) == 0
     clock.now = 6010.0 + 51
-    assert await spend(budget, 1) == 1
+    assert await count_passing(budget, 1) == 1
 
 
-async def test_a_refusal_names_the_budget_and_nobody() -> None:
+async def test_refusal_names_the_budget_and_no_token() -> None:
     budget = Budget("status", parse_rate("1/minute"), clock=Clock())
-    await spend(budget, 1, "0123456789ab")
+    await count_passing(budget, 1, "0123456789ab")
     with pytest.raises(RateLimited) as refused:
         await budget.limited(answer)(request_by("0123456789ab"))
     assert "1 status requests in 60 seconds" in refused.value.detail
     assert "0123456789ab" not in refused.value.detail
 
 
-async def test_the_handler_s_own_error_passes_through_and_has_cost_one() -> None:
+async def test_error_of_the_handler_passes_through_and_is_counted() -> None:
     budget = Budget("status", parse_rate("10/minute"), clock=Clock())
 
     async def fails(_request: web.Request) -> web.Response:
@@ -189,35 +189,35 @@ async def test_the_handler_s_own_error_passes_through_and_has_cost_one() -> None
     assert dict(budget.fields(token("a")))["RateLimit"] == '"status";r=9;t=60'
 
 
-async def test_the_fields_say_what_was_promised_and_what_is_left() -> None:
+async def test_ratelimit_fields_report_limit_and_remaining() -> None:
     clock = Clock(6029.5)
     budget = Budget("status", parse_rate("600/minute"), clock=clock)
-    await spend(budget, 1)
+    await count_passing(budget, 1)
     assert budget.fields(token("a")) == (
         ("RateLimit-Policy", '"status";q=600;w=60'),
         ("RateLimit", '"status";r=599;t=31'),
     )
 
 
-async def test_with_nothing_left_the_fields_say_when_there_is_again() -> None:
+async def test_ratelimit_fields_of_an_exhausted_budget_report_when_it_resets() -> None:
     budget = Budget("download", parse_rate("10/minute"), clock=Clock(6010.0))
-    await spend(budget, 10)
+    await count_passing(budget, 10)
     assert dict(budget.fields(token("a")))["RateLimit"] == '"download";r=0;t=51'
 
 
-async def test_asking_for_the_fields_costs_nothing() -> None:
+async def test_reading_the_ratelimit_fields_counts_nothing() -> None:
     budget = Budget("status", parse_rate("10/minute"), clock=Clock())
     for _ in range(50):
         budget.fields(token("a"))
-    assert await spend(budget, 20) == 10
+    assert await count_passing(budget, 20) == 10
 
 
 def failures(rate: str = "20/minute", clock: Clock | None = None) -> AuthFailures:
     return AuthFailures(parse_rate(rate), clock=clock or Clock())
 
 
-def hits(some: AuthFailures, remote: str | None, tries: int = 30) -> int:
-    """Fail so often, and say how many failures were answered as such."""
+def count_counted_failures(some: AuthFailures, remote: str | None, tries: int = 30) -> int:
+    """Fail this often, and return how many failures got the normal response."""
     counted = 0
     for _ in range(tries):
         try:
@@ -228,10 +228,10 @@ def hits(some: AuthFailures, remote: str | None, tries: int = 30) -> int:
     return counted
 
 
-def test_an_address_may_fail_so_often_and_is_told_when_again() -> None:
+def test_address_may_fail_up_to_the_limit_and_gets_retry_after() -> None:
     clock = Clock(6010.0)
     some = failures(clock=clock)
-    assert hits(some, "192.0.2.1") == 20
+    assert count_counted_failures(some, "192.0.2.1") == 20
     with pytest.raises(RateLimited) as refused:
         some.hit("192.0.2.1")
     assert refused.value.retry_after == 51
@@ -253,20 +253,24 @@ def test_an_address_may_fail_so_often_and_is_told_when_again() -> None:
         (None, "192.0.2.1", False),
     ],
 )
-def test_addresses_of_one_customer_share_a_budget(first: str | None, second: str | None, same: bool) -> None:  # noqa: FBT001 - a column
+def test_addresses_of_one_ipv6_network_share_a_budget(
+    first: str | None,
+    second: str | None,
+    same: bool,  # noqa: FBT001 - a column
+) -> None:
     some = failures()
-    hits(some, first)
-    assert hits(some, second) == (0 if same else 20)
+    count_counted_failures(some, first)
+    assert count_counted_failures(some, second) == (0 if same else 20)
 
 
-def test_addresses_are_remembered_within_bounds() -> None:
+def test_number_of_remembered_addresses_is_bounded() -> None:
     some = failures("1/minute")
     for number in range(MAX_ADDRESSES + 500):
         some.hit(f"2001:db8:{number:x}::1")
     assert len(some._counter) == MAX_ADDRESSES
 
 
-def test_a_budget_s_name_and_numbers_are_a_structured_field() -> None:
+def test_ratelimit_fields_are_structured_fields() -> None:
     budget = Budget("logs", Rate(5, 10), clock=Clock())
     fields = dict(budget.fields(token("a")))
     assert re.fullmatch(r'"[a-z]+";q=\d+;w=\d+', fields["RateLimit-Policy"])

@@ -1,4 +1,4 @@
-"""One owner can't take all downloads, and a client that takes next to nothing gives way where others wait."""
+"""One owner cannot take all download slots, and the slowest download ends when others wait for a slot."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def large(make_job: MakeJob) -> None:
 
 @asynccontextmanager
 async def stalled(service: Service, target: str, token: str | None) -> AsyncIterator[Connection]:
-    """Have a download whose client takes no more than its head."""
+    """Start a download whose client reads only the head."""
     async with service.connect(receive_buffer=4096) as link:
         link.send(request("GET", target, token=token))
         assert (await link.head())[1] == 200
@@ -39,7 +39,7 @@ async def stalled(service: Service, target: str, token: str | None) -> AsyncIter
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-async def test_the_tokens_of_one_owner_together_take_half_of_all_slots(
+async def test_tokens_of_one_owner_together_take_half_of_all_slots(
     serve: Serve, large: None, make_token: MakeToken, kind: str
 ) -> None:
     tokens, other = [make_token() for _ in range(9)], make_token("bert")
@@ -56,7 +56,7 @@ async def test_the_tokens_of_one_owner_together_take_half_of_all_slots(
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-async def test_the_slowest_download_gives_way_where_all_slots_are_taken(
+async def test_slowest_download_ends_when_all_slots_are_taken(
     serve: Serve, large: None, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr("jobsvc.web.ratelimit.download_slots.PACE_PERIOD_S", 0.5)
@@ -82,7 +82,7 @@ async def test_the_slowest_download_gives_way_where_all_slots_are_taken(
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-async def test_a_request_that_sends_no_file_ends_no_download(
+async def test_request_without_a_body_ends_no_download(
     serve: Serve,
     large: None,
     make_job: MakeJob,
@@ -129,7 +129,7 @@ async def first_status(service: Service, target: str, token: str) -> int:
         return (await link.head())[1]
 
 
-async def test_a_download_that_is_taken_fast_enough_never_gives_way(
+async def test_download_that_is_read_fast_enough_never_ends_early(
     serve: Serve, large: None, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobsvc.web.ratelimit.download_slots.PACE_PERIOD_S", 0.3)

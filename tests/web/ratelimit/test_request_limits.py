@@ -1,4 +1,6 @@
-"""Limits as clients meet them: what is left, when there is more, and who is counted for what."""
+"""Limits as clients see them: what remains, when more is available, and which budget a request counts
+against.
+"""
 
 from __future__ import annotations
 
@@ -27,41 +29,41 @@ LARGE: Final = 64_000_000
 WRONG: Final = "jsvc_" + "x" * 43
 
 
-def left(answer: Answer) -> tuple[str, int, int]:
-    """Take a RateLimit field apart: whose budget, how many would pass, and seconds."""
+def ratelimit_state(answer: Answer) -> tuple[str, int, int]:
+    """Parse a RateLimit field: policy, remaining requests, and seconds."""
     field = re.fullmatch(r'"([a-z]+)";r=(\d+);t=(\d+)', answer.headers["RateLimit"])
     assert field is not None, answer.headers["RateLimit"]
     return field[1], int(field[2]), int(field[3])
 
 
-def refused(answer: Answer) -> int:
-    """Hold a 429 against what each has, and return its Retry-After."""
+def assert_rate_limited(answer: Answer) -> int:
+    """Check what every 429 has, and return its Retry-After."""
     assert (answer.status, answer.code) == (429, "rate-limited")
     assert re.fullmatch("[1-9][0-9]*", answer.headers["Retry-After"])
     return int(answer.headers["Retry-After"])
 
 
 async def statuses(service: Service, count: int, target: str = STATUS, token: str | None = "") -> list[int]:
-    """Ask so many times, one after the other."""
+    """Send this many requests one after the other and return their statuses."""
     return [(await service.get(target, token=token)).status for _ in range(count)]
 
 
-async def test_of_ten_answers_that_nothing_is_new_one_counts(serve: Serve, make_job: MakeJob) -> None:
+async def test_one_in_ten_304_responses_counts(serve: Serve, make_job: MakeJob) -> None:
     make_job(log=b"one\n", output=b"film")
     service = await serve(limit_status="3/hour", limit_download="3/hour", limit_logs="3/hour")
     for target in (STATUS, DOWNLOAD, "/api/jobs/job-1/logs"):
         first = await service.get(target)
-        assert left(first)[1] == 2
+        assert ratelimit_state(first)[1] == 2
         known = ("If-None-Match", first.headers["ETag"])
         for number in range(1, 21):
             again = await service.get(target, known)
             assert again.status == 304
-            assert left(again)[1] == 2 - number // 10
-        assert refused(await service.get(target)) > 0
+            assert ratelimit_state(again)[1] == 2 - number // 10
+        assert assert_rate_limited(await service.get(target)) > 0
 
 
 async def at_once(service: Service, count: int, method: str, target: str, *tokens: str | None) -> list[int]:
-    """Ask so many times with each token, all at once, each on a connection of its own."""
+    """Send this many requests with each token at the same time, each on a connection of its own."""
     async with AsyncExitStack() as stack:
         links = [await stack.enter_async_context(service.connect()) for _ in range(count * len(tokens))]
         for link, token in zip(links, tokens * count, strict=True):
@@ -82,7 +84,7 @@ async def at_once(service: Service, count: int, method: str, target: str, *token
         ("download", "POST", LINKS),
     ],
 )
-async def test_each_answer_says_what_is_left_and_exactly_so_many_pass(
+async def test_each_response_reports_what_remains_and_exactly_that_many_pass(
     serve: Serve, make_job: MakeJob, name: str, method: str, target: str
 ) -> None:
     make_job(output=b"film")
@@ -92,18 +94,18 @@ async def test_each_answer_says_what_is_left_and_exactly_so_many_pass(
             answer = await link.ask(method, target, token=service.token)
             assert answer.status in {200, 201, 404}
             assert answer.headers["RateLimit-Policy"] == f'"{name}";q=7;w=3600'
-            assert left(answer)[:2] == (name, rest)
-            assert 0 < left(answer)[2] <= 3600
+            assert ratelimit_state(answer)[:2] == (name, rest)
+            assert 0 < ratelimit_state(answer)[2] <= 3600
         for _ in range(3):
             answer = await link.ask(method, target, token=service.token)
             assert answer.status == 429
-            assert left(answer)[:2] == (name, 0)
+            assert ratelimit_state(answer)[:2] == (name, 0)
             # A second may end between the two.
-            assert int(answer.headers["Retry-After"]) - left(answer)[2] in {0, 1}
-            assert method == "HEAD" or 0 < refused(answer) <= 2 * 3600
+            assert int(answer.headers["Retry-After"]) - ratelimit_state(answer)[2] in {0, 1}
+            assert method == "HEAD" or 0 < assert_rate_limited(answer) <= 2 * 3600
 
 
-async def test_the_token_s_budget_is_for_all_jobs_together_and_for_each_kind_apart(
+async def test_budget_of_a_token_is_shared_by_all_jobs_and_separate_per_kind(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     for number in range(5):
@@ -112,9 +114,9 @@ async def test_the_token_s_budget_is_for_all_jobs_together_and_for_each_kind_apa
     service = await serve(limit_status="5/hour", limit_download="3/hour")
     for number in range(5):
         assert (await service.get(f"/api/jobs/job-{number}")).status == 200
-    refused(await service.get("/api/jobs/job-4"))
-    refused(await service.get("/api/jobs/unknown"))
-    refused(await service.get(STATUS, ("If-None-Match", "*")))
+    assert_rate_limited(await service.get("/api/jobs/job-4"))
+    assert_rate_limited(await service.get("/api/jobs/unknown"))
+    assert_rate_limited(await service.get(STATUS, ("If-None-Match", "*")))
     assert await statuses(service, 4, DOWNLOAD) == [200, 200, 200, 429]
     assert (await service.ask("POST", LINKS)).status == 429
     assert await statuses(service, 3, f"{STATUS}/logs") == [404] * 3
@@ -125,10 +127,10 @@ async def test_the_token_s_budget_is_for_all_jobs_together_and_for_each_kind_apa
     assert await service.metric('jobsvc_rate_limited_total{budget="download"}') == 2
 
 
-async def test_what_is_refused_for_another_reason_has_been_counted_all_the_same(
+async def test_request_refused_for_another_reason_is_counted(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
-    """Else one could ask for ever for what one may not have."""
+    """Otherwise a client could request without limit what it may not have."""
     make_job(output=b"film")
     looks, stranger = make_token(scopes=[JOBS_READ]), make_token("bert")
     service = await serve(limit_status="2/hour", limit_download="2/hour")
@@ -143,7 +145,7 @@ async def test_what_is_refused_for_another_reason_has_been_counted_all_the_same(
 @pytest.mark.parametrize(
     ("method", "target"), [("GET", STATUS), ("HEAD", STATUS), ("GET", DOWNLOAD), ("POST", LINKS)]
 )
-async def test_a_burst_passes_exactly_the_limit_of_each_token(
+async def test_burst_passes_exactly_the_limit_of_each_token(
     serve: Serve, make_job: MakeJob, make_token: MakeToken, method: str, target: str
 ) -> None:
     make_job(output=b"film")
@@ -159,7 +161,7 @@ async def test_a_burst_passes_exactly_the_limit_of_each_token(
     assert again == [429] * 20
 
 
-async def test_a_burst_on_one_connection_passes_exactly_the_limit(serve: Serve, make_job: MakeJob) -> None:
+async def test_burst_on_one_connection_passes_exactly_the_limit(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await serve(limit_status="10/hour")
     async with service.connect() as link:
@@ -169,7 +171,7 @@ async def test_a_burst_on_one_connection_passes_exactly_the_limit(serve: Serve, 
 
 
 @pytest.mark.parametrize(("amount", "window"), [(3, 1), (4, 2), (1, 2)])
-async def test_retry_after_is_the_truth(
+async def test_request_passes_exactly_after_retry_after(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, amount: int, window: int
 ) -> None:
     """A client that waits for Retry-After passes, and Retry-After is not a second too long.
@@ -190,7 +192,7 @@ async def test_retry_after_is_the_truth(
             before, answer, after = await ask()
             while answer.status == 200:
                 before, answer, after = await ask()
-            seconds = refused(answer)
+            seconds = assert_rate_limited(answer)
             begun, answer, ended = await ask()
             while answer.status == 429:
                 assert begun < after + seconds, "the client waited for Retry-After"
@@ -202,7 +204,7 @@ async def test_retry_after_is_the_truth(
 
 @asynccontextmanager
 async def from_address(service: Service, address: str) -> AsyncIterator[Connection]:
-    """Connect from another address of this machine: all of 127.0.0.0/8 is."""
+    """Connect from another address of this host: all of 127.0.0.0/8 are usable."""
     plain = socket.socket()
     plain.settimeout(0)
     plain.bind((address, 0))
@@ -217,13 +219,13 @@ async def from_address(service: Service, address: str) -> AsyncIterator[Connecti
 async def failures(
     service: Service, count: int, *forwarded: str, address: str = "127.0.0.1", token: str = WRONG
 ) -> list[int]:
-    """Present a wrong token so many times."""
+    """Present a wrong token this many times."""
     fields = [("X-Forwarded-For", line) for line in forwarded]
     async with from_address(service, address) as link:
         return [(await link.ask("GET", STATUS, fields, token=token)).status for _ in range(count)]
 
 
-async def test_wrong_tokens_are_counted_by_the_address_they_come_from(
+async def test_wrong_tokens_are_counted_by_client_address(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job(output=b"film")
@@ -234,7 +236,7 @@ async def test_wrong_tokens_are_counted_by_the_address_they_come_from(
             assert (wrong.status, wrong.code) == (401, "unauthorized")
         for method, target in (("GET", STATUS), ("GET", DOWNLOAD), ("POST", LINKS)):
             answer = await link.ask(method, target, token=WRONG)
-            assert 0 < refused(answer) <= 2 * 3600
+            assert 0 < assert_rate_limited(answer) <= 2 * 3600
             assert "RateLimit" not in answer.headers, "it is nobody's budget"
         assert (await link.ask("GET", STATUS, token=service.token)).status == 200, "a good one passes"
         assert (await link.ask("GET", STATUS)).status == 401, "none at all is no guess"
@@ -243,9 +245,7 @@ async def test_wrong_tokens_are_counted_by_the_address_they_come_from(
     assert await service.metric("jobsvc_auth_failures_total") == 3 + 1 + 3
 
 
-async def test_a_forwarded_address_counts_from_nobody_who_is_not_trusted(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_forwarded_address_of_an_untrusted_client_is_ignored(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await serve(limit_auth_failures="3/hour", trusted_proxies=(ip_network("10.0.0.0/8"),))
     for number in range(3):
@@ -255,7 +255,7 @@ async def test_a_forwarded_address_counts_from_nobody_who_is_not_trusted(
     assert await failures(service, 3, "127.0.0.1", address="127.0.0.2") == [401] * 3, "nor shut out another"
 
 
-async def test_a_trusted_proxy_s_word_counts_and_what_its_client_made_up_does_not(
+async def test_address_added_by_the_trusted_proxy_counts_and_not_one_sent_by_its_client(
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job()
@@ -283,7 +283,7 @@ async def test_a_trusted_proxy_s_word_counts_and_what_its_client_made_up_does_no
 
 @asynccontextmanager
 async def stalled(service: Service, token: str | None = "") -> AsyncIterator[Connection]:
-    """Have a download under way that does not go on."""
+    """Start a download that makes no progress."""
     async with service.connect(receive_buffer=65_536) as link:
         link.send(request("GET", DOWNLOAD, token=service.token if token == "" else token))
         assert (await link.head())[1] == 200
@@ -297,7 +297,7 @@ def large(make_job: MakeJob) -> None:
 
 
 def full(answer: Answer) -> bool:
-    """Whether there was no room for one more download."""
+    """Return whether no further download is accepted."""
     if answer.status != 429:
         return False
     assert answer.code == "too-many-downloads"
@@ -305,7 +305,7 @@ def full(answer: Answer) -> bool:
     return True
 
 
-async def test_a_token_has_so_many_downloads_at_once_and_no_more(
+async def test_number_of_parallel_downloads_per_token_is_limited(
     serve: Serve, large: None, make_token: MakeToken
 ) -> None:
     other = make_token()
@@ -319,21 +319,21 @@ async def test_a_token_has_so_many_downloads_at_once_and_no_more(
         async with stalled(service, other):
             assert full(await service.download("job-1", token=other)), "the third of all"
         await second.reset()
-        await room(service, other)
-    await room(service)
+        await wait_for_slot(service, other)
+    await wait_for_slot(service)
     assert await service.metric('jobsvc_downloads_refused_total{limit="token"}') >= 2
     assert await service.metric('jobsvc_downloads_refused_total{limit="all"}') >= 1
 
 
-async def room(service: Service, token: str | None = "") -> None:
-    """Wait until one more download is taken, of the service's own token or another."""
+async def wait_for_slot(service: Service, token: str | None = "") -> None:
+    """Wait until one more download is accepted, with the service's own token or another."""
     ends = time.monotonic() + 5
     while full(await service.download("job-1", ("Range", "bytes=0-0"), token=token)):
         assert time.monotonic() < ends
         await asyncio.sleep(0.01)
 
 
-async def test_the_cap_of_all_downloads_is_everyone_s(
+async def test_limit_of_all_downloads_applies_to_all_tokens(
     serve: Serve, large: None, make_token: MakeToken
 ) -> None:
     tokens = [make_token() for _ in range(4)]
@@ -345,7 +345,7 @@ async def test_the_cap_of_all_downloads_is_everyone_s(
     await until_idle(service)
 
 
-async def test_whatever_ends_a_download_gives_its_place_back(serve: Serve, large: None) -> None:
+async def test_slot_is_released_however_a_download_ends(serve: Serve, large: None) -> None:
     service = await serve(max_downloads_per_token=1, max_downloads=1)
     for fields in (
         [("If-None-Match", "*")],
@@ -361,14 +361,14 @@ async def test_whatever_ends_a_download_gives_its_place_back(serve: Serve, large
         async with stalled(service) as link:
             assert full(await service.download("job-1"))
             await link.reset()
-        await room(service)
+        await wait_for_slot(service)
     async with stalled(service) as link:
         await link.read(LARGE)
-    await room(service)
+    await wait_for_slot(service)
 
 
 @pytest.mark.both_loops
-async def test_who_has_all_of_a_download_may_begin_the_next_at_once(serve: Serve, large: None) -> None:
+async def test_next_download_may_start_as_soon_as_one_is_complete(serve: Serve, large: None) -> None:
     service = await serve(max_downloads_per_token=1, max_downloads=1)
     async with service.connect() as one, service.connect() as other:
         for link in (one, other) * 100:
@@ -376,7 +376,7 @@ async def test_who_has_all_of_a_download_may_begin_the_next_at_once(serve: Serve
             assert answer.status == 206
 
 
-async def test_a_burst_of_downloads_takes_exactly_the_places_there_are(serve: Serve, large: None) -> None:
+async def test_burst_of_downloads_takes_exactly_the_available_slots(serve: Serve, large: None) -> None:
     service = await serve(max_downloads_per_token=5, max_downloads=100)
     async with AsyncExitStack() as stack:
         links = [await stack.enter_async_context(service.connect(receive_buffer=65_536)) for _ in range(40)]
@@ -388,7 +388,7 @@ async def test_a_burst_of_downloads_takes_exactly_the_places_there_are(serve: Se
 
 
 async def until_idle(service: Service) -> None:
-    """Wait until no download is under way."""
+    """Wait until no download is in progress."""
     ends = time.monotonic() + 5
     while await service.metric("jobsvc_downloads_in_progress"):
         assert time.monotonic() < ends

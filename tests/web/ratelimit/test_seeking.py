@@ -40,7 +40,7 @@ def seeks(clock: Clock) -> RangeContinuations:
     )
 
 
-def test_an_output_counts_as_being_read_for_one_minute_at_least_and_two_at_most() -> None:
+def test_output_counts_as_being_read_for_one_to_two_minutes() -> None:
     for begun in (0, 1, 59.9, 60, 61):
         clock = Clock()
         made = seeks(clock)
@@ -52,7 +52,7 @@ def test_an_output_counts_as_being_read_for_one_minute_at_least_and_two_at_most(
         assert not made.is_continuation(FURTHER, KEY)
 
 
-def test_only_a_get_with_a_range_continues_and_only_what_was_sent_begins() -> None:
+def test_only_range_requests_continue_a_use_and_only_sent_bytes_start_one() -> None:
     made = seeks(Clock())
     for status in (
         HTTPStatus.NOT_MODIFIED,
@@ -68,7 +68,7 @@ def test_only_a_get_with_a_range_continues_and_only_what_was_sent_begins() -> No
     assert not made.is_continuation(make_mocked_request("HEAD", "/job", headers={"Range": "bytes=0-"}), KEY)
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_number_of_remembered_uses_is_bounded() -> None:
     made = seeks(Clock())
     for number in range(seeking.KEYS_MAX * 3):
         made._recent["a", None, str(number)] = None

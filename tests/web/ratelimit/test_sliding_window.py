@@ -30,18 +30,18 @@ def passed(counter: WindowCounter, tries: int, key: str = "key") -> int:
     return sum(counter.try_acquire(key) for _ in range(tries))
 
 
-def test_a_burst_passes_exactly_the_limit(clock: Clock) -> None:
+def test_burst_passes_exactly_the_limit(clock: Clock) -> None:
     assert passed(WindowCounter(Rate(10, 60), clock=clock), 200) == 10
 
 
-def test_what_is_refused_is_not_counted(clock: Clock) -> None:
+def test_refused_requests_are_not_counted(clock: Clock) -> None:
     counter = WindowCounter(Rate(10, 60), clock=clock)
     passed(counter, 200)
     clock.now += 60 + 30
     assert passed(counter, 200) == 5
 
 
-def test_the_window_before_weighs_as_much_as_it_overlaps(clock: Clock) -> None:
+def test_previous_window_is_weighted_by_its_overlap(clock: Clock) -> None:
     clock.now = 6400.0
     counter = WindowCounter(Rate(64, 64), clock=clock)
     passed(counter, 64)
@@ -58,19 +58,19 @@ def test_after_two_windows_nothing_is_remembered(clock: Clock) -> None:
     assert passed(counter, 200) == 10
 
 
-def test_keys_don_t_touch_each_other(clock: Clock) -> None:
+def test_keys_are_independent(clock: Clock) -> None:
     counter = WindowCounter(Rate(10, 60), clock=clock)
     assert [passed(counter, 20, key) for key in "abc"] == [10, 10, 10]
 
 
-def test_looking_counts_nothing_and_remembers_nobody(clock: Clock) -> None:
+def test_reading_the_state_counts_nothing_and_stores_no_key(clock: Clock) -> None:
     counter = WindowCounter(Rate(10, 60), clock=clock)
     for _ in range(20):
         assert counter.window_state("key") == WindowState(0, 0, 60, 10, 60)
     assert len(counter) == 0
 
 
-def test_keys_that_count_no_more_are_forgotten_as_others_come(clock: Clock) -> None:
+def test_expired_keys_are_dropped_as_others_arrive(clock: Clock) -> None:
     counter = WindowCounter(Rate(10, 60), clock=clock)
     for minute in range(50):
         clock.now = 6000.0 + 60 * minute
@@ -79,7 +79,7 @@ def test_keys_that_count_no_more_are_forgotten_as_others_come(clock: Clock) -> N
     assert len(counter) <= 2 * 20
 
 
-def test_of_too_many_keys_the_oldest_are_forgotten(clock: Clock) -> None:
+def test_oldest_keys_are_dropped_above_the_maximum(clock: Clock) -> None:
     counter = WindowCounter(Rate(1, 60), clock=clock, keys_cap=100)
     for number in range(1000):
         counter.try_acquire(str(number))
@@ -88,7 +88,7 @@ def test_of_too_many_keys_the_oldest_are_forgotten(clock: Clock) -> None:
     assert counter.try_acquire("0")
 
 
-def test_a_key_in_use_is_not_among_the_oldest(clock: Clock) -> None:
+def test_key_in_use_is_not_dropped_as_oldest(clock: Clock) -> None:
     counter = WindowCounter(Rate(2, 60), clock=clock, keys_cap=3)
     for key in "abc":
         counter.try_acquire(key)
@@ -104,7 +104,7 @@ steps = st.lists(st.tuples(st.integers(0, 64 * 40), st.integers(1, 12)), min_siz
 
 
 @given(steps, st.integers(1, 20), st.sampled_from([1, 4, 16, 32]))
-async def test_it_admits_what_the_limits_library_admits(
+async def test_counter_admits_what_the_limits_library_admits(
     moves: list[tuple[int, int]], limit: int, window: int
 ) -> None:
     item, clock = RateLimitItemPerSecond(limit, window), Clock(2.0**30)
@@ -118,8 +118,8 @@ async def test_it_admits_what_the_limits_library_admits(
 
 
 @st.composite
-def used_up(draw: st.DrawFn) -> tuple[WindowCounter, Clock]:
-    """A counter that refuses, however it came to that."""
+def exhausted_counter(draw: st.DrawFn) -> tuple[WindowCounter, Clock]:
+    """A counter that refuses, in whatever state that is."""
     rate = Rate(draw(st.integers(1, 700)), draw(st.sampled_from([1, 7, 10, 60, 3600])))
     clock = Clock(draw(st.floats(0, 2e9)))
     counter = WindowCounter(rate, clock=clock)
@@ -131,8 +131,8 @@ def used_up(draw: st.DrawFn) -> tuple[WindowCounter, Clock]:
     return counter, clock
 
 
-@given(used_up())
-def test_after_the_wait_that_was_told_a_request_passes(state: tuple[WindowCounter, Clock]) -> None:
+@given(exhausted_counter())
+def test_request_passes_after_the_reported_wait(state: tuple[WindowCounter, Clock]) -> None:
     counter, clock = state
     seconds = counter.window_state("key").wait()
     assert seconds >= 1
@@ -142,10 +142,10 @@ def test_after_the_wait_that_was_told_a_request_passes(state: tuple[WindowCounte
 
 
 @given(steps, st.integers(1, 20), st.sampled_from([1, 4, 16, 32]))
-def test_of_those_that_are_relieved_each_tenth_counts_and_none_counts_twice(
+def test_one_in_ten_refunded_requests_counts_and_none_twice(
     moves: list[tuple[int, int]], limit: int, window: int
 ) -> None:
-    """So a key that only has such has ten times as many, and no more."""
+    """A key with refunded requests alone gets ten times as many and no more."""
     clock = Clock(2.0**30)
     counter = WindowCounter(Rate(limit, window), clock=clock)
     admitted = 0
@@ -163,7 +163,7 @@ def test_of_those_that_are_relieved_each_tenth_counts_and_none_counts_twice(
             assert 0 <= counter.window_state("key").current - before.current <= 1 <= limit
 
 
-def test_a_request_of_no_window_is_relieved_of_nothing(clock: Clock) -> None:
+def test_refund_without_a_window_does_nothing(clock: Clock) -> None:
     counter = WindowCounter(Rate(2, 60), clock=clock)
     counter.refund("key", 10)
     assert len(counter) == 0
@@ -175,15 +175,15 @@ def test_a_request_of_no_window_is_relieved_of_nothing(clock: Clock) -> None:
     assert counter.window_state("key")[:2] == (1, 0)
 
 
-@given(used_up(), st.floats(0, 5000))
-def test_it_passes_at_any_later_time_too(state: tuple[WindowCounter, Clock], later: float) -> None:
+@given(exhausted_counter(), st.floats(0, 5000))
+def test_request_passes_at_any_later_time(state: tuple[WindowCounter, Clock], later: float) -> None:
     counter, clock = state
     clock.now += counter.window_state("key").wait() + later
     assert counter.try_acquire("key")
 
 
-@given(used_up())
-def test_the_wait_is_not_a_second_longer_than_it_has_to_be(state: tuple[WindowCounter, Clock]) -> None:
+@given(exhausted_counter())
+def test_wait_is_not_a_second_longer_than_necessary(state: tuple[WindowCounter, Clock]) -> None:
     counter, clock = state
     seconds = counter.window_state("key").wait()
     clock.now += max(seconds - 1.01, 0)
@@ -197,11 +197,13 @@ def used_up_at_zero(limit: int, window: int) -> tuple[WindowCounter, Clock]:
     return counter, clock
 
 
-@given(used_up(), st.floats(0, 4000))
+@given(exhausted_counter(), st.floats(0, 4000))
 # The window before weighs so little less than a whole number that the sum with this one is rounded up to it.
 @example(used_up_at_zero(220, 3600), 6398.181818181818)
 @example(used_up_at_zero(316, 60), 76.51898734177216)
-def test_as_many_pass_as_were_said_to_be_left(state: tuple[WindowCounter, Clock], later: float) -> None:
+def test_as_many_requests_pass_as_were_reported_remaining(
+    state: tuple[WindowCounter, Clock], later: float
+) -> None:
     counter, clock = state
     clock.now += later
     left = counter.window_state("key").remaining()
@@ -210,8 +212,8 @@ def test_as_many_pass_as_were_said_to_be_left(state: tuple[WindowCounter, Clock]
     assert passed(counter, left + 5) == left
 
 
-@given(used_up(), st.floats(0, 4000))
-def test_who_spends_is_told_what_is_left_then(state: tuple[WindowCounter, Clock], later: float) -> None:
+@given(exhausted_counter(), st.floats(0, 4000))
+def test_consuming_returns_what_remains(state: tuple[WindowCounter, Clock], later: float) -> None:
     counter, clock = state
     clock.now += later
     left = counter.window_state("key").remaining()
@@ -232,5 +234,5 @@ def test_who_spends_is_told_what_is_left_then(state: tuple[WindowCounter, Clock]
         (WindowState(600, 0, 60.0, 600, 60), 1),
     ],
 )
-def test_the_wait_by_hand(standing: WindowState, seconds: int) -> None:
+def test_wait_equals_values_computed_by_hand(standing: WindowState, seconds: int) -> None:
     assert standing.wait() == seconds

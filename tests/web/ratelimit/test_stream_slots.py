@@ -1,4 +1,4 @@
-"""How many streams and waits may be open: of a token, of an owner, in all."""
+"""Limits of open streams and long polls per token, per owner and in total."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def token(owner: str, name: str = "a") -> Token:
     return Token(f"{owner}-{name}", owner, frozenset(), bytes(32), 0.0)
 
 
-def taken(slots: StreamSlots, open_streams: ExitStack, holder: Token) -> int:
-    """Open as many streams as the token gets; return how many they are."""
+def open_all(slots: StreamSlots, open_streams: ExitStack, holder: Token) -> int:
+    """Open as many streams as the token gets; return their number."""
     count = 0
     try:
         while True:
@@ -28,34 +28,34 @@ def taken(slots: StreamSlots, open_streams: ExitStack, holder: Token) -> int:
         return count
 
 
-def test_a_token_gets_as_many_as_it_may_have() -> None:
+def test_token_gets_up_to_its_limit() -> None:
     refused: list[str] = []
     slots = StreamSlots(100, 3, refused.append)
     with ExitStack() as open_streams:
-        assert taken(slots, open_streams, token("anna", "a")) == 3
-        assert taken(slots, open_streams, token("anna", "b")) == 3
+        assert open_all(slots, open_streams, token("anna", "a")) == 3
+        assert open_all(slots, open_streams, token("anna", "b")) == 3
     assert refused == ["token", "token"]
 
 
-def test_an_owner_with_many_tokens_gets_half_and_the_next_owner_half_of_the_rest() -> None:
+def test_owner_gets_half_of_all_slots_and_the_next_owner_half_of_the_rest() -> None:
     refused: list[str] = []
     slots = StreamSlots(100, 64, refused.append)
     with ExitStack() as open_streams:
-        assert sum(taken(slots, open_streams, token("anna", str(n))) for n in range(17)) == 50
-        assert sum(taken(slots, open_streams, token("bob", str(n))) for n in range(17)) == 25
-        assert taken(slots, open_streams, token("carl")) == 13
+        assert sum(open_all(slots, open_streams, token("anna", str(n))) for n in range(17)) == 50
+        assert sum(open_all(slots, open_streams, token("bob", str(n))) for n in range(17)) == 25
+        assert open_all(slots, open_streams, token("carl")) == 13
     assert set(refused) == {"owner"}
 
 
-def test_nothing_more_is_opened_where_all_are_taken() -> None:
+def test_nothing_is_opened_when_all_slots_are_taken() -> None:
     refused: list[str] = []
     slots = StreamSlots(2, 64, refused.append)
     with ExitStack() as open_streams:
-        assert [taken(slots, open_streams, token(owner)) for owner in ("anna", "bob", "carl")] == [1, 1, 0]
+        assert [open_all(slots, open_streams, token(owner)) for owner in ("anna", "bob", "carl")] == [1, 1, 0]
     assert refused == ["owner", "all", "all"]
 
 
-def test_what_ends_makes_room() -> None:
+def test_closed_stream_frees_its_slot() -> None:
     slots = StreamSlots(10, 1, lambda _limit: None)
     for _ in range(3):
         with slots.hold(token("anna")), pytest.raises(TooManyStreams), slots.hold(token("anna")):
@@ -65,7 +65,7 @@ def test_what_ends_makes_room() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans()), max_size=200))
-def test_a_newcomer_gets_one_whatever_others_have_as_long_as_fewer_owners_than_slots_came(
+def test_new_owner_gets_a_slot_while_there_are_fewer_owners_than_slots(
     steps: list[tuple[str, bool]],
 ) -> None:
     slots = StreamSlots(64, 64, lambda _limit: None)
