@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from time import monotonic
-from typing import Protocol
 
 from prometheus_client import Gauge
 
 from jobsvc.domain.job import Status
+from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.catalogue.index_stats import IndexStats
-from jobsvc.index.watch.registry import WatchRegistry
+from jobsvc.index.job_index import JobIndex
 from jobsvc.observe.metrics import Metrics
 
 
-class MeasuredIndex(Protocol):
-    """The attributes of JobIndex that the gauges read."""
-
-    catalogue: Catalogue
-    stats: IndexStats
-    registry: WatchRegistry
-
-    ready: asyncio.Event
-
-    @property
-    def mode(self) -> str:
-        """How changes are detected: "auto", "events" or "poll"."""
-
-    @property
-    def is_covered(self) -> bool:
-        """Whether the watcher is healthy."""
-
-    @property
-    def storage_unavailable_reason(self) -> str | None:
-        """Why the storage is considered unavailable; None while it is available."""
-
-
-def register(index: MeasuredIndex, metrics: Metrics) -> None:
+def register(index: JobIndex, metrics: Metrics) -> None:
     """Add gauges to `metrics` that read `index` at every scrape."""
-    begun = monotonic()
+    started_at = monotonic()
     for status in Status:
         metrics.index_jobs.labels(status).set_function(partial(_count, index.catalogue, status))
     metrics.names_ignored.set_function(lambda: index.stats.ignored_names)
@@ -51,7 +27,7 @@ def register(index: MeasuredIndex, metrics: Metrics) -> None:
         ),
         "reconcile_age_seconds": (
             "Time since everything was compared; since the start, if never.",
-            lambda: monotonic() - (index.stats.reconciled_at or begun),
+            lambda: monotonic() - (index.stats.reconciled_at or started_at),
         ),
         "index_complete": ("1 once every job has been looked at since the start.", index.ready.is_set),
         "storage_missing": (
@@ -60,17 +36,17 @@ def register(index: MeasuredIndex, metrics: Metrics) -> None:
         ),
         "watcher_wanted": (
             "1 if events are to tell of changes, 0 if polling alone does.",
-            lambda: index.mode == "events",
+            lambda: index.mode is WatchMode.EVENTS,
         ),
-        "watched_directories": ("Directories that are watched.", lambda: index.registry.watched),
+        "watched_directories": ("Directories that are watched.", lambda: index.registry.limit.used),
         "watch_limit_reached": (
             "1 if there are more directories than watches.",
-            lambda: index.registry.limit_reached,
+            lambda: index.registry.limit.reached,
         ),
         "watcher_healthy": ("1 if the watcher's silence is believed.", lambda: index.is_covered),
     }
-    for name, (told, value) in gauges.items():
-        Gauge(f"jobsvc_{name}", told, registry=metrics.registry).set_function(value)
+    for name, (description, value) in gauges.items():
+        Gauge(f"jobsvc_{name}", description, registry=metrics.registry).set_function(value)
 
 
 def _count(catalogue: Catalogue, status: Status) -> float:

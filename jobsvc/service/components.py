@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from jobsvc.index import index_metrics
 from jobsvc.index.digests.digest_service import DigestService
 from jobsvc.index.job_index import JobIndex
 from jobsvc.index.queries.subscriptions import Subscriptions
@@ -128,7 +129,9 @@ def build_components(settings: Settings) -> Components:
         peers=Peers(settings.trusted_proxies),
         links=SignedLinks(settings.state_dir / LINK_KEY_FILE, disk, gate),
         download_log=DownloadLog(settings.state_dir, metrics.download_log_errors.inc),
-        files=JobFileAccess(disk=disk, root=root, catalogue=index.catalogue, freshness=index.freshness),
+        files=JobFileAccess(
+            disk=disk, root=root, catalogue=index.catalogue, updater=index.updater, freshness=index.freshness
+        ),
         body_writer=BodyWriter(
             disk,
             permits,
@@ -196,17 +199,18 @@ def _count_closed(metrics: Metrics) -> Callable[[str], None]:
 def _index(
     settings: Settings, disk: StorageExecutor, root: JobsRoot, digests: DigestService, metrics: Metrics
 ) -> JobIndex:
-    return JobIndex(
+    index = JobIndex(
         disk,
         root,
+        metrics,
         max_age=settings.max_age,
         poll_interval=settings.poll_interval,
         watch=settings.watch,
-        on_unreadable=lambda _job, wrong: metrics.record_unreadable(wrong),
         # Watches do not report in-place writes to an output, so a job with a known digest is rechecked.
-        wary=lambda reading: digests.known(reading) is not None,
-        metrics=metrics,
+        needs_recheck=lambda snapshot: digests.known(snapshot) is not None,
     )
+    index_metrics.register(index, metrics)
+    return index
 
 
 def _storage_fault(metrics: Metrics) -> Callable[[str, Exception], None]:

@@ -7,7 +7,7 @@ SettingsError.
 from jobsvc.settings.directories import default_state_dir
 from jobsvc.settings.environment import is_service_link, unknown_variables
 from jobsvc.settings.loader import NO_JOBS_ROOT, ConfiguredValue, SettingsError, load, resolve
-from jobsvc.settings.options import OPTIONS, Option, Settings, Watch
+from jobsvc.settings.options import OPTIONS, Option, Settings
 
 __all__ = [
     "NO_JOBS_ROOT",
@@ -16,7 +16,6 @@ __all__ = [
     "Option",
     "Settings",
     "SettingsError",
-    "Watch",
     "default_state_dir",
     "is_service_link",
     "load",

@@ -11,14 +11,13 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
 
 from jobsvc.domain.job import SYNONYMS, Status
+from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.settings import parsers
 from jobsvc.settings.directories import default_state_dir
 from jobsvc.storage.layout import OutputRoot
-
-Watch = Literal["auto", "events", "poll"]
 
 _PATHS: Final = ":"
 _LIST: Final = r"[\s,]+"
@@ -29,12 +28,11 @@ def _aliases(pairs: list[tuple[str, Status]]) -> Mapping[str, Status]:
     return MappingProxyType({**SYNONYMS, **dict(pairs)})
 
 
-def _watch(text: str) -> Watch:
-    match text:
-        case "auto" | "events" | "poll":
-            return text
-        case _:
-            raise ValueError("is not one of auto, events, poll")
+def _watch_mode(text: str) -> WatchMode:
+    try:
+        return WatchMode(text)
+    except ValueError:
+        raise ValueError(f"is not one of {', '.join(WatchMode)}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +93,13 @@ class Settings:
         ),
     ] = field(default_factory=lambda: SYNONYMS)
     watch: Annotated[
-        Watch,
+        WatchMode,
         _Spec(
-            _watch,
+            _watch_mode,
             "auto|events|poll",
             "How changes are noticed: by inotify, by polling, or as fits the storage.",
         ),
-    ] = "auto"
+    ] = WatchMode.AUTO
     poll_interval: Annotated[
         float, _Spec(parsers.seconds(0.05), "SECONDS", "Time between two checks of the unfinished jobs.")
     ] = 1.0

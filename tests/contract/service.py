@@ -39,8 +39,8 @@ LARGE: Final = "large"
 WITHOUT_LISTING: Final = """
 from threading import Event
 from jobsvc.cli import main
-from jobsvc.index.scan import periodic
-periodic.list_job_ids = lambda root: Event().wait()
+from jobsvc.index.scan import reconciler
+reconciler.list_job_ids = lambda root: Event().wait()
 main()
 """
 """The program over storage that answers for each job, but never says which there are."""

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.index.job_index import JobIndex, Watch
+from jobsvc.domain.watch_mode import WatchMode
+from jobsvc.index.job_index import JobIndex
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.index.job_dirs import Farm
+from tests.index.parts import make_index
 
 
 @pytest.fixture
@@ -26,10 +28,10 @@ def disk() -> Iterator[StorageExecutor]:
     disk.close()
 
 
-@pytest.fixture(params=[Watch.EVENTS, Watch.POLL])
+@pytest.fixture(params=[WatchMode.EVENTS, WatchMode.POLL])
 async def index(request: pytest.FixtureRequest, farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
     """An index in each mode, whose first pass is complete."""
-    index = JobIndex(disk, JobsRoot(farm.root), watch=request.param, poll_interval=0.2, max_age=0.5)
+    index = make_index(disk, JobsRoot(farm.root), watch=request.param, poll_interval=0.2, max_age=0.5)
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
         yield index

@@ -17,8 +17,9 @@ import pytest
 
 from jobsvc.domain.errors import JobNotFound
 from jobsvc.domain.job import Status
-from jobsvc.index.job_index import JobIndex, Watch
-from jobsvc.index.scan import periodic
+from jobsvc.domain.watch_mode import WatchMode
+from jobsvc.index.job_index import JobIndex
+from jobsvc.index.scan import reconciler
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
@@ -27,6 +28,7 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.eventually import until
 from tests.index import job_dirs as farm_program
 from tests.index.job_dirs import Farm
+from tests.index.parts import make_index, metric
 
 
 def progress(index: JobIndex, job_id: str) -> float | None:
@@ -38,7 +40,7 @@ async def test_the_first_index_holds_every_job(farm: Farm, disk: StorageExecutor
     for number in range(1200):
         farm.put(f"job-{number}", "completed" if number % 3 else "queued")
     (farm.root / ".hidden").mkdir()
-    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.POLL)
+    index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.POLL)
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
         assert len(index.catalogue) == 1200
@@ -64,7 +66,7 @@ async def test_a_removed_job_vanishes_without_anyone_asking(farm: Farm, index: J
         await index.freshness.job("a")
 
 
-@pytest.mark.parametrize("index", [Watch.EVENTS], indirect=True)
+@pytest.mark.parametrize("index", [WatchMode.EVENTS], indirect=True)
 async def test_new_directories_are_all_found_however_many_at_once(farm: Farm, index: JobIndex) -> None:
     await until(lambda: index.is_covered)
     for number in range(300):
@@ -72,7 +74,7 @@ async def test_new_directories_are_all_found_however_many_at_once(farm: Farm, in
     await until(lambda: len(index.catalogue) == 300)
 
 
-@pytest.mark.parametrize("index", [Watch.EVENTS], indirect=True)
+@pytest.mark.parametrize("index", [WatchMode.EVENTS], indirect=True)
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_watcher_that_dies_or_hangs_is_replaced(
     farm: Farm, index: JobIndex, sign: signal.Signals
@@ -86,7 +88,7 @@ async def test_a_watcher_that_dies_or_hangs_is_replaced(
     farm.put("a", progress=2)
     assert (await index.freshness.job("a", force=True)).snapshot.job.progress == 2
     await until(lambda: index.is_covered and index.watcher_pid not in {None, first}, 10)
-    assert index.stats.watcher_restarts == 1
+    assert metric(index, "watcher_restarts_total") == 1
     farm.put("a", progress=3)
     await until(lambda: progress(index, "a") == 3)
 
@@ -122,7 +124,7 @@ async def test_one_job_that_hangs_keeps_no_other_out_of_the_index(farm: Farm) ->
         farm.put(job_id)
     disk = StorageExecutor(deadline=0.3)
     try:
-        index = JobIndex(disk, Root(farm.root), watch=Watch.POLL)
+        index = make_index(disk, Root(farm.root), watch=WatchMode.POLL)
         begun = time.monotonic()
         async with index.running():
             await asyncio.wait_for(index.ready.wait(), 10)
@@ -142,11 +144,11 @@ async def test_a_listing_may_take_longer_than_a_look_at_a_job(
         threading.Event().wait(0.9)
         return list_job_ids(root)
 
-    monkeypatch.setattr(periodic, "list_job_ids", slowly)
+    monkeypatch.setattr(reconciler, "list_job_ids", slowly)
     farm.put("a")
     disk = StorageExecutor(deadline=0.3)
     try:
-        index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.POLL)
+        index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.POLL)
         async with index.running():
             await asyncio.wait_for(index.ready.wait(), 10)
             assert set(index.catalogue.entries) == {"a"}
@@ -158,9 +160,9 @@ async def test_a_listing_may_take_longer_than_a_look_at_a_job(
 async def watched(farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
     """An index with events, healthy, that polls so rarely that only events can tell."""
     farm.put("anchor")
-    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.EVENTS, poll_interval=1000)
+    index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.EVENTS, poll_interval=1000)
     async with index.running():
-        await until(lambda: index.is_covered and index.registry.watched == len(index.catalogue), 10)
+        await until(lambda: index.is_covered and index.registry.limit.used == len(index.catalogue), 10)
         yield index
 
 
@@ -190,9 +192,9 @@ async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(
     """16,384 events are all that the kernel keeps for it (inotify(7)): of the quiet job there is none."""
     farm.put("loud")
     farm.put("quiet")
-    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.EVENTS, poll_interval=1000)
+    index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.EVENTS, poll_interval=1000)
     async with index.running():
-        await until(lambda: index.is_covered and index.registry.watched == 2, 10)
+        await until(lambda: index.is_covered and index.registry.limit.used == 2, 10)
         assert index.watcher_pid is not None
         os.kill(index.watcher_pid, signal.SIGSTOP)
         stopped = time.monotonic()
@@ -213,7 +215,7 @@ async def test_a_name_that_is_not_utf_8_leaves_all_jobs_answered(farm: Farm, wat
     farm.put("b", progress=7)
     await until(lambda: progress(watched, "b") == 7)
     assert (await watched.freshness.job("anchor", force=True)).snapshot.job.progress == 7
-    assert watched.stats.watcher_restarts == 0
+    assert metric(watched, "watcher_restarts_total") == 0
 
 
 async def test_names_in_the_root_that_are_not_utf_8_cost_the_watcher_nothing(
@@ -224,7 +226,7 @@ async def test_names_in_the_root_that_are_not_utf_8_cost_the_watcher_nothing(
         farm.put(f"job-{number}")
         await until(lambda number=number: f"job-{number}" in watched.catalogue.entries)  # type: ignore[misc]  # bound now
     assert watched.is_covered
-    assert watched.stats.watcher_restarts == 0
+    assert metric(watched, "watcher_restarts_total") == 0
 
 
 async def test_a_change_that_nobody_announced_has_the_watcher_begun_anew(
@@ -232,11 +234,11 @@ async def test_a_change_that_nobody_announced_has_the_watcher_begun_anew(
 ) -> None:
     entry = watched.catalogue.entries["anchor"]
     await until(lambda: watched._coverage.is_covered(entry))
-    watched.freshness._put("anchor", JobsRoot(farm.root).read("anchor"), time.monotonic())
+    watched.updater.store("anchor", JobsRoot(farm.root).read("anchor"), time.monotonic())
     entry.snapshot = entry.snapshot.of(replace(entry.snapshot.job, progress=99))
     await watched.freshness.job("anchor", force=True)
-    await until(lambda: watched.stats.missed_events == 1)
-    await until(lambda: watched.stats.watcher_restarts == 1)
+    await until(lambda: metric(watched, "watcher_missed_events_total") == 1)
+    await until(lambda: metric(watched, "watcher_restarts_total") == 1)
     await until(lambda: watched.is_covered)
 
 
@@ -246,9 +248,9 @@ async def test_with_too_few_watches_the_rest_is_looked_at_when_asked_for(
     monkeypatch.setattr("jobsvc.index.job_index.watch_limit", lambda: 11)
     for number in range(30):
         farm.put(f"job-{number}", "failed")
-    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.EVENTS, max_age=0.2)
+    index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.EVENTS, max_age=0.2)
     async with index.running():
-        await until(lambda: index.is_covered and index.registry.limit_reached)
+        await until(lambda: index.is_covered and index.registry.limit.reached)
         for number in range(30):
             farm.put(f"job-{number}", progress=5)
         await until(lambda: index.catalogue.counts[Status.FAILED] < 30)
@@ -256,7 +258,7 @@ async def test_with_too_few_watches_the_rest_is_looked_at_when_asked_for(
         await until(lambda: time.monotonic() - stopped > 0.3)
         for number in range(30):
             assert (await index.freshness.job(f"job-{number}")).snapshot.job.progress == 5
-    assert index.registry.watched <= 11
+    assert index.registry.limit.used <= 11
 
 
 async def test_storage_that_answers_with_faults_everywhere_is_away(
@@ -270,7 +272,7 @@ async def test_storage_that_answers_with_faults_everywhere_is_away(
 
     with monkeypatch.context() as broken:
         broken.setattr(JobsRoot, "read", fault)
-        broken.setattr("jobsvc.index.scan.periodic.stat_root", fault)
+        broken.setattr("jobsvc.index.scan.root_monitor.stat_root", fault)
         await until(lambda: index.storage_unavailable_reason is not None)
         assert (await index.freshness.job("a")).stale
     await until(lambda: index.storage_unavailable_reason is None)
@@ -284,7 +286,7 @@ async def test_another_device_at_the_root_is_storage_away_until_it_is_unmounted(
     for job_id in ("a", "b"):
         farm.put(job_id, progress=1)
         await index.freshness.job(job_id)
-    await until(lambda: index.stats.storage_answered_at is not None)
+    await until(lambda: index._root_check._root_stat is not None)
     if await asyncio.to_thread(subprocess.call, ["mount", "-t", "tmpfs", "none", farm.root]):
         pytest.skip("mounting is not allowed here")
     try:
@@ -333,7 +335,7 @@ async def test_a_root_that_is_unmounted_is_away_until_it_is_mounted_again(
         for job_id in ("a", "b"):
             farm.put(job_id, progress=1)
             await index.freshness.job(job_id)
-        await until(lambda: index.stats.storage_answered_at is not None)
+        await until(lambda: index._root_check._root_stat is not None)
         share = await asyncio.to_thread(unmounted)
         await until(lambda: index.storage_unavailable_reason == "the root is empty")
         assert (await index.freshness.job("a")).stale
@@ -350,7 +352,7 @@ async def test_a_root_that_was_made_again_is_the_root_from_then_on(farm: Farm, w
     """By events alone, as `watched` has them: those of the directory that is there now."""
     for job_id in ("a", "b"):
         farm.put(job_id, progress=1)
-    await until(lambda: len(watched.catalogue) == 3 and watched.stats.storage_answered_at is not None)
+    await until(lambda: len(watched.catalogue) == 3 and watched._root_check._root_stat is not None)
     farm.root.rename(farm.root.with_name("removed"))
     await until(lambda: watched.storage_unavailable_reason is not None)
     assert (await watched.freshness.job("a")).stale
@@ -361,7 +363,7 @@ async def test_a_root_that_was_made_again_is_the_root_from_then_on(farm: Farm, w
     await until(
         lambda: watched.storage_unavailable_reason is None and set(watched.catalogue.entries) == {"a", "c"}
     )
-    await until(lambda: watched.is_covered and watched.registry.watched == 2, 10)
+    await until(lambda: watched.is_covered and watched.registry.limit.used == 2, 10)
     farm.put("a", progress=3)
     farm.put("d", progress=3)
     farm.remove("c")
@@ -372,13 +374,13 @@ async def test_a_root_that_was_made_again_is_the_root_from_then_on(farm: Farm, w
 async def test_the_last_of_all_jobs_may_be_removed_like_any_other(farm: Farm, index: JobIndex) -> None:
     farm.put("a")
     await index.freshness.job("a")
-    await until(lambda: index.stats.storage_answered_at is not None)
+    await until(lambda: index._root_check._root_stat is not None)
     farm.remove("a")
     await until(lambda: index.catalogue.get("a") is None)
     assert index.storage_unavailable_reason is None
 
 
-@pytest.mark.parametrize("index", [Watch.POLL], indirect=True)
+@pytest.mark.parametrize("index", [WatchMode.POLL], indirect=True)
 async def test_an_output_that_comes_after_its_record_is_seen_without_anyone_asking(
     farm: Farm, index: JobIndex
 ) -> None:
@@ -392,7 +394,7 @@ async def test_the_index_shows_itself_in_metrics(farm: Farm, disk: StorageExecut
     metrics = Metrics()
     farm.put("a", "failed")
     farm.write_unreadable("b")
-    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.POLL, metrics=metrics)
+    index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.POLL, metrics=metrics)
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
         text = metrics.exposition()[0].decode()
@@ -403,12 +405,12 @@ async def test_the_index_shows_itself_in_metrics(farm: Farm, disk: StorageExecut
 
 
 @pytest.mark.parametrize(
-    ("cpu_seconds", "pause"), [(0.1, 5.0), (3.0, 150.0), (60.0, periodic.MAX_RECONCILE_INTERVAL_S)]
+    ("cpu_seconds", "pause"), [(0.1, 5.0), (3.0, 150.0), (60.0, reconciler.MAX_RECONCILE_INTERVAL_S)]
 )
 def test_comparing_everything_without_a_watcher_keeps_to_its_part_of_a_processor(
     disk: StorageExecutor, cpu_seconds: float, pause: float
 ) -> None:
-    index = JobIndex(disk, JobsRoot(Path("/nowhere")), watch=Watch.POLL)
+    index = make_index(disk, JobsRoot(Path("/nowhere")), watch=WatchMode.POLL)
     index.stats.reconcile_seconds = 1.0
-    index._periodic._reconcile_cpu_seconds = cpu_seconds
-    assert index._periodic._reconcile_pause() == pytest.approx(pause)
+    index._reconciler._cpu_seconds = cpu_seconds
+    assert index._reconciler._pause() == pytest.approx(pause)

@@ -12,6 +12,7 @@ from subprocess import Popen
 import orjson
 import pytest
 
+from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.settings import Settings
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import until, wait_until
@@ -197,7 +198,7 @@ async def test_what_is_needed_longest_is_begun_first_and_ended_last(
     make_job(output=b"film")
     token = make_token()
     for round_ in range(1, 4):
-        settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
+        settings = Settings(jobs_root, port=0, state_dir=state_dir, watch=WatchMode.POLL, shutdown_grace=0)
         before = len(asyncio.all_tasks())
         async with service_in_loop(settings, token) as service:
             assert (await service.download("job-1")).body == b"film"

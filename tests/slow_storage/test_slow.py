@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.index.scan.refresh_queue import MAX_HANGING_CALLS
+from jobsvc.domain.watch_mode import WatchMode
+from jobsvc.index.scan.refresher import MAX_HANGING_CALLS
 from jobsvc.service import components
 from jobsvc.settings import Settings
 from jobsvc.storage import executor
@@ -217,7 +218,7 @@ async def test_the_end_beside_a_full_house_is_no_other(
     monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=0.5))
     jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
     settings = Settings(
-        storage.mountpoint, state_dir=state_dir, port=0, watch="poll", max_downloads_per_token=50
+        storage.mountpoint, state_dir=state_dir, port=0, watch=WatchMode.POLL, max_downloads_per_token=50
     )
     async with service_in_loop(settings, make_token()) as service:
         await warm_up(service, *jobs)
@@ -342,7 +343,9 @@ def test_a_process_ends_beside_hung_threads_and_its_clients_know(
 async def test_a_download_whose_client_left_just_before_the_end_has_its_line_in_the_log(
     storage: FaultyStorage, state_dir: Path, make_token: MakeToken
 ) -> None:
-    settings = Settings(storage.mountpoint, state_dir=state_dir, port=0, watch="poll", shutdown_grace=0)
+    settings = Settings(
+        storage.mountpoint, state_dir=state_dir, port=0, watch=WatchMode.POLL, shutdown_grace=0
+    )
     storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S)
     async with service_in_loop(settings, make_token()) as service, AsyncExitStack() as stack:
         await start_download(service, stack, "hung")

@@ -118,7 +118,7 @@ class Catalogue:
             entry.verified_at = begun
         return first
 
-    def prune_unlisted(self, names: AbstractSet[str]) -> None:
+    def prune_unreadable(self, names: AbstractSet[str]) -> None:
         """Drop unreadable records of unknown jobs that are not in `names`, the listing of the root."""
         for job_id in [job_id for job_id in self.unreadable if job_id not in names]:
             if job_id not in self.entries:

@@ -28,19 +28,19 @@ class MissingFiles:
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._first_missing
 
-    def is_bridged(self, job_id: str, begun: float) -> bool:
-        """Record that a read started at `begun` (monotonic seconds) found the file missing.
+    def record_missing(self, job_id: str, started_at: float) -> bool:
+        """Record that a read started at `started_at` (monotonic seconds) found the file missing.
 
         Returns whether the grace period, ABSENCE_GRACE_S, is still running.
         """
         first = self._first_missing.get(job_id)
         if first is None:
-            self._first_missing[job_id] = begun
+            self._first_missing[job_id] = started_at
             self.recheck_later(job_id)
             return True
-        return begun - first < ABSENCE_GRACE_S
+        return started_at - first < ABSENCE_GRACE_S
 
-    def found(self, job_id: str) -> None:
+    def record_found(self, job_id: str) -> None:
         """Record that the file exists, or that the job no longer has one."""
         self._first_missing.pop(job_id, None)
 

@@ -10,18 +10,24 @@ from collections.abc import Callable, Iterable
 from math import inf
 
 from jobsvc.index.catalogue.entries import Entry
+from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 
 class WatchCoverage:
     """The period, `start` to `valid_until`, in which the watcher reports every change."""
 
-    def __init__(self, on_miss: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, on_missed_event: Callable[[str], None], needs_recheck: Callable[[JobSnapshot], bool]
+    ) -> None:
+        """`on_missed_event` is called with each job that changed without an event."""
+        self.needs_recheck = needs_recheck
+        """Return whether a snapshot must be checked on disk even while the watcher is healthy."""
         self.start = inf
         self.valid_until = -inf
         self._heartbeat_at = -inf
         self._root_ok_at = -inf
         self._unannounced: dict[str, float] = {}
-        self._on_miss = on_miss or _ignore
+        self._on_missed_event = on_missed_event
 
     def begin(self, now: float) -> None:
         """Start coverage: entries verified at or after `now` are covered if they are watched."""
@@ -36,6 +42,16 @@ class WatchCoverage:
     def is_covered(self, entry: Entry) -> bool:
         """Return whether the entry has been watched, without an event, since it was last verified."""
         return entry.verified_at > entry.last_event_at and entry.verified_at >= self.start
+
+    def last_valid_at(self, entry: Entry) -> float:
+        """Return the last time at which an entry was known to be current.
+
+        That is the start of its last read or, if later, the end of its coverage.
+        """
+        verified, event = entry.verified_at, entry.last_event_at
+        if event == inf or verified < self.start or self.needs_recheck(entry.snapshot):
+            return verified
+        return max(verified, self.valid_until if event < verified else min(self.valid_until, event))
 
     def valid_at(self, entries: Iterable[Entry]) -> float:
         """Return the last time at which all of these entries were known to be current; infinity for none."""
@@ -56,29 +72,25 @@ class WatchCoverage:
         """Record that a covered job was found changed; its event can arrive until the next heartbeat."""
         self._unannounced.setdefault(job_id, now)
 
-    def record_heartbeat(self, moment: float) -> float:
-        """Record that all events before `moment` were delivered.
+    def record_heartbeat(self, sent_at: float) -> float:
+        """Record that all events before `sent_at` were delivered.
 
-        A change found before `moment` without an event is then a missed event, and `on_miss` is called.
+        A change found before `sent_at` without an event is then a missed event: `on_missed_event` is called.
         Returns the seconds since the previous heartbeat; 0 for the first.
         """
-        since = moment - self._heartbeat_at if self._heartbeat_at > -inf else 0.0
-        self._heartbeat_at = moment
-        self._settle()
-        missed = [job_id for job_id, found in self._unannounced.items() if found < moment]
+        interval = sent_at - self._heartbeat_at if self._heartbeat_at > -inf else 0.0
+        self._heartbeat_at = sent_at
+        self._update_valid_until()
+        missed = [job_id for job_id, found_at in self._unannounced.items() if found_at < sent_at]
         for job_id in missed:
             self._unannounced.pop(job_id, None)
-            self._on_miss(job_id)
-        return since
+            self._on_missed_event(job_id)
+        return interval
 
-    def record_root_ok(self, moment: float) -> None:
-        """Record that the root was available at `moment`: the lack of earlier events had no other cause."""
-        self._root_ok_at = moment
-        self._settle()
+    def record_root_ok(self, checked_at: float) -> None:
+        """Record that the root was available at `checked_at`, so the lack of events had no other cause."""
+        self._root_ok_at = checked_at
+        self._update_valid_until()
 
-    def _settle(self) -> None:
+    def _update_valid_until(self) -> None:
         self.valid_until = min(self._heartbeat_at, self._root_ok_at)
-
-
-def _ignore(_job_id: str) -> None:
-    """Do nothing."""

@@ -34,12 +34,10 @@ class Page(NamedTuple):
 class Listing:
     """Sorted jobs, one sequence per owner and status, updated by the catalogue's changes."""
 
-    def __init__(
-        self, catalogue: Catalogue, coverage: WatchCoverage | None = None, figures: IndexStats | None = None
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, coverage: WatchCoverage, stats: IndexStats) -> None:
         self._catalogue = catalogue
-        self._coverage = coverage or WatchCoverage()
-        self._figures = figures or IndexStats()
+        self._coverage = coverage
+        self._stats = stats
         # Keyed by the status's text, because the hash of an enum member is computed in Python.
         self._orders: dict[tuple[str | None, str], SortedJobs] = {}
         for job_id, entry in catalogue.entries.items():
@@ -106,11 +104,11 @@ class Listing:
 
     def _whole(self) -> float:
         """Return the last moment at which the index is known to have contained every job."""
-        figures, coverage = self._figures, self._coverage
-        if figures.reconciled_at is None:
+        stats, coverage = self._stats, self._coverage
+        if stats.reconciled_at is None:
             return -inf
-        begun = figures.reconciled_at - figures.reconcile_seconds
-        return max(begun, coverage.valid_until) if begun >= coverage.start else begun
+        started_at = stats.reconciled_at - stats.reconcile_seconds
+        return max(started_at, coverage.valid_until) if started_at >= coverage.start else started_at
 
     def _page(self, found: list[Key], key: Key | None) -> Page:
         entries = self._catalogue.entries

@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.job import Job
-from jobsvc.index.catalogue.freshness import KNOWN_DEADLINE_S, CachedJob, Freshness
+from jobsvc.index.catalogue.freshness import CachedJob, Freshness
 from jobsvc.index.catalogue.missing_files import MissingFiles
+from jobsvc.index.catalogue.shared_reads import KNOWN_DEADLINE_S
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.layout import DEFAULT_LOG
@@ -92,13 +93,13 @@ class LogTailCache:
         return tail if tail is not None and tail.job is answer.snapshot.job else None
 
     def _with_tail(self, answer: CachedJob, tail: _CachedTail) -> tuple[CachedJob, str | None]:
-        age = self._freshness.age(tail.job.id, tail.read_at, told=_told_of(tail.job))
+        age = self._freshness.age(tail.job.id, tail.read_at, is_watched=_is_log_watched(tail.job))
         return (answer._replace(age=age) if age > answer.age else answer), tail.text
 
     def _holds(self, tail: _CachedTail) -> bool:
         if tail.missing or self._freshness.changed_since(tail.job.id, tail.read_at):
             return False
-        age = self._freshness.age(tail.job.id, tail.read_at, told=_told_of(tail.job))
+        age = self._freshness.age(tail.job.id, tail.read_at, is_watched=_is_log_watched(tail.job))
         return age <= self._freshness.max_age
 
     async def _read(self, job: Job) -> _CachedTail:
@@ -116,10 +117,10 @@ class LogTailCache:
         """Use the known text if the log has been missing for less than the grace period."""
         known = self._tails.get(tail.job.id)
         if tail.text is not None or known is None or known.text is None or known.job is not tail.job:
-            self._missing.found(tail.job.id)
+            self._missing.record_found(tail.job.id)
             return tail
-        if not self._missing.is_bridged(tail.job.id, tail.read_at):
-            self._missing.found(tail.job.id)
+        if not self._missing.record_missing(tail.job.id, tail.read_at):
+            self._missing.record_found(tail.job.id)
             return tail
         return tail._replace(text=known.text, missing=True)
 
@@ -128,6 +129,6 @@ class LogTailCache:
             self._weight -= tail.weight
 
 
-def _told_of(job: Job) -> bool:
+def _is_log_watched(job: Job) -> bool:
     """Return whether the watch of the job directory covers the log: only if the log is directly in it."""
     return "/" not in (job.details.log_path or DEFAULT_LOG)

@@ -37,12 +37,12 @@ class MountWatch:
         disk: StorageExecutor,
         root: JobsRoot,
         catalogue: Catalogue,
-        on_hints: Callable[[list[WatchEvent]], None],
+        on_events: Callable[[list[WatchEvent]], None],
     ) -> None:
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
-        self._on_hints = on_hints
+        self._on_events = on_events
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -64,25 +64,25 @@ class MountWatch:
                 await changed.wait()
                 await asyncio.sleep(GATHER_S)
                 changed.clear()
-                if hints := await self._disk.run_metadata("*mounts", partial(self._concerned, table)):
-                    self._on_hints(hints)
+                if events := await self._disk.run_metadata("*mounts", partial(self._affected, table)):
+                    self._on_events(events)
         finally:
             loop.remove_reader(table.fileno())
             self._disk.close_later(table)
 
-    def _concerned(self, table: MountTable) -> list[WatchEvent]:
+    def _affected(self, table: MountTable) -> list[WatchEvent]:
         points = table.changed_points()
         root = os.path.realpath(self._root.path)
         outputs = [(os.path.realpath(name), name) for name in self._root.output_roots]
         entries = self._catalogue.entries
-        hints = list(within_jobs(root, points))
+        events = list(within_jobs(root, points))
         if places := list(beneath_output_roots(outputs, points)):
             for job_id in chain.from_iterable(chunks_yielding_gil(list(entries), JOBS_PER_CHUNK)):
                 entry = entries.get(job_id)
                 path = "" if entry is None else entry.snapshot.job.output_path or ""
                 if path.startswith("/") and any(overlap(os.path.normpath(path), place) for place in places):
-                    hints.append((EventKind.CHANGED, job_id))
-        return hints
+                    events.append((EventKind.CHANGED, job_id))
+        return events
 
 
 def within_jobs(root: str, points: Iterable[str]) -> Iterator[WatchEvent]:

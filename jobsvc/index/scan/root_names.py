@@ -16,10 +16,10 @@ from time import monotonic, thread_time
 from typing import Final, NamedTuple
 
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.catalogue.index_stats import IndexStats
-from jobsvc.index.scan.reconcile import NameChanges, compare_names
-from jobsvc.index.scan.refresh_queue import RefreshQueue
+from jobsvc.index.catalogue.updater import CatalogueUpdater
+from jobsvc.index.scan.listing_comparison import NameChanges, compare_names
+from jobsvc.index.scan.refresher import Refresher
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.filesystem.mounts import keeps_inode_numbers, lists_from_server
@@ -99,25 +99,30 @@ class _Pass(NamedTuple):
 class RootNames:
     """List the root when due, and read the jobs that differ from the catalogue. Event loop only."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword arguments, constructed in one place
         self,
         disk: StorageExecutor,
         root: JobsRoot,
         catalogue: Catalogue,
         *,
-        freshness: Freshness,
-        looks: RefreshQueue,
-        figures: IndexStats,
+        updater: CatalogueUpdater,
+        refresher: Refresher,
+        stats: IndexStats,
         poll_interval: float,
+        is_local: Callable[[], bool],
         is_needed: Callable[[], bool],
     ) -> None:
-        """`is_needed` returns whether new jobs are found only by listing; `poll_interval` is in seconds."""
+        """`is_needed` returns whether new jobs are found only by listing; `poll_interval` is in seconds.
+
+        `is_local` returns whether the file system is local, so that the root's timestamps show every change.
+        """
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
-        self._freshness = freshness
-        self._refresh_queue = looks
-        self._stats = figures
+        self._updater = updater
+        self._refresher = refresher
+        self._stats = stats
+        self._is_local = is_local
         self._poll_interval = poll_interval
         self._is_needed = is_needed
         self._schedule = ListingSchedule()
@@ -142,7 +147,7 @@ class RootNames:
         if not self._is_needed():
             return
         version = await self._disk.run_metadata("*root", partial(root_version, self._root.path))
-        if self._schedule.is_due(version, monotonic(), trusted=self._refresh_queue.is_local):
+        if self._schedule.is_due(version, monotonic(), trusted=self._is_local()):
             await self._list()
 
     async def _list(self) -> None:
@@ -152,10 +157,10 @@ class RootNames:
             listing, changes, cpu = await self._disk.run_metadata("*names", self._compare, LISTING_TIMEOUT_S)
             self._schedule.listed(listing, started_at, monotonic() - started_at, cpu)
             self._stats.ignored_names = listing.ignored
-            self._catalogue.prune_unlisted(listing.inodes.keys())
+            self._catalogue.prune_unreadable(listing.inodes.keys())
             self._forget_unlisted(listing)
             known = [*changes.missing, *changes.replaced]
-            await self._refresh_queue.refresh_all("*names", known, changes.new, listed=listing.inodes)
+            await self._refresher.refresh_all("*names", known, changes.new, listed=listing.inodes)
         except BaseException:
             self._schedule.request()
             raise
@@ -213,7 +218,7 @@ class RootNames:
         entries, unlisted = self._catalogue.entries, self._catalogue.unlisted
         found = {job_id for job_id in missing if job_id in entries}
         twice, self._found_unlisted = sorted(found & self._found_unlisted), found
-        if not twice or self._refresh_queue.is_local:
+        if not twice or self._is_local():
             return
         found_now = await self._disk.run_metadata("*names", partial(_directories, self._root.path, twice))
         now = monotonic()
@@ -223,7 +228,7 @@ class RootNames:
                 continue
             if found_now.is_listing_fresh or inode == entry.inode:
                 unlisted[job_id] = now + UNLISTED_FOR_S
-                self._freshness.apply_result(ReadResult(job_id, now, PathNotFound()), found_now.root_stat)
+                self._updater.apply(ReadResult(job_id, now, PathNotFound()), found_now.root_stat)
 
     def _forget_unlisted(self, listing: RootListing) -> None:
         """Stop ignoring names that are listed again, or whose UNLISTED_FOR_S are over."""

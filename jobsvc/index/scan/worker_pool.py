@@ -48,14 +48,14 @@ class WorkerPool:
         self,
         root: JobsRoot,
         disk: StorageExecutor,
-        accept: Callable[[ReadResult], None],
-        on_lost: Callable[[], None] | None = None,
+        apply: Callable[[ReadResult], None],
+        on_worker_failed: Callable[[], None],
     ) -> None:
-        """`accept` is called with each result, `on_lost` for each worker process that fails."""
+        """`apply` is called with each result, `on_worker_failed` for each worker process that fails."""
         self._root = root
         self._disk = disk
-        self._accept = accept
-        self._on_worker_failed = on_lost or _ignore
+        self._apply_result = apply
+        self._on_worker_failed = on_worker_failed
         self._applying = asyncio.Lock()
 
     async def read(self, job_ids: Sequence[str]) -> Sequence[str]:
@@ -101,7 +101,7 @@ class WorkerPool:
         async with self._applying:
             for start in range(0, len(found), SNAPSHOTS_PER_ITERATION):
                 for one in found[start : start + SNAPSHOTS_PER_ITERATION]:
-                    self._accept(one)
+                    self._apply_result(one)
                 await self._disk.wait_idle(MAX_IDLE_WAIT_S)
 
     def _on_failed(self, failed: Exception, words: str = "") -> None:
@@ -143,7 +143,3 @@ async def _together(number: int, work: Callable[[], Coroutine[None, None, list[s
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work()) for _ in range(number)]
     return [job_id for task in tasks for job_id in task.result()]
-
-
-def _ignore() -> None:
-    """Do nothing."""

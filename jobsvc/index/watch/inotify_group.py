@@ -22,8 +22,6 @@ from jobsvc.index.watch.root_notify import RootNotify
 DEBOUNCE_MS: Final = 50
 STEP_MS: Final = 25
 """Milliseconds between two polls of each group's RustNotify, even if there are no events."""
-MAX_GROUP_SIZE: Final = 16_384
-"""Maximum number of directories of a merged group: setting it up holds the GIL, 12 µs per directory."""
 _TRIES: Final = 5
 
 RawChanges: TypeAlias = set[tuple[int, str]]
@@ -112,12 +110,13 @@ def _can_be_watched(folder: str) -> bool:
         return False
 
 
-def should_merge(sizes: list[int], chunk: int = MAX_GROUP_SIZE) -> bool:
+def should_merge(sizes: list[int], max_size: int) -> bool:
     """Return whether the last two groups should be merged, given the sizes of all groups.
 
-    They are if the older one is at most twice as large, and both together have at most `chunk` directories.
+    They are if the older one is at most twice as large, and both together have at most `max_size`
+    directories.
     """
     if len(sizes) < 2:  # noqa: PLR2004 - a merge needs two groups
         return False
     last, before = sizes[-1], sizes[-2]
-    return before <= 2 * last and before + last <= chunk
+    return before <= 2 * last and before + last <= max_size

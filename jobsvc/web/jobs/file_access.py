@@ -22,6 +22,7 @@ from jobsvc.domain.status_record import BadRecord
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S
+from jobsvc.index.catalogue.updater import CatalogueUpdater
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.safe_open import OpenFile, PathNotFound, RecordMissing
 from jobsvc.storage.jobs.reader import JobsRoot
@@ -57,12 +58,19 @@ class JobFileAccess:
     """Access to the files of jobs."""
 
     def __init__(
-        self, *, disk: StorageExecutor, root: JobsRoot, catalogue: Catalogue, freshness: Freshness
+        self,
+        *,
+        disk: StorageExecutor,
+        root: JobsRoot,
+        catalogue: Catalogue,
+        updater: CatalogueUpdater,
+        freshness: Freshness,
     ) -> None:
         self._disk = disk
         self._cached: CachedOutputs | None = None
         self._root = root
         self._catalogue = catalogue
+        self._updater = updater
         self._freshness = freshness
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
@@ -166,7 +174,7 @@ class JobFileAccess:
                 await asyncio.sleep(RETRY_INTERVAL_S)
             else:
                 if seen.snapshot is not known:
-                    self._freshness.record_snapshot(job_id, seen.snapshot, begun)
+                    self._updater.store(job_id, seen.snapshot, begun)
                 return seen
 
     async def _still_known(self, job_id: str) -> bool:

@@ -10,7 +10,6 @@ import pytest
 
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
 from jobsvc.domain.status_record import BadRecord
-from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.catalogue.root_check import RootCheck
 from jobsvc.index.catalogue.watch_coverage import WatchCoverage
@@ -20,6 +19,7 @@ from jobsvc.storage.jobs.root_listing import stat_root
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.eventually import until
 from tests.index.job_dirs import Farm
+from tests.index.parts import Parts, make_coverage
 
 
 class Root(JobsRoot):
@@ -77,38 +77,27 @@ def bad() -> list[Any]:
 
 
 @pytest.fixture
-def presence() -> RootCheck:
-    return RootCheck()
-
-
-@pytest.fixture
-def coverage() -> WatchCoverage:
-    return WatchCoverage()
-
-
-@pytest.fixture
-def freshness(
-    disk: StorageExecutor,
-    root: Root,
-    clock: Clock,
-    bad: list[Any],
-    coverage: WatchCoverage,
-    presence: RootCheck,
-) -> Freshness:
+def parts(disk: StorageExecutor, root: Root, clock: Clock, bad: list[Any]) -> Parts:
     def note(job_id: str, wrong: BadRecord) -> None:
         bad.append((job_id, str(wrong)))
 
-    return Freshness(
-        disk,
-        root,
-        Catalogue(),
-        1.0,
-        clock,
-        note,
-        coverage=coverage,
-        presence=presence,
-        wary=lambda reading: reading.job.id == "wary",
-    )
+    coverage = make_coverage(lambda snapshot: snapshot.job.id == "wary")
+    return Parts(disk, root, clock=clock, coverage=coverage, on_unreadable=note)
+
+
+@pytest.fixture
+def presence(parts: Parts) -> RootCheck:
+    return parts.root_check
+
+
+@pytest.fixture
+def coverage(parts: Parts) -> WatchCoverage:
+    return parts.coverage
+
+
+@pytest.fixture
+def freshness(parts: Parts) -> Freshness:
+    return parts.freshness
 
 
 async def test_a_job_that_nobody_knew_of_is_looked_for_on_disk(farm: Farm, freshness: Freshness) -> None:
@@ -232,8 +221,8 @@ async def test_nothing_is_remembered_of_ids_that_are_not_there(farm: Farm, fresh
     for number in range(100):
         with pytest.raises(JobNotFound):
             await freshness.job(f"guess-{number}")
-    assert not freshness._reads
-    assert not freshness._catalogue.entries
+    assert not freshness._reads._reads
+    assert not freshness._entries
 
 
 async def test_a_bad_record_keeps_the_last_good_answer_and_is_told(
@@ -253,7 +242,7 @@ async def test_a_job_that_never_had_a_good_record_is_not_found(
     farm.write_unreadable("a", b"[]")
     with pytest.raises(JobNotFound):
         await freshness.job("a")
-    assert [*freshness._catalogue.unreadable] == ["a"]
+    assert [*freshness._unreadable] == ["a"]
     assert len(bad) == 1
 
 
@@ -338,7 +327,7 @@ async def test_a_beat_of_a_watcher_that_saw_nothing_counts_as_verification(
     farm.put("a")
     coverage.begin(clock())
     await freshness.job("a")
-    freshness._catalogue.entries["a"].last_event_at = coverage.start
+    freshness._entries["a"].last_event_at = coverage.start
     clock.ahead += 10
     coverage.record_heartbeat(clock())
     coverage.record_root_ok(clock())
@@ -352,7 +341,7 @@ async def test_a_job_of_which_no_watch_can_tell_all_is_looked_at_however_silent_
     farm.put("wary")
     coverage.begin(clock())
     await freshness.job("wary")
-    freshness._catalogue.entries["wary"].last_event_at = coverage.start
+    freshness._entries["wary"].last_event_at = coverage.start
     assert (await freshness.job("wary")).age < 0.5
     assert root.reads == 1
     clock.ahead += 10
@@ -368,7 +357,7 @@ async def test_a_hint_ends_the_cover_of_its_job(
     farm.put("a")
     coverage.begin(clock())
     await freshness.job("a")
-    freshness._catalogue.entries["a"].last_event_at = clock()
+    freshness._entries["a"].last_event_at = clock()
     clock.ahead += 10
     coverage.record_heartbeat(clock())
     coverage.record_root_ok(clock())
@@ -398,27 +387,27 @@ async def test_a_look_that_ends_after_the_job_was_seen_removed_does_not_bring_it
 
 
 async def test_what_a_request_learnt_is_answered_from_memory(
-    farm: Farm, freshness: Freshness, root: Root, clock: Clock
+    farm: Farm, freshness: Freshness, parts: Parts, root: Root, clock: Clock
 ) -> None:
     farm.put("a")
     reading = JobsRoot(farm.root).read("a")
-    freshness.record_snapshot("a", reading, clock())
+    parts.updater.store("a", reading, clock())
     assert (await freshness.job("a")).snapshot is reading
     assert root.reads == 0
 
 
 async def test_what_a_request_learnt_late_replaces_nothing_newer(
-    farm: Farm, freshness: Freshness, clock: Clock
+    farm: Farm, freshness: Freshness, parts: Parts, clock: Clock
 ) -> None:
     farm.put("a", progress=1)
     farm.put("b")
     begun, old = clock(), JobsRoot(farm.root).read("a")
     farm.put("a", progress=2)
     await freshness.job("a")
-    freshness.record_snapshot("a", old, begun)
+    parts.updater.store("a", old, begun)
     assert (await freshness.job("a")).snapshot.job.progress == 2
     farm.remove("a")
     with pytest.raises(JobNotFound):
         await freshness.job("a", force=True)
-    freshness.record_snapshot("a", old, begun)
+    parts.updater.store("a", old, begun)
     assert freshness.cached("a") is None

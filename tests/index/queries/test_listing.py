@@ -14,11 +14,11 @@ from jobsvc.domain.status_record import parse_record
 from jobsvc.domain.timestamp import format_time
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.index_stats import IndexStats
-from jobsvc.index.catalogue.watch_coverage import WatchCoverage
 from jobsvc.index.queries import listing, sorted_jobs
 from jobsvc.index.queries.listing import Listing, Page
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
+from tests.index.parts import make_coverage, make_listing
 
 OWNERS = ("ann", "bob")
 
@@ -59,7 +59,7 @@ def catalogue() -> Catalogue:
 
 @pytest.fixture
 def pages(catalogue: Catalogue) -> Listing:
-    return Listing(catalogue)
+    return make_listing(catalogue)
 
 
 def test_jobs_come_newest_first_and_by_id_where_they_are_equally_new(
@@ -72,7 +72,7 @@ def test_jobs_come_newest_first_and_by_id_where_they_are_equally_new(
 
 def test_jobs_that_were_there_before_the_listing_are_in_it(catalogue: Catalogue) -> None:
     catalogue.put("a", reading("a"), 1)
-    assert ids(Listing(catalogue).page("ann")) == ["a"]
+    assert ids(make_listing(catalogue).page("ann")) == ["a"]
 
 
 def test_a_page_ends_where_the_next_begins(catalogue: Catalogue, pages: Listing) -> None:
@@ -127,7 +127,7 @@ def test_pages_are_what_sorting_everything_would_give(
     changes: list[Any], size: int, statuses: set[Status], since: int
 ) -> None:
     catalogue = Catalogue()
-    pages = Listing(catalogue)
+    pages = make_listing(catalogue)
     for moment, (number, owner, status, created, updated) in enumerate(changes):
         job_id = f"job-{number}"
         if status is None:
@@ -170,7 +170,7 @@ def test_a_job_that_stays_comes_exactly_once_whatever_comes_and_goes_between_pag
 ) -> None:  # fmt: skip
     """It stays while it passes the filters with the same createdAt; its state may change within them."""
     catalogue, moment = Catalogue(), 0
-    pages = Listing(catalogue)
+    pages = make_listing(catalogue)
 
     def write(number: int, to: Any) -> None:
         nonlocal moment
@@ -248,12 +248,12 @@ def test_a_page_s_places_are_of_jobs_that_were_asked_for(
 
 def test_a_page_is_as_true_as_its_oldest_job_and_as_the_last_comparison_of_everything() -> None:
     """While a watcher is believed, and everything was compared since it is, its silence says more."""
-    catalogue, coverage, figures = Catalogue(), WatchCoverage(), IndexStats()
-    pages = Listing(catalogue, coverage, figures)
+    catalogue, coverage, stats = Catalogue(), make_coverage(), IndexStats()
+    pages = make_listing(catalogue, coverage, stats)
     assert pages.valid_at(pages.page(None)) == -inf
     catalogue.put("old", reading("old"), 10)
     catalogue.put("new", reading("new", created=1), 30)
-    figures.reconciled_at, figures.reconcile_seconds = 25, 5
+    stats.reconciled_at, stats.reconcile_seconds = 25, 5
     assert pages.valid_at(pages.page(None, limit=1)) == 20
     assert pages.valid_at(pages.page(None)) == 10
     coverage.begin(22)
@@ -261,7 +261,7 @@ def test_a_page_is_as_true_as_its_oldest_job_and_as_the_last_comparison_of_every
         coverage.record_heartbeat(moment)
         coverage.record_root_ok(moment)
     assert pages.valid_at(pages.page("nobody")) == 20, "it was compared before the watcher was there"
-    figures.reconciled_at = 35
+    stats.reconciled_at = 35
     assert pages.valid_at(pages.page("nobody")) == 50
     assert pages.valid_at(pages.page(None, limit=1)) == 30, "nobody vouches for the job"
     catalogue.entries["new"].last_event_at = 29

@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from jobsvc.domain.job import Job
-from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.catalogue.freshness import Freshness
-from jobsvc.index.catalogue.watch_coverage import WatchCoverage
-from jobsvc.index.job_index import JobIndex, Watch
+from jobsvc.domain.watch_mode import WatchMode
+from jobsvc.index.job_index import JobIndex
 from jobsvc.index.queries.log_tail_cache import LogTailCache
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.eventually import until
 from tests.index.job_dirs import Farm
+from tests.index.parts import Parts
 
 
 class Clock:
@@ -47,9 +46,11 @@ class Scene:
         self.farm = farm
         self.clock = Clock()
         self.root = Root(farm.root)
-        self.coverage = WatchCoverage()
-        self.catalogue = Catalogue()
-        self.freshness = Freshness(disk, self.root, self.catalogue, 1.0, self.clock, coverage=self.coverage)
+        parts = Parts(disk, self.root, clock=self.clock)
+        self.coverage = parts.coverage
+        self.catalogue = parts.catalogue
+        self.updater = parts.updater
+        self.freshness = parts.freshness
         self.tails = LogTailCache(disk, self.root, self.freshness, clock=self.clock, cap=cap)
 
     def fail(self, job_id: str = "a", log: str = "one\n", **keys: str) -> Path:
@@ -89,7 +90,7 @@ async def test_the_answer_is_as_old_as_the_older_of_job_and_log(scene: Scene) ->
     scene.fail()
     await scene.ask()
     scene.clock.now += 0.5
-    scene.freshness.record_snapshot("a", (await scene.freshness.job("a")).snapshot, scene.clock.now)
+    scene.updater.store("a", (await scene.freshness.job("a")).snapshot, scene.clock.now)
     assert await scene.ask() == ("one\n", 0.5, False)
 
 
@@ -174,7 +175,7 @@ async def test_what_is_kept_is_bounded_and_the_least_asked_for_goes(
     assert scene.root.reads == 5
 
 
-@pytest.mark.parametrize("index", [Watch.EVENTS], indirect=True)
+@pytest.mark.parametrize("index", [WatchMode.EVENTS], indirect=True)
 async def test_a_log_that_grows_is_heard_of(farm: Farm, index: JobIndex) -> None:
     folder = farm.put("a", "failed")
     log = folder / "render.log"

@@ -12,7 +12,8 @@ from typing import Final
 
 import pytest
 
-from jobsvc.index.job_index import JobIndex, Watch
+from jobsvc.domain.watch_mode import WatchMode
+from jobsvc.index.job_index import JobIndex
 from jobsvc.index.scan.mount_watch import beneath_output_roots, overlap, within_jobs
 from jobsvc.index.watch.supervisor import EventKind, WatchEvent
 from jobsvc.storage.executor import StorageExecutor
@@ -20,6 +21,7 @@ from jobsvc.storage.filesystem.mounts import mount_point
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.eventually import until
 from tests.index.job_dirs import Farm
+from tests.index.parts import make_index
 
 NOTICED_WITHIN_S: Final = 4.0
 """An output that is missing is bridged for two seconds."""
@@ -79,7 +81,7 @@ def outside(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=[Watch.EVENTS, Watch.POLL])
+@pytest.fixture(params=[WatchMode.EVENTS, WatchMode.POLL])
 async def index(
     request: pytest.FixtureRequest, farm: Farm, disk: StorageExecutor, outside: Path
 ) -> AsyncIterator[JobIndex]:
@@ -93,13 +95,15 @@ async def index(
     for folder in (farm.root / "inside" / "output", outside / "show"):
         folder.mkdir()
         (folder / "film.mp4").write_bytes(b"film")
-    index = JobIndex(
+    index = make_index(
         disk, JobsRoot(farm.root, [outside]), watch=request.param, poll_interval=0.1, max_age=0.5
     )
-    index._periodic._is_watched = lambda: True
+    index._reconciler._is_watched = lambda: True
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
-        await until(lambda: index.mode is Watch.POLL or index.catalogue.entries["inside"].watched_folders, 20)
+        await until(
+            lambda: index.mode is WatchMode.POLL or index.catalogue.entries["inside"].watched_folders, 20
+        )
         await until(lambda: all(size(index, job_id) == 4 for job_id in ("inside", "outside")))
         yield index
 
@@ -167,13 +171,13 @@ async def test_jobs_that_a_mount_does_not_concern_are_not_looked_at(
     index: JobIndex, farm: Farm, mounts: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[str] = []
-    hinted = index._refresh_queue.refresh_now
+    hinted = index._queue.refresh_now
 
     def noted(job_ids: Iterable[str]) -> None:
         looked_at.extend(ids := list(job_ids))
         hinted(ids)
 
-    monkeypatch.setattr(index._refresh_queue, "refresh_now", noted)
+    monkeypatch.setattr(index._queue, "refresh_now", noted)
     await asyncio.to_thread(mount, mounts, "-t", "tmpfs", "none", farm.root / "inside" / "output")
     await until(lambda: size(index, "inside") is None, NOTICED_WITHIN_S)
     assert set(looked_at) == {"inside"}

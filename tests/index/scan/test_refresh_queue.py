@@ -11,17 +11,17 @@ from typing import Any, cast
 
 import pytest
 
-from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.catalogue.freshness import Freshness
-from jobsvc.index.scan import refresh_queue as module
+from jobsvc.index.scan import refresher as module
 from jobsvc.index.scan import retries
-from jobsvc.index.scan.refresh_queue import MAX_READERS, WORKERS, RefreshQueue
+from jobsvc.index.scan.refresh_queue import QUEUE_READERS
+from jobsvc.index.scan.refresher import MAX_READERS, Refresher
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs import batch_read
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.eventually import until
 from tests.index.job_dirs import Farm
+from tests.index.parts import Parts
 
 JOBS = [f"job-{number}" for number in range(500)]
 
@@ -36,16 +36,16 @@ class Counted:
     async def run_metadata(self, _key: str, work: Callable[[], Any], _deadline: float | None = None) -> Any:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
-        for _ in range(2 * WORKERS):
+        for _ in range(2 * QUEUE_READERS):
             await asyncio.sleep(0)
         self.under_way -= 1
         return await asyncio.to_thread(work)
 
 
 @asynccontextmanager
-async def working(looks: RefreshQueue) -> AsyncIterator[None]:
+async def working(refresher: Refresher) -> AsyncIterator[None]:
     """Have what is queued looked at for the length of the block."""
-    workers = [asyncio.create_task(looks.work()) for _ in range(WORKERS)]
+    workers = [asyncio.create_task(refresher.refresh_queued()) for _ in range(QUEUE_READERS)]
     yield
     for worker in workers:
         worker.cancel()
@@ -53,23 +53,23 @@ async def working(looks: RefreshQueue) -> AsyncIterator[None]:
             await worker
 
 
-@pytest.mark.parametrize(("quick", "hops"), [(True, 1), (False, WORKERS)])
+@pytest.mark.parametrize(("quick", "hops"), [(True, 1), (False, QUEUE_READERS)])
 async def test_what_can_wait_is_looked_at_by_one_worker_where_storage_is_in_memory(
     farm: Farm, *, quick: bool, hops: int
 ) -> None:
     for job_id in JOBS:
         farm.put(job_id)
-    disk, catalogue, rests = Counted(), Catalogue(), []
-    root = JobsRoot(farm.root)
-    freshness = Freshness(cast(StorageExecutor, disk), root, catalogue, 1.0)
-    looks = RefreshQueue(
-        cast(StorageExecutor, disk), root, catalogue, freshness, lambda: rests.append(len(catalogue))
+    disk, rests = Counted(), []
+    parts = Parts(
+        cast(StorageExecutor, disk),
+        JobsRoot(farm.root),
+        on_queue_empty=lambda: rests.append(len(parts.catalogue)),
     )
-    looks.is_local = quick
-    looks.refresh_later(JOBS)
-    async with working(looks):
-        await until(lambda: len(catalogue) == len(JOBS) and rests[-1:] == [len(JOBS)])
-        assert not looks.is_backlogged
+    parts.queue.is_local = quick
+    parts.queue.refresh_later(JOBS)
+    async with working(parts.refresher):
+        await until(lambda: len(parts.catalogue) == len(JOBS) and rests[-1:] == [len(JOBS)])
+        assert not parts.queue.is_backlogged
         assert disk.most == hops
 
 
@@ -94,19 +94,12 @@ async def test_a_round_waits_in_several_lanes_only_where_it_is_the_storage_that_
     blocks = count(0, read)
     monkeypatch.setattr(batch_read, "_blocks_read", lambda: next(blocks))
     monkeypatch.setattr(module, "MAX_BATCH_JOBS", 1)
-    disk, catalogue = Slow(), Catalogue()
-    root = JobsRoot(farm.root)
-    looks = RefreshQueue(
-        cast(StorageExecutor, disk),
-        root,
-        catalogue,
-        Freshness(cast(StorageExecutor, disk), root, catalogue, 1.0),
-        lambda: None,
-    )
-    looks.is_local = quick
-    await looks.refresh_all("*poll", known)
+    disk = Slow()
+    parts = Parts(cast(StorageExecutor, disk), JobsRoot(farm.root))
+    parts.queue.is_local = quick
+    await parts.refresher.refresh_all("*poll", known)
     assert disk.most == hops
-    assert len(catalogue) == len(known)
+    assert len(parts.catalogue) == len(known)
 
 
 class Troubled(JobsRoot):
@@ -134,11 +127,10 @@ async def test_job_that_storage_had_a_fault_for_is_looked_at_again(
     known = JOBS[:jobs]
     for job_id in known:
         farm.put(job_id)
-    root, catalogue = Troubled(farm.root, faults=3, number=number), Catalogue()
-    looks = RefreshQueue(disk, root, catalogue, Freshness(disk, root, catalogue, 1.0), lambda: None)
-    async with working(looks):
+    parts = Parts(disk, Troubled(farm.root, faults=3, number=number))
+    async with working(parts.refresher):
         if how == "refresh_all":
-            await looks.refresh_all("*poll", known)
+            await parts.refresher.refresh_all("*poll", known)
         else:
-            getattr(looks, how)(known)
-        await until(lambda: len(catalogue) == jobs)
+            getattr(parts.queue, how)(known)
+        await until(lambda: len(parts.catalogue) == jobs)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.index.catalogue.entries import Entry
-from jobsvc.index.job_index import JobIndex, Watch
-from jobsvc.index.scan.reconcile import compare_names
+from jobsvc.index.job_index import JobIndex
+from jobsvc.index.scan.listing_comparison import compare_names
 from jobsvc.index.scan.root_names import ListingSchedule
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
@@ -18,6 +19,7 @@ from jobsvc.storage.jobs.root_listing import RootListing, RootVersion, list_root
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.eventually import until
 from tests.index.job_dirs import Farm
+from tests.index.parts import make_index
 
 VERSION = RootVersion(1, 2, 1_000, 1_000, 3, 4096)
 LATER = VERSION._replace(mtime_ns=2_000)
@@ -99,8 +101,8 @@ async def polled(farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
     """An index without a watcher, whose full comparison does not come round during a test."""
     for number in range(3):
         farm.put(f"old-{number}", "completed")
-    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.POLL, poll_interval=0.1, max_age=0.5)
-    index._periodic._is_watched = lambda: True  # by names alone
+    index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.POLL, poll_interval=0.1, max_age=0.5)
+    index._reconciler._is_watched = lambda: True  # by names alone
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
         await until(lambda: all(entry.inode is not None for entry in index.catalogue.entries.values()))
@@ -166,7 +168,7 @@ async def test_a_finished_job_that_changes_is_found_without_a_watcher(
     farm: Farm, disk: StorageExecutor
 ) -> None:
     farm.put("job", "completed")
-    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.POLL, poll_interval=0.1)
+    index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.POLL, poll_interval=0.1)
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)
         farm.put("job", "rendering", progress=5)
@@ -177,7 +179,7 @@ async def test_names_are_not_listed_while_a_watcher_tells_of_changes(
     farm: Farm, disk: StorageExecutor
 ) -> None:
     farm.put("job")
-    index = JobIndex(disk, JobsRoot(farm.root), watch=Watch.EVENTS, poll_interval=0.05)
+    index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.EVENTS, poll_interval=0.05)
     async with index.running():
         await until(lambda: index.is_covered, 20)
         assert not index._is_listing_needed()

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import parse_record
-from jobsvc.index.job_index import JobIndex
+from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.index.processes import spawn
 from jobsvc.index.scan import worker_main, worker_pool
 from jobsvc.index.scan.worker_pool import BATCH_JOBS, WorkerPool
@@ -29,6 +29,7 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.eventually import until
 from tests.index.job_dirs import Farm
+from tests.index.parts import make_index
 
 JOBS = [f"job-{number}" for number in range(3 * BATCH_JOBS)]
 LIKE = {"status": "rendering", "owner": "ann"}
@@ -209,7 +210,7 @@ async def test_an_index_that_is_made_by_scouts_has_all_jobs(
     for job_id in JOBS:
         farm.put(job_id)
     farm.write_unreadable("spoilt")
-    index = JobIndex(disk, JobsRoot(farm.root), watch="poll")
+    index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.POLL)
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 30)
         assert {*index.catalogue.entries} == {*JOBS}

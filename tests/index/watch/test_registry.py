@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import inf
 from typing import Any
 
@@ -11,6 +10,8 @@ from jobsvc.index.catalogue.entries import Catalogue, Entry
 from jobsvc.index.watch import registry
 from jobsvc.index.watch.job_folders import folders_to
 from jobsvc.index.watch.registry import WatchRegistry
+from jobsvc.index.watch.watch_limit import WatchLimit
+from jobsvc.index.watch.watch_queue import WatchQueue
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.eventually import until
@@ -29,12 +30,18 @@ class Books:
         self.sent: list[list[str]] = []
         self.looked: list[str] = []
         self.lag = False
-        self.watching = WatchRegistry(
-            self.catalogue, self.sent.append, self._look, limit, batch=batch, lagging=lambda: self.lag
+        self.limit = WatchLimit(limit)
+        self.queue = WatchQueue(
+            self.catalogue, self.limit, self.sent.append, batch_size=batch, is_backlogged=lambda: self.lag
         )
-
-    def _look(self, job_ids: Iterable[str], *, urgent: bool) -> None:  # noqa: ARG002 - a Look has it
-        self.looked += job_ids
+        self.watching = WatchRegistry(
+            self.catalogue,
+            self.limit,
+            self.queue,
+            refresh_now=self.looked.extend,
+            refresh_later=self.looked.extend,
+        )
+        self.watching.deferred = False
 
     async def told(self, batches: int) -> None:
         """Wait until so many batches were sent."""
@@ -84,7 +91,7 @@ async def test_nothing_is_vouched_for_before_its_watch_is_in_force(books: Books)
     books.watching.batch_watched(1)
     assert entry.last_event_at < inf
     assert books.looked == ["a"]
-    assert books.watching.watched == 1
+    assert books.limit.used == 1
 
 
 async def test_a_completed_job_is_watched_with_the_folders_of_its_output(books: Books) -> None:
@@ -98,7 +105,7 @@ async def test_a_completed_job_is_watched_with_the_folders_of_its_output(books: 
     books.watching.batch_watched(2)
     assert books.sent[1] == ["a", "a/output"]
     assert entry.watched_folders == ("output",)
-    assert books.watching.watched == 2
+    assert books.limit.used == 2
 
 
 async def test_a_folder_that_comes_or_goes_is_watched_anew(books: Books) -> None:
@@ -114,7 +121,7 @@ async def test_a_folder_that_comes_or_goes_is_watched_anew(books: Books) -> None
     books.watching.moved("a", "other")
     assert entry.watched_folders == ("output",)
     books.watching.moved("a", "output")
-    assert [entry.watched_folders, entry.last_event_at, books.watching.watched] == [(), inf, 1]
+    assert [entry.watched_folders, entry.last_event_at, books.limit.used] == [(), inf, 1]
 
 
 async def test_an_output_that_no_watch_could_tell_of_is_never_vouched_for(books: Books) -> None:
@@ -153,7 +160,7 @@ async def test_finished_jobs_leave_watches_for_those_to_come() -> None:
     books.watching.start()
     await until(lambda: books.sent)
     assert len(books.sent[0]) == 9
-    assert books.watching.limit_reached
+    assert books.limit.reached
     books.watching.batch_watched(1)
     books.watching.job_added("new")
     await until(lambda: len(books.sent) == 2)
@@ -165,7 +172,7 @@ async def test_a_refusal_is_the_limit_from_then_on(books: Books) -> None:
     books.put("a")
     await until(lambda: books.sent)
     books.watching.limit_was_reached(1)
-    assert (books.watching.limit_reached, books.watching.limit) == (True, 0)
+    assert (books.limit.reached, books.limit.maximum) == (True, 0)
 
 
 async def test_a_blind_job_is_left_alone_until_it_is_another(books: Books) -> None:
@@ -177,9 +184,9 @@ async def test_a_blind_job_is_left_alone_until_it_is_another(books: Books) -> No
     books.watching.ensure_watched("a", entry)
     assert entry.last_event_at == inf
     assert books.watching.knows("a")
-    assert not books.watching._queue
+    assert not books.queue.queued
     books.watching.job_added("a")
-    assert "a" in books.watching._queue
+    assert "a" in books.queue.queued
 
 
 async def test_when_the_watcher_is_gone_nothing_is_vouched_for(books: Books) -> None:
@@ -188,9 +195,9 @@ async def test_when_the_watcher_is_gone_nothing_is_vouched_for(books: Books) -> 
     await until(lambda: books.sent)
     books.watching.batch_watched(1)
     books.watching.stop()
-    assert (entry.watched_folders, entry.last_event_at, books.watching.watched) == (None, inf, 0)
+    assert (entry.watched_folders, entry.last_event_at, books.limit.used) == (None, inf, 0)
     books.watching.ensure_watched("a", entry)
-    assert not books.watching._queue
+    assert not books.queue.queued
 
 
 async def test_what_need_not_be_watched_at_once_waits_for_looks_that_lag() -> None:
@@ -203,7 +210,7 @@ async def test_what_need_not_be_watched_at_once_waits_for_looks_that_lag() -> No
     assert books.sent == [["new"]]
     books.watching.batch_watched(1)
     books.lag = False
-    books.watching.resume()
+    books.queue.flush_soon()
     await until(lambda: len(books.sent) == 2)
     assert books.sent[1] == ["old"]
 
@@ -234,7 +241,7 @@ async def test_a_job_that_comes_behind_the_backlog_s_back_is_watched_after_it() 
         await books.told(number)
         books.watching.batch_watched(number)
     assert entry.watched_folders == ()
-    assert books.watching.watched == 4
+    assert books.limit.used == 4
 
 
 async def partly_armed(monkeypatch: pytest.MonkeyPatch) -> Books:
@@ -246,13 +253,13 @@ async def partly_armed(monkeypatch: pytest.MonkeyPatch) -> Books:
     books.watching.start()
     await books.told(1)
     books.watching.batch_watched(1)
-    assert books.watching.watched == 2
+    assert books.limit.used == 2
     return books
 
 
 async def test_of_a_large_batch_a_part_is_taken_in_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     books = await partly_armed(monkeypatch)
-    await until(lambda: books.watching.watched == 5)
+    await until(lambda: books.limit.used == 5)
     assert sorted(books.looked) == [f"job-{number}" for number in range(5)]
 
 
@@ -262,5 +269,5 @@ async def test_what_is_left_of_a_batch_of_a_watcher_that_is_gone_is_not_taken_in
     books = await partly_armed(monkeypatch)
     books.watching.start()
     await books.told(2)
-    assert books.watching.watched == 0
+    assert books.limit.used == 0
     assert all(entry.watched_folders is None for entry in books.catalogue.entries.values())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobsvc.index.watch.supervisor import EventKind, WatcherSupervisor, WatchEvent
+from jobsvc.index.watch.supervisor import EventKind, WatchEvent, handle_lines
 
 
 class Listener:
@@ -54,5 +53,5 @@ class Listener:
 )
 def test_a_line_that_is_not_of_the_protocol_is_counted_and_the_next_is_read(line: bytes) -> None:
     listener = Listener()
-    WatcherSupervisor(Path("/jobs"), listener)._handle_lines([b"job a", line, b"gone b"])
+    handle_lines([b"job a", line, b"gone b"], listener)
     assert listener.told == [[(EventKind.CHANGED, "a")], "unknown", [(EventKind.GONE, "b")]]

@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ, SCOPES
+from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.service import StartupError
 from jobsvc.settings import Settings
 from jobsvc.storage.state.token_file import load, revoke
@@ -131,7 +132,7 @@ async def test_first_token_may_be_created_after_the_start(
     jobs_root: Path, state_dir: Path, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job()
-    settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
+    settings = Settings(jobs_root, port=0, state_dir=state_dir, watch=WatchMode.POLL, shutdown_grace=0)
     async with service_in_loop(settings) as service:
         assert (await service.get(STATUS)).status == 401
         await wait_for_status(service, 200, make_token())
@@ -276,7 +277,7 @@ async def test_unusable_labels_do_not_prevent_the_start(
     make_job()
     secret = make_token()
     (state_dir / "token-labels.json").mkdir()
-    settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
+    settings = Settings(jobs_root, port=0, state_dir=state_dir, watch=WatchMode.POLL, shutdown_grace=0)
     async with service_in_loop(settings) as service:
         assert (await service.get(STATUS, token=secret)).status == 200
         assert await service.metric("jobsvc_token_label_errors_total") == 1
@@ -288,7 +289,7 @@ async def test_unusable_token_file_at_start_is_an_error_that_names_it(
 ) -> None:
     secret, path = make_token(), state_dir / "tokens.json"
     spoil(path)
-    settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
+    settings = Settings(jobs_root, port=0, state_dir=state_dir, watch=WatchMode.POLL, shutdown_grace=0)
     with pytest.raises(StartupError) as refused:
         async with service_in_loop(settings):
             """It does not come so far."""
@@ -302,7 +303,7 @@ async def test_token_file_with_unsafe_or_unreadable_mode_is_refused_at_start(
 ) -> None:
     make_token()
     (state_dir / "tokens.json").chmod(mode)
-    settings = Settings(jobs_root, port=0, state_dir=state_dir, watch="poll", shutdown_grace=0)
+    settings = Settings(jobs_root, port=0, state_dir=state_dir, watch=WatchMode.POLL, shutdown_grace=0)
     if mode == 0 and os.geteuid() == 0:
         pytest.skip("root may read everything")
     with pytest.raises(StartupError, match=r"tokens\.json: (others than|Permission denied)"):

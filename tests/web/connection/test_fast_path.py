@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 from structlog.testing import capture_logs
 
-from jobsvc.index.catalogue.freshness import Freshness
+from jobsvc.index.catalogue.shared_reads import SharedReads
 from jobsvc.observe.download_log import DownloadLog
 from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from jobsvc.web.connection.protocol import Connection as Served
@@ -155,15 +155,15 @@ async def test_unchanged_record_is_verified_without_a_thread(
     if CachedOutputs.of(jobs_root) is None:
         pytest.skip("on this file system opening may wait")
     service = await serve(watch="poll", max_age=0.001)
-    read, reads = Freshness._start_read, []
+    read, reads = SharedReads._start, []
 
-    def counted(self: Freshness, job_id: str, deadline: float) -> Any:
+    def counted(self: SharedReads, job_id: str, deadline: float) -> Any:
         reads.append(job_id)
         return read(self, job_id, deadline)
 
     async with service.connect() as link:
         await warm_up(link, service, STATUS)
-        monkeypatch.setattr(Freshness, "_start_read", counted)
+        monkeypatch.setattr(SharedReads, "_start", counted)
         for _ in range(3):
             answer = await link.ask("GET", STATUS, token=service.token)
             assert (answer.json()["attempt"], answer.headers["Age"]) == (1, "0")

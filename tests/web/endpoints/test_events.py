@@ -451,7 +451,7 @@ async def test_while_the_index_is_incomplete_nothing_is_said_to_be_all(
         go_on.wait(10)
         return list_job_ids(root)
 
-    monkeypatch.setattr("jobsvc.index.scan.periodic.list_job_ids", late)
+    monkeypatch.setattr("jobsvc.index.scan.reconciler.list_job_ids", late)
     for number in range(30):
         make_job(f"job-{number}")
     service = await serve()

@@ -21,7 +21,7 @@ from jobsvc.domain.errors import BadRequest, StorageUnavailable
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import parse_record
 from jobsvc.domain.timestamp import format_time
-from jobsvc.index.job_index import JobIndex
+from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.reader import JobsRoot
@@ -31,6 +31,7 @@ from jobsvc.web.endpoints.job_list import PARAMETERS, JobListEndpoint, parse_que
 from jobsvc.web.jobs.list_items import LARGE_BYTES, ListItemCaches
 from jobsvc.web.jobs.page_cursor import format_cursor, parse_cursor
 from jobsvc.web.query_params import only
+from tests.index.parts import make_index
 
 OWNERS = ("anna", "bert")
 
@@ -146,7 +147,7 @@ class House:
     """A route over an index that never saw a disk: jobs are put into its catalogue."""
 
     def __init__(self) -> None:
-        self.index = JobIndex(StorageExecutor(), JobsRoot(Path("/nowhere")))
+        self.index = make_index(StorageExecutor(), JobsRoot(Path("/nowhere")), WatchMode.AUTO)
         self.index.stats.reconciled_at = 0
         self.index.ready.set()
         self.route = JobListEndpoint(self.index, ListItemCaches())

@@ -245,7 +245,7 @@ async def test_the_age_is_that_of_the_list_whatever_the_jobs_in_it(
 
     Very many jobs are compared once a minute.
     """
-    monkeypatch.setattr("jobsvc.index.scan.periodic.UNWATCHED_CPU_SHARE", 1e-9)
+    monkeypatch.setattr("jobsvc.index.scan.reconciler.UNWATCHED_CPU_SHARE", 1e-9)
     make_job()
     service = await ready(await serve(poll_interval=0.05))
     begun = time.monotonic()

@@ -10,13 +10,12 @@ import pytest
 
 from jobsvc.domain.access import JOBS_READ, Token
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
-from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
-from jobsvc.index.catalogue.root_check import RootCheck
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.web.jobs.lookup import get_visible_job
 from tests.conftest import MakeJob
+from tests.index.parts import Parts
 
 ANNA = Token("t", "anna", frozenset({JOBS_READ}), bytes(32), 0.0)
 BERT = Token("u", "bert", frozenset({JOBS_READ}), bytes(32), 0.0)
@@ -37,10 +36,10 @@ def take_away(root: Path) -> None:
 async def doubted(make_job: MakeJob, jobs_root: Path, disk: StorageExecutor) -> Freshness:
     """Knows anna's job-1, of a root that was found away since."""
     make_job()
-    presence = RootCheck()
-    freshness = Freshness(disk, JobsRoot(jobs_root), Catalogue(), 1.0, presence=presence)
+    parts = Parts(disk, JobsRoot(jobs_root))
+    freshness = parts.freshness
     assert not (await get_visible_job(freshness, ANNA, "job-1")).stale
-    presence.mark_unavailable("Input/output error", time.monotonic())
+    parts.root_check.mark_unavailable("Input/output error", time.monotonic())
     return freshness
 
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobsvc.domain.access import JOBS_READ
+from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.settings import Settings
 from jobsvc.storage.state import token_file
 from tests.eventually import until
@@ -129,7 +130,13 @@ async def test_nothing_of_another_owner_is_ever_told(acts: list[Act]) -> None:
     }
     limits: dict[str, Any] = dict.fromkeys(("limit_status", "limit_events", "limit_logs"), "1000000/second")
     ready = Settings(
-        root, state_dir=folder / "state", port=0, watch="poll", poll_interval=0.05, shutdown_grace=0, **limits
+        root,
+        state_dir=folder / "state",
+        port=0,
+        watch=WatchMode.POLL,
+        poll_interval=0.05,
+        shutdown_grace=0,
+        **limits,
     )
     try:
         async with service_in_loop(ready) as service, listeners(service, secrets) as found:

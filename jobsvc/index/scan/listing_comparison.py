@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
 from jobsvc.index.catalogue.entries import Entry
-from jobsvc.storage.jobs.batch_read import ReadRequest
 from jobsvc.storage.jobs.root_listing import RootScan
 from jobsvc.storage.threads.gil_yield import chunks_yielding_gil
 
@@ -28,27 +27,27 @@ class Comparison(NamedTuple):
     """The other known jobs, unfinished ones first; empty if only names were compared."""
 
 
-def compare(listed: Sequence[str], known: Mapping[str, Entry], *, names_alone: bool = False) -> Comparison:
+def compare(listed: Sequence[str], known: Mapping[str, Entry], *, names_only: bool = False) -> Comparison:
     """Compare the `listed` names with the `known` jobs.
 
-    Runs in a thread while the event loop changes `known`. With `names_alone` the result's `known` is empty.
+    Runs in a thread while the event loop changes `known`. With `names_only` the result's `known` is empty.
     """
     names = set(listed)
     new: list[str] = []
-    under_way: list[str] = []
+    unfinished: list[str] = []
     finished: list[str] = []
     for job_id in chain.from_iterable(chunks_yielding_gil(listed, NAMES_PER_CHUNK)):
         if (entry := known.get(job_id)) is None:
             new.append(job_id)
         else:
-            (finished if entry.snapshot.job.status.final else under_way).append(job_id)
-    lacking = [
+            (finished if entry.snapshot.job.status.final else unfinished).append(job_id)
+    missing = [
         job_id
         for part in chunks_yielding_gil(list(known), NAMES_PER_CHUNK)
         for job_id in part
         if job_id not in names
     ]
-    return Comparison(names, new, lacking, [] if names_alone else under_way + finished)
+    return Comparison(names, new, missing, [] if names_only else unfinished + finished)
 
 
 class NameChanges(NamedTuple):
@@ -102,12 +101,3 @@ def note_inodes(scan: RootScan, known: Mapping[str, Entry]) -> None:
     ):
         if (entry := known.get(job_id)) is not None and entry.inode is None:
             entry.inode = inode
-
-
-def batches(job_ids: Sequence[str], known: Mapping[str, Entry], size: int) -> Iterator[Sequence[ReadRequest]]:
-    """Yield read requests in batches of at most `size`, with the snapshots known when each batch is taken."""
-    for start in range(0, len(job_ids), size):
-        yield [
-            (job_id, None if (entry := known.get(job_id)) is None else entry.snapshot)
-            for job_id in job_ids[start : start + size]
-        ]

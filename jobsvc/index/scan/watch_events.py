@@ -1,0 +1,108 @@
+"""Apply what the watcher process reports: to the coverage, the watch registry and the refresh queue."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Final
+
+from jobsvc.domain.job import Status
+from jobsvc.index.catalogue.entries import Catalogue, Entry
+from jobsvc.index.catalogue.watch_coverage import WatchCoverage
+from jobsvc.index.scan.reconciler import Reconciler
+from jobsvc.index.scan.refresh_queue import RefreshQueue
+from jobsvc.index.watch.registry import WatchRegistry
+from jobsvc.index.watch.supervisor import EventKind, WatchEvent
+from jobsvc.observe.metrics import Metrics
+from jobsvc.storage.layout import is_job_id
+
+LATE_HEARTBEAT_S: Final = 1.0
+"""Seconds between two heartbeats above which the event queue may have overflowed unnoticed."""
+
+
+class WatchEvents:
+    """The callbacks of the WatcherSupervisor. Event loop only."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        coverage: WatchCoverage,
+        registry: WatchRegistry,
+        queue: RefreshQueue,
+        reconciler: Reconciler,
+        metrics: Metrics,
+    ) -> None:
+        self._catalogue = catalogue
+        self._coverage = coverage
+        self._registry = registry
+        self._queue = queue
+        self._reconciler = reconciler
+        self._metrics = metrics
+        self.stopping = False
+        """Whether the service is stopping, so that the end of the watcher process is not a restart."""
+
+    def on_ready(self) -> None:
+        """Start coverage: the root is watched. Reconcile once to find what changed before."""
+        self._coverage.begin(monotonic())
+        self._registry.start()
+        self._reconciler.reconcile_after_watching()
+
+    def on_watched(self, number: int) -> None:
+        """Have the jobs of batch `number` read again: they are covered from that read on."""
+        self._registry.batch_watched(number)
+
+    def on_limit_reached(self, number: int) -> None:
+        """Limit the watches to those in use: the system did not allow those of batch `number`."""
+        self._registry.limit_was_reached(number)
+
+    def on_events(self, events: list[WatchEvent]) -> None:
+        """Queue the jobs of these events for an immediate refresh; until it is done they are not covered."""
+        now = monotonic()
+        for kind, subject in events:
+            job_id, _, name = subject.partition("/")
+            entry = self._catalogue.get(job_id)
+            if not is_job_id(job_id) or (kind is EventKind.GROWN and not _shows_its_log(entry)):
+                continue
+            self._coverage.record_event(job_id)
+            if entry is not None:
+                entry.last_event_at = max(entry.last_event_at, now)
+            self._update_registry(kind, job_id, name)
+            self._queue.refresh_now([job_id])
+
+    def _update_registry(self, kind: EventKind, job_id: str, name: str) -> None:
+        if kind is EventKind.NEW:
+            self._registry.job_added(job_id)
+        elif kind is EventKind.MOVED:
+            self._registry.moved(job_id, name)
+        elif kind is EventKind.UNWATCHABLE:
+            self._registry.unwatchable(job_id)
+        elif kind not in {EventKind.CHANGED, EventKind.GROWN}:
+            self._registry.job_removed(job_id)
+
+    def on_heartbeat(self, sent_at: float) -> None:
+        """Extend coverage to `sent_at` (monotonic seconds): all earlier events were delivered.
+
+        If the previous heartbeat was more than LATE_HEARTBEAT_S earlier, restart coverage and reconcile.
+        """
+        if self._coverage.record_heartbeat(sent_at) > LATE_HEARTBEAT_S:
+            self._coverage.begin(monotonic())
+            self._reconciler.reconcile_soon()
+
+    def on_unknown_line(self) -> None:
+        """Count a line from the watcher process that is not part of its protocol."""
+        self._metrics.watcher_unknown_lines.inc()
+
+    def on_lost(self) -> None:
+        """End coverage: the watcher process is gone, so only what is read from disk is current."""
+        self._coverage.end()
+        self._registry.stop()
+        if not self.stopping:
+            self._metrics.watcher_restarts.inc()
+
+
+def _shows_its_log(entry: Entry | None) -> bool:
+    """Return whether the job's log is part of its representation: only if the job has failed.
+
+    Rendering jobs write logs too, but their events are ignored.
+    """
+    return entry is not None and entry.snapshot.job.status is Status.FAILED
