@@ -92,7 +92,7 @@ def build_components(settings: Settings) -> Components:
     )
     slots, log_slots = _slots(settings, metrics), _slots(settings, metrics)
     digest_file = DigestFile(settings.state_dir / DIGESTS_FILE)
-    digests = DigestService(disk, root, digest_file, metrics, busy=lambda: slots.taken > 0)
+    digests = DigestService(disk, root, digest_file, metrics, is_busy=lambda: slots.taken > 0)
     index = _index(settings, disk, root, digests, metrics)
     gate = TokenAuthenticator(
         settings.state_dir / TOKENS_FILE,

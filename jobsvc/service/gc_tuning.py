@@ -62,7 +62,7 @@ async def _run(ready: asyncio.Event, then: Callable[[], Awaitable[object]]) -> N
     pause = FULL_COLLECTION_INTERVAL_S
     while True:
         await asyncio.sleep(pause)
-        begun = perf_counter()
+        started_at = perf_counter()
         gc.collect()
-        pause = pause_after(perf_counter() - begun)
+        pause = pause_after(perf_counter() - started_at)
         await then()

@@ -88,27 +88,25 @@ async def serve(
 async def _start(runner: web.BaseRunner, settings: Settings) -> None:
     try:
         await runner.setup()
-    except (BadTokenFile, BadLinkKey) as fault:
-        raise StartupError(str(fault), may_pass=may_pass(fault.__cause__)) from fault
-    except StorageUnavailable as fault:
-        raise StartupError(fault.detail, may_pass=True) from fault
-    except OSError as fault:
-        raise StartupError(describe(fault), may_pass=may_pass(fault)) from fault
+    except (BadTokenFile, BadLinkKey) as exc:
+        raise StartupError(str(exc), may_pass=may_pass(exc.__cause__)) from exc
+    except StorageUnavailable as exc:
+        raise StartupError(exc.detail, may_pass=True) from exc
+    except OSError as exc:
+        raise StartupError(describe(exc), may_pass=may_pass(exc)) from exc
     try:
         await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
-    except (OSError, UnicodeError) as fault:
-        raise StartupError(
-            _bind_error(fault, settings.host, settings.port), may_pass=may_pass(fault)
-        ) from fault
+    except (OSError, UnicodeError) as exc:
+        raise StartupError(_bind_error(exc, settings.host, settings.port), may_pass=may_pass(exc)) from exc
 
 
-def _bind_error(fault: Exception, host: str, port: int) -> str:
+def _bind_error(exc: Exception, host: str, port: int) -> str:
     """Return why the service cannot listen on the address, and the remedy."""
-    if isinstance(fault, socket.gaierror):
-        return f"host: the name {host!r} is not resolved: {fault.strerror}"
-    if not isinstance(fault, OSError):
-        return f"host: {host!r} is no host name: {fault}"
-    match fault.errno:
+    if isinstance(exc, socket.gaierror):
+        return f"host: the name {host!r} is not resolved: {exc.strerror}"
+    if not isinstance(exc, OSError):
+        return f"host: {host!r} is no host name: {exc}"
+    match exc.errno:
         case errno.EADDRINUSE:
             remedy = (
                 f"`ss -ltnp 'sport = :{port}'` names the program that has it; end it, or take another --port"
@@ -120,7 +118,7 @@ def _bind_error(fault: Exception, host: str, port: int) -> str:
             remedy = "take a --port of 1024 or above, or give the service CAP_NET_BIND_SERVICE"
             return f"port {port} of {host}: permission denied; {remedy}"
         case _:
-            return f"{host}, port {port}: {describe(fault)}"
+            return f"{host}, port {port}: {describe(exc)}"
 
 
 def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
@@ -134,9 +132,9 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     main = serve(settings, ready=ready, on_indexed=leave_out_present_objects)
     try:
         _run_loop(main)
-    except StartupError as wrong:
-        log.error("not-started", reason=str(wrong))  # noqa: TRY400 - no traceback: the reason is sufficient
-        return wrong.exit_code
+    except StartupError as exc:
+        log.error("not-started", reason=str(exc))  # noqa: TRY400 - no traceback: the reason is sufficient
+        return exc.exit_code
     return 0
 
 

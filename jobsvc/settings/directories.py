@@ -32,16 +32,16 @@ def default_state_dir() -> Path:
             return Path(own).expanduser().absolute()
         base = Path(os.environ.get("XDG_STATE_HOME", ""))
         return (base if base.is_absolute() else Path.home() / ".local" / "state") / "jobsvc"
-    except RuntimeError as wrong:
-        raise ValueError("is needed, for there is no home directory to put it into") from wrong
+    except RuntimeError as exc:
+        raise ValueError("is needed, for there is no home directory to put it into") from exc
 
 
 def check_readable(folder: Path) -> None:
     """Raise ValueError unless the path is a directory that can be listed within ANSWER_TIMEOUT_S."""
     try:
         _within(ANSWER_TIMEOUT_S, lambda: os.scandir(folder).close())
-    except OSError as wrong:
-        raise ValueError(f"is no readable directory: {describe(wrong)}") from wrong
+    except OSError as exc:
+        raise ValueError(f"is no readable directory: {describe(exc)}") from exc
 
 
 def check_disjoint(state_dir: Path, jobs_root: Path, output_roots: tuple[Path, ...]) -> None:
@@ -71,10 +71,10 @@ def make_writable(state_dir: Path) -> None:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=state_dir) as probe:
             probe.write(b"jobsvc")
-    except OSError as wrong:
-        if wrong.errno in {errno.ENOSPC, errno.EDQUOT} and state_dir.is_dir():
+    except OSError as exc:
+        if exc.errno in {errno.ENOSPC, errno.EDQUOT} and state_dir.is_dir():
             return
-        raise ValueError(f"can't be made or written: {describe(wrong)}{_remedy(wrong)}") from wrong
+        raise ValueError(f"can't be made or written: {describe(exc)}{_remedy(exc)}") from exc
 
 
 def _within(seconds: float, call: Callable[[], None]) -> None:
@@ -87,8 +87,8 @@ def _within(seconds: float, call: Callable[[], None]) -> None:
     def work() -> None:
         try:
             call()
-        except OSError as fault:
-            raised.append(fault)
+        except OSError as exc:
+            raised.append(exc)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -111,12 +111,12 @@ def check_writable(state_dir: Path) -> None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))  # noqa: TRY301 - likewise
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))  # noqa: TRY301 - likewise
-    except OSError as wrong:
-        raise ValueError(f"can't be made or written: {describe(wrong)}{_remedy(wrong)}") from wrong
+    except OSError as exc:
+        raise ValueError(f"can't be made or written: {describe(exc)}{_remedy(exc)}") from exc
 
 
-def _remedy(fault: OSError) -> str:
-    match fault.errno:
+def _remedy(exc: OSError) -> str:
+    match exc.errno:
         case errno.EACCES | errno.EPERM:
             return f"; the user {user_name(os.geteuid())} needs a folder of their own there"
         case errno.ENOSPC | errno.EDQUOT:

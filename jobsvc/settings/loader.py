@@ -33,9 +33,9 @@ class SettingsError(ValueError):
     """Whether a later start can succeed with the same settings, for example once a directory is mounted."""
 
 
-def _error(option: str, value: object, wrong: object, origin: str) -> SettingsError:
+def _error(option: str, value: object, exc: object, origin: str) -> SettingsError:
     shown = "" if value is None else f"{str(value)[:200]!r} "
-    return SettingsError(f"{option}: {shown}{wrong} (from {origin})")
+    return SettingsError(f"{option}: {shown}{exc} (from {origin})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ def load(given: Mapping[str, ConfiguredValue], *, dry_run: bool = False) -> Sett
         raise SettingsError(NO_JOBS_ROOT)
     try:
         settings = Settings(**{field: value for field, (value, _) in found.items()})
-    except ValueError as wrong:  # only the default state directory depends on the machine
-        raise _error("state-dir", None, wrong, _DEFAULT) from wrong
+    except ValueError as exc:  # only the default state directory depends on the machine
+        raise _error("state-dir", None, exc, _DEFAULT) from exc
     origins = {field: origin for field, (_, origin) in found.items()}
     _check_places(settings, origins, directories.check_writable if dry_run else directories.make_writable)
     return settings
@@ -85,10 +85,10 @@ def _check_places(settings: Settings, origins: Mapping[str, str], writable: Call
     def check(name: str, field: str, value: Path, rule: Callable[..., None], *others: object) -> None:
         try:
             rule(value, *others)
-        except ValueError as wrong:
-            error = _error(name, value, wrong, origins.get(field, _DEFAULT))
-            error.may_be_temporary = may_pass(wrong.__cause__)
-            raise error from wrong
+        except ValueError as exc:
+            error = _error(name, value, exc, origins.get(field, _DEFAULT))
+            error.may_be_temporary = may_pass(exc.__cause__)
+            raise error from exc
 
     check("jobs-root", "jobs_root", root, directories.check_readable)
     for folder in outputs:
@@ -103,8 +103,8 @@ def _check_tied_roots(roots: Sequence[Path | OutputRoot], origin: str) -> None:
         if isinstance(root, OutputRoot):
             try:
                 check_tied_roots(root, roots)
-            except ValueError as wrong:
-                raise _error("output-root", f"{root.owner}={root.path}", wrong, origin) from wrong
+            except ValueError as exc:
+                raise _error("output-root", f"{root.owner}={root.path}", exc, origin) from exc
 
 
 def _folder_of(root: Path | OutputRoot) -> Path:
@@ -127,8 +127,8 @@ def _parse(option: Option, given: ConfiguredValue) -> Any:  # noqa: ANN401 - the
     for text in texts:
         try:
             parsed.append(option.spec.parse(text))
-        except ValueError as wrong:
-            raise _error(option.name, text, wrong, given.origin) from wrong
+        except ValueError as exc:
+            raise _error(option.name, text, exc, given.origin) from exc
     return option.spec.joined(parsed) if option.repeatable else parsed[-1]
 
 
@@ -142,10 +142,10 @@ def _config(given: ConfiguredValue) -> dict[str, ConfiguredValue]:
         if len(text) > MAX_CONFIG_BYTES:
             raise _error("config", file, "is larger than 1 MiB", given.origin)
         content = tomllib.loads(text.decode())
-    except OSError as wrong:
-        raise _error("config", file, f"can't be read: {wrong.strerror}", given.origin) from wrong
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as wrong:
-        raise _error("config", file, f"is not TOML: {wrong}", given.origin) from wrong
+    except OSError as exc:
+        raise _error("config", file, f"can't be read: {exc.strerror}", given.origin) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise _error("config", file, f"is not TOML: {exc}", given.origin) from exc
     return _from_config(file, content)
 
 

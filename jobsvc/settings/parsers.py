@@ -40,8 +40,8 @@ def path(text: str) -> Path:
         raise ValueError("is no path")
     try:
         return Path(text).expanduser().absolute()
-    except RuntimeError as wrong:
-        raise ValueError("names a home directory that is not known") from wrong
+    except RuntimeError as exc:
+        raise ValueError("names a home directory that is not known") from exc
 
 
 def output_root(text: str) -> Path | OutputRoot:
@@ -114,8 +114,8 @@ def network(text: str) -> IPv4Network | IPv6Network:
     """Accept an address or a network in CIDR notation."""
     try:
         return ip_network(text)
-    except ValueError as wrong:
-        raise ValueError("is no address, nor a network such as 10.0.0.0/8 without host bits") from wrong
+    except ValueError as exc:
+        raise ValueError("is no address, nor a network such as 10.0.0.0/8 without host bits") from exc
 
 
 def alias(text: str) -> tuple[str, Status]:

@@ -27,9 +27,9 @@ class Entry:
 
     __slots__ = ("inode", "last_event_at", "snapshot", "verified_at", "watched_folders")
 
-    def __init__(self, reading: JobSnapshot, verified: float) -> None:
-        self.snapshot = reading
-        self.verified_at = verified
+    def __init__(self, snapshot: JobSnapshot, verified_at: float) -> None:
+        self.snapshot = snapshot
+        self.verified_at = verified_at
         """When the read that last confirmed the snapshot started (monotonic seconds)."""
         self.last_event_at = inf
         """When the last event was received (monotonic seconds); infinity if no watch reports changes."""
@@ -76,46 +76,46 @@ class Catalogue:
         """Return the entry of a job; None if the job is unknown."""
         return self.entries.get(job_id)
 
-    def put(self, job_id: str, reading: JobSnapshot, begun: float) -> bool:
-        """Store the result of a read that started at `begun` (monotonic seconds).
+    def put(self, job_id: str, snapshot: JobSnapshot, started_at: float) -> bool:
+        """Store the result of a read that started at `started_at` (monotonic seconds).
 
         It is dropped if a read that started later was already stored. Returns whether the job changed. If
         only the output's version changed, listeners are called but False is returned: there need not have
         been an event for it.
         """
         entry = self.entries.get(job_id)
-        if self.is_older_read(job_id, begun):
+        if self.is_older_read(job_id, started_at):
             return False
         if entry is None:
             self._absences.pop(job_id, None)
-            self.entries[job_id] = Entry(reading, begun)
-            self._changed(job_id, None, reading)
+            self.entries[job_id] = Entry(snapshot, started_at)
+            self._changed(job_id, None, snapshot)
             return True
-        entry.verified_at = begun
+        entry.verified_at = started_at
         before = entry.snapshot
-        if reading is before:
+        if snapshot is before:
             return False
-        if reading.job == before.job and reading.has_output is before.has_output:
+        if snapshot.job == before.job and snapshot.has_output is before.has_output:
             # Keep the existing Job object: it is referenced elsewhere, and a second one only costs memory.
-            entry.snapshot = reading.of(before.job)
-            if reading.output_version != before.output_version:
+            entry.snapshot = snapshot.of(before.job)
+            if snapshot.output_version != before.output_version:
                 self._notify(job_id, before, entry.snapshot)
             return False
-        entry.snapshot = reading
-        self._changed(job_id, before, reading)
+        entry.snapshot = snapshot
+        self._changed(job_id, before, snapshot)
         return True
 
-    def mark_unreadable(self, job_id: str, why: str, begun: float, last_valid_at: float) -> bool:
-        """Record that a read started at `begun` could not read the record; keep the last good snapshot.
+    def mark_unreadable(self, job_id: str, reason: str, started_at: float, last_valid_at: float) -> bool:
+        """Record that a read started at `started_at` could not read the record; keep the last good snapshot.
 
         `last_valid_at` is when that snapshot was last known to be current. Times are monotonic seconds.
         Returns whether this is the first failed read in a row.
         """
-        if self.is_older_read(job_id, begun):
+        if self.is_older_read(job_id, started_at):
             return False
-        first = self.unreadable.add(job_id, why, begun, last_valid_at)
+        first = self.unreadable.add(job_id, reason, started_at, last_valid_at)
         if (entry := self.entries.get(job_id)) is not None:
-            entry.verified_at = begun
+            entry.verified_at = started_at
         return first
 
     def prune_unreadable(self, names: AbstractSet[str]) -> None:
@@ -124,32 +124,32 @@ class Catalogue:
             if job_id not in self.entries:
                 self.unreadable.discard(job_id)
 
-    def remove(self, job_id: str, begun: float) -> bool:
-        """Remove a job that a read started at `begun` did not find. Returns whether the job was known."""
-        if self.is_older_read(job_id, begun):
+    def remove(self, job_id: str, started_at: float) -> bool:
+        """Remove a job that a read started at `started_at` did not find. Returns whether it was known."""
+        if self.is_older_read(job_id, started_at):
             return False
         self.unreadable.discard(job_id)
-        self._absent(job_id, begun)
+        self._absent(job_id, started_at)
         entry = self.entries.pop(job_id, None)
         if entry is None:
             return False
         self._changed(job_id, entry.snapshot, None)
         return True
 
-    def is_older_read(self, job_id: str, begun: float) -> bool:
-        """Return whether to drop a read started at `begun`: a later one is stored, or the job is unlisted."""
+    def is_older_read(self, job_id: str, started_at: float) -> bool:
+        """Return whether to drop a read: a later one is stored, or the job is unlisted."""
         entry = self.entries.get(job_id)
         if entry is None and job_id in self.unlisted:
             return True
-        return begun < (
+        return started_at < (
             self._absences.get(job_id, self._forgotten_at) if entry is None else entry.verified_at
         )
 
-    def _absent(self, job_id: str, begun: float) -> None:
+    def _absent(self, job_id: str, started_at: float) -> None:
         """Remember an absence, since a read that started earlier and ends later might have seen the job."""
-        self._absences[job_id] = begun
+        self._absences[job_id] = started_at
         self._absences.move_to_end(job_id)
-        while self._absences[next(iter(self._absences))] < begun - REMEMBER_ABSENCE_S:
+        while self._absences[next(iter(self._absences))] < started_at - REMEMBER_ABSENCE_S:
             self._forgotten_at = max(self._forgotten_at, self._absences.popitem(last=False)[1])
 
     def notify_digest_known(self, job_id: str) -> None:

@@ -18,42 +18,42 @@ class RootCheck:
         self._unavailable_at = 0.0
         self._root_stat: RootStat | None = None
 
-    def problem(self, place: RootStat, known: int) -> str | None:
+    def problem(self, root_stat: RootStat, known: int) -> str | None:
         """Return why this state of the root is implausible while `known` jobs are known; None if plausible.
 
         If only one job was known, an empty root can mean that it was removed. If several were known, it
         means that the storage is unavailable.
         """
-        before = self._root_stat
-        if before is None or known == 0:
+        previous = self._root_stat
+        if previous is None or known == 0:
             return None
-        if place.device != before.device:
+        if root_stat.device != previous.device:
             return "the root is on another device"
-        if not place.may_have_jobs and (
-            known > 1 or self.unavailable_reason is not None or place.inode != before.inode
+        if not root_stat.may_have_jobs and (
+            known > 1 or self.unavailable_reason is not None or root_stat.inode != previous.inode
         ):
             return "the root is empty"
         return None
 
-    def accept(self, place: RootStat) -> bool:
+    def accept(self, root_stat: RootStat) -> bool:
         """Accept this state of the root. Returns whether the root is another one, or was unavailable."""
-        moved = self._root_stat is not None and place[:2] != self._root_stat[:2]
+        moved = self._root_stat is not None and root_stat[:2] != self._root_stat[:2]
         returned = self.unavailable_reason is not None
         if returned:
             log.warning("storage-returned")
-        self._root_stat, self.unavailable_reason = place, None
+        self._root_stat, self.unavailable_reason = root_stat, None
         return moved or returned
 
-    def mark_unavailable(self, reason: str, asked: float) -> None:
-        """Mark the storage as unavailable, as found by a check started at `asked` (monotonic seconds)."""
+    def mark_unavailable(self, reason: str, started_at: float) -> None:
+        """Mark the storage as unavailable, by a check started at `started_at` (monotonic seconds)."""
         if self.unavailable_reason is None:
             log.warning("storage-missing", reason=reason)
         self.unavailable_reason = reason
-        self._unavailable_at = max(self._unavailable_at, asked)
+        self._unavailable_at = max(self._unavailable_at, started_at)
 
-    def unavailable_since(self, begun: float) -> bool:
-        """Return whether the storage was found unavailable at or after `begun` (monotonic seconds).
+    def unavailable_since(self, started_at: float) -> bool:
+        """Return whether the storage was found unavailable at or after `started_at` (monotonic seconds).
 
         A read that started after that check and got a result is valid even before the next root check.
         """
-        return self.unavailable_reason is not None and begun <= self._unavailable_at
+        return self.unavailable_reason is not None and started_at <= self._unavailable_at

@@ -33,14 +33,14 @@ class UnreadableRecords(dict[str, UnreadableRecord]):
 
     __slots__ = ()
 
-    def add(self, job_id: str, reason: str, begun: float, last_valid_at: float) -> bool:
-        """Record a failed read that started at `begun`. Returns whether it is the first in a row.
+    def add(self, job_id: str, reason: str, started_at: float, last_valid_at: float) -> bool:
+        """Record a failed read that started at `started_at`. Returns whether it is the first in a row.
 
         `last_valid_at` is ignored unless it is the first.
         """
         record = self.get(job_id)
         if record is None:
-            self[job_id] = UnreadableRecord(reason, begun, last_valid_at)
+            self[job_id] = UnreadableRecord(reason, started_at, last_valid_at)
             return True
         record.reason = reason
         return False

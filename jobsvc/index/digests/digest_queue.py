@@ -31,9 +31,9 @@ class DigestRequest(NamedTuple):
 class DigestQueue:
     """The queues of all owners. Event loop only."""
 
-    def __init__(self, most: int = MAX_WAITING_PER_OWNER) -> None:
-        """`most`: maximum queued requests per owner."""
-        self._max_per_owner = most
+    def __init__(self, max_per_owner: int = MAX_WAITING_PER_OWNER) -> None:
+        """`max_per_owner`: maximum queued requests per owner."""
+        self._max_per_owner = max_per_owner
         self._by_owner: dict[str, dict[str, DigestRequest]] = {}
         """By owner, the next one to be served first: requests by job id."""
 
@@ -43,25 +43,28 @@ class DigestQueue:
     @property
     def due(self) -> float:
         """The earliest `due` of all requests (monotonic seconds); infinity if there are none."""
-        return min((wish.due for line in self._by_owner.values() for wish in line.values()), default=inf)
+        return min(
+            (request.due for requests in self._by_owner.values() for request in requests.values()),
+            default=inf,
+        )
 
-    def add(self, wish: DigestRequest) -> bool:
+    def add(self, request: DigestRequest) -> bool:
         """Queue a request; it replaces one for another version of the same output.
 
         Returns False if the owner has too many queued requests.
         """
-        line = self._by_owner.get(wish.job.owner, {})
-        waiting = line.get(wish.job.id)
-        if waiting is None and len(line) >= self._max_per_owner:
+        requests = self._by_owner.get(request.job.owner, {})
+        waiting = requests.get(request.job.id)
+        if waiting is None and len(requests) >= self._max_per_owner:
             return False
-        if waiting is None or waiting.version != wish.version:
-            line[wish.job.id] = wish
-        self._by_owner[wish.job.owner] = line
+        if waiting is None or waiting.version != request.version:
+            requests[request.job.id] = request
+        self._by_owner[request.job.owner] = requests
         return True
 
-    def put_back(self, wish: DigestRequest) -> None:
+    def put_back(self, request: DigestRequest) -> None:
         """Queue a request again, behind its owner's others, unless one for the same job is queued."""
-        self._by_owner.setdefault(wish.job.owner, {}).setdefault(wish.job.id, wish)
+        self._by_owner.setdefault(request.job.owner, {}).setdefault(request.job.id, request)
 
     def take(self, now: float, owner: str | None = None) -> DigestRequest | None:
         """Remove and return the next request that is due at `now`; None if there is none.
@@ -71,13 +74,13 @@ class DigestQueue:
         owners = list(self._by_owner)
         if owner in self._by_owner:
             owners.insert(0, owner)
-        for each in owners:
-            line = self._by_owner[each]
-            for wish in line.values():
-                if wish.due <= now:
-                    del line[wish.job.id]
-                    del self._by_owner[each]
-                    if line:
-                        self._by_owner[each] = line  # moves the owner to the end
-                    return wish
+        for candidate in owners:
+            requests = self._by_owner[candidate]
+            for request in requests.values():
+                if request.due <= now:
+                    del requests[request.job.id]
+                    del self._by_owner[candidate]
+                    if requests:
+                        self._by_owner[candidate] = requests  # moves the owner to the end
+                    return request
         return None

@@ -63,15 +63,15 @@ class DigestService:
         file: DigestFile,
         metrics: Metrics,
         *,
-        busy: Callable[[], bool],
+        is_busy: Callable[[], bool],
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`busy` returns whether downloads are in progress."""
+        """`is_busy` returns whether downloads are in progress."""
         self._disk = disk
         self._root = root
         self._file = file
         self._metrics = metrics
-        self._busy = busy
+        self._is_busy = is_busy
         self._clock = clock
         self._table = DigestTable()
         self._queue = DigestQueue()
@@ -81,7 +81,7 @@ class DigestService:
         self._turn_owner: str | None = None
         self._turn_ends = 0.0
         """When the turn of `_turn_owner` ends (monotonic seconds)."""
-        self._failing = False
+        self._last_save_failed = False
         """Whether the last write of the digest file failed; only the first failure in a row is logged."""
         self._pause = 0.0
         """Seconds to wait before the next slice."""
@@ -89,133 +89,136 @@ class DigestService:
         metrics.digests_known.set_function(lambda: len(self._table))
         metrics.digests_waiting.set_function(lambda: len(self._queue) + (self._in_progress is not None))
 
-    def known(self, reading: JobSnapshot) -> bytes | None:
+    def known(self, snapshot: JobSnapshot) -> bytes | None:
         """Return the digest of the output version in this snapshot; None if it is not known."""
-        if reading.job.id not in self._table or (output := reading.output_version) is None:
+        if snapshot.job.id not in self._table or (output := snapshot.output_version) is None:
             return None
-        return self._table.find(reading.job.id, output)
+        return self._table.find(snapshot.job.id, output)
 
-    def request(self, job: Job, identity: FileVersion) -> bytes | None:
+    def request(self, job: Job, version: FileVersion) -> bytes | None:
         """Return the digest of a version of the job's output.
 
         If it is not known, request it and return None. Above the owner's limit a request is only counted.
         """
-        digest = self._table.find(job.id, identity)
-        if digest is None and not self._is_redundant(job, identity):
+        digest = self._table.find(job.id, version)
+        if digest is None and not self._is_redundant(job, version):
             now = self._clock()
             # A change within one timestamp tick would go unnoticed, so wait until the version is stable.
-            due = now if identity.is_stable(time.time_ns()) else now + TIMESTAMP_GRANULARITY_NS / 1e9
-            if self._queue.add(DigestRequest(job, identity, due)):
+            due = now if version.is_stable(time.time_ns()) else now + TIMESTAMP_GRANULARITY_NS / 1e9
+            if self._queue.add(DigestRequest(job, version, due)):
                 self._wake.set()
             else:
                 self._metrics.digests.labels("turned-away").inc()
         return digest
 
     @asynccontextmanager
-    async def running(self, tell: Callable[[str], None]) -> AsyncIterator[None]:
-        """Compute digests while the block runs; `tell` is called with each job whose digest becomes known."""
+    async def running(self, on_digest_known: Callable[[str], None]) -> AsyncIterator[None]:
+        """Compute digests while the block runs; `on_digest_known` gets the job of each new digest."""
         await self._load()
-        task = asyncio.create_task(self._work(tell))
+        task = asyncio.create_task(self._run(on_digest_known))
         try:
             yield
         finally:
             task.cancel()
             await asyncio.wait({task})
 
-    def _is_redundant(self, job: Job, identity: FileVersion) -> bool:
+    def _is_redundant(self, job: Job, version: FileVersion) -> bool:
         """Return whether this version is being hashed now, or failed less than RETRY_AFTER_S ago."""
-        if (wish := self._in_progress) is not None and (wish.job.id, wish.version) == (job.id, identity):
+        current = self._in_progress
+        if current is not None and (current.job.id, current.version) == (job.id, version):
             return True
-        version, until = self._recently_failed.get(job.id, (None, 0))
-        return version == identity and self._clock() < until
+        failed_version, retry_at = self._recently_failed.get(job.id, (None, 0))
+        return failed_version == version and self._clock() < retry_at
 
     async def _load(self) -> None:
         try:
-            pages, skipped = await self._disk.run_background(_KEY, self._file.load)
-        except (StorageUnavailable, ValueError) as fault:
+            entries, skipped = await self._disk.run_background(_KEY, self._file.load)
+        except (StorageUnavailable, ValueError) as exc:
             self._metrics.digest_file_errors.inc()
-            log.warning("digests-not-read", reason=_reason(fault), effect="they are computed again")
+            log.warning("digests-not-read", reason=_reason(exc), effect="they are computed again")
             return
-        self._table.restore(pages)
+        self._table.restore(entries)
         if skipped:
             self._metrics.digest_file_errors.inc(skipped)
             log.warning("digests-skipped", lines=skipped, effect="they are computed again")
         await self._save()
 
-    async def _work(self, tell: Callable[[str], None]) -> None:
+    async def _run(self, on_digest_known: Callable[[str], None]) -> None:
         while True:
-            wish = await self._next()
-            self._in_progress = wish
+            request = await self._next()
+            self._in_progress = request
             try:
-                await self._compute(wish, tell)
+                await self._compute(request, on_digest_known)
             except Exception:
                 log.exception("index-fault", work="digests")
             finally:
                 self._in_progress = None
 
     async def _next(self) -> DigestRequest:
-        while (wish := self._take()) is None:
+        while (request := self._take()) is None:
             self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(self._queue.due - self._clock(), RETRY_AFTER_S)):
                     await self._wake.wait()
-        return wish
+        return request
 
     def _take(self) -> DigestRequest | None:
         now = self._clock()
         owner = self._turn_owner if now < self._turn_ends else None
-        wish = self._queue.take(now, owner)
-        if wish is not None and wish.job.owner != owner:
-            self._turn_owner, self._turn_ends = wish.job.owner, now + TURN_S
-        return wish
+        request = self._queue.take(now, owner)
+        if request is not None and request.job.owner != owner:
+            self._turn_owner, self._turn_ends = request.job.owner, now + TURN_S
+        return request
 
-    async def _compute(self, wish: DigestRequest, tell: Callable[[str], None]) -> None:
-        job_id = wish.job.id
+    async def _compute(self, request: DigestRequest, on_digest_known: Callable[[str], None]) -> None:
+        job_id = request.job.id
         try:
-            hashing = await self._hash(wish)
+            hasher = await self._hash(request)
         except OutputChanged:
-            self._failed(wish, "changed", "the output is not the version any more that was asked for")
-        except StorageUnavailable as fault:
-            self._failed(wish, "failed", _reason(fault))
+            self._record_failure(
+                request, "changed", "the output is not the version any more that was asked for"
+            )
+        except StorageUnavailable as exc:
+            self._record_failure(request, "failed", _reason(exc))
         else:
-            if hashing.digest is None:
-                self._queue.put_back(wish._replace(progress=hashing.progress))
+            if hasher.digest is None:
+                self._queue.put_back(request._replace(progress=hasher.progress))
                 return
-            page = pack_entry(wish.version, hashing.digest)
-            self._table.put(job_id, page)
+            entry = pack_entry(request.version, hasher.digest)
+            self._table.put(job_id, entry)
             self._metrics.digests.labels("computed").inc()
-            tell(job_id)
-            await self._save(partial(self._file.append, job_id, page))
+            on_digest_known(job_id)
+            await self._save(partial(self._file.append, job_id, entry))
 
-    async def _hash(self, wish: DigestRequest) -> OutputHasher:
+    async def _hash(self, request: DigestRequest) -> OutputHasher:
         """Hash at least one slice, until the digest is known or the turn is over.
 
         Raises OutputChanged or StorageUnavailable.
         """
-        job_id, lent = wish.job.id, False
-        opened = partial(OutputHasher, self._root, wish.job, wish.version, wish.progress)
-        hashing = await self._disk.run_background(job_id, opened)
+        job_id, in_thread = request.job.id, False
+        create_hasher = partial(OutputHasher, self._root, request.job, request.version, request.progress)
+        hasher = await self._disk.run_background(job_id, create_hasher)
         try:
-            while hashing.digest is None:
+            while hasher.digest is None:
                 await asyncio.sleep(self._pause)
-                begun, lent = self._clock(), True
-                size = await self._disk.run_background(job_id, hashing.hash_slice, hashing)
-                lent = False
-                self._pause = pause_after(self._clock() - begun, size, busy=self._busy())
+                started_at, in_thread = self._clock(), True
+                size = await self._disk.run_background(job_id, hasher.hash_slice, hasher)
+                in_thread = False
+                self._pause = pause_after(self._clock() - started_at, size, is_busy=self._is_busy())
                 self._metrics.digest_bytes.inc(size)
                 if self._clock() >= self._turn_ends:
                     break
-            return hashing
+            return hasher
         finally:
-            if not lent:
-                self._disk.close_later(hashing)
+            if not in_thread:
+                self._disk.close_later(hasher)
 
-    def _failed(self, wish: DigestRequest, outcome: str, reason: str) -> None:
-        self._recently_failed[wish.job.id] = wish.version, self._clock() + RETRY_AFTER_S
+    def _record_failure(self, request: DigestRequest, outcome: str, reason: str) -> None:
+        self._recently_failed[request.job.id] = request.version, self._clock() + RETRY_AFTER_S
         if len(self._recently_failed) > MAX_RECENTLY_FAILED:
             del self._recently_failed[next(iter(self._recently_failed))]
         self._metrics.digests.labels(outcome).inc()
-        log.warning("digest-not-computed", job=wish.job.id, size=wish.version.size, reason=reason)
+        log.warning("digest-not-computed", job=request.job.id, size=request.version.size, reason=reason)
 
     async def _save(self, add: Callable[[], None] | None = None) -> None:
         """Save digests so that they survive a restart; a failure is counted, and the first in a row logged.
@@ -227,20 +230,22 @@ class DigestService:
                 await self._disk.run_background(_KEY, add)
             if self._file.needs_rewrite:
                 await self._disk.run_background(_KEY, partial(self._file.rewrite, self._table.entries))
-        except StorageUnavailable as fault:
+        except StorageUnavailable as exc:
             self._metrics.digest_file_errors.inc()
-            if not self._failing:
-                log.warning("digests-not-saved", reason=_reason(fault), effect="they won't outlive a restart")
-            self._failing = True
+            if not self._last_save_failed:
+                log.warning("digests-not-saved", reason=_reason(exc), effect="they won't outlive a restart")
+            self._last_save_failed = True
         else:
-            self._failing = False
+            self._last_save_failed = False
 
 
-def pause_after(seconds: float, size: int, *, busy: bool) -> float:
+def pause_after(seconds: float, size: int, *, is_busy: bool) -> float:
     """Return the seconds to pause after a slice of `size` bytes that took `seconds`."""
-    return max(seconds * (PAUSE_FACTOR_BUSY if busy else PAUSE_FACTOR_IDLE), size / MAX_BYTES_PER_S - seconds)
+    return max(
+        seconds * (PAUSE_FACTOR_BUSY if is_busy else PAUSE_FACTOR_IDLE), size / MAX_BYTES_PER_S - seconds
+    )
 
 
-def _reason(fault: Exception) -> str:
+def _reason(exc: Exception) -> str:
     """Return the message of the underlying storage error, or the exception's name if there is none."""
-    return str(fault.__cause__ or fault) or type(fault).__name__
+    return str(exc.__cause__ or exc) or type(exc).__name__

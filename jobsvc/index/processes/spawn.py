@@ -53,8 +53,8 @@ async def _kill(process: Process) -> str:
             os.kill(process.pid, signal.SIGKILL)
     if process.stdin is not None:
         process.stdin.close()
-    words = b""
+    stderr = b""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2):
-            _, words = await process.communicate()  # reads to the end of its pipes, which are then closed
-    return words[-MAX_STDERR_BYTES:].decode("utf-8", "replace").strip()
+            _, stderr = await process.communicate()  # reads to the end of its pipes, which are then closed
+    return stderr[-MAX_STDERR_BYTES:].decode("utf-8", "replace").strip()

@@ -36,13 +36,13 @@ class FeedEvent(NamedTuple):
 class ChangeFeed:
     """The changes of one owner's jobs, or of all jobs, numbered from 0. Event loop only."""
 
-    def __init__(self, catalogue: Catalogue, owner: str | None, kept: int = MAX_CHANGES) -> None:
+    def __init__(self, catalogue: Catalogue, owner: str | None, max_changes: int = MAX_CHANGES) -> None:
         """Create an empty feed of the jobs of `owner` (None: all owners)."""
         self.owner: Final = owner
         self.epoch: Final = token_hex(6)
         """Random id of this numbering; differs from any other feed's, also of an earlier process."""
         self._catalogue = catalogue
-        self._max_changes = kept
+        self._max_changes = max_changes
         self._first = 0
         self._changes: list[tuple[str, Status | None]] = []
         self._newest: dict[str, int] = {}
@@ -54,9 +54,9 @@ class ChangeFeed:
 
     def add(self, job_id: str, before: JobSnapshot | None) -> None:
         """Append a change of a job that belongs, or belonged before it, to this feed."""
-        was = before.job.status if before is not None and self._is_owners(before) else None
+        status_before = before.job.status if before is not None and self._is_owners(before) else None
         self._newest[job_id] = self.end
-        self._changes.append((job_id, was))
+        self._changes.append((job_id, status_before))
         if len(self._changes) > self._max_changes:
             self._forget(self._max_changes // 2)
 
@@ -65,26 +65,26 @@ class ChangeFeed:
         entry = self._catalogue.get(job_id)
         return entry.snapshot if entry is not None and self._is_owners(entry.snapshot) else None
 
-    def change(self, place: int) -> tuple[str, Status | None, bool]:
+    def change(self, position: int) -> tuple[str, Status | None, bool]:
         """Return the change at a position: job id, status before it, whether it is the job's newest.
 
         The status is None if the job did not belong to this feed before. Raises FeedOverrun.
         """
-        if place < self._first:
+        if position < self._first:
             raise FeedOverrun
-        job_id, was = self._changes[place - self._first]
-        return job_id, was, self._newest[job_id] == place
+        job_id, status_before = self._changes[position - self._first]
+        return job_id, status_before, self._newest[job_id] == position
 
-    def holds(self, place: int) -> bool:
+    def has_all_from(self, position: int) -> bool:
         """Return whether all changes from a position on are kept."""
-        return self._first <= place <= self.end
+        return self._first <= position <= self.end
 
-    def _is_owners(self, reading: JobSnapshot) -> bool:
-        return self.owner is None or reading.job.owner == self.owner
+    def _is_owners(self, snapshot: JobSnapshot) -> bool:
+        return self.owner is None or snapshot.job.owner == self.owner
 
     def _forget(self, count: int) -> None:
-        for place, (job_id, _) in enumerate(self._changes[:count], self._first):
-            if self._newest[job_id] == place:
+        for position, (job_id, _) in enumerate(self._changes[:count], self._first):
+            if self._newest[job_id] == position:
                 del self._newest[job_id]
         del self._changes[:count]
         self._first += count
@@ -93,14 +93,16 @@ class ChangeFeed:
 class FeedReader:
     """One reader of a feed, with a position and a status filter."""
 
-    def __init__(self, feed: ChangeFeed, statuses: Collection[Status] = (), place: int | None = None) -> None:
-        """Start at `place`, by default at the end of the feed; empty `statuses` means all."""
+    def __init__(
+        self, feed: ChangeFeed, statuses: Collection[Status] = (), position: int | None = None
+    ) -> None:
+        """Start at `position`, by default at the end of the feed; empty `statuses` means all."""
         self._feed = feed
         self._statuses = frozenset(statuses or Status)
-        self.position = feed.end if place is None else place
+        self.position = feed.end if position is None else position
         self.coalesced = 0
         """Number of changes skipped because a newer one of the same job follows."""
-        self._left_out: dict[str, tuple[int, bool]] = {}
+        self._skipped: dict[str, tuple[int, bool]] = {}
         """For each job with skipped changes: position of the first, and whether the job ever matched."""
 
     def next(self) -> FeedEvent | None:
@@ -109,24 +111,24 @@ class FeedReader:
         A job that matched before and no longer does is returned without a snapshot. Raises FeedOverrun.
         """
         while self.position < self._feed.end:
-            job_id, was, newest = self._feed.change(self.position)
-            first, seen = self._left_out.get(job_id, (self.position, False))
+            job_id, status_before, is_newest = self._feed.change(self.position)
+            first, matched = self._skipped.get(job_id, (self.position, False))
             # Any earlier status counts: a reader that resumed may have seen changes after its position.
-            seen = seen or was in self._statuses
+            matched = matched or status_before in self._statuses
             self.position += 1
-            if not newest:
+            if not is_newest:
                 self.coalesced += 1
-                self._left_out[job_id] = first, seen
+                self._skipped[job_id] = first, matched
                 continue
-            self._left_out.pop(job_id, None)
-            reading = self._feed.job(job_id)
-            if reading is not None and reading.job.status not in self._statuses:
-                reading = None
-            if reading is not None or seen:
-                return FeedEvent(self._resume_at(), job_id, reading)
+            self._skipped.pop(job_id, None)
+            snapshot = self._feed.job(job_id)
+            if snapshot is not None and snapshot.job.status not in self._statuses:
+                snapshot = None
+            if snapshot is not None or matched:
+                return FeedEvent(self._resume_at(), job_id, snapshot)
         return None
 
     def _resume_at(self) -> int:
-        for place, _ in self._left_out.values():
-            return place
+        for position, _ in self._skipped.values():
+            return position
         return self.position

@@ -41,8 +41,8 @@ class Listing:
         # Keyed by the status's text, because the hash of an enum member is computed in Python.
         self._orders: dict[tuple[str | None, str], SortedJobs] = {}
         for job_id, entry in catalogue.entries.items():
-            self._changed(job_id, None, entry.snapshot)
-        catalogue.subscribe(self._changed)
+            self._on_change(job_id, None, entry.snapshot)
+        catalogue.subscribe(self._on_change)
 
     def page(
         self,
@@ -72,25 +72,27 @@ class Listing:
 
     def _updated(self, orders: list[SortedJobs], key: Key | None, since: int, limit: int) -> Page:
         """Return a page of the jobs that were updated at or after `since`."""
-        found: list[Key] = []
-        left = MAX_EXAMINED
-        for at, told, cost in merge(*[order.updated_after(key, since) for order in orders]):
-            if left <= 0 or (told and len(found) == limit):
-                return self._page(found, key)
-            key = at
-            left -= cost
-            if told:
-                found.append(at)
-        return self._page(found, None)
+        keys: list[Key] = []
+        remaining = MAX_EXAMINED
+        for step_key, is_match, cost in merge(*[order.updated_after(key, since) for order in orders]):
+            if remaining <= 0 or (is_match and len(keys) == limit):
+                return self._page(keys, key)
+            key = step_key
+            remaining -= cost
+            if is_match:
+                keys.append(step_key)
+        return self._page(keys, None)
 
     def valid_at(self, page: Page) -> float:
-        """Return the last moment (monotonic seconds) at which a new page is known to have been valid.
+        """Return the last time (monotonic seconds) at which a new page is known to have been valid.
 
         A new job without an event is missing from the page until the next reconcile.
         """
         entries = self._catalogue.entries
-        shown = self._coverage.valid_at([entries[reading.job.id] for reading in page.snapshots])
-        return min([self._whole(), shown, *(record.last_valid_at for record in self._unreadable(page))])
+        jobs_valid_at = self._coverage.valid_at([entries[each.job.id] for each in page.snapshots])
+        return min(
+            [self._complete_at(), jobs_valid_at, *(record.last_valid_at for record in self._unreadable(page))]
+        )
 
     def has_unreadable(self, page: Page) -> bool:
         """Return whether the page contains the last good record of a job that cannot be read now."""
@@ -99,25 +101,25 @@ class Listing:
     def _unreadable(self, page: Page) -> list[UnreadableRecord]:
         if not (unreadable := self._catalogue.unreadable):
             return []
-        found = (unreadable.get(reading.job.id) for reading in page.snapshots)
-        return [record for record in found if record is not None]
+        records = (unreadable.get(snapshot.job.id) for snapshot in page.snapshots)
+        return [record for record in records if record is not None]
 
-    def _whole(self) -> float:
-        """Return the last moment at which the index is known to have contained every job."""
+    def _complete_at(self) -> float:
+        """Return the last time at which the index is known to have contained every job."""
         stats, coverage = self._stats, self._coverage
         if stats.reconciled_at is None:
             return -inf
         started_at = stats.reconciled_at - stats.reconcile_seconds
         return max(started_at, coverage.valid_until) if started_at >= coverage.start else started_at
 
-    def _page(self, found: list[Key], key: Key | None) -> Page:
+    def _page(self, keys: list[Key], last: Key | None) -> Page:
         entries = self._catalogue.entries
         return Page(
-            [entries[job_id].snapshot for _, job_id in found], None if key is None else (-key[0], key[1])
+            [entries[job_id].snapshot for _, job_id in keys], None if last is None else (-last[0], last[1])
         )
 
-    def _changed(self, _job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
-        if before is not None and (after is None or _place(before.job) != _place(after.job)):
+    def _on_change(self, _job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
+        if before is not None and (after is None or _sort_place(before.job) != _sort_place(after.job)):
             self._drop(before.job)
         if after is not None:
             self._put(after.job)
@@ -139,6 +141,6 @@ class Listing:
                 del orders[owner, status]
 
 
-def _place(job: Job) -> tuple[str, Status, int]:
+def _sort_place(job: Job) -> tuple[str, Status, int]:
     """Return what a job's place in the sequences depends on, besides its id."""
     return job.owner, job.status, job.created_order

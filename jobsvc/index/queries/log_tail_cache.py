@@ -66,54 +66,54 @@ class LogTailCache:
         self._weight = 0
         self._missing = MissingFiles()
 
-    async def with_tail(self, answer: CachedJob, *, force: bool = False) -> tuple[CachedJob, str | None]:
+    async def with_tail(self, cached_job: CachedJob, *, force: bool = False) -> tuple[CachedJob, str | None]:
         """Return the cached job with the age of job and log, and the end of the log (None: no log).
 
         `force` skips the cache. If storage does not respond, the last known tail is returned and the job is
         marked as stale.
         """
-        if not force and (held := self.cached(answer)) is not None:
-            return held
-        tail = self._known(answer)
+        if not force and (result := self.cached(cached_job)) is not None:
+            return result
+        tail = self._cached_tail(cached_job)
         try:
-            return self._with_tail(answer, await self._read(answer.snapshot.job))
+            return self._with_tail(cached_job, await self._read(cached_job.snapshot.job))
         except StorageUnavailable:
-            return answer._replace(stale=True), tail and tail.text
+            return cached_job._replace(stale=True), tail and tail.text
 
-    def cached(self, answer: CachedJob) -> tuple[CachedJob, str | None] | None:
+    def cached(self, cached_job: CachedJob) -> tuple[CachedJob, str | None] | None:
         """Return the same from the cache; None if the log has to be read."""
-        tail = self._known(answer)
-        if tail is None or not self._holds(tail):
+        tail = self._cached_tail(cached_job)
+        if tail is None or not self._is_fresh(tail):
             return None
         self._tails.move_to_end(tail.job.id)
-        return self._with_tail(answer, tail)
+        return self._with_tail(cached_job, tail)
 
-    def _known(self, answer: CachedJob) -> _CachedTail | None:
-        tail = self._tails.get(answer.snapshot.job.id)
-        return tail if tail is not None and tail.job is answer.snapshot.job else None
+    def _cached_tail(self, cached_job: CachedJob) -> _CachedTail | None:
+        tail = self._tails.get(cached_job.snapshot.job.id)
+        return tail if tail is not None and tail.job is cached_job.snapshot.job else None
 
-    def _with_tail(self, answer: CachedJob, tail: _CachedTail) -> tuple[CachedJob, str | None]:
+    def _with_tail(self, cached_job: CachedJob, tail: _CachedTail) -> tuple[CachedJob, str | None]:
         age = self._freshness.age(tail.job.id, tail.read_at, is_watched=_is_log_watched(tail.job))
-        return (answer._replace(age=age) if age > answer.age else answer), tail.text
+        return (cached_job._replace(age=age) if age > cached_job.age else cached_job), tail.text
 
-    def _holds(self, tail: _CachedTail) -> bool:
+    def _is_fresh(self, tail: _CachedTail) -> bool:
         if tail.missing or self._freshness.changed_since(tail.job.id, tail.read_at):
             return False
         age = self._freshness.age(tail.job.id, tail.read_at, is_watched=_is_log_watched(tail.job))
         return age <= self._freshness.max_age
 
     async def _read(self, job: Job) -> _CachedTail:
-        begun = self._clock()
+        started_at = self._clock()
         text = await self._disk.run_metadata(job.id, lambda: self._root.log_tail(job), KNOWN_DEADLINE_S)
-        tail = self._bridged(_CachedTail(job, text, begun))
-        self._forget(job.id)
+        tail = self._with_last_text(_CachedTail(job, text, started_at))
+        self._evict(job.id)
         self._tails[job.id] = tail
         self._weight += tail.weight
         while self._weight > self._cap:
-            self._forget(next(iter(self._tails)))
+            self._evict(next(iter(self._tails)))
         return tail
 
-    def _bridged(self, tail: _CachedTail) -> _CachedTail:
+    def _with_last_text(self, tail: _CachedTail) -> _CachedTail:
         """Use the known text if the log has been missing for less than the grace period."""
         known = self._tails.get(tail.job.id)
         if tail.text is not None or known is None or known.text is None or known.job is not tail.job:
@@ -124,7 +124,7 @@ class LogTailCache:
             return tail
         return tail._replace(text=known.text, missing=True)
 
-    def _forget(self, job_id: str) -> None:
+    def _evict(self, job_id: str) -> None:
         if (tail := self._tails.pop(job_id, None)) is not None:
             self._weight -= tail.weight
 

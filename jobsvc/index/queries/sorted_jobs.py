@@ -46,16 +46,16 @@ class _Chunk:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def key(self, place: int) -> Key:
+    def key(self, index: int) -> Key:
         """Return the key of the job at an index."""
-        return self.orders[place], self.ids[place]
+        return self.orders[index], self.ids[index]
 
     def part(self, start: int, stop: int | None) -> _Chunk:
         """Return a copy of a part of the chunk."""
         cut = slice(start, stop)
         return _Chunk(self.ids[cut], self.orders[cut], self.updates[cut])
 
-    def place(self, key: Key) -> int:
+    def index_of(self, key: Key) -> int:
         """Return the index where a key is, or would be inserted."""
         order, job_id = key
         low = bisect_left(self.orders, order)
@@ -63,16 +63,16 @@ class _Chunk:
             return low
         return bisect_left(self.ids, job_id, low, bisect_right(self.orders, order, low))
 
-    def holds(self, place: int, key: Key) -> bool:
+    def has_key(self, index: int, key: Key) -> bool:
         """Return whether the job at an index has this key."""
-        return place < len(self.ids) and self.ids[place] == key[1] and self.orders[place] == key[0]
+        return index < len(self.ids) and self.ids[index] == key[1] and self.orders[index] == key[0]
 
     def updated(self, start: int, since: int) -> list[int]:
         """Return the indexes, from `start` on, of the jobs that were updated at or after `since`."""
-        found = [place for place, updated in enumerate(self.updates[start:], start) if updated >= since]
-        if not found:
+        indexes = [index for index, updated in enumerate(self.updates[start:], start) if updated >= since]
+        if not indexes:
             self.last = max(self.updates, default=_FIRST)
-        return found
+        return indexes
 
 
 class SortedJobs:
@@ -84,40 +84,42 @@ class SortedJobs:
         """For each chunk: not above its keys and not below the previous chunk's keys; the first is unused."""
 
     def __len__(self) -> int:
-        return sum(len(piece) for piece in self._chunks)
+        return sum(len(chunk) for chunk in self._chunks)
 
     def __bool__(self) -> bool:
         return len(self._chunks) > 1 or bool(self._chunks[0])
 
     def add(self, key: Key, updated: int) -> None:
         """Add a job; replaces one with the same key."""
-        at = self._chunk_of(key)
-        piece = self._chunks[at]
-        place = piece.place(key)
-        piece.last = max(piece.last, updated)
-        if piece.holds(place, key):
-            piece.updates[place] = updated
+        chunk_index = self._chunk_of(key)
+        chunk = self._chunks[chunk_index]
+        index = chunk.index_of(key)
+        chunk.last = max(chunk.last, updated)
+        if chunk.has_key(index, key):
+            chunk.updates[index] = updated
             return
-        piece.ids.insert(place, key[1])
-        piece.orders.insert(place, key[0])
-        piece.updates.insert(place, updated)
-        if len(piece.ids) > 2 * CHUNK_JOBS:
-            self._replace(at, [piece.part(0, CHUNK_JOBS), piece.part(CHUNK_JOBS, None)])
+        chunk.ids.insert(index, key[1])
+        chunk.orders.insert(index, key[0])
+        chunk.updates.insert(index, updated)
+        if len(chunk.ids) > 2 * CHUNK_JOBS:
+            self._replace(chunk_index, [chunk.part(0, CHUNK_JOBS), chunk.part(CHUNK_JOBS, None)])
 
     def discard(self, key: Key) -> None:
         """Remove a job, if it is present."""
-        at = self._chunk_of(key)
-        piece = self._chunks[at]
-        place = piece.place(key)
-        if piece.holds(place, key):
-            del piece.ids[place], piece.orders[place], piece.updates[place]
-            if not piece and len(self._chunks) > 1:
-                self._replace(at, [])
+        chunk_index = self._chunk_of(key)
+        chunk = self._chunks[chunk_index]
+        index = chunk.index_of(key)
+        if chunk.has_key(index, key):
+            del chunk.ids[index], chunk.orders[index], chunk.updates[index]
+            if not chunk and len(self._chunks) > 1:
+                self._replace(chunk_index, [])
 
     def after(self, key: Key | None) -> Iterator[Key]:
         """Return an iterator over the keys after `key`."""
-        at, start = self._place_after(key)
-        keys = chain.from_iterable(zip(piece.orders, piece.ids, strict=True) for piece in self._chunks[at:])
+        chunk_index, start = self._position_after(key)
+        keys = chain.from_iterable(
+            zip(chunk.orders, chunk.ids, strict=True) for chunk in self._chunks[chunk_index:]
+        )
         return islice(keys, start, None)
 
     def updated_after(self, key: Key | None, since: int) -> Iterator[Step]:
@@ -126,33 +128,33 @@ class SortedJobs:
         Also yields steps without a matching job, so that the caller can stop. Chunks without a match are
         skipped at SKIP_COST: the cost of a page depends on what it finds.
         """
-        at, start = self._place_after(key)
+        chunk_index, start = self._position_after(key)
         cost = 0
-        for piece in self._chunks[at:]:
+        for chunk in self._chunks[chunk_index:]:
             cost += SKIP_COST
-            if piece.last >= since:
-                yield from ((piece.key(place), True, 1) for place in piece.updated(start, since))
-                cost += len(piece) - start
+            if chunk.last >= since:
+                yield from ((chunk.key(index), True, 1) for index in chunk.updated(start, since))
+                cost += len(chunk) - start
             if cost >= MAX_STEP_COST:
-                yield piece.key(-1), False, cost
+                yield chunk.key(-1), False, cost
                 cost = 0
             start = 0
 
-    def _place_after(self, key: Key | None) -> tuple[int, int]:
+    def _position_after(self, key: Key | None) -> tuple[int, int]:
         """Return the chunk, and the index in it, of the first job after a key."""
         if key is None:
             return 0, 0
-        at = self._chunk_of(key)
-        start = self._chunks[at].place(key)
-        start += self._chunks[at].holds(start, key)
-        if start == len(self._chunks[at]):
-            return at + 1, 0  # a step must always be after the given key
-        return at, start
+        chunk_index = self._chunk_of(key)
+        start = self._chunks[chunk_index].index_of(key)
+        start += self._chunks[chunk_index].has_key(start, key)
+        if start == len(self._chunks[chunk_index]):
+            return chunk_index + 1, 0  # a step must always be after the given key
+        return chunk_index, start
 
     def _chunk_of(self, key: Key) -> int:
         """Return the index of the chunk for a key: the last one that starts at or before it."""
         return bisect_right(self._firsts, key, 1) - 1
 
-    def _replace(self, at: int, pieces: list[_Chunk]) -> None:
-        self._chunks[at : at + 1] = pieces
-        self._firsts[at : at + 1] = [piece.key(0) for piece in pieces]
+    def _replace(self, chunk_index: int, chunks: list[_Chunk]) -> None:
+        self._chunks[chunk_index : chunk_index + 1] = chunks
+        self._firsts[chunk_index : chunk_index + 1] = [chunk.key(0) for chunk in chunks]

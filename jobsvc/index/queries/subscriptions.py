@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final, TypeAlias
 
 from jobsvc.index.catalogue.entries import Catalogue
@@ -28,70 +29,70 @@ class Subscriptions:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._of_job: dict[str, set[Callback]] = {}
+        self._by_job: dict[str, set[Callback]] = {}
         self._feeds: dict[str | None, ChangeFeed] = {}
         self._readers: dict[str | None, set[Callback]] = {}
-        self._endings: dict[str | None, asyncio.TimerHandle] = {}
+        self._expiry_timers: dict[str | None, asyncio.TimerHandle] = {}
         self._due: dict[Callback, None] = {}
-        catalogue.subscribe(self._changed)
+        catalogue.subscribe(self._on_change)
 
     @contextmanager
-    def subscribe_job(self, job_id: str, wake: Callback) -> Iterator[None]:
-        """Call `wake` when a job changes, for the duration of the `with` block."""
-        waiting = self._of_job.setdefault(job_id, set())
-        waiting.add(wake)
+    def subscribe_job(self, job_id: str, callback: Callback) -> Iterator[None]:
+        """Call `callback` when a job changes, for the duration of the `with` block."""
+        callbacks = self._by_job.setdefault(job_id, set())
+        callbacks.add(callback)
         try:
             yield
         finally:
-            waiting.discard(wake)
-            if not waiting and self._of_job.get(job_id) is waiting:
-                del self._of_job[job_id]
+            callbacks.discard(callback)
+            if not callbacks and self._by_job.get(job_id) is callbacks:
+                del self._by_job[job_id]
 
     @contextmanager
-    def subscribe_owner(self, owner: str | None, wake: Callback) -> Iterator[ChangeFeed]:
-        """Call `wake` when one of an owner's jobs (None: any job) changes, for the duration of the block.
+    def subscribe_owner(self, owner: str | None, callback: Callback) -> Iterator[ChangeFeed]:
+        """Call `callback` when one of an owner's jobs (None: any job) changes, for the duration of the block.
 
         The value of the `with` statement is the owner's change feed.
         """
         feed = self._feeds.setdefault(owner, ChangeFeed(self._catalogue, owner))
         readers = self._readers.setdefault(owner, set())
-        readers.add(wake)
-        if (ending := self._endings.pop(owner, None)) is not None:
-            ending.cancel()
+        readers.add(callback)
+        if (timer := self._expiry_timers.pop(owner, None)) is not None:
+            timer.cancel()
         try:
             yield feed
         finally:
-            readers.discard(wake)
+            readers.discard(callback)
             if not readers:
                 loop = asyncio.get_running_loop()
-                self._endings[owner] = loop.call_later(KEEP_FEED_S, self._end, owner)
+                self._expiry_timers[owner] = loop.call_later(KEEP_FEED_S, self._end, owner)
 
-    def notify(self, wakes: Iterable[Callback]) -> None:
+    def notify(self, callbacks: Iterable[Callback]) -> None:
         """Call these callbacks soon; one that is already due is called once.
 
         The first CALLS_PER_ITERATION are called at once if none is due.
         """
         idle = not self._due
-        self._due.update(dict.fromkeys(wakes))
+        self._due.update(dict.fromkeys(callbacks))
         if idle and self._due:
             self._call_some()
 
     def _call_some(self) -> None:
-        for wake in [wake for wake, _ in zip(self._due, range(CALLS_PER_ITERATION), strict=False)]:
-            del self._due[wake]
-            wake()
+        for callback in list(islice(self._due, CALLS_PER_ITERATION)):
+            del self._due[callback]
+            callback()
         if self._due:
             asyncio.get_running_loop().call_soon(self._call_some)
 
     def _end(self, owner: str | None) -> None:
-        del self._feeds[owner], self._readers[owner], self._endings[owner]
+        del self._feeds[owner], self._readers[owner], self._expiry_timers[owner]
 
-    def _changed(self, job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
-        if (waiting := self._of_job.get(job_id)) is not None:
-            self.notify(waiting)
+    def _on_change(self, job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
+        if (callbacks := self._by_job.get(job_id)) is not None:
+            self.notify(callbacks)
         if not self._feeds:
             return
-        owners = {None, *(reading.job.owner for reading in (before, after) if reading is not None)}
+        owners = {None, *(snapshot.job.owner for snapshot in (before, after) if snapshot is not None)}
         for owner in owners:
             if (feed := self._feeds.get(owner)) is not None:
                 feed.add(job_id, before)

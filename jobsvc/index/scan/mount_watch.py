@@ -71,27 +71,29 @@ class MountWatch:
             self._disk.close_later(table)
 
     def _affected(self, table: MountTable) -> list[WatchEvent]:
-        points = table.changed_points()
+        mount_points = table.changed_points()
         root = os.path.realpath(self._root.path)
         outputs = [(os.path.realpath(name), name) for name in self._root.output_roots]
         entries = self._catalogue.entries
-        events = list(within_jobs(root, points))
-        if places := list(beneath_output_roots(outputs, points)):
+        events = list(within_jobs(root, mount_points))
+        if affected_paths := list(beneath_output_roots(outputs, mount_points)):
             for job_id in chain.from_iterable(chunks_yielding_gil(list(entries), JOBS_PER_CHUNK)):
                 entry = entries.get(job_id)
                 path = "" if entry is None else entry.snapshot.job.output_path or ""
-                if path.startswith("/") and any(overlap(os.path.normpath(path), place) for place in places):
+                if path.startswith("/") and any(
+                    overlap(os.path.normpath(path), affected) for affected in affected_paths
+                ):
                     events.append((EventKind.CHANGED, job_id))
         return events
 
 
-def within_jobs(root: str, points: Iterable[str]) -> Iterator[WatchEvent]:
+def within_jobs(root: str, mount_points: Iterable[str]) -> Iterator[WatchEvent]:
     """Yield an event for each mount point in a job directory below `root`.
 
     NEW if it is the job directory itself, else MOVED with the name in the job directory that leads to it, so
     that it is watched again.
     """
-    for point in points:
+    for point in mount_points:
         if point.startswith(f"{root}/"):
             job_id, _, inner = point[len(root) + 1 :].partition("/")
             if inner:
@@ -100,23 +102,23 @@ def within_jobs(root: str, points: Iterable[str]) -> Iterator[WatchEvent]:
                 yield EventKind.NEW, job_id
 
 
-def beneath_output_roots(roots: Collection[tuple[str, str]], points: Iterable[str]) -> Iterator[str]:
+def beneath_output_roots(roots: Collection[tuple[str, str]], mount_points: Iterable[str]) -> Iterator[str]:
     """Yield the paths affected by these mount points in the output roots, in the form that records use.
 
     `roots` are pairs of each root's path without symbolic links and its path as configured.
     """
-    for point in points:
-        for real, given in roots:
+    for point in mount_points:
+        for real, configured in roots:
             if point.startswith(f"{real}/"):
-                yield given + point[len(real) :]
+                yield configured + point[len(real) :]
             elif overlap(real, point):
-                yield given
+                yield configured
 
 
-def overlap(one: str, other: str) -> bool:
+def overlap(path: str, other_path: str) -> bool:
     """Return whether two absolute paths are equal or one is below the other."""
-    one, other = one.rstrip("/") + "/", other.rstrip("/") + "/"
-    return one.startswith(other) or other.startswith(one)
+    path, other_path = path.rstrip("/") + "/", other_path.rstrip("/") + "/"
+    return path.startswith(other_path) or other_path.startswith(path)
 
 
 def _open_table() -> MountTable | None:

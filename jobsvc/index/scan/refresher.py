@@ -162,7 +162,7 @@ class Refresher:
         """Read one batch, in several calls if one takes too long, and apply the results. Returns the cost."""
         cost = 0.0
         while requests := self._without_hanging(requests):
-            batch = BatchRead(self._root, requests, quick=self._queue.is_local, listed=listed)
+            batch = BatchRead(self._root, requests, is_local=self._queue.is_local, listed=listed)
             requests = await self._call(key, batch)
             started_at = perf_counter()
             for result in batch.results:

@@ -17,9 +17,9 @@ MAX_RETRIES_PER_S: Final = 200
 class Retries:
     """The jobs whose reads have to be retried. Event loop only."""
 
-    def __init__(self, look: Callable[[Iterable[str]], None]) -> None:
-        """`look` queues jobs to be read; the reader reports the result with `failed` or `succeeded`."""
-        self._look = look
+    def __init__(self, refresh: Callable[[Iterable[str]], None]) -> None:
+        """`refresh` queues jobs to be read; the reader reports the result with `failed` or `succeeded`."""
+        self._refresh = refresh
         self._failing: set[str] = set()
         self._pending: set[str] = set()
 
@@ -30,13 +30,13 @@ class Retries:
         if due:
             self._pending.update(due)
             delay = max(RETRY_DELAY_S, len(self._failing) / MAX_RETRIES_PER_S)
-            asyncio.get_running_loop().call_later(delay, self._begin, due)
+            asyncio.get_running_loop().call_later(delay, self._requeue, due)
 
     def succeeded(self, job_ids: Iterable[str]) -> None:
         """Record that storage responded for these jobs."""
         if self._failing:
             self._failing.difference_update(job_ids)
 
-    def _begin(self, job_ids: list[str]) -> None:
+    def _requeue(self, job_ids: list[str]) -> None:
         self._pending.difference_update(job_ids)
-        self._look(job_ids)
+        self._refresh(job_ids)

@@ -90,7 +90,7 @@ class ListingSchedule:
         self._is_requested = True
 
 
-class _Pass(NamedTuple):
+class _Comparison(NamedTuple):
     listing: RootListing
     changes: NameChanges
     cpu_seconds: float
@@ -164,10 +164,10 @@ class RootNames:
         except BaseException:
             self._schedule.request()
             raise
-        self._looked_at(listing, changes, started_at)
+        self._record_reads(listing, changes, started_at)
         await self._drop_unlisted(changes.missing)
 
-    def _compare(self) -> _Pass:
+    def _compare(self) -> _Comparison:
         before = thread_time()
         listing = list_root(self._root.path)
         entries = self._catalogue.entries
@@ -178,9 +178,9 @@ class RootNames:
                 if (entry := entries.get(job_id)) is not None:
                     entry.inode = None
             changes = changes._replace(replaced=[])
-        return _Pass(listing, changes, thread_time() - before)
+        return _Comparison(listing, changes, thread_time() - before)
 
-    def _looked_at(self, listing: RootListing, changes: NameChanges, started_at: float) -> None:
+    def _record_reads(self, listing: RootListing, changes: NameChanges, started_at: float) -> None:
         """Record inode numbers and names without a job after the jobs of a listing were read.
 
         Requests another listing if storage did not respond for one of them, or if a missing name resolves.
@@ -216,19 +216,19 @@ class RootNames:
         resolves to the directory (same inode number) that was listed under it before.
         """
         entries, unlisted = self._catalogue.entries, self._catalogue.unlisted
-        found = {job_id for job_id in missing if job_id in entries}
-        twice, self._found_unlisted = sorted(found & self._found_unlisted), found
+        unlisted_now = {job_id for job_id in missing if job_id in entries}
+        twice, self._found_unlisted = sorted(unlisted_now & self._found_unlisted), unlisted_now
         if not twice or self._is_local():
             return
-        found_now = await self._disk.run_metadata("*names", partial(_directories, self._root.path, twice))
+        directories = await self._disk.run_metadata("*names", partial(_directories, self._root.path, twice))
         now = monotonic()
         for job_id in twice:
-            inode = found_now.inodes.get(job_id)
+            inode = directories.inodes.get(job_id)
             if (entry := entries.get(job_id)) is None or inode is None:
                 continue
-            if found_now.is_listing_fresh or inode == entry.inode:
+            if directories.is_listing_fresh or inode == entry.inode:
                 unlisted[job_id] = now + UNLISTED_FOR_S
-                self._updater.apply(ReadResult(job_id, now, PathNotFound()), found_now.root_stat)
+                self._updater.apply(ReadResult(job_id, now, PathNotFound()), directories.root_stat)
 
     def _forget_unlisted(self, listing: RootListing) -> None:
         """Stop ignoring names that are listed again, or whose UNLISTED_FOR_S are over."""
@@ -255,10 +255,10 @@ class _Directories(NamedTuple):
 
 
 def _directories(root: Path, job_ids: Sequence[str]) -> _Directories:
-    place = stat_root(root)
+    root_stat = stat_root(root)
     inodes: dict[str, int] = {}
-    if keeps_inode_numbers(place.device):
+    if keeps_inode_numbers(root_stat.device):
         for job_id in job_ids:
             with suppress(FileNotFoundError):
                 inodes[job_id] = (root / job_id).lstat().st_ino
-    return _Directories(place, lists_from_server(place.device), inodes)
+    return _Directories(root_stat, lists_from_server(root_stat.device), inodes)

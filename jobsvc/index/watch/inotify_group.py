@@ -42,22 +42,23 @@ class InotifyGroup:
     def __init__(
         self,
         folders: Iterable[str],
-        marker: str,
-        hear: Callable[[InotifyGroup, RawChanges], bool],
-        fail: Callable[[InotifyGroup, str], None],
+        heartbeat_file: str,
+        on_events: Callable[[InotifyGroup, RawChanges], bool],
+        on_failed: Callable[[InotifyGroup, str], None],
     ) -> None:
-        """Watch those of `folders` that exist, and the heartbeat file `marker`.
+        """Watch those of `folders` that exist, and `heartbeat_file`.
 
-        `hear` is called with each batch of changes and returns whether to continue; `fail` is called with the
-        message if RustNotify fails. Both are called on the group's thread. Raises LimitReached.
+        `on_events` is called with each batch of changes and returns whether to continue; `on_failed` is
+        called with the message if RustNotify fails. Both are called on the group's thread. Raises
+        LimitReached.
         """
-        kept, self._notify = self._set_up(list(folders), marker)
-        self._folders = "\0".join(kept)
-        self.size = len(kept)
+        existing, self._notify = self._watch_existing(list(folders), heartbeat_file)
+        self._folders = "\0".join(existing)
+        self.size = len(existing)
         self.retire_after: int | None = None
         """Number of the heartbeat after which a replaced group may end; None while it is needed."""
-        self._on_events = hear
-        self._fail = fail
+        self._on_events = on_events
+        self._on_failed = on_failed
 
     def start(self) -> None:
         """Start the thread that reports events."""
@@ -68,28 +69,29 @@ class InotifyGroup:
         """The watched directories: those that existed at construction."""
         return self._folders.split("\0") if self._folders else []
 
-    def _set_up(self, folders: list[str], marker: str) -> tuple[list[str], Notify]:
+    def _watch_existing(self, folders: list[str], heartbeat_file: str) -> tuple[list[str], Notify]:
         """Watch the directories that exist; return them and the RustNotify. Raises LimitReached."""
         for _ in range(_TRIES):
-            kept = [folder for folder in folders if _can_be_watched(folder)]
+            existing = [folder for folder in folders if _can_be_watched(folder)]
             try:
-                return kept, self._notify_of(kept, marker)
+                return existing, self._create_notify(existing, heartbeat_file)
             except (FileNotFoundError, PermissionError):
                 continue  # one was removed or made unreadable after the check
-            except (OSError, RuntimeError) as full:
-                raise LimitReached(str(full)) from full
+            except (OSError, RuntimeError) as exc:
+                raise LimitReached(str(exc)) from exc
         raise LimitReached("directories come and go faster than they can be watched")
 
-    def _notify_of(self, folders: list[str], marker: str) -> Notify:
-        return RustNotify([*folders, marker], False, False, 0, False, False)  # noqa: FBT003 - positional only
+    def _create_notify(self, folders: list[str], heartbeat_file: str) -> Notify:
+        paths = [*folders, heartbeat_file]
+        return RustNotify(paths, False, False, 0, False, False)  # noqa: FBT003 - positional only
 
     def _run(self) -> None:
         try:
             # No timeout: when it expires, RustNotify drops the events of that moment.
             while self._on_events(self, self._notify.watch(DEBOUNCE_MS, STEP_MS, 0, None)):  # type: ignore[arg-type]  # str: only at a timeout or a stop
                 pass
-        except RuntimeError as failed:
-            self._fail(self, str(failed))
+        except RuntimeError as exc:
+            self._on_failed(self, str(exc))
         finally:
             self._notify.close()
 
@@ -97,10 +99,10 @@ class InotifyGroup:
 class RootGroup(InotifyGroup):
     """A group for the root alone, whose names can be any bytes."""
 
-    def _notify_of(self, folders: list[str], marker: str) -> Notify:
+    def _create_notify(self, folders: list[str], heartbeat_file: str) -> Notify:
         if not folders:
             raise LimitReached("the root can't be watched")
-        return RootNotify(folders[0], marker)
+        return RootNotify(folders[0], heartbeat_file)
 
 
 def _can_be_watched(folder: str) -> bool:
@@ -118,5 +120,5 @@ def should_merge(sizes: list[int], max_size: int) -> bool:
     """
     if len(sizes) < 2:  # noqa: PLR2004 - a merge needs two groups
         return False
-    last, before = sizes[-1], sizes[-2]
-    return before <= 2 * last and before + last <= max_size
+    last, previous = sizes[-1], sizes[-2]
+    return previous <= 2 * last and previous + last <= max_size

@@ -31,14 +31,14 @@ def folders_to(output_path: str) -> Folders | None:
     return tuple("/".join(names[:depth]) for depth in range(1, len(names)))
 
 
-def needed(reading: JobSnapshot) -> Folders | None:
+def needed(snapshot: JobSnapshot) -> Folders | None:
     """Return the folders to watch so that the absence of events proves this snapshot current.
 
     Returns None if no watch can prove it.
     """
-    if reading.job.status is not Status.COMPLETED:
+    if snapshot.job.status is not Status.COMPLETED:
         return ()
-    return folders_to(reading.job.output_path or "")
+    return folders_to(snapshot.job.output_path or "")
 
 
 def size_of(batch: Mapping[str, Folders]) -> int:

@@ -37,15 +37,15 @@ _READ_BYTES: Final = 1 << 18
 class RootNotify:
     """Report changes of one directory and of the heartbeat file, with RustNotify's interface."""
 
-    def __init__(self, root: str, marker: str) -> None:
-        """Watch the directory `root` and the heartbeat file `marker`. Raises OSError."""
+    def __init__(self, root: str, heartbeat_file: str) -> None:
+        """Watch the directory `root` and `heartbeat_file`. Raises OSError."""
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = self._call("inotify_init1", os.O_CLOEXEC)
         self._prefix = root.rstrip("/") + "/"
-        self._marker = marker
+        self._heartbeat_file = heartbeat_file
         try:
             self._root_watch = self._add(root, _ONLYDIR | sum(_KINDS))
-            self._add(marker, _ATTRIB)
+            self._add(heartbeat_file, _ATTRIB)
         except BaseException:
             os.close(self._fd)
             raise
@@ -73,7 +73,7 @@ class RootNotify:
             kind = next((kind for bit, kind in _KINDS.items() if mask & bit), None)
             name = os.fsdecode(events[start - length : start].rstrip(b"\0"))
             if watch != self._root_watch:
-                yield _MODIFIED, self._marker
+                yield _MODIFIED, self._heartbeat_file
             elif kind is not None and name:  # other events concern the root itself
                 yield kind, self._prefix + name
 

@@ -41,13 +41,13 @@ _READ_BYTES: Final = 1 << 16
 class EventKind(Enum):
     """Kind of an event; the values are the protocol's words."""
 
-    CHANGED = "job"
+    CHANGED = "changed"
     GROWN = "log"
     MOVED = "moved"
     NEW = "new"
     GONE = "gone"
-    UNWATCHED = "drop"
-    UNWATCHABLE = "blind"
+    UNWATCHED = "unwatched"
+    UNWATCHABLE = "unwatchable"
 
 
 EVENT_KINDS: Final = {kind.value: kind for kind in EventKind}
@@ -164,14 +164,14 @@ def handle_lines(lines: list[bytes], callbacks: WatcherCallbacks) -> None:
 
 def _handle_line(word: str, rest: str, callbacks: WatcherCallbacks) -> None:
     """Call the callback for one line; raises ValueError if it is not part of the protocol."""
-    if word == "beat":
+    if word == "heartbeat":
         sent_at = float(rest)
         if not sent_at <= monotonic():  # in the future, or not a number
             raise ValueError(rest)
         callbacks.on_heartbeat(sent_at)
-    elif word == "armed":
+    elif word == "watched":
         callbacks.on_watched(int(rest))
-    elif word == "refused":
+    elif word == "limit-reached":
         callbacks.on_limit_reached(int(rest))
     elif word == "ready" and not rest:
         callbacks.on_ready()

@@ -48,20 +48,20 @@ class BatchRead:
         root: JobsRoot,
         wanted: Sequence[ReadRequest],
         *,
-        quick: bool = False,
+        is_local: bool = False,
         listed: Container[str] | None = None,
         seconds: float = MAX_CALL_S,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Prepare the call; `listed` are the names in the root, if it was listed just before.
 
-        `quick` checks known jobs with stat(2) first, which is correct only on local file systems. `seconds`
+        `is_local`: the file system is local, so that known jobs can be checked with stat(2) first. `seconds`
         limits the duration.
         """
         self._root = root
         self._wanted = wanted
         self._listed = listed
-        self._quick = quick
+        self._is_local = is_local
         self._seconds = seconds
         self._clock = clock
         self.started_at: float | None = None
@@ -82,8 +82,8 @@ class BatchRead:
         self.started_at = self._clock()
         before, read = thread_time(), _blocks_read()
         try:
-            if self._quick:
-                self._run_quickly()
+            if self._is_local:
+                self._run_with_stat_check()
             else:
                 self._run(lambda _job_id, _known: None)
             if any(isinstance(found.outcome, PathNotFound) for found in self.results):
@@ -95,7 +95,7 @@ class BatchRead:
             self.finished = True
         return self
 
-    def _run_quickly(self) -> None:
+    def _run_with_stat_check(self) -> None:
         root = os.open(self._root.path, DIRECTORY_FLAGS)
         try:
             self._run(lambda job_id, known: known if is_unchanged(root, job_id, known) else None)
@@ -125,7 +125,7 @@ class BatchRead:
             for number, (_, known) in enumerate(self._wanted[: len(self.results)])
             if known is not None and isinstance(self.results[number].outcome, PathNotFound)
         ]
-        if not doubtful or self._quick or not may_cache_names(os.stat(self._root.path).st_dev):  # noqa: PTH116
+        if not doubtful or self._is_local or not may_cache_names(os.stat(self._root.path).st_dev):  # noqa: PTH116
             return
         listed = list_root(self._root.path).inodes if self._listed is None else self._listed
         for number in doubtful:

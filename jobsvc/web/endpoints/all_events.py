@@ -157,7 +157,7 @@ def parse_position(feed: ChangeFeed, offered: str | None) -> int | None:
     Returns None if it is invalid, of another feed or process, or if changes since then are no longer kept.
     """
     match = _POSITION.fullmatch(offered or "")
-    if match is None or match[1] != feed.epoch or not feed.holds(int(match[2])):
+    if match is None or match[1] != feed.epoch or not feed.has_all_from(int(match[2])):
         return None
     return int(match[2])
 

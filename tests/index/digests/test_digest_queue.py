@@ -32,7 +32,7 @@ def take_all(queue: DigestQueue, now: float = 0) -> list[str]:
 
 @pytest.fixture
 def queue() -> DigestQueue:
-    return DigestQueue(most=3)
+    return DigestQueue(max_per_owner=3)
 
 
 def test_owners_take_turns_however_many_requests_each_has(queue: DigestQueue) -> None:
@@ -119,7 +119,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue = DigestQueue(most=3)
+        self.queue = DigestQueue(max_per_owner=3)
         self.waiting: dict[tuple[str, str], DigestRequest] = {}
         self.passed: dict[str, set[str]] = {}
         """By owner with a due request: the owners that had a turn while it waited."""

@@ -60,7 +60,7 @@ class Bench:
             self.root,
             DigestFile(self.path),
             self.metrics,
-            busy=lambda: self.busy,
+            is_busy=lambda: self.busy,
             clock=lambda: self.now,
         )
 
@@ -403,7 +403,7 @@ def test_after_a_slice_comes_a_rest_by_its_time_and_its_bytes(
     busy: bool,  # noqa: FBT001 - a parameter
     expected: float,
 ) -> None:
-    assert pause_after(seconds, size, busy=busy) == pytest.approx(expected)
+    assert pause_after(seconds, size, is_busy=busy) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("downloads", [0, 1])

@@ -97,7 +97,7 @@ class Reader:
 
     def come_back(self) -> None:
         """Go on over a new connection at the place that was told last."""
-        if self.feed.holds(self.place):
+        if self.feed.has_all_from(self.place):
             self.view = FeedReader(self.feed, self.statuses, self.place)
         else:
             self.begin()
@@ -220,8 +220,8 @@ def test_who_is_behind_what_is_kept_learns_it() -> None:
         farm.put("a", "anna", "rendering", progress)
     with pytest.raises(FeedOverrun):
         view.next()
-    assert not farm.feeds["anna"].holds(0)
-    assert not farm.feeds["anna"].holds(farm.feeds["anna"].end + 1)
+    assert not farm.feeds["anna"].has_all_from(0)
+    assert not farm.feeds["anna"].has_all_from(farm.feeds["anna"].end + 1)
 
 
 def test_the_numbering_of_one_feed_is_not_another_s() -> None:
@@ -269,7 +269,7 @@ async def test_only_those_who_wait_for_a_job_or_its_owner_are_woken() -> None:
     woken.clear()
     catalogue.remove("a", 3)
     assert woken == []
-    assert not changes._of_job
+    assert not changes._by_job
 
 
 async def test_a_feed_outlives_its_last_reader_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,14 +28,14 @@ ROOT = "/farm/jobs"
         ({(1, "/farm/jobs/a")}, {"new a"}),
         ({(3, "/farm/jobs/a")}, {"gone a"}),
         ({(1, "/farm/jobs/a"), (3, "/farm/jobs/a")}, {"new a"}),
-        ({(2, "/farm/jobs/a/status.json")}, {"job a"}),
-        ({(1, "/farm/jobs/a/status.json")}, {"job a"}),
+        ({(2, "/farm/jobs/a/status.json")}, {"changed a"}),
+        ({(1, "/farm/jobs/a/status.json")}, {"changed a"}),
         ({(2, "/farm/jobs/a/render.log")}, {"log a"}),
         ({(1, "/farm/jobs/a/output")}, {"moved a/output"}),
         ({(3, "/farm/jobs/a/output/film.mp4")}, {"moved a/output"}),
         ({(2, "/farm/jobs/a/output/film.mp4")}, set()),
         ({(1, "/farm/jobs/a/two\nlines")}, {"moved a/two?lines"}),
-        ({(1, "/farm/jobs/x\nbeat 9e9")}, set()),
+        ({(1, "/farm/jobs/x\nheartbeat 9e9")}, set()),
         ({(3, "/farm/jobs/x\ngone a")}, set()),
         ({(1, "/farm/jobs/x\nnonsense/status.json")}, set()),
         ({(2, "/farm/jobs/x\nnonsense/render.log")}, set()),
@@ -46,11 +46,11 @@ ROOT = "/farm/jobs"
     ],
 )
 def test_a_change_is_told_as_what_it_means(changes: set[tuple[int, str]], lines: set[str]) -> None:
-    assert lines_of(ROOT, changes, top=True) == lines
+    assert lines_of(ROOT, changes, is_root=True) == lines
 
 
 def test_the_end_of_a_directory_is_told_by_the_root_alone() -> None:
-    assert lines_of(ROOT, {(3, "/farm/jobs/a")}, top=False) == {"job a"}
+    assert lines_of(ROOT, {(3, "/farm/jobs/a")}, is_root=False) == {"changed a"}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ class Program:
         self._run(root, told, tells)
 
     def _run(self, root: Path, told: int, tells: int) -> None:
-        self._program = process_main.WatcherProcess(str(root), 0.05, 64, told=told, tells=tells)
+        self._program = process_main.WatcherProcess(str(root), 0.05, 64, stdin_fd=told, stdout_fd=tells)
         self._ends = (told,)  # its threads may still have something to say
         self._thread = threading.Thread(target=self._program.run, daemon=True)
         self._thread.start()
@@ -152,44 +152,46 @@ def process(root: Path) -> Iterator[Process]:
 
 def test_what_happened_before_a_beat_was_told_before_it(program: Program, root: Path) -> None:
     program.watch("a")
-    program.hear(lambda line: line == "armed 1")
+    program.hear(lambda line: line == "watched 1")
     (root / "a" / "status.json").write_text("{}")
     written = time.monotonic()
-    program.hear(lambda line: line.startswith("beat ") and float(line[5:]) > written)
-    first_beat_after = next(
-        place for place, line in enumerate(program.lines) if line[:5] == "beat " and float(line[5:]) > written
+    program.hear(lambda line: line.startswith("heartbeat ") and float(line.split()[1]) > written)
+    first_heartbeat_after = next(
+        place
+        for place, line in enumerate(program.lines)
+        if line.startswith("heartbeat ") and float(line.split()[1]) > written
     )
-    assert "job a" in program.lines[:first_beat_after]
+    assert "changed a" in program.lines[:first_heartbeat_after]
 
 
 def test_a_log_that_grows_is_told_once_a_beat_and_before_it(program: Program, root: Path) -> None:
     log = (root / "a" / "render.log").open("a")
     program.watch("a")
-    program.hear(lambda line: line == "armed 1")
+    program.hear(lambda line: line == "watched 1")
     with log:
         for _ in range(50):
             log.write("line\n")
             log.flush()
     written = time.monotonic()
-    program.hear(lambda line: line.startswith("beat ") and float(line[5:]) > written)
-    lines = [line for line in program.lines if line[:5] == "beat " or line == "log a"]
+    program.hear(lambda line: line.startswith("heartbeat ") and float(line.split()[1]) > written)
+    lines = [line for line in program.lines if line.startswith("heartbeat ") or line == "log a"]
     growths = [place for place, line in enumerate(lines) if line == "log a"]
     assert growths
-    assert all(lines[place + 1].startswith("beat ") for place in growths)
+    assert all(lines[place + 1].startswith("heartbeat ") for place in growths)
 
 
 def test_a_name_with_a_newline_in_the_root_adds_no_line(program: Program, root: Path) -> None:
-    for name in ("x\nnonsense", "x\ngone a", "x\nbeat 9e9"):
+    for name in ("x\nnonsense", "x\ngone a", "x\nheartbeat 9e9"):
         (root / name).mkdir()
     (root / "c").mkdir()
     program.hear(lambda line: line == "new c")
-    assert {line.partition(" ")[0] for line in program.lines} <= {"ready", "beat", "new"}
-    assert not [line for line in program.lines if line in {"gone a", "beat 9e9"}]
+    assert {line.partition(" ")[0] for line in program.lines} <= {"ready", "heartbeat", "new"}
+    assert not [line for line in program.lines if line in {"gone a", "heartbeat 9e9"}]
 
 
 def test_directories_that_are_not_there_are_passed_over(program: Program, root: Path) -> None:
     program.watch("none", "a", "a/none")
-    program.hear(lambda line: line == "armed 1")
+    program.hear(lambda line: line == "watched 1")
     (root / "a" / "x").write_text("")
     program.hear(lambda line: line == "moved a/x")
 
@@ -198,25 +200,25 @@ def test_a_merged_lookout_hears_what_its_parts_heard(program: Program, root: Pat
     for number in range(20):
         (root / f"job-{number}").mkdir()
         program.watch(f"job-{number}")
-    program.hear(lambda line: line == "armed 20")
+    program.hear(lambda line: line == "watched 20")
     for number in range(20):
         (root / f"job-{number}" / "status.json").write_text("{}")
     for number in range(20):
-        program.hear(lambda line, number=number: line == f"job job-{number}")  # type: ignore[misc]  # bound now
+        program.hear(lambda line, number=number: line == f"changed job-{number}")  # type: ignore[misc]  # bound now
 
 
-def test_a_name_that_is_not_utf_8_blinds_its_own_job_and_drops_its_neighbours(
+def test_a_name_that_is_not_utf_8_makes_its_own_job_unwatchable_and_others_of_its_group_unwatched(
     program: Program, root: Path
 ) -> None:
     program.watch("a", "b")
-    program.hear(lambda line: line == "armed 1")
+    program.hear(lambda line: line == "watched 1")
     Path(os.fsdecode(os.fsencode(root / "a") + b"/\xff")).write_text("")
-    program.hear(lambda line: line == "blind a")
-    program.hear(lambda line: line == "drop b")
+    program.hear(lambda line: line == "unwatchable a")
+    program.hear(lambda line: line == "unwatched b")
     program.watch("b")
-    program.hear(lambda line: line == "armed 2")
+    program.hear(lambda line: line == "watched 2")
     (root / "b" / "status.json").write_text("{}")
-    program.hear(lambda line: line == "job b")
+    program.hear(lambda line: line == "changed b")
 
 
 def test_the_process_ends_with_its_standard_input(process: Process) -> None:
@@ -227,7 +229,7 @@ def test_the_process_ends_with_its_standard_input(process: Process) -> None:
 
 def test_names_in_the_root_that_are_not_utf_8_are_skipped(process: Process, root: Path) -> None:
     process.watch("a")
-    process.hear(lambda line: line == "armed 1")
+    process.hear(lambda line: line == "watched 1")
     for number in range(10):
         wrong = Path(os.fsdecode(os.fsencode(root) + b"/\xff%d" % number))
         wrong.mkdir()
@@ -239,16 +241,16 @@ def test_names_in_the_root_that_are_not_utf_8_are_skipped(process: Process, root
     process.hear(lambda line: line == "new d")
     process.hear(lambda line: line == "gone c")
     (root / "d").chmod(0o700)
-    process.hear(lambda line: line == "job d")
+    process.hear(lambda line: line == "changed d")
     (root / "d").rmdir()
     process.hear(lambda line: line == "gone d")
     (root / "a" / "status.json").write_text("{}")
-    process.hear(lambda line: line == "job a")
+    process.hear(lambda line: line == "changed a")
     told = time.monotonic()
-    process.hear(lambda line: line.startswith("beat ") and float(line[5:]) > told)
+    process.hear(lambda line: line.startswith("heartbeat ") and float(line.split()[1]) > told)
     assert process.process.poll() is None
-    assert {line for line in process.lines if line[:5] != "beat "} == {
-        "ready", "armed 1", "new c", "gone c", "new d", "job d", "gone d", "job a"
+    assert {line for line in process.lines if not line.startswith("heartbeat ")} == {
+        "ready", "watched 1", "new c", "gone c", "new d", "changed d", "gone d", "changed a"
     }  # fmt: skip
 
 

@@ -19,16 +19,16 @@ class Listener:
         self.told.append("ready")
 
     def on_watched(self, number: int) -> None:
-        self.told.append(("armed", number))
+        self.told.append(("watched", number))
 
     def on_limit_reached(self, number: int) -> None:
-        self.told.append(("refused", number))
+        self.told.append(("limit-reached", number))
 
     def on_events(self, hints: list[WatchEvent]) -> None:
         self.told.append(hints)
 
     def on_heartbeat(self, moment: float) -> None:
-        self.told.append(("beat", moment))
+        self.told.append(("heartbeat", moment))
 
     def on_unknown_line(self) -> None:
         self.told.append("unknown")
@@ -42,16 +42,16 @@ class Listener:
     [
         b"nonsense",
         b"",
-        b"beat",
-        b"beat soon",
-        b"beat nan",
-        b"beat inf",
-        b"beat 1e300",
-        b"armed x",
+        b"heartbeat",
+        b"heartbeat soon",
+        b"heartbeat nan",
+        b"heartbeat inf",
+        b"heartbeat 1e300",
+        b"watched x",
         b"ready or not",
     ],
 )
 def test_a_line_that_is_not_of_the_protocol_is_counted_and_the_next_is_read(line: bytes) -> None:
     listener = Listener()
-    handle_lines([b"job a", line, b"gone b"], listener)
+    handle_lines([b"changed a", line, b"gone b"], listener)
     assert listener.told == [[(EventKind.CHANGED, "a")], "unknown", [(EventKind.GONE, "b")]]
