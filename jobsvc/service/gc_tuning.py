@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Final
-
-from aiohttp import web
 
 FULL_COLLECTION_INTERVAL_S: Final = 30.0
 FULL_COLLECTION_SHARE: Final = 0.001
@@ -34,30 +31,16 @@ def leave_out_present_objects() -> None:
     gc.freeze()
 
 
-def collecting(
-    ready: asyncio.Event, then: Callable[[], Awaitable[object]]
-) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Return a cleanup_ctx that runs full collections once `ready` is set, until the application ends.
-
-    `then` is awaited after each: what a collection freed is returned to the system at once.
-    """
-
-    async def context(_app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(_run(ready, then), name="jobsvc-garbage")
-        yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    return context
-
-
 def pause_after(duration: float) -> float:
     """Return the seconds until the next full collection, after one that took `duration` seconds."""
     return max(FULL_COLLECTION_INTERVAL_S, duration / FULL_COLLECTION_SHARE)
 
 
-async def _run(ready: asyncio.Event, then: Callable[[], Awaitable[object]]) -> None:
+async def collect_regularly(ready: asyncio.Event, then: Callable[[], Awaitable[object]]) -> None:
+    """Run full collections once `ready` is set, until cancelled.
+
+    `then` is awaited after each: what a collection freed is returned to the system at once.
+    """
     await ready.wait()
     pause = FULL_COLLECTION_INTERVAL_S
     while True:

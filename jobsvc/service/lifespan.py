@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
 from jobsvc.domain.errors import StorageUnavailable
-from jobsvc.index.digests.digest_service import DigestService
-from jobsvc.index.job_index import JobIndex
 from jobsvc.observe.download_log import DownloadLog
-from jobsvc.service import gc_tuning, memory_trim
 from jobsvc.service.components import Components
+from jobsvc.service.gc_tuning import collect_regularly
+from jobsvc.service.memory_trim import trim, trim_regularly
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.processes.record_process import RecordProcess
 from jobsvc.storage.threads.thread_pool import ThreadPool
+from jobsvc.web.background_task import background_task
 from jobsvc.web.ratelimit.download_slots import DownloadSlots
 
 SHUTDOWN_TIMEOUT_S: Final = 0.5
@@ -36,6 +37,7 @@ def add_lifespan(
 
     What is needed longest starts first; shutdown is in reverse order.
     """
+    index = parts.index
     app.cleanup_ctx.extend(
         [
             _storage(parts.executor, parts.download_log, parts.record_process),
@@ -43,15 +45,18 @@ def add_lifespan(
             parts.token_use.cleanup_ctx,
             parts.links.cleanup_ctx,
             parts.files.cleanup_ctx,
-            _indexing(parts.index, on_indexed),
-            _hashing(parts.digests, parts.index),
+            _entered(index.running),
+            _entered(lambda: parts.digests.running(index.catalogue.notify_digest_known)),
             parts.permits.cleanup_ctx,
             parts.long_lived.cleanup_ctx,
             parts.connection_timeouts.cleanup_ctx,
-            gc_tuning.collecting(parts.index.ready, memory_trim.trim),
-            memory_trim.trim_cleanup_ctx,
+            _entered(lambda: background_task(collect_regularly(index.ready, trim), "jobsvc-gc")),
+            _entered(lambda: background_task(trim_regularly(), "jobsvc-heap-trim")),
         ]
     )
+    if on_indexed is not None:
+        work = partial(_notify_indexed, index.ready, on_indexed)
+        app.cleanup_ctx.append(_entered(lambda: background_task(work(), "jobsvc-indexed")))
     app.on_shutdown.append(parts.long_lived.end)
     app.on_shutdown.append(_wait_for_downloads(parts.slots, parts.settings.shutdown_grace))
 
@@ -70,27 +75,19 @@ def _storage(disk: StorageExecutor, downloads: DownloadLog, record_process: Reco
     return context
 
 
-def _indexing(index: JobIndex, on_indexed: Callable[[], None] | None) -> Context:
-    async def told() -> None:
-        await index.ready.wait()
-        if on_indexed is not None:
-            on_indexed()
+def _entered(enter: Callable[[], AbstractAsyncContextManager[object]]) -> Context:
+    """Return a cleanup_ctx that enters a context manager for the time that the application runs."""
 
     async def context(_app: web.Application) -> AsyncIterator[None]:
-        async with index.running():
-            telling = asyncio.create_task(told())
-            yield
-            telling.cancel()
-
-    return context
-
-
-def _hashing(digests: DigestService, index: JobIndex) -> Context:
-    async def context(_app: web.Application) -> AsyncIterator[None]:
-        async with digests.running(index.catalogue.notify_digest_known):
+        async with enter():
             yield
 
     return context
+
+
+async def _notify_indexed(ready: asyncio.Event, on_indexed: Callable[[], None]) -> None:
+    await ready.wait()
+    on_indexed()
 
 
 def _wait_for_downloads(slots: DownloadSlots, grace: float) -> Callable[[web.Application], Awaitable[None]]:

@@ -8,22 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Final
 
-from aiohttp import web
-
 TRIM_INTERVAL_S: Final = 30.0
-
-
-async def trim_cleanup_ctx(_app: web.Application) -> AsyncIterator[None]:
-    """Trim the heap every TRIM_INTERVAL_S until the application ends; a cleanup_ctx."""
-    task = asyncio.create_task(_run(), name="jobsvc-heap-trim")
-    yield
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 async def trim() -> None:
@@ -33,7 +21,8 @@ async def trim() -> None:
         await asyncio.to_thread(malloc_trim, 0)
 
 
-async def _run() -> None:
+async def trim_regularly() -> None:
+    """Trim the heap every TRIM_INTERVAL_S until cancelled."""
     while True:
         await asyncio.sleep(TRIM_INTERVAL_S)
         await trim()

@@ -7,9 +7,9 @@ import gc
 from collections.abc import Iterator
 
 import pytest
-from aiohttp import web
 
 from jobsvc.service import gc_tuning
+from jobsvc.web.background_task import background_task
 from tests.eventually import until
 
 
@@ -47,16 +47,13 @@ async def test_full_collections_run_from_the_first_index_until_the_application_e
     async def trim() -> None:
         collections.append("trimmed")
 
-    context = gc_tuning.collecting(ready, trim)(web.Application())
-    await anext(context)
-    await asyncio.sleep(0.01)
-    assert not collections
-    ready.set()
-    await until(lambda: len(collections) >= 4)
-    assert collections[:4] == ["collected", "trimmed"] * 2
-    with pytest.raises(StopAsyncIteration):
-        await anext(context)
-    assert not [task for task in asyncio.all_tasks() if task.get_name() == "jobsvc-garbage"]
+    async with background_task(gc_tuning.collect_regularly(ready, trim), "jobsvc-gc"):
+        await asyncio.sleep(0.01)
+        assert not collections
+        ready.set()
+        await until(lambda: len(collections) >= 4)
+        assert collections[:4] == ["collected", "trimmed"] * 2
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "jobsvc-gc"]
 
 
 def test_the_longer_a_full_collection_takes_the_longer_is_the_pause_behind_it() -> None:

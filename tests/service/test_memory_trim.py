@@ -8,9 +8,9 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from aiohttp import web
 
 from jobsvc.service import memory_trim
+from jobsvc.web.background_task import background_task
 
 
 async def test_the_heap_is_trimmed_again_and_again_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,11 +23,7 @@ async def test_the_heap_is_trimmed_again_and_again_in_a_thread(monkeypatch: pyte
 
     monkeypatch.setattr(memory_trim, "TRIM_INTERVAL_S", 0.01)
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: SimpleNamespace(malloc_trim=trim))
-    context = memory_trim.trim_cleanup_ctx(web.Application())
-    await anext(context)
-    async with asyncio.timeout(30):
+    async with background_task(memory_trim.trim_regularly(), "jobsvc-heap-trim"), asyncio.timeout(30):
         await trimmed.acquire()
         await trimmed.acquire()
     assert threading.get_ident() not in threads
-    with pytest.raises(StopAsyncIteration):
-        await anext(context)

@@ -13,7 +13,6 @@ import re
 import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from hmac import compare_digest
 from pathlib import Path
 from typing import Final
@@ -27,6 +26,7 @@ from jobsvc.domain.errors import Unauthorized
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
 from jobsvc.storage.state.token_file import TokenFileState, digest_of, load_if_changed
+from jobsvc.web.background_task import background_task
 
 TOKEN: Final = web.RequestKey("jobsvc.token", Token)
 """On a request: the token that authenticated it."""
@@ -133,11 +133,8 @@ class TokenAuthenticator:
         Raises BadTokenFile or StorageUnavailable if the first load fails: the service does not start.
         """
         self._apply(await self._reload_if_changed())
-        watch = asyncio.create_task(self._watch(), name="jobsvc-tokens")
-        yield
-        watch.cancel()
-        with suppress(asyncio.CancelledError):
-            await watch
+        async with background_task(self._run(), "jobsvc-tokens"):
+            yield
         self._disk.close_later(self._reserve)
 
     def _rejection_reason(self, token: Token, secret: str) -> tuple[str, str | None]:
@@ -159,7 +156,7 @@ class TokenAuthenticator:
             self._reported_error = None
             self._apply(known)
 
-    async def _watch(self) -> None:
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(RELOAD_INTERVAL_S)
             await self.refresh()

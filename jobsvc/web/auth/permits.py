@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from aiohttp import web
@@ -16,6 +16,7 @@ from aiohttp import web
 from jobsvc.domain.access import Token, require, still_permits
 from jobsvc.domain.errors import Unauthorized
 from jobsvc.web.auth.bearer import TokenAuthenticator
+from jobsvc.web.background_task import background_task
 
 CHECK_INTERVAL_S: Final = 0.5
 """Time between two checks of all permits; the token file itself is read every half second."""
@@ -89,13 +90,10 @@ class Permits:
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Check all permits until the application ends: a cleanup_ctx."""
-        watch = asyncio.create_task(self._watch(), name="jobsvc-permits")
-        yield
-        watch.cancel()
-        with suppress(asyncio.CancelledError):
-            await watch
+        async with background_task(self._run(), "jobsvc-permits"):
+            yield
 
-    async def _watch(self) -> None:
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(CHECK_INTERVAL_S)
             for permit in [each for each in self._held if not each.valid()]:

@@ -20,6 +20,7 @@ from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.token_use_file import record_use
 from jobsvc.web.auth.bearer import TokenAuthenticator
+from jobsvc.web.background_task import background_task
 
 SAVE_INTERVAL_S: Final = 60.0
 SHUTDOWN_TIMEOUT_S: Final = 1.0
@@ -42,11 +43,8 @@ class TokenUse:
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Save once a minute and when the application ends: a cleanup_ctx."""
-        task = asyncio.create_task(self._save_repeatedly(), name="jobsvc-token-use")
-        yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with background_task(self._run(), "jobsvc-token-use"):
+            yield
         with suppress(TimeoutError):
             async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
                 await self.save()
@@ -69,7 +67,7 @@ class TokenUse:
         else:
             self._failing = False
 
-    async def _save_repeatedly(self) -> None:
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(SAVE_INTERVAL_S)
             await self.save()

@@ -11,12 +11,13 @@ import fcntl
 import socket
 import termios
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
 import structlog
 from aiohttp import web
+
+from jobsvc.web.background_task import background_task
 
 SWEEP_INTERVAL_S: Final = 1.0
 KEEPALIVE_TIMEOUT_S: Final = 75.0
@@ -86,11 +87,8 @@ class ConnectionTimeouts:
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Sweep until the application ends: a cleanup_ctx."""
-        task = asyncio.create_task(self._run(), name="jobsvc-connection-timeouts")
-        yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        async with background_task(self._run(), "jobsvc-connection-timeouts"):
+            yield
 
     async def _run(self) -> None:
         while True:

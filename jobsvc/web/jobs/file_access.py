@@ -29,6 +29,7 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from jobsvc.storage.threads.background_closer import close
+from jobsvc.web.background_task import background_task
 from jobsvc.web.jobs.lookup import get_visible_job
 
 T = TypeVar("T")
@@ -83,10 +84,9 @@ class JobFileAccess:
             yield
             return
         self._freshness.is_unchanged_nowait = self._cached.is_unchanged_nowait
-        tidying = asyncio.create_task(_evict_idle(self._cached), name="jobsvc-kept")
-        yield
+        async with background_task(_evict_idle(self._cached), "jobsvc-cached-outputs"):
+            yield
         self._freshness.is_unchanged_nowait = None
-        tidying.cancel()
         self._cached.close()
 
     async def read_record(self, token: Token, job_id: str, work: Callable[[JobSnapshot], T]) -> JobFile[T]:

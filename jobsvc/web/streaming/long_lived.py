@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import Enum
 from time import monotonic
 from typing import Final
@@ -19,6 +19,7 @@ from prometheus_client import Gauge
 from jobsvc.domain.access import JOBS_READ, Token
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.permits import Permit, Permits
+from jobsvc.web.background_task import background_task
 from jobsvc.web.connection.protocol import Connection
 from jobsvc.web.ratelimit.stream_slots import StreamSlots
 
@@ -117,11 +118,8 @@ class LongLivedRequests:
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Run the periodic check until the service ends; for aiohttp's cleanup_ctx."""
-        watch = asyncio.create_task(self._watch(), name="jobsvc-stays")
-        yield
-        watch.cancel()
-        with suppress(asyncio.CancelledError):
-            await watch
+        async with background_task(self._run(), "jobsvc-long-lived"):
+            yield
 
     async def end(self, _app: web.Application) -> None:
         """End all requests, including later ones; for aiohttp's on_shutdown."""
@@ -130,7 +128,7 @@ class LongLivedRequests:
             stay.end_reason = stay.end_reason or EndReason.SHUTDOWN
             stay.notify()
 
-    async def _watch(self) -> None:
+    async def _run(self) -> None:
         while True:
             await asyncio.sleep(CHECK_INTERVAL_S)
             now = monotonic()
