@@ -105,7 +105,7 @@ class JobIndex:
         self.log_tails = LogTailCache(disk, root, self.freshness)
 
         self._refresher = refresher = Refresher(
-            disk, root, catalogue, updater=self.updater, reads=reads, queue=queue,
+            disk, root, catalogue, updater=self.updater, queue=queue,
             on_queue_empty=watch_queue.flush_soon, on_worker_failed=metrics.workers_failed.inc,
         )  # fmt: skip
         self._root_names = RootNames(

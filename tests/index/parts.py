@@ -107,5 +107,5 @@ class Parts:
         )
         others: dict[str, Any] = {"on_queue_empty": on_queue_empty, "on_worker_failed": lambda: None}
         self.refresher = Refresher(
-            disk, root, self.catalogue, updater=self.updater, reads=reads, queue=self.queue, **others
+            disk, root, self.catalogue, updater=self.updater, queue=self.queue, **others
         )

@@ -1,7 +1,6 @@
 """Read jobs from disk in the background: those of the refresh queue, and many at once.
 
-Many jobs are read in one thread call, few in one call each. If one job hangs, the others of its batch are
-read without it.
+Many jobs are read in one thread call. If one job hangs, the others of its batch are read without it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from typing import Final
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.catalogue.shared_reads import UNKNOWN_DEADLINE_S, SharedReads
 from jobsvc.index.catalogue.updater import CatalogueUpdater
 from jobsvc.index.scan.refresh_queue import MAX_QUEUE_BATCH_JOBS, RefreshQueue
 from jobsvc.index.scan.retries import Retries
@@ -48,7 +46,6 @@ class Refresher:
         catalogue: Catalogue,
         *,
         updater: CatalogueUpdater,
-        reads: SharedReads,
         queue: RefreshQueue,
         on_queue_empty: Callable[[], None],
         on_worker_failed: Callable[[], None],
@@ -61,7 +58,6 @@ class Refresher:
         self._root = root
         self._catalogue = catalogue
         self._updater = updater
-        self._reads = reads
         self._queue = queue
         self._on_queue_empty = on_queue_empty
         self._worker_pool = WorkerPool(
@@ -86,19 +82,12 @@ class Refresher:
                     self._on_queue_empty()
                 await queue.wait()
             try:
-                await self._refresh_batch(key, batch)
+                (requests,) = self._batches(batch, MAX_QUEUE_BATCH_JOBS)
+                await self._read(key, requests)
             except StorageUnavailable:
                 self._retries.failed(batch)
             finally:
                 queue.done(batch)
-
-    async def _refresh_batch(self, key: str, batch: list[str]) -> None:
-        if len(batch) == 1:
-            await self._reads.join(batch[0], UNKNOWN_DEADLINE_S, anew=True).wait()
-            self._retries.succeeded(batch)
-        else:
-            (requests,) = self._batches(batch, MAX_QUEUE_BATCH_JOBS)
-            await self._read(key, requests)
 
     async def refresh_all(
         self,
