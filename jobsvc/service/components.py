@@ -94,18 +94,18 @@ def build_components(settings: Settings) -> Components:
     digest_file = DigestFile(settings.state_dir / DIGESTS_FILE)
     digests = DigestService(disk, root, digest_file, metrics, is_busy=lambda: slots.taken > 0)
     index = _index(settings, disk, root, digests, metrics)
-    gate = TokenAuthenticator(
+    authenticator = TokenAuthenticator(
         settings.state_dir / TOKENS_FILE,
         disk,
         on_bad_file=_bad_token_file(metrics),
         on_bad_labels=_bad_token_labels(metrics),
     )
-    metrics.tokens_expiring_soon.set_function(gate.expiring_soon)
+    metrics.tokens_expiring_soon.set_function(authenticator.expiring_soon)
     representations = RepresentationCache(digest_of=digests.known, public_url=settings.public_url)
-    permits = Permits(gate)
+    permits = Permits(authenticator)
     turns = HeavyWorkTurns()
     max_connections = _max_connections(settings)
-    stays = LongLivedRequests(permits, _stream_slots(settings, metrics, max_connections))
+    long_lived = LongLivedRequests(permits, _stream_slots(settings, metrics, max_connections))
     connection_limits = ConnectionLimits(
         max_connections,
         on_closed=_count_closed(metrics),
@@ -122,12 +122,12 @@ def build_components(settings: Settings) -> Components:
         log_slots=log_slots,
         digests=digests,
         index=index,
-        authenticator=gate,
+        authenticator=authenticator,
         token_use=TokenUse(
-            gate, settings.state_dir / TOKEN_USE_FILE, disk, on_error=metrics.token_use_errors.inc
+            authenticator, settings.state_dir / TOKEN_USE_FILE, disk, on_error=metrics.token_use_errors.inc
         ),
         peers=Peers(settings.trusted_proxies),
-        links=SignedLinks(settings.state_dir / LINK_KEY_FILE, disk, gate),
+        links=SignedLinks(settings.state_dir / LINK_KEY_FILE, disk, authenticator),
         download_log=DownloadLog(settings.state_dir, metrics.download_log_errors.inc),
         files=JobFileAccess(
             disk=disk, root=root, catalogue=index.catalogue, updater=index.updater, freshness=index.freshness
@@ -143,8 +143,8 @@ def build_components(settings: Settings) -> Components:
         permits=permits,
         subscriptions=Subscriptions(index.catalogue),
         push_renderer=PushRenderer(index.log_tails, representations),
-        long_lived=stays,
-        streams=EventStreams(stays, metrics, turns, send_timeout=settings.send_timeout),
+        long_lived=long_lived,
+        streams=EventStreams(long_lived, metrics, turns, send_timeout=settings.send_timeout),
         connection_limits=connection_limits,
         connection_timeouts=ConnectionTimeouts(
             header_timeout=settings.header_timeout,
@@ -217,30 +217,28 @@ def _storage_fault(metrics: Metrics) -> Callable[[str, Exception], None]:
     """Return a callback that counts each storage fault and logs each reason once per FAULT_LOG_INTERVAL_S."""
     logged: dict[str, float] = {}
 
-    def told(key: str, fault: Exception) -> None:
+    def on_fault(key: str, exc: Exception) -> None:
         metrics.storage_unavailable.inc()
-        reason = (
-            describe(fault) if isinstance(fault, OSError) else getattr(fault, "reason", None) or str(fault)
-        )
+        reason = describe(exc) if isinstance(exc, OSError) else getattr(exc, "reason", None) or str(exc)
         now = monotonic()
         if now - logged.get(reason, -inf) >= FAULT_LOG_INTERVAL_S:
             logged[reason] = now
             log.warning("storage-fault", of=key, reason=reason)
 
-    return told
+    return on_fault
 
 
 def _bad_token_file(metrics: Metrics) -> Callable[[Exception], None]:
-    def told(wrong: Exception) -> None:
+    def on_bad_file(exc: Exception) -> None:
         metrics.token_file_errors.inc()
-        log.error("token-file-unusable", reason=str(wrong), kept="the last good one")
+        log.error("token-file-unusable", reason=str(exc), kept="the last good one")
 
-    return told
+    return on_bad_file
 
 
 def _bad_token_labels(metrics: Metrics) -> Callable[[Exception], None]:
-    def report(fault: Exception) -> None:
+    def on_bad_labels(exc: Exception) -> None:
         metrics.token_label_errors.inc()
-        log.error("token-labels-unusable", reason=str(fault), effect="tokens have no labels")
+        log.error("token-labels-unusable", reason=str(exc), effect="tokens have no labels")
 
-    return report
+    return on_bad_labels

@@ -31,8 +31,8 @@ LENGTH_BYTES: Final = 4
 
 def encode_reply(root: JobsRoot, job_ids: Sequence[str]) -> bytes:
     """Read these jobs and return the reply, with its length field."""
-    sweep = BatchRead(root, [(job_id, None) for job_id in job_ids], seconds=inf)
-    data = marshal.dumps([_parts(found) for found in sweep().results])
+    batch = BatchRead(root, [(job_id, None) for job_id in job_ids], seconds=inf)
+    data = marshal.dumps([_to_item(result) for result in batch().results])
     return len(data).to_bytes(LENGTH_BYTES, "little") + data
 
 
@@ -41,17 +41,17 @@ def decode_reply(job_ids: Sequence[str], data: bytes) -> list[ReadResult]:
 
     Raises ValueError, EOFError or TypeError if the reply is malformed.
     """
-    answers = zip(job_ids, marshal.loads(data), strict=True)  # noqa: S302 - from our own worker process
+    items = zip(job_ids, marshal.loads(data), strict=True)  # noqa: S302 - from our own worker process
     return [
-        ReadResult(job_id, answer[0], JobSnapshot.from_tuple(job_id, answer[1]))
-        for job_id, answer in answers
-        if answer is not None
+        ReadResult(job_id, item[0], JobSnapshot.from_tuple(job_id, item[1]))
+        for job_id, item in items
+        if item is not None
     ]
 
 
-def _parts(found: ReadResult) -> tuple[float, tuple[object, ...]] | None:
-    reading = found.outcome
-    return (found.started_at, reading.to_tuple()) if isinstance(reading, JobSnapshot) else None
+def _to_item(result: ReadResult) -> tuple[float, tuple[object, ...]] | None:
+    snapshot = result.outcome
+    return (result.started_at, snapshot.to_tuple()) if isinstance(snapshot, JobSnapshot) else None
 
 
 def main(*arguments: str) -> None:
