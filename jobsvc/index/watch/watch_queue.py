@@ -43,7 +43,8 @@ class WatchQueue:
         self._catalogue = catalogue
         self._limit = limit
         self._send = send
-        self._max_batch_jobs = max(batch_size - MAX_DEPTH, 1)
+        self._full_batch_size = max(batch_size - MAX_DEPTH, 1)
+        """Directories from which on a batch is full: the next job might have one more than fits."""
         self._is_backlogged = is_backlogged
         self.is_active = False
         """Whether the watcher process is ready."""
@@ -137,7 +138,7 @@ class WatchQueue:
         sent = sum(map(size_of, self.in_flight.values()))
         size = size_of(self._next_batch)
         for _ in range(JOBS_PER_ITERATION):
-            if size >= self._max_batch_jobs or (job := self._next()) is None:
+            if size >= self._full_batch_size or (job := self._next()) is None:
                 return True
             job_id, folders = job
             if folders is None:
