@@ -22,28 +22,28 @@ def register(index: JobIndex, metrics: Metrics) -> None:
     metrics.names_ignored.set_function(lambda: index.stats.ignored_names)
     gauges = {
         "records_unreadable_now": (
-            "Jobs whose record can't be read.",
+            "Jobs whose record is unreadable.",
             lambda: len(index.catalogue.unreadable),
         ),
         "reconcile_age_seconds": (
-            "Time since everything was compared; since the start, if never.",
+            "Time since the last reconcile; since the start, if there was none.",
             lambda: monotonic() - (index.stats.reconciled_at or started_at),
         ),
-        "index_complete": ("1 once every job has been looked at since the start.", index.ready.is_set),
+        "index_complete": ("1 once the first index is complete.", index.ready.is_set),
         "storage_missing": (
             "1 while the jobs root is missing or unreadable.",
             lambda: index.storage_unavailable_reason is not None,
         ),
         "watcher_wanted": (
-            "1 if events are to tell of changes, 0 if polling alone does.",
+            "1 if inotify events are used, 0 if only polling.",
             lambda: index.mode is WatchMode.EVENTS,
         ),
-        "watched_directories": ("Directories that are watched.", lambda: index.registry.limit.used),
+        "watched_directories": ("Watched directories.", lambda: index.registry.limit.used),
         "watch_limit_reached": (
-            "1 if there are more directories than watches.",
+            "1 if directories are left unwatched because of the limit.",
             lambda: index.registry.limit.reached,
         ),
-        "watcher_healthy": ("1 if the watcher's silence is believed.", lambda: index.is_covered),
+        "watcher_healthy": ("1 while the watcher process reports all changes.", lambda: index.is_covered),
     }
     for name, (description, value) in gauges.items():
         Gauge(f"jobsvc_{name}", description, registry=metrics.registry).set_function(value)

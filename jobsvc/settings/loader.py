@@ -52,10 +52,10 @@ def resolve(given: Mapping[str, ConfiguredValue], options: Iterable[Option] = OP
     Fields without a value are left out. Raises SettingsError for the first invalid value, in the order of the
     options, or for an owner's output root whose files the records of other owners can name.
     """
-    found = _resolve(given, options)
-    if "output_roots" in found:
-        _check_tied_roots(*found["output_roots"])
-    return {field: value for field, (value, _) in found.items()}
+    resolved = _resolve(given, options)
+    if "output_roots" in resolved:
+        _check_tied_roots(*resolved["output_roots"])
+    return {field: value for field, (value, _) in resolved.items()}
 
 
 def load(given: Mapping[str, ConfiguredValue], *, dry_run: bool = False) -> Settings:
@@ -63,14 +63,14 @@ def load(given: Mapping[str, ConfiguredValue], *, dry_run: bool = False) -> Sett
 
     The state directory is created after all other checks; with `dry_run` nothing is created or written.
     """
-    found = _resolve(given, OPTIONS)
-    if "jobs_root" not in found:
+    resolved = _resolve(given, OPTIONS)
+    if "jobs_root" not in resolved:
         raise SettingsError(NO_JOBS_ROOT)
     try:
-        settings = Settings(**{field: value for field, (value, _) in found.items()})
+        settings = Settings(**{field: value for field, (value, _) in resolved.items()})
     except ValueError as exc:  # only the default state directory depends on the machine
         raise _error("state-dir", None, exc, _DEFAULT) from exc
-    origins = {field: origin for field, (_, origin) in found.items()}
+    origins = {field: origin for field, (_, origin) in resolved.items()}
     _check_places(settings, origins, directories.check_writable if dry_run else directories.make_writable)
     return settings
 
@@ -151,16 +151,16 @@ def _config(given: ConfiguredValue) -> dict[str, ConfiguredValue]:
 
 def _from_config(file: Path, content: Mapping[str, Any]) -> dict[str, ConfiguredValue]:
     known = {option.name: option for option in OPTIONS if option.field != "config"}
-    found: dict[str, ConfiguredValue] = {}
+    resolved: dict[str, ConfiguredValue] = {}
     for key, value in content.items():
         origin = f"{file}, key {key}"
         option = known.get(key.replace("_", "-"))
         if option is None:
             raise _error(key, None, f"is no option of jobsvc{_suggestion(key, known)}", origin)
-        if option.field in found:
+        if option.field in resolved:
             raise _error(option.name, value, "is given twice", origin)
-        found[option.field] = ConfiguredValue(_texts(option, value, file, origin), origin)
-    return found
+        resolved[option.field] = ConfiguredValue(_texts(option, value, file, origin), origin)
+    return resolved
 
 
 def _suggestion(key: str, known: Iterable[str]) -> str:

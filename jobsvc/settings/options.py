@@ -239,10 +239,10 @@ def _default(of: Field[Any], spec: _Spec) -> str:
 
 
 def _options() -> tuple[Option, ...]:
-    hints = get_type_hints(Settings, include_extras=True)
+    annotations = get_type_hints(Settings, include_extras=True)
     table = []
     for of in fields(Settings):
-        spec = hints[of.name].__metadata__[0]
+        spec = annotations[of.name].__metadata__[0]
         name = _SINGULAR.get(of.name, of.name.replace("_", "-"))
         table.append(Option(of.name, name, _default(of, spec), spec))
     return tuple(table)
