@@ -33,7 +33,7 @@ STATUS = "/api/jobs/job-1"
 
 @contextmanager
 def exhausted() -> Iterator[None]:
-    """Use up all descriptors of this process but those that are open already."""
+    """Use up all descriptors that this process may still open."""
     with ExitStack() as stack:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
@@ -64,7 +64,7 @@ def test_tokens_can_be_read_when_all_descriptors_are_used_up(tmp_path: Path) -> 
     reserve.close()
 
 
-def test_reserve_that_is_empty_raises_what_open_raises(tmp_path: Path) -> None:
+def test_empty_reserve_raises_the_error_of_open(tmp_path: Path) -> None:
     reserve = DescriptorReserve()
     with exhausted(), pytest.raises(OSError, match="Too many open files") as caught:
         reserve.open(tmp_path, os.O_RDONLY)
@@ -89,7 +89,7 @@ async def test_download_without_a_descriptor_left_is_503_and_leaks_nothing(
     assert [line["outcome"] for line in await service.wait_for_downloads(3)] == ["storage-error"] * 3
 
 
-def test_conduit_that_fails_keeps_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_file_sender_keeps_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (film := tmp_path / "film").write_bytes(b"film")
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -105,7 +105,7 @@ def test_conduit_that_fails_keeps_no_descriptor(tmp_path: Path, monkeypatch: pyt
         file.close()
 
 
-async def test_ferry_that_cannot_watch_a_socket_closes_what_it_was_lent(tmp_path: Path) -> None:
+async def test_epoll_sender_that_cannot_watch_a_socket_closes_the_sender(tmp_path: Path) -> None:
     (film := tmp_path / "film").write_bytes(b"film")
     closed: list[object] = []
     epoll_sender = EpollSender(closed.append, deadline=5)
@@ -120,7 +120,7 @@ async def test_ferry_that_cannot_watch_a_socket_closes_what_it_was_lent(tmp_path
         epoll_sender.close()
 
 
-def test_output_that_is_kept_closes_all_its_descriptors_also_where_one_fails(tmp_path: Path) -> None:
+def test_cached_output_closes_all_its_descriptors_even_if_one_fails(tmp_path: Path) -> None:
     (film := tmp_path / "film").write_bytes(b"film")
     file, folder = opened(film), os.open(tmp_path, os.O_PATH)
     kept = _CachedFile(record=None, file=file, ctime_ns=0, folders=(Folder(folder, 0),))  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def test_output_that_is_kept_closes_all_its_descriptors_also_where_one_fails(tmp
 @pytest.mark.parametrize(
     ("limit", "allowed"), [(128, 32), (256, 64), (1024, 256), (4096, 3312), (20_000, 19_216)]
 )
-def test_connections_leave_descriptors_to_everything_else(limit: int, allowed: int) -> None:
+def test_connections_leave_descriptors_for_everything_else(limit: int, allowed: int) -> None:
     assert connections_allowed(limit, max_downloads=256) == allowed
 
 

@@ -1,4 +1,4 @@
-"""Full garbage collections run by the clock, and leave out what exists once the first index is complete."""
+"""Full garbage collections run by time, and ignore objects that exist once the first index is complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_python_runs_no_full_collection_by_itself() -> None:
     assert gc.get_threshold()[2] > 1000 * old
 
 
-def test_collections_leave_out_what_is_there() -> None:
+def test_collections_ignore_existing_objects() -> None:
     frozen = gc.get_freeze_count()
     there: list[list[object]] = [[] for _ in range(1000)]
     gc_tuning.leave_out_present_objects()
@@ -56,6 +56,6 @@ async def test_full_collections_run_from_the_first_index_until_the_application_e
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "jobsvc-gc"]
 
 
-def test_the_longer_a_full_collection_takes_the_longer_is_the_pause_behind_it() -> None:
+def test_pause_after_a_full_collection_grows_with_its_duration() -> None:
     assert gc_tuning.pause_after(0.001) == gc_tuning.FULL_COLLECTION_INTERVAL_S
     assert gc_tuning.pause_after(0.5) == pytest.approx(500)

@@ -13,7 +13,7 @@ from jobsvc.service import memory_trim
 from jobsvc.web.background_task import background_task
 
 
-async def test_the_heap_is_trimmed_again_and_again_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heap_is_trimmed_repeatedly_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed, threads = asyncio.Semaphore(0), set[int]()
     loop = asyncio.get_running_loop()
 

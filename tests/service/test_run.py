@@ -28,8 +28,8 @@ def sparse(folder: Path, size: int = LARGE) -> None:
         file.truncate(size)
 
 
-async def begun(service: Process, link: Connection) -> int:
-    """Begin the download of job-1 and read no more than its head; returns what was promised."""
+async def start_download(service: Process, link: Connection) -> int:
+    """Start the download of job-1, read only its head, and return its Content-Length."""
     link.send(request("GET", "/api/jobs/job-1/download", token=service.token))
     _, status, headers = await link.head()
     assert status == 200
@@ -42,14 +42,16 @@ async def ended(process: Popen[bytes], within: float = EXIT_TIMEOUT_S) -> int:
 
 
 def refused(service: Process) -> bool:
-    """Whether nobody new is taken; the kernel still may, for nobody, a moment after that was told."""
+    """Return whether connections are refused; the kernel may still accept some for a moment after the
+    listener closes.
+    """
     with socket.socket() as new:
         return new.connect_ex(("127.0.0.1", service.port)) == errno.ECONNREFUSED
 
 
 @pytest.fixture
 def failing(tmp_path: Path, jobs_root: Path, state_dir: Path) -> Callable[..., tuple[int, str]]:
-    """Start the service where it can't, and return its exit code and what it said."""
+    """Start the service where it cannot start; return its exit code and standard error."""
 
     def run(*words: object) -> tuple[int, str]:
         said = tmp_path / "said"
@@ -62,7 +64,7 @@ def failing(tmp_path: Path, jobs_root: Path, state_dir: Path) -> Callable[..., t
     return run
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(failing: Callable[..., tuple[int, str]]) -> None:
+def test_port_in_use_is_a_one_line_error(failing: Callable[..., tuple[int, str]]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, said = failing("--port", taken.getsockname()[1])
     assert code == 1
@@ -73,14 +75,14 @@ def test_a_port_that_is_taken_is_told_in_one_line(failing: Callable[..., tuple[i
     assert "Traceback" not in said
 
 
-def test_a_host_that_is_not_ours_is_told_in_one_line(failing: Callable[..., tuple[int, str]]) -> None:
+def test_foreign_host_address_is_a_one_line_error(failing: Callable[..., tuple[int, str]]) -> None:
     code, said = failing("--port", 0, "--host", "192.0.2.1")
     assert code == 1
     assert orjson.loads(said.splitlines()[-1])["event"] == "not-started"
     assert "Traceback" not in said
 
 
-def test_a_host_name_that_does_not_resolve_is_told_with_exit_code_1(
+def test_host_name_that_does_not_resolve_is_exit_code_1(
     failing: Callable[..., tuple[int, str]],
 ) -> None:
     code, said = failing("--port", 0, "--host", "render-vip.invalid")
@@ -89,7 +91,7 @@ def test_a_host_name_that_does_not_resolve_is_told_with_exit_code_1(
     assert reason.startswith("host: the name 'render-vip.invalid' is not resolved: ")
 
 
-def test_a_host_that_is_no_name_is_a_wrong_configuration(failing: Callable[..., tuple[int, str]]) -> None:
+def test_invalid_host_name_is_a_configuration_error(failing: Callable[..., tuple[int, str]]) -> None:
     code, said = failing("--port", 0, "--host", "a..b")
     assert code == 2
     assert "host: 'a..b' is no host name" in orjson.loads(said.splitlines()[-1])["reason"]
@@ -104,7 +106,7 @@ def test_a_host_that_is_no_name_is_a_wrong_configuration(failing: Callable[..., 
         (b'{"version": 1, "tokens": []}', 0o644, "others than its owner can read or write it"),
     ],
 )
-def test_a_token_file_that_can_t_be_used_stops_the_start(
+def test_unusable_token_file_prevents_the_start(
     content: bytes, mode: int, reason: str, state_dir: Path, failing: Callable[..., tuple[int, str]]
 ) -> None:
     (state_dir / "tokens.json").write_bytes(content)
@@ -117,7 +119,7 @@ def test_a_token_file_that_can_t_be_used_stops_the_start(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_an_idle_service_ends_at_once(start_process: StartProcess, number: signal.Signals) -> None:
+async def test_idle_service_ends_immediately(start_process: StartProcess, number: signal.Signals) -> None:
     service = start_process()
     async with service.connect() as idle:
         assert (await idle.ask("GET", "/healthz")).status == 200
@@ -129,13 +131,13 @@ async def test_an_idle_service_ends_at_once(start_process: StartProcess, number:
     assert [line["event"] for line in service.lines("stopping")] == ["stopping"]
 
 
-async def test_a_download_under_way_is_finished_within_the_grace(
+async def test_download_in_progress_is_finished_within_the_grace_period(
     start_process: StartProcess, make_job: MakeJob
 ) -> None:
     sparse(make_job(output=b"film"))
     service = start_process("--shutdown-grace", 10)
     async with service.connect() as link:
-        promised = await begun(service, link)
+        promised = await start_download(service, link)
         service.send_signal()
         await until(lambda: service.lines("stopping"))
         await until(lambda: refused(service))
@@ -146,13 +148,13 @@ async def test_a_download_under_way_is_finished_within_the_grace(
 
 
 @pytest.mark.parametrize("grace", [0, 2])
-async def test_a_download_beyond_the_grace_is_cut_and_logged_so(
+async def test_download_is_cut_off_and_logged_after_the_grace_period(
     start_process: StartProcess, make_job: MakeJob, grace: float
 ) -> None:
     sparse(make_job(output=b"film"))
     service = start_process("--shutdown-grace", grace)
     async with service.connect() as link:
-        promised = await begun(service, link)
+        promised = await start_download(service, link)
         begin = time.monotonic()
         service.send_signal()
         assert await ended(service.process, grace + 5) == 0
@@ -165,11 +167,11 @@ async def test_a_download_beyond_the_grace_is_cut_and_logged_so(
     assert service.lines("request-failed") == []
 
 
-async def test_a_second_signal_does_no_harm(start_process: StartProcess, make_job: MakeJob) -> None:
+async def test_second_signal_is_harmless(start_process: StartProcess, make_job: MakeJob) -> None:
     sparse(make_job(output=b"film"))
     service = start_process("--shutdown-grace", 10)
     async with service.connect() as link:
-        promised = await begun(service, link)
+        promised = await start_download(service, link)
         service.send_signal()
         await until(lambda: service.lines("stopping"))
         service.send_signal()
@@ -178,10 +180,10 @@ async def test_a_second_signal_does_no_harm(start_process: StartProcess, make_jo
     assert [line["outcome"] for line in service.downloads()] == ["complete"]
 
 
-async def test_a_request_that_never_ends_does_not_keep_the_service(
+async def test_incomplete_request_does_not_delay_shutdown(
     start_process: StartProcess, make_job: MakeJob
 ) -> None:
-    """Half a request, and a body that is announced and does not come."""
+    """Half a request, and a body that is announced and does not arrive."""
     service = start_process("--shutdown-grace", 1)
     async with service.connect() as half, service.connect() as waiting:
         half.send(b"GET /healthz HT")
@@ -191,10 +193,10 @@ async def test_a_request_that_never_ends_does_not_keep_the_service(
         assert await ended(service.process, 4) == 0
 
 
-async def test_what_is_needed_longest_is_begun_first_and_ended_last(
+async def test_components_start_in_order_and_stop_in_reverse_order(
     serve: Serve, make_job: MakeJob, jobs_root: Path, state_dir: Path, make_token: MakeToken
 ) -> None:
-    """A service may begin and end again and again in one process; nothing of one is left for the next."""
+    """A service may start and end repeatedly in one process; nothing of one remains for the next."""
     make_job(output=b"film")
     token = make_token()
     for round_ in range(1, 4):
@@ -206,7 +208,7 @@ async def test_what_is_needed_longest_is_begun_first_and_ended_last(
         assert len(service.downloads()) == round_
 
 
-def test_the_watcher_s_process_ends_with_the_service(start_process: StartProcess) -> None:
+def test_watcher_process_ends_with_the_service(start_process: StartProcess) -> None:
     service = start_process("--watch", "events")
     children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
     wait_until(children.read_text)

@@ -1,4 +1,4 @@
-"""`GET /api/jobs/{id}/download` against the running service: what each request gets, to the byte."""
+"""`GET /api/jobs/{id}/download` against the running service: the exact response to each request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Span = tuple[int, int]
 
 @pytest.fixture(params=[10_240, 300_000], ids=["small", "streamed"])
 def film(request: pytest.FixtureRequest) -> bytes:
-    """A film that goes out in one write with its head, and one that does not."""
+    """A film that is sent in one write with its head, and one that is not."""
     return random.Random(1).randbytes(request.param)  # noqa: S311 - only bytes that differ
 
 
@@ -38,12 +38,12 @@ async def service(serve: Serve, make_job: MakeJob, film: bytes) -> Service:
 
 
 def fields(*lines: str) -> list[tuple[str, str]]:
-    """Take lines `Name: value` apart."""
+    """Parse lines of the form `Name: value`."""
     return [(name, value.lstrip(" ")) for name, _, value in (line.partition(":") for line in lines)]
 
 
-def held(answer: Answer, film: bytes, *, bare: bool = False) -> None:
-    """Hold an answer about the film against what all of its status have; `bare` is one to a HEAD."""
+def assert_film_response(answer: Answer, film: bytes, *, bare: bool = False) -> None:
+    """Check what all responses of this status have in common; `bare` is a response to HEAD."""
     headers = answer.headers
     assert parse_date(headers["Date"], MODIFIED) is not None
     assert re.fullmatch(r'"[!#-~]+"', headers["ETag"]), "a strong tag"
@@ -68,7 +68,7 @@ def held(answer: Answer, film: bytes, *, bare: bool = False) -> None:
 
 
 def parts(answer: Answer) -> list[tuple[str, bytes]]:
-    """Take a multipart answer apart as a mail reader does: Content-Range and bytes of each part."""
+    """Parse a multipart response as a mail reader does: Content-Range and bytes of each part."""
     kind = answer.headers["Content-Type"].encode()
     message = message_from_bytes(b"Content-Type: " + kind + b"\r\n\r\n" + answer.body)
     found = []
@@ -81,13 +81,15 @@ def parts(answer: Answer) -> list[tuple[str, bytes]]:
     return found
 
 
-async def test_the_whole_is_told_of_and_sent_and_head_tells_the_same(service: Service, film: bytes) -> None:
+async def test_whole_file_is_described_and_sent_and_head_describes_it_alike(
+    service: Service, film: bytes
+) -> None:
     async with service.connect() as link:
         whole = await link.ask("GET", TARGET, token=service.token)
         head = await link.ask("HEAD", TARGET, token=service.token)
     assert (whole.version, whole.status, head.status) == ("1.1", 200, 200)
-    held(whole, film)
-    held(head, film, bare=True)
+    assert_film_response(whole, film)
+    assert_film_response(head, film, bare=True)
     passing = {"date", "x-request-id", "ratelimit"}
     told, again = (
         {name.lower(): value for name, value in answer.headers.items() if name.lower() not in passing}
@@ -97,7 +99,7 @@ async def test_the_whole_is_told_of_and_sent_and_head_tells_the_same(service: Se
 
 
 def ranges(size: int) -> Mapping[str, Span | None]:
-    """What one range is of each field: its span, or None where it can't be satisfied."""
+    """What each Range value selects: its span, or None if it is unsatisfiable."""
     last = size - 1
     return {
         "bytes=0-0": (0, 1),
@@ -147,13 +149,11 @@ def ranges(size: int) -> Mapping[str, Span | None]:
     }
 
 
-async def test_one_range_is_sent_as_it_is_or_is_a_416_that_names_the_size(
-    service: Service, film: bytes
-) -> None:
+async def test_single_range_is_sent_or_is_a_416_with_the_size(service: Service, film: bytes) -> None:
     async with service.connect() as link:
         for field, span in ranges(len(film)).items():
             answer = await link.ask("GET", TARGET, [("Range", field)], token=service.token)
-            held(answer, film)
+            assert_film_response(answer, film)
             if span is None:
                 assert (answer.status, answer.code) == (416, "range-not-satisfiable"), field
                 continue
@@ -184,16 +184,16 @@ IGNORED: Final = (
 """Of another unit, invalid or abusive: as if there were no Range."""
 
 
-async def test_a_range_that_makes_no_sense_is_no_range(service: Service, film: bytes) -> None:
+async def test_invalid_range_is_ignored(service: Service, film: bytes) -> None:
     async with service.connect() as link:
         for field in IGNORED:
             answer = await link.ask("GET", TARGET, [("Range", field)], token=service.token)
             assert answer.status == 200, field[:60]
-            held(answer, film)
+            assert_film_response(answer, film)
 
 
 def sets(size: int) -> Mapping[str, tuple[Span, ...]]:
-    """What several ranges come to, in the order that they are asked in."""
+    """What several ranges select, in the requested order."""
     last = size - 1
     return {
         "bytes=0-0,-1": ((0, 1), (last, size)),
@@ -211,13 +211,13 @@ def sets(size: int) -> Mapping[str, tuple[Span, ...]]:
     }
 
 
-async def test_several_ranges_are_parts_of_one_answer(service: Service, film: bytes) -> None:
+async def test_several_ranges_are_parts_of_one_response(service: Service, film: bytes) -> None:
     boundaries = set()
     async with service.connect() as link:
         for field, spans in sets(len(film)).items():
             answer = await link.ask("GET", TARGET, [("Range", field)], token=service.token)
             assert answer.status == 206, field
-            held(answer, film)
+            assert_film_response(answer, film)
             assert "Content-Range" not in answer.headers
             assert parts(answer) == [
                 (f"bytes {start}-{stop - 1}/{len(film)}", film[start:stop]) for start, stop in spans
@@ -227,7 +227,7 @@ async def test_several_ranges_are_parts_of_one_answer(service: Service, film: by
     assert len(boundaries) == len(sets(len(film))), "a boundary that can be foreseen can be put in a file"
 
 
-async def test_lines_of_the_same_field_are_one_list(service: Service, film: bytes) -> None:
+async def test_repeated_field_lines_are_one_list(service: Service, film: bytes) -> None:
     lines = fields("Range: bytes=0-0", "Range: 5000-5000")
     answer = await service.get(TARGET, *lines)
     assert [body for _, body in parts(answer)] == [film[:1], film[5000:5001]]
@@ -326,7 +326,7 @@ CONDITIONS: Final[tuple[tuple[int, tuple[str, ...]], ...]] = (
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_conditions_come_to_what_the_rfc_says_and_head_knows_no_range(
+async def test_conditions_follow_the_rfc_and_head_ignores_ranges(
     service: Service, film: bytes, method: str
 ) -> None:
     tag = (await service.download("job-1")).headers["ETag"]
@@ -335,7 +335,7 @@ async def test_conditions_come_to_what_the_rfc_says_and_head_knows_no_range(
         for status, lines in CONDITIONS:
             asked = fields(*(line.format(tag=tag, bare=tag.strip('"')) for line in lines))
             answer = await link.ask(method, TARGET, asked, token=service.token)
-            held(answer, film, bare=method == "HEAD")
+            assert_film_response(answer, film, bare=method == "HEAD")
             expected = 200 if method == "HEAD" and status in {206, 416} else status
             if answer.status != expected:
                 wrong.append((expected, answer.status, lines))
@@ -344,7 +344,7 @@ async def test_conditions_come_to_what_the_rfc_says_and_head_knows_no_range(
     assert wrong == []
 
 
-async def test_a_tag_is_of_one_version_and_a_range_never_of_two(
+async def test_entity_tag_belongs_to_one_version_and_a_range_never_mixes_two(
     service: Service, make_job: MakeJob, film: bytes
 ) -> None:
     """Each change gives another tag: of the bytes alone, of the size, of the time, and by a rename alone."""
@@ -372,7 +372,7 @@ async def test_a_tag_is_of_one_version_and_a_range_never_of_two(
     assert unchanged.status == 304
 
 
-async def test_an_empty_output_is_a_file_like_any_other(serve: Serve, make_job: MakeJob) -> None:
+async def test_empty_output_is_served(serve: Serve, make_job: MakeJob) -> None:
     make_job(output=b"")
     service = await serve()
     expected: Mapping[str, int] = {
@@ -400,7 +400,7 @@ async def test_an_empty_output_is_a_file_like_any_other(serve: Serve, make_job: 
         assert (same.status, other.status) == (304, 412)
 
 
-async def test_offsets_past_32_bits_are_where_they_say(serve: Serve, make_job: MakeJob) -> None:
+async def test_offsets_above_32_bits_are_correct(serve: Serve, make_job: MakeJob) -> None:
     size, marks = (
         6 << 30,
         {0: b"begin", (2 << 30) - 2: b"2 GiB", (4 << 30) - 2: b"4 GiB", (6 << 30) - 5: b"ended"},
@@ -439,7 +439,7 @@ async def test_offsets_past_32_bits_are_where_they_say(serve: Serve, make_job: M
     ],
     ids=lambda value: value[:12],
 )
-async def test_a_file_goes_out_under_its_own_name_whatever_that_is(
+async def test_file_is_sent_under_its_own_name_whatever_that_is(
     serve: Serve, make_job: MakeJob, name: str, disposition: str, kind: str
 ) -> None:
     make_job(output=b"film", outputPath=f"output/{name}")
@@ -462,7 +462,7 @@ async def test_a_file_goes_out_under_its_own_name_whatever_that_is(
         ("canceled", "job-canceled", False),
     ],
 )
-async def test_a_job_that_is_not_completed_is_a_409_that_says_whether_to_ask_again(
+async def test_unfinished_job_is_409_with_retry_after_if_it_may_complete(
     serve: Serve, make_job: MakeJob, film: bytes, status: str, code: str, *, again: bool
 ) -> None:
     make_job(output=film, status=status, error="out of memory", progress=12.5)
@@ -480,10 +480,10 @@ async def test_a_job_that_is_not_completed_is_a_409_that_says_whether_to_ask_aga
     assert service.downloads() == []
 
 
-async def test_the_moment_the_farm_says_completed_the_film_can_be_had(
+async def test_output_is_available_as_soon_as_the_record_says_completed(
     serve: Serve, make_job: MakeJob
 ) -> None:
-    """And the moment it takes that back, it can't: a download asks the disk and no memory."""
+    """As soon as the record no longer says so, it is not: a download reads the disk, not the index."""
     service = await serve(max_age=3600, poll_interval=3600)
     for turn in range(20):
         make_job(status="rendering", progress=turn)
@@ -492,7 +492,7 @@ async def test_the_moment_the_farm_says_completed_the_film_can_be_had(
         assert (await service.download("job-1")).body == b"film %d" % turn
 
 
-async def test_an_output_beneath_an_output_root_is_served_and_one_elsewhere_is_not(
+async def test_output_below_an_output_root_is_served_and_one_elsewhere_is_not(
     serve: Serve, make_job: MakeJob, tmp_path: Path
 ) -> None:
     for place in ("outputs/a", "outputs-not", "outputs/shut"):

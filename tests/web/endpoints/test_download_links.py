@@ -23,17 +23,19 @@ from tests.service_runner import Service
 FILM = bytes(range(256)) * 40
 
 
-async def ask_link(service: Service, job: str = "job-1", token: str | None = "", **wish: Any) -> Answer:
-    body = orjson.dumps(wish) if wish else b""
+async def ask_link(
+    service: Service, job: str = "job-1", token: str | None = "", **body_members: Any
+) -> Answer:
+    body = orjson.dumps(body_members) if body_members else b""
     return await service.ask("POST", f"/api/jobs/{job}/download-links", token=token, body=body)
 
 
-async def link_to(service: Service, job: str = "job-1", token: str | None = "", **wish: Any) -> str:
-    return target_in(await ask_link(service, job, token, **wish), job)
+async def link_to(service: Service, job: str = "job-1", token: str | None = "", **body_members: Any) -> str:
+    return target_in(await ask_link(service, job, token, **body_members), job)
 
 
 def target_in(answer: Answer, job: str = "job-1") -> str:
-    """Resolve the address of a link against that of the request."""
+    """Resolve the URL of a link against that of the request."""
     assert answer.status == 201, answer
     return urljoin(f"/api/jobs/{job}/download-links", str(answer.json()["url"]))
 
@@ -52,12 +54,12 @@ def token_ids(service: Service) -> list[str]:
 
 @pytest.fixture
 async def service(serve: Serve, make_job: MakeJob) -> Service:
-    """Has no limits that a test could meet."""
+    """A service without limits that a test could reach."""
     make_job(output=FILM)
     return await serve(limit_download="1000000/second", limit_auth_failures="1000000/second")
 
 
-async def test_a_link_is_made_as_described(service: Service) -> None:
+async def test_link_is_created_as_documented(service: Service) -> None:
     before = time.time()
     answer = await ask_link(service)
     assert answer.status == 201
@@ -75,7 +77,7 @@ async def test_a_link_is_made_as_described(service: Service) -> None:
     assert (await follow(service, target_in(answer))).body == FILM
 
 
-async def test_a_link_serves_whatever_a_token_would_get(service: Service) -> None:
+async def test_link_gets_the_same_responses_as_a_token(service: Service) -> None:
     url = await link_to(service)
     by_token = await service.download("job-1")
     whole = await follow(service, url)
@@ -101,7 +103,7 @@ async def test_a_link_serves_whatever_a_token_would_get(service: Service) -> Non
     assert (await follow(service, url, ("Range", "bytes=99999999-"))).status == 416
 
 
-async def test_a_link_is_logged_and_counted_under_its_token(service: Service) -> None:
+async def test_download_by_link_is_logged_under_its_token(service: Service) -> None:
     [token] = token_ids(service)
     url = await link_to(service)
     left = (await follow(service, url)).headers["RateLimit"]
@@ -111,7 +113,9 @@ async def test_a_link_is_logged_and_counted_under_its_token(service: Service) ->
     assert (first["job"], first["owner"], first["outcome"]) == ("job-1", "anna", "complete")
 
 
-async def test_making_and_following_links_spends_the_token_s_budget(serve: Serve, make_job: MakeJob) -> None:
+async def test_creating_and_following_links_consumes_the_budget_of_the_token(
+    serve: Serve, make_job: MakeJob
+) -> None:
     make_job(output=FILM)
     service = await serve(limit_download="3/hour")
     url = await link_to(service)
@@ -121,7 +125,7 @@ async def test_making_and_following_links_spends_the_token_s_budget(serve: Serve
     assert (await service.download("job-1")).status == 429
 
 
-async def test_a_download_by_link_takes_one_of_its_token_s_places(serve: Serve, make_job: MakeJob) -> None:
+async def test_download_by_link_takes_a_slot_of_its_token(serve: Serve, make_job: MakeJob) -> None:
     with (make_job(output=FILM) / "output" / "film.mp4").open("r+b") as file:
         file.truncate(64_000_000)
     service = await serve(max_downloads_per_token=1)
@@ -133,7 +137,7 @@ async def test_a_download_by_link_takes_one_of_its_token_s_places(serve: Serve, 
         assert (await service.download("job-1")).code == "too-many-downloads"
 
 
-async def test_a_link_lives_as_long_as_it_says_and_no_longer(service: Service) -> None:
+async def test_link_is_valid_exactly_until_it_expires(service: Service) -> None:
     answer = await ask_link(service, expiresIn=1)
     ends = datetime.fromisoformat(answer.json()["expiresAt"]).timestamp()
     statuses: list[tuple[float, int, float]] = []
@@ -147,20 +151,20 @@ async def test_a_link_lives_as_long_as_it_says_and_no_longer(service: Service) -
     assert statuses[0][1] == 200
 
 
-async def test_a_link_never_outlives_its_token_and_says_so(service: Service, make_token: MakeToken) -> None:
+async def test_link_expires_no_later_than_its_token(service: Service, make_token: MakeToken) -> None:
     ends = round(time.time()) + 60
     short = make_token(expires=ends)
-    await until_good(service, short)
+    await wait_until_token_is_known(service, short)
     answer = await ask_link(service, token=short)
     assert datetime.fromisoformat(answer.json()["expiresAt"]).timestamp() == ends
     assert (await follow(service, target_in(answer))).status == 200
 
 
-async def test_a_revoked_token_takes_its_links_along_within_two_seconds(
+async def test_links_of_a_revoked_token_are_rejected_within_two_seconds(
     service: Service, make_token: MakeToken
 ) -> None:
     other = make_token()
-    await until_good(service, other)
+    await wait_until_token_is_known(service, other)
     dead, alive = await link_to(service), await link_to(service, token=other)
     revoke(service.state_dir / "tokens.json", token_ids(service)[0])
     ends = time.monotonic() + 2
@@ -171,7 +175,7 @@ async def test_a_revoked_token_takes_its_links_along_within_two_seconds(
     assert (await follow(service, alive)).status == 200
 
 
-async def test_a_link_of_a_token_that_lost_the_scope_is_refused_as_the_token_is(service: Service) -> None:
+async def test_link_of_a_token_without_the_scope_is_refused_like_the_token(service: Service) -> None:
     url = await link_to(service)
     path = service.state_dir / "tokens.json"
     path.write_bytes(path.read_bytes().replace(b'"outputs:read"', b'"jobs:read"'))
@@ -182,15 +186,13 @@ async def test_a_link_of_a_token_that_lost_the_scope_is_refused_as_the_token_is(
     assert (answer.status, answer.code) == (403, "insufficient-scope")
 
 
-async def test_a_link_to_a_job_that_became_another_s_is_a_link_to_none(
-    service: Service, make_job: MakeJob
-) -> None:
+async def test_link_to_a_job_that_changed_its_owner_is_404(service: Service, make_job: MakeJob) -> None:
     url = await link_to(service)
     make_job(output=FILM, owner="bert")
     assert (await follow(service, url)).code == "job-not-found"
 
 
-async def test_a_link_to_a_replaced_output_is_412_and_a_new_one_leads_to_the_new_output(
+async def test_link_to_a_replaced_output_is_412_and_a_new_link_serves_the_new_output(
     service: Service, make_job: MakeJob
 ) -> None:
     url = await link_to(service)
@@ -238,9 +240,7 @@ async def test_a_link_to_a_replaced_output_is_412_and_a_new_one_leads_to_the_new
         "/api/jobs/job-1/download/%66ilm.mp4?{query}",
     ],
 )
-async def test_a_link_that_is_not_exactly_as_it_was_made_is_401(
-    service: Service, make_job: MakeJob, spoilt: str
-) -> None:
+async def test_modified_link_is_401(service: Service, make_job: MakeJob, spoilt: str) -> None:
     make_job("job-2", output=b"other")
     path, _, query = (await link_to(service)).partition("?")
     others, _, signature = query.rpartition("&signature=")
@@ -262,7 +262,7 @@ async def test_a_link_that_is_not_exactly_as_it_was_made_is_401(
     assert (await follow(service, f"{path}?{query}")).status == 200
 
 
-async def test_wrong_links_count_as_wrong_tokens_and_a_good_one_passes_all_the_same(
+async def test_invalid_links_count_as_invalid_tokens_and_a_valid_one_still_passes(
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(output=FILM)
@@ -273,14 +273,16 @@ async def test_wrong_links_count_as_wrong_tokens_and_a_good_one_passes_all_the_s
     assert [(await service.download("job-1", token=None)).status for _ in range(3)] == [401] * 3
 
 
-async def test_where_there_is_a_header_it_alone_decides(service: Service, make_token: MakeToken) -> None:
+async def test_authorization_header_takes_precedence_over_the_link(
+    service: Service, make_token: MakeToken
+) -> None:
     url = await link_to(service)
     assert (await service.get(f"{url}x")).status == 200
     assert (await service.get(url, token="jsvc_" + "x" * 43)).status == 401
     assert (await service.get(url, ("Authorization", "Basic YTpi"), token=None)).status == 401
 
 
-async def test_a_link_opens_nothing_but_its_download(service: Service) -> None:
+async def test_link_opens_only_its_download(service: Service) -> None:
     _, _, query = (await link_to(service)).partition("?")
     for target in ("/api/jobs/job-1", "/api/jobs/job-1/download", "/api/jobs/job-1/download/"):
         assert (await follow(service, f"{target}?{query}")).status in {401, 404}
@@ -290,12 +292,10 @@ async def test_a_link_opens_nothing_but_its_download(service: Service) -> None:
     assert (await follow(service, named, method="DELETE")).status == 405
 
 
-async def test_only_a_token_of_the_owner_or_an_admin_makes_links(
-    service: Service, make_token: MakeToken
-) -> None:
+async def test_only_the_owner_or_an_admin_creates_links(service: Service, make_token: MakeToken) -> None:
     bert, admin = make_token("bert"), make_token("ops", [ADMIN])
     looks = make_token(scopes=[JOBS_READ])
-    await until_good(service, admin)
+    await wait_until_token_is_known(service, admin)
     unknown = await ask_link(service, "unknown")
     anothers = await ask_link(service, token=bert)
     assert (anothers.status, anothers.code) == (unknown.status, unknown.code) == (404, "job-not-found")
@@ -306,17 +306,17 @@ async def test_only_a_token_of_the_owner_or_an_admin_makes_links(
     assert (await follow(service, url)).body == FILM
 
 
-async def test_an_admin_s_link_is_for_one_job(
+async def test_link_of_an_admin_is_for_one_job(
     service: Service, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job("job-2", output=b"other")
     admin = make_token("ops", [ADMIN])
-    await until_good(service, admin)
+    await wait_until_token_is_known(service, admin)
     url = await link_to(service, token=admin)
     assert (await follow(service, url.replace("job-1", "job-2"))).status == 401
 
 
-async def test_there_are_links_to_a_finished_file_alone(service: Service, make_job: MakeJob) -> None:
+async def test_link_is_refused_unless_the_output_is_finished(service: Service, make_job: MakeJob) -> None:
     make_job("queued")
     make_job("failed", status="failed")
     make_job("canceled", status="canceled")
@@ -326,7 +326,9 @@ async def test_there_are_links_to_a_finished_file_alone(service: Service, make_j
     assert (await ask_link(service, "queued")).headers["Retry-After"]
 
 
-async def test_a_link_can_be_had_as_soon_as_the_farm_says_completed(serve: Serve, make_job: MakeJob) -> None:
+async def test_link_is_available_as_soon_as_the_record_says_completed(
+    serve: Serve, make_job: MakeJob
+) -> None:
     make_job(status="rendering")
     service = await serve(max_age=60)
     assert (await ask_link(service)).status == 409
@@ -363,7 +365,7 @@ async def test_a_link_can_be_had_as_soon_as_the_farm_says_completed(serve: Serve
     ],
     ids=lambda body: body[:40].decode("latin-1"),
 )
-async def test_a_body_that_makes_no_sense_is_400(serve: Serve, make_job: MakeJob, body: bytes) -> None:
+async def test_invalid_body_is_400(serve: Serve, make_job: MakeJob, body: bytes) -> None:
     make_job(output=FILM)
     service = await serve(max_link_age=600)
     answer = await service.ask("POST", "/api/jobs/job-1/download-links", body=body)
@@ -382,7 +384,7 @@ async def test_a_body_that_makes_no_sense_is_400(serve: Serve, make_job: MakeJob
         (b'{"expiresIn":1}', 1),
     ],
 )
-async def test_no_link_lives_longer_than_the_operator_allows(
+async def test_lifetime_of_a_link_is_limited_by_the_operator(
     serve: Serve, make_job: MakeJob, body: bytes, lives: int
 ) -> None:
     make_job(output=FILM)
@@ -396,12 +398,12 @@ async def test_no_link_lives_longer_than_the_operator_allows(
     assert before + lives - 0.002 <= ends <= time.time() + lives
 
 
-async def test_a_body_larger_than_any_is_413(service: Service) -> None:
+async def test_too_large_body_is_413(service: Service) -> None:
     answer = await service.ask("POST", "/api/jobs/job-1/download-links", body=b" " * 65_537)
     assert (answer.status, answer.code) == (413, "content-too-large")
 
 
-async def test_a_body_that_is_no_body_is_400_and_no_fault(service: Service) -> None:
+async def test_unreadable_body_is_400_and_not_an_error(service: Service) -> None:
     chunked = request(
         "POST", "/api/jobs/job-1/download-links", [("Transfer-Encoding", "chunked")], token=service.token
     )
@@ -410,16 +412,14 @@ async def test_a_body_that_is_no_body_is_400_and_no_fault(service: Service) -> N
         assert (await link.answer()).code == "bad-request"
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for_without_end(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_missing_body_times_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobsvc.web.endpoints.request_body.BODY_TIMEOUT_S", 0.05)
     async with service.connect() as link:
         link.send(half_a_request(service))
         assert (await link.answer()).code == "request-timeout"
 
 
-async def test_a_client_that_leaves_within_its_body_is_no_fault(start_process: StartProcess) -> None:
+async def test_client_that_disconnects_within_its_body_is_not_an_error(start_process: StartProcess) -> None:
     service = start_process()
     async with service.connect() as link:
         link.send(half_a_request(service))
@@ -436,11 +436,11 @@ def half_a_request(service: Service) -> bytes:
 
 
 def seen(link: Connection) -> bool:
-    """Whether all that was sent has left us."""
+    """Whether everything that was sent has left the send buffer."""
     return link.writer.transport.get_write_buffer_size() == 0
 
 
-async def test_other_methods_are_405_and_allow_names_those_that_are(service: Service) -> None:
+async def test_other_methods_are_405_with_allow(service: Service) -> None:
     for method in ("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"):
         answer = await service.ask(method, "/api/jobs/job-1/download-links")
         assert (answer.status, answer.headers["Allow"]) == (405, "POST")
@@ -448,7 +448,7 @@ async def test_other_methods_are_405_and_allow_names_those_that_are(service: Ser
     assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
 
 
-async def test_a_client_that_expects_100_continue_is_told_to_go_on(service: Service) -> None:
+async def test_expect_100_continue_is_answered(service: Service) -> None:
     body = b'{"expiresIn": 60}'
     fields = [("Expect", "100-continue"), ("Content-Length", str(len(body)))]
     async with service.connect() as link:
@@ -459,7 +459,7 @@ async def test_a_client_that_expects_100_continue_is_told_to_go_on(service: Serv
         assert (await link.ask("GET", "/healthz")).status == 200
 
 
-async def test_links_outlive_a_restart_and_are_in_no_log(
+async def test_links_survive_a_restart_and_are_not_logged(
     start_process: StartProcess, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job(output=FILM)
@@ -488,7 +488,7 @@ async def test_links_outlive_a_restart_and_are_in_no_log(
     assert (await follow(start_process(), url)).status == 401
 
 
-async def test_two_services_of_one_state_directory_take_each_other_s_links(
+async def test_two_services_with_one_state_directory_accept_each_others_links(
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(output=FILM)
@@ -505,7 +505,7 @@ async def test_two_services_of_one_state_directory_take_each_other_s_links(
         (b"\0" * 64, 0o600, "not 32 bytes in hex"),
     ],
 )
-def test_a_key_that_can_t_be_used_stops_the_start(
+def test_unusable_key_prevents_the_start(
     tmp_path: Path, jobs_root: Path, state_dir: Path, content: bytes, mode: int, reason: str
 ) -> None:
     (state_dir / "link.key").write_bytes(content)
@@ -520,7 +520,7 @@ def test_a_key_that_can_t_be_used_stops_the_start(
     assert f"{state_dir / 'link.key'}: {reason}" in line["reason"]
 
 
-async def until_good(service: Service, token: str) -> None:
+async def wait_until_token_is_known(service: Service, token: str) -> None:
     """Wait until the service knows the token."""
     ends = time.monotonic() + 5
     while (await service.get("/api/jobs/none", token=token)).status == 401:

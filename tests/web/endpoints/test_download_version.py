@@ -34,7 +34,7 @@ async def download_url(service: Service, asked: str = JOB) -> str:
 
 
 async def ready(service: Service) -> None:
-    """Wait until every job has been looked at."""
+    """Wait until all jobs have been read."""
     ends = time.monotonic() + 5
     while (await service.get("/readyz")).status != 200:
         assert time.monotonic() < ends
@@ -50,7 +50,7 @@ CLIENTS: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("program", [pytest.param(name, marks=needs(name)) for name in CLIENTS])
 @pytest.mark.parametrize("by", ["downloadUrl", "link"])
-async def test_a_client_that_resumes_over_a_replaced_output_fails_and_joins_nothing(
+async def test_resuming_a_replaced_output_fails_and_joins_nothing(
     service: Service, make_job: MakeJob, tmp_path: Path, program: str, by: str
 ) -> None:
     folder = tmp_path / "client"
@@ -84,7 +84,7 @@ async def test_curl_without_fail_does_not_append_the_error_document(
     assert into.read_bytes() == FILM[:PART]
 
 
-async def test_the_version_is_the_entity_tag_of_the_download(service: Service) -> None:
+async def test_version_is_the_entity_tag_of_the_download(service: Service) -> None:
     url = await download_url(service)
     for method in ("GET", "HEAD"):
         answer = await service.ask(method, url)
@@ -102,7 +102,7 @@ async def test_the_version_is_the_entity_tag_of_the_download(service: Service) -
         (("Range", "bytes=99999999-"),),
     ],
 )
-async def test_another_version_is_412_whatever_the_conditions_are(
+async def test_other_version_is_412_whatever_the_conditions(
     service: Service, make_job: MakeJob, method: str, fields: tuple[tuple[str, str], ...]
 ) -> None:
     url = await download_url(service)
@@ -117,8 +117,8 @@ async def test_another_version_is_412_whatever_the_conditions_are(
     assert (await service.download("job-1")).body == OTHER
 
 
-async def test_a_kept_connection_is_never_given_another_version(service: Service, make_job: MakeJob) -> None:
-    """The requests are equal byte for byte, so that the short ways of a known request are taken."""
+async def test_persistent_connection_never_gets_another_version(service: Service, make_job: MakeJob) -> None:
+    """The requests are equal byte for byte, so that the cached head and the fast path are used."""
     small = b"x" * 1000
     make_job(output=small)
     url = await download_url(service)
@@ -136,12 +136,12 @@ async def test_a_kept_connection_is_never_given_another_version(service: Service
 
 
 @pytest.mark.parametrize("version", ["", "x", "A" * 21, "A" * 22, "A" * 23, "%41" * 22])
-async def test_any_other_text_is_another_version(service: Service, version: str) -> None:
+async def test_any_other_value_is_another_version(service: Service, version: str) -> None:
     answer = await service.get(f"{JOB}/download?version={version}")
     assert (answer.status, answer.code) == (412, "output-replaced")
 
 
-async def test_the_version_may_be_given_once_and_nothing_else_beside_it(service: Service) -> None:
+async def test_version_may_be_given_once_and_is_the_only_parameter(service: Service) -> None:
     url = await download_url(service)
     for query in ("&version=x", "&x=1", "&Version=x"):
         answer = await service.get(url + query)
@@ -149,7 +149,7 @@ async def test_the_version_may_be_given_once_and_nothing_else_beside_it(service:
     assert (await service.get(url, token=None)).status == 401
 
 
-async def test_a_job_without_an_output_has_no_address_of_one(serve: Serve, make_job: MakeJob) -> None:
+async def test_job_without_an_output_has_no_download_url(serve: Serve, make_job: MakeJob) -> None:
     (make_job(output=FILM) / "output" / "film.mp4").unlink()
     service = await serve()
     await ready(service)
@@ -157,7 +157,7 @@ async def test_a_job_without_an_output_has_no_address_of_one(serve: Serve, make_
     assert "downloadUrl" not in (await service.get("/api/jobs")).json()["jobs"][0]
 
 
-async def test_a_job_that_renders_again_is_409_at_the_address_of_its_old_version(
+async def test_job_that_renders_again_is_409_at_the_url_of_its_old_version(
     service: Service, make_job: MakeJob
 ) -> None:
     url = await download_url(service)
@@ -167,7 +167,7 @@ async def test_a_job_that_renders_again_is_409_at_the_address_of_its_old_version
 
 
 @pytest.mark.parametrize("route", ["/api/jobs", JOB, f"{JOB}/events", "/api/events"])
-async def test_each_route_shows_the_address_of_the_present_version_after_a_replacement(
+async def test_each_route_shows_the_current_url_after_a_replacement(
     serve: Serve, make_job: MakeJob, route: str
 ) -> None:
     make_job(output=FILM)

@@ -28,15 +28,15 @@ ALL = "/api/events"
 QUICK: dict[str, Any] = {"poll_interval": 0.05}
 
 
-async def measures(service: Service, name: str, value: float, deadline: float = 5) -> None:
+async def wait_for_metric(service: Service, name: str, value: float, deadline: float = 5) -> None:
     """Wait until a metric has a value."""
     async with asyncio.timeout(deadline):
         while await service.metric(name) != value:
             pass
 
 
-async def present(stream: EventStream) -> dict[str, Any]:
-    """Read all present states, by id, up to the word that these are all."""
+async def read_present(stream: EventStream) -> dict[str, Any]:
+    """Read the current states by job id, up to the `present` event."""
     found: dict[str, Any] = {}
     while (event := await stream.next()) is not None:
         if event.name == "present":
@@ -47,7 +47,7 @@ async def present(stream: EventStream) -> dict[str, Any]:
     raise AssertionError("the stream ended before all was told")
 
 
-async def test_a_job_is_told_as_it_is_and_then_each_time_that_it_changes_until_it_is_final(
+async def test_stream_sends_the_current_job_and_each_change_until_it_is_final(
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(status="rendering", progress=10)
@@ -72,19 +72,19 @@ async def test_a_job_is_told_as_it_is_and_then_each_time_that_it_changes_until_i
         assert stream.retry == 2000
 
 
-async def test_a_failed_job_is_told_with_the_end_of_its_log(serve: Serve, make_job: MakeJob) -> None:
+async def test_event_of_a_failed_job_has_the_end_of_its_log(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", log=b"it broke\n")
     service = await serve(**QUICK)
     async with open_event_stream(service, ONE) as one, open_event_stream(service, ALL) as every:
         await one.next_named("job")
-        await present(every)
+        await read_present(every)
         make_job(status="failed")
         failed = (await one.next_named("job")).json()
         assert failed.pop("logs") == "it broke\n"
         assert (await every.next_named("job")).json() == failed
 
 
-async def test_who_comes_back_is_told_only_of_what_is_new_also_at_another_process(
+async def test_reconnected_client_gets_only_what_is_new_also_from_another_process(
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(status="rendering", progress=1)
@@ -110,9 +110,7 @@ async def changed_to(service: Service, status: str) -> None:
             pass
 
 
-async def test_a_final_job_s_state_is_sent_to_whoever_does_not_name_it(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_final_state_is_sent_unless_the_last_event_id_names_it(serve: Serve, make_job: MakeJob) -> None:
     make_job(output=b"film")
     service = await serve()
     for last in (None, "", "x", "0" * 24):
@@ -120,7 +118,7 @@ async def test_a_final_job_s_state_is_sent_to_whoever_does_not_name_it(
             assert [event.name for event in await stream.read_all()] == ["job"]
 
 
-async def test_a_job_that_goes_or_becomes_another_s_is_removed_and_nothing_more(
+async def test_job_that_is_removed_or_changes_its_owner_sends_removed_and_nothing_more(
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job("job-2")
@@ -139,15 +137,13 @@ async def test_a_job_that_goes_or_becomes_another_s_is_removed_and_nothing_more(
             ]
 
 
-async def test_all_of_an_owner_s_jobs_are_told_and_each_change_of_them(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_stream_of_an_owner_sends_all_jobs_and_each_change(serve: Serve, make_job: MakeJob) -> None:
     for number in range(120):
         make_job(f"job-{number}", status="rendering" if number % 2 else "completed")
     make_job("bob-1", owner="bob")
     service = await serve(**QUICK)
     async with open_event_stream(service, ALL) as stream:
-        assert await present(stream) == {
+        assert await read_present(stream) == {
             f"job-{number}": (await service.get(f"/api/jobs/job-{number}")).json() for number in range(120)
         }
         make_job("job-1", status="completed")
@@ -161,12 +157,14 @@ async def test_all_of_an_owner_s_jobs_are_told_and_each_change_of_them(
                 pass
 
 
-async def test_who_comes_back_to_all_is_told_what_came_since(serve: Serve, make_job: MakeJob) -> None:
+async def test_reconnected_client_of_all_events_gets_what_changed_since(
+    serve: Serve, make_job: MakeJob
+) -> None:
     for number in range(4):
         make_job(f"job-{number}", status="rendering", progress=1)
     service = await serve(**QUICK)
     async with open_event_stream(service, ALL) as stream:
-        await present(stream)
+        await read_present(stream)
         make_job("job-1", status="rendering", progress=2)
         last = (await stream.next_named("job")).id
     for progress in range(3, 9):
@@ -197,34 +195,34 @@ async def shows(service: Service, job_id: str, **fields: object) -> None:
 
 
 @pytest.mark.parametrize("last", ["", "0123456789ab-1", "x", "-1", "0123456789ab-99999999999999999"])
-async def test_whoever_names_what_is_not_remembered_is_told_everything_anew(
+async def test_unknown_last_event_id_sends_all_states_again(
     serve: Serve, make_job: MakeJob, last: str
 ) -> None:
-    """As after a restart; a final state that came meanwhile is among it."""
+    """As after a restart; a final state that was reached meanwhile is included."""
     make_job(output=b"film")
     async with open_event_stream(await serve(), ALL, last_event_id=last) as stream:
-        assert (await present(stream))["job-1"]["status"] == "completed"
+        assert (await read_present(stream))["job-1"]["status"] == "completed"
 
 
-async def test_what_was_told_before_a_restart_is_not_mistaken_for_what_comes_after(
+async def test_event_ids_from_before_a_restart_are_not_confused_with_later_ones(
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(status="rendering")
     async with open_event_stream(await serve(**QUICK), ALL) as stream:
-        await present(stream)
+        await read_present(stream)
         make_job(status="rendering", progress=2)
         last = (await stream.next_named("job")).id
     async with open_event_stream(await serve(**QUICK), ALL, last_event_id=last) as stream:
-        assert (await present(stream)).keys() == {"job-1"}
+        assert (await read_present(stream)).keys() == {"job-1"}
 
 
-async def test_only_jobs_in_the_states_that_are_asked_for_are_told(serve: Serve, make_job: MakeJob) -> None:
+async def test_only_jobs_in_the_requested_states_are_sent(serve: Serve, make_job: MakeJob) -> None:
     make_job("a", status="rendering")
     make_job("b", status="queued")
     make_job("c", status="completed")
     service = await serve(**QUICK)
     async with open_event_stream(service, f"{ALL}?status=rendering&status=queued") as stream:
-        assert (await present(stream)).keys() == {"a", "b"}
+        assert (await read_present(stream)).keys() == {"a", "b"}
         make_job("c", status="failed")
         make_job("a", status="failed")
         removed = await stream.next()
@@ -236,23 +234,23 @@ async def test_only_jobs_in_the_states_that_are_asked_for_are_told(serve: Serve,
 
 
 @pytest.mark.parametrize("query", ["status=nonsense", "status=", "state=failed", "status=queued&x=1"])
-async def test_a_wish_that_makes_no_sense_is_named(serve: Serve, query: str) -> None:
+async def test_invalid_parameter_is_named(serve: Serve, query: str) -> None:
     answer = await (await serve()).get(f"{ALL}?{query}")
     assert (answer.status, answer.code) == (400, "bad-request")
 
 
-async def test_who_has_no_jobs_is_told_so_and_of_the_first_that_comes(
+async def test_owner_without_jobs_gets_present_and_then_the_first_job(
     serve: Serve, make_job: MakeJob
 ) -> None:
     service = await serve()
     async with open_event_stream(service, ALL) as stream:
-        assert await present(stream) == {}
+        assert await read_present(stream) == {}
         make_job("job-1")
         await shows(service, "job-1", status="queued")
         assert (await stream.next_named("job")).json()["id"] == "job-1"
 
 
-async def test_an_admin_is_told_of_everyone_s_jobs(
+async def test_admin_gets_the_jobs_of_all_owners(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job("a")
@@ -260,12 +258,12 @@ async def test_an_admin_is_told_of_everyone_s_jobs(
     admin = make_token("root", scopes=[ADMIN])
     service = await serve(**QUICK)
     async with open_event_stream(service, ALL, token=admin) as stream:
-        assert (await present(stream)).keys() == {"a", "b"}
+        assert (await read_present(stream)).keys() == {"a", "b"}
         make_job("b", owner="eve", status="rendering")
         assert (await stream.next_named("job")).json()["id"] == "b"
 
 
-async def test_events_need_the_right_to_read_jobs_and_a_job_s_its_owner_s_token(
+async def test_events_need_the_scope_and_a_token_of_the_owner(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job(status="failed")
@@ -284,7 +282,7 @@ async def test_events_need_the_right_to_read_jobs_and_a_job_s_its_owner_s_token(
         assert len(await stream.read_all()) == 1
 
 
-async def test_a_stream_is_counted_once_when_it_begins(serve: Serve, make_job: MakeJob) -> None:
+async def test_stream_is_counted_once_when_it_starts(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", progress=1)
     service = await serve(limit_status="1/hour", limit_events="1/hour", **QUICK)
     async with open_event_stream(service, ONE) as one, open_event_stream(service, ALL) as every:
@@ -297,9 +295,7 @@ async def test_a_stream_is_counted_once_when_it_begins(serve: Serve, make_job: M
 
 
 @pytest.mark.parametrize("target", [ONE, ALL])
-async def test_a_head_says_what_kind_of_answer_it_would_be(
-    serve: Serve, make_job: MakeJob, target: str
-) -> None:
+async def test_head_has_the_content_type_of_the_stream(serve: Serve, make_job: MakeJob, target: str) -> None:
     make_job(status="rendering")
     answer = await (await serve()).ask("HEAD", target)
     assert (answer.status, answer.headers["Content-Type"]) == (200, "text/event-stream")
@@ -307,7 +303,7 @@ async def test_a_head_says_what_kind_of_answer_it_would_be(
 
 
 @pytest.mark.parametrize("target", [ONE, ALL])
-async def test_a_token_that_is_revoked_ends_its_streams_and_no_other(
+async def test_revoked_token_ends_its_streams_and_no_others(
     serve: Serve, make_job: MakeJob, state_dir: Path, make_token: MakeToken, target: str
 ) -> None:
     make_job(status="rendering")
@@ -327,9 +323,7 @@ async def test_a_token_that_is_revoked_ends_its_streams_and_no_other(
         assert (await stream.next_named("job")).json()["progress"] == 5
 
 
-async def test_a_token_that_expires_ends_its_streams(
-    serve: Serve, make_job: MakeJob, make_token: MakeToken
-) -> None:
+async def test_expired_token_ends_its_streams(serve: Serve, make_job: MakeJob, make_token: MakeToken) -> None:
     make_job(status="rendering")
     brief = make_token(expires=time.time() + 1.5)
     service = await serve()
@@ -339,7 +333,7 @@ async def test_a_token_that_expires_ends_its_streams(
 
 
 @pytest.mark.parametrize("target", [ONE, ALL])
-async def test_streams_end_at_once_when_the_service_does(
+async def test_streams_end_immediately_at_shutdown(
     start_process: StartProcess, make_job: MakeJob, target: str
 ) -> None:
     make_job(status="rendering")
@@ -352,7 +346,7 @@ async def test_streams_end_at_once_when_the_service_does(
     await until(lambda: service.process.poll() == 0, 3)
 
 
-async def test_silence_is_broken_by_comments(
+async def test_idle_stream_sends_comments(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_stream, "HEARTBEAT_INTERVAL_S", 0.1)
@@ -371,7 +365,7 @@ async def test_silence_is_broken_by_comments(
 FAT: dict[str, Any] = {"metadata": {"note": "x" * 60_000}}
 
 
-async def test_a_reader_who_is_slow_is_told_the_newest_and_what_was_between_is_counted(
+async def test_slow_reader_gets_the_newest_state_and_skipped_changes_are_counted(
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(status="rendering", progress=0, **FAT)
@@ -381,7 +375,7 @@ async def test_a_reader_who_is_slow_is_told_the_newest_and_what_was_between_is_c
         open_event_stream(service, ALL, receive_buffer=4096) as slow,
         open_event_stream(service, ALL) as quick,
     ):
-        await present(quick)
+        await read_present(quick)
         seen = 0
         for progress in range(1, 61):
             make_job(status="rendering", progress=progress, **FAT)
@@ -400,12 +394,12 @@ async def test_a_reader_who_is_slow_is_told_the_newest_and_what_was_between_is_c
         assert await service.metric("jobsvc_events_merged_total") > 0
 
 
-async def test_a_reader_who_takes_nothing_is_let_go(serve: Serve, make_job: MakeJob) -> None:
+async def test_client_that_never_reads_is_disconnected(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", progress=0, **FAT)
     service = await serve(send_timeout=1, **QUICK)
     streams = 'jobsvc_event_streams{of="job"}'
     async with open_event_stream(service, ONE, receive_buffer=4096) as stream:
-        await measures(service, streams, 1)
+        await wait_for_metric(service, streams, 1)
         progress = 0
         async with asyncio.timeout(10):
             while await service.metric(streams):
@@ -415,36 +409,36 @@ async def test_a_reader_who_takes_nothing_is_let_go(serve: Serve, make_job: Make
         assert not stream.ended_cleanly
 
 
-async def test_a_reader_who_left_is_no_reader_any_more(serve: Serve, make_job: MakeJob) -> None:
+async def test_stream_of_a_disconnected_client_is_closed(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering")
     service = await serve()
     async with open_event_stream(service, ONE) as one, open_event_stream(service, ALL) as every:
         await one.next_named("job")
         await every.next_named("job")
-        await measures(service, 'jobsvc_event_streams{of="jobs"}', 1)
+        await wait_for_metric(service, 'jobsvc_event_streams{of="jobs"}', 1)
         await one.link.reset()
         await every.link.reset()
-        await measures(service, 'jobsvc_event_streams{of="job"}', 0)
-        await measures(service, 'jobsvc_event_streams{of="jobs"}', 0)
+        await wait_for_metric(service, 'jobsvc_event_streams{of="job"}', 0)
+        await wait_for_metric(service, 'jobsvc_event_streams{of="jobs"}', 0)
 
 
-async def test_each_of_many_readers_is_told_of_each_change(serve: Serve, make_job: MakeJob) -> None:
+async def test_each_of_many_readers_gets_each_change(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", progress=0)
     service = await serve(max_streams_per_token=100, **QUICK)
     async with AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(open_event_stream(service, ALL)) for _ in range(100)]
         for reader in readers:
-            await present(reader)
+            await read_present(reader)
         for progress in (1, 2, 3):
             make_job(status="rendering", progress=progress)
             told = [(await reader.next_named("job")).json()["progress"] for reader in readers]
             assert told == [progress] * 100
 
 
-async def test_while_the_index_is_incomplete_nothing_is_said_to_be_all(
+async def test_present_is_not_sent_while_the_index_is_incomplete(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of what is not known yet nobody may think that it is not there."""
+    """A client must not take jobs that are not indexed yet for missing ones."""
     go_on = threading.Event()
 
     def late(root: Path) -> RootScan:
@@ -457,9 +451,9 @@ async def test_while_the_index_is_incomplete_nothing_is_said_to_be_all(
     service = await serve()
     try:
         async with open_event_stream(service, ALL) as stream:
-            told = asyncio.ensure_future(present(stream))
+            told = asyncio.ensure_future(read_present(stream))
             assert (await service.get("/readyz", token=None)).status == 503
-            await measures(service, 'jobsvc_event_streams{of="jobs"}', 1)
+            await wait_for_metric(service, 'jobsvc_event_streams{of="jobs"}', 1)
             assert not told.done()
             go_on.set()
             assert len(await told) == 30

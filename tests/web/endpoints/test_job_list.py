@@ -1,4 +1,4 @@
-"""What is asked of a list, and the list as it is told to go on: the route over an index in memory."""
+"""Query parameters of a list and its pages: the endpoint over an in-memory index."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def token(owner: str, *scopes: str) -> Token:
     return Token("t", owner, frozenset(scopes or {JOBS_READ}), bytes(32), 0.0)
 
 
-def test_nothing_asked_is_fifty_of_all() -> None:
+def test_default_query_is_fifty_of_all_jobs() -> None:
     wish = parse_query(MultiDict())
     assert wish == (frozenset(), frozenset(), None, 50, None)
 
 
-def test_all_that_can_be_asked_is_understood() -> None:
+def test_all_parameters_are_parsed() -> None:
     cursor = format_cursor((5, "job-1"))
     query = [
         ("status", "failed"),
@@ -62,12 +62,12 @@ def test_all_that_can_be_asked_is_understood() -> None:
 
 
 @pytest.mark.parametrize("offset", ["+02:00", " 02:00"])
-def test_a_plus_that_was_sent_unescaped_is_still_one(offset: str) -> None:
+def test_unescaped_plus_is_a_plus(offset: str) -> None:
     assert parse_query(MultiDict(updatedSince=f"1970-01-01T02:00:01{offset}")).updated_since == 1_000_000
 
 
 def read(query: MultiDict[str]) -> None:
-    """Read a query as the route does."""
+    """Parse a query as the endpoint does."""
     only(query, *PARAMETERS)
     parse_query(query)
 
@@ -110,7 +110,7 @@ def read(query: MultiDict[str]) -> None:
         ([("cursor", format_cursor((5, "job-1"))), ("cursor", format_cursor((5, "job-1")))], "cursor"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(query: list[tuple[str, str]], named: str) -> None:
+def test_invalid_parameter_is_refused_by_name(query: list[tuple[str, str]], named: str) -> None:
     with pytest.raises(BadRequest) as refused:
         read(MultiDict(query))
     assert named in refused.value.detail
@@ -124,7 +124,7 @@ def test_what_makes_no_sense_is_refused_by_name(query: list[tuple[str, str]], na
         max_size=4,
     )
 )
-def test_any_query_makes_a_wish_or_is_refused(query: list[tuple[str, str]]) -> None:
+def test_any_query_is_parsed_or_refused(query: list[tuple[str, str]]) -> None:
     try:
         wish = parse_query(MultiDict(query))
     except BadRequest:
@@ -132,8 +132,8 @@ def test_any_query_makes_a_wish_or_is_refused(query: list[tuple[str, str]]) -> N
     assert 1 <= wish.limit <= 200
 
 
-def at_once(answering: Coroutine[Any, Any, StreamResponse]) -> StreamResponse:
-    """Run what waits for nothing but its turn, without a loop."""
+def run_without_loop(answering: Coroutine[Any, Any, StreamResponse]) -> StreamResponse:
+    """Run a coroutine that only yields, without an event loop."""
     try:
         for _ in range(2):
             answering.send(None)
@@ -143,8 +143,8 @@ def at_once(answering: Coroutine[Any, Any, StreamResponse]) -> StreamResponse:
     raise AssertionError("it waits for something")
 
 
-class House:
-    """A route over an index that never saw a disk: jobs are put into its catalogue."""
+class ListMachine:
+    """An endpoint over an index without storage: jobs are put into its catalogue."""
 
     def __init__(self) -> None:
         self.index = make_index(StorageExecutor(), JobsRoot(Path("/nowhere")), WatchMode.AUTO)
@@ -168,7 +168,7 @@ class House:
         # To an old client, so that the answer comes back instead of going out.
         request = make_mocked_request("GET", f"/api/jobs?{urlencode(query)}", version=HttpVersion10)
         request[TOKEN] = who
-        response = at_once(self.route.handle(request))
+        response = run_without_loop(self.route.handle(request))
         assert isinstance(response, Response)
         assert isinstance(response.body, bytes)
         page: dict[str, Any] = orjson.loads(response.body)
@@ -197,14 +197,14 @@ CHANGE = st.tuples(st.integers(0, 12), st.none() | ONE)
     size=st.integers(1, 3),
     who=st.sampled_from([token("anna"), token("bert"), token("anna", ADMIN), token("carl")]),
 )
-def test_over_the_route_what_stays_comes_once_and_nothing_of_another_owner_s_ever(
+def test_unchanged_jobs_are_listed_once_and_jobs_of_other_owners_never(
     world: dict[int, Any],
     between: list[list[Any]],
     states: set[Status],
     size: int,
     who: Token,
 ) -> None:
-    house = House()
+    house = ListMachine()
     for number, one in world.items():
         house.put(number, *one)
 
@@ -233,16 +233,16 @@ def test_over_the_route_what_stays_comes_once_and_nothing_of_another_owner_s_eve
 
 
 @given(after=st.tuples(st.integers(-(1 << 63), (1 << 63) - 1), st.from_regex("[ -~]{0,200}", fullmatch=True)))
-def test_a_cursor_that_somebody_made_up_leads_to_his_own_jobs_alone(after: tuple[int, str]) -> None:
-    house = House()
+def test_forged_cursor_lists_only_jobs_of_the_token(after: tuple[int, str]) -> None:
+    house = ListMachine()
     for number in range(6):
         house.put(number, OWNERS[number % 2], Status.QUEUED, number, number)
     page = house.ask(token("anna"), [("cursor", format_cursor(after))])
     assert {job["id"] for job in page["jobs"]} <= {"job-0", "job-2", "job-4"}
 
 
-async def test_before_everything_was_looked_at_once_there_is_no_list() -> None:
-    house = House()
+async def test_list_is_refused_until_the_index_is_complete() -> None:
+    house = ListMachine()
     house.index.ready.clear()
     request = make_mocked_request("GET", "/api/jobs")
     request[TOKEN] = token("anna")
@@ -255,7 +255,7 @@ async def test_before_everything_was_looked_at_once_there_is_no_list() -> None:
         await house.route.handle(request)
 
 
-def test_a_page_is_joined_but_for_large_jobs_which_are_shared() -> None:
+def test_page_is_joined_except_large_jobs_which_are_shared() -> None:
     large = b'{"x":"%b"}' % (b"y" * LARGE_BYTES)
     elements = [b"{}", large, b"[]", b"{}", large]
     body = pieces(elements, b'],"nextCursor":null}')
@@ -264,6 +264,6 @@ def test_a_page_is_joined_but_for_large_jobs_which_are_shared() -> None:
     assert len(body) == 5
 
 
-def test_a_page_of_small_jobs_is_one_piece() -> None:
+def test_page_of_small_jobs_is_one_chunk() -> None:
     assert pieces([b"{}", b"[]"], b"]}") == (b'{"jobs":[{},[]]}',)
     assert pieces([], b"]}") == (b'{"jobs":[]}',)

@@ -30,7 +30,7 @@ async def ready(service: Service) -> Service:
 async def listed(
     service: Service, query: str = "limit=50", token: str | None = "", *, cursor: str | None = None
 ) -> list[str]:
-    """Go through all pages, from a cursor on, and return the ids."""
+    """Read all pages from a cursor on and return the ids."""
     found: list[str] = []
     while True:
         onward = "" if cursor is None else f"&cursor={cursor}"
@@ -51,7 +51,7 @@ async def lists(service: Service, ids: list[str], query: str = "limit=50", deadl
 
 
 def take_away(root: Path) -> None:
-    """Have the root gone, as when a share is unmounted."""
+    """Rename the root, as when a share is unmounted."""
     root.rename(root.with_name("away"))
 
 
@@ -63,9 +63,7 @@ def at(second: int) -> dict[str, Any]:
     return dict.fromkeys(("createdAt", "updatedAt"), f"2026-01-02T03:04:{second:02}Z")
 
 
-async def test_the_jobs_come_newest_first_then_by_id_each_as_it_is_by_itself(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_jobs_are_sorted_newest_first_then_by_id(serve: Serve, make_job: MakeJob) -> None:
     make_job("b", **at(1))
     make_job("a", **at(1), status="running", progress=3, metadata={"shot": [1]})
     make_job("c", output=b"film", **at(9))
@@ -79,12 +77,12 @@ async def test_the_jobs_come_newest_first_then_by_id_each_as_it_is_by_itself(
         assert job == alone
 
 
-async def test_no_jobs_are_an_empty_page_and_the_last(serve: Serve) -> None:
+async def test_empty_list_is_one_empty_page(serve: Serve) -> None:
     answer = await (await ready(await serve())).get(LIST)
     assert (answer.status, answer.body) == (200, b'{"jobs":[],"nextCursor":null}')
 
 
-async def test_pages_go_on_where_the_one_before_ended_while_jobs_come_and_go(
+async def test_pages_continue_after_the_previous_one_while_jobs_change(
     serve: Serve, make_job: MakeJob, jobs_root: Path
 ) -> None:
     for number in range(10, 35):
@@ -103,7 +101,7 @@ async def test_pages_go_on_where_the_one_before_ended_while_jobs_come_and_go(
     assert rest == left[left.index("job-24") :]
 
 
-async def test_the_filters_are_all_obeyed(serve: Serve, make_job: MakeJob) -> None:
+async def test_all_filters_apply(serve: Serve, make_job: MakeJob) -> None:
     for second, status in enumerate(("queued", "rendering", "done", "failed", "cancelled", "failed")):
         make_job(f"job-{second}", status=status, **at(second))
     service = await ready(await serve())
@@ -116,7 +114,7 @@ async def test_the_filters_are_all_obeyed(serve: Serve, make_job: MakeJob) -> No
     assert await listed(service, "updatedSince=2026-01-02T03:04:04.000001Z&status=failed") == ["job-5"]
 
 
-async def test_a_token_lists_its_owner_s_jobs_and_an_admin_s_everyone_s(
+async def test_token_lists_jobs_of_its_owner_and_an_admin_lists_all(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     for number in range(6):
@@ -134,7 +132,7 @@ async def test_a_token_lists_its_owner_s_jobs_and_an_admin_s_everyone_s(
     assert (await service.get(f"{LIST}?owner=bert", token=admin)).status == 200
 
 
-async def test_a_job_that_changes_hands_changes_lists(
+async def test_job_that_changes_its_owner_changes_lists(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     bert = make_token("bert")
@@ -146,7 +144,7 @@ async def test_a_job_that_changes_hands_changes_lists(
     assert await listed(service, token=bert) == ["job-1"]
 
 
-async def test_the_scope_is_that_of_a_job_and_the_budget_its_own(
+async def test_list_has_the_scope_of_a_job_and_a_budget_of_its_own(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job()
@@ -164,9 +162,7 @@ async def test_the_scope_is_that_of_a_job_and_the_budget_its_own(
     assert (await service.get("/api/jobs/job-1")).status == 200
 
 
-async def test_an_unchanged_page_is_a_304_and_head_has_the_fields_of_get(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_unchanged_page_is_304_and_head_has_the_fields_of_get(serve: Serve, make_job: MakeJob) -> None:
     make_job(progress=1)
     make_job("job-2", **at(1))
     service = await ready(await serve(poll_interval=0.1))
@@ -194,7 +190,7 @@ async def test_an_unchanged_page_is_a_304_and_head_has_the_fields_of_get(
 
 
 @pytest.mark.parametrize("scopes", [(JOBS_READ,), (JOBS_READ, ADMIN)])
-async def test_a_page_of_large_jobs_is_sent_whole_to_every_kind_of_client(
+async def test_page_of_large_jobs_is_sent_whole_to_every_kind_of_client(
     serve: Serve, make_job: MakeJob, make_token: MakeToken, scopes: tuple[str, ...]
 ) -> None:
     for number in range(4):
@@ -217,7 +213,7 @@ async def test_a_page_of_large_jobs_is_sent_whole_to_every_kind_of_client(
         assert time.monotonic() - begun < 5
 
 
-async def test_two_pages_of_other_jobs_have_other_entity_tags(serve: Serve, make_job: MakeJob) -> None:
+async def test_pages_of_different_jobs_have_different_entity_tags(serve: Serve, make_job: MakeJob) -> None:
     for number in range(2):
         make_job(f"job-{number}", **at(number))
     service = await ready(await serve())
@@ -225,7 +221,7 @@ async def test_two_pages_of_other_jobs_have_other_entity_tags(serve: Serve, make
     assert len(tags) == 2
 
 
-async def test_bytes_that_are_no_text_in_a_query_are_a_400(serve: Serve) -> None:
+async def test_query_that_is_not_utf_8_is_400(serve: Serve) -> None:
     service = await ready(await serve())
     for target in (
         f"{LIST}?status=\udcff",
@@ -238,12 +234,11 @@ async def test_bytes_that_are_no_text_in_a_query_are_a_400(serve: Serve) -> None
         assert (answer.status, answer.code) == (400, "bad-request"), target
 
 
-async def test_the_age_is_that_of_the_list_whatever_the_jobs_in_it(
+async def test_age_is_that_of_the_list_and_not_of_its_jobs(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Polling looks at unfinished jobs all the time, but at all jobs only when everything is compared.
-
-    Very many jobs are compared once a minute.
+    """Polling reads unfinished jobs all the time, but all jobs only in a reconcile. A large root is
+    reconciled once a minute.
     """
     monkeypatch.setattr("jobsvc.index.scan.reconciler.UNWATCHED_CPU_SHARE", 1e-9)
     make_job()
@@ -254,7 +249,7 @@ async def test_the_age_is_that_of_the_list_whatever_the_jobs_in_it(
     assert (await service.get("/api/jobs/job-1")).headers["Age"] == "0"
 
 
-async def test_a_list_of_few_jobs_is_compared_in_each_poll(serve: Serve, make_job: MakeJob) -> None:
+async def test_few_jobs_are_reconciled_in_each_poll(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await ready(await serve(poll_interval=0.05))
     begun = time.monotonic()
@@ -263,7 +258,7 @@ async def test_a_list_of_few_jobs_is_compared_in_each_poll(serve: Serve, make_jo
         await service.get(LIST)
 
 
-async def test_while_events_are_told_a_list_is_of_this_moment(serve: Serve, make_job: MakeJob) -> None:
+async def test_age_is_zero_while_events_cover_the_list(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await ready(await serve(watch="events"))
     begun = time.monotonic()
@@ -274,7 +269,7 @@ async def test_while_events_are_told_a_list_is_of_this_moment(serve: Serve, make
     await lists(service, ["job-1", "job-2"], deadline=2)
 
 
-async def test_storage_that_is_away_leaves_the_last_known_list_and_says_so(
+async def test_unavailable_storage_serves_the_last_known_list_and_says_so(
     serve: Serve, make_job: MakeJob, jobs_root: Path
 ) -> None:
     make_job()
@@ -297,7 +292,7 @@ async def test_storage_that_is_away_leaves_the_last_known_list_and_says_so(
         assert time.monotonic() - begun < 10
 
 
-async def test_a_pipelined_and_an_old_client_are_answered_too(serve: Serve, make_job: MakeJob) -> None:
+async def test_pipelined_and_http_1_0_clients_are_answered(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await ready(await serve())
     async with service.connect() as link:
@@ -308,12 +303,12 @@ async def test_a_pipelined_and_an_old_client_are_answered_too(serve: Serve, make
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-async def test_the_list_is_only_read(serve: Serve, method: str) -> None:
+async def test_other_methods_are_405(serve: Serve, method: str) -> None:
     answer = await (await serve()).ask(method, LIST)
     assert (answer.status, answer.code) == (405, "method-not-allowed")
 
 
-async def test_other_requests_are_answered_between_two_of_many_lists(
+async def test_other_requests_are_answered_between_many_lists(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_job("job-1")

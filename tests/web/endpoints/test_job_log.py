@@ -1,4 +1,4 @@
-"""`GET /api/jobs/{id}/logs` against the running service: the log as it is, whole, in part, or its end."""
+"""`GET /api/jobs/{id}/logs` against the running service: the whole log, a part of it, or its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def append(folder: Path, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "rendering", "completed", "failed", "canceled"])
-async def test_the_log_of_a_job_in_any_state_is_text_and_whole(
+async def test_log_of_a_job_in_any_state_is_sent_whole_as_text(
     serve: Serve, make_job: MakeJob, status: str
 ) -> None:
     make_job(status=status, log=LOG)
@@ -35,13 +35,13 @@ async def test_the_log_of_a_job_in_any_state_is_text_and_whole(
     assert "Content-Disposition" not in answer.headers
 
 
-async def test_bytes_that_are_no_text_come_as_they_are(serve: Serve, make_job: MakeJob) -> None:
+async def test_bytes_that_are_not_text_are_sent_unchanged(serve: Serve, make_job: MakeJob) -> None:
     data = bytes(range(256)) * 2000
     make_job(log=data)
     assert (await (await serve()).get(LOGS)).body == data
 
 
-async def test_a_head_says_what_a_get_would_send(serve: Serve, make_job: MakeJob) -> None:
+async def test_head_has_the_fields_of_get(serve: Serve, make_job: MakeJob) -> None:
     make_job(log=LOG)
     service = await serve()
     for query in ("", "?tail=3"):
@@ -50,7 +50,7 @@ async def test_a_head_says_what_a_get_would_send(serve: Serve, make_job: MakeJob
         assert told.headers["ETag"] == got.headers["ETag"]
 
 
-async def test_ranges_and_conditions_count_as_they_do_for_outputs(serve: Serve, make_job: MakeJob) -> None:
+async def test_ranges_and_conditions_apply_as_for_outputs(serve: Serve, make_job: MakeJob) -> None:
     make_job(log=LOG)
     service = await serve()
     part = await service.get(LOGS, ("Range", "bytes=10-19"))
@@ -70,7 +70,7 @@ async def test_ranges_and_conditions_count_as_they_do_for_outputs(serve: Serve, 
     assert (await service.get(LOGS, ("If-Match", '"other"'))).code == "precondition-failed"
 
 
-async def test_the_entity_tag_changes_as_the_log_grows(serve: Serve, make_job: MakeJob) -> None:
+async def test_entity_tag_changes_as_the_log_grows(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(log=LOG)
     service = await serve()
     before = await service.get(LOGS)
@@ -85,7 +85,7 @@ async def test_the_entity_tag_changes_as_the_log_grows(serve: Serve, make_job: M
     ("lines", "expected"),
     [(0, b""), (1, b"frame 249 of 250\n"), (3, b"".join(LOG.splitlines(keepends=True)[-3:])), (10_000, LOG)],
 )
-async def test_a_tail_is_so_many_lines(serve: Serve, make_job: MakeJob, lines: int, expected: bytes) -> None:
+async def test_tail_is_that_many_lines(serve: Serve, make_job: MakeJob, lines: int, expected: bytes) -> None:
     make_job(log=LOG)
     service = await serve()
     answer = await service.get(f"{LOGS}?tail={lines}")
@@ -94,9 +94,7 @@ async def test_a_tail_is_so_many_lines(serve: Serve, make_job: MakeJob, lines: i
     assert again.status == 304
 
 
-async def test_a_range_of_a_tail_is_counted_from_where_the_tail_begins(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_range_of_a_tail_is_relative_to_the_tail(serve: Serve, make_job: MakeJob) -> None:
     make_job(log=b"one\ntwo\nthree\n")
     service = await serve()
     part = await service.get(f"{LOGS}?tail=2", ("Range", "bytes=4-"))
@@ -112,7 +110,7 @@ async def test_two_tails_and_the_whole_log_have_different_tags(serve: Serve, mak
     assert len(tags) == 4
 
 
-async def test_the_tail_of_a_log_of_gigabytes_is_its_last_lines(serve: Serve, make_job: MakeJob) -> None:
+async def test_tail_of_a_log_of_gigabytes_is_its_last_lines(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(log=b"")
     with (folder / "render.log").open("r+b") as log:
         log.truncate(5 << 30)
@@ -120,7 +118,7 @@ async def test_the_tail_of_a_log_of_gigabytes_is_its_last_lines(serve: Serve, ma
     assert (await (await serve()).get(f"{LOGS}?tail=2")).body == b"one\ntwo\n"
 
 
-async def test_a_tail_is_bounded_in_bytes_whatever_its_lines_are(serve: Serve, make_job: MakeJob) -> None:
+async def test_tail_is_bounded_in_bytes_whatever_its_lines(serve: Serve, make_job: MakeJob) -> None:
     make_job(log=b"x" * (3 << 20))
     answer = await (await serve()).get(f"{LOGS}?tail=2")
     assert answer.body == b"x" * (1 << 20)
@@ -129,14 +127,14 @@ async def test_a_tail_is_bounded_in_bytes_whatever_its_lines_are(serve: Serve, m
 @pytest.mark.parametrize(
     "query", ["tail=", "tail=-1", "tail=x", "tail=10001", "tail=1&tail=2", "tail=1.5", "tail=%D9%A3"]
 )
-async def test_a_tail_that_makes_no_sense_is_named(serve: Serve, make_job: MakeJob, query: str) -> None:
+async def test_invalid_tail_is_named(serve: Serve, make_job: MakeJob, query: str) -> None:
     make_job(log=LOG)
     answer = await (await serve()).get(f"{LOGS}?{query}")
     assert (answer.status, answer.code) == (400, "bad-request")
     assert answer.json()["detail"].startswith("tail")
 
 
-async def test_a_job_without_a_log_says_so(serve: Serve, make_job: MakeJob, jobs_root: Path) -> None:
+async def test_missing_log_is_404(serve: Serve, make_job: MakeJob, jobs_root: Path) -> None:
     make_job()
     service = await serve()
     answer = await service.get(LOGS)
@@ -149,22 +147,20 @@ async def test_a_job_without_a_log_says_so(serve: Serve, make_job: MakeJob, jobs
 
 
 @pytest.mark.parametrize("path", ["../job-2/render.log", "/etc/passwd", "a/../../job-2/render.log"])
-async def test_a_log_path_leads_nowhere_outside(serve: Serve, make_job: MakeJob, path: str) -> None:
+async def test_log_path_cannot_leave_the_job_directory(serve: Serve, make_job: MakeJob, path: str) -> None:
     make_job("job-2", owner="bob", log=b"bob's\n")
     make_job(status="rendering")
     make_job(logPath=path)
     assert (await (await serve()).get(LOGS)).code == "log-missing"
 
 
-async def test_another_log_than_the_usual_is_found_where_the_record_says(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_log_path_of_the_record_is_used(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(logPath="logs/blender.txt")
     put(folder / "logs" / "blender.txt", LOG)
     assert (await (await serve()).get(LOGS)).body == LOG
 
 
-async def test_a_log_needs_the_right_to_read_jobs_and_the_owner_s_token(
+async def test_log_needs_the_scope_and_a_token_of_the_owner(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job(log=LOG)
@@ -183,9 +179,7 @@ LARGE = 64_000_000
 """Bytes; more than the buffers of any connection hold."""
 
 
-async def test_what_was_promised_is_sent_though_the_log_grows_meanwhile(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_announced_length_is_sent_while_the_log_grows(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(log=os.urandom(1 << 20) * (LARGE >> 20))
     whole = (folder / "render.log").read_bytes()
     service = await serve()
@@ -199,7 +193,7 @@ async def test_what_was_promised_is_sent_though_the_log_grows_meanwhile(
 
 
 @pytest.mark.parametrize("regrown", [0, LARGE + 1000])
-async def test_a_log_that_is_cut_under_way_breaks_the_connection_also_where_it_has_grown_again(
+async def test_log_truncated_during_the_response_breaks_the_connection_even_if_it_grew_again(
     serve: Serve, make_job: MakeJob, regrown: int
 ) -> None:
     folder = make_job(log=b"1" * LARGE)
@@ -214,7 +208,7 @@ async def test_a_log_that_is_cut_under_way_breaks_the_connection_also_where_it_h
         assert await link.ended()
 
 
-async def test_a_log_is_no_download_but_its_bytes_are_counted(serve: Serve, make_job: MakeJob) -> None:
+async def test_log_is_not_a_download_but_its_bytes_are_counted(serve: Serve, make_job: MakeJob) -> None:
     make_job(log=LOG)
     service = await serve(max_downloads=1, max_downloads_per_token=1)
     async with service.connect(receive_buffer=4096) as link:
@@ -227,7 +221,7 @@ async def test_a_log_is_no_download_but_its_bytes_are_counted(serve: Serve, make
     assert service.downloads()[0]["job"] == "job-2"
 
 
-async def test_a_client_that_takes_no_more_of_a_log_is_let_go(serve: Serve, make_job: MakeJob) -> None:
+async def test_client_that_stops_reading_a_log_is_disconnected(serve: Serve, make_job: MakeJob) -> None:
     make_job(log=b"x" * LARGE)
     service = await serve(send_timeout=1)
     async with service.connect(receive_buffer=4096) as link:

@@ -33,7 +33,7 @@ ASKED_OF_A_JOB = [
 
 
 def essence(answer: Answer) -> tuple[int, dict[str, str], bytes]:
-    """What tells one answer from another, but for what tells any two requests apart."""
+    """Return what identifies a response, without what differs for any two requests."""
     own = answer.headers["X-Request-Id"]
     passing = {"x-request-id", "date", "ratelimit"}
     headers = {name.lower(): value for name, value in answer.headers.items() if name.lower() not in passing}
@@ -49,7 +49,7 @@ async def shown(service: Service, job_id: str = "job-1") -> dict[str, Any]:
 
 
 async def shows(service: Service, deadline: float, **fields: object) -> float:
-    """Wait until job-1 has these fields, and return the seconds that took."""
+    """Wait until job-1 has these fields, and return the seconds that it took."""
     begun = time.monotonic()
     while not fields.items() <= (await shown(service)).items():
         assert time.monotonic() - begun < deadline, f"{fields} not shown within {deadline} s"
@@ -57,7 +57,7 @@ async def shows(service: Service, deadline: float, **fields: object) -> float:
 
 
 def take_away(root: Path) -> None:
-    """Have the root gone, as when a share is unmounted."""
+    """Rename the root, as when a share is unmounted."""
     root.rename(root.with_name("away"))
 
 
@@ -65,9 +65,7 @@ def bring_back(root: Path) -> None:
     root.with_name("away").rename(root)
 
 
-async def test_a_job_under_way_has_the_contract_s_fields_and_those_that_apply(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_unfinished_job_has_the_documented_fields(serve: Serve, make_job: MakeJob) -> None:
     times: dict[str, Any] = {
         "createdAt": "2026-01-02T03:04:05Z",
         "updatedAt": "2026-01-02T03:05:05.5Z",
@@ -88,9 +86,7 @@ async def test_a_job_under_way_has_the_contract_s_fields_and_those_that_apply(
     }
 
 
-async def test_a_record_of_nothing_but_the_needed_is_a_job_with_the_file_s_own_times(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_minimal_record_is_a_job_with_the_times_of_its_file(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     document = await shown(await serve())
     assert document.pop("createdAt") <= document.pop("updatedAt")
@@ -104,7 +100,7 @@ async def test_a_record_of_nothing_but_the_needed_is_a_job_with_the_file_s_own_t
     }
 
 
-async def test_a_completed_job_says_where_its_output_is_to_be_had_only_where_it_is_there(
+async def test_completed_job_has_a_download_url_only_if_its_output_exists(
     serve: Serve, make_job: MakeJob
 ) -> None:
     folder = make_job(output=b"film", completedAt="2026-01-02T03:04:05Z", progress=3)
@@ -122,12 +118,12 @@ async def test_a_completed_job_says_where_its_output_is_to_be_had_only_where_it_
             pass
 
 
-async def test_an_output_is_not_offered_before_the_job_is_completed(serve: Serve, make_job: MakeJob) -> None:
+async def test_unfinished_job_has_no_download_url(serve: Serve, make_job: MakeJob) -> None:
     make_job(output=b"half a film", status="rendering")
     assert "downloadUrl" not in await shown(await serve())
 
 
-async def test_a_failed_job_tells_why_and_shows_the_end_of_its_log(serve: Serve, make_job: MakeJob) -> None:
+async def test_failed_job_has_its_error_and_the_end_of_its_log(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="failed", error="out of memory", log=b"begin\nframe 3: \xff\nout of memory\n")
     document = await shown(await serve())
     assert (document["done"], document["error"]) == (True, "out of memory")
@@ -135,12 +131,12 @@ async def test_a_failed_job_tells_why_and_shows_the_end_of_its_log(serve: Serve,
 
 
 @pytest.mark.parametrize("status", ["queued", "rendering", "completed", "canceled"])
-async def test_a_log_is_shown_of_a_failed_job_only(serve: Serve, make_job: MakeJob, status: str) -> None:
+async def test_only_a_failed_job_has_a_log_tail(serve: Serve, make_job: MakeJob, status: str) -> None:
     make_job(status=status, log=b"a line\n")
     assert "logs" not in await shown(await serve())
 
 
-async def test_a_long_log_is_shown_by_whole_lines_of_its_last_64_kib(serve: Serve, make_job: MakeJob) -> None:
+async def test_log_tail_is_whole_lines_of_the_last_64_kib(serve: Serve, make_job: MakeJob) -> None:
     lines = [f"frame {number:06}: ✓ {'·' * (number % 90)}\n" for number in range(5000)]
     make_job(status="failed", log="".join(lines).encode())
     logs = (await shown(await serve()))["logs"]
@@ -148,7 +144,7 @@ async def test_a_long_log_is_shown_by_whole_lines_of_its_last_64_kib(serve: Serv
     assert "".join(lines).endswith("\n" + logs)
 
 
-async def test_a_failed_job_without_a_log_that_may_be_shown_has_none(
+async def test_failed_job_without_a_readable_log_has_no_log_tail(
     serve: Serve, make_job: MakeJob, tmp_path: Path
 ) -> None:
     (tmp_path / "secret.txt").write_text("secret")
@@ -163,14 +159,14 @@ async def test_a_failed_job_without_a_log_that_may_be_shown_has_none(
     assert (await shown(service, "named"))["logs"] == "named\n"
 
 
-async def test_a_farm_s_own_word_is_kept_beside_ours(serve: Serve, make_job: MakeJob) -> None:
+async def test_source_status_keeps_the_word_of_the_farm(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="In_Progress")
     document = await shown(await serve())
     assert (document["status"], document["sourceStatus"]) == ("rendering", "In_Progress")
 
 
 @pytest.mark.parametrize("status", ["queued", "rendering", "completed", "failed", "canceled"])
-async def test_a_job_under_way_says_when_to_ask_again_and_a_final_one_does_not(
+async def test_unfinished_job_has_retry_after_and_a_final_one_has_not(
     serve: Serve, make_job: MakeJob, status: str
 ) -> None:
     make_job(status=status)
@@ -181,7 +177,7 @@ async def test_a_job_under_way_says_when_to_ask_again_and_a_final_one_does_not(
         assert one.headers.get("Retry-After") == ("2" if status in {"queued", "rendering"} else None)
 
 
-async def test_an_unchanged_job_is_a_304_without_a_body(serve: Serve, make_job: MakeJob) -> None:
+async def test_unchanged_job_is_304_without_a_body(serve: Serve, make_job: MakeJob) -> None:
     make_job(progress=1)
     service = await serve(max_age=0)
     first = await service.get("/api/jobs/job-1")
@@ -204,7 +200,7 @@ async def test_an_unchanged_job_is_a_304_without_a_body(serve: Serve, make_job: 
     assert changed.headers["ETag"] != tag
 
 
-async def test_a_condition_that_fails_is_a_412(serve: Serve, make_job: MakeJob) -> None:
+async def test_failed_precondition_is_412(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await serve()
     failed = await service.get("/api/jobs/job-1", ("If-Match", '"another"'))
@@ -213,7 +209,7 @@ async def test_a_condition_that_fails_is_a_412(serve: Serve, make_job: MakeJob) 
     assert (await service.get("/api/jobs/job-1", ("If-Match", tag))).status == 200
 
 
-async def test_the_tag_of_a_job_outlives_the_service(serve: Serve, make_job: MakeJob) -> None:
+async def test_entity_tag_survives_a_restart(serve: Serve, make_job: MakeJob) -> None:
     make_job(progress=12)
     tags = {(await (await serve()).get("/api/jobs/job-1")).headers["ETag"] for _ in range(2)}
     assert len(tags) == 1
@@ -230,7 +226,7 @@ async def test_head_has_the_fields_of_get_and_no_body(serve: Serve, make_job: Ma
             assert (head.body, got.body != b"") == (b"", True)
 
 
-async def test_every_answer_has_a_request_id_and_keeps_a_decent_one_of_the_client(
+async def test_every_response_has_a_request_id_and_a_valid_one_of_the_client_is_kept(
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job()
@@ -247,7 +243,7 @@ async def test_every_answer_has_a_request_id_and_keeps_a_decent_one_of_the_clien
 
 
 @pytest.mark.parametrize("watch", ["events", "poll"])
-async def test_a_new_job_is_there_at_once(serve: Serve, make_job: MakeJob, watch: str) -> None:
+async def test_new_job_is_found_immediately(serve: Serve, make_job: MakeJob, watch: str) -> None:
     service = await serve(watch=watch, poll_interval=3600, max_age=3600)
     for number in range(20):
         assert (await service.get(f"/api/jobs/new-{number}")).code == "job-not-found"
@@ -256,9 +252,7 @@ async def test_a_new_job_is_there_at_once(serve: Serve, make_job: MakeJob, watch
 
 
 @pytest.mark.parametrize("watch", ["events", "poll"])
-async def test_a_replaced_record_is_shown_within_a_second(
-    serve: Serve, make_job: MakeJob, watch: str
-) -> None:
+async def test_replaced_record_is_served_within_a_second(serve: Serve, make_job: MakeJob, watch: str) -> None:
     make_job()
     service = await serve(watch=watch)
     await shown(service)
@@ -270,7 +264,7 @@ async def test_a_replaced_record_is_shown_within_a_second(
     assert "downloadUrl" in await shown(service)
 
 
-async def test_events_alone_show_a_change_at_once(serve: Serve, make_job: MakeJob) -> None:
+async def test_change_is_served_immediately_with_events(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await serve(watch="events", poll_interval=3600, max_age=3600)
     await shown(service)
@@ -281,7 +275,7 @@ async def test_events_alone_show_a_change_at_once(serve: Serve, make_job: MakeJo
         await shows(service, 1, progress=progress)
 
 
-async def test_no_cache_has_the_disk_read_before_the_answer(serve: Serve, make_job: MakeJob) -> None:
+async def test_no_cache_reads_the_disk_before_the_response(serve: Serve, make_job: MakeJob) -> None:
     make_job(progress=1)
     service = await serve(poll_interval=3600, max_age=3600)
     assert (await shown(service))["progress"] == 1
@@ -292,7 +286,7 @@ async def test_no_cache_has_the_disk_read_before_the_answer(serve: Serve, make_j
     assert (fresh.json()["progress"], fresh.headers["Age"]) == (2, "0")
 
 
-async def test_a_job_that_is_removed_is_unknown_within_a_second(serve: Serve, make_job: MakeJob) -> None:
+async def test_removed_job_is_unknown_within_a_second(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job()
     make_job("stays")
     service = await serve()
@@ -304,7 +298,7 @@ async def test_a_job_that_is_removed_is_unknown_within_a_second(serve: Serve, ma
     assert answer.code == "job-not-found"
 
 
-async def test_another_owner_s_job_answers_to_the_byte_as_an_unknown_one(
+async def test_job_of_another_owner_gets_the_same_bytes_as_an_unknown_job(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job("of-anna-1", output=b"film", error="x")
@@ -325,9 +319,7 @@ async def test_another_owner_s_job_answers_to_the_byte_as_an_unknown_one(
     assert service.downloads() == []
 
 
-async def test_an_admin_sees_every_owner_s_jobs(
-    serve: Serve, make_job: MakeJob, make_token: MakeToken
-) -> None:
+async def test_admin_sees_jobs_of_all_owners(serve: Serve, make_job: MakeJob, make_token: MakeToken) -> None:
     make_job("of-anna", output=b"film")
     admin = make_token("root", [ADMIN])
     service = await serve()
@@ -335,7 +327,7 @@ async def test_an_admin_sees_every_owner_s_jobs(
     assert (await service.download("of-anna", token=admin)).body == b"film"
 
 
-async def test_a_job_that_changes_hands_is_seen_by_the_new_owner_alone(
+async def test_job_that_changes_its_owner_is_visible_only_to_the_new_owner(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job(output=b"film")
@@ -348,7 +340,7 @@ async def test_a_job_that_changes_hands_is_seen_by_the_new_owner_alone(
     assert (await service.download("job-1")).code == "job-not-found"
 
 
-async def test_a_job_that_changed_hands_unnoticed_is_unknown_whatever_state_it_is_in(
+async def test_job_whose_owner_change_was_not_indexed_is_unknown_in_any_state(
     serve: Serve, make_job: MakeJob
 ) -> None:
     records: list[dict[str, Any]] = [
@@ -366,9 +358,7 @@ async def test_a_job_that_changed_hands_unnoticed_is_unknown_whatever_state_it_i
         assert essence(await service.download(f"job-{number}")) == essence(unknown), record
 
 
-async def test_a_scope_that_is_lacking_is_a_403_that_names_it(
-    serve: Serve, make_job: MakeJob, make_token: MakeToken
-) -> None:
+async def test_missing_scope_is_403_and_named(serve: Serve, make_job: MakeJob, make_token: MakeToken) -> None:
     make_job(output=b"film")
     reader, fetcher = make_token(scopes=[JOBS_READ]), make_token(scopes=[OUTPUTS_READ])
     service = await serve()
@@ -435,9 +425,7 @@ ODD_IDS = [
 @pytest.mark.parametrize(
     ("method", "tail"), [("GET", ""), ("GET", "/download"), ("GET", "/logs"), ("POST", "/download-links")]
 )
-async def test_an_odd_id_is_a_problem_of_the_client_and_nothing_else(
-    serve: Serve, make_job: MakeJob, method: str, tail: str
-) -> None:
+async def test_invalid_id_is_a_client_error(serve: Serve, make_job: MakeJob, method: str, tail: str) -> None:
     make_job(output=b"film", log=b"film\n")
     service = await serve()
     for job_id in ODD_IDS:
@@ -451,7 +439,7 @@ async def test_an_odd_id_is_a_problem_of_the_client_and_nothing_else(
     assert (await shown(service))["id"] == "job-1"
 
 
-async def test_another_spelling_of_the_same_id_is_the_same_job(serve: Serve, make_job: MakeJob) -> None:
+async def test_percent_encoded_id_is_the_same_job(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await serve()
     for target in ("/api/jobs/%6Aob-1", "/api/jobs/job%2D1", "/api/jobs/job-1?", "/api/jobs/job-1?wait=0"):
@@ -465,7 +453,7 @@ async def test_another_spelling_of_the_same_id_is_the_same_job(serve: Serve, mak
 @pytest.mark.parametrize(
     "target", ["/", "/api", "/api/jobs/", "/api/jobs/job-1/", "/api/jobs/job-1/x", "//", "/x?y"]
 )
-async def test_an_address_of_nothing_is_a_404_of_ours(serve: Serve, make_job: MakeJob, target: str) -> None:
+async def test_unknown_url_is_404_as_problem_json(serve: Serve, make_job: MakeJob, target: str) -> None:
     make_job()
     answer = await (await serve()).get(target)
     assert (answer.status, answer.code) == (404, "not-found")
@@ -473,7 +461,7 @@ async def test_an_address_of_nothing_is_a_404_of_ours(serve: Serve, make_job: Ma
 
 @pytest.mark.parametrize("target", ["/api/jobs/job-1", "/api/jobs/job-1/download", "/healthz", "/metrics"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
-async def test_any_other_method_is_a_405_that_names_those_allowed(
+async def test_other_methods_are_405_with_allow(
     serve: Serve, make_job: MakeJob, target: str, method: str
 ) -> None:
     make_job(output=b"film")
@@ -482,7 +470,7 @@ async def test_any_other_method_is_a_405_that_names_those_allowed(
     assert {name.strip() for name in answer.headers["Allow"].split(",")} == {"GET", "HEAD"}
 
 
-async def test_storage_that_is_away_leaves_the_last_known_answers_and_says_so(
+async def test_unavailable_storage_serves_the_last_known_state_and_says_so(
     serve: Serve, make_job: MakeJob, jobs_root: Path
 ) -> None:
     make_job(progress=7)
@@ -521,7 +509,7 @@ async def test_storage_that_is_away_leaves_the_last_known_answers_and_says_so(
     assert (await service.get(NOWHERE)).status == 404
 
 
-async def test_while_storage_is_away_another_owner_s_job_answers_as_an_unknown_one(
+async def test_job_of_another_owner_is_unknown_while_storage_is_unavailable(
     serve: Serve, make_job: MakeJob, make_token: MakeToken, jobs_root: Path
 ) -> None:
     make_job(output=b"film")
@@ -540,9 +528,7 @@ async def test_while_storage_is_away_another_owner_s_job_answers_as_an_unknown_o
         assert essence(foreign) == essence(unknown), method
 
 
-async def test_health_is_told_without_a_token_and_tells_nothing_of_a_job(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_health_needs_no_token_and_reveals_no_job(serve: Serve, make_job: MakeJob) -> None:
     make_job("very-secret-id", owner="very-secret-owner")
     service = await serve()
     await service.get("/api/jobs/very-secret-id")

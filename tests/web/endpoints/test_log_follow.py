@@ -1,4 +1,6 @@
-"""`GET /api/jobs/{id}/logs?follow=1` against the running service: every byte once, and what broke is told."""
+"""`GET /api/jobs/{id}/logs?follow=1` against the running service: every byte once, and
+resets are announced.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def append(folder: Path, data: bytes) -> None:
 
 
 def take_away(root: Path) -> None:
-    """Have the root gone, as when a share is unmounted."""
+    """Rename the root, as when a share is unmounted."""
     root.rename(root.with_name("away"))
 
 
@@ -41,8 +43,8 @@ def bring_back(root: Path) -> None:
     root.with_name("away").rename(root)
 
 
-def joined(events: Iterable[Event]) -> str:
-    """Put a log together again, as a client does: what follows a reset is all there is."""
+def join_log(events: Iterable[Event]) -> str:
+    """Reassemble a log as a client does: a reset discards everything before it."""
     log = ""
     for event in events:
         match event.name:
@@ -55,20 +57,18 @@ def joined(events: Iterable[Event]) -> str:
     return log
 
 
-async def told(stream: EventStream, expected: str) -> list[Event]:
-    """Read events until they come to the expected text."""
+async def read_until_text(stream: EventStream, expected: str) -> list[Event]:
+    """Read events until they add up to the expected text."""
     events: list[Event] = []
-    while joined(events) != expected:
+    while join_log(events) != expected:
         event = await stream.next()
-        assert event is not None, joined(events)
+        assert event is not None, join_log(events)
         events.append(event)
-        assert expected.startswith(joined(events))
+        assert expected.startswith(join_log(events))
     return events
 
 
-async def test_a_log_is_followed_from_its_beginning_to_the_end_of_its_job(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_log_is_followed_from_its_start_to_the_end_of_its_job(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="rendering", log=b"one\ntwo\n")
     service = await serve()
     async with open_event_stream(service, FOLLOW) as stream:
@@ -77,13 +77,13 @@ async def test_a_log_is_followed_from_its_beginning_to_the_end_of_its_job(
         assert stream.headers["Cache-Control"] == "no-store"
         assert stream.headers["X-Accel-Buffering"] == "no"
         assert stream.headers["RateLimit-Policy"].startswith('"logs"')
-        await told(stream, "one\ntwo\n")
+        await read_until_text(stream, "one\ntwo\n")
         append(folder, b"three\n")
-        await told(stream, "three\n")
+        await read_until_text(stream, "three\n")
         append(folder, b"four\n")
         make_job(status="completed")
         rest = await stream.read_all()
-        assert joined(rest) == "four\n"
+        assert join_log(rest) == "four\n"
         assert (rest[-1].name, rest[-1].json()) == ("end", {"status": "completed"})
         assert rest[-1].id is not None
         assert rest[-1].id.endswith(":19")
@@ -91,13 +91,13 @@ async def test_a_log_is_followed_from_its_beginning_to_the_end_of_its_job(
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "canceled"])
-async def test_of_a_final_job_the_whole_log_comes_and_its_end(
+async def test_finished_job_sends_the_whole_log_and_ends(
     serve: Serve, make_job: MakeJob, status: str
 ) -> None:
     make_job(status=status, log=b"line\n" * 50_000)
     async with open_event_stream(await serve(), FOLLOW) as stream:
         events = await stream.read_all()
-    assert joined(events) == "line\n" * 50_000
+    assert join_log(events) == "line\n" * 50_000
     assert [event.name for event in events[-2:]] == ["log", "end"]
 
 
@@ -116,57 +116,53 @@ async def test_of_a_final_job_the_whole_log_comes_and_its_end(
         (b"x" * 200_000 + b"\n", "x" * 200_000 + "\n"),
     ],
 )
-async def test_whatever_a_line_holds_is_told_as_text(
+async def test_any_bytes_of_a_line_are_sent_as_text(
     serve: Serve, make_job: MakeJob, written: bytes, expected: str
 ) -> None:
     make_job(status="failed", log=written)
     async with open_event_stream(await serve(), FOLLOW) as stream:
         events = await stream.read_all()
-    assert joined(events) == expected
+    assert join_log(events) == expected
     assert {event.name for event in events} <= {"log", "part", "end"}
 
 
-async def test_a_line_is_told_when_it_is_whole_and_not_before(serve: Serve, make_job: MakeJob) -> None:
+async def test_line_is_sent_once_it_is_complete(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="rendering", log=b"one\nhalf a ")
     async with open_event_stream(await serve(), FOLLOW) as stream:
-        await told(stream, "one\n")
+        await read_until_text(stream, "one\n")
         append(folder, b"line\nhalf")
-        await told(stream, "half a line\n")
+        await read_until_text(stream, "half a line\n")
         make_job(status="failed")
         assert [event.name for event in await stream.read_all()] == ["part", "end"]
 
 
-async def test_only_the_last_lines_come_first_where_that_is_asked_for(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_tail_starts_with_the_last_lines(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="rendering", log=b"one\ntwo\nthree\n")
     service = await serve()
     for lines, expected in ((2, "two\nthree\n"), (0, "")):
         async with open_event_stream(service, f"{FOLLOW}&tail={lines}") as stream:
-            await told(stream, expected)
+            await read_until_text(stream, expected)
             append(folder, b"more\n")
-            await told(stream, "more\n")
+            await read_until_text(stream, "more\n")
         (folder / "render.log").write_bytes(b"one\ntwo\nthree\n")
 
 
-async def test_who_comes_back_goes_on_where_he_was_also_at_another_process(
+async def test_reconnected_client_continues_after_its_position_also_at_another_process(
     serve: Serve, make_job: MakeJob
 ) -> None:
     folder = make_job(status="rendering", log=b"one\n")
     async with open_event_stream(await serve(), FOLLOW) as stream:
-        last = (await told(stream, "one\n"))[-1].id
+        last = (await read_until_text(stream, "one\n"))[-1].id
     append(folder, b"two\n")
     async with open_event_stream(await serve(), f"{FOLLOW}&tail=1", last_event_id=last) as stream:
-        last = (await told(stream, "two\n"))[-1].id
+        last = (await read_until_text(stream, "two\n"))[-1].id
         append(folder, b"three\n")
-        await told(stream, "three\n")
+        await read_until_text(stream, "three\n")
     async with open_event_stream(await serve(), FOLLOW, last_event_id=last) as stream:
-        await told(stream, "three\n")
+        await read_until_text(stream, "three\n")
 
 
-async def test_who_comes_back_after_the_end_is_told_that_nothing_follows(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_reconnecting_after_the_end_is_204(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="failed", log=b"one\n")
     service = await serve()
     async with open_event_stream(service, FOLLOW) as stream:
@@ -179,58 +175,56 @@ async def test_who_comes_back_after_the_end_is_told_that_nothing_follows(
 @pytest.mark.parametrize(
     "last", ["", "x", "5", "0-0:5", "1-0011223344556677:99999999999999", "1-00112233445566zz:4"]
 )
-async def test_a_place_that_is_none_of_this_log_has_it_told_from_the_beginning(
+async def test_position_of_another_log_restarts_from_the_beginning(
     serve: Serve, make_job: MakeJob, last: str
 ) -> None:
     make_job(status="failed", log=b"one\n")
     async with open_event_stream(await serve(), FOLLOW, last_event_id=last) as stream:
-        assert joined(await stream.read_all()) == "one\n"
+        assert join_log(await stream.read_all()) == "one\n"
 
 
-async def test_a_log_that_is_cut_and_written_anew_is_told_and_comes_from_its_beginning(
+async def test_truncated_and_rewritten_log_sends_a_reset_and_restarts(
     serve: Serve, make_job: MakeJob
 ) -> None:
     folder = make_job(status="rendering", log=b"attempt 1\n" * 3)
     async with open_event_stream(await serve(), FOLLOW) as stream:
-        await told(stream, "attempt 1\n" * 3)
+        await read_until_text(stream, "attempt 1\n" * 3)
         (folder / "render.log").write_bytes(b"attempt 2\n" * 5)
         reset = await stream.next_named("reset")
         assert reset.json() == {"reason": "truncated"}
         assert reset.id is not None
         assert reset.id.endswith(":0")
-        await told(stream, "attempt 2\n" * 5)
+        await read_until_text(stream, "attempt 2\n" * 5)
 
 
-async def test_a_log_that_is_replaced_is_told_and_comes_from_its_beginning(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_replaced_log_sends_a_reset_and_restarts(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="rendering", log=b"one\n")
     async with open_event_stream(await serve(), FOLLOW) as stream:
-        await told(stream, "one\n")
+        await read_until_text(stream, "one\n")
         put(folder / "render.log", b"one\ntwo\n")
         assert (await stream.next_named("reset")).json() == {"reason": "replaced"}
-        await told(stream, "one\ntwo\n")
+        await read_until_text(stream, "one\ntwo\n")
 
 
-async def test_a_log_that_goes_is_waited_for(serve: Serve, make_job: MakeJob) -> None:
+async def test_stream_waits_for_a_removed_log(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="rendering", log=b"one\n")
     async with open_event_stream(await serve(), FOLLOW) as stream:
-        await told(stream, "one\n")
+        await read_until_text(stream, "one\n")
         (folder / "render.log").rename(folder / "render.log.1")
         put(folder / "render.log", b"two\n")
         await stream.next_named("reset")
-        await told(stream, "two\n")
+        await read_until_text(stream, "two\n")
 
 
-async def test_a_log_that_is_yet_to_come_is_waited_for(serve: Serve, make_job: MakeJob) -> None:
+async def test_stream_waits_for_a_log_that_does_not_exist_yet(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="queued")
     async with open_event_stream(await serve(), FOLLOW) as stream:
         assert stream.status == 200
         append(folder, b"one\n")
-        await told(stream, "one\n")
+        await read_until_text(stream, "one\n")
 
 
-async def test_a_log_that_will_never_come_is_missing(serve: Serve, make_job: MakeJob) -> None:
+async def test_missing_log_of_a_finished_job_is_404(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="canceled")
     answer = await (await serve()).get(FOLLOW)
     assert (answer.status, answer.code) == (404, "log-missing")
@@ -244,13 +238,13 @@ async def test_a_job_that_ends_without_a_log_ends_its_stream(serve: Serve, make_
 
 
 @pytest.mark.parametrize("query", ["follow=x", "follow=", "follow=2", "follow=1&follow=1", "follow=1&tail=x"])
-async def test_what_makes_no_sense_is_named(serve: Serve, make_job: MakeJob, query: str) -> None:
+async def test_invalid_parameter_is_named(serve: Serve, make_job: MakeJob, query: str) -> None:
     make_job(log=b"one\n")
     answer = await (await serve()).get(f"/api/jobs/job-1/logs?{query}")
     assert (answer.status, answer.code) == (400, "bad-request")
 
 
-async def test_a_head_says_what_kind_of_answer_it_would_be(serve: Serve, make_job: MakeJob) -> None:
+async def test_head_has_the_content_type_of_the_stream(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", log=b"one\n")
     service = await serve()
     async with service.connect() as link:
@@ -260,13 +254,13 @@ async def test_a_head_says_what_kind_of_answer_it_would_be(serve: Serve, make_jo
         assert await link.ended()
 
 
-async def test_an_old_client_gets_its_events_too(serve: Serve, make_job: MakeJob) -> None:
+async def test_http_1_0_client_gets_events(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="failed", log=b"one\n")
     async with open_event_stream(await serve(), FOLLOW, version="1.0") as stream:
-        assert joined(await stream.read_all()) == "one\n"
+        assert join_log(await stream.read_all()) == "one\n"
 
 
-async def test_another_owner_s_log_can_t_be_followed_nor_on_where_a_job_becomes_another_s(
+async def test_log_of_another_owner_cannot_be_followed_also_after_an_owner_change(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     folder = make_job(status="rendering", log=b"anna's\n")
@@ -274,49 +268,45 @@ async def test_another_owner_s_log_can_t_be_followed_nor_on_where_a_job_becomes_
     service = await serve()
     assert (await service.get(FOLLOW, token=bob)).code == "job-not-found"
     async with open_event_stream(service, FOLLOW) as stream:
-        await told(stream, "anna's\n")
+        await read_until_text(stream, "anna's\n")
         make_job(status="rendering", owner="bob")
         append(folder, b"bob's\n")
         rest = await stream.read_all()
     assert [(event.name, event.json()) for event in rest] == [("removed", {"id": "job-1"})]
 
 
-async def test_a_job_that_is_removed_ends_its_stream(serve: Serve, make_job: MakeJob) -> None:
+async def test_removed_job_ends_its_stream(serve: Serve, make_job: MakeJob) -> None:
     make_job("job-2")
     folder = make_job(status="rendering", log=b"one\n")
     async with open_event_stream(await serve(), FOLLOW) as stream:
-        await told(stream, "one\n")
+        await read_until_text(stream, "one\n")
         shutil.rmtree(folder)
         assert (await stream.read_all())[-1].name == "removed"
 
 
-async def test_a_token_that_is_revoked_ends_its_streams(
-    serve: Serve, make_job: MakeJob, state_dir: Path
-) -> None:
+async def test_revoked_token_ends_its_streams(serve: Serve, make_job: MakeJob, state_dir: Path) -> None:
     make_job(status="rendering", log=b"one\n")
     service = await serve()
     async with open_event_stream(service, FOLLOW) as stream:
-        await told(stream, "one\n")
+        await read_until_text(stream, "one\n")
         (token,) = load(state_dir / "tokens.json")
         revoke(state_dir / "tokens.json", token.id)
         assert await stream.next(2) is None
     assert (await service.get(FOLLOW)).code == "unauthorized"
 
 
-async def test_streams_end_at_once_when_the_service_does(
-    start_process: StartProcess, make_job: MakeJob
-) -> None:
+async def test_streams_end_immediately_at_shutdown(start_process: StartProcess, make_job: MakeJob) -> None:
     make_job(status="rendering", log=b"one\n")
     service = start_process("--shutdown-grace", 20)
     async with open_event_stream(service, FOLLOW) as stream:
-        await told(stream, "one\n")
+        await read_until_text(stream, "one\n")
         service.send_signal()
         assert await asyncio.wait_for(stream.read_all(), 2) == []
         assert stream.ended_cleanly
     await until(lambda: service.process.poll() == 0, 3)
 
 
-async def measures(service: Service, name: str, value: float, deadline: float = 5) -> None:
+async def wait_for_metric(service: Service, name: str, value: float, deadline: float = 5) -> None:
     """Wait until a metric has a value."""
     async with asyncio.timeout(deadline):
         while await service.metric(name) != value:
@@ -326,28 +316,28 @@ async def measures(service: Service, name: str, value: float, deadline: float = 
 STREAMS = 'jobsvc_event_streams{of="log"}'
 
 
-async def test_a_follower_who_takes_nothing_is_let_go(serve: Serve, make_job: MakeJob) -> None:
+async def test_client_that_never_reads_is_disconnected(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", log=(b"x" * 99 + b"\n") * 200_000)
     service = await serve(send_timeout=1)
     async with open_event_stream(service, FOLLOW, receive_buffer=4096) as stream:
-        await measures(service, STREAMS, 1)
-        await measures(service, STREAMS, 0)
+        await wait_for_metric(service, STREAMS, 1)
+        await wait_for_metric(service, STREAMS, 0)
         await stream.read_all()
         assert not stream.ended_cleanly
 
 
-async def test_a_follower_who_left_is_no_follower_any_more(serve: Serve, make_job: MakeJob) -> None:
+async def test_stream_of_a_disconnected_client_is_closed(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", log=b"one\n")
     service = await serve()
     async with open_event_stream(service, FOLLOW) as stream:
-        await told(stream, "one\n")
-        await measures(service, STREAMS, 1)
+        await read_until_text(stream, "one\n")
+        await wait_for_metric(service, STREAMS, 1)
         await stream.link.reset()
-        await measures(service, STREAMS, 0)
-        await measures(service, "jobsvc_logs_followed", 0)
+        await wait_for_metric(service, STREAMS, 0)
+        await wait_for_metric(service, "jobsvc_logs_followed", 0)
 
 
-async def test_a_log_is_looked_at_once_however_many_follow_it_and_read_once_for_all(
+async def test_log_is_checked_and_read_once_for_all_followers(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_job(status="rendering", log=b"one\n")
@@ -364,38 +354,38 @@ async def test_a_log_is_looked_at_once_however_many_follow_it_and_read_once_for_
     async with AsyncExitStack() as stack:
         streams = [await stack.enter_async_context(open_event_stream(service, FOLLOW)) for _ in range(20)]
         for stream in streams:
-            await told(stream, "one\n")
+            await read_until_text(stream, "one\n")
         assert await service.metric("jobsvc_logs_followed") == 1
         begun, opened = time.monotonic(), 0
         append(folder, b"two\n")
         for stream in streams:
-            await told(stream, "two\n")
+            await read_until_text(stream, "two\n")
         looks = (time.monotonic() - begun) / READ_INTERVAL_S + 1
         assert opened <= looks + 3
 
 
-async def test_storage_that_is_away_for_a_while_only_keeps_a_follower_waiting(
+async def test_stream_waits_while_storage_is_unavailable(
     serve: Serve, make_job: MakeJob, jobs_root: Path
 ) -> None:
     folder = make_job(status="rendering", log=b"one\n")
     make_job("job-2")
     service = await serve()
     async with open_event_stream(service, FOLLOW) as stream:
-        await told(stream, "one\n")
+        await read_until_text(stream, "one\n")
         take_away(jobs_root)
         async with asyncio.timeout(5):
             while (await service.get("/readyz", token=None)).status != 503:
                 pass
         bring_back(jobs_root)
         append(folder, b"two\n")
-        await told(stream, "two\n")
+        await read_until_text(stream, "two\n")
 
 
 MILLION = 1_000_000
 
 
 def write_lines(folder: Path, first: int, last: int, draw: random.Random) -> None:
-    """Append numbered lines in pieces of all sizes, as a farm does, not only at their ends."""
+    """Append numbered lines in pieces of all sizes, as a farm does, not only whole lines."""
     text = b"".join(b"%07d frame\n" % number for number in range(first, last))
     at = 0
     while at < len(text):
@@ -404,7 +394,7 @@ def write_lines(folder: Path, first: int, last: int, draw: random.Random) -> Non
         at += count
 
 
-async def follow_restlessly(service: Service, draw: random.Random) -> list[Event]:
+async def follow_over_many_connections(service: Service, draw: random.Random) -> list[Event]:
     """Follow to the end over connections that break after a random number of events."""
     events: list[Event] = []
     last = None
@@ -420,7 +410,7 @@ async def follow_restlessly(service: Service, draw: random.Random) -> list[Event
 
 
 @pytest.mark.parametrize("cut", [False, True])
-async def test_who_comes_back_again_and_again_has_every_byte_of_a_million_lines_once(
+async def test_client_that_reconnects_often_gets_every_byte_of_a_million_lines_once(
     serve: Serve, make_job: MakeJob, *, cut: bool
 ) -> None:
     """The same across a truncation, which the client is informed of: all of the new log follows it."""
@@ -441,7 +431,7 @@ async def test_who_comes_back_again_and_again_has_every_byte_of_a_million_lines_
     writer.start()
     try:
         restless = random.Random(7)  # noqa: S311 - likewise
-        following = asyncio.ensure_future(follow_restlessly(service, restless))
+        following = asyncio.ensure_future(follow_over_many_connections(service, restless))
         if cut:
             await measures_at_least(service, "jobsvc_log_bytes_total", 1_000_000)
             halfway.set()
@@ -449,7 +439,7 @@ async def test_who_comes_back_again_and_again_has_every_byte_of_a_million_lines_
     finally:
         halfway.set()
         await asyncio.to_thread(writer.join)
-    assert joined(events).encode() == (folder / "render.log").read_bytes()
+    assert join_log(events).encode() == (folder / "render.log").read_bytes()
     resets = [event.json() for event in events if event.name == "reset"]
     assert resets == ([{"reason": "truncated"}] if cut else [])
 

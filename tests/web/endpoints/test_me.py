@@ -20,7 +20,7 @@ async def service(serve: Serve, make_job: MakeJob) -> Service:
     return await serve(limit_status="5/minute", limit_list="3/hour")
 
 
-async def test_a_token_learns_what_it_is_and_what_is_left_of_its_budgets(service: Service) -> None:
+async def test_token_gets_its_details_and_what_remains_of_its_budgets(service: Service) -> None:
     for _ in range(2):
         await service.get("/api/jobs/job-1")
     answer = await service.get(ME)
@@ -40,7 +40,7 @@ async def test_a_token_learns_what_it_is_and_what_is_left_of_its_budgets(service
     assert me["budgets"]["list"]["remaining"] == 3
 
 
-async def test_it_costs_nothing_and_says_the_same_as_the_header_fields(service: Service) -> None:
+async def test_request_is_not_counted_and_agrees_with_the_header_fields(service: Service) -> None:
     for _ in range(20):
         assert (await service.get(ME)).status == 200
     answer = await service.get(ME)
@@ -52,7 +52,7 @@ async def test_it_costs_nothing_and_says_the_same_as_the_header_fields(service: 
     assert told["RateLimit-Policy"] == f'"status";q={left["limit"]};w={left["window"]}'
 
 
-async def test_a_used_up_budget_says_when_a_request_would_pass(service: Service) -> None:
+async def test_exhausted_budget_reports_when_a_request_passes(service: Service) -> None:
     while (refused := await service.get("/api/jobs/job-1")).status == 200:
         pass
     left = (await service.get(ME)).json()["budgets"]["status"]
@@ -61,7 +61,7 @@ async def test_a_used_up_budget_says_when_a_request_would_pass(service: Service)
 
 
 @pytest.mark.parametrize("scopes", [(JOBS_READ,), (OUTPUTS_READ,), (ADMIN,)])
-async def test_every_scope_may_ask(serve: Serve, make_token: MakeToken, scopes: tuple[str, ...]) -> None:
+async def test_every_scope_is_allowed(serve: Serve, make_token: MakeToken, scopes: tuple[str, ...]) -> None:
     token = make_token("bert", scopes, time.time() + 3600)
     me = (await (await serve()).get(ME, token=token)).json()
     assert (me["owner"], me["scopes"]) == ("bert", sorted(scopes))
@@ -77,7 +77,7 @@ async def test_head_has_no_body_and_other_methods_are_refused(service: Service) 
         assert (answer.status, answer.code) == (405, "method-not-allowed")
 
 
-async def test_without_a_valid_token_it_is_401_and_failed_tokens_count(
+async def test_invalid_token_is_401_and_counted(
     serve: Serve, make_token: MakeToken, make_job: MakeJob
 ) -> None:
     service = await serve(limit_auth_failures="2/hour")
@@ -87,7 +87,7 @@ async def test_without_a_valid_token_it_is_401_and_failed_tokens_count(
     assert (await service.get(ME)).status == 200
 
 
-async def test_a_revoked_token_is_told_nothing(service: Service) -> None:
+async def test_revoked_token_is_401(service: Service) -> None:
     path = service.state_dir / "tokens.json"
     (token,) = load(path)
     revoke(path, token.id)
@@ -96,7 +96,7 @@ async def test_a_revoked_token_is_told_nothing(service: Service) -> None:
     assert answer.status == 401
 
 
-async def test_a_download_link_is_no_token(service: Service, make_job: MakeJob) -> None:
+async def test_download_link_is_not_a_token(service: Service, make_job: MakeJob) -> None:
     make_job(output=b"film")
     made = await service.ask("POST", "/api/jobs/job-1/download-links")
     query = made.json()["url"].partition("?")[2]

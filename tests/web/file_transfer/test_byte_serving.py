@@ -1,7 +1,8 @@
-"""Byte serving as RFC 9110 has it (sections 8.6, 8.8, 9.3.2, 13, 14, 15.3.7, 15.4.5, 15.5.17), from outside.
+"""Byte serving as RFC 9110 defines it (sections 8.6, 8.8, 9.3.2, 13, 14, 15.3.7, 15.4.5, 15.5.17), over
+sockets.
 
-Tables of what is asked and what comes of it, from the RFC's sections and from what the tests of nginx, Apache
-and Go ask. Each answer is held to the byte, and each is followed by another over the same connection.
+Tables of requests and responses, from the sections of the RFC and from the tests of nginx, Apache and Go.
+Each response is compared byte for byte, and each is followed by another over the same connection.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture
 async def link(service: Service) -> AsyncIterator[Connection]:
-    """Has one more request answered in the end: whatever came before left the connection as it should be."""
+    """A connection on which one more request has to be answered at the end: the connection is in the right
+    state.
+    """
     async with service.connect() as opened:
         yield opened
         after = await opened.ask("GET", ROUTE, [("Range", "bytes=8-11")], token=service.token)
@@ -67,7 +70,7 @@ async def tag(link: Connection, service: Service) -> str:
 
 
 def is_dated(answer: Answer) -> None:
-    """Section 6.6.1: a MUST of every 2xx, 3xx and 4xx."""
+    """Section 6.6.1: a MUST for every 2xx, 3xx and 4xx."""
     assert re.fullmatch(
         r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} 20\d\d \d\d:\d\d:\d\d GMT", answer.headers["Date"]
     )
@@ -75,7 +78,7 @@ def is_dated(answer: Answer) -> None:
 
 
 def describes_the_film(answer: Answer) -> None:
-    """Have the fields that a 200, a 206 and a 304 must have alike (sections 15.3.7 and 15.4.5)."""
+    """Check the fields that a 200, a 206 and a 304 have in common (sections 15.3.7 and 15.4.5)."""
     is_dated(answer)
     for name in ("ETag", "Cache-Control", "Accept-Ranges", "Last-Modified"):
         assert len(answer.headers.getall(name)) == 1
@@ -95,7 +98,7 @@ def is_whole(answer: Answer, body: bytes = FILM) -> None:
 
 
 def is_part(answer: Answer, spans: Spans) -> None:
-    """Section 15.3.7.1, or 15.3.7.2 where they are several."""
+    """Section 15.3.7.1, or 15.3.7.2 for several parts."""
     describes_the_film(answer)
     assert answer.status == 206
     assert answer.content_length == len(answer.body)
@@ -110,7 +113,7 @@ def is_part(answer: Answer, spans: Spans) -> None:
 
 
 def parts_of(answer: Answer) -> list[tuple[str, str, bytes]]:
-    """Take a multipart body apart to the byte (section 14.6): type, range and content of each part."""
+    """Parse a multipart body exactly (section 14.6): type, range and content of each part."""
     boundary = re.fullmatch(
         r"multipart/byteranges; boundary=([A-Za-z0-9]{1,70})", answer.headers["Content-Type"]
     )
@@ -137,7 +140,7 @@ def is_unsatisfiable(answer: Answer, size: int = SIZE) -> None:
 
 
 def is_not_modified(answer: Answer) -> None:
-    """Section 15.4.5: what the 200 would say, and nothing of the content that there is none of."""
+    """Section 15.4.5: the fields of the 200, and nothing about content, since there is none."""
     describes_the_film(answer)
     assert (answer.status, answer.body) == (304, b"")
     absent = {"Content-Length", "Content-Type", "Content-Range", "Content-Disposition"}
@@ -301,7 +304,7 @@ RANGES: Final[list[tuple[str, int | Spans]]] = [
 
 
 @pytest.mark.parametrize(("field", "outcome"), RANGES, ids=[field[:60] or "empty" for field, _ in RANGES])
-async def test_a_range_field_comes_to(
+async def test_range_field_selects(
     link: Connection, service: Service, field: str, outcome: int | Spans
 ) -> None:
     answer = await link.ask("GET", ROUTE, [("Range", field)], token=service.token)
@@ -324,7 +327,7 @@ async def test_a_range_field_comes_to(
         (["", "bytes=0-3"], WHOLE),
     ],
 )
-async def test_field_lines_make_one_field_value(
+async def test_field_lines_are_combined_into_one_value(
     link: Connection, service: Service, lines: list[str], outcome: int | Spans
 ) -> None:
     """Section 5.3."""
@@ -336,7 +339,7 @@ async def test_field_lines_make_one_field_value(
 
 
 @pytest.mark.parametrize("name", ["range", "RANGE", "rAnGe"])
-async def test_a_field_s_name_has_no_case(link: Connection, service: Service, name: str) -> None:
+async def test_field_names_are_case_insensitive(link: Connection, service: Service, name: str) -> None:
     is_part(await link.ask("GET", ROUTE, [(name, "bytes=0-3")], token=service.token), [(0, 3)])
 
 
@@ -344,14 +347,16 @@ BOUNDARIES: Final = [0, 1, 2, 3, 4_095, 4_096, 4_097, 9_997, 9_998, 9_999]
 
 
 @pytest.mark.parametrize("first", BOUNDARIES)
-async def test_each_pair_of_positions_is_what_it_says(link: Connection, service: Service, first: int) -> None:
+async def test_each_pair_of_positions_selects_its_bytes(
+    link: Connection, service: Service, first: int
+) -> None:
     for last in (last for last in BOUNDARIES if last >= first):
         asked = [("Range", f"bytes={first}-{last}")]
         is_part(await link.ask("GET", ROUTE, asked, token=service.token), [(first, last)])
 
 
-async def test_pieces_of_a_large_file_make_the_file(link: Connection, service: Service) -> None:
-    """As Apache's test walks it: each piece asked for a byte further than it needs be."""
+async def test_ranges_of_a_large_file_add_up_to_the_file(link: Connection, service: Service) -> None:
+    """As in Apache's test: each range is requested one byte longer than necessary."""
     got = b""
     while len(got) < SIZE * 300:
         field = ("Range", f"bytes={len(got)}-{len(got) + 262_144}")
@@ -362,7 +367,7 @@ async def test_pieces_of_a_large_file_make_the_file(link: Connection, service: S
     assert got == FILM * 300
 
 
-async def test_of_a_file_beyond_four_gigabytes(serve: Serve, make_job: MakeJob) -> None:
+async def test_ranges_of_a_file_above_four_gigabytes(serve: Serve, make_job: MakeJob) -> None:
     """Section 14.1.2: positions are large numbers, and none wraps around."""
     output, start = make_job(output=FILM) / "output" / "film.mp4", 2**32
     with output.open("r+b") as file:
@@ -393,8 +398,10 @@ async def test_of_a_file_beyond_four_gigabytes(serve: Serve, make_job: MakeJob) 
         ("bytes=", 200),
     ],
 )
-async def test_of_an_empty_file(link: Connection, service: Service, field: str, status: int) -> None:
-    """Section 14.1.2: only a suffix can be had. No Content-Range can say so (14.4): it is ignored (14.2)."""
+async def test_ranges_of_an_empty_file(link: Connection, service: Service, field: str, status: int) -> None:
+    """Section 14.1.2: only a suffix is satisfiable. No Content-Range can express it (14.4), so it is ignored
+    (14.2).
+    """
     target = "/api/jobs/empty/download"
     asked = ("Range", field)
     answer = await link.ask("GET", target, [asked], token=service.token)
@@ -437,7 +444,7 @@ async def test_of_an_empty_file(link: Connection, service: Service, field: str, 
         ("bytes=100-1000", 416, None),
     ],
 )
-async def test_of_a_small_file(
+async def test_ranges_of_a_small_file(
     link: Connection, service: Service, field: str, status: int, span: tuple[int, int] | None
 ) -> None:
     data = b"0123456789\n"
@@ -519,7 +526,7 @@ def told(text: str, tag: str) -> str:
 
 
 @pytest.mark.parametrize("value", [*ITS_TAG, *ITS_TAG_WEAKLY], ids=lambda value: value[:40])
-async def test_if_none_match_of_its_tag_is_not_modified(
+async def test_if_none_match_with_the_tag_is_304(
     link: Connection, service: Service, tag: str, value: str
 ) -> None:
     """Section 13.1.2, by weak comparison."""
@@ -535,10 +542,10 @@ async def test_if_none_match_of_its_tag_is_not_modified(
 
 
 @pytest.mark.parametrize("value", [*ANOTHERS, *NO_TAGS], ids=lambda value: value[:40] or "empty")
-async def test_if_none_match_of_no_such_tag_is_the_film(
+async def test_if_none_match_with_another_tag_is_200(
     link: Connection, service: Service, tag: str, value: str
 ) -> None:
-    """And no date is asked then (section 13.2.2, step 4)."""
+    """No date is evaluated then (section 13.2.2, step 4)."""
     asked = [("If-None-Match", told(value, tag))]
     for fields in (asked, [*asked, ("If-Modified-Since", SAME)]):
         is_whole(await link.ask("GET", ROUTE, fields, token=service.token))
@@ -547,8 +554,10 @@ async def test_if_none_match_of_no_such_tag_is_the_film(
 
 
 @pytest.mark.parametrize("value", ITS_TAG, ids=lambda value: value[:40])
-async def test_if_match_of_its_tag_holds(link: Connection, service: Service, tag: str, value: str) -> None:
-    """Section 13.1.1; no date is asked then (section 13.2.2, step 2)."""
+async def test_if_match_with_the_tag_is_true(
+    link: Connection, service: Service, tag: str, value: str
+) -> None:
+    """Section 13.1.1; no date is evaluated then (section 13.2.2, step 2)."""
     asked = [("If-Match", told(value, tag))]
     for fields in (asked, [*asked, ("If-Unmodified-Since", BEFORE)]):
         is_whole(await link.ask("GET", ROUTE, fields, token=service.token))
@@ -559,10 +568,10 @@ async def test_if_match_of_its_tag_holds(link: Connection, service: Service, tag
 @pytest.mark.parametrize(
     "value", [*ITS_TAG_WEAKLY, *ANOTHERS, *NO_TAGS], ids=lambda value: value[:40] or "empty"
 )
-async def test_if_match_of_no_such_tag_fails(
+async def test_if_match_with_another_tag_is_false(
     link: Connection, service: Service, tag: str, value: str
 ) -> None:
-    """By strong comparison; and comes before all else."""
+    """By strong comparison, and before all other conditions."""
     asked = [("If-Match", told(value, tag))]
     for more in (
         [],
@@ -641,7 +650,7 @@ NO_DATES: Final = [
 
 
 @pytest.mark.parametrize(("date", "order"), DATES.items(), ids=DATES)
-async def test_a_date_is_read_in_each_of_its_forms(
+async def test_date_is_accepted_in_each_form(
     link: Connection, service: Service, date: str, order: int
 ) -> None:
     """Sections 5.6.7, 13.1.3, 13.1.4 and 13.1.5."""
@@ -661,8 +670,8 @@ async def test_a_date_is_read_in_each_of_its_forms(
 
 
 @pytest.mark.parametrize("value", NO_DATES, ids=lambda value: value or "empty")
-async def test_what_is_no_date_is_ignored(link: Connection, service: Service, tag: str, value: str) -> None:
-    """Sections 13.1.3 and 13.1.4: MUST; and no If-Range holds by it."""
+async def test_invalid_date_is_ignored(link: Connection, service: Service, tag: str, value: str) -> None:
+    """Sections 13.1.3 and 13.1.4: a MUST; and If-Range is false with it."""
     value = told(value, tag)
     for name in ("If-Modified-Since", "If-Unmodified-Since"):
         is_whole(await link.ask("GET", ROUTE, [(name, value)], token=service.token))
@@ -673,7 +682,7 @@ async def test_what_is_no_date_is_ignored(link: Connection, service: Service, ta
 
 
 @pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
-async def test_dates_on_two_lines_are_no_date(link: Connection, service: Service, name: str) -> None:
+async def test_dates_on_two_lines_are_invalid(link: Connection, service: Service, name: str) -> None:
     date = SAME if name != "If-Unmodified-Since" else BEFORE
     fields = [(name, date), (name, date)]
     is_whole(await link.ask("GET", ROUTE, fields, token=service.token))
@@ -699,10 +708,10 @@ async def test_dates_on_two_lines_are_no_date(link: Connection, service: Service
         ("wrong", WHOLE),
     ],
 )
-async def test_if_range_holds_for_exactly_its_tag(
+async def test_if_range_is_true_for_exactly_the_tag(
     link: Connection, service: Service, tag: str, value: str, outcome: int
 ) -> None:
-    """Section 13.1.5, by strong comparison: or a file is spliced together from two."""
+    """Section 13.1.5, by strong comparison: otherwise a file is joined from two versions."""
     condition = ("If-Range", told(value, tag))
     HELD[outcome](await link.ask("GET", ROUTE, [condition, PART], token=service.token))
     is_whole(await link.ask("GET", ROUTE, [condition], token=service.token))
@@ -785,7 +794,7 @@ CONDITIONS: Final = [
         ("TRACE", ROUTE, 405),
     ],
 )
-async def test_a_refusal_is_one_whatever_the_conditions(
+async def test_refusal_does_not_depend_on_conditions(
     link: Connection, service: Service, method: str, target: str, status: int
 ) -> None:
     for fields in CONDITIONS:
@@ -803,7 +812,7 @@ async def test_without_a_token_no_condition_is_evaluated(link: Connection, servi
         is_dated(answer)
 
 
-async def test_a_document_has_conditions_and_no_ranges(link: Connection, service: Service) -> None:
+async def test_json_document_has_conditions_and_no_ranges(link: Connection, service: Service) -> None:
     target = "/api/jobs/film"
     plain = await link.ask("GET", target, token=service.token)
     tag = plain.headers["ETag"]
@@ -849,8 +858,8 @@ async def test_head_has_the_fields_of_get(
     }
 
 
-async def test_nothing_else_in_a_request_changes_the_bytes(link: Connection, service: Service) -> None:
-    """No coding is negotiated, and Content-Range means nothing in a GET (section 14.4: MUST ignore)."""
+async def test_other_fields_do_not_change_the_bytes(link: Connection, service: Service) -> None:
+    """No coding is negotiated, and Content-Range has no meaning in a GET (section 14.4: MUST ignore)."""
     for field in (
         ("Accept-Encoding", "gzip, br"),
         ("Accept-Encoding", "identity;q=0"),
@@ -868,8 +877,8 @@ async def test_nothing_else_in_a_request_changes_the_bytes(link: Connection, ser
 # Section 8.8: validators that change with the file, over time.
 
 
-async def test_a_date_is_no_strong_validator_within_its_second(serve: Serve, make_job: MakeJob) -> None:
-    """Section 8.8.2.2: it may change again under the same date. Its tag is strong at once."""
+async def test_date_is_not_a_strong_validator_within_its_second(serve: Serve, make_job: MakeJob) -> None:
+    """Section 8.8.2.2: the file may change again under the same date. Its tag is strong immediately."""
     output = make_job(output=FILM) / "output" / "film.mp4"
     service = await serve()
     seen: set[int] = set()
@@ -898,7 +907,7 @@ async def test_a_date_is_no_strong_validator_within_its_second(serve: Serve, mak
             ).status == 206
 
 
-async def test_a_time_in_the_future_is_never_told(serve: Serve, make_job: MakeJob) -> None:
+async def test_last_modified_is_never_in_the_future(serve: Serve, make_job: MakeJob) -> None:
     """Section 8.8.2.1: MUST NOT be later than Date."""
     output = make_job(output=FILM) / "output" / "film.mp4"
     os.utime(output, (time.time() + 86_400,) * 2)
@@ -914,7 +923,7 @@ def replaced(output: Path) -> bytes:
 
 
 def rewritten(output: Path) -> bytes:
-    """Keep the size and the time."""
+    """Change the bytes and keep the size and the time."""
     times = output.stat()
     output.write_bytes(FILM[::-1])
     os.utime(output, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -932,7 +941,7 @@ def longer(output: Path) -> bytes:
 
 
 @pytest.mark.parametrize("change", [replaced, rewritten, touched, longer])
-async def test_no_tag_of_one_version_is_good_for_another(
+async def test_entity_tag_of_one_version_is_invalid_for_another(
     serve: Serve, make_job: MakeJob, change: Callable[[Path], bytes]
 ) -> None:
     output = make_job(output=FILM) / "output" / "film.mp4"
@@ -947,8 +956,8 @@ async def test_no_tag_of_one_version_is_good_for_another(
     assert (await service.download("job-1", PART, ("If-Range", answer.headers["ETag"]))).status == 206
 
 
-async def test_all_kinds_of_answers_in_one_packet(service: Service) -> None:
-    """RFC 9112, section 9.3.2: each held to what it is by itself."""
+async def test_all_kinds_of_responses_in_one_packet(service: Service) -> None:
+    """RFC 9112, section 9.3.2: each equals the response to a request by itself."""
     kinds: list[tuple[str, Fields, int]] = [
         ("GET", [], WHOLE),
         ("GET", [PART], PARTIAL),

@@ -1,4 +1,4 @@
-"""`--download-rate`: how fast a download may go, seen from outside. Never is anything asserted to be fast."""
+"""`--download-rate`, measured by a client. No test asserts that anything is fast."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TARGET = "/api/jobs/job-1/download"
 
 
 async def arrivals(service: Service, link: Connection, size: int) -> tuple[bytes, list[tuple[float, int]]]:
-    """Download that many bytes of body; says after how many seconds how many were there."""
+    """Download this many bytes of body; return how many had arrived after how many seconds."""
     begun = time.monotonic()
     link.send(request("GET", TARGET, token=service.token))
     assert (await link.head())[1] == 200
@@ -33,7 +33,7 @@ async def arrivals(service: Service, link: Connection, size: int) -> tuple[bytes
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("film", [FILM, SMALL], ids=["streamed", "in memory"])
-async def test_no_byte_comes_before_its_time(serve: Serve, make_job: MakeJob, film: bytes) -> None:
+async def test_no_byte_arrives_before_its_time(serve: Serve, make_job: MakeJob, film: bytes) -> None:
     make_job(output=film)
     rate = len(film) // 2
     service = await serve(download_rate=rate)
@@ -49,9 +49,7 @@ async def test_no_byte_comes_before_its_time(serve: Serve, make_job: MakeJob, fi
     assert (line["outcome"], line["bytesSent"]) == ("complete", len(film))
 
 
-async def test_of_several_ranges_what_stands_between_them_is_counted_too(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_multipart_headers_count_towards_the_rate(serve: Serve, make_job: MakeJob) -> None:
     make_job(output=FILM)
     service = await serve(download_rate=2_000)
     begun = time.monotonic()
@@ -63,8 +61,8 @@ async def test_of_several_ranges_what_stands_between_them_is_counted_too(
     assert (line["outcome"], line["bytesSent"]) == ("complete", 12)
 
 
-async def test_each_request_begins_with_nothing(serve: Serve, make_job: MakeJob) -> None:
-    """A client that comes for a little again and again gets no more by it."""
+async def test_each_request_starts_without_credit(serve: Serve, make_job: MakeJob) -> None:
+    """A client that requests little again and again does not get more."""
     make_job(output=FILM)
     service = await serve(download_rate=10_000)
     begun = time.monotonic()
@@ -75,7 +73,7 @@ async def test_each_request_begins_with_nothing(serve: Serve, make_job: MakeJob)
     assert time.monotonic() - begun >= 0.5 - 0.01
 
 
-async def test_what_has_no_body_waits_for_nothing(serve: Serve, make_job: MakeJob) -> None:
+async def test_response_without_a_body_does_not_wait(serve: Serve, make_job: MakeJob) -> None:
     make_job(output=FILM)
     make_job("empty", output=b"")
     service = await serve(download_rate=1)
@@ -87,8 +85,8 @@ async def test_what_has_no_body_waits_for_nothing(serve: Serve, make_job: MakeJo
     assert await service.metric("jobsvc_download_throttled_seconds_total") == 0
 
 
-async def test_who_waits_for_the_rate_holds_no_thread(serve: Serve, make_job: MakeJob) -> None:
-    """One job may have three threads; all of its downloads go on side by side nonetheless."""
+async def test_throttled_download_holds_no_thread(serve: Serve, make_job: MakeJob) -> None:
+    """One job may use three threads; all of its downloads proceed in parallel nonetheless."""
     make_job(output=FILM)
     service = await serve(download_rate=20_000)
     counts = [0] * 12
@@ -108,7 +106,7 @@ async def test_who_waits_for_the_rate_holds_no_thread(serve: Serve, make_job: Ma
 
 
 @pytest.mark.parametrize("film", [FILM[:70_000], SMALL], ids=["streamed", "in memory"])
-async def test_a_slow_rate_is_not_taken_for_a_slow_client(
+async def test_throttled_download_is_not_taken_for_a_slow_client(
     serve: Serve, make_job: MakeJob, film: bytes
 ) -> None:
     make_job(output=film)
@@ -116,7 +114,9 @@ async def test_a_slow_rate_is_not_taken_for_a_slow_client(
     assert (await service.download("job-1")).body == film
 
 
-async def test_a_client_that_takes_nothing_is_let_go_all_the_same(serve: Serve, make_job: MakeJob) -> None:
+async def test_client_that_never_reads_is_disconnected_despite_the_rate(
+    serve: Serve, make_job: MakeJob
+) -> None:
     with (make_job(output=FILM) / "output" / "film.mp4").open("r+b") as file:
         file.truncate(64_000_000)
     service = await serve(download_rate=100_000_000, send_timeout=0.3)
@@ -127,7 +127,7 @@ async def test_a_client_that_takes_nothing_is_let_go_all_the_same(serve: Serve, 
 
 
 @pytest.mark.parametrize("film", [FILM, SMALL], ids=["streamed", "in memory"])
-async def test_who_leaves_is_noticed_at_the_next_slice(serve: Serve, make_job: MakeJob, film: bytes) -> None:
+async def test_disconnect_is_noticed_at_the_next_slice(serve: Serve, make_job: MakeJob, film: bytes) -> None:
     make_job(output=film)
     service = await serve(download_rate=1_000)
     async with service.connect() as link:
@@ -139,9 +139,7 @@ async def test_who_leaves_is_noticed_at_the_next_slice(serve: Serve, make_job: M
     assert (line["outcome"], line["bytesSent"] < 10_000) == ("client-gone", True)
 
 
-def test_the_end_of_the_service_does_not_wait_for_the_rate(
-    start_process: StartProcess, make_job: MakeJob
-) -> None:
+def test_shutdown_does_not_wait_for_the_rate(start_process: StartProcess, make_job: MakeJob) -> None:
     make_job(output=FILM)
     service = start_process("--download-rate", "1", "--shutdown-grace", "0.2")
 

@@ -1,4 +1,4 @@
-"""What becomes of a download whose file changes under way: nothing wrong is ever finished cleanly."""
+"""Downloads whose file changes during the transfer: wrong bytes never end in a complete response."""
 
 from __future__ import annotations
 
@@ -43,16 +43,18 @@ async def service(serve: Serve, film: Path) -> Service:
     return await serve()
 
 
-async def begun(service: Service, link: Connection, *fields: tuple[str, str], status: int = 200) -> str:
-    """Begin the download, read no more than its head, and return the tag; most of it is unsent then."""
+async def start_download(
+    service: Service, link: Connection, *fields: tuple[str, str], status: int = 200
+) -> str:
+    """Start the download, read only the head, and return the tag; most of the body is unsent then."""
     link.send(request("GET", TARGET, fields, token=service.token))
     _, answered, headers = await link.head()
     assert answered == status
     return headers["ETag"]
 
 
-async def rest(link: Connection, most: int = SIZE) -> bytes:
-    """Read what comes until so many bytes or the end."""
+async def read_rest(link: Connection, most: int = SIZE) -> bytes:
+    """Read until this many bytes or the end."""
     async with asyncio.timeout(RESPONSE_TIMEOUT_S):
         return await link.read(most)
 
@@ -76,13 +78,13 @@ KEPT_WHOLE: Final[dict[str, Callable[[Path, bytes], object]]] = {
 
 
 @pytest.mark.parametrize("change", KEPT_WHOLE.values(), ids=list(KEPT_WHOLE))
-async def test_a_file_whose_name_goes_is_sent_to_its_end(
+async def test_file_that_is_renamed_or_removed_is_sent_to_its_end(
     service: Service, film: Path, old: bytes, new: bytes, change: Callable[[Path, bytes], object]
 ) -> None:
     async with service.connect(receive_buffer=65_536) as link:
-        await begun(service, link)
+        await start_download(service, link)
         change(film, new)
-        same = await rest(link) == old
+        same = await read_rest(link) == old
         assert same
         assert (await link.ask("GET", "/healthz")).status == 200
     [line] = await service.wait_for_downloads(1)
@@ -138,7 +140,7 @@ HARMED: Final = (
     ],
     ids=["whole", "range", "ranges"],
 )
-async def test_a_file_that_is_written_to_is_never_sent_to_its_end_and_the_client_knows(
+async def test_file_that_is_written_to_breaks_the_connection(
     service: Service,
     film: Path,
     new: bytes,
@@ -148,10 +150,10 @@ async def test_a_file_that_is_written_to_is_never_sent_to_its_end_and_the_client
 ) -> None:
     fields = [("Range", field)] if field else []
     async with service.connect(receive_buffer=65_536) as link:
-        tag = await begun(service, link, *fields, status=206 if field else 200)
+        tag = await start_download(service, link, *fields, status=206 if field else 200)
         link.send(request("GET", "/healthz"))
         change(film, new)
-        received = await rest(link, 2 * SIZE)
+        received = await read_rest(link, 2 * SIZE)
         assert len(received) < promised
         assert b"HTTP/1.1" not in received[-2000:], "nothing comes after a body that has no end"
         assert await link.ended()
@@ -163,12 +165,12 @@ async def test_a_file_that_is_written_to_is_never_sent_to_its_end_and_the_client
     assert await service.metric('jobsvc_downloads_total{outcome="truncated"}') == 1
 
 
-async def test_a_resumed_download_of_a_file_that_was_replaced_is_the_whole_new_one(
+async def test_resumed_download_of_a_replaced_file_is_the_whole_new_file(
     service: Service, film: Path, old: bytes, new: bytes
 ) -> None:
     async with service.connect(receive_buffer=65_536) as link:
-        tag = await begun(service, link)
-        kept = await rest(link, 5_000_000)
+        tag = await start_download(service, link)
+        kept = await read_rest(link, 5_000_000)
         put(film, new)
         await link.reset()
     condition = ("Range", f"bytes={len(kept)}-"), ("If-Range", tag)
@@ -181,19 +183,19 @@ async def test_a_resumed_download_of_a_file_that_was_replaced_is_the_whole_new_o
     assert (await service.get(TARGET, ("If-Match", tag))).code == "precondition-failed"
 
 
-async def test_a_job_that_is_taken_back_under_way_is_sent_to_its_end(
+async def test_download_of_a_job_that_renders_again_is_sent_to_its_end(
     service: Service, make_job: MakeJob, old: bytes
 ) -> None:
     """A download serves the version at the time of its request; a new request gets the current version."""
     async with service.connect(receive_buffer=65_536) as link:
-        await begun(service, link)
+        await start_download(service, link)
         make_job(status="rendering")
         assert (await service.download("job-1")).code == "job-not-completed"
-        same = await rest(link) == old
+        same = await read_rest(link) == old
         assert same
 
 
-async def test_a_farm_that_replaces_all_the_time_has_every_download_whole_and_of_one_version(
+async def test_downloads_are_whole_and_of_one_version_while_the_file_is_replaced(
     serve: Serve, make_job: MakeJob
 ) -> None:
     versions = [bytes([number]) * (100_000 + number) for number in range(1, 40)]
@@ -211,10 +213,10 @@ async def test_a_farm_that_replaces_all_the_time_has_every_download_whole_and_of
     assert len(seen) > len(versions) // 2
 
 
-async def test_a_file_that_is_emptied_again_and_again_is_whole_or_cut_and_never_spliced(
+async def test_file_that_is_rewritten_in_place_is_whole_or_truncated_and_never_mixed(
     serve: Serve, make_job: MakeJob
 ) -> None:
-    """A farm that writes its output in place, against the rule: a client gets a version or an error."""
+    """A farm that writes its output in place, against the rule: a client gets one version or an error."""
     film = make_job(output=b"a" * 300_000) / "output" / "film.mp4"
     service = await serve()
     for turn in range(60):

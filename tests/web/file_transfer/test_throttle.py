@@ -1,4 +1,4 @@
-"""Laws of the pace of one stream, by a clock that the test turns."""
+"""`Throttle`: the rate of one transfer, with a clock that the test advances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ rates = st.one_of(st.integers(1, 100), st.integers(1, 10**9), st.just(2**53))
 
 
 class Clock:
-    """Seconds; it stands still until a test turns it."""
+    """Seconds that advance only when a test says so."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -22,7 +22,7 @@ class Clock:
 
 
 class Stream:
-    """A transfer that asks its pace as one does, in no time but what passes on the clock."""
+    """A transfer that uses its throttle as the service does; only the clock's time passes."""
 
     def __init__(self, rate: int) -> None:
         self.clock = Clock()
@@ -32,7 +32,9 @@ class Stream:
         """When how many bytes went."""
 
     def step(self, left: int, *, late: float = 0.0, taken: float = 1.0) -> int:
-        """Wait as told and `late` seconds more; of what may go the client takes a part, a byte at least."""
+        """Wait as returned, and `late` seconds more; the client reads a part of what may be sent, at least a
+        byte.
+        """
         self.clock.now += max(self.pace.wait(left), 0) + late
         earned = self.pace.available(left)
         assert 0 < earned <= left
@@ -50,7 +52,7 @@ moves = st.lists(st.tuples(st.integers(1, 10**9), st.floats(0, 3), st.floats(0, 
 
 
 @given(rates, moves)
-def test_no_stretch_of_time_has_more_than_its_rate_and_a_quarter_second(
+def test_no_interval_gets_more_than_its_rate_and_a_quarter_second(
     rate: int, moves: list[tuple[int, float, float]]
 ) -> None:
     stream = Stream(rate)
@@ -64,10 +66,8 @@ def test_no_stretch_of_time_has_more_than_its_rate_and_a_quarter_second(
 
 
 @given(rates, moves)
-def test_nor_does_the_whole_have_more_than_its_rate_however_small_it_is(
-    rate: int, moves: list[tuple[int, float, float]]
-) -> None:
-    """A client that comes again and again, a byte at a time, gets no more by it."""
+def test_small_transfers_get_no_more_than_the_rate(rate: int, moves: list[tuple[int, float, float]]) -> None:
+    """A client that returns again and again, a byte at a time, does not get more."""
     stream = Stream(rate)
     for left, late, taken in moves:
         stream.step(left, late=late, taken=taken)
@@ -76,7 +76,7 @@ def test_nor_does_the_whole_have_more_than_its_rate_however_small_it_is(
 
 
 @given(st.integers(1, 10**9), st.integers(1, 200))
-def test_a_client_that_keeps_up_has_the_rate_to_the_byte(rate: int, tenths: int) -> None:
+def test_fast_client_gets_exactly_the_rate(rate: int, tenths: int) -> None:
     size = max(rate * tenths // 10, 1)
     stream = Stream(rate)
     stream.all(size)
@@ -84,7 +84,7 @@ def test_a_client_that_keeps_up_has_the_rate_to_the_byte(rate: int, tenths: int)
 
 
 @given(rates, st.floats(0, 0.1))
-def test_timers_that_ring_late_cost_the_stream_nothing(rate: int, late: float) -> None:
+def test_late_timers_do_not_slow_the_transfer(rate: int, late: float) -> None:
     stream, steps = Stream(rate), 50
     for _ in range(steps):
         stream.step(10**18, late=late)
@@ -93,14 +93,14 @@ def test_timers_that_ring_late_cost_the_stream_nothing(rate: int, late: float) -
 
 
 @given(rates)
-def test_slices_are_small_and_so_are_the_waits(rate: int) -> None:
+def test_slices_and_waits_are_small(rate: int) -> None:
     stream = Stream(rate)
     for _ in range(20):
         assert stream.pace.wait(10**18) <= max(SLICE_S, 1 / rate) + 1e-6
         assert stream.step(10**18) <= max(rate * SLICE_S, 1) + 1 + rate * 1e-6
 
 
-def test_a_stall_earns_a_quarter_second_and_no_more() -> None:
+def test_stall_earns_at_most_a_quarter_second() -> None:
     stream = Stream(1_000)
     stream.step(10_000)
     stream.clock.now += 60
@@ -108,13 +108,13 @@ def test_a_stall_earns_a_quarter_second_and_no_more() -> None:
     assert stream.step(10_000) == 100
 
 
-def test_the_last_bytes_wait_for_themselves_alone() -> None:
+def test_last_bytes_wait_only_for_their_own_time() -> None:
     stream = Stream(1_000)
     assert stream.pace.wait(10) == pytest.approx(0.01)
     assert stream.step(10) == 10
 
 
-async def test_what_was_waited_is_told_and_what_was_not_is_not() -> None:
+async def test_only_actual_waits_are_reported() -> None:
     held: list[float] = []
     pace = Throttle(10_000, held.append)
     assert await pace.acquire(100) == 100

@@ -1,4 +1,4 @@
-"""A client on this host has to read what went to it by pages before the last of all bytes go."""
+"""A client on this host has to read all page references before the last bytes are sent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def film(make_job: MakeJob, old: bytes) -> Path:
 
 @pytest.fixture
 def behind(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Little may wait for a client; set once it is waited for."""
+    """Limit how many unread bytes a client may have; set once the service waits for it."""
     seen, caught_up = asyncio.Event(), FileTransfer._wait_peer_read
 
     async def seen_behind(stream: FileTransfer) -> None:
@@ -46,8 +46,8 @@ def behind(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return seen
 
 
-async def begun(service: Service, link: Connection, behind: asyncio.Event) -> None:
-    """Begin the download, and read no more than its head until the service waits for us."""
+async def start_download(service: Service, link: Connection, behind: asyncio.Event) -> None:
+    """Start the download, and read only its head until the service waits for the client."""
     link.send(request("GET", TARGET, token=service.token))
     _, answered, _ = await link.head()
     assert answered == 200
@@ -56,24 +56,24 @@ async def begun(service: Service, link: Connection, behind: asyncio.Event) -> No
 
 
 @pytest.mark.usefixtures("film")
-async def test_one_that_reads_on_gets_all_of_the_file(
+async def test_client_that_continues_to_read_gets_the_whole_file(
     serve: Serve, old: bytes, behind: asyncio.Event
 ) -> None:
     service = await serve()
     async with service.connect() as link:
-        await begun(service, link, behind)
+        await start_download(service, link, behind)
         assert await link.read(SIZE) == old
         assert (await link.ask("GET", "/healthz")).status == 200
     [line] = await service.wait_for_downloads(1)
     assert (line["outcome"], line["bytesSent"]) == ("complete", SIZE)
 
 
-async def test_what_is_written_in_place_while_it_has_not_read_is_not_finished(
+async def test_overwrite_before_the_client_has_read_breaks_the_connection(
     serve: Serve, film: Path, behind: asyncio.Event
 ) -> None:
     service = await serve()
     async with service.connect() as link:
-        await begun(service, link, behind)
+        await start_download(service, link, behind)
         with film.open("r+b") as file:
             file.write(bytes(SIZE))
         assert len(await link.read(SIZE)) < SIZE
@@ -83,19 +83,19 @@ async def test_what_is_written_in_place_while_it_has_not_read_is_not_finished(
 
 
 @pytest.mark.usefixtures("film")
-async def test_one_that_reads_nothing_is_let_go(serve: Serve, behind: asyncio.Event) -> None:
+async def test_client_that_never_reads_is_disconnected(serve: Serve, behind: asyncio.Event) -> None:
     service = await serve(send_timeout=0.3)
     async with service.connect() as link:
-        await begun(service, link, behind)
+        await start_download(service, link, behind)
         [line] = await service.wait_for_downloads(1)
         assert (line["outcome"], line["bytesSent"] < SIZE) == ("client-gone", True)
 
 
 @pytest.mark.usefixtures("film")
-async def test_one_that_vanishes_is_not_waited_for(serve: Serve, behind: asyncio.Event) -> None:
+async def test_client_that_disappears_is_not_waited_for(serve: Serve, behind: asyncio.Event) -> None:
     service = await serve(send_timeout=3600)
     async with service.connect() as link:
-        await begun(service, link, behind)
+        await start_download(service, link, behind)
         await link.reset()
         [line] = await service.wait_for_downloads(1)
         assert line["outcome"] == "client-gone"

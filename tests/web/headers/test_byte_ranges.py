@@ -1,4 +1,4 @@
-"""Laws of byte ranges (RFC 9110, sections 14 and 15.3.7)."""
+"""Byte ranges (RFC 9110, sections 14 and 15.3.7)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Spans = list[tuple[int, int]]
 
 
 def chosen(field: str, size: int) -> Spans | None:
-    """What select() says, as pairs of first and last position, both included."""
+    """Return what select() selects, as pairs of first and last position, both included."""
     found = select(field, size, TYPE)
     return None if found is None else [(part.start, part.stop - 1) for part in found]
 
@@ -48,7 +48,7 @@ def chosen(field: str, size: int) -> Spans | None:
         ("bytes=500-700,601-999", [(500, 999)]),
     ],
 )
-def test_the_rfc_s_examples_select_what_it_says(field: str, spans: Spans) -> None:
+def test_examples_of_the_rfc(field: str, spans: Spans) -> None:
     assert chosen(field, 10_000) == spans
 
 
@@ -72,7 +72,7 @@ def test_the_rfc_s_examples_select_what_it_says(field: str, spans: Spans) -> Non
         pytest.param(f"bytes=0-{2**64}", [(0, 9)], id="2**64 does not wrap around"),
     ],
 )
-def test_a_single_range_is_clipped_to_the_file(field: str, spans: Spans) -> None:
+def test_single_range_is_clipped_to_the_file(field: str, spans: Spans) -> None:
     assert chosen(field, 10) == spans
 
 
@@ -91,7 +91,7 @@ def test_a_single_range_is_clipped_to_the_file(field: str, spans: Spans) -> None
         pytest.param(f"bytes={'9' * 30}-{'9' * 31}", id="huge and in order"),
     ],
 )
-def test_what_begins_past_the_end_is_unsatisfiable(field: str) -> None:
+def test_range_that_starts_past_the_end_is_unsatisfiable(field: str) -> None:
     assert chosen(field, 10) == []
 
 
@@ -146,12 +146,12 @@ def test_what_begins_past_the_end_is_unsatisfiable(field: str) -> None:
         pytest.param("bytes=0-1\n", id="a line end"),
     ],
 )
-def test_what_is_invalid_or_of_another_unit_is_ignored(field: str) -> None:
+def test_invalid_range_and_other_unit_are_ignored(field: str) -> None:
     assert chosen(field, 10) is None
 
 
 @pytest.mark.parametrize("unit", ["bytes", "Bytes", "BYTES", "bYtEs"])
-def test_the_unit_s_case_does_not_matter(unit: str) -> None:
+def test_unit_is_case_insensitive(unit: str) -> None:
     assert chosen(f"{unit}=1-2", 10) == [(1, 2)]
 
 
@@ -163,17 +163,17 @@ def test_empty_elements_and_white_space_around_elements_are_skipped(elements: st
 
 
 @pytest.mark.parametrize("field", ["bytes=0-", "bytes=0-0", "bytes=1-", "bytes=-0", "bytes=0-,-0"])
-def test_of_an_empty_file_no_position_is_satisfiable(field: str) -> None:
+def test_no_position_of_an_empty_file_is_satisfiable(field: str) -> None:
     assert chosen(field, 0) == []
 
 
 @pytest.mark.parametrize("field", ["bytes=-1", "bytes=-5", "bytes=0-,-5", f"bytes=-{'9' * 5000}"])
-def test_a_suffix_of_an_empty_file_is_the_whole_of_it(field: str) -> None:
+def test_suffix_of_an_empty_file_is_the_whole_file(field: str) -> None:
     assert chosen(field, 0) is None
 
 
 @pytest.mark.parametrize("field", ["bytes=5-4", "items=0-", "bytes="])
-def test_what_is_invalid_is_so_for_an_empty_file_too(field: str) -> None:
+def test_invalid_range_of_an_empty_file_is_ignored(field: str) -> None:
     assert chosen(field, 0) is None
 
 
@@ -214,7 +214,7 @@ def test_what_is_invalid_is_so_for_an_empty_file_too(field: str) -> None:
         ),
     ],
 )
-def test_several_ranges_are_joined_where_that_is_cheaper(elements: str, spans: Spans) -> None:
+def test_several_ranges_are_joined_if_that_is_cheaper(elements: str, spans: Spans) -> None:
     assert chosen(f"bytes={elements}", 8000) == spans
 
 
@@ -230,13 +230,13 @@ def test_several_ranges_are_joined_where_that_is_cheaper(elements: str, spans: S
         pytest.param(",".join(f"{n}-" for n in range(100)), id="a hundred"),
     ],
 )
-def test_ranges_that_ask_for_more_than_there_is_are_abuse(elements: str) -> None:
-    """Section 14.2; the line is drawn where nginx and Go draw it."""
+def test_ranges_that_add_up_to_more_than_the_file_are_abuse(elements: str) -> None:
+    """Section 14.2; the limit is that of nginx and Go."""
     assert chosen(f"bytes={elements}", 8000) is None
 
 
 @pytest.mark.parametrize("elements", ["0-3999,4000-", "0-3999,4000-7998,-1", "-4000,0-3999", "0-7998,7999-"])
-def test_ranges_that_ask_for_exactly_what_there_is_are_none(elements: str) -> None:
+def test_ranges_that_add_up_to_exactly_the_file_are_not_abuse(elements: str) -> None:
     assert chosen(f"bytes={elements}", 8000) == [(0, 7999)]
 
 
@@ -248,11 +248,11 @@ def test_as_many_ranges_as_allowed_are_all_sent() -> None:
     assert len(chosen(spread(MAX_RANGES), 10**9) or ()) == MAX_RANGES
 
 
-def test_one_range_more_than_allowed_is_abuse() -> None:
+def test_one_range_above_the_maximum_is_abuse() -> None:
     assert chosen(spread(MAX_RANGES + 1), 10**9) is None
 
 
-def test_a_hundred_small_ranges_that_are_apart_still_cost_less_than_the_file() -> None:
+def test_hundred_small_separate_ranges_cost_less_than_the_file() -> None:
     field = "bytes=" + ",".join(f"{n * 100}-{n * 100 + 1}" for n in range(100))
     assert len(chosen(field, 40_000) or ()) == 100
 
@@ -262,8 +262,8 @@ def test_empty_elements_beyond_a_reasonable_number_are_abuse() -> None:
     assert chosen("bytes=" + "," * MAX_RANGES + "0-1", 10) is None
 
 
-def test_parts_that_would_cost_more_than_the_file_are_not_sent() -> None:
-    """Two ends of a small file: the parts' headers alone are larger than what lies between."""
+def test_parts_that_cost_more_than_the_file_are_not_sent() -> None:
+    """Both ends of a small file: the parts' headers alone are larger than the bytes between them."""
     cost = multipart(BOUNDARY, TYPE, 999, [ByteRange(0, 1), ByteRange(998, 999)]).length
     assert 100 < cost < 999
     assert chosen("bytes=0-0,-1", cost) == [(0, 0), (cost - 1, cost - 1)]
@@ -278,7 +278,7 @@ def test_content_range_names_positions_inclusively() -> None:
     assert content_range(ByteRange(734, 1234), 1234) == "bytes 734-1233/1234"
 
 
-def test_the_content_range_of_a_416_names_the_size() -> None:
+def test_content_range_of_a_416_has_the_size() -> None:
     assert unsatisfied(1234) == "bytes */1234"
     assert unsatisfied(0) == "bytes */0"
 
@@ -289,7 +289,7 @@ def rendered(plan: Multipart, data: bytes) -> bytes:
     )
 
 
-def test_several_parts_look_as_in_the_rfc_s_example() -> None:
+def test_multipart_body_equals_the_example_of_the_rfc() -> None:
     data = bytes(8000)
     plan = multipart("SEPARATES", "application/pdf", 8000, [ByteRange(500, 1000), ByteRange(7000, 8000)])
     assert plan.content_type == "multipart/byteranges; boundary=SEPARATES"
@@ -308,7 +308,7 @@ spans_of = st.tuples(st.integers(0, 2999), st.integers(1, 400)).map(
 
 
 @given(st.lists(spans_of, min_size=1, max_size=8), st.randoms(use_true_random=False))
-def test_a_plan_s_length_is_its_bytes_and_any_mail_reader_finds_the_parts(
+def test_length_of_a_plan_is_correct_and_a_mail_reader_finds_the_parts(
     ranges: list[ByteRange], random: object
 ) -> None:
     data = bytes((n * 7 + n // 256) % 256 for n in range(3000))
@@ -348,7 +348,7 @@ sizes = st.one_of(st.integers(0, 300), st.integers(0, 6000), st.integers(0, 2**6
 
 
 @given(fields, sizes)
-def test_ranges_are_within_the_file_apart_from_each_other_and_never_empty(field: str, size: int) -> None:
+def test_selected_ranges_are_within_the_file_separate_and_not_empty(field: str, size: int) -> None:
     found = select(field, size, TYPE)
     if not found:
         return
@@ -358,14 +358,14 @@ def test_ranges_are_within_the_file_apart_from_each_other_and_never_empty(field:
 
 
 @given(fields, sizes)
-def test_no_answer_is_larger_than_the_file(field: str, size: int) -> None:
+def test_no_response_is_larger_than_the_file(field: str, size: int) -> None:
     found = select(field, size, TYPE)
     if found is not None and len(found) > 1:
         assert multipart("b" * BOUNDARY_LENGTH, TYPE, size, found).length <= size
 
 
 @given(st.lists(in_order, min_size=1, max_size=20), st.integers(1, 6000))
-def test_what_is_sent_holds_every_satisfiable_byte_that_was_asked_for(parts: list[str], size: int) -> None:
+def test_every_requested_byte_that_exists_is_sent(parts: list[str], size: int) -> None:
     found = select("bytes=" + ",".join(parts), size, TYPE)
     if found is None:
         return
@@ -376,7 +376,7 @@ def test_what_is_sent_holds_every_satisfiable_byte_that_was_asked_for(parts: lis
 
 
 @given(st.lists(in_order, min_size=1, max_size=8), st.integers(1, 6000))
-def test_a_set_is_unsatisfiable_only_if_each_of_its_ranges_is(parts: list[str], size: int) -> None:
+def test_range_set_is_unsatisfiable_only_if_each_range_is(parts: list[str], size: int) -> None:
     together = select("bytes=" + ",".join(parts), size, TYPE)
     alone = [select(f"bytes={text}", size, TYPE) for text in parts]
     assert (together == ()) == all(found == () for found in alone)

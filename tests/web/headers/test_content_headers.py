@@ -47,12 +47,12 @@ UNTYPED = [
 
 
 @pytest.mark.parametrize(("name", "type_"), TYPES.items())
-def test_the_suffix_tells_the_type(name: str, type_: str) -> None:
+def test_content_type_follows_from_the_suffix(name: str, type_: str) -> None:
     assert content_type(name) == type_
 
 
 @pytest.mark.parametrize("name", UNTYPED)
-def test_a_name_without_a_suffix_that_is_known_is_just_bytes(name: str) -> None:
+def test_unknown_suffix_is_octet_stream(name: str) -> None:
     assert content_type(name) == "application/octet-stream"
 
 
@@ -71,7 +71,7 @@ def test_a_name_without_a_suffix_that_is_known_is_just_bytes(name: str) -> None:
         ("\udcff.mp4", "attachment; filename=\"_.mp4\"; filename*=UTF-8''%3F.mp4"),
     ],
 )
-def test_a_file_is_saved_under_its_name(name: str, field: str) -> None:
+def test_content_disposition_has_the_file_name(name: str, field: str) -> None:
     assert content_disposition(name) == field
 
 
@@ -82,7 +82,7 @@ FIELD = re.compile(
 
 
 @given(st.text(st.characters(), min_size=1, max_size=40))
-def test_any_name_makes_a_field_of_the_rfc_s_grammar_and_stays_as_near_to_itself_as_it_may(name: str) -> None:
+def test_any_name_gives_a_valid_field_close_to_the_name(name: str) -> None:
     field = FIELD.fullmatch(content_disposition(name))
     assert field is not None
     plain = re.sub(r"\\(.)", r"\1", field[1])

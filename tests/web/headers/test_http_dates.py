@@ -1,4 +1,4 @@
-"""Laws of HTTP-date (RFC 9110, section 5.6.7): three forms are read to the letter, nothing else is a date."""
+"""HTTP-date (RFC 9110, section 5.6.7): three forms are parsed exactly, nothing else is a date."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def seconds(*parts: int) -> int:
         pytest.param("Mon, 06 Nov 1994 08:49:37 GMT", id="the wrong day of the week"),
     ],
 )
-def test_each_of_the_three_forms_is_read(text: str) -> None:
+def test_each_of_the_three_forms_is_parsed(text: str) -> None:
     assert parse_date(text, NOW) == EXAMPLE
 
 
@@ -77,7 +77,7 @@ def test_each_of_the_three_forms_is_read(text: str) -> None:
         "Sun, 06 Nov 1994 08:49:37 GMT,",
     ],
 )
-def test_whatever_is_not_of_one_of_the_forms_to_the_letter_is_no_date(text: str) -> None:
+def test_any_deviation_from_the_forms_is_invalid(text: str) -> None:
     assert parse_date(text, NOW) is None
 
 
@@ -96,11 +96,11 @@ def test_whatever_is_not_of_one_of_the_forms_to_the_letter_is_no_date(text: str)
         "Sunday, 30-Feb-94 08:49:37 GMT",
     ],
 )
-def test_a_date_that_no_calendar_or_clock_has_is_no_date(text: str) -> None:
+def test_impossible_date_or_time_is_invalid(text: str) -> None:
     assert parse_date(text, NOW) is None
 
 
-def test_a_leap_second_is_read_as_the_second_before_it() -> None:
+def test_leap_second_is_parsed_as_the_second_before() -> None:
     assert parse_date("Sat, 31 Dec 2016 23:59:60 GMT", NOW) == seconds(2016, 12, 31, 23, 59, 59)
 
 
@@ -117,40 +117,40 @@ def test_a_leap_second_is_read_as_the_second_before_it() -> None:
         ("Sunday, 06-Nov-00 08:49:37 GMT", 2000),
     ],
 )
-def test_a_two_digit_year_is_past_once_it_would_be_more_than_50_years_ahead(text: str, year: int) -> None:
+def test_two_digit_year_more_than_50_years_ahead_is_in_the_past(text: str, year: int) -> None:
     found = parse_date(text, NOW)
     assert found is not None
     assert datetime.fromtimestamp(found, UTC).year == year
 
 
-def test_a_two_digit_year_reaches_into_the_next_century_too() -> None:
+def test_two_digit_year_may_be_in_the_next_century() -> None:
     late = datetime(2090, 1, 1, tzinfo=UTC).timestamp()
     assert parse_date("Saturday, 01-Nov-10 00:00:00 GMT", late) == seconds(2110, 11, 1)
 
 
-def test_the_written_form_is_the_rfc_s_example() -> None:
+def test_formatted_date_equals_the_example_of_the_rfc() -> None:
     assert format_date(EXAMPLE) == "Sun, 06 Nov 1994 08:49:37 GMT"
 
 
 @given(st.integers(FIRST, LAST))
 @example(FIRST)
 @example(LAST)
-def test_what_is_written_is_read_again_as_it_was(moment: int) -> None:
+def test_formatted_date_is_parsed_back(moment: int) -> None:
     assert parse_date(format_date(moment), NOW) == moment
 
 
 @given(st.integers(FIRST, LAST))
-def test_the_asctime_form_means_the_same_as_the_one_written(moment: int) -> None:
+def test_asctime_form_is_equivalent(moment: int) -> None:
     when = datetime.fromtimestamp(moment, UTC)
     assert parse_date(f"{when:%a %b} {when.day:2} {when:%H:%M:%S} {when.year:04}", NOW) == moment
 
 
 @given(st.integers(int(NOW) - 1_500_000_000, int(NOW) + 1_500_000_000))
-def test_the_rfc850_form_means_the_same_within_half_a_century(moment: int) -> None:
+def test_rfc_850_form_is_equivalent_within_half_a_century(moment: int) -> None:
     when = datetime.fromtimestamp(moment, UTC)
     assert parse_date(f"{when:%A, %d-%b-%y %H:%M:%S} GMT", NOW) == moment
 
 
 @given(st.text(), st.integers(0, 4_000_000_000))
-def test_no_text_at_all_raises(text: str, now: int) -> None:
+def test_no_text_raises(text: str, now: int) -> None:
     assert parse_date(text, now) is None

@@ -1,6 +1,6 @@
-"""Want-Repr-Digest is read as RFC 9530 and RFC 8941 have it, and a digest is written as they do.
+"""Want-Repr-Digest is parsed and Repr-Digest written as RFC 9530 and RFC 8941 define.
 
-The second half holds the reading against the algorithm of RFC 8941, section 4.2, step by step.
+The second half compares the parser with the algorithm of RFC 8941, section 4.2, step by step.
 """
 
 from __future__ import annotations
@@ -111,21 +111,21 @@ MALFORMED: Final = [
 
 
 @pytest.mark.parametrize("field", WANTED)
-def test_sha_256_is_wanted_where_it_is_preferred_from_1_to_10(field: str) -> None:
+def test_sha_256_is_requested_by_a_preference_from_1_to_10(field: str) -> None:
     assert wants(field)
 
 
 @pytest.mark.parametrize("field", UNWANTED)
-def test_sha_256_is_not_wanted_where_it_is_0_or_no_preference_or_not_named(field: str) -> None:
+def test_sha_256_is_not_requested_by_0_an_invalid_preference_or_its_absence(field: str) -> None:
     assert not wants(field)
 
 
 @pytest.mark.parametrize("field", MALFORMED)
-def test_a_fault_anywhere_leaves_nothing_of_a_field(field: str) -> None:
+def test_syntax_error_anywhere_invalidates_the_whole_field(field: str) -> None:
     assert not wants(field)
 
 
-def test_lines_are_one_field_and_no_line_is_no_wish() -> None:
+def test_field_lines_are_one_field_and_no_line_requests_nothing() -> None:
     assert wants("sha-512=3", "sha-256=1")
     assert wants("sha-256=0", "sha-256=1")
     assert not wants("sha-256=1", "sha-256=0")
@@ -137,13 +137,13 @@ def test_lines_are_one_field_and_no_line_is_no_wish() -> None:
 @pytest.mark.parametrize(
     "unit", ["a,", "a;b", "(", "a=(", "a=( ", '"\\"', "a=1;", "1", " ", "a=:", "-", "a=(1 "]
 )
-def test_a_hostile_field_is_read_once(unit: str) -> None:
-    """Each is as long as a field can be; a reader that goes back would not be done before the test's end."""
+def test_hostile_field_is_parsed_in_linear_time(unit: str) -> None:
+    """Each is as long as a field can be; a backtracking parser would not finish before the test's timeout."""
     assert not wants(f"sha-256=1, a={unit * (8000 // len(unit))}!")
     assert not wants(f"{unit * (8000 // len(unit))}!")
 
 
-def test_a_digest_is_written_as_the_examples_of_the_rfc_are() -> None:
+def test_digest_is_formatted_as_in_the_examples_of_the_rfc() -> None:
     digest = hashlib.sha256(b'{"hello": "world"}\n').digest()
     assert repr_digest(digest) == "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
 
@@ -151,22 +151,22 @@ def test_a_digest_is_written_as_the_examples_of_the_rfc_are() -> None:
 # --- what follows is section 4.2 of RFC 8941, step by step
 
 
-class Fault(Exception):
+class ParseError(Exception):
     """Parsing fails."""
 
 
 class Reference:
-    """Takes text from the front, as the algorithms do."""
+    """Consumes text from the front, as the algorithms do."""
 
     def __init__(self, text: str) -> None:
         if not text.isascii():
-            raise Fault
+            raise ParseError
         self.rest = text
 
     def take(self, pattern: str) -> str:
         match = re.match(pattern, self.rest)
         if match is None:
-            raise Fault
+            raise ParseError
         self.rest = self.rest[match.end() :]
         return match[0]
 
@@ -191,7 +191,7 @@ class Reference:
             self.take(",")
             self.take("[ \t]*")
             if not self.rest:
-                raise Fault
+                raise ParseError
         return found
 
     def inner_list(self) -> None:
@@ -204,7 +204,7 @@ class Reference:
                 return
             self.item()
             if self.rest[:1] not in {" ", ")"} or not self.rest:
-                raise Fault
+                raise ParseError
 
     def item(self) -> str:
         bare = self.bare()
@@ -233,7 +233,7 @@ class Reference:
             core = text.strip(":").rstrip("=")
             # Padding may be missing ("SHOULD NOT fail"), but not be too long; one digit alone is no byte.
             if len(core) % 4 == 1 or len(text.strip(":")) - len(core) > -len(core) % 4:
-                raise Fault
+                raise ParseError
             return text
         if first == "?":
             return self.take(r"\?[01]")
@@ -243,16 +243,16 @@ class Reference:
         sign, number = self.take("-?"), self.take("[0-9][0-9.]*")
         whole, dot, part = number.partition(".")
         if "." in part:  # the algorithm stops before it, and then finds no comma there
-            raise Fault
+            raise ParseError
         if len(whole) > (12 if dot else 15) or (dot and not 1 <= len(part) <= 3):
-            raise Fault
+            raise ParseError
         return sign + number
 
 
 def by_the_rfc(field: str) -> bool:
     try:
         value = Reference(field).dictionary().get("sha-256")
-    except Fault:
+    except ParseError:
         return False
     return value is not None and re.fullmatch("[0-9]+", value) is not None and 1 <= int(value) <= 10
 
@@ -270,13 +270,13 @@ PIECES: Final = st.sampled_from(
 @BOUNDED
 @given(st.lists(PIECES, max_size=12).map("".join))
 @example("sha-256=1, a=1.2.3")
-def test_a_field_is_read_as_the_algorithm_does(field: str) -> None:
+def test_field_is_parsed_like_the_algorithm(field: str) -> None:
     assert wants(field) == by_the_rfc(field)
 
 
 @BOUNDED
 @given(st.text(max_size=60))
-def test_no_field_is_too_strange(field: str) -> None:
+def test_no_field_raises(field: str) -> None:
     assert wants(field) == by_the_rfc(field)
 
 
@@ -301,7 +301,7 @@ MEMBERS: Final = st.lists(
 
 @BOUNDED
 @given(MEMBERS, st.sampled_from([",", ", ", " ,\t"]))
-def test_of_a_well_formed_field_the_last_preference_of_sha_256_counts(
+def test_last_preference_of_sha_256_counts(
     members: list[tuple[str, tuple[str | None, str]]], between: str
 ) -> None:
     field = between.join(

@@ -1,4 +1,4 @@
-"""Addresses in answers lead to the output from every route, behind a proxy that serves below a path too."""
+"""URLs in responses lead to the output from every route, also behind a proxy that serves below a path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORWARDED = (
 
 
 async def shown(service: Service, route: str, *fields: tuple[str, str]) -> str:
-    """Return the first address of an output that a route shows."""
+    """Return the first output URL that a route shows."""
     ends = time.monotonic() + 5
     while (await service.get("/readyz" if route[:4] == "/api" else "/farm/readyz")).status != 200:
         assert time.monotonic() < ends
@@ -59,7 +59,7 @@ async def service(serve: Serve, make_job: MakeJob) -> Service:
         ("Forwarded", "for=192.0.2.1"),
     ],
 )
-async def test_a_reference_resolved_against_the_address_that_was_asked_is_the_output(
+async def test_url_resolved_against_the_request_url_is_the_output(
     service: Service, route: str, field: tuple[str, str]
 ) -> None:
     url = await shown(service, route)
@@ -73,9 +73,7 @@ async def test_a_reference_resolved_against_the_address_that_was_asked_is_the_ou
 
 
 @pytest.mark.parametrize("route", ROUTES)
-async def test_with_a_public_url_every_address_begins_with_it(
-    serve: Serve, make_job: MakeJob, route: str
-) -> None:
+async def test_every_url_starts_with_the_public_url(serve: Serve, make_job: MakeJob, route: str) -> None:
     make_job(output=FILM)
     service = await serve(public_url="https://render.example.com/farm", trusted_proxies=LOOPBACK)
     url = await shown(service, route, ("X-Forwarded-Host", "evil.example"), ("X-Forwarded-Proto", "http"))
@@ -84,7 +82,7 @@ async def test_with_a_public_url_every_address_begins_with_it(
     assert (await service.get(url.removeprefix(prefix))).body == FILM
 
 
-async def test_a_trusted_proxy_makes_links_absolute(serve: Serve, make_job: MakeJob) -> None:
+async def test_trusted_proxy_makes_links_absolute(serve: Serve, make_job: MakeJob) -> None:
     make_job(output=FILM)
     service = await serve(trusted_proxies=LOOPBACK)
     links = f"{JOB}/download-links"
@@ -98,7 +96,7 @@ async def test_a_trusted_proxy_makes_links_absolute(serve: Serve, make_job: Make
         assert "example" not in await shown(service, route, *FORWARDED)
 
 
-async def test_what_an_untrusted_peer_forwards_is_ignored(serve: Serve, make_job: MakeJob) -> None:
+async def test_forwarded_fields_of_an_untrusted_client_are_ignored(serve: Serve, make_job: MakeJob) -> None:
     make_job(output=FILM)
     service = await serve(trusted_proxies=(ip_network("192.0.2.1"),))
     for route in ROUTES:
@@ -108,9 +106,7 @@ async def test_what_an_untrusted_peer_forwards_is_ignored(serve: Serve, make_job
 @pytest.mark.parametrize(
     "name", ["film.mp4", "a b;c.mp4", "50%.mp4", "%2e%2fx", "q?#&=.mp4", "it's (1)!.mp4"]
 )
-async def test_a_link_ends_in_the_file_s_name_and_opens_it(
-    serve: Serve, make_job: MakeJob, name: str
-) -> None:
+async def test_link_ends_in_the_file_name_and_opens_it(serve: Serve, make_job: MakeJob, name: str) -> None:
     make_job(output=FILM, outputPath=f"output/{name}")
     service = await serve()
     target = await service.link("job-1")
@@ -137,9 +133,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize(("name", "saved"), NAMES.items(), ids=ascii)
-async def test_any_name_makes_a_link_that_opens(
-    serve: Serve, make_job: MakeJob, name: str, saved: str
-) -> None:
+async def test_link_opens_for_any_file_name(serve: Serve, make_job: MakeJob, name: str, saved: str) -> None:
     make_job(output=FILM, outputPath=f"output/{name}")
     service = await serve()
     target = await service.link("job-1")
@@ -152,7 +146,7 @@ async def test_any_name_makes_a_link_that_opens(
 
 
 @needs("aria2c")
-async def test_aria2c_saves_a_link_under_the_name_of_the_file(service: Service, tmp_path: Path) -> None:
+async def test_aria2c_saves_a_link_under_the_file_name(service: Service, tmp_path: Path) -> None:
     folder = tmp_path / "client"
     folder.mkdir()
     url = f"http://127.0.0.1:{service.port}{await service.link('job-1')}"
@@ -183,7 +177,7 @@ http {{
 
 @asynccontextmanager
 async def nginx(folder: Path, upstream: int) -> AsyncIterator[int]:
-    """Have nginx serve the upstream below `/farm/`; it decodes the path and encodes it again."""
+    """Have nginx serve the upstream below `/farm/`; it decodes and re-encodes the path."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -203,7 +197,7 @@ async def nginx(folder: Path, upstream: int) -> AsyncIterator[int]:
 
 @needs("nginx")
 @pytest.mark.parametrize("trusted", [True, False])
-async def test_behind_nginx_below_a_path_every_address_leads_to_the_output(
+async def test_every_url_leads_to_the_output_behind_nginx_below_a_path(
     serve: Serve, make_job: MakeJob, tmp_path: Path, *, trusted: bool
 ) -> None:
     name = "50% \"a' b;c?\\é夜{1}.mp4"

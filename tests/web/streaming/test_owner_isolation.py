@@ -1,4 +1,4 @@
-"""Nothing of another owner ever appears in any stream, whatever becomes of jobs and their owners."""
+"""Nothing of another owner ever appears in a stream, whatever happens to jobs and their owners."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ OWNERS: Final = ("anna", "bob")
 JOBS: Final = ("a", "b")
 
 
-class Act(NamedTuple):
-    """What the farm does to one job; no `owner` means that it takes it away."""
+class Change(NamedTuple):
+    """What the farm does to one job; without an `owner` the job is removed."""
 
     job_id: str
     owner: str | None
@@ -39,7 +39,7 @@ class Act(NamedTuple):
 
 ACTS: Final = st.lists(
     st.builds(
-        Act,
+        Change,
         st.sampled_from(JOBS),
         st.sampled_from([*OWNERS, *OWNERS, None]),
         st.sampled_from(["queued", "rendering", "rendering", "failed", "completed"]),
@@ -50,16 +50,18 @@ ACTS: Final = st.lists(
 )
 
 
-def record(act: Act, number: int) -> bytes:
-    """Make a record that says whose it is in each of its parts."""
+def record(act: Change, number: int) -> bytes:
+    """Make a record that contains its owner in each part."""
     mark = f"of-{act.owner}-{number}"
     return orjson.dumps(
         {"owner": act.owner, "status": act.status, "error": mark, "phase": mark, "metadata": {"note": mark}}
     )
 
 
-def perform(root: Path, act: Act, number: int) -> None:
-    """Do it as a farm does that uses an id again: its log is of the new owner by the time the record is."""
+def apply_change(root: Path, act: Change, number: int) -> None:
+    """Apply the change as a farm that reuses an id: the log belongs to the new owner before
+    the record does.
+    """
     folder, beside = root / act.job_id, root / f".new-{number}"
     if act.owner is None or act.whole:
         if folder.exists():
@@ -79,7 +81,7 @@ def perform(root: Path, act: Act, number: int) -> None:
 
 
 class Listener:
-    """Reads all that a stream says, as it comes, and opens it again when it ends."""
+    """Reads everything that a stream sends, and opens it again when it ends."""
 
     def __init__(self, service: Service, target: str, token: str) -> None:
         self.said = b""
@@ -121,7 +123,7 @@ async def listeners(service: Service, secrets: dict[str, str]) -> AsyncIterator[
 
 @settings(max_examples=12, deadline=None)
 @given(acts=ACTS)
-async def test_nothing_of_another_owner_is_ever_told(acts: list[Act]) -> None:
+async def test_stream_contains_nothing_of_another_owner(acts: list[Change]) -> None:
     folder = Path(tempfile.mkdtemp())
     root = folder / "jobs"
     root.mkdir()
@@ -141,13 +143,13 @@ async def test_nothing_of_another_owner_is_ever_told(acts: list[Act]) -> None:
     try:
         async with service_in_loop(ready) as service, listeners(service, secrets) as found:
             for number, act in enumerate(acts):
-                perform(root, act, number)
+                apply_change(root, act, number)
                 for owner, secret in secrets.items():
                     # What is final is not polled: somebody has to ask.
                     answer = await service.get(f"/api/jobs/{act.job_id}", token=secret)
                     assert f"of-{other(owner)}".encode() not in answer.body
             for owner in OWNERS:
-                perform(root, Act(f"last-{owner}", owner, "rendering", whole=True), 1000)
+                apply_change(root, Change(f"last-{owner}", owner, "rendering", whole=True), 1000)
                 assert (await service.get(f"/api/jobs/last-{owner}", token=secrets[owner])).status == 200
                 for listener in found[owner][:2]:
                     await listener.hears(f"of-{owner}-1000".encode())
