@@ -361,7 +361,7 @@ async def test_an_output_replaced_while_nobody_looked_is_not_shown_with_the_old_
     await known(second, OTHER)
 
 
-README: Final = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+API: Final = (Path(__file__).parents[1] / "docs/api.md").read_text("utf-8")
 
 
 @needs("curl", "jq", "aria2c", "sha256sum")
@@ -369,7 +369,7 @@ README: Final = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 async def test_the_recipe_finds_out_what_is_broken_and_mends_it(
     service: Service, tmp_path: Path, there: bytes
 ) -> None:
-    recipe = README.partition("### Checking a download")[2].partition("```sh\n")[2].partition("```")[0]
+    recipe = API.partition("## Checking a download")[2].partition("```sh\n")[2].partition("```")[0]
     recipe = recipe.replace("127.0.0.1:8080", f"127.0.0.1:{service.port}").replace(
         "opening-title-0042", "job-1"
     )

@@ -1,10 +1,11 @@
-"""README's tables and recipes are the code's own; each thing is imported where it is compared."""
+"""Tables and commands of README and docs/ agree with the code; each module is imported where it is used."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,35 +16,39 @@ from jobsvc.domain.status_record import parse_record
 from jobsvc.settings import OPTIONS, Settings
 from tests.conftest import MakeJob, Serve
 from tests.external_programs import needs, run
+from tests.network_storage.share import free_port
 from tests.service_runner import Service
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+API = (ROOT / "docs/api.md").read_text("utf-8")
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text("utf-8")
+JOB_DIRECTORY = (ROOT / "docs/job-directory.md").read_text("utf-8")
 
 
-def _table(heading: str) -> list[list[str]]:
-    """Take the cells of the first table below a heading, without their code marks."""
-    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
+def _table(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table below a heading, without their code marks."""
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     assert rows, f"no table below {heading}"
     return [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows]
 
 
-def _recipe(language: str, containing: str) -> str:
-    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def _recipe(page: str, language: str, containing: str) -> str:
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
     return next(block for block in blocks if containing in block)
 
 
 def test_the_options_are_those_of_the_settings() -> None:
     expected = [[option.flag, option.variable, option.default] for option in OPTIONS]
-    assert [row[:3] for row in _table("Configuration")] == expected
+    assert [row[:3] for row in _table(CONFIGURATION, "Options")] == expected
 
 
 def test_the_codes_and_their_statuses_are_those_of_the_problems() -> None:
     from jobsvc.web.problems import CODES  # noqa: PLC0415 - the other tests need no web floor
 
     expected = {code: int(kind.status) for code, kind in CODES.items()}
-    assert {code: int(status) for code, status, *_ in _table("Errors")} == expected
+    assert {code: int(status) for code, status, *_ in _table(API, "Errors")} == expected
 
 
 def test_every_refusal_of_the_domain_has_its_row() -> None:
@@ -52,7 +57,7 @@ def test_every_refusal_of_the_domain_has_its_row() -> None:
     def codes(kind: type[ApiError]) -> set[str]:
         return {kind.code}.union(*map(codes, kind.__subclasses__()))
 
-    assert codes(ApiError) <= {row[0] for row in _table("Errors")}
+    assert codes(ApiError) <= {row[0] for row in _table(API, "Errors")}
 
 
 def test_the_routes_are_those_of_the_service(tmp_path: Path) -> None:
@@ -64,23 +69,42 @@ def test_the_routes_are_those_of_the_service(tmp_path: Path) -> None:
         for route in app.router.routes()
         if route.resource is not None and route.method not in {"HEAD", "OPTIONS", "*"}
     }
-    assert {row[0] for row in _table("Routes")} == served
+    assert {row[0] for row in _table(API, "Routes")} == served
 
 
 def test_the_two_commands_are_targets_of_the_makefile() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert set(re.findall(r"\bmake (\w+)", README)) - {"demo", "test", "check", "bench"} == set()
-    assert set(re.findall(r"\bmake (\w+)", README)) <= targets
+    contributing = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    assert set(re.findall(r"\bmake ([\w-]+)", README + contributing)) <= targets
+
+
+@needs("curl", "mktemp")
+async def test_quickstart_prints_what_readme_shows() -> None:
+    install, *lines = _recipe(README, "sh", "serve sample_jobs").splitlines()
+    assert "pip install" in install
+    port = free_port()
+    recipe = "\n".join([*lines, "wait", 'rm -r "$state"'])
+    for shown, used in (
+        (".venv/bin/jobsvc", f"{sys.executable} -m jobsvc"),
+        ("serve sample_jobs", f"serve sample_jobs --port {port}"),
+        ("127.0.0.1:8080", f"127.0.0.1:{port}"),
+    ):
+        assert shown in recipe
+        recipe = recipe.replace(shown, used)
+    ended = await run("bash", "-c", recipe, folder=ROOT)
+    (output,) = re.findall(r"they print:\n\n```\n(.*?)```", README, re.DOTALL)
+    assert ended.output.decode() == output, ended
 
 
 def _by_shell(job: Path) -> None:
-    recipe = _recipe("sh", "mktemp").replace("/srv/farm/jobs/opening-title-0042", str(job))
+    recipe = _recipe(JOB_DIRECTORY, "sh", "mktemp").replace("/srv/farm/jobs/opening-title-0042", str(job))
     subprocess.run(["sh", "-eu", "-c", recipe], check=True)
 
 
 def _by_python(job: Path) -> None:
     names: dict[str, Callable[[str, object], None]] = {}
-    exec(_recipe("python", "write_status"), names)  # noqa: S102 - our own page
+    exec(_recipe(JOB_DIRECTORY, "python", "write_status"), names)  # noqa: S102 - our own page
     names["write_status"](str(job), {"status": "rendering", "owner": "acme", "progress": 42})
 
 
@@ -111,7 +135,7 @@ JOB = "opening-title-0042"
 
 @pytest.fixture
 async def service(serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """Serve the job that README names, with its token where README says it is."""
+    """Serve the job that docs/api.md names, with the token in the variable that it names."""
     make_job(JOB, output=b"film", log=b"one\n\nthree\nfour: {}\n")
     make_job("another", status="rendering")
     for number in range(3):
@@ -124,7 +148,7 @@ async def service(serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPat
 
 async def _pasted(service: Service, containing: str, folder: Path, *, lines: str = ".") -> tuple[int, str]:
     """Paste a recipe's assignments and matching lines into a shell; return exit code and output."""
-    recipe = _recipe("sh", containing).replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
+    recipe = _recipe(API, "sh", containing).replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
     chosen = [line for line in recipe.splitlines() if re.match(r"\w+=\S+", line) or re.search(lines, line)]
     ended = await run("bash", "-o", "pipefail", "-c", "\n".join(chosen), folder=folder)
     return ended.exit_code, ended.stdout.decode()
@@ -192,7 +216,7 @@ async def test_the_line_that_follows_a_job_ends_with_its_final_state(
 async def test_the_line_that_follows_all_jobs_sends_those_under_way(
     service: Service, make_job: MakeJob, tmp_path: Path
 ) -> None:
-    recipe = _recipe("sh", "follow=1").replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
+    recipe = _recipe(API, "sh", "follow=1").replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
     assignments, *lines = recipe.splitlines()
     (line,) = [line for line in lines if "status=queued" in line]
     command = line.partition("#")[0]
@@ -225,7 +249,7 @@ async def test_the_digest_recipe_checks_and_fetches(service: Service, tmp_path: 
 
 @needs("curl", "jq")
 async def test_the_link_recipe_gives_an_address_that_needs_no_token(service: Service, tmp_path: Path) -> None:
-    recipe = _recipe("sh", "expiresIn").replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
+    recipe = _recipe(API, "sh", "expiresIn").replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
     recipe = recipe.replace("ffplay", "curl -fsS")
     ended = await run("bash", "-c", recipe)
     assert (ended.exit_code, ended.stdout) == (0, b"film")
