@@ -94,7 +94,7 @@ async def test_quickstart_prints_what_readme_shows() -> None:
         recipe = recipe.replace(shown, used)
     ended = await run("bash", "-c", recipe, folder=ROOT)
     (output,) = re.findall(r"they print:\n\n```\n(.*?)```", README, re.DOTALL)
-    assert ended.output.decode() == output, ended
+    assert ended.stdout.decode() == output, ended
 
 
 def _by_shell(job: Path) -> None:
