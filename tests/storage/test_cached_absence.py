@@ -1,4 +1,6 @@
-"""Network and FUSE file systems cache that a name is absent: it is believed once its directory was listed."""
+"""Network and FUSE file systems cache that a name is absent: an absence counts only if the directory listing
+agrees.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from tests.permissions import bound_by_permissions
 
 
 class CachingOs:
-    """What a module takes for `os` where the absence of a name is cached for so many calls."""
+    """A module's `os` that caches the absence of a name for a number of calls."""
 
     def __init__(self, name: str, times: int) -> None:
         self._name = name
@@ -63,13 +65,13 @@ def caching(monkeypatch: pytest.MonkeyPatch, times: int, *, network: bool = True
     return caching
 
 
-def test_a_record_whose_absence_was_cached_is_found(root: JobsRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_record_whose_absence_was_cached_is_found(root: JobsRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = caching(monkeypatch, 1)
     assert root.read("job").job.id == "job"
     assert storage.listed == 1
 
 
-def test_a_record_that_is_listed_and_not_found_is_a_fault_of_storage(
+def test_record_that_is_listed_but_not_found_is_a_storage_error(
     root: JobsRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caching(monkeypatch, 1000)
@@ -77,7 +79,7 @@ def test_a_record_that_is_listed_and_not_found_is_a_fault_of_storage(
         root.read("job")
 
 
-def test_a_record_that_is_not_listed_is_absent(
+def test_record_that_is_not_listed_is_absent(
     farm: Farm, root: JobsRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (farm.root / "job" / "status.json").unlink()
@@ -105,7 +107,7 @@ class NamesCached(JobsRoot):
 
 
 @pytest.mark.parametrize("listed", [None, {"job": 1}])
-def test_a_known_job_that_the_root_lists_is_not_absent(
+def test_known_job_that_the_root_lists_is_not_absent(
     root: JobsRoot, monkeypatch: pytest.MonkeyPatch, listed: dict[str, int] | None
 ) -> None:
     monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
@@ -114,7 +116,7 @@ def test_a_known_job_that_the_root_lists_is_not_absent(
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_job_that_the_root_does_not_list_is_absent(
+def test_job_that_the_root_does_not_list_is_absent(
     root: JobsRoot,
     monkeypatch: pytest.MonkeyPatch,
     known: bool,  # noqa: FBT001 - a table
@@ -126,7 +128,7 @@ def test_a_job_that_the_root_does_not_list_is_absent(
 
 
 @pytest.mark.parametrize("successor", [Path.touch, lambda path: path.symlink_to("elsewhere")])
-def test_a_job_whose_name_leads_to_something_else_is_absent(
+def test_job_whose_name_is_not_a_directory_is_absent(
     root: JobsRoot, farm: Farm, monkeypatch: pytest.MonkeyPatch, successor: Callable[[Path], None]
 ) -> None:
     monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
@@ -137,7 +139,7 @@ def test_a_job_whose_name_leads_to_something_else_is_absent(
     assert isinstance(found.outcome, PathNotFound)
 
 
-def test_job_that_is_listed_but_has_no_directory_is_a_fault_of_storage(
+def test_job_that_is_listed_but_has_no_directory_is_a_storage_error(
     root: JobsRoot, farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
@@ -160,13 +162,11 @@ def test_missing_name_in_a_folder_that_cannot_be_listed_is_absent(monkeypatch: p
             os.close(folder)
 
 
-def test_a_file_system_on_a_block_device_caches_no_names() -> None:
+def test_file_system_on_a_block_device_caches_no_names() -> None:
     assert not may_cache_names(os.makedev(8, 1))
 
 
-def test_a_file_system_that_no_mount_names_may_cache_names(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_unknown_file_system_may_cache_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     monkeypatch.setattr(mounts, "MOUNTINFO", table)
     assert may_cache_names(os.makedev(0, 990))

@@ -21,8 +21,8 @@ from tests.open_fds import open_paths
 pytestmark = pytest.mark.both_loops
 
 
-class Lent:
-    """What is lent to a call."""
+class Resource:
+    """A resource that is passed to a call."""
 
     def __init__(self) -> None:
         self.closed = 0
@@ -37,18 +37,18 @@ def faults() -> list[tuple[str, Exception]]:
 
 
 @pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What calls hang on; opened at the end."""
-    gate = threading.Event()
-    yield gate
-    gate.set()
+def release() -> Iterator[threading.Event]:
+    """An event that calls wait for; set at the end."""
+    release = threading.Event()
+    yield release
+    release.set()
 
 
 @pytest.fixture
-def disk(faults: list[tuple[str, Exception]], gate: threading.Event) -> Iterator[StorageExecutor]:
+def disk(faults: list[tuple[str, Exception]], release: threading.Event) -> Iterator[StorageExecutor]:
     disk = StorageExecutor(on_fault=lambda key, fault: faults.append((key, fault)), deadline=5)
     yield disk
-    gate.set()
+    release.set()
     disk.close()
 
 
@@ -59,29 +59,31 @@ def fail(error: Exception) -> Callable[[], None]:
     return call
 
 
-async def test_a_look_and_a_move_of_bytes_run_in_threads(disk: StorageExecutor) -> None:
-    lent = Lent()
+async def test_metadata_and_data_calls_run_in_threads(disk: StorageExecutor) -> None:
+    lent = Resource()
     assert (await disk.run_metadata("a", threading.current_thread)).name.startswith("jobsvc-metadata")
     assert (await disk.run_data("a", threading.current_thread, lent)).name.startswith("jobsvc-data")
     assert lent.closed == 0
 
 
-async def test_it_is_calm_once_no_look_is_under_way(disk: StorageExecutor, gate: threading.Event) -> None:
-    looks = [asyncio.create_task(disk.run_metadata(job_id, gate.wait)) for job_id in "ab"]
+async def test_executor_is_idle_once_no_metadata_call_is_in_progress(
+    disk: StorageExecutor, release: threading.Event
+) -> None:
+    looks = [asyncio.create_task(disk.run_metadata(job_id, release.wait)) for job_id in "ab"]
     calm = asyncio.create_task(disk.wait_idle(60))
     await until(lambda: disk._metadata_calls == 2)
     await disk.wait_idle(0)
     assert not any(task.done() for task in (*looks, calm))
-    gate.set()
+    release.set()
     await asyncio.gather(calm, *looks)
 
 
-async def test_a_look_that_fails_or_is_given_up_leaves_it_calm(
-    disk: StorageExecutor, gate: threading.Event
+async def test_executor_is_idle_after_a_failed_or_abandoned_call(
+    disk: StorageExecutor, release: threading.Event
 ) -> None:
     with pytest.raises(StorageUnavailable):
         await disk.run_metadata("a", fail(OSError(5, "broken")))
-    given_up = asyncio.create_task(disk.run_metadata("a", gate.wait))
+    given_up = asyncio.create_task(disk.run_metadata("a", release.wait))
     await until(lambda: disk._metadata_calls == 1)
     given_up.cancel()
     await asyncio.wait([given_up])
@@ -90,7 +92,7 @@ async def test_a_look_that_fails_or_is_given_up_leaves_it_calm(
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "gone"), OSError(5, "broken"), TimeoutError("slow")])
-async def test_a_fault_of_the_system_is_storage_unavailable_and_told(
+async def test_system_error_is_storage_unavailable_and_reported(
     disk: StorageExecutor, faults: list[tuple[str, Exception]], error: OSError
 ) -> None:
     with pytest.raises(StorageUnavailable, match="a fault of its own") as unavailable:
@@ -104,7 +106,7 @@ async def test_a_fault_of_the_system_is_storage_unavailable_and_told(
 @pytest.mark.parametrize(
     "error", [PathNotFound(), BadRecord("status: missing", "status"), OutputMissing(), JobNotFound()]
 )
-async def test_what_the_reader_has_told_apart_comes_through_untold(
+async def test_errors_of_the_reader_pass_through_unreported(
     disk: StorageExecutor, faults: list[tuple[str, Exception]], error: Exception
 ) -> None:
     with pytest.raises(type(error)) as raised:
@@ -113,79 +115,79 @@ async def test_what_the_reader_has_told_apart_comes_through_untold(
     assert faults == []
 
 
-async def test_silence_is_storage_unavailable_and_told(
-    disk: StorageExecutor, faults: list[tuple[str, Exception]], gate: threading.Event
+async def test_timeout_is_storage_unavailable_and_reported(
+    disk: StorageExecutor, faults: list[tuple[str, Exception]], release: threading.Event
 ) -> None:
     with pytest.raises(StorageUnavailable, match="in time") as silent:
-        await disk.run_metadata("job-1", gate.wait, deadline=0.05)
+        await disk.run_metadata("job-1", release.wait, deadline=0.05)
     assert faults == [("job-1", silent.value)]
 
 
-async def test_a_disk_has_a_deadline_and_nobody_need_be_told(gate: threading.Event) -> None:
+async def test_deadline_works_without_an_error_callback(release: threading.Event) -> None:
     quick = StorageExecutor(deadline=0.05)
     with pytest.raises(StorageUnavailable, match="in time"):
-        await quick.run_metadata("job-1", gate.wait)
+        await quick.run_metadata("job-1", release.wait)
     with pytest.raises(StorageUnavailable, match="its own"):
         await quick.run_metadata("job-1", fail(OSError(5, "broken")))
     quick.close()
 
 
-async def test_jobs_whose_storage_hangs_hold_up_no_other_and_no_bytes(
-    disk: StorageExecutor, gate: threading.Event
+async def test_hanging_jobs_delay_no_other_job_and_no_data_call(
+    disk: StorageExecutor, release: threading.Event
 ) -> None:
-    hung = [asyncio.ensure_future(disk.run_metadata(f"hung {n % 5}", gate.wait)) for n in range(40)]
+    hung = [asyncio.ensure_future(disk.run_metadata(f"hung {n % 5}", release.wait)) for n in range(40)]
     await asyncio.sleep(0)
     begun = time.monotonic()
     for number in range(20):
         assert await disk.run_metadata(f"good {number}", lambda: 1) == 1
-    assert await disk.run_data("hung 0", lambda: 2, Lent()) == 2
+    assert await disk.run_data("hung 0", lambda: 2, Resource()) == 2
     assert time.monotonic() - begun < 1
-    gate.set()
+    release.set()
     assert all(await asyncio.gather(*hung))
 
 
-async def test_what_nobody_waits_for_has_threads_of_its_own_and_its_faults_are_told(
+async def test_background_calls_have_own_threads_and_their_errors_are_reported(
     disk: StorageExecutor, faults: list[tuple[str, Exception]]
 ) -> None:
     assert (await disk.run_background("a", threading.current_thread)).name.startswith("jobsvc-background")
-    lent, broken = Lent(), OSError(5, "broken")
+    lent, broken = Resource(), OSError(5, "broken")
     with pytest.raises(StorageUnavailable, match="a fault of its own"):
         await disk.run_background("a", fail(broken), lent)
     assert faults == [("a", broken)]
     await until(lambda: lent.closed == 1)
 
 
-async def test_what_nobody_waits_for_may_hang_and_holds_up_nobody(gate: threading.Event) -> None:
+async def test_hanging_background_call_delays_no_other_call(release: threading.Event) -> None:
     disk = StorageExecutor(background_deadline=0.05)
     for number in range(8):
         with pytest.raises(StorageUnavailable, match="in time"):
-            await disk.run_background(f"hung {number}", gate.wait)
+            await disk.run_background(f"hung {number}", release.wait)
     assert await disk.run_metadata("hung 0", lambda: 1) == 1
-    assert await disk.run_data("hung 0", lambda: 2, Lent()) == 2
-    gate.set()
+    assert await disk.run_data("hung 0", lambda: 2, Resource()) == 2
+    release.set()
     disk.close()
     with pytest.raises(StorageUnavailable):
         await disk.run_background("a", os.getpid)
 
 
-async def test_hung_metadata_and_hung_bytes_are_both_counted_as_stuck(
-    disk: StorageExecutor, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+async def test_hanging_metadata_and_data_calls_count_as_stuck(
+    disk: StorageExecutor, release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for pool in (disk._metadata, disk._data):
         monkeypatch.setattr(pool, "_stuck_after", 0.02)
     assert disk.stuck_threads() == 0
     calls = [
-        asyncio.ensure_future(disk.run_metadata("a", gate.wait)),
-        asyncio.ensure_future(disk.run_data("a", gate.wait, Lent())),
+        asyncio.ensure_future(disk.run_metadata("a", release.wait)),
+        asyncio.ensure_future(disk.run_data("a", release.wait, Resource())),
     ]
     await until(lambda: disk.stuck_threads() == 2)
-    gate.set()
+    release.set()
     await asyncio.gather(*calls)
     assert disk.stuck_threads() == 0
 
 
-async def test_a_file_that_is_opened_too_late_is_closed(
-    disk: StorageExecutor, gate: threading.Event, make_job: MakeJob, jobs_root: Path
+async def test_file_opened_too_late_is_closed(
+    disk: StorageExecutor, release: threading.Event, make_job: MakeJob, jobs_root: Path
 ) -> None:
     make_job(output=b"film")
     root = JobsRoot(jobs_root)
@@ -193,11 +195,11 @@ async def test_a_file_that_is_opened_too_late_is_closed(
 
     def open_late() -> OpenFile:
         file = root.open_output(job)
-        gate.wait()
+        release.wait()
         return file
 
     for leave in ("deadline", "cancel"):
-        gate.clear()
+        release.clear()
         call = asyncio.ensure_future(
             disk.run_metadata("job-1", open_late, deadline=0.05 if leave == "deadline" else 9)
         )
@@ -206,13 +208,13 @@ async def test_a_file_that_is_opened_too_late_is_closed(
             call.cancel()
         await asyncio.wait([call])
         assert open_paths(jobs_root)
-        gate.set()
+        release.set()
         await until(lambda: not open_paths(jobs_root))
         with pytest.raises((StorageUnavailable, asyncio.CancelledError)):
             call.result()
 
 
-async def test_a_file_that_is_released_is_closed_off_the_loop(
+async def test_released_file_is_closed_outside_the_loop(
     disk: StorageExecutor, make_job: MakeJob, jobs_root: Path
 ) -> None:
     make_job(output=b"film")
@@ -224,17 +226,17 @@ async def test_a_file_that_is_released_is_closed_off_the_loop(
     await until(lambda: not open_paths(jobs_root))
 
 
-async def test_a_closed_disk_refuses_at_once(disk: StorageExecutor, gate: threading.Event) -> None:
-    hung = asyncio.ensure_future(disk.run_metadata("a", gate.wait))
+async def test_closed_executor_refuses_immediately(disk: StorageExecutor, release: threading.Event) -> None:
+    hung = asyncio.ensure_future(disk.run_metadata("a", release.wait))
     await asyncio.sleep(0)
     begun = time.monotonic()
     disk.close()
-    lent = Lent()
+    lent = Resource()
     with pytest.raises(StorageUnavailable):
         await disk.run_metadata("a", os.getpid)
     with pytest.raises(StorageUnavailable):
         await disk.run_data("a", os.getpid, lent)
     assert time.monotonic() - begun < 1
     await until(lambda: lent.closed == 1)
-    gate.set()
+    release.set()
     assert await hung

@@ -24,7 +24,7 @@ PATHS = st.lists(NAMES, max_size=8).map("/".join) | st.text(max_size=20)
 @pytest.mark.parametrize(
     "name", ["a", "0", "job-1", "A.b_c-d", "a" * 128, "a..b", "a.", "3f9c2a6e-7d54-4b1e-9a53-5c0d6b1f8e21"]
 )
-def test_a_job_is_named_by_letters_digits_dots_dashes_and_underscores(name: str) -> None:
+def test_job_id_consists_of_letters_digits_dots_dashes_and_underscores(name: str) -> None:
     assert is_job_id(name)
 
 
@@ -35,12 +35,12 @@ def test_a_job_is_named_by_letters_digits_dots_dashes_and_underscores(name: str)
         "٣", "a%2e", "a~", "lost+found", "a\udcff", "a:b", "\u212a",
     ],
 )  # fmt: skip
-def test_no_other_name_is_a_job(name: str) -> None:
+def test_other_names_are_not_job_ids(name: str) -> None:
     assert not is_job_id(name)
 
 
 @given(name=st.text(max_size=130))
-def test_a_job_id_is_one_visible_component_and_is_never_a_file_of_ours(name: str) -> None:
+def test_job_id_is_one_visible_component_and_no_reserved_name(name: str) -> None:
     if is_job_id(name):
         assert components(name) == (name,)
         assert name.isascii()
@@ -48,12 +48,12 @@ def test_a_job_id_is_one_visible_component_and_is_never_a_file_of_ours(name: str
     assert not is_job_id(TEMP_PREFIX + name)
 
 
-def test_the_cap_of_a_record_is_one_mebibyte() -> None:
+def test_record_limit_is_one_mebibyte() -> None:
     assert MAX_RECORD_BYTES == 1024 * 1024
 
 
 @given(path=PATHS)
-def test_what_is_walked_are_plain_names_in_their_order(path: str) -> None:
+def test_path_is_split_into_plain_names_in_order(path: str) -> None:
     names = components(path)
     if names is None:
         assert "\0" in path or ".." in path.split("/") or not path.strip("/.")
@@ -67,11 +67,11 @@ def test_what_is_walked_are_plain_names_in_their_order(path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["", ".", "/", "./.", "//", "..", "a/..", "../a", "a/../b", "/..", "a\0", "\0"]
 )
-def test_what_names_nothing_or_leads_upwards_is_not_walked(path: str) -> None:
+def test_empty_or_upward_path_is_rejected(path: str) -> None:
     assert components(path) is None
 
 
-def test_a_walk_has_its_greatest_length_and_depth() -> None:
+def test_length_and_depth_of_a_path_are_limited() -> None:
     assert components("a" * MAX_PATH_BYTES) == ("a" * MAX_PATH_BYTES,)
     assert components("a" * (MAX_PATH_BYTES + 1)) is None
     assert components("a/" * MAX_PATH_DEPTH) == ("a",) * MAX_PATH_DEPTH
@@ -95,20 +95,18 @@ def test_a_walk_has_its_greatest_length_and_depth() -> None:
         ("/out", "", None),
     ],
 )
-def test_an_absolute_path_is_walked_from_the_root_that_it_lies_beneath(
-    root: str, path: str, names: tuple[str, ...] | None
-) -> None:
+def test_absolute_path_is_split_below_its_root(root: str, path: str, names: tuple[str, ...] | None) -> None:
     assert beneath(root, path) == names
 
 
 @pytest.mark.parametrize("root", ["/srv/../out", "..", "", "/out\0", "out", "/a" * (MAX_PATH_DEPTH + 1)])
-def test_nothing_lies_beneath_a_root_that_is_no_plain_absolute_path(root: str) -> None:
+def test_nothing_is_below_a_root_that_is_not_a_plain_absolute_path(root: str) -> None:
     for path in ("/etc/passwd", "/out/a", f"{root}/a", "/srv/../out/a"):
         assert beneath(root, path) is None
 
 
 @given(root=PATHS.map("/{}".format), path=PATHS.map("/{}".format))
-def test_beneath_agrees_with_pathlib(root: str, path: str) -> None:
+def test_result_agrees_with_pathlib(root: str, path: str) -> None:
     names = beneath(root, path)
     if names is not None:
         assert PurePosixPath("/", *names) == "/" / PurePosixPath(path.lstrip("/")).relative_to(

@@ -1,4 +1,4 @@
-"""Output roots that are tied to an owner: no record of another owner can name a file in them."""
+"""Output roots bound to an owner: no record of another owner can name a file in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import MakeJob, Serve, StartProcess, put
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
-    """Has a file of each owner."""
+    """A root with a file of each owner."""
     for owner in ("anna", "bert"):
         put(tmp_path / "shared" / owner / "film.mp4", owner.encode())
     return tmp_path / "shared"
@@ -37,7 +37,7 @@ def readable(root: JobsRoot, owner: str) -> bool:
 
 
 @pytest.mark.parametrize("plain_above", [False, True])
-def test_only_records_of_the_owner_name_files_in_a_tied_root(
+def test_only_records_of_the_owner_name_files_in_a_bound_root(
     jobs_root: Path, make_job: MakeJob, shared: Path, *, plain_above: bool
 ) -> None:
     tied = OutputRoot("anna", shared / "anna")
@@ -50,7 +50,7 @@ def test_only_records_of_the_owner_name_files_in_a_tied_root(
     assert readable(root, "anna") == plain_above
 
 
-def test_the_nearest_root_decides_however_many_slashes_its_path_begins_with(
+def test_nearest_root_decides_however_many_slashes_its_path_starts_with(
     jobs_root: Path, make_job: MakeJob, shared: Path
 ) -> None:
     root = JobsRoot(jobs_root, (shared, OutputRoot("anna", Path(f"/{shared}/anna"))))
@@ -59,7 +59,7 @@ def test_the_nearest_root_decides_however_many_slashes_its_path_begins_with(
         assert readable(root, owner) == (owner == "anna")
 
 
-def test_one_folder_may_be_tied_to_several_owners(jobs_root: Path, make_job: MakeJob, shared: Path) -> None:
+def test_directory_may_be_bound_to_several_owners(jobs_root: Path, make_job: MakeJob, shared: Path) -> None:
     root = JobsRoot(jobs_root, (OutputRoot("anna", shared), OutputRoot("bert", shared)))
     for owner in ("anna", "bert", "carl"):
         named(make_job, owner, shared / "anna" / "film.mp4")
@@ -75,7 +75,7 @@ def test_dots_and_slashes_lead_into_no_root_of_another_owner(
         assert not root.read("of-bert").has_output
 
 
-def test_a_path_that_begins_with_a_slash_has_no_owner(tmp_path: Path) -> None:
+def test_path_that_starts_with_a_slash_has_no_owner(tmp_path: Path) -> None:
     assert output_root("/srv/a=/b") == Path("/srv/a=/b")
     assert output_root("acme=/srv/acme") == OutputRoot("acme", Path("/srv/acme"))
     assert output_root("acme & co=/srv/a=b") == OutputRoot("acme & co", Path("/srv/a=b"))
@@ -83,7 +83,7 @@ def test_a_path_that_begins_with_a_slash_has_no_owner(tmp_path: Path) -> None:
     assert output_root("a=b") == Path.cwd() / "a=b"
 
 
-async def test_another_owner_s_file_is_not_sent(serve: Serve, make_job: MakeJob, shared: Path) -> None:
+async def test_file_of_another_owner_is_not_sent(serve: Serve, make_job: MakeJob, shared: Path) -> None:
     make_job("mine", owner="anna", status="completed", outputPath=str(shared / "anna" / "film.mp4"))
     make_job("stolen", owner="anna", status="completed", outputPath=str(shared / "bert" / "film.mp4"))
     roots = tuple(OutputRoot(owner, shared / owner) for owner in ("anna", "bert"))
@@ -92,7 +92,7 @@ async def test_another_owner_s_file_is_not_sent(serve: Serve, make_job: MakeJob,
     assert (await service.download("stolen")).code == "output-missing"
 
 
-async def test_the_option_ties_a_folder_to_an_owner(
+async def test_option_binds_a_directory_to_an_owner(
     start_process: StartProcess, make_job: MakeJob, shared: Path
 ) -> None:
     make_job("mine", owner="anna", status="completed", outputPath=str(shared / "anna" / "film.mp4"))

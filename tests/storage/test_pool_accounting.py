@@ -1,4 +1,6 @@
-"""Pool against a model: whatever is asked, given up and let go in whatever order, its books come out even."""
+"""ThreadPool against a model: whatever is submitted, abandoned and released in any order, everything is
+closed once.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from tests.eventually import until
 
 
 class Thing:
-    """Something to be closed."""
+    """A resource that can be closed."""
 
     def __init__(self) -> None:
         self.closed = 0
@@ -23,7 +25,7 @@ class Thing:
         self.closed += 1
 
 
-class Asked:
+class ModelCall:
     """One call as the model sees it."""
 
     def __init__(self, pool: ThreadPool, key: str, counts: dict[str, int]) -> None:
@@ -46,8 +48,8 @@ class Asked:
         self.inside = False
         return self.result
 
-    def even(self) -> bool:
-        """Whether all is closed that should be, and once."""
+    def all_closed(self) -> bool:
+        """Return whether everything that should be closed is closed, and once."""
         got_it = not self.task.cancelled() and self.task.exception() is None
         return (
             (self.result.closed, self.lent.closed) == (0, 0)
@@ -62,7 +64,7 @@ STEPS = st.lists(
 )
 
 
-async def take(step: str, one: Asked, pool: ThreadPool) -> None:
+async def take(step: str, one: ModelCall, pool: ThreadPool) -> None:
     """Do something to a call that has not ended yet."""
     if step == "let go":
         one.gate.set()
@@ -77,11 +79,11 @@ async def take(step: str, one: Asked, pool: ThreadPool) -> None:
 
 async def play(steps: list[tuple[str, int]], *, close_early: bool) -> None:
     pool = ThreadPool("books", threads=4, share=2, deadline=60)
-    asked: list[Asked] = []
+    asked: list[ModelCall] = []
     counts: dict[str, int] = {}
     for step, number in steps:
         if step == "ask":
-            asked.append(Asked(pool, "abc"[number % 3], counts))
+            asked.append(ModelCall(pool, "abc"[number % 3], counts))
         elif asked and not asked[number % len(asked)].task.done():
             await take(step, asked[number % len(asked)], pool)
     await asyncio.sleep(0)
@@ -91,7 +93,7 @@ async def play(steps: list[tuple[str, int]], *, close_early: bool) -> None:
         one.gate.set()
     await asyncio.gather(*(one.task for one in asked), return_exceptions=True)
     await until(lambda: not pool._in_flight)
-    await until(lambda: all(one.even() for one in asked))
+    await until(lambda: all(one.all_closed() for one in asked))
     assert not pool._running_by_key
     assert not pool._waiting_by_key
     pool.close()
@@ -99,7 +101,7 @@ async def play(steps: list[tuple[str, int]], *, close_early: bool) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS, close_early=st.booleans())
-def test_everything_is_closed_once_and_never_in_use_in_any_order_of_things(
+def test_everything_is_closed_once_and_never_while_in_use_in_any_order(
     steps: list[tuple[str, int]], *, close_early: bool
 ) -> None:
     asyncio.run(play(steps, close_early=close_early))

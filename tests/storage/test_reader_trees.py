@@ -1,4 +1,4 @@
-"""JobsRoot against what should not be there: links, pipes, devices and faults, at every place of a job."""
+"""JobsRoot with unexpected entries (links, pipes, devices) and errors at every place of a job."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
 
 
 def build(jobs: Path) -> Path:
-    """Write a good job with a log, and a twin of all that outside of the root, for links to lead to."""
+    """Write a valid job with a log, and a copy of it outside the root for links to lead to."""
     for folder in (jobs / "job-1", jobs.parent / "secret"):
         put(folder / "status.json", GOOD)
         put(folder / "render.log", b"secret log\n" if folder.name == "secret" else b"log\n")
@@ -107,8 +107,8 @@ def spoil(jobs: Path, place: str, put_there: Callable[[Path, Path], None]) -> No
     put_there(path, jobs.parent / "secret" / place)
 
 
-def look(root: JobsRoot, job: Job) -> dict[str, str]:
-    """Ask everything that can be asked about a job and write down each answer, or how it was refused."""
+def query_all(root: JobsRoot, job: Job) -> dict[str, str]:
+    """Read everything of a job and record each result or error."""
 
     def opened(open_it: Callable[[Job], Any]) -> str:
         file = open_it(job)
@@ -135,20 +135,20 @@ def look(root: JobsRoot, job: Job) -> dict[str, str]:
 GOOD_ANSWERS = {"read": "output: True", "output": "film", "log": "log\n", "tail": "log\n"}
 
 
-def test_a_good_job_answers_every_question(tmp_path: Path) -> None:
+def test_valid_job_answers_every_query(tmp_path: Path) -> None:
     build(tmp_path / "jobs")
-    assert look(JobsRoot(tmp_path / "jobs"), JOB) == GOOD_ANSWERS
+    assert query_all(JobsRoot(tmp_path / "jobs"), JOB) == GOOD_ANSWERS
 
 
 @pytest.mark.parametrize("put_there", WRONG)
 @pytest.mark.parametrize("place", PLACES)
-def test_whatever_lies_in_a_place_of_a_job_is_answered_at_once_and_nothing_of_others_is_given(
+def test_unexpected_entries_are_answered_without_blocking_and_reveal_nothing(
     tmp_path: Path, place: str, put_there: Callable[[Path, Path], None]
 ) -> None:
     build(tmp_path / "jobs")
     spoil(tmp_path / "jobs", place, put_there)
     begun = time.monotonic()
-    answers = look(JobsRoot(tmp_path / "jobs"), JOB)
+    answers = query_all(JobsRoot(tmp_path / "jobs"), JOB)
     assert time.monotonic() - begun < 1
     expected = dict(GOOD_ANSWERS)
     if place == "":
@@ -173,7 +173,7 @@ def test_whatever_lies_in_a_place_of_a_job_is_answered_at_once_and_nothing_of_ot
     wrongs=st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(WRONG)), max_size=4),
     record=st.sampled_from([GOOD, b"{", b"", b"[]", b"\xff"]) | st.binary(max_size=30),
 )
-def test_no_broken_tree_leaks_hangs_betrays_or_surprises(
+def test_broken_trees_neither_leak_block_nor_reveal_other_files(
     wrongs: list[tuple[str, Callable[[Path, Path], None]]], record: bytes
 ) -> None:
     with tempfile.TemporaryDirectory() as scratch:
@@ -183,7 +183,7 @@ def test_no_broken_tree_leaks_hangs_betrays_or_surprises(
             if (jobs / "job-1" / place).parent.is_dir() and not (jobs / "job-1" / place).parent.is_symlink():
                 spoil(jobs, place, put_there)
         root = JobsRoot(jobs)
-        answers = look(root, JOB)
+        answers = query_all(root, JOB)
         assert not any("secret" in answer for answer in answers.values())
         if answers["read"].startswith("output"):
             assert (answers["read"] == "output: True") == (answers["output"] != "OutputMissing")
@@ -192,7 +192,7 @@ def test_no_broken_tree_leaks_hangs_betrays_or_surprises(
         assert open_paths(Path(scratch)) == []
 
 
-def test_a_record_is_not_followed_through_a_link_within_its_own_folder_either(
+def test_record_is_not_followed_through_a_link_within_its_directory(
     make_job: MakeJob, jobs_root: Path
 ) -> None:
     folder = make_job(output=b"film")
@@ -208,7 +208,7 @@ def test_a_record_is_not_followed_through_a_link_within_its_own_folder_either(
 
 @pytest.fixture
 def open_to_all() -> Iterator[Path]:
-    """A folder whose way there may be walked by anybody, which pytest's own may not."""
+    """A directory that any user may enter, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch).chmod(0o755)
         yield Path(scratch) / "jobs"
@@ -225,19 +225,19 @@ def open_to_all() -> Iterator[Path]:
         ("", {"read": "BadRecord", "output": "OutputMissing", "log": "LogMissing", "tail": "None"}),
     ],
 )
-def test_what_may_not_be_read_is_missing_or_bad_and_not_a_fault_of_storage(
+def test_unreadable_entry_is_missing_or_invalid_and_not_a_storage_error(
     open_to_all: Path, place: str, expected: dict[str, str]
 ) -> None:
     job = build(open_to_all)
     (job / place).chmod(0)
     with bound_by_permissions():
-        answers = look(JobsRoot(open_to_all), JOB)
+        answers = query_all(JobsRoot(open_to_all), JOB)
     (job / place).chmod(0o755)
     assert answers == GOOD_ANSWERS | expected
     assert open_paths(open_to_all.parent) == []
 
 
-def test_a_root_that_may_not_be_walked_is_a_fault_of_storage(open_to_all: Path) -> None:
+def test_root_that_may_not_be_entered_is_a_storage_error(open_to_all: Path) -> None:
     build(open_to_all)
     open_to_all.chmod(0)
     with bound_by_permissions():
@@ -254,7 +254,7 @@ def test_a_root_that_may_not_be_walked_is_a_fault_of_storage(open_to_all: Path) 
 def failing(
     monkeypatch: pytest.MonkeyPatch, function: str, code: int, fails: Callable[[int], bool]
 ) -> list[int]:
-    """Have a call of the system fail by its count from 1; a stand-in, no file system fails on demand."""
+    """Make a system call fail by its count from 1; a stand-in, no file system fails on demand."""
     calls: list[int] = []
     real = getattr(os, function)
 
@@ -278,10 +278,10 @@ QUESTIONS: dict[str, Callable[[JobsRoot], object]] = {
 
 @pytest.mark.parametrize("function", ["open", "fstat"])
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_stale_handle_is_tried_three_times(
+def test_stale_handle_is_retried_three_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str, function: str
 ) -> None:
-    """NFS answers so where a file was replaced between lookup and open."""
+    """NFS returns ESTALE if a file was replaced between lookup and open."""
     build(tmp_path / "jobs")
     root = JobsRoot(tmp_path / "jobs")
     with monkeypatch.context() as patched:
@@ -298,7 +298,7 @@ def test_a_stale_handle_is_tried_three_times(
 @pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ESTALE])
 @pytest.mark.parametrize("function", ["open", "fstat", "pread"])
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_fault_at_any_step_comes_through_and_leaves_nothing_open(
+def test_error_at_any_step_is_raised_and_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str, function: str, code: int
 ) -> None:
     build(tmp_path / "jobs")
@@ -318,7 +318,7 @@ def test_a_fault_at_any_step_comes_through_and_leaves_nothing_open(
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_a_process_out_of_descriptors_fails_and_leaves_nothing_open(tmp_path: Path, question: str) -> None:
+def test_process_without_descriptors_fails_and_leaves_nothing_open(tmp_path: Path, question: str) -> None:
     build(tmp_path / "jobs")
     root = JobsRoot(tmp_path / "jobs")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -25,7 +25,7 @@ def names(folder: Path) -> list[str]:
 
 @contextmanager
 def files_limited_to(size: int) -> Iterator[None]:
-    """Let every write past `size` bytes fail with EFBIG, as a full disk lets it fail with ENOSPC."""
+    """Make every write past `size` bytes fail with EFBIG, as a full disk makes it fail with ENOSPC."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -34,14 +34,14 @@ def files_limited_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_new_file_has_the_data_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+def test_new_file_has_the_data_and_no_temporary_file_remains(tmp_path: Path) -> None:
     write_atomically(tmp_path / "file", b"data")
     assert (tmp_path / "file").read_bytes() == b"data"
     assert names(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o666])
-def test_the_mode_is_as_asked_whatever_the_umask_and_the_old_file(tmp_path: Path, mode: int) -> None:
+def test_mode_is_as_requested_whatever_the_umask_and_the_old_file(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     path.chmod(0o400)
@@ -49,7 +49,7 @@ def test_the_mode_is_as_asked_whatever_the_umask_and_the_old_file(tmp_path: Path
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
-def test_whoever_has_the_old_file_open_reads_it_whole(tmp_path: Path) -> None:
+def test_reader_of_the_old_file_reads_it_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
     with path.open("rb") as old:
@@ -57,7 +57,7 @@ def test_whoever_has_the_old_file_open_reads_it_whole(tmp_path: Path) -> None:
         assert old.read() == b"old"
 
 
-def test_a_link_in_the_file_s_place_is_replaced_and_not_followed(tmp_path: Path) -> None:
+def test_symbolic_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"mine")
     (tmp_path / "file").symlink_to("elsewhere")
     write_atomically(tmp_path / "file", b"data")
@@ -65,7 +65,7 @@ def test_a_link_in_the_file_s_place_is_replaced_and_not_followed(tmp_path: Path)
     assert not (tmp_path / "file").is_symlink()
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file_and_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with files_limited_to(1000), pytest.raises(OSError, match="File too large"):
@@ -74,14 +74,14 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: 
     assert names(tmp_path) == ["file"]
 
 
-def test_a_rename_that_fails_leaves_nothing_beside(tmp_path: Path) -> None:
+def test_failed_rename_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
     with pytest.raises(IsADirectoryError):
         write_atomically(tmp_path / "file", b"data")
     assert names(tmp_path) == ["file"]
 
 
-def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+def test_missing_directory_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "absent" / "file", b"data")
     assert names(tmp_path) == []
@@ -96,7 +96,7 @@ def test_no_failure_leaks_a_descriptor(tmp_path: Path) -> None:
     assert descriptors() == before
 
 
-def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
+def test_reader_never_sees_a_partial_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     versions = [bytes([letter]) * 200_000 for letter in b"ab"]
     write_atomically(path, versions[0])
@@ -117,18 +117,18 @@ def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_root_writes_belongs_to_whom_the_folder_belongs(tmp_path: Path) -> None:
+def test_file_written_by_root_belongs_to_the_owner_of_the_directory(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, -1)
     write_atomically(tmp_path / "file", b"data", 0o600)
     assert (tmp_path / "file").stat().st_uid == 12345
 
 
-def test_the_temporary_name_can_be_no_job() -> None:
+def test_temporary_name_is_not_a_job_id() -> None:
     assert not is_job_id(TEMP_PREFIX + "x")
 
 
 @pytest.mark.parametrize("fault", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF])
-def test_a_file_system_that_cannot_sync_a_folder_keeps_the_file(
+def test_file_is_kept_if_the_directory_cannot_be_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
 ) -> None:
     refuse_to_sync_folders(monkeypatch, fault)
@@ -136,7 +136,7 @@ def test_a_file_system_that_cannot_sync_a_folder_keeps_the_file(
     assert (tmp_path / "file").read_bytes() == b"data"
 
 
-def test_a_fault_of_the_folder_s_sync_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_the_directory_sync_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_to_sync_folders(monkeypatch, errno.EIO)
     with pytest.raises(OSError, match="Input/output error"):
         write_atomically(tmp_path / "file", b"data")

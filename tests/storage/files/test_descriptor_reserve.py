@@ -9,7 +9,7 @@ import pytest
 from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
 
 
-def test_a_file_that_is_not_there_is_an_error_with_a_reserve_too(tmp_path: Path) -> None:
+def test_missing_file_is_an_error_with_a_reserve_too(tmp_path: Path) -> None:
     reserve = DescriptorReserve()
     reserve.fill()
     with pytest.raises(FileNotFoundError):
@@ -17,7 +17,7 @@ def test_a_file_that_is_not_there_is_an_error_with_a_reserve_too(tmp_path: Path)
     reserve.close()
 
 
-def test_without_another_descriptor_one_of_the_reserve_is_used(
+def test_reserve_is_used_when_no_other_descriptor_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()

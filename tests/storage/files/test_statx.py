@@ -10,7 +10,7 @@ from jobsvc.storage.files import statx
 from jobsvc.storage.files.statx import birth_time
 
 
-def test_birth_time_is_that_of_stat_and_stays_when_the_directory_changes(tmp_path: Path) -> None:
+def test_birth_time_does_not_change_with_the_directory(tmp_path: Path) -> None:
     folder = tmp_path / "job"
     folder.mkdir()
     fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)

@@ -38,18 +38,18 @@ a line that says nothing
         ("/mnt/over/x", "fuse.sshfs"),
     ],
 )
-def test_the_longest_and_last_mount_that_holds_the_path_names_its_file_system(path: str, kind: str) -> None:
+def test_longest_and_last_mount_above_a_path_decides(path: str, kind: str) -> None:
     assert file_system_of(TABLE, path) == kind
 
 
-def test_a_path_that_no_mount_holds_is_unknown() -> None:
+def test_path_below_no_mount_is_unknown() -> None:
     assert file_system_of("", "/x") == "unknown"
 
 
 @pytest.mark.parametrize(
     ("kind", "local"), [("ext4", True), ("tmpfs", True), ("nfs4", False), ("unknown", False)]
 )
-def test_only_what_no_other_machine_can_change_is_local(kind: str, local: bool) -> None:  # noqa: FBT001 - a table
+def test_only_file_systems_that_no_other_host_can_change_are_local(kind: str, local: bool) -> None:  # noqa: FBT001 - a table
     assert is_local(kind) is local
 
 
@@ -82,17 +82,17 @@ def test_inode_numbers_of_this_machines_root_are_used() -> None:
     assert keeps_inode_numbers(Path("/proc").stat().st_dev)
 
 
-def test_this_machines_proc_is_proc() -> None:
+def test_proc_of_this_host_is_proc() -> None:
     assert file_system(Path("/proc/self")) == "proc"
 
 
-def test_the_limit_of_watches_is_the_systems_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_watch_limit_is_that_of_the_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert watch_limit() > 0
     monkeypatch.setattr(mounts, "MAX_USER_WATCHES", tmp_path / "none")
     assert watch_limit() == 0
 
 
-def test_a_table_that_cant_be_read_makes_everything_unknown(
+def test_unreadable_mount_table_makes_everything_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "none")

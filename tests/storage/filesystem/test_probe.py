@@ -30,7 +30,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_its_nature_is_that_of_the_mount(tmp_path: Path) -> None:
+def test_file_system_type_is_that_of_the_mount(tmp_path: Path) -> None:
     nature = file_system_info(tmp_path)
     assert nature.file_system == file_system(tmp_path)
     assert nature.events == is_local(nature.file_system)
@@ -39,7 +39,7 @@ def test_its_nature_is_that_of_the_mount(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quickly")
-def test_a_local_disk_tells_of_events_steps_its_clock_and_renames_whole(tmp_path: Path) -> None:
+def test_local_disk_has_events_a_clock_step_and_atomic_renames(tmp_path: Path) -> None:
     trial = run_write_probe(tmp_path)
     assert trial.event
     assert trial.clock_step is not None
@@ -52,10 +52,10 @@ def test_a_local_disk_tells_of_events_steps_its_clock_and_renames_whole(tmp_path
 
 @pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize("step", ["_delivers_events", "_clock", "_renames"])
-def test_all_happens_in_one_folder_of_a_reserved_name_that_is_gone_afterwards(
+def test_probe_uses_one_directory_with_a_reserved_name_and_removes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """Also where it fails in the middle."""
+    """Also if the probe fails in the middle."""
     (tmp_path / "job-1").mkdir()
     seen = []
 
@@ -75,16 +75,14 @@ def test_all_happens_in_one_folder_of_a_reserved_name_that_is_gone_afterwards(
     assert names(tmp_path / "job-1") == []
 
 
-def test_where_nothing_may_be_written_nothing_is_tried() -> None:
+def test_nothing_is_probed_without_write_permission() -> None:
     with pytest.raises(OSError, match=TEMP_PREFIX):
         run_write_probe(Path("/proc/self"))
 
 
 @pytest.mark.usefixtures("quickly")
-def test_a_farm_that_writes_in_place_would_be_found_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So the looks do see what is torn."""
+def test_writes_in_place_are_detected_as_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe does notice torn files."""
 
     def in_place(replacing: Any, number: int) -> None:
         with replacing._path.open("wb") as file:
@@ -98,7 +96,7 @@ def test_a_farm_that_writes_in_place_would_be_found_out(
 
 @pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize(("fault", "counts"), [(errno.ENOENT, True), (errno.ESTALE, False)])
-def test_a_file_that_is_not_there_is_torn_and_one_that_is_to_be_asked_for_again_is_not(
+def test_missing_file_is_torn_and_a_stale_handle_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int, *, counts: bool
 ) -> None:
     def fails(_path: Path) -> bytes:
@@ -110,7 +108,7 @@ def test_a_file_that_is_not_there_is_torn_and_one_that_is_to_be_asked_for_again_
 
 
 @pytest.mark.usefixtures("quickly")
-def test_a_fault_while_replacing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_while_replacing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real: Callable[[Any, int], None] = probe._Replacing._replace
 
     def fails(replacing: Any, number: int) -> None:
@@ -126,7 +124,7 @@ def test_a_fault_while_replacing_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize(("tick", "step"), [(20_000_000, 0.02), (10**18, None)])
-def test_the_step_is_the_least_between_two_times_and_none_where_it_stands_still(
+def test_clock_step_is_the_smallest_difference_and_none_if_time_stands_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tick: int, step: float | None
 ) -> None:
     def coarse(_descriptor: int) -> Any:
@@ -139,7 +137,9 @@ def test_the_step_is_the_least_between_two_times_and_none_where_it_stands_still(
 
 
 @pytest.mark.usefixtures("quickly")
-def test_a_clock_that_is_ahead_is_told_by_how_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_that_is_ahead_is_reported_with_its_offset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def ahead(_descriptor: int) -> Any:
         return SimpleNamespace(st_mtime_ns=time.time_ns() + 90 * 10**9)
 
@@ -150,7 +150,7 @@ def test_a_clock_that_is_ahead_is_told_by_how_much(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(("init", "add"), [(-1, 0), (None, -1)])
-def test_where_no_watch_is_to_be_had_no_event_comes(
+def test_no_events_without_a_watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: int | None, add: int
 ) -> None:
     def begin(_flags: int) -> int:
@@ -161,6 +161,6 @@ def test_where_no_watch_is_to_be_had_no_event_comes(
     assert not probe._delivers_events(tmp_path)
 
 
-def test_an_event_that_does_not_come_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_event_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select, "select", lambda *_: ([], [], []))
     assert not probe._delivers_events(tmp_path)

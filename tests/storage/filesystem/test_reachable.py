@@ -38,16 +38,18 @@ def names(outer: str, inner: str) -> list[str]:
         ("", "her own", ["data/anna", "her own"]),
     ],
 )
-def test_folder_is_reached_by_each_name_that_mounts_give_it(outer: str, inner: str, found: list[str]) -> None:
+def test_directory_is_reachable_by_each_name_that_mounts_give_it(
+    outer: str, inner: str, found: list[str]
+) -> None:
     assert names(outer, inner) == [f"/no-such/{name}" for name in found]
 
 
-def test_root_of_all_files_leads_to_each_folder() -> None:
+def test_root_directory_leads_to_each_directory() -> None:
     through_root = list(Mounts(TABLE).names_through(Path("/"), Path("/no-such/x")))
     assert through_root == ["/no-such/x"]
 
 
-def test_folders_are_compared_by_name_where_there_is_no_table(
+def test_directories_are_compared_by_name_without_a_mount_table(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(reachable, "MOUNTINFO", tmp_path / "missing")
@@ -56,7 +58,7 @@ def test_folders_are_compared_by_name_where_there_is_no_table(
     assert list(mounts.names_through(tmp_path / "x", tmp_path)) == []
 
 
-def test_symbolic_links_are_followed_on_the_way_to_both(tmp_path: Path) -> None:
+def test_symbolic_links_are_followed_in_both_paths(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to("data")
     for outer, inner in (("link", "data/x"), ("data", "link/x")):

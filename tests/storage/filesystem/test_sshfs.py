@@ -1,4 +1,4 @@
-"""Job directories on sshfs, which numbers inodes as they are looked up."""
+"""Job directories on sshfs, which assigns inode numbers at lookup."""
 
 from __future__ import annotations
 

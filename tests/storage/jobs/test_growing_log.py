@@ -1,4 +1,4 @@
-"""A log is handed out in pieces that make it up again, however it grew; where it is another, that is told."""
+"""The chunks of a growing log add up to the log; a reset reports another log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIMITS = st.integers(8, 700)
 
 
 class Log:
-    """A job's log that a test writes, and the service's way to open it."""
+    """A job's log that a test writes, and the way the service opens it."""
 
     def __init__(self, root: Path) -> None:
         self._root = JobsRoot(root)
@@ -68,7 +68,7 @@ def scratch_log() -> Iterator[Log]:
 def read_all(
     log: Log, mark: LogPosition | None, *, ended: bool = False, limit: int = 64
 ) -> tuple[list[bytes], LogPosition, LogReset | None]:
-    """Read pieces until none comes; fails where a later one than the first is of another generation."""
+    """Read chunks until none follows; fail if a chunk after the first has another generation."""
     pieces: list[bytes] = []
     broken = None
     while True:
@@ -87,10 +87,8 @@ def read_all(
 @example(growths=[b"a\r", b"\nb\r\n"], limit=8)
 @example(growths=[b"aaaaaaa\r\nb\n"], limit=8)
 @example(growths=["aaaa🎬🎬".encode(), b"\n"], limit=8)
-def test_the_pieces_are_the_log_whatever_it_grew_by_and_end_with_lines(
-    growths: list[bytes], limit: int
-) -> None:
-    """Only a line longer than a piece is cut, between its characters; a line that is not ended waits."""
+def test_chunks_add_up_to_the_log_and_end_with_lines(growths: list[bytes], limit: int) -> None:
+    """Only a line longer than a chunk is split, between characters; an unfinished line waits."""
     with scratch_log() as log:
         mark, got = None, b""
         for growth in growths:
@@ -109,7 +107,7 @@ def test_the_pieces_are_the_log_whatever_it_grew_by_and_end_with_lines(
 
 @settings(deadline=None)
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), min_size=200), limit=LIMITS)
-def test_a_line_that_is_cut_is_cut_between_characters(text: str, limit: int) -> None:
+def test_line_is_split_between_characters(text: str, limit: int) -> None:
     with scratch_log() as log:
         log.append(text.encode() + b"\n")
         pieces, _, _ = read_all(log, None, limit=limit)
@@ -117,7 +115,7 @@ def test_a_line_that_is_cut_is_cut_between_characters(text: str, limit: int) -> 
 
 
 @given(data=st.lists(SCRAPS, max_size=30).map(b"".join), ended=st.booleans(), full=st.booleans())
-def test_no_more_is_given_out_than_there_is_and_something_wherever_a_line_is_whole(
+def test_no_more_than_the_log_is_returned_and_every_complete_line_is(
     data: bytes,
     ended: bool,  # noqa: FBT001 - hypothesis passes by name
     full: bool,  # noqa: FBT001 - likewise
@@ -137,10 +135,8 @@ def test_no_more_is_given_out_than_there_is_and_something_wherever_a_line_is_who
     second=st.lists(SCRAPS, max_size=12).map(b"".join),
     kept=st.integers(0, 4000),
 )
-def test_a_log_that_was_cut_and_written_anew_is_told_and_begins_anew(
-    first: bytes, second: bytes, kept: int
-) -> None:
-    """Where what is there begins, to both ends, as what was there did, it goes on instead."""
+def test_truncated_and_rewritten_log_is_a_reset(first: bytes, second: bytes, kept: int) -> None:
+    """If the new content starts with both ends as the old did, it continues instead."""
     with scratch_log() as log:
         log.append(first)
         _, mark, _ = read_all(log, None, ended=True)
@@ -156,14 +152,14 @@ def test_a_log_that_was_cut_and_written_anew_is_told_and_begins_anew(
             assert (b"".join(pieces), broken) == (now, LogReset.TRUNCATED)
 
 
-def test_a_log_that_was_replaced_is_told_and_begins_anew(log: Log) -> None:
+def test_replaced_log_is_a_reset(log: Log) -> None:
     log.append(b"one\ntwo\n")
     _, mark, _ = read_all(log, None)
     log.replace(b"one\ntwo\nthree\n")
     assert read_all(log, mark)[::2] == ([b"one\ntwo\nthree\n"], LogReset.REPLACED)
 
 
-def test_a_log_of_gigabytes_that_was_cut_far_from_its_ends_is_told(log: Log) -> None:
+def test_truncation_of_a_log_of_gigabytes_is_a_reset(log: Log) -> None:
     with log.path.open("wb") as file:
         file.truncate(5 << 30)
     with log.opened() as file:
@@ -182,7 +178,7 @@ def test_a_log_of_gigabytes_that_was_cut_far_from_its_ends_is_told(log: Log) -> 
 @given(
     inode=st.integers(0, 2**64 - 1), digest=st.binary(min_size=8, max_size=8), offset=st.integers(0, 2**59)
 )
-def test_a_mark_is_read_as_it_was_written(inode: int, digest: bytes, offset: int) -> None:
+def test_position_is_parsed_as_it_was_formatted(inode: int, digest: bytes, offset: int) -> None:
     mark = LogPosition(inode, digest, offset)
     assert LogPosition.parse(str(mark)) == mark
 
@@ -192,12 +188,12 @@ def test_a_mark_is_read_as_it_was_written(inode: int, digest: bytes, offset: int
 @example("1-0011223344556677:01")
 @example("01-0011223344556677:1")
 @example("1-0011223344556677:5\n")
-def test_a_mark_is_read_only_as_it_is_written(text: str) -> None:
+def test_position_has_only_one_form(text: str) -> None:
     mark = LogPosition.parse(text)
     assert mark is None or str(mark) == text
 
 
-def test_growth_is_no_change_of_an_open_log_and_a_cut_is(log: Log) -> None:
+def test_growth_does_not_change_an_open_log_and_truncation_does(log: Log) -> None:
     log.append(b"line\n" * 100)
     with log.opened() as file:
         log.append(b"more\n")
@@ -208,7 +204,7 @@ def test_growth_is_no_change_of_an_open_log_and_a_cut_is(log: Log) -> None:
         assert read_cached(file, 0, 10) is None
 
 
-def test_an_open_log_that_was_cut_and_has_grown_past_its_old_end_is_changed(log: Log) -> None:
+def test_open_log_truncated_and_grown_past_its_old_end_is_changed(log: Log) -> None:
     log.append(b"attempt 1\n" + b"line\n" * 100)
     with log.opened() as file:
         os.truncate(log.path, 0)

@@ -38,8 +38,8 @@ def tail(data: bytes, limit: int) -> str:
 @example(data="🎬🎬".encode(), limit=7)
 @example(data=b"long line\n", limit=4)
 @example(data=b"\x80" * 20, limit=10)
-def test_a_tail_is_the_end_of_the_log_within_the_limit_in_whole_lines(data: bytes, limit: int) -> None:
-    """Broken UTF-8 is replaced; only where the last line alone passes the limit is it cut at its front."""
+def test_tail_is_the_last_whole_lines_within_the_limit(data: bytes, limit: int) -> None:
+    """Invalid UTF-8 is replaced; only if the last line alone exceeds the limit is its start cut off."""
     text, whole = tail(data, limit), data.decode("utf-8", "replace")
     assert len(text.encode()) <= limit
     assert whole.endswith(text)
@@ -54,8 +54,8 @@ def test_a_tail_is_the_end_of_the_log_within_the_limit_in_whole_lines(data: byte
     lines=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n")), min_size=1),
     limit=st.integers(1, 60),
 )
-def test_of_sound_text_as_many_lines_are_kept_as_the_limit_holds(lines: list[str], limit: int) -> None:
-    """A last line longer than the limit is kept as far as it fits, save for a character cut in two."""
+def test_tail_keeps_as_many_lines_as_the_limit_allows(lines: list[str], limit: int) -> None:
+    """A last line longer than the limit is kept as far as it fits, except for a character cut in two."""
     whole = "".join(f"{line}\n" for line in lines)
     kept = whole.split("\n")[:-1]
     best = ""
@@ -68,22 +68,22 @@ def test_of_sound_text_as_many_lines_are_kept_as_the_limit_holds(lines: list[str
         assert limit - 3 <= len(tail(whole.encode(), limit).encode()) <= limit
 
 
-def test_an_empty_log_has_an_empty_tail() -> None:
+def test_empty_log_has_an_empty_tail() -> None:
     assert tail(b"", 100) == ""
 
 
-def test_a_line_that_begins_exactly_at_the_limit_is_whole() -> None:
+def test_line_that_starts_exactly_at_the_limit_is_kept_whole() -> None:
     assert tail(b"one\ntwo\n", 4) == "two\n"
     assert tail(b"one\ntwo\n", 5) == "two\n"
     assert tail(b"one\ntwo\n", 8) == "one\ntwo\n"
 
 
-def test_replacing_may_take_a_line_out_of_the_limit() -> None:
+def test_replacement_characters_may_push_a_line_over_the_limit() -> None:
     assert tail(b"one\n\xff\xff\n", 7) == "\ufffd\ufffd\n"
     assert tail(b"one\n\xff\xff\n", 8) == "\ufffd\ufffd\n"
 
 
-def test_a_log_that_grew_or_shrank_since_it_was_asked_for_its_size_is_read_all_the_same() -> None:
+def test_log_that_changes_its_size_after_fstat_is_read() -> None:
     with opened(b"one\ntwo\nthree\n") as fd:
         assert last_lines(fd, 8, 4) == "two\n"
         os.ftruncate(fd, 4)
@@ -91,7 +91,7 @@ def test_a_log_that_grew_or_shrank_since_it_was_asked_for_its_size_is_read_all_t
         assert last_lines(fd, 14, 100) == "one\n"
 
 
-def test_the_end_of_a_log_of_gigabytes_costs_no_more_than_that_of_a_small_one(tmp_path: Path) -> None:
+def test_tail_of_a_log_of_gigabytes_reads_no_more_than_that_of_a_small_one(tmp_path: Path) -> None:
     log = tmp_path / "render.log"
     with log.open("wb") as file:
         file.truncate(5 << 30)
@@ -109,8 +109,8 @@ def test_read_fully_reads_what_is_there(data: bytes, start: int, count: int) -> 
         assert read_fully(fd, start, count) == data[start : start + count]
 
 
-def test_read_fully_reads_on_after_a_short_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As network file systems and signals may have it; a regular file here gives no short reads."""
+def test_read_fully_continues_after_a_short_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on network file systems and after signals; a regular file here gives no short reads."""
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, count, start: pread(fd, min(count, 3), start))
     with opened(b"0123456789") as fd:
@@ -125,10 +125,10 @@ def test_read_fully_reads_on_after_a_short_read(monkeypatch: pytest.MonkeyPatch)
 @example(data=b"a line\nb\nc\n", lines=3, limit=4, block=2)
 @example(data="x\n\n🎬".encode(), lines=2, limit=5, block=9)
 @example(data=b"\nb\nc", lines=3, limit=3, block=9)
-def test_the_last_lines_begin_where_lines_do_and_within_the_limit(
+def test_offset_of_the_last_lines_is_the_start_of_a_line_within_the_limit(
     data: bytes, lines: int, limit: int, block: int
 ) -> None:
-    """A last line without its end is a line; only one that is longer than the limit is cut at its front."""
+    """An unfinished last line is a line; only if it is longer than the limit is its start cut off."""
     with opened(data) as fd, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_BLOCK", block)
         start = lines_start(fd, len(data), lines, limit)
@@ -141,7 +141,7 @@ def test_the_last_lines_begin_where_lines_do_and_within_the_limit(
     assert data[start:] == best
 
 
-def test_to_find_the_last_lines_of_gigabytes_is_to_read_a_megabyte_at_most() -> None:
+def test_last_lines_of_gigabytes_are_found_by_reading_at_most_a_megabyte() -> None:
     with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
         file.truncate(5 << 30)
         read: list[int] = []

@@ -49,13 +49,13 @@ def film(jobs_root: Path, make_job: MakeJob) -> Film:
 
 
 @pytest.fixture
-def piecemeal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a slice be over after its first piece."""
+def one_chunk_per_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """End each slice after its first chunk."""
     monkeypatch.setattr(output_hash, "SLICE_S", 0)
 
 
 @pytest.mark.parametrize("size", [0, 1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 3 * READ_BYTES + 7])
-def test_the_digest_is_of_the_whole_file(jobs_root: Path, make_job: MakeJob, size: int) -> None:
+def test_digest_is_of_the_whole_file(jobs_root: Path, make_job: MakeJob, size: int) -> None:
     data = os.urandom(size)
     with Film(jobs_root, make_job(output=data)).begun() as work:
         taken = 0
@@ -65,14 +65,14 @@ def test_the_digest_is_of_the_whole_file(jobs_root: Path, make_job: MakeJob, siz
         assert taken == size
 
 
-@pytest.mark.usefixtures("piecemeal")
-def test_a_slice_ends_when_its_time_is_over(film: Film) -> None:
+@pytest.mark.usefixtures("one_chunk_per_slice")
+def test_slice_ends_when_its_time_is_over(film: Film) -> None:
     with film.begun() as work:
         assert [work.hash_slice(), work.digest] == [READ_BYTES, None]
         assert [work.hash_slice(), work.digest] == [len(FILM) - READ_BYTES, hashlib.sha256(FILM).digest()]
 
 
-def test_a_read_may_bring_less_than_it_was_asked_for(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_reads_are_continued(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = os.preadv
     monkeypatch.setattr(os, "preadv", lambda fd, into, at: whole(fd, [into[0][:70_001]], at))
     with film.begun() as work:
@@ -103,8 +103,8 @@ def _by_rename(film: Film) -> None:
     put(film.path, FILM)
 
 
-def _by_a_rename_of_its_folder(film: Film) -> None:
-    """Leave the open file as it was, to the last of its times."""
+def _rename_folder(film: Film) -> None:
+    """Leave the open file unchanged, including all of its times."""
     film.path.parent.rename(film.folder / "older")
     put(film.path, FILM)
 
@@ -119,13 +119,13 @@ def _hidden(film: Film) -> None:
 
 CHANGES = [
     *(_in_place, _shorter, _shortened_to_where_we_are, _longer),
-    *(_by_rename, _by_a_rename_of_its_folder, _removed, _hidden),
+    *(_by_rename, _rename_folder, _removed, _hidden),
 ]
 
 
-@pytest.mark.usefixtures("piecemeal")
+@pytest.mark.usefixtures("one_chunk_per_slice")
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_that_changes_meanwhile_gives_nothing(film: Film, change: Callable[[Film], None]) -> None:
+def test_file_that_changes_during_hashing_has_no_digest(film: Film, change: Callable[[Film], None]) -> None:
     with film.begun() as work:
         work.hash_slice()
         change(film)
@@ -134,8 +134,8 @@ def test_a_file_that_changes_meanwhile_gives_nothing(film: Film, change: Callabl
         assert work.digest is None
 
 
-@pytest.mark.usefixtures("piecemeal")
-def test_a_change_is_found_out_before_the_rest_is_read(jobs_root: Path, make_job: MakeJob) -> None:
+@pytest.mark.usefixtures("one_chunk_per_slice")
+def test_change_is_detected_before_the_rest_is_read(jobs_root: Path, make_job: MakeJob) -> None:
     film = Film(jobs_root, make_job(output=bytes(5 * READ_BYTES)))
     with film.begun() as work:
         work.hash_slice()
@@ -145,7 +145,7 @@ def test_a_change_is_found_out_before_the_rest_is_read(jobs_root: Path, make_job
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_version_than_the_one_wished_for_is_not_begun(
+def test_other_version_than_the_requested_one_is_not_hashed(
     film: Film, change: Callable[[Film], None]
 ) -> None:
     change(film)
@@ -157,7 +157,7 @@ def test_another_version_than_the_one_wished_for_is_not_begun(
 
 @settings(max_examples=25, deadline=None)
 @given(st.binary(max_size=100), st.binary(max_size=100))
-def test_what_is_known_of_a_version_is_true_of_it_alone(
+def test_digest_applies_only_to_its_version(
     tmp_path_factory: pytest.TempPathFactory, first: bytes, second: bytes
 ) -> None:
     root = tmp_path_factory.mktemp("jobs")
@@ -172,9 +172,7 @@ def test_what_is_known_of_a_version_is_true_of_it_alone(
         OutputHasher(film.root, film.job, film.identity)
 
 
-def test_storage_that_takes_no_advice_is_read_all_the_same(
-    film: Film, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_is_read_if_fadvise_fails(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: int) -> None:
         raise OSError
 
@@ -184,7 +182,7 @@ def test_storage_that_takes_no_advice_is_read_all_the_same(
         assert work.digest == hashlib.sha256(FILM).digest()
 
 
-def test_a_fault_of_storage_is_the_callers(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storage_error_is_raised(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise OSError(5, "Input/output error")
 

@@ -1,4 +1,4 @@
-"""What `check` says of a path that a record names and that can't be served."""
+"""What `check` reports for a path of a record that cannot be served."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.permissions import bound_by_permissions
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A job directory that any user may enter; the folders of pytest are for their owner alone."""
+    """A job directory that any user may enter; the directories of pytest are for their owner only."""
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch).chmod(0o755)
         job = Path(scratch) / "job"
@@ -57,7 +57,7 @@ def test_symbolic_links_and_devices_are_named(folder: Path) -> None:
     assert (explain(folder, "fifo") or "").startswith("is a")
 
 
-def test_absolute_path_is_looked_for_beneath_the_output_roots(folder: Path) -> None:
+def test_absolute_path_is_resolved_below_the_output_roots(folder: Path) -> None:
     film = str(folder / "output" / "film.mp4")
     assert explain(folder, film) == "is absolute, and there is no --output-root"
     assert explain(folder, film, ["/elsewhere"]) == "lies outside every output root"
@@ -65,11 +65,11 @@ def test_absolute_path_is_looked_for_beneath_the_output_roots(folder: Path) -> N
     assert explain(folder, f"{folder}/none", [str(folder)]) == "is missing"
 
 
-def test_name_that_no_file_system_can_have_is_a_fault(folder: Path) -> None:
+def test_impossible_name_is_an_error(folder: Path) -> None:
     assert explain(folder, "n" * 300) == "can't be read: ENAMETOOLONG (File name too long)"
 
 
-def test_denied_file_is_named_with_its_mode_and_owner(folder: Path) -> None:
+def test_unreadable_file_is_reported_with_mode_and_owner(folder: Path) -> None:
     film = folder / "output" / "film.mp4"
     film.chmod(0o200)
     owner = pwd.getpwuid(film.stat().st_uid).pw_name
@@ -80,7 +80,7 @@ def test_denied_file_is_named_with_its_mode_and_owner(folder: Path) -> None:
     )
 
 
-def test_denied_folder_is_named_with_its_mode_and_owner(folder: Path) -> None:
+def test_unreadable_directory_is_reported_with_mode_and_owner(folder: Path) -> None:
     (folder / "output").chmod(0)
     with bound_by_permissions():
         finding = explain(folder, "output/film.mp4")
@@ -90,7 +90,7 @@ def test_denied_folder_is_named_with_its_mode_and_owner(folder: Path) -> None:
     )
 
 
-def test_folder_below_a_denied_one_has_no_mode_to_name(folder: Path) -> None:
+def test_directory_below_an_unreadable_one_has_no_mode(folder: Path) -> None:
     folder.parent.chmod(0)
     with bound_by_permissions():
         finding = explain(folder, "output/film.mp4")

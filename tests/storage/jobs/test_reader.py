@@ -41,7 +41,7 @@ def root(jobs_root: Path) -> JobsRoot:
 
 
 def completed(root: JobsRoot, output_path: str | None, log_path: str | None = None) -> Job:
-    """Take a job as any record may have it, without asking whether its paths are good."""
+    """Build a job as any record may have it, without validating its paths."""
     record = {"status": "completed", "owner": root.read("job-1").job.owner}
     return parse_record("job-1", record | {"outputPath": output_path, "logPath": log_path}, 0)
 
@@ -62,7 +62,7 @@ def bytes_read() -> int:
 # The listing -----------------------------------------------------------------------------------------
 
 
-def test_a_scan_lists_directories_with_a_jobs_name_and_counts_the_rest(
+def test_scan_lists_directories_with_job_names_and_counts_the_rest(
     root: JobsRoot, jobs_root: Path, make_job: MakeJob
 ) -> None:
     make_job("job-1")
@@ -78,7 +78,7 @@ def test_a_scan_lists_directories_with_a_jobs_name_and_counts_the_rest(
     assert (sorted(found.ids), found.ignored) == (["job-1", "no-record"], 10)
 
 
-def test_an_empty_root_is_listed_and_a_missing_one_is_a_fault(root: JobsRoot, jobs_root: Path) -> None:
+def test_empty_root_is_listed_and_a_missing_one_is_an_error(root: JobsRoot, jobs_root: Path) -> None:
     assert root.scan() == ([], 0)
     jobs_root.rmdir()
     with pytest.raises(FileNotFoundError):
@@ -87,9 +87,7 @@ def test_an_empty_root_is_listed_and_a_missing_one_is_a_fault(root: JobsRoot, jo
         root.read("job-1")
 
 
-def test_the_root_may_be_a_link_by_the_operators_choice(
-    jobs_root: Path, make_job: MakeJob, tmp_path: Path
-) -> None:
+def test_root_may_be_a_symbolic_link(jobs_root: Path, make_job: MakeJob, tmp_path: Path) -> None:
     make_job(output=b"film")
     (tmp_path / "link").symlink_to(jobs_root)
     linked = JobsRoot(tmp_path / "link")
@@ -98,7 +96,7 @@ def test_the_root_may_be_a_link_by_the_operators_choice(
     assert output_of(linked, linked.read("job-1").job) == b"film"
 
 
-def test_a_root_that_comes_back_elsewhere_is_seen_at_once(
+def test_replaced_root_is_noticed_immediately(
     root: JobsRoot, jobs_root: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:
     make_job(owner="anna")
@@ -114,7 +112,7 @@ def test_a_root_that_comes_back_elsewhere_is_seen_at_once(
 # Records ---------------------------------------------------------------------------------------------
 
 
-def test_a_record_is_read_with_its_version_and_the_files_time(
+def test_record_is_read_with_its_version_and_the_time_of_the_file(
     root: JobsRoot, make_job: MakeJob, jobs_root: Path
 ) -> None:
     make_job(progress=12)
@@ -134,7 +132,7 @@ TIMES = st.builds(lambda seconds, parts: seconds * 10**9 + parts, SECONDS, st.in
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1), TIMES, TIMES)
-def test_an_identity_keeps_whatever_a_file_system_says(inode: int, size: int, mtime: int, ctime: int) -> None:
+def test_file_version_keeps_any_values(inode: int, size: int, mtime: int, ctime: int) -> None:
     identity = FileVersion(inode, size, mtime, ctime)
     assert (identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns) == (
         inode,
@@ -147,10 +145,12 @@ def test_an_identity_keeps_whatever_a_file_system_says(inode: int, size: int, mt
 
 
 @pytest.mark.parametrize("seconds", [9_500_000_000, 15_032_385_535, -1, -2_000_000_000])
-def test_a_file_of_another_age_is_read_like_any_other(
+def test_file_with_an_unusual_timestamp_is_read(
     root: JobsRoot, make_job: MakeJob, jobs_root: Path, seconds: int
 ) -> None:
-    """Of 2271, of the last year that ext4 has, and of before the epoch; other file systems hold some back."""
+    """From 2271, from the last year that ext4 can store, and from before the epoch; other file systems clamp
+    some.
+    """
     make_job(output=b"film")
     for name in ("status.json", "output/film.mp4"):
         os.utime(jobs_root / "job-1" / name, ns=(0, seconds * 10**9 + 1))
@@ -160,7 +160,7 @@ def test_a_file_of_another_age_is_read_like_any_other(
     assert root.read("job-1", reading) == reading
 
 
-def test_an_operators_words_are_known_to_the_reader(jobs_root: Path, make_job: MakeJob) -> None:
+def test_status_aliases_are_used(jobs_root: Path, make_job: MakeJob) -> None:
     make_job(status="paused")
     with pytest.raises(BadRecord):
         JobsRoot(jobs_root).read("job-1")
@@ -171,7 +171,9 @@ def test_an_operators_words_are_known_to_the_reader(jobs_root: Path, make_job: M
 @pytest.mark.parametrize(
     "job_id", ["", ".", "..", "job-1/", "./job-1", "../jobs/job-1", "/", "a\0", "ä", "x" * 10_000]
 )
-def test_what_is_no_job_id_is_absent_without_a_look(root: JobsRoot, make_job: MakeJob, job_id: str) -> None:
+def test_invalid_job_id_is_not_found_without_a_system_call(
+    root: JobsRoot, make_job: MakeJob, job_id: str
+) -> None:
     make_job()
     with pytest.raises(PathNotFound):
         root.read(job_id)
@@ -204,16 +206,14 @@ def test_what_is_no_job_id_is_absent_without_a_look(root: JobsRoot, make_job: Ma
     ],
     ids=lambda data: repr(data[:40]),
 )
-def test_a_record_that_can_not_be_taken_for_a_job_is_a_bad_record(
-    root: JobsRoot, jobs_root: Path, data: bytes
-) -> None:
+def test_invalid_record_is_a_bad_record(root: JobsRoot, jobs_root: Path, data: bytes) -> None:
     (jobs_root / "job-1").mkdir()
     put(jobs_root / "job-1" / "status.json", data)
     with pytest.raises(BadRecord):
         root.read("job-1")
 
 
-def test_a_record_may_be_as_large_as_the_cap_and_no_larger(root: JobsRoot, make_job: MakeJob) -> None:
+def test_record_may_be_as_large_as_the_limit_and_no_larger(root: JobsRoot, make_job: MakeJob) -> None:
     record = make_job() / "status.json"
     data = record.read_bytes()
     put(record, data.ljust(MAX_RECORD_BYTES))
@@ -224,7 +224,7 @@ def test_a_record_may_be_as_large_as_the_cap_and_no_larger(root: JobsRoot, make_
     assert refused.value.reason == "too-large"
 
 
-def test_a_record_of_50_megabytes_is_refused_unread(root: JobsRoot, make_job: MakeJob) -> None:
+def test_record_of_50_megabytes_is_refused_unread(root: JobsRoot, make_job: MakeJob) -> None:
     with (make_job() / "status.json").open("r+b") as file:
         file.truncate(50_000_000)
     bytes_read()
@@ -234,7 +234,7 @@ def test_a_record_of_50_megabytes_is_refused_unread(root: JobsRoot, make_job: Ma
     assert bytes_read() - before < 10_000
 
 
-def test_a_record_that_grows_past_the_cap_while_it_is_read_is_refused(make_job: MakeJob) -> None:
+def test_record_that_grows_past_the_limit_while_it_is_read_is_refused(make_job: MakeJob) -> None:
     path = make_job() / "status.json"
     with path.open("r+b") as file:
         file.truncate(MAX_RECORD_BYTES * 3)
@@ -249,7 +249,7 @@ def test_a_record_that_grows_past_the_cap_while_it_is_read_is_refused(make_job: 
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A clock that can be set forward: `later[0]` nanoseconds after the true time."""
+    """A clock that a test can advance: `later[0]` nanoseconds after the true time."""
     ahead, now = [0], time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now() + ahead[0])
     return ahead
@@ -269,7 +269,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def test_a_settled_record_that_did_not_change_is_not_read_again(
+def test_stable_unchanged_record_is_not_read_again(
     root: JobsRoot, make_job: MakeJob, later: list[int], reads: list[int]
 ) -> None:
     make_job()
@@ -282,7 +282,7 @@ def test_a_settled_record_that_did_not_change_is_not_read_again(
 
 
 @pytest.mark.parametrize("settled", [True, False])
-def test_a_replaced_record_is_read(
+def test_replaced_record_is_read(
     root: JobsRoot, make_job: MakeJob, later: list[int], *, settled: bool
 ) -> None:
     folder = make_job(owner="anna")
@@ -294,10 +294,10 @@ def test_a_replaced_record_is_read(
     assert root.read("job-1", known).job.owner == "bert"
 
 
-def test_a_change_within_the_clocks_tick_is_seen(
+def test_change_within_the_timestamp_granularity_is_noticed(
     root: JobsRoot, make_job: MakeJob, later: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Identities that stand still are what a coarse clock and a used-up inode give."""
+    """Equal file versions are what a coarse clock and a reused inode give."""
     path = make_job(owner="anna") / "status.json"
     known = root.read("job-1")
     monkeypatch.setattr(FileVersion, "of", lambda _: known.record_version)
@@ -309,7 +309,7 @@ def test_a_change_within_the_clocks_tick_is_seen(
     assert root.read("job-1", changed).is_stable
 
 
-def test_a_record_is_settled_two_seconds_after_its_last_change_of_any_kind(
+def test_record_is_stable_two_seconds_after_its_last_change(
     root: JobsRoot, make_job: MakeJob, later: list[int]
 ) -> None:
     path = make_job() / "status.json"
@@ -323,7 +323,7 @@ def test_a_record_is_settled_two_seconds_after_its_last_change_of_any_kind(
     assert not root.read("job-1").is_stable, "a clock ahead of ours proves nothing"
 
 
-def test_the_time_of_a_look_is_taken_before_the_bytes(
+def test_time_is_taken_before_the_bytes_are_read(
     root: JobsRoot, make_job: MakeJob, later: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_job()
@@ -337,7 +337,7 @@ def test_the_time_of_a_look_is_taken_before_the_bytes(
     assert not root.read("job-1").is_stable
 
 
-def test_an_output_that_comes_or_goes_is_seen_beside_a_record_that_stays(
+def test_added_or_removed_output_is_noticed_with_an_unchanged_record(
     root: JobsRoot, make_job: MakeJob, later: list[int], reads: list[int]
 ) -> None:
     folder = make_job(output=b"film")
@@ -355,7 +355,7 @@ def test_an_output_that_comes_or_goes_is_seen_beside_a_record_that_stays(
     assert reads == []
 
 
-def test_another_version_of_an_output_is_seen_beside_a_record_that_stays(
+def test_new_version_of_an_output_is_noticed_with_an_unchanged_record(
     root: JobsRoot, make_job: MakeJob, later: list[int], reads: list[int]
 ) -> None:
     folder = make_job(output=b"film")
@@ -372,9 +372,7 @@ def test_another_version_of_an_output_is_seen_beside_a_record_that_stays(
     assert second.job is first.job
 
 
-def test_a_record_that_went_bad_or_away_is_not_answered_from_what_was_known(
-    root: JobsRoot, make_job: MakeJob
-) -> None:
+def test_invalid_or_removed_record_is_not_served_from_the_cache(root: JobsRoot, make_job: MakeJob) -> None:
     folder = make_job()
     known = root.read("job-1")
     put(folder / "status.json", b"{")
@@ -408,7 +406,7 @@ def test_only_a_completed_job_has_an_output(root: JobsRoot, make_job: MakeJob, s
         "a\\b",
     ],
 )
-def test_an_output_is_opened_by_its_relative_path(root: JobsRoot, make_job: MakeJob, path: str) -> None:
+def test_output_is_opened_by_its_relative_path(root: JobsRoot, make_job: MakeJob, path: str) -> None:
     make_job(output=b"film", outputPath=path)
     reading = root.read("job-1")
     assert reading.output_version
@@ -421,7 +419,7 @@ def test_an_output_is_opened_by_its_relative_path(root: JobsRoot, make_job: Make
     file.close()
 
 
-def test_a_path_is_walked_to_its_greatest_depth_and_no_deeper(root: JobsRoot, make_job: MakeJob) -> None:
+def test_path_is_opened_up_to_the_maximum_depth(root: JobsRoot, make_job: MakeJob) -> None:
     folder = make_job()
     deepest = "/".join("d" * (MAX_PATH_DEPTH - 1))
     put(folder / deepest / "f", b"deep")
@@ -441,7 +439,7 @@ def test_a_path_is_walked_to_its_greatest_depth_and_no_deeper(root: JobsRoot, ma
     ],
     ids=lambda path: repr(path)[:30],
 )  # fmt: skip
-def test_what_names_no_file_of_the_job_is_a_missing_output(
+def test_path_that_names_no_file_of_the_job_is_a_missing_output(
     root: JobsRoot, make_job: MakeJob, tmp_path: Path, path: str | None
 ) -> None:
     put(tmp_path / "secret", b"secret")
@@ -452,7 +450,7 @@ def test_what_names_no_file_of_the_job_is_a_missing_output(
     assert not root.read("job-1").output_version
 
 
-def test_an_absolute_path_is_good_beneath_an_output_root_alone(
+def test_absolute_path_is_valid_only_below_an_output_root(
     jobs_root: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
@@ -472,7 +470,7 @@ def test_an_absolute_path_is_good_beneath_an_output_root_alone(
             root.open_output(completed(root, str(outside)))
 
 
-def test_an_output_root_may_be_a_link_but_nothing_beneath_it(
+def test_output_root_may_be_a_link_but_nothing_below_it(
     jobs_root: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:
     put(tmp_path / "true" / "film.mp4", b"film")
@@ -487,10 +485,10 @@ def test_an_output_root_may_be_a_link_but_nothing_beneath_it(
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_two_output_roots_within_each_other_the_nearer_counts(
+def test_nearest_of_nested_output_roots_is_used(
     jobs_root: Path, make_job: MakeJob, tmp_path: Path, order: int
 ) -> None:
-    """The nearer may be a link, which from the farther would not be followed."""
+    """The nearest may be a link, which would not be followed from the other one."""
     put(tmp_path / "true" / "film.mp4", b"film")
     outer = tmp_path / "outer"
     outer.mkdir()
@@ -500,25 +498,21 @@ def test_of_two_output_roots_within_each_other_the_nearer_counts(
     assert output_of(root, completed(root, f"{outer}/link/film.mp4")) == b"film"
 
 
-def test_an_output_root_may_be_given_through_its_parent(
-    jobs_root: Path, make_job: MakeJob, tmp_path: Path
-) -> None:
+def test_output_root_may_contain_dot_dot(jobs_root: Path, make_job: MakeJob, tmp_path: Path) -> None:
     put(tmp_path / "out" / "film.mp4", b"film")
     make_job()
     root = JobsRoot(jobs_root, (jobs_root / ".." / "out",))
     assert output_of(root, completed(root, f"{tmp_path}/out/film.mp4")) == b"film"
 
 
-def test_an_output_root_that_is_gone_is_a_fault_of_storage(
-    jobs_root: Path, make_job: MakeJob, tmp_path: Path
-) -> None:
+def test_missing_output_root_is_a_storage_error(jobs_root: Path, make_job: MakeJob, tmp_path: Path) -> None:
     make_job(status="completed", outputPath=f"{tmp_path}/out/film.mp4")
     root = JobsRoot(jobs_root, (tmp_path / "out",))
     with pytest.raises(FileNotFoundError):
         root.read("job-1")
 
 
-def test_a_device_is_no_output(jobs_root: Path, make_job: MakeJob) -> None:
+def test_device_is_not_an_output(jobs_root: Path, make_job: MakeJob) -> None:
     make_job(status="completed", outputPath="/dev/zero")
     root = JobsRoot(jobs_root, (Path("/dev"),))
     assert not root.read("job-1").output_version
@@ -529,7 +523,7 @@ def test_a_device_is_no_output(jobs_root: Path, make_job: MakeJob) -> None:
 # Logs ------------------------------------------------------------------------------------------------
 
 
-def test_a_log_is_render_log_unless_the_record_names_another(root: JobsRoot, make_job: MakeJob) -> None:
+def test_log_is_render_log_unless_the_record_names_another(root: JobsRoot, make_job: MakeJob) -> None:
     make_job(log=b"one\n")
     assert root.log_tail(root.read("job-1").job) == "one\n"
     make_job(log=b"two\n", logPath="logs/last.txt")
@@ -539,7 +533,7 @@ def test_a_log_is_render_log_unless_the_record_names_another(root: JobsRoot, mak
     assert root.log_tail(root.read("job-1").job) == "two\n"
 
 
-def test_a_tail_holds_64_kib_at_most_unless_asked_otherwise(root: JobsRoot, make_job: MakeJob) -> None:
+def test_tail_is_at_most_64_kib_by_default(root: JobsRoot, make_job: MakeJob) -> None:
     make_job(log=b"%015d\n" * 5000 % tuple(range(5000)))
     tail = root.log_tail(root.read("job-1").job)
     assert tail is not None
@@ -548,9 +542,7 @@ def test_a_tail_holds_64_kib_at_most_unless_asked_otherwise(root: JobsRoot, make
 
 
 @pytest.mark.parametrize("path", [None, "", "..", "../secret", "/etc/passwd", "output", "a\0"])
-def test_a_log_that_is_not_there_has_no_tail(
-    root: JobsRoot, make_job: MakeJob, tmp_path: Path, path: str | None
-) -> None:
+def test_missing_log_has_no_tail(root: JobsRoot, make_job: MakeJob, tmp_path: Path, path: str | None) -> None:
     put(tmp_path / "secret", b"secret")
     (make_job() / "output").mkdir()
     job = completed(root, None, path)
@@ -559,10 +551,8 @@ def test_a_log_that_is_not_there_has_no_tail(
         root.open_log(job)
 
 
-def test_there_is_no_log_where_another_owner_s_job_has_come_by_the_name(
-    root: JobsRoot, make_job: MakeJob
-) -> None:
-    """It may be that job's. A record that can't be read leaves the job whose it was."""
+def test_log_is_refused_after_the_owner_of_the_job_changed(root: JobsRoot, make_job: MakeJob) -> None:
+    """The log may be that of the new job. An unreadable record does not change the owner."""
     folder = make_job(log=b"anna's\n")
     job = root.read("job-1").job
     make_job(log=b"bob's\n", owner="bob")
@@ -571,7 +561,7 @@ def test_there_is_no_log_where_another_owner_s_job_has_come_by_the_name(
     assert root.log_tail(job) == "bob's\n"
 
 
-def test_a_log_that_can_not_be_read_is_a_fault_of_storage(
+def test_unreadable_log_is_a_storage_error(
     root: JobsRoot, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_job(log=b"one\n")
@@ -585,7 +575,7 @@ def test_a_log_that_can_not_be_read_is_a_fault_of_storage(
         root.log_tail(job)
 
 
-def test_readings_that_say_the_same_are_equal(root: JobsRoot, make_job: MakeJob) -> None:
+def test_equal_snapshots_compare_equal(root: JobsRoot, make_job: MakeJob) -> None:
     make_job(output=b"film")
     one, same = root.read("job-1"), root.read("job-1")
     assert one == same
@@ -597,7 +587,7 @@ def test_readings_that_say_the_same_are_equal(root: JobsRoot, make_job: MakeJob)
     assert root.read("job-1").has_output is (root.read("job-1").output_version is not None)
 
 
-def test_a_reading_is_of_one_moment(root: JobsRoot, make_job: MakeJob) -> None:
+def test_snapshot_is_consistent(root: JobsRoot, make_job: MakeJob) -> None:
     make_job(output=b"film")
     reading = root.read("job-1")
     assert isinstance(reading, JobSnapshot)
@@ -607,7 +597,7 @@ def test_a_reading_is_of_one_moment(root: JobsRoot, make_job: MakeJob) -> None:
         reading.output_version = None  # type: ignore[misc] # that is the point
 
 
-def test_log_folder_of_a_job_that_is_gone_has_no_time(root: JobsRoot, make_job: MakeJob) -> None:
+def test_log_directory_of_a_removed_job_has_no_time(root: JobsRoot, make_job: MakeJob) -> None:
     make_job("job-1", log=b"frame 1\n")
     job = root.read("job-1").job
     assert root.log_folder_changed_at(job) == (root.path / "job-1").stat().st_mtime

@@ -8,24 +8,24 @@ from jobsvc.storage.jobs import root_listing
 from jobsvc.storage.jobs.root_listing import list_job_ids, stat_root
 
 
-def test_a_place_is_its_device_and_inode(tmp_path: Path) -> None:
+def test_root_stat_is_device_and_inode(tmp_path: Path) -> None:
     status = tmp_path.stat()
     assert stat_root(tmp_path) == (status.st_dev, status.st_ino, False)
 
 
-def test_a_name_that_can_be_a_jobs_makes_the_root_no_empty_one(tmp_path: Path) -> None:
+def test_root_with_a_job_name_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / ".hidden").mkdir()
     assert not stat_root(tmp_path).may_have_jobs
     (tmp_path / "job-1").mkdir()
     assert stat_root(tmp_path).may_have_jobs
 
 
-def test_a_root_that_is_gone_is_an_error(tmp_path: Path) -> None:
+def test_missing_root_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         stat_root(tmp_path / "gone")
 
 
-def test_names_that_cant_be_jobs_are_counted_and_not_listed(tmp_path: Path) -> None:
+def test_invalid_job_names_are_counted_and_not_listed(tmp_path: Path) -> None:
     for name in ("a", "b.1", ".hidden", "with space"):
         (tmp_path / name).mkdir()
     listed = list_job_ids(tmp_path)
@@ -33,9 +33,7 @@ def test_names_that_cant_be_jobs_are_counted_and_not_listed(tmp_path: Path) -> N
     assert listed.ignored == 2
 
 
-def test_so_many_names_at_a_time_are_in_the_order_of_their_inodes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_are_sorted_by_inode_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(root_listing, "NAMES_PER_CHUNK", 7)
     for number in range(30):
         (tmp_path / f"job-{number}").mkdir()

@@ -12,12 +12,12 @@ from jobsvc.storage.jobs.stat_check import DIRECTORY_FLAGS, is_unchanged
 
 
 def settled(known: JobSnapshot, *, settled: bool = True) -> JobSnapshot:
-    """Have it read so late, or so early, that its time proves its content, or does not."""
+    """Read the job so late that its times prove its content, or so early that they do not."""
     return JobSnapshot(known.job, known.record_version, known.output_version, settled=settled)
 
 
 class Root:
-    """A root with one job in it, as it was when it was read."""
+    """A root with one job in it, and the snapshot that was read of it."""
 
     def __init__(self, path: Path, record: str) -> None:
         self.path = path
@@ -46,34 +46,34 @@ def completed(path: str) -> str:
     return f'{{"status": "completed", "owner": "ann", "outputPath": "{path}"}}'
 
 
-def test_a_job_that_nobody_touched_is_unchanged(root: Root) -> None:
+def test_untouched_job_is_unchanged(root: Root) -> None:
     assert root.unchanged()
 
 
-def test_a_reading_that_was_not_settled_proves_nothing(root: Root) -> None:
+def test_unstable_snapshot_proves_nothing(root: Root) -> None:
     root.known = settled(root.known, settled=False)
     assert not root.unchanged()
 
 
-def test_a_replaced_record_is_a_change(root: Root) -> None:
+def test_replaced_record_is_a_change(root: Root) -> None:
     beside = root.job / "beside"
     beside.write_text(RENDERING)
     beside.rename(root.job / "status.json")
     assert not root.unchanged()
 
 
-def test_a_record_that_went_is_a_change(root: Root) -> None:
+def test_removed_record_is_a_change(root: Root) -> None:
     (root.job / "status.json").unlink()
     assert not root.unchanged()
 
 
-def test_a_link_to_the_very_same_directory_is_a_change(root: Root) -> None:
+def test_link_to_the_same_directory_is_a_change(root: Root) -> None:
     root.job.rename(root.path / "b")
     root.job.symlink_to(root.path / "b")
     assert not root.unchanged()
 
 
-def test_a_link_to_the_very_same_record_is_a_change(root: Root) -> None:
+def test_link_to_the_same_record_is_a_change(root: Root) -> None:
     record = root.job / "status.json"
     record.rename(root.job / "kept")
     record.symlink_to(root.job / "kept")
@@ -81,7 +81,7 @@ def test_a_link_to_the_very_same_record_is_a_change(root: Root) -> None:
 
 
 @pytest.mark.parametrize("root", [completed("out/deep/film.mp4"), completed("film.mp4")], indirect=True)
-def test_an_output_that_comes_is_a_change(root: Root) -> None:
+def test_new_output_is_a_change(root: Root) -> None:
     assert root.unchanged()
     output = root.job / (root.known.job.output_path or "")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def test_an_output_that_comes_is_a_change(root: Root) -> None:
 
 
 @pytest.mark.parametrize("root", [completed("out/film.mp4")], indirect=True)
-def test_a_folder_of_an_output_that_is_a_link_hides_it(root: Root) -> None:
+def test_linked_output_directory_hides_the_output(root: Root) -> None:
     (root.job / "kept").mkdir()
     (root.job / "kept" / "film.mp4").write_bytes(b"film")
     (root.job / "out").symlink_to(root.job / "kept")
@@ -102,17 +102,17 @@ def test_a_folder_of_an_output_that_is_a_link_hides_it(root: Root) -> None:
 
 
 @pytest.mark.parametrize("root", [completed("../film.mp4")], indirect=True)
-def test_a_path_that_names_nothing_stays_missing(root: Root) -> None:
+def test_path_that_names_nothing_is_still_missing(root: Root) -> None:
     assert root.unchanged()
 
 
 @pytest.mark.parametrize("root", [completed("/renders/film.mp4")], indirect=True)
-def test_an_output_elsewhere_is_for_reading_to_tell(root: Root) -> None:
+def test_output_outside_the_job_directory_has_to_be_read(root: Root) -> None:
     assert not root.unchanged()
 
 
 @pytest.mark.parametrize("root", [completed("out/film.mp4"), completed("film.mp4")], indirect=True)
-def test_another_version_of_an_output_is_a_change(root: Root) -> None:
+def test_new_version_of_an_output_is_a_change(root: Root) -> None:
     output = root.job / (root.known.job.output_path or "")
     output.parent.mkdir(exist_ok=True)
     output.write_bytes(b"film")
@@ -125,9 +125,7 @@ def test_another_version_of_an_output_is_a_change(root: Root) -> None:
 
 
 @pytest.mark.parametrize("root", [completed("film.mp4")], indirect=True)
-def test_an_output_that_may_not_be_read_any_more_is_a_change(
-    root: Root, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_that_became_unreadable_is_a_change(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     (root.job / "film.mp4").write_bytes(b"film")
     root.known = settled(JobsRoot(root.path).read("a"))
     monkeypatch.setattr(os, "access", lambda *_, **__: False)

@@ -1,4 +1,4 @@
-"""What is opened without a thread: only what is in memory, and only what is as it is known to be."""
+"""Opening without a thread: only what is in memory, and only what is unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILM = b"a film" * 1000
 
 
 class Scene:
-    """A completed job, looked at often enough to be settled and in memory."""
+    """A completed job that was read often enough to be stable and in memory."""
 
     def __init__(self, root: Path) -> None:
         self.farm = Farm(root)
@@ -36,7 +36,7 @@ class Scene:
         self.cached = CachedOutputs(root, root.stat().st_dev)
 
     def known(self) -> JobSnapshot:
-        """Look as it would be a while later: the record's time proves its content."""
+        """Return the snapshot as of a while later: the record's time proves its content."""
         reading = self.root.read("a")
         return JobSnapshot(reading.job, reading.record_version, output=reading.output_version, settled=True)
 
@@ -50,7 +50,7 @@ class Scene:
             file.close()
 
     def age(self) -> None:
-        """Wait until a change shows in a time: a file system's clock ticks every few milliseconds."""
+        """Wait until a change shows in a timestamp: a file system's clock ticks every few milliseconds."""
         newest = max(path.stat().st_ctime_ns for path in (self.output, self.output.parent))
         probe = self.folder.parent.parent / "clock"
         probe.touch()
@@ -60,7 +60,7 @@ class Scene:
 
 @pytest.fixture(params=["opened", "kept"])
 def scene(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """Once where nothing was asked for before, and once where the output is kept since it last was."""
+    """Once without an earlier request, and once with the output still cached from one."""
     scene = Scene(tmp_path / "jobs")
     if request.param == "kept":
         monkeypatch.setattr(descriptor_cache, "TIMESTAMP_GRANULARITY_NS", 0)
@@ -73,7 +73,7 @@ def scene(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     assert not open_fds.open_paths(scene.folder)
 
 
-def test_it_is_the_file_that_the_reader_opens(scene: Scene) -> None:
+def test_same_file_is_opened_as_by_the_reader(scene: Scene) -> None:
     known = scene.known()
     _, theirs = scene.root.read_and_open("a", known)
     ours = scene.cached.open_output(known)
@@ -149,7 +149,7 @@ def record_is_a_link(scene: Scene) -> None:
         record_is_a_link,
     ],
 )  # fmt: skip
-def test_what_is_not_as_it_was_is_left_to_the_reader(scene: Scene, change: Callable[[Scene], None]) -> None:
+def test_changed_job_is_left_to_the_reader(scene: Scene, change: Callable[[Scene], None]) -> None:
     known = scene.known()
     change(scene)
     assert scene.found(known) is None
@@ -157,31 +157,31 @@ def test_what_is_not_as_it_was_is_left_to_the_reader(scene: Scene, change: Calla
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", "../a/output/film.mp4", "", "output/../output/film.mp4"])
-def test_a_path_that_leads_elsewhere_is_left_to_the_reader(scene: Scene, path: str) -> None:
+def test_path_that_leads_elsewhere_is_left_to_the_reader(scene: Scene, path: str) -> None:
     scene.farm.put("a", "completed", outputPath=path)
     assert scene.found() is None
 
 
 @pytest.mark.parametrize("status", ["queued", "rendering", "failed", "canceled"])
-def test_a_job_that_is_not_completed_has_nothing_to_open(scene: Scene, status: str) -> None:
+def test_unfinished_job_has_nothing_to_open(scene: Scene, status: str) -> None:
     scene.farm.put("a", status, outputPath="output/film.mp4")
     assert scene.found() is None
 
 
-def test_a_record_that_may_have_changed_within_its_clock_s_tick_is_read(scene: Scene) -> None:
+def test_record_that_may_have_changed_within_the_timestamp_granularity_is_read(scene: Scene) -> None:
     known = scene.known()
     unsettled = JobSnapshot(known.job, known.record_version, output=known.output_version, settled=False)
     assert scene.found(unsettled) is None
 
 
-def test_what_lies_on_another_device_is_left_to_the_reader(scene: Scene) -> None:
+def test_other_device_is_left_to_the_reader(scene: Scene) -> None:
     scene.cached.close()
     scene.cached = CachedOutputs(scene.folder.parent, scene.folder.stat().st_dev + 1)
     assert scene.found() is None
     assert not scene.cached.is_unchanged_nowait(scene.known())
 
 
-def test_a_job_still_is_what_it_was_until_its_record_is_replaced(scene: Scene) -> None:
+def test_job_is_unchanged_until_its_record_is_replaced(scene: Scene) -> None:
     for status in ("queued", "rendering", "failed", "canceled"):
         scene.farm.put("a", status, outputPath="output/film.mp4")
         known = scene.known()
@@ -190,7 +190,7 @@ def test_a_job_still_is_what_it_was_until_its_record_is_replaced(scene: Scene) -
         assert not scene.cached.is_unchanged_nowait(known)
 
 
-def test_a_completed_job_still_is_what_it_was_until_its_output_is_another(scene: Scene) -> None:
+def test_completed_job_is_unchanged_until_its_output_changes(scene: Scene) -> None:
     known = scene.known()
     assert scene.cached.is_unchanged_nowait(known)
     with scene.output.open("ab") as file:
@@ -198,7 +198,7 @@ def test_a_completed_job_still_is_what_it_was_until_its_output_is_another(scene:
     assert not scene.cached.is_unchanged_nowait(known)
 
 
-def test_an_output_that_is_still_to_come_is_looked_for_by_the_reader(scene: Scene) -> None:
+def test_missing_output_is_left_to_the_reader(scene: Scene) -> None:
     scene.output.unlink()
     known = scene.known()
     assert known.output_version is None
@@ -206,7 +206,7 @@ def test_an_output_that_is_still_to_come_is_looked_for_by_the_reader(scene: Scen
 
 
 @pytest.mark.parametrize("path", ["/etc/hostname", "../a/output/film.mp4", "output/../output/film.mp4"])
-def test_a_path_that_leads_elsewhere_is_looked_at_by_the_reader(scene: Scene, path: str) -> None:
+def test_check_of_a_path_that_leads_elsewhere_is_left_to_the_reader(scene: Scene, path: str) -> None:
     film = scene.known()
     scene.farm.put("a", "completed", outputPath=path)
     known = scene.known()
@@ -215,7 +215,7 @@ def test_a_path_that_leads_elsewhere_is_looked_at_by_the_reader(scene: Scene, pa
     )
 
 
-def test_an_absolute_path_is_not_taken_for_one_in_the_job_s_folder(scene: Scene) -> None:
+def test_absolute_path_is_not_resolved_in_the_job_directory(scene: Scene) -> None:
     within = scene.folder / "elsewhere" / "film.mp4"
     within.parent.mkdir()
     within.hardlink_to(scene.output)
@@ -227,7 +227,7 @@ def test_an_absolute_path_is_not_taken_for_one_in_the_job_s_folder(scene: Scene)
     )
 
 
-def test_whether_a_job_still_is_what_it_was_can_only_be_read_where_its_time_does_not_prove_it(
+def test_unstable_snapshot_has_to_be_read_again(
     scene: Scene,
 ) -> None:
     known = scene.known()
@@ -236,7 +236,7 @@ def test_whether_a_job_still_is_what_it_was_can_only_be_read_where_its_time_does
     )
 
 
-def test_a_replaced_output_is_the_new_one(scene: Scene) -> None:
+def test_replaced_output_is_opened_in_its_new_version(scene: Scene) -> None:
     known = scene.known()
     beside = scene.output.with_name("new")
     beside.write_bytes(b"another")
@@ -244,7 +244,7 @@ def test_a_replaced_output_is_the_new_one(scene: Scene) -> None:
     assert scene.found(known) == b"another"
 
 
-def test_an_output_that_was_written_to_in_place_is_another_version(scene: Scene) -> None:
+def test_output_written_in_place_is_another_version(scene: Scene) -> None:
     known = scene.known()
     before = scene.cached.open_output(known)
     assert before is not None
@@ -257,14 +257,14 @@ def test_an_output_that_was_written_to_in_place_is_another_version(scene: Scene)
     assert after.version == FileVersion.of(scene.output.stat()) != before.version
 
 
-def test_a_folder_that_took_the_output_s_folder_s_place_is_the_one_that_counts(scene: Scene) -> None:
+def test_replaced_output_directory_is_used(scene: Scene) -> None:
     known = scene.known()
     folder_is_another(scene)
     scene.output.write_bytes(b"another")
     assert scene.found(known) == b"another"
 
 
-def test_what_was_opened_stays_open_whatever_becomes_of_what_is_kept(scene: Scene) -> None:
+def test_opened_file_is_independent_of_the_cache(scene: Scene) -> None:
     known = scene.known()
     first, second = scene.cached.open_output(known), scene.cached.open_output(known)
     assert first is not None
@@ -275,7 +275,7 @@ def test_what_was_opened_stays_open_whatever_becomes_of_what_is_kept(scene: Scen
     second.close()
 
 
-def test_an_output_is_let_go_at_the_second_call_after_it_was_asked_for(scene: Scene) -> None:
+def test_output_is_evicted_at_the_second_sweep_after_its_use(scene: Scene) -> None:
     kept_for = 0
     while open_fds.open_paths(scene.folder):
         scene.cached.evict_idle()
@@ -283,7 +283,7 @@ def test_an_output_is_let_go_at_the_second_call_after_it_was_asked_for(scene: Sc
     assert kept_for in {0, 2}
 
 
-def test_so_many_outputs_are_kept_and_no_more(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_cached_outputs_is_limited(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptor_cache, "MAX_CACHED_FILES", 1)
     other = scene.farm.put("b", "completed", outputPath="film.mp4")
     (other / "film.mp4").write_bytes(FILM)
@@ -297,7 +297,7 @@ def test_so_many_outputs_are_kept_and_no_more(scene: Scene, monkeypatch: pytest.
     assert not open_fds.open_paths(scene.folder)
 
 
-def test_an_output_that_may_change_within_its_clock_s_tick_is_not_kept(
+def test_output_that_may_change_within_the_timestamp_granularity_is_not_cached(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(descriptor_cache, "TIMESTAMP_GRANULARITY_NS", 3_600_000_000_000)
@@ -306,7 +306,7 @@ def test_an_output_that_may_change_within_its_clock_s_tick_is_not_kept(
     assert not open_fds.open_paths(scene.folder)
 
 
-def test_where_no_more_files_may_be_open_none_is_kept(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_cached_when_descriptors_run_out(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptor_cache, "TIMESTAMP_GRANULARITY_NS", 0)
     scene.age()
     known, before = scene.known(), len(open_fds.open_paths(scene.folder))
@@ -319,9 +319,7 @@ def test_where_no_more_files_may_be_open_none_is_kept(scene: Scene, monkeypatch:
     assert len(open_fds.open_paths(scene.folder)) <= before
 
 
-def test_a_file_system_that_has_failed_is_left_to_the_reader(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_file_system_is_left_to_the_reader(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     known = scene.known()
 
     def failed(_fd: int) -> os.stat_result:
@@ -335,7 +333,7 @@ def test_a_file_system_that_has_failed_is_left_to_the_reader(
     assert len(open_fds.open_paths(scene.folder)) <= before
 
 
-def test_a_file_system_that_fails_behind_the_record_has_the_output_left_to_the_reader(
+def test_error_after_the_record_leaves_the_output_to_the_reader(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known, ask, asked = scene.known(), os.fstat, itertools.count()
@@ -351,7 +349,7 @@ def test_a_file_system_that_fails_behind_the_record_has_the_output_left_to_the_r
     assert not open_fds.open_paths(scene.folder)
 
 
-def test_a_kernel_without_the_call_leaves_all_to_the_reader(
+def test_kernel_without_openat2_leaves_all_to_the_reader(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = scene.known()
@@ -360,7 +358,7 @@ def test_a_kernel_without_the_call_leaves_all_to_the_reader(
     assert not scene.cached.is_unchanged_nowait(known)
 
 
-def test_what_is_not_in_memory_is_left_to_the_reader(scene: Scene) -> None:
+def test_uncached_path_is_left_to_the_reader(scene: Scene) -> None:
     known = scene.known()
     try:
         Path("/proc/sys/vm/drop_caches").write_text("2")
@@ -372,7 +370,7 @@ def test_what_is_not_in_memory_is_left_to_the_reader(scene: Scene) -> None:
     assert scene.found(known) == FILM
 
 
-def test_only_a_file_system_that_never_waits_has_the_short_way(tmp_path: Path) -> None:
+def test_only_local_file_systems_are_opened_without_a_thread(tmp_path: Path) -> None:
     assert (CachedOutputs.of(tmp_path) is not None) == (
         file_system(tmp_path) in cached_outputs.NONBLOCKING_TYPES
     )

@@ -1,4 +1,4 @@
-"""Large records are decoded by a process beside the service, and come out as if they were decoded here."""
+"""Large records are decoded by a separate process, with the same result as in this process."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read(root: Path, text: bytes, record_process: RecordProcess | None) -> JobSn
 
 
 def job_of(root: Path, record_process: RecordProcess) -> Job:
-    """Read a large record that is sound."""
+    """Read a large, valid record."""
     reading = read(root, RECORDS["all-keys"], record_process)
     assert isinstance(reading, JobSnapshot)
     return reading.job
@@ -87,7 +87,7 @@ RECORDS: Final[dict[str, bytes]] = {
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_large_record_is_read_as_any_other(kind: str, jobs_root: Path, record_process: RecordProcess) -> None:
+def test_large_record_is_read(kind: str, jobs_root: Path, record_process: RecordProcess) -> None:
     here = read(jobs_root, RECORDS[kind], None)
     there = read(jobs_root, RECORDS[kind], record_process)
     assert record_process.pid is not None
@@ -122,14 +122,12 @@ def test_condensed_record_has_the_same_known_members(record: dict[str, Any]) -> 
         assert metadata is None
 
 
-def test_small_record_begins_no_process(jobs_root: Path, record_process: RecordProcess) -> None:
+def test_small_record_starts_no_process(jobs_root: Path, record_process: RecordProcess) -> None:
     assert isinstance(read(jobs_root, orjson.dumps(FULL), record_process), JobSnapshot)
     assert record_process.pid is None
 
 
-def test_process_that_was_killed_costs_nothing_but_its_restart(
-    jobs_root: Path, record_process: RecordProcess
-) -> None:
+def test_killed_process_is_restarted(jobs_root: Path, record_process: RecordProcess) -> None:
     first = job_of(jobs_root, record_process)
     killed = record_process.pid
     assert killed is not None
@@ -139,7 +137,7 @@ def test_process_that_was_killed_costs_nothing_but_its_restart(
     assert record_process.pid not in {None, killed}
 
 
-def test_process_that_hangs_is_given_up(jobs_root: Path) -> None:
+def test_hanging_process_is_abandoned(jobs_root: Path) -> None:
     record_process = RecordProcess(deadline=1.0)
     try:
         first = job_of(jobs_root, record_process)
@@ -172,7 +170,7 @@ def no_large_record_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.usefixtures("no_large_record_is_decoded_here")
-def test_large_record_is_a_fault_of_storage_where_there_is_no_process(
+def test_large_record_is_a_storage_error_without_a_process(
     command: list[str], jobs_root: Path, record_process: RecordProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -185,7 +183,7 @@ def test_large_record_is_a_fault_of_storage_where_there_is_no_process(
 
 
 @pytest.mark.usefixtures("no_large_record_is_decoded_here")
-def test_large_record_is_a_fault_of_storage_where_others_take_too_long(
+def test_large_record_is_a_storage_error_if_others_take_too_long(
     jobs_root: Path, record_process: RecordProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.01)
@@ -214,7 +212,7 @@ def test_only_some_threads_wait_for_the_process(
     assert root.read("job-1").job == first
 
 
-def test_process_ends_when_it_is_closed(jobs_root: Path) -> None:
+def test_process_ends_on_close(jobs_root: Path) -> None:
     record_process = RecordProcess()
     read(jobs_root, RECORDS["all-keys"], record_process)
     pid = record_process.pid
@@ -227,7 +225,7 @@ def test_process_ends_when_it_is_closed(jobs_root: Path) -> None:
 
 
 def cost_of(text: bytes) -> float:
-    """Return the seconds of a processor that a record takes, the least of three times."""
+    """Return the CPU seconds that a record takes, the minimum of three runs."""
     return min(repeat(lambda: split_record(text), timer=process_time, repeat=3, number=1))
 
 
@@ -240,5 +238,5 @@ COSTLY: Final[dict[str, bytes]] = {
 
 
 @pytest.mark.parametrize("kind", COSTLY)
-def test_no_record_costs_much_more_than_another_of_its_size(kind: str) -> None:
+def test_records_of_one_size_cost_about_the_same(kind: str) -> None:
     assert cost_of(COSTLY[kind]) < 3 * cost_of(b'{"metadata": {"a": ' + LISTS + b"}}")

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.both_loops
 BODY = os.urandom(6_000_000)
 
 
-class Slowly(FileSender):
-    """A stand-in for storage that keeps a thread: real ones can't be let go just when a test wants it."""
+class BlockingStorage(FileSender):
+    """A stand-in for storage that blocks a thread: real storage cannot be released when a test wants it."""
 
     gate: threading.Event | None = None
     begun = False
@@ -53,7 +53,7 @@ class Download:
         ours.setblocking(False)  # noqa: FBT003 - the socket module's own way
         fd = os.open(path, os.O_RDONLY)
         status = os.fstat(fd)
-        self.sender = Slowly(
+        self.sender = BlockingStorage(
             OpenFile(fd, FileVersion.of(status), "film", status.st_nlink), ours.fileno(), stop - start
         )
         self.sender._average_chunk_s = 0.0

@@ -1,4 +1,4 @@
-"""The bytes on their way from a file to a socket, and what happens to the file meanwhile."""
+"""Sending the bytes of a file to a socket, and changes of the file meanwhile."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def opened(path: Path) -> OpenFile:
 
 @pytest.fixture(params=["by pages", "by copies"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two ways that bytes take."""
+    """The two ways of sending."""
     bound = 0 if request.param == "by pages" else 1 << 40
     monkeypatch.setattr(socket_queues, "buffered", lambda: bound)
 
@@ -69,7 +69,7 @@ def send_all(sender: FileSender, start: int, stop: int) -> StopReason:
 @pytest.mark.parametrize(
     ("start", "stop"), [(0, len(BODY)), (1, 2), (70_001, 2_999_999), (5, 5), (0, 16_384)]
 )
-def test_exactly_the_bytes_asked_for_arrive(
+def test_exactly_the_requested_bytes_arrive(
     film: Path, pair: tuple[socket.socket, socket.socket], start: int, stop: int
 ) -> None:
     ours, theirs = pair
@@ -89,7 +89,7 @@ def test_exactly_the_bytes_asked_for_arrive(
 
 
 @both_ways
-def test_a_client_that_takes_nothing_ends_the_turn(
+def test_client_that_reads_nothing_ends_the_slice(
     film: Path, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
@@ -101,7 +101,7 @@ def test_a_client_that_takes_nothing_ends_the_turn(
     sender.close()
 
 
-def test_what_waits_for_the_client_is_not_accepted(
+def test_unacknowledged_bytes_are_counted(
     film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
@@ -117,7 +117,7 @@ def fails() -> int:
 
 
 @both_ways
-def test_a_client_that_left_is_told_from_a_fault(
+def test_disconnect_is_distinguished_from_an_error(
     film: Path, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     pair[1].close()
@@ -128,10 +128,10 @@ def test_a_client_that_left_is_told_from_a_fault(
 
 @both_ways
 @pytest.mark.parametrize("length", [100, 1 << 30])
-def test_a_fault_of_the_storage_is_handed_on(
+def test_storage_error_is_returned(
     tmp_path: Path, pair: tuple[socket.socket, socket.socket], length: int
 ) -> None:
-    """Reading a folder fails as a broken disk does: with an OSError that no client is to blame for."""
+    """Reading a directory fails as a broken disk does: with an OSError that the client did not cause."""
     folder = os.open(tmp_path, os.O_RDONLY)
     status = os.fstat(folder)
     file = OpenFile(folder, FileVersion.of(status), "x", status.st_nlink)
@@ -143,10 +143,10 @@ def test_a_fault_of_the_storage_is_handed_on(
 
 @both_ways
 @pytest.mark.parametrize("number", [errno.ENOTCONN, errno.EPIPE, errno.ECONNABORTED, errno.EAGAIN])
-def test_storage_that_fails_as_a_socket_would_is_no_client_that_left(
+def test_storage_error_with_a_socket_errno_is_not_a_disconnect(
     film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """A stand-in for the system's calls: a file system may answer with whatever number it likes."""
+    """A stand-in for system calls: a file system may return any errno."""
 
     def fail(*_: object) -> int:
         raise OSError(number, "of the file")
@@ -177,7 +177,7 @@ def overwrite_and_keep_the_time(path: Path) -> None:
 
 @both_ways
 @pytest.mark.parametrize("harm", [shorten, overwrite, overwrite_and_keep_the_time])
-def test_a_file_that_was_harmed_is_never_sent_to_its_end(
+def test_modified_file_is_never_sent_to_its_end(
     film: Path,
     pair: tuple[socket.socket, socket.socket],
     harm: object,
@@ -193,7 +193,7 @@ def test_a_file_that_was_harmed_is_never_sent_to_its_end(
     sender.close()
 
 
-def test_a_file_that_is_replaced_or_removed_goes_out_as_it_was(film: Path) -> None:
+def test_replaced_or_removed_file_is_sent_in_its_old_version(film: Path) -> None:
     file = opened(film)
     film.with_name("new").write_bytes(b"new")
     film.with_name("new").replace(film)
@@ -202,7 +202,7 @@ def test_a_file_that_is_replaced_or_removed_goes_out_as_it_was(film: Path) -> No
     file.close()
 
 
-def test_a_few_bytes_are_read_at_once_where_they_are_in_memory_and_right(film: Path) -> None:
+def test_few_bytes_are_read_without_waiting_if_they_are_in_memory_and_valid(film: Path) -> None:
     file = opened(film)
     assert read_cached(file, 5, 65_000) == BODY[5:65_000]
     assert read_cached(file, len(BODY) - 5, len(BODY) + 5) is None
@@ -211,7 +211,7 @@ def test_a_few_bytes_are_read_at_once_where_they_are_in_memory_and_right(film: P
     file.close()
 
 
-def test_what_was_read_holds_until_the_next_is_or_for_good_where_it_was_left(film: Path) -> None:
+def test_read_buffer_is_valid_until_the_next_read_or_until_detached(film: Path) -> None:
     pages, file = ReadBuffer(), opened(film)
     first = pages.read(file, 0, 10)
     pages.detach()
@@ -225,7 +225,7 @@ def test_what_was_read_holds_until_the_next_is_or_for_good_where_it_was_left(fil
     file.close()
 
 
-def test_storage_that_cannot_say_what_is_in_memory_is_read_the_long_way() -> None:
+def test_storage_without_nowait_reads_is_read_in_a_thread() -> None:
     ours, theirs = os.pipe()
     status = os.fstat(ours)
     assert read_cached(OpenFile(ours, FileVersion.of(status), "x", 1), 0, 1) is None
@@ -235,7 +235,7 @@ def test_storage_that_cannot_say_what_is_in_memory_is_read_the_long_way() -> Non
 
 @pytest.fixture
 def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A connection as services have, both ends in our hands; it takes a megabyte that nobody reads."""
+    """A connection as the service has them, both ends in the test; its buffers take an unread megabyte."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         theirs = socket.create_connection(listening.getsockname())
         ours, _ = listening.accept()
@@ -258,10 +258,10 @@ def read_just(theirs: socket.socket, count: int) -> bytes:
     return bytes(got)
 
 
-def test_what_is_written_in_place_after_all_was_sent_reaches_nobody(
+def test_overwrite_after_everything_was_sent_does_not_reach_the_client(
     film: Path, connected: tuple[socket.socket, socket.socket]
 ) -> None:
-    """The client has not read a byte yet: they wait in the system's buffers."""
+    """The client has not read a byte yet: they are in the send buffer."""
     size = 1_000_000
     os.truncate(film, size)
     sender = FileSender(opened(film), connected[0].fileno(), size)
@@ -275,7 +275,7 @@ def test_what_is_written_in_place_after_all_was_sent_reaches_nobody(
     assert read_to_the_end(connected[1]) == BODY[:size]
 
 
-def sent_until_behind(sender: FileSender, size: int) -> StopReason:
+def send_until_peer_unread(sender: FileSender, size: int) -> StopReason:
     """Send to a client that reads nothing, into buffers that hold it all."""
     turn = sender.send_slice(0, size)
     while turn.stop_reason in {StopReason.SLICE_USED, StopReason.WOULD_BLOCK} and sender.sent < size:
@@ -287,17 +287,19 @@ def sent_until_behind(sender: FileSender, size: int) -> StopReason:
 def behind(
     film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FileSender]:
-    """All but the last piece of SOME went out, and the client has read nothing: less than that may wait."""
+    """All but the last chunk of SOME was sent, and the client has read nothing: more than is allowed to be
+    unread.
+    """
     monkeypatch.setattr(socket_queues, "MAX_BUFFERED_LOCAL_BYTES", 200_000)
     os.truncate(film, SOME)
     sender = FileSender(opened(film), connected[0].fileno(), SOME)
-    assert sent_until_behind(sender, SOME) is StopReason.PEER_UNREAD
+    assert send_until_peer_unread(sender, SOME) is StopReason.PEER_UNREAD
     assert SOME - module.COPY_BYTES <= sender.sent < SOME
     yield sender
     sender.close()
 
 
-def test_the_last_bytes_for_a_client_on_this_host_wait_until_all_pages_before_them_are_read(
+def test_last_bytes_for_a_local_client_wait_until_all_pages_are_read(
     film: Path, connected: tuple[socket.socket, socket.socket], behind: FileSender
 ) -> None:
     """An overwrite in place before the client has read them is detected, and the body does
@@ -314,7 +316,7 @@ def test_the_last_bytes_for_a_client_on_this_host_wait_until_all_pages_before_th
     assert behind.send_slice(behind.sent, SOME).stop_reason is StopReason.FILE_CHANGED
 
 
-def test_a_client_that_has_read_what_went_by_pages_is_sent_the_rest(
+def test_client_that_has_read_all_pages_gets_the_rest(
     connected: tuple[socket.socket, socket.socket], behind: FileSender
 ) -> None:
     got = read_just(connected[1], behind._sent_as_pages)
@@ -325,10 +327,10 @@ def test_a_client_that_has_read_what_went_by_pages_is_sent_the_rest(
     assert got + read_to_the_end(connected[1]) == BODY[:SOME]
 
 
-def test_a_client_of_whom_the_kernel_will_not_say_is_behind_until_it_does(
+def test_client_counts_as_behind_while_the_kernel_cannot_tell(
     connected: tuple[socket.socket, socket.socket], behind: FileSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for a process that is out of descriptors."""
+    """A stand-in for a process without free descriptors."""
 
     def refuse(_: socket.socket) -> int:
         raise OSError(errno.EMFILE, "too many")
@@ -340,7 +342,7 @@ def test_a_client_of_whom_the_kernel_will_not_say_is_behind_until_it_does(
     wait_until(lambda: not behind.has_unread_pages())
 
 
-def test_a_client_that_left_while_it_was_behind_is_waited_for_no_longer(
+def test_disconnected_client_is_not_waited_for(
     connected: tuple[socket.socket, socket.socket], behind: FileSender
 ) -> None:
     connected[1].close()
@@ -348,7 +350,7 @@ def test_a_client_that_left_while_it_was_behind_is_waited_for_no_longer(
     assert behind.send_slice(behind.sent, SOME).stop_reason is StopReason.DISCONNECTED
 
 
-def test_packets_go_out_full_within_a_turn_and_nothing_is_held_back_after_it(
+def test_packets_are_full_within_a_slice_and_nothing_is_held_back_after_it(
     film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
@@ -366,7 +368,7 @@ def test_packets_go_out_full_within_a_turn_and_nothing_is_held_back_after_it(
     sender.close()
 
 
-def test_what_comes_before_more_than_the_buffers_hold_goes_out_by_its_pages(
+def test_bytes_before_the_last_buffer_are_sent_by_sendfile(
     film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_pages: list[int] = []
@@ -383,10 +385,10 @@ def test_what_comes_before_more_than_the_buffers_hold_goes_out_by_its_pages(
     sender.close()
 
 
-def test_a_connection_that_is_cut_ends_though_somebody_holds_it_open(
+def test_aborted_connection_ends_although_a_duplicate_is_open(
     film: Path, connected: tuple[socket.socket, socket.socket]
 ) -> None:
-    """As a thread does that hangs in a call."""
+    """As a thread keeps one open that hangs in a call."""
     ours, theirs = connected
     sender = FileSender(opened(film), ours.fileno(), len(BODY))
     with ours.dup():
@@ -397,10 +399,10 @@ def test_a_connection_that_is_cut_ends_though_somebody_holds_it_open(
     sender.abort()
 
 
-def test_a_client_that_reads_nothing_and_is_cut_off_is_owed_nothing(
+def test_aborted_connection_discards_unsent_bytes(
     film: Path, connected: tuple[socket.socket, socket.socket]
 ) -> None:
-    """Else what waits for it would stay in memory for minutes."""
+    """Otherwise they would stay in memory for minutes."""
     ours, theirs = connected
     sender = FileSender(opened(film), ours.fileno(), len(BODY))
     sender.send_slice(0, len(BODY))
@@ -411,7 +413,7 @@ def test_a_client_that_reads_nothing_and_is_cut_off_is_owed_nothing(
         read_to_the_end(theirs)
 
 
-def test_a_conduit_says_what_was_sent_what_waits_and_who_is_at_its_ends(
+def test_file_sender_reports_sent_and_unacknowledged_bytes_and_its_peers(
     film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
@@ -439,7 +441,7 @@ def test_a_conduit_says_what_was_sent_what_waits_and_who_is_at_its_ends(
 @pytest.mark.parametrize(
     "change", [lambda path: path.chmod(0o640), lambda path: os.link(path, path.with_name("second"))]
 )
-def test_a_change_that_could_hide_one_of_the_bytes_counts_as_one(
+def test_change_that_could_hide_a_change_of_the_bytes_counts(
     film: Path, change: Callable[[Path], None]
 ) -> None:
     file = opened(film)
@@ -448,10 +450,10 @@ def test_a_change_that_could_hide_one_of_the_bytes_counts_as_one(
     file.close()
 
 
-def test_slow_storage_is_asked_for_less_at_a_time(
+def test_chunks_are_smaller_on_slow_storage(
     film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for the clock's verdict: every call counts as slow."""
+    """A stand-in for the clock: every call counts as slow."""
     monkeypatch.setattr(module, "SLOW_CHUNK_S", -1.0)
     sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
     sender.send_slice(0, len(BODY))

@@ -1,4 +1,4 @@
-"""What a connection's two ends hold, as the kernel tells it."""
+"""Bytes in the queues of both ends of a connection, as the kernel reports them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.eventually import wait_until
 Ends = tuple[socket.socket, socket.socket]
 
 
-def joined(family: int, bound: str, address: str) -> Ends:
-    """Connect to `address` of a server that listens at `bound`: our end and the client's."""
+def connect(family: int, bound: str, address: str) -> Ends:
+    """Connect to `address` of a server that listens at `bound`; return both ends."""
     with socket.create_server((bound, 0), family=family, dualstack_ipv6=bound == "::") as listening:
         theirs = socket.create_connection((address, listening.getsockname()[1]))
         ours, _ = listening.accept()
@@ -41,12 +41,12 @@ def joined(family: int, bound: str, address: str) -> Ends:
     ids=["IPv4", "IPv6", "IPv4 to a server of both"],
 )
 def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
-    ours, theirs = joined(*request.param)
+    ours, theirs = connect(*request.param)
     with ours, theirs:
         yield ours, theirs
 
 
-def test_what_a_client_on_this_host_has_not_read_is_known(ends: Ends) -> None:
+def test_unread_bytes_of_a_local_client_are_known(ends: Ends) -> None:
     ours, theirs = ends
     backlog = SocketQueues(ours)
     assert (backlog.is_local_peer, unread(ours), backlog.unread()) == (True, 0, 0)
@@ -59,8 +59,8 @@ def test_what_a_client_on_this_host_has_not_read_is_known(ends: Ends) -> None:
     assert unread(theirs) == 0
 
 
-def test_what_waits_at_our_own_end_counts_too(ends: Ends) -> None:
-    """The client's buffer is full: the rest waits here."""
+def test_bytes_in_the_own_send_queue_count_too(ends: Ends) -> None:
+    """The client's buffer is full: the rest is in the send queue."""
     ours, _ = ends
     ours.setblocking(False)  # noqa: FBT003 - the socket module's own way
     sent = 0
@@ -74,15 +74,15 @@ def test_what_waits_at_our_own_end_counts_too(ends: Ends) -> None:
     assert backlog.unacked() > 0
 
 
-def test_of_a_client_that_is_not_here_nothing_is_known_and_the_buffers_bound_it() -> None:
-    """One of another kind of socket stands for one on another host: neither has an end that is found."""
+def test_remote_client_is_unknown_and_bounded_by_the_buffers() -> None:
+    """Another kind of socket stands for one on another host: the peer is not found for either."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert unread(ours) is None
         assert (SocketQueues(ours).is_local_peer, SocketQueues(ours).max_buffered()) == (False, buffered())
 
 
-def test_the_end_of_a_connection_that_is_no_more_is_nowhere(ends: Ends) -> None:
+def test_peer_of_a_closed_connection_is_not_found(ends: Ends) -> None:
     ours, theirs = ends
     ours.sendall(b"unread")
     theirs.close()
@@ -94,7 +94,7 @@ Spoil = Callable[[bytearray], None]
 
 @pytest.fixture
 def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoil], None]:
-    """Have the kernel asked otherwise than we do."""
+    """Replace the request that is sent to the kernel."""
 
     def otherwise(spoil: Spoil) -> None:
         usual = module._question
@@ -109,20 +109,16 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoil], None]:
     return otherwise
 
 
-def test_a_connection_whose_other_end_is_not_found_has_none_here(
-    ends: Ends, ask: Callable[[Spoil], None]
-) -> None:
-    """The kernel itself is asked for ports that nobody has, as it is for the client of another host."""
+def test_connection_whose_peer_is_not_found_is_remote(ends: Ends, ask: Callable[[Spoil], None]) -> None:
+    """The request names ports that nobody uses, as it does for a client of another host."""
     ports = slice(module._HEADER.size + 8, module._HEADER.size + 12)
     ask(lambda asked: asked.__setitem__(ports, bytes(4)))
     assert unread(ends[0]) is None
     assert not SocketQueues(ends[0]).is_local_peer
 
 
-def test_a_kernel_that_will_not_say_is_believed_to_know_nothing(
-    ends: Ends, ask: Callable[[Spoil], None]
-) -> None:
-    """Asked with half a question, which it refuses."""
+def test_kernel_error_counts_as_unknown(ends: Ends, ask: Callable[[Spoil], None]) -> None:
+    """The request is truncated, which the kernel refuses."""
     ask(lambda asked: asked.__setitem__(slice(4), (24).to_bytes(4, sys.byteorder)))
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
         unread(ends[0])
@@ -130,7 +126,7 @@ def test_a_kernel_that_will_not_say_is_believed_to_know_nothing(
     assert (backlog.is_local_peer, backlog.max_buffered()) == (False, buffered())
 
 
-def test_less_is_copied_for_a_client_that_can_be_asked(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_less_is_copied_for_a_local_client(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SocketQueues(ends[0]).max_buffered() == min(MAX_BUFFERED_LOCAL_BYTES, buffered())
     monkeypatch.setattr(module, "buffered", lambda: 5)
     assert SocketQueues(ends[0]).max_buffered() == 5
@@ -145,7 +141,7 @@ def test_less_is_copied_for_a_client_that_can_be_asked(ends: Ends, monkeypatch: 
         (None, MAX_BUFFERED_BYTES),
     ],
 )
-def test_the_size_of_the_buffers_is_the_systems_or_its_default(
+def test_buffer_size_is_that_of_the_system_or_its_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, bound: int
 ) -> None:
     if text is not None:

@@ -33,7 +33,7 @@ def path(state_dir: Path) -> Path:
     return state_dir / "digests.jsonl"
 
 
-def test_what_was_added_is_there_after_a_restart(path: Path) -> None:
+def test_added_digest_survives_a_restart(path: Path) -> None:
     first = DigestFile(path)
     assert first.load() == ({}, 0)
     first.append("a", PAGE)
@@ -42,18 +42,18 @@ def test_what_was_added_is_there_after_a_restart(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_line_says_what_it_is_of(path: Path) -> None:
+def test_line_names_job_version_and_digest(path: Path) -> None:
     DigestFile(path).append("a", pack_entry(VERSION, b"\xab" * 32))
     assert orjson.loads(path.read_bytes()) == GOOD
 
 
-def test_no_line_is_longer_than_the_longest(path: Path) -> None:
+def test_no_line_exceeds_the_maximum_length(path: Path) -> None:
     file = DigestFile(path)
     file.append("x" * 128, PAGE)
     assert len(path.read_bytes()) <= MAX_LINE_BYTES
 
 
-def test_of_two_lines_of_a_job_the_later_counts(path: Path) -> None:
+def test_later_line_of_a_job_counts(path: Path) -> None:
     file = DigestFile(path)
     for number in range(3):
         file.append("a", pack_entry(FileVersion(number, 0, 0, 0), bytes(32)))
@@ -96,7 +96,7 @@ def test_of_two_lines_of_a_job_the_later_counts(path: Path) -> None:
         *(orjson.dumps({key: GOOD[key] for key in GOOD if key != missing}) for missing in GOOD),
     ],
 )
-def test_a_line_that_makes_no_sense_is_skipped_and_counted(path: Path, line: bytes) -> None:
+def test_invalid_line_is_skipped_and_counted(path: Path, line: bytes) -> None:
     DigestFile(path).append("a", PAGE)
     path.write_bytes(path.read_bytes() + line + b"\n")
     DigestFile(path).append("b", PAGE)
@@ -105,13 +105,13 @@ def test_a_line_that_makes_no_sense_is_skipped_and_counted(path: Path, line: byt
     assert file.needs_rewrite
 
 
-def test_keys_of_a_later_release_are_ignored(path: Path) -> None:
+def test_unknown_keys_are_ignored(path: Path) -> None:
     path.write_bytes(orjson.dumps({**GOOD, "computedAt": 1}) + b"\n")
     path.chmod(0o600)
     assert DigestFile(path).load() == ({"a": pack_entry(VERSION, b"\xab" * 32)}, 0)
 
 
-def test_the_file_is_due_to_be_written_anew_once_it_has_twice_the_lines(path: Path) -> None:
+def test_file_needs_compaction_once_it_has_twice_the_lines(path: Path) -> None:
     file = DigestFile(path, most=2)
     file.load()
     due = []
@@ -125,7 +125,7 @@ def test_the_file_is_due_to_be_written_anew_once_it_has_twice_the_lines(path: Pa
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_of_too_many_lines_the_latest_are_known(path: Path) -> None:
+def test_latest_lines_are_kept_above_the_maximum(path: Path) -> None:
     large = DigestFile(path, most=3)
     for job_id in "abc":
         large.append(job_id, PAGE)
@@ -151,7 +151,7 @@ def _huge(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [_readable, _linked, _folder, _huge])
-def test_a_file_that_is_not_ours_is_refused_and_due_to_be_written_anew(path: Path, harm: object) -> None:
+def test_foreign_file_is_refused_and_needs_compaction(path: Path, harm: object) -> None:
     assert callable(harm)
     DigestFile(path).append("a", PAGE)
     harm(path)
@@ -164,7 +164,7 @@ def test_a_file_that_is_not_ours_is_refused_and_due_to_be_written_anew(path: Pat
         assert DigestFile(path).load() == ({"b": PAGE}, 0)
 
 
-def test_half_a_line_has_the_file_written_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partial_line_needs_compaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = DigestFile(path)
     file.load()
     file.append("a", PAGE)
@@ -180,7 +180,7 @@ def test_half_a_line_has_the_file_written_anew(path: Path, monkeypatch: pytest.M
     assert DigestFile(path).load() == ({"a": PAGE, "b": PAGE}, 0)
 
 
-def test_where_there_is_no_folder_nothing_is_added(tmp_path: Path) -> None:
+def test_nothing_is_added_without_a_directory(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         DigestFile(tmp_path / "gone" / "digests.jsonl").append("a", PAGE)
     assert DigestFile(tmp_path / "gone" / "digests.jsonl").load() == ({}, 0)
@@ -193,10 +193,10 @@ DIGESTS: Final = st.binary(min_size=32, max_size=32)
 
 
 class Restarts(RuleBasedStateMachine):
-    """A book and its file, as the service uses them, through restarts, crashes and harm.
+    """A digest table and its file, as the service uses them, through restarts, crashes and damage.
 
-    What is told of a version was learnt of that very version; what was learnt is told, unless it was the
-    first of too many, or its line was harmed before a restart: a digit too many makes no other digest.
+    What is returned for a version was added for that version; what was added is returned, unless it was the
+    oldest of too many, or its line was damaged before a restart: one more digit does not make another digest.
     """
 
     @initialize()

@@ -9,7 +9,7 @@ OLD, NEW = FileVersion(1, 2, 3, 4), FileVersion(1, 2, 3, 5)
 ONE, TWO = b"1" * 32, b"2" * 32
 
 
-def test_a_digest_is_good_for_its_version_alone() -> None:
+def test_digest_is_valid_only_for_its_version() -> None:
     book = DigestTable()
     book.put("a", pack_entry(OLD, ONE))
     assert book.find("a", OLD) == ONE
@@ -18,7 +18,7 @@ def test_a_digest_is_good_for_its_version_alone() -> None:
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_no_part_of_a_version_may_differ(place: int) -> None:
+def test_every_part_of_a_version_has_to_match(place: int) -> None:
     book = DigestTable()
     book.put("a", pack_entry(OLD, ONE))
     parts = [OLD.inode, OLD.size, OLD.mtime_ns, OLD.ctime_ns]
@@ -26,21 +26,21 @@ def test_no_part_of_a_version_may_differ(place: int) -> None:
     assert book.find("a", FileVersion(*parts)) is None
 
 
-def test_of_a_job_one_version_is_known() -> None:
+def test_one_version_per_job_is_kept() -> None:
     book = DigestTable()
     book.put("a", pack_entry(OLD, ONE))
     book.put("a", pack_entry(NEW, TWO))
     assert (book.find("a", OLD), book.find("a", NEW), len(book)) == (None, TWO, 1)
 
 
-def test_of_too_many_the_one_learnt_first_goes() -> None:
+def test_oldest_digest_is_dropped_above_the_maximum() -> None:
     book = DigestTable(most=2)
     for job_id in ("a", "b", "a", "c"):
         book.put(job_id, pack_entry(OLD, ONE))
     assert [job_id for job_id in "abc" if book.find(job_id, OLD)] == ["a", "c"]
 
 
-def test_pages_are_a_copy_in_the_order_they_were_learnt() -> None:
+def test_entries_are_a_copy_in_insertion_order() -> None:
     book = DigestTable()
     for job_id in ("b", "a", "b"):
         book.put(job_id, pack_entry(OLD, ONE))

@@ -26,14 +26,14 @@ def written(path: Path, content: bytes, mode: int = 0o600) -> Path:
     return path
 
 
-def test_a_key_is_made_once_of_256_random_bits_and_stays(path: Path, tmp_path: Path) -> None:
+def test_key_is_created_once_from_256_random_bits(path: Path, tmp_path: Path) -> None:
     key = load_or_create(path)
     assert len(key) == 32
     assert [load_or_create(path) for _ in range(3)] == [key] * 3
     assert load_or_create(tmp_path / "other" / "link.key") != key
 
 
-def test_folder_and_files_are_for_their_owner_alone(path: Path) -> None:
+def test_directory_and_files_are_readable_only_by_the_owner(path: Path) -> None:
     mask = os.umask(0)
     try:
         load_or_create(path)
@@ -44,7 +44,7 @@ def test_folder_and_files_are_for_their_owner_alone(path: Path) -> None:
     assert modes == {"link.key": 0o600, ".jobsvc-link.key.lock": 0o600}
 
 
-def test_processes_that_begin_at_once_have_one_key(path: Path) -> None:
+def test_processes_started_together_share_one_key(path: Path) -> None:
     program = (
         "import sys, pathlib; from jobsvc.storage.state.link_key import load_or_create\n"
         "sys.stdin.read(1); print(load_or_create(pathlib.Path(sys.argv[1])).hex())"
@@ -63,9 +63,7 @@ def test_processes_that_begin_at_once_have_one_key(path: Path) -> None:
     assert said == {path.read_text().strip()}
 
 
-def test_a_key_made_while_we_waited_for_the_lock_is_taken(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_key_created_while_waiting_for_the_lock_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = load_or_create(path)
     looks = iter([None, theirs])
     monkeypatch.setattr(link_key, "_load", lambda _path: next(looks))
@@ -74,7 +72,7 @@ def test_a_key_made_while_we_waited_for_the_lock_is_taken(
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o601, 0o666])
-def test_a_file_open_to_others_is_refused(path: Path, mode: int) -> None:
+def test_file_accessible_to_others_is_refused(path: Path, mode: int) -> None:
     with pytest.raises(BadLinkKey, match=r"link\.key: others than its owner can read or write it"):
         load_or_create(written(path, b"0" * 64, mode))
 
@@ -93,42 +91,42 @@ def test_a_file_open_to_others_is_refused(path: Path, mode: int) -> None:
         b"\xff" * 32,
     ],
 )
-def test_what_is_malformed_is_refused_and_stays(path: Path, content: bytes) -> None:
+def test_malformed_key_is_refused_and_kept(path: Path, content: bytes) -> None:
     with pytest.raises(BadLinkKey, match=r"link\.key: not 32 bytes in hex; remove it"):
         load_or_create(written(path, content))
     assert path.read_bytes() == content
 
 
-def test_what_is_too_large_is_refused_unread(path: Path) -> None:
+def test_too_large_file_is_refused_unread(path: Path) -> None:
     with pytest.raises(BadLinkKey, match="larger than 65 bytes"):
         load_or_create(written(path, b"0" * 66))
 
 
-def test_the_line_feed_may_be_missing(path: Path) -> None:
+def test_line_feed_may_be_missing(path: Path) -> None:
     assert load_or_create(written(path, b"0f" * 32)) == b"\x0f" * 32
 
 
-def test_a_link_is_refused(path: Path, tmp_path: Path) -> None:
+def test_symbolic_link_is_refused(path: Path, tmp_path: Path) -> None:
     path.parent.mkdir()
     path.symlink_to(written(tmp_path / "elsewhere", b"0" * 64))
     with pytest.raises(BadLinkKey, match="a symbolic link"):
         load_or_create(path)
 
 
-def test_what_is_no_regular_file_is_refused_and_hangs_nobody(path: Path) -> None:
+def test_special_file_is_refused_without_blocking(path: Path) -> None:
     path.parent.mkdir()
     os.mkfifo(path, 0o600)
     with pytest.raises(BadLinkKey, match="not a regular file"):
         load_or_create(path)
 
 
-def test_a_folder_that_can_t_be_is_told_with_the_reason(tmp_path: Path) -> None:
+def test_impossible_directory_is_reported_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadLinkKey, match="Not a directory"):
         load_or_create(tmp_path / "file" / "link.key")
 
 
-def test_a_refusal_quotes_nothing_of_the_file(path: Path) -> None:
+def test_refusal_quotes_no_part_of_the_file(path: Path) -> None:
     with pytest.raises(BadLinkKey) as refused:
         load_or_create(written(path, b"5e" * 31 + b"zz"))
     assert "5e5e" not in f"{refused.value!r} {refused.value.__cause__!r}"
@@ -141,7 +139,7 @@ def test_check_of_a_key_that_cannot_be_opened_names_the_reason(path: Path) -> No
         link_key.check(path)
 
 
-def test_fault_of_the_lock_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_the_lock_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 

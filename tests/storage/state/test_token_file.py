@@ -69,14 +69,14 @@ def file_of(*entries: object) -> dict[str, object]:
     return {"version": 1, "tokens": list(entries)}
 
 
-def test_a_token_is_jsvc_and_256_random_bits(path: Path) -> None:
+def test_token_is_jsvc_and_256_random_bits(path: Path) -> None:
     secret, _ = create(path, "alice")
     assert re.fullmatch(r"jsvc_[A-Za-z0-9_-]{43}", secret)
     assert len(base64.urlsafe_b64decode(secret.removeprefix("jsvc_") + "=")) == 32
     assert create(path, "alice")[0] != secret
 
 
-def test_the_file_keeps_the_digest_and_never_the_secret(path: Path) -> None:
+def test_file_stores_the_digest_and_never_the_secret(path: Path) -> None:
     secret, token = create(path, "alice")
     assert token.digest == hashlib.sha256(secret.encode()).digest()
     text = path.read_text()
@@ -85,7 +85,7 @@ def test_the_file_keeps_the_digest_and_never_the_secret(path: Path) -> None:
     assert secret.removeprefix("jsvc_") not in text
 
 
-def test_what_is_created_is_loaded_again(path: Path) -> None:
+def test_created_token_is_loaded(path: Path) -> None:
     expires = time.time() + 3600.123456
     made = [create(path, "alice")[1], create(path, "bob", [ADMIN], expires)[1]]
     assert load(path) == tuple(made)
@@ -94,7 +94,7 @@ def test_what_is_created_is_loaded_again(path: Path) -> None:
     assert made[1].expires == round(expires, 3)
 
 
-def test_a_repr_shows_neither_secret_nor_digest(path: Path) -> None:
+def test_repr_shows_neither_secret_nor_digest(path: Path) -> None:
     secret, token = create(path, "alice")
     for form in (repr(token.digest), token.digest.hex(), secret, secret.removeprefix("jsvc_")):
         assert form not in repr(token)
@@ -102,20 +102,20 @@ def test_a_repr_shows_neither_secret_nor_digest(path: Path) -> None:
     assert token.id in repr(token)
 
 
-def test_folder_and_file_are_for_their_owner_alone(path: Path) -> None:
+def test_directory_and_file_are_readable_only_by_the_owner(path: Path) -> None:
     create(path, "alice")
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
 
 
-def test_no_file_is_no_tokens(path: Path) -> None:
+def test_missing_file_has_no_tokens(path: Path) -> None:
     assert load(path) == ()
     path.parent.mkdir()
     assert load(path) == ()
 
 
-def test_a_revoked_token_stays_in_the_file_with_the_time(path: Path) -> None:
+def test_revoked_token_stays_in_the_file_with_the_time(path: Path) -> None:
     first, second = create(path, "alice")[1], create(path, "bob")[1]
     gone = revoke(path, first.id)
     assert gone.revoked == pytest.approx(time.time(), abs=30)
@@ -123,7 +123,7 @@ def test_a_revoked_token_stays_in_the_file_with_the_time(path: Path) -> None:
     assert not gone.alive(time.time())
 
 
-def test_a_second_revocation_keeps_the_time_of_the_first(path: Path) -> None:
+def test_second_revocation_keeps_the_first_time(path: Path) -> None:
     token = create(path, "alice")[1]
     once = revoke(path, token.id)
     before = path.stat()
@@ -131,7 +131,7 @@ def test_a_second_revocation_keeps_the_time_of_the_first(path: Path) -> None:
     assert path.stat().st_ino == before.st_ino
 
 
-def test_an_unknown_id_can_t_be_revoked(path: Path) -> None:
+def test_unknown_id_cannot_be_revoked(path: Path) -> None:
     with pytest.raises(UnknownToken):
         revoke(path, "0123456789ab")
     assert not path.parent.exists()
@@ -141,13 +141,13 @@ def test_an_unknown_id_can_t_be_revoked(path: Path) -> None:
 
 
 @pytest.mark.parametrize("owner", ["", "a\nb", "\x1b[2J", "x" * 257, "\udcff"])
-def test_an_owner_who_would_break_a_log_line_is_refused(path: Path, owner: str) -> None:
+def test_owner_with_a_line_break_is_refused(path: Path, owner: str) -> None:
     with pytest.raises(ValueError, match="printable"):
         create(path, owner)
     assert load(path) == ()
 
 
-def test_an_unknown_scope_is_refused_and_the_file_stays(path: Path) -> None:
+def test_unknown_scope_is_refused_and_the_file_is_kept(path: Path) -> None:
     create(path, "alice")
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"tokens\[1\]\.scopes"):
@@ -155,9 +155,7 @@ def test_an_unknown_scope_is_refused_and_the_file_stays(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_file_that_would_be_too_large_to_read_is_not_written(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_that_would_be_too_large_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create(path, "alice")
     monkeypatch.setattr(token_file, "MAX_FILE_BYTES", path.stat().st_size + 10)
     with pytest.raises(BadTokenFile, match="full"):
@@ -165,7 +163,7 @@ def test_a_file_that_would_be_too_large_to_read_is_not_written(
     assert len(load(path)) == 1
 
 
-def test_creations_at_once_in_several_processes_lose_nothing(path: Path) -> None:
+def test_parallel_creations_in_several_processes_lose_nothing(path: Path) -> None:
     program = (
         "import sys, pathlib; from jobsvc.storage.state.token_file import create\n"
         "for _ in range(10): create(pathlib.Path(sys.argv[1]), sys.argv[2])"
@@ -177,18 +175,18 @@ def test_creations_at_once_in_several_processes_lose_nothing(path: Path) -> None
     assert len({token.id for token in load(path)}) == 40
 
 
-def test_no_temporary_file_is_left(path: Path) -> None:
+def test_no_temporary_file_remains(path: Path) -> None:
     create(path, "alice")
     assert names(path.parent) == [".jobsvc-tokens.json.lock", "tokens.json"]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o602, 0o601, 0o777])
-def test_a_file_open_to_others_is_refused(path: Path, mode: int) -> None:
+def test_file_accessible_to_others_is_refused(path: Path, mode: int) -> None:
     with pytest.raises(BadTokenFile, match="chmod 600"):
         load(written(path, file_of(), mode))
 
 
-def test_a_link_is_refused(path: Path, tmp_path: Path) -> None:
+def test_symbolic_link_is_refused(path: Path, tmp_path: Path) -> None:
     path.parent.mkdir()
     path.symlink_to(written(tmp_path / "real.json", file_of()))
     with pytest.raises(BadTokenFile, match="symbolic link"):
@@ -196,22 +194,20 @@ def test_a_link_is_refused(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_what_is_no_regular_file_is_refused_and_hangs_nobody(
-    path: Path, make: Callable[[Path, int], None]
-) -> None:
+def test_special_file_is_refused_without_blocking(path: Path, make: Callable[[Path, int], None]) -> None:
     path.parent.mkdir()
     make(path, 0o600)
     with pytest.raises(BadTokenFile, match="not a regular file"):
         load(path)
 
 
-def test_a_path_that_can_t_be_walked_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_unreachable_path_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(b"")
     with pytest.raises(BadTokenFile, match="Not a directory"):
         load(tmp_path / "state" / "tokens.json")
 
 
-def test_a_file_past_the_cap_is_refused_unread(path: Path) -> None:
+def test_too_large_file_is_refused_unread(path: Path) -> None:
     written(path, b"")
     os.truncate(path, token_file.MAX_FILE_BYTES + 1)
     with pytest.raises(BadTokenFile, match="larger than"):
@@ -253,13 +249,13 @@ def test_a_file_past_the_cap_is_refused_unread(path: Path) -> None:
         (file_of(entry(), entry(id="other")), "same digest"),
     ],
 )
-def test_what_is_malformed_is_refused_by_name(path: Path, content: object, named: str) -> None:
+def test_malformed_member_is_refused_by_name(path: Path, content: object, named: str) -> None:
     with pytest.raises(BadTokenFile, match=named) as refused:
         load(written(path, content))
     assert str(path) in str(refused.value)
 
 
-def test_members_that_are_unknown_are_kept_when_the_file_is_changed(path: Path) -> None:
+def test_unknown_members_are_kept_when_the_file_changes(path: Path) -> None:
     note = {"by": ["ops", 1, None], "ü": 1.5}
     written(path, {**file_of(entry(note=note), entry(id="b", digest="11" * 32, note=2)), "more": note})
     token = create(path, "bob")[1]
@@ -271,7 +267,7 @@ def test_members_that_are_unknown_are_kept_when_the_file_is_changed(path: Path) 
     assert record["tokens"][2]["id"] == token.id
 
 
-def test_a_label_is_kept_beside_the_file_that_earlier_versions_read(path: Path) -> None:
+def test_labels_are_stored_in_a_separate_file(path: Path) -> None:
     labeled = create(path, "alice", label="Portal, Träume")[1]
     plain = create(path, "bob")[1]
     assert [token.label for token in load(path)] == ["Portal, Träume", None]
@@ -282,7 +278,7 @@ def test_a_label_is_kept_beside_the_file_that_earlier_versions_read(path: Path) 
 
 
 @pytest.mark.parametrize("label", ["", "a\nb", "\x1b[2J", "x" * 257, "\udcff"])
-def test_a_label_that_would_break_a_log_line_is_refused(path: Path, label: str) -> None:
+def test_label_with_a_line_break_is_refused(path: Path, label: str) -> None:
     with pytest.raises(ValueError, match="printable"):
         create(path, "alice", label=label)
     assert load(path) == ()
@@ -292,7 +288,7 @@ BAD_LABELS = [b"{", b"[]", b'{"0123456789ab": 1}', b'{"0123456789ab": "a\\nb"}']
 
 
 @pytest.mark.parametrize("content", BAD_LABELS)
-def test_a_bad_file_of_labels_is_refused_by_name(path: Path, content: bytes) -> None:
+def test_invalid_labels_file_is_refused_by_name(path: Path, content: bytes) -> None:
     written(path, file_of(entry()))
     written(path.parent / "token-labels.json", content)
     for change in (lambda: load(path), lambda: create(path, "alice"), lambda: token_file.prune(path)):
@@ -325,7 +321,7 @@ def test_labels_are_read_again_until_they_are_usable(path: Path) -> None:
     assert load_if_changed(path, known).tokens == (token,)
 
 
-def test_a_token_is_revoked_by_its_secret_too(path: Path) -> None:
+def test_token_can_be_revoked_by_its_secret(path: Path) -> None:
     secret, token = create(path, "alice")
     create(path, "bob")
     assert revoke(path, secret).id == token.id
@@ -333,7 +329,7 @@ def test_a_token_is_revoked_by_its_secret_too(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["jsvc_" + "A" * 43, "", "ü", "\udcff"])
-def test_a_secret_that_is_unknown_revokes_nothing(path: Path, name: str) -> None:
+def test_unknown_secret_revokes_nothing(path: Path, name: str) -> None:
     create(path, "alice")
     with pytest.raises(UnknownToken):
         revoke(path, name)
@@ -355,12 +351,12 @@ def test_pruning_removes_expired_tokens_and_their_labels_and_no_others(path: Pat
     assert path.stat().st_ino == before
 
 
-def test_pruning_without_a_state_directory_makes_none(path: Path) -> None:
+def test_pruning_does_not_create_a_state_directory(path: Path) -> None:
     assert token_file.prune(path) == []
     assert not path.parent.exists()
 
 
-def test_a_malformed_file_is_not_overwritten(path: Path) -> None:
+def test_malformed_file_is_not_overwritten(path: Path) -> None:
     written(path, b"{half")
     for change in (lambda: create(path, "alice"), lambda: revoke(path, "0123456789ab")):
         with pytest.raises(BadTokenFile):
@@ -368,7 +364,7 @@ def test_a_malformed_file_is_not_overwritten(path: Path) -> None:
     assert path.read_bytes() == b"{half"
 
 
-def test_a_refusal_quotes_nothing_of_the_file(path: Path) -> None:
+def test_refusal_quotes_no_part_of_the_file(path: Path) -> None:
     secret = "jsvc_" + "s" * 43
     for content in (
         b'{"version": 1, "tokens": [' + secret.encode(),
@@ -381,28 +377,28 @@ def test_a_refusal_quotes_nothing_of_the_file(path: Path) -> None:
         assert "sss" not in str(refused.value.__cause__)
 
 
-def test_null_and_left_out_mean_the_same(path: Path) -> None:
+def test_null_equals_a_missing_member(path: Path) -> None:
     short = entry()
     del short["expires"], short["revoked"]
     (token,) = load(written(path, file_of(short)))
     assert (token.expires, token.revoked) == (None, None)
 
 
-def test_a_file_that_is_known_is_not_read_again(path: Path) -> None:
+def test_unchanged_file_is_not_read_again(path: Path) -> None:
     create(path, "alice")
     os.utime(path, (time.time() - 60,) * 2)
     known = load_if_changed(path)
     assert load_if_changed(path, known) is known
 
 
-def test_a_file_changed_just_now_is_read_again_for_clocks_tick_coarsely(path: Path) -> None:
+def test_file_changed_just_now_is_read_again_because_of_coarse_clocks(path: Path) -> None:
     create(path, "alice")
     known = load_if_changed(path)
     assert load_if_changed(path, known) is not known
     assert load_if_changed(path, known) == known
 
 
-def test_a_file_that_went_is_a_new_version_without_tokens(path: Path) -> None:
+def test_removed_file_is_a_new_version_without_tokens(path: Path) -> None:
     create(path, "alice")
     known = load_if_changed(path)
     path.unlink()
@@ -410,7 +406,7 @@ def test_a_file_that_went_is_a_new_version_without_tokens(path: Path) -> None:
     assert load_if_changed(path, TokenFileState(None, ())) == TokenFileState(None, ())
 
 
-def test_a_file_that_came_is_read(path: Path) -> None:
+def test_new_file_is_read(path: Path) -> None:
     before = load_if_changed(path)
     token = create(path, "alice")[1]
     identity, found, _ = load_if_changed(path, before)
@@ -418,7 +414,7 @@ def test_a_file_that_came_is_read(path: Path) -> None:
     assert found == (token,)
 
 
-def test_a_file_opened_to_others_later_is_refused_although_it_was_known(path: Path) -> None:
+def test_file_made_accessible_to_others_later_is_refused(path: Path) -> None:
     create(path, "alice")
     os.utime(path, (time.time() - 60,) * 2)
     known = load_if_changed(path)
@@ -427,7 +423,7 @@ def test_a_file_opened_to_others_later_is_refused_although_it_was_known(path: Pa
         load_if_changed(path, known)
 
 
-def test_no_look_leaks_a_descriptor(path: Path) -> None:
+def test_no_check_leaks_a_descriptor(path: Path) -> None:
     written(path, b"bad")
     before = descriptors()
     for _ in range(5):
@@ -450,7 +446,7 @@ any_token: st.SearchStrategy[Token] = st.builds(
 
 
 @given(st.lists(any_token, max_size=5, unique_by=(lambda token: token.id, lambda token: token.digest)))
-def test_tokens_survive_the_file(some: list[Token]) -> None:
+def test_tokens_survive_serialization(some: list[Token]) -> None:
     assert parse_tokens(render_tokens(some)) == tuple(some)
 
 

@@ -11,7 +11,7 @@ from tests.eventually import wait_until
 
 
 class Thing:
-    """Something to be closed, which may take until it is let go."""
+    """A resource whose close may block until it is released."""
 
     def __init__(self, *, hangs: bool = False, error: Exception | None = None) -> None:
         self.gate = threading.Event()
@@ -39,7 +39,7 @@ def closer() -> Iterator[BackgroundCloser]:
     wait_until(lambda: not threads())
 
 
-def test_what_is_put_in_is_closed_once_by_a_daemon_thread(closer: BackgroundCloser) -> None:
+def test_resource_is_closed_once_by_a_daemon_thread(closer: BackgroundCloser) -> None:
     things = [Thing() for _ in range(10)]
     for thing in things:
         closer.close_later(thing)
@@ -48,20 +48,20 @@ def test_what_is_put_in_is_closed_once_by_a_daemon_thread(closer: BackgroundClos
     assert len(threads()) <= 3
 
 
-def test_what_can_not_be_closed_is_let_go_without_a_thread(closer: BackgroundCloser) -> None:
+def test_object_without_close_is_dropped_without_a_thread(closer: BackgroundCloser) -> None:
     for thing in (None, 5, "text", object()):
         closer.close_later(thing)
     assert threads() == []
 
 
-def test_an_error_of_the_system_on_closing_ends_nothing(closer: BackgroundCloser) -> None:
+def test_system_error_on_close_is_ignored(closer: BackgroundCloser) -> None:
     closer.close_later(Thing(error=OSError(5, "kept for close")))
     closer.close_later(last := Thing())
     wait_until(lambda: len(last.closed_by) == 1)
     close(Thing(error=OSError(5, "kept for close")))
 
 
-def test_two_that_hang_do_not_hold_up_the_rest(closer: BackgroundCloser) -> None:
+def test_two_hanging_closes_do_not_delay_the_rest(closer: BackgroundCloser) -> None:
     hung = [Thing(hangs=True) for _ in range(2)]
     rest = [Thing() for _ in range(5)]
     for thing in (*hung, *rest):
@@ -72,7 +72,7 @@ def test_two_that_hang_do_not_hold_up_the_rest(closer: BackgroundCloser) -> None
         thing.gate.set()
 
 
-def test_what_waits_behind_those_that_hang_is_closed_after_them(closer: BackgroundCloser) -> None:
+def test_resources_queued_behind_hanging_closes_are_closed_after_them(closer: BackgroundCloser) -> None:
     hung = [Thing(hangs=True) for _ in range(3)]
     for thing in (*hung, last := Thing()):
         closer.close_later(thing)
@@ -83,7 +83,7 @@ def test_what_waits_behind_those_that_hang_is_closed_after_them(closer: Backgrou
         thing.gate.set()
 
 
-def test_an_ended_closer_closes_all_the_same_and_keeps_no_thread() -> None:
+def test_ended_closer_still_closes_and_keeps_no_thread() -> None:
     closer = BackgroundCloser("test")
     closer.close_later(before := Thing())
     closer.shut_down()
@@ -93,7 +93,7 @@ def test_an_ended_closer_closes_all_the_same_and_keeps_no_thread() -> None:
     assert [len(before.closed_by), len(after.closed_by)] == [1, 1]
 
 
-def test_a_machine_without_room_for_threads_is_tried_again(
+def test_thread_that_cannot_start_is_tried_again(
     closer: BackgroundCloser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in: no limit on threads binds root."""
@@ -108,7 +108,7 @@ def test_a_machine_without_room_for_threads_is_tried_again(
     wait_until(lambda: bool(first.closed_by and second.closed_by))
 
 
-def test_nothing_that_was_closed_is_kept(closer: BackgroundCloser) -> None:
+def test_closed_resources_are_not_kept_alive(closer: BackgroundCloser) -> None:
     def put_one() -> weakref.ref[Thing]:
         closer.close_later(thing := Thing())
         return weakref.ref(thing)

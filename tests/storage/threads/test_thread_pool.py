@@ -1,4 +1,6 @@
-"""Pool on both loops: deadlines, shares, full houses, and who closes what when nobody waits any more."""
+"""ThreadPool on both event loops: deadlines, limits per key, full pools, and what closes results that nobody
+waits for.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,7 @@ pytestmark = pytest.mark.both_loops
 
 
 class Thing:
-    """Something to be closed, that records how often it was closed, by which thread, and whether it was in
-    use.
-    """
+    """A resource that records how often it was closed, by which thread, and whether it was in use."""
 
     def __init__(self) -> None:
         self.closed = 0
@@ -41,7 +41,7 @@ class Thing:
 
 
 class Work:
-    """A call that begins, and goes on until it is let go."""
+    """A call that runs until it is released."""
 
     def __init__(self, result: object = None, lent: Thing | None = None) -> None:
         self.begun = threading.Event()
@@ -59,8 +59,8 @@ class Work:
         return self.result
 
 
-class Hall:
-    """Makes pools and works, and lets everything go at the end."""
+class Pools:
+    """Creates pools and calls, and releases everything at the end."""
 
     def __init__(self) -> None:
         self.pools: list[ThreadPool] = []
@@ -86,18 +86,18 @@ class Hall:
 
 
 @pytest.fixture
-def hall() -> Iterator[Hall]:
-    hall = Hall()
+def hall() -> Iterator[Pools]:
+    hall = Pools()
     yield hall
     hall.leave()
 
 
 def nothing() -> None:
-    """Be done at once."""
+    """Return immediately."""
 
 
 async def begin(pool: ThreadPool, key: str, work: Work, **options: Any) -> asyncio.Task[object]:
-    """Start a call and wait until a thread is in it."""
+    """Start a call and wait until a thread runs it."""
     task = asyncio.ensure_future(pool.run(key, work, **options))
     await until(work.begun.is_set)
     return task
@@ -110,7 +110,7 @@ async def ended(task: asyncio.Task[Any]) -> None:
 # Answers ---------------------------------------------------------------------------------------------
 
 
-async def test_a_call_runs_in_a_thread_and_its_result_comes_back(hall: Hall) -> None:
+async def test_call_runs_in_a_thread_and_returns_its_result(hall: Pools) -> None:
     pool = hall.pool()
     assert await pool.run("a", threading.current_thread) is not threading.current_thread()
     assert await pool.run("a", lambda: 5) == 5
@@ -119,7 +119,7 @@ async def test_a_call_runs_in_a_thread_and_its_result_comes_back(hall: Hall) -> 
 @pytest.mark.parametrize(
     "error", [OSError(5, "broken"), ValueError("odd"), StorageUnavailable(), SystemExit(3)]
 )
-async def test_what_a_call_raises_comes_through(hall: Hall, error: BaseException) -> None:
+async def test_exception_of_a_call_is_raised(hall: Pools, error: BaseException) -> None:
     work, lent = hall.work(error), Thing()
     work.gate.set()
     with pytest.raises(type(error)) as raised:
@@ -128,7 +128,7 @@ async def test_what_a_call_raises_comes_through(hall: Hall, error: BaseException
     await until(lambda: lent.closed == 1)
 
 
-async def test_a_result_and_what_was_lent_are_the_callers_when_the_call_returns(hall: Hall) -> None:
+async def test_result_and_resource_belong_to_the_caller_when_the_call_returns(hall: Pools) -> None:
     result, lent = Thing(), Thing()
     pool = hall.pool()
     assert await pool.run("a", lambda: result, lent=lent) is result
@@ -136,7 +136,7 @@ async def test_a_result_and_what_was_lent_are_the_callers_when_the_call_returns(
     assert (result.closed, lent.closed) == (0, 0)
 
 
-async def test_nothing_of_a_result_is_kept_alive(hall: Hall) -> None:
+async def test_result_is_not_kept_alive(hall: Pools) -> None:
     pool = hall.pool(threads=1)
 
     class Big:
@@ -154,7 +154,7 @@ async def test_nothing_of_a_result_is_kept_alive(hall: Hall) -> None:
 # Deadlines -------------------------------------------------------------------------------------------
 
 
-async def test_a_call_that_hangs_is_given_up_at_the_deadline(hall: Hall) -> None:
+async def test_hanging_call_is_abandoned_at_the_deadline(hall: Pools) -> None:
     pool, work = hall.pool(deadline=0.05), hall.work()
     begun = time.monotonic()
     with pytest.raises(StorageUnavailable, match="did not answer in time"):
@@ -162,7 +162,7 @@ async def test_a_call_that_hangs_is_given_up_at_the_deadline(hall: Hall) -> None
     assert 0.04 < time.monotonic() - begun < 1
 
 
-async def test_a_call_may_have_a_deadline_of_its_own(hall: Hall) -> None:
+async def test_call_may_have_its_own_deadline(hall: Pools) -> None:
     pool = hall.pool(deadline=30)
     with pytest.raises(StorageUnavailable):
         await pool.run("a", hall.work(), deadline=0.05)
@@ -172,7 +172,7 @@ async def test_a_call_may_have_a_deadline_of_its_own(hall: Hall) -> None:
     assert await task == 7
 
 
-async def test_an_answer_that_comes_in_the_moment_of_the_deadline_counts(hall: Hall) -> None:
+async def test_result_at_the_moment_of_the_deadline_counts(hall: Pools) -> None:
     pool = hall.pool()
     finish = pool._deliver
 
@@ -184,7 +184,7 @@ async def test_an_answer_that_comes_in_the_moment_of_the_deadline_counts(hall: H
     assert await pool.run("a", lambda: 5) == 5
 
 
-async def test_the_wait_in_line_counts_against_the_deadline(hall: Hall) -> None:
+async def test_time_in_the_queue_counts_against_the_deadline(hall: Pools) -> None:
     pool = hall.pool(share=1)
     await begin(pool, "a", hall.work())
     waiting = hall.work()
@@ -193,7 +193,7 @@ async def test_the_wait_in_line_counts_against_the_deadline(hall: Hall) -> None:
     assert not waiting.begun.is_set()
 
 
-async def test_a_call_that_was_given_up_before_a_thread_took_it_is_not_begun(hall: Hall) -> None:
+async def test_call_abandoned_in_the_queue_is_not_started(hall: Pools) -> None:
     pool, first, second, third = hall.pool(threads=1, share=1), hall.work(), hall.work(), hall.work()
     await begin(pool, "a", first)
     with pytest.raises(StorageUnavailable):
@@ -206,7 +206,7 @@ async def test_a_call_that_was_given_up_before_a_thread_took_it_is_not_begun(hal
 # Shares ----------------------------------------------------------------------------------------------
 
 
-async def test_the_fourth_call_of_one_key_waits_and_other_keys_do_not(hall: Hall) -> None:
+async def test_fourth_call_of_a_key_waits_and_other_keys_do_not(hall: Pools) -> None:
     pool = hall.pool()
     works = [hall.work(number) for number in range(6)]
     tasks = [await begin(pool, "slow", work) for work in works[:3]]
@@ -224,7 +224,7 @@ async def test_the_fourth_call_of_one_key_waits_and_other_keys_do_not(hall: Hall
     assert not pool._waiting_by_key
 
 
-async def test_a_line_goes_on_past_those_who_left_it(hall: Hall) -> None:
+async def test_queue_skips_abandoned_calls(hall: Pools) -> None:
     pool, holder, last = hall.pool(share=1), hall.work(), hall.work("last")
     task = await begin(pool, "a", holder)
     leaving = [asyncio.ensure_future(pool.run("a", hall.work())) for _ in range(3)]
@@ -249,8 +249,8 @@ async def test_a_line_goes_on_past_those_who_left_it(hall: Hall) -> None:
     assert not pool._waiting_by_key
 
 
-async def test_a_line_of_those_who_left_holds_nothing(hall: Hall) -> None:
-    """A job may hang for days, and its clients come again every few seconds."""
+async def test_queue_of_abandoned_calls_holds_nothing(hall: Pools) -> None:
+    """A job may hang for days, and its clients retry every few seconds."""
     pool = hall.pool(share=1)
     await begin(pool, "hung", hall.work())
     lent = [Thing() for _ in range(20)]
@@ -265,7 +265,7 @@ async def test_a_line_of_those_who_left_holds_nothing(hall: Hall) -> None:
 # A full house ----------------------------------------------------------------------------------------
 
 
-async def full_house(hall: Hall, **options: Any) -> tuple[ThreadPool, list[Work]]:
+async def full_house(hall: Pools, **options: Any) -> tuple[ThreadPool, list[Work]]:
     pool = hall.pool(threads=3, patience=0.05, **options)
     works = [hall.work() for _ in range(3)]
     for number, work in enumerate(works):
@@ -275,7 +275,7 @@ async def full_house(hall: Hall, **options: Any) -> tuple[ThreadPool, list[Work]
     return pool, works
 
 
-async def test_a_house_full_of_hung_threads_refuses_at_once_and_opens_again(hall: Hall) -> None:
+async def test_pool_full_of_stuck_threads_refuses_immediately_and_recovers(hall: Pools) -> None:
     pool, works = await full_house(hall)
     begun = time.monotonic()
     for _ in range(100):
@@ -288,7 +288,7 @@ async def test_a_house_full_of_hung_threads_refuses_at_once_and_opens_again(hall
     assert await pool.run("other", lambda: 1) == 1
 
 
-async def test_a_house_that_is_only_busy_has_newcomers_wait(hall: Hall) -> None:
+async def test_new_calls_wait_while_the_pool_is_only_busy(hall: Pools) -> None:
     pool, works = hall.pool(threads=2, patience=30), [hall.work() for _ in range(2)]
     for number, work in enumerate(works):
         await begin(pool, f"busy {number}", work)
@@ -299,8 +299,8 @@ async def test_a_house_that_is_only_busy_has_newcomers_wait(hall: Hall) -> None:
     assert await newcomer == 1
 
 
-async def test_what_was_lent_to_a_refused_call_is_closed_though_every_thread_hangs(hall: Hall) -> None:
-    """Else each refused download would hold its file and its client's connection for as long."""
+async def test_resource_of_a_refused_call_is_closed_while_every_thread_hangs(hall: Pools) -> None:
+    """Otherwise each refused download would hold its file and connection for as long."""
     pool, _ = await full_house(hall)
     lent = [Thing() for _ in range(10)]
     for thing in lent:
@@ -310,7 +310,7 @@ async def test_what_was_lent_to_a_refused_call_is_closed_though_every_thread_han
     assert not any(thing.closed_by is threading.main_thread() for thing in lent)
 
 
-async def test_threads_are_begun_only_beside_some_that_block(hall: Hall) -> None:
+async def test_threads_are_started_only_if_the_others_block(hall: Pools) -> None:
     pool = hall.pool(threads=8)
     for _ in range(200):
         await pool.run("a", nothing)
@@ -328,7 +328,7 @@ async def test_threads_are_begun_only_beside_some_that_block(hall: Hall) -> None
     assert all(thread.daemon for thread in hall.threads())
 
 
-async def test_a_pool_of_one_thread_stays_one(hall: Hall) -> None:
+async def test_pool_of_one_thread_does_not_grow(hall: Pools) -> None:
     pool, first = hall.pool(threads=1), hall.work()
     task = await begin(pool, "a", first)
     second = asyncio.ensure_future(pool.run("b", lambda: 2))
@@ -338,9 +338,7 @@ async def test_a_pool_of_one_thread_stays_one(hall: Hall) -> None:
     assert (await task, await second) == (None, 2)
 
 
-async def test_a_machine_without_room_for_threads_is_tried_again(
-    hall: Hall, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_thread_that_cannot_start_is_tried_again(hall: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in: no limit on threads binds root."""
     pool = hall.pool()
 
@@ -357,7 +355,7 @@ async def test_a_machine_without_room_for_threads_is_tried_again(
 # Whose it is when nobody waits -----------------------------------------------------------------------
 
 
-async def test_a_late_result_is_closed_once_and_not_on_the_loop(hall: Hall) -> None:
+async def test_late_result_is_closed_once_and_not_on_the_loop(hall: Pools) -> None:
     pool, result, lent = hall.pool(deadline=0.02), Thing(), Thing()
     work = hall.work(result, lent)
     with pytest.raises(StorageUnavailable):
@@ -369,7 +367,7 @@ async def test_a_late_result_is_closed_once_and_not_on_the_loop(hall: Hall) -> N
     assert threading.main_thread() not in {result.closed_by, lent.closed_by}
 
 
-async def test_a_late_result_that_can_not_be_closed_is_let_go(hall: Hall) -> None:
+async def test_late_result_without_close_is_dropped(hall: Pools) -> None:
     pool, work = hall.pool(deadline=0.02), hall.work(5)
     with pytest.raises(StorageUnavailable):
         await pool.run("a", work)
@@ -377,7 +375,7 @@ async def test_a_late_result_that_can_not_be_closed_is_let_go(hall: Hall) -> Non
     assert await pool.run("a", lambda: 1, deadline=5) == 1
 
 
-async def test_what_fails_to_close_does_no_harm(hall: Hall) -> None:
+async def test_failing_close_is_harmless(hall: Pools) -> None:
     class Stubborn(Thing):
         def close(self) -> None:
             super().close()
@@ -389,7 +387,7 @@ async def test_what_fails_to_close_does_no_harm(hall: Hall) -> None:
     await until(lambda: (stubborn.closed, good.closed) == (1, 1))
 
 
-async def test_what_fails_late_is_let_go_with_what_was_lent(hall: Hall) -> None:
+async def test_late_exception_is_dropped_and_the_resource_closed(hall: Pools) -> None:
     pool, lent = hall.pool(deadline=0.02), Thing()
     work = hall.work(OSError(5, "late"), lent)
     with pytest.raises(StorageUnavailable):
@@ -399,7 +397,9 @@ async def test_what_fails_late_is_let_go_with_what_was_lent(hall: Hall) -> None:
     assert not lent.closed_in_use
 
 
-async def test_a_call_cancelled_under_way_closes_result_and_lent_when_the_thread_is_done(hall: Hall) -> None:
+async def test_call_cancelled_while_running_closes_result_and_resource_when_the_thread_is_done(
+    hall: Pools,
+) -> None:
     pool, result, lent = hall.pool(), Thing(), Thing()
     work = hall.work(result, lent)
     task = await begin(pool, "a", work, lent=lent)
@@ -413,7 +413,7 @@ async def test_a_call_cancelled_under_way_closes_result_and_lent_when_the_thread
     assert not lent.closed_in_use
 
 
-async def test_a_call_cancelled_in_line_closes_lent_at_once(hall: Hall) -> None:
+async def test_call_cancelled_in_the_queue_closes_its_resource_immediately(hall: Pools) -> None:
     pool, lent = hall.pool(share=1), Thing()
     await begin(pool, "a", hall.work())
     task = asyncio.ensure_future(pool.run("a", nothing, lent=lent))
@@ -424,8 +424,8 @@ async def test_a_call_cancelled_in_line_closes_lent_at_once(hall: Hall) -> None:
 
 
 @pytest.mark.parametrize("result", [Thing, lambda: None, lambda: OSError(5, "broken")])
-async def test_a_call_cancelled_in_the_moment_of_its_answer_closes_both(
-    hall: Hall, result: Callable[[], object]
+async def test_call_cancelled_at_the_moment_of_its_result_closes_both(
+    hall: Pools, result: Callable[[], object]
 ) -> None:
     """The result is set, the waiting task is to be woken, and is cancelled before it is."""
     pool, lent, answer = hall.pool(), Thing(), result()
@@ -446,7 +446,7 @@ async def test_a_call_cancelled_in_the_moment_of_its_answer_closes_both(
         await until(lambda: answer.closed == 1)
 
 
-async def test_a_call_that_expires_in_the_moment_of_its_answer_closes_both_once(hall: Hall) -> None:
+async def test_call_that_expires_at_the_moment_of_its_result_closes_both_once(hall: Pools) -> None:
     pool, lent, answer = hall.pool(), Thing(), Thing()
     finish = pool._deliver
 
@@ -466,7 +466,7 @@ async def test_a_call_that_expires_in_the_moment_of_its_answer_closes_both_once(
     assert (answer.closed, lent.closed) == (1, 1)
 
 
-def test_a_loop_that_is_closed_under_a_call_leaves_nothing_open(hall: Hall) -> None:
+def test_loop_closed_during_a_call_leaves_nothing_open(hall: Pools) -> None:
     pool, result, lent = hall.pool(), Thing(), Thing()
     work = hall.work(result, lent)
 
@@ -484,7 +484,7 @@ def test_a_loop_that_is_closed_under_a_call_leaves_nothing_open(hall: Hall) -> N
 # The end ---------------------------------------------------------------------------------------------
 
 
-async def test_a_closed_pool_takes_no_work_and_lets_its_threads_end(hall: Hall) -> None:
+async def test_closed_pool_accepts_no_calls_and_its_threads_end(hall: Pools) -> None:
     pool, lent = hall.pool(), Thing()
     await pool.run("a", nothing)
     pool.close_later(Thing())
@@ -496,7 +496,7 @@ async def test_a_closed_pool_takes_no_work_and_lets_its_threads_end(hall: Hall) 
     await until(lambda: not hall.threads())
 
 
-async def test_what_a_pool_took_on_before_it_was_closed_is_carried_out(hall: Hall) -> None:
+async def test_calls_accepted_before_close_are_executed(hall: Pools) -> None:
     pool = hall.pool(threads=1, share=1)
     held, queued, in_line = (hall.work(number) for number in range(3))
     tasks = [await begin(pool, "a", held)]
@@ -509,7 +509,7 @@ async def test_what_a_pool_took_on_before_it_was_closed_is_carried_out(hall: Hal
     assert await asyncio.gather(*tasks) == [0, 1, 2]
 
 
-async def test_a_result_that_comes_after_the_pool_was_closed_is_closed(hall: Hall) -> None:
+async def test_result_after_close_is_closed(hall: Pools) -> None:
     pool, result, lent = hall.pool(deadline=0.02), Thing(), Thing()
     work = hall.work(result, lent)
     with pytest.raises(StorageUnavailable):
@@ -537,7 +537,7 @@ pool.close()
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_hung_thread_does_not_hold_up_the_end_of_the_process(tmp_path: Path, loop: str) -> None:
+def test_hanging_thread_does_not_delay_process_exit(tmp_path: Path, loop: str) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")
     os.mkfifo(tmp_path / "fifo")
