@@ -85,14 +85,14 @@ def _handlers(parts: Components, guard: Guard) -> Endpoints:
         job_events=JobEventsEndpoint(
             freshness=index.freshness,
             catalogue=index.catalogue,
-            changes=parts.subscriptions,
-            presenting=parts.push_renderer,
+            subscriptions=parts.subscriptions,
+            push_renderer=parts.push_renderer,
             streams=parts.streams,
         ),
         all_events=AllEventsEndpoint(
             listing=index.listing,
-            changes=parts.subscriptions,
-            listed=parts.list_items,
+            subscriptions=parts.subscriptions,
+            list_items=parts.list_items,
             turns=parts.turns,
             streams=parts.streams,
             metrics=parts.metrics,
@@ -111,39 +111,39 @@ def _handlers(parts: Components, guard: Guard) -> Endpoints:
 
 
 def _status(parts: Components) -> JobStatusEndpoint:
-    waiting = LongPoll(
+    long_poll = LongPoll(
         freshness=parts.index.freshness,
-        changes=parts.subscriptions,
-        presenting=parts.push_renderer,
-        stays=parts.long_lived,
+        subscriptions=parts.subscriptions,
+        push_renderer=parts.push_renderer,
+        long_lived_requests=parts.long_lived,
         metrics=parts.metrics,
     )
     return JobStatusEndpoint(
         freshness=parts.index.freshness,
-        tails=parts.index.log_tails,
+        log_tails=parts.index.log_tails,
         representations=parts.representations,
-        waiting=waiting,
+        long_poll=long_poll,
     )
 
 
 def _logs(parts: Components) -> JobLogEndpoint:
-    recent = RecentLogs(parts.executor, parts.root, parts.index.catalogue)
-    following = LogFollowEndpoint(
+    recent_logs = RecentLogs(parts.executor, parts.root, parts.index.catalogue)
+    log_follow = LogFollowEndpoint(
         root=parts.root,
-        visits=parts.files,
+        files=parts.files,
         catalogue=parts.index.catalogue,
-        changes=parts.subscriptions,
+        subscriptions=parts.subscriptions,
         streams=parts.streams,
         metrics=parts.metrics,
-        recent=recent,
+        recent_logs=recent_logs,
     )
     return JobLogEndpoint(
         root=parts.root,
-        visits=parts.files,
-        transfer=parts.body_writer,
-        following=following,
+        files=parts.files,
+        body_writer=parts.body_writer,
+        log_follow=log_follow,
         metrics=parts.metrics,
-        recent=recent,
+        recent_logs=recent_logs,
         slots=parts.log_slots,
     )
 

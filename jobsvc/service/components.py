@@ -35,8 +35,7 @@ from jobsvc.web.connection.turns import HeavyWorkTurns
 from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.jobs.file_access import JobFileAccess
 from jobsvc.web.jobs.list_items import ListItemCaches
-from jobsvc.web.jobs.pushed_job import PushRenderer
-from jobsvc.web.jobs.representation import RepresentationCache
+from jobsvc.web.jobs.representation import PushRenderer, RepresentationCache
 from jobsvc.web.ratelimit.download_slots import MIN_BYTES_PER_S, DownloadSlots
 from jobsvc.web.ratelimit.stream_slots import StreamSlots
 from jobsvc.web.streaming.event_stream import EventStreams

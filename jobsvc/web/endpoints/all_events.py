@@ -44,8 +44,8 @@ class AllEventsEndpoint:
         self,
         *,
         listing: Listing,
-        changes: Subscriptions,
-        listed: ListItemCaches,
+        subscriptions: Subscriptions,
+        list_items: ListItemCaches,
         turns: HeavyWorkTurns,
         streams: EventStreams,
         metrics: Metrics,
@@ -53,8 +53,8 @@ class AllEventsEndpoint:
     ) -> None:
         """`ready` is set once every job has been read."""
         self._listing = listing
-        self._changes = changes
-        self._listed = listed
+        self._subscriptions = subscriptions
+        self._list_items = list_items
         self._turns = turns
         self._streams = streams
         self._metrics = metrics
@@ -64,52 +64,52 @@ class AllEventsEndpoint:
         """Handle GET and HEAD. Raises BadRequest if a query parameter is invalid."""
         statuses = query_params.statuses(request.query)
         with (
-            self._streams.hold(request, "jobs") as stay,
-            self._changes.subscribe_owner(visible_owner(request[TOKEN]), stay.notify) as feed,
+            self._streams.hold(request, "jobs") as long_lived,
+            self._subscriptions.subscribe_owner(visible_owner(request[TOKEN]), long_lived.notify) as feed,
         ):
-            place = parse_position(feed, sse.offered(request))
-            tell = partial(self._send_all, feed, self._listed.of(request), statuses, place)
-            return await self._streams.respond(stay, tell)
+            position = parse_position(feed, sse.offered(request))
+            send_events = partial(self._send_all, feed, self._list_items.of(request), statuses, position)
+            return await self._streams.respond(long_lived, send_events)
 
     async def _send_all(
         self,
         feed: ChangeFeed,
-        listed: ListItemCache,
+        list_items: ListItemCache,
         statuses: Collection[Status],
-        place: int | None,
+        position: int | None,
         stream: EventStream,
     ) -> None:
         while stream.open and not self._ready.is_set():
             await stream.wait(1)  # a job that has not been read yet must not look as if it did not exist
         while stream.open:
-            view = FeedReader(feed, statuses, place)
-            if place is None:
-                await self._send_present(feed, listed, statuses, view.position, stream)
+            reader = FeedReader(feed, statuses, position)
+            if position is None:
+                await self._send_present(feed, list_items, statuses, reader.position, stream)
             try:
-                await self._send_changes(feed, listed, view, stream)
+                await self._send_changes(feed, list_items, reader, stream)
             except FeedOverrun:
-                place = None
+                position = None
 
     async def _send_present(
         self,
         feed: ChangeFeed,
-        listed: ListItemCache,
+        list_items: ListItemCache,
         statuses: Collection[Status],
-        place: int,
+        position: int,
         stream: EventStream,
     ) -> None:
         """Send the current state of all jobs; changes made meanwhile are sent afterwards."""
-        after, told = None, 0
+        after, sent = None, 0
         while stream.open:
             async with self._turns.take():
                 page = self._listing.page(
                     feed.owner, statuses=statuses, limit=JOBS_PER_ITERATION, after=after
                 )
-                page, elements = listed.fit(page, PIECE_BYTES, with_owner=feed.owner is None)
+                page, elements = list_items.fit(page, PIECE_BYTES, with_owner=feed.owner is None)
             events = [part for element in elements for part in sse.parts("job", None, element.json)]
-            told += len(elements)
+            sent += len(elements)
             if page.after is None:
-                present = sse.event("present", b'{"jobs":%d}' % told, _named(feed, place))
+                present = sse.event("present", b'{"jobs":%d}' % sent, _event_id(feed, position))
                 return await stream.send(*events, present)
             if events:
                 await stream.send(*events)
@@ -117,38 +117,38 @@ class AllEventsEndpoint:
         return None
 
     async def _send_changes(
-        self, feed: ChangeFeed, listed: ListItemCache, view: FeedReader, stream: EventStream
+        self, feed: ChangeFeed, list_items: ListItemCache, reader: FeedReader, stream: EventStream
     ) -> None:
         """Send changes as they come. Raises FeedOverrun if the reader is behind the changes that are kept."""
         while stream.open:
-            merged = view.coalesced
-            events = _changed(feed, listed, view)
-            self._metrics.events_merged.inc(view.coalesced - merged)
+            merged = reader.coalesced
+            events = _changed(feed, list_items, reader)
+            self._metrics.events_merged.inc(reader.coalesced - merged)
             if events:
                 await stream.send(*events)
             else:
                 await stream.wait()
 
 
-def _changed(feed: ChangeFeed, listed: ListItemCache, view: FeedReader) -> list[sse.Buffer]:
+def _changed(feed: ChangeFeed, list_items: ListItemCache, reader: FeedReader) -> list[sse.Buffer]:
     """Return the next changes as events, or an empty list if there are none yet.
 
     Stops once PIECE_BYTES are reached. Raises FeedOverrun if the reader is behind the changes that are kept.
     """
     events: list[sse.Buffer] = []
     size = 0
-    while size < PIECE_BYTES and (step := view.next()) is not None:
-        told = _told(feed, listed, step)
-        events += told
-        size += sum(map(len, told))
+    while size < PIECE_BYTES and (event := reader.next()) is not None:
+        buffers = _format(feed, list_items, event)
+        events += buffers
+        size += sum(map(len, buffers))
     return events
 
 
-def _told(feed: ChangeFeed, listed: ListItemCache, step: FeedEvent) -> Sequence[sse.Buffer]:
-    if step.snapshot is None:
-        return (sse.removed(step.job_id, _named(feed, step.position)),)
-    element = listed.json_of(step.snapshot, with_owner=feed.owner is None)
-    return sse.parts("job", _named(feed, step.position), element)
+def _format(feed: ChangeFeed, list_items: ListItemCache, event: FeedEvent) -> Sequence[sse.Buffer]:
+    if event.snapshot is None:
+        return (sse.removed(event.job_id, _event_id(feed, event.position)),)
+    element = list_items.json_of(event.snapshot, with_owner=feed.owner is None)
+    return sse.parts("job", _event_id(feed, event.position), element)
 
 
 def parse_position(feed: ChangeFeed, offered: str | None) -> int | None:
@@ -162,5 +162,5 @@ def parse_position(feed: ChangeFeed, offered: str | None) -> int | None:
     return int(match[2])
 
 
-def _named(feed: ChangeFeed, place: int) -> str:
-    return f"{feed.epoch}-{place}"
+def _event_id(feed: ChangeFeed, position: int) -> str:
+    return f"{feed.epoch}-{position}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from jobsvc.domain.errors import BadRequest, OutputMissing
+from jobsvc.domain.errors import BadRequest, OutputMissing, RequestTimeout
 from jobsvc.domain.job import Job, Status
 from jobsvc.domain.timestamp import format_time
 from jobsvc.index.catalogue.freshness import Freshness
@@ -16,7 +17,6 @@ from jobsvc.storage.layout import components
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.signed_links import Link, SignedLinks
 from jobsvc.web.endpoints.download import without_output
-from jobsvc.web.endpoints.request_body import read_body
 from jobsvc.web.headers.conditional import version_of
 from jobsvc.web.jobs.addresses import PublicUrl, came_by_proxy
 from jobsvc.web.jobs.lookup import get_visible_job
@@ -24,6 +24,8 @@ from jobsvc.web.paths import JOBS, job_id_of
 
 DEFAULT_AGE_S: Final = 3600
 """Seconds; shorter if the operator allows less."""
+BODY_TIMEOUT_S: Final = 10.0
+"""Seconds for a whole request body, of at most 64 KiB."""
 
 log = structlog.get_logger("jobsvc.web")
 
@@ -44,15 +46,15 @@ class DownloadLinksEndpoint:
         """Handle POST: return 201 with the link. Raises the error that a download would raise now."""
         token, job_id = request[TOKEN], job_id_of(request)
         seconds = requested_seconds(await read_body(request), self._max_age)
-        reading = (await get_visible_job(self._freshness, token, job_id, force=True)).snapshot
-        if reading.job.status is not Status.COMPLETED:
-            raise without_output(reading.job)
-        if reading.output_version is None:
+        snapshot = (await get_visible_job(self._freshness, token, job_id, force=True)).snapshot
+        if snapshot.job.status is not Status.COMPLETED:
+            raise without_output(snapshot.job)
+        if snapshot.output_version is None:
             raise OutputMissing
         link = self._links.create(
-            job_id, _file_name(reading.job), version_of(*reading.output_version.parts()), token, seconds
+            job_id, _file_name(snapshot.job), version_of(*snapshot.output_version.parts()), token, seconds
         )
-        log.info("link-made", job=job_id, token_id=token.id, seconds=seconds)
+        log.info("link-made", job=job_id, tokenId=token.id, seconds=seconds)
         return web.Response(
             status=201,
             body=orjson.dumps(
@@ -74,20 +76,45 @@ def _file_name(job: Job) -> str:
     return (components(job.output_path or "") or ("",))[-1]
 
 
-def requested_seconds(body: bytes, most: int) -> int:
+async def read_body(request: web.Request) -> bytes:
+    """Read the whole body.
+
+    Raises BadRequest if it is incomplete, RequestTimeout after BODY_TIMEOUT_S, HTTPUnsupportedMediaType if it
+    has a content coding, HTTPRequestEntityTooLarge if it is too large.
+    """
+    if request.body_exists and _is_encoded(request):
+        raise web.HTTPUnsupportedMediaType(headers={hdrs.ACCEPT_ENCODING: "identity"})
+    if request.transport is None:  # the connection is lost, no more data will come
+        raise BadRequest("The body did not come whole.")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await request.read()
+    except TimeoutError as exc:
+        raise RequestTimeout("The request body did not arrive in time.") from exc
+    except (ConnectionError, web.RequestPayloadError) as exc:
+        raise BadRequest("The body did not come whole.") from exc
+
+
+def _is_encoded(request: web.Request) -> bool:
+    """Whether the body has a content coding (RFC 9110, section 8.4): it may be huge when decoded."""
+    codings = request.headers.getall(hdrs.CONTENT_ENCODING, ())
+    return any(coding.strip().lower() not in {"", "identity"} for coding in codings)
+
+
+def requested_seconds(body: bytes, max_age: int) -> int:
     """Parse the requested lifetime of the link, in seconds; an empty body means the default.
 
     Raises BadRequest if the body is invalid. Unknown members are rejected: with a misspelt name, such as
     `expires`, the link would otherwise live longer than intended.
     """
     try:
-        wish = orjson.loads(body) if body else {}
-    except orjson.JSONDecodeError as wrong:
-        raise BadRequest("The body is not JSON.") from wrong
-    if not isinstance(wish, dict) or not wish.keys() <= {"expiresIn"}:
+        document = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError as exc:
+        raise BadRequest("The body is not JSON.") from exc
+    if not isinstance(document, dict) or not document.keys() <= {"expiresIn"}:
         raise BadRequest('The body is not an object with "expiresIn" alone, such as {"expiresIn": 3600}.')
-    seconds = wish.get("expiresIn", min(DEFAULT_AGE_S, most))
+    seconds = document.get("expiresIn", min(DEFAULT_AGE_S, max_age))
     # JSON has one number type: 60.0 equals 60. A boolean is not a number.
-    if type(seconds) not in {int, float} or not 1 <= seconds <= most or seconds != int(seconds):
-        raise BadRequest(f"expiresIn is not a whole number of seconds from 1 to {most}.")
+    if type(seconds) not in {int, float} or not 1 <= seconds <= max_age or seconds != int(seconds):
+        raise BadRequest(f"expiresIn is not a whole number of seconds from 1 to {max_age}.")
     return int(seconds)

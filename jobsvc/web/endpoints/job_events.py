@@ -15,13 +15,10 @@ from jobsvc.domain.access import Token, can_see
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.queries.subscriptions import Subscriptions
-from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.jobs.addresses import came_by_proxy
 from jobsvc.web.jobs.lookup import get_visible_job
-from jobsvc.web.jobs.owner_member import shown_to
-from jobsvc.web.jobs.pushed_job import PushRenderer
-from jobsvc.web.jobs.representation import RenderedJob
+from jobsvc.web.jobs.representation import PushRenderer, RenderedJob
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.event_stream import EventStream, EventStreams
@@ -35,36 +32,32 @@ class JobEventsEndpoint:
         *,
         freshness: Freshness,
         catalogue: Catalogue,
-        changes: Subscriptions,
-        presenting: PushRenderer,
+        subscriptions: Subscriptions,
+        push_renderer: PushRenderer,
         streams: EventStreams,
     ) -> None:
         self._freshness = freshness
         self._catalogue = catalogue
-        self._changes = changes
-        self._push_renderer = presenting
+        self._subscriptions = subscriptions
+        self._push_renderer = push_renderer
         self._streams = streams
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD. Raises JobNotFound or StorageUnavailable."""
         token, job_id = request[TOKEN], job_id_of(request)
         known = sse.offered(request)
-        reading = (await get_visible_job(self._freshness, token, job_id)).snapshot
-        if reading.job.status.final and known == await self._position(token, reading):
-            return sse.nothing_more()
+        snapshot = (await get_visible_job(self._freshness, token, job_id)).snapshot
+        if snapshot.job.status.final:
+            rendered = await self._push_renderer.render(snapshot, token)
+            if known == _event_id(rendered):
+                return sse.nothing_more()
         with (
-            self._streams.hold(request, "job") as stay,
-            self._changes.subscribe_job(job_id, stay.notify),
+            self._streams.hold(request, "job") as long_lived,
+            self._subscriptions.subscribe_job(job_id, long_lived.notify),
         ):
             base = "" if came_by_proxy(request) else None
-            tell = partial(self._send_events, token, job_id, known, base)
-            return await self._streams.respond(stay, tell)
-
-    async def _position(self, token: Token, reading: JobSnapshot) -> str:
-        return (await self._render(token, reading)).etag.strip('"')
-
-    async def _render(self, token: Token, reading: JobSnapshot) -> RenderedJob:
-        return shown_to(token, await self._push_renderer.render(reading), reading.job.owner)
+            send_events = partial(self._send_events, token, job_id, known, base)
+            return await self._streams.respond(long_lived, send_events)
 
     async def _send_events(
         self, token: Token, job_id: str, known: str | None, base: str | None, stream: EventStream
@@ -73,13 +66,17 @@ class JobEventsEndpoint:
             entry = self._catalogue.get(job_id)
             if entry is None or not can_see(token, entry.snapshot.job.owner):
                 return await stream.send(sse.removed(job_id))
-            reading = entry.snapshot
-            shown = await self._render(token, reading)
-            place = shown.etag.strip('"')
-            if place != known:
-                known = place
-                await stream.send(*sse.parts("job", place, *shown.parts_for(job_id, base)))
-            if reading.job.status.final:
+            snapshot = entry.snapshot
+            rendered = await self._push_renderer.render(snapshot, token)
+            event_id = _event_id(rendered)
+            if event_id != known:
+                known = event_id
+                await stream.send(*sse.parts("job", event_id, *rendered.parts_for(job_id, base)))
+            if snapshot.job.status.final:
                 return None
             await stream.wait()
         return None
+
+
+def _event_id(rendered: RenderedJob) -> str:
+    return rendered.etag.strip('"')

@@ -56,9 +56,9 @@ class ListQuery(NamedTuple):
 class JobListEndpoint:
     """Handler of `GET /api/jobs` and its dependencies."""
 
-    def __init__(self, index: JobIndex, listed: ListItemCaches) -> None:
+    def __init__(self, index: JobIndex, list_items: ListItemCaches) -> None:
         self._index = index
-        self._listed = listed
+        self._list_items = list_items
         self._turn = asyncio.Lock()
         """Held while a page is rendered."""
         self._spent = 0.0
@@ -66,8 +66,8 @@ class JobListEndpoint:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD."""
-        wish = parse_query(request.query)
-        if wish.owners:
+        query = parse_query(request.query)
+        if query.owners:
             require(request[TOKEN], ADMIN)
         if not self._index.ready.is_set():
             raise StorageUnavailable("Not every job has been looked at yet since the service began.")
@@ -75,22 +75,22 @@ class JobListEndpoint:
             if self._spent >= SLICE_S:
                 await asyncio.sleep(0)
                 self._spent = 0.0
-            begun = perf_counter()
-            response = self._answer(request, wish)
-            self._spent += perf_counter() - begun
+            started_at = perf_counter()
+            response = self._answer(request, query)
+            self._spent += perf_counter() - started_at
             return response
 
-    def _answer(self, request: web.Request, wish: ListQuery) -> web.StreamResponse:
+    def _answer(self, request: web.Request, query: ListQuery) -> web.StreamResponse:
         owner = visible_owner(request[TOKEN])
         page = self._index.listing.page(
             owner,
-            owners=wish.owners,
-            statuses=wish.statuses,
-            updated_since=wish.updated_since,
-            limit=wish.limit,
-            after=wish.after,
+            owners=query.owners,
+            statuses=query.statuses,
+            updated_since=query.updated_since,
+            limit=query.limit,
+            after=query.after,
         )
-        page, elements = self._listed.of(request).fit(
+        page, elements = self._list_items.of(request).fit(
             page, MAX_PAGE_BYTES, with_owner=is_admin(request[TOKEN])
         )
         cursor = None if page.after is None else format_cursor(page.after)
@@ -118,7 +118,7 @@ class JobListEndpoint:
 
 def pieces(elements: list[bytes], end: bytes) -> tuple[bytes, ...]:
     """Join the JSON of a page's jobs; the JSON of large jobs is shared by all responses, not copied."""
-    made: list[bytes] = []
+    result: list[bytes] = []
     small = [b'{"jobs":[']
     for number, element in enumerate(elements):
         if number:
@@ -126,9 +126,9 @@ def pieces(elements: list[bytes], end: bytes) -> tuple[bytes, ...]:
         if len(element) < LARGE_BYTES:
             small.append(element)
         else:
-            made += b"".join(small), element
+            result += b"".join(small), element
             small = []
-    return *made, b"".join([*small, end])
+    return *result, b"".join([*small, end])
 
 
 def _identity(elements: list[Element], end: bytes) -> bytes:
@@ -136,19 +136,19 @@ def _identity(elements: list[Element], end: bytes) -> bytes:
     return b",".join([element.identity for element in elements]) + end
 
 
-def parse_query(asked: MultiMapping[str]) -> ListQuery:
+def parse_query(parameters: MultiMapping[str]) -> ListQuery:
     """Parse the query parameters. Raises BadRequest, naming the invalid parameter."""
     return ListQuery(
-        query_params.statuses(asked),
-        _owners(asked),
-        _updated_since(query_params.one(asked, "updatedSince")),
-        query_params.whole(asked, "limit", MAX_LIMIT, least=1) or DEFAULT_LIMIT,
-        _after(query_params.one(asked, "cursor")),
+        query_params.statuses(parameters),
+        _owners(parameters),
+        _updated_since(query_params.one(parameters, "updatedSince")),
+        query_params.whole(parameters, "limit", MAX_LIMIT, least=1) or DEFAULT_LIMIT,
+        _after(query_params.one(parameters, "cursor")),
     )
 
 
-def _owners(asked: MultiMapping[str]) -> frozenset[str]:
-    owners = frozenset(asked.getall("owner", ()))
+def _owners(parameters: MultiMapping[str]) -> frozenset[str]:
+    owners = frozenset(parameters.getall("owner", ()))
     if "" in owners:
         raise BadRequest("owner: '' is not the name of an owner.")
     if len(owners) > MAX_OWNERS:
@@ -163,8 +163,8 @@ def _updated_since(text: str | None) -> int | None:
     plain = f"{text[:-6]}+{text[-5:]}" if text[-6:-5] == " " else text
     try:
         return parse_time(plain)
-    except ValueError as wrong:
-        raise BadRequest(f"updatedSince: {query_params.quoted(text)} is no RFC 3339 date-time.") from wrong
+    except ValueError as exc:
+        raise BadRequest(f"updatedSince: {query_params.quoted(text)} is no RFC 3339 date-time.") from exc
 
 
 def _after(cursor: str | None) -> After | None:

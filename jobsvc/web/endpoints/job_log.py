@@ -43,27 +43,27 @@ class JobLogEndpoint:
         self,
         *,
         root: JobsRoot,
-        visits: JobFileAccess,
-        transfer: BodyWriter,
-        following: LogFollowEndpoint,
+        files: JobFileAccess,
+        body_writer: BodyWriter,
+        log_follow: LogFollowEndpoint,
         metrics: Metrics,
-        recent: RecentLogs,
+        recent_logs: RecentLogs,
         slots: DownloadSlots,
     ) -> None:
         """`slots` are those of logs, separate from those of downloads."""
         self._root = root
-        self._visits = visits
-        self._delivery = FileResponder(transfer, "log", JOBS_READ)
-        self._following = following
+        self._files = files
+        self._file_responder = FileResponder(body_writer, "log", JOBS_READ)
+        self._log_follow = log_follow
         self._metrics = metrics
-        self._recent = recent
+        self._recent_logs = recent_logs
         self._slots = slots
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD."""
         lines = query_params.whole(request.query, "tail", MAX_TAIL_LINES)
         if query_params.switch(request.query, "follow"):
-            return await self._following.handle(request, lines)
+            return await self._log_follow.handle(request, lines)
         if request.method != hdrs.METH_GET:
             return await self._answer(request, await self._find(request, lines), None)
         token = request[TOKEN]
@@ -80,22 +80,24 @@ class JobLogEndpoint:
 
         The log is opened first, so that another one is ended only if this one will send a body.
         """
-        found = await self._find(request, lines)
-        if not found.is_sent:
-            return await self._answer(request, found, None)
-        async with self._slots.room_for(token, partial(self._delivery.release, found)) as slot:
-            return await self._answer(request, found, slot)
+        selection = await self._find(request, lines)
+        if not selection.is_sent:
+            return await self._answer(request, selection, None)
+        async with self._slots.room_for(token, partial(self._file_responder.release, selection)) as slot:
+            return await self._answer(request, selection, slot)
 
     async def _answer(
-        self, request: web.Request, found: FileSelection, slot: Slot | None
+        self, request: web.Request, selection: FileSelection, slot: Slot | None
     ) -> web.StreamResponse:
-        return await self._delivery.answer(request, job_id_of(request), found, {}, self._ended, slot=slot)
+        return await self._file_responder.answer(
+            request, job_id_of(request), selection, {}, self._ended, slot=slot
+        )
 
     async def _find(self, request: web.Request, lines: int | None) -> FileSelection:
         job_id, now = job_id_of(request), time.time()
 
-        def look(reading: JobSnapshot) -> FileSelection:
-            log = self._root.open_log(reading.job)
+        def look(snapshot: JobSnapshot) -> FileSelection:
+            log = self._root.open_log(snapshot.job)
             try:
                 base = tail_offset(log, lines)
             except BaseException:
@@ -103,8 +105,8 @@ class JobLogEndpoint:
                 raise
             return select(log, request, MEDIA_TYPE, now, base=base)
 
-        seen = await self._recent.read(job_id, lambda: self._visits.read_record(request[TOKEN], job_id, look))
-        return seen.file
+        read = partial(self._files.read_record, request[TOKEN], job_id, look)
+        return (await self._recent_logs.read(job_id, read)).file
 
-    def _ended(self, shipment: TransferState, _outcome: Outcome) -> None:
-        self._metrics.log_bytes.inc(shipment.sent)
+    def _ended(self, transfer: TransferState, _outcome: Outcome) -> None:
+        self._metrics.log_bytes.inc(transfer.sent)

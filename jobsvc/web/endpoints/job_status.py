@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from jobsvc.domain.access import Token, can_see, is_admin
+from jobsvc.domain.access import Token, can_see
 from jobsvc.domain.job import Status
 from jobsvc.index.catalogue.freshness import CachedJob, Freshness
 from jobsvc.index.queries.log_tail_cache import LogTailCache
@@ -15,7 +15,6 @@ from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.endpoints.long_poll import LongPoll
 from jobsvc.web.jobs.addresses import came_by_proxy
 from jobsvc.web.jobs.lookup import get_visible_job
-from jobsvc.web.jobs.owner_member import shown_to
 from jobsvc.web.jobs.representation import RenderedJob, RepresentationCache
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.responses import json_response
@@ -39,72 +38,70 @@ class JobStatusEndpoint:
         self,
         *,
         freshness: Freshness,
-        tails: LogTailCache,
+        log_tails: LogTailCache,
         representations: RepresentationCache,
-        waiting: LongPoll,
+        long_poll: LongPoll,
     ) -> None:
         self._freshness = freshness
-        self._tails = tails
-        self._waiting = waiting
+        self._log_tails = log_tails
+        self._long_poll = long_poll
         self._representations = representations
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD."""
         job_id, force = job_id_of(request), _is_no_cache(request)
         if "?" in request.raw_path:
-            await self._waiting.wait_for_change(request, job_id)
-        answer = await get_visible_job(self._freshness, request[TOKEN], job_id, force=force)
+            await self._long_poll.wait_for_change(request, job_id)
+        cached = await get_visible_job(self._freshness, request[TOKEN], job_id, force=force)
         logs = None
-        if answer.snapshot.job.status is Status.FAILED:
-            answer, logs = await self._tails.with_tail(answer, force=force)
-        shown = self._representations.get(answer.snapshot, logs)
-        shown = shown_to(request[TOKEN], shown, answer.snapshot.job.owner)
-        return json_response.answer(request, _body(shown, request, job_id), _fields(answer, shown.etag))
+        if cached.snapshot.job.status is Status.FAILED:
+            cached, logs = await self._log_tails.with_tail(cached, force=force)
+        rendered = self._representations.get(cached.snapshot, logs)
+        rendered = rendered.for_token(request[TOKEN], cached.snapshot.job.owner)
+        return json_response.answer(request, _body(rendered, request, job_id), _fields(cached, rendered.etag))
 
-    def try_fast(self, asked: FastRequest, token: Token) -> PreparedResponse | None:
+    def try_fast(self, request: FastRequest, token: Token) -> PreparedResponse | None:
         """Prepare the response to a plain GET if all of it is in memory; return None otherwise."""
-        answer = self._freshness.cached(asked.job_id, token)
-        if answer is None or hdrs.CACHE_CONTROL in asked.headers:
+        cached = self._freshness.cached(request.job_id, token)
+        if cached is None or hdrs.CACHE_CONTROL in request.headers:
             return None
-        job = answer.snapshot.job
+        job = cached.snapshot.job
         if not can_see(token, job.owner):
             return None
         logs = None
         if job.status is Status.FAILED:
-            if (beside := self._tails.cached(answer)) is None:
+            if (with_tail := self._log_tails.cached(cached)) is None:
                 return None
-            answer, logs = beside
-        shown = self._representations.get(answer.snapshot, logs)
-        if is_admin(token):
-            shown = shown_to(token, shown, job.owner)
-        body = _body(shown, asked, job.id) if shown.reference else shown.body
-        return json_response.prepare(asked, body, _fields(answer, shown.etag))
+            cached, logs = with_tail
+        rendered = self._representations.get(cached.snapshot, logs).for_token(token, job.owner)
+        body = _body(rendered, request, job.id) if rendered.reference else rendered.body
+        return json_response.prepare(request, body, _fields(cached, rendered.etag))
 
 
-def _body(shown: RenderedJob, request: web.Request | FastRequest, job_id: str) -> bytes:
-    if shown.reference and came_by_proxy(request):
-        return b"".join(shown.parts_for(job_id, f"{job_id}/"))
-    return shown.body
+def _body(rendered: RenderedJob, request: web.Request | FastRequest, job_id: str) -> bytes:
+    if rendered.reference and came_by_proxy(request):
+        return b"".join(rendered.parts_for(job_id, f"{job_id}/"))
+    return rendered.body
 
 
 def _is_no_cache(request: web.Request) -> bool:
     """Whether the client asked for a response that is not from a cache (RFC 9111, section 5.2.1.4)."""
-    wanted = request.headers.get(hdrs.CACHE_CONTROL)
-    return wanted is not None and "no-cache" in wanted.lower()
+    field = request.headers.get(hdrs.CACHE_CONTROL)
+    return field is not None and "no-cache" in field.lower()
 
 
-def _fields(answer: CachedJob, etag: str) -> dict[str, str]:
+def _fields(cached: CachedJob, etag: str) -> dict[str, str]:
     fields = {
         "ETag": etag,
         "Content-Type": "application/json",
         "Cache-Control": "private, no-cache",
-        "Age": str(int(answer.age)),
+        "Age": str(int(cached.age)),
         "X-Content-Type-Options": "nosniff",
     }
-    if answer.stale:
+    if cached.stale:
         fields["Cache-Status"] = STALE
-    elif answer.unreadable:
+    elif cached.unreadable:
         fields["Cache-Status"] = UNREADABLE
-    if answer.snapshot.job.status in _UNFINISHED:
+    if cached.snapshot.job.status in _UNFINISHED:
         fields["Retry-After"] = RETRY_AFTER_S
     return fields

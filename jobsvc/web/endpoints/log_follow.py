@@ -37,21 +37,21 @@ class LogFollowEndpoint:
         self,
         *,
         root: JobsRoot,
-        visits: JobFileAccess,
+        files: JobFileAccess,
         catalogue: Catalogue,
-        changes: Subscriptions,
+        subscriptions: Subscriptions,
         streams: EventStreams,
         metrics: Metrics,
-        recent: RecentLogs,
+        recent_logs: RecentLogs,
     ) -> None:
         self._root = root
-        self._visits = visits
+        self._files = files
         self._catalogue = catalogue
-        self._changes = changes
+        self._subscriptions = subscriptions
         self._streams = streams
         self._metrics = metrics
-        self._recent = recent
-        self._logs = LogFollowers(root, visits, changes.notify)
+        self._recent_logs = recent_logs
+        self._logs = LogFollowers(root, files, subscriptions.notify)
         metrics.logs_followed.set_function(lambda: len(self._logs))
 
     async def handle(self, request: web.Request, lines: int | None) -> web.StreamResponse:
@@ -60,35 +60,38 @@ class LogFollowEndpoint:
         Raises JobNotFound, or LogMissing if there is no log and none will come.
         """
         token, job_id = request[TOKEN], job_id_of(request)
-        known = LogPosition.parse(sse.offered(request) or "")
-        start = await self._start(token, job_id, lines, known)
+        resume_at = LogPosition.parse(sse.offered(request) or "")
+        start = await self._start(token, job_id, lines, resume_at)
         if start.is_over:
             return sse.nothing_more()
         with (
-            self._streams.hold(request, "log") as stay,
-            self._changes.subscribe_job(job_id, stay.notify),
-            self._logs.follow(job_id, stay.notify) as log,
+            self._streams.hold(request, "log") as long_lived,
+            self._subscriptions.subscribe_job(job_id, long_lived.notify),
+            self._logs.follow(job_id, long_lived.notify) as log,
         ):
-            tell = partial(self._send_events, log, token, job_id, start.position)
-            return await self._streams.respond(stay, tell)
+            send_events = partial(self._send_events, log, token, job_id, start.position)
+            return await self._streams.respond(long_lived, send_events)
 
-    async def _start(self, token: Token, job_id: str, lines: int | None, known: LogPosition | None) -> _Start:
+    async def _start(
+        self, token: Token, job_id: str, lines: int | None, resume_at: LogPosition | None
+    ) -> _Start:
         """Find the start position. Raises LogMissing if there is no log and none will come."""
-        visit = partial(self._visits.read_record, token, job_id, partial(_begin, self._root, lines, known))
+        find_start = partial(_find_start, self._root, lines, resume_at)
+        read = partial(self._files.read_record, token, job_id, find_start)
         try:
-            return (await self._recent.read(job_id, visit, unread=self._is_final(job_id))).file
+            return (await self._recent_logs.read(job_id, read, unread=self._is_final(job_id))).file
         except LogMissing:
             final = self._is_final(job_id)
-            if known is None and final:
+            if resume_at is None and final:
                 raise
-            return _Start(known, is_over=final)
+            return _Start(resume_at, is_over=final)
 
     def _is_final(self, job_id: str) -> bool:
         entry = self._catalogue.get(job_id)
         return entry is None or entry.snapshot.job.status.final
 
     async def _send_events(
-        self, log: LogFollower, token: Token, job_id: str, mark: LogPosition | None, stream: EventStream
+        self, log: LogFollower, token: Token, job_id: str, position: LogPosition | None, stream: EventStream
     ) -> None:
         missing_since: float | None = None
         while stream.open:
@@ -96,20 +99,22 @@ class LogFollowEndpoint:
             if entry is None or not can_see(token, entry.snapshot.job.owner):
                 return await stream.send(sse.removed(job_id))
             status = entry.snapshot.job.status
-            news = await _news(log, token, mark, ended=status.final)
-            if news is None:
+            update = await _read_update(log, token, position, ended=status.final)
+            if update is None:
                 await stream.wait()
                 continue
-            missing_since = (missing_since or monotonic()) if news.missing and mark is not None else None
-            mark = news.position
-            if news.events:
-                self._metrics.log_bytes.inc(len(news.events))
-                await stream.send(news.events)
+            is_missing = update.missing and position is not None
+            missing_since = (missing_since or monotonic()) if is_missing else None
+            position = update.position
+            if update.events:
+                self._metrics.log_bytes.inc(len(update.events))
+                await stream.send(update.events)
             elif missing_since is not None and monotonic() - missing_since < ABSENCE_GRACE_S:
                 await stream.wait(RETRY_INTERVAL_S)
             elif status.final:
-                return await stream.send(sse.event("end", b'{"status":"%s"}' % status.encode(), str(mark)))
-            if not (news.more or status.final):
+                end = sse.event("end", b'{"status":"%s"}' % status.encode(), str(position))
+                return await stream.send(end)
+            if not (update.more or status.final):
                 await stream.wait()
         return None
 
@@ -123,26 +128,30 @@ class _Start(NamedTuple):
     """Whether nothing will follow."""
 
 
-def _begin(root: JobsRoot, lines: int | None, known: LogPosition | None, reading: JobSnapshot) -> _Start:
+def _find_start(
+    root: JobsRoot, lines: int | None, resume_at: LogPosition | None, snapshot: JobSnapshot
+) -> _Start:
     """Find the start position; runs in a pool thread. Raises LogMissing or OSError."""
-    if known is not None and not reading.job.status.final:
-        return _Start(known)
-    if known is not None:
-        news = read_update(root, known, reading, ended=True)
-        if news.missing:
+    if resume_at is not None and not snapshot.job.status.final:
+        return _Start(resume_at)
+    if resume_at is not None:
+        update = read_update(root, resume_at, snapshot, ended=True)
+        if update.missing:
             raise LogMissing
-        return _Start(known, is_over=not news.events)
-    log = root.open_log(reading.job)
+        return _Start(resume_at, is_over=not update.events)
+    log = root.open_log(snapshot.job)
     try:
         return _Start(LogPosition.at(log, tail_offset(log, lines)))
     finally:
         log.close()
 
 
-async def _news(log: LogFollower, token: Token, mark: LogPosition | None, *, ended: bool) -> LogUpdate | None:
-    """Read what follows `mark`; return None if that is not possible now, or if the owner has changed."""
+async def _read_update(
+    log: LogFollower, token: Token, position: LogPosition | None, *, ended: bool
+) -> LogUpdate | None:
+    """Read what follows `position`; return None if that is not possible now, or if the owner has changed."""
     try:
-        reading, news = await log.update(mark, ended=ended)
+        snapshot, update = await log.update(position, ended=ended)
     except (JobNotFound, StorageUnavailable):
         return None
-    return news if can_see(token, reading.job.owner) else None
+    return update if can_see(token, snapshot.job.owner) else None

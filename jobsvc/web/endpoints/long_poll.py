@@ -19,8 +19,7 @@ from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.headers.conditional import precondition
 from jobsvc.web.jobs.lookup import get_visible_job
-from jobsvc.web.jobs.owner_member import shown_to
-from jobsvc.web.jobs.pushed_job import PushRenderer
+from jobsvc.web.jobs.representation import PushRenderer
 from jobsvc.web.streaming.long_lived import LongLivedRequest, LongLivedRequests
 
 MAX_WAIT_S: Final = 60
@@ -37,15 +36,15 @@ class LongPoll:
         self,
         *,
         freshness: Freshness,
-        changes: Subscriptions,
-        presenting: PushRenderer,
-        stays: LongLivedRequests,
+        subscriptions: Subscriptions,
+        push_renderer: PushRenderer,
+        long_lived_requests: LongLivedRequests,
         metrics: Metrics,
     ) -> None:
         self._freshness = freshness
-        self._changes = changes
-        self._presenting = presenting
-        self._stays = stays
+        self._subscriptions = subscriptions
+        self._push_renderer = push_renderer
+        self._long_lived_requests = long_lived_requests
         self._metrics = metrics
 
     async def wait_for_change(self, request: web.Request, job_id: str) -> None:
@@ -55,33 +54,32 @@ class LongPoll:
         TooManyStreams; JobNotFound, StorageUnavailable; Unauthorized or InsufficientScope if the token has
         changed meanwhile.
         """
-        wanted = query_params.seconds(request.query, "wait", MAX_WAIT_S)
-        if not wanted:
+        requested = query_params.seconds(request.query, "wait", MAX_WAIT_S)
+        if not requested:
             return
-        seconds = min(wanted, WAIT_ENDS_AFTER_S)
+        seconds = min(requested, WAIT_ENDS_AFTER_S)
         with (
-            self._stays.hold(request, self._metrics.requests_waiting) as stay,
-            self._changes.subscribe_job(job_id, stay.notify),
+            self._long_lived_requests.hold(request, self._metrics.requests_waiting) as long_lived,
+            self._subscriptions.subscribe_job(job_id, long_lived.notify),
         ):
-            alarm = asyncio.get_running_loop().call_later(seconds, stay.notify)
+            timer = asyncio.get_running_loop().call_later(seconds, long_lived.notify)
             try:
-                await self._rest(stay, job_id, monotonic() + seconds)
+                await self._wait(long_lived, job_id, monotonic() + seconds)
             finally:
-                alarm.cancel()
-            request[TOKEN] = stay.permit.current_token()
+                timer.cancel()
+            request[TOKEN] = long_lived.permit.current_token()
 
-    async def _rest(self, stay: LongLivedRequest, job_id: str, until: float) -> None:
+    async def _wait(self, long_lived: LongLivedRequest, job_id: str, until: float) -> None:
         first: str | None = None
-        while stay.end_reason is None:
+        while long_lived.end_reason is None:
             # Without file system events nothing might report a change: check once per `max_age`.
-            stay.deadline = monotonic() + self._freshness.max_age
-            answer = await get_visible_job(self._freshness, stay.token, job_id)
-            shown = await self._presenting.render(answer.snapshot)
-            etag = shown_to(stay.token, shown, answer.snapshot.job.owner).etag
+            long_lived.deadline = monotonic() + self._freshness.max_age
+            cached = await get_visible_job(self._freshness, long_lived.token, job_id)
+            etag = (await self._push_renderer.render(cached.snapshot, long_lived.token)).etag
             first = first or etag
-            if _is_change(stay.request, etag, first) or monotonic() >= until:
+            if _is_change(long_lived.request, etag, first) or monotonic() >= until:
                 return
-            await stay.wait()
+            await long_lived.wait()
 
 
 def _is_change(request: web.Request, etag: str, first: str) -> bool:

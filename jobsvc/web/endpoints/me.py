@@ -44,10 +44,10 @@ def describe(token: Token) -> dict[str, Any]:
 
 
 def _left(budget: Budget, token: Token) -> dict[str, int]:
-    standing = budget.state(token)
+    state = budget.state(token)
     return {
-        "limit": standing.limit,
-        "window": standing.window,
-        "remaining": standing.remaining,
-        "reset": standing.reset,
+        "limit": state.limit,
+        "window": state.window,
+        "remaining": state.remaining,
+        "reset": state.reset,
     }

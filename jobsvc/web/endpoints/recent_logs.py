@@ -42,11 +42,11 @@ class RecentLogs:
         `unread`: wait also for a log that was not read recently. Raises LogMissing, and what `read` raises.
         """
         while True:
-            begun = monotonic()
+            started_at = monotonic()
             try:
                 result = await read()
             except LogMissing:
-                if not await self._may_return(job_id, begun, unread=unread):
+                if not await self._may_return(job_id, started_at, unread=unread):
                     if unread or job_id in self._missing:
                         self._remember(job_id, was_there=False)
                     raise
@@ -55,13 +55,13 @@ class RecentLogs:
                 self._remember(job_id, was_there=True)
                 return result
 
-    async def _may_return(self, job_id: str, begun: float, *, unread: bool) -> bool:
+    async def _may_return(self, job_id: str, started_at: float, *, unread: bool) -> bool:
         if job_id in self._missing:
-            return self._missing.record_missing(job_id, begun)
+            return self._missing.record_missing(job_id, started_at)
         was_there = self._was_there.get(job_id)
         if was_there is None and unread:
             was_there = await self._folder_just_changed(job_id)
-        return bool(was_there) and self._missing.record_missing(job_id, begun)
+        return bool(was_there) and self._missing.record_missing(job_id, started_at)
 
     async def _folder_just_changed(self, job_id: str) -> bool:
         entry = self._catalogue.get(job_id)

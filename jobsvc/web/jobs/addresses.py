@@ -19,14 +19,8 @@ from jobsvc.web.paths import JOBS
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?")
-_PREFIX_CAP: Final = 1024
+_MAX_PREFIX_LENGTH: Final = 1024
 _PREFIX_FIELD: Final = istr("X-Forwarded-Prefix")
-# Module globals are looked up faster than attributes of another module.
-_FORWARDED_FOR: Final = hdrs.X_FORWARDED_FOR
-_VIA: Final = hdrs.VIA
-_FORWARDED: Final = hdrs.FORWARDED
-_FORWARDED_HOST: Final = hdrs.X_FORWARDED_HOST
-_FORWARDED_PROTO: Final = hdrs.X_FORWARDED_PROTO
 
 
 def job_base(public_url: str, job_id: str) -> str:
@@ -41,11 +35,11 @@ def came_by_proxy(request: web.Request | FastRequest) -> bool:
     """
     headers = request.headers
     return (
-        _FORWARDED_FOR in headers
-        or _VIA in headers
-        or _FORWARDED in headers
-        or _FORWARDED_HOST in headers
-        or _FORWARDED_PROTO in headers
+        hdrs.X_FORWARDED_FOR in headers
+        or hdrs.VIA in headers
+        or hdrs.FORWARDED in headers
+        or hdrs.X_FORWARDED_HOST in headers
+        or hdrs.X_FORWARDED_PROTO in headers
         or _PREFIX_FIELD in headers
         or (not isinstance(request, FastRequest) and request.version < HttpVersion11)
     )
@@ -73,7 +67,7 @@ class PublicUrl:
         if self._configured or not self._peers.trusts(request.remote):
             return self._configured
         prefix = _last(request, _PREFIX_FIELD)
-        if len(prefix) > _PREFIX_CAP or not _PREFIX.fullmatch(prefix):
+        if len(prefix) > _MAX_PREFIX_LENGTH or not _PREFIX.fullmatch(prefix):
             return ""
         scheme, host = _last(request, hdrs.X_FORWARDED_PROTO).lower(), _last(request, hdrs.X_FORWARDED_HOST)
         origin = f"{scheme}://{host}" if scheme in {"http", "https"} and _HOST.fullmatch(host) else ""

@@ -17,13 +17,10 @@ from aiohttp import web
 from jobsvc.index.queries.listing import After, Page
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.jobs.addresses import came_by_proxy, job_base
-from jobsvc.web.jobs.owner_member import add_owner
-from jobsvc.web.jobs.representation import render_job
+from jobsvc.web.jobs.representation import add_owner, render_job
 
 MAX_CACHED_JOBS: Final = 4096
 MAX_CACHED_BYTES: Final = 16 << 20
-
-
 LARGE_BYTES: Final = 4096
 """JSON of a job from this size on is hashed once, and not copied for each response."""
 
@@ -61,42 +58,42 @@ class ListItemCache:
         self._size = 0
         self._cached: dict[str, tuple[JobSnapshot, Element]] = {}
 
-    def json_of(self, reading: JobSnapshot, *, with_owner: bool = False) -> bytes:
+    def json_of(self, snapshot: JobSnapshot, *, with_owner: bool = False) -> bytes:
         """Return the JSON of a job; `with_owner` for `admin` tokens."""
-        return (self._with_owner if with_owner else self._remembered)(reading).json
+        return (self._with_owner if with_owner else self._cached_element)(snapshot).json
 
-    def _with_owner(self, reading: JobSnapshot) -> Element:
-        element = self._remembered(reading)
-        json = add_owner(element.json, reading.job.owner)
+    def _with_owner(self, snapshot: JobSnapshot) -> Element:
+        element = self._cached_element(snapshot)
+        json = add_owner(element.json, snapshot.job.owner)
         if len(element.json) < LARGE_BYTES:
             return Element(json, json)
         return Element(json, _digest(element.identity + json[len(element.json) - 1 :]))
 
-    def _remembered(self, reading: JobSnapshot) -> Element:
-        made = self._cached.get(reading.job.id)
-        if made is not None:
-            if made[0] is reading:
-                return made[1]
-            self._size -= len(made[1].json)
-        json = orjson.dumps(render_job(reading, self._base_of(reading.job.id)))
+    def _cached_element(self, snapshot: JobSnapshot) -> Element:
+        known = self._cached.get(snapshot.job.id)
+        if known is not None:
+            if known[0] is snapshot:
+                return known[1]
+            self._size -= len(known[1].json)
+        json = orjson.dumps(render_job(snapshot, self._base_of(snapshot.job.id)))
         if len(self._cached) >= self._max_jobs or self._size + len(json) > self._max_bytes:
             self._cached.clear()
             self._size = 0
         self._size += len(json)
         element = Element(json, json if len(json) < LARGE_BYTES else _digest(json))
-        self._cached[reading.job.id] = (reading, element)
+        self._cached[snapshot.job.id] = (snapshot, element)
         return element
 
     def fit(self, page: Page, max_bytes: int, *, with_owner: bool = False) -> Part:
         """Shorten a page so that its jobs have at most `max_bytes`; the first job is always kept."""
-        element_of = self._with_owner if with_owner else self._remembered
+        element_of = self._with_owner if with_owner else self._cached_element
         elements: list[Element] = []
         size = 0
         for element in map(element_of, page.snapshots):
             size += len(element.json)
             if elements and size > max_bytes:
-                shown = page.snapshots[: len(elements)]
-                return Part(page._replace(snapshots=shown, after=_place(shown[-1])), elements)
+                kept = page.snapshots[: len(elements)]
+                return Part(page._replace(snapshots=kept, after=_position(kept[-1])), elements)
             elements.append(element)
         return Part(page, elements)
 
@@ -118,5 +115,5 @@ def _digest(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
-def _place(reading: JobSnapshot) -> After:
-    return reading.job.created_order, reading.job.id
+def _position(snapshot: JobSnapshot) -> After:
+    return snapshot.job.created_order, snapshot.job.id

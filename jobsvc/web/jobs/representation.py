@@ -1,14 +1,23 @@
-"""Render the JSON of `GET /api/jobs/{id}` and its entity tag."""
+"""Render the JSON of `GET /api/jobs/{id}` and its entity tag, for responses and for event streams.
+
+Cached JSON never contains the owner, so it cannot reach another token: it is added for each response to an
+`admin` token.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from jobsvc.domain.job import Details
+from jobsvc.domain.access import Token, is_admin
+from jobsvc.domain.job import Details, Status
+from jobsvc.index.catalogue.freshness import CachedJob
+from jobsvc.index.queries.log_tail_cache import LogTailCache
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.headers.conditional import version_of
 from jobsvc.web.jobs.addresses import download_url, job_base
@@ -26,13 +35,13 @@ _AFTER_METADATA: Final = {"phase": "phase", "error": "error", "source_status": "
 
 
 def render_job(
-    reading: JobSnapshot, base: str, logs: str | None = None, digest: bytes | None = None
+    snapshot: JobSnapshot, base: str, logs: str | None = None, digest: bytes | None = None
 ) -> dict[str, Any]:
     """Return a job as a document with the member names of the API; what does not apply is omitted, not null.
 
     `base` is the prefix of the job's URLs; `digest` is the SHA-256 of the output version in the snapshot.
     """
-    job, status, details = reading.job, reading.job.status, reading.job.details
+    job, status, details = snapshot.job, snapshot.job.status, snapshot.job.details
     document = {
         "id": job.id,
         "status": str(status),
@@ -49,7 +58,7 @@ def render_job(
     document |= _members(details, _AFTER_METADATA)
     if logs is not None:
         document["logs"] = logs
-    if (output := reading.output_version) is not None:
+    if (output := snapshot.output_version) is not None:
         document["downloadUrl"] = download_url(base, version_of(*output.parts()))
     if digest is not None:
         document["outputSha256"] = digest.hex()
@@ -78,6 +87,24 @@ class RenderedJob(NamedTuple):
         view, end = memoryview(self.body), self.reference + len(job_base("", job_id))
         return view[: self.reference], base.encode(), view[end:]
 
+    def for_token(self, token: Token, owner: str) -> RenderedJob:
+        """Return the job as the token sees it: for `admin`, with its owner and a different entity tag."""
+        if not is_admin(token):
+            return self
+        # Not computed from the body, which can have 1 MiB and would be hashed for each response.
+        etag = entity_tag(self.etag.encode() + owner.encode("utf-8", "surrogatepass"))
+        return self._replace(body=add_owner(self.body, owner), etag=etag)
+
+
+def add_owner(job: bytes, owner: str) -> bytes:
+    """Return a job's JSON object with its owner as the last member; for `admin` tokens only."""
+    return b'%b,"owner":%b}' % (job[:-1], orjson.dumps(owner))
+
+
+def entity_tag(body: bytes) -> str:
+    """Return a strong entity tag (RFC 9110, section 8.8.3): equal for equal bytes, also after a restart."""
+    return f'"{blake2b(body, digest_size=12).hexdigest()}"'
+
 
 _URL: Final = b'"downloadUrl":"'
 
@@ -85,10 +112,10 @@ _URL: Final = b'"downloadUrl":"'
 class _CachedRepresentation(NamedTuple):
     """A rendered job and what it was rendered from."""
 
-    reading: JobSnapshot
+    snapshot: JobSnapshot
     logs: str | None
     digest: bytes | None
-    shown: RenderedJob
+    rendered: RenderedJob
 
 
 class RepresentationCache:
@@ -96,48 +123,72 @@ class RepresentationCache:
 
     def __init__(
         self,
-        most: int = 32_768,
-        cap: int = 64 << 20,
+        max_jobs: int = 32_768,
+        max_bytes: int = 64 << 20,
         *,
         digest_of: Callable[[JobSnapshot], bytes | None] | None = None,
         public_url: str = "",
     ) -> None:
-        """Keep at most `most` jobs and `cap` bytes; a job without a log has about half a kilobyte.
+        """Keep at most so many jobs and bytes; a job without a log has about half a kilobyte.
 
         URLs start with `public_url`. `digest_of` returns the known SHA-256 of an output, or None; without it
         no digest is shown.
         """
-        self._most = most
-        self._cap = cap
+        self._max_jobs = max_jobs
+        self._max_bytes = max_bytes
         self._size = 0
         self._cached: dict[str, _CachedRepresentation] = {}
         self._digest_of = digest_of
         self._public_url = public_url
 
-    def get(self, reading: JobSnapshot, logs: str | None) -> RenderedJob:
+    def get(self, snapshot: JobSnapshot, logs: str | None) -> RenderedJob:
         """Return the rendered snapshot, with its log tail if `logs` is not None."""
-        made = self._cached.get(reading.job.id)
-        digest = None if self._digest_of is None or not reading.has_output else self._digest_of(reading)
-        if made is not None and made.reading is reading and made.logs is logs and made.digest == digest:
-            return made.shown
-        if made is not None:
-            self._size -= len(made.shown.body)
-        shown = self._render(reading, logs, digest)
-        if len(self._cached) >= self._most or self._size > self._cap:
+        known = self._cached.get(snapshot.job.id)
+        digest = None if self._digest_of is None or not snapshot.has_output else self._digest_of(snapshot)
+        if known is not None and known.snapshot is snapshot and known.logs is logs and known.digest == digest:
+            return known.rendered
+        if known is not None:
+            self._size -= len(known.rendered.body)
+        rendered = self._render(snapshot, logs, digest)
+        if len(self._cached) >= self._max_jobs or self._size > self._max_bytes:
             self._cached.clear()
             self._size = 0
-        self._size += len(shown.body)
-        self._cached[reading.job.id] = _CachedRepresentation(reading, logs, digest, shown)
-        return shown
+        self._size += len(rendered.body)
+        self._cached[snapshot.job.id] = _CachedRepresentation(snapshot, logs, digest, rendered)
+        return rendered
 
-    def _render(self, reading: JobSnapshot, logs: str | None, digest: bytes | None) -> RenderedJob:
-        base = job_base(self._public_url, reading.job.id)
-        body = orjson.dumps(render_job(reading, base, logs, digest))
-        from_root = reading.has_output and not self._public_url
+    def _render(self, snapshot: JobSnapshot, logs: str | None, digest: bytes | None) -> RenderedJob:
+        base = job_base(self._public_url, snapshot.job.id)
+        body = orjson.dumps(render_job(snapshot, base, logs, digest))
+        from_root = snapshot.has_output and not self._public_url
         # Search from the end: the farm's metadata, which may contain such a member, comes before.
         return RenderedJob(body, entity_tag(body), body.rindex(_URL) + len(_URL) if from_root else 0)
 
 
-def entity_tag(body: bytes) -> str:
-    """Return a strong entity tag (RFC 9110, section 8.8.3): equal for equal bytes, also after a restart."""
-    return f'"{blake2b(body, digest_size=12).hexdigest()}"'
+class PushRenderer:
+    """Render jobs for event streams and long polls, once for all clients notified of the same change."""
+
+    def __init__(self, tails: LogTailCache, representations: RepresentationCache) -> None:
+        self._tails = tails
+        self._representations = representations
+        self._in_progress: dict[tuple[str, FileVersion], asyncio.Task[RenderedJob]] = {}
+
+    async def render(self, snapshot: JobSnapshot, token: Token) -> RenderedJob:
+        """Render a snapshot as the token sees it; a failed job with its log tail, if storage responds."""
+        if snapshot.job.status is Status.FAILED:
+            rendered = await self._render_failed(snapshot)
+        else:
+            rendered = self._representations.get(snapshot, None)
+        return rendered.for_token(token, snapshot.job.owner)
+
+    async def _render_failed(self, snapshot: JobSnapshot) -> RenderedJob:
+        key = (snapshot.job.id, snapshot.record_version)
+        task = self._in_progress.get(key)
+        if task is None:
+            task = self._in_progress[key] = asyncio.create_task(self._with_log(snapshot))
+            task.add_done_callback(lambda _done: self._in_progress.pop(key))
+        return await asyncio.shield(task)
+
+    async def _with_log(self, snapshot: JobSnapshot) -> RenderedJob:
+        _, logs = await self._tails.with_tail(CachedJob(snapshot, age=0.0, stale=False))
+        return self._representations.get(snapshot, logs)

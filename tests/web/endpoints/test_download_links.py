@@ -413,7 +413,7 @@ async def test_unreadable_body_is_400_and_not_an_error(service: Service) -> None
 
 
 async def test_missing_body_times_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobsvc.web.endpoints.request_body.BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("jobsvc.web.endpoints.download_links.BODY_TIMEOUT_S", 0.05)
     async with service.connect() as link:
         link.send(half_a_request(service))
         assert (await link.answer()).code == "request-timeout"
@@ -476,7 +476,7 @@ async def test_links_survive_a_restart_and_are_not_logged(
     second = start_process()
     assert (await follow(second, url)).body == FILM
     [made] = first.lines("link-made")
-    assert (made["job"], made["token_id"], made["seconds"]) == ("job-1", token_ids(first)[0], 3600)
+    assert (made["job"], made["tokenId"], made["seconds"]) == ("job-1", token_ids(first)[0], 3600)
     await second.wait_for_downloads(2)
     second.send_signal()
     await until(lambda: second.process.poll() is not None)
