@@ -136,7 +136,7 @@ def build_components(settings: Settings) -> Components:
             permits,
             send_timeout=settings.send_timeout,
             rate=settings.download_rate,
-            on_held=metrics.download_throttled.inc,
+            on_throttled=metrics.download_throttled.inc,
         ),
         representations=representations,
         permits=permits,

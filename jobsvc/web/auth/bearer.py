@@ -74,7 +74,7 @@ class TokenAuthenticator:
         self._on_bad_file = on_bad_file
         self._on_bad_labels = on_bad_labels
         self._reported_label_error: str | None = None
-        self._known: TokenFileState | None = None
+        self._state: TokenFileState | None = None
         self._tokens: dict[bytes, Token] = {}
         self._by_id: dict[str, Token] = {}
         self._reported_error: str | None = None
@@ -146,15 +146,15 @@ class TokenAuthenticator:
     async def refresh(self) -> None:
         """Reload the file if it changed; errors are reported and never raised."""
         try:
-            known = await self._reload_if_changed()
-        except Exception as fault:  # noqa: BLE001 - a watch ended by an error would revoke nothing any more
-            complaint = f"{type(fault).__name__}: {fault}"
-            if complaint != self._reported_error:
-                self._reported_error = complaint
-                self._on_bad_file(fault)
+            state = await self._reload_if_changed()
+        except Exception as exc:  # noqa: BLE001 - a watch ended by an error would revoke nothing any more
+            message = f"{type(exc).__name__}: {exc}"
+            if message != self._reported_error:
+                self._reported_error = message
+                self._on_bad_file(exc)
         else:
             self._reported_error = None
-            self._apply(known)
+            self._apply(state)
 
     async def _run(self) -> None:
         while True:
@@ -167,27 +167,27 @@ class TokenAuthenticator:
     def _read(self) -> TokenFileState:
         """Read the file, in a thread; this works even if the process has no free descriptors."""
         self._reserve.fill()
-        return load_if_changed(self._path, self._known, self._reserve)
+        return load_if_changed(self._path, self._state, self._reserve)
 
-    def _apply(self, known: TokenFileState) -> None:
-        if known is self._known:
+    def _apply(self, state: TokenFileState) -> None:
+        if state is self._state:
             return
-        self._report_labels(known.label_fault)
-        before, self._known = self._known, known
-        if before is not None and before.tokens == known.tokens:
+        self._report_labels(state.label_fault)
+        before, self._state = self._state, state
+        if before is not None and before.tokens == state.tokens:
             return
-        self._tokens = {token.digest: token for token in known.tokens}
-        self._by_id = {token.id: token for token in known.tokens}
-        live = (token.expires for token in known.tokens if token.revoked is None)
+        self._tokens = {token.digest: token for token in state.tokens}
+        self._by_id = {token.id: token for token in state.tokens}
+        live = (token.expires for token in state.tokens if token.revoked is None)
         self._expiries = sorted(expires for expires in live if expires is not None)
         if before is not None:
             self.log_count()
 
-    def _report_labels(self, fault: Exception | None) -> None:
-        complaint = None if fault is None else str(fault)
-        if fault is not None and complaint != self._reported_label_error and self._on_bad_labels is not None:
-            self._on_bad_labels(fault)
-        self._reported_label_error = complaint
+    def _report_labels(self, exc: Exception | None) -> None:
+        message = None if exc is None else str(exc)
+        if exc is not None and message != self._reported_label_error and self._on_bad_labels is not None:
+            self._on_bad_labels(exc)
+        self._reported_label_error = message
 
     def log_count(self) -> None:
         """Log how many tokens are live, with a warning if none is."""
@@ -203,7 +203,7 @@ class TokenAuthenticator:
             )
 
 
-AUTHENTICATOR: Final = web.AppKey("jobsvc.gate", TokenAuthenticator)
+AUTHENTICATOR: Final = web.AppKey("jobsvc.authenticator", TokenAuthenticator)
 """On the application: its token authenticator."""
 
 

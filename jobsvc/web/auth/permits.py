@@ -29,19 +29,19 @@ class PermitLost(Exception):
 class Permit:
     """The right of one request to continue."""
 
-    __slots__ = ("_gate", "_scope", "_token", "on_lost")
+    __slots__ = ("_authenticator", "_scope", "_token", "on_lost")
 
     def __init__(
-        self, gate: TokenAuthenticator, token: Token, scope: str, on_lost: Callable[[], object]
+        self, authenticator: TokenAuthenticator, token: Token, scope: str, on_lost: Callable[[], object]
     ) -> None:
-        self._gate = gate
+        self._authenticator = authenticator
         self._token = token
         self._scope = scope
         self.on_lost = on_lost
 
     def valid(self) -> bool:
         """Return whether the token still permits what it permitted when the request started."""
-        token = self._gate.current(self._token)
+        token = self._authenticator.current(self._token)
         return token is self._token or (token is not None and still_permits(token, self._token, self._scope))
 
     def current_token(self) -> Token:
@@ -49,10 +49,12 @@ class Permit:
 
         Raises Unauthorized if it is no longer valid, InsufficientScope if it has lost the scope.
         """
-        token = self._gate.current(self._token)
+        token = self._authenticator.current(self._token)
         if token is None:
             raise Unauthorized(
-                "The token is not valid.", self._gate.rejection_reason(self._token.id), self._token.id
+                "The token is not valid.",
+                self._authenticator.rejection_reason(self._token.id),
+                self._token.id,
             )
         require(token, self._scope)
         return token
@@ -61,14 +63,14 @@ class Permit:
 class Permits:
     """All permits in use. Belongs to the event loop."""
 
-    def __init__(self, gate: TokenAuthenticator) -> None:
-        self._gate = gate
+    def __init__(self, authenticator: TokenAuthenticator) -> None:
+        self._authenticator = authenticator
         self._held: set[Permit] = set()
 
     @contextmanager
     def hold(self, token: Token, scope: str, on_lost: Callable[[], object]) -> Iterator[Permit]:
         """Hold a permit during the block; call `on_lost` once if the permit is lost before its end."""
-        permit = Permit(self._gate, token, scope, on_lost)
+        permit = Permit(self._authenticator, token, scope, on_lost)
         self._held.add(permit)
         try:
             yield permit
@@ -83,9 +85,9 @@ class Permits:
             async with limit:
                 with self.hold(token, scope, lambda: limit.reschedule(0)):
                     yield
-        except TimeoutError as ended:
+        except TimeoutError as exc:
             if limit.expired():
-                raise PermitLost from ended
+                raise PermitLost from exc
             raise
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:

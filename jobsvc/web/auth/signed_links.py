@@ -91,14 +91,14 @@ class SignedLinks:
         self,
         path: Path,
         disk: StorageExecutor,
-        gate: TokenAuthenticator,
+        authenticator: TokenAuthenticator,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`path` is the key file; `gate` returns the live tokens."""
+        """`path` is the key file; `authenticator` returns the live tokens."""
         self._path = path
         self._disk = disk
-        self._gate = gate
+        self._authenticator = authenticator
         self._clock = clock
         self._key = secrets.token_bytes(KEY_BYTES)  # no link matches it; used until the file is loaded
 
@@ -128,13 +128,13 @@ class SignedLinks:
         """
         path, _, text = request.raw_path.partition("?")
         if hdrs.AUTHORIZATION in request.headers or not text or VERSION_QUERY.fullmatch(text):
-            return self._gate.authenticate(request.headers)
+            return self._authenticator.authenticate(request.headers)
         # In absolute form, the path follows the authority (RFC 9112, section 3.2.2).
         path = _AUTHORITY.sub("", path, count=1) if not path.startswith("/") else path
         token_id = verify(self._key, path, text, self._clock())
-        token = self._gate.get_live(token_id)
+        token = self._authenticator.get_live(token_id)
         if token is None:
-            raise _refusal(self._gate.rejection_reason(token_id), token_id)
+            raise _refusal(self._authenticator.rejection_reason(token_id), token_id)
         request[BY_LINK] = True
         return token
 

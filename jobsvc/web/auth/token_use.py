@@ -32,10 +32,14 @@ class TokenUse:
     """Saves the time of each token's last use. Belongs to the event loop."""
 
     def __init__(
-        self, gate: TokenAuthenticator, path: Path, disk: StorageExecutor, on_error: Callable[[], None]
+        self,
+        authenticator: TokenAuthenticator,
+        path: Path,
+        disk: StorageExecutor,
+        on_error: Callable[[], None],
     ) -> None:
         """`path` is the file with the times; `on_error` is called for each write that fails."""
-        self._gate = gate
+        self._authenticator = authenticator
         self._path = path
         self._disk = disk
         self._on_error = on_error
@@ -51,18 +55,18 @@ class TokenUse:
 
     async def save(self) -> None:
         """Write the times recorded since the last save; do nothing if there are none."""
-        used = dict(self._gate.used)
+        used = dict(self._authenticator.used)
         if not used:
             return
-        self._gate.used.clear()
+        self._authenticator.used.clear()
         try:
-            work = partial(record_use, self._path, used, self._gate.ids())
-            await self._disk.run_background("*token-use", work)
-        except StorageUnavailable as fault:
-            self._gate.used.update({**used, **self._gate.used})
+            write = partial(record_use, self._path, used, self._authenticator.ids())
+            await self._disk.run_background("*token-use", write)
+        except StorageUnavailable as exc:
+            self._authenticator.used.update({**used, **self._authenticator.used})
             self._on_error()
             if not self._failing:
-                log.warning("token-use-not-written", file=str(self._path), reason=fault.reason)
+                log.warning("token-use-not-written", file=str(self._path), reason=exc.reason)
             self._failing = True
         else:
             self._failing = False

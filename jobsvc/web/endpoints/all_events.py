@@ -67,7 +67,7 @@ class AllEventsEndpoint:
             self._streams.hold(request, "jobs") as long_lived,
             self._subscriptions.subscribe_owner(visible_owner(request[TOKEN]), long_lived.notify) as feed,
         ):
-            position = parse_position(feed, sse.offered(request))
+            position = parse_position(feed, sse.last_event_id(request))
             send_events = partial(self._send_all, feed, self._list_items.of(request), statuses, position)
             return await self._streams.respond(long_lived, send_events)
 

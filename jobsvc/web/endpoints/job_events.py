@@ -45,7 +45,7 @@ class JobEventsEndpoint:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD. Raises JobNotFound or StorageUnavailable."""
         token, job_id = request[TOKEN], job_id_of(request)
-        known = sse.offered(request)
+        known = sse.last_event_id(request)
         snapshot = (await get_visible_job(self._freshness, token, job_id)).snapshot
         if snapshot.job.status.final:
             rendered = await self._push_renderer.render(snapshot, token)

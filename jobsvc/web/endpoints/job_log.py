@@ -108,5 +108,5 @@ class JobLogEndpoint:
         read = partial(self._files.read_record, request[TOKEN], job_id, look)
         return (await self._recent_logs.read(job_id, read)).file
 
-    def _ended(self, transfer: TransferState, _outcome: Outcome) -> None:
-        self._metrics.log_bytes.inc(transfer.sent)
+    def _ended(self, state: TransferState, _outcome: Outcome) -> None:
+        self._metrics.log_bytes.inc(state.sent)

@@ -60,7 +60,7 @@ class LogFollowEndpoint:
         Raises JobNotFound, or LogMissing if there is no log and none will come.
         """
         token, job_id = request[TOKEN], job_id_of(request)
-        resume_at = LogPosition.parse(sse.offered(request) or "")
+        resume_at = LogPosition.parse(sse.last_event_id(request) or "")
         start = await self._start(token, job_id, lines, resume_at)
         if start.is_over:
             return sse.nothing_more()

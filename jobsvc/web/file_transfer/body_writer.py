@@ -43,109 +43,109 @@ class BodyWriter:
         *,
         send_timeout: float,
         rate: int,
-        on_held: Callable[[float], object],
+        on_throttled: Callable[[float], object],
     ) -> None:
         """`send_timeout`: seconds after which a client that accepts nothing is disconnected.
 
-        `rate`: maximum bytes per second of one transfer, 0 for no limit. `on_held` is called with the seconds
-        of each wait that the limit causes.
+        `rate`: maximum bytes per second of one transfer, 0 for no limit. `on_throttled` is called with the
+        seconds of each wait that the limit causes.
         """
         self.permits = permits
         self._disk = disk
         self._send_timeout = send_timeout
         self._rate = rate
-        self._on_throttled = on_held
+        self._on_throttled = on_throttled
         self.unthrottled = not rate
         """Whether a body in memory may be sent in one write."""
 
     def write(
-        self, request: web.Request, status: HTTPStatus, told: str, body: Body
+        self, request: web.Request, status: HTTPStatus, header_lines: str, body: Body
     ) -> web.StreamResponse | None:
         """Send a response whose body is in memory in one write; return None if that is not possible.
 
-        `told` are the header fields as formatted by `single_write.lines`.
+        `header_lines` are the header fields as formatted by `single_write.lines`.
         """
-        return single_write.write_response(request, status, told, body) if self.unthrottled else None
+        return single_write.write_response(request, status, header_lines, body) if self.unthrottled else None
 
-    async def wait_drained(self, request: web.BaseRequest, shipment: TransferState) -> None:
+    async def wait_drained(self, request: web.BaseRequest, state: TransferState) -> None:
         """Wait until the client has accepted what `write` sent. Raises the same as `send_small`."""
         if request.protocol.writing_paused:
             try:
                 async with asyncio.timeout(self._send_timeout):
                     await request.writer.drain()
-            except BaseException as ended:
-                raise self._abort(request, ended) from ended
-        shipment.sent = shipment.expected
+            except BaseException as exc:
+                raise self._abort(request, exc) from exc
+        state.sent = state.expected
 
     async def send_small(
-        self, request: web.Request, response: web.StreamResponse, body: Body, shipment: TransferState
+        self, request: web.Request, response: web.StreamResponse, body: Body, state: TransferState
     ) -> None:
         """Send a body that is in memory, in one write with the head or, with a rate limit, in slices.
 
         Raises TransferAborted on a storage error or if the client is gone; the connection is aborted then.
         """
-        pace = self._throttle()
+        throttle = self._new_throttle()
         try:
-            if pace is not None and body:
-                await self._send_slices(request, response, body, shipment, pace)
+            if throttle is not None and body:
+                await self._send_slices(request, response, body, state, throttle)
             else:
                 async with asyncio.timeout(self._send_timeout):
                     await response.prepare(request)
                     await response.write_eof(bytes(body))
-                shipment.sent = shipment.expected
-        except BaseException as ended:
-            raise self._abort(request, ended) from ended
+                state.sent = state.expected
+        except BaseException as exc:
+            raise self._abort(request, exc) from exc
 
     async def send(
         self,
         request: web.Request,
         response: web.StreamResponse,
         file: OpenFile,
-        shipment: TransferState,
+        state: TransferState,
     ) -> None:
         """Send the head and then the segments, which are ranges of `file`; the file is closed at the end.
 
         Raises StorageUnavailable if nothing was sent because no descriptor was left. Raises TransferAborted
         if the transfer ends early in any other way; the connection is aborted then.
         """
-        sender = self._file_sender(request, file, shipment)
-        stream = FileTransfer(
-            self._disk, sender, shipment, request, send_timeout=self._send_timeout, pace=self._throttle()
+        sender = self._file_sender(request, file, state)
+        file_transfer = FileTransfer(
+            self._disk, sender, state, request, send_timeout=self._send_timeout, throttle=self._new_throttle()
         )
         try:
             if request.transport is not None:
                 # sendfile bypasses the transport: its bytes must not overtake those still in its buffer.
                 request.transport.set_write_buffer_limits(0)
             writer = cast(AbstractStreamWriter, await response.prepare(request))
-            shipment.accepted_by_client = sender.acked_bytes
-            await stream.run(writer)
+            state.accepted_by_client = sender.acked_bytes
+            await file_transfer.run(writer)
             await response.write_eof()
             if request.transport is not None:
                 request.transport.set_write_buffer_limits()
-        except BaseException as ended:
+        except BaseException as exc:
             sender.abort()
-            await stream.wait_thread()
-            _log_aborted(shipment, ended)
-            raise self._abort(request, ended) from ended
+            await file_transfer.wait_thread()
+            _log_aborted(state, exc)
+            raise self._abort(request, exc) from exc
         finally:
-            shipment.accepted_by_client = None
-            stream.close()
+            state.accepted_by_client = None
+            file_transfer.close()
 
     def release(self, file: OpenFile) -> None:
         """Close a file that is not sent, outside the event loop's thread."""
         self._disk.close_later(file)
 
-    def _file_sender(self, request: web.Request, file: OpenFile, shipment: TransferState) -> FileSender:
+    def _file_sender(self, request: web.Request, file: OpenFile, state: TransferState) -> FileSender:
         """Create the file sender for this connection; if that fails, the file is closed.
 
         Raises TransferAborted if the connection is lost, StorageUnavailable if no descriptor is left.
         """
-        shipment.file_taken = True
+        state.file_taken = True
         if request.transport is None:
             self._disk.close_later(file)
             raise TransferAborted(Outcome.CLIENT_GONE)
         try:
-            return FileSender(file, _descriptor_of(request.transport), shipment.expected)
+            return FileSender(file, _descriptor_of(request.transport), state.expected)
         except BaseException as exc:
             self._disk.close_later(file)
             if not isinstance(exc, OSError):
@@ -153,7 +153,7 @@ class BodyWriter:
             detail = "The service has no descriptor left for this download."
             raise StorageUnavailable(detail, reason=describe(exc)) from exc
 
-    def _throttle(self) -> Throttle | None:
+    def _new_throttle(self) -> Throttle | None:
         return Throttle(self._rate, self._on_throttled) if self._rate else None
 
     async def _send_slices(
@@ -161,43 +161,43 @@ class BodyWriter:
         request: web.Request,
         response: web.StreamResponse,
         body: Body,
-        shipment: TransferState,
-        pace: Throttle,
+        state: TransferState,
+        throttle: Throttle,
     ) -> None:
         await response.prepare(request)
-        left = len(body)
-        while left:
-            count = await pace.acquire(left)
-            piece, left = bytes(body[-left:][:count]), left - count
+        remaining = len(body)
+        while remaining:
+            count = await throttle.acquire(remaining)
+            piece, remaining = bytes(body[-remaining:][:count]), remaining - count
             async with asyncio.timeout(self._send_timeout):
                 # Only write_eof() waits until the client has accepted everything before it.
-                await (response.write(piece) if left else response.write_eof(piece))
-            pace.consume(count)
-            shipment.sent += count
+                await (response.write(piece) if remaining else response.write_eof(piece))
+            throttle.consume(count)
+            state.sent += count
 
-    def _abort(self, request: web.BaseRequest, ended: BaseException) -> BaseException:
+    def _abort(self, request: web.BaseRequest, exc: BaseException) -> BaseException:
         """Abort the connection and return the exception to raise.
 
-        That is TransferAborted for storage errors, timeouts and lost connections, and otherwise `ended`
+        That is TransferAborted for storage errors, timeouts and lost connections, and otherwise `exc`
         itself, so that a cancellation remains one.
         """
         if request.transport is not None:
             request.transport.abort()
-        if isinstance(ended, StorageUnavailable):
+        if isinstance(exc, StorageUnavailable):
             return TransferAborted(Outcome.STORAGE_ERROR)
-        if isinstance(ended, TimeoutError | ConnectionError):
+        if isinstance(exc, TimeoutError | ConnectionError):
             return TransferAborted(Outcome.CLIENT_GONE)
-        return ended
+        return exc
 
 
-def _log_aborted(shipment: TransferState, ended: BaseException) -> None:
+def _log_aborted(state: TransferState, exc: BaseException) -> None:
     """Log transfers that storage errors or changed files ended; those that clients ended are not logged."""
-    if isinstance(ended, StorageUnavailable):
-        log.warning("download-broken", job=shipment.key, sent=shipment.sent, reason=ended.detail)
-    elif isinstance(ended, TransferAborted) and ended.outcome is not Outcome.CLIENT_GONE:
-        fault = ended.__cause__
-        reason = fault.strerror if isinstance(fault, OSError) else "the file was changed under way"
-        log.warning("download-broken", job=shipment.key, sent=shipment.sent, reason=reason)
+    if isinstance(exc, StorageUnavailable):
+        log.warning("download-broken", job=state.key, sent=state.sent, reason=exc.detail)
+    elif isinstance(exc, TransferAborted) and exc.outcome is not Outcome.CLIENT_GONE:
+        cause = exc.__cause__
+        reason = cause.strerror if isinstance(cause, OSError) else "the file was changed under way"
+        log.warning("download-broken", job=state.key, sent=state.sent, reason=reason)
 
 
 def _descriptor_of(transport: asyncio.Transport) -> int:

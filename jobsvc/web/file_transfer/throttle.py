@@ -21,37 +21,40 @@ class Throttle:
     """The rate limit of one transfer; it starts without credit, so that reconnecting gains nothing."""
 
     def __init__(
-        self, rate: int, held: Callable[[float], object], clock: Callable[[], float] = time.monotonic
+        self, rate: int, on_throttled: Callable[[float], object], clock: Callable[[], float] = time.monotonic
     ) -> None:
         """`rate` is in bytes per second, above 0; `clock` must be monotonic.
 
-        `held` is called with the seconds of each wait.
+        `on_throttled` is called with the seconds of each wait.
         """
         self._rate = rate
-        self._on_throttled = held
+        self._on_throttled = on_throttled
         self._clock = clock
         self._slice = max(int(rate * SLICE_S), 1)
-        self._memory = max(BURST_S, 1 / rate)
+        self._max_credit_s = max(BURST_S, 1 / rate)
         self._paid_until = clock()
 
-    async def acquire(self, left: int) -> int:
-        """Wait until some of the `left` bytes may be sent; return how many. Report sent ones to `consume`."""
-        begun = self._clock()
-        wait = self.wait(left)
+    async def acquire(self, remaining: int) -> int:
+        """Wait until some of the `remaining` bytes may be sent; return how many.
+
+        Report those that were sent to `consume`.
+        """
+        started_at = self._clock()
+        wait = self.wait(remaining)
         if wait > 0:
             await asyncio.sleep(wait)
-            self._on_throttled(self._clock() - begun)
-        return self.available(left)
+            self._on_throttled(self._clock() - started_at)
+        return self.available(remaining)
 
-    def wait(self, left: int) -> float:
-        """Return the seconds until a slice of the `left` bytes may be sent; 0 or less if it may be now."""
-        return min(self._slice, left) / self._rate - (self._clock() - self._paid_until)
+    def wait(self, remaining: int) -> float:
+        """Return the seconds until a slice of the `remaining` bytes may be sent; 0 or less if now."""
+        return min(self._slice, remaining) / self._rate - (self._clock() - self._paid_until)
 
-    def available(self, left: int) -> int:
-        """Return how many of the `left` bytes may be sent now; at least a slice, as timers may fire early."""
+    def available(self, remaining: int) -> int:
+        """Return how many of the `remaining` bytes may be sent now; at least a slice: timers fire early."""
         now = self._clock()
-        self._paid_until = max(self._paid_until, now - self._memory)
-        return min(left, max(self._slice, int((now - self._paid_until) * self._rate)))
+        self._paid_until = max(self._paid_until, now - self._max_credit_s)
+        return min(remaining, max(self._slice, int((now - self._paid_until) * self._rate)))
 
     def consume(self, count: int) -> None:
         """Record that `count` bytes were sent."""

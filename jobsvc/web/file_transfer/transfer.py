@@ -19,8 +19,9 @@ from jobsvc.storage.sendfile.file_sender import RESUMABLE, FileSender, SendResul
 from jobsvc.web.file_transfer.throttle import Throttle
 from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferState
 
-DRAIN_WAIT_HUNDREDTHS: Final = 20
-"""Maximum wait for the thread of an aborted transfer, in hundredths of a second."""
+THREAD_CHECKS: Final = 20
+THREAD_CHECK_INTERVAL_S: Final = 0.01
+"""How often, and in which interval, an aborted transfer checks whether its thread has ended."""
 READ_CHECK_INTERVAL_S: Final = 0.001
 MAX_READ_CHECK_INTERVAL_S: Final = 1.0
 """Seconds between two checks of what the client has read; doubled from the first value up to the second."""
@@ -31,33 +32,33 @@ DISCONNECT_CHECK_S: Final = 2.0
 class FileTransfer:
     """One transfer in progress.
 
-    While a thread uses the file sender it is lent: the executor closes it if this transfer is canceled.
+    While a thread uses the file sender, it is the executor that closes it if this transfer is canceled.
     """
 
     def __init__(
         self,
         disk: StorageExecutor,
         sender: FileSender,
-        shipment: TransferState,
+        state: TransferState,
         request: web.Request,
         *,
         send_timeout: float,
-        pace: Throttle | None,
+        throttle: Throttle | None,
     ) -> None:
         self._disk = disk
         self._sender = sender
-        self._state = shipment
+        self._state = state
         self._request = request
         self._send_timeout = send_timeout
-        self._throttle = pace
-        self._is_lent = False
-        self._send_call = False
+        self._throttle = throttle
+        self._owned_by_executor = False
+        self._in_epoll_sender = False
         """Whether the epoll sender has the file sender, rather than the data pool."""
-        self._watch: asyncio.TimerHandle
+        self._disconnect_timer: asyncio.TimerHandle
 
     def close(self) -> None:
-        """Close the file sender, unless it is lent: then the executor closes it."""
-        if not self._is_lent:
+        """Close the file sender, unless a thread uses it: then the executor closes it."""
+        if not self._owned_by_executor:
             self._disk.close_later(self._sender)
 
     async def run(self, writer: AbstractStreamWriter) -> None:
@@ -67,98 +68,98 @@ class FileTransfer:
         ConnectionError if it is gone.
         """
         writer.send_headers()
-        await self._emptied(writer)
+        await self._drain(writer)
         for segment in self._state.segments:
             if isinstance(segment, bytes):
-                await self._bytes(writer, segment)
+                await self._send_bytes(writer, segment)
             else:
-                await self._file(segment.start, segment.stop)
+                await self._send_range(segment.start, segment.stop)
 
-    async def _bytes(self, writer: AbstractStreamWriter, data: bytes) -> None:
+    async def _send_bytes(self, writer: AbstractStreamWriter, data: bytes) -> None:
         while data:
             count = await self._acquire(len(data))
             await writer.write(data[:count])
-            await self._emptied(writer)
+            await self._drain(writer)
             self._consume(count)
             data = data[count:]
 
     async def wait_thread(self) -> None:
         """Wait at most 0.2 s for the thread of an aborted transfer, then record how much was sent."""
-        for _ in range(DRAIN_WAIT_HUNDREDTHS):
+        for _ in range(THREAD_CHECKS):
             if not self._sender.in_use:
                 break
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(THREAD_CHECK_INTERVAL_S)
         self._state.sent = self._sender.sent
 
-    async def _emptied(self, writer: AbstractStreamWriter) -> None:
+    async def _drain(self, writer: AbstractStreamWriter) -> None:
         await self._wait_with_progress(writer.drain)
 
     async def _wait_with_progress(
-        self, wait: Callable[[], Awaitable[object]], left: Callable[[], int] | None = None
+        self, wait: Callable[[], Awaitable[object]], unaccepted: Callable[[], int] | None = None
     ) -> None:
         """Wait for the client; raises TimeoutError if it accepts nothing for `send_timeout` seconds.
 
-        A slow client does not time out as long as it accepts something. `left` returns the number of bytes
-        that it has not accepted yet.
+        A slow client does not time out as long as it accepts something. `unaccepted` returns the number of
+        bytes that it has not accepted yet.
         """
-        left = left or self._sender.queues.unacked
+        unaccepted = unaccepted or self._sender.queues.unacked
         while True:
-            before = left()
+            before = unaccepted()
             try:
                 async with asyncio.timeout(self._send_timeout):
                     await wait()
                     return
             except TimeoutError:
                 # If a thread uses the file sender, the delay is due to storage, not to the client.
-                if left() >= before and not self._sender.in_use:
+                if unaccepted() >= before and not self._sender.in_use:
                     raise
 
-    async def _file(self, start: int, stop: int) -> None:
+    async def _send_range(self, start: int, stop: int) -> None:
         while start < stop:
-            turn = await self._turn(start, start + await self._acquire(stop - start))
-            start += turn.sent
+            result = await self._send_slice(start, start + await self._acquire(stop - start))
+            start += result.sent
             self._state.sent = self._sender.sent
-            self._consume(turn.sent)
-            if turn.stop_reason is StopReason.WOULD_BLOCK and not self._disk.accepts_send(self._sender):
+            self._consume(result.sent)
+            if result.stop_reason is StopReason.WOULD_BLOCK and not self._disk.accepts_send(self._sender):
                 await self._wait_with_progress(self._writable)
-            elif turn.stop_reason is StopReason.PEER_UNREAD:
+            elif result.stop_reason is StopReason.PEER_UNREAD:
                 await self._wait_with_progress(self._wait_peer_read, self._sender.unread_by_peer)
-            elif turn.stop_reason not in RESUMABLE:
-                raise TransferAborted(_OUTCOMES[turn.stop_reason]) from turn.error
+            elif result.stop_reason not in RESUMABLE:
+                raise TransferAborted(_OUTCOMES[result.stop_reason]) from result.error
 
-    async def _acquire(self, left: int) -> int:
-        return left if self._throttle is None else await self._throttle.acquire(left)
+    async def _acquire(self, remaining: int) -> int:
+        return remaining if self._throttle is None else await self._throttle.acquire(remaining)
 
     def _consume(self, count: int) -> None:
         if self._throttle is not None:
             self._throttle.consume(count)
 
-    async def _turn(self, start: int, stop: int) -> SendResult:
-        self._is_lent = True
+    async def _send_slice(self, start: int, stop: int) -> SendResult:
+        self._owned_by_executor = True
         async with asyncio.timeout(None) as wait:
-            self._look_later(wait)
+            self._schedule_check(wait)
             try:
-                turn = await self._sent(start, stop)
+                result = await self._send(start, stop)
             finally:
-                self._watch.cancel()
-        self._is_lent = False
-        return turn
+                self._disconnect_timer.cancel()
+        self._owned_by_executor = False
+        return result
 
-    async def _sent(self, start: int, stop: int) -> SendResult:
+    async def _send(self, start: int, stop: int) -> SendResult:
         key, sender = self._state.key, self._sender
-        self._send_call = self._disk.accepts_send(sender)
-        if not self._send_call:
+        self._in_epoll_sender = self._disk.accepts_send(sender)
+        if not self._in_epoll_sender:
             return await self._disk.run_data(key, lambda: sender.send_slice(start, stop), sender)
-        carried = self._disk.send(sender, start, stop)
+        future = self._disk.send(sender, start, stop)
         try:
-            await self._wait_with_progress(lambda: asyncio.wait((carried,)), sender.unacked_bytes)
-            return carried.result()
+            await self._wait_with_progress(lambda: asyncio.wait((future,)), sender.unacked_bytes)
+            return future.result()
         finally:
-            carried.cancel()
+            future.cancel()
 
-    def _look_later(self, wait: asyncio.Timeout) -> None:
+    def _schedule_check(self, wait: asyncio.Timeout) -> None:
         loop, sent = asyncio.get_running_loop(), self._sender.sent
-        self._watch = loop.call_later(DISCONNECT_CHECK_S, self._check_disconnect, wait, sent)
+        self._disconnect_timer = loop.call_later(DISCONNECT_CHECK_S, self._check_disconnect, wait, sent)
 
     def _check_disconnect(self, wait: asyncio.Timeout, sent: int) -> None:
         """Stop waiting for a stuck thread once the client has disconnected: its retry needs the slot.
@@ -166,11 +167,11 @@ class FileTransfer:
         A half-closed client may still be reading, but as no data arrives it has most likely given up.
         """
         sender = self._sender
-        hangs = sender.sent == sent and (sender.in_use or not self._send_call)
+        hangs = sender.sent == sent and (sender.in_use or not self._in_epoll_sender)
         if hangs and (self._request.transport is None or sender.closed_by_client()):
             wait.reschedule(0)
         else:
-            self._look_later(wait)
+            self._schedule_check(wait)
 
     async def _wait_peer_read(self) -> None:
         """Wait until the client has read enough; the interval between two checks doubles each time."""

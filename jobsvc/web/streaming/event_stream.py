@@ -47,13 +47,13 @@ class EventStream:
     """One open event stream."""
 
     def __init__(
-        self, stay: LongLivedRequest, writer: StreamWriter, turns: HeavyWorkTurns, send_timeout: float
+        self, long_lived: LongLivedRequest, writer: StreamWriter, turns: HeavyWorkTurns, send_timeout: float
     ) -> None:
-        self._request = stay
+        self._request = long_lived
         self._writer = writer
         self._turns = turns
         self._send_timeout = send_timeout
-        self._said = monotonic()
+        self._last_sent_at = monotonic()
 
     @property
     def open(self) -> bool:
@@ -76,18 +76,18 @@ class EventStream:
     async def _write(self, data: sse.Buffer) -> None:
         if not self._request.permitted():
             raise PermitLost
-        self._said = monotonic()
+        self._last_sent_at = monotonic()
         await self._writer.write(data, drain=False)
         if self._request.request.protocol.writing_paused:
             async with asyncio.timeout(self._send_timeout):
                 await self._writer.drain()
 
-    async def wait(self, most: float = inf) -> None:
-        """Wait until notified, for about `most` seconds, or until the stream has to end; sends heartbeats."""
-        beat = self._said + HEARTBEAT_INTERVAL_S
-        self._request.deadline = min(beat, monotonic() + most)
+    async def wait(self, timeout_s: float = inf) -> None:
+        """Wait until notified, for `timeout_s` or until the stream has to end; sends heartbeats."""
+        heartbeat_at = self._last_sent_at + HEARTBEAT_INTERVAL_S
+        self._request.deadline = min(heartbeat_at, monotonic() + timeout_s)
         await self._request.wait()
-        if self.open and monotonic() >= beat:
+        if self.open and monotonic() >= heartbeat_at:
             await self.send(_HEARTBEAT)
 
 
@@ -99,23 +99,28 @@ class EventStreams:
     """Factory of event streams."""
 
     def __init__(
-        self, stays: LongLivedRequests, metrics: Metrics, turns: HeavyWorkTurns, *, send_timeout: float
+        self,
+        requests: LongLivedRequests,
+        metrics: Metrics,
+        turns: HeavyWorkTurns,
+        *,
+        send_timeout: float,
     ) -> None:
         """`send_timeout`: seconds after which a client that accepts nothing is disconnected."""
-        self._requests = stays
+        self._requests = requests
         self._turns = turns
         self._metrics = metrics
         self._send_timeout = send_timeout
 
     @contextmanager
-    def hold(self, request: web.Request, of: str) -> Iterator[LongLivedRequest]:
-        """Register a long-lived request for the duration of a block; `of` is its stream's metrics label."""
-        with self._requests.hold(request, self._metrics.streams.labels(of)) as stay:
-            yield stay
+    def hold(self, request: web.Request, subject: str) -> Iterator[LongLivedRequest]:
+        """Register a long-lived request during the block; `subject` is its label in the metrics."""
+        with self._requests.hold(request, self._metrics.streams.labels(subject)) as long_lived:
+            yield long_lived
 
-    async def respond(self, stay: LongLivedRequest, talk: EventWriter) -> web.StreamResponse:
-        """Respond with a stream of the events that `talk` sends; to HEAD, with the head only."""
-        request = stay.request
+    async def respond(self, long_lived: LongLivedRequest, send_events: EventWriter) -> web.StreamResponse:
+        """Respond with a stream of the events that `send_events` sends; to HEAD, with the head only."""
+        request = long_lived.request
         response = web.StreamResponse(headers=_FIELDS)
         response.force_close()  # the socket's options are set for this stream
         add_common_headers(request, response)
@@ -123,12 +128,12 @@ class EventStreams:
         if request.method != hdrs.METH_GET or transport is None:
             return response
         try:
-            _hold_little(transport)
+            _limit_buffers(transport)
             writer = cast(StreamWriter, await response.prepare(request))
-            stream = EventStream(stay, writer, self._turns, self._send_timeout)
+            stream = EventStream(long_lived, writer, self._turns, self._send_timeout)
             with suppress(PermitLost):
                 await stream.send(_GREETING)
-                await talk(stream)
+                await send_events(stream)
             async with asyncio.timeout(self._send_timeout):
                 await response.write_eof()
         except (ConnectionError, TimeoutError):
@@ -156,7 +161,7 @@ def _pieces(parts: Iterable[sse.Buffer]) -> Iterator[sse.Buffer]:
     yield b"".join(small)
 
 
-def _hold_little(transport: asyncio.Transport) -> None:
+def _limit_buffers(transport: asyncio.Transport) -> None:
     """Limit the unsent data in transport and kernel: events in these buffers cannot be coalesced any more."""
     transport.set_write_buffer_limits(MAX_UNSENT_BYTES)
     connection: socket.socket | None = transport.get_extra_info("socket")

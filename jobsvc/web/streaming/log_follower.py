@@ -45,27 +45,27 @@ class LogUpdate(NamedTuple):
 class LogFollower:
     """One job's log while it is followed. Event loop only."""
 
-    def __init__(self, job_id: str, root: JobsRoot, visits: JobFileAccess) -> None:
+    def __init__(self, job_id: str, root: JobsRoot, files: JobFileAccess) -> None:
         self.readers: set[Callback] = set()
         self._job_id = job_id
         self._root = root
-        self._files = visits
-        self._seen: tuple[FileVersion | None, bool] | None = None
-        self._troubled = False
+        self._files = files
+        self._last_seen: tuple[FileVersion | None, bool] | None = None
+        self._storage_failed = False
         """Whether a read or check failed because of storage, so that readers have to be notified later."""
         self._shared: dict[tuple[LogPosition | None, bool], asyncio.Task[tuple[JobSnapshot, LogUpdate]]] = {}
 
-    async def update(self, mark: LogPosition | None, *, ended: bool) -> tuple[JobSnapshot, LogUpdate]:
-        """Read what follows the position `mark`, and the job's record in the same call.
+    async def update(self, position: LogPosition | None, *, ended: bool) -> tuple[JobSnapshot, LogUpdate]:
+        """Read what follows `position`, and the job's record in the same call.
 
         `ended`: the job is final, so nothing more is written. Raises JobNotFound or StorageUnavailable.
         """
-        key = (mark, ended)
+        key = (position, ended)
         task = self._shared.get(key)
         if task is None:
-            task = asyncio.create_task(self._read(mark, ended=ended))
+            task = asyncio.create_task(self._read(position, ended=ended))
             self._shared[key] = task
-            task.add_done_callback(partial(self._settle, key))
+            task.add_done_callback(partial(self._drop_unusable, key))
             if len(self._shared) > MAX_SHARED_CHUNKS:
                 del self._shared[next(iter(self._shared))]
         return await asyncio.shield(task)
@@ -73,32 +73,32 @@ class LogFollower:
     async def changed(self) -> bool:
         """Check once whether the log has changed, or whether its job has become final."""
         try:
-            visited = await self._files.read_unchecked(self._job_id, partial(_identity, self._root))
+            result = await self._files.read_unchecked(self._job_id, partial(_log_version, self._root))
         except (JobNotFound, StorageUnavailable):
-            self._troubled = True
+            self._storage_failed = True
             return False
-        seen = (visited.file, visited.snapshot.job.status.final)
-        if seen == self._seen and not self._troubled:
+        current = (result.file, result.snapshot.job.status.final)
+        if current == self._last_seen and not self._storage_failed:
             return False
-        self._seen, self._troubled = seen, False
+        self._last_seen, self._storage_failed = current, False
         self._shared.clear()
         return True
 
-    async def _read(self, mark: LogPosition | None, *, ended: bool) -> tuple[JobSnapshot, LogUpdate]:
+    async def _read(self, position: LogPosition | None, *, ended: bool) -> tuple[JobSnapshot, LogUpdate]:
         try:
-            work = partial(read_update, self._root, mark, ended=ended)
-            visited = await self._files.read_unchecked(self._job_id, work, data=True)
+            read = partial(read_update, self._root, position, ended=ended)
+            result = await self._files.read_unchecked(self._job_id, read, data=True)
         except StorageUnavailable:
-            self._troubled = True
+            self._storage_failed = True
             raise
-        return visited.snapshot, visited.file
+        return result.snapshot, result.file
 
-    def _settle(
-        self, key: tuple[LogPosition | None, bool], done: asyncio.Task[tuple[JobSnapshot, LogUpdate]]
+    def _drop_unusable(
+        self, key: tuple[LogPosition | None, bool], task: asyncio.Task[tuple[JobSnapshot, LogUpdate]]
     ) -> None:
         """Drop failed and empty results: the same read may soon return something."""
-        failed = done.cancelled() or done.exception() is not None
-        if (failed or not done.result()[1].events) and self._shared.get(key) is done:
+        failed = task.cancelled() or task.exception() is not None
+        if (failed or not task.result()[1].events) and self._shared.get(key) is task:
             del self._shared[key]
 
 
@@ -108,14 +108,14 @@ class LogFollowers:
     def __init__(
         self,
         root: JobsRoot,
-        visits: JobFileAccess,
-        wake: Callable[[Iterable[Callback]], None],
+        files: JobFileAccess,
+        notify: Callable[[Iterable[Callback]], None],
         interval: float = READ_INTERVAL_S,
     ) -> None:
-        """Notify followers by `wake`, at most every `interval` seconds per log."""
+        """Notify followers by `notify`, at most every `interval` seconds per log."""
         self._root = root
-        self._files = visits
-        self._wake = wake
+        self._files = files
+        self._notify = notify
         self._interval = interval
         self._logs: dict[str, tuple[LogFollower, asyncio.Task[None]]] = {}
 
@@ -124,17 +124,17 @@ class LogFollowers:
         return len(self._logs)
 
     @contextmanager
-    def follow(self, job_id: str, wake: Callback) -> Iterator[LogFollower]:
-        """Follow a job's log for the duration of a block; `wake` is called when it may have changed."""
+    def follow(self, job_id: str, notify: Callback) -> Iterator[LogFollower]:
+        """Follow a job's log for the duration of a block; `notify` is called when it may have changed."""
         if job_id not in self._logs:
             log = LogFollower(job_id, self._root, self._files)
             self._logs[job_id] = log, asyncio.create_task(self._run(log), name="jobsvc-log")
         log, task = self._logs[job_id]
-        log.readers.add(wake)
+        log.readers.add(notify)
         try:
             yield log
         finally:
-            log.readers.discard(wake)
+            log.readers.discard(notify)
             if not log.readers:
                 del self._logs[job_id]
                 task.cancel()
@@ -143,33 +143,35 @@ class LogFollowers:
         while True:
             await asyncio.sleep(max(self._interval, len(self._logs) / MAX_READS_PER_S))
             if await log.changed():
-                self._wake(log.readers)
+                self._notify(log.readers)
 
 
-def read_update(root: JobsRoot, mark: LogPosition | None, reading: JobSnapshot, *, ended: bool) -> LogUpdate:
-    """Read what follows `mark` and format the events; runs in a pool thread. Raises OSError."""
+def read_update(
+    root: JobsRoot, position: LogPosition | None, snapshot: JobSnapshot, *, ended: bool
+) -> LogUpdate:
+    """Read what follows `position` and format the events; runs in a pool thread. Raises OSError."""
     try:
-        log = root.open_log(reading.job)
+        log = root.open_log(snapshot.job)
     except LogMissing:
-        return LogUpdate(b"", mark, more=False, missing=True)
+        return LogUpdate(b"", position, more=False, missing=True)
     try:
-        piece = read_from(log, mark, ended=ended)
-        begin = LogPosition.at(log, 0)
+        chunk = read_from(log, position, ended=ended)
+        start = LogPosition.at(log, 0)
     finally:
         log.close()
     events = []
-    if piece.reset is not None:
-        events.append(sse.event("reset", b'{"reason":"%s"}' % piece.reset.encode(), str(begin)))
-    if piece.data:
-        whole = piece.data.endswith((b"\n", b"\r"))
-        events.append(sse.event("log" if whole else "part", sse.text(piece.data), str(piece.position)))
-    return LogUpdate(b"".join(events), piece.position, piece.has_more)
+    if chunk.reset is not None:
+        events.append(sse.event("reset", b'{"reason":"%s"}' % chunk.reset.encode(), str(start)))
+    if chunk.data:
+        is_complete = chunk.data.endswith((b"\n", b"\r"))
+        events.append(sse.event("log" if is_complete else "part", sse.text(chunk.data), str(chunk.position)))
+    return LogUpdate(b"".join(events), chunk.position, chunk.has_more)
 
 
-def _identity(root: JobsRoot, reading: JobSnapshot) -> FileVersion | None:
+def _log_version(root: JobsRoot, snapshot: JobSnapshot) -> FileVersion | None:
     """Return the version of the log, None if there is none; runs in a pool thread. Raises OSError."""
     try:
-        log = root.open_log(reading.job)
+        log = root.open_log(snapshot.job)
     except LogMissing:
         return None
     log.close()

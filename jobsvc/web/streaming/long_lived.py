@@ -41,7 +41,7 @@ class EndReason(Enum):
 class LongLivedRequest:
     """One long poll or event stream."""
 
-    __slots__ = ("_future", "_woken", "deadline", "end_reason", "permit", "request", "token")
+    __slots__ = ("_future", "_notified", "deadline", "end_reason", "permit", "request", "token")
 
     def __init__(self, request: web.Request) -> None:
         self.request = request
@@ -51,7 +51,7 @@ class LongLivedRequest:
         self.deadline: float | None = None
         """Latest time of the next notification, monotonic seconds; up to CHECK_INTERVAL_S late."""
         self._future: asyncio.Future[None] | None = None
-        self._woken = False
+        self._notified = False
 
     def permitted(self) -> bool:
         """Whether the token, as it is now, permits the request; if not, the request ends."""
@@ -72,19 +72,19 @@ class LongLivedRequest:
 
     def notify(self) -> None:
         """End the current `wait`, or the next one if none is running."""
-        self._woken = True
+        self._notified = True
         if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
     async def wait(self) -> None:
         """Wait until notified; return at once if that happened since the last wait."""
-        if not self._woken and self.end_reason is None:
+        if not self._notified and self.end_reason is None:
             self._future = asyncio.get_running_loop().create_future()
             try:
                 await self._future
             finally:
                 self._future = None
-        self._woken = False
+        self._notified = False
 
 
 class LongLivedRequests:
@@ -97,24 +97,24 @@ class LongLivedRequests:
         self._ending = False
 
     @contextmanager
-    def hold(self, request: web.Request, counted: Gauge) -> Iterator[LongLivedRequest]:
-        """Register a request for the duration of a block, and count it in the gauge `counted`.
+    def hold(self, request: web.Request, gauge: Gauge) -> Iterator[LongLivedRequest]:
+        """Register a request for the duration of a block, and count it in `gauge`.
 
         Raises TooManyStreams if no slot is free.
         """
-        stay = LongLivedRequest(request)
+        long_lived = LongLivedRequest(request)
         if self._ending:
-            stay.end_reason = EndReason.SHUTDOWN
-        with self._slots.hold(stay.token):
-            self._open.add(stay)
+            long_lived.end_reason = EndReason.SHUTDOWN
+        with self._slots.hold(long_lived.token):
+            self._open.add(long_lived)
             try:
                 with (
-                    self._permits.hold(stay.token, JOBS_READ, stay.revoke) as stay.permit,
-                    counted.track_inprogress(),
+                    self._permits.hold(long_lived.token, JOBS_READ, long_lived.revoke) as long_lived.permit,
+                    gauge.track_inprogress(),
                 ):
-                    yield stay
+                    yield long_lived
             finally:
-                self._open.discard(stay)
+                self._open.discard(long_lived)
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Run the periodic check until the service ends; for aiohttp's cleanup_ctx."""
@@ -124,22 +124,22 @@ class LongLivedRequests:
     async def end(self, _app: web.Application) -> None:
         """End all requests, including later ones; for aiohttp's on_shutdown."""
         self._ending = True
-        for stay in self._open:
-            stay.end_reason = stay.end_reason or EndReason.SHUTDOWN
-            stay.notify()
+        for long_lived in self._open:
+            long_lived.end_reason = long_lived.end_reason or EndReason.SHUTDOWN
+            long_lived.notify()
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(CHECK_INTERVAL_S)
             now = monotonic()
-            for stay in self._open:
-                if stay.end_reason is None:
-                    self._check(stay, now)
+            for long_lived in self._open:
+                if long_lived.end_reason is None:
+                    self._check(long_lived, now)
 
-    def _check(self, stay: LongLivedRequest, now: float) -> None:
-        protocol = stay.request.protocol
+    def _check(self, long_lived: LongLivedRequest, now: float) -> None:
+        protocol = long_lived.request.protocol
         if protocol.transport is None or (isinstance(protocol, Connection) and protocol.half_closed):
-            stay.end_reason = EndReason.DISCONNECTED
-        elif stay.deadline is None or now < stay.deadline:
+            long_lived.end_reason = EndReason.DISCONNECTED
+        elif long_lived.deadline is None or now < long_lived.deadline:
             return
-        stay.notify()
+        long_lived.notify()

@@ -15,20 +15,18 @@ LAST_EVENT_ID: Final = "lastEventId"
 Buffer: TypeAlias = bytes | memoryview
 
 
-def event(name: str, data: bytes, place: str | None = None) -> bytes:
-    """Format one event; `place` is its id, which the client sends when it reconnects.
+def event(name: str, data: bytes, event_id: str | None = None) -> bytes:
+    """Format one event; the client sends its id when it reconnects.
 
-    `name` and `place` must not come from a client.
+    `name` and `event_id` must not come from a client.
     """
-    told = data.replace(b"\n", b"\ndata: ")
-    at = b"" if place is None else b"id: " + place.encode() + b"\n"
-    return b"event: " + name.encode() + b"\n" + at + b"data: " + told + b"\n\n"
+    return b"".join(parts(name, event_id, data.replace(b"\n", b"\ndata: ")))
 
 
-def parts(name: str, place: str | None, *data: Buffer) -> tuple[Buffer, ...]:
+def parts(name: str, event_id: str | None, *data: Buffer) -> tuple[Buffer, ...]:
     """Format an event with one line of data as parts, so that all clients share the data of a large one."""
-    at = b"" if place is None else b"id: %b\n" % place.encode()
-    return b"event: %b\n%bdata: " % (name.encode(), at), *data, b"\n\n"
+    id_line = b"" if event_id is None else b"id: %b\n" % event_id.encode()
+    return b"event: %b\n%bdata: " % (name.encode(), id_line), *data, b"\n\n"
 
 
 def text(data: bytes) -> bytes:
@@ -40,7 +38,7 @@ def text(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").removesuffix(b"\n")
 
 
-def offered(request: web.Request) -> str | None:
+def last_event_id(request: web.Request) -> str | None:
     """Return the id of the client's last event, from the header or else from the query parameter.
 
     An empty id counts as none (HTML, section 9.2.2). Raises BadRequest if the parameter is repeated.
@@ -49,9 +47,9 @@ def offered(request: web.Request) -> str | None:
     return request.headers.get("Last-Event-ID", in_query) or None
 
 
-def removed(job_id: str, place: str | None = None) -> bytes:
+def removed(job_id: str, event_id: str | None = None) -> bytes:
     """Format the event that a job no longer exists for this client; it does not tell why."""
-    return event("removed", orjson.dumps({"id": job_id}), place)
+    return event("removed", orjson.dumps({"id": job_id}), event_id)
 
 
 def nothing_more() -> web.Response:
