@@ -1,10 +1,10 @@
-# A machine needs Python 3.11 and make; everything else is fetched into $(VENV).
+# Requires Python 3.11 or newer and make; everything else is installed into $(VENV).
 VENV ?= $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 PYTHON ?= python3
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.jobsvc-installed
 DEMO_STAMP := $(VENV)/.jobsvc-demo-installed
-# The demo brings an ffmpeg of its own only where the machine has none.
+# The demo installs an ffmpeg only if the machine has none.
 DEMO := $(if $(shell command -v ffmpeg),.,.[demo])
 
 .PHONY: demo test fuzz check bench format
@@ -17,7 +17,7 @@ test: $(STAMP)
 	$(RUN) coverage report
 	$(RUN) tests.coverage_floors
 
-# Requests against every variant of the connection, then behind proxies: FUZZ_COUNT=1000000 FUZZ_SEED=7 make fuzz
+# Sends random requests to every variant of the connection, then through proxies: FUZZ_COUNT=1000000 FUZZ_SEED=7 make fuzz
 FUZZ_COUNT ?= 100000
 FUZZ_SEED ?=
 FUZZ_BEHIND_COUNT ?= 5000
