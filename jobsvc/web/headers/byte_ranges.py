@@ -52,9 +52,9 @@ class Multipart(NamedTuple):
     """The Content-Length, in bytes."""
 
 
-def content_range(found: ByteRange, size: int) -> str:
+def content_range(byte_range: ByteRange, size: int) -> str:
     """Format the Content-Range of a 206, or of one of its parts (section 14.4)."""
-    return f"bytes {found.start}-{found.stop - 1}/{size}"
+    return f"bytes {byte_range.start}-{byte_range.stop - 1}/{size}"
 
 
 def unsatisfied(size: int) -> str:
@@ -83,16 +83,16 @@ def _select_of_set(field: str, size: int, content_type: str) -> tuple[ByteRange,
         return None
     if size == 0 and any(spec[3] is not None and _offset(spec[3]) for spec in specs):
         return None
-    ranges = [found for spec in specs if (found := _resolved(spec, size)) is not None]
+    ranges = [byte_range for spec in specs if (byte_range := _resolve(spec, size)) is not None]
     if len(ranges) <= 1:
         return tuple(ranges)
-    if sum(found.length for found in ranges) > size:
+    if sum(byte_range.length for byte_range in ranges) > size:
         return None  # repeated bytes: a broken client or an attack (section 14.2)
-    joined = _coalesced(ranges)
+    joined = _coalesce(ranges)
     if len(joined) == 1:
         return joined
-    stand_in = multipart("-" * BOUNDARY_LENGTH, content_type, size, joined)
-    return joined if stand_in.length <= size else None
+    trial = multipart("-" * BOUNDARY_LENGTH, content_type, size, joined)
+    return joined if trial.length <= size else None
 
 
 def multipart(boundary: str, content_type: str, size: int, ranges: Iterable[ByteRange]) -> Multipart:
@@ -103,13 +103,13 @@ def multipart(boundary: str, content_type: str, size: int, ranges: Iterable[Byte
     """
     segments: list[bytes | ByteRange] = []
     line_end = ""
-    for found in ranges:
+    for byte_range in ranges:
         header = (
             f"{line_end}--{boundary}\r\n"
             f"Content-Type: {content_type}\r\n"
-            f"Content-Range: {content_range(found, size)}\r\n\r\n"
+            f"Content-Range: {content_range(byte_range, size)}\r\n\r\n"
         )
-        segments += (header.encode(), found)
+        segments += (header.encode(), byte_range)
         line_end = "\r\n"
     segments.append(f"{line_end}--{boundary}--\r\n".encode())
     length = sum(part.length if isinstance(part, ByteRange) else len(part) for part in segments)
@@ -150,7 +150,7 @@ def _offset(digits: str) -> int:
     return int(digits or "0")
 
 
-def _resolved(spec: re.Match[str], size: int) -> ByteRange | None:
+def _resolve(spec: re.Match[str], size: int) -> ByteRange | None:
     """Apply a range-spec to a file of `size` bytes; None if it cannot be satisfied (section 14.1.2)."""
     first, last, suffix = spec.groups()
     if suffix is not None:
@@ -160,13 +160,13 @@ def _resolved(spec: re.Match[str], size: int) -> ByteRange | None:
     return ByteRange(start, stop) if start < stop else None
 
 
-def _coalesced(ranges: list[ByteRange]) -> tuple[ByteRange, ...]:
+def _coalesce(ranges: list[ByteRange]) -> tuple[ByteRange, ...]:
     """Join ranges that overlap or are less than PART_OVERHEAD apart, in the order of their first members."""
     joined: list[tuple[int, ByteRange]] = []
-    for place, found in sorted(enumerate(ranges), key=lambda entry: entry[1]):
-        if not joined or found.start - joined[-1][1].stop >= PART_OVERHEAD:
-            joined.append((place, found))
+    for index, byte_range in sorted(enumerate(ranges), key=lambda entry: entry[1]):
+        if not joined or byte_range.start - joined[-1][1].stop >= PART_OVERHEAD:
+            joined.append((index, byte_range))
             continue
-        earlier, before = joined[-1]
-        joined[-1] = (min(place, earlier), ByteRange(before.start, max(before.stop, found.stop)))
-    return tuple(found for _, found in sorted(joined))
+        first_index, previous = joined[-1]
+        joined[-1] = (min(index, first_index), ByteRange(previous.start, max(previous.stop, byte_range.stop)))
+    return tuple(byte_range for _, byte_range in sorted(joined))

@@ -114,13 +114,15 @@ def precondition(
     ignored if the corresponding entity tag field is present, even if that is malformed.
     """
     if hdrs.IF_MATCH in headers:
-        if not _lists(_combined(headers, hdrs.IF_MATCH), etag, weak=False):
+        if not _contains_tag(_combined(headers, hdrs.IF_MATCH), etag, weak=False):
             return PRECONDITION_FAILED
-    elif _unmodified(headers, hdrs.IF_UNMODIFIED_SINCE, last_modified, now) is False:
+    elif _is_unmodified(headers, hdrs.IF_UNMODIFIED_SINCE, last_modified, now) is False:
         return PRECONDITION_FAILED
     if hdrs.IF_NONE_MATCH in headers:
-        return NOT_MODIFIED if _lists(_combined(headers, hdrs.IF_NONE_MATCH), etag, weak=True) else None
-    if _unmodified(headers, hdrs.IF_MODIFIED_SINCE, last_modified, now):
+        return (
+            NOT_MODIFIED if _contains_tag(_combined(headers, hdrs.IF_NONE_MATCH), etag, weak=True) else None
+        )
+    if _is_unmodified(headers, hdrs.IF_MODIFIED_SINCE, last_modified, now):
         return NOT_MODIFIED
     return None
 
@@ -133,12 +135,12 @@ def _ranges(headers: CIMultiDictProxy[str], selected: RepresentationInfo, now: f
     """
     if hdrs.RANGE not in headers:
         return WHOLE
-    if hdrs.IF_RANGE in headers and not _unchanged(_combined(headers, hdrs.IF_RANGE), selected, now):
+    if hdrs.IF_RANGE in headers and not _if_range_matches(_combined(headers, hdrs.IF_RANGE), selected, now):
         return WHOLE
-    found = byte_ranges.select(_combined(headers, hdrs.RANGE), selected.size, selected.content_type)
-    if found is None:
+    ranges = byte_ranges.select(_combined(headers, hdrs.RANGE), selected.size, selected.content_type)
+    if ranges is None:
         return WHOLE
-    return Evaluation(_PARTIAL, found) if found else UNSATISFIABLE
+    return Evaluation(_PARTIAL, ranges) if ranges else UNSATISFIABLE
 
 
 def _combined(headers: CIMultiDictProxy[str], name: str) -> str:
@@ -146,7 +148,7 @@ def _combined(headers: CIMultiDictProxy[str], name: str) -> str:
     return ", ".join(headers.getall(name)).strip(" \t")
 
 
-def _lists(field: str, etag: str, *, weak: bool) -> bool:
+def _contains_tag(field: str, etag: str, *, weak: bool) -> bool:
     """Whether a field of entity tags contains this one, by weak or strong comparison (section 8.8.3.2).
 
     A field that is neither exactly `*` nor a list of entity tags matches nothing, not even the tags before
@@ -168,7 +170,7 @@ def _strong(etag: str) -> bool:
     return not etag.startswith("W/")
 
 
-def _unmodified(
+def _is_unmodified(
     headers: CIMultiDictProxy[str], name: str, last_modified: int | None, now: float
 ) -> bool | None:
     """Whether the file is unmodified since the field's date (sections 13.1.3, 13.1.4).
@@ -182,7 +184,7 @@ def _unmodified(
     return None if date is None else last_modified <= date
 
 
-def _unchanged(field: str, selected: RepresentationInfo, now: float) -> bool:
+def _if_range_matches(field: str, selected: RepresentationInfo, now: float) -> bool:
     """Whether an If-Range matches (section 13.1.5): the same entity tag or the same date, each strong.
 
     A Last-Modified is strong once its second is over (section 8.8.2.2): until then the file can change again

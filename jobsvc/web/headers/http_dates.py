@@ -37,10 +37,10 @@ _LEAP_SECOND: Final = (23, 59, 60)
 @lru_cache(maxsize=1024)
 def format_date(seconds: int) -> str:
     """Format whole seconds since the epoch as an IMF-fixdate; years 1 to 9999, in any locale."""
-    moment = time.gmtime(seconds)
+    parts = time.gmtime(seconds)
     return (
-        f"{_DAYS[moment.tm_wday]}, {moment.tm_mday:02} {_MONTHS[moment.tm_mon - 1]} {moment.tm_year:04} "
-        f"{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02} GMT"
+        f"{_DAYS[parts.tm_wday]}, {parts.tm_mday:02} {_MONTHS[parts.tm_mon - 1]} {parts.tm_year:04} "
+        f"{parts.tm_hour:02}:{parts.tm_min:02}:{parts.tm_sec:02} GMT"
     )
 
 
@@ -60,18 +60,18 @@ def parse_date(text: str, now: float) -> int | None:
     rest = (month, int(match["day"]), *clock)
     year = int(match["year"])
     if match.re is _RFC850_DATE:
-        year = _whole_year(year, rest, now)
+        year = _full_year(year, rest, now)
     try:
         return int(datetime(year, *rest, tzinfo=UTC).timestamp())
     except ValueError:
         return None
 
 
-def _whole_year(two_digits: int, rest: tuple[int, int, int, int, int], now: float) -> int:
+def _full_year(two_digits: int, rest: tuple[int, int, int, int, int], now: float) -> int:
     """Return the full year: in the latest century that puts the date at most 50 years after `now`."""
-    here = datetime.fromtimestamp(now, UTC)
-    bound = (here.year + 50, here.month, here.day, here.hour, here.minute, here.second)
-    year = here.year - here.year % 100 + 100 + two_digits
-    while (year, *rest) > bound:
+    today = datetime.fromtimestamp(now, UTC)
+    latest = (today.year + 50, today.month, today.day, today.hour, today.minute, today.second)
+    year = today.year - today.year % 100 + 100 + two_digits
+    while (year, *rest) > latest:
         year -= 100
     return year

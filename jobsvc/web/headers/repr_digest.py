@@ -28,7 +28,7 @@ _INNER_LIST: Final = rf"\( *+(?:{_ITEM}(?: ++|(?=\))))*+\){_PARAMETERS}"
 _MEMBER: Final = re.compile(
     rf"({_NAME})(?:=(?:({_BARE}){_PARAMETERS}|{_INNER_LIST})|{_PARAMETERS})", re.ASCII
 )
-_BETWEEN: Final = re.compile(r"[ \t]*+,[ \t]*+")
+_SEPARATOR: Final = re.compile(r"[ \t]*+,[ \t]*+")
 _PREFERRED: Final = re.compile("0*+(?:[1-9]|10)")
 
 
@@ -52,16 +52,16 @@ def _dictionary(field: str) -> dict[str, str | None] | None:
     If a key is repeated, the last value counts.
     """
     members: dict[str, str | None] = {}
-    at = 0
-    while at < len(field):
-        member = _MEMBER.match(field, at)
+    position = 0
+    while position < len(field):
+        member = _MEMBER.match(field, position)
         if member is None:
             return None
         members[member[1]] = member[2]
-        between = _BETWEEN.match(field, member.end())
-        if between is None:
+        separator = _SEPARATOR.match(field, member.end())
+        if separator is None:
             return members if not field[member.end() :].strip(" \t") else None
-        at = between.end()
-        if at == len(field):
+        position = separator.end()
+        if position == len(field):
             return None
     return members
