@@ -1,4 +1,4 @@
-"""A farm, a disk, and an index of that farm in each mode."""
+"""A farm, an executor, and an index of the farm in each mode."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def disk() -> Iterator[StorageExecutor]:
 
 @pytest.fixture(params=[WatchMode.EVENTS, WatchMode.POLL])
 async def index(request: pytest.FixtureRequest, farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
-    """An index in each mode, whose first pass is complete."""
+    """An index in each mode; its first pass is complete."""
     index = make_index(disk, JobsRoot(farm.root), watch=request.param, poll_interval=0.2, max_age=0.5)
     async with index.running():
         await asyncio.wait_for(index.ready.wait(), 10)

@@ -11,14 +11,14 @@ from typing import Any
 
 
 class Farm:
-    """Writes job directories as a farm does: beside, then renamed."""
+    """Writes job directories as a farm does: to a temporary file, then renamed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(exist_ok=True)
 
     def put(self, job_id: str, status: str = "rendering", **keys: Any) -> Path:
-        """Make the job, or replace its record."""
+        """Create the job, or replace its record."""
         folder = self.root / job_id
         folder.mkdir(exist_ok=True)
         record = {"status": status, "owner": "ann"} | keys
@@ -29,17 +29,17 @@ class Farm:
         return folder
 
     def write_unreadable(self, job_id: str, data: bytes = b'{"status": "rend') -> None:
-        """Leave a record that can't be read."""
+        """Write an invalid record."""
         folder = self.root / job_id
         folder.mkdir(exist_ok=True)
         (folder / "status.json").write_bytes(data)
 
     def add_non_utf8_name(self, job_id: str) -> None:
-        """Put a file into the job's directory whose name is not UTF-8."""
+        """Create a file in the job directory whose name is not UTF-8."""
         (self.root / job_id / os.fsdecode(b"\xff\xfe")).write_text("")
 
     def replace_many_times(self, jobs: int, times: int) -> None:
-        """Replace the records of so many jobs so many times, as fast as can be."""
+        """Replace the records of `jobs` jobs `times` times, as fast as possible."""
         for attempt in range(times):
             for number in range(jobs):
                 folder = f"{self.root}/job-{number}"
@@ -48,7 +48,7 @@ class Farm:
                 os.rename(f"{folder}/.tmp", f"{folder}/status.json")  # noqa: PTH104 - likewise
 
     def remove(self, job_id: str) -> None:
-        """Take the whole job away at once."""
+        """Remove the whole job at once, by a rename."""
         gone = self.root.parent / f"gone-{job_id}-{time.monotonic_ns()}"
         (self.root / job_id).rename(gone)
 

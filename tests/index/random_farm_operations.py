@@ -1,4 +1,4 @@
-"""Everything that a farm and its people do to job directories, and what may be answered of a job after it."""
+"""Everything that a farm and people do to job directories, and what may be answered for a job afterwards."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
 
 ANCHOR: Final = "anchor"
-"""A job that stays, so that the root is never empty: an empty root is storage away."""
+"""A job that is never removed, so that the root is never empty: an empty root counts as
+unavailable storage.
+"""
 OUTPUT: Final = "output/film.mp4"
 OWNERS: Final = ("owner-0", "owner-1", "owner-2", "ann")
 
 
 class JobState(NamedTuple):
-    """What of a job can be told from outside."""
+    """What clients can observe of a job."""
 
     status: Status
     owner: str
@@ -32,11 +34,11 @@ class JobState(NamedTuple):
     output: bool
 
     def status_fields(self) -> tuple[Any, ...]:
-        """What of it is in a status answer."""
+        """Return its fields in a status response."""
         return self.status.value, self.progress, self.updated_at, self.output
 
     def download_result(self) -> str:
-        """What a download comes to: a problem's code, or "sent"."""
+        """Return the result of a download: a problem code, or "sent"."""
         if self.status is Status.COMPLETED:
             return "sent" if self.output else "output-missing"
         return (
@@ -49,17 +51,17 @@ ExpectedState: TypeAlias = JobState | None
 
 
 def visible_status(owner: str | None, truth: ExpectedState) -> tuple[Any, ...] | None:
-    """What one owner (None: every one) sees of it, None if nothing."""
+    """Return what an owner (None: admin) sees of it, None if nothing."""
     return truth.status_fields() if truth is not None and owner in {None, truth.owner} else None
 
 
 def visible_download(owner: str | None, truth: ExpectedState) -> str:
-    """What a download of it comes to for one owner."""
+    """Return the result of a download for one owner."""
     return truth.download_result() if truth is not None and owner in {None, truth.owner} else "job-not-found"
 
 
 class RandomFarm:
-    """Real directories, and for each job what may be answered of it."""
+    """Real directories, and for each job the states that may be answered."""
 
     def __init__(self, base: Path, jobs: tuple[str, ...]) -> None:
         self.jobs = jobs
@@ -69,10 +71,10 @@ class RandomFarm:
         self._disk = JobsRoot(self.root)
         self._allowed: dict[str, set[ExpectedState]] = {job_id: {None} for job_id in jobs}
         self._possibly_cached = dict(self._allowed)
-        """All that was true of each job since it was last known what the service knows."""
+        """All states that each job had since the service's state of it was last known."""
         self._unreadable: set[str] = set()
         self._in_grace_period: set[str] = set()
-        """Jobs with a missing record or output: for two seconds what was there before may be answered."""
+        """Jobs with a missing record or output: for two seconds the previous state may be answered."""
         self.root.mkdir()
         self._outside.mkdir()
         self._write_record(self.root / ANCHOR, "queued", 0)
@@ -81,7 +83,7 @@ class RandomFarm:
         }
 
     def perform(self, operation: str, job_id: str) -> None:
-        """Do it, where it can be done, and note what is true now."""
+        """Perform the operation if possible, and record the new state."""
         with contextlib.suppress(OSError):
             self.operations[operation](job_id)
         try:
@@ -100,7 +102,7 @@ class RandomFarm:
             self._possibly_cached[job_id] = self._possibly_cached[job_id] | {truth} | before
 
     def _grace_period_states(self, job_id: str, truth: ExpectedState) -> set[ExpectedState]:
-        """Return what may be answered besides the truth, while a file that was there is missing."""
+        """Return what may be answered besides the current state while an existing file is missing."""
         if truth is None:
             there = not (self.root / job_id).is_symlink() and (self.root / job_id).is_dir()
             return self._possibly_cached[job_id] - {None} if there else set()
@@ -111,11 +113,11 @@ class RandomFarm:
 
     @property
     def has_grace_period(self) -> bool:
-        """Whether there is any such job."""
+        """Return whether a job is in its grace period."""
         return bool(self._in_grace_period)
 
     def is_grace_period_answer(self, job_id: str, shown: tuple[Any, ...] | None) -> bool:
-        """Whether this answer is only right for as long as a missing file is bridged."""
+        """Return whether this status is only correct during the grace period of a missing file."""
         truths = {visible_status(None, truth) for truth in self._final_states(job_id)}
         return job_id in self._in_grace_period and shown not in truths
 
@@ -126,7 +128,7 @@ class RandomFarm:
             return self._allowed[job_id]
 
     def accept(self, job_id: str, owner: str | None, shown: tuple[Any, ...] | None) -> bool:
-        """Whether this answer is true; from then on it is what the service knows."""
+        """Return whether this status is correct; from then on it is what the service knows."""
         so = {truth for truth in self._allowed[job_id] if visible_status(owner, truth) == shown}
         if so and job_id in self._in_grace_period and so & self._final_states(job_id):
             so &= self._final_states(job_id)
@@ -137,22 +139,24 @@ class RandomFarm:
         return bool(so)
 
     def allowed_states(self, job_id: str) -> set[ExpectedState]:
-        """Return everything that may be answered."""
+        """Return all states that may be answered."""
         return self._allowed[job_id]
 
     def allowed_downloads(self, job_id: str, owner: str | None) -> set[str]:
-        """Return what a download may come to: of a record that stands, the disk is asked for the output."""
+        """Return the possible results of a download: for an unreadable record, the disk decides about the
+        output.
+        """
         allowed = {visible_download(owner, truth) for truth in self._allowed[job_id]}
         if job_id in self._unreadable and allowed & {"sent", "output-missing"}:
             allowed |= {"sent", "output-missing"}
         return allowed
 
     def possibly_cached(self, job_id: str) -> set[ExpectedState]:
-        """Return everything that may be known, be it outdated."""
+        """Return all states that the service may know, including outdated ones."""
         return self._possibly_cached[job_id]
 
     def replace_root(self) -> Callable[[], None]:
-        """Have an empty root in place of this one; what is returned has its jobs moved there, one by one."""
+        """Replace the root by an empty one; the returned function moves its jobs back one by one."""
         old = self._outside / f"old-{next(self._number)}"
         self.root.rename(old)
         self.root.mkdir()

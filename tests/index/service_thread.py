@@ -1,4 +1,4 @@
-"""The whole service on a thread of its own, and a client of it that blocks: for what is told step by step."""
+"""The whole service on a thread of its own, and a blocking client for it, for step-by-step tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCOPES: Final = (JOBS_READ, OUTPUTS_READ)
 
 
 class ServiceThread:
-    """A service over some jobs, asked over a socket, with a token for each owner."""
+    """A service over some jobs, requested over a socket, with a token for each owner."""
 
     def __init__(self, jobs_root: Path, state_dir: Path, owners: tuple[str, ...], **settings: Any) -> None:
         file = state_dir / "tokens.json"
@@ -44,7 +44,7 @@ class ServiceThread:
         wait_until(lambda: self.not_ready_reason() is None, 20)
 
     def close(self) -> None:
-        """End it all."""
+        """Stop the service and close everything."""
         self._client.close()
         self._loop.call_soon_threadsafe(self._stop.set)
         self._serving.result(20)
@@ -55,7 +55,7 @@ class ServiceThread:
     def get(
         self, path: str, owner: str | None = None, fields: Mapping[str, str] | None = None
     ) -> tuple[int, dict[str, Any], str]:
-        """Ask; returns status, the document that was answered, and Cache-Status."""
+        """Send a GET; return the status, the JSON document and Cache-Status."""
         self._client.request(
             "GET", path, headers={**(fields or {}), "Authorization": f"Bearer {self._tokens[owner]}"}
         )
@@ -65,18 +65,18 @@ class ServiceThread:
         return answer.status, orjson.loads(body) if json else {}, answer.headers.get("Cache-Status", "")
 
     def not_ready_reason(self) -> str | None:
-        """Say why it is not ready, None where it is."""
+        """Return why the service is not ready, None if it is."""
         status, problem, _ = self.get("/readyz")
         return None if status == 200 else str(problem["detail"])
 
     def metric(self, name: str) -> float:
-        """Read a number."""
+        """Read a metric's value."""
         self._client.request("GET", "/metrics")
         lines = self._client.getresponse().read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name)
 
     def signal_watcher(self, number: signal.Signals) -> None:
-        """Send a signal to the watcher's process, where there is one just now."""
+        """Send a signal to the watcher process, if one is running."""
         for child in _children():
             with suppress(OSError):
                 if b"jobsvc.index.watch.process_main" in Path(f"/proc/{child}/cmdline").read_bytes():

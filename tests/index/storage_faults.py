@@ -1,4 +1,4 @@
-"""Storage that hangs or answers with faults, for all that the service asks of it; the farm writes on."""
+"""Makes storage calls of the service hang or fail, while the farm's calls work."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from unittest.mock import patch
 from jobsvc.storage.jobs import reader, root_listing, stat_check
 
 INTERCEPTED: Final = frozenset({"open", "stat", "scandir", "listdir", "access"})
-"""What the service calls to ask the storage about jobs."""
+"""The calls by which the service reads job directories."""
 
 
 class FaultyOs:
-    """What these modules take for `os`."""
+    """Replaces `os` in the storage modules."""
 
     def __init__(self) -> None:
         self._errno: int | None = None
@@ -26,7 +26,7 @@ class FaultyOs:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Have nothing answered for the length of the block; then all of it."""
+        """Make all calls hang during the block; then let all of them continue."""
         self._released.clear()
         try:
             yield
@@ -35,7 +35,7 @@ class FaultyOs:
 
     @contextmanager
     def failing(self, number: int) -> Iterator[None]:
-        """Have everything answered with this error for the length of the block."""
+        """Make all calls fail with this errno during the block."""
         self._errno = number
         try:
             yield
@@ -57,7 +57,7 @@ class FaultyOs:
 
 @contextmanager
 def storage_faults() -> Iterator[FaultyOs]:
-    """Put weather between the service and the storage of its jobs for the length of the block."""
+    """Install a FaultyOs between the service and its storage during the block."""
     with ExitStack() as patches:
         faulty_os = FaultyOs()
         for module in (reader, stat_check, root_listing):

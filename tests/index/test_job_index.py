@@ -36,7 +36,7 @@ def progress(index: JobIndex, job_id: str) -> float | None:
     return None if entry is None else entry.snapshot.job.progress
 
 
-async def test_the_first_index_holds_every_job(farm: Farm, disk: StorageExecutor) -> None:
+async def test_first_index_contains_every_job(farm: Farm, disk: StorageExecutor) -> None:
     for number in range(1200):
         farm.put(f"job-{number}", "completed" if number % 3 else "queued")
     (farm.root / ".hidden").mkdir()
@@ -48,14 +48,14 @@ async def test_the_first_index_holds_every_job(farm: Farm, disk: StorageExecutor
         assert index.stats.ignored_names == 1
 
 
-async def test_a_change_is_seen_without_anyone_asking(farm: Farm, index: JobIndex) -> None:
+async def test_change_is_noticed_without_a_request(farm: Farm, index: JobIndex) -> None:
     farm.put("a", progress=1)
     await asyncio.wait_for(asyncio.shield(index.freshness.refresh("a")), 5)
     farm.put("a", progress=2)
     await until(lambda: progress(index, "a") == 2)
 
 
-async def test_a_removed_job_vanishes_without_anyone_asking(farm: Farm, index: JobIndex) -> None:
+async def test_removed_job_disappears_without_a_request(farm: Farm, index: JobIndex) -> None:
     farm.put("a")
     farm.put("b")
     await index.freshness.job("a")
@@ -67,7 +67,9 @@ async def test_a_removed_job_vanishes_without_anyone_asking(farm: Farm, index: J
 
 
 @pytest.mark.parametrize("index", [WatchMode.EVENTS], indirect=True)
-async def test_new_directories_are_all_found_however_many_at_once(farm: Farm, index: JobIndex) -> None:
+async def test_all_new_directories_are_found_however_many_appear_together(
+    farm: Farm, index: JobIndex
+) -> None:
     await until(lambda: index.is_covered)
     for number in range(300):
         farm.put(f"new-{number}")
@@ -76,7 +78,7 @@ async def test_new_directories_are_all_found_however_many_at_once(farm: Farm, in
 
 @pytest.mark.parametrize("index", [WatchMode.EVENTS], indirect=True)
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
-async def test_a_watcher_that_dies_or_hangs_is_replaced(
+async def test_watcher_that_dies_or_hangs_is_replaced(
     farm: Farm, index: JobIndex, sign: signal.Signals
 ) -> None:
     farm.put("a", progress=1)
@@ -93,7 +95,7 @@ async def test_a_watcher_that_dies_or_hangs_is_replaced(
     await until(lambda: progress(index, "a") == 3)
 
 
-async def test_a_root_that_is_away_keeps_its_jobs_and_comes_back(farm: Farm, index: JobIndex) -> None:
+async def test_jobs_are_kept_while_the_root_is_missing(farm: Farm, index: JobIndex) -> None:
     for job_id in ("a", "b"):
         farm.put(job_id, progress=1)
         await index.freshness.job(job_id)
@@ -111,7 +113,7 @@ async def test_a_root_that_is_away_keeps_its_jobs_and_comes_back(farm: Farm, ind
     assert not (await index.freshness.job("a")).stale
 
 
-async def test_one_job_that_hangs_keeps_no_other_out_of_the_index(farm: Farm) -> None:
+async def test_hanging_job_keeps_no_other_out_of_the_index(farm: Farm) -> None:
     release = threading.Event()
 
     class Root(JobsRoot):
@@ -135,10 +137,10 @@ async def test_one_job_that_hangs_keeps_no_other_out_of_the_index(farm: Farm) ->
         disk.close()
 
 
-async def test_a_listing_may_take_longer_than_a_look_at_a_job(
+async def test_listing_may_take_longer_than_the_read_of_a_job(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A million names do; given up and begun again each time, there would never be an index."""
+    """As for a million names; aborted and restarted each time, the index would never be complete."""
 
     def slowly(root: Path) -> RootScan:
         threading.Event().wait(0.9)
@@ -158,7 +160,7 @@ async def test_a_listing_may_take_longer_than_a_look_at_a_job(
 
 @pytest.fixture
 async def watched(farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
-    """An index with events, healthy, that polls so rarely that only events can tell."""
+    """A healthy index with events that polls so rarely that only events show changes."""
     farm.put("anchor")
     index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.EVENTS, poll_interval=1000)
     async with index.running():
@@ -166,7 +168,7 @@ async def watched(farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
         yield index
 
 
-async def test_a_quiet_watched_job_is_answered_from_memory_for_ever(farm: Farm, watched: JobIndex) -> None:
+async def test_unchanged_watched_job_is_served_from_memory(farm: Farm, watched: JobIndex) -> None:
     entry = watched.catalogue.entries["anchor"]
     await until(lambda: watched._coverage.is_covered(entry))
     verified = entry.verified_at
@@ -176,7 +178,7 @@ async def test_a_quiet_watched_job_is_answered_from_memory_for_ever(farm: Farm, 
     assert answer.age < 1
 
 
-async def test_30000_changes_in_a_burst_are_all_seen(farm: Farm, watched: JobIndex) -> None:
+async def test_30000_changes_in_a_burst_are_all_noticed(farm: Farm, watched: JobIndex) -> None:
     for number in range(300):
         farm.put(f"job-{number}")
     await until(lambda: len(watched.catalogue) == 301, 10)
@@ -186,10 +188,10 @@ async def test_30000_changes_in_a_burst_are_all_seen(farm: Farm, watched: JobInd
     await until(lambda: all(entry.snapshot.job.details.attempt == 99 for entry in jobs), 10)
 
 
-async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(
+async def test_changes_whose_events_a_stopped_watcher_lost_are_found(
     farm: Farm, disk: StorageExecutor
 ) -> None:
-    """16,384 events are all that the kernel keeps for it (inotify(7)): of the quiet job there is none."""
+    """The kernel queues 16,384 events (inotify(7)): there is none for the quiet job."""
     farm.put("loud")
     farm.put("quiet")
     index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.EVENTS, poll_interval=1000)
@@ -207,7 +209,7 @@ async def test_events_that_a_stopped_watcher_lost_are_found_by_looking(
         assert index.catalogue.entries["loud"].snapshot.job.details.attempt == 5999
 
 
-async def test_a_name_that_is_not_utf_8_leaves_all_jobs_answered(farm: Farm, watched: JobIndex) -> None:
+async def test_name_that_is_not_utf_8_affects_no_job(farm: Farm, watched: JobIndex) -> None:
     farm.put("b")
     await until(lambda: "b" in watched.catalogue.entries)
     farm.add_non_utf8_name("anchor")
@@ -218,7 +220,7 @@ async def test_a_name_that_is_not_utf_8_leaves_all_jobs_answered(farm: Farm, wat
     assert metric(watched, "watcher_restarts_total") == 0
 
 
-async def test_names_in_the_root_that_are_not_utf_8_cost_the_watcher_nothing(
+async def test_names_in_the_root_that_are_not_utf_8_do_not_restart_the_watcher(
     farm: Farm, watched: JobIndex
 ) -> None:
     for number in range(20):
@@ -229,9 +231,7 @@ async def test_names_in_the_root_that_are_not_utf_8_cost_the_watcher_nothing(
     assert metric(watched, "watcher_restarts_total") == 0
 
 
-async def test_a_change_that_nobody_announced_has_the_watcher_begun_anew(
-    farm: Farm, watched: JobIndex
-) -> None:
+async def test_change_without_an_event_restarts_the_watcher(farm: Farm, watched: JobIndex) -> None:
     entry = watched.catalogue.entries["anchor"]
     await until(lambda: watched._coverage.is_covered(entry))
     watched.updater.store("anchor", JobsRoot(farm.root).read("anchor"), time.monotonic())
@@ -242,7 +242,7 @@ async def test_a_change_that_nobody_announced_has_the_watcher_begun_anew(
     await until(lambda: watched.is_covered)
 
 
-async def test_with_too_few_watches_the_rest_is_looked_at_when_asked_for(
+async def test_jobs_above_the_watch_limit_are_read_on_request(
     farm: Farm, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobsvc.index.job_index.watch_limit", lambda: 11)
@@ -261,7 +261,7 @@ async def test_with_too_few_watches_the_rest_is_looked_at_when_asked_for(
     assert index.registry.limit.used <= 11
 
 
-async def test_storage_that_answers_with_faults_everywhere_is_away(
+async def test_storage_that_fails_everywhere_is_unavailable(
     farm: Farm, index: JobIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     farm.put("a")
@@ -280,7 +280,7 @@ async def test_storage_that_answers_with_faults_everywhere_is_away(
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root may mount")
-async def test_another_device_at_the_root_is_storage_away_until_it_is_unmounted(
+async def test_other_device_at_the_root_is_unavailable_storage_until_it_is_unmounted(
     farm: Farm, index: JobIndex
 ) -> None:
     for job_id in ("a", "b"):
@@ -307,7 +307,9 @@ def mount(*words: str | Path) -> None:
 
 @contextmanager
 def share_with(farm: Farm, scratch: Path, *, another_device: bool) -> Iterator[Callable[[], Farm]]:
-    """Mount a share at the farm's root; what is yielded unmounts it, and gives it to be mounted again."""
+    """Mount a share at the farm's root; yield a function that unmounts it and returns the share to mount
+    again.
+    """
     shares = Farm(scratch / "share"), Farm(scratch / "moved")
     with ExitStack() as stack:
         if another_device:
@@ -327,10 +329,10 @@ def share_with(farm: Farm, scratch: Path, *, another_device: bool) -> Iterator[C
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root may mount")
 @pytest.mark.parametrize("another_device", [False, True])
-async def test_a_root_that_is_unmounted_is_away_until_it_is_mounted_again(
+async def test_unmounted_root_is_unavailable_until_it_is_mounted_again(
     farm: Farm, index: JobIndex, tmp_path: Path, *, another_device: bool
 ) -> None:
-    """Mounted again it may be another device; it is known again by the jobs that were known."""
+    """After the mount it may be another device; it is recognized by its known jobs."""
     with share_with(farm, tmp_path, another_device=another_device) as unmounted:
         for job_id in ("a", "b"):
             farm.put(job_id, progress=1)
@@ -348,8 +350,8 @@ async def test_a_root_that_is_unmounted_is_away_until_it_is_mounted_again(
         )
 
 
-async def test_a_root_that_was_made_again_is_the_root_from_then_on(farm: Farm, watched: JobIndex) -> None:
-    """By events alone, as `watched` has them: those of the directory that is there now."""
+async def test_recreated_root_is_the_root_afterwards(farm: Farm, watched: JobIndex) -> None:
+    """With events alone, as `watched` has them: those of the new directory."""
     for job_id in ("a", "b"):
         farm.put(job_id, progress=1)
     await until(lambda: len(watched.catalogue) == 3 and watched._root_check._root_stat is not None)
@@ -371,7 +373,7 @@ async def test_a_root_that_was_made_again_is_the_root_from_then_on(farm: Farm, w
     await until(lambda: watched.catalogue.get("c") is None)
 
 
-async def test_the_last_of_all_jobs_may_be_removed_like_any_other(farm: Farm, index: JobIndex) -> None:
+async def test_last_job_can_be_removed(farm: Farm, index: JobIndex) -> None:
     farm.put("a")
     await index.freshness.job("a")
     await until(lambda: index._root_check._root_stat is not None)
@@ -381,7 +383,7 @@ async def test_the_last_of_all_jobs_may_be_removed_like_any_other(farm: Farm, in
 
 
 @pytest.mark.parametrize("index", [WatchMode.POLL], indirect=True)
-async def test_an_output_that_comes_after_its_record_is_seen_without_anyone_asking(
+async def test_output_written_after_its_record_is_noticed_without_a_request(
     farm: Farm, index: JobIndex
 ) -> None:
     folder = farm.put("a", "completed", outputPath="film.mp4")
@@ -390,7 +392,7 @@ async def test_an_output_that_comes_after_its_record_is_seen_without_anyone_aski
     await until(lambda: index.catalogue.entries["a"].snapshot.output_version)
 
 
-async def test_the_index_shows_itself_in_metrics(farm: Farm, disk: StorageExecutor) -> None:
+async def test_index_exports_metrics(farm: Farm, disk: StorageExecutor) -> None:
     metrics = Metrics()
     farm.put("a", "failed")
     farm.write_unreadable("b")
@@ -407,7 +409,7 @@ async def test_the_index_shows_itself_in_metrics(farm: Farm, disk: StorageExecut
 @pytest.mark.parametrize(
     ("cpu_seconds", "pause"), [(0.1, 5.0), (3.0, 150.0), (60.0, reconciler.MAX_RECONCILE_INTERVAL_S)]
 )
-def test_comparing_everything_without_a_watcher_keeps_to_its_part_of_a_processor(
+def test_reconcile_without_a_watcher_uses_a_limited_share_of_the_cpu(
     disk: StorageExecutor, cpu_seconds: float, pause: float
 ) -> None:
     index = make_index(disk, JobsRoot(Path("/nowhere")), watch=WatchMode.POLL)

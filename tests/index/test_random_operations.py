@@ -1,6 +1,6 @@
-"""Whatever is done to the job directories, forced answers equal the disk at once, and all others soon.
+"""Whatever the farm does, forced responses equal the disk immediately, and all others soon.
 
-A few hundred operations in the suite; JOBSVC_TEST_OPERATIONS=10000 asks for as many, in each mode.
+The suite runs a few hundred operations; JOBSVC_TEST_OPERATIONS=10000 runs that many in each mode.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.index.service_thread import NO_CACHE, ServiceThread
 from tests.index.storage_faults import storage_faults
 
 MAX_DELAY_S: Final = 1.5
-"""Seconds: half of one more than max_age."""
+"""Seconds; one and a half times max_age."""
 JOBS: Final = ("a", "b", "c")
 OPERATIONS: Final = sorted(name.removeprefix("do_") for name in dir(RandomFarm) if name.startswith("do_"))
 REQUESTED_OPERATIONS: Final = int(os.environ.get("JOBSVC_TEST_OPERATIONS", "0"))
@@ -51,11 +51,11 @@ some_operations = st.lists(
 
 
 class RandomOperations(RuleBasedStateMachine):
-    """The service lives in a thread of its own, while the farm works here."""
+    """The service runs in a thread of its own, while the farm works in this one."""
 
     mode = "events"
     done = 0
-    """Operations, of all runs together."""
+    """Operations of all runs together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,10 +74,10 @@ class RandomOperations(RuleBasedStateMachine):
         if self.mode == "events":
             wait_until(lambda: self.service.metric("jobsvc_watcher_healthy") == 1, 20)
 
-    @initialize(rough=st.sampled_from((False, False, False, True)))
-    def begin(self, *, rough: bool) -> None:
-        """One run in four has storage that goes away and watchers that die."""
-        self.with_outages = rough
+    @initialize(outages=st.sampled_from((False, False, False, True)))
+    def begin(self, *, outages: bool) -> None:
+        """One run in four has unavailable storage and killed watchers."""
+        self.with_outages = outages
 
     @rule(operations=some_operations)
     def perform_operations(self, operations: list[tuple[str, str]]) -> None:
@@ -114,12 +114,14 @@ class RandomOperations(RuleBasedStateMachine):
                 else:
                     self._check(time.monotonic() < end, job_id, owner, shown)
 
-    @precondition(lambda self: self.rough)
+    @precondition(lambda self: self.outages)
     @rule(way=st.sampled_from(OUTAGES), operations=some_operations, noticed=st.booleans())
     def storage_fails_and_recovers(
         self, way: str, operations: list[tuple[str, str]], *, noticed: bool
     ) -> None:
-        """Until it is back the last known answers stay; what the farm did meanwhile is then seen as ever."""
+        """During the outage the last known states are served; afterwards the changes made meanwhile are
+        noticed.
+        """
         with self._storage_unavailable(way) as unready:
             self._note("away", way, noticed)
             if noticed and way != "hangs":
@@ -131,7 +133,7 @@ class RandomOperations(RuleBasedStateMachine):
         self._note("back")
         self.all_answers_become_current(None)
 
-    @precondition(lambda self: self.rough and self.mode == "events")
+    @precondition(lambda self: self.outages and self.mode == "events")
     @rule(operations=some_operations, number=st.sampled_from((signal.SIGKILL, signal.SIGSTOP)))
     def watcher_is_killed_or_stopped(self, operations: list[tuple[str, str]], number: signal.Signals) -> None:
         self._note(number.name)
@@ -149,7 +151,7 @@ class RandomOperations(RuleBasedStateMachine):
 
     @contextmanager
     def _storage_unavailable(self, way: str) -> Iterator[str]:
-        """Take the storage away for the length of a block; tells how /readyz begins to say so."""
+        """Make storage unavailable during the block; yield the start of the detail that /readyz reports."""
         with ExitStack() as back:
             begins = "The storage is away: "
             if way == "hangs":
@@ -172,7 +174,7 @@ class RandomOperations(RuleBasedStateMachine):
         self._check(shown in since or (shown == UNAVAILABLE and None in since), job_id, shown)
 
     def _get_status(self, job_id: str, owner: str | None, *, forced: bool = False) -> Any:
-        """Ask for a status; None for a 404."""
+        """Request a status; return None for a 404."""
         status, document, cache = self.service.get(f"/api/jobs/{job_id}", owner, NO_CACHE if forced else {})
         self._note("asked", job_id, owner, forced, status, document.get("attempt"), cache)
         if status in {404, 503}:
@@ -201,7 +203,7 @@ def _rename_root(root: Path, back: ExitStack, *, empty: bool) -> None:
 
 @contextmanager
 def _mounted_over(root: Path) -> Iterator[str]:
-    """Mount another file system over the root; where that is not allowed, do nothing."""
+    """Mount another file system over the root; do nothing if that is not allowed."""
     may = os.geteuid() == 0 and shutil.which("mount") is not None
     mounted = may and not subprocess.call(["mount", "-t", "tmpfs", "none", root])
     try:
@@ -217,7 +219,7 @@ class RandomOperationsPolling(RandomOperations):
 
 @pytest.mark.timeout(REQUESTED_OPERATIONS // 2 + 60)
 @pytest.mark.parametrize("machine", [RandomOperations, RandomOperationsPolling])
-def test_answers_are_true_whatever_the_farm_does(machine: type[RandomOperations]) -> None:
+def test_responses_are_correct_whatever_the_farm_does(machine: type[RandomOperations]) -> None:
     begun = machine.done
     chosen = settings(
         max_examples=100 if REQUESTED_OPERATIONS else 6,

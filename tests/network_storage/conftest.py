@@ -1,4 +1,4 @@
-"""Shares of real network file systems on this machine; a test that can't have one is skipped by name."""
+"""Shares of real network file systems on this host; tests of unavailable ones are skipped."""
 
 from __future__ import annotations
 

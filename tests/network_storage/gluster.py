@@ -1,4 +1,4 @@
-"""GlusterFS on the loopback interface: one brick, and two mounts as of two hosts."""
+"""GlusterFS on the loopback interface: one brick, and two mounts as on two hosts."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _PATH: Final = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
 class NotPossible(Exception):
-    """The share can't be set up on this machine; says why."""
+    """The share cannot be set up on this host; the message says why."""
 
 
 class Share(Protocol):
@@ -57,7 +57,7 @@ def free_port() -> int:
 
 
 class Programs:
-    """Programs that run in the foreground, each with a file for what it says."""
+    """Programs that run in the foreground, each with a file for its output."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -87,12 +87,12 @@ class Programs:
             raise NotPossible(f"{name} does not mount: {self.said(name)}")
 
     def said(self, name: str) -> str:
-        """Return the end of what a program said, in its output or its log."""
+        """Return the end of a program's output or log."""
         texts = [path.read_text(errors="replace") for path in self._folder.glob(f"{name}.*")]
         return " ".join("".join(texts)[-500:].split())
 
     def close(self) -> None:
-        """End all of them, the last first."""
+        """End all of them in reverse order."""
         self._closing.close()
 
 

@@ -1,4 +1,4 @@
-"""sshfs on the loopback interface: a server of the test's own, and two mounts as of two hosts."""
+"""sshfs on the loopback interface: a server of the test's own, and two mounts as on two hosts."""
 
 from __future__ import annotations
 

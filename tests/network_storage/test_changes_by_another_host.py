@@ -1,4 +1,4 @@
-"""What another host does to jobs is listed and told within the poll interval and what the share caches."""
+"""Changes by another host appear within the poll interval plus the share's cache time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def service(share: Share, make_job: MakeJob, serve: Serve) -> Service:
 
 @pytest.fixture
 async def stream(service: Service) -> AsyncIterator[EventStream]:
-    """An event stream that has told of all jobs that there are."""
+    """An event stream that has sent all present jobs."""
     async with open_event_stream(service, "/api/events") as stream:
         await stream.next_named("present")
         yield stream
@@ -56,7 +56,7 @@ async def ready(service: Service, status: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def told(stream: EventStream, name: str, job_id: str) -> dict[str, Any]:
+async def wait_for_event(stream: EventStream, name: str, job_id: str) -> dict[str, Any]:
     """Wait for an event of a job."""
     async with asyncio.timeout(BOUND_S):
         while True:
@@ -66,27 +66,27 @@ async def told(stream: EventStream, name: str, job_id: str) -> dict[str, Any]:
                 return job
 
 
-async def test_a_new_job_is_listed_and_told(make_job: MakeJob, service: Service, stream: EventStream) -> None:
+async def test_new_job_is_listed_and_sent(make_job: MakeJob, service: Service, stream: EventStream) -> None:
     await asyncio.to_thread(make_job, "new", status="failed")
-    await told(stream, "job", "new")
+    await wait_for_event(stream, "job", "new")
     await listed(service, {"new": "failed", "finished": "failed", "rendering": "rendering"})
 
 
-async def test_a_job_that_was_asked_for_before_it_came_is_listed_and_told(
+async def test_job_requested_before_it_existed_is_listed_and_sent(
     make_job: MakeJob, service: Service, stream: EventStream
 ) -> None:
     assert (await service.get("/api/jobs/new")).status == 404
     await asyncio.to_thread(make_job, "new", status="failed")
-    await told(stream, "job", "new")
+    await wait_for_event(stream, "job", "new")
     await listed(service, {"new": "failed", "finished": "failed", "rendering": "rendering"})
 
 
 @pytest.mark.parametrize("job_id", ["finished", "rendering"])
-async def test_a_changed_job_is_listed_and_told(
+async def test_changed_job_is_listed_and_sent(
     make_job: MakeJob, service: Service, stream: EventStream, job_id: str
 ) -> None:
     await asyncio.to_thread(make_job, job_id, status="canceled")
-    assert (await told(stream, "job", job_id))["status"] == "canceled"
+    assert (await wait_for_event(stream, "job", job_id))["status"] == "canceled"
     await listed(service, {"finished": "failed", "rendering": "rendering"} | {job_id: "canceled"})
 
 
@@ -100,17 +100,17 @@ def move_out(share: Share, job_id: str) -> None:
 
 @pytest.mark.parametrize("job_id", ["finished", "rendering"])
 @pytest.mark.parametrize("remove", [delete, move_out])
-async def test_a_removed_job_is_told_and_not_listed(
+async def test_removed_job_is_sent_and_not_listed(
     share: Share, service: Service, stream: EventStream, remove: Callable[[Share, str], None], job_id: str
 ) -> None:
     await asyncio.to_thread(remove, share, job_id)
-    await told(stream, "removed", job_id)
+    await wait_for_event(stream, "removed", job_id)
     left = {"finished": "failed", "rendering": "rendering"}
     del left[job_id]
     await listed(service, left)
 
 
-async def test_a_renamed_job_is_listed_under_its_new_name(
+async def test_renamed_job_is_listed_under_its_new_name(
     share: Share, service: Service, stream: EventStream
 ) -> None:
     root = share.writer / "jobs"
@@ -118,18 +118,18 @@ async def test_a_renamed_job_is_listed_under_its_new_name(
     await listed(service, {"renamed": "failed", "rendering": "rendering"})
 
 
-async def test_a_finished_job_that_is_made_again_is_listed_and_told(
+async def test_recreated_finished_job_is_listed_and_sent(
     share: Share, make_job: MakeJob, service: Service, stream: EventStream
 ) -> None:
     await asyncio.to_thread(delete, share, "finished")
     await asyncio.to_thread(make_job, "finished", status="queued")
     await listed(service, {"finished": "queued", "rendering": "rendering"})
-    while (await told(stream, "job", "finished"))["status"] != "queued":
+    while (await wait_for_event(stream, "job", "finished"))["status"] != "queued":
         pass
 
 
 @pytest.mark.parametrize("share", ["gluster"], indirect=True)  # sshfs ends with its server
-async def test_no_job_is_told_as_removed_while_the_server_is_away(
+async def test_no_job_is_removed_while_the_server_is_down(
     share: Share, make_job: MakeJob, service: Service, stream: EventStream
 ) -> None:
     await asyncio.to_thread(share.stop_server)
@@ -148,10 +148,8 @@ async def test_no_job_is_told_as_removed_while_the_server_is_away(
 
 
 @pytest.mark.parametrize("share", ["gluster"], indirect=True)
-async def test_a_job_that_is_asked_for_all_the_while_is_not_kept_by_a_cached_name(
-    share: Share, service: Service
-) -> None:
-    """The client of GlusterFS finds what was renamed by its old name for as long as that is looked at."""
+async def test_constantly_requested_job_is_not_kept_by_a_cached_name(share: Share, service: Service) -> None:
+    """The GlusterFS client resolves a renamed directory's old name for as long as it is requested."""
     await asyncio.to_thread(move_out, share, "finished")
 
     async def status() -> int:

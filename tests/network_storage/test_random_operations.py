@@ -1,6 +1,6 @@
-"""Whatever another host does to job directories, a few seconds later status and list equal the share.
+"""Whatever another host does, status and list equal the share a few seconds later.
 
-A few hundred operations in the suite; JOBSVC_TEST_OPERATIONS=10000 asks for as many, on each share.
+The suite runs a few hundred operations; JOBSVC_TEST_OPERATIONS=10000 runs that many on each share.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def shown(document: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def find_difference(service: ServiceThread, farm: RandomFarm) -> str | None:
-    """Say what is told of the jobs and is not so; None where all of it is."""
+    """Describe the first difference between responses and the share; None if there is none."""
     jobs = listed(service)
     if ANCHOR not in jobs:
         return f"list: no {ANCHOR}"

@@ -1,4 +1,4 @@
-"""Jobs on storage that can be told to be slow or broken: written beside the mount, served from it."""
+"""Jobs on storage that can be made slow or broken: written below the mount, served through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong with the storage of tests.slow_storage.file_system."""
+"""Faults of the storage of tests.slow_storage.file_system."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ METADATA_CALLS: Final = ("getattr", "open", "readdir")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong, and where."""
+    """What fails, and where."""
 
     path: str
-    """As it is within the folder; what lies beneath it is meant too."""
+    """Relative to the folder; everything below it is included."""
     calls: tuple[str, ...]
     """Out of getattr, open, read and readdir."""
     seconds: float = 0.0
-    """By which each call is held up."""
+    """Delay of each call."""
     error: int | None = None
-    """The errno that it ends with then."""
+    """The errno that the call fails with after the delay."""
     from_offset: int = 0
-    """Reads that end before this byte go well."""
+    """Reads that end before this byte succeed."""
     times: int | None = None
     """How often; None for always."""
 
     def applies_to(self, call: str, path: str, end: int) -> bool:
-        """Whether a call goes wrong; of a read, `end` is where it ends."""
+        """Return whether a call is affected; for a read, `end` is the offset of its end."""
         return (
             call in self.calls
             and (path == f"/{self.path}" or path.startswith(f"/{self.path}/"))

@@ -20,12 +20,12 @@ from tests.slow_storage.fault_modes import Fault
 
 PROJECT: Final = Path(__file__).parents[2]
 FOREVER_S: Final = 3600.0
-"""Seconds: until the trouble is over."""
+"""Until the fault is removed."""
 _UNMOUNT: Final = ("fusermount3", "-u", "-q", "-z")
 
 
 def missing_requirement() -> str | None:
-    """Name what is not here of what FUSE needs; None where all is."""
+    """Return the missing requirement of FUSE, None if all are present."""
     if shutil.which("fusermount3") is None:
         return "fusermount3"
     if find_library("fuse3") is None:
@@ -35,7 +35,7 @@ def missing_requirement() -> str | None:
 
 @dataclass(slots=True)
 class FaultyStorage:
-    """A folder that is written to straight, as by another host, and where it is seen through the mount."""
+    """A folder that is written to directly, as by another host, and its mount."""
 
     folder: Path
     mountpoint: Path
@@ -46,7 +46,7 @@ class FaultyStorage:
     _faults: dict[str, Fault] = field(default_factory=dict)
 
     def mount(self) -> None:
-        """Mount it, for the first time or again; ChildProcessError where this is not allowed here."""
+        """Mount it, for the first time or again; ChildProcessError if that is not allowed here."""
         with self._stderr_file.open("wb") as errors:
             self.process = subprocess.Popen(
                 [
@@ -64,23 +64,23 @@ class FaultyStorage:
             raise ChildProcessError(self._stderr_file.read_text())
 
     def unmount(self) -> None:
-        """Take it away; what it was mounted on is an empty folder."""
+        """Unmount it; the mount point is an empty folder afterwards."""
         _end(self.process)
         # It did so itself, unless it was killed.
         subprocess.run([*_UNMOUNT, self.mountpoint], check=False)
 
     def add_fault(self, path: str, *calls: str, **options: Any) -> None:
-        """Have calls go wrong from now on; one trouble a path."""
+        """Make calls fail from now on; one fault per path."""
         self._faults[path] = Fault(path, calls, **options)
         self._write_faults()
 
     def clear_faults(self) -> None:
-        """Have everything go well again; what was held up goes on."""
+        """Remove all faults; delayed calls continue."""
         self._faults.clear()
         self._write_faults()
 
     def kill(self) -> None:
-        """Kill the program: whatever is asked of the mount from now on has ENOTCONN for an answer."""
+        """Kill the program: every call on the mount then fails with ENOTCONN."""
         self.process.kill()
         self.process.wait()
 
@@ -92,9 +92,9 @@ class FaultyStorage:
 
 @contextmanager
 def mounted_storage(scratch: Path, *, kernel_cache_s: float = 0) -> Iterator[FaultyStorage]:
-    """Mount a new, empty storage; ChildProcessError where this is not allowed here.
+    """Mount a new, empty storage; ChildProcessError if that is not allowed here.
 
-    `remembered`: seconds for which the kernel need not ask for names and sizes again, as of network storage.
+    `kernel_cache_s`: seconds for which the kernel caches names and sizes, as for network storage.
     """
     folder, mount, faults = (scratch / name for name in ("folder", "mount", "troubles"))
     folder.mkdir()
@@ -110,7 +110,7 @@ def mounted_storage(scratch: Path, *, kernel_cache_s: float = 0) -> Iterator[Fau
 
 
 def _is_mounted(mount: Path) -> bool:
-    """Ask the kernel's table: a look at the place itself may hang."""
+    """Read the kernel's mount table: a system call on the path itself may hang."""
     return any(
         line.split(" ")[4] == str(mount) for line in Path("/proc/self/mountinfo").read_text().splitlines()
     )

@@ -1,4 +1,4 @@
-"""Downloads from jobs of the tests' own, begun and not ended yet."""
+"""Downloads that a test starts and does not finish at once."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def download_path(job_id: str) -> str:
 
 
 async def warm_up(service: Service, *job_ids: str) -> None:
-    """Have the service know jobs, as one does that has been running for a while."""
+    """Have the service read these jobs, as after it has run for a while."""
     for job_id in job_ids:
         assert (await service.get(f"/api/jobs/{job_id}")).status == 200
 
 
 async def start_download(service: Service, stack: AsyncExitStack, job_id: str) -> Connection:
-    """Ask for an output over a connection of its own, and read the head of the answer."""
+    """Request an output over a connection of its own, and read the head of the response."""
     link = await stack.enter_async_context(service.connect())
     link.send(request("GET", download_path(job_id), token=service.token))
     version, status, _ = await link.head()
@@ -37,7 +37,7 @@ async def start_download(service: Service, stack: AsyncExitStack, job_id: str) -
 
 
 async def read_rest(link: Connection) -> bytes:
-    """Read on until all of FILM has come, or the service has ended the connection."""
+    """Read until all of FILM has arrived, or the service closes the connection."""
     async with asyncio.timeout(RESPONSE_TIMEOUT_S):
         data = await link.read(len(FILM))
         assert len(data) == len(FILM) or await link.ended()
@@ -45,7 +45,7 @@ async def read_rest(link: Connection) -> bytes:
 
 
 async def wait_for_answer(get: Callable[[], Awaitable[object]], expected: object) -> None:
-    """Ask again and again until that is the answer."""
+    """Repeat a request until its result is the expected one."""
     async with asyncio.timeout(RESPONSE_TIMEOUT_S):
         while True:
             if await get() == expected:
@@ -55,6 +55,6 @@ async def wait_for_answer(get: Callable[[], Awaitable[object]], expected: object
 
 @pytest.fixture(params=["by pages", "by copies"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two ways that bytes take."""
+    """The two ways of sending."""
     if request.param == "by pages":
         monkeypatch.setattr(socket_queues, "buffered", lambda: 0)

@@ -1,4 +1,7 @@
-"""Storage that fails under way: nothing wrong is ever finished cleanly, and who comes back has it all."""
+"""Storage that fails during a download.
+
+Wrong bytes never end in a complete response, and a resumed download gets all bytes.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +42,8 @@ def output(make_job: MakeJob) -> Path:
     return make_job(output=FILM) / OUTPUT
 
 
-async def cut_short(service: Service) -> Answer:
-    """Download what can't be had whole; everything up to the break is right."""
+async def download_incomplete(service: Service) -> Answer:
+    """Download a file that cannot be sent completely; everything up to the break is correct."""
     with pytest.raises(IncompleteAnswer) as cut:
         await service.download("job-1")
     answer = cut.value.answer
@@ -50,8 +53,8 @@ async def cut_short(service: Service) -> Answer:
     return answer
 
 
-async def resumed(service: Service, before: Answer) -> Answer:
-    """Ask for the rest as clients do: of that very version, or else all of the new one."""
+async def resume_download(service: Service, before: Answer) -> Answer:
+    """Request the rest as clients do: of that version, or else all of the new one."""
     wanted = ("Range", f"bytes={len(before.body)}-"), ("If-Range", before.headers["ETag"])
     return await service.download("job-1", *wanted)
 
@@ -63,21 +66,19 @@ async def outcome(service: Service) -> str:
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EAGAIN, errno.ETIMEDOUT])
-async def test_a_read_that_fails_breaks_the_download_off_and_it_can_be_resumed(
+async def test_failed_read_breaks_the_download_and_it_can_be_resumed(
     output: Path, storage: FaultyStorage, serve: Serve, number: int
 ) -> None:
     service = await serve()
     storage.add_fault(f"job-1/{OUTPUT}", "read", error=number, from_offset=MIDDLE)
-    before = await cut_short(service)
+    before = await download_incomplete(service)
     assert await outcome(service) == "storage-error"
     storage.clear_faults()
-    again = await resumed(service, before)
+    again = await resume_download(service, before)
     assert (again.status, before.body + again.body) == (206, FILM)
 
 
-async def test_a_file_that_is_stale_once_is_opened_again(
-    output: Path, storage: FaultyStorage, serve: Serve
-) -> None:
+async def test_stale_file_handle_is_reopened(output: Path, storage: FaultyStorage, serve: Serve) -> None:
     service = await serve()
     await warm_up(service, "job-1")
     storage.add_fault(f"job-1/{OUTPUT}", "open", error=errno.ESTALE, times=2)
@@ -85,7 +86,7 @@ async def test_a_file_that_is_stale_once_is_opened_again(
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
-async def test_an_output_that_can_not_be_opened_for_a_fault_is_not_called_missing(
+async def test_output_that_cannot_be_opened_is_not_reported_as_missing(
     output: Path, storage: FaultyStorage, serve: Serve, number: int
 ) -> None:
     service = await serve()
@@ -115,10 +116,10 @@ def grow(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("harm", [shorten, overwrite, grow])
-async def test_a_file_that_is_written_in_place_is_never_finished_and_the_old_tag_gets_the_new_one_whole(
+async def test_file_written_in_place_breaks_the_download_and_its_old_tag_gets_the_whole_new_file(
     output: Path, storage: FaultyStorage, serve: Serve, harm: Callable[[Path], bytes]
 ) -> None:
-    """What came before the break may be of both versions; so it is by the tag that a client goes on."""
+    """The bytes before the break may be of both versions, so a client has to resume by the tag."""
     service = await serve()
     storage.add_fault(f"job-1/{OUTPUT}", "read", seconds=FOREVER_S, from_offset=MIDDLE)
     async with AsyncExitStack() as stack:
@@ -131,22 +132,20 @@ async def test_a_file_that_is_written_in_place_is_never_finished_and_the_old_tag
         second = await read_rest(link)
         assert len(first + second) < len(FILM)
     assert await outcome(service) == "truncated"
-    again = await resumed(service, Answer("1.1", 200, headers, first + second))
+    again = await resume_download(service, Answer("1.1", 200, headers, first + second))
     assert (again.status, again.body) == (200, left)
     assert again.headers["ETag"] != headers["ETag"]
 
 
-async def test_of_a_file_that_was_replaced_the_old_tag_gets_the_new_one_whole(
-    output: Path, serve: Serve
-) -> None:
+async def test_old_tag_of_a_replaced_file_gets_the_whole_new_file(output: Path, serve: Serve) -> None:
     service = await serve()
     old = await service.download("job-1", ("Range", "bytes=0-99"))
     put(output, OTHER)
-    again = await resumed(service, old)
+    again = await resume_download(service, old)
     assert (again.status, again.body) == (200, OTHER)
 
 
-async def test_a_mount_that_dies_breaks_its_downloads_off_and_is_no_client_that_left(
+async def test_dead_mount_breaks_downloads_and_is_not_logged_as_a_disconnect(
     output: Path, storage: FaultyStorage, serve: Serve
 ) -> None:
     service = await serve()
@@ -166,10 +165,8 @@ async def test_a_mount_that_dies_breaks_its_downloads_off_and_is_no_client_that_
 
 
 @pytest.mark.parametrize("seconds", [15_032_385_535, 9_500_000_000, -1, -2_000_000_000])
-async def test_files_of_another_age_are_served_like_any_other(
-    output: Path, serve: Serve, seconds: int
-) -> None:
-    """Of centuries to come, and of before the epoch."""
+async def test_files_with_unusual_timestamps_are_served(output: Path, serve: Serve, seconds: int) -> None:
+    """From centuries ahead, and from before the epoch."""
     for path in (output, output.parents[1] / "status.json"):
         os.utime(path, (seconds, seconds))
     service = await serve()

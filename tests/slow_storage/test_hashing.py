@@ -1,4 +1,4 @@
-"""Digests of outputs whose storage hangs: nobody else waits for them, and neither does the end."""
+"""Digests of outputs whose storage hangs delay neither other requests nor shutdown."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SHUTDOWN_GRACE = 1.0
 """Seconds."""
 
 
-async def wish(service: Service, job_id: str) -> str | None:
-    """Ask for the digest of an output, and for nothing of the output itself."""
+async def request_digest(service: Service, job_id: str) -> str | None:
+    """Request the digest of an output, and no byte of the output itself."""
     answer = await service.ask("HEAD", download_path(job_id), [WANT])
     assert answer.status == 200
     return answer.headers.get("Repr-Digest")
 
 
-async def all_else_is_served(service: Service, *hung: str) -> None:
-    """The states of the hung ones too: it is their reads alone that hang."""
+async def assert_others_are_served(service: Service, *hung: str) -> None:
+    """Check the states of the hanging jobs too: only their reads hang."""
     for job_id in ("good", *hung):
         assert (await service.get(f"/api/jobs/{job_id}", ASK_THE_DISK)).status == 200
     assert (await service.download("good", WANT)).body == FILM
@@ -41,20 +41,20 @@ async def stuck(service: Service) -> float:
     return await service.metric("jobsvc_storage_threads_stuck")
 
 
-def test_a_hash_that_hangs_holds_up_neither_downloads_nor_states_nor_the_end(
+def test_hanging_hash_delays_neither_downloads_nor_states_nor_shutdown(
     make_job: MakeJob, storage: FaultyStorage, start_process: StartProcess
 ) -> None:
-    """A process of its own: what it would wait for at its end is every thread that is none of a daemon's."""
+    """In a separate process: at its exit Python waits for every non-daemon thread."""
     for job_id in ("good", "hung"):
         make_job(job_id, output=FILM)
     storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S)
     service = start_process("--shutdown-grace", SHUTDOWN_GRACE)
 
     async def ask() -> None:
-        assert await wish(service, "hung") is None
+        assert await request_digest(service, "hung") is None
         await wait_for_answer(lambda: stuck(service), 1)
         for _ in range(10):
-            await all_else_is_served(service, "hung")
+            await assert_others_are_served(service, "hung")
         assert await stuck(service) == 1
         assert await service.metric("jobsvc_digests_waiting") == 2, "its own, and the one of what was served"
 
@@ -68,7 +68,7 @@ def test_a_hash_that_hangs_holds_up_neither_downloads_nor_states_nor_the_end(
 
 
 @pytest.mark.both_loops
-async def test_as_many_hashes_hang_as_there_are_threads_and_the_next_ones_come_when_they_are_back(
+async def test_hashing_continues_after_all_its_threads_were_stuck(
     make_job: MakeJob, storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(digest_service, "TIMESTAMP_GRANULARITY_NS", 0)
@@ -82,11 +82,11 @@ async def test_as_many_hashes_hang_as_there_are_threads_and_the_next_ones_come_w
     service = await serve()
     for job_id in hung:
         storage.add_fault(f"{job_id}/{OUTPUT}", "read", seconds=FOREVER_S)
-        await wish(service, job_id)
+        await request_digest(service, job_id)
     await wait_for_answer(lambda: stuck(service), executor.BACKGROUND_THREADS)
-    await all_else_is_served(service, *hung)
+    await assert_others_are_served(service, *hung)
     storage.clear_faults()
     digest = f"sha-256=:{b64encode(hashlib.sha256(FILM).digest()).decode()}:"
     for job_id in ("good", *hung):
-        await wait_for_answer(partial(wish, service, job_id), digest)
+        await wait_for_answer(partial(request_digest, service, job_id), digest)
     await wait_for_answer(lambda: asyncio.to_thread(open_paths, storage.mountpoint), [])

@@ -22,7 +22,9 @@ async def ready(service: Service) -> int:
 
 
 async def progress(service: Service, job_id: str, *fields: tuple[str, str]) -> object:
-    """Ask for a job's progress, None where there is no such job; what is not the disk's is told apart."""
+    """Return a job's progress, None if there is no such job; responses not from the disk are
+    distinguished.
+    """
     answer = await service.get(f"/api/jobs/{job_id}", *fields)
     if answer.status == 404:
         return None
@@ -35,12 +37,12 @@ def unmounted(storage: FaultyStorage) -> None:
 
 
 def dead(storage: FaultyStorage) -> None:
-    """Its mount is there, and whatever is asked of it has ENOTCONN for an answer."""
+    """The mount exists, and every call on it fails with ENOTCONN."""
     storage.kill()
 
 
 @pytest.mark.parametrize("away", [unmounted, dead])
-async def test_what_was_known_stays_until_the_share_is_back_and_then_the_disk_is_the_truth(
+async def test_last_known_state_is_served_until_the_share_returns(
     make_job: MakeJob, storage: FaultyStorage, serve: Serve, away: Callable[[FaultyStorage], None]
 ) -> None:
     make_job("good", output=FILM)

@@ -44,7 +44,7 @@ ASK_THE_DISK = ("Cache-Control", "no-cache")
 
 @pytest.fixture(autouse=True)
 def farm(make_job: MakeJob) -> None:
-    """One good job, and some whose storage will not be."""
+    """One good job, and some whose storage will be slow or hang."""
     for job_id in ("good", "hung", *SLOW):
         make_job(job_id, output=FILM)
 
@@ -56,7 +56,7 @@ async def refused(service: Service, target: str) -> None:
 
 
 @pytest.mark.both_loops
-async def test_what_comes_slowly_comes_whole(storage: FaultyStorage, serve: Serve) -> None:
+async def test_slow_download_is_complete(storage: FaultyStorage, serve: Serve) -> None:
     service = await serve()
     for job_id in SLOW:
         storage.add_fault(f"{job_id}/{OUTPUT}", "read", seconds=0.3)
@@ -67,7 +67,7 @@ async def test_what_comes_slowly_comes_whole(storage: FaultyStorage, serve: Serv
 
 
 @pytest.mark.both_loops
-async def test_nobody_waits_for_reads_that_hang(storage: FaultyStorage, serve: Serve) -> None:
+async def test_hanging_reads_delay_no_other_request(storage: FaultyStorage, serve: Serve) -> None:
     """Three downloads of each job at once: its whole share of the threads."""
     service = await serve()
     for job_id in SLOW:
@@ -85,7 +85,7 @@ async def test_nobody_waits_for_reads_that_hang(storage: FaultyStorage, serve: S
 
 
 @pytest.mark.both_loops
-async def test_downloads_that_went_together_go_on_beside_one_that_hangs_on_its_way(
+async def test_downloads_in_the_epoll_thread_continue_when_one_of_them_hangs(
     storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All files count as fast here, so all downloads start in the epoll thread; the first hangs in it.
@@ -105,8 +105,8 @@ async def test_downloads_that_went_together_go_on_beside_one_that_hangs_on_its_w
         assert (await service.download("good")).body == FILM
 
 
-async def test_a_job_whose_metadata_hangs_holds_up_itself_alone(storage: FaultyStorage, serve: Serve) -> None:
-    """Its download is refused long before the storage answers; its state is the last that was known."""
+async def test_hanging_metadata_delays_only_its_job(storage: FaultyStorage, serve: Serve) -> None:
+    """Its download is refused long before the storage responds; its state is the last known one."""
     service = await serve()
     await warm_up(service, "hung", "good")
     storage.add_fault("hung", *METADATA_CALLS, seconds=25)
@@ -122,7 +122,7 @@ async def test_a_job_whose_metadata_hangs_holds_up_itself_alone(storage: FaultyS
     assert (await service.download("hung")).body == FILM
 
 
-async def test_a_job_that_hung_from_the_beginning_is_refused_like_one_that_was_known(
+async def test_job_that_hung_from_the_start_is_refused_like_a_known_one(
     storage: FaultyStorage, serve: Serve
 ) -> None:
     storage.add_fault("hung", *METADATA_CALLS, seconds=FOREVER_S)
@@ -131,10 +131,10 @@ async def test_a_job_that_hung_from_the_beginning_is_refused_like_one_that_was_k
     await asyncio.gather(refused(service, "/api/jobs/hung"), refused(service, download_path("hung")))
 
 
-async def test_the_index_learns_of_changes_beside_jobs_that_hang_for_ever(
+async def test_index_notices_changes_while_other_jobs_hang(
     make_job: MakeJob, storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A round of looks leaves a thread behind at each of them, every time; the others are looked at."""
+    """Each poll leaves a thread stuck at each hanging job; the others are read."""
     monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=0.2))
     jobs = [make_job(f"job-{number}", status="rendering").name for number in range(3)]
     make_job("other", status="rendering", progress=0)
@@ -147,7 +147,7 @@ async def test_the_index_learns_of_changes_beside_jobs_that_hang_for_ever(
         await wait_for_answer(lambda: progress_of(service, "other"), progress)
 
 
-async def test_an_index_that_lost_many_threads_goes_on_when_they_are_back(
+async def test_index_continues_after_many_stuck_threads_return(
     make_job: MakeJob, storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=0.2))
@@ -165,8 +165,8 @@ async def test_an_index_that_lost_many_threads_goes_on_when_they_are_back(
         await wait_for_answer(partial(progress_of, service, job_id), 50)
 
 
-async def fill_the_house(service: Service, hung: list[str]) -> None:
-    """Ask for what hangs until every thread does."""
+async def fill_all_threads(service: Service, hung: list[str]) -> None:
+    """Send requests that hang until every thread is stuck."""
 
     async def good() -> int:
         await asyncio.gather(*(refused(service, download_path(job_id)) for job_id in hung * 3))
@@ -176,28 +176,28 @@ async def fill_the_house(service: Service, hung: list[str]) -> None:
 
 
 async def stuck(service: Service) -> float:
-    """Count the service's threads that hang."""
+    """Return the number of stuck threads of the service."""
     return await service.metric("jobsvc_storage_threads_stuck")
 
 
 async def progress_of(service: Service, job_id: str) -> object:
-    """Ask the list, which is answered from what the index knows."""
+    """Read the list, which is served from the index."""
     answer = await service.get("/api/jobs")
     jobs = answer.json()["jobs"] if answer.status == 200 else []  # the first index is not complete yet
     return next((job["progress"] for job in jobs if job["id"] == job_id), None)
 
 
-async def test_a_house_full_of_hung_calls_refuses_at_once_and_opens_again(
+async def test_full_thread_pool_refuses_immediately_and_recovers(
     make_job: MakeJob, storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eleven jobs with three calls each are more than there are threads."""
+    """Eleven jobs with three calls each need more threads than there are."""
     monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=1.5))
     jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
     service = await serve(max_downloads_per_token=100)
     await warm_up(service, *jobs)
     for job_id in jobs[1:]:
         storage.add_fault(job_id, *METADATA_CALLS, seconds=FOREVER_S)
-    await fill_the_house(service, jobs[1:])
+    await fill_all_threads(service, jobs[1:])
     await refused(service, download_path(jobs[0]))
     for job_id in jobs:
         assert (await service.get(f"/api/jobs/{job_id}")).status == 200
@@ -206,14 +206,14 @@ async def test_a_house_full_of_hung_calls_refuses_at_once_and_opens_again(
     assert {(await service.download(job_id)).status for job_id in jobs} == {200}
 
 
-async def test_the_end_beside_a_full_house_is_no_other(
+async def test_shutdown_with_a_full_thread_pool_is_clean(
     make_job: MakeJob,
     storage: FaultyStorage,
     state_dir: Path,
     make_token: MakeToken,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The log of the downloads is closed in good order too."""
+    """The download log is closed properly too."""
     before = set(threading.enumerate())
     monkeypatch.setattr(components, "StorageExecutor", partial(executor.StorageExecutor, deadline=0.5))
     jobs = [make_job(f"job-{number}", output=b"film").name for number in range(12)]
@@ -224,13 +224,13 @@ async def test_the_end_beside_a_full_house_is_no_other(
         await warm_up(service, *jobs)
         for job_id in jobs:
             storage.add_fault(job_id, *METADATA_CALLS, seconds=FOREVER_S)
-        await fill_the_house(service, jobs)
+        await fill_all_threads(service, jobs)
     assert "jobsvc-download-log" not in {thread.name for thread in set(threading.enumerate()) - before}
 
 
 @pytest.mark.both_loops
 @pytest.mark.usefixtures("way")
-async def test_a_client_is_told_when_a_read_took_too_long_though_a_thread_still_hangs_in_it(
+async def test_connection_is_closed_when_a_read_takes_too_long(
     storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(executor, "DATA_DEADLINE_S", 0.5)
@@ -249,10 +249,10 @@ async def test_a_client_is_told_when_a_read_took_too_long_though_a_thread_still_
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("leave", [Connection.close, Connection.reset])
-async def test_who_leaves_beside_a_hung_thread_has_his_place_back(
+async def test_slot_is_released_when_the_client_of_a_hanging_download_disconnects(
     storage: FaultyStorage, serve: Serve, leave: Callable[[Connection], Awaitable[None]]
 ) -> None:
-    """Else a client that tries again and again would soon have none."""
+    """Otherwise a client that retries would soon have no slot left."""
     service = await serve(max_downloads_per_token=1)
     storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S)
     async with AsyncExitStack() as stack:
@@ -267,7 +267,7 @@ async def test_who_leaves_beside_a_hung_thread_has_his_place_back(
 
 
 @pytest.mark.both_loops
-async def test_a_client_that_accepts_nothing_is_let_go_and_logged(make_job: MakeJob, serve: Serve) -> None:
+async def test_client_that_never_reads_is_disconnected_and_logged(make_job: MakeJob, serve: Serve) -> None:
     make_job("large", output=FILM * 32)
     service = await serve(send_timeout=1)
     async with service.connect(receive_buffer=4096) as link:
@@ -280,7 +280,7 @@ async def test_a_client_that_accepts_nothing_is_let_go_and_logged(make_job: Make
 
 
 @pytest.mark.both_loops
-async def test_a_client_that_accepts_a_little_now_and_then_is_not_let_go(
+async def test_client_that_reads_a_little_regularly_is_not_disconnected(
     make_job: MakeJob, serve: Serve
 ) -> None:
     """Less in each --send-timeout than makes its socket writable again."""
@@ -300,7 +300,7 @@ async def test_a_client_that_accepts_a_little_now_and_then_is_not_let_go(
 
 
 def accept_slowly(port: int, asked: bytes) -> bytes:
-    """Read a little every now and then for some seconds, and then what is left to the end."""
+    """Read a little at intervals for some seconds, and then the rest."""
     ends, received = time.monotonic() + 5, bytearray()
     with socket.socket() as link:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
@@ -314,10 +314,10 @@ def accept_slowly(port: int, asked: bytes) -> bytes:
     return bytes(received)
 
 
-def test_a_process_ends_beside_hung_threads_and_its_clients_know(
+def test_process_with_stuck_threads_ends_and_its_clients_notice(
     storage: FaultyStorage, start_process: StartProcess
 ) -> None:
-    """One thread hangs in metadata, one in a read; the download has its line in the log."""
+    """One thread hangs in metadata, one in a read; the download has its log line."""
 
     async def ask(service: Process) -> None:
         async with AsyncExitStack() as stack:
@@ -340,7 +340,7 @@ def test_a_process_ends_beside_hung_threads_and_its_clients_know(
 
 
 @pytest.mark.both_loops
-async def test_a_download_whose_client_left_just_before_the_end_has_its_line_in_the_log(
+async def test_download_of_a_client_that_disconnected_just_before_shutdown_is_logged(
     storage: FaultyStorage, state_dir: Path, make_token: MakeToken
 ) -> None:
     settings = Settings(

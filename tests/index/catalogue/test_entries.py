@@ -36,7 +36,7 @@ def test_unfinished_jobs_are_those_queued_or_rendering(catalogue: Catalogue) -> 
     assert list(catalogue.unfinished()) == ["a"]
 
 
-def test_a_look_that_began_before_the_last_one_taken_in_changes_nothing(catalogue: Catalogue) -> None:
+def test_read_older_than_the_last_applied_one_changes_nothing(catalogue: Catalogue) -> None:
     newer = reading("a", progress=2)
     catalogue.put("a", newer, 5)
     assert not catalogue.put("a", reading("a", progress=1), 4)
@@ -47,9 +47,7 @@ def test_a_look_that_began_before_the_last_one_taken_in_changes_nothing(catalogu
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_look_that_began_before_an_absence_was_seen_brings_no_job_back(
-    catalogue: Catalogue, *, known: bool
-) -> None:
+def test_read_older_than_an_absence_restores_no_job(catalogue: Catalogue, *, known: bool) -> None:
     if known:
         catalogue.put("a", reading("a"), 1)
     catalogue.remove("a", 5)
@@ -61,7 +59,7 @@ def test_a_look_that_began_before_an_absence_was_seen_brings_no_job_back(
     assert not catalogue.remove("a", 5)
 
 
-def test_absences_are_forgotten_in_time_and_looks_that_took_as_long_prove_nothing(
+def test_absences_expire_and_reads_that_took_as_long_prove_nothing(
     catalogue: Catalogue,
 ) -> None:
     for moment in range(100):
@@ -71,7 +69,7 @@ def test_absences_are_forgotten_in_time_and_looks_that_took_as_long_prove_nothin
     assert catalogue.put("a", reading("a"), 99 - REMEMBER_ABSENCE_S)
 
 
-def test_a_record_that_was_spoilt_before_the_last_look_is_not_unreadable(catalogue: Catalogue) -> None:
+def test_record_unreadable_before_the_last_read_does_not_count(catalogue: Catalogue) -> None:
     catalogue.put("a", reading("a"), 5)
     catalogue.mark_unreadable("a", "half written", 4, 0)
     assert not catalogue.unreadable
@@ -79,7 +77,7 @@ def test_a_record_that_was_spoilt_before_the_last_look_is_not_unreadable(catalog
     assert list(catalogue.unreadable) == ["a"]
 
 
-def test_whoever_subscribed_hears_of_each_change_once(catalogue: Catalogue) -> None:
+def test_subscriber_is_notified_of_each_change_once(catalogue: Catalogue) -> None:
     heard: list[Any] = []
     first, second = reading("a"), reading("a", progress=1)
     catalogue.subscribe(lambda *change: heard.append(change))
@@ -95,7 +93,7 @@ def test_whoever_subscribed_hears_of_each_change_once(catalogue: Catalogue) -> N
     ]
 
 
-def test_whoever_unsubscribed_hears_nothing(catalogue: Catalogue) -> None:
+def test_unsubscribed_listener_is_not_notified(catalogue: Catalogue) -> None:
     heard: list[Any] = []
     catalogue.subscribe(lambda *change: heard.append(change))()
     catalogue.put("a", reading("a"), 1)
@@ -108,8 +106,8 @@ def done(version: int | None, **keys: Any) -> JobSnapshot:
     return JobSnapshot(known.job, known.record_version, output, settled=known.is_stable)
 
 
-def test_another_version_of_an_output_is_told_of_but_is_no_change_of_the_job(catalogue: Catalogue) -> None:
-    """A watch need not tell of it: a change without a hint would have the watcher begun anew."""
+def test_new_version_of_an_output_is_notified_but_is_not_a_change_of_the_job(catalogue: Catalogue) -> None:
+    """A watch need not report it: a change without an event would restart the watcher."""
     heard: list[Any] = []
     catalogue.put("a", done(1), 1)
     catalogue.subscribe(lambda *change: heard.append(change))
@@ -127,14 +125,14 @@ def test_another_version_of_an_output_is_told_of_but_is_no_change_of_the_job(cat
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, 1), (1, None)])
-def test_an_output_that_comes_or_goes_is_a_change(
+def test_added_or_removed_output_is_a_change(
     catalogue: Catalogue, before: int | None, after: int | None
 ) -> None:
     catalogue.put("a", done(before), 1)
     assert catalogue.put("a", done(after), 2)
 
 
-def test_that_more_is_known_of_a_job_is_told_with_its_reading_as_it_is(catalogue: Catalogue) -> None:
+def test_notification_of_a_digest_has_the_unchanged_snapshot(catalogue: Catalogue) -> None:
     heard: list[Any] = []
     known = done(1)
     catalogue.put("a", known, 1)

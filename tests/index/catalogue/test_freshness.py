@@ -23,7 +23,7 @@ from tests.index.parts import Parts, make_coverage
 
 
 class Root(JobsRoot):
-    """A real root whose reads are counted, and can be held up or made to fail."""
+    """A real root that counts its reads, and can delay them or make them fail."""
 
     def __init__(self, farm: Farm) -> None:
         super().__init__(farm.root)
@@ -50,7 +50,7 @@ class Root(JobsRoot):
 
 
 class Clock:
-    """The monotonic clock, that can be put forward."""
+    """The monotonic clock, which a test can advance."""
 
     ahead = 0.0
 
@@ -100,16 +100,14 @@ def freshness(parts: Parts) -> Freshness:
     return parts.freshness
 
 
-async def test_a_job_that_nobody_knew_of_is_looked_for_on_disk(farm: Farm, freshness: Freshness) -> None:
+async def test_unknown_job_is_read_from_disk(farm: Farm, freshness: Freshness) -> None:
     farm.put("a", progress=7)
     answer = await freshness.job("a")
     assert (answer.snapshot.job.progress, answer.stale) == (7, False)
     assert answer.age < 0.5
 
 
-async def test_what_was_verified_within_max_age_costs_no_read(
-    farm: Farm, freshness: Freshness, root: Root
-) -> None:
+async def test_job_verified_within_max_age_is_not_read(farm: Farm, freshness: Freshness, root: Root) -> None:
     farm.put("a")
     await freshness.job("a")
     for _ in range(10):
@@ -117,9 +115,7 @@ async def test_what_was_verified_within_max_age_costs_no_read(
     assert root.reads == 1
 
 
-async def test_what_is_older_than_max_age_is_read_again(
-    farm: Farm, freshness: Freshness, clock: Clock
-) -> None:
+async def test_job_older_than_max_age_is_read_again(farm: Farm, freshness: Freshness, clock: Clock) -> None:
     farm.put("a", progress=1)
     await freshness.job("a")
     farm.put("a", progress=2)
@@ -127,7 +123,7 @@ async def test_what_is_older_than_max_age_is_read_again(
     assert (await freshness.job("a")).snapshot.job.progress == 2
 
 
-async def test_what_is_seen_without_a_wait_to_be_as_it_was_costs_no_read(
+async def test_job_verified_without_a_wait_is_not_read(
     farm: Farm, freshness: Freshness, root: Root, clock: Clock
 ) -> None:
     farm.put("a")
@@ -143,7 +139,7 @@ async def test_what_is_seen_without_a_wait_to_be_as_it_was_costs_no_read(
     assert root.reads == 2
 
 
-async def test_a_forced_answer_is_read_whatever_is_seen_without_a_wait(
+async def test_forced_refresh_reads_despite_verification_without_a_wait(
     farm: Farm, freshness: Freshness, root: Root
 ) -> None:
     farm.put("a")
@@ -153,7 +149,7 @@ async def test_a_forced_answer_is_read_whatever_is_seen_without_a_wait(
     assert root.reads == 2
 
 
-async def test_while_the_storage_is_away_nothing_is_called_fresh_that_is_in_memory(
+async def test_nothing_is_fresh_while_storage_is_unavailable(
     farm: Farm, freshness: Freshness, clock: Clock, presence: RootCheck
 ) -> None:
     farm.put("a")
@@ -166,13 +162,13 @@ async def test_while_the_storage_is_away_nothing_is_called_fresh_that_is_in_memo
     assert answer.age > 1
 
 
-async def test_a_forced_answer_equals_the_disk(farm: Farm, freshness: Freshness) -> None:
+async def test_forced_refresh_equals_the_disk(farm: Farm, freshness: Freshness) -> None:
     for progress in range(20):
         farm.put("a", progress=progress)
         assert (await freshness.job("a", force=True)).snapshot.job.progress == progress
 
 
-async def test_a_forced_answer_never_rests_on_a_read_that_had_already_begun(
+async def test_forced_refresh_never_joins_a_read_in_progress(
     farm: Farm, freshness: Freshness, root: Root
 ) -> None:
     farm.put("a", progress=1)
@@ -187,7 +183,7 @@ async def test_a_forced_answer_never_rests_on_a_read_that_had_already_begun(
     assert root.reads == 3
 
 
-async def test_those_who_ask_together_share_one_read(
+async def test_concurrent_requests_share_one_read(
     farm: Farm, freshness: Freshness, root: Root, clock: Clock
 ) -> None:
     farm.put("a")
@@ -197,7 +193,7 @@ async def test_those_who_ask_together_share_one_read(
     assert root.reads == 2
 
 
-async def test_an_asker_who_goes_away_does_not_take_the_read_from_the_others(
+async def test_cancelled_request_does_not_cancel_the_shared_read(
     farm: Farm, freshness: Freshness, root: Root
 ) -> None:
     farm.put("a")
@@ -209,14 +205,14 @@ async def test_an_asker_who_goes_away_does_not_take_the_read_from_the_others(
     assert not (await second).stale
 
 
-async def test_a_name_that_cant_be_a_job_never_reaches_the_disk(freshness: Freshness, root: Root) -> None:
+async def test_invalid_job_id_never_reaches_the_disk(freshness: Freshness, root: Root) -> None:
     for name in ("..", "a/b", "", "x" * 200, ".hidden", "a\0b"):
         with pytest.raises(JobNotFound):
             await freshness.job(name)
     assert root.reads == 0
 
 
-async def test_nothing_is_remembered_of_ids_that_are_not_there(farm: Farm, freshness: Freshness) -> None:
+async def test_unknown_ids_are_not_remembered(farm: Farm, freshness: Freshness) -> None:
     farm.put("a")
     for number in range(100):
         with pytest.raises(JobNotFound):
@@ -225,7 +221,7 @@ async def test_nothing_is_remembered_of_ids_that_are_not_there(farm: Farm, fresh
     assert not freshness._entries
 
 
-async def test_a_bad_record_keeps_the_last_good_answer_and_is_told(
+async def test_bad_record_keeps_the_last_good_snapshot_and_is_reported(
     farm: Farm, freshness: Freshness, bad: list[Any]
 ) -> None:
     farm.put("a", progress=5)
@@ -236,7 +232,7 @@ async def test_a_bad_record_keeps_the_last_good_answer_and_is_told(
     assert [job_id for job_id, _ in bad] == ["a"]
 
 
-async def test_a_job_that_never_had_a_good_record_is_not_found(
+async def test_job_that_never_had_a_valid_record_is_not_found(
     farm: Farm, freshness: Freshness, bad: list[Any]
 ) -> None:
     farm.write_unreadable("a", b"[]")
@@ -246,7 +242,7 @@ async def test_a_job_that_never_had_a_good_record_is_not_found(
     assert len(bad) == 1
 
 
-async def test_a_job_that_is_gone_is_not_found(farm: Farm, freshness: Freshness) -> None:
+async def test_removed_job_is_not_found(farm: Farm, freshness: Freshness) -> None:
     farm.put("a")
     farm.put("b")
     await freshness.job("a")
@@ -256,7 +252,7 @@ async def test_a_job_that_is_gone_is_not_found(farm: Farm, freshness: Freshness)
 
 
 @pytest.mark.parametrize("how", ["gone", "empty"])
-async def test_a_root_that_is_suddenly_gone_or_empty_leaves_the_last_known_answers(
+async def test_missing_or_empty_root_keeps_the_last_known_snapshots(
     farm: Farm, freshness: Freshness, presence: RootCheck, clock: Clock, how: str
 ) -> None:
     farm.put("a")
@@ -275,10 +271,10 @@ async def test_a_root_that_is_suddenly_gone_or_empty_leaves_the_last_known_answe
         await freshness.job("never-seen")
 
 
-async def test_what_a_look_found_after_the_storage_was_away_is_true_though_the_root_is_still_doubted(
+async def test_read_after_an_outage_is_trusted_before_the_root_is(
     farm: Farm, freshness: Freshness, presence: RootCheck, clock: Clock
 ) -> None:
-    """The root is looked at now and then; who asks for a job meanwhile is told what the disk says."""
+    """The root is checked periodically; a request meanwhile gets what the disk has."""
     for job_id in ("a", "b"):
         farm.put(job_id)
         await freshness.job(job_id)
@@ -296,7 +292,7 @@ async def test_what_a_look_found_after_the_storage_was_away_is_true_though_the_r
     assert (await freshness.job("a")).stale
 
 
-async def test_storage_that_answers_with_faults_leaves_the_last_known_answer(
+async def test_storage_errors_keep_the_last_known_snapshot(
     farm: Farm, freshness: Freshness, root: Root, clock: Clock
 ) -> None:
     farm.put("a")
@@ -310,7 +306,7 @@ async def test_storage_that_answers_with_faults_leaves_the_last_known_answer(
         await freshness.job("b")
 
 
-async def test_storage_that_is_silent_leaves_the_last_known_answer_in_time(
+async def test_unresponsive_storage_returns_the_last_known_snapshot_in_time(
     farm: Farm, freshness: Freshness, root: Root
 ) -> None:
     farm.put("a")
@@ -321,7 +317,7 @@ async def test_storage_that_is_silent_leaves_the_last_known_answer_in_time(
     assert time.monotonic() - begun < 2
 
 
-async def test_a_beat_of_a_watcher_that_saw_nothing_counts_as_verification(
+async def test_heartbeat_without_an_event_counts_as_verification(
     farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: WatchCoverage
 ) -> None:
     farm.put("a")
@@ -335,7 +331,7 @@ async def test_a_beat_of_a_watcher_that_saw_nothing_counts_as_verification(
     assert root.reads == 1
 
 
-async def test_a_job_of_which_no_watch_can_tell_all_is_looked_at_however_silent_the_watcher_is(
+async def test_job_that_cannot_be_watched_completely_is_read_despite_heartbeats(
     farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: WatchCoverage
 ) -> None:
     farm.put("wary")
@@ -351,7 +347,7 @@ async def test_a_job_of_which_no_watch_can_tell_all_is_looked_at_however_silent_
     assert root.reads == 2
 
 
-async def test_a_hint_ends_the_cover_of_its_job(
+async def test_event_ends_the_coverage_of_its_job(
     farm: Farm, freshness: Freshness, root: Root, clock: Clock, coverage: WatchCoverage
 ) -> None:
     farm.put("a")
@@ -366,7 +362,7 @@ async def test_a_hint_ends_the_cover_of_its_job(
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_a_look_that_ends_after_the_job_was_seen_removed_does_not_bring_it_back(
+async def test_read_that_ends_after_a_removal_does_not_restore_the_job(
     farm: Farm, freshness: Freshness, root: Root, *, known: bool
 ) -> None:
     farm.put("a")
@@ -386,7 +382,7 @@ async def test_a_look_that_ends_after_the_job_was_seen_removed_does_not_bring_it
     assert freshness.cached("a") is None
 
 
-async def test_what_a_request_learnt_is_answered_from_memory(
+async def test_snapshot_read_by_a_request_is_served_from_memory(
     farm: Farm, freshness: Freshness, parts: Parts, root: Root, clock: Clock
 ) -> None:
     farm.put("a")
@@ -396,7 +392,7 @@ async def test_what_a_request_learnt_is_answered_from_memory(
     assert root.reads == 0
 
 
-async def test_what_a_request_learnt_late_replaces_nothing_newer(
+async def test_snapshot_read_late_by_a_request_replaces_nothing_newer(
     farm: Farm, freshness: Freshness, parts: Parts, clock: Clock
 ) -> None:
     farm.put("a", progress=1)

@@ -1,4 +1,4 @@
-"""Files that a farm replaces by deleting them first are missing for a moment: no client notices."""
+"""Files that a farm deletes and replaces are missing for a moment: clients do not notice."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ POLLED = {"poll_interval": 0.05, "max_age": 0.1}
 
 
 async def status_of(service: Service, code: int, deadline: float = 10) -> None:
-    """Wait until the job answers with a status code."""
+    """Wait until the job is answered with this status code."""
     async with asyncio.timeout(deadline):
         while (await service.get(JOB)).status != code:
             pass
 
 
 async def statuses_while(service: Service, target: str, seconds: float) -> set[int]:
-    """Request again and again for so long; return the status codes."""
+    """Request repeatedly for this long; return the status codes."""
     ends, found = time.monotonic() + seconds, set()
     while time.monotonic() < ends:
         found.add((await service.get(target)).status)
@@ -39,7 +39,7 @@ async def statuses_while(service: Service, target: str, seconds: float) -> set[i
 
 
 async def at_least_as_old(service: Service, target: str, age: int) -> Answer:
-    """Request again and again until the answer is so many seconds old."""
+    """Request repeatedly until the response is this many seconds old."""
     async with asyncio.timeout(10):
         while int((answer := await service.get(target)).headers["Age"]) < age:
             pass
@@ -96,9 +96,7 @@ async def test_removed_job_directory_is_reported_without_the_grace(serve: Serve,
         assert time.monotonic() - began < ABSENCE_GRACE_S - 0.2
 
 
-async def test_job_directory_that_is_renamed_away_and_back_is_served_again(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_job_directory_renamed_away_and_back_is_served_again(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="rendering")
     service = await serve(**POLLED)
     await status_of(service, 200)
@@ -108,7 +106,7 @@ async def test_job_directory_that_is_renamed_away_and_back_is_served_again(
     await status_of(service, 200)
 
 
-async def test_answer_during_the_grace_says_that_the_record_cannot_be_read(
+async def test_response_during_the_grace_says_that_the_record_cannot_be_read(
     serve: Serve, make_job: MakeJob
 ) -> None:
     folder = make_job(status="rendering")
@@ -138,7 +136,7 @@ async def test_download_waits_for_an_output_that_is_missing_for_a_moment(
     assert (answer.status, answer.body) == (200, b"new film")
 
 
-async def test_download_waits_for_an_output_whose_folder_is_away_for_a_moment(
+async def test_download_waits_for_an_output_whose_directory_is_missing_for_a_moment(
     serve: Serve, make_job: MakeJob
 ) -> None:
     folder = make_job(output=b"film") / "output"
@@ -165,7 +163,7 @@ async def test_output_missing_for_longer_than_the_grace_is_reported(serve: Serve
     assert time.monotonic() - began < ABSENCE_GRACE_S / 2
 
 
-async def test_download_goes_on_while_the_record_is_missing_for_a_moment(
+async def test_download_continues_while_the_record_is_missing_for_a_moment(
     serve: Serve, make_job: MakeJob
 ) -> None:
     folder = make_job(output=b"film")
@@ -189,7 +187,7 @@ async def test_log_missing_for_a_moment_is_waited_for(serve: Serve, make_job: Ma
     assert (await asked).body == b"new\n"
 
 
-async def test_log_missing_for_good_is_a_404_and_one_that_never_was_at_once(
+async def test_permanently_missing_log_is_404_and_one_that_never_existed_immediately(
     serve: Serve, make_job: MakeJob
 ) -> None:
     log = make_job(status="rendering", log=b"old\n") / "render.log"
@@ -203,7 +201,7 @@ async def test_log_missing_for_good_is_a_404_and_one_that_never_was_at_once(
     assert time.monotonic() - began < ABSENCE_GRACE_S / 2
 
 
-async def test_log_that_was_never_read_is_waited_for_if_its_folder_has_just_changed(
+async def test_unread_log_is_waited_for_if_its_directory_has_just_changed(
     serve: Serve, make_job: MakeJob
 ) -> None:
     log = make_job(status="rendering", log=b"old\n", logPath="logs/a.log") / "logs/a.log"
@@ -217,7 +215,7 @@ async def test_log_that_was_never_read_is_waited_for_if_its_folder_has_just_chan
     assert (await asked).body == b"new\n"
 
 
-async def test_log_that_never_was_is_missing_at_once_if_its_folder_has_not_just_changed(
+async def test_log_that_never_existed_is_404_immediately_if_its_directory_has_not_just_changed(
     serve: Serve, make_job: MakeJob
 ) -> None:
     os.utime(make_job(status="rendering"), (1_000_000_000, 1_000_000_000))

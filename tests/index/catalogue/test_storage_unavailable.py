@@ -1,4 +1,4 @@
-"""Jobs that were removed, and jobs of a storage that is away: what a client is told of either."""
+"""What a client gets for removed jobs, and for jobs of unavailable storage."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ANSWERED = "jobsvc_storage_last_answer_age_seconds"
 
 
 def take_away(root: Path, how: str) -> None:
-    """Have the root gone, or be another that is empty, as when a share is unmounted."""
+    """Rename the root, or replace it by an empty one, as when a share is unmounted."""
     root.rename(root.with_name("unmounted"))
     if how == "empty":
         root.mkdir()
 
 
 @pytest.mark.parametrize("how", ["gone", "empty"])
-async def test_a_download_of_a_root_that_is_suddenly_gone_or_empty_is_no_404(
+async def test_download_with_a_missing_or_empty_root_is_not_404(
     serve: Serve, make_job: MakeJob, jobs_root: Path, how: str
 ) -> None:
     make_job(output=b"film")
@@ -38,7 +38,7 @@ async def test_a_download_of_a_root_that_is_suddenly_gone_or_empty_is_no_404(
     assert "detail=storage-unavailable" in status.headers["Cache-Status"]
 
 
-async def test_a_job_that_a_download_finds_removed_is_unknown_from_then_on(
+async def test_job_that_a_download_finds_removed_is_unknown_afterwards(
     serve: Serve, make_job: MakeJob
 ) -> None:
     folder = make_job(output=b"film")

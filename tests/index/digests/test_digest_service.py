@@ -41,7 +41,7 @@ SHA: Final = hashlib.sha256(FILM).digest()
 
 
 class Bench:
-    """Digests over a real root, and what became of them."""
+    """Digests over a real root, and their results."""
 
     def __init__(self, root: Path, state: Path, disk: StorageExecutor) -> None:
         self.root = JobsRoot(root)
@@ -53,7 +53,7 @@ class Bench:
         self.begin()
 
     def begin(self) -> None:
-        """Start anew, as after a restart."""
+        """Start again, as after a restart."""
         self.metrics = Metrics()
         self.digests = DigestService(
             self.disk,
@@ -91,7 +91,7 @@ HANGING_SOON = pytest.mark.parametrize("disk", [0.3], indirect=True)
 
 @pytest.fixture
 def disk(request: pytest.FixtureRequest) -> Iterator[StorageExecutor]:
-    """Gives an answer up late, for a busy disk takes its time; a test of one that hangs says when."""
+    """An executor with a long deadline, because a busy disk is slow; a test of a hanging one sets its own."""
     disk = StorageExecutor(background_deadline=getattr(request, "param", 20))
     yield disk
     disk.close()
@@ -99,13 +99,13 @@ def disk(request: pytest.FixtureRequest) -> Iterator[StorageExecutor]:
 
 @pytest.fixture
 def bench(jobs_root: Path, state_dir: Path, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """Files of tests are new, and not to be waited for."""
+    """Treat new files as stable."""
     monkeypatch.setattr(module, "TIMESTAMP_GRANULARITY_NS", 0)
     return Bench(jobs_root, state_dir, disk)
 
 
 class Faulty:
-    """What reads of the output of one job do: raise, or hang."""
+    """How reads of one job's output fail: raise or hang."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.inode = path.stat().st_ino
@@ -131,9 +131,7 @@ def faulty(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault
     faulty.release.set()
 
 
-async def test_a_digest_is_known_after_it_was_wished_for_and_whoever_listens_is_told(
-    bench: Bench, make_job: MakeJob
-) -> None:
+async def test_requested_digest_is_computed_and_notified(bench: Bench, make_job: MakeJob) -> None:
     make_job("a", output=FILM)
     async with bench.running():
         assert bench.wish("a") is None
@@ -143,7 +141,7 @@ async def test_a_digest_is_known_after_it_was_wished_for_and_whoever_listens_is_
     assert (bench.count("digests_known"), bench.count("digests_waiting")) == (1, 0)
 
 
-async def test_what_nobody_wishes_for_is_not_read(bench: Bench, make_job: MakeJob) -> None:
+async def test_output_without_a_request_is_not_read(bench: Bench, make_job: MakeJob) -> None:
     make_job("a", output=FILM)
     make_job("b", output=FILM)
     async with bench.running():
@@ -152,12 +150,12 @@ async def test_what_nobody_wishes_for_is_not_read(bench: Bench, make_job: MakeJo
         assert (bench.known("b"), bench.count("digest_bytes_total")) == (None, len(FILM))
 
 
-async def test_a_job_without_an_output_has_no_digest(bench: Bench, make_job: MakeJob) -> None:
+async def test_job_without_an_output_has_no_digest(bench: Bench, make_job: MakeJob) -> None:
     make_job("a", status="queued")
     assert bench.known("a") is None
 
 
-async def test_a_digest_outlives_a_restart_and_a_crash(bench: Bench, make_job: MakeJob) -> None:
+async def test_digest_survives_a_restart_and_a_crash(bench: Bench, make_job: MakeJob) -> None:
     make_job("a", output=FILM)
     async with bench.running():
         bench.wish("a")
@@ -169,7 +167,7 @@ async def test_a_digest_outlives_a_restart_and_a_crash(bench: Bench, make_job: M
         assert bench.count("digest_bytes_total") == 0
 
 
-async def test_another_version_of_an_output_has_another_digest(bench: Bench, make_job: MakeJob) -> None:
+async def test_new_version_of_an_output_has_its_own_digest(bench: Bench, make_job: MakeJob) -> None:
     folder = make_job("a", output=FILM)
     async with bench.running():
         bench.wish("a")
@@ -186,10 +184,10 @@ async def test_another_version_of_an_output_has_another_digest(bench: Bench, mak
         assert bench.known("a") == hashlib.sha256(FILM[::-1]).digest()
 
 
-async def test_a_file_is_not_begun_until_a_change_of_it_would_show(
+async def test_file_is_not_hashed_until_it_is_stable(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within the tick of the file's clock a write leaves every time as it was."""
+    """Within the timestamp granularity a write leaves every timestamp unchanged."""
     monkeypatch.setattr(module, "TIMESTAMP_GRANULARITY_NS", 2_000_000_000)
     begun: list[str] = []
 
@@ -214,7 +212,7 @@ async def test_a_file_is_not_begun_until_a_change_of_it_would_show(
         await until(lambda: bench.known("new"))
 
 
-async def test_what_changed_after_it_was_wished_for_is_counted_and_its_successor_can_be_had(
+async def test_output_changed_after_the_request_is_counted_and_its_new_version_can_be_requested(
     bench: Bench, make_job: MakeJob
 ) -> None:
     folder = make_job("a", output=FILM)
@@ -229,7 +227,7 @@ async def test_what_changed_after_it_was_wished_for_is_counted_and_its_successor
     assert [(line["event"], line["job"]) for line in logged] == [("digest-not-computed", "a")]
 
 
-async def test_a_fault_of_storage_is_told_and_counted_and_others_go_on(
+async def test_storage_error_is_logged_and_counted_and_others_continue(
     bench: Bench, faulty: Faulty, make_job: MakeJob
 ) -> None:
     make_job("good", output=FILM)
@@ -245,9 +243,7 @@ async def test_a_fault_of_storage_is_told_and_counted_and_others_go_on(
     assert "Input/output error" in line["reason"]
 
 
-async def test_who_asks_again_and_again_has_a_faulty_file_read_once_a_minute(
-    bench: Bench, faulty: Faulty
-) -> None:
+async def test_failing_file_is_read_at_most_once_a_minute(bench: Bench, faulty: Faulty) -> None:
     async with bench.running():
         bench.wish("faulty")
         await until(lambda: bench.ended("failed") == 1)
@@ -261,7 +257,7 @@ async def test_who_asks_again_and_again_has_a_faulty_file_read_once_a_minute(
 
 
 @HANGING_SOON
-async def test_a_read_that_hangs_is_left_behind_and_others_go_on(
+async def test_hanging_read_is_abandoned_and_others_continue(
     bench: Bench, faulty: Faulty, make_job: MakeJob, jobs_root: Path
 ) -> None:
     faulty.hangs = True
@@ -278,7 +274,7 @@ async def test_a_read_that_hangs_is_left_behind_and_others_go_on(
 
 
 @HANGING_SOON
-async def test_more_reads_hang_than_there_are_threads_and_the_service_goes_on_and_ends(
+async def test_service_continues_and_ends_with_more_hanging_reads_than_threads(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
@@ -294,7 +290,7 @@ async def test_more_reads_hang_than_there_are_threads_and_the_service_goes_on_an
         release.set()
 
 
-async def test_it_ends_at_once_whatever_hangs(
+async def test_shutdown_is_immediate_with_a_hanging_read(
     bench: Bench, faulty: Faulty, jobs_root: Path, disk: StorageExecutor
 ) -> None:
     faulty.hangs = True
@@ -308,7 +304,7 @@ async def test_it_ends_at_once_whatever_hangs(
     assert disk.stuck_threads() == 0
 
 
-async def test_it_ends_while_it_rests_and_leaves_nothing_open(
+async def test_shutdown_during_a_pause_leaves_nothing_open(
     bench: Bench, make_job: MakeJob, jobs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "pause_after", lambda *_, **__: 60)
@@ -322,7 +318,7 @@ async def test_it_ends_while_it_rests_and_leaves_nothing_open(
     await until(lambda: not open_paths(jobs_root))
 
 
-async def test_one_file_is_read_at_a_time_and_a_version_under_way_is_not_wished_for_again(
+async def test_one_file_is_read_at_a_time_and_a_version_in_progress_is_not_queued_again(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once: list[int] = []
@@ -351,7 +347,7 @@ async def test_one_file_is_read_at_a_time_and_a_version_under_way_is_not_wished_
     assert bench.ended("computed") == 5
 
 
-async def test_small_files_of_all_owners_are_hashed_while_a_huge_one_is_under_way(
+async def test_small_files_of_all_owners_are_hashed_while_a_huge_one_is_in_progress(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TURN_S", 0.1)
@@ -397,7 +393,7 @@ async def test_digest_that_took_many_turns_is_that_of_the_file(
         (0.0, 0, True, 0),
     ],
 )
-def test_after_a_slice_comes_a_rest_by_its_time_and_its_bytes(
+def test_pause_after_a_slice_depends_on_its_time_and_bytes(
     seconds: float,
     size: int,
     busy: bool,  # noqa: FBT001 - a parameter
@@ -407,7 +403,7 @@ def test_after_a_slice_comes_a_rest_by_its_time_and_its_bytes(
 
 
 @pytest.mark.parametrize("downloads", [0, 1])
-async def test_downloads_under_way_are_asked_for_at_each_slice(
+async def test_active_downloads_are_checked_at_each_slice(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, downloads: int
 ) -> None:
     asked: list[tuple[int, bool]] = []
@@ -425,7 +421,7 @@ async def test_downloads_under_way_are_asked_for_at_each_slice(
     assert asked == [(len(FILM), downloads > 0)]
 
 
-async def test_of_one_owner_only_so_many_wait_and_the_rest_is_counted(
+async def test_queued_requests_per_owner_are_limited_and_the_rest_counted(
     bench: Bench, make_job: MakeJob
 ) -> None:
     make_job("a", output=FILM)
@@ -437,7 +433,7 @@ async def test_of_one_owner_only_so_many_wait_and_the_rest_is_counted(
     assert (bench.count("digests_waiting"), bench.ended("turned-away")) == (256, 44)
 
 
-async def test_what_came_to_nothing_is_remembered_of_so_many_only(
+async def test_number_of_remembered_failures_is_limited(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_RECENTLY_FAILED", 2)
@@ -457,7 +453,7 @@ async def test_what_came_to_nothing_is_remembered_of_so_many_only(
         (lambda path: path.write_bytes(b'half a li\n{"job":'), "digests-skipped"),
     ],
 )
-async def test_a_file_that_can_t_be_read_stops_nothing_and_is_written_anew(
+async def test_unreadable_digest_file_is_ignored_and_rewritten(
     bench: Bench, make_job: MakeJob, harm: Callable[[Path], None], event: str
 ) -> None:
     make_job("a", output=FILM)
@@ -480,7 +476,7 @@ async def test_a_file_that_can_t_be_read_stops_nothing_and_is_written_anew(
     assert bench.count("digest_file_errors_total") == 0
 
 
-async def test_a_digest_that_can_t_be_saved_is_known_all_the_same(
+async def test_digest_that_cannot_be_saved_is_still_known(
     bench: Bench, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job("a", output=FILM)
@@ -493,7 +489,7 @@ async def test_a_digest_that_can_t_be_saved_is_known_all_the_same(
     assert [line["event"] for line in logged] == ["digests-not-saved"]
 
 
-async def test_a_fault_of_ours_in_one_digest_ends_none_of_the_next(bench: Bench, make_job: MakeJob) -> None:
+async def test_internal_error_in_one_digest_does_not_stop_the_next(bench: Bench, make_job: MakeJob) -> None:
     def tell(job_id: str) -> None:
         bench.told.append(job_id)
         raise RuntimeError(job_id)

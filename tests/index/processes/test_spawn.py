@@ -1,4 +1,4 @@
-"""Child processes import this package and installed ones, and nothing from the folder they start in."""
+"""Child processes import this package and installed ones, and nothing from the current directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODULES = ("watchfiles", "orjson", "json", "jobsvc")
 
 @pytest.fixture
 def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make the current folder hold packages that leave a mark when they are imported."""
+    """Create packages in the current directory that leave a mark when they are imported."""
     mark = tmp_path / "mark"
     for name in MODULES:
         package = tmp_path / "current" / name
@@ -36,7 +36,7 @@ async def first_line(process: Process) -> bytes:
 
 
 @pytest.mark.parametrize("inherited", [None, "", ".", os.pathsep])
-async def test_a_child_imports_nothing_from_the_current_folder(
+async def test_child_imports_nothing_from_the_current_directory(
     tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch, inherited: str | None
 ) -> None:
     if inherited is not None:

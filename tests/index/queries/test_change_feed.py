@@ -1,4 +1,6 @@
-"""The changes of an owner's jobs as their readers see them, against a model that sees everything at once."""
+"""Changes of an owner's jobs as feed readers see them, compared with a model that sees everything
+immediately.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ class Farm:
 
 
 class Reader:
-    """A client that knows what it was told: which jobs there are for it, and how they are."""
+    """A client that tracks which jobs it was sent, and their states."""
 
     def __init__(self, feed: ChangeFeed, statuses: tuple[Status, ...], ever_theirs: set[str]) -> None:
         self.feed = feed
@@ -67,7 +69,7 @@ class Reader:
         self.begin()
 
     def begin(self) -> None:
-        """Look at all jobs, and forget what is not among them."""
+        """Read all jobs, and forget those that are not among them."""
         self.view = FeedReader(self.feed, self.statuses)
         self.place = self.view.position
         entries = self.feed._catalogue.entries
@@ -95,8 +97,8 @@ class Reader:
                 assert self.in_view(step.snapshot), "told of what is none of its business"
                 self.known[step.job_id] = step.snapshot
 
-    def come_back(self) -> None:
-        """Go on over a new connection at the place that was told last."""
+    def resume(self) -> None:
+        """Continue over a new connection at the last position."""
         if self.feed.has_all_from(self.place):
             self.view = FeedReader(self.feed, self.statuses, self.place)
         else:
@@ -135,8 +137,8 @@ class Following(RuleBasedStateMachine):
         self.readers[which].read(count)
 
     @rule(which=st.integers(0, 8))
-    def come_back(self, which: int) -> None:
-        self.readers[which].come_back()
+    def resume(self, which: int) -> None:
+        self.readers[which].resume()
 
     @rule()
     def all_read_on(self) -> None:
@@ -165,7 +167,7 @@ def steps(view: FeedReader) -> list[tuple[str, float | None]]:
     return told
 
 
-def test_of_each_job_the_newest_state_is_told_and_what_was_between_is_counted() -> None:
+def test_newest_state_of_each_job_is_sent_and_skipped_changes_are_counted() -> None:
     farm = Farm()
     view = FeedReader(farm.feeds["anna"])
     for progress in range(1, 51):
@@ -176,7 +178,7 @@ def test_of_each_job_the_newest_state_is_told_and_what_was_between_is_counted() 
     assert view.coalesced == 99
 
 
-def test_a_job_that_changes_all_the_time_keeps_no_other_waiting() -> None:
+def test_job_that_changes_constantly_delays_no_other() -> None:
     farm = Farm()
     view = FeedReader(farm.feeds["anna"])
     farm.put("b", "anna")
@@ -187,7 +189,7 @@ def test_a_job_that_changes_all_the_time_keeps_no_other_waiting() -> None:
     assert steps(view) == [("a", 20)]
 
 
-def test_a_job_that_leaves_its_owner_is_removed_for_him_and_new_for_the_other() -> None:
+def test_job_that_changes_its_owner_is_removed_for_one_and_new_for_the_other() -> None:
     farm = Farm()
     farm.put("a", "anna", "rendering", 1)
     views = {owner: FeedReader(feed) for owner, feed in farm.feeds.items()}
@@ -198,7 +200,7 @@ def test_a_job_that_leaves_its_owner_is_removed_for_him_and_new_for_the_other() 
     assert steps(views[None]) == [("a", 3)]
 
 
-def test_who_comes_back_between_what_was_left_out_and_what_was_told_instead_misses_nothing() -> None:
+def test_reader_that_resumes_between_coalesced_changes_misses_nothing() -> None:
     farm = Farm()
     feed = farm.feeds["anna"]
     farm.put("a", "anna", "rendering")
@@ -213,7 +215,7 @@ def test_who_comes_back_between_what_was_left_out_and_what_was_told_instead_miss
     assert steps(view) == [("a", None)]
 
 
-def test_who_is_behind_what_is_kept_learns_it() -> None:
+def test_reader_behind_the_oldest_change_gets_an_overrun() -> None:
     farm = Farm(kept=4)
     view = FeedReader(farm.feeds["anna"])
     for progress in range(10):
@@ -224,14 +226,14 @@ def test_who_is_behind_what_is_kept_learns_it() -> None:
     assert not farm.feeds["anna"].has_all_from(farm.feeds["anna"].end + 1)
 
 
-def test_the_numbering_of_one_feed_is_not_another_s() -> None:
+def test_positions_of_one_feed_are_invalid_in_another() -> None:
     farm = Farm()
     assert len({feed.epoch for feed in farm.feeds.values()}) == 3
 
 
 @settings(deadline=None)
 @given(st.integers(0, 200))
-async def test_all_who_wait_are_woken_once_and_never_many_in_one_turn(count: int) -> None:
+async def test_all_waiting_readers_are_woken_once_and_a_bounded_number_per_iteration(count: int) -> None:
     changes = Subscriptions(Catalogue())
     woken: list[int] = []
 
@@ -250,7 +252,7 @@ async def test_all_who_wait_are_woken_once_and_never_many_in_one_turn(count: int
     assert sorted(woken) == list(range(count))
 
 
-async def test_only_those_who_wait_for_a_job_or_its_owner_are_woken() -> None:
+async def test_only_readers_of_the_job_or_its_owner_are_woken() -> None:
     catalogue = Catalogue()
     changes = Subscriptions(catalogue)
     woken: list[str] = []
@@ -272,7 +274,7 @@ async def test_only_those_who_wait_for_a_job_or_its_owner_are_woken() -> None:
     assert not changes._by_job
 
 
-async def test_a_feed_outlives_its_last_reader_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_feed_is_kept_for_a_while_after_its_last_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobsvc.index.queries.subscriptions.KEEP_FEED_S", 0.02)
     catalogue = Catalogue()
     changes = Subscriptions(catalogue)

@@ -62,27 +62,25 @@ def pages(catalogue: Catalogue) -> Listing:
     return make_listing(catalogue)
 
 
-def test_jobs_come_newest_first_and_by_id_where_they_are_equally_new(
-    catalogue: Catalogue, pages: Listing
-) -> None:
+def test_jobs_are_sorted_newest_first_then_by_id(catalogue: Catalogue, pages: Listing) -> None:
     for job_id, created in [("b", 1), ("c", 2), ("a", 1), ("d", 0)]:
         catalogue.put(job_id, reading(job_id, created=created), 1)
     assert ids(pages.page("ann")) == ["c", "a", "b", "d"]
 
 
-def test_jobs_that_were_there_before_the_listing_are_in_it(catalogue: Catalogue) -> None:
+def test_jobs_that_existed_before_the_listing_are_in_it(catalogue: Catalogue) -> None:
     catalogue.put("a", reading("a"), 1)
     assert ids(make_listing(catalogue).page("ann")) == ["a"]
 
 
-def test_a_page_ends_where_the_next_begins(catalogue: Catalogue, pages: Listing) -> None:
+def test_page_ends_where_the_next_starts(catalogue: Catalogue, pages: Listing) -> None:
     for number in range(25):
         catalogue.put(f"job-{number:02}", reading(f"job-{number:02}", created=number), 1)
     assert list(everything(pages, "ann", limit=4)) == [f"job-{number:02}" for number in reversed(range(25))]
     assert pages.page("ann", limit=25).after is None
 
 
-def test_a_cursor_holds_its_place_while_jobs_come_and_go(catalogue: Catalogue, pages: Listing) -> None:
+def test_cursor_keeps_its_position_while_jobs_change(catalogue: Catalogue, pages: Listing) -> None:
     for number in range(10):
         catalogue.put(f"job-{number}", reading(f"job-{number}", created=number), 1)
     first = pages.page("ann", limit=3)
@@ -91,7 +89,7 @@ def test_a_cursor_holds_its_place_while_jobs_come_and_go(catalogue: Catalogue, p
     assert ids(pages.page("ann", limit=3, after=first.after)) == ["job-6", "job-5", "job-4"]
 
 
-def test_a_page_looks_at_so_many_jobs_and_says_where_it_stopped(
+def test_page_examines_a_limited_number_of_jobs_and_returns_where_it_stopped(
     catalogue: Catalogue, pages: Listing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "MAX_EXAMINED", 5)
@@ -123,9 +121,7 @@ CHANGES = st.lists(
     statuses=st.sets(st.sampled_from(list(Status))),
     since=st.integers(0, 6),
 )
-def test_pages_are_what_sorting_everything_would_give(
-    changes: list[Any], size: int, statuses: set[Status], since: int
-) -> None:
+def test_pages_equal_a_full_sort(changes: list[Any], size: int, statuses: set[Status], since: int) -> None:
     catalogue = Catalogue()
     pages = make_listing(catalogue)
     for moment, (number, owner, status, created, updated) in enumerate(changes):
@@ -164,11 +160,11 @@ WORLD = st.dictionaries(
     since=st.integers(0, 4),
     owner=st.sampled_from([*OWNERS, None]),
 )
-def test_a_job_that_stays_comes_exactly_once_whatever_comes_and_goes_between_pages(
+def test_unchanged_job_is_listed_exactly_once_whatever_changes_between_pages(
     world: dict[int, Any], meanwhile: list[list[Any]], size: int, statuses: set[Status], since: int,
     owner: str | None,
 ) -> None:  # fmt: skip
-    """It stays while it passes the filters with the same createdAt; its state may change within them."""
+    """It passes the filters throughout with the same createdAt; its state may change within them."""
     catalogue, moment = Catalogue(), 0
     pages = make_listing(catalogue)
 
@@ -211,13 +207,13 @@ def test_a_job_that_stays_comes_exactly_once_whatever_comes_and_goes_between_pag
     assert seen == sorted(seen, key=lambda one: (-one[1], one[0]))
 
 
-def test_nothing_is_kept_of_owners_without_jobs(catalogue: Catalogue, pages: Listing) -> None:
+def test_owners_without_jobs_are_not_kept(catalogue: Catalogue, pages: Listing) -> None:
     catalogue.put("a", reading("a", owner="ann"), 1)
     catalogue.put("a", reading("a", owner="bob"), 2)
     assert {owner for owner, _ in pages._orders} == {"bob", None}
 
 
-def test_order_holds_through_many_changes_at_random_places() -> None:
+def test_order_is_kept_through_many_random_changes() -> None:
     order, chance = sorted_jobs.SortedJobs(), random.Random(1)  # noqa: S311 - no secret
     jobs = [reading(f"job-{number}", created=chance.randrange(50)).job for number in range(300)]
     for job in jobs:
@@ -230,10 +226,10 @@ def test_order_holds_through_many_changes_at_random_places() -> None:
     assert len(order) == len(left)
 
 
-def test_a_page_s_places_are_of_jobs_that_were_asked_for(
+def test_cursors_of_a_page_are_of_matching_jobs(
     catalogue: Catalogue, pages: Listing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where it ended for having looked at enough: no page ends at another owner's job."""
+    """Also if the page ended because it examined enough jobs: no page ends at another owner's job."""
     monkeypatch.setattr(listing, "MAX_EXAMINED", 1)
     for number in range(60):
         job_id = f"job-{number:02}"
@@ -246,8 +242,8 @@ def test_a_page_s_places_are_of_jobs_that_were_asked_for(
     assert len(places) == len(set(places))
 
 
-def test_a_page_is_as_true_as_its_oldest_job_and_as_the_last_comparison_of_everything() -> None:
-    """While a watcher is believed, and everything was compared since it is, its silence says more."""
+def test_age_of_a_page_is_that_of_its_oldest_job_and_of_the_last_reconcile() -> None:
+    """While the watcher is healthy and everything was reconciled since, its silence proves more."""
     catalogue, coverage, stats = Catalogue(), make_coverage(), IndexStats()
     pages = make_listing(catalogue, coverage, stats)
     assert pages.valid_at(pages.page(None)) == -inf

@@ -18,7 +18,7 @@ from tests.index.parts import Parts
 
 
 class Clock:
-    """Monotonic seconds that pass when they are told to."""
+    """Monotonic seconds that advance only when a test says so."""
 
     now = 1000.0
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 class Root(JobsRoot):
-    """A real root whose reads of logs are counted, and can be made to fail."""
+    """A real root that counts reads of logs, and can make them fail."""
 
     reads = 0
     fault: OSError | None = None
@@ -40,7 +40,7 @@ class Root(JobsRoot):
 
 
 class Scene:
-    """A failed job with a log, and all that tells of it, on a clock of its own."""
+    """A failed job with a log, its catalogue and cache, on a clock of its own."""
 
     def __init__(self, farm: Farm, disk: StorageExecutor, cap: int = 1 << 20) -> None:
         self.farm = farm
@@ -61,7 +61,7 @@ class Scene:
         return path
 
     def watch(self, job_id: str = "a") -> None:
-        """Have the job watched since long ago, by a watcher that has just said that nothing happened."""
+        """Mark the job as watched for a long time, by a watcher that has just sent a heartbeat."""
         self.catalogue.entries[job_id].last_event_at = 0
         self.coverage.begin(0)
         self.vouch()
@@ -80,13 +80,13 @@ def scene(farm: Farm, disk: StorageExecutor) -> Scene:
     return Scene(farm, disk)
 
 
-async def test_a_log_is_read_once_within_max_age(scene: Scene) -> None:
+async def test_log_is_read_once_within_max_age(scene: Scene) -> None:
     scene.fail()
     assert [await scene.ask() for _ in range(3)] == [("one\n", 0, False)] * 3
     assert scene.root.reads == 1
 
 
-async def test_the_answer_is_as_old_as_the_older_of_job_and_log(scene: Scene) -> None:
+async def test_age_is_that_of_the_older_of_job_and_log(scene: Scene) -> None:
     scene.fail()
     await scene.ask()
     scene.clock.now += 0.5
@@ -94,7 +94,7 @@ async def test_the_answer_is_as_old_as_the_older_of_job_and_log(scene: Scene) ->
     assert await scene.ask() == ("one\n", 0.5, False)
 
 
-async def test_without_a_watch_a_log_older_than_max_age_is_read_again(scene: Scene) -> None:
+async def test_log_older_than_max_age_is_read_again_without_a_watch(scene: Scene) -> None:
     path = scene.fail()
     await scene.ask()
     path.write_text("one\ntwo\n")
@@ -102,7 +102,7 @@ async def test_without_a_watch_a_log_older_than_max_age_is_read_again(scene: Sce
     assert await scene.ask() == ("one\ntwo\n", 0, False)
 
 
-async def test_under_a_healthy_watch_a_log_is_kept_until_something_is_heard(scene: Scene) -> None:
+async def test_log_is_cached_under_a_healthy_watch_until_an_event(scene: Scene) -> None:
     path = scene.fail()
     await scene.ask()
     scene.watch()
@@ -117,7 +117,7 @@ async def test_under_a_healthy_watch_a_log_is_kept_until_something_is_heard(scen
     assert (await scene.ask())[0] == "two\n"
 
 
-async def test_a_log_that_no_watch_tells_of_is_read_again_though_the_job_is_watched(scene: Scene) -> None:
+async def test_log_outside_the_watched_directories_is_read_again(scene: Scene) -> None:
     path = scene.fail(logPath="logs/blender.log")
     await scene.ask()
     scene.watch()
@@ -127,14 +127,14 @@ async def test_a_log_that_no_watch_tells_of_is_read_again_though_the_job_is_watc
     assert await scene.ask() == ("two\n", 0, False)
 
 
-async def test_who_has_the_disk_read_gets_the_log_of_now(scene: Scene) -> None:
+async def test_forced_refresh_reads_the_log(scene: Scene) -> None:
     path = scene.fail()
     await scene.ask()
     path.write_text("two\n")
     assert (await scene.ask(force=True))[0] == "two\n"
 
 
-async def test_another_record_has_its_own_log(scene: Scene) -> None:
+async def test_new_record_has_its_own_log(scene: Scene) -> None:
     scene.fail()
     await scene.ask()
     scene.fail(log="other\n", logPath="other.log")
@@ -142,13 +142,13 @@ async def test_another_record_has_its_own_log(scene: Scene) -> None:
     assert (await scene.ask())[0] == "other\n"
 
 
-async def test_that_there_is_no_log_is_remembered_too(scene: Scene) -> None:
+async def test_missing_log_is_cached(scene: Scene) -> None:
     scene.fail().unlink()
     assert [await scene.ask() for _ in range(3)] == [(None, 0, False)] * 3
     assert scene.root.reads == 1
 
 
-async def test_while_storage_does_not_answer_the_last_log_stays_and_is_stale(scene: Scene) -> None:
+async def test_last_log_is_kept_and_stale_while_storage_does_not_respond(scene: Scene) -> None:
     scene.fail("a")
     scene.fail("never-asked-for")
     await scene.ask("a")
@@ -160,9 +160,7 @@ async def test_while_storage_does_not_answer_the_last_log_stays_and_is_stale(sce
     assert await scene.ask("never-asked-for") == (None, 0.75, True)
 
 
-async def test_what_is_kept_is_bounded_and_the_least_asked_for_goes(
-    farm: Farm, disk: StorageExecutor
-) -> None:
+async def test_cache_is_bounded_and_evicts_the_least_recently_used(farm: Farm, disk: StorageExecutor) -> None:
     scene = Scene(farm, disk, cap=3000)
     for name in ("a", "b", "c"):
         scene.fail(name, "x" * 487 + "\n")  # three weigh 3000
@@ -176,7 +174,7 @@ async def test_what_is_kept_is_bounded_and_the_least_asked_for_goes(
 
 
 @pytest.mark.parametrize("index", [WatchMode.EVENTS], indirect=True)
-async def test_a_log_that_grows_is_heard_of(farm: Farm, index: JobIndex) -> None:
+async def test_growing_log_is_noticed(farm: Farm, index: JobIndex) -> None:
     folder = farm.put("a", "failed")
     log = folder / "render.log"
     log.write_text("one\n")

@@ -1,4 +1,4 @@
-"""A file system that is mounted or unmounted over a job's output is noticed without anyone asking."""
+"""A file system mounted or unmounted over a job's output is noticed without a request."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.skipif(
         ("/jobs-too/a", []),
     ],
 )
-def test_a_mount_within_a_job_concerns_that_job(point: str, hints: list[WatchEvent]) -> None:
+def test_mount_within_a_job_concerns_that_job(point: str, hints: list[WatchEvent]) -> None:
     assert list(within_jobs("/jobs", [point])) == hints
 
 
@@ -57,7 +57,7 @@ def test_a_mount_within_a_job_concerns_that_job(point: str, hints: list[WatchEve
         ("/given/show", []),
     ],
 )
-def test_a_mount_beneath_an_output_root_covers_what_records_name(point: str, places: list[str]) -> None:
+def test_mount_below_an_output_root_concerns_jobs_that_name_it(point: str, places: list[str]) -> None:
     assert list(beneath_output_roots([("/real/out", "/given")], [point])) == places
 
 
@@ -65,11 +65,11 @@ def test_a_mount_beneath_an_output_root_covers_what_records_name(point: str, pla
     ("one", "other", "expected"),
     [("/a", "/a", True), ("/a/b", "/a", True), ("/a", "/a/b", True), ("/a", "/ab", False)],
 )
-def test_paths_overlap_where_one_holds_the_other(one: str, other: str, expected: bool) -> None:  # noqa: FBT001 - a table
+def test_paths_overlap_if_one_contains_the_other(one: str, other: str, expected: bool) -> None:  # noqa: FBT001 - a table
     assert overlap(one, other) is expected
 
 
-def test_a_mount_point_is_read_with_its_escapes() -> None:
+def test_escapes_of_a_mount_point_are_decoded() -> None:
     assert mount_point(r"36 25 0:991 / /mnt/two\040words rw - tmpfs none rw") == "/mnt/two words"
     assert mount_point("") == ""
 
@@ -85,7 +85,7 @@ def outside(tmp_path: Path) -> Path:
 async def index(
     request: pytest.FixtureRequest, farm: Farm, disk: StorageExecutor, outside: Path
 ) -> AsyncIterator[JobIndex]:
-    """An index in each mode; comparing everything does not come round during a test."""
+    """An index in each mode; no reconcile runs during a test."""
     for job_id, path in (
         ("inside", "output/film.mp4"),
         ("outside", f"{outside}/show/film.mp4"),
@@ -110,13 +110,13 @@ async def index(
 
 @pytest.fixture(params=["inside", "outside"])
 def folder(request: pytest.FixtureRequest, farm: Farm, outside: Path) -> Path:
-    """The folder of a job's output, in the job's directory or in an output root."""
+    """The directory of a job's output, in the job directory or in an output root."""
     return farm.root / "inside" / "output" if request.param == "inside" else outside / "show"
 
 
 @pytest.fixture
 def mounts(tmp_path: Path) -> Iterator[list[Path]]:
-    """Mount points to be unmounted in the end."""
+    """Mount points that are unmounted at the end."""
     points: list[Path] = []
     yield points
     for point in points:
@@ -139,7 +139,7 @@ def mount(points: list[Path], *words: str | Path) -> None:
         pytest.skip("mounting is not allowed here")
 
 
-async def test_an_output_folder_that_is_mounted_over_and_unmounted_is_noticed(
+async def test_mount_over_an_output_directory_and_its_unmount_are_noticed(
     index: JobIndex, folder: Path, mounts: list[Path]
 ) -> None:
     await asyncio.to_thread(mount, mounts, "-t", "tmpfs", "none", folder)
@@ -148,7 +148,7 @@ async def test_an_output_folder_that_is_mounted_over_and_unmounted_is_noticed(
     await until(lambda: size(index, job_of(folder)) == 4, NOTICED_WITHIN_S)
 
 
-async def test_another_film_that_is_mounted_over_an_output_is_noticed(
+async def test_file_mounted_over_an_output_is_noticed(
     index: JobIndex, folder: Path, mounts: list[Path], tmp_path: Path
 ) -> None:
     another = tmp_path / "another.mp4"
@@ -158,7 +158,7 @@ async def test_another_film_that_is_mounted_over_an_output_is_noticed(
     assert (await index.freshness.job(job_of(folder))).snapshot.output_version is not None
 
 
-async def test_what_changes_in_a_folder_that_was_mounted_over_is_told_as_before(
+async def test_changes_in_a_directory_that_was_mounted_over_are_noticed(
     index: JobIndex, folder: Path, mounts: list[Path]
 ) -> None:
     await asyncio.to_thread(mount, mounts, "-t", "tmpfs", "none", folder)
@@ -167,7 +167,7 @@ async def test_what_changes_in_a_folder_that_was_mounted_over_is_told_as_before(
     await until(lambda: size(index, job_of(folder)) == 12, NOTICED_WITHIN_S)
 
 
-async def test_jobs_that_a_mount_does_not_concern_are_not_looked_at(
+async def test_jobs_not_concerned_by_a_mount_are_not_read(
     index: JobIndex, farm: Farm, mounts: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[str] = []

@@ -27,7 +27,7 @@ JOBS = [f"job-{number}" for number in range(500)]
 
 
 class Counted:
-    """A Disk that counts the hops under way; each lets all others begin before it ends."""
+    """An executor that counts its calls in progress; each call lets all others start before it ends."""
 
     def __init__(self) -> None:
         self.under_way = 0
@@ -44,7 +44,7 @@ class Counted:
 
 @asynccontextmanager
 async def working(refresher: Refresher) -> AsyncIterator[None]:
-    """Have what is queued looked at for the length of the block."""
+    """Refresh what is queued during the block."""
     workers = [asyncio.create_task(refresher.refresh_queued()) for _ in range(QUEUE_READERS)]
     yield
     for worker in workers:
@@ -54,7 +54,7 @@ async def working(refresher: Refresher) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize(("quick", "hops"), [(True, 1), (False, QUEUE_READERS)])
-async def test_what_can_wait_is_looked_at_by_one_worker_where_storage_is_in_memory(
+async def test_deferred_refreshes_use_one_reader_if_storage_is_in_memory(
     farm: Farm, *, quick: bool, hops: int
 ) -> None:
     for job_id in JOBS:
@@ -74,7 +74,7 @@ async def test_what_can_wait_is_looked_at_by_one_worker_where_storage_is_in_memo
 
 
 class Slow(Counted):
-    """One whose hops take much longer than the processor has to do for them."""
+    """An executor whose calls take much longer than their CPU time."""
 
     async def run_metadata(self, key: str, work: Callable[[], Any], _deadline: float | None = None) -> Any:
         await asyncio.sleep(0.01)
@@ -84,10 +84,10 @@ class Slow(Counted):
 @pytest.mark.parametrize(
     ("quick", "read", "hops"), [(True, 0, 1), (True, 1000, MAX_READERS), (False, 0, MAX_READERS)], ids=str
 )
-async def test_a_round_waits_in_several_lanes_only_where_it_is_the_storage_that_takes_so_long(
+async def test_poll_uses_parallel_readers_only_if_storage_is_the_slow_part(
     farm: Farm, monkeypatch: pytest.MonkeyPatch, *, quick: bool, read: int, hops: int
 ) -> None:
-    """On a disk of this machine that has to read; a processor that others have takes as long."""
+    """On a local disk that has to read; a busy CPU takes as long."""
     known = JOBS[:50]
     for job_id in known:
         farm.put(job_id)
@@ -102,8 +102,8 @@ async def test_a_round_waits_in_several_lanes_only_where_it_is_the_storage_that_
     assert len(parts.catalogue) == len(known)
 
 
-class Troubled(JobsRoot):
-    """A root whose storage answers the first looks at each job with a fault."""
+class FailingRoot(JobsRoot):
+    """A root whose first reads of each job fail with a storage error."""
 
     def __init__(self, path: Path, *, faults: int, number: int) -> None:
         super().__init__(path)
@@ -120,14 +120,14 @@ class Troubled(JobsRoot):
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EBUSY])
 @pytest.mark.parametrize("jobs", [1, 20], ids=["one", "several"])
 @pytest.mark.parametrize("how", ["refresh_now", "refresh_later", "refresh_all"])
-async def test_job_that_storage_had_a_fault_for_is_looked_at_again(
+async def test_job_is_read_again_after_a_storage_error(
     farm: Farm, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch, number: int, jobs: int, how: str
 ) -> None:
     monkeypatch.setattr(retries, "RETRY_DELAY_S", 0.05)
     known = JOBS[:jobs]
     for job_id in known:
         farm.put(job_id)
-    parts = Parts(disk, Troubled(farm.root, faults=3, number=number))
+    parts = Parts(disk, FailingRoot(farm.root, faults=3, number=number))
     async with working(parts.refresher):
         if how == "refresh_all":
             await parts.refresher.refresh_all("*poll", known)

@@ -17,8 +17,8 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_DELAY_S", 0.05)
 
 
-class Looked:
-    """Takes down which jobs are to be looked at, and how many seconds after the beginning."""
+class RetryLog:
+    """Records which jobs are retried, and how many seconds after the start."""
 
     def __init__(self) -> None:
         self._begun = asyncio.get_running_loop().time()
@@ -30,8 +30,8 @@ class Looked:
         self.after = asyncio.get_running_loop().time() - self._begun
 
 
-async def test_job_is_looked_at_once_however_often_storage_had_a_fault_meanwhile() -> None:
-    looked = Looked()
+async def test_job_is_retried_once_however_many_errors_occurred_meanwhile() -> None:
+    looked = RetryLog()
     retries = Retries(looked)
     for _ in range(10):
         retries.failed(["job-1", "job-2"])
@@ -42,13 +42,13 @@ async def test_job_is_looked_at_once_however_often_storage_had_a_fault_meanwhile
     await until(lambda: looked.jobs[3:] == ["job-1"])
 
 
-async def test_many_jobs_are_looked_at_less_often() -> None:
-    looked = Looked()
+async def test_many_jobs_are_retried_less_often() -> None:
+    looked = RetryLog()
     retries = Retries(looked)
     retries.failed(JOBS)
     await until(lambda: len(looked.jobs) == len(JOBS))
     assert looked.after >= len(JOBS) / module.MAX_RETRIES_PER_S
-    looked = Looked()
+    looked = RetryLog()
     retries = Retries(looked)
     retries.failed(JOBS)
     retries.succeeded(JOBS[1:])

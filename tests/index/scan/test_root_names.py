@@ -1,4 +1,4 @@
-"""Jobs that come, go or are replaced where no watcher tells of them."""
+"""Jobs that are added, removed or replaced without watcher events."""
 
 from __future__ import annotations
 
@@ -32,44 +32,42 @@ def listed(*, is_stable: bool = True, seconds: float = 0.0, cpu: float = 0.0) ->
     return schedule
 
 
-def test_a_root_that_was_never_listed_is_due() -> None:
+def test_root_that_was_never_listed_is_due() -> None:
     assert ListingSchedule().is_due(VERSION, 100.0, trusted=True)
 
 
-def test_an_unchanged_root_is_not_listed_again_where_its_timestamps_are_trusted() -> None:
+def test_unchanged_root_with_trusted_timestamps_is_not_listed_again() -> None:
     assert not listed().is_due(VERSION, 1000.0, trusted=True)
 
 
 @pytest.mark.parametrize("field", RootVersion._fields)
-def test_a_root_that_differs_in_anything_is_listed_again(field: str) -> None:
+def test_root_with_any_difference_is_listed_again(field: str) -> None:
     assert listed().is_due(VERSION._replace(**{field: 7}), 100.0, trusted=True)
 
 
-def test_a_root_whose_timestamps_were_recent_when_it_was_listed_is_listed_again() -> None:
+def test_root_with_recent_timestamps_at_its_listing_is_listed_again() -> None:
     assert listed(is_stable=False).is_due(VERSION, 100.0, trusted=True)
 
 
-def test_an_unchanged_root_is_listed_again_for_a_twentieth_of_the_time_where_timestamps_are_not_trusted() -> (
-    None
-):
+def test_unchanged_root_with_untrusted_timestamps_is_listed_for_a_twentieth_of_the_time() -> None:
     schedule = listed(seconds=1.0)
     assert not schedule.is_due(VERSION, 119.9, trusted=False)
     assert schedule.is_due(VERSION, 120.1, trusted=False)
 
 
-def test_a_changed_root_is_listed_again_sooner_than_an_unchanged_one() -> None:
+def test_changed_root_is_listed_again_sooner_than_an_unchanged_one() -> None:
     schedule = listed(seconds=1.0)
     assert not schedule.is_due(LATER, 101.9, trusted=False)
     assert schedule.is_due(LATER, 102.1, trusted=False)
 
 
-def test_listings_take_no_more_than_their_share_of_the_processor() -> None:
+def test_listings_take_no_more_than_their_share_of_the_cpu() -> None:
     schedule = listed(cpu=0.1)
     assert not schedule.is_due(LATER, 104.9, trusted=False)
     assert schedule.is_due(LATER, 105.1, trusted=False)
 
 
-def test_a_request_during_a_listing_is_not_lost() -> None:
+def test_request_during_a_listing_is_not_lost() -> None:
     schedule = ListingSchedule()
     schedule.start()
     schedule.request()
@@ -77,7 +75,7 @@ def test_a_request_during_a_listing_is_not_lost() -> None:
     assert schedule.is_due(VERSION, 100.0, trusted=True)
 
 
-def test_a_listing_just_after_a_change_is_not_stable(tmp_path: Path) -> None:
+def test_listing_just_after_a_change_is_not_stable(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / ".hidden").mkdir()
     listing = list_root(tmp_path)
@@ -86,7 +84,7 @@ def test_a_listing_just_after_a_change_is_not_stable(tmp_path: Path) -> None:
     assert not listing.is_stable
 
 
-def test_names_are_compared_with_what_is_known(farm: Farm) -> None:
+def test_names_are_compared_with_the_catalogue(farm: Farm) -> None:
     reading: JobSnapshot = JobsRoot(farm.put("same").parent).read("same")
     known = {name: Entry(reading, 0.0) for name in ("same", "replaced", "missing", "unlisted-yet")}
     known["same"].inode, known["replaced"].inode, known["missing"].inode = 1, 2, 3
@@ -98,7 +96,7 @@ def test_names_are_compared_with_what_is_known(farm: Farm) -> None:
 
 @pytest.fixture
 async def polled(farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
-    """An index without a watcher, whose full comparison does not come round during a test."""
+    """An index without a watcher; no reconcile runs during a test."""
     for number in range(3):
         farm.put(f"old-{number}", "completed")
     index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.POLL, poll_interval=0.1, max_age=0.5)
@@ -109,33 +107,29 @@ async def polled(farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
         yield index
 
 
-async def test_a_new_job_is_found_by_its_name(farm: Farm, polled: JobIndex) -> None:
+async def test_new_job_is_found_by_its_name(farm: Farm, polled: JobIndex) -> None:
     farm.put("new", "completed")
     await until(lambda: polled.catalogue.get("new"))
 
 
-async def test_a_job_that_is_moved_in_is_found_by_its_name(
-    farm: Farm, polled: JobIndex, tmp_path: Path
-) -> None:
+async def test_job_moved_in_is_found_by_its_name(farm: Farm, polled: JobIndex, tmp_path: Path) -> None:
     prepared = Farm(tmp_path / "elsewhere").put("prepared", "completed")
     prepared.rename(farm.root / "moved-in")
     await until(lambda: polled.catalogue.get("moved-in"))
 
 
-async def test_a_finished_job_that_is_removed_is_missed_by_its_name(farm: Farm, polled: JobIndex) -> None:
+async def test_removed_finished_job_is_noticed_by_its_missing_name(farm: Farm, polled: JobIndex) -> None:
     farm.remove("old-1")
     await until(lambda: polled.catalogue.get("old-1") is None)
     assert polled.catalogue.get("old-0") is not None
 
 
-async def test_a_renamed_job_is_known_by_its_new_name_alone(farm: Farm, polled: JobIndex) -> None:
+async def test_renamed_job_is_known_only_by_its_new_name(farm: Farm, polled: JobIndex) -> None:
     (farm.root / "old-1").rename(farm.root / "renamed")
     await until(lambda: polled.catalogue.get("old-1") is None and polled.catalogue.get("renamed"))
 
 
-async def test_a_job_made_again_with_another_inode_is_looked_at(
-    farm: Farm, polled: JobIndex, tmp_path: Path
-) -> None:
+async def test_job_recreated_with_another_inode_is_read(farm: Farm, polled: JobIndex, tmp_path: Path) -> None:
     successor = Farm(tmp_path / "elsewhere").put("successor", "rendering", progress=7)
     farm.remove("old-1")
     successor.rename(farm.root / "old-1")
@@ -147,7 +141,7 @@ async def test_a_job_made_again_with_another_inode_is_looked_at(
     await until(lambda: progress() == 7)
 
 
-async def test_a_record_that_comes_long_after_its_directory_is_found(farm: Farm, polled: JobIndex) -> None:
+async def test_record_written_long_after_its_directory_is_found(farm: Farm, polled: JobIndex) -> None:
     (farm.root / "slow").mkdir()
     await until(lambda: polled._root_names.to_poll() == ["slow"])
     farm.put("slow")
@@ -155,7 +149,7 @@ async def test_a_record_that_comes_long_after_its_directory_is_found(farm: Farm,
     assert polled._root_names.to_poll() == []
 
 
-async def test_a_record_that_was_deleted_and_comes_back_is_found(farm: Farm, polled: JobIndex) -> None:
+async def test_record_that_was_deleted_and_restored_is_found(farm: Farm, polled: JobIndex) -> None:
     farm.put("old-3", "queued")
     await until(lambda: polled.catalogue.get("old-3"))
     (farm.root / "old-3" / "status.json").unlink()
@@ -164,9 +158,7 @@ async def test_a_record_that_was_deleted_and_comes_back_is_found(farm: Farm, pol
     await until(lambda: polled.catalogue.get("old-3"))
 
 
-async def test_a_finished_job_that_changes_is_found_without_a_watcher(
-    farm: Farm, disk: StorageExecutor
-) -> None:
+async def test_changed_finished_job_is_found_without_a_watcher(farm: Farm, disk: StorageExecutor) -> None:
     farm.put("job", "completed")
     index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.POLL, poll_interval=0.1)
     async with index.running():
@@ -175,7 +167,7 @@ async def test_a_finished_job_that_changes_is_found_without_a_watcher(
         await until(lambda: index.catalogue.entries["job"].snapshot.job.progress == 5)
 
 
-async def test_names_are_not_listed_while_a_watcher_tells_of_changes(
+async def test_names_are_not_listed_while_a_watcher_reports_changes(
     farm: Farm, disk: StorageExecutor
 ) -> None:
     farm.put("job")

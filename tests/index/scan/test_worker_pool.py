@@ -78,7 +78,7 @@ def on_each_start(monkeypatch: pytest.MonkeyPatch, do: Callable[[Process], objec
     return started
 
 
-async def test_scouts_find_what_the_reader_finds_and_leave_the_rest(
+async def test_workers_read_what_the_reader_reads_and_return_the_rest(
     farm: Farm, disk: StorageExecutor
 ) -> None:
     made = farm.put("made", "completed", outputPath="film.mp4") / "film.mp4"
@@ -117,7 +117,7 @@ VERSIONS = st.builds(FileVersion, *[st.integers(0, 2**62)] * 4)
 
 
 @given(RECORDS, VERSIONS, st.none() | VERSIONS, st.booleans())
-def test_a_reading_comes_out_of_its_parts_as_it_went_in(
+def test_snapshot_survives_encoding(
     record: dict[str, Any],
     identity: FileVersion,
     output: FileVersion | None,
@@ -135,7 +135,7 @@ def test_a_reading_comes_out_of_its_parts_as_it_went_in(
 
 
 @pytest.mark.parametrize("cores", [1, 2])
-async def test_no_scout_is_sent_for_few_jobs_or_where_there_is_one_core(
+async def test_no_worker_starts_for_few_jobs_or_on_one_core(
     root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
     started = on_each_start(monkeypatch, lambda _process: None)
@@ -145,7 +145,7 @@ async def test_no_scout_is_sent_for_few_jobs_or_where_there_is_one_core(
     assert not started
 
 
-async def test_what_a_scout_that_dies_or_is_silent_had_to_read_is_left(
+async def test_jobs_of_a_worker_that_dies_or_hangs_are_returned(
     root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_pool, "BATCH_TIMEOUT_S", 0.2)
@@ -160,10 +160,10 @@ async def test_what_a_scout_that_dies_or_is_silent_had_to_read_is_left(
     assert all(process.returncode == -signal.SIGKILL for process in started)
 
 
-async def test_what_one_scout_has_to_leave_another_reads_or_nobody(
+async def test_jobs_of_a_failed_worker_are_read_by_another_or_returned(
     root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One dies before its first word: the batches that were before it are left, no other."""
+    """One worker dies before its first reply: only its batches are returned."""
     signals = [signal.SIGCONT, signal.SIGKILL]
     on_each_start(monkeypatch, lambda process: process.send_signal(signals.pop()))
     results = PoolResults(root, disk)
@@ -173,7 +173,7 @@ async def test_what_one_scout_has_to_leave_another_reads_or_nobody(
     assert {*results.found} | {*left} == {*JOBS}
 
 
-async def test_where_no_process_can_be_begun_all_is_left(
+async def test_all_jobs_are_returned_if_no_process_can_start(
     root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
@@ -182,7 +182,7 @@ async def test_where_no_process_can_be_begun_all_is_left(
     assert results.lost == 2
 
 
-async def test_why_a_scout_failed_is_what_it_said_last(
+async def test_last_line_of_a_failed_worker_is_logged(
     root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(JobsRoot, "arguments", lambda _root: ["no JSON", "/"])
@@ -191,7 +191,7 @@ async def test_why_a_scout_failed_is_what_it_said_last(
     assert all(line["event"] == "worker-failed" and "JSONDecodeError" in line["reason"] for line in logs)
 
 
-async def test_who_goes_away_takes_the_scouts_along(
+async def test_cancelled_read_ends_the_workers(
     root: JobsRoot, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = on_each_start(monkeypatch, lambda process: process.send_signal(signal.SIGSTOP))
@@ -203,7 +203,7 @@ async def test_who_goes_away_takes_the_scouts_along(
     await until(lambda: all(process.returncode is not None for process in started))
 
 
-async def test_an_index_that_is_made_by_scouts_has_all_jobs(
+async def test_index_built_by_workers_has_all_jobs(
     farm: Farm, disk: StorageExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = on_each_start(monkeypatch, lambda _process: None)
@@ -218,7 +218,7 @@ async def test_an_index_that_is_made_by_scouts_has_all_jobs(
     assert started
 
 
-def test_a_scout_ends_with_its_standard_input(root: JobsRoot) -> None:
+def test_worker_ends_with_its_standard_input(root: JobsRoot) -> None:
     command = [sys.executable, "-m", "jobsvc.index.scan.worker_main", *root.arguments()]
     asked = orjson.dumps(JOBS[:2]) + b"\n"
     said = subprocess.run(command, input=asked, capture_output=True, check=True, timeout=20).stdout

@@ -1,4 +1,4 @@
-"""The watcher's process, run for real and spoken to by its pipes."""
+"""The real watcher process, controlled over its pipes."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ ROOT = "/farm/jobs"
         ({(1, "/proc/self/fd/3")}, set()),
     ],
 )
-def test_a_change_is_told_as_what_it_means(changes: set[tuple[int, str]], lines: set[str]) -> None:
+def test_change_is_reported_by_its_meaning(changes: set[tuple[int, str]], lines: set[str]) -> None:
     assert lines_of(ROOT, changes, is_root=True) == lines
 
 
-def test_the_end_of_a_directory_is_told_by_the_root_alone() -> None:
+def test_removal_of_a_directory_is_reported_once_by_the_root() -> None:
     assert lines_of(ROOT, {(3, "/farm/jobs/a")}, is_root=False) == {"changed a"}
 
 
@@ -62,19 +62,21 @@ def test_the_end_of_a_directory_is_told_by_the_root_alone() -> None:
         ("error in underlying watcher", None),
     ],
 )
-def test_the_job_with_the_name_that_is_not_utf_8_is_found(message: str, job: str | None) -> None:
+def test_job_with_a_name_that_is_not_utf_8_is_found(message: str, job: str | None) -> None:
     assert path_in_error(ROOT, message) == job
 
 
 @pytest.mark.parametrize(
     ("sizes", "merged"), [([5], False), ([5, 5], True), ([100, 5], False), ([10, 5], True), ([60, 60], False)]
 )
-def test_two_lookouts_of_like_size_become_one_up_to_a_size(sizes: list[int], merged: bool) -> None:  # noqa: FBT001 - a table
+def test_two_groups_of_similar_size_are_merged_up_to_a_size(sizes: list[int], merged: bool) -> None:  # noqa: FBT001 - a table
     assert should_merge(sizes, 100) is merged
 
 
 class Program:
-    """The program with its lines in and out, on a thread of ours or, as it is meant to be, as a process."""
+    """The program with its input and output lines, on a thread of the test or, as in production, as a
+    process.
+    """
 
     def __init__(self, root: Path) -> None:
         told, self._tell = os.pipe()
@@ -92,8 +94,8 @@ class Program:
     def watch(self, *folders: str) -> None:
         os.write(self._tell, json.dumps(folders).encode() + b"\n")
 
-    def hear(self, wanted: Callable[[str], bool], deadline: float = 5) -> str:
-        """Read lines until one is wanted."""
+    def read_until(self, wanted: Callable[[str], bool], deadline: float = 5) -> str:
+        """Read lines until an expected one."""
         end = time.monotonic() + deadline
         while time.monotonic() < end:
             for line in self.lines:
@@ -137,7 +139,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def program(root: Path) -> Iterator[Program]:
     program = Program(root)
-    program.hear(lambda line: line == "ready")
+    program.read_until(lambda line: line == "ready")
     yield program
     program.close()
 
@@ -145,17 +147,17 @@ def program(root: Path) -> Iterator[Program]:
 @pytest.fixture
 def process(root: Path) -> Iterator[Process]:
     process = Process(root)
-    process.hear(lambda line: line == "ready")
+    process.read_until(lambda line: line == "ready")
     yield process
     process.close()
 
 
-def test_what_happened_before_a_beat_was_told_before_it(program: Program, root: Path) -> None:
+def test_events_before_a_heartbeat_are_reported_before_it(program: Program, root: Path) -> None:
     program.watch("a")
-    program.hear(lambda line: line == "watched 1")
+    program.read_until(lambda line: line == "watched 1")
     (root / "a" / "status.json").write_text("{}")
     written = time.monotonic()
-    program.hear(lambda line: line.startswith("heartbeat ") and float(line.split()[1]) > written)
+    program.read_until(lambda line: line.startswith("heartbeat ") and float(line.split()[1]) > written)
     first_heartbeat_after = next(
         place
         for place, line in enumerate(program.lines)
@@ -164,64 +166,64 @@ def test_what_happened_before_a_beat_was_told_before_it(program: Program, root: 
     assert "changed a" in program.lines[:first_heartbeat_after]
 
 
-def test_a_log_that_grows_is_told_once_a_beat_and_before_it(program: Program, root: Path) -> None:
+def test_growing_log_is_reported_once_per_heartbeat_and_before_it(program: Program, root: Path) -> None:
     log = (root / "a" / "render.log").open("a")
     program.watch("a")
-    program.hear(lambda line: line == "watched 1")
+    program.read_until(lambda line: line == "watched 1")
     with log:
         for _ in range(50):
             log.write("line\n")
             log.flush()
     written = time.monotonic()
-    program.hear(lambda line: line.startswith("heartbeat ") and float(line.split()[1]) > written)
+    program.read_until(lambda line: line.startswith("heartbeat ") and float(line.split()[1]) > written)
     lines = [line for line in program.lines if line.startswith("heartbeat ") or line == "log a"]
     growths = [place for place, line in enumerate(lines) if line == "log a"]
     assert growths
     assert all(lines[place + 1].startswith("heartbeat ") for place in growths)
 
 
-def test_a_name_with_a_newline_in_the_root_adds_no_line(program: Program, root: Path) -> None:
+def test_name_with_a_newline_in_the_root_adds_no_line(program: Program, root: Path) -> None:
     for name in ("x\nnonsense", "x\ngone a", "x\nheartbeat 9e9"):
         (root / name).mkdir()
     (root / "c").mkdir()
-    program.hear(lambda line: line == "new c")
+    program.read_until(lambda line: line == "new c")
     assert {line.partition(" ")[0] for line in program.lines} <= {"ready", "heartbeat", "new"}
     assert not [line for line in program.lines if line in {"gone a", "heartbeat 9e9"}]
 
 
-def test_directories_that_are_not_there_are_passed_over(program: Program, root: Path) -> None:
+def test_missing_directories_are_skipped(program: Program, root: Path) -> None:
     program.watch("none", "a", "a/none")
-    program.hear(lambda line: line == "watched 1")
+    program.read_until(lambda line: line == "watched 1")
     (root / "a" / "x").write_text("")
-    program.hear(lambda line: line == "moved a/x")
+    program.read_until(lambda line: line == "moved a/x")
 
 
-def test_a_merged_lookout_hears_what_its_parts_heard(program: Program, root: Path) -> None:
+def test_merged_group_receives_all_events(program: Program, root: Path) -> None:
     for number in range(20):
         (root / f"job-{number}").mkdir()
         program.watch(f"job-{number}")
-    program.hear(lambda line: line == "watched 20")
+    program.read_until(lambda line: line == "watched 20")
     for number in range(20):
         (root / f"job-{number}" / "status.json").write_text("{}")
     for number in range(20):
-        program.hear(lambda line, number=number: line == f"changed job-{number}")  # type: ignore[misc]  # bound now
+        program.read_until(lambda line, number=number: line == f"changed job-{number}")  # type: ignore[misc]  # bound now
 
 
-def test_a_name_that_is_not_utf_8_makes_its_own_job_unwatchable_and_others_of_its_group_unwatched(
+def test_name_that_is_not_utf_8_makes_its_job_unwatchable_and_its_group_unwatched(
     program: Program, root: Path
 ) -> None:
     program.watch("a", "b")
-    program.hear(lambda line: line == "watched 1")
+    program.read_until(lambda line: line == "watched 1")
     Path(os.fsdecode(os.fsencode(root / "a") + b"/\xff")).write_text("")
-    program.hear(lambda line: line == "unwatchable a")
-    program.hear(lambda line: line == "unwatched b")
+    program.read_until(lambda line: line == "unwatchable a")
+    program.read_until(lambda line: line == "unwatched b")
     program.watch("b")
-    program.hear(lambda line: line == "watched 2")
+    program.read_until(lambda line: line == "watched 2")
     (root / "b" / "status.json").write_text("{}")
-    program.hear(lambda line: line == "changed b")
+    program.read_until(lambda line: line == "changed b")
 
 
-def test_the_process_ends_with_its_standard_input(process: Process) -> None:
+def test_process_ends_with_its_standard_input(process: Process) -> None:
     os.close(process._tell)
     process._tell = os.open(os.devnull, os.O_WRONLY)
     assert process.process.wait(5) == 0
@@ -229,32 +231,32 @@ def test_the_process_ends_with_its_standard_input(process: Process) -> None:
 
 def test_names_in_the_root_that_are_not_utf_8_are_skipped(process: Process, root: Path) -> None:
     process.watch("a")
-    process.hear(lambda line: line == "watched 1")
+    process.read_until(lambda line: line == "watched 1")
     for number in range(10):
         wrong = Path(os.fsdecode(os.fsencode(root) + b"/\xff%d" % number))
         wrong.mkdir()
         wrong.chmod(0o700)
         wrong.rename(os.fsdecode(os.fsencode(root) + b"/c\xfe%d" % number))
     (root / "c").mkdir()
-    process.hear(lambda line: line == "new c")
+    process.read_until(lambda line: line == "new c")
     (root / "c").rename(root / "d")
-    process.hear(lambda line: line == "new d")
-    process.hear(lambda line: line == "gone c")
+    process.read_until(lambda line: line == "new d")
+    process.read_until(lambda line: line == "gone c")
     (root / "d").chmod(0o700)
-    process.hear(lambda line: line == "changed d")
+    process.read_until(lambda line: line == "changed d")
     (root / "d").rmdir()
-    process.hear(lambda line: line == "gone d")
+    process.read_until(lambda line: line == "gone d")
     (root / "a" / "status.json").write_text("{}")
-    process.hear(lambda line: line == "changed a")
+    process.read_until(lambda line: line == "changed a")
     told = time.monotonic()
-    process.hear(lambda line: line.startswith("heartbeat ") and float(line.split()[1]) > told)
+    process.read_until(lambda line: line.startswith("heartbeat ") and float(line.split()[1]) > told)
     assert process.process.poll() is None
     assert {line for line in process.lines if not line.startswith("heartbeat ")} == {
         "ready", "watched 1", "new c", "gone c", "new d", "changed d", "gone d", "changed a"
     }  # fmt: skip
 
 
-def test_a_queue_of_events_that_runs_over_ends_the_process(process: Process, root: Path) -> None:
+def test_overflow_of_the_event_queue_ends_the_process(process: Process, root: Path) -> None:
     os.kill(process.process.pid, signal.SIGSTOP)
     most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if most > 100_000:
@@ -267,13 +269,13 @@ def test_a_queue_of_events_that_runs_over_ends_the_process(process: Process, roo
     assert process.process.wait(10) == 1
 
 
-def test_a_root_that_is_not_there_ends_the_process(tmp_path: Path) -> None:
+def test_missing_root_ends_the_process(tmp_path: Path) -> None:
     process = Process(tmp_path / "none")
     assert process.process.wait(10) == 1
     process.close()
 
 
-def test_the_process_dies_with_its_parent(root: Path) -> None:
+def test_process_dies_with_its_parent(root: Path) -> None:
     program = (
         "import subprocess, sys, time\n"
         "program = [sys.executable, '-m', 'jobsvc.index.watch.process_main', sys.argv[1], '0.05', '64']\n"

@@ -22,8 +22,8 @@ def reading(job_id: str, status: str = "rendering", **keys: Any) -> JobSnapshot:
     return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, settled=True)
 
 
-class Books:
-    """A Watching, what it has sent, and what it has had looked at."""
+class RegistryHarness:
+    """A WatchRegistry, the batches that it sent, and the jobs whose refresh it requested."""
 
     def __init__(self, limit: int = 1000, batch: int = 1000) -> None:
         self.catalogue = Catalogue()
@@ -43,8 +43,8 @@ class Books:
         )
         self.watching.deferred = False
 
-    async def told(self, batches: int) -> None:
-        """Wait until so many batches were sent."""
+    async def wait_for_batches(self, batches: int) -> None:
+        """Wait until this many batches were sent."""
         await until(lambda: len(self.sent) >= batches)
 
     def put(self, job_id: str, moment: float = 1, **keys: Any) -> Entry:
@@ -55,8 +55,8 @@ class Books:
 
 
 @pytest.fixture
-async def books() -> Books:
-    return Books()
+async def books() -> RegistryHarness:
+    return RegistryHarness()
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ async def books() -> Books:
         ("", ()),
     ],
 )
-def test_the_folders_to_an_output_are_those_whose_change_could_hide_it(path: str, folders: Any) -> None:
+def test_folders_of_an_output_are_those_whose_change_could_hide_it(path: str, folders: Any) -> None:
     assert folders_to(path) == folders
 
 
-async def test_jobs_under_way_are_watched_before_finished_ones(books: Books) -> None:
+async def test_unfinished_jobs_are_watched_before_finished_ones(books: RegistryHarness) -> None:
     books.put("done", status="failed")
     books.put("queued", status="queued")
     books.watching.start()
@@ -83,7 +83,7 @@ async def test_jobs_under_way_are_watched_before_finished_ones(books: Books) -> 
     assert books.sent == [["queued", "done"]]
 
 
-async def test_nothing_is_vouched_for_before_its_watch_is_in_force(books: Books) -> None:
+async def test_nothing_is_covered_before_its_watch_is_active(books: RegistryHarness) -> None:
     books.watching.start()
     entry = books.put("a")
     await until(lambda: books.sent)
@@ -94,7 +94,7 @@ async def test_nothing_is_vouched_for_before_its_watch_is_in_force(books: Books)
     assert books.limit.used == 1
 
 
-async def test_a_completed_job_is_watched_with_the_folders_of_its_output(books: Books) -> None:
+async def test_completed_job_is_watched_with_the_folders_of_its_output(books: RegistryHarness) -> None:
     books.watching.start()
     books.put("a")
     await until(lambda: books.sent)
@@ -108,7 +108,7 @@ async def test_a_completed_job_is_watched_with_the_folders_of_its_output(books: 
     assert books.limit.used == 2
 
 
-async def test_a_folder_that_comes_or_goes_is_watched_anew(books: Books) -> None:
+async def test_added_or_removed_folder_is_watched_again(books: RegistryHarness) -> None:
     books.watching.start()
     entry = books.put("a", status="completed", outputPath="output/film.mp4")
     await until(lambda: books.sent)
@@ -124,13 +124,13 @@ async def test_a_folder_that_comes_or_goes_is_watched_anew(books: Books) -> None
     assert [entry.watched_folders, entry.last_event_at, books.limit.used] == [(), inf, 1]
 
 
-async def test_an_output_that_no_watch_could_tell_of_is_never_vouched_for(books: Books) -> None:
+async def test_output_that_cannot_be_watched_is_never_covered(books: RegistryHarness) -> None:
     books.watching.start()
     entry = books.put("a", status="completed", outputPath="/renders/film.mp4")
     assert entry.last_event_at == inf
 
 
-async def test_a_new_directory_is_watched_before_there_is_a_job_in_it(books: Books) -> None:
+async def test_new_directory_is_watched_before_it_contains_a_job(books: RegistryHarness) -> None:
     books.watching.start()
     books.watching.job_added("a")
     assert books.watching.knows("a")
@@ -144,7 +144,7 @@ async def test_a_new_directory_is_watched_before_there_is_a_job_in_it(books: Boo
     assert entry.verified_at < entry.last_event_at < inf
 
 
-async def test_a_directory_that_went_while_its_watch_was_set_up_is_not_vouched_for(books: Books) -> None:
+async def test_directory_removed_while_its_watch_was_set_up_is_not_covered(books: RegistryHarness) -> None:
     books.watching.start()
     entry = books.put("a")
     await until(lambda: books.sent)
@@ -153,8 +153,8 @@ async def test_a_directory_that_went_while_its_watch_was_set_up_is_not_vouched_f
     assert (entry.watched_folders, entry.last_event_at) == (None, inf)
 
 
-async def test_finished_jobs_leave_watches_for_those_to_come() -> None:
-    books = Books(limit=10)
+async def test_finished_jobs_leave_watches_for_new_ones() -> None:
+    books = RegistryHarness(limit=10)
     for number in range(20):
         books.put(f"done-{number}", status="failed")
     books.watching.start()
@@ -167,7 +167,7 @@ async def test_finished_jobs_leave_watches_for_those_to_come() -> None:
     assert books.sent[1] == ["new"]
 
 
-async def test_a_refusal_is_the_limit_from_then_on(books: Books) -> None:
+async def test_limit_is_reached_after_a_refusal(books: RegistryHarness) -> None:
     books.watching.start()
     books.put("a")
     await until(lambda: books.sent)
@@ -175,7 +175,7 @@ async def test_a_refusal_is_the_limit_from_then_on(books: Books) -> None:
     assert (books.limit.reached, books.limit.maximum) == (True, 0)
 
 
-async def test_a_blind_job_is_left_alone_until_it_is_another(books: Books) -> None:
+async def test_unwatchable_job_is_skipped_until_it_changes(books: RegistryHarness) -> None:
     books.watching.start()
     entry = books.put("a")
     await until(lambda: books.sent)
@@ -189,7 +189,7 @@ async def test_a_blind_job_is_left_alone_until_it_is_another(books: Books) -> No
     assert "a" in books.queue.queued
 
 
-async def test_when_the_watcher_is_gone_nothing_is_vouched_for(books: Books) -> None:
+async def test_nothing_is_covered_after_the_watcher_ended(books: RegistryHarness) -> None:
     books.watching.start()
     entry = books.put("a")
     await until(lambda: books.sent)
@@ -200,8 +200,8 @@ async def test_when_the_watcher_is_gone_nothing_is_vouched_for(books: Books) -> 
     assert not books.queue.queued
 
 
-async def test_what_need_not_be_watched_at_once_waits_for_looks_that_lag() -> None:
-    books = Books()
+async def test_deferred_watches_wait_for_a_refresh_backlog() -> None:
+    books = RegistryHarness()
     books.put("old")
     books.lag = True
     books.watching.start()
@@ -215,8 +215,8 @@ async def test_what_need_not_be_watched_at_once_waits_for_looks_that_lag() -> No
     assert books.sent[1] == ["old"]
 
 
-async def test_no_more_than_a_batch_is_told_at_once_and_the_rest_once_that_is_watched() -> None:
-    books = Books(batch=8)
+async def test_one_batch_is_sent_at_a_time() -> None:
+    books = RegistryHarness(batch=8)
     for number in range(9):
         books.put(f"job-{number}")
     books.watching.start()
@@ -225,12 +225,12 @@ async def test_no_more_than_a_batch_is_told_at_once_and_the_rest_once_that_is_wa
     while sum(map(len, books.sent)) < 9:
         number = len(books.sent)
         books.watching.batch_watched(number)
-        await books.told(number + 1)
+        await books.wait_for_batches(number + 1)
     assert sorted(job_id for batch in books.sent for job_id in batch) == [f"job-{n}" for n in range(9)]
 
 
-async def test_a_job_that_comes_behind_the_backlog_s_back_is_watched_after_it() -> None:
-    books = Books(batch=4)
+async def test_job_added_during_the_backlog_is_watched_after_it() -> None:
+    books = RegistryHarness(batch=4)
     for number in range(3):
         books.put(f"job-{number}")
     books.watching.start()
@@ -238,36 +238,36 @@ async def test_a_job_that_comes_behind_the_backlog_s_back_is_watched_after_it() 
     entry = books.put("late")
     assert entry.last_event_at == inf
     for number in (1, 2, 3, 4):
-        await books.told(number)
+        await books.wait_for_batches(number)
         books.watching.batch_watched(number)
     assert entry.watched_folders == ()
     assert books.limit.used == 4
 
 
-async def partly_armed(monkeypatch: pytest.MonkeyPatch) -> Books:
-    """Have five jobs watched, and two of them taken in."""
+async def partly_watched(monkeypatch: pytest.MonkeyPatch) -> RegistryHarness:
+    """Have five jobs watched, and the results of two of them applied."""
     monkeypatch.setattr(registry, "JOBS_PER_ITERATION", 2)
-    books = Books()
+    books = RegistryHarness()
     for number in range(5):
         books.put(f"job-{number}")
     books.watching.start()
-    await books.told(1)
+    await books.wait_for_batches(1)
     books.watching.batch_watched(1)
     assert books.limit.used == 2
     return books
 
 
-async def test_of_a_large_batch_a_part_is_taken_in_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    books = await partly_armed(monkeypatch)
+async def test_large_batch_is_applied_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    books = await partly_watched(monkeypatch)
     await until(lambda: books.limit.used == 5)
     assert sorted(books.looked) == [f"job-{number}" for number in range(5)]
 
 
-async def test_what_is_left_of_a_batch_of_a_watcher_that_is_gone_is_not_taken_in(
+async def test_rest_of_a_batch_is_not_applied_after_the_watcher_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    books = await partly_armed(monkeypatch)
+    books = await partly_watched(monkeypatch)
     books.watching.start()
-    await books.told(2)
+    await books.wait_for_batches(2)
     assert books.limit.used == 0
     assert all(entry.watched_folders is None for entry in books.catalogue.entries.values())

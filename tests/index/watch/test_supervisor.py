@@ -1,4 +1,4 @@
-"""What the service makes of the lines that the watcher's process writes."""
+"""How the service handles the lines that the watcher process writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobsvc.index.watch.supervisor import EventKind, WatchEvent, handle_lines
 
 
 class Listener:
-    """Keeps what it was told."""
+    """Records the callbacks."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -51,7 +51,7 @@ class Listener:
         b"ready or not",
     ],
 )
-def test_a_line_that_is_not_of_the_protocol_is_counted_and_the_next_is_read(line: bytes) -> None:
+def test_invalid_line_is_counted_and_the_next_is_read(line: bytes) -> None:
     listener = Listener()
     handle_lines([b"changed a", line, b"gone b"], listener)
     assert listener.told == [[(EventKind.CHANGED, "a")], "unknown", [(EventKind.GONE, "b")]]
