@@ -1,7 +1,7 @@
 #!/bin/sh
-# Renders the samples' films, stills and the failed job's log anew, with ffmpeg, in this folder.
+# Renders the films, the image and the failed job's log of the samples again with ffmpeg, in this directory.
 # Needs an ffmpeg with libx264 and drawtext, and the font DejaVu Sans. The records (status.json) are
-# written by hand and stay as they are.
+# written by hand and are not changed.
 set -eu
 cd "$(dirname "$0")"
 
@@ -14,7 +14,7 @@ film="-c:v libx264 -preset veryslow -pix_fmt yuv420p -movflags +faststart -fflag
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# Appends to the log named first what ffmpeg says, without the addresses that differ from run to run.
+# Appends the output of ffmpeg to the log that is named first, without the addresses that differ in each run.
 render() {
     log=$1; shift
     result=0
@@ -32,7 +32,7 @@ render $job/render.log -f lavfi \
     $film -crf 35 $job/output/opening-title.mp4
 echo "2026-11-20T09:16:31Z farm: 100 of 100 frames, output/opening-title.mp4" >>$job/render.log
 
-# 2. The completed still.
+# 2. The completed image.
 job=poster-frame-0007; mkdir -p $job/output
 echo "2026-11-20T11:02:40Z farm: poster-frame-0007 taken by render-01, attempt 1" >$job/render.log
 render $job/render.log -loglevel error -stats -f lavfi \
@@ -40,18 +40,18 @@ render $job/render.log -loglevel error -stats -f lavfi \
     -vf "$dusk,scale=960:540:flags=lanczos,gblur=sigma=0.5,format=yuvj420p" -frames:v 1 -q:v 10 -bitexact $job/output/poster.jpg
 echo "2026-11-20T11:02:44Z farm: 1 of 1 frames, output/poster.jpg" >>$job/render.log
 
-# 3. The film with a name that is not ASCII: a sun that rises.
+# 3. The film with a name that is not ASCII: a sunrise.
 job=daybreak-1998; mkdir -p $job/output
 sun="hypot(X-320,Y-(300-35*T))"
 render /dev/null -f lavfi -i "nullsrc=s=640x360:r=25" -t 4 \
     -vf "format=gbrp,geq=r='min(255,20+(40+40*T)*Y/H*1.6+380*exp(-$sun/60))':g='min(255,18+(12+28*T)*pow(Y/H,2)*1.5+300*exp(-$sun/48))':b='min(255,60+(30+6*T)*(1-Y/H)+35*Y/H+150*exp(-$sun/38))',drawtext=font='DejaVu Sans':text='Träume':fontcolor=white:fontsize=44:x=(w-tw)/2:y=70:alpha='min(1,t/1.5)'" \
     $film -crf 27 "$job/output/Träume – 夜明け.mp4"
 
-# 4. Another studio's film: it must never be seen with a token of the demo's owner.
+# 4. The film of another owner: a token of the owner demo must never see it.
 job=bumper-0001; mkdir -p $job/output
 render /dev/null -f lavfi -i "testsrc2=s=320x180:r=12" -t 1 $film -crf 34 $job/output/bumper.mp4
 
-# 5. The failed job: a frame of a numbered sequence is cut short, as by a full disk.
+# 5. The failed job: one frame of a numbered sequence is truncated, as by a full disk.
 job=turntable-0013; mkdir -p $job
 mkdir "$scratch/plates"
 render /dev/null -f lavfi -i "mandelbrot=s=320x180:start_scale=0.006:$seahorse" -frames:v 24 "$scratch/plates/plate_%04d.png"
