@@ -53,10 +53,11 @@ class CachedOutputs:
 
         Returns None if that is not possible or anything is not as expected. Never raises.
         """
-        job = known.job
-        if not (job.status is Status.COMPLETED and known.is_stable):
-            return None
-        return self._kept.get(known) or self._open_and_cache(known)
+        return (self._kept.get(known) or self._open_and_cache(known)) if _can_be_cached(known) else None
+
+    def borrow_output(self, known: JobSnapshot) -> OpenFile | None:
+        """Like `open_output`, for use before the next call only: the file may be the cached one itself."""
+        return (self._kept.borrow(known) or self._open_and_cache(known)) if _can_be_cached(known) else None
 
     def is_unchanged_nowait(self, known: JobSnapshot) -> bool:
         """Return whether the job's files are still the versions in the snapshot, without blocking.
@@ -123,6 +124,10 @@ class CachedOutputs:
 
     def _is_output(self, status: os.stat_result) -> bool:
         return stat.S_ISREG(status.st_mode) and status.st_nlink > 0 and status.st_dev == self._device
+
+
+def _can_be_cached(known: JobSnapshot) -> bool:
+    return known.job.status is Status.COMPLETED and known.is_stable
 
 
 def _names_within(job: Job) -> tuple[str, ...] | None:

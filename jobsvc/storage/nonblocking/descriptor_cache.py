@@ -51,10 +51,19 @@ class RecordCheck(NamedTuple):
         return path_has_version(self.path, self.components, self.device)
 
 
+class BorrowedFile(OpenFile):
+    """A cached file, without a descriptor of its own; valid until the cache is used again."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Do nothing: the cache closes the descriptor."""
+
+
 @dataclass(frozen=True, slots=True)
 class _CachedFile:
     record: RecordCheck
-    file: OpenFile
+    file: BorrowedFile
     ctime_ns: int
     folders: tuple[Folder, ...]
 
@@ -93,16 +102,22 @@ class DescriptorCache:
         self._older: set[str] = set()
 
     def get(self, known: JobSnapshot) -> OpenFile | None:
-        """Return a duplicate of the job's cached output, or None. Never raises.
+        """Return a duplicate of the job's cached output, or None. Never raises."""
+        kept = self.borrow(known)
+        return None if kept is None else _dup(kept)
 
-        The output must be cached under the same snapshot and unchanged; a changed one is evicted.
+    def borrow(self, known: JobSnapshot) -> BorrowedFile | None:
+        """Return the job's cached output itself, or None. Never raises.
+
+        The output must be cached under the same snapshot and unchanged; a changed one is evicted. For use
+        before the next call: this saves dup(2) and close(2), 1.2 µs of the 60 for a small range.
         """
         job_id = known.job.id
         kept = self._cached.get(job_id)
         if kept is None:
             return None
         if (kept.record.version is known or kept.record.version == known) and kept.unchanged():
-            return _dup(kept.file)
+            return kept.file
         self._drop(job_id)
         return None
 
@@ -123,7 +138,7 @@ class DescriptorCache:
             return
         if len(self._cached) >= MAX_CACHED_FILES:
             self._drop(next(iter(self._cached)))
-        self._cached[job_id] = _CachedFile(record, own, ctime, folders)
+        self._cached[job_id] = _CachedFile(record, BorrowedFile(*own), ctime, folders)
 
     def evict_idle(self) -> None:
         """Close the files that were already cached at the previous call: open files prevent an unmount."""

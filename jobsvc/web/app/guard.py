@@ -135,7 +135,7 @@ class Guard:
             if decided is None:
                 return None
             if seeks is not None:
-                return _send_part(asked, token, decided, spent, seeks)
+                return seeks.send(asked, token, decided, spent)
             told = spent.consume(token, unchanged=decided.status is _UNCHANGED)
             if told is None:
                 return None
@@ -166,22 +166,3 @@ class Guard:
         except RateLimited as refused:
             refused.reason, refused.token_id = wrong.reason, wrong.token_id
             raise
-
-
-def _send_part(
-    asked: FastRequest, token: Token, decided: PreparedResponse, budget: Budget, seeks: RangeContinuations
-) -> HTTPStatus | None:
-    """Send a response that can be a further range, which is charged to a budget of its own.
-
-    Returns None, without sending, if the budget is used up.
-    """
-    key = seeks.key_of(asked, token)
-    if seeks.is_continuation(asked, key) and seeks.budget.try_acquire(token):
-        told: str | None = budget.lines(token)
-    else:
-        told = budget.consume(token, unchanged=decided.status is _UNCHANGED)
-    if told is None:
-        return None
-    decided.send(told)
-    seeks.record(asked, key, decided.status)
-    return decided.status

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class FastRequest:
     """A plain GET on the fast path. Creating a web.Request would be a sixth of the cost of the response."""
 
-    __slots__ = ("_message", "_target", "connection", "headers", "job_id", "version")
+    __slots__ = ("_message", "_target", "client", "connection", "headers", "job_id", "version")
 
     method: Final = hdrs.METH_GET
 
@@ -36,6 +36,8 @@ class FastRequest:
         """As in the URL; it has the form of a job id."""
         self.version = version
         """Version of the output, if the URL names one."""
+        self.client: str | None = None
+        """The client's address, behind trusted proxies; set for downloads only."""
         self._message = message
         self._target = target
 

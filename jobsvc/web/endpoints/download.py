@@ -166,7 +166,8 @@ class DownloadEndpoint:
         if seen is None:
             return None
         job, output = seen.snapshot.job, require_output(seen.snapshot.job, seen.file)
-        ended = partial(self._ended, self._seeks.peers.address_of(asked), job, output, by_link=False)
+        asked.client = self._seeks.peers.address_of(asked)
+        ended = partial(self._ended, asked.client, job, output, by_link=False)
         decided = self._file_responder.try_fast(
             asked, token, output, _extra_headers(output.name), ended, linger=self._run_in_background
         )
@@ -180,8 +181,7 @@ class DownloadEndpoint:
         job, output = found
         seeks = self._seeks
         seeks.record(request, seeks.key_of(request, token), output.evaluation.status)
-        client, by_link = seeks.peers.address_of(request), BY_LINK in request
-        ended = partial(self._ended, client, job, output, by_link=by_link)
+        ended = partial(self._ended, seeks.peers.address_of(request), job, output, by_link=BY_LINK in request)
         return await self._file_responder.answer(
             request, job.id, output, _headers(output.name), ended, slot=slot
         )
@@ -251,21 +251,21 @@ class DownloadEndpoint:
         self._ends[outcome].inc()
         self._bytes.inc(shipment.sent)
         self._log.write(
-            DownloadRecord(
-                when=shipment.started_at,
-                request_id=request_id.current() or "",
-                token_id=shipment.token.id,
-                owner=job.owner,
-                job=job.id,
-                file=output.name,
-                etag=output.selected.etag,
-                range=ranges_sent(output),
-                bytes_sent=shipment.sent,
-                bytes_promised=shipment.expected,
-                seconds=time.time() - shipment.started_at,
-                outcome=outcome,
-                client=client,
-                by_link=by_link,
+            DownloadRecord(  # in order: by keyword it takes twice the time
+                shipment.started_at,
+                request_id.current() or "",
+                shipment.token.id,
+                job.owner,
+                job.id,
+                output.name,
+                output.selected.etag,
+                ranges_sent(output),
+                shipment.sent,
+                shipment.expected,
+                time.time() - shipment.started_at,
+                outcome,
+                client,
+                by_link,
             )
         )
 

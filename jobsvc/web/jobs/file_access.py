@@ -108,8 +108,10 @@ class JobFileAccess:
         disk. No thread is used if everything is in memory. Raises the same as `read_record`.
         """
         known = await self._known(token, job_id)
-        if (seen := self._in_memory(known, work)) is not None:
-            return seen
+        if self._cached is not None:
+            seen = _in_memory(self._cached.open_output, known, work)
+            if seen is not None:
+                return seen
         return await self._look(
             self._disk.run_metadata, known, partial(_output, self._root, known, token, work)
         )
@@ -125,18 +127,12 @@ class JobFileAccess:
     ) -> JobFile[T] | None:
         """Like `open_output`, on the event loop and without blocking; None if that is not possible.
 
-        Raises what `work` raises.
+        The file must not be used after the caller has returned to the event loop. Raises what `work` raises.
         """
         entry = self._catalogue.get(job_id)
-        if entry is None or not can_see(token, entry.snapshot.job.owner):
+        if self._cached is None or entry is None or not can_see(token, entry.snapshot.job.owner):
             return None
-        return self._in_memory(entry.snapshot, work)
-
-    def _in_memory(
-        self, known: JobSnapshot, work: Callable[[JobSnapshot, OpenFile | None], T]
-    ) -> JobFile[T] | None:
-        output = None if self._cached is None else self._cached.open_output(known)
-        return None if output is None else JobFile(known, work(known, output))
+        return _in_memory(self._cached.borrow_output, entry.snapshot, work)
 
     async def read_unchecked(
         self, job_id: str, work: Callable[[JobSnapshot], T], *, data: bool = False
@@ -205,6 +201,15 @@ async def _evict_idle(cached: CachedOutputs) -> None:
     while True:
         await asyncio.sleep(KEEP_OPEN_S)
         cached.evict_idle()
+
+
+def _in_memory(
+    opened: Callable[[JobSnapshot], OpenFile | None],
+    known: JobSnapshot,
+    work: Callable[[JobSnapshot, OpenFile | None], T],
+) -> JobFile[T] | None:
+    output = opened(known)
+    return None if output is None else JobFile(known, work(known, output))
 
 
 def _record(

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token
 from jobsvc.web.auth.client_address import Peers
-from jobsvc.web.connection.fast_request import FastRequest
+from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.ratelimit.budgets import Budget
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ Key: TypeAlias = tuple[str, str | None, str]
 
 # A tuple: hashing a member of an enumeration is slow.
 _SENT: Final = (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.OK)
+_NOT_MODIFIED: Final = HTTPStatus.NOT_MODIFIED
 
 
 class RangeContinuations:
@@ -57,25 +58,51 @@ class RangeContinuations:
         self._before: dict[Key, None] = {}
         self._turn = clock() + PLAYING_S
 
-    def key_of(self, request: web.Request | FastRequest, token: Token) -> Key:
+    def key_of(self, request: web.Request, token: Token) -> Key:
         """Return the key of a request."""
-        job_id = request.job_id if isinstance(request, FastRequest) else self._job_id_of(request)
-        return token.id, self.peers.address_of(request), job_id
+        return token.id, self.peers.address_of(request), self._job_id_of(request)
 
-    def is_continuation(self, request: web.Request | FastRequest, key: Key) -> bool:
+    def is_continuation(self, request: web.Request, key: Key) -> bool:
         """Return whether a request is for a further range of an output that is being read."""
-        wanted = request.headers.get(hdrs.RANGE)
-        if wanted is None or request.method != hdrs.METH_GET or wanted == _connection(request).last_range:
-            return False
         self._rotate()
+        return request.method == hdrs.METH_GET and self._continues(
+            key, request.headers.get(hdrs.RANGE), _connection(request)
+        )
+
+    def record(self, request: web.Request, key: Key, status: HTTPStatus) -> None:
+        """Remember a request, which was already charged, if its response has a body of the output."""
+        self._rotate()
+        self._record(key, request.headers.get(hdrs.RANGE), _connection(request), status)
+
+    def send(
+        self, asked: FastRequest, token: Token, prepared: PreparedResponse, budget: Budget
+    ) -> HTTPStatus | None:
+        """Charge `budget`, or the one for further ranges, and send the response to a plain GET.
+
+        Returns None, without sending, if the budget is used up.
+        """
+        self._rotate()
+        key, connection = (token.id, asked.client, asked.job_id), asked.connection
+        wanted = asked.headers.get(hdrs.RANGE)
+        if self._continues(key, wanted, connection) and self.budget.try_acquire(token):
+            lines: str | None = budget.lines(token)
+        else:
+            lines = budget.consume(token, unchanged=prepared.status is _NOT_MODIFIED)
+        if lines is None:
+            return None
+        prepared.send(lines)
+        self._record(key, wanted, connection, prepared.status)
+        return prepared.status
+
+    def _continues(self, key: Key, wanted: str | None, connection: Connection) -> bool:
+        if wanted is None or wanted == connection.last_range:
+            return False
         return key in self._recent or key in self._before
 
-    def record(self, request: web.Request | FastRequest, key: Key, status: HTTPStatus) -> None:
-        """Remember a request, which was already charged, if its response has a body of the output."""
+    def _record(self, key: Key, wanted: str | None, connection: Connection, status: HTTPStatus) -> None:
         if status in _SENT:
-            self._rotate()
             self._recent[key] = None
-            _connection(request).last_range = request.headers.get(hdrs.RANGE)
+            connection.last_range = wanted
 
     def _rotate(self) -> None:
         now = self._clock()
@@ -85,5 +112,5 @@ class RangeContinuations:
             self._turn = now + PLAYING_S
 
 
-def _connection(request: web.Request | FastRequest) -> Connection:
-    return request.connection if isinstance(request, FastRequest) else cast("Connection", request.protocol)
+def _connection(request: web.Request) -> Connection:
+    return cast("Connection", request.protocol)
