@@ -118,7 +118,7 @@ def _has_unknown_expectation(request: web.BaseRequest) -> bool:
 
 PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
-RETRY_AFTER_S: Final = 1
+CONNECTION_RETRY_S: Final = 1
 
 RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -132,7 +132,7 @@ def probes_only(handler: RequestHandler) -> RequestHandler:
         else:
             request_id.begin(request.headers.get(REQUEST_ID))
             response = problems.from_api_error(
-                TooManyConnections("All connections are in use.", retry_after=RETRY_AFTER_S)
+                TooManyConnections("All connections are in use.", retry_after=CONNECTION_RETRY_S)
             )
             add_common_headers(cast(web.Request, request), response)
         response.force_close()

@@ -52,8 +52,8 @@ from jobsvc.web.ratelimit.download_slots import DownloadSlots, Slot
 from jobsvc.web.ratelimit.seeking import RangeContinuations
 from jobsvc.web.responses import single_write
 
-RETRY_AFTER_S: Final = 5
-"""Seconds, sent as Retry-After if the job is not completed yet."""
+NOT_COMPLETED_RETRY_S: Final = 5
+"""Retry-After if the job is not completed yet."""
 
 
 def require_output(job: Job, output: FileSelection | None) -> FileSelection:
@@ -70,12 +70,18 @@ def without_output(job: Job) -> NotReady:
         return JobFailed(f"The job failed: {error[:500]}" if error else "The job failed.")
     if job.status is Status.CANCELED:
         return JobCanceled("The job was canceled.")
-    return JobNotCompleted(f"The job is {job.status}, {job.progress:g} % done.", retry_after=RETRY_AFTER_S)
+    return JobNotCompleted(
+        f"The job is {job.status}, {job.progress:g} % done.", retry_after=NOT_COMPLETED_RETRY_S
+    )
 
 
 class _Found(NamedTuple):
     job: Job
     output: FileSelection
+
+    @property
+    def is_sent(self) -> bool:
+        return self.output.is_sent
 
 
 class DownloadAddress(NamedTuple):
@@ -135,24 +141,8 @@ class DownloadEndpoint:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD."""
         token = request[TOKEN]
-        if request.method == "HEAD":
-            return await self._answer(request, token, await self._find(request, token), None)
-        if self._slots.need_room(token):
-            return await self._answer_in_room(request, token)
-        await self._slots.wait_briefly(token)
-        with self._slots.acquire(token) as slot:
-            return await self._answer(request, token, await self._find(request, token), slot)
-
-    async def _answer_in_room(self, request: web.Request, token: Token) -> web.StreamResponse:
-        """Respond if all slots are taken.
-
-        The file is opened first, so that another download is ended only if this one will send a body.
-        """
-        found = await self._find(request, token)
-        if not found.output.is_sent:
-            return await self._answer(request, token, found, None)
-        async with self._slots.room_for(token, partial(self._file_responder.release, found.output)) as slot:
-            return await self._answer(request, token, found, slot)
+        find, answer = partial(self._find, request, token), partial(self._answer, request, token)
+        return await self._slots.respond(request, find, answer, self._release)
 
     def try_fast(self, asked: FastRequest, token: Token) -> PreparedResponse | None:
         """Prepare the response to a plain GET if all of it is in memory; return None otherwise."""
@@ -185,6 +175,9 @@ class DownloadEndpoint:
         return await self._file_responder.answer(
             request, job.id, output, _headers(output.name), ended, slot=slot
         )
+
+    def _release(self, found: _Found) -> None:
+        self._file_responder.release(found.output)
 
     def _run_in_background(self, rest: Coroutine[Any, Any, object], shipment: TransferState) -> None:
         """Continue a download in a task if its client did not accept everything at once."""

@@ -10,9 +10,9 @@ import time
 from functools import partial
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from jobsvc.domain.access import JOBS_READ, Token
+from jobsvc.domain.access import JOBS_READ
 from jobsvc.observe.download_log import Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.jobs.growing_log import tail_offset
@@ -64,27 +64,10 @@ class JobLogEndpoint:
         lines = query_params.whole(request.query, "tail", MAX_TAIL_LINES)
         if query_params.switch(request.query, "follow"):
             return await self._log_follow.handle(request, lines)
-        if request.method != hdrs.METH_GET:
-            return await self._answer(request, await self._find(request, lines), None)
-        token = request[TOKEN]
-        if self._slots.need_room(token):
-            return await self._answer_in_room(request, token, lines)
-        await self._slots.wait_briefly(token)
-        with self._slots.acquire(token) as slot:
-            return await self._answer(request, await self._find(request, lines), slot)
-
-    async def _answer_in_room(
-        self, request: web.Request, token: Token, lines: int | None
-    ) -> web.StreamResponse:
-        """Respond if all slots are taken.
-
-        The log is opened first, so that another one is ended only if this one will send a body.
-        """
-        selection = await self._find(request, lines)
-        if not selection.is_sent:
-            return await self._answer(request, selection, None)
-        async with self._slots.room_for(token, partial(self._file_responder.release, selection)) as slot:
-            return await self._answer(request, selection, slot)
+        find = partial(self._find, request, lines)
+        return await self._slots.respond(
+            request, find, partial(self._answer, request), self._file_responder.release
+        )
 
     async def _answer(
         self, request: web.Request, selection: FileSelection, slot: Slot | None

@@ -25,8 +25,8 @@ STALE: Final = "jobsvc; hit; detail=storage-unavailable"
 UNREADABLE: Final = "jobsvc; hit; detail=record-unreadable"
 """Cache-Status of the last good record of a job whose current record cannot be read."""
 
-RETRY_AFTER_S: Final = "2"
-"""Seconds until an unfinished job should be requested again."""
+UNFINISHED_RETRY_S: Final = "2"
+"""Retry-After of an unfinished job: when it should be requested again."""
 
 _UNFINISHED: Final = (Status.QUEUED, Status.RENDERING)
 
@@ -103,5 +103,5 @@ def _fields(cached: CachedJob, etag: str) -> dict[str, str]:
     elif cached.unreadable:
         fields["Cache-Status"] = UNREADABLE
     if cached.snapshot.job.status in _UNFINISHED:
-        fields["Retry-After"] = RETRY_AFTER_S
+        fields["Retry-After"] = UNFINISHED_RETRY_S
     return fields

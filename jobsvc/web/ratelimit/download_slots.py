@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from operator import itemgetter
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
+from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import TooManyDownloads
+from jobsvc.web.auth.bearer import TOKEN
 
-RETRY_AFTER_S: Final = 5
-"""Advice only: when a download ends is not known."""
+SLOT_RETRY_S: Final = 5
+"""Retry-After of a refusal. Advice only: when a download ends is not known."""
 BRIEF_WAIT_S: Final = 0.05
 """Time that the release of a slot takes, at most."""
 MIN_PER_OWNER: Final = 16
@@ -46,10 +48,21 @@ class Transfer(Protocol):
         """End the transfer early."""
 
 
+class OpenedFile(Protocol):
+    """A file that was opened for a response."""
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the response to a GET has the file, or part of it, as its body."""
+
+
+F = TypeVar("F", bound=OpenedFile)
+
+
 class Slot:
     """One download in progress."""
 
-    __slots__ = ("_since", "_taken", "pace", "task", "token", "transfer")
+    __slots__ = ("_measured_at", "_measured_bytes", "pace", "task", "token", "transfer")
 
     def __init__(self, token: Token) -> None:
         self.token = token
@@ -58,15 +71,15 @@ class Slot:
         """The transfer, once it is known."""
         self.pace: float | None = None
         """Bytes per second over the last period; None before the first has passed."""
-        self._since = monotonic()
-        self._taken = 0
+        self._measured_at = monotonic()
+        self._measured_bytes = 0
 
     def measure(self, now: float) -> None:
         """Measure the pace if a period has passed."""
-        if now - self._since >= PACE_PERIOD_S and self.transfer is not None:
-            taken = self.transfer.acked_bytes()
-            self.pace = (taken - self._taken) / (now - self._since)
-            self._since, self._taken = now, taken
+        if now - self._measured_at >= PACE_PERIOD_S and self.transfer is not None:
+            acked = self.transfer.acked_bytes()
+            self.pace = (acked - self._measured_bytes) / (now - self._measured_at)
+            self._measured_at, self._measured_bytes = now, acked
 
 
 class DownloadSlots:
@@ -74,16 +87,16 @@ class DownloadSlots:
 
     def __init__(
         self,
-        most: int,
-        most_per_token: int,
+        total: int,
+        per_token: int,
         on_refused: Callable[[str], object],
         *,
         min_pace: float = MIN_BYTES_PER_S,
     ) -> None:
         """`on_refused` is called with the limit, "token", "owner" or "all", that a download exceeded."""
-        self._max = most
-        self._max_per_token = most_per_token
-        self._max_per_owner = max(most // 2, MIN_PER_OWNER)
+        self._max = total
+        self._max_per_token = per_token
+        self._max_per_owner = max(total // 2, MIN_PER_OWNER)
         self._on_refused = on_refused
         self._min_pace = min_pace
         self._by_token: Counter[str] = Counter()
@@ -93,20 +106,20 @@ class DownloadSlots:
         self._held: set[Slot] = set()
         self._free = asyncio.Event()
         self._free.set()
-        self._given_back = asyncio.Event()
+        self._slot_released = asyncio.Event()
         """Set when the next slot is released, and then replaced."""
 
     async def wait_released(self) -> None:
         """Wait until no download is in progress."""
         await self._free.wait()
 
-    async def cancel_all(self, patience: float) -> None:
-        """Cancel every download in progress, and wait at most `patience` seconds until they have ended."""
+    async def cancel_all(self, timeout_s: float) -> None:
+        """Cancel every download in progress, and wait at most `timeout_s` until they have ended."""
         for slot in self._held:
             if slot.task is not None:
                 slot.task.cancel()
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout_s):
                 await self.wait_released()
 
     def free(self, token: Token) -> bool:
@@ -127,29 +140,44 @@ class DownloadSlots:
         with suppress(TimeoutError):
             async with asyncio.timeout(BRIEF_WAIT_S):
                 while not self.free(token):
-                    await self._given_back.wait()
+                    await self._slot_released.wait()
 
-    def need_room(self, token: Token) -> bool:
-        """Return whether all slots are in use, but the token and its owner are below their limits."""
-        return self.taken >= self._max and self._may_have_more(token)
+    async def respond(
+        self,
+        request: web.Request,
+        open_file: Callable[[], Awaitable[F]],
+        answer: Callable[[F, Slot | None], Awaitable[web.StreamResponse]],
+        release: Callable[[F], object],
+    ) -> web.StreamResponse:
+        """Respond by `answer`, with a file that `open_file` opens and a slot; None if no body is sent.
 
-    @asynccontextmanager
-    async def room_for(self, token: Token, release: Callable[[], object]) -> AsyncIterator[Slot]:
-        """Hold a slot during the block; if all are in use, the slowest download is ended for it.
-
-        For responses that are certain to be sent. Raises TooManyDownloads, after calling `release`, if there
-        is no slot.
+        If all slots are in use, the file is opened first, so that another download is ended only for a
+        response with a body. Raises TooManyDownloads if there is no slot; `release` closes the file then.
         """
+        token = request[TOKEN]
+        if request.method != hdrs.METH_GET:
+            return await answer(await open_file(), None)
+        if not self._can_free(token):
+            await self.wait_briefly(token)
+            with self.acquire(token) as slot:
+                return await answer(await open_file(), slot)
+        file = await open_file()
+        if not file.is_sent:
+            return await answer(file, None)
         try:
-            if self.need_room(token):
+            if self._can_free(token):
                 self._end_slowest()
             await self.wait_briefly(token)
             held = self.acquire(token)
         except BaseException:
-            release()
+            release(file)
             raise
         with held as slot:
-            yield slot
+            return await answer(file, slot)
+
+    def _can_free(self, token: Token) -> bool:
+        """Return whether all slots are in use, but the token and its owner are below their limits."""
+        return self.taken >= self._max and self._may_have_more(token)
 
     def _end_slowest(self) -> None:
         """End the slowest download below the minimum pace, if there is one."""
@@ -161,9 +189,9 @@ class DownloadSlots:
         if slowest is None or slowest.transfer is None or pace >= self._min_pace:
             return
         self._held.discard(slowest)
-        shipment = slowest.transfer
-        log.warning("slow-download-ended", job=shipment.key, token_id=slowest.token.id, pace=round(pace))
-        shipment.end_early()
+        transfer = slowest.transfer
+        log.warning("slow-download-ended", job=transfer.key, tokenId=slowest.token.id, pace=round(pace))
+        transfer.end_early()
 
     def acquire(self, token: Token) -> AbstractContextManager[Slot]:
         """Hold a slot during the block. Raises TooManyDownloads if there is none."""
@@ -177,7 +205,7 @@ class DownloadSlots:
 
     def _refuse(self, limit: str, detail: str) -> None:
         self._on_refused(limit)
-        raise TooManyDownloads(detail, retry_after=RETRY_AFTER_S)
+        raise TooManyDownloads(detail, retry_after=SLOT_RETRY_S)
 
     @contextmanager
     def hold(self, token: Token) -> Iterator[Slot]:
@@ -198,5 +226,5 @@ class DownloadSlots:
                     del counts[key]
             if not self.taken:
                 self._free.set()
-            self._given_back.set()
-            self._given_back = asyncio.Event()
+            self._slot_released.set()
+            self._slot_released = asyncio.Event()

@@ -16,8 +16,8 @@ from typing import Final
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import TooManyStreams
 
-RETRY_AFTER_S: Final = 5
-"""Advice only: when a stream ends is not known."""
+SLOT_RETRY_S: Final = 5
+"""Retry-After of a refusal. Advice only: when a stream ends is not known."""
 
 
 class StreamSlots:
@@ -57,7 +57,7 @@ class StreamSlots:
 
     def _refuse(self, limit: str, detail: str) -> None:
         self._on_refused(limit)
-        raise TooManyStreams(detail, retry_after=RETRY_AFTER_S)
+        raise TooManyStreams(detail, retry_after=SLOT_RETRY_S)
 
 
 def _decrement(counts: Counter[str], key: str) -> None:
