@@ -1,7 +1,7 @@
-"""Finds calls that may block on the thread of a running loop: blockbuster, and what it misses.
+"""Detects calls that may block on the thread of a running loop: blockbuster, and functions that it misses.
 
-Each is raised where it happens and kept in `seen`, so that no `except` on its way can hide it. What a test
-does itself, straight and for its own ends, is let through: it stands for the farm or for another process.
+Each is raised where it happens and also recorded, so that no `except` can hide it. Direct calls of a test
+itself are allowed: the test acts as the farm or as another process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import jobsvc
 
 TESTS: Final = str(Path(__file__).parent)
 SCANNED: Final = (*jobsvc.__path__, *aiohttp.__path__)
-"""Whose calls are watched, and those of all that they call."""
+"""Packages whose calls are checked, including everything that they call."""
 COVERAGE: Final = str(Path(coverage.__file__).parent)
 NOT_SCANNED: Final = ["aiohttp.test_utils", "aiohttp.pytest_plugin"]
 
@@ -32,7 +32,7 @@ ADDITIONAL_FUNCTIONS: Final = (
     *("builtins.open", "io.open", "os.open", "os.close", "os.fstat", "os.lstat", "os.scandir", "os.utime"),
     *("os.pread", "os.preadv", "os.pwrite", "os.ftruncate", "os.fsync", "os.fdatasync", "os.chmod"),
 )
-"""Calls that may wait for storage and that blockbuster does not know."""
+"""Functions that may wait for storage and that blockbuster does not know."""
 
 ALLOWED_CALLERS: Final[dict[str, list[tuple[str, Iterable[str]]]]] = {
     "os.fstat": [
@@ -49,18 +49,19 @@ ALLOWED_CALLERS: Final[dict[str, list[tuple[str, Iterable[str]]]]] = {
     "os.lstat": [("coverage/files.py", {"abs_file"})],
     "io.open": [("asyncio/base_events.py", {"subprocess_exec"})],
 }
-"""Where they touch pipes, devices or the kernel's memory alone, or are the measuring of a test run: file, and
-functions in it."""
+"""Callers that touch only pipes, devices or kernel memory, or belong to coverage measurement: file, and
+functions in it.
+"""
 
 _ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 class BlockingCallDetector:
-    """The watch over one test."""
+    """Detects blocking calls during one test."""
 
     def __init__(self) -> None:
         self.blocking_calls: list[str] = []
-        """Each blocking call with its way there."""
+        """Each blocking call with its stack."""
         self._blockbuster = _make_blockbuster()
         self._patch = pytest.MonkeyPatch()
 
@@ -106,9 +107,10 @@ def _allow_test_code(harmless: Callable[..., bool]) -> Callable[..., bool]:
 
 
 def _called_by_test(frame: FrameType | None) -> bool:
-    """Whether the outermost watched function on the stack is a plain one that a test called straight.
+    """Return whether the outermost checked function on the stack is a plain function that a test called
+    directly.
 
-    Or the call is none of the code's under test, but of the tool that measures its coverage.
+    Also True if the call belongs to the coverage tool.
     """
     outermost = None
     while frame is not None:

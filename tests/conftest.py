@@ -1,4 +1,4 @@
-"""What tests get: a loop that may not touch storage, a farm's way of writing jobs, and services that run."""
+"""Shared fixtures: blocking-call detection, writing jobs as a farm does, and running services."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
 
 @pytest.fixture(autouse=True)
 def loop_watch() -> Iterator[BlockingCallDetector]:
-    """Fail a test in which our code, or aiohttp's, touches storage on a thread that runs a loop."""
+    """Fail a test in which the service or aiohttp touches storage on a thread that runs an event loop."""
     with BlockingCallDetector() as watch:
         yield watch
     assert not watch.blocking_calls, "\n".join(watch.blocking_calls)
@@ -62,7 +62,7 @@ class MakeJob(Protocol):
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have files count as unchanged for a while that were written just now."""
+    """Treat files that were just written as stable."""
     monkeypatch.setattr(file_version, "TIMESTAMP_GRANULARITY_NS", 0)
     monkeypatch.setattr(descriptor_cache, "TIMESTAMP_GRANULARITY_NS", 0)
 
@@ -99,7 +99,7 @@ def job_maker(root: Path) -> MakeJob:
 
 
 def put(path: Path, data: bytes) -> None:
-    """Write a file beside its place and rename it there, as a farm should."""
+    """Write a file under a temporary name and rename it, as a farm should."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:200]}.new")
     temporary.write_bytes(data)

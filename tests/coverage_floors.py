@@ -1,7 +1,7 @@
-"""Holds coverage to its floors: `python -m tests.coverage_floors`, after a test run that was measured.
+"""Check minimum coverage: `python -m tests.coverage_floors`, after a test run with coverage.
 
-What decides over rights, bytes and storage has every line and branch taken by a test; the rest, nine in ten.
-Exit code 1 names each place that lacks, and what it lacks.
+Code that decides about access, bytes and storage needs every line and branch; all other packages need 90 %.
+Exit code 1 lists each file below its minimum and what is missing.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ FULLY_COVERED: Final = (
     "jobsvc/web/app/guard.py",
     "jobsvc/web/auth/signed_links.py",
 )
-"""Files, and folders of files, of which every line and branch is covered."""
+"""Files and directories of which every line and branch has to be covered."""
 
 MIN_PERCENT: Final = 90.0
-"""Percent of lines and branches that every package has, as coverage counts them."""
+"""Percent of lines and branches for every package, as coverage counts them."""
 
 MAX_SHOWN: Final = 8
-"""So many places at most are named of each file."""
+"""Maximum number of missing lines and branches listed per file."""
 
 
 class FileCoverage(NamedTuple):
-    """One file's figures."""
+    """The coverage of one file."""
 
     path: str
     total: int
-    """Lines and branches there are."""
+    """Number of lines and branches."""
     covered: int
     missing: tuple[str, ...]
-    """Lines, and branches as `from->to`, that no test took."""
+    """Uncovered lines, and branches as `from->to`."""
 
 
 def main() -> int:
-    """Compare the data of the last run with the floors."""
+    """Compare the data of the last run with the minimum."""
     messages = shortfalls(file_coverage(_report()))
     for line in messages:
         print(f"coverage: {line}", file=sys.stderr)  # noqa: T201 - this is a command
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def file_coverage(report: Mapping[str, Any]) -> list[FileCoverage]:
-    """Take the figures out of what `coverage json` reports."""
+    """Extract the figures from the report of `coverage json`."""
     return [
         FileCoverage(
             path,
@@ -70,7 +70,7 @@ def file_coverage(report: Mapping[str, Any]) -> list[FileCoverage]:
 
 
 def shortfalls(files: Iterable[FileCoverage]) -> list[str]:
-    """Say what is below its floor, one line each; nothing measured at all is the worst of it."""
+    """List what is below its minimum, one line each; packages without data are included."""
     files = list(files)
     messages = [
         f"{file.path} is not complete: {_format_missing(file.missing)}"
@@ -97,7 +97,7 @@ def shortfalls(files: Iterable[FileCoverage]) -> list[str]:
 
 
 def _package(path: str) -> str:
-    """Name a file's floor: its folder, or itself where it lies in the top folder and is a floor alone."""
+    """Return a file's package: its directory, or the file itself if it is directly below jobsvc/."""
     parent = str(Path(path).parent)
     return path if parent == "jobsvc" else parent
 

@@ -1,4 +1,4 @@
-"""A way to a service that breaks: a TCP proxy that cuts its first connections after so many bytes."""
+"""A TCP proxy that cuts its first connections after a number of bytes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from contextlib import asynccontextmanager, suppress
 
 
 class CuttingProxy:
-    """Hands bytes on; what is cut is closed on the client's side as a service that dies closes it."""
+    """Relays bytes; a cut connection is closed as by a service that dies."""
 
     def __init__(self, upstream: int, cuts: Sequence[int]) -> None:
-        """Lead to the port `upstream`; the n-th connection is cut after `cuts[n]` bytes, later ones never."""
+        """Relay to the port `upstream`; the n-th connection is cut after `cuts[n]` bytes, later
+        ones never.
+        """
         self.port = 0
         self.accepted_count = 0
-        """Connections so far."""
+        """Number of accepted connections."""
         self.cut_count = 0
-        """Those of them that were cut."""
+        """Number of connections that were cut."""
         self._upstream = upstream
         self._limits = cuts
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,7 +63,7 @@ class CuttingProxy:
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None) -> bool:
-    """Hand bytes on until there are no more, or the budget is spent; says whether that was it."""
+    """Relay bytes until the end, or until `limit` is reached; return whether the limit was reached."""
     with suppress(ConnectionError):
         while data := await reader.read(1 << 16 if limit is None else min(1 << 16, limit)):
             writer.write(data)
@@ -75,7 +77,7 @@ async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lim
 
 @asynccontextmanager
 async def cutting_proxy(upstream: int, *cuts: int) -> AsyncIterator[CuttingProxy]:
-    """Have a proxy for the length of a block."""
+    """Run a proxy during a block."""
     proxy = CuttingProxy(upstream, cuts)
     async with proxy.serving():
         yield proxy

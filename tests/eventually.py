@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with a deadline and without guessing how long it takes."""
+"""Wait for a condition, with a deadline and without fixed sleeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PAUSE: Final = 0.002
 
 
 async def until(condition: Callable[[], object], deadline: float = 5.0) -> None:
-    """Come back as soon as `condition` holds; fail the test where it does not within `deadline` seconds."""
+    """Return as soon as `condition` is true; fail the test if it is not within `deadline` seconds."""
     ends = time.monotonic() + deadline
     while not condition():
         assert time.monotonic() < ends, f"not so within {deadline} s: {condition}"
@@ -19,7 +19,7 @@ async def until(condition: Callable[[], object], deadline: float = 5.0) -> None:
 
 
 def wait_until(condition: Callable[[], object], deadline: float = 5.0) -> None:
-    """Do as `until` does, where no loop runs."""
+    """Like `until`, without an event loop."""
     ends = time.monotonic() + deadline
     while not condition():
         assert time.monotonic() < ends, f"not so within {deadline} s: {condition}"

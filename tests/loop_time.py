@@ -1,4 +1,4 @@
-"""How long the event loop of a test is held by one step, in processor time: other processes don't count."""
+"""Measures the CPU time of the longest step of a test's event loop; other processes do not count."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class LongestStep:
 
 @contextmanager
 def longest_step() -> Iterator[LongestStep]:
-    """Measure the steps of the loop that runs, for the length of a block.
+    """Measure the steps of the running loop during a block.
 
-    Without garbage collections: they walk all that the other tests left behind.
+    Garbage collection is disabled: it would walk all objects of earlier tests.
     """
     loop, seen, before = asyncio.get_running_loop(), LongestStep(), time.thread_time()
     going = True

@@ -1,4 +1,4 @@
-"""Which files this process holds open, as the kernel says (proc(5))."""
+"""Files that this process has open, from /proc (proc(5))."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def open_paths(beneath: Path) -> list[str]:
-    """List the open files, folders and FIFOs beneath a folder, those that were removed too."""
+    """List the open files, directories and FIFOs below a directory, including removed ones."""
     targets = []
     for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names, not paths
         try:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def bound_by_permissions() -> Iterator[None]:
-    """Run the block as another user if this is root, which permissions do not bind."""
+    """Run the block as another user if this is root, which ignores permissions."""
     was = os.geteuid()
     if was == 0:
         os.seteuid(65534)

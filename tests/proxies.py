@@ -1,4 +1,4 @@
-"""nginx, HAProxy and Caddy as a proxy before a service, with connections to it that they keep and share."""
+"""nginx, HAProxy and Caddy in front of a service, with shared persistent connections to it."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ PROXIES: Final[dict[str, tuple[str, Callable[[Path], tuple[object, ...]]]]] = {
 
 
 def installed(program: str) -> bool:
-    """Whether a proxy is on the PATH, or where Debian has programs of administrators."""
+    """Return whether a proxy is on the PATH or in Debian's directories for administrators."""
     return _found(program) is not None
 
 
 @asynccontextmanager
 async def proxy(program: str, folder: Path, upstream: int) -> AsyncIterator[int]:
-    """Run a proxy before the port `upstream` for the length of a block, and give its own port."""
+    """Run a proxy in front of the port `upstream` during a block, and yield its own port."""
     found = _found(program)
     assert found is not None, f"{program} is not installed"
     template, arguments = PROXIES[program]

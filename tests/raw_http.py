@@ -1,5 +1,7 @@
-"""HTTP/1.1 spoken by hand over a socket: what is sent goes out as it is, and what comes back is taken apart
-to the byte. A client library would mend the requests that the tests are about, and the answers too.
+"""A minimal HTTP/1.1 client over a socket: requests are sent unmodified, and responses are parsed byte by
+byte.
+
+A client library would correct the requests under test, and the responses too.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from multidict import CIMultiDict
 Fields = Iterable[tuple[str, str]]
 
 RESPONSE_TIMEOUT_S: Final = 15.0
-"""Seconds for one answer."""
+"""For one response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer as it came."""
+    """One response as received."""
 
     version: str
     status: int
@@ -34,7 +36,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The problem's code; fails where the answer is no problem of its own status."""
+        """The problem's code; fails if the response is not a problem document of its own status."""
         assert self.headers["Content-Type"] == "application/problem+json", self
         problem = self.json()
         assert problem["status"] == self.status
@@ -50,7 +52,7 @@ class Answer:
 
 
 class IncompleteAnswer(Exception):
-    """The connection ended within an answer; `answer` is what came of it, None if not even a whole head."""
+    """The connection ended within a response; `answer` is what arrived, None without a complete head."""
 
     def __init__(self, answer: Answer | None) -> None:
         super().__init__(
@@ -68,7 +70,7 @@ def request(
     version: str = "1.1",
     body: bytes = b"",
 ) -> bytes:
-    """Put a request together and mend nothing; Host and Content-Length are added where they are needed."""
+    """Build a request unmodified; Host and Content-Length are added where they are needed."""
     lines = [f"{method} {target} HTTP/{version}"]
     if version == "1.1":
         lines.append("Host: jobs.example")
@@ -89,7 +91,9 @@ class Connection:
 
     @classmethod
     async def open(cls, port: int, *, receive_buffer: int | None = None, host: str = "127.0.0.1") -> Self:
-        """Connect; with a small `receive_buffer` (bytes) the service soon notices who does not read."""
+        """Connect; with a small `receive_buffer` (bytes) the service soon notices a client that does not
+        read.
+        """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         plain = socket.socket(family, socket.SOCK_STREAM)
         plain.settimeout(0)
@@ -107,7 +111,7 @@ class Connection:
         self.writer.write(data)
 
     async def answer(self, method: str = "GET") -> Answer:
-        """Read the next answer, to a request of that method; CutShort."""
+        """Read the next response, to a request of that method; IncompleteAnswer."""
         async with asyncio.timeout(RESPONSE_TIMEOUT_S):
             version, status, headers = await self.head()
             bare = method == "HEAD" or status in {204, 304}
@@ -119,7 +123,7 @@ class Connection:
         return answer
 
     async def head(self) -> tuple[str, int, CIMultiDict[str]]:
-        """Read the head of an answer; CutShort where none comes."""
+        """Read the head of a response; IncompleteAnswer if none arrives."""
         try:
             lines = [await self._line()]
             while lines[-1]:
@@ -136,7 +140,7 @@ class Connection:
         return version.removeprefix("HTTP/"), int(status), headers
 
     async def read(self, length: int) -> bytes:
-        """Read so many bytes; fewer where the connection ends before."""
+        """Read this many bytes; fewer if the connection ends before."""
         pieces = []
         with suppress(ConnectionError):
             while length > 0 and (piece := await self.reader.read(min(length, 1 << 20))):
@@ -145,7 +149,7 @@ class Connection:
         return b"".join(pieces)
 
     async def ended(self) -> bool:
-        """Wait for the other side to close, and say whether it did so without a further byte."""
+        """Wait until the other side closes, and return whether it did so without a further byte."""
         async with asyncio.timeout(RESPONSE_TIMEOUT_S):
             try:
                 return not await self.reader.read(1)
@@ -162,7 +166,7 @@ class Connection:
         version: str = "1.1",
         body: bytes = b"",
     ) -> Answer:
-        """Send a request and read its answer."""
+        """Send a request and read its response."""
         self.send(request(method, target, fields, token=token, version=version, body=body))
         return await self.answer(method)
 
@@ -172,7 +176,7 @@ class Connection:
             await self.writer.wait_closed()
 
     async def reset(self) -> None:
-        """Go without a farewell: whatever the service sends from now on is answered by a reset."""
+        """Close without a FIN: everything that the service sends from now on is answered by a reset."""
         plain = self.writer.get_extra_info("socket")
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.writer.transport.abort()
@@ -189,7 +193,7 @@ class Connection:
 async def connection(
     port: int, *, receive_buffer: int | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Connection]:
-    """Have a connection for the length of a block."""
+    """Open a connection during a block."""
     opened = await Connection.open(port, receive_buffer=receive_buffer, host=host)
     try:
         yield opened

@@ -1,6 +1,6 @@
-"""Services that run for a test: the whole application on the test's own loop, or `jobsvc serve` as a process.
+"""Runs services for a test: the whole application on the test's loop, or `jobsvc serve` as a process.
 
-Either is asked over a real socket. What it leaves behind (log, state directory) is there to be searched.
+Both are requested over a real socket. Their log and state directory can be searched afterwards.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from tests.raw_http import Answer, Connection, Fields, connection
 
 PROJECT: Final = Path(__file__).parents[1]
 EXIT_TIMEOUT_S: Final = 5.0
-"""Seconds; no test's service should take so long to end."""
+"""No test's service should take this long to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service that accepts connections, and the token that its requests come with."""
+    """A running service, and the token that requests use by default."""
 
     port: int
     state_dir: Path
     token: str | None
 
     def connect(self, *, receive_buffer: int | None = None) -> AbstractAsyncContextManager[Connection]:
-        """Have a connection for the length of a block."""
+        """Open a connection during a block."""
         return connection(self.port, receive_buffer=receive_buffer)
 
     async def ask(
         self, method: str, target: str, fields: Fields = (), *, token: str | None = "", body: bytes = b""
     ) -> Answer:
-        """Ask once, over a connection of its own; `token` is the usual one unless it is given."""
+        """Send one request over a connection of its own; `token` overrides the default."""
         async with self.connect() as link:
             return await link.ask(
                 method, target, fields, token=self.token if token == "" else token, body=body
             )
 
     async def link(self, job_id: str, *, token: str | None = "", body: bytes = b"") -> str:
-        """Make a download link and return its target."""
+        """Create a download link and return its target."""
         route = f"/api/jobs/{job_id}/download-links"
         answer = await self.ask("POST", route, token=token, body=body)
         assert answer.status == 201, answer
@@ -64,12 +64,12 @@ class Service:
         return await self.get(f"/api/jobs/{job_id}/download", *fields, token=token)
 
     async def metric(self, name: str) -> float:
-        """Read a number, labels as they are written: `jobsvc_downloads_total{outcome="complete"}`."""
+        """Read a metric, with labels as they are written: `jobsvc_downloads_total{outcome="complete"}`."""
         lines = (await self.get("/metrics", token=None)).body.decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name)
 
     async def answer_count(self, status: int) -> float:
-        """Count the answers of a status, on all routes: 500 is a fault of the service."""
+        """Return the number of responses with a status on all routes: 500 is an internal error."""
         lines = (await self.get("/metrics", token=None)).body.decode().splitlines()
         of_it = (line for line in lines if line.startswith(f'jobsvc_requests_total{{code="{status}",'))
         return sum(float(line.rpartition(" ")[2]) for line in of_it)
@@ -80,7 +80,7 @@ class Service:
         return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
     async def wait_for_downloads(self, count: int) -> list[dict[str, Any]]:
-        """Wait for so many lines of the download log, and read them."""
+        """Wait for this many lines of the download log, and read them."""
         await until(lambda: len(self.downloads()) >= count)
         found = self.downloads()
         assert len(found) == count
@@ -105,13 +105,13 @@ async def service_in_loop(settings: Settings, token: str | None = None) -> Async
 
 @dataclass(frozen=True, slots=True)
 class Process(Service):
-    """`jobsvc serve` in a process of its own; what it says goes to a file."""
+    """`jobsvc serve` as a process; its standard error goes to a file."""
 
     process: subprocess.Popen[bytes]
     stderr_file: Path
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        """Read what it logged of one event."""
+        """Read the log lines of one event."""
         lines = (orjson.loads(line) for line in self.stderr_file.read_bytes().splitlines())
         return [line for line in lines if line["event"] == event]
 
@@ -119,23 +119,23 @@ class Process(Service):
         self.process.send_signal(number)
 
     def wait(self, timeout_s: float = EXIT_TIMEOUT_S) -> int:
-        """Wait for its end and return its exit code; where a loop runs, in a thread."""
+        """Wait for its exit and return the exit code; with an event loop, call this in a thread."""
         return self.process.wait(timeout_s)
 
     def memory(self, field: str) -> int:
-        """Read a figure of proc_pid_status(5), in bytes: VmRSS, or VmHWM, the most it ever was."""
+        """Read a figure of proc_pid_status(5), in bytes: VmRSS, or VmHWM for the peak."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
     def descriptor_count(self) -> int:
-        """Count the open descriptors."""
+        """Return the number of open descriptors."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208 - they go while one looks
 
 
 def start_command(
     stderr_file: Path, *arguments: object, module: str = "jobsvc", **variables: str
 ) -> subprocess.Popen[bytes]:
-    """Begin the real command; standard error goes to a file. `module` is what Python runs."""
+    """Start the real command; standard error goes to a file. `module` is what Python runs."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("JOBSVC_", "XDG_"))
     }
@@ -158,7 +158,7 @@ def start_service_process(
     *,
     module: str = "jobsvc",
 ) -> Process:
-    """Begin a service with these words after `serve`, and wait until it accepts connections."""
+    """Start `jobsvc serve` with these arguments, and wait until it accepts connections."""
     process = start_command(
         stderr_file, "serve", *arguments, "--port", "0", "--state-dir", state_dir, module=module
     )
@@ -173,7 +173,7 @@ def start_service_process(
 
 
 def stop_process(process: subprocess.Popen[bytes]) -> None:
-    """End a process, by force if it must be; its coverage is written only if it ends by itself."""
+    """Stop a process, by force if necessary; its coverage is only saved if it ends by itself."""
     process.terminate()
     try:
         process.wait(EXIT_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""A service that stands for all the tests of a module: they only ask, and leave nothing behind."""
+"""A service shared by all tests of a module, which only send requests and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.service_runner import Process, start_service_process, stop_process
 
 @contextmanager
 def shared_service(folder: Path, jobs: Mapping[str, bytes | str], *words: object) -> Iterator[Process]:
-    """Serve jobs of anna's: by id the output of a completed one, or the status of another.
+    """Serve jobs of anna: by id the output of a completed job, or the status of another one.
 
-    It has no limits that a test could meet; `words` come after the jobs root on the command line.
+    It has no limits that a test could reach; `words` are further command-line arguments.
     """
     for job_id, content in jobs.items():
         record = {"owner": "anna", "outputPath": "output/film.mp4", "status": content}

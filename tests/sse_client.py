@@ -1,4 +1,4 @@
-"""Server-sent events as a client gets them: read off the wire by hand, as the other answers are."""
+"""A minimal client of server-sent events over a socket."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from tests.raw_http import Connection, Fields, request
 from tests.service_runner import Service
 
 EVENT_TIMEOUT_S: Final = 10.0
-"""Seconds for the next event."""
+"""For the next event."""
 
 
 class Event(NamedTuple):
-    """One event, as HTML (section 9.2) has a browser understand it."""
+    """One event, as HTML (section 9.2) defines it."""
 
     name: str
     data: str
     id: str | None
-    """Its id."""
 
     def json(self) -> Any:
         return orjson.loads(self.data)
 
 
 class EventStream:
-    """One stream of events; `status` and `headers` are those of its head."""
+    """An event stream; `status` and `headers` are those of its head."""
 
     def __init__(self, link: Connection, status: int, headers: CIMultiDict[str]) -> None:
         self.link = link
@@ -43,7 +42,7 @@ class EventStream:
         self._chunked = headers.get("Transfer-Encoding") == "chunked"
 
     async def next(self, timeout_s: float = EVENT_TIMEOUT_S) -> Event | None:
-        """Wait for the next event; None where the stream ends, well or broken off."""
+        """Wait for the next event; None if the stream ends, cleanly or not."""
         async with asyncio.timeout(timeout_s):
             while True:
                 block, found, rest = self._buffer.partition(b"\n\n")
@@ -57,7 +56,7 @@ class EventStream:
                     self._buffer += data
 
     async def next_named(self, name: str, timeout_s: float = EVENT_TIMEOUT_S) -> Event:
-        """Wait for the next event of that name, past others."""
+        """Wait for the next event with that name and skip others."""
         while (event := await self.next(timeout_s)) is not None:
             if event.name == name:
                 return event
@@ -114,7 +113,7 @@ async def open_event_stream(
     receive_buffer: int | None = None,
     version: str = "1.1",
 ) -> AsyncIterator[EventStream]:
-    """Have a stream for the length of a block; `last` is sent as Last-Event-ID."""
+    """Open a stream during a block; `last_event_id` is sent as Last-Event-ID."""
     async with service.connect(receive_buffer=receive_buffer) as link:
         all_fields = [*fields, *([("Last-Event-ID", last_event_id)] if last_event_id is not None else [])]
         bearer = service.token if token == "" else token

@@ -1,4 +1,4 @@
-"""A real sshfs mount of a directory on this machine, with an sshd of its own on loopback."""
+"""A real sshfs mount of a local directory, with its own sshd on loopback."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ needs_sshfs = pytest.mark.skipif(
 
 
 class Sshfs:
-    """An SFTP server for `real`, mounted at `path` as often as wanted."""
+    """An SFTP server for `real`, mounted at `path` as often as needed."""
 
     def __init__(self, home: Path, real: Path) -> None:
         self.path = home / "mounted"
@@ -34,7 +34,7 @@ class Sshfs:
 
     @contextmanager
     def served(self) -> Iterator[None]:
-        """Run the server, with keys of its own, for the length of a block."""
+        """Run the server with its own keys during a block."""
         self.path.mkdir(parents=True)
         for key in ("host", "id"):
             _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._home / key)
@@ -63,7 +63,7 @@ class Sshfs:
 
     @contextmanager
     def mounted(self, *options: str) -> Iterator[Path]:
-        """Mount it for the length of a block."""
+        """Mount it during a block."""
         self.mount(*options)
         try:
             yield self.path
@@ -84,7 +84,7 @@ class Sshfs:
             time.sleep(0.1)
 
     def unmount(self) -> None:
-        """Unmount it, at once even while it is used."""
+        """Unmount it immediately, even while it is in use."""
         _run("fusermount3", "-u", "-z", self.path)
 
 

@@ -1,6 +1,4 @@
-"""Records, outputs and names as no farm should leave them: nothing hangs, leaks or fails, and what was good
-before stays good.
-"""
+"""Invalid records, outputs and names: nothing hangs, leaks or fails, and the last good state is kept."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ FILM = b"the film that nobody may have"
 
 
 def specimens(section: str) -> list[str]:
-    """Name the specimens of one section of their README."""
+    """Return the specimens of one section of their README."""
     text = (BROKEN / "README.md").read_text("utf-8").partition(f"## {section}")[2].partition("\n## ")[0]
     return re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
 
@@ -48,7 +46,7 @@ def token(make_token: MakeToken) -> str:
     return make_token("demo")
 
 
-async def test_each_specimen_is_what_its_readme_says(token: str, service: Service) -> None:
+async def test_each_specimen_has_the_result_in_its_readme(token: str, service: Service) -> None:
     no_job, no_output = specimens("No job"), specimens("Completed")
     odd = [name for name in specimens("Odd") if name != "not an id"]
     assert (len(no_job), len(no_output), len(odd)) >= (30, 12, 6)
@@ -79,7 +77,7 @@ def fifo(path: Path) -> None:
 
 
 def listening(path: Path) -> None:
-    """Make a Unix socket; its path may be longer than an address of one can be."""
+    """Create a Unix socket; its path may be longer than a socket address."""
     here = Path.cwd()
     os.chdir(path.parent)
     try:
@@ -123,7 +121,7 @@ ODD_FILES = [fifo, listening, device, link_to_device, link_to_terminal, link_to_
 
 
 @pytest.mark.parametrize("odd", ODD_FILES)
-async def test_what_is_no_regular_file_is_no_output_and_nothing_waits_for_it(
+async def test_special_file_is_not_an_output_and_never_blocks(
     odd: Callable[[Path], None], serve: Serve, make_job: MakeJob
 ) -> None:
     output = make_job(output=FILM) / "output" / "film.mp4"
@@ -141,7 +139,7 @@ async def test_what_is_no_regular_file_is_no_output_and_nothing_waits_for_it(
 
 @pytest.mark.parametrize("odd", ODD_FILES)
 @pytest.mark.parametrize("name", ["status.json", "render.log"])
-async def test_what_is_no_regular_file_is_neither_a_record_nor_a_log(
+async def test_special_file_is_neither_a_record_nor_a_log(
     odd: Callable[[Path], None], name: str, serve: Serve, make_job: MakeJob
 ) -> None:
     job = make_job(status="failed", error="why", log=b"a line\n")
@@ -181,7 +179,7 @@ BAD_RECORDS = {
 
 
 @pytest.mark.parametrize("bad", BAD_RECORDS.values(), ids=list(BAD_RECORDS))
-async def test_a_bad_record_keeps_the_last_good_answer_and_is_counted(
+async def test_bad_record_keeps_the_last_good_state_and_is_counted(
     bad: bytes, serve: Serve, make_job: MakeJob
 ) -> None:
     record = make_job(status="rendering", progress=50) / "status.json"
@@ -204,7 +202,7 @@ async def test_a_bad_record_keeps_the_last_good_answer_and_is_counted(
     assert (await service.get("/api/jobs/job-1")).json()["progress"] == 60
 
 
-async def test_a_bad_record_leaves_a_finished_output_where_it_was(serve: Serve, make_job: MakeJob) -> None:
+async def test_output_is_served_while_the_record_is_bad(serve: Serve, make_job: MakeJob) -> None:
     record = make_job(output=FILM) / "status.json"
     service = await serve(max_age=0)
     assert (await service.get("/api/jobs/job-1")).status == 200
@@ -213,7 +211,7 @@ async def test_a_bad_record_leaves_a_finished_output_where_it_was(serve: Serve, 
     assert "downloadUrl" in (await service.get("/api/jobs/job-1")).json()
 
 
-async def test_a_record_of_50_mb_is_not_read(serve: Serve, make_job: MakeJob) -> None:
+async def test_record_of_50_mb_is_not_read(serve: Serve, make_job: MakeJob) -> None:
     with (make_job() / "status.json").open("r+b") as record:
         record.truncate(50_000_000)
     service = await serve()
@@ -223,8 +221,8 @@ async def test_a_record_of_50_mb_is_not_read(serve: Serve, make_job: MakeJob) ->
     assert await service.metric('jobsvc_records_unreadable_total{reason="too-large"}') >= 1
 
 
-async def test_a_record_being_written_in_place_is_never_seen_half(serve: Serve, make_job: MakeJob) -> None:
-    """A farm that truncates and writes: whatever moment is met, the answer is an old or the new record."""
+async def test_record_written_in_place_is_never_served_partially(serve: Serve, make_job: MakeJob) -> None:
+    """For a farm that truncates and writes: at any moment the response is an old or the new record."""
     record = make_job(progress=0) / "status.json"
     service = await serve(max_age=0)
     assert (await service.get("/api/jobs/job-1")).json()["progress"] == 0
@@ -240,7 +238,7 @@ async def test_a_record_being_written_in_place_is_never_seen_half(serve: Serve, 
             assert seen == [progress - 1] * (len(seen) - 1) + [progress]
 
 
-async def test_names_that_can_t_be_jobs_are_ignored_and_counted(
+async def test_invalid_job_names_are_ignored_and_counted(
     serve: Serve, make_job: MakeJob, jobs_root: Path
 ) -> None:
     make_job("good")
@@ -253,10 +251,10 @@ async def test_names_that_can_t_be_jobs_are_ignored_and_counted(
         assert time.monotonic() - begun < 5
 
 
-async def test_the_watcher_lives_on_past_names_that_are_not_utf_8(
+async def test_watcher_survives_names_that_are_not_utf_8(
     serve: Serve, make_job: MakeJob, jobs_root: Path
 ) -> None:
-    """In the root, in the job's own folder and in another's; nothing but events shows a change here."""
+    """In the root, in the job's own directory and in another's; only events show a change here."""
     make_job(progress=0)
     make_job("other", output=FILM)
     service = await serve(watch="events", poll_interval=3600, max_age=3600)
@@ -282,7 +280,7 @@ async def test_the_watcher_lives_on_past_names_that_are_not_utf_8(
     assert (await service.get("/readyz", token=None)).status == 200
 
 
-async def test_a_job_s_own_folder_with_a_name_that_is_not_utf_8_is_looked_at_still(
+async def test_job_directory_with_a_name_that_is_not_utf_8_is_still_read(
     serve: Serve, make_job: MakeJob
 ) -> None:
     folder = make_job(progress=0)
@@ -295,7 +293,7 @@ async def test_a_job_s_own_folder_with_a_name_that_is_not_utf_8_is_looked_at_sti
             assert time.monotonic() - begun < 1
 
 
-async def test_a_folder_without_a_record_becomes_a_job_when_it_has_one(
+async def test_directory_becomes_a_job_when_it_gets_a_record(
     serve: Serve, jobs_root: Path, make_job: MakeJob
 ) -> None:
     (jobs_root / "job-1").mkdir()
@@ -307,7 +305,7 @@ async def test_a_folder_without_a_record_becomes_a_job_when_it_has_one(
     assert (await service.get("/api/jobs/job-1")).status == 200
 
 
-async def test_a_job_that_is_a_link_to_a_job_does_not_exist(
+async def test_link_to_a_job_is_not_a_job(
     serve: Serve, jobs_root: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:
     make_job(output=FILM).rename(tmp_path / "elsewhere")
@@ -317,7 +315,7 @@ async def test_a_job_that_is_a_link_to_a_job_does_not_exist(
     assert (await service.download("job-1")).code == "job-not-found"
 
 
-async def test_a_log_that_changes_its_size_while_it_is_shown_is_no_harm(
+async def test_log_that_changes_its_size_while_it_is_read_is_harmless(
     serve: Serve, make_job: MakeJob
 ) -> None:
     log = make_job(status="failed", log=b"x" * 200_000) / "render.log"

@@ -1,4 +1,4 @@
-"""The watch over the loop must itself be seen to bark: a session of pytest within this one."""
+"""Tests of the blocking-call detector: a pytest session within this one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def test_a_blocked_loop_fails_its_test_and_nothing_else_does() -> None:
-    """Also where the blocking call's exception is swallowed, and also in a bare callback of the loop."""
+def test_only_tests_that_block_the_loop_fail() -> None:
+    """Also if the exception of the blocking call is swallowed, and in a bare loop callback."""
     command = [
         sys.executable,
         "-m",

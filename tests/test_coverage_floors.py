@@ -9,19 +9,19 @@ from tests.coverage_floors import FULLY_COVERED, FileCoverage, file_coverage, sh
 ALL = [FileCoverage(name if name.endswith(".py") else f"{name}a.py", 10, 10, ()) for name in FULLY_COVERED]
 
 
-def test_all_covered_is_nothing_to_say() -> None:
+def test_full_coverage_has_no_shortfall() -> None:
     assert shortfalls(ALL) == []
 
 
 @pytest.mark.parametrize(
     "name", ["jobsvc/domain/job.py", "jobsvc/web/app/guard.py", "jobsvc/storage/threads/thread_pool.py"]
 )
-def test_one_branch_that_no_test_takes_is_too_many_where_all_are_asked_for(name: str) -> None:
+def test_one_missing_branch_is_a_shortfall_where_all_are_required(name: str) -> None:
     file = FileCoverage(name, 1000, 999, ("7->9",))
     assert shortfalls([*ALL, file]) == [f"{name} is not complete: 7->9"]
 
 
-def test_elsewhere_nine_in_ten_will_do() -> None:
+def test_ninety_percent_is_enough_elsewhere() -> None:
     assert shortfalls([*ALL, FileCoverage("jobsvc/cli/serve.py", 10, 9, ("3",))]) == []
     said = shortfalls([*ALL, FileCoverage("jobsvc/cli/serve.py", 100, 89, tuple(map(str, range(11))))])
     assert said == [
@@ -29,7 +29,7 @@ def test_elsewhere_nine_in_ten_will_do() -> None:
     ]
 
 
-def test_a_package_s_files_are_taken_together_and_a_file_of_the_top_folder_alone() -> None:
+def test_files_of_a_package_are_added_up_and_top_level_files_are_separate() -> None:
     cli = [FileCoverage("jobsvc/cli/a.py", 90, 90, ()), FileCoverage("jobsvc/cli/b.py", 10, 0, ("1",))]
     assert shortfalls([*ALL, *cli]) == []
     top = [
@@ -41,11 +41,11 @@ def test_a_package_s_files_are_taken_together_and_a_file_of_the_top_folder_alone
     ]
 
 
-def test_what_was_not_measured_is_not_taken_for_covered() -> None:
+def test_unmeasured_code_is_a_shortfall() -> None:
     assert shortfalls([]) == [f"{name} was not measured" for name in FULLY_COVERED]
 
 
-def test_the_figures_are_those_of_coverage_s_own_report() -> None:
+def test_figures_are_those_of_the_coverage_report() -> None:
     report: dict[str, Any] = {
         "files": {
             "jobsvc/a.py": {

@@ -1,4 +1,4 @@
-"""`createdAt` of jobs whose farm leaves it out: it stays, and so does the order of lists."""
+"""`createdAt` of jobs whose farm leaves it out: it does not change, nor does the order of lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.service_runner import Service
 
 
 def write_later(make_job: MakeJob, job_id: str = "job-1", progress: int = 0) -> None:
-    """Write a job again, in a later tick of the file's clock."""
+    """Write a job again, after the next tick of the file system's clock."""
     time.sleep(0.02)
     make_job(job_id, status="rendering", progress=progress)
 

@@ -1,4 +1,4 @@
-"""`Repr-Digest` of downloads and `outputSha256` of jobs, asked for over sockets of services that run."""
+"""`Repr-Digest` of downloads and `outputSha256` of jobs, requested over sockets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def status(service: Service, *fields: tuple[str, str], job: str = "job-1")
 
 
 async def so(ask: Callable[[], Awaitable[Any]], deadline: float = 5) -> None:
-    """Ask until the answer is true."""
+    """Repeat a request until its result is true."""
     ends = time.monotonic() + deadline
     while not await ask():
         assert time.monotonic() < ends, f"not so within {deadline} s"
@@ -57,7 +57,7 @@ async def so(ask: Callable[[], Awaitable[Any]], deadline: float = 5) -> None:
 
 
 async def known(service: Service, data: bytes = FILM, job: str = "job-1", deadline: float = 5) -> None:
-    """Wish for the digest until it is there, and is that of `data`."""
+    """Request the digest until it is available, and check that it is that of `data`."""
 
     async def there() -> bool:
         found = digest_in(await head(service, WANT, job=job))
@@ -68,7 +68,7 @@ async def known(service: Service, data: bytes = FILM, job: str = "job-1", deadli
 
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of tests are new, and not to be waited for."""
+    """Treat new files as stable."""
     monkeypatch.setattr(digest_service, "TIMESTAMP_GRANULARITY_NS", 0)
 
 
@@ -81,7 +81,7 @@ async def service(_at_once: None, serve: Serve, make_job: MakeJob) -> Service:
     return await serve()
 
 
-async def test_the_first_answer_goes_out_without_and_later_ones_have_it(service: Service) -> None:
+async def test_first_response_has_no_digest_and_later_ones_have_it(service: Service) -> None:
     first = await head(service, WANT)
     assert (first.status, digest_in(first)) == (200, None)
     await known(service)
@@ -89,7 +89,7 @@ async def test_the_first_answer_goes_out_without_and_later_ones_have_it(service:
     assert (whole.status, whole.body, digest_in(whole)) == (200, FILM, field(FILM))
 
 
-async def test_it_is_of_the_whole_file_whatever_part_of_it_is_sent(service: Service) -> None:
+async def test_digest_is_of_the_whole_file_whatever_part_is_sent(service: Service) -> None:
     await known(service)
     part = await service.download("job-1", WANT, ("Range", "bytes=10-19"))
     assert (part.status, part.body, digest_in(part)) == (206, FILM[10:20], field(FILM))
@@ -103,7 +103,7 @@ async def test_it_is_of_the_whole_file_whatever_part_of_it_is_sent(service: Serv
 @pytest.mark.parametrize(
     ("condition", "expected"), [(("Range", "bytes=999999999-"), 416), (("If-Match", '"other"'), 412)]
 )
-async def test_what_carries_nothing_of_the_file_has_no_digest_of_it_and_has_none_computed(
+async def test_response_without_content_has_no_digest_and_computes_none(
     service: Service, condition: tuple[str, str], expected: int
 ) -> None:
     assert (await service.download("job-1", WANT, condition)).status == expected
@@ -117,7 +117,7 @@ async def test_what_carries_nothing_of_the_file_has_no_digest_of_it_and_has_none
 @pytest.mark.parametrize(
     "wish", [None, "sha-256=0", "sha-512=10", "sha-256", "sha-256=11", "sha-256=1,", "SHA-256=1"]
 )
-async def test_who_does_not_wish_for_it_is_not_given_it_and_has_nothing_read(
+async def test_digest_is_neither_sent_nor_computed_without_a_request(
     service: Service, wish: str | None
 ) -> None:
     fields = [] if wish is None else [("Want-Repr-Digest", wish)]
@@ -129,13 +129,13 @@ async def test_who_does_not_wish_for_it_is_not_given_it_and_has_nothing_read(
     assert digest_in(await service.download("job-1", *fields)) is None
 
 
-async def test_a_download_under_way_by_link_has_it_too(service: Service) -> None:
+async def test_download_by_link_has_the_digest(service: Service) -> None:
     await known(service)
     followed = await service.ask("GET", await service.link("job-1"), [WANT], token=None)
     assert (followed.status, digest_in(followed)) == (200, field(FILM))
 
 
-async def test_resuming_is_as_it_was(service: Service) -> None:
+async def test_resuming_is_unaffected(service: Service) -> None:
     await known(service)
     tag = (await head(service)).headers["ETag"]
     same = await service.download("job-1", WANT, ("Range", "bytes=5-"), ("If-Range", tag))
@@ -144,7 +144,7 @@ async def test_resuming_is_as_it_was(service: Service) -> None:
     assert (other.status, other.body, digest_in(other)) == (200, FILM, field(FILM))
 
 
-async def test_the_job_has_it_once_it_is_known_under_a_new_tag(service: Service) -> None:
+async def test_job_has_the_digest_once_known_with_a_new_entity_tag(service: Service) -> None:
     before = await service.get("/api/jobs/job-1")
     assert "outputSha256" not in before.json()
     await known(service)
@@ -155,7 +155,7 @@ async def test_the_job_has_it_once_it_is_known_under_a_new_tag(service: Service)
     assert again.status == 304
 
 
-async def test_who_waits_for_a_change_of_the_job_is_told_when_it_becomes_known(service: Service) -> None:
+async def test_long_poll_ends_when_the_digest_becomes_known(service: Service) -> None:
     before = await service.get("/api/jobs/job-1")
     async with service.connect() as link:
         waits = ("If-None-Match", before.headers["ETag"])
@@ -170,7 +170,7 @@ async def waiting(service: Service) -> bool:
     return await service.metric("jobsvc_requests_waiting") == 1
 
 
-async def test_a_list_has_none_for_it_is_answered_from_memory(service: Service) -> None:
+async def test_list_has_no_digests(service: Service) -> None:
     await known(service)
     page = await service.get("/api/jobs")
     assert [job["id"] for job in page.json()["jobs"]] == ["job-1"]
@@ -178,7 +178,7 @@ async def test_a_list_has_none_for_it_is_answered_from_memory(service: Service) 
 
 
 @at_once
-async def test_another_owner_s_wish_is_that_for_a_job_that_does_not_exist(
+async def test_request_for_a_job_of_another_owner_is_404(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job(output=FILM)
@@ -190,14 +190,14 @@ async def test_another_owner_s_wish_is_that_for_a_job_that_does_not_exist(
     assert await service.metric('jobsvc_digests_total{outcome="computed"}') == 0
 
 
-async def test_a_job_that_is_not_completed_has_none(service: Service, make_job: MakeJob) -> None:
+async def test_unfinished_job_has_no_digest(service: Service, make_job: MakeJob) -> None:
     await known(service)
     make_job(status="rendering", outputPath="output/film.mp4")
     assert (await head(service, WANT)).status == 409
     assert "outputSha256" not in await status(service, ("Cache-Control", "no-cache"))
 
 
-async def test_it_is_counted(service: Service, make_job: MakeJob) -> None:
+async def test_digests_are_counted(service: Service, make_job: MakeJob) -> None:
     await known(service)
     make_job("job-2", output=b"")
     await known(service, b"", "job-2")
@@ -211,7 +211,7 @@ def by_rename(path: Path, data: bytes) -> None:
 
 
 def in_place(path: Path, data: bytes) -> None:
-    """Break the rule that an output is never changed in place, and keep its size and its time."""
+    """Overwrite an output in place, against the rule, and keep its size and its time."""
     times = path.stat()
     with path.open("r+b") as file:
         file.write(data)
@@ -221,10 +221,10 @@ def in_place(path: Path, data: bytes) -> None:
 @at_once
 @pytest.mark.parametrize("watch", ["events", "poll"])
 @pytest.mark.parametrize("replace", [by_rename, in_place])
-async def test_the_digest_of_a_replaced_output_is_never_shown(
+async def test_digest_of_a_replaced_output_is_never_sent(
     serve: Serve, make_job: MakeJob, watch: str, replace: Callable[[Path, bytes], None]
 ) -> None:
-    """Downloads and forced reads at once, others within --max-age; no watch tells of what is in place."""
+    """Downloads and forced reads immediately, others within --max-age; no watch reports writes in place."""
     film = make_job(output=FILM) / "output" / "film.mp4"
     service = await serve(watch=watch, max_age=0.3)
     await known(service)
@@ -248,16 +248,16 @@ async def test_the_digest_of_a_replaced_output_is_never_shown(
 
 
 async def covered(service: Service, watch: str) -> bool:
-    """Whether the watcher, where there is to be one, is believed."""
+    """Wait until the watcher, if there is one, covers the job."""
     return watch == "poll" or await service.metric("jobsvc_watcher_healthy") == 1
 
 
 @at_once
 @pytest.mark.parametrize("replace", [by_rename, in_place])
-async def test_without_a_download_in_between_the_old_digest_goes_within_max_age(
+async def test_old_digest_disappears_within_max_age_without_a_download(
     serve: Serve, make_job: MakeJob, replace: Callable[[Path, bytes], None]
 ) -> None:
-    """Nothing but polls of the state, under a watcher whose silence is believed."""
+    """Only status requests, while a watcher covers the job."""
     film = make_job(output=FILM) / "output" / "film.mp4"
     service = await serve(watch="events", max_age=0.3)
     await known(service)
@@ -276,9 +276,7 @@ async def test_without_a_download_in_between_the_old_digest_goes_within_max_age(
 
 
 @at_once
-async def test_every_tag_has_the_digest_of_the_bytes_that_come_under_it(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_digest_always_matches_the_bytes_of_its_entity_tag(serve: Serve, make_job: MakeJob) -> None:
     film = make_job(output=FILM) / "output" / "film.mp4"
     service = await serve()
     told: set[tuple[str, str]] = set()
@@ -299,7 +297,7 @@ async def test_every_tag_has_the_digest_of_the_bytes_that_come_under_it(
 
 
 @at_once
-async def test_a_read_that_hangs_costs_neither_states_nor_downloads_nor_the_end(
+async def test_hanging_read_delays_neither_states_nor_downloads_nor_shutdown(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_job(output=FILM)
@@ -326,10 +324,10 @@ async def test_a_read_that_hangs_costs_neither_states_nor_downloads_nor_the_end(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_a_digest_outlives_the_process(
+async def test_digest_survives_a_restart(
     start_process: StartProcess, make_job: MakeJob, number: signal.Signals
 ) -> None:
-    """Nothing is asked of the second service that would have it computed."""
+    """No request to the second service would compute it."""
     make_job(output=FILM)
     first = start_process("--limit-download", "1000000/minute")
     await known(first, deadline=15)
@@ -348,7 +346,7 @@ async def saved(service: Service) -> bool:
 
 
 @at_once
-async def test_an_output_replaced_while_nobody_looked_is_not_shown_with_the_old_digest(
+async def test_output_replaced_while_the_service_was_down_has_no_old_digest(
     serve: Serve, make_job: MakeJob, state_dir: Path
 ) -> None:
     film = make_job(output=FILM) / "output" / "film.mp4"
@@ -366,7 +364,7 @@ API: Final = (Path(__file__).parents[1] / "docs/api.md").read_text("utf-8")
 
 @needs("curl", "jq", "aria2c", "sha256sum")
 @pytest.mark.parametrize("there", [FILM, FILM[:-1] + b"x"])
-async def test_the_recipe_finds_out_what_is_broken_and_mends_it(
+async def test_documented_recipe_detects_and_repairs_a_broken_file(
     service: Service, tmp_path: Path, there: bytes
 ) -> None:
     recipe = API.partition("## Checking a download")[2].partition("```sh\n")[2].partition("```")[0]

@@ -1,4 +1,4 @@
-"""Commands in the documents, the demo and the help texts do what a reader who pastes them expects."""
+"""Commands in documents, the demo and help texts work when they are pasted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ENDS: Final = frozenset({";", "&&", "||", ")", "&", "do", "done"})
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Find each curl command with an address in a text; give its words and those of the pipeline."""
+    """Find each curl command with a URL in a text; return its words and those of its pipeline."""
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
         for match in re.finditer(r"(?<![\w/.-])curl(?= +[-$\"'h])", line):
             words = list(_pipeline(line[match.start() :]))
@@ -59,7 +59,7 @@ def _pipeline(text: str) -> Iterator[str]:
 
 
 def options(words: list[str]) -> set[str]:
-    """Give the options of a command, each letter of a cluster by itself."""
+    """Return the options of a command; grouped short options are split."""
     found: set[str] = set()
     for word in words:
         if re.fullmatch(r"-[A-Za-z]{2,}", word):

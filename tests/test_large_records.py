@@ -1,4 +1,4 @@
-"""What a farm writes large: pages and events are bounded in bytes, and nothing of it is lost."""
+"""Large records: pages and events are bounded in bytes, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def ready(service: Service) -> Service:
     return service
 
 
-async def test_page_is_bounded_in_bytes_and_the_cursor_goes_on(serve: Serve, make_job: MakeJob) -> None:
+async def test_page_is_bounded_in_bytes_and_the_cursor_continues(serve: Serve, make_job: MakeJob) -> None:
     for number in range(8):
         make_job(f"job-{number}", metadata={"text": "x" * 300_000})
     found = await pages(await ready(await serve()), "limit=200")
@@ -65,7 +65,9 @@ async def test_job_larger_than_a_page_is_a_page_of_its_own(serve: Serve, make_jo
 
 
 @pytest.mark.parametrize("kind", METADATA)
-async def test_large_metadata_is_the_same_in_each_answer(kind: str, serve: Serve, make_job: MakeJob) -> None:
+async def test_large_metadata_is_the_same_in_each_response(
+    kind: str, serve: Serve, make_job: MakeJob
+) -> None:
     make_job(status="rendering", phase="beauty", attempt=2, metadata=METADATA[kind])
     service = await ready(await serve(poll_interval=0.05))
     status = (await service.get("/api/jobs/job-1")).json()
@@ -77,7 +79,7 @@ async def test_large_metadata_is_the_same_in_each_answer(kind: str, serve: Serve
             assert (await stream.next_named("job")).json() == status
 
 
-async def test_all_jobs_are_told_whatever_their_size(serve: Serve, make_job: MakeJob) -> None:
+async def test_all_jobs_are_sent_whatever_their_size(serve: Serve, make_job: MakeJob) -> None:
     sizes = [10, 40_000, 10, 10, 900_000, 30_000, 30_000, 10, 32_700, 70_000]
     for number, size in enumerate(sizes):
         make_job(f"job-{number}", status="rendering", metadata={"text": "x" * size})
@@ -92,7 +94,7 @@ async def test_all_jobs_are_told_whatever_their_size(serve: Serve, make_job: Mak
         assert len(changed) == len(sizes)
 
 
-async def test_all_large_records_are_taken_in_though_only_one_is_decoded_at_a_time(
+async def test_all_large_records_are_indexed_although_one_is_decoded_at_a_time(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record_process, "MAX_WAITING", 0)

@@ -26,7 +26,7 @@ ROUTE: Final = "/api/jobs/job-1/download"
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One film twice: with its index (moov) behind the pictures, as encoders write it, and before them."""
+    """One film twice: with its index (moov) after the frames, as encoders write it, and before them."""
     folder = tmp_path_factory.mktemp("films")
     made = {place: folder / f"{place}.mp4" for place in ("behind", "before")}
     source = f"testsrc2=s=480x270:r=25:d={SECONDS},noise=alls=40:allf=t"  # noise, for the size
@@ -42,7 +42,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(params=["behind", "before"])
 def film(request: pytest.FixtureRequest, films: dict[str, Path], make_job: MakeJob) -> Path:
-    """Where it is, for those that read it as a file; job-1 has it too."""
+    """Its path, for programs that read it as a file; job-1 has it too."""
     path = films[request.param]
     make_job(output=path.read_bytes())
     return path
@@ -58,7 +58,7 @@ def size_of(film: Path) -> int:
 
 
 async def way_in(service: Service, by: str) -> tuple[object, ...]:
-    """Give the words of ffmpeg and ffprobe that name the film."""
+    """Return the arguments of ffmpeg and ffprobe that name the film."""
     if by == "token":
         field = f"Authorization: Bearer {service.token}\r\n"
         return "-headers", field, "-i", f"http://127.0.0.1:{service.port}{ROUTE}"
@@ -70,14 +70,14 @@ async def link_to(service: Service) -> str:
 
 
 def starts(service: Service) -> list[int]:
-    """Say at which byte each logged download began."""
+    """Return at which byte each logged download started."""
     lines = service.downloads()
     return [int((line["range"] or "bytes 0-").split()[1].partition("-")[0]) for line in lines]
 
 
 @needs("ffmpeg", "ffprobe")
 @pytest.mark.parametrize("by", ["token", "link"])
-async def test_ffprobe_reads_what_the_film_is(service: Service, film: Path, by: str) -> None:
+async def test_ffprobe_reads_the_properties_of_the_film(service: Service, film: Path, by: str) -> None:
     ask = ("-loglevel", "error", "-of", "json", "-show_format", "-show_streams")
     ended = await run("ffprobe", *ask, *await way_in(service, by))
     assert ended.exit_code == 0, ended.stderr
@@ -91,9 +91,7 @@ async def test_ffprobe_reads_what_the_film_is(service: Service, film: Path, by: 
 
 @needs("ffmpeg")
 @pytest.mark.parametrize("by", ["token", "link"])
-async def test_ffmpeg_seeks_to_a_picture_and_has_it_to_the_byte(
-    service: Service, film: Path, by: str
-) -> None:
+async def test_ffmpeg_seeks_to_a_frame_and_decodes_it_exactly(service: Service, film: Path, by: str) -> None:
     still = ("-frames:v", "3", "-f", "rawvideo", "-")
     seek = ("-nostdin", "-loglevel", "error", "-ss", LATE)
     ended = await run("ffmpeg", *seek, *await way_in(service, by), *still)
@@ -105,7 +103,7 @@ async def test_ffmpeg_seeks_to_a_picture_and_has_it_to_the_byte(
 
 
 @needs("ffmpeg")
-async def test_ffmpeg_copies_the_film_whole(service: Service, film: Path, tmp_path: Path) -> None:
+async def test_ffmpeg_copies_the_whole_film(service: Service, film: Path, tmp_path: Path) -> None:
     """Every packet's bytes, in order."""
     ended = await run(
         "ffmpeg",
@@ -157,7 +155,7 @@ BROWSER: Final = (
 
 @asynccontextmanager
 async def page(text: str, *beside: web.RouteDef) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """Serve a page, and what is `beside` it, on one origin; gives its address, and what the page tells."""
+    """Serve a page, and further files, on one origin; return its URL and what the page reports."""
     told: list[dict[str, Any]] = []
 
     async def show(_request: web.Request) -> web.Response:
@@ -183,9 +181,8 @@ async def page(text: str, *beside: web.RouteDef) -> AsyncIterator[tuple[str, lis
 async def test_chromium_plays_a_video_from_a_link_and_seeks_in_it(
     serve: Serve, film: Path, tmp_path: Path
 ) -> None:
-    """On another origin, without CORS, and whatever Content-Disposition says to who follows it as a link.
-
-    The rate keeps it from having the place read already when it seeks there.
+    """From another origin, without CORS, and whatever Content-Disposition says. The download rate prevents
+    the position from being buffered before the seek.
     """
     service = await serve(download_rate=size_of(film) // 16)
     text = PAGE % {"film": await link_to(service), "late": LATE}

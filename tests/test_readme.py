@@ -1,4 +1,4 @@
-"""Tables and commands of README and docs/ agree with the code; each module is imported where it is used."""
+"""README's tables and recipes match the code; each is imported where it is compared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JOB_DIRECTORY = (ROOT / "docs/job-directory.md").read_text("utf-8")
 
 
 def _table(page: str, heading: str) -> list[list[str]]:
-    """Return the cells of the first table below a heading, without their code marks."""
+    """Return the cells of the first table below a heading, without code marks."""
     section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     assert rows, f"no table below {heading}"
@@ -39,19 +39,19 @@ def _recipe(page: str, language: str, containing: str) -> str:
     return next(block for block in blocks if containing in block)
 
 
-def test_the_options_are_those_of_the_settings() -> None:
+def test_options_equal_those_of_the_settings() -> None:
     expected = [[option.flag, option.variable, option.default] for option in OPTIONS]
     assert [row[:3] for row in _table(CONFIGURATION, "Options")] == expected
 
 
-def test_the_codes_and_their_statuses_are_those_of_the_problems() -> None:
+def test_codes_and_statuses_equal_those_of_the_problems() -> None:
     from jobsvc.web.problems import CODES  # noqa: PLC0415 - the other tests need no web floor
 
     expected = {code: int(kind.status) for code, kind in CODES.items()}
     assert {code: int(status) for code, status, *_ in _table(API, "Errors")} == expected
 
 
-def test_every_refusal_of_the_domain_has_its_row() -> None:
+def test_every_error_of_the_domain_has_a_row() -> None:
     from jobsvc.domain.errors import ApiError  # noqa: PLC0415 - as above
 
     def codes(kind: type[ApiError]) -> set[str]:
@@ -60,7 +60,7 @@ def test_every_refusal_of_the_domain_has_its_row() -> None:
     assert codes(ApiError) <= {row[0] for row in _table(API, "Errors")}
 
 
-def test_the_routes_are_those_of_the_service(tmp_path: Path) -> None:
+def test_routes_equal_those_of_the_service(tmp_path: Path) -> None:
     from jobsvc.service import build_app  # noqa: PLC0415 - as above
 
     app = build_app(Settings(jobs_root=tmp_path / "jobs", state_dir=tmp_path / "state"))
@@ -72,7 +72,7 @@ def test_the_routes_are_those_of_the_service(tmp_path: Path) -> None:
     assert {row[0] for row in _table(API, "Routes")} == served
 
 
-def test_the_two_commands_are_targets_of_the_makefile() -> None:
+def test_both_commands_are_targets_of_the_makefile() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert set(re.findall(r"\bmake (\w+)", README)) - {"demo", "test", "check", "bench"} == set()
     contributing = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -109,7 +109,7 @@ def _by_python(job: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", [_by_shell, _by_python])
-def test_a_farm_that_follows_a_recipe_writes_a_good_record_and_nothing_else(
+def test_recipe_for_farms_writes_a_valid_record_and_nothing_else(
     tmp_path: Path, recipe: Callable[[Path], None]
 ) -> None:
     (tmp_path / "status.json").write_text("an older one")
@@ -125,7 +125,7 @@ def test_a_farm_that_follows_a_recipe_writes_a_good_record_and_nothing_else(
 @pytest.mark.parametrize(
     "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
 )
-def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+def test_links_within_the_project_resolve(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
         assert (page.parent / target).exists(), target
 
@@ -135,7 +135,7 @@ JOB = "opening-title-0042"
 
 @pytest.fixture
 async def service(serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """Serve the job that docs/api.md names, with the token in the variable that it names."""
+    """Serve the job that README names, with its token where README expects it."""
     make_job(JOB, output=b"film", log=b"one\n\nthree\nfour: {}\n")
     make_job("another", status="rendering")
     for number in range(3):
@@ -155,7 +155,7 @@ async def _pasted(service: Service, containing: str, folder: Path, *, lines: str
 
 
 @needs("curl")
-async def test_the_download_line_fetches_the_output_and_can_be_run_again(
+async def test_download_command_fetches_the_output_and_can_be_repeated(
     service: Service, tmp_path: Path
 ) -> None:
     code, output = await _pasted(service, "-C - -o title.mp4", tmp_path)
@@ -167,7 +167,7 @@ async def test_the_download_line_fetches_the_output_and_can_be_run_again(
 
 
 @needs("curl")
-async def test_the_download_line_writes_no_error_document(
+async def test_download_command_writes_no_error_document(
     service: Service, make_job: MakeJob, tmp_path: Path
 ) -> None:
     make_job(JOB, status="queued")
@@ -181,15 +181,13 @@ async def test_the_download_line_writes_no_error_document(
 
 
 @needs("curl", "sed")
-async def test_the_line_that_follows_a_log_prints_the_lines_of_the_log_alone(
-    service: Service, tmp_path: Path
-) -> None:
+async def test_command_that_follows_a_log_prints_only_its_lines(service: Service, tmp_path: Path) -> None:
     code, output = await _pasted(service, "follow=1", tmp_path, lines="follow=1")
     assert (code, output) == (0, "one\n\nthree\nfour: {}\n")
 
 
 @needs("curl", "sed")
-async def test_the_line_that_follows_a_log_prints_a_last_line_without_its_end(
+async def test_command_that_follows_a_log_prints_an_unfinished_last_line(
     service: Service, make_job: MakeJob, tmp_path: Path
 ) -> None:
     make_job(JOB, output=b"film", log=b"one\nRendering 40%\rRendering 100%")
@@ -198,22 +196,20 @@ async def test_the_line_that_follows_a_log_prints_a_last_line_without_its_end(
 
 
 @needs("curl")
-async def test_the_line_that_waits_prints_another_state_at_once(service: Service, tmp_path: Path) -> None:
+async def test_command_that_waits_prints_a_new_state_immediately(service: Service, tmp_path: Path) -> None:
     code, output = await _pasted(service, "follow=1", tmp_path, lines=r"\?wait=")
     assert (code, orjson.loads(output)["done"]) == (0, True)
 
 
 @needs("curl")
-async def test_the_line_that_follows_a_job_ends_with_its_final_state(
-    service: Service, tmp_path: Path
-) -> None:
+async def test_command_that_follows_a_job_ends_with_its_final_state(service: Service, tmp_path: Path) -> None:
     code, output = await _pasted(service, "follow=1", tmp_path, lines=r"\$job/events")
     assert code == 0
     assert '"done":true' in output
 
 
 @needs("curl", "timeout")
-async def test_the_line_that_follows_all_jobs_sends_those_under_way(
+async def test_command_that_follows_all_jobs_prints_unfinished_ones(
     service: Service, make_job: MakeJob, tmp_path: Path
 ) -> None:
     recipe = _recipe(API, "sh", "follow=1").replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
@@ -227,7 +223,7 @@ async def test_the_line_that_follows_all_jobs_sends_those_under_way(
 
 
 @needs("curl", "jq")
-async def test_the_list_recipe_prints_every_failed_job(
+async def test_list_recipe_prints_every_failed_job(
     service: Service, make_job: MakeJob, tmp_path: Path
 ) -> None:
     async with asyncio.timeout(5):
@@ -239,7 +235,7 @@ async def test_the_list_recipe_prints_every_failed_job(
 
 
 @needs("curl", "jq", "sha256sum", "aria2c")
-async def test_the_digest_recipe_checks_and_fetches(service: Service, tmp_path: Path, settled: None) -> None:
+async def test_digest_recipe_downloads_and_verifies(service: Service, tmp_path: Path, settled: None) -> None:
     (tmp_path / "title.mp4").write_bytes(b"film")
     code, output = await _pasted(service, "Want-Repr-Digest", tmp_path)
     assert code == 0, output
@@ -248,14 +244,14 @@ async def test_the_digest_recipe_checks_and_fetches(service: Service, tmp_path: 
 
 
 @needs("curl", "jq")
-async def test_the_link_recipe_gives_an_address_that_needs_no_token(service: Service, tmp_path: Path) -> None:
+async def test_link_recipe_prints_a_url_that_needs_no_token(service: Service, tmp_path: Path) -> None:
     recipe = _recipe(API, "sh", "expiresIn").replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
     recipe = recipe.replace("ffplay", "curl -fsS")
     ended = await run("bash", "-c", recipe)
     assert (ended.exit_code, ended.stdout) == (0, b"film")
 
 
-def test_the_demo_is_installed_without_the_development_tools(tmp_path: Path) -> None:
+def test_demo_is_installed_without_development_tools(tmp_path: Path) -> None:
     plan = subprocess.run(
         ["make", "--dry-run", "demo", f"VENV={tmp_path}/venv"],
         cwd=ROOT,

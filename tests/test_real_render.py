@@ -1,5 +1,7 @@
-"""The main job on real input: ffmpeg's own render watched over HTTP from queued to completed, fetched by curl
-across an interruption, and read by ffprobe. Runs where these programs are.
+"""The main use case with real programs: a render by ffmpeg is polled over HTTP, fetched by curl and read by
+ffprobe.
+
+curl is interrupted once. The test is skipped where these programs are missing.
 """
 
 from __future__ import annotations
@@ -35,19 +37,19 @@ pytestmark = pytest.mark.skipif(
 
 
 def said(*command: str | Path) -> bytes:
-    """Run a program that must succeed, and return what it says."""
+    """Run a program that has to succeed, and return its output."""
     return subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=20).stdout
 
 
 def curl(service: Process, tail: str, *words: str | Path) -> list[str | Path]:
-    """Write the command that asks for an address of the job."""
+    """Return the command that requests a URL of the job."""
     auth = ["-H", f"Authorization: Bearer {service.token}"]
     return ["curl", "-sS", *auth, *words, f"http://127.0.0.1:{service.port}/api/jobs/{JOB}{tail}"]
 
 
 @contextmanager
 def rendering(farm: DemoFarm) -> Iterator[None]:
-    """Have the farm at work in a thread of its own."""
+    """Run the farm in a thread of its own."""
     worker = Thread(target=farm.run, args=(0,))
     worker.start()
     try:
@@ -59,7 +61,7 @@ def rendering(farm: DemoFarm) -> Iterator[None]:
 
 
 def watched(service: Process, deadline: float = 40) -> Iterator[dict[str, Any]]:
-    """Poll as a client does, and give each state of the job that is new, until it is done."""
+    """Poll as a client does, and return each new state of the job until it is finished."""
     seen, ends = None, time.monotonic() + deadline
     while seen is None or not seen["done"]:
         assert time.monotonic() < ends, f"not done within {deadline} s: {seen}"
@@ -69,7 +71,7 @@ def watched(service: Process, deadline: float = 40) -> Iterator[dict[str, Any]]:
 
 
 def interrupted(command: list[str | Path]) -> bytes:
-    """Kill a client within its download: it writes to a pipe and stands still when so much of it was read."""
+    """Kill a client during its download: it writes to a pipe that is read only this far."""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
         try:
             assert client.stdout is not None
@@ -79,7 +81,7 @@ def interrupted(command: list[str | Path]) -> bytes:
             client.kill()
 
 
-def test_a_render_is_watched_from_queued_to_a_film_that_is_fetched_resumed_and_plays(
+def test_render_is_polled_fetched_resumed_and_playable(
     start_process: StartProcess, jobs_root: Path, tmp_path: Path
 ) -> None:
     service = start_process("--limit-status", "1000000/minute")

@@ -1,4 +1,4 @@
-"""What one request may cost: memory, the event loop's time, and bytes that are read for nothing."""
+"""What one request may cost: memory, time of the event loop, and bytes that are read for nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def on_loop(serve: Serve, make_job: MakeJob) -> Service:
 
 
 async def refused(service: Service, data: bytes) -> tuple[int, str]:
-    """Send what is to be refused while the client still sends, and give status and code."""
+    """Send a request that is refused while the client still sends; return status and code."""
     async with service.connect() as link:
         link.send(data)
         answer = await link.answer()
@@ -51,14 +51,14 @@ async def refused(service: Service, data: bytes) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "deflate", "br", "zstd", "identity, gzip", "a"])
-async def test_a_compressed_body_is_refused_where_a_body_is_read(service: Service, coding: str) -> None:
+async def test_compressed_body_is_refused(service: Service, coding: str) -> None:
     fields = [("Content-Encoding", coding)]
     answer = await service.ask("POST", LINKS, fields, body=gzip.compress(b"{}"))
     assert (answer.status, answer.code) == (415, "unsupported-media-type")
     assert answer.headers["Accept-Encoding"] == "identity"
 
 
-async def test_a_compressed_body_is_refused_where_it_is_chunked_or_the_field_comes_twice(
+async def test_compressed_body_is_refused_if_chunked_or_with_a_repeated_field(
     service: Service,
 ) -> None:
     fields = [
@@ -72,7 +72,7 @@ async def test_a_compressed_body_is_refused_where_it_is_chunked_or_the_field_com
         assert (await link.ask("GET", "/healthz")).status == 200
 
 
-async def test_a_body_without_a_coding_is_read(service: Service) -> None:
+async def test_body_without_a_coding_is_read(service: Service) -> None:
     answer = await service.ask("POST", LINKS, [("Content-Encoding", "identity")], body=b'{"expiresIn": 60}')
     assert answer.status == 201
 
@@ -82,7 +82,7 @@ async def test_a_body_without_a_coding_is_read(service: Service) -> None:
     ("target", "authorized", "status"),
     [(LINKS, True, 415), (LINKS, False, 401), ("/nowhere", False, 404), ("/healthz", False, 405)],
 )
-async def test_a_compressed_body_is_never_decompressed(
+async def test_compressed_body_is_never_decompressed(
     service: Process, coding: str, target: str, status: int, *, authorized: bool
 ) -> None:
     zeros = bytes(100 * MIB)
@@ -96,7 +96,7 @@ async def test_a_compressed_body_is_never_decompressed(
 
 
 @pytest.mark.skipif(not installed("nginx"), reason="not installed: nginx")
-async def test_a_compressed_body_through_nginx_is_never_decompressed(
+async def test_compressed_body_through_nginx_is_never_decompressed(
     service: Process, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     bomb, before = gzip.compress(bytes(100 * MIB), 1), service.memory("VmHWM")
@@ -108,7 +108,7 @@ async def test_a_compressed_body_through_nginx_is_never_decompressed(
     assert service.memory("VmHWM") - before < 20 * MIB
 
 
-async def test_a_client_that_sends_on_behind_its_last_request_receives_the_whole_answer(
+async def test_client_that_keeps_sending_receives_the_whole_response(
     service: Service,
 ) -> None:
     last = request("GET", "/api/openapi.json", [("Connection", "close")])
@@ -123,7 +123,7 @@ async def test_a_client_that_sends_on_behind_its_last_request_receives_the_whole
 # Bodies that nobody reads.
 
 
-async def test_a_large_body_that_nobody_reads_closes_the_connection_and_takes_no_memory(
+async def test_large_unread_body_closes_the_connection_and_uses_no_memory(
     service: Process,
 ) -> None:
     size, before = 64 * MIB, service.memory("VmHWM")
@@ -135,7 +135,7 @@ async def test_a_large_body_that_nobody_reads_closes_the_connection_and_takes_no
     assert service.memory("VmHWM") - before < 20 * MIB
 
 
-async def test_a_large_chunked_body_that_nobody_reads_closes_the_connection(service: Process) -> None:
+async def test_large_unread_chunked_body_closes_the_connection(service: Process) -> None:
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
     async with service.connect() as link:
         link.send(request("POST", "/nowhere", [("Transfer-Encoding", "chunked")]) + chunk * 64)
@@ -153,13 +153,13 @@ async def test_a_large_chunked_body_that_nobody_reads_closes_the_connection(serv
         pytest.param(b"0\r\n" + b"a: b\r\n" * 50_000, id="of trailers"),
     ],
 )
-async def test_no_chunks_hold_up_the_loop(on_loop: Service, target: str, body: bytes) -> None:
+async def test_no_chunks_block_the_loop(on_loop: Service, target: str, body: bytes) -> None:
     head = request("POST", target, [("Transfer-Encoding", "chunked")], token=on_loop.token)
     assert await step_of(on_loop, head + body + b"0\r\n\r\n") < MAX_STEP_S
 
 
 async def step_of(service: Service, data: bytes) -> float:
-    """Send something in a thread, read what comes for it, and give the loop's longest step meanwhile."""
+    """Send data from a thread, read the response, and return the longest step of the loop meanwhile."""
     with longest_step() as longest:
         await asyncio.to_thread(_exchange, service.port, data)
         assert (await service.get("/healthz", token=None)).status == 200
@@ -182,7 +182,7 @@ def _exchange(port: int, data: bytes) -> None:
 
 
 def head_of(size: int, line: str = "GET /healthz") -> bytes:
-    """Make a head of so many bytes, whose fields are each within bounds."""
+    """Build a head of this many bytes whose fields are within their limits."""
     head = f"{line} HTTP/1.1\r\nHost: a\r\n".encode()
     number = 0
     while (left := size - len(head) - 2) > 7000:
@@ -191,7 +191,7 @@ def head_of(size: int, line: str = "GET /healthz") -> bytes:
     return head + b"X: " + b"a" * (left - 5) + b"\r\n\r\n"
 
 
-async def test_a_head_of_32_kib_is_taken(service: Service) -> None:
+async def test_head_of_32_kib_is_accepted(service: Service) -> None:
     head = head_of(32 * 1024)
     assert len(head) == 32 * 1024
     for pieces in ([head], [head[:20_000], head[20_000:]], [head[:-2], head[-2:] + head]):
@@ -204,12 +204,12 @@ async def test_a_head_of_32_kib_is_taken(service: Service) -> None:
 
 @pytest.mark.parametrize("size", [32 * 1024 + 1, 40_000, 200_000])
 @pytest.mark.parametrize("ends", [True, False])
-async def test_a_head_of_more_is_refused(service: Service, size: int, *, ends: bool) -> None:
+async def test_larger_head_is_refused(service: Service, size: int, *, ends: bool) -> None:
     head = head_of(size) if ends else head_of(size)[:-2] + b"X: y\r\n"
     assert await refused(service, head) == (431, "request-header-fields-too-large")
 
 
-async def test_a_head_behind_another_request_is_bounded_too(service: Service) -> None:
+async def test_head_after_another_request_is_limited_too(service: Service) -> None:
     body = [("Transfer-Encoding", "chunked")]
     before = request("POST", "/healthz", body) + b"3\r\nabc\r\n0\r\n\r\n"
     async with service.connect() as link:
@@ -218,7 +218,7 @@ async def test_a_head_behind_another_request_is_bounded_too(service: Service) ->
         assert await link.ended()
 
 
-async def test_empty_lines_without_end_are_refused(service: Service) -> None:
+async def test_endless_empty_lines_are_refused(service: Service) -> None:
     async with service.connect() as link:
         link.send(b"\r\n" * 20_000)
         assert (await link.answer()).status in {414, 431}
@@ -235,7 +235,7 @@ async def test_empty_lines_without_end_are_refused(service: Service) -> None:
     ],
 )
 @pytest.mark.parametrize("cut", [0, 5, 8_195])
-async def test_an_address_that_is_too_long_has_its_own_status(
+async def test_too_long_target_has_its_own_status(
     service: Service, line: str, expected: tuple[int, str], cut: int
 ) -> None:
     head = f"{line} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
@@ -252,9 +252,7 @@ async def test_an_address_that_is_too_long_has_its_own_status(
     "fields", [b"X: " + b"a" * 9_000, b"X" * 9_000 + b": a", b"\r\n".join([b"X: y"] * 140)]
 )
 @pytest.mark.parametrize("cut", [3, 30, 8_200])
-async def test_fields_that_are_too_large_have_their_own_status(
-    service: Service, fields: bytes, cut: int
-) -> None:
+async def test_too_large_fields_have_their_own_status(service: Service, fields: bytes, cut: int) -> None:
     head = b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n\r\n"
     async with service.connect() as link:
         link.send(head[:cut])
@@ -269,7 +267,7 @@ async def test_fields_that_are_too_large_have_their_own_status(
 
 
 @pytest.mark.parametrize("size", [40, 1_000, 32 * 1024])
-async def test_requests_behind_an_unread_answer_are_not_read_without_end(
+async def test_requests_after_an_unread_response_are_not_read_without_limit(
     tmp_path_factory: pytest.TempPathFactory, size: int
 ) -> None:
     with shared_service(tmp_path_factory.mktemp("standing"), {"large": bytes(16 * MIB)}) as service:
@@ -289,9 +287,7 @@ async def test_requests_behind_an_unread_answer_are_not_read_without_end(
 
 @pytest.mark.both_loops
 @pytest.mark.parametrize("size", [45, 3_000, 30_000])
-async def test_requests_that_wait_for_their_turn_are_all_answered_in_the_end(
-    on_loop: Service, size: int
-) -> None:
+async def test_queued_requests_are_all_answered(on_loop: Service, size: int) -> None:
     count = 400_000 // size
     async with on_loop.connect() as link:
         link.send(head_of(size) * count)
@@ -320,7 +316,7 @@ HEADS: Final = {
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("target", ["/api/jobs/job-1", "/api/jobs/job-1/download", "/api/jobs"])
 @pytest.mark.parametrize("authorized", [True, False])
-async def test_no_field_holds_up_the_loop(
+async def test_no_field_blocks_the_loop(
     on_loop: Service, name: str, target: str, *, authorized: bool
 ) -> None:
     token = on_loop.token if authorized else "jsvc_" + "x" * 43
@@ -345,12 +341,12 @@ async def test_no_field_holds_up_the_loop(
     ],
     ids=lambda target: target[:18],
 )
-async def test_no_address_holds_up_the_loop(on_loop: Service, target: str) -> None:
+async def test_no_target_blocks_the_loop(on_loop: Service, target: str) -> None:
     assert await step_of(on_loop, request("GET", target, token=on_loop.token)) < MAX_STEP_S
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-async def test_an_address_of_slashes_is_not_found(service: Service, method: str) -> None:
+async def test_target_of_slashes_is_404(service: Service, method: str) -> None:
     async with service.connect() as link:
         answer = await link.ask(method, "/api/" + "/" * 8_000)
         assert (answer.status, answer.code) == (404, "not-found")

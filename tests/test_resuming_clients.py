@@ -1,4 +1,4 @@
-"""curl, wget and aria2c fetch a download that breaks, and have the file to the byte."""
+"""curl, wget and aria2c fetch a download that breaks, and get the exact file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def link_to(service: Service) -> str:
 
 
 def begins(line: dict[str, Any]) -> int:
-    """Say at which byte a logged download began."""
+    """Return at which byte a logged download started."""
     sent: str = line["range"] or "bytes 0-"
     return int(sent.removeprefix("bytes ").partition("-")[0])
 
@@ -66,7 +66,7 @@ async def test_curl_resumes_where_it_was_cut(service: Service, tmp_path: Path) -
 
 
 @needs("curl")
-async def test_curl_is_told_that_it_has_everything(service: Service, tmp_path: Path) -> None:
+async def test_curl_with_a_complete_file_gets_416(service: Service, tmp_path: Path) -> None:
     into = tmp_path / "film.mp4"
     into.write_bytes(FILM)
     ended = await run(
@@ -77,8 +77,8 @@ async def test_curl_is_told_that_it_has_everything(service: Service, tmp_path: P
 
 
 @needs("curl")
-async def test_curl_never_splices_two_versions(service: Service, tmp_path: Path, make_job: MakeJob) -> None:
-    """With the tag of what it has it is offered the new file whole, and refuses to put it behind the old."""
+async def test_curl_never_joins_two_versions(service: Service, tmp_path: Path, make_job: MakeJob) -> None:
+    """With the tag of its part it is sent the whole new file, and refuses to append it to the old part."""
     into = tmp_path / "film.mp4"
     tag = (await service.ask("HEAD", ROUTE)).headers["ETag"]
     words = ("-sS", "-C", "-", "-H", bearer(service), "-H", f"If-Range: {tag}", "-o", into)
@@ -94,7 +94,7 @@ async def test_curl_never_splices_two_versions(service: Service, tmp_path: Path,
 
 
 @needs("curl")
-async def test_curl_asks_for_several_ranges_and_for_nothing_new(service: Service, tmp_path: Path) -> None:
+async def test_curl_requests_several_ranges_and_an_unchanged_file(service: Service, tmp_path: Path) -> None:
     words = ("-sS", "-H", bearer(service), url(service.port))
     parts = (await run("curl", "-r", "0-9,5000000-5000009,-10", *words)).stdout
     pieces = (FILM[:10], FILM[5_000_000:5_000_010], FILM[-10:])
@@ -109,7 +109,7 @@ async def test_curl_asks_for_several_ranges_and_for_nothing_new(service: Service
 
 
 @needs("wget")
-async def test_wget_resumes_by_itself_until_it_has_all(service: Service, tmp_path: Path) -> None:
+async def test_wget_resumes_by_itself_until_it_has_everything(service: Service, tmp_path: Path) -> None:
     into = tmp_path / "film.mp4"
     async with cutting_proxy(service.port, 2_000_000, 2_000_000, 100_000) as proxy:
         words = ("-nv", "-c", "--tries=5", "--waitretry=0", "--header", bearer(service), "-O", into)
@@ -142,10 +142,10 @@ ARIA: tuple[object, ...] = (
 
 
 @needs("aria2c")
-async def test_aria2c_has_it_over_many_connections_some_of_which_break(
+async def test_aria2c_downloads_over_many_connections_some_of_which_break(
     serve: Serve, make_job: MakeJob, tmp_path: Path
 ) -> None:
-    """Slow enough that they all are needed."""
+    """Slow enough that all of them are needed."""
     make_job(output=FILM)
     service = await serve(download_rate=1_500_000)
     async with cutting_proxy(service.port, *[400_000] * 5) as proxy:
@@ -157,7 +157,7 @@ async def test_aria2c_has_it_over_many_connections_some_of_which_break(
 
 
 @needs("aria2c")
-async def test_aria2c_goes_on_with_what_another_run_left(service: Service, tmp_path: Path) -> None:
+async def test_aria2c_continues_the_file_of_another_run(service: Service, tmp_path: Path) -> None:
     target = await link_to(service)
     words = (*ARIA, "-c", "--header")
     async with cutting_proxy(service.port, *[1_000_000] * 8) as proxy:

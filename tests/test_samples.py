@@ -25,37 +25,37 @@ def _job(name: str) -> Job:
 
 
 def _table(page: Path) -> dict[str, str]:
-    """Take the first and last cells of every row whose first cell is code."""
+    """Return the first and last cells of every row whose first cell is code."""
     rows = (line.strip("|").split(" | ") for line in page.read_text("utf-8").splitlines() if "| `" in line)
     return {row[0].strip(" `"): row[-1].strip() for row in rows}
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_sample_is_a_good_record(name: str) -> None:
+def test_every_sample_is_a_valid_record(name: str) -> None:
     assert _job(name).id == name
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_sample_has_an_output_exactly_when_it_is_completed(name: str) -> None:
+def test_sample_has_an_output_exactly_if_it_is_completed(name: str) -> None:
     reading = JobsRoot(SAMPLES).read(name)
     assert (reading.output_version is not None) is (reading.job.status is Status.COMPLETED)
 
 
-def test_the_samples_show_every_state_and_two_owners() -> None:
+def test_samples_show_every_state_and_two_owners() -> None:
     jobs = [_job(name) for name in GOOD]
     assert {job.status for job in jobs} == set(Status)
     assert {job.owner for job in jobs} == {"demo", "other-studio"}
     assert {job.details.source_status for job in jobs} >= {"done", "pending", "cancelled", None}
 
 
-def test_the_failed_sample_s_log_tells_why() -> None:
+def test_log_of_the_failed_sample_has_the_reason() -> None:
     log = JobsRoot(SAMPLES).log_tail(_job("turntable-0013"))
     assert log is not None
     assert "plates/plate_0019.png has 2000 bytes" in log
 
 
 @pytest.mark.parametrize("film", FILMS, ids=lambda film: film.name)
-def test_a_film_is_an_mp4_with_its_index_in_front(film: Path) -> None:
+def test_film_is_an_mp4_with_its_index_at_the_start(film: Path) -> None:
     data = film.read_bytes()
     assert data[4:8] == b"ftyp"
     assert 0 < data.find(b"moov") < data.find(b"mdat")
@@ -63,7 +63,7 @@ def test_a_film_is_an_mp4_with_its_index_in_front(film: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe")
 @pytest.mark.parametrize("film", FILMS, ids=lambda film: film.name)
-def test_a_film_is_h264_as_every_player_takes_it(film: Path) -> None:
+def test_film_is_h264_that_every_player_supports(film: Path) -> None:
     entries = "stream=codec_name,pix_fmt"
     told = subprocess.check_output(
         ["ffprobe", "-v", "error", "-show_entries", entries, "-of", "csv=p=0", film]
@@ -71,7 +71,7 @@ def test_a_film_is_h264_as_every_player_takes_it(film: Path) -> None:
     assert told.strip() == b"h264,yuv420p"
 
 
-def test_the_still_is_a_whole_jpeg() -> None:
+def test_still_is_a_complete_jpeg() -> None:
     data = (SAMPLES / "poster-frame-0007/output/poster.jpg").read_bytes()
     assert (data[:3], data[-2:]) == (b"\xff\xd8\xff", b"\xff\xd9")
 
@@ -85,15 +85,15 @@ def test_all_samples_are_under_a_megabyte() -> None:
     assert sum(file.stat().st_size for file in files) < 1_000_000
 
 
-def test_the_readme_names_every_sample_and_no_other() -> None:
+def test_readme_names_every_sample_and_no_other() -> None:
     assert sorted(_table(SAMPLES / "README.md")) == GOOD
 
 
-def test_the_readme_of_the_broken_names_every_specimen_and_no_other() -> None:
+def test_readme_of_the_broken_samples_names_every_specimen_and_no_other() -> None:
     assert sorted(_table(SAMPLES / "broken/README.md")) == BROKEN
 
 
-def test_check_says_of_each_specimen_what_its_readme_says() -> None:
+def test_check_reports_each_specimen_as_its_readme_says() -> None:
     told = CliRunner().invoke(main, ["check", "--json", str(SAMPLES / "broken")])
     assert told.exit_code == 1
     *findings, _ = map(orjson.loads, told.output.splitlines())
@@ -111,7 +111,7 @@ def test_check_finds_nothing_wrong_with_the_samples() -> None:
     assert told.output.startswith("8 jobs, 0 with a finding; ")
 
 
-def test_no_job_reaches_what_lies_outside_its_directory() -> None:
+def test_no_job_reaches_files_outside_its_directory() -> None:
     root = JobsRoot(SAMPLES / "broken")
     for name in BROKEN:
         try:

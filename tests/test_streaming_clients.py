@@ -1,4 +1,4 @@
-"""A render that ffmpeg makes is followed to its end by `curl -N`, and by Chromium with fetch."""
+"""`curl -N` and Chromium with fetch follow a render by ffmpeg to its end."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def farm(jobs_root: Path) -> DemoFarm:
 
 
 def data_of(blocks: Iterable[str], name: str) -> list[str]:
-    """Give the data of each event of that name."""
+    """Return the data of each event with that name."""
     events = [block.split("\n") for block in blocks]
     return [
         "\n".join(line.removeprefix("data: ") for line in lines if line.startswith("data: "))
@@ -65,8 +65,8 @@ def data_of(blocks: Iterable[str], name: str) -> list[str]:
     ]
 
 
-def whole(jobs_root: Path, events: list[str], log: list[str]) -> None:
-    """Hold what a follower was told against what the farm did."""
+def assert_complete(jobs_root: Path, events: list[str], log: list[str]) -> None:
+    """Compare what a follower received with what the farm did."""
     states = [orjson.loads(data) for data in data_of(events, "job")]
     assert list(dict.fromkeys(state["status"] for state in states)) == ["queued", "rendering", "completed"]
     progress = [state["progress"] for state in states]
@@ -94,7 +94,7 @@ async def test_curl_follows_a_render_to_its_end(
         with rendering(farm):
             told = [(await follower.communicate())[0].decode().split("\n\n") for follower in (events, log)]
         assert (events.returncode, log.returncode) == (0, 0)
-    whole(jobs_root, *told)
+    assert_complete(jobs_root, *told)
 
 
 @needs("ffmpeg", "chromium")
@@ -114,7 +114,7 @@ async def test_chromium_follows_a_render_to_its_end(
     assert [line for line in told if "error" in line] == []
     blocks = {what: [line["block"] for line in told if line["what"] == what and "block" in line]
               for what in ("events", "log")}  # fmt: skip
-    whole(jobs_root, blocks["events"], blocks["log"])
+    assert_complete(jobs_root, blocks["events"], blocks["log"])
 
 
 async def both_follow(service: Process) -> None:
@@ -127,7 +127,7 @@ async def both_follow(service: Process) -> None:
 
 @asynccontextmanager
 async def proxied(service: Process, text: str) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """Serve a page, and the service behind its origin; gives the address, and what the page tells."""
+    """Serve a page and the service on one origin; return the URL and what the page reports."""
 
     async def pass_on(request: web.Request) -> web.StreamResponse:
         fields = {"Authorization": request.headers["Authorization"]}

@@ -1,4 +1,4 @@
-"""The command `jobsvc` without the limit of log lines, for a test that looks at the line of every request."""
+"""The command `jobsvc` without the limit of log lines, for a test that checks the line of every request."""
 
 from __future__ import annotations
 

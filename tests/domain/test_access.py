@@ -30,9 +30,7 @@ def token(
 
 
 @given(scopes=SCOPE_SETS, wanted=st.sampled_from(SCOPES))
-def test_a_scope_is_granted_by_its_name_or_by_admin_and_by_nothing_else(
-    scopes: frozenset[str], wanted: str
-) -> None:
+def test_scope_is_granted_only_by_its_name_or_by_admin(scopes: frozenset[str], wanted: str) -> None:
     if wanted in scopes or ADMIN in scopes:
         require(token(*scopes), wanted)
     else:
@@ -42,7 +40,7 @@ def test_a_scope_is_granted_by_its_name_or_by_admin_and_by_nothing_else(
 
 
 @given(scopes=SCOPE_SETS, holder=OWNERS, owner=OWNERS)
-def test_a_job_is_seen_by_its_owner_to_the_letter_and_by_admin(
+def test_job_is_visible_to_exactly_its_owner_and_to_admin(
     scopes: frozenset[str], holder: str, owner: str
 ) -> None:
     asked = token(*scopes, owner=holder)
@@ -55,12 +53,12 @@ def test_a_job_is_seen_by_its_owner_to_the_letter_and_by_admin(
 
 
 @given(scopes=SCOPE_SETS, holder=OWNERS, owner=OWNERS)
-def test_what_is_listed_for_a_token_is_what_it_sees(scopes: frozenset[str], holder: str, owner: str) -> None:
+def test_token_lists_the_jobs_that_it_can_see(scopes: frozenset[str], holder: str, owner: str) -> None:
     asked = token(*scopes, owner=holder)
     assert (visible_owner(asked) in {None, owner}) == can_see(asked, owner)
 
 
-def test_another_owners_job_is_refused_in_the_words_of_an_unknown_one() -> None:
+def test_job_of_another_owner_is_refused_like_an_unknown_one() -> None:
     with pytest.raises(JobNotFound) as refused:
         require_visible(token(JOBS_READ, OUTPUTS_READ), "bert")
     assert str(refused.value) == str(JobNotFound())
@@ -79,12 +77,12 @@ def test_another_owners_job_is_refused_in_the_words_of_an_unknown_one() -> None:
         (0.0, None, 0.0, False),
     ],
 )
-def test_a_token_lives_until_it_expires_or_is_revoked(
+def test_token_is_live_until_it_expires_or_is_revoked(
     expires: float | None, revoked: float | None, now: float, *, alive: bool
 ) -> None:
     assert token(expires=expires, revoked=revoked).alive(now) is alive
 
 
-def test_a_token_can_not_be_changed() -> None:
+def test_token_is_immutable() -> None:
     with pytest.raises(FrozenInstanceError):
         token().owner = "bert"  # type: ignore[misc] # that is the point

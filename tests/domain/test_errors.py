@@ -25,13 +25,13 @@ def test_every_error_of_the_module_is_in_the_tree() -> None:
     assert public == set(TREE)
 
 
-def test_every_leaf_has_a_code_of_its_own() -> None:
+def test_every_leaf_has_its_own_code() -> None:
     codes = [leaf.code for leaf in LEAVES]
     assert len(codes) == len(set(codes)) == 16
     assert ApiError.code == "internal"
 
 
-def test_the_codes_are_those_of_the_design() -> None:
+def test_codes_are_the_documented_ones() -> None:
     assert {kind.code for kind in ALL} == {
         "unauthorized", "insufficient-scope", "job-not-found", "output-missing", "log-missing", "not-found",
         "job-not-completed", "job-failed", "job-canceled", "output-replaced", "rate-limited",
@@ -40,29 +40,29 @@ def test_the_codes_are_those_of_the_design() -> None:
     }  # fmt: skip
 
 
-def test_the_drawing_in_the_docstring_shows_every_error() -> None:
+def test_tree_in_the_docstring_shows_every_error() -> None:
     drawing = (errors.__doc__ or "").split("\n\n")[1]
     assert set(re.findall(r"[A-Z][A-Za-z]+", drawing)) == {kind.__name__ for kind in ALL}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if "__init__" not in vars(kind)])
-def test_an_error_says_its_detail_and_when_to_try_again(kind: type[ApiError]) -> None:
+def test_error_has_its_detail_and_retry_after(kind: type[ApiError]) -> None:
     refusal = kind("Not now.", retry_after=2.5)
     assert (str(refusal), refusal.detail, refusal.retry_after) == ("Not now.", "Not now.", 2.5)
     assert kind("Never.").retry_after is None
 
 
 @pytest.mark.parametrize("kind", [errors.JobNotFound, errors.OutputMissing, errors.LogMissing])
-def test_what_is_not_there_says_the_same_sentence_each_time(kind: type[ApiError]) -> None:
+def test_not_found_has_the_same_detail_each_time(kind: type[ApiError]) -> None:
     assert kind().detail == kind().detail != ""  # type: ignore[call-arg] # these take no detail
     assert kind().retry_after is None  # type: ignore[call-arg] # as above
 
 
-def test_a_missing_scope_is_named() -> None:
+def test_missing_scope_is_named() -> None:
     assert InsufficientScope("outputs:read").scope == "outputs:read"
     assert "outputs:read" in InsufficientScope("outputs:read").detail
 
 
-def test_silent_storage_may_be_asked_again_after_five_seconds() -> None:
+def test_unresponsive_storage_has_retry_after_five_seconds() -> None:
     assert StorageUnavailable().retry_after == 5
     assert StorageUnavailable("Full.", retry_after=1).retry_after == 1

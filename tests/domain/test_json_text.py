@@ -1,4 +1,4 @@
-"""The text of a member's value, held against what a parser makes of the whole."""
+"""The text of a member's value, compared with the result of a parser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobsvc.domain.record_decoding import METADATA, decode_record
 
 
 class Members(list[Any]):
-    """The members of an object in order; a name may come more than once."""
+    """The members of an object in order; a name may occur more than once."""
 
 
 TEXT: Final = st.text(max_size=8) | st.sampled_from(
@@ -31,7 +31,7 @@ SPACE: Final = st.sampled_from(["", " ", "\n", "\r\n  ", "\t"])
 
 
 def write(value: object, draw: Any) -> str:
-    """Write JSON in one of many spellings."""
+    """Write JSON in one of many equivalent forms."""
     space: str = draw(SPACE)
     if isinstance(value, Members):
         members = (f"{write(name, draw)}{space}:{write(inner, draw)}" for name, inner in value)
@@ -49,13 +49,13 @@ def write(value: object, draw: Any) -> str:
 
 
 class Exact(str):
-    """A number as it is written."""
+    """A number as written."""
 
     __slots__ = ()
 
 
 def exactly(text: str | bytes) -> Any:
-    """Parse with numbers as they are written and all members in order."""
+    """Parse with numbers as written and all members in order."""
     return json.loads(text, parse_int=Exact, parse_float=Exact, object_pairs_hook=Members)
 
 
@@ -74,7 +74,7 @@ def test_last_value_of_the_member_is_found_as_it_is_written(data: st.DataObject,
 
 
 @given(st.data(), VALUE)
-def test_on_one_line_only_blanks_are_left_out(data: st.DataObject, value: object) -> None:
+def test_only_whitespace_is_removed_on_one_line(data: st.DataObject, value: object) -> None:
     text = write(value, data.draw).encode("utf-8", "surrogatepass")
     line = on_one_line(text)
     assert b"\n" not in line
@@ -115,14 +115,14 @@ def test_what_is_not_json_or_cannot_be_shown_is_refused(text: bytes) -> None:
         decode_record(text)
 
 
-def test_half_of_a_surrogate_pair_is_the_name_of_no_member() -> None:
+def test_half_a_surrogate_pair_is_not_a_member_name() -> None:
     assert METADATA.spans(b'{"\\ud800": 1, "metadata": {"a": 1}}') == [(26, 34)]
 
 
-def test_an_array_that_does_not_end_reaches_to_the_end_of_the_text() -> None:
+def test_unterminated_array_extends_to_the_end_of_the_text() -> None:
     text = b'{"metadata": ' + b"[" * 40
     assert METADATA.spans(text) == [(13, len(text))]
 
 
-def test_a_record_that_is_decoded_without_its_metadata_may_have_that_twice() -> None:
+def test_record_decoded_without_its_metadata_may_contain_it_twice() -> None:
     assert decode_record(b'{"metadata": 5, "metadata": {"a": 1e400}, "b": 1}') == {"metadata": {}, "b": 1}

@@ -49,7 +49,7 @@ NEAR_RECORDS = st.fixed_dictionaries(
 @example(record={**NEEDED, "createdAt": "0001-01-01T00:00:00+23:59"})
 @example(record={**NEEDED, "createdAt": "9999-12-31T23:59:60-23:59"})
 @example(record={**NEEDED, "attempt": 1e308})
-def test_any_json_value_is_a_job_or_a_bad_record_and_nothing_else(record: object) -> None:
+def test_any_json_value_is_a_job_or_a_bad_record(record: object) -> None:
     try:
         job = parse_record("job-1", record, FILE_TIME)
     except BadRecord:
@@ -61,7 +61,7 @@ def test_any_json_value_is_a_job_or_a_bad_record_and_nothing_else(record: object
 
 
 @given(file_time=st.integers(-(2**63) * 10**6, 2**63 * 10**6))
-def test_a_file_of_any_time_that_a_disk_can_hold_is_read(file_time: int) -> None:
+def test_any_file_time_that_a_disk_can_store_is_accepted(file_time: int) -> None:
     """The clock of a render node may be anywhere: mtime is any 64-bit number of seconds."""
     job = parse_record("job-1", NEEDED, file_time)
     for text, order in ((job.created_at, job.created_order), (job.updated_at, job.updated_order)):
@@ -79,14 +79,14 @@ def test_only_an_object_is_a_record(record: object) -> None:
 
 @pytest.mark.parametrize("key", ["status", "owner"])
 @pytest.mark.parametrize("value", [None, ""])
-def test_a_record_without_a_needed_key_is_refused_by_its_name(key: str, value: str | None) -> None:
+def test_missing_required_key_is_named(key: str, value: str | None) -> None:
     with pytest.raises(BadRecord, match=f"{key}: missing"):
         parse(**{key: value})
     with pytest.raises(BadRecord, match=f"{key}: missing"):
         parse_record("job-1", {other: "queued" for other in NEEDED if other != key}, FILE_TIME)
 
 
-def test_an_id_that_is_not_the_directorys_name_is_refused() -> None:
+def test_id_other_than_the_directory_name_is_refused() -> None:
     assert parse(id="job-1").id == "job-1"
     assert parse(id=None).id == "job-1"
     for other in ("job-2", "JOB-1", "job-1 ", ""):
@@ -96,7 +96,7 @@ def test_an_id_that_is_not_the_directorys_name_is_refused() -> None:
 
 @pytest.mark.parametrize("key", ["id", "status", "owner", *TEXT_KEYS, *TIME_KEYS])
 @pytest.mark.parametrize("value", [0, 1.5, True, [], {}])
-def test_what_should_be_text_and_is_not_is_refused_by_name(key: str, value: object) -> None:
+def test_value_that_should_be_text_is_named(key: str, value: object) -> None:
     with pytest.raises(BadRecord, match=f"{key}: not a string"):
         parse(**{key: value})
 
@@ -114,7 +114,7 @@ def test_what_should_be_text_and_is_not_is_refused_by_name(key: str, value: obje
         *((word, "canceled") for word in ("canceled", "cancelled", "aborted")),
     ],
 )
-def test_a_farms_word_means_one_of_five_states_and_is_kept_where_it_differs(word: str, status: str) -> None:
+def test_status_word_maps_to_a_state_and_is_kept_if_it_differs(word: str, status: str) -> None:
     assert (parse(status=word).status, parse(status=word).details.source_status) == (
         status,
         None if word == status else word,
@@ -123,7 +123,7 @@ def test_a_farms_word_means_one_of_five_states_and_is_kept_where_it_differs(word
     assert (shouted.status, shouted.details.source_status) == (status, word.upper())
 
 
-def test_no_word_is_known_beside_those_of_the_design() -> None:
+def test_no_other_status_word_is_known() -> None:
     assert len(SYNONYMS) == 4 + 5 + 5 + 3 + 3
     for word in ("paused", "que", "queued ", "done!", "x" * 1000):
         with pytest.raises(BadRecord, match="is no known word") as refused:
@@ -131,13 +131,13 @@ def test_no_word_is_known_beside_those_of_the_design() -> None:
         assert len(str(refused.value)) < 100
 
 
-def test_an_operators_word_counts_where_it_is_given() -> None:
+def test_status_alias_is_used() -> None:
     aliases = {**SYNONYMS, "paused": Status.QUEUED}
     job = parse_record("job-1", NEEDED | {"status": "Paused"}, FILE_TIME, aliases)
     assert (job.status, job.details.source_status) == (Status.QUEUED, "Paused")
 
 
-def test_a_job_is_final_when_the_farm_is_done_with_it() -> None:
+def test_completed_failed_and_canceled_jobs_are_final() -> None:
     assert {status.value: status.final for status in Status} == {
         "queued": False, "rendering": False, "completed": True, "failed": True, "canceled": True,
     }  # fmt: skip
@@ -154,7 +154,7 @@ def test_parse_time_agrees_with_datetime(moment: datetime, separator: str) -> No
 
 
 @given(moment=st.datetimes(), zulu=st.sampled_from("Zz"))
-def test_zulu_is_utc(moment: datetime, zulu: str) -> None:
+def test_z_is_utc(moment: datetime, zulu: str) -> None:
     text = moment.isoformat()
     assert parse_time(text + zulu) == parse_time(text + "+00:00") == parse_time(text + "-00:00")
 
@@ -162,7 +162,7 @@ def test_zulu_is_utc(moment: datetime, zulu: str) -> None:
 @given(
     micros=st.integers(-62_135_596_800_000, 253_402_300_799_999).map(lambda milliseconds: milliseconds * 1000)
 )
-def test_format_time_is_read_back_to_the_millisecond(micros: int) -> None:
+def test_formatted_time_is_parsed_back_to_the_millisecond(micros: int) -> None:
     text = format_time(micros)
     assert len(text) == len("2026-01-01T00:00:00.000Z")
     assert parse_time(text) == micros
@@ -183,7 +183,7 @@ def test_format_time_is_read_back_to_the_millisecond(micros: int) -> None:
         ("1937-01-01T12:00:27.87+00:20", -1_041_337_172_130_000),
     ],
 )
-def test_the_times_of_rfc_3339_are_read(text: str, micros: int) -> None:
+def test_times_of_rfc_3339_are_parsed(text: str, micros: int) -> None:
     assert parse_time(text) == micros
 
 
@@ -199,20 +199,20 @@ def test_the_times_of_rfc_3339_are_read(text: str, micros: int) -> None:
         "٢٠٢٦-01-01T00:00:00Z", "2026-W01-1T00:00:00Z", "1767225600",
     ],
 )  # fmt: skip
-def test_what_is_no_rfc_3339_time_is_refused_and_its_key_named(text: str) -> None:
+def test_invalid_time_is_refused_and_its_key_named(text: str) -> None:
     with pytest.raises(ValueError, match=r"RFC 3339|out of range|must be"):
         parse_time(text)
     with pytest.raises(BadRecord, match="createdAt: "):
         parse(createdAt=text)
 
 
-def test_a_refused_time_is_quoted_in_short() -> None:
+def test_quoted_invalid_time_is_shortened() -> None:
     with pytest.raises(BadRecord) as refused:
         parse(updatedAt="x" * 100_000)
     assert len(str(refused.value)) < 120
 
 
-def test_times_are_kept_but_for_t_and_z_and_ordered_by_what_they_mean() -> None:
+def test_times_are_kept_except_for_t_and_z_and_ordered_by_value() -> None:
     job = parse(
         createdAt="1970-01-01T01:00:00+01:00",
         updatedAt="1970-01-01T00:00:01Z",
@@ -223,14 +223,14 @@ def test_times_are_kept_but_for_t_and_z_and_ordered_by_what_they_mean() -> None:
     assert (job.details.started_at, job.details.completed_at) == ("1970-01-01T00:00:00Z", None)
 
 
-def test_the_files_time_stands_in_for_those_that_are_left_out() -> None:
+def test_missing_times_are_those_of_the_file() -> None:
     job = parse()
     assert job.created_at == job.updated_at == "2026-01-01T00:00:00.123Z"
     assert job.created_order == job.updated_order == FILE_TIME
     assert job.details.started_at is None
 
 
-def test_a_completed_job_was_completed_at_its_last_update_where_nothing_else_is_said() -> None:
+def test_completed_at_defaults_to_the_last_update() -> None:
     updated, said = "2026-01-02T00:00:00Z", "2026-01-01T12:00:00Z"
     assert parse(status="done").details.completed_at == "2026-01-01T00:00:00.123Z"
     assert parse(status="done", updatedAt=updated).details.completed_at == updated
@@ -266,7 +266,7 @@ def test_a_completed_job_was_completed_at_its_last_update_where_nothing_else_is_
         ({"status": "completed"}, 100),
     ],
 )
-def test_progress_is_percent_as_said_or_by_frames_and_whole_when_completed(
+def test_progress_is_given_or_computed_from_frames_and_100_when_completed(
     record: dict[str, Any], progress: float
 ) -> None:
     assert parse(**record).progress == progress
@@ -274,19 +274,19 @@ def test_progress_is_percent_as_said_or_by_frames_and_whole_when_completed(
 
 @pytest.mark.parametrize("key", ["progress", *COUNT_KEYS])
 @pytest.mark.parametrize("value", ["1", True, False, [], {}])
-def test_what_should_be_a_number_and_is_not_is_refused_by_name(key: str, value: object) -> None:
+def test_value_that_should_be_a_number_is_named(key: str, value: object) -> None:
     with pytest.raises(BadRecord, match=f"{key}: not a number"):
         parse(**{key: value})
 
 
 @pytest.mark.parametrize("key", COUNT_KEYS)
 @pytest.mark.parametrize("value", [-1, 0.5, 2**53, 1e300, -1e300])
-def test_a_count_that_is_not_whole_from_zero_up_is_refused_by_name(key: str, value: float) -> None:
+def test_count_that_is_not_a_non_negative_integer_is_named(key: str, value: float) -> None:
     with pytest.raises(BadRecord, match=f"{key}: not a whole number"):
         parse(**{key: value})
 
 
-def test_counts_are_whole_numbers() -> None:
+def test_counts_are_integers() -> None:
     job = parse(framesDone=2.0, framesTotal=2**53 - 1, attempt=0)
     assert (job.details.frames_done, job.details.frames_total, job.details.attempt) == (2, 2**53 - 1, 0)
     assert isinstance(job.details.frames_done, int)
@@ -304,7 +304,7 @@ def test_counts_are_whole_numbers() -> None:
         b'{"deep": ' + b"[" * 500 + b"]" * 500 + b"}",
     ],
 )
-def test_metadata_is_kept_as_it_was_written(metadata: bytes) -> None:
+def test_metadata_is_kept_as_written(metadata: bytes) -> None:
     text = b'{"status": "queued", "metadata": ' + metadata + b', "owner": "anna"}'
     assert parse_record("job-1", orjson.loads(text), FILE_TIME, text=text).metadata_json == metadata
 
@@ -320,17 +320,17 @@ def test_metadata_of_many_lines_is_kept_on_one() -> None:
 
 
 @pytest.mark.parametrize("value", ["text", 1, True, []])
-def test_metadata_that_is_no_object_is_refused(value: object) -> None:
+def test_metadata_that_is_not_an_object_is_refused(value: object) -> None:
     with pytest.raises(BadRecord, match="metadata: not an object"):
         parse(metadata=value)
 
 
 @given(keys=st.sets(st.sampled_from(OPTIONAL_KEYS)))
-def test_null_is_the_same_as_left_out(keys: set[str]) -> None:
+def test_null_equals_a_missing_key(keys: set[str]) -> None:
     assert parse(**dict.fromkeys(keys)) == parse()
 
 
-def test_every_known_key_has_its_place_and_unknown_ones_have_none() -> None:
+def test_every_known_key_is_stored_and_unknown_ones_are_ignored() -> None:
     time = "2026-01-01T00:00:00Z"
     job = parse(
         **{key: f"the {key}" for key in TEXT_KEYS}, **dict.fromkeys(TIME_KEYS, time),

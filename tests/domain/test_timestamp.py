@@ -25,7 +25,7 @@ TEXTS = st.from_regex(
 
 
 @given(text=TEXTS)
-def test_a_time_keeps_its_text_but_for_t_and_z_and_means_what_it_meant(text: str) -> None:
+def test_timestamp_keeps_its_text_except_for_t_and_z(text: str) -> None:
     with suppress(ValueError):
         meant = parse_time(text)
         moment = parse_timestamp(text)
@@ -34,7 +34,7 @@ def test_a_time_keeps_its_text_but_for_t_and_z_and_means_what_it_meant(text: str
 
 
 @given(text=TEXTS | st.text(max_size=40))
-def test_what_is_no_time_is_no_moment(text: str) -> None:
+def test_invalid_text_is_not_a_timestamp(text: str) -> None:
     try:
         parse_time(text)
     except ValueError:
@@ -46,14 +46,14 @@ def test_what_is_no_time_is_no_moment(text: str) -> None:
 @pytest.mark.parametrize("fraction", ["", ".5", ".123", ".000", ".123456", ".000001"])
 @pytest.mark.parametrize("offset", ["Z", "z", "+00:00"])
 @pytest.mark.parametrize("date", ["2026-11-20", "0001-01-01", "9999-12-31", "1969-12-31"])
-def test_times_as_computers_write_them_take_a_number_s_room(fraction: str, offset: str, date: str) -> None:
+def test_usual_timestamps_are_stored_as_one_int(fraction: str, offset: str, date: str) -> None:
     moment = parse_timestamp(f"{date}t23:59:59{fraction}{offset}")
     assert isinstance(moment, str if fraction == ".5" else int)
     assert format_timestamp(moment) == f"{date}T23:59:59{fraction}{offset.upper()}"
 
 
 @given(micros=st.integers(FIRST_TIME, LAST_TIME))
-def test_a_file_s_time_is_written_to_the_millisecond_and_sorts_by_the_microsecond(micros: int) -> None:
+def test_file_time_is_formatted_to_the_millisecond_and_sorted_by_the_microsecond(micros: int) -> None:
     moment = timestamp_at(micros)
     assert to_microseconds(moment) == micros
     assert format_timestamp(moment) == format_time(micros)

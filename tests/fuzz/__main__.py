@@ -1,6 +1,6 @@
 """Fuzz the connection: `python -m tests.fuzz --count 1000000 --processes 2`.
 
-Prints the seed, and of a fault the fewest bytes that show it. The same seed sends the same bytes.
+Prints the seed and, for a failure, the fewest bytes that reproduce it. The same seed sends the same bytes.
 """
 
 from __future__ import annotations

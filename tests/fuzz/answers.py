@@ -1,4 +1,4 @@
-"""Answers taken apart: which request each belongs to, and what it says."""
+"""Parses responses: which request each belongs to, and its content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REQUEST_ID: Final = re.compile(rb'"requestId":"[^"]*"')
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer."""
+    """One response."""
 
     status: int
     request_id: bytes
@@ -27,11 +27,11 @@ class Answer:
 
 
 class NotAnAnswer(Exception):
-    """What came is no HTTP."""
+    """The received bytes are not HTTP."""
 
 
 def parse(data: bytes, methods: list[bytes]) -> list[Answer]:
-    """Take answers apart; `methods` are those of the requests, in order. NotAnAnswer."""
+    """Parse responses; `methods` are those of the requests, in order. NotAnAnswer."""
     found: list[Answer] = []
     position = 0
     while position < len(data):

@@ -1,4 +1,4 @@
-"""Streams of requests, valid and mutated, in pieces: the same ones for the same seed."""
+"""Generates streams of requests, valid and mutated, in pieces; deterministic for a seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MUTATED: Final = 0.12
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What one connection sends."""
+    """The bytes that one connection sends."""
 
     requests: tuple[bytes, ...]
     cuts: tuple[int, ...]
@@ -34,7 +34,7 @@ class Stream:
 
 
 class Generator:
-    """Makes streams; `tokens` are by owner."""
+    """Generates streams; `tokens` are by owner."""
 
     def __init__(self, random: Random, tokens: dict[str, str]) -> None:
         self._random = random
@@ -42,7 +42,7 @@ class Generator:
         self._number = 0
 
     def stream(self) -> Stream:
-        """Make the next one."""
+        """Generate the next stream."""
         random = self._random
         usual, noise = self._question(), self._noise()
         requests = []

@@ -1,4 +1,6 @@
-"""The service in its variants on this process's loop, and what each must answer to a stream of requests."""
+"""Variants of the service on this process's loop, and the check of their responses to a
+stream of requests.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ class _WithoutShortcut(ProblemHandler):
 
 
 class _InTasks(ProblemHandler):
-    """Answers nothing at once."""
+    """Never uses the fast path."""
 
     def _try_fast(self, message: Any, target: str) -> bool:
         return False
@@ -51,7 +53,7 @@ VARIANTS: Final[dict[str, type[ProblemHandler]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the variants listen, by name; and aiohttp without this project's connection."""
+    """The ports of the variants by name, and of aiohttp without this project's connection."""
 
     variants: dict[str, int]
     aiohttp: int
@@ -59,7 +61,7 @@ class Ports:
 
 @asynccontextmanager
 async def services(folder: Path) -> AsyncIterator[tuple[Ports, dict[str, str]]]:
-    """Run all variants over the same jobs; also give a token of each owner."""
+    """Run all variants over the same jobs; yield a token of each owner too."""
     secrets = _farm(folder)
     rates = {f"limit_{name}": "1000000/second" for name in ("status", "list", "events", "logs", "download")}
     settings: Any = {**rates, "limit_auth_failures": "1000000/second", "watch": "poll", "port": 0}
@@ -119,7 +121,7 @@ def _farm(folder: Path) -> dict[str, str]:
 
 
 class _Client(asyncio.Protocol):
-    """Gathers what comes until the service closes."""
+    """Collects data until the service closes."""
 
     def __init__(self) -> None:
         self.received: list[bytes] = []
@@ -134,7 +136,7 @@ class _Client(asyncio.Protocol):
 
 
 async def exchange(port: int, pieces: list[bytes]) -> bytes:
-    """Send pieces, close this side, and read until the service closes. TimeoutError."""
+    """Send pieces, half-close, and read until the service closes. TimeoutError."""
     transport, client = await asyncio.get_running_loop().create_connection(_Client, "127.0.0.1", port)
     try:
         for piece in pieces:
@@ -153,14 +155,14 @@ async def exchange(port: int, pieces: list[bytes]) -> bytes:
 
 
 class Checker:
-    """Holds each variant to the reference parser, and to what a request is answered alone."""
+    """Compares each variant with the reference parser, and with the responses to single requests."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._alone: dict[bytes, Answer | None] = {}
 
     async def faults(self, stream: Stream) -> list[str]:
-        """Say what is wrong with the answers to a stream."""
+        """Return what is wrong with the responses to a stream."""
         expected = read(stream.data)
         found = []
         for name, port in self._ports.variants.items():
@@ -212,7 +214,7 @@ class Checker:
         return self._alone[key]
 
     async def _aiohttp_fault(self, expected: list[Expected], stream: Stream) -> str | None:
-        """Compare which requests aiohttp finds, where each comes by itself."""
+        """Compare which requests aiohttp finds if each arrives by itself."""
         data = await exchange(self._ports.aiohttp, [one.raw for one in expected])
         found = [answer.request_id for answer in parse(data, [one.method for one in expected])]
         return None if found == [one.marker for one in expected] else f"{found} of {stream.requests}"
@@ -227,7 +229,7 @@ def _is_refusal(answer: Answer) -> bool:
 
 
 async def shrunk(checker: Checker, stream: Stream) -> Stream:
-    """Leave out requests and cuts for as long as something is wrong."""
+    """Remove requests and cuts while the failure persists."""
     tries = [Stream(stream.requests, ())]
     if await checker.faults(tries[0]):
         stream = tries[0]

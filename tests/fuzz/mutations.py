@@ -1,4 +1,4 @@
-"""Ways to make something else of a request."""
+"""Mutations of a request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _inserted(*texts: bytes) -> Mutation:
 
 
 def _field(*lines: bytes) -> Mutation:
-    """Add a line behind the request line, or another."""
+    """Add a line after the request line or another line."""
 
     def mutate(random: Random, request: bytes) -> bytes:
         ends = [at for at in range(len(request)) if request.startswith(b"\r\n", at)][:8] or [len(request)]

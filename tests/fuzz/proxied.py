@@ -21,13 +21,13 @@ FROM_PROXY: Final = frozenset({400, 408, 502, 503, 504})
 
 
 class Desync(Exception):
-    """A victim has got another's answer; the message says which, and by what."""
+    """A victim received another client's response; the message has both."""
 
 
 async def fuzz_behind(
     program: str, folder: Path, port: int, tokens: dict[str, str], seed: int, count: int
 ) -> str:
-    """Send so many hostile requests through a proxy, with a victim's after each stream. Desync."""
+    """Send this many hostile requests through a proxy, with a victim's request after each stream. Desync."""
     random = Random(seed)
     generator = Generator(random, tokens)
     hostile = victims = lost = 0
@@ -61,7 +61,7 @@ async def _send(port: int, stream: Stream) -> None:
 
 
 async def _victim(port: int, token: str, number: int, random: Random, stream: Stream) -> bool:
-    """Ask as a victim; whether it was left without an answer of the service. Desync."""
+    """Send a victim's request; return whether it got no response of the service. Desync."""
     job, marker = random.choice(JOBS["vic"]), f"v-{number:09}"
     lines = [f"GET /api/jobs/{job} HTTP/1.1", "Host: jobs.example", f"Authorization: Bearer {token}"]
     data = "\r\n".join([*lines, f"X-Request-Id: {marker}", "Connection: close", "", ""]).encode()
@@ -84,7 +84,7 @@ async def _victim(port: int, token: str, number: int, random: Random, stream: St
 
 
 def _without_chunks(received: bytes) -> bytes:
-    """Read an answer that a proxy has chunked, or that ends with its connection, as one with a length."""
+    """Convert a response that the proxy chunked, or that ends with the connection, to one with a length."""
     head, _, body = received.partition(b"\r\n\r\n")
     if b"content-length:" in head.lower():
         return received

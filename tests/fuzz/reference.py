@@ -1,4 +1,4 @@
-"""What a stream of bytes means by RFC 9112: a second parser, simple and strict, to compare with."""
+"""The meaning of a byte stream by RFC 9112: a second parser, simple and strict, for comparison."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MARKER: Final = re.compile(rb"m-[0-9]{9}")
 
 
 class Kind(Enum):
-    """What becomes of a request."""
+    """How a request is handled."""
 
     ANSWERED = auto()
     """It has its own answer."""
@@ -55,7 +55,7 @@ class Expected:
 
 
 def read(data: bytes) -> list[Expected]:
-    """Read requests up to the end, or to the first after which nothing is answered."""
+    """Read requests to the end, or to the first after which nothing is answered."""
     found: list[Expected] = []
     position = 0
     while True:
@@ -145,7 +145,7 @@ def _is_length(value: bytes) -> bool:
 
 
 def _body(data: bytes, start: int, named: dict[bytes, list[bytes]]) -> tuple[int, bool]:
-    """Find the end of a body, and whether it comes whole and well-formed."""
+    """Find the end of a body, and whether it is complete and well-formed."""
     if b"transfer-encoding" in named:
         return _chunked(data, start)
     end = start + int(named.get(b"content-length", [b"0"])[0])

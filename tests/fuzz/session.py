@@ -1,4 +1,4 @@
-"""A run of the fuzzer in one process."""
+"""Runs the fuzzer in one process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fuzz.proxied import Desync, fuzz_behind
 
 
 async def fuzz(seed: int, count: int) -> int:
-    """Send so many requests to every variant; return how many were sent. SystemExit at the first fault."""
+    """Send this many requests to every variant; return the number sent. SystemExit at the first failure."""
     generated = 0
     with tempfile.TemporaryDirectory(prefix="jobsvc-fuzz-") as folder:
         async with services(Path(folder)) as (ports, tokens):
@@ -35,7 +35,7 @@ async def fuzz(seed: int, count: int) -> int:
 
 
 async def behind(program: str, seed: int, count: int) -> None:
-    """Send so many requests through a proxy, beside victims; SystemExit at the first fault."""
+    """Send this many requests through a proxy, with victims; SystemExit at the first failure."""
     with tempfile.TemporaryDirectory(prefix="jobsvc-fuzz-") as folder:
         async with services(Path(folder)) as (ports, tokens):
             try:

@@ -1,4 +1,4 @@
-"""Requests whose body is another request, or the beginning of one for the next client."""
+"""Requests whose body is another request, or the start of one for the next client."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FRAMINGS: Final = (
 
 
 def smuggling(random: Random, token: str) -> Stream:
-    """Make one such stream."""
+    """Generate one such stream."""
     hidden = random.choice(
         (
             f"GET /api/jobs/a-9?wait=1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n",

@@ -18,12 +18,12 @@ def assert_no_fault(*options: str) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_fuzzed_requests_have_the_answers_that_the_rfc_asks_for() -> None:
+def test_fuzzed_requests_get_the_responses_that_the_rfc_requires() -> None:
     assert_no_fault("--count", "2500", "--seed", "15")
 
 
 @pytest.mark.parametrize("program", PROXIES)
-def test_fuzzed_requests_through_a_proxy_reach_no_other_client(program: str) -> None:
+def test_fuzzed_requests_through_a_proxy_affect_no_other_client(program: str) -> None:
     if not installed(program):
         pytest.skip(f"not installed: {program}")
     assert_no_fault("--behind", program, "--count", "300", "--seed", "15")
@@ -36,7 +36,7 @@ def kinds(data: bytes) -> list[Kind]:
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 
 
-def test_the_reference_parser_tells_requests_from_what_is_none() -> None:
+def test_reference_parser_distinguishes_requests_from_other_data() -> None:
     assert kinds(GET + b"\r\n" + GET + b"\r\n") == [Kind.ANSWERED] * 2
     assert kinds(b"\r\n" + GET + b"Content-Length: 3\r\n\r\nabc" + GET + b"\r\n") == [Kind.ANSWERED] * 2
     assert kinds(GET + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n") == [Kind.ANSWERED]

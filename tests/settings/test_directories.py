@@ -9,30 +9,30 @@ from jobsvc.settings import default_state_dir
 from jobsvc.settings.directories import check_disjoint, check_readable, make_writable
 
 
-def test_the_state_folder_is_the_one_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_directory_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
     monkeypatch.setenv("JOBSVC_STATE_DIR", "/var/lib/jobsvc")
     assert default_state_dir() == Path("/var/lib/jobsvc")
 
 
-def test_the_state_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
     assert default_state_dir() == Path("/elsewhere/jobsvc")
 
 
 @pytest.mark.parametrize("ignored", ["", "relative/folder"])
-def test_an_xdg_folder_that_is_not_absolute_is_ignored(ignored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_xdg_directory_is_ignored(ignored: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", ignored)
     assert default_state_dir() == Path.home() / ".local/state/jobsvc"
 
 
-def test_without_any_home_the_state_folder_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_directory_is_required_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBSVC_STATE_DIR", "~nobody-of-this-name/x")
     with pytest.raises(ValueError, match="no home directory"):
         default_state_dir()
 
 
-def test_a_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+def test_directory_is_created_only_for_its_owner(tmp_path: Path) -> None:
     made = tmp_path / "a" / "b"
     make_writable(made)
     make_writable(made)
@@ -41,7 +41,7 @@ def test_a_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hopeless", ["/proc/self/jobsvc", "/proc/self", "/dev/null", "/dev/null/x"])
-def test_a_folder_that_can_not_be_made_or_written_is_refused(hopeless: str) -> None:
+def test_directory_that_cannot_be_created_or_written_is_refused(hopeless: str) -> None:
     with pytest.raises(ValueError, match="can't be made or written: "):
         make_writable(Path(hopeless))
 
@@ -55,7 +55,7 @@ def test_only_a_directory_is_readable(tmp_path: Path) -> None:
             check_readable(wrong)
 
 
-def test_the_state_folder_lies_apart_from_what_is_served(tmp_path: Path) -> None:
+def test_state_directory_is_separate_from_served_directories(tmp_path: Path) -> None:
     jobs, state, outputs = tmp_path / "jobs", tmp_path / "state", tmp_path / "outputs"
     check_disjoint(state, jobs, (outputs,))
     for inside in (jobs, jobs / "state"):
@@ -67,7 +67,7 @@ def test_the_state_folder_lies_apart_from_what_is_served(tmp_path: Path) -> None
         check_disjoint(outputs / "state", jobs, (tmp_path / "other", outputs))
 
 
-def test_links_do_not_hide_where_the_state_folder_is(tmp_path: Path) -> None:
+def test_links_do_not_hide_the_state_directory(tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
     jobs.mkdir()
     (tmp_path / "link").symlink_to(jobs)

@@ -19,7 +19,7 @@ from jobsvc.settings import OPTIONS, is_service_link, unknown_variables
         ("JOBSVC_", None),
     ],
 )
-def test_a_misspelt_variable_is_found_with_the_one_that_was_meant(name: str, close: str | None) -> None:
+def test_misspelled_variable_is_reported_with_a_suggestion(name: str, close: str | None) -> None:
     assert list(unknown_variables({name: "1", "PATH": "/bin"})) == [(name, close)]
 
 
@@ -49,20 +49,20 @@ LINKS = {
 }
 
 
-def test_what_an_orchestrator_sets_is_not_unknown() -> None:
+def test_variables_of_an_orchestrator_are_not_unknown() -> None:
     assert list(unknown_variables(LINKS)) == []
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_what_an_orchestrator_sets_is_told_from_options(name: str) -> None:
+def test_variables_of_an_orchestrator_are_distinguished_from_options(name: str) -> None:
     assert is_service_link(name, LINKS[name])
 
 
 @pytest.mark.parametrize("value", ["8080", "", "tcp://", "tcp:10.0.0.1", "http://10.0.0.1:80"])
-def test_a_port_that_people_set_is_the_option(value: str) -> None:
+def test_port_number_is_the_option(value: str) -> None:
     assert not is_service_link("JOBSVC_PORT", value)
 
 
-def test_an_address_is_a_service_link_in_a_variable_of_ports_alone() -> None:
+def test_url_is_a_service_link_only_in_a_port_variable() -> None:
     assert not is_service_link("JOBSVC_HOST", "tcp://10.0.0.1:8080")
     assert not is_service_link("PORT", "tcp://10.0.0.1:8080")

@@ -63,15 +63,13 @@ def refusal(given: dict[str, ConfiguredValue]) -> str:
     return message
 
 
-def test_every_option_has_a_wrong_value_here() -> None:
+def test_every_option_has_an_invalid_value_in_the_table() -> None:
     assert set(WRONG) == {option.name for option in OPTIONS}
 
 
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("kind", ["the flag", "the environment variable"])
-def test_a_wrong_value_names_option_value_and_origin(
-    name: str, kind: str, base: dict[str, ConfiguredValue]
-) -> None:
+def test_error_names_option_value_and_origin(name: str, kind: str, base: dict[str, ConfiguredValue]) -> None:
     option = next(option for option in OPTIONS if option.name == name)
     origin = f"{kind} {option.variable}"
     value = (WRONG[name],) if option.repeatable else WRONG[name]
@@ -81,7 +79,7 @@ def test_a_wrong_value_names_option_value_and_origin(
 
 
 @pytest.mark.parametrize("name", [name for name in WRONG if name != "config"])
-def test_a_wrong_value_of_the_config_file_names_file_and_key(
+def test_error_of_the_config_file_names_file_and_key(
     name: str, base: dict[str, ConfiguredValue], tmp_path: Path
 ) -> None:
     config = written(tmp_path, f'{name} = "{WRONG[name]}"\n')
@@ -91,9 +89,7 @@ def test_a_wrong_value_of_the_config_file_names_file_and_key(
     assert message.endswith(f" (from {tmp_path}/jobsvc.toml, key {name})")
 
 
-def test_the_config_file_counts_last_but_for_the_default(
-    base: dict[str, ConfiguredValue], tmp_path: Path
-) -> None:
+def test_config_file_precedes_only_the_default(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
     config = written(tmp_path, 'port = 1000\nmax-age = 7.5\nlimit_list = "1/day"\n')
     settings = load({**base, **config, "port": ConfiguredValue("2000", "the flag --port")})
     assert (settings.port, settings.max_age, settings.limit_list, settings.send_timeout) == (
@@ -105,7 +101,7 @@ def test_the_config_file_counts_last_but_for_the_default(
     assert settings.config == tmp_path / "jobsvc.toml"
 
 
-def test_several_values_may_be_written_in_toml_s_ways(
+def test_several_values_may_be_written_as_toml_allows(
     base: dict[str, ConfiguredValue], tmp_path: Path
 ) -> None:
     (tmp_path / "outputs").mkdir()
@@ -119,7 +115,7 @@ def test_several_values_may_be_written_in_toml_s_ways(
     assert settings.status_aliases["paused"] is Status.QUEUED
 
 
-def test_a_relative_path_starts_at_the_config_file_s_folder(
+def test_relative_path_is_relative_to_the_config_file(
     base: dict[str, ConfiguredValue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir("/")
@@ -127,12 +123,12 @@ def test_a_relative_path_starts_at_the_config_file_s_folder(
     assert load({**base, **written(tmp_path, 'state-dir = "own"\n')}).state_dir == tmp_path / "own"
 
 
-def test_a_tilde_of_the_config_file_is_home(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
+def test_tilde_in_the_config_file_is_expanded(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
     del base["state_dir"]
     assert load({**base, **written(tmp_path, 'state-dir = "~/own"\n')}).state_dir == tmp_path / "home/own"
 
 
-def test_an_alias_adds_to_the_synonyms_and_the_last_one_counts(base: dict[str, ConfiguredValue]) -> None:
+def test_alias_extends_the_synonyms_and_the_last_one_counts(base: dict[str, ConfiguredValue]) -> None:
     aliases = ConfiguredValue(("Paused=queued", "done=failed", "paused=canceled"), "the flag --status-alias")
     found = load({**base, "status_aliases": aliases}).status_aliases
     expected = {**SYNONYMS, "paused": Status.CANCELED, "done": Status.FAILED}
@@ -159,7 +155,7 @@ def test_an_alias_adds_to_the_synonyms_and_the_last_one_counts(base: dict[str, C
         ("#" * (1 << 20), "is larger than 1 MiB"),
     ],
 )
-def test_a_config_file_that_is_wrong_says_where(
+def test_error_in_the_config_file_has_its_location(
     text: str, told: str, base: dict[str, ConfiguredValue], tmp_path: Path
 ) -> None:
     message = refusal({**base, **written(tmp_path, text + "\n")})
@@ -167,17 +163,17 @@ def test_a_config_file_that_is_wrong_says_where(
     assert "jobsvc.toml" in message
 
 
-def test_a_config_file_that_is_not_text_is_refused(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
+def test_binary_config_file_is_refused(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
     config = written(tmp_path, "")
     (tmp_path / "jobsvc.toml").write_bytes(b"\xff\xfe")
     assert "is not TOML: " in refusal({**base, **config})
 
 
-def test_without_a_jobs_root_nothing_starts() -> None:
+def test_jobs_root_is_required() -> None:
     assert refusal({}).startswith("jobs-root: the folder of the job directories is not given")
 
 
-def test_without_a_home_the_state_folder_is_missed(
+def test_state_directory_is_required_without_a_home(
     base: dict[str, ConfiguredValue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del base["state_dir"]
@@ -185,7 +181,7 @@ def test_without_a_home_the_state_folder_is_missed(
     assert refusal(base).startswith("state-dir: is needed")
 
 
-def test_nothing_is_made_where_something_is_wrong(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
+def test_nothing_is_created_if_a_setting_is_invalid(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
     refusal({**base, "port": ConfiguredValue("x", "the flag --port")})
     state = ConfiguredValue(str(tmp_path / "jobs" / "state"), "the flag --state-dir")
     assert "lies inside the jobs root" in refusal({**base, "state_dir": state})
@@ -193,13 +189,13 @@ def test_nothing_is_made_where_something_is_wrong(base: dict[str, ConfiguredValu
     assert not (tmp_path / "jobs" / "state").exists()
 
 
-def test_a_right_start_makes_the_state_folder(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
+def test_valid_start_creates_the_state_directory(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
     settings = load(base)
     assert settings == Settings(tmp_path / "jobs", state_dir=tmp_path / "state")
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
 
 
-def test_resolving_alone_touches_no_folder(tmp_path: Path) -> None:
+def test_resolving_touches_no_directory(tmp_path: Path) -> None:
     given = {
         "jobs_root": ConfiguredValue("/missing", "the argument JOBS_ROOT"),
         "port": ConfiguredValue("1", "the flag --port"),

@@ -21,7 +21,7 @@ def option(name: str) -> Option:
     return next(option for option in OPTIONS if option.name == name)
 
 
-def test_the_options_are_the_fixed_ones() -> None:
+def test_options_are_the_documented_ones() -> None:
     assert {option.flag for option in OPTIONS} == set(FIXED.split())
 
 
@@ -30,13 +30,13 @@ def test_every_setting_has_an_option() -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_a_default_passes_its_own_check(option: Option, tmp_path: Path) -> None:
+def test_defaults_are_valid(option: Option, tmp_path: Path) -> None:
     if not option.default or option.name == "state-dir":
         return
     assert option.spec.parse(option.default) == getattr(Settings(tmp_path), option.field)
 
 
-def test_the_defaults_are_those_of_the_design(tmp_path: Path) -> None:
+def test_defaults_are_the_documented_ones(tmp_path: Path) -> None:
     settings = Settings(tmp_path)
     assert (settings.host, settings.port, settings.watch) == ("127.0.0.1", 8080, "auto")
     assert (settings.limit_status, settings.limit_list, settings.limit_logs) == (
@@ -59,7 +59,7 @@ def test_names_follow_one_rule() -> None:
     assert (named.flag, named.variable) == ("--max-downloads-per-token", "JOBSVC_MAX_DOWNLOADS_PER_TOKEN")
 
 
-def test_only_what_may_be_several_is_parted() -> None:
+def test_only_multiple_options_are_split() -> None:
     assert option("output-root").split("/a b:/c") == ["/a b", "/c"]
     assert option("trusted-proxy").split("10.0.0.0/8, ::1\n192.0.2.1") == ["10.0.0.0/8", "::1", "192.0.2.1"]
     assert option("status-alias").split("paused=queued,held=queued") == ["paused=queued", "held=queued"]
@@ -70,7 +70,7 @@ def test_only_what_may_be_several_is_parted() -> None:
     ]
 
 
-def test_settings_do_not_change(tmp_path: Path) -> None:
+def test_settings_are_immutable(tmp_path: Path) -> None:
     settings = Settings(tmp_path)
     with pytest.raises(FrozenInstanceError):
         settings.port = 1  # type: ignore[misc]  # what the test is about

@@ -46,7 +46,7 @@ from jobsvc.settings import parsers
         (parsers.path, "/a/b", Path("/a/b")),
     ],
 )
-def test_a_right_value_is_taken(parse: Callable[[str], Any], text: str, expected: object) -> None:
+def test_valid_value_is_accepted(parse: Callable[[str], Any], text: str, expected: object) -> None:
     assert parse(text) == expected
 
 
@@ -92,14 +92,16 @@ def test_a_right_value_is_taken(parse: Callable[[str], Any], text: str, expected
         (parsers.path, ("", "a\0b", "~nobody-of-this-name/x")),
     ],
 )
-def test_a_wrong_value_is_refused_in_a_sentence(parse: Callable[[str], Any], texts: tuple[str, ...]) -> None:
+def test_invalid_value_is_refused_with_a_sentence(
+    parse: Callable[[str], Any], texts: tuple[str, ...]
+) -> None:
     for text in texts:
         with pytest.raises(ValueError, match=r"^(is|is not|is no|gives|names) "):
             parse(text)
 
 
 @given(st.text(max_size=40))
-def test_no_text_makes_a_check_fail_otherwise(text: str) -> None:
+def test_no_text_raises_another_error(text: str) -> None:
     checks: tuple[Callable[[str], Any], ...] = (
         parsers.host,
         parsers.path,
@@ -115,9 +117,7 @@ def test_no_text_makes_a_check_fail_otherwise(text: str) -> None:
             parse(text)
 
 
-def test_a_path_is_made_absolute_and_a_tilde_expanded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_path_is_made_absolute_and_a_tilde_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/farm")
     assert parsers.path("jobs") == tmp_path / "jobs"

@@ -1,4 +1,4 @@
-"""An output root of an owner is refused where others could name its files by another name."""
+"""An output root of an owner is refused if others could name its files by another path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Alias = Callable[[Path, Path], None]
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """Has a folder of each owner and one that all share."""
+    """A directory for each owner and one that all share."""
     for name in ("anna/shots", "bert", "shared"):
         (tmp_path / "out" / name).mkdir(parents=True)
     return tmp_path / "out"
@@ -28,7 +28,7 @@ def out(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["symbolic link", "bind mount"])
 def alias(request: pytest.FixtureRequest) -> Iterator[Alias]:
-    """Gives a folder another name."""
+    """Gives a directory another name."""
     points: list[Path] = []
 
     def make(name: Path, folder: Path) -> None:
@@ -57,7 +57,7 @@ def accepted(*roots: Path | OutputRoot) -> None:
             check_tied_roots(root, roots)
 
 
-def test_roots_whose_names_tell_how_they_lie_are_accepted(out: Path) -> None:
+def test_roots_whose_names_show_their_nesting_are_accepted(out: Path) -> None:
     anna, bert = OutputRoot("anna", out / "anna"), OutputRoot("bert", out / "bert")
     accepted(anna, bert, out / "shared")
     accepted(out, anna, bert)
@@ -66,7 +66,7 @@ def test_roots_whose_names_tell_how_they_lie_are_accepted(out: Path) -> None:
     accepted(anna, OutputRoot("anna", out / "bert" / ".." / "anna"), OutputRoot("anna", out))
 
 
-def test_links_that_lead_to_an_owner_s_root_alone_are_accepted(
+def test_links_that_lead_only_to_the_root_of_an_owner_are_accepted(
     out: Path, tmp_path: Path, alias: Alias
 ) -> None:
     alias(tmp_path / "hers", out / "anna")
@@ -75,7 +75,7 @@ def test_links_that_lead_to_an_owner_s_root_alone_are_accepted(
     accepted(OutputRoot("anna", tmp_path / "hers"), out / "shared", out / "bert")
 
 
-def test_root_that_is_for_all_owners_as_well_is_refused(out: Path) -> None:
+def test_root_that_is_also_for_all_owners_is_refused(out: Path) -> None:
     refused(OutputRoot("anna", out / "anna"), out / "bert" / ".." / "anna", match="all owners as well")
 
 
@@ -88,9 +88,7 @@ def test_another_name_of_the_root_is_refused(out: Path, tmp_path: Path, alias: A
         refused(OutputRoot("anna", one), OutputRoot("bert", other), match="of the owner 'bert'")
 
 
-def test_root_within_another_one_is_refused_where_its_name_does_not_show_it(
-    out: Path, tmp_path: Path, alias: Alias
-) -> None:
+def test_hidden_root_within_another_one_is_refused(out: Path, tmp_path: Path, alias: Alias) -> None:
     alias(tmp_path / "alias", out)
     for outer, tied in ((tmp_path / "alias", out / "anna"), (out, tmp_path / "alias" / "anna")):
         refused(OutputRoot("anna", tied), outer, match=f"lies within '{outer}'.*'{outer}/anna'")
@@ -98,14 +96,12 @@ def test_root_within_another_one_is_refused_where_its_name_does_not_show_it(
     refused(OutputRoot("anna", out / "named-as-within"), out, match=f"lies within '{out}'.*'{out}/anna'")
 
 
-def test_root_around_another_one_is_refused_where_its_name_does_not_show_it(
-    out: Path, tmp_path: Path, alias: Alias
-) -> None:
+def test_hidden_root_around_another_one_is_refused(out: Path, tmp_path: Path, alias: Alias) -> None:
     alias(tmp_path / "alias", out / "anna" / "shots")
     refused(OutputRoot("anna", out / "anna"), tmp_path / "alias", match=f"contains '{tmp_path}/alias'")
 
 
-def test_root_that_is_mounted_within_another_one_is_refused(
+def test_root_mounted_within_another_one_is_refused(
     out: Path, tmp_path: Path, alias: Alias, request: pytest.FixtureRequest
 ) -> None:
     anna = tmp_path / "anna"
@@ -129,7 +125,7 @@ def test_state_directory_is_found_within_a_root_by_any_name(out: Path, tmp_path:
             check_disjoint(tmp_path / state, served, ())
 
 
-def test_root_whose_name_leads_round_in_a_circle_is_refused(out: Path, tmp_path: Path) -> None:
+def test_root_whose_links_form_a_loop_is_refused(out: Path, tmp_path: Path) -> None:
     (tmp_path / "round").symlink_to("round")
     refused(OutputRoot("anna", tmp_path / "round"), out, match="can't be followed")
 

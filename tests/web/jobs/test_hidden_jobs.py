@@ -1,4 +1,6 @@
-"""A job of another owner cannot be told from one that does not exist: both make the same calls to storage."""
+"""A job of another owner is indistinguishable from one that does not exist: both make the
+same storage calls.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ UNKNOWN, ANOTHERS = "job-8", "job-9"
 
 
 class Calls:
-    """Counts calls to storage, in threads and on the loop; those of the index itself go to other names."""
+    """Counts storage calls, in threads and on the loop; those of the index itself use other names."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -61,7 +63,7 @@ async def asked(service: Service, job_id: str, route: str, *fields: tuple[str, s
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("max_age", [0.0, 60.0])
 @pytest.mark.parametrize("fields", [(), (("Cache-Control", "no-cache"),)])
-async def test_both_make_the_same_calls(
+async def test_hidden_and_missing_jobs_make_the_same_calls(
     fields: tuple[tuple[str, str], ...],
     max_age: float,
     route: str,
@@ -83,7 +85,7 @@ async def test_both_make_the_same_calls(
     assert made[UNKNOWN] == made[ANOTHERS] == [2, 2]
 
 
-async def test_job_that_becomes_the_client_s_is_found_by_the_next_request(
+async def test_job_that_is_given_to_the_client_is_found_by_the_next_request(
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(ANOTHERS, owner="bob", status="completed")

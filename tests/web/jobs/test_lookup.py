@@ -1,4 +1,4 @@
-"""Whose job it is, asked while the root is still held for away though the disk answers again."""
+"""Ownership checks while the root still counts as unavailable but the disk responds again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def take_away(root: Path) -> None:
 
 @pytest.fixture
 async def doubted(make_job: MakeJob, jobs_root: Path, disk: StorageExecutor) -> Freshness:
-    """Knows anna's job-1, of a root that was found away since."""
+    """A catalogue with anna's job-1, whose root has become unavailable since."""
     make_job()
     parts = Parts(disk, JobsRoot(jobs_root))
     freshness = parts.freshness
@@ -44,7 +44,7 @@ async def doubted(make_job: MakeJob, jobs_root: Path, disk: StorageExecutor) -> 
 
 
 @pytest.mark.parametrize("force", [True, False])
-async def test_another_s_job_is_an_unknown_one_as_soon_as_the_disk_answers(
+async def test_job_of_another_owner_is_unknown_as_soon_as_the_disk_responds(
     doubted: Freshness, *, force: bool
 ) -> None:
     for job_id in ("job-1", "job-2"):
@@ -53,7 +53,7 @@ async def test_another_s_job_is_an_unknown_one_as_soon_as_the_disk_answers(
 
 
 @pytest.mark.parametrize("force", [True, False])
-async def test_neither_is_found_nor_unknown_while_it_does_not(
+async def test_both_are_unavailable_while_the_disk_does_not_respond(
     doubted: Freshness, jobs_root: Path, *, force: bool
 ) -> None:
     take_away(jobs_root)

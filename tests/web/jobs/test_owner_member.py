@@ -1,4 +1,4 @@
-"""Whose job it is: a member that only `admin` tokens get, and a filter that only they may use."""
+"""The `owner` member is sent only to `admin` tokens, and only they may filter by it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ async def ready(service: Service) -> Service:
 
 
 @pytest.mark.parametrize("job_id", ["annas", "annas-failed", "annas-film"])
-async def test_the_status_has_its_owner_for_admins_and_for_nobody_else(
-    service: Service, admin: str, job_id: str
-) -> None:
+async def test_status_has_the_owner_only_for_admins(service: Service, admin: str, job_id: str) -> None:
     target = f"/api/jobs/{job_id}"
     async with service.connect() as link:
         plain = (await link.ask("GET", target, token=service.token)).json()
@@ -53,13 +51,11 @@ async def test_the_status_has_its_owner_for_admins_and_for_nobody_else(
             assert (await link.ask("GET", target, token=service.token)).json() == plain
 
 
-async def test_an_owner_may_have_any_name(service: Service, admin: str) -> None:
+async def test_owner_may_have_any_name(service: Service, admin: str) -> None:
     assert (await service.get("/api/jobs/berts", token=admin)).json()["owner"] == ODD
 
 
-async def test_the_entity_tags_of_both_differ_and_each_is_a_304_for_its_own(
-    service: Service, admin: str
-) -> None:
+async def test_entity_tags_differ_for_admins_and_each_gives_its_own_304(service: Service, admin: str) -> None:
     target = "/api/jobs/annas"
     tags = {
         token: (await service.get(target, token=token)).headers["ETag"] for token in (service.token, admin)
@@ -73,14 +69,14 @@ async def test_the_entity_tags_of_both_differ_and_each_is_a_304_for_its_own(
                 assert answer.headers["ETag"] == own
 
 
-async def test_a_wait_of_an_admin_knows_the_state_by_its_own_entity_tag(service: Service, admin: str) -> None:
+async def test_long_poll_of_an_admin_uses_its_own_entity_tag(service: Service, admin: str) -> None:
     tag = (await service.get("/api/jobs/annas", token=admin)).headers["ETag"]
     answer = await service.get("/api/jobs/annas?wait=0.3", ("If-None-Match", tag), token=admin)
     assert answer.status == 304
 
 
 def events(data: bytes) -> list[dict[str, Any]]:
-    """Give the data of each job in a stream."""
+    """Return the data of each job event of a stream."""
     lines = data.splitlines()
     told = (lines[at + 1 :] for at, line in enumerate(lines) if line == b"event: job")
     return [orjson.loads(next(each for each in some if each.startswith(b"data: "))[6:]) for some in told]
@@ -94,7 +90,7 @@ async def stream(service: Service, target: str, token: str | None, end: bytes) -
             return events(await link.reader.readuntil(end))
 
 
-async def test_the_events_of_a_job_have_its_owner_for_admins_alone(service: Service, admin: str) -> None:
+async def test_events_of_a_job_have_the_owner_only_for_admins(service: Service, admin: str) -> None:
     target = "/api/jobs/annas/events"
     (shown,) = await stream(service, target, admin, b"}\n\n")
     assert shown["owner"] == "anna"
@@ -102,13 +98,13 @@ async def test_the_events_of_a_job_have_its_owner_for_admins_alone(service: Serv
     assert shown == plain | {"owner": "anna"}
 
 
-async def test_an_admin_comes_back_to_a_finished_job_by_its_own_last_id(service: Service, admin: str) -> None:
+async def test_admin_resumes_a_finished_job_by_its_own_event_id(service: Service, admin: str) -> None:
     target = "/api/jobs/annas-film/events"
     tag = (await service.get("/api/jobs/annas-film", token=admin)).headers["ETag"].strip('"')
     assert (await service.get(target, ("Last-Event-ID", tag), token=admin)).status == 204
 
 
-async def test_all_events_have_the_owner_for_admins_alone(
+async def test_all_events_have_the_owner_only_for_admins(
     service: Service, admin: str, make_job: MakeJob
 ) -> None:
     present = b"event: present\n"
@@ -139,7 +135,7 @@ async def listed(service: Service, query: str, token: str | None) -> list[dict[s
     return list(answer.json()["jobs"])
 
 
-async def test_the_list_has_the_owner_for_admins_alone(service: Service, admin: str) -> None:
+async def test_list_has_the_owner_only_for_admins(service: Service, admin: str) -> None:
     for _ in range(2):
         shown = await listed(service, "", admin)
         assert {job["owner"] for job in shown} == {"anna", ODD, "carl"}
@@ -160,13 +156,13 @@ async def test_the_list_has_the_owner_for_admins_alone(service: Service, admin: 
         ("?owner=bert%20%22the%22%20%5C%20B%C3%A4r%2C%20%E5%A4%9C", {"berts"}),
     ],
 )
-async def test_an_admin_filters_the_list_by_owners(
+async def test_admin_filters_the_list_by_owners(
     service: Service, admin: str, query: str, expected: set[str]
 ) -> None:
     assert {job["id"] for job in await listed(service, query, admin)} == expected
 
 
-async def test_a_list_of_several_owners_goes_on_page_by_page(service: Service, admin: str) -> None:
+async def test_list_of_several_owners_is_paged(service: Service, admin: str) -> None:
     found, query = [], "?owner=anna&owner=carl&limit=1"
     page = (await service.get(f"/api/jobs{query}", token=admin)).json()
     while page["nextCursor"]:
@@ -177,7 +173,7 @@ async def test_a_list_of_several_owners_goes_on_page_by_page(service: Service, a
 
 
 @pytest.mark.parametrize("owner", ["anna", "carl", "nobody"])
-async def test_another_token_may_not_filter_by_owner_not_even_its_own(service: Service, owner: str) -> None:
+async def test_other_tokens_may_not_filter_by_owner_not_even_their_own(service: Service, owner: str) -> None:
     answer = await service.get(f"/api/jobs?owner={owner}")
     assert (answer.status, answer.code) == (403, "insufficient-scope")
     assert answer.headers["WWW-Authenticate"].endswith('scope="admin"')
@@ -192,7 +188,7 @@ async def test_no_owner_and_too_many_owners_are_refused_by_name(
     assert answer.json()["detail"].startswith("owner: ")
 
 
-async def test_a_token_of_all_scopes_but_admin_sees_no_owner(
+async def test_token_with_all_scopes_but_admin_sees_no_owner(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job()

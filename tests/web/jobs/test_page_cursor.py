@@ -17,7 +17,7 @@ PLACES = st.tuples(TIMES, IDS)
 
 
 @given(after=PLACES)
-def test_a_cursor_is_read_as_the_place_that_was_written_and_needs_no_escape_in_an_address(
+def test_cursor_is_decoded_as_encoded_and_needs_no_escaping_in_a_url(
     after: After,
 ) -> None:
     cursor = format_cursor(after)
@@ -27,7 +27,7 @@ def test_a_cursor_is_read_as_the_place_that_was_written_and_needs_no_escape_in_a
 
 
 @given(after=PLACES, data=st.data())
-def test_a_cursor_with_a_slip_in_it_is_none(after: After, data: st.DataObject) -> None:
+def test_cursor_with_a_typo_is_invalid(after: After, data: st.DataObject) -> None:
     cursor = format_cursor(after)
     at = data.draw(st.integers(0, len(cursor) - 1))
     other = data.draw(st.sampled_from("Az09-_=+/ ").filter(lambda char: char != cursor[at]))
@@ -36,18 +36,18 @@ def test_a_cursor_with_a_slip_in_it_is_none(after: After, data: st.DataObject) -
 
 
 @given(text=st.text(max_size=200))
-def test_any_other_text_is_none(text: str) -> None:
+def test_any_other_text_is_invalid(text: str) -> None:
     assert parse_cursor(text) is None
 
 
 @pytest.mark.parametrize("text", ["", "A", "AAAA", "====", "\udcff", "é" * 20, "A" * 8000])
-def test_odd_text_is_none(text: str) -> None:
+def test_unusual_text_is_invalid(text: str) -> None:
     assert parse_cursor(text) is None
 
 
 @given(after=PLACES)
-def test_two_spellings_of_one_cursor_there_are_not(after: After) -> None:
-    """Base 64 has some: the last letter's spare bits, and padding."""
+def test_each_position_has_one_cursor(after: After) -> None:
+    """Base 64 allows several: spare bits of the last character, and padding."""
     cursor = format_cursor(after)
     raw = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     spellings = {
@@ -60,7 +60,7 @@ def test_two_spellings_of_one_cursor_there_are_not(after: After) -> None:
     )
 
 
-def test_a_sum_that_is_right_over_what_is_no_place_makes_none() -> None:
+def test_valid_checksum_over_an_invalid_position_is_invalid() -> None:
     for place in (b"", b"1234567", b"12345678\xff"):
         raw = crc32(place, 1).to_bytes(4) + place
         assert parse_cursor(urlsafe_b64encode(raw).rstrip(b"=").decode()) is None

@@ -21,7 +21,7 @@ def reading(output: FileVersion | None = VERSION, **keys: Any) -> JobSnapshot:
 
 @pytest.fixture
 def digests() -> dict[FileVersion, bytes]:
-    """What is known, by version of the output."""
+    """Known digests by version of the output."""
     return {}
 
 
@@ -32,14 +32,16 @@ def made(digests: dict[FileVersion, bytes]) -> RepresentationCache:
     )
 
 
-def test_the_same_is_made_once(made: RepresentationCache, digests: dict[FileVersion, bytes]) -> None:
+def test_unchanged_representation_is_built_once(
+    made: RepresentationCache, digests: dict[FileVersion, bytes]
+) -> None:
     known = reading()
     assert made.get(known, None) is made.get(known, None)
     digests[VERSION] = DIGEST
     assert made.get(known, None) is made.get(known, None)
 
 
-def test_a_digest_that_comes_or_goes_is_another_representation(
+def test_added_or_removed_digest_is_another_representation(
     made: RepresentationCache, digests: dict[FileVersion, bytes]
 ) -> None:
     known = reading()
@@ -53,7 +55,7 @@ def test_a_digest_that_comes_or_goes_is_another_representation(
     assert made.get(known, None) == without
 
 
-def test_a_digest_is_of_the_version_that_the_reading_saw(
+def test_digest_is_of_the_version_in_the_snapshot(
     made: RepresentationCache, digests: dict[FileVersion, bytes]
 ) -> None:
     digests[VERSION] = DIGEST
@@ -61,5 +63,5 @@ def test_a_digest_is_of_the_version_that_the_reading_saw(
         assert "outputSha256" not in orjson.loads(made.get(reading(output), None).body)
 
 
-def test_where_none_are_to_be_shown_none_is() -> None:
+def test_digest_is_left_out_if_not_requested() -> None:
     assert "outputSha256" not in orjson.loads(RepresentationCache().get(reading(), None).body)
