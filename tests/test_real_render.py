@@ -85,7 +85,7 @@ def test_render_is_polled_fetched_resumed_and_playable(
     start_process: StartProcess, jobs_root: Path, tmp_path: Path
 ) -> None:
     service = start_process("--limit-status", "1000000/minute")
-    farm = DemoFarm(jobs_root / JOB, "ffmpeg", owner="anna", frames=FRAMES, tell=lambda *_: None)
+    farm = DemoFarm(jobs_root / JOB, "ffmpeg", owner="anna", frames=FRAMES, on_state=lambda *_: None)
     farm.queue()
     states = watched(service)
     seen = [next(states)]

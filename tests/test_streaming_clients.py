@@ -50,7 +50,7 @@ follow("log", "%(log)s").catch((error) => tell({what: "log", error: `${error}`})
 
 @pytest.fixture
 def farm(jobs_root: Path) -> DemoFarm:
-    farm = DemoFarm(jobs_root / JOB, "ffmpeg", owner="anna", frames=FRAMES, tell=lambda *_: None)
+    farm = DemoFarm(jobs_root / JOB, "ffmpeg", owner="anna", frames=FRAMES, on_state=lambda *_: None)
     farm.queue()
     return farm
 

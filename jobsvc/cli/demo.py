@@ -105,12 +105,12 @@ def demo(ctx: click.Context, /, host: str, port: int, *, keep: bool) -> None:
 
     Runs in a temporary folder, which is removed at the end, and prints a token and commands to paste.
     """
-    with _scratch(keep=keep) as scratch:
-        jobs, state = scratch / "jobs", scratch / "state"
+    with _temporary_directory(keep=keep) as directory:
+        jobs, state = directory / "jobs", directory / "state"
         count = copy_samples(jobs)
         secret, _ = token_file.create(state / TOKENS_FILE, OWNER)
         settings = Settings(
-            jobs_root=jobs, state_dir=state, host=host, port=_free(host, port), shutdown_grace=2.0
+            jobs_root=jobs, state_dir=state, host=host, port=_free_port(host, port), shutdown_grace=2.0
         )
         code = _serve(settings, secret, count, keep=keep)
     ctx.exit(code)
@@ -128,10 +128,10 @@ def samples() -> Path:
 
 def copy_samples(jobs: Path) -> int:
     """Copy the valid sample jobs into a new directory `jobs`; return their number."""
-    good = [folder for folder in samples().iterdir() if (folder / STATUS_FILE).is_file()]
-    for folder in good:
+    valid = [folder for folder in samples().iterdir() if (folder / STATUS_FILE).is_file()]
+    for folder in valid:
         shutil.copytree(folder, jobs / folder.name)
-    return len(good)
+    return len(valid)
 
 
 def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
@@ -143,7 +143,7 @@ def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
     with (
         settings.jobs_root.with_name("service.log").open("w", encoding="utf-8") as log,
         redirect_stderr(log),
-        ExitStack() as at_end,
+        ExitStack() as exit_stack,
     ):
 
         def ready(url: str) -> None:
@@ -158,7 +158,7 @@ def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
             )
             click.echo(f"\n{text}")
             if ffmpeg is not None:
-                at_end.enter_context(_live_render(settings.jobs_root, ffmpeg))
+                exit_stack.enter_context(_live_render(settings.jobs_root, ffmpeg))
 
         return run(settings, ready)
 
@@ -166,7 +166,7 @@ def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
 @contextmanager
 def _live_render(jobs: Path, ffmpeg: str) -> Iterator[None]:
     """Render one job in a thread during the block; at its end, cancel an unfinished render."""
-    farm = DemoFarm(jobs / LIVE_JOB, ffmpeg, owner=OWNER, frames=LIVE_FRAMES, tell=Display().show)
+    farm = DemoFarm(jobs / LIVE_JOB, ffmpeg, owner=OWNER, frames=LIVE_FRAMES, on_state=Display().show)
     farm.queue()
     worker = Thread(target=farm.run, name="farm")
     worker.start()
@@ -200,7 +200,7 @@ class Display:
 
 
 @contextmanager
-def _scratch(*, keep: bool) -> Iterator[Path]:
+def _temporary_directory(*, keep: bool) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="jobsvc-demo-"))
     try:
         yield folder
@@ -211,7 +211,7 @@ def _scratch(*, keep: bool) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free(host: str, port: int) -> int:
+def _free_port(host: str, port: int) -> int:
     """Return the port, or 0 (the system chooses one) with a message if the port is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:

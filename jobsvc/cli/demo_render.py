@@ -53,12 +53,12 @@ def find_ffmpeg() -> str | None:
 class DemoFarm:
     """Render one job, from queued to a final status."""
 
-    def __init__(self, folder: Path, ffmpeg: str, *, owner: str, frames: int, tell: OnState) -> None:
+    def __init__(self, folder: Path, ffmpeg: str, *, owner: str, frames: int, on_state: OnState) -> None:
         """Prepare a job in `folder`, which queue() creates; the name of the directory is the job id."""
         self._folder = folder
         self._ffmpeg = ffmpeg
         self._frames = frames
-        self._on_state = tell
+        self._on_state = on_state
         self._stopping = Event()
         self._process: subprocess.Popen[str] | None = None
         output = f"output/{folder.name}.mp4"
@@ -79,10 +79,10 @@ class DemoFarm:
 
     def queue(self) -> None:
         """Create the job directory under a temporary name and rename it, so that it appears complete."""
-        unborn = self._folder.with_name(f".{self._folder.name}.new")
-        (unborn / "output").mkdir(parents=True)
-        write_atomically(unborn / STATUS_FILE, orjson.dumps(self._record | {"updatedAt": _now()}))
-        unborn.rename(self._folder)
+        temporary = self._folder.with_name(f".{self._folder.name}.new")
+        (temporary / "output").mkdir(parents=True)
+        write_atomically(temporary / STATUS_FILE, orjson.dumps(self._record | {"updatedAt": _now()}))
+        temporary.rename(self._folder)
         self._on_state(Status.QUEUED, 0, self._frames)
 
     def run(self, wait: float = QUEUED_S) -> Status:
@@ -91,8 +91,8 @@ class DemoFarm:
             return self._end(Status.CANCELED)
         try:
             result = self._render()
-        except OSError as fault:
-            return self._end(Status.FAILED, error=f"{self._ffmpeg}: {fault.strerror}")
+        except OSError as exc:
+            return self._end(Status.FAILED, error=f"{self._ffmpeg}: {exc.strerror}")
         if self._stopping.is_set():
             return self._end(Status.CANCELED)
         if result != 0:
@@ -146,15 +146,15 @@ class DemoFarm:
             os.fsync(file.fileno())
         self._part.rename(self._output)
 
-    def _end(self, status: Status, **facts: object) -> Status:
+    def _end(self, status: Status, **members: object) -> Status:
         self._part.unlink(missing_ok=True)
-        self._log(f"{status}: {facts.get('error', self._record['outputPath'])}")
+        self._log(f"{status}: {members.get('error', self._record['outputPath'])}")
         self._record.pop("phase", None)
-        self._replace(status=status, completedAt=_now(), **facts)
+        self._replace(status=status, completedAt=_now(), **members)
         return status
 
-    def _replace(self, **facts: object) -> None:
-        self._record |= facts | {"updatedAt": _now()}
+    def _replace(self, **members: object) -> None:
+        self._record |= members | {"updatedAt": _now()}
         write_atomically(self._folder / STATUS_FILE, orjson.dumps(self._record))
         self._on_state(self._record["status"], self._record["framesDone"], self._frames)
 
@@ -165,24 +165,24 @@ class DemoFarm:
 
 def _command(ffmpeg: str, frames: int, output: str) -> list[str]:
     """Return an ffmpeg command that renders in real time (-re) and reports progress four times a second."""
-    picture = (
+    source = (
         f"mandelbrot=s=640x360:rate={FPS}:start_scale=1.4:end_scale=0.0004:end_pts={frames}:maxiter=600"
         ":start_x=-0.743643887037158704752191506114774:start_y=-0.131825904205311970493132056385139"
         ":inner=black:outer=normalized_iteration_count"
     )
-    said = [ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"]
-    said += ["-progress", "pipe:1", "-stats_period", "0.25"]
-    said += ["-re", "-f", "lavfi", "-i", picture, "-frames:v", str(frames), "-vf", _FILTER]
-    said += ["-c:v", _encoder(ffmpeg), "-b:v", "1M", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
-    return [*said, "-f", "mp4", output]
+    arguments = [ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "warning", "-y"]
+    arguments += ["-progress", "pipe:1", "-stats_period", "0.25"]
+    arguments += ["-re", "-f", "lavfi", "-i", source, "-frames:v", str(frames), "-vf", _FILTER]
+    arguments += ["-c:v", _encoder(ffmpeg), "-b:v", "1M", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    return [*arguments, "-f", "mp4", output]
 
 
 def _encoder(ffmpeg: str) -> str:
     """Return the best encoder that this ffmpeg has; some distributions do not include H.264."""
-    listed = subprocess.run(  # noqa: S603 - as above
+    encoders = subprocess.run(  # noqa: S603 - as above
         [ffmpeg, "-hide_banner", "-encoders"], capture_output=True, text=True, check=False
     ).stdout.split()
-    return next((name for name in _ENCODERS if name in listed), _ENCODERS[-1])
+    return next((name for name in _ENCODERS if name in encoders), _ENCODERS[-1])
 
 
 def _frames_done(lines: Iterable[str]) -> Iterator[int]:

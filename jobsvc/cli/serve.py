@@ -7,15 +7,13 @@ import time
 import click
 
 from jobsvc.cli.settings_options import (
-    InvalidSetting,
-    TemporaryFault,
     configured_values,
+    file_error,
     setting_errors,
     settings_options,
     warn_of_unknown_variables,
 )
 from jobsvc.settings import Settings, load
-from jobsvc.storage.files.os_errors import may_pass
 from jobsvc.storage.layout import LINK_KEY_FILE, TOKENS_FILE
 from jobsvc.storage.state import link_key, token_file
 
@@ -50,14 +48,14 @@ def serve(ctx: click.Context, /, *, check_config: bool, **_: object) -> None:
 def _report(settings: Settings) -> None:
     """Check the files in the state directory and print a summary of the configuration."""
     try:
-        found = token_file.load(settings.state_dir / TOKENS_FILE)
+        tokens = token_file.load(settings.state_dir / TOKENS_FILE)
         link_key.check(settings.state_dir / LINK_KEY_FILE)
-    except (token_file.BadTokenFile, link_key.BadLinkKey) as wrong:
-        raise (TemporaryFault if may_pass(wrong.__cause__) else InvalidSetting)(str(wrong)) from wrong
+    except (token_file.BadTokenFile, link_key.BadLinkKey) as exc:
+        raise file_error(str(exc), exc.__cause__) from exc
     now = time.time()
     click.echo("The configuration is valid.")
     click.echo(f"jobs root: {settings.jobs_root}")
     click.echo(
-        f"state directory: {settings.state_dir}, {sum(each.alive(now) for each in found)} valid tokens"
+        f"state directory: {settings.state_dir}, {sum(each.alive(now) for each in tokens)} valid tokens"
     )
     click.echo(f"address: {settings.host}, port {settings.port}")

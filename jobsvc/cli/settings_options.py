@@ -21,6 +21,7 @@ from jobsvc.settings import (
     is_service_link,
     unknown_variables,
 )
+from jobsvc.storage.files.os_errors import may_pass
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -49,6 +50,11 @@ class TemporaryFault(InvalidSetting):
     exit_code = 1
 
 
+def file_error(message: str, cause: BaseException | None) -> click.ClickException:
+    """Return the error for a file that cannot be used; its exit code is 1 if a later attempt can succeed."""
+    return (TemporaryFault if may_pass(cause) else InvalidSetting)(message)
+
+
 def settings_options(*names: str) -> Callable[[Command], Command]:
     """Return a decorator that adds the options of these names (default: all) to a click command."""
     chosen = [option for option in OPTIONS if not names or option.name in names]
@@ -62,18 +68,18 @@ def settings_options(*names: str) -> Callable[[Command], Command]:
 
 
 def _parameter(option: Option) -> Callable[[Command], Command]:
-    kind, variable = _Text(option), option.variable
+    text, variable = _Text(option), option.variable
     if option.spec.argument:
-        return click.argument(option.field, type=kind, envvar=variable, required=False, metavar=option.flag)
-    shown = f"{option.spec.help} [{option.default}]" if option.default else option.spec.help
+        return click.argument(option.field, type=text, envvar=variable, required=False, metavar=option.flag)
+    help_text = f"{option.spec.help} [{option.default}]" if option.default else option.spec.help
     return click.option(
         option.flag,
         option.field,
-        type=kind,
+        type=text,
         envvar=variable,
         multiple=option.repeatable,
         metavar=option.spec.metavar,
-        help=shown,
+        help=help_text,
     )
 
 
@@ -86,7 +92,7 @@ def warn_of_unknown_variables() -> None:
 
 def configured_values(ctx: click.Context) -> dict[str, ConfiguredValue]:
     """Return the settings given on the command line and in the environment, by field."""
-    found = {}
+    values = {}
     for option in OPTIONS:
         match ctx.get_parameter_source(option.field):
             case ParameterSource.COMMANDLINE:
@@ -97,8 +103,8 @@ def configured_values(ctx: click.Context) -> dict[str, ConfiguredValue]:
                 origin = f"the environment variable {option.variable}"
             case _:
                 continue
-        found[option.field] = ConfiguredValue(ctx.params[option.field], origin)
-    return found
+        values[option.field] = ConfiguredValue(ctx.params[option.field], origin)
+    return values
 
 
 @contextmanager
@@ -106,5 +112,5 @@ def setting_errors() -> Iterator[None]:
     """Turn a SettingsError into one line on standard error and exit code 2, or 1 if it may be temporary."""
     try:
         yield
-    except SettingsError as wrong:
-        raise (TemporaryFault if wrong.may_be_temporary else InvalidSetting)(str(wrong)) from wrong
+    except SettingsError as exc:
+        raise (TemporaryFault if exc.may_be_temporary else InvalidSetting)(str(exc)) from exc

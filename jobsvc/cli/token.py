@@ -21,16 +21,15 @@ import click
 import orjson
 
 from jobsvc.cli.settings_options import (
-    InvalidSetting,
-    TemporaryFault,
     configured_values,
+    file_error,
     setting_errors,
     settings_options,
     warn_of_unknown_variables,
 )
 from jobsvc.domain.access import SCOPES, Token
 from jobsvc.settings import OPTIONS, default_state_dir, resolve
-from jobsvc.storage.files.os_errors import describe, may_pass
+from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.files.users import user_name
 from jobsvc.storage.layout import TOKEN_LABELS_FILE, TOKEN_USE_FILE, TOKENS_FILE
 from jobsvc.storage.state import token_file
@@ -91,8 +90,8 @@ def _token_file(ctx: click.Context) -> Path:
         found = resolve(configured_values(ctx), [option for option in OPTIONS if option.name == "state-dir"])
     try:
         return Path(found.get("state_dir") or default_state_dir()) / TOKENS_FILE
-    except ValueError as wrong:
-        raise click.UsageError(f"--state-dir {wrong}") from wrong
+    except ValueError as exc:
+        raise click.UsageError(f"--state-dir {exc}") from exc
 
 
 @click.group
@@ -119,7 +118,7 @@ def token() -> None:
 )
 @click.option(
     "--expires",
-    "life",
+    "lifetime",
     type=Duration(),
     default="never",
     show_default=True,
@@ -133,7 +132,7 @@ def create(
     owner: str,
     label: str | None,
     scopes: tuple[str, ...],
-    life: float | None,
+    lifetime: float | None,
     **_: object,
 ) -> None:
     """Create a token and print it on standard output.
@@ -141,7 +140,7 @@ def create(
     The token is shown only once: only its digest is kept.
     """
     path = _token_file(ctx)
-    expires = None if life is None else time.time() + life
+    expires = None if lifetime is None else time.time() + lifetime
     for name, value in (("--owner", owner), ("--label", label)):
         with _value_errors(name):
             if value is not None:
@@ -193,14 +192,14 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
     with _file_errors(path):
         try:
             gone = token_file.revoke(path, name)
-        except token_file.UnknownToken as unknown:
+        except token_file.UnknownToken as exc:
             # The argument might be the token itself, so it is not printed.
             told = f"No token in {path} has this id or is this token; `jobsvc token list` shows the ids."
-            raise click.ClickException(told) from unknown
-        fault = token_file.load_if_changed(path).label_fault
+            raise click.ClickException(told) from exc
+        label_fault = token_file.load_if_changed(path).label_fault
     click.echo(f"Token {gone.id} of {gone.owner} is revoked.", err=True)
-    if fault is not None:
-        click.echo(f"Warning: {fault}{_LABELS_REMEDY}", err=True)
+    if label_fault is not None:
+        click.echo(f"Warning: {label_fault}{_LABELS_REMEDY}", err=True)
 
 
 @token.command
@@ -220,8 +219,8 @@ def prune(ctx: click.Context, /, **_: object) -> None:
 def _value_errors(option: str) -> Iterator[None]:
     try:
         yield
-    except ValueError as wrong:
-        raise click.BadParameter(str(wrong), param_hint=option) from wrong
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint=option) from exc
 
 
 @contextmanager
@@ -229,23 +228,19 @@ def _file_errors(path: Path) -> Iterator[None]:
     """Turn faults of the state directory into a one-line message with the remedy, and an exit code."""
     try:
         yield
-    except token_file.BadTokenFile as wrong:
-        cause = wrong.__cause__
+    except token_file.BadTokenFile as exc:
+        cause = exc.__cause__
         remedy = "; correct it or restore it from a backup" if isinstance(cause, ValueError) else ""
         if isinstance(cause, PermissionError):
             remedy = _other_user(path)
-        elif str(wrong).startswith(str(path.with_name(TOKEN_LABELS_FILE))):
+        elif str(exc).startswith(str(path.with_name(TOKEN_LABELS_FILE))):
             remedy = _LABELS_REMEDY
-        raise _file_error(f"{wrong}{remedy}", cause) from wrong
-    except PermissionError as wrong:
-        raise _file_error(f"{path.parent}: {describe(wrong)}{_other_user(path)}", wrong) from wrong
-    except OSError as wrong:
-        remedy = _REMEDIES.get(wrong.errno or 0, "")
-        raise _file_error(f"{wrong.filename or path.parent}: {describe(wrong)}{remedy}", wrong) from wrong
-
-
-def _file_error(message: str, cause: BaseException | None) -> click.ClickException:
-    return (TemporaryFault if may_pass(cause) else InvalidSetting)(message)
+        raise file_error(f"{exc}{remedy}", cause) from exc
+    except PermissionError as exc:
+        raise file_error(f"{path.parent}: {describe(exc)}{_other_user(path)}", exc) from exc
+    except OSError as exc:
+        remedy = _REMEDIES.get(exc.errno or 0, "")
+        raise file_error(f"{exc.filename or path.parent}: {describe(exc)}{remedy}", exc) from exc
 
 
 def _other_user(path: Path) -> str:

@@ -19,7 +19,7 @@ import orjson
 import pytest
 
 from jobsvc.cli import demo as module
-from jobsvc.cli.demo import Display, _free, copy_samples, samples
+from jobsvc.cli.demo import Display, _free_port, copy_samples, samples
 from jobsvc.cli.demo_render import find_ffmpeg
 from jobsvc.domain.job import Status
 
@@ -178,14 +178,14 @@ def test_samples_that_are_nowhere_are_said_to_be(tmp_path: Path, monkeypatch: py
 def test_a_taken_port_gives_way_to_a_free_one_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert _free("127.0.0.1", port) == 0
+        assert _free_port("127.0.0.1", port) == 0
     assert f"Port {port} is not free" in capsys.readouterr().out
-    assert _free("127.0.0.1", port) == port
+    assert _free_port("127.0.0.1", port) == port
 
 
 def test_an_address_that_is_not_ours_is_a_clear_refusal() -> None:
     with pytest.raises(click.ClickException, match=r"192\.0\.2\.1 is no address to listen on"):
-        _free("192.0.2.1", 8080)
+        _free_port("192.0.2.1", 8080)
 
 
 def test_progress_is_one_line_on_a_terminal(

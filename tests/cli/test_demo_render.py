@@ -32,7 +32,7 @@ FFPROBE = [
 
 
 def _farm(root: Path, ffmpeg: str | None = FFMPEG, *, frames: int = 30) -> DemoFarm:
-    farm = DemoFarm(root / "live-1", str(ffmpeg), owner="demo", frames=frames, tell=lambda *_: None)
+    farm = DemoFarm(root / "live-1", str(ffmpeg), owner="demo", frames=frames, on_state=lambda *_: None)
     farm.queue()
     return farm
 
@@ -158,7 +158,7 @@ def test_a_report_that_runs_backwards_does_not_take_progress_back(tmp_path: Path
     told: list[int] = []
     program = _program(tmp_path, f"printf '{reports}'; exit 1")
     farm = DemoFarm(
-        tmp_path / "live-1", program, owner="demo", frames=30, tell=lambda _, done, __: told.append(done)
+        tmp_path / "live-1", program, owner="demo", frames=30, on_state=lambda _, done, __: told.append(done)
     )
     farm.queue()
     farm.run(wait=0)
