@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def jobsvc(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the real command in a process of its own, with no settings but those given."""
+    """Run the real command in a process of its own, with no settings but the given ones."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("JOBSVC_", "XDG_"))}
 
     def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -60,24 +60,24 @@ def check(root: Path, *words: str | Path, **variables: str) -> Result:
     return CliRunner().invoke(main, ["check", str(root), *map(str, words)], env=variables)
 
 
-def told_of_jobs(told: Result) -> list[str]:
-    """Give what was said of jobs, up to the summary; what the storage can do comes behind."""
+def job_lines(told: Result) -> list[str]:
+    """Return the output about jobs, up to the summary; the lines about the storage follow it."""
     lines = told.output.splitlines()
     end = next(number for number, line in enumerate(lines) if line.startswith("storage: "))
     return lines[:end]
 
 
 def times(root: Path) -> dict[str, int]:
-    """Tell when each thing beneath a root, and itself, was changed last."""
+    """Return the modification times of a root and everything below it."""
     return {str(path): path.lstat().st_ctime_ns for path in (root, *root.rglob("*"))}
 
 
-def test_a_sound_root_has_no_finding(root: Path) -> None:
+def test_valid_root_has_no_finding(root: Path) -> None:
     job(root, "a", {"status": "queued"})
     job(root, "b", {"status": "done", "outputPath": "film.mp4"}, "film.mp4")
     (root / ".hidden").mkdir()
     told = check(root)
-    assert told_of_jobs(told) == ["2 jobs, 0 with a finding; 1 other names ignored"]
+    assert job_lines(told) == ["2 jobs, 0 with a finding; 1 other names ignored"]
     assert told.exit_code == 0
 
 
@@ -88,7 +88,7 @@ def test_every_bad_job_is_named_with_its_reason_in_order(root: Path) -> None:
     job(root, "b-half", b'{"owner": "ada", "sta')
     job(root, "a-word", {"status": "paused"})
     told = check(root)
-    lines = told_of_jobs(told)
+    lines = job_lines(told)
     assert told.exit_code == 1
     assert lines[0] == "a-word: status: 'paused' is no known word"
     assert lines[1].startswith("b-half: status.json: not JSON (")
@@ -100,7 +100,7 @@ def test_every_bad_job_is_named_with_its_reason_in_order(root: Path) -> None:
     ]
 
 
-def test_a_word_or_a_folder_of_the_operator_s_makes_a_job_sound(root: Path, tmp_path: Path) -> None:
+def test_status_alias_or_output_root_makes_a_job_valid(root: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "film.mp4").touch()
     job(root, "a", {"status": "paused"})
@@ -135,11 +135,11 @@ def test_json_lines_end_with_the_summary(root: Path) -> None:
     ]
 
 
-def test_a_fault_of_storage_is_a_finding_of_its_job_alone(root: Path) -> None:
+def test_storage_error_is_a_finding_of_its_job_alone(root: Path) -> None:
     job(root, "a", {"status": "done", "outputPath": f"{root.parent}/gone/film.mp4"})
     job(root, "b", {"status": "queued"})
     told = check(root, "--output-root", root.parent / "gone")
-    assert told_of_jobs(told) == [
+    assert job_lines(told) == [
         "a: storage: ENOENT (No such file or directory)",
         "2 jobs, 1 with a finding; 0 other names ignored",
     ]
@@ -154,22 +154,20 @@ def test_a_fault_of_storage_is_a_finding_of_its_job_alone(root: Path) -> None:
         (["/", "--status-alias", "x"], "Error: status-alias: 'x' is not WORD=STATUS", 2),
     ],
 )
-def test_wrong_use_is_told_in_one_line(words: list[str], said: str, code: int) -> None:
+def test_wrong_usage_is_a_one_line_error(words: list[str], said: str, code: int) -> None:
     told = CliRunner().invoke(main, ["check", *words])
     assert told.exit_code == code
     assert told.output.startswith(said)
     assert told.output.count("\n") == 1
 
 
-def test_a_real_process_ends_with_1_at_a_finding(
-    jobsvc: Callable[..., CompletedProcess[str]], root: Path
-) -> None:
+def test_exit_code_of_a_finding_is_1(jobsvc: Callable[..., CompletedProcess[str]], root: Path) -> None:
     job(root, "a", None)
     told = jobsvc("check", str(root))
     assert (told.returncode, told.stderr) == (1, "")
 
 
-def test_what_the_storage_can_do_is_told_and_nothing_is_written(root: Path) -> None:
+def test_properties_of_the_storage_are_reported_and_nothing_is_written(root: Path) -> None:
     for number in range(5):
         job(root, f"job-{number}", {"status": "done", "outputPath": "output.mp4"}, "output.mp4")
     job(root, "deep", {"status": "queued"})
@@ -184,12 +182,12 @@ def test_what_the_storage_can_do_is_told_and_nothing_is_written(root: Path) -> N
     assert times(root) == before
 
 
-def test_the_directories_of_outputs_are_counted_as_they_would_be_watched(root: Path) -> None:
+def test_output_directories_are_counted_as_they_would_be_watched(root: Path) -> None:
     job(root, "a", {"status": "done", "outputPath": "x/y/film.mp4"})
     assert "watches: 3 directories" in check(root).output
 
 
-def test_network_storage_is_polled_and_no_time_is_known_where_there_is_no_job(
+def test_network_storage_is_polled_and_has_no_time_without_a_job(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -199,7 +197,7 @@ def test_network_storage_is_polled_and_no_time_is_known_where_there_is_no_job(
     assert check(root).output.splitlines()[1:] == [said]
 
 
-def test_with_the_flag_it_is_tried_out_and_nothing_is_left(root: Path) -> None:
+def test_probe_flag_tests_the_storage_and_leaves_nothing(root: Path) -> None:
     job(root, "a", {"status": "queued"})
     before = times(root / "a")
     told = check(root, "--probe-write")
@@ -214,7 +212,7 @@ def test_with_the_flag_it_is_tried_out_and_nothing_is_left(root: Path) -> None:
     assert times(root / "a") == before
 
 
-def test_what_was_tried_is_in_the_summary_of_json(root: Path) -> None:
+def test_probe_result_is_in_the_json_summary(root: Path) -> None:
     storage = json.loads(check(root, "--json", "--probe-write").output)["storage"]
     assert storage["fileSystem"] == file_system(root)
     assert storage["tried"].keys() == {"eventSeen", "clockStep", "clockAhead", "renameAtomic", "looks"}
@@ -242,7 +240,7 @@ def test_what_was_tried_is_in_the_summary_of_json(root: Path) -> None:
         ("Read-only file system", ["not tried: Read-only file system"], 0),
     ],
 )
-def test_what_came_of_it_is_told_in_words_and_torn_files_are_a_finding(
+def test_probe_result_is_printed_and_torn_files_are_a_finding(
     root: Path, monkeypatch: pytest.MonkeyPatch, trial: WriteProbe | str, said: list[str], code: int
 ) -> None:
     monkeypatch.setattr(command, "_run_trial", lambda _root: trial)
@@ -253,12 +251,12 @@ def test_what_came_of_it_is_told_in_words_and_torn_files_are_a_finding(
     assert tried == {"error": trial} if isinstance(trial, str) else tried["renameAtomic"] is not code
 
 
-def test_where_it_may_not_write_it_says_so(tmp_path: Path) -> None:
+def test_missing_write_permission_is_reported(tmp_path: Path) -> None:
     told = check(Path("/proc/sys/fs"), "--probe-write")
     assert "not tried: " in told.output
 
 
-def test_a_check_that_is_ended_leaves_nothing_behind(root: Path) -> None:
+def test_interrupted_check_leaves_nothing_behind(root: Path) -> None:
     words = [sys.executable, "-m", "jobsvc", "check", str(root), "--probe-write"]
     with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE) as process:
         wait_until(lambda: os.listdir(root), 20)  # noqa: PTH208 - the names are all that is wanted
@@ -285,7 +283,7 @@ def make_fifo(path: Path) -> None:
         (make_fifo, "is a FIFO"),
     ],
 )
-def test_a_finding_says_what_is_there_instead_of_a_file(
+def test_finding_names_what_exists_instead_of_a_file(
     root: Path, make: Callable[[Path], None] | None, said: str
 ) -> None:
     job(root, "log", {"status": "failed", "logPath": "own.log"})
@@ -296,7 +294,7 @@ def test_a_finding_says_what_is_there_instead_of_a_file(
             make(root / path)
     told = check(root)
     assert told.exit_code == 1
-    assert told_of_jobs(told)[:-1] == [
+    assert job_lines(told)[:-1] == [
         f"log: logPath: 'own.log' {said}",
         f"output: outputPath: 'film.mp4' {said}",
         f"record: status.json: {said}",
@@ -316,38 +314,36 @@ def test_a_finding_says_what_is_there_instead_of_a_file(
         ("x/" * 65 + "y", "is longer than 4096 characters or 64 names"),
     ],
 )
-def test_a_finding_says_why_a_path_may_not_be_followed(
-    root: Path, tmp_path: Path, path: str, said: str
-) -> None:
+def test_finding_says_why_a_path_is_not_followed(root: Path, tmp_path: Path, path: str, said: str) -> None:
     (tmp_path / "out").mkdir()
     for name, record in (("log", {"logPath": path}), ("output", {"outputPath": path})):
         job(root, name, {"status": "completed", "outputPath": "film.mp4", **record}, "film.mp4")
         (root / name / "link").symlink_to(root)
-    log, output, _ = told_of_jobs(check(root, "--output-root", tmp_path / "out"))
+    log, output, _ = job_lines(check(root, "--output-root", tmp_path / "out"))
     assert log == f"log: logPath: {path[:200]!r} {said}"
     assert output == f"output: outputPath: {path[:200]!r} {said}"
 
 
-def test_an_absolute_path_without_any_output_root_says_so(root: Path) -> None:
+def test_absolute_path_without_an_output_root_is_reported(root: Path) -> None:
     job(root, "a", {"status": "done", "outputPath": "/etc/hostname"})
     assert "'/etc/hostname' is absolute, and there is no --output-root" in check(root).output
 
 
-def test_a_log_that_is_not_written_yet_is_no_finding(root: Path) -> None:
+def test_missing_log_is_not_a_finding(root: Path) -> None:
     job(root, "a", {"status": "queued", "logPath": "later.log"})
     job(root, "b", {"status": "failed"})
     job(root, "c", {"status": "rendering"}, "render.log")
-    assert told_of_jobs(check(root)) == ["3 jobs, 0 with a finding; 0 other names ignored"]
+    assert job_lines(check(root)) == ["3 jobs, 0 with a finding; 0 other names ignored"]
 
 
-def test_the_usual_log_is_read_too(root: Path) -> None:
+def test_default_log_is_read_too(root: Path) -> None:
     job(root, "a", {"status": "failed"})
     (root / "a" / "render.log").symlink_to("elsewhere")
-    assert told_of_jobs(check(root))[0] == "a: log: 'render.log' is a symbolic link"
+    assert job_lines(check(root))[0] == "a: log: 'render.log' is a symbolic link"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
-def test_what_may_not_be_read_names_the_mode_and_the_owner() -> None:
+def test_unreadable_file_is_reported_with_mode_and_owner() -> None:
     modules = "os, encodings.ascii, click._termui_impl, jobsvc.cli.check"
     program = f"import {modules}; os.setuid(65534); jobsvc.cli.main()"
     with tempfile.TemporaryDirectory() as folder:
@@ -372,7 +368,7 @@ def test_what_may_not_be_read_names_the_mode_and_the_owner() -> None:
     assert (told.returncode, told.stderr) == (1, "")
 
 
-def test_stale_jobs_are_listed_and_are_no_finding(root: Path) -> None:
+def test_stale_jobs_are_listed_and_are_not_a_finding(root: Path) -> None:
     for name, status in (("a", "rendering"), ("b", "queued"), ("c", "failed"), ("d", "queued")):
         job(root, name, {"status": status})
         if name != "d":
@@ -385,19 +381,19 @@ def test_stale_jobs_are_listed_and_are_no_finding(root: Path) -> None:
     assert "stale" not in check(root, "--stalled-after", "2000").output
 
 
-def test_a_folder_of_jobs_is_no_job_and_is_named_where_there_is_none(root: Path) -> None:
+def test_directory_of_jobs_is_not_a_job_and_is_named_if_there_are_no_jobs(root: Path) -> None:
     (root / "project").mkdir()
     job(root / "project", "a", {"status": "queued"})
     told = check(root)
     assert told.exit_code == 0
-    assert told_of_jobs(told) == ["0 jobs, 0 with a finding; 1 other names ignored"]
+    assert job_lines(told) == ["0 jobs, 0 with a finding; 1 other names ignored"]
     assert "no jobs here, but in folders below: is one of these the jobs root? project" in told.output
     job(root, "b", {"status": "queued"})
     assert "no jobs here" not in check(root).output
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_another_user_than_the_service_s_is_told(root: Path, tmp_path: Path) -> None:
+def test_other_user_than_that_of_the_service_is_reported(root: Path, tmp_path: Path) -> None:
     assert "user:" not in check(root).output
     os.chown(tmp_path / "state", 65534, -1)
     said = "user: root, but the state directory is nobody's"
@@ -408,8 +404,8 @@ def test_another_user_than_the_service_s_is_told(root: Path, tmp_path: Path) -> 
     assert "user: root may read more" in check(root, "--state-dir", tmp_path / "missing").output
 
 
-def on_a_terminal(*words: str, piped: bool = False) -> tuple[str, str]:
-    """Run it on a terminal; returns what that got, and what standard output did where it is piped."""
+def run_on_a_terminal(*words: str, piped: bool = False) -> tuple[str, str]:
+    """Run it on a terminal; return the terminal's output, and standard output if it is piped."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
     out = subprocess.PIPE if piped else follower
@@ -430,8 +426,8 @@ def on_a_terminal(*words: str, piped: bool = False) -> tuple[str, str]:
     return seen.decode(), apart.decode()
 
 
-def left_on_screen(seen: str) -> list[str]:
-    """Do as a terminal does with what a bar is made of: returns, erasing, going up."""
+def screen_after(seen: str) -> list[str]:
+    """Interpret what a progress bar uses: carriage return, erase, cursor up."""
     lines, at = [""], 0
     for part in re.findall(r"\x1b\[\?25[lh]|\x1b\[1A|\x1b\[K|\r|\n|[^\r\n\x1b]+", seen):
         if part == "\n":
@@ -446,25 +442,25 @@ def left_on_screen(seen: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def test_on_a_terminal_a_bar_goes_ahead_and_leaves_the_findings_alone(root: Path) -> None:
+def test_progress_bar_on_a_terminal_keeps_the_findings(root: Path) -> None:
     for number in range(20):
         job(root, f"job-{number:02}", {"status": "queued"} if number % 10 else b"{")
-    seen, _ = on_a_terminal(str(root))
+    seen, _ = run_on_a_terminal(str(root))
     bars = re.findall(r"Checking  \[(#*)(-*)\] +(\d+)/20", seen)
     assert len(bars) > 5
     assert [int(bar[2]) for bar in bars] == sorted(int(bar[2]) for bar in bars)
     assert (bars[0][0], bars[-1][1]) == ("", "")
-    screen = left_on_screen(seen)
+    screen = screen_after(seen)
     assert [line.partition(":")[0] for line in screen[:2]] == ["job-00", "job-10"]
     assert screen[2] == "20 jobs, 2 with a finding; 0 other names ignored"
     assert seen.endswith("\r\n")
     assert seen.count("\x1b[?25h") == 1, "the cursor is there again"
 
 
-def test_what_is_piped_on_has_nothing_of_the_bar(root: Path) -> None:
+def test_piped_output_has_no_progress_bar(root: Path) -> None:
     job(root, "a", b"{")
-    seen, piped = on_a_terminal(str(root), "--json", piped=True)
+    seen, piped = run_on_a_terminal(str(root), "--json", piped=True)
     assert "Checking" in seen
     finding, summary = [json.loads(line) for line in piped.splitlines()]
     assert (finding["job"], summary["findings"]) == ("a", 1)
-    assert left_on_screen(seen) == []
+    assert screen_after(seen) == []

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def _until(stream: IO[str], wanted: str) -> str:
-    """Read lines until one matches; the demo's end is the end of them, pytest's timeout the deadline."""
+    """Read lines until one matches; the end of the demo ends them, pytest's timeout is the deadline."""
     lines = []
     for line in stream:
         lines.append(line)
@@ -38,7 +38,7 @@ def _until(stream: IO[str], wanted: str) -> str:
 
 @contextmanager
 def _demo(scratch: Path, *words: str, path: str | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Run the demo as a person would, its scratch folder within `scratch`."""
+    """Run the demo as a person would, with its scratch directory below `scratch`."""
     environment = {**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
     if path is not None:
         environment["PATH"] = path
@@ -52,7 +52,7 @@ def _demo(scratch: Path, *words: str, path: str | None = None) -> Iterator[subpr
 
 
 def _get(text: str, path: str) -> tuple[int, bytes]:
-    """Ask as the commands that the demo printed would."""
+    """Request a URL as the commands that the demo prints do."""
     api, token = re.search(r"api=(\S+)", text), re.search(r"JOBSVC_TOKEN=(\S+)", text)
     assert api is not None
     assert token is not None
@@ -67,7 +67,7 @@ def _get(text: str, path: str) -> tuple[int, bytes]:
 
 
 def _pasted(text: str, folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Run each command that the demo printed in a shell, as pasted, those of many lines together."""
+    """Run each command that the demo printed in a shell, as pasted; commands of many lines are joined."""
     commands = re.findall(r"^    (\S(?:.*\\\n)?.*)$", text, re.MULTILINE)
     first = [command for command in commands if command.startswith(("export ", "api="))]
     results: dict[str, subprocess.CompletedProcess[str]] = {}
@@ -87,7 +87,7 @@ def _pasted(text: str, folder: Path) -> dict[str, subprocess.CompletedProcess[st
 
 @pytest.mark.skipif(find_ffmpeg() is None or shutil.which("curl") is None, reason="no ffmpeg or no curl")
 @pytest.mark.timeout(300)  # a film of 16 seconds is rendered, on a machine that may be busy
-def test_every_command_that_the_demo_prints_works_when_it_is_pasted(tmp_path: Path) -> None:
+def test_every_printed_command_works_when_pasted(tmp_path: Path) -> None:
     folder = tmp_path / "pasted"
     folder.mkdir()
     (tmp_path / "scratch").mkdir()
@@ -117,7 +117,7 @@ def test_every_command_that_the_demo_prints_works_when_it_is_pasted(tmp_path: Pa
 
 
 @pytest.mark.skipif(find_ffmpeg() is None, reason="no ffmpeg")
-def test_a_newcomer_sees_a_job_become_a_film_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+def test_demo_renders_a_film_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     with _demo(tmp_path) as process:
         assert process.stdout is not None
         text = _until(process.stdout, "Ctrl-C ends the demo and removes them")
@@ -134,7 +134,7 @@ def test_a_newcomer_sees_a_job_become_a_film_and_ctrl_c_leaves_nothing(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_ffmpeg_the_samples_are_served_and_the_text_says_what_is_missing(tmp_path: Path) -> None:
+def test_samples_are_served_without_ffmpeg_and_the_text_says_what_is_missing(tmp_path: Path) -> None:
     hide = tmp_path / "hide"
     (hide / "imageio_ffmpeg").mkdir(parents=True)
     (hide / "imageio_ffmpeg/__init__.py").write_text("raise ImportError")
@@ -160,22 +160,20 @@ def test_every_sample_is_copied_and_nothing_else(tmp_path: Path) -> None:
     assert "opening-title-0042" in names
 
 
-def test_the_samples_of_an_installed_package_lie_in_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_samples_of_an_installed_package_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = tmp_path / "site-packages/jobsvc"
     shutil.copytree(samples() / "poster-frame-0007", installed / "sample_jobs/poster-frame-0007")
     monkeypatch.setattr(module, "files", lambda _: installed)
     assert samples() == installed / "sample_jobs"
 
 
-def test_samples_that_are_nowhere_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_samples_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "files", lambda _: tmp_path / "jobsvc")
     with pytest.raises(click.ClickException, match="are not at"):
         samples()
 
 
-def test_a_taken_port_gives_way_to_a_free_one_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use_is_replaced_with_a_notice(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert _free_port("127.0.0.1", port) == 0
@@ -183,7 +181,7 @@ def test_a_taken_port_gives_way_to_a_free_one_with_a_word(capsys: pytest.Capture
     assert _free_port("127.0.0.1", port) == port
 
 
-def test_an_address_that_is_not_ours_is_a_clear_refusal() -> None:
+def test_foreign_address_is_a_clear_error() -> None:
     with pytest.raises(click.ClickException, match=r"192\.0\.2\.1 is no address to listen on"):
         _free_port("192.0.2.1", 8080)
 
@@ -202,7 +200,7 @@ def test_progress_is_one_line_on_a_terminal(
     assert "[###############---------------]" in told
 
 
-def test_progress_elsewhere_is_a_line_for_each_state_and_each_ten_percent(
+def test_progress_without_a_terminal_is_a_line_per_state_and_ten_percent(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     display = Display()

@@ -53,7 +53,7 @@ def _running(call: Callable[[], object]) -> Iterator[Thread]:
 
 
 def _program(folder: Path, text: str) -> str:
-    """Write a program that is called as ffmpeg is."""
+    """Write a program that is called like ffmpeg."""
     program = folder / "ffmpeg"
     program.write_text(f"#!/bin/sh\n{text}\n")
     program.chmod(0o755)
@@ -61,7 +61,7 @@ def _program(folder: Path, text: str) -> str:
 
 
 def _versions(root: Path, farm: DemoFarm) -> list[tuple[Job, bool]]:
-    """Let the farm run, and read its record all the while as a client's service might."""
+    """Run the farm, and read its record all the while as a service might."""
     folder, seen = root / "live-1", [(_job(root / "live-1"), False)]
     with _running(lambda: farm.run(wait=0.1)) as worker:
         while seen[-1][0].details.completed_at is None:
@@ -73,7 +73,7 @@ def _versions(root: Path, farm: DemoFarm) -> list[tuple[Job, bool]]:
 
 
 @needs_ffmpeg
-def test_a_render_goes_from_queued_to_a_film_and_is_readable_at_every_moment(tmp_path: Path) -> None:
+def test_render_completes_and_its_record_is_always_readable(tmp_path: Path) -> None:
     seen = _versions(tmp_path, _farm(tmp_path))
     jobs = [job for job, _ in seen]
     states = list(dict.fromkeys(job.status for job in jobs))
@@ -90,7 +90,7 @@ def test_a_render_goes_from_queued_to_a_film_and_is_readable_at_every_moment(tmp
 
 @needs_ffmpeg
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe")
-def test_the_film_has_every_frame(tmp_path: Path) -> None:
+def test_film_has_every_frame(tmp_path: Path) -> None:
     _farm(tmp_path, frames=12).run(wait=0)
     told = subprocess.run(
         [*FFPROBE, tmp_path / "live-1/output/live-1.mp4"],
@@ -102,7 +102,7 @@ def test_the_film_has_every_frame(tmp_path: Path) -> None:
 
 
 @needs_ffmpeg
-def test_the_log_only_grows(tmp_path: Path) -> None:
+def test_log_only_grows(tmp_path: Path) -> None:
     farm, log, before = _farm(tmp_path), tmp_path / "live-1/render.log", b""
     with _running(lambda: farm.run(wait=0)) as worker:
         while worker.is_alive():
@@ -113,7 +113,7 @@ def test_the_log_only_grows(tmp_path: Path) -> None:
     assert b"frame 30 of 30" in log.read_bytes()
 
 
-def test_a_job_is_whole_from_the_first_moment_it_can_be_seen(tmp_path: Path) -> None:
+def test_job_is_complete_as_soon_as_it_is_visible(tmp_path: Path) -> None:
     _farm(tmp_path, "ffmpeg")
     assert [entry.name for entry in tmp_path.iterdir()] == ["live-1"]
     assert _job(tmp_path / "live-1").status is Status.QUEUED
@@ -121,7 +121,7 @@ def test_a_job_is_whole_from_the_first_moment_it_can_be_seen(tmp_path: Path) -> 
 
 
 @needs_ffmpeg
-def test_a_stopped_render_is_canceled_and_leaves_no_half_film(tmp_path: Path) -> None:
+def test_stopped_render_is_canceled_and_leaves_no_partial_film(tmp_path: Path) -> None:
     farm = _farm(tmp_path, frames=100_000)
     deadline = time.monotonic() + 20
     with _running(lambda: farm.run(wait=0)) as worker:
@@ -132,7 +132,7 @@ def test_a_stopped_render_is_canceled_and_leaves_no_half_film(tmp_path: Path) ->
     assert list((tmp_path / "live-1/output").iterdir()) == []
 
 
-def test_a_job_stopped_while_it_waits_never_starts(tmp_path: Path) -> None:
+def test_job_stopped_in_the_queue_never_starts(tmp_path: Path) -> None:
     farm = _farm(tmp_path, "ffmpeg that is not there")
     with _running(lambda: farm.run(wait=60)):
         farm.stop()
@@ -140,7 +140,7 @@ def test_a_job_stopped_while_it_waits_never_starts(tmp_path: Path) -> None:
     assert (job.status, job.details.started_at) == (Status.CANCELED, None)
 
 
-def test_a_failed_render_says_why_in_record_and_log(tmp_path: Path) -> None:
+def test_failed_render_has_its_reason_in_record_and_log(tmp_path: Path) -> None:
     broken = _program(tmp_path, "echo 'no space left' >&2; exit 3")
     assert _farm(tmp_path, broken).run(wait=0) is Status.FAILED
     job = _job(tmp_path / "live-1")
@@ -148,12 +148,12 @@ def test_a_failed_render_says_why_in_record_and_log(tmp_path: Path) -> None:
     assert "no space left\n" in (tmp_path / "live-1/render.log").read_text()
 
 
-def test_an_ffmpeg_that_can_not_be_run_fails_the_job(tmp_path: Path) -> None:
+def test_ffmpeg_that_cannot_be_run_fails_the_job(tmp_path: Path) -> None:
     assert _farm(tmp_path, str(tmp_path / "nowhere")).run(wait=0) is Status.FAILED
     assert _job(tmp_path / "live-1").details.error == f"{tmp_path}/nowhere: No such file or directory"
 
 
-def test_a_report_that_runs_backwards_does_not_take_progress_back(tmp_path: Path) -> None:
+def test_progress_never_decreases(tmp_path: Path) -> None:
     reports = "".join(f"frame={n}\\nprogress=continue\\n" for n in (10, 20, 5))
     told: list[int] = []
     program = _program(tmp_path, f"printf '{reports}'; exit 1")
@@ -166,7 +166,7 @@ def test_a_report_that_runs_backwards_does_not_take_progress_back(tmp_path: Path
     assert told[-1] == 20
 
 
-def test_reports_are_read_as_ffmpeg_writes_them() -> None:
+def test_progress_reports_of_ffmpeg_are_parsed() -> None:
     lines = ["frame=7\n", "fps=0.00\n", "progress=continue\n", "frame=N/A\n", "frame= 12\n", "progress=end\n"]
     assert list(_frames_done(lines)) == [7, 12]
 
@@ -175,11 +175,11 @@ def test_reports_are_read_as_ffmpeg_writes_them() -> None:
     ("listed", "chosen"),
     [("V....D mpeg4\nV....D libx264", "libx264"), ("V....D libopenh264", "libopenh264"), ("", "mpeg4")],
 )
-def test_the_best_encoder_that_ffmpeg_has_is_taken(tmp_path: Path, listed: str, chosen: str) -> None:
+def test_best_available_encoder_is_used(tmp_path: Path, listed: str, chosen: str) -> None:
     assert _encoder(_program(tmp_path, f"printf '{listed}'")) == chosen
 
 
-def test_the_path_s_ffmpeg_comes_first_and_none_is_none(
+def test_ffmpeg_on_the_path_comes_first_and_may_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
@@ -189,7 +189,7 @@ def test_the_path_s_ffmpeg_comes_first_and_none_is_none(
     assert find_ffmpeg() == program
 
 
-def test_the_demo_extra_s_ffmpeg_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ffmpeg_of_the_demo_extra_is_the_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     assert find_ffmpeg() == imageio_ffmpeg.get_ffmpeg_exe()

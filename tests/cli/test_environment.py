@@ -1,4 +1,4 @@
-"""The service in odd environments: closed descriptors, locales whose encoding is not UTF-8."""
+"""The service in unusual environments: closed descriptors, locales whose encoding is not UTF-8."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(script: str, root: Path, state_dir: Path, **variables: str) -> Iterator[tuple[int, int]]:
-    """Run `jobsvc serve` by a script of sh; give its process id and port once it accepts connections."""
+    """Run `jobsvc serve` from a shell script; return its process id and port once it accepts connections."""
     port = free_port()
     words = ("-m", "jobsvc", "serve", root, "--state-dir", state_dir, "--port", port, "--watch", "poll")
     process = subprocess.Popen(
@@ -83,7 +83,7 @@ def test_closed_standard_streams_do_not_become_sockets_or_files(
     ],
     ids=["C", "C, and no UTF-8 mode", "invalid"],
 )
-def test_names_of_files_are_utf_8_in_every_locale(
+def test_file_names_are_utf_8_in_every_locale(
     jobs_root: Path, state_dir: Path, make_job: MakeJob, make_token: MakeToken, variables: dict[str, str]
 ) -> None:
     make_job("film", output=FILM, outputPath="output/título-映画.mp4")

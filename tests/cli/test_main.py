@@ -13,22 +13,22 @@ from jobsvc.cli import main
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_version_is_the_package_s() -> None:
+def test_version_is_that_of_the_package() -> None:
     assert CliRunner().invoke(main, ["--version"]).output == f"jobsvc, version {__version__}\n"
 
 
-def test_an_unknown_command_is_wrong_use() -> None:
+def test_unknown_command_is_wrong_usage() -> None:
     told = CliRunner().invoke(main, ["sevre"])
     assert told.exit_code == 2
     assert "No such command 'sevre'" in told.output
 
 
-def test_the_commands_are_named_in_a_newcomer_s_order() -> None:
+def test_commands_are_listed_in_order_of_first_use() -> None:
     assert list(main.list_commands(None)) == ["serve", "token", "check", "demo"]  # type: ignore[arg-type]  # not asked
 
 
 @pytest.mark.parametrize("command", ["serve", "token", "check"])
-def test_help_waits_for_no_web_server(command: str) -> None:
+def test_help_imports_no_web_server(command: str) -> None:
     program = (
         "import sys; from jobsvc.cli import main\n"
         f"main([{command!r}, '--help'], standalone_mode=False)\n"

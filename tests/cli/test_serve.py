@@ -21,7 +21,9 @@ from jobsvc.storage.state.token_file import create
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
-    """What the service was started with. It stands in for the floor between, and ends with a finding."""
+    """Record the settings that the service is started with; stands in for the service and returns an exit
+    code.
+    """
     taken: list[Settings] = []
 
     def run(settings: Settings) -> int:
@@ -42,14 +44,14 @@ def serve(*words: str | Path, **variables: str) -> Result:
     return CliRunner().invoke(main, ["serve", *map(str, words)], env=variables)
 
 
-def test_the_service_s_end_is_the_exit_code(started: list[Settings], tmp_path: Path) -> None:
+def test_exit_code_is_that_of_the_service(started: list[Settings], tmp_path: Path) -> None:
     assert serve(tmp_path / "..", "--state-dir", tmp_path.parent).exit_code == 2
     (tmp_path / "jobs").mkdir()
     assert serve(tmp_path / "jobs").exit_code == 1
     assert started == [Settings(tmp_path / "jobs")]
 
 
-def test_a_flag_counts_before_the_environment_and_that_before_the_file(
+def test_flag_precedes_environment_and_environment_precedes_config_file(
     started: list[Settings], tmp_path: Path
 ) -> None:
     (tmp_path / "jobs").mkdir()
@@ -88,7 +90,7 @@ def test_several_values_come_from_repeated_flags_or_one_variable(
         ((), {"JOBSVC_MAX_AGE": "soon"}, "the environment variable JOBSVC_MAX_AGE"),
     ],
 )
-def test_a_wrong_value_is_told_in_one_line_with_its_origin(
+def test_invalid_value_is_a_one_line_error_with_its_origin(
     words: tuple[str, ...], variables: dict[str, str], origin: str, started: list[Settings], tmp_path: Path
 ) -> None:
     told = serve(tmp_path, *words, **variables)
@@ -98,9 +100,7 @@ def test_a_wrong_value_is_told_in_one_line_with_its_origin(
     assert started == []
 
 
-def test_a_port_that_an_orchestrator_set_for_a_service_is_not_the_option(
-    started: list[Settings], tmp_path: Path
-) -> None:
+def test_service_port_of_an_orchestrator_is_not_the_option(started: list[Settings], tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()
     config = tmp_path / "jobsvc.toml"
     config.write_text("port = 9000\n")
@@ -112,7 +112,7 @@ def test_a_port_that_an_orchestrator_set_for_a_service_is_not_the_option(
     assert "port: 'udp://x y'" in serve(tmp_path / "jobs", JOBSVC_PORT="udp://x y").output
 
 
-def test_a_configuration_is_checked_without_any_change(started: list[Settings], tmp_path: Path) -> None:
+def test_check_config_changes_nothing(started: list[Settings], tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()
     state = tmp_path / "made" / "state"
     words = (tmp_path / "jobs", "--state-dir", state, "--port", "9000", "--check-config")
@@ -140,7 +140,7 @@ def test_a_configuration_is_checked_without_any_change(started: list[Settings], 
         ("link.key", b"", "link.key: not 32 bytes in hex"),
     ],
 )
-def test_a_bad_file_of_the_state_directory_is_found_by_the_check(
+def test_check_config_finds_an_invalid_file_in_the_state_directory(
     started: list[Settings], tmp_path: Path, name: str, content: bytes, said: str
 ) -> None:
     (tmp_path / "jobs").mkdir()
@@ -161,7 +161,7 @@ def test_a_bad_file_of_the_state_directory_is_found_by_the_check(
         (("{tmp}/jobs", "--state-dir", "/etc/hostname/state"), 2, "ENOTDIR"),
     ],
 )
-def test_what_would_stop_the_start_is_found_by_the_check(
+def test_check_config_finds_what_prevents_the_start(
     started: list[Settings], tmp_path: Path, words: tuple[str, ...], code: int, said: str
 ) -> None:
     (tmp_path / "jobs").mkdir()
@@ -179,7 +179,7 @@ def test_help_names_every_option_with_its_default(started: list[Settings]) -> No
     assert started == []
 
 
-def test_nonsense_ends_a_real_process_with_2_and_no_stack_trace(
+def test_invalid_usage_is_exit_code_2_without_a_stack_trace(
     jobsvc: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
     told = jobsvc("serve", str(tmp_path), "--port", "nonsense")
@@ -189,7 +189,7 @@ def test_nonsense_ends_a_real_process_with_2_and_no_stack_trace(
     assert told.stderr == said
 
 
-def test_a_jobs_root_that_is_not_there_yet_is_exit_code_1_and_a_file_is_2(
+def test_missing_jobs_root_is_exit_code_1_and_a_file_is_2(
     jobsvc: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
     file = tmp_path / "file"
@@ -210,7 +210,7 @@ def test_a_jobs_root_that_is_not_there_yet_is_exit_code_1_and_a_file_is_2(
         (errno.EROFS, 2),
     ],
 )
-def test_a_fault_of_the_state_folder_that_may_pass_is_exit_code_1(
+def test_temporary_error_of_the_state_directory_is_exit_code_1(
     started: list[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int, code: int
 ) -> None:
     def refuse(**_: object) -> None:
@@ -223,7 +223,7 @@ def test_a_fault_of_the_state_folder_that_may_pass_is_exit_code_1(
     assert started == []
 
 
-def test_a_jobs_root_that_does_not_answer_is_exit_code_1(
+def test_unresponsive_jobs_root_is_exit_code_1(
     started: list[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
@@ -243,7 +243,7 @@ def test_a_jobs_root_that_does_not_answer_is_exit_code_1(
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EDQUOT])
-def test_full_state_folder_does_not_stop_the_start(
+def test_full_state_directory_does_not_prevent_the_start(
     started: list[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
 ) -> None:
     def refuse(**_: object) -> None:

@@ -38,7 +38,7 @@ def created(state: Path, *arguments: object) -> Result:
     return result
 
 
-def test_create_prints_the_token_alone_on_standard_output(state: Path) -> None:
+def test_create_prints_only_the_token_on_standard_output(state: Path) -> None:
     result = created(state)
     (kept,) = load(state / "tokens.json")
     assert digest_of(result.stdout.removesuffix("\n")) == kept.digest
@@ -47,7 +47,7 @@ def test_create_prints_the_token_alone_on_standard_output(state: Path) -> None:
     assert result.stdout.strip() not in result.stderr
 
 
-def test_a_new_token_reads_jobs_and_outputs_of_its_owner_and_does_not_expire(state: Path) -> None:
+def test_new_token_reads_jobs_and_outputs_of_its_owner_and_does_not_expire(state: Path) -> None:
     created(state)
     (kept,) = load(state / "tokens.json")
     assert kept.owner == "alice"
@@ -55,7 +55,7 @@ def test_a_new_token_reads_jobs_and_outputs_of_its_owner_and_does_not_expire(sta
     assert kept.expires is None
 
 
-def test_scopes_are_those_given_and_no_more(state: Path) -> None:
+def test_scopes_are_exactly_the_given_ones(state: Path) -> None:
     created(state, "--scope", "admin")
     created(state, "--scope", "jobs:read", "--scope", "outputs:read")
     assert [each.scopes for each in load(state / "tokens.json")] == [{ADMIN}, {JOBS_READ, OUTPUTS_READ}]
@@ -64,19 +64,19 @@ def test_scopes_are_those_given_and_no_more(state: Path) -> None:
 @pytest.mark.parametrize(
     ("life", "seconds"), [("90d", 7_776_000), ("12h", 43_200), ("30m", 1800), ("5s", 5), ("2w", 1_209_600)]
 )
-def test_a_token_lives_as_long_as_it_is_told(state: Path, life: str, seconds: float) -> None:
+def test_token_expires_as_given(state: Path, life: str, seconds: float) -> None:
     created(state, "--expires", life)
     (kept,) = load(state / "tokens.json")
     assert kept.expires == pytest.approx(time.time() + seconds, abs=30)
 
 
-def test_never_is_no_end(state: Path) -> None:
+def test_never_does_not_expire(state: Path) -> None:
     created(state, "--expires", "never")
     assert load(state / "tokens.json")[0].expires is None
 
 
 @pytest.mark.parametrize("life", ["", "0d", "d", "90", "90 d", "-1d", "1y", "٣d", "99999999999d", "x" * 9999])
-def test_a_life_that_is_none_is_wrong_use_and_makes_nothing(state: Path, life: str) -> None:
+def test_invalid_expiry_is_wrong_usage_and_creates_nothing(state: Path, life: str) -> None:
     result = run("create", "--owner", "alice", "--state-dir", state, "--expires", life)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -92,12 +92,12 @@ def test_a_life_that_is_none_is_wrong_use_and_makes_nothing(state: Path, life: s
         ["--owner", "alice", "--scope", "jobs:write"],
     ],
 )
-def test_wrong_use_is_2_and_makes_nothing(state: Path, arguments: list[str]) -> None:
+def test_wrong_usage_is_exit_code_2_and_creates_nothing(state: Path, arguments: list[str]) -> None:
     assert run("create", "--state-dir", state, *arguments).exit_code == 2
     assert load(state / "tokens.json") == ()
 
 
-def test_list_names_every_token_and_its_state(state: Path) -> None:
+def test_list_has_every_token_and_its_state(state: Path) -> None:
     created(state)
     created(state, "--expires", "1s")
     created(state)
@@ -118,7 +118,7 @@ def test_list_names_every_token_and_its_state(state: Path) -> None:
     assert rows[0][2:5:2] == ["jobs:read,outputs:read", "never"]
 
 
-def test_list_as_json_is_one_object_a_line(state: Path) -> None:
+def test_list_as_json_is_one_object_per_line(state: Path) -> None:
     created(state, "--expires", "1d")
     created(state)
     lines = run("list", "--json", "--state-dir", state).stdout.splitlines()
@@ -148,13 +148,13 @@ def test_list_shows_neither_token_nor_digest(state: Path) -> None:
         assert digest_of(secret).hex() not in shown
 
 
-def test_list_of_nothing_is_a_head_alone(state: Path) -> None:
+def test_empty_list_is_only_a_header(state: Path) -> None:
     head = "ID  OWNER  SCOPES  CREATED  EXPIRES  LAST-USED  STATE  LABEL\n"
     assert run("list", "--state-dir", state).stdout == head
     assert run("list", "--state-dir", state, "--json").stdout == ""
 
 
-def test_revoke_ends_a_token(state: Path) -> None:
+def test_revoke_invalidates_a_token(state: Path) -> None:
     created(state)
     (kept,) = load(state / "tokens.json")
     result = run("revoke", kept.id, "--state-dir", state)
@@ -162,13 +162,13 @@ def test_revoke_ends_a_token(state: Path) -> None:
     assert load(state / "tokens.json")[0].revoked is not None
 
 
-def test_revoking_what_is_unknown_is_1(state: Path) -> None:
+def test_revoking_an_unknown_token_is_exit_code_1(state: Path) -> None:
     assert run("revoke", "0123456789ab", "--state-dir", state).exit_code == 1
     created(state)
     assert run("revoke", "0123456789ab", "--state-dir", state).exit_code == 1
 
 
-def test_an_unknown_token_is_not_repeated(state: Path) -> None:
+def test_unknown_token_is_not_printed(state: Path) -> None:
     created(state)
     secret = "jsvc_" + "A" * 43
     result = run("revoke", secret, "--state-dir", state)
@@ -178,7 +178,7 @@ def test_an_unknown_token_is_not_repeated(state: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["argument", "standard input"])
-def test_a_token_is_revoked_by_itself_and_not_repeated(state: Path, by: str) -> None:
+def test_token_is_revoked_by_its_secret_which_is_not_printed(state: Path, by: str) -> None:
     secret = created(state).stdout.strip()
     name, text = (secret, None) if by == "argument" else ("-", f"{secret}\n")
     result = CliRunner().invoke(token, ["revoke", name, "--state-dir", str(state)], input=text)
@@ -187,7 +187,7 @@ def test_a_token_is_revoked_by_itself_and_not_repeated(state: Path, by: str) -> 
     assert load(state / "tokens.json")[0].revoked is not None
 
 
-def test_an_id_is_read_from_standard_input(state: Path) -> None:
+def test_id_is_read_from_standard_input(state: Path) -> None:
     created(state)
     (kept,) = load(state / "tokens.json")
     words = ["revoke", "-", "--state-dir", str(state)]
@@ -214,7 +214,7 @@ def test_list_shows_labels_and_the_last_use(state: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": 1}', b'{"a": "now"}', b""])
-def test_a_file_of_last_uses_that_makes_no_sense_hides_no_token(state: Path, content: bytes) -> None:
+def test_invalid_file_of_last_uses_hides_no_token(state: Path, content: bytes) -> None:
     created(state)
     (state / "token-use.json").write_bytes(content)
     (state / "token-use.json").chmod(0o600)
@@ -222,7 +222,7 @@ def test_a_file_of_last_uses_that_makes_no_sense_hides_no_token(state: Path, con
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
 
 
-def test_a_label_that_is_not_printable_is_wrong_use(state: Path) -> None:
+def test_unprintable_label_is_wrong_usage(state: Path) -> None:
     result = run("create", "--owner", "alice", "--label", "a\nb", "--state-dir", state)
     assert result.exit_code == 2
     assert "--label" in result.stderr
@@ -242,7 +242,7 @@ def test_prune_removes_expired_tokens_and_prints_their_ids(state: Path) -> None:
     assert load(state / "tokens.json") == (live,)
 
 
-def test_the_state_directory_of_a_config_file_is_used_as_serve_does(state: Path, tmp_path: Path) -> None:
+def test_state_directory_of_a_config_file_is_used_as_by_serve(state: Path, tmp_path: Path) -> None:
     config = tmp_path / "jobsvc.toml"
     config.write_text('state-dir = "state"\nport = 9000\n')
     assert run("create", "--owner", "alice", "--config", config).exit_code == 0
@@ -259,7 +259,7 @@ def test_the_state_directory_of_a_config_file_is_used_as_serve_does(state: Path,
 @pytest.mark.parametrize(
     ("fault", "code"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EROFS, 2), (errno.EACCES, 2)]
 )
-def test_a_fault_of_the_state_directory_is_told_in_words(
+def test_error_of_the_state_directory_is_explained(
     state: Path, monkeypatch: pytest.MonkeyPatch, fault: int, code: int
 ) -> None:
     created(state)
@@ -275,7 +275,7 @@ def test_a_fault_of_the_state_directory_is_told_in_words(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
-def test_a_state_directory_of_another_user_names_them() -> None:
+def test_state_directory_of_another_user_is_reported_with_the_user() -> None:
     program = "import os; from jobsvc.cli.token import token; os.setuid(65534); token()"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
@@ -292,7 +292,7 @@ def test_a_state_directory_of_another_user_names_them() -> None:
 
 
 @pytest.mark.parametrize("command", [["create", "--owner", "alice"], ["list"], ["revoke", "0123456789ab"]])
-def test_a_token_file_that_can_t_be_used_is_2_and_named(state: Path, command: list[str]) -> None:
+def test_unusable_token_file_is_exit_code_2_and_named(state: Path, command: list[str]) -> None:
     state.mkdir()
     (state / "tokens.json").write_bytes(b"{half")
     (state / "tokens.json").chmod(0o600)
@@ -302,19 +302,19 @@ def test_a_token_file_that_can_t_be_used_is_2_and_named(state: Path, command: li
     assert result.stdout == ""
 
 
-def test_a_state_directory_that_can_t_be_made_is_2(tmp_path: Path) -> None:
+def test_state_directory_that_cannot_be_created_is_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     result = run("create", "--owner", "alice", "--state-dir", tmp_path / "file" / "state")
     assert result.exit_code == 2
     assert "Not a directory" in result.stderr
 
 
-def test_the_state_directory_is_the_environment_s_unless_told(state: Path) -> None:
+def test_state_directory_defaults_to_the_environment(state: Path) -> None:
     assert run("create", "--owner", "alice", JOBSVC_STATE_DIR=str(state)).exit_code == 0
     assert len(load(state / "tokens.json")) == 1
 
 
-def test_without_a_home_the_state_directory_has_to_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_directory_is_required_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     def nowhere() -> Path:
         raise RuntimeError
 
@@ -327,7 +327,7 @@ def test_without_a_home_the_state_directory_has_to_be_told(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("fault", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
-def test_a_file_system_without_locks_is_told_with_the_remedy(
+def test_file_system_without_locks_is_reported_with_a_remedy(
     state: Path, monkeypatch: pytest.MonkeyPatch, fault: int
 ) -> None:
     def refuse(*_: object) -> None:
@@ -341,7 +341,7 @@ def test_a_file_system_without_locks_is_told_with_the_remedy(
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_any_locale_shows_every_owner_and_label(
+def test_every_owner_and_label_is_shown_in_any_locale(
     jobsvc: Callable[..., subprocess.CompletedProcess[str]], state: Path, encoding: str
 ) -> None:
     created(state, "--label", "夜")

@@ -12,7 +12,7 @@ ENDLESS = "1000000/second"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Has no limits that a test could meet."""
+    """A service without limits that a test could reach."""
     budgets = ("status", "list", "events", "logs", "download", "auth-failures")
     limits = [word for budget in budgets for word in (f"--limit-{budget}", ENDLESS)]
     longest = ("--max-link-age", str(YEAR_S))
@@ -22,7 +22,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Lets two requests of a token pass, one download at once, and one wrong token."""
+    """Allows two requests per token, one download at a time, and one wrong token."""
     budgets = ("status", "list", "events", "logs", "download")
     limits = [word for budget in budgets for word in (f"--limit-{budget}", "2/day")]
     limits += ["--limit-auth-failures", "1/day"]
@@ -32,23 +32,23 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Lets a token have one stream open."""
+    """Allows a token one open stream."""
     limits = [word for budget in ("status", "events", "logs") for word in (f"--limit-{budget}", ENDLESS)]
     with running(tmp_path_factory.mktemp("narrow"), *limits, "--max-streams-per-token", "1") as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def adrift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Has lost its storage, and knows so."""
-    with running(tmp_path_factory.mktemp("adrift")) as found:
+def unavailable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Has lost its storage, and has noticed."""
+    with running(tmp_path_factory.mktemp("unavailable")) as found:
         found.jobs.rename(found.jobs.with_name("elsewhere"))
         until(lambda: found.ask("GET", "/readyz").status_code == 503)
         yield found
 
 
 @pytest.fixture(scope="module")
-def beginning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Is not through with its first index, and never will be."""
-    with running(tmp_path_factory.mktemp("beginning"), listed=False) as found:
+def indexing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Has not completed its first index, and never will."""
+    with running(tmp_path_factory.mktemp("indexing"), listed=False) as found:
         yield found

@@ -1,4 +1,4 @@
-"""The description, as a document and as what answers are held against."""
+"""The OpenAPI document, and the validation of responses against it."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ OPERATIONS: Final = dict(_operations())
 """By operationId."""
 
 
-def held_against(name: str, response: requests.Response, *, server_error: bool = False) -> None:
-    """Fail where an answer's status, media type, fields or body is not as the operation describes it."""
+def assert_conforms(name: str, response: requests.Response, *, server_error: bool = False) -> None:
+    """Fail if a response's status, media type, fields or body is not as the operation describes."""
     checks = [
         status_code_conformance,
         content_type_conformance,

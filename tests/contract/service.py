@@ -1,4 +1,4 @@
-"""A service in a process of its own, over a copy of the sample jobs, asked over a socket."""
+"""A service in a process of its own, over a copy of the sample jobs, requested over a socket."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ JOBS_ONLY, OUTPUTS_ONLY, FRESH = 1, 2, 3
 
 @dataclass
 class Service:
-    """Where it listens and who may ask it."""
+    """The service's address and tokens."""
 
     url: str
     jobs: Path
@@ -73,7 +73,7 @@ class Service:
         anonymous: bool = False,
         body: bytes | None = None,
     ) -> requests.Response:
-        """Send a request; its target goes out as it is, past what the client would make of it."""
+        """Send a request; its target is sent unmodified, bypassing the client's normalization."""
         fields = dict(headers or {})
         if not anonymous:
             fields.setdefault("Authorization", f"Bearer {token or self.token}")
@@ -83,7 +83,7 @@ class Service:
 
     @contextmanager
     def begin(self, target: str) -> Iterator[requests.Response]:
-        """Have an answer that may never end, for the length of a block."""
+        """Open a response that may never end, during a block."""
         fields = {"Authorization": f"Bearer {self.token}"}
         with self.session.get(self.url + target, headers=fields, stream=True, timeout=20) as response:
             yield response
@@ -91,9 +91,9 @@ class Service:
 
 @contextmanager
 def running(folder: Path, *options: str, listed: bool = True) -> Iterator[Service]:
-    """Start a service beneath `folder`, and end it by its own process id.
+    """Start a service below `folder`, and end it by its own process id.
 
-    Where its jobs can't be listed, it never becomes ready.
+    If its jobs cannot be listed, it never becomes ready.
     """
     jobs, state = folder / "jobs", folder / "state"
     _lay_out(jobs)
@@ -119,7 +119,7 @@ def running(folder: Path, *options: str, listed: bool = True) -> Iterator[Servic
 
 
 def until(condition: Callable[[], Any], deadline: float = 20) -> Any:
-    """Return what `condition` does as soon as that is true; fail after `deadline` seconds."""
+    """Return the result of `condition` as soon as it is true; fail after `deadline` seconds."""
     ends = time.monotonic() + deadline
     while not (found := condition()):
         assert time.monotonic() < ends, f"not so within {deadline} s"
@@ -128,7 +128,7 @@ def until(condition: Callable[[], Any], deadline: float = 20) -> Any:
 
 
 def _lay_out(jobs: Path) -> None:
-    """Copy the samples, good and bad, into one root."""
+    """Copy the samples, valid and broken, into one root."""
     shutil.copytree(SAMPLES, jobs, symlinks=True)
     shutil.copytree(SAMPLES / "broken", jobs, symlinks=True, dirs_exist_ok=True)
     written = datetime.fromisoformat(EXAMPLES["JobQueued"]["value"]["updatedAt"]).timestamp()

@@ -1,4 +1,4 @@
-"""What is described, the service answers: each status and code of each operation, provoked."""
+"""Every documented status and code of each operation can be provoked, and conforms to the document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 import requests
 
-from tests.contract.description import DOCUMENT, EXAMPLES, FILE, OPERATIONS, held_against
+from tests.contract.description import DOCUMENT, EXAMPLES, FILE, OPERATIONS, assert_conforms
 from tests.contract.service import (
     ANOTHERS,
     CANCELED,
@@ -34,7 +34,7 @@ from tests.contract.service import (
 
 @dataclass(frozen=True)
 class Scene:
-    """A way to provoke one described answer; `where` names a fixture."""
+    """A way to provoke one documented response; `where` names a fixture."""
 
     status: int
     code: str | None = None
@@ -71,7 +71,7 @@ OPEN: Final = (
     Scene(431, "request-header-fields-too-large", TOO_LONG),
 )
 TAGGED: Final = (Scene(304, None, ANY), Scene(412, "precondition-failed", OTHER))
-AWAY: Final = Scene(503, "storage-unavailable", job="unknown", where="adrift")
+AWAY: Final = Scene(503, "storage-unavailable", job="unknown", where="unavailable")
 NOBODY: Final = Scene(401, "unauthorized", anonymous=True)
 LIMITED: Final = (
     AWAY,
@@ -85,9 +85,9 @@ STATUS: Final = (*GUARDED, OUTSIDER)
 LIST: Final = (
     *(*OPEN, *TAGGED, NOBODY, OUTSIDER),
     Scene(200, query="?limit=1&status=queued&status=failed&updatedSince=2026-11-21T00:00:00Z"),
-    Scene(200, where="adrift"),
+    Scene(200, where="unavailable"),
     *(Scene(400, "bad-request", query=f"?{query}") for query in ("state=failed", "limit=0", "cursor=x")),
-    Scene(503, "storage-unavailable", where="beginning"),
+    Scene(503, "storage-unavailable", where="indexing"),
 )
 FILE_NEEDED: Final = (
     Scene(403, "insufficient-scope", token=JOBS_ONLY),
@@ -98,7 +98,7 @@ FILE_NEEDED: Final = (
 )
 OUTPUT: Final = (
     *(*GUARDED, *FILE_NEEDED),
-    Scene(503, "storage-unavailable", where="adrift"),
+    Scene(503, "storage-unavailable", where="unavailable"),
     Scene(412, "output-replaced", query=f"?version={'A' * 22}"),
     Scene(400, "bad-request", query="?x=1"),
 )
@@ -128,7 +128,7 @@ LOGS: Final = (
     Scene(200, query="?tail=2"),
     Scene(400, "bad-request", query="?tail=x"),
     Scene(404, "log-missing", job=QUEUED),
-    Scene(503, "storage-unavailable", where="adrift"),
+    Scene(503, "storage-unavailable", where="unavailable"),
 )
 
 WAITED: Final = (*STATUS, Scene(200, query="?wait=0"), Scene(400, "bad-request", query="?wait=61"))
@@ -194,7 +194,9 @@ def scenes() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("name", "scene"), list(scenes()))
-def test_each_described_answer_is_given(name: str, scene: Scene, request: pytest.FixtureRequest) -> None:
+def test_each_documented_response_is_provoked(
+    name: str, scene: Scene, request: pytest.FixtureRequest
+) -> None:
     where: Service = request.getfixturevalue(scene.where)
     method = scene.method or OPERATIONS[name].method.upper()
     target = OPERATIONS[name].path.replace("{id}", scene.job).replace("{name}", scene.name) + scene.query
@@ -206,14 +208,14 @@ def test_each_described_answer_is_given(name: str, scene: Scene, request: pytest
     for _ in range(scene.before):
         assert ask(scene.first or method).ok
     response = ask(method)
-    held_against(name, response, server_error=scene.status >= 500)
+    assert_conforms(name, response, server_error=scene.status >= 500)
     assert response.status_code == scene.status
     assert bool(response.content) == (method != "HEAD" and scene.status != 304)
     if response.content and scene.code is not None:
         assert response.json()["code"] == scene.code
 
 
-def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
+def test_every_documented_response_but_internal_errors_has_a_scene() -> None:
     provoked = {(name, scene.status, scene.code) for name, some in SCENES.items() for scene in some}
     provoked |= {("downloadOutput", 429, "too-many-downloads"), ("getEvents", 200, None)}
     provoked.add(("downloadNamedOutput", 429, "too-many-downloads"))  # below
@@ -238,7 +240,7 @@ def test_each_described_answer_but_a_fault_of_the_service_is_provoked() -> None:
 
 
 def described_codes(operation: dict[str, Any]) -> Iterator[tuple[int, list[str | None]]]:
-    """Give each status of an operation with its codes; None is that of an answer that is no problem."""
+    """Yield each status of an operation with its codes; None for a response that is not a problem."""
     for status, reference in operation["responses"].items():
         answer = DOCUMENT["components"]["responses"][reference["$ref"].rpartition("/")[2]]
         problem = answer.get("content", {}).get("application/problem+json")
@@ -249,7 +251,7 @@ def described_codes(operation: dict[str, Any]) -> Iterator[tuple[int, list[str |
     ("name", "target", "token"),
     [("downloadOutput", "download", -1), ("downloadNamedOutput", "download/film.mov", -2)],
 )
-def test_one_download_too_many_is_answered_as_described(
+def test_download_above_the_limit_is_answered_as_documented(
     strict: Service, name: str, target: str, token: int
 ) -> None:
     secret = strict.tokens[token]
@@ -260,7 +262,7 @@ def test_one_download_too_many_is_answered_as_described(
         stalled.sendall(head.encode())
         assert stalled.recv(12) == b"HTTP/1.1 200"
         response = strict.ask("GET", path, token=secret)
-    held_against(name, response)
+    assert_conforms(name, response)
     assert (response.status_code, response.json()["code"]) == (429, "too-many-downloads")
 
 
@@ -277,12 +279,12 @@ STREAMS: Final[Mapping[str, str]] = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_one_stream_too_many_is_answered_as_described(narrow: Service, name: str) -> None:
+def test_stream_above_the_limit_is_answered_as_documented(narrow: Service, name: str) -> None:
     operation = OPERATIONS[name]
     target = operation.path.replace("{id}", RENDERING) + STREAMS[name]
     with narrow.begin(f"/api/jobs/{RENDERING}/events"):
         response = narrow.ask(operation.method.upper(), target)
-    held_against(name, response)
+    assert_conforms(name, response)
     assert response.status_code == 429
     assert response.headers["Retry-After"] == "5"
 
@@ -295,20 +297,18 @@ def head_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ENDING)
-def test_who_comes_back_to_a_stream_that_has_ended_is_told_so_as_described(
-    service: Service, name: str
-) -> None:
+def test_resuming_a_finished_stream_is_answered_as_documented(service: Service, name: str) -> None:
     target = OPERATIONS[name].path.replace("{id}", FAILED) + ("?follow=1" if name == "getLogs" else "")
     said = service.ask("GET", target)
-    held_against(name, said)
+    assert_conforms(name, said)
     last = re.findall("^id: (.*)$", said.text, re.MULTILINE)[-1]
     for one, method in ((name, "GET"), (head_of(name), "HEAD")):
         again = service.ask(method, target, {"Last-Event-ID": last})
-        held_against(one, again)
+        assert_conforms(one, again)
         assert (again.status_code, again.content) == (204, b"")
 
 
-def test_the_stream_of_all_jobs_begins_as_described(service: Service) -> None:
+def test_stream_of_all_jobs_starts_as_documented(service: Service) -> None:
     with service.begin("/api/events") as response:
         assert response.status_code == 200
         said = b""
@@ -317,51 +317,51 @@ def test_the_stream_of_all_jobs_begins_as_described(service: Service) -> None:
             if b"event: present\n" in said:
                 break
         response._content = said
-        held_against("getEvents", response)
+        assert_conforms("getEvents", response)
     states = [json.loads(line[6:])["id"] for line in said.splitlines() if line.startswith(b'data: {"id"')]
     assert {COMPLETED, FAILED, QUEUED, RENDERING} <= set(states)
     assert ANOTHERS not in states
 
 
-def test_one_wrong_token_too_many_is_answered_as_described(strict: Service) -> None:
+def test_wrong_token_above_the_limit_is_answered_as_documented(strict: Service) -> None:
     wrong = [strict.ask("GET", f"/api/jobs/{COMPLETED}", token="jsvc_" + "x" * 43) for _ in range(2)]
     for response in wrong:
-        held_against("getJob", response)
+        assert_conforms("getJob", response)
     assert [response.status_code for response in wrong] == [401, 429]
     for name in ("getToken", "headToken"):
         method = OPERATIONS[name].method.upper()
         response = strict.ask(method, "/api/me", token="jsvc_" + "x" * 43)
-        held_against(name, response)
+        assert_conforms(name, response)
         assert response.status_code == 429
     assert wrong[1].json()["code"] == "rate-limited"
 
 
-def test_the_last_known_state_goes_out_while_storage_is_away_and_says_so(adrift: Service) -> None:
+def test_last_known_state_is_served_while_storage_is_unavailable(adrift: Service) -> None:
     response = until(lambda: _stale(adrift.ask("GET", f"/api/jobs/{RENDERING}")))
-    held_against("getJob", response)
+    assert_conforms("getJob", response)
     assert (response.status_code, response.json()) == (200, EXAMPLES["JobRendering"]["value"])
 
 
-def test_the_list_of_what_was_last_known_goes_out_while_storage_is_away_and_says_so(adrift: Service) -> None:
+def test_last_known_list_is_served_while_storage_is_unavailable(adrift: Service) -> None:
     response = until(lambda: _stale(adrift.ask("GET", "/api/jobs?limit=200")))
-    held_against("listJobs", response)
+    assert_conforms("listJobs", response)
     assert EXAMPLES["JobRendering"]["value"] in response.json()["jobs"]
 
 
-def test_a_page_that_is_shown_is_what_the_service_answers(service: Service) -> None:
-    """But for the bad samples beside it, which stand where the times of their files put them."""
+def test_example_of_a_page_is_what_the_service_answers(service: Service) -> None:
+    """Except for the broken samples in it, whose position follows from their file times."""
     shown, last = EXAMPLES["Page"]["value"], EXAMPLES["LastPage"]["value"]
     asked = EXAMPLES["Page"]["summary"].split("`")[1].replace("&limit=1", "&limit=200")
     every = service.ask("GET", f"/api/jobs{asked}")
-    held_against("listJobs", every)
+    assert_conforms("listJobs", every)
     jobs = every.json()["jobs"]
     assert jobs.index(shown["jobs"][0]) < jobs.index(last["jobs"][0])
     rest = service.ask("GET", f"/api/jobs{asked}&cursor={shown['nextCursor']}").json()["jobs"]
     assert rest == jobs[jobs.index(shown["jobs"][0]) + 1 :]
 
 
-def test_each_job_of_the_list_is_as_by_itself_but_for_its_log_and_digest(service: Service) -> None:
-    until(lambda: "Repr-Digest" in wanting(service, "HEAD", COMPLETED).headers)
+def test_listed_job_equals_its_status_except_log_and_digest(service: Service) -> None:
+    until(lambda: "Repr-Digest" in request_digest(service, "HEAD", COMPLETED).headers)
     listed = service.ask("GET", "/api/jobs?limit=200").json()["jobs"]
     assert {COMPLETED, FAILED, RENDERING, CANCELED} <= {job["id"] for job in listed}
     left_out = set()
@@ -372,12 +372,12 @@ def test_each_job_of_the_list_is_as_by_itself_but_for_its_log_and_digest(service
     assert left_out == {"logs", "outputSha256"}
 
 
-def test_a_list_that_would_have_holes_is_refused_as_shown(beginning: Service) -> None:
+def test_incomplete_list_is_refused_as_in_the_example(beginning: Service) -> None:
     answered = beginning.ask("GET", "/api/jobs").json()
     assert answered | {"requestId": ""} == EXAMPLES["storage-unavailable-list"]["value"] | {"requestId": ""}
     assert beginning.ask("GET", f"/api/jobs/{COMPLETED}").ok
     unready = beginning.ask("GET", "/readyz")
-    held_against("getReadiness", unready, server_error=True)
+    assert_conforms("getReadiness", unready, server_error=True)
     assert unready.json()["detail"] == "The first index of the jobs is not complete yet."
 
 
@@ -386,10 +386,10 @@ def _stale(response: requests.Response) -> requests.Response | None:
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name.startswith("Job")])
-def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name: str) -> None:
+def test_example_of_a_job_is_what_the_service_answers(service: Service, name: str) -> None:
     shown = dict(EXAMPLES[name]["value"])
     if "outputSha256" in shown:
-        until(lambda: "Repr-Digest" in wanting(service, "HEAD", shown["id"]).headers)
+        until(lambda: "Repr-Digest" in request_digest(service, "HEAD", shown["id"]).headers)
     answered = service.ask("GET", f"/api/jobs/{shown['id']}").json()
     assert answered.pop("logs", "").endswith(shown.pop("logs", ""))
     version = answered.get("downloadUrl", "").rpartition("=")[2]  # of a copy with times of its own
@@ -398,8 +398,8 @@ def test_a_job_that_is_shown_is_what_the_service_answers(service: Service, name:
     assert answered == shown
 
 
-def wanting(service: Service, method: str, job: str, **fields: str) -> requests.Response:
-    """Ask for a download and its digest."""
+def request_digest(service: Service, method: str, job: str, **fields: str) -> requests.Response:
+    """Request a download and its digest."""
     return service.ask(method, f"/api/jobs/{job}/download", {"Want-Repr-Digest": "sha-256=1", **fields})
 
 
@@ -412,12 +412,12 @@ def wanting(service: Service, method: str, job: str, **fields: str) -> requests.
         ("downloadOutput", {"If-None-Match": "*"}, 304),
     ],
 )
-def test_the_digest_that_is_shown_is_what_the_service_answers(
+def test_example_of_a_digest_is_what_the_service_answers(
     service: Service, name: str, fields: dict[str, str], status: int
 ) -> None:
-    until(lambda: "Repr-Digest" in wanting(service, "HEAD", COMPLETED).headers)
-    response = wanting(service, OPERATIONS[name].method.upper(), COMPLETED, **fields)
-    held_against(name, response)
+    until(lambda: "Repr-Digest" in request_digest(service, "HEAD", COMPLETED).headers)
+    response = request_digest(service, OPERATIONS[name].method.upper(), COMPLETED, **fields)
+    assert_conforms(name, response)
     assert response.status_code == status
     assert response.headers["Repr-Digest"] == DOCUMENT["components"]["headers"]["ReprDigest"]["example"]
 
@@ -449,7 +449,7 @@ def test_the_digest_that_is_shown_is_what_the_service_answers(
         ("range-not-satisfiable", f"/api/jobs/{COMPLETED}/download", BEYOND),
     ],
 )
-def test_a_problem_that_is_shown_is_what_the_service_answers(
+def test_example_of_a_problem_is_what_the_service_answers(
     service: Service, code: str, target: str, headers: dict[str, str]
 ) -> None:
     bodies = {"bad-request-body": b'{"expires": 60}', "content-too-large": b" " * 65_537}
@@ -463,7 +463,7 @@ def test_a_problem_that_is_shown_is_what_the_service_answers(
 
 @pytest.mark.parametrize("headers", [{}, ANY, OTHER, {"Range": "bytes=0-9"}, BEYOND], ids=str)
 @pytest.mark.parametrize("target", [COMPLETED, f"{COMPLETED}/download", "unknown", f"{FAILED}/download"])
-def test_each_answer_to_a_counted_request_says_how_the_budget_stands(
+def test_each_response_to_a_counted_request_reports_the_budget(
     service: Service, target: str, headers: dict[str, str]
 ) -> None:
     for token in service.tokens[:FRESH]:
@@ -471,24 +471,24 @@ def test_each_answer_to_a_counted_request_says_how_the_budget_stands(
         assert {"RateLimit", "RateLimit-Policy"} <= answered.keys()
 
 
-def test_the_described_link_opens_its_download_alone_and_without_a_header(service: Service) -> None:
+def test_link_opens_only_its_download_without_a_header(service: Service) -> None:
     made = service.ask("POST", f"/api/jobs/{COMPLETED}/download-links").json()
     whole = (SAMPLES / COMPLETED / "output/opening-title.mp4").read_bytes()
     target = urljoin(f"/api/jobs/{COMPLETED}/download-links", made["url"])
     for name, method in (("downloadNamedOutput", "GET"), ("headNamedOutput", "HEAD")):
         response = service.ask(method, target, anonymous=True)
-        held_against(name, response)
+        assert_conforms(name, response)
         assert (response.status_code, response.content) == (200, whole if method == "GET" else b"")
         wrong = service.ask(method, target + "x", anonymous=True)
-        held_against(name, wrong)
+        assert_conforms(name, wrong)
         assert wrong.status_code == 401
 
 
-def test_the_description_is_served_to_anyone_byte_by_byte(service: Service) -> None:
+def test_openapi_document_is_served_to_anyone(service: Service) -> None:
     assert service.ask("GET", "/api/openapi.json", anonymous=True).content == FILE.read_bytes()
 
 
-def test_the_described_way_to_resume_leads_to_the_whole_file(service: Service) -> None:
+def test_documented_way_to_resume_gives_the_whole_file(service: Service) -> None:
     asked = f"/api/jobs/{COMPLETED}"
     target = urljoin(asked, service.ask("GET", asked).json()["downloadUrl"])
     whole = (SAMPLES / COMPLETED / "output/opening-title.mp4").read_bytes()
@@ -505,10 +505,10 @@ def test_the_described_way_to_resume_leads_to_the_whole_file(service: Service) -
 
 
 @pytest.mark.parametrize(("method", "target"), [("GET", "/nothing"), ("POST", "/healthz")])
-def test_an_expectation_is_refused_in_our_words_where_nothing_is_too(
+def test_unknown_expectation_on_an_unknown_url_is_a_problem_document(
     service: Service, method: str, target: str
 ) -> None:
     response = service.ask(method, target, MIRACLES)
-    held_against("getHealth", response)
+    assert_conforms("getHealth", response)
     assert response.json()["code"] == "bad-request"
     assert response.headers["Server"] == "jobsvc"

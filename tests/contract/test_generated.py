@@ -1,4 +1,4 @@
-"""What the service answers is described, whatever it is asked."""
+"""Responses to generated requests conform to the document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import schemathesis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.contract.description import OPERATIONS, SCHEMA, held_against
+from tests.contract.description import OPERATIONS, SCHEMA, assert_conforms
 from tests.contract.service import COMPLETED, SAMPLES, Service
 
 BOUNDED: Final = settings(max_examples=15, deadline=None, derandomize=True)
@@ -23,7 +23,7 @@ WITH_LINKS: Final = [*ABOUT_JOBS, "createDownloadLink"]
 
 
 def brief(case: schemathesis.Case[Any]) -> schemathesis.Case[Any]:
-    """Have it wait for no longer than a test should, and follow nothing that has no end."""
+    """Limit waits to what a test allows, and do not follow endless streams."""
     for name in ("wait", "follow"):
         with suppress(ValueError):
             if float(str((case.query or {}).get(name, ""))) > 0:
@@ -34,10 +34,10 @@ def brief(case: schemathesis.Case[Any]) -> schemathesis.Case[Any]:
 # A stream of all jobs has no end.
 @SCHEMA.exclude(operation_id="getEvents").parametrize()
 @BOUNDED
-def test_any_request_with_a_good_token_is_answered_as_described(
+def test_any_request_with_a_valid_token_is_answered_as_documented(
     case: schemathesis.Case[Any], service: Service
 ) -> None:
-    """Ids that can't be, fields of all kinds, other methods; and no token, or a wrong one, is no way in."""
+    """Invalid ids, fields of all kinds, other methods; a missing or wrong token gives no access."""
     brief(case).call_and_validate(
         base_url=service.url, session=service.session, headers={"Authorization": f"Bearer {service.token}"}
     )
@@ -45,7 +45,7 @@ def test_any_request_with_a_good_token_is_answered_as_described(
 
 @SCHEMA.include(path_regex="^/api/(jobs|events)").parametrize()
 @BOUNDED
-def test_any_request_without_a_good_token_is_answered_as_described(
+def test_any_request_without_a_valid_token_is_answered_as_documented(
     case: schemathesis.Case[Any], service: Service
 ) -> None:
     response = case.call(base_url=service.url, session=service.session)
@@ -58,12 +58,14 @@ IDS: Final = sorted(record.parent.name for record in SAMPLES.rglob("status.json"
 
 @pytest.mark.parametrize("job_id", IDS)
 @pytest.mark.parametrize("name", WITH_LINKS)
-def test_each_sample_good_or_bad_is_answered_as_described(service: Service, name: str, job_id: str) -> None:
+def test_each_sample_valid_or_broken_is_answered_as_documented(
+    service: Service, name: str, job_id: str
+) -> None:
     operation = OPERATIONS[name]
     response = service.ask(
         operation.method.upper(), operation.path.replace("{id}", job_id).replace("{name}", FILE_NAME)
     )
-    held_against(name, response)
+    assert_conforms(name, response)
     assert response.status_code in {200, 201, 404, 409}
 
 
@@ -94,14 +96,14 @@ FIELDS: Final = {
     name=st.sampled_from(ABOUT_JOBS),
     fields=st.fixed_dictionaries({}, optional=FIELDS),
 )
-def test_a_sample_asked_for_on_any_condition_is_answered_as_described(
+def test_sample_requested_with_any_condition_is_answered_as_documented(
     service: Service, job_id: str, name: str, fields: dict[str, str]
 ) -> None:
     operation = OPERATIONS[name]
     response = service.ask(
         operation.method.upper(), operation.path.replace("{id}", job_id).replace("{name}", FILE_NAME), fields
     )
-    held_against(name, response)
+    assert_conforms(name, response)
     assert response.status_code not in {400, 401, 403, 405, 429}
 
 
@@ -118,18 +120,18 @@ HOSTILE: Final = (
 
 @pytest.mark.parametrize("name", WITH_LINKS)
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda text: text[:40])
-def test_a_hostile_id_is_a_job_that_does_not_exist(service: Service, name: str, hostile: str) -> None:
+def test_hostile_id_is_an_unknown_job(service: Service, name: str, hostile: str) -> None:
     operation = OPERATIONS[name]
     response = service.ask(
         operation.method.upper(), operation.path.replace("{id}", hostile).replace("{name}", FILE_NAME)
     )
-    held_against(name, response)
+    assert_conforms(name, response)
     assert response.status_code == (404 if len(hostile) < 8000 else 414)
 
 
 @settings(BOUNDED, max_examples=200)
 @given(raw=st.binary(min_size=1, max_size=200))
-def test_an_id_of_any_bytes_is_answered_as_described(service: Service, raw: bytes) -> None:
+def test_id_of_any_bytes_is_answered_as_documented(service: Service, raw: bytes) -> None:
     response = service.ask("GET", f"/api/jobs/{quote(raw, safe='')}")
-    held_against("getJob", response)
+    assert_conforms("getJob", response)
     assert response.status_code == 404

@@ -23,7 +23,7 @@ from tests.service_runner import Service
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole response."""
+    """A complete response."""
 
     status: int
     headers: Any
@@ -41,7 +41,7 @@ class Behind:
         return URL(f"https://localhost:{self.proxy.port}{target}", encoded=True)
 
     def session(self, address: str = "127.0.0.1") -> aiohttp.ClientSession:
-        """Make a client whose own address is this one of loopback's; it leaves addresses as they are."""
+        """Create a client with this loopback address as its own; it does not modify URLs."""
         connector = aiohttp.TCPConnector(ssl=self.proxy.tls, local_addr=(address, 0), family=socket.AF_INET)
         return aiohttp.ClientSession(connector=connector, auto_decompress=False, requote_redirect_url=False)
 

@@ -63,7 +63,7 @@ class ReverseProxy:
 
 
 def configuration(name: str) -> list[str]:
-    """Give the code blocks below a heading of the document."""
+    """Return the code blocks below a heading of the document."""
     section = DOCUMENT.partition(f"\n### {name}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
     blocks: list[str] = re.findall(r"```\w+\n(.*?)```", section, re.DOTALL)
     assert blocks, f"no configuration of {name}"
@@ -125,7 +125,7 @@ def _prepare(name: str, port: int, backend_port: int, folder: Path) -> tuple[lis
 
 
 def _adapted(block: str, port: int, backend_port: int, folder: Path) -> str:
-    """Have a configuration use the ports and files of a test."""
+    """Replace ports and files in a configuration by those of the test."""
     block = re.sub(r"/[a-z/]+/render\.example\.com\.(pem|key)", rf"{folder}/\1", block)
     block = block.replace("/var/log/nginx/", f"{folder}/").replace(
         "127.0.0.1:8080", f"127.0.0.1:{backend_port}"
@@ -139,7 +139,7 @@ def _adapted(block: str, port: int, backend_port: int, folder: Path) -> str:
 
 
 def _certificate(folder: Path) -> Path:
-    """Make a key and a certificate of this host; `pem` has both, as HAProxy needs it."""
+    """Create a key and a certificate for this host; `pem` has both, as HAProxy needs it."""
     subprocess.run(
         [
             *(

@@ -1,4 +1,4 @@
-"""What clients get through nginx, HAProxy, Caddy and Apache, configured as docs/deployment.md says."""
+"""Responses through nginx, HAProxy, Caddy and Apache, configured as docs/deployment.md says."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def behind(front: Front, make_job: MakeJob) -> Behind:
     return await front()
 
 
-async def test_a_status_has_its_etag_and_is_a_304_while_it_is_unchanged(behind: Behind) -> None:
+async def test_unchanged_status_is_304(behind: Behind) -> None:
     direct = await behind.service.get(JOB)
     for target in (JOB, "/api/jobs", f"{JOB}?wait=0"):
         first = await behind.get(target, Accept_Encoding="gzip, br, deflate")
@@ -43,7 +43,7 @@ async def test_a_status_has_its_etag_and_is_a_304_while_it_is_unchanged(behind: 
     assert (await behind.get(JOB)).headers["ETag"] == direct.headers["ETag"]
 
 
-async def test_a_download_and_its_ranges_are_byte_exact(behind: Behind) -> None:
+async def test_downloads_and_ranges_are_byte_exact(behind: Behind) -> None:
     target = f"{JOB}/download"
     whole = await behind.get(target)
     assert (whole.status, whole.body) == (200, FILM)
@@ -62,7 +62,7 @@ async def test_a_download_and_its_ranges_are_byte_exact(behind: Behind) -> None:
     assert (head.status, head.headers["Content-Length"], head.body) == (200, str(len(FILM)), b"")
 
 
-async def test_an_event_arrives_while_its_stream_is_open(behind: Behind, make_job: MakeJob) -> None:
+async def test_event_arrives_while_its_stream_is_open(behind: Behind, make_job: MakeJob) -> None:
     headers = {"Authorization": f"Bearer {behind.service.token}", "Accept-Encoding": "gzip, br"}
     for target in ("/api/events", "/api/jobs/job-2/events"):
         async with behind.session() as session, session.get(behind.url(target), headers=headers) as response:
@@ -76,7 +76,7 @@ async def test_an_event_arrives_while_its_stream_is_open(behind: Behind, make_jo
                     pass
 
 
-async def test_a_line_of_a_log_arrives_while_the_log_is_followed(behind: Behind, make_job: MakeJob) -> None:
+async def test_line_arrives_while_the_log_is_followed(behind: Behind, make_job: MakeJob) -> None:
     folder = make_job("job-2", status="rendering", log=b"one\n")
     headers = {"Authorization": f"Bearer {behind.service.token}"}
     url = behind.url("/api/jobs/job-2/logs?follow=1")
@@ -89,7 +89,7 @@ async def test_a_line_of_a_log_arrives_while_the_log_is_followed(behind: Behind,
                 pass
 
 
-async def test_a_wait_is_answered_by_the_change_or_when_it_ends(behind: Behind, make_job: MakeJob) -> None:
+async def test_long_poll_is_answered_by_a_change_or_when_it_ends(behind: Behind, make_job: MakeJob) -> None:
     target = "/api/jobs/job-2"
     etag = (await behind.get(target)).headers["ETag"]
     assert (await behind.get(f"{target}?wait=1", If_None_Match=etag)).status == 304
@@ -128,17 +128,17 @@ async def test_error_documents_pass_unchanged(behind: Behind) -> None:
     assert refused.headers["WWW-Authenticate"] == 'Bearer realm="jobsvc"'
 
 
-async def test_a_body_that_is_too_large_is_a_413(behind: Behind) -> None:
+async def test_too_large_body_is_413(behind: Behind) -> None:
     answer = await behind.ask("POST", f"{JOB}/download-links", body=b" " * 100_000)
     assert (answer.status, orjson.loads(answer.body)["code"]) == (413, "content-too-large")
 
 
-async def test_an_address_that_is_too_long_is_a_414(behind: Behind) -> None:
+async def test_too_long_target_is_414(behind: Behind) -> None:
     answer = await behind.get(f"/api/jobs/{'x' * 9000}")
     assert answer.status == 414
 
 
-async def test_a_field_that_is_too_large_is_a_431_or_the_400_of_the_proxy(behind: Behind) -> None:
+async def test_too_large_field_is_431_or_the_400_of_the_proxy(behind: Behind) -> None:
     """nginx and Apache have limits of their own, of 8 kB."""
     answer = await behind.get(JOB, X_Large="x" * 10_000)
     assert answer.status == (400 if behind.proxy.name in {"nginx", "Apache"} else 431)
@@ -146,7 +146,7 @@ async def test_a_field_that_is_too_large_is_a_431_or_the_400_of_the_proxy(behind
         assert orjson.loads(answer.body)["code"] == "request-header-fields-too-large"
 
 
-async def test_each_method_has_its_answer(behind: Behind) -> None:
+async def test_each_method_gets_its_response(behind: Behind) -> None:
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "POST"):
         answer = await behind.ask(method, JOB)
         assert (answer.status, orjson.loads(answer.body)["code"]) == (405, "method-not-allowed"), method
@@ -162,7 +162,7 @@ async def test_only_the_api_is_passed_on(behind: Behind) -> None:
         assert b"jobsvc_" not in answer.body
 
 
-async def test_a_link_works_exactly_as_it_was_given_out(behind: Behind) -> None:
+async def test_link_works_exactly_as_returned(behind: Behind) -> None:
     made = await behind.ask("POST", f"{JOB}/download-links", body=b"{}")
     assert made.status == 201
     url = orjson.loads(made.body)["url"]
@@ -172,7 +172,7 @@ async def test_a_link_works_exactly_as_it_was_given_out(behind: Behind) -> None:
     assert (await behind.get(f"{target}x", token=None)).status == 401
 
 
-async def test_an_encoded_address_is_passed_on_as_it_is(behind: Behind) -> None:
+async def test_encoded_target_is_passed_on_unchanged(behind: Behind) -> None:
     assert (await behind.get("/api/jobs/job%2D1")).status == 200
     for job_id in ("job-1%2Fdownload", "..%2Fjob-1", "job-1%00", "%2e%2e"):
         assert (await behind.get(f"/api/jobs/{job_id}")).status in {400, 404}, job_id
@@ -195,9 +195,7 @@ async def test_failed_tokens_count_against_the_address_that_the_trusted_proxy_fo
         assert await status("127.0.0.2", Forwarded=f"for={claimed}") == 429
 
 
-async def test_without_a_trusted_proxy_nothing_that_is_forwarded_counts(
-    front: Front, make_job: MakeJob
-) -> None:
+async def test_forwarded_fields_are_ignored_without_a_trusted_proxy(front: Front, make_job: MakeJob) -> None:
     make_job()
     behind = await front(limit_auth_failures="2/hour", trusted_proxies=())
     addresses = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
@@ -205,7 +203,7 @@ async def test_without_a_trusted_proxy_nothing_that_is_forwarded_counts(
     assert statuses == [401, 401, 429]
 
 
-async def test_a_slow_client_holds_up_no_other(behind: Behind) -> None:
+async def test_slow_client_delays_no_other(behind: Behind) -> None:
     headers = {"Authorization": f"Bearer {behind.service.token}"}
     async with (
         behind.session() as session,

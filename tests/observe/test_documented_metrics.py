@@ -1,4 +1,4 @@
-"""What the operator's pages say of `/metrics` is what the running service has, no more and no less."""
+"""The documented metrics are exactly those of the running service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def measured(service: Service) -> list[Metric]:
 
 
 def name_of(family: Metric) -> str:
-    """Give the name that is asked for: a counter's ends in _total."""
+    """Return the name to query: a counter's ends in _total."""
     return f"{family.name}_total" if family.type == "counter" else str(family.name)
 
 
@@ -34,9 +34,7 @@ def labels_of(families: Iterable[Metric]) -> dict[str, set[str]]:
     }
 
 
-async def test_the_table_names_every_metric_and_its_labels_and_no_other(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_table_has_every_metric_with_its_labels_and_no_other(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job("half-written")
     (folder / "status.json").write_bytes(b'{"status": ')
     service = await serve()
@@ -46,8 +44,8 @@ async def test_the_table_names_every_metric_and_its_labels_and_no_other(
     assert told == labels_of(await measured(service))
 
 
-async def test_what_has_a_unit_has_it_in_its_name(serve: Serve) -> None:
-    """Seconds and bytes are all that there are beside counts."""
+async def test_names_contain_the_unit(serve: Serve) -> None:
+    """Seconds and bytes are the only units besides counts."""
     for family in await measured(await serve()):
         name = name_of(family).removesuffix("_total")
         told = family.documentation.lower()
@@ -55,7 +53,7 @@ async def test_what_has_a_unit_has_it_in_its_name(serve: Serve) -> None:
             assert name.endswith(UNITS), name
 
 
-async def test_metrics_tell_ready_from_not_as_readyz_does(serve: Serve, make_job: MakeJob) -> None:
+async def test_readiness_metric_agrees_with_readyz(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await serve()
     begun = time.monotonic()

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Losses:
-    """Counts, as the metric would."""
+    """Counts, as the metric does."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -60,7 +60,7 @@ def until(true: Callable[[], bool], deadline: float = 10) -> None:
 
 @pytest.fixture
 def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """A disk that answers only when it is told to: no local file system can be made to hang without FUSE."""
+    """A disk that responds only when released: a local file system cannot be made to hang without FUSE."""
     answers, real = threading.Event(), os.open
 
     def slow(path: Any, *rest: Any, **more: Any) -> int:
@@ -72,7 +72,7 @@ def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return answers
 
 
-def test_a_download_is_one_line_with_all_that_is_asked(tmp_path: Path) -> None:
+def test_download_is_one_line_with_all_fields(tmp_path: Path) -> None:
     downloads = DownloadLog(tmp_path, Losses())
     downloads.write(record())
     downloads.close()
@@ -97,7 +97,7 @@ def test_a_download_is_one_line_with_all_that_is_asked(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "downloads.jsonl").stat().st_mode) == 0o600
 
 
-def test_a_file_name_that_is_not_utf_8_is_kept(tmp_path: Path) -> None:
+def test_file_name_that_is_not_utf_8_is_kept(tmp_path: Path) -> None:
     losses = Losses()
     downloads = DownloadLog(tmp_path, losses)
     downloads.write(record(file="\udcff\n.mp4"))
@@ -107,12 +107,12 @@ def test_a_file_name_that_is_not_utf_8_is_kept(tmp_path: Path) -> None:
     assert '"file": "\\udcff\\n.mp4"' in line
 
 
-def test_the_outcomes_are_the_fixed_ones() -> None:
+def test_outcomes_are_the_documented_ones() -> None:
     known = "complete client-gone truncated storage-error revoked too-slow shutdown"
     assert set(Outcome) == set(known.split())
 
 
-def test_the_log_is_rotated_and_loses_nothing_that_it_may_keep(tmp_path: Path) -> None:
+def test_rotation_loses_nothing_within_its_limits(tmp_path: Path) -> None:
     size = len(record(10).line()) + 1
     downloads = DownloadLog(tmp_path, Losses(), cap=3 * size, kept=2)
     for number in range(10, 18):
@@ -125,7 +125,7 @@ def test_the_log_is_rotated_and_loses_nothing_that_it_may_keep(tmp_path: Path) -
     assert kept == [["r10", "r11", "r12"], ["r13", "r14", "r15"], ["r16", "r17"]]
 
 
-def test_records_of_many_threads_are_whole_lines(tmp_path: Path) -> None:
+def test_records_of_many_threads_are_complete_lines(tmp_path: Path) -> None:
     losses = Losses()
     downloads = DownloadLog(tmp_path, losses)
 
@@ -144,7 +144,7 @@ def test_records_of_many_threads_are_whole_lines(tmp_path: Path) -> None:
     assert losses.count == 0
 
 
-def test_a_disk_that_fails_is_counted_each_time_and_told_once_until_it_works_again(tmp_path: Path) -> None:
+def test_failing_disk_is_counted_each_time_and_logged_once(tmp_path: Path) -> None:
     losses, state = Losses(), tmp_path / "state"
     with capture_logs() as told:
         downloads = DownloadLog(state, losses)
@@ -164,9 +164,7 @@ def test_a_disk_that_fails_is_counted_each_time_and_told_once_until_it_works_aga
     assert "No such file or directory" in told[0]["reason"]
 
 
-def test_a_queue_that_overflows_is_told_once_and_of_its_end_when_all_is_written(
-    tmp_path: Path, hung: threading.Event
-) -> None:
+def test_queue_overflow_is_logged_once_and_again_when_it_ends(tmp_path: Path, hung: threading.Event) -> None:
     losses = Losses()
     told: list[tuple[str, int]] = []
 
@@ -188,7 +186,7 @@ def test_a_queue_that_overflows_is_told_once_and_of_its_end_when_all_is_written(
     assert told == [("error", 0), ("info", 20 - losses.count)]
 
 
-def test_what_comes_after_the_end_is_counted_as_lost(tmp_path: Path) -> None:
+def test_record_after_close_is_counted_as_lost(tmp_path: Path) -> None:
     losses = Losses()
     downloads = DownloadLog(tmp_path, losses)
     downloads.close()
@@ -198,7 +196,7 @@ def test_what_comes_after_the_end_is_counted_as_lost(tmp_path: Path) -> None:
     assert not (tmp_path / "downloads.jsonl").exists()
 
 
-def test_a_hung_disk_holds_up_neither_a_download_nor_the_end(tmp_path: Path, hung: threading.Event) -> None:
+def test_hanging_disk_delays_neither_downloads_nor_shutdown(tmp_path: Path, hung: threading.Event) -> None:
     losses = Losses()
     downloads = DownloadLog(tmp_path, losses, waiting=5)
     begin = time.monotonic()
@@ -214,7 +212,7 @@ def test_a_hung_disk_holds_up_neither_a_download_nor_the_end(tmp_path: Path, hun
     assert not downloads._thread.is_alive()
 
 
-def test_the_end_waits_for_a_slow_disk_within_its_deadline(tmp_path: Path, hung: threading.Event) -> None:
+def test_close_waits_for_a_slow_disk_within_its_deadline(tmp_path: Path, hung: threading.Event) -> None:
     losses = Losses()
     downloads = DownloadLog(tmp_path, losses)
     downloads.write(record())
@@ -223,8 +221,8 @@ def test_the_end_waits_for_a_slow_disk_within_its_deadline(tmp_path: Path, hung:
     assert (len(lines(tmp_path / "downloads.jsonl")), losses.count) == (1, 0)
 
 
-def test_a_process_ends_though_its_log_s_disk_hangs(tmp_path: Path) -> None:
-    """A FIFO that nobody reads fills up; the write to it never returns."""
+def test_process_ends_although_the_log_disk_hangs(tmp_path: Path) -> None:
+    """A FIFO without a reader fills up; the write to it never returns."""
     os.mkfifo(tmp_path / "downloads.jsonl")
     program = (
         "import time; from pathlib import Path\n"

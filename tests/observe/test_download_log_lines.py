@@ -1,4 +1,4 @@
-"""The download log as its readers meet it: one line for each download that ended, and no secret anywhere."""
+"""Lines of the download log: one for each download that ended, and no secret anywhere."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ LARGE: Final = random.Random(8).randbytes(24_000_000)  # noqa: S311
 """More than all the buffers between service and client hold."""
 
 
-def whole(line: dict[str, Any]) -> bool:
-    """Hold a line against what each has."""
+def assert_complete_line(line: dict[str, Any]) -> bool:
+    """Check what every line has."""
     assert line.keys() == FIELDS.keys()
     assert [name for name, kind in FIELDS.items() if not isinstance(line[name], kind)] == []
     assert 0 <= line["bytesSent"] <= line["bytesPromised"]
@@ -60,7 +60,7 @@ def whole(line: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("film", [SMALL, LARGE[:300_000], b""], ids=["small", "streamed", "empty"])
-async def test_a_download_is_one_line_that_says_who_had_what_of_which(
+async def test_download_is_one_line_with_client_file_and_bytes(
     serve: Serve, make_job: MakeJob, film: bytes
 ) -> None:
     make_job(output=film, outputPath="output/größe 1.mp4")
@@ -76,7 +76,7 @@ async def test_a_download_is_one_line_that_says_who_had_what_of_which(
         fields = (("Range", field),) if field else ()
         answer = await service.download("job-1", *fields, ("X-Request-Id", f"asked-{count}"))
         line = (await service.wait_for_downloads(count))[-1]
-        assert whole(line)
+        assert assert_complete_line(line)
         assert (line["range"], line["bytesSent"], line["outcome"]) == (range_, promised, "complete")
         assert line["requestId"] == answer.headers["X-Request-Id"] == f"asked-{count}"
         assert line["etag"] == answer.headers["ETag"]
@@ -88,7 +88,7 @@ async def test_a_download_is_one_line_that_says_who_had_what_of_which(
     assert await service.metric('jobsvc_downloads_total{outcome="complete"}') == len(asked)
 
 
-async def test_the_log_is_the_owner_s_alone_and_names_the_job_s_owner_and_the_token_that_came(
+async def test_log_is_private_and_has_the_owner_and_the_token(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job(output=SMALL)
@@ -102,7 +102,7 @@ async def test_the_log_is_the_owner_s_alone_and_names_the_job_s_owner_and_the_to
     assert stat.S_IMODE(mode) == 0o600
 
 
-async def test_what_sends_no_byte_of_a_file_is_no_download(
+async def test_response_without_file_bytes_is_not_a_download(
     serve: Serve, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job(output=SMALL)
@@ -161,7 +161,7 @@ ENDS: Final[tuple[Callable[[Connection], Coroutine[Any, Any, None]], ...]] = (
 @pytest.mark.both_loops
 @pytest.mark.parametrize("ends", ENDS, ids=lambda ends: ends.__name__)
 @pytest.mark.parametrize("field", [None, "bytes=100-", "bytes=0-9,1000-23999999"])
-async def test_a_client_that_leaves_or_takes_nothing_more_is_told_from_a_complete_download(
+async def test_disconnect_and_stall_are_distinguished_from_a_complete_download(
     serve: Serve,
     make_job: MakeJob,
     ends: Callable[[Connection], Coroutine[Any, Any, None]],
@@ -175,7 +175,7 @@ async def test_a_client_that_leaves_or_takes_nothing_more_is_told_from_a_complet
         assert (await link.head())[1] == (206 if field else 200)
         await ends(link)
         [line] = await service.wait_for_downloads(1)
-    assert whole(line)
+    assert assert_complete_line(line)
     assert line["outcome"] == "client-gone"
     assert line["bytesPromised"] == {None: 24_000_000, "bytes=100-": 23_999_900}.get(field, 23_999_010)
     if ends is not leaves_before_the_first_byte:
@@ -189,7 +189,7 @@ def fail() -> NoReturn:
 
 
 @pytest.mark.both_loops
-async def test_storage_that_fails_under_way_is_told_from_a_client_that_left(
+async def test_storage_error_is_distinguished_from_a_disconnect(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_job(output=LARGE)
@@ -210,24 +210,22 @@ async def test_storage_that_fails_under_way_is_told_from_a_client_that_left(
             await link.answer()
         assert await link.ended()
     [line] = await service.wait_for_downloads(1)
-    assert whole(line)
+    assert assert_complete_line(line)
     assert line["outcome"] == "storage-error"
     assert await service.metric('jobsvc_downloads_total{outcome="storage-error"}') == 1
 
 
-async def test_downloads_at_once_are_lines_of_their_own(serve: Serve, make_job: MakeJob) -> None:
+async def test_parallel_downloads_are_separate_lines(serve: Serve, make_job: MakeJob) -> None:
     make_job(output=LARGE[:200_000])
     service = await serve(max_downloads_per_token=100)
     answers = await asyncio.gather(*(service.download("job-1") for _ in range(60)))
     lines = await service.wait_for_downloads(60)
-    assert all(whole(line) for line in lines)
+    assert all(assert_complete_line(line) for line in lines)
     assert {line["requestId"] for line in lines} == {answer.headers["X-Request-Id"] for answer in answers}
     assert len({line["requestId"] for line in lines}) == 60
 
 
-async def test_a_log_that_can_t_be_written_costs_no_download_and_is_counted(
-    serve: Serve, make_job: MakeJob
-) -> None:
+async def test_unwritable_log_fails_no_download_and_is_counted(serve: Serve, make_job: MakeJob) -> None:
     make_job(output=SMALL)
     service = await serve()
     log = service.state_dir / "downloads.jsonl"
@@ -244,7 +242,9 @@ async def test_a_log_that_can_t_be_written_costs_no_download_and_is_counted(
 
 
 def mistakes(secret: str) -> Iterator[bytes]:
-    """Put a secret wherever a client might, by mistake or not; what comes of it is not the question."""
+    """Requests with a secret in every place where a client might put one by mistake; the result does not
+    matter.
+    """
     status = "/api/jobs/job-1"
     for target in (
         *(
@@ -283,8 +283,8 @@ def mistakes(secret: str) -> Iterator[bytes]:
         yield request("DELETE", f"{status}?{secret}", [("Cookie", secret)], token=token)
 
 
-async def tell_everything(service: Process, secret: str) -> set[int]:
-    """Make every mistake with a secret, each on a connection of its own; give the statuses."""
+async def make_all_mistakes(service: Process, secret: str) -> set[int]:
+    """Make every mistake with a secret, each on a connection of its own; return the statuses."""
     statuses = set()
     for data in mistakes(secret):
         async with service.connect() as link, asyncio.timeout(RESPONSE_TIMEOUT_S):
@@ -293,7 +293,7 @@ async def tell_everything(service: Process, secret: str) -> set[int]:
     return statuses
 
 
-async def test_no_token_and_no_signature_is_written_anywhere_whatever_a_client_does_with_it(
+async def test_no_token_and_no_signature_is_written_anywhere(
     start_process: StartProcess, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job(output=LARGE)
@@ -305,7 +305,7 @@ async def test_no_token_and_no_signature_is_written_anywhere_whatever_a_client_d
     signature = link.rpartition("=")[2]
     for secret in (good, "jsvc_" + "A" * 43, signature):
         expected = {400, 401, 404, 417} | ({413} if secret is good else set())
-        assert expected <= await tell_everything(service, secret) <= {*range(200, 500), 501, 505}
+        assert expected <= await make_all_mistakes(service, secret) <= {*range(200, 500), 501, 505}
     async with service.connect(receive_buffer=65_536) as left:
         left.send(request("GET", link))
         await left.head()
@@ -318,13 +318,13 @@ async def test_no_token_and_no_signature_is_written_anywhere_whatever_a_client_d
     assert len(written["downloads.jsonl"]) > 100
     assert len(written[service.stderr_file.name].splitlines()) > 200
     digest = load(service.state_dir / "tokens.json")[0].digest
-    for hidden in (*spellings(good.removeprefix("jsvc_")), *spellings(signature), b"A" * 43):
+    for hidden in (*encodings(good.removeprefix("jsvc_")), *encodings(signature), b"A" * 43):
         assert [name for name, data in written.items() if hidden in data] == []
     assert [name for name, data in written.items() if digest.hex().encode() in data] == ["tokens.json"]
 
 
-def spellings(secret: str) -> Iterator[bytes]:
-    """Write a secret as it may be found: as it is, in JSON, in hex, in base64 at any offset."""
+def encodings(secret: str) -> Iterator[bytes]:
+    """Return the forms of a secret that are searched for: plain, in JSON, in hex, in base64 at any offset."""
     yield secret.encode()
     yield json.dumps(secret).encode()
     yield secret.encode().hex().encode()
@@ -332,7 +332,7 @@ def spellings(secret: str) -> Iterator[bytes]:
         yield re.sub(rb"=+", b"", b64encode(secret[offset : offset + 39].encode()))
 
 
-async def test_a_line_has_the_client_s_address_and_whether_it_came_by_link(
+async def test_line_has_the_client_address_and_whether_a_link_was_used(
     serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(output=SMALL)

@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules of the operator's page lean on what `/metrics` has, and nothing else."""
+"""The dashboard and the documented alert rules use only metrics that the service has."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GROUPED: Final = re.compile(r"\bby \(([^)]*)\)")
 
 
 def rules() -> list[tuple[str, str]]:
-    """Take the alerts out of the operator's page, each with its expression."""
+    """Return the documented alerts with their expressions."""
     (text,) = re.findall(r"```yaml\n(groups:\n.*?)```", PAGE, re.DOTALL)
     alert = r"- alert: (\w+).*?\n +expr: (.*?)(?=\n +for:|\n +- |\Z)"
     found: list[tuple[str, str]] = re.findall(alert, text, re.DOTALL)
@@ -36,7 +36,7 @@ def rules() -> list[tuple[str, str]]:
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Give every question to Prometheus, and who asks it."""
+    """Yield every Prometheus query with the panel or alert that uses it."""
     for panel in ASKING:
         for target in panel["targets"]:
             yield f"{panel['title']} {target['refId']}", target["expr"]
@@ -46,8 +46,8 @@ def expressions() -> Iterator[tuple[str, str]]:
     yield from rules()
 
 
-async def kept(serve: Serve) -> dict[str, set[str]]:
-    """Give the labels of every series that Prometheus keeps of the service, by its name."""
+async def series_labels(serve: Serve) -> dict[str, set[str]]:
+    """Return the labels of every series of the service by name."""
     service = await serve()
     await service.get("/readyz", token=None)
     body = (await service.get("/metrics", token=None)).body.decode()
@@ -59,8 +59,8 @@ async def kept(serve: Serve) -> dict[str, set[str]]:
     return found
 
 
-async def test_every_expression_asks_for_metrics_and_labels_that_there_are(serve: Serve) -> None:
-    series = await kept(serve)
+async def test_every_expression_uses_existing_metrics_and_labels(serve: Serve) -> None:
+    series = await series_labels(serve)
     for who, expression in expressions():
         asked = set(_METRIC.findall(expression)) - {"label_values"}
         assert asked, who
@@ -72,7 +72,7 @@ async def test_every_expression_asks_for_metrics_and_labels_that_there_are(serve
         assert expression.count("(") == expression.count(")"), who
 
 
-def test_it_is_a_dashboard_that_grafana_imports() -> None:
+def test_dashboard_can_be_imported() -> None:
     assert {"title", "uid", "schemaVersion", "time", "templating", "panels"} <= BOARD.keys()
     assert not BOARD.get("id")
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
@@ -86,7 +86,7 @@ def test_it_is_a_dashboard_that_grafana_imports() -> None:
         assert len(set(refs)) == len(refs) > 0
 
 
-def test_no_two_panels_overlap_and_none_is_beyond_the_edge() -> None:
+def test_panels_neither_overlap_nor_exceed_the_width() -> None:
     places = [panel["gridPos"] for panel in PANELS]
     for place in places:
         assert place["x"] >= 0
@@ -100,7 +100,7 @@ def test_no_two_panels_overlap_and_none_is_beyond_the_edge() -> None:
         assert apart, (one, other)
 
 
-def test_the_data_source_is_the_reader_s_choice_throughout() -> None:
+def test_data_source_is_a_variable_everywhere() -> None:
     first, *others = BOARD["templating"]["list"]
     assert (first["name"], first["type"], first["query"]) == ("datasource", "datasource", "prometheus")
     assert all(variable["datasource"] == SOURCE for variable in others)
@@ -109,7 +109,7 @@ def test_the_data_source_is_the_reader_s_choice_throughout() -> None:
         assert all(target["datasource"] == SOURCE for target in panel["targets"])
 
 
-def test_every_question_is_about_the_chosen_instances() -> None:
+def test_every_query_is_limited_to_the_chosen_instances() -> None:
     for panel in ASKING:
         for target in panel["targets"]:
             selectors = re.findall(r"\{([^}]*)\}", target["expr"])
@@ -127,14 +127,14 @@ def test_every_question_is_about_the_chosen_instances() -> None:
         "jobsvc_records_unreadable_now",
     ],
 )  # fmt: skip
-def test_what_is_asked_at_three_in_the_morning_is_there(metric: str) -> None:
+def test_dashboard_has_the_values_needed_in_an_incident(metric: str) -> None:
     asked = {
         name for panel in ASKING for target in panel["targets"] for name in _METRIC.findall(target["expr"])
     }
     assert metric in asked
 
 
-def test_each_rule_has_a_name_of_its_own() -> None:
+def test_each_rule_has_a_unique_name() -> None:
     names = [name for name, _ in rules()]
     assert len(set(names)) == len(names)
     assert all(name.startswith("Jobsvc") for name in names)

@@ -14,18 +14,18 @@ from jobsvc.observe.json_lines import encode
         lambda of: st.dictionaries(st.text(), of) | st.lists(of),
     )
 )
-def test_any_value_becomes_one_line_that_reads_back(value: object) -> None:
+def test_any_value_is_one_line_that_can_be_parsed(value: object) -> None:
     line = encode(value)
     assert b"\n" not in line
     assert json.loads(line) == value
 
 
-def test_a_name_that_is_not_utf_8_and_a_huge_number_are_kept() -> None:
+def test_name_that_is_not_utf_8_and_a_huge_number_are_kept() -> None:
     assert (
         encode({"file": "\udcff.mp4", "n": 2**70}) == b'{"file": "\\udcff.mp4", "n": 1180591620717411303424}'
     )
 
 
-def test_what_json_has_no_form_for_becomes_its_repr() -> None:
+def test_value_without_a_json_form_is_its_repr() -> None:
     assert encode({"what": b"\xff"}) == b'{"what":"b\'\\\\xff\'"}'
     assert encode({"what": b"\xff", "n": 2**70}) == b'{"what": "b\'\\\\xff\'", "n": 1180591620717411303424}'

@@ -1,4 +1,4 @@
-"""However many requests are refused, the log has a bounded number of lines, and says what it left out."""
+"""However many requests are refused, the number of log lines is bounded, and omitted lines are counted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def logging_as_before() -> Iterator[None]:
 
 
 class Setting:
-    """A log with a clock that stands until it is moved."""
+    """A log with a clock that a test advances."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.stream = io.StringIO()
@@ -62,7 +62,7 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
     return Setting(monkeypatch)
 
 
-def test_refusals_of_a_kind_are_limited_and_the_rest_is_counted(setting: Setting) -> None:
+def test_lines_of_one_kind_are_limited_and_the_rest_counted(setting: Setting) -> None:
     for number in range(1000):
         setting.refuse(peer=f"192.0.2.{number % 250}", requestId=str(number))
     assert len(setting.lines()) == LINES_OF_A_KIND
@@ -91,7 +91,7 @@ def test_all_kinds_together_are_limited(setting: Setting) -> None:
     assert (line["lines"], line["kinds"], len(line["most"])) == (180, 180, 10)
 
 
-def test_refusals_of_many_kinds_hide_no_fault(setting: Setting) -> None:
+def test_refusals_of_many_kinds_hide_no_error(setting: Setting) -> None:
     for status in range(400, 500):
         setting.refuse(status)
     setting.lines()
@@ -101,7 +101,7 @@ def test_refusals_of_many_kinds_hide_no_fault(setting: Setting) -> None:
     assert [line["event"] for line in setting.lines()] == ["request-failed", "refused"]
 
 
-def test_refusals_without_a_token_hide_none_of_a_known_token(setting: Setting) -> None:
+def test_refusals_without_a_token_hide_none_of_a_token(setting: Setting) -> None:
     for status in range(400, 500):
         setting.refuse(status)
         setting.refuse(code="unauthorized", reason="revoked")
@@ -136,7 +136,7 @@ def test_refusals_of_a_token_hide_none_of_another(setting: Setting) -> None:
     assert len(setting.lines()) == 1
 
 
-def test_faults_of_all_kinds_together_are_limited(setting: Setting) -> None:
+def test_errors_of_all_kinds_together_are_limited(setting: Setting) -> None:
     for number in range(100):
         setting.web.error("request-failed", route=str(number))
     assert len(setting.lines()) == LINES_OF_ALL_KINDS
@@ -153,7 +153,7 @@ def test_after_an_interval_lines_are_written_again(setting: Setting) -> None:
     ] * 3
 
 
-def test_nothing_is_said_where_nothing_was_left_out(setting: Setting) -> None:
+def test_no_report_if_nothing_was_omitted(setting: Setting) -> None:
     setting.refuse()
     setting.next_interval()
     assert [line["event"] for line in setting.lines()] == ["refused"]
@@ -172,14 +172,14 @@ def test_errors_that_libraries_log_are_limited_too(setting: Setting) -> None:
     assert {"logger": "aiohttp.server", "error": "ConnectionError", "lines": 95} in line["most"]
 
 
-def test_what_no_request_causes_is_never_left_out(setting: Setting) -> None:
+def test_lines_not_caused_by_requests_are_never_omitted(setting: Setting) -> None:
     for number in range(100):
         setting.web.info("link-made", job=str(number))
         structlog.get_logger("jobsvc.index").warning("record-unreadable", job=str(number))
     assert len(setting.lines()) == 200
 
 
-def test_report_comes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_is_logged_without_further_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line_limit, "INTERVAL_S", 0.01)
     stream = io.StringIO()
     logging_setup.configure(stream)

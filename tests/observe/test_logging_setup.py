@@ -39,7 +39,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_an_event_is_one_line_of_json_with_its_values() -> None:
+def test_event_is_one_line_of_json_with_its_values() -> None:
     stream = io.StringIO()
     logging_setup.configure(stream)
     structlog.get_logger("jobsvc.x").info("a job is there", job="a", progress=1.5)
@@ -56,7 +56,7 @@ def test_an_event_is_one_line_of_json_with_its_values() -> None:
     }
 
 
-def test_loggers_of_libraries_go_the_same_way() -> None:
+def test_library_loggers_use_the_same_format() -> None:
     stream = io.StringIO()
     logging_setup.configure(stream)
     logging.getLogger("aiohttp.server").error("Error handling %s", "request")
@@ -64,7 +64,7 @@ def test_loggers_of_libraries_go_the_same_way() -> None:
     assert [line["event"] for line in lines(stream)] == ["Error handling request"]
 
 
-def test_configuring_again_replaces() -> None:
+def test_second_configuration_replaces_the_first() -> None:
     first, second = io.StringIO(), io.StringIO()
     logging_setup.configure(first)
     logging_setup.configure(second)
@@ -72,7 +72,7 @@ def test_configuring_again_replaces() -> None:
     assert (first.getvalue(), len(lines(second))) == ("", 1)
 
 
-async def test_a_line_has_the_id_of_its_request_and_no_other() -> None:
+async def test_line_has_the_id_of_its_request() -> None:
     stream = io.StringIO()
     logging_setup.configure(stream)
 
@@ -89,7 +89,7 @@ async def test_a_line_has_the_id_of_its_request_and_no_other() -> None:
     assert "requestId" not in told[-1]
 
 
-def test_an_exception_is_told_in_the_same_line() -> None:
+def test_exception_is_in_the_same_line() -> None:
     stream = io.StringIO()
     logging_setup.configure(stream)
     try:
@@ -102,7 +102,7 @@ def test_an_exception_is_told_in_the_same_line() -> None:
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["json", "terminal"])
-def test_no_secret_is_written_wherever_it_hides(stream: io.StringIO) -> None:
+def test_no_secret_is_logged_wherever_it_occurs(stream: io.StringIO) -> None:
     logging_setup.configure(stream)
     mine, theirs = structlog.get_logger("jobsvc"), logging.getLogger("aiohttp.server")
     secret = f"jsvc_{SECRET}"
@@ -129,7 +129,7 @@ def test_no_secret_is_written_wherever_it_hides(stream: io.StringIO) -> None:
 
 
 @given(st.text(), st.text())
-def test_whatever_is_told_is_one_line(event: str, value: str) -> None:
+def test_any_event_is_one_line(event: str, value: str) -> None:
     for stream in (io.StringIO(), Terminal()):
         logging_setup.configure(stream)
         structlog.get_logger().info(event, value=value)
@@ -137,7 +137,7 @@ def test_whatever_is_told_is_one_line(event: str, value: str) -> None:
         assert stream.getvalue().endswith("\n")
 
 
-def test_a_terminal_gets_keys_values_and_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_gets_keys_values_and_colors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = Terminal()
     logging_setup.configure(stream)
@@ -150,7 +150,7 @@ def test_a_terminal_gets_keys_values_and_colours(monkeypatch: pytest.MonkeyPatch
     assert plain.getvalue().split("Z ", 1)[1] == "[info     ] a job [jobsvc] job=a\\x1b[2J many='b c'\n"
 
 
-def test_a_real_terminal_is_known_as_one() -> None:
+def test_real_terminal_is_detected() -> None:
     leader, follower = pty.openpty()
     with os.fdopen(follower, "w", encoding="utf-8") as terminal:
         logging_setup.configure(terminal)
@@ -161,7 +161,7 @@ def test_a_real_terminal_is_known_as_one() -> None:
     assert not told.startswith("{")
 
 
-def test_a_file_name_that_is_not_utf_8_does_not_lose_the_line() -> None:
+def test_file_name_that_is_not_utf_8_does_not_lose_the_line() -> None:
     stream = io.StringIO()
     logging_setup.configure(stream)
     structlog.get_logger().info("x", file="\udcff", size=2**70)

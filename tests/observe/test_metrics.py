@@ -65,7 +65,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"jobsvc_{name}", labels)
 
 
-def test_the_exposition_has_the_fixed_names_and_nothing_else() -> None:
+def test_exposition_has_exactly_the_documented_names() -> None:
     metrics = Metrics()
     metrics.process.read()
     body, media_type = metrics.exposition()
@@ -75,7 +75,7 @@ def test_the_exposition_has_the_fixed_names_and_nothing_else() -> None:
     assert media_type.startswith("text/plain; version=")
 
 
-def test_what_is_known_beforehand_starts_at_nought() -> None:
+def test_known_series_start_at_zero() -> None:
     metrics = Metrics()
     for outcome in ("complete", "client-gone", "truncated", "storage-error", "shutdown"):
         assert value(metrics, "downloads_total", outcome=outcome) == 0
@@ -88,18 +88,18 @@ def test_what_is_known_beforehand_starts_at_nought() -> None:
         assert value(metrics, "streams_refused_total", limit=limit) == 0
 
 
-def test_each_service_has_numbers_of_its_own() -> None:
+def test_each_service_has_its_own_metrics() -> None:
     first, second = Metrics(), Metrics()
     first.download_log_errors.inc()
     assert (value(first, "download_log_errors_total"), value(second, "download_log_errors_total")) == (1, 0)
 
 
-def test_the_program_is_named() -> None:
+def test_build_info_names_the_program() -> None:
     (info,) = [family for family in Metrics().registry.collect() if family.name == "jobsvc_build"]
     assert info.samples[0].labels["version"] == __version__
 
 
-def test_the_age_of_storage_s_last_answer_grows_until_it_answers() -> None:
+def test_age_of_the_last_storage_response_grows_until_the_next() -> None:
     now = [100.0]
     metrics = Metrics(lambda: now[0])
     now[0] = 107.5
@@ -116,7 +116,7 @@ def test_the_age_of_storage_s_last_answer_grows_until_it_answers() -> None:
         ("status.json: permission denied", "denied"),
     ],
 )
-def test_an_unreadable_file_is_counted_by_its_class(message: str, reason: str) -> None:
+def test_unreadable_file_is_counted_by_its_error_class(message: str, reason: str) -> None:
     metrics = Metrics()
     metrics.record_unreadable(BadRecord(message, reason))
     assert value(metrics, "records_unreadable_total", reason=reason) == 1
@@ -132,7 +132,7 @@ def test_an_unreadable_file_is_counted_by_its_class(message: str, reason: str) -
         (b'{"status": "done", "owner": "a", "updatedAt": "evil: text"}', "updatedAt"),
     ],
 )
-def test_a_bad_record_is_counted_by_the_key_and_never_by_its_text(record: bytes, reason: str) -> None:
+def test_bad_record_is_counted_by_its_key_and_never_by_its_text(record: bytes, reason: str) -> None:
     metrics = Metrics()
     with pytest.raises(BadRecord) as caught:
         parse_record("a", orjson.loads(record), 0)
@@ -140,7 +140,7 @@ def test_a_bad_record_is_counted_by_the_key_and_never_by_its_text(record: bytes,
     assert value(metrics, "records_unreadable_total", reason=reason) == 1
 
 
-def test_every_number_can_be_set_by_its_name() -> None:
+def test_every_metric_can_be_set_by_its_name() -> None:
     metrics = Metrics()
     plain: list[Any] = [metrics.download_bytes, metrics.storage_unavailable, metrics.token_file_errors]
     for counter in [*plain, metrics.auth_failures, metrics.watcher_restarts, metrics.watcher_missed_events]:

@@ -1,4 +1,4 @@
-"""What the log tells an operator: why a request was refused, why storage is away, what is served."""
+"""What the log tells operators: why requests were refused, why storage is unavailable, what is served."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRONG = "jsvc_wrong"
 
 
 def take_away(root: Path, how: str) -> None:
-    """Have the jobs root gone, or be a file."""
+    """Rename the jobs root, or replace it by a file."""
     root.rename(root.with_name("unmounted"))
     if how == "a file":
         root.touch()
@@ -37,7 +37,7 @@ async def refused(service: Process, answer: Answer) -> dict[str, Any]:
     return next(line for line in service.lines("refused") if line["requestId"] == name)
 
 
-async def test_the_log_says_why_a_token_was_refused_and_its_id_where_it_is_known(
+async def test_log_has_the_reason_of_a_refused_token_and_its_id_if_known(
     start_process: StartProcess, make_job: MakeJob, make_token: MakeToken, state_dir: Path
 ) -> None:
     make_job(output=b"film")
@@ -67,7 +67,7 @@ async def test_the_log_says_why_a_token_was_refused_and_its_id_where_it_is_known
     assert "A" * 43 not in text
 
 
-async def test_the_log_says_why_a_link_was_refused(
+async def test_log_has_the_reason_of_a_refused_link(
     start_process: StartProcess, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job(output=b"film")
@@ -88,7 +88,7 @@ async def test_the_log_says_why_a_link_was_refused(
     assert link.rpartition("=")[2] not in service.stderr_file.read_text()
 
 
-async def test_a_token_that_fails_too_often_is_still_named(
+async def test_token_that_fails_too_often_is_still_named(
     start_process: StartProcess, make_job: MakeJob, make_token: MakeToken, state_dir: Path
 ) -> None:
     make_job()
@@ -102,7 +102,7 @@ async def test_a_token_that_fails_too_often_is_still_named(
     assert (line["code"], line["reason"], line["tokenId"]) == ("rate-limited", "expired", token)
 
 
-async def test_a_refusal_after_sign_in_names_the_token(
+async def test_refusal_after_authentication_names_the_token(
     start_process: StartProcess, make_job: MakeJob, state_dir: Path
 ) -> None:
     make_job()
@@ -113,7 +113,7 @@ async def test_a_refusal_after_sign_in_names_the_token(
     assert "reason" not in line
 
 
-async def test_the_log_names_the_state_directory_and_the_number_of_tokens(
+async def test_log_names_the_state_directory_and_the_number_of_tokens(
     start_process: StartProcess, make_token: MakeToken, state_dir: Path
 ) -> None:
     make_token(expires=time.time() - 1)
@@ -125,9 +125,7 @@ async def test_the_log_names_the_state_directory_and_the_number_of_tokens(
     assert service.lines("no-live-token") == []
 
 
-async def test_no_live_token_is_a_warning_that_names_the_remedy(
-    start_process: StartProcess, state_dir: Path
-) -> None:
+async def test_no_live_token_is_a_warning_with_a_remedy(start_process: StartProcess, state_dir: Path) -> None:
     service = start_process()
     (state_dir / "tokens.json").unlink()
     await until(lambda: service.lines("no-live-token"))
@@ -136,7 +134,7 @@ async def test_no_live_token_is_a_warning_that_names_the_remedy(
     assert line["remedy"] == f"jobsvc token create --owner OWNER --state-dir {state_dir}"
 
 
-def test_a_misspelt_variable_is_a_warning_that_names_the_one_that_was_meant(
+def test_misspelled_variable_is_a_warning_with_a_suggestion(
     tmp_path: Path, jobs_root: Path, state_dir: Path
 ) -> None:
     said = tmp_path / "said"
@@ -150,7 +148,7 @@ def test_a_misspelt_variable_is_a_warning_that_names_the_one_that_was_meant(
     ]
 
 
-def test_the_log_is_utf_8_in_any_locale(tmp_path: Path, state_dir: Path) -> None:
+def test_log_is_utf_8_in_any_locale(tmp_path: Path, state_dir: Path) -> None:
     root = tmp_path / "夜"
     root.mkdir()
     said = tmp_path / "said"
@@ -172,7 +170,7 @@ def test_running_as_root_is_a_warning(start_process: StartProcess) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "a file"])
-async def test_the_log_and_readiness_name_the_error_for_which_storage_is_away(
+async def test_log_and_readiness_name_the_storage_error(
     start_process: StartProcess, make_job: MakeJob, jobs_root: Path, how: str
 ) -> None:
     make_job()
@@ -185,7 +183,7 @@ async def test_the_log_and_readiness_name_the_error_for_which_storage_is_away(
     assert f"The storage is away: {name} (" in (await service.get("/readyz", token=None)).body.decode()
 
 
-async def test_many_refusals_are_counted_and_few_of_them_logged(start_process: StartProcess) -> None:
+async def test_many_refusals_are_counted_and_few_logged(start_process: StartProcess) -> None:
     service = start_process("--limit-auth-failures", "1000000/second")
     for _ in range(300):
         assert (await service.get("/api/jobs", token=WRONG)).status == 401

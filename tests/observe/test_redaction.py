@@ -35,7 +35,7 @@ URL_SAFE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
         (f"next=%2Fd%3Fsig%3D{SECRET}", f"next=%2Fd%3Fsig%3D{REDACTED}"),
     ],
 )
-def test_a_secret_is_taken_out_and_the_rest_stays(text: str, expected: str) -> None:
+def test_secret_is_removed_and_the_rest_kept(text: str, expected: str) -> None:
     assert redact_text(text) == expected
     assert redact_text(expected) == expected
 
@@ -44,12 +44,12 @@ def test_a_secret_is_taken_out_and_the_rest_stays(text: str, expected: str) -> N
     "text",
     ["GET /api/jobs/a 200", "WWW-Authenticate: Bearer", "design=flat", "the token a1b2 was revoked", ""],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_other_text_is_kept(text: str) -> None:
     assert redact_text(text) == text
 
 
 def holding(secret: str) -> st.SearchStrategy[object]:
-    """Values of any shape with the secret somewhere within."""
+    """Values of any shape that contain the secret."""
     around = st.text(max_size=8)
     leaf = st.one_of(
         st.builds(lambda a, b: f"{a}{secret} {b}", around, around),
@@ -69,20 +69,20 @@ def holding(secret: str) -> st.SearchStrategy[object]:
 
 
 @given(st.data(), st.text(URL_SAFE, min_size=43, max_size=43))
-def test_no_token_survives_in_any_value(data: st.DataObject, secret: str) -> None:
+def test_every_token_is_removed_from_any_value(data: st.DataObject, secret: str) -> None:
     value = data.draw(holding(f"jsvc_{secret}"))
     assert secret not in repr(redact(value))
     assert secret not in repr(redact_mapping({"key": value, "kéy": 1}))
 
 
 @given(st.text(), st.text(URL_SAFE, min_size=20, max_size=20))
-def test_no_signature_survives_before_any_text(text: str, secret: str) -> None:
+def test_every_signature_is_removed_before_any_text(text: str, secret: str) -> None:
     assume(secret not in text)
     for before in ("?sig=", "&sig=", "&signature=", "Authorization: Basic ", "Bearer "):
         assert secret not in redact_text(f"{text}{before}{secret} {text}")
 
 
-def test_a_key_that_names_a_secret_loses_its_whole_value() -> None:
+def test_value_of_a_secret_key_is_removed_completely() -> None:
     given_: dict[str, Any] = {"Authorization": ["x"], "sig": 1, "deep": {"Cookie": "a=b"}, "n": 1.5}
     assert redact(given_) == {
         "Authorization": REDACTED,
@@ -92,7 +92,7 @@ def test_a_key_that_names_a_secret_loses_its_whole_value() -> None:
     }
 
 
-def test_depth_without_end_is_cut_and_still_holds_no_secret() -> None:
+def test_endless_nesting_is_cut_off_without_a_secret() -> None:
     value: object = f"jsvc_{SECRET}"
     for _ in range(100):
         value = [value]

@@ -17,7 +17,7 @@ def bucket(registry: CollectorRegistry, bound: str) -> float | None:
     )
 
 
-def test_answers_are_counted_by_route_method_and_code() -> None:
+def test_responses_are_counted_by_route_method_and_code() -> None:
     tally, registry = tallied()
     for code in (200, 200, 404):
         tally.observe("/api/jobs/{id}", "GET", code, 0.01)
@@ -26,7 +26,7 @@ def test_answers_are_counted_by_route_method_and_code() -> None:
         assert registry.get_sample_value("jobsvc_requests_total", labels) == count
 
 
-def test_methods_that_clients_make_up_share_one_name() -> None:
+def test_unknown_methods_share_one_label() -> None:
     tally, registry = tallied()
     for number in range(1000):
         tally.observe("/", f"M{number}", 405, 0)
@@ -39,7 +39,7 @@ def test_methods_that_clients_make_up_share_one_name() -> None:
     assert len(tally._histograms) == 2
 
 
-def test_times_fall_into_the_bucket_whose_bound_they_do_not_pass() -> None:
+def test_durations_are_counted_in_the_bucket_of_their_upper_bound() -> None:
     tally, registry = tallied()
     for seconds in (0.0005, 0.00051, 0.001, 60, 61):
         tally.observe("/api/jobs/{id}", "GET", 200, seconds)
@@ -57,7 +57,7 @@ def test_times_fall_into_the_bucket_whose_bound_they_do_not_pass() -> None:
     assert list(BUCKETS) == sorted(BUCKETS)
 
 
-def test_times_are_told_by_route_and_code_whatever_the_method() -> None:
+def test_durations_are_reported_by_route_and_code() -> None:
     tally, registry = tallied()
     for method, code, seconds in (("GET", 200, 0.5), ("HEAD", 200, 0.25), ("GET", 503, 5.0)):
         tally.observe("/api/jobs", method, code, seconds)

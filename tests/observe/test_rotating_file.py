@@ -16,7 +16,7 @@ from jobsvc.observe.rotating_file import RotatingFile
 ROOT = Path(__file__).parents[2]
 
 
-def test_lines_are_added_for_the_owner_alone(tmp_path: Path) -> None:
+def test_lines_are_appended_to_a_private_file(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         file = RotatingFile(tmp_path / "log", 100, 2)
@@ -29,7 +29,7 @@ def test_lines_are_added_for_the_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
 
 
-def test_the_oldest_lines_go_first_and_no_file_passes_its_cap(tmp_path: Path) -> None:
+def test_oldest_lines_are_dropped_first_and_no_file_exceeds_its_limit(tmp_path: Path) -> None:
     file = RotatingFile(tmp_path / "log", 10, 2)
     for number in range(10):
         file.append(b"%04d" % number)
@@ -39,7 +39,7 @@ def test_the_oldest_lines_go_first_and_no_file_passes_its_cap(tmp_path: Path) ->
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_line_longer_than_the_cap_has_a_file_of_its_own(tmp_path: Path) -> None:
+def test_line_longer_than_the_limit_gets_its_own_file(tmp_path: Path) -> None:
     file = RotatingFile(tmp_path / "log", 10, 2)
     for line in (b"x" * 20, b"y"):
         file.append(line)
@@ -49,7 +49,7 @@ def test_a_line_longer_than_the_cap_has_a_file_of_its_own(tmp_path: Path) -> Non
 
 
 @given(st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line), max_size=30))
-def test_what_is_kept_is_the_end_of_what_was_written(lines: list[bytes]) -> None:
+def test_kept_lines_are_the_last_written_ones(lines: list[bytes]) -> None:
     with TemporaryDirectory() as name:
         file = RotatingFile(Path(name) / "log", 64, 2)
         for line in lines:
@@ -61,7 +61,7 @@ def test_what_is_kept_is_the_end_of_what_was_written(lines: list[bytes]) -> None
     assert len(kept) == len(written) or len(kept) > 64
 
 
-def test_a_file_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
+def test_moved_file_is_created_again(tmp_path: Path) -> None:
     file = RotatingFile(tmp_path / "log", 100, 2)
     file.append(b"one")
     (tmp_path / "log").rename(tmp_path / "moved")
@@ -71,7 +71,7 @@ def test_a_file_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_bytes() == b"two\n"
 
 
-def test_a_half_line_of_a_killed_process_is_ended(tmp_path: Path) -> None:
+def test_partial_line_of_a_killed_process_is_terminated(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b'{"whe')
     file = RotatingFile(tmp_path / "log", 100, 2)
     file.append(b"whole")
@@ -79,7 +79,7 @@ def test_a_half_line_of_a_killed_process_is_ended(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_bytes() == b'{"whe\nwhole\n'
 
 
-def test_a_file_that_can_not_be_opened_is_tried_again(tmp_path: Path) -> None:
+def test_file_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
     file = RotatingFile(tmp_path / "later" / "log", 100, 2)
     with pytest.raises(OSError, match="No such file"):
         file.append(b"lost")
@@ -89,7 +89,7 @@ def test_a_file_that_can_not_be_opened_is_tried_again(tmp_path: Path) -> None:
     assert (tmp_path / "later" / "log").read_bytes() == b"kept\n"
 
 
-def test_a_full_disk_is_told_of(tmp_path: Path) -> None:
+def test_full_disk_is_reported(tmp_path: Path) -> None:
     (tmp_path / "log").symlink_to("/dev/full")
     file = RotatingFile(tmp_path / "log", 100, 2)
     for _ in range(2):
@@ -97,8 +97,8 @@ def test_a_full_disk_is_told_of(tmp_path: Path) -> None:
             file.append(b"lost")
 
 
-def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
-    """The kernel's own limit of a file's size stands for the disk: it, too, cuts a write short."""
+def test_full_disk_leaves_no_partial_line(tmp_path: Path) -> None:
+    """The kernel's file size limit stands for a full disk: it cuts a write short too."""
     program = (
         "import resource, signal, sys; from pathlib import Path\n"
         "from jobsvc.observe.rotating_file import RotatingFile\n"
