@@ -1,4 +1,4 @@
-"""README's tables and recipes match the code; each is imported where it is compared."""
+"""Tables and commands of README and docs/ match the code; each module is imported where it is used."""
 
 from __future__ import annotations
 
@@ -122,12 +122,26 @@ def test_recipe_for_farms_writes_a_valid_record_and_nothing_else(
     assert parse_record("job", orjson.loads(record.read_bytes()), 0).progress == 42
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "sample_jobs/*.md")
+    for path in ROOT.glob(pattern)
 )
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_within_the_project_resolve(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
-        assert (page.parent / target).exists(), target
+    for target, _, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#([^)]+))?\)", page.read_text("utf-8")):
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        assert not anchor or anchor in _anchors(path), f"{target}#{anchor}"
 
 
 JOB = "opening-title-0042"
@@ -135,7 +149,7 @@ JOB = "opening-title-0042"
 
 @pytest.fixture
 async def service(serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """Serve the job that README names, with its token where README expects it."""
+    """Serve the job that docs/api.md names, with its token in the variable that it names."""
     make_job(JOB, output=b"film", log=b"one\n\nthree\nfour: {}\n")
     make_job("another", status="rendering")
     for number in range(3):
