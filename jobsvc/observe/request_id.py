@@ -18,6 +18,8 @@ _ACCEPTABLE: Final = re.compile(
     r"(?!.*jsvc_)(?![A-Za-z0-9_-]{43}\Z)[A-Za-z0-9._-]{1,64}", re.ASCII | re.IGNORECASE
 )
 
+HEADER: Final = "X-Request-Id"
+
 _current: ContextVar[str | None] = ContextVar("jobsvc_request_id", default=None)
 _process: Final = os.urandom(4).hex()
 _numbers: Final = count(int.from_bytes(os.urandom(3), "big"))

@@ -25,7 +25,7 @@ from jobsvc.settings import Settings, unknown_variables
 from jobsvc.storage.files.os_errors import describe, may_pass
 from jobsvc.storage.state.link_key import BadLinkKey
 from jobsvc.storage.state.token_file import BadTokenFile
-from jobsvc.web.app.server import ProblemRunner
+from jobsvc.web.app.server import ServiceRunner
 from jobsvc.web.auth.bearer import AUTHENTICATOR
 from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
 
@@ -58,7 +58,7 @@ async def serve(
     """
     stop = stop or _stop_on_signals()
     app = build_app(settings, on_indexed)
-    runner = ProblemRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    runner = ServiceRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(app[ACCEPT_ERRORS])
     try:

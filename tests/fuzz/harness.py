@@ -20,7 +20,9 @@ from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.service.app_factory import build_app
 from jobsvc.settings import Settings
 from jobsvc.storage.state import token_file
-from jobsvc.web.app.server import ProblemHandler, ProblemRunner, ProblemServer
+from jobsvc.web.app.server import ServiceRunner
+from jobsvc.web.connection.fast_connection import FastConnection, FastPathServer
+from jobsvc.web.connection.protocol import Connection
 from tests.fuzz.answers import Answer, NotAnAnswer, parse
 from tests.fuzz.generator import JOBS, Stream
 from tests.fuzz.reference import Expected, Kind, read
@@ -30,25 +32,26 @@ MARKER: Final = re.compile(rb"m-[0-9]{1,9}")
 _CACHED: Final = 50_000
 
 
-class _WithoutShortcut(ProblemHandler):
+class _WithoutHeadCache(FastConnection):
     """Parses every head."""
 
     def _cached_head_path(self, data: bytes) -> str | None:
         return None
 
 
-class _InTasks(ProblemHandler):
-    """Never uses the fast path."""
+class _ParsingServer(FastPathServer):
+    """Serves the fast path, but parses every head."""
 
-    def _try_fast(self, message: Any, target: str) -> bool:
-        return False
+    def __call__(self) -> Connection:
+        return _WithoutHeadCache(self, loop=self._loop, **self._kwargs)
 
 
-VARIANTS: Final[dict[str, type[ProblemHandler]]] = {
-    "fast path": ProblemHandler,
-    "without shortcut": _WithoutShortcut,
-    "in tasks": _InTasks,
+VARIANTS: Final[dict[str, tuple[type[FastPathServer], bool]]] = {
+    "fast path": (FastPathServer, True),
+    "without head cache": (_ParsingServer, True),
+    "in tasks": (FastPathServer, False),
 }
+"""By name: the class of the server, and its `fast_path`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +70,13 @@ async def services(folder: Path) -> AsyncIterator[tuple[Ports, dict[str, str]]]:
     settings: Any = {**rates, "limit_auth_failures": "1000000/second", "watch": "poll", "port": 0}
     indexed = asyncio.Event()
     app = build_app(Settings(folder / "jobs", state_dir=folder / "state", **settings), indexed.set)
-    runner = ProblemRunner(app, access_log=None, shutdown_timeout=1)
+    runner = ServiceRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     await indexed.wait()
     loop, listening = asyncio.get_running_loop(), []
     ports = {}
-    for name, handler in VARIANTS.items():
-        server = await loop.create_server(_variant(runner, handler), "127.0.0.1", 0)
+    for name in VARIANTS:
+        server = await loop.create_server(_variant(runner, name), "127.0.0.1", 0)
         listening.append(server)
         ports[name] = server.sockets[0].getsockname()[1]
     bare = await loop.create_server(web.Server(_echo), "127.0.0.1", 0)
@@ -85,15 +88,10 @@ async def services(folder: Path) -> AsyncIterator[tuple[Ports, dict[str, str]]]:
         await runner.cleanup()
 
 
-def _variant(runner: ProblemRunner, handler: type[ProblemHandler]) -> ProblemServer:
-    class Server(ProblemServer):
-        def __call__(self) -> ProblemHandler:
-            return handler(self, loop=self._loop, **self._kwargs)
-
+def _variant(runner: ServiceRunner, name: str) -> FastPathServer:
     server = copy.copy(runner.server)
-    assert server is not None
-    server.__class__ = Server
-    assert isinstance(server, Server)
+    assert isinstance(server, FastPathServer)
+    server.__class__, server.fast_path = VARIANTS[name]
     return server
 
 

@@ -16,8 +16,8 @@ from aiohttp.typedefs import Handler
 from jobsvc.storage.layout import is_job_id
 from jobsvc.web.app.guard import FastHandler
 from jobsvc.web.app.middleware import UNMATCHED, RequestMiddleware
+from jobsvc.web.connection.fast_connection import FastConnection
 from jobsvc.web.connection.fast_request import FastRequest
-from jobsvc.web.connection.protocol import Connection
 from jobsvc.web.paths import JOB_ID, JOBS, VERSION_QUERY
 
 ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -49,7 +49,7 @@ class FastRouter:
         self._status = status
         self._download = download
 
-    def try_fast(self, connection: Connection, message: RawRequestMessage, target: str) -> bool:
+    def try_fast(self, connection: FastConnection, message: RawRequestMessage, target: str) -> bool:
         """Respond to a plain GET of this target if that needs no wait; return whether it did."""
         way, job_id, version = self._match(target)
         if way is None:

@@ -11,7 +11,7 @@ from aiohttp.http_parser import RawRequestMessage
 from jobsvc.web.connection.head_cache import with_path
 
 if TYPE_CHECKING:
-    from jobsvc.web.connection.protocol import Connection
+    from jobsvc.web.connection.fast_connection import FastConnection
 
 
 class FastRequest:
@@ -23,7 +23,7 @@ class FastRequest:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: FastConnection,
         message: RawRequestMessage,
         target: str,
         job_id: str,

@@ -15,7 +15,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
-from jobsvc.web.connection.lingering_close import MAX_DISCARDED_BYTES, LingeringClose
+from jobsvc.web.connection.closing import MAX_DISCARDED_BYTES, ClosingConnection
 from jobsvc.web.connection.request_validation import (
     MAX_HEAD_BYTES,
     InvalidRequest,
@@ -36,33 +36,38 @@ SLICE_S: Final = 0.001
 _HEAD_END: Final = b"\r\n\r\n"
 
 
-class RequestInput(LingeringClose):
+class RequestInput(ClosingConnection):
     """Connection that parses its input in bounded steps."""
 
+    # Per-connection state
+    _jobsvc_received = b""
+    """Bytes that are not yet parsed."""
+    _jobsvc_input_ended = False
+    """Whether the client closed its side after them."""
+    _jobsvc_last_bytes = b""
+    """The last bytes parsed, at most 3: the end of a head can begin in them."""
+
+    # Per-request state
     head_started_at = 0.0
     """When the first bytes of an unfinished request head arrived (loop time); 0 if there is none."""
-    _received = b""
-    """Bytes that are not yet parsed."""
-    _input_ended = False
-    """Whether the client closed its side after them."""
-    _head = b""
+    _jobsvc_partial_head = b""
     """The beginning of a head that is not complete yet."""
-    _body_left = 0
+    _jobsvc_body_remaining = 0
     """Bytes of the last request's body that have not arrived; 0 if its head does not give the length."""
-    _refuses_head = False
-    """Whether the refused request is a HEAD, whose response has no body."""
-    _last_bytes = b""
-    """The last bytes parsed, at most 3: the end of a head can begin in them."""
+    _jobsvc_omit_error_body = False
+    """Whether the rejected request is a HEAD, whose response has no body."""
 
     def __init__(self, server: web.Server, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
         # aiohttp would decompress a body even if nothing reads it.
         super().__init__(server, auto_decompress=False, read_bufsize=BODY_BUFFER_BYTES, **kw)
         self._msg_queue_resume_size = MAX_WAITING_REQUESTS - 1
 
-    def _parse_later(self) -> None:
+    def _schedule_parse(self) -> None:
+        """Have the held bytes parsed later, after the input of other connections."""
         raise NotImplementedError
 
-    def _feed(self, data: bytes) -> None:
+    def _process_piece(self, data: bytes) -> None:
+        """Parse a piece of input, and have its requests handled."""
         raise NotImplementedError
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - the parent's signature
@@ -74,17 +79,17 @@ class RequestInput(LingeringClose):
         """Parse what can be parsed now, and hold the rest."""
         start, until = 0, perf_counter() + SLICE_S
         while start < len(data) and not self._done_reading:
-            if self._must_wait():
+            if self._queue_full():
                 self._hold(data[start:])
                 return
             end = self._piece_end(data, start)
             piece = data[start:end]
-            self._feed(piece)
-            self._last_bytes = (self._last_bytes + piece[-3:])[-3:]
+            self._process_piece(piece)
+            self._jobsvc_last_bytes = (self._jobsvc_last_bytes + piece[-3:])[-3:]
             start = end
             if start < len(data) and perf_counter() > until:
                 self._hold(data[start:])
-                self._parse_later()
+                self._schedule_parse()
                 return
 
     def _piece_end(self, data: bytes, start: int) -> int:
@@ -92,73 +97,73 @@ class RequestInput(LingeringClose):
 
         Bytes within a body that look like the end of a head also end a piece: the parser accepts any split.
         """
-        if self._body_left:
-            return min(len(data), start + self._body_left)
-        parted = (self._last_bytes + data[start : start + 3]).find(_HEAD_END)
+        if self._jobsvc_body_remaining:
+            return min(len(data), start + self._jobsvc_body_remaining)
+        parted = (self._jobsvc_last_bytes + data[start : start + 3]).find(_HEAD_END)
         if parted >= 0:
-            return start + parted + len(_HEAD_END) - len(self._last_bytes)
+            return start + parted + len(_HEAD_END) - len(self._jobsvc_last_bytes)
         limit = start + MAX_PIECE_BYTES
         found = data.find(_HEAD_END, start, limit)
         return min(len(data), limit) if found < 0 else found + len(_HEAD_END)
 
-    def _must_wait(self) -> bool:
+    def _queue_full(self) -> bool:
         return len(self._messages) >= MAX_WAITING_REQUESTS or self._reading_paused
 
     def _hold(self, data: bytes) -> None:
-        self._received = data
+        self._jobsvc_received = data
         self._buffer_paused = True
         if len(data) >= MAX_HELD_BYTES:
             self._pause_transport_reading()
 
-    def _parsed(self, data: bytes) -> bool:
+    def _parse_piece(self, data: bytes) -> bool:
         """Parse a piece and validate the requests in it; return False if the connection closes after them."""
-        known, in_head = self._request_count, self._body.is_eof()
+        known, in_head = self._request_count, self._jobsvc_body.is_eof()
         super().data_received(data)
         if self._upgraded:
             self._decline_upgrade()
-        if self._body_left:
-            self._body_left -= len(data)
+        if self._jobsvc_body_remaining:
+            self._jobsvc_body_remaining -= len(data)
         if known == self._request_count:
             if in_head and data:
-                self._begin_head(data)
-            return not self._last_request
+                self._hold_partial_head(data)
+            return not self._jobsvc_last_request
         self.head_started_at = 0.0
-        if self._head:
-            data, self._head = self._head + data, b""
-        return self._checked(known, data, too_large=in_head and len(data) > MAX_HEAD_BYTES)
+        if self._jobsvc_partial_head:
+            data, self._jobsvc_partial_head = self._jobsvc_partial_head + data, b""
+        return self._validate_new(known, data, too_large=in_head and len(data) > MAX_HEAD_BYTES)
 
-    def _begin_head(self, data: bytes) -> None:
-        self._head += data
+    def _hold_partial_head(self, data: bytes) -> None:
+        self._jobsvc_partial_head += data
         # An empty line after a body does not begin a head (RFC 9112, section 2.2).
-        if not self.head_started_at and self._head.strip(b"\r\n"):
+        if not self.head_started_at and self._jobsvc_partial_head.strip(b"\r\n"):
             self.head_started_at = self._loop.time()
-        if len(self._head) > MAX_HEAD_BYTES:
+        if len(self._jobsvc_partial_head) > MAX_HEAD_BYTES:
             self._request_count += 1
-            self._refuses_head = self._head.lstrip(b"\r\n").startswith(b"HEAD ")
-            self._messages.append((_error(head_too_large(self._head)), EMPTY_PAYLOAD))
-            self._last_request, self._head = True, b""
+            self._jobsvc_omit_error_body = _is_head_request(self._jobsvc_partial_head)
+            self._messages.append((_error(head_too_large(self._jobsvc_partial_head)), EMPTY_PAYLOAD))
+            self._jobsvc_last_request, self._jobsvc_partial_head = True, b""
 
-    def _checked(self, known: int, data: bytes, *, too_large: bool) -> bool:
-        """Validate the requests after the first `known` ones of the connection; return as `_parsed` does."""
+    def _validate_new(self, known: int, data: bytes, *, too_large: bool) -> bool:
+        """Validate the requests after the first `known` ones; return the same as `_parse_piece`."""
         for place in range(known - self._request_count, 0):
             message, body = self._messages[place]
             if isinstance(message, _ErrInfo):
-                self._last_request, fault = True, refine_parse_error(message.exc, data)
-                self._refuses_head = data.lstrip(b"\r\n").startswith(b"HEAD ")
-                if not self._body.is_eof():
+                self._jobsvc_last_request, fault = True, refine_parse_error(message.exc, data)
+                self._jobsvc_omit_error_body = _is_head_request(data)
+                if not self._jobsvc_body.is_eof():
                     self._fail_body()
             else:
                 fault = head_too_large(data) if too_large else validate(message)
                 if message.should_close:  # nothing after it gets a response
-                    self._last_request = True
+                    self._jobsvc_last_request = True
                 if body is not EMPTY_PAYLOAD:
                     self._expect_body(place, message, body)
             if fault is not None:  # the rest of its body is discarded
-                self._last_request, body = True, EMPTY_PAYLOAD
+                self._jobsvc_last_request, body = True, EMPTY_PAYLOAD
                 self._messages[place] = _error(fault), body
-                self._refuses_head = self._refuses_head or data.lstrip(b"\r\n").startswith(b"HEAD ")
-            self._body = body
-        return not self._last_request
+                self._jobsvc_omit_error_body = self._jobsvc_omit_error_body or _is_head_request(data)
+            self._jobsvc_body = body
+        return not self._jobsvc_last_request
 
     def _expect_body(self, place: int, message: RawRequestMessage, body: StreamReader) -> None:
         """Record the length of a body, and whether the connection closes after it.
@@ -166,9 +171,10 @@ class RequestInput(LingeringClose):
         It closes if the body is too large to be read and discarded, or if an upgrade is offered: the parser
         stops at the end of such a request.
         """
-        self._body_left = 0 if message.chunked else int(message.headers.get(hdrs.CONTENT_LENGTH, 0))
-        if message.upgrade or self._body_left > MAX_DISCARDED_BYTES:
-            self._last_request = True
+        length = 0 if message.chunked else int(message.headers.get(hdrs.CONTENT_LENGTH, 0))
+        self._jobsvc_body_remaining = length
+        if message.upgrade or length > MAX_DISCARDED_BYTES:
+            self._jobsvc_last_request = True
             self._messages[place] = message._replace(should_close=True), body
 
     def _decline_upgrade(self) -> None:
@@ -181,19 +187,24 @@ class RequestInput(LingeringClose):
         """Mark a truncated body as failed. If its request is still queued, drop it: the error replaces it."""
         if len(self._messages) > 1:
             failed, _ = self._messages[-2]
-            self._refuses_head = not isinstance(failed, _ErrInfo) and failed.method == hdrs.METH_HEAD
+            is_head = not isinstance(failed, _ErrInfo) and failed.method == hdrs.METH_HEAD
+            self._jobsvc_omit_error_body = is_head
             del self._messages[-2]
             self._request_count -= 1
         else:
-            self._body.set_exception(web.RequestPayloadError("it broke off"))
+            self._jobsvc_body.set_exception(web.RequestPayloadError("it broke off"))
 
     async def _linger(self) -> None:
-        self._received, self._buffer_paused = b"", False
+        self._jobsvc_received, self._buffer_paused = b"", False
         await super()._linger()
 
-    def _last_of_all(self) -> bool:
-        return super()._last_of_all() and not self._received
+    def _is_last_response(self) -> bool:
+        return super()._is_last_response() and not self._jobsvc_received
 
 
 def _error(fault: InvalidRequest) -> _ErrInfo:
     return _ErrInfo(fault.code, fault, fault.message)
+
+
+def _is_head_request(data: bytes) -> bool:
+    return data.lstrip(b"\r\n").startswith(b"HEAD ")

@@ -10,7 +10,7 @@ from multidict import istr
 from jobsvc.observe import request_id
 from jobsvc.web.ratelimit import budgets
 
-REQUEST_ID: Final = istr("X-Request-Id")
+REQUEST_ID: Final = istr(request_id.HEADER)
 
 SERVER: Final = "jobsvc"
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from jobsvc.storage.state.token_file import load, revoke
-from jobsvc.web.connection.protocol import Connection as Served
+from jobsvc.web.connection.fast_connection import FastConnection
 from tests.conftest import MakeJob, Serve
 from tests.fast_path import comparable, reading_paused, send_until_blocked, wait_until_idle, warm_up
 from tests.raw_http import Answer, Connection, Fields, request
@@ -93,15 +93,15 @@ async def test_requests_not_handled_by_the_fast_path_take_the_general_path(
 async def test_request_that_needs_a_wait_is_tried_once_on_the_fast_path(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, tried = Served._try_fast, []
+    answer, tried = FastConnection._try_fast, []
 
-    def counted(self: Served, message: Any, target: str) -> bool:
+    def counted(self: FastConnection, message: Any, target: str) -> bool:
         tried.append(target)
         return answer(self, message, target)
 
     async with service.connect() as link:
         await warm_up_connection(link, service)
-        monkeypatch.setattr(Served, "_try_fast", counted)
+        monkeypatch.setattr(FastConnection, "_try_fast", counted)
         assert (await link.ask("GET", "/api/jobs/job-9", token=service.token)).status == 404
     assert tried == ["/api/jobs/job-9"]
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from jobsvc.web.app.server import ProblemHandler
 from jobsvc.web.connection import timeouts
+from jobsvc.web.connection.protocol import Connection as ServerConnection
 from tests.conftest import MakeJob, Serve
 from tests.raw_http import Connection, request
 
@@ -144,14 +144,14 @@ def small_send_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
 
     That would be 20,000 small responses before the service has to hold one.
     """
-    take = ProblemHandler.connection_made
+    take = ServerConnection.connection_made
 
-    def connection_made(connection: ProblemHandler, transport: asyncio.BaseTransport) -> None:
+    def connection_made(connection: ServerConnection, transport: asyncio.BaseTransport) -> None:
         accepted = transport.get_extra_info("socket")
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         take(connection, transport)
 
-    monkeypatch.setattr(ProblemHandler, "connection_made", connection_made)
+    monkeypatch.setattr(ServerConnection, "connection_made", connection_made)
 
 
 @pytest.mark.usefixtures("small_send_buffers")

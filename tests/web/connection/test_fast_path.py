@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from jobsvc.index.catalogue.shared_reads import SharedReads
 from jobsvc.observe.download_log import DownloadLog
 from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
-from jobsvc.web.connection.protocol import Connection as Served
+from jobsvc.web.connection.fast_connection import FastConnection
 from jobsvc.web.endpoints.download import DownloadEndpoint
 from jobsvc.web.endpoints.job_status import JobStatusEndpoint
 from tests.conftest import MakeJob, Serve
@@ -241,14 +241,14 @@ async def test_no_further_download_starts_for_a_client_that_never_reads(service:
 async def test_request_received_before_the_connection_closes_is_answered(
     service: Service, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receive, ending = Served.data_received, False
+    receive, ending = FastConnection.data_received, False
 
-    def receive_then_close(connection: Served, data: bytes) -> None:
+    def receive_then_close(connection: FastConnection, data: bytes) -> None:
         receive(connection, data)
         if ending:
             connection.close()
 
-    monkeypatch.setattr(Served, "data_received", receive_then_close)
+    monkeypatch.setattr(FastConnection, "data_received", receive_then_close)
     async with service.connect() as link:
         await warm_up(link, service, path)
         await wait_until_idle(service)
@@ -308,8 +308,10 @@ async def test_exception_in_the_parser_closes_the_connection(
     async with service.connect() as link:
         await warm_up(link, service, STATUS)
         with monkeypatch.context() as broken:
-            broken.setattr(Served, "_checked", _fault)
-            broken.setattr(Served, "log_exception", lambda *_what, **more: told.append(more["exc_info"]))
+            broken.setattr(FastConnection, "_validate_new", _fault)
+            broken.setattr(
+                FastConnection, "log_exception", lambda *_what, **more: told.append(more["exc_info"])
+            )
             link.send(request("GET", STATUS, [("X-Other", "fields")], token=service.token))
             with pytest.raises(IncompleteAnswer):
                 await link.answer()
