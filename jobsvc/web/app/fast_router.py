@@ -10,14 +10,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, cast
 
 from aiohttp import hdrs, web
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.typedefs import Handler
 
 from jobsvc.storage.layout import is_job_id
 from jobsvc.web.app.guard import FastHandler
 from jobsvc.web.app.middleware import UNMATCHED, RequestMiddleware
 from jobsvc.web.connection.fast_connection import FastConnection
-from jobsvc.web.connection.fast_request import FastRequest
+from jobsvc.web.connection.fast_request import FastRequest, ParsedHead
 from jobsvc.web.paths import JOB_ID, JOBS, VERSION_QUERY
 
 ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -49,7 +48,7 @@ class FastRouter:
         self._status = status
         self._download = download
 
-    def try_fast(self, connection: FastConnection, message: RawRequestMessage, target: str) -> bool:
+    def try_fast(self, connection: FastConnection, message: ParsedHead, target: str) -> bool:
         """Respond to a plain GET of this target if that needs no wait; return whether it did."""
         way, job_id, version = self._match(target)
         if way is None:

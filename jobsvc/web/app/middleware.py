@@ -20,6 +20,7 @@ from jobsvc.web import problems
 from jobsvc.web.app import guard
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.connection.fast_request import FastRequest
+from jobsvc.web.connection.response_stream import send_continue
 from jobsvc.web.ratelimit import budgets
 from jobsvc.web.responses.common_headers import REQUEST_ID, add_common_headers
 
@@ -84,7 +85,7 @@ class RequestMiddleware:
         except Exception:
             log.exception("request-failed", method=hdrs.METH_GET, route=route)
             self._observe(route, hdrs.METH_GET, HTTPStatus.INTERNAL_SERVER_ERROR, perf_counter() - begun)
-            asked.connection.force_close()
+            asked.close_connection()
             return True
         finally:
             request_id.end(named)
@@ -133,8 +134,7 @@ async def handle_expect(request: web.Request) -> web.StreamResponse | None:
         return None
     if request.headers[hdrs.EXPECT].lower() == "100-continue":
         if request.body_exists:
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # not the response: a problem can still be sent
+            await send_continue(request)
         return None
     return framework_error(request, web.HTTPExpectationFailed())
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from http import HTTPStatus
 
 import structlog
 from aiohttp import hdrs, web
-from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_exceptions import HttpProcessingError
 
 from jobsvc.observe import request_id
 from jobsvc.web import problems
 from jobsvc.web.connection.request_validation import InvalidRequest
+from jobsvc.web.headers.http_dates import format_date
 
 log = structlog.get_logger("jobsvc.web")
 
@@ -53,7 +54,7 @@ def render_error(code: str, detail: str) -> bytes:
             f"Content-Length: {len(body)}",
             f"{request_id.HEADER}: {request_id.current()}",
             "Server: jobsvc",
-            f"Date: {rfc822_formatted_time()}",
+            f"Date: {format_date(int(time.time()))}",
             "Connection: close",
         ]
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from aiohttp import hdrs, web
 from aiohttp.http_parser import RawRequestMessage
@@ -46,9 +46,17 @@ class FastRequest:
         """The peer's address."""
         return self.connection.peer_address
 
+    def close_connection(self) -> None:
+        """Close the connection without a response."""
+        self.connection.force_close()
+
     def request(self) -> web.BaseRequest:
         """Create a request from it, for work that outlasts this call."""
         return self.connection.request_of(with_path(self._message, self._target))
+
+
+ParsedHead: TypeAlias = RawRequestMessage
+"""A parsed request head."""
 
 
 class SendResponse(Protocol):

@@ -7,7 +7,7 @@ closed its side meanwhile. Requests that a server must not process are refused b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -18,6 +18,7 @@ from jobsvc.web.connection.congestion import disable_pacing
 from jobsvc.web.connection.connection_limits import ConnectionLimits
 from jobsvc.web.connection.error_response import error_response, render_error
 from jobsvc.web.connection.request_input import MAX_HELD_BYTES, RequestInput
+from jobsvc.web.connection.response_stream import Buffer, write_parts
 from jobsvc.web.connection.turns import HeavyWorkTurns
 
 _HEAD_END: Final = b"\r\n\r\n"
@@ -191,6 +192,20 @@ class Connection(RequestInput):
         if self.transport is not None:
             self.transport.write(data)
 
+    def write_parts(self, parts: Iterable[Buffer]) -> None:
+        """Write a large response, given as its head and one or more parts of its body."""
+        if self.transport is not None:
+            write_parts(self.transport, parts)
+
+    def has_unsent_bytes(self) -> bool:
+        """Return whether the kernel has not yet accepted everything that was written."""
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the client has to accept data before more is written."""
+        return self._paused
+
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
@@ -266,3 +281,8 @@ class Connection(RequestInput):
         """Respond to the requests received so far, and ignore what is received later."""
         self._parse_received()
         super().close()
+
+
+def connection_of(request: web.BaseRequest) -> Connection:
+    """Return the connection of a request."""
+    return cast(Connection, request.protocol)

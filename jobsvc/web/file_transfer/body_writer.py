@@ -11,11 +11,9 @@ import asyncio
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import cast
 
 import structlog
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.download_log import Outcome
@@ -25,6 +23,7 @@ from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.nonblocking.cached_read import Body
 from jobsvc.storage.sendfile.file_sender import FileSender
 from jobsvc.web.auth.permits import Permits
+from jobsvc.web.connection.response_stream import ResponseStream, drain, is_write_paused
 from jobsvc.web.file_transfer.throttle import Throttle
 from jobsvc.web.file_transfer.transfer import FileTransfer
 from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferState
@@ -69,10 +68,10 @@ class BodyWriter:
 
     async def wait_drained(self, request: web.BaseRequest, state: TransferState) -> None:
         """Wait until the client has accepted what `write` sent. Raises the same as `send_small`."""
-        if request.protocol.writing_paused:
+        if is_write_paused(request):
             try:
                 async with asyncio.timeout(self._send_timeout):
-                    await request.writer.drain()
+                    await drain(request)
             except BaseException as exc:
                 raise self._abort(request, exc) from exc
         state.sent = state.expected
@@ -116,7 +115,7 @@ class BodyWriter:
             if request.transport is not None:
                 # sendfile bypasses the transport: its bytes must not overtake those still in its buffer.
                 request.transport.set_write_buffer_limits(0)
-            writer = cast(AbstractStreamWriter, await response.prepare(request))
+            writer = await ResponseStream.start(request, response)
             state.accepted_by_client = sender.acked_bytes
             await file_transfer.run(writer)
             await response.write_eof()

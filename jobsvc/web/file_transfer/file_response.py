@@ -103,9 +103,9 @@ class FileResponder:
 
         def send(budget: str) -> None:
             single_write.write_fast(connection := asked.connection, status, told, body, budget)
-            if connection.transport is not None and connection.transport.get_write_buffer_size():
+            if connection.has_unsent_bytes():
                 self.read_buffer.detach()
-            if connection.writing_paused:
+            if connection.write_paused:
                 taken = self._transfer.wait_drained(asked.request(), shipment)
                 linger(self._track(taken, shipment, ended), shipment)
             else:

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 
 from jobsvc.observe.download_log import Outcome
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.sendfile.file_sender import RESUMABLE, FileSender, SendResult, StopReason
+from jobsvc.web.connection.response_stream import ResponseStream
 from jobsvc.web.file_transfer.throttle import Throttle
 from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferState
 
@@ -61,13 +61,13 @@ class FileTransfer:
         if not self._owned_by_executor:
             self._disk.close_later(self._sender)
 
-    async def run(self, writer: AbstractStreamWriter) -> None:
+    async def run(self, writer: ResponseStream) -> None:
         """Send the head and all segments.
 
         Raises TransferAborted or StorageUnavailable, TimeoutError if the client accepts nothing for too long,
         ConnectionError if it is gone.
         """
-        writer.send_headers()
+        writer.send_head()
         await self._drain(writer)
         for segment in self._state.segments:
             if isinstance(segment, bytes):
@@ -75,7 +75,7 @@ class FileTransfer:
             else:
                 await self._send_range(segment.start, segment.stop)
 
-    async def _send_bytes(self, writer: AbstractStreamWriter, data: bytes) -> None:
+    async def _send_bytes(self, writer: ResponseStream, data: bytes) -> None:
         while data:
             count = await self._acquire(len(data))
             await writer.write(data[:count])
@@ -91,7 +91,7 @@ class FileTransfer:
             await asyncio.sleep(THREAD_CHECK_INTERVAL_S)
         self._state.sent = self._sender.sent
 
-    async def _drain(self, writer: AbstractStreamWriter) -> None:
+    async def _drain(self, writer: ResponseStream) -> None:
         await self._wait_with_progress(writer.drain)
 
     async def _wait_with_progress(

@@ -11,17 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token
 from jobsvc.web.auth.client_address import Peers
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
+from jobsvc.web.connection.protocol import Connection, connection_of
 from jobsvc.web.ratelimit.budgets import Budget
-
-if TYPE_CHECKING:
-    from jobsvc.web.connection.protocol import Connection
 
 RANGES_PER_DOWNLOAD: Final = 20
 """Further ranges that a token can request for each download in its budget."""
@@ -66,13 +64,13 @@ class RangeContinuations:
         """Return whether a request is for a further range of an output that is being read."""
         self._rotate()
         return request.method == hdrs.METH_GET and self._continues(
-            key, request.headers.get(hdrs.RANGE), _connection(request)
+            key, request.headers.get(hdrs.RANGE), connection_of(request)
         )
 
     def record(self, request: web.Request, key: Key, status: HTTPStatus) -> None:
         """Remember a request, which was already charged, if its response has a body of the output."""
         self._rotate()
-        self._record(key, request.headers.get(hdrs.RANGE), _connection(request), status)
+        self._record(key, request.headers.get(hdrs.RANGE), connection_of(request), status)
 
     def send(
         self, asked: FastRequest, token: Token, prepared: PreparedResponse, budget: Budget
@@ -110,7 +108,3 @@ class RangeContinuations:
             late = now >= self._turn + PLAYING_S
             self._before, self._recent = {} if late else self._recent, {}
             self._turn = now + PLAYING_S
-
-
-def _connection(request: web.Request) -> Connection:
-    return cast("Connection", request.protocol)

@@ -6,18 +6,17 @@ them. All other cases (HEAD, HTTP/1.0, a connection that closes) use the general
 
 from __future__ import annotations
 
-import asyncio
-import sys
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.helpers import rfc822_formatted_time
 
 from jobsvc.storage.nonblocking.cached_read import Body
-from jobsvc.web.connection.protocol import Connection
+from jobsvc.web.connection.protocol import Connection, connection_of
+from jobsvc.web.connection.response_stream import SentResponse
+from jobsvc.web.headers.http_dates import format_date
 from jobsvc.web.ratelimit import budgets
 from jobsvc.web.responses.common_headers import common_header_lines
 
@@ -26,10 +25,8 @@ OK: Final = HTTPStatus.OK
 PARTIAL: Final = HTTPStatus.PARTIAL_CONTENT
 NOT_MODIFIED: Final = HTTPStatus.NOT_MODIFIED
 
-_UNPAUSED: Final = (3, 12) <= sys.version_info < (3, 12, 9) or (3, 13) <= sys.version_info < (3, 13, 2)
-"""Whether asyncio's writelines() buffers without limit for a slow client (CVE-2024-12254)."""
-_COPIED: Final = 4096
-"""Bytes; up to this size, copying the body behind the head is cheaper than passing both separately."""
+_MAX_COPIED_BYTES: Final = 4096
+"""Up to this size, copying the body behind the head is cheaper than passing both separately."""
 
 
 def lines(fields: Mapping[str, str]) -> str:
@@ -46,64 +43,35 @@ def write_response(
     not copied.
     """
     plain = request.method == "GET" and request.version == HttpVersion11 and request.keep_alive
-    if not plain or (transport := request.transport) is None:
+    if not plain or request.transport is None:
         return None
-    budget = budgets.lines(request)
+    budget, connection = budgets.lines(request), connection_of(request)
     if isinstance(body, tuple) and len(body) > 1:
-        _write_all(transport, (_head(status, told, sum(map(len, body)), budget), *body))
+        connection.write_parts((_head(status, told, sum(map(len, body)), budget), *body))
     else:
         whole = body[0] if isinstance(body, tuple) else body
-        write_fast(cast(Connection, request.protocol), status, told, whole, budget)
+        write_fast(connection, status, told, whole, budget)
     return _SENT[status]
 
 
 def write_fast(connection: Connection, status: HTTPStatus, told: str, body: Body, budget: str) -> None:
     """Write such a response to a plain GET; `budget` is the result of `budgets.lines`."""
     head = _head(status, told, len(body), budget)
-    if len(body) <= _COPIED:
+    if len(body) <= _MAX_COPIED_BYTES:
         connection.write_soon(head + body)
-    elif (transport := connection.transport) is not None:
-        _write_all(transport, (head, body))
+    else:
+        connection.write_parts((head, body))
 
 
 def _head(status: HTTPStatus, told: str, size: int, budget: str) -> bytes:
     # The Content-Length of a 304 would have to be that of the 200 (RFC 9110, section 8.6), so it is omitted.
     length = "" if status is NOT_MODIFIED else f"Content-Length: {size}\r\n"
     common = common_header_lines(budget)
-    text = f"{_BEGINNING[status]}{told}{common}{length}Date: {rfc822_formatted_time()}\r\n\r\n"
+    text = f"{_BEGINNING[status]}{told}{common}{length}Date: {format_date(int(time.time()))}\r\n\r\n"
     return text.encode()
-
-
-def _write_all(transport: asyncio.Transport, parts: tuple[Body, ...]) -> None:
-    if _UNPAUSED:
-        transport.write(b"".join(parts))
-    else:
-        transport.writelines(parts)
-
-
-class _Sent(web.StreamResponse):
-    """The object that aiohttp gets for a response that was already sent; shared by all requests."""
-
-    @property
-    def prepared(self) -> bool:
-        """Whether the response has been started: always."""
-        return True
-
-    @property
-    def keep_alive(self) -> bool | None:
-        """Whether the connection is kept open after the response: always."""
-        return True
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Wait until the client has accepted enough of it; only then is the next request started."""
-        await request.writer.drain()
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: the response is complete."""
 
 
 _BEGINNING: Final = {
     status: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in (OK, PARTIAL, NOT_MODIFIED)
 }
-_SENT: Final = {status: _Sent(status=status) for status in _BEGINNING}
+_SENT: Final = {status: SentResponse(status=status) for status in _BEGINNING}

@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from math import inf
 from time import monotonic
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 from aiohttp import hdrs, web
-from aiohttp.http import StreamWriter
 
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web.auth.permits import PermitLost
+from jobsvc.web.connection.response_stream import ResponseStream
 from jobsvc.web.connection.turns import HeavyWorkTurns
 from jobsvc.web.responses.common_headers import add_common_headers
 from jobsvc.web.streaming import sse
@@ -47,7 +47,7 @@ class EventStream:
     """One open event stream."""
 
     def __init__(
-        self, long_lived: LongLivedRequest, writer: StreamWriter, turns: HeavyWorkTurns, send_timeout: float
+        self, long_lived: LongLivedRequest, writer: ResponseStream, turns: HeavyWorkTurns, send_timeout: float
     ) -> None:
         self._request = long_lived
         self._writer = writer
@@ -77,8 +77,8 @@ class EventStream:
         if not self._request.permitted():
             raise PermitLost
         self._last_sent_at = monotonic()
-        await self._writer.write(data, drain=False)
-        if self._request.request.protocol.writing_paused:
+        await self._writer.write_undrained(data)
+        if self._writer.paused:
             async with asyncio.timeout(self._send_timeout):
                 await self._writer.drain()
 
@@ -129,7 +129,7 @@ class EventStreams:
             return response
         try:
             _limit_buffers(transport)
-            writer = cast(StreamWriter, await response.prepare(request))
+            writer = await ResponseStream.start(request, response)
             stream = EventStream(long_lived, writer, self._turns, self._send_timeout)
             with suppress(PermitLost):
                 await stream.send(_GREETING)

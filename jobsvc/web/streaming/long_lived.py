@@ -20,7 +20,8 @@ from jobsvc.domain.access import JOBS_READ, Token
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.permits import Permit, Permits
 from jobsvc.web.background_task import background_task
-from jobsvc.web.connection.protocol import Connection
+from jobsvc.web.connection.protocol import connection_of
+from jobsvc.web.connection.response_stream import is_write_paused
 from jobsvc.web.ratelimit.stream_slots import StreamSlots
 
 CHECK_INTERVAL_S: Final = 1.0
@@ -65,9 +66,9 @@ class LongLivedRequest:
         The connection is aborted if the client does not read.
         """
         self.end_reason = EndReason.REVOKED
-        protocol = self.request.protocol
-        if protocol.writing_paused and protocol.transport is not None:
-            protocol.transport.abort()
+        transport = self.request.transport
+        if transport is not None and is_write_paused(self.request):
+            transport.abort()
         self.notify()
 
     def notify(self) -> None:
@@ -137,8 +138,7 @@ class LongLivedRequests:
                     self._check(long_lived, now)
 
     def _check(self, long_lived: LongLivedRequest, now: float) -> None:
-        protocol = long_lived.request.protocol
-        if protocol.transport is None or (isinstance(protocol, Connection) and protocol.half_closed):
+        if long_lived.request.transport is None or connection_of(long_lived.request).half_closed:
             long_lived.end_reason = EndReason.DISCONNECTED
         elif long_lived.deadline is None or now < long_lived.deadline:
             return
