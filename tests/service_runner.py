@@ -112,8 +112,7 @@ class Process(Service):
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Read the log lines of one event."""
-        lines = (orjson.loads(line) for line in self.stderr_file.read_bytes().splitlines())
-        return [line for line in lines if line["event"] == event]
+        return logged(self.stderr_file, event)
 
     def send_signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
@@ -130,6 +129,12 @@ class Process(Service):
     def descriptor_count(self) -> int:
         """Return the number of open descriptors."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))  # noqa: PTH208 - they go while one looks
+
+
+def logged(stderr_file: Path, event: str) -> list[dict[str, Any]]:
+    """Read the log lines of one event."""
+    lines = (orjson.loads(line) for line in stderr_file.read_bytes().splitlines())
+    return [line for line in lines if line["event"] == event]
 
 
 def start_command(

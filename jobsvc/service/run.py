@@ -21,7 +21,7 @@ from jobsvc.service.app_factory import build_app
 from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, raise_descriptor_limit
 from jobsvc.service.gc_tuning import collect_fully_by_the_clock, leave_out_present_objects
 from jobsvc.service.lifespan import SHUTDOWN_TIMEOUT_S
-from jobsvc.settings import Settings, unknown_variables
+from jobsvc.settings import FAST_PATH_VARIABLE, Settings, unknown_variables
 from jobsvc.storage.files.os_errors import describe, may_pass
 from jobsvc.storage.state.link_key import BadLinkKey
 from jobsvc.storage.state.token_file import BadTokenFile
@@ -50,15 +50,17 @@ async def serve(
     ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
     on_indexed: Callable[[], None] | None = None,
+    fast_path: bool = True,
 ) -> None:
     """Serve until `stop` is set, or until SIGTERM or SIGINT if it is not given.
 
     Then accept no more connections and let downloads finish within the grace period. `ready` is called with
-    the address, `on_indexed` once the first index is complete. Raises StartupError.
+    the address, `on_indexed` once the first index is complete. Without `fast_path`, each request gets a task;
+    responses do not differ. Raises StartupError.
     """
     stop = stop or _stop_on_signals()
     app = build_app(settings, on_indexed)
-    runner = ServiceRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    runner = ServiceRunner(app, fast_path=fast_path, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(app[ACCEPT_ERRORS])
     try:
@@ -129,7 +131,10 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
         log.warning("unknown-variable", name=name, did_you_mean=close, effect="none")
     raise_descriptor_limit()
     collect_fully_by_the_clock()
-    main = serve(settings, ready=ready, on_indexed=leave_out_present_objects)
+    fast_path = os.environ.get(FAST_PATH_VARIABLE) != "off"
+    if not fast_path:
+        log.warning("fast-path-off", variable=FAST_PATH_VARIABLE)
+    main = serve(settings, ready=ready, on_indexed=leave_out_present_objects, fast_path=fast_path)
     try:
         _run_loop(main)
     except StartupError as exc:

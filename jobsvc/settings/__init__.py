@@ -5,11 +5,12 @@ SettingsError.
 """
 
 from jobsvc.settings.directories import default_state_dir
-from jobsvc.settings.environment import is_service_link, unknown_variables
+from jobsvc.settings.environment import FAST_PATH_VARIABLE, is_service_link, unknown_variables
 from jobsvc.settings.loader import NO_JOBS_ROOT, ConfiguredValue, SettingsError, load, resolve
 from jobsvc.settings.options import OPTIONS, Option, Settings
 
 __all__ = [
+    "FAST_PATH_VARIABLE",
     "NO_JOBS_ROOT",
     "OPTIONS",
     "ConfiguredValue",

@@ -18,6 +18,8 @@ CLIENT_VARIABLES: Final = frozenset(
     f"{PREFIX}{name}" for name in ("URL", "TOKEN", "TOKEN_FILE", "PROFILE", "PROGRESS", "OUTPUT", "JOB_DIR")
 )
 """Variables that clients and render jobs read."""
+FAST_PATH_VARIABLE: Final = f"{PREFIX}FAST_PATH"
+"""Not an option but a switch for debugging: "off" has every request handled by a task."""
 
 _ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://\S+", re.ASCII)
 _LINK: Final = re.compile(
@@ -37,7 +39,7 @@ def is_service_link(name: str, value: str) -> bool:
 
 def unknown_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
     """Yield each unknown JOBSVC_... variable and the known variable most similar to it, or None."""
-    known = {option.variable for option in OPTIONS} | CLIENT_VARIABLES
+    known = {option.variable for option in OPTIONS} | CLIENT_VARIABLES | {FAST_PATH_VARIABLE}
     for name, value in sorted(environment.items()):
         if name.startswith(PREFIX) and name not in known and not is_service_link(name, value):
             suffixes = [each.removeprefix(PREFIX) for each in sorted(known)]

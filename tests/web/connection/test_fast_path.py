@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -11,12 +13,14 @@ from structlog.testing import capture_logs
 
 from jobsvc.index.catalogue.shared_reads import SharedReads
 from jobsvc.observe.download_log import DownloadLog
+from jobsvc.service import serve as serve_settings
 from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from jobsvc.web.connection.fast_connection import FastConnection
 from jobsvc.web.endpoints.download import DownloadEndpoint
 from jobsvc.web.endpoints.job_status import JobStatusEndpoint
+from tests import service_runner
 from tests.conftest import MakeJob, Serve
-from tests.eventually import until
+from tests.eventually import until, wait_until
 from tests.fast_path import comparable, reading_paused, send_until_blocked, wait_until_idle, warm_up
 from tests.raw_http import Connection, IncompleteAnswer, request
 from tests.service_runner import Service
@@ -72,6 +76,47 @@ async def test_fast_path_starts_no_task_and_sends_the_same_response(
         assert tasks.made == before + 1
     assert other.headers.pop("Connection") == "close"
     assert comparable(at_once) == comparable(other)
+
+
+@pytest.mark.both_loops
+@WAYS
+async def test_without_the_fast_path_each_request_takes_a_task_and_has_the_same_response(
+    settled: None,
+    serve: Serve,
+    make_job: MakeJob,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    fields: tuple[tuple[str, str], ...],
+) -> None:
+    make_job(output=FILM)
+    fast = await serve()
+    with monkeypatch.context() as switched:
+        switched.setattr(service_runner, "serve", partial(serve_settings, fast_path=False))
+        plain = await serve()
+    async with fast.connect() as link, plain.connect() as other:
+        await warm_up(link, fast, path, fields)
+        await warm_up(other, plain, path, fields)
+        asyncio.get_running_loop().set_task_factory(tasks := Tasks())
+        answers = [await other.ask("GET", path, fields, token=plain.token) for _ in range(3)]
+        asyncio.get_running_loop().set_task_factory(None)
+        assert tasks.made == len(answers)
+        one = comparable(await link.ask("GET", path, fields, token=fast.token))
+        assert [comparable(answer) for answer in answers] == [one] * 3
+
+
+def test_the_fast_path_can_be_switched_off_by_a_variable(
+    tmp_path: Path, jobs_root: Path, state_dir: Path
+) -> None:
+    stderr_file = tmp_path / "stderr"
+    arguments = ("serve", jobs_root, "--port", "0", "--state-dir", state_dir)
+    process = service_runner.start_command(stderr_file, *arguments, JOBSVC_FAST_PATH="off")
+    try:
+        wait_until(lambda: b'"serving"' in stderr_file.read_bytes(), 20)
+    finally:
+        service_runner.stop_process(process)
+    (line,) = service_runner.logged(stderr_file, "fast-path-off")
+    assert line["variable"] == "JOBSVC_FAST_PATH"
+    assert service_runner.logged(stderr_file, "unknown-variable") == []
 
 
 @pytest.mark.both_loops

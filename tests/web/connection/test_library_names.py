@@ -262,6 +262,22 @@ def test_private_names_of_aiohttp_are_used_in_the_fence_only() -> None:
     assert used == []
 
 
+def test_names_used_in_the_fence_are_on_the_list() -> None:
+    known = {name for names in NAMES.values() for name in names} | {*INSTANCE_NAMES["aiohttp.web.Server"]}
+    ours = {name for cls in OVERRIDDEN for name in names_of(cls)}
+    used = set()
+    for path, tree in modules():
+        if not any((PACKAGE / path).is_relative_to(each) for each in FENCE):
+            continue
+        for cls in ast.walk(tree):
+            if isinstance(cls, ast.ClassDef) and cls.name in {each.__name__ for each in OVERRIDDEN}:
+                names = {node.attr for node in ast.walk(cls) if isinstance(node, ast.Attribute)}
+                used |= {
+                    name for name in names if name.startswith("_") and not name.startswith(("__", "_jobsvc_"))
+                }
+    assert used - known - ours == set()
+
+
 def test_private_modules_of_libraries_are_imported_in_one_module_each() -> None:
     imported = [
         (str(path), node.module)
