@@ -50,7 +50,7 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
     guard = _guard(settings, parts)
     add_routes(
         app,
-        envelope=RequestMiddleware(parts.metrics),
+        middleware=RequestMiddleware(parts.metrics),
         guard=guard,
         links=parts.links,
         handlers=_handlers(parts, guard),
@@ -93,15 +93,15 @@ def _handlers(parts: Components, guard: Guard) -> Endpoints:
             listing=index.listing,
             subscriptions=parts.subscriptions,
             list_items=parts.list_items,
-            turns=parts.turns,
+            work_lock=parts.work_lock,
             streams=parts.streams,
             metrics=parts.metrics,
             ready=index.ready,
         ),
-        link_route=DownloadLinksEndpoint(
+        download_links=DownloadLinksEndpoint(
             freshness=index.freshness,
             links=parts.links,
-            public_url=PublicUrl(settings.public_url, parts.peers),
+            public_url=PublicUrl(settings.public_url, parts.client_addresses),
             max_age=settings.max_link_age,
         ),
         token=TokenEndpoint(guard.budgets),
@@ -158,13 +158,13 @@ def _guard(settings: Settings, parts: Components) -> Guard:
     }
     budgets = {name: Budget(name, parse_rate(rate)) for name, rate in rates.items()}
     failures = AuthFailures(parse_rate(settings.limit_auth_failures))
-    return Guard(parts.authenticator, budgets, failures, parts.peers)
+    return Guard(parts.authenticator, budgets, failures, parts.client_addresses)
 
 
 def _seeks(parts: Components) -> RangeContinuations:
     rate = parse_rate(parts.settings.limit_download)
     further = rate._replace(amount=rate.amount * RANGES_PER_DOWNLOAD)
-    return RangeContinuations(Budget("ranges", further), parts.peers, job_id_of)
+    return RangeContinuations(Budget("ranges", further), parts.client_addresses, job_id_of)
 
 
 def _unready(index: JobIndex) -> str | None:

@@ -25,13 +25,13 @@ from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKEN_USE_FILE, T
 from jobsvc.storage.processes.record_process import RecordProcess
 from jobsvc.storage.state.digest_file import DigestFile
 from jobsvc.web.auth.bearer import TokenAuthenticator
-from jobsvc.web.auth.client_address import Peers
+from jobsvc.web.auth.client_address import ClientAddresses
 from jobsvc.web.auth.permits import Permits
 from jobsvc.web.auth.signed_links import SignedLinks
 from jobsvc.web.auth.token_use import TokenUse
 from jobsvc.web.connection.connection_limits import ConnectionLimits
 from jobsvc.web.connection.timeouts import ConnectionTimeouts
-from jobsvc.web.connection.turns import HeavyWorkTurns
+from jobsvc.web.connection.yielding_lock import YieldingLock
 from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.jobs.file_access import JobFileAccess
 from jobsvc.web.jobs.list_items import ListItemCaches
@@ -63,7 +63,7 @@ class Components:
     index: JobIndex
     authenticator: TokenAuthenticator
     token_use: TokenUse
-    peers: Peers
+    client_addresses: ClientAddresses
     links: SignedLinks
     download_log: DownloadLog
     files: JobFileAccess
@@ -73,7 +73,7 @@ class Components:
     subscriptions: Subscriptions
     push_renderer: PushRenderer
     list_items: ListItemCaches
-    turns: HeavyWorkTurns
+    work_lock: YieldingLock
     long_lived: LongLivedRequests
     streams: EventStreams
     connection_limits: ConnectionLimits
@@ -102,7 +102,7 @@ def build_components(settings: Settings) -> Components:
     metrics.tokens_expiring_soon.set_function(authenticator.expiring_soon)
     representations = RepresentationCache(digest_of=digests.known, public_url=settings.public_url)
     permits = Permits(authenticator)
-    turns = HeavyWorkTurns()
+    work_lock = YieldingLock()
     max_connections = _max_connections(settings)
     long_lived = LongLivedRequests(permits, _stream_slots(settings, metrics, max_connections))
     connection_limits = ConnectionLimits(
@@ -125,7 +125,7 @@ def build_components(settings: Settings) -> Components:
         token_use=TokenUse(
             authenticator, settings.state_dir / TOKEN_USE_FILE, disk, on_error=metrics.token_use_errors.inc
         ),
-        peers=Peers(settings.trusted_proxies),
+        client_addresses=ClientAddresses(settings.trusted_proxies),
         links=SignedLinks(settings.state_dir / LINK_KEY_FILE, disk, authenticator),
         download_log=DownloadLog(settings.state_dir, metrics.download_log_errors.inc),
         files=JobFileAccess(
@@ -143,7 +143,7 @@ def build_components(settings: Settings) -> Components:
         subscriptions=Subscriptions(index.catalogue),
         push_renderer=PushRenderer(index.log_tails, representations),
         long_lived=long_lived,
-        streams=EventStreams(long_lived, metrics, turns, send_timeout=settings.send_timeout),
+        streams=EventStreams(long_lived, metrics, work_lock, send_timeout=settings.send_timeout),
         connection_limits=connection_limits,
         connection_timeouts=ConnectionTimeouts(
             header_timeout=settings.header_timeout,
@@ -151,7 +151,7 @@ def build_components(settings: Settings) -> Components:
             on_closed=_count_closed(metrics),
         ),
         list_items=ListItemCaches(settings.public_url),
-        turns=turns,
+        work_lock=work_lock,
     )
 
 

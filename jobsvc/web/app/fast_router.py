@@ -24,13 +24,14 @@ ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 MAX_SLASHES: Final = 256
 """Slashes in a request target, at most: the time of aiohttp's router grows with their square."""
 _VERSIONED: Final = "download?"
-_GENERAL: Final = (None, "", None)
+_NO_MATCH: Final = (None, "", None)
 
 
 class FastRoute(NamedTuple):
     """One of the two routes, with its handlers."""
 
-    route: str
+    pattern: str
+    """Its path, with {id} for the job id."""
     handle: Handler
     """The handler of the same route in aiohttp's router."""
     try_fast: FastHandler
@@ -40,50 +41,50 @@ class FastRoute(NamedTuple):
 class FastRouter:
     """Routes a plain GET of a job's status or download without aiohttp's router."""
 
-    def __init__(self, envelope: RequestMiddleware, status: FastRoute, download: FastRoute) -> None:
+    def __init__(self, middleware: RequestMiddleware, status: FastRoute, download: FastRoute) -> None:
         """Take the two routes, whose handlers are already guarded."""
-        self.count_unparsed = envelope.count_unparsed
-        self._answer = envelope.answer
-        self._try_fast = envelope.try_fast
+        self.count_unparsed = middleware.count_unparsed
+        self._handle = middleware.handle
+        self._try_fast = middleware.try_fast
         self._status = status
         self._download = download
 
     def try_fast(self, connection: FastConnection, message: ParsedHead, target: str) -> bool:
         """Respond to a plain GET of this target if that needs no wait; return whether it did."""
-        way, job_id, version = self._match(target)
-        if way is None:
+        route, job_id, version = self._match(target)
+        if route is None:
             return False
-        asked = FastRequest(connection, message, target, job_id, version)
-        return self._try_fast(asked, way.try_fast, way.route)
+        request = FastRequest(connection, message, target, job_id, version)
+        return self._try_fast(request, route.try_fast, route.pattern)
 
     def wrap(self, general: ServerHandler) -> ServerHandler:
         """Return a handler for all requests, which calls `general` for all but the two routes."""
 
-        def dispatched(given: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-            request = cast(web.Request, given)
+        def dispatch(base_request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+            request = cast(web.Request, base_request)
             if request.method == "GET" and hdrs.EXPECT not in request.headers:
-                way, job_id, _ = self._match(request.raw_path)
-                if way is not None:
+                route, job_id, _ = self._match(request.raw_path)
+                if route is not None:
                     request[JOB_ID] = job_id
-                    return self._answer(request, way.handle, way.route)
-            if given.raw_path.count("/") > MAX_SLASHES:
-                return self._answer(request, _not_found, UNMATCHED)
+                    return self._handle(request, route.handle, route.pattern)
+            if request.raw_path.count("/") > MAX_SLASHES:
+                return self._handle(request, _not_found, UNMATCHED)
             return general(request)
 
-        return dispatched
+        return dispatch
 
     def _match(self, path: str) -> tuple[FastRoute | None, str, str | None]:
-        """Return the route of a target, its job id and output version; `_GENERAL` if no route matches."""
+        """Return the route of a target, its job id and output version; `_NO_MATCH` if no route matches."""
         if not path.startswith(JOBS):
-            return _GENERAL
+            return _NO_MATCH
         job_id, slash, rest = path[len(JOBS) :].partition("/")
-        way, version = self._download if slash else self._status, None
+        route, version = self._download if slash else self._status, None
         if slash and rest != "download":
             match = VERSION_QUERY.fullmatch(rest, len(_VERSIONED)) if rest.startswith(_VERSIONED) else None
             if match is None:
-                return _GENERAL
+                return _NO_MATCH
             version = match[1]
-        return (way, job_id, version) if is_job_id(job_id) else _GENERAL
+        return (route, job_id, version) if is_job_id(job_id) else _NO_MATCH
 
 
 async def _not_found(_request: web.Request) -> web.StreamResponse:

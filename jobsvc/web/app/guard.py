@@ -18,7 +18,7 @@ from jobsvc.domain.access import Token, require
 from jobsvc.domain.errors import ApiError, RateLimited, Unauthorized
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN, NoCredentials, TokenAuthenticator
-from jobsvc.web.auth.client_address import Peers
+from jobsvc.web.auth.client_address import ClientAddresses
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.ratelimit.budgets import BUDGET, FURTHER_RANGE, AuthFailures, Budget
 from jobsvc.web.ratelimit.seeking import RangeContinuations
@@ -37,15 +37,19 @@ class Guard:
     """Wraps handlers so that they only get requests with a right to the route; the job is checked later."""
 
     def __init__(
-        self, gate: TokenAuthenticator, budgets: Mapping[str, Budget], failures: AuthFailures, peers: Peers
+        self,
+        authenticator: TokenAuthenticator,
+        budgets: Mapping[str, Budget],
+        failures: AuthFailures,
+        client_addresses: ClientAddresses,
     ) -> None:
-        """`gate` authenticates tokens; `budgets` are keyed by the name that routes use."""
-        self._gate = gate
+        """`budgets` are keyed by the name that routes use."""
+        self._authenticator = authenticator
         self._budgets = budgets
         self._failures = failures
-        self._peers = peers
+        self._client_addresses = client_addresses
 
-    def __call__(
+    def wrap(
         self,
         handler: Handler,
         *,
@@ -62,33 +66,33 @@ class Guard:
         credentials other than the Authorization field passes its own `authenticate`; its failures are
         counted too. With `seeks`, further ranges of an output that is being read are charged there.
         """
-        present = authenticate or self._bearer
-        spent = self._budgets[budget]
+        authenticate = authenticate or self._bearer_token
+        charged = self._budgets[budget]
 
-        def admitted(request: web.Request) -> Awaitable[web.StreamResponse]:
+        def allowed(request: web.Request) -> Awaitable[web.StreamResponse]:
             require(request[TOKEN], scope)
             if "?" in request.raw_path:
-                query_params.only(request.query, *parameters)
+                query_params.reject_unknown(request.query, *parameters)
             return handler(request)
 
-        limited = spent.limited(admitted)
+        limited = charged.limited(allowed)
 
         @wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
-            self._authenticate(request, present)
+            self._authenticate(request, authenticate)
             token = request[TOKEN]
-            request[BUDGET] = spent
-            further = seeks is not None and seeks.is_continuation(request, seeks.key_of(request, token))
-            if seeks is None or not further or not seeks.budget.try_acquire(token):
+            request[BUDGET] = charged
+            continues = seeks is not None and seeks.is_continuation(request, seeks.key_of(request, token))
+            if seeks is None or not continues or not seeks.budget.try_acquire(token):
                 return await limited(request)
             request[FURTHER_RANGE] = True
             try:
-                response = await admitted(request)
+                response = await allowed(request)
             except ApiError:
-                spent.try_acquire(token)
+                charged.try_acquire(token)
                 raise
             if response.status >= HTTPStatus.BAD_REQUEST:
-                spent.try_acquire(token)
+                charged.try_acquire(token)
             return response
 
         return guarded
@@ -98,7 +102,7 @@ class Guard:
         """The budgets that routes are counted in."""
         return self._budgets.values()
 
-    def authenticated(self, handler: Handler) -> Handler:
+    def wrap_token_only(self, handler: Handler) -> Handler:
         """Wrap a handler that any live token can call without a budget; it finds the Token under TOKEN.
 
         The wrapper raises Unauthorized, RateLimited if there were too many failed tokens, and BadRequest if
@@ -107,13 +111,13 @@ class Guard:
 
         @wraps(handler)
         async def authenticated(request: web.Request) -> web.StreamResponse:
-            self._authenticate(request, self._bearer)
-            query_params.only(request.query)
+            self._authenticate(request, self._bearer_token)
+            query_params.reject_unknown(request.query)
             return await handler(request)
 
         return authenticated
 
-    def fast(
+    def wrap_fast(
         self,
         handler: Callable[[FastRequest, Token], PreparedResponse | None],
         *,
@@ -126,43 +130,43 @@ class Guard:
         Only a response that is sent is charged. An invalid token is not counted here, and a request over
         budget is not refused: the general path does both, and handles requests without Authorization.
         """
-        authenticate, spent = self._gate.authenticate, self._budgets[budget]
+        authenticate, charged = self._authenticator.authenticate, self._budgets[budget]
 
-        def guarded(asked: FastRequest) -> HTTPStatus | None:
-            token = authenticate(asked.headers)
+        def guarded(request: FastRequest) -> HTTPStatus | None:
+            token = authenticate(request.headers)
             require(token, scope)
-            decided = handler(asked, token)
-            if decided is None:
+            response = handler(request, token)
+            if response is None:
                 return None
             if seeks is not None:
-                return seeks.send(asked, token, decided, spent)
-            told = spent.consume(token, unchanged=decided.status is _UNCHANGED)
-            if told is None:
+                return seeks.send(request, token, response, charged)
+            budget_lines = charged.consume(token, unchanged=response.status is _UNCHANGED)
+            if budget_lines is None:
                 return None
-            decided.send(told)
-            return decided.status
+            response.send(budget_lines)
+            return response.status
 
         return guarded
 
-    def _bearer(self, request: web.Request) -> Token:
-        return self._gate.authenticate(request.headers)
+    def _bearer_token(self, request: web.Request) -> Token:
+        return self._authenticator.authenticate(request.headers)
 
     def _authenticate(self, request: web.Request, authenticate: Authenticate) -> None:
         try:
             request[TOKEN] = authenticate(request)
-        except Unauthorized as wrong:
-            self._count(request, wrong)
+        except Unauthorized as exc:
+            self._count_failure(request, exc)
             raise
 
-    def _count(self, request: web.Request, wrong: Unauthorized) -> None:
+    def _count_failure(self, request: web.Request, failure: Unauthorized) -> None:
         """Count an invalid token against its sender's address; valid tokens are never refused for it.
 
         Raises RateLimited if there were too many.
         """
-        if isinstance(wrong, NoCredentials):
+        if isinstance(failure, NoCredentials):
             return
         try:
-            self._failures.hit(self._peers.address_of(request))
-        except RateLimited as refused:
-            refused.reason, refused.token_id = wrong.reason, wrong.token_id
+            self._failures.hit(self._client_addresses.address_of(request))
+        except RateLimited as exc:
+            exc.reason, exc.token_id = failure.reason, failure.token_id
             raise

@@ -44,11 +44,11 @@ class RequestMiddleware:
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Return a response to the request whatever happens, and record it in metrics and log."""
-        return await self.answer(request, handler, route_of(request))
+        return await self.handle(request, handler, route_of(request))
 
-    async def answer(self, request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
+    async def handle(self, request: web.Request, handler: Handler, route: str) -> web.StreamResponse:
         """Do the same as `__call__` for a request whose route pattern is already known."""
-        begun = perf_counter()
+        started_at = perf_counter()
         request_id.begin(request.headers.get(REQUEST_ID))
         refused: ApiError | None = None
         try:
@@ -66,32 +66,32 @@ class RequestMiddleware:
         if not response.prepared:
             add_common_headers(request, response)
         status = response.status
-        self._observe(route, request.method, status, perf_counter() - begun)
+        self._observe(route, request.method, status, perf_counter() - started_at)
         if status >= MIN_LOGGED_STATUS:
             _log_refusal(request, route, status, refused)
         return response
 
-    def try_fast(self, asked: FastRequest, handler: guard.FastHandler, route: str) -> bool:
+    def try_fast(self, request: FastRequest, handler: guard.FastHandler, route: str) -> bool:
         """Respond on the fast path and record it in the metrics; return False if no response was sent.
 
         Refusals are left to the general path. An unexpected exception closes the connection.
         """
-        begun = perf_counter()
-        named = request_id.begin(asked.headers.get(REQUEST_ID))
+        started_at = perf_counter()
+        bound_id = request_id.begin(request.headers.get(REQUEST_ID))
         try:
-            status = handler(asked)
+            status = handler(request)
         except ApiError:
             return False
         except Exception:
             log.exception("request-failed", method=hdrs.METH_GET, route=route)
-            self._observe(route, hdrs.METH_GET, HTTPStatus.INTERNAL_SERVER_ERROR, perf_counter() - begun)
-            asked.close_connection()
+            self._observe(route, hdrs.METH_GET, HTTPStatus.INTERNAL_SERVER_ERROR, perf_counter() - started_at)
+            request.close_connection()
             return True
         finally:
-            request_id.end(named)
+            request_id.end(bound_id)
         if status is None:
             return False
-        self._observe(route, hdrs.METH_GET, status, perf_counter() - begun)
+        self._observe(route, hdrs.METH_GET, status, perf_counter() - started_at)
         return True
 
     def count_unparsed(self, status: int) -> None:
@@ -108,21 +108,21 @@ class RequestMiddleware:
 
 def _log_refusal(request: web.Request, route: str, status: int, refused: ApiError | None) -> None:
     """Log a refusal with its route, not its URL: that can contain a signature and is client input."""
-    told = {} if refused is None else _refusal_fields(request, refused)
-    say = log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
-    say("refused", status=status, method=request.method, route=route, peer=request.remote, **told)
+    fields = {} if refused is None else _refusal_fields(request, refused)
+    write = log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else log.info
+    write("refused", status=status, method=request.method, route=route, peer=request.remote, **fields)
 
 
 def _refusal_fields(request: web.Request, refused: ApiError) -> dict[str, str]:
     """Return the log fields of a refusal: its code, its reason, and the token's id, as far as known."""
-    told = {"code": refused.code}
+    fields = {"code": refused.code}
     if refused.reason is not None:
-        told["reason"] = refused.reason
+        fields["reason"] = refused.reason
     token = request.get(TOKEN)
     token_id = refused.token_id if token is None else token.id
     if token_id is not None:
-        told["tokenId"] = token_id
-    return told
+        fields["tokenId"] = token_id
+    return fields
 
 
 async def handle_expect(request: web.Request) -> web.StreamResponse | None:

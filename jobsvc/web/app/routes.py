@@ -14,7 +14,7 @@ from jobsvc.web import query_params
 from jobsvc.web.app.fast_router import FastRoute, FastRouter
 from jobsvc.web.app.guard import Authenticate, Guard
 from jobsvc.web.app.middleware import RequestMiddleware, handle_expect
-from jobsvc.web.auth import signed_links as link_queries
+from jobsvc.web.auth import signed_links
 from jobsvc.web.auth.signed_links import SignedLinks
 from jobsvc.web.endpoints import job_list
 from jobsvc.web.endpoints.all_events import AllEventsEndpoint
@@ -32,7 +32,7 @@ from jobsvc.web.ratelimit.seeking import RangeContinuations
 from jobsvc.web.responses import json_response
 from jobsvc.web.streaming import sse
 
-FAST_ROUTER: Final = web.AppKey("jobsvc.dispatch", FastRouter)
+FAST_ROUTER: Final = web.AppKey("jobsvc.fast-router", FastRouter)
 """On the application: the router that the server calls."""
 
 
@@ -46,7 +46,7 @@ class Endpoints:
     logs: JobLogEndpoint
     job_events: JobEventsEndpoint
     all_events: AllEventsEndpoint
-    link_route: DownloadLinksEndpoint
+    download_links: DownloadLinksEndpoint
     token: TokenEndpoint
     health: HealthEndpoints
     seeks: RangeContinuations
@@ -55,59 +55,61 @@ class Endpoints:
 def add_routes(
     app: web.Application,
     *,
-    envelope: RequestMiddleware,
+    middleware: RequestMiddleware,
     guard: Guard,
     links: SignedLinks,
     handlers: Endpoints,
 ) -> None:
-    """Add the routes and the middleware `envelope` to the application; HEAD is allowed wherever GET is."""
+    """Add the routes and the middleware to the application; HEAD is allowed wherever GET is."""
     health = handlers.health
-    show = _fast_route(STATUS, handlers.status, guard, scope=JOBS_READ, budget="status", parameters=("wait",))
-    fetch = _fast_route(
+    status = _fast_route(
+        STATUS, handlers.status, guard, scope=JOBS_READ, budget="status", parameters=("wait",)
+    )
+    download = _fast_route(
         DOWNLOAD,
         handlers.download,
         guard,
         scope=OUTPUTS_READ,
         budget="download",
-        parameters=link_queries.PARAMETERS,
+        parameters=signed_links.PARAMETERS,
         authenticate=links.authenticate,
         seeks=handlers.seeks,
     )
     gets = {
-        "/api/jobs": guard(
+        "/api/jobs": guard.wrap(
             handlers.listing.handle, scope=JOBS_READ, budget="list", parameters=job_list.PARAMETERS
         ),
-        STATUS: show.handle,
-        DOWNLOAD: fetch.handle,
-        NAMED_DOWNLOAD.replace("{name}", "{name:[^/]+}"): fetch.handle,
-        "/api/jobs/{id}/events": guard(
+        STATUS: status.handle,
+        DOWNLOAD: download.handle,
+        NAMED_DOWNLOAD.replace("{name}", "{name:[^/]+}"): download.handle,
+        "/api/jobs/{id}/events": guard.wrap(
             handlers.job_events.handle, scope=JOBS_READ, budget="status", parameters=(sse.LAST_EVENT_ID,)
         ),
-        "/api/events": guard(
+        "/api/events": guard.wrap(
             handlers.all_events.handle,
             scope=JOBS_READ,
             budget="events",
             parameters=("status", sse.LAST_EVENT_ID),
         ),
-        "/api/jobs/{id}/logs": guard(
+        "/api/jobs/{id}/logs": guard.wrap(
             handlers.logs.handle,
             scope=JOBS_READ,
             budget="logs",
             parameters=("tail", "follow", sse.LAST_EVENT_ID),
         ),
-        "/api/me": guard.authenticated(handlers.token.handle),
+        "/api/me": guard.wrap_token_only(handlers.token.handle),
         "/api/openapi.json": _OpenApiDocument().handle,
         "/healthz": health.live,
         "/readyz": health.ready,
         "/metrics": health.metrics,
     }
     posts = {
-        "/api/jobs/{id}/download-links": guard(
-            handlers.link_route.handle, scope=OUTPUTS_READ, budget="download"
+        "/api/jobs/{id}/download-links": guard.wrap(
+            handlers.download_links.handle, scope=OUTPUTS_READ, budget="download"
         ),
     }
-    app.middlewares.append(web.middleware(envelope))
-    app[FAST_ROUTER] = FastRouter(envelope, show, fetch)
+    app.middlewares.append(web.middleware(middleware))
+    app[FAST_ROUTER] = FastRouter(middleware, status, download)
     app.add_routes([web.get(path, handler, expect_handler=handle_expect) for path, handler in gets.items()])
     app.add_routes([web.post(path, handler, expect_handler=handle_expect) for path, handler in posts.items()])
 
@@ -126,7 +128,7 @@ def _fast_route(
     """Create a fast route whose two handlers require the same scope and budget."""
     return FastRoute(
         route,
-        guard(
+        guard.wrap(
             handler.handle,
             scope=scope,
             budget=budget,
@@ -134,7 +136,7 @@ def _fast_route(
             authenticate=authenticate,
             seeks=seeks,
         ),
-        guard.fast(handler.try_fast, scope=scope, budget=budget, seeks=seeks),
+        guard.wrap_fast(handler.try_fast, scope=scope, budget=budget, seeks=seeks),
     )
 
 
@@ -151,5 +153,5 @@ class _OpenApiDocument:
         }
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        query_params.only(request.query)
-        return json_response.answer(request, self._body, self._fields)
+        query_params.reject_unknown(request.query)
+        return json_response.respond(request, self._body, self._fields)

@@ -23,7 +23,7 @@ _PORT: Final = re.compile(r'"?(?:\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|(\d+\.\d+\.\d
 """An address as some proxies forward it: with a port or brackets."""
 
 
-class Peers:
+class ClientAddresses:
     """Determines client addresses; trusts the addresses that certain proxies forward."""
 
     def __init__(self, trusted: Sequence[Network]) -> None:

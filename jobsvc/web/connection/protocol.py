@@ -19,7 +19,7 @@ from jobsvc.web.connection.connection_limits import ConnectionLimits
 from jobsvc.web.connection.error_response import error_response, render_error
 from jobsvc.web.connection.request_input import MAX_HELD_BYTES, RequestInput
 from jobsvc.web.connection.response_stream import Buffer, write_parts
-from jobsvc.web.connection.turns import HeavyWorkTurns
+from jobsvc.web.connection.yielding_lock import YieldingLock
 
 _HEAD_END: Final = b"\r\n\r\n"
 
@@ -36,8 +36,8 @@ class ConnectionServer(web.Server):
     def __init__(self, *args: Any, loop: asyncio.AbstractEventLoop, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
         super().__init__(*args, loop=loop, **kw)
         self.parsing = CallbackBatch(loop)
-        self.pipelined = HeavyWorkTurns()
-        """A turn for each request that arrived before the previous request on its connection was finished."""
+        self.pipelined_lock = YieldingLock()
+        """Held for each request that arrived before the previous request on its connection was finished."""
 
     def __call__(self) -> Connection:
         """Create a connection."""
@@ -209,15 +209,15 @@ class Connection(RequestInput):
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Finish a response; if the next request has already been received, it waits for its turn."""
+        """Finish a response; if the next request has already been received, yield to other connections."""
         finishing = super().finish_response(request, resp, start_time)
-        return self._wait_turn(finishing) if self._messages or self._jobsvc_received else finishing
+        return self._finish_pipelined(finishing) if self._messages or self._jobsvc_received else finishing
 
-    async def _wait_turn(
+    async def _finish_pipelined(
         self, finishing: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
     ) -> tuple[web.StreamResponse, bool]:
         finished = await finishing
-        async with self._jobsvc_server.pipelined.take():
+        async with self._jobsvc_server.pipelined_lock:
             return finished
 
     def resume_writing(self) -> None:

@@ -26,7 +26,7 @@ from jobsvc.index.queries.subscriptions import Subscriptions
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.connection.turns import HeavyWorkTurns
+from jobsvc.web.connection.yielding_lock import YieldingLock
 from jobsvc.web.jobs.list_items import ListItemCache, ListItemCaches
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.event_stream import PIECE_BYTES, EventStream, EventStreams
@@ -46,7 +46,7 @@ class AllEventsEndpoint:
         listing: Listing,
         subscriptions: Subscriptions,
         list_items: ListItemCaches,
-        turns: HeavyWorkTurns,
+        work_lock: YieldingLock,
         streams: EventStreams,
         metrics: Metrics,
         ready: asyncio.Event,
@@ -55,14 +55,14 @@ class AllEventsEndpoint:
         self._listing = listing
         self._subscriptions = subscriptions
         self._list_items = list_items
-        self._turns = turns
+        self._work_lock = work_lock
         self._streams = streams
         self._metrics = metrics
         self._ready = ready
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD. Raises BadRequest if a query parameter is invalid."""
-        statuses = query_params.statuses(request.query)
+        statuses = query_params.get_statuses(request.query)
         with (
             self._streams.hold(request, "jobs") as long_lived,
             self._subscriptions.subscribe_owner(visible_owner(request[TOKEN]), long_lived.notify) as feed,
@@ -101,7 +101,7 @@ class AllEventsEndpoint:
         """Send the current state of all jobs; changes made meanwhile are sent afterwards."""
         after, sent = None, 0
         while stream.open:
-            async with self._turns.take():
+            async with self._work_lock:
                 page = self._listing.page(
                     feed.owner, statuses=statuses, limit=JOBS_PER_ITERATION, after=after
                 )

@@ -106,7 +106,7 @@ def address_of(request: web.Request) -> DownloadAddress:
     name = file_name_of(request)
     if "?" not in request.raw_path:
         return DownloadAddress(name=name)
-    return DownloadAddress(query_params.one(request.query, "version"), name)
+    return DownloadAddress(query_params.get_text(request.query, "version"), name)
 
 
 class DownloadEndpoint:
@@ -156,7 +156,7 @@ class DownloadEndpoint:
         if seen is None:
             return None
         job, output = seen.snapshot.job, require_output(seen.snapshot.job, seen.file)
-        asked.client = self._seeks.peers.address_of(asked)
+        asked.client = self._seeks.client_addresses.address_of(asked)
         ended = partial(self._ended, asked.client, job, output, by_link=False)
         decided = self._file_responder.try_fast(
             asked, token, output, _extra_headers(output.name), ended, linger=self._run_in_background
@@ -171,7 +171,9 @@ class DownloadEndpoint:
         job, output = found
         seeks = self._seeks
         seeks.record(request, seeks.key_of(request, token), output.evaluation.status)
-        ended = partial(self._ended, seeks.peers.address_of(request), job, output, by_link=BY_LINK in request)
+        ended = partial(
+            self._ended, seeks.client_addresses.address_of(request), job, output, by_link=BY_LINK in request
+        )
         return await self._file_responder.answer(
             request, job.id, output, _headers(output.name), ended, slot=slot
         )
@@ -269,4 +271,4 @@ def _headers(name: str) -> dict[str, str]:
 
 @lru_cache(maxsize=1024)
 def _extra_headers(name: str) -> str:
-    return single_write.lines(_headers(name))
+    return single_write.header_lines(_headers(name))

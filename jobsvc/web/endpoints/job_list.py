@@ -99,7 +99,7 @@ class JobListEndpoint:
         etag = entity_tag(body[0] if len(body) == 1 else _identity(elements, end))
         age = monotonic() - self._index.listing.valid_at(page)
         unreadable = self._index.listing.has_unreadable(page)
-        return json_response.answer(request, body, self._fields(etag, age, unreadable=unreadable))
+        return json_response.respond(request, body, self._fields(etag, age, unreadable=unreadable))
 
     def _fields(self, etag: str, age: float, *, unreadable: bool) -> dict[str, str]:
         fields = {
@@ -139,11 +139,11 @@ def _identity(elements: list[Element], end: bytes) -> bytes:
 def parse_query(parameters: MultiMapping[str]) -> ListQuery:
     """Parse the query parameters. Raises BadRequest, naming the invalid parameter."""
     return ListQuery(
-        query_params.statuses(parameters),
+        query_params.get_statuses(parameters),
         _owners(parameters),
-        _updated_since(query_params.one(parameters, "updatedSince")),
-        query_params.whole(parameters, "limit", MAX_LIMIT, least=1) or DEFAULT_LIMIT,
-        _after(query_params.one(parameters, "cursor")),
+        _updated_since(query_params.get_text(parameters, "updatedSince")),
+        query_params.get_int(parameters, "limit", MAX_LIMIT, minimum=1) or DEFAULT_LIMIT,
+        _after(query_params.get_text(parameters, "cursor")),
     )
 
 
@@ -164,7 +164,7 @@ def _updated_since(text: str | None) -> int | None:
     try:
         return parse_time(plain)
     except ValueError as exc:
-        raise BadRequest(f"updatedSince: {query_params.quoted(text)} is no RFC 3339 date-time.") from exc
+        raise BadRequest(f"updatedSince: {query_params.quote(text)} is no RFC 3339 date-time.") from exc
 
 
 def _after(cursor: str | None) -> After | None:
@@ -172,5 +172,5 @@ def _after(cursor: str | None) -> After | None:
         return None
     after = parse_cursor(cursor)
     if after is None:
-        raise BadRequest(f"cursor: {query_params.quoted(cursor)} is none that this service gave.")
+        raise BadRequest(f"cursor: {query_params.quote(cursor)} is none that this service gave.")
     return after

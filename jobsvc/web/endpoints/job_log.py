@@ -61,8 +61,8 @@ class JobLogEndpoint:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD."""
-        lines = query_params.whole(request.query, "tail", MAX_TAIL_LINES)
-        if query_params.switch(request.query, "follow"):
+        lines = query_params.get_int(request.query, "tail", MAX_TAIL_LINES)
+        if query_params.get_flag(request.query, "follow"):
             return await self._log_follow.handle(request, lines)
         find = partial(self._find, request, lines)
         return await self._slots.respond(

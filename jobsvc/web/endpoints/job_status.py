@@ -58,7 +58,9 @@ class JobStatusEndpoint:
             cached, logs = await self._log_tails.with_tail(cached, force=force)
         rendered = self._representations.get(cached.snapshot, logs)
         rendered = rendered.for_token(request[TOKEN], cached.snapshot.job.owner)
-        return json_response.answer(request, _body(rendered, request, job_id), _fields(cached, rendered.etag))
+        return json_response.respond(
+            request, _body(rendered, request, job_id), _fields(cached, rendered.etag)
+        )
 
     def try_fast(self, request: FastRequest, token: Token) -> PreparedResponse | None:
         """Prepare the response to a plain GET if all of it is in memory; return None otherwise."""

@@ -54,7 +54,7 @@ class LongPoll:
         TooManyStreams; JobNotFound, StorageUnavailable; Unauthorized or InsufficientScope if the token has
         changed meanwhile.
         """
-        requested = query_params.seconds(request.query, "wait", MAX_WAIT_S)
+        requested = query_params.get_seconds(request.query, "wait", MAX_WAIT_S)
         if not requested:
             return
         seconds = min(requested, WAIT_ENDS_AFTER_S)

@@ -156,7 +156,7 @@ class FileResponder:
         """Send the response. Raises TransferAborted if it ends early."""
         status, transfer = found.evaluation.status, self._transfer
         if found.body is not None:
-            sent = transfer.write(request, status, single_write.lines(planned.headers), found.body)
+            sent = transfer.write(request, status, single_write.header_lines(planned.headers), found.body)
             if sent is not None:
                 await transfer.wait_drained(request, shipment)
                 return sent

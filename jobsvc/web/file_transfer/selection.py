@@ -163,7 +163,7 @@ def lines(found: FileSelection, beside: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _lines(selected: RepresentationInfo, digest: bytes | None) -> str:
-    return single_write.lines(_fields(selected, digest) | {"Content-Type": selected.content_type})
+    return single_write.header_lines(_fields(selected, digest) | {"Content-Type": selected.content_type})
 
 
 def _selected(identity: FileVersion, media_type: str, now: float, base: int) -> RepresentationInfo:

@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import HttpVersion11, hdrs, web
 from multidict import istr
 
-from jobsvc.web.auth.client_address import Peers
+from jobsvc.web.auth.client_address import ClientAddresses
 from jobsvc.web.connection.fast_request import FastRequest
 from jobsvc.web.paths import JOBS
 
@@ -53,10 +53,10 @@ def download_url(base: str, version: str) -> str:
 class PublicUrl:
     """Find the public URL under which a request's client reaches the service."""
 
-    def __init__(self, configured: str, peers: Peers) -> None:
+    def __init__(self, configured: str, client_addresses: ClientAddresses) -> None:
         """Take the URL that the operator configured; empty if there is none."""
         self._configured = configured
-        self._peers = peers
+        self._client_addresses = client_addresses
 
     def for_request(self, request: web.Request) -> str:
         """Return the prefix of the service's own paths, without a trailing slash; empty if not known.
@@ -64,7 +64,7 @@ class PublicUrl:
         A trusted proxy gives it by X-Forwarded-Proto, -Host and -Prefix; the prefix alone makes an absolute
         path. The fields of other peers are ignored, and so are values that are not a valid host or path.
         """
-        if self._configured or not self._peers.trusts(request.remote):
+        if self._configured or not self._client_addresses.trusts(request.remote):
             return self._configured
         prefix = _last(request, _PREFIX_FIELD)
         if len(prefix) > _MAX_PREFIX_LENGTH or not _PREFIX.fullmatch(prefix):

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token
-from jobsvc.web.auth.client_address import Peers
+from jobsvc.web.auth.client_address import ClientAddresses
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.connection.protocol import Connection, connection_of
 from jobsvc.web.ratelimit.budgets import Budget
@@ -42,14 +42,14 @@ class RangeContinuations:
     def __init__(
         self,
         budget: Budget,
-        peers: Peers,
+        client_addresses: ClientAddresses,
         job_id_of: Callable[[web.Request], str],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`budget` is charged for further ranges."""
         self.budget = budget
-        self.peers = peers
+        self.client_addresses = client_addresses
         self._job_id_of = job_id_of
         self._clock = clock
         self._recent: dict[Key, None] = {}
@@ -58,7 +58,7 @@ class RangeContinuations:
 
     def key_of(self, request: web.Request, token: Token) -> Key:
         """Return the key of a request."""
-        return token.id, self.peers.address_of(request), self._job_id_of(request)
+        return token.id, self.client_addresses.address_of(request), self._job_id_of(request)
 
     def is_continuation(self, request: web.Request, key: Key) -> bool:
         """Return whether a request is for a further range of an output that is being read."""

@@ -21,7 +21,7 @@ from jobsvc.web.responses import single_write
 from jobsvc.web.responses.single_write import NOT_MODIFIED, OK
 
 
-def answer(
+def respond(
     request: web.Request, body: bytes | tuple[bytes, ...], fields: Mapping[str, str]
 ) -> web.StreamResponse:
     """Respond to a GET or HEAD with a 200, 304 or 412; the body may be in pieces."""
@@ -32,7 +32,7 @@ def answer(
     if status is NOT_MODIFIED:
         budgets.refund(request)
         fields, body = _unchanged(fields), b""
-    sent = single_write.write_response(request, status, single_write.lines(fields), body)
+    sent = single_write.write_response(request, status, single_write.header_lines(fields), body)
     if sent is not None:
         return sent
     if isinstance(body, tuple):
@@ -40,24 +40,25 @@ def answer(
     return web.Response(status=status, body=body if status is OK else None, headers=fields)
 
 
-def prepare(asked: FastRequest, body: bytes, fields: Mapping[str, str]) -> PreparedResponse | None:
+def prepare(request: FastRequest, body: bytes, fields: Mapping[str, str]) -> PreparedResponse | None:
     """Prepare the same response to a plain GET as a single write; return None if it is not a 200 or 304."""
-    status = _status(asked.headers, fields)
+    status = _status(request.headers, fields)
     if status is NOT_MODIFIED:
         fields, body = _unchanged(fields), b""
     elif status is not OK:
         return None
     return PreparedResponse(
-        status, partial(single_write.write_fast, asked.connection, status, single_write.lines(fields), body)
+        status,
+        partial(single_write.write_fast, request.connection, status, single_write.header_lines(fields), body),
     )
 
 
-def _status(asked: CIMultiDictProxy[str], fields: Mapping[str, str]) -> HTTPStatus:
+def _status(headers: CIMultiDictProxy[str], fields: Mapping[str, str]) -> HTTPStatus:
     """Evaluate the request's conditions: 200, 304 or 412."""
-    if hdrs.IF_NONE_MATCH not in asked and hdrs.IF_MATCH not in asked:
+    if hdrs.IF_NONE_MATCH not in headers and hdrs.IF_MATCH not in headers:
         return OK
     # JSON responses have no Last-Modified, so the date conditions do not apply.
-    failed = precondition(asked, fields["ETag"], None, time.time())
+    failed = precondition(headers, fields["ETag"], None, time.time())
     return OK if failed is None else failed.status
 
 

@@ -29,13 +29,13 @@ _MAX_COPIED_BYTES: Final = 4096
 """Up to this size, copying the body behind the head is cheaper than passing both separately."""
 
 
-def lines(fields: Mapping[str, str]) -> str:
+def header_lines(fields: Mapping[str, str]) -> str:
     """Format fields as header lines, without escaping: they must not contain data from a client."""
     return "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
 
 
 def write_response(
-    request: web.Request, status: HTTPStatus, told: str, body: Body | tuple[bytes, ...]
+    request: web.Request, status: HTTPStatus, field_lines: str, body: Body | tuple[bytes, ...]
 ) -> web.StreamResponse | None:
     """Send a 200, 206 or 304 with the common headers at once; return None if aiohttp has to send it.
 
@@ -47,27 +47,27 @@ def write_response(
         return None
     budget, connection = budgets.lines(request), connection_of(request)
     if isinstance(body, tuple) and len(body) > 1:
-        connection.write_parts((_head(status, told, sum(map(len, body)), budget), *body))
+        connection.write_parts((_head(status, field_lines, sum(map(len, body)), budget), *body))
     else:
         whole = body[0] if isinstance(body, tuple) else body
-        write_fast(connection, status, told, whole, budget)
+        write_fast(connection, status, field_lines, whole, budget)
     return _SENT[status]
 
 
-def write_fast(connection: Connection, status: HTTPStatus, told: str, body: Body, budget: str) -> None:
+def write_fast(connection: Connection, status: HTTPStatus, field_lines: str, body: Body, budget: str) -> None:
     """Write such a response to a plain GET; `budget` is the result of `budgets.lines`."""
-    head = _head(status, told, len(body), budget)
+    head = _head(status, field_lines, len(body), budget)
     if len(body) <= _MAX_COPIED_BYTES:
         connection.write_soon(head + body)
     else:
         connection.write_parts((head, body))
 
 
-def _head(status: HTTPStatus, told: str, size: int, budget: str) -> bytes:
+def _head(status: HTTPStatus, field_lines: str, size: int, budget: str) -> bytes:
     # The Content-Length of a 304 would have to be that of the 200 (RFC 9110, section 8.6), so it is omitted.
     length = "" if status is NOT_MODIFIED else f"Content-Length: {size}\r\n"
     common = common_header_lines(budget)
-    text = f"{_BEGINNING[status]}{told}{common}{length}Date: {format_date(int(time.time()))}\r\n\r\n"
+    text = f"{_BEGINNING[status]}{field_lines}{common}{length}Date: {format_date(int(time.time()))}\r\n\r\n"
     return text.encode()
 
 

@@ -20,7 +20,7 @@ from aiohttp import hdrs, web
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web.auth.permits import PermitLost
 from jobsvc.web.connection.response_stream import ResponseStream
-from jobsvc.web.connection.turns import HeavyWorkTurns
+from jobsvc.web.connection.yielding_lock import YieldingLock
 from jobsvc.web.responses.common_headers import add_common_headers
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.long_lived import LongLivedRequest, LongLivedRequests
@@ -47,11 +47,15 @@ class EventStream:
     """One open event stream."""
 
     def __init__(
-        self, long_lived: LongLivedRequest, writer: ResponseStream, turns: HeavyWorkTurns, send_timeout: float
+        self,
+        long_lived: LongLivedRequest,
+        writer: ResponseStream,
+        work_lock: YieldingLock,
+        send_timeout: float,
     ) -> None:
         self._request = long_lived
         self._writer = writer
-        self._turns = turns
+        self._work_lock = work_lock
         self._send_timeout = send_timeout
         self._last_sent_at = monotonic()
 
@@ -69,7 +73,7 @@ class EventStream:
             await self._write(b"".join(parts))
             return
         for piece in _pieces(parts):
-            async with self._turns.take():
+            async with self._work_lock:
                 pass
             await self._write(piece)
 
@@ -102,13 +106,13 @@ class EventStreams:
         self,
         requests: LongLivedRequests,
         metrics: Metrics,
-        turns: HeavyWorkTurns,
+        work_lock: YieldingLock,
         *,
         send_timeout: float,
     ) -> None:
         """`send_timeout`: seconds after which a client that accepts nothing is disconnected."""
         self._requests = requests
-        self._turns = turns
+        self._work_lock = work_lock
         self._metrics = metrics
         self._send_timeout = send_timeout
 
@@ -130,7 +134,7 @@ class EventStreams:
         try:
             _limit_buffers(transport)
             writer = await ResponseStream.start(request, response)
-            stream = EventStream(long_lived, writer, self._turns, self._send_timeout)
+            stream = EventStream(long_lived, writer, self._work_lock, self._send_timeout)
             with suppress(PermitLost):
                 await stream.send(_GREETING)
                 await send_events(stream)

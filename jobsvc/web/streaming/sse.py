@@ -43,7 +43,7 @@ def last_event_id(request: web.Request) -> str | None:
 
     An empty id counts as none (HTML, section 9.2.2). Raises BadRequest if the parameter is repeated.
     """
-    in_query = query_params.one(request.query, LAST_EVENT_ID)
+    in_query = query_params.get_text(request.query, LAST_EVENT_ID)
     return request.headers.get("Last-Event-ID", in_query) or None
 
 

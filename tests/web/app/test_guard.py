@@ -15,7 +15,7 @@ from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.token_file import create
 from jobsvc.web.app.guard import Guard
 from jobsvc.web.auth.bearer import TOKEN, TokenAuthenticator
-from jobsvc.web.auth.client_address import Peers
+from jobsvc.web.auth.client_address import ClientAddresses
 from jobsvc.web.ratelimit import budgets
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
 from jobsvc.web.ratelimit.sliding_window import parse_rate
@@ -42,7 +42,7 @@ async def guard(state: Path) -> AsyncIterator[Guard]:
     gate = TokenAuthenticator(state, disk, on_bad_file=lambda _fault: None)
     rates = {"status": "10/minute", "download": "5/minute"}
     budgets = {name: Budget(name, parse_rate(rate), clock=Clock()) for name, rate in rates.items()}
-    made = Guard(gate, budgets, AuthFailures(parse_rate("3/minute"), clock=Clock()), Peers(()))
+    made = Guard(gate, budgets, AuthFailures(parse_rate("3/minute"), clock=Clock()), ClientAddresses(()))
     yield made
     disk.close()
 
@@ -80,14 +80,14 @@ def by_query(request: web.Request) -> Token:
 @pytest.fixture
 async def client(guard: Guard) -> AsyncIterator[Client]:
     app = web.Application(middlewares=[plain_errors])
-    app.router.add_get("/status/{id}", guard(whoami, scope=JOBS_READ, budget="status"))
-    app.router.add_get("/output", guard(whoami, scope=OUTPUTS_READ, budget="download"))
-    by_link = guard(
+    app.router.add_get("/status/{id}", guard.wrap(whoami, scope=JOBS_READ, budget="status"))
+    app.router.add_get("/output", guard.wrap(whoami, scope=OUTPUTS_READ, budget="download"))
+    by_link = guard.wrap(
         whoami, scope=OUTPUTS_READ, budget="download", parameters=("signature",), authenticate=by_query
     )
     app.router.add_get("/link", by_link)
     app.router.add_get("/open", unguarded)
-    app.cleanup_ctx.append(guard._gate.cleanup_ctx)
+    app.cleanup_ctx.append(guard._authenticator.cleanup_ctx)
     async with TestClient(TestServer(app)) as made:
         yield made
 
@@ -188,11 +188,11 @@ async def test_route_with_another_authentication_counts_its_failures(client: Cli
 
 
 async def test_guarded_handler_keeps_its_name_and_signature(guard: Guard) -> None:
-    guarded = guard(whoami, scope=JOBS_READ, budget="status")
+    guarded = guard.wrap(whoami, scope=JOBS_READ, budget="status")
     assert guarded.__name__ == "whoami"
     assert guarded.__doc__ == whoami.__doc__
 
 
 async def test_unknown_budget_fails_when_routes_are_built(guard: Guard) -> None:
     with pytest.raises(KeyError):
-        guard(whoami, scope=JOBS_READ, budget="logs")
+        guard.wrap(whoami, scope=JOBS_READ, budget="logs")

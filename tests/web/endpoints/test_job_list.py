@@ -30,7 +30,7 @@ from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.endpoints.job_list import PARAMETERS, JobListEndpoint, parse_query, pieces
 from jobsvc.web.jobs.list_items import LARGE_BYTES, ListItemCaches
 from jobsvc.web.jobs.page_cursor import format_cursor, parse_cursor
-from jobsvc.web.query_params import only
+from jobsvc.web.query_params import reject_unknown
 from tests.index.parts import make_index
 
 OWNERS = ("anna", "bert")
@@ -68,7 +68,7 @@ def test_unescaped_plus_is_a_plus(offset: str) -> None:
 
 def read(query: MultiDict[str]) -> None:
     """Parse a query as the endpoint does."""
-    only(query, *PARAMETERS)
+    reject_unknown(query, *PARAMETERS)
     parse_query(query)
 
 

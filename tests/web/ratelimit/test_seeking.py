@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from jobsvc.domain.access import Token
-from jobsvc.web.auth.client_address import Peers
+from jobsvc.web.auth.client_address import ClientAddresses
 from jobsvc.web.ratelimit import seeking
 from jobsvc.web.ratelimit.budgets import Budget
 from jobsvc.web.ratelimit.seeking import RangeContinuations
@@ -36,7 +36,7 @@ class Clock:
 
 def seeks(clock: Clock) -> RangeContinuations:
     return RangeContinuations(
-        Budget("ranges", Rate(9, 3600)), Peers(()), lambda request: request.path, clock=clock
+        Budget("ranges", Rate(9, 3600)), ClientAddresses(()), lambda request: request.path, clock=clock
     )
 
 
