@@ -27,8 +27,8 @@ def reject_unknown(query: MultiMapping[str], *names: str) -> None:
     """
     for name in query:
         if name not in names:
-            known = ", ".join(names) or "none"
-            raise BadRequest(f"Unknown query parameter {quote(name)}; known here: {known}.")
+            allowed = ", ".join(names) or "none"
+            raise BadRequest(f"Unknown query parameter {quote(name)}; known here: {allowed}.")
 
 
 def get_text(query: MultiMapping[str], name: str) -> str | None:
@@ -45,7 +45,7 @@ def get_statuses(query: MultiMapping[str]) -> frozenset[Status]:
 
 
 def get_int(query: MultiMapping[str], name: str, maximum: int, *, minimum: int = 0) -> int | None:
-    """Return a whole number from `least` to `most`; None if the parameter is absent."""
+    """Return a whole number from `minimum` to `maximum`; None if the parameter is absent."""
     text = get_text(query, name)
     if text is None:
         return None
@@ -55,7 +55,7 @@ def get_int(query: MultiMapping[str], name: str, maximum: int, *, minimum: int =
 
 
 def get_seconds(query: MultiMapping[str], name: str, maximum: int) -> float | None:
-    """Return a number of seconds from 0 to `most`; None if the parameter is absent."""
+    """Return a number of seconds from 0 to `maximum`; None if the parameter is absent."""
     text = get_text(query, name)
     if text is None:
         return None
@@ -80,5 +80,5 @@ def quote(text: str) -> str:
 def _status(word: str) -> Status:
     try:
         return Status(word)
-    except ValueError as unknown:
-        raise BadRequest(f"status: {quote(word)} is none of {', '.join(Status)}.") from unknown
+    except ValueError as exc:
+        raise BadRequest(f"status: {quote(word)} is none of {', '.join(Status)}.") from exc

@@ -6,7 +6,7 @@ direct routes use the same guard and middleware. Responses that need no wait are
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Final, NamedTuple, cast
 
 from aiohttp import hdrs, web
@@ -17,9 +17,8 @@ from jobsvc.web.app.guard import FastHandler
 from jobsvc.web.app.middleware import UNMATCHED, RequestMiddleware
 from jobsvc.web.connection.fast_connection import FastConnection
 from jobsvc.web.connection.fast_request import FastRequest, ParsedHead
+from jobsvc.web.connection.protocol import RequestHandler
 from jobsvc.web.paths import JOB_ID, JOBS, VERSION_QUERY
-
-ServerHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 MAX_SLASHES: Final = 256
 """Slashes in a request target, at most: the time of aiohttp's router grows with their square."""
@@ -57,7 +56,7 @@ class FastRouter:
         request = FastRequest(connection, message, target, job_id, version)
         return self._try_fast(request, route.try_fast, route.pattern)
 
-    def wrap(self, general: ServerHandler) -> ServerHandler:
+    def wrap(self, general: RequestHandler) -> RequestHandler:
         """Return a handler for all requests, which calls `general` for all but the two routes."""
 
         def dispatch(base_request: web.BaseRequest) -> Awaitable[web.StreamResponse]:

@@ -1,8 +1,10 @@
-"""aiohttp's server, with problem responses to requests that are too malformed to reach the application."""
+"""The server: it creates this service's connections, and wraps the application's handler.
+
+aiohttp calls the handler for each request that its parser accepts, also for those that no middleware gets.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -10,13 +12,17 @@ from aiohttp import HttpVersion11, hdrs, web
 from jobsvc.domain.errors import TooManyConnections
 from jobsvc.observe import request_id
 from jobsvc.web import problems
-from jobsvc.web.app.fast_router import ServerHandler
 from jobsvc.web.app.middleware import framework_error
 from jobsvc.web.app.routes import FAST_ROUTER
 from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
 from jobsvc.web.connection.fast_connection import FastPathServer
+from jobsvc.web.connection.protocol import RequestHandler
 from jobsvc.web.connection.timeouts import CONNECTION_TIMEOUTS
 from jobsvc.web.responses.common_headers import REQUEST_ID, add_common_headers
+
+PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""What a connection above the limit may request."""
+CONNECTION_RETRY_S: Final = 1
 
 
 class ServiceRunner(web.AppRunner):
@@ -29,48 +35,42 @@ class ServiceRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        router = self.app[FAST_ROUTER]
+        router, limits = self.app[FAST_ROUTER], self.app[CONNECTION_LIMITS]
+        handler = router.wrap(_with_problem_body(server.request_handler))
         # aiohttp has no public way to set the class of a connection's handler.
-        ours = FastPathServer(
-            router.wrap(_with_problem_body(server.request_handler)),
+        fast_server = FastPathServer(
+            handler,
+            restricted_handler=probes_only(handler),
+            limits=limits,
+            count_unparsed=router.count_unparsed,
+            try_fast=router.try_fast,
+            fast_path=self._jobsvc_fast_path,
             request_factory=server.request_factory,
             loop=server._loop,  # noqa: SLF001
             **server._kwargs,  # noqa: SLF001
         )
-        ours.fast_path = self._jobsvc_fast_path
-        ours.try_fast = router.try_fast
-        ours.count_unparsed = router.count_unparsed
-        ours.restricted_handler = probes_only(ours.request_handler)
-        ours.limits = self.app[CONNECTION_LIMITS]
-        for each in (self.app[CONNECTION_LIMITS], self.app[CONNECTION_TIMEOUTS]):
-            each.open_connections = ours.open_connections
-        return ours
+        limits.open_connections = fast_server.open_connections
+        self.app[CONNECTION_TIMEOUTS].open_connections = fast_server.open_connections
+        return fast_server
 
 
-def _with_problem_body(handler: ServerHandler) -> ServerHandler:
+def _with_problem_body(handler: RequestHandler) -> RequestHandler:
     """Turn what aiohttp refuses before the middleware, such as an unknown Expect (417), into problem JSON."""
 
-    async def explained(request: web.BaseRequest) -> web.StreamResponse:
+    async def with_problem_body(request: web.BaseRequest) -> web.StreamResponse:
         if _has_unknown_expectation(request):  # aiohttp fails if the value is not ASCII
             return framework_error(cast(web.Request, request), web.HTTPExpectationFailed())
         try:
             return await handler(request)
-        except web.HTTPException as refused:
-            return framework_error(cast(web.Request, request), refused)  # the application raises no others
+        except web.HTTPException as exc:
+            return framework_error(cast(web.Request, request), exc)  # the application raises no others
 
-    return explained
+    return with_problem_body
 
 
 def _has_unknown_expectation(request: web.BaseRequest) -> bool:
     expected = request.headers.get(hdrs.EXPECT, "100-continue")
     return expected.lower() != "100-continue" and request.version >= HttpVersion11
-
-
-PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-
-CONNECTION_RETRY_S: Final = 1
-
-RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def probes_only(handler: RequestHandler) -> RequestHandler:

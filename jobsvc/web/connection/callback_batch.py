@@ -83,5 +83,5 @@ class CallbackBatch:
     def _take_one(self, step: Step) -> None:
         try:
             step()
-        except Exception as fault:  # noqa: BLE001 - one connection's error must not affect the others
-            self._loop.call_exception_handler({"message": "Exception in a step", "exception": fault})
+        except Exception as exc:  # noqa: BLE001 - one connection's error must not affect the others
+            self._loop.call_exception_handler({"message": "Exception in a step", "exception": exc})

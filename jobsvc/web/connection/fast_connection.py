@@ -7,6 +7,7 @@ task nor aiohttp's request object. It does not parse a head that equals the prev
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
@@ -15,16 +16,27 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
 
 from jobsvc.web.connection.head_cache import CachedHead
-from jobsvc.web.connection.protocol import Connection, ConnectionServer
+from jobsvc.web.connection.protocol import Connection, ConnectionServer, RequestHandler
 
 
 class FastPathServer(ConnectionServer):
     """Server whose connections use the fast path."""
 
-    fast_path = True
-    """Whether new connections use the fast path. Responses do not differ without it; for debugging."""
-    try_fast: Callable[[FastConnection, RawRequestMessage, str], bool]
-    """Responds to a plain GET of a target at once; returns False if that would need a wait."""
+    def __init__(
+        self,
+        handler: RequestHandler,
+        *,
+        try_fast: Callable[[FastConnection, RawRequestMessage, str], bool],
+        fast_path: bool = True,
+        **kw: Any,  # noqa: ANN401 - the parent's signature
+    ) -> None:
+        """`try_fast` responds to a plain GET of a target, or returns False if that would need a wait.
+
+        `fast_path`: whether connections use the fast path; responses do not differ without it.
+        """
+        super().__init__(handler, **kw)
+        self.try_fast = try_fast
+        self.fast_path = fast_path
 
     def __call__(self) -> Connection:
         """Create a connection."""

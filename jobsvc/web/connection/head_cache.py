@@ -47,8 +47,8 @@ class CachedHead:
         """
         if self._rest is None:
             line, lines = _LINE.match(self._data), len(self.message.raw_headers) + 2
-            whole = line and self._data.count(b"\r\n") == lines and self._data.endswith(b"\r\n\r\n")
-            self._rest = self._data[line.end() :] if line and whole else b""
+            is_whole = line and self._data.count(b"\r\n") == lines and self._data.endswith(b"\r\n\r\n")
+            self._rest = self._data[line.end() :] if line and is_whole else b""
         return self._rest
 
 

@@ -21,20 +21,32 @@ from jobsvc.web.connection.request_input import MAX_HELD_BYTES, RequestInput
 from jobsvc.web.connection.response_stream import Buffer, write_parts
 from jobsvc.web.connection.yielding_lock import YieldingLock
 
+RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
 _HEAD_END: Final = b"\r\n\r\n"
 
 
 class ConnectionServer(web.Server):
     """Server that creates a Connection for each client."""
 
-    count_unparsed: Callable[[int], None]
-    """Counts a request that never reaches a route, by the status of its response."""
-    limits: ConnectionLimits
-    restricted_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-    """Handles the one request of a connection above the limit."""
+    def __init__(
+        self,
+        handler: RequestHandler,
+        *,
+        restricted_handler: RequestHandler,
+        limits: ConnectionLimits,
+        count_unparsed: Callable[[int], None],
+        loop: asyncio.AbstractEventLoop,
+        **kw: Any,  # noqa: ANN401 - the parent's signature
+    ) -> None:
+        """`restricted_handler` handles the one request of a connection above the limit.
 
-    def __init__(self, *args: Any, loop: asyncio.AbstractEventLoop, **kw: Any) -> None:  # noqa: ANN401 - the parent's signature
-        super().__init__(*args, loop=loop, **kw)
+        `count_unparsed` counts a request that never reaches a route, by the status of its response.
+        """
+        super().__init__(handler, loop=loop, **kw)
+        self.restricted_handler = restricted_handler
+        self.limits = limits
+        self.count_unparsed = count_unparsed
         self.parsing = CallbackBatch(loop)
         self.pipelined_lock = YieldingLock()
         """Held for each request that arrived before the previous request on its connection was finished."""
@@ -79,7 +91,7 @@ class Connection(RequestInput):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Parse the last bytes received, and end the connection."""
-        if self._buffer_paused:  # nobody is left to respond to
+        if self._buffer_paused:  # no client is left to respond to
             self._jobsvc_received = b""
         self._parse_received()
         self._jobsvc_server.limits.forget(self)
@@ -239,7 +251,7 @@ class Connection(RequestInput):
         Raises ConnectionError if a response has already been started: the error cannot be sent then.
         """
         if request.writer.output_size > 0:
-            raise ConnectionError("an answer is under way already, the error can't be told any more")
+            raise ConnectionError("a response has been started, an error can no longer be sent")
         self._jobsvc_server.count_unparsed(status)
         response = error_response(status, exc, request.remote)
         if self._jobsvc_omit_error_body and isinstance(exc, HttpProcessingError):

@@ -25,7 +25,7 @@ from jobsvc.web.connection.request_validation import (
 )
 
 MAX_WAITING_REQUESTS: Final = 4
-"""Parsed requests of one connection that wait for their turn, at most."""
+"""Parsed requests of one connection that wait for the one that is handled, at most."""
 MAX_HELD_BYTES: Final = 64 * 1024
 """Unparsed bytes after them at which the service stops reading from the socket."""
 MAX_PIECE_BYTES: Final = 8 * 1024
@@ -99,12 +99,12 @@ class RequestInput(ClosingConnection):
         """
         if self._jobsvc_body_remaining:
             return min(len(data), start + self._jobsvc_body_remaining)
-        parted = (self._jobsvc_last_bytes + data[start : start + 3]).find(_HEAD_END)
-        if parted >= 0:
-            return start + parted + len(_HEAD_END) - len(self._jobsvc_last_bytes)
+        split_end = (self._jobsvc_last_bytes + data[start : start + 3]).find(_HEAD_END)
+        if split_end >= 0:
+            return start + split_end + len(_HEAD_END) - len(self._jobsvc_last_bytes)
         limit = start + MAX_PIECE_BYTES
-        found = data.find(_HEAD_END, start, limit)
-        return min(len(data), limit) if found < 0 else found + len(_HEAD_END)
+        head_end = data.find(_HEAD_END, start, limit)
+        return min(len(data), limit) if head_end < 0 else head_end + len(_HEAD_END)
 
     def _queue_full(self) -> bool:
         return len(self._messages) >= MAX_WAITING_REQUESTS or self._reading_paused
@@ -117,20 +117,20 @@ class RequestInput(ClosingConnection):
 
     def _parse_piece(self, data: bytes) -> bool:
         """Parse a piece and validate the requests in it; return False if the connection closes after them."""
-        known, in_head = self._request_count, self._jobsvc_body.is_eof()
+        count_before, in_head = self._request_count, self._jobsvc_body.is_eof()
         super().data_received(data)
         if self._upgraded:
             self._decline_upgrade()
         if self._jobsvc_body_remaining:
             self._jobsvc_body_remaining -= len(data)
-        if known == self._request_count:
+        if count_before == self._request_count:
             if in_head and data:
                 self._hold_partial_head(data)
             return not self._jobsvc_last_request
         self.head_started_at = 0.0
         if self._jobsvc_partial_head:
             data, self._jobsvc_partial_head = self._jobsvc_partial_head + data, b""
-        return self._validate_new(known, data, too_large=in_head and len(data) > MAX_HEAD_BYTES)
+        return self._validate_new(count_before, data, too_large=in_head and len(data) > MAX_HEAD_BYTES)
 
     def _hold_partial_head(self, data: bytes) -> None:
         self._jobsvc_partial_head += data
@@ -140,32 +140,32 @@ class RequestInput(ClosingConnection):
         if len(self._jobsvc_partial_head) > MAX_HEAD_BYTES:
             self._request_count += 1
             self._jobsvc_omit_error_body = _is_head_request(self._jobsvc_partial_head)
-            self._messages.append((_error(head_too_large(self._jobsvc_partial_head)), EMPTY_PAYLOAD))
+            self._messages.append((_queued_error(head_too_large(self._jobsvc_partial_head)), EMPTY_PAYLOAD))
             self._jobsvc_last_request, self._jobsvc_partial_head = True, b""
 
-    def _validate_new(self, known: int, data: bytes, *, too_large: bool) -> bool:
-        """Validate the requests after the first `known` ones; return the same as `_parse_piece`."""
-        for place in range(known - self._request_count, 0):
-            message, body = self._messages[place]
+    def _validate_new(self, count_before: int, data: bytes, *, too_large: bool) -> bool:
+        """Validate the requests after the first `count_before`; return the same as `_parse_piece`."""
+        for index in range(count_before - self._request_count, 0):
+            message, body = self._messages[index]
             if isinstance(message, _ErrInfo):
-                self._jobsvc_last_request, fault = True, refine_parse_error(message.exc, data)
+                self._jobsvc_last_request, error = True, refine_parse_error(message.exc, data)
                 self._jobsvc_omit_error_body = _is_head_request(data)
                 if not self._jobsvc_body.is_eof():
                     self._fail_body()
             else:
-                fault = head_too_large(data) if too_large else validate(message)
+                error = head_too_large(data) if too_large else validate(message)
                 if message.should_close:  # nothing after it gets a response
                     self._jobsvc_last_request = True
                 if body is not EMPTY_PAYLOAD:
-                    self._expect_body(place, message, body)
-            if fault is not None:  # the rest of its body is discarded
+                    self._expect_body(index, message, body)
+            if error is not None:  # the rest of its body is discarded
                 self._jobsvc_last_request, body = True, EMPTY_PAYLOAD
-                self._messages[place] = _error(fault), body
+                self._messages[index] = _queued_error(error), body
                 self._jobsvc_omit_error_body = self._jobsvc_omit_error_body or _is_head_request(data)
             self._jobsvc_body = body
         return not self._jobsvc_last_request
 
-    def _expect_body(self, place: int, message: RawRequestMessage, body: StreamReader) -> None:
+    def _expect_body(self, index: int, message: RawRequestMessage, body: StreamReader) -> None:
         """Record the length of a body, and whether the connection closes after it.
 
         It closes if the body is too large to be read and discarded, or if an upgrade is offered: the parser
@@ -175,7 +175,7 @@ class RequestInput(ClosingConnection):
         self._jobsvc_body_remaining = length
         if message.upgrade or length > MAX_DISCARDED_BYTES:
             self._jobsvc_last_request = True
-            self._messages[place] = message._replace(should_close=True), body
+            self._messages[index] = message._replace(should_close=True), body
 
     def _decline_upgrade(self) -> None:
         """Keep HTTP/1.1; aiohttp would parse the bytes after the request later and without validation."""
@@ -202,8 +202,8 @@ class RequestInput(ClosingConnection):
         return super()._is_last_response() and not self._jobsvc_received
 
 
-def _error(fault: InvalidRequest) -> _ErrInfo:
-    return _ErrInfo(fault.code, fault, fault.message)
+def _queued_error(error: InvalidRequest) -> _ErrInfo:
+    return _ErrInfo(error.code, error, error.message)
 
 
 def _is_head_request(data: bytes) -> bool:

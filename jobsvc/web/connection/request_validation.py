@@ -34,8 +34,8 @@ class InvalidRequest(HttpProcessingError):
 
 def validate(message: RawRequestMessage) -> InvalidRequest | None:
     """Return what is wrong with a request that the parser accepted; None if it is valid."""
-    if message.version is not HttpVersion11 and (fault := _version_fault(message)):
-        return fault
+    if message.version is not HttpVersion11 and (error := _version_error(message)):
+        return error
     if message.method == hdrs.METH_CONNECT:  # the bytes after it are not another request
         return InvalidRequest(501, "This service is no proxy: it does not support CONNECT.")
     if message.path[:1] != "/" and not _is_absolute_or_asterisk(message):
@@ -62,7 +62,7 @@ def _has_other_coding(message: RawRequestMessage) -> bool:
     return message.headers.get(hdrs.TRANSFER_ENCODING, "chunked").strip().lower() != "chunked"
 
 
-def _version_fault(message: RawRequestMessage) -> InvalidRequest | None:
+def _version_error(message: RawRequestMessage) -> InvalidRequest | None:
     if message.version > HttpVersion11:
         return InvalidRequest(505, "This service speaks HTTP/1.1.")
     if message.version < HttpVersion10:

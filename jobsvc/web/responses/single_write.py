@@ -39,7 +39,7 @@ def write_response(
 ) -> web.StreamResponse | None:
     """Send a 200, 206 or 304 with the common headers at once; return None if aiohttp has to send it.
 
-    `told` are the fields as formatted by `lines`; Content-Length and Date are added here. A body in pieces is
+    `field_lines` are formatted by `header_lines`; Content-Length and Date are added here. A body in pieces is
     not copied.
     """
     plain = request.method == "GET" and request.version == HttpVersion11 and request.keep_alive
@@ -49,8 +49,8 @@ def write_response(
     if isinstance(body, tuple) and len(body) > 1:
         connection.write_parts((_head(status, field_lines, sum(map(len, body)), budget), *body))
     else:
-        whole = body[0] if isinstance(body, tuple) else body
-        write_fast(connection, status, field_lines, whole, budget)
+        joined = body[0] if isinstance(body, tuple) else body
+        write_fast(connection, status, field_lines, joined, budget)
     return _SENT[status]
 
 

@@ -9,6 +9,7 @@ import ast
 import asyncio
 import inspect
 import re
+import textwrap
 from abc import ABCMeta
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -294,6 +295,26 @@ def test_names_of_this_service_do_not_clash_with_those_of_aiohttp() -> None:
         bases = [base for base in cls.__mro__ if base.__module__.startswith("aiohttp")]
         theirs = {name for base in bases for name in vars(base)}
         assert names_of(cls) & theirs == overridden, cls
+
+
+def assigned_in(cls: type) -> set[str]:
+    """Return the attributes that the constructor of a class sets."""
+    if "__init__" not in vars(cls):
+        return set()
+    tree = ast.parse(textwrap.dedent(inspect.getsource(vars(cls)["__init__"])))
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_self(node.value)
+    }
+
+
+async def test_attributes_of_this_service_do_not_clash_with_those_of_aiohttp() -> None:
+    server = web.Server(lambda _request: None, loop=asyncio.get_running_loop())  # type: ignore[arg-type, return-value]
+    theirs = {*vars(server), *dir(web.Server), *dir(web.AppRunner)}
+    for cls in (ConnectionServer, FastPathServer, ServiceRunner):
+        assert assigned_in(cls)
+        assert assigned_in(cls) & theirs == set(), cls
 
 
 def is_data(cls: type, name: str) -> bool:
