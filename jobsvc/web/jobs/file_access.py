@@ -89,53 +89,53 @@ class JobFileAccess:
         self._freshness.is_unchanged_nowait = None
         self._cached.close()
 
-    async def read_record(self, token: Token, job_id: str, work: Callable[[JobSnapshot], T]) -> JobFile[T]:
-        """Read the record in a pool thread, and call `work` with its snapshot there.
+    async def read_record(self, token: Token, job_id: str, fn: Callable[[JobSnapshot], T]) -> JobFile[T]:
+        """Read the record in a pool thread, and call `fn` with its snapshot there.
 
-        Raises JobNotFound if the token cannot see the job (any more); StorageUnavailable; what `work` raises.
+        Raises JobNotFound if the token cannot see the job (any more); StorageUnavailable; what `fn` raises.
         """
-        known = await self._known(token, job_id)
-        return await self._look(
-            self._disk.run_metadata, known, partial(_record, self._root, known, token, work)
+        known = await self._visible_snapshot(token, job_id)
+        return await self._read_on_disk(
+            self._disk.run_metadata, known, partial(_read_record, self._root, known, token, fn)
         )
 
     async def open_output(
-        self, token: Token, job_id: str, work: Callable[[JobSnapshot, OpenFile | None], T]
+        self, token: Token, job_id: str, fn: Callable[[JobSnapshot, OpenFile | None], T]
     ) -> JobFile[T]:
-        """Read the record, open the output in the same call, and pass both to `work`.
+        """Read the record, open the output in the same call, and pass both to `fn`.
 
-        `work` owns the file and has to close it. It is None if the job is not completed, or has no output on
+        `fn` owns the file and has to close it. It is None if the job is not completed, or has no output on
         disk. No thread is used if everything is in memory. Raises the same as `read_record`.
         """
-        known = await self._known(token, job_id)
+        known = await self._visible_snapshot(token, job_id)
         if self._cached is not None:
-            seen = _in_memory(self._cached.open_output, known, work)
-            if seen is not None:
-                return seen
-        return await self._look(
-            self._disk.run_metadata, known, partial(_output, self._root, known, token, work)
+            job_file = _in_memory(self._cached.open_output, known, fn)
+            if job_file is not None:
+                return job_file
+        return await self._read_on_disk(
+            self._disk.run_metadata, known, partial(_read_and_open, self._root, known, token, fn)
         )
 
     def size_of_output(self, job_id: str) -> int:
         """Return the bytes of a job's output when it was last checked; 0 if no output is known."""
         entry = self._catalogue.get(job_id)
-        output = None if entry is None else entry.snapshot.output_version
-        return 0 if output is None else output.size
+        version = None if entry is None else entry.snapshot.output_version
+        return 0 if version is None else version.size
 
     def open_output_nowait(
-        self, token: Token, job_id: str, work: Callable[[JobSnapshot, OpenFile | None], T]
+        self, token: Token, job_id: str, fn: Callable[[JobSnapshot, OpenFile | None], T]
     ) -> JobFile[T] | None:
         """Like `open_output`, on the event loop and without blocking; None if that is not possible.
 
-        The file must not be used after the caller has returned to the event loop. Raises what `work` raises.
+        The file must not be used after the caller has returned to the event loop. Raises what `fn` raises.
         """
         entry = self._catalogue.get(job_id)
         if self._cached is None or entry is None or not can_see(token, entry.snapshot.job.owner):
             return None
-        return _in_memory(self._cached.borrow_output, entry.snapshot, work)
+        return _in_memory(self._cached.borrow_output, entry.snapshot, fn)
 
     async def read_unchecked(
-        self, job_id: str, work: Callable[[JobSnapshot], T], *, data: bool = False
+        self, job_id: str, fn: Callable[[JobSnapshot], T], *, data: bool = False
     ) -> JobFile[T]:
         """Like `read_record`, but without an ownership check: the caller checks the owner of the snapshot.
 
@@ -147,36 +147,34 @@ class JobFileAccess:
         known = entry.snapshot
         try:
             pool = self._disk.run_data if data else self._disk.run_metadata
-            return await self._look(pool, known, partial(_record, self._root, known, None, work))
-        except OSError as fault:
-            raise StorageUnavailable from fault
+            return await self._read_on_disk(pool, known, partial(_read_record, self._root, known, None, fn))
+        except OSError as exc:
+            raise StorageUnavailable from exc
 
-    async def _look(self, pool: Pool, known: JobSnapshot, look: Callable[..., JobFile[T]]) -> JobFile[T]:
-        """Call `look` in a pool thread; repeat it while the record or output is missing only for a moment."""
-        job_id, missing, ends = known.job.id, False, monotonic() + ABSENCE_GRACE_S
+    async def _read_on_disk(
+        self, pool: Pool, known: JobSnapshot, read: Callable[..., JobFile[T]]
+    ) -> JobFile[T]:
+        """Call `read` in a pool thread; repeat it while the record or output is missing only for a moment."""
+        job_id, missing, deadline = known.job.id, False, monotonic() + ABSENCE_GRACE_S
         while True:
-            begun = monotonic()
+            started_at = monotonic()
             try:
-                seen: JobFile[T] = await pool(job_id, partial(look, may_lack_record=missing))
-            except RecordMissing as absent:
-                if not await self._still_known(job_id):
-                    raise await self._absent(job_id) from absent
-                missing = True
-            except PathNotFound as absent:
-                raise await self._absent(job_id) from absent
+                job_file: JobFile[T] = await pool(job_id, partial(read, may_lack_record=missing))
+            except RecordMissing as exc:
+                await self._freshness.refresh(job_id)
+                if self._catalogue.get(job_id) is None:
+                    raise await self._missing_error(job_id) from exc
+                missing = True  # the last good record replaces it
+            except PathNotFound as exc:
+                raise await self._missing_error(job_id) from exc
             except OutputMissing:
-                if not known.has_output or not await self._still_has_output(job_id) or monotonic() > ends:
+                if not known.has_output or not await self._still_has_output(job_id) or monotonic() > deadline:
                     raise
                 await asyncio.sleep(RETRY_INTERVAL_S)
             else:
-                if seen.snapshot is not known:
-                    self._updater.store(job_id, seen.snapshot, begun)
-                return seen
-
-    async def _still_known(self, job_id: str) -> bool:
-        """Refresh the job in the index; return whether its last good record replaces the missing one."""
-        await self._freshness.refresh(job_id)
-        return self._catalogue.get(job_id) is not None
+                if job_file.snapshot is not known:
+                    self._updater.store(job_id, job_file.snapshot, started_at)
+                return job_file
 
     async def _still_has_output(self, job_id: str) -> bool:
         """Refresh the job in the index; return whether its output counts as missing only for a moment."""
@@ -184,17 +182,17 @@ class JobFileAccess:
         entry = self._catalogue.get(job_id)
         return entry is not None and entry.snapshot.has_output
 
-    async def _known(self, token: Token, job_id: str) -> JobSnapshot:
+    async def _visible_snapshot(self, token: Token, job_id: str) -> JobSnapshot:
         entry = self._catalogue.get(job_id)
         if entry is not None and can_see(token, entry.snapshot.job.owner):
             return entry.snapshot
         return (await get_visible_job(self._freshness, token, job_id)).snapshot
 
-    async def _absent(self, job_id: str) -> JobNotFound | StorageUnavailable:
+    async def _missing_error(self, job_id: str) -> JobNotFound | StorageUnavailable:
         """Return the error for a known job that is missing on disk: deleted, or storage is unavailable."""
         await self._freshness.refresh(job_id)
-        last = self._freshness.cached(job_id)
-        return JobNotFound() if last is None or not last.stale else StorageUnavailable()
+        cached = self._freshness.cached(job_id)
+        return JobNotFound() if cached is None or not cached.stale else StorageUnavailable()
 
 
 async def _evict_idle(cached: CachedOutputs) -> None:
@@ -204,60 +202,56 @@ async def _evict_idle(cached: CachedOutputs) -> None:
 
 
 def _in_memory(
-    opened: Callable[[JobSnapshot], OpenFile | None],
+    open_output: Callable[[JobSnapshot], OpenFile | None],
     known: JobSnapshot,
-    work: Callable[[JobSnapshot, OpenFile | None], T],
+    fn: Callable[[JobSnapshot, OpenFile | None], T],
 ) -> JobFile[T] | None:
-    output = opened(known)
-    return None if output is None else JobFile(known, work(known, output))
+    file = open_output(known)
+    return None if file is None else JobFile(known, fn(known, file))
 
 
-def _record(
+def _read_record(
     root: JobsRoot,
     known: JobSnapshot,
     token: Token | None,
-    work: Callable[[JobSnapshot], T],
+    fn: Callable[[JobSnapshot], T],
     *,
     may_lack_record: bool = False,
 ) -> JobFile[T]:
-    """Read the record, check the owner and call `work`; runs in a pool thread.
+    """Read the record, check the owner and call `fn`; runs in a pool thread.
 
     An invalid record is replaced by the known one. So is a missing one if `may_lack_record` is set; otherwise
     RecordMissing is raised.
     """
     try:
-        reading = root.read(known.job.id, known)
-    except BadRecord:
-        reading = known
-    except RecordMissing:
-        if not may_lack_record:
+        snapshot = root.read(known.job.id, known)
+    except (BadRecord, RecordMissing) as exc:
+        if isinstance(exc, RecordMissing) and not may_lack_record:
             raise
-        reading = known
+        snapshot = known
     if token is not None:
-        require_visible(token, reading.job.owner)
-    return JobFile(reading, work(reading))
+        require_visible(token, snapshot.job.owner)
+    return JobFile(snapshot, fn(snapshot))
 
 
-def _output(
+def _read_and_open(
     root: JobsRoot,
     known: JobSnapshot,
     token: Token,
-    work: Callable[[JobSnapshot, OpenFile | None], T],
+    fn: Callable[[JobSnapshot, OpenFile | None], T],
     *,
     may_lack_record: bool = False,
 ) -> JobFile[T]:
-    """Like `_record`, with the output opened too."""
+    """Like `_read_record`, with the output opened too."""
     try:
-        reading, output = root.read_and_open(known.job.id, known)
-    except BadRecord:
-        reading, output = known, root.open_output(known.job) if known.has_output else None
-    except RecordMissing:
-        if not may_lack_record:
+        snapshot, file = root.read_and_open(known.job.id, known)
+    except (BadRecord, RecordMissing) as exc:
+        if isinstance(exc, RecordMissing) and not may_lack_record:
             raise
-        reading, output = known, root.open_output(known.job) if known.has_output else None
+        snapshot, file = known, root.open_output(known.job) if known.has_output else None
     try:
-        require_visible(token, reading.job.owner)
+        require_visible(token, snapshot.job.owner)
     except BaseException:
-        close(output)
+        close(file)
         raise
-    return JobFile(reading, work(reading, output))
+    return JobFile(snapshot, fn(snapshot, file))
