@@ -1,4 +1,4 @@
-"""Prints the service's speed as ratios against yardsticks that run in turn with it.
+"""Print the service's speed as ratios to baselines that are measured in turn with it.
 
 `python -m benchmarks [NAME...] [--rounds N] [--quick] [--scratch DIR]`; `--list` names the benchmarks.
 """
@@ -35,13 +35,15 @@ def main() -> None:
         "names", nargs="*", metavar="NAME", help=f"what to run; else {', '.join(DEFAULT_BENCHMARKS)}"
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement [5]")
-    parser.add_argument("--quick", action="store_true", help="smaller and shorter, to see that it runs")
-    parser.add_argument("--scratch", metavar="DIR", help="folder to work beneath [the system's own]")
-    parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
+    parser.add_argument("--quick", action="store_true", help="smaller and shorter, to check that it runs")
+    parser.add_argument(
+        "--scratch", metavar="DIR", help="directory to work in [the system's temporary directory]"
+    )
+    parser.add_argument("--list", action="store_true", help="list the benchmarks and exit")
     arguments = parser.parse_args()
     known = DEFAULT_BENCHMARKS + OPTIONAL_BENCHMARKS
     if unknown := set(arguments.names) - set(known):
-        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
     if arguments.list:
         for name in known:
             print(f"{name:<16}{(_module(name).__doc__ or '').partition(chr(10))[0]}")

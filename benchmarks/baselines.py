@@ -1,6 +1,8 @@
-"""What jobsvc is held against: `python -m benchmarks.baselines bare|fields|file PATH [--loop LOOP]`.
+"""The servers that jobsvc is compared with.
 
-bare: aiohttp answering every job with the bytes in PATH, and nothing else. fields: likewise, with as many
+`python -m benchmarks.baselines bare|fields|file PATH [--loop LOOP]`
+
+bare: aiohttp answering every job with the bytes in PATH, and nothing else. fields: the same, with as many
 header fields as jobsvc sends. file: aiohttp's own FileResponse of PATH.
 """
 
@@ -29,7 +31,7 @@ FIELDS: Final = {
 
 
 def application(what: str, path: Path) -> web.Application:
-    """Make one of the three."""
+    """Build one of the three applications."""
     app = web.Application()
     body = path.read_bytes() if what != "file" else b""
 
@@ -49,7 +51,7 @@ def application(what: str, path: Path) -> web.Application:
 
 
 async def serve(app: web.Application) -> None:
-    """Serve on a free port, which is told on standard error, until SIGTERM."""
+    """Serve on a free port, which is printed to standard error, until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     runner = web.AppRunner(app, access_log=None)
@@ -62,7 +64,7 @@ async def serve(app: web.Application) -> None:
 
 
 def main() -> None:
-    """Read the command line and serve."""
+    """Parse the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.baselines")
     parser.add_argument("what", choices=("bare", "fields", "file"))
     parser.add_argument("path", type=Path)

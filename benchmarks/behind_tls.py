@@ -1,4 +1,4 @@
-"""Whole files through nginx with TLS: jobsvc behind it against nginx' own file, by how nginx buffers."""
+"""Whole files through nginx with TLS: jobsvc behind it against nginx' own file, by nginx' buffering."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GIB: Final = 1 << 30
 BUFFER_SIZE: Final = 256 * 1024
 """Bytes of the client's buffer."""
 CONGESTION_CONTROL: Final = b"reno"
-"""The same for every response: BBR would pace them on loopback, and hide what differs."""
+"""The same for every response: BBR would pace them on loopback and hide the differences."""
 
 NGINX_FILE: Final = "nginx' own file"
 DOCUMENTED: Final = "unbuffered, 64k (documented)"
@@ -35,7 +35,7 @@ BUFFERING: Final = {
         proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k;""",
 }
 GOAL: Final = table.Goal(at_least=0.85)
-"""Of the speed of nginx' own file."""
+"""Relative to the speed of nginx' own file."""
 
 _NGINX: Final = """
 daemon off; {user} worker_processes 1; pid {scratch}/nginx.pid; error_log stderr error;
@@ -64,7 +64,7 @@ class _ProxiedServer(Server):
     backend: Server
 
     def cpu(self) -> float:
-        """Give the CPU seconds that both have used."""
+        """Return the CPU seconds that both have used."""
         return Server.cpu(self) + self.backend.cpu()
 
 
@@ -112,7 +112,7 @@ def _compare(plan: Plan, nginx: Server, size: int, token: str) -> None:
 
 
 def _download(server: Server, path: str, token: str, context: ssl.SSLContext, size: int) -> Outcome:
-    """Fetch a file over a connection of its own, and drop it."""
+    """Download a file over a connection of its own and discard it."""
     buffer = memoryview(bytearray(BUFFER_SIZE))
     with (
         socket.create_connection(server.address) as plain,

@@ -1,4 +1,4 @@
-"""What a digest under way costs others: the rate and CPU of a download, and the wait for a status."""
+"""What a digest in progress costs others: rate and CPU of a download, and latency of status requests."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 GIB: Final = 1 << 30
 OTHER_JOBS: Final = 200
-"""Jobs whose status is asked for."""
+"""Jobs whose status is requested."""
 DOWNLOADS_PER_ROUND: Final = 4
-"""One after the other, of which each rate is taken: one alone is over too soon to be told from chance."""
+"""Downloads one after the other, of which the rate is taken: a single one is too short to be significant."""
 DIGESTS_PER_ROUND: Final = 5
-"""How often each round has a digest computed."""
+"""How many digests each round computes."""
 
 RATE_GOAL: Final = table.Goal(at_least=0.95)
 LATENCY_GOAL_MS: Final = table.Goal(at_most=30)
@@ -43,8 +43,8 @@ def run(plan: Plan) -> None:
         server = stack.enter_context(servers.jobsvc(root, scratch))
         load_generator.until(lambda: answer(server.address, get("/readyz"))[0] == 200, 30)
         table.title(
-            f"digest: {size >> 20} MiB downloaded by one client, without a digest under way and beside that "
-            f"of another file, both in the page cache; "
+            f"digest: {size >> 20} MiB downloaded by one client, without and with the digest of another "
+            f"file in progress, both in the page cache; "
             f"{host_info.describe_placement()}; {host_info.load_average()}"
         )
         bench = Bench(plan, server, token, unhashed)
@@ -57,7 +57,7 @@ def run(plan: Plan) -> None:
 
 
 def _make_jobs_sharing_one_file(root: Path, size: int, count: int) -> list[str]:
-    """Make jobs whose outputs are one file by many names: each is hashed anew, and all fit into memory."""
+    """Create jobs whose outputs are hard links to one file: each is hashed again, and all fit into memory."""
     names = [f"unhashed-{number:03d}" for number in range(count)]
     first = farm.output(root, names[0], size)
     for name in names[1:]:
@@ -68,20 +68,20 @@ def _make_jobs_sharing_one_file(root: Path, size: int, count: int) -> list[str]:
 
 
 class Bench:
-    """The service, and jobs whose outputs were not hashed yet."""
+    """The service, and jobs whose outputs have not been hashed yet."""
 
     def __init__(self, plan: Plan, server: Server, token: str, unhashed: Sequence[str]) -> None:
         self.rounds = plan.rounds
         self.downloads = int(plan.pick(DOWNLOADS_PER_ROUND, 1))
         self.probe_seconds = plan.pick(2, 0.2)
-        """Seconds for which statuses are asked for."""
+        """Seconds for which statuses are requested."""
         self._unhashed = iter(unhashed)
         self._token = token
         self.server = server
         self.download = self._get("hot")
 
     def with_and_without_digest(self, one: Callable[[], T]) -> tuple[list[T], list[T]]:
-        """Measure without a digest under way and beside one, after a round that does not count."""
+        """Measure without and with a digest in progress, after a round that does not count."""
         without: list[T] = []
         with_digest: list[T] = []
         for number in range(self.rounds + 1):
@@ -95,7 +95,7 @@ class Bench:
 
     @contextmanager
     def digest_running(self) -> Iterator[None]:
-        """Have a digest under way while the block runs, then wait for it; Unexpected where it came before."""
+        """Compute a digest during the block, then wait for it; UnexpectedAnswer if it was finished before."""
         bytes_before = self.server.metric("digest_bytes_total")
         ask = self._get(next(self._unhashed), Range="bytes=0-0", Want_Repr_Digest="sha-256=1")
         answer(self.server.address, ask)
@@ -104,7 +104,7 @@ class Bench:
         )
         yield
         if not self.server.metric("digests_waiting"):
-            raise UnexpectedAnswer("the digest was there before the end of what was measured beside it")
+            raise UnexpectedAnswer("the digest was finished before the end of the measurement")
         load_generator.until(lambda: not self.server.metric("digests_waiting"), 120, pause=0.1)
 
     def _get(self, job_id: str, **fields: str) -> bytes:
@@ -126,10 +126,10 @@ def _measure_rates(bench: Bench, *, drop: bool) -> None:
     ]
     cpu = [[each.cpu / bench.downloads for each in side] for side in (without, with_digest)]
     table.row(f"{client} client, without a digest", rates[0], " MB/s")
-    table.row(f"{client} client, beside one", rates[1], " MB/s")
-    table.ratio(f"{client} client: speed, beside / without", rates[1], rates[0], RATE_GOAL)
+    table.row(f"{client} client, with one", rates[1], " MB/s")
+    table.ratio(f"{client} client: speed, with / without", rates[1], rates[0], RATE_GOAL)
     table.row(f"{client} client: server CPU of a download, without", cpu[0], " s")
-    table.row(f"{client} client: server CPU of both, beside", cpu[1], " s")
+    table.row(f"{client} client: server CPU of both, with one", cpu[1], " s")
 
 
 def _measure_latencies(bench: Bench, statuses: list[bytes], *, downloading: bool) -> None:
@@ -152,7 +152,7 @@ def _measure_latencies(bench: Bench, statuses: list[bytes], *, downloading: bool
 
 
 def _measure_digest_alone(bench: Bench, size: int) -> None:
-    """Say what a digest takes beside nothing, its last poll included."""
+    """Measure a digest alone, including the last poll."""
 
     def one() -> tuple[float, float]:
         begun, before = time.perf_counter(), bench.server.cpu()
@@ -161,5 +161,5 @@ def _measure_digest_alone(bench: Bench, size: int) -> None:
         return time.perf_counter() - begun, bench.server.cpu() - before
 
     results = [one() for _ in range(bench.rounds)]
-    table.row("a digest beside nothing", [size / seconds / 1e6 for seconds, _ in results], " MB/s")
+    table.row("a digest alone", [size / seconds / 1e6 for seconds, _ in results], " MB/s")
     table.row("server CPU of it", [cpu for _, cpu in results], " s")

@@ -1,4 +1,4 @@
-"""Whole files and 64 KiB ranges from the page cache, against nginx and aiohttp's FileResponse."""
+"""Whole files and 64 KiB ranges from the page cache, compared with nginx and aiohttp's FileResponse."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _speed(rounds: Sequence[Measurement]) -> list[float]:
 
 
 def _path(server: Server, folder: str = "") -> str:
-    """Name the file as a server does; nginx serves ranges from a location of their own."""
+    """Return the URL path of the file; nginx serves ranges from a location of their own."""
     return f"{folder}/{JOB}/output/film.mp4" if server.name == "nginx" else f"/api/jobs/{JOB}/download"
 
 

@@ -1,4 +1,4 @@
-"""Events: how soon a change is told, and what 2,000 streams at once cost and keep from others."""
+"""Events: the delay from a change to its event, and the cost of 2,000 streams."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ UNFINISHED_JOBS: Final = 20
 """Jobs that render, and change."""
 CHANGES: Final = 500
 CHANGE_INTERVAL_S: Final = 0.02
-"""Seconds between two changes, when it is asked how soon one is told."""
+"""Seconds between two changes when the delay of one reader is measured."""
 STREAMS: Final = 2000
 BROADCAST_CHANGES: Final = 100
 BROADCAST_INTERVAL_S: Final = 0.15
-"""Seconds between two changes, each of which 2,000 are told of."""
+"""Seconds between two changes that are each sent to 2,000 streams."""
 
 DELAY_GOAL_MS: Final = table.Goal(at_most=100)
 STREAM_MEMORY_GOAL_KB: Final = table.Goal(at_most=60)
@@ -64,18 +64,18 @@ class Bench:
         self.token = servers.token(scratch)
 
     def change(self) -> tuple[int, float]:
-        """Replace a record as a farm does; returns the change's number, and when the rename was done."""
+        """Replace a record as a farm does; return the number of the change, and when the rename was done."""
         number = next(self._attempts)
         farm.put(self._root, f"live-{number % UNFINISHED_JOBS}", "rendering", attempt=number)
         return number, time.perf_counter()
 
     def readers(self, server: Server, streams: int) -> SseReaders:
-        """Open so many streams of the jobs that render."""
+        """Open this many streams of the rendering jobs."""
         return SseReaders(server.address, get("/api/events?status=rendering", self.token), streams)
 
     @contextmanager
     def server(self) -> Iterator[Server]:
-        """Start a server, and wait until its index is whole and its watches are in force."""
+        """Start a server, and wait until its index is complete and its watches are active."""
         time.sleep(farm.STABLE_AFTER_S)
         with servers.jobsvc(self._root, self._scratch, "--watch", "events") as server:
             load_generator.until(lambda: answer(server.address, get("/readyz"))[0] == 200, 60)
@@ -85,7 +85,7 @@ class Bench:
 
 
 def _measure_one_reader(bench: Bench, server: Server, changes: int) -> None:
-    """One reader, one change after the other: from the rename to the event in the reader's hands."""
+    """Measure one reader, one change after the other: from the rename to the received event."""
     with bench.readers(server, 1) as readers:
         load_generator.until(lambda: readers.ready_count == 1, 30)
         done = dict(_change_at_intervals(bench, changes, CHANGE_INTERVAL_S))
@@ -97,7 +97,7 @@ def _measure_one_reader(bench: Bench, server: Server, changes: int) -> None:
 
 
 def _measure_many_readers(bench: Bench, server: Server, streams: int, changes: int) -> None:
-    """Many readers: each change is told to each, while others poll."""
+    """Measure many readers: each change is sent to each, while others poll."""
     memory = Memory(server.process.pid)
     with bench.readers(server, streams) as readers:
         load_generator.until(lambda: readers.ready_count == streams, 120)
@@ -116,7 +116,7 @@ def _measure_many_readers(bench: Bench, server: Server, streams: int, changes: i
     delivered = sum(readers.delivered[number] for number in done)
     waits = [(readers.last[number] - at) * 1e3 for number, at in done.items()]
     table.row(
-        f"{streams:,} streams: told of what changed",
+        f"{streams:,} streams: received changes",
         [100 * delivered / changes / streams],
         " %",
         DELIVERY_GOAL_PERCENT,
@@ -126,9 +126,9 @@ def _measure_many_readers(bench: Bench, server: Server, streams: int, changes: i
     table.row("from rename to event at the last of them: p95", [percentile(waits, 95)], " ms")
     table.row("server CPU for one event to one stream", [cpu * 1e6], " us")
     table.row("status of others while nothing changes: p99", [idle_latencies.p99], " ms")
-    table.row("status of others while they are told: p99", [busy_latencies.p99], " ms", STATUS_GOAL_MS)
+    table.row("status of others while events are sent: p99", [busy_latencies.p99], " ms", STATUS_GOAL_MS)
     if readers.ended:
-        table.note(f"{readers.ended} streams were ended by the server")
+        table.note(f"{readers.ended} streams were closed by the server")
 
 
 def _change_at_intervals(bench: Bench, changes: int, interval_s: float) -> Iterator[tuple[int, float]]:

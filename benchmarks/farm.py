@@ -1,4 +1,4 @@
-"""A farm's job directories in bulk: real records, finished and unfinished mixed as a farm has them."""
+"""Generates job directories in bulk: real records, with a realistic mix of states."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BLOCK: Final = 1 << 20
 
 @contextmanager
 def scratch(name: str, parent: str | None = None) -> Iterator[Path]:
-    """Give a folder of its own to a benchmark, and take it away in the end."""
+    """Create a directory for a benchmark, and remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix=f"jobsvc-bench-{name}-", dir=parent))
     try:
         yield folder
@@ -32,7 +32,7 @@ def scratch(name: str, parent: str | None = None) -> Iterator[Path]:
 
 
 def record(job_id: str, status: str, **more: object) -> bytes:
-    """Write what a farm's status.json says of a job."""
+    """Return what a farm's status.json contains for a job."""
     document: dict[str, object] = {
         "id": job_id,
         "status": status,
@@ -54,7 +54,7 @@ def record(job_id: str, status: str, **more: object) -> bytes:
 
 
 def put(root: Path, job_id: str, status: str, **more: object) -> Path:
-    """Make a job, or replace its record by a rename; returns its folder."""
+    """Create a job, or replace its record by a rename; return its directory."""
     folder = root / job_id
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".status.tmp"
@@ -86,7 +86,7 @@ def fill(
 
 
 def _make(folder: str, job_id: str, status: str, **more: object) -> None:
-    """Make one job with as few calls as it takes: there may be a million."""
+    """Create a job with as few system calls as possible: there may be a million."""
     os.mkdir(folder)  # noqa: PTH102 - twice as fast
     _write(f"{folder}/status.json", record(job_id, status, **more))
     if status == "completed":
@@ -103,7 +103,7 @@ def _write(path: str, data: bytes) -> None:
 
 
 def output(root: Path, job_id: str, size: int) -> Path:
-    """Make a completed job with an output of `size` random bytes, all of them in the page cache."""
+    """Create a completed job with an output of `size` random bytes, all of them in the page cache."""
     path = put(root, job_id, "completed") / "output" / "film.mp4"
     path.parent.mkdir(exist_ok=True)
     block = os.urandom(_BLOCK)

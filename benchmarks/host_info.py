@@ -1,4 +1,4 @@
-"""What the figures were taken on, how busy it was, and which core each side of a measurement runs on."""
+"""Describes the host and its load, and assigns cores to both sides of a measurement."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 @cache
 def cores() -> tuple[frozenset[int], frozenset[int]]:
-    """Give the core of the server under test and the cores of the load; both the same where there is one."""
+    """Return the core of the server under test and the cores of the load; the same if there is only one."""
     usable = _usable()
     return frozenset(usable[:1]), frozenset(usable[1:2] or usable)
 
 
 def all_cores() -> frozenset[int]:
-    """Give the cores of both sides."""
+    """Return the cores of both sides."""
     server, load = cores()
     return server | load
 
@@ -34,12 +34,12 @@ def _format_cores(some_cores: frozenset[int]) -> str:
 
 @cache
 def _usable() -> list[int]:
-    """List the cores that this run may use, as it was begun."""
+    """List the cores that this run may use, as it was started."""
     return sorted(os.sched_getaffinity(0))
 
 
 def describe() -> str:
-    """Name machine, kernel and programs, in one paragraph."""
+    """Name CPU, kernel and programs in one paragraph."""
     programs = [f"Python {platform.python_version()}"]
     programs += [f"{name} {_version(name)}" for name in ("aiohttp", "uvloop")]
     programs.append(nginx_version() or "no nginx")
@@ -55,17 +55,17 @@ def describe_placement() -> str:
 
 
 def describe_shared_placement() -> str:
-    """Say so of a server that runs on the load's cores too."""
+    """Say so for a server that also runs on the load's cores."""
     return f"server on cores {_format_cores(all_cores())}, load on core {_format_cores(cores()[1])}"
 
 
 def load_average() -> str:
-    """Say how busy the machine was in the last minute and the last five."""
+    """Return the load average of the last minute and the last five."""
     return "load average {:.2f} {:.2f}".format(*os.getloadavg()[:2])
 
 
 def nginx_version() -> str | None:
-    """Name the nginx on the PATH; None where there is none."""
+    """Return the version of the nginx on the PATH; None if there is none."""
     if shutil.which("nginx") is None:
         return None
     output = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False).stderr

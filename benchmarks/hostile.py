@@ -1,4 +1,4 @@
-"""Status of another owner beside 2,000 hostile connections of five kinds, revocation, memory afterwards."""
+"""Status of another owner during 2,000 hostile connections of five kinds, revocation, memory afterwards."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ CONNECTIONS_PER_KIND: Final = 400
 """Hostile connections of each kind."""
 OWNER: Final = "hostile"
 VICTIM_TOKENS: Final = 24
-"""Of the other owner: together they may ask for more than the probe does."""
+"""Tokens of the other owner: together they have a larger budget than the probe uses."""
 LARGE_JOBS: Final = 40
 """Jobs of the hostile owner."""
 MEMORY_TOLERANCE: Final = 0.1
-"""Memory has come back once it is so near, as a part, to what it was after the first round."""
+"""Memory has recovered if it is within this fraction of its size after the first round."""
 MEMORY_TRIM_S: Final = 35
 """Seconds within which the service returns freed memory to the system."""
 P99_GOAL_MS: Final = table.Goal(at_most=50)
@@ -71,16 +71,16 @@ def measure(plan: Plan, *, default_limits: bool) -> None:
 
 @dataclass
 class Round:
-    """What one round found."""
+    """The results of one round."""
 
     alone: Latencies
     attacked: Latencies
     revocation_s: float
     """Seconds until the revoked token was rejected."""
     open_connections: float
-    """Hostile connections that were open, in the middle."""
+    """Hostile connections that were open in the middle of the round."""
     memory: list[int] = field(default_factory=list)
-    """Resident bytes: before, at most, and after."""
+    """Resident bytes: before, peak, and after."""
 
 
 def _round(server: Server, scratch: Path, requests: list[bytes], each: int, seconds: float) -> Round:
@@ -145,7 +145,7 @@ def _kinds(token: str) -> tuple[_Kind, ...]:
 
 @contextmanager
 def under_attack(address: Address, token: str, each: int) -> Iterator[None]:
-    """Hold so many connections of each kind; those that the service closes are opened again."""
+    """Hold this many connections of each kind; those that the service closes are opened again."""
     fork = multiprocessing.get_context("fork")
     stop, opened = fork.Event(), fork.Event()
     attacker = fork.Process(target=_attack, args=(address, _kinds(token), each, stop, opened))
@@ -192,7 +192,7 @@ def _connect(address: Address, kind: _Kind) -> socket.socket:
 
 
 def _keep_alive(kind: _Kind, sock: socket.socket, second: int) -> bool:
-    """Send the next drip, and return whether the connection is open still; what has come is not read."""
+    """Send the next bytes, and return whether the connection is still open; received data is not read."""
     try:
         if (data := kind.drip(second)) and not sock.send(data):
             return False
@@ -206,13 +206,13 @@ def _keep_alive(kind: _Kind, sock: socket.socket, second: int) -> bool:
 
 def _print(rounds: list[Round]) -> None:
     table.row("status alone, p99", [one.alone.p99 for one in rounds], " ms")
-    table.row("status beside them, p99", [one.attacked.p99 for one in rounds], " ms", P99_GOAL_MS)
-    table.row("status beside them, worst", [one.attacked.worst for one in rounds], " ms")
+    table.row("status during the attack, p99", [one.attacked.p99 for one in rounds], " ms", P99_GOAL_MS)
+    table.row("status during the attack, worst", [one.attacked.worst for one in rounds], " ms")
     table.row(
         "a revoked token is rejected after", [one.revocation_s for one in rounds], " s", REVOCATION_GOAL_S
     )
     table.row("open connections in the middle", [one.open_connections for one in rounds])
-    names = ("before", "at most", "after they have gone")
+    names = ("before", "at most", "after the attack")
     for number, name in enumerate(names):
         table.row(f"resident memory {name}", [one.memory[number] / 1e6 for one in rounds], " MB")
     first, last = rounds[0].memory[2], rounds[-1].memory[2]

@@ -1,4 +1,4 @@
-"""Scale: the first index of 100,000 jobs, requests meanwhile, memory of a job, how soon a change shows."""
+"""Scale: the first index of 100,000 jobs, latency meanwhile, memory per job, delay of a change."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(plan: Plan) -> None:
 
 
 def measure(plan: Plan, jobs: int, goals: Mapping[str, table.Goal]) -> None:
-    """Make a farm of so many jobs and print its figures, held against these goals."""
+    """Create a farm of this many jobs and print its figures, compared with these goals."""
     with ExitStack() as stack:
         bench = Bench(stack.enter_context(farm.scratch("index", plan.scratch)), jobs, MIX)
         for mode in CHANGES:
@@ -52,7 +52,7 @@ def measure(plan: Plan, jobs: int, goals: Mapping[str, table.Goal]) -> None:
 
 
 def _print_idle_starts(rounds: Sequence[IdleStart], mode: str, goals: Mapping[str, table.Goal]) -> None:
-    """Print what starts came to while nobody asked."""
+    """Print the results of starts without requests."""
 
     def show(told: str, of: Callable[[IdleStart], float], unit: str, goal: str = "") -> None:
         table.row(told, [of(one) for one in rounds], unit, goals.get(goal))
@@ -68,7 +68,7 @@ def _print_idle_starts(rounds: Sequence[IdleStart], mode: str, goals: Mapping[st
 
 
 def _print_loaded_starts(rounds: Sequence[LoadedStart], mode: str, goals: Mapping[str, table.Goal]) -> None:
-    """Print what those felt who asked."""
+    """Print the results of starts with requests."""
 
     def show(told: str, of: Callable[[LoadedStart], float], unit: str, goal: str = "") -> None:
         table.row(told, [of(one) for one in rounds], unit, goals.get(goal))

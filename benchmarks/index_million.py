@@ -1,4 +1,4 @@
-"""Scale: what `index` measures, at 1,000,000 jobs, which take minutes to make; figures without goals."""
+"""Scale: the benchmark `index` with 1,000,000 jobs, which take minutes to create; figures without goals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounds that take turns: every server is measured in each, in the one order and then in the other."""
+"""Interleaved measurements: every server is measured in each round, in alternating order."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from benchmarks.servers import Server
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how often to measure, as the command line said."""
+    """How long and how often to measure, from the command line."""
 
     rounds: int
     quick: bool
     scratch: str | None = None
-    """Folder to work beneath."""
+    """Directory to work in."""
 
     def pick(self, normal: float, quick: float) -> float:
-        """Choose a length or a size."""
+        """Choose a duration or a size."""
         return quick if self.quick else normal
 
 
@@ -38,7 +38,7 @@ class Measurement:
 
     @property
     def cpu_percent(self) -> float:
-        """Percent of one core that the server used: near 100 where it, not the load, was the bottleneck."""
+        """Return the percentage of a core that the server used: near 100 if it was the bottleneck."""
         return 100 * self.cpu / self.outcome.seconds
 
     @property
@@ -52,8 +52,8 @@ def interleave(
 ) -> dict[str, list[Measurement]]:
     """Measure each server once a round, after one run each that does not count.
 
-    A round of several slices goes through the servers as often, each a piece at a time: what a machine's
-    speed does from one second to the next then meets all of them alike.
+    A round of several slices visits the servers that often: variations of the host's speed then affect all of
+    them alike.
     """
     for server in servers:
         measure(server)

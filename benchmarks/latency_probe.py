@@ -1,6 +1,6 @@
-"""How long others wait: one request at a time at a steady pace, each timed from when it was due.
+"""Latency: one request at a time at a steady rate, each timed from when it was due.
 
-So a stall is felt by every request that was due in it, and not only by the one that met it.
+A stall thus counts for every request that was due during it, not only for the one that met it.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from typing import Final
 from benchmarks.load_generator import HEAD_READ_SIZE, TIMEOUT_S, Address, UnexpectedAnswer
 
 NICENESS: Final = -5
-"""Of the process that probes, so that other load on its core does not delay it."""
+"""Of the probing process, so that other load on its core does not delay it."""
 REQUESTS_PER_S: Final = 200.0
 """Requests a second."""
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Give the value that `percent` of all do not exceed."""
+    """Return the value that `percent` of all values do not exceed."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
 
 
 @dataclass(slots=True)
 class Latencies:
-    """What a probe found: milliseconds, one for each request."""
+    """The results of a probe: milliseconds, one for each request."""
 
     milliseconds: list[float] = field(default_factory=list)
 
     @property
     def p99(self) -> float:
-        """The wait that one in a hundred exceeds."""
+        """Return the latency that one in a hundred exceeds."""
         return percentile(self.milliseconds, 99)
 
     @property
     def worst(self) -> float:
-        """The longest wait."""
+        """Return the longest latency."""
         return max(self.milliseconds)
 
 
@@ -54,7 +54,7 @@ def probe(
     rate: float = REQUESTS_PER_S,
     stop: Connection | None = None,
 ) -> Latencies:
-    """Ask `requests` in turn for `seconds`, or until something comes through `stop`. OSError, Unexpected."""
+    """Send `requests` in turn for `seconds`, or until data arrives on `stop`. OSError, UnexpectedAnswer."""
     latencies = Latencies()
     with socket.create_connection(address, timeout=TIMEOUT_S) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -72,7 +72,7 @@ def probe(
 
 
 def _read_answer(sock: socket.socket) -> None:
-    """Read one answer with a Content-Length, which has to be a 200."""
+    """Read one response with a Content-Length, which has to be a 200."""
     data = b""
     while (end := data.find(b"\r\n\r\n")) < 0:
         data += _receive(sock)
@@ -95,7 +95,7 @@ def _receive(sock: socket.socket) -> bytes:
 def probe_meanwhile(
     address: Address, requests: Sequence[bytes], *, rate: float = REQUESTS_PER_S, max_seconds: float = 600.0
 ) -> Iterator[Latencies]:
-    """Probe from another process while the block runs; what was found is in Waits when the block is left."""
+    """Probe from another process during the block; the result is in Latencies when the block ends."""
     latencies = Latencies()
     fork = multiprocessing.get_context("fork")
     ours, theirs = fork.Pipe()

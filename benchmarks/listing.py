@@ -1,4 +1,4 @@
-"""Processor time of a page of `GET /api/jobs` at 100,000 jobs, by what is asked for."""
+"""CPU time of a page of `GET /api/jobs` at 100,000 jobs, by query."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def run(plan: Plan) -> None:
 
 
 def _record_fields(number: int) -> dict[str, object]:
-    """Have jobs be made all through the year, a few of them updated lately and a few of other owners."""
+    """Spread creation times over the year, with a few recently updated jobs and a few of other owners."""
     created = _FIRST + timedelta(seconds=number * 7919 % 20_000_000)
     updated = datetime(2026, 11, 20, tzinfo=UTC) if number % OWNER_STRIDE == 0 else created
     owner = f"owner-{number // 10 % OWNERS}" if number % 10 == 0 else farm.OWNER
@@ -95,7 +95,7 @@ def _measure(plan: Plan, ours: Server, case: Case) -> None:
 
 
 def _pages(ours: Server, case: Case) -> Iterator[str]:
-    """Go through the list, and give the address of each page."""
+    """Read the whole list, and yield the URL of each page."""
     address: str | None = f"/api/jobs?{case.query}"
     while address is not None:
         yield address
@@ -104,6 +104,6 @@ def _pages(ours: Server, case: Case) -> Iterator[str]:
 
 
 def _last_cursor(ours: Server, token: str) -> str:
-    """Give the cursor of the last page."""
+    """Return the cursor of the last page."""
     *_, last = _pages(ours, Case("", token, "limit=200"))
     return last.rpartition("cursor=")[2]

@@ -1,8 +1,8 @@
-"""The load: keep-alive connections over raw sockets in one thread, one request at a time on each.
+"""Load generator: keep-alive connections over raw sockets in one thread, one request at a time on each.
 
-Cheap enough that any server here is busy while it waits; `Outcome.cpu` says how busy it was itself. Each
-answer's status is checked and each body is counted to its end. A body may be dropped in the kernel
-(MSG_TRUNC, tcp(7)), so that what is measured is the sending of it.
+It is cheap enough to saturate any server here; `Outcome.cpu` reports its own CPU time. Each response's status
+is checked and each body is counted to its end. A body may be discarded in the kernel (MSG_TRUNC, tcp(7)), so
+that only sending it is measured.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import Final
 Address = tuple[str, int]
 
 HEAD_READ_SIZE: Final = 4 * 1024
-"""The most that is read at once where a head is expected, in bytes."""
+"""Maximum number of bytes per read while a head is expected."""
 SINK_SIZE: Final = 4 << 20
 TIMEOUT_S: Final = 30.0
-"""Seconds without a byte on any connection after which the server is held for dead."""
+"""Seconds without a byte on any connection after which the server counts as dead."""
 
 
 class UnexpectedAnswer(Exception):
-    """An answer was not the one that was to be measured."""
+    """A response was not the one to be measured."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run of the load came to."""
+    """The result of a run."""
 
     requests: int = 0
     seconds: float = 0.0
@@ -47,7 +47,7 @@ class Outcome:
         return self.requests / self.seconds
 
     def add(self, other: Outcome) -> None:
-        """Count in another run."""
+        """Add another run."""
         self.requests += other.requests
         self.seconds += other.seconds
         self.received += other.received
@@ -55,7 +55,7 @@ class Outcome:
 
 
 def get(path: str, token: str = "", **fields: str) -> bytes:
-    """Write a GET; keyword names become field names, with a dash for each underscore."""
+    """Build a GET request; keyword names become field names, with a dash for each underscore."""
     if token:
         fields["Authorization"] = f"Bearer {token}"
     lines = [f"GET {path} HTTP/1.1", "Host: bench"]
@@ -65,7 +65,7 @@ def get(path: str, token: str = "", **fields: str) -> bytes:
 
 @dataclass(slots=True)
 class _Connection:
-    """One keep-alive connection and what of its answer is still to come."""
+    """One keep-alive connection and what is still to be received of its response."""
 
     sock: socket.socket
     head: bytes = b""
@@ -76,20 +76,20 @@ class _Connection:
 
 @dataclass(slots=True)
 class Load:
-    """A run: `requests` drawn at random onto `connections` keep-alive connections."""
+    """A run: `requests` drawn at random, sent over `connections` keep-alive connections."""
 
     address: Address
     requests: Sequence[bytes]
     connections: int = 32
     status: bytes = b"200"
-    """What every answer has to be."""
+    """The status that every response has to have."""
     drop: bool = True
-    """Whether bodies are dropped in the kernel; else they are copied as a client's library would."""
+    """Whether bodies are discarded in the kernel; otherwise they are copied as by a client library."""
     seed: int = 1
     _sink: bytearray = field(default_factory=lambda: bytearray(SINK_SIZE))
 
     def run(self, *, seconds: float = 0.0, each: int = 0) -> Outcome:
-        """Go on for `seconds`, or until every connection has had `each` answers; OSError, Unexpected."""
+        """Run for `seconds`, or for `each` responses per connection; OSError, UnexpectedAnswer."""
         with _connected(self.address, self.connections) as connections, _gc_disabled():
             outcome, requests = Outcome(), self._random_requests()
             poll, by_descriptor = select.epoll(), {}
@@ -103,7 +103,7 @@ class Load:
             while active and time.perf_counter() < ends_at:
                 ready = poll.poll(TIMEOUT_S)
                 if not ready:
-                    raise UnexpectedAnswer("the server fell silent")
+                    raise UnexpectedAnswer("the server stopped responding")
                 for descriptor, _event in ready:
                     connection = by_descriptor[descriptor]
                     if self._read(connection, outcome):
@@ -129,7 +129,7 @@ class Load:
         connection.sock.send(request)
 
     def _read(self, connection: _Connection, outcome: Outcome) -> bool:
-        """Take in what came; returns whether the answer is whole now."""
+        """Read what arrived; return whether the response is complete."""
         if connection.remaining:
             wanted = min(connection.remaining, SINK_SIZE)
             count = connection.sock.recv_into(self._sink, wanted, socket.MSG_TRUNC if self.drop else 0)
@@ -158,7 +158,7 @@ class Load:
 def _content_length(data: bytes, end: int) -> int:
     header_start = data.find(b"\r\nContent-Length: ", 0, end)
     if header_start < 0:
-        raise UnexpectedAnswer(f"an answer of no told length: {data[:end]!r}")
+        raise UnexpectedAnswer(f"a response without a Content-Length: {data[:end]!r}")
     return int(data[header_start + 18 : data.find(b"\r\n", header_start + 18)])
 
 
@@ -187,7 +187,7 @@ def _gc_disabled() -> Iterator[None]:
 
 
 def answer(address: Address, request: bytes) -> tuple[int, bytes]:
-    """Ask once on a connection of its own; returns the status and the body. OSError."""
+    """Send one request on a connection of its own; return the status and the body. OSError."""
     with socket.create_connection(address, timeout=TIMEOUT_S) as sock:
         sock.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         data = b"".join(iter(lambda: sock.recv(1 << 20), b""))
@@ -196,7 +196,7 @@ def answer(address: Address, request: bytes) -> tuple[int, bytes]:
 
 
 def until(condition: Callable[[], bool], deadline: float, pause: float = 0.01) -> float:
-    """Wait for a condition; returns the seconds it took. TimeoutError."""
+    """Wait for a condition; return the seconds it took. TimeoutError."""
     started_at = time.perf_counter()
     while not condition():
         if time.perf_counter() - started_at > deadline:

@@ -1,4 +1,4 @@
-"""Memory that downloads cost: a large file, many at once, and clients that stop reading."""
+"""Memory of downloads: a large file, many in parallel, and clients that stop reading."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class Bench:
         self._token = servers.token(scratch)
 
     def status(self) -> list[bytes]:
-        """Write the status requests of all jobs."""
+        """Return the status requests of all jobs."""
         return [get(f"/api/jobs/{job_id}", self._token) for job_id in JOBS]
 
     def download(self, job_id: str) -> bytes:
-        """Write the request of a job's output."""
+        """Return the request for a job's output."""
         return get(f"/api/jobs/{job_id}/download", self._token)
 
     @contextmanager
     def server(self) -> Iterator[Server]:
-        """Start a server, and warm it: what a first download imports and begins is not what one costs."""
+        """Start a server, and warm it up: the imports of a first download are not part of the cost."""
         with servers.jobsvc(self._root, self._scratch) as server:
             load_generator.until(lambda: load_generator.answer(server.address, get("/readyz"))[0] == 200, 30)
             Load(server.address, self.status(), 4).run(each=50)
@@ -82,7 +82,7 @@ def run(plan: Plan) -> None:
 
 
 def _measure_downloads(bench: Bench, job_id: str, streams: int) -> float:
-    """Give the growth in MB while a file is downloaded by several at once."""
+    """Return the growth in MB while a file is downloaded by several clients in parallel."""
     with bench.server() as server:
         memory = Memory(server.process.pid)
         Load(server.address, [bench.download(job_id)], streams, drop=False).run(each=1)
@@ -124,6 +124,6 @@ def _print_stalled(rounds: list[dict[str, float]]) -> None:
 
 
 def _socket_memory() -> int:
-    """Give what all TCP sockets of the machine hold in their buffers, in bytes (/proc/net/sockstat)."""
+    """Return the bytes in the buffers of all TCP sockets of the host (/proc/net/sockstat)."""
     words = Path("/proc/net/sockstat").read_text("ascii").split("TCP: ")[1].splitlines()[0].split()
     return int(words[words.index("mem") + 1]) * host_info.PAGE

@@ -1,4 +1,4 @@
-"""Network storage: how soon what another host does to a job is in the list and in an event stream."""
+"""Network storage: delay from another host's change of a job to the list and to an event stream."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.slow_storage.fuse_mount import missing_requirement, mounted_storage
 JOBS: Final = 600
 CHANGES_PER_KIND: Final = 200
 CHANGE_INTERVAL_S: Final = 0.13
-"""Seconds between two changes: no multiple of the poll interval, so that they come at any moment of it."""
+"""Not a multiple of the poll interval, so that changes occur at any moment of it."""
 LIST_PAUSE_S: Final = 0.02
 SEEN_TIMEOUT_S: Final = 30.0
 
 DELAY_GOAL_S: Final = table.Goal(at_most=4)
-"""Seconds: the poll interval of one, what the storage caches, and the time that it takes to look."""
+"""Seconds: the poll interval of one, the storage's cache time, and the time of the poll."""
 
 
 def run(plan: Plan) -> None:
@@ -55,7 +55,7 @@ def _on_gluster(scratch: Path) -> Iterator[tuple[Path, Path]]:
 
 @contextmanager
 def _on_fuse(scratch: Path) -> Iterator[tuple[Path, Path]]:
-    """Mount a file system whose names and attributes the kernel remembers for a second."""
+    """Mount a file system whose names and attributes the kernel caches for a second."""
     if missing := missing_requirement():
         raise NotPossible(f"there is no {missing} here")
     folder = scratch / "fuse"
@@ -89,7 +89,7 @@ def _measure(name: str, scratch: Path, writer: Path, reader: Path, times: int) -
 
 
 def _change(root: Path, jobs: dict[str, list[str]], times: int) -> dict[str, dict[str, float]]:
-    """Make, change and remove jobs in turn, by a rename each; returns when each rename was done."""
+    """Create, change and remove jobs in turn, each by a rename; return when each rename was done."""
     kinds = ("new job", "changed unfinished job", "changed finished job", "removed job")
     renamed_at: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
     prepared = root.parent / "prepared"
@@ -126,7 +126,7 @@ def _change(root: Path, jobs: dict[str, list[str]], times: int) -> dict[str, dic
 
 
 class _Observer:
-    """Notes when what is true of a job is told: `ID:ATTEMPT`, or `-ID` where it is removed."""
+    """Records when the state of a job is observed: `ID:ATTEMPT`, or `-ID` if it is removed."""
 
     def __init__(self, address: Address, token: str) -> None:
         self._address = address

@@ -1,4 +1,4 @@
-"""A process under measurement, as the kernel tells of it: its CPU time and its memory, by proc(5)."""
+"""CPU time and memory of a process, from /proc (proc(5))."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from benchmarks.host_info import TICK
 
 REPOSITORY: Final = Path(__file__).parents[1]
 EXIT_TIMEOUT_S: Final = 15.0
-"""Seconds that a server has to end by itself."""
+"""Seconds that a server has to exit."""
 
 _UTIME: Final = 11
 _STIME: Final = 12
-"""Places in /proc/PID/stat, counted from behind the command's name."""
+"""Positions in /proc/PID/stat, counted from the end of the command's name."""
 _RESET_PEAK: Final = "5"
-"""Written to clear_refs: the peak of the memory is now what is used now."""
+"""Written to clear_refs: resets the peak of the memory to the current use."""
 
 
 def cpu(*pids: int) -> float:
-    """Give the CPU seconds that processes have used, all their threads together, to a clock tick."""
+    """Return the CPU seconds of all threads of the processes, to a clock tick."""
     ticks = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(") ")[2].split()
@@ -33,7 +33,7 @@ def cpu(*pids: int) -> float:
 
 
 def children(pid: int) -> list[int]:
-    """Name the processes that a process began and that still are."""
+    """Return the running child processes of a process."""
     text = "".join(path.read_text("utf-8") for path in Path(f"/proc/{pid}/task").glob("*/children"))
     return [int(child) for child in text.split()]
 
@@ -57,11 +57,11 @@ class Memory:
         Path(f"/proc/{pid}/clear_refs").write_text(_RESET_PEAK, "ascii")
 
     def current(self) -> int:
-        """Say what is resident at this moment."""
+        """Return the resident memory."""
         return self._field("VmRSS")
 
     def peak_growth(self) -> int:
-        """Say by how much the peak since the beginning exceeds the beginning."""
+        """Return by how much the peak exceeds the initial memory."""
         return self._field("VmHWM") - self.initial
 
     def _field(self, name: str) -> int:
@@ -74,10 +74,10 @@ class Memory:
 def start(
     command: Sequence[str], log: Path, core: frozenset[int], *, descriptor: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a program on one core, its standard error in a file; whatever it starts inherits both.
+    """Start a program on one core, with its standard error in a file; its children inherit both.
 
     `descriptor`, a listening socket, stays open in it, and nginx takes it over (NGINX in the environment).
-    Python finds the modules of this very checkout, whatever is installed.
+    Python imports the modules of this checkout, whatever is installed.
     """
     variables = {} if descriptor is None else {"NGINX": f"{descriptor};"}
     before = os.sched_getaffinity(0)
@@ -98,7 +98,7 @@ def start(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process of ours to end, and kill it where it does not."""
+    """Terminate a process, and kill it if it does not exit."""
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
     try:

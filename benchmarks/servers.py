@@ -1,4 +1,4 @@
-"""The servers that are measured: each a process of its own on a free loopback port, ended by its own pid."""
+"""The servers under test: each a process of its own on a free loopback port, ended by its own pid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks import host_info, load_generator, process
 from benchmarks.load_generator import Address
 
 START_TIMEOUT_S: Final = 60.0
-"""Seconds that a server has until it serves."""
+"""Seconds that a server may take until it serves."""
 UNLIMITED: Final = "999999999/second"
 UNLIMITED_FLAGS: Final = (
     *("--limit-status", UNLIMITED, "--limit-list", UNLIMITED, "--limit-logs", UNLIMITED),
@@ -27,7 +27,7 @@ UNLIMITED_FLAGS: Final = (
     *("--limit-download", UNLIMITED, "--max-downloads", "100000", "--max-downloads-per-token", "100000"),
     *("--max-streams", "100000", "--max-streams-per-token", "100000"),
 )
-"""Every limit is kept, and none is reached."""
+"""Every limit is active, and none is reached."""
 
 # tcp_nopush is best for whole files, but has each small range wait 40 ms for a delayed acknowledgement.
 _NGINX: Final = """
@@ -57,16 +57,16 @@ class Server:
     log: Path
 
     def cpu(self) -> float:
-        """Give the CPU seconds used so far, those of nginx's worker included."""
+        """Return the CPU seconds used so far, including those of nginx' worker."""
         return process.cpu(self.process.pid, *process.children(self.process.pid))
 
     def metric(self, name: str) -> float:
-        """Read one of the service's own metrics, which has no labels; its name without `jobsvc_`."""
+        """Read one of the service's metrics without labels; `name` without `jobsvc_`."""
         lines = load_generator.answer(self.address, load_generator.get("/metrics"))[1].decode().splitlines()
         return next(float(line.split(" ")[1]) for line in lines if line.startswith(f"jobsvc_{name} "))
 
     def log_lines(self) -> list[dict[str, object]]:
-        """Read the service's own log."""
+        """Read the service's log."""
         lines = self.log.read_bytes().splitlines()
         return [orjson.loads(line) for line in lines if line.startswith(b"{")]
 
@@ -75,10 +75,10 @@ class Server:
 def jobsvc(
     jobs_root: Path, scratch: Path, *flags: str, all_cores: bool = False, default_limits: bool = False
 ) -> Iterator[Server]:
-    """Run the service as an operator does; flags given here come behind BOUNDLESS.
+    """Run the service as an operator does; `flags` follow UNLIMITED_FLAGS.
 
-    `default_limits`: without BOUNDLESS.
-    `anywhere`: on all cores, those of the load too, and not on the server's alone.
+    `default_limits`: without UNLIMITED_FLAGS. `all_cores`: on the load's cores too, and not only on the
+    server's.
     """
     command = [sys.executable, "-m", "jobsvc", "serve", str(jobs_root), "--state-dir", str(scratch / "state")]
     command += ["--port", "0", *(() if default_limits else UNLIMITED_FLAGS), *flags]
@@ -87,7 +87,7 @@ def jobsvc(
 
 
 def token(scratch: Path, owner: str = "farm", *scopes: str) -> str:
-    """Make a token of these scopes, or the usual, for the service with its state beneath `scratch`."""
+    """Create a token with these scopes, or the default ones; the state directory is below `scratch`."""
     command = [sys.executable, "-m", "jobsvc", "token", "create", "--owner", owner]
     command += [f"--scope={scope}" for scope in scopes]
     command += ["--state-dir", str(scratch / "state")]
@@ -105,7 +105,7 @@ def baseline(scratch: Path, what: str, path: Path, *, loop: str = "uvloop") -> I
 
 @contextmanager
 def nginx(root: Path, scratch: Path) -> Iterator[Server]:
-    """Run nginx, one worker, sendfile, over the files in a folder; there must be one on the PATH."""
+    """Run nginx, one worker, sendfile, over the files in a directory; it has to be on the PATH."""
     port = _free_port()
     user = "user root;" if os.geteuid() == 0 else ""
     text = _NGINX.format(user=user, scratch=scratch, port=port, root=root, nothing="-" * 400)
@@ -117,7 +117,7 @@ def nginx(root: Path, scratch: Path) -> Iterator[Server]:
 def nginx_at(
     address: Address, text: str, scratch: Path, listener: socket.socket | None = None
 ) -> Iterator[Server]:
-    """Run nginx with a configuration that has it listen at an address; it takes over `listener`."""
+    """Run nginx with a configuration that listens at an address; it takes over `listener`."""
     (scratch / "nginx.conf").write_text(text, "utf-8")
     command = ["nginx", "-p", str(scratch), "-c", str(scratch / "nginx.conf")]
     descriptor = None if listener is None else listener.fileno()
@@ -127,7 +127,7 @@ def nginx_at(
 
 
 def nginx_installed() -> bool:
-    """Whether nginx is on the PATH."""
+    """Return whether nginx is on the PATH."""
     return shutil.which("nginx") is not None
 
 
@@ -149,7 +149,7 @@ def _running(
 
 
 def _wait_for_address(running: subprocess.Popen[bytes], log: Path) -> Address:
-    """Wait until a server writes where it serves: a line of JSON with an `address`."""
+    """Wait until a server prints its address: a line of JSON with an `address`."""
     addresses: list[Address] = []
 
     def told() -> bool:

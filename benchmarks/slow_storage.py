@@ -1,4 +1,4 @@
-"""What others feel of storage that is slow here and hangs there, and how the service ends beside it."""
+"""Effect of slow and hanging storage on other requests, and shutdown meanwhile."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EXIT_GOAL_S: Final = table.Goal(at_most=5)
 
 
 class Figures(NamedTuple):
-    """What one round found; seconds but where it says otherwise."""
+    """The results of one round; in seconds unless stated otherwise."""
 
     before: Latencies
     during: Latencies
@@ -43,9 +43,9 @@ class Figures(NamedTuple):
     healthy: float
     refused: float
     end: float
-    """From SIGTERM on, less the grace."""
+    """From SIGTERM, without the grace period."""
     slow: float
-    """MB a second of one slow download."""
+    """MB/s of one slow download."""
 
 
 def run(plan: Plan) -> None:
@@ -102,7 +102,7 @@ def _time_request(server: Server, request: bytes) -> float:
 
 @contextmanager
 def _slow_downloads(server: Server, token: str) -> Iterator[list[int]]:
-    """Have the slow downloads under way from here on; yields the bytes that each has had."""
+    """Start the slow downloads; yield the number of bytes that each has received."""
     received = [0] * len(SLOW_JOBS)
 
     def read(number: int, sock: socket.socket) -> None:
@@ -121,7 +121,7 @@ def _slow_downloads(server: Server, token: str) -> Iterator[list[int]]:
 
 @contextmanager
 def _hung_request(server: Server, request: bytes) -> Iterator[list[float]]:
-    """Ask for what hangs while the block runs, and until it is refused; yields the seconds that took."""
+    """Send the hanging request during the block, and until it is refused; yield the seconds that took."""
     seconds: list[float] = []
 
     def ask() -> None:

@@ -1,6 +1,6 @@
-"""Many readers of event streams in one thread: what each was told, and when.
+"""Many readers of event streams in one thread: what each received, and when.
 
-A change is known again by its number, which the farm writes into the job's `attempt`.
+A change is identified by its number, which the farm writes into the job's `attempt`.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ _READ_SIZE: Final = 1 << 16
 _ATTEMPT: Final = re.compile(rb'"attempt":(\d+),')
 _PRESENT: Final = b"event: present\n"
 _OVERLAP: Final = 64
-"""Bytes of what came before, so that nothing is missed which comes in two pieces."""
+"""Bytes kept of earlier data, so that a match across two reads is found."""
 
 
 class SseReaders:
-    """Streams that are read for the length of a block."""
+    """Streams that are read during a block."""
 
     def __init__(self, address: Address, request: bytes, count: int) -> None:
         self.ready_count = 0
-        """Streams that have been told all present states."""
+        """Streams that have received all present states."""
         self.delivered: Counter[int] = Counter()
-        """How many streams were told of a change, by its number; of those after the present states."""
+        """How many streams received a change, by its number; without those before the present states."""
         self.first: dict[int, float] = {}
-        """When the first was told of it, in seconds of perf_counter."""
+        """When the first stream received it, in seconds of perf_counter."""
         self.last: dict[int, float] = {}
-        """When the latest was."""
+        """When the latest did."""
         self.ended = 0
-        """Streams that the server ended."""
+        """Streams that the server closed."""
         self._overlap = dict[int, bytes]()
         self._seen = dict[int, set[int]]()
         self._sockets: dict[int, socket.socket] = {}

@@ -1,4 +1,4 @@
-"""Starts of the service over a large root: quiet ones, and ones that are asked from their first moment on."""
+"""Starts of the service over a large root, without and with requests from the first moment."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from benchmarks.process import Memory
 from benchmarks.servers import Server
 
 REQUESTED_JOBS: Final = 997
-"""Jobs that are asked for in turn: all over the root."""
+"""Number of jobs that are requested in turn, spread over the root."""
 POLL_INTERVAL_S: Final = 0.001
-"""Seconds between two questions whether a change shows."""
+"""Seconds between two checks whether a change is visible."""
 INDEX_TIMEOUT_S: Final = 900.0
 """Seconds for a first index."""
 QUIET_S: Final = 1.0
-"""Seconds without another watch after which the last is set."""
+"""Seconds without a further watch after which all are set."""
 
 
 class IdleStart(NamedTuple):
-    """A start that nobody asks anything of but the first answer; seconds but where it says otherwise."""
+    """A start without requests except the first; in seconds unless stated otherwise."""
 
     empty: float
-    """Until the service answers on an empty root."""
+    """Until the service responds on an empty root."""
     first: float
-    """By how much later the first right answer for a job comes on the large one."""
+    """By how much later the first correct response for a job comes on the large root."""
     rate: float
-    """Jobs a second of the first index."""
+    """Jobs per second of the first index."""
     memory: float
-    """Kilobytes for each job when all is indexed and watched."""
+    """Kilobytes per job when everything is indexed and watched."""
     watcher: float
-    """Likewise, of the watcher's process."""
+    """The same for the watcher process."""
     watching: float
     """From the end of the index to the last watch."""
     idle: float
-    """Percent of a core, its watcher's included, when nothing happens."""
+    """Percent of a core, including the watcher, when nothing happens."""
 
 
 class LoadedStart(NamedTuple):
-    """A start with requests from its first moment on."""
+    """A start with requests from its first moment."""
 
     latencies: Latencies
-    """Of requests until all is indexed and watched."""
+    """Of requests until everything is indexed and watched."""
     rate: float
     """Jobs a second of the first index."""
     delays_ms: list[float]
-    """Milliseconds from a rename until an answer has it."""
+    """Milliseconds from a rename until a response has it."""
 
 
 class Bench:
@@ -77,7 +77,7 @@ class Bench:
         time.sleep(farm.STABLE_AFTER_S)
 
     def idle_start(self, mode: str, seconds: float) -> IdleStart:
-        """Start it and let it be; `seconds` is how long its idleness is watched."""
+        """Start without requests; idle CPU is measured for `seconds`."""
         with self._server(self._empty, mode, b"404") as (server, empty):
             time.sleep(QUIET_S)
             before = _resident_memory(server)
@@ -91,7 +91,7 @@ class Bench:
             )
 
     def loaded_start(self, mode: str, changes: int) -> LoadedStart:
-        """Start it and ask at once and all the while; then change jobs."""
+        """Start with requests from the first moment; then change jobs."""
         with self._server(self._root, mode, b"200") as (server, _):
             with latency_probe.probe_meanwhile(server.address, self._requests) as loading:
                 rate = _index_rate(server)
@@ -100,11 +100,11 @@ class Bench:
         return LoadedStart(loading, rate, visible)
 
     def _sample(self, number: int) -> list[str]:
-        """Draw jobs all over the list of the unfinished."""
+        """Choose unfinished jobs spread over their list."""
         return self.unfinished[:: max(len(self.unfinished) // number, 1)][:number]
 
     def _change(self, server: Server, job_id: str) -> float:
-        """Replace a record as a farm does; returns the milliseconds until an answer has it."""
+        """Replace a record as a farm does; return the milliseconds until a response has it."""
         number, request = next(self._changes), self._status(job_id)
         answer(server.address, request)
         farm.put(self._root, job_id, "rendering", attempt=number)
@@ -117,7 +117,7 @@ class Bench:
 
     @contextmanager
     def _server(self, root: Path, mode: str, expected: bytes) -> Iterator[tuple[Server, float]]:
-        """Start a server; yields it with the seconds until it has answered, which is to be `wanted`."""
+        """Start a server; yield it and the seconds until its first response, of the `expected` status."""
         started_at = time.perf_counter()
         with servers.jobsvc(root, self._scratch, "--watch", mode, all_cores=True) as server:
             status, _ = answer(server.address, self._requests[REQUESTED_JOBS // 2])
@@ -126,16 +126,16 @@ class Bench:
 
 
 def _index_rate(server: Server) -> float:
-    """Wait for the first index, and ask the service's log how long it took."""
+    """Wait for the first index, and read from the service's log how long it took."""
     until(lambda: b'"indexed"' in server.log.read_bytes(), INDEX_TIMEOUT_S, pause=0.05)
     (indexed,) = [line for line in server.log_lines() if line["event"] == "indexed"]
     return float(str(indexed["jobs"])) / float(str(indexed["seconds"]))
 
 
 def _wait_for_watches(server: Server, mode: str) -> float:
-    """Wait until watches have come and no more come; returns the seconds that they took.
+    """Wait until no further watches are added; return the seconds that they took.
 
-    The service is asked: to have the kernel list them keeps it, and the probe's core, from everything else.
+    The service's metric is read: listing the watches in the kernel would block it and the probe's core.
     """
     if mode != "events":
         return 0.0
@@ -150,7 +150,7 @@ def _wait_for_watches(server: Server, mode: str) -> float:
 
 
 def _resident_memory(server: Server) -> tuple[float, float]:
-    """Say what the service has in memory, and its watcher."""
+    """Return the resident memory of the service and of its watcher."""
     watchers = process.children(server.process.pid)
     return Memory(server.process.pid).initial, sum(Memory(pid).initial for pid in watchers)
 

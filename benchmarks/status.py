@@ -1,4 +1,4 @@
-"""Status requests a second, against a bare aiohttp handler that sends the same bytes."""
+"""Status requests per second, compared with a bare aiohttp handler that sends the same bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.servers import Server
 JOBS: Final = 20_000
 CONNECTIONS: Final = 32
 SLICE_S: Final = 0.2
-"""Seconds that a server is asked before the next has its turn."""
+"""Seconds that a server is measured before the next has its turn."""
 RATE_GOAL: Final = table.Goal(at_least=0.8)
 
 
@@ -57,7 +57,7 @@ def run(plan: Plan) -> None:
 
 
 def _title(body: Path) -> None:
-    """Say what is measured."""
+    """Print what is measured."""
     table.title(
         f"status: {JOBS:,} jobs, random ids on {CONNECTIONS} keep-alive connections, bodies of some "
         f"{body.stat().st_size} bytes, slices of {SLICE_S} s; "
@@ -84,7 +84,7 @@ def _print(results: dict[str, list[Measurement]]) -> None:
 
 
 def _print_load_ceiling(stack: ExitStack, scratch: Path, seconds: float) -> None:
-    """Say what the load could ask for, were the server not in the way."""
+    """Print the rate that the load generator reaches if the server is not the bottleneck."""
     if not servers.nginx_installed():
         table.note("no nginx here to show what the load could reach")
         return

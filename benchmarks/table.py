@@ -1,4 +1,4 @@
-"""How figures are kept and printed: medians with their range, beside the goal that they were taken for."""
+"""Prints figures: medians with their range, next to their goals."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _VALUE: Final = 13
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a figure is to be; `least` or `most`, the other is None."""
+    """The goal of a figure: `at_least` or `at_most`; the other is None."""
 
     at_least: float | None = None
     at_most: float | None = None
 
     def is_met(self, value: float) -> bool:
-        """Whether a figure is as it should be."""
+        """Return whether a figure meets the goal."""
         return (self.at_least is None or value >= self.at_least) and (
             self.at_most is None or value <= self.at_most
         )
 
     def describe(self, value: float, unit: str) -> str:
-        """Say the goal, and whether it is met."""
+        """Return the goal, and whether it is met."""
         sign, bound = (">=", self.at_least) if self.at_least is not None else ("<=", self.at_most)
         return f"goal {sign} {bound:g}{unit}: {'met' if self.is_met(value) else 'MISSED'}"
 
 
 def row(name: str, values: Sequence[float], unit: str = "", goal: Goal | None = None) -> None:
-    """Print one figure: the median of its rounds, and the range where there was more than one."""
+    """Print one figure: the median of its rounds, and the range if there was more than one."""
     middle = median(values)
     spread = f"({format_number(min(values))}..{format_number(max(values))})" if len(values) > 1 else ""
     verdict = goal.describe(middle, unit) if goal is not None else ""
@@ -47,17 +47,17 @@ def ratio(name: str, ours: Iterable[float], theirs: Iterable[float], goal: Goal 
 
 
 def title(text: str) -> None:
-    """Begin a table."""
+    """Print the heading of a table."""
     print(f"\n{text}", flush=True)
 
 
 def note(text: str) -> None:
-    """Print a line that is no figure."""
+    """Print a line that is not a figure."""
     print(f"  {text}", flush=True)
 
 
 def format_number(value: float) -> str:
-    """Write a figure with the digits that mean something."""
+    """Format a figure with its significant digits."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     if abs(value) >= 100:
