@@ -189,10 +189,10 @@ class DownloadLog:
             # If more records wait, it might fail again at once: a full queue must not be logged per line.
             if self._is_failing and len(self._waiting) <= len(lines):
                 self._is_failing = False
-                log.info("the download log is written again")
+                log.info("download-log-recovered")
 
     def _report_lost(self, reason: str) -> None:
         self._on_error()
         if not self._is_failing:
             self._is_failing = True
-            log.error("the download log loses lines", reason=reason)
+            log.error("download-log-lost-lines", reason=reason)

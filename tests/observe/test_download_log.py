@@ -158,8 +158,8 @@ def test_failing_disk_is_counted_each_time_and_logged_once(tmp_path: Path) -> No
         downloads.close()
     assert [line["requestId"] for line in lines(state / "downloads.jsonl")] == ["r3", "r4"]
     assert [(line["log_level"], line["event"]) for line in told] == [
-        ("error", "the download log loses lines"),
-        ("info", "the download log is written again"),
+        ("error", "download-log-lost-lines"),
+        ("info", "download-log-recovered"),
     ]
     assert "No such file or directory" in told[0]["reason"]
 
