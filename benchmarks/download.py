@@ -19,7 +19,9 @@ CONNECTIONS: Final = 16
 GIB: Final = 1 << 30
 JOB: Final = "big-0001"
 FILES_PER_ROUND: Final = 8
-"""Downloads of a round: one alone goes at 3 GB/s or at 9, from any server, as its ends fall into step."""
+"""Downloads of a round: a single one runs at 3 GB/s or at 9, with any server, depending on how both ends
+interleave.
+"""
 
 SPEED_GOAL: Final = table.Goal(at_least=0.95)
 CPU_GOAL: Final = table.Goal(at_most=1.25)

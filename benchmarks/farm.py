@@ -17,7 +17,7 @@ OWNER: Final = "farm"
 MIX: Final = (("completed", 90.0), ("failed", 4.0), ("canceled", 1.0), ("rendering", 1.0), ("queued", 4.0))
 """Percent of jobs in each state."""
 STABLE_AFTER_S: Final = 2.1
-"""Seconds after which a record's time proves its content, so that no look reads it again."""
+"""Seconds after which a record is stable, so that it is not read again."""
 _BLOCK: Final = 1 << 20
 
 
@@ -111,7 +111,7 @@ def output(root: Path, job_id: str, size: int) -> Path:
         for start in range(0, size, _BLOCK):
             file.write(block[: min(_BLOCK, size - start)])
         file.flush()
-        os.fsync(file.fileno())  # else the kernel writes it out in the middle of a round
+        os.fsync(file.fileno())  # otherwise the kernel writes it out in the middle of a round
     warm(path)
     return path
 

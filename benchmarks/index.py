@@ -13,9 +13,9 @@ from benchmarks.startup import Bench, IdleStart, LoadedStart
 
 JOBS: Final = 100_000
 MIX: Final = (("completed", 85.0), ("failed", 4.0), ("canceled", 1.0), ("rendering", 2.0), ("queued", 8.0))
-"""One job in ten is unfinished: poll mode looks at these again and again."""
+"""One job in ten is unfinished: poll mode reads these again and again."""
 CHANGES: Final = {"events": 200, "poll": 20}
-"""Where nobody tells of a change it takes up to --max-age to show, a second."""
+"""Without events a change takes up to --max-age, a second, to be visible."""
 
 GOALS: Final = {
     "first": table.Goal(at_most=1),
@@ -54,8 +54,8 @@ def measure(plan: Plan, jobs: int, goals: Mapping[str, table.Goal]) -> None:
 def _print_idle_starts(rounds: Sequence[IdleStart], mode: str, goals: Mapping[str, table.Goal]) -> None:
     """Print the results of starts without requests."""
 
-    def show(told: str, of: Callable[[IdleStart], float], unit: str, goal: str = "") -> None:
-        table.row(told, [of(one) for one in rounds], unit, goals.get(goal))
+    def show(name: str, of: Callable[[IdleStart], float], unit: str, goal: str = "") -> None:
+        table.row(name, [of(one) for one in rounds], unit, goals.get(goal))
 
     show("on an empty root, until it answers", lambda one: one.empty, " s")
     show("the first right answer for a job comes later by", lambda one: one.first, " s", "first")
@@ -70,8 +70,8 @@ def _print_idle_starts(rounds: Sequence[IdleStart], mode: str, goals: Mapping[st
 def _print_loaded_starts(rounds: Sequence[LoadedStart], mode: str, goals: Mapping[str, table.Goal]) -> None:
     """Print the results of starts with requests."""
 
-    def show(told: str, of: Callable[[LoadedStart], float], unit: str, goal: str = "") -> None:
-        table.row(told, [of(one) for one in rounds], unit, goals.get(goal))
+    def show(name: str, of: Callable[[LoadedStart], float], unit: str, goal: str = "") -> None:
+        table.row(name, [of(one) for one in rounds], unit, goals.get(goal))
 
     show("200 requests a second until all is indexed: p99", lambda one: one.latencies.p99, " ms", "wait")
     show("the longest of these", lambda one: one.latencies.worst, " ms")

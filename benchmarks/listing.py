@@ -18,7 +18,7 @@ from benchmarks.servers import Server
 OWNERS: Final = 500
 """Between them they have one job in ten; the rest is `farm`'s."""
 OWNER_STRIDE: Final = 701
-"""One job of so many was updated lately: hardly a piece of the order is without."""
+"""One of this many jobs was updated recently: almost every chunk of the sorted list has one."""
 PAGE_GOAL_MS: Final = table.Goal(at_most=5.0)
 _FIRST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _RECENT: Final = "2026-11-01T00:00:00Z"
@@ -32,7 +32,7 @@ class Case(NamedTuple):
     token: str
     query: str
     deep: bool = False
-    """Whether the pages lie all over the list; else it is the first each time."""
+    """Whether the pages are spread over the list; otherwise it is the first page each time."""
 
 
 def run(plan: Plan) -> None:

@@ -32,7 +32,7 @@ def run(plan: Plan) -> None:
         token = servers.token(scratch)
         ours = stack.enter_context(servers.jobsvc(root, scratch))
         until(lambda: answer(ours.address, get("/readyz"))[0] == 200, 60)
-        # Until the watches are in force, an answer older than a second costs a look at the disk.
+        # Until the watches are active, a snapshot older than a second is checked on disk.
         until(lambda: process.watches(ours.process.pid) >= JOBS, 60, pause=0.5)
         sleep(1)
         every = [job_id for known in ids.values() for job_id in known]
@@ -43,7 +43,7 @@ def run(plan: Plan) -> None:
             stack.enter_context(servers.baseline(scratch, what, body)) for what in ("bare", "fields")
         ]
         _title(body)
-        # Polls ask for the same jobs again and again: most were asked for before.
+        # Clients poll the same jobs again and again: most were requested before.
         Load(ours.address, requests, CONNECTIONS).run(each=2 * JOBS // CONNECTIONS)
         seeds = count()
         results = interleave(

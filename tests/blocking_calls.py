@@ -115,7 +115,7 @@ def _called_by_test(frame: FrameType | None) -> bool:
     outermost = None
     while frame is not None:
         if frame.f_code.co_filename.startswith(COVERAGE):
-            return True  # the measuring of coverage looks at source files as it meets them
+            return True  # coverage reads source files when it first sees them
         if frame.f_code.co_filename.startswith(SCANNED):
             outermost = frame
         frame = frame.f_back

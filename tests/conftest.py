@@ -54,7 +54,7 @@ class MakeJob(Protocol):
     def __call__(
         self, job_id: str = "job-1", *, output: bytes | None = None, log: bytes | None = None, **record: Any
     ) -> Path:
-        """Write or replace a job and return its folder; `record` are fields of status.json beside the needed.
+        """Write or replace a job and return its folder; `record` are further fields of status.json.
 
         With `output` the job is completed, and the bytes are where outputPath says (output/film.mp4).
         """
@@ -149,9 +149,9 @@ async def serve(jobs_root: Path, state_dir: Path, make_token: MakeToken) -> Asyn
     async with AsyncExitStack() as services:
 
         async def start(**settings: Any) -> Service:
-            # A poll costs a test nothing, a watcher a process; what leans on events asks for them.
+            # Polling costs a test nothing, a watcher costs a process; tests that need events request them.
             chosen: dict[str, Any] = {"port": 0, "watch": "poll", "shutdown_grace": 0.5}
-            # A test that asks again and again until it is so is not about the limits.
+            # Tests that repeat requests until a condition holds are not about limits.
             chosen |= dict.fromkeys(
                 ("limit_status", "limit_list", "limit_events", "limit_logs", "limit_download"),
                 "1000000/minute",

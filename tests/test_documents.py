@@ -42,7 +42,7 @@ def commands(text: str) -> Iterator[list[str]]:
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
         for match in re.finditer(r"(?<![\w/.-])curl(?= +[-$\"'h])", line):
             words = list(_pipeline(line[match.start() :]))
-            if any("$" in word or "://" in word for word in words):  # else it is only mentioned
+            if any("$" in word or "://" in word for word in words):  # otherwise it is only mentioned
                 yield words
 
 

@@ -120,7 +120,7 @@ async def test_client_that_keeps_sending_receives_the_whole_response(
         assert await link.ended()
 
 
-# Bodies that nobody reads.
+# Unread bodies.
 
 
 async def test_large_unread_body_closes_the_connection_and_uses_no_memory(

@@ -167,6 +167,6 @@ async def test_aria2c_continues_the_file_of_another_run(service: Service, tmp_pa
     ended = await run("aria2c", *words, "X-Request-Id: second", url(service.port, target), folder=tmp_path)
     assert ended.exit_code == 0, ended.stdout
     assert (tmp_path / "film.mp4").read_bytes() == FILM
-    # It asks how long the file is, and then for the rest of each piece.
+    # It requests the length of the file, and then the rest of each piece.
     await until(lambda: any(begins(line) % 2**20 for line in logged_as(service, "second")))
     assert not any(begins(line) == 0 and line["range"] for line in logged_as(service, "second"))

@@ -416,7 +416,7 @@ def run_on_a_terminal(*words: str, piped: bool = False) -> tuple[str, str]:
         while True:
             try:
                 data = os.read(leader, 1 << 16)
-            except OSError:  # EIO: nobody has the other end any more
+            except OSError:  # EIO: the other end is closed
                 break
             if not data:
                 break

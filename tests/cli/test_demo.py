@@ -77,7 +77,7 @@ def _pasted(text: str, folder: Path) -> dict[str, subprocess.CompletedProcess[st
         if command.startswith(("links=", "link=")):
             first.append(command)
         if command.endswith("$api/events"):  # this one lasts
-            command = command.replace("curl ", "curl --max-time 1 ")  # noqa: PLW2901 - told in the results
+            command = command.replace("curl ", "curl --max-time 1 ")  # noqa: PLW2901 - reported in the results
         script = "\n".join([*first, command])
         results[command] = subprocess.run(
             ["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=150, check=False

@@ -24,7 +24,7 @@ def test_unknown_command_is_wrong_usage() -> None:
 
 
 def test_commands_are_listed_in_order_of_first_use() -> None:
-    assert list(main.list_commands(None)) == ["serve", "token", "check", "demo"]  # type: ignore[arg-type]  # not asked
+    assert list(main.list_commands(None)) == ["serve", "token", "check", "demo"]  # type: ignore[arg-type]  # not called
 
 
 @pytest.mark.parametrize("command", ["serve", "token", "check"])

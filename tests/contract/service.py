@@ -47,7 +47,7 @@ main()
 
 READ: Final = (JOBS_READ, OUTPUTS_READ)
 JOBS_ONLY, OUTPUTS_ONLY, FRESH = 1, 2, 3
-"""Which token it is: the second may only look, the third only download, the others are spare."""
+"""Indexes of tokens: the second may only read jobs, the third only download, the others are spare."""
 
 
 @dataclass
@@ -115,7 +115,7 @@ def running(folder: Path, *options: str, listed: bool = True) -> Iterator[Servic
     finally:
         process.terminate()
         process.wait(20)
-        sys.stdout.write(log.read_text())  # pytest shows it beside a test that failed
+        sys.stdout.write(log.read_text())  # pytest shows it with a failed test
 
 
 def until(condition: Callable[[], Any], deadline: float = 20) -> Any:

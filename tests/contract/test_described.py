@@ -46,7 +46,7 @@ class Scene:
     where: str = "service"
     token: int = 0
     before: int = 0
-    """How many times the same is asked first."""
+    """How many times the same request is sent first."""
     first: str | None = None
     """By which method, if not by the same."""
     anonymous: bool = False
@@ -222,7 +222,7 @@ def test_every_documented_response_but_internal_errors_has_a_scene() -> None:
     provoked.add(("getLogs", 429, "too-many-downloads"))  # by tests/web/ratelimit/test_download_slots.py
     provoked |= {(name, 429, "too-many-streams") for name in STREAMS}
     provoked |= {(name, 429, "rate-limited") for name in ("getToken", "headToken")}
-    provoked |= {(name, 204, None) for name in (*ENDING, *map(head_of, ENDING))}  # likewise
+    provoked |= {(name, 204, None) for name in (*ENDING, *map(head_of, ENDING))}  # the same
     faults = {(name, 500, "internal") for name in OPERATIONS}
     # tests/web/connection/test_connection_limits.py provokes these.
     faults |= {("createDownloadLink", 408, "request-timeout")}
@@ -336,14 +336,14 @@ def test_wrong_token_above_the_limit_is_answered_as_documented(strict: Service) 
     assert wrong[1].json()["code"] == "rate-limited"
 
 
-def test_last_known_state_is_served_while_storage_is_unavailable(adrift: Service) -> None:
-    response = until(lambda: _stale(adrift.ask("GET", f"/api/jobs/{RENDERING}")))
+def test_last_known_state_is_served_while_storage_is_unavailable(unavailable: Service) -> None:
+    response = until(lambda: _stale(unavailable.ask("GET", f"/api/jobs/{RENDERING}")))
     assert_conforms("getJob", response)
     assert (response.status_code, response.json()) == (200, EXAMPLES["JobRendering"]["value"])
 
 
-def test_last_known_list_is_served_while_storage_is_unavailable(adrift: Service) -> None:
-    response = until(lambda: _stale(adrift.ask("GET", "/api/jobs?limit=200")))
+def test_last_known_list_is_served_while_storage_is_unavailable(unavailable: Service) -> None:
+    response = until(lambda: _stale(unavailable.ask("GET", "/api/jobs?limit=200")))
     assert_conforms("listJobs", response)
     assert EXAMPLES["JobRendering"]["value"] in response.json()["jobs"]
 
@@ -372,11 +372,11 @@ def test_listed_job_equals_its_status_except_log_and_digest(service: Service) ->
     assert left_out == {"logs", "outputSha256"}
 
 
-def test_incomplete_list_is_refused_as_in_the_example(beginning: Service) -> None:
-    answered = beginning.ask("GET", "/api/jobs").json()
+def test_incomplete_list_is_refused_as_in_the_example(indexing: Service) -> None:
+    answered = indexing.ask("GET", "/api/jobs").json()
     assert answered | {"requestId": ""} == EXAMPLES["storage-unavailable-list"]["value"] | {"requestId": ""}
-    assert beginning.ask("GET", f"/api/jobs/{COMPLETED}").ok
-    unready = beginning.ask("GET", "/readyz")
+    assert indexing.ask("GET", f"/api/jobs/{COMPLETED}").ok
+    unready = indexing.ask("GET", "/readyz")
     assert_conforms("getReadiness", unready, server_error=True)
     assert unready.json()["detail"] == "The first index of the jobs is not complete yet."
 

@@ -23,7 +23,7 @@ class Answer:
     closes: bool
     """Whether it says that the connection closes."""
     essence: tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
-    """What is the same whenever the same is asked."""
+    """What is the same in all responses to the same request."""
 
 
 class NotAnAnswer(Exception):

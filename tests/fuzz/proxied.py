@@ -37,7 +37,7 @@ async def fuzz_behind(
             stream = smuggling(random, tokens["anna"]) if hidden else generator.stream()
             hostile += len(stream.requests)
             sending = asyncio.create_task(_send(proxied, stream))
-            for _ in range(2):  # one beside the stream, and one behind it
+            for _ in range(2):  # one during the stream, and one after it
                 victims += 1
                 lost += await _victim(proxied, tokens["vic"], victims, random, stream)
                 await sending

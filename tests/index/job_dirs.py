@@ -24,7 +24,7 @@ class Farm:
         record = {"status": status, "owner": "ann"} | keys
         temporary = folder / ".status.tmp"
         temporary.write_text(json.dumps(record))
-        os.utime(temporary, (1, 1))  # settled: the next look need not read it again
+        os.utime(temporary, (1, 1))  # stable: it need not be read again
         temporary.rename(folder / "status.json")
         return folder
 
@@ -53,5 +53,5 @@ class Farm:
         (self.root / job_id).rename(gone)
 
 
-if __name__ == "__main__":  # a farm that is another process: in ours it would hold the interpreter's lock
+if __name__ == "__main__":  # run as a separate process: in the test's own it would hold the GIL
     Farm(Path(sys.argv[1])).replace_many_times(int(sys.argv[2]), int(sys.argv[3]))

@@ -89,7 +89,7 @@ class RandomFarm:
         try:
             truth = self._read_state(job_id)
         except BadRecord:
-            # What was known before stays; what that is, depends on when it was last looked at.
+            # The last known state is kept; which one that is depends on when it was last read.
             self._allowed[job_id] = self._possibly_cached[job_id]
             self._unreadable.add(job_id)
             self._in_grace_period.discard(job_id)

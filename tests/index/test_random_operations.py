@@ -187,7 +187,7 @@ class RandomOperations(RuleBasedStateMachine):
     def _note(self, *what: object) -> None:
         self.history.append((round(time.monotonic(), 3), *what))
 
-    def _check(self, held: bool, job_id: str, *what: object) -> None:  # noqa: FBT001 - an assertion that tells more
+    def _check(self, held: bool, job_id: str, *what: object) -> None:  # noqa: FBT001 - an assertion with details
         allowed = self.farm.allowed_states(job_id) if job_id in JOBS else ""
         assert held, "\n".join(map(str, [*self.history[-60:], job_id, what, allowed]))
 

@@ -25,7 +25,9 @@ REQUESTED_OPERATIONS: Final = int(os.environ.get("JOBSVC_TEST_OPERATIONS", "0"))
 OPERATIONS: Final = REQUESTED_OPERATIONS or 200
 MAX_BATCH: Final = 100 if REQUESTED_OPERATIONS else 30
 NEEDS_CTIME: Final = frozenset({"set_times_back"})
-"""Without a ctime nothing tells a file whose mtime was set back from the one before of the same size."""
+"""Without a ctime, a file whose mtime was reset cannot be distinguished from its predecessor of the same
+size.
+"""
 
 
 @pytest.fixture

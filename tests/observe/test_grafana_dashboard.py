@@ -20,7 +20,7 @@ ASKING: Final = [panel for panel in PANELS if panel["type"] != "row"]
 PAGE: Final = (PROJECT / "docs" / "deployment.md").read_text("utf-8")
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 
-# What stands before a brace is a metric, and so is what begins as ours do.
+# A name before a brace is a metric, and so is every name with the service's prefix.
 _METRIC: Final = re.compile(r"\b(?:jobsvc|process)_\w+|\b\w+(?={)")
 _MATCHER: Final = re.compile(r"(\w+)(?:=~|!=|=)\"")
 _GROUPED: Final = re.compile(r"\bby \(([^)]*)\)")

@@ -45,8 +45,8 @@ class FaultyFileSystem(mfusepy.Operations):  # type: ignore[misc]  # published w
         self._fault_counts: Counter[str] = Counter()
 
     def init_with_config(self, conn_info: Any, config_3: Any) -> None:
-        conn_info.want &= ~_READDIRPLUS  # with it, who lists the root waits for the slowest job in it
-        conn_info.max_background = 256  # else a dozen reads that are held up hold up every other
+        conn_info.want &= ~_READDIRPLUS  # with it, listing the root waits for the slowest job in it
+        conn_info.max_background = 256  # otherwise a dozen delayed reads delay all others
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
         self._apply_faults("getattr", path)
@@ -59,7 +59,7 @@ class FaultyFileSystem(mfusepy.Operations):  # type: ignore[misc]  # published w
 
     def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
         self._apply_faults("readdir", path)
-        names = [".", "..", *os.listdir(self._folder + path)]  # noqa: PTH208 - names are what is asked for
+        names = [".", "..", *os.listdir(self._folder + path)]  # noqa: PTH208 - names are needed
         for name in names:
             status = os.lstat(f"{self._folder}{path}/{name}")
             yield name, {"st_mode": status.st_mode, "st_ino": status.st_ino}, 0
@@ -95,7 +95,7 @@ class FaultyFileSystem(mfusepy.Operations):  # type: ignore[misc]  # published w
             time.sleep(min(_PAUSE, seconds))
 
     def _read_faults(self) -> dict[str, Fault]:
-        status = os.stat(self._faults_file)  # noqa: PTH116 - asked at every call
+        status = os.stat(self._faults_file)  # noqa: PTH116 - called for every operation
         if (version := (status.st_ino, status.st_mtime_ns)) != self._version:
             content: dict[str, Any] = orjson.loads(self._faults_file.read_bytes())
             self._faults = {name: Fault(**one) for name, one in content.items()}
@@ -111,7 +111,7 @@ def main(folder: str, mountpoint: str, faults_file: str, kernel_cache_s: str) ->
         "entry_timeout": kernel_cache_s,
         "negative_timeout": 0,
     }
-    options["auto_cache"] = True  # else who opens a file waits for all that are reading it
+    options["auto_cache"] = True  # otherwise opening a file waits for all its readers
     if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) >= (3, 12):
         options["max_threads"] = 200  # before, there was no limit
     mfusepy.FUSE(

@@ -66,7 +66,7 @@ async def test_last_known_state_is_served_until_the_share_returns(
     for job_id, there in (("changed", 2), ("new", 3)):
         assert await progress(service, job_id, ASK_THE_DISK) == there
     assert (await service.download("good")).body == FILM
-    # Mounted again it may be another device, whose absences count once a look at the root has known it again.
+    # After the mount it may be another device; its absences count once the root check has recognized it.
     await wait_for_answer(partial(ready, service), 200)
     assert await progress(service, "removed", ASK_THE_DISK) is None
     make_job("changed", status="rendering", progress=4)

@@ -93,7 +93,7 @@ def device(path: Path, twin: Path) -> None:
     try:
         os.mknod(path, 0o20666, os.makedev(1, 5))
     except PermissionError:
-        os.mkfifo(path)  # the next best for who may make no devices
+        os.mkfifo(path)  # the fallback for users that may not create devices
 
 
 WRONG: tuple[Callable[[Path, Path], None], ...] = (

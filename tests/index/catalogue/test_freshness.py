@@ -33,7 +33,9 @@ class Root(JobsRoot):
         self.gate.set()
         self.late = threading.Event()
         self.late.set()
-        """What a read has seen, it tells when this is set; each read waits for the one that was here."""
+        """A read returns its result once this is set; each read waits for the event that was current at its
+        start.
+        """
         self.fault: OSError | None = None
 
     def read(self, job_id: str, known: JobSnapshot | None = None) -> JobSnapshot:

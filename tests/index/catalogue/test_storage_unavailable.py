@@ -29,7 +29,7 @@ async def test_download_with_a_missing_or_empty_root_is_not_404(
     assert (await service.download("job-1")).status == 200
     assert (await service.get("/api/jobs/job-2")).status == 200
     since, before = await service.metric(ANSWERED), 0.0
-    while since > before:  # until the root has been looked at
+    while since > before:  # until the root has been checked
         before, since = since, await service.metric(ANSWERED)
     take_away(jobs_root, how)
     answer = await service.download("job-1")

@@ -86,7 +86,7 @@ class Bench:
 
 
 HANGING_SOON = pytest.mark.parametrize("disk", [0.3], indirect=True)
-"""Seconds after which storage is held for hanging."""
+"""Seconds after which storage counts as hanging."""
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ async def test_digest_survives_a_restart_and_a_crash(bench: Bench, make_job: Mak
     async with bench.running():
         bench.wish("a")
         await until(lambda: bench.path.exists() and bench.path.read_bytes().endswith(b"\n"))
-        bench.begin()  # nobody took leave of the first
+        bench.begin()  # the first was not closed
         async with bench.running():
             assert bench.known("a") == SHA
             assert bench.wish("a") == SHA

@@ -186,7 +186,7 @@ async def test_growing_log_is_noticed(farm: Farm, index: JobIndex) -> None:
     entry = index.catalogue.entries["a"]
     await until(lambda: entry.last_event_at < entry.verified_at < index._coverage.valid_until, 10)
     assert await ask() == "one\n"
-    index.freshness.max_age = 3600  # from now on only a hint has it read again
+    index.freshness.max_age = 3600  # from now on it is read again only after an event
     with log.open("a") as more:
         more.write("two\n")
     heard = entry.last_event_at

@@ -25,7 +25,7 @@ async def farm(tmp_path: Path) -> AsyncIterator[tuple[Sshfs, Path]]:
     real = tmp_path / "real"
     real.mkdir()
     make_job = job_maker(real)
-    for number in range(20):  # looked at in another order, they get other numbers
+    for number in range(20):  # read in another order, they get other numbers
         make_job(f"other-{number}", status="rendering")
     film = make_job(output=FILM) / "output/film.mp4"
     os.utime(film, (1_000_000_000, 1_000_000_000))

@@ -206,7 +206,7 @@ class Restarts(RuleBasedStateMachine):
         self.learnt: dict[tuple[str, FileVersion], bytes] = {}
         """All that was ever learnt; the same version has one digest."""
         self.kept: dict[str, FileVersion] = {}
-        """The version of each job that must be known, in the order they were learnt."""
+        """The version of each job that must be known, in insertion order."""
         self.start()
 
     def teardown(self) -> None:
@@ -256,7 +256,7 @@ class Restarts(RuleBasedStateMachine):
         self.forget_what_is_gone()
 
     def forget_what_is_gone(self) -> None:
-        """Take from the book what may be known; that it is true is for the invariants."""
+        """Adopt from the table what may be known; the invariants check that it is correct."""
         versions = {bytes(version): version for _, version in self.learnt}
         self.kept = {job_id: versions[page[: len(VERSION)]] for job_id, page in self.book.entries.items()}
 

@@ -180,7 +180,7 @@ async def test_result_at_the_moment_of_the_deadline_counts(hall: Pools) -> None:
         finish(call, *args)
         expire(call.future)
 
-    pool._deliver = finish_and_expire  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    pool._deliver = finish_and_expire  # type: ignore[assignment, method-assign] # otherwise the race would be hit by chance only
     assert await pool.run("a", lambda: 5) == 5
 
 
@@ -240,7 +240,7 @@ async def test_queue_skips_abandoned_calls(hall: Pools) -> None:
             other.cancel()
         finish(*args)
 
-    pool._deliver = leave_and_finish  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    pool._deliver = leave_and_finish  # type: ignore[assignment, method-assign] # otherwise the race would be hit by chance only
     holder.gate.set()
     last.gate.set()
     await task
@@ -352,7 +352,7 @@ async def test_thread_that_cannot_start_is_tried_again(hall: Pools, monkeypatch:
     assert await pool.run("a", lambda: 1) == 1
 
 
-# Whose it is when nobody waits -----------------------------------------------------------------------
+# Results without a waiter -----------------------------------------------------------------------
 
 
 async def test_late_result_is_closed_once_and_not_on_the_loop(hall: Pools) -> None:
@@ -435,7 +435,7 @@ async def test_call_cancelled_at_the_moment_of_its_result_closes_both(
         finish(*args)
         task.cancel()
 
-    pool._deliver = finish_and_cancel  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    pool._deliver = finish_and_cancel  # type: ignore[assignment, method-assign] # otherwise the race would be hit by chance only
     work = hall.work(answer, lent)
     task = await begin(pool, "a", work, lent=lent)
     work.gate.set()
@@ -454,7 +454,7 @@ async def test_call_that_expires_at_the_moment_of_its_result_closes_both_once(ha
         call.future.set_exception(StorageUnavailable("Now."))
         finish(call, *args)
 
-    pool._deliver = expire_and_finish  # type: ignore[assignment, method-assign] # else luck would have to hit it
+    pool._deliver = expire_and_finish  # type: ignore[assignment, method-assign] # otherwise the race would be hit by chance only
     work = hall.work(answer, lent)
     work.gate.set()
     with pytest.raises(StorageUnavailable, match="Now"):

@@ -28,9 +28,9 @@ OTHERS = (
     *("ACL", "REPORT", "MKACTIVITY", "CHECKOUT", "MERGE", "MKCALENDAR", "LINK", "UNLINK", "PURGE"),
     *("M-SEARCH", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE", "SOURCE"),
 )
-"""Every further method that the parser knows and that has an address of ours for its target."""
+"""Every other method that the parser knows and that takes a path as its target."""
 UNKNOWN = ("FOO", "X", "get", "Get", "GETT", "GE", "PATCHES", "G-E-T", "!#$%&'*+-.^_`|~", "A" * 5000)
-"""Words that the parser refuses before it has read the target, so nobody can say what that one allows."""
+"""Words that the parser refuses before it has read the target, so that there is no Allow field."""
 OF_OTHERS = ("PRI", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN")
 """Words that the parser knows from other protocols, whose version would have to be named."""
 

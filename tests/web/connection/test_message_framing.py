@@ -403,7 +403,7 @@ async def test_transfer_coding_in_http_1_0_is_refused(service: Service) -> None:
     assert await refused(service, get(service, *fields, version="1.0") + b"0\r\n\r\n") == 400
 
 
-# Sections 2 to 5: what a request looks like.
+# Sections 2 to 5: the form of a request.
 
 
 @pytest.mark.parametrize("host", ["", "jobs.example", "[::1]:80", "127.0.0.1:8080", "a_b%20c", "x:"])

@@ -229,7 +229,9 @@ async def test_only_jobs_in_the_requested_states_are_sent(serve: Serve, make_job
         assert removed is not None
         assert (removed.name, removed.json()) == ("removed", {"id": "a"})
         make_job("c", status="queued")
-        await shows(service, "c", status="queued")  # what is final is not polled: somebody has to ask
+        await shows(
+            service, "c", status="queued"
+        )  # finished jobs are not polled: a request has to refresh it
         assert (await stream.next_named("job")).json()["id"] == "c"
 
 

@@ -66,7 +66,7 @@ async def tag(link: Connection, service: Service) -> str:
     return (await link.ask("HEAD", ROUTE, token=service.token)).headers["ETag"]
 
 
-# What answers are held to.
+# Checks of responses.
 
 
 def is_dated(answer: Answer) -> None:
@@ -167,10 +167,10 @@ HELD: Final = {
     UNSATISFIABLE: is_unsatisfiable,
 }
 PART: Final = ("Range", "bytes=0-3")
-"""Beside a condition: whether it holds shows in a 206."""
+"""Sent with a condition: a 206 shows whether it is true."""
 
 
-# Sections 14.1 and 14.2: what a Range field comes to.
+# Sections 14.1 and 14.2: what a Range field selects.
 
 FIFTY: Final = range(1, 51)
 
@@ -212,13 +212,13 @@ RANGES: Final[list[tuple[str, int | Spans]]] = [
     ("bytes=-00", UNSATISFIABLE),
     ("bytes=10000-,-0,20000-20001", UNSATISFIABLE),
     ("bytes=100000-110000,200000-", UNSATISFIABLE),
-    # One that can be had is enough
+    # One satisfiable range is enough
     ("bytes=10000-,0-3", [(0, 3)]),
     ("bytes=0-3,10000-", [(0, 3)]),
     ("bytes=-0,0-3", [(0, 3)]),
     ("bytes=100000-110000,1000-2000", [(1000, 2000)]),
     ("bytes=0-9,-10,100000-,10-19", [(0, 19), (9990, 9999)]),
-    # Section 14.1: units have no case, and what is no unit of ours is ignored (14.2: MUST)
+    # Section 14.1: units are case-insensitive, and unknown units are ignored (14.2: MUST)
     ("Bytes=0-3", [(0, 3)]),
     ("BYTES=0-3", [(0, 3)]),
     ("bYtEs=-1", [(9999, 9999)]),
@@ -312,7 +312,7 @@ async def test_range_field_selects(
         HELD[outcome](answer)
     else:
         is_part(answer, outcome)
-    # The only method that ranges are defined for (section 14.2), and HEAD tells of the 200 (9.3.2).
+    # Ranges are defined for GET only (section 14.2), and HEAD describes the 200 (9.3.2).
     is_whole(await link.ask("HEAD", ROUTE, [("Range", field)], token=service.token), b"")
 
 

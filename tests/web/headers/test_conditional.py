@@ -65,7 +65,7 @@ def test_request_without_conditions_gets_the_whole_file(method: str) -> None:
     assert answer(("If-Range", TAG), method=method) is WHOLE
 
 
-# Section 8.8.3.2: the RFC's table of the two comparisons, the first tag ours, the second the client's.
+# Section 8.8.3.2: the two comparisons; the first tag is the service's, the second the client's.
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class Calls:
 
     def counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def counting(*args: Any, **kw: Any) -> Any:
-            # The names of what is not about one job begin with an asterisk, or are "tokens".
+            # Names of calls that do not concern one job start with an asterisk, or are "tokens".
             if not (isinstance(args[1], str) and (args[1].startswith("*") or args[1] == "tokens")):
                 self.count += 1
             return method(*args, **kw)

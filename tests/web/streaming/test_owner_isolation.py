@@ -145,7 +145,7 @@ async def test_stream_contains_nothing_of_another_owner(acts: list[Change]) -> N
             for number, act in enumerate(acts):
                 apply_change(root, act, number)
                 for owner, secret in secrets.items():
-                    # What is final is not polled: somebody has to ask.
+                    # Finished jobs are not polled: a request has to refresh them.
                     answer = await service.get(f"/api/jobs/{act.job_id}", token=secret)
                     assert f"of-{other(owner)}".encode() not in answer.body
             for owner in OWNERS:
