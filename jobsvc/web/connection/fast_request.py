@@ -50,7 +50,7 @@ class FastRequest:
         """Close the connection without a response."""
         self.connection.force_close()
 
-    def request(self) -> web.BaseRequest:
+    def to_request(self) -> web.BaseRequest:
         """Create a request from it, for work that outlasts this call."""
         return self.connection.request_of(with_path(self._message, self._target))
 

@@ -133,7 +133,7 @@ class DownloadEndpoint:
         self._log = log
         self._seeks = seeks
         self._unthrottled = transfer.unthrottled
-        self._lingering: set[asyncio.Task[None]] = set()
+        self._background_tasks: set[asyncio.Task[None]] = set()
         self._bytes = metrics.download_bytes
         self._ends = {outcome: metrics.downloads.labels(outcome) for outcome in Outcome}
         metrics.downloads_in_progress.set_function(lambda: slots.taken)
@@ -144,26 +144,32 @@ class DownloadEndpoint:
         find, answer = partial(self._find, request, token), partial(self._answer, request, token)
         return await self._slots.respond(request, find, answer, self._release)
 
-    def try_fast(self, asked: FastRequest, token: Token) -> PreparedResponse | None:
+    def try_fast(self, request: FastRequest, token: Token) -> PreparedResponse | None:
         """Prepare the response to a plain GET if all of it is in memory; return None otherwise."""
-        if not (self._unthrottled and self._slots.free(token)) or wants_sha256(asked.headers):
+        if not (self._unthrottled and self._slots.free(token)) or wants_sha256(request.headers):
             return None
-        if hdrs.RANGE not in asked.headers and self._files.size_of_output(asked.job_id) > SMALL_BODY_BYTES:
+        size_of = self._files.size_of_output
+        if hdrs.RANGE not in request.headers and size_of(request.job_id) > SMALL_BODY_BYTES:
             return None  # too large to send from here: it would be opened twice
-        address = ANY if asked.version is None else DownloadAddress(asked.version)
-        look = partial(self._look, asked, address, self._read)
-        seen = self._files.open_output_nowait(token, asked.job_id, look)
-        if seen is None:
+        address = ANY if request.version is None else DownloadAddress(request.version)
+        look = partial(self._look, request, address, self._read)
+        job_file = self._files.open_output_nowait(token, request.job_id, look)
+        if job_file is None:
             return None
-        job, output = seen.snapshot.job, require_output(seen.snapshot.job, seen.file)
-        asked.client = self._seeks.client_addresses.address_of(asked)
-        ended = partial(self._ended, asked.client, job, output, by_link=False)
-        decided = self._file_responder.try_fast(
-            asked, token, output, _extra_headers(output.name), ended, linger=self._run_in_background
+        job, output = job_file.snapshot.job, require_output(job_file.snapshot.job, job_file.file)
+        request.client = self._seeks.client_addresses.address_of(request)
+        on_finished = partial(self._ended, request.client, job, output, by_link=False)
+        response = self._file_responder.try_fast(
+            request,
+            token,
+            output,
+            _extra_headers(output.name),
+            on_finished,
+            run_in_background=self._run_in_background,
         )
-        if decided is None:
-            self._disk.close_later(seen)
-        return decided
+        if response is None:
+            self._disk.close_later(job_file)
+        return response
 
     async def _answer(
         self, request: web.Request, token: Token, found: _Found, slot: Slot | None
@@ -181,16 +187,16 @@ class DownloadEndpoint:
     def _release(self, found: _Found) -> None:
         self._file_responder.release(found.output)
 
-    def _run_in_background(self, rest: Coroutine[Any, Any, object], shipment: TransferState) -> None:
+    def _run_in_background(self, rest: Coroutine[Any, Any, object], state: TransferState) -> None:
         """Continue a download in a task if its client did not accept everything at once."""
 
-        async def lingering() -> None:
-            with self._slots.hold(shipment.token) as slot:
-                slot.transfer = shipment
+        async def hold_slot() -> None:
+            with self._slots.hold(state.token) as slot:
+                slot.transfer = state
                 await rest
 
-        self._lingering.add(task := asyncio.create_task(lingering()))
-        task.add_done_callback(self._lingering.discard)
+        self._background_tasks.add(task := asyncio.create_task(hold_slot()))
+        task.add_done_callback(self._background_tasks.discard)
 
     def _with_digest(self, request: web.Request, job: Job, output: FileSelection) -> FileSelection:
         """Add the digest if the request wants it and it is known; otherwise request its computation.

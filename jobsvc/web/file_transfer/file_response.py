@@ -49,9 +49,9 @@ class FileResponder:
         self,
         request: web.Request,
         key: str,
-        found: FileSelection,
+        selection: FileSelection,
         headers: Mapping[str, str],
-        ended: OnFinished,
+        on_finished: OnFinished,
         *,
         slot: Slot | None = None,
     ) -> web.StreamResponse:
@@ -60,80 +60,80 @@ class FileResponder:
         `key` is the job id whose share of the threads is used; `headers` are added to each 200 and 206.
         `slot.transfer` is set to the state of the transfer.
         """
-        planned = plan(found)
+        planned = plan(selection)
         if planned is None:
-            if found.evaluation.status is HTTPStatus.NOT_MODIFIED:
+            if selection.evaluation.status is HTTPStatus.NOT_MODIFIED:
                 budgets.refund(request)
-                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(found))
-            return self._refusal(found)
+                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(selection))
+            return self._refusal(selection)
         planned.headers.update(headers)
         if request.method != hdrs.METH_GET:
-            told = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
-            return web.Response(status=found.evaluation.status, headers=told)
-        shipment = TransferState(key, planned.segments, planned.expected, request[TOKEN])
+            headers_with_length = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
+            return web.Response(status=selection.evaluation.status, headers=headers_with_length)
+        state = TransferState(key, planned.segments, planned.expected, request[TOKEN])
         if slot is not None:
-            slot.transfer = shipment
-        return await self._send(request, found, planned, shipment, ended)
+            slot.transfer = state
+        return await self._send(request, selection, planned, state, on_finished)
 
-    def release(self, found: FileSelection) -> None:
+    def release(self, selection: FileSelection) -> None:
         """Close the file of a selection that is not sent."""
-        if found.file is not None:
-            self._transfer.release(found.file)
+        if selection.file is not None:
+            self._transfer.release(selection.file)
 
     def try_fast(
         self,
-        asked: FastRequest,
+        request: FastRequest,
         token: Token,
-        found: FileSelection,
-        beside: str,
-        ended: OnFinished,
+        selection: FileSelection,
+        extra_headers: str,
+        on_finished: OnFinished,
         *,
-        linger: Callable[[Coroutine[Any, Any, object], TransferState], None],
+        run_in_background: Callable[[Coroutine[Any, Any, object], TransferState], None],
     ) -> PreparedResponse | None:
         """Prepare the response to a plain GET whose body is in memory; return None if not possible here.
 
-        The header lines `beside` are added to each 200 and 206. If the client does not accept everything at
-        once, `linger` is called with a coroutine that waits for the rest.
+        The header lines `extra_headers` are added to each 200 and 206. If the client does not accept
+        everything at once, `run_in_background` is called with a coroutine that waits for the rest.
         """
-        body = found.body
-        told = None if body is None else lines(found, beside)
-        if body is None or told is None:
+        body = selection.body
+        header_lines = None if body is None else lines(selection, extra_headers)
+        if body is None or header_lines is None:
             return None
-        shipment, status = TransferState(asked.job_id, (), len(body), token), found.evaluation.status
+        state, status = TransferState(request.job_id, (), len(body), token), selection.evaluation.status
 
         def send(budget: str) -> None:
-            single_write.write_fast(connection := asked.connection, status, told, body, budget)
+            single_write.write_fast(connection := request.connection, status, header_lines, body, budget)
             if connection.has_unsent_bytes():
                 self.read_buffer.detach()
             if connection.write_paused:
-                taken = self._transfer.wait_drained(asked.request(), shipment)
-                linger(self._track(taken, shipment, ended), shipment)
+                taken = self._transfer.wait_drained(request.to_request(), state)
+                run_in_background(self._track(taken, state, on_finished), state)
             else:
-                shipment.sent = shipment.expected
-                ended(shipment, Outcome.COMPLETE)
+                state.sent = state.expected
+                on_finished(state, Outcome.COMPLETE)
 
         return PreparedResponse(status, send)
 
     async def _send(
         self,
         request: web.Request,
-        found: FileSelection,
+        selection: FileSelection,
         planned: BodyPlan,
-        shipment: TransferState,
-        ended: OnFinished,
+        state: TransferState,
+        on_finished: OnFinished,
     ) -> web.StreamResponse:
         try:
-            sent = await self._track(self._sent(request, found, planned, shipment), shipment, ended)
+            sent = await self._track(self._sent(request, selection, planned, state), state, on_finished)
         finally:
-            if not shipment.file_taken:
-                self.release(found)
-        return web.StreamResponse(status=found.evaluation.status) if sent is None else sent
+            if not state.file_taken:
+                self.release(selection)
+        return web.StreamResponse(status=selection.evaluation.status) if sent is None else sent
 
-    async def _track(self, sending: Awaitable[T], shipment: TransferState, ended: OnFinished) -> T | None:
+    async def _track(self, sending: Awaitable[T], state: TransferState, on_finished: OnFinished) -> T | None:
         """Wait for the end of a transfer and call `ended`; return None if it ended early."""
         outcome = Outcome.SHUTDOWN
         try:
-            async with self._transfer.permits.limit(shipment.token, self._scope), shipment.interruptible():
+            async with self._transfer.permits.limit(state.token, self._scope), state.interruptible():
                 result = await sending
             outcome = Outcome.COMPLETE
         except PermitLost:
@@ -148,34 +148,34 @@ class FileResponder:
         else:
             return result
         finally:
-            ended(shipment, outcome)
+            on_finished(state, outcome)
 
     async def _sent(
-        self, request: web.Request, found: FileSelection, planned: BodyPlan, shipment: TransferState
+        self, request: web.Request, selection: FileSelection, planned: BodyPlan, state: TransferState
     ) -> web.StreamResponse:
         """Send the response. Raises TransferAborted if it ends early."""
-        status, transfer = found.evaluation.status, self._transfer
-        if found.body is not None:
-            sent = transfer.write(request, status, single_write.header_lines(planned.headers), found.body)
+        status, transfer = selection.evaluation.status, self._transfer
+        if selection.body is not None:
+            sent = transfer.write(request, status, single_write.header_lines(planned.headers), selection.body)
             if sent is not None:
-                await transfer.wait_drained(request, shipment)
+                await transfer.wait_drained(request, state)
                 return sent
         response = web.StreamResponse(status=status, headers=planned.headers)
         response.content_length = planned.length
         add_common_headers(request, response)
-        if found.file is None:
-            await transfer.send_small(request, response, found.body or b"", shipment)
+        if selection.file is None:
+            await transfer.send_small(request, response, selection.body or b"", state)
         else:
-            await transfer.send(request, response, found.file, shipment)
+            await transfer.send(request, response, selection.file, state)
         return response
 
-    def _refusal(self, found: FileSelection) -> web.Response:
+    def _refusal(self, selection: FileSelection) -> web.Response:
         """Return a 412 or 416 response; its ETag names the version that it refers to."""
-        headers = {"ETag": found.selected.etag}
-        if found.evaluation.status is HTTPStatus.PRECONDITION_FAILED:
+        headers = {"ETag": selection.selected.etag}
+        if selection.evaluation.status is HTTPStatus.PRECONDITION_FAILED:
             detail = f"The {self._what} is not the one you know."
             return problems.problem("precondition-failed", detail, headers=headers)
-        size = found.selected.size
+        size = selection.selected.size
         headers["Content-Range"] = unsatisfied(size)
         detail = f"The {self._what} has {size} bytes, and the range lies outside of them."
         return problems.problem("range-not-satisfiable", detail, headers=headers)

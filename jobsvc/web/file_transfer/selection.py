@@ -149,16 +149,18 @@ def ranges_sent(found: FileSelection) -> str | None:
     return ", ".join([content_range(part, size) for part in ranges]) if ranges else None
 
 
-def lines(found: FileSelection, beside: str) -> str | None:
+def lines(selection: FileSelection, extra_headers: str) -> str | None:
     """Format the fields of a 200, or of a 206 with one range, as header lines; None for any other response.
 
-    `beside` are further header lines that each response with this file has.
+    `extra_headers` are further header lines that each response with this file has.
     """
-    status, ranges = found.evaluation
+    status, ranges = selection.evaluation
     if status not in _WITH_BODY or len(ranges) > 1:
         return None
-    told = _lines(found.selected, found.digest) + beside
-    return f"{told}Content-Range: {content_range(ranges[0], found.selected.size)}\r\n" if ranges else told
+    header_lines = _lines(selection.selected, selection.digest) + extra_headers
+    if not ranges:
+        return header_lines
+    return f"{header_lines}Content-Range: {content_range(ranges[0], selection.selected.size)}\r\n"
 
 
 @lru_cache(maxsize=1024)

@@ -73,24 +73,24 @@ class RangeContinuations:
         self._record(key, request.headers.get(hdrs.RANGE), connection_of(request), status)
 
     def send(
-        self, asked: FastRequest, token: Token, prepared: PreparedResponse, budget: Budget
+        self, request: FastRequest, token: Token, response: PreparedResponse, budget: Budget
     ) -> HTTPStatus | None:
         """Charge `budget`, or the one for further ranges, and send the response to a plain GET.
 
         Returns None, without sending, if the budget is used up.
         """
         self._rotate()
-        key, connection = (token.id, asked.client, asked.job_id), asked.connection
-        wanted = asked.headers.get(hdrs.RANGE)
+        key, connection = (token.id, request.client, request.job_id), request.connection
+        wanted = request.headers.get(hdrs.RANGE)
         if self._continues(key, wanted, connection) and self.budget.try_acquire(token):
             lines: str | None = budget.lines(token)
         else:
-            lines = budget.consume(token, unchanged=prepared.status is _NOT_MODIFIED)
+            lines = budget.consume(token, unchanged=response.status is _NOT_MODIFIED)
         if lines is None:
             return None
-        prepared.send(lines)
-        self._record(key, wanted, connection, prepared.status)
-        return prepared.status
+        response.send(lines)
+        self._record(key, wanted, connection, response.status)
+        return response.status
 
     def _continues(self, key: Key, wanted: str | None, connection: Connection) -> bool:
         if wanted is None or wanted == connection.last_range:
