@@ -30,8 +30,8 @@ from jobsvc.web.auth.permits import Permits
 from jobsvc.web.auth.signed_links import SignedLinks
 from jobsvc.web.auth.token_use import TokenUse
 from jobsvc.web.connection.connection_limits import ConnectionLimits
+from jobsvc.web.connection.fair_scheduling import YieldingLock
 from jobsvc.web.connection.timeouts import ConnectionTimeouts
-from jobsvc.web.connection.yielding_lock import YieldingLock
 from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.jobs.file_access import JobFileAccess
 from jobsvc.web.jobs.list_items import ListItemCaches

@@ -65,7 +65,7 @@ class FastConnection(Connection):
         """Buffer `data`; the next request of a polling client is cheap, and parsed before other bytes."""
         if data and self._jobsvc_cached_head is not None and not self._jobsvc_received:
             self._jobsvc_received = data
-            self._jobsvc_server.parsing.call_soon(self._parse_received)
+            self._jobsvc_server.callbacks.call_soon(self._parse_received)
         else:
             super().data_received(data)
 
@@ -165,7 +165,7 @@ class FastConnection(Connection):
         """
         if self._jobsvc_on_fast_path:
             self._jobsvc_unsent = data
-            self._jobsvc_server.parsing.at_end(self._flush)
+            self._jobsvc_server.callbacks.call_at_end(self._flush)
         else:
             super().write_soon(data)
 

@@ -13,13 +13,12 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from jobsvc.web.connection.callback_batch import CallbackBatch
 from jobsvc.web.connection.congestion import disable_pacing
 from jobsvc.web.connection.connection_limits import ConnectionLimits
 from jobsvc.web.connection.error_response import error_response, render_error
+from jobsvc.web.connection.fair_scheduling import CallbackBatch, YieldingLock
 from jobsvc.web.connection.request_input import MAX_HELD_BYTES, RequestInput
 from jobsvc.web.connection.response_stream import Buffer, write_parts
-from jobsvc.web.connection.yielding_lock import YieldingLock
 
 RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -47,7 +46,7 @@ class ConnectionServer(web.Server):
         self.restricted_handler = restricted_handler
         self.limits = limits
         self.count_unparsed = count_unparsed
-        self.parsing = CallbackBatch(loop)
+        self.callbacks = CallbackBatch(loop)
         self.pipelined_lock = YieldingLock()
         """Held for each request that arrived before the previous request on its connection was finished."""
 
@@ -120,7 +119,7 @@ class Connection(RequestInput):
 
     def _schedule_parse(self) -> None:
         # The cost of these bytes is unknown.
-        self._jobsvc_server.parsing.call_later_in_turn(self._parse_received)
+        self._jobsvc_server.callbacks.call_costly(self._parse_received)
 
     def eof_received(self) -> bool:  # type: ignore[override] # as the parent's
         """Keep the connection open for the responses that are due."""
@@ -192,7 +191,7 @@ class Connection(RequestInput):
         """Wake the task to handle a request, unless the client is gone: aiohttp fails then."""
         if self.transport is not None and not self.transport.is_closing():
             waiter.set_result(None)
-            self._jobsvc_server.parsing.count_started_task()
+            self._jobsvc_server.callbacks.count_started_task()
 
     def _resume_reading_if_drained(self) -> None:
         self._parse_received()

@@ -26,7 +26,7 @@ from jobsvc.index.queries.subscriptions import Subscriptions
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.connection.yielding_lock import YieldingLock
+from jobsvc.web.connection.fair_scheduling import YieldingLock
 from jobsvc.web.jobs.list_items import ListItemCache, ListItemCaches
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.event_stream import PIECE_BYTES, EventStream, EventStreams

@@ -19,8 +19,8 @@ from aiohttp import hdrs, web
 
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web.auth.permits import PermitLost
+from jobsvc.web.connection.fair_scheduling import YieldingLock
 from jobsvc.web.connection.response_stream import ResponseStream
-from jobsvc.web.connection.yielding_lock import YieldingLock
 from jobsvc.web.responses.common_headers import add_common_headers
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.long_lived import LongLivedRequest, LongLivedRequests

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobsvc.web.connection.callback_batch import MAX_STARTED_TASKS, CallbackBatch
+from jobsvc.web.connection.fair_scheduling import MAX_STARTED_TASKS, CallbackBatch
 
 
 async def run_loop(batch: CallbackBatch, steps: int = 1) -> None:
@@ -52,10 +52,10 @@ async def test_failing_step_is_reported_and_does_not_stop_the_others() -> None:
 async def test_cheap_step_does_not_wait_for_earlier_costly_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jobsvc.web.connection.callback_batch.COSTLY_SLICE_S", -1)  # each step takes longer
+    monkeypatch.setattr("jobsvc.web.connection.fair_scheduling.COSTLY_SLICE_S", -1)  # each step takes longer
     batch, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
     for _ in range(3):
-        batch.call_later_in_turn(lambda: order.append("costly"))
+        batch.call_costly(lambda: order.append("costly"))
     batch.call_soon(lambda: order.append("cheap"))
     await asyncio.sleep(0)
     assert order == ["cheap", "costly"]
@@ -71,7 +71,7 @@ async def test_steps_of_one_callback_start_a_bounded_number_of_tasks() -> None:
         batch.count_started_task()
 
     for number in range(2 * MAX_STARTED_TASKS):
-        batch.call_later_in_turn(partial(start, number))
+        batch.call_costly(partial(start, number))
     await asyncio.sleep(0)
     assert started == list(range(MAX_STARTED_TASKS))
     await run_loop(batch, 2)
@@ -81,16 +81,16 @@ async def test_steps_of_one_callback_start_a_bounded_number_of_tasks() -> None:
 async def test_end_steps_run_in_the_same_callback_after_the_cheap_steps() -> None:
     batch, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
     for name in ("first", "second"):
-        batch.call_soon(lambda: batch.at_end(lambda: order.append("end")))
+        batch.call_soon(lambda: batch.call_at_end(lambda: order.append("end")))
         batch.call_soon(partial(order.append, name))
-    batch.call_later_in_turn(lambda: order.append("costly"))
+    batch.call_costly(lambda: order.append("costly"))
     await asyncio.sleep(0)
     assert order == ["first", "second", "end", "end", "costly"]
 
 
 async def test_end_step_runs_when_no_other_step_is_due() -> None:
     batch, order = CallbackBatch(asyncio.get_running_loop()), list[str]()
-    batch.at_end(lambda: order.append("end"))
+    batch.call_at_end(lambda: order.append("end"))
     assert order == []
     await run_loop(batch)
     assert order == ["end"]

@@ -1,7 +1,12 @@
-"""Run the callbacks of many connections in one event-loop callback of bounded time.
+"""Share the event loop fairly between connections.
 
-A loop callback per connection costs a good part of a status response. Waking a client for each response,
-instead of once for all of them at the end, costs more.
+CallbackBatch runs the callbacks of many connections in one event-loop callback of bounded time. A loop
+callback per connection costs a good part of a status response. Waking a client for each response, instead of
+once for all of them at the end, costs more.
+
+YieldingLock spreads work that takes some milliseconds over the iterations of the event loop. Many streams
+that start at once, or that send a large event, would otherwise all do a piece of their work in the same
+iteration, and every other request would wait for all of them.
 """
 
 from __future__ import annotations
@@ -27,25 +32,25 @@ class CallbackBatch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._soon: deque[Step] = deque()
-        self._later: deque[Step] = deque()
+        self._cheap: deque[Step] = deque()
+        self._costly: deque[Step] = deque()
         self._at_end: deque[Step] = deque()
         self._scheduled = False
         self._started_tasks = 0
 
     def call_soon(self, step: Step) -> None:
         """Run a cheap step after the callbacks that are ready now, like the loop's `call_soon`."""
-        self._soon.append(step)
+        self._cheap.append(step)
         if not self._scheduled:
             self._schedule()
 
-    def call_later_in_turn(self, step: Step) -> None:
+    def call_costly(self, step: Step) -> None:
         """Run a step that can be expensive; steps of `call_soon` do not wait for those queued before it."""
-        self._later.append(step)
+        self._costly.append(step)
         if not self._scheduled:
             self._schedule()
 
-    def at_end(self, step: Step) -> None:
+    def call_at_end(self, step: Step) -> None:
         """Run a step at the end of the current callback, or of the next one if none is running.
 
         In a separate iteration it would wait again for the work of all other connections.
@@ -60,28 +65,47 @@ class CallbackBatch:
 
     def _schedule(self) -> None:
         self._scheduled = True
-        self._loop.call_soon(self._take)
+        self._loop.call_soon(self._run)
 
-    def _take(self) -> None:
+    def _run(self) -> None:
         self._started_tasks = 0
-        for steps, seconds in ((self._soon, SLICE_S), (self._later, COSTLY_SLICE_S)):
+        for steps, seconds in ((self._cheap, SLICE_S), (self._costly, COSTLY_SLICE_S)):
             if steps:
-                self._take_some(steps, seconds)
+                self._run_some(steps, seconds)
             while self._at_end:
-                self._take_one(self._at_end.popleft())
+                self._run_one(self._at_end.popleft())
         self._scheduled = False
-        if self._soon or self._later:
+        if self._cheap or self._costly:
             self._schedule()
 
-    def _take_some(self, steps: deque[Step], seconds: float) -> None:
+    def _run_some(self, steps: deque[Step], seconds: float) -> None:
         until = perf_counter() + seconds
         for _ in range(len(steps)):  # not those that are added meanwhile
-            self._take_one(steps.popleft())
+            self._run_one(steps.popleft())
             if self._started_tasks >= MAX_STARTED_TASKS or perf_counter() > until:
                 return
 
-    def _take_one(self, step: Step) -> None:
+    def _run_one(self, step: Step) -> None:
         try:
             step()
         except Exception as exc:  # noqa: BLE001 - one connection's error must not affect the others
             self._loop.call_exception_handler({"message": "Exception in a step", "exception": exc})
+
+
+class YieldingLock:
+    """A lock with at most one holder in each iteration of the event loop, in order of arrival.
+
+    The holder must not wait for anything.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(self, *_exc: object) -> None:
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._lock.release()
