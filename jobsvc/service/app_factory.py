@@ -28,12 +28,13 @@ from jobsvc.web.endpoints.job_log import JobLogEndpoint
 from jobsvc.web.endpoints.job_status import JobStatusEndpoint
 from jobsvc.web.endpoints.log_follow import LogFollowEndpoint
 from jobsvc.web.endpoints.long_poll import LongPoll
-from jobsvc.web.endpoints.me import TokenEndpoint
+from jobsvc.web.endpoints.me import MeEndpoint
+from jobsvc.web.endpoints.openapi import OpenApiEndpoint
 from jobsvc.web.endpoints.recent_logs import RecentLogs
 from jobsvc.web.jobs.addresses import PublicUrl
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
-from jobsvc.web.ratelimit.seeking import RANGES_PER_DOWNLOAD, RangeContinuations
+from jobsvc.web.ratelimit.further_ranges import RANGES_PER_DOWNLOAD, FurtherRanges
 from jobsvc.web.ratelimit.sliding_window import parse_rate
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -53,7 +54,7 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
         middleware=RequestMiddleware(parts.metrics),
         guard=guard,
         links=parts.links,
-        handlers=_handlers(parts, guard),
+        endpoints=_endpoints(parts, guard),
     )
     app[AUTHENTICATOR] = parts.authenticator
     app[CONNECTION_LIMITS] = parts.connection_limits
@@ -65,23 +66,23 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
     return app
 
 
-def _handlers(parts: Components, guard: Guard) -> Endpoints:
+def _endpoints(parts: Components, guard: Guard) -> Endpoints:
     index, settings = parts.index, parts.settings
-    seeks = _seeks(parts)
+    further_ranges = _further_ranges(parts)
     return Endpoints(
-        listing=JobListEndpoint(index, parts.list_items),
-        status=_status(parts),
+        job_list=JobListEndpoint(index, parts.list_items),
+        job_status=_job_status(parts),
         download=DownloadEndpoint(
             disk=parts.executor,
-            visits=parts.files,
+            files=parts.files,
             slots=parts.slots,
-            transfer=parts.body_writer,
+            body_writer=parts.body_writer,
             digests=parts.digests,
             log=parts.download_log,
             metrics=parts.metrics,
-            seeks=seeks,
+            further_ranges=further_ranges,
         ),
-        logs=_logs(parts),
+        job_log=_job_log(parts),
         job_events=JobEventsEndpoint(
             freshness=index.freshness,
             catalogue=index.catalogue,
@@ -104,13 +105,14 @@ def _handlers(parts: Components, guard: Guard) -> Endpoints:
             public_url=PublicUrl(settings.public_url, parts.client_addresses),
             max_age=settings.max_link_age,
         ),
-        token=TokenEndpoint(guard.budgets),
+        me=MeEndpoint(guard.budgets),
+        openapi=OpenApiEndpoint(),
         health=HealthEndpoints(parts.metrics, parts.executor, lambda: _unready(index)),
-        seeks=seeks,
+        further_ranges=further_ranges,
     )
 
 
-def _status(parts: Components) -> JobStatusEndpoint:
+def _job_status(parts: Components) -> JobStatusEndpoint:
     long_poll = LongPoll(
         freshness=parts.index.freshness,
         subscriptions=parts.subscriptions,
@@ -126,7 +128,7 @@ def _status(parts: Components) -> JobStatusEndpoint:
     )
 
 
-def _logs(parts: Components) -> JobLogEndpoint:
+def _job_log(parts: Components) -> JobLogEndpoint:
     recent_logs = RecentLogs(parts.executor, parts.root, parts.index.catalogue)
     log_follow = LogFollowEndpoint(
         root=parts.root,
@@ -161,10 +163,10 @@ def _guard(settings: Settings, parts: Components) -> Guard:
     return Guard(parts.authenticator, budgets, failures, parts.client_addresses)
 
 
-def _seeks(parts: Components) -> RangeContinuations:
+def _further_ranges(parts: Components) -> FurtherRanges:
     rate = parse_rate(parts.settings.limit_download)
     further = rate._replace(amount=rate.amount * RANGES_PER_DOWNLOAD)
-    return RangeContinuations(Budget("ranges", further), parts.client_addresses, job_id_of)
+    return FurtherRanges(Budget("ranges", further), parts.client_addresses, job_id_of)
 
 
 def _unready(index: JobIndex) -> str | None:

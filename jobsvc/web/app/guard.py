@@ -21,7 +21,7 @@ from jobsvc.web.auth.bearer import TOKEN, NoCredentials, TokenAuthenticator
 from jobsvc.web.auth.client_address import ClientAddresses
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.ratelimit.budgets import BUDGET, FURTHER_RANGE, AuthFailures, Budget
-from jobsvc.web.ratelimit.seeking import RangeContinuations
+from jobsvc.web.ratelimit.further_ranges import FurtherRanges
 
 FastHandler = Callable[[FastRequest], HTTPStatus | None]
 """Responds without waiting and returns the status, or does nothing and returns None."""
@@ -57,14 +57,14 @@ class Guard:
         budget: str,
         parameters: Collection[str] = (),
         authenticate: Authenticate | None = None,
-        seeks: RangeContinuations | None = None,
+        further_ranges: FurtherRanges | None = None,
     ) -> Handler:
         """Wrap a handler; it finds the Token under TOKEN on its request.
 
         `parameters` are the names of the allowed query parameters. The wrapper raises Unauthorized,
         RateLimited, InsufficientScope, and BadRequest if there is any other query parameter. A route with
         credentials other than the Authorization field passes its own `authenticate`; its failures are
-        counted too. With `seeks`, further ranges of an output that is being read are charged there.
+        counted too. With `further_ranges`, further ranges of an output that is being read are charged there.
         """
         authenticate = authenticate or self._bearer_token
         charged = self._budgets[budget]
@@ -82,8 +82,7 @@ class Guard:
             self._authenticate(request, authenticate)
             token = request[TOKEN]
             request[BUDGET] = charged
-            continues = seeks is not None and seeks.is_continuation(request, seeks.key_of(request, token))
-            if seeks is None or not continues or not seeks.budget.try_acquire(token):
+            if further_ranges is None or not further_ranges.try_charge(request, token):
                 return await limited(request)
             request[FURTHER_RANGE] = True
             try:
@@ -123,7 +122,7 @@ class Guard:
         *,
         scope: str,
         budget: str,
-        seeks: RangeContinuations | None = None,
+        further_ranges: FurtherRanges | None = None,
     ) -> FastHandler:
         """Wrap a handler that prepares a response without waiting, or returns None if it cannot.
 
@@ -138,8 +137,8 @@ class Guard:
             response = handler(request, token)
             if response is None:
                 return None
-            if seeks is not None:
-                return seeks.send(request, token, response, charged)
+            if further_ranges is not None:
+                return further_ranges.send(request, token, response, charged)
             budget_lines = charged.consume(token, unchanged=response.status is _UNCHANGED)
             if budget_lines is None:
                 return None

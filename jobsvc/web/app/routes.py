@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Final
 
 from aiohttp import web
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
-from jobsvc.web import query_params
 from jobsvc.web.app.fast_router import FastRoute, FastRouter
 from jobsvc.web.app.guard import Authenticate, Guard
 from jobsvc.web.app.middleware import RequestMiddleware, handle_expect
@@ -25,11 +23,10 @@ from jobsvc.web.endpoints.job_events import JobEventsEndpoint
 from jobsvc.web.endpoints.job_list import JobListEndpoint
 from jobsvc.web.endpoints.job_log import JobLogEndpoint
 from jobsvc.web.endpoints.job_status import JobStatusEndpoint
-from jobsvc.web.endpoints.me import TokenEndpoint
-from jobsvc.web.jobs.representation import entity_tag
+from jobsvc.web.endpoints.me import MeEndpoint
+from jobsvc.web.endpoints.openapi import OpenApiEndpoint
 from jobsvc.web.paths import DOWNLOAD, NAMED_DOWNLOAD, STATUS
-from jobsvc.web.ratelimit.seeking import RangeContinuations
-from jobsvc.web.responses import json_response
+from jobsvc.web.ratelimit.further_ranges import FurtherRanges
 from jobsvc.web.streaming import sse
 
 FAST_ROUTER: Final = web.AppKey("jobsvc.fast-router", FastRouter)
@@ -40,16 +37,17 @@ FAST_ROUTER: Final = web.AppKey("jobsvc.fast-router", FastRouter)
 class Endpoints:
     """The endpoints that have routes."""
 
-    listing: JobListEndpoint
-    status: JobStatusEndpoint
+    job_list: JobListEndpoint
+    job_status: JobStatusEndpoint
     download: DownloadEndpoint
-    logs: JobLogEndpoint
+    job_log: JobLogEndpoint
     job_events: JobEventsEndpoint
     all_events: AllEventsEndpoint
     download_links: DownloadLinksEndpoint
-    token: TokenEndpoint
+    me: MeEndpoint
+    openapi: OpenApiEndpoint
     health: HealthEndpoints
-    seeks: RangeContinuations
+    further_ranges: FurtherRanges
 
 
 def add_routes(
@@ -58,54 +56,54 @@ def add_routes(
     middleware: RequestMiddleware,
     guard: Guard,
     links: SignedLinks,
-    handlers: Endpoints,
+    endpoints: Endpoints,
 ) -> None:
     """Add the routes and the middleware to the application; HEAD is allowed wherever GET is."""
-    health = handlers.health
+    health = endpoints.health
     status = _fast_route(
-        STATUS, handlers.status, guard, scope=JOBS_READ, budget="status", parameters=("wait",)
+        STATUS, endpoints.job_status, guard, scope=JOBS_READ, budget="status", parameters=("wait",)
     )
     download = _fast_route(
         DOWNLOAD,
-        handlers.download,
+        endpoints.download,
         guard,
         scope=OUTPUTS_READ,
         budget="download",
         parameters=signed_links.PARAMETERS,
         authenticate=links.authenticate,
-        seeks=handlers.seeks,
+        further_ranges=endpoints.further_ranges,
     )
     gets = {
         "/api/jobs": guard.wrap(
-            handlers.listing.handle, scope=JOBS_READ, budget="list", parameters=job_list.PARAMETERS
+            endpoints.job_list.handle, scope=JOBS_READ, budget="list", parameters=job_list.PARAMETERS
         ),
         STATUS: status.handle,
         DOWNLOAD: download.handle,
         NAMED_DOWNLOAD.replace("{name}", "{name:[^/]+}"): download.handle,
         "/api/jobs/{id}/events": guard.wrap(
-            handlers.job_events.handle, scope=JOBS_READ, budget="status", parameters=(sse.LAST_EVENT_ID,)
+            endpoints.job_events.handle, scope=JOBS_READ, budget="status", parameters=(sse.LAST_EVENT_ID,)
         ),
         "/api/events": guard.wrap(
-            handlers.all_events.handle,
+            endpoints.all_events.handle,
             scope=JOBS_READ,
             budget="events",
             parameters=("status", sse.LAST_EVENT_ID),
         ),
         "/api/jobs/{id}/logs": guard.wrap(
-            handlers.logs.handle,
+            endpoints.job_log.handle,
             scope=JOBS_READ,
             budget="logs",
             parameters=("tail", "follow", sse.LAST_EVENT_ID),
         ),
-        "/api/me": guard.wrap_token_only(handlers.token.handle),
-        "/api/openapi.json": _OpenApiDocument().handle,
+        "/api/me": guard.wrap_token_only(endpoints.me.handle),
+        "/api/openapi.json": endpoints.openapi.handle,
         "/healthz": health.live,
         "/readyz": health.ready,
         "/metrics": health.metrics,
     }
     posts = {
         "/api/jobs/{id}/download-links": guard.wrap(
-            handlers.download_links.handle, scope=OUTPUTS_READ, budget="download"
+            endpoints.download_links.handle, scope=OUTPUTS_READ, budget="download"
         ),
     }
     app.middlewares.append(web.middleware(middleware))
@@ -123,7 +121,7 @@ def _fast_route(
     budget: str,
     parameters: Collection[str],
     authenticate: Authenticate | None = None,
-    seeks: RangeContinuations | None = None,
+    further_ranges: FurtherRanges | None = None,
 ) -> FastRoute:
     """Create a fast route whose two handlers require the same scope and budget."""
     return FastRoute(
@@ -134,24 +132,7 @@ def _fast_route(
             budget=budget,
             parameters=parameters,
             authenticate=authenticate,
-            seeks=seeks,
+            further_ranges=further_ranges,
         ),
-        guard.wrap_fast(handler.try_fast, scope=scope, budget=budget, seeks=seeks),
+        guard.wrap_fast(handler.try_fast, scope=scope, budget=budget, further_ranges=further_ranges),
     )
-
-
-class _OpenApiDocument:
-    """`GET /api/openapi.json`: the API description. It is the same for everyone, so it needs no token."""
-
-    def __init__(self) -> None:
-        self._body = files("jobsvc.web").joinpath("openapi.json").read_bytes()
-        self._fields = {
-            "ETag": entity_tag(self._body),
-            "Content-Type": "application/json",
-            "Cache-Control": "no-cache",
-            "X-Content-Type-Options": "nosniff",
-        }
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        query_params.reject_unknown(request.query)
-        return json_response.respond(request, self._body, self._fields)

@@ -16,11 +16,12 @@ from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.storage.layout import components
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.signed_links import Link, SignedLinks
-from jobsvc.web.endpoints.download import without_output
+from jobsvc.web.endpoints.requested_output import without_output
 from jobsvc.web.headers.conditional import version_of
 from jobsvc.web.jobs.addresses import PublicUrl, came_by_proxy
 from jobsvc.web.jobs.lookup import get_visible_job
 from jobsvc.web.paths import JOBS, job_id_of
+from jobsvc.web.responses import json_response
 
 DEFAULT_AGE_S: Final = 3600
 """Seconds; shorter if the operator allows less."""
@@ -55,14 +56,8 @@ class DownloadLinksEndpoint:
             job_id, _file_name(snapshot.job), version_of(*snapshot.output_version.parts()), token, seconds
         )
         log.info("link-made", job=job_id, tokenId=token.id, seconds=seconds)
-        return web.Response(
-            status=201,
-            body=orjson.dumps(
-                {"url": self._url(request, link), "expiresAt": format_time(link.expires * 1000)}
-            ),
-            content_type="application/json",
-            headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
-        )
+        document = {"url": self._url(request, link), "expiresAt": format_time(link.expires * 1000)}
+        return json_response.uncached(document, status=201)
 
     def _url(self, request: web.Request, link: Link) -> str:
         public_url = self._public_url.for_request(request)

@@ -22,7 +22,6 @@ from jobsvc.index.job_index import JobIndex
 from jobsvc.index.queries.listing import After
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.endpoints.job_status import STALE, UNREADABLE
 from jobsvc.web.jobs.list_items import LARGE_BYTES, Element, ListItemCaches
 from jobsvc.web.jobs.page_cursor import format_cursor, parse_cursor
 from jobsvc.web.jobs.representation import entity_tag
@@ -97,23 +96,13 @@ class JobListEndpoint:
         end = b'],"nextCursor":%b}' % dumps(cursor)
         body = pieces([element.json for element in elements], end)
         etag = entity_tag(body[0] if len(body) == 1 else _identity(elements, end))
-        age = monotonic() - self._index.listing.valid_at(page)
-        unreadable = self._index.listing.has_unreadable(page)
-        return json_response.respond(request, body, self._fields(etag, age, unreadable=unreadable))
-
-    def _fields(self, etag: str, age: float, *, unreadable: bool) -> dict[str, str]:
-        fields = {
-            "ETag": etag,
-            "Content-Type": "application/json",
-            "Cache-Control": "private, no-cache",
-            "Age": str(max(0, int(age))),
-            "X-Content-Type-Options": "nosniff",
-        }
-        if self._index.storage_unavailable_reason is not None:
-            fields["Cache-Status"] = STALE
-        elif unreadable:
-            fields["Cache-Status"] = UNREADABLE
-        return fields
+        fields = json_response.index_fields(
+            etag,
+            max(0.0, monotonic() - self._index.listing.valid_at(page)),
+            stale=self._index.storage_unavailable_reason is not None,
+            unreadable=self._index.listing.has_unreadable(page),
+        )
+        return json_response.respond(request, body, fields)
 
 
 def pieces(elements: list[bytes], end: bytes) -> tuple[bytes, ...]:

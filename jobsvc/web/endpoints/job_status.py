@@ -19,12 +19,6 @@ from jobsvc.web.jobs.representation import RenderedJob, RepresentationCache
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.responses import json_response
 
-STALE: Final = "jobsvc; hit; detail=storage-unavailable"
-"""Cache-Status of a response that storage did not confirm (RFC 9211)."""
-
-UNREADABLE: Final = "jobsvc; hit; detail=record-unreadable"
-"""Cache-Status of the last good record of a job whose current record cannot be read."""
-
 UNFINISHED_RETRY_S: Final = "2"
 """Retry-After of an unfinished job: when it should be requested again."""
 
@@ -93,17 +87,7 @@ def _is_no_cache(request: web.Request) -> bool:
 
 
 def _fields(cached: CachedJob, etag: str) -> dict[str, str]:
-    fields = {
-        "ETag": etag,
-        "Content-Type": "application/json",
-        "Cache-Control": "private, no-cache",
-        "Age": str(int(cached.age)),
-        "X-Content-Type-Options": "nosniff",
-    }
-    if cached.stale:
-        fields["Cache-Status"] = STALE
-    elif cached.unreadable:
-        fields["Cache-Status"] = UNREADABLE
+    fields = json_response.index_fields(etag, cached.age, stale=cached.stale, unreadable=cached.unreadable)
     if cached.snapshot.job.status in _UNFINISHED:
         fields["Retry-After"] = UNFINISHED_RETRY_S
     return fields

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.timestamp import format_time
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.ratelimit.budgets import Budget
+from jobsvc.web.responses import json_response
 
 
-class TokenEndpoint:
+class MeEndpoint:
     """Handler of `GET /api/me` and its dependencies."""
 
     def __init__(self, budgets: Iterable[Budget]) -> None:
@@ -23,12 +23,8 @@ class TokenEndpoint:
     async def handle(self, request: web.Request) -> web.Response:
         """Handle GET and HEAD; no budget is charged."""
         token = request[TOKEN]
-        document = describe(token) | {"budgets": {each.name: _left(each, token) for each in self._budgets}}
-        return web.Response(
-            body=orjson.dumps(document),
-            content_type="application/json",
-            headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
-        )
+        budgets = {each.name: each.state(token)._asdict() for each in self._budgets}
+        return json_response.uncached(describe(token) | {"budgets": budgets})
 
 
 def describe(token: Token) -> dict[str, Any]:
@@ -40,14 +36,4 @@ def describe(token: Token) -> dict[str, Any]:
         "scopes": sorted(token.scopes),
         "label": token.label,
         "expiresAt": expires,
-    }
-
-
-def _left(budget: Budget, token: Token) -> dict[str, int]:
-    state = budget.state(token)
-    return {
-        "limit": state.limit,
-        "window": state.window,
-        "remaining": state.remaining,
-        "reset": state.reset,
     }

@@ -37,11 +37,11 @@ OnFinished = Callable[[TransferState, Outcome], None]
 class FileResponder:
     """Send files of one kind: outputs or logs."""
 
-    def __init__(self, transfer: BodyWriter, what: str, scope: str) -> None:
-        """Call a file `what` in problem documents; the token must keep `scope` until the file is sent."""
-        self._transfer = transfer
+    def __init__(self, body_writer: BodyWriter, kind: str, scope: str) -> None:
+        """Call a file `kind` in problem documents; the token must keep `scope` until the file is sent."""
+        self._body_writer = body_writer
         self._scope = scope
-        self._what = what
+        self._kind = kind
         self.read_buffer = ReadBuffer()
         """Buffer for the bodies of selections that are passed to `try_fast`."""
 
@@ -50,14 +50,15 @@ class FileResponder:
         request: web.Request,
         key: str,
         selection: FileSelection,
-        headers: Mapping[str, str],
+        extra_headers: Mapping[str, str],
         on_finished: OnFinished,
         *,
         slot: Slot | None = None,
     ) -> web.StreamResponse:
         """Respond to GET or HEAD; the file is closed in any case.
 
-        `key` is the job id whose share of the threads is used; `headers` are added to each 200 and 206.
+        `key` is the job id whose share of the threads is used; `extra_headers` are added to each 200 and
+        206.
         `slot.transfer` is set to the state of the transfer.
         """
         planned = plan(selection)
@@ -65,11 +66,11 @@ class FileResponder:
             if selection.evaluation.status is HTTPStatus.NOT_MODIFIED:
                 budgets.refund(request)
                 return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(selection))
-            return self._refusal(selection)
-        planned.headers.update(headers)
+            return self._error(selection)
+        planned.headers.update(extra_headers)
         if request.method != hdrs.METH_GET:
-            headers_with_length = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
-            return web.Response(status=selection.evaluation.status, headers=headers_with_length)
+            headers = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
+            return web.Response(status=selection.evaluation.status, headers=headers)
         state = TransferState(key, planned.segments, planned.expected, request[TOKEN])
         if slot is not None:
             slot.transfer = state
@@ -78,36 +79,36 @@ class FileResponder:
     def release(self, selection: FileSelection) -> None:
         """Close the file of a selection that is not sent."""
         if selection.file is not None:
-            self._transfer.release(selection.file)
+            self._body_writer.release(selection.file)
 
     def try_fast(
         self,
         request: FastRequest,
         token: Token,
         selection: FileSelection,
-        extra_headers: str,
+        extra_lines: str,
         on_finished: OnFinished,
         *,
         run_in_background: Callable[[Coroutine[Any, Any, object], TransferState], None],
     ) -> PreparedResponse | None:
         """Prepare the response to a plain GET whose body is in memory; return None if not possible here.
 
-        The header lines `extra_headers` are added to each 200 and 206. If the client does not accept
+        The header lines `extra_lines` are added to each 200 and 206. If the client does not accept
         everything at once, `run_in_background` is called with a coroutine that waits for the rest.
         """
         body = selection.body
-        header_lines = None if body is None else lines(selection, extra_headers)
-        if body is None or header_lines is None:
+        head_lines = None if body is None else lines(selection, extra_lines)
+        if body is None or head_lines is None:
             return None
         state, status = TransferState(request.job_id, (), len(body), token), selection.evaluation.status
 
         def send(budget: str) -> None:
-            single_write.write_fast(connection := request.connection, status, header_lines, body, budget)
+            single_write.write_fast(connection := request.connection, status, head_lines, body, budget)
             if connection.has_unsent_bytes():
                 self.read_buffer.detach()
             if connection.write_paused:
-                taken = self._transfer.wait_drained(request.to_request(), state)
-                run_in_background(self._track(taken, state, on_finished), state)
+                drained = self._body_writer.wait_drained(request.to_request(), state)
+                run_in_background(self._track(drained, state, on_finished), state)
             else:
                 state.sent = state.expected
                 on_finished(state, Outcome.COMPLETE)
@@ -123,24 +124,25 @@ class FileResponder:
         on_finished: OnFinished,
     ) -> web.StreamResponse:
         try:
-            sent = await self._track(self._sent(request, selection, planned, state), state, on_finished)
+            sending = self._send_response(request, selection, planned, state)
+            sent = await self._track(sending, state, on_finished)
         finally:
             if not state.file_taken:
                 self.release(selection)
         return web.StreamResponse(status=selection.evaluation.status) if sent is None else sent
 
     async def _track(self, sending: Awaitable[T], state: TransferState, on_finished: OnFinished) -> T | None:
-        """Wait for the end of a transfer and call `ended`; return None if it ended early."""
+        """Wait for the end of a transfer and call `on_finished`; return None if it ended early."""
         outcome = Outcome.SHUTDOWN
         try:
-            async with self._transfer.permits.limit(state.token, self._scope), state.interruptible():
+            async with self._body_writer.permits.limit(state.token, self._scope), state.interruptible():
                 result = await sending
             outcome = Outcome.COMPLETE
         except PermitLost:
             outcome = Outcome.REVOKED
             return None
-        except TransferAborted as early:
-            outcome = early.outcome
+        except TransferAborted as exc:
+            outcome = exc.outcome
             return None
         except StorageUnavailable:
             outcome = Outcome.STORAGE_ERROR
@@ -150,32 +152,33 @@ class FileResponder:
         finally:
             on_finished(state, outcome)
 
-    async def _sent(
+    async def _send_response(
         self, request: web.Request, selection: FileSelection, planned: BodyPlan, state: TransferState
     ) -> web.StreamResponse:
         """Send the response. Raises TransferAborted if it ends early."""
-        status, transfer = selection.evaluation.status, self._transfer
+        status, body_writer = selection.evaluation.status, self._body_writer
         if selection.body is not None:
-            sent = transfer.write(request, status, single_write.header_lines(planned.headers), selection.body)
+            head_lines = single_write.header_lines(planned.headers)
+            sent = body_writer.write(request, status, head_lines, selection.body)
             if sent is not None:
-                await transfer.wait_drained(request, state)
+                await body_writer.wait_drained(request, state)
                 return sent
         response = web.StreamResponse(status=status, headers=planned.headers)
         response.content_length = planned.length
         add_common_headers(request, response)
         if selection.file is None:
-            await transfer.send_small(request, response, selection.body or b"", state)
+            await body_writer.send_small(request, response, selection.body or b"", state)
         else:
-            await transfer.send(request, response, selection.file, state)
+            await body_writer.send(request, response, selection.file, state)
         return response
 
-    def _refusal(self, selection: FileSelection) -> web.Response:
+    def _error(self, selection: FileSelection) -> web.Response:
         """Return a 412 or 416 response; its ETag names the version that it refers to."""
         headers = {"ETag": selection.selected.etag}
         if selection.evaluation.status is HTTPStatus.PRECONDITION_FAILED:
-            detail = f"The {self._what} is not the one you know."
+            detail = f"The {self._kind} is not the one you know."
             return problems.problem("precondition-failed", detail, headers=headers)
         size = selection.selected.size
         headers["Content-Range"] = unsatisfied(size)
-        detail = f"The {self._what} has {size} bytes, and the range lies outside of them."
+        detail = f"The {self._kind} has {size} bytes, and the range lies outside of them."
         return problems.problem("range-not-satisfiable", detail, headers=headers)

@@ -90,25 +90,25 @@ def select(
     """
     try:
         selected = _selected(file.version, media_type, now, base)
-        decision = evaluate(request.method, request.headers, selected, now)
-        wanted = _wanted(decision, selected.size) if request.method == hdrs.METH_GET else ()
-        body = _body_at_once(file, read, wanted, base)
+        evaluation = evaluate(request.method, request.headers, selected, now)
+        ranges = _ranges_to_send(evaluation, selected.size) if request.method == hdrs.METH_GET else ()
+        body = _body_at_once(file, read, ranges, base)
     except BaseException:
         file.close()
         raise
     if body is not None:
         file.close()
-    left = None if body is not None else file
-    return FileSelection(file.name, file.version, selected, decision, body, left, base)
+    remaining = None if body is not None else file
+    return FileSelection(file.name, file.version, selected, evaluation, body, remaining, base)
 
 
-def fields(found: FileSelection) -> dict[str, str]:
+def fields(selection: FileSelection) -> dict[str, str]:
     """Return the header fields of a 200, 206 or 304 (RFC 9110, section 15.4.5).
 
     On a 206 the digest also covers the whole file (RFC 9530, section 3). A 304 has it too: a client that asks
     for it has the file without it.
     """
-    return _fields(found.selected, found.digest)
+    return _fields(selection.selected, selection.digest)
 
 
 def _fields(selected: RepresentationInfo, digest: bytes | None) -> dict[str, str]:
@@ -126,41 +126,41 @@ def _fields(selected: RepresentationInfo, digest: bytes | None) -> dict[str, str
     return headers
 
 
-def plan(found: FileSelection) -> BodyPlan | None:
+def plan(selection: FileSelection) -> BodyPlan | None:
     """Return the fields and segments of a 200 or 206, or None for any other status."""
-    if found.evaluation.status not in _WITH_BODY:
+    if selection.evaluation.status not in _WITH_BODY:
         return None
-    headers, selected, ranges = fields(found), found.selected, found.evaluation.ranges
+    headers, selected, requested = fields(selection), selection.selected, selection.evaluation.ranges
     headers["Content-Type"] = selected.content_type
-    wanted = _wanted(found.evaluation, selected.size)
-    promised = sum([part.stop - part.start for part in wanted])
-    if len(ranges) > 1:
-        parts = multipart(token_hex(BOUNDARY_LENGTH // 2), selected.content_type, selected.size, ranges)
+    ranges = _ranges_to_send(selection.evaluation, selected.size)
+    expected = sum([part.stop - part.start for part in ranges])
+    if len(requested) > 1:
+        parts = multipart(token_hex(BOUNDARY_LENGTH // 2), selected.content_type, selected.size, requested)
         headers["Content-Type"] = parts.content_type
-        return BodyPlan(headers, _in_file(parts.segments, found.base), parts.length, promised)
-    if ranges:
-        headers["Content-Range"] = content_range(ranges[0], selected.size)
-    return BodyPlan(headers, _in_file(wanted, found.base), promised, promised)
+        return BodyPlan(headers, _in_file(parts.segments, selection.base), parts.length, expected)
+    if requested:
+        headers["Content-Range"] = content_range(requested[0], selected.size)
+    return BodyPlan(headers, _in_file(ranges, selection.base), expected, expected)
 
 
-def ranges_sent(found: FileSelection) -> str | None:
+def ranges_sent(selection: FileSelection) -> str | None:
     """Return the ranges that are sent, formatted as in Content-Range; None for the whole file."""
-    ranges, size = found.evaluation.ranges, found.selected.size
+    ranges, size = selection.evaluation.ranges, selection.selected.size
     return ", ".join([content_range(part, size) for part in ranges]) if ranges else None
 
 
-def lines(selection: FileSelection, extra_headers: str) -> str | None:
+def lines(selection: FileSelection, extra_lines: str) -> str | None:
     """Format the fields of a 200, or of a 206 with one range, as header lines; None for any other response.
 
-    `extra_headers` are further header lines that each response with this file has.
+    `extra_lines` are further header lines that each response with this file has.
     """
     status, ranges = selection.evaluation
     if status not in _WITH_BODY or len(ranges) > 1:
         return None
-    header_lines = _lines(selection.selected, selection.digest) + extra_headers
+    head_lines = _lines(selection.selected, selection.digest) + extra_lines
     if not ranges:
-        return header_lines
-    return f"{header_lines}Content-Range: {content_range(ranges[0], selection.selected.size)}\r\n"
+        return head_lines
+    return f"{head_lines}Content-Range: {content_range(ranges[0], selection.selected.size)}\r\n"
 
 
 @lru_cache(maxsize=1024)
@@ -168,26 +168,26 @@ def _lines(selected: RepresentationInfo, digest: bytes | None) -> str:
     return single_write.header_lines(_fields(selected, digest) | {"Content-Type": selected.content_type})
 
 
-def _selected(identity: FileVersion, media_type: str, now: float, base: int) -> RepresentationInfo:
-    selected = _version(identity, media_type, base)
+def _selected(version: FileVersion, media_type: str, now: float, base: int) -> RepresentationInfo:
+    selected = _version(version, media_type, base)
     if selected.last_modified is not None and selected.last_modified > now:
-        return selected._replace(last_modified=last_modified_of(identity.mtime_ns, now))
+        return selected._replace(last_modified=last_modified_of(version.mtime_ns, now))
     return selected
 
 
 @lru_cache(maxsize=1024)
-def _version(identity: FileVersion, media_type: str, base: int) -> RepresentationInfo:
+def _version(version: FileVersion, media_type: str, base: int) -> RepresentationInfo:
     """Return the representation of a file version from `base` on; its Last-Modified may be in the future."""
-    inode, size, mtime_ns, ctime_ns = identity.parts()
+    inode, size, mtime_ns, ctime_ns = version.parts()
     etag = etag_of(inode, size, mtime_ns, ctime_ns)
     modified = last_modified_of(mtime_ns, _NEVER)
     return RepresentationInfo(f'{etag[:-1]}-{base:x}"' if base else etag, modified, size - base, media_type)
 
 
-def _wanted(decision: Evaluation, size: int) -> tuple[ByteRange, ...]:
-    if decision.status is _OK and size:
+def _ranges_to_send(evaluation: Evaluation, size: int) -> tuple[ByteRange, ...]:
+    if evaluation.status is _OK and size:
         return (ByteRange(0, size),)
-    return decision.ranges
+    return evaluation.ranges
 
 
 def _in_file(segments: tuple[ByteRange | bytes, ...], base: int) -> tuple[ByteRange | bytes, ...]:
@@ -200,10 +200,10 @@ def _in_file(segments: tuple[ByteRange | bytes, ...], base: int) -> tuple[ByteRa
     )
 
 
-def _body_at_once(file: OpenFile, read: Read, wanted: tuple[ByteRange, ...], base: int) -> Body | None:
+def _body_at_once(file: OpenFile, read: Read, ranges: tuple[ByteRange, ...], base: int) -> Body | None:
     """Return the body if it is empty, or small and in memory; None if it has to be sent from the file."""
-    if not wanted:
+    if not ranges:
         return b""
-    if len(wanted) > 1 or wanted[0].length > SMALL_BODY_BYTES:
+    if len(ranges) > 1 or ranges[0].length > SMALL_BODY_BYTES:
         return None
-    return read(file, base + wanted[0].start, base + wanted[0].stop)
+    return read(file, base + ranges[0].start, base + ranges[0].stop)

@@ -9,7 +9,9 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
+from typing import Any, Final
 
+import orjson
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
@@ -19,6 +21,12 @@ from jobsvc.web.problems import problem
 from jobsvc.web.ratelimit import budgets
 from jobsvc.web.responses import single_write
 from jobsvc.web.responses.single_write import NOT_MODIFIED, OK
+
+STALE: Final = "jobsvc; hit; detail=storage-unavailable"
+"""Cache-Status of a response that storage did not confirm (RFC 9211)."""
+
+UNREADABLE: Final = "jobsvc; hit; detail=record-unreadable"
+"""Cache-Status of the last good record of a job whose current record cannot be read."""
 
 
 def respond(
@@ -51,6 +59,32 @@ def prepare(request: FastRequest, body: bytes, fields: Mapping[str, str]) -> Pre
         status,
         partial(single_write.write_fast, request.connection, status, single_write.header_lines(fields), body),
     )
+
+
+def uncached(document: Mapping[str, Any], status: int = 200) -> web.Response:
+    """Create a response that no cache may store."""
+    return web.Response(
+        status=status,
+        body=orjson.dumps(document),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+    )
+
+
+def index_fields(etag: str, age: float, *, stale: bool, unreadable: bool) -> dict[str, str]:
+    """Return the fields of a response from the index that is `age` seconds old."""
+    fields = {
+        "ETag": etag,
+        "Content-Type": "application/json",
+        "Cache-Control": "private, no-cache",
+        "Age": str(int(age)),
+        "X-Content-Type-Options": "nosniff",
+    }
+    if stale:
+        fields["Cache-Status"] = STALE
+    elif unreadable:
+        fields["Cache-Status"] = UNREADABLE
+    return fields
 
 
 def _status(headers: CIMultiDictProxy[str], fields: Mapping[str, str]) -> HTTPStatus:

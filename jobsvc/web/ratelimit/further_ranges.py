@@ -23,9 +23,9 @@ from jobsvc.web.ratelimit.budgets import Budget
 
 RANGES_PER_DOWNLOAD: Final = 20
 """Further ranges that a token can request for each download in its budget."""
-PLAYING_S: Final = 60.0
+READING_TIMEOUT_S: Final = 60.0
 """An output counts as being read for at least this long after a request, and at most twice as long."""
-KEYS_MAX: Final = 32_768
+MAX_KEYS: Final = 32_768
 """Keys remembered in each of two generations, at most."""
 
 Key: TypeAlias = tuple[str, str | None, str]
@@ -36,7 +36,7 @@ _SENT: Final = (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.OK)
 _NOT_MODIFIED: Final = HTTPStatus.NOT_MODIFIED
 
 
-class RangeContinuations:
+class FurtherRanges:
     """Remembers which token and client address read which output. Belongs to the event loop."""
 
     def __init__(
@@ -53,19 +53,23 @@ class RangeContinuations:
         self._job_id_of = job_id_of
         self._clock = clock
         self._recent: dict[Key, None] = {}
-        self._before: dict[Key, None] = {}
-        self._turn = clock() + PLAYING_S
+        self._previous: dict[Key, None] = {}
+        self._rotates_at = clock() + READING_TIMEOUT_S
 
     def key_of(self, request: web.Request, token: Token) -> Key:
         """Return the key of a request."""
         return token.id, self.client_addresses.address_of(request), self._job_id_of(request)
 
-    def is_continuation(self, request: web.Request, key: Key) -> bool:
+    def is_further(self, request: web.Request, key: Key) -> bool:
         """Return whether a request is for a further range of an output that is being read."""
         self._rotate()
-        return request.method == hdrs.METH_GET and self._continues(
+        return request.method == hdrs.METH_GET and self._is_further(
             key, request.headers.get(hdrs.RANGE), connection_of(request)
         )
+
+    def try_charge(self, request: web.Request, token: Token) -> bool:
+        """Charge a request for a further range; return False if it is none, or if too many were requested."""
+        return self.is_further(request, self.key_of(request, token)) and self.budget.try_acquire(token)
 
     def record(self, request: web.Request, key: Key, status: HTTPStatus) -> None:
         """Remember a request, which was already charged, if its response has a body of the output."""
@@ -81,30 +85,30 @@ class RangeContinuations:
         """
         self._rotate()
         key, connection = (token.id, request.client, request.job_id), request.connection
-        wanted = request.headers.get(hdrs.RANGE)
-        if self._continues(key, wanted, connection) and self.budget.try_acquire(token):
+        field = request.headers.get(hdrs.RANGE)
+        if self._is_further(key, field, connection) and self.budget.try_acquire(token):
             lines: str | None = budget.lines(token)
         else:
             lines = budget.consume(token, unchanged=response.status is _NOT_MODIFIED)
         if lines is None:
             return None
         response.send(lines)
-        self._record(key, wanted, connection, response.status)
+        self._record(key, field, connection, response.status)
         return response.status
 
-    def _continues(self, key: Key, wanted: str | None, connection: Connection) -> bool:
-        if wanted is None or wanted == connection.last_range:
+    def _is_further(self, key: Key, field: str | None, connection: Connection) -> bool:
+        if field is None or field == connection.last_range:
             return False
-        return key in self._recent or key in self._before
+        return key in self._recent or key in self._previous
 
-    def _record(self, key: Key, wanted: str | None, connection: Connection, status: HTTPStatus) -> None:
+    def _record(self, key: Key, field: str | None, connection: Connection, status: HTTPStatus) -> None:
         if status in _SENT:
             self._recent[key] = None
-            connection.last_range = wanted
+            connection.last_range = field
 
     def _rotate(self) -> None:
         now = self._clock()
-        if now >= self._turn or len(self._recent) >= KEYS_MAX:
-            late = now >= self._turn + PLAYING_S
-            self._before, self._recent = {} if late else self._recent, {}
-            self._turn = now + PLAYING_S
+        if now >= self._rotates_at or len(self._recent) >= MAX_KEYS:
+            is_idle = now >= self._rotates_at + READING_TIMEOUT_S
+            self._previous, self._recent = {} if is_idle else self._recent, {}
+            self._rotates_at = now + READING_TIMEOUT_S
