@@ -62,7 +62,7 @@ async def test_each_specimen_has_the_result_in_its_readme(token: str, service: S
             assert refused.status == 404, name
         refused = await service.download(name, token=token)
         assert refused.code == "output-missing", name
-        assert refused.json()["detail"] == "The job is completed, but its output file is not there."
+        assert refused.json()["detail"] == "The job is completed, but its output file does not exist."
     for name in odd:
         shown = await service.get(f"/api/jobs/{name}", token=token)
         assert shown.status == 200, name

@@ -49,12 +49,12 @@ _ERASE: Final = "\r\x1b[K"
     default=900,
     show_default=True,
     metavar="SECONDS",
-    help="List unfinished jobs whose record was not written for this long; 0 lists none.",
+    help="List unfinished jobs whose record was not written for this time; 0 lists none.",
 )
 @click.option(
     "--probe-write",
     is_flag=True,
-    help="Test the storage by writing in a new folder beneath JOBS_ROOT, which is removed again.",
+    help="Test the storage by writing in a temporary directory below JOBS_ROOT.",
 )
 @click.pass_context
 def check(
@@ -62,7 +62,7 @@ def check(
 ) -> None:
     """Check all jobs, and report on the storage.
 
-    JOBS_ROOT is the folder of the job directories.
+    JOBS_ROOT is the directory that contains the job directories.
     Records, outputs of completed jobs and logs are opened as the service opens them. Run the command as the
     service's user, because access can differ for other users. The state directory is only used to find out
     which user that is.
@@ -75,7 +75,7 @@ def check(
     try:
         ids, ignored = root.scan()
     except OSError as wrong:
-        told = f"jobs-root: {str(root.path)!r} can't be listed: {describe(wrong)}"
+        told = f"jobs-root: {str(root.path)!r} cannot be listed: {describe(wrong)}"
         raise (TemporaryFault if may_pass(wrong) else InvalidSetting)(told) from wrong
     survey = Survey(root, stalled_after=stalled_after)
     for finding in _findings(survey, sorted(ids)):
@@ -142,21 +142,22 @@ def _exit_on_error() -> Iterator[None]:
 
 
 def _storage(survey: Survey, nature: FileSystemInfo) -> Iterator[str]:
-    told = "tell of every change" if nature.events else "tell nothing of what other machines do: it is polled"
-    yield f"storage: {nature.file_system}; events {told}"
+    coverage = "every change" if nature.events else "only changes of this machine, so jobs are polled"
+    yield f"storage: {nature.file_system}; inotify reports {coverage}"
     if nature.events:
-        yield f"watches: {survey.directories} directories, of which {nature.watches} may be watched"
+        yield f"watches: {survey.directories} directories to watch; the limit is {nature.watches}"
     if survey.kept is not None:
-        yield f"times: kept to {_span(survey.kept)}"
+        yield f"timestamps: granularity {_span(survey.kept)}"
 
 
 def _notes(survey: Survey, jobs: int, stalled_after: float) -> Iterator[str]:
     """Yield lines about stale jobs and a wrong jobs root, which are not findings."""
     if survey.stale:
         time = f"{stalled_after:g} s"
-        yield f"stale: {len(survey.stale)} unfinished, not written for {time}: {_some(survey.stale)}"
+        yield f"stale: {len(survey.stale)} unfinished jobs, not written for {time}: {_some(survey.stale)}"
     if survey.nested and not jobs:
-        yield f"no jobs here, but in folders below: is one of these the jobs root? {_some(survey.nested)}"
+        question = "these directories contain jobs; is one of them the jobs root?"
+        yield f"no jobs found, but {question} {_some(survey.nested)}"
 
 
 def _some(names: list[str]) -> str:
@@ -166,15 +167,19 @@ def _some(names: list[str]) -> str:
 
 def _trial(trial: WriteProbe | str | None) -> Iterator[str]:
     if isinstance(trial, str):
-        yield f"not tried: {trial}"
+        yield f"write test failed: {trial}"
     elif trial is not None:
-        yield f"tried: events of this machine {'come' if trial.event else 'DO NOT COME'}"
-        step = "did not step" if trial.clock_step is None else f"steps by {_span(trial.clock_step)}"
-        yield f"tried: its clock {step}, and is {_beside(trial.clock_offset)}"
-        how = (
-            "is atomic" if not trial.torn_reads else f"IS NOT ATOMIC: {trial.torn_reads} were of neither file"
+        yield f"write test: inotify {'reports' if trial.event else 'DOES NOT REPORT'} changes of this machine"
+        step = (
+            "do not advance" if trial.clock_step is None else f"advance in steps of {_span(trial.clock_step)}"
         )
-        yield f"tried: renaming {how}, in {trial.reads} looks"
+        yield f"write test: timestamps {step}; the storage's clock is {_offset(trial.clock_offset)}"
+        how = (
+            "is atomic"
+            if not trial.torn_reads
+            else f"IS NOT ATOMIC: {trial.torn_reads} reads did not return a complete file"
+        )
+        yield f"write test: rename {how}, in {trial.reads} reads"
 
 
 def _document(
@@ -208,10 +213,10 @@ def _document(
     }
 
 
-def _beside(ahead: float) -> str:
+def _offset(ahead: float) -> str:
     """Describe the offset of a clock from this machine's, in seconds."""
     if abs(ahead) < MAX_CLOCK_OFFSET_S:
-        return "in step with this machine's"
+        return "equal to this machine's"
     return f"{_span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} this machine's"
 
 

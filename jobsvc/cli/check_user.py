@@ -32,12 +32,12 @@ class CheckUser:
     def notes(self) -> Iterator[str]:
         """Yield one line if the service might be able to read more or less than this command."""
         if self.service is None and self.user == 0:
-            yield "user: root may read more than the service's user: run this as that user"
+            yield "user: root can read more than the service's user; run this command as the service's user"
         elif self.service is not None and self.service != self.user:
             service, user = user_name(self.service), user_name(self.user)
             yield (
-                f"user: {user}, but the state directory is {service}'s, so the service may read more or less:"
-                f" run this as {service}"
+                f"user: {user}, but the state directory belongs to {service}, who can have other permissions;"
+                f" run this command as {service}"
             )
 
     def document(self) -> dict[str, str | None]:

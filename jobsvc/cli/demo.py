@@ -45,48 +45,48 @@ _TEXT: Final = """\
 
   {live}
 
-  A finished film: its status, and the file
+  Status and file of a completed job
     curl -fsS -H "$auth" $api/jobs/opening-title-0042 | python3 -m json.tool
     curl -fsS -H "$auth" -o title.mp4 $api/jobs/opening-title-0042/download
 
-  A download that is interrupted after 70,000 bytes and resumed there
+  A download that is interrupted after 70,000 bytes, then resumed
     curl -fs -H "$auth" $api/jobs/opening-title-0042/download | head -c 70000 > resumed.mp4
     curl -f -H "$auth" -C - -o resumed.mp4 $api/jobs/opening-title-0042/download
 
-  A link for players and people: it needs no token
+  A download link, which needs no token
     links=$api/jobs/opening-title-0042/download-links
     link=$(curl -fsS -H "$auth" -d '{{"expiresIn": 600}}' $links | python3 -c \\
       'import json, sys, urllib.parse as u; print(u.urljoin(sys.argv[1], json.loads(input())["url"]))' $links)
     curl -fsS -o linked.mp4 "$link"
 
-  All jobs, then each change of any of them (Ctrl-C ends it)
+  All jobs, then a stream of all changes (stop it with Ctrl-C)
     curl -fsS -H "$auth" $api/jobs | python3 -m json.tool
     curl -fsSN -H "$auth" $api/events
 
-  A failed job: the farm's error, and the end of its log
+  Error and end of the log of a failed job
     curl -fsS -H "$auth" $api/jobs/turntable-0013 | python3 -m json.tool
     curl -fsS -H "$auth" "$api/jobs/turntable-0013/logs?tail=5"
 
-  What is refused: no token (401), another owner's job (404), a download before its job is completed (409)
+  Rejected requests: no token (401), another owner's job (404), an unfinished job's file (409)
     curl -sSi $api/jobs/opening-title-0042
     curl -sSi -H "$auth" $api/jobs/bumper-0001
     curl -sSi -H "$auth" $api/jobs/product-spin-0108/download
 
   Without a token: {url}/api/openapi.json  /healthz  /readyz  /metrics
-  The jobs are in {jobs}, the log of the service is {log}
-  Ctrl-C ends the demo{end}.
+  Jobs: {jobs}, service log: {log}
+  Ctrl-C stops the demo{end}.
 """
 _LIVE: Final = """\
-A film is being rendered now, for 16 seconds: wait for the next change, follow its state, then its log
+A job is being rendered for 16 seconds: wait for the next change, stream its status, then its log
     curl -fsS -H "$auth" "$api/jobs/{job}?wait=30" | python3 -m json.tool
     curl -fsSN -H "$auth" $api/jobs/{job}/events
     curl -fsSN -H "$auth" "$api/jobs/{job}/logs?follow=1" | sed -Eun '/^event: (log|part)$/,/^$/s/^data: //p'
 
-  Once it is completed: the film
+  Its file, once it is completed
     curl -fsS -H "$auth" -o live.mp4 $api/jobs/{job}/download"""
 _NO_FFMPEG: Final = """\
-There is no ffmpeg on the PATH, so no film is rendered now; the samples are served all the same.
-  To see a live render: pip install 'jobsvc[demo]', which brings an ffmpeg, and start the demo again."""
+ffmpeg is not on the PATH, so the demo serves the sample jobs without a live render.
+  For a live render, install ffmpeg with: pip install 'jobsvc[demo]'"""
 
 
 @click.command
@@ -96,9 +96,9 @@ There is no ffmpeg on the PATH, so no film is rendered now; the samples are serv
     default=PORT,
     show_default=True,
     type=click.IntRange(0, 65_535),
-    help="Port to listen on; if it is in use, a free one is taken.",
+    help="Port to listen on; if it is in use, a free port is used.",
 )
-@click.option("--keep", is_flag=True, help="Keep the temporary folder, and print where it is.")
+@click.option("--keep", is_flag=True, help="Keep the temporary directory and print its path.")
 @click.pass_context
 def demo(ctx: click.Context, /, host: str, port: int, *, keep: bool) -> None:
     """Try the service with sample jobs and a live render.
@@ -123,7 +123,7 @@ def samples() -> Path:
     for folder in found:
         if folder.is_dir():
             return folder
-    raise click.ClickException(f"The sample jobs are not at {found[0]}, nor at {found[1]}.")
+    raise click.ClickException(f"The sample jobs are neither in {found[0]} nor in {found[1]}.")
 
 
 def copy_samples(jobs: Path) -> int:
@@ -154,7 +154,7 @@ def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
                 live=_NO_FFMPEG if ffmpeg is None else _LIVE.format(job=LIVE_JOB),
                 jobs=settings.jobs_root,
                 log=log.name,
-                end="" if keep else " and removes them",
+                end="" if keep else " and removes both",
             )
             click.echo(f"\n{text}")
             if ffmpeg is not None:
@@ -206,7 +206,7 @@ def _temporary_directory(*, keep: bool) -> Iterator[Path]:
         yield folder
     finally:
         if keep:
-            click.echo(f"The demo's folder stays: {folder}")
+            click.echo(f"The demo's directory is kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -220,9 +220,7 @@ def _free_port(host: str, port: int) -> int:
             probe.bind((host, port))
         except OSError as refused:
             if refused.errno not in {errno.EADDRINUSE, errno.EACCES}:
-                raise click.ClickException(
-                    f"{host} is no address to listen on: {refused.strerror}"
-                ) from refused
-            click.echo(f"Port {port} is not free, so the demo listens on one that is.")
+                raise click.ClickException(f"Cannot listen on {host}: {refused.strerror}") from refused
+            click.echo(f"Port {port} is not available; the demo uses a free port instead.")
             return 0
     return port

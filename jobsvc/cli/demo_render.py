@@ -96,7 +96,7 @@ class DemoFarm:
         if self._stopping.is_set():
             return self._end(Status.CANCELED)
         if result != 0:
-            return self._end(Status.FAILED, error=f"ffmpeg ended with exit code {result}, see the log")
+            return self._end(Status.FAILED, error=f"ffmpeg exited with code {result}; see the log")
         self._publish()
         return self._end(Status.COMPLETED, progress=100, framesDone=self._frames)
 

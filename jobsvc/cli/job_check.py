@@ -96,9 +96,9 @@ class Survey:
         if reading.has_output or job.status is not Status.COMPLETED:
             return None
         if job.output_path is None:
-            return Finding(job.id, "output-missing", "outputPath: missing, though the job is completed")
+            return Finding(job.id, "output-missing", "outputPath: missing, but the job is completed")
         wrong = self._explain(job.id, job.output_path)
-        told = wrong or "leads to no regular file that may be served"
+        told = wrong or "is not a regular file that can be served"
         return Finding(job.id, "output-missing", f"outputPath: {job.output_path[:200]!r} {told}")
 
     def _of_log(self, reading: JobSnapshot) -> Finding | None:

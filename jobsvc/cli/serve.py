@@ -25,7 +25,7 @@ from jobsvc.storage.state import link_key, token_file
 def serve(ctx: click.Context, /, *, check_config: bool, **_: object) -> None:
     """Serve jobs over HTTP until SIGTERM.
 
-    JOBS_ROOT is the folder of the job directories.
+    JOBS_ROOT is the directory that contains the job directories.
     Each option is also an environment variable (--max-age is JOBSVC_MAX_AGE) and a key of the file that
     --config names (max-age = 1). The flag takes precedence, then the environment, then the file. Several
     values in a variable are separated by colons (JOBSVC_OUTPUT_ROOT) or by commas or spaces (others). An

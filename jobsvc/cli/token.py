@@ -53,11 +53,11 @@ _COLUMNS: Final = {
 }
 _NONE: Final = {"expires": "never", "lastUsed": "-", "label": ""}
 _REMEDIES: Final = {
-    errno.ENOSPC: "; free some space there",
-    errno.EDQUOT: "; free some space there, or raise the quota",
-    errno.EROFS: "; mount it writable, or name another --state-dir",
+    errno.ENOSPC: "; free disk space there",
+    errno.EDQUOT: "; free disk space there, or raise the quota",
+    errno.EROFS: "; mount it writable, or use another --state-dir",
 }
-_LABELS_REMEDY: Final = "; correct it, or remove it: only the labels are lost, the tokens stay valid"
+_LABELS_REMEDY: Final = "; correct it, or remove it: only the labels are lost, the tokens remain valid"
 _MAX_SECRET_LENGTH: Final = 512
 """Maximum number of characters of a token on standard input."""
 
@@ -74,7 +74,7 @@ class Duration(click.ParamType[float | None]):
         match = _DURATION.fullmatch(value)
         seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
         if not 0 < seconds <= _MAX_DURATION:
-            self.fail(f"{value!r} is neither a time such as 90d, 12h or 30m, nor never.", param, ctx)
+            self.fail(f"{value!r} is not a duration such as 90d, 12h or 30m, or never.", param, ctx)
         return seconds
 
 
@@ -105,8 +105,8 @@ def token() -> None:
 
 
 @token.command
-@click.option("--owner", required=True, help="Owner whose jobs the token may read.")
-@click.option("--label", help="Text that `jobsvc token list` shows, to tell tokens apart.")
+@click.option("--owner", required=True, help="Owner whose jobs the token can read.")
+@click.option("--label", help="Description of the token in `jobsvc token list`.")
 @click.option(
     "--scope",
     "scopes",
@@ -114,7 +114,7 @@ def token() -> None:
     multiple=True,
     default=token_file.DEFAULT_SCOPES,
     show_default=True,
-    help="What the token may do; repeatable.",
+    help="Scope of the token; repeatable.",
 )
 @click.option(
     "--expires",
@@ -122,7 +122,7 @@ def token() -> None:
     type=Duration(),
     default="never",
     show_default=True,
-    help="How long the token is valid, such as 90d, 12h or 30m.",
+    help="Lifetime of the token, such as 90d, 12h or 30m.",
 )
 @_state_options
 @click.pass_context
@@ -149,7 +149,7 @@ def create(
         secret, made = token_file.create(path, owner, scopes, expires, label)
     click.echo(secret)
     end = "until it is revoked" if made.expires is None else f"until {time_text(made.expires)}"
-    click.echo(f"Token {made.id} of {owner}, valid {end}. Keep it safe: it can't be shown again.", err=True)
+    click.echo(f"Token {made.id} of {owner}, valid {end}. Keep it safe: it cannot be shown again.", err=True)
 
 
 @token.command("list")
@@ -159,7 +159,7 @@ def create(
 def list_(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
     """List all tokens, including expired and revoked ones.
 
-    The running service writes LAST-USED once a minute. The tokens themselves can't be shown.
+    The running service writes LAST-USED once a minute. The tokens themselves cannot be shown.
     """
     path = _token_file(ctx)
     with _file_errors(path):
@@ -194,7 +194,7 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
             gone = token_file.revoke(path, name)
         except token_file.UnknownToken as exc:
             # The argument might be the token itself, so it is not printed.
-            told = f"No token in {path} has this id or is this token; `jobsvc token list` shows the ids."
+            told = f"No token in {path} matches this id or token; `jobsvc token list` shows the ids."
             raise click.ClickException(told) from exc
         label_fault = token_file.load_if_changed(path).label_fault
     click.echo(f"Token {gone.id} of {gone.owner} is revoked.", err=True)
@@ -251,8 +251,8 @@ def _other_user(path: Path) -> str:
     except OSError:
         owner = os.geteuid()
     if owner == os.geteuid():
-        return "; is it the right state directory? --state-dir or JOBSVC_STATE_DIR name it"
-    return f"; run this as the user {user_name(owner)}, to whom the state directory belongs"
+        return "; check that this is the service's state directory (--state-dir or JOBSVC_STATE_DIR)"
+    return f"; run this command as {user_name(owner)}, the owner of the state directory"
 
 
 def _describe(each: Token, used: float | None, now: float) -> dict[str, str | list[str] | None]:

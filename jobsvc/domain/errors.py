@@ -54,7 +54,7 @@ class InsufficientScope(ApiError):
     reason = "scope"
 
     def __init__(self, scope: str) -> None:
-        super().__init__(f"The token lacks the scope {scope}.")
+        super().__init__(f"The token does not have the scope {scope}.")
         self.scope = scope
 
 
@@ -70,7 +70,7 @@ class JobNotFound(NotFound):
     code = "job-not-found"
 
     def __init__(self) -> None:
-        super().__init__("No job of this id is yours.")
+        super().__init__("No job with this id is visible to the token.")
 
 
 class OutputMissing(NotFound):
@@ -79,7 +79,7 @@ class OutputMissing(NotFound):
     code = "output-missing"
 
     def __init__(self) -> None:
-        super().__init__("The job is completed, but its output file is not there.")
+        super().__init__("The job is completed, but its output file does not exist.")
 
 
 class LogMissing(NotFound):
@@ -122,8 +122,8 @@ class OutputReplaced(ApiError):
 
     def __init__(self, present: str) -> None:
         super().__init__(
-            "The output was replaced after this address was given out."
-            " The job's present downloadUrl, or a new link, leads to the new one."
+            "This URL is of an earlier version of the output."
+            " Use the job's current downloadUrl, or create a new link."
         )
         self.present = present
         """The current version."""
@@ -172,7 +172,7 @@ class StorageUnavailable(ApiError):
 
     def __init__(
         self,
-        detail: str = "The storage does not answer.",
+        detail: str = "The storage does not respond.",
         *,
         retry_after: float = 5,
         reason: str | None = None,

@@ -56,7 +56,7 @@ def parse_record(
     word = _needed("status", word)
     status = aliases.get(word) or aliases.get(word.lower())
     if status is None:
-        raise _wrong("status", f"{word[:64]!r} is no known word")
+        raise _wrong("status", f"{word[:64]!r} is not a known status")
     created = _checked("createdAt", created_at, parse_timestamp)
     if created is None:
         created = timestamp_at(file_time if created_time is None else created_time())
@@ -161,7 +161,7 @@ def _count(record: dict[str, Any], key: str) -> int | None:
         return value
     value = _checked_number(key, value)
     if value != int(value) or not 0 <= value < _COUNTS_END:
-        raise _wrong(key, "not a whole number from 0 up")
+        raise _wrong(key, "not an integer from 0")
     return int(value)
 
 

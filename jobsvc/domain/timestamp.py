@@ -40,7 +40,7 @@ def parse_time(text: str) -> int:
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text[:64]!r} is no RFC 3339 date-time")
+        raise ValueError(f"{text[:64]!r} is not an RFC 3339 date-time")
     date, clock, fraction, offset = match.groups()
     micros = (fraction or "")[:6].ljust(6, "0")
     if clock.endswith(":60"):

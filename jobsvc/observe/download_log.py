@@ -135,9 +135,9 @@ class DownloadLog:
     def write(self, record: DownloadRecord) -> None:
         """Queue a record to be written; returns at once."""
         if self._is_closing.is_set():
-            self._report_lost("a download ended after the log did")
+            self._report_lost("a download ended after the log was closed")
         elif len(self._waiting) >= self._max_queued:
-            self._report_lost("lines come faster than the disk takes them")
+            self._report_lost("lines arrive faster than the disk accepts them")
         else:
             self._waiting.append(record)
             if not self._has_lines.is_set():
@@ -150,7 +150,7 @@ class DownloadLog:
         self._thread.join(deadline)
         if self._thread.is_alive():
             for _ in range(len(self._waiting)):
-                self._report_lost("the disk did not take them before the end")
+                self._report_lost("the disk did not accept them before shutdown")
 
     def _write_all(self) -> None:
         while self._waiting or not self._is_closing.is_set():

@@ -171,5 +171,5 @@ def _further_ranges(parts: Components) -> FurtherRanges:
 
 def _unready(index: JobIndex) -> str | None:
     if index.storage_unavailable_reason:
-        return f"The storage is away: {index.storage_unavailable_reason}."
-    return None if index.ready.is_set() else "The first index of the jobs is not complete yet."
+        return f"The storage is unavailable: {index.storage_unavailable_reason}."
+    return None if index.ready.is_set() else "The first index of the jobs is not complete."

@@ -230,7 +230,7 @@ def _storage_fault(metrics: Metrics) -> Callable[[str, Exception], None]:
 def _bad_token_file(metrics: Metrics) -> Callable[[Exception], None]:
     def on_bad_file(exc: Exception) -> None:
         metrics.token_file_errors.inc()
-        log.error("token-file-unusable", reason=str(exc), kept="the last good one")
+        log.error("token-file-unusable", reason=str(exc), kept="the last valid version")
 
     return on_bad_file
 

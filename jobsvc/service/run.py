@@ -77,7 +77,7 @@ async def serve(
         )
         app[AUTHENTICATOR].log_count()
         if os.geteuid() == 0:
-            log.warning("running-as-root", remedy="run the service as a user of its own")
+            log.warning("running-as-root", remedy="run the service as a dedicated user")
         if ready is not None:
             ready(address)
         await stop.wait()
@@ -105,19 +105,19 @@ async def _start(runner: web.BaseRunner, settings: Settings) -> None:
 def _bind_error(exc: Exception, host: str, port: int) -> str:
     """Return why the service cannot listen on the address, and the remedy."""
     if isinstance(exc, socket.gaierror):
-        return f"host: the name {host!r} is not resolved: {exc.strerror}"
+        return f"host: the name {host!r} cannot be resolved: {exc.strerror}"
     if not isinstance(exc, OSError):
-        return f"host: {host!r} is no host name: {exc}"
+        return f"host: {host!r} is not a host name: {exc}"
     match exc.errno:
         case errno.EADDRINUSE:
             remedy = (
-                f"`ss -ltnp 'sport = :{port}'` names the program that has it; end it, or take another --port"
+                f"`ss -ltnp 'sport = :{port}'` shows the program that uses it; stop it, or use another --port"
             )
             return f"port {port} of {host}: address already in use; {remedy}"
         case errno.EADDRNOTAVAIL:
-            return f"host: {host} is not an address of this machine (yet); `ip address` lists those that are"
+            return f"host: {host} is not (yet) an address of this machine; `ip address` lists its addresses"
         case errno.EACCES:
-            remedy = "take a --port of 1024 or above, or give the service CAP_NET_BIND_SERVICE"
+            remedy = "use a --port of 1024 or above, or grant the service CAP_NET_BIND_SERVICE"
             return f"port {port} of {host}: permission denied; {remedy}"
         case _:
             return f"{host}, port {port}: {describe(exc)}"

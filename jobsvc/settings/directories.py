@@ -33,7 +33,7 @@ def default_state_dir() -> Path:
         base = Path(os.environ.get("XDG_STATE_HOME", ""))
         return (base if base.is_absolute() else Path.home() / ".local" / "state") / "jobsvc"
     except RuntimeError as exc:
-        raise ValueError("is needed, for there is no home directory to put it into") from exc
+        raise ValueError("is required, because no home directory is known") from exc
 
 
 def check_readable(folder: Path) -> None:
@@ -41,7 +41,7 @@ def check_readable(folder: Path) -> None:
     try:
         _within(ANSWER_TIMEOUT_S, lambda: os.scandir(folder).close())
     except OSError as exc:
-        raise ValueError(f"is no readable directory: {describe(exc)}") from exc
+        raise ValueError(f"is not a readable directory: {describe(exc)}") from exc
 
 
 def check_disjoint(state_dir: Path, jobs_root: Path, output_roots: tuple[Path, ...]) -> None:
@@ -51,13 +51,13 @@ def check_disjoint(state_dir: Path, jobs_root: Path, output_roots: tuple[Path, .
     """
     mounts = Mounts.now()
     if any(mounts.names_through(jobs_root, state_dir)):
-        raise ValueError(f"lies inside the jobs root {str(jobs_root)!r}")
+        raise ValueError(f"is inside the jobs root {str(jobs_root)!r}")
     if any(mounts.names_through(state_dir, jobs_root)):
         raise ValueError(f"contains the jobs root {str(jobs_root)!r}")
     for folder in output_roots:
         if any(mounts.names_through(folder, state_dir)):
             raise ValueError(
-                f"lies inside the output root {str(folder)!r}, from where its tokens could be sent"
+                f"is inside the output root {str(folder)!r}, from which its tokens could be served"
             )
 
 
@@ -74,7 +74,7 @@ def make_writable(state_dir: Path) -> None:
     except OSError as exc:
         if exc.errno in {errno.ENOSPC, errno.EDQUOT} and state_dir.is_dir():
             return
-        raise ValueError(f"can't be made or written: {describe(exc)}{_remedy(exc)}") from exc
+        raise ValueError(f"cannot be created or written: {describe(exc)}{_remedy(exc)}") from exc
 
 
 def _within(seconds: float, call: Callable[[], None]) -> None:
@@ -94,7 +94,7 @@ def _within(seconds: float, call: Callable[[], None]) -> None:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds:g} s")
+        raise TimeoutError(errno.ETIMEDOUT, f"no response within {seconds:g} s")
     if raised:
         raise raised[0]
 
@@ -112,16 +112,16 @@ def check_writable(state_dir: Path) -> None:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))  # noqa: TRY301 - likewise
     except OSError as exc:
-        raise ValueError(f"can't be made or written: {describe(exc)}{_remedy(exc)}") from exc
+        raise ValueError(f"cannot be created or written: {describe(exc)}{_remedy(exc)}") from exc
 
 
 def _remedy(exc: OSError) -> str:
     match exc.errno:
         case errno.EACCES | errno.EPERM:
-            return f"; the user {user_name(os.geteuid())} needs a folder of their own there"
+            return f"; the user {user_name(os.geteuid())} needs a directory that they own there"
         case errno.ENOSPC | errno.EDQUOT:
-            return "; free some space there"
+            return "; free disk space there"
         case errno.EROFS:
-            return "; name a folder on a file system that is mounted writable"
+            return "; use a directory on a writable file system"
         case _:
             return ""

@@ -19,8 +19,8 @@ MAX_CONFIG_BYTES: Final = 1 << 20
 """Maximum size of a config file, in bytes; a larger file is certainly not one."""
 
 NO_JOBS_ROOT: Final = (
-    "jobs-root: the folder of the job directories is not given"
-    " (as the argument JOBS_ROOT, as JOBSVC_JOBS_ROOT, or as jobs-root in the config file)"
+    "jobs-root: missing; set the directory that contains the job directories"
+    " as the argument JOBS_ROOT, as JOBSVC_JOBS_ROOT, or as jobs-root in the config file"
 )
 
 _DEFAULT: Final = "the default"
@@ -143,9 +143,9 @@ def _config(given: ConfiguredValue) -> dict[str, ConfiguredValue]:
             raise _error("config", file, "is larger than 1 MiB", given.origin)
         content = tomllib.loads(text.decode())
     except OSError as exc:
-        raise _error("config", file, f"can't be read: {exc.strerror}", given.origin) from exc
+        raise _error("config", file, f"cannot be read: {exc.strerror}", given.origin) from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise _error("config", file, f"is not TOML: {exc}", given.origin) from exc
+        raise _error("config", file, f"is not valid TOML: {exc}", given.origin) from exc
     return _from_config(file, content)
 
 
@@ -156,7 +156,7 @@ def _from_config(file: Path, content: Mapping[str, Any]) -> dict[str, Configured
         origin = f"{file}, key {key}"
         option = known.get(key.replace("_", "-"))
         if option is None:
-            raise _error(key, None, f"is no option of jobsvc{_suggestion(key, known)}", origin)
+            raise _error(key, None, f"is not an option of jobsvc{_suggestion(key, known)}", origin)
         if option.field in resolved:
             raise _error(option.name, value, "is given twice", origin)
         resolved[option.field] = ConfiguredValue(_texts(option, value, file, origin), origin)
@@ -179,7 +179,7 @@ def _texts(option: Option, value: object, file: Path, origin: str) -> str | tupl
 
 def _one(option: Option, value: object, file: Path, origin: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        kind = "a list, a text or a number" if option.repeatable else "a text or a number"
+        kind = "a string, a number or a list" if option.repeatable else "a string or a number"
         raise _error(option.name, value, f"is not {kind}", origin)
     text = str(value)
     parse = option.spec.parse

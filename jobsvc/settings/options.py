@@ -57,18 +57,23 @@ class Settings:
 
     jobs_root: Annotated[
         Path,
-        _Spec(parsers.path, "JOBS_ROOT", "Folder of the job directories; it is only read.", argument=True),
+        _Spec(
+            parsers.path,
+            "JOBS_ROOT",
+            "Directory that contains the job directories; only read.",
+            argument=True,
+        ),
     ]
     host: Annotated[str, _Spec(parsers.host, "NAME", "Host name or address to listen on.")] = "127.0.0.1"
     port: Annotated[
-        int, _Spec(parsers.whole(0, 65_535), "NUMBER", "Port to listen on; 0 takes a free one.")
+        int, _Spec(parsers.whole(0, 65_535), "NUMBER", "Port to listen on; 0 for any free port.")
     ] = 8080
     state_dir: Annotated[
         Path,
         _Spec(
             parsers.path,
             "DIR",
-            "Folder of tokens, link key, download log and digests; created if it is missing.",
+            "Directory of tokens, link key, download log and digests; created if missing.",
             shown="$XDG_STATE_HOME/jobsvc or ~/.local/state/jobsvc",
         ),
     ] = field(default_factory=default_state_dir)
@@ -77,7 +82,7 @@ class Settings:
         _Spec(
             parsers.output_root,
             "[OWNER=]DIR",
-            "Folder in which jobs (of this owner) may name outputs and logs by absolute paths; repeatable.",
+            "Directory whose files jobs (of this owner) can use by absolute path; repeatable.",
             splits=_PATHS,
         ),
     ] = ()
@@ -86,7 +91,7 @@ class Settings:
         _Spec(
             parsers.alias,
             "WORD=STATUS",
-            "A status word of your farm and its meaning, such as paused=queued; repeatable.",
+            "Status word of the farm and its meaning, such as paused=queued; repeatable.",
             splits=_LIST,
             joined=_aliases,
             shown="",
@@ -97,27 +102,29 @@ class Settings:
         _Spec(
             _watch_mode,
             "auto|events|poll",
-            "How changes are noticed: by inotify, by polling, or as fits the storage.",
+            "How changes are detected: by inotify, by polling, or depending on the storage.",
         ),
     ] = WatchMode.AUTO
     poll_interval: Annotated[
-        float, _Spec(parsers.seconds(0.05), "SECONDS", "Time between two checks of the unfinished jobs.")
+        float, _Spec(parsers.seconds(0.05), "SECONDS", "Time between two checks of unfinished jobs.")
     ] = 1.0
     max_age: Annotated[
         float,
         _Spec(
-            parsers.seconds(0), "SECONDS", "Maximum age of a status while storage responds; 0 always reads."
+            parsers.seconds(0),
+            "SECONDS",
+            "Maximum age of a status while storage responds; 0 reads for each request.",
         ),
     ] = 1.0
     limit_status: Annotated[str, _Spec(parsers.rate, "RATE", "Status requests per token.")] = "600/minute"
     limit_list: Annotated[str, _Spec(parsers.rate, "RATE", "List requests per token.")] = "120/minute"
-    limit_events: Annotated[str, _Spec(parsers.rate, "RATE", "Streams of all jobs opened per token.")] = (
-        "10/minute"
-    )
+    limit_events: Annotated[
+        str, _Spec(parsers.rate, "RATE", "Streams of all jobs that a token can open.")
+    ] = "10/minute"
     limit_logs: Annotated[str, _Spec(parsers.rate, "RATE", "Log requests per token.")] = "120/minute"
     limit_download: Annotated[str, _Spec(parsers.rate, "RATE", "Download requests per token.")] = "60/minute"
     limit_auth_failures: Annotated[
-        str, _Spec(parsers.rate, "RATE", "Wrong tokens and links per client address.")
+        str, _Spec(parsers.rate, "RATE", "Invalid tokens and links per client address.")
     ] = "20/minute"
     max_downloads: Annotated[
         int, _Spec(parsers.whole(1, 1_000_000), "NUMBER", "Concurrent downloads in total.")
@@ -130,7 +137,7 @@ class Settings:
         _Spec(
             parsers.whole(1, 1_000_000),
             "NUMBER",
-            "Concurrent event streams, followed logs and waits in total.",
+            "Concurrent event streams, followed logs and long polls in total.",
         ),
     ] = 4096
     max_streams_per_token: Annotated[
@@ -138,7 +145,7 @@ class Settings:
         _Spec(
             parsers.whole(1, 1_000_000),
             "NUMBER",
-            "Concurrent event streams, followed logs and waits per token.",
+            "Concurrent event streams, followed logs and long polls per token.",
         ),
     ] = 64
     max_connections: Annotated[
@@ -146,7 +153,7 @@ class Settings:
         _Spec(
             parsers.whole(0, 1_000_000),
             "NUMBER",
-            "Open connections; 0 is what the descriptor limit allows, at most 16384.",
+            "Maximum open connections; 0 for what the descriptor limit allows, at most 16384.",
         ),
     ] = 0
     trusted_proxies: Annotated[

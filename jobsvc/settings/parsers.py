@@ -30,18 +30,18 @@ _WORDS: Final = ", ".join(Status)
 def host(text: str) -> str:
     """Accept a host name or address to listen on; whether this machine has it is checked when binding."""
     if not text or not text.isprintable() or " " in text:
-        raise ValueError("is no host name or address")
+        raise ValueError("is not a host name or address")
     return text
 
 
 def path(text: str) -> Path:
     """Return an absolute path, with a leading ~ expanded; symbolic links are not resolved."""
     if not text or "\0" in text:
-        raise ValueError("is no path")
+        raise ValueError("is not a path")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as exc:
-        raise ValueError("names a home directory that is not known") from exc
+        raise ValueError("is below an unknown home directory") from exc
 
 
 def output_root(text: str) -> Path | OutputRoot:
@@ -61,7 +61,7 @@ _PUBLIC_URL: Final = re.compile(
 def public_url(text: str) -> str:
     """Accept an http or https URL, with or without a path; a trailing slash is removed."""
     if not _PUBLIC_URL.fullmatch(text):
-        raise ValueError("is no address such as https://render.example.com/farm")
+        raise ValueError("is not a URL such as https://render.example.com/farm")
     return text.rstrip("/")
 
 
@@ -70,7 +70,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
-            raise ValueError(f"is not a whole number from {low} to {high}")
+            raise ValueError(f"is not an integer from {low} to {high}")
         return int(text)
 
     return parse
@@ -101,12 +101,12 @@ def byte_rate(text: str) -> int:
     """
     match = _BYTES.fullmatch(text)
     if match is None:
-        raise ValueError("is not a number of bytes a second such as 500000, 500k, 10M or 10Mi")
+        raise ValueError("is not a number of bytes per second such as 500000, 500k, 10M or 10Mi")
     number, letter, binary = match.groups()
     unit: int = (1024 if binary else 1000) ** " kmgt".index((letter or " ").lower())
     amount = float(number) * unit
     if 0 < amount < 1 or amount > 2**53:
-        raise ValueError("is not from 1 byte a second to 2^53, nor 0 for no bound")
+        raise ValueError("is neither from 1 to 2^53 bytes per second nor 0 (unlimited)")
     return round(amount)
 
 
@@ -115,14 +115,14 @@ def network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text)
     except ValueError as exc:
-        raise ValueError("is no address, nor a network such as 10.0.0.0/8 without host bits") from exc
+        raise ValueError("is not an address or a network without host bits, such as 10.0.0.0/8") from exc
 
 
 def alias(text: str) -> tuple[str, Status]:
     """Accept WORD=STATUS; the word is converted to lower case, like a job's status before its lookup."""
     word, equals, status = (part.strip().lower() for part in text.partition("="))
     if not equals or not word or status not in set(Status):
-        raise ValueError(f"is not WORD=STATUS with a status of {_WORDS}")
+        raise ValueError(f"is not WORD=STATUS, where STATUS is one of {_WORDS}")
     if word in set(Status):
-        raise ValueError(f"gives another meaning to {word}, which is one of {_WORDS}")
+        raise ValueError(f"is an alias of {word}, which is itself one of {_WORDS}")
     return word, Status(status)

@@ -35,11 +35,11 @@ def check_tied_roots(tied: OutputRoot, roots: Sequence[Path | OutputRoot]) -> No
             continue
         if other.name == own.name:
             if other.owner is None:
-                raise ValueError(f"is an output root of all owners as well; leave out {str(other.path)!r}")
+                raise ValueError(f"is also an output root of all owners; remove {str(other.path)!r}")
             continue
         for name in mounts.names_through(other.path, own.path):
             if not _is_decided_by({own.owner}, own, name, all_roots):
-                raise ValueError(_reached_as(name, other, "lies within"))
+                raise ValueError(_reached_as(name, other, "is inside"))
         for name in mounts.names_through(own.path, other.path):
             if not _is_decided_by({other.owner, None}, other, name, all_roots):
                 raise ValueError(_reached_as(name, other, "contains"))
@@ -64,10 +64,10 @@ def _is_decided_by(owners: set[str | None], root: _Root, name: str, roots: Seque
 
 def _reached_as(name: str, other: _Root, how: str) -> str:
     if _split(name) == other.name:
-        how = "is the same folder as"
+        how = "is the same directory as"
     of = "all owners" if other.owner is None else f"the owner {other.owner!r}"
     return (
-        f"{how} {str(other.path)!r}, an output root of {of}, by another name: the folder is {name!r} there,"
-        " so that records of others can name its files; give both roots names that show this, or keep them"
-        " apart"
+        f"{how} {str(other.path)!r}, an output root of {of}, by another path: {name!r}, so records of other"
+        " owners can refer to its files; configure both roots by paths that show this, or separate the"
+        " directories"
     )

@@ -130,7 +130,7 @@ class StorageExecutor:
             return await answer
         except OSError as fault:
             self._on_fault(key, fault)
-            detail = "The storage answered with a fault of its own."
+            detail = "The storage reported an error."
             raise StorageUnavailable(detail, reason=describe(fault)) from fault
         except StorageUnavailable as late:
             self._on_fault(key, late)

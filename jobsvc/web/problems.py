@@ -27,48 +27,44 @@ class Kind(NamedTuple):
 
 CODES: Final[Mapping[str, Kind]] = MappingProxyType(
     {
-        "bad-request": Kind(HTTPStatus.BAD_REQUEST, "The request makes no sense"),
-        "unauthorized": Kind(HTTPStatus.UNAUTHORIZED, "A valid token is needed"),
-        "insufficient-scope": Kind(HTTPStatus.FORBIDDEN, "The token is not good for this"),
-        "not-found": Kind(HTTPStatus.NOT_FOUND, "Nothing is here"),
-        "job-not-found": Kind(HTTPStatus.NOT_FOUND, "No such job"),
-        "output-missing": Kind(HTTPStatus.NOT_FOUND, "The output is not there"),
-        "log-missing": Kind(HTTPStatus.NOT_FOUND, "There is no log"),
-        "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "Not a method of this resource"),
-        "job-not-completed": Kind(HTTPStatus.CONFLICT, "The job is not completed yet"),
-        "job-failed": Kind(HTTPStatus.CONFLICT, "The job failed"),
-        "job-canceled": Kind(HTTPStatus.CONFLICT, "The job was canceled"),
-        "request-timeout": Kind(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time"),
-        "precondition-failed": Kind(HTTPStatus.PRECONDITION_FAILED, "It is another one by now"),
-        "output-replaced": Kind(HTTPStatus.PRECONDITION_FAILED, "The output was replaced"),
-        "content-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request body is too large"),
-        "uri-too-long": Kind(HTTPStatus.REQUEST_URI_TOO_LONG, "The address is too long"),
-        "unsupported-media-type": Kind(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The encoding of the body is not supported"
-        ),
-        "range-not-satisfiable": Kind(
-            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "The range lies outside the file"
-        ),
-        "rate-limited": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
-        "too-many-downloads": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many downloads at once"),
-        "too-many-streams": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many streams and waits at once"),
+        "bad-request": Kind(HTTPStatus.BAD_REQUEST, "Invalid request"),
+        "unauthorized": Kind(HTTPStatus.UNAUTHORIZED, "Valid token required"),
+        "insufficient-scope": Kind(HTTPStatus.FORBIDDEN, "Insufficient scope"),
+        "not-found": Kind(HTTPStatus.NOT_FOUND, "Resource not found"),
+        "job-not-found": Kind(HTTPStatus.NOT_FOUND, "Job not found"),
+        "output-missing": Kind(HTTPStatus.NOT_FOUND, "Output file not found"),
+        "log-missing": Kind(HTTPStatus.NOT_FOUND, "Log not found"),
+        "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed"),
+        "job-not-completed": Kind(HTTPStatus.CONFLICT, "Job not completed"),
+        "job-failed": Kind(HTTPStatus.CONFLICT, "Job failed"),
+        "job-canceled": Kind(HTTPStatus.CONFLICT, "Job canceled"),
+        "request-timeout": Kind(HTTPStatus.REQUEST_TIMEOUT, "Request timeout"),
+        "precondition-failed": Kind(HTTPStatus.PRECONDITION_FAILED, "Precondition failed"),
+        "output-replaced": Kind(HTTPStatus.PRECONDITION_FAILED, "Output replaced"),
+        "content-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request body too large"),
+        "uri-too-long": Kind(HTTPStatus.REQUEST_URI_TOO_LONG, "Request target too long"),
+        "unsupported-media-type": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Unsupported content encoding"),
+        "range-not-satisfiable": Kind(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "Range not satisfiable"),
+        "rate-limited": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Rate limit exceeded"),
+        "too-many-downloads": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many concurrent downloads"),
+        "too-many-streams": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many concurrent streams"),
         "request-header-fields-too-large": Kind(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large"
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Request header too large"
         ),
-        "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed"),
-        "storage-unavailable": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The storage does not answer"),
-        "too-many-connections": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Too many open connections"),
+        "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error"),
+        "storage-unavailable": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Storage unavailable"),
+        "too-many-connections": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections"),
     }
 )
 
 CONTENT_TYPE: Final = "application/problem+json"
 _REALM: Final = 'Bearer realm="jobsvc"'
 _BY_STATUS: Final = {
-    404: ("not-found", "No resource has this address."),
-    415: ("unsupported-media-type", "The request body has a Content-Encoding. Send it without one."),
-    417: ("bad-request", "The service has no way to meet this expectation."),
-    405: ("method-not-allowed", "This resource does not know the method."),
-    413: ("content-too-large", "The request body is larger than any this service takes."),
+    404: ("not-found", "No resource exists at this path."),
+    415: ("unsupported-media-type", "The request body has a Content-Encoding. Send it unencoded."),
+    417: ("bad-request", "The only supported expectation is 100-continue."),
+    405: ("method-not-allowed", "The resource does not support this method; see the Allow header."),
+    413: ("content-too-large", "The request body is larger than 64 KiB."),
 }
 
 
@@ -122,4 +118,4 @@ def from_http_exception(refused: web.HTTPException) -> web.Response:
 
 def internal_error() -> web.Response:
     """Return the response to an unexpected exception; the log has details under the same request id."""
-    return problem("internal", "The service failed; its log has more under the request id.")
+    return problem("internal", "The service failed. Its log has details for this requestId.")

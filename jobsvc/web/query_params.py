@@ -28,7 +28,7 @@ def reject_unknown(query: MultiMapping[str], *names: str) -> None:
     for name in query:
         if name not in names:
             allowed = ", ".join(names) or "none"
-            raise BadRequest(f"Unknown query parameter {quote(name)}; known here: {allowed}.")
+            raise BadRequest(f"Unknown query parameter {quote(name)}. Supported here: {allowed}.")
 
 
 def get_text(query: MultiMapping[str], name: str) -> str | None:
@@ -50,7 +50,7 @@ def get_int(query: MultiMapping[str], name: str, maximum: int, *, minimum: int =
     if text is None:
         return None
     if not _INTEGER.fullmatch(text) or not minimum <= int(text) <= maximum:
-        raise BadRequest(f"{name}: {quote(text)} is not a whole number from {minimum} to {maximum}.")
+        raise BadRequest(f"{name}: {quote(text)} is not an integer from {minimum} to {maximum}.")
     return int(text)
 
 
@@ -81,4 +81,4 @@ def _status(word: str) -> Status:
     try:
         return Status(word)
     except ValueError as exc:
-        raise BadRequest(f"status: {quote(word)} is none of {', '.join(Status)}.") from exc
+        raise BadRequest(f"status: {quote(word)} is not one of {', '.join(Status)}.") from exc

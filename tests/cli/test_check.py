@@ -90,12 +90,12 @@ def test_every_bad_job_is_named_with_its_reason_in_order(root: Path) -> None:
     told = check(root)
     lines = job_lines(told)
     assert told.exit_code == 1
-    assert lines[0] == "a-word: status: 'paused' is no known word"
+    assert lines[0] == "a-word: status: 'paused' is not a known status"
     assert lines[1].startswith("b-half: status.json: not JSON (")
     assert lines[2:] == [
         "c-empty: status.json: is missing",
-        "d-nothing: outputPath: missing, though the job is completed",
-        "e-lost: outputPath: '../b-half/status.json' leads through '..'",
+        "d-nothing: outputPath: missing, but the job is completed",
+        "e-lost: outputPath: '../b-half/status.json' contains '..'",
         "5 jobs, 5 with a finding; 0 other names ignored",
     ]
 
@@ -148,9 +148,13 @@ def test_storage_error_is_a_finding_of_its_job_alone(root: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said", "code"),
     [
-        (["/missing"], "Error: jobs-root: '/missing' can't be listed: ENOENT (No such file or directory)", 1),
-        (["/etc/hosts"], "Error: jobs-root: '/etc/hosts' can't be listed: ENOTDIR (Not a directory)", 2),
-        ([], "Error: jobs-root: the folder of the job directories is not given", 2),
+        (
+            ["/missing"],
+            "Error: jobs-root: '/missing' cannot be listed: ENOENT (No such file or directory)",
+            1,
+        ),
+        (["/etc/hosts"], "Error: jobs-root: '/etc/hosts' cannot be listed: ENOTDIR (Not a directory)", 2),
+        ([], "Error: jobs-root: missing; set the directory that contains the job directories", 2),
         (["/", "--status-alias", "x"], "Error: status-alias: 'x' is not WORD=STATUS", 2),
     ],
 )
@@ -175,9 +179,9 @@ def test_properties_of_the_storage_are_reported_and_nothing_is_written(root: Pat
     told = check(root)
     kind = file_system(root)
     assert told.output.splitlines()[1:] == [
-        f"storage: {kind}; events tell of every change",
-        f"watches: 6 directories, of which {watch_limit()} may be watched",
-        "times: kept to 1 ns",
+        f"storage: {kind}; inotify reports every change",
+        f"watches: 6 directories to watch; the limit is {watch_limit()}",
+        "timestamps: granularity 1 ns",
     ]
     assert times(root) == before
 
@@ -193,7 +197,7 @@ def test_network_storage_is_polled_and_has_no_time_without_a_job(
     monkeypatch.setattr(
         command, "file_system_info", lambda _root: FileSystemInfo("nfs4", events=False, watches=5)
     )
-    said = "storage: nfs4; events tell nothing of what other machines do: it is polled"
+    said = "storage: nfs4; inotify reports only changes of this machine, so jobs are polled"
     assert check(root).output.splitlines()[1:] == [said]
 
 
@@ -203,11 +207,13 @@ def test_probe_flag_tests_the_storage_and_leaves_nothing(root: Path) -> None:
     told = check(root, "--probe-write")
     assert told.exit_code == 0
     event, clock, renaming = told.output.splitlines()[-3:]
-    assert event == "tried: events of this machine come"
+    assert event == "write test: inotify reports changes of this machine"
     assert re.fullmatch(
-        r"tried: its clock steps by [\d.]+ (ms|us|ns), and is in step with this machine's", clock
+        r"write test: timestamps advance in steps of [\d.]+ (ms|us|ns); "
+        r"the storage's clock is equal to this machine's",
+        clock,
     )
-    assert re.fullmatch(r"tried: renaming is atomic, in \d+ looks", renaming)
+    assert re.fullmatch(r"write test: rename is atomic, in \d+ reads", renaming)
     assert os.listdir(root) == ["a"]  # noqa: PTH208 - the names are all that is wanted
     assert times(root / "a") == before
 
@@ -224,20 +230,20 @@ def test_probe_result_is_in_the_json_summary(root: Path) -> None:
     [
         (
             WriteProbe(event=True, clock_step=2.0, clock_offset=3.25, reads=9, torn_reads=0),
-            ["by 2 s, and is 3.25 s ahead", "in 9 looks"],
+            ["steps of 2 s; the storage's clock is 3.25 s ahead of", "in 9 reads"],
             0,
         ),
         (
             WriteProbe(event=True, clock_step=4e-3, clock_offset=-0.5, reads=9, torn_reads=0),
-            ["by 4 ms, and is 500 ms behind"],
+            ["steps of 4 ms; the storage's clock is 500 ms behind"],
             0,
         ),
         (
             WriteProbe(event=False, clock_step=None, clock_offset=0, reads=9, torn_reads=2),
-            ["DO NOT COME", "did not", "NOT ATOMIC: 2 "],
+            ["DOES NOT REPORT", "do not advance", "NOT ATOMIC: 2 "],
             1,
         ),
-        ("Read-only file system", ["not tried: Read-only file system"], 0),
+        ("Read-only file system", ["write test failed: Read-only file system"], 0),
     ],
 )
 def test_probe_result_is_printed_and_torn_files_are_a_finding(
@@ -253,7 +259,7 @@ def test_probe_result_is_printed_and_torn_files_are_a_finding(
 
 def test_missing_write_permission_is_reported(tmp_path: Path) -> None:
     told = check(Path("/proc/sys/fs"), "--probe-write")
-    assert "not tried: " in told.output
+    assert "write test failed: " in told.output
 
 
 def test_interrupted_check_leaves_nothing_behind(root: Path) -> None:
@@ -278,7 +284,7 @@ def make_fifo(path: Path) -> None:
     ("make", "said"),
     [
         (None, "is missing"),
-        (Path.mkdir, "is a folder"),
+        (Path.mkdir, "is a directory"),
         (make_link, "is a symbolic link"),
         (make_fifo, "is a FIFO"),
     ],
@@ -304,14 +310,14 @@ def test_finding_names_what_exists_instead_of_a_file(
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("../log/status.json", "leads through '..'"),
-        ("a/../b", "leads through '..'"),
-        ("/etc/hostname", "lies outside every output root"),
+        ("../log/status.json", "contains '..'"),
+        ("a/../b", "contains '..'"),
+        ("/etc/hostname", "is outside every output root"),
         ("link/film", "leads through 'link', which is a symbolic link"),
-        ("status.json/film", "leads through 'status.json', which is not a folder"),
+        ("status.json/film", "leads through 'status.json', which is not a directory"),
         ("a\0b", "contains a NUL character"),
-        (".", "is a folder"),
-        ("x/" * 65 + "y", "is longer than 4096 characters or 64 names"),
+        (".", "is a directory"),
+        ("x/" * 65 + "y", "is longer than 4096 characters or 64 components"),
     ],
 )
 def test_finding_says_why_a_path_is_not_followed(root: Path, tmp_path: Path, path: str, said: str) -> None:
@@ -326,7 +332,7 @@ def test_finding_says_why_a_path_is_not_followed(root: Path, tmp_path: Path, pat
 
 def test_absolute_path_without_an_output_root_is_reported(root: Path) -> None:
     job(root, "a", {"status": "done", "outputPath": "/etc/hostname"})
-    assert "'/etc/hostname' is absolute, and there is no --output-root" in check(root).output
+    assert "'/etc/hostname' is absolute, but no --output-root is configured" in check(root).output
 
 
 def test_missing_log_is_not_a_finding(root: Path) -> None:
@@ -358,13 +364,13 @@ def test_unreadable_file_is_reported_with_mode_and_owner() -> None:
         told = subprocess.run(
             words, capture_output=True, text=True, timeout=20, check=False, env=without_coverage()
         )
-    denied = "can't be read: EACCES (Permission denied);"
+    denied = "cannot be read: EACCES (Permission denied);"
     assert told.stdout.splitlines()[:3] == [
         f"log: log: 'render.log' {denied} render.log has mode 0600 and belongs to root",
         f"output: outputPath: 'film.mp4' {denied} film.mp4 has mode 0600 and belongs to root",
         "record: status.json: permission denied",
     ]
-    assert told.stdout.splitlines()[-1].startswith("user: nobody, but the state directory is root's")
+    assert told.stdout.splitlines()[-1].startswith("user: nobody, but the state directory belongs to root")
     assert (told.returncode, told.stderr) == (1, "")
 
 
@@ -375,7 +381,7 @@ def test_stale_jobs_are_listed_and_are_not_a_finding(root: Path) -> None:
             os.utime(root / name / "status.json", (time.time() - 1000,) * 2)
     told = check(root)
     assert told.exit_code == 0
-    assert "stale: 2 unfinished, not written for 900 s: a, b" in told.output.splitlines()
+    assert "stale: 2 unfinished jobs, not written for 900 s: a, b" in told.output.splitlines()
     assert json.loads(check(root, "--json").output)["stale"] == ["a", "b"]
     assert "stale" not in check(root, "--stalled-after", "0").output
     assert "stale" not in check(root, "--stalled-after", "2000").output
@@ -387,21 +393,24 @@ def test_directory_of_jobs_is_not_a_job_and_is_named_if_there_are_no_jobs(root: 
     told = check(root)
     assert told.exit_code == 0
     assert job_lines(told) == ["0 jobs, 0 with a finding; 1 other names ignored"]
-    assert "no jobs here, but in folders below: is one of these the jobs root? project" in told.output
+    assert (
+        "no jobs found, but these directories contain jobs; is one of them the jobs root? project"
+        in told.output
+    )
     job(root, "b", {"status": "queued"})
-    assert "no jobs here" not in check(root).output
+    assert "no jobs found" not in check(root).output
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 def test_other_user_than_that_of_the_service_is_reported(root: Path, tmp_path: Path) -> None:
     assert "user:" not in check(root).output
     os.chown(tmp_path / "state", 65534, -1)
-    said = "user: root, but the state directory is nobody's"
+    said = "user: root, but the state directory belongs to nobody"
     assert check(root).output.splitlines()[-1].startswith(said)
     assert check(root, "--state-dir", root, JOBSVC_STATE_DIR="").output.count("user:") == 0
     summary = json.loads(check(root, "--json").output)
     assert (summary["user"], summary["serviceUser"]) == ("root", "nobody")
-    assert "user: root may read more" in check(root, "--state-dir", tmp_path / "missing").output
+    assert "user: root can read more" in check(root, "--state-dir", tmp_path / "missing").output
 
 
 def run_on_a_terminal(*words: str, piped: bool = False) -> tuple[str, str]:

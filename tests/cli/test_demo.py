@@ -93,7 +93,7 @@ def test_every_printed_command_works_when_pasted(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     with _demo(tmp_path / "scratch") as process:
         assert process.stdout is not None
-        results = _pasted(_until(process.stdout, "Ctrl-C ends the demo"), folder)
+        results = _pasted(_until(process.stdout, "Ctrl-C stops the demo"), folder)
         process.send_signal(signal.SIGTERM)
         process.wait(10)
     assert len(results) == 18
@@ -120,7 +120,7 @@ def test_every_printed_command_works_when_pasted(tmp_path: Path) -> None:
 def test_demo_renders_a_film_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     with _demo(tmp_path) as process:
         assert process.stdout is not None
-        text = _until(process.stdout, "Ctrl-C ends the demo and removes them")
+        text = _until(process.stdout, "Ctrl-C stops the demo and removes both")
         assert orjson.loads(_get(text, "live-render-0001")[1])["status"] in {"queued", "rendering"}
         assert _get(text, "live-render-0001/download")[0] == 409
         assert _get(text, "bumper-0001")[0] == 404
@@ -144,11 +144,11 @@ def test_samples_are_served_without_ffmpeg_and_the_text_says_what_is_missing(tmp
         patch.setenv("PYTHONPATH", str(hide))
         with _demo(scratch, "--keep", path=str(tmp_path)) as process:
             assert process.stdout is not None
-            text = _until(process.stdout, "Ctrl-C ends the demo")
-            assert "There is no ffmpeg on the PATH" in text
+            text = _until(process.stdout, "Ctrl-C stops the demo")
+            assert "ffmpeg is not on the PATH" in text
             assert orjson.loads(_get(text, "poster-frame-0007")[1])["status"] == "completed"
             process.send_signal(signal.SIGTERM)
-            assert "The demo's folder stays: " in process.stdout.read()
+            assert "The demo's directory is kept: " in process.stdout.read()
     assert [entry.name for entry in scratch.glob("*/jobs/poster-frame-0007")] == ["poster-frame-0007"]
 
 
@@ -169,7 +169,7 @@ def test_samples_of_an_installed_package_are_found(tmp_path: Path, monkeypatch: 
 
 def test_missing_samples_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "files", lambda _: tmp_path / "jobsvc")
-    with pytest.raises(click.ClickException, match="are not at"):
+    with pytest.raises(click.ClickException, match="are neither in"):
         samples()
 
 
@@ -177,12 +177,12 @@ def test_port_in_use_is_replaced_with_a_notice(capsys: pytest.CaptureFixture[str
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert _free_port("127.0.0.1", port) == 0
-    assert f"Port {port} is not free" in capsys.readouterr().out
+    assert f"Port {port} is not available" in capsys.readouterr().out
     assert _free_port("127.0.0.1", port) == port
 
 
 def test_foreign_address_is_a_clear_error() -> None:
-    with pytest.raises(click.ClickException, match=r"192\.0\.2\.1 is no address to listen on"):
+    with pytest.raises(click.ClickException, match=r"Cannot listen on 192\.0\.2\.1"):
         _free_port("192.0.2.1", 8080)
 
 

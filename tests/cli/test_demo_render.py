@@ -144,7 +144,7 @@ def test_failed_render_has_its_reason_in_record_and_log(tmp_path: Path) -> None:
     broken = _program(tmp_path, "echo 'no space left' >&2; exit 3")
     assert _farm(tmp_path, broken).run(wait=0) is Status.FAILED
     job = _job(tmp_path / "live-1")
-    assert job.details.error == "ffmpeg ended with exit code 3, see the log"
+    assert job.details.error == "ffmpeg exited with code 3; see the log"
     assert "no space left\n" in (tmp_path / "live-1/render.log").read_text()
 
 

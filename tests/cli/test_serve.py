@@ -157,7 +157,7 @@ def test_check_config_finds_an_invalid_file_in_the_state_directory(
     [
         (("{tmp}/missing",), 1, "jobs-root: "),
         (("{tmp}", "--port", "x"), 2, "port: 'x'"),
-        (("{tmp}/jobs", "--state-dir", "{tmp}/jobs/state"), 2, "lies inside the jobs root"),
+        (("{tmp}/jobs", "--state-dir", "{tmp}/jobs/state"), 2, "is inside the jobs root"),
         (("{tmp}/jobs", "--state-dir", "/etc/hostname/state"), 2, "ENOTDIR"),
     ],
 )
@@ -185,7 +185,7 @@ def test_invalid_usage_is_exit_code_2_without_a_stack_trace(
     told = jobsvc("serve", str(tmp_path), "--port", "nonsense")
     assert told.returncode == 2
     assert told.stdout == ""
-    said = "Error: port: 'nonsense' is not a whole number from 0 to 65535 (from the flag --port)\n"
+    said = "Error: port: 'nonsense' is not an integer from 0 to 65535 (from the flag --port)\n"
     assert told.stderr == said
 
 
@@ -197,7 +197,7 @@ def test_missing_jobs_root_is_exit_code_1_and_a_file_is_2(
     for root, code, said in ((tmp_path / "later", 1, "ENOENT"), (file, 2, "ENOTDIR")):
         told = jobsvc("serve", str(root), "--port", "0")
         assert (told.returncode, told.stdout) == (code, "")
-        assert f"jobs-root: '{root}' is no readable directory: {said} (" in told.stderr
+        assert f"jobs-root: '{root}' is not a readable directory: {said} (" in told.stderr
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_temporary_error_of_the_state_directory_is_exit_code_1(
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     told = serve(tmp_path, "--state-dir", tmp_path.parent / "state")
     assert told.exit_code == code
-    assert f"can't be made or written: {errno.errorcode[fault]} (" in told.output
+    assert f"cannot be created or written: {errno.errorcode[fault]} (" in told.output
     assert started == []
 
 
@@ -239,7 +239,7 @@ def test_unresponsive_jobs_root_is_exit_code_1(
     finally:
         release.set()
     assert told.exit_code == 1
-    assert "ETIMEDOUT (no answer within 0.1 s)" in told.output
+    assert "ETIMEDOUT (no response within 0.1 s)" in told.output
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EDQUOT])

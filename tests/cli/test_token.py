@@ -287,7 +287,7 @@ def test_state_directory_of_another_user_is_reported_with_the_user() -> None:
             command, capture_output=True, text=True, timeout=20, check=False, env=without_coverage()
         )
     assert result.returncode == 2
-    said = "EACCES (Permission denied); run this as the user root, to whom the state directory belongs"
+    said = "EACCES (Permission denied); run this command as root, the owner of the state directory"
     assert result.stderr == f"Error: {state}: {said}\n"
 
 
@@ -336,7 +336,7 @@ def test_file_system_without_locks_is_reported_with_a_remedy(
     monkeypatch.setattr(fcntl, "flock", refuse)
     result = run("create", "--owner", "alice", "--state-dir", state)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "put the state directory on a file system that has locks" in result.stderr
+    assert "put the state directory on a file system that supports flock" in result.stderr
     assert load(state / "tokens.json") == ()
 
 

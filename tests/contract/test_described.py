@@ -378,7 +378,7 @@ def test_incomplete_list_is_refused_as_in_the_example(indexing: Service) -> None
     assert indexing.ask("GET", f"/api/jobs/{COMPLETED}").ok
     unready = indexing.ask("GET", "/readyz")
     assert_conforms("getReadiness", unready, server_error=True)
-    assert unready.json()["detail"] == "The first index of the jobs is not complete yet."
+    assert unready.json()["detail"] == "The first index of the jobs is not complete."
 
 
 def _stale(response: requests.Response) -> requests.Response | None:

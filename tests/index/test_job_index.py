@@ -103,7 +103,7 @@ async def test_jobs_are_kept_while_the_root_is_missing(farm: Farm, index: JobInd
     farm.root.rename(away)
     await until(lambda: index.storage_unavailable_reason is not None)
     farm.root.mkdir()
-    await until(lambda: index.storage_unavailable_reason == "the root is empty")
+    await until(lambda: index.storage_unavailable_reason == "the jobs root is empty")
     assert (await index.freshness.job("a")).stale
     farm.root.rmdir()
     away.rename(farm.root)
@@ -291,7 +291,7 @@ async def test_other_device_at_the_root_is_unavailable_storage_until_it_is_unmou
         pytest.skip("mounting is not allowed here")
     try:
         farm.put("stray")
-        await until(lambda: index.storage_unavailable_reason == "the root is on another device")
+        await until(lambda: index.storage_unavailable_reason == "the jobs root is on another device")
         assert (await index.freshness.job("a")).stale
     finally:
         await asyncio.to_thread(subprocess.check_call, ["umount", "-l", farm.root])
@@ -339,7 +339,7 @@ async def test_unmounted_root_is_unavailable_until_it_is_mounted_again(
             await index.freshness.job(job_id)
         await until(lambda: index._root_check._root_stat is not None)
         share = await asyncio.to_thread(unmounted)
-        await until(lambda: index.storage_unavailable_reason == "the root is empty")
+        await until(lambda: index.storage_unavailable_reason == "the jobs root is empty")
         assert (await index.freshness.job("a")).stale
         share.put("a", progress=2)
         await asyncio.to_thread(shutil.rmtree, share.root / "b")
@@ -359,7 +359,7 @@ async def test_recreated_root_is_the_root_afterwards(farm: Farm, watched: JobInd
     await until(lambda: watched.storage_unavailable_reason is not None)
     assert (await watched.freshness.job("a")).stale
     farm.root.mkdir()
-    await until(lambda: watched.storage_unavailable_reason == "the root is empty")
+    await until(lambda: watched.storage_unavailable_reason == "the jobs root is empty")
     for job_id in ("a", "c"):
         farm.put(job_id, progress=2)
     await until(

@@ -153,19 +153,19 @@ class RandomOperations(RuleBasedStateMachine):
     def _storage_unavailable(self, way: str) -> Iterator[str]:
         """Make storage unavailable during the block; yield the start of the detail that /readyz reports."""
         with ExitStack() as back:
-            begins = "The storage is away: "
+            begins = "The storage is unavailable: "
             if way == "hangs":
                 back.enter_context(self.faults.hanging())
             elif way == "faults":
                 back.enter_context(self.faults.failing(errno.EIO))
             elif way == "made-again":
                 back.callback(self.farm.replace_root())
-                begins += "the root is empty"
+                begins += "the jobs root is empty"
             elif way == "another-device":
                 begins += back.enter_context(_mounted_over(self.farm.root))
             else:
                 _rename_root(self.farm.root, back, empty=way == "empty")
-                begins += "the root is empty" if way == "empty" else ""
+                begins += "the jobs root is empty" if way == "empty" else ""
             yield begins
 
     def _check_last_known(self, job_id: str) -> None:
@@ -207,7 +207,7 @@ def _mounted_over(root: Path) -> Iterator[str]:
     may = os.geteuid() == 0 and shutil.which("mount") is not None
     mounted = may and not subprocess.call(["mount", "-t", "tmpfs", "none", root])
     try:
-        yield "the root is on another device" if mounted else ""
+        yield "the jobs root is on another device" if mounted else ""
     finally:
         if mounted:
             subprocess.check_call(["umount", "-l", root])

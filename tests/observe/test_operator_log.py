@@ -180,7 +180,7 @@ async def test_log_and_readiness_name_the_storage_error(
     name = errno.errorcode[errno.ENOENT if how == "gone" else errno.ENOTDIR]
     assert service.lines("storage-missing")[0]["reason"].startswith(f"{name} (")
     assert service.lines("storage-fault")[0]["reason"].startswith(f"{name} (")
-    assert f"The storage is away: {name} (" in (await service.get("/readyz", token=None)).body.decode()
+    assert f"The storage is unavailable: {name} (" in (await service.get("/readyz", token=None)).body.decode()
 
 
 async def test_many_refusals_are_counted_and_few_logged(start_process: StartProcess) -> None:

@@ -71,7 +71,7 @@ def test_port_in_use_is_a_one_line_error(failing: Callable[..., tuple[int, str]]
     line = orjson.loads(said.splitlines()[-1])
     assert line["event"] == "not-started"
     assert "address already in use" in line["reason"]
-    assert "take another --port" in line["reason"]
+    assert "use another --port" in line["reason"]
     assert "Traceback" not in said
 
 
@@ -88,13 +88,13 @@ def test_host_name_that_does_not_resolve_is_exit_code_1(
     code, said = failing("--port", 0, "--host", "render-vip.invalid")
     assert code == 1
     reason = orjson.loads(said.splitlines()[-1])["reason"]
-    assert reason.startswith("host: the name 'render-vip.invalid' is not resolved: ")
+    assert reason.startswith("host: the name 'render-vip.invalid' cannot be resolved: ")
 
 
 def test_invalid_host_name_is_a_configuration_error(failing: Callable[..., tuple[int, str]]) -> None:
     code, said = failing("--port", 0, "--host", "a..b")
     assert code == 2
-    assert "host: 'a..b' is no host name" in orjson.loads(said.splitlines()[-1])["reason"]
+    assert "host: 'a..b' is not a host name" in orjson.loads(said.splitlines()[-1])["reason"]
     assert "Traceback" not in said
 
 
@@ -103,7 +103,7 @@ def test_invalid_host_name_is_a_configuration_error(failing: Callable[..., tuple
     [
         (b"{", 0o600, "not JSON"),
         (b'{"version": 1, "tokens": [{}]}', 0o600, "tokens[0].created: missing"),
-        (b'{"version": 1, "tokens": []}', 0o644, "others than its owner can read or write it"),
+        (b'{"version": 1, "tokens": []}', 0o644, "users other than its owner can read or write it"),
     ],
 )
 def test_unusable_token_file_prevents_the_start(

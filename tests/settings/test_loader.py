@@ -138,20 +138,20 @@ def test_alias_extends_the_synonyms_and_the_last_one_counts(base: dict[str, Conf
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("max_agee = 1", "max_agee: is no option of jobsvc; did you mean max-age? (from "),
-        ("MAX-AGE = 1", "MAX-AGE: is no option of jobsvc; did you mean max-age? (from "),
-        ("zzz = 1", "zzz: is no option of jobsvc (from "),
-        ("[server]\nport = 1", "server: is no option of jobsvc"),
-        ('config = "other.toml"', "config: is no option of jobsvc"),
+        ("max_agee = 1", "max_agee: is not an option of jobsvc; did you mean max-age? (from "),
+        ("MAX-AGE = 1", "MAX-AGE: is not an option of jobsvc; did you mean max-age? (from "),
+        ("zzz = 1", "zzz: is not an option of jobsvc (from "),
+        ("[server]\nport = 1", "server: is not an option of jobsvc"),
+        ('config = "other.toml"', "config: is not an option of jobsvc"),
         ("max-age = 1\nmax_age = 2", "max-age: '2' is given twice"),
-        ("port = true", "port: 'True' is not a text or a number"),
-        ("port = [1]", "port: '[1]' is not a text or a number"),
-        ("max-age = 1979-05-27", "max-age: '1979-05-27' is not a text or a number"),
-        ("output-root = [[]]", "output-root: '[]' is not a list, a text or a number"),
+        ("port = true", "port: 'True' is not a string or a number"),
+        ("port = [1]", "port: '[1]' is not a string or a number"),
+        ("max-age = 1979-05-27", "max-age: '1979-05-27' is not a string or a number"),
+        ("output-root = [[]]", "output-root: '[]' is not a string, a number or a list"),
         ("max-age = nan", "max-age: 'nan' is not a number of seconds"),
-        ("port = ", "is not TOML: "),
-        ("port = 1\nport = 2", "is not TOML: "),
-        ("x = " + "[" * 100_000, "is not TOML: "),
+        ("port = ", "is not valid TOML: "),
+        ("port = 1\nport = 2", "is not valid TOML: "),
+        ("x = " + "[" * 100_000, "is not valid TOML: "),
         ("#" * (1 << 20), "is larger than 1 MiB"),
     ],
 )
@@ -166,11 +166,11 @@ def test_error_in_the_config_file_has_its_location(
 def test_binary_config_file_is_refused(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
     config = written(tmp_path, "")
     (tmp_path / "jobsvc.toml").write_bytes(b"\xff\xfe")
-    assert "is not TOML: " in refusal({**base, **config})
+    assert "is not valid TOML: " in refusal({**base, **config})
 
 
 def test_jobs_root_is_required() -> None:
-    assert refusal({}).startswith("jobs-root: the folder of the job directories is not given")
+    assert refusal({}).startswith("jobs-root: missing; set the directory that contains the job directories")
 
 
 def test_state_directory_is_required_without_a_home(
@@ -178,13 +178,13 @@ def test_state_directory_is_required_without_a_home(
 ) -> None:
     del base["state_dir"]
     monkeypatch.setenv("JOBSVC_STATE_DIR", "~nobody-of-this-name")
-    assert refusal(base).startswith("state-dir: is needed")
+    assert refusal(base).startswith("state-dir: is required")
 
 
 def test_nothing_is_created_if_a_setting_is_invalid(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
     refusal({**base, "port": ConfiguredValue("x", "the flag --port")})
     state = ConfiguredValue(str(tmp_path / "jobs" / "state"), "the flag --state-dir")
-    assert "lies inside the jobs root" in refusal({**base, "state_dir": state})
+    assert "is inside the jobs root" in refusal({**base, "state_dir": state})
     assert not (tmp_path / "state").exists()
     assert not (tmp_path / "jobs" / "state").exists()
 

@@ -96,7 +96,7 @@ def test_invalid_value_is_refused_with_a_sentence(
     parse: Callable[[str], Any], texts: tuple[str, ...]
 ) -> None:
     for text in texts:
-        with pytest.raises(ValueError, match=r"^(is|is not|is no|gives|names) "):
+        with pytest.raises(ValueError, match=r"^is "):
             parse(text)
 
 

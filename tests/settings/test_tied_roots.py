@@ -76,14 +76,18 @@ def test_links_that_lead_only_to_the_root_of_an_owner_are_accepted(
 
 
 def test_root_that_is_also_for_all_owners_is_refused(out: Path) -> None:
-    refused(OutputRoot("anna", out / "anna"), out / "bert" / ".." / "anna", match="all owners as well")
+    refused(
+        OutputRoot("anna", out / "anna"),
+        out / "bert" / ".." / "anna",
+        match="also an output root of all owners",
+    )
 
 
 def test_another_name_of_the_root_is_refused(out: Path, tmp_path: Path, alias: Alias) -> None:
     alias(tmp_path / "alias", out / "anna")
     for one, other in ((tmp_path / "alias", out / "anna"), (out / "anna", tmp_path / "alias")):
         refused(
-            OutputRoot("anna", one), other, match=f"is the same folder as '{other}', an output root of all"
+            OutputRoot("anna", one), other, match=f"is the same directory as '{other}', an output root of all"
         )
         refused(OutputRoot("anna", one), OutputRoot("bert", other), match="of the owner 'bert'")
 
@@ -91,9 +95,9 @@ def test_another_name_of_the_root_is_refused(out: Path, tmp_path: Path, alias: A
 def test_hidden_root_within_another_one_is_refused(out: Path, tmp_path: Path, alias: Alias) -> None:
     alias(tmp_path / "alias", out)
     for outer, tied in ((tmp_path / "alias", out / "anna"), (out, tmp_path / "alias" / "anna")):
-        refused(OutputRoot("anna", tied), outer, match=f"lies within '{outer}'.*'{outer}/anna'")
+        refused(OutputRoot("anna", tied), outer, match=f"is inside '{outer}'.*'{outer}/anna'")
     alias(out / "named-as-within", tmp_path / "out" / "anna")
-    refused(OutputRoot("anna", out / "named-as-within"), out, match=f"lies within '{out}'.*'{out}/anna'")
+    refused(OutputRoot("anna", out / "named-as-within"), out, match=f"is inside '{out}'.*'{out}/anna'")
 
 
 def test_hidden_root_around_another_one_is_refused(out: Path, tmp_path: Path, alias: Alias) -> None:
@@ -111,7 +115,7 @@ def test_root_mounted_within_another_one_is_refused(
     if "link" in request.node.name:  # which no path of a record leads through
         accepted(*roots)
     else:
-        refused(*roots, match=f"lies within '{out}'.*'{out}/mounted/shots'")
+        refused(*roots, match=f"is inside '{out}'.*'{out}/mounted/shots'")
 
 
 def test_state_directory_is_found_within_a_root_by_any_name(out: Path, tmp_path: Path, alias: Alias) -> None:
@@ -119,15 +123,15 @@ def test_state_directory_is_found_within_a_root_by_any_name(out: Path, tmp_path:
     jobs = tmp_path / "jobs"
     jobs.mkdir()
     for served, state in ((out / "anna", "alias/state"), (tmp_path / "alias", "out/anna/state")):
-        with pytest.raises(ValueError, match="lies inside the output root"):
+        with pytest.raises(ValueError, match="is inside the output root"):
             check_disjoint(tmp_path / state, jobs, (served,))
-        with pytest.raises(ValueError, match="lies inside the jobs root"):
+        with pytest.raises(ValueError, match="is inside the jobs root"):
             check_disjoint(tmp_path / state, served, ())
 
 
 def test_root_whose_links_form_a_loop_is_refused(out: Path, tmp_path: Path) -> None:
     (tmp_path / "round").symlink_to("round")
-    refused(OutputRoot("anna", tmp_path / "round"), out, match="can't be followed")
+    refused(OutputRoot("anna", tmp_path / "round"), out, match="cannot be resolved")
 
 
 @pytest.mark.parametrize("command", [("serve",), ("serve", "--check-config"), ("check",)])
@@ -138,6 +142,6 @@ def test_commands_name_both_roots_and_the_remedy(out: Path, tmp_path: Path, comm
     words = (*command, str(tmp_path / "jobs"), "--state-dir", str(tmp_path / "state"), *roots)
     told = CliRunner().invoke(main, words)
     assert told.exit_code == 2
-    assert f"output-root: 'anna={out}/anna' lies within '{tmp_path}/alias'" in told.output
-    assert "keep them apart (from the flag --output-root)" in told.output
+    assert f"output-root: 'anna={out}/anna' is inside '{tmp_path}/alias'" in told.output
+    assert "separate the directories (from the flag --output-root)" in told.output
     assert not (tmp_path / "state").exists()

@@ -95,7 +95,7 @@ async def test_executor_is_idle_after_a_failed_or_abandoned_call(
 async def test_system_error_is_storage_unavailable_and_reported(
     disk: StorageExecutor, faults: list[tuple[str, Exception]], error: OSError
 ) -> None:
-    with pytest.raises(StorageUnavailable, match="a fault of its own") as unavailable:
+    with pytest.raises(StorageUnavailable, match="reported an error") as unavailable:
         await disk.run_metadata("job-1", fail(error))
     assert unavailable.value.__cause__ is error
     assert unavailable.value.retry_after == 5
@@ -127,7 +127,7 @@ async def test_deadline_works_without_an_error_callback(release: threading.Event
     quick = StorageExecutor(deadline=0.05)
     with pytest.raises(StorageUnavailable, match="in time"):
         await quick.run_metadata("job-1", release.wait)
-    with pytest.raises(StorageUnavailable, match="its own"):
+    with pytest.raises(StorageUnavailable, match="reported an error"):
         await quick.run_metadata("job-1", fail(OSError(5, "broken")))
     quick.close()
 
@@ -151,7 +151,7 @@ async def test_background_calls_have_own_threads_and_their_errors_are_reported(
 ) -> None:
     assert (await disk.run_background("a", threading.current_thread)).name.startswith("jobsvc-background")
     lent, broken = Resource(), OSError(5, "broken")
-    with pytest.raises(StorageUnavailable, match="a fault of its own"):
+    with pytest.raises(StorageUnavailable, match="reported an error"):
         await disk.run_background("a", fail(broken), lent)
     assert faults == [("a", broken)]
     await until(lambda: lent.closed == 1)

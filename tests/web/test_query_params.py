@@ -51,7 +51,7 @@ async def test_unknown_parameter_is_refused_and_known_ones_are_listed_on_every_r
         assert answer.status == 400, (method, target)
         if method != "HEAD":
             assert answer.code == "bad-request"
-            said, _, named = answer.json()["detail"].removesuffix(".").partition("; known here: ")
+            said, _, named = answer.json()["detail"].removesuffix(".").partition(". Supported here: ")
             assert said == "Unknown query parameter 'wiat'"
             assert set(named.split(", ")) == (known or {"none"})
 

@@ -28,11 +28,11 @@ class RootCheck:
         if previous is None or known == 0:
             return None
         if root_stat.device != previous.device:
-            return "the root is on another device"
+            return "the jobs root is on another device"
         if not root_stat.may_have_jobs and (
             known > 1 or self.unavailable_reason is not None or root_stat.inode != previous.inode
         ):
-            return "the root is empty"
+            return "the jobs root is empty"
         return None
 
     def accept(self, root_stat: RootStat) -> bool:

@@ -135,12 +135,12 @@ class DigestService:
             entries, skipped = await self._disk.run_background(_KEY, self._file.load)
         except (StorageUnavailable, ValueError) as exc:
             self._metrics.digest_file_errors.inc()
-            log.warning("digests-not-read", reason=_reason(exc), effect="they are computed again")
+            log.warning("digests-not-read", reason=_reason(exc), effect="digests are computed again")
             return
         self._table.restore(entries)
         if skipped:
             self._metrics.digest_file_errors.inc(skipped)
-            log.warning("digests-skipped", lines=skipped, effect="they are computed again")
+            log.warning("digests-skipped", lines=skipped, effect="digests are computed again")
         await self._save()
 
     async def _run(self, on_digest_known: Callable[[str], None]) -> None:
@@ -175,9 +175,7 @@ class DigestService:
         try:
             hasher = await self._hash(request)
         except OutputChanged:
-            self._record_failure(
-                request, "changed", "the output is not the version any more that was asked for"
-            )
+            self._record_failure(request, "changed", "the output is no longer the requested version")
         except StorageUnavailable as exc:
             self._record_failure(request, "failed", _reason(exc))
         else:
@@ -233,7 +231,11 @@ class DigestService:
         except StorageUnavailable as exc:
             self._metrics.digest_file_errors.inc()
             if not self._last_save_failed:
-                log.warning("digests-not-saved", reason=_reason(exc), effect="they won't outlive a restart")
+                log.warning(
+                    "digests-not-saved",
+                    reason=_reason(exc),
+                    effect="new digests are lost at the next restart",
+                )
             self._last_save_failed = True
         else:
             self._last_save_failed = False

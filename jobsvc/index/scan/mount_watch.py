@@ -48,7 +48,7 @@ class MountWatch:
         """Watch until cancelled."""
         table = await self._disk.run_metadata("*mounts", _open_table)
         if table is None:
-            log.warning("mounts-unwatched", reason="/proc/self/mountinfo can't be read")
+            log.warning("mounts-unwatched", reason="/proc/self/mountinfo cannot be read")
             await asyncio.Event().wait()
             return
         changed = asyncio.Event()

@@ -79,7 +79,7 @@ class InotifyGroup:
                 continue  # one was removed or made unreadable after the check
             except (OSError, RuntimeError) as exc:
                 raise LimitReached(str(exc)) from exc
-        raise LimitReached("directories come and go faster than they can be watched")
+        raise LimitReached("directories change faster than they can be watched")
 
     def _create_notify(self, folders: list[str], heartbeat_file: str) -> Notify:
         paths = [*folders, heartbeat_file]
@@ -101,7 +101,7 @@ class RootGroup(InotifyGroup):
 
     def _create_notify(self, folders: list[str], heartbeat_file: str) -> Notify:
         if not folders:
-            raise LimitReached("the root can't be watched")
+            raise LimitReached("the root cannot be watched")
         return RootNotify(folders[0], heartbeat_file)
 
 

@@ -69,7 +69,7 @@ class RootNotify:
             watch, mask, _, length = _EVENT.unpack_from(events, start)
             start += _EVENT.size + length
             if mask & _OVERFLOW:
-                raise RuntimeError("the queue of events has run over")
+                raise RuntimeError("the event queue overflowed")
             kind = next((kind for bit, kind in _KINDS.items() if mask & bit), None)
             name = os.fsdecode(events[start - length : start].rstrip(b"\0"))
             if watch != self._root_watch:

@@ -40,7 +40,9 @@ def explain(folder: Path, path: str, output_roots: Sequence[str] = ()) -> str | 
     for root in output_roots:
         if names := beneath(root, path):
             return _walk(Path(root), names)
-    return "lies outside every output root" if output_roots else "is absolute, and there is no --output-root"
+    return (
+        "is outside every output root" if output_roots else "is absolute, but no --output-root is configured"
+    )
 
 
 def _explain_text(path: str) -> str | None:
@@ -50,11 +52,11 @@ def _explain_text(path: str) -> str | None:
     if "\0" in path:
         return "contains a NUL character"
     if ".." in parts:
-        return "leads through '..'"
+        return "contains '..'"
     if not parts:
-        return "is a folder"
+        return "is a directory"
     if len(path) > MAX_PATH_BYTES or len(parts) > MAX_PATH_DEPTH:
-        return f"is longer than {MAX_PATH_BYTES} characters or {MAX_PATH_DEPTH} names"
+        return f"is longer than {MAX_PATH_BYTES} characters or {MAX_PATH_DEPTH} components"
     return None
 
 
@@ -68,7 +70,7 @@ def _walk(folder: Path, names: Sequence[str]) -> str | None:
         except FileNotFoundError:
             return MISSING
         except OSError as fault:
-            return f"can't be read: {describe(fault)}{_permissions(here, fault)}"
+            return f"cannot be read: {describe(fault)}{_permissions(here, fault)}"
         if wrong is not None:
             return wrong if last else f"leads through {'/'.join(names[:number])!r}, which {wrong}"
     return None
@@ -88,7 +90,7 @@ def _permissions(path: Path, fault: OSError) -> str:
 def _explain_directory(mode: int) -> str | None:
     if stat.S_ISLNK(mode):
         return "is a symbolic link"
-    return None if stat.S_ISDIR(mode) else "is not a folder"
+    return None if stat.S_ISDIR(mode) else "is not a directory"
 
 
 def _explain_file(path: Path, mode: int) -> str | None:
@@ -99,7 +101,7 @@ def _explain_file(path: Path, mode: int) -> str | None:
     if stat.S_ISLNK(mode):
         return "is a symbolic link"
     if stat.S_ISDIR(mode):
-        return "is a folder"
+        return "is a directory"
     if not stat.S_ISREG(mode):
         return f"is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}"
     descriptor = os.open(path, _FILE)

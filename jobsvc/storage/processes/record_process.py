@@ -85,7 +85,7 @@ class RecordProcess:
     def _ask_again_if_lost(self, text: bytes) -> SplitRecord:
         """Send the record to the process; if it ended since the last record, retry once with a new one."""
         if self._closed:
-            raise OSError(errno.ECANCELED, "the service ends")
+            raise OSError(errno.ECANCELED, "the service is stopping")
         try:
             return self._ask_or_end(text)
         except ConnectionError:
@@ -144,11 +144,11 @@ class RecordProcess:
 
 
 def _busy() -> OSError:
-    return OSError(errno.EBUSY, "too many large records at once")
+    return OSError(errno.EBUSY, "too many large records at the same time")
 
 
 def _no_answer() -> OSError:
-    return OSError(errno.EIO, "the process that decodes large records gives no answer")
+    return OSError(errno.EIO, "the process that decodes large records does not respond")
 
 
 def _receive(link: socket.socket, length: int) -> bytes:
@@ -158,7 +158,7 @@ def _receive(link: socket.socket, length: int) -> bytes:
     while count < length:
         received = link.recv_into(view[count:])
         if not received:
-            raise ConnectionError("it ended")
+            raise ConnectionError("the process ended")
         count += received
     return bytes(data)
 

@@ -56,7 +56,7 @@ def _load(path: Path) -> bytes | None:
         return None
     if _FORM.fullmatch(text) is None:
         raise ValueError(
-            f"not {KEY_BYTES} bytes in hex; remove it to have a new key made, which ends all links"
+            f"not {KEY_BYTES} bytes in hex; remove it to have a new key created, which invalidates all links"
         )
     return bytes.fromhex(text.decode())
 

@@ -48,7 +48,7 @@ def lock_file(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as fault:
             if fault.errno in _NO_LOCKS:
-                told = f"{fault.strerror}; put the state directory on a file system that has locks (flock)"
+                told = f"{fault.strerror}; put the state directory on a file system that supports flock"
                 raise OSError(fault.errno, told, str(path.parent)) from fault
             raise
         yield
@@ -64,7 +64,7 @@ def check_private(status: os.stat_result, cap: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("not a regular file")
     if status.st_mode & 0o077:
-        raise ValueError("others than its owner can read or write it; run chmod 600 on it")
+        raise ValueError("users other than its owner can read or write it; run chmod 600 on it")
     if status.st_size > cap:
         raise ValueError(f"larger than {cap} bytes")
 

@@ -35,9 +35,9 @@ def parse_tokens(data: bytes) -> tuple[Token, ...]:
     """Parse the token file; raises BadTokens."""
     record = _decoded(data)
     if type(record.get("version")) is not int or record["version"] != 1:
-        raise BadTokens("version: not 1, the only one known here")
+        raise BadTokens("version: not 1, the only supported version")
     if not isinstance(record.get("tokens"), list):
-        raise BadTokens("needs a list of tokens beside its version")
+        raise BadTokens("tokens: not a list")
     tokens = tuple(_token(f"tokens[{place}]", entry) for place, entry in enumerate(record["tokens"]))
     for what, distinct in (
         ("id", {token.id for token in tokens}),
@@ -100,7 +100,7 @@ def _check_keys(where: str, keys: Iterable[str]) -> None:
         if key not in _KEYS and len(key) <= _MAX_KEYS:
             meant = get_close_matches(key.lower(), _KEYS, n=1)
             if meant:
-                raise BadTokens(f"{where}: has a key that is not {meant[0]!r} but looks like it")
+                raise BadTokens(f"{where}: has an unknown key that looks like {meant[0]!r}")
 
 
 def _token(where: str, entry: object) -> Token:
@@ -135,14 +135,14 @@ def _text(where: str, entry: dict[str, Any], key: str) -> str:
 def _matching(where: str, entry: dict[str, Any], key: str, form: re.Pattern[str]) -> str:
     value = _text(where, entry, key)
     if form.fullmatch(value) is None:
-        raise BadTokens(f"{where}.{key}: not of the form {form.pattern}")
+        raise BadTokens(f"{where}.{key}: does not match {form.pattern}")
     return value
 
 
 def _scopes(where: str, entry: dict[str, Any]) -> frozenset[str]:
     value = entry.get("scopes")
     if not isinstance(value, list) or not all(scope in SCOPES for scope in value):
-        raise BadTokens(f"{where}.scopes: not a list out of {', '.join(SCOPES)}")
+        raise BadTokens(f"{where}.scopes: not a list of {', '.join(SCOPES)}")
     return frozenset(value)
 
 

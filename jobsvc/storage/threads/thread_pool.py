@@ -103,7 +103,8 @@ class ThreadPool:
         if self._closed or self._full():
             self.close_later(lent)
             raise StorageUnavailable(
-                "Every thread that could ask the storage is waiting for it.", reason="all threads are stuck"
+                "The storage does not respond: all storage threads are blocked.",
+                reason="all threads are stuck",
             )
         loop = asyncio.get_running_loop()
         call = _Call(key, work, loop.create_future(), lent)
@@ -243,5 +244,5 @@ def expire(future: asyncio.Future[Any]) -> None:
     """Fail the future with StorageUnavailable, unless it is done."""
     if not future.done():
         future.set_exception(
-            StorageUnavailable("The storage did not answer in time.", reason="no answer in time")
+            StorageUnavailable("The storage did not respond in time.", reason="no response in time")
         )

@@ -93,7 +93,9 @@ class TokenAuthenticator:
         token = self._tokens.get(digest, _NO_TOKENS)
         now = self._clock()
         if not (compare_digest(token.digest, digest) and token.alive(now)):
-            raise Unauthorized("The token is not valid.", *self._rejection_reason(token, secret))
+            raise Unauthorized(
+                "The token is unknown, expired or revoked.", *self._rejection_reason(token, secret)
+            )
         self.used[token.id] = now
         return token
 
@@ -220,5 +222,5 @@ def _read_bearer(headers: MultiMapping[str]) -> str:
     ):
         return match[1]
     if not fields:
-        raise NoCredentials("A bearer token is needed.", "missing")
+        raise NoCredentials("The request has no bearer token.", "missing")
     return ""

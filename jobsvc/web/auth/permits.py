@@ -52,7 +52,7 @@ class Permit:
         token = self._authenticator.current(self._token)
         if token is None:
             raise Unauthorized(
-                "The token is not valid.",
+                "The token is unknown, expired or revoked.",
                 self._authenticator.rejection_reason(self._token.id),
                 self._token.id,
             )

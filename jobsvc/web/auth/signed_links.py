@@ -140,4 +140,4 @@ class SignedLinks:
 
 
 def _refusal(reason: str, token_id: str | None = None) -> Unauthorized:
-    return Unauthorized("The link is not valid.", reason, token_id)
+    return Unauthorized("The link is invalid, expired or revoked.", reason, token_id)

@@ -64,7 +64,7 @@ class ClosingConnection(web.RequestHandler):
         self._stop_lingering()
         self._jobsvc_half_closed = self._has_responses_due()
         if self._jobsvc_half_closed and not self._jobsvc_body.is_eof():
-            self._jobsvc_body.set_exception(web.RequestPayloadError("it broke off"))
+            self._jobsvc_body.set_exception(web.RequestPayloadError("the request body is incomplete"))
         return self._jobsvc_half_closed
 
     def connection_lost(self, exc: BaseException | None) -> None:

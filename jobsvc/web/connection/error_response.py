@@ -39,7 +39,7 @@ def error_response(status: int, exc: BaseException | None, peer: str | None) -> 
 def _invalid_request(exc: HttpProcessingError, status: int) -> web.Response:
     if isinstance(exc, InvalidRequest):
         return problems.problem(exc.problem, exc.message, status=status)
-    return problems.problem("bad-request", "The request is not well-formed HTTP.", status=status)
+    return problems.problem("bad-request", "The request is not valid HTTP.", status=status)
 
 
 def render_error(code: str, detail: str) -> bytes:

@@ -89,7 +89,7 @@ class CallbackBatch:
         try:
             step()
         except Exception as exc:  # noqa: BLE001 - one connection's error must not affect the others
-            self._loop.call_exception_handler({"message": "Exception in a step", "exception": exc})
+            self._loop.call_exception_handler({"message": "Exception in a callback", "exception": exc})
 
 
 class YieldingLock:

@@ -192,7 +192,7 @@ class RequestInput(ClosingConnection):
             del self._messages[-2]
             self._request_count -= 1
         else:
-            self._jobsvc_body.set_exception(web.RequestPayloadError("it broke off"))
+            self._jobsvc_body.set_exception(web.RequestPayloadError("the request body is incomplete"))
 
     async def _linger(self) -> None:
         self._jobsvc_received, self._buffer_paused = b"", False

@@ -37,14 +37,14 @@ def validate(message: RawRequestMessage) -> InvalidRequest | None:
     if message.version is not HttpVersion11 and (error := _version_error(message)):
         return error
     if message.method == hdrs.METH_CONNECT:  # the bytes after it are not another request
-        return InvalidRequest(501, "This service is no proxy: it does not support CONNECT.")
+        return InvalidRequest(501, "CONNECT is not supported: this service is not a proxy.")
     if message.path[:1] != "/" and not _is_absolute_or_asterisk(message):
-        return InvalidRequest(400, "The request target is neither a path nor an address with http or https.")
+        return InvalidRequest(400, "The request target is neither a path nor an http or https URL.")
     # The parser itself refuses any other final coding, except if an upgrade is offered.
     if (message.chunked or message.upgrade) and _has_other_coding(message):
-        return InvalidRequest(501, "This service knows no transfer coding but chunked.")
+        return InvalidRequest(501, "The only supported transfer coding is chunked.")
     if not _is_host(message.headers.get(hdrs.HOST, "")):
-        return InvalidRequest(400, "The Host field names no host.")
+        return InvalidRequest(400, "The Host header is not a valid host.")
     return None
 
 
@@ -64,18 +64,18 @@ def _has_other_coding(message: RawRequestMessage) -> bool:
 
 def _version_error(message: RawRequestMessage) -> InvalidRequest | None:
     if message.version > HttpVersion11:
-        return InvalidRequest(505, "This service speaks HTTP/1.1.")
+        return InvalidRequest(505, "HTTP versions above 1.1 are not supported.")
     if message.version < HttpVersion10:
-        return InvalidRequest(400, "The request names no version of HTTP.")
+        return InvalidRequest(400, "The request line has no HTTP version, or one below 1.0.")
     if message.chunked and message.version < HttpVersion11:  # RFC 9112, section 6.1: its framing is faulty
-        return InvalidRequest(400, "There is no Transfer-Encoding in HTTP/1.0.")
+        return InvalidRequest(400, "Transfer-Encoding is not allowed in an HTTP/1.0 request.")
     return None
 
 
 def refine_parse_error(error: BaseException, head: bytes) -> InvalidRequest | None:
     """Return a more specific error for what the parser reports as a bad request; None if there is none."""
     if isinstance(error, BadHttpMethod) and _REQUEST_LINE.match(head):
-        return InvalidRequest(501, "This service knows no such method.")
+        return InvalidRequest(501, "The request method is not supported.")
     if isinstance(error, LineTooLong) or "Too many headers" in str(error):
         return head_too_large(head)
     return None
@@ -85,11 +85,11 @@ def head_too_large(head: bytes) -> InvalidRequest:
     """Return the error for a head that is too large: 414 if its request line is too long, else 431."""
     if not 0 <= head.find(b"\r\n", 2) <= _MAX_LINE_BYTES:  # after an empty line, if the head starts with one
         return InvalidRequest(
-            414, "The address is longer than any that this service takes.", problem="uri-too-long"
+            414, "The request line is too long. Up to 8000 bytes are accepted.", problem="uri-too-long"
         )
     return InvalidRequest(
         431,
-        "The head has a field of more than 8190 bytes, more than 128 fields, or more than 32 KiB in all.",
+        "The request head has a header over 8190 bytes, more than 128 headers, or more than 32 KiB in total.",
         problem="request-header-fields-too-large",
     )
 

@@ -80,14 +80,14 @@ async def read_body(request: web.Request) -> bytes:
     if request.body_exists and _is_encoded(request):
         raise web.HTTPUnsupportedMediaType(headers={hdrs.ACCEPT_ENCODING: "identity"})
     if request.transport is None:  # the connection is lost, no more data will come
-        raise BadRequest("The body did not come whole.")
+        raise BadRequest("The request body is incomplete.")
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await request.read()
     except TimeoutError as exc:
         raise RequestTimeout("The request body did not arrive in time.") from exc
     except (ConnectionError, web.RequestPayloadError) as exc:
-        raise BadRequest("The body did not come whole.") from exc
+        raise BadRequest("The request body is incomplete.") from exc
 
 
 def _is_encoded(request: web.Request) -> bool:
@@ -105,11 +105,13 @@ def requested_seconds(body: bytes, max_age: int) -> int:
     try:
         document = orjson.loads(body) if body else {}
     except orjson.JSONDecodeError as exc:
-        raise BadRequest("The body is not JSON.") from exc
+        raise BadRequest("The request body is not valid JSON.") from exc
     if not isinstance(document, dict) or not document.keys() <= {"expiresIn"}:
-        raise BadRequest('The body is not an object with "expiresIn" alone, such as {"expiresIn": 3600}.')
+        raise BadRequest(
+            'The request body is not an object with only expiresIn, such as {"expiresIn": 3600}.'
+        )
     seconds = document.get("expiresIn", min(DEFAULT_AGE_S, max_age))
     # JSON has one number type: 60.0 equals 60. A boolean is not a number.
     if type(seconds) not in {int, float} or not 1 <= seconds <= max_age or seconds != int(seconds):
-        raise BadRequest(f"expiresIn is not a whole number of seconds from 1 to {max_age}.")
+        raise BadRequest(f"expiresIn is not an integer number of seconds from 1 to {max_age}.")
     return int(seconds)

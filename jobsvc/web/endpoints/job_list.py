@@ -69,7 +69,7 @@ class JobListEndpoint:
         if query.owners:
             require(request[TOKEN], ADMIN)
         if not self._index.ready.is_set():
-            raise StorageUnavailable("Not every job has been looked at yet since the service began.")
+            raise StorageUnavailable("The service has not read every job yet since its start.")
         async with self._turn:
             if self._spent >= SLICE_S:
                 await asyncio.sleep(0)
@@ -139,9 +139,9 @@ def parse_query(parameters: MultiMapping[str]) -> ListQuery:
 def _owners(parameters: MultiMapping[str]) -> frozenset[str]:
     owners = frozenset(parameters.getall("owner", ()))
     if "" in owners:
-        raise BadRequest("owner: '' is not the name of an owner.")
+        raise BadRequest("owner: the name of an owner cannot be empty.")
     if len(owners) > MAX_OWNERS:
-        raise BadRequest(f"owner: {len(owners)} owners are more than {MAX_OWNERS}.")
+        raise BadRequest(f"owner: {len(owners)} owners, more than the maximum of {MAX_OWNERS}.")
     return owners
 
 
@@ -153,7 +153,7 @@ def _updated_since(text: str | None) -> int | None:
     try:
         return parse_time(plain)
     except ValueError as exc:
-        raise BadRequest(f"updatedSince: {query_params.quote(text)} is no RFC 3339 date-time.") from exc
+        raise BadRequest(f"updatedSince: {query_params.quote(text)} is not an RFC 3339 date-time.") from exc
 
 
 def _after(cursor: str | None) -> After | None:
@@ -161,5 +161,5 @@ def _after(cursor: str | None) -> After | None:
         return None
     after = parse_cursor(cursor)
     if after is None:
-        raise BadRequest(f"cursor: {query_params.quote(cursor)} is none that this service gave.")
+        raise BadRequest(f"cursor: {query_params.quote(cursor)} is not a nextCursor of this service.")
     return after

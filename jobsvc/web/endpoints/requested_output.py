@@ -56,7 +56,7 @@ class DownloadAddress(NamedTuple):
         if self.version is not None and self.version != (current := version_of(*file.version.parts())):
             raise OutputReplaced(current)
         if self.name is not None and self.name != saved_name(file.name):
-            raise NotFound("The output has another name.")
+            raise NotFound("The output has a different name.")
 
 
 ANY_OUTPUT: Final = DownloadAddress()

@@ -149,7 +149,7 @@ class BodyWriter:
             self._disk.close_later(file)
             if not isinstance(exc, OSError):
                 raise
-            detail = "The service has no descriptor left for this download."
+            detail = "The service has no file descriptor left for this download."
             raise StorageUnavailable(detail, reason=describe(exc)) from exc
 
     def _new_throttle(self) -> Throttle | None:
@@ -195,12 +195,12 @@ def _log_aborted(state: TransferState, exc: BaseException) -> None:
         log.warning("download-broken", job=state.key, sent=state.sent, reason=exc.detail)
     elif isinstance(exc, TransferAborted) and exc.outcome is not Outcome.CLIENT_GONE:
         cause = exc.__cause__
-        reason = cause.strerror if isinstance(cause, OSError) else "the file was changed under way"
+        reason = cause.strerror if isinstance(cause, OSError) else "the file changed during the download"
         log.warning("download-broken", job=state.key, sent=state.sent, reason=reason)
 
 
 def _descriptor_of(transport: asyncio.Transport) -> int:
     connection: socket.socket | None = transport.get_extra_info("socket")
     if connection is None or transport.get_extra_info("sslcontext") is not None:
-        raise RuntimeError("only plain connections are served; TLS ends at the proxy")
+        raise RuntimeError("only unencrypted connections are supported; TLS ends at the proxy")
     return connection.fileno()

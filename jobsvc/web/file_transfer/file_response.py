@@ -176,7 +176,7 @@ class FileResponder:
         """Return a 412 or 416 response; its ETag names the version that it refers to."""
         headers = {"ETag": selection.selected.etag}
         if selection.evaluation.status is HTTPStatus.PRECONDITION_FAILED:
-            detail = f"The {self._kind} is not the one you know."
+            detail = f"The {self._kind} does not match If-Match, or was modified after If-Unmodified-Since."
             return problems.problem("precondition-failed", detail, headers=headers)
         size = selection.selected.size
         headers["Content-Range"] = unsatisfied(size)

@@ -175,7 +175,7 @@ class AuthFailures:
         key = _network(remote)
         if not self._counter.try_acquire(key):
             raise RateLimited(
-                "Too many wrong tokens came from this address.",
+                "Too many invalid tokens or links were sent from this address.",
                 retry_after=self._counter.window_state(key).wait(),
             )
 

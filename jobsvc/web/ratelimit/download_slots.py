@@ -196,11 +196,11 @@ class DownloadSlots:
     def acquire(self, token: Token) -> AbstractContextManager[Slot]:
         """Hold a slot during the block. Raises TooManyDownloads if there is none."""
         if self._by_token.get(token.id, 0) >= self._max_per_token:
-            self._refuse("token", f"This token has {self._max_per_token} downloads under way already.")
+            self._refuse("token", f"This token already has {self._max_per_token} downloads in progress.")
         if self._by_owner.get(token.owner, 0) >= self._max_per_owner:
-            self._refuse("owner", f"This owner has {self._max_per_owner} downloads under way already.")
+            self._refuse("owner", f"This owner already has {self._max_per_owner} downloads in progress.")
         if self.taken >= self._max:
-            self._refuse("all", "The service has as many downloads under way as it takes.")
+            self._refuse("all", "The service already has its maximum number of downloads in progress.")
         return self.hold(token)
 
     def _refuse(self, limit: str, detail: str) -> None:

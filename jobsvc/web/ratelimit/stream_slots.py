@@ -49,11 +49,13 @@ class StreamSlots:
     def _check(self, token: Token) -> None:
         free = self._total - self._open
         if self._by_token[token.id] >= self._per_token:
-            self._refuse("token", f"This token has {self._per_token} streams and waits open already.")
+            self._refuse("token", f"This token already has {self._per_token} streams and long polls open.")
         if free <= 0:
-            self._refuse("all", "The service has as many streams and waits open as it allows.")
+            self._refuse("all", "The service already has its maximum number of streams and long polls open.")
         if self._by_owner[token.owner] >= free:
-            self._refuse("owner", "The tokens of this owner have as many streams and waits open as are free.")
+            self._refuse(
+                "owner", "This owner already has as many streams and long polls open as the service has left."
+            )
 
     def _refuse(self, limit: str, detail: str) -> None:
         self._on_refused(limit)

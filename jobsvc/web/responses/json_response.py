@@ -35,7 +35,7 @@ def respond(
     """Respond to a GET or HEAD with a 200, 304 or 412; the body may be in pieces."""
     status = _status(request.headers, fields)
     if status is PRECONDITION_FAILED.status:
-        detail = "It is not in the state you know."
+        detail = "The current version does not match If-Match."
         return problem("precondition-failed", detail, headers={"ETag": fields["ETag"]})
     if status is NOT_MODIFIED:
         budgets.refund(request)

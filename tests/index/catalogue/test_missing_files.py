@@ -294,6 +294,6 @@ async def test_unreadable_record_is_logged_once_with_job_and_reason(
         while await service.metric(failed_reads) < before + 5:
             pass
     assert [(line["job"], line["reason"]) for line in service.lines("record-unreadable")] == [
-        ("never", "status: 'suspended' is no known word"),
-        ("good", "status: 'paused' is no known word"),
+        ("never", "status: 'suspended' is not a known status"),
+        ("good", "status: 'paused' is not a known status"),
     ]

@@ -35,12 +35,12 @@ def test_readable_file_has_no_finding(folder: Path) -> None:
     [
         ("", "is empty"),
         ("a\0b", "contains a NUL character"),
-        ("output/../film.mp4", "leads through '..'"),
-        (".", "is a folder"),
-        ("output", "is a folder"),
+        ("output/../film.mp4", "contains '..'"),
+        (".", "is a directory"),
+        ("output", "is a directory"),
         ("output/none.mp4", "is missing"),
         ("none/film.mp4", "is missing"),
-        ("output/film.mp4/film.mp4", "leads through 'output/film.mp4', which is not a folder"),
+        ("output/film.mp4/film.mp4", "leads through 'output/film.mp4', which is not a directory"),
         ("a/" * 5000 + "b", "is longer than 4096 characters or"),
     ],
 )
@@ -59,14 +59,14 @@ def test_symbolic_links_and_devices_are_named(folder: Path) -> None:
 
 def test_absolute_path_is_resolved_below_the_output_roots(folder: Path) -> None:
     film = str(folder / "output" / "film.mp4")
-    assert explain(folder, film) == "is absolute, and there is no --output-root"
-    assert explain(folder, film, ["/elsewhere"]) == "lies outside every output root"
+    assert explain(folder, film) == "is absolute, but no --output-root is configured"
+    assert explain(folder, film, ["/elsewhere"]) == "is outside every output root"
     assert explain(folder, film, ["/elsewhere", str(folder)]) is None
     assert explain(folder, f"{folder}/none", [str(folder)]) == "is missing"
 
 
 def test_impossible_name_is_an_error(folder: Path) -> None:
-    assert explain(folder, "n" * 300) == "can't be read: ENAMETOOLONG (File name too long)"
+    assert explain(folder, "n" * 300) == "cannot be read: ENAMETOOLONG (File name too long)"
 
 
 def test_unreadable_file_is_reported_with_mode_and_owner(folder: Path) -> None:
@@ -76,7 +76,8 @@ def test_unreadable_file_is_reported_with_mode_and_owner(folder: Path) -> None:
     with bound_by_permissions():
         finding = explain(folder, "output/film.mp4")
     assert (
-        finding == f"can't be read: EACCES (Permission denied); film.mp4 has mode 0200 and belongs to {owner}"
+        finding
+        == f"cannot be read: EACCES (Permission denied); film.mp4 has mode 0200 and belongs to {owner}"
     )
 
 
@@ -86,7 +87,7 @@ def test_unreadable_directory_is_reported_with_mode_and_owner(folder: Path) -> N
         finding = explain(folder, "output/film.mp4")
     (folder / "output").chmod(0o755)
     assert (finding or "").startswith(
-        "can't be read: EACCES (Permission denied); output has mode 0000 and belongs to "
+        "cannot be read: EACCES (Permission denied); output has mode 0000 and belongs to "
     )
 
 
@@ -95,7 +96,7 @@ def test_directory_below_an_unreadable_one_has_no_mode(folder: Path) -> None:
     with bound_by_permissions():
         finding = explain(folder, "output/film.mp4")
     folder.parent.chmod(0o755)
-    assert finding == "can't be read: EACCES (Permission denied)"
+    assert finding == "cannot be read: EACCES (Permission denied)"
 
 
 def test_owner_without_a_name_is_shown_by_number(folder: Path) -> None:

@@ -144,7 +144,7 @@ def test_hanging_process_is_abandoned(jobs_root: Path) -> None:
         pid = record_process.pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
-        with pytest.raises(OSError, match="no answer"):
+        with pytest.raises(OSError, match="does not respond"):
             job_of(jobs_root, record_process)
         assert record_process.pid is None
         assert job_of(jobs_root, record_process) == first
@@ -175,7 +175,7 @@ def test_large_record_is_a_storage_error_without_a_process(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(child_command, "command", lambda _module: command)
-        with pytest.raises(OSError, match="no answer") as fault:
+        with pytest.raises(OSError, match="does not respond") as fault:
             job_of(jobs_root, record_process)
     assert (type(fault.value), fault.value.errno) == (OSError, errno.EIO)
     assert record_process.pid is None
@@ -187,7 +187,7 @@ def test_large_record_is_a_storage_error_if_others_take_too_long(
     jobs_root: Path, record_process: RecordProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.01)
-    with record_process._lock, pytest.raises(OSError, match="at once") as fault:
+    with record_process._lock, pytest.raises(OSError, match="at the same time") as fault:
         job_of(jobs_root, record_process)
     assert fault.value.errno == errno.EBUSY
     assert job_of(jobs_root, record_process).owner == "anna"
@@ -205,7 +205,7 @@ def test_only_some_threads_wait_for_the_process(
             waiting = [threads.submit(root.read, "job-1") for _ in range(1 + MAX_WAITING)]
             wait_until(lambda: not record_process._places._value)
             for refused in (lambda: root.read("job-1"), lambda: record_process.split(RECORDS["all-keys"])):
-                with pytest.raises(OSError, match="at once") as fault:
+                with pytest.raises(OSError, match="at the same time") as fault:
                     refused()
                 assert fault.value.errno == errno.EBUSY
         assert [each.result(10).job for each in waiting] == [first] * (1 + MAX_WAITING)
@@ -219,7 +219,7 @@ def test_process_ends_on_close(jobs_root: Path) -> None:
     assert pid is not None
     record_process.close()
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
-    with pytest.raises(OSError, match="ends"):
+    with pytest.raises(OSError, match="stopping"):
         job_of(jobs_root, record_process)
     assert record_process.pid is None
 

@@ -73,7 +73,7 @@ def test_key_created_while_waiting_for_the_lock_is_used(path: Path, monkeypatch:
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o601, 0o666])
 def test_file_accessible_to_others_is_refused(path: Path, mode: int) -> None:
-    with pytest.raises(BadLinkKey, match=r"link\.key: others than its owner can read or write it"):
+    with pytest.raises(BadLinkKey, match=r"link\.key: users other than its owner can read or write it"):
         load_or_create(written(path, b"0" * 64, mode))
 
 

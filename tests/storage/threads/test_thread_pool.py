@@ -157,7 +157,7 @@ async def test_result_is_not_kept_alive(hall: Pools) -> None:
 async def test_hanging_call_is_abandoned_at_the_deadline(hall: Pools) -> None:
     pool, work = hall.pool(deadline=0.05), hall.work()
     begun = time.monotonic()
-    with pytest.raises(StorageUnavailable, match="did not answer in time"):
+    with pytest.raises(StorageUnavailable, match="did not respond in time"):
         await pool.run("a", work)
     assert 0.04 < time.monotonic() - begun < 1
 
@@ -279,7 +279,7 @@ async def test_pool_full_of_stuck_threads_refuses_immediately_and_recovers(hall:
     pool, works = await full_house(hall)
     begun = time.monotonic()
     for _ in range(100):
-        with pytest.raises(StorageUnavailable, match="Every thread") as refused:
+        with pytest.raises(StorageUnavailable, match="all storage threads are blocked") as refused:
             await pool.run("other", nothing)
         assert refused.value.retry_after
     assert time.monotonic() - begun < 0.5

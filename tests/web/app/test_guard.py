@@ -73,7 +73,7 @@ async def unguarded(_request: web.Request) -> web.Response:
 
 def by_query(request: web.Request) -> Token:
     if request.query.get("signature") != "good":
-        raise Unauthorized("The link is not valid.")
+        raise Unauthorized("The link is invalid, expired or revoked.")
     return Token("linked", "alice", frozenset({OUTPUTS_READ}), bytes(32), 0)
 
 

@@ -25,7 +25,7 @@ from jobsvc.storage.state.token_file import BadTokenFile, create, revoke
 from jobsvc.web.auth import bearer as gate_module
 from jobsvc.web.auth.bearer import NoCredentials, TokenAuthenticator, _read_bearer
 
-ALIKE = "The token is not valid."
+ALIKE = "The token is unknown, expired or revoked."
 
 
 async def until(holds: Callable[[], bool], seconds: float = 5) -> None:

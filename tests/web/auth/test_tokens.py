@@ -207,8 +207,8 @@ SPOILT: Final[dict[Callable[[Path], None], str]] = {
     half_written: "not JSON",
     emptied: "not JSON",
     not_utf_8: "not JSON",
-    opened_to_others: "others than its owner can read or write it",
-    a_key_misspelt: "tokens[0]: has a key",
+    opened_to_others: "users other than its owner can read or write it",
+    a_key_misspelt: "tokens[0]: has an unknown key",
     grown_large: "larger than",
     a_folder: "not a regular file",
     a_fifo: "not a regular file",
@@ -247,7 +247,7 @@ async def test_token_file_that_becomes_invalid_is_logged_and_the_last_valid_one_
         assert (await service.get("/readyz", token=None)).status == 200
         said = service.lines("token-file-unusable")[-1]
         assert f"{path}: {SPOILT[spoil]}" in said["reason"]
-        assert said["kept"] == "the last good one"
+        assert said["kept"] == "the last valid version"
         restored(path, good)
         await wait_for_status(service, 200, make_token())
     assert len(service.lines("token-file-unusable")) == len(spoils), "each told once"
@@ -365,7 +365,7 @@ async def test_exactly_one_bearer_field_is_accepted_and_all_else_is_refused_alik
                 told.add((answer.json()["detail"], answer.headers["WWW-Authenticate"]))
         twice = [("Authorization", f"Bearer {secret}")] * 2
         assert (await link.ask("GET", STATUS, twice)).status == 401
-    assert told == {("The token is not valid.", 'Bearer realm="jobsvc"')}
+    assert told == {("The token is unknown, expired or revoked.", 'Bearer realm="jobsvc"')}
 
 
 async def test_token_is_accepted_only_in_the_authorization_field(service: Service) -> None:

@@ -370,7 +370,7 @@ async def test_invalid_body_is_400(serve: Serve, make_job: MakeJob, body: bytes)
     service = await serve(max_link_age=600)
     answer = await service.ask("POST", "/api/jobs/job-1/download-links", body=body)
     assert (answer.status, answer.code) == (400, "bad-request")
-    if b'"expiresIn":' in body and answer.json()["detail"] != "The body is not JSON.":
+    if b'"expiresIn":' in body and answer.json()["detail"] != "The request body is not valid JSON.":
         assert "expiresIn" in answer.json()["detail"]
 
 
@@ -500,7 +500,7 @@ async def test_two_services_with_one_state_directory_accept_each_others_links(
 @pytest.mark.parametrize(
     ("content", "mode", "reason"),
     [
-        (b"0" * 64, 0o640, "others than its owner can read or write it"),
+        (b"0" * 64, 0o640, "users other than its owner can read or write it"),
         (b"", 0o600, "not 32 bytes in hex"),
         (b"\0" * 64, 0o600, "not 32 bytes in hex"),
     ],
