@@ -155,10 +155,10 @@ def _measure_digest_alone(bench: Bench, size: int) -> None:
     """Measure a digest alone, including the last poll."""
 
     def one() -> tuple[float, float]:
-        begun, before = time.perf_counter(), bench.server.cpu()
+        started_at, before = time.perf_counter(), bench.server.cpu()
         with bench.digest_running():
             pass
-        return time.perf_counter() - begun, bench.server.cpu() - before
+        return time.perf_counter() - started_at, bench.server.cpu() - before
 
     results = [one() for _ in range(bench.rounds)]
     table.row("a digest alone", [size / seconds / 1e6 for seconds, _ in results], " MB/s")

@@ -177,8 +177,10 @@ def start_process(
     with ExitStack() as processes:
 
         def start(*words: object, module: str = "jobsvc") -> Process:
-            said = tmp_path / f"said-{len(list(tmp_path.glob('said-*')))}"
-            started = start_service_process((jobs_root, *words), state_dir, said, make_token(), module=module)
+            stderr_file = tmp_path / f"said-{len(list(tmp_path.glob('said-*')))}"
+            started = start_service_process(
+                (jobs_root, *words), state_dir, stderr_file, make_token(), module=module
+            )
             processes.callback(stop_process, started.process)
             return started
 

@@ -128,13 +128,13 @@ async def test_special_file_is_not_an_output_and_never_blocks(
     output.unlink()
     odd(output)
     service = await serve()
-    begun = time.monotonic()
+    started_at = time.monotonic()
     for method in ("GET", "HEAD"):
         answer = await service.ask(method, "/api/jobs/job-1/download")
         assert answer.status == 404
     assert (await service.download("job-1")).code == "output-missing"
     assert "downloadUrl" not in (await service.get("/api/jobs/job-1")).json()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - started_at < 1
 
 
 @pytest.mark.parametrize("odd", ODD_FILES)
@@ -146,14 +146,14 @@ async def test_special_file_is_neither_a_record_nor_a_log(
     (job / name).unlink()
     odd(job / name)
     service = await serve()
-    begun = time.monotonic()
+    started_at = time.monotonic()
     answer = await service.get("/api/jobs/job-1")
     if name == "status.json":
         assert answer.code == "job-not-found"
     else:
         assert answer.json()["error"] == "why"
         assert "logs" not in answer.json()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - started_at < 1
 
 
 GOOD = orjson.dumps({"status": "rendering", "owner": "anna", "progress": 50})
@@ -215,9 +215,9 @@ async def test_record_of_50_mb_is_not_read(serve: Serve, make_job: MakeJob) -> N
     with (make_job() / "status.json").open("r+b") as record:
         record.truncate(50_000_000)
     service = await serve()
-    begun = time.monotonic()
+    started_at = time.monotonic()
     assert (await service.get("/api/jobs/job-1")).code == "job-not-found"
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - started_at < 1
     assert await service.metric('jobsvc_records_unreadable_total{reason="too-large"}') >= 1
 
 
@@ -246,9 +246,9 @@ async def test_invalid_job_names_are_ignored_and_counted(
         shutil.copytree(jobs_root / "good", jobs_root / os.fsdecode(name))
     service = await serve()
     assert (await service.get("/api/jobs/good")).status == 200
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while await service.metric("jobsvc_names_ignored") != 7:
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_at < 5
 
 
 async def test_watcher_survives_names_that_are_not_utf_8(
@@ -264,9 +264,9 @@ async def test_watcher_survives_names_that_are_not_utf_8(
         nonlocal shown
         shown += 1
         make_job(progress=shown)
-        begun = time.monotonic()
+        started_at = time.monotonic()
         while (await service.get("/api/jobs/job-1")).json()["progress"] != shown:
-            assert time.monotonic() - begun < 10, shown
+            assert time.monotonic() - started_at < 10, shown
 
     await shows_the_next()
     for place in (jobs_root, jobs_root / "other", jobs_root / "other" / "output"):
@@ -288,9 +288,9 @@ async def test_job_directory_with_a_name_that_is_not_utf_8_is_still_read(
     (folder / os.fsdecode(b"\xff")).write_bytes(b"")
     for progress in range(1, 6):
         make_job(progress=progress)
-        begun = time.monotonic()
+        started_at = time.monotonic()
         while (await service.get("/api/jobs/job-1")).json()["progress"] != progress:
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - started_at < 1
 
 
 async def test_directory_becomes_a_job_when_it_gets_a_record(

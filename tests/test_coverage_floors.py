@@ -23,8 +23,8 @@ def test_one_missing_branch_is_a_shortfall_where_all_are_required(name: str) -> 
 
 def test_ninety_percent_is_enough_elsewhere() -> None:
     assert shortfalls([*ALL, FileCoverage("jobsvc/cli/serve.py", 10, 9, ("3",))]) == []
-    said = shortfalls([*ALL, FileCoverage("jobsvc/cli/serve.py", 100, 89, tuple(map(str, range(11))))])
-    assert said == [
+    messages = shortfalls([*ALL, FileCoverage("jobsvc/cli/serve.py", 100, 89, tuple(map(str, range(11))))])
+    assert messages == [
         "jobsvc/cli has 89.0 %, under 90; most in jobsvc/cli/serve.py: 0, 1, 2, 3, 4, 5, 6, 7 and 3 more"
     ]
 

@@ -48,7 +48,7 @@ async def status(service: Service, *fields: tuple[str, str], job: str = "job-1")
     return answer.json()
 
 
-async def so(ask: Callable[[], Awaitable[Any]], deadline: float = 5) -> None:
+async def eventually_true(ask: Callable[[], Awaitable[Any]], deadline: float = 5) -> None:
     """Repeat a request until its result is true."""
     ends = time.monotonic() + deadline
     while not await ask():
@@ -56,14 +56,14 @@ async def so(ask: Callable[[], Awaitable[Any]], deadline: float = 5) -> None:
         await asyncio.sleep(0.005)
 
 
-async def known(service: Service, data: bytes = FILM, job: str = "job-1", deadline: float = 5) -> None:
+async def known_digest(service: Service, data: bytes = FILM, job: str = "job-1", deadline: float = 5) -> None:
     """Request the digest until it is available, and check that it is that of `data`."""
 
     async def there() -> bool:
         found = digest_in(await head(service, WANT, job=job))
         return found == field(data)
 
-    await so(there, deadline)
+    await eventually_true(there, deadline)
 
 
 @pytest.fixture
@@ -84,13 +84,13 @@ async def service(_at_once: None, serve: Serve, make_job: MakeJob) -> Service:
 async def test_first_response_has_no_digest_and_later_ones_have_it(service: Service) -> None:
     first = await head(service, WANT)
     assert (first.status, digest_in(first)) == (200, None)
-    await known(service)
+    await known_digest(service)
     whole = await service.download("job-1", WANT)
     assert (whole.status, whole.body, digest_in(whole)) == (200, FILM, field(FILM))
 
 
 async def test_digest_is_of_the_whole_file_whatever_part_is_sent(service: Service) -> None:
-    await known(service)
+    await known_digest(service)
     part = await service.download("job-1", WANT, ("Range", "bytes=10-19"))
     assert (part.status, part.body, digest_in(part)) == (206, FILM[10:20], field(FILM))
     parts = await service.download("job-1", WANT, ("Range", "bytes=0-0,9000-9000"))
@@ -109,7 +109,7 @@ async def test_response_without_content_has_no_digest_and_computes_none(
     assert (await service.download("job-1", WANT, condition)).status == expected
     assert await service.metric("jobsvc_digests_waiting") == 0
     assert await service.metric("jobsvc_digest_bytes_total") == 0
-    await known(service)
+    await known_digest(service)
     answer = await service.download("job-1", WANT, condition)
     assert (answer.status, digest_in(answer)) == (expected, None)
 
@@ -125,18 +125,18 @@ async def test_digest_is_neither_sent_nor_computed_without_a_request(
     assert digest_in(await service.download("job-1", *fields)) is None
     assert await service.metric("jobsvc_digests_waiting") == 0
     assert await service.metric("jobsvc_digest_bytes_total") == 0
-    await known(service)
+    await known_digest(service)
     assert digest_in(await service.download("job-1", *fields)) is None
 
 
 async def test_download_by_link_has_the_digest(service: Service) -> None:
-    await known(service)
+    await known_digest(service)
     followed = await service.ask("GET", await service.link("job-1"), [WANT], token=None)
     assert (followed.status, digest_in(followed)) == (200, field(FILM))
 
 
 async def test_resuming_is_unaffected(service: Service) -> None:
-    await known(service)
+    await known_digest(service)
     tag = (await head(service)).headers["ETag"]
     same = await service.download("job-1", WANT, ("Range", "bytes=5-"), ("If-Range", tag))
     assert (same.status, same.body, digest_in(same)) == (206, FILM[5:], field(FILM))
@@ -147,7 +147,7 @@ async def test_resuming_is_unaffected(service: Service) -> None:
 async def test_job_has_the_digest_once_known_with_a_new_entity_tag(service: Service) -> None:
     before = await service.get("/api/jobs/job-1")
     assert "outputSha256" not in before.json()
-    await known(service)
+    await known_digest(service)
     after = await service.get("/api/jobs/job-1", ("If-None-Match", before.headers["ETag"]))
     assert after.status == 200
     assert after.json() == before.json() | {"outputSha256": hashlib.sha256(FILM).hexdigest()}
@@ -160,10 +160,10 @@ async def test_long_poll_ends_when_the_digest_becomes_known(service: Service) ->
     async with service.connect() as link:
         waits = ("If-None-Match", before.headers["ETag"])
         link.send(request("GET", "/api/jobs/job-1?wait=12", [waits], token=service.token))
-        await so(lambda: waiting(service))
+        await eventually_true(lambda: waiting(service))
         await head(service, WANT)
-        told = await link.answer()
-    assert (told.status, told.json()["outputSha256"]) == (200, hashlib.sha256(FILM).hexdigest())
+        received = await link.answer()
+    assert (received.status, received.json()["outputSha256"]) == (200, hashlib.sha256(FILM).hexdigest())
 
 
 async def waiting(service: Service) -> bool:
@@ -171,7 +171,7 @@ async def waiting(service: Service) -> bool:
 
 
 async def test_list_has_no_digests(service: Service) -> None:
-    await known(service)
+    await known_digest(service)
     page = await service.get("/api/jobs")
     assert [job["id"] for job in page.json()["jobs"]] == ["job-1"]
     assert b"outputSha256" not in page.body
@@ -191,16 +191,16 @@ async def test_request_for_a_job_of_another_owner_is_404(
 
 
 async def test_unfinished_job_has_no_digest(service: Service, make_job: MakeJob) -> None:
-    await known(service)
+    await known_digest(service)
     make_job(status="rendering", outputPath="output/film.mp4")
     assert (await head(service, WANT)).status == 409
     assert "outputSha256" not in await status(service, ("Cache-Control", "no-cache"))
 
 
 async def test_digests_are_counted(service: Service, make_job: MakeJob) -> None:
-    await known(service)
+    await known_digest(service)
     make_job("job-2", output=b"")
-    await known(service, b"", "job-2")
+    await known_digest(service, b"", "job-2")
     assert await service.metric('jobsvc_digests_total{outcome="computed"}') == 2
     assert await service.metric("jobsvc_digest_bytes_total") == len(FILM)
     assert await service.metric("jobsvc_digests_known") == 2
@@ -227,23 +227,23 @@ async def test_digest_of_a_replaced_output_is_never_sent(
     """Downloads and forced reads immediately, others within --max-age; no watch reports writes in place."""
     film = make_job(output=FILM) / "output" / "film.mp4"
     service = await serve(watch=watch, max_age=0.3)
-    await known(service)
+    await known_digest(service)
     old = hashlib.sha256(FILM).hexdigest()
 
     async def shows_old() -> bool:
         document: dict[str, Any] = await status(service)
         return document.get("outputSha256") == old
 
-    await so(shows_old)
-    await so(lambda: covered(service, watch))
+    await eventually_true(shows_old)
+    await eventually_true(lambda: covered(service, watch))
     replace(film, OTHER)
     replaced = time.monotonic()
     assert digest_in(await head(service, WANT)) in {None, field(OTHER)}
     assert (await status(service, ("Cache-Control", "no-cache"))).get("outputSha256") != old
     while time.monotonic() - replaced < 1:
-        asked = time.monotonic()
-        assert not await shows_old() or asked - replaced < 0.3
-    await known(service, OTHER)
+        requested_at = time.monotonic()
+        assert not await shows_old() or requested_at - replaced < 0.3
+    await known_digest(service, OTHER)
     assert (await status(service))["outputSha256"] == hashlib.sha256(OTHER).hexdigest()
 
 
@@ -260,26 +260,26 @@ async def test_old_digest_disappears_within_max_age_without_a_download(
     """Only status requests, while a watcher covers the job."""
     film = make_job(output=FILM) / "output" / "film.mp4"
     service = await serve(watch="events", max_age=0.3)
-    await known(service)
-    await so(lambda: covered(service, "events"))
+    await known_digest(service)
+    await eventually_true(lambda: covered(service, "events"))
     await status(service)
     replace(film, OTHER)
     replaced = time.monotonic()
 
     async def gone() -> bool:
-        asked = time.monotonic()
+        requested_at = time.monotonic()
         has_it = "outputSha256" in await status(service)
-        assert not has_it or asked - replaced < 0.35
+        assert not has_it or requested_at - replaced < 0.35
         return not has_it
 
-    await so(gone)
+    await eventually_true(gone)
 
 
 @at_once
 async def test_digest_always_matches_the_bytes_of_its_entity_tag(serve: Serve, make_job: MakeJob) -> None:
     film = make_job(output=FILM) / "output" / "film.mp4"
     service = await serve()
-    told: set[tuple[str, str]] = set()
+    received: set[tuple[str, str]] = set()
     true: set[tuple[str, str]] = set()
     for number in range(40):
         data = b"%d" % number * 1000
@@ -288,9 +288,9 @@ async def test_digest_always_matches_the_bytes_of_its_entity_tag(serve: Serve, m
             answer = await service.download("job-1", WANT)
             true.add((answer.headers["ETag"], field(answer.body)))
             if (found := digest_in(answer)) is not None:
-                told.add((answer.headers["ETag"], found))
-    assert told <= true
-    await known(service, film.read_bytes())
+                received.add((answer.headers["ETag"], found))
+    assert received <= true
+    await known_digest(service, film.read_bytes())
     # What the index knows may be older than what a download found on the disk.
     read = await status(service, ("Cache-Control", "no-cache"))
     assert read["outputSha256"] == hashlib.sha256(film.read_bytes()).hexdigest()
@@ -330,9 +330,9 @@ async def test_digest_survives_a_restart(
     """No request to the second service would compute it."""
     make_job(output=FILM)
     first = start_process("--limit-download", "1000000/minute")
-    await known(first, deadline=15)
+    await known_digest(first, deadline=15)
     await until((first.state_dir / "digests.jsonl").exists)
-    await so(lambda: saved(first))
+    await eventually_true(lambda: saved(first))
     first.send_signal(number)
     await until(lambda: first.process.poll() is not None)
     second = start_process()
@@ -350,13 +350,13 @@ async def test_output_replaced_while_the_service_was_down_has_no_old_digest(
     serve: Serve, make_job: MakeJob, state_dir: Path
 ) -> None:
     film = make_job(output=FILM) / "output" / "film.mp4"
-    await known(await serve())
+    await known_digest(await serve())
     await until((state_dir / "digests.jsonl").exists)
     put(film, OTHER)
     second = await serve()
     assert "outputSha256" not in await status(second)
     assert digest_in(await head(second, WANT)) is None
-    await known(second, OTHER)
+    await known_digest(second, OTHER)
 
 
 API: Final = (Path(__file__).parents[1] / "docs/api.md").read_text("utf-8")

@@ -85,9 +85,9 @@ async def test_all_jobs_are_sent_whatever_their_size(serve: Serve, make_job: Mak
         make_job(f"job-{number}", status="rendering", metadata={"text": "x" * size})
     service = await serve(poll_interval=0.05)
     async with open_event_stream(service, "/api/events") as stream:
-        told = [(await stream.next_named("job")).json() for _ in sizes]
+        sent = [(await stream.next_named("job")).json() for _ in sizes]
         assert (await stream.next_named("present")).json() == {"jobs": len(sizes)}
-        assert sorted(len(job["metadata"]["text"]) for job in told) == sorted(sizes)
+        assert sorted(len(job["metadata"]["text"]) for job in sent) == sorted(sizes)
         for number, size in enumerate(sizes):
             make_job(f"job-{number}", status="completed", metadata={"text": "x" * size})
         changed = {job["id"] for job in [(await stream.next_named("job")).json() for _ in sizes]}

@@ -156,13 +156,13 @@ BROWSER: Final = (
 @asynccontextmanager
 async def page(text: str, *beside: web.RouteDef) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
     """Serve a page, and further files, on one origin; return its URL and what the page reports."""
-    told: list[dict[str, Any]] = []
+    reports: list[dict[str, Any]] = []
 
     async def show(_request: web.Request) -> web.Response:
         return web.Response(text=text, content_type="text/html")
 
     async def listen(request: web.Request) -> web.Response:
-        told.append(orjson.loads(await request.read()))
+        reports.append(orjson.loads(await request.read()))
         return web.Response(status=204)
 
     app = web.Application()
@@ -171,7 +171,7 @@ async def page(text: str, *beside: web.RouteDef) -> AsyncIterator[tuple[str, lis
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/", told
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/", reports
     finally:
         await runner.cleanup()
 
@@ -187,14 +187,14 @@ async def test_chromium_plays_a_video_from_a_link_and_seeks_in_it(
     service = await serve(download_rate=size_of(film) // 16)
     text = PAGE % {"film": await link_to(service), "late": LATE}
     async with (
-        page(text) as (address, told),
+        page(text) as (address, reports),
         running_program("chromium", *BROWSER, f"--user-data-dir={tmp_path / 'profile'}", address),
     ):
-        await until(lambda: told and told[-1]["event"] in {"played on", "error"}, 120)
-    assert [line["event"] for line in told] == ["playing", "seeked", "played on"], told
-    assert {(line["wide"], line["error"]) for line in told} == {(480, None)}
-    assert round(told[0]["duration"]) == SECONDS
-    assert LATE <= told[1]["at"] < told[2]["at"] - 0.3
-    assert told[2]["frames"] > told[0]["frames"]
+        await until(lambda: reports and reports[-1]["event"] in {"played on", "error"}, 120)
+    assert [line["event"] for line in reports] == ["playing", "seeked", "played on"], reports
+    assert {(line["wide"], line["error"]) for line in reports} == {(480, None)}
+    assert round(reports[0]["duration"]) == SECONDS
+    assert LATE <= reports[1]["at"] < reports[2]["at"] - 0.3
+    assert reports[2]["frames"] > reports[0]["frames"]
     size = size_of(film)
     await until(lambda: any(0.6 * size < start < 0.9 * size for start in starts(service)))

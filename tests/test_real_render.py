@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def said(*command: str | Path) -> bytes:
+def output_of(*command: str | Path) -> bytes:
     """Run a program that has to succeed, and return its output."""
     return subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=20).stdout
 
@@ -65,7 +65,7 @@ def watched(service: Process, deadline: float = 40) -> Iterator[dict[str, Any]]:
     seen, ends = None, time.monotonic() + deadline
     while seen is None or not seen["done"]:
         assert time.monotonic() < ends, f"not done within {deadline} s: {seen}"
-        state = orjson.loads(said(*curl(service, "", "--fail")))
+        state = orjson.loads(output_of(*curl(service, "", "--fail")))
         if state != seen:
             yield (seen := state)
 
@@ -89,7 +89,7 @@ def test_render_is_polled_fetched_resumed_and_playable(
     farm.queue()
     states = watched(service)
     seen = [next(states)]
-    assert orjson.loads(said(*curl(service, "/download")))["code"] == "job-not-completed"
+    assert orjson.loads(output_of(*curl(service, "/download")))["code"] == "job-not-completed"
     with rendering(farm):
         seen += states
     assert list(dict.fromkeys(state["status"] for state in seen)) == ["queued", "rendering", "completed"]
@@ -108,12 +108,12 @@ def test_render_is_polled_fetched_resumed_and_playable(
     copy.write_bytes(interrupted(curl(service, "/download")))
     assert copy.stat().st_size == KEPT < len(whole)
     for _ in range(2):  # once more when nothing is missing: the 416 leaves the file as it is
-        said(*curl(service, "/download", "-C", "-", "-o", copy, "-D", head))
+        output_of(*curl(service, "/download", "-C", "-", "-o", copy, "-D", head))
         assert copy.read_bytes() == whole
     assert f"Content-Range: bytes */{len(whole)}".encode() in head.read_bytes()
     wait_until(lambda: len(service.downloads()) == 2)
     resumed = service.downloads()[1]
     assert resumed["range"] == f"bytes {KEPT}-{len(whole) - 1}/{len(whole)}"
     assert (resumed["bytesSent"], resumed["outcome"]) == (len(whole) - KEPT, "complete")
-    [video] = orjson.loads(said(*PROBE, copy))["streams"]
+    [video] = orjson.loads(output_of(*PROBE, copy))["streams"]
     assert (video["codec_type"], video["nb_read_frames"]) == ("video", str(FRAMES))

@@ -65,10 +65,10 @@ def test_film_is_an_mp4_with_its_index_at_the_start(film: Path) -> None:
 @pytest.mark.parametrize("film", FILMS, ids=lambda film: film.name)
 def test_film_is_h264_that_every_player_supports(film: Path) -> None:
     entries = "stream=codec_name,pix_fmt"
-    told = subprocess.check_output(
+    result = subprocess.check_output(
         ["ffprobe", "-v", "error", "-show_entries", entries, "-of", "csv=p=0", film]
     )
-    assert told.strip() == b"h264,yuv420p"
+    assert result.strip() == b"h264,yuv420p"
 
 
 def test_still_is_a_complete_jpeg() -> None:
@@ -94,21 +94,21 @@ def test_readme_of_the_broken_samples_names_every_specimen_and_no_other() -> Non
 
 
 def test_check_reports_each_specimen_as_its_readme_says() -> None:
-    told = CliRunner().invoke(main, ["check", "--json", str(SAMPLES / "broken")])
-    assert told.exit_code == 1
-    *findings, _ = map(orjson.loads, told.output.splitlines())
+    result = CliRunner().invoke(main, ["check", "--json", str(SAMPLES / "broken")])
+    assert result.exit_code == 1
+    *findings, _ = map(orjson.loads, result.output.splitlines())
     reasons = {finding["job"]: finding["reason"] for finding in findings}
     for name, cell in _table(SAMPLES / "broken/README.md").items():
         if cell.startswith("`"):
-            wanted = re.escape(cell.strip("`")).replace("…", ".+")
-            assert re.fullmatch(wanted, reasons.pop(name, "nothing")), name
+            expected = re.escape(cell.strip("`")).replace("…", ".+")
+            assert re.fullmatch(expected, reasons.pop(name, "nothing")), name
     assert reasons == {}, "findings that the README does not know"
 
 
 def test_check_finds_nothing_wrong_with_the_samples() -> None:
-    told = CliRunner().invoke(main, ["check", str(SAMPLES)])
-    assert told.exit_code == 0
-    assert told.output.startswith("8 jobs, 0 with a finding; ")
+    result = CliRunner().invoke(main, ["check", str(SAMPLES)])
+    assert result.exit_code == 0
+    assert result.output.startswith("8 jobs, 0 with a finding; ")
 
 
 def test_no_job_reaches_files_outside_its_directory() -> None:

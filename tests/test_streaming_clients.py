@@ -92,9 +92,11 @@ async def test_curl_follows_a_render_to_its_end(
     ):
         await both_follow(service)
         with rendering(farm):
-            told = [(await follower.communicate())[0].decode().split("\n\n") for follower in (events, log)]
+            received = [
+                (await follower.communicate())[0].decode().split("\n\n") for follower in (events, log)
+            ]
         assert (events.returncode, log.returncode) == (0, 0)
-    assert_complete(jobs_root, *told)
+    assert_complete(jobs_root, *received)
 
 
 @needs("ffmpeg", "chromium")
@@ -105,14 +107,14 @@ async def test_chromium_follows_a_render_to_its_end(
     service = start_process()
     text = PAGE % {"token": service.token, "events": EVENTS, "log": LOG}
     async with (
-        proxied(service, text) as (address, told),
+        proxied(service, text) as (address, received),
         running_program("chromium", *BROWSER, f"--user-data-dir={tmp_path / 'profile'}", address),
     ):
-        await until(lambda: {line["what"] for line in told} == {"events", "log"}, END)
+        await until(lambda: {line["what"] for line in received} == {"events", "log"}, END)
         with rendering(farm):
-            await until(lambda: sum("block" not in line for line in told) == 2, END)
-    assert [line for line in told if "error" in line] == []
-    blocks = {what: [line["block"] for line in told if line["what"] == what and "block" in line]
+            await until(lambda: sum("block" not in line for line in received) == 2, END)
+    assert [line for line in received if "error" in line] == []
+    blocks = {what: [line["block"] for line in received if line["what"] == what and "block" in line]
               for what in ("events", "log")}  # fmt: skip
     assert_complete(jobs_root, blocks["events"], blocks["log"])
 

@@ -60,9 +60,9 @@ def check(root: Path, *words: str | Path, **variables: str) -> Result:
     return CliRunner().invoke(main, ["check", str(root), *map(str, words)], env=variables)
 
 
-def job_lines(told: Result) -> list[str]:
+def job_lines(result: Result) -> list[str]:
     """Return the output about jobs, up to the summary; the lines about the storage follow it."""
-    lines = told.output.splitlines()
+    lines = result.output.splitlines()
     end = next(number for number, line in enumerate(lines) if line.startswith("storage: "))
     return lines[:end]
 
@@ -76,9 +76,9 @@ def test_valid_root_has_no_finding(root: Path) -> None:
     job(root, "a", {"status": "queued"})
     job(root, "b", {"status": "done", "outputPath": "film.mp4"}, "film.mp4")
     (root / ".hidden").mkdir()
-    told = check(root)
-    assert job_lines(told) == ["2 jobs, 0 with a finding; 1 other names ignored"]
-    assert told.exit_code == 0
+    result = check(root)
+    assert job_lines(result) == ["2 jobs, 0 with a finding; 1 other names ignored"]
+    assert result.exit_code == 0
 
 
 def test_every_bad_job_is_named_with_its_reason_in_order(root: Path) -> None:
@@ -87,9 +87,9 @@ def test_every_bad_job_is_named_with_its_reason_in_order(root: Path) -> None:
     job(root, "c-empty", None)
     job(root, "b-half", b'{"owner": "ada", "sta')
     job(root, "a-word", {"status": "paused"})
-    told = check(root)
-    lines = job_lines(told)
-    assert told.exit_code == 1
+    result = check(root)
+    lines = job_lines(result)
+    assert result.exit_code == 1
     assert lines[0] == "a-word: status: 'paused' is not a known status"
     assert lines[1].startswith("b-half: status.json: not JSON (")
     assert lines[2:] == [
@@ -115,8 +115,8 @@ def test_status_alias_or_output_root_makes_a_job_valid(root: Path, tmp_path: Pat
 def test_json_lines_end_with_the_summary(root: Path) -> None:
     job(root, "a", None)
     job(root, "b", {"status": "queued"})
-    told = check(root, "--json")
-    finding, summary = [json.loads(line) for line in told.output.splitlines()]
+    result = check(root, "--json")
+    finding, summary = [json.loads(line) for line in result.output.splitlines()]
     assert summary.pop("storage").keys() >= {"fileSystem", "events", "watches", "timesKeptTo", "tried"}
     assert [finding, summary] == [
         {
@@ -138,15 +138,15 @@ def test_json_lines_end_with_the_summary(root: Path) -> None:
 def test_storage_error_is_a_finding_of_its_job_alone(root: Path) -> None:
     job(root, "a", {"status": "done", "outputPath": f"{root.parent}/gone/film.mp4"})
     job(root, "b", {"status": "queued"})
-    told = check(root, "--output-root", root.parent / "gone")
-    assert job_lines(told) == [
+    result = check(root, "--output-root", root.parent / "gone")
+    assert job_lines(result) == [
         "a: storage: ENOENT (No such file or directory)",
         "2 jobs, 1 with a finding; 0 other names ignored",
     ]
 
 
 @pytest.mark.parametrize(
-    ("words", "said", "code"),
+    ("words", "expected_line", "code"),
     [
         (
             ["/missing"],
@@ -158,17 +158,17 @@ def test_storage_error_is_a_finding_of_its_job_alone(root: Path) -> None:
         (["/", "--status-alias", "x"], "Error: status-alias: 'x' is not WORD=STATUS", 2),
     ],
 )
-def test_wrong_usage_is_a_one_line_error(words: list[str], said: str, code: int) -> None:
-    told = CliRunner().invoke(main, ["check", *words])
-    assert told.exit_code == code
-    assert told.output.startswith(said)
-    assert told.output.count("\n") == 1
+def test_wrong_usage_is_a_one_line_error(words: list[str], expected_line: str, code: int) -> None:
+    result = CliRunner().invoke(main, ["check", *words])
+    assert result.exit_code == code
+    assert result.output.startswith(expected_line)
+    assert result.output.count("\n") == 1
 
 
 def test_exit_code_of_a_finding_is_1(jobsvc: Callable[..., CompletedProcess[str]], root: Path) -> None:
     job(root, "a", None)
-    told = jobsvc("check", str(root))
-    assert (told.returncode, told.stderr) == (1, "")
+    result = jobsvc("check", str(root))
+    assert (result.returncode, result.stderr) == (1, "")
 
 
 def test_properties_of_the_storage_are_reported_and_nothing_is_written(root: Path) -> None:
@@ -176,9 +176,9 @@ def test_properties_of_the_storage_are_reported_and_nothing_is_written(root: Pat
         job(root, f"job-{number}", {"status": "done", "outputPath": "output.mp4"}, "output.mp4")
     job(root, "deep", {"status": "queued"})
     before = times(root)
-    told = check(root)
+    result = check(root)
     kind = file_system(root)
-    assert told.output.splitlines()[1:] == [
+    assert result.output.splitlines()[1:] == [
         f"storage: {kind}; inotify reports every change",
         f"watches: 6 directories to watch; the limit is {watch_limit()}",
         "timestamps: granularity 1 ns",
@@ -197,16 +197,16 @@ def test_network_storage_is_polled_and_has_no_time_without_a_job(
     monkeypatch.setattr(
         command, "file_system_info", lambda _root: FileSystemInfo("nfs4", events=False, watches=5)
     )
-    said = "storage: nfs4; inotify reports only changes of this machine, so jobs are polled"
-    assert check(root).output.splitlines()[1:] == [said]
+    expected_line = "storage: nfs4; inotify reports only changes of this machine, so jobs are polled"
+    assert check(root).output.splitlines()[1:] == [expected_line]
 
 
 def test_probe_flag_tests_the_storage_and_leaves_nothing(root: Path) -> None:
     job(root, "a", {"status": "queued"})
     before = times(root / "a")
-    told = check(root, "--probe-write")
-    assert told.exit_code == 0
-    event, clock, renaming = told.output.splitlines()[-3:]
+    result = check(root, "--probe-write")
+    assert result.exit_code == 0
+    event, clock, renaming = result.output.splitlines()[-3:]
     assert event == "write test: inotify reports changes of this machine"
     assert re.fullmatch(
         r"write test: timestamps advance in steps of [\d.]+ (ms|us|ns); "
@@ -226,7 +226,7 @@ def test_probe_result_is_in_the_json_summary(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trial", "said", "code"),
+    ("trial", "expected_line", "code"),
     [
         (
             WriteProbe(event=True, clock_step=2.0, clock_offset=3.25, reads=9, torn_reads=0),
@@ -247,19 +247,19 @@ def test_probe_result_is_in_the_json_summary(root: Path) -> None:
     ],
 )
 def test_probe_result_is_printed_and_torn_files_are_a_finding(
-    root: Path, monkeypatch: pytest.MonkeyPatch, trial: WriteProbe | str, said: list[str], code: int
+    root: Path, monkeypatch: pytest.MonkeyPatch, trial: WriteProbe | str, expected_line: list[str], code: int
 ) -> None:
     monkeypatch.setattr(command, "_run_trial", lambda _root: trial)
-    told = check(root, "--probe-write")
-    assert told.exit_code == code
-    assert all(words in told.output for words in said), told.output
+    result = check(root, "--probe-write")
+    assert result.exit_code == code
+    assert all(words in result.output for words in expected_line), result.output
     tried = json.loads(check(root, "--probe-write", "--json").output)["storage"]["tried"]
     assert tried == {"error": trial} if isinstance(trial, str) else tried["renameAtomic"] is not code
 
 
 def test_missing_write_permission_is_reported(tmp_path: Path) -> None:
-    told = check(Path("/proc/sys/fs"), "--probe-write")
-    assert "write test failed: " in told.output
+    result = check(Path("/proc/sys/fs"), "--probe-write")
+    assert "write test failed: " in result.output
 
 
 def test_interrupted_check_leaves_nothing_behind(root: Path) -> None:
@@ -281,7 +281,7 @@ def make_fifo(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "expected_line"),
     [
         (None, "is missing"),
         (Path.mkdir, "is a directory"),
@@ -290,7 +290,7 @@ def make_fifo(path: Path) -> None:
     ],
 )
 def test_finding_names_what_exists_instead_of_a_file(
-    root: Path, make: Callable[[Path], None] | None, said: str
+    root: Path, make: Callable[[Path], None] | None, expected_line: str
 ) -> None:
     job(root, "log", {"status": "failed", "logPath": "own.log"})
     job(root, "output", {"status": "completed", "outputPath": "film.mp4"})
@@ -298,17 +298,17 @@ def test_finding_names_what_exists_instead_of_a_file(
     if make is not None:
         for path in ("log/own.log", "output/film.mp4", "record/status.json"):
             make(root / path)
-    told = check(root)
-    assert told.exit_code == 1
-    assert job_lines(told)[:-1] == [
-        f"log: logPath: 'own.log' {said}",
-        f"output: outputPath: 'film.mp4' {said}",
-        f"record: status.json: {said}",
+    result = check(root)
+    assert result.exit_code == 1
+    assert job_lines(result)[:-1] == [
+        f"log: logPath: 'own.log' {expected_line}",
+        f"output: outputPath: 'film.mp4' {expected_line}",
+        f"record: status.json: {expected_line}",
     ]
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "expected_line"),
     [
         ("../log/status.json", "contains '..'"),
         ("a/../b", "contains '..'"),
@@ -320,14 +320,16 @@ def test_finding_names_what_exists_instead_of_a_file(
         ("x/" * 65 + "y", "is longer than 4096 characters or 64 components"),
     ],
 )
-def test_finding_says_why_a_path_is_not_followed(root: Path, tmp_path: Path, path: str, said: str) -> None:
+def test_finding_says_why_a_path_is_not_followed(
+    root: Path, tmp_path: Path, path: str, expected_line: str
+) -> None:
     (tmp_path / "out").mkdir()
     for name, record in (("log", {"logPath": path}), ("output", {"outputPath": path})):
         job(root, name, {"status": "completed", "outputPath": "film.mp4", **record}, "film.mp4")
         (root / name / "link").symlink_to(root)
     log, output, _ = job_lines(check(root, "--output-root", tmp_path / "out"))
-    assert log == f"log: logPath: {path[:200]!r} {said}"
-    assert output == f"output: outputPath: {path[:200]!r} {said}"
+    assert log == f"log: logPath: {path[:200]!r} {expected_line}"
+    assert output == f"output: outputPath: {path[:200]!r} {expected_line}"
 
 
 def test_absolute_path_without_an_output_root_is_reported(root: Path) -> None:
@@ -361,17 +363,17 @@ def test_unreadable_file_is_reported_with_mode_and_owner() -> None:
         for path in ("log/render.log", "output/film.mp4", "record/status.json"):
             (root / path).chmod(0o600)
         words = [sys.executable, "-c", program, "check", folder, "--state-dir", folder]
-        told = subprocess.run(
+        result = subprocess.run(
             words, capture_output=True, text=True, timeout=20, check=False, env=without_coverage()
         )
     denied = "cannot be read: EACCES (Permission denied);"
-    assert told.stdout.splitlines()[:3] == [
+    assert result.stdout.splitlines()[:3] == [
         f"log: log: 'render.log' {denied} render.log has mode 0600 and belongs to root",
         f"output: outputPath: 'film.mp4' {denied} film.mp4 has mode 0600 and belongs to root",
         "record: status.json: permission denied",
     ]
-    assert told.stdout.splitlines()[-1].startswith("user: nobody, but the state directory belongs to root")
-    assert (told.returncode, told.stderr) == (1, "")
+    assert result.stdout.splitlines()[-1].startswith("user: nobody, but the state directory belongs to root")
+    assert (result.returncode, result.stderr) == (1, "")
 
 
 def test_stale_jobs_are_listed_and_are_not_a_finding(root: Path) -> None:
@@ -379,9 +381,9 @@ def test_stale_jobs_are_listed_and_are_not_a_finding(root: Path) -> None:
         job(root, name, {"status": status})
         if name != "d":
             os.utime(root / name / "status.json", (time.time() - 1000,) * 2)
-    told = check(root)
-    assert told.exit_code == 0
-    assert "stale: 2 unfinished jobs, not written for 900 s: a, b" in told.output.splitlines()
+    result = check(root)
+    assert result.exit_code == 0
+    assert "stale: 2 unfinished jobs, not written for 900 s: a, b" in result.output.splitlines()
     assert json.loads(check(root, "--json").output)["stale"] == ["a", "b"]
     assert "stale" not in check(root, "--stalled-after", "0").output
     assert "stale" not in check(root, "--stalled-after", "2000").output
@@ -390,12 +392,12 @@ def test_stale_jobs_are_listed_and_are_not_a_finding(root: Path) -> None:
 def test_directory_of_jobs_is_not_a_job_and_is_named_if_there_are_no_jobs(root: Path) -> None:
     (root / "project").mkdir()
     job(root / "project", "a", {"status": "queued"})
-    told = check(root)
-    assert told.exit_code == 0
-    assert job_lines(told) == ["0 jobs, 0 with a finding; 1 other names ignored"]
+    result = check(root)
+    assert result.exit_code == 0
+    assert job_lines(result) == ["0 jobs, 0 with a finding; 1 other names ignored"]
     assert (
         "no jobs found, but these directories contain jobs; is one of them the jobs root? project"
-        in told.output
+        in result.output
     )
     job(root, "b", {"status": "queued"})
     assert "no jobs found" not in check(root).output
@@ -405,8 +407,8 @@ def test_directory_of_jobs_is_not_a_job_and_is_named_if_there_are_no_jobs(root: 
 def test_other_user_than_that_of_the_service_is_reported(root: Path, tmp_path: Path) -> None:
     assert "user:" not in check(root).output
     os.chown(tmp_path / "state", 65534, -1)
-    said = "user: root, but the state directory belongs to nobody"
-    assert check(root).output.splitlines()[-1].startswith(said)
+    expected_line = "user: root, but the state directory belongs to nobody"
+    assert check(root).output.splitlines()[-1].startswith(expected_line)
     assert check(root, "--state-dir", root, JOBSVC_STATE_DIR="").output.count("user:") == 0
     summary = json.loads(check(root, "--json").output)
     assert (summary["user"], summary["serviceUser"]) == ("root", "nobody")

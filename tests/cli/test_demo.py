@@ -101,19 +101,19 @@ def test_every_printed_command_works_when_pasted(tmp_path: Path) -> None:
         lasts = "--max-time" in command
         assert result.returncode == (28 if lasts else 0), (command, result.stderr)
         assert lasts or not result.stderr or " -C " in command, (command, result.stderr)
-    said = {command: result.stdout for command, result in results.items()}
+    outputs = {command: result.stdout for command, result in results.items()}
     film = (samples() / "opening-title-0042/output/opening-title.mp4").read_bytes()
     for name in ("title.mp4", "resumed.mp4", "linked.mp4"):
         assert (folder / name).read_bytes() == film, name
     assert (folder / "live.mp4").read_bytes()[4:8] == b"ftyp"
-    told = "\n".join(said.values())
-    assert re.findall(r"^HTTP/1.1 (\d+)", told, re.MULTILINE) == ["401", "404", "409"]
-    events = next(text for command, text in said.items() if "live-render-0001/events" in command)
+    printed = "\n".join(outputs.values())
+    assert re.findall(r"^HTTP/1.1 (\d+)", printed, re.MULTILINE) == ["401", "404", "409"]
+    events = next(text for command, text in outputs.items() if "live-render-0001/events" in command)
     assert '"status":"completed"' in events
-    log = next(text for command, text in said.items() if "follow=1" in command)
+    log = next(text for command, text in outputs.items() if "follow=1" in command)
     assert "farm: frame 400 of 400" in log
     assert "event" not in log
-    assert "event: present" in next(text for command, text in said.items() if "--max-time" in command)
+    assert "event: present" in next(text for command, text in outputs.items() if "--max-time" in command)
 
 
 @pytest.mark.skipif(find_ffmpeg() is None, reason="no ffmpeg")
@@ -194,10 +194,10 @@ def test_progress_is_one_line_on_a_terminal(
     for done in range(4):
         display.show(Status.RENDERING, done, 4)
     display.show(Status.COMPLETED, 4, 4)
-    told = capsys.readouterr().out
-    assert told.count("\n") == 1
-    assert told.count("\r") == 5
-    assert "[###############---------------]" in told
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert printed.count("\r") == 5
+    assert "[###############---------------]" in printed
 
 
 def test_progress_without_a_terminal_is_a_line_per_state_and_ten_percent(

@@ -92,13 +92,13 @@ def test_render_completes_and_its_record_is_always_readable(tmp_path: Path) -> N
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe")
 def test_film_has_every_frame(tmp_path: Path) -> None:
     _farm(tmp_path, frames=12).run(wait=0)
-    told = subprocess.run(
+    reported = subprocess.run(
         [*FFPROBE, tmp_path / "live-1/output/live-1.mp4"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout.strip() == "12"
+    assert reported.stdout.strip() == "12"
 
 
 @needs_ffmpeg
@@ -155,15 +155,19 @@ def test_ffmpeg_that_cannot_be_run_fails_the_job(tmp_path: Path) -> None:
 
 def test_progress_never_decreases(tmp_path: Path) -> None:
     reports = "".join(f"frame={n}\\nprogress=continue\\n" for n in (10, 20, 5))
-    told: list[int] = []
+    reported: list[int] = []
     program = _program(tmp_path, f"printf '{reports}'; exit 1")
     farm = DemoFarm(
-        tmp_path / "live-1", program, owner="demo", frames=30, on_state=lambda _, done, __: told.append(done)
+        tmp_path / "live-1",
+        program,
+        owner="demo",
+        frames=30,
+        on_state=lambda _, done, __: reported.append(done),
     )
     farm.queue()
     farm.run(wait=0)
-    assert told == sorted(told)
-    assert told[-1] == 20
+    assert reported == sorted(reported)
+    assert reported[-1] == 20
 
 
 def test_progress_reports_of_ffmpeg_are_parsed() -> None:

@@ -18,9 +18,9 @@ def test_version_is_that_of_the_package() -> None:
 
 
 def test_unknown_command_is_wrong_usage() -> None:
-    told = CliRunner().invoke(main, ["sevre"])
-    assert told.exit_code == 2
-    assert "No such command 'sevre'" in told.output
+    result = CliRunner().invoke(main, ["sevre"])
+    assert result.exit_code == 2
+    assert "No such command 'sevre'" in result.output
 
 
 def test_commands_are_listed_in_order_of_first_use() -> None:

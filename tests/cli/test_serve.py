@@ -57,10 +57,10 @@ def test_flag_precedes_environment_and_environment_precedes_config_file(
     (tmp_path / "jobs").mkdir()
     config = tmp_path / "jobsvc.toml"
     config.write_text('port = 1\nmax-age = 2\nhost = "file"\njobs-root = "jobs"\n')
-    told = serve(
+    result = serve(
         "--port", "3", JOBSVC_CONFIG=str(config), JOBSVC_PORT="4", JOBSVC_MAX_AGE="5", JOBSVC_HOST=""
     )
-    assert told.output == ""
+    assert result.output == ""
     assert (started[0].port, started[0].max_age, started[0].host) == (3, 5, "file")
     assert (started[0].jobs_root, started[0].config) == (tmp_path / "jobs", config)
 
@@ -93,10 +93,10 @@ def test_several_values_come_from_repeated_flags_or_one_variable(
 def test_invalid_value_is_a_one_line_error_with_its_origin(
     words: tuple[str, ...], variables: dict[str, str], origin: str, started: list[Settings], tmp_path: Path
 ) -> None:
-    told = serve(tmp_path, *words, **variables)
-    assert told.exit_code == 2
-    said = f"Error: max-age: 'soon' is not a number of seconds from 0 to 31536000 (from {origin})\n"
-    assert told.output == said
+    result = serve(tmp_path, *words, **variables)
+    assert result.exit_code == 2
+    expected = f"Error: max-age: 'soon' is not a number of seconds from 0 to 31536000 (from {origin})\n"
+    assert result.output == expected
     assert started == []
 
 
@@ -105,8 +105,8 @@ def test_service_port_of_an_orchestrator_is_not_the_option(started: list[Setting
     config = tmp_path / "jobsvc.toml"
     config.write_text("port = 9000\n")
     links = {"JOBSVC_PORT": "tcp://10.0.0.1:8080", "JOBSVC_SERVICE_HOST": "10.0.0.1"}
-    told = serve(tmp_path / "jobs", **links)
-    assert (told.output, started[-1].port) == ("", 8080)
+    result = serve(tmp_path / "jobs", **links)
+    assert (result.output, started[-1].port) == ("", 8080)
     serve(tmp_path / "jobs", "--config", config, **links)
     assert started[-1].port == 9000
     assert "port: 'udp://x y'" in serve(tmp_path / "jobs", JOBSVC_PORT="udp://x y").output
@@ -116,10 +116,10 @@ def test_check_config_changes_nothing(started: list[Settings], tmp_path: Path) -
     (tmp_path / "jobs").mkdir()
     state = tmp_path / "made" / "state"
     words = (tmp_path / "jobs", "--state-dir", state, "--port", "9000", "--check-config")
-    told = serve(*words, JOBSVC_MAXAGE="2")
+    result = serve(*words, JOBSVC_MAXAGE="2")
     unknown = "the environment variable JOBSVC_MAXAGE is unknown and has no effect"
-    assert told.exit_code == 0
-    assert told.output.splitlines() == [
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
         f"Warning: {unknown}; did you mean JOBSVC_MAX_AGE?",
         "The configuration is valid.",
         f"jobs root: {tmp_path / 'jobs'}",
@@ -133,7 +133,7 @@ def test_check_config_changes_nothing(started: list[Settings], tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "expected"),
     [
         ("tokens.json", b"{", "tokens.json: not JSON"),
         ("token-labels.json", b"{", "token-labels.json: not JSON"),
@@ -141,19 +141,19 @@ def test_check_config_changes_nothing(started: list[Settings], tmp_path: Path) -
     ],
 )
 def test_check_config_finds_an_invalid_file_in_the_state_directory(
-    started: list[Settings], tmp_path: Path, name: str, content: bytes, said: str
+    started: list[Settings], tmp_path: Path, name: str, content: bytes, expected: str
 ) -> None:
     (tmp_path / "jobs").mkdir()
     create(tmp_path / "state" / "tokens.json", "anna")
     (tmp_path / "state" / name).write_bytes(content)
     (tmp_path / "state" / name).chmod(0o600)
-    told = serve(tmp_path / "jobs", "--state-dir", tmp_path / "state", "--check-config")
-    assert told.exit_code == 2
-    assert told.output.startswith(f"Error: {tmp_path}/state/{said}")
+    result = serve(tmp_path / "jobs", "--state-dir", tmp_path / "state", "--check-config")
+    assert result.exit_code == 2
+    assert result.output.startswith(f"Error: {tmp_path}/state/{expected}")
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "expected"),
     [
         (("{tmp}/missing",), 1, "jobs-root: "),
         (("{tmp}", "--port", "x"), 2, "port: 'x'"),
@@ -162,31 +162,31 @@ def test_check_config_finds_an_invalid_file_in_the_state_directory(
     ],
 )
 def test_check_config_finds_what_prevents_the_start(
-    started: list[Settings], tmp_path: Path, words: tuple[str, ...], code: int, said: str
+    started: list[Settings], tmp_path: Path, words: tuple[str, ...], code: int, expected: str
 ) -> None:
     (tmp_path / "jobs").mkdir()
-    told = serve(*(word.format(tmp=tmp_path) for word in words), "--check-config")
-    assert told.exit_code == code
-    assert said in told.output
+    result = serve(*(word.format(tmp=tmp_path) for word in words), "--check-config")
+    assert result.exit_code == code
+    assert expected in result.output
     assert started == []
 
 
 def test_help_names_every_option_with_its_default(started: list[Settings]) -> None:
-    told = " ".join(serve("--help").output.split())
+    result = " ".join(serve("--help").output.split())
     for option in OPTIONS:
-        assert f"{option.flag} {option.spec.metavar if not option.spec.argument else ''}".strip() in told
-        assert not option.default or f"[{option.default}]" in told
+        assert f"{option.flag} {option.spec.metavar if not option.spec.argument else ''}".strip() in result
+        assert not option.default or f"[{option.default}]" in result
     assert started == []
 
 
 def test_invalid_usage_is_exit_code_2_without_a_stack_trace(
     jobsvc: Callable[..., CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    told = jobsvc("serve", str(tmp_path), "--port", "nonsense")
-    assert told.returncode == 2
-    assert told.stdout == ""
-    said = "Error: port: 'nonsense' is not an integer from 0 to 65535 (from the flag --port)\n"
-    assert told.stderr == said
+    result = jobsvc("serve", str(tmp_path), "--port", "nonsense")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    expected = "Error: port: 'nonsense' is not an integer from 0 to 65535 (from the flag --port)\n"
+    assert result.stderr == expected
 
 
 def test_missing_jobs_root_is_exit_code_1_and_a_file_is_2(
@@ -194,10 +194,10 @@ def test_missing_jobs_root_is_exit_code_1_and_a_file_is_2(
 ) -> None:
     file = tmp_path / "file"
     file.touch()
-    for root, code, said in ((tmp_path / "later", 1, "ENOENT"), (file, 2, "ENOTDIR")):
-        told = jobsvc("serve", str(root), "--port", "0")
-        assert (told.returncode, told.stdout) == (code, "")
-        assert f"jobs-root: '{root}' is not a readable directory: {said} (" in told.stderr
+    for root, code, expected in ((tmp_path / "later", 1, "ENOENT"), (file, 2, "ENOTDIR")):
+        result = jobsvc("serve", str(root), "--port", "0")
+        assert (result.returncode, result.stdout) == (code, "")
+        assert f"jobs-root: '{root}' is not a readable directory: {expected} (" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -217,9 +217,9 @@ def test_temporary_error_of_the_state_directory_is_exit_code_1(
         raise OSError(fault, os.strerror(fault))
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    told = serve(tmp_path, "--state-dir", tmp_path.parent / "state")
-    assert told.exit_code == code
-    assert f"cannot be created or written: {errno.errorcode[fault]} (" in told.output
+    result = serve(tmp_path, "--state-dir", tmp_path.parent / "state")
+    assert result.exit_code == code
+    assert f"cannot be created or written: {errno.errorcode[fault]} (" in result.output
     assert started == []
 
 
@@ -235,11 +235,11 @@ def test_unresponsive_jobs_root_is_exit_code_1(
     monkeypatch.setattr(directories, "ANSWER_TIMEOUT_S", 0.1)
     monkeypatch.setattr(os, "scandir", hang)
     try:
-        told = serve(tmp_path, "--state-dir", tmp_path.parent / "state")
+        result = serve(tmp_path, "--state-dir", tmp_path.parent / "state")
     finally:
         release.set()
-    assert told.exit_code == 1
-    assert "ETIMEDOUT (no response within 0.1 s)" in told.output
+    assert result.exit_code == 1
+    assert "ETIMEDOUT (no response within 0.1 s)" in result.output
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EDQUOT])
@@ -250,5 +250,5 @@ def test_full_state_directory_does_not_prevent_the_start(
         raise OSError(fault, os.strerror(fault))
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    told = serve(tmp_path, "--state-dir", tmp_path.parent / "state")
-    assert (told.output, len(started)) == ("", 1)
+    result = serve(tmp_path, "--state-dir", tmp_path.parent / "state")
+    assert (result.output, len(started)) == ("", 1)

@@ -287,8 +287,8 @@ def test_state_directory_of_another_user_is_reported_with_the_user() -> None:
             command, capture_output=True, text=True, timeout=20, check=False, env=without_coverage()
         )
     assert result.returncode == 2
-    said = "EACCES (Permission denied); run this command as root, the owner of the state directory"
-    assert result.stderr == f"Error: {state}: {said}\n"
+    expected = "EACCES (Permission denied); run this command as root, the owner of the state directory"
+    assert result.stderr == f"Error: {state}: {expected}\n"
 
 
 @pytest.mark.parametrize("command", [["create", "--owner", "alice"], ["list"], ["revoke", "0123456789ab"]])

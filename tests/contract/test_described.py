@@ -299,9 +299,9 @@ def head_of(name: str) -> str:
 @pytest.mark.parametrize("name", ENDING)
 def test_resuming_a_finished_stream_is_answered_as_documented(service: Service, name: str) -> None:
     target = OPERATIONS[name].path.replace("{id}", FAILED) + ("?follow=1" if name == "getLogs" else "")
-    said = service.ask("GET", target)
-    assert_conforms(name, said)
-    last = re.findall("^id: (.*)$", said.text, re.MULTILINE)[-1]
+    received = service.ask("GET", target)
+    assert_conforms(name, received)
+    last = re.findall("^id: (.*)$", received.text, re.MULTILINE)[-1]
     for one, method in ((name, "GET"), (head_of(name), "HEAD")):
         again = service.ask(method, target, {"Last-Event-ID": last})
         assert_conforms(one, again)
@@ -311,14 +311,14 @@ def test_resuming_a_finished_stream_is_answered_as_documented(service: Service, 
 def test_stream_of_all_jobs_starts_as_documented(service: Service) -> None:
     with service.begin("/api/events") as response:
         assert response.status_code == 200
-        said = b""
+        received = b""
         for data in response.iter_content(None):
-            said += data
-            if b"event: present\n" in said:
+            received += data
+            if b"event: present\n" in received:
                 break
-        response._content = said
+        response._content = received
         assert_conforms("getEvents", response)
-    states = [json.loads(line[6:])["id"] for line in said.splitlines() if line.startswith(b'data: {"id"')]
+    states = [json.loads(line[6:])["id"] for line in received.splitlines() if line.startswith(b'data: {"id"')]
     assert {COMPLETED, FAILED, QUEUED, RENDERING} <= set(states)
     assert ANOTHERS not in states
 
@@ -351,12 +351,12 @@ def test_last_known_list_is_served_while_storage_is_unavailable(unavailable: Ser
 def test_example_of_a_page_is_what_the_service_answers(service: Service) -> None:
     """Except for the broken samples in it, whose position follows from their file times."""
     shown, last = EXAMPLES["Page"]["value"], EXAMPLES["LastPage"]["value"]
-    asked = EXAMPLES["Page"]["summary"].split("`")[1].replace("&limit=1", "&limit=200")
-    every = service.ask("GET", f"/api/jobs{asked}")
+    link_target = EXAMPLES["Page"]["summary"].split("`")[1].replace("&limit=1", "&limit=200")
+    every = service.ask("GET", f"/api/jobs{link_target}")
     assert_conforms("listJobs", every)
     jobs = every.json()["jobs"]
     assert jobs.index(shown["jobs"][0]) < jobs.index(last["jobs"][0])
-    rest = service.ask("GET", f"/api/jobs{asked}&cursor={shown['nextCursor']}").json()["jobs"]
+    rest = service.ask("GET", f"/api/jobs{link_target}&cursor={shown['nextCursor']}").json()["jobs"]
     assert rest == jobs[jobs.index(shown["jobs"][0]) + 1 :]
 
 
@@ -489,13 +489,13 @@ def test_openapi_document_is_served_to_anyone(service: Service) -> None:
 
 
 def test_documented_way_to_resume_gives_the_whole_file(service: Service) -> None:
-    asked = f"/api/jobs/{COMPLETED}"
-    target = urljoin(asked, service.ask("GET", asked).json()["downloadUrl"])
+    link_target = f"/api/jobs/{COMPLETED}"
+    target = urljoin(link_target, service.ask("GET", link_target).json()["downloadUrl"])
     whole = (SAMPLES / COMPLETED / "output/opening-title.mp4").read_bytes()
-    begun = service.ask("GET", target)
-    kept = begun.content[:70_000]
+    first_response = service.ask("GET", target)
+    kept = first_response.content[:70_000]
 
-    condition = {"If-Range": begun.headers["ETag"]}
+    condition = {"If-Range": first_response.headers["ETag"]}
     rest = service.ask("GET", target, condition | {"Range": f"bytes={len(kept)}-"})
     assert (rest.status_code, kept + rest.content) == (206, whole)
     full = service.ask("GET", target, condition | {"Range": f"bytes={len(whole)}-"})

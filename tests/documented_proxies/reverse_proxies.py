@@ -76,8 +76,8 @@ def running(name: str, backend_port: int, folder: Path) -> Iterator[ReverseProxy
     certificate = _certificate(folder)
     port = _free_port()
     command, variables = _prepare(name, port, backend_port, folder)
-    said = folder / "said"
-    with said.open("wb") as output:
+    output_file = folder / "said"
+    with output_file.open("wb") as output:
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -89,7 +89,7 @@ def running(name: str, backend_port: int, folder: Path) -> Iterator[ReverseProxy
         )
     try:
         wait_until(lambda: _accepts(port) or process.poll() is not None, START_TIMEOUT_S)
-        assert process.poll() is None, said.read_text(errors="replace")
+        assert process.poll() is None, output_file.read_text(errors="replace")
         yield ReverseProxy(name, port, ssl.create_default_context(cafile=certificate), folder)
     finally:
         with suppress(ProcessLookupError):

@@ -93,12 +93,12 @@ async def test_long_poll_is_answered_by_a_change_or_when_it_ends(behind: Behind,
     target = "/api/jobs/job-2"
     etag = (await behind.get(target)).headers["ETag"]
     assert (await behind.get(f"{target}?wait=1", If_None_Match=etag)).status == 304
-    asked = asyncio.create_task(behind.get(f"{target}?wait=50", If_None_Match=etag))
+    waiting_request = asyncio.create_task(behind.get(f"{target}?wait=50", If_None_Match=etag))
     async with asyncio.timeout(10):
         while await behind.service.metric("jobsvc_requests_waiting") != 1:
             pass
     make_job("job-2", status="rendering", progress=50)
-    answer = await asyncio.wait_for(asked, 10)
+    answer = await asyncio.wait_for(waiting_request, 10)
     assert (answer.status, orjson.loads(answer.body)["progress"]) == (200, 50)
 
 
@@ -210,6 +210,6 @@ async def test_slow_client_delays_no_other(behind: Behind) -> None:
         session.get(behind.url(f"{JOB}/download"), headers=headers) as response,
     ):
         assert response.status == 200
-        begun = time.monotonic()
+        started_at = time.monotonic()
         assert (await behind.get(JOB)).status == 200
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_at < 5

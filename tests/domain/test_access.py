@@ -43,19 +43,19 @@ def test_scope_is_granted_only_by_its_name_or_by_admin(scopes: frozenset[str], w
 def test_job_is_visible_to_exactly_its_owner_and_to_admin(
     scopes: frozenset[str], holder: str, owner: str
 ) -> None:
-    asked = token(*scopes, owner=holder)
-    assert can_see(asked, owner) == (holder == owner or ADMIN in scopes)
-    if can_see(asked, owner):
-        require_visible(asked, owner)
+    requester = token(*scopes, owner=holder)
+    assert can_see(requester, owner) == (holder == owner or ADMIN in scopes)
+    if can_see(requester, owner):
+        require_visible(requester, owner)
     else:
         with pytest.raises(JobNotFound):
-            require_visible(asked, owner)
+            require_visible(requester, owner)
 
 
 @given(scopes=SCOPE_SETS, holder=OWNERS, owner=OWNERS)
 def test_token_lists_the_jobs_that_it_can_see(scopes: frozenset[str], holder: str, owner: str) -> None:
-    asked = token(*scopes, owner=holder)
-    assert (visible_owner(asked) in {None, owner}) == can_see(asked, owner)
+    requester = token(*scopes, owner=holder)
+    assert (visible_owner(requester) in {None, owner}) == can_see(requester, owner)
 
 
 def test_job_of_another_owner_is_refused_like_an_unknown_one() -> None:

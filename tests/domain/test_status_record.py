@@ -231,13 +231,13 @@ def test_missing_times_are_those_of_the_file() -> None:
 
 
 def test_completed_at_defaults_to_the_last_update() -> None:
-    updated, said = "2026-01-02T00:00:00Z", "2026-01-01T12:00:00Z"
+    updated, completed = "2026-01-02T00:00:00Z", "2026-01-01T12:00:00Z"
     assert parse(status="done").details.completed_at == "2026-01-01T00:00:00.123Z"
     assert parse(status="done", updatedAt=updated).details.completed_at == updated
-    assert parse(status="done", updatedAt=updated, completedAt=said).details.completed_at == said
+    assert parse(status="done", updatedAt=updated, completedAt=completed).details.completed_at == completed
     for status in ("queued", "rendering", "failed", "canceled"):
         assert parse(status=status, updatedAt=updated).details.completed_at is None
-        assert parse(status=status, completedAt=said).details.completed_at == said
+        assert parse(status=status, completedAt=completed).details.completed_at == completed
 
 
 # Numbers ---------------------------------------------------------------------

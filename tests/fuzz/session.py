@@ -39,13 +39,13 @@ async def behind(program: str, seed: int, count: int) -> None:
     with tempfile.TemporaryDirectory(prefix="jobsvc-fuzz-") as folder:
         async with services(Path(folder)) as (ports, tokens):
             try:
-                told = await fuzz_behind(
+                summary = await fuzz_behind(
                     program, Path(folder), ports.variants["fast path"], tokens, seed, count
                 )
             except Desync as fault:
                 print(f"seed {seed}, behind {program}: {fault}")
                 raise SystemExit(1) from fault
-    print(f"seed {seed}, behind {told}, no fault")
+    print(f"seed {seed}, behind {summary}, no fault")
 
 
 def run_behind(program: str, seed: int, count: int) -> None:

@@ -129,14 +129,14 @@ class RandomFarm:
 
     def accept(self, job_id: str, owner: str | None, shown: tuple[Any, ...] | None) -> bool:
         """Return whether this status is correct; from then on it is what the service knows."""
-        so = {truth for truth in self._allowed[job_id] if visible_status(owner, truth) == shown}
-        if so and job_id in self._in_grace_period and so & self._final_states(job_id):
-            so &= self._final_states(job_id)
+        matching = {truth for truth in self._allowed[job_id] if visible_status(owner, truth) == shown}
+        if matching and job_id in self._in_grace_period and matching & self._final_states(job_id):
+            matching &= self._final_states(job_id)
             if owner is None:
                 self._in_grace_period.discard(job_id)
-        if so and job_id not in self._in_grace_period:
-            self._allowed[job_id] = self._possibly_cached[job_id] = so
-        return bool(so)
+        if matching and job_id not in self._in_grace_period:
+            self._allowed[job_id] = self._possibly_cached[job_id] = matching
+        return bool(matching)
 
     def allowed_states(self, job_id: str) -> set[ExpectedState]:
         """Return all states that may be answered."""

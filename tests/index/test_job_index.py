@@ -127,11 +127,11 @@ async def test_hanging_job_keeps_no_other_out_of_the_index(farm: Farm) -> None:
     disk = StorageExecutor(deadline=0.3)
     try:
         index = make_index(disk, Root(farm.root), watch=WatchMode.POLL)
-        begun = time.monotonic()
+        started_at = time.monotonic()
         async with index.running():
             await asyncio.wait_for(index.ready.wait(), 10)
             assert set(index.catalogue.entries) == {"a", "z"}
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - started_at < 8
     finally:
         release.set()
         disk.close()

@@ -220,7 +220,7 @@ class RandomOperationsPolling(RandomOperations):
 @pytest.mark.timeout(REQUESTED_OPERATIONS // 2 + 60)
 @pytest.mark.parametrize("machine", [RandomOperations, RandomOperationsPolling])
 def test_responses_are_correct_whatever_the_farm_does(machine: type[RandomOperations]) -> None:
-    begun = machine.done
+    done_before = machine.done
     chosen = settings(
         max_examples=100 if REQUESTED_OPERATIONS else 6,
         stateful_step_count=20 if REQUESTED_OPERATIONS else 12,
@@ -231,5 +231,5 @@ def test_responses_are_correct_whatever_the_farm_does(machine: type[RandomOperat
     )
     run: Callable[[], None] = lambda: run_state_machine_as_test(machine, settings=chosen)  # noqa: E731
     run()
-    while machine.done - begun < REQUESTED_OPERATIONS:
+    while machine.done - done_before < REQUESTED_OPERATIONS:
         run()

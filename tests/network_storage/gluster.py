@@ -88,7 +88,7 @@ class Gluster:
         process = self._programs.start("brick", self._command("glusterfsd", "brick", "brick"))
         wait_until(lambda: listens(self._port) or process.poll() is not None)
         if process.poll() is not None:
-            raise NotPossible(f"glusterfsd ends: {self._programs.said('brick')}")
+            raise NotPossible(f"glusterfsd ends: {self._programs.output_of('brick')}")
         return process
 
     def _command(self, program: str, volume: str, name: str, *words: object) -> list[object]:

@@ -84,9 +84,9 @@ class Programs:
         with suppress(TimeoutError):
             wait_until(lambda: mountpoint.is_mount() or process.poll() is not None)
         if not mountpoint.is_mount():
-            raise NotPossible(f"{name} does not mount: {self.said(name)}")
+            raise NotPossible(f"{name} does not mount: {self.output_of(name)}")
 
-    def said(self, name: str) -> str:
+    def output_of(self, name: str) -> str:
         """Return the end of a program's output or log."""
         texts = [path.read_text(errors="replace") for path in self._folder.glob(f"{name}.*")]
         return " ".join("".join(texts)[-500:].split())

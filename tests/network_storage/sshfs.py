@@ -69,7 +69,7 @@ class Sshfs:
         process = self._programs.start("server", command)
         wait_until(lambda: listens(self._port) or process.poll() is not None)
         if process.poll() is not None:
-            raise NotPossible(f"sshd ends: {self._programs.said('server')}")
+            raise NotPossible(f"sshd ends: {self._programs.output_of('server')}")
         return process
 
     def _command(self, mountpoint: Path) -> list[object]:

@@ -36,17 +36,17 @@ async def stream(service: Service) -> AsyncIterator[EventStream]:
         yield stream
 
 
-async def listed(service: Service, wanted: dict[str, str], within: float = BOUND_S) -> None:
+async def listed(service: Service, expected: dict[str, str], within: float = BOUND_S) -> None:
     """Wait until the list has these jobs in these states, and no others."""
     found: Any = None
     try:
         async with asyncio.timeout(within):
-            while found != wanted:
+            while found != expected:
                 page = (await service.get("/api/jobs")).json()  # 503 until the first index is complete
                 found = {job["id"]: job["status"] for job in page.get("jobs", ())}
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        pytest.fail(f"after {within} s: {found} instead of {wanted}")
+        pytest.fail(f"after {within} s: {found} instead of {expected}")
 
 
 async def ready(service: Service, status: int) -> None:

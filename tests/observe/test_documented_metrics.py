@@ -40,25 +40,25 @@ async def test_table_has_every_metric_with_its_labels_and_no_other(serve: Serve,
     service = await serve()
     await service.get("/api/jobs/half-written")
     rows = re.findall(r"^\| `((?:jobsvc|process)_\w+)` \|(.*?)\|", PAGE, re.MULTILINE)
-    told = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
-    assert told == labels_of(await measured(service))
+    documented = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    assert documented == labels_of(await measured(service))
 
 
 async def test_names_contain_the_unit(serve: Serve) -> None:
     """Seconds and bytes are the only units besides counts."""
     for family in await measured(await serve()):
         name = name_of(family).removesuffix("_total")
-        told = family.documentation.lower()
-        if family.type == "histogram" or "time " in told or "bytes" in told:
+        documented = family.documentation.lower()
+        if family.type == "histogram" or "time " in documented or "bytes" in documented:
             assert name.endswith(UNITS), name
 
 
 async def test_readiness_metric_agrees_with_readyz(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await serve()
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while (await service.get("/readyz", token=None)).status != 200:
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_at < 5
     assert await service.metric("jobsvc_index_complete") == 1
     assert await service.metric("jobsvc_storage_missing") == 0
     assert await service.metric("jobsvc_watcher_wanted") == 0

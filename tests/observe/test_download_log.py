@@ -146,31 +146,31 @@ def test_records_of_many_threads_are_complete_lines(tmp_path: Path) -> None:
 
 def test_failing_disk_is_counted_each_time_and_logged_once(tmp_path: Path) -> None:
     losses, state = Losses(), tmp_path / "state"
-    with capture_logs() as told:
+    with capture_logs() as logged:
         downloads = DownloadLog(state, losses)
         for number in range(3):
             downloads.write(record(number))
         until(lambda: losses.count == 3)
         state.mkdir()
         downloads.write(record(3))
-        until(lambda: len(told) == 2)
+        until(lambda: len(logged) == 2)
         downloads.write(record(4))
         downloads.close()
     assert [line["requestId"] for line in lines(state / "downloads.jsonl")] == ["r3", "r4"]
-    assert [(line["log_level"], line["event"]) for line in told] == [
+    assert [(line["log_level"], line["event"]) for line in logged] == [
         ("error", "download-log-lost-lines"),
         ("info", "download-log-recovered"),
     ]
-    assert "No such file or directory" in told[0]["reason"]
+    assert "No such file or directory" in logged[0]["reason"]
 
 
 def test_queue_overflow_is_logged_once_and_again_when_it_ends(tmp_path: Path, hung: threading.Event) -> None:
     losses = Losses()
-    told: list[tuple[str, int]] = []
+    logged: list[tuple[str, int]] = []
 
     def keep(_: object, level: str, __: object) -> str:
         file = tmp_path / "downloads.jsonl"
-        told.append((level, len(lines(file)) if file.exists() else 0))
+        logged.append((level, len(lines(file)) if file.exists() else 0))
         raise structlog.DropEvent
 
     structlog.configure(processors=[keep])
@@ -179,11 +179,11 @@ def test_queue_overflow_is_logged_once_and_again_when_it_ends(tmp_path: Path, hu
         for number in range(20):
             downloads.write(record(number))
         hung.set()
-        until(lambda: len(told) == 2)
+        until(lambda: len(logged) == 2)
         downloads.close()
     finally:
         structlog.reset_defaults()
-    assert told == [("error", 0), ("info", 20 - losses.count)]
+    assert logged == [("error", 0), ("info", 20 - losses.count)]
 
 
 def test_record_after_close_is_counted_as_lost(tmp_path: Path) -> None:

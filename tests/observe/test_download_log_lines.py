@@ -53,9 +53,9 @@ def assert_complete_line(line: dict[str, Any]) -> bool:
     assert [name for name, kind in FIELDS.items() if not isinstance(line[name], kind)] == []
     assert 0 <= line["bytesSent"] <= line["bytesPromised"]
     assert (line["outcome"] == "complete") == (line["bytesSent"] == line["bytesPromised"])
-    begun = datetime.fromisoformat(line["when"])
-    assert begun.tzinfo is not None
-    assert begun.timestamp() + line["seconds"] <= time.time() + 0.01
+    started_at = datetime.fromisoformat(line["when"])
+    assert started_at.tzinfo is not None
+    assert started_at.timestamp() + line["seconds"] <= time.time() + 0.01
     return True
 
 
@@ -64,15 +64,15 @@ async def test_download_is_one_line_with_client_file_and_bytes(
     serve: Serve, make_job: MakeJob, film: bytes
 ) -> None:
     make_job(output=film, outputPath="output/größe 1.mp4")
-    service, size, begun = await serve(), len(film), time.time()
-    asked: dict[str | None, tuple[str | None, int]] = {None: (None, size)}
+    service, size, started_at = await serve(), len(film), time.time()
+    requests: dict[str | None, tuple[str | None, int]] = {None: (None, size)}
     if film:
-        asked["bytes=5-14"] = (f"bytes 5-14/{size}", 10)
-        asked[f"bytes=5-{size}"] = (f"bytes 5-{size - 1}/{size}", size - 5)
-        asked["bytes=5000-5009,0-9"] = (f"bytes 5000-5009/{size}, bytes 0-9/{size}", 20)
-        asked["bytes=0-9,10-19"] = (f"bytes 0-19/{size}", 20)
-        asked["bytes=x"] = (None, size)
-    for count, (field, (range_, promised)) in enumerate(asked.items(), 1):
+        requests["bytes=5-14"] = (f"bytes 5-14/{size}", 10)
+        requests[f"bytes=5-{size}"] = (f"bytes 5-{size - 1}/{size}", size - 5)
+        requests["bytes=5000-5009,0-9"] = (f"bytes 5000-5009/{size}, bytes 0-9/{size}", 20)
+        requests["bytes=0-9,10-19"] = (f"bytes 0-19/{size}", 20)
+        requests["bytes=x"] = (None, size)
+    for count, (field, (range_, promised)) in enumerate(requests.items(), 1):
         fields = (("Range", field),) if field else ()
         answer = await service.download("job-1", *fields, ("X-Request-Id", f"asked-{count}"))
         line = (await service.wait_for_downloads(count))[-1]
@@ -82,10 +82,10 @@ async def test_download_is_one_line_with_client_file_and_bytes(
         assert line["etag"] == answer.headers["ETag"]
         assert line["tokenId"] == load(service.state_dir / "tokens.json")[0].id
         assert (line["owner"], line["job"], line["file"]) == ("anna", "job-1", "größe 1.mp4")
-        assert datetime.fromisoformat(line["when"]).timestamp() > begun - 0.01
+        assert datetime.fromisoformat(line["when"]).timestamp() > started_at - 0.01
     sent = sum(line["bytesSent"] for line in service.downloads())
     assert await service.metric("jobsvc_download_bytes_total") == sent
-    assert await service.metric('jobsvc_downloads_total{outcome="complete"}') == len(asked)
+    assert await service.metric('jobsvc_downloads_total{outcome="complete"}') == len(requests)
 
 
 async def test_log_is_private_and_has_the_owner_and_the_token(

@@ -62,13 +62,13 @@ async def series_labels(serve: Serve) -> dict[str, set[str]]:
 async def test_every_expression_uses_existing_metrics_and_labels(serve: Serve) -> None:
     series = await series_labels(serve)
     for who, expression in expressions():
-        asked = set(_METRIC.findall(expression)) - {"label_values"}
-        assert asked, who
-        assert asked <= series.keys(), who
+        queried = set(_METRIC.findall(expression)) - {"label_values"}
+        assert queried, who
+        assert queried <= series.keys(), who
         labels = set(_MATCHER.findall(expression))
         for group in _GROUPED.findall(expression):
             labels.update(name.strip() for name in group.split(","))
-        assert labels - {"le"} <= set().union(*(series[name] for name in asked)), who
+        assert labels - {"le"} <= set().union(*(series[name] for name in queried)), who
         assert expression.count("(") == expression.count(")"), who
 
 
@@ -128,10 +128,10 @@ def test_every_query_is_limited_to_the_chosen_instances() -> None:
     ],
 )  # fmt: skip
 def test_dashboard_has_the_values_needed_in_an_incident(metric: str) -> None:
-    asked = {
+    queried = {
         name for panel in ASKING for target in panel["targets"] for name in _METRIC.findall(target["expr"])
     }
-    assert metric in asked
+    assert metric in queried
 
 
 def test_each_rule_has_a_unique_name() -> None:

@@ -84,9 +84,9 @@ async def test_line_has_the_id_of_its_request() -> None:
 
     await asyncio.gather(answer("r1"), answer("r2"))
     structlog.get_logger().info("outside")
-    told = lines(stream)
-    assert all(line["requestId"] == line["event"] for line in told[:-1])
-    assert "requestId" not in told[-1]
+    logged = lines(stream)
+    assert all(line["requestId"] == line["event"] for line in logged[:-1])
+    assert "requestId" not in logged[-1]
 
 
 def test_exception_is_in_the_same_line() -> None:
@@ -155,10 +155,10 @@ def test_real_terminal_is_detected() -> None:
     with os.fdopen(follower, "w", encoding="utf-8") as terminal:
         logging_setup.configure(terminal)
         structlog.get_logger().info("hello", job="a")
-        told = os.read(leader, 4096).decode()
+        logged = os.read(leader, 4096).decode()
     os.close(leader)
-    assert "hello" in told
-    assert not told.startswith("{")
+    assert "hello" in logged
+    assert not logged.startswith("{")
 
 
 def test_file_name_that_is_not_utf_8_does_not_lose_the_line() -> None:

@@ -137,11 +137,13 @@ async def test_no_live_token_is_a_warning_with_a_remedy(start_process: StartProc
 def test_misspelled_variable_is_a_warning_with_a_suggestion(
     tmp_path: Path, jobs_root: Path, state_dir: Path
 ) -> None:
-    said = tmp_path / "said"
+    stderr_file = tmp_path / "said"
     words = ("serve", jobs_root, "--state-dir", state_dir, "--port", "0", "--host", "a..b")
-    process = start_command(said, *words, JOBSVC_MAX_AG="1", JOBSVC_URL="x", JOBSVC_SERVICE_HOST="10.0.0.1")
+    process = start_command(
+        stderr_file, *words, JOBSVC_MAX_AG="1", JOBSVC_URL="x", JOBSVC_SERVICE_HOST="10.0.0.1"
+    )
     assert process.wait(20) == 2
-    lines = [orjson.loads(line) for line in said.read_bytes().splitlines()]
+    lines = [orjson.loads(line) for line in stderr_file.read_bytes().splitlines()]
     warnings = [line for line in lines if line["event"] == "unknown-variable"]
     assert [(line["level"], line["name"], line["did_you_mean"]) for line in warnings] == [
         ("warning", "JOBSVC_MAX_AG", "JOBSVC_MAX_AGE")
@@ -151,14 +153,14 @@ def test_misspelled_variable_is_a_warning_with_a_suggestion(
 def test_log_is_utf_8_in_any_locale(tmp_path: Path, state_dir: Path) -> None:
     root = tmp_path / "夜"
     root.mkdir()
-    said = tmp_path / "said"
+    stderr_file = tmp_path / "said"
     words = ("serve", root, "--state-dir", state_dir, "--port", "0")
-    process = start_command(said, *words, PYTHONIOENCODING="ascii")
+    process = start_command(stderr_file, *words, PYTHONIOENCODING="ascii")
     try:
-        wait_until(lambda: b'"serving"' in said.read_bytes(), 20)
+        wait_until(lambda: b'"serving"' in stderr_file.read_bytes(), 20)
     finally:
         stop_process(process)
-    serving = [orjson.loads(line) for line in said.read_bytes().splitlines() if b'"serving"' in line]
+    serving = [orjson.loads(line) for line in stderr_file.read_bytes().splitlines() if b'"serving"' in line]
     assert serving[0]["jobs_root"] == str(root)
 
 
@@ -196,9 +198,9 @@ async def test_many_refusals_are_counted_and_few_logged(start_process: StartProc
     unparsed = 'jobsvc_requests_total{code="400",method="other",route="unparsed"}'
     assert await service.metric(unparsed) == 300
 
-    def told() -> int:
+    def logged_count() -> int:
         omitted = sum(int(line["lines"]) for line in service.lines("log-lines-omitted"))
         return omitted + len(service.lines("refused"))
 
-    await until(lambda: told() == 600)
+    await until(lambda: logged_count() == 600)
     assert len(service.lines("refused")) < 300

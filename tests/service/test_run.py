@@ -54,10 +54,10 @@ def failing(tmp_path: Path, jobs_root: Path, state_dir: Path) -> Callable[..., t
     """Start the service where it cannot start; return its exit code and standard error."""
 
     def run(*words: object) -> tuple[int, str]:
-        said = tmp_path / "said"
-        process = start_command(said, "serve", jobs_root, "--state-dir", state_dir, *words)
+        stderr = tmp_path / "said"
+        process = start_command(stderr, "serve", jobs_root, "--state-dir", state_dir, *words)
         try:
-            return process.wait(10), said.read_text()
+            return process.wait(10), stderr.read_text()
         finally:
             stop_process(process)
 
@@ -66,36 +66,36 @@ def failing(tmp_path: Path, jobs_root: Path, state_dir: Path) -> Callable[..., t
 
 def test_port_in_use_is_a_one_line_error(failing: Callable[..., tuple[int, str]]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        code, said = failing("--port", taken.getsockname()[1])
+        code, stderr = failing("--port", taken.getsockname()[1])
     assert code == 1
-    line = orjson.loads(said.splitlines()[-1])
+    line = orjson.loads(stderr.splitlines()[-1])
     assert line["event"] == "not-started"
     assert "address already in use" in line["reason"]
     assert "use another --port" in line["reason"]
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
 
 
 def test_foreign_host_address_is_a_one_line_error(failing: Callable[..., tuple[int, str]]) -> None:
-    code, said = failing("--port", 0, "--host", "192.0.2.1")
+    code, stderr = failing("--port", 0, "--host", "192.0.2.1")
     assert code == 1
-    assert orjson.loads(said.splitlines()[-1])["event"] == "not-started"
-    assert "Traceback" not in said
+    assert orjson.loads(stderr.splitlines()[-1])["event"] == "not-started"
+    assert "Traceback" not in stderr
 
 
 def test_host_name_that_does_not_resolve_is_exit_code_1(
     failing: Callable[..., tuple[int, str]],
 ) -> None:
-    code, said = failing("--port", 0, "--host", "render-vip.invalid")
+    code, stderr = failing("--port", 0, "--host", "render-vip.invalid")
     assert code == 1
-    reason = orjson.loads(said.splitlines()[-1])["reason"]
+    reason = orjson.loads(stderr.splitlines()[-1])["reason"]
     assert reason.startswith("host: the name 'render-vip.invalid' cannot be resolved: ")
 
 
 def test_invalid_host_name_is_a_configuration_error(failing: Callable[..., tuple[int, str]]) -> None:
-    code, said = failing("--port", 0, "--host", "a..b")
+    code, stderr = failing("--port", 0, "--host", "a..b")
     assert code == 2
-    assert "host: 'a..b' is not a host name" in orjson.loads(said.splitlines()[-1])["reason"]
-    assert "Traceback" not in said
+    assert "host: 'a..b' is not a host name" in orjson.loads(stderr.splitlines()[-1])["reason"]
+    assert "Traceback" not in stderr
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,9 @@ def test_unusable_token_file_prevents_the_start(
 ) -> None:
     (state_dir / "tokens.json").write_bytes(content)
     (state_dir / "tokens.json").chmod(mode)
-    code, said = failing("--port", 0)
+    code, stderr = failing("--port", 0)
     assert code == 2
-    lines = [orjson.loads(line) for line in said.splitlines()]
+    lines = [orjson.loads(line) for line in stderr.splitlines()]
     assert [line["event"] for line in lines] == ["not-started"]
     assert f"{state_dir / 'tokens.json'}: {reason}" in lines[0]["reason"]
 

@@ -140,8 +140,8 @@ def test_commands_name_both_roots_and_the_remedy(out: Path, tmp_path: Path, comm
     (tmp_path / "alias").symlink_to(out)
     roots = ("--output-root", f"anna={out}/anna", "--output-root", str(tmp_path / "alias"))
     words = (*command, str(tmp_path / "jobs"), "--state-dir", str(tmp_path / "state"), *roots)
-    told = CliRunner().invoke(main, words)
-    assert told.exit_code == 2
-    assert f"output-root: 'anna={out}/anna' is inside '{tmp_path}/alias'" in told.output
-    assert "separate the directories (from the flag --output-root)" in told.output
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert f"output-root: 'anna={out}/anna' is inside '{tmp_path}/alias'" in result.output
+    assert "separate the directories (from the flag --output-root)" in result.output
     assert not (tmp_path / "state").exists()

@@ -55,8 +55,8 @@ async def download_incomplete(service: Service) -> Answer:
 
 async def resume_download(service: Service, before: Answer) -> Answer:
     """Request the rest as clients do: of that version, or else all of the new one."""
-    wanted = ("Range", f"bytes={len(before.body)}-"), ("If-Range", before.headers["ETag"])
-    return await service.download("job-1", *wanted)
+    range_fields = ("Range", f"bytes={len(before.body)}-"), ("If-Range", before.headers["ETag"])
+    return await service.download("job-1", *range_fields)
 
 
 async def outcome(service: Service) -> str:

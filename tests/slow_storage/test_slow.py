@@ -286,27 +286,27 @@ async def test_client_that_reads_a_little_regularly_is_not_disconnected(
     """Less in each --send-timeout than makes its socket writable again."""
     make_job("large", output=FILM * 32)
     service = await serve(send_timeout=2)
-    asked = request(
+    request_bytes = request(
         "GET",
         download_path("large"),
         [("Range", "bytes=0-999999,2000000-")],
         token=service.token,
         version="1.0",
     )
-    received = await asyncio.to_thread(accept_slowly, service.port, asked)
+    received = await asyncio.to_thread(accept_slowly, service.port, request_bytes)
     head, _, body = received.partition(b"\r\n\r\n")
     assert f"Content-Length: {len(body)}\r\n".encode() in head
     assert (await service.wait_for_downloads(1))[0]["outcome"] == "complete"
 
 
-def accept_slowly(port: int, asked: bytes) -> bytes:
+def accept_slowly(port: int, request_bytes: bytes) -> bytes:
     """Read a little at intervals for some seconds, and then the rest."""
     ends, received = time.monotonic() + 5, bytearray()
     with socket.socket() as link:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
         link.settimeout(RESPONSE_TIMEOUT_S)
         link.connect(("127.0.0.1", port))
-        link.sendall(asked)
+        link.sendall(request_bytes)
         while data := link.recv(40_000 if time.monotonic() < ends else 1 << 20):
             received += data
             if time.monotonic() < ends:

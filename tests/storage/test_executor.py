@@ -60,10 +60,10 @@ def fail(error: Exception) -> Callable[[], None]:
 
 
 async def test_metadata_and_data_calls_run_in_threads(disk: StorageExecutor) -> None:
-    lent = Resource()
+    resource = Resource()
     assert (await disk.run_metadata("a", threading.current_thread)).name.startswith("jobsvc-metadata")
-    assert (await disk.run_data("a", threading.current_thread, lent)).name.startswith("jobsvc-data")
-    assert lent.closed == 0
+    assert (await disk.run_data("a", threading.current_thread, resource)).name.startswith("jobsvc-data")
+    assert resource.closed == 0
 
 
 async def test_executor_is_idle_once_no_metadata_call_is_in_progress(
@@ -137,11 +137,11 @@ async def test_hanging_jobs_delay_no_other_job_and_no_data_call(
 ) -> None:
     hung = [asyncio.ensure_future(disk.run_metadata(f"hung {n % 5}", release.wait)) for n in range(40)]
     await asyncio.sleep(0)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     for number in range(20):
         assert await disk.run_metadata(f"good {number}", lambda: 1) == 1
     assert await disk.run_data("hung 0", lambda: 2, Resource()) == 2
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - started_at < 1
     release.set()
     assert all(await asyncio.gather(*hung))
 
@@ -150,11 +150,11 @@ async def test_background_calls_have_own_threads_and_their_errors_are_reported(
     disk: StorageExecutor, faults: list[tuple[str, Exception]]
 ) -> None:
     assert (await disk.run_background("a", threading.current_thread)).name.startswith("jobsvc-background")
-    lent, broken = Resource(), OSError(5, "broken")
+    resource, broken = Resource(), OSError(5, "broken")
     with pytest.raises(StorageUnavailable, match="reported an error"):
-        await disk.run_background("a", fail(broken), lent)
+        await disk.run_background("a", fail(broken), resource)
     assert faults == [("a", broken)]
-    await until(lambda: lent.closed == 1)
+    await until(lambda: resource.closed == 1)
 
 
 async def test_hanging_background_call_delays_no_other_call(release: threading.Event) -> None:
@@ -229,14 +229,14 @@ async def test_released_file_is_closed_outside_the_loop(
 async def test_closed_executor_refuses_immediately(disk: StorageExecutor, release: threading.Event) -> None:
     hung = asyncio.ensure_future(disk.run_metadata("a", release.wait))
     await asyncio.sleep(0)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     disk.close()
-    lent = Resource()
+    resource = Resource()
     with pytest.raises(StorageUnavailable):
         await disk.run_metadata("a", os.getpid)
     with pytest.raises(StorageUnavailable):
-        await disk.run_data("a", os.getpid, lent)
-    assert time.monotonic() - begun < 1
-    await until(lambda: lent.closed == 1)
+        await disk.run_data("a", os.getpid, resource)
+    assert time.monotonic() - started_at < 1
+    await until(lambda: resource.closed == 1)
     release.set()
     assert await hung

@@ -33,17 +33,17 @@ class ModelCall:
         self.gate = threading.Event()
         self.inside = False
         self.result = Thing()
-        self.lent = Thing()
+        self.resource = Thing()
         self.ran = False
         self._counts = counts
-        self.task = asyncio.ensure_future(pool.run(key, self._work, lent=self.lent))
+        self.task = asyncio.ensure_future(pool.run(key, self._work, lent=self.resource))
 
     def _work(self) -> Thing:
         self.ran = self.inside = True
         self._counts[self.key] = self._counts.get(self.key, 0) + 1
         assert self._counts[self.key] <= 2
         assert self.gate.wait(10)
-        assert self.lent.closed == 0, "closed in use"
+        assert self.resource.closed == 0, "closed in use"
         self._counts[self.key] -= 1
         self.inside = False
         return self.result
@@ -52,9 +52,9 @@ class ModelCall:
         """Return whether everything that should be closed is closed, and once."""
         got_it = not self.task.cancelled() and self.task.exception() is None
         return (
-            (self.result.closed, self.lent.closed) == (0, 0)
+            (self.result.closed, self.resource.closed) == (0, 0)
             if got_it
-            else (self.result.closed == self.ran and self.lent.closed == 1)
+            else (self.result.closed == self.ran and self.resource.closed == 1)
         )
 
 
@@ -73,27 +73,27 @@ async def take(step: str, one: ModelCall, pool: ThreadPool) -> None:
         one.task.cancel()
     elif step == "expire":
         for call in chain(pool._in_flight, *pool._waiting_by_key.values()):
-            if call.resource is one.lent:
+            if call.resource is one.resource:
                 expire(call.future)
 
 
 async def play(steps: list[tuple[str, int]], *, close_early: bool) -> None:
     pool = ThreadPool("books", threads=4, share=2, deadline=60)
-    asked: list[ModelCall] = []
+    calls: list[ModelCall] = []
     counts: dict[str, int] = {}
     for step, number in steps:
         if step == "ask":
-            asked.append(ModelCall(pool, "abc"[number % 3], counts))
-        elif asked and not asked[number % len(asked)].task.done():
-            await take(step, asked[number % len(asked)], pool)
+            calls.append(ModelCall(pool, "abc"[number % 3], counts))
+        elif calls and not calls[number % len(calls)].task.done():
+            await take(step, calls[number % len(calls)], pool)
     await asyncio.sleep(0)
     if close_early:
         pool.close()
-    for one in asked:
+    for one in calls:
         one.gate.set()
-    await asyncio.gather(*(one.task for one in asked), return_exceptions=True)
+    await asyncio.gather(*(one.task for one in calls), return_exceptions=True)
     await until(lambda: not pool._in_flight)
-    await until(lambda: all(one.all_closed() for one in asked))
+    await until(lambda: all(one.all_closed() for one in calls))
     assert not pool._running_by_key
     assert not pool._waiting_by_key
     pool.close()

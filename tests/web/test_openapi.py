@@ -176,7 +176,7 @@ def test_each_code_has_an_example_with_the_text_of_the_service() -> None:
 
 
 def test_each_problem_response_lists_its_status_and_codes_with_examples() -> None:
-    told = set()
+    documented = set()
     for _, _, operation in operations():
         for status, reference in operation["responses"].items():
             content = resolved(reference).get("content", {}).get("application/problem+json")
@@ -186,8 +186,8 @@ def test_each_problem_response_lists_its_status_and_codes_with_examples() -> Non
                 assert own["status"] == {"const": int(status)}
                 shown = [resolved(example)["value"]["code"] for example in content["examples"].values()]
                 assert shown == own["code"]["enum"]
-                told.update(shown)
-    assert told == CODES.keys()
+                documented.update(shown)
+    assert documented == CODES.keys()
 
 
 def test_internal_error_is_answered_as_documented() -> None:

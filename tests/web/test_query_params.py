@@ -51,8 +51,8 @@ async def test_unknown_parameter_is_refused_and_known_ones_are_listed_on_every_r
         assert answer.status == 400, (method, target)
         if method != "HEAD":
             assert answer.code == "bad-request"
-            said, _, named = answer.json()["detail"].removesuffix(".").partition(". Supported here: ")
-            assert said == "Unknown query parameter 'wiat'"
+            problem, _, named = answer.json()["detail"].removesuffix(".").partition(". Supported here: ")
+            assert problem == "Unknown query parameter 'wiat'"
             assert set(named.split(", ")) == (known or {"none"})
 
 

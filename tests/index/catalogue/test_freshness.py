@@ -314,9 +314,9 @@ async def test_unresponsive_storage_returns_the_last_known_snapshot_in_time(
     farm.put("a")
     await freshness.job("a")
     root.gate.clear()
-    begun = time.monotonic()
+    started_at = time.monotonic()
     assert (await freshness.job("a", force=True)).stale
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - started_at < 2
 
 
 async def test_heartbeat_without_an_event_counts_as_verification(
@@ -399,13 +399,13 @@ async def test_snapshot_read_late_by_a_request_replaces_nothing_newer(
 ) -> None:
     farm.put("a", progress=1)
     farm.put("b")
-    begun, old = clock(), JobsRoot(farm.root).read("a")
+    started_at, old = clock(), JobsRoot(farm.root).read("a")
     farm.put("a", progress=2)
     await freshness.job("a")
-    parts.updater.store("a", old, begun)
+    parts.updater.store("a", old, started_at)
     assert (await freshness.job("a")).snapshot.job.progress == 2
     farm.remove("a")
     with pytest.raises(JobNotFound):
         await freshness.job("a", force=True)
-    parts.updater.store("a", old, begun)
+    parts.updater.store("a", old, started_at)
     assert freshness.cached("a") is None

@@ -180,11 +180,11 @@ async def test_log_missing_for_a_moment_is_waited_for(serve: Serve, make_job: Ma
     await status_of(service, 200)
     assert (await service.get(LOGS)).body == b"old\n"
     log.unlink()
-    asked = asyncio.create_task(service.get(LOGS))
+    request_task = asyncio.create_task(service.get(LOGS))
     await statuses_while(service, JOB, AWAY_S)
-    assert not asked.done()
+    assert not request_task.done()
     put(log, b"new\n")
-    assert (await asked).body == b"new\n"
+    assert (await request_task).body == b"new\n"
 
 
 async def test_permanently_missing_log_is_404_and_one_that_never_existed_immediately(
@@ -208,11 +208,11 @@ async def test_unread_log_is_waited_for_if_its_directory_has_just_changed(
     service = await serve(**POLLED)
     await status_of(service, 200)
     log.unlink()
-    asked = asyncio.create_task(service.get(LOGS))
+    request_task = asyncio.create_task(service.get(LOGS))
     await statuses_while(service, JOB, AWAY_S)
-    assert not asked.done()
+    assert not request_task.done()
     put(log, b"new\n")
-    assert (await asked).body == b"new\n"
+    assert (await request_task).body == b"new\n"
 
 
 async def test_log_that_never_existed_is_404_immediately_if_its_directory_has_not_just_changed(
@@ -234,12 +234,12 @@ async def test_follow_does_not_end_while_the_log_is_missing_for_a_moment(
     await status_of(service, 200)
     async with open_event_stream(service, f"{LOGS}?follow=1") as stream:
         assert (await stream.next_named("log")).data == "one"
-        held = log.rename(log.with_name(".held"))
+        moved_log = log.rename(log.with_name(".held"))
         make_job(status="completed")
         assert await statuses_while(service, JOB, AWAY_S) == {200}
-        with held.open("ab") as file:
+        with moved_log.open("ab") as file:
             file.write(b"two\n")
-        held.rename(log)
+        moved_log.rename(log)
         assert (await stream.next_named("log")).data == "two"
         await stream.next_named("end")
 

@@ -47,7 +47,7 @@ class Bench:
         self.root = JobsRoot(root)
         self.path = state / "digests.jsonl"
         self.disk = disk
-        self.told: list[str] = []
+        self.notified: list[str] = []
         self.now = 1000.0
         self.busy = False
         self.begin()
@@ -65,12 +65,12 @@ class Bench:
         )
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        return self.digests.running(self.told.append)
+        return self.digests.running(self.notified.append)
 
     def read(self, job_id: str) -> JobSnapshot:
         return self.root.read(job_id)
 
-    def wish(self, job_id: str) -> bytes | None:
+    def request(self, job_id: str) -> bytes | None:
         reading = self.read(job_id)
         assert reading.output_version is not None
         return self.digests.request(reading.job, reading.output_version)
@@ -134,9 +134,9 @@ def faulty(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault
 async def test_requested_digest_is_computed_and_notified(bench: Bench, make_job: MakeJob) -> None:
     make_job("a", output=FILM)
     async with bench.running():
-        assert bench.wish("a") is None
+        assert bench.request("a") is None
         await until(lambda: bench.known("a"))
-        assert (bench.known("a"), bench.wish("a"), bench.told) == (SHA, SHA, ["a"])
+        assert (bench.known("a"), bench.request("a"), bench.notified) == (SHA, SHA, ["a"])
     assert (bench.ended("computed"), bench.count("digest_bytes_total")) == (1, len(FILM))
     assert (bench.count("digests_known"), bench.count("digests_waiting")) == (1, 0)
 
@@ -145,7 +145,7 @@ async def test_output_without_a_request_is_not_read(bench: Bench, make_job: Make
     make_job("a", output=FILM)
     make_job("b", output=FILM)
     async with bench.running():
-        bench.wish("a")
+        bench.request("a")
         await until(lambda: bench.known("a"))
         assert (bench.known("b"), bench.count("digest_bytes_total")) == (None, len(FILM))
 
@@ -158,27 +158,27 @@ async def test_job_without_an_output_has_no_digest(bench: Bench, make_job: MakeJ
 async def test_digest_survives_a_restart_and_a_crash(bench: Bench, make_job: MakeJob) -> None:
     make_job("a", output=FILM)
     async with bench.running():
-        bench.wish("a")
+        bench.request("a")
         await until(lambda: bench.path.exists() and bench.path.read_bytes().endswith(b"\n"))
         bench.begin()  # the first was not closed
         async with bench.running():
             assert bench.known("a") == SHA
-            assert bench.wish("a") == SHA
+            assert bench.request("a") == SHA
         assert bench.count("digest_bytes_total") == 0
 
 
 async def test_new_version_of_an_output_has_its_own_digest(bench: Bench, make_job: MakeJob) -> None:
     folder = make_job("a", output=FILM)
     async with bench.running():
-        bench.wish("a")
+        bench.request("a")
         await until(lambda: bench.known("a"))
         put(folder / "output" / "film.mp4", FILM[::-1])
         assert bench.known("a") is None
-        assert bench.wish("a") is None
+        assert bench.request("a") is None
         await until(lambda: bench.known("a"))
         assert bench.known("a") == hashlib.sha256(FILM[::-1]).digest()
         await until(lambda: hashlib.sha256(FILM[::-1]).hexdigest().encode() in bench.path.read_bytes())
-    assert bench.told == ["a", "a"]
+    assert bench.notified == ["a", "a"]
     bench.begin()
     async with bench.running():
         assert bench.known("a") == hashlib.sha256(FILM[::-1]).digest()
@@ -189,26 +189,26 @@ async def test_file_is_not_hashed_until_it_is_stable(
 ) -> None:
     """Within the timestamp granularity a write leaves every timestamp unchanged."""
     monkeypatch.setattr(module, "TIMESTAMP_GRANULARITY_NS", 2_000_000_000)
-    begun: list[str] = []
+    started: list[str] = []
 
     def spied(root: JobsRoot, job: Any, identity: Any, progress: Any) -> OutputHasher:
-        begun.append(job.id)
+        started.append(job.id)
         return OutputHasher(root, job, identity, progress)
 
     monkeypatch.setattr(module, "OutputHasher", spied)
     make_job("new", output=FILM)
     make_job("old", output=FILM)
     async with bench.running():
-        bench.wish("new")
+        bench.request("new")
         bench.now += 1.9
         monkeypatch.setattr(file_version, "TIMESTAMP_GRANULARITY_NS", -1)
-        bench.wish("old")
+        bench.request("old")
         await until(lambda: bench.known("old"))
-        assert begun == ["old"]
+        assert started == ["old"]
         bench.now += 0.2
-        bench.wish("old")
+        bench.request("old")
         make_job("third", output=FILM)
-        bench.wish("third")  # wakes it: the clock of this test is not the loop's
+        bench.request("third")  # wakes it: the clock of this test is not the loop's
         await until(lambda: bench.known("new"))
 
 
@@ -216,12 +216,12 @@ async def test_output_changed_after_the_request_is_counted_and_its_new_version_c
     bench: Bench, make_job: MakeJob
 ) -> None:
     folder = make_job("a", output=FILM)
-    bench.wish("a")
+    bench.request("a")
     put(folder / "output" / "film.mp4", b"other")
     with capture_logs() as logged:
         async with bench.running():
             await until(lambda: bench.ended("changed"))
-            assert bench.wish("a") is None
+            assert bench.request("a") is None
             await until(lambda: bench.known("a"))
     assert bench.known("a") == hashlib.sha256(b"other").digest()
     assert [(line["event"], line["job"]) for line in logged] == [("digest-not-computed", "a")]
@@ -233,8 +233,8 @@ async def test_storage_error_is_logged_and_counted_and_others_continue(
     make_job("good", output=FILM)
     with capture_logs() as logged:
         async with bench.running():
-            bench.wish("faulty")
-            bench.wish("good")
+            bench.request("faulty")
+            bench.request("good")
             await until(lambda: bench.known("good"))
     assert bench.known("faulty") is None
     assert (bench.ended("failed"), bench.ended("computed"), faulty.reads) == (1, 1, 1)
@@ -245,13 +245,13 @@ async def test_storage_error_is_logged_and_counted_and_others_continue(
 
 async def test_failing_file_is_read_at_most_once_a_minute(bench: Bench, faulty: Faulty) -> None:
     async with bench.running():
-        bench.wish("faulty")
+        bench.request("faulty")
         await until(lambda: bench.ended("failed") == 1)
         for _ in range(5):
-            assert bench.wish("faulty") is None
+            assert bench.request("faulty") is None
         assert bench.count("digests_waiting") == 0
         bench.now += module.RETRY_AFTER_S
-        bench.wish("faulty")
+        bench.request("faulty")
         await until(lambda: bench.ended("failed") == 2)
     assert faulty.reads == 2
 
@@ -263,8 +263,8 @@ async def test_hanging_read_is_abandoned_and_others_continue(
     faulty.hangs = True
     make_job("good", output=FILM)
     async with bench.running():
-        bench.wish("faulty")
-        bench.wish("good")
+        bench.request("faulty")
+        bench.request("good")
         await until(lambda: bench.known("good"))
         assert (bench.ended("failed"), bench.known("faulty")) == (1, None)
         assert len(open_paths(jobs_root / "faulty")) == 1, "a thread has it"
@@ -284,7 +284,7 @@ async def test_service_continues_and_ends_with_more_hanging_reads_than_threads(
             make_job(f"job-{number}", output=FILM)
         async with bench.running():
             for number in range(10):
-                bench.wish(f"job-{number}")
+                bench.request(f"job-{number}")
             await until(lambda: bench.ended("failed") == 10, 10)
     finally:
         release.set()
@@ -295,10 +295,10 @@ async def test_shutdown_is_immediate_with_a_hanging_read(
 ) -> None:
     faulty.hangs = True
     async with bench.running():
-        bench.wish("faulty")
+        bench.request("faulty")
         await until(lambda: faulty.reads)
-        begun = time.monotonic()
-    assert time.monotonic() - begun < 0.25, "the deadline of the read is later"
+        started = time.monotonic()
+    assert time.monotonic() - started < 0.25, "the deadline of the read is later"
     faulty.release.set()
     await until(lambda: not open_paths(jobs_root))
     assert disk.stuck_threads() == 0
@@ -311,9 +311,9 @@ async def test_shutdown_during_a_pause_leaves_nothing_open(
     make_job("a", output=FILM)
     make_job("b", output=FILM)
     async with bench.running():
-        bench.wish("a")
+        bench.request("a")
         await until(lambda: bench.known("a"))
-        bench.wish("b")
+        bench.request("b")
         await until(lambda: open_paths(jobs_root))
     await until(lambda: not open_paths(jobs_root))
 
@@ -328,7 +328,7 @@ async def test_one_file_is_read_at_a_time_and_a_version_in_progress_is_not_queue
     def watched(work: OutputHasher) -> int:
         under_way.add(work._job.id)
         at_once.append(len(under_way))
-        bench.wish(work._job.id)
+        bench.request(work._job.id)
         try:
             return advance(work)
         finally:
@@ -339,7 +339,7 @@ async def test_one_file_is_read_at_a_time_and_a_version_in_progress_is_not_queue
         make_job(job_id, output=FILM)
     async with bench.running():
         for job_id in "abcde":
-            bench.wish(job_id)
+            bench.request(job_id)
         assert bench.count("digests_waiting") == 5
         await until(lambda: all(map(bench.known, "abcde")))
         await until(lambda: bench.count("digests_waiting") == 0)
@@ -357,10 +357,10 @@ async def test_small_files_of_all_owners_are_hashed_while_a_huge_one_is_in_progr
     make_job("same-owner", output=FILM)
     make_job("another", output=FILM, owner="ben")
     async with bench.running():
-        bench.wish("huge")
+        bench.request("huge")
         await until(lambda: bench.count("digest_bytes_total") > 0)
-        bench.wish("same-owner")
-        bench.wish("another")
+        bench.request("same-owner")
+        bench.request("another")
         await until(lambda: bench.known("same-owner") and bench.known("another"), 20)
         hashed = bench.count("digest_bytes_total")
         await until(lambda: bench.count("digest_bytes_total") > hashed + len(FILM), 20)
@@ -376,7 +376,7 @@ async def test_digest_that_took_many_turns_is_that_of_the_file(
         make_job(job_id, output=job_id.encode() * 1000, owner=owner)
     async with bench.running():
         for job_id in "abc":
-            bench.wish(job_id)
+            bench.request(job_id)
         await until(lambda: all(map(bench.known, "abc")), 20)
     for job_id in "abc":
         assert bench.known(job_id) == hashlib.sha256(job_id.encode() * 1000).digest()
@@ -406,19 +406,19 @@ def test_pause_after_a_slice_depends_on_its_time_and_bytes(
 async def test_active_downloads_are_checked_at_each_slice(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, downloads: int
 ) -> None:
-    asked: list[tuple[int, bool]] = []
+    calls: list[tuple[int, bool]] = []
 
     def noted(_seconds: float, size: int, *, busy: bool) -> float:
-        asked.append((size, busy))
+        calls.append((size, busy))
         return 0
 
     monkeypatch.setattr(module, "pause_after", noted)
     bench.busy = downloads > 0
     make_job("a", output=FILM)
     async with bench.running():
-        bench.wish("a")
+        bench.request("a")
         await until(lambda: bench.known("a"))
-    assert asked == [(len(FILM), downloads > 0)]
+    assert calls == [(len(FILM), downloads > 0)]
 
 
 async def test_queued_requests_per_owner_are_limited_and_the_rest_counted(
@@ -440,7 +440,7 @@ async def test_number_of_remembered_failures_is_limited(
     async with bench.running():
         for job_id in "abc":
             folder = make_job(job_id, output=FILM)
-            bench.wish(job_id)
+            bench.request(job_id)
             put(folder / "output" / "film.mp4", b"other")
         await until(lambda: bench.ended("changed") == 3)
     assert len(bench.digests._recently_failed) == 2
@@ -459,14 +459,14 @@ async def test_unreadable_digest_file_is_ignored_and_rewritten(
     make_job("a", output=FILM)
     make_job("b", output=FILM)
     async with bench.running():
-        bench.wish("a")
+        bench.request("a")
         await until(bench.path.exists)
     harm(bench.path)
     bench.begin()
     with capture_logs() as logged:
         async with bench.running():
             assert bench.known("a") is None
-            bench.wish("b")
+            bench.request("b")
             await until(lambda: b'"job":"b"' in bench.path.read_bytes())
     assert [line["event"] for line in logged] == [event]
     assert bench.count("digest_file_errors_total") == (1 if event == "digests-not-read" else 2)
@@ -483,7 +483,7 @@ async def test_digest_that_cannot_be_saved_is_still_known(
     with capture_logs() as logged:
         async with bench.running():
             shutil.rmtree(state_dir)
-            bench.wish("a")
+            bench.request("a")
             await until(lambda: bench.count("digest_file_errors_total"))
             assert bench.known("a") == SHA
     assert [line["event"] for line in logged] == ["digests-not-saved"]
@@ -491,17 +491,17 @@ async def test_digest_that_cannot_be_saved_is_still_known(
 
 async def test_internal_error_in_one_digest_does_not_stop_the_next(bench: Bench, make_job: MakeJob) -> None:
     def tell(job_id: str) -> None:
-        bench.told.append(job_id)
+        bench.notified.append(job_id)
         raise RuntimeError(job_id)
 
     make_job("a", output=FILM)
     make_job("b", output=FILM)
     with capture_logs() as logged:
         async with bench.digests.running(tell):
-            bench.wish("a")
-            bench.wish("b")
+            bench.request("a")
+            bench.request("b")
             await until(lambda: bench.known("b"))
-    assert bench.told == ["a", "b"]
+    assert bench.notified == ["a", "b"]
     assert [line["event"] for line in logged] == ["index-fault", "index-fault"]
 
 
@@ -515,7 +515,7 @@ async def test_failed_writes_of_digests_are_each_counted_and_logged_once(
         async with bench.running():
             shutil.rmtree(state_dir)
             for job_id in jobs:
-                bench.wish(job_id)
+                bench.request(job_id)
             await until(lambda: bench.count("digest_file_errors_total") == len(jobs))
             assert all(bench.known(job_id) == SHA for job_id in jobs)
     assert [line["event"] for line in logged] == ["digests-not-saved"]

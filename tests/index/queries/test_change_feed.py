@@ -161,10 +161,10 @@ TestFollowing.settings = settings(max_examples=150, stateful_step_count=40, dead
 
 
 def steps(view: FeedReader) -> list[tuple[str, float | None]]:
-    told = []
+    sent = []
     while (step := view.next()) is not None:
-        told.append((step.job_id, None if step.snapshot is None else step.snapshot.job.progress))
-    return told
+        sent.append((step.job_id, None if step.snapshot is None else step.snapshot.job.progress))
+    return sent
 
 
 def test_newest_state_of_each_job_is_sent_and_skipped_changes_are_counted() -> None:
@@ -208,10 +208,10 @@ def test_reader_that_resumes_between_coalesced_changes_misses_nothing() -> None:
     farm.put("a", "anna", "queued")
     farm.put("b", "anna", "rendering", 5)
     farm.put("a", "anna", "failed")
-    told = view.next()
-    assert told is not None
-    assert told.job_id == "b"
-    assert ("a", None) in steps(FeedReader(feed, [Status.RENDERING], told.position))
+    sent = view.next()
+    assert sent is not None
+    assert sent.job_id == "b"
+    assert ("a", None) in steps(FeedReader(feed, [Status.RENDERING], sent.position))
     assert steps(view) == [("a", None)]
 
 

@@ -30,15 +30,15 @@ class Counted:
     """An executor that counts its calls in progress; each call lets all others start before it ends."""
 
     def __init__(self) -> None:
-        self.under_way = 0
-        self.most = 0
+        self.in_progress = 0
+        self.max_in_progress = 0
 
     async def run_metadata(self, _key: str, work: Callable[[], Any], _deadline: float | None = None) -> Any:
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
+        self.in_progress += 1
+        self.max_in_progress = max(self.max_in_progress, self.in_progress)
         for _ in range(2 * QUEUE_READERS):
             await asyncio.sleep(0)
-        self.under_way -= 1
+        self.in_progress -= 1
         return await asyncio.to_thread(work)
 
 
@@ -53,9 +53,9 @@ async def working(refresher: Refresher) -> AsyncIterator[None]:
             await worker
 
 
-@pytest.mark.parametrize(("quick", "hops"), [(True, 1), (False, QUEUE_READERS)])
+@pytest.mark.parametrize(("quick", "calls"), [(True, 1), (False, QUEUE_READERS)])
 async def test_deferred_refreshes_use_one_reader_if_storage_is_in_memory(
-    farm: Farm, *, quick: bool, hops: int
+    farm: Farm, *, quick: bool, calls: int
 ) -> None:
     for job_id in JOBS:
         farm.put(job_id)
@@ -70,7 +70,7 @@ async def test_deferred_refreshes_use_one_reader_if_storage_is_in_memory(
     async with working(parts.refresher):
         await until(lambda: len(parts.catalogue) == len(JOBS) and rests[-1:] == [len(JOBS)])
         assert not parts.queue.is_backlogged
-        assert disk.most == hops
+        assert disk.max_in_progress == calls
 
 
 class Slow(Counted):
@@ -82,10 +82,10 @@ class Slow(Counted):
 
 
 @pytest.mark.parametrize(
-    ("quick", "read", "hops"), [(True, 0, 1), (True, 1000, MAX_READERS), (False, 0, MAX_READERS)], ids=str
+    ("quick", "read", "calls"), [(True, 0, 1), (True, 1000, MAX_READERS), (False, 0, MAX_READERS)], ids=str
 )
 async def test_poll_uses_parallel_readers_only_if_storage_is_the_slow_part(
-    farm: Farm, monkeypatch: pytest.MonkeyPatch, *, quick: bool, read: int, hops: int
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, *, quick: bool, read: int, calls: int
 ) -> None:
     """On a local disk that has to read; a busy CPU takes as long."""
     known = JOBS[:50]
@@ -98,7 +98,7 @@ async def test_poll_uses_parallel_readers_only_if_storage_is_the_slow_part(
     parts = Parts(cast(StorageExecutor, disk), JobsRoot(farm.root))
     parts.queue.is_local = quick
     await parts.refresher.refresh_all("*poll", known)
-    assert disk.most == hops
+    assert disk.max_in_progress == calls
     assert len(parts.catalogue) == len(known)
 
 

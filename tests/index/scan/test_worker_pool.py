@@ -220,8 +220,8 @@ async def test_index_built_by_workers_has_all_jobs(
 
 def test_worker_ends_with_its_standard_input(root: JobsRoot) -> None:
     command = [sys.executable, "-m", "jobsvc.index.scan.worker_main", *root.arguments()]
-    asked = orjson.dumps(JOBS[:2]) + b"\n"
-    said = subprocess.run(command, input=asked, capture_output=True, check=True, timeout=20).stdout
+    job_ids = orjson.dumps(JOBS[:2]) + b"\n"
+    said = subprocess.run(command, input=job_ids, capture_output=True, check=True, timeout=20).stdout
     size = int.from_bytes(said[: worker_main.LENGTH_BYTES], "little")
     assert len(said) == worker_main.LENGTH_BYTES + size
     assert [one.outcome for one in worker_main.decode_reply(JOBS[:2], said[worker_main.LENGTH_BYTES :])] == [

@@ -79,27 +79,27 @@ class Program:
     """
 
     def __init__(self, root: Path) -> None:
-        told, self._tell = os.pipe()
-        self._hear, tells = os.pipe()
+        commands, self._tell = os.pipe()
+        self._hear, events = os.pipe()
         self.lines: list[str] = []
         self._rest = b""
-        self._run(root, told, tells)
+        self._run(root, commands, events)
 
-    def _run(self, root: Path, told: int, tells: int) -> None:
-        self._program = process_main.WatcherProcess(str(root), 0.05, 64, stdin_fd=told, stdout_fd=tells)
-        self._ends = (told,)  # its threads may still have something to say
+    def _run(self, root: Path, commands: int, events: int) -> None:
+        self._program = process_main.WatcherProcess(str(root), 0.05, 64, stdin_fd=commands, stdout_fd=events)
+        self._ends = (commands,)  # its threads may still have something to say
         self._thread = threading.Thread(target=self._program.run, daemon=True)
         self._thread.start()
 
     def watch(self, *folders: str) -> None:
         os.write(self._tell, json.dumps(folders).encode() + b"\n")
 
-    def read_until(self, wanted: Callable[[str], bool], deadline: float = 5) -> str:
+    def read_until(self, is_expected: Callable[[str], bool], deadline: float = 5) -> str:
         """Read lines until an expected one."""
         end = time.monotonic() + deadline
         while time.monotonic() < end:
             for line in self.lines:
-                if wanted(line):
+                if is_expected(line):
                     return line
             if select.select([self._hear], [], [], 0.05)[0]:
                 *lines, self._rest = (self._rest + os.read(self._hear, 1 << 16)).split(b"\n")
@@ -116,11 +116,11 @@ class Program:
 class Process(Program):
     """The program as a process."""
 
-    def _run(self, root: Path, told: int, tells: int) -> None:
+    def _run(self, root: Path, commands: int, events: int) -> None:
         arguments = [sys.executable, "-m", "jobsvc.index.watch.process_main", str(root), "0.05", "64"]
-        self.process = subprocess.Popen(arguments, stdin=told, stdout=tells)
-        os.close(told)
-        os.close(tells)
+        self.process = subprocess.Popen(arguments, stdin=commands, stdout=events)
+        os.close(commands)
+        os.close(events)
 
     def close(self) -> None:
         self.process.kill()
@@ -248,8 +248,8 @@ def test_names_in_the_root_that_are_not_utf_8_are_skipped(process: Process, root
     process.read_until(lambda line: line == "gone d")
     (root / "a" / "status.json").write_text("{}")
     process.read_until(lambda line: line == "changed a")
-    told = time.monotonic()
-    process.read_until(lambda line: line.startswith("heartbeat ") and float(line.split()[1]) > told)
+    commands = time.monotonic()
+    process.read_until(lambda line: line.startswith("heartbeat ") and float(line.split()[1]) > commands)
     assert process.process.poll() is None
     assert {line for line in process.lines if not line.startswith("heartbeat ")} == {
         "ready", "watched 1", "new c", "gone c", "new d", "changed d", "gone d", "changed a"
@@ -258,11 +258,11 @@ def test_names_in_the_root_that_are_not_utf_8_are_skipped(process: Process, root
 
 def test_overflow_of_the_event_queue_ends_the_process(process: Process, root: Path) -> None:
     os.kill(process.process.pid, signal.SIGSTOP)
-    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-    if most > 100_000:
+    max_queued = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    if max_queued > 100_000:
         pytest.skip("a queue of events is very long here")
     folder = root / "job-1"
-    for _ in range(most // 2 + 10):
+    for _ in range(max_queued // 2 + 10):
         folder.mkdir()
         folder.rmdir()
     os.kill(process.process.pid, signal.SIGCONT)

@@ -55,7 +55,7 @@ class RegistryHarness:
 
 
 @pytest.fixture
-async def books() -> RegistryHarness:
+async def harness() -> RegistryHarness:
     return RegistryHarness()
 
 
@@ -75,199 +75,199 @@ def test_folders_of_an_output_are_those_whose_change_could_hide_it(path: str, fo
     assert folders_to(path) == folders
 
 
-async def test_unfinished_jobs_are_watched_before_finished_ones(books: RegistryHarness) -> None:
-    books.put("done", status="failed")
-    books.put("queued", status="queued")
-    books.watching.start()
-    await until(lambda: books.sent)
-    assert books.sent == [["queued", "done"]]
+async def test_unfinished_jobs_are_watched_before_finished_ones(harness: RegistryHarness) -> None:
+    harness.put("done", status="failed")
+    harness.put("queued", status="queued")
+    harness.watching.start()
+    await until(lambda: harness.sent)
+    assert harness.sent == [["queued", "done"]]
 
 
-async def test_nothing_is_covered_before_its_watch_is_active(books: RegistryHarness) -> None:
-    books.watching.start()
-    entry = books.put("a")
-    await until(lambda: books.sent)
+async def test_nothing_is_covered_before_its_watch_is_active(harness: RegistryHarness) -> None:
+    harness.watching.start()
+    entry = harness.put("a")
+    await until(lambda: harness.sent)
     assert entry.last_event_at == inf
-    books.watching.batch_watched(1)
+    harness.watching.batch_watched(1)
     assert entry.last_event_at < inf
-    assert books.looked == ["a"]
-    assert books.limit.used == 1
+    assert harness.looked == ["a"]
+    assert harness.limit.used == 1
 
 
-async def test_completed_job_is_watched_with_the_folders_of_its_output(books: RegistryHarness) -> None:
-    books.watching.start()
-    books.put("a")
-    await until(lambda: books.sent)
-    books.watching.batch_watched(1)
-    entry = books.put("a", 2, status="completed", outputPath="output/film.mp4")
+async def test_completed_job_is_watched_with_the_folders_of_its_output(harness: RegistryHarness) -> None:
+    harness.watching.start()
+    harness.put("a")
+    await until(lambda: harness.sent)
+    harness.watching.batch_watched(1)
+    entry = harness.put("a", 2, status="completed", outputPath="output/film.mp4")
     assert entry.last_event_at == inf
-    await until(lambda: len(books.sent) == 2)
-    books.watching.batch_watched(2)
-    assert books.sent[1] == ["a", "a/output"]
+    await until(lambda: len(harness.sent) == 2)
+    harness.watching.batch_watched(2)
+    assert harness.sent[1] == ["a", "a/output"]
     assert entry.watched_folders == ("output",)
-    assert books.limit.used == 2
+    assert harness.limit.used == 2
 
 
-async def test_added_or_removed_folder_is_watched_again(books: RegistryHarness) -> None:
-    books.watching.start()
-    entry = books.put("a", status="completed", outputPath="output/film.mp4")
-    await until(lambda: books.sent)
-    books.watching.moved("a", "output")
-    books.watching.batch_watched(1)
-    assert not books.watching.knows("a")
-    books.watching.ensure_watched("a", entry)
-    await until(lambda: len(books.sent) == 2)
-    books.watching.batch_watched(2)
-    books.watching.moved("a", "other")
+async def test_added_or_removed_folder_is_watched_again(harness: RegistryHarness) -> None:
+    harness.watching.start()
+    entry = harness.put("a", status="completed", outputPath="output/film.mp4")
+    await until(lambda: harness.sent)
+    harness.watching.moved("a", "output")
+    harness.watching.batch_watched(1)
+    assert not harness.watching.knows("a")
+    harness.watching.ensure_watched("a", entry)
+    await until(lambda: len(harness.sent) == 2)
+    harness.watching.batch_watched(2)
+    harness.watching.moved("a", "other")
     assert entry.watched_folders == ("output",)
-    books.watching.moved("a", "output")
-    assert [entry.watched_folders, entry.last_event_at, books.limit.used] == [(), inf, 1]
+    harness.watching.moved("a", "output")
+    assert [entry.watched_folders, entry.last_event_at, harness.limit.used] == [(), inf, 1]
 
 
-async def test_output_that_cannot_be_watched_is_never_covered(books: RegistryHarness) -> None:
-    books.watching.start()
-    entry = books.put("a", status="completed", outputPath="/renders/film.mp4")
+async def test_output_that_cannot_be_watched_is_never_covered(harness: RegistryHarness) -> None:
+    harness.watching.start()
+    entry = harness.put("a", status="completed", outputPath="/renders/film.mp4")
     assert entry.last_event_at == inf
 
 
-async def test_new_directory_is_watched_before_it_contains_a_job(books: RegistryHarness) -> None:
-    books.watching.start()
-    books.watching.job_added("a")
-    assert books.watching.knows("a")
-    await until(lambda: books.sent)
-    assert books.watching.knows("a")
-    books.watching.batch_watched(1)
-    assert books.looked == ["a"]
-    entry = books.put("a")
+async def test_new_directory_is_watched_before_it_contains_a_job(harness: RegistryHarness) -> None:
+    harness.watching.start()
+    harness.watching.job_added("a")
+    assert harness.watching.knows("a")
+    await until(lambda: harness.sent)
+    assert harness.watching.knows("a")
+    harness.watching.batch_watched(1)
+    assert harness.looked == ["a"]
+    entry = harness.put("a")
     assert entry.watched_folders == ()
-    assert books.looked == ["a", "a"]
+    assert harness.looked == ["a", "a"]
     assert entry.verified_at < entry.last_event_at < inf
 
 
-async def test_directory_removed_while_its_watch_was_set_up_is_not_covered(books: RegistryHarness) -> None:
-    books.watching.start()
-    entry = books.put("a")
-    await until(lambda: books.sent)
-    books.watching.job_removed("a")
-    books.watching.batch_watched(1)
+async def test_directory_removed_while_its_watch_was_set_up_is_not_covered(harness: RegistryHarness) -> None:
+    harness.watching.start()
+    entry = harness.put("a")
+    await until(lambda: harness.sent)
+    harness.watching.job_removed("a")
+    harness.watching.batch_watched(1)
     assert (entry.watched_folders, entry.last_event_at) == (None, inf)
 
 
 async def test_finished_jobs_leave_watches_for_new_ones() -> None:
-    books = RegistryHarness(limit=10)
+    harness = RegistryHarness(limit=10)
     for number in range(20):
-        books.put(f"done-{number}", status="failed")
-    books.watching.start()
-    await until(lambda: books.sent)
-    assert len(books.sent[0]) == 9
-    assert books.limit.reached
-    books.watching.batch_watched(1)
-    books.watching.job_added("new")
-    await until(lambda: len(books.sent) == 2)
-    assert books.sent[1] == ["new"]
+        harness.put(f"done-{number}", status="failed")
+    harness.watching.start()
+    await until(lambda: harness.sent)
+    assert len(harness.sent[0]) == 9
+    assert harness.limit.reached
+    harness.watching.batch_watched(1)
+    harness.watching.job_added("new")
+    await until(lambda: len(harness.sent) == 2)
+    assert harness.sent[1] == ["new"]
 
 
-async def test_limit_is_reached_after_a_refusal(books: RegistryHarness) -> None:
-    books.watching.start()
-    books.put("a")
-    await until(lambda: books.sent)
-    books.watching.limit_was_reached(1)
-    assert (books.limit.reached, books.limit.maximum) == (True, 0)
+async def test_limit_is_reached_after_a_refusal(harness: RegistryHarness) -> None:
+    harness.watching.start()
+    harness.put("a")
+    await until(lambda: harness.sent)
+    harness.watching.limit_was_reached(1)
+    assert (harness.limit.reached, harness.limit.maximum) == (True, 0)
 
 
-async def test_unwatchable_job_is_skipped_until_it_changes(books: RegistryHarness) -> None:
-    books.watching.start()
-    entry = books.put("a")
-    await until(lambda: books.sent)
-    books.watching.batch_watched(1)
-    books.watching.unwatchable("a")
-    books.watching.ensure_watched("a", entry)
+async def test_unwatchable_job_is_skipped_until_it_changes(harness: RegistryHarness) -> None:
+    harness.watching.start()
+    entry = harness.put("a")
+    await until(lambda: harness.sent)
+    harness.watching.batch_watched(1)
+    harness.watching.unwatchable("a")
+    harness.watching.ensure_watched("a", entry)
     assert entry.last_event_at == inf
-    assert books.watching.knows("a")
-    assert not books.queue.queued
-    books.watching.job_added("a")
-    assert "a" in books.queue.queued
+    assert harness.watching.knows("a")
+    assert not harness.queue.queued
+    harness.watching.job_added("a")
+    assert "a" in harness.queue.queued
 
 
-async def test_nothing_is_covered_after_the_watcher_ended(books: RegistryHarness) -> None:
-    books.watching.start()
-    entry = books.put("a")
-    await until(lambda: books.sent)
-    books.watching.batch_watched(1)
-    books.watching.stop()
-    assert (entry.watched_folders, entry.last_event_at, books.limit.used) == (None, inf, 0)
-    books.watching.ensure_watched("a", entry)
-    assert not books.queue.queued
+async def test_nothing_is_covered_after_the_watcher_ended(harness: RegistryHarness) -> None:
+    harness.watching.start()
+    entry = harness.put("a")
+    await until(lambda: harness.sent)
+    harness.watching.batch_watched(1)
+    harness.watching.stop()
+    assert (entry.watched_folders, entry.last_event_at, harness.limit.used) == (None, inf, 0)
+    harness.watching.ensure_watched("a", entry)
+    assert not harness.queue.queued
 
 
 async def test_deferred_watches_wait_for_a_refresh_backlog() -> None:
-    books = RegistryHarness()
-    books.put("old")
-    books.lag = True
-    books.watching.start()
-    books.watching.job_added("new")
-    await until(lambda: books.sent)
-    assert books.sent == [["new"]]
-    books.watching.batch_watched(1)
-    books.lag = False
-    books.queue.flush_soon()
-    await until(lambda: len(books.sent) == 2)
-    assert books.sent[1] == ["old"]
+    harness = RegistryHarness()
+    harness.put("old")
+    harness.lag = True
+    harness.watching.start()
+    harness.watching.job_added("new")
+    await until(lambda: harness.sent)
+    assert harness.sent == [["new"]]
+    harness.watching.batch_watched(1)
+    harness.lag = False
+    harness.queue.flush_soon()
+    await until(lambda: len(harness.sent) == 2)
+    assert harness.sent[1] == ["old"]
 
 
 async def test_one_batch_is_sent_at_a_time() -> None:
-    books = RegistryHarness(batch=8)
+    harness = RegistryHarness(batch=8)
     for number in range(9):
-        books.put(f"job-{number}")
-    books.watching.start()
-    await until(lambda: books.sent)
-    assert 1 <= len(books.sent[0]) <= 8
-    while sum(map(len, books.sent)) < 9:
-        number = len(books.sent)
-        books.watching.batch_watched(number)
-        await books.wait_for_batches(number + 1)
-    assert sorted(job_id for batch in books.sent for job_id in batch) == [f"job-{n}" for n in range(9)]
+        harness.put(f"job-{number}")
+    harness.watching.start()
+    await until(lambda: harness.sent)
+    assert 1 <= len(harness.sent[0]) <= 8
+    while sum(map(len, harness.sent)) < 9:
+        number = len(harness.sent)
+        harness.watching.batch_watched(number)
+        await harness.wait_for_batches(number + 1)
+    assert sorted(job_id for batch in harness.sent for job_id in batch) == [f"job-{n}" for n in range(9)]
 
 
 async def test_job_added_during_the_backlog_is_watched_after_it() -> None:
-    books = RegistryHarness(batch=4)
+    harness = RegistryHarness(batch=4)
     for number in range(3):
-        books.put(f"job-{number}")
-    books.watching.start()
-    await until(lambda: books.sent)
-    entry = books.put("late")
+        harness.put(f"job-{number}")
+    harness.watching.start()
+    await until(lambda: harness.sent)
+    entry = harness.put("late")
     assert entry.last_event_at == inf
     for number in (1, 2, 3, 4):
-        await books.wait_for_batches(number)
-        books.watching.batch_watched(number)
+        await harness.wait_for_batches(number)
+        harness.watching.batch_watched(number)
     assert entry.watched_folders == ()
-    assert books.limit.used == 4
+    assert harness.limit.used == 4
 
 
 async def partly_watched(monkeypatch: pytest.MonkeyPatch) -> RegistryHarness:
     """Have five jobs watched, and the results of two of them applied."""
     monkeypatch.setattr(registry, "JOBS_PER_ITERATION", 2)
-    books = RegistryHarness()
+    harness = RegistryHarness()
     for number in range(5):
-        books.put(f"job-{number}")
-    books.watching.start()
-    await books.wait_for_batches(1)
-    books.watching.batch_watched(1)
-    assert books.limit.used == 2
-    return books
+        harness.put(f"job-{number}")
+    harness.watching.start()
+    await harness.wait_for_batches(1)
+    harness.watching.batch_watched(1)
+    assert harness.limit.used == 2
+    return harness
 
 
 async def test_large_batch_is_applied_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    books = await partly_watched(monkeypatch)
-    await until(lambda: books.limit.used == 5)
-    assert sorted(books.looked) == [f"job-{number}" for number in range(5)]
+    harness = await partly_watched(monkeypatch)
+    await until(lambda: harness.limit.used == 5)
+    assert sorted(harness.looked) == [f"job-{number}" for number in range(5)]
 
 
 async def test_rest_of_a_batch_is_not_applied_after_the_watcher_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    books = await partly_watched(monkeypatch)
-    books.watching.start()
-    await books.wait_for_batches(2)
-    assert books.limit.used == 0
-    assert all(entry.watched_folders is None for entry in books.catalogue.entries.values())
+    harness = await partly_watched(monkeypatch)
+    harness.watching.start()
+    await harness.wait_for_batches(2)
+    assert harness.limit.used == 0
+    assert all(entry.watched_folders is None for entry in harness.catalogue.entries.values())

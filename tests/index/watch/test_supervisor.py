@@ -13,28 +13,28 @@ class Listener:
     """Records the callbacks."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.calls: list[Any] = []
 
     def on_ready(self) -> None:
-        self.told.append("ready")
+        self.calls.append("ready")
 
     def on_watched(self, number: int) -> None:
-        self.told.append(("watched", number))
+        self.calls.append(("watched", number))
 
     def on_limit_reached(self, number: int) -> None:
-        self.told.append(("limit-reached", number))
+        self.calls.append(("limit-reached", number))
 
     def on_events(self, hints: list[WatchEvent]) -> None:
-        self.told.append(hints)
+        self.calls.append(hints)
 
     def on_heartbeat(self, moment: float) -> None:
-        self.told.append(("heartbeat", moment))
+        self.calls.append(("heartbeat", moment))
 
     def on_unknown_line(self) -> None:
-        self.told.append("unknown")
+        self.calls.append("unknown")
 
     def on_lost(self) -> None:
-        self.told.append("lost")
+        self.calls.append("lost")
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,4 @@ class Listener:
 def test_invalid_line_is_counted_and_the_next_is_read(line: bytes) -> None:
     listener = Listener()
     handle_lines([b"changed a", line, b"gone b"], listener)
-    assert listener.told == [[(EventKind.CHANGED, "a")], "unknown", [(EventKind.GONE, "b")]]
+    assert listener.calls == [[(EventKind.CHANGED, "a")], "unknown", [(EventKind.GONE, "b")]]

@@ -15,10 +15,10 @@ def test_birth_time_does_not_change_with_the_directory(tmp_path: Path) -> None:
     folder.mkdir()
     fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             ["stat", "-c", "%.W", folder], capture_output=True, text=True, check=True
         ).stdout
-        seconds, _, fraction = told.strip().partition(".")
+        seconds, _, fraction = output.strip().partition(".")
         if seconds in {"0", "-"}:
             pytest.skip("this file system has no birth times")
         expected = int(seconds) * 1_000_000 + int(fraction[:6])

@@ -67,13 +67,13 @@ async def test_digest_survives_a_remount(
     mount, _film = farm
     token = make_token()
     settings = Settings(mount.path, state_dir=state_dir, port=0, shutdown_grace=0.5)
-    wanted = ("Want-Repr-Digest", "sha-256=1")
+    digest_field = ("Want-Repr-Digest", "sha-256=1")
     digest = None
     with mount.mounted():
         async with service_in_loop(settings, token) as service:
             await ready(service)
             while digest is None:
-                digest = (await service.download("job-1", wanted)).headers.get("Repr-Digest")
+                digest = (await service.download("job-1", digest_field)).headers.get("Repr-Digest")
             saved = state_dir / "digests.jsonl"
             await until(lambda: saved.exists() and saved.stat().st_size)
     with mount.mounted():
@@ -81,7 +81,7 @@ async def test_digest_survives_a_remount(
             os.listdir(path)  # noqa: PTH208 - for its effect
         async with service_in_loop(settings, token) as service:
             await ready(service)
-            assert (await service.download("job-1", wanted)).headers["Repr-Digest"] == digest
+            assert (await service.download("job-1", digest_field)).headers["Repr-Digest"] == digest
 
 
 async def test_replaced_output_has_another_etag(farm: tuple[Sshfs, Path]) -> None:

@@ -49,9 +49,9 @@ class Log:
             file.write(data)
 
     def replace(self, data: bytes) -> None:
-        beside = self.path.with_name("new")
-        beside.write_bytes(data)
-        beside.rename(self.path)
+        temporary = self.path.with_name("new")
+        temporary.write_bytes(data)
+        temporary.rename(self.path)
 
 
 @pytest.fixture

@@ -35,12 +35,12 @@ class Film:
         self.identity: FileVersion = reading.output_version
 
     @contextmanager
-    def begun(self) -> Iterator[OutputHasher]:
-        begun = OutputHasher(self.root, self.job, self.identity)
+    def hasher(self) -> Iterator[OutputHasher]:
+        hasher = OutputHasher(self.root, self.job, self.identity)
         try:
-            yield begun
+            yield hasher
         finally:
-            begun.close()
+            hasher.close()
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def one_chunk_per_slice(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("size", [0, 1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 3 * READ_BYTES + 7])
 def test_digest_is_of_the_whole_file(jobs_root: Path, make_job: MakeJob, size: int) -> None:
     data = os.urandom(size)
-    with Film(jobs_root, make_job(output=data)).begun() as work:
+    with Film(jobs_root, make_job(output=data)).hasher() as work:
         taken = 0
         while work.digest is None:
             taken += work.hash_slice()
@@ -67,7 +67,7 @@ def test_digest_is_of_the_whole_file(jobs_root: Path, make_job: MakeJob, size: i
 
 @pytest.mark.usefixtures("one_chunk_per_slice")
 def test_slice_ends_when_its_time_is_over(film: Film) -> None:
-    with film.begun() as work:
+    with film.hasher() as work:
         assert [work.hash_slice(), work.digest] == [READ_BYTES, None]
         assert [work.hash_slice(), work.digest] == [len(FILM) - READ_BYTES, hashlib.sha256(FILM).digest()]
 
@@ -75,7 +75,7 @@ def test_slice_ends_when_its_time_is_over(film: Film) -> None:
 def test_short_reads_are_continued(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = os.preadv
     monkeypatch.setattr(os, "preadv", lambda fd, into, at: whole(fd, [into[0][:70_001]], at))
-    with film.begun() as work:
+    with film.hasher() as work:
         while work.digest is None:
             work.hash_slice()
         assert work.digest == hashlib.sha256(FILM).digest()
@@ -126,7 +126,7 @@ CHANGES = [
 @pytest.mark.usefixtures("one_chunk_per_slice")
 @pytest.mark.parametrize("change", CHANGES)
 def test_file_that_changes_during_hashing_has_no_digest(film: Film, change: Callable[[Film], None]) -> None:
-    with film.begun() as work:
+    with film.hasher() as work:
         work.hash_slice()
         change(film)
         with pytest.raises(OutputChanged):
@@ -137,7 +137,7 @@ def test_file_that_changes_during_hashing_has_no_digest(film: Film, change: Call
 @pytest.mark.usefixtures("one_chunk_per_slice")
 def test_change_is_detected_before_the_rest_is_read(jobs_root: Path, make_job: MakeJob) -> None:
     film = Film(jobs_root, make_job(output=bytes(5 * READ_BYTES)))
-    with film.begun() as work:
+    with film.hasher() as work:
         work.hash_slice()
         _in_place(film)
         with pytest.raises(OutputChanged):
@@ -164,7 +164,7 @@ def test_digest_applies_only_to_its_version(
     put(root / "a" / "output" / "film.mp4", first)
     put(root / "a" / "status.json", b'{"status":"done","owner":"anna","outputPath":"output/film.mp4"}')
     film = Film(root, root / "a")
-    with film.begun() as work:
+    with film.hasher() as work:
         work.hash_slice()
         assert work.digest == hashlib.sha256(first).digest()
     put(film.path, second)
@@ -177,7 +177,7 @@ def test_file_is_read_if_fadvise_fails(film: Film, monkeypatch: pytest.MonkeyPat
         raise OSError
 
     monkeypatch.setattr(os, "posix_fadvise", refuse)
-    with film.begun() as work:
+    with film.hasher() as work:
         work.hash_slice()
         assert work.digest == hashlib.sha256(FILM).digest()
 
@@ -187,5 +187,5 @@ def test_storage_error_is_raised(film: Film, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "preadv", fail)
-    with film.begun() as work, pytest.raises(OSError, match="Input/output"):
+    with film.hasher() as work, pytest.raises(OSError, match="Input/output"):
         work.hash_slice()

@@ -56,9 +56,9 @@ def test_unstable_snapshot_proves_nothing(root: Root) -> None:
 
 
 def test_replaced_record_is_a_change(root: Root) -> None:
-    beside = root.job / "beside"
-    beside.write_text(RENDERING)
-    beside.rename(root.job / "status.json")
+    new_file = root.job / "beside"
+    new_file.write_text(RENDERING)
+    new_file.rename(root.job / "status.json")
     assert not root.unchanged()
 
 

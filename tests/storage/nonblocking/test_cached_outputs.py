@@ -238,9 +238,9 @@ def test_unstable_snapshot_has_to_be_read_again(
 
 def test_replaced_output_is_opened_in_its_new_version(scene: Scene) -> None:
     known = scene.known()
-    beside = scene.output.with_name("new")
-    beside.write_bytes(b"another")
-    beside.replace(scene.output)
+    new_file = scene.output.with_name("new")
+    new_file.write_bytes(b"another")
+    new_file.replace(scene.output)
     assert scene.found(known) == b"another"
 
 
@@ -336,10 +336,10 @@ def test_failing_file_system_is_left_to_the_reader(scene: Scene, monkeypatch: py
 def test_error_after_the_record_leaves_the_output_to_the_reader(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known, ask, asked = scene.known(), os.fstat, itertools.count()
+    known, ask, calls = scene.known(), os.fstat, itertools.count()
 
     def failing(fd: int) -> os.stat_result:
-        if next(asked):
+        if next(calls):
             raise OSError(errno.EIO, "the file system is shut down")
         return ask(fd)
 

@@ -30,12 +30,12 @@ class BlockingStorage(FileSender):
     """A stand-in for storage that blocks a thread: real storage cannot be released when a test wants it."""
 
     gate: threading.Event | None = None
-    begun = False
+    started = False
     closed = 0
 
     def send_chunk(self, at: int, stop: int) -> SendResult:
         if self.gate is not None:
-            self.begun = True
+            self.started = True
             self.gate.wait(10)
         return super().send_chunk(at, stop)
 
@@ -170,7 +170,7 @@ async def test_while_one_call_blocks_all_others_are_detached_and_none_is_accepte
     gate = hung.hang()
     hangs = hung.go(downloads.epoll_sender)
     turn = await waits
-    assert (turn.sent, turn.stop_reason, hung.sender.begun) == (
+    assert (turn.sent, turn.stop_reason, hung.sender.started) == (
         full.sender.sent,
         StopReason.SLICE_USED,
         True,

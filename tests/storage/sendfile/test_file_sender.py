@@ -353,17 +353,17 @@ def test_disconnected_client_is_not_waited_for(
 def test_packets_are_full_within_a_slice_and_nothing_is_held_back_after_it(
     film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held: list[int] = []
+    held_bytes: list[int] = []
     read = os.pread
 
     def watched(*args: int) -> bytes:
-        held.append(connected[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+        held_bytes.append(connected[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
         return read(*args)
 
     sender = FileSender(opened(film), connected[0].fileno(), 1000)
     monkeypatch.setattr(os, "pread", watched)
     assert sender.send_slice(0, 1000).sent == 1000
-    assert set(held) == {1}
+    assert set(held_bytes) == {1}
     assert connected[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 0
     sender.close()
 

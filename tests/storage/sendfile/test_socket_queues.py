@@ -100,9 +100,9 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoil], None]:
         usual = module._question
 
         def spoiled(connection: socket.socket) -> bytes:
-            asked = bytearray(usual(connection))
-            spoil(asked)
-            return bytes(asked)
+            message = bytearray(usual(connection))
+            spoil(message)
+            return bytes(message)
 
         monkeypatch.setattr(module, "_question", spoiled)
 
@@ -112,14 +112,14 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoil], None]:
 def test_connection_whose_peer_is_not_found_is_remote(ends: Ends, ask: Callable[[Spoil], None]) -> None:
     """The request names ports that nobody uses, as it does for a client of another host."""
     ports = slice(module._HEADER.size + 8, module._HEADER.size + 12)
-    ask(lambda asked: asked.__setitem__(ports, bytes(4)))
+    ask(lambda message: message.__setitem__(ports, bytes(4)))
     assert unread(ends[0]) is None
     assert not SocketQueues(ends[0]).is_local_peer
 
 
 def test_kernel_error_counts_as_unknown(ends: Ends, ask: Callable[[Spoil], None]) -> None:
     """The request is truncated, which the kernel refuses."""
-    ask(lambda asked: asked.__setitem__(slice(4), (24).to_bytes(4, sys.byteorder)))
+    ask(lambda message: message.__setitem__(slice(4), (24).to_bytes(4, sys.byteorder)))
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
         unread(ends[0])
     backlog = SocketQueues(ends[0])

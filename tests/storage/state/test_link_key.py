@@ -59,8 +59,8 @@ def test_processes_started_together_share_one_key(path: Path) -> None:
         assert process.stdin is not None
         process.stdin.write("x")
         process.stdin.flush()
-    said = {process.communicate(timeout=20)[0].strip() for process in started}
-    assert said == {path.read_text().strip()}
+    outputs = {process.communicate(timeout=20)[0].strip() for process in started}
+    assert outputs == {path.read_text().strip()}
 
 
 def test_key_created_while_waiting_for_the_lock_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,17 +43,17 @@ class Thing:
 class Work:
     """A call that runs until it is released."""
 
-    def __init__(self, result: object = None, lent: Thing | None = None) -> None:
-        self.begun = threading.Event()
+    def __init__(self, result: object = None, resource: Thing | None = None) -> None:
+        self.started = threading.Event()
         self.gate = threading.Event()
         self.result = result
-        self.lent = lent or Thing()
+        self.resource = resource or Thing()
 
     def __call__(self) -> object:
-        self.lent.in_use = True
-        self.begun.set()
+        self.resource.in_use = True
+        self.started.set()
         self.gate.wait(10)
-        self.lent.in_use = False
+        self.resource.in_use = False
         if isinstance(self.result, BaseException):
             raise self.result
         return self.result
@@ -70,8 +70,8 @@ class Pools:
         self.pools.append(ThreadPool(f"test{id(self)}", **options))
         return self.pools[-1]
 
-    def work(self, result: object = None, lent: Thing | None = None) -> Work:
-        self.works.append(Work(result, lent))
+    def work(self, result: object = None, resource: Thing | None = None) -> Work:
+        self.works.append(Work(result, resource))
         return self.works[-1]
 
     def threads(self) -> list[threading.Thread]:
@@ -86,10 +86,10 @@ class Pools:
 
 
 @pytest.fixture
-def hall() -> Iterator[Pools]:
-    hall = Pools()
-    yield hall
-    hall.leave()
+def pools() -> Iterator[Pools]:
+    pools = Pools()
+    yield pools
+    pools.leave()
 
 
 def nothing() -> None:
@@ -99,7 +99,7 @@ def nothing() -> None:
 async def begin(pool: ThreadPool, key: str, work: Work, **options: Any) -> asyncio.Task[object]:
     """Start a call and wait until a thread runs it."""
     task = asyncio.ensure_future(pool.run(key, work, **options))
-    await until(work.begun.is_set)
+    await until(work.started.is_set)
     return task
 
 
@@ -110,8 +110,8 @@ async def ended(task: asyncio.Task[Any]) -> None:
 # Answers ---------------------------------------------------------------------------------------------
 
 
-async def test_call_runs_in_a_thread_and_returns_its_result(hall: Pools) -> None:
-    pool = hall.pool()
+async def test_call_runs_in_a_thread_and_returns_its_result(pools: Pools) -> None:
+    pool = pools.pool()
     assert await pool.run("a", threading.current_thread) is not threading.current_thread()
     assert await pool.run("a", lambda: 5) == 5
 
@@ -119,25 +119,25 @@ async def test_call_runs_in_a_thread_and_returns_its_result(hall: Pools) -> None
 @pytest.mark.parametrize(
     "error", [OSError(5, "broken"), ValueError("odd"), StorageUnavailable(), SystemExit(3)]
 )
-async def test_exception_of_a_call_is_raised(hall: Pools, error: BaseException) -> None:
-    work, lent = hall.work(error), Thing()
+async def test_exception_of_a_call_is_raised(pools: Pools, error: BaseException) -> None:
+    work, resource = pools.work(error), Thing()
     work.gate.set()
     with pytest.raises(type(error)) as raised:
-        await hall.pool().run("a", work, lent=lent)
+        await pools.pool().run("a", work, lent=resource)
     assert raised.value is error
-    await until(lambda: lent.closed == 1)
+    await until(lambda: resource.closed == 1)
 
 
-async def test_result_and_resource_belong_to_the_caller_when_the_call_returns(hall: Pools) -> None:
-    result, lent = Thing(), Thing()
-    pool = hall.pool()
-    assert await pool.run("a", lambda: result, lent=lent) is result
+async def test_result_and_resource_belong_to_the_caller_when_the_call_returns(pools: Pools) -> None:
+    result, resource = Thing(), Thing()
+    pool = pools.pool()
+    assert await pool.run("a", lambda: result, lent=resource) is result
     await pool.run("b", nothing)
-    assert (result.closed, lent.closed) == (0, 0)
+    assert (result.closed, resource.closed) == (0, 0)
 
 
-async def test_result_is_not_kept_alive(hall: Pools) -> None:
-    pool = hall.pool(threads=1)
+async def test_result_is_not_kept_alive(pools: Pools) -> None:
+    pool = pools.pool(threads=1)
 
     class Big:
         pass
@@ -154,26 +154,26 @@ async def test_result_is_not_kept_alive(hall: Pools) -> None:
 # Deadlines -------------------------------------------------------------------------------------------
 
 
-async def test_hanging_call_is_abandoned_at_the_deadline(hall: Pools) -> None:
-    pool, work = hall.pool(deadline=0.05), hall.work()
-    begun = time.monotonic()
+async def test_hanging_call_is_abandoned_at_the_deadline(pools: Pools) -> None:
+    pool, work = pools.pool(deadline=0.05), pools.work()
+    started_at = time.monotonic()
     with pytest.raises(StorageUnavailable, match="did not respond in time"):
         await pool.run("a", work)
-    assert 0.04 < time.monotonic() - begun < 1
+    assert 0.04 < time.monotonic() - started_at < 1
 
 
-async def test_call_may_have_its_own_deadline(hall: Pools) -> None:
-    pool = hall.pool(deadline=30)
+async def test_call_may_have_its_own_deadline(pools: Pools) -> None:
+    pool = pools.pool(deadline=30)
     with pytest.raises(StorageUnavailable):
-        await pool.run("a", hall.work(), deadline=0.05)
-    task = await begin(hall.pool(deadline=0.05), "a", patient := hall.work(7), deadline=30)
+        await pool.run("a", pools.work(), deadline=0.05)
+    task = await begin(pools.pool(deadline=0.05), "a", patient := pools.work(7), deadline=30)
     await asyncio.wait([task], timeout=0.1)
     patient.gate.set()
     assert await task == 7
 
 
-async def test_result_at_the_moment_of_the_deadline_counts(hall: Pools) -> None:
-    pool = hall.pool()
+async def test_result_at_the_moment_of_the_deadline_counts(pools: Pools) -> None:
+    pool = pools.pool()
     finish = pool._deliver
 
     def finish_and_expire(call: Any, *args: Any) -> None:
@@ -184,39 +184,39 @@ async def test_result_at_the_moment_of_the_deadline_counts(hall: Pools) -> None:
     assert await pool.run("a", lambda: 5) == 5
 
 
-async def test_time_in_the_queue_counts_against_the_deadline(hall: Pools) -> None:
-    pool = hall.pool(share=1)
-    await begin(pool, "a", hall.work())
-    waiting = hall.work()
+async def test_time_in_the_queue_counts_against_the_deadline(pools: Pools) -> None:
+    pool = pools.pool(share=1)
+    await begin(pool, "a", pools.work())
+    waiting = pools.work()
     with pytest.raises(StorageUnavailable):
         await pool.run("a", waiting, deadline=0.05)
-    assert not waiting.begun.is_set()
+    assert not waiting.started.is_set()
 
 
-async def test_call_abandoned_in_the_queue_is_not_started(hall: Pools) -> None:
-    pool, first, second, third = hall.pool(threads=1, share=1), hall.work(), hall.work(), hall.work()
+async def test_call_abandoned_in_the_queue_is_not_started(pools: Pools) -> None:
+    pool, first, second, third = pools.pool(threads=1, share=1), pools.work(), pools.work(), pools.work()
     await begin(pool, "a", first)
     with pytest.raises(StorageUnavailable):
         await pool.run("b", second, deadline=0.02)
     first.gate.set()
     await begin(pool, "c", third)
-    assert not second.begun.is_set()
+    assert not second.started.is_set()
 
 
 # Shares ----------------------------------------------------------------------------------------------
 
 
-async def test_fourth_call_of_a_key_waits_and_other_keys_do_not(hall: Pools) -> None:
-    pool = hall.pool()
-    works = [hall.work(number) for number in range(6)]
+async def test_fourth_call_of_a_key_waits_and_other_keys_do_not(pools: Pools) -> None:
+    pool = pools.pool()
+    works = [pools.work(number) for number in range(6)]
     tasks = [await begin(pool, "slow", work) for work in works[:3]]
     tasks += [asyncio.ensure_future(pool.run("slow", work)) for work in works[3:]]
     for key in "abc":
         assert await pool.run(key, lambda: "quick") == "quick"
-    assert [work.begun.is_set() for work in works] == [True] * 3 + [False] * 3
+    assert [work.started.is_set() for work in works] == [True] * 3 + [False] * 3
     works[1].gate.set()
-    await until(works[3].begun.is_set)
-    assert not works[4].begun.is_set()
+    await until(works[3].started.is_set)
+    assert not works[4].started.is_set()
     for work in works:
         work.gate.set()
     assert await asyncio.gather(*tasks) == [0, 1, 2, 3, 4, 5]
@@ -224,10 +224,10 @@ async def test_fourth_call_of_a_key_waits_and_other_keys_do_not(hall: Pools) -> 
     assert not pool._waiting_by_key
 
 
-async def test_queue_skips_abandoned_calls(hall: Pools) -> None:
-    pool, holder, last = hall.pool(share=1), hall.work(), hall.work("last")
+async def test_queue_skips_abandoned_calls(pools: Pools) -> None:
+    pool, holder, last = pools.pool(share=1), pools.work(), pools.work("last")
     task = await begin(pool, "a", holder)
-    leaving = [asyncio.ensure_future(pool.run("a", hall.work())) for _ in range(3)]
+    leaving = [asyncio.ensure_future(pool.run("a", pools.work())) for _ in range(3)]
     staying = asyncio.ensure_future(pool.run("a", last))
     await asyncio.sleep(0)
     leaving[1].cancel()
@@ -249,25 +249,27 @@ async def test_queue_skips_abandoned_calls(hall: Pools) -> None:
     assert not pool._waiting_by_key
 
 
-async def test_queue_of_abandoned_calls_holds_nothing(hall: Pools) -> None:
+async def test_queue_of_abandoned_calls_holds_nothing(pools: Pools) -> None:
     """A job may hang for days, and its clients retry every few seconds."""
-    pool = hall.pool(share=1)
-    await begin(pool, "hung", hall.work())
-    lent = [Thing() for _ in range(20)]
-    waiting = [asyncio.ensure_future(pool.run("hung", nothing, lent=thing, deadline=0.02)) for thing in lent]
+    pool = pools.pool(share=1)
+    await begin(pool, "hung", pools.work())
+    resource = [Thing() for _ in range(20)]
+    waiting = [
+        asyncio.ensure_future(pool.run("hung", nothing, lent=thing, deadline=0.02)) for thing in resource
+    ]
     await asyncio.sleep(0)
     waiting[7].cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     assert not pool._waiting_by_key
-    await until(lambda: {thing.closed for thing in lent} == {1})
+    await until(lambda: {thing.closed for thing in resource} == {1})
 
 
 # A full house ----------------------------------------------------------------------------------------
 
 
-async def full_house(hall: Pools, **options: Any) -> tuple[ThreadPool, list[Work]]:
-    pool = hall.pool(threads=3, patience=0.05, **options)
-    works = [hall.work() for _ in range(3)]
+async def full_house(pools: Pools, **options: Any) -> tuple[ThreadPool, list[Work]]:
+    pool = pools.pool(threads=3, patience=0.05, **options)
+    works = [pools.work() for _ in range(3)]
     for number, work in enumerate(works):
         await begin(pool, f"hung {number}", work)
     assert pool.stuck_threads() < 3
@@ -275,21 +277,21 @@ async def full_house(hall: Pools, **options: Any) -> tuple[ThreadPool, list[Work
     return pool, works
 
 
-async def test_pool_full_of_stuck_threads_refuses_immediately_and_recovers(hall: Pools) -> None:
-    pool, works = await full_house(hall)
-    begun = time.monotonic()
+async def test_pool_full_of_stuck_threads_refuses_immediately_and_recovers(pools: Pools) -> None:
+    pool, works = await full_house(pools)
+    started_at = time.monotonic()
     for _ in range(100):
         with pytest.raises(StorageUnavailable, match="all storage threads are blocked") as refused:
             await pool.run("other", nothing)
         assert refused.value.retry_after
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - started_at < 0.5
     works[0].gate.set()
     await until(lambda: pool.stuck_threads() == 2)
     assert await pool.run("other", lambda: 1) == 1
 
 
-async def test_new_calls_wait_while_the_pool_is_only_busy(hall: Pools) -> None:
-    pool, works = hall.pool(threads=2, patience=30), [hall.work() for _ in range(2)]
+async def test_new_calls_wait_while_the_pool_is_only_busy(pools: Pools) -> None:
+    pool, works = pools.pool(threads=2, patience=30), [pools.work() for _ in range(2)]
     for number, work in enumerate(works):
         await begin(pool, f"busy {number}", work)
     newcomer = asyncio.ensure_future(pool.run("other", lambda: 1))
@@ -299,48 +301,48 @@ async def test_new_calls_wait_while_the_pool_is_only_busy(hall: Pools) -> None:
     assert await newcomer == 1
 
 
-async def test_resource_of_a_refused_call_is_closed_while_every_thread_hangs(hall: Pools) -> None:
+async def test_resource_of_a_refused_call_is_closed_while_every_thread_hangs(pools: Pools) -> None:
     """Otherwise each refused download would hold its file and connection for as long."""
-    pool, _ = await full_house(hall)
-    lent = [Thing() for _ in range(10)]
-    for thing in lent:
+    pool, _ = await full_house(pools)
+    resource = [Thing() for _ in range(10)]
+    for thing in resource:
         with pytest.raises(StorageUnavailable):
             await pool.run("other", nothing, lent=thing)
-    await until(lambda: [thing.closed for thing in lent] == [1] * 10)
-    assert not any(thing.closed_by is threading.main_thread() for thing in lent)
+    await until(lambda: [thing.closed for thing in resource] == [1] * 10)
+    assert not any(thing.closed_by is threading.main_thread() for thing in resource)
 
 
-async def test_threads_are_started_only_if_the_others_block(hall: Pools) -> None:
-    pool = hall.pool(threads=8)
+async def test_threads_are_started_only_if_the_others_block(pools: Pools) -> None:
+    pool = pools.pool(threads=8)
     for _ in range(200):
         await pool.run("a", nothing)
-    assert len(hall.threads()) <= 2
-    works = [hall.work() for _ in range(8)]
-    held = [asyncio.ensure_future(pool.run(str(number), work)) for number, work in enumerate(works)]
-    await until(lambda: all(work.begun.is_set() for work in works))
-    assert len(hall.threads()) == 8
+    assert len(pools.threads()) <= 2
+    works = [pools.work() for _ in range(8)]
+    blocked = [asyncio.ensure_future(pool.run(str(number), work)) for number, work in enumerate(works)]
+    await until(lambda: all(work.started.is_set() for work in works))
+    assert len(pools.threads()) == 8
     crowd = [asyncio.ensure_future(pool.run(f"more {number}", nothing)) for number in range(20)]
     await asyncio.wait(crowd, timeout=0.05)
-    assert len(hall.threads()) == 8
+    assert len(pools.threads()) == 8
     for work in works:
         work.gate.set()
-    await asyncio.gather(*crowd, *held)
-    assert all(thread.daemon for thread in hall.threads())
+    await asyncio.gather(*crowd, *blocked)
+    assert all(thread.daemon for thread in pools.threads())
 
 
-async def test_pool_of_one_thread_does_not_grow(hall: Pools) -> None:
-    pool, first = hall.pool(threads=1), hall.work()
+async def test_pool_of_one_thread_does_not_grow(pools: Pools) -> None:
+    pool, first = pools.pool(threads=1), pools.work()
     task = await begin(pool, "a", first)
     second = asyncio.ensure_future(pool.run("b", lambda: 2))
     await asyncio.wait([second], timeout=0.05)
-    assert len(hall.threads()) == 1
+    assert len(pools.threads()) == 1
     first.gate.set()
     assert (await task, await second) == (None, 2)
 
 
-async def test_thread_that_cannot_start_is_tried_again(hall: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_thread_that_cannot_start_is_tried_again(pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in: no limit on threads binds root."""
-    pool = hall.pool()
+    pool = pools.pool()
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -355,80 +357,80 @@ async def test_thread_that_cannot_start_is_tried_again(hall: Pools, monkeypatch:
 # Results without a waiter -----------------------------------------------------------------------
 
 
-async def test_late_result_is_closed_once_and_not_on_the_loop(hall: Pools) -> None:
-    pool, result, lent = hall.pool(deadline=0.02), Thing(), Thing()
-    work = hall.work(result, lent)
+async def test_late_result_is_closed_once_and_not_on_the_loop(pools: Pools) -> None:
+    pool, result, resource = pools.pool(deadline=0.02), Thing(), Thing()
+    work = pools.work(result, resource)
     with pytest.raises(StorageUnavailable):
-        await pool.run("a", work, lent=lent)
-    assert (result.closed, lent.closed) == (0, 0)
+        await pool.run("a", work, lent=resource)
+    assert (result.closed, resource.closed) == (0, 0)
     work.gate.set()
-    await until(lambda: (result.closed, lent.closed) == (1, 1))
-    assert not lent.closed_in_use
-    assert threading.main_thread() not in {result.closed_by, lent.closed_by}
+    await until(lambda: (result.closed, resource.closed) == (1, 1))
+    assert not resource.closed_in_use
+    assert threading.main_thread() not in {result.closed_by, resource.closed_by}
 
 
-async def test_late_result_without_close_is_dropped(hall: Pools) -> None:
-    pool, work = hall.pool(deadline=0.02), hall.work(5)
+async def test_late_result_without_close_is_dropped(pools: Pools) -> None:
+    pool, work = pools.pool(deadline=0.02), pools.work(5)
     with pytest.raises(StorageUnavailable):
         await pool.run("a", work)
     work.gate.set()
     assert await pool.run("a", lambda: 1, deadline=5) == 1
 
 
-async def test_failing_close_is_harmless(hall: Pools) -> None:
+async def test_failing_close_is_harmless(pools: Pools) -> None:
     class Stubborn(Thing):
         def close(self) -> None:
             super().close()
             raise OSError(5, "an error that was kept for close")
 
-    pool, stubborn, good = hall.pool(), Stubborn(), Thing()
+    pool, stubborn, good = pools.pool(), Stubborn(), Thing()
     for thing in (stubborn, good):
         pool.close_later(thing)
     await until(lambda: (stubborn.closed, good.closed) == (1, 1))
 
 
-async def test_late_exception_is_dropped_and_the_resource_closed(hall: Pools) -> None:
-    pool, lent = hall.pool(deadline=0.02), Thing()
-    work = hall.work(OSError(5, "late"), lent)
+async def test_late_exception_is_dropped_and_the_resource_closed(pools: Pools) -> None:
+    pool, resource = pools.pool(deadline=0.02), Thing()
+    work = pools.work(OSError(5, "late"), resource)
     with pytest.raises(StorageUnavailable):
-        await pool.run("a", work, lent=lent)
+        await pool.run("a", work, lent=resource)
     work.gate.set()
-    await until(lambda: lent.closed == 1)
-    assert not lent.closed_in_use
+    await until(lambda: resource.closed == 1)
+    assert not resource.closed_in_use
 
 
 async def test_call_cancelled_while_running_closes_result_and_resource_when_the_thread_is_done(
-    hall: Pools,
+    pools: Pools,
 ) -> None:
-    pool, result, lent = hall.pool(), Thing(), Thing()
-    work = hall.work(result, lent)
-    task = await begin(pool, "a", work, lent=lent)
+    pool, result, resource = pools.pool(), Thing(), Thing()
+    work = pools.work(result, resource)
+    task = await begin(pool, "a", work, resource=resource)
     task.cancel()
     await ended(task)
     assert task.cancelled()
     await pool.run("b", nothing)
-    assert (result.closed, lent.closed) == (0, 0)
+    assert (result.closed, resource.closed) == (0, 0)
     work.gate.set()
-    await until(lambda: (result.closed, lent.closed) == (1, 1))
-    assert not lent.closed_in_use
+    await until(lambda: (result.closed, resource.closed) == (1, 1))
+    assert not resource.closed_in_use
 
 
-async def test_call_cancelled_in_the_queue_closes_its_resource_immediately(hall: Pools) -> None:
-    pool, lent = hall.pool(share=1), Thing()
-    await begin(pool, "a", hall.work())
-    task = asyncio.ensure_future(pool.run("a", nothing, lent=lent))
+async def test_call_cancelled_in_the_queue_closes_its_resource_immediately(pools: Pools) -> None:
+    pool, resource = pools.pool(share=1), Thing()
+    await begin(pool, "a", pools.work())
+    task = asyncio.ensure_future(pool.run("a", nothing, lent=resource))
     await asyncio.sleep(0)
     task.cancel()
     await ended(task)
-    await until(lambda: lent.closed == 1)
+    await until(lambda: resource.closed == 1)
 
 
 @pytest.mark.parametrize("result", [Thing, lambda: None, lambda: OSError(5, "broken")])
 async def test_call_cancelled_at_the_moment_of_its_result_closes_both(
-    hall: Pools, result: Callable[[], object]
+    pools: Pools, result: Callable[[], object]
 ) -> None:
     """The result is set, the waiting task is to be woken, and is cancelled before it is."""
-    pool, lent, answer = hall.pool(), Thing(), result()
+    pool, resource, answer = pools.pool(), Thing(), result()
     finish = pool._deliver
 
     def finish_and_cancel(*args: Any) -> None:
@@ -436,18 +438,18 @@ async def test_call_cancelled_at_the_moment_of_its_result_closes_both(
         task.cancel()
 
     pool._deliver = finish_and_cancel  # type: ignore[assignment, method-assign] # otherwise the race would be hit by chance only
-    work = hall.work(answer, lent)
-    task = await begin(pool, "a", work, lent=lent)
+    work = pools.work(answer, resource)
+    task = await begin(pool, "a", work, resource=resource)
     work.gate.set()
     await ended(task)
     assert task.cancelled()
-    await until(lambda: lent.closed == 1)
+    await until(lambda: resource.closed == 1)
     if isinstance(answer, Thing):
         await until(lambda: answer.closed == 1)
 
 
-async def test_call_that_expires_at_the_moment_of_its_result_closes_both_once(hall: Pools) -> None:
-    pool, lent, answer = hall.pool(), Thing(), Thing()
+async def test_call_that_expires_at_the_moment_of_its_result_closes_both_once(pools: Pools) -> None:
+    pool, resource, answer = pools.pool(), Thing(), Thing()
     finish = pool._deliver
 
     def expire_and_finish(call: Any, *args: Any) -> None:
@@ -455,68 +457,68 @@ async def test_call_that_expires_at_the_moment_of_its_result_closes_both_once(ha
         finish(call, *args)
 
     pool._deliver = expire_and_finish  # type: ignore[assignment, method-assign] # otherwise the race would be hit by chance only
-    work = hall.work(answer, lent)
+    work = pools.work(answer, resource)
     work.gate.set()
     with pytest.raises(StorageUnavailable, match="Now"):
-        await pool.run("a", work, lent=lent)
+        await pool.run("a", work, lent=resource)
     pool._deliver = finish  # type: ignore[method-assign] # put back
-    await until(lambda: (answer.closed, lent.closed) == (1, 1))
+    await until(lambda: (answer.closed, resource.closed) == (1, 1))
     for _ in range(3):
         await pool.run("b", nothing)
-    assert (answer.closed, lent.closed) == (1, 1)
+    assert (answer.closed, resource.closed) == (1, 1)
 
 
-def test_loop_closed_during_a_call_leaves_nothing_open(hall: Pools) -> None:
-    pool, result, lent = hall.pool(), Thing(), Thing()
-    work = hall.work(result, lent)
+def test_loop_closed_during_a_call_leaves_nothing_open(pools: Pools) -> None:
+    pool, result, resource = pools.pool(), Thing(), Thing()
+    work = pools.work(result, resource)
 
     async def leave() -> None:
-        await begin(pool, "a", work, lent=lent)
+        await begin(pool, "a", work, resource=resource)
 
     with asyncio.Runner() as runner:
         runner.run(leave())
-    assert (result.closed, lent.closed) == (0, 0)
+    assert (result.closed, resource.closed) == (0, 0)
     work.gate.set()
-    wait_until(lambda: (result.closed, lent.closed) == (1, 1))
-    assert not lent.closed_in_use
+    wait_until(lambda: (result.closed, resource.closed) == (1, 1))
+    assert not resource.closed_in_use
 
 
 # The end ---------------------------------------------------------------------------------------------
 
 
-async def test_closed_pool_accepts_no_calls_and_its_threads_end(hall: Pools) -> None:
-    pool, lent = hall.pool(), Thing()
+async def test_closed_pool_accepts_no_calls_and_its_threads_end(pools: Pools) -> None:
+    pool, resource = pools.pool(), Thing()
     await pool.run("a", nothing)
     pool.close_later(Thing())
     pool.close()
-    await until(lambda: not hall.threads())
+    await until(lambda: not pools.threads())
     with pytest.raises(StorageUnavailable):
-        await pool.run("a", nothing, lent=lent)
-    await until(lambda: lent.closed == 1)
-    await until(lambda: not hall.threads())
+        await pool.run("a", nothing, lent=resource)
+    await until(lambda: resource.closed == 1)
+    await until(lambda: not pools.threads())
 
 
-async def test_calls_accepted_before_close_are_executed(hall: Pools) -> None:
-    pool = hall.pool(threads=1, share=1)
-    held, queued, in_line = (hall.work(number) for number in range(3))
-    tasks = [await begin(pool, "a", held)]
+async def test_calls_accepted_before_close_are_executed(pools: Pools) -> None:
+    pool = pools.pool(threads=1, share=1)
+    blocked, queued, in_line = (pools.work(number) for number in range(3))
+    tasks = [await begin(pool, "a", blocked)]
     tasks.append(asyncio.ensure_future(pool.run("b", queued)))
     tasks.append(asyncio.ensure_future(pool.run("a", in_line)))
     await asyncio.sleep(0)
     pool.close()
-    for work in hall.works:
+    for work in pools.works:
         work.gate.set()
     assert await asyncio.gather(*tasks) == [0, 1, 2]
 
 
-async def test_result_after_close_is_closed(hall: Pools) -> None:
-    pool, result, lent = hall.pool(deadline=0.02), Thing(), Thing()
-    work = hall.work(result, lent)
+async def test_result_after_close_is_closed(pools: Pools) -> None:
+    pool, result, resource = pools.pool(deadline=0.02), Thing(), Thing()
+    work = pools.work(result, resource)
     with pytest.raises(StorageUnavailable):
-        await pool.run("a", work, lent=lent)
+        await pool.run("a", work, lent=resource)
     pool.close()
     work.gate.set()
-    await until(lambda: (result.closed, lent.closed) == (1, 1))
+    await until(lambda: (result.closed, resource.closed) == (1, 1))
 
 
 HUNG = """

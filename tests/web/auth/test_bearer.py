@@ -274,20 +274,20 @@ async def test_no_token_appears_in_log_messages_or_tracebacks(
     caplog.set_level(logging.DEBUG)
     secret, token = create(service.path, "alice")
     revoke(service.path, token.id)
-    said: list[str] = []
+    logged: list[str] = []
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(service.started())
         for form in (f"Bearer {secret}", f"Basic {secret}", secret, f"Bearer {secret} {secret}"):
             with pytest.raises(Unauthorized) as refused:
                 service.authenticate(form)
-            said += [repr(refused.value), str(refused.value), refused.value.detail]
-            said += [repr(refused.value.__cause__), repr(refused.value.__context__)]
+            logged += [repr(refused.value), str(refused.value), refused.value.detail]
+            logged += [repr(refused.value.__cause__), repr(refused.value.__context__)]
         service.path.write_bytes(secret.encode())
         await service.gate.refresh()
-        said += [repr(service.complaints), caplog.text, repr(service.gate)]
+        logged += [repr(service.complaints), caplog.text, repr(service.gate)]
     body = secret.removeprefix("jsvc_")
     digests = [token.digest.hex(), repr(token.digest)]
-    assert not [text for text in said for hidden in (body, *digests) if hidden in text]
+    assert not [text for text in logged for hidden in (body, *digests) if hidden in text]
 
 
 def test_file_is_checked_often_enough_for_two_seconds() -> None:

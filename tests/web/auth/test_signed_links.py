@@ -175,85 +175,85 @@ class LinkService:
 
 
 @asynccontextmanager
-async def begun(links: SignedLinks) -> AsyncIterator[None]:
+async def started_links(links: SignedLinks) -> AsyncIterator[None]:
     async with asynccontextmanager(links.cleanup_ctx)(web.Application()):
         yield
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[LinkService]:
+async def service(tmp_path: Path) -> AsyncIterator[LinkService]:
     made = LinkService(tmp_path / "state")
-    async with begun(made.links):
+    async with started_links(made.links):
         yield made
     made.disk.close()
 
 
-async def test_link_authenticates_as_the_token_that_created_it(house: LinkService) -> None:
-    _, token = await house.token()
-    link = house.links.create("job", "film.mp4", VERSION, token, 60)
+async def test_link_authenticates_as_the_token_that_created_it(service: LinkService) -> None:
+    _, token = await service.token()
+    link = service.links.create("job", "film.mp4", VERSION, token, 60)
     assert link.target.startswith(
         f"{PATH}?version={VERSION}&token={token.id}&expires={link.expires}&signature="
     )
     assert link.expires == (NOW + 60) * 1000
-    assert house.comes(link.target) == token
-    assert house.comes(f"http://jobs.example{link.target}") == token
+    assert service.comes(link.target) == token
+    assert service.comes(f"http://jobs.example{link.target}") == token
 
 
-async def test_link_expires_with_its_time_and_with_its_token(house: LinkService) -> None:
-    _, token = await house.token()
-    url = house.url(token)
-    house.now = NOW + 60
+async def test_link_expires_with_its_time_and_with_its_token(service: LinkService) -> None:
+    _, token = await service.token()
+    url = service.url(token)
+    service.now = NOW + 60
     with pytest.raises(Unauthorized, match=ALIKE):
-        house.comes(url)
-    house.now = NOW + 59
-    assert house.comes(url) == token
-    revoke(house.folder / "tokens.json", token.id)
-    await house.gate.refresh()
+        service.comes(url)
+    service.now = NOW + 59
+    assert service.comes(url) == token
+    revoke(service.folder / "tokens.json", token.id)
+    await service.gate.refresh()
     with pytest.raises(Unauthorized, match=ALIKE):
-        house.comes(url)
+        service.comes(url)
 
 
-async def test_link_never_outlives_its_token(house: LinkService) -> None:
-    _, token = await house.token(expires=NOW + 30)
-    assert house.links.create("job", "film.mp4", VERSION, token, 60).expires == (NOW + 30) * 1000
-    assert house.links.create("job", "film.mp4", VERSION, token, 20).expires == (NOW + 20) * 1000
-    url = house.url(token)
-    house.now = NOW + 30
+async def test_link_never_outlives_its_token(service: LinkService) -> None:
+    _, token = await service.token(expires=NOW + 30)
+    assert service.links.create("job", "film.mp4", VERSION, token, 60).expires == (NOW + 30) * 1000
+    assert service.links.create("job", "film.mp4", VERSION, token, 20).expires == (NOW + 20) * 1000
+    url = service.url(token)
+    service.now = NOW + 30
     with pytest.raises(Unauthorized, match=ALIKE):
-        house.comes(url)
+        service.comes(url)
 
 
-async def test_link_of_an_unknown_token_is_invalid(house: LinkService) -> None:
-    _, token = await house.token()
-    url = house.url(token)
-    (house.folder / "tokens.json").unlink()
-    await house.gate.refresh()
+async def test_link_of_an_unknown_token_is_invalid(service: LinkService) -> None:
+    _, token = await service.token()
+    url = service.url(token)
+    (service.folder / "tokens.json").unlink()
+    await service.gate.refresh()
     with pytest.raises(Unauthorized, match=ALIKE) as refused:
-        house.comes(url)
+        service.comes(url)
     assert type(refused.value) is Unauthorized
 
 
-async def test_authorization_header_takes_precedence_over_a_link(house: LinkService) -> None:
-    (secret, token), (_, other) = await house.token(), await house.token()
-    url = house.url(other)
-    assert house.comes(url, secret) == token
-    assert house.comes(f"{url}x", secret) == token
+async def test_authorization_header_takes_precedence_over_a_link(service: LinkService) -> None:
+    (secret, token), (_, other) = await service.token(), await service.token()
+    url = service.url(other)
+    assert service.comes(url, secret) == token
+    assert service.comes(f"{url}x", secret) == token
     with pytest.raises(Unauthorized, match="The token is unknown, expired or revoked"):
-        house.comes(url, "wrong")
+        service.comes(url, "wrong")
 
 
-async def test_request_without_credentials_is_not_a_guess_and_any_link_query_is(house: LinkService) -> None:
+async def test_request_without_credentials_is_not_a_guess_and_any_link_query_is(service: LinkService) -> None:
     for url in ("/api/jobs/job/download", "/api/jobs/job/download?"):
         with pytest.raises(NoCredentials):
-            house.comes(url)
+            service.comes(url)
     with pytest.raises(Unauthorized) as refused:
-        house.comes("/api/jobs/job/download?x")
+        service.comes("/api/jobs/job/download?x")
     assert type(refused.value) is Unauthorized
 
 
-async def test_versioned_url_without_a_token_is_not_a_guess(house: LinkService) -> None:
+async def test_versioned_url_without_a_token_is_not_a_guess(service: LinkService) -> None:
     with pytest.raises(NoCredentials):
-        house.comes(f"/api/jobs/job/download?version={VERSION}")
+        service.comes(f"/api/jobs/job/download?version={VERSION}")
 
 
 @pytest.mark.parametrize(
@@ -270,38 +270,38 @@ async def test_versioned_url_without_a_token_is_not_a_guess(house: LinkService) 
         "/api/jobs/job/download",
     ],
 )
-async def test_link_with_another_spelling_of_its_path_is_refused(house: LinkService, spelling: str) -> None:
-    _, token = await house.token()
-    url = house.url(token)
-    assert house.comes(url) == token
+async def test_link_with_another_spelling_of_its_path_is_refused(service: LinkService, spelling: str) -> None:
+    _, token = await service.token()
+    url = service.url(token)
+    assert service.comes(url) == token
     with pytest.raises(Unauthorized, match=ALIKE):
-        house.comes(url.replace(PATH, spelling))
+        service.comes(url.replace(PATH, spelling))
 
 
-async def test_no_link_is_valid_before_the_key_exists(house: LinkService) -> None:
-    _, token = await house.token()
-    url = house.url(token)
-    later = house.another()
+async def test_no_link_is_valid_before_the_key_exists(service: LinkService) -> None:
+    _, token = await service.token()
+    url = service.url(token)
+    later = service.another()
     with pytest.raises(Unauthorized, match=ALIKE):
-        house.comes(url, links=later)
+        service.comes(url, links=later)
     with pytest.raises(Unauthorized, match=ALIKE):
-        house.comes(f"/x?{query(b'', 'job', VERSION, token.id, int(NOW * 2000))}", links=later)
-    async with begun(later):
-        assert house.comes(url, links=later) == token
+        service.comes(f"/x?{query(b'', 'job', VERSION, token.id, int(NOW * 2000))}", links=later)
+    async with started_links(later):
+        assert service.comes(url, links=later) == token
 
 
-async def test_unusable_key_prevents_the_service_from_starting(house: LinkService) -> None:
-    (house.folder / "link.key").write_bytes(b"short")
+async def test_unusable_key_prevents_the_service_from_starting(service: LinkService) -> None:
+    (service.folder / "link.key").write_bytes(b"short")
     with pytest.raises(BadLinkKey):
-        async with begun(house.another()):
+        async with started_links(service.another()):
             pass
 
 
-async def test_refusal_quotes_no_part_of_the_link(house: LinkService) -> None:
-    _, token = await house.token()
-    url = house.url(token)
+async def test_refusal_quotes_no_part_of_the_link(service: LinkService) -> None:
+    _, token = await service.token()
+    url = service.url(token)
     signature = url.rpartition("=")[2]
     with pytest.raises(Unauthorized) as refused:
-        house.comes(url.replace("/job/", "/other/"))
+        service.comes(url.replace("/job/", "/other/"))
     assert signature not in f"{refused.value!r} {refused.value.detail} {refused.value.__cause__!r}"
     assert refused.value.__context__ is None

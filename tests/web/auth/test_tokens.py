@@ -96,17 +96,17 @@ async def test_token_is_valid_until_it_expires(
     ends = time.time() + 1.5
     short = make_token(expires=ends)
     await wait_for_status(service, 200, short, within=1)
-    asked: list[tuple[float, int, float]] = []
+    requests: list[tuple[float, int, float]] = []
     async with service.connect() as link:
-        while not asked or asked[-1][1] == 200:
-            begun = time.time()
+        while not requests or requests[-1][1] == 200:
+            started_at = time.time()
             answer = await link.ask("GET", STATUS, token=short)
-            asked.append((begun, answer.status, time.time()))
-            assert begun < ends + 5
-    assert {status for _, status, answered in asked if answered < ends - 0.002} == {200}
-    assert asked[-1][1] == 401
-    assert asked[-1][2] >= ends - 0.002
-    assert [status for begun, status, _ in asked if begun > ends + 0.002] in ([], [401])
+            requests.append((started_at, answer.status, time.time()))
+            assert started_at < ends + 5
+    assert {status for _, status, answered in requests if answered < ends - 0.002} == {200}
+    assert requests[-1][1] == 401
+    assert requests[-1][2] >= ends - 0.002
+    assert [status for started_at, status, _ in requests if started_at > ends + 0.002] in ([], [401])
 
 
 async def test_token_changes_take_effect_within_two_seconds(
@@ -245,9 +245,9 @@ async def test_token_file_that_becomes_invalid_is_logged_and_the_last_valid_one_
         assert (await service.get(STATUS)).status == 200
         assert (await service.get(STATUS, token="jsvc_" + "x" * 43)).status == 401
         assert (await service.get("/readyz", token=None)).status == 200
-        said = service.lines("token-file-unusable")[-1]
-        assert f"{path}: {SPOILT[spoil]}" in said["reason"]
-        assert said["kept"] == "the last valid version"
+        log_line = service.lines("token-file-unusable")[-1]
+        assert f"{path}: {SPOILT[spoil]}" in log_line["reason"]
+        assert log_line["kept"] == "the last valid version"
         restored(path, good)
         await wait_for_status(service, 200, make_token())
     assert len(service.lines("token-file-unusable")) == len(spoils), "each told once"
@@ -262,8 +262,8 @@ async def test_revocation_works_while_the_labels_are_unusable(
     labels = state_dir / "token-labels.json"
     labels.write_bytes(b"{")
     labels.chmod(0o600)
-    told = await asyncio.to_thread(command, "revoke", token.id, "--state-dir", state_dir)
-    assert f"Warning: {labels}: not JSON; correct it, or remove it" in told.stderr
+    results = await asyncio.to_thread(command, "revoke", token.id, "--state-dir", state_dir)
+    assert f"Warning: {labels}: not JSON; correct it, or remove it" in results.stderr
     await wait_for_status(service, 401)
     (line,) = service.lines("token-labels-unusable")
     assert line["reason"] == f"{labels}: not JSON"
@@ -346,7 +346,7 @@ async def test_exactly_one_bearer_field_is_accepted_and_all_else_is_refused_alik
     revoke(state_dir / "tokens.json", load(state_dir / "tokens.json")[-1].id)
     await wait_for_status(service, 401, gone)
     secret = str(service.token)
-    told = set()
+    results = set()
     async with service.connect() as link:
         for form in GOOD:
             fields = [("Authorization", form.format(secret))]
@@ -362,10 +362,10 @@ async def test_exactly_one_bearer_field_is_accepted_and_all_else_is_refused_alik
             for target in (STATUS, f"{STATUS}/download", "/api/jobs/unknown"):
                 answer = await link.ask("GET", target, [("Authorization", form)])
                 assert (answer.status, answer.code) == (401, "unauthorized"), form[:40]
-                told.add((answer.json()["detail"], answer.headers["WWW-Authenticate"]))
+                results.add((answer.json()["detail"], answer.headers["WWW-Authenticate"]))
         twice = [("Authorization", f"Bearer {secret}")] * 2
         assert (await link.ask("GET", STATUS, twice)).status == 401
-    assert told == {("The token is unknown, expired or revoked.", 'Bearer realm="jobsvc"')}
+    assert results == {("The token is unknown, expired or revoked.", 'Bearer realm="jobsvc"')}
 
 
 async def test_token_is_accepted_only_in_the_authorization_field(service: Service) -> None:

@@ -322,10 +322,10 @@ async def test_exception_closes_the_connection_and_is_logged(
     async with service.connect() as link:
         assert (await link.ask("GET", "/healthz")).status == 200
         await wait_until_idle(service)
-        with capture_logs() as told:
+        with capture_logs() as logged:
             link.send(request("GET", path, fields, token=service.token))
             assert await link.ended()
-    assert [line["event"] for line in told if line["log_level"] == "error"] == ["request-failed"]
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["request-failed"]
     assert await service.answer_count(500) == 1
 
 
@@ -336,12 +336,12 @@ async def test_exception_after_a_response_closes_the_connection_without_a_second
     async with service.connect() as link:
         await warm_up(link, service, STATUS)
         await wait_until_idle(service)
-        with monkeypatch.context() as broken, capture_logs() as told:
+        with monkeypatch.context() as broken, capture_logs() as logged:
             broken.setattr(DownloadLog, "write", _fault)
             link.send(request("GET", DOWNLOAD, RANGE, token=service.token))
             assert (await link.answer()).body == FILM[1000 : 1000 + PART]
             assert await link.ended()
-    assert [line["event"] for line in told if line["log_level"] == "error"] == ["request-failed"]
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["request-failed"]
     assert await service.answer_count(500) == 1
 
 
@@ -349,18 +349,18 @@ async def test_exception_after_a_response_closes_the_connection_without_a_second
 async def test_exception_in_the_parser_closes_the_connection(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[object] = []
+    logged: list[object] = []
     async with service.connect() as link:
         await warm_up(link, service, STATUS)
         with monkeypatch.context() as broken:
             broken.setattr(FastConnection, "_validate_new", _fault)
             broken.setattr(
-                FastConnection, "log_exception", lambda *_what, **more: told.append(more["exc_info"])
+                FastConnection, "log_exception", lambda *_what, **more: logged.append(more["exc_info"])
             )
             link.send(request("GET", STATUS, [("X-Other", "fields")], token=service.token))
             with pytest.raises(IncompleteAnswer):
                 await link.answer()
-    assert [type(fault) for fault in told] == [ZeroDivisionError]
+    assert [type(fault) for fault in logged] == [ZeroDivisionError]
 
 
 def _fault(*_given: object, **_more: object) -> None:

@@ -47,8 +47,8 @@ def parser() -> HttpRequestParser:
 
 
 def head(target: str, given: Fields, method: str = "GET", version: str = "1.1") -> bytes:
-    told = [f"{name}: {value}" for name, value in [("Host", "h"), *given]]
-    return "\r\n".join([f"{method} {target} HTTP/{version}", *told, "", ""]).encode("latin-1")
+    lines = [f"{name}: {value}" for name, value in [("Host", "h"), *given]]
+    return "\r\n".join([f"{method} {target} HTTP/{version}", *lines, "", ""]).encode("latin-1")
 
 
 def parsed(data: bytes) -> RawRequestMessage:

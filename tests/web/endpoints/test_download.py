@@ -91,11 +91,11 @@ async def test_whole_file_is_described_and_sent_and_head_describes_it_alike(
     assert_film_response(whole, film)
     assert_film_response(head, film, bare=True)
     passing = {"date", "x-request-id", "ratelimit"}
-    told, again = (
+    described, again = (
         {name.lower(): value for name, value in answer.headers.items() if name.lower() not in passing}
         for answer in (whole, head)
     )
-    assert told == again
+    assert described == again
 
 
 def ranges(size: int) -> Mapping[str, Span | None]:
@@ -333,8 +333,8 @@ async def test_conditions_follow_the_rfc_and_head_ignores_ranges(
     wrong = []
     async with service.connect() as link:
         for status, lines in CONDITIONS:
-            asked = fields(*(line.format(tag=tag, bare=tag.strip('"')) for line in lines))
-            answer = await link.ask(method, TARGET, asked, token=service.token)
+            conditions = fields(*(line.format(tag=tag, bare=tag.strip('"')) for line in lines))
+            answer = await link.ask(method, TARGET, conditions, token=service.token)
             assert_film_response(answer, film, bare=method == "HEAD")
             expected = 200 if method == "HEAD" and status in {206, 416} else status
             if answer.status != expected:
@@ -475,8 +475,8 @@ async def test_unfinished_job_is_409_with_retry_after_if_it_may_complete(
             assert "ETag" not in answer.headers
             if method == "GET":
                 assert answer.code == code
-                told = {"failed": "out of memory", "canceled": "canceled"}.get(status, "12.5 %")
-                assert told in answer.json()["detail"]
+                described = {"failed": "out of memory", "canceled": "canceled"}.get(status, "12.5 %")
+                assert described in answer.json()["detail"]
     assert service.downloads() == []
 
 

@@ -142,12 +142,12 @@ async def test_link_is_valid_exactly_until_it_expires(service: Service) -> None:
     ends = datetime.fromisoformat(answer.json()["expiresAt"]).timestamp()
     statuses: list[tuple[float, int, float]] = []
     while not statuses or statuses[-1][1] != 401:
-        asked = time.time()
-        statuses.append((asked, (await follow(service, target_in(answer))).status, time.time()))
-        assert asked < ends + 5
+        requested_at = time.time()
+        statuses.append((requested_at, (await follow(service, target_in(answer))).status, time.time()))
+        assert requested_at < ends + 5
         await asyncio.sleep(0.05)
     assert all(status == 200 for _, status, answered in statuses if answered < ends - 0.002)
-    assert all(status == 401 for asked, status, _ in statuses if asked > ends + 0.002)
+    assert all(status == 401 for requested_at, status, _ in statuses if requested_at > ends + 0.002)
     assert statuses[0][1] == 200
 
 

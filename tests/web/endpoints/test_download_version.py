@@ -28,9 +28,9 @@ async def service(serve: Serve, make_job: MakeJob) -> Service:
     return await serve()
 
 
-async def download_url(service: Service, asked: str = JOB) -> str:
-    document = (await service.get(asked, ("Cache-Control", "no-cache"))).json()
-    return urljoin(asked, str(document["downloadUrl"]))
+async def download_url(service: Service, path: str = JOB) -> str:
+    document = (await service.get(path, ("Cache-Control", "no-cache"))).json()
+    return urljoin(path, str(document["downloadUrl"]))
 
 
 async def ready(service: Service) -> None:

@@ -180,12 +180,12 @@ async def test_reconnected_client_of_all_events_gets_what_changed_since(
                 pass
     async with open_event_stream(service, ALL, last_event_id=last) as stream:
         events = [await stream.next() for _ in range(4)]
-    told = {event.json()["id"]: event for event in events if event is not None}
-    assert told.keys() == {"job-0", "job-1", "job-2", "job-3"}
-    assert told["job-1"].json()["progress"] == 8
-    assert told["job-2"].json()["done"]
-    assert (told["job-0"].name, told["job-3"].name) == ("removed", "removed")
-    assert told["job-3"].json() == {"id": "job-3"}
+    received = {event.json()["id"]: event for event in events if event is not None}
+    assert received.keys() == {"job-0", "job-1", "job-2", "job-3"}
+    assert received["job-1"].json()["progress"] == 8
+    assert received["job-2"].json()["done"]
+    assert (received["job-0"].name, received["job-3"].name) == ("removed", "removed")
+    assert received["job-3"].json() == {"id": "job-3"}
 
 
 async def shows(service: Service, job_id: str, **fields: object) -> None:
@@ -386,10 +386,10 @@ async def test_slow_reader_gets_the_newest_state_and_skipped_changes_are_counted
         assert seen == 60
         make_job("job-2", status="completed", **FAT)
         await shows(service, "job-2", status="completed")
-        told: list[Event] = []
-        while not told or told[-1].json().get("status") != "completed":
-            told.append(await slow.next_named("job"))
-        mine = [event.json()["progress"] for event in told if event.json()["id"] == "job-1"]
+        received: list[Event] = []
+        while not received or received[-1].json().get("status") != "completed":
+            received.append(await slow.next_named("job"))
+        mine = [event.json()["progress"] for event in received if event.json()["id"] == "job-1"]
         assert mine == sorted(mine)
         assert mine[-1] == 60
         assert len(mine) < 55
@@ -433,8 +433,8 @@ async def test_each_of_many_readers_gets_each_change(serve: Serve, make_job: Mak
             await read_present(reader)
         for progress in (1, 2, 3):
             make_job(status="rendering", progress=progress)
-            told = [(await reader.next_named("job")).json()["progress"] for reader in readers]
-            assert told == [progress] * 100
+            received = [(await reader.next_named("job")).json()["progress"] for reader in readers]
+            assert received == [progress] * 100
 
 
 async def test_present_is_not_sent_while_the_index_is_incomplete(
@@ -453,11 +453,11 @@ async def test_present_is_not_sent_while_the_index_is_incomplete(
     service = await serve()
     try:
         async with open_event_stream(service, ALL) as stream:
-            told = asyncio.ensure_future(read_present(stream))
+            received = asyncio.ensure_future(read_present(stream))
             assert (await service.get("/readyz", token=None)).status == 503
             await wait_for_metric(service, 'jobsvc_event_streams{of="jobs"}', 1)
-            assert not told.done()
+            assert not received.done()
             go_on.set()
-            assert len(await told) == 30
+            assert len(await received) == 30
     finally:
         go_on.set()

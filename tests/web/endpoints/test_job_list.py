@@ -41,8 +41,8 @@ def token(owner: str, *scopes: str) -> Token:
 
 
 def test_default_query_is_fifty_of_all_jobs() -> None:
-    wish = parse_query(MultiDict())
-    assert wish == (frozenset(), frozenset(), None, 50, None)
+    parsed = parse_query(MultiDict())
+    assert parsed == (frozenset(), frozenset(), None, 50, None)
 
 
 def test_all_parameters_are_parsed() -> None:
@@ -56,9 +56,9 @@ def test_all_parameters_are_parsed() -> None:
         ("owner", "anna"),
     ]
     since = ("updatedSince", "1970-01-01T00:00:01.5Z")
-    wish = parse_query(MultiDict([*query, since]))
+    parsed = parse_query(MultiDict([*query, since]))
     states = frozenset({Status.FAILED, Status.QUEUED})
-    assert wish == (states, frozenset({"anna"}), 1_500_000, 200, (5, "job-1"))
+    assert parsed == (states, frozenset({"anna"}), 1_500_000, 200, (5, "job-1"))
 
 
 @pytest.mark.parametrize("offset", ["+02:00", " 02:00"])
@@ -126,10 +126,10 @@ def test_invalid_parameter_is_refused_by_name(query: list[tuple[str, str]], name
 )
 def test_any_query_is_parsed_or_refused(query: list[tuple[str, str]]) -> None:
     try:
-        wish = parse_query(MultiDict(query))
+        parsed = parse_query(MultiDict(query))
     except BadRequest:
         return
-    assert 1 <= wish.limit <= 200
+    assert 1 <= parsed.limit <= 200
 
 
 def run_without_loop(answering: Coroutine[Any, Any, StreamResponse]) -> StreamResponse:
@@ -204,55 +204,55 @@ def test_unchanged_jobs_are_listed_once_and_jobs_of_other_owners_never(
     size: int,
     who: Token,
 ) -> None:
-    house = ListMachine()
+    machine = ListMachine()
     for number, one in world.items():
-        house.put(number, *one)
+        machine.put(number, *one)
 
-    def wanted() -> dict[str, str]:
-        jobs = [entry.snapshot.job for entry in house.index.catalogue.entries.values()]
+    def expected() -> dict[str, str]:
+        jobs = [entry.snapshot.job for entry in machine.index.catalogue.entries.values()]
         seen = [job for job in jobs if who.owner == job.owner or ADMIN in who.scopes]
         return {job.id: job.created_at for job in seen if job.status in (states or set(Status))}
 
-    stayed, listed = set(wanted().items()), []
+    stayed, listed = set(expected().items()), []
     changes = iter(between)
     query = [("limit", str(size)), *(("status", state.value) for state in states)]
-    for page in house.pages(who, query):
+    for page in machine.pages(who, query):
         here = [(job["id"], job["createdAt"]) for job in page["jobs"]]
-        assert set(here) <= set(wanted().items())
+        assert set(here) <= set(expected().items())
         listed += here
         place = parse_cursor(page["nextCursor"] or "")
-        assert place is None or place[1] in wanted()
+        assert place is None or place[1] in expected()
         for number, one in next(changes, []):
             if one is None:
-                house.remove(number)
+                machine.remove(number)
             else:
-                house.put(number, *one)
-            stayed &= set(wanted().items())
+                machine.put(number, *one)
+            stayed &= set(expected().items())
     assert stayed <= set(listed)
     assert len(listed) == len(set(listed))
 
 
 @given(after=st.tuples(st.integers(-(1 << 63), (1 << 63) - 1), st.from_regex("[ -~]{0,200}", fullmatch=True)))
 def test_forged_cursor_lists_only_jobs_of_the_token(after: tuple[int, str]) -> None:
-    house = ListMachine()
+    machine = ListMachine()
     for number in range(6):
-        house.put(number, OWNERS[number % 2], Status.QUEUED, number, number)
-    page = house.ask(token("anna"), [("cursor", format_cursor(after))])
+        machine.put(number, OWNERS[number % 2], Status.QUEUED, number, number)
+    page = machine.ask(token("anna"), [("cursor", format_cursor(after))])
     assert {job["id"] for job in page["jobs"]} <= {"job-0", "job-2", "job-4"}
 
 
 async def test_list_is_refused_until_the_index_is_complete() -> None:
-    house = ListMachine()
-    house.index.ready.clear()
+    machine = ListMachine()
+    machine.index.ready.clear()
     request = make_mocked_request("GET", "/api/jobs")
     request[TOKEN] = token("anna")
     with pytest.raises(StorageUnavailable) as refused:
-        await house.route.handle(request)
+        await machine.route.handle(request)
     assert refused.value.retry_after is not None
     request = make_mocked_request("GET", "/api/jobs?limit=0")
     request[TOKEN] = token("anna")
     with pytest.raises(BadRequest):
-        await house.route.handle(request)
+        await machine.route.handle(request)
 
 
 def test_page_is_joined_except_large_jobs_which_are_shared() -> None:

@@ -21,9 +21,9 @@ LIST = "/api/jobs"
 
 async def ready(service: Service) -> Service:
     """Wait for the first index."""
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while (await service.get("/readyz", token=None)).status != 200:
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_at < 5
     return service
 
 
@@ -45,9 +45,9 @@ async def listed(
 
 
 async def lists(service: Service, ids: list[str], query: str = "limit=50", deadline: float = 3) -> None:
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while (found := await listed(service, query)) != ids:
-        assert time.monotonic() - begun < deadline, found
+        assert time.monotonic() - started_at < deadline, found
 
 
 def take_away(root: Path) -> None:
@@ -183,9 +183,9 @@ async def test_unchanged_page_is_304_and_head_has_the_fields_of_get(serve: Serve
     failed = await service.get(LIST, ("If-Match", '"another"'))
     assert (failed.status, failed.code) == (412, "precondition-failed")
     make_job(progress=2)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while (changed := await service.get(LIST, ("If-None-Match", tag))).status == 304:
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - started_at < 3
     assert changed.json()["jobs"][0]["progress"] == 2
 
 
@@ -208,9 +208,9 @@ async def test_page_of_large_jobs_is_sent_whole_to_every_kind_of_client(
     unchanged = await service.get(LIST, ("If-None-Match", plain.headers["ETag"]), token=token)
     assert (unchanged.status, unchanged.body) == (304, b"")
     make_job("job-2", **at(2), metadata={"x": "z"})
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while (await service.get(LIST, token=token)).headers["ETag"] == plain.headers["ETag"]:
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_at < 5
 
 
 async def test_pages_of_different_jobs_have_different_entity_tags(serve: Serve, make_job: MakeJob) -> None:
@@ -243,27 +243,27 @@ async def test_age_is_that_of_the_list_and_not_of_its_jobs(
     monkeypatch.setattr("jobsvc.index.scan.reconciler.UNWATCHED_CPU_SHARE", 1e-9)
     make_job()
     service = await ready(await serve(poll_interval=0.05))
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while int((await service.get(LIST)).headers["Age"]) < 1:
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_at < 5
     assert (await service.get("/api/jobs/job-1")).headers["Age"] == "0"
 
 
 async def test_few_jobs_are_reconciled_in_each_poll(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await ready(await serve(poll_interval=0.05))
-    begun = time.monotonic()
-    while time.monotonic() - begun < 1.5 or (await service.get(LIST)).headers["Age"] != "0":
-        assert time.monotonic() - begun < 8
+    started_at = time.monotonic()
+    while time.monotonic() - started_at < 1.5 or (await service.get(LIST)).headers["Age"] != "0":
+        assert time.monotonic() - started_at < 8
         await service.get(LIST)
 
 
 async def test_age_is_zero_while_events_cover_the_list(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await ready(await serve(watch="events"))
-    begun = time.monotonic()
-    while time.monotonic() - begun < 1.5 or (await service.get(LIST)).headers["Age"] != "0":
-        assert time.monotonic() - begun < 8
+    started_at = time.monotonic()
+    while time.monotonic() - started_at < 1.5 or (await service.get(LIST)).headers["Age"] != "0":
+        assert time.monotonic() - started_at < 8
         await service.get(LIST)
     make_job("job-2", **at(1))
     await lists(service, ["job-1", "job-2"], deadline=2)
@@ -279,17 +279,17 @@ async def test_unavailable_storage_serves_the_last_known_list_and_says_so(
 
     async def stale() -> Answer | None:
         answer = await service.get(LIST)
-        told = "Cache-Status" in answer.headers and int(answer.headers["Age"]) >= 1
-        return answer if told else None
+        is_stale = "Cache-Status" in answer.headers and int(answer.headers["Age"]) >= 1
+        return answer if is_stale else None
 
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while (answer := await stale()) is None:
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_at < 5
     assert [job["id"] for job in answer.json()["jobs"]] == ["job-1"]
     assert answer.headers["Cache-Status"] == "jobsvc; hit; detail=storage-unavailable"
     bring_back(jobs_root)
     while await stale() is not None:
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - started_at < 10
 
 
 async def test_pipelined_and_http_1_0_clients_are_answered(serve: Serve, make_job: MakeJob) -> None:

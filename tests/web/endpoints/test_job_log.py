@@ -45,9 +45,9 @@ async def test_head_has_the_fields_of_get(serve: Serve, make_job: MakeJob) -> No
     make_job(log=LOG)
     service = await serve()
     for query in ("", "?tail=3"):
-        got, told = await service.get(LOGS + query), await service.ask("HEAD", LOGS + query)
-        assert (told.status, told.body, told.content_length) == (200, b"", len(got.body))
-        assert told.headers["ETag"] == got.headers["ETag"]
+        got, head = await service.get(LOGS + query), await service.ask("HEAD", LOGS + query)
+        assert (head.status, head.body, head.content_length) == (200, b"", len(got.body))
+        assert head.headers["ETag"] == got.headers["ETag"]
 
 
 async def test_ranges_and_conditions_apply_as_for_outputs(serve: Serve, make_job: MakeJob) -> None:

@@ -50,10 +50,10 @@ async def shown(service: Service, job_id: str = "job-1") -> dict[str, Any]:
 
 async def shows(service: Service, deadline: float, **fields: object) -> float:
     """Wait until job-1 has these fields, and return the seconds that it took."""
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while not fields.items() <= (await shown(service)).items():
-        assert time.monotonic() - begun < deadline, f"{fields} not shown within {deadline} s"
-    return time.monotonic() - begun
+        assert time.monotonic() - started_at < deadline, f"{fields} not shown within {deadline} s"
+    return time.monotonic() - started_at
 
 
 def take_away(root: Path) -> None:
@@ -292,9 +292,9 @@ async def test_removed_job_is_unknown_within_a_second(serve: Serve, make_job: Ma
     service = await serve()
     await shown(service)
     shutil.rmtree(folder)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while (answer := await service.get("/api/jobs/job-1")).status == 200:
-        assert time.monotonic() - begun < 1.2
+        assert time.monotonic() - started_at < 1.2
     assert answer.code == "job-not-found"
 
 
@@ -484,13 +484,17 @@ async def test_unavailable_storage_serves_the_last_known_state_and_says_so(
     async def ready() -> int:
         return (await service.get("/readyz", token=None)).status
 
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while await ready() == 200:
-        assert time.monotonic() - begun < 3
-    told = await service.get("/readyz", token=None)
-    assert (told.status, told.code, told.headers["Retry-After"]) == (503, "storage-unavailable", "1")
+        assert time.monotonic() - started_at < 3
+    readiness = await service.get("/readyz", token=None)
+    assert (readiness.status, readiness.code, readiness.headers["Retry-After"]) == (
+        503,
+        "storage-unavailable",
+        "1",
+    )
     while int((last := await service.get("/api/jobs/job-1")).headers["Age"]) < 1:
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_at < 5
     assert (last.status, last.json()["progress"]) == (200, 7)
     assert last.headers["Cache-Status"] == "jobsvc; hit; detail=storage-unavailable"
     failed = await service.get("/api/jobs/failed")
@@ -503,7 +507,7 @@ async def test_unavailable_storage_serves_the_last_known_state_and_says_so(
     assert (output.status, output.code) == (503, "storage-unavailable")
     bring_back(jobs_root)
     while await ready() != 200:
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - started_at < 10
     make_job(progress=8)
     await shows(service, 2, progress=8)
     assert (await service.get(NOWHERE)).status == 404
@@ -517,11 +521,11 @@ async def test_job_of_another_owner_is_unknown_while_storage_is_unavailable(
     service = await serve(max_age=0.1, poll_interval=0.1)
     await shown(service)
     take_away(jobs_root)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while (await service.get("/readyz", token=None)).status == 200:
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - started_at < 3
     while "Cache-Status" not in (await service.get("/api/jobs/job-1")).headers:
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_at < 5
     for method, tail in ASKED_OF_A_JOB:
         foreign = await service.ask(method, f"/api/jobs/job-1{tail}", token=stranger)
         unknown = await service.ask(method, NOWHERE + tail, token=stranger)
@@ -539,10 +543,10 @@ async def test_health_needs_no_token_and_reveals_no_job(serve: Serve, make_job: 
             answers[target] = await service.get(target, token=None)
 
     await ask()
-    begun = time.monotonic()
+    started_at = time.monotonic()
     while answers["/readyz"].status != 200:
         await ask()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - started_at < 5
     assert {answer.status for answer in answers.values()} == {200}
     assert not any(b"very-secret" in answer.body for answer in answers.values())
     assert answers["/metrics"].headers["Content-Type"].startswith("text/plain; version=")

@@ -356,11 +356,11 @@ async def test_log_is_checked_and_read_once_for_all_followers(
         for stream in streams:
             await read_until_text(stream, "one\n")
         assert await service.metric("jobsvc_logs_followed") == 1
-        begun, opened = time.monotonic(), 0
+        started_at, opened = time.monotonic(), 0
         append(folder, b"two\n")
         for stream in streams:
             await read_until_text(stream, "two\n")
-        looks = (time.monotonic() - begun) / READ_INTERVAL_S + 1
+        looks = (time.monotonic() - started_at) / READ_INTERVAL_S + 1
         assert opened <= looks + 3
 
 

@@ -36,13 +36,13 @@ async def waiting(
 ) -> AsyncIterator[asyncio.Task[Answer]]:
     """Send a request that waits; the block starts once it waits."""
     before = await service.metric(WAITING)
-    asked = asyncio.create_task(service.ask(method, f"{JOB}?wait={seconds}", fields))
+    waiting_request = asyncio.create_task(service.ask(method, f"{JOB}?wait={seconds}", fields))
     try:
         await wait_until_waiting(service, before + 1)
-        yield asked
+        yield waiting_request
     finally:
-        asked.cancel()
-        await asyncio.gather(asked, return_exceptions=True)
+        waiting_request.cancel()
+        await asyncio.gather(waiting_request, return_exceptions=True)
 
 
 async def if_none_match(service: Service) -> tuple[str, str]:
@@ -53,11 +53,11 @@ async def if_none_match(service: Service) -> tuple[str, str]:
 async def test_wait_is_answered_as_soon_as_the_state_changes(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", progress=10)
     service = await serve(poll_interval=0.05)
-    async with waiting(service, await if_none_match(service)) as asked:
-        begun = time.monotonic()
+    async with waiting(service, await if_none_match(service)) as waiting_request:
+        started_at = time.monotonic()
         make_job(status="rendering", progress=20)
-        answer = await asked
-        assert time.monotonic() - begun < 10
+        answer = await waiting_request
+        assert time.monotonic() - started_at < 10
     assert (answer.status, answer.json()["progress"]) == (200, 20)
     assert answer.headers["ETag"] == (await if_none_match(service))[1]
 
@@ -65,12 +65,12 @@ async def test_wait_is_answered_as_soon_as_the_state_changes(serve: Serve, make_
 async def test_wait_without_a_change_is_304_when_it_ends(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering")
     service = await serve()
-    begun = time.monotonic()
+    started_at = time.monotonic()
     known = await if_none_match(service)
     answer = await service.get(f"{JOB}?wait=0.5", known)
     assert (answer.status, answer.body) == (304, b"")
     assert answer.headers["ETag"] == known[1]
-    assert time.monotonic() - begun >= 0.5
+    assert time.monotonic() - started_at >= 0.5
 
 
 async def test_longest_wait_is_shorter_than_common_proxy_timeouts(
@@ -82,9 +82,9 @@ async def test_longest_wait_is_shorter_than_common_proxy_timeouts(
     service = await serve()
     known = await if_none_match(service)
     for seconds in ("60", "55.5", "1"):
-        begun = time.monotonic()
+        started_at = time.monotonic()
         assert (await service.get(f"{JOB}?wait={seconds}", known)).status == 304
-        assert time.monotonic() - begun >= 0.5
+        assert time.monotonic() - started_at >= 0.5
 
 
 @pytest.mark.parametrize("known", ['"another"', 'W/"x", "y"', "no tag"])
@@ -102,13 +102,13 @@ async def test_wait_without_a_condition_gets_the_next_change_or_the_current_stat
 ) -> None:
     make_job(status="rendering", progress=10)
     service = await serve(poll_interval=0.05)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     answer = await service.get(f"{JOB}?wait=0.5")
     assert (answer.status, answer.json()["progress"]) == (200, 10)
-    assert time.monotonic() - begun >= 0.5
-    async with waiting(service) as asked:
+    assert time.monotonic() - started_at >= 0.5
+    async with waiting(service) as waiting_request:
         make_job(status="rendering", progress=20)
-        assert (await asyncio.wait_for(asked, 5)).json()["progress"] == 20
+        assert (await asyncio.wait_for(waiting_request, 5)).json()["progress"] == 20
 
 
 async def test_change_that_is_not_visible_in_the_response_does_not_end_the_wait(
@@ -116,40 +116,40 @@ async def test_change_that_is_not_visible_in_the_response_does_not_end_the_wait(
 ) -> None:
     make_job(status="rendering", updatedAt="2026-01-02T03:04:05Z", createdAt="2026-01-02T03:04:05Z")
     service = await serve(poll_interval=0.05)
-    async with waiting(service, await if_none_match(service), seconds="1") as asked:
+    async with waiting(service, await if_none_match(service), seconds="1") as waiting_request:
         make_job(
             status="rendering",
             updatedAt="2026-01-02T03:04:05Z",
             createdAt="2026-01-02T03:04:05Z",
             logPath="other.log",
         )
-        assert (await asked).status == 304
+        assert (await waiting_request).status == 304
 
 
 async def test_head_waits_like_get(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering")
     service = await serve(poll_interval=0.05)
-    async with waiting(service, await if_none_match(service), method="HEAD") as asked:
+    async with waiting(service, await if_none_match(service), method="HEAD") as waiting_request:
         make_job(status="completed")
-        assert (await asyncio.wait_for(asked, 5)).status == 200
+        assert (await asyncio.wait_for(waiting_request, 5)).status == 200
 
 
 async def test_retried_job_ends_the_wait_without_events(serve: Serve, make_job: MakeJob) -> None:
     """Finished jobs are not polled."""
     make_job(status="failed", log=b"why\n")
     service = await serve(max_age=0.2)
-    async with waiting(service, await if_none_match(service)) as asked:
+    async with waiting(service, await if_none_match(service)) as waiting_request:
         make_job(status="queued")
-        assert (await asyncio.wait_for(asked, 5)).json()["status"] == "queued"
+        assert (await asyncio.wait_for(waiting_request, 5)).json()["status"] == "queued"
 
 
 async def test_waiting_request_is_counted_once(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", progress=1)
     service = await serve(limit_status="10/hour", poll_interval=0.05)
     known = await if_none_match(service)
-    async with waiting(service, known) as asked:
+    async with waiting(service, known) as waiting_request:
         make_job(status="rendering", progress=2)
-        answer = await asyncio.wait_for(asked, 5)
+        answer = await asyncio.wait_for(waiting_request, 5)
     assert answer.headers["RateLimit"].startswith('"status";r=8;')
 
 
@@ -170,10 +170,10 @@ async def test_many_requests_may_wait_without_holding_a_thread(serve: Serve, mak
     await service.get(JOB)
     before = threading.active_count()
     async with AsyncExitStack() as stack:
-        asked = [await stack.enter_async_context(waiting(service)) for _ in range(50)]
+        waiting_request = [await stack.enter_async_context(waiting(service)) for _ in range(50)]
         assert threading.active_count() <= before + 1
         make_job(status="rendering", progress=2)
-        answers = await asyncio.wait_for(asyncio.gather(*asked), 10)
+        answers = await asyncio.wait_for(asyncio.gather(*waiting_request), 10)
         assert {answer.json()["progress"] for answer in answers} == {2}
     await wait_until_waiting(service, 0)
 
@@ -184,16 +184,16 @@ async def test_wait_is_404_when_the_job_is_removed_or_changes_its_owner(
     make_job("job-2")
     folder = make_job(status="rendering")
     service = await serve(poll_interval=0.05)
-    async with waiting(service) as asked:
+    async with waiting(service) as waiting_request:
         make_job(status="rendering", owner="bob")
-        assert (await asyncio.wait_for(asked, 5)).code == "job-not-found"
+        assert (await asyncio.wait_for(waiting_request, 5)).code == "job-not-found"
     make_job(status="rendering")
     async with asyncio.timeout(5):
         while (await service.get(JOB)).status != 200:
             pass
-    async with waiting(service) as asked:
+    async with waiting(service) as waiting_request:
         shutil.rmtree(folder)
-        assert (await asyncio.wait_for(asked, 5)).code == "job-not-found"
+        assert (await asyncio.wait_for(waiting_request, 5)).code == "job-not-found"
 
 
 async def test_job_of_another_owner_is_404_immediately(
@@ -210,10 +210,10 @@ async def test_job_of_another_owner_is_404_immediately(
 async def test_revoked_token_ends_the_wait(serve: Serve, make_job: MakeJob, state_dir: Path) -> None:
     make_job(status="rendering")
     service = await serve()
-    async with waiting(service) as asked:
+    async with waiting(service) as waiting_request:
         (token,) = load(state_dir / "tokens.json")
         revoke(state_dir / "tokens.json", token.id)
-        answer = await asyncio.wait_for(asked, 2)
+        answer = await asyncio.wait_for(waiting_request, 2)
         assert (answer.status, answer.code) == (401, "unauthorized")
 
 
@@ -222,17 +222,17 @@ async def test_wait_is_answered_with_the_current_state_at_shutdown(
 ) -> None:
     make_job(status="rendering")
     service = start_process("--shutdown-grace", 20)
-    async with waiting(service) as asked:
+    async with waiting(service) as waiting_request:
         service.send_signal()
-        assert (await asyncio.wait_for(asked, 2)).status == 200
+        assert (await asyncio.wait_for(waiting_request, 2)).status == 200
     await until(lambda: service.process.poll() == 0, 3)
 
 
 async def test_wait_of_a_disconnected_client_ends(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering")
     service = await serve()
-    async with waiting(service) as asked:
-        asked.cancel()
+    async with waiting(service) as waiting_request:
+        waiting_request.cancel()
         await wait_until_waiting(service, 0)
 
 

@@ -47,9 +47,9 @@ async def test_request_is_not_counted_and_agrees_with_the_header_fields(service:
     assert "RateLimit" not in answer.headers
     left = answer.json()["budgets"]["status"]
     assert left["remaining"] == 5
-    told = (await service.get("/api/jobs/job-1")).headers
-    assert told["RateLimit"].startswith('"status";r=4;t=')
-    assert told["RateLimit-Policy"] == f'"status";q={left["limit"]};w={left["window"]}'
+    header_fields = (await service.get("/api/jobs/job-1")).headers
+    assert header_fields["RateLimit"].startswith('"status";r=4;t=')
+    assert header_fields["RateLimit-Policy"] == f'"status";q={left["limit"]};w={left["window"]}'
 
 
 async def test_exhausted_budget_reports_when_a_request_passes(service: Service) -> None:

@@ -351,8 +351,8 @@ async def test_each_pair_of_positions_selects_its_bytes(
     link: Connection, service: Service, first: int
 ) -> None:
     for last in (last for last in BOUNDARIES if last >= first):
-        asked = [("Range", f"bytes={first}-{last}")]
-        is_part(await link.ask("GET", ROUTE, asked, token=service.token), [(first, last)])
+        request_fields = [("Range", f"bytes={first}-{last}")]
+        is_part(await link.ask("GET", ROUTE, request_fields, token=service.token), [(first, last)])
 
 
 async def test_ranges_of_a_large_file_add_up_to_the_file(link: Connection, service: Service) -> None:
@@ -403,16 +403,16 @@ async def test_ranges_of_an_empty_file(link: Connection, service: Service, field
     (14.2).
     """
     target = "/api/jobs/empty/download"
-    asked = ("Range", field)
-    answer = await link.ask("GET", target, [asked], token=service.token)
+    request_fields = ("Range", field)
+    answer = await link.ask("GET", target, [request_fields], token=service.token)
     if status == UNSATISFIABLE:
         is_unsatisfiable(answer, 0)
-    whole = [await link.ask("GET", target, [asked, ("If-Range", '"x"')], token=service.token)]
+    whole = [await link.ask("GET", target, [request_fields, ("If-Range", '"x"')], token=service.token)]
     whole += [answer] if status == WHOLE else []
     assert [(answer.status, answer.body, answer.content_length) for answer in whole] == [(200, b"", 0)] * len(
         whole
     )
-    head = await link.ask("HEAD", target, [asked], token=service.token)
+    head = await link.ask("HEAD", target, [request_fields], token=service.token)
     assert (head.status, head.headers["Content-Length"]) == (200, "0")
 
 
@@ -459,8 +459,11 @@ async def test_ranges_of_a_small_file(
 
 
 async def test_no_boundary_is_used_twice(link: Connection, service: Service) -> None:
-    asked = [("Range", "bytes=0-0,-1")]
-    seen = {(await link.ask("GET", ROUTE, asked, token=service.token)).headers["Content-Type"] for _ in "abc"}
+    request_fields = [("Range", "bytes=0-0,-1")]
+    seen = {
+        (await link.ask("GET", ROUTE, request_fields, token=service.token)).headers["Content-Type"]
+        for _ in "abc"
+    }
     assert len(seen) == 3
 
 
@@ -521,7 +524,7 @@ NO_TAGS: Final = [
 ]
 
 
-def told(text: str, tag: str) -> str:
+def with_tag(text: str, tag: str) -> str:
     return text.replace("{tag}", tag).replace("{opaque}", tag[1:-1])
 
 
@@ -530,12 +533,12 @@ async def test_if_none_match_with_the_tag_is_304(
     link: Connection, service: Service, tag: str, value: str
 ) -> None:
     """Section 13.1.2, by weak comparison."""
-    asked = [("If-None-Match", told(value, tag))]
+    request_fields = [("If-None-Match", with_tag(value, tag))]
     for fields in (
-        asked,
-        [*asked, PART],
-        [*asked, ("If-Modified-Since", BEFORE)],
-        [*asked, ("Range", "bytes=99999-")],
+        request_fields,
+        [*request_fields, PART],
+        [*request_fields, ("If-Modified-Since", BEFORE)],
+        [*request_fields, ("Range", "bytes=99999-")],
     ):
         is_not_modified(await link.ask("GET", ROUTE, fields, token=service.token))
         is_not_modified(await link.ask("HEAD", ROUTE, fields, token=service.token))
@@ -546,8 +549,8 @@ async def test_if_none_match_with_another_tag_is_200(
     link: Connection, service: Service, tag: str, value: str
 ) -> None:
     """No date is evaluated then (section 13.2.2, step 4)."""
-    asked = [("If-None-Match", told(value, tag))]
-    for fields in (asked, [*asked, ("If-Modified-Since", SAME)]):
+    request_fields = [("If-None-Match", with_tag(value, tag))]
+    for fields in (request_fields, [*request_fields, ("If-Modified-Since", SAME)]):
         is_whole(await link.ask("GET", ROUTE, fields, token=service.token))
         is_whole(await link.ask("HEAD", ROUTE, fields, token=service.token), b"")
         is_part(await link.ask("GET", ROUTE, [*fields, PART], token=service.token), [(0, 3)])
@@ -558,8 +561,8 @@ async def test_if_match_with_the_tag_is_true(
     link: Connection, service: Service, tag: str, value: str
 ) -> None:
     """Section 13.1.1; no date is evaluated then (section 13.2.2, step 2)."""
-    asked = [("If-Match", told(value, tag))]
-    for fields in (asked, [*asked, ("If-Unmodified-Since", BEFORE)]):
+    request_fields = [("If-Match", with_tag(value, tag))]
+    for fields in (request_fields, [*request_fields, ("If-Unmodified-Since", BEFORE)]):
         is_whole(await link.ask("GET", ROUTE, fields, token=service.token))
         is_whole(await link.ask("HEAD", ROUTE, fields, token=service.token), b"")
         is_part(await link.ask("GET", ROUTE, [*fields, PART], token=service.token), [(0, 3)])
@@ -572,7 +575,7 @@ async def test_if_match_with_another_tag_is_false(
     link: Connection, service: Service, tag: str, value: str
 ) -> None:
     """By strong comparison, and before all other conditions."""
-    asked = [("If-Match", told(value, tag))]
+    request_fields = [("If-Match", with_tag(value, tag))]
     for more in (
         [],
         [PART],
@@ -580,8 +583,8 @@ async def test_if_match_with_another_tag_is_false(
         [("If-Unmodified-Since", SAME)],
         [("Range", "bytes=99999-")],
     ):
-        is_refused(await link.ask("GET", ROUTE, [*asked, *more], token=service.token))
-    head = await link.ask("HEAD", ROUTE, asked, token=service.token)
+        is_refused(await link.ask("GET", ROUTE, [*request_fields, *more], token=service.token))
+    head = await link.ask("HEAD", ROUTE, request_fields, token=service.token)
     assert (head.status, head.body) == (412, b"")
 
 
@@ -672,7 +675,7 @@ async def test_date_is_accepted_in_each_form(
 @pytest.mark.parametrize("value", NO_DATES, ids=lambda value: value or "empty")
 async def test_invalid_date_is_ignored(link: Connection, service: Service, tag: str, value: str) -> None:
     """Sections 13.1.3 and 13.1.4: a MUST; and If-Range is false with it."""
-    value = told(value, tag)
+    value = with_tag(value, tag)
     for name in ("If-Modified-Since", "If-Unmodified-Since"):
         is_whole(await link.ask("GET", ROUTE, [(name, value)], token=service.token))
         is_part(await link.ask("GET", ROUTE, [(name, value), PART], token=service.token), [(0, 3)])
@@ -712,7 +715,7 @@ async def test_if_range_is_true_for_exactly_the_tag(
     link: Connection, service: Service, tag: str, value: str, outcome: int
 ) -> None:
     """Section 13.1.5, by strong comparison: otherwise a file is joined from two versions."""
-    condition = ("If-Range", told(value, tag))
+    condition = ("If-Range", with_tag(value, tag))
     HELD[outcome](await link.ask("GET", ROUTE, [condition, PART], token=service.token))
     is_whole(await link.ask("GET", ROUTE, [condition], token=service.token))
     is_whole(await link.ask("HEAD", ROUTE, [condition, PART], token=service.token), b"")
@@ -756,7 +759,7 @@ async def test_if_range_is_true_for_exactly_the_tag(
 async def test_conditions_are_evaluated_in_the_rfc_s_order(
     link: Connection, service: Service, tag: str, fields: Fields, outcome: int
 ) -> None:
-    filled = [(name, told(value, tag)) for name, value in fields]
+    filled = [(name, with_tag(value, tag)) for name, value in fields]
     HELD[outcome](await link.ask("GET", ROUTE, filled, token=service.token))
     HELD[outcome](await link.ask("GET", ROUTE, filled[::-1], token=service.token))
 
@@ -889,8 +892,8 @@ async def test_date_is_not_a_strong_validator_within_its_second(serve: Serve, ma
             if 206 in seen:
                 os.utime(output)
             head = await link.ask("HEAD", "/api/jobs/job-1/download", token=service.token)
-            asked = [PART, ("If-Range", head.headers["Last-Modified"])]
-            answer = await link.ask("GET", "/api/jobs/job-1/download", asked, token=service.token)
+            request_fields = [PART, ("If-Range", head.headers["Last-Modified"])]
+            answer = await link.ask("GET", "/api/jobs/job-1/download", request_fields, token=service.token)
             if answer.headers["Last-Modified"] == head.headers["Last-Modified"]:
                 date, changed = (
                     parsedate_to_datetime(answer.headers[name]).timestamp()
@@ -913,8 +916,8 @@ async def test_last_modified_is_never_in_the_future(serve: Serve, make_job: Make
     os.utime(output, (time.time() + 86_400,) * 2)
     service = await serve()
     answer = await service.download("job-1")
-    told, dated = (parsedate_to_datetime(answer.headers[name]) for name in ("Last-Modified", "Date"))
-    assert dated - timedelta(seconds=2) <= told <= dated
+    with_tag, dated = (parsedate_to_datetime(answer.headers[name]) for name in ("Last-Modified", "Date"))
+    assert dated - timedelta(seconds=2) <= with_tag <= dated
 
 
 def replaced(output: Path) -> bytes:

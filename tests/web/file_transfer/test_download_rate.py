@@ -21,13 +21,13 @@ TARGET = "/api/jobs/job-1/download"
 
 async def arrivals(service: Service, link: Connection, size: int) -> tuple[bytes, list[tuple[float, int]]]:
     """Download this many bytes of body; return how many had arrived after how many seconds."""
-    begun = time.monotonic()
+    started_at = time.monotonic()
     link.send(request("GET", TARGET, token=service.token))
     assert (await link.head())[1] == 200
     body, seen = b"", []
     while len(body) < size:
         body += await link.reader.read(size - len(body))
-        seen.append((time.monotonic() - begun, len(body)))
+        seen.append((time.monotonic() - started_at, len(body)))
     return body, seen
 
 
@@ -43,8 +43,8 @@ async def test_no_byte_arrives_before_its_time(serve: Serve, make_job: MakeJob, 
         assert all(count <= rate * (seconds + 0.25) + 1 for seconds, count in seen)
         assert len(seen) > 10
         assert (await link.ask("GET", "/healthz")).status == 200
-    held = await service.metric("jobsvc_download_throttled_seconds_total")
-    assert 0.5 < held <= seen[-1][0]
+    throttled_seconds = await service.metric("jobsvc_download_throttled_seconds_total")
+    assert 0.5 < throttled_seconds <= seen[-1][0]
     [line] = await service.wait_for_downloads(1)
     assert (line["outcome"], line["bytesSent"]) == ("complete", len(film))
 
@@ -52,10 +52,10 @@ async def test_no_byte_arrives_before_its_time(serve: Serve, make_job: MakeJob, 
 async def test_multipart_headers_count_towards_the_rate(serve: Serve, make_job: MakeJob) -> None:
     make_job(output=FILM)
     service = await serve(download_rate=2_000)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     answer = await service.download("job-1", ("Range", "bytes=0-0,100000-100009,-1"))
     assert (answer.status, len(answer.body)) == (206, answer.content_length)
-    assert time.monotonic() - begun >= answer.content_length / 2_000 - 0.01
+    assert time.monotonic() - started_at >= answer.content_length / 2_000 - 0.01
     assert answer.body.count(b"Content-Range: bytes") == 3
     [line] = await service.wait_for_downloads(1)
     assert (line["outcome"], line["bytesSent"]) == ("complete", 12)
@@ -65,12 +65,12 @@ async def test_each_request_starts_without_credit(serve: Serve, make_job: MakeJo
     """A client that requests little again and again does not get more."""
     make_job(output=FILM)
     service = await serve(download_rate=10_000)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     async with service.connect() as link:
         for _ in range(10):
             part = await link.ask("GET", TARGET, [("Range", "bytes=0-499")], token=service.token)
             assert part.body == FILM[:500]
-    assert time.monotonic() - begun >= 0.5 - 0.01
+    assert time.monotonic() - started_at >= 0.5 - 0.01
 
 
 async def test_response_without_a_body_does_not_wait(serve: Serve, make_job: MakeJob) -> None:

@@ -53,10 +53,10 @@ async def start_download(
     return headers["ETag"]
 
 
-async def read_rest(link: Connection, most: int = SIZE) -> bytes:
+async def read_rest(link: Connection, max_bytes: int = SIZE) -> bytes:
     """Read until this many bytes or the end."""
     async with asyncio.timeout(RESPONSE_TIMEOUT_S):
-        return await link.read(most)
+        return await link.read(max_bytes)
 
 
 def holds(film: Path, data: bytes) -> bool:

@@ -115,11 +115,11 @@ def test_last_bytes_wait_only_for_their_own_time() -> None:
 
 
 async def test_only_actual_waits_are_reported() -> None:
-    held: list[float] = []
-    pace = Throttle(10_000, held.append)
+    waits: list[float] = []
+    pace = Throttle(10_000, waits.append)
     assert await pace.acquire(100) == 100
-    assert len(held) == 1
-    assert 0.005 < held[0] < 1
+    assert len(waits) == 1
+    assert 0.005 < waits[0] < 1
     pace._paid_until -= 1
     assert await pace.acquire(5_000) == 2_500
-    assert len(held) == 1
+    assert len(waits) == 1

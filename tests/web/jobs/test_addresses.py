@@ -206,8 +206,8 @@ async def test_every_url_leads_to_the_output_behind_nginx_below_a_path(
     async with nginx(tmp_path / "nginx", service.port) as port:
         through = Service(port, service.state_dir, service.token)
         for route in ROUTES:
-            asked = f"http://jobs.example/farm{route}"
-            url = urljoin(asked, await shown(through, f"/farm{route}"))
+            request_url = f"http://jobs.example/farm{route}"
+            url = urljoin(request_url, await shown(through, f"/farm{route}"))
             assert url.startswith("http://jobs.example/farm/api/jobs/job-1/download")
             target = url.removeprefix("http://jobs.example")
             token = None if route.endswith("links") else through.token

@@ -54,7 +54,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return calls
 
 
-async def asked(service: Service, job_id: str, route: str, *fields: tuple[str, str]) -> Answer:
+async def get_status(service: Service, job_id: str, route: str, *fields: tuple[str, str]) -> Answer:
     method = "POST" if route == "/download-links" else "GET"
     return await service.ask(method, f"/api/jobs/{job_id}{route}", fields)
 
@@ -79,7 +79,7 @@ async def test_hidden_and_missing_jobs_make_the_same_calls(
     made: dict[str, list[int]] = {}
     for job_id in (UNKNOWN, ANOTHERS, UNKNOWN, ANOTHERS):
         with calls.during() as count:
-            answer = await asked(service, job_id, route, *fields)
+            answer = await get_status(service, job_id, route, *fields)
         assert (answer.status, answer.code) == (404, "job-not-found")
         made.setdefault(job_id, []).append(count())
     assert made[UNKNOWN] == made[ANOTHERS] == [2, 2]
@@ -90,6 +90,6 @@ async def test_job_that_is_given_to_the_client_is_found_by_the_next_request(
 ) -> None:
     make_job(ANOTHERS, owner="bob", status="completed")
     service = await serve(max_age=60, poll_interval=60)
-    assert (await asked(service, ANOTHERS, "")).status == 404
+    assert (await get_status(service, ANOTHERS, "")).status == 404
     make_job(ANOTHERS, status="completed")
-    assert (await asked(service, ANOTHERS, "")).status == 200
+    assert (await get_status(service, ANOTHERS, "")).status == 200

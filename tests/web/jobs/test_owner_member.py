@@ -78,8 +78,8 @@ async def test_long_poll_of_an_admin_uses_its_own_entity_tag(service: Service, a
 def events(data: bytes) -> list[dict[str, Any]]:
     """Return the data of each job event of a stream."""
     lines = data.splitlines()
-    told = (lines[at + 1 :] for at, line in enumerate(lines) if line == b"event: job")
-    return [orjson.loads(next(each for each in some if each.startswith(b"data: "))[6:]) for some in told]
+    payloads = (lines[at + 1 :] for at, line in enumerate(lines) if line == b"event: job")
+    return [orjson.loads(next(each for each in some if each.startswith(b"data: "))[6:]) for some in payloads]
 
 
 async def stream(service: Service, target: str, token: str | None, end: bytes) -> list[dict[str, Any]]:

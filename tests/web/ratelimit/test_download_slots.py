@@ -115,8 +115,8 @@ async def test_request_without_a_body_ends_no_download(
             (412, "job-2", {"If-Match": '"another"'}),
             (416, "job-2", {"Range": f"bytes={LARGE}-"}),
         ):
-            asked = target.replace("job-2", job_id)
-            assert (await service.get(asked, *fields.items(), token=other)).status == status
+            path = target.replace("job-2", job_id)
+            assert (await service.get(path, *fields.items(), token=other)).status == status
         assert not ended
         assert await first_status(service, target, other) in {200, 429}
         assert ended == ["job-1"]

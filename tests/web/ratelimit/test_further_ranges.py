@@ -41,14 +41,14 @@ def new_further_ranges(clock: Clock) -> FurtherRanges:
 
 
 def test_output_counts_as_being_read_for_one_to_two_minutes() -> None:
-    for begun in (0, 1, 59.9, 60, 61):
+    for started_at in (0, 1, 59.9, 60, 61):
         clock = Clock()
         made = new_further_ranges(clock)
-        clock.now = begun
+        clock.now = started_at
         made.record(RANGE, KEY, HTTPStatus.PARTIAL_CONTENT)
-        clock.now = begun + 59.9
+        clock.now = started_at + 59.9
         assert made.is_further(FURTHER, KEY)
-        clock.now = begun + 120.1
+        clock.now = started_at + 120.1
         assert not made.is_further(FURTHER, KEY)
 
 

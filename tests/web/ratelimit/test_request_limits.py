@@ -184,22 +184,22 @@ async def test_request_passes_exactly_after_retry_after(
     async with service.connect() as link:
 
         async def ask() -> tuple[float, Answer, float]:
-            begun = time.monotonic()
+            sent_at = time.monotonic()
             answer = await link.ask("GET", STATUS, token=service.token)
-            return begun, answer, time.monotonic()
+            return sent_at, answer, time.monotonic()
 
         for _ in range(3):
             before, answer, after = await ask()
             while answer.status == 200:
                 before, answer, after = await ask()
             seconds = assert_rate_limited(answer)
-            begun, answer, ended = await ask()
+            sent_at, answer, answered_at = await ask()
             while answer.status == 429:
-                assert begun < after + seconds, "the client waited for Retry-After"
+                assert sent_at < after + seconds, "the client waited for Retry-After"
                 await asyncio.sleep(0.005)
-                begun, answer, ended = await ask()
+                sent_at, answer, answered_at = await ask()
             assert answer.status == 200
-            assert ended > before + seconds - 1.01, "Retry-After was longer than necessary"
+            assert answered_at > before + seconds - 1.01, "Retry-After was longer than necessary"
 
 
 @asynccontextmanager

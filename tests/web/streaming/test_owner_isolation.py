@@ -50,41 +50,47 @@ ACTS: Final = st.lists(
 )
 
 
-def record(act: Change, number: int) -> bytes:
+def record(change: Change, number: int) -> bytes:
     """Make a record that contains its owner in each part."""
-    mark = f"of-{act.owner}-{number}"
+    mark = f"of-{change.owner}-{number}"
     return orjson.dumps(
-        {"owner": act.owner, "status": act.status, "error": mark, "phase": mark, "metadata": {"note": mark}}
+        {
+            "owner": change.owner,
+            "status": change.status,
+            "error": mark,
+            "phase": mark,
+            "metadata": {"note": mark},
+        }
     )
 
 
-def apply_change(root: Path, act: Change, number: int) -> None:
+def apply_change(root: Path, change: Change, number: int) -> None:
     """Apply the change as a farm that reuses an id: the log belongs to the new owner before
     the record does.
     """
-    folder, beside = root / act.job_id, root / f".new-{number}"
-    if act.owner is None or act.whole:
+    folder, temporary = root / change.job_id, root / f".new-{number}"
+    if change.owner is None or change.whole:
         if folder.exists():
             folder.rename(root / f".old-{number}")
-        if act.owner is None:
+        if change.owner is None:
             return
-        beside.mkdir()
-        (beside / "status.json").write_bytes(record(act, number))
-        (beside / "render.log").write_text(f"of-{act.owner}-{number}\n" * 3)
-        beside.rename(folder)
+        temporary.mkdir()
+        (temporary / "status.json").write_bytes(record(change, number))
+        (temporary / "render.log").write_text(f"of-{change.owner}-{number}\n" * 3)
+        temporary.rename(folder)
         return
     folder.mkdir(exist_ok=True)
     (folder / "render.log").unlink(missing_ok=True)
-    beside.write_bytes(record(act, number))
-    beside.rename(folder / "status.json")
-    (folder / "render.log").write_text(f"of-{act.owner}-{number}\n" * 3)
+    temporary.write_bytes(record(change, number))
+    temporary.rename(folder / "status.json")
+    (folder / "render.log").write_text(f"of-{change.owner}-{number}\n" * 3)
 
 
 class Listener:
     """Reads everything that a stream sends, and opens it again when it ends."""
 
     def __init__(self, service: Service, target: str, token: str) -> None:
-        self.said = b""
+        self.received = b""
         self._service = service
         self._request = request("GET", target, token=token)
         self._task = asyncio.create_task(self._listen())
@@ -94,13 +100,13 @@ class Listener:
             async with self._service.connect() as link:
                 link.send(self._request)
                 while data := await link.reader.read(1 << 16):
-                    self.said += data
+                    self.received += data
                     if b" 404 " in data[:16]:
                         break
             await asyncio.sleep(0.01)
 
     async def hears(self, word: bytes) -> None:
-        await until(lambda: word in self.said, 10)
+        await until(lambda: word in self.received, 10)
 
     async def end(self) -> None:
         self._task.cancel()
@@ -142,11 +148,11 @@ async def test_stream_contains_nothing_of_another_owner(acts: list[Change]) -> N
     )
     try:
         async with service_in_loop(ready) as service, listeners(service, secrets) as found:
-            for number, act in enumerate(acts):
-                apply_change(root, act, number)
+            for number, change in enumerate(acts):
+                apply_change(root, change, number)
                 for owner, secret in secrets.items():
                     # Finished jobs are not polled: a request has to refresh them.
-                    answer = await service.get(f"/api/jobs/{act.job_id}", token=secret)
+                    answer = await service.get(f"/api/jobs/{change.job_id}", token=secret)
                     assert f"of-{other(owner)}".encode() not in answer.body
             for owner in OWNERS:
                 apply_change(root, Change(f"last-{owner}", owner, "rendering", whole=True), 1000)
@@ -155,8 +161,8 @@ async def test_stream_contains_nothing_of_another_owner(acts: list[Change]) -> N
                     await listener.hears(f"of-{owner}-1000".encode())
             for owner in OWNERS:
                 for listener in found[owner]:
-                    assert f"of-{other(owner)}".encode() not in listener.said
-                    assert f'"{other(owner)}"'.encode() not in listener.said
+                    assert f"of-{other(owner)}".encode() not in listener.received
+                    assert f'"{other(owner)}"'.encode() not in listener.received
     finally:
         shutil.rmtree(folder)
 
