@@ -75,8 +75,8 @@ def check(
     try:
         ids, ignored = root.scan()
     except OSError as wrong:
-        told = f"jobs-root: {str(root.path)!r} cannot be listed: {describe(wrong)}"
-        raise (TemporaryFault if may_pass(wrong) else InvalidSetting)(told) from wrong
+        message = f"jobs-root: {str(root.path)!r} cannot be listed: {describe(wrong)}"
+        raise (TemporaryFault if may_pass(wrong) else InvalidSetting)(message) from wrong
     survey = Survey(root, stalled_after=stalled_after)
     for finding in _findings(survey, sorted(ids)):
         click.echo(orjson.dumps(finding) if as_json else f"{finding.job}: {finding.reason}")

@@ -110,7 +110,7 @@ class DemoFarm:
         """Run ffmpeg until it exits and return its exit code."""
         self._replace(status=Status.RENDERING, phase="starting", startedAt=_now())
         command = _command(self._ffmpeg, self._frames, f"{self._output.parent.name}/{self._part.name}")
-        self._log(f"starts: {' '.join(command)}")
+        self._log(f"start: {' '.join(command)}")
         with (
             (self._folder / DEFAULT_LOG).open("ab") as log,
             # A new session: Ctrl-C must reach only this process, which then terminates ffmpeg.

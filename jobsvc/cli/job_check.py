@@ -98,8 +98,8 @@ class Survey:
         if job.output_path is None:
             return Finding(job.id, "output-missing", "outputPath: missing, but the job is completed")
         wrong = self._explain(job.id, job.output_path)
-        told = wrong or "is not a regular file that can be served"
-        return Finding(job.id, "output-missing", f"outputPath: {job.output_path[:200]!r} {told}")
+        reason = wrong or "is not a regular file that can be served"
+        return Finding(job.id, "output-missing", f"outputPath: {job.output_path[:200]!r} {reason}")
 
     def _of_log(self, reading: JobSnapshot) -> Finding | None:
         """Return the error of the log, if any; a missing log is an error only if a finished job names it."""

@@ -194,8 +194,8 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
             gone = token_file.revoke(path, name)
         except token_file.UnknownToken as exc:
             # The argument might be the token itself, so it is not printed.
-            told = f"No token in {path} matches this id or token; `jobsvc token list` shows the ids."
-            raise click.ClickException(told) from exc
+            message = f"No token in {path} matches this id or token; `jobsvc token list` shows the ids."
+            raise click.ClickException(message) from exc
         label_fault = token_file.load_if_changed(path).label_fault
     click.echo(f"Token {gone.id} of {gone.owner} is revoked.", err=True)
     if label_fault is not None:

@@ -161,7 +161,7 @@ def _count(record: dict[str, Any], key: str) -> int | None:
         return value
     value = _checked_number(key, value)
     if value != int(value) or not 0 <= value < _COUNTS_END:
-        raise _wrong(key, "not an integer from 0")
+        raise _wrong(key, "not a non-negative integer")
     return int(value)
 
 

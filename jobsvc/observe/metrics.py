@@ -60,137 +60,148 @@ class Metrics:
         self._connections()
         self.process = ProcessMetrics()
         self.registry.register(self.process)
-        info = Info("jobsvc_build", "The program that runs.", registry=self.registry)
+        info = Info("jobsvc_build", "Version of jobsvc and of Python.", registry=self.registry)
         info.info({"version": __version__, "python": platform.python_version()})
 
-    def _counter(self, name: str, told: str, label: str = "", values: tuple[str, ...] = ()) -> Counter:
-        counter = Counter(f"jobsvc_{name}", told, (label,) if label else (), registry=self.registry)
+    def _counter(self, name: str, help_text: str, label: str = "", values: tuple[str, ...] = ()) -> Counter:
+        counter = Counter(f"jobsvc_{name}", help_text, (label,) if label else (), registry=self.registry)
         for value in values:
             counter.labels(value)
         return counter
 
-    def _gauge(self, name: str, told: str) -> Gauge:
-        return Gauge(f"jobsvc_{name}", told, registry=self.registry)
+    def _gauge(self, name: str, help_text: str) -> Gauge:
+        return Gauge(f"jobsvc_{name}", help_text, registry=self.registry)
 
     def _downloads(self) -> None:
-        self.downloads_in_progress = self._gauge("downloads_in_progress", "Downloads under way.")
+        self.downloads_in_progress = self._gauge("downloads_in_progress", "Downloads in progress.")
         self.downloads_refused = self._counter(
-            "downloads_refused_total", "Downloads and logs over a limit, by whose.", "limit", SLOT_LIMITS
+            "downloads_refused_total", "Downloads and logs refused because of a limit.", "limit", SLOT_LIMITS
         )
-        self.download_bytes = self._counter("download_bytes_total", "Bytes of outputs handed to clients.")
+        self.download_bytes = self._counter("download_bytes_total", "Bytes of outputs sent to clients.")
         self.download_throttled = self._counter(
-            "download_throttled_seconds_total", "Time that downloads waited because of the download rate."
+            "download_throttled_seconds_total", "Time that downloads waited because of --download-rate."
         )
         self.downloads = self._counter(
-            "downloads_total", "Downloads that ended, by how.", "outcome", tuple(Outcome)
+            "downloads_total", "Downloads that ended, by outcome.", "outcome", tuple(Outcome)
         )
 
     def _digests(self) -> None:
         self.digests = self._counter(
             "digests_total",
-            "Digests of outputs that were wished for, by what came of it.",
+            "Requests for a digest, by outcome.",
             "outcome",
             DIGESTS,
         )
         self.digest_bytes = self._counter("digest_bytes_total", "Bytes of outputs that were hashed.")
-        self.digests_waiting = self._gauge("digests_waiting", "Digests that are computed or wait for it.")
-        self.digests_known = self._gauge("digests_known", "Digests that are kept.")
+        self.digests_waiting = self._gauge("digests_waiting", "Digests that are being computed or queued.")
+        self.digests_known = self._gauge("digests_known", "Digests that are stored.")
         self.digest_file_errors = self._counter(
             "digest_file_errors_total",
-            "Lines of the digest file that could not be written, or made no sense.",
+            "Lines of the digest file that could not be written or were invalid.",
         )
 
     def _index(self) -> None:
         self.records_unreadable = self._counter(
             "records_unreadable_total",
-            "Reads of a status.json that made no job, by why.",
+            "Reads of a status.json that resulted in no job, by reason.",
             "reason",
         )
-        self.names_ignored = self._gauge("names_ignored", "Names in the jobs root that can't be jobs.")
+        self.names_ignored = self._gauge("names_ignored", "Names in the jobs root that are not job ids.")
         self.index_jobs = Gauge(
-            "jobsvc_index_jobs", "Jobs known, by status.", ("status",), registry=self.registry
+            "jobsvc_index_jobs", "Jobs in the index, by status.", ("status",), registry=self.registry
         )
         for status in Status:
             self.index_jobs.labels(status)
-        self.watcher_restarts = self._counter("watcher_restarts_total", "Times the watcher was started anew.")
+        self.watcher_restarts = self._counter("watcher_restarts_total", "Restarts of the watcher process.")
         self.watcher_missed_events = self._counter(
             "watcher_missed_events_total", "Changes that were found without an event."
         )
         self.watcher_unknown_lines = self._counter(
-            "watcher_unknown_lines_total", "Lines of the watcher's process that are not part of its protocol."
+            "watcher_unknown_lines_total", "Lines from the watcher process that are not part of its protocol."
         )
         self.workers_failed = self._counter(
-            "index_workers_failed_total", "Worker processes that failed while they read new jobs."
+            "index_workers_failed_total", "Worker processes that failed while reading new jobs."
         )
         self.reconcile_duration = Histogram(
             "jobsvc_reconcile_duration_seconds",
-            "Time of one comparison of the whole root with the index.",
+            "Duration of a reconcile: a comparison of every job with the index.",
             buckets=_RECONCILE_BUCKETS,
             registry=self.registry,
         )
 
     def _storage(self) -> None:
         self.storage_unavailable = self._counter(
-            "storage_unavailable_total", "Calls that storage did not answer, or answered with a fault."
+            "storage_unavailable_total", "Storage calls that timed out or failed."
         )
         self.storage_stuck = self._gauge(
-            "storage_threads_stuck", "Threads that wait for storage unduly long."
+            "storage_threads_stuck", "Threads that are stuck in a call of the storage."
         )
         self._gauge(
-            "storage_last_answer_age_seconds", "Time since storage last answered; since the start, if never."
+            "storage_last_answer_age_seconds",
+            "Time since storage last responded; since the start, if it never did.",
         ).set_function(lambda: self._clock() - self._storage_answered)
 
     def _access(self) -> None:
         self.token_file_errors = self._counter(
-            "token_file_errors_total", "Times the token file could not be taken; the last good one stayed."
+            "token_file_errors_total",
+            "Failed reads of the token file; the last valid version remains in use.",
         )
         self.token_label_errors = self._counter(
-            "token_label_errors_total", "Times the labels of tokens could not be read; they have none then."
+            "token_label_errors_total", "Failed reads of the token labels; tokens then have no labels."
         )
         self.tokens_expiring_soon = self._gauge(
             "tokens_expiring_soon", "Valid tokens that expire within 14 days."
         )
         self.token_use_errors = self._counter(
-            "token_use_errors_total", "Failed writes of when tokens were last used."
+            "token_use_errors_total", "Failed writes of the times when tokens were last used."
         )
-        self.auth_failures = self._counter("auth_failures_total", "Requests with a missing or wrong token.")
-        self.rate_limited = self._counter("rate_limited_total", "Requests over a budget.", "budget", BUDGETS)
+        self.auth_failures = self._counter("auth_failures_total", "Requests with a missing or invalid token.")
+        self.rate_limited = self._counter(
+            "rate_limited_total", "Requests refused because a budget was used up.", "budget", BUDGETS
+        )
         self.download_log_errors = self._counter(
-            "download_log_errors_total", "Lines that the download log lost."
+            "download_log_errors_total", "Lines that were not written to the download log."
         )
 
     def _live(self) -> None:
-        self.log_bytes = self._counter("log_bytes_total", "Bytes of logs handed to clients.")
-        self.requests_waiting = self._gauge("requests_waiting", "Requests that wait for a job to change.")
-        self.logs_followed = self._gauge("logs_followed", "Logs that somebody follows.")
+        self.log_bytes = self._counter("log_bytes_total", "Bytes of logs sent to clients.")
+        self.requests_waiting = self._gauge(
+            "requests_waiting", "Long polls: requests that wait for a job to change."
+        )
+        self.logs_followed = self._gauge("logs_followed", "Logs that are being followed.")
         self.events_merged = self._counter(
-            "events_merged_total", "Changes that a reader of events was not told of, but of a later one."
+            "events_merged_total",
+            "Changes that were not sent to an event stream because a later change replaced them.",
         )
         self.streams = Gauge(
             "jobsvc_event_streams",
-            "Event streams open, by what they tell of.",
+            "Open event streams, by kind.",
             ("of",),
             registry=self.registry,
         )
         for what in STREAMS:
             self.streams.labels(what)
         self.streams_refused = self._counter(
-            "streams_refused_total", "Streams and waits over a limit, by whose.", "limit", SLOT_LIMITS
+            "streams_refused_total",
+            "Event streams, followed logs and long polls refused because of a limit.",
+            "limit",
+            SLOT_LIMITS,
         )
 
     def _connections(self) -> None:
         self.connections = self._gauge("connections", "Open connections.")
         self.connections_refused = self._counter(
-            "connections_refused_total", "Connections above the limit; they serve a probe or answer 503."
+            "connections_refused_total",
+            "Connections above the limit; they serve probes, other requests result in a 503.",
         )
         self.connections_closed = self._counter(
             "connections_closed_total",
-            "Connections that the service closed, by why.",
+            "Connections closed by the service, by reason.",
             "reason",
             CLOSE_REASONS,
         )
         self.accept_errors = self._counter(
-            "accept_errors_total", "Connections that could not be accepted for want of descriptors or memory."
+            "accept_errors_total", "Connections not accepted because of a lack of descriptors or memory."
         )
 
     def storage_answered(self) -> None:

@@ -51,11 +51,11 @@ class RequestMetrics(Collector):
     def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
         """Yield all counts as Prometheus metrics."""
         requests = CounterMetricFamily(
-            "jobsvc_requests", "Requests answered.", labels=("route", "method", "code")
+            "jobsvc_requests", "Requests with a response.", labels=("route", "method", "code")
         )
         durations = HistogramMetricFamily(
             "jobsvc_request_duration_seconds",
-            "Time from request to end of answer.",
+            "Time from the request to the end of the response.",
             labels=("route", "code"),
         )
         spreads: dict[tuple[str, int], list[_Histogram]] = {}

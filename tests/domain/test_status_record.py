@@ -282,7 +282,7 @@ def test_value_that_should_be_a_number_is_named(key: str, value: object) -> None
 @pytest.mark.parametrize("key", COUNT_KEYS)
 @pytest.mark.parametrize("value", [-1, 0.5, 2**53, 1e300, -1e300])
 def test_count_that_is_not_a_non_negative_integer_is_named(key: str, value: float) -> None:
-    with pytest.raises(BadRecord, match=f"{key}: not an integer from 0"):
+    with pytest.raises(BadRecord, match=f"{key}: not a non-negative integer"):
         parse(**{key: value})
 
 

@@ -48,8 +48,8 @@ def lock_file(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as fault:
             if fault.errno in _NO_LOCKS:
-                told = f"{fault.strerror}; put the state directory on a file system that supports flock"
-                raise OSError(fault.errno, told, str(path.parent)) from fault
+                message = f"{fault.strerror}; put the state directory on a file system that supports flock"
+                raise OSError(fault.errno, message, str(path.parent)) from fault
             raise
         yield
     finally:

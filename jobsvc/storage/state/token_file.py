@@ -209,7 +209,7 @@ def _rendered(path: Path, tokens: Collection[Token]) -> bytes:
 
 def _check_size(path: Path, data: bytes) -> None:
     if len(data) > MAX_FILE_BYTES:
-        raise BadTokenFile(f"{path}: is full ({MAX_FILE_BYTES} bytes); run `jobsvc token prune`")
+        raise BadTokenFile(f"{path}: is full (limit: {MAX_FILE_BYTES} bytes); run `jobsvc token prune`")
 
 
 def _labels(path: Path, open_file: OpenFile) -> dict[str, str]:

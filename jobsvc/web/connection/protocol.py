@@ -250,7 +250,7 @@ class Connection(RequestInput):
         Raises ConnectionError if a response has already been started: the error cannot be sent then.
         """
         if request.writer.output_size > 0:
-            raise ConnectionError("a response has been started, an error can no longer be sent")
+            raise ConnectionError("the response has already started, so the error cannot be sent")
         self._jobsvc_server.count_unparsed(status)
         response = error_response(status, exc, request.remote)
         if self._jobsvc_omit_error_body and isinstance(exc, HttpProcessingError):

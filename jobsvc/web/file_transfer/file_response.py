@@ -180,5 +180,5 @@ class FileResponder:
             return problems.problem("precondition-failed", detail, headers=headers)
         size = selection.selected.size
         headers["Content-Range"] = unsatisfied(size)
-        detail = f"The {self._kind} has {size} bytes, and the range lies outside of them."
+        detail = f"The range is outside the {self._kind}, which has {size} bytes."
         return problems.problem("range-not-satisfiable", detail, headers=headers)

@@ -132,7 +132,7 @@ class Budget:
     def _refuse(self, request: web.Request, _exceeded: RateLimitExceeded) -> NoReturn:
         state = self._counter.window_state(self._key(request[TOKEN]))
         raise RateLimited(
-            f"The token's {state.limit} {self.name} requests in {state.window} seconds are used up.",
+            f"The token has used its {state.limit} {self.name} requests in {state.window} seconds.",
             retry_after=state.wait(),
         )
 
