@@ -32,9 +32,9 @@ from jobsvc.index.scan.refresh_queue import QUEUE_READERS, RefreshQueue
 from jobsvc.index.scan.refresher import Refresher
 from jobsvc.index.scan.root_monitor import ROOT_CHECK_INTERVAL_S, RootMonitor
 from jobsvc.index.scan.root_names import RootNames
-from jobsvc.index.scan.watch_events import WatchEvents
 from jobsvc.index.watch.registry import WatchRegistry
 from jobsvc.index.watch.supervisor import HEARTBEAT_INTERVAL_S, MAX_GROUP_SIZE, WatcherSupervisor
+from jobsvc.index.watch.watch_events import WatchEvents
 from jobsvc.index.watch.watch_limit import WatchLimit
 from jobsvc.index.watch.watch_queue import WatchQueue
 from jobsvc.observe.metrics import Metrics
@@ -126,8 +126,10 @@ class JobIndex:
             interval=min(ROOT_CHECK_INTERVAL_S, interval), on_return=self._on_storage_returned,
         )  # fmt: skip
         self._watch_events = WatchEvents(
-            catalogue, coverage=coverage, registry=self.registry, queue=queue,
-            reconciler=self._reconciler, metrics=metrics,
+            catalogue, coverage=coverage, registry=self.registry, metrics=metrics,
+            refresh_now=queue.refresh_now,
+            reconcile_names=self._reconciler.reconcile_after_watching,
+            reconcile_soon=self._reconciler.reconcile_soon,
         )  # fmt: skip
         self._mount_watch = MountWatch(disk, root, catalogue, self._watch_events.on_events)
         self.ready = self._reconciler.ready

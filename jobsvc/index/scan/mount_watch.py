@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.watch.supervisor import EventKind, WatchEvent
+from jobsvc.index.watch.watch_events import EventKind, WatchEvent
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.filesystem.mount_table import MountTable
 from jobsvc.storage.jobs.reader import JobsRoot

@@ -8,18 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio.subprocess import Process
-from enum import Enum
 from pathlib import Path
 from time import monotonic
-from typing import Final, Protocol, TypeAlias
+from typing import Final
 
 import orjson
 import structlog
 
 from jobsvc.index.processes import spawn
-
-WatchEvent: TypeAlias = tuple["EventKind", str]
-"""Kind of event and job id; for MOVED the job id, a slash and the name that was added or removed."""
+from jobsvc.index.watch.watch_events import EVENT_KINDS, WatchEvent, WatchEvents
 
 log = structlog.get_logger("jobsvc.index")
 
@@ -36,46 +33,6 @@ MAX_BACKOFF_S: Final = 60.0
 MAX_GROUP_SIZE: Final = 16_384
 """Maximum directories of a merged inotify group: setting it up holds the GIL, 12 µs per directory."""
 _READ_BYTES: Final = 1 << 16
-
-
-class EventKind(Enum):
-    """Kind of an event; the values are the protocol's words."""
-
-    CHANGED = "changed"
-    GROWN = "log"
-    MOVED = "moved"
-    NEW = "new"
-    GONE = "gone"
-    UNWATCHED = "unwatched"
-    UNWATCHABLE = "unwatchable"
-
-
-EVENT_KINDS: Final = {kind.value: kind for kind in EventKind}
-
-
-class WatcherCallbacks(Protocol):
-    """Callbacks of WatcherSupervisor, called in the order of the lines."""
-
-    def on_ready(self) -> None:
-        """Handle the start of the process: the root is watched from now on."""
-
-    def on_watched(self, number: int) -> None:
-        """Handle an accepted array: its directories are watched from now on. Arrays are counted from 1."""
-
-    def on_limit_reached(self, number: int) -> None:
-        """Handle a refused array: it is not watched, because the system allows no more watches."""
-
-    def on_events(self, events: list[WatchEvent]) -> None:
-        """Handle events of jobs."""
-
-    def on_heartbeat(self, sent_at: float) -> None:
-        """Handle a heartbeat: every event before `sent_at` (monotonic seconds) has been delivered."""
-
-    def on_unknown_line(self) -> None:
-        """Count a line that is not part of the protocol."""
-
-    def on_lost(self) -> None:
-        """Handle the end of the process: later changes are not reported."""
 
 
 class WatcherSupervisor:
@@ -104,32 +61,32 @@ class WatcherSupervisor:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
-    async def run(self, callbacks: WatcherCallbacks) -> None:
+    async def run(self, watch_events: WatchEvents) -> None:
         """Run watcher processes until cancelled."""
         pause = BACKOFF_S
         while True:
             started_at = monotonic()
-            await self._run_once(callbacks)
+            await self._run_once(watch_events)
             pause = BACKOFF_S if monotonic() - started_at > HEALTHY_AFTER_S else min(pause * 2, MAX_BACKOFF_S)
             await asyncio.sleep(pause)
 
-    async def _run_once(self, callbacks: WatcherCallbacks) -> None:
+    async def _run_once(self, watch_events: WatchEvents) -> None:
         """Run one process until it exits."""
         reason = stderr = ""
         try:
             self._process = await spawn.spawn("jobsvc.index.watch.process_main", *self._arguments)
-            await _read_lines(self._process, callbacks)
+            await _read_lines(self._process, watch_events)
         except (OSError, TimeoutError) as exc:
             reason = str(exc) or type(exc).__name__
         finally:
-            callbacks.on_lost()
+            watch_events.on_lost()
             if self._process is not None:
                 stderr = await spawn.kill(self._process)
                 self._process = None
         log.warning("watcher-lost", reason=reason or stderr)
 
 
-async def _read_lines(process: Process, callbacks: WatcherCallbacks) -> None:
+async def _read_lines(process: Process, watch_events: WatchEvents) -> None:
     """Read the process's lines until it exits; raises TimeoutError if it is silent."""
     rest, timeout = b"", START_TIMEOUT_S
     assert process.stdout is not None  # noqa: S101 - spawn() opens a pipe
@@ -139,12 +96,12 @@ async def _read_lines(process: Process, callbacks: WatcherCallbacks) -> None:
         if not data:
             return
         *lines, rest = (rest + data).split(b"\n")
-        handle_lines(lines, callbacks)
+        handle_lines(lines, watch_events)
         timeout = SILENCE_TIMEOUT_S
 
 
-def handle_lines(lines: list[bytes], callbacks: WatcherCallbacks) -> None:
-    """Call the callbacks for complete lines, in order; an invalid line is counted and skipped."""
+def handle_lines(lines: list[bytes], watch_events: WatchEvents) -> None:
+    """Report complete lines, in order; an invalid line is counted and skipped."""
     events: list[WatchEvent] = []
     for line in lines:
         word, _, rest = line.decode("utf-8", "replace").partition(" ")
@@ -152,28 +109,28 @@ def handle_lines(lines: list[bytes], callbacks: WatcherCallbacks) -> None:
             events.append((EVENT_KINDS[word], rest))
             continue
         if events:
-            callbacks.on_events(events)
+            watch_events.on_events(events)
             events = []
         try:
-            _handle_line(word, rest, callbacks)
+            _handle_line(word, rest, watch_events)
         except ValueError:
-            callbacks.on_unknown_line()
+            watch_events.on_unknown_line()
     if events:
-        callbacks.on_events(events)
+        watch_events.on_events(events)
 
 
-def _handle_line(word: str, rest: str, callbacks: WatcherCallbacks) -> None:
-    """Call the callback for one line; raises ValueError if it is not part of the protocol."""
+def _handle_line(word: str, rest: str, watch_events: WatchEvents) -> None:
+    """Report one line; raises ValueError if it is not part of the protocol."""
     if word == "heartbeat":
         sent_at = float(rest)
         if not sent_at <= monotonic():  # in the future, or not a number
             raise ValueError(rest)
-        callbacks.on_heartbeat(sent_at)
+        watch_events.on_heartbeat(sent_at)
     elif word == "watched":
-        callbacks.on_watched(int(rest))
+        watch_events.on_watched(int(rest))
     elif word == "limit-reached":
-        callbacks.on_limit_reached(int(rest))
+        watch_events.on_limit_reached(int(rest))
     elif word == "ready" and not rest:
-        callbacks.on_ready()
+        watch_events.on_ready()
     else:
         raise ValueError(word)

@@ -15,7 +15,7 @@ import pytest
 from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.index.job_index import JobIndex
 from jobsvc.index.scan.mount_watch import beneath_output_roots, overlap, within_jobs
-from jobsvc.index.watch.supervisor import EventKind, WatchEvent
+from jobsvc.index.watch.watch_events import EventKind, WatchEvent
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.filesystem.mounts import mount_point
 from jobsvc.storage.jobs.reader import JobsRoot
@@ -171,13 +171,13 @@ async def test_jobs_not_concerned_by_a_mount_are_not_read(
     index: JobIndex, farm: Farm, mounts: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[str] = []
-    hinted = index._queue.refresh_now
+    hinted = index._watch_events._refresh_now
 
     def noted(job_ids: Iterable[str]) -> None:
         looked_at.extend(ids := list(job_ids))
         hinted(ids)
 
-    monkeypatch.setattr(index._queue, "refresh_now", noted)
+    monkeypatch.setattr(index._watch_events, "_refresh_now", noted)
     await asyncio.to_thread(mount, mounts, "-t", "tmpfs", "none", farm.root / "inside" / "output")
     await until(lambda: size(index, "inside") is None, NOTICED_WITHIN_S)
     assert set(looked_at) == {"inside"}

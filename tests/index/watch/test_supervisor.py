@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from jobsvc.index.watch.supervisor import EventKind, WatchEvent, handle_lines
+from jobsvc.index.watch.supervisor import handle_lines
+from jobsvc.index.watch.watch_events import EventKind, WatchEvent, WatchEvents
 
 
-class Listener:
+class Listener(WatchEvents):
     """Records the callbacks."""
 
     def __init__(self) -> None:
@@ -24,11 +25,11 @@ class Listener:
     def on_limit_reached(self, number: int) -> None:
         self.calls.append(("limit-reached", number))
 
-    def on_events(self, hints: list[WatchEvent]) -> None:
-        self.calls.append(hints)
+    def on_events(self, events: list[WatchEvent]) -> None:
+        self.calls.append(events)
 
-    def on_heartbeat(self, moment: float) -> None:
-        self.calls.append(("heartbeat", moment))
+    def on_heartbeat(self, sent_at: float) -> None:
+        self.calls.append(("heartbeat", sent_at))
 
     def on_unknown_line(self) -> None:
         self.calls.append("unknown")

@@ -1,17 +1,16 @@
-"""Apply what the watcher process reports: to the coverage, the watch registry and the refresh queue."""
+"""Apply what the watcher process reports to the coverage, the watch registry and the refresh queue."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from enum import Enum
 from time import monotonic
-from typing import Final
+from typing import Final, TypeAlias
 
 from jobsvc.domain.job import Status
 from jobsvc.index.catalogue.entries import Catalogue, Entry
 from jobsvc.index.catalogue.watch_coverage import WatchCoverage
-from jobsvc.index.scan.reconciler import Reconciler
-from jobsvc.index.scan.refresh_queue import RefreshQueue
 from jobsvc.index.watch.registry import WatchRegistry
-from jobsvc.index.watch.supervisor import EventKind, WatchEvent
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.layout import is_job_id
 
@@ -19,8 +18,26 @@ LATE_HEARTBEAT_S: Final = 1.0
 """Seconds between two heartbeats above which the event queue may have overflowed unnoticed."""
 
 
+class EventKind(Enum):
+    """Kind of an event; the values are the protocol's words."""
+
+    CHANGED = "changed"
+    GROWN = "log"
+    MOVED = "moved"
+    NEW = "new"
+    GONE = "gone"
+    UNWATCHED = "unwatched"
+    UNWATCHABLE = "unwatchable"
+
+
+EVENT_KINDS: Final = {kind.value: kind for kind in EventKind}
+
+WatchEvent: TypeAlias = tuple[EventKind, str]
+"""Kind of event and job id; for MOVED the job id, a slash and the name that was added or removed."""
+
+
 class WatchEvents:
-    """The callbacks of the WatcherSupervisor. Event loop only."""
+    """One method for each kind of line, called in the order of the lines. Event loop only."""
 
     def __init__(
         self,
@@ -28,16 +45,22 @@ class WatchEvents:
         *,
         coverage: WatchCoverage,
         registry: WatchRegistry,
-        queue: RefreshQueue,
-        reconciler: Reconciler,
         metrics: Metrics,
+        refresh_now: Callable[[Iterable[str]], None],
+        reconcile_names: Callable[[], None],
+        reconcile_soon: Callable[[], None],
     ) -> None:
+        """`refresh_now` queues jobs to be read; `reconcile_soon` starts a reconcile at once.
+
+        `reconcile_names` does so too; it may compare names only, during the first index.
+        """
         self._catalogue = catalogue
         self._coverage = coverage
         self._registry = registry
-        self._queue = queue
-        self._reconciler = reconciler
         self._metrics = metrics
+        self._refresh_now = refresh_now
+        self._reconcile_names = reconcile_names
+        self._reconcile_soon = reconcile_soon
         self.stopping = False
         """Whether the service is stopping, so that the end of the watcher process is not a restart."""
 
@@ -45,7 +68,7 @@ class WatchEvents:
         """Start coverage: the root is watched. Reconcile once to find what changed before."""
         self._coverage.begin(monotonic())
         self._registry.start()
-        self._reconciler.reconcile_after_watching()
+        self._reconcile_names()
 
     def on_watched(self, number: int) -> None:
         """Have the jobs of batch `number` read again: they are covered from that read on."""
@@ -67,7 +90,7 @@ class WatchEvents:
             if entry is not None:
                 entry.last_event_at = max(entry.last_event_at, now)
             self._update_registry(kind, job_id, name)
-            self._queue.refresh_now([job_id])
+            self._refresh_now([job_id])
 
     def _update_registry(self, kind: EventKind, job_id: str, name: str) -> None:
         if kind is EventKind.NEW:
@@ -86,7 +109,7 @@ class WatchEvents:
         """
         if self._coverage.record_heartbeat(sent_at) > LATE_HEARTBEAT_S:
             self._coverage.begin(monotonic())
-            self._reconciler.reconcile_soon()
+            self._reconcile_soon()
 
     def on_unknown_line(self) -> None:
         """Count a line from the watcher process that is not part of its protocol."""
