@@ -408,8 +408,8 @@ async def test_active_downloads_are_checked_at_each_slice(
 ) -> None:
     calls: list[tuple[int, bool]] = []
 
-    def noted(_seconds: float, size: int, *, busy: bool) -> float:
-        calls.append((size, busy))
+    def noted(_seconds: float, size: int, *, is_busy: bool) -> float:
+        calls.append((size, is_busy))
         return 0
 
     monkeypatch.setattr(module, "pause_after", noted)
