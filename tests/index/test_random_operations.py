@@ -114,7 +114,7 @@ class RandomOperations(RuleBasedStateMachine):
                 else:
                     self._check(time.monotonic() < end, job_id, owner, shown)
 
-    @precondition(lambda self: self.outages)
+    @precondition(lambda self: self.with_outages)
     @rule(way=st.sampled_from(OUTAGES), operations=some_operations, noticed=st.booleans())
     def storage_fails_and_recovers(
         self, way: str, operations: list[tuple[str, str]], *, noticed: bool
@@ -133,7 +133,7 @@ class RandomOperations(RuleBasedStateMachine):
         self._note("back")
         self.all_answers_become_current(None)
 
-    @precondition(lambda self: self.outages and self.mode == "events")
+    @precondition(lambda self: self.with_outages and self.mode == "events")
     @rule(operations=some_operations, number=st.sampled_from((signal.SIGKILL, signal.SIGSTOP)))
     def watcher_is_killed_or_stopped(self, operations: list[tuple[str, str]], number: signal.Signals) -> None:
         self._note(number.name)
