@@ -61,7 +61,7 @@ class MakeJob(Protocol):
 
 
 @pytest.fixture
-def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+def treat_new_files_as_stable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat files that were just written as stable."""
     monkeypatch.setattr(file_version, "TIMESTAMP_GRANULARITY_NS", 0)
     monkeypatch.setattr(descriptor_cache, "TIMESTAMP_GRANULARITY_NS", 0)

@@ -328,6 +328,6 @@ async def test_log_that_changes_its_size_while_it_is_read_is_harmless(
         assert len(answer.json()["logs"].encode()) <= 65_536
     log.unlink()
     await until(lambda: not log.exists())
-    async with asyncio.timeout(10):  # a log that was there is taken for one being replaced for 2 s
+    async with asyncio.timeout(10):  # a log that existed counts as being replaced for 2 s
         while "logs" in (await service.get("/api/jobs/job-1")).json():
             pass

@@ -291,7 +291,7 @@ async def test_digest_always_matches_the_bytes_of_its_entity_tag(serve: Serve, m
                 received.add((answer.headers["ETag"], found))
     assert received <= true
     await known_digest(service, film.read_bytes())
-    # What the index knows may be older than what a download found on the disk.
+    # The index may be older than what a download read from disk.
     read = await status(service, ("Cache-Control", "no-cache"))
     assert read["outputSha256"] == hashlib.sha256(film.read_bytes()).hexdigest()
 
@@ -318,7 +318,7 @@ async def test_hanging_read_delays_neither_states_nor_downloads_nor_shutdown(
             assert "outputSha256" not in await status(service)
             assert (await service.download("job-1", WANT)).body == FILM
         assert await service.metric("jobsvc_digests_waiting") == 1
-        # `serve` fails where the service does not end in time, and the read hangs until then.
+        # `serve` fails if the service does not end in time, and the read hangs until then.
     finally:
         threading.Timer(6, release.set).start()
 

@@ -16,7 +16,7 @@ from tests.service_runner import Service
 from tests.sse_client import open_event_stream
 
 BEYOND_A_PAGE: Final = {"text": "x" * (1_048_576 - 100)}
-"""With it a record has just less than the 1 MiB that is read, and its JSON in a list more."""
+"""With it a record is just below the limit of 1 MiB, and its JSON in a list is above it."""
 
 METADATA: Final[dict[str, dict[str, Any]]] = {
     "one-text": {"text": "x" * 900_000},

@@ -19,7 +19,7 @@ from tests.service_runner import Service
 
 SECONDS: Final = 20
 LATE: Final = 15.0
-"""Seconds into the film; reading up to there is not what a player that can seek does."""
+"""Seconds into the film; a player that seeks does not read everything before it."""
 
 ROUTE: Final = "/api/jobs/job-1/download"
 

@@ -249,7 +249,9 @@ async def test_list_recipe_prints_every_failed_job(
 
 
 @needs("curl", "jq", "sha256sum", "aria2c")
-async def test_digest_recipe_downloads_and_verifies(service: Service, tmp_path: Path, settled: None) -> None:
+async def test_digest_recipe_downloads_and_verifies(
+    service: Service, tmp_path: Path, treat_new_files_as_stable: None
+) -> None:
     (tmp_path / "title.mp4").write_bytes(b"film")
     code, output = await _pasted(service, "Want-Repr-Digest", tmp_path)
     assert code == 0, output

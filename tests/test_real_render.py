@@ -27,7 +27,9 @@ JOB = "seahorse-valley-0001"
 FRAMES = 4 * FPS
 """Four seconds of film, rendered in as many."""
 KEPT = 70_000
-"""Bytes that the first curl brings before it is killed; the film has many more than these and a pipe's."""
+"""Bytes that the first curl downloads before it is killed; the film is much larger than these and a pipe's
+buffer.
+"""
 PROBE = ["ffprobe", "-v", "error", "-count_frames", "-show_streams", "-of", "json"]
 
 pytestmark = pytest.mark.skipif(
@@ -107,7 +109,7 @@ def test_render_is_polled_fetched_resumed_and_playable(
     copy, head = tmp_path / "copy.mp4", tmp_path / "head"
     copy.write_bytes(interrupted(curl(service, "/download")))
     assert copy.stat().st_size == KEPT < len(whole)
-    for _ in range(2):  # once more when nothing is missing: the 416 leaves the file as it is
+    for _ in range(2):  # again when nothing is missing: the 416 does not change the file
         output_of(*curl(service, "/download", "-C", "-", "-o", copy, "-D", head))
         assert copy.read_bytes() == whole
     assert f"Content-Range: bytes */{len(whole)}".encode() in head.read_bytes()

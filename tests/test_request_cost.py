@@ -263,7 +263,7 @@ async def test_too_large_fields_have_their_own_status(service: Service, fields: 
         assert await link.ended()
 
 
-# Requests behind an answer that its client does not read.
+# Requests after an unread response.
 
 
 @pytest.mark.parametrize("size", [40, 1_000, 32 * 1024])
@@ -297,7 +297,7 @@ async def test_queued_requests_are_all_answered(on_loop: Service, size: int) -> 
         assert await link.ended()
 
 
-# Fields and addresses that take long to read.
+# Fields and targets that take long to parse.
 
 TAGS: Final = ",".join(['"abc"'] * 1_300)
 HEADS: Final = {

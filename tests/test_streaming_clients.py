@@ -23,9 +23,9 @@ from tests.test_real_render import FRAMES, JOB, rendering
 EVENTS: Final = f"/api/jobs/{JOB}/events"
 LOG: Final = f"/api/jobs/{JOB}/logs?follow=1"
 END: Final = 60.0
-"""Seconds; a render takes some four of them."""
+"""Seconds; a render takes about four."""
 
-# EventSource can't send a token; a reader of the stream can.
+# EventSource cannot send a token; fetch can.
 PAGE: Final = """<!doctype html><meta charset="utf-8"><title>follower</title>
 <script>
 let said = Promise.resolve();

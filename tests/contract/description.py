@@ -27,7 +27,7 @@ FILE: Final = Path(jobsvc.__file__).parent / "web" / "openapi.json"
 DOCUMENT: Final[dict[str, Any]] = orjson.loads(FILE.read_bytes())
 EXAMPLES: Final[dict[str, dict[str, Any]]] = DOCUMENT["components"]["examples"]
 
-# What is well-formed may still be a condition that does not hold, or a range beyond the file's end.
+# A well-formed request may still have a false condition, or a range beyond the end of the file.
 _ACCEPTED: Final = ["2xx", "304", "401", "403", "404", "409", "412", "416"]
 
 _CURSOR: Final = EXAMPLES["Page"]["value"]["nextCursor"]
@@ -37,7 +37,7 @@ SCHEMA: Final = schemathesis.openapi.from_dict(
     config=SchemathesisConfig.from_dict(
         {
             "checks": {"positive_data_acceptance": {"expected-statuses": _ACCEPTED}},
-            "parameters": {"query.cursor": _CURSOR},  # made up, it is a 400
+            "parameters": {"query.cursor": _CURSOR},  # an invented one is a 400
             "seed": 1,
         }
     ),

@@ -34,7 +34,7 @@ CANCELED: Final = "credits-roll-0005"
 ANOTHERS: Final = "bumper-0001"
 WITHOUT_OUTPUT: Final = "output-missing"
 LARGE: Final = "large"
-"""Completed; its output is too large for all the buffers on the way."""
+"""Completed; its output exceeds all buffers between service and client."""
 
 WITHOUT_LISTING: Final = """
 from threading import Event
@@ -43,7 +43,7 @@ from jobsvc.index.scan import reconciler
 reconciler.list_job_ids = lambda root: Event().wait()
 main()
 """
-"""The program over storage that answers for each job, but never says which there are."""
+"""The service over storage that can read each job, but never returns a listing."""
 
 READ: Final = (JOBS_READ, OUTPUTS_READ)
 JOBS_ONLY, OUTPUTS_ONLY, FRESH = 1, 2, 3

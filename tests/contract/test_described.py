@@ -48,7 +48,7 @@ class Scene:
     before: int = 0
     """How many times the same request is sent first."""
     first: str | None = None
-    """By which method, if not by the same."""
+    """Its method, if it is another one."""
     anonymous: bool = False
     body: bytes | None = None
 
@@ -134,7 +134,7 @@ LOGS: Final = (
 WAITED: Final = (*STATUS, Scene(200, query="?wait=0"), Scene(400, "bad-request", query="?wait=61"))
 JOB_EVENTS: Final = (*OPEN, *LIMITED, OUTSIDER)
 EVENTS: Final = (*OPEN[1:], NOBODY, OUTSIDER, Scene(400, "bad-request", query="?state=failed"))
-"""But for a 200 to a GET, which has no end."""
+"""Except a 200 to a GET, which never ends."""
 
 TOKEN: Final = (
     *(*OPEN, NOBODY),
@@ -392,7 +392,7 @@ def test_example_of_a_job_is_what_the_service_answers(service: Service, name: st
         until(lambda: "Repr-Digest" in request_digest(service, "HEAD", shown["id"]).headers)
     answered = service.ask("GET", f"/api/jobs/{shown['id']}").json()
     assert answered.pop("logs", "").endswith(shown.pop("logs", ""))
-    version = answered.get("downloadUrl", "").rpartition("=")[2]  # of a copy with times of its own
+    version = answered.get("downloadUrl", "").rpartition("=")[2]  # of a copy with its own times
     if version:
         shown["downloadUrl"] = shown["downloadUrl"].rpartition("=")[0] + "=" + version
     assert answered == shown

@@ -70,7 +70,7 @@ class Behind:
 
 
 Front = Callable[..., Awaitable[Behind]]
-"""Starts a service with these settings, and the proxy in front of it."""
+"""Starts a service with these settings, and a proxy in front of it."""
 
 
 @pytest.fixture(

@@ -189,7 +189,7 @@ async def test_failed_tokens_count_against_the_address_that_the_trusted_proxy_fo
 
     assert [await status("127.0.0.2") for _ in range(3)] == [401, 401, 429]
     assert await status("127.0.0.3") == 401
-    # What a client claims by itself counts for nothing.
+    # Fields that a client sends itself are ignored.
     for claimed in ("203.0.113.7", "127.0.0.1", "203.0.113.7, 127.0.0.1"):
         assert await status("127.0.0.2", X_Forwarded_For=claimed) == 429
         assert await status("127.0.0.2", Forwarded=f"for={claimed}") == 429

@@ -10,7 +10,7 @@ _OWN: Final = frozenset({
     b"date", b"age", b"ratelimit", b"ratelimit-policy", b"x-request-id", b"connection", b"retry-after",
     b"cache-status",
 })  # fmt: skip
-"""Fields in which two answers to one question may differ."""
+"""Fields that may differ between two responses to the same request."""
 _REQUEST_ID: Final = re.compile(rb'"requestId":"[^"]*"')
 
 
@@ -21,7 +21,7 @@ class Answer:
     status: int
     request_id: bytes
     closes: bool
-    """Whether it says that the connection closes."""
+    """Whether it announces that the connection closes."""
     essence: tuple[int, tuple[tuple[bytes, bytes], ...], bytes]
     """What is the same in all responses to the same request."""
 

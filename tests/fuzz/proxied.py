@@ -17,7 +17,7 @@ SMUGGLING: Final = 0.6
 """The share of streams that try to hide a request."""
 ANSWER_TIMEOUT_S: Final = 5.0
 FROM_PROXY: Final = frozenset({400, 408, 502, 503, 504})
-"""A proxy answers so where it lost its connection to the service; that is no answer to another."""
+"""Sent by a proxy that lost its connection to the service; not a response to another request."""
 
 
 class Desync(Exception):

@@ -31,13 +31,13 @@ class Kind(Enum):
     """How a request is handled."""
 
     ANSWERED = auto()
-    """It has its own answer."""
+    """It gets its own response."""
     REFUSED = auto()
     """It is refused, and the connection closes."""
     EITHER = auto()
     """One of these: a server may be strict."""
     UNFINISHED = auto()
-    """It does not come whole: at most one answer, and the connection closes."""
+    """It is incomplete: at most one response, and the connection closes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Expected:
     raw: bytes = b""
     """Its bytes."""
     closes: bool = False
-    """Whether nothing behind it is answered."""
+    """Whether nothing after it is answered."""
     upgrade: bool = False
 
 
@@ -83,7 +83,7 @@ def _one(data: bytes, start: int) -> tuple[Expected, int]:
             named.setdefault(field[1].lower(), []).append(field[2])
     method, target, version = line[1], line[3], (line[5], line[6])
     kind = _kind(method, target, version, named)
-    # A recipient may take several spaces for one (RFC 9112, section 3). The parser bounds the name and the
+    # A recipient may treat several spaces as one (RFC 9112, section 3). The parser limits the name and the
     # value of a field, not the whole line.
     is_lenient = (line[2], line[4]) != (b" ", b" ") or any(len(each) >= MAX_LINE_BYTES for each in lines)
     if kind is Kind.ANSWERED and is_lenient:
@@ -91,11 +91,11 @@ def _one(data: bytes, start: int) -> tuple[Expected, int]:
     if kind is Kind.REFUSED:
         return Expected(kind), len(data)
     body_end, whole = _body(data, end + 4, named)
-    # The parser takes Proxy-Connection for Connection, as old clients mean it.
+    # The parser treats Proxy-Connection as Connection, as old clients intend.
     connection = named.get(b"connection", []) + named.get(b"proxy-connection", [])
     options = [each.strip(b" \t") for each in b",".join(connection).lower().split(b",")]
     upgrade = b"upgrade" in named and b"upgrade" in options
-    # Of both in HTTP/1.0 the parser heeds the second.
+    # If both occur in HTTP/1.0, the parser uses the second.
     closes = b"close" in options if version == (b"1", b"1") else b"keep-alive" not in options
     if kind is Kind.ANSWERED and _SINGLE_IN_TRAILER.search(data, end + 4, body_end):
         kind = Kind.EITHER

@@ -29,7 +29,7 @@ class Share(Protocol):
     reader: Path
     """Where the service reads."""
     keeps_ctime: bool
-    """Whether every change of a file has a new ctime."""
+    """Whether every change of a file sets a new ctime."""
 
     def stop_server(self) -> None:
         """Kill the server."""

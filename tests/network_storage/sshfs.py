@@ -51,7 +51,7 @@ class Sshfs:
             subprocess.run(key, check=True, capture_output=True)
         (scratch / "data").mkdir()
         (scratch / "server.conf").write_text(_SERVER.format(port=self._port, scratch=scratch))
-        Path("/run/sshd").mkdir(exist_ok=True)  # where sshd confines its unprivileged half
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd's privilege separation directory
         self._server = self._start_server()
         for mountpoint in (self.writer, self.reader):
             programs.mount(mountpoint.name, self._command(mountpoint), mountpoint)

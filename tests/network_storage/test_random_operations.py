@@ -19,7 +19,7 @@ from tests.index.service_thread import UNLIMITED, ServiceThread
 from tests.network_storage.share import Share
 
 BOUND_S: Final = 4.0
-"""A missing record or output is bridged for two seconds more."""
+"""For a missing record or output the grace period of two seconds is added."""
 JOBS: Final = ("a", "b", "c", "d", "e", "f")
 REQUESTED_OPERATIONS: Final = int(os.environ.get("JOBSVC_TEST_OPERATIONS", "0"))
 OPERATIONS: Final = REQUESTED_OPERATIONS or 200

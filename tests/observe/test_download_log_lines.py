@@ -109,7 +109,7 @@ async def test_response_without_file_bytes_is_not_a_download(
     make_job("queued")
     make_job("missing", status="completed", outputPath="output/film.mp4")
     looks = make_token(scopes=[JOBS_READ])
-    service = await serve(limit_download="8/hour")  # the 304 costs next to nothing
+    service = await serve(limit_download="8/hour")  # 304 responses consume almost no budget
     async with service.connect() as link:
         for status, method, job, fields, token in (
             (200, "HEAD", "job-1", [], service.token),

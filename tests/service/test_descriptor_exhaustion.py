@@ -112,7 +112,7 @@ async def test_epoll_sender_that_cannot_watch_a_socket_closes_the_sender(tmp_pat
     ours, theirs = socket.socketpair()
     with ours, theirs:
         sender = FileSender(opened(film), ours.fileno(), 4)
-        epoll_sender._epoll.register(sender.socket_fd)  # so that the next time fails
+        epoll_sender._epoll.register(sender.socket_fd)  # so that the next registration fails
         with pytest.raises(FileExistsError):
             epoll_sender.send(sender, 0, 4)
         assert closed == [sender]

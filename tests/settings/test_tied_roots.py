@@ -112,7 +112,7 @@ def test_root_mounted_within_another_one_is_refused(
     (anna / "shots").mkdir(parents=True)
     alias(out / "mounted", anna)
     roots = OutputRoot("anna", anna / "shots"), out
-    if "link" in request.node.name:  # which no path of a record leads through
+    if "link" in request.node.name:  # no path of a record leads through it
         accepted(*roots)
     else:
         refused(*roots, match=f"is inside '{out}'.*'{out}/mounted/shots'")

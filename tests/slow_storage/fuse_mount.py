@@ -66,7 +66,7 @@ class FaultyStorage:
     def unmount(self) -> None:
         """Unmount it; the mount point is an empty folder afterwards."""
         _end(self.process)
-        # It did so itself, unless it was killed.
+        # It unmounts itself, unless it was killed.
         subprocess.run([*_UNMOUNT, self.mountpoint], check=False)
 
     def add_fault(self, path: str, *calls: str, **options: Any) -> None:

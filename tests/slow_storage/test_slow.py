@@ -356,7 +356,7 @@ async def test_revoked_token_is_rejected_within_two_seconds_while_all_jobs_hang(
     make_job: MakeJob, storage: FaultyStorage, serve: Serve, state_dir: Path
 ) -> None:
     jobs = [make_job(f"job-{number}", output=FILM).name for number in range(12)]
-    service = await serve(max_downloads_per_token=64)  # which bounds the logs under way as well
+    service = await serve(max_downloads_per_token=64)  # which also limits the logs in progress
     await warm_up(service, *jobs)
     (token,) = token_file.load(state_dir / "tokens.json")
     for job_id in jobs:

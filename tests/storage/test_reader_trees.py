@@ -203,7 +203,7 @@ def test_record_is_not_followed_through_a_link_within_its_directory(
         JobsRoot(jobs_root).read("job-1")
 
 
-# Denied ----------------------------------------------------------------------------------------------
+# Permission denied ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_root_that_may_not_be_entered_is_a_storage_error(open_to_all: Path) -> N
     open_to_all.chmod(0o755)
 
 
-# Faults ----------------------------------------------------------------------------------------------
+# Errors ----------------------------------------------------------------------------------------------
 
 
 def failing(

@@ -170,7 +170,7 @@ def test_each_code_has_an_example_with_the_text_of_the_service() -> None:
         code = problem["code"]
         assert problem["type"] == f"urn:jobsvc:problem:{code}"
         assert problem["title"] == CODES[code].title
-        # HTTP has statuses of its own for some kinds of a bad request.
+        # HTTP has its own statuses for some kinds of bad requests.
         special = code == "bad-request" and problem["status"] == 417
         assert problem["status"] == CODES[code].status or special
 
@@ -203,9 +203,7 @@ def test_head_is_documented_wherever_get_is() -> None:
     }
     for path in (path for path, method in answers if method == "GET"):
         get, head = answers[path, "GET"], answers[path, "HEAD"]
-        if path.endswith(
-            ("/download", "/download/{name}", "/logs")
-        ):  # a HEAD has no ranges and takes no slot
+        if path.endswith(("/download", "/download/{name}", "/logs")):  # HEAD has no ranges and uses no slot
             get = get | {"429": head["429"]}
             del get["206"], get["416"]
         assert head == get
@@ -247,7 +245,7 @@ def test_job_has_the_members_of_the_service_in_the_same_order() -> None:
     reading = JobSnapshot(job, FileVersion(0, 0, 0, 0), FileVersion(0, 0, 0, 0), settled=True)
     document = orjson.loads(orjson.dumps(render_job(reading, "job-1/", "l", bytes(32))))
     described = COMPONENTS["schemas"]["Job"]
-    assert list(described["properties"]) == [*document, "owner"]  # of `admin` tokens
+    assert list(described["properties"]) == [*document, "owner"]  # only for `admin` tokens
     assert validator(described).is_valid(orjson.loads(orjson.dumps(document)))
 
     bare = parse_record("job-1", {"owner": "anna", "status": "queued"}, 0)

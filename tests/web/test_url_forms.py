@@ -22,7 +22,7 @@ async def service(serve: Serve, make_job: MakeJob) -> Service:
     service = await serve(limit_auth_failures="1000/minute")
     async with asyncio.timeout(10):
         while (await service.get("/readyz", token=None)).status != 200:
-            pass  # until then the list is a 503
+            pass  # the list is a 503 until then
     return service
 
 

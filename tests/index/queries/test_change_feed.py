@@ -39,7 +39,7 @@ class Farm:
         self.catalogue = Catalogue()
         self.feeds = {owner: ChangeFeed(self.catalogue, owner, kept) for owner in (*OWNERS, None)}
         self.ever: dict[str | None, set[str]] = {owner: set() for owner in self.feeds}
-        """Jobs that were an owner's, at any time."""
+        """Jobs that belonged to an owner at any time."""
         self.moment = 0.0
         self.catalogue.subscribe(self._changed)
 
@@ -63,7 +63,7 @@ class Reader:
     def __init__(self, feed: ChangeFeed, statuses: tuple[Status, ...], ever_theirs: set[str]) -> None:
         self.feed = feed
         self.ever_theirs = ever_theirs
-        """Jobs that were its owner's at any time."""
+        """Jobs that belonged to its owner at any time."""
         self.statuses = statuses or tuple(Status)
         self.known: dict[str, JobSnapshot] = {}
         self.begin()

@@ -24,7 +24,7 @@ from tests.index.job_dirs import Farm
 from tests.index.parts import make_index
 
 NOTICED_WITHIN_S: Final = 4.0
-"""An output that is missing is bridged for two seconds."""
+"""A missing output is reported after a grace period of two seconds."""
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("mount") is None, reason="only root may mount"

@@ -87,7 +87,7 @@ class Program:
 
     def _run(self, root: Path, commands: int, events: int) -> None:
         self._program = process_main.WatcherProcess(str(root), 0.05, 64, stdin_fd=commands, stdout_fd=events)
-        self._ends = (commands,)  # its threads may still have something to say
+        self._ends = (commands,)  # its threads may still write to the other end
         self._thread = threading.Thread(target=self._program.run, daemon=True)
         self._thread.start()
 

@@ -127,7 +127,7 @@ def test_record_is_read_with_its_version_and_the_time_of_the_file(
 
 
 SECONDS = st.integers(-(2**63) + 1, 2**63 - 2)
-"""What a file system may say: 64 bits of them; without both ends, so that each has a value on either side."""
+"""Values of a file system: 64 bits, without both ends, so that each has a value on either side."""
 TIMES = st.builds(lambda seconds, parts: seconds * 10**9 + parts, SECONDS, st.integers(0, 10**9 - 1))
 
 

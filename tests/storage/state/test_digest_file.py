@@ -204,7 +204,7 @@ class Restarts(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "digests.jsonl"
         self.learnt: dict[tuple[str, FileVersion], bytes] = {}
-        """All that was ever learnt; the same version has one digest."""
+        """All digests that were ever added; a version has one digest."""
         self.kept: dict[str, FileVersion] = {}
         """The version of each job that must be known, in insertion order."""
         self.start()

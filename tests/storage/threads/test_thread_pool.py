@@ -107,7 +107,7 @@ async def ended(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
 
 
-# Answers ---------------------------------------------------------------------------------------------
+# Results ---------------------------------------------------------------------------------------------
 
 
 async def test_call_runs_in_a_thread_and_returns_its_result(pools: Pools) -> None:
@@ -203,7 +203,7 @@ async def test_call_abandoned_in_the_queue_is_not_started(pools: Pools) -> None:
     assert not second.started.is_set()
 
 
-# Shares ----------------------------------------------------------------------------------------------
+# Limits per key ------------------------------------------------------------------------------------
 
 
 async def test_fourth_call_of_a_key_waits_and_other_keys_do_not(pools: Pools) -> None:
@@ -232,7 +232,7 @@ async def test_queue_skips_abandoned_calls(pools: Pools) -> None:
     await asyncio.sleep(0)
     leaving[1].cancel()
     await ended(leaving[1])
-    # These leave in the same turn of the loop in which the thread is done.
+    # These are cancelled in the same loop iteration in which the thread finishes.
     finish = pool._deliver
 
     def leave_and_finish(*args: Any) -> None:
@@ -264,7 +264,7 @@ async def test_queue_of_abandoned_calls_holds_nothing(pools: Pools) -> None:
     await until(lambda: {thing.closed for thing in resource} == {1})
 
 
-# A full house ----------------------------------------------------------------------------------------
+# A full pool ----------------------------------------------------------------------------------------
 
 
 async def full_house(pools: Pools, **options: Any) -> tuple[ThreadPool, list[Work]]:
@@ -483,7 +483,7 @@ def test_loop_closed_during_a_call_leaves_nothing_open(pools: Pools) -> None:
     assert not resource.closed_in_use
 
 
-# The end ---------------------------------------------------------------------------------------------
+# Close ---------------------------------------------------------------------------------------------
 
 
 async def test_closed_pool_accepts_no_calls_and_its_threads_end(pools: Pools) -> None:

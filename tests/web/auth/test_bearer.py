@@ -170,7 +170,7 @@ async def test_token_revoked_by_the_command_is_rejected_within_two_seconds(servi
     other, _ = create(service.path, "bob")
     async with service.started():
         assert service.lets_in(secret)
-        # The command takes no part of the two seconds that it needs to start in.
+        # The start of the command does not count towards the two seconds.
         program = [sys.executable, "-c", "from jobsvc.cli.token import token; token()"]
         command = [*program, "revoke", token.id, "--state-dir", str(service.path.parent)]
         done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)

@@ -292,7 +292,7 @@ async def test_unusable_token_file_at_start_is_an_error_that_names_it(
     settings = Settings(jobs_root, port=0, state_dir=state_dir, watch=WatchMode.POLL, shutdown_grace=0)
     with pytest.raises(StartupError) as refused:
         async with service_in_loop(settings):
-            """It does not come so far."""
+            """The request does not get that far."""
     assert f"{path}: {SPOILT[spoil]}" in str(refused.value)
     assert secret.removeprefix("jsvc_") not in str(refused.value)
 
@@ -308,7 +308,7 @@ async def test_token_file_with_unsafe_or_unreadable_mode_is_refused_at_start(
         pytest.skip("root may read everything")
     with pytest.raises(StartupError, match=r"tokens\.json: (others than|Permission denied)"):
         async with service_in_loop(settings):
-            """It does not come so far."""
+            """The request does not get that far."""
 
 
 GOOD: Final = (
@@ -320,7 +320,7 @@ GOOD: Final = (
     "Bearer {}  ",
     "Bearer {}\t",
 )
-"""The scheme knows no case; blanks around a field are none of it."""
+"""The scheme is case-insensitive; whitespace around a field is not part of it."""
 BAD: Final = (
     *("", "{}", "Bearer", "Bearer ", "Bearer{}", "Bearer\t{}", "Bearer={}", "Bearer: {}", "Bearer {} x"),
     *("Bearer {},", "Bearer {}, Bearer {}", "Bearer {};", 'Bearer "{}"', "Bearer token={}", "Bearer <{}>"),

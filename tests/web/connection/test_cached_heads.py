@@ -28,7 +28,9 @@ OTHER: Final = "/api/jobs/job-2"
 
 
 @pytest.fixture
-async def service(settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any) -> Service:
+async def service(
+    treat_new_files_as_stable: None, serve: Serve, make_job: MakeJob, jobs_root: Any
+) -> Service:
     make_job("job-1", output=FILM)
     make_job("job-2", output=FILM)
     if CachedOutputs.of(jobs_root) is None:
@@ -132,7 +134,7 @@ async def test_head_whose_end_looks_like_a_complete_head_authorizes_nothing(serv
         await warm_up_connection(link, service)
         for _ in range(3):
             link.send(f"GET {ONE} HTTP/1.1\r\nAuthorization: Bearer {service.token}\r\nX: ".encode())
-            await wait_until_idle(service)  # by then it has read so far
+            await wait_until_idle(service)  # the service has read everything so far
             assert (await link.ask("GET", ONE)).status == 200
             assert (await link.ask("GET", ONE)).status == 401
 
@@ -224,7 +226,7 @@ async def test_requests_split_and_joined_anywhere_get_the_responses_they_get_alo
     async with service.connect() as link:
         for start, stop in pairwise(cuts):
             link.send(stream[start:stop])
-            await wait_until_idle(service)  # by then it has read so far
+            await wait_until_idle(service)  # the service has read everything so far
         assert [essence(await link.answer()) for _ in chosen] == [expected[each] for each in chosen]
 
 

@@ -49,7 +49,7 @@ async def exchange(service: Service, *pieces: bytes) -> list[Answer]:
     async with service.connect() as link:
         for piece in pieces:
             link.send(piece)
-            await service.get("/healthz", token=None)  # by then the piece before is read
+            await service.get("/healthz", token=None)  # the previous piece has been read
         return await all_answers(link)
 
 

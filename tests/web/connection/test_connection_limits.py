@@ -62,7 +62,7 @@ async def test_refusal_above_the_limit_does_not_reveal_whether_a_token_is_valid(
 async def test_probe_is_answered_when_all_connections_are_in_use(full: Service, path: str) -> None:
     async with AsyncExitStack() as stack:
         await busy(full, stack, 4)
-        for _ in range(3 * RESERVED):  # they send nothing, and hold the reserve
+        for _ in range(3 * RESERVED):  # they send nothing and occupy the reserve
             await stack.enter_async_context(full.connect())
         answer = await full.get(path, token=None)
         assert (answer.status, answer.headers["Connection"]) == (200, "close")

@@ -34,7 +34,9 @@ WAYS: Final = pytest.mark.parametrize(("path", "fields"), [(STATUS, ()), (DOWNLO
 
 
 @pytest.fixture
-async def service(settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any) -> Service:
+async def service(
+    treat_new_files_as_stable: None, serve: Serve, make_job: MakeJob, jobs_root: Any
+) -> Service:
     make_job(output=FILM)
     if CachedOutputs.of(jobs_root) is None:
         pytest.skip("on this file system opening may wait")
@@ -81,7 +83,7 @@ async def test_fast_path_starts_no_task_and_sends_the_same_response(
 @pytest.mark.both_loops
 @WAYS
 async def test_without_the_fast_path_each_request_takes_a_task_and_has_the_same_response(
-    settled: None,
+    treat_new_files_as_stable: None,
     serve: Serve,
     make_job: MakeJob,
     monkeypatch: pytest.MonkeyPatch,
@@ -146,7 +148,7 @@ async def test_pipelined_requests_in_one_packet_are_all_answered(
 
 @pytest.mark.both_loops
 async def test_exactly_as_many_requests_pass_as_the_limit_allows(
-    settled: None, serve: Serve, make_job: MakeJob
+    treat_new_files_as_stable: None, serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(output=FILM)
     service = await serve(limit_status="5/minute", limit_download="5/minute")
@@ -161,7 +163,7 @@ async def test_exactly_as_many_requests_pass_as_the_limit_allows(
 
 
 async def test_remaining_budget_is_reported_correctly_for_304_responses(
-    settled: None, serve: Serve, make_job: MakeJob
+    treat_new_files_as_stable: None, serve: Serve, make_job: MakeJob
 ) -> None:
     make_job()
     service = await serve(limit_status="9/hour")
@@ -193,7 +195,11 @@ async def test_job_replaced_between_two_requests_is_served_in_its_new_version(
 
 @pytest.mark.both_loops
 async def test_unchanged_record_is_verified_without_a_thread(
-    settled: None, serve: Serve, make_job: MakeJob, jobs_root: Any, monkeypatch: pytest.MonkeyPatch
+    treat_new_files_as_stable: None,
+    serve: Serve,
+    make_job: MakeJob,
+    jobs_root: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The record is not watched and older than max_age. Only a changed record is read, in a thread."""
     make_job(output=FILM, attempt=1)
@@ -258,7 +264,7 @@ async def test_client_that_never_reads_is_disconnected_and_logged(service: Servi
 
 @pytest.mark.both_loops
 async def test_pipelined_requests_wait_until_the_client_reads(
-    settled: None, serve: Serve, make_job: MakeJob
+    treat_new_files_as_stable: None, serve: Serve, make_job: MakeJob
 ) -> None:
     make_job(output=FILM)
     service = await serve(max_downloads_per_token=1)
@@ -380,6 +386,6 @@ async def _fill_send_buffer(link: Connection, service: Service, *, more: int = 0
     with reading_paused(link):
         count = await send_until_blocked(link, service, part)
         link.send(request("GET", DOWNLOAD, RANGE, token=service.token) * more)
-        for _ in range(more):  # by each of these answers the service has read on
+        for _ in range(more):  # after each of these responses the service has read more
             await service.metric("jobsvc_downloads_in_progress")
     return count

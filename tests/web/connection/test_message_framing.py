@@ -22,7 +22,7 @@ ROUTE = "/api/jobs/job-1/download"
 CODE_OF = {414: "uri-too-long", 431: "request-header-fields-too-large"}
 
 Expected = tuple[int, bytes | None]
-"""Status, and the body where it is not to be a problem."""
+"""Status, and the body if it is not a problem document."""
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ async def test_incomplete_request_closes_the_connection(on_loop: Service, unfini
         whole = get(on_loop, body=b"12345")
         link.send(range_request(on_loop, 3) + whole[: len(whole) - unfinished])
         link.writer.write_eof()
-        async with asyncio.timeout(RESPONSE_TIMEOUT_S / 3):  # less than one waits for a rest that may come
+        async with asyncio.timeout(RESPONSE_TIMEOUT_S / 3):  # an incomplete one waits for its rest
             assert (await link.answer()).body == FILM[:3]
             if not unfinished:
                 assert (await link.answer()).body == FILM
@@ -306,7 +306,7 @@ async def test_connection_closed_without_a_request_is_closed(on_loop: Service) -
         assert await link.ended()
 
 
-# Section 6: bodies, which no GET needs and any may have.
+# Section 6: bodies, which every GET may have.
 
 
 @pytest.mark.parametrize(

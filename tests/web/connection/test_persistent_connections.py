@@ -31,7 +31,7 @@ class Kind:
     fields: tuple[tuple[str, str], ...] = ()
     method: str = "GET"
     token: str | None = ""
-    """The service's own unless it is given."""
+    """Defaults to the service's token."""
     body: bytes = b""
     chunked: tuple[bytes, ...] = field(default=(), kw_only=True)
 

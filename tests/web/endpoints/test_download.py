@@ -181,7 +181,7 @@ IGNORED: Final = (
     *("bytes=" + ",".join(["0-"] * 100), "bytes=" + "," * 200 + "0-0"),
     "bytes=" + ",".join(f"{start}-{start}" for start in range(0, 10_000, 40)),
 )
-"""Of another unit, invalid or abusive: as if there were no Range."""
+"""Of another unit, invalid or abusive: ignored."""
 
 
 async def test_invalid_range_is_ignored(service: Service, film: bytes) -> None:

@@ -165,7 +165,7 @@ class ListMachine:
         self.index.catalogue.remove(f"job-{number}", self._moment)
 
     def ask(self, who: Token, query: list[tuple[str, str]]) -> dict[str, Any]:
-        # To an old client, so that the answer comes back instead of going out.
+        # HTTP/1.0, so that the response is returned instead of being written.
         request = make_mocked_request("GET", f"/api/jobs?{urlencode(query)}", version=HttpVersion10)
         request[TOKEN] = who
         response = run_without_loop(self.route.handle(request))

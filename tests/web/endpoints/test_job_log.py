@@ -228,7 +228,7 @@ async def test_client_that_stops_reading_a_log_is_disconnected(serve: Serve, mak
         link.send(request("GET", LOGS, token=service.token))
         await link.head()
         async with asyncio.timeout(10):
-            while not await service.metric("jobsvc_log_bytes_total"):  # counted when it has ended
+            while not await service.metric("jobsvc_log_bytes_total"):  # counted at its end
                 pass
         assert len(await link.read(LARGE)) < LARGE
         assert await link.ended()

@@ -113,7 +113,7 @@ async def test_completed_job_has_a_download_url_only_if_its_output_exists(
     assert download.body == b"film"
     assert download.headers["ETag"] == f'"{document["downloadUrl"].rpartition("=")[2]}"'
     (folder / "output" / "film.mp4").unlink()
-    async with asyncio.timeout(10):  # an output that was there is taken for one being replaced for 2 s
+    async with asyncio.timeout(10):  # an output that existed counts as being replaced for 2 s
         while "downloadUrl" in await shown(service):
             pass
 
@@ -269,7 +269,7 @@ async def test_change_is_served_immediately_with_events(serve: Serve, make_job: 
     service = await serve(watch="events", poll_interval=3600, max_age=3600)
     await shown(service)
     make_job(progress=1)
-    await shows(service, 10, progress=1)  # the watch may not have been upon it yet
+    await shows(service, 10, progress=1)  # the watch may not have been active yet
     for progress in range(2, 7):
         make_job(progress=progress)
         await shows(service, 1, progress=progress)

@@ -26,7 +26,7 @@ from tests.shared_service import shared_service
 SIZE: Final = 10_000
 FILM: Final = "".join(f"{number:04}" for number in range(SIZE // 4)).encode()
 MODIFIED: Final = 1_614_834_367
-"""Thu, 04 Mar 2021 05:06:07 GMT, when the film was written; half a second later, to be exact."""
+"""Thu, 04 Mar 2021 05:06:07.5 GMT, when the film was written."""
 ROUTE: Final = "/api/jobs/film/download"
 TYPE: Final = "video/mp4"
 
@@ -240,7 +240,7 @@ RANGES: Final[list[tuple[str, int | Spans]]] = [
     ("bytes=", WHOLE),
     ("bytes=,", WHOLE),
     ("bytes= , , ", WHOLE),
-    # Section 14.1.1: what is invalid spoils the set
+    # Section 14.1.1: one invalid range invalidates the set
     ("bytes=1-0", WHOLE),
     ("bytes=7-1", WHOLE),
     ("bytes=20000-10000", WHOLE),
@@ -416,7 +416,7 @@ async def test_ranges_of_an_empty_file(link: Connection, service: Service, field
     assert (head.status, head.headers["Content-Length"]) == (200, "0")
 
 
-# Go's table of a small file: its parts would cost more than all of it.
+# Go's table of a small file: its parts would cost more than the whole file.
 
 
 @pytest.mark.parametrize(
@@ -619,7 +619,7 @@ DATES: Final = {
     "Saturday, 01-Jan-50 00:00:00 GMT": 1,
     "Tuesday, 01-Jan-91 00:00:00 GMT": -1,
 }
-"""Whether it is the film's (0), an earlier (-1) or a later one."""
+"""The film's date (0), an earlier (-1) or a later one (1)."""
 
 NO_DATES: Final = [
     "",
@@ -727,7 +727,7 @@ async def test_if_range_is_true_for_exactly_the_tag(
         is_whole(await link.ask("GET", ROUTE, [condition, ("Range", ignored)], token=service.token))
 
 
-# Section 13.2.2: which comes first.
+# Section 13.2.2: precedence.
 
 
 @pytest.mark.parametrize(
@@ -764,7 +764,7 @@ async def test_conditions_are_evaluated_in_the_rfc_s_order(
     HELD[outcome](await link.ask("GET", ROUTE, filled[::-1], token=service.token))
 
 
-# Section 13.2.1: where the answer is no 2xx without them, conditions and ranges are nothing.
+# Section 13.2.1: conditions and ranges are ignored if the response would not be a 2xx without them.
 
 CONDITIONS: Final = [
     [("If-None-Match", "*")],
@@ -877,7 +877,7 @@ async def test_other_fields_do_not_change_the_bytes(link: Connection, service: S
         is_whole(await link.ask("GET", ROUTE, [field], token=service.token))
 
 
-# Section 8.8: validators that change with the file, over time.
+# Section 8.8: validators change with the file.
 
 
 async def test_date_is_not_a_strong_validator_within_its_second(serve: Serve, make_job: MakeJob) -> None:
@@ -899,7 +899,7 @@ async def test_date_is_not_a_strong_validator_within_its_second(serve: Serve, ma
                     parsedate_to_datetime(answer.headers[name]).timestamp()
                     for name in ("Date", "Last-Modified")
                 )
-                # The second may end between the decision and the Date that is written of it.
+                # The second may end between the evaluation and the Date field.
                 assert answer.status in (
                     {200} if date == changed else {200, 206} if date == changed + 1 else {206}
                 )

@@ -29,7 +29,7 @@ class Stream:
         self.rate = rate
         self.pace = Throttle(rate, lambda _seconds: None, self.clock)
         self.sent: list[tuple[float, int]] = []
-        """When how many bytes went."""
+        """Time and number of bytes of each slice."""
 
     def step(self, left: int, *, late: float = 0.0, taken: float = 1.0) -> int:
         """Wait as returned, and `late` seconds more; the client reads a part of what may be sent, at least a

@@ -270,7 +270,7 @@ def test_parts_that_cost_more_than_the_file_are_not_sent() -> None:
     assert chosen("bytes=0-0,-1", cost - 1) is None
 
 
-# Sections 14.4 and 14.6: how it is written.
+# Sections 14.4 and 14.6: formatting.
 
 
 def test_content_range_names_positions_inclusively() -> None:
@@ -328,7 +328,7 @@ def test_length_of_a_plan_is_correct_and_a_mail_reader_finds_the_parts(
     assert body.count(b"--" + BOUNDARY.encode()) == len(ranges) + 1
 
 
-# Laws that hold for any field.
+# Properties of any field.
 
 number = st.one_of(st.integers(0, 300), st.integers(0, 10**25)).map(str)
 element = st.one_of(

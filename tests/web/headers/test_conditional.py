@@ -91,7 +91,7 @@ def test_tags_are_compared_as_in_the_table_of_the_rfc(
     assert matched == (partial((0, 0)) if strong else WHOLE)
 
 
-# Sections 13.1.1 and 13.1.2: what names our tag, and what does not, in either field.
+# Sections 13.1.1 and 13.1.2: fields that match the tag, and fields that do not.
 
 NAMES_IT = [
     pytest.param([TAG], id="the tag"),
@@ -280,7 +280,7 @@ def test_epoch_is_a_valid_date() -> None:
     assert answer(("If-Unmodified-Since", format_date(-1)), selected=old) is PRECONDITION_FAILED
 
 
-# Section 13.2.2: which comes first.
+# Section 13.2.2: precedence.
 
 
 @pytest.mark.parametrize(
@@ -499,7 +499,7 @@ def test_field_names_are_case_insensitive() -> None:
     assert answer(("rAnGe", "bytes=0-0")) == partial((0, 0))
 
 
-# Section 13.2: preconditions of what has no ranges.
+# Section 13.2: preconditions of resources without ranges.
 
 
 def test_preconditions_can_be_evaluated_alone() -> None:
@@ -555,7 +555,7 @@ def test_last_modified_is_rounded_down_and_never_in_the_future(mtime_ns: int, se
     assert format_date(found).endswith(" GMT")
 
 
-# Laws that hold for any request.
+# Properties of any request.
 
 names = st.sampled_from(
     ["If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range", "X-Other"]

@@ -148,7 +148,7 @@ def test_digest_is_formatted_as_in_the_examples_of_the_rfc() -> None:
     assert repr_digest(digest) == "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
 
 
-# --- what follows is section 4.2 of RFC 8941, step by step
+# --- section 4.2 of RFC 8941, step by step
 
 
 class ParseError(Exception):
@@ -231,7 +231,7 @@ class Reference:
         if first == ":":
             text = self.take(":[A-Za-z0-9+/]*={0,2}:")
             core = text.strip(":").rstrip("=")
-            # Padding may be missing ("SHOULD NOT fail"), but not be too long; one digit alone is no byte.
+            # Padding may be missing ("SHOULD NOT fail"), but not too long; a single digit is not a byte.
             if len(core) % 4 == 1 or len(text.strip(":")) - len(core) > -len(core) % 4:
                 raise ParseError
             return text

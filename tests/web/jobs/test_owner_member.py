@@ -46,7 +46,7 @@ async def test_status_has_the_owner_only_for_admins(service: Service, admin: str
     async with service.connect() as link:
         plain = (await link.ask("GET", target, token=service.token)).json()
         assert "owner" not in plain
-        for _ in range(3):  # parsed, and then not parsed again
+        for _ in range(3):  # parsed first, then taken from the head cache
             assert (await link.ask("GET", target, token=admin)).json() == plain | {"owner": "anna"}
             assert (await link.ask("GET", target, token=service.token)).json() == plain
 

@@ -70,7 +70,7 @@ async def test_slowest_download_ends_when_all_slots_are_taken(
             if got == 200:
                 break
             assert (got, time.monotonic() < ends) == (429, True)
-            # One of the two is read, so that only the other is slow.
+            # One of the two is read, so only the other is slow.
             await one.read(1_000_000)
             await asyncio.sleep(0.1)
         assert answer.status == 200

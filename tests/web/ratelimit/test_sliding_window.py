@@ -198,7 +198,7 @@ def used_up_at_zero(limit: int, window: int) -> tuple[WindowCounter, Clock]:
 
 
 @given(exhausted_counter(), st.floats(0, 4000))
-# The window before weighs so little less than a whole number that the sum with this one is rounded up to it.
+# The weight of the previous window is so close below an integer that the sum is rounded up to it.
 @example(used_up_at_zero(220, 3600), 6398.181818181818)
 @example(used_up_at_zero(316, 60), 76.51898734177216)
 def test_as_many_requests_pass_as_were_reported_remaining(

@@ -34,7 +34,7 @@ class Change(NamedTuple):
     owner: str | None
     status: str
     whole: bool
-    """Whether it puts a new directory in the place of the old one, rather than a new record."""
+    """Whether it replaces the directory rather than the record."""
 
 
 ACTS: Final = st.lists(
