@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
+from math import inf
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, TypeAlias
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 MAX_USER_WATCHES: Final = Path("/proc/sys/fs/inotify/max_user_watches")
@@ -24,23 +25,31 @@ _FUSE_WITH_INODES: Final = frozenset(
 """FUSE types whose server keeps inode numbers."""
 _CIFS: Final = frozenset({"cifs", "smb3"})
 
+_Mount: TypeAlias = tuple[str, Collection[str]]
+"""Type and options of a mount."""
+
 _DEVICE: Final = 2
 """Index of the device number ("0:53") in a line of mountinfo."""
 _POINT: Final = 4
 """Index of the mount point in a line of mountinfo."""
 _CACHED_FOR_S: Final = 5.0
 """Seconds for which a result is cached: the device number may be reused after an unmount."""
-_names_cached: Final[dict[int, tuple[bool, float]]] = {}
+_mounts_by_device: Final[dict[int, tuple[_Mount | None, float]]] = {}
+"""The mount of each device (st_dev), and when it was looked up (monotonic seconds)."""
 _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
+
+
+def read_table() -> str:
+    """Return the mount table as text (proc(5)); empty if it cannot be read."""
+    try:
+        return MOUNTINFO.read_text("utf-8", "surrogateescape")
+    except OSError:
+        return ""
 
 
 def file_system(path: Path) -> str:
     """Return the type of the file system of `path` ("ext4"), or "unknown"; accesses storage."""
-    try:
-        table = MOUNTINFO.read_text("utf-8", "surrogateescape")
-        return file_system_of(table, os.path.realpath(path))
-    except OSError:
-        return "unknown"
+    return file_system_of(read_table(), os.path.realpath(path))
 
 
 def file_system_of(table: str, path: str) -> str:
@@ -72,27 +81,44 @@ def is_local(kind: str) -> bool:
 
 
 def keeps_inode_numbers(device: int) -> bool:
-    """Return whether inode numbers on a device (st_dev) are stable; reads the mount table.
+    """Return whether inode numbers on a device (st_dev) are stable.
 
-    True if the table cannot be read.
+    True for a device that is not in the mount table, such as a Btrfs subvolume.
     """
-    try:
-        return keeps_inode_numbers_in(MOUNTINFO.read_text("utf-8", "surrogateescape"), device)
-    except OSError:
-        return True
-
-
-def keeps_inode_numbers_in(table: str, device: int) -> bool:
-    """Return the same from a given mountinfo table.
-
-    True for a device that is not in the table, such as a Btrfs subvolume.
-    """
-    mount = _mount_on(table, device)
+    mount = _mount_of(device)
     return mount is None or _keeps_inode_numbers(*mount)
 
 
-def _mount_on(table: str, device: int) -> tuple[str, Collection[str]] | None:
-    """Return type and options of the first mount of a device; None if there is none."""
+def may_cache_names(device: int) -> bool:
+    """Return whether a device may report a name as absent after another host created it.
+
+    A file system on a block device does not. For the others the mount table shows which are local; a Btrfs
+    subvolume is not in the table and counts as not local.
+    """
+    if os.major(device):
+        return False
+    mount = _mount_of(device)
+    return mount is None or not is_local(mount[0])
+
+
+def lists_from_server(device: int) -> bool:
+    """Return whether directory listings on a device are never cached."""
+    mount = _mount_of(device)
+    return mount is not None and mount[0] == "fuse.glusterfs"
+
+
+def _mount_of(device: int) -> _Mount | None:
+    """Return the first mount of a device (st_dev); reads /proc, and caches the result for 5 s."""
+    now = monotonic()
+    mount, looked_up_at = _mounts_by_device.get(device, (None, -inf))
+    if now - looked_up_at > _CACHED_FOR_S:
+        mount = _mount_in(read_table(), device)
+        _mounts_by_device[device] = mount, now
+    return mount
+
+
+def _mount_in(table: str, device: int) -> _Mount | None:
+    """Return the first mount of a device in a mount table; None if there is none."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in table.splitlines():
         before, _, after = line.partition(" - ")
@@ -109,42 +135,6 @@ def _keeps_inode_numbers(kind: str, options: Collection[str]) -> bool:
     if kind.startswith("fuse"):
         return kind in _FUSE_WITH_INODES
     return kind not in _UNSTABLE_INODE_TYPES
-
-
-def may_cache_names(device: int) -> bool:
-    """Return whether a file system may report a name as absent after another host created it; reads /proc.
-
-    `device` is the st_dev of any file on it. A file system on a block device does not. For the others the
-    mount table shows which are local; a Btrfs subvolume is not in the table and counts as not local.
-    """
-    if os.major(device):
-        return False
-    now = monotonic()
-    cached = _names_cached.get(device)
-    if cached is None or now - cached[1] > _CACHED_FOR_S:
-        cached = (not _is_local_device(device), now)
-        _names_cached[device] = cached
-    return cached[0]
-
-
-def lists_from_server(device: int) -> bool:
-    """Return whether directory listings on a device (st_dev) are never cached; reads the mount table.
-
-    False if the table cannot be read.
-    """
-    try:
-        mount = _mount_on(MOUNTINFO.read_text("utf-8", "surrogateescape"), device)
-    except OSError:
-        return False
-    return mount is not None and mount[0] == "fuse.glusterfs"
-
-
-def _is_local_device(device: int) -> bool:
-    try:
-        mount = _mount_on(MOUNTINFO.read_text("utf-8", "surrogateescape"), device)
-    except OSError:
-        return False
-    return mount is not None and is_local(mount[0])
 
 
 def watch_limit() -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from jobsvc.storage.filesystem.mounts import MOUNTINFO, holds, unescaped
+from jobsvc.storage.filesystem.mounts import holds, read_table, unescaped
 
 _FIELDS: Final = 5
 """Number of mountinfo fields (proc(5)) up to the mount point: id, parent, device, root, mount point."""
@@ -44,10 +44,7 @@ class Mounts:
     @classmethod
     def now(cls) -> Mounts:
         """Read the current table; if that fails, directories are compared by name only."""
-        try:
-            return cls(MOUNTINFO.read_text("utf-8", "surrogateescape"))
-        except OSError:
-            return cls("")
+        return cls(read_table())
 
     def names_through(self, outer: Path, inner: Path) -> Iterator[str]:
         """Yield the names of `inner` that start with `outer` and contain no symbolic link after that.

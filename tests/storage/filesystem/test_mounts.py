@@ -11,7 +11,6 @@ from jobsvc.storage.filesystem.mounts import (
     file_system_of,
     is_local,
     keeps_inode_numbers,
-    keeps_inode_numbers_in,
     watch_limit,
 )
 
@@ -69,13 +68,32 @@ def test_only_file_systems_that_no_other_host_can_change_are_local(kind: str, lo
         ("smb3 //farm/jobs rw", False),
     ],
 )
-def test_inode_numbers_are_used_only_where_the_file_system_keeps_them(mount: str, *, kept: bool) -> None:
+def test_inode_numbers_are_used_only_where_the_file_system_keeps_them(
+    monkeypatch: pytest.MonkeyPatch, mount: str, *, kept: bool
+) -> None:
     table = f"{TABLE}44 22 0:60 / /mnt/x rw shared:1 - {mount}\n"
-    assert keeps_inode_numbers_in(table, os.makedev(0, 60)) is kept
+    monkeypatch.setattr(mounts, "read_table", lambda: table)
+    monkeypatch.setattr(mounts, "_mounts_by_device", {})
+    assert keeps_inode_numbers(os.makedev(0, 60)) is kept
 
 
-def test_inode_numbers_of_a_device_without_a_mount_are_used() -> None:
-    assert keeps_inode_numbers_in(TABLE, os.makedev(0, 99))
+def test_inode_numbers_of_a_device_without_a_mount_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mounts, "read_table", lambda: TABLE)
+    monkeypatch.setattr(mounts, "_mounts_by_device", {})
+    assert keeps_inode_numbers(os.makedev(0, 99))
+
+
+def test_mount_of_a_device_is_looked_up_again_after_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, table = [100.0], ["44 22 0:60 / /mnt/x rw shared:1 - fuse.sshfs farm: rw"]
+    monkeypatch.setattr(mounts, "monotonic", lambda: now[0])
+    monkeypatch.setattr(mounts, "read_table", lambda: table[0])
+    monkeypatch.setattr(mounts, "_mounts_by_device", {})
+    assert not keeps_inode_numbers(os.makedev(0, 60))
+    table[0] = ""
+    now[0] = 105.0
+    assert not keeps_inode_numbers(os.makedev(0, 60))
+    now[0] = 105.1
+    assert keeps_inode_numbers(os.makedev(0, 60))
 
 
 def test_inode_numbers_of_this_machines_root_are_used() -> None:
@@ -96,6 +114,7 @@ def test_unreadable_mount_table_makes_everything_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "none")
+    monkeypatch.setattr(mounts, "_mounts_by_device", {})
     assert file_system(tmp_path) == "unknown"
     # st_dev of an anonymous device, which a mount table has to describe
     assert mounts.keeps_inode_numbers(7) is True

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.storage.filesystem import reachable
+from jobsvc.storage.filesystem import mounts
 from jobsvc.storage.filesystem.reachable import Mounts
 
 TABLE = r"""
@@ -52,10 +52,10 @@ def test_root_directory_leads_to_each_directory() -> None:
 def test_directories_are_compared_by_name_without_a_mount_table(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(reachable, "MOUNTINFO", tmp_path / "missing")
-    mounts = Mounts.now()
-    assert list(mounts.names_through(tmp_path, tmp_path / "x")) == [str(tmp_path / "x")]
-    assert list(mounts.names_through(tmp_path / "x", tmp_path)) == []
+    monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "missing")
+    now = Mounts.now()
+    assert list(now.names_through(tmp_path, tmp_path / "x")) == [str(tmp_path / "x")]
+    assert list(now.names_through(tmp_path / "x", tmp_path)) == []
 
 
 def test_symbolic_links_are_followed_in_both_paths(tmp_path: Path) -> None:
