@@ -27,7 +27,7 @@ Opened: TypeAlias = tuple[int, os.stat_result, str]
 DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 PATH_FLAGS: Final = DIRECTORY_FLAGS | os.O_NOFOLLOW
 # O_NONBLOCK: opening a FIFO must not block. O_NOCTTY: a terminal must not become the controlling terminal.
-_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 NOT_FOUND_ERRNOS: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
 )
@@ -85,7 +85,7 @@ def open_regular(folder: int, names: tuple[str, ...]) -> Opened:
 
 def open_file(folder: int, name: str) -> tuple[int, os.stat_result]:
     """Open a regular file in a directory; raises PathNotFound if it is missing or anything else."""
-    fd = _open_beneath(folder, name, _FILE_FLAGS)
+    fd = _open_beneath(folder, name, FILE_FLAGS)
     try:
         status = os.fstat(fd)
     except BaseException:

@@ -18,10 +18,9 @@ from zlib import crc32
 import orjson
 
 from jobsvc.storage.files.atomic_write import chown_to_folder_owner, write_atomically
-from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.layout import is_job_id
-from jobsvc.storage.state import private_file
 from jobsvc.storage.state.digest_table import MAX_DIGESTS, SIZE, VERSION
+from jobsvc.storage.state.private_file import read_private
 
 MAX_LINE_BYTES: Final = 384
 """Maximum length of a line, in bytes."""
@@ -83,10 +82,7 @@ class DigestFile:
 
     def _read(self) -> bytes:
         try:
-            with private_file.open_private(self._path) as descriptor:
-                status = os.fstat(descriptor)
-                private_file.check_private(status, MAX_LINE_BYTES * (2 * self._most + 1))
-                return read_fully(descriptor, 0, status.st_size)
+            return read_private(self._path, MAX_LINE_BYTES * (2 * self._most + 1))
         except FileNotFoundError:
             return b""
 

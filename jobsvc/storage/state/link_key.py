@@ -6,14 +6,12 @@ links survive restarts. Removing it invalidates all links at the next start.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from pathlib import Path
 from typing import Final
 
 from jobsvc.storage.files.atomic_write import write_atomically
-from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.state import private_file
 
 KEY_BYTES: Final = 32
@@ -28,30 +26,19 @@ class BadLinkKey(Exception):
 
 def load_or_create(path: Path) -> bytes:
     """Return the key; create it, and the state directory, if missing. Raises BadLinkKey, never OSError."""
-    try:
+    with private_file.errors_as(BadLinkKey, path):
         return _load(path) or _create(path)
-    except OSError as fault:
-        raise BadLinkKey(f"{path}: {private_file.reason(fault)}") from fault
-    except ValueError as wrong:
-        raise BadLinkKey(f"{path}: {wrong}") from wrong
 
 
 def check(path: Path) -> None:
     """Raise BadLinkKey if there is a key that cannot be used; does not create one."""
-    try:
+    with private_file.errors_as(BadLinkKey, path):
         _load(path)
-    except OSError as fault:
-        raise BadLinkKey(f"{path}: {private_file.reason(fault)}") from fault
-    except ValueError as wrong:
-        raise BadLinkKey(f"{path}: {wrong}") from wrong
 
 
 def _load(path: Path) -> bytes | None:
     try:
-        with private_file.open_private(path) as descriptor:
-            status = os.fstat(descriptor)
-            private_file.check_private(status, 2 * KEY_BYTES + 1)
-            text = read_fully(descriptor, 0, status.st_size)
+        text = private_file.read_private(path, 2 * KEY_BYTES + 1)
     except FileNotFoundError:
         return None
     if _FORM.fullmatch(text) is None:

@@ -1,6 +1,6 @@
 """Read and change the token file, tokens.json in the state directory. Blocking.
 
-Labels are in token-labels.json beside it, because earlier versions reject unknown members.
+Labels are in token-labels.json in the same directory, because earlier versions reject unknown members.
 
 A file is rejected if users other than its owner can read or write it, if it is not a regular file, or if it
 is malformed. Changes are made under a lock, so that concurrent ones are not lost. Readers need no lock: they
@@ -13,10 +13,10 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
 from jobsvc.storage.files.atomic_write import write_atomically
@@ -40,8 +40,6 @@ DEFAULT_SCOPES: Final = (JOBS_READ, OUTPUTS_READ)
 MAX_FILE_BYTES: Final = 16 << 20
 """Maximum size of the token file, in bytes: about 50,000 tokens."""
 
-OpenFile: TypeAlias = Callable[[Path, int], int]
-
 
 class BadTokenFile(Exception):
     """The token file cannot be used; the message names the file and the problem, and quotes no content."""
@@ -54,7 +52,7 @@ class UnknownToken(LookupError):
 class TokenFileState(NamedTuple):
     """The tokens, and the file version they were read from."""
 
-    identity: FileVersion | None
+    version: FileVersion | None
     """The file version; None if there was no file."""
     tokens: tuple[Token, ...]
     label_fault: BadTokenFile | None = None
@@ -88,32 +86,38 @@ def load_if_changed(
     decision depends on them; they are read again at each call until they are usable.
     """
     open_file = os.open if reserve is None else reserve.open
-    try:
-        with private_file.open_private(path, open_file) as descriptor:
-            status = os.fstat(descriptor)
-            identity = FileVersion.of(status)
-            if (
-                known is not None
-                and not known.label_fault
-                and known.identity == identity
-                and _is_stable(identity)
-            ):
-                return known
-            private_file.check_private(status, MAX_FILE_BYTES)
-            tokens = parse_tokens(read_fully(descriptor, 0, status.st_size))
-    except FileNotFoundError:
-        return TokenFileState(None, ())
-    except OSError as fault:
-        raise BadTokenFile(f"{path}: {private_file.reason(fault)}") from fault
-    except ValueError as wrong:
-        raise BadTokenFile(f"{path}: {wrong}") from wrong
+    with private_file.errors_as(BadTokenFile, path):
+        state = _load_tokens(path, known, open_file)
+    if state is known or state.version is None:
+        return state
     try:
         labels = _labels(path.with_name(TOKEN_LABELS_FILE), open_file)
     except BadTokenFile as fault:
-        return TokenFileState(identity, tokens, fault.with_traceback(None))
-    return TokenFileState(
-        identity, tuple(replace(each, label=labels.get(each.id)) for each in tokens) if labels else tokens
-    )
+        return state._replace(label_fault=fault.with_traceback(None))
+    tokens = state.tokens
+    return state._replace(tokens=tuple(replace(each, label=labels.get(each.id)) for each in tokens))
+
+
+def _load_tokens(
+    path: Path, known: TokenFileState | None, open_file: private_file.OpenFile
+) -> TokenFileState:
+    """Return the tokens without labels, or `known`. Raises OSError, and ValueError if they are rejected."""
+    try:
+        with private_file.open_private(path, open_file) as descriptor:
+            status = os.fstat(descriptor)
+            version = FileVersion.of(status)
+            if known is not None and _is_current(known, version):
+                return known
+            private_file.check_private(status, MAX_FILE_BYTES)
+            return TokenFileState(version, parse_tokens(read_fully(descriptor, 0, status.st_size)))
+    except FileNotFoundError:
+        return TokenFileState(None, ())
+
+
+def _is_current(known: TokenFileState, version: FileVersion) -> bool:
+    """Return whether the file has not changed since it was read, and its labels could be used."""
+    is_stable = time.time_ns() - version.mtime_ns > TIMESTAMP_GRANULARITY_NS
+    return not known.label_fault and known.version == version and is_stable
 
 
 def create(
@@ -194,9 +198,9 @@ def _save(path: Path, tokens: Collection[Token]) -> None:
     data = _rendered(path, tokens)
     labels = render_labels({token.id: token.label for token in tokens if token.label is not None})
     _check_size(path, labels)
-    beside = path.with_name(TOKEN_LABELS_FILE)
-    if parse_labels(labels) or beside.exists():
-        write_atomically(beside, labels, 0o600)
+    labels_path = path.with_name(TOKEN_LABELS_FILE)
+    if parse_labels(labels) or labels_path.exists():
+        write_atomically(labels_path, labels, 0o600)
     write_atomically(path, data, 0o600)
 
 
@@ -212,27 +216,16 @@ def _check_size(path: Path, data: bytes) -> None:
         raise BadTokenFile(f"{path}: is full (limit: {MAX_FILE_BYTES} bytes); run `jobsvc token prune`")
 
 
-def _labels(path: Path, open_file: OpenFile) -> dict[str, str]:
+def _labels(path: Path, open_file: private_file.OpenFile) -> dict[str, str]:
     """Return the labels by token id; empty if there is no file. Raises BadTokenFile."""
-    try:
+    with private_file.errors_as(BadTokenFile, path):
         data = _read(path, open_file)
         return {} if data is None else parse_labels(data)
-    except OSError as fault:
-        raise BadTokenFile(f"{path}: {private_file.reason(fault)}") from fault
-    except ValueError as wrong:
-        raise BadTokenFile(f"{path}: {wrong}") from wrong
 
 
-def _read(path: Path, open_file: OpenFile = os.open) -> bytes | None:
+def _read(path: Path, open_file: private_file.OpenFile = os.open) -> bytes | None:
     """Read a private file; None if it is missing. Raises OSError, and ValueError if it is rejected."""
     try:
-        with private_file.open_private(path, open_file) as descriptor:
-            status = os.fstat(descriptor)
-            private_file.check_private(status, MAX_FILE_BYTES)
-            return read_fully(descriptor, 0, status.st_size)
+        return private_file.read_private(path, MAX_FILE_BYTES, open_file)
     except FileNotFoundError:
         return None
-
-
-def _is_stable(identity: FileVersion) -> bool:
-    return time.time_ns() - identity.mtime_ns > TIMESTAMP_GRANULARITY_NS

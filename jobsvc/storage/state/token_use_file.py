@@ -6,17 +6,16 @@ Nothing depends on it: an invalid file counts as empty and is replaced.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 import orjson
 
-from jobsvc.domain.timestamp import format_time, parse_time
+from jobsvc.domain.timestamp import parse_time
 from jobsvc.storage.files.atomic_write import write_atomically
-from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.state import private_file
+from jobsvc.storage.state.token_format import time_text
 
 MAX_FILE_BYTES: Final = 16 << 20
 """Maximum size of the file, in bytes."""
@@ -25,10 +24,7 @@ MAX_FILE_BYTES: Final = 16 << 20
 def load_use(path: Path) -> dict[str, float]:
     """Return the last use of each token by id, in seconds since the epoch; raises OSError."""
     try:
-        with private_file.open_private(path) as descriptor:
-            status = os.fstat(descriptor)
-            private_file.check_private(status, MAX_FILE_BYTES)
-            record = orjson.loads(read_fully(descriptor, 0, status.st_size))
+        record = orjson.loads(private_file.read_private(path, MAX_FILE_BYTES))
         return {token_id: parse_time(when) / 1e6 for token_id, when in record.items()}
     except FileNotFoundError:
         return {}
@@ -45,5 +41,5 @@ def record_use(path: Path, used: Mapping[str, float], known: Collection[str]) ->
         merged = {token_id: when for token_id, when in load_use(path).items() if token_id in known}
         for token_id, when in used.items():
             merged[token_id] = max(when, merged.get(token_id, when))
-        record = {token_id: format_time(round(when * 1000) * 1000) for token_id, when in merged.items()}
+        record = {token_id: time_text(when) for token_id, when in merged.items()}
         write_atomically(path, orjson.dumps(record, option=orjson.OPT_INDENT_2), 0o600)
