@@ -14,7 +14,7 @@ from aiohttp import web
 from pytest_aiohttp import AiohttpClient
 
 from jobsvc.storage.executor import StorageExecutor
-from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.root_listing import find_job_directories
 
 
 def stats() -> None:
@@ -78,14 +78,14 @@ async def test_bad_and_swallowed(aiohttp_client: AiohttpClient, call: Callable[[
 
 
 async def test_bad_callback(tmp_path: Path) -> None:
-    asyncio.get_running_loop().call_soon(JobsRoot(tmp_path).scan)
+    asyncio.get_running_loop().call_soon(find_job_directories, tmp_path)
     for _ in range(2):
         await asyncio.sleep(0)
 
 
 async def test_good_thread(tmp_path: Path) -> None:
     disk = StorageExecutor()
-    await disk.run_metadata("a", JobsRoot(tmp_path).scan)
+    await disk.run_metadata("a", lambda: find_job_directories(tmp_path))
     for call in (stats, opens, opens_by_builtin, lists, fstats):
         await disk.run_metadata("a", call)
     disk.close()
@@ -93,10 +93,10 @@ async def test_good_thread(tmp_path: Path) -> None:
 
 async def test_good_by_the_test_itself(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
-    JobsRoot(tmp_path).scan()
+    find_job_directories(tmp_path)
     stats()
 
 
 def test_good_without_a_loop(tmp_path: Path) -> None:
-    JobsRoot(tmp_path).scan()
+    find_job_directories(tmp_path)
     opens()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.storage.jobs import reader
+from jobsvc.storage.jobs import record_reader
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, Serve
 from tests.service_runner import Service
@@ -31,7 +31,7 @@ async def test_list_keeps_its_order_while_jobs_are_written(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, *, has_birth_times: bool
 ) -> None:
     if not has_birth_times:
-        monkeypatch.setattr(reader, "birth_time", lambda _fd: None)
+        monkeypatch.setattr(record_reader, "birth_time", lambda _fd: None)
     for job_id in "abc":
         write_later(make_job, job_id)
     service = await serve(poll_interval=0.05)
@@ -70,7 +70,7 @@ def test_created_at_of_the_farm_comes_first(
     jobs_root: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    monkeypatch.setattr(reader, "birth_time", calls.append)
+    monkeypatch.setattr(record_reader, "birth_time", calls.append)
     make_job(status="queued", createdAt="2026-01-02T03:04:05Z")
     assert JobsRoot(jobs_root).read("job-1").job.created_at == "2026-01-02T03:04:05Z"
     assert not calls

@@ -30,6 +30,7 @@ from jobsvc.settings import NO_JOBS_ROOT, resolve
 from jobsvc.storage.files.os_errors import describe, may_pass
 from jobsvc.storage.filesystem.probe import FileSystemInfo, WriteProbe, file_system_info, run_write_probe
 from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.root_listing import find_job_directories
 
 PROGRESS_STEPS: Final = 200
 """Number of updates of the progress bar."""
@@ -73,7 +74,7 @@ def check(
     warn_of_unknown_variables()
     root, user = _root(ctx)
     try:
-        ids, ignored = root.scan()
+        ids, ignored = find_job_directories(root.path)
     except OSError as wrong:
         message = f"jobs-root: {str(root.path)!r} cannot be listed: {describe(wrong)}"
         raise (TemporaryFault if may_pass(wrong) else InvalidSetting)(message) from wrong

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
-from jobsvc.storage.jobs import reader, root_listing, stat_check
+from jobsvc.storage.jobs import reader, record_reader, root_listing, stat_check
 
 INTERCEPTED: Final = frozenset({"open", "stat", "scandir", "listdir", "access"})
 """The calls by which the service reads job directories."""
@@ -60,6 +60,6 @@ def storage_faults() -> Iterator[FaultyOs]:
     """Install a FaultyOs between the service and its storage during the block."""
     with ExitStack() as patches:
         faulty_os = FaultyOs()
-        for module in (reader, stat_check, root_listing):
+        for module in (reader, record_reader, stat_check, root_listing):
             patches.enter_context(patch.object(module, "os", faulty_os))
         yield faulty_os

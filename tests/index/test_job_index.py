@@ -235,7 +235,7 @@ async def test_change_without_an_event_restarts_the_watcher(farm: Farm, watched:
     entry = watched.catalogue.entries["anchor"]
     await until(lambda: watched._coverage.is_covered(entry))
     watched.updater.store("anchor", JobsRoot(farm.root).read("anchor"), time.monotonic())
-    entry.snapshot = entry.snapshot.of(replace(entry.snapshot.job, progress=99))
+    entry.snapshot = entry.snapshot.with_job(replace(entry.snapshot.job, progress=99))
     await watched.freshness.job("anchor", force=True)
     await until(lambda: metric(watched, "watcher_missed_events_total") == 1)
     await until(lambda: metric(watched, "watcher_restarts_total") == 1)

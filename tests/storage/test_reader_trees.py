@@ -11,6 +11,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from jobsvc.domain.job import Job
 from jobsvc.domain.status_record import BadRecord, parse_record
 from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.root_listing import find_job_directories
 from tests.conftest import MakeJob, put
 from tests.open_fds import open_paths
 from tests.permissions import bound_by_permissions
@@ -188,7 +190,7 @@ def test_broken_trees_neither_leak_block_nor_reveal_other_files(
         if answers["read"].startswith("output"):
             assert (answers["read"] == "output: True") == (answers["output"] != "OutputMissing")
         assert (answers["log"] == "LogMissing") == (answers["tail"] == "None")
-        assert set(root.scan().ids) <= {"job-1"}
+        assert set(find_job_directories(root.path).ids) <= {"job-1"}
         assert open_paths(Path(scratch)) == []
 
 
@@ -242,7 +244,8 @@ def test_root_that_may_not_be_entered_is_a_storage_error(open_to_all: Path) -> N
     open_to_all.chmod(0)
     with bound_by_permissions():
         root = JobsRoot(open_to_all)
-        for ask in (root.scan, lambda: root.read("job-1"), lambda: root.open_output(JOB)):
+        listing = partial(find_job_directories, open_to_all)
+        for ask in (listing, lambda: root.read("job-1"), lambda: root.open_output(JOB)):
             with pytest.raises(PermissionError):
                 ask()
     open_to_all.chmod(0o755)

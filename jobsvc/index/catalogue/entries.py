@@ -97,7 +97,7 @@ class Catalogue:
             return False
         if snapshot.job == before.job and snapshot.has_output is before.has_output:
             # Keep the existing Job object: it is referenced elsewhere, and a second one only costs memory.
-            entry.snapshot = snapshot.of(before.job)
+            entry.snapshot = snapshot.with_job(before.job)
             if snapshot.output_version != before.output_version:
                 self._notify(job_id, before, entry.snapshot)
             return False

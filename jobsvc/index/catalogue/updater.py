@@ -109,7 +109,7 @@ class CatalogueUpdater:
         ):
             self._missing_outputs.record_found(job_id)
             return snapshot
-        return JobSnapshot(job, snapshot.record_version, known.output_version, settled=snapshot.is_stable)
+        return JobSnapshot(job, snapshot.record_version, known.output_version, is_stable=snapshot.is_stable)
 
     def _mark_readable(self, job_id: str) -> None:
         self._unreadable.discard(job_id)

@@ -14,12 +14,12 @@ from time import monotonic, thread_time
 from typing import Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.status_record import BadRecord
-from jobsvc.storage.files.safe_open import PathNotFound
+from jobsvc.storage.files.safe_open import DIRECTORY_FLAGS, PathNotFound
 from jobsvc.storage.filesystem.mounts import may_cache_names
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.root_listing import RootStat, list_root, stat_root
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from jobsvc.storage.jobs.stat_check import DIRECTORY_FLAGS, is_unchanged
+from jobsvc.storage.jobs.stat_check import is_unchanged
 
 MAX_CALL_S: Final = 0.1
 """Seconds after which a call ends, so that others can use the thread and the GIL."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from jobsvc.storage.files.os_errors import describe
+from jobsvc.storage.files.safe_open import FILE_FLAGS
 from jobsvc.storage.files.users import user_name
 from jobsvc.storage.layout import MAX_PATH_BYTES, MAX_PATH_DEPTH, beneath, components
 
@@ -24,7 +25,6 @@ _KINDS: Final = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def explain(folder: Path, path: str, output_roots: Sequence[str] = ()) -> str | None:
@@ -104,7 +104,7 @@ def _explain_file(path: Path, mode: int) -> str | None:
         return "is a directory"
     if not stat.S_ISREG(mode):
         return f"is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}"
-    descriptor = os.open(path, _FILE)
+    descriptor = os.open(path, FILE_FLAGS)
     try:
         os.pread(descriptor, 1, 0)
     finally:

@@ -8,21 +8,17 @@ is written.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Self
 
 import orjson
 
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, Job, Status
-from jobsvc.domain.record_decoding import decode_record
-from jobsvc.domain.status_record import BadRecord, parse_record
+from jobsvc.domain.status_record import BadRecord
 from jobsvc.storage.files.client_version import packed_version
-from jobsvc.storage.files.file_version import is_stable, packed_from
-from jobsvc.storage.files.pread import fingerprint, read_fully
+from jobsvc.storage.files.pread import fingerprint
 from jobsvc.storage.files.safe_open import (
     DIRECTORY_FLAGS,
     NOT_FOUND_ERRNOS,
@@ -30,36 +26,15 @@ from jobsvc.storage.files.safe_open import (
     Opened,
     OpenFile,
     PathNotFound,
-    RecordMissing,
     describe_open_file,
-    open_file,
     open_regular,
     retry_stale,
 )
-from jobsvc.storage.files.statx import birth_time
 from jobsvc.storage.jobs.log_tail import last_lines
+from jobsvc.storage.jobs.record_reader import RecordReader
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from jobsvc.storage.layout import (
-    DEFAULT_LOG,
-    MAX_RECORD_BYTES,
-    STATUS_FILE,
-    OutputRoot,
-    beneath,
-    components,
-    is_job_id,
-)
+from jobsvc.storage.layout import DEFAULT_LOG, OutputRoot, beneath, components, is_job_id
 from jobsvc.storage.processes.record_process import RecordProcess
-
-LARGE_RECORD_BYTES: Final = 64 * 1024
-"""Records up to this size, in bytes, are decoded in about a millisecond, whatever they contain."""
-
-
-class Scan(NamedTuple):
-    """The names in the root."""
-
-    ids: list[str]
-    ignored: int
-    """Number of names that are not job directories."""
 
 
 class JobsRoot:
@@ -79,8 +54,7 @@ class JobsRoot:
         # By normalized name, the nearest first: an output root may be a link, and below another root links
         # are not followed.
         self._outputs = sorted(map(_named, output_roots), key=_depth, reverse=True)
-        self._aliases = aliases
-        self._record_process = record_process
+        self._records = RecordReader(aliases, record_process)
 
     @property
     def output_roots(self) -> list[str]:
@@ -90,24 +64,13 @@ class JobsRoot:
     def arguments(self) -> list[str]:
         """Return arguments to create the same object in another process: the aliases as JSON, then paths."""
         outputs = [root if owner is None else f"{owner}={root}" for _, root, owner in self._outputs]
-        return [orjson.dumps(dict(self._aliases)).decode(), str(self.path), *outputs]
+        return [orjson.dumps(dict(self._records.aliases)).decode(), str(self.path), *outputs]
 
     @classmethod
     def of_arguments(cls, aliases: str, path: str, *outputs: str) -> Self:
         """Create the object from the arguments of another."""
         known = {word: Status(status) for word, status in orjson.loads(aliases).items()}
         return cls(Path(path), [_output_root(output) for output in outputs], known)
-
-    def scan(self) -> Scan:
-        """List the job directories in the root; raises OSError if it cannot be listed."""
-        ids, ignored = [], 0
-        with os.scandir(self.path) as entries:
-            for entry in entries:
-                if is_job_id(entry.name) and entry.is_dir(follow_symlinks=False):
-                    ids.append(entry.name)
-                else:
-                    ignored += 1
-        return Scan(ids, ignored)
 
     def has_name(self, job_id: str) -> bool:
         """Return whether the root contains this name, of any type; raises OSError for a storage fault."""
@@ -187,80 +150,39 @@ class JobsRoot:
     def _open_log(self, job: Job) -> OpenFile:
         log = self._open(job, job.details.log_path or DEFAULT_LOG)
         try:
-            held = fingerprint(log.fd, log.version.size)
-            anothers = self._owner_changed(job)
+            content = fingerprint(log.fd, log.version.size)
+            self._check_owner(job)
         except BaseException:
             log.close()
             raise
-        if anothers:
-            log.close()
-            raise PathNotFound
-        return log._replace(fingerprint=held)
+        return log._replace(fingerprint=content)
 
-    def _owner_changed(self, job: Job) -> bool:
+    def _check_owner(self, job: Job) -> None:
+        """Raise PathNotFound if the record now names another owner; an invalid record does not count."""
         try:
             folder = self._open_job(job.id)
             try:
-                return self._record(job.id, folder, None)[0].owner != job.owner
+                owner = self._records.read(job.id, folder).job.owner
             finally:
                 os.close(folder)
         except (PathNotFound, BadRecord):
-            return False  # the last valid record applies
+            return
+        if owner != job.owner:
+            raise PathNotFound
 
     def _read_job(self, job_id: str, known: JobSnapshot | None) -> tuple[JobSnapshot, Opened | None]:
         """Read the record and open a completed job's output, with a single open of the job directory."""
         folder = self._open_job(job_id)
         try:
-            job, identity, settled = self._record(job_id, folder, known)
+            record = self._records.read(job_id, folder, known)
+            job = record.job
             output = self._output(folder, job) if job.status is Status.COMPLETED else None
         finally:
             os.close(folder)
         version = None if output is None else packed_version(output[1])
         if known is not None and known.job is job and known.output_version == version:
             return known, output
-        return JobSnapshot(job, identity, version, settled=settled), output
-
-    def _record(self, job_id: str, folder: int, known: JobSnapshot | None) -> tuple[Job, bytes, bool]:
-        try:
-            record, status = open_file(folder, STATUS_FILE)
-        except PermissionError as denied:
-            raise BadRecord(f"{STATUS_FILE}: permission denied", "denied") from denied
-        except PathNotFound as absent:
-            raise RecordMissing(f"{STATUS_FILE}: missing, or not a regular file") from absent
-        try:
-            identity = packed_from(status)
-            if known is not None and known.is_stable and known.record_version == identity:
-                return known.job, identity, True
-            # The clock is read before the bytes: a change after this moment gets a later timestamp.
-            settled = is_stable(status.st_mtime_ns, status.st_ctime_ns, time.time_ns())
-            if self._record_process is not None and status.st_size > LARGE_RECORD_BYTES:
-                self._record_process.check_waiting()  # before reading up to 1 MiB for nothing
-            text = _read(record, status.st_size)
-        finally:
-            os.close(record)
-        file_time = status.st_mtime_ns // 1000
-        created_time = partial(_created_time, folder, known, file_time)
-        decoded, metadata = self._decode(text)
-        job = parse_record(
-            job_id,
-            decoded,
-            file_time,
-            self._aliases,
-            text=text,
-            metadata=metadata,
-            created_time=created_time,
-        )
-        return job, identity, settled
-
-    def _decode(self, text: bytes) -> tuple[object, bytes | None]:
-        """Decode a record, a large one without its metadata; raises BadRecord if it is not JSON."""
-        try:
-            if self._record_process is None or len(text) <= LARGE_RECORD_BYTES:
-                return decode_record(text), None
-            record, metadata = self._record_process.split(text)
-            return orjson.loads(record), metadata
-        except ValueError as wrong:
-            raise BadRecord(f"{STATUS_FILE}: not JSON ({wrong})", "not-json") from wrong
+        return JobSnapshot(job, record.version, version, is_stable=record.is_stable), output
 
     def _output(self, folder: int, job: Job) -> Opened | None:
         try:
@@ -313,27 +235,6 @@ class JobsRoot:
             # Find out whether the job or the root is missing; a missing root raises OSError here.
             os.close(os.open(self.path, DIRECTORY_FLAGS))
             raise PathNotFound from failed
-
-
-def _created_time(folder: int, known: JobSnapshot | None, file_time: int) -> int:
-    """Return a time for createdAt that later writes do not change, in microseconds since the epoch.
-
-    This is the birth time of the job directory or, if unknown, the earliest time seen; at most `file_time`.
-    """
-    born = birth_time(folder)
-    if born is None:
-        born = file_time if known is None else known.job.created_order
-    return min(born, file_time)
-
-
-def _read(fd: int, size: int) -> bytes:
-    """Read a record of at most MAX_RECORD_BYTES; raises BadRecord if it is larger."""
-    data = b"" if size > MAX_RECORD_BYTES else os.pread(fd, size + 1, 0)
-    if len(data) != size <= MAX_RECORD_BYTES:  # it has grown since fstat, or the read was short
-        data += read_fully(fd, len(data), MAX_RECORD_BYTES + 1 - len(data))
-    if max(size, len(data)) > MAX_RECORD_BYTES:
-        raise BadRecord(f"{STATUS_FILE}: larger than {MAX_RECORD_BYTES} bytes", "too-large")
-    return data
 
 
 def _named(root: Path | OutputRoot) -> tuple[str, str, str | None]:

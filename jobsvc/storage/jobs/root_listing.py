@@ -1,6 +1,7 @@
 """List the root, to tell removed jobs from unavailable storage. Blocking.
 
-Only names and inode numbers are read: where a listing has no types, reading them waits for the slowest job.
+Only names and inode numbers are read, except by `find_job_directories`: where a listing has no types, reading
+them waits for the slowest job.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ class RootScan(NamedTuple):
     """Number of names that cannot be job ids."""
     inodes: Sequence[int]
     """The inode number of each id, from the directory entry."""
+
+
+class JobDirectories(NamedTuple):
+    """The job directories in the root."""
+
+    ids: list[str]
+    ignored: int
+    """Number of names that are not job directories."""
 
 
 class RootVersion(NamedTuple):
@@ -116,3 +125,15 @@ def list_job_ids(root: Path) -> RootScan:
             ids += [entry.name for entry in jobs]
             inodes.extend(entry.inode() for entry in jobs)
     return RootScan(ids, count - len(ids), inodes)
+
+
+def find_job_directories(root: Path) -> JobDirectories:
+    """List the job directories in the root, by name and file type; raises OSError."""
+    ids, ignored = [], 0
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if is_job_id(entry.name) and entry.is_dir(follow_symlinks=False):
+                ids.append(entry.name)
+            else:
+                ignored += 1
+    return JobDirectories(ids, ignored)

@@ -21,11 +21,11 @@ class JobSnapshot:
 
     __slots__ = ("_versions", "is_stable", "job")
 
-    def __init__(self, job: Job, identity: bytes, output: bytes | None, *, settled: bool) -> None:
-        """Take the file versions of the record (`identity`) and of the output, as FileVersion or packed."""
+    def __init__(self, job: Job, record: bytes, output: bytes | None, *, is_stable: bool) -> None:
+        """Take the file versions of the record and of the output, as FileVersion or packed."""
         self.job = job
-        self._versions = bytes(identity) if output is None else identity + output
-        self.is_stable = settled
+        self._versions = bytes(record) if output is None else record + output
+        self.is_stable = is_stable
         """Whether an equal record version later proves equal content."""
 
     def __eq__(self, other: object) -> bool:
@@ -61,16 +61,16 @@ class JobSnapshot:
     @classmethod
     def from_tuple(cls, job_id: str, parts: SnapshotTuple) -> Self:
         """Create the snapshot from the result of `to_tuple`."""
-        owner, status, progress, created, updated, output_path, packed, versions, settled = parts
+        owner, status, progress, created, updated, output_path, packed, versions, is_stable = parts
         job = Job(
             job_id, intern_value(owner), SYNONYMS[status], progress, created, updated,
             intern_value(output_path), packed,
         )  # fmt: skip
-        return cls(job, versions, None, settled=settled)
+        return cls(job, versions, None, is_stable=is_stable)
 
-    def of(self, job: Job) -> JobSnapshot:
+    def with_job(self, job: Job) -> JobSnapshot:
         """Return the same snapshot with `job`, an equal job, in it."""
-        return JobSnapshot(job, self.record_version, self.output_version, settled=self.is_stable)
+        return JobSnapshot(job, self.record_version, self.output_version, is_stable=self.is_stable)
 
     def _all(self) -> tuple[Job, bytes, bool]:
         return self.job, self._versions, self.is_stable

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Final
 
 from jobsvc.domain.job import Status
 from jobsvc.storage.files.client_version import version_of
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import STATUS_FILE, components
-
-DIRECTORY_FLAGS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def is_unchanged(root: int, job_id: str, known: JobSnapshot) -> bool:

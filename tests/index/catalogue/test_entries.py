@@ -13,7 +13,7 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 def reading(job_id: str, status: str = "rendering", **keys: Any) -> JobSnapshot:
     job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
-    return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, settled=True)
+    return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, is_stable=True)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_unsubscribed_listener_is_not_notified(catalogue: Catalogue) -> None:
 def done(version: int | None, **keys: Any) -> JobSnapshot:
     known = reading("a", "completed", **keys)
     output = None if version is None else FileVersion(version, 0, 0, 0)
-    return JobSnapshot(known.job, known.record_version, output, settled=known.is_stable)
+    return JobSnapshot(known.job, known.record_version, output, is_stable=known.is_stable)
 
 
 def test_new_version_of_an_output_is_notified_but_is_not_a_change_of_the_job(catalogue: Catalogue) -> None:

@@ -29,7 +29,7 @@ FILTERS = [(), (Status.RENDERING,), (Status.COMPLETED, Status.FAILED, Status.CAN
 
 def reading(job_id: str, owner: str, status: str = "queued", progress: int = 0) -> JobSnapshot:
     record = {"status": status, "owner": owner, "progress": progress, "createdAt": "2026-01-01T00:00:00Z"}
-    return JobSnapshot(parse_record(job_id, record, 0), IDENTITY, output=None, settled=True)
+    return JobSnapshot(parse_record(job_id, record, 0), IDENTITY, output=None, is_stable=True)
 
 
 class Farm:

@@ -28,7 +28,7 @@ def reading(
 ) -> JobSnapshot:
     times = {"createdAt": format_time(created * 1_000_000), "updatedAt": format_time(updated * 1_000_000)}
     job = parse_record(job_id, {"status": status, "owner": owner} | times, 0)
-    return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, settled=True)
+    return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, is_stable=True)
 
 
 def ids(page: Page) -> list[str]:

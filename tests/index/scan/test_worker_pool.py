@@ -123,7 +123,7 @@ def test_snapshot_survives_encoding(
     output: FileVersion | None,
     settled: bool,  # noqa: FBT001 - a table
 ) -> None:
-    reading = JobSnapshot(parse_record("a", record, 0), identity, output, settled=settled)
+    reading = JobSnapshot(parse_record("a", record, 0), identity, output, is_stable=settled)
     again = JobSnapshot.from_tuple("a", marshal.loads(marshal.dumps(reading.to_tuple())))  # noqa: S302 - our own
     assert again == reading
     assert (again.record_version, again.output_version, again.has_output) == (

@@ -19,7 +19,7 @@ from tests.eventually import until
 
 def reading(job_id: str, status: str = "rendering", **keys: Any) -> JobSnapshot:
     job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
-    return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, settled=True)
+    return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, is_stable=True)
 
 
 class RegistryHarness:

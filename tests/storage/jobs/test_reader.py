@@ -21,8 +21,9 @@ from jobsvc.domain.status_record import BadRecord, parse_record
 from jobsvc.domain.timestamp import format_time
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import PathNotFound
-from jobsvc.storage.jobs import reader
+from jobsvc.storage.jobs import record_reader
 from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.root_listing import find_job_directories
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import MAX_PATH_DEPTH, MAX_RECORD_BYTES
 from tests.conftest import MakeJob, put
@@ -74,15 +75,15 @@ def test_scan_lists_directories_with_job_names_and_counts_the_rest(
     (jobs_root / "link").symlink_to("job-1")
     (jobs_root / "dangling").symlink_to("nothing")
     os.mkfifo(jobs_root / "fifo")
-    found = root.scan()
+    found = find_job_directories(jobs_root)
     assert (sorted(found.ids), found.ignored) == (["job-1", "no-record"], 10)
 
 
 def test_empty_root_is_listed_and_a_missing_one_is_an_error(root: JobsRoot, jobs_root: Path) -> None:
-    assert root.scan() == ([], 0)
+    assert find_job_directories(jobs_root) == ([], 0)
     jobs_root.rmdir()
     with pytest.raises(FileNotFoundError):
-        root.scan()
+        find_job_directories(jobs_root)
     with pytest.raises(FileNotFoundError):
         root.read("job-1")
 
@@ -91,7 +92,7 @@ def test_root_may_be_a_symbolic_link(jobs_root: Path, make_job: MakeJob, tmp_pat
     make_job(output=b"film")
     (tmp_path / "link").symlink_to(jobs_root)
     linked = JobsRoot(tmp_path / "link")
-    assert linked.scan().ids == ["job-1"]
+    assert find_job_directories(linked.path).ids == ["job-1"]
     assert linked.read("job-1").output_version
     assert output_of(linked, linked.read("job-1").job) == b"film"
 
@@ -240,7 +241,7 @@ def test_record_that_grows_past_the_limit_while_it_is_read_is_refused(make_job: 
         file.truncate(MAX_RECORD_BYTES * 3)
         before = bytes_read()
         with pytest.raises(BadRecord, match="larger"):
-            reader._read(file.fileno(), 100)
+            record_reader._read_text(file.fileno(), 100)
     assert bytes_read() - before < MAX_RECORD_BYTES + 10_000
 
 
@@ -580,7 +581,7 @@ def test_equal_snapshots_compare_equal(root: JobsRoot, make_job: MakeJob) -> Non
     one, same = root.read("job-1"), root.read("job-1")
     assert one == same
     assert hash(one) == hash(same)
-    assert one.of(same.job) == one
+    assert one.with_job(same.job) == one
     assert one.has_output
     assert one != one.job
     (root.path / "job-1" / "output" / "film.mp4").unlink(missing_ok=True)

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from jobsvc.storage.files.safe_open import DIRECTORY_FLAGS
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from jobsvc.storage.jobs.stat_check import DIRECTORY_FLAGS, is_unchanged
+from jobsvc.storage.jobs.stat_check import is_unchanged
 
 
 def settled(known: JobSnapshot, *, settled: bool = True) -> JobSnapshot:
     """Read the job so late that its times prove its content, or so early that they do not."""
-    return JobSnapshot(known.job, known.record_version, known.output_version, settled=settled)
+    return JobSnapshot(known.job, known.record_version, known.output_version, is_stable=settled)
 
 
 class Root:

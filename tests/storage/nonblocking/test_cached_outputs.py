@@ -38,7 +38,7 @@ class Scene:
     def known(self) -> JobSnapshot:
         """Return the snapshot as of a while later: the record's time proves its content."""
         reading = self.root.read("a")
-        return JobSnapshot(reading.job, reading.record_version, output=reading.output_version, settled=True)
+        return JobSnapshot(reading.job, reading.record_version, output=reading.output_version, is_stable=True)
 
     def found(self, known: JobSnapshot | None = None) -> bytes | None:
         file = self.cached.open_output(known or self.known())
@@ -170,7 +170,7 @@ def test_unfinished_job_has_nothing_to_open(scene: Scene, status: str) -> None:
 
 def test_record_that_may_have_changed_within_the_timestamp_granularity_is_read(scene: Scene) -> None:
     known = scene.known()
-    unsettled = JobSnapshot(known.job, known.record_version, output=known.output_version, settled=False)
+    unsettled = JobSnapshot(known.job, known.record_version, output=known.output_version, is_stable=False)
     assert scene.found(unsettled) is None
 
 
@@ -211,7 +211,7 @@ def test_check_of_a_path_that_leads_elsewhere_is_left_to_the_reader(scene: Scene
     scene.farm.put("a", "completed", outputPath=path)
     known = scene.known()
     assert not scene.cached.is_unchanged_nowait(
-        JobSnapshot(known.job, known.record_version, film.output_version, settled=True)
+        JobSnapshot(known.job, known.record_version, film.output_version, is_stable=True)
     )
 
 
@@ -223,7 +223,7 @@ def test_absolute_path_is_not_resolved_in_the_job_directory(scene: Scene) -> Non
     scene.farm.put("a", "completed", outputPath="/elsewhere/film.mp4")
     known = scene.known()
     assert not scene.cached.is_unchanged_nowait(
-        JobSnapshot(known.job, known.record_version, film.output_version, settled=True)
+        JobSnapshot(known.job, known.record_version, film.output_version, is_stable=True)
     )
 
 
@@ -232,7 +232,7 @@ def test_unstable_snapshot_has_to_be_read_again(
 ) -> None:
     known = scene.known()
     assert not scene.cached.is_unchanged_nowait(
-        JobSnapshot(known.job, known.record_version, known.output_version, settled=False)
+        JobSnapshot(known.job, known.record_version, known.output_version, is_stable=False)
     )
 
 
@@ -290,7 +290,7 @@ def test_number_of_cached_outputs_is_limited(scene: Scene, monkeypatch: pytest.M
     scene.age()
     reading = scene.root.read("b")
     file = scene.cached.open_output(
-        JobSnapshot(reading.job, reading.record_version, reading.output_version, settled=True)
+        JobSnapshot(reading.job, reading.record_version, reading.output_version, is_stable=True)
     )
     assert file is not None
     file.close()

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from jobsvc.domain.job import Job
 from jobsvc.domain.large_record import split_record
 from jobsvc.domain.status_record import BadRecord
-from jobsvc.storage.jobs import reader
-from jobsvc.storage.jobs.reader import LARGE_RECORD_BYTES, JobsRoot
+from jobsvc.storage.jobs import record_reader
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.jobs.record_reader import LARGE_RECORD_BYTES
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.processes import child_command
 from jobsvc.storage.processes import record_process as module
@@ -157,7 +158,7 @@ def no_large_record_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_text: bytes) -> object:
         raise AssertionError
 
-    monkeypatch.setattr(reader, "decode_record", refuse)
+    monkeypatch.setattr(record_reader, "decode_record", refuse)
     monkeypatch.setattr(module, "split_record", refuse)
 
 

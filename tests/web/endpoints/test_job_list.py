@@ -157,7 +157,7 @@ class ListMachine:
         self._moment += 1
         times = {"createdAt": format_time(created * 1_000_000), "updatedAt": format_time(updated * 1_000_000)}
         job = parse_record(f"job-{number}", {"status": status, "owner": owner, **times}, 0)
-        reading = JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, settled=True)
+        reading = JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, is_stable=True)
         self.index.catalogue.put(f"job-{number}", reading, self._moment)
 
     def remove(self, number: int) -> None:

@@ -16,7 +16,7 @@ DIGEST: Final = bytes(range(32))
 
 def reading(output: FileVersion | None = VERSION, **keys: Any) -> JobSnapshot:
     job = parse_record("job-1", {"status": "done", "owner": "anna"} | keys, 0)
-    return JobSnapshot(job, VERSION, output=output, settled=True)
+    return JobSnapshot(job, VERSION, output=output, is_stable=True)
 
 
 @pytest.fixture
