@@ -41,9 +41,9 @@ class StorageExecutor:
         self._metadata = ThreadPool("metadata", deadline=deadline)
         self._data = ThreadPool("data", deadline=DATA_DEADLINE_S)
         self._background = ThreadPool(
-            "background", threads=BACKGROUND_THREADS, share=1, deadline=background_deadline
+            "background", threads=BACKGROUND_THREADS, max_per_key=1, deadline=background_deadline
         )
-        self._control = ThreadPool("control", threads=CONTROL_THREADS, share=1, deadline=deadline)
+        self._control = ThreadPool("control", threads=CONTROL_THREADS, max_per_key=1, deadline=deadline)
         self._epoll_sender = EpollSender(self._data.close_later, deadline=DATA_DEADLINE_S)
         self._on_fault = on_fault or _ignore
         self._metadata_calls = 0
@@ -67,23 +67,24 @@ class StorageExecutor:
             if not self._metadata_calls:
                 self._idle.set()
 
-    async def wait_idle(self, most: float) -> None:
-        """Yield to the event loop, then wait up to `most` seconds until no metadata call is in progress.
+    async def wait_idle(self, max_wait_s: float) -> None:
+        """Yield to the event loop, then wait up to `max_wait_s` until no metadata call is in progress.
 
         For long CPU work on the event loop: a metadata call needs the GIL again after each system call.
         """
         await asyncio.sleep(0)
         if self._metadata_calls:
             with suppress(TimeoutError):
-                async with asyncio.timeout(most):
+                async with asyncio.timeout(max_wait_s):
                     await self._idle.wait()
 
-    async def run_data(self, key: str, work: Callable[[], T], lent: Closable | None = None) -> T:
+    async def run_data(self, key: str, work: Callable[[], T], resource: Closable | None = None) -> T:
         """Run `work`, which reads or sends file data, in the data pool for `key`.
 
-        `lent` is as in ThreadPool.run. Raises StorageUnavailable as that does; an OSError is not converted.
+        `resource` is as in ThreadPool.run. Raises StorageUnavailable as that does; an OSError is not
+        converted.
         """
-        return await self._data.run(key, work, lent=lent)
+        return await self._data.run(key, work, resource=resource)
 
     def accepts_send(self, sender: FileSender) -> bool:
         """Return whether to use `send` for the next bytes: storage is fast, the epoll sender not blocked."""
@@ -93,12 +94,12 @@ class StorageExecutor:
         """Send the bytes from `start` to before `stop` from the shared thread, as EpollSender.send does."""
         return self._epoll_sender.send(sender, start, stop)
 
-    async def run_background(self, key: str, work: Callable[[], T], lent: Closable | None = None) -> T:
+    async def run_background(self, key: str, work: Callable[[], T], resource: Closable | None = None) -> T:
         """Run `work` that no client waits for, in the background pool for `key`.
 
-        `lent` is as in ThreadPool.run; StorageUnavailable is raised as by `run_metadata`.
+        `resource` is as in ThreadPool.run; StorageUnavailable is raised as by `run_metadata`.
         """
-        return await self._report_fault(key, self._background.run(key, work, lent=lent))
+        return await self._report_fault(key, self._background.run(key, work, resource=resource))
 
     async def run_control(self, key: str, work: Callable[[], T]) -> T:
         """Run `work` that has to run even if all threads of the other pools hang on job storage.

@@ -33,7 +33,7 @@ class OutputRoot(NamedTuple):
 TEMP_PREFIX: Final = ".jobsvc-"
 """Prefix of jobsvc's own temporary and lock files; no job id can start with it."""
 
-MAX_PATH_BYTES: Final = 4096
+MAX_PATH_LENGTH: Final = 4096
 """Maximum length of a path, in characters (limits.h)."""
 
 MAX_PATH_DEPTH: Final = 64
@@ -68,7 +68,7 @@ def beneath(root: str, path: str) -> tuple[str, ...] | None:
 
 
 def _names(path: str) -> tuple[str, ...] | None:
-    if len(path) > MAX_PATH_BYTES or "\0" in path:
+    if len(path) > MAX_PATH_LENGTH or "\0" in path:
         return None
     names = tuple(name for name in path.split("/") if name not in {"", "."})
     return None if ".." in names or len(names) > MAX_PATH_DEPTH else names

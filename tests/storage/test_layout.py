@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobsvc.storage.layout import (
-    MAX_PATH_BYTES,
     MAX_PATH_DEPTH,
+    MAX_PATH_LENGTH,
     MAX_RECORD_BYTES,
     TEMP_PREFIX,
     beneath,
@@ -72,8 +72,8 @@ def test_empty_or_upward_path_is_rejected(path: str) -> None:
 
 
 def test_length_and_depth_of_a_path_are_limited() -> None:
-    assert components("a" * MAX_PATH_BYTES) == ("a" * MAX_PATH_BYTES,)
-    assert components("a" * (MAX_PATH_BYTES + 1)) is None
+    assert components("a" * MAX_PATH_LENGTH) == ("a" * MAX_PATH_LENGTH,)
+    assert components("a" * (MAX_PATH_LENGTH + 1)) is None
     assert components("a/" * MAX_PATH_DEPTH) == ("a",) * MAX_PATH_DEPTH
     assert components("a/" * (MAX_PATH_DEPTH + 1)) is None
 

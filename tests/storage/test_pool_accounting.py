@@ -36,7 +36,7 @@ class ModelCall:
         self.resource = Thing()
         self.ran = False
         self._counts = counts
-        self.task = asyncio.ensure_future(pool.run(key, self._work, lent=self.resource))
+        self.task = asyncio.ensure_future(pool.run(key, self._work, resource=self.resource))
 
     def _work(self) -> Thing:
         self.ran = self.inside = True
@@ -78,7 +78,7 @@ async def take(step: str, one: ModelCall, pool: ThreadPool) -> None:
 
 
 async def play(steps: list[tuple[str, int]], *, close_early: bool) -> None:
-    pool = ThreadPool("books", threads=4, share=2, deadline=60)
+    pool = ThreadPool("books", threads=4, max_per_key=2, deadline=60)
     calls: list[ModelCall] = []
     counts: dict[str, int] = {}
     for step, number in steps:

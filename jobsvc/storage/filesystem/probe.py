@@ -28,7 +28,7 @@ RENAME_TEST_S: Final = 0.5
 """Seconds for which a file is replaced and read."""
 CLOCK_TEST_S: Final = 0.5
 """Seconds for which a file is written to measure its timestamp step."""
-CLOCK_READS: Final = 4.5
+FIRST_STEP_TIMEOUT_S: Final = 4.5
 """Seconds to wait for the first timestamp step; FAT has steps of 2 s."""
 EVENT_TIMEOUT_S: Final = 1.0
 """Seconds within which an event must arrive."""
@@ -76,8 +76,8 @@ def run_write_probe(root: Path) -> WriteProbe:
     with _scratch(root) as folder:
         event = _delivers_events(folder)
         step, ahead = _clock(folder / "times")
-        looks, torn = _renames(folder / STATUS_FILE)
-    return WriteProbe(event, step, ahead, looks, torn)
+        reads, torn = _renames(folder / STATUS_FILE)
+    return WriteProbe(event, step, ahead, reads, torn)
 
 
 @contextmanager
@@ -100,8 +100,8 @@ def _delivers_events(folder: Path) -> bool:
     with closing(os.fdopen(events, "rb", buffering=0)):
         if libc.inotify_add_watch(events, os.fsencode(folder), _IN_MOVED_TO) < 0:
             return False
-        (folder / "beside").touch()
-        (folder / "beside").rename(folder / "renamed")
+        (folder / "first-name").touch()
+        (folder / "first-name").rename(folder / "second-name")
         return bool(select.select([events], [], [], EVENT_TIMEOUT_S)[0])
 
 
@@ -112,8 +112,10 @@ def _clock(path: Path) -> tuple[float | None, float]:
         last = os.fstat(file.fileno()).st_mtime_ns
         ahead = (last - time.time_ns()) / 1e9
         steps: list[int] = []
-        begun = time.monotonic()
-        while len(steps) < _STEPS and time.monotonic() - begun < (CLOCK_TEST_S if steps else CLOCK_READS):
+        started_at = time.monotonic()
+        while len(steps) < _STEPS:
+            if time.monotonic() - started_at > (CLOCK_TEST_S if steps else FIRST_STEP_TIMEOUT_S):
+                break
             file.write(b"x")
             now = os.fstat(file.fileno()).st_mtime_ns
             if now != last:
@@ -125,18 +127,18 @@ def _clock(path: Path) -> tuple[float | None, float]:
 def _renames(path: Path) -> tuple[int, int]:
     """Read a file while it is replaced by rename; return the number of reads and of torn reads."""
     replacing = _Replacing(path)
-    looks = torn = 0
+    reads = torn = 0
     with replacing:
         ends = time.monotonic() + RENAME_TEST_S
         while time.monotonic() < ends:
-            looks += 1
+            reads += 1
             try:
                 data = path.read_bytes()
             except OSError as fault:
                 torn += fault.errno != errno.ESTALE  # NFS: the file was replaced; the service retries
             else:
                 torn += len(data) != _SIZE or data != data[:1] * _SIZE
-    return looks, torn
+    return reads, torn
 
 
 class _Replacing:
@@ -171,6 +173,6 @@ class _Replacing:
             self._fault = fault
 
     def _replace(self, number: int) -> None:
-        beside = self._path.with_name(f"{TEMP_PREFIX}beside")
-        beside.write_bytes(bytes([number % 256]) * _SIZE)
-        beside.rename(self._path)
+        temp = self._path.with_name(f"{TEMP_PREFIX}next")
+        temp.write_bytes(bytes([number % 256]) * _SIZE)
+        temp.rename(self._path)

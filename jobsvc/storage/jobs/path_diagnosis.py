@@ -15,7 +15,7 @@ from typing import Final
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.files.safe_open import FILE_FLAGS
 from jobsvc.storage.files.users import user_name
-from jobsvc.storage.layout import MAX_PATH_BYTES, MAX_PATH_DEPTH, beneath, components
+from jobsvc.storage.layout import MAX_PATH_DEPTH, MAX_PATH_LENGTH, beneath, components
 
 MISSING: Final = "is missing"
 
@@ -55,8 +55,8 @@ def _explain_text(path: str) -> str | None:
         return "contains '..'"
     if not parts:
         return "is a directory"
-    if len(path) > MAX_PATH_BYTES or len(parts) > MAX_PATH_DEPTH:
-        return f"is longer than {MAX_PATH_BYTES} characters or {MAX_PATH_DEPTH} components"
+    if len(path) > MAX_PATH_LENGTH or len(parts) > MAX_PATH_DEPTH:
+        return f"is longer than {MAX_PATH_LENGTH} characters or {MAX_PATH_DEPTH} components"
     return None
 
 

@@ -38,7 +38,7 @@ class CachedOutputs:
         """
         self._prefix = f"{path}/"
         self._device = device
-        self._kept = DescriptorCache(dispose)
+        self._cache = DescriptorCache(dispose)
 
     @classmethod
     def of(cls, path: Path, dispose: Callable[[object], None] = close) -> Self | None:
@@ -53,11 +53,11 @@ class CachedOutputs:
 
         Returns None if that is not possible or anything is not as expected. Never raises.
         """
-        return (self._kept.get(known) or self._open_and_cache(known)) if _can_be_cached(known) else None
+        return (self._cache.get(known) or self._open_and_cache(known)) if _can_be_cached(known) else None
 
     def borrow_output(self, known: JobSnapshot) -> OpenFile | None:
         """Like `open_output`, for use before the next call only: the file may be the cached one itself."""
-        return (self._kept.borrow(known) or self._open_and_cache(known)) if _can_be_cached(known) else None
+        return (self._cache.borrow(known) or self._open_and_cache(known)) if _can_be_cached(known) else None
 
     def is_unchanged_nowait(self, known: JobSnapshot) -> bool:
         """Return whether the job's files are still the versions in the snapshot, without blocking.
@@ -66,15 +66,15 @@ class CachedOutputs:
         """
         if not known.is_stable:
             return False
-        return self._record(known).exists() and self._has_output(known)
+        return self._record(known).is_current() and self._has_output(known)
 
     def evict_idle(self) -> None:
         """Close the descriptors that were already cached at the previous call."""
-        self._kept.evict_idle()
+        self._cache.evict_idle()
 
     def close(self) -> None:
         """Close all cached descriptors."""
-        self._kept.close()
+        self._cache.close()
 
     def _folder(self, job: Job) -> str:
         return f"{self._prefix}{job.id}/"
@@ -96,7 +96,7 @@ class CachedOutputs:
     def _open_and_cache(self, known: JobSnapshot) -> OpenFile | None:
         """Open the output and cache it; directories on its path are opened first, to detect a rename."""
         names, record, folder = _names_within(known.job), self._record(known), self._folder(known.job)
-        if names is None or not record.exists():
+        if names is None or not record.is_current():
             return None
         folders = []
         for count in range(1, len(names)):
@@ -108,7 +108,7 @@ class CachedOutputs:
             for passed in folders:
                 os.close(passed.fd)
         else:
-            self._kept.put(record, file, tuple(folders))
+            self._cache.put(record, file, tuple(folders))
         return file
 
     def _open(self, path: str, name: str) -> OpenFile | None:

@@ -6,7 +6,7 @@ import os
 from typing import Final, TypeAlias
 
 from jobsvc.storage.files.safe_open import OpenFile
-from jobsvc.storage.sendfile.file_sender import changed
+from jobsvc.storage.sendfile.file_sender import is_changed
 
 Body: TypeAlias = bytes | memoryview
 
@@ -45,6 +45,6 @@ class ReadBuffer:
 def _read_nowait(file: OpenFile, into: bytearray | memoryview, start: int) -> bool:
     try:
         count = os.preadv(file.fd, [into], start, os.RWF_NOWAIT)
-        return count == len(into) and not changed(file)
+        return count == len(into) and not is_changed(file)
     except OSError:  # EAGAIN: not cached; EOPNOTSUPP: network file systems and FUSE
         return False

@@ -36,8 +36,8 @@ class RecordCheck(NamedTuple):
     """The record that named an output: its path, its device and the version that was read."""
 
     path: bytes
-    version: JobSnapshot
-    components: tuple[int, int, int, int]
+    snapshot: JobSnapshot
+    version: tuple[int, int, int, int]
     """The record's file version: inode, size, mtime_ns and ctime_ns."""
     device: int
 
@@ -46,9 +46,9 @@ class RecordCheck(NamedTuple):
         """Create one for the record at `path` that `known` was read from; `device` is its st_dev."""
         return cls(path, known, known.record_version.parts(), device)
 
-    def exists(self) -> bool:
+    def is_current(self) -> bool:
         """Return whether the path still leads to this version; False also if that is not cached."""
-        return path_has_version(self.path, self.components, self.device)
+        return path_has_version(self.path, self.version, self.device)
 
 
 class BorrowedFile(OpenFile):
@@ -67,9 +67,9 @@ class _CachedFile:
     ctime_ns: int
     folders: tuple[Folder, ...]
 
-    def unchanged(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Return whether the path still leads to this file and the file has not changed."""
-        if not self.record.exists():
+        if not self.record.is_current():
             return False
         try:
             status = os.fstat(self.file.fd)
@@ -103,8 +103,8 @@ class DescriptorCache:
 
     def get(self, known: JobSnapshot) -> OpenFile | None:
         """Return a duplicate of the job's cached output, or None. Never raises."""
-        kept = self.borrow(known)
-        return None if kept is None else _dup(kept)
+        cached = self.borrow(known)
+        return None if cached is None else _dup(cached)
 
     def borrow(self, known: JobSnapshot) -> BorrowedFile | None:
         """Return the job's cached output itself, or None. Never raises.
@@ -113,11 +113,11 @@ class DescriptorCache:
         before the next call: this saves dup(2) and close(2), 1.2 µs of the 60 for a small range.
         """
         job_id = known.job.id
-        kept = self._cached.get(job_id)
-        if kept is None:
+        cached = self._cached.get(job_id)
+        if cached is None:
             return None
-        if (kept.record.version is known or kept.record.version == known) and kept.unchanged():
-            return kept.file
+        if (cached.record.snapshot is known or cached.record.snapshot == known) and cached.is_unchanged():
+            return cached.file
         self._drop(job_id)
         return None
 
@@ -127,7 +127,7 @@ class DescriptorCache:
         `file` still belongs to the caller. Never raises: nothing is cached if no descriptor is available, or
         if a ctime is less than TIMESTAMP_GRANULARITY_NS ago.
         """
-        job_id = record.version.job.id
+        job_id = record.snapshot.job.id
         self._drop(job_id)
         now, ctime = time.time_ns(), file.version.ctime_ns
         moments = (ctime, *(each.ctime_ns for each in folders))
@@ -152,10 +152,10 @@ class DescriptorCache:
             self._drop(job_id)
 
     def _drop(self, job_id: str) -> None:
-        kept = self._cached.pop(job_id, None)
-        if kept is not None:
+        cached = self._cached.pop(job_id, None)
+        if cached is not None:
             self._older.discard(job_id)
-            self._close_later(kept)
+            self._close_later(cached)
 
 
 def folder_of(fd: int) -> Folder | None:

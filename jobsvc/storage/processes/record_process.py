@@ -21,7 +21,7 @@ import structlog
 from jobsvc.domain.large_record import SplitRecord, split_record
 from jobsvc.storage.processes import child_command
 
-DEADLINE_S: Final = 5.0
+SOCKET_TIMEOUT_S: Final = 5.0
 """Seconds to wait for the process to take and return one record, its start included; per socket call."""
 END_TIMEOUT_S: Final = 1.0
 LOCK_TIMEOUT_S: Final = 1.0
@@ -30,7 +30,7 @@ MAX_WAITING: Final = 4
 """Maximum number of waiting threads; the others are needed for records that are not large."""
 
 _LENGTH: Final = struct.Struct("<I")
-_ANSWER: Final = struct.Struct("<BII")
+_REPLY: Final = struct.Struct("<BII")
 """Whether the record is JSON, and the lengths of both parts; _NONE if there is no metadata."""
 _NONE: Final = (1 << 32) - 1
 
@@ -40,9 +40,9 @@ log = structlog.get_logger("jobsvc.storage")
 class RecordProcess:
     """The process and its socket. Blocking; for any thread except the event loop's."""
 
-    def __init__(self, deadline: float = DEADLINE_S) -> None:
-        self._deadline = deadline
-        self._places = threading.BoundedSemaphore(1 + MAX_WAITING)
+    def __init__(self, socket_timeout: float = SOCKET_TIMEOUT_S) -> None:
+        self._socket_timeout = socket_timeout
+        self._slots = threading.BoundedSemaphore(1 + MAX_WAITING)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -55,26 +55,26 @@ class RecordProcess:
 
     def check_waiting(self) -> None:
         """Raise OSError (EBUSY) if so many threads wait that `split` would refuse a record."""
-        if not self._places.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             raise _busy()
-        self._places.release()
+        self._slots.release()
 
     def split(self, text: bytes) -> SplitRecord:
         """Split a record; raises ValueError if it is not JSON.
 
         Raises OSError if the process is busy, does not respond or is closed.
         """
-        if not self._places.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             raise _busy()
         try:
             if not self._lock.acquire(timeout=LOCK_TIMEOUT_S):
                 raise _busy()
             try:
-                return self._ask_again_if_lost(text)
+                return self._request_with_retry(text)
             finally:
                 self._lock.release()
         finally:
-            self._places.release()
+            self._slots.release()
 
     def close(self) -> None:
         """End the process; later calls of `split` raise OSError."""
@@ -82,53 +82,55 @@ class RecordProcess:
         with self._lock:
             self._kill()
 
-    def _ask_again_if_lost(self, text: bytes) -> SplitRecord:
+    def _request_with_retry(self, text: bytes) -> SplitRecord:
         """Send the record to the process; if it ended since the last record, retry once with a new one."""
         if self._closed:
             raise OSError(errno.ECANCELED, "the service is stopping")
         try:
-            return self._ask_or_end(text)
+            return self._request_or_kill(text)
         except ConnectionError:
             pass
-        except OSError as fault:
-            raise _no_answer() from fault
+        except OSError as error:
+            raise _no_reply() from error
         try:
-            return self._ask_or_end(text)
-        except OSError as fault:
-            raise _no_answer() from fault
+            return self._request_or_kill(text)
+        except OSError as error:
+            raise _no_reply() from error
 
-    def _ask_or_end(self, text: bytes) -> SplitRecord:
+    def _request_or_kill(self, text: bytes) -> SplitRecord:
         try:
-            return self._ask(text)
-        except OSError as fault:
-            log.warning("record-process-lost", reason=str(fault) or type(fault).__name__)
+            return self._request(text)
+        except OSError as error:
+            log.warning("record-process-lost", reason=str(error) or type(error).__name__)
             self._kill()
             raise
 
-    def _ask(self, text: bytes) -> SplitRecord:
-        link = self._socket or self._spawn()
-        link.sendall(_LENGTH.pack(len(text)) + text)
-        sound, length, metadata_length = _ANSWER.unpack(_receive(link, _ANSWER.size))
-        record = _receive(link, length)
-        if not sound:
+    def _request(self, text: bytes) -> SplitRecord:
+        connection = self._socket or self._spawn()
+        connection.sendall(_LENGTH.pack(len(text)) + text)
+        is_json, length, metadata_length = _REPLY.unpack(_receive(connection, _REPLY.size))
+        record = _receive(connection, length)
+        if not is_json:
             raise ValueError(record.decode())
-        return SplitRecord(record, None if metadata_length == _NONE else _receive(link, metadata_length))
+        return SplitRecord(
+            record, None if metadata_length == _NONE else _receive(connection, metadata_length)
+        )
 
     def _spawn(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        ours.settimeout(self._deadline)
-        with theirs:
+        parent_end, child_end = socket.socketpair()
+        parent_end.settimeout(self._socket_timeout)
+        with child_end:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - a module of this package
                     child_command.command("jobsvc.storage.processes.record_process"),
-                    stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL,
+                    stdin=child_end.fileno(), stdout=child_end.fileno(), stderr=subprocess.DEVNULL,
                     env=child_command.environment(), cwd=child_command.CWD,
                 )  # fmt: skip
             except BaseException:
-                ours.close()
+                parent_end.close()
                 raise
-        self._socket = ours
-        return ours
+        self._socket = parent_end
+        return parent_end
 
     def _kill(self) -> None:
         if self._socket is not None:
@@ -147,31 +149,31 @@ def _busy() -> OSError:
     return OSError(errno.EBUSY, "too many large records at the same time")
 
 
-def _no_answer() -> OSError:
+def _no_reply() -> OSError:
     return OSError(errno.EIO, "the process that decodes large records does not respond")
 
 
-def _receive(link: socket.socket, length: int) -> bytes:
+def _receive(connection: socket.socket, length: int) -> bytes:
     """Receive exactly `length` bytes; raises ConnectionError if the other side closes first, TimeoutError."""
     data = bytearray(length)
     view, count = memoryview(data), 0
     while count < length:
-        received = link.recv_into(view[count:])
+        received = connection.recv_into(view[count:])
         if not received:
             raise ConnectionError("the process ended")
         count += received
     return bytes(data)
 
 
-def _answer(text: bytes) -> bytes:
+def _reply_to(text: bytes) -> bytes:
     try:
         record, metadata = split_record(text)
-    except ValueError as wrong:
-        message = str(wrong).encode("utf-8", "replace")
-        return _ANSWER.pack(0, len(message), _NONE) + message
+    except ValueError as error:
+        message = str(error).encode("utf-8", "replace")
+        return _REPLY.pack(0, len(message), _NONE) + message
     if metadata is None:
-        return _ANSWER.pack(1, len(record), _NONE) + record
-    return _ANSWER.pack(1, len(record), len(metadata)) + record + metadata
+        return _REPLY.pack(1, len(record), _NONE) + record
+    return _REPLY.pack(1, len(record), len(metadata)) + record + metadata
 
 
 def main() -> None:
@@ -181,10 +183,10 @@ def main() -> None:
 
     gc.disable()  # nothing here outlives its reply or is part of a cycle
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the service's terminal
-    with socket.socket(fileno=0) as link, contextlib.suppress(ConnectionError):
+    with socket.socket(fileno=0) as connection, contextlib.suppress(ConnectionError):
         while True:
-            (length,) = _LENGTH.unpack(_receive(link, _LENGTH.size))
-            link.sendall(_answer(_receive(link, length)))
+            (length,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
+            connection.sendall(_reply_to(_receive(connection, length)))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,10 @@ class _ActiveSend:
     stop: int
     future: asyncio.Future[SendResult]
 
-    def result(self, halt: StopReason = StopReason.SLICE_USED, fault: OSError | None = None) -> SendResult:
-        return SendResult(self.offset - self.start, halt, fault)
+    def result(
+        self, stop_reason: StopReason = StopReason.SLICE_USED, error: OSError | None = None
+    ) -> SendResult:
+        return SendResult(self.offset - self.start, stop_reason, error)
 
 
 class EpollSender:
@@ -57,7 +59,7 @@ class EpollSender:
         self._epoll = select.epoll()
         self._wakeup_fd = os.eventfd(1)
         self._is_started = False
-        self._watched = False
+        self._check_scheduled = False
         self._is_closed = False
         self._lock = threading.Lock()
         """Held to write the attributes below; both threads write them."""
@@ -68,14 +70,14 @@ class EpollSender:
     @property
     def is_running(self) -> bool:
         """Whether new sends are accepted: not while a call is blocked, and not after `close`."""
-        return not self._is_closed and self._waits() <= BLOCKED_AFTER_S
+        return not self._is_closed and self._call_duration() <= BLOCKED_AFTER_S
 
     def send(self, sender: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
         """Start sending the bytes from `start` to before `stop`; return a future with the SendResult.
 
-        `sender` is lent to this sender until the future is done; if the future was cancelled or its deadline
-        passed, `sender` is closed. It is also closed if this raises: OSError if memory or epoll watches are
-        exhausted (epoll(7), max_user_watches).
+        `sender` must not be used elsewhere until the future is done; if the future was cancelled or its
+        deadline passed, `sender` is closed. It is also closed if this raises: OSError if memory or epoll
+        watches are exhausted (epoll(7), max_user_watches).
         """
         loop = asyncio.get_running_loop()
         active = _ActiveSend(sender, sender.socket_fd, start, start, stop, loop.create_future())
@@ -88,12 +90,12 @@ class EpollSender:
             self._close_later(sender)
             raise
         self._start_thread()
-        self._watch(loop)
+        self._schedule_check(loop)
         return active.future
 
     def stuck_threads(self) -> int:
         """Return 1 if the thread is stuck in one call, else 0."""
-        return int(self._waits() > STUCK_AFTER_S)
+        return int(self._call_duration() > STUCK_AFTER_S)
 
     def close(self) -> None:
         """Refuse new sends; the thread ends after the active ones, unless it hangs."""
@@ -114,7 +116,7 @@ class EpollSender:
             for fd, _ in self._epoll.poll():
                 active = self._next(fd)
                 if active is not None:
-                    self._send_slice(active)
+                    self._send_chunk(active)
         self._epoll.close()
         os.close(self._wakeup_fd)
 
@@ -124,44 +126,44 @@ class EpollSender:
             self._sending, self._sending_since = self._active.get(fd), monotonic()
             return self._sending
 
-    def _send_slice(self, active: _ActiveSend) -> None:
-        error, turn = None, SendResult(0, StopReason.STORAGE_ERROR)
+    def _send_chunk(self, active: _ActiveSend) -> None:
+        error, result = None, SendResult(0, StopReason.STORAGE_ERROR)
         try:
-            turn = active.sender.send_chunk(active.offset, active.stop)
+            result = active.sender.send_chunk(active.offset, active.stop)
         except BaseException as raised:  # noqa: BLE001 - passed to the waiting task, whatever it is
             error = raised
-        active.offset += turn.sent
+        active.offset += result.sent
         with self._lock:
             self._sending = None
-            if turn.stop_reason in RESUMABLE and active.offset < active.stop and active.sender.is_fast:
+            if result.stop_reason in RESUMABLE and active.offset < active.stop and active.sender.is_fast:
                 return
-            self._detach_blocked(active)
-        end = error or active.result(turn.stop_reason, turn.error)
+            self._deactivate(active)
+        outcome = error or active.result(result.stop_reason, result.error)
         try:
-            active.future.get_loop().call_soon_threadsafe(self._detach, active, end)
+            active.future.get_loop().call_soon_threadsafe(self._finish, active, outcome)
         except RuntimeError:  # the event loop is closed, and nothing waits for the result
             close(active.sender)
 
-    def _detach_blocked(self, active: _ActiveSend) -> None:
+    def _deactivate(self, active: _ActiveSend) -> None:
         del self._active[active.fd]
         self._epoll.unregister(active.fd)
         active.sender.cork(0)
 
-    def _detach(self, active: _ActiveSend, end: SendResult | BaseException) -> None:
+    def _finish(self, active: _ActiveSend, outcome: SendResult | BaseException) -> None:
         if active.future.done():
             self._close_later(active.sender)
-        elif isinstance(end, SendResult):
-            active.future.set_result(end)
+        elif isinstance(outcome, SendResult):
+            active.future.set_result(outcome)
         else:
-            active.future.set_exception(end)
+            active.future.set_exception(outcome)
 
-    def _waits(self) -> float:
+    def _call_duration(self) -> float:
         """Return how many seconds the current call has lasted; 0 if there is none."""
         return 0.0 if self._sending is None else monotonic() - self._sending_since
 
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._watched and self._active:
-            self._watched = True
+    def _schedule_check(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._check_scheduled and self._active:
+            self._check_scheduled = True
             loop.call_later(BLOCKED_AFTER_S, self._check_blocked, loop)
 
     def _check_blocked(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -169,15 +171,15 @@ class EpollSender:
 
         After `deadline` seconds the blocked send fails with StorageUnavailable.
         """
-        self._watched = False
+        self._check_scheduled = False
         with self._lock:
-            moving, waits = self._sending, self._waits()
-            waiting = self._active.values() if waits > BLOCKED_AFTER_S else ()
-            others = [each for each in waiting if each is not moving]
+            blocked, duration = self._sending, self._call_duration()
+            waiting = self._active.values() if duration > BLOCKED_AFTER_S else ()
+            others = [each for each in waiting if each is not blocked]
             for active in others:
-                self._detach_blocked(active)
+                self._deactivate(active)
         for active in others:
-            self._detach(active, active.result())
-        if moving is not None and waits > self._deadline:
-            expire(moving.future)
-        self._watch(loop)
+            self._finish(active, active.result())
+        if blocked is not None and duration > self._deadline:
+            expire(blocked.future)
+        self._schedule_check(loop)

@@ -13,7 +13,7 @@ import select
 import socket
 import threading
 from contextlib import suppress
-from enum import Enum
+from enum import Enum, auto
 from struct import pack
 from time import monotonic
 from typing import Final, NamedTuple
@@ -44,12 +44,12 @@ _RESET: Final = pack("ii", 1, 0)
 class StopReason(Enum):
     """Why a slice or chunk ended."""
 
-    SLICE_USED = "turn-over"
-    WOULD_BLOCK = "client-full"
-    DISCONNECTED = "client-gone"
-    FILE_CHANGED = "changed"
+    SLICE_USED = auto()
+    WOULD_BLOCK = auto()
+    DISCONNECTED = auto()
+    FILE_CHANGED = auto()
     """The file was modified since it was opened."""
-    STORAGE_ERROR = "fault"
+    STORAGE_ERROR = auto()
     """The storage failed."""
 
     # Members are hashed for every chunk, and Enum.__hash__ runs in Python.
@@ -71,8 +71,8 @@ class SendResult(NamedTuple):
 class FileSender:
     """One file and one socket, each with its own descriptor. Only one thread at a time may send."""
 
-    def __init__(self, file: OpenFile, socket_fd: int, promised: int) -> None:
-        """Take ownership of `file` and duplicate the socket's descriptor; `promised` bytes will be sent.
+    def __init__(self, file: OpenFile, socket_fd: int, expected: int) -> None:
+        """Take ownership of `file` and duplicate the socket's descriptor; `expected` bytes will be sent.
 
         Raises OSError if no descriptor is available; `file` then still belongs to the caller.
         """
@@ -80,7 +80,7 @@ class FileSender:
         self._socket = _duplicate(socket_fd)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLOUT)
-        self._expected = promised
+        self._expected = expected
         self._chunk = FIRST_CHUNK_BYTES
         self._average_chunk_s = INITIAL_AVERAGE_S
         self._closed = False
@@ -166,21 +166,21 @@ class FileSender:
     def send_chunk(self, at: int, stop: int) -> SendResult:
         """Send one chunk of these bytes, or the part that fits the socket buffer; never raises OSError."""
         with self._in_use:
-            begun = monotonic()
-            turn = self._sendfile_chunk(at, stop)
-            self.sent += turn.sent
-            if turn.sent:
-                self._pace(monotonic() - begun)
-            return turn
+            started_at = monotonic()
+            result = self._sendfile_chunk(at, stop)
+            self.sent += result.sent
+            if result.sent:
+                self._adjust_chunk_size(monotonic() - started_at)
+            return result
 
-    def cork(self, held: int) -> None:
+    def cork(self, on: int) -> None:
         """Set TCP_CORK (tcp(7)): 1 sends only full packets, 0 sends all that is queued.
 
         Small packets cost a fifth more. Errors are ignored: a socket that is not TCP works without it, and
         the next send reports a broken one.
         """
         with suppress(OSError):
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, held)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
     def _sendfile_chunk(self, at: int, stop: int) -> SendResult:
         """Send some bytes with sendfile if more follow than the socket buffers can hold, else copy them."""
@@ -190,7 +190,7 @@ class FileSender:
             try:
                 sent = os.sendfile(self.socket_fd, self._file.fd, at, count)
             except BlockingIOError:
-                if not self._free_buffer():
+                if not self._is_writable():
                     return SendResult(0, StopReason.WOULD_BLOCK)
             except OSError:
                 pass
@@ -202,10 +202,10 @@ class FileSender:
     def _copy_chunk(self, at: int, stop: int, *, last: bool) -> SendResult:
         try:
             piece = read_fully(self._file.fd, at, stop - at)
-            if len(piece) < stop - at or (last and changed(self._file)):
+            if len(piece) < stop - at or (last and is_changed(self._file)):
                 return SendResult(0, StopReason.FILE_CHANGED)
-        except OSError as fault:
-            return SendResult(0, StopReason.STORAGE_ERROR, fault)
+        except OSError as error:
+            return SendResult(0, StopReason.STORAGE_ERROR, error)
         try:
             sent = os.write(self.socket_fd, piece)
             return SendResult(sent, _stop_reason_of(sent, len(piece)))
@@ -214,11 +214,11 @@ class FileSender:
         except OSError:
             return SendResult(0, StopReason.DISCONNECTED)
 
-    def _free_buffer(self) -> bool:
+    def _is_writable(self) -> bool:
         """Return whether the socket is writable, or the client has disconnected."""
         return bool(self._poll.poll(0))
 
-    def _pace(self, seconds: float) -> None:
+    def _adjust_chunk_size(self, seconds: float) -> None:
         self._average_chunk_s += (seconds - self._average_chunk_s) * AVERAGE_WEIGHT
         if seconds > SLOW_CHUNK_S:
             self._chunk = max(self._chunk // 2, FIRST_CHUNK_BYTES // 4)
@@ -241,7 +241,7 @@ def _stop_reason_of(sent: int, count: int) -> StopReason:
     return StopReason.SLICE_USED if sent == count else StopReason.WOULD_BLOCK
 
 
-def changed(file: OpenFile) -> bool:
+def is_changed(file: OpenFile) -> bool:
     """Return whether the file was modified since it was opened; raises OSError on storage faults.
 
     A different size or mtime is a change. A different ctime is one too, unless the link count dropped (the

@@ -18,8 +18,9 @@ from zlib import crc32
 import orjson
 
 from jobsvc.storage.files.atomic_write import chown_to_folder_owner, write_atomically
+from jobsvc.storage.files.file_version import PACKED_SIZE
 from jobsvc.storage.layout import is_job_id
-from jobsvc.storage.state.digest_table import MAX_DIGESTS, SIZE, VERSION
+from jobsvc.storage.state.digest_table import DIGEST_BYTES, MAX_DIGESTS
 from jobsvc.storage.state.private_file import read_private
 
 MAX_LINE_BYTES: Final = 384
@@ -31,18 +32,18 @@ _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CL
 class DigestFile:
     """The digest file; used by one thread at a time. Methods raise OSError, which the caller reports."""
 
-    def __init__(self, path: Path, most: int = MAX_DIGESTS) -> None:
-        """Set the path and the maximum number of digests, `most`; the file has up to 2 * `most` + 1 lines."""
+    def __init__(self, path: Path, max_digests: int = MAX_DIGESTS) -> None:
+        """Set the path; the file has up to 2 * `max_digests` + 1 lines."""
         self._path = path
-        self._most = most
+        self._max_digests = max_digests
         self._lines = 0
-        self._sound = False
+        self._is_valid = False
         """Whether every line is valid and has a line end, so that a line can be appended."""
 
     @property
     def needs_rewrite(self) -> bool:
         """Whether the file should be rewritten: it has invalid lines or too many."""
-        return not self._sound or self._lines > 2 * self._most
+        return not self._is_valid or self._lines > 2 * self._max_digests
 
     def load(self) -> tuple[dict[str, bytes], int]:
         """Return the entries for a DigestTable and the number of invalid lines.
@@ -50,49 +51,49 @@ class DigestFile:
         Raises ValueError if the file is not private or is too large, OSError if it cannot be read.
         """
         *lines, rest = self._read().split(b"\n")
-        pages: dict[str, bytes] = {}
+        entries: dict[str, bytes] = {}
         skipped = 1 if rest else 0
         for line in lines:
-            if (made := _parsed(line)) is None:
+            if (parsed := _parsed(line)) is None:
                 skipped += 1
             else:
-                pages.pop(made[0], None)
-                pages[made[0]] = made[1]
-        while len(pages) > self._most:
-            del pages[next(iter(pages))]
-        self._lines, self._sound = len(lines), not skipped
-        return pages, skipped
+                entries.pop(parsed[0], None)
+                entries[parsed[0]] = parsed[1]
+        while len(entries) > self._max_digests:
+            del entries[next(iter(entries))]
+        self._lines, self._is_valid = len(lines), not skipped
+        return entries, skipped
 
-    def append(self, job_id: str, page: bytes) -> None:
+    def append(self, job_id: str, entry: bytes) -> None:
         """Append a line."""
-        line = _line(job_id, page)
+        line = _line(job_id, entry)
         descriptor = os.open(self._path, _FLAGS, 0o600)
         try:
             chown_to_folder_owner(descriptor, self._path.parent)
             # A line cut short, by a full disk, is invalid.
-            self._sound = os.write(descriptor, line) == len(line) and self._sound
+            self._is_valid = os.write(descriptor, line) == len(line) and self._is_valid
         finally:
             os.close(descriptor)
         self._lines += 1
 
-    def rewrite(self, pages: Mapping[str, bytes]) -> None:
+    def rewrite(self, entries: Mapping[str, bytes]) -> None:
         """Replace the file with these entries."""
-        write_atomically(self._path, b"".join(_line(job_id, page) for job_id, page in pages.items()), 0o600)
-        self._lines, self._sound = len(pages), True
+        write_atomically(self._path, b"".join(map(_line, entries, entries.values())), 0o600)
+        self._lines, self._is_valid = len(entries), True
 
     def _read(self) -> bytes:
         try:
-            return read_private(self._path, MAX_LINE_BYTES * (2 * self._most + 1))
+            return read_private(self._path, MAX_LINE_BYTES * (2 * self._max_digests + 1))
         except FileNotFoundError:
             return b""
 
 
-def _line(job_id: str, page: bytes) -> bytes:
+def _line(job_id: str, entry: bytes) -> bytes:
     line = {
         "job": job_id,
-        "version": page[:VERSION].hex(),
-        "sha256": page[VERSION:].hex(),
-        "crc32": crc32(page, crc32(job_id.encode())),
+        "version": entry[:PACKED_SIZE].hex(),
+        "sha256": entry[PACKED_SIZE:].hex(),
+        "crc32": crc32(entry, crc32(job_id.encode())),
     }
     return orjson.dumps(line) + b"\n"
 
@@ -100,9 +101,9 @@ def _line(job_id: str, page: bytes) -> bytes:
 def _parsed(line: bytes) -> tuple[str, bytes] | None:
     """Return the job id and the entry in a line; None if the line is invalid."""
     try:
-        made = orjson.loads(line)
-        job_id, page = made["job"], bytes.fromhex(made["version"]) + bytes.fromhex(made["sha256"])
-        sound = is_job_id(job_id) and made["crc32"] == crc32(page, crc32(job_id.encode()))
+        parsed = orjson.loads(line)
+        job_id, entry = parsed["job"], bytes.fromhex(parsed["version"]) + bytes.fromhex(parsed["sha256"])
+        is_valid = is_job_id(job_id) and parsed["crc32"] == crc32(entry, crc32(job_id.encode()))
     except (ValueError, KeyError, TypeError):
         return None
-    return (job_id, page) if sound and len(page) == VERSION + SIZE else None
+    return (job_id, entry) if is_valid and len(entry) == PACKED_SIZE + DIGEST_BYTES else None

@@ -23,7 +23,7 @@ _KEYS: Final = frozenset({"id", "owner", "scopes", "digest", "created", "expires
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MAX_NAME_LENGTH: Final = 256
-_MAX_KEYS: Final = 32
+_MAX_COMPARED_LENGTH: Final = 32
 """Maximum length of a key, in characters, that is compared with the known keys."""
 
 
@@ -84,8 +84,8 @@ def check_name(name: str) -> str:
 def _decoded(data: bytes) -> dict[str, Any]:
     try:
         record = orjson.loads(data)
-    except orjson.JSONDecodeError as wrong:
-        raise BadTokens("not JSON") from wrong
+    except orjson.JSONDecodeError as error:
+        raise BadTokens("not JSON") from error
     if not isinstance(record, dict):
         raise BadTokens("not an object")
     return record
@@ -97,7 +97,7 @@ def _encoded(record: Mapping[str, Any]) -> bytes:
 
 def _check_keys(where: str, keys: Iterable[str]) -> None:
     for key in keys:
-        if key not in _KEYS and len(key) <= _MAX_KEYS:
+        if key not in _KEYS and len(key) <= _MAX_COMPARED_LENGTH:
             meant = get_close_matches(key.lower(), _KEYS, n=1)
             if meant:
                 raise BadTokens(f"{where}: has an unknown key that looks like {meant[0]!r}")
@@ -112,8 +112,8 @@ def _token(where: str, entry: object) -> Token:
         raise BadTokens(f"{where}.created: missing")
     try:
         owner = check_name(_text(where, entry, "owner"))
-    except BadTokens as wrong:
-        raise BadTokens(f"{where}.owner: {wrong}") from wrong
+    except BadTokens as error:
+        raise BadTokens(f"{where}.owner: {error}") from error
     return Token(
         id=_matching(where, entry, "id", _ID),
         owner=owner,
@@ -152,8 +152,8 @@ def _time(where: str, entry: dict[str, Any], key: str) -> float | None:
         return None
     try:
         micros = parse_time(_text(where, entry, key))
-    except ValueError as wrong:
-        raise BadTokens(f"{where}.{key}: not an RFC 3339 date-time") from wrong
+    except ValueError as error:
+        raise BadTokens(f"{where}.{key}: not an RFC 3339 date-time") from error
     if micros < 0:
         raise BadTokens(f"{where}.{key}: before 1970")
     return micros / 1e6

@@ -47,12 +47,12 @@ class _Call(Generic[T]):
     __slots__ = ("abandoned", "future", "key", "resource", "result", "started_at", "work")
 
     def __init__(
-        self, key: str, work: Callable[[], T], future: asyncio.Future[T], lent: Closable | None = None
+        self, key: str, work: Callable[[], T], future: asyncio.Future[T], resource: Closable | None = None
     ) -> None:
         self.key = key
         self.work = work
         self.future = future
-        self.resource = lent
+        self.resource = resource
         self.started_at: float | None = None
         """Monotonic seconds when a thread started it; infinite once finished, so it never counts as slow."""
         self.result: T | None = None
@@ -68,15 +68,15 @@ class ThreadPool:
         name: str,
         *,
         threads: int = MAX_THREADS,
-        share: int = MAX_PER_KEY,
+        max_per_key: int = MAX_PER_KEY,
         deadline: float = DEADLINE_S,
-        patience: float = STUCK_AFTER_S,
+        stuck_after: float = STUCK_AFTER_S,
     ) -> None:
         self._name = name
         self._max_threads = threads
-        self._max_per_key = share
+        self._max_per_key = max_per_key
         self._deadline = deadline
-        self._stuck_after = patience
+        self._stuck_after = stuck_after
         self._queue: SimpleQueue[_Call[Any] | None] = SimpleQueue()
         self._threads = 0
         self._in_flight: set[_Call[Any]] = set()
@@ -92,22 +92,23 @@ class ThreadPool:
         work: Callable[[], T],
         *,
         deadline: float | None = None,
-        lent: Closable | None = None,
+        resource: Closable | None = None,
     ) -> T:
         """Run `work` in a thread and return its result, or raise its exception.
 
-        `lent` is used by `work`. After a normal return it belongs to the caller again; if this raises, the
-        pool closes it as soon as no thread uses it, together with any late result. Raises StorageUnavailable
-        after `deadline` seconds (queueing included), and at once if all threads are stuck or after `close`.
+        `resource` is used by `work`. After a normal return it belongs to the caller again; if this raises,
+        the pool closes it as soon as no thread uses it, together with any late result. Raises
+        StorageUnavailable after `deadline` seconds (queueing included), and at once if all threads are stuck
+        or after `close`.
         """
         if self._closed or self._full():
-            self.close_later(lent)
+            self.close_later(resource)
             raise StorageUnavailable(
                 "The storage does not respond: all storage threads are blocked.",
                 reason="all threads are stuck",
             )
         loop = asyncio.get_running_loop()
-        call = _Call(key, work, loop.create_future(), lent)
+        call = _Call(key, work, loop.create_future(), resource)
         self._admit(call)
         timer = loop.call_later(deadline or self._deadline, expire, call.future)
         try:
@@ -124,7 +125,7 @@ class ThreadPool:
         self._closer.close_later(thing)
 
     def stuck_threads(self) -> int:
-        """Count the threads that have been in one call for longer than `patience` seconds."""
+        """Count the threads that have been in one call for longer than `stuck_after` seconds."""
         return self._slower_than(self._stuck_after)
 
     def close(self) -> None:
@@ -142,7 +143,7 @@ class ThreadPool:
         return len(self._in_flight) >= self._max_threads and self.stuck_threads() >= self._max_threads
 
     def _admit(self, call: _Call[Any]) -> None:
-        """Queue a call for the threads, or behind its key's waiting calls if the key has used its share."""
+        """Queue a call for the threads, or behind its key's waiting calls if the key uses its maximum."""
         held = self._running_by_key.get(call.key, 0)
         if held >= self._max_per_key:
             self._waiting_by_key.setdefault(call.key, deque()).append(call)

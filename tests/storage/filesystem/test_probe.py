@@ -22,7 +22,7 @@ from jobsvc.storage.layout import TEMP_PREFIX, is_job_id
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "RENAME_TEST_S", 0.05)
     monkeypatch.setattr(probe, "CLOCK_TEST_S", 0.1)
-    monkeypatch.setattr(probe, "CLOCK_READS", 0.2)
+    monkeypatch.setattr(probe, "FIRST_STEP_TIMEOUT_S", 0.2)
     monkeypatch.setattr(probe, "EVENT_TIMEOUT_S", 0.2)
 
 

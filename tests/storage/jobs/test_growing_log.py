@@ -17,7 +17,7 @@ from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.growing_log import LogPosition, LogReset, complete_length, read_from
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.nonblocking.cached_read import read_cached
-from jobsvc.storage.sendfile.file_sender import changed
+from jobsvc.storage.sendfile.file_sender import is_changed
 
 JOB = parse_record("job", {"status": "rendering", "owner": "anna"}, 0)
 SCRAPS = st.sampled_from(
@@ -197,10 +197,10 @@ def test_growth_does_not_change_an_open_log_and_truncation_does(log: Log) -> Non
     log.append(b"line\n" * 100)
     with log.opened() as file:
         log.append(b"more\n")
-        assert not changed(file)
+        assert not is_changed(file)
         assert read_cached(file, 0, 10) == b"line\nline\n"
         os.truncate(log.path, 499)
-        assert changed(file)
+        assert is_changed(file)
         assert read_cached(file, 0, 10) is None
 
 
@@ -209,4 +209,4 @@ def test_open_log_truncated_and_grown_past_its_old_end_is_changed(log: Log) -> N
     with log.opened() as file:
         os.truncate(log.path, 0)
         log.append(b"attempt 2\n" + b"line\n" * 200)
-        assert changed(file)
+        assert is_changed(file)

@@ -139,7 +139,7 @@ def test_killed_process_is_restarted(jobs_root: Path, record_process: RecordProc
 
 
 def test_hanging_process_is_abandoned(jobs_root: Path) -> None:
-    record_process = RecordProcess(deadline=1.0)
+    record_process = RecordProcess(socket_timeout=1.0)
     try:
         first = job_of(jobs_root, record_process)
         pid = record_process.pid
@@ -204,7 +204,7 @@ def test_only_some_threads_wait_for_the_process(
     with ThreadPoolExecutor(1 + MAX_WAITING) as threads:
         with record_process._lock:
             waiting = [threads.submit(root.read, "job-1") for _ in range(1 + MAX_WAITING)]
-            wait_until(lambda: not record_process._places._value)
+            wait_until(lambda: not record_process._slots._value)
             for refused in (lambda: root.read("job-1"), lambda: record_process.split(RECORDS["all-keys"])):
                 with pytest.raises(OSError, match="at the same time") as fault:
                     refused()

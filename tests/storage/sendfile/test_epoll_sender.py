@@ -194,7 +194,7 @@ async def test_blocked_download_fails_and_its_file_is_closed_after_the_call(
         await hung.go(downloads.epoll_sender)
     assert (hung.sender.closed, downloads.epoll_sender.stuck_threads()) == (0, 1)
     # A later check, while it still hangs, reports nothing more.
-    await until(lambda: downloads.epoll_sender._watched)
+    await until(lambda: downloads.epoll_sender._check_scheduled)
     downloads.epoll_sender._check_blocked(asyncio.get_running_loop())
     hung.sender.abort()
     gate.set()

@@ -17,7 +17,7 @@ from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.nonblocking.cached_read import ReadBuffer, read_cached
 from jobsvc.storage.sendfile import file_sender as module
 from jobsvc.storage.sendfile import socket_buffers
-from jobsvc.storage.sendfile.file_sender import RESUMABLE, FileSender, SendResult, StopReason, changed
+from jobsvc.storage.sendfile.file_sender import RESUMABLE, FileSender, SendResult, StopReason, is_changed
 from jobsvc.storage.sendfile.socket_buffers import max_buffered_bytes
 from tests.eventually import wait_until
 
@@ -184,7 +184,7 @@ def test_modified_file_is_never_sent_to_its_end(
     harm: object,
 ) -> None:
     file = opened(film)
-    assert not changed(file)
+    assert not is_changed(file)
     assert callable(harm)
     harm(film)
     sender = FileSender(file, pair[0].fileno(), len(BODY))
@@ -198,7 +198,7 @@ def test_replaced_or_removed_file_is_sent_in_its_old_version(film: Path) -> None
     file = opened(film)
     film.with_name("new").write_bytes(b"new")
     film.with_name("new").replace(film)
-    assert not changed(file)
+    assert not is_changed(file)
     assert read_cached(file, 10, 20) == BODY[10:20]
     file.close()
 
@@ -392,7 +392,7 @@ def test_change_that_could_hide_a_change_of_the_bytes_counts(
 ) -> None:
     file = opened(film)
     change(film)
-    assert changed(file)
+    assert is_changed(file)
     file.close()
 
 

@@ -112,7 +112,7 @@ def test_unknown_keys_are_ignored(path: Path) -> None:
 
 
 def test_file_needs_compaction_once_it_has_twice_the_lines(path: Path) -> None:
-    file = DigestFile(path, most=2)
+    file = DigestFile(path, max_digests=2)
     file.load()
     due = []
     for _ in range(5):
@@ -126,10 +126,10 @@ def test_file_needs_compaction_once_it_has_twice_the_lines(path: Path) -> None:
 
 
 def test_latest_lines_are_kept_above_the_maximum(path: Path) -> None:
-    large = DigestFile(path, most=3)
+    large = DigestFile(path, max_digests=3)
     for job_id in "abc":
         large.append(job_id, PAGE)
-    assert list(DigestFile(path, most=2).load()[0]) == ["b", "c"]
+    assert list(DigestFile(path, max_digests=2).load()[0]) == ["b", "c"]
 
 
 def _readable(path: Path) -> None:
@@ -155,7 +155,7 @@ def test_foreign_file_is_refused_and_needs_compaction(path: Path, harm: object) 
     assert callable(harm)
     DigestFile(path).append("a", PAGE)
     harm(path)
-    file = DigestFile(path, most=2)
+    file = DigestFile(path, max_digests=2)
     with pytest.raises((ValueError, OSError)):
         file.load()
     assert file.needs_rewrite

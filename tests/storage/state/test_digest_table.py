@@ -34,7 +34,7 @@ def test_one_version_per_job_is_kept() -> None:
 
 
 def test_oldest_digest_is_dropped_above_the_maximum() -> None:
-    book = DigestTable(most=2)
+    book = DigestTable(max_entries=2)
     for job_id in ("a", "b", "a", "c"):
         book.put(job_id, pack_entry(OLD, ONE))
     assert [job_id for job_id in "abc" if book.find(job_id, OLD)] == ["a", "c"]

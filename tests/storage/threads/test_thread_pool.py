@@ -123,7 +123,7 @@ async def test_exception_of_a_call_is_raised(pools: Pools, error: BaseException)
     work, resource = pools.work(error), Thing()
     work.gate.set()
     with pytest.raises(type(error)) as raised:
-        await pools.pool().run("a", work, lent=resource)
+        await pools.pool().run("a", work, resource=resource)
     assert raised.value is error
     await until(lambda: resource.closed == 1)
 
@@ -131,7 +131,7 @@ async def test_exception_of_a_call_is_raised(pools: Pools, error: BaseException)
 async def test_result_and_resource_belong_to_the_caller_when_the_call_returns(pools: Pools) -> None:
     result, resource = Thing(), Thing()
     pool = pools.pool()
-    assert await pool.run("a", lambda: result, lent=resource) is result
+    assert await pool.run("a", lambda: result, resource=resource) is result
     await pool.run("b", nothing)
     assert (result.closed, resource.closed) == (0, 0)
 
@@ -185,7 +185,7 @@ async def test_result_at_the_moment_of_the_deadline_counts(pools: Pools) -> None
 
 
 async def test_time_in_the_queue_counts_against_the_deadline(pools: Pools) -> None:
-    pool = pools.pool(share=1)
+    pool = pools.pool(max_per_key=1)
     await begin(pool, "a", pools.work())
     waiting = pools.work()
     with pytest.raises(StorageUnavailable):
@@ -194,7 +194,12 @@ async def test_time_in_the_queue_counts_against_the_deadline(pools: Pools) -> No
 
 
 async def test_call_abandoned_in_the_queue_is_not_started(pools: Pools) -> None:
-    pool, first, second, third = pools.pool(threads=1, share=1), pools.work(), pools.work(), pools.work()
+    pool, first, second, third = (
+        pools.pool(threads=1, max_per_key=1),
+        pools.work(),
+        pools.work(),
+        pools.work(),
+    )
     await begin(pool, "a", first)
     with pytest.raises(StorageUnavailable):
         await pool.run("b", second, deadline=0.02)
@@ -225,7 +230,7 @@ async def test_fourth_call_of_a_key_waits_and_other_keys_do_not(pools: Pools) ->
 
 
 async def test_queue_skips_abandoned_calls(pools: Pools) -> None:
-    pool, holder, last = pools.pool(share=1), pools.work(), pools.work("last")
+    pool, holder, last = pools.pool(max_per_key=1), pools.work(), pools.work("last")
     task = await begin(pool, "a", holder)
     leaving = [asyncio.ensure_future(pool.run("a", pools.work())) for _ in range(3)]
     staying = asyncio.ensure_future(pool.run("a", last))
@@ -251,11 +256,11 @@ async def test_queue_skips_abandoned_calls(pools: Pools) -> None:
 
 async def test_queue_of_abandoned_calls_holds_nothing(pools: Pools) -> None:
     """A job may hang for days, and its clients retry every few seconds."""
-    pool = pools.pool(share=1)
+    pool = pools.pool(max_per_key=1)
     await begin(pool, "hung", pools.work())
     resource = [Thing() for _ in range(20)]
     waiting = [
-        asyncio.ensure_future(pool.run("hung", nothing, lent=thing, deadline=0.02)) for thing in resource
+        asyncio.ensure_future(pool.run("hung", nothing, resource=thing, deadline=0.02)) for thing in resource
     ]
     await asyncio.sleep(0)
     waiting[7].cancel()
@@ -268,7 +273,7 @@ async def test_queue_of_abandoned_calls_holds_nothing(pools: Pools) -> None:
 
 
 async def full_house(pools: Pools, **options: Any) -> tuple[ThreadPool, list[Work]]:
-    pool = pools.pool(threads=3, patience=0.05, **options)
+    pool = pools.pool(threads=3, stuck_after=0.05, **options)
     works = [pools.work() for _ in range(3)]
     for number, work in enumerate(works):
         await begin(pool, f"hung {number}", work)
@@ -291,7 +296,7 @@ async def test_pool_full_of_stuck_threads_refuses_immediately_and_recovers(pools
 
 
 async def test_new_calls_wait_while_the_pool_is_only_busy(pools: Pools) -> None:
-    pool, works = pools.pool(threads=2, patience=30), [pools.work() for _ in range(2)]
+    pool, works = pools.pool(threads=2, stuck_after=30), [pools.work() for _ in range(2)]
     for number, work in enumerate(works):
         await begin(pool, f"busy {number}", work)
     newcomer = asyncio.ensure_future(pool.run("other", lambda: 1))
@@ -307,7 +312,7 @@ async def test_resource_of_a_refused_call_is_closed_while_every_thread_hangs(poo
     resource = [Thing() for _ in range(10)]
     for thing in resource:
         with pytest.raises(StorageUnavailable):
-            await pool.run("other", nothing, lent=thing)
+            await pool.run("other", nothing, resource=thing)
     await until(lambda: [thing.closed for thing in resource] == [1] * 10)
     assert not any(thing.closed_by is threading.main_thread() for thing in resource)
 
@@ -361,7 +366,7 @@ async def test_late_result_is_closed_once_and_not_on_the_loop(pools: Pools) -> N
     pool, result, resource = pools.pool(deadline=0.02), Thing(), Thing()
     work = pools.work(result, resource)
     with pytest.raises(StorageUnavailable):
-        await pool.run("a", work, lent=resource)
+        await pool.run("a", work, resource=resource)
     assert (result.closed, resource.closed) == (0, 0)
     work.gate.set()
     await until(lambda: (result.closed, resource.closed) == (1, 1))
@@ -393,7 +398,7 @@ async def test_late_exception_is_dropped_and_the_resource_closed(pools: Pools) -
     pool, resource = pools.pool(deadline=0.02), Thing()
     work = pools.work(OSError(5, "late"), resource)
     with pytest.raises(StorageUnavailable):
-        await pool.run("a", work, lent=resource)
+        await pool.run("a", work, resource=resource)
     work.gate.set()
     await until(lambda: resource.closed == 1)
     assert not resource.closed_in_use
@@ -416,9 +421,9 @@ async def test_call_cancelled_while_running_closes_result_and_resource_when_the_
 
 
 async def test_call_cancelled_in_the_queue_closes_its_resource_immediately(pools: Pools) -> None:
-    pool, resource = pools.pool(share=1), Thing()
+    pool, resource = pools.pool(max_per_key=1), Thing()
     await begin(pool, "a", pools.work())
-    task = asyncio.ensure_future(pool.run("a", nothing, lent=resource))
+    task = asyncio.ensure_future(pool.run("a", nothing, resource=resource))
     await asyncio.sleep(0)
     task.cancel()
     await ended(task)
@@ -460,7 +465,7 @@ async def test_call_that_expires_at_the_moment_of_its_result_closes_both_once(po
     work = pools.work(answer, resource)
     work.gate.set()
     with pytest.raises(StorageUnavailable, match="Now"):
-        await pool.run("a", work, lent=resource)
+        await pool.run("a", work, resource=resource)
     pool._deliver = finish  # type: ignore[method-assign] # put back
     await until(lambda: (answer.closed, resource.closed) == (1, 1))
     for _ in range(3):
@@ -493,13 +498,13 @@ async def test_closed_pool_accepts_no_calls_and_its_threads_end(pools: Pools) ->
     pool.close()
     await until(lambda: not pools.threads())
     with pytest.raises(StorageUnavailable):
-        await pool.run("a", nothing, lent=resource)
+        await pool.run("a", nothing, resource=resource)
     await until(lambda: resource.closed == 1)
     await until(lambda: not pools.threads())
 
 
 async def test_calls_accepted_before_close_are_executed(pools: Pools) -> None:
-    pool = pools.pool(threads=1, share=1)
+    pool = pools.pool(threads=1, max_per_key=1)
     blocked, queued, in_line = (pools.work(number) for number in range(3))
     tasks = [await begin(pool, "a", blocked)]
     tasks.append(asyncio.ensure_future(pool.run("b", queued)))
@@ -515,7 +520,7 @@ async def test_result_after_close_is_closed(pools: Pools) -> None:
     pool, result, resource = pools.pool(deadline=0.02), Thing(), Thing()
     work = pools.work(result, resource)
     with pytest.raises(StorageUnavailable):
-        await pool.run("a", work, lent=resource)
+        await pool.run("a", work, resource=resource)
     pool.close()
     work.gate.set()
     await until(lambda: (result.closed, resource.closed) == (1, 1))
