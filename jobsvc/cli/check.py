@@ -75,22 +75,22 @@ def check(
     root, user = _root(ctx)
     try:
         ids, ignored = find_job_directories(root.path)
-    except OSError as wrong:
-        message = f"jobs-root: {str(root.path)!r} cannot be listed: {describe(wrong)}"
-        raise (TemporaryFault if may_pass(wrong) else InvalidSetting)(message) from wrong
+    except OSError as error:
+        message = f"jobs-root: {str(root.path)!r} cannot be listed: {describe(error)}"
+        raise (TemporaryFault if may_pass(error) else InvalidSetting)(message) from error
     survey = Survey(root, stalled_after=stalled_after)
     for finding in _findings(survey, sorted(ids)):
         click.echo(orjson.dumps(finding) if as_json else f"{finding.job}: {finding.reason}")
     jobs, ignored = len(ids) - len(survey.nested), ignored + len(survey.nested)
-    nature, trial = file_system_info(root.path), _run_trial(root.path) if probe_write else None
+    info, probe = file_system_info(root.path), _run_probe(root.path) if probe_write else None
     if as_json:
-        click.echo(orjson.dumps({**_document(jobs, ignored, survey, nature, trial), **user.document()}))
+        click.echo(orjson.dumps({**_document(jobs, ignored, survey, info, probe), **user.document()}))
     else:
         click.echo(f"{jobs} jobs, {survey.found} with a finding; {ignored} other names ignored")
         notes = (*_notes(survey, jobs, stalled_after), *user.notes())
-        for line in (*_storage(survey, nature), *_trial(trial), *notes):
+        for line in (*_storage_lines(survey, info), *_probe_lines(probe), *notes):
             click.echo(line)
-    ctx.exit(1 if survey.found or (isinstance(trial, WriteProbe) and trial.torn_reads) else 0)
+    ctx.exit(1 if survey.found or (isinstance(probe, WriteProbe) and probe.torn_reads) else 0)
 
 
 def _root(ctx: click.Context) -> tuple[JobsRoot, CheckUser]:
@@ -119,13 +119,13 @@ def _findings(survey: Survey, ids: list[str]) -> Iterator[Finding]:
         click.echo("\x1b[1A" + _ERASE, err=True, nl=False)
 
 
-def _run_trial(root: Path) -> WriteProbe | str:
+def _run_probe(root: Path) -> WriteProbe | str:
     """Run the write probe; return its result, or the reason why it failed."""
     try:
         with _exit_on_error():
             return run_write_probe(root)
-    except OSError as wrong:
-        return wrong.strerror or str(wrong)
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 @contextmanager
@@ -142,13 +142,13 @@ def _exit_on_error() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _storage(survey: Survey, nature: FileSystemInfo) -> Iterator[str]:
-    coverage = "every change" if nature.events else "only changes of this machine, so jobs are polled"
-    yield f"storage: {nature.file_system}; inotify reports {coverage}"
-    if nature.events:
-        yield f"watches: {survey.directories} directories to watch; the limit is {nature.watches}"
-    if survey.kept is not None:
-        yield f"timestamps: granularity {_span(survey.kept)}"
+def _storage_lines(survey: Survey, info: FileSystemInfo) -> Iterator[str]:
+    coverage = "every change" if info.events else "only changes of this machine, so jobs are polled"
+    yield f"storage: {info.file_system}; inotify reports {coverage}"
+    if info.events:
+        yield f"watches: {survey.directories} directories to watch; the limit is {info.watches}"
+    if survey.timestamp_granularity is not None:
+        yield f"timestamps: granularity {_span(survey.timestamp_granularity)}"
 
 
 def _notes(survey: Survey, jobs: int, stalled_after: float) -> Iterator[str]:
@@ -166,43 +166,43 @@ def _some(names: list[str]) -> str:
     return f"{', '.join(names[:MAX_NAMED_JOBS])}{more}"
 
 
-def _trial(trial: WriteProbe | str | None) -> Iterator[str]:
-    if isinstance(trial, str):
-        yield f"write test failed: {trial}"
-    elif trial is not None:
-        yield f"write test: inotify {'reports' if trial.event else 'DOES NOT REPORT'} changes of this machine"
+def _probe_lines(probe: WriteProbe | str | None) -> Iterator[str]:
+    if isinstance(probe, str):
+        yield f"write test failed: {probe}"
+    elif probe is not None:
+        yield f"write test: inotify {'reports' if probe.event else 'DOES NOT REPORT'} changes of this machine"
         step = (
-            "do not advance" if trial.clock_step is None else f"advance in steps of {_span(trial.clock_step)}"
+            "do not advance" if probe.clock_step is None else f"advance in steps of {_span(probe.clock_step)}"
         )
-        yield f"write test: timestamps {step}; the storage's clock is {_offset(trial.clock_offset)}"
+        yield f"write test: timestamps {step}; the storage's clock is {_offset(probe.clock_offset)}"
         how = (
             "is atomic"
-            if not trial.torn_reads
-            else f"IS NOT ATOMIC: {trial.torn_reads} reads did not return a complete file"
+            if not probe.torn_reads
+            else f"IS NOT ATOMIC: {probe.torn_reads} reads did not return a complete file"
         )
-        yield f"write test: rename {how}, in {trial.reads} reads"
+        yield f"write test: rename {how}, in {probe.reads} reads"
 
 
 def _document(
-    jobs: int, ignored: int, survey: Survey, nature: FileSystemInfo, trial: WriteProbe | str | None
+    jobs: int, ignored: int, survey: Survey, info: FileSystemInfo, probe: WriteProbe | str | None
 ) -> dict[str, Any]:
     tried: dict[str, Any] | None = None
-    if isinstance(trial, str):
-        tried = {"error": trial}
-    elif trial is not None:
+    if isinstance(probe, str):
+        tried = {"error": probe}
+    elif probe is not None:
         tried = {
-            "eventSeen": trial.event,
-            "clockStep": trial.clock_step,
-            "clockAhead": trial.clock_offset,
-            "renameAtomic": not trial.torn_reads,
-            "looks": trial.reads,
+            "eventSeen": probe.event,
+            "clockStep": probe.clock_step,
+            "clockAhead": probe.clock_offset,
+            "renameAtomic": not probe.torn_reads,
+            "looks": probe.reads,
         }
     storage = {
-        "fileSystem": nature.file_system,
-        "events": nature.events,
-        "watches": nature.watches,
+        "fileSystem": info.file_system,
+        "events": info.events,
+        "watches": info.watches,
         "directories": survey.directories,
-        "timesKeptTo": survey.kept,
+        "timesKeptTo": survey.timestamp_granularity,
         "tried": tried,
     }
     return {

@@ -43,13 +43,13 @@ class Survey:
         """Ids of stale jobs."""
         self.nested: list[str] = []
         """Directories that are not jobs but contain job directories."""
-        self._kept = 0
+        self._times_gcd_ns = 0
 
     @property
-    def kept(self) -> float | None:
+    def timestamp_granularity(self) -> float | None:
         """Granularity of the storage's timestamps in seconds, as seen in the records; None if unknown."""
         for step in (10**9, 10**6, 1000, 100, 1):
-            if self._kept and self._kept % step == 0:
+            if self._times_gcd_ns and self._times_gcd_ns % step == 0:
                 return step / 1e9
         return None
 
@@ -62,53 +62,53 @@ class Survey:
 
     def _examine(self, job_id: str) -> list[Finding]:
         try:
-            reading = self._root.read(job_id)
+            snapshot = self._root.read(job_id)
         except PathNotFound:
             return self._without_record(job_id)
-        except BadRecord as wrong:
-            return [Finding(job_id, "bad-record", str(wrong))]
-        except OSError as wrong:
-            return [Finding(job_id, "storage", f"storage: {describe(wrong)}")]
-        self.directories += len(needed(reading) or ())
+        except BadRecord as error:
+            return [Finding(job_id, "bad-record", str(error))]
+        except OSError as error:
+            return [Finding(job_id, "storage", f"storage: {describe(error)}")]
+        self.directories += len(needed(snapshot) or ())
         # ctime, because it cannot be set; an mtime may come from an archive, with another granularity.
-        self._kept = gcd(self._kept, reading.record_version.ctime_ns)
-        if self._is_stale(reading):
+        self._times_gcd_ns = gcd(self._times_gcd_ns, snapshot.record_version.ctime_ns)
+        if self._is_stale(snapshot):
             self.stale.append(job_id)
-        return [finding for finding in (self._of_output(reading), self._of_log(reading)) if finding]
+        return [finding for finding in (self._of_output(snapshot), self._of_log(snapshot)) if finding]
 
     def _without_record(self, job_id: str) -> list[Finding]:
         folder = self._root.path / job_id
-        wrong = explain(folder, STATUS_FILE)
-        if wrong == MISSING:
+        problem = explain(folder, STATUS_FILE)
+        if problem == MISSING:
             if not folder.is_dir():  # removed in the meantime
                 return []
             if _holds_jobs(folder):
                 self.nested.append(job_id)
                 return []
-        return [Finding(job_id, "record-missing", f"{STATUS_FILE}: {wrong or MISSING}")]
+        return [Finding(job_id, "record-missing", f"{STATUS_FILE}: {problem or MISSING}")]
 
-    def _is_stale(self, reading: JobSnapshot) -> bool:
-        age = time.time() - reading.record_version.mtime_ns / 1e9
-        return not reading.job.status.final and 0 < self._stalled_after < age
+    def _is_stale(self, snapshot: JobSnapshot) -> bool:
+        age = time.time() - snapshot.record_version.mtime_ns / 1e9
+        return not snapshot.job.status.final and 0 < self._stalled_after < age
 
-    def _of_output(self, reading: JobSnapshot) -> Finding | None:
-        job = reading.job
-        if reading.has_output or job.status is not Status.COMPLETED:
+    def _of_output(self, snapshot: JobSnapshot) -> Finding | None:
+        job = snapshot.job
+        if snapshot.has_output or job.status is not Status.COMPLETED:
             return None
         if job.output_path is None:
             return Finding(job.id, "output-missing", "outputPath: missing, but the job is completed")
-        wrong = self._explain(job.id, job.output_path)
-        reason = wrong or "is not a regular file that can be served"
+        problem = self._explain(job.id, job.output_path)
+        reason = problem or "is not a regular file that can be served"
         return Finding(job.id, "output-missing", f"outputPath: {job.output_path[:200]!r} {reason}")
 
-    def _of_log(self, reading: JobSnapshot) -> Finding | None:
+    def _of_log(self, snapshot: JobSnapshot) -> Finding | None:
         """Return the error of the log, if any; a missing log is an error only if a finished job names it."""
-        job, path = reading.job, reading.job.details.log_path
-        wrong = self._explain(job.id, path or DEFAULT_LOG)
-        if wrong is None or (wrong == MISSING and not (path and job.status.final)):
+        job, path = snapshot.job, snapshot.job.details.log_path
+        problem = self._explain(job.id, path or DEFAULT_LOG)
+        if problem is None or (problem == MISSING and not (path and job.status.final)):
             return None
         named = f"logPath: {path[:200]!r}" if path else f"log: {DEFAULT_LOG!r}"
-        return Finding(job.id, "log-unusable", f"{named} {wrong}")
+        return Finding(job.id, "log-unusable", f"{named} {problem}")
 
     def _explain(self, job_id: str, path: str) -> str | None:
         return explain(self._root.path / job_id, path, self._root.output_roots)

@@ -20,14 +20,14 @@ def decode_record(text: bytes) -> object:
     """
     try:
         return orjson.loads(text)
-    except orjson.JSONDecodeError as wrong:
+    except orjson.JSONDecodeError as error:
         bare = _without_metadata(text)
         if bare is None:
             raise
         try:
             return orjson.loads(bare)
         except orjson.JSONDecodeError:
-            raise wrong from None
+            raise error from None
 
 
 def _without_metadata(text: bytes) -> bytes | None:

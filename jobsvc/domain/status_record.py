@@ -170,8 +170,8 @@ def _checked(key: str, value: str | None, check: Callable[[str], T]) -> T | None
         return None
     try:
         return check(value)
-    except ValueError as wrong:
-        raise _wrong(key, str(wrong)) from wrong
+    except ValueError as error:
+        raise _wrong(key, str(error)) from error
 
 
 def _metadata(record: dict[str, Any], text: bytes | None, metadata: bytes | None) -> bytes | None:

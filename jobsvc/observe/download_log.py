@@ -21,7 +21,7 @@ from jobsvc.domain.timestamp import format_time
 from jobsvc.observe import json_lines
 from jobsvc.observe.rotating_file import RotatingFile
 
-FILE: Final = "downloads.jsonl"
+FILE_NAME: Final = "downloads.jsonl"
 MAX_FILE_BYTES: Final = 64_000_000
 """Maximum size of one file in bytes."""
 OLD_FILES: Final = 5
@@ -79,7 +79,7 @@ class DownloadRecord(NamedTuple):
 
     def _object(self) -> dict[str, Any]:
         return {
-            "when": _told(self.when),
+            "when": _format_when(self.when),
             "requestId": self.request_id,
             "tokenId": self.token_id,
             "client": self.client,
@@ -96,7 +96,7 @@ class DownloadRecord(NamedTuple):
         }
 
 
-def _told(when: float) -> str:
+def _format_when(when: float) -> str:
     """Format a time with milliseconds; the text of each second is cached."""
     second, millis = divmod(round(when * 1000), 1000)
     return f"{_second(second)}.{millis:03}Z"
@@ -115,14 +115,14 @@ class DownloadLog:
         state_dir: Path,
         on_error: Callable[[], object],
         *,
-        cap: int = MAX_FILE_BYTES,
-        kept: int = OLD_FILES,
-        waiting: int = MAX_QUEUED_LINES,
+        max_file_bytes: int = MAX_FILE_BYTES,
+        old_files: int = OLD_FILES,
+        max_queued: int = MAX_QUEUED_LINES,
     ) -> None:
-        self._file = RotatingFile(state_dir / FILE, cap, kept)
+        self._file = RotatingFile(state_dir / FILE_NAME, max_file_bytes, old_files)
         self._on_error = on_error
-        self._max_write_bytes = cap // WRITES_PER_FILE
-        self._max_queued = waiting
+        self._max_write_bytes = max_file_bytes // WRITES_PER_FILE
+        self._max_queued = max_queued
         self._waiting: deque[DownloadRecord] = deque()
         """Records not written yet; each is removed once it is written or lost."""
         self._has_lines = threading.Event()
@@ -179,9 +179,9 @@ class DownloadLog:
         """Write some lines; if that fails, write each separately, so that only some are lost."""
         try:
             self._file.append(b"\n".join(lines))
-        except Exception as wrong:  # noqa: BLE001 - any error is counted and logged; the thread goes on
+        except Exception as error:  # noqa: BLE001 - any error is counted and logged; the thread goes on
             if len(lines) == 1:
-                self._report_lost(str(wrong))
+                self._report_lost(str(error))
                 return
             for line in lines:
                 self._write([line])

@@ -26,14 +26,14 @@ def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> Non
     stream = sys.stderr if stream is None else stream
     if isinstance(stream, TextIOWrapper) and not stream.isatty():
         stream.reconfigure(encoding="utf-8")  # JSON is UTF-8 in every locale
-    told: list[Processor] = [
+    shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         _add_request_id,
     ]
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_formatter(told, _terminal() if stream.isatty() else [_as_json]))
+    handler.setFormatter(_formatter(shared, _terminal() if stream.isatty() else [_as_json]))
     handler.addFilter(LineLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -42,7 +42,7 @@ def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> Non
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.stdlib.PositionalArgumentsFormatter(),
-            *told,
+            *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -50,15 +50,15 @@ def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> Non
     )
 
 
-def _formatter(told: list[Processor], written: list[Processor]) -> logging.Formatter:
+def _formatter(shared: list[Processor], final: list[Processor]) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=told,
+        foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
             _redact_secrets,
-            *written,
+            *final,
         ],
     )
 

@@ -208,9 +208,9 @@ class Metrics:
         """Record that storage responded just now; a response that something is absent counts too."""
         self._storage_answered = self._clock()
 
-    def record_unreadable(self, wrong: BadRecord) -> None:
+    def record_unreadable(self, error: BadRecord) -> None:
         """Count an invalid record, by the part of it that was wrong."""
-        self.records_unreadable.labels(wrong.reason).inc()
+        self.records_unreadable.labels(error.reason).inc()
 
     def exposition(self) -> tuple[bytes, str]:
         """Return all metrics in Prometheus' text format, and its media type."""

@@ -15,12 +15,12 @@ _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
 class RotatingFile:
-    """Lines in files of up to `cap` bytes each (more only for a longer line), `kept` old ones; mode 0600."""
+    """Lines in files of up to `max_bytes` each, more only for a longer line; mode 0600."""
 
-    def __init__(self, path: Path, cap: int, kept: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, old_files: int) -> None:
         self._path = path
-        self._max_bytes = cap
-        self._old_files = kept
+        self._max_bytes = max_bytes
+        self._old_files = old_files
         self._fd: int | None = None
 
     def append(self, line: bytes) -> None:

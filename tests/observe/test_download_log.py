@@ -114,7 +114,7 @@ def test_outcomes_are_the_documented_ones() -> None:
 
 def test_rotation_loses_nothing_within_its_limits(tmp_path: Path) -> None:
     size = len(record(10).line()) + 1
-    downloads = DownloadLog(tmp_path, Losses(), cap=3 * size, kept=2)
+    downloads = DownloadLog(tmp_path, Losses(), max_file_bytes=3 * size, old_files=2)
     for number in range(10, 18):
         downloads.write(record(number))
     downloads.close()
@@ -175,7 +175,7 @@ def test_queue_overflow_is_logged_once_and_again_when_it_ends(tmp_path: Path, hu
 
     structlog.configure(processors=[keep])
     try:
-        downloads = DownloadLog(tmp_path, losses, waiting=5)
+        downloads = DownloadLog(tmp_path, losses, max_queued=5)
         for number in range(20):
             downloads.write(record(number))
         hung.set()
@@ -198,7 +198,7 @@ def test_record_after_close_is_counted_as_lost(tmp_path: Path) -> None:
 
 def test_hanging_disk_delays_neither_downloads_nor_shutdown(tmp_path: Path, hung: threading.Event) -> None:
     losses = Losses()
-    downloads = DownloadLog(tmp_path, losses, waiting=5)
+    downloads = DownloadLog(tmp_path, losses, max_queued=5)
     begin = time.monotonic()
     for number in range(8):
         downloads.write(record(number))

@@ -53,8 +53,8 @@ class Mounts:
         """
         try:
             top, place = str(outer.resolve()), self._place(str(inner.resolve()))
-        except (OSError, RuntimeError) as wrong:
-            raise ValueError(f"cannot be resolved: {wrong}") from wrong
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"cannot be resolved: {error}") from error
         beneath = [mount for mount in self._mounts if holds(top, mount.point) and mount.point != top]
         for point, (device, path) in (_Mount(top, self._place(top)), *beneath):
             if device == place.device and holds(path, place.path):

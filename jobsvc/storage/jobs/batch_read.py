@@ -46,7 +46,7 @@ class BatchRead:
     def __init__(
         self,
         root: JobsRoot,
-        wanted: Sequence[ReadRequest],
+        requests: Sequence[ReadRequest],
         *,
         is_local: bool = False,
         listed: Container[str] | None = None,
@@ -59,7 +59,7 @@ class BatchRead:
         limits the duration.
         """
         self._root = root
-        self._wanted = wanted
+        self._requests = requests
         self._listed = listed
         self._is_local = is_local
         self._seconds = seconds
@@ -80,18 +80,18 @@ class BatchRead:
     def __call__(self) -> BatchRead:
         """Read the jobs in order; raises OSError if the root itself cannot be read."""
         self.started_at = self._clock()
-        before, read = thread_time(), _blocks_read()
+        cpu_before, blocks_before = thread_time(), _blocks_read()
         try:
             if self._is_local:
                 self._run_with_stat_check()
             else:
                 self._run(lambda _job_id, _known: None)
-            if any(isinstance(found.outcome, PathNotFound) for found in self.results):
+            if any(isinstance(result.outcome, PathNotFound) for result in self.results):
                 self._confirm_absences()
                 self.root_stat = stat_root(self._root.path)
         finally:
-            self.cost = thread_time() - before
-            self.hit_disk = _blocks_read() - read > len(self.results)
+            self.cost = thread_time() - cpu_before
+            self.hit_disk = _blocks_read() - blocks_before > len(self.results)
             self.finished = True
         return self
 
@@ -102,13 +102,13 @@ class BatchRead:
         finally:
             os.close(root)
 
-    def _run(self, glance: Callable[[str, JobSnapshot], JobSnapshot | None]) -> None:
-        found = self.results
+    def _run(self, check: Callable[[str, JobSnapshot], JobSnapshot | None]) -> None:
+        results = self.results
         now = self._clock()
         until = now + self._seconds
-        for number, (job_id, known) in enumerate(self._wanted, 1):
-            outcome = (known and glance(job_id, known)) or read_job(self._root, job_id, known)
-            found.append(ReadResult(job_id, now, outcome))
+        for number, (job_id, known) in enumerate(self._requests, 1):
+            outcome = (known and check(job_id, known)) or read_job(self._root, job_id, known)
+            results.append(ReadResult(job_id, now, outcome))
             if number % _JOBS_PER_CLOCK_READ == 0:
                 now = self._clock()
             if now > until or self.abandoned:
@@ -120,23 +120,23 @@ class BatchRead:
         Network and FUSE file systems cache names. A file missing in a job directory was already confirmed by
         the reader.
         """
-        doubtful = [
+        suspect = [
             number
-            for number, (_, known) in enumerate(self._wanted[: len(self.results)])
+            for number, (_, known) in enumerate(self._requests[: len(self.results)])
             if known is not None and isinstance(self.results[number].outcome, PathNotFound)
         ]
-        if not doubtful or self._is_local or not may_cache_names(os.stat(self._root.path).st_dev):  # noqa: PTH116
+        if not suspect or self._is_local or not may_cache_names(os.stat(self._root.path).st_dev):  # noqa: PTH116
             return
         listed = list_root(self._root.path).inodes if self._listed is None else self._listed
-        for number in doubtful:
-            found = self.results[number]
-            if found.job_id in listed and not self._root.has_name(found.job_id):
-                stale = OSError(errno.ESTALE, "listed, but not found", found.job_id)
-                self.results[number] = found._replace(outcome=stale)
+        for number in suspect:
+            result = self.results[number]
+            if result.job_id in listed and not self._root.has_name(result.job_id):
+                stale = OSError(errno.ESTALE, "listed, but not found", result.job_id)
+                self.results[number] = result._replace(outcome=stale)
 
     def remaining(self) -> Sequence[ReadRequest]:
         """Return the requests that have not been read yet."""
-        return self._wanted[len(self.results) :]
+        return self._requests[len(self.results) :]
 
 
 def _blocks_read() -> int:

@@ -23,10 +23,10 @@ INITIAL_TAIL_BYTES: Final = 1 << 20
 If the lines are longer, fewer are returned; of a single longer line, only its end.
 """
 
-_FOLLOWS: Final = 0x80
-_LEADS: Final = 0xC0
+_CONTINUATION_BYTE: Final = 0x80
+_START_BYTE: Final = 0xC0
 """In UTF-8, bytes from 0xC0 start a multi-byte character; 0x80 to 0xBF continue one (RFC 3629)."""
-_MARK: Final = re.compile(r"(0|[1-9a-f][0-9a-f]{0,15})-([0-9a-f]{16}):(0|[1-9][0-9]{0,17})", re.ASCII)
+_POSITION: Final = re.compile(r"(0|[1-9a-f][0-9a-f]{0,15})-([0-9a-f]{16}):(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
 class LogPosition(NamedTuple):
@@ -43,7 +43,7 @@ class LogPosition(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Parse the result of str(); None for any other text."""
-        match = _MARK.fullmatch(text)
+        match = _POSITION.fullmatch(text)
         return None if match is None else cls(int(match[1], 16), bytes.fromhex(match[2]), int(match[3]))
 
     @classmethod
@@ -82,16 +82,16 @@ def tail_offset(log: OpenFile, lines: int | None) -> int:
     return 0 if lines is None else lines_start(log.fd, log.version.size, lines, INITIAL_TAIL_BYTES)
 
 
-def read_from(log: OpenFile, mark: LogPosition | None, *, ended: bool, limit: int = CHUNK_BYTES) -> LogChunk:
-    """Read the data that follow position `mark` (None: from the beginning) in an open log; raises OSError.
+def read_from(log: OpenFile, start: LogPosition | None, *, ended: bool, limit: int = CHUNK_BYTES) -> LogChunk:
+    """Read the data that follow `start` (None: from the beginning) in an open log; raises OSError.
 
     `ended`: the log is not written any more, so a last line without a line end is returned too. `limit` is
     the maximum number of bytes.
     """
-    broken = None
-    if mark is not None and mark.inode != log.version.inode:
-        mark, broken = None, LogReset.REPLACED
-    offset = 0 if mark is None else mark.offset
+    reset = None
+    if start is not None and start.inode != log.version.inode:
+        start, reset = None, LogReset.REPLACED
+    offset = 0 if start is None else start.offset
     before = min(offset, FINGERPRINT_BYTES)
     window = read_fully(log.fd, offset - before, before + limit)
     # For a small offset, both come from one read: the file may change between two reads.
@@ -100,14 +100,14 @@ def read_from(log: OpenFile, mark: LogPosition | None, *, ended: bool, limit: in
         if offset <= FINGERPRINT_BYTES
         else read_fully(log.fd, 0, FINGERPRINT_BYTES)
     )
-    if mark is not None and (len(window) < before or digest(head[:before], window[:before]) != mark.digest):
+    if start is not None and (len(window) < before or digest(head[:before], window[:before]) != start.digest):
         return read_from(log, None, ended=ended, limit=limit)._replace(reset=LogReset.TRUNCATED)
     data = window[before:]
     full = len(data) >= limit
     data = data[: complete_length(data, ended=ended, full=full)]
-    stop, end = offset + len(data), before + len(data)
-    behind = digest(head[:stop], window[max(end - FINGERPRINT_BYTES, 0) : end])
-    return LogChunk(data, LogPosition(log.version.inode, behind, stop), broken, full)
+    next_offset, end = offset + len(data), before + len(data)
+    fingerprint_after = digest(head[:next_offset], window[max(end - FINGERPRINT_BYTES, 0) : end])
+    return LogChunk(data, LogPosition(log.version.inode, fingerprint_after, next_offset), reset, full)
 
 
 def complete_length(data: bytes, *, ended: bool, full: bool) -> int:
@@ -132,9 +132,9 @@ def _between_characters(data: bytes) -> int:
         return length - 1
     for back in range(1, min(length, 4)):
         byte = data[-back]
-        if byte >= _LEADS:
+        if byte >= _START_BYTE:
             takes = 2 + (byte >= 0xE0) + (byte >= 0xF0)  # noqa: PLR2004 - RFC 3629, section 3
             return length - back if takes > back else length
-        if byte < _FOLLOWS:
+        if byte < _CONTINUATION_BYTE:
             break
     return length

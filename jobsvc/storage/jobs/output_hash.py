@@ -25,7 +25,7 @@ from jobsvc.storage.jobs.reader import JobsRoot
 READ_BYTES: Final = 1 << 20
 """Bytes per read: enough to take the GIL rarely, few enough for a slice to end in time on slow storage."""
 SLICE_S: Final = 0.01
-"""Seconds per slice, unless one read takes longer: short beside a download (1 GB from memory: 0.5 s)."""
+"""Seconds per slice, unless one read takes longer: short next to a download (1 GB from memory: 0.5 s)."""
 
 
 class OutputChanged(Exception):
@@ -47,7 +47,7 @@ class OutputHasher:
     """Hash one version of a job's output; used by one thread at a time."""
 
     def __init__(
-        self, root: JobsRoot, job: Job, identity: FileVersion, progress: HashProgress | None = None
+        self, root: JobsRoot, job: Job, version: FileVersion, progress: HashProgress | None = None
     ) -> None:
         """Open the output; raises OutputChanged if it is another version, OSError for a storage fault.
 
@@ -57,9 +57,9 @@ class OutputHasher:
         """Set once the whole file is read and found unchanged."""
         self._root = root
         self._job = job
-        self._identity = identity
+        self._version = version
         self.progress = HashProgress() if progress is None else progress
-        self._piece = memoryview(bytearray(min(READ_BYTES, identity.size)))
+        self._buffer = memoryview(bytearray(min(READ_BYTES, version.size)))
         self._file = self._open()  # last, because it can fail
         with suppress(OSError):
             os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_NOREUSE)
@@ -74,25 +74,25 @@ class OutputHasher:
         Raises OutputChanged, or OSError for a storage fault.
         """
         progress = self.progress
-        begun, over = progress.offset, monotonic() + SLICE_S
-        while progress.offset < self._identity.size:
+        start, end_at = progress.offset, monotonic() + SLICE_S
+        while progress.offset < self._version.size:
             self._read()
-            if monotonic() > over:
+            if monotonic() > end_at:
                 break
-        if version_of(os.fstat(self._file.fd)) != self._identity:
+        if version_of(os.fstat(self._file.fd)) != self._version:
             raise OutputChanged
-        if progress.offset == self._identity.size:
+        if progress.offset == self._version.size:
             self._open().close()
             self.digest = progress.sha256.digest()
-        return progress.offset - begun
+        return progress.offset - start
 
     def _read(self) -> None:
         progress = self.progress
-        piece = self._piece[: self._identity.size - progress.offset]
-        count = os.preadv(self._file.fd, [piece], progress.offset)
+        data = self._buffer[: self._version.size - progress.offset]
+        count = os.preadv(self._file.fd, [data], progress.offset)
         if count == 0:
             raise OutputChanged
-        progress.sha256.update(piece[:count])
+        progress.sha256.update(data[:count])
         progress.offset += count
 
     def _open(self) -> OpenFile:
@@ -100,7 +100,7 @@ class OutputHasher:
             file = self._root.open_output(self._job)
         except OutputMissing as missing:
             raise OutputChanged from missing
-        if file.version != self._identity:
+        if file.version != self._version:
             file.close()
             raise OutputChanged
         return file

@@ -32,9 +32,9 @@ def explain(folder: Path, path: str, output_roots: Sequence[str] = ()) -> str | 
 
     `folder` is the job directory.
     """
-    wrong = _explain_text(path)
-    if wrong is not None:
-        return wrong
+    problem = _explain_text(path)
+    if problem is not None:
+        return problem
     if not path.startswith("/"):
         return _walk(folder, components(path) or ())
     for root in output_roots:
@@ -66,19 +66,19 @@ def _walk(folder: Path, names: Sequence[str]) -> str | None:
         here = folder.joinpath(*names[:number])
         try:
             mode = here.lstat().st_mode
-            wrong = _explain_file(here, mode) if last else _explain_directory(mode)
+            problem = _explain_file(here, mode) if last else _explain_directory(mode)
         except FileNotFoundError:
             return MISSING
-        except OSError as fault:
-            return f"cannot be read: {describe(fault)}{_permissions(here, fault)}"
-        if wrong is not None:
-            return wrong if last else f"leads through {'/'.join(names[:number])!r}, which {wrong}"
+        except OSError as error:
+            return f"cannot be read: {describe(error)}{_permissions(here, error)}"
+        if problem is not None:
+            return problem if last else f"leads through {'/'.join(names[:number])!r}, which {problem}"
     return None
 
 
-def _permissions(path: Path, fault: OSError) -> str:
+def _permissions(path: Path, error: OSError) -> str:
     """Return mode and owner of a path that cannot be read, or of its directory; empty for other errors."""
-    if isinstance(fault, PermissionError):
+    if isinstance(error, PermissionError):
         for denied in (path, path.parent):
             with suppress(OSError):
                 status = denied.lstat()

@@ -91,5 +91,5 @@ def errors_as(error: type[Exception], path: Path) -> Iterator[None]:
     except OSError as fault:
         reason = "a symbolic link" if fault.errno == errno.ELOOP else fault.strerror
         raise error(f"{path}: {reason}") from fault
-    except ValueError as wrong:
-        raise error(f"{path}: {wrong}") from wrong
+    except ValueError as invalid:
+        raise error(f"{path}: {invalid}") from invalid
