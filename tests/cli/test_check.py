@@ -249,7 +249,7 @@ def test_probe_result_is_in_the_json_summary(root: Path) -> None:
 def test_probe_result_is_printed_and_torn_files_are_a_finding(
     root: Path, monkeypatch: pytest.MonkeyPatch, trial: WriteProbe | str, expected_line: list[str], code: int
 ) -> None:
-    monkeypatch.setattr(command, "_run_trial", lambda _root: trial)
+    monkeypatch.setattr(command, "_run_probe", lambda _root: trial)
     result = check(root, "--probe-write")
     assert result.exit_code == code
     assert all(words in result.output for words in expected_line), result.output
