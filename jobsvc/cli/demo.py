@@ -103,7 +103,7 @@ ffmpeg is not on the PATH, so the demo serves the sample jobs without a live ren
 def demo(ctx: click.Context, /, host: str, port: int, *, keep: bool) -> None:
     """Try the service with sample jobs and a live render.
 
-    Runs in a temporary folder, which is removed at the end, and prints a token and commands to paste.
+    Runs in a temporary directory, which is removed at the end, and prints a token and commands to paste.
     """
     with _temporary_directory(keep=keep) as directory:
         jobs, state = directory / "jobs", directory / "state"
