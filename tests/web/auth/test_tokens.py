@@ -306,7 +306,7 @@ async def test_token_file_with_unsafe_or_unreadable_mode_is_refused_at_start(
     settings = Settings(jobs_root, port=0, state_dir=state_dir, watch=WatchMode.POLL, shutdown_grace=0)
     if mode == 0 and os.geteuid() == 0:
         pytest.skip("root may read everything")
-    with pytest.raises(StartupError, match=r"tokens\.json: (others than|Permission denied)"):
+    with pytest.raises(StartupError, match=r"tokens\.json: (users other than its owner|Permission denied)"):
         async with service_in_loop(settings):
             """The request does not get that far."""
 
