@@ -165,7 +165,7 @@ class Refresher:
         return cost
 
     def _without_hanging(self, requests: Sequence[ReadRequest]) -> Sequence[ReadRequest]:
-        """Return the requests without the jobs that hang.
+        """Return the requests without the jobs that hang; these are retried later.
 
         Raises StorageUnavailable if MAX_HANGING_CALLS hang: then all storage might.
         """
@@ -175,6 +175,7 @@ class Refresher:
             return requests
         if len(self._hanging) >= MAX_HANGING_CALLS:
             raise StorageUnavailable
+        self._retries.failed([job_id for job_id, _ in requests if job_id in self._hanging])
         return [request for request in requests if request[0] not in self._hanging]
 
     async def _call(self, key: str, batch: BatchRead) -> Sequence[ReadRequest]:
@@ -196,6 +197,8 @@ class Refresher:
             batch.results = list(batch.results)
         remaining = batch.remaining()
         if hangs and remaining:
-            self._hanging[remaining[0][0]] = batch
+            job_id, _ = remaining[0]
+            self._hanging[job_id] = batch
             self._hung_calls += 1
+            self._retries.failed([job_id])
         return remaining[hangs:]

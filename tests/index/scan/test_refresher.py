@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
@@ -134,3 +135,39 @@ async def test_job_is_read_again_after_a_storage_error(
         else:
             getattr(parts.queue, how)(known)
         await until(lambda: len(parts.catalogue) == jobs)
+
+
+class HangingRoot(JobsRoot):
+    """A root on which the first read hangs until `release` is set."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.release = threading.Event()
+        self.started = False
+
+    def read(self, job_id: str, known: JobSnapshot | None = None) -> JobSnapshot:
+        if not self.started:
+            self.started = True
+            self.release.wait(30)
+        return super().read(job_id, known)
+
+
+@pytest.mark.parametrize("jobs", [1, 20], ids=["one", "several"])
+async def test_job_is_read_again_once_its_storage_responds(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    monkeypatch.setattr(retries, "RETRY_DELAY_S", 0.05)
+    for job_id in JOBS[:jobs]:
+        farm.put(job_id)
+    root, disk = HangingRoot(farm.root), StorageExecutor(deadline=0.2)
+    parts = Parts(disk, root)
+    try:
+        async with working(parts.refresher):
+            parts.queue.refresh_now(JOBS[:jobs])
+            await until(lambda: len(parts.catalogue) == jobs - 1)
+            await until(lambda: parts.refresher._hanging)
+            root.release.set()
+            await until(lambda: len(parts.catalogue) == jobs)
+    finally:
+        root.release.set()
+        disk.close()
