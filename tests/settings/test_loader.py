@@ -163,7 +163,7 @@ def test_error_in_the_config_file_has_its_location(
     assert "jobsvc.toml" in message
 
 
-def test_binary_config_file_is_refused(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
+def test_config_file_that_is_not_utf_8_is_refused(base: dict[str, ConfiguredValue], tmp_path: Path) -> None:
     config = written(tmp_path, "")
     (tmp_path / "jobsvc.toml").write_bytes(b"\xff\xfe")
     assert "is not valid TOML: " in refusal({**base, **config})

@@ -59,7 +59,7 @@ def test_names_follow_one_rule() -> None:
     assert (named.flag, named.variable) == ("--max-downloads-per-token", "JOBSVC_MAX_DOWNLOADS_PER_TOKEN")
 
 
-def test_only_multiple_options_are_split() -> None:
+def test_only_repeatable_options_are_split() -> None:
     assert option("output-root").split("/a b:/c") == ["/a b", "/c"]
     assert option("trusted-proxy").split("10.0.0.0/8, ::1\n192.0.2.1") == ["10.0.0.0/8", "::1", "192.0.2.1"]
     assert option("status-alias").split("paused=queued,held=queued") == ["paused=queued", "held=queued"]

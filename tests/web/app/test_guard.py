@@ -187,7 +187,7 @@ async def test_route_with_another_authentication_counts_its_failures(client: Cli
     assert (await get(client, "/link?signature=good"))[0] == 200
 
 
-async def test_guarded_handler_keeps_its_name_and_signature(guard: Guard) -> None:
+async def test_guarded_handler_keeps_its_name_and_docstring(guard: Guard) -> None:
     guarded = guard.wrap(whoami, scope=JOBS_READ, budget="status")
     assert guarded.__name__ == "whoami"
     assert guarded.__doc__ == whoami.__doc__

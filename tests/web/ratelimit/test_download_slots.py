@@ -82,7 +82,7 @@ async def test_slowest_download_ends_when_all_slots_are_taken(
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-async def test_request_without_a_body_ends_no_download(
+async def test_request_that_sends_no_file_ends_no_download(
     serve: Serve,
     large: None,
     make_job: MakeJob,
