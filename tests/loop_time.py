@@ -24,13 +24,13 @@ def longest_step() -> Iterator[LongestStep]:
     Garbage collection is disabled: it would walk all objects of earlier tests.
     """
     loop, seen, before = asyncio.get_running_loop(), LongestStep(), time.thread_time()
-    going = True
+    running = True
 
     def tick() -> None:
         nonlocal before
         now = time.thread_time()
         seen.seconds, before = max(seen.seconds, now - before), now
-        if going:
+        if running:
             loop.call_soon(tick)
 
     gc.disable()
@@ -38,5 +38,5 @@ def longest_step() -> Iterator[LongestStep]:
     try:
         yield seen
     finally:
-        going = False
+        running = False
         gc.enable()

@@ -188,8 +188,8 @@ async def test_bad_record_keeps_the_last_good_state_and_is_counted(
     assert good.status == 200
     put(record, bad)
     put(record.parents[1] / "never-good" / "status.json", bad)
-    spoilt = await service.get("/api/jobs/job-1")
-    assert (spoilt.status, spoilt.body) == (200, good.body)
+    invalid_records = await service.get("/api/jobs/job-1")
+    assert (invalid_records.status, invalid_records.body) == (200, good.body)
     assert (await service.download("job-1")).code == "job-not-completed"
     assert (await service.get("/api/jobs/never-good")).code == "job-not-found"
     assert (await service.download("never-good")).code == "job-not-found"

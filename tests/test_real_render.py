@@ -98,9 +98,9 @@ def test_render_is_polled_fetched_resumed_and_playable(
     progress = [state["progress"] for state in seen]
     assert (progress[0], progress[-1]) == (0, 100)
     assert progress == sorted(progress)
-    under_way = {state["progress"] for state in seen if state["status"] == "rendering"}
-    assert len(under_way - {0, 99}) >= 4
-    assert max(under_way) < 100
+    unfinished = {state["progress"] for state in seen if state["status"] == "rendering"}
+    assert len(unfinished - {0, 99}) >= 4
+    assert max(unfinished) < 100
     assert {"downloadUrl" in state for state in seen[:-1]} == {False}
     assert seen[-1]["downloadUrl"].startswith(f"/api/jobs/{JOB}/download?version=")
     assert seen[-1]["framesDone"] == FRAMES

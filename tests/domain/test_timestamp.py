@@ -28,9 +28,9 @@ TEXTS = st.from_regex(
 def test_timestamp_keeps_its_text_except_for_t_and_z(text: str) -> None:
     with suppress(ValueError):
         meant = parse_time(text)
-        moment = parse_timestamp(text)
-        assert format_timestamp(moment) == normalize(text) == f"{text[:10]}T{text[11:].upper()}"
-        assert to_microseconds(moment) == meant
+        timestamp = parse_timestamp(text)
+        assert format_timestamp(timestamp) == normalize(text) == f"{text[:10]}T{text[11:].upper()}"
+        assert to_microseconds(timestamp) == meant
 
 
 @given(text=TEXTS | st.text(max_size=40))
@@ -47,14 +47,14 @@ def test_invalid_text_is_not_a_timestamp(text: str) -> None:
 @pytest.mark.parametrize("offset", ["Z", "z", "+00:00"])
 @pytest.mark.parametrize("date", ["2026-11-20", "0001-01-01", "9999-12-31", "1969-12-31"])
 def test_usual_timestamps_are_stored_as_one_int(fraction: str, offset: str, date: str) -> None:
-    moment = parse_timestamp(f"{date}t23:59:59{fraction}{offset}")
-    assert isinstance(moment, str if fraction == ".5" else int)
-    assert format_timestamp(moment) == f"{date}T23:59:59{fraction}{offset.upper()}"
+    timestamp = parse_timestamp(f"{date}t23:59:59{fraction}{offset}")
+    assert isinstance(timestamp, str if fraction == ".5" else int)
+    assert format_timestamp(timestamp) == f"{date}T23:59:59{fraction}{offset.upper()}"
 
 
 @given(micros=st.integers(FIRST_TIME, LAST_TIME))
 def test_file_time_is_formatted_to_the_millisecond_and_sorted_by_the_microsecond(micros: int) -> None:
-    moment = timestamp_at(micros)
-    assert to_microseconds(moment) == micros
-    assert format_timestamp(moment) == format_time(micros)
-    assert 0 <= micros - parse_time(format_timestamp(moment)) < 1000
+    timestamp = timestamp_at(micros)
+    assert to_microseconds(timestamp) == micros
+    assert format_timestamp(timestamp) == format_time(micros)
+    assert 0 <= micros - parse_time(format_timestamp(timestamp)) < 1000

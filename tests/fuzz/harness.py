@@ -112,9 +112,9 @@ def _farm(folder: Path) -> dict[str, str]:
             (place / "render.log").write_bytes(f"log of {job}\n".encode())
             record = {"status": "completed", "owner": owner, "outputPath": "output/film.mp4"}
             (place / "status.json").write_bytes(orjson.dumps(record))
-    under_way = folder / "jobs" / "a-9"
-    under_way.mkdir()
-    (under_way / "status.json").write_bytes(orjson.dumps({"status": "rendering", "owner": "anna"}))
+    unfinished = folder / "jobs" / "a-9"
+    unfinished.mkdir()
+    (unfinished / "status.json").write_bytes(orjson.dumps({"status": "rendering", "owner": "anna"}))
     return secrets
 
 

@@ -83,10 +83,10 @@ async def test_executor_is_idle_after_a_failed_or_abandoned_call(
 ) -> None:
     with pytest.raises(StorageUnavailable):
         await disk.run_metadata("a", fail(OSError(5, "broken")))
-    given_up = asyncio.create_task(disk.run_metadata("a", release.wait))
+    abandoned = asyncio.create_task(disk.run_metadata("a", release.wait))
     await until(lambda: disk._metadata_calls == 1)
-    given_up.cancel()
-    await asyncio.wait([given_up])
+    abandoned.cancel()
+    await asyncio.wait([abandoned])
     async with asyncio.timeout(5):
         await disk.wait_idle(60)
 

@@ -30,7 +30,7 @@ class ModelCall:
 
     def __init__(self, pool: ThreadPool, key: str, counts: dict[str, int]) -> None:
         self.key = key
-        self.gate = threading.Event()
+        self.release = threading.Event()
         self.inside = False
         self.result = Thing()
         self.resource = Thing()
@@ -42,7 +42,7 @@ class ModelCall:
         self.ran = self.inside = True
         self._counts[self.key] = self._counts.get(self.key, 0) + 1
         assert self._counts[self.key] <= 2
-        assert self.gate.wait(10)
+        assert self.release.wait(10)
         assert self.resource.closed == 0, "closed in use"
         self._counts[self.key] -= 1
         self.inside = False
@@ -67,7 +67,7 @@ STEPS = st.lists(
 async def take(step: str, one: ModelCall, pool: ThreadPool) -> None:
     """Do something to a call that has not ended yet."""
     if step == "let go":
-        one.gate.set()
+        one.release.set()
     elif step == "cancel":
         await asyncio.sleep(0)  # a task that never ran never called the pool
         one.task.cancel()
@@ -90,7 +90,7 @@ async def play(steps: list[tuple[str, int]], *, close_early: bool) -> None:
     if close_early:
         pool.close()
     for one in calls:
-        one.gate.set()
+        one.release.set()
     await asyncio.gather(*(one.task for one in calls), return_exceptions=True)
     await until(lambda: not pool._in_flight)
     await until(lambda: all(one.all_closed() for one in calls))

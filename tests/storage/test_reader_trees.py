@@ -103,7 +103,7 @@ WRONG: tuple[Callable[[Path, Path], None], ...] = (
 )  # fmt: skip
 
 
-def spoil(jobs: Path, place: str, put_there: Callable[[Path, Path], None]) -> None:
+def damage(jobs: Path, place: str, put_there: Callable[[Path, Path], None]) -> None:
     path = jobs / "job-1" / place
     remove(path)
     put_there(path, jobs.parent / "secret" / place)
@@ -148,7 +148,7 @@ def test_unexpected_entries_are_answered_without_blocking_and_reveal_nothing(
     tmp_path: Path, place: str, put_there: Callable[[Path, Path], None]
 ) -> None:
     build(tmp_path / "jobs")
-    spoil(tmp_path / "jobs", place, put_there)
+    damage(tmp_path / "jobs", place, put_there)
     started_at = time.monotonic()
     answers = query_all(JobsRoot(tmp_path / "jobs"), JOB)
     assert time.monotonic() - started_at < 1
@@ -183,7 +183,7 @@ def test_broken_trees_neither_leak_block_nor_reveal_other_files(
         put(build(jobs) / "status.json", record)
         for place, put_there in wrongs:
             if (jobs / "job-1" / place).parent.is_dir() and not (jobs / "job-1" / place).parent.is_symlink():
-                spoil(jobs, place, put_there)
+                damage(jobs, place, put_there)
         root = JobsRoot(jobs)
         answers = query_all(root, JOB)
         assert not any("secret" in answer for answer in answers.values())

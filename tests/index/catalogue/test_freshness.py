@@ -29,8 +29,8 @@ class Root(JobsRoot):
         super().__init__(farm.root)
         self.reads = 0
         self.seen = 0
-        self.gate = threading.Event()
-        self.gate.set()
+        self.release = threading.Event()
+        self.release.set()
         self.late = threading.Event()
         self.late.set()
         """A read returns its result once this is set; each read waits for the event that was current at its
@@ -41,7 +41,7 @@ class Root(JobsRoot):
     def read(self, job_id: str, known: JobSnapshot | None = None) -> JobSnapshot:
         late = self.late
         self.reads += 1
-        self.gate.wait(10)
+        self.release.wait(10)
         if self.fault is not None:
             raise self.fault
         try:
@@ -64,7 +64,7 @@ class Clock:
 async def root(farm: Farm) -> AsyncIterator[Root]:
     root = Root(farm)
     yield root
-    root.gate.set()
+    root.release.set()
     root.late.set()
 
 
@@ -175,12 +175,12 @@ async def test_forced_refresh_never_joins_a_read_in_progress(
 ) -> None:
     farm.put("a", progress=1)
     await freshness.job("a")
-    root.gate.clear()
+    root.release.clear()
     first = asyncio.create_task(freshness.job("a", force=True))
     await until(lambda: root.reads == 2)
     second = asyncio.create_task(freshness.job("a", force=True))
     await until(lambda: root.reads == 3)
-    root.gate.set()
+    root.release.set()
     await asyncio.gather(first, second)
     assert root.reads == 3
 
@@ -199,11 +199,11 @@ async def test_cancelled_request_does_not_cancel_the_shared_read(
     farm: Farm, freshness: Freshness, root: Root
 ) -> None:
     farm.put("a")
-    root.gate.clear()
+    root.release.clear()
     first, second = (asyncio.create_task(freshness.job("a")) for _ in range(2))
     await until(lambda: root.reads == 1)
     first.cancel()
-    root.gate.set()
+    root.release.set()
     assert not (await second).stale
 
 
@@ -313,7 +313,7 @@ async def test_unresponsive_storage_returns_the_last_known_snapshot_in_time(
 ) -> None:
     farm.put("a")
     await freshness.job("a")
-    root.gate.clear()
+    root.release.clear()
     started_at = time.monotonic()
     assert (await freshness.job("a", force=True)).stale
     assert time.monotonic() - started_at < 2

@@ -191,9 +191,9 @@ async def test_file_is_not_hashed_until_it_is_stable(
     monkeypatch.setattr(module, "TIMESTAMP_GRANULARITY_NS", 2_000_000_000)
     started: list[str] = []
 
-    def spied(root: JobsRoot, job: Any, identity: Any, progress: Any) -> OutputHasher:
+    def spied(root: JobsRoot, job: Any, version: Any, progress: Any) -> OutputHasher:
         started.append(job.id)
-        return OutputHasher(root, job, identity, progress)
+        return OutputHasher(root, job, version, progress)
 
     monkeypatch.setattr(module, "OutputHasher", spied)
     make_job("new", output=FILM)
@@ -322,17 +322,17 @@ async def test_one_file_is_read_at_a_time_and_a_version_in_progress_is_not_queue
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_once: list[int] = []
-    under_way: set[str] = set()
+    in_progress: set[str] = set()
     advance = OutputHasher.hash_slice
 
     def watched(work: OutputHasher) -> int:
-        under_way.add(work._job.id)
-        at_once.append(len(under_way))
+        in_progress.add(work._job.id)
+        at_once.append(len(in_progress))
         bench.request(work._job.id)
         try:
             return advance(work)
         finally:
-            under_way.discard(work._job.id)
+            in_progress.discard(work._job.id)
 
     monkeypatch.setattr(OutputHasher, "hash_slice", watched)
     for job_id in "abcde":
@@ -408,11 +408,11 @@ async def test_active_downloads_are_checked_at_each_slice(
 ) -> None:
     calls: list[tuple[int, bool]] = []
 
-    def noted(_seconds: float, size: int, *, is_busy: bool) -> float:
+    def record_pause(_seconds: float, size: int, *, is_busy: bool) -> float:
         calls.append((size, is_busy))
         return 0
 
-    monkeypatch.setattr(module, "pause_after", noted)
+    monkeypatch.setattr(module, "pause_after", record_pause)
     bench.busy = downloads > 0
     make_job("a", output=FILM)
     async with bench.running():

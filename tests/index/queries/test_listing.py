@@ -124,12 +124,12 @@ CHANGES = st.lists(
 def test_pages_equal_a_full_sort(changes: list[Any], size: int, statuses: set[Status], since: int) -> None:
     catalogue = Catalogue()
     pages = make_listing(catalogue)
-    for moment, (number, owner, status, created, updated) in enumerate(changes):
+    for timestamp, (number, owner, status, created, updated) in enumerate(changes):
         job_id = f"job-{number}"
         if status is None:
-            catalogue.remove(job_id, moment)
+            catalogue.remove(job_id, timestamp)
         else:
-            catalogue.put(job_id, reading(job_id, owner, status, created, updated), moment)
+            catalogue.put(job_id, reading(job_id, owner, status, created, updated), timestamp)
     for owner in (*OWNERS, None):
         jobs = [entry.snapshot.job for entry in catalogue.entries.values()]
         expected = sorted(
@@ -165,13 +165,13 @@ def test_unchanged_job_is_listed_exactly_once_whatever_changes_between_pages(
     owner: str | None,
 ) -> None:  # fmt: skip
     """It passes the filters throughout with the same createdAt; its state may change within them."""
-    catalogue, moment = Catalogue(), 0
+    catalogue, timestamp = Catalogue(), 0
     pages = make_listing(catalogue)
 
     def write(number: int, to: Any) -> None:
-        nonlocal moment
-        moment += 1
-        catalogue.put(f"job-{number}", reading(f"job-{number}", *to), moment)
+        nonlocal timestamp
+        timestamp += 1
+        catalogue.put(f"job-{number}", reading(f"job-{number}", *to), timestamp)
 
     def wanted() -> set[tuple[str, int]]:
         jobs = [entry.snapshot.job for entry in catalogue.entries.values()]
@@ -196,8 +196,8 @@ def test_unchanged_job_is_listed_exactly_once_whatever_changes_between_pages(
             break
         for number, *to in meanwhile[step] if step < len(meanwhile) else []:
             if to[1] is None:
-                moment += 1
-                catalogue.remove(f"job-{number}", moment)
+                timestamp += 1
+                catalogue.remove(f"job-{number}", timestamp)
             else:
                 write(number, to)
             stayed &= wanted()
@@ -253,9 +253,9 @@ def test_age_of_a_page_is_that_of_its_oldest_job_and_of_the_last_reconcile() -> 
     assert pages.valid_at(pages.page(None, limit=1)) == 20
     assert pages.valid_at(pages.page(None)) == 10
     coverage.begin(22)
-    for moment in (40, 50):
-        coverage.record_heartbeat(moment)
-        coverage.record_root_ok(moment)
+    for timestamp in (40, 50):
+        coverage.record_heartbeat(timestamp)
+        coverage.record_root_ok(timestamp)
     assert pages.valid_at(pages.page("nobody")) == 20, "it was compared before the watcher was there"
     stats.reconciled_at = 35
     assert pages.valid_at(pages.page("nobody")) == 50

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    ("point", "hints"),
+    ("point", "events"),
     [
         ("/jobs/a", [(EventKind.NEW, "a")]),
         ("/jobs/a/output", [(EventKind.MOVED, "a/output")]),
@@ -42,8 +42,8 @@ pytestmark = pytest.mark.skipif(
         ("/jobs-too/a", []),
     ],
 )
-def test_mount_within_a_job_concerns_that_job(point: str, hints: list[WatchEvent]) -> None:
-    assert list(within_jobs("/jobs", [point])) == hints
+def test_mount_within_a_job_concerns_that_job(point: str, events: list[WatchEvent]) -> None:
+    assert list(within_jobs("/jobs", [point])) == events
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ async def test_jobs_not_concerned_by_a_mount_are_not_read(
     looked_at: list[str] = []
     hinted = index._watch_events._refresh_now
 
-    def noted(job_ids: Iterable[str]) -> None:
+    def record_events(job_ids: Iterable[str]) -> None:
         looked_at.extend(ids := list(job_ids))
         hinted(ids)
 
-    monkeypatch.setattr(index._watch_events, "_refresh_now", noted)
+    monkeypatch.setattr(index._watch_events, "_refresh_now", record_events)
     await asyncio.to_thread(mount, mounts, "-t", "tmpfs", "none", farm.root / "inside" / "output")
     await until(lambda: size(index, "inside") is None, NOTICED_WITHIN_S)
     assert set(looked_at) == {"inside"}

@@ -119,15 +119,15 @@ VERSIONS = st.builds(FileVersion, *[st.integers(0, 2**62)] * 4)
 @given(RECORDS, VERSIONS, st.none() | VERSIONS, st.booleans())
 def test_snapshot_survives_encoding(
     record: dict[str, Any],
-    identity: FileVersion,
+    record_version: FileVersion,
     output: FileVersion | None,
     settled: bool,  # noqa: FBT001 - a table
 ) -> None:
-    reading = JobSnapshot(parse_record("a", record, 0), identity, output, is_stable=settled)
+    reading = JobSnapshot(parse_record("a", record, 0), record_version, output, is_stable=settled)
     again = JobSnapshot.from_tuple("a", marshal.loads(marshal.dumps(reading.to_tuple())))  # noqa: S302 - our own
     assert again == reading
     assert (again.record_version, again.output_version, again.has_output) == (
-        identity,
+        record_version,
         output,
         output is not None,
     )

@@ -79,8 +79,8 @@ class Program:
     """
 
     def __init__(self, root: Path) -> None:
-        commands, self._tell = os.pipe()
-        self._hear, events = os.pipe()
+        commands, self._commands_fd = os.pipe()
+        self._events_fd, events = os.pipe()
         self.lines: list[str] = []
         self._rest = b""
         self._run(root, commands, events)
@@ -92,7 +92,7 @@ class Program:
         self._thread.start()
 
     def watch(self, *folders: str) -> None:
-        os.write(self._tell, json.dumps(folders).encode() + b"\n")
+        os.write(self._commands_fd, json.dumps(folders).encode() + b"\n")
 
     def read_until(self, is_expected: Callable[[str], bool], deadline: float = 5) -> str:
         """Read lines until an expected one."""
@@ -101,13 +101,13 @@ class Program:
             for line in self.lines:
                 if is_expected(line):
                     return line
-            if select.select([self._hear], [], [], 0.05)[0]:
-                *lines, self._rest = (self._rest + os.read(self._hear, 1 << 16)).split(b"\n")
+            if select.select([self._events_fd], [], [], 0.05)[0]:
+                *lines, self._rest = (self._rest + os.read(self._events_fd, 1 << 16)).split(b"\n")
                 self.lines += [line.decode() for line in lines]
         raise AssertionError(self.lines)
 
     def close(self) -> None:
-        os.close(self._tell)
+        os.close(self._commands_fd)
         self._thread.join(5)
         for end in self._ends:
             os.close(end)
@@ -125,8 +125,8 @@ class Process(Program):
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        os.close(self._tell)
-        os.close(self._hear)
+        os.close(self._commands_fd)
+        os.close(self._events_fd)
 
 
 @pytest.fixture
@@ -224,8 +224,8 @@ def test_name_that_is_not_utf_8_makes_its_job_unwatchable_and_its_group_unwatche
 
 
 def test_process_ends_with_its_standard_input(process: Process) -> None:
-    os.close(process._tell)
-    process._tell = os.open(os.devnull, os.O_WRONLY)
+    os.close(process._commands_fd)
+    process._commands_fd = os.open(os.devnull, os.O_WRONLY)
     assert process.process.wait(5) == 0
 
 

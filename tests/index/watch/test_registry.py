@@ -29,10 +29,14 @@ class RegistryHarness:
         self.catalogue = Catalogue()
         self.sent: list[list[str]] = []
         self.looked: list[str] = []
-        self.lag = False
+        self.is_backlogged = False
         self.limit = WatchLimit(limit)
         self.queue = WatchQueue(
-            self.catalogue, self.limit, self.sent.append, batch_size=batch, is_backlogged=lambda: self.lag
+            self.catalogue,
+            self.limit,
+            self.sent.append,
+            batch_size=batch,
+            is_backlogged=lambda: self.is_backlogged,
         )
         self.watching = WatchRegistry(
             self.catalogue,
@@ -203,13 +207,13 @@ async def test_nothing_is_covered_after_the_watcher_ended(harness: RegistryHarne
 async def test_deferred_watches_wait_for_a_refresh_backlog() -> None:
     harness = RegistryHarness()
     harness.put("old")
-    harness.lag = True
+    harness.is_backlogged = True
     harness.watching.start()
     harness.watching.job_added("new")
     await until(lambda: harness.sent)
     assert harness.sent == [["new"]]
     harness.watching.batch_watched(1)
-    harness.lag = False
+    harness.is_backlogged = False
     harness.queue.flush_soon()
     await until(lambda: len(harness.sent) == 2)
     assert harness.sent[1] == ["old"]

@@ -66,20 +66,20 @@ def scratch_log() -> Iterator[Log]:
 
 
 def read_all(
-    log: Log, mark: LogPosition | None, *, ended: bool = False, limit: int = 64
+    log: Log, position: LogPosition | None, *, ended: bool = False, limit: int = 64
 ) -> tuple[list[bytes], LogPosition, LogReset | None]:
     """Read chunks until none follows; fail if a chunk after the first has another generation."""
-    pieces: list[bytes] = []
+    chunks: list[bytes] = []
     broken = None
     while True:
         with log.opened() as file:
-            piece = read_from(file, mark, ended=ended, limit=limit)
-        assert piece.reset is None or not pieces
-        broken, mark = broken or piece.reset, piece.position
-        assert len(piece.data) <= limit
-        if not piece.data:
-            return pieces, mark, broken
-        pieces.append(piece.data)
+            chunk = read_from(file, position, ended=ended, limit=limit)
+        assert chunk.reset is None or not chunks
+        broken, position = broken or chunk.reset, chunk.position
+        assert len(chunk.data) <= limit
+        if not chunk.data:
+            return chunks, position, broken
+        chunks.append(chunk.data)
 
 
 @settings(deadline=None)
@@ -90,19 +90,19 @@ def read_all(
 def test_chunks_add_up_to_the_log_and_end_with_lines(growths: list[bytes], limit: int) -> None:
     """Only a line longer than a chunk is split, between characters; an unfinished line waits."""
     with scratch_log() as log:
-        mark, got = None, b""
+        position, got = None, b""
         for growth in growths:
             log.append(growth)
-            pieces, mark, broken = read_all(log, mark, limit=limit)
+            chunks, position, broken = read_all(log, position, limit=limit)
             assert broken is None
-            for piece in pieces:
-                assert piece.endswith((b"\n", b"\r")) or len(piece) >= limit - 3
-            got += b"".join(pieces)
+            for chunk in chunks:
+                assert chunk.endswith((b"\n", b"\r")) or len(chunk) >= limit - 3
+            got += b"".join(chunks)
             written = log.path.read_bytes()
             assert written.startswith(got)
             assert b"\n" not in written[len(got) :]
-        pieces, _, _ = read_all(log, mark, ended=True, limit=limit)
-        assert got + b"".join(pieces) == log.path.read_bytes()
+        chunks, _, _ = read_all(log, position, ended=True, limit=limit)
+        assert got + b"".join(chunks) == log.path.read_bytes()
 
 
 @settings(deadline=None)
@@ -110,8 +110,8 @@ def test_chunks_add_up_to_the_log_and_end_with_lines(growths: list[bytes], limit
 def test_line_is_split_between_characters(text: str, limit: int) -> None:
     with scratch_log() as log:
         log.append(text.encode() + b"\n")
-        pieces, _, _ = read_all(log, None, limit=limit)
-        assert "".join(piece.decode() for piece in pieces) == text + "\n"
+        chunks, _, _ = read_all(log, None, limit=limit)
+        assert "".join(chunk.decode() for chunk in chunks) == text + "\n"
 
 
 @given(data=st.lists(SCRAPS, max_size=30).map(b"".join), ended=st.booleans(), full=st.booleans())
@@ -139,48 +139,48 @@ def test_truncated_and_rewritten_log_is_a_reset(first: bytes, second: bytes, kep
     """If the new content starts with both ends as the old did, it continues instead."""
     with scratch_log() as log:
         log.append(first)
-        _, mark, _ = read_all(log, None, ended=True)
+        _, position, _ = read_all(log, None, ended=True)
         with log.path.open("r+b") as file:
             file.truncate(min(kept, len(first)))
         log.append(second)
         now = log.path.read_bytes()
-        pieces, _, broken = read_all(log, mark, ended=True)
+        chunks, _, broken = read_all(log, position, ended=True)
         again = now[: len(first)]
         if (again[:256], again[-256:], len(again)) == (first[:256], first[-256:], len(first)):
-            assert (b"".join(pieces), broken) == (now[len(first) :], None)
+            assert (b"".join(chunks), broken) == (now[len(first) :], None)
         else:
-            assert (b"".join(pieces), broken) == (now, LogReset.TRUNCATED)
+            assert (b"".join(chunks), broken) == (now, LogReset.TRUNCATED)
 
 
 def test_replaced_log_is_a_reset(log: Log) -> None:
     log.append(b"one\ntwo\n")
-    _, mark, _ = read_all(log, None)
+    _, position, _ = read_all(log, None)
     log.replace(b"one\ntwo\nthree\n")
-    assert read_all(log, mark)[::2] == ([b"one\ntwo\nthree\n"], LogReset.REPLACED)
+    assert read_all(log, position)[::2] == ([b"one\ntwo\nthree\n"], LogReset.REPLACED)
 
 
 def test_truncation_of_a_log_of_gigabytes_is_a_reset(log: Log) -> None:
     with log.path.open("wb") as file:
         file.truncate(5 << 30)
     with log.opened() as file:
-        mark = LogPosition.at(file, 5 << 30)
+        position = LogPosition.at(file, 5 << 30)
     log.append(b"end\n")
-    assert read_all(log, mark)[::2] == ([b"end\n"], None)
+    assert read_all(log, position)[::2] == ([b"end\n"], None)
     os.truncate(log.path, 100)
     with log.path.open("r+b") as file:
         file.truncate(6 << 30)
         file.seek((5 << 30) - 10)
         file.write(b"other")
     with log.opened() as file:
-        assert read_from(file, mark, ended=False).reset is LogReset.TRUNCATED
+        assert read_from(file, position, ended=False).reset is LogReset.TRUNCATED
 
 
 @given(
     inode=st.integers(0, 2**64 - 1), digest=st.binary(min_size=8, max_size=8), offset=st.integers(0, 2**59)
 )
 def test_position_is_parsed_as_it_was_formatted(inode: int, digest: bytes, offset: int) -> None:
-    mark = LogPosition(inode, digest, offset)
-    assert LogPosition.parse(str(mark)) == mark
+    position = LogPosition(inode, digest, offset)
+    assert LogPosition.parse(str(position)) == position
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[0-9a-f]{1,18}-[0-9a-f]{14,18}:[0-9]{1,20}"))
@@ -189,8 +189,8 @@ def test_position_is_parsed_as_it_was_formatted(inode: int, digest: bytes, offse
 @example("01-0011223344556677:1")
 @example("1-0011223344556677:5\n")
 def test_position_has_only_one_form(text: str) -> None:
-    mark = LogPosition.parse(text)
-    assert mark is None or str(mark) == text
+    position = LogPosition.parse(text)
+    assert position is None or str(position) == text
 
 
 def test_growth_does_not_change_an_open_log_and_truncation_does(log: Log) -> None:

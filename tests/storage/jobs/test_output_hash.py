@@ -32,11 +32,11 @@ class Film:
         reading = self.root.read(folder.name)
         assert reading.output_version is not None
         self.job: Job = reading.job
-        self.identity: FileVersion = reading.output_version
+        self.version: FileVersion = reading.output_version
 
     @contextmanager
     def hasher(self) -> Iterator[OutputHasher]:
-        hasher = OutputHasher(self.root, self.job, self.identity)
+        hasher = OutputHasher(self.root, self.job, self.version)
         try:
             yield hasher
         finally:
@@ -151,7 +151,7 @@ def test_other_version_than_the_requested_one_is_not_hashed(
     change(film)
     before = open_paths(film.folder)
     with pytest.raises(OutputChanged):
-        OutputHasher(film.root, film.job, film.identity)
+        OutputHasher(film.root, film.job, film.version)
     assert open_paths(film.folder) == before
 
 
@@ -169,7 +169,7 @@ def test_digest_applies_only_to_its_version(
         assert work.digest == hashlib.sha256(first).digest()
     put(film.path, second)
     with pytest.raises(OutputChanged):
-        OutputHasher(film.root, film.job, film.identity)
+        OutputHasher(film.root, film.job, film.version)
 
 
 def test_file_is_read_if_fadvise_fails(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,15 +134,15 @@ TIMES = st.builds(lambda seconds, parts: seconds * 10**9 + parts, SECONDS, st.in
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1), TIMES, TIMES)
 def test_file_version_keeps_any_values(inode: int, size: int, mtime: int, ctime: int) -> None:
-    identity = FileVersion(inode, size, mtime, ctime)
-    assert (identity.inode, identity.size, identity.mtime_ns, identity.ctime_ns) == (
+    version = FileVersion(inode, size, mtime, ctime)
+    assert (version.inode, version.size, version.mtime_ns, version.ctime_ns) == (
         inode,
         size,
         mtime,
         ctime,
     )
-    assert identity != FileVersion(inode, size, mtime + 1, ctime)
-    assert identity != FileVersion(inode, size, mtime, ctime - 1)
+    assert version != FileVersion(inode, size, mtime + 1, ctime)
+    assert version != FileVersion(inode, size, mtime, ctime - 1)
 
 
 @pytest.mark.parametrize("seconds", [9_500_000_000, 15_032_385_535, -1, -2_000_000_000])

@@ -29,14 +29,14 @@ BODY = os.urandom(6_000_000)
 class BlockingStorage(FileSender):
     """A stand-in for storage that blocks a thread: real storage cannot be released when a test wants it."""
 
-    gate: threading.Event | None = None
+    release: threading.Event | None = None
     started = False
     closed = 0
 
     def send_chunk(self, at: int, stop: int) -> SendResult:
-        if self.gate is not None:
+        if self.release is not None:
             self.started = True
-            self.gate.wait(10)
+            self.release.wait(10)
         return super().send_chunk(at, stop)
 
     def close(self) -> None:
@@ -69,12 +69,12 @@ class Download:
             self.got += some
 
     def hang(self) -> threading.Event:
-        self.sender.gate = threading.Event()
-        return self.sender.gate
+        self.sender.release = threading.Event()
+        return self.sender.release
 
     def leave(self) -> None:
-        if self.sender.gate is not None:
-            self.sender.gate.set()
+        if self.sender.release is not None:
+            self.sender.release.set()
         self.client.close()
 
 
@@ -130,7 +130,7 @@ async def test_one_thread_sends_the_exact_bytes_of_all_downloads(downloads: Down
     made = [downloads.add(*place) for place in [*places, (5, 6), (0, len(BODY))]]
     turns = [download.go(downloads.epoll_sender) for download in made]
     await asyncio.gather(*(asyncio.to_thread(download.read) for download in made))
-    assert [await turn for turn in turns] == [
+    assert [await result for result in turns] == [
         SendResult(download.stop - download.start, StopReason.SLICE_USED) for download in made
     ]
     assert all(download.got == BODY[download.start : download.stop] for download in made)
@@ -141,9 +141,9 @@ async def test_client_that_reads_nothing_stays_active_and_blocks_no_other(downlo
     full, other = downloads.add(), downloads.add()
     waits = full.go(downloads.epoll_sender)
     await has_sent(full)
-    turn = other.go(downloads.epoll_sender)
+    result = other.go(downloads.epoll_sender)
     await asyncio.to_thread(other.read)
-    assert (await turn).sent == len(BODY)
+    assert (await result).sent == len(BODY)
     assert (waits.done(), downloads.epoll_sender.is_running, downloads.epoll_sender.stuck_threads()) == (
         False,
         True,
@@ -156,8 +156,8 @@ async def test_client_that_reads_nothing_stays_active_and_blocks_no_other(downlo
 async def test_slow_download_is_detached_with_the_bytes_sent_so_far(downloads: Downloads) -> None:
     download = downloads.add()
     download.sender._average_chunk_s = 1.0
-    turn = await download.go(downloads.epoll_sender)
-    assert (0 < turn.sent < len(BODY), turn.sent) == (True, download.sender.sent)
+    result = await download.go(downloads.epoll_sender)
+    assert (0 < result.sent < len(BODY), result.sent) == (True, download.sender.sent)
     assert download.sender.closed == 0
 
 
@@ -167,17 +167,17 @@ async def test_while_one_call_blocks_all_others_are_detached_and_none_is_accepte
     full, hung = downloads.add(), downloads.add()
     waits = full.go(downloads.epoll_sender)
     await has_sent(full)
-    gate = hung.hang()
+    release = hung.hang()
     hangs = hung.go(downloads.epoll_sender)
-    turn = await waits
-    assert (turn.sent, turn.stop_reason, hung.sender.started) == (
+    result = await waits
+    assert (result.sent, result.stop_reason, hung.sender.started) == (
         full.sender.sent,
         StopReason.SLICE_USED,
         True,
     )
     assert (downloads.epoll_sender.is_running, hangs.done()) == (False, False)
-    hung.sender.gate = None
-    gate.set()
+    hung.sender.release = None
+    release.set()
     await until(lambda: downloads.epoll_sender.is_running)
     await asyncio.to_thread(hung.read)
     assert (await hangs).sent == len(BODY)
@@ -189,7 +189,7 @@ async def test_blocked_download_fails_and_its_file_is_closed_after_the_call(
     monkeypatch.setattr(downloads.epoll_sender, "_deadline", 0.1)
     monkeypatch.setattr(module, "STUCK_AFTER_S", 0.1)
     hung = downloads.add()
-    gate = hung.hang()
+    release = hung.hang()
     with pytest.raises(StorageUnavailable):
         await hung.go(downloads.epoll_sender)
     assert (hung.sender.closed, downloads.epoll_sender.stuck_threads()) == (0, 1)
@@ -197,15 +197,15 @@ async def test_blocked_download_fails_and_its_file_is_closed_after_the_call(
     await until(lambda: downloads.epoll_sender._check_scheduled)
     downloads.epoll_sender._check_blocked(asyncio.get_running_loop())
     hung.sender.abort()
-    gate.set()
+    release.set()
     await until(lambda: hung.sender.closed)
 
 
 async def test_canceled_download_is_detached_when_it_is_aborted(downloads: Downloads) -> None:
     download = downloads.add()
-    turn = download.go(downloads.epoll_sender)
+    result = download.go(downloads.epoll_sender)
     await has_sent(download)
-    turn.cancel()
+    result.cancel()
     download.sender.abort()
     await until(lambda: download.sender.closed)
     assert not downloads.epoll_sender._active
@@ -213,13 +213,13 @@ async def test_canceled_download_is_detached_when_it_is_aborted(downloads: Downl
 
 async def test_canceled_download_that_is_detached_for_another_is_closed(downloads: Downloads) -> None:
     left, hung = downloads.add(), downloads.add()
-    turn = left.go(downloads.epoll_sender)
+    result = left.go(downloads.epoll_sender)
     await has_sent(left)
-    turn.cancel()
-    gate = hung.hang()
+    result.cancel()
+    release = hung.hang()
     hung.go(downloads.epoll_sender)
     await until(lambda: left.sender.closed)
-    gate.set()
+    release.set()
 
 
 async def test_unexpected_error_reaches_its_download_and_ends_no_other(
@@ -256,20 +256,20 @@ async def test_thread_that_cannot_start_is_started_by_the_next_download(
     with monkeypatch.context() as full:
         full.setattr(threading.Thread, "start", refuse)
         waits = first.go(downloads.epoll_sender)
-    turn = second.go(downloads.epoll_sender)
-    assert ((await waits).sent, (await turn).sent) == (1000, 1000)
+    result = second.go(downloads.epoll_sender)
+    assert ((await waits).sent, (await result).sent) == (1000, 1000)
 
 
 async def test_closed_sender_accepts_nothing_and_finishes_active_downloads(
     downloads: Downloads,
 ) -> None:
     download = downloads.add()
-    turn = download.go(downloads.epoll_sender)
+    result = download.go(downloads.epoll_sender)
     await has_sent(download)
     downloads.epoll_sender.close()
     assert not downloads.epoll_sender.is_running
     await asyncio.to_thread(download.read)
-    assert (await turn).sent == len(BODY)
+    assert (await result).sent == len(BODY)
     await until(lambda: not threads())
 
 

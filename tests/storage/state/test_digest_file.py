@@ -214,24 +214,24 @@ class Restarts(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def start(self) -> int:
-        self.book, self.file = DigestTable(MOST), DigestFile(self.path, MOST)
+        self.table, self.file = DigestTable(MOST), DigestFile(self.path, MOST)
         pages, skipped = self.file.load()
-        self.book.restore(pages)
+        self.table.restore(pages)
         if self.file.needs_rewrite:
-            self.file.rewrite(self.book.entries)
+            self.file.rewrite(self.table.entries)
         return skipped
 
     @rule(job_id=JOBS, version=VERSIONS, digest=DIGESTS)
     def learn(self, job_id: str, version: FileVersion, digest: bytes) -> None:
         page = pack_entry(version, self.learnt.setdefault((job_id, version), digest))
-        self.book.put(job_id, page)
+        self.table.put(job_id, page)
         self.kept.pop(job_id, None)
         self.kept[job_id] = version
         if len(self.kept) > MOST:
             del self.kept[next(iter(self.kept))]
         self.file.append(job_id, page)
         if self.file.needs_rewrite:
-            self.file.rewrite(self.book.entries)
+            self.file.rewrite(self.table.entries)
 
     @rule()
     def restart(self) -> None:
@@ -258,19 +258,19 @@ class Restarts(RuleBasedStateMachine):
     def forget_what_is_gone(self) -> None:
         """Adopt from the table what may be known; the invariants check that it is correct."""
         versions = {bytes(version): version for _, version in self.learnt}
-        self.kept = {job_id: versions[page[: len(VERSION)]] for job_id, page in self.book.entries.items()}
+        self.kept = {job_id: versions[page[: len(VERSION)]] for job_id, page in self.table.entries.items()}
 
     @invariant()
     def what_was_learnt_is_known(self) -> None:
         for job_id, version in getattr(self, "kept", {}).items():
-            assert self.book.find(job_id, version) == self.learnt[job_id, version]
+            assert self.table.find(job_id, version) == self.learnt[job_id, version]
 
     @invariant()
     def nothing_else_is_known(self) -> None:
         if hasattr(self, "book"):
-            assert len(self.book) == len(self.kept) <= MOST
+            assert len(self.table) == len(self.kept) <= MOST
             for job_id, version in self.learnt:
-                found = self.book.find(job_id, version)
+                found = self.table.find(job_id, version)
                 assert found is None or self.kept[job_id] == version
 
     @invariant()

@@ -10,41 +10,41 @@ ONE, TWO = b"1" * 32, b"2" * 32
 
 
 def test_digest_is_valid_only_for_its_version() -> None:
-    book = DigestTable()
-    book.put("a", pack_entry(OLD, ONE))
-    assert book.find("a", OLD) == ONE
-    assert book.find("a", NEW) is None
-    assert book.find("b", OLD) is None
+    table = DigestTable()
+    table.put("a", pack_entry(OLD, ONE))
+    assert table.find("a", OLD) == ONE
+    assert table.find("a", NEW) is None
+    assert table.find("b", OLD) is None
 
 
 @pytest.mark.parametrize("place", range(4))
 def test_every_part_of_a_version_has_to_match(place: int) -> None:
-    book = DigestTable()
-    book.put("a", pack_entry(OLD, ONE))
+    table = DigestTable()
+    table.put("a", pack_entry(OLD, ONE))
     parts = [OLD.inode, OLD.size, OLD.mtime_ns, OLD.ctime_ns]
     parts[place] += 1
-    assert book.find("a", FileVersion(*parts)) is None
+    assert table.find("a", FileVersion(*parts)) is None
 
 
 def test_one_version_per_job_is_kept() -> None:
-    book = DigestTable()
-    book.put("a", pack_entry(OLD, ONE))
-    book.put("a", pack_entry(NEW, TWO))
-    assert (book.find("a", OLD), book.find("a", NEW), len(book)) == (None, TWO, 1)
+    table = DigestTable()
+    table.put("a", pack_entry(OLD, ONE))
+    table.put("a", pack_entry(NEW, TWO))
+    assert (table.find("a", OLD), table.find("a", NEW), len(table)) == (None, TWO, 1)
 
 
 def test_oldest_digest_is_dropped_above_the_maximum() -> None:
-    book = DigestTable(max_entries=2)
+    table = DigestTable(max_entries=2)
     for job_id in ("a", "b", "a", "c"):
-        book.put(job_id, pack_entry(OLD, ONE))
-    assert [job_id for job_id in "abc" if book.find(job_id, OLD)] == ["a", "c"]
+        table.put(job_id, pack_entry(OLD, ONE))
+    assert [job_id for job_id in "abc" if table.find(job_id, OLD)] == ["a", "c"]
 
 
 def test_entries_are_a_copy_in_insertion_order() -> None:
-    book = DigestTable()
+    table = DigestTable()
     for job_id in ("b", "a", "b"):
-        book.put(job_id, pack_entry(OLD, ONE))
-    pages = book.entries
-    book.put("c", pack_entry(OLD, ONE))
+        table.put(job_id, pack_entry(OLD, ONE))
+    pages = table.entries
+    table.put("c", pack_entry(OLD, ONE))
     assert pages == {"a": pack_entry(OLD, ONE), "b": pack_entry(OLD, ONE)}
     assert list(pages) == ["a", "b"]

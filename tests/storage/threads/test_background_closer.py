@@ -14,14 +14,14 @@ class Thing:
     """A resource whose close may block until it is released."""
 
     def __init__(self, *, hangs: bool = False, error: Exception | None = None) -> None:
-        self.gate = threading.Event()
+        self.release = threading.Event()
         if not hangs:
-            self.gate.set()
+            self.release.set()
         self.error = error
         self.closed_by: list[str] = []
 
     def close(self) -> None:
-        self.gate.wait(10)
+        self.release.wait(10)
         self.closed_by.append(threading.current_thread().name)
         if self.error is not None:
             raise self.error
@@ -69,7 +69,7 @@ def test_two_hanging_closes_do_not_delay_the_rest(closer: BackgroundCloser) -> N
     wait_until(lambda: all(thing.closed_by for thing in rest))
     assert not any(thing.closed_by for thing in hung)
     for thing in hung:
-        thing.gate.set()
+        thing.release.set()
 
 
 def test_resources_queued_behind_hanging_closes_are_closed_after_them(closer: BackgroundCloser) -> None:
@@ -77,10 +77,10 @@ def test_resources_queued_behind_hanging_closes_are_closed_after_them(closer: Ba
     for thing in (*hung, last := Thing()):
         closer.close_later(thing)
     assert len(threads()) == 3
-    hung[1].gate.set()
+    hung[1].release.set()
     wait_until(lambda: bool(last.closed_by))
     for thing in hung:
-        thing.gate.set()
+        thing.release.set()
 
 
 def test_ended_closer_still_closes_and_keeps_no_thread() -> None:

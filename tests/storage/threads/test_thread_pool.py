@@ -45,14 +45,14 @@ class Work:
 
     def __init__(self, result: object = None, resource: Thing | None = None) -> None:
         self.started = threading.Event()
-        self.gate = threading.Event()
+        self.release = threading.Event()
         self.result = result
         self.resource = resource or Thing()
 
     def __call__(self) -> object:
         self.resource.in_use = True
         self.started.set()
-        self.gate.wait(10)
+        self.release.wait(10)
         self.resource.in_use = False
         if isinstance(self.result, BaseException):
             raise self.result
@@ -79,7 +79,7 @@ class Pools:
 
     def leave(self) -> None:
         for work in self.works:
-            work.gate.set()
+            work.release.set()
         for pool in self.pools:
             pool.close()
         wait_until(lambda: not self.threads())
@@ -121,7 +121,7 @@ async def test_call_runs_in_a_thread_and_returns_its_result(pools: Pools) -> Non
 )
 async def test_exception_of_a_call_is_raised(pools: Pools, error: BaseException) -> None:
     work, resource = pools.work(error), Thing()
-    work.gate.set()
+    work.release.set()
     with pytest.raises(type(error)) as raised:
         await pools.pool().run("a", work, resource=resource)
     assert raised.value is error
@@ -168,7 +168,7 @@ async def test_call_may_have_its_own_deadline(pools: Pools) -> None:
         await pool.run("a", pools.work(), deadline=0.05)
     task = await begin(pools.pool(deadline=0.05), "a", patient := pools.work(7), deadline=30)
     await asyncio.wait([task], timeout=0.1)
-    patient.gate.set()
+    patient.release.set()
     assert await task == 7
 
 
@@ -203,7 +203,7 @@ async def test_call_abandoned_in_the_queue_is_not_started(pools: Pools) -> None:
     await begin(pool, "a", first)
     with pytest.raises(StorageUnavailable):
         await pool.run("b", second, deadline=0.02)
-    first.gate.set()
+    first.release.set()
     await begin(pool, "c", third)
     assert not second.started.is_set()
 
@@ -219,11 +219,11 @@ async def test_fourth_call_of_a_key_waits_and_other_keys_do_not(pools: Pools) ->
     for key in "abc":
         assert await pool.run(key, lambda: "quick") == "quick"
     assert [work.started.is_set() for work in works] == [True] * 3 + [False] * 3
-    works[1].gate.set()
+    works[1].release.set()
     await until(works[3].started.is_set)
     assert not works[4].started.is_set()
     for work in works:
-        work.gate.set()
+        work.release.set()
     assert await asyncio.gather(*tasks) == [0, 1, 2, 3, 4, 5]
     assert not pool._running_by_key
     assert not pool._waiting_by_key
@@ -246,8 +246,8 @@ async def test_queue_skips_abandoned_calls(pools: Pools) -> None:
         finish(*args)
 
     pool._deliver = leave_and_finish  # type: ignore[assignment, method-assign] # otherwise the race would be hit by chance only
-    holder.gate.set()
-    last.gate.set()
+    holder.release.set()
+    last.release.set()
     await task
     assert await staying == "last"
     assert all(other.cancelled() for other in leaving)
@@ -290,7 +290,7 @@ async def test_pool_full_of_stuck_threads_refuses_immediately_and_recovers(pools
             await pool.run("other", nothing)
         assert refused.value.retry_after
     assert time.monotonic() - started_at < 0.5
-    works[0].gate.set()
+    works[0].release.set()
     await until(lambda: pool.stuck_threads() == 2)
     assert await pool.run("other", lambda: 1) == 1
 
@@ -299,11 +299,11 @@ async def test_new_calls_wait_while_the_pool_is_only_busy(pools: Pools) -> None:
     pool, works = pools.pool(threads=2, stuck_after=30), [pools.work() for _ in range(2)]
     for number, work in enumerate(works):
         await begin(pool, f"busy {number}", work)
-    newcomer = asyncio.ensure_future(pool.run("other", lambda: 1))
-    await asyncio.wait([newcomer], timeout=0.02)
-    assert not newcomer.done()
-    works[0].gate.set()
-    assert await newcomer == 1
+    new_call = asyncio.ensure_future(pool.run("other", lambda: 1))
+    await asyncio.wait([new_call], timeout=0.02)
+    assert not new_call.done()
+    works[0].release.set()
+    assert await new_call == 1
 
 
 async def test_resource_of_a_refused_call_is_closed_while_every_thread_hangs(pools: Pools) -> None:
@@ -326,12 +326,12 @@ async def test_threads_are_started_only_if_the_others_block(pools: Pools) -> Non
     blocked = [asyncio.ensure_future(pool.run(str(number), work)) for number, work in enumerate(works)]
     await until(lambda: all(work.started.is_set() for work in works))
     assert len(pools.threads()) == 8
-    crowd = [asyncio.ensure_future(pool.run(f"more {number}", nothing)) for number in range(20)]
-    await asyncio.wait(crowd, timeout=0.05)
+    new_calls = [asyncio.ensure_future(pool.run(f"more {number}", nothing)) for number in range(20)]
+    await asyncio.wait(new_calls, timeout=0.05)
     assert len(pools.threads()) == 8
     for work in works:
-        work.gate.set()
-    await asyncio.gather(*crowd, *blocked)
+        work.release.set()
+    await asyncio.gather(*new_calls, *blocked)
     assert all(thread.daemon for thread in pools.threads())
 
 
@@ -341,7 +341,7 @@ async def test_pool_of_one_thread_does_not_grow(pools: Pools) -> None:
     second = asyncio.ensure_future(pool.run("b", lambda: 2))
     await asyncio.wait([second], timeout=0.05)
     assert len(pools.threads()) == 1
-    first.gate.set()
+    first.release.set()
     assert (await task, await second) == (None, 2)
 
 
@@ -368,7 +368,7 @@ async def test_late_result_is_closed_once_and_not_on_the_loop(pools: Pools) -> N
     with pytest.raises(StorageUnavailable):
         await pool.run("a", work, resource=resource)
     assert (result.closed, resource.closed) == (0, 0)
-    work.gate.set()
+    work.release.set()
     await until(lambda: (result.closed, resource.closed) == (1, 1))
     assert not resource.closed_in_use
     assert threading.main_thread() not in {result.closed_by, resource.closed_by}
@@ -378,7 +378,7 @@ async def test_late_result_without_close_is_dropped(pools: Pools) -> None:
     pool, work = pools.pool(deadline=0.02), pools.work(5)
     with pytest.raises(StorageUnavailable):
         await pool.run("a", work)
-    work.gate.set()
+    work.release.set()
     assert await pool.run("a", lambda: 1, deadline=5) == 1
 
 
@@ -399,7 +399,7 @@ async def test_late_exception_is_dropped_and_the_resource_closed(pools: Pools) -
     work = pools.work(OSError(5, "late"), resource)
     with pytest.raises(StorageUnavailable):
         await pool.run("a", work, resource=resource)
-    work.gate.set()
+    work.release.set()
     await until(lambda: resource.closed == 1)
     assert not resource.closed_in_use
 
@@ -415,7 +415,7 @@ async def test_call_cancelled_while_running_closes_result_and_resource_when_the_
     assert task.cancelled()
     await pool.run("b", nothing)
     assert (result.closed, resource.closed) == (0, 0)
-    work.gate.set()
+    work.release.set()
     await until(lambda: (result.closed, resource.closed) == (1, 1))
     assert not resource.closed_in_use
 
@@ -445,7 +445,7 @@ async def test_call_cancelled_at_the_moment_of_its_result_closes_both(
     pool._deliver = finish_and_cancel  # type: ignore[assignment, method-assign] # otherwise the race would be hit by chance only
     work = pools.work(answer, resource)
     task = await begin(pool, "a", work, resource=resource)
-    work.gate.set()
+    work.release.set()
     await ended(task)
     assert task.cancelled()
     await until(lambda: resource.closed == 1)
@@ -463,7 +463,7 @@ async def test_call_that_expires_at_the_moment_of_its_result_closes_both_once(po
 
     pool._deliver = expire_and_finish  # type: ignore[assignment, method-assign] # otherwise the race would be hit by chance only
     work = pools.work(answer, resource)
-    work.gate.set()
+    work.release.set()
     with pytest.raises(StorageUnavailable, match="Now"):
         await pool.run("a", work, resource=resource)
     pool._deliver = finish  # type: ignore[method-assign] # put back
@@ -483,7 +483,7 @@ def test_loop_closed_during_a_call_leaves_nothing_open(pools: Pools) -> None:
     with asyncio.Runner() as runner:
         runner.run(leave())
     assert (result.closed, resource.closed) == (0, 0)
-    work.gate.set()
+    work.release.set()
     wait_until(lambda: (result.closed, resource.closed) == (1, 1))
     assert not resource.closed_in_use
 
@@ -505,14 +505,14 @@ async def test_closed_pool_accepts_no_calls_and_its_threads_end(pools: Pools) ->
 
 async def test_calls_accepted_before_close_are_executed(pools: Pools) -> None:
     pool = pools.pool(threads=1, max_per_key=1)
-    blocked, queued, in_line = (pools.work(number) for number in range(3))
+    blocked, queued, waiting_call = (pools.work(number) for number in range(3))
     tasks = [await begin(pool, "a", blocked)]
     tasks.append(asyncio.ensure_future(pool.run("b", queued)))
-    tasks.append(asyncio.ensure_future(pool.run("a", in_line)))
+    tasks.append(asyncio.ensure_future(pool.run("a", waiting_call)))
     await asyncio.sleep(0)
     pool.close()
     for work in pools.works:
-        work.gate.set()
+        work.release.set()
     assert await asyncio.gather(*tasks) == [0, 1, 2]
 
 
@@ -522,7 +522,7 @@ async def test_result_after_close_is_closed(pools: Pools) -> None:
     with pytest.raises(StorageUnavailable):
         await pool.run("a", work, resource=resource)
     pool.close()
-    work.gate.set()
+    work.release.set()
     await until(lambda: (result.closed, resource.closed) == (1, 1))
 
 

@@ -206,14 +206,14 @@ async def test_token_removed_from_the_file_is_rejected(service: Service) -> None
     assert not service.gate.current(token)
 
 
-@pytest.mark.parametrize("spoil", ["write", "chmod"])
+@pytest.mark.parametrize("invalidate", ["write", "chmod"])
 async def test_file_that_becomes_invalid_keeps_the_last_valid_tokens_and_is_logged_once(
-    service: Service, spoil: str
+    service: Service, invalidate: str
 ) -> None:
     secret, token = create(service.path, "alice")
     await service.gate.refresh()
     good = service.path.read_bytes()
-    if spoil == "write":
+    if invalidate == "write":
         service.path.write_bytes(good[:-9])
     else:
         service.path.chmod(0o644)

@@ -233,24 +233,24 @@ async def test_token_file_that_becomes_invalid_is_logged_and_the_last_valid_one_
     endless = "1000000/minute"
     service = start_process("--limit-status", endless, "--limit-auth-failures", endless)
     path = state_dir / "tokens.json"
-    spoils = (half_written, opened_to_others, a_folder, a_fifo)
-    for count, spoil in enumerate(spoils, 1):
+    invalidations = (half_written, opened_to_others, a_folder, a_fifo)
+    for count, invalidate in enumerate(invalidations, 1):
         good = path.read_bytes()
-        spoil(path)
+        invalidate(path)
         ends = time.monotonic() + 5
         while await service.metric("jobsvc_token_file_errors_total") < count:
-            assert time.monotonic() < ends, spoil.__name__
+            assert time.monotonic() < ends, invalidate.__name__
             assert (await service.get(STATUS)).status == 200
             await asyncio.sleep(0.01)
         assert (await service.get(STATUS)).status == 200
         assert (await service.get(STATUS, token="jsvc_" + "x" * 43)).status == 401
         assert (await service.get("/readyz", token=None)).status == 200
         log_line = service.lines("token-file-unusable")[-1]
-        assert f"{path}: {SPOILT[spoil]}" in log_line["reason"]
+        assert f"{path}: {SPOILT[invalidate]}" in log_line["reason"]
         assert log_line["kept"] == "the last valid version"
         restored(path, good)
         await wait_for_status(service, 200, make_token())
-    assert len(service.lines("token-file-unusable")) == len(spoils), "each told once"
+    assert len(service.lines("token-file-unusable")) == len(invalidations), "each told once"
 
 
 async def test_revocation_works_while_the_labels_are_unusable(
@@ -283,17 +283,17 @@ async def test_unusable_labels_do_not_prevent_the_start(
         assert await service.metric("jobsvc_token_label_errors_total") == 1
 
 
-@pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("invalidate", SPOILT, ids=lambda invalidate: invalidate.__name__)
 async def test_unusable_token_file_at_start_is_an_error_that_names_it(
-    spoil: Callable[[Path], None], jobs_root: Path, state_dir: Path, make_token: MakeToken
+    invalidate: Callable[[Path], None], jobs_root: Path, state_dir: Path, make_token: MakeToken
 ) -> None:
     secret, path = make_token(), state_dir / "tokens.json"
-    spoil(path)
+    invalidate(path)
     settings = Settings(jobs_root, port=0, state_dir=state_dir, watch=WatchMode.POLL, shutdown_grace=0)
     with pytest.raises(StartupError) as refused:
         async with service_in_loop(settings):
             """The request does not get that far."""
-    assert f"{path}: {SPOILT[spoil]}" in str(refused.value)
+    assert f"{path}: {SPOILT[invalidate]}" in str(refused.value)
     assert secret.removeprefix("jsvc_") not in str(refused.value)
 
 

@@ -27,7 +27,7 @@ class Stream:
     def __init__(self, rate: int) -> None:
         self.clock = Clock()
         self.rate = rate
-        self.pace = Throttle(rate, lambda _seconds: None, self.clock)
+        self.throttle = Throttle(rate, lambda _seconds: None, self.clock)
         self.sent: list[tuple[float, int]] = []
         """Time and number of bytes of each slice."""
 
@@ -35,11 +35,11 @@ class Stream:
         """Wait as returned, and `late` seconds more; the client reads a part of what may be sent, at least a
         byte.
         """
-        self.clock.now += max(self.pace.wait(left), 0) + late
-        earned = self.pace.available(left)
+        self.clock.now += max(self.throttle.wait(left), 0) + late
+        earned = self.throttle.available(left)
         assert 0 < earned <= left
         count = max(1, int(earned * taken))
-        self.pace.consume(count)
+        self.throttle.consume(count)
         self.sent.append((self.clock.now, count))
         return count
 
@@ -71,8 +71,8 @@ def test_small_transfers_get_no_more_than_the_rate(rate: int, moves: list[tuple[
     stream = Stream(rate)
     for left, late, taken in moves:
         stream.step(left, late=late, taken=taken)
-        so_far = sum(count for _, count in stream.sent)
-        assert so_far <= rate * (stream.clock.now - 1_000) + 1 + rate * 1e-9
+        sent = sum(count for _, count in stream.sent)
+        assert sent <= rate * (stream.clock.now - 1_000) + 1 + rate * 1e-9
 
 
 @given(st.integers(1, 10**9), st.integers(1, 200))
@@ -96,7 +96,7 @@ def test_late_timers_do_not_slow_the_transfer(rate: int, late: float) -> None:
 def test_slices_and_waits_are_small(rate: int) -> None:
     stream = Stream(rate)
     for _ in range(20):
-        assert stream.pace.wait(10**18) <= max(SLICE_S, 1 / rate) + 1e-6
+        assert stream.throttle.wait(10**18) <= max(SLICE_S, 1 / rate) + 1e-6
         assert stream.step(10**18) <= max(rate * SLICE_S, 1) + 1 + rate * 1e-6
 
 
@@ -110,16 +110,16 @@ def test_stall_earns_at_most_a_quarter_second() -> None:
 
 def test_last_bytes_wait_only_for_their_own_time() -> None:
     stream = Stream(1_000)
-    assert stream.pace.wait(10) == pytest.approx(0.01)
+    assert stream.throttle.wait(10) == pytest.approx(0.01)
     assert stream.step(10) == 10
 
 
 async def test_only_actual_waits_are_reported() -> None:
     waits: list[float] = []
-    pace = Throttle(10_000, waits.append)
-    assert await pace.acquire(100) == 100
+    throttle = Throttle(10_000, waits.append)
+    assert await throttle.acquire(100) == 100
     assert len(waits) == 1
     assert 0.005 < waits[0] < 1
-    pace._paid_until -= 1
-    assert await pace.acquire(5_000) == 2_500
+    throttle._paid_until -= 1
+    assert await throttle.acquire(5_000) == 2_500
     assert len(waits) == 1

@@ -33,7 +33,7 @@ def take_away(root: Path) -> None:
 
 
 @pytest.fixture
-async def doubted(make_job: MakeJob, jobs_root: Path, disk: StorageExecutor) -> Freshness:
+async def unavailable_index(make_job: MakeJob, jobs_root: Path, disk: StorageExecutor) -> Freshness:
     """A catalogue with anna's job-1, whose root has become unavailable since."""
     make_job()
     parts = Parts(disk, JobsRoot(jobs_root))
@@ -45,19 +45,19 @@ async def doubted(make_job: MakeJob, jobs_root: Path, disk: StorageExecutor) -> 
 
 @pytest.mark.parametrize("force", [True, False])
 async def test_job_of_another_owner_is_unknown_as_soon_as_the_disk_responds(
-    doubted: Freshness, *, force: bool
+    unavailable_index: Freshness, *, force: bool
 ) -> None:
     for job_id in ("job-1", "job-2"):
         with pytest.raises(JobNotFound):
-            await get_visible_job(doubted, BERT, job_id, force=force)
+            await get_visible_job(unavailable_index, BERT, job_id, force=force)
 
 
 @pytest.mark.parametrize("force", [True, False])
 async def test_both_are_unavailable_while_the_disk_does_not_respond(
-    doubted: Freshness, jobs_root: Path, *, force: bool
+    unavailable_index: Freshness, jobs_root: Path, *, force: bool
 ) -> None:
     take_away(jobs_root)
     for job_id in ("job-1", "job-2"):
         with pytest.raises(StorageUnavailable):
-            await get_visible_job(doubted, BERT, job_id, force=force)
-    assert (await get_visible_job(doubted, ANNA, "job-1", force=force)).stale
+            await get_visible_job(unavailable_index, BERT, job_id, force=force)
+    assert (await get_visible_job(unavailable_index, ANNA, "job-1", force=force)).stale

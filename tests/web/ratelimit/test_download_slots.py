@@ -91,11 +91,11 @@ async def test_request_that_sends_no_file_ends_no_download(
     kind: str,
 ) -> None:
     monkeypatch.setattr("jobsvc.web.ratelimit.download_slots.PACE_PERIOD_S", 0.2)
-    ended, give_way = [], TransferState.end_early
+    ended, end_early = [], TransferState.end_early
 
-    def note(shipment: TransferState) -> None:
-        ended.append(shipment.key)
-        give_way(shipment)
+    def note(state: TransferState) -> None:
+        ended.append(state.key)
+        end_early(state)
 
     monkeypatch.setattr(TransferState, "end_early", note)
     other, target = make_token("bert"), TARGETS[kind].replace("job-1", "job-2")
