@@ -119,11 +119,11 @@ def demo(ctx: click.Context, /, host: str, port: int, *, keep: bool) -> None:
 def samples() -> Path:
     """Return the directory of the sample jobs: in the package if installed from a wheel, else next to it."""
     package = Path(str(files("jobsvc")))
-    found = [folder / "sample_jobs" for folder in (package, package.parent)]
-    for folder in found:
+    candidates = [folder / "sample_jobs" for folder in (package, package.parent)]
+    for folder in candidates:
         if folder.is_dir():
             return folder
-    raise click.ClickException(f"The sample jobs are neither in {found[0]} nor in {found[1]}.")
+    raise click.ClickException(f"The sample jobs are neither in {candidates[0]} nor in {candidates[1]}.")
 
 
 def copy_samples(jobs: Path) -> int:
@@ -218,9 +218,9 @@ def _free_port(host: str, port: int) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError as refused:
-            if refused.errno not in {errno.EADDRINUSE, errno.EACCES}:
-                raise click.ClickException(f"Cannot listen on {host}: {refused.strerror}") from refused
+        except OSError as exc:
+            if exc.errno not in {errno.EADDRINUSE, errno.EACCES}:
+                raise click.ClickException(f"Cannot listen on {host}: {exc.strerror}") from exc
             click.echo(f"Port {port} is not available; the demo uses a free port instead.")
             return 0
     return port

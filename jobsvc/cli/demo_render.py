@@ -39,9 +39,9 @@ _FILTER: Final = (
 
 def find_ffmpeg() -> str | None:
     """Return the path of an ffmpeg: from PATH, else from the `demo` extra; None if there is neither."""
-    found = shutil.which("ffmpeg")
-    if found is not None:
-        return str(Path(found).absolute())
+    path = shutil.which("ffmpeg")
+    if path is not None:
+        return str(Path(path).absolute())
     try:
         import imageio_ffmpeg  # noqa: PLC0415 - an optional dependency
 

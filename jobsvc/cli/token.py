@@ -6,8 +6,6 @@ file or state directory that cannot be used.
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 import sys
 import time
@@ -22,16 +20,14 @@ import orjson
 
 from jobsvc.cli.settings_options import (
     configured_values,
-    file_error,
     setting_errors,
     settings_options,
     warn_of_unknown_variables,
 )
+from jobsvc.cli.state_file_errors import LABELS_REMEDY, state_file_errors
 from jobsvc.domain.access import SCOPES, Token
 from jobsvc.settings import OPTIONS, default_state_dir, resolve
-from jobsvc.storage.files.os_errors import describe
-from jobsvc.storage.files.users import user_name
-from jobsvc.storage.layout import TOKEN_LABELS_FILE, TOKEN_USE_FILE, TOKENS_FILE
+from jobsvc.storage.layout import TOKEN_USE_FILE, TOKENS_FILE
 from jobsvc.storage.state import token_file
 from jobsvc.storage.state.token_format import check_name, time_text
 from jobsvc.storage.state.token_use_file import load_use
@@ -52,12 +48,6 @@ _COLUMNS: Final = {
     "LABEL": "label",
 }
 _NONE: Final = {"expires": "never", "lastUsed": "-", "label": ""}
-_REMEDIES: Final = {
-    errno.ENOSPC: "; free disk space there",
-    errno.EDQUOT: "; free disk space there, or raise the quota",
-    errno.EROFS: "; mount it writable, or use another --state-dir",
-}
-_LABELS_REMEDY: Final = "; correct it, or remove it: only the labels are lost, the tokens remain valid"
 _MAX_SECRET_LENGTH: Final = 512
 """Maximum number of characters of a token on standard input."""
 
@@ -87,9 +77,11 @@ def _token_file(ctx: click.Context) -> Path:
     """Return the path of the token file in the configured or default state directory."""
     warn_of_unknown_variables()
     with setting_errors():
-        found = resolve(configured_values(ctx), [option for option in OPTIONS if option.name == "state-dir"])
+        configured = resolve(
+            configured_values(ctx), [option for option in OPTIONS if option.name == "state-dir"]
+        )
     try:
-        return Path(found.get("state_dir") or default_state_dir()) / TOKENS_FILE
+        return Path(configured.get("state_dir") or default_state_dir()) / TOKENS_FILE
     except ValueError as exc:
         raise click.UsageError(f"--state-dir {exc}") from exc
 
@@ -145,11 +137,13 @@ def create(
         with _value_errors(name):
             if value is not None:
                 check_name(value)
-    with _file_errors(path):
-        secret, made = token_file.create(path, owner, scopes, expires, label)
+    with state_file_errors(path):
+        secret, created = token_file.create(path, owner, scopes, expires, label)
     click.echo(secret)
-    end = "until it is revoked" if made.expires is None else f"until {time_text(made.expires)}"
-    click.echo(f"Token {made.id} of {owner}, valid {end}. Keep it safe: it cannot be shown again.", err=True)
+    end = "until it is revoked" if created.expires is None else f"until {time_text(created.expires)}"
+    click.echo(
+        f"Token {created.id} of {owner}, valid {end}. Keep it safe: it cannot be shown again.", err=True
+    )
 
 
 @token.command("list")
@@ -162,10 +156,10 @@ def list_(ctx: click.Context, /, *, as_json: bool, **_: object) -> None:
     The running service writes LAST-USED once a minute. The tokens themselves cannot be shown.
     """
     path = _token_file(ctx)
-    with _file_errors(path):
-        found, used = token_file.load(path), load_use(path.with_name(TOKEN_USE_FILE))
+    with state_file_errors(path):
+        tokens, used = token_file.load(path), load_use(path.with_name(TOKEN_USE_FILE))
     now = time.time()
-    described = [_describe(each, used.get(each.id), now) for each in found]
+    described = [_describe(each, used.get(each.id), now) for each in tokens]
     if as_json:
         for each in described:
             click.echo(orjson.dumps(each))
@@ -189,17 +183,17 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
     path = _token_file(ctx)
     if name == "-":
         name = sys.stdin.readline(_MAX_SECRET_LENGTH).strip()
-    with _file_errors(path):
+    with state_file_errors(path):
         try:
-            gone = token_file.revoke(path, name)
+            revoked = token_file.revoke(path, name)
         except token_file.UnknownToken as exc:
             # The argument might be the token itself, so it is not printed.
             message = f"No token in {path} matches this id or token; `jobsvc token list` shows the ids."
             raise click.ClickException(message) from exc
         label_fault = token_file.load_if_changed(path).label_fault
-    click.echo(f"Token {gone.id} of {gone.owner} is revoked.", err=True)
+    click.echo(f"Token {revoked.id} of {revoked.owner} is revoked.", err=True)
     if label_fault is not None:
-        click.echo(f"Warning: {label_fault}{_LABELS_REMEDY}", err=True)
+        click.echo(f"Warning: {label_fault}{LABELS_REMEDY}", err=True)
 
 
 @token.command
@@ -208,11 +202,11 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
 def prune(ctx: click.Context, /, **_: object) -> None:
     """Remove expired tokens, and print their ids."""
     path = _token_file(ctx)
-    with _file_errors(path):
-        gone = token_file.prune(path)
-    for each in gone:
+    with state_file_errors(path):
+        removed = token_file.prune(path)
+    for each in removed:
         click.echo(each.id)
-    click.echo(f"{len(gone)} expired token{'s' * (len(gone) != 1)} removed.", err=True)
+    click.echo(f"{len(removed)} expired token{'s' * (len(removed) != 1)} removed.", err=True)
 
 
 @contextmanager
@@ -221,38 +215,6 @@ def _value_errors(option: str) -> Iterator[None]:
         yield
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint=option) from exc
-
-
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    """Turn faults of the state directory into a one-line message with the remedy, and an exit code."""
-    try:
-        yield
-    except token_file.BadTokenFile as exc:
-        cause = exc.__cause__
-        remedy = "; correct it or restore it from a backup" if isinstance(cause, ValueError) else ""
-        if isinstance(cause, PermissionError):
-            remedy = _other_user(path)
-        elif str(exc).startswith(str(path.with_name(TOKEN_LABELS_FILE))):
-            remedy = _LABELS_REMEDY
-        raise file_error(f"{exc}{remedy}", cause) from exc
-    except PermissionError as exc:
-        raise file_error(f"{path.parent}: {describe(exc)}{_other_user(path)}", exc) from exc
-    except OSError as exc:
-        remedy = _REMEDIES.get(exc.errno or 0, "")
-        raise file_error(f"{exc.filename or path.parent}: {describe(exc)}{remedy}", exc) from exc
-
-
-def _other_user(path: Path) -> str:
-    """Return the remedy for a permission error: run as the owner, or check the directory's path."""
-    folder = path.parent
-    try:
-        owner = folder.stat().st_uid
-    except OSError:
-        owner = os.geteuid()
-    if owner == os.geteuid():
-        return "; check that this is the service's state directory (--state-dir or JOBSVC_STATE_DIR)"
-    return f"; run this command as {user_name(owner)}, the owner of the state directory"
 
 
 def _describe(each: Token, used: float | None, now: float) -> dict[str, str | list[str] | None]:

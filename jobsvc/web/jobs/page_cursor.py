@@ -15,23 +15,23 @@ from zlib import crc32
 
 from jobsvc.index.queries.listing import After
 
-_PLACE: Final = Struct(">q")
-_SUM: Final = Struct(">I")
-_FORM: Final = 1
+_CREATED: Final = Struct(">q")
+_CHECKSUM: Final = Struct(">I")
+_FORMAT: Final = 1
 """Start value of the checksum, so that a cursor in another format is rejected."""
 
 
 def format_cursor(after: After) -> str:
     """Encode the position at which a page ended."""
-    place = _PLACE.pack(after[0]) + after[1].encode("ascii")
-    return urlsafe_b64encode(_SUM.pack(crc32(place, _FORM)) + place).rstrip(b"=").decode("ascii")
+    position = _CREATED.pack(after[0]) + after[1].encode("ascii")
+    return urlsafe_b64encode(_CHECKSUM.pack(crc32(position, _FORMAT)) + position).rstrip(b"=").decode("ascii")
 
 
 def parse_cursor(cursor: str) -> After | None:
     """Decode a cursor; None if it is invalid or incomplete. The checksum only detects accidental changes."""
     try:
-        place = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[_SUM.size :]
-        after = _PLACE.unpack_from(place)[0], place[_PLACE.size :].decode("ascii")
+        position = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[_CHECKSUM.size :]
+        after = _CREATED.unpack_from(position)[0], position[_CREATED.size :].decode("ascii")
     except (ValueError, error):
         return None
     return after if format_cursor(after) == cursor else None
