@@ -10,6 +10,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Final, Self
@@ -62,16 +63,14 @@ class BlockingCallDetector:
     def __init__(self) -> None:
         self.blocking_calls: list[str] = []
         """Each blocking call with its stack."""
-        self._blockbuster = _make_blockbuster()
         self._patch = pytest.MonkeyPatch()
 
     def __enter__(self) -> Self:
         self._patch.setattr(engine, "BlockingError", self._record)
-        self._blockbuster.activate()
+        _blockbuster().activate()  # for the whole session: wrapping the functions takes some milliseconds
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._blockbuster.deactivate()
         self._patch.undo()
 
     def _record(self, call: str) -> BlockingError:
@@ -81,7 +80,8 @@ class BlockingCallDetector:
         return BlockingError(call)
 
 
-def _make_blockbuster() -> BlockBuster:
+@cache
+def _blockbuster() -> BlockBuster:
     watch = BlockBuster(["jobsvc", "aiohttp"], excluded_modules=NOT_SCANNED)
     # It knows the iterator of os.scandir by this name.
     watch.functions["os.scandir.__next__"] = watch.functions.pop("os.scandir")
@@ -103,7 +103,8 @@ def _make_blockbuster() -> BlockBuster:
 
 
 def _allow_test_code(harmless: Callable[..., bool]) -> Callable[..., bool]:
-    return lambda *args, **kwargs: _called_by_test(sys._getframe()) or harmless(*args, **kwargs)
+    # Most calls are harmless ones of non-blocking sockets; walking the stack for each takes longer.
+    return lambda *args, **kwargs: harmless(*args, **kwargs) or _called_by_test(sys._getframe())
 
 
 def _called_by_test(frame: FrameType | None) -> bool:
