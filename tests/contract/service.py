@@ -88,6 +88,15 @@ class Service:
         with self.session.get(self.url + target, headers=fields, stream=True, timeout=20) as response:
             yield response
 
+    @contextmanager
+    def stream(self, target: str) -> Iterator[requests.Response]:
+        """Have a stream for the length of a block, as soon as the end of the one before it is noticed."""
+        while True:
+            with self.begin(target) as response:
+                if response.status_code != 429:
+                    yield response
+                    return
+
 
 @contextmanager
 def running(folder: Path, *options: str, listed: bool = True) -> Iterator[Service]:

@@ -282,7 +282,7 @@ STREAMS: Final[Mapping[str, str]] = {
 def test_stream_above_the_limit_is_answered_as_documented(narrow: Service, name: str) -> None:
     operation = OPERATIONS[name]
     target = operation.path.replace("{id}", RENDERING) + STREAMS[name]
-    with narrow.begin(f"/api/jobs/{RENDERING}/events"):
+    with narrow.stream(f"/api/jobs/{RENDERING}/events"):
         response = narrow.ask(operation.method.upper(), target)
     assert_conforms(name, response)
     assert response.status_code == 429
