@@ -19,6 +19,7 @@ from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.settings import Settings
 from jobsvc.storage.files import file_version
 from jobsvc.storage.nonblocking import descriptor_cache
+from jobsvc.storage.processes import record_process
 from jobsvc.storage.state import token_file
 from tests.blocking_calls import BlockingCallDetector
 from tests.service_runner import Process, Service, service_in_loop, start_service_process, stop_process
@@ -145,7 +146,11 @@ class Serve(Protocol):
 
 
 @pytest.fixture
-async def serve(jobs_root: Path, state_dir: Path, make_token: MakeToken) -> AsyncIterator[Serve]:
+async def serve(
+    jobs_root: Path, state_dir: Path, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Serve]:
+    # The process that splits large records may start slowly on a busy machine.
+    monkeypatch.setattr(record_process, "LOCK_TIMEOUT_S", 20.0)
     async with AsyncExitStack() as services:
 
         async def start(**settings: Any) -> Service:
