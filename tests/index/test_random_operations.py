@@ -217,7 +217,7 @@ class RandomOperationsPolling(RandomOperations):
     mode = "poll"
 
 
-@pytest.mark.timeout(REQUESTED_OPERATIONS // 2 + 60)
+@pytest.mark.timeout(REQUESTED_OPERATIONS // 2 + 120)
 @pytest.mark.parametrize("machine", [RandomOperations, RandomOperationsPolling])
 def test_responses_are_correct_whatever_the_farm_does(machine: type[RandomOperations]) -> None:
     done_before = machine.done

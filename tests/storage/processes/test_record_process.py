@@ -41,7 +41,7 @@ LARGE: Final = "x" * LARGE_RECORD_BYTES
 
 @pytest.fixture
 def record_process() -> Iterator[RecordProcess]:
-    record_process = RecordProcess(deadline=60.0)  # on a busy machine its start takes seconds
+    record_process = RecordProcess(socket_timeout=60.0)  # on a busy machine its start takes seconds
     yield record_process
     record_process.close()
     assert record_process.pid is None
