@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
@@ -76,19 +76,6 @@ class Permits:
             yield permit
         finally:
             self._held.discard(permit)
-
-    @asynccontextmanager
-    async def limit(self, token: Token, scope: str) -> AsyncIterator[None]:
-        """Cancel the block and raise PermitLost if the permit is lost."""
-        limit = asyncio.timeout(None)
-        try:
-            async with limit:
-                with self.hold(token, scope, lambda: limit.reschedule(0)):
-                    yield
-        except TimeoutError as exc:
-            if limit.expired():
-                raise PermitLost from exc
-            raise
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Check all permits until the application ends: a cleanup_ctx."""

@@ -6,6 +6,7 @@ Downloads and logs both use this module.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -17,7 +18,6 @@ from jobsvc.observe.download_log import Outcome
 from jobsvc.storage.nonblocking.cached_read import ReadBuffer
 from jobsvc.web import problems
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.auth.permits import PermitLost
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.file_transfer.selection import BodyPlan, FileSelection, fields, lines, plan
@@ -135,12 +135,11 @@ class FileResponder:
         """Wait for the end of a transfer and call `on_finished`; return None if it ended early."""
         outcome = Outcome.SHUTDOWN
         try:
-            async with self._body_writer.permits.limit(state.token, self._scope), state.interruptible():
-                result = await sending
+            revoke = partial(state.end_early, Outcome.REVOKED)
+            with self._body_writer.permits.hold(state.token, self._scope, revoke):
+                async with state.interruptible():
+                    result = await sending
             outcome = Outcome.COMPLETE
-        except PermitLost:
-            outcome = Outcome.REVOKED
-            return None
         except TransferAborted as exc:
             outcome = exc.outcome
             return None

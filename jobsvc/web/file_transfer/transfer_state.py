@@ -42,25 +42,27 @@ class TransferState:
     accepted_by_client: Callable[[], int] | None = None
     """Returns the number of bytes that the client's kernel has acknowledged, if the transfer can tell."""
     _limit: asyncio.Timeout | None = None
+    _end_outcome: Outcome = Outcome.TOO_SLOW
 
     def acked_bytes(self) -> int:
         """Return how many bytes the client has acknowledged; if unknown, how many were sent."""
         return self.sent if self.accepted_by_client is None else self.accepted_by_client()
 
-    def end_early(self) -> None:
-        """End the transfer early, because another request needs its slot."""
+    def end_early(self, outcome: Outcome = Outcome.TOO_SLOW) -> None:
+        """End the transfer early: its slot is needed for another one, or its token no longer permits it."""
         if self._limit is not None:
+            self._end_outcome = outcome
             self._limit.reschedule(0)
 
     @asynccontextmanager
     async def interruptible(self) -> AsyncIterator[None]:
-        """Allow `end_early` to end the block; raises TransferAborted then."""
+        """Allow `end_early` to end the block; raises TransferAborted with its outcome then."""
         try:
             async with asyncio.timeout(None) as self._limit:
                 yield
-        except TimeoutError as ended:
+        except TimeoutError as exc:
             if self._limit is not None and self._limit.expired():
-                raise TransferAborted(Outcome.TOO_SLOW) from ended
+                raise TransferAborted(self._end_outcome) from exc
             raise
         finally:
             self._limit = None
