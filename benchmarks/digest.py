@@ -140,11 +140,11 @@ def _measure_latencies(bench: Bench, statuses: list[bytes], *, downloading: bool
             Load(bench.server.address, [bench.download], 1).run(seconds=bench.probe_seconds)
         return waits
 
-    other_work = "a download" if downloading else "nothing"
+    other_work = "a download" if downloading else "idle time"
     without, with_digest = bench.with_and_without_digest(one)
-    table.row(f"p99 of status beside {other_work}, without a digest", [each.p99 for each in without], " ms")
+    table.row(f"p99 of status during {other_work}, without a digest", [each.p99 for each in without], " ms")
     table.row(
-        f"p99 of status beside {other_work}, and a digest",
+        f"p99 of status during {other_work}, and a digest",
         [each.p99 for each in with_digest],
         " ms",
         LATENCY_GOAL_MS,

@@ -75,6 +75,6 @@ def _print_loaded_starts(rounds: Sequence[LoadedStart], mode: str, goals: Mappin
 
     show("200 requests a second until all is indexed: p99", lambda one: one.latencies.p99, " ms", "wait")
     show("the longest of these", lambda one: one.latencies.worst, " ms")
-    show("the first index beside them", lambda one: one.rate, "/s")
+    show("the first index during these requests", lambda one: one.rate, "/s")
     show("from rename to visible: median", lambda one: percentile(one.delays_ms, 50), " ms")
     show("from rename to visible: p95", lambda one: percentile(one.delays_ms, 95), " ms", mode)

@@ -152,7 +152,7 @@ def _wait_for_address(running: subprocess.Popen[bytes], log: Path) -> Address:
     """Wait until a server prints its address: a line of JSON with an `address`."""
     addresses: list[Address] = []
 
-    def told() -> bool:
+    def has_address() -> bool:
         _check_alive(running, log)
         for line in log.read_bytes().splitlines(keepends=True):
             if b'"address"' in line and line.endswith(b"\n"):
@@ -160,7 +160,7 @@ def _wait_for_address(running: subprocess.Popen[bytes], log: Path) -> Address:
                 addresses.append((host, int(port)))
         return bool(addresses)
 
-    load_generator.until(told, START_TIMEOUT_S, pause=0.002)
+    load_generator.until(has_address, START_TIMEOUT_S, pause=0.002)
     return addresses[0]
 
 

@@ -125,10 +125,10 @@ def _hung_request(server: Server, request: bytes) -> Iterator[list[float]]:
     seconds: list[float] = []
 
     def ask() -> None:
-        begun = time.perf_counter()
+        sent_at = time.perf_counter()
         status, _ = answer(server.address, request)
         if status == 503:
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(time.perf_counter() - sent_at)
 
     thread = threading.Thread(target=ask)
     thread.start()

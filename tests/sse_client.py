@@ -70,7 +70,7 @@ class EventStream:
         return events
 
     def _parse(self, block: str) -> Event | None:
-        name, place, lines = "message", None, []
+        name, event_id, lines = "message", None, []
         for line in block.split("\n"):
             field, _, value = line.partition(":")
             value = value.removeprefix(" ")
@@ -81,14 +81,14 @@ class EventStream:
                 case "event":
                     name = value
                 case "id":
-                    place = value
+                    event_id = value
                 case "retry":
                     self.retry = int(value)
                 case "data":
                     lines.append(value)
                 case _:
                     raise AssertionError(f"no field of events: {line!r}")
-        return Event(name, "\n".join(lines), place) if lines else None
+        return Event(name, "\n".join(lines), event_id) if lines else None
 
     async def _read_chunk(self) -> bytes:
         try:

@@ -37,8 +37,8 @@ def test_every_sample_is_a_valid_record(name: str) -> None:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_sample_has_an_output_exactly_if_it_is_completed(name: str) -> None:
-    reading = JobsRoot(SAMPLES).read(name)
-    assert (reading.output_version is not None) is (reading.job.status is Status.COMPLETED)
+    snapshot = JobsRoot(SAMPLES).read(name)
+    assert (snapshot.output_version is not None) is (snapshot.job.status is Status.COMPLETED)
 
 
 def test_samples_show_every_state_and_two_owners() -> None:
@@ -115,8 +115,8 @@ def test_no_job_reaches_files_outside_its_directory() -> None:
     root = JobsRoot(SAMPLES / "broken")
     for name in BROKEN:
         try:
-            reading = root.read(name)
+            snapshot = root.read(name)
         except Exception:  # noqa: BLE001, S112 - the refusal itself is the tests' above
             continue
-        assert not reading.output_version, name
-        assert "has left the job's directory" not in (root.log_tail(reading.job) or ""), name
+        assert not snapshot.output_version, name
+        assert "has left the job's directory" not in (root.log_tail(snapshot.job) or ""), name

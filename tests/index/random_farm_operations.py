@@ -173,12 +173,12 @@ class RandomFarm:
 
     def _read_state(self, job_id: str) -> ExpectedState:
         try:
-            reading = self._disk.read(job_id)
+            snapshot = self._disk.read(job_id)
         except PathNotFound:
             return None
-        job = reading.job
+        job = snapshot.job
         return JobState(
-            job.status, job.owner, job.progress, job.updated_at, reading.output_version is not None
+            job.status, job.owner, job.progress, job.updated_at, snapshot.output_version is not None
         )
 
     def _write_record(self, folder: Path, status: str, number: int, **keys: Any) -> None:

@@ -122,8 +122,8 @@ def test_job_that_the_root_does_not_list_is_absent(
     known: bool,  # noqa: FBT001 - a table
 ) -> None:
     monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
-    reading = root.read("job") if known else None
-    (found,) = BatchRead(NamesCached(root.path), [("job", reading)], listed={})().results
+    snapshot = root.read("job") if known else None
+    (found,) = BatchRead(NamesCached(root.path), [("job", snapshot)], listed={})().results
     assert isinstance(found.outcome, PathNotFound)
 
 
@@ -132,10 +132,10 @@ def test_job_whose_name_is_not_a_directory_is_absent(
     root: JobsRoot, farm: Farm, monkeypatch: pytest.MonkeyPatch, successor: Callable[[Path], None]
 ) -> None:
     monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
-    reading = root.read("job")
+    snapshot = root.read("job")
     farm.remove("job")
     successor(farm.root / "job")
-    (found,) = BatchRead(root, [("job", reading)])().results
+    (found,) = BatchRead(root, [("job", snapshot)])().results
     assert isinstance(found.outcome, PathNotFound)
 
 
@@ -143,9 +143,9 @@ def test_job_that_is_listed_but_has_no_directory_is_a_storage_error(
     root: JobsRoot, farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_read, "may_cache_names", lambda _device: True)
-    reading = root.read("job")
+    snapshot = root.read("job")
     farm.remove("job")
-    (found,) = BatchRead(root, [("job", reading)], listed={"job": 1})().results
+    (found,) = BatchRead(root, [("job", snapshot)], listed={"job": 1})().results
     assert isinstance(found.outcome, OSError)
 
 

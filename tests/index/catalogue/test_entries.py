@@ -11,7 +11,7 @@ from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 
-def reading(job_id: str, status: str = "rendering", **keys: Any) -> JobSnapshot:
+def make_snapshot(job_id: str, status: str = "rendering", **keys: Any) -> JobSnapshot:
     job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
     return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, is_stable=True)
 
@@ -22,24 +22,24 @@ def catalogue() -> Catalogue:
 
 
 def test_each_status_counts_its_jobs_through_every_change(catalogue: Catalogue) -> None:
-    catalogue.put("a", reading("a", "queued"), 1)
-    catalogue.put("b", reading("b", "queued"), 1)
-    catalogue.put("a", reading("a", "completed"), 2)
+    catalogue.put("a", make_snapshot("a", "queued"), 1)
+    catalogue.put("b", make_snapshot("b", "queued"), 1)
+    catalogue.put("a", make_snapshot("a", "completed"), 2)
     catalogue.remove("b", 2)
     assert {status: count for status, count in catalogue.counts.items() if count} == {Status.COMPLETED: 1}
 
 
 def test_unfinished_jobs_are_those_queued_or_rendering(catalogue: Catalogue) -> None:
     for job_id, status in [("a", "queued"), ("b", "failed"), ("c", "rendering"), ("d", "canceled")]:
-        catalogue.put(job_id, reading(job_id, status), 1)
-    catalogue.put("c", reading("c", "completed"), 2)
+        catalogue.put(job_id, make_snapshot(job_id, status), 1)
+    catalogue.put("c", make_snapshot("c", "completed"), 2)
     assert list(catalogue.unfinished()) == ["a"]
 
 
 def test_read_older_than_the_last_applied_one_changes_nothing(catalogue: Catalogue) -> None:
-    newer = reading("a", progress=2)
+    newer = make_snapshot("a", progress=2)
     catalogue.put("a", newer, 5)
-    assert not catalogue.put("a", reading("a", progress=1), 4)
+    assert not catalogue.put("a", make_snapshot("a", progress=1), 4)
     assert not catalogue.remove("a", 4)
     assert (entry := catalogue.get("a")) is not None
     assert entry.snapshot is newer
@@ -49,13 +49,13 @@ def test_read_older_than_the_last_applied_one_changes_nothing(catalogue: Catalog
 @pytest.mark.parametrize("known", [True, False])
 def test_read_older_than_an_absence_restores_no_job(catalogue: Catalogue, *, known: bool) -> None:
     if known:
-        catalogue.put("a", reading("a"), 1)
+        catalogue.put("a", make_snapshot("a"), 1)
     catalogue.remove("a", 5)
-    assert not catalogue.put("a", reading("a"), 4)
+    assert not catalogue.put("a", make_snapshot("a"), 4)
     catalogue.mark_unreadable("a", "half written", 4, 0)
     assert not catalogue.entries
     assert not catalogue.unreadable
-    assert catalogue.put("a", reading("a"), 6)
+    assert catalogue.put("a", make_snapshot("a"), 6)
     assert not catalogue.remove("a", 5)
 
 
@@ -65,12 +65,12 @@ def test_absences_expire_and_reads_that_took_as_long_prove_nothing(
     for moment in range(100):
         catalogue.remove(f"guess-{moment}", moment)
     assert len(catalogue._absences) <= REMEMBER_ABSENCE_S + 1
-    assert not catalogue.put("guess-1", reading("guess-1"), 0)
-    assert catalogue.put("a", reading("a"), 99 - REMEMBER_ABSENCE_S)
+    assert not catalogue.put("guess-1", make_snapshot("guess-1"), 0)
+    assert catalogue.put("a", make_snapshot("a"), 99 - REMEMBER_ABSENCE_S)
 
 
 def test_record_unreadable_before_the_last_read_does_not_count(catalogue: Catalogue) -> None:
-    catalogue.put("a", reading("a"), 5)
+    catalogue.put("a", make_snapshot("a"), 5)
     catalogue.mark_unreadable("a", "half written", 4, 0)
     assert not catalogue.unreadable
     catalogue.mark_unreadable("a", "half written", 6, 0)
@@ -79,11 +79,11 @@ def test_record_unreadable_before_the_last_read_does_not_count(catalogue: Catalo
 
 def test_subscriber_is_notified_of_each_change_once(catalogue: Catalogue) -> None:
     heard: list[Any] = []
-    first, second = reading("a"), reading("a", progress=1)
+    first, second = make_snapshot("a"), make_snapshot("a", progress=1)
     catalogue.subscribe(lambda *change: heard.append(change))
     catalogue.put("a", first, 1)
     catalogue.put("a", first, 2)
-    catalogue.put("a", reading("a"), 3)
+    catalogue.put("a", make_snapshot("a"), 3)
     catalogue.put("a", second, 4)
     catalogue.remove("a", 5)
     assert [(job_id, before is not None, after is not None) for job_id, before, after in heard] == [
@@ -96,12 +96,12 @@ def test_subscriber_is_notified_of_each_change_once(catalogue: Catalogue) -> Non
 def test_unsubscribed_listener_is_not_notified(catalogue: Catalogue) -> None:
     heard: list[Any] = []
     catalogue.subscribe(lambda *change: heard.append(change))()
-    catalogue.put("a", reading("a"), 1)
+    catalogue.put("a", make_snapshot("a"), 1)
     assert not heard
 
 
 def done(version: int | None, **keys: Any) -> JobSnapshot:
-    known = reading("a", "completed", **keys)
+    known = make_snapshot("a", "completed", **keys)
     output = None if version is None else FileVersion(version, 0, 0, 0)
     return JobSnapshot(known.job, known.record_version, output, is_stable=known.is_stable)
 

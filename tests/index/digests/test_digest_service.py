@@ -71,9 +71,9 @@ class Bench:
         return self.root.read(job_id)
 
     def request(self, job_id: str) -> bytes | None:
-        reading = self.read(job_id)
-        assert reading.output_version is not None
-        return self.digests.request(reading.job, reading.output_version)
+        snapshot = self.read(job_id)
+        assert snapshot.output_version is not None
+        return self.digests.request(snapshot.job, snapshot.output_version)
 
     def known(self, job_id: str) -> bytes | None:
         return self.digests.known(self.read(job_id))

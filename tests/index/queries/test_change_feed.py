@@ -27,7 +27,7 @@ IDENTITY = FileVersion(1, 2, 3, 4)
 FILTERS = [(), (Status.RENDERING,), (Status.COMPLETED, Status.FAILED, Status.CANCELED)]
 
 
-def reading(job_id: str, owner: str, status: str = "queued", progress: int = 0) -> JobSnapshot:
+def make_snapshot(job_id: str, owner: str, status: str = "queued", progress: int = 0) -> JobSnapshot:
     record = {"status": status, "owner": owner, "progress": progress, "createdAt": "2026-01-01T00:00:00Z"}
     return JobSnapshot(parse_record(job_id, record, 0), IDENTITY, output=None, is_stable=True)
 
@@ -45,7 +45,7 @@ class Farm:
 
     def put(self, job_id: str, owner: str, status: str = "queued", progress: int = 0) -> None:
         self.moment += 1
-        self.catalogue.put(job_id, reading(job_id, owner, status, progress), self.moment)
+        self.catalogue.put(job_id, make_snapshot(job_id, owner, status, progress), self.moment)
 
     def remove(self, job_id: str) -> None:
         self.moment += 1
@@ -70,37 +70,37 @@ class Reader:
 
     def begin(self) -> None:
         """Read all jobs, and forget those that are not among them."""
-        self.view = FeedReader(self.feed, self.statuses)
-        self.place = self.view.position
+        self.reader = FeedReader(self.feed, self.statuses)
+        self.position = self.reader.position
         entries = self.feed._catalogue.entries
         self.known = {
             job_id: entry.snapshot for job_id, entry in entries.items() if self.in_view(entry.snapshot)
         }
 
-    def in_view(self, reading: JobSnapshot) -> bool:
-        return self.feed.owner in {None, reading.job.owner} and reading.job.status in self.statuses
+    def in_view(self, snapshot: JobSnapshot) -> bool:
+        return self.feed.owner in {None, snapshot.job.owner} and snapshot.job.status in self.statuses
 
     def read(self, count: int) -> None:
         for _ in range(count):
             try:
-                step = self.view.next()
+                event = self.reader.next()
             except FeedOverrun:
                 self.begin()
                 return
-            if step is None:
+            if event is None:
                 return
-            self.place = step.position
-            if step.snapshot is None:
-                assert step.job_id in self.ever_theirs, "told of what never was its business"
-                self.known.pop(step.job_id, None)
+            self.position = event.position
+            if event.snapshot is None:
+                assert event.job_id in self.ever_theirs, "told of what never was its business"
+                self.known.pop(event.job_id, None)
             else:
-                assert self.in_view(step.snapshot), "told of what is none of its business"
-                self.known[step.job_id] = step.snapshot
+                assert self.in_view(event.snapshot), "told of what is none of its business"
+                self.known[event.job_id] = event.snapshot
 
     def resume(self) -> None:
         """Continue over a new connection at the last position."""
-        if self.feed.has_all_from(self.place):
-            self.view = FeedReader(self.feed, self.statuses, self.place)
+        if self.feed.has_all_from(self.position):
+            self.reader = FeedReader(self.feed, self.statuses, self.position)
         else:
             self.begin()
 
@@ -160,33 +160,33 @@ TestFollowing = Following.TestCase
 TestFollowing.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
-def steps(view: FeedReader) -> list[tuple[str, float | None]]:
+def steps(feed_reader: FeedReader) -> list[tuple[str, float | None]]:
     sent = []
-    while (step := view.next()) is not None:
-        sent.append((step.job_id, None if step.snapshot is None else step.snapshot.job.progress))
+    while (event := feed_reader.next()) is not None:
+        sent.append((event.job_id, None if event.snapshot is None else event.snapshot.job.progress))
     return sent
 
 
 def test_newest_state_of_each_job_is_sent_and_skipped_changes_are_counted() -> None:
     farm = Farm()
-    view = FeedReader(farm.feeds["anna"])
+    feed_reader = FeedReader(farm.feeds["anna"])
     for progress in range(1, 51):
         farm.put("a", "anna", "rendering", progress)
         farm.put("b", "anna", "rendering", 2 * progress)
     farm.put("a", "anna", "completed")
-    assert steps(view) == [("b", 100), ("a", 100)]
-    assert view.coalesced == 99
+    assert steps(feed_reader) == [("b", 100), ("a", 100)]
+    assert feed_reader.coalesced == 99
 
 
 def test_job_that_changes_constantly_delays_no_other() -> None:
     farm = Farm()
-    view = FeedReader(farm.feeds["anna"])
+    feed_reader = FeedReader(farm.feeds["anna"])
     farm.put("b", "anna")
     for progress in range(1, 20):
         farm.put("a", "anna", "rendering", progress)
-    assert view.next() is not None
+    assert feed_reader.next() is not None
     farm.put("a", "anna", "rendering", 20)
-    assert steps(view) == [("a", 20)]
+    assert steps(feed_reader) == [("a", 20)]
 
 
 def test_job_that_changes_its_owner_is_removed_for_one_and_new_for_the_other() -> None:
@@ -204,24 +204,24 @@ def test_reader_that_resumes_between_coalesced_changes_misses_nothing() -> None:
     farm = Farm()
     feed = farm.feeds["anna"]
     farm.put("a", "anna", "rendering")
-    view = FeedReader(feed, [Status.RENDERING])
+    feed_reader = FeedReader(feed, [Status.RENDERING])
     farm.put("a", "anna", "queued")
     farm.put("b", "anna", "rendering", 5)
     farm.put("a", "anna", "failed")
-    sent = view.next()
+    sent = feed_reader.next()
     assert sent is not None
     assert sent.job_id == "b"
     assert ("a", None) in steps(FeedReader(feed, [Status.RENDERING], sent.position))
-    assert steps(view) == [("a", None)]
+    assert steps(feed_reader) == [("a", None)]
 
 
 def test_reader_behind_the_oldest_change_gets_an_overrun() -> None:
     farm = Farm(kept=4)
-    view = FeedReader(farm.feeds["anna"])
+    feed_reader = FeedReader(farm.feeds["anna"])
     for progress in range(10):
         farm.put("a", "anna", "rendering", progress)
     with pytest.raises(FeedOverrun):
-        view.next()
+        feed_reader.next()
     assert not farm.feeds["anna"].has_all_from(0)
     assert not farm.feeds["anna"].has_all_from(farm.feeds["anna"].end + 1)
 
@@ -263,10 +263,10 @@ async def test_only_readers_of_the_job_or_its_owner_are_woken() -> None:
         changes.subscribe_owner("bob", lambda: woken.append("bob")),
         changes.subscribe_owner(None, lambda: woken.append("all")),
     ):
-        catalogue.put("a", reading("a", "anna"), 1)
+        catalogue.put("a", make_snapshot("a", "anna"), 1)
         assert sorted(woken) == ["all", "anna", "job a"]
         woken.clear()
-        catalogue.put("a", reading("a", "bob"), 2)
+        catalogue.put("a", make_snapshot("a", "bob"), 2)
         assert sorted(woken) == ["all", "anna", "bob", "job a"]
     woken.clear()
     catalogue.remove("a", 3)
@@ -284,7 +284,7 @@ async def test_feed_is_kept_for_a_while_after_its_last_reader(monkeypatch: pytes
 
     with changes.subscribe_owner("anna", wake) as first:
         pass
-    catalogue.put("a", reading("a", "anna"), 1)
+    catalogue.put("a", make_snapshot("a", "anna"), 1)
     with changes.subscribe_owner("anna", wake) as second:
         assert second is first
         assert second.end == 1

@@ -23,7 +23,7 @@ from tests.index.parts import make_coverage, make_listing
 OWNERS = ("ann", "bob")
 
 
-def reading(
+def make_snapshot(
     job_id: str, owner: str = "ann", status: str = "queued", created: int = 0, updated: int = 0
 ) -> JobSnapshot:
     times = {"createdAt": format_time(created * 1_000_000), "updatedAt": format_time(updated * 1_000_000)}
@@ -64,28 +64,28 @@ def pages(catalogue: Catalogue) -> Listing:
 
 def test_jobs_are_sorted_newest_first_then_by_id(catalogue: Catalogue, pages: Listing) -> None:
     for job_id, created in [("b", 1), ("c", 2), ("a", 1), ("d", 0)]:
-        catalogue.put(job_id, reading(job_id, created=created), 1)
+        catalogue.put(job_id, make_snapshot(job_id, created=created), 1)
     assert ids(pages.page("ann")) == ["c", "a", "b", "d"]
 
 
 def test_jobs_that_existed_before_the_listing_are_in_it(catalogue: Catalogue) -> None:
-    catalogue.put("a", reading("a"), 1)
+    catalogue.put("a", make_snapshot("a"), 1)
     assert ids(make_listing(catalogue).page("ann")) == ["a"]
 
 
 def test_page_ends_where_the_next_starts(catalogue: Catalogue, pages: Listing) -> None:
     for number in range(25):
-        catalogue.put(f"job-{number:02}", reading(f"job-{number:02}", created=number), 1)
+        catalogue.put(f"job-{number:02}", make_snapshot(f"job-{number:02}", created=number), 1)
     assert list(everything(pages, "ann", limit=4)) == [f"job-{number:02}" for number in reversed(range(25))]
     assert pages.page("ann", limit=25).after is None
 
 
 def test_cursor_keeps_its_position_while_jobs_change(catalogue: Catalogue, pages: Listing) -> None:
     for number in range(10):
-        catalogue.put(f"job-{number}", reading(f"job-{number}", created=number), 1)
+        catalogue.put(f"job-{number}", make_snapshot(f"job-{number}", created=number), 1)
     first = pages.page("ann", limit=3)
     catalogue.remove("job-7", 2)
-    catalogue.put("job-99", reading("job-99", created=99), 2)
+    catalogue.put("job-99", make_snapshot("job-99", created=99), 2)
     assert ids(pages.page("ann", limit=3, after=first.after)) == ["job-6", "job-5", "job-4"]
 
 
@@ -94,7 +94,9 @@ def test_page_examines_a_limited_number_of_jobs_and_returns_where_it_stopped(
 ) -> None:
     monkeypatch.setattr(listing, "MAX_EXAMINED", 5)
     for number in range(30):
-        catalogue.put(f"job-{number:02}", reading(f"job-{number:02}", created=number, updated=number % 7), 1)
+        catalogue.put(
+            f"job-{number:02}", make_snapshot(f"job-{number:02}", created=number, updated=number % 7), 1
+        )
     page = pages.page("ann", updated_since=6_000_000)
     assert len(page.snapshots) < 5
     assert page.after is not None
@@ -129,7 +131,7 @@ def test_pages_equal_a_full_sort(changes: list[Any], size: int, statuses: set[St
         if status is None:
             catalogue.remove(job_id, timestamp)
         else:
-            catalogue.put(job_id, reading(job_id, owner, status, created, updated), timestamp)
+            catalogue.put(job_id, make_snapshot(job_id, owner, status, created, updated), timestamp)
     for owner in (*OWNERS, None):
         jobs = [entry.snapshot.job for entry in catalogue.entries.values()]
         expected = sorted(
@@ -171,7 +173,7 @@ def test_unchanged_job_is_listed_exactly_once_whatever_changes_between_pages(
     def write(number: int, to: Any) -> None:
         nonlocal timestamp
         timestamp += 1
-        catalogue.put(f"job-{number}", reading(f"job-{number}", *to), timestamp)
+        catalogue.put(f"job-{number}", make_snapshot(f"job-{number}", *to), timestamp)
 
     def wanted() -> set[tuple[str, int]]:
         jobs = [entry.snapshot.job for entry in catalogue.entries.values()]
@@ -208,14 +210,14 @@ def test_unchanged_job_is_listed_exactly_once_whatever_changes_between_pages(
 
 
 def test_owners_without_jobs_are_not_kept(catalogue: Catalogue, pages: Listing) -> None:
-    catalogue.put("a", reading("a", owner="ann"), 1)
-    catalogue.put("a", reading("a", owner="bob"), 2)
+    catalogue.put("a", make_snapshot("a", owner="ann"), 1)
+    catalogue.put("a", make_snapshot("a", owner="bob"), 2)
     assert {owner for owner, _ in pages._orders} == {"bob", None}
 
 
 def test_order_is_kept_through_many_random_changes() -> None:
     order, chance = sorted_jobs.SortedJobs(), random.Random(1)  # noqa: S311 - no secret
-    jobs = [reading(f"job-{number}", created=chance.randrange(50)).job for number in range(300)]
+    jobs = [make_snapshot(f"job-{number}", created=chance.randrange(50)).job for number in range(300)]
     for job in jobs:
         order.add(sorted_jobs.key_of(job), job.updated_order)
     for job in jobs[::3]:
@@ -233,7 +235,9 @@ def test_cursors_of_a_page_are_of_matching_jobs(
     monkeypatch.setattr(listing, "MAX_EXAMINED", 1)
     for number in range(60):
         job_id = f"job-{number:02}"
-        catalogue.put(job_id, reading(job_id, OWNERS[number % 2], created=number, updated=number % 3), 1)
+        catalogue.put(
+            job_id, make_snapshot(job_id, OWNERS[number % 2], created=number, updated=number % 3), 1
+        )
     after, places = None, []
     while (after := pages.page("ann", updated_since=1_000_000, limit=3, after=after).after) is not None:
         places.append(after[1])
@@ -247,8 +251,8 @@ def test_age_of_a_page_is_that_of_its_oldest_job_and_of_the_last_reconcile() -> 
     catalogue, coverage, stats = Catalogue(), make_coverage(), IndexStats()
     pages = make_listing(catalogue, coverage, stats)
     assert pages.valid_at(pages.page(None)) == -inf
-    catalogue.put("old", reading("old"), 10)
-    catalogue.put("new", reading("new", created=1), 30)
+    catalogue.put("old", make_snapshot("old"), 10)
+    catalogue.put("new", make_snapshot("new", created=1), 30)
     stats.reconciled_at, stats.reconcile_seconds = 25, 5
     assert pages.valid_at(pages.page(None, limit=1)) == 20
     assert pages.valid_at(pages.page(None)) == 10

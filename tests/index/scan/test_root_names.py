@@ -85,8 +85,8 @@ def test_listing_just_after_a_change_is_not_stable(tmp_path: Path) -> None:
 
 
 def test_names_are_compared_with_the_catalogue(farm: Farm) -> None:
-    reading: JobSnapshot = JobsRoot(farm.put("same").parent).read("same")
-    known = {name: Entry(reading, 0.0) for name in ("same", "replaced", "missing", "unlisted-yet")}
+    snapshot: JobSnapshot = JobsRoot(farm.put("same").parent).read("same")
+    known = {name: Entry(snapshot, 0.0) for name in ("same", "replaced", "missing", "unlisted-yet")}
     known["same"].inode, known["replaced"].inode, known["missing"].inode = 1, 2, 3
     inodes = {"same": 1, "replaced": 20, "unlisted-yet": 4, "new": 5, "no-job": 6, "no-job-before": 7}
     changes = compare_names(inodes, known, {"no-job": 6, "no-job-before": 70})

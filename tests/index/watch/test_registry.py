@@ -17,7 +17,7 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.eventually import until
 
 
-def reading(job_id: str, status: str = "rendering", **keys: Any) -> JobSnapshot:
+def make_snapshot(job_id: str, status: str = "rendering", **keys: Any) -> JobSnapshot:
     job = parse_record(job_id, {"status": status, "owner": "ann"} | keys, 0)
     return JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, is_stable=True)
 
@@ -52,7 +52,7 @@ class RegistryHarness:
         await until(lambda: len(self.sent) >= batches)
 
     def put(self, job_id: str, moment: float = 1, **keys: Any) -> Entry:
-        self.catalogue.put(job_id, reading(job_id, **keys), moment)
+        self.catalogue.put(job_id, make_snapshot(job_id, **keys), moment)
         entry = self.catalogue.entries[job_id]
         self.watching.ensure_watched(job_id, entry)
         return entry

@@ -29,10 +29,10 @@ class Film:
         self.folder = folder
         self.path = folder / "output" / "film.mp4"
         self.root = JobsRoot(root)
-        reading = self.root.read(folder.name)
-        assert reading.output_version is not None
-        self.job: Job = reading.job
-        self.version: FileVersion = reading.output_version
+        snapshot = self.root.read(folder.name)
+        assert snapshot.output_version is not None
+        self.job: Job = snapshot.job
+        self.version: FileVersion = snapshot.output_version
 
     @contextmanager
     def hasher(self) -> Iterator[OutputHasher]:

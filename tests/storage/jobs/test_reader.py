@@ -119,12 +119,12 @@ def test_record_is_read_with_its_version_and_the_time_of_the_file(
     make_job(progress=12)
     path = jobs_root / "job-1" / "status.json"
     os.utime(path, ns=(0, 1_767_225_600_123_456_789))
-    reading, status = root.read("job-1"), path.stat()
-    assert reading.record_version == FileVersion(
+    snapshot, status = root.read("job-1"), path.stat()
+    assert snapshot.record_version == FileVersion(
         status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
     )
-    assert reading.job.updated_at == format_time(1_767_225_600_123_456)
-    assert (reading.job.id, reading.job.progress, reading.output_version) == ("job-1", 12, None)
+    assert snapshot.job.updated_at == format_time(1_767_225_600_123_456)
+    assert (snapshot.job.id, snapshot.job.progress, snapshot.output_version) == ("job-1", 12, None)
 
 
 SECONDS = st.integers(-(2**63) + 1, 2**63 - 2)
@@ -155,10 +155,10 @@ def test_file_with_an_unusual_timestamp_is_read(
     make_job(output=b"film")
     for name in ("status.json", "output/film.mp4"):
         os.utime(jobs_root / "job-1" / name, ns=(0, seconds * 10**9 + 1))
-    reading = root.read("job-1")
-    assert reading.record_version.mtime_ns == (jobs_root / "job-1" / "status.json").stat().st_mtime_ns
-    assert output_of(root, reading.job) == b"film"
-    assert root.read("job-1", reading) == reading
+    snapshot = root.read("job-1")
+    assert snapshot.record_version.mtime_ns == (jobs_root / "job-1" / "status.json").stat().st_mtime_ns
+    assert output_of(root, snapshot.job) == b"film"
+    assert root.read("job-1", snapshot) == snapshot
 
 
 def test_status_aliases_are_used(jobs_root: Path, make_job: MakeJob) -> None:
@@ -409,9 +409,9 @@ def test_only_a_completed_job_has_an_output(root: JobsRoot, make_job: MakeJob, s
 )
 def test_output_is_opened_by_its_relative_path(root: JobsRoot, make_job: MakeJob, path: str) -> None:
     make_job(output=b"film", outputPath=path)
-    reading = root.read("job-1")
-    assert reading.output_version
-    file = root.open_output(reading.job)
+    snapshot = root.read("job-1")
+    assert snapshot.output_version
+    file = root.open_output(snapshot.job)
     status = os.fstat(file.fd)
     assert (file.version, file.link_count) == (FileVersion.of(status), 1)
     assert file.name == Path(path).name
@@ -590,12 +590,12 @@ def test_equal_snapshots_compare_equal(root: JobsRoot, make_job: MakeJob) -> Non
 
 def test_snapshot_is_consistent(root: JobsRoot, make_job: MakeJob) -> None:
     make_job(output=b"film")
-    reading = root.read("job-1")
-    assert isinstance(reading, JobSnapshot)
+    snapshot = root.read("job-1")
+    assert isinstance(snapshot, JobSnapshot)
     make_job(status="failed")
-    assert reading.job.status is Status.COMPLETED
+    assert snapshot.job.status is Status.COMPLETED
     with pytest.raises(AttributeError):
-        reading.output_version = None  # type: ignore[misc] # that is the point
+        snapshot.output_version = None  # type: ignore[misc] # that is the point
 
 
 def test_log_directory_of_a_removed_job_has_no_time(root: JobsRoot, make_job: MakeJob) -> None:

@@ -37,8 +37,10 @@ class Scene:
 
     def known(self) -> JobSnapshot:
         """Return the snapshot as of a while later: the record's time proves its content."""
-        reading = self.root.read("a")
-        return JobSnapshot(reading.job, reading.record_version, output=reading.output_version, is_stable=True)
+        snapshot = self.root.read("a")
+        return JobSnapshot(
+            snapshot.job, snapshot.record_version, output=snapshot.output_version, is_stable=True
+        )
 
     def found(self, known: JobSnapshot | None = None) -> bytes | None:
         file = self.cached.open_output(known or self.known())
@@ -288,9 +290,9 @@ def test_number_of_cached_outputs_is_limited(scene: Scene, monkeypatch: pytest.M
     other = scene.farm.put("b", "completed", outputPath="film.mp4")
     (other / "film.mp4").write_bytes(FILM)
     scene.age()
-    reading = scene.root.read("b")
+    snapshot = scene.root.read("b")
     file = scene.cached.open_output(
-        JobSnapshot(reading.job, reading.record_version, reading.output_version, is_stable=True)
+        JobSnapshot(snapshot.job, snapshot.record_version, snapshot.output_version, is_stable=True)
     )
     assert file is not None
     file.close()

@@ -58,9 +58,9 @@ def read(root: Path, text: bytes, record_process: RecordProcess | None) -> JobSn
 
 def job_of(root: Path, record_process: RecordProcess) -> Job:
     """Read a large, valid record."""
-    reading = read(root, RECORDS["all-keys"], record_process)
-    assert isinstance(reading, JobSnapshot)
-    return reading.job
+    snapshot = read(root, RECORDS["all-keys"], record_process)
+    assert isinstance(snapshot, JobSnapshot)
+    return snapshot.job
 
 
 RECORDS: Final[dict[str, bytes]] = {

@@ -409,8 +409,8 @@ def test_removed_file_is_a_new_version_without_tokens(path: Path) -> None:
 def test_new_file_is_read(path: Path) -> None:
     before = load_if_changed(path)
     token = create(path, "alice")[1]
-    identity, found, _ = load_if_changed(path, before)
-    assert identity == FileVersion.of(path.stat())
+    version, found, _ = load_if_changed(path, before)
+    assert version == FileVersion.of(path.stat())
     assert found == (token,)
 
 

@@ -67,17 +67,17 @@ def test_link_with_any_bit_flipped_is_invalid(
     job_id: str, token_id: str, expires: int, data: st.DataObject
 ) -> None:
     text = query(KEY, job_id, VERSION, token_id, expires).encode()
-    place, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
+    index, bit = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 7))
     flipped = bytearray(text)
-    flipped[place] ^= 1 << bit
+    flipped[index] ^= 1 << bit
     assert not good(KEY, job_id, flipped.decode("utf-8", "surrogateescape"))
 
 
 @given(st.integers(0, 7), expiries)
 def test_every_bit_of_a_link_is_significant(bit: int, expires: int) -> None:
     text = query(KEY, "job", VERSION, "0123456789ab", expires).encode()
-    for place in range(len(text)):
-        flipped = text[:place] + bytes([text[place] ^ (1 << bit)]) + text[place + 1 :]
+    for index in range(len(text)):
+        flipped = text[:index] + bytes([text[index] ^ (1 << bit)]) + text[index + 1 :]
         assert not good(KEY, "job", flipped.decode("utf-8", "surrogateescape"))
 
 

@@ -157,8 +157,8 @@ class ListMachine:
         self._moment += 1
         times = {"createdAt": format_time(created * 1_000_000), "updatedAt": format_time(updated * 1_000_000)}
         job = parse_record(f"job-{number}", {"status": status, "owner": owner, **times}, 0)
-        reading = JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, is_stable=True)
-        self.index.catalogue.put(f"job-{number}", reading, self._moment)
+        snapshot = JobSnapshot(job, FileVersion(1, 1, 1, 1), output=None, is_stable=True)
+        self.index.catalogue.put(f"job-{number}", snapshot, self._moment)
 
     def remove(self, number: int) -> None:
         self._moment += 1
@@ -220,8 +220,8 @@ def test_unchanged_jobs_are_listed_once_and_jobs_of_other_owners_never(
         here = [(job["id"], job["createdAt"]) for job in page["jobs"]]
         assert set(here) <= set(expected().items())
         listed += here
-        place = parse_cursor(page["nextCursor"] or "")
-        assert place is None or place[1] in expected()
+        position = parse_cursor(page["nextCursor"] or "")
+        assert position is None or position[1] in expected()
         for number, one in next(changes, []):
             if one is None:
                 machine.remove(number)

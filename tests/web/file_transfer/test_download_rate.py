@@ -91,17 +91,17 @@ async def test_throttled_download_holds_no_thread(serve: Serve, make_job: MakeJo
     service = await serve(download_rate=20_000)
     counts = [0] * 12
 
-    async def read(link: Connection, place: int) -> None:
+    async def read(link: Connection, index: int) -> None:
         await link.head()
-        while counts[place] < 3_000:
-            counts[place] += len(await link.read(500))
+        while counts[index] < 3_000:
+            counts[index] += len(await link.read(500))
 
     async with AsyncExitStack() as stack:
         links = [await stack.enter_async_context(service.connect()) for _ in counts]
         for link in links:
             link.send(request("GET", TARGET, token=service.token))
         async with asyncio.timeout(10):
-            await asyncio.gather(*(read(link, place) for place, link in enumerate(links)))
+            await asyncio.gather(*(read(link, index) for index, link in enumerate(links)))
         assert await service.metric("jobsvc_downloads_in_progress") == len(counts)
 
 

@@ -14,7 +14,7 @@ VERSION: Final = FileVersion(1, 2, 3, 4)
 DIGEST: Final = bytes(range(32))
 
 
-def reading(output: FileVersion | None = VERSION, **keys: Any) -> JobSnapshot:
+def make_snapshot(output: FileVersion | None = VERSION, **keys: Any) -> JobSnapshot:
     job = parse_record("job-1", {"status": "done", "owner": "anna"} | keys, 0)
     return JobSnapshot(job, VERSION, output=output, is_stable=True)
 
@@ -35,7 +35,7 @@ def made(digests: dict[FileVersion, bytes]) -> RepresentationCache:
 def test_unchanged_representation_is_built_once(
     made: RepresentationCache, digests: dict[FileVersion, bytes]
 ) -> None:
-    known = reading()
+    known = make_snapshot()
     assert made.get(known, None) is made.get(known, None)
     digests[VERSION] = DIGEST
     assert made.get(known, None) is made.get(known, None)
@@ -44,7 +44,7 @@ def test_unchanged_representation_is_built_once(
 def test_added_or_removed_digest_is_another_representation(
     made: RepresentationCache, digests: dict[FileVersion, bytes]
 ) -> None:
-    known = reading()
+    known = make_snapshot()
     without = made.get(known, None)
     digests[VERSION] = DIGEST
     having = made.get(known, None)
@@ -60,8 +60,8 @@ def test_digest_is_of_the_version_in_the_snapshot(
 ) -> None:
     digests[VERSION] = DIGEST
     for output in (FileVersion(1, 2, 3, 5), None):
-        assert "outputSha256" not in orjson.loads(made.get(reading(output), None).body)
+        assert "outputSha256" not in orjson.loads(made.get(make_snapshot(output), None).body)
 
 
 def test_digest_is_left_out_if_not_requested() -> None:
-    assert "outputSha256" not in orjson.loads(RepresentationCache().get(reading(), None).body)
+    assert "outputSha256" not in orjson.loads(RepresentationCache().get(make_snapshot(), None).body)
