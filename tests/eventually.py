@@ -14,7 +14,7 @@ async def until(condition: Callable[[], object], deadline: float = 5.0) -> None:
     """Return as soon as `condition` is true; fail the test if it is not within `deadline` seconds."""
     ends = time.monotonic() + deadline
     while not condition():
-        assert time.monotonic() < ends, f"not so within {deadline} s: {condition}"
+        assert time.monotonic() < ends, f"not true within {deadline} s: {condition}"
         await asyncio.sleep(_PAUSE)
 
 
@@ -22,5 +22,5 @@ def wait_until(condition: Callable[[], object], deadline: float = 5.0) -> None:
     """Like `until`, without an event loop."""
     ends = time.monotonic() + deadline
     while not condition():
-        assert time.monotonic() < ends, f"not so within {deadline} s: {condition}"
+        assert time.monotonic() < ends, f"not true within {deadline} s: {condition}"
         time.sleep(_PAUSE)

@@ -52,7 +52,7 @@ async def eventually_true(ask: Callable[[], Awaitable[Any]], deadline: float = 5
     """Repeat a request until its result is true."""
     ends = time.monotonic() + deadline
     while not await ask():
-        assert time.monotonic() < ends, f"not so within {deadline} s"
+        assert time.monotonic() < ends, f"not true within {deadline} s"
         await asyncio.sleep(0.005)
 
 

@@ -102,7 +102,7 @@ def test_check_reports_each_specimen_as_its_readme_says() -> None:
         if cell.startswith("`"):
             expected = re.escape(cell.strip("`")).replace("…", ".+")
             assert re.fullmatch(expected, reasons.pop(name, "nothing")), name
-    assert reasons == {}, "findings that the README does not know"
+    assert reasons == {}, "findings that are not in the README"
 
 
 def test_check_finds_nothing_wrong_with_the_samples() -> None:

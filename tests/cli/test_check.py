@@ -465,7 +465,7 @@ def test_progress_bar_on_a_terminal_keeps_the_findings(root: Path) -> None:
     assert [line.partition(":")[0] for line in screen[:2]] == ["job-00", "job-10"]
     assert screen[2] == "20 jobs, 2 with a finding; 0 other names ignored"
     assert seen.endswith("\r\n")
-    assert seen.count("\x1b[?25h") == 1, "the cursor is there again"
+    assert seen.count("\x1b[?25h") == 1, "the cursor is visible again"
 
 
 def test_piped_output_has_no_progress_bar(root: Path) -> None:

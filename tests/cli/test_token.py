@@ -271,7 +271,7 @@ def test_error_of_the_state_directory_is_explained(
     result = run("create", "--owner", "alice", "--state-dir", state)
     assert (result.exit_code, result.stdout) == (code, "")
     assert f"{state}: {errno.errorcode[fault]} ({os.strerror(fault)})" in result.stderr
-    assert ";" in result.stderr, "it names no remedy"
+    assert ";" in result.stderr, "the message has no remedy"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")

@@ -131,7 +131,7 @@ def until(condition: Callable[[], Any], deadline: float = 20) -> Any:
     """Return the result of `condition` as soon as it is true; fail after `deadline` seconds."""
     ends = time.monotonic() + deadline
     while not (found := condition()):
-        assert time.monotonic() < ends, f"not so within {deadline} s"
+        assert time.monotonic() < ends, f"not true within {deadline} s"
         time.sleep(0.01)
     return found
 

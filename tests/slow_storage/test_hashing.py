@@ -56,7 +56,9 @@ def test_hanging_hash_delays_neither_downloads_nor_states_nor_shutdown(
         for _ in range(10):
             await assert_others_are_served(service, "hung")
         assert await stuck(service) == 1
-        assert await service.metric("jobsvc_digests_waiting") == 2, "its own, and the one of what was served"
+        assert await service.metric("jobsvc_digests_waiting") == 2, (
+            "its own digest and that of the served file"
+        )
 
     try:
         asyncio.run(ask())

@@ -267,7 +267,7 @@ async def test_hanging_read_is_abandoned_and_others_continue(
         bench.request("good")
         await until(lambda: bench.known("good"))
         assert (bench.ended("failed"), bench.known("faulty")) == (1, None)
-        assert len(open_paths(jobs_root / "faulty")) == 1, "a thread has it"
+        assert len(open_paths(jobs_root / "faulty")) == 1, "a thread is reading it"
         faulty.release.set()
         await until(lambda: not open_paths(jobs_root))
     assert bench.known("faulty") is None

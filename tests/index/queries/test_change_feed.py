@@ -91,10 +91,10 @@ class Reader:
                 return
             self.position = event.position
             if event.snapshot is None:
-                assert event.job_id in self.ever_theirs, "told of what never was its business"
+                assert event.job_id in self.ever_theirs, "received a job that never belonged to its owner"
                 self.known.pop(event.job_id, None)
             else:
-                assert self.in_view(event.snapshot), "told of what is none of its business"
+                assert self.in_view(event.snapshot), "received a job that its filter excludes"
                 self.known[event.job_id] = event.snapshot
 
     def resume(self) -> None:

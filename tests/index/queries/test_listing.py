@@ -43,7 +43,7 @@ def everything(pages: Listing, owner: str | None, **filters: Any) -> Iterator[st
         after = page.after
         if after is None:
             return
-    raise AssertionError("the pages lead nowhere")
+    raise AssertionError("the pages never end")
 
 
 @pytest.fixture(autouse=True)
@@ -260,9 +260,9 @@ def test_age_of_a_page_is_that_of_its_oldest_job_and_of_the_last_reconcile() -> 
     for timestamp in (40, 50):
         coverage.record_heartbeat(timestamp)
         coverage.record_root_ok(timestamp)
-    assert pages.valid_at(pages.page("nobody")) == 20, "it was compared before the watcher was there"
+    assert pages.valid_at(pages.page("nobody")) == 20, "the reconcile was before the watcher started"
     stats.reconciled_at = 35
     assert pages.valid_at(pages.page("nobody")) == 50
-    assert pages.valid_at(pages.page(None, limit=1)) == 30, "nobody vouches for the job"
+    assert pages.valid_at(pages.page(None, limit=1)) == 30, "the job is not covered"
     catalogue.entries["new"].last_event_at = 29
     assert pages.valid_at(pages.page(None, limit=1)) == 50

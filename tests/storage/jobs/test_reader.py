@@ -321,7 +321,7 @@ def test_record_is_stable_two_seconds_after_its_last_change(
     later[0] = 2_500_000_000
     assert root.read("job-1").is_stable
     os.utime(path, (0, time.time() + 60))
-    assert not root.read("job-1").is_stable, "a clock ahead of ours proves nothing"
+    assert not root.read("job-1").is_stable, "a timestamp in the future proves nothing"
 
 
 def test_time_is_taken_before_the_bytes_are_read(

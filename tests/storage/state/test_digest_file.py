@@ -60,7 +60,7 @@ def test_later_line_of_a_job_counts(path: Path) -> None:
         file.append(str(number), PAGE)
     pages, _ = DigestFile(path).load()
     assert pages["a"] == pack_entry(FileVersion(2, 0, 0, 0), bytes(32))
-    assert list(pages) == ["0", "1", "a", "2"], "in the order in which they were learnt"
+    assert list(pages) == ["0", "1", "a", "2"], "in insertion order"
 
 
 @pytest.mark.parametrize(

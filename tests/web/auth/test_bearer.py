@@ -31,7 +31,7 @@ ALIKE = "The token is unknown, expired or revoked."
 async def until(holds: Callable[[], bool], seconds: float = 5) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold in time"
+        assert time.monotonic() < deadline, "not true in time"
         await asyncio.sleep(0.01)
 
 

@@ -250,7 +250,7 @@ async def test_token_file_that_becomes_invalid_is_logged_and_the_last_valid_one_
         assert log_line["kept"] == "the last valid version"
         restored(path, good)
         await wait_for_status(service, 200, make_token())
-    assert len(service.lines("token-file-unusable")) == len(invalidations), "each told once"
+    assert len(service.lines("token-file-unusable")) == len(invalidations), "each logged once"
 
 
 async def test_revocation_works_while_the_labels_are_unusable(

@@ -34,7 +34,7 @@ async def service(
     make_job("job-1", output=FILM)
     make_job("job-2", output=FILM)
     if CachedOutputs.of(jobs_root) is None:
-        pytest.skip("on this file system opening may wait")
+        pytest.skip("opening may block on this file system")
     return await serve()
 
 

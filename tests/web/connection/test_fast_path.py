@@ -39,7 +39,7 @@ async def service(
 ) -> Service:
     make_job(output=FILM)
     if CachedOutputs.of(jobs_root) is None:
-        pytest.skip("on this file system opening may wait")
+        pytest.skip("opening may block on this file system")
     return await serve(limit_auth_failures="3/minute", send_timeout=0.5)
 
 
@@ -204,7 +204,7 @@ async def test_unchanged_record_is_verified_without_a_thread(
     """The record is not watched and older than max_age. Only a changed record is read, in a thread."""
     make_job(output=FILM, attempt=1)
     if CachedOutputs.of(jobs_root) is None:
-        pytest.skip("on this file system opening may wait")
+        pytest.skip("opening may block on this file system")
     service = await serve(watch="poll", max_age=0.001)
     read, reads = SharedReads._start, []
 

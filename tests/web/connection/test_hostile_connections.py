@@ -70,7 +70,7 @@ async def test_other_owners_and_revocation_work_during_an_attack(
             assert time.monotonic() - revoked_at < 2
         deadline = time.monotonic() + 30
         while (still := await service.metric("jobsvc_connections")) > before:
-            assert time.monotonic() < deadline, f"{still} connections are held"
+            assert time.monotonic() < deadline, f"{still} connections are still open"
             await asyncio.sleep(0.05)
         assert (await service.get("/api/jobs/victim-1")).status == 200
 

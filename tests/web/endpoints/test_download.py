@@ -224,7 +224,7 @@ async def test_several_ranges_are_parts_of_one_response(service: Service, film: 
             ]
             assert answer.content_length < len(film)
             boundaries.add(answer.headers["Content-Type"])
-    assert len(boundaries) == len(sets(len(film))), "a boundary that can be foreseen can be put in a file"
+    assert len(boundaries) == len(sets(len(film))), "a predictable boundary could occur in a file"
 
 
 async def test_repeated_field_lines_are_one_list(service: Service, film: bytes) -> None:

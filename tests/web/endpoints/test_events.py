@@ -44,7 +44,7 @@ async def read_present(stream: EventStream) -> dict[str, Any]:
             return found
         assert event.name == "job"
         found[event.json()["id"]] = event.json()
-    raise AssertionError("the stream ended before all was told")
+    raise AssertionError("the stream ended before `present`")
 
 
 async def test_stream_sends_the_current_job_and_each_change_until_it_is_final(

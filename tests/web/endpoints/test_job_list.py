@@ -140,7 +140,7 @@ def run_without_loop(answering: Coroutine[Any, Any, StreamResponse]) -> StreamRe
     except StopIteration as done:
         answer: StreamResponse = done.value
         return answer
-    raise AssertionError("it waits for something")
+    raise AssertionError("the coroutine waits")
 
 
 class ListMachine:
@@ -182,7 +182,7 @@ class ListMachine:
             if page["nextCursor"] is None:
                 return
             cursor = [("cursor", page["nextCursor"])]
-        raise AssertionError("the pages lead nowhere")
+        raise AssertionError("the pages never end")
 
 
 ONE = st.tuples(st.sampled_from(OWNERS), st.sampled_from(list(Status)), st.integers(0, 4), st.integers(0, 4))

@@ -155,7 +155,7 @@ async def test_file_that_is_written_to_breaks_the_connection(
         change(film, new)
         received = await read_rest(link, 2 * SIZE)
         assert len(received) < promised
-        assert b"HTTP/1.1" not in received[-2000:], "nothing comes after a body that has no end"
+        assert b"HTTP/1.1" not in received[-2000:], "nothing follows an incomplete body"
         assert await link.ended()
     [line] = await service.wait_for_downloads(1)
     assert (line["outcome"], line["bytesPromised"]) == ("truncated", promised)

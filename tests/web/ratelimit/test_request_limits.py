@@ -237,9 +237,9 @@ async def test_wrong_tokens_are_counted_by_client_address(
         for method, target in (("GET", STATUS), ("GET", DOWNLOAD), ("POST", LINKS)):
             answer = await link.ask(method, target, token=WRONG)
             assert 0 < assert_rate_limited(answer) <= 2 * 3600
-            assert "RateLimit" not in answer.headers, "it is nobody's budget"
-        assert (await link.ask("GET", STATUS, token=service.token)).status == 200, "a good one passes"
-        assert (await link.ask("GET", STATUS)).status == 401, "none at all is no guess"
+            assert "RateLimit" not in answer.headers, "no token's budget is consumed"
+        assert (await link.ask("GET", STATUS, token=service.token)).status == 200, "a valid token passes"
+        assert (await link.ask("GET", STATUS)).status == 401, "a missing token is not counted"
     assert await failures(service, 4, address="127.0.0.2") == [401] * 3 + [429]
     assert await service.metric('jobsvc_rate_limited_total{budget="auth-failures"}') == 4
     assert await service.metric("jobsvc_auth_failures_total") == 3 + 1 + 3
@@ -252,7 +252,9 @@ async def test_forwarded_address_of_an_untrusted_client_is_ignored(serve: Serve,
         assert await failures(service, 1, f"192.0.2.{number}") == [401]
     assert await failures(service, 1, "192.0.2.9") == [429]
     assert await failures(service, 1, "127.0.0.2") == [429]
-    assert await failures(service, 3, "127.0.0.1", address="127.0.0.2") == [401] * 3, "nor shut out another"
+    assert await failures(service, 3, "127.0.0.1", address="127.0.0.2") == [401] * 3, (
+        "others are not affected"
+    )
 
 
 async def test_address_added_by_the_trusted_proxy_counts_and_not_one_sent_by_its_client(
@@ -262,7 +264,7 @@ async def test_address_added_by_the_trusted_proxy_counts_and_not_one_sent_by_its
     proxies = (ip_network("127.0.0.1/32"), ip_network("10.0.0.0/8"))
     service = await serve(limit_auth_failures="3/hour", trusted_proxies=proxies)
     assert await failures(service, 4, "192.0.2.1") == [401] * 3 + [429]
-    assert await failures(service, 1, "192.0.2.2") == [401], "each client by itself"
+    assert await failures(service, 1, "192.0.2.2") == [401], "each client is counted separately"
     for made_up in (
         ("203.0.113.1, 192.0.2.1",),
         ("203.0.113.2", "192.0.2.1"),
@@ -274,10 +276,10 @@ async def test_address_added_by_the_trusted_proxy_counts_and_not_one_sent_by_its
     ):
         assert await failures(service, 1, *made_up) == [429], made_up
     assert await failures(service, 4, "2001:db8::1") == [401] * 3 + [429]
-    assert await failures(service, 1, "2001:db8::ffff:2") == [429], "one customer's network"
+    assert await failures(service, 1, "2001:db8::ffff:2") == [429], "one IPv6 network"
     assert await failures(service, 1, "2001:db8:0:1::1") == [401]
-    assert await failures(service, 3, "192.0.2.1", address="127.0.0.2") == [401] * 3, "no proxy of ours"
-    assert await failures(service, 4) == [401] * 3 + [429], "without the field it is the proxy itself"
+    assert await failures(service, 3, "192.0.2.1", address="127.0.0.2") == [401] * 3, "not a trusted proxy"
+    assert await failures(service, 4) == [401] * 3 + [429], "without the field the proxy is counted"
     assert await failures(service, 1, "nonsense") == [429]
 
 
@@ -313,11 +315,11 @@ async def test_number_of_parallel_downloads_per_token_is_limited(
     async with stalled(service), stalled(service) as second:
         assert full(await service.download("job-1"))
         assert full(await service.download("job-1", ("Range", "bytes=0-0")))
-        assert (await service.ask("HEAD", DOWNLOAD)).status == 200, "none goes out"
+        assert (await service.ask("HEAD", DOWNLOAD)).status == 200, "none is sent"
         assert (await service.get(STATUS)).status == 200
         assert await service.metric("jobsvc_downloads_in_progress") == 2
         async with stalled(service, other):
-            assert full(await service.download("job-1", token=other)), "the third of all"
+            assert full(await service.download("job-1", token=other)), "the limit of all downloads"
         await second.reset()
         await wait_for_slot(service, other)
     await wait_for_slot(service)
