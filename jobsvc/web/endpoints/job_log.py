@@ -21,12 +21,12 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.endpoints.log_follow import LogFollowEndpoint
-from jobsvc.web.endpoints.recent_logs import RecentLogs
 from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.file_transfer.file_response import FileResponder
 from jobsvc.web.file_transfer.selection import FileSelection, select
 from jobsvc.web.file_transfer.transfer_state import TransferState
 from jobsvc.web.jobs.file_access import JobFileAccess
+from jobsvc.web.jobs.recent_logs import RecentLogs
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.download_slots import DownloadSlots, Slot
 
@@ -73,13 +73,13 @@ class JobLogEndpoint:
         self, request: web.Request, selection: FileSelection, slot: Slot | None
     ) -> web.StreamResponse:
         return await self._file_responder.answer(
-            request, job_id_of(request), selection, {}, self._ended, slot=slot
+            request, job_id_of(request), selection, {}, self._count_bytes, slot=slot
         )
 
     async def _find(self, request: web.Request, lines: int | None) -> FileSelection:
         job_id, now = job_id_of(request), time.time()
 
-        def look(snapshot: JobSnapshot) -> FileSelection:
+        def select_log(snapshot: JobSnapshot) -> FileSelection:
             log = self._root.open_log(snapshot.job)
             try:
                 base = tail_offset(log, lines)
@@ -88,8 +88,8 @@ class JobLogEndpoint:
                 raise
             return select(log, request, MEDIA_TYPE, now, base=base)
 
-        read = partial(self._files.read_record, request[TOKEN], job_id, look)
+        read = partial(self._files.read_record, request[TOKEN], job_id, select_log)
         return (await self._recent_logs.read(job_id, read)).file
 
-    def _ended(self, state: TransferState, _outcome: Outcome) -> None:
+    def _count_bytes(self, state: TransferState, _outcome: Outcome) -> None:
         self._metrics.log_bytes.inc(state.sent)

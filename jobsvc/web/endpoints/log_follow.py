@@ -22,8 +22,8 @@ from jobsvc.storage.jobs.growing_log import LogPosition, tail_offset
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.endpoints.recent_logs import RecentLogs
 from jobsvc.web.jobs.file_access import RETRY_INTERVAL_S, JobFileAccess
+from jobsvc.web.jobs.recent_logs import RecentLogs
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.event_stream import EventStream, EventStreams
