@@ -46,7 +46,7 @@ def main() -> None:
         parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
     if arguments.list:
         for name in known:
-            print(f"{name:<16}{(_module(name).__doc__ or '').partition(chr(10))[0]}")
+            print(f"{name:<19}{(_module(name).__doc__ or '').partition(chr(10))[0]}")
         return
     plan = Plan(rounds=arguments.rounds, quick=arguments.quick, scratch=arguments.scratch)
     print(host_info.describe())
