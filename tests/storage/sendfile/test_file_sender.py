@@ -113,7 +113,7 @@ def test_unacknowledged_bytes_are_counted(
     sender.close()
 
 
-def fails() -> int:
+def fails(_: socket.socket) -> int:
     raise OSError
 
 
