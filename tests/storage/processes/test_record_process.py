@@ -139,7 +139,7 @@ def test_killed_process_is_restarted(jobs_root: Path, record_process: RecordProc
 
 
 def test_hanging_process_is_abandoned(jobs_root: Path) -> None:
-    record_process = RecordProcess(socket_timeout=1.0)
+    record_process = RecordProcess(socket_timeout=3.0)
     try:
         first = job_of(jobs_root, record_process)
         pid = record_process.pid
