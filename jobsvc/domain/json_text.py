@@ -61,8 +61,8 @@ class MemberText:
         if value is not None and self._again.search(text, value.end()) is None:
             return text[text.index(b"{", value.start()) : value.end()]
         spans = self.spans(text)
-        found = text[slice(*spans[-1])] if spans else b""
-        return found if found.startswith(b"{") else None
+        last = text[slice(*spans[-1])] if spans else b""
+        return last if last.startswith(b"{") else None
 
     def _name_end(self, text: bytes) -> int:
         """Return the end of the member's first name whose value can be an object; 0 if not found."""
@@ -76,12 +76,12 @@ class MemberText:
             and not before.count(b'"') % 2
         ):
             return start + len(self._quoted)
-        found = self._before.match(text)
-        return 0 if found is None else found.end()
+        match = self._before.match(text)
+        return 0 if match is None else match.end()
 
     def spans(self, text: bytes) -> list[Span]:
         """Return the spans of all values of the member; `text` must be a JSON object, of any depth."""
-        found: list[Span] = []
+        spans: list[Span] = []
         comma = _START.match(text)
         while comma is not None:
             member = self._member.match(text, comma.end())
@@ -89,9 +89,9 @@ class MemberText:
                 break
             start, end = member.span(2) if member[2] else (member.end(), _deep_end(text, member.end()))
             if self._is_name(member[1]):
-                found.append((start, end))
+                spans.append((start, end))
             comma = _NEXT.match(text, end)
-        return found
+        return spans
 
     def _is_name(self, key: bytes) -> bool:
         if b"\\" not in key:

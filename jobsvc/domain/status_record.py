@@ -48,10 +48,10 @@ def parse_record(
     if not isinstance(record, dict):
         raise BadRecord("the record is not an object", "not-an-object")
     (
-        named, word, owner, created_at, updated_at, started_at, completed_at,
+        given_id, word, owner, created_at, updated_at, started_at, completed_at,
         project_path, output_path, log_path, error, phase,
     ) = _texts(record)  # fmt: skip
-    if named is not None and named != job_id:
+    if given_id is not None and given_id != job_id:
         raise _wrong("id", "differs from the directory's name")
     word = _needed("status", word)
     status = aliases.get(word) or aliases.get(word.lower())
@@ -126,12 +126,12 @@ def _texts(record: dict[str, Any]) -> list[str | None]:
 
     One by one takes three times as long, and there can be a million records.
     """
-    found = list(map(record.get, _TEXTS))
-    if not _TEXT_OR_NULL.issuperset(map(type, found)):
-        for key, value in zip(_TEXTS, found, strict=True):
+    values = list(map(record.get, _TEXTS))
+    if not _TEXT_OR_NULL.issuperset(map(type, values)):
+        for key, value in zip(_TEXTS, values, strict=True):
             if value is not None and not isinstance(value, str):
                 raise _wrong(key, "not a string")
-    return found
+    return values
 
 
 def _wrong(key: str, problem: str) -> BadRecord:
@@ -182,5 +182,5 @@ def _metadata(record: dict[str, Any], text: bytes | None, metadata: bytes | None
         raise _wrong("metadata", "not an object")
     if metadata is not None:
         return metadata
-    found = orjson.dumps(value) if text is None else METADATA.last_object(text)
-    return None if found is None else on_one_line(found)
+    member = orjson.dumps(value) if text is None else METADATA.last_object(text)
+    return None if member is None else on_one_line(member)

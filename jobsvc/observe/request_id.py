@@ -46,9 +46,9 @@ def begin(offered: str | None) -> Token[str | None]:
     return _current.set(name)
 
 
-def end(begun: Token[str | None]) -> None:
+def end(token: Token[str | None]) -> None:
     """Unbind the id, for a task that continues with other work."""
-    _current.reset(begun)
+    _current.reset(token)
 
 
 def bind(request_id: str) -> None:

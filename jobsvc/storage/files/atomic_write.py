@@ -1,4 +1,4 @@
-"""Write files atomically: write a temporary file beside the target, fsync it, rename it over the target.
+"""Write files atomically: write a temporary file in the same directory, fsync it, rename it over the target.
 
 Readers see the complete old or the complete new file, also after a crash. A temporary file left by a crash
 has the reserved prefix.

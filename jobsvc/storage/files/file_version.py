@@ -35,22 +35,22 @@ class FileVersion(bytes):
     @property
     def inode(self) -> int:
         """Inode number; 0 if the file system does not keep it."""
-        return self._part(0)
+        return self.parts()[0]
 
     @property
     def size(self) -> int:
         """Size in bytes."""
-        return self._part(1)
+        return self.parts()[1]
 
     @property
     def mtime_ns(self) -> int:
         """Modification time, in nanoseconds since the epoch."""
-        return self._part(2) * _SECOND + self._part(3)
+        return self.parts()[2]
 
     @property
     def ctime_ns(self) -> int:
         """Time of the last inode change, in nanoseconds since the epoch; it cannot be set back."""
-        return self._part(4) * _SECOND + self._part(5)
+        return self.parts()[3]
 
     def parts(self) -> tuple[int, int, int, int]:
         """Return (inode, size, mtime_ns, ctime_ns)."""
@@ -61,10 +61,6 @@ class FileVersion(bytes):
         """Return whether any change after `now_ns` (nanoseconds since the epoch) gives another version."""
         _, _, mtime_ns, ctime_ns = self.parts()
         return is_stable(mtime_ns, ctime_ns, now_ns)
-
-    def _part(self, place: int) -> int:
-        part: int = _FORMAT.unpack(self)[place]
-        return part
 
 
 def packed_from(status: os.stat_result) -> bytes:

@@ -57,16 +57,16 @@ def file_system_of(table: str, path: str) -> str:
 
     The longest matching mount point applies; of equal ones the last, which is mounted over the others.
     """
-    best, found = -1, "unknown"
+    longest, kind = -1, "unknown"
     for line in table.splitlines():
         before, dash, after = line.partition(" - ")
         fields = before.split(" ")
         if not dash or len(fields) <= _POINT:
             continue
         point = unescaped(fields[_POINT])
-        if holds(point, path) and len(point) >= best:
-            best, found = len(point), after.split(" ")[0]
-    return found
+        if holds(point, path) and len(point) >= longest:
+            longest, kind = len(point), after.split(" ")[0]
+    return kind
 
 
 def mount_point(line: str) -> str:

@@ -21,10 +21,10 @@ def last_lines(fd: int, size: int, limit: int) -> str:
         return text.decode()
     # A replacement character has three bytes: the text may be longer than it was on disk.
     cut = max(len(text) - limit, 0)
-    kept = text[cut:]
+    tail = text[cut:]
     if not text[:cut].endswith(b"\n"):
-        kept = kept.partition(b"\n")[2] or kept
-    return kept.decode("utf-8", "ignore")
+        tail = tail.partition(b"\n")[2] or tail
+    return tail.decode("utf-8", "ignore")
 
 
 def lines_start(fd: int, size: int, lines: int, limit: int) -> int:

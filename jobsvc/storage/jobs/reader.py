@@ -85,17 +85,17 @@ class JobsRoot:
 
         Raises PathNotFound, BadRecord, or OSError for a storage fault.
         """
-        reading, output = retry_stale(lambda: self._read_job(job_id, known))
+        snapshot, output = retry_stale(lambda: self._read_job(job_id, known))
         if output is not None:
             os.close(output[0])
-        return reading
+        return snapshot
 
     def read_and_open(
         self, job_id: str, known: JobSnapshot | None = None
     ) -> tuple[JobSnapshot, OpenFile | None]:
         """Read one job's snapshot; return it with the open output, or None. Raises the same as `read`."""
-        reading, output = retry_stale(lambda: self._read_job(job_id, known))
-        return reading, None if output is None else describe_open_file(*output)
+        snapshot, output = retry_stale(lambda: self._read_job(job_id, known))
+        return snapshot, None if output is None else describe_open_file(*output)
 
     def open_output(self, job: Job) -> OpenFile:
         """Open the file at outputPath; raises OutputMissing, or OSError for a storage fault."""

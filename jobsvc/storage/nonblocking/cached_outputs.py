@@ -101,8 +101,8 @@ class CachedOutputs:
         folders = []
         for count in range(1, len(names)):
             fd = open_name(os.fsencode(folder + "/".join(names[:count])))
-            if fd >= 0 and (found := folder_of(fd)) is not None:
-                folders.append(found)
+            if fd >= 0 and (opened := folder_of(fd)) is not None:
+                folders.append(opened)
         file = self._open(folder + "/".join(names), names[-1])
         if file is None or len(folders) < len(names) - 1:
             for passed in folders:

@@ -54,8 +54,8 @@ def render_tokens(tokens: Iterable[Token], before: bytes | None = None) -> bytes
     `before` is the valid content that is replaced: its unknown members are kept.
     """
     record = {} if before is None else _decoded(before)
-    kept = {entry["id"]: entry for entry in record.get("tokens", ())}
-    entries = [{**kept.get(token.id, {}), **_entry(token)} for token in tokens]
+    before_by_id = {entry["id"]: entry for entry in record.get("tokens", ())}
+    entries = [{**before_by_id.get(token.id, {}), **_entry(token)} for token in tokens]
     return _encoded({**record, "version": 1, "tokens": entries})
 
 

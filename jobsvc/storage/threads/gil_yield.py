@@ -18,11 +18,11 @@ GIL_PAUSE_S: Final = 0.001
 """Seconds to sleep between chunks."""
 
 
-def chunks_yielding_gil(things: Iterable[T], part: int) -> Iterator[list[T]]:
-    """Yield `things` in lists of up to `part` items, with a pause between them; not on the event loop."""
+def chunks_yielding_gil(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield `things` in lists of up to `size` items, with a pause between them; not on the event loop."""
     source = iter(things)
-    taken = list(islice(source, part))
-    while taken:
-        yield taken
-        if taken := list(islice(source, part)):
+    chunk = list(islice(source, size))
+    while chunk:
+        yield chunk
+        if chunk := list(islice(source, size)):
             sleep(GIL_PAUSE_S)

@@ -144,11 +144,11 @@ class ThreadPool:
 
     def _admit(self, call: _Call[Any]) -> None:
         """Queue a call for the threads, or behind its key's waiting calls if the key uses its maximum."""
-        held = self._running_by_key.get(call.key, 0)
-        if held >= self._max_per_key:
+        running = self._running_by_key.get(call.key, 0)
+        if running >= self._max_per_key:
             self._waiting_by_key.setdefault(call.key, deque()).append(call)
             return
-        self._running_by_key[call.key] = held + 1
+        self._running_by_key[call.key] = running + 1
         self._in_flight.add(call)
         self._queue.put(call)
         if self._closed:
@@ -222,22 +222,22 @@ class ThreadPool:
         self.close_later(call.resource)
 
     def _next_waiting(self, key: str) -> None:
-        line = self._waiting_by_key.get(key)
-        while line:
-            call = line.popleft()
+        waiting = self._waiting_by_key.get(key)
+        while waiting:
+            call = waiting.popleft()
             if not call.future.done():
                 self._admit(call)
                 break
-        if not line:
+        if not waiting:
             self._waiting_by_key.pop(key, None)
         if not self._running_by_key[key]:
             del self._running_by_key[key]
 
     def _stop_waiting(self, call: _Call[Any]) -> None:
-        line = self._waiting_by_key.get(call.key)
-        if line is not None and call in line:
-            line.remove(call)
-            if not line:
+        waiting = self._waiting_by_key.get(call.key)
+        if waiting is not None and call in waiting:
+            waiting.remove(call)
+            if not waiting:
                 del self._waiting_by_key[call.key]
 
 
