@@ -7,7 +7,7 @@ Cached JSON never contains the owner, so it cannot reach another token: it is ad
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -22,16 +22,24 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.headers.conditional import version_of
 from jobsvc.web.jobs.addresses import download_url, job_base
 
-_BEFORE_METADATA: Final = {
-    "project_path": "projectPath",
-    "started_at": "startedAt",
-    "completed_at": "completedAt",
-    "frames_done": "framesDone",
-    "frames_total": "framesTotal",
-    "attempt": "attempt",
-}
-"""Member names by the names of fields of Details. The log's path is not shown."""
-_AFTER_METADATA: Final = {"phase": "phase", "error": "error", "source_status": "sourceStatus"}
+
+def _by_position(names: Mapping[str, str]) -> tuple[tuple[int, str], ...]:
+    """Return pairs of a position in Details and a member name, from the names of both."""
+    return tuple((Details._fields.index(field), name) for field, name in names.items())
+
+
+_BEFORE_METADATA: Final = _by_position(
+    {
+        "project_path": "projectPath",
+        "started_at": "startedAt",
+        "completed_at": "completedAt",
+        "frames_done": "framesDone",
+        "frames_total": "framesTotal",
+        "attempt": "attempt",
+    }
+)
+_AFTER_METADATA: Final = _by_position({"phase": "phase", "error": "error", "source_status": "sourceStatus"})
+"""The log's path is not shown."""
 
 
 def render_job(
@@ -42,7 +50,7 @@ def render_job(
     `base` is the prefix of the job's URLs; `digest` is the SHA-256 of the output version in the snapshot.
     """
     job, status, details = snapshot.job, snapshot.job.status, snapshot.job.details
-    document = {
+    document: dict[str, Any] = {
         "id": job.id,
         "status": str(status),
         "done": status.final,
@@ -52,10 +60,10 @@ def render_job(
         "createdAt": job.created_at,
         "updatedAt": job.updated_at,
     }
-    document |= _members(details, _BEFORE_METADATA)
+    _add_members(document, details, _BEFORE_METADATA)
     if (metadata := job.metadata_json) is not None:
         document["metadata"] = orjson.Fragment(metadata)
-    document |= _members(details, _AFTER_METADATA)
+    _add_members(document, details, _AFTER_METADATA)
     if logs is not None:
         document["logs"] = logs
     if (output := snapshot.output_version) is not None:
@@ -65,8 +73,10 @@ def render_job(
     return document
 
 
-def _members(details: Details, names: Mapping[str, str]) -> dict[str, Any]:
-    return {name: value for field, name in names.items() if (value := getattr(details, field)) is not None}
+def _add_members(document: dict[str, Any], details: Details, members: Iterable[tuple[int, str]]) -> None:
+    for position, name in members:
+        if (value := details[position]) is not None:
+            document[name] = value
 
 
 class RenderedJob(NamedTuple):
