@@ -262,13 +262,20 @@ def test_missing_write_permission_is_reported(tmp_path: Path) -> None:
     assert "write test failed: " in result.output
 
 
-def test_interrupted_check_leaves_nothing_behind(root: Path) -> None:
+def interrupt_check(root: Path) -> int:
+    """Interrupt a check while it writes; return its exit code."""
     words = [sys.executable, "-m", "jobsvc", "check", str(root), "--probe-write"]
     with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE) as process:
         wait_until(lambda: os.listdir(root), 20)  # noqa: PTH208 - the names are all that is wanted
         assert all(name.startswith(".jobsvc-probe-") for name in os.listdir(root))  # noqa: PTH208 - likewise
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 128 + signal.SIGTERM
+        return process.wait(10)
+
+
+def test_interrupted_check_leaves_nothing_behind(root: Path) -> None:
+    while (code := interrupt_check(root)) == 0:
+        pass  # on a busy machine it may end before the signal
+    assert code == 128 + signal.SIGTERM
     assert os.listdir(root) == []  # noqa: PTH208 - likewise
 
 
