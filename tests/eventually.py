@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 _PAUSE: Final = 0.002
+_REQUEST_PAUSE: Final = 0.01
 
 
 async def until(condition: Callable[[], object], deadline: float = 5.0) -> None:
@@ -24,3 +25,8 @@ def wait_until(condition: Callable[[], object], deadline: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < ends, f"not true within {deadline} s: {condition}"
         time.sleep(_PAUSE)
+
+
+async def pause() -> None:
+    """Wait before the next request; without a pause, polling takes the processor from what it waits for."""
+    await asyncio.sleep(_REQUEST_PAUSE)

@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from tests.conftest import MakeJob, MakeToken, Serve, put
-from tests.eventually import until
+from tests.eventually import pause, until
 from tests.service_runner import Service
 
 BROKEN = Path(__file__).parents[1] / "sample_jobs" / "broken"
@@ -330,4 +330,4 @@ async def test_log_that_changes_its_size_while_it_is_read_is_harmless(
     await until(lambda: not log.exists())
     async with asyncio.timeout(10):  # a log that existed counts as being replaced for 2 s
         while "logs" in (await service.get("/api/jobs/job-1")).json():
-            pass
+            await pause()

@@ -11,6 +11,7 @@ import pytest
 from jobsvc.storage.jobs import record_reader
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, Serve
+from tests.eventually import pause
 from tests.service_runner import Service
 
 
@@ -22,7 +23,7 @@ def write_later(make_job: MakeJob, job_id: str = "job-1", progress: int = 0) -> 
 
 async def listed(service: Service) -> list[tuple[str, str]]:
     while (answer := await service.get("/api/jobs")).status != 200:
-        pass
+        await pause()
     return [(job["id"], job["createdAt"]) for job in answer.json()["jobs"]]
 
 

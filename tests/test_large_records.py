@@ -11,6 +11,7 @@ import pytest
 from jobsvc.storage.processes import record_process
 from jobsvc.web.endpoints.job_list import MAX_PAGE_BYTES
 from tests.conftest import MakeJob, Serve, StartProcess
+from tests.eventually import pause
 from tests.raw_http import request
 from tests.service_runner import Service
 from tests.sse_client import open_event_stream
@@ -44,7 +45,7 @@ async def pages(service: Service, query: str) -> list[list[dict[str, Any]]]:
 
 async def ready(service: Service) -> Service:
     while (await service.get("/api/jobs")).status != 200:
-        pass
+        await pause()
     return service
 
 
@@ -107,7 +108,7 @@ async def test_all_large_records_are_indexed_although_one_is_decoded_at_a_time(
     assert {(answer.status, answer.code) for answer in refused} == {(503, "storage-unavailable")}
     for number in range(40):
         while (await service.get(f"/api/jobs/job-{number}")).status != 200:
-            pass
+            await pause()
     assert sum(map(len, await pages(service, "limit=200"))) == 40
 
 
@@ -125,7 +126,7 @@ async def test_streams_that_nobody_reads_take_little_memory(
             link = await stack.enter_async_context(service.connect(receive_buffer=2048))
             link.send(request("GET", "/api/events", token=service.token))
         while await service.metric('jobsvc_event_streams{of="jobs"}') != 60:
-            pass
+            await pause()
         for _ in range(50):
             assert (await service.get("/api/jobs/job-1")).status == 200
         assert service.memory("VmHWM") - before < 60 * (256 << 10)

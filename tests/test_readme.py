@@ -15,6 +15,7 @@ import pytest
 from jobsvc.domain.status_record import parse_record
 from jobsvc.settings import OPTIONS, Settings
 from tests.conftest import MakeJob, Serve
+from tests.eventually import pause
 from tests.external_programs import needs, run
 from tests.network_storage.share import free_port
 from tests.service_runner import Service
@@ -242,7 +243,7 @@ async def test_list_recipe_prints_every_failed_job(
 ) -> None:
     async with asyncio.timeout(5):
         while (await service.get("/readyz")).status != 200:
-            pass
+            await pause()
     code, output = await _pasted(service, "nextCursor", tmp_path)
     assert code == 0
     assert sorted(output.splitlines()) == [f"failed-{number}\tno licence" for number in range(3)]

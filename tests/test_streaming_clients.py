@@ -14,7 +14,7 @@ from aiohttp import ClientSession, web
 
 from jobsvc.cli.demo_render import DemoFarm
 from tests.conftest import StartProcess
-from tests.eventually import until
+from tests.eventually import pause, until
 from tests.external_programs import needs, running_program
 from tests.service_runner import Process
 from tests.test_media_players import BROWSER, page
@@ -124,7 +124,7 @@ async def both_follow(service: Process) -> None:
     for what in ("job", "log"):
         async with asyncio.timeout(END):
             while not await service.metric(f'jobsvc_event_streams{{of="{what}"}}'):
-                pass
+                await pause()
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import MakeJob
 from tests.documented_proxies.conftest import Behind, Front
 from tests.documented_proxies.reverse_proxies import PROGRAMS, configuration
+from tests.eventually import pause
 
 JOB = "/api/jobs/job-1"
 FILM = bytes(range(256)) * 4096
@@ -96,7 +97,7 @@ async def test_long_poll_is_answered_by_a_change_or_when_it_ends(behind: Behind,
     waiting_request = asyncio.create_task(behind.get(f"{target}?wait=50", If_None_Match=etag))
     async with asyncio.timeout(10):
         while await behind.service.metric("jobsvc_requests_waiting") != 1:
-            pass
+            await pause()
     make_job("job-2", status="rendering", progress=50)
     answer = await asyncio.wait_for(waiting_request, 10)
     assert (answer.status, orjson.loads(answer.body)["progress"]) == (200, 50)

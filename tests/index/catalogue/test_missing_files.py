@@ -11,7 +11,7 @@ import pytest
 
 from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S
 from tests.conftest import MakeJob, Serve, StartProcess, put
-from tests.eventually import until
+from tests.eventually import pause, until
 from tests.raw_http import Answer
 from tests.service_runner import Service
 from tests.sse_client import open_event_stream
@@ -27,7 +27,7 @@ async def status_of(service: Service, code: int, deadline: float = 10) -> None:
     """Wait until the job is answered with this status code."""
     async with asyncio.timeout(deadline):
         while (await service.get(JOB)).status != code:
-            pass
+            await pause()
 
 
 async def statuses_while(service: Service, target: str, seconds: float) -> set[int]:
@@ -42,7 +42,7 @@ async def at_least_as_old(service: Service, target: str, age: int) -> Answer:
     """Request repeatedly until the response is this many seconds old."""
     async with asyncio.timeout(10):
         while int((answer := await service.get(target)).headers["Age"]) < age:
-            pass
+            await pause()
         return answer
 
 
@@ -256,7 +256,7 @@ async def test_failed_job_keeps_its_log_while_that_is_missing_for_a_moment(
     assert (await service.get(JOB, forced)).json()["logs"] == "it broke\n"
     async with asyncio.timeout(ABSENCE_GRACE_S + 5):
         while "logs" in (await service.get(JOB)).json():
-            pass
+            await pause()
 
 
 @pytest.mark.parametrize("data", [b"", b'{"status": "rend', b'{"status": "suspended", "owner": "anna"}'])
@@ -292,7 +292,7 @@ async def test_unreadable_record_is_logged_once_with_job_and_reason(
     before = await service.metric(failed_reads)
     async with asyncio.timeout(10):
         while await service.metric(failed_reads) < before + 5:
-            pass
+            await pause()
     assert [(line["job"], line["reason"]) for line in service.lines("record-unreadable")] == [
         ("never", "status: 'suspended' is not a known status"),
         ("good", "status: 'paused' is not a known status"),

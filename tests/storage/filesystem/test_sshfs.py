@@ -11,7 +11,7 @@ import pytest
 from jobsvc.settings import Settings
 from jobsvc.storage.files.client_version import version_of
 from tests.conftest import MakeToken, job_maker
-from tests.eventually import until
+from tests.eventually import pause, until
 from tests.service_runner import Service, service_in_loop
 from tests.sshfs import Sshfs, needs_sshfs
 
@@ -36,7 +36,7 @@ async def farm(tmp_path: Path) -> AsyncIterator[tuple[Sshfs, Path]]:
 
 async def ready(service: Service) -> None:
     while (await service.get("/readyz", token=None)).status != 200:
-        pass
+        await pause()
 
 
 async def test_etag_survives_a_remount_and_a_range_with_it_is_partial_content(

@@ -13,6 +13,7 @@ import pytest
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state.token_file import load
 from tests.conftest import MakeJob, MakeToken, Serve, put
+from tests.eventually import pause
 from tests.raw_http import Connection, request
 from tests.service_runner import Service
 from tests.sse_client import EventStream, open_event_stream
@@ -84,7 +85,7 @@ async def test_stream_sends_nothing_after_the_owner_of_the_token_changed(
 async def wait_for_status(service: Service, status: int) -> None:
     """Wait until a status request gets this response."""
     while (await service.get("/api/jobs/job-1")).status != status:
-        pass
+        await pause()
 
 
 async def test_stream_of_a_former_admin_ends(
@@ -111,7 +112,7 @@ async def test_stream_continues_when_its_token_permits_more(
         make_job("job-2", owner="bob")
         await service.get("/api/jobs/job-2")
         while (await service.get("/api/jobs/job-2")).status != 200:
-            pass
+            await pause()
         make_job(status="rendering", progress=2)
         assert (await stream.next_named("job")).json()["progress"] == 2
 
@@ -140,7 +141,7 @@ async def test_long_poll_is_answered_by_the_current_permissions(
 
 async def waits(service: Service, count: int) -> None:
     while await service.metric("jobsvc_requests_waiting") != count:
-        pass
+        await pause()
 
 
 async def read_slowly(link: Connection) -> int:
@@ -172,7 +173,7 @@ async def test_download_ends_when_the_token_no_longer_permits_it(
 
 async def until_released(service: Service) -> None:
     while await service.metric("jobsvc_downloads_in_progress"):
-        pass
+        await pause()
 
 
 async def test_download_that_is_not_read_ends_when_the_token_is_revoked(
@@ -234,5 +235,5 @@ async def test_stream_whose_client_does_not_read_is_dropped_when_the_token_is_re
         await link.head()
         changed = change_token(state_dir, "anna", CHANGES["revoked"])
         while await service.metric('jobsvc_event_streams{of="log"}'):
-            pass
+            await pause()
         assert time.monotonic() - changed < HEEDED_WITHIN_S

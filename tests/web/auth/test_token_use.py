@@ -14,7 +14,7 @@ from jobsvc.storage.state.token_file import load
 from jobsvc.storage.state.token_use_file import load_use, record_use
 from jobsvc.web.auth import token_use
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
-from tests.eventually import until
+from tests.eventually import pause, until
 from tests.service_runner import Service
 
 DAY = 86_400
@@ -84,7 +84,7 @@ async def test_failed_write_is_counted_and_retried(
     service = await serve()
     assert (await service.get("/api/jobs/job-1")).status == 200
     while not await service.metric("jobsvc_token_use_errors_total"):
-        pass
+        await pause()
     (state_dir / ".jobsvc-token-use.json.lock").rmdir()
     await until(lambda: bool(uses(service)))
 

@@ -19,7 +19,7 @@ from jobsvc.storage.jobs.root_listing import RootScan, list_job_ids
 from jobsvc.storage.state.token_file import load, revoke
 from jobsvc.web.streaming import event_stream
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
-from tests.eventually import until
+from tests.eventually import pause, until
 from tests.service_runner import Service
 from tests.sse_client import Event, EventStream, open_event_stream
 
@@ -32,7 +32,7 @@ async def wait_for_metric(service: Service, name: str, value: float, deadline: f
     """Wait until a metric has a value."""
     async with asyncio.timeout(deadline):
         while await service.metric(name) != value:
-            pass
+            await pause()
 
 
 async def read_present(stream: EventStream) -> dict[str, Any]:
@@ -107,7 +107,7 @@ async def test_reconnected_client_gets_only_what_is_new_also_from_another_proces
 async def changed_to(service: Service, status: str) -> None:
     async with asyncio.timeout(5):
         while (await service.get("/api/jobs/job-1")).json()["status"] != status:
-            pass
+            await pause()
 
 
 async def test_final_state_is_sent_unless_the_last_event_id_names_it(serve: Serve, make_job: MakeJob) -> None:
@@ -128,7 +128,7 @@ async def test_job_that_is_removed_or_changes_its_owner_sends_removed_and_nothin
         make_job(status="rendering", progress=1)
         async with asyncio.timeout(5):
             while (await service.get("/api/jobs/job-1")).status != 200:
-                pass
+                await pause()
         async with open_event_stream(service, ONE) as stream:
             await stream.next_named("job")
             leave()
@@ -177,7 +177,7 @@ async def test_reconnected_client_of_all_events_gets_what_changed_since(
     for gone in ("job-0", "job-3"):
         async with asyncio.timeout(5):
             while (await service.get(f"/api/jobs/{gone}")).status != 404:
-                pass
+                await pause()
     async with open_event_stream(service, ALL, last_event_id=last) as stream:
         events = [await stream.next() for _ in range(4)]
     received = {event.json()["id"]: event for event in events if event is not None}
@@ -191,7 +191,7 @@ async def test_reconnected_client_of_all_events_gets_what_changed_since(
 async def shows(service: Service, job_id: str, **fields: object) -> None:
     async with asyncio.timeout(5):
         while not fields.items() <= (await service.get(f"/api/jobs/{job_id}")).json().items():
-            pass
+            await pause()
 
 
 @pytest.mark.parametrize("last", ["", "0123456789ab-1", "x", "-1", "0123456789ab-99999999999999999"])

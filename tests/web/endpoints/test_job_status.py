@@ -13,6 +13,7 @@ import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from tests.conftest import MakeJob, MakeToken, Serve
+from tests.eventually import pause
 from tests.raw_http import Answer, request
 from tests.service_runner import Service
 
@@ -115,7 +116,7 @@ async def test_completed_job_has_a_download_url_only_if_its_output_exists(
     (folder / "output" / "film.mp4").unlink()
     async with asyncio.timeout(10):  # an output that existed counts as being replaced for 2 s
         while "downloadUrl" in await shown(service):
-            pass
+            await pause()
 
 
 async def test_unfinished_job_has_no_download_url(serve: Serve, make_job: MakeJob) -> None:

@@ -22,7 +22,7 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.state.token_file import load, revoke
 from jobsvc.web.streaming.log_follower import READ_INTERVAL_S
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
-from tests.eventually import until, wait_until
+from tests.eventually import pause, until, wait_until
 from tests.service_runner import Service
 from tests.sse_client import Event, EventStream, open_event_stream
 
@@ -310,7 +310,7 @@ async def wait_for_metric(service: Service, name: str, value: float, deadline: f
     """Wait until a metric has a value."""
     async with asyncio.timeout(deadline):
         while await service.metric(name) != value:
-            pass
+            await pause()
 
 
 STREAMS = 'jobsvc_event_streams{of="log"}'
@@ -375,7 +375,7 @@ async def test_stream_waits_while_storage_is_unavailable(
         take_away(jobs_root)
         async with asyncio.timeout(5):
             while (await service.get("/readyz", token=None)).status != 503:
-                pass
+                await pause()
         bring_back(jobs_root)
         append(folder, b"two\n")
         await read_until_text(stream, "two\n")
@@ -447,4 +447,4 @@ async def test_client_that_reconnects_often_gets_every_byte_of_a_million_lines_o
 async def measures_at_least(service: Service, name: str, value: float) -> None:
     async with asyncio.timeout(20):
         while await service.metric(name) < value:
-            pass
+            await pause()

@@ -15,7 +15,7 @@ import pytest
 from jobsvc.storage.state.token_file import load, revoke
 from jobsvc.web.endpoints import long_poll as waiting_module
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
-from tests.eventually import until
+from tests.eventually import pause, until
 from tests.raw_http import Answer, request
 from tests.service_runner import Service
 
@@ -27,7 +27,7 @@ async def wait_until_waiting(service: Service, value: float, deadline: float = 5
     """Wait until this many requests wait."""
     async with asyncio.timeout(deadline):
         while await service.metric(WAITING) != value:
-            pass
+            await pause()
 
 
 @asynccontextmanager
@@ -190,7 +190,7 @@ async def test_wait_is_404_when_the_job_is_removed_or_changes_its_owner(
     make_job(status="rendering")
     async with asyncio.timeout(5):
         while (await service.get(JOB)).status != 200:
-            pass
+            await pause()
     async with waiting(service) as waiting_request:
         shutil.rmtree(folder)
         assert (await asyncio.wait_for(waiting_request, 5)).code == "job-not-found"

@@ -9,6 +9,7 @@ import pytest
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state.token_file import load, revoke
 from tests.conftest import MakeJob, MakeToken, Serve
+from tests.eventually import pause
 from tests.service_runner import Service
 
 ME = "/api/me"
@@ -92,7 +93,7 @@ async def test_revoked_token_is_401(service: Service) -> None:
     (token,) = load(path)
     revoke(path, token.id)
     while (answer := await service.get(ME)).status == 200:
-        pass
+        await pause()
     assert answer.status == 401
 
 

@@ -13,6 +13,7 @@ import pytest
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from tests.conftest import MakeJob, Serve
+from tests.eventually import pause
 from tests.raw_http import Answer
 from tests.service_runner import Service
 
@@ -75,7 +76,7 @@ async def test_hidden_and_missing_jobs_make_the_same_calls(
     make_job(ANOTHERS, owner="bob", status=state, output=b"film", log=b"log\n")
     service = await serve(max_age=max_age, poll_interval=60, limit_auth_failures="1000/second")
     while (await service.get("/api/jobs")).status != 200:
-        pass
+        await pause()
     made: dict[str, list[int]] = {}
     for job_id in (UNKNOWN, ANOTHERS, UNKNOWN, ANOTHERS):
         with calls.during() as count:

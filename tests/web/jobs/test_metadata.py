@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import MakeJob, Serve, put
+from tests.eventually import pause
 from tests.sse_client import open_event_stream
 
 JOB: Final = "/api/jobs/job-1"
@@ -52,7 +53,7 @@ async def test_record_whose_metadata_has_too_many_levels_leaves_the_others_liste
     assert (await service.get(JOB)).code == "job-not-found"
     async with asyncio.timeout(20):
         while (listed := await service.get("/api/jobs")).status != 200:
-            pass
+            await pause()
     assert [job["id"] for job in listed.json()["jobs"]] == ["job-2"]
 
 
@@ -65,7 +66,7 @@ async def test_large_metadata_is_sent_as_it_was_written(
     service = await serve(poll_interval=0.05)
     async with asyncio.timeout(20):
         while (listed := await service.get("/api/jobs")).status != 200:
-            pass
+            await pause()
     sent = b'"metadata":' + metadata
     assert sent in listed.body
     assert sent in (await service.get(JOB)).body

@@ -10,6 +10,7 @@ import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from tests.conftest import MakeJob, MakeToken, Serve
+from tests.eventually import pause
 from tests.raw_http import request
 from tests.service_runner import Service
 
@@ -36,7 +37,7 @@ async def service(serve: Serve, make_job: MakeJob, admin: str) -> Service:
 async def ready(service: Service) -> Service:
     async with asyncio.timeout(5):
         while (await service.get("/readyz")).status != 200:
-            pass
+            await pause()
     return service
 
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
+from tests.eventually import pause
 from tests.raw_http import request
 from tests.service_runner import Service
 from tests.sse_client import open_event_stream
@@ -30,7 +31,7 @@ async def wait_for_open(service: Service, count: int) -> None:
     """Wait until this many streams and long polls are open."""
     names = [f'jobsvc_event_streams{{of="{of}"}}' for of in ("job", "jobs", "log")]
     while sum([await service.metric(name) for name in [*names, "jobsvc_requests_waiting"]]) != count:
-        pass
+        await pause()
 
 
 @pytest.mark.parametrize("target", LASTING)
