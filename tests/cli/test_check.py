@@ -32,7 +32,7 @@ from tests.service_runner import PROJECT
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_host_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for option in OPTIONS:
         monkeypatch.delenv(option.variable, raising=False)
     (tmp_path / "state").mkdir()

@@ -64,9 +64,9 @@ class Scene:
         """Mark the job as watched for a long time, by a watcher that has just sent a heartbeat."""
         self.catalogue.entries[job_id].last_event_at = 0
         self.coverage.begin(0)
-        self.vouch()
+        self.send_heartbeat()
 
-    def vouch(self) -> None:
+    def send_heartbeat(self) -> None:
         self.coverage.record_heartbeat(self.clock.now)
         self.coverage.record_root_ok(self.clock.now)
 
@@ -108,7 +108,7 @@ async def test_log_is_cached_under_a_healthy_watch_until_an_event(scene: Scene) 
     scene.watch()
     for _ in range(5):
         scene.clock.now += 10
-        scene.vouch()
+        scene.send_heartbeat()
         assert await scene.ask() == ("one\n", 0, False)
     assert scene.root.reads == 1
     path.write_text("two\n")
@@ -123,7 +123,7 @@ async def test_log_outside_the_watched_directories_is_read_again(scene: Scene) -
     scene.watch()
     path.write_text("two\n")
     scene.clock.now += 1.1
-    scene.vouch()
+    scene.send_heartbeat()
     assert await scene.ask() == ("two\n", 0, False)
 
 

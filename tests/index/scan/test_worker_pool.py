@@ -44,7 +44,7 @@ def root(farm: Farm) -> JobsRoot:
 
 
 @pytest.fixture(autouse=True)
-def _worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def _use_workers_for_few_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_pool, "MIN_JOBS", len(JOBS))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
 
@@ -222,9 +222,9 @@ async def test_index_built_by_workers_has_all_jobs(
 def test_worker_ends_with_its_standard_input(root: JobsRoot) -> None:
     command = [sys.executable, "-m", "jobsvc.index.scan.worker_main", *root.arguments()]
     job_ids = orjson.dumps(JOBS[:2]) + b"\n"
-    said = subprocess.run(command, input=job_ids, capture_output=True, check=True, timeout=20).stdout
-    size = int.from_bytes(said[: worker_main.LENGTH_BYTES], "little")
-    assert len(said) == worker_main.LENGTH_BYTES + size
-    assert [one.outcome for one in worker_main.decode_reply(JOBS[:2], said[worker_main.LENGTH_BYTES :])] == [
+    reply = subprocess.run(command, input=job_ids, capture_output=True, check=True, timeout=20).stdout
+    size = int.from_bytes(reply[: worker_main.LENGTH_BYTES], "little")
+    assert len(reply) == worker_main.LENGTH_BYTES + size
+    assert [one.outcome for one in worker_main.decode_reply(JOBS[:2], reply[worker_main.LENGTH_BYTES :])] == [
         root.read(job_id) for job_id in JOBS[:2]
     ]

@@ -131,18 +131,18 @@ def test_temporary_name_is_not_a_job_id() -> None:
 def test_file_is_kept_if_the_directory_cannot_be_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
 ) -> None:
-    refuse_to_sync_folders(monkeypatch, fault)
+    fail_directory_sync(monkeypatch, fault)
     write_atomically(tmp_path / "file", b"data")
     assert (tmp_path / "file").read_bytes() == b"data"
 
 
 def test_error_of_the_directory_sync_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse_to_sync_folders(monkeypatch, errno.EIO)
+    fail_directory_sync(monkeypatch, errno.EIO)
     with pytest.raises(OSError, match="Input/output error"):
         write_atomically(tmp_path / "file", b"data")
 
 
-def refuse_to_sync_folders(monkeypatch: pytest.MonkeyPatch, fault: int) -> None:
+def fail_directory_sync(monkeypatch: pytest.MonkeyPatch, fault: int) -> None:
     sync = os.fsync
 
     def fsync(descriptor: int) -> None:

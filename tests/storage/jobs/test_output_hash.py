@@ -90,7 +90,7 @@ def _shorter(film: Film) -> None:
     os.truncate(film.path, READ_BYTES - 1)
 
 
-def _shortened_to_where_we_are(film: Film) -> None:
+def _truncated_at_the_read_position(film: Film) -> None:
     os.truncate(film.path, READ_BYTES)
 
 
@@ -118,7 +118,7 @@ def _hidden(film: Film) -> None:
 
 
 CHANGES = [
-    *(_in_place, _shorter, _shortened_to_where_we_are, _longer),
+    *(_in_place, _shorter, _truncated_at_the_read_position, _longer),
     *(_by_rename, _rename_folder, _removed, _hidden),
 ]
 

@@ -61,18 +61,18 @@ class Download:
         self.got = bytearray()
         ours.close()
 
-    def go(self, epoll_sender: EpollSender) -> asyncio.Future[SendResult]:
+    def send(self, epoll_sender: EpollSender) -> asyncio.Future[SendResult]:
         return epoll_sender.send(self.sender, self.start, self.stop)
 
     def read(self) -> None:
         while len(self.got) < self.stop - self.start and (some := self.client.recv(random.choice(PIECES))):  # noqa: S311 - no secret
             self.got += some
 
-    def hang(self) -> threading.Event:
+    def block(self) -> threading.Event:
         self.sender.release = threading.Event()
         return self.sender.release
 
-    def leave(self) -> None:
+    def close_all(self) -> None:
         if self.sender.release is not None:
             self.sender.release.set()
         self.client.close()
@@ -95,9 +95,9 @@ class Downloads:
         self.made.append(Download(self.film, start, stop))
         return self.made[-1]
 
-    def leave(self) -> None:
+    def close_all(self) -> None:
         for download in self.made:
-            download.leave()
+            download.close_all()
         wait_until(lambda: not self.epoll_sender._active)
         for download in self.made:
             download.sender.close()
@@ -115,7 +115,7 @@ def threads() -> list[threading.Thread]:
 def downloads(tmp_path: Path) -> Iterator[Downloads]:
     downloads = Downloads(tmp_path)
     yield downloads
-    downloads.leave()
+    downloads.close_all()
 
 
 async def has_sent(download: Download) -> None:
@@ -128,7 +128,7 @@ async def test_one_thread_sends_the_exact_bytes_of_all_downloads(downloads: Down
     draw = random.Random(7)  # noqa: S311 - no secret
     places = [sorted(draw.sample(range(len(BODY) + 1), 2)) for _ in range(12)]
     made = [downloads.add(*place) for place in [*places, (5, 6), (0, len(BODY))]]
-    turns = [download.go(downloads.epoll_sender) for download in made]
+    turns = [download.send(downloads.epoll_sender) for download in made]
     await asyncio.gather(*(asyncio.to_thread(download.read) for download in made))
     assert [await result for result in turns] == [
         SendResult(download.stop - download.start, StopReason.SLICE_USED) for download in made
@@ -139,9 +139,9 @@ async def test_one_thread_sends_the_exact_bytes_of_all_downloads(downloads: Down
 
 async def test_client_that_reads_nothing_stays_active_and_blocks_no_other(downloads: Downloads) -> None:
     full, other = downloads.add(), downloads.add()
-    waits = full.go(downloads.epoll_sender)
+    waits = full.send(downloads.epoll_sender)
     await has_sent(full)
-    result = other.go(downloads.epoll_sender)
+    result = other.send(downloads.epoll_sender)
     await asyncio.to_thread(other.read)
     assert (await result).sent == len(BODY)
     assert (waits.done(), downloads.epoll_sender.is_running, downloads.epoll_sender.stuck_threads()) == (
@@ -156,7 +156,7 @@ async def test_client_that_reads_nothing_stays_active_and_blocks_no_other(downlo
 async def test_slow_download_is_detached_with_the_bytes_sent_so_far(downloads: Downloads) -> None:
     download = downloads.add()
     download.sender._average_chunk_s = 1.0
-    result = await download.go(downloads.epoll_sender)
+    result = await download.send(downloads.epoll_sender)
     assert (0 < result.sent < len(BODY), result.sent) == (True, download.sender.sent)
     assert download.sender.closed == 0
 
@@ -165,10 +165,10 @@ async def test_while_one_call_blocks_all_others_are_detached_and_none_is_accepte
     downloads: Downloads,
 ) -> None:
     full, hung = downloads.add(), downloads.add()
-    waits = full.go(downloads.epoll_sender)
+    waits = full.send(downloads.epoll_sender)
     await has_sent(full)
-    release = hung.hang()
-    hangs = hung.go(downloads.epoll_sender)
+    release = hung.block()
+    hangs = hung.send(downloads.epoll_sender)
     result = await waits
     assert (result.sent, result.stop_reason, hung.sender.started) == (
         full.sender.sent,
@@ -189,9 +189,9 @@ async def test_blocked_download_fails_and_its_file_is_closed_after_the_call(
     monkeypatch.setattr(downloads.epoll_sender, "_deadline", 0.1)
     monkeypatch.setattr(module, "STUCK_AFTER_S", 0.1)
     hung = downloads.add()
-    release = hung.hang()
+    release = hung.block()
     with pytest.raises(StorageUnavailable):
-        await hung.go(downloads.epoll_sender)
+        await hung.send(downloads.epoll_sender)
     assert (hung.sender.closed, downloads.epoll_sender.stuck_threads()) == (0, 1)
     # A later check, while it still hangs, reports nothing more.
     await until(lambda: downloads.epoll_sender._check_scheduled)
@@ -203,7 +203,7 @@ async def test_blocked_download_fails_and_its_file_is_closed_after_the_call(
 
 async def test_canceled_download_is_detached_when_it_is_aborted(downloads: Downloads) -> None:
     download = downloads.add()
-    result = download.go(downloads.epoll_sender)
+    result = download.send(downloads.epoll_sender)
     await has_sent(download)
     result.cancel()
     download.sender.abort()
@@ -213,11 +213,11 @@ async def test_canceled_download_is_detached_when_it_is_aborted(downloads: Downl
 
 async def test_canceled_download_that_is_detached_for_another_is_closed(downloads: Downloads) -> None:
     left, hung = downloads.add(), downloads.add()
-    result = left.go(downloads.epoll_sender)
+    result = left.send(downloads.epoll_sender)
     await has_sent(left)
     result.cancel()
-    release = hung.hang()
-    hung.go(downloads.epoll_sender)
+    release = hung.block()
+    hung.send(downloads.epoll_sender)
     await until(lambda: left.sender.closed)
     release.set()
 
@@ -232,16 +232,16 @@ async def test_unexpected_error_reaches_its_download_and_ends_no_other(
 
     monkeypatch.setattr(faulty.sender, "send_chunk", fail)
     with pytest.raises(ZeroDivisionError):
-        await faulty.go(downloads.epoll_sender)
-    assert (await other.go(downloads.epoll_sender)).sent == 1000
+        await faulty.send(downloads.epoll_sender)
+    assert (await other.send(downloads.epoll_sender)).sent == 1000
 
 
 async def test_early_end_is_reported(downloads: Downloads) -> None:
     gone, changed = downloads.add(), downloads.add(len(BODY) - 1000)
     gone.client.close()
-    assert (await gone.go(downloads.epoll_sender)).stop_reason is StopReason.DISCONNECTED
+    assert (await gone.send(downloads.epoll_sender)).stop_reason is StopReason.DISCONNECTED
     os.truncate(downloads.film, 100)
-    assert await changed.go(downloads.epoll_sender) == SendResult(0, StopReason.FILE_CHANGED)
+    assert await changed.send(downloads.epoll_sender) == SendResult(0, StopReason.FILE_CHANGED)
 
 
 async def test_thread_that_cannot_start_is_started_by_the_next_download(
@@ -255,8 +255,8 @@ async def test_thread_that_cannot_start_is_started_by_the_next_download(
     first, second = downloads.add(0, 1000), downloads.add(0, 1000)
     with monkeypatch.context() as full:
         full.setattr(threading.Thread, "start", refuse)
-        waits = first.go(downloads.epoll_sender)
-    result = second.go(downloads.epoll_sender)
+        waits = first.send(downloads.epoll_sender)
+    result = second.send(downloads.epoll_sender)
     assert ((await waits).sent, (await result).sent) == (1000, 1000)
 
 
@@ -264,7 +264,7 @@ async def test_closed_sender_accepts_nothing_and_finishes_active_downloads(
     downloads: Downloads,
 ) -> None:
     download = downloads.add()
-    result = download.go(downloads.epoll_sender)
+    result = download.send(downloads.epoll_sender)
     await has_sent(download)
     downloads.epoll_sender.close()
     assert not downloads.epoll_sender.is_running
@@ -276,11 +276,11 @@ async def test_closed_sender_accepts_nothing_and_finishes_active_downloads(
 def test_active_downloads_are_closed_when_the_loop_ends(downloads: Downloads) -> None:
     download = downloads.add()
 
-    async def leave() -> None:
-        download.go(downloads.epoll_sender)
+    async def start_and_return() -> None:
+        download.send(downloads.epoll_sender)
         await has_sent(download)
 
-    asyncio.run(leave())
+    asyncio.run(start_and_return())
     download.read()
     wait_until(lambda: download.sender.closed)
     assert download.got == BODY

@@ -222,7 +222,7 @@ class Restarts(RuleBasedStateMachine):
         return skipped
 
     @rule(job_id=JOBS, version=VERSIONS, digest=DIGESTS)
-    def learn(self, job_id: str, version: FileVersion, digest: bytes) -> None:
+    def add_digest(self, job_id: str, version: FileVersion, digest: bytes) -> None:
         page = pack_entry(version, self.learnt.setdefault((job_id, version), digest))
         self.table.put(job_id, page)
         self.kept.pop(job_id, None)
@@ -245,23 +245,23 @@ class Restarts(RuleBasedStateMachine):
         data = self.path.read_bytes()
         skipped = self.start()
         assert skipped == (bool(data) and not data.endswith(b"\n"))
-        self.forget_what_is_gone()
+        self.adopt_table()
 
     @rule(line=st.text(string.printable, max_size=20), at=st.integers(0, 2000))
-    def restart_after_harm(self, line: str, at: int) -> None:
+    def restart_after_damage(self, line: str, at: int) -> None:
         data = self.path.read_bytes() if self.path.exists() else b""
         self.path.write_bytes(data[:at] + line.encode() + data[at:])
         self.path.chmod(0o600)
         self.start()
-        self.forget_what_is_gone()
+        self.adopt_table()
 
-    def forget_what_is_gone(self) -> None:
+    def adopt_table(self) -> None:
         """Adopt from the table what may be known; the invariants check that it is correct."""
         versions = {bytes(version): version for _, version in self.learnt}
         self.kept = {job_id: versions[page[: len(VERSION)]] for job_id, page in self.table.entries.items()}
 
     @invariant()
-    def what_was_learnt_is_known(self) -> None:
+    def added_digests_are_known(self) -> None:
         for job_id, version in getattr(self, "kept", {}).items():
             assert self.table.find(job_id, version) == self.learnt[job_id, version]
 

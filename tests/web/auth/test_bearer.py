@@ -51,7 +51,7 @@ class Service:
         headers = CIMultiDict([("Authorization", field) for field in fields])
         return self.gate.authenticate(make_mocked_request("GET", "/", headers=headers).headers)
 
-    def lets_in(self, secret: str) -> bool:
+    def accepts(self, secret: str) -> bool:
         try:
             self.authenticate(f"Bearer {secret}")
         except Unauthorized:
@@ -151,10 +151,10 @@ async def test_token_expires_on_time_without_reading_the_file(service: Service) 
     await service.gate.refresh()
     service.path.unlink()
     service.offset = 3590
-    assert service.lets_in(secret)
+    assert service.accepts(secret)
     assert service.gate.current(token)
     service.offset = 3600
-    assert not service.lets_in(secret)
+    assert not service.accepts(secret)
     assert not service.gate.current(token)
 
 
@@ -169,22 +169,22 @@ async def test_token_revoked_by_the_command_is_rejected_within_two_seconds(servi
     secret, token = create(service.path, "alice")
     other, _ = create(service.path, "bob")
     async with service.started():
-        assert service.lets_in(secret)
+        assert service.accepts(secret)
         # The start of the command does not count towards the two seconds.
         program = [sys.executable, "-c", "from jobsvc.cli.token import token; token()"]
         command = [*program, "revoke", token.id, "--state-dir", str(service.path.parent)]
         done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
         assert done.stdout == b""
-        await until(lambda: not service.lets_in(secret), 2)
+        await until(lambda: not service.accepts(secret), 2)
         assert not service.gate.current(token)
-        assert service.lets_in(other)
+        assert service.accepts(other)
 
 
 async def test_new_token_is_accepted_within_two_seconds_even_if_it_is_the_first(service: Service) -> None:
     async with service.started():
         secret, token = create(service.path, "alice")
-        assert not service.lets_in(secret)
-        await until(lambda: service.lets_in(secret), 2)
+        assert not service.accepts(secret)
+        await until(lambda: service.accepts(secret), 2)
         assert service.gate.current(token)
 
 
@@ -192,7 +192,7 @@ async def test_missing_token_file_revokes_all_tokens(service: Service) -> None:
     secret, token = create(service.path, "alice")
     async with service.started():
         service.path.unlink()
-        await until(lambda: not service.lets_in(secret), 2)
+        await until(lambda: not service.accepts(secret), 2)
         assert not service.gate.current(token)
     assert service.complaints == []
 
@@ -202,7 +202,7 @@ async def test_token_removed_from_the_file_is_rejected(service: Service) -> None
     await service.gate.refresh()
     service.path.write_bytes(b'{"version": 1, "tokens": []}')
     await service.gate.refresh()
-    assert not service.lets_in(secret)
+    assert not service.accepts(secret)
     assert not service.gate.current(token)
 
 
@@ -219,13 +219,13 @@ async def test_file_that_becomes_invalid_keeps_the_last_valid_tokens_and_is_logg
         service.path.chmod(0o644)
     for _ in range(3):
         await service.gate.refresh()
-        assert service.lets_in(secret)
+        assert service.accepts(secret)
     assert [type(complaint) for complaint in service.complaints] == [BadTokenFile]
     service.path.write_bytes(good)
     service.path.chmod(0o600)
     revoke(service.path, token.id)
     await service.gate.refresh()
-    assert not service.lets_in(secret)
+    assert not service.accepts(secret)
     service.path.write_bytes(b"spoilt again")
     await service.gate.refresh()
     assert len(service.complaints) == 2
@@ -248,7 +248,7 @@ async def test_unresponsive_storage_keeps_the_last_valid_tokens(service: Service
     await service.gate.refresh()
     service.disk.close()
     await service.gate.refresh()
-    assert service.lets_in(secret)
+    assert service.accepts(secret)
     assert [type(complaint) for complaint in service.complaints] == [StorageUnavailable]
 
 

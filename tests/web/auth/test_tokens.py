@@ -162,30 +162,30 @@ def emptied(path: Path) -> None:
     os.truncate(path, 0)
 
 
-def a_key_misspelt(path: Path) -> None:
+def misspelled_key(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"expires"', b'"expire"'))
 
 
-def grown_large(path: Path) -> None:
+def too_large(path: Path) -> None:
     os.truncate(path, 17 << 20)
 
 
-def a_folder(path: Path) -> None:
+def folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
 
-def a_fifo(path: Path) -> None:
+def fifo(path: Path) -> None:
     path.unlink()
     os.mkfifo(path, 0o600)
 
 
-def a_link(path: Path) -> None:
+def symbolic_link(path: Path) -> None:
     path.rename(path.with_name("elsewhere"))
     path.symlink_to("elsewhere")
 
 
-def a_link_to_itself(path: Path) -> None:
+def link_to_itself(path: Path) -> None:
     path.unlink()
     path.symlink_to(path.name)
 
@@ -198,7 +198,7 @@ def not_utf_8(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"anna", b"\xff\xfe"))
 
 
-def the_same_twice(path: Path) -> None:
+def repeated_token(path: Path) -> None:
     record = orjson.loads(path.read_bytes())
     path.write_bytes(orjson.dumps(record | {"tokens": record["tokens"] * 2}))
 
@@ -208,14 +208,14 @@ SPOILT: Final[dict[Callable[[Path], None], str]] = {
     emptied: "not JSON",
     not_utf_8: "not JSON",
     opened_to_others: "users other than its owner can read or write it",
-    a_key_misspelt: "tokens[0]: has an unknown key",
-    grown_large: "larger than",
-    a_folder: "not a regular file",
-    a_fifo: "not a regular file",
-    a_link: "a symbolic link",
-    a_link_to_itself: "a symbolic link",
+    misspelled_key: "tokens[0]: has an unknown key",
+    too_large: "larger than",
+    folder: "not a regular file",
+    fifo: "not a regular file",
+    symbolic_link: "a symbolic link",
+    link_to_itself: "a symbolic link",
     another_version: "version",
-    the_same_twice: "two tokens have the same id",
+    repeated_token: "two tokens have the same id",
 }
 
 
@@ -233,7 +233,7 @@ async def test_token_file_that_becomes_invalid_is_logged_and_the_last_valid_one_
     endless = "1000000/minute"
     service = start_process("--limit-status", endless, "--limit-auth-failures", endless)
     path = state_dir / "tokens.json"
-    invalidations = (half_written, opened_to_others, a_folder, a_fifo)
+    invalidations = (half_written, opened_to_others, folder, fifo)
     for count, invalidate in enumerate(invalidations, 1):
         good = path.read_bytes()
         invalidate(path)

@@ -322,8 +322,8 @@ async def test_nothing_more_is_sent_after_the_client_disconnected(service: Servi
 async def test_exception_closes_the_connection_and_is_logged(
     serve: Serve, path: str, fields: tuple[tuple[str, str], ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(JobStatusEndpoint, "try_fast", _fault)
-    monkeypatch.setattr(DownloadEndpoint, "try_fast", _fault)
+    monkeypatch.setattr(JobStatusEndpoint, "try_fast", _raise_error)
+    monkeypatch.setattr(DownloadEndpoint, "try_fast", _raise_error)
     service = await serve()
     async with service.connect() as link:
         assert (await link.ask("GET", "/healthz")).status == 200
@@ -343,7 +343,7 @@ async def test_exception_after_a_response_closes_the_connection_without_a_second
         await warm_up(link, service, STATUS)
         await wait_until_idle(service)
         with monkeypatch.context() as broken, capture_logs() as logged:
-            broken.setattr(DownloadLog, "write", _fault)
+            broken.setattr(DownloadLog, "write", _raise_error)
             link.send(request("GET", DOWNLOAD, RANGE, token=service.token))
             assert (await link.answer()).body == FILM[1000 : 1000 + PART]
             assert await link.ended()
@@ -359,7 +359,7 @@ async def test_exception_in_the_parser_closes_the_connection(
     async with service.connect() as link:
         await warm_up(link, service, STATUS)
         with monkeypatch.context() as broken:
-            broken.setattr(FastConnection, "_validate_new", _fault)
+            broken.setattr(FastConnection, "_validate_new", _raise_error)
             broken.setattr(
                 FastConnection, "log_exception", lambda *_what, **more: logged.append(more["exc_info"])
             )
@@ -369,7 +369,7 @@ async def test_exception_in_the_parser_closes_the_connection(
     assert [type(fault) for fault in logged] == [ZeroDivisionError]
 
 
-def _fault(*_given: object, **_more: object) -> None:
+def _raise_error(*_given: object, **_more: object) -> None:
     raise ZeroDivisionError
 
 

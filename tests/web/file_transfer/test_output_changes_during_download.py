@@ -99,7 +99,7 @@ def shortened_by_one(film: Path, new: bytes) -> None:
     os.truncate(film, SIZE - 1)
 
 
-def emptied_and_written_anew(film: Path, new: bytes) -> None:
+def truncated_and_rewritten(film: Path, new: bytes) -> None:
     film.write_bytes(new)
 
 
@@ -123,7 +123,7 @@ def appended_to(film: Path, new: bytes) -> None:
 HARMED: Final = (
     shortened,
     shortened_by_one,
-    emptied_and_written_anew,
+    truncated_and_rewritten,
     overwritten_in_place,
     overwritten_and_dated_back,
     appended_to,

@@ -105,7 +105,7 @@ class Listener:
                         break
             await asyncio.sleep(0.01)
 
-    async def hears(self, word: bytes) -> None:
+    async def receives(self, word: bytes) -> None:
         await until(lambda: word in self.received, 10)
 
     async def end(self) -> None:
@@ -158,7 +158,7 @@ async def test_stream_contains_nothing_of_another_owner(acts: list[Change]) -> N
                 apply_change(root, Change(f"last-{owner}", owner, "rendering", whole=True), 1000)
                 assert (await service.get(f"/api/jobs/last-{owner}", token=secrets[owner])).status == 200
                 for listener in found[owner][:2]:
-                    await listener.hears(f"of-{owner}-1000".encode())
+                    await listener.receives(f"of-{owner}-1000".encode())
             for owner in OWNERS:
                 for listener in found[owner]:
                     assert f"of-{other(owner)}".encode() not in listener.received
