@@ -112,7 +112,8 @@ class Budget:
         """Return the state of a token's budget without consuming a request."""
         counter, key = self._counter, self._key(token)
         remaining, ends_in = counter.remaining(key)
-        return BudgetState(counter.limit, counter.window, remaining, self._reset(key, remaining, ends_in))
+        reset = ceil(ends_in) if remaining else counter.window_state(key).wait()
+        return BudgetState(counter.limit, counter.window, remaining, reset)
 
     def lines(self, token: Token) -> str:
         """Return the same fields as lines of a head."""
@@ -120,10 +121,8 @@ class Budget:
         return self._lines(key, *self._counter.remaining(key))
 
     def _lines(self, key: str, remaining: int, ends_in: float) -> str:
-        return f"{self._line_start}{remaining};t={self._reset(key, remaining, ends_in)}\r\n"
-
-    def _reset(self, key: str, remaining: int, ends_in: float) -> int:
-        return ceil(ends_in) if remaining else self._counter.window_state(key).wait()
+        reset = ceil(ends_in) if remaining else self._counter.window_state(key).wait()
+        return f"{self._line_start}{remaining};t={reset}\r\n"
 
     def _key(self, token: Token) -> str:
         """Return the key of a token's count, the same as the limiter's."""

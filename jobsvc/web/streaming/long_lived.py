@@ -31,11 +31,11 @@ CHECK_INTERVAL_S: Final = 1.0
 class EndReason(Enum):
     """Why a long-lived request has ended."""
 
-    DISCONNECTED = "gone"
+    DISCONNECTED = "disconnected"
     """The client disconnected, or half-closed, which looks the same: it gets its response now."""
     REVOKED = "revoked"
     """The token no longer permits the request."""
-    SHUTDOWN = "ending"
+    SHUTDOWN = "shutdown"
     """The service shuts down."""
 
 
