@@ -51,6 +51,21 @@ class NoCredentials(Unauthorized):
     """The request has no credentials, so it does not count as an attempt to guess a token."""
 
 
+class _ErrorReporter:
+    """Calls a function for each error that differs from the one before."""
+
+    def __init__(self, on_error: Callable[[Exception], None]) -> None:
+        self._on_error = on_error
+        self._reported: str | None = None
+
+    def report(self, exc: Exception | None) -> None:
+        """Report the current error; None if there is none."""
+        message = None if exc is None else f"{type(exc).__name__}: {exc}"
+        if exc is not None and message != self._reported:
+            self._on_error(exc)
+        self._reported = message
+
+
 class TokenAuthenticator:
     """Authenticates tokens. Belongs to the event loop; only `cleanup_ctx` and `refresh` read the file."""
 
@@ -61,7 +76,7 @@ class TokenAuthenticator:
         *,
         clock: Callable[[], float] = time.time,
         on_bad_file: Callable[[Exception], None],
-        on_bad_labels: Callable[[Exception], None] | None = None,
+        on_bad_labels: Callable[[Exception], None],
     ) -> None:
         """`path` is the token file; `on_bad_file` is called for each new reason why it cannot be used.
 
@@ -71,13 +86,11 @@ class TokenAuthenticator:
         self._disk = disk
         self._reserve = DescriptorReserve()
         self._clock = clock
-        self._on_bad_file = on_bad_file
-        self._on_bad_labels = on_bad_labels
-        self._reported_label_error: str | None = None
+        self._file_errors = _ErrorReporter(on_bad_file)
+        self._label_errors = _ErrorReporter(on_bad_labels)
         self._state: TokenFileState | None = None
         self._tokens: dict[bytes, Token] = {}
         self._by_id: dict[str, Token] = {}
-        self._reported_error: str | None = None
         self._expiries: list[float] = []
         self.used: dict[str, float] = {}
         """When each token was last used, by id, in seconds since the epoch; emptied when saved."""
@@ -150,12 +163,9 @@ class TokenAuthenticator:
         try:
             state = await self._reload_if_changed()
         except Exception as exc:  # noqa: BLE001 - a watch ended by an error would revoke nothing any more
-            message = f"{type(exc).__name__}: {exc}"
-            if message != self._reported_error:
-                self._reported_error = message
-                self._on_bad_file(exc)
+            self._file_errors.report(exc)
         else:
-            self._reported_error = None
+            self._file_errors.report(None)
             self._apply(state)
 
     async def _run(self) -> None:
@@ -174,7 +184,7 @@ class TokenAuthenticator:
     def _apply(self, state: TokenFileState) -> None:
         if state is self._state:
             return
-        self._report_labels(state.label_fault)
+        self._label_errors.report(state.label_fault)
         before, self._state = self._state, state
         if before is not None and before.tokens == state.tokens:
             return
@@ -184,12 +194,6 @@ class TokenAuthenticator:
         self._expiries = sorted(expires for expires in live if expires is not None)
         if before is not None:
             self.log_count()
-
-    def _report_labels(self, exc: Exception | None) -> None:
-        message = None if exc is None else str(exc)
-        if exc is not None and message != self._reported_label_error and self._on_bad_labels is not None:
-            self._on_bad_labels(exc)
-        self._reported_label_error = message
 
     def log_count(self) -> None:
         """Log how many tokens are live, with a warning if none is."""

@@ -39,7 +39,7 @@ def state(tmp_path: Path) -> Path:
 @pytest.fixture
 async def guard(state: Path) -> AsyncIterator[Guard]:
     disk = StorageExecutor()
-    gate = TokenAuthenticator(state, disk, on_bad_file=lambda _fault: None)
+    gate = TokenAuthenticator(state, disk, on_bad_file=lambda _exc: None, on_bad_labels=lambda _exc: None)
     rates = {"status": "10/minute", "download": "5/minute"}
     budgets = {name: Budget(name, parse_rate(rate), clock=Clock()) for name, rate in rates.items()}
     made = Guard(gate, budgets, AuthFailures(parse_rate("3/minute"), clock=Clock()), ClientAddresses(()))

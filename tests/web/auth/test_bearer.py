@@ -44,7 +44,11 @@ class Service:
         self.complaints: list[Exception] = []
         self.offset = 0.0
         self.gate = TokenAuthenticator(
-            path, self.disk, clock=lambda: time.time() + self.offset, on_bad_file=self.complaints.append
+            path,
+            self.disk,
+            clock=lambda: time.time() + self.offset,
+            on_bad_file=self.complaints.append,
+            on_bad_labels=self.complaints.append,
         )
 
     def authenticate(self, *fields: str) -> Token:

@@ -153,7 +153,11 @@ class LinkService:
         self.now = NOW
         self.disk = StorageExecutor()
         self.gate = TokenAuthenticator(
-            folder / "tokens.json", self.disk, clock=lambda: self.now, on_bad_file=lambda _fault: None
+            folder / "tokens.json",
+            self.disk,
+            clock=lambda: self.now,
+            on_bad_file=lambda _exc: None,
+            on_bad_labels=lambda _exc: None,
         )
         self.links = self.another()
 
