@@ -149,8 +149,11 @@ class FileTransfer:
         try:
             await self._wait_with_progress(lambda: asyncio.wait((future,)), sender.unacked_bytes)
             return future.result()
-        finally:
-            future.cancel()
+        except BaseException:
+            # If the result has arrived already, the epoll sender does not close the file sender.
+            if not future.cancel() and future.exception() is None:
+                self._owned_by_executor = False
+            raise
 
     def _schedule_check(self, wait: asyncio.Timeout) -> None:
         loop, sent = asyncio.get_running_loop(), self._sender.sent
