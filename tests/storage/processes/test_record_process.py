@@ -226,8 +226,8 @@ def test_process_ends_on_close(jobs_root: Path) -> None:
 
 
 def cost_of(text: bytes) -> float:
-    """Return the CPU seconds that a record takes, the minimum of three runs."""
-    return min(repeat(lambda: split_record(text), timer=process_time, repeat=3, number=1))
+    """Return the CPU seconds that a record takes, the minimum of ten runs."""
+    return min(repeat(lambda: split_record(text), timer=process_time, repeat=10, number=1))
 
 
 LISTS: Final = b"[" + b"[]," * 100_000 + b"[]]"
