@@ -42,11 +42,11 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
 
 
 @pytest.fixture(autouse=True)
-def loop_watch() -> Iterator[BlockingCallDetector]:
+def blocking_call_detector() -> Iterator[BlockingCallDetector]:
     """Fail a test in which the service or aiohttp touches storage on a thread that runs an event loop."""
-    with BlockingCallDetector() as watch:
-        yield watch
-    assert not watch.blocking_calls, "\n".join(watch.blocking_calls)
+    with BlockingCallDetector() as detector:
+        yield detector
+    assert not detector.blocking_calls, "\n".join(detector.blocking_calls)
 
 
 class MakeJob(Protocol):
