@@ -99,13 +99,13 @@ class Connection:
         plain.settimeout(0)
         if receive_buffer is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        limit = 1 << 16 if receive_buffer is None else receive_buffer
         try:
             await asyncio.get_running_loop().sock_connect(plain, (host, port))
+            return cls(*await asyncio.open_connection(sock=plain, limit=limit))
         except BaseException:
             plain.close()
             raise
-        limit = 1 << 16 if receive_buffer is None else receive_buffer
-        return cls(*await asyncio.open_connection(sock=plain, limit=limit))
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
