@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import hypothesis
 import orjson
 import pytest
+from coverage import Coverage
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.settings import Settings
@@ -22,6 +23,7 @@ from jobsvc.storage.nonblocking import descriptor_cache
 from jobsvc.storage.processes import record_process
 from jobsvc.storage.state import token_file
 from tests.blocking_calls import BlockingCallDetector
+from tests.coverage_scope import CoverageScope
 from tests.service_runner import Process, Service, service_in_loop, start_service_process, stop_process
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
@@ -32,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Hypothesis fails an example for its time alone, and a machine may be busy with other things.
     hypothesis.settings.register_profile("patient", deadline=None)
     hypothesis.settings.load_profile("patient")
+    if (coverage := Coverage.current()) is not None:
+        config.pluginmanager.register(CoverageScope(coverage))
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
