@@ -68,6 +68,10 @@ def test_any_file_time_that_a_disk_can_store_is_accepted(file_time: int) -> None
         assert 0 <= order - parse_time(text) < 1000
 
 
+def test_instance_of_a_subclass_of_str_is_a_string() -> None:
+    assert parse_record("job-1", {**NEEDED, "status": Status.QUEUED}, FILE_TIME).status is Status.QUEUED
+
+
 @pytest.mark.parametrize("record", [None, [], "", 0, [NEEDED], True])
 def test_only_an_object_is_a_record(record: object) -> None:
     with pytest.raises(BadRecord, match="not an object"):
