@@ -150,7 +150,7 @@ class TokenAuthenticator:
         self._apply(await self._reload_if_changed())
         async with background_task(self._run(), "jobsvc-tokens"):
             yield
-        self._disk.close_later(self._reserve)
+            self._disk.close_later(self._reserve)
 
     def _rejection_reason(self, token: Token, secret: str) -> tuple[str, str | None]:
         """Return why a token is refused, and its id if it has one; for the log."""
