@@ -27,7 +27,7 @@ from jobsvc.cli.settings_options import (
 )
 from jobsvc.domain.job import SYNONYMS
 from jobsvc.settings import NO_JOBS_ROOT, resolve
-from jobsvc.storage.files.os_errors import describe, may_pass
+from jobsvc.storage.files.os_errors import describe, is_temporary
 from jobsvc.storage.filesystem.probe import FileSystemInfo, WriteProbe, file_system_info, run_write_probe
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.root_listing import find_job_directories
@@ -77,7 +77,7 @@ def check(
         ids, ignored = find_job_directories(root.path)
     except OSError as error:
         message = f"jobs-root: {str(root.path)!r} cannot be listed: {describe(error)}"
-        raise (TemporaryFault if may_pass(error) else InvalidSetting)(message) from error
+        raise (TemporaryFault if is_temporary(error) else InvalidSetting)(message) from error
     survey = Survey(root, stalled_after=stalled_after)
     for finding in _findings(survey, sorted(ids)):
         click.echo(orjson.dumps(finding) if as_json else f"{finding.job}: {finding.reason}")

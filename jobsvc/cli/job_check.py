@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import BadRecord
-from jobsvc.index.watch.job_folders import needed
+from jobsvc.index.watch.job_folders import folders_to_watch
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs.path_diagnosis import MISSING, explain
@@ -69,7 +69,7 @@ class Survey:
             return [Finding(job_id, "bad-record", str(error))]
         except OSError as error:
             return [Finding(job_id, "storage", f"storage: {describe(error)}")]
-        self.directories += len(needed(snapshot) or ())
+        self.directories += len(folders_to_watch(snapshot) or ())
         # ctime, because it cannot be set; an mtime may come from an archive, with another granularity.
         self._times_gcd_ns = gcd(self._times_gcd_ns, snapshot.record_version.ctime_ns)
         if self._is_stale(snapshot):

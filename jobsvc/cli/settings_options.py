@@ -21,7 +21,7 @@ from jobsvc.settings import (
     is_service_link,
     unknown_variables,
 )
-from jobsvc.storage.files.os_errors import may_pass
+from jobsvc.storage.files.os_errors import is_temporary
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -52,7 +52,7 @@ class TemporaryFault(InvalidSetting):
 
 def file_error(message: str, cause: BaseException | None) -> click.ClickException:
     """Return the error for a file that cannot be used; its exit code is 1 if a later attempt can succeed."""
-    return (TemporaryFault if may_pass(cause) else InvalidSetting)(message)
+    return (TemporaryFault if is_temporary(cause) else InvalidSetting)(message)
 
 
 def settings_options(*names: str) -> Callable[[Command], Command]:

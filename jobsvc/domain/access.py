@@ -57,9 +57,9 @@ def is_admin(token: Token) -> bool:
     return ADMIN in token.scopes
 
 
-def still_permits(now: Token, before: Token, scope: str) -> bool:
+def still_permits(current: Token, before: Token, scope: str) -> bool:
     """Return whether a changed token still has the scope and sees all jobs that it saw before."""
-    return has_scope(now, scope) and visible_owner(now) in {None, visible_owner(before)}
+    return has_scope(current, scope) and visible_owner(current) in {None, visible_owner(before)}
 
 
 def can_see(token: Token, owner: str) -> bool:

@@ -52,11 +52,11 @@ def parse_record(
         project_path, output_path, log_path, error, phase,
     ) = _texts(record)  # fmt: skip
     if given_id is not None and given_id != job_id:
-        raise _wrong("id", "differs from the directory's name")
-    word = _needed("status", word)
+        raise _bad_value("id", "differs from the directory's name")
+    word = _required("status", word)
     status = aliases.get(word) or aliases.get(word.lower())
     if status is None:
-        raise _wrong("status", f"{word[:64]!r} is not a known status")
+        raise _bad_value("status", f"{word[:64]!r} is not a known status")
     created = _checked("createdAt", created_at, parse_timestamp)
     if created is None:
         created = timestamp_at(file_time if created_time is None else created_time())
@@ -82,7 +82,7 @@ def parse_record(
     )
     return Job(
         job_id,
-        intern_value(_needed("owner", owner)),
+        intern_value(_required("owner", owner)),
         status,
         _progress(status, _number(record, "progress"), done, total),
         created,
@@ -130,17 +130,17 @@ def _texts(record: dict[str, Any]) -> list[str | None]:
     if not _TEXT_OR_NULL.issuperset(map(type, values)):
         for key, value in zip(_TEXTS, values, strict=True):
             if value is not None and not isinstance(value, str):
-                raise _wrong(key, "not a string")
+                raise _bad_value(key, "not a string")
     return values
 
 
-def _wrong(key: str, problem: str) -> BadRecord:
+def _bad_value(key: str, problem: str) -> BadRecord:
     return BadRecord(f"{key}: {problem}", key)
 
 
-def _needed(key: str, value: str | None) -> str:
+def _required(key: str, value: str | None) -> str:
     if not value:
-        raise _wrong(key, "missing")
+        raise _bad_value(key, "missing")
     return value
 
 
@@ -151,7 +151,7 @@ def _number(record: dict[str, Any], key: str) -> float | None:
 
 def _checked_number(key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, _NUMBER):
-        raise _wrong(key, "not a number")
+        raise _bad_value(key, "not a number")
     return value
 
 
@@ -161,7 +161,7 @@ def _count(record: dict[str, Any], key: str) -> int | None:
         return value
     value = _checked_number(key, value)
     if value != int(value) or not 0 <= value < _COUNTS_END:
-        raise _wrong(key, "not a non-negative integer")
+        raise _bad_value(key, "not a non-negative integer")
     return int(value)
 
 
@@ -171,7 +171,7 @@ def _checked(key: str, value: str | None, check: Callable[[str], T]) -> T | None
     try:
         return check(value)
     except ValueError as error:
-        raise _wrong(key, str(error)) from error
+        raise _bad_value(key, str(error)) from error
 
 
 def _metadata(record: dict[str, Any], text: bytes | None, metadata: bytes | None) -> bytes | None:
@@ -179,7 +179,7 @@ def _metadata(record: dict[str, Any], text: bytes | None, metadata: bytes | None
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise _wrong("metadata", "not an object")
+        raise _bad_value("metadata", "not an object")
     if metadata is not None:
         return metadata
     member = orjson.dumps(value) if text is None else METADATA.last_object(text)

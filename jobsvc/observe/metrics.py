@@ -56,7 +56,7 @@ class Metrics:
         self._index()
         self._storage()
         self._access()
-        self._live()
+        self._live_streams()
         self._connections()
         self.process = ProcessMetrics()
         self.registry.register(self.process)
@@ -163,7 +163,7 @@ class Metrics:
             "download_log_errors_total", "Lines that were not written to the download log."
         )
 
-    def _live(self) -> None:
+    def _live_streams(self) -> None:
         self.log_bytes = self._counter("log_bytes_total", "Bytes of logs sent to clients.")
         self.requests_waiting = self._gauge(
             "requests_waiting", "Long polls: requests that wait for a job to change."
@@ -204,7 +204,7 @@ class Metrics:
             "accept_errors_total", "Connections not accepted because of a lack of descriptors or memory."
         )
 
-    def storage_answered(self) -> None:
+    def note_storage_response(self) -> None:
         """Record that storage responded just now; a response that something is absent counts too."""
         self._storage_answered = self._clock()
 

@@ -22,7 +22,7 @@ from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKEN_USE_FILE, TOKENS_FILE
-from jobsvc.storage.processes.record_process import RecordProcess
+from jobsvc.storage.processes.record_process import RecordProcessClient
 from jobsvc.storage.state.digest_file import DigestFile
 from jobsvc.web.auth.bearer import TokenAuthenticator
 from jobsvc.web.auth.client_address import ClientAddresses
@@ -55,7 +55,7 @@ class Components:
     metrics: Metrics
     executor: StorageExecutor
     root: JobsRoot
-    record_process: RecordProcess
+    record_process: RecordProcessClient
     slots: DownloadSlots
     """Slots of downloads; `log_slots` are those of log requests."""
     log_slots: DownloadSlots
@@ -85,7 +85,7 @@ def build_components(settings: Settings) -> Components:
     metrics = Metrics()
     disk = StorageExecutor(on_fault=_storage_fault(metrics))
     metrics.storage_stuck.set_function(disk.stuck_threads)
-    record_process = RecordProcess()
+    record_process = RecordProcessClient()
     root = JobsRoot(
         settings.jobs_root, settings.output_roots, settings.status_aliases, record_process=record_process
     )

@@ -21,12 +21,12 @@ AUTOMATIC_FULL_COLLECTION: Final = 1_000_000
 """Collections of younger objects after which Python runs a full one by itself: in effect never."""
 
 
-def collect_fully_by_the_clock() -> None:
+def disable_automatic_full_collections() -> None:
     """Turn off automatic full collections; those of younger objects are unchanged."""
     gc.set_threshold(*gc.get_threshold()[:2], AUTOMATIC_FULL_COLLECTION)
 
 
-def leave_out_present_objects() -> None:
+def freeze_existing_objects() -> None:
     """Exclude all existing objects from collections; call this once the first index is complete."""
     gc.freeze()
 

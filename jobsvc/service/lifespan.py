@@ -16,7 +16,7 @@ from jobsvc.service.components import Components
 from jobsvc.service.gc_tuning import collect_regularly
 from jobsvc.service.memory_trim import trim, trim_regularly
 from jobsvc.storage.executor import StorageExecutor
-from jobsvc.storage.processes.record_process import RecordProcess
+from jobsvc.storage.processes.record_process import RecordProcessClient
 from jobsvc.storage.threads.thread_pool import ThreadPool
 from jobsvc.web.background_task import background_task
 from jobsvc.web.ratelimit.download_slots import DownloadSlots
@@ -61,7 +61,7 @@ def add_lifespan(
     app.on_shutdown.append(_wait_for_downloads(parts.slots, parts.settings.shutdown_grace))
 
 
-def _storage(disk: StorageExecutor, downloads: DownloadLog, record_process: RecordProcess) -> Context:
+def _storage(disk: StorageExecutor, downloads: DownloadLog, record_process: RecordProcessClient) -> Context:
     async def context(_app: web.Application) -> AsyncIterator[None]:
         yield
         disk.close()
@@ -94,7 +94,7 @@ def _wait_for_downloads(slots: DownloadSlots, grace: float) -> Callable[[web.App
     async def wait(_app: web.Application) -> None:
         try:
             async with asyncio.timeout(grace):
-                await slots.wait_released()
+                await slots.wait_all_released()
         except TimeoutError:
             # aiohttp cancels only requests whose client is connected. Every download has to write its line
             # before the download log is closed.

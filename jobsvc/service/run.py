@@ -19,10 +19,10 @@ from jobsvc.observe import logging_setup
 from jobsvc.service.accept_errors import ACCEPT_ERRORS
 from jobsvc.service.app_factory import build_app
 from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, raise_descriptor_limit
-from jobsvc.service.gc_tuning import collect_fully_by_the_clock, leave_out_present_objects
+from jobsvc.service.gc_tuning import disable_automatic_full_collections, freeze_existing_objects
 from jobsvc.service.lifespan import SHUTDOWN_TIMEOUT_S
 from jobsvc.settings import FAST_PATH_VARIABLE, Settings, unknown_variables
-from jobsvc.storage.files.os_errors import describe, may_pass
+from jobsvc.storage.files.os_errors import describe, is_temporary
 from jobsvc.storage.state.link_key import BadLinkKey
 from jobsvc.storage.state.token_file import BadTokenFile
 from jobsvc.web.app.server import ServiceRunner
@@ -91,15 +91,17 @@ async def _start(runner: web.BaseRunner, settings: Settings) -> None:
     try:
         await runner.setup()
     except (BadTokenFile, BadLinkKey) as exc:
-        raise StartupError(str(exc), may_pass=may_pass(exc.__cause__)) from exc
+        raise StartupError(str(exc), may_pass=is_temporary(exc.__cause__)) from exc
     except StorageUnavailable as exc:
         raise StartupError(exc.detail, may_pass=True) from exc
     except OSError as exc:
-        raise StartupError(describe(exc), may_pass=may_pass(exc)) from exc
+        raise StartupError(describe(exc), may_pass=is_temporary(exc)) from exc
     try:
         await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
     except (OSError, UnicodeError) as exc:
-        raise StartupError(_bind_error(exc, settings.host, settings.port), may_pass=may_pass(exc)) from exc
+        raise StartupError(
+            _bind_error(exc, settings.host, settings.port), may_pass=is_temporary(exc)
+        ) from exc
 
 
 def _bind_error(exc: Exception, host: str, port: int) -> str:
@@ -130,11 +132,11 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     for name, close in unknown_variables(os.environ):
         log.warning("unknown-variable", name=name, did_you_mean=close, effect="none")
     raise_descriptor_limit()
-    collect_fully_by_the_clock()
+    disable_automatic_full_collections()
     fast_path = os.environ.get(FAST_PATH_VARIABLE) != "off"
     if not fast_path:
         log.warning("fast-path-off", variable=FAST_PATH_VARIABLE)
-    main = serve(settings, ready=ready, on_indexed=leave_out_present_objects, fast_path=fast_path)
+    main = serve(settings, ready=ready, on_indexed=freeze_existing_objects, fast_path=fast_path)
     try:
         _run_loop(main)
     except StartupError as exc:

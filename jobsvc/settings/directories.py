@@ -108,9 +108,9 @@ def check_writable(state_dir: Path) -> None:
         if not folder.is_dir():
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))  # noqa: TRY301 - reported below
         if os.statvfs(folder).f_flag & os.ST_RDONLY:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))  # noqa: TRY301 - likewise
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))  # noqa: TRY301 - reported below
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))  # noqa: TRY301 - likewise
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))  # noqa: TRY301 - reported below
     except OSError as exc:
         raise ValueError(f"cannot be created or written: {describe(exc)}{_remedy(exc)}") from exc
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from jobsvc.settings import directories, parsers
 from jobsvc.settings.options import OPTIONS, Option, Settings
 from jobsvc.settings.tied_roots import check_tied_roots
-from jobsvc.storage.files.os_errors import may_pass
+from jobsvc.storage.files.os_errors import is_temporary
 from jobsvc.storage.layout import OutputRoot
 
 MAX_CONFIG_BYTES: Final = 1 << 20
@@ -87,7 +87,7 @@ def _check_places(settings: Settings, origins: Mapping[str, str], writable: Call
             rule(value, *others)
         except ValueError as exc:
             error = _error(name, value, exc, origins.get(field, _DEFAULT))
-            error.may_be_temporary = may_pass(exc.__cause__)
+            error.may_be_temporary = is_temporary(exc.__cause__)
             raise error from exc
 
     check("jobs-root", "jobs_root", root, directories.check_readable)

@@ -66,7 +66,7 @@ class Settings:
     ]
     host: Annotated[str, _Spec(parsers.host, "NAME", "Host name or address to listen on.")] = "127.0.0.1"
     port: Annotated[
-        int, _Spec(parsers.whole(0, 65_535), "NUMBER", "Port to listen on; 0 for any free port.")
+        int, _Spec(parsers.integer(0, 65_535), "NUMBER", "Port to listen on; 0 for any free port.")
     ] = 8080
     state_dir: Annotated[
         Path,
@@ -127,15 +127,15 @@ class Settings:
         str, _Spec(parsers.rate, "RATE", "Invalid tokens and links per client address.")
     ] = "20/minute"
     max_downloads: Annotated[
-        int, _Spec(parsers.whole(1, 1_000_000), "NUMBER", "Concurrent downloads in total.")
+        int, _Spec(parsers.integer(1, 1_000_000), "NUMBER", "Concurrent downloads in total.")
     ] = 256
     max_downloads_per_token: Annotated[
-        int, _Spec(parsers.whole(1, 1_000_000), "NUMBER", "Concurrent downloads per token.")
+        int, _Spec(parsers.integer(1, 1_000_000), "NUMBER", "Concurrent downloads per token.")
     ] = 16
     max_streams: Annotated[
         int,
         _Spec(
-            parsers.whole(1, 1_000_000),
+            parsers.integer(1, 1_000_000),
             "NUMBER",
             "Concurrent event streams, followed logs and long polls in total.",
         ),
@@ -143,7 +143,7 @@ class Settings:
     max_streams_per_token: Annotated[
         int,
         _Spec(
-            parsers.whole(1, 1_000_000),
+            parsers.integer(1, 1_000_000),
             "NUMBER",
             "Concurrent event streams, followed logs and long polls per token.",
         ),
@@ -151,7 +151,7 @@ class Settings:
     max_connections: Annotated[
         int,
         _Spec(
-            parsers.whole(0, 1_000_000),
+            parsers.integer(0, 1_000_000),
             "NUMBER",
             "Maximum open connections; 0 for what the descriptor limit allows, at most 16384.",
         ),
@@ -174,7 +174,7 @@ class Settings:
         ),
     ] = ""
     max_link_age: Annotated[
-        int, _Spec(parsers.whole(1, parsers.YEAR_S), "SECONDS", "Maximum lifetime of a download link.")
+        int, _Spec(parsers.integer(1, parsers.YEAR_S), "SECONDS", "Maximum lifetime of a download link.")
     ] = 86_400
     header_timeout: Annotated[
         float, _Spec(parsers.seconds(1), "SECONDS", "Time in which a client must send a request head.")

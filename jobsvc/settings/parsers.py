@@ -65,7 +65,7 @@ def public_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
+def integer(low: int, high: int) -> Callable[[str], int]:
     """Return a parser of integers from `low` to `high`."""
 
     def parse(text: str) -> int:

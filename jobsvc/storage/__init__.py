@@ -1,1 +1,1 @@
-"""The only floor that touches disks: names, safe reads, and the bridge from the loop to threads."""
+"""Read job directories, write the state directory; the event loop calls this through StorageExecutor."""

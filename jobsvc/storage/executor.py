@@ -90,7 +90,7 @@ class StorageExecutor:
 
     def accepts_send(self, sender: FileSender) -> bool:
         """Return whether to use `send` for the next bytes: storage is fast, the epoll sender not blocked."""
-        return sender.is_fast and self._epoll_sender.is_running
+        return sender.is_fast and self._epoll_sender.accepts_sends
 
     def send(self, sender: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
         """Send the bytes from `start` to before `stop` from the shared thread, as EpollSender.send does."""

@@ -18,42 +18,46 @@ from jobsvc.domain.errors import ApiError, InsufficientScope, OutputReplaced, Un
 from jobsvc.observe import request_id
 
 
-class Kind(NamedTuple):
+class ProblemType(NamedTuple):
     """HTTP status and title of an error code."""
 
     status: HTTPStatus
     title: str
 
 
-CODES: Final[Mapping[str, Kind]] = MappingProxyType(
+CODES: Final[Mapping[str, ProblemType]] = MappingProxyType(
     {
-        "bad-request": Kind(HTTPStatus.BAD_REQUEST, "Invalid request"),
-        "unauthorized": Kind(HTTPStatus.UNAUTHORIZED, "Valid token required"),
-        "insufficient-scope": Kind(HTTPStatus.FORBIDDEN, "Insufficient scope"),
-        "not-found": Kind(HTTPStatus.NOT_FOUND, "Resource not found"),
-        "job-not-found": Kind(HTTPStatus.NOT_FOUND, "Job not found"),
-        "output-missing": Kind(HTTPStatus.NOT_FOUND, "Output file not found"),
-        "log-missing": Kind(HTTPStatus.NOT_FOUND, "Log not found"),
-        "method-not-allowed": Kind(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed"),
-        "job-not-completed": Kind(HTTPStatus.CONFLICT, "Job not completed"),
-        "job-failed": Kind(HTTPStatus.CONFLICT, "Job failed"),
-        "job-canceled": Kind(HTTPStatus.CONFLICT, "Job canceled"),
-        "request-timeout": Kind(HTTPStatus.REQUEST_TIMEOUT, "Request timeout"),
-        "precondition-failed": Kind(HTTPStatus.PRECONDITION_FAILED, "Precondition failed"),
-        "output-replaced": Kind(HTTPStatus.PRECONDITION_FAILED, "Output replaced"),
-        "content-too-large": Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request body too large"),
-        "uri-too-long": Kind(HTTPStatus.REQUEST_URI_TOO_LONG, "Request target too long"),
-        "unsupported-media-type": Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Unsupported content encoding"),
-        "range-not-satisfiable": Kind(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "Range not satisfiable"),
-        "rate-limited": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Rate limit exceeded"),
-        "too-many-downloads": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many concurrent downloads"),
-        "too-many-streams": Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many concurrent streams"),
-        "request-header-fields-too-large": Kind(
+        "bad-request": ProblemType(HTTPStatus.BAD_REQUEST, "Invalid request"),
+        "unauthorized": ProblemType(HTTPStatus.UNAUTHORIZED, "Valid token required"),
+        "insufficient-scope": ProblemType(HTTPStatus.FORBIDDEN, "Insufficient scope"),
+        "not-found": ProblemType(HTTPStatus.NOT_FOUND, "Resource not found"),
+        "job-not-found": ProblemType(HTTPStatus.NOT_FOUND, "Job not found"),
+        "output-missing": ProblemType(HTTPStatus.NOT_FOUND, "Output file not found"),
+        "log-missing": ProblemType(HTTPStatus.NOT_FOUND, "Log not found"),
+        "method-not-allowed": ProblemType(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed"),
+        "job-not-completed": ProblemType(HTTPStatus.CONFLICT, "Job not completed"),
+        "job-failed": ProblemType(HTTPStatus.CONFLICT, "Job failed"),
+        "job-canceled": ProblemType(HTTPStatus.CONFLICT, "Job canceled"),
+        "request-timeout": ProblemType(HTTPStatus.REQUEST_TIMEOUT, "Request timeout"),
+        "precondition-failed": ProblemType(HTTPStatus.PRECONDITION_FAILED, "Precondition failed"),
+        "output-replaced": ProblemType(HTTPStatus.PRECONDITION_FAILED, "Output replaced"),
+        "content-too-large": ProblemType(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request body too large"),
+        "uri-too-long": ProblemType(HTTPStatus.REQUEST_URI_TOO_LONG, "Request target too long"),
+        "unsupported-media-type": ProblemType(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Unsupported content encoding"
+        ),
+        "range-not-satisfiable": ProblemType(
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "Range not satisfiable"
+        ),
+        "rate-limited": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "Rate limit exceeded"),
+        "too-many-downloads": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "Too many concurrent downloads"),
+        "too-many-streams": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "Too many concurrent streams"),
+        "request-header-fields-too-large": ProblemType(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Request header too large"
         ),
-        "internal": Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error"),
-        "storage-unavailable": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Storage unavailable"),
-        "too-many-connections": Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections"),
+        "internal": ProblemType(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error"),
+        "storage-unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "Storage unavailable"),
+        "too-many-connections": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections"),
     }
 )
 

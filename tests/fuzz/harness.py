@@ -21,8 +21,8 @@ from jobsvc.service.app_factory import build_app
 from jobsvc.settings import Settings
 from jobsvc.storage.state import token_file
 from jobsvc.web.app.server import ServiceRunner
+from jobsvc.web.connection.connection import Connection
 from jobsvc.web.connection.fast_connection import FastConnection, FastPathServer
-from jobsvc.web.connection.protocol import Connection
 from tests.fuzz.answers import Answer, NotAnAnswer, parse
 from tests.fuzz.generator import JOBS, Stream
 from tests.fuzz.reference import Expected, Kind, read

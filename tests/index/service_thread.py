@@ -79,7 +79,7 @@ class ServiceThread:
         """Send a signal to the watcher process, if one is running."""
         for child in _children():
             with suppress(OSError):
-                if b"jobsvc.index.watch.process_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                if b"jobsvc.index.watch.watcher_process" in Path(f"/proc/{child}/cmdline").read_bytes():
                     os.kill(child, number)
 
 

@@ -58,12 +58,12 @@ async def test_change_is_noticed_without_a_request(farm: Farm, index: JobIndex) 
 async def test_removed_job_disappears_without_a_request(farm: Farm, index: JobIndex) -> None:
     farm.put("a")
     farm.put("b")
-    await index.freshness.job("a")
-    await index.freshness.job("b")
+    await index.freshness.get("a")
+    await index.freshness.get("b")
     farm.remove("a")
     await until(lambda: index.catalogue.get("a") is None)
     with pytest.raises(JobNotFound):
-        await index.freshness.job("a")
+        await index.freshness.get("a")
 
 
 @pytest.mark.parametrize("index", [WatchMode.EVENTS], indirect=True)
@@ -88,7 +88,7 @@ async def test_watcher_that_dies_or_hangs_is_replaced(
     os.kill(first, sign)
     await until(lambda: not index.is_covered)
     farm.put("a", progress=2)
-    assert (await index.freshness.job("a", force=True)).snapshot.job.progress == 2
+    assert (await index.freshness.get("a", force=True)).snapshot.job.progress == 2
     await until(lambda: index.is_covered and index.watcher_pid not in {None, first}, 10)
     assert metric(index, "watcher_restarts_total") == 1
     farm.put("a", progress=3)
@@ -98,19 +98,19 @@ async def test_watcher_that_dies_or_hangs_is_replaced(
 async def test_jobs_are_kept_while_the_root_is_missing(farm: Farm, index: JobIndex) -> None:
     for job_id in ("a", "b"):
         farm.put(job_id, progress=1)
-        await index.freshness.job(job_id)
+        await index.freshness.get(job_id)
     away = farm.root.with_name("unmounted")
     farm.root.rename(away)
     await until(lambda: index.storage_unavailable_reason is not None)
     farm.root.mkdir()
     await until(lambda: index.storage_unavailable_reason == "the jobs root is empty")
-    assert (await index.freshness.job("a")).stale
+    assert (await index.freshness.get("a")).stale
     farm.root.rmdir()
     away.rename(farm.root)
     await until(lambda: index.storage_unavailable_reason is None)
     farm.put("a", progress=2)
     await until(lambda: progress(index, "a") == 2)
-    assert not (await index.freshness.job("a")).stale
+    assert not (await index.freshness.get("a")).stale
 
 
 async def test_hanging_job_keeps_no_other_out_of_the_index(farm: Farm) -> None:
@@ -173,7 +173,7 @@ async def test_unchanged_watched_job_is_served_from_memory(farm: Farm, watched: 
     await until(lambda: watched._coverage.is_covered(entry))
     verified = entry.verified_at
     await until(lambda: time.monotonic() - verified > 1.2)
-    answer = await watched.freshness.job("anchor")
+    answer = await watched.freshness.get("anchor")
     assert entry.verified_at == verified
     assert answer.age < 1
 
@@ -216,7 +216,7 @@ async def test_name_that_is_not_utf_8_affects_no_job(farm: Farm, watched: JobInd
     farm.put("anchor", progress=7)
     farm.put("b", progress=7)
     await until(lambda: progress(watched, "b") == 7)
-    assert (await watched.freshness.job("anchor", force=True)).snapshot.job.progress == 7
+    assert (await watched.freshness.get("anchor", force=True)).snapshot.job.progress == 7
     assert metric(watched, "watcher_restarts_total") == 0
 
 
@@ -236,7 +236,7 @@ async def test_change_without_an_event_restarts_the_watcher(farm: Farm, watched:
     await until(lambda: watched._coverage.is_covered(entry))
     watched.updater.store("anchor", JobsRoot(farm.root).read("anchor"), time.monotonic())
     entry.snapshot = entry.snapshot.with_job(replace(entry.snapshot.job, progress=99))
-    await watched.freshness.job("anchor", force=True)
+    await watched.freshness.get("anchor", force=True)
     await until(lambda: metric(watched, "watcher_missed_events_total") == 1)
     await until(lambda: metric(watched, "watcher_restarts_total") == 1)
     await until(lambda: watched.is_covered)
@@ -257,7 +257,7 @@ async def test_jobs_above_the_watch_limit_are_read_on_request(
         stopped = time.monotonic()
         await until(lambda: time.monotonic() - stopped > 0.3)
         for number in range(30):
-            assert (await index.freshness.job(f"job-{number}")).snapshot.job.progress == 5
+            assert (await index.freshness.get(f"job-{number}")).snapshot.job.progress == 5
     assert index.registry.limit.used <= 11
 
 
@@ -265,7 +265,7 @@ async def test_storage_that_fails_everywhere_is_unavailable(
     farm: Farm, index: JobIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     farm.put("a")
-    await index.freshness.job("a")
+    await index.freshness.get("a")
 
     def fault(*_: object) -> None:
         raise OSError(5, "Input/output error")
@@ -274,9 +274,9 @@ async def test_storage_that_fails_everywhere_is_unavailable(
         broken.setattr(JobsRoot, "read", fault)
         broken.setattr("jobsvc.index.scan.root_monitor.stat_root", fault)
         await until(lambda: index.storage_unavailable_reason is not None)
-        assert (await index.freshness.job("a")).stale
+        assert (await index.freshness.get("a")).stale
     await until(lambda: index.storage_unavailable_reason is None)
-    assert not (await index.freshness.job("a", force=True)).stale
+    assert not (await index.freshness.get("a", force=True)).stale
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="only root may mount")
@@ -285,14 +285,14 @@ async def test_other_device_at_the_root_is_unavailable_storage_until_it_is_unmou
 ) -> None:
     for job_id in ("a", "b"):
         farm.put(job_id, progress=1)
-        await index.freshness.job(job_id)
+        await index.freshness.get(job_id)
     await until(lambda: index._root_check._root_stat is not None)
     if await asyncio.to_thread(subprocess.call, ["mount", "-t", "tmpfs", "none", farm.root]):
         pytest.skip("mounting is not allowed here")
     try:
         farm.put("stray")
         await until(lambda: index.storage_unavailable_reason == "the jobs root is on another device")
-        assert (await index.freshness.job("a")).stale
+        assert (await index.freshness.get("a")).stale
     finally:
         await asyncio.to_thread(subprocess.check_call, ["umount", "-l", farm.root])
     await until(lambda: index.storage_unavailable_reason is None)
@@ -336,15 +336,15 @@ async def test_unmounted_root_is_unavailable_until_it_is_mounted_again(
     with share_with(farm, tmp_path, another_device=another_device) as unmounted:
         for job_id in ("a", "b"):
             farm.put(job_id, progress=1)
-            await index.freshness.job(job_id)
+            await index.freshness.get(job_id)
         await until(lambda: index._root_check._root_stat is not None)
         share = await asyncio.to_thread(unmounted)
         await until(lambda: index.storage_unavailable_reason == "the jobs root is empty")
-        assert (await index.freshness.job("a")).stale
+        assert (await index.freshness.get("a")).stale
         share.put("a", progress=2)
         await asyncio.to_thread(shutil.rmtree, share.root / "b")
         await asyncio.to_thread(mount, "--bind", share.root, farm.root)
-        assert (await index.freshness.job("a", force=True)).snapshot.job.progress == 2
+        assert (await index.freshness.get("a", force=True)).snapshot.job.progress == 2
         await until(
             lambda: index.storage_unavailable_reason is None and set(index.catalogue.entries) == {"a"}
         )
@@ -357,7 +357,7 @@ async def test_recreated_root_is_the_root_afterwards(farm: Farm, watched: JobInd
     await until(lambda: len(watched.catalogue) == 3 and watched._root_check._root_stat is not None)
     farm.root.rename(farm.root.with_name("removed"))
     await until(lambda: watched.storage_unavailable_reason is not None)
-    assert (await watched.freshness.job("a")).stale
+    assert (await watched.freshness.get("a")).stale
     farm.root.mkdir()
     await until(lambda: watched.storage_unavailable_reason == "the jobs root is empty")
     for job_id in ("a", "c"):
@@ -375,7 +375,7 @@ async def test_recreated_root_is_the_root_afterwards(farm: Farm, watched: JobInd
 
 async def test_last_job_can_be_removed(farm: Farm, index: JobIndex) -> None:
     farm.put("a")
-    await index.freshness.job("a")
+    await index.freshness.get("a")
     await until(lambda: index._root_check._root_stat is not None)
     farm.remove("a")
     await until(lambda: index.catalogue.get("a") is None)
@@ -387,7 +387,7 @@ async def test_output_written_after_its_record_is_noticed_without_a_request(
     farm: Farm, index: JobIndex
 ) -> None:
     folder = farm.put("a", "completed", outputPath="film.mp4")
-    assert not (await index.freshness.job("a")).snapshot.output_version
+    assert not (await index.freshness.get("a")).snapshot.output_version
     (folder / "film.mp4").write_bytes(b"film")
     await until(lambda: index.catalogue.entries["a"].snapshot.output_version)
 

@@ -104,7 +104,7 @@ def test_age_of_the_last_storage_response_grows_until_the_next() -> None:
     metrics = Metrics(lambda: now[0])
     now[0] = 107.5
     assert value(metrics, "storage_last_answer_age_seconds") == 7.5
-    metrics.storage_answered()
+    metrics.note_storage_response()
     assert value(metrics, "storage_last_answer_age_seconds") == 0
 
 

@@ -23,7 +23,7 @@ def restore_gc() -> Iterator[None]:
 
 def test_python_runs_no_full_collection_by_itself() -> None:
     young, middle, old = gc.get_threshold()
-    gc_tuning.collect_fully_by_the_clock()
+    gc_tuning.disable_automatic_full_collections()
     assert gc.get_threshold()[:2] == (young, middle)
     assert gc.get_threshold()[2] > 1000 * old
 
@@ -31,7 +31,7 @@ def test_python_runs_no_full_collection_by_itself() -> None:
 def test_collections_ignore_existing_objects() -> None:
     frozen = gc.get_freeze_count()
     there: list[list[object]] = [[] for _ in range(1000)]
-    gc_tuning.leave_out_present_objects()
+    gc_tuning.freeze_existing_objects()
     assert gc.get_freeze_count() >= frozen + len(there)
 
 

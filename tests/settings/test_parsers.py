@@ -19,8 +19,8 @@ from jobsvc.settings import parsers
     [
         (parsers.host, "0.0.0.0", "0.0.0.0"),  # noqa: S104 - parsed, not bound
         (parsers.host, "::1", "::1"),
-        (parsers.whole(0, 65_535), "0", 0),
-        (parsers.whole(0, 65_535), "65535", 65_535),
+        (parsers.integer(0, 65_535), "0", 0),
+        (parsers.integer(0, 65_535), "65535", 65_535),
         (parsers.seconds(0), "0", 0),
         (parsers.seconds(0), "1.5", 1.5),
         (parsers.seconds(0), ".5", 0.5),
@@ -54,7 +54,7 @@ def test_valid_value_is_accepted(parse: Callable[[str], Any], text: str, expecte
     ("parse", "texts"),
     [
         (parsers.host, ("", "a b", "a\nb", "a\0")),
-        (parsers.whole(1, 10), ("", "0", "11", "-1", "1.0", "1e1", "one", "\u0661", "1" * 5000, " 1")),
+        (parsers.integer(1, 10), ("", "0", "11", "-1", "1.0", "1e1", "one", "\u0661", "1" * 5000, " 1")),
         (parsers.seconds(0), ("", "-1", "nan", "inf", "1e300", "1s", "1_000", "31536001", "9" * 5000)),
         (
             parsers.rate,
@@ -105,7 +105,7 @@ def test_no_text_raises_another_error(text: str) -> None:
     checks: tuple[Callable[[str], Any], ...] = (
         parsers.host,
         parsers.path,
-        parsers.whole(0, 9),
+        parsers.integer(0, 9),
         parsers.seconds(0),
         parsers.rate,
         parsers.byte_rate,

@@ -1,4 +1,4 @@
-"""Keep every known job by id, with the time of its last read. Event loop only, but for Entry.inode; no locks.
+"""Keep every known job by id, with the time of its last read. Event loop only, except Entry.inode; no locks.
 
 This is a cache: the disk is the only source of data, and everything here can be dropped and read again.
 """
@@ -79,9 +79,8 @@ class Catalogue:
     def put(self, job_id: str, snapshot: JobSnapshot, started_at: float) -> bool:
         """Store the result of a read that started at `started_at` (monotonic seconds).
 
-        It is dropped if a read that started later was already stored. Returns whether the job changed. If
-        only the output's version changed, listeners are called but False is returned: there need not have
-        been an event for it.
+        It is dropped if a read that started later was already stored. Returns whether a watch should have
+        reported the change: not if only the output's version changed, although listeners are called then.
         """
         entry = self.entries.get(job_id)
         if self.is_older_read(job_id, started_at):

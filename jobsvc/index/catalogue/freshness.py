@@ -1,8 +1,8 @@
-"""Return jobs that are at most `max_age` old while storage responds, and their true age while it does not.
+"""Return jobs from memory, or read them first if what is known is older than `max_age`.
 
-A job that was verified, or covered by a healthy watcher, within `max_age` is returned from memory. Any other
-job is read from disk in a thread. The read is skipped if a check that cannot block shows that nothing
-changed. Nothing is stored for unknown ids.
+A job is current if it was verified, or covered by a healthy watcher, within `max_age`. Any other job is read
+from disk in a thread. The read is skipped if a check that cannot block shows that nothing changed. If storage
+does not respond, the last known state is returned with its true age. Nothing is stored for unknown ids.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Freshness:
         self._updater.apply(ReadResult(job_id, started_at, snapshot), None)
         return self._cached_job(entry, stale=False)
 
-    async def job(self, job_id: str, *, force: bool = False) -> CachedJob:
+    async def get(self, job_id: str, *, force: bool = False) -> CachedJob:
         """Return a job; `force` reads it from disk first. Raises JobNotFound or StorageUnavailable."""
         entry = self._entries.get(job_id)
         if entry is None:
@@ -106,9 +106,9 @@ class Freshness:
 
     async def refresh(self, job_id: str) -> None:
         """Read a job from disk, starting now, and apply the result. Raises StorageUnavailable."""
-        await self._reads.join(job_id, UNKNOWN_DEADLINE_S, anew=True).wait()
+        await self._reads.join(job_id, UNKNOWN_DEADLINE_S, must_start_now=True).wait()
 
-    async def read_hidden(self, job_id: str, token: Token) -> CachedJob:
+    async def read_like_unknown(self, job_id: str, token: Token) -> CachedJob:
         """Read a job that is unknown, or whose owner's jobs `token` cannot see.
 
         A decoy name that no job has is read at the same time. Both cases therefore make the same calls to
@@ -119,8 +119,8 @@ class Freshness:
         """
         if not is_job_id(job_id):
             raise JobNotFound
-        read = self._reads.join(job_id, UNKNOWN_DEADLINE_S, anew=True)
-        decoy = self._reads.join(self._decoy_of(job_id), UNKNOWN_DEADLINE_S, anew=True)
+        read = self._reads.join(job_id, UNKNOWN_DEADLINE_S, must_start_now=True)
+        decoy = self._reads.join(self._decoy_of(job_id), UNKNOWN_DEADLINE_S, must_start_now=True)
         started_at = await read.wait()
         entry = self._entries.get(job_id)
         if entry is None or not can_see(token, entry.snapshot.job.owner):
@@ -174,7 +174,7 @@ class Freshness:
     async def _read_known(self, job_id: str, entry: Entry, *, force: bool) -> CachedJob:
         requested_at = self._clock()
         try:
-            await self._reads.join(job_id, KNOWN_DEADLINE_S, anew=force).wait()
+            await self._reads.join(job_id, KNOWN_DEADLINE_S, must_start_now=force).wait()
         except StorageUnavailable:
             return self._cached_job(self._entries.get(job_id, entry), stale=True)
         entry_now = self._entries.get(job_id)
@@ -186,7 +186,7 @@ class Freshness:
     async def _read_unknown(self, job_id: str) -> CachedJob:
         if not is_job_id(job_id):
             raise JobNotFound
-        started_at = await self._reads.join(job_id, UNKNOWN_DEADLINE_S, anew=True).wait()
+        started_at = await self._reads.join(job_id, UNKNOWN_DEADLINE_S, must_start_now=True).wait()
         entry = self._entries.get(job_id)
         if entry is not None:
             return self._cached_job(entry, stale=False)

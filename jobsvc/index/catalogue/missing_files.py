@@ -28,7 +28,7 @@ class MissingFiles:
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._first_missing
 
-    def record_missing(self, job_id: str, started_at: float) -> bool:
+    def note_missing(self, job_id: str, started_at: float) -> bool:
         """Record that a read started at `started_at` (monotonic seconds) found the file missing.
 
         Returns whether the grace period, ABSENCE_GRACE_S, is still running.
@@ -40,7 +40,7 @@ class MissingFiles:
             return True
         return started_at - first < ABSENCE_GRACE_S
 
-    def record_found(self, job_id: str) -> None:
+    def note_found(self, job_id: str) -> None:
         """Record that the file exists, or that the job no longer has one."""
         self._first_missing.pop(job_id, None)
 

@@ -56,13 +56,13 @@ class SharedReads:
         self._clock = clock
         self._reads: dict[str, SharedRead] = {}
 
-    def join(self, job_id: str, deadline: float, *, anew: bool) -> SharedRead:
+    def join(self, job_id: str, deadline: float, *, must_start_now: bool) -> SharedRead:
         """Return the read in progress, or start one that fails after `deadline` seconds.
 
-        With `anew`, only a read is joined whose call of the storage has not started.
+        With `must_start_now`, a read that already accesses storage is not joined.
         """
         read = self._reads.get(job_id)
-        if read is None or (anew and read.batch.started_at is not None):
+        if read is None or (must_start_now and read.batch.started_at is not None):
             read = self._start(job_id, deadline)
         return read
 

@@ -67,13 +67,13 @@ class CatalogueUpdater:
         elif isinstance(outcome, JobSnapshot):
             self.store(job_id, outcome, started_at)
         elif isinstance(outcome, BadRecord):
-            self._record_unreadable(job_id, outcome, started_at)
-        elif isinstance(outcome, RecordMissing) and self._is_record_replaceable(job_id, started_at):
+            self._apply_bad_record(job_id, outcome, started_at)
+        elif isinstance(outcome, RecordMissing) and self._note_missing_record(job_id, started_at):
             self._keep_last_good(job_id, str(outcome), started_at)
         elif (
             not isinstance(outcome, OSError)
             and root_stat is not None
-            and self._is_plausible(root_stat, started_at)
+            and self._check_root(root_stat, started_at)
         ):
             self._remove(job_id, started_at)
 
@@ -89,11 +89,11 @@ class CatalogueUpdater:
         if entry is not None:
             snapshot = self._with_missing_output(entry.snapshot, snapshot, started_at)
         self._unreadable.discard(job_id)
-        self._missing_records.record_found(job_id)
+        self._missing_records.note_found(job_id)
         changed = self._catalogue.put(job_id, snapshot, started_at)
         self._ensure_watched(job_id, self._entries[job_id])
         if changed and covered:
-            self._coverage.record_unannounced(job_id, self._clock())
+            self._coverage.note_unannounced(job_id, self._clock())
 
     def _with_missing_output(
         self, known: JobSnapshot, snapshot: JobSnapshot, started_at: float
@@ -105,24 +105,24 @@ class CatalogueUpdater:
             snapshot.has_output
             or not known.has_output
             or not same_output
-            or not self._missing_outputs.record_missing(job_id, started_at)
+            or not self._missing_outputs.note_missing(job_id, started_at)
         ):
-            self._missing_outputs.record_found(job_id)
+            self._missing_outputs.note_found(job_id)
             return snapshot
         return JobSnapshot(job, snapshot.record_version, known.output_version, is_stable=snapshot.is_stable)
 
     def _mark_readable(self, job_id: str) -> None:
         self._unreadable.discard(job_id)
-        self._missing_records.record_found(job_id)
-        self._missing_outputs.record_found(job_id)
+        self._missing_records.note_found(job_id)
+        self._missing_outputs.note_found(job_id)
 
-    def _is_record_replaceable(self, job_id: str, started_at: float) -> bool:
+    def _note_missing_record(self, job_id: str, started_at: float) -> bool:
         """Return whether to keep the last good record because the file has been missing only briefly."""
-        return job_id in self._entries and self._missing_records.record_missing(job_id, started_at)
+        return job_id in self._entries and self._missing_records.note_missing(job_id, started_at)
 
-    def _record_unreadable(self, job_id: str, exc: BadRecord, started_at: float) -> None:
+    def _apply_bad_record(self, job_id: str, exc: BadRecord, started_at: float) -> None:
         """Keep the last good record, which is returned until the farm writes a valid one."""
-        self._missing_records.record_found(job_id)
+        self._missing_records.note_found(job_id)
         if self._keep_last_good(job_id, str(exc), started_at):
             self._missing_records.recheck_later(job_id)
         if job_id in self._unreadable:
@@ -141,12 +141,12 @@ class CatalogueUpdater:
         covered = (
             entry is not None and job_id not in self._missing_records and self._coverage.is_covered(entry)
         )
-        self._missing_records.record_found(job_id)
-        self._missing_outputs.record_found(job_id)
+        self._missing_records.note_found(job_id)
+        self._missing_outputs.note_found(job_id)
         if self._catalogue.remove(job_id, started_at) and covered:
-            self._coverage.record_unannounced(job_id, self._clock())
+            self._coverage.note_unannounced(job_id, self._clock())
 
-    def _is_plausible(self, root_stat: RootStat, started_at: float) -> bool:
+    def _check_root(self, root_stat: RootStat, started_at: float) -> bool:
         reason = self._root_check.problem(root_stat, len(self._catalogue))
         if reason is not None:
             self._root_check.mark_unavailable(reason, started_at)

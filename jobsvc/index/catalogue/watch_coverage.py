@@ -64,15 +64,15 @@ class WatchCoverage:
         ]
         return min(times, default=inf)
 
-    def record_event(self, job_id: str) -> None:
+    def note_event(self, job_id: str) -> None:
         """Record that an event for this job arrived: a change found before it was not missed."""
         self._unannounced.pop(job_id, None)
 
-    def record_unannounced(self, job_id: str, now: float) -> None:
+    def note_unannounced(self, job_id: str, now: float) -> None:
         """Record that a covered job was found changed; its event can arrive until the next heartbeat."""
         self._unannounced.setdefault(job_id, now)
 
-    def record_heartbeat(self, sent_at: float) -> float:
+    def note_heartbeat(self, sent_at: float) -> float:
         """Record that all events before `sent_at` were delivered.
 
         A change found before `sent_at` without an event is then a missed event: `on_missed_event` is called.
@@ -87,7 +87,7 @@ class WatchCoverage:
             self._on_missed_event(job_id)
         return interval
 
-    def record_root_ok(self, checked_at: float) -> None:
+    def note_root_ok(self, checked_at: float) -> None:
         """Record that the root was available at `checked_at`, so the lack of events had no other cause."""
         self._root_ok_at = checked_at
         self._update_valid_until()

@@ -117,10 +117,10 @@ class LogTailCache:
         """Use the known text if the log has been missing for less than the grace period."""
         known = self._tails.get(tail.job.id)
         if tail.text is not None or known is None or known.text is None or known.job is not tail.job:
-            self._missing.record_found(tail.job.id)
+            self._missing.note_found(tail.job.id)
             return tail
-        if not self._missing.record_missing(tail.job.id, tail.read_at):
-            self._missing.record_found(tail.job.id)
+        if not self._missing.note_missing(tail.job.id, tail.read_at):
+            self._missing.note_found(tail.job.id)
             return tail
         return tail._replace(text=known.text, missing=True)
 

@@ -19,9 +19,9 @@ CHUNK_JOBS: Final = 512
 SKIP_COST: Final = 8
 """Cost of skipping a whole chunk, in jobs."""
 MAX_STEP_COST: Final = 512
-"""Cost without a match, in jobs, after which a step is returned all the same."""
+"""Cost without a match, in jobs, after which a step is returned although nothing matched."""
 
-_FIRST: Final = -(1 << 63)
+_NEVER: Final = -(1 << 63)
 
 
 def key_of(job: Job) -> Key:
@@ -32,7 +32,7 @@ def key_of(job: Job) -> Key:
 class _Chunk:
     """Consecutive jobs; the searched fields are in parallel lists, since the jobs are scattered in memory."""
 
-    __slots__ = ("ids", "last", "orders", "updates")
+    __slots__ = ("ids", "max_updated", "orders", "updates")
 
     def __init__(self, ids: list[str], orders: array[int], updates: array[int]) -> None:
         self.ids = ids
@@ -40,7 +40,7 @@ class _Chunk:
         """The first part of each job's key; the second part is the id."""
         self.updates = updates
         """When each job was updated."""
-        self.last = max(updates, default=_FIRST)
+        self.max_updated = max(updates, default=_NEVER)
         """Upper bound of the update times; can be too high, never too low."""
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class _Chunk:
         """Return the indexes, from `start` on, of the jobs that were updated at or after `since`."""
         indexes = [index for index, updated in enumerate(self.updates[start:], start) if updated >= since]
         if not indexes:
-            self.last = max(self.updates, default=_FIRST)
+            self.max_updated = max(self.updates, default=_NEVER)
         return indexes
 
 
@@ -94,7 +94,7 @@ class SortedJobs:
         chunk_index = self._chunk_of(key)
         chunk = self._chunks[chunk_index]
         index = chunk.index_of(key)
-        chunk.last = max(chunk.last, updated)
+        chunk.max_updated = max(chunk.max_updated, updated)
         if chunk.has_key(index, key):
             chunk.updates[index] = updated
             return
@@ -132,7 +132,7 @@ class SortedJobs:
         cost = 0
         for chunk in self._chunks[chunk_index:]:
             cost += SKIP_COST
-            if chunk.last >= since:
+            if chunk.max_updated >= since:
                 yield from ((chunk.key(index), True, 1) for index in chunk.updated(start, since))
                 cost += len(chunk) - start
             if cost >= MAX_STEP_COST:

@@ -154,7 +154,7 @@ class Reconciler:
             now, entries = monotonic(), self._catalogue.entries
             for job_id in result.new:
                 if not (job_id in entries or job_id in self._unknown_names or self._registry.knows(job_id)):
-                    self._coverage.record_unannounced(job_id, now)
+                    self._coverage.note_unannounced(job_id, now)
 
     def _record_reconcile(self, started_at: float, result: Comparison) -> None:
         now, entries = monotonic(), self._catalogue.entries

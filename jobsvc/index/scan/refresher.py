@@ -124,14 +124,14 @@ class Refresher:
         while stage := list(islice(batches, readers * BATCHES_PER_STAGE)):
             started_at, cost_before, disk_before = monotonic(), cost, self._disk_batches
             remaining = iter(stage)
-            ends = await asyncio.gather(
+            costs = await asyncio.gather(
                 *(self._read_all(f"{key}-{reader}", remaining, listed) for reader in range(readers)),
                 return_exceptions=True,
             )
-            for end in ends:
-                if isinstance(end, BaseException):
-                    raise end
-                cost += end
+            for each in costs:
+                if isinstance(each, BaseException):
+                    raise each
+                cost += each
             is_slow = monotonic() - started_at > SLOW_STORAGE_FACTOR * (cost - cost_before)
             used_disk = self._disk_batches > disk_before or not self._queue.is_local
             readers = MAX_READERS if is_slow and used_disk else 1
@@ -201,4 +201,5 @@ class Refresher:
             self._hanging[job_id] = batch
             self._hung_calls += 1
             self._retries.failed([job_id])
-        return remaining[hangs:]
+            remaining = remaining[1:]
+        return remaining

@@ -60,13 +60,13 @@ class RootMonitor:
         await asyncio.sleep(self._interval)
 
     def _apply(self, root_stat: RootStat, reason: str | None, started_at: float) -> None:
-        self._metrics.storage_answered()
+        self._metrics.note_storage_response()
         if reason is not None:
             self._root_check.mark_unavailable(reason, started_at)
         else:
             if self._root_check.accept(root_stat):
                 self._on_return()
-            self._coverage.record_root_ok(started_at)
+            self._coverage.note_root_ok(started_at)
 
     async def _unavailable_reason(self, root_stat: RootStat) -> str | None:
         """Return why this state of the root is implausible; None if it is plausible.

@@ -19,7 +19,7 @@ import orjson
 import structlog
 
 from jobsvc.index.processes import spawn
-from jobsvc.index.scan.worker_main import LENGTH_BYTES, decode_reply
+from jobsvc.index.scan.worker_process import LENGTH_BYTES, decode_reply
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.batch_read import ReadResult
 from jobsvc.storage.jobs.reader import JobsRoot
@@ -75,11 +75,13 @@ class WorkerPool:
 
     async def _run_worker(self, batches: Iterator[Sequence[str]]) -> list[str]:
         try:
-            process = await spawn.spawn("jobsvc.index.scan.worker_main", *self._root.arguments(), nice=NICE)
+            process = await spawn.spawn(
+                "jobsvc.index.scan.worker_process", *self._root.arguments(), nice=NICE
+            )
         except OSError as exc:
             self._on_failed(exc)
             return []
-        worker = WorkerProcess(process)
+        worker = WorkerHandle(process)
         try:
             unread = await _concurrently(PIPELINED_BATCHES, lambda: self._read_batches(worker, batches))
         finally:
@@ -88,7 +90,7 @@ class WorkerPool:
             self._on_failed(worker.error, stderr)
         return unread
 
-    async def _read_batches(self, worker: WorkerProcess, batches: Iterator[Sequence[str]]) -> list[str]:
+    async def _read_batches(self, worker: WorkerHandle, batches: Iterator[Sequence[str]]) -> list[str]:
         unread: list[str] = []
         for batch in batches:
             results = await worker.read(batch)
@@ -112,7 +114,7 @@ class WorkerPool:
         self._on_worker_failed()
 
 
-class WorkerProcess:
+class WorkerHandle:
     """One worker process; it replies to concurrent `read` calls in order."""
 
     def __init__(self, process: Process) -> None:

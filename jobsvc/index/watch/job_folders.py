@@ -31,7 +31,7 @@ def folders_to(output_path: str) -> Folders | None:
     return tuple("/".join(names[:depth]) for depth in range(1, len(names)))
 
 
-def needed(snapshot: JobSnapshot) -> Folders | None:
+def folders_to_watch(snapshot: JobSnapshot) -> Folders | None:
     """Return the folders to watch so that the absence of events proves this snapshot current.
 
     Returns None if no watch can prove it.

@@ -13,7 +13,7 @@ from math import inf
 from time import monotonic
 
 from jobsvc.index.catalogue.entries import Catalogue, Entry
-from jobsvc.index.watch.job_folders import Folders, needed
+from jobsvc.index.watch.job_folders import Folders, folders_to_watch
 from jobsvc.index.watch.watch_limit import WatchLimit
 from jobsvc.index.watch.watch_queue import JOBS_PER_ITERATION, Batch, WatchQueue
 
@@ -81,7 +81,7 @@ class WatchRegistry:
             self._refresh_now([job_id])
         elif entry.watched_folders is None and self.deferred:
             return  # watch_deferred() covers all jobs once the first index is complete
-        folders = needed(entry.snapshot)
+        folders = folders_to_watch(entry.snapshot)
         if folders is None:
             entry.last_event_at = inf
         elif entry.watched_folders is None and self._queue.is_passing:

@@ -74,7 +74,7 @@ class WatcherSupervisor:
         """Run one process until it exits."""
         reason = stderr = ""
         try:
-            self._process = await spawn.spawn("jobsvc.index.watch.process_main", *self._arguments)
+            self._process = await spawn.spawn("jobsvc.index.watch.watcher_process", *self._arguments)
             await _read_lines(self._process, watch_events)
         except (OSError, TimeoutError) as exc:
             reason = str(exc) or type(exc).__name__

@@ -86,7 +86,7 @@ class WatchEvents:
             entry = self._catalogue.get(job_id)
             if not is_job_id(job_id) or (kind is EventKind.GROWN and not _shows_its_log(entry)):
                 continue
-            self._coverage.record_event(job_id)
+            self._coverage.note_event(job_id)
             if entry is not None:
                 entry.last_event_at = max(entry.last_event_at, now)
             self._update_registry(kind, job_id, name)
@@ -107,7 +107,7 @@ class WatchEvents:
 
         If the previous heartbeat was more than LATE_HEARTBEAT_S earlier, restart coverage and reconcile.
         """
-        if self._coverage.record_heartbeat(sent_at) > LATE_HEARTBEAT_S:
+        if self._coverage.note_heartbeat(sent_at) > LATE_HEARTBEAT_S:
             self._coverage.begin(monotonic())
             self._reconcile_soon()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.watch.job_folders import MAX_DEPTH, Folders, needed, paths, size_of
+from jobsvc.index.watch.job_folders import MAX_DEPTH, Folders, folders_to_watch, paths, size_of
 from jobsvc.index.watch.watch_limit import WatchLimit
 
 JOBS_PER_ITERATION: Final = 1000
@@ -164,7 +164,7 @@ class WatchQueue:
             entry = self._catalogue.get(job_id)
             if entry is None or entry.watched_folders is not None or job_id in self.unwatchable:
                 return job_id, None
-            return job_id, needed(entry.snapshot)
+            return job_id, folders_to_watch(entry.snapshot)
         self.is_passing = False
         if self._pass_again:
             self.start_pass()

@@ -18,7 +18,7 @@ def describe(fault: OSError) -> str:
     return f"{name} ({text})" if name else text
 
 
-def may_pass(fault: BaseException | None) -> bool:
+def is_temporary(fault: BaseException | None) -> bool:
     """Return whether the error may be gone at the next start: a missing mount, a full disk, a slow server.
 
     False for errors caused by the configuration or by permissions, and for anything but an OSError.

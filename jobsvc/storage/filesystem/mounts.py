@@ -64,7 +64,7 @@ def file_system_of(table: str, path: str) -> str:
         if not dash or len(fields) <= _POINT:
             continue
         point = unescaped(fields[_POINT])
-        if holds(point, path) and len(point) >= longest:
+        if contains(point, path) and len(point) >= longest:
             longest, kind = len(point), after.split(" ")[0]
     return kind
 
@@ -150,6 +150,6 @@ def unescaped(field: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
 
 
-def holds(point: str, path: str) -> bool:
+def contains(point: str, path: str) -> bool:
     """Return whether an absolute path is `point` or below it."""
     return path == point or path.startswith(point.rstrip("/") + "/")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from jobsvc.storage.filesystem.mounts import holds, read_table, unescaped
+from jobsvc.storage.filesystem.mounts import contains, read_table, unescaped
 
 _FIELDS: Final = 5
 """Number of mountinfo fields (proc(5)) up to the mount point: id, parent, device, root, mount point."""
@@ -55,16 +55,16 @@ class Mounts:
             top, place = str(outer.resolve()), self._place(str(inner.resolve()))
         except (OSError, RuntimeError) as error:
             raise ValueError(f"cannot be resolved: {error}") from error
-        beneath = [mount for mount in self._mounts if holds(top, mount.point) and mount.point != top]
+        beneath = [mount for mount in self._mounts if contains(top, mount.point) and mount.point != top]
         for point, (device, path) in (_Mount(top, self._place(top)), *beneath):
-            if device == place.device and holds(path, place.path):
+            if device == place.device and contains(path, place.path):
                 name = _join(point, os.path.relpath(place.path, path))
                 if self._place(name) == place:  # nothing else is mounted over it
                     yield _join(str(outer), os.path.relpath(name, top))
 
     def _place(self, path: str) -> _Place:
         """Return the place of an absolute path without symbolic links: on the last of its longest mounts."""
-        holding = (mount for mount in reversed(self._mounts) if holds(mount.point, path))
+        holding = (mount for mount in reversed(self._mounts) if contains(mount.point, path))
         point, (device, root) = max(holding, key=lambda mount: len(mount.point))
         return _Place(device, _join(root, os.path.relpath(path, point)))
 

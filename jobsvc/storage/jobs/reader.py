@@ -1,4 +1,4 @@
-"""Read job directories without following symbolic links. Blocking; runs only in StorageExecutor's threads.
+"""Read job directories without following symbolic links. Blocking: not for the event loop.
 
 Each path component is opened relative to a directory descriptor with O_NOFOLLOW; file types are checked on
 the open descriptor. A missing file, an invalid record and a storage fault raise different exceptions. Nothing
@@ -34,7 +34,7 @@ from jobsvc.storage.jobs.log_tail import last_lines
 from jobsvc.storage.jobs.record_reader import RecordReader
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import DEFAULT_LOG, OutputRoot, beneath, components, is_job_id
-from jobsvc.storage.processes.record_process import RecordProcess
+from jobsvc.storage.processes.record_process import RecordProcessClient
 
 
 class JobsRoot:
@@ -46,7 +46,7 @@ class JobsRoot:
         output_roots: Sequence[Path | OutputRoot] = (),
         aliases: Mapping[str, Status] = SYNONYMS,
         *,
-        record_process: RecordProcess | None = None,
+        record_process: RecordProcessClient | None = None,
     ) -> None:
         """Set the roots; `record_process` decodes large records, which would hold the GIL too long here."""
         self.path = path

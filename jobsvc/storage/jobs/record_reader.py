@@ -19,7 +19,7 @@ from jobsvc.storage.files.safe_open import PathNotFound, RecordMissing, open_fil
 from jobsvc.storage.files.statx import birth_time
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import MAX_RECORD_BYTES, STATUS_FILE
-from jobsvc.storage.processes.record_process import RecordProcess
+from jobsvc.storage.processes.record_process import RecordProcessClient
 
 LARGE_RECORD_BYTES: Final = 64 * 1024
 """Records up to this size, in bytes, are decoded in about a millisecond, whatever they contain."""
@@ -38,7 +38,7 @@ class ReadRecord(NamedTuple):
 class RecordReader:
     """Reads records; a large one is decoded by `record_process`, because that holds the GIL for too long."""
 
-    def __init__(self, aliases: Mapping[str, Status], record_process: RecordProcess | None) -> None:
+    def __init__(self, aliases: Mapping[str, Status], record_process: RecordProcessClient | None) -> None:
         self.aliases = aliases
         self._record_process = record_process
 

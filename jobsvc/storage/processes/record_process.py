@@ -37,7 +37,7 @@ _NONE: Final = (1 << 32) - 1
 log = structlog.get_logger("jobsvc.storage")
 
 
-class RecordProcess:
+class RecordProcessClient:
     """The process and its socket. Blocking; for any thread except the event loop's."""
 
     def __init__(self, socket_timeout: float = SOCKET_TIMEOUT_S) -> None:

@@ -41,7 +41,7 @@ class _ActiveSend:
     future: asyncio.Future[SendResult]
 
     def result(
-        self, stop_reason: StopReason = StopReason.SLICE_USED, error: OSError | None = None
+        self, stop_reason: StopReason = StopReason.CONTINUE, error: OSError | None = None
     ) -> SendResult:
         return SendResult(self.offset - self.start, stop_reason, error)
 
@@ -49,13 +49,13 @@ class _ActiveSend:
 class EpollSender:
     """The sender thread and its active sends. Public methods: event loop only."""
 
-    def __init__(self, dispose: Callable[[object], None], *, deadline: float) -> None:
+    def __init__(self, close_later: Callable[[object], None], *, deadline: float) -> None:
         """`dispose` closes, off the event loop, a file sender that is no longer needed.
 
         `deadline`: seconds after which a send that waits for one chunk fails.
         """
         self._deadline = deadline
-        self._close_later = dispose
+        self._close_later = close_later
         self._epoll = select.epoll()
         self._wakeup_fd = os.eventfd(1)
         self._is_started = False
@@ -68,7 +68,7 @@ class EpollSender:
         self._sending_since = 0.0
 
     @property
-    def is_running(self) -> bool:
+    def accepts_sends(self) -> bool:
         """Whether new sends are accepted: not while a call is blocked, and not after `close`."""
         return not self._is_closed and self._call_duration() <= BLOCKED_AFTER_S
 
@@ -111,6 +111,8 @@ class EpollSender:
                 threading.Thread(target=self._run, name="jobsvc-epoll-sender", daemon=True).start()
                 self._is_started = True
 
+    # In the sender's thread
+
     def _run(self) -> None:
         while not self._is_closed or self._active:
             for fd, _ in self._epoll.poll():
@@ -148,6 +150,8 @@ class EpollSender:
         del self._active[active.fd]
         self._epoll.unregister(active.fd)
         active.sender.cork(0)
+
+    # On the event loop
 
     def _finish(self, active: _ActiveSend, outcome: SendResult | BaseException) -> None:
         if active.future.done():

@@ -44,7 +44,8 @@ _RESET: Final = pack("ii", 1, 0)
 class StopReason(Enum):
     """Why a slice or chunk ended."""
 
-    SLICE_USED = auto()
+    CONTINUE = auto()
+    """Everything was sent, or the time of the slice is over."""
     WOULD_BLOCK = auto()
     DISCONNECTED = auto()
     FILE_CHANGED = auto()
@@ -56,7 +57,7 @@ class StopReason(Enum):
     __hash__ = object.__hash__
 
 
-RESUMABLE: Final = frozenset({StopReason.SLICE_USED, StopReason.WOULD_BLOCK})
+RESUMABLE: Final = frozenset({StopReason.CONTINUE, StopReason.WOULD_BLOCK})
 """Not errors: sending can continue, at once or when the socket is writable."""
 
 
@@ -113,9 +114,9 @@ class FileSender:
 
     def queued_bytes(self) -> int:
         """Count the sent bytes that the client's system has not acknowledged yet; raises OSError."""
-        return socket_buffers.unacked_bytes(self._socket)
+        return socket_buffers.queued_bytes(self._socket)
 
-    def unacked_bytes(self) -> int:
+    def remaining_bytes(self) -> int:
         """Count the expected bytes that the client's system has not acknowledged yet, sent or not.
 
         Raises OSError.
@@ -156,8 +157,8 @@ class FileSender:
     def send_slice(self, start: int, stop: int) -> SendResult:
         """Send bytes from `start` to before `stop` for at most about SLICE_S; never raises OSError."""
         self.cork(1)
-        over, at, last = monotonic() + SLICE_S, start, SendResult(0, StopReason.SLICE_USED)
-        while at < stop and monotonic() < over and last.stop_reason is StopReason.SLICE_USED:
+        over, at, last = monotonic() + SLICE_S, start, SendResult(0, StopReason.CONTINUE)
+        while at < stop and monotonic() < over and last.stop_reason is StopReason.CONTINUE:
             last = self.send_chunk(at, stop)
             at += last.sent
         self.cork(0)
@@ -238,7 +239,7 @@ def _duplicate(socket_fd: int) -> socket.socket:
 
 def _stop_reason_of(sent: int, count: int) -> StopReason:
     """Return SLICE_USED if all `count` bytes were sent, else WOULD_BLOCK: the socket buffer is full."""
-    return StopReason.SLICE_USED if sent == count else StopReason.WOULD_BLOCK
+    return StopReason.CONTINUE if sent == count else StopReason.WOULD_BLOCK
 
 
 def is_changed(file: OpenFile) -> bool:

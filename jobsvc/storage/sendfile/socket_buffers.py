@@ -38,7 +38,7 @@ def _setting(name: str, default: int) -> int:
         return default
 
 
-def unacked_bytes(connection: socket.socket) -> int:
+def queued_bytes(connection: socket.socket) -> int:
     """Count the sent bytes that the client's system has not acknowledged yet (tcp(7), SIOCOUTQ).
 
     Raises OSError.

@@ -15,9 +15,9 @@ from aiohttp.typedefs import Handler
 from jobsvc.storage.layout import is_job_id
 from jobsvc.web.app.guard import FastHandler
 from jobsvc.web.app.middleware import UNMATCHED, RequestMiddleware
+from jobsvc.web.connection.connection import RequestHandler
 from jobsvc.web.connection.fast_connection import FastConnection
 from jobsvc.web.connection.fast_request import FastRequest, ParsedHead
-from jobsvc.web.connection.protocol import RequestHandler
 from jobsvc.web.paths import JOB_ID, JOBS, VERSION_QUERY
 
 MAX_SLASHES: Final = 256

@@ -1,7 +1,7 @@
-"""Guard every handler: authenticate, then charge the budget, then require the scope, then call the handler.
+"""Guard handlers: authenticate, then charge the budget, then require the scope, then call the handler.
 
 In this order an invalid token consumes no budget, and a token without the scope cannot send requests without
-limit.
+limit. The fast path charges last: it leaves every request that it refuses to the general path.
 """
 
 from __future__ import annotations
@@ -137,9 +137,10 @@ class Guard:
             response = handler(request, token)
             if response is None:
                 return None
-            if further_ranges is not None:
-                return further_ranges.send(request, token, response, charged)
-            budget_lines = charged.consume(token, unchanged=response.status is _UNCHANGED)
+            if further_ranges is None:
+                budget_lines = charged.consume(token, unchanged=response.status is _UNCHANGED)
+            else:
+                budget_lines = further_ranges.charge(request, token, response.status, charged)
             if budget_lines is None:
                 return None
             response.send(budget_lines)

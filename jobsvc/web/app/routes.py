@@ -134,5 +134,5 @@ def _fast_route(
             authenticate=authenticate,
             further_ranges=further_ranges,
         ),
-        guard.wrap_fast(handler.try_fast, scope=scope, budget=budget, further_ranges=further_ranges),
+        guard.wrap_fast(handler.prepare_fast, scope=scope, budget=budget, further_ranges=further_ranges),
     )

@@ -14,9 +14,9 @@ from jobsvc.observe import request_id
 from jobsvc.web import problems
 from jobsvc.web.app.middleware import framework_error
 from jobsvc.web.app.routes import FAST_ROUTER
+from jobsvc.web.connection.connection import RequestHandler
 from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
 from jobsvc.web.connection.fast_connection import FastPathServer
-from jobsvc.web.connection.protocol import RequestHandler
 from jobsvc.web.connection.timeouts import CONNECTION_TIMEOUTS
 from jobsvc.web.responses.common_headers import REQUEST_ID, add_common_headers
 

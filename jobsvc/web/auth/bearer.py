@@ -2,7 +2,7 @@
 
 The tokens lag behind the token file by at most half a second plus the time that storage takes to respond.
 If the file cannot be used, that is reported and the last good tokens remain valid. If the file is missing,
-every token counts as revoked: the other interpretation could accept a token by mistake.
+every token counts as revoked: to keep the last good ones could accept a revoked token.
 No secret is kept, and none appears in a message.
 """
 
@@ -35,7 +35,7 @@ RELOAD_INTERVAL_S: Final = 0.5
 """Seconds between two checks of the token file."""
 
 EXPIRING_SOON_S: Final = 14 * 86_400.0
-"""Tokens that expire within this time are counted, so that they are renewed before clients fail."""
+"""Tokens that expire within this time are counted: the operator can renew them before clients fail."""
 
 MAX_CREDENTIALS_LENGTH: Final = 512
 """The longest Authorization field that is parsed, in characters; those with jobsvc's tokens have 55."""
@@ -44,7 +44,7 @@ log = structlog.get_logger("jobsvc.web")
 
 # RFC 6750, section 2.1; the scheme is case-insensitive (RFC 9110, section 11.1).
 _BEARER: Final = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)", re.ASCII)
-_NO_TOKENS: Final = Token(id="", owner="", scopes=frozenset(), digest=bytes(32), created=0, revoked=0)
+_NO_TOKEN: Final = Token(id="", owner="", scopes=frozenset(), digest=bytes(32), created=0, revoked=0)
 
 
 class NoCredentials(Unauthorized):
@@ -103,7 +103,7 @@ class TokenAuthenticator:
         """
         secret = _read_bearer(headers)
         digest = digest_of(secret)
-        token = self._tokens.get(digest, _NO_TOKENS)
+        token = self._tokens.get(digest, _NO_TOKEN)
         now = self._clock()
         if not (compare_digest(token.digest, digest) and token.alive(now)):
             raise Unauthorized(
@@ -117,7 +117,7 @@ class TokenAuthenticator:
 
         The caller must have verified that the request was authorized by this token.
         """
-        token, now = self._by_id.get(token_id, _NO_TOKENS), self._clock()
+        token, now = self._by_id.get(token_id, _NO_TOKEN), self._clock()
         if not token.alive(now):
             return None
         self.used[token_id] = now
@@ -139,8 +139,8 @@ class TokenAuthenticator:
 
     def current(self, token: Token) -> Token | None:
         """Return the current state of a token that was valid before; None if it is no longer valid."""
-        now = self._tokens.get(token.digest, _NO_TOKENS)
-        return now if now.alive(self._clock()) else None
+        current = self._tokens.get(token.digest, _NO_TOKEN)
+        return current if current.alive(self._clock()) else None
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Load the tokens and reload them on changes until the application ends: a cleanup_ctx.
@@ -154,7 +154,7 @@ class TokenAuthenticator:
 
     def _rejection_reason(self, token: Token, secret: str) -> tuple[str, str | None]:
         """Return why a token is refused, and its id if it has one; for the log."""
-        if token is _NO_TOKENS:
+        if token is _NO_TOKEN:
             return ("unknown" if secret else "malformed"), None
         return token.state(self._clock()), token.id
 
@@ -214,9 +214,10 @@ AUTHENTICATOR: Final = web.AppKey("jobsvc.authenticator", TokenAuthenticator)
 
 
 def _read_bearer(headers: MultiMapping[str]) -> str:
-    """Return the secret of the only Authorization field, or "", no token's, if it is malformed or repeated.
+    """Return the secret of the only Authorization field.
 
-    Raises NoCredentials if there is no such field.
+    Returns "", which no token has, if the field is malformed or repeated. Raises NoCredentials if there is no
+    such field.
     """
     fields = headers.getall(hdrs.AUTHORIZATION, ())
     if (

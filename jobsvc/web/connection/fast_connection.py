@@ -15,8 +15,8 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
 
+from jobsvc.web.connection.connection import Connection, ConnectionServer, RequestHandler
 from jobsvc.web.connection.head_cache import CachedHead
-from jobsvc.web.connection.protocol import Connection, ConnectionServer, RequestHandler
 
 
 class FastPathServer(ConnectionServer):

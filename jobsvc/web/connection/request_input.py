@@ -75,7 +75,7 @@ class RequestInput(ClosingConnection):
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
-    def _parse_pieces(self, data: bytes) -> None:
+    def _split_and_process(self, data: bytes) -> None:
         """Parse what can be parsed now, and hold the rest."""
         start, until = 0, perf_counter() + SLICE_S
         while start < len(data) and not self._done_reading:
@@ -115,7 +115,7 @@ class RequestInput(ClosingConnection):
         if len(data) >= MAX_HELD_BYTES:
             self._pause_transport_reading()
 
-    def _parse_piece(self, data: bytes) -> bool:
+    def _feed_parser(self, data: bytes) -> bool:
         """Parse a piece and validate the requests in it; return False if the connection closes after them."""
         count_before, in_head = self._request_count, self._jobsvc_body.is_eof()
         super().data_received(data)
@@ -144,7 +144,7 @@ class RequestInput(ClosingConnection):
             self._jobsvc_last_request, self._jobsvc_partial_head = True, b""
 
     def _validate_new(self, count_before: int, data: bytes, *, too_large: bool) -> bool:
-        """Validate the requests after the first `count_before`; return the same as `_parse_piece`."""
+        """Validate the requests after the first `count_before`; return the same as `_feed_parser`."""
         for index in range(count_before - self._request_count, 0):
             message, body = self._messages[index]
             if isinstance(message, _ErrInfo):

@@ -79,9 +79,9 @@ class AllEventsEndpoint:
         position: int | None,
         stream: EventStream,
     ) -> None:
-        while stream.open and not self._ready.is_set():
+        while stream.is_open and not self._ready.is_set():
             await stream.wait(1)  # a job that has not been read yet must not look as if it did not exist
-        while stream.open:
+        while stream.is_open:
             reader = FeedReader(feed, statuses, position)
             if position is None:
                 await self._send_present(feed, list_items, statuses, reader.position, stream)
@@ -100,7 +100,7 @@ class AllEventsEndpoint:
     ) -> None:
         """Send the current state of all jobs; changes made meanwhile are sent afterwards."""
         after, sent = None, 0
-        while stream.open:
+        while stream.is_open:
             async with self._work_lock:
                 page = self._listing.page(
                     feed.owner, statuses=statuses, limit=JOBS_PER_ITERATION, after=after
@@ -120,7 +120,7 @@ class AllEventsEndpoint:
         self, feed: ChangeFeed, list_items: ListItemCache, reader: FeedReader, stream: EventStream
     ) -> None:
         """Send changes as they come. Raises FeedOverrun if the reader is behind the changes that are kept."""
-        while stream.open:
+        while stream.is_open:
             merged = reader.coalesced
             events = _changed(feed, list_items, reader)
             self._metrics.events_merged.inc(reader.coalesced - merged)

@@ -51,8 +51,8 @@ class _Download(NamedTuple):
     output: FileSelection
 
     @property
-    def is_sent(self) -> bool:
-        return self.output.is_sent
+    def has_body(self) -> bool:
+        return self.output.has_body
 
 
 class DownloadEndpoint:
@@ -90,9 +90,9 @@ class DownloadEndpoint:
         find, answer = partial(self._find, request, token), partial(self._answer, request, token)
         return await self._slots.respond(request, find, answer, self._release)
 
-    def try_fast(self, request: FastRequest, token: Token) -> PreparedResponse | None:
+    def prepare_fast(self, request: FastRequest, token: Token) -> PreparedResponse | None:
         """Prepare the response to a plain GET if all of it is in memory; return None otherwise."""
-        if not (self._unthrottled and self._slots.free(token)) or wants_sha256(request.headers):
+        if not (self._unthrottled and self._slots.has_slot_for(token)) or wants_sha256(request.headers):
             return None
         if (
             hdrs.RANGE not in request.headers
@@ -107,7 +107,7 @@ class DownloadEndpoint:
         job, output = job_file.snapshot.job, require_output(job_file.snapshot.job, job_file.file)
         request.client = self._further_ranges.client_addresses.address_of(request)
         on_finished = partial(self._record_end, request.client, job, output, by_link=False)
-        response = self._file_responder.try_fast(
+        response = self._file_responder.prepare_fast(
             request,
             token,
             output,

@@ -17,7 +17,7 @@ from jobsvc.storage.layout import components
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.signed_links import Link, SignedLinks
 from jobsvc.web.endpoints.requested_output import without_output
-from jobsvc.web.headers.conditional import version_of
+from jobsvc.web.headers.conditional import version_id
 from jobsvc.web.jobs.addresses import PublicUrl, came_by_proxy
 from jobsvc.web.jobs.lookup import get_visible_job
 from jobsvc.web.paths import JOBS, job_id_of
@@ -53,7 +53,7 @@ class DownloadLinksEndpoint:
         if snapshot.output_version is None:
             raise OutputMissing
         link = self._links.create(
-            job_id, _file_name(snapshot.job), version_of(*snapshot.output_version.parts()), token, seconds
+            job_id, _file_name(snapshot.job), version_id(*snapshot.output_version.parts()), token, seconds
         )
         log.info("link-made", job=job_id, tokenId=token.id, seconds=seconds)
         document = {"url": self._url(request, link), "expiresAt": format_time(link.expires * 1000)}

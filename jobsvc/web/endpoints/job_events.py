@@ -62,7 +62,7 @@ class JobEventsEndpoint:
     async def _send_events(
         self, token: Token, job_id: str, known: str | None, base: str | None, stream: EventStream
     ) -> None:
-        while stream.open:
+        while stream.is_open:
             entry = self._catalogue.get(job_id)
             if entry is None or not can_see(token, entry.snapshot.job.owner):
                 return await stream.send(sse.removed(job_id))

@@ -22,7 +22,7 @@ from jobsvc.index.job_index import JobIndex
 from jobsvc.index.queries.listing import After
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.jobs.list_items import LARGE_BYTES, Element, ListItemCaches
+from jobsvc.web.jobs.list_items import LARGE_BYTES, ListItem, ListItemCaches
 from jobsvc.web.jobs.page_cursor import format_cursor, parse_cursor
 from jobsvc.web.jobs.representation import entity_tag
 from jobsvc.web.responses import json_response
@@ -120,7 +120,7 @@ def pieces(elements: list[bytes], end: bytes) -> tuple[bytes, ...]:
     return *result, b"".join([*small, end])
 
 
-def _identity(elements: list[Element], end: bytes) -> bytes:
+def _identity(elements: list[ListItem], end: bytes) -> bytes:
     """Return the data that the entity tag of a page with large jobs is computed from."""
     return b",".join([element.identity for element in elements]) + end
 

@@ -56,7 +56,7 @@ class JobStatusEndpoint:
             request, _body(rendered, request, job_id), _fields(cached, rendered.etag)
         )
 
-    def try_fast(self, request: FastRequest, token: Token) -> PreparedResponse | None:
+    def prepare_fast(self, request: FastRequest, token: Token) -> PreparedResponse | None:
         """Prepare the response to a plain GET if all of it is in memory; return None otherwise."""
         cached = self._freshness.cached(request.job_id, token)
         if cached is None or hdrs.CACHE_CONTROL in request.headers:

@@ -94,7 +94,7 @@ class LogFollowEndpoint:
         self, log: LogFollower, token: Token, job_id: str, position: LogPosition | None, stream: EventStream
     ) -> None:
         missing_since: float | None = None
-        while stream.open:
+        while stream.is_open:
             entry = self._catalogue.get(job_id)
             if entry is None or not can_see(token, entry.snapshot.job.owner):
                 return await stream.send(sse.removed(job_id))

@@ -18,7 +18,7 @@ from jobsvc.domain.job import Job, Status
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.web import query_params
 from jobsvc.web.file_transfer.selection import FileSelection
-from jobsvc.web.headers.conditional import version_of
+from jobsvc.web.headers.conditional import version_id
 from jobsvc.web.headers.content_headers import saved_name
 from jobsvc.web.paths import file_name_of
 
@@ -53,7 +53,7 @@ class DownloadAddress(NamedTuple):
 
     def check(self, file: OpenFile) -> None:
         """Raise OutputReplaced if the file has another version, NotFound if it has another name."""
-        if self.version is not None and self.version != (current := version_of(*file.version.parts())):
+        if self.version is not None and self.version != (current := version_id(*file.version.parts())):
             raise OutputReplaced(current)
         if self.name is not None and self.name != saved_name(file.name):
             raise NotFound("The output has a different name.")

@@ -62,7 +62,7 @@ class BodyWriter:
     ) -> web.StreamResponse | None:
         """Send a response whose body is in memory in one write; return None if that is not possible.
 
-        `header_lines` are the header fields as formatted by `single_write.lines`.
+        `header_lines` are the header fields as formatted by `single_write.header_lines`.
         """
         return single_write.write_response(request, status, header_lines, body) if self.unthrottled else None
 

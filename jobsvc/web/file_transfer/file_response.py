@@ -20,7 +20,7 @@ from jobsvc.web import problems
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.file_transfer.body_writer import BodyWriter
-from jobsvc.web.file_transfer.selection import BodyPlan, FileSelection, fields, lines, plan
+from jobsvc.web.file_transfer.selection import BodyPlan, FileSelection, header_fields, header_lines, plan
 from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferState
 from jobsvc.web.headers.byte_ranges import unsatisfied
 from jobsvc.web.ratelimit import budgets
@@ -43,7 +43,7 @@ class FileResponder:
         self._scope = scope
         self._kind = kind
         self.read_buffer = ReadBuffer()
-        """Buffer for the bodies of selections that are passed to `try_fast`."""
+        """Buffer for the bodies of selections that are passed to `prepare_fast`."""
 
     async def answer(
         self,
@@ -65,7 +65,7 @@ class FileResponder:
         if planned is None:
             if selection.evaluation.status is HTTPStatus.NOT_MODIFIED:
                 budgets.refund(request)
-                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=fields(selection))
+                return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=header_fields(selection))
             return self._error(selection)
         planned.headers.update(extra_headers)
         if request.method != hdrs.METH_GET:
@@ -81,7 +81,7 @@ class FileResponder:
         if selection.file is not None:
             self._body_writer.release(selection.file)
 
-    def try_fast(
+    def prepare_fast(
         self,
         request: FastRequest,
         token: Token,
@@ -97,7 +97,7 @@ class FileResponder:
         everything at once, `run_in_background` is called with a coroutine that waits for the rest.
         """
         body = selection.body
-        head_lines = None if body is None else lines(selection, extra_lines)
+        head_lines = None if body is None else header_lines(selection, extra_lines)
         if body is None or head_lines is None:
             return None
         state, status = TransferState(request.job_id, (), len(body), token), selection.evaluation.status

@@ -1,6 +1,7 @@
 """Decide what a request gets of an open file: the status, the header fields, the segments of the body.
 
-`select` runs in the thread that opened the file and does all I/O there; the other functions do none.
+`select` does all I/O. It runs in the thread that opened the file, or on the event loop if nothing can block;
+the other functions do no I/O.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class FileSelection(NamedTuple):
     """SHA-256 of the whole file, if it is to be sent."""
 
     @property
-    def is_sent(self) -> bool:
+    def has_body(self) -> bool:
         """Whether the response to a GET has the file, or part of it, as its body."""
         return self.evaluation.status in _WITH_BODY
 
@@ -89,7 +90,7 @@ def select(
     this raises.
     """
     try:
-        selected = _selected(file.version, media_type, now, base)
+        selected = _representation(file.version, media_type, now, base)
         evaluation = evaluate(request.method, request.headers, selected, now)
         ranges = _ranges_to_send(evaluation, selected.size) if request.method == hdrs.METH_GET else ()
         body = _body_at_once(file, read, ranges, base)
@@ -102,7 +103,7 @@ def select(
     return FileSelection(file.name, file.version, selected, evaluation, body, remaining, base)
 
 
-def fields(selection: FileSelection) -> dict[str, str]:
+def header_fields(selection: FileSelection) -> dict[str, str]:
     """Return the header fields of a 200, 206 or 304 (RFC 9110, section 15.4.5).
 
     On a 206 the digest also covers the whole file (RFC 9530, section 3). A 304 has it too: a client that asks
@@ -130,7 +131,7 @@ def plan(selection: FileSelection) -> BodyPlan | None:
     """Return the fields and segments of a 200 or 206, or None for any other status."""
     if selection.evaluation.status not in _WITH_BODY:
         return None
-    headers, selected, requested = fields(selection), selection.selected, selection.evaluation.ranges
+    headers, selected, requested = header_fields(selection), selection.selected, selection.evaluation.ranges
     headers["Content-Type"] = selected.content_type
     ranges = _ranges_to_send(selection.evaluation, selected.size)
     expected = sum([part.stop - part.start for part in ranges])
@@ -149,7 +150,7 @@ def ranges_sent(selection: FileSelection) -> str | None:
     return ", ".join([content_range(part, size) for part in ranges]) if ranges else None
 
 
-def lines(selection: FileSelection, extra_lines: str) -> str | None:
+def header_lines(selection: FileSelection, extra_lines: str) -> str | None:
     """Format the fields of a 200, or of a 206 with one range, as header lines; None for any other response.
 
     `extra_lines` are further header lines that each response with this file has.
@@ -168,15 +169,15 @@ def _lines(selected: RepresentationInfo, digest: bytes | None) -> str:
     return single_write.header_lines(_fields(selected, digest) | {"Content-Type": selected.content_type})
 
 
-def _selected(version: FileVersion, media_type: str, now: float, base: int) -> RepresentationInfo:
-    selected = _version(version, media_type, base)
+def _representation(version: FileVersion, media_type: str, now: float, base: int) -> RepresentationInfo:
+    selected = _representation_of_version(version, media_type, base)
     if selected.last_modified is not None and selected.last_modified > now:
         return selected._replace(last_modified=last_modified_of(version.mtime_ns, now))
     return selected
 
 
 @lru_cache(maxsize=1024)
-def _version(version: FileVersion, media_type: str, base: int) -> RepresentationInfo:
+def _representation_of_version(version: FileVersion, media_type: str, base: int) -> RepresentationInfo:
     """Return the representation of a file version from `base` on; its Last-Modified may be in the future."""
     inode, size, mtime_ns, ctime_ns = version.parts()
     etag = etag_of(inode, size, mtime_ns, ctime_ns)

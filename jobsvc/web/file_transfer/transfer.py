@@ -147,7 +147,7 @@ class FileTransfer:
             return await self._disk.run_data(key, lambda: sender.send_slice(start, stop), sender)
         future = self._disk.send(sender, start, stop)
         try:
-            await self._wait_with_progress(lambda: asyncio.wait((future,)), sender.unacked_bytes)
+            await self._wait_with_progress(lambda: asyncio.wait((future,)), sender.remaining_bytes)
             return future.result()
         except BaseException:
             # If the result has arrived already, the epoll sender does not close the file sender.

@@ -73,11 +73,11 @@ _EARLIEST: Final = -62_135_596_800
 
 def etag_of(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> str:
     """Return the strong entity tag of a file version; no single one of the four values identifies it."""
-    return f'"{version_of(inode, size, mtime_ns, ctime_ns)}"'
+    return f'"{version_id(inode, size, mtime_ns, ctime_ns)}"'
 
 
 @lru_cache(maxsize=4096)
-def version_of(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> str:
+def version_id(inode: int, size: int, mtime_ns: int, ctime_ns: int) -> str:
     """Return the id of a file version, its entity tag without quotes: 22 characters of `[A-Za-z0-9_-]`."""
     numbers = f"{inode:x}-{size:x}-{mtime_ns:x}-{ctime_ns:x}".encode()
     return urlsafe_b64encode(blake2b(numbers, digest_size=16).digest())[:VERSION_LENGTH].decode()

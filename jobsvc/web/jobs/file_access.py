@@ -40,7 +40,7 @@ KEEP_OPEN_S: Final = 1.0
 RETRY_INTERVAL_S: Final = 0.1
 """Seconds between two attempts to open a file that may be missing only for a moment."""
 
-Pool: TypeAlias = Callable[[str, Callable[[], Any]], Awaitable[Any]]
+RunInPool: TypeAlias = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Runs a function for a job id in a pool thread."""
 
 
@@ -152,7 +152,7 @@ class JobFileAccess:
             raise StorageUnavailable from exc
 
     async def _read_on_disk(
-        self, pool: Pool, known: JobSnapshot, read: Callable[..., JobFile[T]]
+        self, pool: RunInPool, known: JobSnapshot, read: Callable[..., JobFile[T]]
     ) -> JobFile[T]:
         """Call `read` in a pool thread; repeat it while the record or output is missing only for a moment."""
         job_id, missing, deadline = known.job.id, False, monotonic() + ABSENCE_GRACE_S
@@ -168,7 +168,11 @@ class JobFileAccess:
             except PathNotFound as exc:
                 raise await self._missing_error(job_id) from exc
             except OutputMissing:
-                if not known.has_output or not await self._still_has_output(job_id) or monotonic() > deadline:
+                if (
+                    not known.has_output
+                    or not await self._refresh_has_output(job_id)
+                    or monotonic() > deadline
+                ):
                     raise
                 await asyncio.sleep(RETRY_INTERVAL_S)
             else:
@@ -176,7 +180,7 @@ class JobFileAccess:
                     self._updater.store(job_id, job_file.snapshot, started_at)
                 return job_file
 
-    async def _still_has_output(self, job_id: str) -> bool:
+    async def _refresh_has_output(self, job_id: str) -> bool:
         """Refresh the job in the index; return whether its output counts as missing only for a moment."""
         await self._freshness.refresh(job_id)
         entry = self._catalogue.get(job_id)

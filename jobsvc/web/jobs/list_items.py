@@ -25,7 +25,7 @@ LARGE_BYTES: Final = 4096
 """JSON of a job from this size on is hashed once, and not copied for each response."""
 
 
-class Element(NamedTuple):
+class ListItem(NamedTuple):
     """A job of a list."""
 
     json: bytes
@@ -33,11 +33,11 @@ class Element(NamedTuple):
     """The input for a page's entity tag: the JSON or, for a large job, a digest of it."""
 
 
-class Part(NamedTuple):
+class FittedPage(NamedTuple):
     """As much of a page as fits into a number of bytes."""
 
     page: Page
-    elements: list[Element]
+    elements: list[ListItem]
     """One for each of the page's jobs."""
 
 
@@ -56,20 +56,20 @@ class ListItemCache:
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._size = 0
-        self._cached: dict[str, tuple[JobSnapshot, Element]] = {}
+        self._cached: dict[str, tuple[JobSnapshot, ListItem]] = {}
 
     def json_of(self, snapshot: JobSnapshot, *, with_owner: bool = False) -> bytes:
         """Return the JSON of a job; `with_owner` for `admin` tokens."""
         return (self._with_owner if with_owner else self._cached_element)(snapshot).json
 
-    def _with_owner(self, snapshot: JobSnapshot) -> Element:
+    def _with_owner(self, snapshot: JobSnapshot) -> ListItem:
         element = self._cached_element(snapshot)
         json = add_owner(element.json, snapshot.job.owner)
         if len(element.json) < LARGE_BYTES:
-            return Element(json, json)
-        return Element(json, _digest(element.identity + json[len(element.json) - 1 :]))
+            return ListItem(json, json)
+        return ListItem(json, _digest(element.identity + json[len(element.json) - 1 :]))
 
-    def _cached_element(self, snapshot: JobSnapshot) -> Element:
+    def _cached_element(self, snapshot: JobSnapshot) -> ListItem:
         known = self._cached.get(snapshot.job.id)
         if known is not None:
             if known[0] is snapshot:
@@ -80,22 +80,22 @@ class ListItemCache:
             self._cached.clear()
             self._size = 0
         self._size += len(json)
-        element = Element(json, json if len(json) < LARGE_BYTES else _digest(json))
+        element = ListItem(json, json if len(json) < LARGE_BYTES else _digest(json))
         self._cached[snapshot.job.id] = (snapshot, element)
         return element
 
-    def fit(self, page: Page, max_bytes: int, *, with_owner: bool = False) -> Part:
+    def fit(self, page: Page, max_bytes: int, *, with_owner: bool = False) -> FittedPage:
         """Shorten a page so that its jobs have at most `max_bytes`; the first job is always kept."""
         element_of = self._with_owner if with_owner else self._cached_element
-        elements: list[Element] = []
+        elements: list[ListItem] = []
         size = 0
         for element in map(element_of, page.snapshots):
             size += len(element.json)
             if elements and size > max_bytes:
                 kept = page.snapshots[: len(elements)]
-                return Part(page._replace(snapshots=kept, after=_position(kept[-1])), elements)
+                return FittedPage(page._replace(snapshots=kept, after=_position(kept[-1])), elements)
             elements.append(element)
-        return Part(page, elements)
+        return FittedPage(page, elements)
 
 
 class ListItemCaches:

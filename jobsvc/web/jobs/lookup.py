@@ -20,9 +20,9 @@ async def get_visible_job(
     """
     owner = freshness.owner_of(job_id)
     if owner is None or not can_see(token, owner):
-        answer = await freshness.read_hidden(job_id, token)
+        answer = await freshness.read_like_unknown(job_id, token)
     elif force or (known := freshness.cached(job_id)) is None:
-        answer = await freshness.job(job_id, force=force)
+        answer = await freshness.get(job_id, force=force)
     else:
         answer = known
     if can_see(token, answer.snapshot.job.owner):

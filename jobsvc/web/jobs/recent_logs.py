@@ -57,11 +57,11 @@ class RecentLogs:
 
     async def _may_return(self, job_id: str, started_at: float, *, unread: bool) -> bool:
         if job_id in self._missing:
-            return self._missing.record_missing(job_id, started_at)
+            return self._missing.note_missing(job_id, started_at)
         was_there = self._was_there.get(job_id)
         if was_there is None and unread:
             was_there = await self._folder_just_changed(job_id)
-        return bool(was_there) and self._missing.record_missing(job_id, started_at)
+        return bool(was_there) and self._missing.note_missing(job_id, started_at)
 
     async def _folder_just_changed(self, job_id: str) -> bool:
         entry = self._catalogue.get(job_id)
@@ -75,9 +75,9 @@ class RecentLogs:
         return changed_at is not None and abs(time() - changed_at) < ABSENCE_GRACE_S
 
     def _remember(self, job_id: str, *, was_there: bool) -> None:
-        self._missing.record_found(job_id)
+        self._missing.note_found(job_id)
         self._was_there[job_id] = was_there
         self._was_there.move_to_end(job_id)
         if len(self._was_there) > MAX_JOBS:
             oldest, _ = self._was_there.popitem(last=False)
-            self._missing.record_found(oldest)
+            self._missing.note_found(oldest)

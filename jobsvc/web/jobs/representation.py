@@ -19,7 +19,7 @@ from jobsvc.index.catalogue.freshness import CachedJob
 from jobsvc.index.queries.log_tail_cache import LogTailCache
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from jobsvc.web.headers.conditional import version_of
+from jobsvc.web.headers.conditional import version_id
 from jobsvc.web.jobs.addresses import download_url, job_base
 
 
@@ -67,7 +67,7 @@ def render_job(
     if logs is not None:
         document["logs"] = logs
     if (output := snapshot.output_version) is not None:
-        document["downloadUrl"] = download_url(base, version_of(*output.parts()))
+        document["downloadUrl"] = download_url(base, version_id(*output.parts()))
     if digest is not None:
         document["outputSha256"] = digest.hex()
     return document

@@ -48,15 +48,15 @@ class Transfer(Protocol):
         """End the transfer early."""
 
 
-class OpenedFile(Protocol):
+class ResponseFile(Protocol):
     """A file that was opened for a response."""
 
     @property
-    def is_sent(self) -> bool:
+    def has_body(self) -> bool:
         """Whether the response to a GET has the file, or part of it, as its body."""
 
 
-F = TypeVar("F", bound=OpenedFile)
+F = TypeVar("F", bound=ResponseFile)
 
 
 class Slot:
@@ -104,14 +104,14 @@ class DownloadSlots:
         self.taken = 0
         """Number of downloads in progress."""
         self._held: set[Slot] = set()
-        self._free = asyncio.Event()
-        self._free.set()
+        self._all_released = asyncio.Event()
+        self._all_released.set()
         self._slot_released = asyncio.Event()
         """Set when the next slot is released, and then replaced."""
 
-    async def wait_released(self) -> None:
+    async def wait_all_released(self) -> None:
         """Wait until no download is in progress."""
-        await self._free.wait()
+        await self._all_released.wait()
 
     async def cancel_all(self, timeout_s: float) -> None:
         """Cancel every download in progress, and wait at most `timeout_s` until they have ended."""
@@ -120,9 +120,9 @@ class DownloadSlots:
                 slot.task.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self.wait_released()
+                await self.wait_all_released()
 
-    def free(self, token: Token) -> bool:
+    def has_slot_for(self, token: Token) -> bool:
         """Return whether a token could get a slot now."""
         return self.taken < self._max and self._may_have_more(token)
 
@@ -135,11 +135,11 @@ class DownloadSlots:
 
         A client can have received a whole download before the service knows.
         """
-        if self.free(token):
+        if self.has_slot_for(token):
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(BRIEF_WAIT_S):
-                while not self.free(token):
+                while not self.has_slot_for(token):
                     await self._slot_released.wait()
 
     async def respond(
@@ -157,15 +157,15 @@ class DownloadSlots:
         token = request[TOKEN]
         if request.method != hdrs.METH_GET:
             return await answer(await open_file(), None)
-        if not self._can_free(token):
+        if not self._is_full_for_all(token):
             await self.wait_briefly(token)
             with self.acquire(token) as slot:
                 return await answer(await open_file(), slot)
         file = await open_file()
-        if not file.is_sent:
+        if not file.has_body:
             return await answer(file, None)
         try:
-            if self._can_free(token):
+            if self._is_full_for_all(token):
                 self._end_slowest()
             await self.wait_briefly(token)
             held = self.acquire(token)
@@ -175,7 +175,7 @@ class DownloadSlots:
         with held as slot:
             return await answer(file, slot)
 
-    def _can_free(self, token: Token) -> bool:
+    def _is_full_for_all(self, token: Token) -> bool:
         """Return whether all slots are in use, but the token and its owner are below their limits."""
         return self.taken >= self._max and self._may_have_more(token)
 
@@ -214,7 +214,7 @@ class DownloadSlots:
         self._by_token[token.id] += 1
         self._by_owner[token.owner] += 1
         self._held.add(slot := Slot(token))
-        self._free.clear()
+        self._all_released.clear()
         try:
             yield slot
         finally:
@@ -225,6 +225,6 @@ class DownloadSlots:
                 if not counts[key]:
                     del counts[key]
             if not self.taken:
-                self._free.set()
+                self._all_released.set()
             self._slot_released.set()
             self._slot_released = asyncio.Event()

@@ -17,8 +17,8 @@ from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token
 from jobsvc.web.auth.client_address import ClientAddresses
-from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
-from jobsvc.web.connection.protocol import Connection, connection_of
+from jobsvc.web.connection.connection import Connection, connection_of
+from jobsvc.web.connection.fast_request import FastRequest
 from jobsvc.web.ratelimit.budgets import Budget
 
 RANGES_PER_DOWNLOAD: Final = 20
@@ -76,12 +76,10 @@ class FurtherRanges:
         self._rotate()
         self._record(key, request.headers.get(hdrs.RANGE), connection_of(request), status)
 
-    def send(
-        self, request: FastRequest, token: Token, response: PreparedResponse, budget: Budget
-    ) -> HTTPStatus | None:
-        """Charge `budget`, or the one for further ranges, and send the response to a plain GET.
+    def charge(self, request: FastRequest, token: Token, status: HTTPStatus, budget: Budget) -> str | None:
+        """Charge `budget`, or the one for further ranges, for the response to a plain GET, and remember it.
 
-        Returns None, without sending, if the budget is used up.
+        Returns the RateLimit lines of its head, or None if the budget is used up.
         """
         self._rotate()
         key, connection = (token.id, request.client, request.job_id), request.connection
@@ -89,12 +87,10 @@ class FurtherRanges:
         if self._is_further(key, field, connection) and self.budget.try_acquire(token):
             lines: str | None = budget.lines(token)
         else:
-            lines = budget.consume(token, unchanged=response.status is _NOT_MODIFIED)
-        if lines is None:
-            return None
-        response.send(lines)
-        self._record(key, field, connection, response.status)
-        return response.status
+            lines = budget.consume(token, unchanged=status is _NOT_MODIFIED)
+        if lines is not None:
+            self._record(key, field, connection, status)
+        return lines
 
     def _is_further(self, key: Key, field: str | None, connection: Connection) -> bool:
         if field is None or field == connection.last_range:

@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 
 from jobsvc.storage.nonblocking.cached_read import Body
-from jobsvc.web.connection.protocol import Connection, connection_of
+from jobsvc.web.connection.connection import Connection, connection_of
 from jobsvc.web.connection.response_stream import SentResponse
 from jobsvc.web.headers.http_dates import format_date
 from jobsvc.web.ratelimit import budgets

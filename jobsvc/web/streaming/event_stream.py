@@ -25,12 +25,12 @@ from jobsvc.web.responses.common_headers import add_common_headers
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.long_lived import LongLivedRequest, LongLivedRequests
 
-HEARTBEAT_INTERVAL_S: Final = 15.0
+KEEP_ALIVE_INTERVAL_S: Final = 15.0
 """Seconds without an event after which a comment is sent: proxies close idle connections."""
 MAX_UNSENT_BYTES: Final = 16 * 1024
 """Unsent bytes in the kernel, and as many in the transport, above which writing waits for the client."""
 PIECE_BYTES: Final = 32 * 1024
-"""Maximum bytes of one write: so many are held in memory for a client that accepts nothing."""
+"""Maximum bytes of one write, and so the bytes held in memory for a client that accepts nothing."""
 
 _FIELDS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
@@ -60,7 +60,7 @@ class EventStream:
         self._last_sent_at = monotonic()
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether the stream has not been ended by its client, its token or shutdown."""
         return self._request.end_reason is None
 
@@ -78,7 +78,7 @@ class EventStream:
             await self._write(piece)
 
     async def _write(self, data: sse.Buffer) -> None:
-        if not self._request.permitted():
+        if not self._request.check_permit():
             raise PermitLost
         self._last_sent_at = monotonic()
         await self._writer.write_undrained(data)
@@ -88,10 +88,10 @@ class EventStream:
 
     async def wait(self, timeout_s: float = inf) -> None:
         """Wait until notified, for `timeout_s` or until the stream has to end; sends heartbeats."""
-        heartbeat_at = self._last_sent_at + HEARTBEAT_INTERVAL_S
+        heartbeat_at = self._last_sent_at + KEEP_ALIVE_INTERVAL_S
         self._request.deadline = min(heartbeat_at, monotonic() + timeout_s)
         await self._request.wait()
-        if self.open and monotonic() >= heartbeat_at:
+        if self.is_open and monotonic() >= heartbeat_at:
             await self.send(_HEARTBEAT)
 
 

@@ -20,7 +20,7 @@ from jobsvc.domain.access import JOBS_READ, Token
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.permits import Permit, Permits
 from jobsvc.web.background_task import background_task
-from jobsvc.web.connection.protocol import connection_of
+from jobsvc.web.connection.connection import connection_of
 from jobsvc.web.connection.response_stream import is_write_paused
 from jobsvc.web.ratelimit.stream_slots import StreamSlots
 
@@ -54,7 +54,7 @@ class LongLivedRequest:
         self._future: asyncio.Future[None] | None = None
         self._notified = False
 
-    def permitted(self) -> bool:
+    def check_permit(self) -> bool:
         """Whether the token, as it is now, permits the request; if not, the request ends."""
         if not self.permit.valid():
             self.end_reason = EndReason.REVOKED

@@ -104,40 +104,40 @@ def freshness(parts: Parts) -> Freshness:
 
 async def test_unknown_job_is_read_from_disk(farm: Farm, freshness: Freshness) -> None:
     farm.put("a", progress=7)
-    answer = await freshness.job("a")
+    answer = await freshness.get("a")
     assert (answer.snapshot.job.progress, answer.stale) == (7, False)
     assert answer.age < 0.5
 
 
 async def test_job_verified_within_max_age_is_not_read(farm: Farm, freshness: Freshness, root: Root) -> None:
     farm.put("a")
-    await freshness.job("a")
+    await freshness.get("a")
     for _ in range(10):
-        await freshness.job("a")
+        await freshness.get("a")
     assert root.reads == 1
 
 
 async def test_job_older_than_max_age_is_read_again(farm: Farm, freshness: Freshness, clock: Clock) -> None:
     farm.put("a", progress=1)
-    await freshness.job("a")
+    await freshness.get("a")
     farm.put("a", progress=2)
     clock.ahead += 1.1
-    assert (await freshness.job("a")).snapshot.job.progress == 2
+    assert (await freshness.get("a")).snapshot.job.progress == 2
 
 
 async def test_job_verified_without_a_wait_is_not_read(
     farm: Farm, freshness: Freshness, root: Root, clock: Clock
 ) -> None:
     farm.put("a")
-    first = (await freshness.job("a")).snapshot
+    first = (await freshness.get("a")).snapshot
     freshness.is_unchanged_nowait = lambda reading: reading is first
     clock.ahead += 1.1
-    answer = await freshness.job("a")
+    answer = await freshness.get("a")
     assert (answer.snapshot, answer.stale, root.reads) == (first, False, 1)
     assert answer.age < 0.5
     freshness.is_unchanged_nowait = lambda _reading: False
     clock.ahead += 1.1
-    await freshness.job("a")
+    await freshness.get("a")
     assert root.reads == 2
 
 
@@ -146,8 +146,8 @@ async def test_forced_refresh_reads_despite_verification_without_a_wait(
 ) -> None:
     farm.put("a")
     freshness.is_unchanged_nowait = lambda _reading: True
-    await freshness.job("a")
-    await freshness.job("a", force=True)
+    await freshness.get("a")
+    await freshness.get("a", force=True)
     assert root.reads == 2
 
 
@@ -155,11 +155,11 @@ async def test_nothing_is_fresh_while_storage_is_unavailable(
     farm: Farm, freshness: Freshness, clock: Clock, presence: RootCheck
 ) -> None:
     farm.put("a")
-    await freshness.job("a")
+    await freshness.get("a")
     freshness.is_unchanged_nowait = lambda _reading: True
     clock.ahead += 1.1
     presence.mark_unavailable("it is gone", clock())
-    answer = await freshness.job("a")
+    answer = await freshness.get("a")
     assert answer.stale
     assert answer.age > 1
 
@@ -167,18 +167,18 @@ async def test_nothing_is_fresh_while_storage_is_unavailable(
 async def test_forced_refresh_equals_the_disk(farm: Farm, freshness: Freshness) -> None:
     for progress in range(20):
         farm.put("a", progress=progress)
-        assert (await freshness.job("a", force=True)).snapshot.job.progress == progress
+        assert (await freshness.get("a", force=True)).snapshot.job.progress == progress
 
 
 async def test_forced_refresh_never_joins_a_read_in_progress(
     farm: Farm, freshness: Freshness, root: Root
 ) -> None:
     farm.put("a", progress=1)
-    await freshness.job("a")
+    await freshness.get("a")
     root.release.clear()
-    first = asyncio.create_task(freshness.job("a", force=True))
+    first = asyncio.create_task(freshness.get("a", force=True))
     await until(lambda: root.reads == 2)
-    second = asyncio.create_task(freshness.job("a", force=True))
+    second = asyncio.create_task(freshness.get("a", force=True))
     await until(lambda: root.reads == 3)
     root.release.set()
     await asyncio.gather(first, second)
@@ -189,9 +189,9 @@ async def test_concurrent_requests_share_one_read(
     farm: Farm, freshness: Freshness, root: Root, clock: Clock
 ) -> None:
     farm.put("a")
-    await freshness.job("a")
+    await freshness.get("a")
     clock.ahead += 2
-    await asyncio.gather(*(freshness.job("a") for _ in range(50)))
+    await asyncio.gather(*(freshness.get("a") for _ in range(50)))
     assert root.reads == 2
 
 
@@ -200,7 +200,7 @@ async def test_cancelled_request_does_not_cancel_the_shared_read(
 ) -> None:
     farm.put("a")
     root.release.clear()
-    first, second = (asyncio.create_task(freshness.job("a")) for _ in range(2))
+    first, second = (asyncio.create_task(freshness.get("a")) for _ in range(2))
     await until(lambda: root.reads == 1)
     first.cancel()
     root.release.set()
@@ -210,7 +210,7 @@ async def test_cancelled_request_does_not_cancel_the_shared_read(
 async def test_invalid_job_id_never_reaches_the_disk(freshness: Freshness, root: Root) -> None:
     for name in ("..", "a/b", "", "x" * 200, ".hidden", "a\0b"):
         with pytest.raises(JobNotFound):
-            await freshness.job(name)
+            await freshness.get(name)
     assert root.reads == 0
 
 
@@ -218,7 +218,7 @@ async def test_unknown_ids_are_not_remembered(farm: Farm, freshness: Freshness) 
     farm.put("a")
     for number in range(100):
         with pytest.raises(JobNotFound):
-            await freshness.job(f"guess-{number}")
+            await freshness.get(f"guess-{number}")
     assert not freshness._reads._reads
     assert not freshness._entries
 
@@ -227,9 +227,9 @@ async def test_bad_record_keeps_the_last_good_snapshot_and_is_reported(
     farm: Farm, freshness: Freshness, bad: list[Any]
 ) -> None:
     farm.put("a", progress=5)
-    await freshness.job("a")
+    await freshness.get("a")
     farm.write_unreadable("a")
-    answer = await freshness.job("a", force=True)
+    answer = await freshness.get("a", force=True)
     assert (answer.snapshot.job.progress, answer.stale) == (5, False)
     assert [job_id for job_id, _ in bad] == ["a"]
 
@@ -239,7 +239,7 @@ async def test_job_that_never_had_a_valid_record_is_not_found(
 ) -> None:
     farm.write_unreadable("a", b"[]")
     with pytest.raises(JobNotFound):
-        await freshness.job("a")
+        await freshness.get("a")
     assert [*freshness._unreadable] == ["a"]
     assert len(bad) == 1
 
@@ -247,10 +247,10 @@ async def test_job_that_never_had_a_valid_record_is_not_found(
 async def test_removed_job_is_not_found(farm: Farm, freshness: Freshness) -> None:
     farm.put("a")
     farm.put("b")
-    await freshness.job("a")
+    await freshness.get("a")
     farm.remove("a")
     with pytest.raises(JobNotFound):
-        await freshness.job("a", force=True)
+        await freshness.get("a", force=True)
 
 
 @pytest.mark.parametrize("how", ["gone", "empty"])
@@ -259,18 +259,18 @@ async def test_missing_or_empty_root_keeps_the_last_known_snapshots(
 ) -> None:
     farm.put("a")
     farm.put("b")
-    await freshness.job("a")
-    await freshness.job("b")
+    await freshness.get("a")
+    await freshness.get("b")
     presence.accept(stat_root(farm.root))
     farm.root.rename(farm.root.with_name("unmounted"))
     if how == "empty":
         farm.root.mkdir()
     clock.ahead += 100
-    answer = await freshness.job("a")
+    answer = await freshness.get("a")
     assert answer.stale
     assert answer.age >= 100
     with pytest.raises(StorageUnavailable):
-        await freshness.job("never-seen")
+        await freshness.get("never-seen")
 
 
 async def test_read_after_an_outage_is_trusted_before_the_root_is(
@@ -279,43 +279,43 @@ async def test_read_after_an_outage_is_trusted_before_the_root_is(
     """The root is checked periodically; a request meanwhile gets what the disk has."""
     for job_id in ("a", "b"):
         farm.put(job_id)
-        await freshness.job(job_id)
+        await freshness.get(job_id)
     presence.accept(stat_root(farm.root))
     presence.mark_unavailable("Input/output error", clock())
-    assert (await freshness.job("a")).stale
-    assert not (await freshness.job("a", force=True)).stale
-    assert not (await freshness.job("a")).stale
-    assert (await freshness.job("b")).stale
+    assert (await freshness.get("a")).stale
+    assert not (await freshness.get("a", force=True)).stale
+    assert not (await freshness.get("a")).stale
+    assert (await freshness.get("b")).stale
     farm.remove("b")
     for force in (True, False):
         with pytest.raises(JobNotFound):
-            await freshness.job("b", force=force)
+            await freshness.get("b", force=force)
     presence.mark_unavailable("Input/output error", clock())
-    assert (await freshness.job("a")).stale
+    assert (await freshness.get("a")).stale
 
 
 async def test_storage_errors_keep_the_last_known_snapshot(
     farm: Farm, freshness: Freshness, root: Root, clock: Clock
 ) -> None:
     farm.put("a")
-    await freshness.job("a")
+    await freshness.get("a")
     root.fault = OSError(5, "Input/output error")
     clock.ahead += 3
-    answer = await freshness.job("a")
+    answer = await freshness.get("a")
     assert answer.stale
     assert answer.age >= 3
     with pytest.raises(StorageUnavailable):
-        await freshness.job("b")
+        await freshness.get("b")
 
 
 async def test_unresponsive_storage_returns_the_last_known_snapshot_in_time(
     farm: Farm, freshness: Freshness, root: Root
 ) -> None:
     farm.put("a")
-    await freshness.job("a")
+    await freshness.get("a")
     root.release.clear()
     started_at = time.monotonic()
-    assert (await freshness.job("a", force=True)).stale
+    assert (await freshness.get("a", force=True)).stale
     assert time.monotonic() - started_at < 2
 
 
@@ -324,12 +324,12 @@ async def test_heartbeat_without_an_event_counts_as_verification(
 ) -> None:
     farm.put("a")
     coverage.begin(clock())
-    await freshness.job("a")
+    await freshness.get("a")
     freshness._entries["a"].last_event_at = coverage.start
     clock.ahead += 10
-    coverage.record_heartbeat(clock())
-    coverage.record_root_ok(clock())
-    assert (await freshness.job("a")).age < 0.5
+    coverage.note_heartbeat(clock())
+    coverage.note_root_ok(clock())
+    assert (await freshness.get("a")).age < 0.5
     assert root.reads == 1
 
 
@@ -338,14 +338,14 @@ async def test_job_that_cannot_be_watched_completely_is_read_despite_heartbeats(
 ) -> None:
     farm.put("wary")
     coverage.begin(clock())
-    await freshness.job("wary")
+    await freshness.get("wary")
     freshness._entries["wary"].last_event_at = coverage.start
-    assert (await freshness.job("wary")).age < 0.5
+    assert (await freshness.get("wary")).age < 0.5
     assert root.reads == 1
     clock.ahead += 10
-    coverage.record_heartbeat(clock())
-    coverage.record_root_ok(clock())
-    assert (await freshness.job("wary")).age < 0.5
+    coverage.note_heartbeat(clock())
+    coverage.note_root_ok(clock())
+    assert (await freshness.get("wary")).age < 0.5
     assert root.reads == 2
 
 
@@ -354,12 +354,12 @@ async def test_event_ends_the_coverage_of_its_job(
 ) -> None:
     farm.put("a")
     coverage.begin(clock())
-    await freshness.job("a")
+    await freshness.get("a")
     freshness._entries["a"].last_event_at = clock()
     clock.ahead += 10
-    coverage.record_heartbeat(clock())
-    coverage.record_root_ok(clock())
-    await freshness.job("a")
+    coverage.note_heartbeat(clock())
+    coverage.note_root_ok(clock())
+    await freshness.get("a")
     assert root.reads == 2
 
 
@@ -370,7 +370,7 @@ async def test_read_that_ends_after_a_removal_does_not_restore_the_job(
     farm.put("a")
     farm.put("b")
     if known:
-        await freshness.job("a")
+        await freshness.get("a")
     looks = root.seen
     late, root.late = root.late, threading.Event()
     slow = asyncio.create_task(freshness.refresh("a"))
@@ -378,7 +378,7 @@ async def test_read_that_ends_after_a_removal_does_not_restore_the_job(
     farm.remove("a")
     held, root.late = root.late, late
     with pytest.raises(JobNotFound):
-        await freshness.job("a", force=True)
+        await freshness.get("a", force=True)
     held.set()
     await slow
     assert freshness.cached("a") is None
@@ -390,7 +390,7 @@ async def test_snapshot_read_by_a_request_is_served_from_memory(
     farm.put("a")
     reading = JobsRoot(farm.root).read("a")
     parts.updater.store("a", reading, clock())
-    assert (await freshness.job("a")).snapshot is reading
+    assert (await freshness.get("a")).snapshot is reading
     assert root.reads == 0
 
 
@@ -401,11 +401,11 @@ async def test_snapshot_read_late_by_a_request_replaces_nothing_newer(
     farm.put("b")
     started_at, old = clock(), JobsRoot(farm.root).read("a")
     farm.put("a", progress=2)
-    await freshness.job("a")
+    await freshness.get("a")
     parts.updater.store("a", old, started_at)
-    assert (await freshness.job("a")).snapshot.job.progress == 2
+    assert (await freshness.get("a")).snapshot.job.progress == 2
     farm.remove("a")
     with pytest.raises(JobNotFound):
-        await freshness.job("a", force=True)
+        await freshness.get("a", force=True)
     parts.updater.store("a", old, started_at)
     assert freshness.cached("a") is None

@@ -41,7 +41,7 @@ async def test_child_imports_nothing_from_the_current_directory(
 ) -> None:
     if inherited is not None:
         monkeypatch.setenv("PYTHONPATH", inherited)
-    process = await spawn.spawn("jobsvc.index.watch.process_main", str(tmp_path), "0.2", "64")
+    process = await spawn.spawn("jobsvc.index.watch.watcher_process", str(tmp_path), "0.2", "64")
     folder = await asyncio.to_thread(os.readlink, f"/proc/{process.pid}/cwd")
     assert await first_line(process) == b"ready\n"
     assert folder == "/"
@@ -50,7 +50,7 @@ async def test_child_imports_nothing_from_the_current_directory(
 
 @pytest.mark.both_loops
 async def test_cancelled_kill_waits_for_the_exit(tmp_path: Path) -> None:
-    process = await spawn.spawn("jobsvc.index.watch.process_main", str(tmp_path), "0.2", "64")
+    process = await spawn.spawn("jobsvc.index.watch.watcher_process", str(tmp_path), "0.2", "64")
     killing = asyncio.create_task(spawn.kill(process))
     await asyncio.sleep(0)
     killing.cancel()

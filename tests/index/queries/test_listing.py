@@ -258,8 +258,8 @@ def test_age_of_a_page_is_that_of_its_oldest_job_and_of_the_last_reconcile() -> 
     assert pages.valid_at(pages.page(None)) == 10
     coverage.begin(22)
     for timestamp in (40, 50):
-        coverage.record_heartbeat(timestamp)
-        coverage.record_root_ok(timestamp)
+        coverage.note_heartbeat(timestamp)
+        coverage.note_root_ok(timestamp)
     assert pages.valid_at(pages.page("nobody")) == 20, "the reconcile was before the watcher started"
     stats.reconciled_at = 35
     assert pages.valid_at(pages.page("nobody")) == 50

@@ -67,11 +67,11 @@ class Scene:
         self.send_heartbeat()
 
     def send_heartbeat(self) -> None:
-        self.coverage.record_heartbeat(self.clock.now)
-        self.coverage.record_root_ok(self.clock.now)
+        self.coverage.note_heartbeat(self.clock.now)
+        self.coverage.note_root_ok(self.clock.now)
 
     async def ask(self, job_id: str = "a", *, force: bool = False) -> tuple[str | None, float, bool]:
-        answer, text = await self.tails.with_tail(await self.freshness.job(job_id), force=force)
+        answer, text = await self.tails.with_tail(await self.freshness.get(job_id), force=force)
         return text, answer.age, answer.stale
 
 
@@ -90,7 +90,7 @@ async def test_age_is_that_of_the_older_of_job_and_log(scene: Scene) -> None:
     scene.fail()
     await scene.ask()
     scene.clock.now += 0.5
-    scene.updater.store("a", (await scene.freshness.job("a")).snapshot, scene.clock.now)
+    scene.updater.store("a", (await scene.freshness.get("a")).snapshot, scene.clock.now)
     assert await scene.ask() == ("one\n", 0.5, False)
 
 
@@ -152,7 +152,7 @@ async def test_last_log_is_kept_and_stale_while_storage_does_not_respond(scene: 
     scene.fail("a")
     scene.fail("never-asked-for")
     await scene.ask("a")
-    await scene.freshness.job("never-asked-for")
+    await scene.freshness.get("never-asked-for")
     scene.clock.now += 0.75
     scene.root.fault = OSError(errno.EIO, os.strerror(errno.EIO))
     assert await scene.ask("a") == ("one\n", 0.75, False)
@@ -180,7 +180,7 @@ async def test_growing_log_is_noticed(farm: Farm, index: JobIndex) -> None:
     log.write_text("one\n")
 
     async def ask() -> str | None:
-        return (await index.log_tails.with_tail(await index.freshness.job("a")))[1]
+        return (await index.log_tails.with_tail(await index.freshness.get("a")))[1]
 
     assert await ask() == "one\n"
     entry = index.catalogue.entries["a"]

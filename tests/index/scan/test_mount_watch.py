@@ -155,7 +155,7 @@ async def test_file_mounted_over_an_output_is_noticed(
     await asyncio.to_thread(another.write_bytes, b"another film")
     await asyncio.to_thread(mount, mounts, "--bind", another, folder / "film.mp4")
     await until(lambda: size(index, job_of(folder)) == 12, NOTICED_WITHIN_S)
-    assert (await index.freshness.job(job_of(folder))).snapshot.output_version is not None
+    assert (await index.freshness.get(job_of(folder))).snapshot.output_version is not None
 
 
 async def test_changes_in_a_directory_that_was_mounted_over_are_noticed(

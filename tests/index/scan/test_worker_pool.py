@@ -20,7 +20,7 @@ from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import parse_record
 from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.index.processes import spawn
-from jobsvc.index.scan import worker_main, worker_pool
+from jobsvc.index.scan import worker_pool, worker_process
 from jobsvc.index.scan.worker_pool import BATCH_JOBS, WorkerPool
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.file_version import FileVersion
@@ -220,11 +220,11 @@ async def test_index_built_by_workers_has_all_jobs(
 
 
 def test_worker_ends_with_its_standard_input(root: JobsRoot) -> None:
-    command = [sys.executable, "-m", "jobsvc.index.scan.worker_main", *root.arguments()]
+    command = [sys.executable, "-m", "jobsvc.index.scan.worker_process", *root.arguments()]
     job_ids = orjson.dumps(JOBS[:2]) + b"\n"
     reply = subprocess.run(command, input=job_ids, capture_output=True, check=True, timeout=20).stdout
-    size = int.from_bytes(reply[: worker_main.LENGTH_BYTES], "little")
-    assert len(reply) == worker_main.LENGTH_BYTES + size
-    assert [one.outcome for one in worker_main.decode_reply(JOBS[:2], reply[worker_main.LENGTH_BYTES :])] == [
-        root.read(job_id) for job_id in JOBS[:2]
-    ]
+    size = int.from_bytes(reply[: worker_process.LENGTH_BYTES], "little")
+    assert len(reply) == worker_process.LENGTH_BYTES + size
+    assert [
+        one.outcome for one in worker_process.decode_reply(JOBS[:2], reply[worker_process.LENGTH_BYTES :])
+    ] == [root.read(job_id) for job_id in JOBS[:2]]

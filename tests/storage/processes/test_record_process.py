@@ -26,7 +26,7 @@ from jobsvc.storage.jobs.record_reader import LARGE_RECORD_BYTES
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.processes import child_command
 from jobsvc.storage.processes import record_process as module
-from jobsvc.storage.processes.record_process import MAX_WAITING, RecordProcess
+from jobsvc.storage.processes.record_process import MAX_WAITING, RecordProcessClient
 from tests.conftest import put
 from tests.eventually import wait_until
 
@@ -40,14 +40,14 @@ LARGE: Final = "x" * LARGE_RECORD_BYTES
 
 
 @pytest.fixture
-def record_process() -> Iterator[RecordProcess]:
-    record_process = RecordProcess(socket_timeout=60.0)  # on a busy machine its start takes seconds
+def record_process() -> Iterator[RecordProcessClient]:
+    record_process = RecordProcessClient(socket_timeout=60.0)  # on a busy machine its start takes seconds
     yield record_process
     record_process.close()
     assert record_process.pid is None
 
 
-def read(root: Path, text: bytes, record_process: RecordProcess | None) -> JobSnapshot | str:
+def read(root: Path, text: bytes, record_process: RecordProcessClient | None) -> JobSnapshot | str:
     (root / "job-1").mkdir(exist_ok=True)
     put(root / "job-1" / "status.json", text)
     try:
@@ -56,7 +56,7 @@ def read(root: Path, text: bytes, record_process: RecordProcess | None) -> JobSn
         return str(wrong)
 
 
-def job_of(root: Path, record_process: RecordProcess) -> Job:
+def job_of(root: Path, record_process: RecordProcessClient) -> Job:
     """Read a large, valid record."""
     snapshot = read(root, RECORDS["all-keys"], record_process)
     assert isinstance(snapshot, JobSnapshot)
@@ -88,7 +88,7 @@ RECORDS: Final[dict[str, bytes]] = {
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-def test_large_record_is_read(kind: str, jobs_root: Path, record_process: RecordProcess) -> None:
+def test_large_record_is_read(kind: str, jobs_root: Path, record_process: RecordProcessClient) -> None:
     here = read(jobs_root, RECORDS[kind], None)
     there = read(jobs_root, RECORDS[kind], record_process)
     assert record_process.pid is not None
@@ -123,12 +123,12 @@ def test_condensed_record_has_the_same_known_members(record: dict[str, Any]) -> 
         assert metadata is None
 
 
-def test_small_record_starts_no_process(jobs_root: Path, record_process: RecordProcess) -> None:
+def test_small_record_starts_no_process(jobs_root: Path, record_process: RecordProcessClient) -> None:
     assert isinstance(read(jobs_root, orjson.dumps(FULL), record_process), JobSnapshot)
     assert record_process.pid is None
 
 
-def test_killed_process_is_restarted(jobs_root: Path, record_process: RecordProcess) -> None:
+def test_killed_process_is_restarted(jobs_root: Path, record_process: RecordProcessClient) -> None:
     first = job_of(jobs_root, record_process)
     killed = record_process.pid
     assert killed is not None
@@ -139,7 +139,7 @@ def test_killed_process_is_restarted(jobs_root: Path, record_process: RecordProc
 
 
 def test_hanging_process_is_abandoned(jobs_root: Path) -> None:
-    record_process = RecordProcess(socket_timeout=3.0)
+    record_process = RecordProcessClient(socket_timeout=3.0)
     try:
         first = job_of(jobs_root, record_process)
         pid = record_process.pid
@@ -172,7 +172,7 @@ def no_large_record_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.usefixtures("no_large_record_is_decoded_here")
 def test_large_record_is_a_storage_error_without_a_process(
-    command: list[str], jobs_root: Path, record_process: RecordProcess, monkeypatch: pytest.MonkeyPatch
+    command: list[str], jobs_root: Path, record_process: RecordProcessClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(child_command, "command", lambda _module: command)
@@ -185,7 +185,7 @@ def test_large_record_is_a_storage_error_without_a_process(
 
 @pytest.mark.usefixtures("no_large_record_is_decoded_here")
 def test_large_record_is_a_storage_error_if_others_take_too_long(
-    jobs_root: Path, record_process: RecordProcess, monkeypatch: pytest.MonkeyPatch
+    jobs_root: Path, record_process: RecordProcessClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 0.01)
     with record_process._lock, pytest.raises(OSError, match="at the same time") as fault:
@@ -196,7 +196,7 @@ def test_large_record_is_a_storage_error_if_others_take_too_long(
 
 @pytest.mark.usefixtures("no_large_record_is_decoded_here")
 def test_only_some_threads_wait_for_the_process(
-    jobs_root: Path, record_process: RecordProcess, monkeypatch: pytest.MonkeyPatch
+    jobs_root: Path, record_process: RecordProcessClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 30.0)
     first = job_of(jobs_root, record_process)
@@ -214,7 +214,7 @@ def test_only_some_threads_wait_for_the_process(
 
 
 def test_process_ends_on_close(jobs_root: Path) -> None:
-    record_process = RecordProcess()
+    record_process = RecordProcessClient()
     read(jobs_root, RECORDS["all-keys"], record_process)
     pid = record_process.pid
     assert pid is not None

@@ -131,7 +131,7 @@ async def test_one_thread_sends_the_exact_bytes_of_all_downloads(downloads: Down
     turns = [download.send(downloads.epoll_sender) for download in made]
     await asyncio.gather(*(asyncio.to_thread(download.read) for download in made))
     assert [await result for result in turns] == [
-        SendResult(download.stop - download.start, StopReason.SLICE_USED) for download in made
+        SendResult(download.stop - download.start, StopReason.CONTINUE) for download in made
     ]
     assert all(download.got == BODY[download.start : download.stop] for download in made)
     assert len(threads()) == 1
@@ -144,7 +144,7 @@ async def test_client_that_reads_nothing_stays_active_and_blocks_no_other(downlo
     result = other.send(downloads.epoll_sender)
     await asyncio.to_thread(other.read)
     assert (await result).sent == len(BODY)
-    assert (waits.done(), downloads.epoll_sender.is_running, downloads.epoll_sender.stuck_threads()) == (
+    assert (waits.done(), downloads.epoll_sender.accepts_sends, downloads.epoll_sender.stuck_threads()) == (
         False,
         True,
         0,
@@ -172,13 +172,13 @@ async def test_while_one_call_blocks_all_others_are_detached_and_none_is_accepte
     result = await waits
     assert (result.sent, result.stop_reason, hung.sender.started) == (
         full.sender.sent,
-        StopReason.SLICE_USED,
+        StopReason.CONTINUE,
         True,
     )
-    assert (downloads.epoll_sender.is_running, hangs.done()) == (False, False)
+    assert (downloads.epoll_sender.accepts_sends, hangs.done()) == (False, False)
     hung.sender.release = None
     release.set()
-    await until(lambda: downloads.epoll_sender.is_running)
+    await until(lambda: downloads.epoll_sender.accepts_sends)
     await asyncio.to_thread(hung.read)
     assert (await hangs).sent == len(BODY)
 
@@ -267,7 +267,7 @@ async def test_closed_sender_accepts_nothing_and_finishes_active_downloads(
     result = download.send(downloads.epoll_sender)
     await has_sent(download)
     downloads.epoll_sender.close()
-    assert not downloads.epoll_sender.is_running
+    assert not downloads.epoll_sender.accepts_sends
     await asyncio.to_thread(download.read)
     assert (await result).sent == len(BODY)
     await until(lambda: not threads())

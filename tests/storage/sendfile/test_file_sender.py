@@ -61,9 +61,9 @@ def send_all(sender: FileSender, start: int, stop: int) -> StopReason:
     while start < stop:
         turn = sender.send_slice(start, stop)
         start += turn.sent
-        if turn.stop_reason not in {StopReason.SLICE_USED, StopReason.WOULD_BLOCK}:
+        if turn.stop_reason not in {StopReason.CONTINUE, StopReason.WOULD_BLOCK}:
             return turn.stop_reason
-    return StopReason.SLICE_USED
+    return StopReason.CONTINUE
 
 
 @both_ways
@@ -83,7 +83,7 @@ def test_exactly_the_requested_bytes_arrive(
     reader = threading.Thread(target=read)
     reader.start()
     sender = FileSender(opened(film), ours.fileno(), stop - start)
-    assert send_all(sender, start, stop) is StopReason.SLICE_USED
+    assert send_all(sender, start, stop) is StopReason.CONTINUE
     reader.join(10)
     sender.close()
     assert bytes(got) == BODY[start:stop]
@@ -108,7 +108,7 @@ def test_unacknowledged_bytes_are_counted(
     sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
     sent = sender.send_slice(0, len(BODY)).sent
     assert 0 <= sender.acked_bytes() < sent
-    monkeypatch.setattr(socket_buffers, "unacked_bytes", fails)
+    monkeypatch.setattr(socket_buffers, "queued_bytes", fails)
     assert sender.acked_bytes() == sent
     sender.close()
 

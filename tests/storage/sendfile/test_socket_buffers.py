@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.storage.sendfile import socket_buffers as module
-from jobsvc.storage.sendfile.socket_buffers import max_buffered_bytes, unacked_bytes
+from jobsvc.storage.sendfile.socket_buffers import max_buffered_bytes, queued_bytes
 from tests.eventually import wait_until
 
 DEFAULT = module.MAX_SEND_BUFFER_BYTES + module.MAX_RECEIVE_BUFFER_BYTES
@@ -20,9 +20,9 @@ def test_bytes_that_the_client_does_not_read_wait_in_the_send_queue() -> None:
         theirs = socket.create_connection(listening.getsockname())
         ours, _ = listening.accept()
     with ours, theirs:
-        assert unacked_bytes(ours) == 0
+        assert queued_bytes(ours) == 0
         ours.sendall(bytes(10_000))
-        wait_until(lambda: unacked_bytes(ours) == 0)
+        wait_until(lambda: queued_bytes(ours) == 0)
         ours.setblocking(False)  # noqa: FBT003 - the socket module's own way
         sent = 0
         while True:
@@ -30,7 +30,7 @@ def test_bytes_that_the_client_does_not_read_wait_in_the_send_queue() -> None:
                 sent += ours.send(bytes(1 << 20))
             except BlockingIOError:
                 break
-        assert 0 < unacked_bytes(ours) <= sent
+        assert 0 < queued_bytes(ours) <= sent
 
 
 @pytest.mark.parametrize(

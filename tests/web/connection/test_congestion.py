@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.web.connection import congestion, protocol
+from jobsvc.web.connection import congestion
+from jobsvc.web.connection import connection as connection_module
 from jobsvc.web.connection.congestion import UNPACED_ALGORITHM, disable_pacing, is_same_host
 from tests.conftest import MakeJob, Serve
 from tests.eventually import until
@@ -82,7 +83,7 @@ async def test_every_accepted_connection_is_checked(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[asyncio.BaseTransport] = []
-    monkeypatch.setattr(protocol, "disable_pacing", seen.append)
+    monkeypatch.setattr(connection_module, "disable_pacing", seen.append)
     make_job(output=b"film")
     assert (await (await serve()).download("job-1")).body == b"film"
     assert len(seen) == 1

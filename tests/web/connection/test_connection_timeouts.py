@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jobsvc.web.connection import timeouts
-from jobsvc.web.connection.protocol import Connection as ServerConnection
+from jobsvc.web.connection.connection import Connection as ServerConnection
 from tests.conftest import MakeJob, Serve
 from tests.raw_http import Connection, request
 

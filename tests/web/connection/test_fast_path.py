@@ -322,8 +322,8 @@ async def test_nothing_more_is_sent_after_the_client_disconnected(service: Servi
 async def test_exception_closes_the_connection_and_is_logged(
     serve: Serve, path: str, fields: tuple[tuple[str, str], ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(JobStatusEndpoint, "try_fast", _raise_error)
-    monkeypatch.setattr(DownloadEndpoint, "try_fast", _raise_error)
+    monkeypatch.setattr(JobStatusEndpoint, "prepare_fast", _raise_error)
+    monkeypatch.setattr(DownloadEndpoint, "prepare_fast", _raise_error)
     service = await serve()
     async with service.connect() as link:
         assert (await link.ask("GET", "/healthz")).status == 200

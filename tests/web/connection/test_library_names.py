@@ -23,8 +23,8 @@ from watchfiles._rust_notify import RustNotify
 import jobsvc
 from jobsvc.web.app.server import ServiceRunner
 from jobsvc.web.connection.closing import ClosingConnection
+from jobsvc.web.connection.connection import Connection, ConnectionServer
 from jobsvc.web.connection.fast_connection import FastConnection, FastPathServer
-from jobsvc.web.connection.protocol import Connection, ConnectionServer
 from jobsvc.web.connection.request_input import RequestInput
 from jobsvc.web.connection.response_stream import SentResponse
 

@@ -351,7 +351,7 @@ async def test_streams_end_immediately_at_shutdown(
 async def test_idle_stream_sends_comments(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_stream, "HEARTBEAT_INTERVAL_S", 0.1)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_INTERVAL_S", 0.1)
     make_job(status="rendering")
     service = await serve(**QUICK)
     async with open_event_stream(service, ONE) as stream:

@@ -22,7 +22,7 @@ async def test_file_sender_of_a_cancelled_transfer_is_closed_once(*, result_has_
     sending = asyncio.create_task(transfer._send_slice(0, 10))
     await asyncio.sleep(0)
     if result_has_arrived:
-        future.set_result(SendResult(10, StopReason.SLICE_USED))
+        future.set_result(SendResult(10, StopReason.CONTINUE))
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending

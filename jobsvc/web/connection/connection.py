@@ -155,7 +155,7 @@ class Connection(RequestInput):
         if data.find(_HEAD_END) == len(data) - len(_HEAD_END) and self._expects_head():
             self._process_piece(data)
         else:
-            self._parse_pieces(data)
+            self._split_and_process(data)
 
     def _expects_head(self) -> bool:
         return (
@@ -174,7 +174,7 @@ class Connection(RequestInput):
             return
         waiter, self._waiter = self._waiter, None
         try:
-            valid = self._parse_piece(data)
+            valid = self._feed_parser(data)
         finally:
             self._waiter = waiter
         if waiter is None or waiter.done() or not self._messages or self._paused:

@@ -1,4 +1,4 @@
-"""The watcher process, `python -m jobsvc.index.watch.process_main ROOT INTERVAL SIZE`: report changes.
+"""The watcher process, `python -m jobsvc.index.watch.watcher_process ROOT INTERVAL SIZE`: report changes.
 
 INTERVAL is the heartbeat interval in seconds, SIZE the maximum directories of a merged inotify group. Each
 line on standard input is a JSON array of directories to watch, relative to ROOT. Lines on standard output:
@@ -59,7 +59,7 @@ def lines_of(root: str, changes: RawChanges, *, is_root: bool) -> set[str]:
         if not path.startswith(root) or not is_job_id(job):
             continue
         if not inner:
-            lines.add(_of_root(kind, job, path) if is_root else f"changed {job}")
+            lines.add(_root_line(kind, job, path) if is_root else f"changed {job}")
         elif kind != _MODIFIED:
             lines.add(f"changed {job}" if name == _RECORD else f"moved {job}/{_printable(name)}")
         elif not rest:
@@ -68,7 +68,7 @@ def lines_of(root: str, changes: RawChanges, *, is_root: bool) -> set[str]:
     return {line for line in lines if line and not (line[:5] == "gone " and f"new {line[5:]}" in lines)}
 
 
-def _of_root(kind: int, job: str, path: str) -> str:
+def _root_line(kind: int, job: str, path: str) -> str:
     if kind == _MODIFIED:
         return f"changed {job}" if os.path.isdir(path) else ""  # noqa: PTH112 - creating a Path per event costs more
     return f"new {job}" if kind == _ADDED else f"gone {job}"
@@ -88,7 +88,7 @@ def path_in_error(root: str, message: str) -> str | None:
     return parts[depth] if len(parts) > depth + 1 else None
 
 
-class WatcherProcess:
+class Watcher:
     """Manage all inotify groups and the heartbeat.
 
     The main thread adds watches and starts heartbeats; each group has a thread that reports events. The lock
@@ -255,7 +255,7 @@ def main(root: str, heartbeat_interval: str, max_group_size: str) -> None:
     """Run the watcher process. The kernel kills it when its parent exits, even if a thread hangs."""
     die_with_parent()
     try:
-        WatcherProcess(root, float(heartbeat_interval), int(max_group_size)).run()
+        Watcher(root, float(heartbeat_interval), int(max_group_size)).run()
     except LimitReached as exc:
         _end(str(exc))
     except BrokenPipeError:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.index.watch import process_main
+from jobsvc.index.watch import watcher_process
 from jobsvc.index.watch.inotify_group import should_merge
-from jobsvc.index.watch.process_main import lines_of, path_in_error
+from jobsvc.index.watch.watcher_process import lines_of, path_in_error
 
 ROOT = "/farm/jobs"
 
@@ -86,7 +86,7 @@ class Program:
         self._run(root, commands, events)
 
     def _run(self, root: Path, commands: int, events: int) -> None:
-        self._program = process_main.WatcherProcess(str(root), 0.05, 64, stdin_fd=commands, stdout_fd=events)
+        self._program = watcher_process.Watcher(str(root), 0.05, 64, stdin_fd=commands, stdout_fd=events)
         self._ends = (commands,)  # its threads may still write to the other end
         self._thread = threading.Thread(target=self._program.run, daemon=True)
         self._thread.start()
@@ -117,7 +117,7 @@ class Process(Program):
     """The program as a process."""
 
     def _run(self, root: Path, commands: int, events: int) -> None:
-        arguments = [sys.executable, "-m", "jobsvc.index.watch.process_main", str(root), "0.05", "64"]
+        arguments = [sys.executable, "-m", "jobsvc.index.watch.watcher_process", str(root), "0.05", "64"]
         self.process = subprocess.Popen(arguments, stdin=commands, stdout=events)
         os.close(commands)
         os.close(events)
@@ -278,7 +278,7 @@ def test_missing_root_ends_the_process(tmp_path: Path) -> None:
 def test_process_dies_with_its_parent(root: Path) -> None:
     program = (
         "import subprocess, sys, time\n"
-        "program = [sys.executable, '-m', 'jobsvc.index.watch.process_main', sys.argv[1], '0.05', '64']\n"
+        "program = [sys.executable, '-m', 'jobsvc.index.watch.watcher_process', sys.argv[1], '0.05', '64']\n"
         "child = subprocess.Popen(program,"
         " stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
         "child.stdout.readline()\n"

@@ -1,4 +1,4 @@
-"""Main program of a worker process, `python -m jobsvc.index.scan.worker_main`: read new jobs.
+"""Main program of a worker process, `python -m jobsvc.index.scan.worker_process`: read new jobs.
 
 The arguments are those of JobsRoot.arguments.
 
