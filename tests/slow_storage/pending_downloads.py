@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from jobsvc.storage.sendfile import socket_buffers
+from jobsvc.storage.sendfile import socket_queues
 from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, request
 from tests.service_runner import Service
 
@@ -57,4 +57,4 @@ async def wait_for_answer(get: Callable[[], Awaitable[object]], expected: object
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two ways of sending."""
     if request.param == "by pages":
-        monkeypatch.setattr(socket_buffers, "max_buffered_bytes", lambda: 0)
+        monkeypatch.setattr(socket_queues, "max_buffered_bytes", lambda: 0)

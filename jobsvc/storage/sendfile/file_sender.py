@@ -2,8 +2,9 @@
 
 sendfile(2) queues references to page-cache pages, so bytes overwritten in place afterwards can still reach
 the client. The last part, as much as the socket buffers can hold, is therefore copied with read() and
-write(), and the file is checked for changes before the last piece. If the file shrank or changed, sending
-stops before the last byte: a client never gets a complete response with wrong bytes.
+write(), and the file is checked for changes before the last piece. For a client on this host it is at most
+4 MiB, because the kernel reports how much that client has read. If the file shrank or changed, sending stops
+before the last byte: a client never gets a complete response with wrong bytes.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import socket
 import threading
 from contextlib import suppress
 from enum import Enum, auto
+from functools import cached_property
 from struct import pack
 from time import monotonic
 from typing import Final, NamedTuple
 
 from jobsvc.storage.files.pread import fingerprint, read_fully
 from jobsvc.storage.files.safe_open import OpenFile
-from jobsvc.storage.sendfile import socket_buffers
+from jobsvc.storage.sendfile.socket_queues import SocketQueues
 
 FIRST_CHUNK_BYTES: Final = 256 * 1024
 MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
@@ -47,6 +49,8 @@ class StopReason(Enum):
     CONTINUE = auto()
     """Everything was sent, or the time of the slice is over."""
     WOULD_BLOCK = auto()
+    PEER_UNREAD = auto()
+    """The peer must read the pages queued by sendfile before the last bytes may be sent."""
     DISCONNECTED = auto()
     FILE_CHANGED = auto()
     """The file was modified since it was opened."""
@@ -84,6 +88,9 @@ class FileSender:
         self._expected = expected
         self._chunk = FIRST_CHUNK_BYTES
         self._average_chunk_s = INITIAL_AVERAGE_S
+        self.queues = SocketQueues(self._socket)
+        self._sent_by_sendfile = 0
+        """Value of `sent` after the last successful sendfile call."""
         self._closed = False
         self._closing = threading.Lock()
         self._in_use = threading.Lock()
@@ -108,20 +115,34 @@ class FileSender:
     def acked_bytes(self) -> int:
         """Count the bytes that the client's system has acknowledged; all sent bytes if unknown."""
         try:
-            return max(0, self.sent - self.queued_bytes())
+            return max(0, self.sent - self.queues.unacked())
         except OSError:
             return self.sent
-
-    def queued_bytes(self) -> int:
-        """Count the sent bytes that the client's system has not acknowledged yet; raises OSError."""
-        return socket_buffers.queued_bytes(self._socket)
 
     def remaining_bytes(self) -> int:
         """Count the expected bytes that the client's system has not acknowledged yet, sent or not.
 
         Raises OSError.
         """
-        return self._expected - self.sent + self.queued_bytes()
+        return self._expected - self.sent + self.queues.unacked()
+
+    def unread_by_peer(self) -> int:
+        """Count the bytes that a client on this host has not read yet; all sent bytes if unknown."""
+        try:
+            return self.queues.unread()
+        except OSError:
+            return self.sent
+
+    def has_unread_pages(self) -> bool:
+        """Return whether a client on this host might not have read all pages queued by sendfile.
+
+        Bytes written to these pages now would reach the client.
+        """
+        return (
+            bool(self._sent_by_sendfile)
+            and self.queues.is_local_peer
+            and self.unread_by_peer() > self.sent - self._sent_by_sendfile
+        )
 
     def closed_by_client(self) -> bool:
         """Return whether the client has closed its sending side or the whole connection.
@@ -183,10 +204,14 @@ class FileSender:
         with suppress(OSError):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
+    @cached_property
+    def _sendfile_end(self) -> int:
+        """Number of bytes to send with sendfile; the rest fits in the socket buffers and is copied."""
+        return self._expected - self.queues.max_buffered()
+
     def _sendfile_chunk(self, at: int, stop: int) -> SendResult:
-        """Send some bytes with sendfile if more follow than the socket buffers can hold, else copy them."""
-        following = self._expected - self.sent - socket_buffers.max_buffered_bytes()
-        count = min(self._chunk, stop - at - COPY_BYTES, following)
+        """Send some bytes with sendfile if enough bytes follow (see `_sendfile_end`), else copy them."""
+        count = min(self._chunk, stop - at - COPY_BYTES, self._sendfile_end - self.sent)
         if count > 0:
             try:
                 sent = os.sendfile(self.socket_fd, self._file.fd, at, count)
@@ -196,11 +221,14 @@ class FileSender:
             except OSError:
                 pass
             else:
+                self._sent_by_sendfile = self.sent + sent
                 return SendResult(sent, _stop_reason_of(sent, count) if sent else StopReason.FILE_CHANGED)
             # The error of sendfile does not say which side failed. Separate read and write calls do.
         return self._copy_chunk(at, min(at + COPY_BYTES, stop), last=at + COPY_BYTES >= stop)
 
     def _copy_chunk(self, at: int, stop: int, *, last: bool) -> SendResult:
+        if self.sent + stop - at >= self._expected and self.has_unread_pages():
+            return SendResult(0, StopReason.PEER_UNREAD)
         try:
             piece = read_fully(self._file.fd, at, stop - at)
             if len(piece) < stop - at or (last and is_changed(self._file)):
@@ -238,7 +266,7 @@ def _duplicate(socket_fd: int) -> socket.socket:
 
 
 def _stop_reason_of(sent: int, count: int) -> StopReason:
-    """Return SLICE_USED if all `count` bytes were sent, else WOULD_BLOCK: the socket buffer is full."""
+    """Return CONTINUE if all `count` bytes were sent, else WOULD_BLOCK: the socket buffer is full."""
     return StopReason.CONTINUE if sent == count else StopReason.WOULD_BLOCK
 
 

@@ -22,6 +22,9 @@ from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferSta
 THREAD_CHECKS: Final = 20
 THREAD_CHECK_INTERVAL_S: Final = 0.01
 """How often, and in which interval, an aborted transfer checks whether its thread has ended."""
+READ_CHECK_INTERVAL_S: Final = 0.001
+MAX_READ_CHECK_INTERVAL_S: Final = 1.0
+"""Seconds between two checks of what the client has read; doubled from the first value up to the second."""
 DISCONNECT_CHECK_S: Final = 2.0
 """Seconds after which an unfinished slice checks whether the client is still connected."""
 
@@ -99,7 +102,7 @@ class FileTransfer:
         A slow client does not time out as long as it accepts something. `unaccepted` returns the number of
         bytes that it has not accepted yet.
         """
-        unaccepted = unaccepted or self._sender.queued_bytes
+        unaccepted = unaccepted or self._sender.queues.unacked
         while True:
             before = unaccepted()
             try:
@@ -119,6 +122,8 @@ class FileTransfer:
             self._consume(result.sent)
             if result.stop_reason is StopReason.WOULD_BLOCK and not self._disk.accepts_send(self._sender):
                 await self._wait_with_progress(self._writable)
+            elif result.stop_reason is StopReason.PEER_UNREAD:
+                await self._wait_with_progress(self._wait_peer_read, self._sender.unread_by_peer)
             elif result.stop_reason not in RESUMABLE:
                 raise TransferAborted(_OUTCOMES[result.stop_reason]) from result.error
 
@@ -170,6 +175,13 @@ class FileTransfer:
             wait.reschedule(0)
         else:
             self._schedule_check(wait)
+
+    async def _wait_peer_read(self) -> None:
+        """Wait until the client has read enough; the interval between two checks doubles each time."""
+        pause = READ_CHECK_INTERVAL_S
+        while self._sender.has_unread_pages():
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_READ_CHECK_INTERVAL_S)
 
     async def _writable(self) -> None:
         """Wait until the socket buffer has room for more than a few bytes."""

@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.nonblocking.cached_read import ReadBuffer, read_cached
 from jobsvc.storage.sendfile import file_sender as module
-from jobsvc.storage.sendfile import socket_buffers
-from jobsvc.storage.sendfile.file_sender import RESUMABLE, FileSender, SendResult, StopReason, is_changed
-from jobsvc.storage.sendfile.socket_buffers import max_buffered_bytes
+from jobsvc.storage.sendfile import socket_queues
+from jobsvc.storage.sendfile.file_sender import FileSender, StopReason, is_changed
+from jobsvc.storage.sendfile.socket_queues import max_buffered_bytes
 from tests.eventually import wait_until
 
 BODY = os.urandom(3_000_000)
@@ -35,7 +34,7 @@ def opened(path: Path) -> OpenFile:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The two ways of sending."""
     bound = 0 if request.param == "by pages" else 1 << 40
-    monkeypatch.setattr(socket_buffers, "max_buffered_bytes", lambda: bound)
+    monkeypatch.setattr(socket_queues, "max_buffered_bytes", lambda: bound)
 
 
 both_ways = pytest.mark.usefixtures("way")
@@ -108,12 +107,12 @@ def test_unacknowledged_bytes_are_counted(
     sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
     sent = sender.send_slice(0, len(BODY)).sent
     assert 0 <= sender.acked_bytes() < sent
-    monkeypatch.setattr(socket_buffers, "queued_bytes", fails)
+    monkeypatch.setattr(sender.queues, "unacked", fails)
     assert sender.acked_bytes() == sent
     sender.close()
 
 
-def fails(_: socket.socket) -> int:
+def fails() -> int:
     raise OSError
 
 
@@ -252,6 +251,13 @@ def read_to_the_end(theirs: socket.socket) -> bytes:
     return b"".join(iter(lambda: theirs.recv(1 << 20), b""))
 
 
+def read_just(theirs: socket.socket, count: int) -> bytes:
+    got = bytearray()
+    while len(got) < count:
+        got += theirs.recv(count - len(got))
+    return bytes(got)
+
+
 def test_overwrite_after_everything_was_sent_does_not_reach_the_client(
     film: Path, connected: tuple[socket.socket, socket.socket]
 ) -> None:
@@ -269,31 +275,79 @@ def test_overwrite_after_everything_was_sent_does_not_reach_the_client(
     assert read_to_the_end(connected[1]) == BODY[:size]
 
 
-@pytest.mark.parametrize("receive_buffer", [None, 1 << 30])
-def test_file_overwritten_while_the_client_reads_nothing_is_not_sent_to_its_end(
-    film: Path, connected: tuple[socket.socket, socket.socket], receive_buffer: int | None
-) -> None:
-    """A client can set the largest receive buffer, which then holds references to the file's pages."""
-    size = max_buffered_bytes() + (8 << 20)
-    os.truncate(film, size)
-    if receive_buffer is not None:
-        connected[1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sender = FileSender(opened(film), connected[0].fileno(), size)
-    before = -1
-    while sender.sent > before:
-        before = sender.sent
-        sender.send_slice(before, size)
-        time.sleep(0.05)
-    assert before < max_buffered_bytes()
-    with film.open("r+b") as file:
-        file.write(bytes(len(BODY)))
-    result = SendResult(0, StopReason.WOULD_BLOCK)
-    while result.stop_reason in RESUMABLE:
-        connected[1].recv(1 << 20)
-        result = sender.send_slice(sender.sent, size)
-    assert result.stop_reason is StopReason.FILE_CHANGED
-    assert size - module.COPY_BYTES <= sender.sent < size
+def send_until_peer_unread(sender: FileSender, size: int) -> StopReason:
+    """Send to a client that reads nothing, into buffers that hold it all."""
+    turn = sender.send_slice(0, size)
+    while turn.stop_reason in {StopReason.CONTINUE, StopReason.WOULD_BLOCK} and sender.sent < size:
+        turn = sender.send_slice(sender.sent, size)
+    return turn.stop_reason
+
+
+@pytest.fixture
+def behind(
+    film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FileSender]:
+    """All but the last chunk of SOME was sent, and the client has read nothing: more than is allowed to be
+    unread.
+    """
+    monkeypatch.setattr(socket_queues, "MAX_BUFFERED_LOCAL_BYTES", 200_000)
+    os.truncate(film, SOME)
+    sender = FileSender(opened(film), connected[0].fileno(), SOME)
+    assert send_until_peer_unread(sender, SOME) is StopReason.PEER_UNREAD
+    assert SOME - module.COPY_BYTES <= sender.sent < SOME
+    yield sender
     sender.close()
+
+
+def test_last_bytes_for_a_local_client_wait_until_all_pages_are_read(
+    film: Path, connected: tuple[socket.socket, socket.socket], behind: FileSender
+) -> None:
+    """An overwrite in place before the client has read them is detected, and the body does
+    not end cleanly.
+    """
+    assert behind.has_unread_pages()
+    wait_until(lambda: behind.unread_by_peer() == behind.sent)
+    with film.open("r+b") as file:
+        file.write(bytes(SOME))
+    read_just(connected[1], behind._sent_by_sendfile - 1)
+    assert behind.send_slice(behind.sent, SOME).stop_reason is StopReason.PEER_UNREAD
+    read_just(connected[1], 1)
+    wait_until(lambda: not behind.has_unread_pages())
+    assert behind.send_slice(behind.sent, SOME).stop_reason is StopReason.FILE_CHANGED
+
+
+def test_client_that_has_read_all_pages_gets_the_rest(
+    connected: tuple[socket.socket, socket.socket], behind: FileSender
+) -> None:
+    got = read_just(connected[1], behind._sent_by_sendfile)
+    wait_until(lambda: not behind.has_unread_pages())
+    assert send_all(behind, behind.sent, SOME) is StopReason.CONTINUE
+    behind.close()
+    connected[0].close()
+    assert got + read_to_the_end(connected[1]) == BODY[:SOME]
+
+
+def test_client_counts_as_behind_while_the_kernel_cannot_tell(
+    connected: tuple[socket.socket, socket.socket], behind: FileSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for a process without free descriptors."""
+
+    def refuse(_: socket.socket) -> int:
+        raise OSError(errno.EMFILE, "too many")
+
+    read_just(connected[1], behind.sent)
+    with monkeypatch.context() as full:
+        full.setattr(socket_queues, "unread", refuse)
+        assert (behind.unread_by_peer(), behind.has_unread_pages()) == (behind.sent, True)
+    wait_until(lambda: not behind.has_unread_pages())
+
+
+def test_disconnected_client_is_not_waited_for(
+    connected: tuple[socket.socket, socket.socket], behind: FileSender
+) -> None:
+    connected[1].close()
+    wait_until(lambda: not behind.has_unread_pages())
+    assert behind.send_slice(behind.sent, SOME).stop_reason is StopReason.DISCONNECTED
 
 
 def test_packets_are_full_within_a_slice_and_nothing_is_held_back_after_it(
@@ -374,10 +428,10 @@ def test_file_sender_reports_sent_and_unacknowledged_bytes_and_its_peers(
     first = sender.send_slice(0, 100_000).sent
     assert (sender.sent, sender.in_use, set(seen)) == (first, False, {True})
     sender.send_slice(first, len(BODY))
-    waits = sender.queued_bytes()
+    waits = sender.queues.unacked()
     assert 0 < waits <= sender.sent
     assert connected[1].recv(1 << 20, socket.MSG_WAITALL)
-    wait_until(lambda: sender.queued_bytes() < waits)
+    wait_until(lambda: sender.queues.unacked() < waits)
     assert not sender.closed_by_client()
     connected[1].shutdown(socket.SHUT_WR)
     wait_until(sender.closed_by_client)

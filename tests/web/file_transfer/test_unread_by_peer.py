@@ -1,4 +1,4 @@
-"""An output that is overwritten in place is never sent as a complete response with wrong bytes."""
+"""A client on this host has to read all page references before the last bytes are sent."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Final
 
 import pytest
 
-from jobsvc.storage.sendfile.socket_buffers import max_buffered_bytes
+from jobsvc.storage.sendfile import socket_queues
+from jobsvc.web.file_transfer.transfer import FileTransfer
 from tests.conftest import MakeJob, Serve
-from tests.raw_http import Connection, request
+from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, request
 from tests.service_runner import Service
 
-SIZE: Final = max_buffered_bytes() + (8 << 20)
-"""Bytes; more than the buffers between service and client can hold."""
+SIZE: Final = 1_500_000
+"""Bytes; fewer than the buffers between service and client hold."""
 TARGET: Final = "/api/jobs/job-1/download"
 
 pytestmark = pytest.mark.both_loops
@@ -31,29 +32,48 @@ def film(make_job: MakeJob, old: bytes) -> Path:
     return make_job(output=old) / "output" / "film.mp4"
 
 
-async def start_download(service: Service, link: Connection) -> None:
-    """Start the download, read only its head, and let the buffers fill up."""
+@pytest.fixture
+def behind(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Limit how many unread bytes a client may have; set once the service waits for it."""
+    seen, caught_up = asyncio.Event(), FileTransfer._wait_peer_read
+
+    async def seen_behind(stream: FileTransfer) -> None:
+        seen.set()
+        await caught_up(stream)
+
+    monkeypatch.setattr(socket_queues, "MAX_BUFFERED_LOCAL_BYTES", 200_000)
+    monkeypatch.setattr(FileTransfer, "_wait_peer_read", seen_behind)
+    return seen
+
+
+async def start_download(service: Service, link: Connection, behind: asyncio.Event) -> None:
+    """Start the download, and read only its head until the service waits for the client."""
     link.send(request("GET", TARGET, token=service.token))
     _, answered, _ = await link.head()
     assert answered == 200
-    await asyncio.sleep(0.2)
+    async with asyncio.timeout(RESPONSE_TIMEOUT_S):
+        await behind.wait()
 
 
 @pytest.mark.usefixtures("film")
-async def test_client_that_continues_to_read_gets_the_whole_file(serve: Serve, old: bytes) -> None:
+async def test_client_that_continues_to_read_gets_the_whole_file(
+    serve: Serve, old: bytes, behind: asyncio.Event
+) -> None:
     service = await serve()
     async with service.connect() as link:
-        await start_download(service, link)
+        await start_download(service, link, behind)
         assert await link.read(SIZE) == old
         assert (await link.ask("GET", "/healthz")).status == 200
     [line] = await service.wait_for_downloads(1)
     assert (line["outcome"], line["bytesSent"]) == ("complete", SIZE)
 
 
-async def test_overwrite_before_the_client_has_read_breaks_the_connection(serve: Serve, film: Path) -> None:
+async def test_overwrite_before_the_client_has_read_breaks_the_connection(
+    serve: Serve, film: Path, behind: asyncio.Event
+) -> None:
     service = await serve()
     async with service.connect() as link:
-        await start_download(service, link)
+        await start_download(service, link, behind)
         with film.open("r+b") as file:
             file.write(bytes(SIZE))
         assert len(await link.read(SIZE)) < SIZE
@@ -63,19 +83,19 @@ async def test_overwrite_before_the_client_has_read_breaks_the_connection(serve:
 
 
 @pytest.mark.usefixtures("film")
-async def test_client_that_never_reads_is_disconnected(serve: Serve) -> None:
+async def test_client_that_never_reads_is_disconnected(serve: Serve, behind: asyncio.Event) -> None:
     service = await serve(send_timeout=0.3)
     async with service.connect() as link:
-        await start_download(service, link)
+        await start_download(service, link, behind)
         [line] = await service.wait_for_downloads(1)
         assert (line["outcome"], line["bytesSent"] < SIZE) == ("client-gone", True)
 
 
 @pytest.mark.usefixtures("film")
-async def test_client_that_disappears_is_not_waited_for(serve: Serve) -> None:
+async def test_client_that_disappears_is_not_waited_for(serve: Serve, behind: asyncio.Event) -> None:
     service = await serve(send_timeout=3600)
     async with service.connect() as link:
-        await start_download(service, link)
+        await start_download(service, link, behind)
         await link.reset()
         [line] = await service.wait_for_downloads(1)
         assert line["outcome"] == "client-gone"
