@@ -22,7 +22,7 @@ test: $(STAMP)
 	$(RUN) coverage run -m pytest -n $(TEST_PROCESSES) --dist worksteal
 	$(RUN) coverage combine --quiet
 	$(RUN) coverage report
-	$(RUN) tests.coverage_floors
+	$(RUN) tests.checks.coverage_floors
 
 # Tests of single modules, without other programs and without coverage.
 QUICK := $(addprefix tests/,domain settings observe storage index/catalogue index/queries web/headers)

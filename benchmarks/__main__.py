@@ -12,8 +12,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Final
 
-from benchmarks import host_info, table
-from benchmarks.interleave import Plan
+from benchmarks.harness import host_info, table
+from benchmarks.harness.interleave import Plan
 
 DEFAULT_BENCHMARKS: Final = ("status", "listing", "download", "memory")
 OPTIONAL_BENCHMARKS: Final = (
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _module(name: str) -> ModuleType:
-    return import_module(f"benchmarks.{name.replace('-', '_')}")
+    return import_module(f"benchmarks.measurements.{name.replace('-', '_')}")
 
 
 if __name__ == "__main__":

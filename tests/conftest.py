@@ -22,9 +22,15 @@ from jobsvc.storage.files import file_version
 from jobsvc.storage.nonblocking import descriptor_cache
 from jobsvc.storage.processes import record_process
 from jobsvc.storage.state import token_file
-from tests.blocking_calls import BlockingCallDetector
-from tests.coverage_scope import CoverageScope
-from tests.service_runner import Process, Service, service_in_loop, start_service_process, stop_process
+from tests.checks.blocking_calls import BlockingCallDetector
+from tests.checks.coverage_scope import CoverageScope
+from tests.programs.service_runner import (
+    Process,
+    Service,
+    service_in_loop,
+    start_service_process,
+    stop_process,
+)
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 

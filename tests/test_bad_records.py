@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import MakeJob, MakeToken, Serve, put
 from tests.eventually import pause, until
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 BROKEN = Path(__file__).parents[1] / "sample_jobs" / "broken"
 FILM = b"the film that nobody may have"

@@ -12,7 +12,7 @@ from jobsvc.storage.jobs import record_reader
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.conftest import MakeJob, Serve
 from tests.eventually import pause
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 
 def write_later(make_job: MakeJob, job_id: str = "job-1", progress: int = 0) -> None:

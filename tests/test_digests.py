@@ -16,11 +16,11 @@ from typing import Any, Final
 import pytest
 
 from jobsvc.index.digests import digest_service
+from tests.clients.raw_http import Answer, request
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
 from tests.eventually import until
-from tests.external_programs import needs, run
-from tests.raw_http import Answer, request
-from tests.service_runner import Service
+from tests.programs.external_programs import needs, run
+from tests.programs.service_runner import Service
 
 FILM: Final = bytes(range(256)) * 400
 OTHER: Final = FILM[::-1]

@@ -10,11 +10,11 @@ import pytest
 
 from jobsvc.storage.processes import record_process
 from jobsvc.web.endpoints.job_list import MAX_PAGE_BYTES
+from tests.clients.raw_http import request
+from tests.clients.sse_client import open_event_stream
 from tests.conftest import MakeJob, Serve, StartProcess
 from tests.eventually import pause
-from tests.raw_http import request
-from tests.service_runner import Service
-from tests.sse_client import open_event_stream
+from tests.programs.service_runner import Service
 
 BEYOND_A_PAGE: Final = {"text": "x" * (1_048_576 - 100)}
 """With it a record is just below the limit of 1 MiB, and its JSON in a list is above it."""

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from tests.conftest import MakeJob, Serve
 from tests.eventually import until
-from tests.external_programs import needs, run, running_program
-from tests.service_runner import Service
+from tests.programs.external_programs import needs, run, running_program
+from tests.programs.service_runner import Service
 
 SECONDS: Final = 20
 LATE: Final = 15.0

@@ -16,9 +16,9 @@ from jobsvc.domain.status_record import parse_record
 from jobsvc.settings import OPTIONS, Settings
 from tests.conftest import MakeJob, Serve
 from tests.eventually import pause
-from tests.external_programs import needs, run
 from tests.network_storage.share import free_port
-from tests.service_runner import Service
+from tests.programs.external_programs import needs, run
+from tests.programs.service_runner import Service
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

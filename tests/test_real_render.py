@@ -21,7 +21,7 @@ import pytest
 from jobsvc.cli.demo_render import FPS, DemoFarm
 from tests.conftest import StartProcess
 from tests.eventually import wait_until
-from tests.service_runner import Process
+from tests.programs.service_runner import Process
 
 JOB = "seahorse-valley-0001"
 FRAMES = 4 * FPS

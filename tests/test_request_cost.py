@@ -12,12 +12,12 @@ from typing import Final
 
 import pytest
 
+from tests.checks.loop_time import longest_step
+from tests.clients.raw_http import RESPONSE_TIMEOUT_S, Connection, request
 from tests.conftest import MakeJob, Serve
-from tests.loop_time import longest_step
-from tests.proxies import installed, proxy
-from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, request
-from tests.service_runner import Process, Service
-from tests.shared_service import shared_service
+from tests.programs.proxies import installed, proxy
+from tests.programs.service_runner import Process, Service
+from tests.programs.shared_service import shared_service
 
 LINKS: Final = "/api/jobs/job-1/download-links"
 MAX_STEP_S: Final = 0.02

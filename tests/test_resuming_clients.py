@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.clients.cutting_proxy import cutting_proxy
 from tests.conftest import MakeJob, Serve
-from tests.cutting_proxy import cutting_proxy
 from tests.eventually import until
-from tests.external_programs import needs, run
-from tests.service_runner import Service
+from tests.programs.external_programs import needs, run
+from tests.programs.service_runner import Service
 
 FILM = os.urandom(12_000_000)
 ROUTE = "/api/jobs/job-1/download"

@@ -15,8 +15,8 @@ from aiohttp import ClientSession, web
 from jobsvc.cli.demo_render import DemoFarm
 from tests.conftest import StartProcess
 from tests.eventually import pause, until
-from tests.external_programs import needs, running_program
-from tests.service_runner import Process
+from tests.programs.external_programs import needs, running_program
+from tests.programs.service_runner import Process
 from tests.test_media_players import BROWSER, page
 from tests.test_real_render import FRAMES, JOB, rendering
 

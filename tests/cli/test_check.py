@@ -27,8 +27,8 @@ from jobsvc.storage.files.users import user_name
 from jobsvc.storage.filesystem.mounts import file_system, watch_limit
 from jobsvc.storage.filesystem.probe import FileSystemInfo, WriteProbe
 from tests.eventually import wait_until
-from tests.external_programs import without_coverage
-from tests.service_runner import PROJECT
+from tests.programs.external_programs import without_coverage
+from tests.programs.service_runner import PROJECT
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.raw_http import request
 from tests.conftest import MakeJob, MakeToken
 from tests.eventually import wait_until
-from tests.raw_http import request
-from tests.service_runner import PROJECT, stop_process
+from tests.programs.service_runner import PROJECT, stop_process
 
 FILM = os.urandom(300_000)
 

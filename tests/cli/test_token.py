@@ -20,7 +20,7 @@ from jobsvc.cli.token import token
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state import token_file
 from jobsvc.storage.state.token_file import digest_of, load
-from tests.external_programs import without_coverage
+from tests.programs.external_programs import without_coverage
 
 
 @pytest.fixture

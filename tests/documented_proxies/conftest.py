@@ -17,8 +17,8 @@ from yarl import URL
 
 from tests.conftest import Serve
 from tests.documented_proxies.reverse_proxies import PROGRAMS, ReverseProxy, running
-from tests.external_programs import needs
-from tests.service_runner import Service
+from tests.programs.external_programs import needs
+from tests.programs.service_runner import Service
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.eventually import wait_until
-from tests.external_programs import SEARCH_PATH
+from tests.programs.external_programs import SEARCH_PATH
 
 DOCUMENT: Final = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text("utf-8")
 START_TIMEOUT_S: Final = 20.0

@@ -11,7 +11,7 @@ import time
 from multiprocessing import get_context
 
 from tests.fuzz.session import run, run_behind
-from tests.proxies import PROXIES
+from tests.programs.proxies import PROXIES
 
 
 def main() -> int:

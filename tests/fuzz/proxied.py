@@ -11,7 +11,7 @@ from typing import Final
 from tests.fuzz.answers import NotAnAnswer, parse
 from tests.fuzz.generator import JOBS, Generator, Stream
 from tests.fuzz.smuggling import smuggling
-from tests.proxies import proxy
+from tests.programs.proxies import proxy
 
 SMUGGLING: Final = 0.6
 """The share of streams that try to hide a request."""

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from tests.fuzz.reference import Kind, read
-from tests.proxies import PROXIES, installed
-from tests.service_runner import PROJECT
+from tests.programs.proxies import PROXIES, installed
+from tests.programs.service_runner import PROJECT
 
 
 def assert_no_fault(*options: str) -> None:

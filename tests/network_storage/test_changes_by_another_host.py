@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import pytest
 
+from tests.clients.sse_client import Event, EventStream, open_event_stream
 from tests.conftest import MakeJob, Serve
 from tests.network_storage.share import Share
-from tests.service_runner import Service
-from tests.sse_client import Event, EventStream, open_event_stream
+from tests.programs.service_runner import Service
 
 BOUND_S: Final = 4.0
 """A poll interval of half a second, a cache or two of a second each, and a busy machine."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from tests.service_runner import PROJECT
+from tests.programs.service_runner import PROJECT
 
 LEVELS: Final = {"debug", "info", "warning", "error", "exception"}
 

@@ -11,7 +11,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import MakeJob, Serve
-from tests.service_runner import PROJECT, Service
+from tests.programs.service_runner import PROJECT, Service
 
 PAGE: Final = (PROJECT / "docs" / "deployment.md").read_text("utf-8")
 UNITS: Final = ("_seconds", "_bytes", "_info")

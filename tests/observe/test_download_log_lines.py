@@ -20,10 +20,10 @@ import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ
 from jobsvc.storage.state.token_file import load
+from tests.clients.raw_http import RESPONSE_TIMEOUT_S, Connection, IncompleteAnswer, request
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import until
-from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, IncompleteAnswer, request
-from tests.service_runner import Process
+from tests.programs.service_runner import Process
 
 FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "when": str,
@@ -299,7 +299,7 @@ async def test_no_token_and_no_signature_is_written_anywhere(
     make_job(output=LARGE)
     good = make_token()
     words = ("--trusted-proxy", "127.0.0.1", "--limit-auth-failures", "1000000/minute")
-    service = start_process(*words, module="tests.without_line_limit")
+    service = start_process(*words, module="tests.programs.without_line_limit")
     link = await service.link("job-1", token=good)
     assert (await service.get(link, token=None)).body == LARGE
     signature = link.rpartition("=")[2]

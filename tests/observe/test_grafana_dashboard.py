@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Serve
-from tests.service_runner import PROJECT
+from tests.programs.service_runner import PROJECT
 
 BOARD: Final[dict[str, Any]] = orjson.loads((PROJECT / "docs" / "grafana-dashboard.json").read_bytes())
 PANELS: Final[list[dict[str, Any]]] = BOARD["panels"]

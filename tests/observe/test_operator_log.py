@@ -14,10 +14,10 @@ import pytest
 
 from jobsvc.domain.access import JOBS_READ
 from jobsvc.storage.state.token_file import load, revoke
+from tests.clients.raw_http import Answer
 from tests.conftest import MakeJob, MakeToken, StartProcess
 from tests.eventually import until, wait_until
-from tests.raw_http import Answer
-from tests.service_runner import Process, start_command, stop_process
+from tests.programs.service_runner import Process, start_command, stop_process
 
 JOB = "/api/jobs/job-1"
 WRONG = "jsvc_wrong"

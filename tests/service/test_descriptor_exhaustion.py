@@ -23,10 +23,10 @@ from jobsvc.storage.nonblocking.descriptor_cache import Folder, _CachedFile
 from jobsvc.storage.sendfile.epoll_sender import EpollSender
 from jobsvc.storage.sendfile.file_sender import FileSender
 from jobsvc.storage.state import token_file
+from tests.checks.open_fds import open_paths
+from tests.clients.raw_http import request
 from tests.conftest import MakeJob, Serve, StartProcess
 from tests.eventually import until, wait_until
-from tests.open_fds import open_paths
-from tests.raw_http import request
 
 STATUS = "/api/jobs/job-1"
 

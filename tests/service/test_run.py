@@ -14,10 +14,16 @@ import pytest
 
 from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.settings import Settings
+from tests.clients.raw_http import Connection, request
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import until, wait_until
-from tests.raw_http import Connection, request
-from tests.service_runner import EXIT_TIMEOUT_S, Process, service_in_loop, start_command, stop_process
+from tests.programs.service_runner import (
+    EXIT_TIMEOUT_S,
+    Process,
+    service_in_loop,
+    start_command,
+    stop_process,
+)
 
 LARGE = 64_000_000
 """Bytes; more than the buffers of any connection hold."""

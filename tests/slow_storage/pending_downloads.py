@@ -10,8 +10,8 @@ from typing import Final
 import pytest
 
 from jobsvc.storage.sendfile import socket_queues
-from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, request
-from tests.service_runner import Service
+from tests.clients.raw_http import RESPONSE_TIMEOUT_S, Connection, request
+from tests.programs.service_runner import Service
 
 FILM: Final = bytes(range(256)) * 4096
 OUTPUT: Final = "output/film.mp4"

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.checks.open_fds import open_paths
+from tests.clients.raw_http import Answer, IncompleteAnswer, request
 from tests.conftest import MakeJob, Serve, put
 from tests.eventually import until
-from tests.open_fds import open_paths
-from tests.raw_http import Answer, IncompleteAnswer, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 from tests.slow_storage.fault_modes import METADATA_CALLS
 from tests.slow_storage.fuse_mount import FOREVER_S, FaultyStorage
 from tests.slow_storage.pending_downloads import (

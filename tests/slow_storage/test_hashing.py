@@ -11,9 +11,9 @@ import pytest
 
 from jobsvc.index.digests import digest_service
 from jobsvc.storage import executor
+from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob, Serve, StartProcess
-from tests.open_fds import open_paths
-from tests.service_runner import EXIT_TIMEOUT_S, Service
+from tests.programs.service_runner import EXIT_TIMEOUT_S, Service
 from tests.slow_storage.fuse_mount import FOREVER_S, FaultyStorage
 from tests.slow_storage.pending_downloads import FILM, OUTPUT, download_path, wait_for_answer
 

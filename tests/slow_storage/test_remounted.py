@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import MakeJob, Serve
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 from tests.slow_storage.fuse_mount import FaultyStorage
 from tests.slow_storage.pending_downloads import FILM, wait_for_answer, warm_up
 

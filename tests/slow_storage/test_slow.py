@@ -21,11 +21,11 @@ from jobsvc.settings import Settings
 from jobsvc.storage import executor
 from jobsvc.storage.sendfile import file_sender
 from jobsvc.storage.state import token_file
+from tests.checks.open_fds import open_paths
+from tests.clients.raw_http import RESPONSE_TIMEOUT_S, Connection, request
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import until
-from tests.open_fds import open_paths
-from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, request
-from tests.service_runner import EXIT_TIMEOUT_S, Process, Service, service_in_loop
+from tests.programs.service_runner import EXIT_TIMEOUT_S, Process, Service, service_in_loop
 from tests.slow_storage.fault_modes import METADATA_CALLS
 from tests.slow_storage.fuse_mount import FOREVER_S, FaultyStorage
 from tests.slow_storage.pending_downloads import (

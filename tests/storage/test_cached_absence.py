@@ -22,7 +22,7 @@ from jobsvc.storage.jobs.batch_read import BatchRead
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.index.job_dirs import Farm
-from tests.permissions import bound_by_permissions
+from tests.programs.permissions import bound_by_permissions
 
 
 class CachingOs:

@@ -14,9 +14,9 @@ from jobsvc.domain.status_record import BadRecord
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.safe_open import OpenFile, PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
+from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob
 from tests.eventually import until
-from tests.open_fds import open_paths
 
 pytestmark = pytest.mark.both_loops
 

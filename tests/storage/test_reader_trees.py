@@ -25,9 +25,9 @@ from jobsvc.domain.status_record import BadRecord, parse_record
 from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.root_listing import find_job_directories
+from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob, put
-from tests.open_fds import open_paths
-from tests.permissions import bound_by_permissions
+from tests.programs.permissions import bound_by_permissions
 
 GOOD = b'{"status": "completed", "owner": "anna", "outputPath": "output/shots/film.mp4"}'
 JOB = parse_record("job-1", {"status": "done", "owner": "anna", "outputPath": "output/shots/film.mp4"}, 0)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.clients.raw_http import request
 from tests.conftest import MakeJob, Serve
-from tests.raw_http import request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 JOB = "/api/jobs/job-1"
 STREAMS = ("/api/events", f"{JOB}/events", f"{JOB}/logs?follow=1")

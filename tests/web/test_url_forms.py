@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.conftest import MakeJob, Serve
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 JOB = "/api/jobs/job-1"
 ROUTES = (

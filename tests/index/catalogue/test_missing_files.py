@@ -10,11 +10,11 @@ import time
 import pytest
 
 from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S
+from tests.clients.raw_http import Answer
+from tests.clients.sse_client import open_event_stream
 from tests.conftest import MakeJob, Serve, StartProcess, put
 from tests.eventually import pause, until
-from tests.raw_http import Answer
-from tests.service_runner import Service
-from tests.sse_client import open_event_stream
+from tests.programs.service_runner import Service
 
 JOB = "/api/jobs/job-1"
 LOGS = f"{JOB}/logs"

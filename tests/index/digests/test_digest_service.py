@@ -30,9 +30,9 @@ from jobsvc.storage.jobs.output_hash import OutputHasher
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.state.digest_file import DigestFile
+from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob, put
 from tests.eventually import until
-from tests.open_fds import open_paths
 
 pytestmark = pytest.mark.both_loops
 

@@ -12,8 +12,8 @@ from jobsvc.settings import Settings
 from jobsvc.storage.files.client_version import version_of
 from tests.conftest import MakeToken, job_maker
 from tests.eventually import pause, until
-from tests.service_runner import Service, service_in_loop
-from tests.sshfs import Sshfs, needs_sshfs
+from tests.programs.service_runner import Service, service_in_loop
+from tests.programs.sshfs import Sshfs, needs_sshfs
 
 pytestmark = [needs_sshfs, pytest.mark.timeout(120)]
 

@@ -15,8 +15,8 @@ from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs import output_hash
 from jobsvc.storage.jobs.output_hash import READ_BYTES, OutputChanged, OutputHasher
 from jobsvc.storage.jobs.reader import JobsRoot
+from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob, put
-from tests.open_fds import open_paths
 
 FILM = bytes(range(256)) * 5000
 """A little more than one piece."""

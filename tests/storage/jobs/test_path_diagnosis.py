@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.storage.jobs.path_diagnosis import explain
-from tests.permissions import bound_by_permissions
+from tests.programs.permissions import bound_by_permissions
 
 
 @pytest.fixture

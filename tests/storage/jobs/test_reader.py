@@ -26,8 +26,8 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.root_listing import find_job_directories
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import MAX_PATH_DEPTH, MAX_RECORD_BYTES
+from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob, put
-from tests.open_fds import open_paths
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.nonblocking import cached_outputs, descriptor_cache, openat2
 from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
-from tests import open_fds
+from tests.checks import open_fds
 from tests.index.job_dirs import Farm
 
 FILM = b"a film" * 1000

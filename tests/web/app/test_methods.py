@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import MakeJob, Serve
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 ALLOWED = ("GET", "HEAD", "POST")
 OTHERS = (

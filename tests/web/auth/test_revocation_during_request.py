@@ -12,11 +12,11 @@ import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state.token_file import load
+from tests.clients.raw_http import Connection, request
+from tests.clients.sse_client import EventStream, open_event_stream
 from tests.conftest import MakeJob, MakeToken, Serve, put
 from tests.eventually import pause
-from tests.raw_http import Connection, request
-from tests.service_runner import Service
-from tests.sse_client import EventStream, open_event_stream
+from tests.programs.service_runner import Service
 
 HEEDED_WITHIN_S: Final = 2.0
 LARGE: Final = 16 << 20

@@ -15,7 +15,7 @@ from jobsvc.storage.state.token_use_file import load_use, record_use
 from jobsvc.web.auth import token_use
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import pause, until
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 DAY = 86_400
 

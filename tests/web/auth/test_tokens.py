@@ -21,7 +21,7 @@ from jobsvc.service import StartupError
 from jobsvc.settings import Settings
 from jobsvc.storage.state.token_file import load, revoke
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
-from tests.service_runner import PROJECT, Service, service_in_loop
+from tests.programs.service_runner import PROJECT, Service, service_in_loop
 
 STATUS: Final = "/api/jobs/job-1"
 ROUTES: Final = (

@@ -17,10 +17,10 @@ from aiohttp import web
 from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from jobsvc.storage.state.token_file import load, revoke
 from jobsvc.web.connection.fast_connection import FastConnection
+from tests.checks.fast_path import comparable, reading_paused, send_until_blocked, wait_until_idle, warm_up
+from tests.clients.raw_http import Answer, Connection, Fields, request
 from tests.conftest import MakeJob, Serve
-from tests.fast_path import comparable, reading_paused, send_until_blocked, wait_until_idle, warm_up
-from tests.raw_http import Answer, Connection, Fields, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 FILM: Final = bytes(range(256)) * 300
 ONE: Final = "/api/jobs/job-1"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.raw_http import RESPONSE_TIMEOUT_S, Answer, Connection, IncompleteAnswer, request
 from tests.conftest import MakeJob, Serve
-from tests.proxies import PROXIES, installed, proxy
-from tests.raw_http import RESPONSE_TIMEOUT_S, Answer, Connection, IncompleteAnswer, request
-from tests.service_runner import Service
-from tests.shared_service import shared_service
+from tests.programs.proxies import PROXIES, installed, proxy
+from tests.programs.service_runner import Service
+from tests.programs.shared_service import shared_service
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 LINKS = "/api/jobs/job-1/download-links"

@@ -8,9 +8,9 @@ import pytest
 
 from jobsvc.web.connection import connection_limits
 from jobsvc.web.connection.connection_limits import RESERVED
+from tests.clients.raw_http import Connection, IncompleteAnswer, request
 from tests.conftest import MakeJob, Serve
-from tests.raw_http import Connection, IncompleteAnswer, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 pytestmark = pytest.mark.both_loops
 

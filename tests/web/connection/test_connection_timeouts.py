@@ -8,8 +8,8 @@ import pytest
 
 from jobsvc.web.connection import timeouts
 from jobsvc.web.connection.connection import Connection as ServerConnection
+from tests.clients.raw_http import Connection, request
 from tests.conftest import MakeJob, Serve
-from tests.raw_http import Connection, request
 
 pytestmark = pytest.mark.both_loops
 

@@ -18,12 +18,12 @@ from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from jobsvc.web.connection.fast_connection import FastConnection
 from jobsvc.web.endpoints.download import DownloadEndpoint
 from jobsvc.web.endpoints.job_status import JobStatusEndpoint
-from tests import service_runner
+from tests.checks.fast_path import comparable, reading_paused, send_until_blocked, wait_until_idle, warm_up
+from tests.clients.raw_http import Connection, IncompleteAnswer, request
 from tests.conftest import MakeJob, Serve
 from tests.eventually import until, wait_until
-from tests.fast_path import comparable, reading_paused, send_until_blocked, wait_until_idle, warm_up
-from tests.raw_http import Connection, IncompleteAnswer, request
-from tests.service_runner import Service
+from tests.programs import service_runner
+from tests.programs.service_runner import Service
 
 FILM: Final = bytes(range(256)) * 4096
 STATUS: Final = "/api/jobs/job-1"

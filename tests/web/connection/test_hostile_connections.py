@@ -16,9 +16,9 @@ from jobsvc.domain.errors import ApiError
 from jobsvc.storage.state import token_file
 from jobsvc.web.connection import timeouts
 from jobsvc.web.endpoints import download_links
+from tests.clients.raw_http import request
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.eventually import until
-from tests.raw_http import request
 
 pytestmark = pytest.mark.both_loops
 

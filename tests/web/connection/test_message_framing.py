@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.clients.raw_http import RESPONSE_TIMEOUT_S, Answer, Connection, request
 from tests.conftest import MakeJob, Serve
-from tests.raw_http import RESPONSE_TIMEOUT_S, Answer, Connection, request
-from tests.service_runner import Service
-from tests.shared_service import shared_service
+from tests.programs.service_runner import Service
+from tests.programs.shared_service import shared_service
 
 FILM = bytes(range(256)) * 40
 LARGE = os.urandom(3_000_000)

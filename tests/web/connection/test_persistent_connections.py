@@ -11,9 +11,9 @@ from typing import Final
 
 import pytest
 
+from tests.clients.raw_http import Answer, Connection, request
 from tests.conftest import MakeJob, Serve
-from tests.raw_http import Answer, Connection, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 SMALL: Final = random.Random(2).randbytes(9000)  # noqa: S311 - only bytes that differ, as below
 LARGE: Final = random.Random(3).randbytes(150_000)  # noqa: S311

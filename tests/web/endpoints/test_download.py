@@ -13,9 +13,9 @@ from typing import Final
 import pytest
 
 from jobsvc.web.headers.http_dates import format_date, parse_date
+from tests.clients.raw_http import Answer
 from tests.conftest import MakeJob, Serve
-from tests.raw_http import Answer
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 MODIFIED: Final = 1_700_000_000
 """When the film was written, in seconds since the epoch."""

@@ -15,10 +15,10 @@ import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ
 from jobsvc.storage.state.token_file import load, revoke
+from tests.clients.raw_http import Answer, Connection, request
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import until
-from tests.raw_http import Answer, Connection, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 FILM = bytes(range(256)) * 40
 

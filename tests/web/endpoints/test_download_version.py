@@ -11,10 +11,10 @@ from urllib.parse import urljoin
 import orjson
 import pytest
 
+from tests.clients.raw_http import request
 from tests.conftest import MakeJob, Serve
-from tests.external_programs import needs, run
-from tests.raw_http import request
-from tests.service_runner import Service
+from tests.programs.external_programs import needs, run
+from tests.programs.service_runner import Service
 
 FILM = os.urandom(3_000_000)
 PART = 1_000_000

@@ -18,10 +18,10 @@ from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.jobs.root_listing import RootScan, list_job_ids
 from jobsvc.storage.state.token_file import load, revoke
 from jobsvc.web.streaming import event_stream
+from tests.clients.sse_client import Event, EventStream, open_event_stream
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import pause, until
-from tests.service_runner import Service
-from tests.sse_client import Event, EventStream, open_event_stream
+from tests.programs.service_runner import Service
 
 ONE = "/api/jobs/job-1/events"
 ALL = "/api/events"

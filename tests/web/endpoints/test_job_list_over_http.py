@@ -12,9 +12,9 @@ from urllib.parse import quote
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
+from tests.clients.raw_http import Answer, request
 from tests.conftest import MakeJob, MakeToken, Serve
-from tests.raw_http import Answer, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 LIST = "/api/jobs"
 

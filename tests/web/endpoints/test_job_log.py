@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
+from tests.clients.raw_http import request
 from tests.conftest import MakeJob, MakeToken, Serve, put
-from tests.raw_http import request
 
 LOG = b"".join(b"frame %d of 250\n" % number for number in range(250))
 LOGS = "/api/jobs/job-1/logs"

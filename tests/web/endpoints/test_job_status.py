@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
+from tests.clients.raw_http import Answer, request
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.eventually import pause
-from tests.raw_http import Answer, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 NOWHERE = "/api/jobs/no-such-job"
 ASKED_OF_A_JOB = [

@@ -21,10 +21,10 @@ from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.state.token_file import load, revoke
 from jobsvc.web.streaming.log_follower import READ_INTERVAL_S
+from tests.clients.sse_client import Event, EventStream, open_event_stream
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
 from tests.eventually import pause, until, wait_until
-from tests.service_runner import Service
-from tests.sse_client import Event, EventStream, open_event_stream
+from tests.programs.service_runner import Service
 
 FOLLOW = "/api/jobs/job-1/logs?follow=1"
 

@@ -14,10 +14,10 @@ import pytest
 
 from jobsvc.storage.state.token_file import load, revoke
 from jobsvc.web.endpoints import long_poll as waiting_module
+from tests.clients.raw_http import Answer, request
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import pause, until
-from tests.raw_http import Answer, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 JOB = "/api/jobs/job-1"
 WAITING = "jobsvc_requests_waiting"

@@ -10,7 +10,7 @@ from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state.token_file import load, revoke
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.eventually import pause
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 ME = "/api/me"
 

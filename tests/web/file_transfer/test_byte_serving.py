@@ -18,10 +18,10 @@ from typing import Final
 
 import pytest
 
+from tests.clients.raw_http import Answer, Connection, request
 from tests.conftest import MakeJob, Serve, put
-from tests.raw_http import Answer, Connection, request
-from tests.service_runner import Service
-from tests.shared_service import shared_service
+from tests.programs.service_runner import Service
+from tests.programs.shared_service import shared_service
 
 SIZE: Final = 10_000
 FILM: Final = "".join(f"{number:04}" for number in range(SIZE // 4)).encode()

@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.clients.raw_http import Connection, request
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import until
-from tests.raw_http import Connection, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 FILM = os.urandom(300_000)
 SMALL = FILM[:50_000]

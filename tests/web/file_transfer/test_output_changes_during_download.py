@@ -12,9 +12,9 @@ from typing import Final
 
 import pytest
 
+from tests.clients.raw_http import RESPONSE_TIMEOUT_S, Connection, IncompleteAnswer, request
 from tests.conftest import MakeJob, Serve, put
-from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, IncompleteAnswer, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 SIZE: Final = 24_000_000
 """Bytes; more than all the buffers between service and client hold."""

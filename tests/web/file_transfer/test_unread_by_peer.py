@@ -11,9 +11,9 @@ import pytest
 
 from jobsvc.storage.sendfile import socket_queues
 from jobsvc.web.file_transfer.transfer import FileTransfer
+from tests.clients.raw_http import RESPONSE_TIMEOUT_S, Connection, request
 from tests.conftest import MakeJob, Serve
-from tests.raw_http import RESPONSE_TIMEOUT_S, Connection, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 SIZE: Final = 1_500_000
 """Bytes; fewer than the buffers between service and client hold."""

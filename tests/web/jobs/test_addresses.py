@@ -13,10 +13,10 @@ from urllib.parse import quote, urljoin
 
 import pytest
 
+from tests.clients.raw_http import connection, request
 from tests.conftest import MakeJob, Serve
-from tests.external_programs import needs, run, running_program
-from tests.raw_http import connection, request
-from tests.service_runner import Service
+from tests.programs.external_programs import needs, run, running_program
+from tests.programs.service_runner import Service
 
 FILM = b"film" * 1000
 JOB = "/api/jobs/job-1"

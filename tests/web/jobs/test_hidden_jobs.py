@@ -12,10 +12,10 @@ import pytest
 
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
+from tests.clients.raw_http import Answer
 from tests.conftest import MakeJob, Serve
 from tests.eventually import pause
-from tests.raw_http import Answer
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 ROUTES = ("", "?wait=1", "/events", "/logs", "/logs?follow=1", "/download", "/download-links")
 UNKNOWN, ANOTHERS = "job-8", "job-9"

@@ -8,9 +8,9 @@ from typing import Final
 
 import pytest
 
+from tests.clients.sse_client import open_event_stream
 from tests.conftest import MakeJob, Serve, put
 from tests.eventually import pause
-from tests.sse_client import open_event_stream
 
 JOB: Final = "/api/jobs/job-1"
 MAX_LEVELS: Final = 1023

@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
+from tests.clients.raw_http import request
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.eventually import pause
-from tests.raw_http import request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 ODD = 'bert "the" \\ Bär, 夜'
 

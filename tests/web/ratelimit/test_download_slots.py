@@ -12,10 +12,10 @@ from typing import Final
 import pytest
 
 from jobsvc.web.file_transfer.transfer_state import TransferState
+from tests.clients.raw_http import Connection, request
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.eventually import until
-from tests.raw_http import Connection, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 LARGE: Final = 64_000_000
 TARGETS: Final = {"download": "/api/jobs/job-1/download", "log": "/api/jobs/job-1/logs"}

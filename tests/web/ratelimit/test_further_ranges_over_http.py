@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
+from tests.clients.raw_http import request
 from tests.conftest import MakeJob, MakeToken, Serve
-from tests.raw_http import request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 SMALL: Final = b"film" * 10_000
 DOWNLOAD: Final = "/api/jobs/job-1/download"

@@ -17,9 +17,9 @@ import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ
 from jobsvc.web.ratelimit import sliding_window
+from tests.clients.raw_http import Answer, Connection, request
 from tests.conftest import MakeJob, MakeToken, Serve
-from tests.raw_http import Answer, Connection, request
-from tests.service_runner import Service
+from tests.programs.service_runner import Service
 
 STATUS: Final = "/api/jobs/job-1"
 DOWNLOAD: Final = "/api/jobs/job-1/download"

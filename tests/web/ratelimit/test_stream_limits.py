@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.clients.raw_http import request
+from tests.clients.sse_client import open_event_stream
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
 from tests.eventually import pause
-from tests.raw_http import request
-from tests.service_runner import Service
-from tests.sse_client import open_event_stream
+from tests.programs.service_runner import Service
 
 LASTING = (
     "/api/jobs/job-1/events",

@@ -19,9 +19,9 @@ from jobsvc.domain.access import JOBS_READ
 from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.settings import Settings
 from jobsvc.storage.state import token_file
+from tests.clients.raw_http import request
 from tests.eventually import until
-from tests.raw_http import request
-from tests.service_runner import Service, service_in_loop
+from tests.programs.service_runner import Service, service_in_loop
 
 OWNERS: Final = ("anna", "bob")
 JOBS: Final = ("a", "b")
