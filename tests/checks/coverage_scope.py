@@ -25,7 +25,7 @@ UNMEASURED: Final = ("contract", "documented_proxies", "fuzz", "network_storage"
 UNMEASURED_PROPERTIES: Final = (*UNMEASURED, "index", "web")
 """Folders whose property tests are not measured."""
 MEASURED_CHILDREN: Final = ("cli", "service", "index/scan", "index/watch", "storage/processes")
-"""Folders whose tests measure the programs that they start; it adds 0.13 s of CPU time to a watcher process."""
+"""Folders whose tests measure the programs that they start; that takes 0.13 s of CPU time for a watcher."""
 TESTS: Final = Path(__file__).parents[1]
 CHILDREN: Final = "COVERAGE_PROCESS_CONFIG"
 """The variable by which coverage starts in child processes."""

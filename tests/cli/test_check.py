@@ -273,8 +273,8 @@ def interrupt_check(root: Path) -> int:
 
 
 def test_interrupted_check_leaves_nothing_behind(root: Path) -> None:
-    while (code := interrupt_check(root)) == 0:
-        pass  # on a busy machine it may end before the signal
+    while (code := interrupt_check(root)) in {0, -signal.SIGTERM} and not os.listdir(root):  # noqa: PTH208 - likewise
+        pass  # on a busy machine the write test may end before the signal
     assert code == 128 + signal.SIGTERM
     assert os.listdir(root) == []  # noqa: PTH208 - likewise
 
