@@ -15,8 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(DEMO_STAMP)
 	$(RUN) jobsvc demo
 
-# Most tests wait for most of their time, so more processes than cores.
-TEST_PROCESSES ?= 5
+# Tests also wait, so more processes than cores; with 4 or 5 they take as long, and more of them see each other's load.
+TEST_PROCESSES ?= 3
 test: $(STAMP)
 	$(RUN) coverage erase
 	$(RUN) coverage run -m pytest -n $(TEST_PROCESSES) --dist worksteal
