@@ -15,7 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(DEMO_STAMP)
 	$(RUN) jobsvc demo
 
-# Tests also wait, so more processes than cores; with 4 or 5 they take as long, and more of them see each other's load.
+# Tests also wait, so more processes than cores. On two cores 4 and 5 take 6.6 minutes and 3 takes 8, but with more
+# processes a test is more likely to fail because of the others' load.
 TEST_PROCESSES ?= 3
 test: $(STAMP)
 	$(RUN) coverage erase

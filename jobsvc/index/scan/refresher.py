@@ -14,7 +14,7 @@ from typing import Final
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.updater import CatalogueUpdater
-from jobsvc.index.scan.refresh_queue import MAX_QUEUE_BATCH_JOBS, RefreshQueue
+from jobsvc.index.scan.refresh_queue import RefreshQueue
 from jobsvc.index.scan.retries import Retries
 from jobsvc.index.scan.worker_pool import WorkerPool
 from jobsvc.storage.executor import StorageExecutor
@@ -82,8 +82,7 @@ class Refresher:
                     self._on_queue_empty()
                 await queue.wait()
             try:
-                (requests,) = self._batches(batch, MAX_QUEUE_BATCH_JOBS)
-                await self._read(key, requests)
+                await self._read(key, self._requests(batch))
             except StorageUnavailable:
                 self._retries.failed(batch)
             finally:
@@ -106,16 +105,19 @@ class Refresher:
         with self._queue.bulk_read():
             if self._queue.is_local:
                 new = await self._worker_pool.read(new)
-            return await self._read_stages(key, self._batches([*new, *job_ids], MAX_BATCH_JOBS), listed)
+            return await self._read_stages(key, self._batches([*new, *job_ids]), listed)
 
-    def _batches(self, job_ids: Sequence[str], size: int) -> Iterator[Sequence[ReadRequest]]:
+    def _batches(self, job_ids: Sequence[str]) -> Iterator[Sequence[ReadRequest]]:
         """Yield read requests in batches, with the snapshots known when each batch is taken."""
+        for start in range(0, len(job_ids), MAX_BATCH_JOBS):
+            yield self._requests(job_ids[start : start + MAX_BATCH_JOBS])
+
+    def _requests(self, job_ids: Sequence[str]) -> Sequence[ReadRequest]:
+        """Return read requests with the snapshots known now."""
         known = self._catalogue.entries
-        for start in range(0, len(job_ids), size):
-            yield [
-                (job_id, None if (entry := known.get(job_id)) is None else entry.snapshot)
-                for job_id in job_ids[start : start + size]
-            ]
+        return [
+            (job_id, None if (entry := known.get(job_id)) is None else entry.snapshot) for job_id in job_ids
+        ]
 
     async def _read_stages(
         self, key: str, batches: Iterator[Sequence[ReadRequest]], listed: Container[str] | None

@@ -57,8 +57,7 @@ class FileResponder:
     ) -> web.StreamResponse:
         """Respond to GET or HEAD; the file is closed in any case.
 
-        `key` is the job id whose share of the threads is used; `extra_headers` are added to each 200 and
-        206.
+        `key` is the job id whose share of the threads is used; `extra_headers` are added to each 200 and 206.
         `slot.transfer` is set to the state of the transfer.
         """
         planned = plan(selection)

@@ -112,8 +112,7 @@ class Budget:
         """Return the state of a token's budget without consuming a request."""
         counter, key = self._counter, self._key(token)
         remaining, ends_in = counter.remaining(key)
-        reset = ceil(ends_in) if remaining else counter.window_state(key).wait()
-        return BudgetState(counter.limit, counter.window, remaining, reset)
+        return BudgetState(counter.limit, counter.window, remaining, self._reset(key, remaining, ends_in))
 
     def lines(self, token: Token) -> str:
         """Return the same fields as lines of a head."""
@@ -121,8 +120,11 @@ class Budget:
         return self._lines(key, *self._counter.remaining(key))
 
     def _lines(self, key: str, remaining: int, ends_in: float) -> str:
-        reset = ceil(ends_in) if remaining else self._counter.window_state(key).wait()
-        return f"{self._line_start}{remaining};t={reset}\r\n"
+        return f"{self._line_start}{remaining};t={self._reset(key, remaining, ends_in)}\r\n"
+
+    def _reset(self, key: str, remaining: int, ends_in: float) -> int:
+        """Return the seconds until the window ends or, if no request remains, until one would pass."""
+        return ceil(ends_in) if remaining else self._counter.window_state(key).wait()
 
     def _key(self, token: Token) -> str:
         """Return the key of a token's count, the same as the limiter's."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -174,17 +175,21 @@ async def test_download_continues_while_the_record_is_missing_for_a_moment(
     assert (answer.status, answer.body) == (200, b"film")
 
 
+async def assert_missing_log_is_waited_for(service: Service, log: Path) -> None:
+    request_task = asyncio.create_task(service.get(LOGS))
+    await statuses_while(service, JOB, AWAY_S)
+    assert not request_task.done()
+    put(log, b"new\n")
+    assert (await request_task).body == b"new\n"
+
+
 async def test_log_missing_for_a_moment_is_waited_for(serve: Serve, make_job: MakeJob) -> None:
     log = make_job(status="rendering", log=b"old\n") / "render.log"
     service = await serve(**POLLED)
     await status_of(service, 200)
     assert (await service.get(LOGS)).body == b"old\n"
     log.unlink()
-    request_task = asyncio.create_task(service.get(LOGS))
-    await statuses_while(service, JOB, AWAY_S)
-    assert not request_task.done()
-    put(log, b"new\n")
-    assert (await request_task).body == b"new\n"
+    await assert_missing_log_is_waited_for(service, log)
 
 
 async def test_permanently_missing_log_is_404_and_one_that_never_existed_immediately(
@@ -208,11 +213,7 @@ async def test_unread_log_is_waited_for_if_its_directory_has_just_changed(
     service = await serve(**POLLED)
     await status_of(service, 200)
     log.unlink()
-    request_task = asyncio.create_task(service.get(LOGS))
-    await statuses_while(service, JOB, AWAY_S)
-    assert not request_task.done()
-    put(log, b"new\n")
-    assert (await request_task).body == b"new\n"
+    await assert_missing_log_is_waited_for(service, log)
 
 
 async def test_log_that_never_existed_is_404_immediately_if_its_directory_has_not_just_changed(

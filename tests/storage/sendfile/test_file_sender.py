@@ -16,7 +16,7 @@ from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.nonblocking.cached_read import ReadBuffer, read_cached
 from jobsvc.storage.sendfile import file_sender as module
 from jobsvc.storage.sendfile import socket_queues
-from jobsvc.storage.sendfile.file_sender import FileSender, StopReason, is_changed
+from jobsvc.storage.sendfile.file_sender import RESUMABLE, FileSender, StopReason, is_changed
 from jobsvc.storage.sendfile.socket_queues import max_buffered_bytes
 from tests.eventually import wait_until
 
@@ -58,10 +58,10 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def send_all(sender: FileSender, start: int, stop: int) -> StopReason:
     while start < stop:
-        turn = sender.send_slice(start, stop)
-        start += turn.sent
-        if turn.stop_reason not in {StopReason.CONTINUE, StopReason.WOULD_BLOCK}:
-            return turn.stop_reason
+        result = sender.send_slice(start, stop)
+        start += result.sent
+        if result.stop_reason not in RESUMABLE:
+            return result.stop_reason
     return StopReason.CONTINUE
 
 
@@ -73,11 +73,11 @@ def test_exactly_the_requested_bytes_arrive(
     film: Path, pair: tuple[socket.socket, socket.socket], start: int, stop: int
 ) -> None:
     ours, theirs = pair
-    got = bytearray()
+    received = bytearray()
 
     def read() -> None:
-        while len(got) < stop - start:
-            got.extend(theirs.recv(1 << 20))
+        while len(received) < stop - start:
+            received.extend(theirs.recv(1 << 20))
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -85,7 +85,7 @@ def test_exactly_the_requested_bytes_arrive(
     assert send_all(sender, start, stop) is StopReason.CONTINUE
     reader.join(10)
     sender.close()
-    assert bytes(got) == BODY[start:stop]
+    assert bytes(received) == BODY[start:stop]
 
 
 @both_ways
@@ -136,8 +136,11 @@ def test_storage_error_is_returned(
     status = os.fstat(folder)
     file = OpenFile(folder, FileVersion.of(status), "x", status.st_nlink)
     sender = FileSender(file, pair[0].fileno(), length)
-    turn = sender.send_slice(0, length)
-    assert (turn.stop_reason, isinstance(turn.error, IsADirectoryError)) == (StopReason.STORAGE_ERROR, True)
+    result = sender.send_slice(0, length)
+    assert (result.stop_reason, isinstance(result.error, IsADirectoryError)) == (
+        StopReason.STORAGE_ERROR,
+        True,
+    )
     sender.close()
 
 
@@ -154,8 +157,11 @@ def test_storage_error_with_a_socket_errno_is_not_a_disconnect(
     sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
     monkeypatch.setattr(os, "sendfile", fail)
     monkeypatch.setattr(os, "pread", fail)
-    turn = sender.send_slice(0, len(BODY))
-    assert (turn.stop_reason, turn.error and turn.error.strerror) == (StopReason.STORAGE_ERROR, "of the file")
+    result = sender.send_slice(0, len(BODY))
+    assert (result.stop_reason, result.error and result.error.strerror) == (
+        StopReason.STORAGE_ERROR,
+        "of the file",
+    )
     sender.close()
 
 
@@ -187,8 +193,8 @@ def test_modified_file_is_never_sent_to_its_end(
     assert callable(harm)
     harm(film)
     sender = FileSender(file, pair[0].fileno(), len(BODY))
-    turn = sender.send_slice(len(BODY) - 1000, len(BODY))
-    assert (turn.sent, turn.stop_reason) == (0, StopReason.FILE_CHANGED)
+    result = sender.send_slice(len(BODY) - 1000, len(BODY))
+    assert (result.sent, result.stop_reason) == (0, StopReason.FILE_CHANGED)
     assert sender.send_slice(len(BODY) - 40_000, len(BODY)).stop_reason is StopReason.FILE_CHANGED
     sender.close()
 
@@ -252,10 +258,10 @@ def read_to_the_end(theirs: socket.socket) -> bytes:
 
 
 def read_just(theirs: socket.socket, count: int) -> bytes:
-    got = bytearray()
-    while len(got) < count:
-        got += theirs.recv(count - len(got))
-    return bytes(got)
+    received = bytearray()
+    while len(received) < count:
+        received += theirs.recv(count - len(received))
+    return bytes(received)
 
 
 def test_overwrite_after_everything_was_sent_does_not_reach_the_client(
@@ -277,14 +283,14 @@ def test_overwrite_after_everything_was_sent_does_not_reach_the_client(
 
 def send_until_peer_unread(sender: FileSender, size: int) -> StopReason:
     """Send to a client that reads nothing, into buffers that hold it all."""
-    turn = sender.send_slice(0, size)
-    while turn.stop_reason in {StopReason.CONTINUE, StopReason.WOULD_BLOCK} and sender.sent < size:
-        turn = sender.send_slice(sender.sent, size)
-    return turn.stop_reason
+    result = sender.send_slice(0, size)
+    while result.stop_reason in RESUMABLE and sender.sent < size:
+        result = sender.send_slice(sender.sent, size)
+    return result.stop_reason
 
 
 @pytest.fixture
-def behind(
+def unread_sender(
     film: Path, connected: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FileSender]:
     """All but the last chunk of SOME was sent, and the client has read nothing: more than is allowed to be
@@ -300,54 +306,57 @@ def behind(
 
 
 def test_last_bytes_for_a_local_client_wait_until_all_pages_are_read(
-    film: Path, connected: tuple[socket.socket, socket.socket], behind: FileSender
+    film: Path, connected: tuple[socket.socket, socket.socket], unread_sender: FileSender
 ) -> None:
     """An overwrite in place before the client has read them is detected, and the body does
     not end cleanly.
     """
-    assert behind.has_unread_pages()
-    wait_until(lambda: behind.unread_by_peer() == behind.sent)
+    assert unread_sender.has_unread_pages()
+    wait_until(lambda: unread_sender.unread_by_peer() == unread_sender.sent)
     with film.open("r+b") as file:
         file.write(bytes(SOME))
-    read_just(connected[1], behind._sent_by_sendfile - 1)
-    assert behind.send_slice(behind.sent, SOME).stop_reason is StopReason.PEER_UNREAD
+    read_just(connected[1], unread_sender._sent_by_sendfile - 1)
+    assert unread_sender.send_slice(unread_sender.sent, SOME).stop_reason is StopReason.PEER_UNREAD
     read_just(connected[1], 1)
-    wait_until(lambda: not behind.has_unread_pages())
-    assert behind.send_slice(behind.sent, SOME).stop_reason is StopReason.FILE_CHANGED
+    wait_until(lambda: not unread_sender.has_unread_pages())
+    assert unread_sender.send_slice(unread_sender.sent, SOME).stop_reason is StopReason.FILE_CHANGED
 
 
 def test_client_that_has_read_all_pages_gets_the_rest(
-    connected: tuple[socket.socket, socket.socket], behind: FileSender
+    connected: tuple[socket.socket, socket.socket], unread_sender: FileSender
 ) -> None:
-    got = read_just(connected[1], behind._sent_by_sendfile)
-    wait_until(lambda: not behind.has_unread_pages())
-    assert send_all(behind, behind.sent, SOME) is StopReason.CONTINUE
-    behind.close()
+    received = read_just(connected[1], unread_sender._sent_by_sendfile)
+    wait_until(lambda: not unread_sender.has_unread_pages())
+    assert send_all(unread_sender, unread_sender.sent, SOME) is StopReason.CONTINUE
+    unread_sender.close()
     connected[0].close()
-    assert got + read_to_the_end(connected[1]) == BODY[:SOME]
+    assert received + read_to_the_end(connected[1]) == BODY[:SOME]
 
 
 def test_client_counts_as_behind_while_the_kernel_cannot_tell(
-    connected: tuple[socket.socket, socket.socket], behind: FileSender, monkeypatch: pytest.MonkeyPatch
+    connected: tuple[socket.socket, socket.socket], unread_sender: FileSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for a process without free descriptors."""
 
     def refuse(_: socket.socket) -> int:
         raise OSError(errno.EMFILE, "too many")
 
-    read_just(connected[1], behind.sent)
+    read_just(connected[1], unread_sender.sent)
     with monkeypatch.context() as full:
         full.setattr(socket_queues, "unread", refuse)
-        assert (behind.unread_by_peer(), behind.has_unread_pages()) == (behind.sent, True)
-    wait_until(lambda: not behind.has_unread_pages())
+        assert (unread_sender.unread_by_peer(), unread_sender.has_unread_pages()) == (
+            unread_sender.sent,
+            True,
+        )
+    wait_until(lambda: not unread_sender.has_unread_pages())
 
 
 def test_disconnected_client_is_not_waited_for(
-    connected: tuple[socket.socket, socket.socket], behind: FileSender
+    connected: tuple[socket.socket, socket.socket], unread_sender: FileSender
 ) -> None:
     connected[1].close()
-    wait_until(lambda: not behind.has_unread_pages())
-    assert behind.send_slice(behind.sent, SOME).stop_reason is StopReason.DISCONNECTED
+    wait_until(lambda: not unread_sender.has_unread_pages())
+    assert unread_sender.send_slice(unread_sender.sent, SOME).stop_reason is StopReason.DISCONNECTED
 
 
 def test_packets_are_full_within_a_slice_and_nothing_is_held_back_after_it(

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -19,6 +20,8 @@ from jobsvc.storage.sendfile.socket_queues import (
     unread,
 )
 from tests.eventually import wait_until
+
+DEFAULT_BYTES: Final = module.MAX_SEND_BUFFER_BYTES + module.MAX_RECEIVE_BUFFER_BYTES
 
 Ends = tuple[socket.socket, socket.socket]
 
@@ -47,14 +50,14 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
 
 def test_unread_bytes_of_a_local_client_are_known(ends: Ends) -> None:
     ours, theirs = ends
-    backlog = SocketQueues(ours)
-    assert (backlog.is_local_peer, unread(ours), backlog.unread()) == (True, 0, 0)
+    queues = SocketQueues(ours)
+    assert (queues.is_local_peer, unread(ours), queues.unread()) == (True, 0, 0)
     ours.sendall(bytes(10_000))
     wait_until(lambda: unread(ours) == 10_000)
     theirs.recv(4_000, socket.MSG_WAITALL)
     assert unread(ours) == 6_000
-    wait_until(lambda: backlog.unacked() == 0)
-    assert backlog.unread() == 6_000
+    wait_until(lambda: queues.unacked() == 0)
+    assert queues.unread() == 6_000
     assert unread(theirs) == 0
 
 
@@ -68,9 +71,9 @@ def test_bytes_in_the_own_send_queue_count_too(ends: Ends) -> None:
             sent += ours.send(bytes(1 << 20))
         except BlockingIOError:
             break
-    backlog = SocketQueues(ours)
-    wait_until(lambda: backlog.unread() == sent)
-    assert backlog.unacked() > 0
+    queues = SocketQueues(ours)
+    wait_until(lambda: queues.unread() == sent)
+    assert queues.unacked() > 0
 
 
 def test_remote_client_is_unknown_and_bounded_by_the_buffers() -> None:
@@ -91,41 +94,43 @@ def test_peer_of_a_closed_connection_is_not_found(ends: Ends) -> None:
     wait_until(lambda: unread(ours) is None)
 
 
-Spoil = Callable[[bytearray], None]
+Change = Callable[[bytearray], None]
 
 
 @pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoil], None]:
+def change_request(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
     """Replace the request that is sent to the kernel."""
 
-    def otherwise(spoil: Spoil) -> None:
-        usual = module._question
+    def replace(change: Change) -> None:
+        build = module._question
 
-        def spoiled(connection: socket.socket) -> bytes:
-            message = bytearray(usual(connection))
-            spoil(message)
+        def changed(connection: socket.socket) -> bytes:
+            message = bytearray(build(connection))
+            change(message)
             return bytes(message)
 
-        monkeypatch.setattr(module, "_question", spoiled)
+        monkeypatch.setattr(module, "_question", changed)
 
-    return otherwise
+    return replace
 
 
-def test_connection_whose_peer_is_not_found_is_remote(ends: Ends, ask: Callable[[Spoil], None]) -> None:
+def test_connection_whose_peer_is_not_found_is_remote(
+    ends: Ends, change_request: Callable[[Change], None]
+) -> None:
     """The request names ports that nobody uses, as it does for a client of another host."""
     ports = slice(module._HEADER.size + 8, module._HEADER.size + 12)
-    ask(lambda message: message.__setitem__(ports, bytes(4)))
+    change_request(lambda message: message.__setitem__(ports, bytes(4)))
     assert unread(ends[0]) is None
     assert not SocketQueues(ends[0]).is_local_peer
 
 
-def test_kernel_error_counts_as_unknown(ends: Ends, ask: Callable[[Spoil], None]) -> None:
+def test_kernel_error_counts_as_unknown(ends: Ends, change_request: Callable[[Change], None]) -> None:
     """The request is truncated, which the kernel refuses."""
-    ask(lambda message: message.__setitem__(slice(4), (24).to_bytes(4, sys.byteorder)))
+    change_request(lambda message: message.__setitem__(slice(4), (24).to_bytes(4, sys.byteorder)))
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
         unread(ends[0])
-    backlog = SocketQueues(ends[0])
-    assert (backlog.is_local_peer, backlog.max_buffered()) == (False, max_buffered_bytes())
+    queues = SocketQueues(ends[0])
+    assert (queues.is_local_peer, queues.max_buffered()) == (False, max_buffered_bytes())
 
 
 def test_less_is_copied_for_a_local_client(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,9 +145,9 @@ def test_less_is_copied_for_a_local_client(ends: Ends, monkeypatch: pytest.Monke
         ("1 2 30\n", "10\n", 60),
         ("1 2 30\n", "40\n", 110),
         ("1 2 30\n", None, 60),
-        ("\n", None, module.MAX_SEND_BUFFER_BYTES + module.MAX_RECEIVE_BUFFER_BYTES),
-        ("a b c", "d", module.MAX_SEND_BUFFER_BYTES + module.MAX_RECEIVE_BUFFER_BYTES),
-        (None, None, module.MAX_SEND_BUFFER_BYTES + module.MAX_RECEIVE_BUFFER_BYTES),
+        ("\n", None, DEFAULT_BYTES),
+        ("a b c", "d", DEFAULT_BYTES),
+        (None, None, DEFAULT_BYTES),
     ],
 )
 def test_size_of_the_buffers_is_the_systems_or_its_default(

@@ -33,35 +33,35 @@ def film(make_job: MakeJob, old: bytes) -> Path:
 
 
 @pytest.fixture
-def behind(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+def waiting_for_peer(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Limit how many unread bytes a client may have; set once the service waits for it."""
-    seen, caught_up = asyncio.Event(), FileTransfer._wait_peer_read
+    waiting, wait_peer_read = asyncio.Event(), FileTransfer._wait_peer_read
 
-    async def seen_behind(stream: FileTransfer) -> None:
-        seen.set()
-        await caught_up(stream)
+    async def record_wait(stream: FileTransfer) -> None:
+        waiting.set()
+        await wait_peer_read(stream)
 
     monkeypatch.setattr(socket_queues, "MAX_BUFFERED_LOCAL_BYTES", 200_000)
-    monkeypatch.setattr(FileTransfer, "_wait_peer_read", seen_behind)
-    return seen
+    monkeypatch.setattr(FileTransfer, "_wait_peer_read", record_wait)
+    return waiting
 
 
-async def start_download(service: Service, link: Connection, behind: asyncio.Event) -> None:
+async def start_download(service: Service, link: Connection, waiting_for_peer: asyncio.Event) -> None:
     """Start the download, and read only its head until the service waits for the client."""
     link.send(request("GET", TARGET, token=service.token))
-    _, answered, _ = await link.head()
-    assert answered == 200
+    _, status, _ = await link.head()
+    assert status == 200
     async with asyncio.timeout(RESPONSE_TIMEOUT_S):
-        await behind.wait()
+        await waiting_for_peer.wait()
 
 
 @pytest.mark.usefixtures("film")
 async def test_client_that_continues_to_read_gets_the_whole_file(
-    serve: Serve, old: bytes, behind: asyncio.Event
+    serve: Serve, old: bytes, waiting_for_peer: asyncio.Event
 ) -> None:
     service = await serve()
     async with service.connect() as link:
-        await start_download(service, link, behind)
+        await start_download(service, link, waiting_for_peer)
         assert await link.read(SIZE) == old
         assert (await link.ask("GET", "/healthz")).status == 200
     [line] = await service.wait_for_downloads(1)
@@ -69,11 +69,11 @@ async def test_client_that_continues_to_read_gets_the_whole_file(
 
 
 async def test_overwrite_before_the_client_has_read_breaks_the_connection(
-    serve: Serve, film: Path, behind: asyncio.Event
+    serve: Serve, film: Path, waiting_for_peer: asyncio.Event
 ) -> None:
     service = await serve()
     async with service.connect() as link:
-        await start_download(service, link, behind)
+        await start_download(service, link, waiting_for_peer)
         with film.open("r+b") as file:
             file.write(bytes(SIZE))
         assert len(await link.read(SIZE)) < SIZE
@@ -83,19 +83,21 @@ async def test_overwrite_before_the_client_has_read_breaks_the_connection(
 
 
 @pytest.mark.usefixtures("film")
-async def test_client_that_never_reads_is_disconnected(serve: Serve, behind: asyncio.Event) -> None:
+async def test_client_that_never_reads_is_disconnected(serve: Serve, waiting_for_peer: asyncio.Event) -> None:
     service = await serve(send_timeout=0.3)
     async with service.connect() as link:
-        await start_download(service, link, behind)
+        await start_download(service, link, waiting_for_peer)
         [line] = await service.wait_for_downloads(1)
         assert (line["outcome"], line["bytesSent"] < SIZE) == ("client-gone", True)
 
 
 @pytest.mark.usefixtures("film")
-async def test_client_that_disappears_is_not_waited_for(serve: Serve, behind: asyncio.Event) -> None:
+async def test_client_that_disappears_is_not_waited_for(
+    serve: Serve, waiting_for_peer: asyncio.Event
+) -> None:
     service = await serve(send_timeout=3600)
     async with service.connect() as link:
-        await start_download(service, link, behind)
+        await start_download(service, link, waiting_for_peer)
         await link.reset()
         [line] = await service.wait_for_downloads(1)
         assert line["outcome"] == "client-gone"
