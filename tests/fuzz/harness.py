@@ -23,6 +23,7 @@ from jobsvc.storage.state import token_file
 from jobsvc.web.app.server import ServiceRunner
 from jobsvc.web.connection.connection import Connection
 from jobsvc.web.connection.fast_connection import FastConnection, FastPathServer
+from jobsvc.web.connection.head_cache import CachedMatch
 from tests.fuzz.answers import Answer, NotAnAnswer, parse
 from tests.fuzz.generator import JOBS, Stream
 from tests.fuzz.reference import Expected, Kind, read
@@ -35,7 +36,7 @@ _CACHED: Final = 50_000
 class _WithoutHeadCache(FastConnection):
     """Parses every head."""
 
-    def _cached_head_path(self, data: bytes) -> str | None:
+    def _match_cached_head(self, data: bytes) -> CachedMatch | None:
         return None
 
 

@@ -1,7 +1,8 @@
 """Respond to plain GETs that need no wait where their bytes arrive: the fast path.
 
 A task for each request, with its wake-ups, costs as much as a status response. The fast path uses neither a
-task nor aiohttp's request object. It does not parse a head that equals the previous one except for the path.
+task nor aiohttp's request object. It does not parse a head that equals the previous one except for the path
+and the range.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
 
 from jobsvc.web.connection.connection import Connection, ConnectionServer, RequestHandler
-from jobsvc.web.connection.head_cache import CachedHead
+from jobsvc.web.connection.head_cache import CachedHead, CachedMatch
 
 
 class FastPathServer(ConnectionServer):
@@ -70,10 +71,14 @@ class FastConnection(Connection):
             super().data_received(data)
 
     def _parse(self, data: bytes) -> None:
-        target = self._cached_head_path(data)
-        if target is None:
+        match = self._match_cached_head(data)
+        if match is None:
             super()._parse(data)
-        elif not self._try_fast_cached(target):
+            return
+        message, target = match
+        if self._try_fast(message, target):
+            self._request_count += 1
+        else:
             self._process_piece(data, to_task=True)
 
     def _process_piece(self, data: bytes, *, to_task: bool = False) -> None:
@@ -88,8 +93,8 @@ class FastConnection(Connection):
 
     # Fast path
 
-    def _cached_head_path(self, data: bytes) -> str | None:
-        """Return the target of a request that differs from the last one only in its target.
+    def _match_cached_head(self, data: bytes) -> CachedMatch | None:
+        """Match a request that differs from the last one only in its target or its range.
 
         Returns None for any other request, and if the connection is not idle or is closing.
         """
@@ -103,14 +108,7 @@ class FastConnection(Connection):
             or self._close
         ):
             return None
-        return last.match_path(data)
-
-    def _try_fast_cached(self, target: str) -> bool:
-        """Respond to such a request on the fast path; return whether it did."""
-        if self._jobsvc_cached_head is None or not self._try_fast(self._jobsvc_cached_head.message, target):
-            return False
-        self._request_count += 1
-        return True
+        return last.match(data)
 
     def _respond_at_once(self, data: bytes) -> bool:
         """Respond to the parsed request on the fast path if it is the only one; return whether it did."""

@@ -1,4 +1,4 @@
-"""A head that the cache matches except for its path is parsed to the same message by the parser."""
+"""A head that the cache matches except for its path and range is parsed to the same message by the parser."""
 
 from __future__ import annotations
 
@@ -30,6 +30,21 @@ VALUES: Final = ["", "a", "GET /api/jobs/job-1 HTTP/1.1", "a, b"]
 
 fields = st.lists(st.tuples(st.sampled_from(["X", "Authorization"]), st.sampled_from(VALUES)), max_size=3)
 Fields = list[tuple[str, str]]
+
+RANGES: Final = ["bytes=0-1", "bytes=5-", "bytes=999999999999999999-0", "bytes=00-007"]
+OTHER_RANGES: Final = [
+    "bytes=-5",
+    "bytes=0-1,3-4",
+    "bytes=0- 1",
+    "bytes=0-1 ",
+    "Bytes=0-1",
+    "bytes=x-1",
+    "",
+    "bytes=-",
+    f"bytes={'9' * 19}-",
+]
+ranges = st.sampled_from(RANGES) | st.sampled_from(OTHER_RANGES)
+names = st.sampled_from(["Range", "range"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +84,7 @@ def test_only_complete_heads_match(sent: list[bytes], data: st.DataObject) -> No
     for start, stop in pairwise(sorted({0, *cuts, len(stream)})):
         piece = stream[start:stop]
         messages = reading.feed_data(piece)[0]
-        if len(messages) == 1 and CachedHead(messages[0][0], piece).match_path(piece) is not None:
+        if len(messages) == 1 and CachedHead(messages[0][0], piece).match(piece) is not None:
             assert piece == sent[done]
         for _ in messages:
             reading.message_consumed()
@@ -83,11 +98,40 @@ def test_matched_head_equals_what_the_parser_returns(
 ) -> None:
     first, second = head(one, first_fields), head(other, second_fields, method)
     last = CachedHead(parsed(first), first)
-    target = last.match_path(second)
+    match = last.match(second)
     plain = method == "GET" and one in PLAIN and other in PLAIN
-    assert (target is not None) == (plain and first_fields == second_fields)
-    if target is not None:
-        assert repr(with_path(last.message, target)) == repr(parsed(second))
+    assert (match is not None) == (plain and first_fields == second_fields)
+    if match is not None:
+        assert repr(with_path(*match)) == repr(parsed(second))
+
+
+@given(fields, fields, names, ranges, ranges, st.sampled_from(PLAIN))
+def test_matched_head_with_another_range_equals_what_the_parser_returns(
+    before: Fields, after: Fields, name: str, one: str, other: str, path: str
+) -> None:
+    first = head("/a", [*before, (name, one), *after])
+    second = head(path, [*before, (name, other), *after])
+    match = CachedHead(parsed(first), first).match(second)
+    assert (match is not None) == (one == other or (one in RANGES and other in RANGES))
+    if match is not None:
+        assert repr(with_path(*match)) == repr(parsed(second))
+
+
+@given(
+    st.permutations([("Range", "bytes=0-1"), ("Range", "bytes=2-3"), ("X-Range", "bytes=4-5"), ("X", "a")])
+)
+def test_request_with_two_ranges_matches_itself_only(given: Fields) -> None:
+    """Which of the two fields would count is for the parser to decide."""
+    first = head("/a", given)
+    last = CachedHead(parsed(first), first)
+    assert last.match(first) is not None
+    for number in (b"0-1", b"2-3", b"4-5"):
+        assert last.match(first.replace(b"bytes=" + number, b"bytes=6-7")) is None
+
+
+def test_field_whose_name_ends_in_range_is_not_the_range() -> None:
+    first = head("/a", [("X-Range", "bytes=0-1")])
+    assert CachedHead(parsed(first), first).match(first.replace(b"0-1", b"2-3")) is None
 
 
 @pytest.mark.parametrize(
@@ -106,5 +150,5 @@ def test_matched_head_equals_what_the_parser_returns(
 def test_head_that_differs_in_one_byte_does_not_match(other: bytes) -> None:
     first = head("/a", [("X", "a")])
     last = CachedHead(parsed(first), first)
-    assert last.match_path(first.replace(b"/a", b"/b")) == "/b"
-    assert last.match_path(other) is None
+    assert last.match(first.replace(b"/a", b"/b")) == (last.message, "/b")
+    assert last.match(other) is None
