@@ -77,6 +77,9 @@ class Generator:
                         ("Range: bytes=5-14",),
                         ("Range: bytes=0-0,3-4",),
                         ("Range: bytes=999999-",),
+                        ("Range: bytes=0-",),
+                        ("Range: bytes=6-6",),
+                        ("range: bytes=7-3",),
                         ("If-None-Match: *",),
                         ('If-Match: "x"',),
                     )
