@@ -172,5 +172,6 @@ class Catalogue:
         self._notify(job_id, before, after)
 
     def _notify(self, job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
+        """Call the listeners: subscriptions, the job list and others."""
         for listener in tuple(self._listeners):
             listener(job_id, before, after)

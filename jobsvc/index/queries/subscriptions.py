@@ -67,6 +67,18 @@ class Subscriptions:
                 loop = asyncio.get_running_loop()
                 self._expiry_timers[owner] = loop.call_later(KEEP_FEED_S, self._end, owner)
 
+    def _on_change(self, job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
+        """Notify the subscribers of a changed job and of its owner; called by the catalogue."""
+        if (callbacks := self._by_job.get(job_id)) is not None:
+            self.notify(callbacks)
+        if not self._feeds:
+            return
+        owners = {None, *(snapshot.job.owner for snapshot in (before, after) if snapshot is not None)}
+        for owner in owners:
+            if (feed := self._feeds.get(owner)) is not None:
+                feed.add(job_id, before)
+                self.notify(self._readers[owner])
+
     def notify(self, callbacks: Iterable[Callback]) -> None:
         """Call these callbacks soon; one that is already due is called once.
 
@@ -86,14 +98,3 @@ class Subscriptions:
 
     def _end(self, owner: str | None) -> None:
         del self._feeds[owner], self._readers[owner], self._expiry_timers[owner]
-
-    def _on_change(self, job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
-        if (callbacks := self._by_job.get(job_id)) is not None:
-            self.notify(callbacks)
-        if not self._feeds:
-            return
-        owners = {None, *(snapshot.job.owner for snapshot in (before, after) if snapshot is not None)}
-        for owner in owners:
-            if (feed := self._feeds.get(owner)) is not None:
-                feed.add(job_id, before)
-                self.notify(self._readers[owner])

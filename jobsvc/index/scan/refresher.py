@@ -107,17 +107,76 @@ class Refresher:
                 new = await self._worker_pool.read(new)
             return await self._read_stages(key, self._batches([*new, *job_ids]), listed)
 
-    def _batches(self, job_ids: Sequence[str]) -> Iterator[Sequence[ReadRequest]]:
-        """Yield read requests in batches, with the snapshots known when each batch is taken."""
-        for start in range(0, len(job_ids), MAX_BATCH_JOBS):
-            yield self._requests(job_ids[start : start + MAX_BATCH_JOBS])
-
     def _requests(self, job_ids: Sequence[str]) -> Sequence[ReadRequest]:
         """Return read requests with the snapshots known now."""
         known = self._catalogue.entries
         return [
             (job_id, None if (entry := known.get(job_id)) is None else entry.snapshot) for job_id in job_ids
         ]
+
+    async def _read(
+        self, key: str, requests: Sequence[ReadRequest], listed: Container[str] | None = None
+    ) -> float:
+        """Read one batch, in several calls if one takes too long, and apply the results. Returns the cost."""
+        cost = 0.0
+        while requests := self._without_hanging(requests):
+            batch = BatchRead(self._root, requests, is_local=self._queue.is_local, listed=listed)
+            requests = await self._call(key, batch)
+            started_at = perf_counter()
+            for result in batch.results:
+                self._updater.apply(result, batch.root_stat)
+            self._retries.succeeded(result.job_id for result in batch.results)
+            self._retries.failed(
+                [result.job_id for result in batch.results if isinstance(result.outcome, OSError)]
+            )
+            cost += batch.cost + perf_counter() - started_at
+            self._disk_batches += batch.hit_disk
+        return cost
+
+    async def _call(self, key: str, batch: BatchRead) -> Sequence[ReadRequest]:
+        """Run a batch in a thread. Returns the requests that it did not reach, without a job that hangs.
+
+        Raises StorageUnavailable if the batch did not start, or failed as a whole.
+        """
+        hangs = False
+        try:
+            # A hanging thread counts against its key's share, so later calls use a new key.
+            await self._disk.run_metadata(f"{key}.{self._hung_calls}", batch)
+        except StorageUnavailable:
+            if batch.started_at is None or batch.finished:
+                raise
+            hangs = True
+        finally:
+            # If the thread returns later, it must not add to these results.
+            batch.abandoned = True
+            batch.results = list(batch.results)
+        remaining = batch.remaining()
+        if hangs and remaining:
+            job_id, _ = remaining[0]
+            self._hanging[job_id] = batch
+            self._hung_calls += 1
+            self._retries.failed([job_id])
+            remaining = remaining[1:]
+        return remaining
+
+    def _without_hanging(self, requests: Sequence[ReadRequest]) -> Sequence[ReadRequest]:
+        """Return the requests without the jobs that hang; these are retried later.
+
+        Raises StorageUnavailable if MAX_HANGING_CALLS hang: then all storage might.
+        """
+        for job_id in [job_id for job_id, batch in self._hanging.items() if batch.finished]:
+            del self._hanging[job_id]
+        if not self._hanging:
+            return requests
+        if len(self._hanging) >= MAX_HANGING_CALLS:
+            raise StorageUnavailable
+        self._retries.failed([job_id for job_id, _ in requests if job_id in self._hanging])
+        return [request for request in requests if request[0] not in self._hanging]
+
+    def _batches(self, job_ids: Sequence[str]) -> Iterator[Sequence[ReadRequest]]:
+        """Yield read requests in batches, with the snapshots known when each batch is taken."""
+        for start in range(0, len(job_ids), MAX_BATCH_JOBS):
+            yield self._requests(job_ids[start : start + MAX_BATCH_JOBS])
 
     async def _read_stages(
         self, key: str, batches: Iterator[Sequence[ReadRequest]], listed: Container[str] | None
@@ -146,62 +205,3 @@ class Refresher:
         for batch in batches:
             cost += await self._read(key, batch, listed)
         return cost
-
-    async def _read(
-        self, key: str, requests: Sequence[ReadRequest], listed: Container[str] | None = None
-    ) -> float:
-        """Read one batch, in several calls if one takes too long, and apply the results. Returns the cost."""
-        cost = 0.0
-        while requests := self._without_hanging(requests):
-            batch = BatchRead(self._root, requests, is_local=self._queue.is_local, listed=listed)
-            requests = await self._call(key, batch)
-            started_at = perf_counter()
-            for result in batch.results:
-                self._updater.apply(result, batch.root_stat)
-            self._retries.succeeded(result.job_id for result in batch.results)
-            self._retries.failed(
-                [result.job_id for result in batch.results if isinstance(result.outcome, OSError)]
-            )
-            cost += batch.cost + perf_counter() - started_at
-            self._disk_batches += batch.hit_disk
-        return cost
-
-    def _without_hanging(self, requests: Sequence[ReadRequest]) -> Sequence[ReadRequest]:
-        """Return the requests without the jobs that hang; these are retried later.
-
-        Raises StorageUnavailable if MAX_HANGING_CALLS hang: then all storage might.
-        """
-        for job_id in [job_id for job_id, batch in self._hanging.items() if batch.finished]:
-            del self._hanging[job_id]
-        if not self._hanging:
-            return requests
-        if len(self._hanging) >= MAX_HANGING_CALLS:
-            raise StorageUnavailable
-        self._retries.failed([job_id for job_id, _ in requests if job_id in self._hanging])
-        return [request for request in requests if request[0] not in self._hanging]
-
-    async def _call(self, key: str, batch: BatchRead) -> Sequence[ReadRequest]:
-        """Run a batch in a thread. Returns the requests that it did not reach, without a job that hangs.
-
-        Raises StorageUnavailable if the batch did not start, or failed as a whole.
-        """
-        hangs = False
-        try:
-            # A hanging thread counts against its key's share, so later calls use a new key.
-            await self._disk.run_metadata(f"{key}.{self._hung_calls}", batch)
-        except StorageUnavailable:
-            if batch.started_at is None or batch.finished:
-                raise
-            hangs = True
-        finally:
-            # If the thread returns later, it must not add to these results.
-            batch.abandoned = True
-            batch.results = list(batch.results)
-        remaining = batch.remaining()
-        if hangs and remaining:
-            job_id, _ = remaining[0]
-            self._hanging[job_id] = batch
-            self._hung_calls += 1
-            self._retries.failed([job_id])
-            remaining = remaining[1:]
-        return remaining

@@ -144,12 +144,46 @@ class Watcher:
                     due = self._send_heartbeat(due)
             due = self._send_heartbeat(due)
 
+    def _on_events(self, group: InotifyGroup, changes: RawChanges) -> bool:
+        """Write the lines for a batch of changes, on the group's thread. Returns whether it continues."""
+        is_heartbeat = any(path == self._heartbeat_file for _, path in changes)
+        all_lines = lines_of(self._root, changes, is_root=group is self._root_group)
+        grown_logs = {line for line in all_lines if line.startswith(_GROWN)}
+        lines = sorted(all_lines - grown_logs)
+        with self._lock:
+            self._grown_logs |= grown_logs
+            if is_heartbeat:
+                self._pending_groups.discard(group)
+                if not self._pending_groups:
+                    lines += [*sorted(self._grown_logs), f"heartbeat {self._heartbeat_at!r}"]
+                    self._grown_logs.clear()
+            self._write_lines(lines)
+            if not is_heartbeat or group.retire_after is None or self._heartbeats < group.retire_after:
+                return True
+            self._retiring.discard(group)
+            return False
+
+    def _write_lines(self, lines: Iterable[str]) -> None:
+        data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+        while data:
+            data = data[os.write(self._stdout_fd, data) :]
+
     def _send_heartbeat(self, due: float) -> float:
         """Start a heartbeat if it is due; return when the next one is."""
         if monotonic() < due:
             return due
         self._start_heartbeat()
         return monotonic() + self._heartbeat_interval
+
+    def _start_heartbeat(self) -> None:
+        """Touch the heartbeat file, unless a group has not yet reported the previous heartbeat."""
+        with self._lock:
+            if self._pending_groups:
+                return
+            self._pending_groups = {self._root_group, *self._groups, *self._retiring}
+            self._heartbeats += 1
+            self._heartbeat_at = monotonic()
+            os.utime(self._heartbeat_fd)
 
     def _add_watches(self, folders: list[str]) -> None:
         self._arrays_read += 1
@@ -190,34 +224,6 @@ class Watcher:
                         group.retire_after = self._heartbeats + 1
                         self._retiring.add(group)
 
-    def _start_heartbeat(self) -> None:
-        """Touch the heartbeat file, unless a group has not yet reported the previous heartbeat."""
-        with self._lock:
-            if self._pending_groups:
-                return
-            self._pending_groups = {self._root_group, *self._groups, *self._retiring}
-            self._heartbeats += 1
-            self._heartbeat_at = monotonic()
-            os.utime(self._heartbeat_fd)
-
-    def _on_events(self, group: InotifyGroup, changes: RawChanges) -> bool:
-        is_heartbeat = any(path == self._heartbeat_file for _, path in changes)
-        all_lines = lines_of(self._root, changes, is_root=group is self._root_group)
-        grown_logs = {line for line in all_lines if line.startswith(_GROWN)}
-        lines = sorted(all_lines - grown_logs)
-        with self._lock:
-            self._grown_logs |= grown_logs
-            if is_heartbeat:
-                self._pending_groups.discard(group)
-                if not self._pending_groups:
-                    lines += [*sorted(self._grown_logs), f"heartbeat {self._heartbeat_at!r}"]
-                    self._grown_logs.clear()
-            self._write_lines(lines)
-            if not is_heartbeat or group.retire_after is None or self._heartbeats < group.retire_after:
-                return True
-            self._retiring.discard(group)
-            return False
-
     def _on_failed(self, group: InotifyGroup, message: str) -> None:
         """Report the directories of a failed group as unwatched.
 
@@ -238,11 +244,6 @@ class Watcher:
             self._write_lines(
                 f"unwatchable {job}" if job == unwatchable else f"unwatched {job}" for job in sorted(jobs)
             )
-
-    def _write_lines(self, lines: Iterable[str]) -> None:
-        data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
-        while data:
-            data = data[os.write(self._stdout_fd, data) :]
 
 
 def _end(reason: str) -> NoReturn:

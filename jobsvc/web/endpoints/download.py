@@ -1,8 +1,8 @@
 """`GET /api/jobs/{id}/download`: send the finished file, as it is on disk at the time of the request.
 
-One call in a pool thread reads the record again, opens the output, evaluates the request's conditions against
-the open descriptor, and reads a small body if it is in the page cache. The fast path uses no thread; it is
-taken if everything is in memory. Every download writes one line to the download log.
+The guard has checked the token before, but not whether it can see the job. `handle` responds in a task: it
+takes a slot, `_open` opens the output, and `_answer` sends it. `prepare_fast` does the same without a wait if
+everything is in memory. Every download writes one line to the download log.
 """
 
 from __future__ import annotations
@@ -85,73 +85,15 @@ class DownloadEndpoint:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD."""
         token = request[TOKEN]
-        find, answer = partial(self._find, request, token), partial(self._answer, request, token)
-        return await self._slots.respond(request, find, answer, self._release)
+        open_output, answer = partial(self._open, request, token), partial(self._answer, request, token)
+        return await self._slots.respond(request, open_output, answer, self._release)
 
-    def prepare_fast(self, request: FastRequest, token: Token) -> PreparedResponse | None:
-        """Prepare the response to a plain GET if all of it is in memory; return None otherwise."""
-        if not (self._unthrottled and self._slots.has_slot_for(token)) or wants_sha256(request.headers):
-            return None
-        if (
-            hdrs.RANGE not in request.headers
-            and self._files.size_of_output(request.job_id) > SMALL_BODY_BYTES
-        ):
-            return None  # too large to send from here: it would be opened twice
-        address = ANY_OUTPUT if request.version is None else DownloadAddress(request.version)
-        select_output = partial(self._select, request, address, self._read)
-        job_file = self._files.open_output_nowait(token, request.job_id, select_output)
-        if job_file is None:
-            return None
-        job, output = job_file.snapshot.job, require_output(job_file.snapshot.job, job_file.file)
-        request.client = self._further_ranges.client_addresses.address_of(request)
-        on_finished = partial(self._record_end, request.client, job, output, by_link=False)
-        response = self._file_responder.prepare_fast(
-            request,
-            token,
-            output,
-            _extra_lines(output.name),
-            on_finished,
-            run_in_background=self._run_in_background,
-        )
-        if response is None:
-            self._disk.close_later(job_file)
-        return response
+    async def _open(self, request: web.Request, token: Token) -> _Download:
+        """Read the record, open the output and select what the request gets, in one call in a pool thread.
 
-    async def _answer(
-        self, request: web.Request, token: Token, download: _Download, slot: Slot | None
-    ) -> web.StreamResponse:
-        (job, output), further = download, self._further_ranges
-        further.record(request, further.key_of(request, token), output.evaluation.status)
-        client = further.client_addresses.address_of(request)
-        on_finished = partial(self._record_end, client, job, output, by_link=BY_LINK in request)
-        return await self._file_responder.answer(
-            request, job.id, output, _headers(output.name), on_finished, slot=slot
-        )
-
-    def _release(self, download: _Download) -> None:
-        self._file_responder.release(download.output)
-
-    def _run_in_background(self, rest: Coroutine[Any, Any, object], state: TransferState) -> None:
-        """Continue a download in a task if its client did not accept everything at once."""
-
-        async def finish() -> None:
-            with self._slots.hold(state.token) as slot:
-                slot.transfer = state
-                await rest
-
-        self._background_tasks.add(task := asyncio.create_task(finish()))
-        task.add_done_callback(self._background_tasks.discard)
-
-    def _with_digest(self, request: web.Request, job: Job, output: FileSelection) -> FileSelection:
-        """Add the digest if the request wants it and it is known; otherwise request its computation.
-
-        A 412 or 416 has none: its body is a problem document, not part of the output.
+        Raises JobNotFound, also for another owner's job; NotReady; OutputMissing; StorageUnavailable; and the
+        errors of `DownloadAddress.check`.
         """
-        if output.evaluation.status >= HTTPStatus.BAD_REQUEST or not wants_sha256(request.headers):
-            return output
-        return output._replace(digest=self._digests.request(job, output.version))
-
-    async def _find(self, request: web.Request, token: Token) -> _Download:
         job_file = await self._files.open_output(
             token, job_id_of(request), partial(self._select, request, address_of(request), read_cached)
         )
@@ -170,6 +112,11 @@ class DownloadEndpoint:
         snapshot: JobSnapshot,
         file: OpenFile | None,
     ) -> FileSelection | None:
+        """Select what the request gets of the open output; None if the job is not completed.
+
+        Runs in the thread that opened the file, or on the event loop if nothing can block. Raises
+        OutputMissing, and the errors of `address.check`; the file is closed then.
+        """
         if snapshot.job.status is not Status.COMPLETED:
             return None
         if file is None:
@@ -181,6 +128,27 @@ class DownloadEndpoint:
                 file.close()
                 raise
         return select(file, request, content_type(file.name), time.time(), read=read)
+
+    def _with_digest(self, request: web.Request, job: Job, output: FileSelection) -> FileSelection:
+        """Add the digest if the request wants it and it is known; otherwise request its computation.
+
+        A 412 or 416 has none: its body is a problem document, not part of the output.
+        """
+        if output.evaluation.status >= HTTPStatus.BAD_REQUEST or not wants_sha256(request.headers):
+            return output
+        return output._replace(digest=self._digests.request(job, output.version))
+
+    async def _answer(
+        self, request: web.Request, token: Token, download: _Download, slot: Slot | None
+    ) -> web.StreamResponse:
+        """Send the response; `slot` is None if it has no body."""
+        (job, output), further = download, self._further_ranges
+        further.record(request, further.key_of(request, token), output.evaluation.status)
+        client = further.client_addresses.address_of(request)
+        on_finished = partial(self._record_end, client, job, output, by_link=BY_LINK in request)
+        return await self._file_responder.answer(
+            request, job.id, output, _headers(output.name), on_finished, slot=slot
+        )
 
     def _record_end(
         self,
@@ -213,6 +181,49 @@ class DownloadEndpoint:
                 by_link,
             )
         )
+
+    def _release(self, download: _Download) -> None:
+        self._file_responder.release(download.output)
+
+    def prepare_fast(self, request: FastRequest, token: Token) -> PreparedResponse | None:
+        """Prepare the response to a plain GET if all of it is in memory; return None otherwise."""
+        if not (self._unthrottled and self._slots.has_slot_for(token)) or wants_sha256(request.headers):
+            return None
+        if (
+            hdrs.RANGE not in request.headers
+            and self._files.size_of_output(request.job_id) > SMALL_BODY_BYTES
+        ):
+            return None  # too large to send from here: it would be opened twice
+        address = ANY_OUTPUT if request.version is None else DownloadAddress(request.version)
+        select_output = partial(self._select, request, address, self._read)
+        job_file = self._files.open_output_nowait(token, request.job_id, select_output)
+        if job_file is None:
+            return None
+        job, output = job_file.snapshot.job, require_output(job_file.snapshot.job, job_file.file)
+        request.client = self._further_ranges.client_addresses.address_of(request)
+        on_finished = partial(self._record_end, request.client, job, output, by_link=False)
+        response = self._file_responder.prepare_fast(
+            request,
+            token,
+            output,
+            _extra_lines(output.name),
+            on_finished,
+            run_in_background=self._run_in_background,
+        )
+        if response is None:
+            self._disk.close_later(job_file)
+        return response
+
+    def _run_in_background(self, rest: Coroutine[Any, Any, object], state: TransferState) -> None:
+        """Continue a download in a task if its client did not accept everything at once."""
+
+        async def finish() -> None:
+            with self._slots.hold(state.token) as slot:
+                slot.transfer = state
+                await rest
+
+        self._background_tasks.add(task := asyncio.create_task(finish()))
+        task.add_done_callback(self._background_tasks.discard)
 
 
 def _headers(name: str) -> dict[str, str]:

@@ -62,6 +62,10 @@ class JobEventsEndpoint:
     async def _send_events(
         self, token: Token, job_id: str, known: str | None, base: str | None, stream: EventStream
     ) -> None:
+        """Send the job's state, then each change, until it is final or the stream ends.
+
+        `known` is the id of the last event that the client has; `base` is for `RenderedJob.parts_for`.
+        """
         while stream.is_open:
             entry = self._catalogue.get(job_id)
             if entry is None or not can_see(token, entry.snapshot.job.owner):

@@ -75,6 +75,74 @@ class FileResponder:
             slot.transfer = state
         return await self._send(request, selection, planned, state, on_finished)
 
+    async def _send(
+        self,
+        request: web.Request,
+        selection: FileSelection,
+        planned: BodyPlan,
+        state: TransferState,
+        on_finished: OnFinished,
+    ) -> web.StreamResponse:
+        """Send a response with a body; the file is closed in any case."""
+        try:
+            sending = self._send_response(request, selection, planned, state)
+            sent = await self._track(sending, state, on_finished)
+        finally:
+            if not state.file_taken:
+                self.release(selection)
+        return web.StreamResponse(status=selection.evaluation.status) if sent is None else sent
+
+    async def _send_response(
+        self, request: web.Request, selection: FileSelection, planned: BodyPlan, state: TransferState
+    ) -> web.StreamResponse:
+        """Send the response. Raises TransferAborted if it ends early."""
+        status, body_writer = selection.evaluation.status, self._body_writer
+        if selection.body is not None:
+            head_lines = single_write.header_lines(planned.headers)
+            sent = body_writer.write(request, status, head_lines, selection.body)
+            if sent is not None:
+                await body_writer.wait_drained(request, state)
+                return sent
+        response = web.StreamResponse(status=status, headers=planned.headers)
+        response.content_length = planned.length
+        add_common_headers(request, response)
+        if selection.file is None:
+            await body_writer.send_small(request, response, selection.body or b"", state)
+        else:
+            await body_writer.send(request, response, selection.file, state)
+        return response
+
+    async def _track(self, sending: Awaitable[T], state: TransferState, on_finished: OnFinished) -> T | None:
+        """Wait for the end of a transfer and call `on_finished`; return None if it ended early."""
+        outcome = Outcome.SHUTDOWN
+        try:
+            revoke = partial(state.end_early, Outcome.REVOKED)
+            with self._body_writer.permits.hold(state.token, self._scope, revoke):
+                async with state.interruptible():
+                    result = await sending
+            outcome = Outcome.COMPLETE
+        except TransferAborted as exc:
+            outcome = exc.outcome
+            return None
+        except StorageUnavailable:
+            outcome = Outcome.STORAGE_ERROR
+            raise
+        else:
+            return result
+        finally:
+            on_finished(state, outcome)
+
+    def _error(self, selection: FileSelection) -> web.Response:
+        """Return a 412 or 416 response; its ETag names the version that it refers to."""
+        headers = {"ETag": selection.selected.etag}
+        if selection.evaluation.status is HTTPStatus.PRECONDITION_FAILED:
+            detail = f"The {self._kind} does not match If-Match, or was modified after If-Unmodified-Since."
+            return problems.problem("precondition-failed", detail, headers=headers)
+        size = selection.selected.size
+        headers["Content-Range"] = unsatisfied(size)
+        detail = f"The range is outside the {self._kind}, which has {size} bytes."
+        return problems.problem("range-not-satisfiable", detail, headers=headers)
+
     def release(self, selection: FileSelection) -> None:
         """Close the file of a selection that is not sent."""
         if selection.file is not None:
@@ -113,70 +181,3 @@ class FileResponder:
                 on_finished(state, Outcome.COMPLETE)
 
         return PreparedResponse(status, send)
-
-    async def _send(
-        self,
-        request: web.Request,
-        selection: FileSelection,
-        planned: BodyPlan,
-        state: TransferState,
-        on_finished: OnFinished,
-    ) -> web.StreamResponse:
-        try:
-            sending = self._send_response(request, selection, planned, state)
-            sent = await self._track(sending, state, on_finished)
-        finally:
-            if not state.file_taken:
-                self.release(selection)
-        return web.StreamResponse(status=selection.evaluation.status) if sent is None else sent
-
-    async def _track(self, sending: Awaitable[T], state: TransferState, on_finished: OnFinished) -> T | None:
-        """Wait for the end of a transfer and call `on_finished`; return None if it ended early."""
-        outcome = Outcome.SHUTDOWN
-        try:
-            revoke = partial(state.end_early, Outcome.REVOKED)
-            with self._body_writer.permits.hold(state.token, self._scope, revoke):
-                async with state.interruptible():
-                    result = await sending
-            outcome = Outcome.COMPLETE
-        except TransferAborted as exc:
-            outcome = exc.outcome
-            return None
-        except StorageUnavailable:
-            outcome = Outcome.STORAGE_ERROR
-            raise
-        else:
-            return result
-        finally:
-            on_finished(state, outcome)
-
-    async def _send_response(
-        self, request: web.Request, selection: FileSelection, planned: BodyPlan, state: TransferState
-    ) -> web.StreamResponse:
-        """Send the response. Raises TransferAborted if it ends early."""
-        status, body_writer = selection.evaluation.status, self._body_writer
-        if selection.body is not None:
-            head_lines = single_write.header_lines(planned.headers)
-            sent = body_writer.write(request, status, head_lines, selection.body)
-            if sent is not None:
-                await body_writer.wait_drained(request, state)
-                return sent
-        response = web.StreamResponse(status=status, headers=planned.headers)
-        response.content_length = planned.length
-        add_common_headers(request, response)
-        if selection.file is None:
-            await body_writer.send_small(request, response, selection.body or b"", state)
-        else:
-            await body_writer.send(request, response, selection.file, state)
-        return response
-
-    def _error(self, selection: FileSelection) -> web.Response:
-        """Return a 412 or 416 response; its ETag names the version that it refers to."""
-        headers = {"ETag": selection.selected.etag}
-        if selection.evaluation.status is HTTPStatus.PRECONDITION_FAILED:
-            detail = f"The {self._kind} does not match If-Match, or was modified after If-Unmodified-Since."
-            return problems.problem("precondition-failed", detail, headers=headers)
-        size = selection.selected.size
-        headers["Content-Range"] = unsatisfied(size)
-        detail = f"The range is outside the {self._kind}, which has {size} bytes."
-        return problems.problem("range-not-satisfiable", detail, headers=headers)

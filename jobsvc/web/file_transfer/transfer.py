@@ -56,11 +56,6 @@ class FileTransfer:
         """Whether the epoll sender has the file sender, rather than the data pool."""
         self._disconnect_timer: asyncio.TimerHandle
 
-    def close(self) -> None:
-        """Close the file sender, unless a thread uses it: then the executor closes it."""
-        if not self._owned_by_executor:
-            self._disk.close_later(self._sender)
-
     async def run(self, writer: ResponseStream) -> None:
         """Send the head and all segments.
 
@@ -75,6 +70,48 @@ class FileTransfer:
             else:
                 await self._send_range(segment.start, segment.stop)
 
+    async def _send_range(self, start: int, stop: int) -> None:
+        """Send a range of the file in slices; between two, wait until the client can accept more."""
+        while start < stop:
+            result = await self._send_slice(start, start + await self._acquire(stop - start))
+            start += result.sent
+            self._state.sent = self._sender.sent
+            self._consume(result.sent)
+            if result.stop_reason is StopReason.WOULD_BLOCK and not self._disk.accepts_send(self._sender):
+                await self._wait_with_progress(self._writable)
+            elif result.stop_reason is StopReason.PEER_UNREAD:
+                await self._wait_with_progress(self._wait_peer_read, self._sender.unread_by_peer)
+            elif result.stop_reason not in RESUMABLE:
+                raise TransferAborted(_OUTCOMES[result.stop_reason]) from result.error
+
+    async def _send_slice(self, start: int, stop: int) -> SendResult:
+        """Send one slice; return how many bytes were sent and why it ended."""
+        self._owned_by_executor = True
+        async with asyncio.timeout(None) as wait:
+            self._schedule_check(wait)
+            try:
+                result = await self._send(start, stop)
+            finally:
+                self._disconnect_timer.cancel()
+        self._owned_by_executor = False
+        return result
+
+    async def _send(self, start: int, stop: int) -> SendResult:
+        """Send by the epoll sender if it accepts the file sender, else in a thread of the data pool."""
+        key, sender = self._state.key, self._sender
+        self._in_epoll_sender = self._disk.accepts_send(sender)
+        if not self._in_epoll_sender:
+            return await self._disk.run_data(key, lambda: sender.send_slice(start, stop), sender)
+        future = self._disk.send(sender, start, stop)
+        try:
+            await self._wait_with_progress(lambda: asyncio.wait((future,)), sender.remaining_bytes)
+            return future.result()
+        except BaseException:
+            # If the result has arrived already, the epoll sender does not close the file sender.
+            if not future.cancel() and future.exception() is None:
+                self._owned_by_executor = False
+            raise
+
     async def _send_bytes(self, writer: ResponseStream, data: bytes) -> None:
         while data:
             count = await self._acquire(len(data))
@@ -82,14 +119,6 @@ class FileTransfer:
             await self._drain(writer)
             self._consume(count)
             data = data[count:]
-
-    async def wait_thread(self) -> None:
-        """Wait at most 0.2 s for the thread of an aborted transfer, then record how much was sent."""
-        for _ in range(THREAD_CHECKS):
-            if not self._sender.in_use:
-                break
-            await asyncio.sleep(THREAD_CHECK_INTERVAL_S)
-        self._state.sent = self._sender.sent
 
     async def _drain(self, writer: ResponseStream) -> None:
         await self._wait_with_progress(writer.drain)
@@ -114,18 +143,22 @@ class FileTransfer:
                 if unaccepted() >= before and not self._sender.in_use:
                     raise
 
-    async def _send_range(self, start: int, stop: int) -> None:
-        while start < stop:
-            result = await self._send_slice(start, start + await self._acquire(stop - start))
-            start += result.sent
-            self._state.sent = self._sender.sent
-            self._consume(result.sent)
-            if result.stop_reason is StopReason.WOULD_BLOCK and not self._disk.accepts_send(self._sender):
-                await self._wait_with_progress(self._writable)
-            elif result.stop_reason is StopReason.PEER_UNREAD:
-                await self._wait_with_progress(self._wait_peer_read, self._sender.unread_by_peer)
-            elif result.stop_reason not in RESUMABLE:
-                raise TransferAborted(_OUTCOMES[result.stop_reason]) from result.error
+    async def _wait_peer_read(self) -> None:
+        """Wait until the client has read enough; the interval between two checks doubles each time."""
+        pause = READ_CHECK_INTERVAL_S
+        while self._sender.has_unread_pages():
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_READ_CHECK_INTERVAL_S)
+
+    async def _writable(self) -> None:
+        """Wait until the socket buffer has room for more than a few bytes."""
+        loop, descriptor = asyncio.get_running_loop(), self._sender.socket_fd
+        ready = loop.create_future()
+        loop.add_writer(descriptor, _resolve, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_writer(descriptor)
 
     async def _acquire(self, remaining: int) -> int:
         return remaining if self._throttle is None else await self._throttle.acquire(remaining)
@@ -133,32 +166,6 @@ class FileTransfer:
     def _consume(self, count: int) -> None:
         if self._throttle is not None:
             self._throttle.consume(count)
-
-    async def _send_slice(self, start: int, stop: int) -> SendResult:
-        self._owned_by_executor = True
-        async with asyncio.timeout(None) as wait:
-            self._schedule_check(wait)
-            try:
-                result = await self._send(start, stop)
-            finally:
-                self._disconnect_timer.cancel()
-        self._owned_by_executor = False
-        return result
-
-    async def _send(self, start: int, stop: int) -> SendResult:
-        key, sender = self._state.key, self._sender
-        self._in_epoll_sender = self._disk.accepts_send(sender)
-        if not self._in_epoll_sender:
-            return await self._disk.run_data(key, lambda: sender.send_slice(start, stop), sender)
-        future = self._disk.send(sender, start, stop)
-        try:
-            await self._wait_with_progress(lambda: asyncio.wait((future,)), sender.remaining_bytes)
-            return future.result()
-        except BaseException:
-            # If the result has arrived already, the epoll sender does not close the file sender.
-            if not future.cancel() and future.exception() is None:
-                self._owned_by_executor = False
-            raise
 
     def _schedule_check(self, wait: asyncio.Timeout) -> None:
         loop, sent = asyncio.get_running_loop(), self._sender.sent
@@ -176,22 +183,18 @@ class FileTransfer:
         else:
             self._schedule_check(wait)
 
-    async def _wait_peer_read(self) -> None:
-        """Wait until the client has read enough; the interval between two checks doubles each time."""
-        pause = READ_CHECK_INTERVAL_S
-        while self._sender.has_unread_pages():
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, MAX_READ_CHECK_INTERVAL_S)
+    async def wait_thread(self) -> None:
+        """Wait at most 0.2 s for the thread of an aborted transfer, then record how much was sent."""
+        for _ in range(THREAD_CHECKS):
+            if not self._sender.in_use:
+                break
+            await asyncio.sleep(THREAD_CHECK_INTERVAL_S)
+        self._state.sent = self._sender.sent
 
-    async def _writable(self) -> None:
-        """Wait until the socket buffer has room for more than a few bytes."""
-        loop, descriptor = asyncio.get_running_loop(), self._sender.socket_fd
-        ready = loop.create_future()
-        loop.add_writer(descriptor, _resolve, ready)
-        try:
-            await ready
-        finally:
-            loop.remove_writer(descriptor)
+    def close(self) -> None:
+        """Close the file sender, unless a thread uses it: then the executor closes it."""
+        if not self._owned_by_executor:
+            self._disk.close_later(self._sender)
 
 
 _OUTCOMES = {

@@ -74,31 +74,6 @@ class JobFileAccess:
         self._updater = updater
         self._freshness = freshness
 
-    async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
-        """Enable access without threads if the root's file system allows it; for aiohttp's cleanup_ctx."""
-        with suppress(StorageUnavailable):
-            self._cached = await self._disk.run_metadata(
-                "*cached", partial(CachedOutputs.of, self._root.path, self._disk.close_later)
-            )
-        if self._cached is None:
-            yield
-            return
-        self._freshness.is_unchanged_nowait = self._cached.is_unchanged_nowait
-        async with background_task(_evict_idle(self._cached), "jobsvc-cached-outputs"):
-            yield
-        self._freshness.is_unchanged_nowait = None
-        self._cached.close()
-
-    async def read_record(self, token: Token, job_id: str, fn: Callable[[JobSnapshot], T]) -> JobFile[T]:
-        """Read the record in a pool thread, and call `fn` with its snapshot there.
-
-        Raises JobNotFound if the token cannot see the job (any more); StorageUnavailable; what `fn` raises.
-        """
-        known = await self._visible_snapshot(token, job_id)
-        return await self._read_on_disk(
-            self._disk.run_metadata, known, partial(_read_record, self._root, known, token, fn)
-        )
-
     async def open_output(
         self, token: Token, job_id: str, fn: Callable[[JobSnapshot, OpenFile | None], T]
     ) -> JobFile[T]:
@@ -116,12 +91,6 @@ class JobFileAccess:
             self._disk.run_metadata, known, partial(_read_and_open, self._root, known, token, fn)
         )
 
-    def size_of_output(self, job_id: str) -> int:
-        """Return the bytes of a job's output when it was last checked; 0 if no output is known."""
-        entry = self._catalogue.get(job_id)
-        version = None if entry is None else entry.snapshot.output_version
-        return 0 if version is None else version.size
-
     def open_output_nowait(
         self, token: Token, job_id: str, fn: Callable[[JobSnapshot, OpenFile | None], T]
     ) -> JobFile[T] | None:
@@ -133,6 +102,16 @@ class JobFileAccess:
         if self._cached is None or entry is None or not can_see(token, entry.snapshot.job.owner):
             return None
         return _in_memory(self._cached.borrow_output, entry.snapshot, fn)
+
+    async def read_record(self, token: Token, job_id: str, fn: Callable[[JobSnapshot], T]) -> JobFile[T]:
+        """Read the record in a pool thread, and call `fn` with its snapshot there.
+
+        Raises JobNotFound if the token cannot see the job (any more); StorageUnavailable; what `fn` raises.
+        """
+        known = await self._visible_snapshot(token, job_id)
+        return await self._read_on_disk(
+            self._disk.run_metadata, known, partial(_read_record, self._root, known, token, fn)
+        )
 
     async def read_unchecked(
         self, job_id: str, fn: Callable[[JobSnapshot], T], *, data: bool = False
@@ -150,6 +129,33 @@ class JobFileAccess:
             return await self._read_on_disk(pool, known, partial(_read_record, self._root, known, None, fn))
         except OSError as exc:
             raise StorageUnavailable from exc
+
+    def size_of_output(self, job_id: str) -> int:
+        """Return the bytes of a job's output when it was last checked; 0 if no output is known."""
+        entry = self._catalogue.get(job_id)
+        version = None if entry is None else entry.snapshot.output_version
+        return 0 if version is None else version.size
+
+    async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
+        """Enable access without threads if the root's file system allows it; for aiohttp's cleanup_ctx."""
+        with suppress(StorageUnavailable):
+            self._cached = await self._disk.run_metadata(
+                "*cached", partial(CachedOutputs.of, self._root.path, self._disk.close_later)
+            )
+        if self._cached is None:
+            yield
+            return
+        self._freshness.is_unchanged_nowait = self._cached.is_unchanged_nowait
+        async with background_task(_evict_idle(self._cached), "jobsvc-cached-outputs"):
+            yield
+        self._freshness.is_unchanged_nowait = None
+        self._cached.close()
+
+    async def _visible_snapshot(self, token: Token, job_id: str) -> JobSnapshot:
+        entry = self._catalogue.get(job_id)
+        if entry is not None and can_see(token, entry.snapshot.job.owner):
+            return entry.snapshot
+        return (await get_visible_job(self._freshness, token, job_id)).snapshot
 
     async def _read_on_disk(
         self, pool: RunInPool, known: JobSnapshot, read: Callable[..., JobFile[T]]
@@ -185,12 +191,6 @@ class JobFileAccess:
         await self._freshness.refresh(job_id)
         entry = self._catalogue.get(job_id)
         return entry is not None and entry.snapshot.has_output
-
-    async def _visible_snapshot(self, token: Token, job_id: str) -> JobSnapshot:
-        entry = self._catalogue.get(job_id)
-        if entry is not None and can_see(token, entry.snapshot.job.owner):
-            return entry.snapshot
-        return (await get_visible_job(self._freshness, token, job_id)).snapshot
 
     async def _missing_error(self, job_id: str) -> JobNotFound | StorageUnavailable:
         """Return the error for a known job that is missing on disk: deleted, or storage is unavailable."""
@@ -246,7 +246,10 @@ def _read_and_open(
     *,
     may_lack_record: bool = False,
 ) -> JobFile[T]:
-    """Like `_read_record`, with the output opened too."""
+    """Read the record, open the output, check the owner and call `fn`; runs in a pool thread.
+
+    An unreadable or missing record is handled as in `_read_record`.
+    """
     try:
         snapshot, file = root.read_and_open(known.job.id, known)
     except (BadRecord, RecordMissing) as exc:
