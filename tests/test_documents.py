@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -33,6 +34,8 @@ WRITES: Final = frozenset(
         "tee",
     }
 )
+LINES_IN_AN_HOUR: Final = 1300
+"""At 25 lines a minute, less the time to find the functions."""
 FAILS: Final = frozenset({"-f", "--fail", "--fail-with-body"})
 ENDS: Final = frozenset({";", "&&", "||", ")", "&", "do", "done"})
 
@@ -117,6 +120,31 @@ def test_modules_that_the_architecture_names_exist() -> None:
     named = set(re.findall(r"`(jobsvc/[\w/]+(?:\.py|\.json|/))`", text))
     assert len(named) > 30
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    short = set(re.findall(r"`(\w+\.py)`", text))
+    assert [name for name in sorted(short) if not list(ROOT.glob(f"jobsvc/**/{name}"))] == []
+
+
+def test_flows_of_the_architecture_are_an_hour_of_reading() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    marked = re.findall(r"\*\*Read `(jobsvc/[\w/]+\.py)`(?:: ([`\w, ]+))?\.\*\*", page)
+    assert len(marked) == page.count("**Read `")
+    lines = [lines_to_read((ROOT / path).read_text(), re.findall(r"\w+", names)) for path, names in marked]
+    assert page.count("\n") + sum(lines) <= LINES_IN_AN_HOUR, dict(zip(marked, lines, strict=True))
+
+
+def lines_to_read(source: str, functions: list[str]) -> int:
+    """Count the lines of a module, or those of its docstring and of these functions, which must exist."""
+    if not functions:
+        return source.count("\n")
+    module = ast.parse(source)
+    docstring = module.body[0].end_lineno or 0
+    found = {
+        node.name: (node.end_lineno or 0) - node.lineno + 1
+        for node in ast.walk(module)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in functions
+    }
+    assert sorted(found) == sorted(functions)
+    return docstring + sum(found.values())
 
 
 def test_architecture_shows_the_layers_that_the_check_enforces() -> None:

@@ -1,1 +1,1 @@
-"""Read models of the catalogue, updated by its changes."""
+"""The sorted job list (`sorted_jobs`), change feeds and subscriptions, updated by the catalogue's changes."""

@@ -1,1 +1,1 @@
-"""Authentication of requests: bearer tokens, signed links and client addresses."""
+"""Authentication of requests: bearer tokens (`bearer`), signed links and client addresses."""

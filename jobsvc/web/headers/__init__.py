@@ -1,1 +1,1 @@
-"""Parse and format header fields of RFC 9110 and RFC 9530. Pure functions."""
+"""Parse and format header fields: ranges (`byte_ranges`), conditions, dates, digests. Pure functions."""
