@@ -82,21 +82,31 @@ class JobIndex:
         self._queue = queue = RefreshQueue()
         self._watcher = WatcherSupervisor(
             root.path,
-            heartbeat_interval=min(HEARTBEAT_INTERVAL_S, interval), max_group_size=batch_size,
-        )  # fmt: skip
+            heartbeat_interval=min(HEARTBEAT_INTERVAL_S, interval),
+            max_group_size=batch_size,
+        )
         watch_queue = WatchQueue(
-            catalogue, limit := WatchLimit(max_watches), self._watcher.watch,
-            batch_size=batch_size, is_backlogged=lambda: queue.is_backlogged,
-        )  # fmt: skip
+            catalogue,
+            limit := WatchLimit(max_watches),
+            self._watcher.watch,
+            batch_size=batch_size,
+            is_backlogged=lambda: queue.is_backlogged,
+        )
         self.registry = WatchRegistry(
-            catalogue, limit, watch_queue,
-            refresh_now=queue.refresh_now, refresh_later=queue.refresh_later,
-        )  # fmt: skip
+            catalogue,
+            limit,
+            watch_queue,
+            refresh_now=queue.refresh_now,
+            refresh_later=queue.refresh_later,
+        )
         self.updater = CatalogueUpdater(
-            catalogue, coverage, root_check,
+            catalogue,
+            coverage,
+            root_check,
             on_unreadable=lambda _job_id, exc: metrics.record_unreadable(exc),
-            ensure_watched=self.registry.ensure_watched, recheck=lambda job_id: queue.refresh_now([job_id]),
-        )  # fmt: skip
+            ensure_watched=self.registry.ensure_watched,
+            recheck=lambda job_id: queue.refresh_now([job_id]),
+        )
         reads = SharedReads(disk, root, catalogue, self.updater)
         self.freshness = Freshness(
             catalogue, self.updater, reads, coverage=coverage, root_check=root_check, max_age=max_age
@@ -105,32 +115,64 @@ class JobIndex:
         self.log_tails = LogTailCache(disk, root, self.freshness)
 
         self._refresher = refresher = Refresher(
-            disk, root, catalogue, updater=self.updater, queue=queue,
-            on_queue_empty=watch_queue.flush_soon, on_worker_failed=metrics.workers_failed.inc,
-        )  # fmt: skip
+            disk,
+            root,
+            catalogue,
+            updater=self.updater,
+            queue=queue,
+            on_queue_empty=watch_queue.flush_soon,
+            on_worker_failed=metrics.workers_failed.inc,
+        )
         self._root_names = RootNames(
-            disk, root, catalogue, updater=self.updater, refresher=refresher, stats=self.stats,
-            poll_interval=poll_interval, is_local=lambda: queue.is_local, is_needed=self._is_listing_needed,
-        )  # fmt: skip
+            disk,
+            root,
+            catalogue,
+            updater=self.updater,
+            refresher=refresher,
+            stats=self.stats,
+            poll_interval=poll_interval,
+            is_local=lambda: queue.is_local,
+            is_needed=self._is_listing_needed,
+        )
         self._reconciler = Reconciler(
-            disk, root, catalogue, refresher=refresher, coverage=coverage, root_check=root_check,
-            registry=self.registry, stats=self.stats, metrics=metrics,
-            poll_interval=poll_interval, is_watched=self._is_watched,
-        )  # fmt: skip
+            disk,
+            root,
+            catalogue,
+            refresher=refresher,
+            coverage=coverage,
+            root_check=root_check,
+            registry=self.registry,
+            stats=self.stats,
+            metrics=metrics,
+            poll_interval=poll_interval,
+            is_watched=self._is_watched,
+        )
         self._poller = Poller(
-            catalogue, root_check, refresher,
-            interval=poll_interval, names_to_poll=self._root_names.to_poll,
-        )  # fmt: skip
+            catalogue,
+            root_check,
+            refresher,
+            interval=poll_interval,
+            names_to_poll=self._root_names.to_poll,
+        )
         self._root_monitor = RootMonitor(
-            disk, root, catalogue, root_check=root_check, coverage=coverage, metrics=metrics,
-            interval=min(ROOT_CHECK_INTERVAL_S, interval), on_return=self._on_storage_returned,
-        )  # fmt: skip
+            disk,
+            root,
+            catalogue,
+            root_check=root_check,
+            coverage=coverage,
+            metrics=metrics,
+            interval=min(ROOT_CHECK_INTERVAL_S, interval),
+            on_return=self._on_storage_returned,
+        )
         self._watch_events = WatchEvents(
-            catalogue, coverage=coverage, registry=self.registry, metrics=metrics,
+            catalogue,
+            coverage=coverage,
+            registry=self.registry,
+            metrics=metrics,
             refresh_now=queue.refresh_now,
             reconcile_names=self._reconciler.reconcile_after_watching,
             reconcile_soon=self._reconciler.reconcile_soon,
-        )  # fmt: skip
+        )
         self._mount_watch = MountWatch(disk, root, catalogue, self._watch_events.on_events)
         self.ready = self._reconciler.ready
         """Set once the first index is complete."""
@@ -157,9 +199,13 @@ class JobIndex:
         At the end all tasks are cancelled; the wait for them is limited, because storage may hang.
         """
         works: list[Callable[[], Awaitable[None]]] = [
-            self._watch, self._reconciler.reconcile, self._poller.poll, self._root_monitor.check_root,
-            self._root_names.check, self._mount_watch.run,
-        ]  # fmt: skip
+            self._watch,
+            self._reconciler.reconcile,
+            self._poller.poll,
+            self._root_monitor.check_root,
+            self._root_names.check,
+            self._mount_watch.run,
+        ]
         works += [self._refresher.refresh_queued] * QUEUE_READERS
         tasks = [asyncio.create_task(self._repeat(work)) for work in works]
         try:
