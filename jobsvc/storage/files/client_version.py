@@ -13,12 +13,12 @@ from jobsvc.storage.files.file_version import FileVersion, pack
 from jobsvc.storage.filesystem.mounts import keeps_inode_numbers
 
 
-def version_of(status: os.stat_result) -> FileVersion:
+def client_version(status: os.stat_result) -> FileVersion:
     """Return the version of an output or a log from its fstat(2) result."""
-    return FileVersion.from_packed(packed_version(status))
+    return FileVersion.from_packed(packed_client_version(status))
 
 
-def packed_version(status: os.stat_result) -> bytes:
+def packed_client_version(status: os.stat_result) -> bytes:
     """Return the packed version of an output or a log from its fstat(2) result."""
     inode = status.st_ino if keeps_inode_numbers(status.st_dev) else 0
     return pack(inode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from jobsvc.storage.files.client_version import version_of
+from jobsvc.storage.files.client_version import client_version
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.filesystem.mounts import may_cache_names
 
@@ -63,7 +63,7 @@ class OpenFile(NamedTuple):
 
 def describe_open_file(fd: int, status: os.stat_result, name: str) -> OpenFile:
     """Return an OpenFile that takes ownership of the descriptor."""
-    return OpenFile(fd, version_of(status), name, status.st_nlink)
+    return OpenFile(fd, client_version(status), name, status.st_nlink)
 
 
 def open_regular(folder: int, names: tuple[str, ...]) -> Opened:

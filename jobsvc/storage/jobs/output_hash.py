@@ -17,7 +17,7 @@ from typing import Final
 
 from jobsvc.domain.errors import OutputMissing
 from jobsvc.domain.job import Job
-from jobsvc.storage.files.client_version import version_of
+from jobsvc.storage.files.client_version import client_version
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.reader import JobsRoot
@@ -79,7 +79,7 @@ class OutputHasher:
             self._read()
             if monotonic() > end_at:
                 break
-        if version_of(os.fstat(self._file.fd)) != self._version:
+        if client_version(os.fstat(self._file.fd)) != self._version:
             raise OutputChanged
         if progress.offset == self._version.size:
             self._open().close()

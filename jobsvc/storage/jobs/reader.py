@@ -17,7 +17,7 @@ import orjson
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, Job, Status
 from jobsvc.domain.status_record import BadRecord
-from jobsvc.storage.files.client_version import packed_version
+from jobsvc.storage.files.client_version import packed_client_version
 from jobsvc.storage.files.pread import fingerprint
 from jobsvc.storage.files.safe_open import (
     DIRECTORY_FLAGS,
@@ -179,7 +179,7 @@ class JobsRoot:
             output = self._output(folder, job) if job.status is Status.COMPLETED else None
         finally:
             os.close(folder)
-        version = None if output is None else packed_version(output[1])
+        version = None if output is None else packed_client_version(output[1])
         if known is not None and known.job is job and known.output_version == version:
             return known, output
         return JobSnapshot(job, record.version, version, is_stable=record.is_stable), output

@@ -10,7 +10,7 @@ import os
 import stat
 
 from jobsvc.domain.job import Status
-from jobsvc.storage.files.client_version import version_of
+from jobsvc.storage.files.client_version import client_version
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import STATUS_FILE, components
@@ -61,4 +61,4 @@ def _file(root: int, job_id: str, names: tuple[str, ...]) -> FileVersion | None:
         return None
     if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK, dir_fd=root):
         return None
-    return version_of(status)
+    return client_version(status)

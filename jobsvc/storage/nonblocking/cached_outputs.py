@@ -21,7 +21,7 @@ from jobsvc.storage.filesystem.mounts import file_system
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import STATUS_FILE, components
 from jobsvc.storage.nonblocking.descriptor_cache import DescriptorCache, RecordCheck, folder_of
-from jobsvc.storage.nonblocking.openat2 import open_file, open_name, path_has_version, try_fstat
+from jobsvc.storage.nonblocking.openat2 import path_has_version, try_fstat, try_open_file, try_open_name
 from jobsvc.storage.threads.background_closer import close
 
 NONBLOCKING_TYPES: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ramfs", "tmpfs", "xfs"})
@@ -100,7 +100,7 @@ class CachedOutputs:
             return None
         folders = []
         for count in range(1, len(names)):
-            fd = open_name(os.fsencode(folder + "/".join(names[:count])))
+            fd = try_open_name(os.fsencode(folder + "/".join(names[:count])))
             if fd >= 0 and (opened := folder_of(fd)) is not None:
                 folders.append(opened)
         file = self._open(folder + "/".join(names), names[-1])
@@ -113,7 +113,7 @@ class CachedOutputs:
 
     def _open(self, path: str, name: str) -> OpenFile | None:
         """Open a regular file on the root's device that still has a name; None if there is none."""
-        fd = open_file(os.fsencode(path))
+        fd = try_open_file(os.fsencode(path))
         if fd < 0:
             return None
         status = try_fstat(fd)

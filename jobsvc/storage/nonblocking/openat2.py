@@ -27,13 +27,13 @@ _SIZE: Final = ctypes.sizeof(_OpenHow)
 _syscall = ctypes.PyDLL(None).syscall
 
 
-def open_name(path: bytes) -> int:
+def try_open_name(path: bytes) -> int:
     """Open a path with O_PATH, which triggers no inotify watch; return a negative number on failure."""
     fd: int = _syscall(_OPENAT2, -1, path, _AS_NAME, _SIZE)
     return fd
 
 
-def open_file(path: bytes) -> int:
+def try_open_file(path: bytes) -> int:
     """Open a path for reading; return a negative number on failure."""
     fd: int = _syscall(_OPENAT2, -1, path, _AS_FILE, _SIZE)
     return fd
@@ -44,7 +44,7 @@ def path_has_version(path: bytes, parts: tuple[int, int, int, int], device: int)
 
     `parts`: the file's inode, size, mtime_ns and ctime_ns. `device`: its st_dev.
     """
-    fd = open_name(path)
+    fd = try_open_name(path)
     if fd < 0:
         return False
     status = try_fstat(fd)

@@ -33,7 +33,7 @@ from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.endpoints.requested_output import ANY_OUTPUT, DownloadAddress, address_of, require_output
 from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.file_transfer.file_response import FileResponder
-from jobsvc.web.file_transfer.selection import FileSelection, Read, ranges_sent, select
+from jobsvc.web.file_transfer.selection import FileSelection, Read, ranges_sent, select_from
 from jobsvc.web.file_transfer.transfer_state import TransferState
 from jobsvc.web.headers.content_headers import content_disposition, content_type
 from jobsvc.web.headers.repr_digest import wants_sha256
@@ -127,7 +127,7 @@ class DownloadEndpoint:
             except BaseException:
                 file.close()
                 raise
-        return select(file, request, content_type(file.name), time.time(), read=read)
+        return select_from(file, request, content_type(file.name), time.time(), read=read)
 
     def _with_digest(self, request: web.Request, job: Job, output: FileSelection) -> FileSelection:
         """Add the digest if the request wants it and it is known; otherwise request its computation.

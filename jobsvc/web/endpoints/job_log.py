@@ -23,7 +23,7 @@ from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.endpoints.log_follow import LogFollowEndpoint
 from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.file_transfer.file_response import FileResponder
-from jobsvc.web.file_transfer.selection import FileSelection, select
+from jobsvc.web.file_transfer.selection import FileSelection, select_from
 from jobsvc.web.file_transfer.transfer_state import TransferState
 from jobsvc.web.jobs.file_access import JobFileAccess
 from jobsvc.web.jobs.recent_logs import RecentLogs
@@ -86,7 +86,7 @@ class JobLogEndpoint:
             except BaseException:
                 log.close()
                 raise
-            return select(log, request, MEDIA_TYPE, now, base=base)
+            return select_from(log, request, MEDIA_TYPE, now, base=base)
 
         read = partial(self._files.read_record, request[TOKEN], job_id, select_log)
         return (await self._recent_logs.read(job_id, read)).file

@@ -1,7 +1,7 @@
 """Decide what a request gets of an open file: the status, the header fields, the segments of the body.
 
-`select` does all I/O. It runs in the thread that opened the file, or on the event loop if nothing can block;
-the other functions do no I/O.
+`select_from` does all I/O. It runs in the thread that opened the file, or on the event loop if nothing can
+block; the other functions do no I/O.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class BodyPlan(NamedTuple):
     """How many of these bytes are from the file."""
 
 
-def select(
+def select_from(
     file: OpenFile,
     request: web.Request | FastRequest,
     media_type: str,

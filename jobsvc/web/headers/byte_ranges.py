@@ -62,7 +62,7 @@ def unsatisfied(size: int) -> str:
     return f"bytes */{size}"
 
 
-def select(field: str, size: int, content_type: str) -> tuple[ByteRange, ...] | None:
+def select_ranges(field: str, size: int, content_type: str) -> tuple[ByteRange, ...] | None:
     """Return the ranges of a file of `size` bytes that a Range field requests: disjoint, in its order.
 
     None: the field is ignored, because it has another unit or is invalid or abusive; send the whole file.

@@ -137,7 +137,7 @@ def _ranges(headers: CIMultiDictProxy[str], selected: RepresentationInfo, now: f
         return WHOLE
     if hdrs.IF_RANGE in headers and not _if_range_matches(_combined(headers, hdrs.IF_RANGE), selected, now):
         return WHOLE
-    ranges = byte_ranges.select(_combined(headers, hdrs.RANGE), selected.size, selected.content_type)
+    ranges = byte_ranges.select_ranges(_combined(headers, hdrs.RANGE), selected.size, selected.content_type)
     if ranges is None:
         return WHOLE
     return Evaluation(_PARTIAL, ranges) if ranges else UNSATISFIABLE

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.settings import Settings
-from jobsvc.storage.files.client_version import version_of
+from jobsvc.storage.files.client_version import client_version
 from tests.conftest import MakeToken, job_maker
 from tests.eventually import pause, until
 from tests.programs.service_runner import Service, service_in_loop
@@ -88,6 +88,6 @@ async def test_replaced_output_has_another_etag(farm: tuple[Sshfs, Path]) -> Non
     mount, film = farm
     with mount.mounted("attr_timeout=0", "dir_cache=no"):
         seen = mount.path / "job-1/output/film.mp4"
-        before = version_of(seen.stat())
+        before = client_version(seen.stat())
         film.write_bytes(FILM[::-1])
-        assert version_of(seen.stat()) != before
+        assert client_version(seen.stat()) != before

@@ -17,7 +17,7 @@ from jobsvc.web.headers.byte_ranges import (
     Multipart,
     content_range,
     multipart,
-    select,
+    select_ranges,
     unsatisfied,
 )
 
@@ -27,8 +27,8 @@ Spans = list[tuple[int, int]]
 
 
 def chosen(field: str, size: int) -> Spans | None:
-    """Return what select() selects, as pairs of first and last position, both included."""
-    found = select(field, size, TYPE)
+    """Return what select_ranges() selects, as pairs of first and last position, both included."""
+    found = select_ranges(field, size, TYPE)
     return None if found is None else [(part.start, part.stop - 1) for part in found]
 
 
@@ -349,7 +349,7 @@ sizes = st.one_of(st.integers(0, 300), st.integers(0, 6000), st.integers(0, 2**6
 
 @given(fields, sizes)
 def test_selected_ranges_are_within_the_file_separate_and_not_empty(field: str, size: int) -> None:
-    found = select(field, size, TYPE)
+    found = select_ranges(field, size, TYPE)
     if not found:
         return
     assert all(0 <= part.start < part.stop <= size for part in found)
@@ -359,14 +359,14 @@ def test_selected_ranges_are_within_the_file_separate_and_not_empty(field: str, 
 
 @given(fields, sizes)
 def test_no_response_is_larger_than_the_file(field: str, size: int) -> None:
-    found = select(field, size, TYPE)
+    found = select_ranges(field, size, TYPE)
     if found is not None and len(found) > 1:
         assert multipart("b" * BOUNDARY_LENGTH, TYPE, size, found).length <= size
 
 
 @given(st.lists(in_order, min_size=1, max_size=20), st.integers(1, 6000))
 def test_every_requested_byte_that_exists_is_sent(parts: list[str], size: int) -> None:
-    found = select("bytes=" + ",".join(parts), size, TYPE)
+    found = select_ranges("bytes=" + ",".join(parts), size, TYPE)
     if found is None:
         return
     sent = {at for part in found for at in range(part.start, part.stop)}
@@ -377,6 +377,6 @@ def test_every_requested_byte_that_exists_is_sent(parts: list[str], size: int) -
 
 @given(st.lists(in_order, min_size=1, max_size=8), st.integers(1, 6000))
 def test_range_set_is_unsatisfiable_only_if_each_range_is(parts: list[str], size: int) -> None:
-    together = select("bytes=" + ",".join(parts), size, TYPE)
-    alone = [select(f"bytes={text}", size, TYPE) for text in parts]
+    together = select_ranges("bytes=" + ",".join(parts), size, TYPE)
+    alone = [select_ranges(f"bytes={text}", size, TYPE) for text in parts]
     assert (together == ()) == all(found == () for found in alone)
