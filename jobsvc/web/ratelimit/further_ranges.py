@@ -79,8 +79,10 @@ class FurtherRanges:
     def charge(self, request: FastRequest, token: Token, status: HTTPStatus, budget: Budget) -> str | None:
         """Charge `budget`, or the one for further ranges, for the response to a plain GET, and remember it.
 
-        Returns the RateLimit lines of its head, or None if the budget is used up.
+        `request.client` must be set. Returns the RateLimit lines of its head; None if no budget is left.
         """
+        # Not by `try_charge` and `record`: each reads the clock, the range and the connection, and between
+        # them the general path sends the request to its handler. Here both are one step.
         self._rotate()
         key, connection = (token.id, request.client, request.job_id), request.connection
         field = request.headers.get(hdrs.RANGE)
