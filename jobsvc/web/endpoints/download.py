@@ -30,7 +30,12 @@ from jobsvc.storage.nonblocking.cached_read import SMALL_BODY_BYTES, read_cached
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.signed_links import BY_LINK
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
-from jobsvc.web.endpoints.requested_output import ANY_OUTPUT, DownloadAddress, address_of, require_output
+from jobsvc.web.endpoints.requested_output import (
+    CURRENT_OUTPUT,
+    RequestedOutput,
+    requested_output_of,
+    require_output,
+)
 from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.file_transfer.file_response import FileResponder
 from jobsvc.web.file_transfer.selection import FileSelection, Read, ranges_sent, select_from
@@ -92,11 +97,10 @@ class DownloadEndpoint:
         """Read the record, open the output and select what the request gets, in one call in a pool thread.
 
         Raises JobNotFound, also for another owner's job; NotReady; OutputMissing; StorageUnavailable; and the
-        errors of `DownloadAddress.check`.
+        errors of `RequestedOutput.check`.
         """
-        job_file = await self._files.open_output(
-            token, job_id_of(request), partial(self._select, request, address_of(request), read_cached)
-        )
+        select_output = partial(self._select, request, requested_output_of(request), read_cached)
+        job_file = await self._files.open_output(token, job_id_of(request), select_output)
         try:
             job = job_file.snapshot.job
             return _Download(job, self._with_digest(request, job, require_output(job, job_file.file)))
@@ -107,7 +111,7 @@ class DownloadEndpoint:
     def _select(
         self,
         request: web.Request | FastRequest,
-        address: DownloadAddress,
+        requested: RequestedOutput,
         read: Read,
         snapshot: JobSnapshot,
         file: OpenFile | None,
@@ -115,15 +119,15 @@ class DownloadEndpoint:
         """Select what the request gets of the open output; None if the job is not completed.
 
         Runs in the thread that opened the file, or on the event loop if nothing can block. Raises
-        OutputMissing, and the errors of `address.check`; the file is closed then.
+        OutputMissing, and the errors of `requested.check`; the file is closed then.
         """
         if snapshot.job.status is not Status.COMPLETED:
             return None
         if file is None:
             raise OutputMissing
-        if address is not ANY_OUTPUT:
+        if requested is not CURRENT_OUTPUT:
             try:
-                address.check(file)
+                requested.check(file)
             except BaseException:
                 file.close()
                 raise
@@ -194,8 +198,8 @@ class DownloadEndpoint:
             and self._files.size_of_output(request.job_id) > SMALL_BODY_BYTES
         ):
             return None  # too large to send from here: it would be opened twice
-        address = ANY_OUTPUT if request.version is None else DownloadAddress(request.version)
-        select_output = partial(self._select, request, address, self._read)
+        requested = CURRENT_OUTPUT if request.version is None else RequestedOutput(request.version)
+        select_output = partial(self._select, request, requested, self._read)
         job_file = self._files.open_output_nowait(token, request.job_id, select_output)
         if job_file is None:
             return None

@@ -45,7 +45,7 @@ def without_output(job: Job) -> NotReady:
     )
 
 
-class DownloadAddress(NamedTuple):
+class RequestedOutput(NamedTuple):
     """What the URL of a download states about the output, besides the job id; None if not given."""
 
     version: str | None = None
@@ -59,12 +59,12 @@ class DownloadAddress(NamedTuple):
             raise NotFound("The output has a different name.")
 
 
-ANY_OUTPUT: Final = DownloadAddress()
+CURRENT_OUTPUT: Final = RequestedOutput()
 
 
-def address_of(request: web.Request) -> DownloadAddress:
+def requested_output_of(request: web.Request) -> RequestedOutput:
     """Parse the output's version and name from the URL. Raises BadRequest if `version` is repeated."""
     name = file_name_of(request)
     if "?" not in request.raw_path:
-        return DownloadAddress(name=name)
-    return DownloadAddress(query_params.get_text(request.query, "version"), name)
+        return RequestedOutput(name=name)
+    return RequestedOutput(query_params.get_text(request.query, "version"), name)
