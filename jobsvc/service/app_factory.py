@@ -30,8 +30,8 @@ from jobsvc.web.endpoints.log_follow import LogFollowEndpoint
 from jobsvc.web.endpoints.long_poll import LongPoll
 from jobsvc.web.endpoints.me import MeEndpoint
 from jobsvc.web.endpoints.openapi import OpenApiEndpoint
-from jobsvc.web.jobs.addresses import PublicUrl
 from jobsvc.web.jobs.recent_logs import RecentLogs
+from jobsvc.web.jobs.urls import PublicUrl
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
 from jobsvc.web.ratelimit.further_ranges import RANGES_PER_DOWNLOAD, FurtherRanges

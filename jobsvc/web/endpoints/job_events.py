@@ -16,9 +16,9 @@ from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.queries.subscriptions import Subscriptions
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.jobs.addresses import came_by_proxy
 from jobsvc.web.jobs.lookup import get_visible_job
 from jobsvc.web.jobs.representation import PushRenderer, RenderedJob
+from jobsvc.web.jobs.urls import came_by_proxy
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.event_stream import EventStream, EventStreams

@@ -13,9 +13,9 @@ from jobsvc.index.queries.log_tail_cache import LogTailCache
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.endpoints.long_poll import LongPoll
-from jobsvc.web.jobs.addresses import came_by_proxy
 from jobsvc.web.jobs.lookup import get_visible_job
 from jobsvc.web.jobs.representation import RenderedJob, RepresentationCache
+from jobsvc.web.jobs.urls import came_by_proxy
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.responses import json_response
 

@@ -16,8 +16,8 @@ from aiohttp import web
 
 from jobsvc.index.queries.listing import After, Page
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from jobsvc.web.jobs.addresses import came_by_proxy, job_base
 from jobsvc.web.jobs.representation import add_owner, render_job
+from jobsvc.web.jobs.urls import came_by_proxy, job_base
 
 MAX_CACHED_JOBS: Final = 4096
 MAX_CACHED_BYTES: Final = 16 << 20

@@ -20,7 +20,7 @@ from jobsvc.index.queries.log_tail_cache import LogTailCache
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.headers.conditional import version_id
-from jobsvc.web.jobs.addresses import download_url, job_base
+from jobsvc.web.jobs.urls import download_url, job_base
 
 
 def _by_position(names: Mapping[str, str]) -> tuple[tuple[int, str], ...]:
