@@ -162,6 +162,7 @@ class Catalogue:
         return lambda: self._listeners.remove(listener)
 
     def _changed(self, job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
+        """Update the counts by status and the unfinished jobs, and call the listeners."""
         if before is not None:
             self._counts[before.job.status] -= 1
             self._unfinished.pop(job_id, None)

@@ -90,6 +90,7 @@ class Subscriptions:
             self._call_some()
 
     def _call_some(self) -> None:
+        """Call the first callbacks that are due, and the others in later iterations of the event loop."""
         for callback in list(islice(self._due, CALLS_PER_ITERATION)):
             del self._due[callback]
             callback()

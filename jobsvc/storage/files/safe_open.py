@@ -98,6 +98,7 @@ def open_file(folder: int, name: str) -> tuple[int, os.stat_result]:
 
 
 def _open_beneath(folder: int, name: str, flags: int) -> int:
+    """Open a name in a directory; raises PathNotFound, or OSError: ESTALE if its absence was only cached."""
     try:
         return os.open(name, flags, dir_fd=folder)
     except OSError as failed:
