@@ -71,4 +71,4 @@ def is_measured(item: pytest.Item) -> bool:
 
 def measures_children(item: pytest.Item) -> bool:
     """Whether the programs that a test starts measure coverage."""
-    return item.path.relative_to(TESTS).as_posix().startswith(MEASURED_CHILDREN)
+    return any(item.path.is_relative_to(TESTS / folder) for folder in MEASURED_CHILDREN)

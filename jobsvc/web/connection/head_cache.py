@@ -20,7 +20,7 @@ from yarl import URL
 # The only query allowed is that of a `downloadUrl`.
 _LINE: Final = re.compile(rb"GET (/[A-Za-z0-9._~/-]{0,255}(?:\?version=[A-Za-z0-9_-]{22})?) HTTP/1\.1\r\n")
 _RANGE: Final = re.compile(rb"bytes=[0-9]{1,18}-[0-9]{0,18}")
-_RANGE_FIELD: Final = re.compile(rb"(?:\A|\r\n)[Rr]ange: (bytes=[0-9]{1,18}-[0-9]{0,18})\r\n")
+_RANGE_FIELD: Final = re.compile(rb"(?:\A|\r\n)[Rr]ange: (" + _RANGE.pattern + rb")\r\n")
 _END: Final = 16
 """Bytes at the end that are compared first: almost free if each request has different header fields."""
 
@@ -51,6 +51,7 @@ class CachedHead:
 
     def match(self, data: bytes) -> CachedMatch | None:
         """Return a match if `data` is a complete head that differs in nothing else; None otherwise."""
+        # Only a head with a range can match although its end differs. It is "Range" or "range".
         if not data.endswith(self._data[-_END:]) and b"ange: bytes=" not in data:
             return None
         line = _LINE.match(data)

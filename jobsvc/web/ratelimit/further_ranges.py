@@ -81,8 +81,8 @@ class FurtherRanges:
 
         `request.client` must be set. Returns the RateLimit lines of its head; None if no budget is left.
         """
-        # Not by `try_charge` and `record`: each reads the clock, the range and the connection, and between
-        # them the general path sends the request to its handler. Here both are one step.
+        # `try_charge` and `record` would read the clock, the range and the connection twice. The general path
+        # needs both, because its handler runs between them.
         self._rotate()
         key, connection = (token.id, request.client, request.job_id), request.connection
         field = request.headers.get(hdrs.RANGE)

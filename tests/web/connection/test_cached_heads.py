@@ -1,5 +1,5 @@
-"""A head that equals the previous one except for the job is answered without the parser, with the same
-response.
+"""A head that equals the previous one except for the job or the range is answered without the parser, with
+the same response.
 """
 
 from __future__ import annotations
@@ -74,6 +74,21 @@ async def test_response_equals_that_to_a_parsed_request(
     other = await service.get(target, *fields)
     assert parser_input
     assert [comparable(answer) for answer in seen] == [comparable(other)] * 3
+
+
+@pytest.mark.both_loops
+async def test_request_with_another_range_is_not_parsed_and_gets_that_range(
+    service: Service, parser_input: list[bytes]
+) -> None:
+    target = f"{ONE}/download"
+    async with service.connect() as link:
+        await warm_up(link, service, target, (("Range", "bytes=0-0"),))
+        parser_input.clear()
+        for first, last in ((100, 199), (7, 7), (0, 65_535)):
+            fields = (("Range", f"bytes={first}-{last}"),)
+            answer = await link.ask("GET", target, fields, token=service.token)
+            assert (answer.status, answer.body) == (206, FILM[first : last + 1])
+        assert not parser_input
 
 
 @pytest.mark.both_loops
