@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import time
@@ -21,13 +22,18 @@ from tests.programs.service_runner import Process, start_command, stop_process
 
 JOB = "/api/jobs/job-1"
 WRONG = "jsvc_wrong"
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # renameat2(2)
 
 
 def take_away(root: Path, how: str) -> None:
-    """Rename the jobs root, or replace it by a file."""
-    root.rename(root.with_name("unmounted"))
-    if how == "a file":
-        root.touch()
+    """Rename the jobs root, or exchange it with a file in one step, so that it is never missing."""
+    unmounted = root.with_name("unmounted")
+    if how == "gone":
+        root.rename(unmounted)
+        return
+    unmounted.touch()
+    names = os.fsencode(root), os.fsencode(unmounted)
+    assert ctypes.CDLL(None).renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0
 
 
 async def refused(service: Process, answer: Answer) -> dict[str, Any]:
