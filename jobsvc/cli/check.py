@@ -27,6 +27,7 @@ from jobsvc.cli.settings_options import (
 )
 from jobsvc.domain.job import SYNONYMS
 from jobsvc.settings import NO_JOBS_ROOT, resolve
+from jobsvc.settings.options import STALLED_AFTER_S
 from jobsvc.storage.files.os_errors import describe, is_temporary
 from jobsvc.storage.filesystem.probe import FileSystemInfo, WriteProbe, file_system_info, run_write_probe
 from jobsvc.storage.jobs.reader import JobsRoot
@@ -42,25 +43,15 @@ _ERASE: Final = "\r\x1b[K"
 
 
 @click.command
-@settings_options("jobs-root", "state-dir", "output-root", "status-alias", "config")
+@settings_options("jobs-root", "state-dir", "output-root", "status-alias", "stalled-after", "config")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, the summary last.")
-@click.option(
-    "--stalled-after",
-    type=click.FloatRange(min=0),
-    default=900,
-    show_default=True,
-    metavar="SECONDS",
-    help="List unfinished jobs whose record was not written for this time; 0 lists none.",
-)
 @click.option(
     "--probe-write",
     is_flag=True,
     help="Test the storage by writing in a temporary directory below JOBS_ROOT.",
 )
 @click.pass_context
-def check(
-    ctx: click.Context, /, *, as_json: bool, stalled_after: float, probe_write: bool, **_: object
-) -> None:
+def check(ctx: click.Context, /, *, as_json: bool, probe_write: bool, **_: object) -> None:
     """Check all jobs, and report on the storage.
 
     JOBS_ROOT is the directory that contains the job directories.
@@ -68,17 +59,17 @@ def check(
     service's user, because access can differ for other users. The state directory is only used to find out
     which user that is.
 
-    Exit code 1: a job has an error, or --probe-write found that a rename is not atomic. Stale jobs alone are
-    not an error.
+    Exit code 1: a job has an error, or --probe-write found that a rename is not atomic. Stalled jobs alone
+    are not an error.
     """
     warn_of_unknown_variables()
-    root, user = _root(ctx)
+    survey, user = _survey(ctx)
+    root = survey.root
     try:
         ids, ignored = find_job_directories(root.path)
     except OSError as error:
         message = f"jobs-root: {str(root.path)!r} cannot be listed: {describe(error)}"
         raise (TemporaryFault if is_temporary(error) else InvalidSetting)(message) from error
-    survey = Survey(root, stalled_after=stalled_after)
     for finding in _findings(survey, sorted(ids)):
         click.echo(orjson.dumps(finding) if as_json else f"{finding.job}: {finding.reason}")
     jobs, ignored = len(ids) - len(survey.nested), ignored + len(survey.nested)
@@ -87,20 +78,21 @@ def check(
         click.echo(orjson.dumps({**_document(jobs, ignored, survey, info, probe), **user.document()}))
     else:
         click.echo(f"{jobs} jobs, {survey.found} with a finding; {ignored} other names ignored")
-        notes = (*_notes(survey, jobs, stalled_after), *user.notes())
+        notes = (*_notes(survey, jobs), *user.notes())
         for line in (*_storage_lines(survey, info), *_probe_lines(probe), *notes):
             click.echo(line)
     ctx.exit(1 if survey.found or (isinstance(probe, WriteProbe) and probe.torn_reads) else 0)
 
 
-def _root(ctx: click.Context) -> tuple[JobsRoot, CheckUser]:
+def _survey(ctx: click.Context) -> tuple[Survey, CheckUser]:
     with setting_errors():
         values = resolve(configured_values(ctx))
     path: Path | None = values.get("jobs_root")
     if path is None:
         raise InvalidSetting(NO_JOBS_ROOT)
     root = JobsRoot(path, values.get("output_roots", ()), values.get("status_aliases", SYNONYMS))
-    return root, CheckUser.of(values.get("state_dir"))
+    survey = Survey(root, stalled_after=values.get("stalled_after", STALLED_AFTER_S))
+    return survey, CheckUser.of(values.get("state_dir"))
 
 
 def _findings(survey: Survey, ids: list[str]) -> Iterator[Finding]:
@@ -151,11 +143,11 @@ def _storage_lines(survey: Survey, info: FileSystemInfo) -> Iterator[str]:
         yield f"timestamps: granularity {_span(survey.timestamp_granularity)}"
 
 
-def _notes(survey: Survey, jobs: int, stalled_after: float) -> Iterator[str]:
-    """Yield lines about stale jobs and a wrong jobs root, which are not findings."""
-    if survey.stale:
-        time = f"{stalled_after:g} s"
-        yield f"stale: {len(survey.stale)} unfinished jobs, not written for {time}: {_some(survey.stale)}"
+def _notes(survey: Survey, jobs: int) -> Iterator[str]:
+    """Yield lines about stalled jobs and a wrong jobs root, which are not findings."""
+    if survey.stalled:
+        time, jobs_named = f"{survey.stalled_after:g} s", _some(survey.stalled)
+        yield f"stalled: {len(survey.stalled)} unfinished jobs, not written for {time}: {jobs_named}"
     if survey.nested and not jobs:
         question = "these directories contain jobs; is one of them the jobs root?"
         yield f"no jobs found, but {question} {_some(survey.nested)}"
@@ -209,7 +201,7 @@ def _document(
         "jobs": jobs,
         "findings": survey.found,
         "ignored": ignored,
-        "stale": survey.stale,
+        "stalled": survey.stalled,
         "storage": storage,
     }
 

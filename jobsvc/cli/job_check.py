@@ -32,15 +32,15 @@ class Survey:
     """Check jobs one by one and collect statistics."""
 
     def __init__(self, root: JobsRoot, *, stalled_after: float = 0) -> None:
-        """Treat unfinished jobs as stale if not written for `stalled_after` seconds; 0 means never."""
-        self._root = root
-        self._stalled_after = stalled_after
+        """Treat unfinished jobs as stalled if not written for `stalled_after` seconds; 0 means never."""
+        self.root = root
+        self.stalled_after = stalled_after
         self.found = 0
         """Number of jobs with at least one finding."""
         self.directories = 0
         """Number of directories that the service would watch."""
-        self.stale: list[str] = []
-        """Ids of stale jobs."""
+        self.stalled: list[str] = []
+        """Ids of stalled jobs."""
         self.nested: list[str] = []
         """Directories that are not jobs but contain job directories."""
         self._times_gcd_ns = 0
@@ -62,7 +62,7 @@ class Survey:
 
     def _examine(self, job_id: str) -> list[Finding]:
         try:
-            snapshot = self._root.read(job_id)
+            snapshot = self.root.read(job_id)
         except PathNotFound:
             return self._without_record(job_id)
         except BadRecord as error:
@@ -72,12 +72,12 @@ class Survey:
         self.directories += len(folders_to_watch(snapshot) or ())
         # ctime, because it cannot be set; an mtime may come from an archive, with another granularity.
         self._times_gcd_ns = gcd(self._times_gcd_ns, snapshot.record_version.ctime_ns)
-        if self._is_stale(snapshot):
-            self.stale.append(job_id)
+        if self._is_stalled(snapshot):
+            self.stalled.append(job_id)
         return [finding for finding in (self._of_output(snapshot), self._of_log(snapshot)) if finding]
 
     def _without_record(self, job_id: str) -> list[Finding]:
-        folder = self._root.path / job_id
+        folder = self.root.path / job_id
         problem = explain(folder, STATUS_FILE)
         if problem == MISSING:
             if not folder.is_dir():  # removed in the meantime
@@ -87,9 +87,9 @@ class Survey:
                 return []
         return [Finding(job_id, "record-missing", f"{STATUS_FILE}: {problem or MISSING}")]
 
-    def _is_stale(self, snapshot: JobSnapshot) -> bool:
+    def _is_stalled(self, snapshot: JobSnapshot) -> bool:
         age = time.time() - snapshot.record_version.mtime_ns / 1e9
-        return not snapshot.job.status.final and 0 < self._stalled_after < age
+        return not snapshot.job.status.final and 0 < self.stalled_after < age
 
     def _of_output(self, snapshot: JobSnapshot) -> Finding | None:
         job = snapshot.job
@@ -111,7 +111,7 @@ class Survey:
         return Finding(job.id, "log-unusable", f"{named} {problem}")
 
     def _explain(self, job_id: str, path: str) -> str | None:
-        return explain(self._root.path / job_id, path, self._root.output_roots)
+        return explain(self.root.path / job_id, path, self.root.output_roots)
 
 
 def _holds_jobs(folder: Path) -> bool:

@@ -66,6 +66,8 @@ class Details(NamedTuple):
     """Number of the current attempt."""
     phase: str | None = None
     """The current step of the work."""
+    estimated_completion_at: str | None = None
+    """Time when the farm expects the job to be completed."""
     error: str | None = None
     """Why the job failed."""
     source_status: str | None = None

@@ -48,7 +48,7 @@ def parse_record(
     if not isinstance(record, dict):
         raise BadRecord("the record is not an object", "not-an-object")
     (
-        given_id, word, owner, created_at, updated_at, started_at, completed_at,
+        given_id, word, owner, created_at, updated_at, started_at, completed_at, estimated_at,
         project_path, output_path, log_path, error, phase,
     ) = _texts(record)  # fmt: skip
     if given_id is not None and given_id != job_id:
@@ -67,6 +67,7 @@ def parse_record(
     if completed is None and status is Status.COMPLETED:
         completed = format_timestamp(updated)
     started = _checked("startedAt", started_at, normalize)
+    estimated = _checked("estimatedCompletionAt", estimated_at, normalize)
     done, total = _count(record, "framesDone"), _count(record, "framesTotal")
     details = Details(
         project_path=project_path,
@@ -76,6 +77,7 @@ def parse_record(
         frames_total=total,
         attempt=_count(record, "attempt"),
         phase=phase,
+        estimated_completion_at=estimated,
         error=error,
         source_status=None if word == status.value else word,
         log_path=log_path,
@@ -113,6 +115,7 @@ _COUNTS_END: Final = 2**53
 
 _TEXTS: Final = (
     *("id", "status", "owner", "createdAt", "updatedAt", "startedAt", "completedAt"),
+    "estimatedCompletionAt",
     *("projectPath", "outputPath", "logPath", "error", "phase"),
 )
 """The keys whose values are strings."""

@@ -25,6 +25,10 @@ def register(index: JobIndex, metrics: Metrics) -> None:
             "Jobs whose record is unreadable.",
             lambda: len(index.catalogue.unreadable),
         ),
+        "jobs_stalled": (
+            "Unfinished jobs whose record was not written for --stalled-after.",
+            lambda: len(index.stalled),
+        ),
         "reconcile_age_seconds": (
             "Time since the last reconcile; since the start, if there was none.",
             lambda: monotonic() - (index.stats.reconciled_at or started_at),

@@ -21,6 +21,7 @@ from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.catalogue.index_stats import IndexStats
 from jobsvc.index.catalogue.root_check import RootCheck
 from jobsvc.index.catalogue.shared_reads import SharedReads
+from jobsvc.index.catalogue.stalled_jobs import StalledJobs
 from jobsvc.index.catalogue.updater import CatalogueUpdater
 from jobsvc.index.catalogue.watch_coverage import WatchCoverage
 from jobsvc.index.queries.listing import Listing
@@ -59,6 +60,7 @@ class JobIndex:
         *,
         max_age: float,
         poll_interval: float,
+        stalled_after: float,
         watch: WatchMode,
         needs_recheck: Callable[[JobSnapshot], bool],
     ) -> None:
@@ -76,6 +78,7 @@ class JobIndex:
         batch_size = min(MAX_GROUP_SIZE, max_watches // 32)
 
         self.catalogue = catalogue = Catalogue()
+        self.stalled = StalledJobs(catalogue, stalled_after)  # before the listeners that use it
         self.stats = IndexStats()
         self._coverage = coverage = WatchCoverage(self._on_missed_event, needs_recheck)
         self._root_check = root_check = RootCheck()
@@ -111,7 +114,7 @@ class JobIndex:
         self.freshness = Freshness(
             catalogue, self.updater, reads, coverage=coverage, root_check=root_check, max_age=max_age
         )
-        self.listing = Listing(catalogue, coverage, self.stats)
+        self.listing = Listing(catalogue, coverage, self.stats, self.stalled)
         self.log_tails = LogTailCache(disk, root, self.freshness)
 
         self._refresher = refresher = Refresher(
@@ -205,6 +208,7 @@ class JobIndex:
             self._root_monitor.check_root,
             self._root_names.check,
             self._mount_watch.run,
+            self.stalled.watch,
         ]
         works += [self._refresher.refresh_queued] * QUEUE_READERS
         tasks = [asyncio.create_task(self._repeat(work)) for work in works]

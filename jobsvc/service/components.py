@@ -100,7 +100,9 @@ def build_components(settings: Settings) -> Components:
         on_bad_labels=_bad_token_labels(metrics),
     )
     metrics.tokens_expiring_soon.set_function(authenticator.expiring_soon)
-    representations = RepresentationCache(digest_of=digests.known, public_url=settings.public_url)
+    representations = RepresentationCache(
+        digest_of=digests.known, stalled=index.stalled, public_url=settings.public_url
+    )
     permits = Permits(authenticator)
     work_lock = YieldingLock()
     max_connections = _max_connections(settings)
@@ -150,7 +152,7 @@ def build_components(settings: Settings) -> Components:
             send_timeout=settings.send_timeout,
             on_closed=_count_closed(metrics),
         ),
-        list_items=ListItemCaches(settings.public_url),
+        list_items=ListItemCaches(settings.public_url, index.stalled),
         work_lock=work_lock,
     )
 
@@ -204,6 +206,7 @@ def _index(
         metrics,
         max_age=settings.max_age,
         poll_interval=settings.poll_interval,
+        stalled_after=settings.stalled_after,
         watch=settings.watch,
         # Watches do not report in-place writes to an output, so a job with a known digest is rechecked.
         needs_recheck=lambda snapshot: digests.known(snapshot) is not None,

@@ -46,7 +46,7 @@ def add_lifespan(
             parts.links.cleanup_ctx,
             parts.files.cleanup_ctx,
             _entered(index.running),
-            _entered(lambda: parts.digests.running(index.catalogue.notify_digest_known)),
+            _entered(lambda: parts.digests.running(index.catalogue.notify_shown_differently)),
             parts.permits.cleanup_ctx,
             parts.long_lived.cleanup_ctx,
             parts.connection_timeouts.cleanup_ctx,

@@ -19,6 +19,8 @@ from jobsvc.settings import parsers
 from jobsvc.settings.directories import default_state_dir
 from jobsvc.storage.layout import OutputRoot
 
+STALLED_AFTER_S: Final = 900.0
+"""Default of --stalled-after, which `jobsvc check` has too."""
 _PATHS: Final = ":"
 _LIST: Final = r"[\s,]+"
 
@@ -116,6 +118,14 @@ class Settings:
             "Maximum age of a status while storage responds; 0 reads for each request.",
         ),
     ] = 1.0
+    stalled_after: Annotated[
+        float,
+        _Spec(
+            parsers.seconds(0),
+            "SECONDS",
+            "Time without a new record after which an unfinished job is stalled; 0 is never.",
+        ),
+    ] = STALLED_AFTER_S
     limit_status: Annotated[str, _Spec(parsers.rate, "RATE", "Status requests per token.")] = "600/minute"
     limit_list: Annotated[str, _Spec(parsers.rate, "RATE", "List requests per token.")] = "120/minute"
     limit_events: Annotated[

@@ -128,7 +128,7 @@ def test_json_lines_end_with_the_summary(root: Path) -> None:
             "jobs": 2,
             "findings": 1,
             "ignored": 0,
-            "stale": [],
+            "stalled": [],
             "user": user_name(os.geteuid()),
             "serviceUser": user_name(os.geteuid()),
         },
@@ -390,10 +390,10 @@ def test_stale_jobs_are_listed_and_are_not_a_finding(root: Path) -> None:
             os.utime(root / name / "status.json", (time.time() - 1000,) * 2)
     result = check(root)
     assert result.exit_code == 0
-    assert "stale: 2 unfinished jobs, not written for 900 s: a, b" in result.output.splitlines()
-    assert json.loads(check(root, "--json").output)["stale"] == ["a", "b"]
-    assert "stale" not in check(root, "--stalled-after", "0").output
-    assert "stale" not in check(root, "--stalled-after", "2000").output
+    assert "stalled: 2 unfinished jobs, not written for 900 s: a, b" in result.output.splitlines()
+    assert json.loads(check(root, "--json").output)["stalled"] == ["a", "b"]
+    assert "stalled" not in check(root, "--stalled-after", "0").output
+    assert "stalled" not in check(root, "--stalled-after", "2000").output
 
 
 def test_directory_of_jobs_is_not_a_job_and_is_named_if_there_are_no_jobs(root: Path) -> None:

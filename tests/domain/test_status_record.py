@@ -16,7 +16,7 @@ from jobsvc.domain.timestamp import format_time, parse_time
 FILE_TIME = 1_767_225_600_123_456  # 2026-01-01T00:00:00.123456Z
 NEEDED = {"status": "queued", "owner": "anna"}
 TEXT_KEYS = ("projectPath", "outputPath", "logPath", "error", "phase")
-TIME_KEYS = ("createdAt", "updatedAt", "startedAt", "completedAt")
+TIME_KEYS = ("createdAt", "updatedAt", "startedAt", "completedAt", "estimatedCompletionAt")
 COUNT_KEYS = ("framesDone", "framesTotal", "attempt")
 OPTIONAL_KEYS = ("id", "progress", "metadata", *TEXT_KEYS, *TIME_KEYS, *COUNT_KEYS)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -348,8 +348,8 @@ def test_every_known_key_is_stored_and_unknown_ones_are_ignored() -> None:
     assert {name: getattr(job, name) for name in expected} == expected
     assert job.details._asdict() == {
         "source_status": None, "project_path": "the projectPath", "log_path": "the logPath",
-        "started_at": time, "completed_at": time, "error": "the error", "phase": "the phase",
-        "frames_done": 1, "frames_total": 2, "attempt": 3,
+        "started_at": time, "completed_at": time, "estimated_completion_at": time,
+        "error": "the error", "phase": "the phase", "frames_done": 1, "frames_total": 2, "attempt": 3,
     }  # fmt: skip
 
 

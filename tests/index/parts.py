@@ -33,6 +33,7 @@ def make_index(
     *,
     max_age: float = 1.0,
     poll_interval: float = 1.0,
+    stalled_after: float = 900.0,
     metrics: Metrics | None = None,
 ) -> JobIndex:
     """Build an index whose gauges are registered."""
@@ -43,6 +44,7 @@ def make_index(
         metrics,
         max_age=max_age,
         poll_interval=poll_interval,
+        stalled_after=stalled_after,
         watch=watch,
         needs_recheck=lambda _snapshot: False,
     )

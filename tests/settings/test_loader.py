@@ -37,6 +37,7 @@ WRONG = {
     "shutdown-grace": "1h",
     "jobs-root": "/missing/jobs",
     "config": "/missing/file.toml",
+    "stalled-after": "soon",
 }
 
 

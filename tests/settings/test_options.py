@@ -9,7 +9,7 @@ from jobsvc.domain.job import SYNONYMS
 from jobsvc.settings import OPTIONS, Option, Settings
 
 FIXED = """
---host --port --state-dir --output-root --status-alias --watch --poll-interval --max-age
+--host --port --state-dir --output-root --status-alias --watch --poll-interval --max-age --stalled-after
 --limit-status --limit-list --limit-events --limit-logs --limit-download --limit-auth-failures
 --max-downloads --max-downloads-per-token --max-streams --max-streams-per-token
 --max-connections --trusted-proxy --public-url --max-link-age --header-timeout --send-timeout

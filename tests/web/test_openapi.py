@@ -240,10 +240,13 @@ def test_job_has_the_members_of_the_service_in_the_same_order() -> None:
     record: dict[str, Any] = {"owner": "anna", "status": "done", "metadata": {"a": []}}
     record |= dict.fromkeys(("projectPath", "outputPath", "error", "phase"), "text")
     record |= dict.fromkeys(("progress", "framesDone", "framesTotal", "attempt"), 1)
-    record |= dict.fromkeys(("createdAt", "updatedAt", "startedAt", "completedAt"), "2026-11-20T09:12:30Z")
+    record |= dict.fromkeys(
+        ("createdAt", "updatedAt", "startedAt", "completedAt", "estimatedCompletionAt"),
+        "2026-11-20T09:12:30Z",
+    )
     job = parse_record("job-1", record, 0)
     snapshot = JobSnapshot(job, FileVersion(0, 0, 0, 0), FileVersion(0, 0, 0, 0), is_stable=True)
-    document = orjson.loads(orjson.dumps(render_job(snapshot, "job-1/", "l", bytes(32))))
+    document = orjson.loads(orjson.dumps(render_job(snapshot, "job-1/", "l", bytes(32), stalled=True)))
     described = COMPONENTS["schemas"]["Job"]
     assert list(described["properties"]) == [*document, "owner"]  # only for `admin` tokens
     assert validator(described).is_valid(orjson.loads(orjson.dumps(document)))

@@ -52,6 +52,8 @@ class Catalogue:
 
         The value is the time (monotonic seconds) until which reads of that name are ignored.
         """
+        self.on_rewritten: Callable[[str, JobSnapshot], None] | None = None
+        """Called if a record was written again with the same content; listeners are not called then."""
         self._counts = dict.fromkeys(Status, 0)
         self._unfinished: dict[str, None] = {}
         self._listeners: list[ChangeListener] = []
@@ -97,6 +99,8 @@ class Catalogue:
         if snapshot.job == before.job and snapshot.has_output is before.has_output:
             # Keep the existing Job object: it is referenced elsewhere, and a second one only costs memory.
             entry.snapshot = snapshot.with_job(before.job)
+            if self.on_rewritten is not None and snapshot.record_version != before.record_version:
+                self.on_rewritten(job_id, entry.snapshot)
             if snapshot.output_version != before.output_version:
                 self._notify(job_id, before, entry.snapshot)
             return False
@@ -151,8 +155,11 @@ class Catalogue:
         while self._absences[next(iter(self._absences))] < started_at - REMEMBER_ABSENCE_S:
             self._forgotten_at = max(self._forgotten_at, self._absences.popitem(last=False)[1])
 
-    def notify_digest_known(self, job_id: str) -> None:
-        """Call the listeners for a new digest: the job's representation changed, but not its snapshot."""
+    def notify_shown_differently(self, job_id: str) -> None:
+        """Call the listeners: the job's representation changed, but not its snapshot.
+
+        That is so if the digest of its output becomes known, and if the job stalls.
+        """
         if (entry := self.entries.get(job_id)) is not None:
             self._notify(job_id, entry.snapshot, entry.snapshot)
 

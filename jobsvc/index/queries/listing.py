@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from heapq import merge
 from itertools import islice
 from math import inf
@@ -23,6 +23,10 @@ After: TypeAlias = tuple[int, str]
 """End of a page: createdAt of the last examined job, in microseconds since the epoch, and its id."""
 
 
+_Orders: TypeAlias = dict[tuple[str | None, str], SortedJobs]
+"""Jobs by owner (None: all) and status."""
+
+
 class Page(NamedTuple):
     """One page of a list."""
 
@@ -34,12 +38,18 @@ class Page(NamedTuple):
 class Listing:
     """Sorted jobs, one sequence per owner and status, updated by the catalogue's changes."""
 
-    def __init__(self, catalogue: Catalogue, coverage: WatchCoverage, stats: IndexStats) -> None:
+    def __init__(
+        self, catalogue: Catalogue, coverage: WatchCoverage, stats: IndexStats, stalled: Container[str] = ()
+    ) -> None:
+        """`stalled` contains the ids of stalled jobs; when that changes, the catalogue has to notify."""
         self._catalogue = catalogue
         self._coverage = coverage
         self._stats = stats
         # Keyed by the status's text, because the hash of an enum member is computed in Python.
-        self._orders: dict[tuple[str | None, str], SortedJobs] = {}
+        self._orders: _Orders = {}
+        self._stalled = stalled
+        self._stalled_orders: _Orders = {}
+        self._in_stalled_orders: dict[str, Job] = {}
         for job_id, entry in catalogue.entries.items():
             self._on_change(job_id, None, entry.snapshot)
         catalogue.subscribe(self._on_change)
@@ -50,19 +60,21 @@ class Listing:
         *,
         owners: Collection[str] = (),
         statuses: Collection[Status] = (),
+        stalled: bool = False,
         updated_since: int | None = None,
         limit: int = 50,
         after: After | None = None,
     ) -> Page:
         """Return at most `limit` jobs of `owner` (None: of `owners`, or of all) that come after `after`.
 
-        Empty `statuses` means all; `updated_since` is in microseconds since the epoch. A page that is not
-        full can have a next page, because at most MAX_EXAMINED jobs are examined.
+        Empty `statuses` means all; `stalled`: only stalled jobs; `updated_since` is in microseconds since the
+        epoch. A page that is not full can have a next page, because at most MAX_EXAMINED jobs are examined.
         """
         key: Key | None = None if after is None else (-after[0], after[1])
         wanted: Collection[str | None] = set(owners) or (owner,)
+        of_status = self._stalled_orders if stalled else self._orders
         orders = [
-            self._orders.get((each, status.value)) for each in wanted for status in set(statuses) or Status
+            of_status.get((each, status.value)) for each in wanted for status in set(statuses) or Status
         ]
         present = [order for order in orders if order is not None]
         if updated_since is None:
@@ -118,27 +130,34 @@ class Listing:
             [entries[job_id].snapshot for _, job_id in keys], None if last is None else (-last[0], last[1])
         )
 
-    def _on_change(self, _job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
+    def _on_change(self, job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
         if before is not None and (after is None or _sort_place(before.job) != _sort_place(after.job)):
-            self._drop(before.job)
+            _drop(self._orders, before.job)
         if after is not None:
-            self._put(after.job)
+            _put(self._orders, after.job)
+        if (stalled_job := self._in_stalled_orders.pop(job_id, None)) is not None:
+            _drop(self._stalled_orders, stalled_job)
+        if after is not None and job_id in self._stalled:
+            self._in_stalled_orders[job_id] = after.job
+            _put(self._stalled_orders, after.job)
 
-    def _put(self, job: Job) -> None:
-        orders, status, key, updated = self._orders, job.status.value, key_of(job), job.updated_order
-        for owner in (job.owner, None):
-            order = orders.get((owner, status))
-            if order is None:
-                order = orders[owner, status] = SortedJobs()
-            order.add(key, updated)
 
-    def _drop(self, job: Job) -> None:
-        orders, status, key = self._orders, job.status.value, key_of(job)
-        for owner in (job.owner, None):
-            order = orders[owner, status]
-            order.discard(key)
-            if not order:
-                del orders[owner, status]
+def _put(orders: _Orders, job: Job) -> None:
+    status, key, updated = job.status.value, key_of(job), job.updated_order
+    for owner in (job.owner, None):
+        order = orders.get((owner, status))
+        if order is None:
+            order = orders[owner, status] = SortedJobs()
+        order.add(key, updated)
+
+
+def _drop(orders: _Orders, job: Job) -> None:
+    status, key = job.status.value, key_of(job)
+    for owner in (job.owner, None):
+        order = orders[owner, status]
+        order.discard(key)
+        if not order:
+            del orders[owner, status]
 
 
 def _sort_place(job: Job) -> tuple[str, Status, int]:

@@ -27,7 +27,7 @@ from jobsvc.web.jobs.page_cursor import format_cursor, parse_cursor
 from jobsvc.web.jobs.representation import entity_tag
 from jobsvc.web.responses import json_response
 
-PARAMETERS: Final = ("status", "owner", "updatedSince", "limit", "cursor")
+PARAMETERS: Final = ("status", "owner", "stalled", "updatedSince", "limit", "cursor")
 MAX_OWNERS: Final = 100
 """Maximum number of different owners in one request."""
 DEFAULT_LIMIT: Final = 50
@@ -46,6 +46,8 @@ class ListQuery(NamedTuple):
     """Empty for all."""
     owners: frozenset[str]
     """Empty for all that the token can see."""
+    stalled: bool
+    """Whether only stalled jobs are listed."""
     updated_since: int | None
     """Microseconds since the epoch."""
     limit: int
@@ -85,6 +87,7 @@ class JobListEndpoint:
             owner,
             owners=query.owners,
             statuses=query.statuses,
+            stalled=query.stalled,
             updated_since=query.updated_since,
             limit=query.limit,
             after=query.after,
@@ -130,6 +133,7 @@ def parse_query(parameters: MultiMapping[str]) -> ListQuery:
     return ListQuery(
         query_params.get_statuses(parameters),
         _owners(parameters),
+        _stalled(query_params.get_text(parameters, "stalled")),
         _updated_since(query_params.get_text(parameters, "updatedSince")),
         query_params.get_int(parameters, "limit", MAX_LIMIT, minimum=1) or DEFAULT_LIMIT,
         _after(query_params.get_text(parameters, "cursor")),
@@ -143,6 +147,14 @@ def _owners(parameters: MultiMapping[str]) -> frozenset[str]:
     if len(owners) > MAX_OWNERS:
         raise BadRequest(f"owner: {len(owners)} owners, more than the maximum of {MAX_OWNERS}.")
     return owners
+
+
+def _stalled(text: str | None) -> bool:
+    if text not in {None, "true"}:
+        raise BadRequest(
+            f"stalled: {query_params.quote(text or '')} is not true. Leave it out to list all jobs."
+        )
+    return text is not None
 
 
 def _updated_since(text: str | None) -> int | None:

@@ -6,7 +6,7 @@ respond from memory, and only a check on disk can tell whether a digest is still
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -47,16 +47,18 @@ class ListItemCache:
     def __init__(
         self,
         base_of: Callable[[str], str],
+        stalled: Container[str] = (),
         *,
         max_jobs: int = MAX_CACHED_JOBS,
         max_bytes: int = MAX_CACHED_BYTES,
     ) -> None:
-        """`base_of` returns the prefix of a job's URLs for its id."""
+        """`base_of` returns the prefix of a job's URLs for its id; `stalled` has the ids of stalled jobs."""
         self._base_of = base_of
+        self._stalled = stalled
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._size = 0
-        self._cached: dict[str, tuple[JobSnapshot, ListItem]] = {}
+        self._cached: dict[str, tuple[JobSnapshot, bool, ListItem]] = {}
 
     def json_of(self, snapshot: JobSnapshot, *, with_owner: bool = False) -> bytes:
         """Return the JSON of a job; `with_owner` for `admin` tokens."""
@@ -70,18 +72,18 @@ class ListItemCache:
         return ListItem(json, _digest(element.identity + json[len(element.json) - 1 :]))
 
     def _cached_element(self, snapshot: JobSnapshot) -> ListItem:
-        known = self._cached.get(snapshot.job.id)
+        known, stalled = self._cached.get(snapshot.job.id), snapshot.job.id in self._stalled
         if known is not None:
-            if known[0] is snapshot:
-                return known[1]
-            self._size -= len(known[1].json)
-        json = orjson.dumps(render_job(snapshot, self._base_of(snapshot.job.id)))
+            if known[0] is snapshot and known[1] is stalled:
+                return known[2]
+            self._size -= len(known[2].json)
+        json = orjson.dumps(render_job(snapshot, self._base_of(snapshot.job.id), stalled=stalled))
         if len(self._cached) >= self._max_jobs or self._size + len(json) > self._max_bytes:
             self._cached.clear()
             self._size = 0
         self._size += len(json)
         element = ListItem(json, json if len(json) < LARGE_BYTES else _digest(json))
-        self._cached[snapshot.job.id] = (snapshot, element)
+        self._cached[snapshot.job.id] = (snapshot, stalled, element)
         return element
 
     def fit(self, page: Page, max_bytes: int, *, with_owner: bool = False) -> FittedPage:
@@ -101,10 +103,10 @@ class ListItemCache:
 class ListItemCaches:
     """Two caches of the same jobs; in one of them, URLs are relative to `/api/jobs` and `/api/events`."""
 
-    def __init__(self, public_url: str = "") -> None:
+    def __init__(self, public_url: str = "", stalled: Container[str] = ()) -> None:
         """Let URLs start with `public_url`; if it is set, both caches are the same."""
-        self._usual = ListItemCache(partial(job_base, public_url))
-        self._relative = self._usual if public_url else ListItemCache("jobs/{}/".format)
+        self._usual = ListItemCache(partial(job_base, public_url), stalled)
+        self._relative = self._usual if public_url else ListItemCache("jobs/{}/".format, stalled)
 
     def of(self, request: web.Request) -> ListItemCache:
         """Return the cache for the response to a request."""

@@ -7,7 +7,7 @@ Cached JSON never contains the owner, so it cannot reach another token: it is ad
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -33,6 +33,7 @@ _BEFORE_METADATA: Final = _by_position(
         "project_path": "projectPath",
         "started_at": "startedAt",
         "completed_at": "completedAt",
+        "estimated_completion_at": "estimatedCompletionAt",
         "frames_done": "framesDone",
         "frames_total": "framesTotal",
         "attempt": "attempt",
@@ -43,7 +44,12 @@ _AFTER_METADATA: Final = _by_position({"phase": "phase", "error": "error", "sour
 
 
 def render_job(
-    snapshot: JobSnapshot, base: str, logs: str | None = None, digest: bytes | None = None
+    snapshot: JobSnapshot,
+    base: str,
+    logs: str | None = None,
+    digest: bytes | None = None,
+    *,
+    stalled: bool = False,
 ) -> dict[str, Any]:
     """Return a job as a document with the member names of the API; what does not apply is omitted, not null.
 
@@ -60,6 +66,8 @@ def render_job(
         "createdAt": job.created_at,
         "updatedAt": job.updated_at,
     }
+    if stalled:
+        document["stalled"] = True
     _add_members(document, details, _BEFORE_METADATA)
     if (metadata := job.metadata_json) is not None:
         document["metadata"] = orjson.Fragment(metadata)
@@ -125,7 +133,17 @@ class _CachedRepresentation(NamedTuple):
     snapshot: JobSnapshot
     logs: str | None
     digest: bytes | None
+    stalled: bool
     rendered: RenderedJob
+
+    def is_of(self, snapshot: JobSnapshot, logs: str | None, digest: bytes | None, *, stalled: bool) -> bool:
+        """Return whether it was rendered from these."""
+        return (
+            self.snapshot is snapshot
+            and self.logs is logs
+            and self.digest == digest
+            and self.stalled is stalled
+        )
 
 
 class RepresentationCache:
@@ -137,39 +155,43 @@ class RepresentationCache:
         max_bytes: int = 64 << 20,
         *,
         digest_of: Callable[[JobSnapshot], bytes | None] | None = None,
+        stalled: Container[str] = (),
         public_url: str = "",
     ) -> None:
         """Keep at most so many jobs and bytes; a job without a log has about half a kilobyte.
 
-        URLs start with `public_url`. `digest_of` returns the known SHA-256 of an output, or None; without it
-        no digest is shown.
+        URLs start with `public_url`. `stalled` contains the ids of stalled jobs. `digest_of` returns the
+        known SHA-256 of an output, or None; without it no digest is shown.
         """
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._size = 0
         self._cached: dict[str, _CachedRepresentation] = {}
         self._digest_of = digest_of
+        self._stalled = stalled
         self._public_url = public_url
 
     def get(self, snapshot: JobSnapshot, logs: str | None) -> RenderedJob:
         """Return the rendered snapshot, with its log tail if `logs` is not None."""
-        known = self._cached.get(snapshot.job.id)
+        known, stalled = self._cached.get(snapshot.job.id), snapshot.job.id in self._stalled
         digest = None if self._digest_of is None or not snapshot.has_output else self._digest_of(snapshot)
-        if known is not None and known.snapshot is snapshot and known.logs is logs and known.digest == digest:
+        if known is not None and known.is_of(snapshot, logs, digest, stalled=stalled):
             return known.rendered
         if known is not None:
             self._size -= len(known.rendered.body)
-        rendered = self._render(snapshot, logs, digest)
+        rendered = self._render(snapshot, logs, digest, stalled=stalled)
         if len(self._cached) >= self._max_jobs or self._size > self._max_bytes:
             self._cached.clear()
             self._size = 0
         self._size += len(rendered.body)
-        self._cached[snapshot.job.id] = _CachedRepresentation(snapshot, logs, digest, rendered)
+        self._cached[snapshot.job.id] = _CachedRepresentation(snapshot, logs, digest, stalled, rendered)
         return rendered
 
-    def _render(self, snapshot: JobSnapshot, logs: str | None, digest: bytes | None) -> RenderedJob:
+    def _render(
+        self, snapshot: JobSnapshot, logs: str | None, digest: bytes | None, *, stalled: bool
+    ) -> RenderedJob:
         base = job_base(self._public_url, snapshot.job.id)
-        body = orjson.dumps(render_job(snapshot, base, logs, digest))
+        body = orjson.dumps(render_job(snapshot, base, logs, digest, stalled=stalled))
         from_root = snapshot.has_output and not self._public_url
         # Search from the end: the farm's metadata, which may contain such a member, comes before.
         return RenderedJob(body, entity_tag(body), body.rindex(_URL) + len(_URL) if from_root else 0)

@@ -137,7 +137,7 @@ def test_notification_of_a_digest_has_the_unchanged_snapshot(catalogue: Catalogu
     known = done(1)
     catalogue.put("a", known, 1)
     catalogue.subscribe(lambda *change: heard.append(change))
-    catalogue.notify_digest_known("a")
-    catalogue.notify_digest_known("gone")
+    catalogue.notify_shown_differently("a")
+    catalogue.notify_shown_differently("gone")
     assert heard == [("a", known, known)]
     assert catalogue.counts[Status.COMPLETED] == 1

@@ -33,7 +33,8 @@ from tests.eventually import wait_until
 FULL: Final[dict[str, Any]] = {
     "id": "job-1", "status": "done", "owner": "anna", "progress": 41.5, "projectPath": "p", "outputPath": "o",
     "logPath": "l", "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-02T00:00:00+01:00",
-    "startedAt": "2026-01-01T01:00:00Z", "completedAt": "2026-01-01T02:00:00Z", "error": "e", "phase": "x",
+    "startedAt": "2026-01-01T01:00:00Z", "completedAt": "2026-01-01T02:00:00Z",
+    "estimatedCompletionAt": "2026-01-01T03:00:00Z", "error": "e", "phase": "x",
     "framesDone": 3, "framesTotal": 9, "attempt": 2,
 }  # fmt: skip
 LARGE: Final = "x" * LARGE_RECORD_BYTES

@@ -42,7 +42,7 @@ def token(owner: str, *scopes: str) -> Token:
 
 def test_default_query_is_fifty_of_all_jobs() -> None:
     parsed = parse_query(MultiDict())
-    assert parsed == (frozenset(), frozenset(), None, 50, None)
+    assert parsed == (frozenset(), frozenset(), False, None, 50, None)
 
 
 def test_all_parameters_are_parsed() -> None:
@@ -54,11 +54,12 @@ def test_all_parameters_are_parsed() -> None:
         ("cursor", cursor),
         ("status", "failed"),
         ("owner", "anna"),
+        ("stalled", "true"),
     ]
     since = ("updatedSince", "1970-01-01T00:00:01.5Z")
     parsed = parse_query(MultiDict([*query, since]))
     states = frozenset({Status.FAILED, Status.QUEUED})
-    assert parsed == (states, frozenset({"anna"}), 1_500_000, 200, (5, "job-1"))
+    assert parsed == (states, frozenset({"anna"}), True, 1_500_000, 200, (5, "job-1"))
 
 
 @pytest.mark.parametrize("offset", ["+02:00", " 02:00"])
