@@ -1,4 +1,4 @@
-"""Wait for a condition, with a deadline and without fixed sleeps."""
+"""Wait for a condition, with a deadline that a busy machine meets, and without fixed sleeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PAUSE: Final = 0.002
 _REQUEST_PAUSE: Final = 0.01
 
 
-async def until(condition: Callable[[], object], deadline: float = 5.0) -> None:
+async def until(condition: Callable[[], object], deadline: float = 15.0) -> None:
     """Return as soon as `condition` is true; fail the test if it is not within `deadline` seconds."""
     ends = time.monotonic() + deadline
     while not condition():
@@ -19,7 +19,7 @@ async def until(condition: Callable[[], object], deadline: float = 5.0) -> None:
         await asyncio.sleep(_PAUSE)
 
 
-def wait_until(condition: Callable[[], object], deadline: float = 5.0) -> None:
+def wait_until(condition: Callable[[], object], deadline: float = 15.0) -> None:
     """Like `until`, without an event loop."""
     ends = time.monotonic() + deadline
     while not condition():

@@ -11,6 +11,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import MakeJob, Serve
+from tests.eventually import pause
 from tests.programs.service_runner import PROJECT, Service
 
 PAGE: Final = (PROJECT / "docs" / "deployment.md").read_text("utf-8")
@@ -59,6 +60,7 @@ async def test_readiness_metric_agrees_with_readyz(serve: Serve, make_job: MakeJ
     started_at = time.monotonic()
     while (await service.get("/readyz", token=None)).status != 200:
         assert time.monotonic() - started_at < 5
+        await pause()
     assert await service.metric("jobsvc_index_complete") == 1
     assert await service.metric("jobsvc_storage_missing") == 0
     assert await service.metric("jobsvc_watcher_wanted") == 0

@@ -17,7 +17,7 @@ from jobsvc.domain.access import JOBS_READ
 from jobsvc.storage.state.token_file import load, revoke
 from tests.clients.raw_http import Answer
 from tests.conftest import MakeJob, MakeToken, StartProcess
-from tests.eventually import until, wait_until
+from tests.eventually import pause, until, wait_until
 from tests.programs.service_runner import Process, start_command, stop_process
 
 JOB = "/api/jobs/job-1"
@@ -88,6 +88,7 @@ async def test_log_has_the_reason_of_a_refused_link(
     revoke(state_dir / "tokens.json", token.id)
     answer = await service.get(link, token=None)
     while answer.status != 401:
+        await pause()
         answer = await service.get(link, token=None)
     line = await refused(service, answer)
     assert (line["reason"], line["tokenId"]) == ("revoked", token.id)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.conftest import MakeJob, Serve
+from tests.eventually import pause
 from tests.programs.service_runner import Service
 
 JOB = "/api/jobs/job-1"
@@ -22,7 +23,7 @@ async def service(serve: Serve, make_job: MakeJob) -> Service:
     service = await serve(limit_auth_failures="1000/minute")
     async with asyncio.timeout(10):
         while (await service.get("/readyz", token=None)).status != 200:
-            pass  # the list is a 503 until then
+            await pause()  # the list is a 503 until then
     return service
 
 

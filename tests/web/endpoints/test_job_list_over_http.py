@@ -14,6 +14,7 @@ import pytest
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from tests.clients.raw_http import Answer, request
 from tests.conftest import MakeJob, MakeToken, Serve
+from tests.eventually import pause
 from tests.programs.service_runner import Service
 
 LIST = "/api/jobs"
@@ -24,6 +25,7 @@ async def ready(service: Service) -> Service:
     started_at = time.monotonic()
     while (await service.get("/readyz", token=None)).status != 200:
         assert time.monotonic() - started_at < 5
+        await pause()
     return service
 
 
@@ -48,6 +50,7 @@ async def lists(service: Service, ids: list[str], query: str = "limit=50", deadl
     started_at = time.monotonic()
     while (found := await listed(service, query)) != ids:
         assert time.monotonic() - started_at < deadline, found
+        await pause()
 
 
 def take_away(root: Path) -> None:
@@ -186,6 +189,7 @@ async def test_unchanged_page_is_304_and_head_has_the_fields_of_get(serve: Serve
     started_at = time.monotonic()
     while (changed := await service.get(LIST, ("If-None-Match", tag))).status == 304:
         assert time.monotonic() - started_at < 3
+        await pause()
     assert changed.json()["jobs"][0]["progress"] == 2
 
 
@@ -211,6 +215,7 @@ async def test_page_of_large_jobs_is_sent_whole_to_every_kind_of_client(
     started_at = time.monotonic()
     while (await service.get(LIST, token=token)).headers["ETag"] == plain.headers["ETag"]:
         assert time.monotonic() - started_at < 5
+        await pause()
 
 
 async def test_pages_of_different_jobs_have_different_entity_tags(serve: Serve, make_job: MakeJob) -> None:
@@ -246,6 +251,7 @@ async def test_age_is_that_of_the_list_and_not_of_its_jobs(
     started_at = time.monotonic()
     while int((await service.get(LIST)).headers["Age"]) < 1:
         assert time.monotonic() - started_at < 5
+        await pause()
     assert (await service.get("/api/jobs/job-1")).headers["Age"] == "0"
 
 
@@ -256,6 +262,7 @@ async def test_few_jobs_are_reconciled_in_each_poll(serve: Serve, make_job: Make
     while time.monotonic() - started_at < 1.5 or (await service.get(LIST)).headers["Age"] != "0":
         assert time.monotonic() - started_at < 8
         await service.get(LIST)
+        await pause()
 
 
 async def test_age_is_zero_while_events_cover_the_list(serve: Serve, make_job: MakeJob) -> None:
@@ -265,6 +272,7 @@ async def test_age_is_zero_while_events_cover_the_list(serve: Serve, make_job: M
     while time.monotonic() - started_at < 1.5 or (await service.get(LIST)).headers["Age"] != "0":
         assert time.monotonic() - started_at < 8
         await service.get(LIST)
+        await pause()
     make_job("job-2", **at(1))
     await lists(service, ["job-1", "job-2"], deadline=2)
 
@@ -285,11 +293,13 @@ async def test_unavailable_storage_serves_the_last_known_list_and_says_so(
     started_at = time.monotonic()
     while (answer := await stale()) is None:
         assert time.monotonic() - started_at < 5
+        await pause()
     assert [job["id"] for job in answer.json()["jobs"]] == ["job-1"]
     assert answer.headers["Cache-Status"] == "jobsvc; hit; detail=storage-unavailable"
     bring_back(jobs_root)
     while await stale() is not None:
         assert time.monotonic() - started_at < 10
+        await pause()
 
 
 async def test_pipelined_and_http_1_0_clients_are_answered(serve: Serve, make_job: MakeJob) -> None:

@@ -11,6 +11,7 @@ import pytest
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from tests.clients.raw_http import request
 from tests.conftest import MakeJob, MakeToken, Serve, put
+from tests.eventually import pause
 
 LOG = b"".join(b"frame %d of 250\n" % number for number in range(250))
 LOGS = "/api/jobs/job-1/logs"
@@ -229,6 +230,6 @@ async def test_client_that_stops_reading_a_log_is_disconnected(serve: Serve, mak
         await link.head()
         async with asyncio.timeout(10):
             while not await service.metric("jobsvc_log_bytes_total"):  # counted at its end
-                pass
+                await pause()
         assert len(await link.read(LARGE)) < LARGE
         assert await link.ended()
