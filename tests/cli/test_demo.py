@@ -116,9 +116,24 @@ def test_every_printed_command_works_when_pasted(tmp_path: Path) -> None:
     assert "event: present" in next(text for command, text in outputs.items() if "--max-time" in command)
 
 
+def _small_ffmpeg(folder: Path) -> str:
+    """Write an ffmpeg that renders a hundredth of the pixels; return a PATH on which it is the first."""
+    program = folder / "programs" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        'for word; do shift; set -- "$@" "$(printf %s "$word" | sed s/=640x360:/=64x36:/)"; done\n'
+        f'exec {find_ffmpeg()} "$@"\n'
+    )
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
 @pytest.mark.skipif(find_ffmpeg() is None, reason="no ffmpeg")
 def test_demo_renders_a_film_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
-    with _demo(tmp_path) as process:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with _demo(scratch, path=_small_ffmpeg(tmp_path)) as process:
         assert process.stdout is not None
         text = _until(process.stdout, "Ctrl-C stops the demo and removes both")
         assert orjson.loads(_get(text, "live-render-0001")[1])["status"] in {"queued", "rendering"}
@@ -131,7 +146,7 @@ def test_demo_renders_a_film_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.wait(10)
     assert process.returncode == 0
-    assert list(tmp_path.iterdir()) == []
+    assert list(scratch.iterdir()) == []
 
 
 def test_samples_are_served_without_ffmpeg_and_the_text_says_what_is_missing(tmp_path: Path) -> None:
