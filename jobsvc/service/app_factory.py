@@ -19,8 +19,6 @@ from jobsvc.web.auth.bearer import AUTHENTICATOR
 from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
 from jobsvc.web.connection.timeouts import CONNECTION_TIMEOUTS
 from jobsvc.web.endpoints.all_events import AllEventsEndpoint
-from jobsvc.web.endpoints.download import DownloadEndpoint
-from jobsvc.web.endpoints.download_links import DownloadLinksEndpoint
 from jobsvc.web.endpoints.health import HealthEndpoints
 from jobsvc.web.endpoints.job_events import JobEventsEndpoint
 from jobsvc.web.endpoints.job_list import JobListEndpoint
@@ -32,6 +30,8 @@ from jobsvc.web.endpoints.me import MeEndpoint
 from jobsvc.web.endpoints.openapi import OpenApiEndpoint
 from jobsvc.web.jobs.recent_logs import RecentLogs
 from jobsvc.web.jobs.urls import PublicUrl
+from jobsvc.web.outputs.download import DownloadEndpoint
+from jobsvc.web.outputs.download_links import DownloadLinksEndpoint
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
 from jobsvc.web.ratelimit.further_ranges import RANGES_PER_DOWNLOAD, FurtherRanges

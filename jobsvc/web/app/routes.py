@@ -16,8 +16,6 @@ from jobsvc.web.auth import signed_links
 from jobsvc.web.auth.signed_links import SignedLinks
 from jobsvc.web.endpoints import job_list
 from jobsvc.web.endpoints.all_events import AllEventsEndpoint
-from jobsvc.web.endpoints.download import DownloadEndpoint
-from jobsvc.web.endpoints.download_links import DownloadLinksEndpoint
 from jobsvc.web.endpoints.health import HealthEndpoints
 from jobsvc.web.endpoints.job_events import JobEventsEndpoint
 from jobsvc.web.endpoints.job_list import JobListEndpoint
@@ -25,6 +23,8 @@ from jobsvc.web.endpoints.job_log import JobLogEndpoint
 from jobsvc.web.endpoints.job_status import JobStatusEndpoint
 from jobsvc.web.endpoints.me import MeEndpoint
 from jobsvc.web.endpoints.openapi import OpenApiEndpoint
+from jobsvc.web.outputs.download import DownloadEndpoint
+from jobsvc.web.outputs.download_links import DownloadLinksEndpoint
 from jobsvc.web.paths import DOWNLOAD, NAMED_DOWNLOAD, STATUS
 from jobsvc.web.ratelimit.further_ranges import FurtherRanges
 from jobsvc.web.streaming import sse

@@ -16,8 +16,8 @@ from jobsvc.observe.download_log import DownloadLog
 from jobsvc.service import serve as serve_settings
 from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
 from jobsvc.web.connection.fast_connection import FastConnection
-from jobsvc.web.endpoints.download import DownloadEndpoint
 from jobsvc.web.endpoints.job_status import JobStatusEndpoint
+from jobsvc.web.outputs.download import DownloadEndpoint
 from tests.checks.fast_path import comparable, reading_paused, send_until_blocked, wait_until_idle, warm_up
 from tests.clients.raw_http import Connection, IncompleteAnswer, request
 from tests.conftest import MakeJob, Serve

@@ -15,7 +15,7 @@ import pytest
 from jobsvc.domain.errors import ApiError
 from jobsvc.storage.state import token_file
 from jobsvc.web.connection import timeouts
-from jobsvc.web.endpoints import download_links
+from jobsvc.web.outputs import download_links
 from tests.clients.raw_http import request
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.eventually import until

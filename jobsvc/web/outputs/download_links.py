@@ -16,10 +16,10 @@ from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.storage.layout import components
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.signed_links import Link, SignedLinks
-from jobsvc.web.endpoints.requested_output import without_output
 from jobsvc.web.headers.conditional import version_id
 from jobsvc.web.jobs.lookup import get_visible_job
 from jobsvc.web.jobs.urls import PublicUrl, came_by_proxy
+from jobsvc.web.outputs.requested_output import without_output
 from jobsvc.web.paths import JOBS, job_id_of
 from jobsvc.web.responses import json_response
 

@@ -30,12 +30,6 @@ from jobsvc.storage.nonblocking.cached_read import SMALL_BODY_BYTES, read_cached
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.signed_links import BY_LINK
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
-from jobsvc.web.endpoints.requested_output import (
-    CURRENT_OUTPUT,
-    RequestedOutput,
-    requested_output_of,
-    require_output,
-)
 from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.file_transfer.file_response import FileResponder
 from jobsvc.web.file_transfer.selection import FileSelection, Read, ranges_sent, select_from
@@ -43,6 +37,12 @@ from jobsvc.web.file_transfer.transfer_state import TransferState
 from jobsvc.web.headers.content_headers import content_disposition, content_type
 from jobsvc.web.headers.repr_digest import wants_sha256
 from jobsvc.web.jobs.file_access import JobFileAccess
+from jobsvc.web.outputs.requested_output import (
+    CURRENT_OUTPUT,
+    RequestedOutput,
+    requested_output_of,
+    require_output,
+)
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.download_slots import DownloadSlots, Slot
 from jobsvc.web.ratelimit.further_ranges import FurtherRanges

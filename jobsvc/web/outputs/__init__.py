@@ -1,0 +1,1 @@
+"""Routes that serve the outputs of jobs: one file, the list of files, archives, and links to them."""
