@@ -83,6 +83,21 @@ def open_regular(folder: int, names: tuple[str, ...]) -> Opened:
             os.close(fd)
 
 
+def open_directory(folder: int, names: tuple[str, ...]) -> int:
+    """Open the directory at path `names` below `folder` with O_PATH; no names give a second descriptor of it.
+
+    Raises PathNotFound if there is none, OSError for a storage fault.
+    """
+    opened = os.open(".", PATH_FLAGS, dir_fd=folder)
+    for name in names:
+        try:
+            below = _open_beneath(opened, name, PATH_FLAGS)
+        finally:
+            os.close(opened)
+        opened = below
+    return opened
+
+
 def open_file(folder: int, name: str) -> tuple[int, os.stat_result]:
     """Open a regular file in a directory; raises PathNotFound if it is missing or anything else."""
     fd = _open_beneath(folder, name, FILE_FLAGS)

@@ -8,9 +8,9 @@ is written.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import orjson
 
@@ -27,14 +27,18 @@ from jobsvc.storage.files.safe_open import (
     OpenFile,
     PathNotFound,
     describe_open_file,
+    open_directory,
     open_regular,
     retry_stale,
 )
 from jobsvc.storage.jobs.log_tail import last_lines
+from jobsvc.storage.jobs.output_roots import OutputRoots
 from jobsvc.storage.jobs.record_reader import RecordReader
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from jobsvc.storage.layout import DEFAULT_LOG, OutputRoot, beneath, components, is_job_id
+from jobsvc.storage.layout import DEFAULT_LOG, OutputRoot, components, is_job_id
 from jobsvc.storage.processes.record_process import RecordProcessClient
+
+T = TypeVar("T")
 
 
 class JobsRoot:
@@ -51,26 +55,24 @@ class JobsRoot:
         """Set the roots; `record_process` decodes large records, which would hold the GIL too long here."""
         self.path = path
         self._prefix = f"{path}/"
-        # By normalized name, the nearest first: an output root may be a link, and below another root links
-        # are not followed.
-        self._outputs = sorted(map(_named, output_roots), key=_depth, reverse=True)
+        self._output_roots = OutputRoots(output_roots)
         self._records = RecordReader(aliases, record_process)
 
     @property
     def output_roots(self) -> list[str]:
         """The normalized names of the output roots, the nearest first."""
-        return [name for name, _, _ in self._outputs]
+        return self._output_roots.names
 
     def arguments(self) -> list[str]:
         """Return arguments to create the same object in another process: the aliases as JSON, then paths."""
-        outputs = [root if owner is None else f"{owner}={root}" for _, root, owner in self._outputs]
-        return [orjson.dumps(dict(self._records.aliases)).decode(), str(self.path), *outputs]
+        aliases = orjson.dumps(dict(self._records.aliases)).decode()
+        return [aliases, str(self.path), *self._output_roots.arguments()]
 
     @classmethod
     def of_arguments(cls, aliases: str, path: str, *outputs: str) -> Self:
         """Create the object from the arguments of another."""
         known = {word: Status(status) for word, status in orjson.loads(aliases).items()}
-        return cls(Path(path), [_output_root(output) for output in outputs], known)
+        return cls(Path(path), list(map(OutputRoots.parse, outputs)), known)
 
     def has_name(self, job_id: str) -> bool:
         """Return whether the root contains this name, of any type; raises OSError for a storage fault."""
@@ -100,9 +102,32 @@ class JobsRoot:
     def open_output(self, job: Job) -> OpenFile:
         """Open the file at outputPath; raises OutputMissing, or OSError for a storage fault."""
         try:
-            return retry_stale(lambda: self._open(job, job.output_path or ""))
+            return self.open_path(job, job.output_path or "")
         except PathNotFound as absent:
             raise OutputMissing from absent
+
+    def open_path(self, job: Job, path: str) -> OpenFile:
+        """Open the regular file at a path that the job's record names, or below one.
+
+        Raises PathNotFound, or OSError for a storage fault.
+        """
+        return retry_stale(lambda: self._open(job, path, _open_described))
+
+    def open_output_directory(self, job: Job, path: str) -> int:
+        """Open the directory at a path that the job's record names, or below one.
+
+        Returns a descriptor with O_PATH, which the caller closes. Raises PathNotFound, or OSError for a
+        storage fault.
+        """
+        return retry_stale(lambda: self._open(job, path, open_directory))
+
+    def open_frames_directory(self, job: Job, path: str) -> int:
+        """Open the directory that contains the frames of the sequence at `path`.
+
+        This is the job directory if the path has one component. Returns and raises the same as
+        `open_output_directory`.
+        """
+        return retry_stale(lambda: self._open(job, path, _open_parent))
 
     def open_log(self, job: Job) -> OpenFile:
         """Open the job's log, which may grow; raises LogMissing, or OSError for a storage fault.
@@ -148,7 +173,7 @@ class JobsRoot:
             log.close()
 
     def _open_log(self, job: Job) -> OpenFile:
-        log = self._open(job, job.details.log_path or DEFAULT_LOG)
+        log = self._open(job, job.details.log_path or DEFAULT_LOG, _open_described)
         try:
             content = fingerprint(log.fd, log.version.size)
             self._check_owner(job)
@@ -186,39 +211,18 @@ class JobsRoot:
 
     def _output(self, folder: int, job: Job) -> Opened | None:
         try:
-            return self._open_in(folder, job.owner, job.output_path or "")
+            return self._output_roots.open(open_regular, folder, job.owner, job.output_path or "")
         except (PathNotFound, PermissionError):
             return None
 
-    def _open(self, job: Job, path: str) -> OpenFile:
+    def _open(self, job: Job, path: str, open_names: Callable[[int, tuple[str, ...]], T]) -> T:
         folder = self._open_job(job.id)
         try:
-            return describe_open_file(*self._open_in(folder, job.owner, path))
+            return self._output_roots.open(open_names, folder, job.owner, path)
         except PermissionError as denied:
             raise PathNotFound from denied
         finally:
             os.close(folder)
-
-    def _open_in(self, folder: int, owner: str, path: str) -> Opened:
-        """Open a path from a record: relative to the job directory, or absolute below an output root.
-
-        The nearest output root above the path must be open to all owners or to `owner`; otherwise
-        PathNotFound.
-        """
-        if not path.startswith("/"):
-            names = components(path)
-            if names is None:
-                raise PathNotFound
-            return open_regular(folder, names)
-        nearest = next((name for name, _, _ in self._outputs if beneath(name, path)), None)
-        for name, root, root_owner in self._outputs:
-            if name == nearest and root_owner in {None, owner} and (names := beneath(name, path)):
-                top = os.open(root, DIRECTORY_FLAGS)
-                try:
-                    return open_regular(top, names)
-                finally:
-                    os.close(top)
-        raise PathNotFound
 
     def _open_job(self, job_id: str) -> int:
         """Open a job directory by its full path; raises PathNotFound, or OSError for a storage fault.
@@ -237,18 +241,9 @@ class JobsRoot:
             raise PathNotFound from failed
 
 
-def _named(root: Path | OutputRoot) -> tuple[str, str, str | None]:
-    """Return an output root's normalized name, its path, and its owner (None: any owner)."""
-    if isinstance(root, OutputRoot):
-        return os.path.normpath(root.path), str(root.path), root.owner
-    return os.path.normpath(root), str(root), None
+def _open_described(folder: int, names: tuple[str, ...]) -> OpenFile:
+    return describe_open_file(*open_regular(folder, names))
 
 
-def _depth(named: tuple[str, str, str | None]) -> int:
-    """Return the number of components of a root; repeated slashes do not count."""
-    return len(components(named[0]) or ())
-
-
-def _output_root(argument: str) -> Path | OutputRoot:
-    owner, equals, path = argument.partition("=/")
-    return OutputRoot(owner, Path(f"/{path}")) if equals and not owner.startswith("/") else Path(argument)
+def _open_parent(folder: int, names: tuple[str, ...]) -> int:
+    return open_directory(folder, names[:-1])
