@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -11,6 +11,8 @@ from typing import Final, NamedTuple, TypeVar
 
 import orjson
 
+from jobsvc.domain.output_list import pack_outputs, plain_outputs, unpack_outputs
+from jobsvc.domain.outputs import Output
 from jobsvc.domain.timestamp import Timestamp, format_timestamp, to_microseconds
 
 T = TypeVar("T")
@@ -20,6 +22,8 @@ _CACHED_BYTES: Final = 4096
 """Packed details up to this size are cached after they are unpacked."""
 _SEPARATOR: Final = b"\n"
 """A byte that JSON written without indentation does not contain."""
+_HAS_OUTPUTS: Final = b" "
+"""The first byte of packed details with outputs: space before JSON is ignored."""
 
 
 class Status(StrEnum):
@@ -93,7 +97,11 @@ class Job:
     updated: Timestamp
     output_path: str | None
     packed_details: bytes
-    """The details as a JSON array; if the job has metadata, followed by a line feed and its JSON."""
+    """The details as a JSON array, then the outputs and the metadata, each after a line feed.
+
+    If the job has no metadata, it is left out. So are outputs that follow from `output_path`; otherwise the
+    first byte is a space.
+    """
 
     @property
     def created_order(self) -> int:
@@ -124,11 +132,26 @@ class Job:
     @property
     def metadata_json(self) -> bytes | None:
         """The farm's own data: a JSON object as the farm wrote it, without line breaks."""
-        return self.packed_details.partition(_SEPARATOR)[2] or None
+        rest = self.packed_details.partition(_SEPARATOR)[2]
+        return (rest.partition(_SEPARATOR)[2] if self.lists_outputs else rest) or None
+
+    @property
+    def lists_outputs(self) -> bool:
+        """Whether the record names outputs besides the one at `output_path`, or describes that one."""
+        return self.packed_details.startswith(_HAS_OUTPUTS)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The outputs that the record names, in its order; they need not exist."""
+        if not self.lists_outputs:
+            return plain_outputs(self.output_path)
+        return unpack_outputs(self.packed_details.split(_SEPARATOR, 2)[1])
 
 
-def pack_details(details: Details, metadata: bytes | None = None) -> bytes:
-    """Pack the details and the metadata, whose JSON must not contain a line feed.
+def pack_details(
+    details: Details, metadata: bytes | None = None, outputs: Sequence[Output] | None = None
+) -> bytes:
+    """Pack the details, the outputs and the metadata, whose JSON must not contain a line feed.
 
     The encoder's result is copied, because it can have spare capacity.
     """
@@ -136,6 +159,9 @@ def pack_details(details: Details, metadata: bytes | None = None) -> bytes:
     while values and values[-1] is None:
         values.pop()
     head = orjson.dumps(values)
+    listed = None if outputs is None else pack_outputs(outputs)
+    if listed is not None:
+        head = b"".join((_HAS_OUTPUTS, head, _SEPARATOR, listed))
     return bytes(memoryview(head)) if metadata is None else b"".join((head, _SEPARATOR, metadata))
 
 

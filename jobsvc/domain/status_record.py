@@ -12,10 +12,13 @@ import orjson
 
 from jobsvc.domain.job import SYNONYMS, Details, Job, Status, intern_value, pack_details
 from jobsvc.domain.json_text import on_one_line
+from jobsvc.domain.output_list import parse_outputs, path_of_main
+from jobsvc.domain.outputs import Output
 from jobsvc.domain.record_decoding import METADATA
 from jobsvc.domain.timestamp import format_timestamp, normalize, parse_timestamp, timestamp_at
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class BadRecord(ValueError):
@@ -69,6 +72,10 @@ def parse_record(
     started = _checked("startedAt", started_at, normalize)
     estimated = _checked("estimatedCompletionAt", estimated_at, normalize)
     done, total = _count(record, "framesDone"), _count(record, "framesTotal")
+    outputs: tuple[Output, ...] | None = None
+    if (listed := record.get("outputs")) is not None:
+        outputs = _checked("outputs", listed, lambda value: parse_outputs(value, output_path))
+        output_path = output_path or path_of_main(outputs)
     details = Details(
         project_path=project_path,
         started_at=started,
@@ -90,7 +97,7 @@ def parse_record(
         created,
         updated,
         intern_value(output_path),
-        pack_details(details, _metadata(record, text, metadata)),
+        pack_details(details, _metadata(record, text, metadata), outputs),
     )
 
 
@@ -119,7 +126,7 @@ _TEXTS: Final = (
     *("projectPath", "outputPath", "logPath", "error", "phase"),
 )
 """The keys whose values are strings."""
-KEYS: Final = (*_TEXTS, "progress", "framesDone", "framesTotal", "attempt", "metadata")
+KEYS: Final = (*_TEXTS, "progress", "framesDone", "framesTotal", "attempt", "outputs", "metadata")
 """All known keys."""
 _TEXT_OR_NULL: Final = frozenset({str, type(None)})
 
@@ -168,7 +175,7 @@ def _count(record: dict[str, Any], key: str) -> int | None:
     return int(value)
 
 
-def _checked(key: str, value: str | None, check: Callable[[str], T]) -> T | None:
+def _checked(key: str, value: V | None, check: Callable[[V], T]) -> T | None:
     if value is None:
         return None
     try:

@@ -18,7 +18,7 @@ NEEDED = {"status": "queued", "owner": "anna"}
 TEXT_KEYS = ("projectPath", "outputPath", "logPath", "error", "phase")
 TIME_KEYS = ("createdAt", "updatedAt", "startedAt", "completedAt", "estimatedCompletionAt")
 COUNT_KEYS = ("framesDone", "framesTotal", "attempt")
-OPTIONAL_KEYS = ("id", "progress", "metadata", *TEXT_KEYS, *TIME_KEYS, *COUNT_KEYS)
+OPTIONAL_KEYS = ("id", "progress", "outputs", "metadata", *TEXT_KEYS, *TIME_KEYS, *COUNT_KEYS)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
