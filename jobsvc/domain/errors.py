@@ -6,7 +6,7 @@ ApiError
 │   └── JobNotFound · OutputMissing · LogMissing
 ├── NotReady
 │   └── JobNotCompleted · JobFailed · JobCanceled
-├── OutputReplaced
+├── OutputReplaced · TooManyFiles
 ├── BadRequest · RequestTimeout
 ├── RateLimited · TooManyDownloads · TooManyStreams
 ├── TooManyConnections
@@ -127,6 +127,18 @@ class OutputReplaced(ApiError):
         )
         self.present = present
         """The current version."""
+
+
+class TooManyFiles(ApiError):
+    """The job's outputs have more files than can be listed or archived."""
+
+    code = "too-many-files"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The outputs of this job have more than {limit} files, which is the maximum."
+            " Download single files by their path, or divide the outputs among several jobs."
+        )
 
 
 class BadRequest(ApiError):

@@ -74,7 +74,7 @@ def open_regular(folder: int, names: tuple[str, ...]) -> Opened:
     passed: list[int] = []
     try:
         for name in names[:-1]:
-            folder = _open_beneath(folder, name, PATH_FLAGS)
+            folder = open_beneath(folder, name, PATH_FLAGS)
             passed.append(folder)
         fd, status = open_file(folder, names[-1])
         return fd, status, names[-1]
@@ -100,7 +100,7 @@ def open_directory(folder: int, names: tuple[str, ...]) -> int:
 
 def open_file(folder: int, name: str) -> tuple[int, os.stat_result]:
     """Open a regular file in a directory; raises PathNotFound if it is missing or anything else."""
-    fd = _open_beneath(folder, name, FILE_FLAGS)
+    fd = open_beneath(folder, name, FILE_FLAGS)
     try:
         status = os.fstat(fd)
     except BaseException:
@@ -112,7 +112,7 @@ def open_file(folder: int, name: str) -> tuple[int, os.stat_result]:
     raise PathNotFound
 
 
-def _open_beneath(folder: int, name: str, flags: int) -> int:
+def open_beneath(folder: int, name: str, flags: int) -> int:
     """Open a name in a directory; raises PathNotFound, or OSError: ESTALE if its absence was only cached."""
     try:
         return os.open(name, flags, dir_fd=folder)

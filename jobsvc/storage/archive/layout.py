@@ -1,0 +1,63 @@
+"""What an archive consists of: bytes that are made up, and ranges of files, each at a known offset. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, TypeAlias
+
+from jobsvc.storage.archive.file_list import FileList
+
+
+class FileRange(NamedTuple):
+    """Consecutive bytes of one file."""
+
+    file: int
+    """Index of the file in the FileList."""
+    start: int
+    stop: int
+    """Offsets in the file."""
+
+
+Piece: TypeAlias = bytes | FileRange
+
+
+class ArchiveLayout(Protocol):
+    """One archive of the files of a FileList. Any range of it can be produced without what is before it."""
+
+    @property
+    def files(self) -> FileList:
+        """The files that the archive contains, in this order."""
+
+    @property
+    def length(self) -> int:
+        """Length of the whole archive, in bytes."""
+
+    @property
+    def etag(self) -> str:
+        """Strong entity tag: archives with equal tags are equal in every byte."""
+
+    def pieces(self, start: int, stop: int) -> Iterator[Piece]:
+        """Yield what the archive contains from offset `start` to before `stop`; no piece is empty."""
+
+
+def member_path(files: FileList, index: int) -> str:
+    """Return the path of a file in an archive: the output's name, a slash, and the file's path.
+
+    It is relative and has no component `..`: neither an output nor a directory entry can have that name.
+    """
+    listed = files[index]
+    return f"{listed.output.name}/{listed.path}"
+
+
+def cut(piece: Piece, at: int, start: int, stop: int) -> Piece | None:
+    """Return the part of a piece, which begins at offset `at`, between two offsets; None if it is empty."""
+    first = max(start - at, 0)
+    if isinstance(piece, bytes):
+        return piece[first : max(stop - at, 0)] or None
+    begin, end = piece.start + first, min(piece.stop, piece.start + stop - at)
+    return FileRange(piece.file, begin, end) if begin < end else None
+
+
+def length_of(piece: Piece) -> int:
+    """Return the number of bytes of a piece."""
+    return len(piece) if isinstance(piece, bytes) else piece.stop - piece.start

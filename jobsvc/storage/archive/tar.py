@@ -1,0 +1,78 @@
+"""A tar archive of a job's files, of which any range can be produced. Pure.
+
+Its length and every byte that is not from a file follow from names, sizes and times: nothing is read ahead.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Generator, Iterator
+from functools import cached_property
+from typing import Final
+
+from jobsvc.storage.archive.file_list import FileList
+from jobsvc.storage.archive.layout import FileRange, Piece, cut, length_of, member_path
+from jobsvc.storage.archive.tar_header import BLOCK_BYTES, header, header_length, padded
+
+TAR: Final = "tar"
+END: Final = bytes(2 * BLOCK_BYTES)
+"""The end of an archive: two blocks of zeros."""
+_FILES_PER_YIELD: Final = 128
+_SECOND_NS: Final = 1_000_000_000
+
+
+class TarLayout:
+    """The archive of the files in a FileList."""
+
+    def __init__(self, files: FileList, starts: array[int]) -> None:
+        """Call `tar_layout` instead."""
+        self.files = files
+        self._starts = starts
+        """Offset of each file's header, and of the end."""
+
+    @property
+    def length(self) -> int:
+        """Length of the archive, in bytes."""
+        return self._starts[-1] + len(END)
+
+    @cached_property
+    def etag(self) -> str:
+        """Strong entity tag; computed at the first use, with the GIL released."""
+        return f'"{self.files.version_id(TAR)}"'
+
+    def pieces(self, start: int, stop: int) -> Iterator[Piece]:
+        """Yield what the archive contains from offset `start` to before `stop`; no piece is empty."""
+        index = max(bisect_right(self._starts, start) - 1, 0)
+        while index < len(self.files) and (at := self._starts[index]) < stop:
+            for piece in self._member(index):
+                part = cut(piece, at, start, stop)
+                if part is not None:
+                    yield part
+                at += length_of(piece)
+            index += 1
+        end = cut(END, self._starts[-1], start, stop)
+        if end is not None:
+            yield end
+
+    def _member(self, index: int) -> Iterator[Piece]:
+        """Yield header, content and padding of a file."""
+        version = self.files[index].version
+        yield header(member_path(self.files, index), version.size, version.mtime_ns // _SECOND_NS)
+        if version.size:
+            yield FileRange(index, 0, version.size)
+            yield bytes(padded(version.size) - version.size)
+
+
+def tar_layout(files: FileList) -> Generator[None, None, TarLayout]:
+    """Compute the offsets of all files, in steps (see `stepped_work.py`): 1 µs for each."""
+    starts, at = array("Q", [0]), 0
+    for part in files.outputs:
+        prefix = part.output.name.encode() + b"/"
+        for index in range(part.start, part.stop):
+            if len(starts) % _FILES_PER_YIELD == 0:
+                yield
+            _, size, mtime_ns, _ = part.version(index).parts()
+            at += header_length(prefix + part.path(index), size, mtime_ns // _SECOND_NS) + padded(size)
+            starts.append(at)
+    return TarLayout(files, starts)
