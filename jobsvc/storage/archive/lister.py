@@ -10,13 +10,14 @@ import heapq
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from jobsvc.domain.errors import TooManyFiles
 from jobsvc.domain.outputs import MAX_FILES, FramePattern, Output, frame_pattern
 from jobsvc.storage.archive.file_list import FileList, OutputFiles, OutputFilesBuilder, OutputKind
 from jobsvc.storage.archive.output_folder import NotAFile, OutputFolder, is_usable
-from jobsvc.storage.files.safe_open import OpenFile, PathNotFound
+from jobsvc.storage.archive.output_source import OutputSource
+from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.layout import MAX_PATH_DEPTH, MAX_PATH_LENGTH, components
 
 T = TypeVar("T", bound=Any)
@@ -27,22 +28,6 @@ _NAMES_PER_YIELD: Final = 64
 
 Work: TypeAlias = Generator[None, None, None]
 Part: TypeAlias = Generator[None, None, OutputFiles]
-
-
-class OutputSource(Protocol):
-    """Opens the outputs of one job, by the rules of `storage/jobs/reader.py`.
-
-    Each method raises PathNotFound, or OSError for a storage fault.
-    """
-
-    def open_file(self, path: str) -> OpenFile:
-        """Open the regular file at a path of the record."""
-
-    def open_directory(self, path: str) -> int:
-        """Open the directory at a path of the record; returns a descriptor, with O_PATH or for reading."""
-
-    def open_parent(self, path: str) -> int:
-        """Open the directory that contains a path of the record."""
 
 
 def list_files(outputs: Sequence[Output], source: OutputSource) -> Generator[None, None, FileList]:

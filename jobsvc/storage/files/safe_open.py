@@ -91,7 +91,7 @@ def open_directory(folder: int, names: tuple[str, ...]) -> int:
     opened = os.open(".", PATH_FLAGS, dir_fd=folder)
     for name in names:
         try:
-            below = _open_beneath(opened, name, PATH_FLAGS)
+            below = open_beneath(opened, name, PATH_FLAGS)
         finally:
             os.close(opened)
         opened = below

@@ -90,6 +90,16 @@ def test_archive_of_no_files_is_its_end() -> None:
         assert archive.getnames() == []
 
 
+def test_ranges_of_an_archive_of_many_files_are_found() -> None:
+    files = [(f"{number:04d}", number % 700, number) for number in range(1000)]
+    contents = contents_of(files)
+    layout = layout_of(file_list(files))
+    whole = bytes_of(layout, contents)
+    assert len(whole) == layout.length
+    for start in range(0, len(whole), 9973):
+        assert bytes_of(layout, contents, start, start + 2000) == whole[start : start + 2000]
+
+
 def test_single_file_is_in_the_directory_of_its_output() -> None:
     layout = layout_of(file_list([("film.mp4", 3, 0)], "main", OutputKind.FILE))
     with tarfile.open(fileobj=io.BytesIO(bytes_of(layout, [b"abc"]))) as archive:
