@@ -1,8 +1,9 @@
 """Read job directories without following symbolic links. Blocking: not for the event loop.
 
-Each path component is opened relative to a directory descriptor with O_NOFOLLOW; file types are checked on
-the open descriptor. A missing file, an invalid record and a storage fault raise different exceptions. Nothing
-is written.
+Each component below the job directory or output root is opened relative to a directory descriptor with
+O_NOFOLLOW, and the job directory itself may not be a symbolic link. File types are checked on the open
+descriptor. A missing file, an invalid record and a storage fault raise different exceptions. Nothing is
+written.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Send byte ranges of one open file to one socket, in slices or chunks; blocking, runs in storage threads.
 
 sendfile(2) queues references to page-cache pages, so bytes overwritten in place afterwards can still reach
-the client. The last part, as much as the socket buffers can hold, is therefore copied with read() and
-write(), and the file is checked for changes before the last piece. For a client on this host it is at most
-4 MiB, because the kernel reports how much that client has read. If the file shrank or changed, sending stops
-before the last byte: a client never gets a complete response with wrong bytes.
+the client. Therefore two parts are copied with read() and write(): the last part of the whole, as much as the
+socket buffers can hold, and the last piece of each range, before which the file is checked for changes. For a
+client on this host the last part is at most 4 MiB, because the kernel reports how much that client has read.
+If the file shrank or changed, sending stops before the last byte: a client never gets a complete response
+with wrong bytes.
 """
 
 from __future__ import annotations
