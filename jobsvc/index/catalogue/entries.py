@@ -38,6 +38,11 @@ class Entry:
         self.inode: int | None = None
         """The job directory's inode number in the last root listing; None before one. Set in threads."""
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether a watch reports the job's changes."""
+        return self.last_event_at < inf
+
 
 class Catalogue:
     """Snapshots by job id, counted by status. Listeners are called once per change, in order."""

@@ -8,7 +8,6 @@ the watch coverage.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
 from time import monotonic
 
 from jobsvc.domain.job import Status
@@ -60,7 +59,7 @@ class CatalogueUpdater:
         """
         job_id, started_at, outcome = result
         entry = self._entries.get(job_id)
-        if entry is not None and outcome is entry.snapshot and entry.last_event_at < inf:
+        if entry is not None and outcome is entry.snapshot and entry.is_watched:
             if started_at >= entry.verified_at:  # unchanged, and already watched
                 self._mark_readable(job_id)
                 entry.verified_at = started_at
@@ -90,9 +89,9 @@ class CatalogueUpdater:
             snapshot = self._with_missing_output(entry.snapshot, snapshot, started_at)
         self._unreadable.discard(job_id)
         self._missing_records.note_found(job_id)
-        changed = self._catalogue.put(job_id, snapshot, started_at)
+        should_have_event = self._catalogue.put(job_id, snapshot, started_at)
         self._ensure_watched(job_id, self._entries[job_id])
-        if changed and covered:
+        if should_have_event and covered:
             self._coverage.note_unannounced(job_id, self._clock())
 
     def _with_missing_output(

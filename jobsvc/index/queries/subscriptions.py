@@ -73,6 +73,7 @@ class Subscriptions:
             self.notify(callbacks)
         if not self._feeds:
             return
+        # None: the readers of all owners' changes.
         owners = {None, *(snapshot.job.owner for snapshot in (before, after) if snapshot is not None)}
         for owner in owners:
             if (feed := self._feeds.get(owner)) is not None:

@@ -78,6 +78,7 @@ class FileTransfer:
             self._state.sent = self._sender.sent
             self._consume(result.sent)
             if result.stop_reason is StopReason.WOULD_BLOCK and not self._disk.accepts_send(self._sender):
+                # If the epoll sender sends the next slice, it waits for the socket itself.
                 await self._wait_with_progress(self._writable)
             elif result.stop_reason is StopReason.PEER_UNREAD:
                 await self._wait_with_progress(self._wait_peer_read, self._sender.unread_by_peer)
