@@ -16,13 +16,13 @@ import structlog
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.watch_mode import WatchMode
+from jobsvc.index.catalogue.catalogue_updater import CatalogueUpdater
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.catalogue.index_stats import IndexStats
 from jobsvc.index.catalogue.root_check import RootCheck
 from jobsvc.index.catalogue.shared_reads import SharedReads
 from jobsvc.index.catalogue.stalled_jobs import StalledJobs
-from jobsvc.index.catalogue.updater import CatalogueUpdater
 from jobsvc.index.catalogue.watch_coverage import WatchCoverage
 from jobsvc.index.queries.listing import Listing
 from jobsvc.index.queries.log_tail_cache import LogTailCache

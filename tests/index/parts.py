@@ -9,12 +9,12 @@ from typing import Any
 from jobsvc.domain.status_record import BadRecord
 from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.index import index_metrics
+from jobsvc.index.catalogue.catalogue_updater import CatalogueUpdater
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.catalogue.index_stats import IndexStats
 from jobsvc.index.catalogue.root_check import RootCheck
 from jobsvc.index.catalogue.shared_reads import SharedReads
-from jobsvc.index.catalogue.updater import CatalogueUpdater
 from jobsvc.index.catalogue.watch_coverage import WatchCoverage
 from jobsvc.index.job_index import JobIndex
 from jobsvc.index.queries.listing import Listing

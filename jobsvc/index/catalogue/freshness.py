@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from jobsvc.domain.access import Token, can_see
 from jobsvc.domain.errors import JobNotFound, StorageUnavailable
+from jobsvc.index.catalogue.catalogue_updater import CatalogueUpdater
 from jobsvc.index.catalogue.entries import Catalogue, Entry
 from jobsvc.index.catalogue.root_check import RootCheck
 from jobsvc.index.catalogue.shared_reads import KNOWN_DEADLINE_S, UNKNOWN_DEADLINE_S, SharedReads
-from jobsvc.index.catalogue.updater import CatalogueUpdater
 from jobsvc.index.catalogue.watch_coverage import WatchCoverage
 from jobsvc.storage.jobs.batch_read import ReadResult
 from jobsvc.storage.jobs.snapshot import JobSnapshot

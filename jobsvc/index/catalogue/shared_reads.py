@@ -7,8 +7,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
+from jobsvc.index.catalogue.catalogue_updater import CatalogueUpdater
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.catalogue.updater import CatalogueUpdater
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.batch_read import BatchRead
 from jobsvc.storage.jobs.reader import JobsRoot

@@ -12,8 +12,8 @@ from time import monotonic, perf_counter
 from typing import Final
 
 from jobsvc.domain.errors import StorageUnavailable
+from jobsvc.index.catalogue.catalogue_updater import CatalogueUpdater
 from jobsvc.index.catalogue.entries import Catalogue
-from jobsvc.index.catalogue.updater import CatalogueUpdater
 from jobsvc.index.scan.refresh_queue import RefreshQueue
 from jobsvc.index.scan.retries import Retries
 from jobsvc.index.scan.worker_pool import WorkerPool

@@ -15,9 +15,9 @@ from pathlib import Path
 from time import monotonic, thread_time
 from typing import Final, NamedTuple
 
+from jobsvc.index.catalogue.catalogue_updater import CatalogueUpdater
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.index_stats import IndexStats
-from jobsvc.index.catalogue.updater import CatalogueUpdater
 from jobsvc.index.scan.listing_comparison import NameChanges, compare_names
 from jobsvc.index.scan.refresher import Refresher
 from jobsvc.storage.executor import StorageExecutor

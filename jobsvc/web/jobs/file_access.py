@@ -19,10 +19,10 @@ from aiohttp import web
 from jobsvc.domain.access import Token, can_see, require_visible
 from jobsvc.domain.errors import JobNotFound, OutputMissing, StorageUnavailable
 from jobsvc.domain.status_record import BadRecord
+from jobsvc.index.catalogue.catalogue_updater import CatalogueUpdater
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.catalogue.missing_files import ABSENCE_GRACE_S
-from jobsvc.index.catalogue.updater import CatalogueUpdater
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.safe_open import OpenFile, PathNotFound, RecordMissing
 from jobsvc.storage.jobs.reader import JobsRoot
