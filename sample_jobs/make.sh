@@ -1,5 +1,5 @@
 #!/bin/sh
-# Renders the films, the image and the failed job's log of the samples again with ffmpeg, in this directory.
+# Renders the films, the images and the failed job's log of the samples again with ffmpeg, in this directory.
 # Needs an ffmpeg with libx264 and drawtext, and the font DejaVu Sans. The records (status.json) are
 # written by hand and are not changed.
 set -eu
@@ -71,3 +71,14 @@ cat >>$job/render.log <<LOG
 2026-11-21T16:40:05Z farm: plates/plate_0019.png has 2000 bytes where attempt 1 found $whole: was the disk full when it was written?
 2026-11-21T16:40:05Z farm: no attempts left, job failed
 LOG
+
+# 6. The sequence: twelve frames of a turning star.
+job=star-turn-0420; mkdir -p $job/output
+render /dev/null -f lavfi -i "nullsrc=s=160x90:r=12" -t 1 -start_number 1001 -bitexact \
+    -vf "format=gray,geq=lum='255*lt(hypot(X-80,Y-45),22+12*cos(5*atan2(Y-45,X-80)+2*PI*T))'" $job/output/star.%04d.png
+
+# 7. The film with a preview image: the middle of the film.
+job=teaser-0031; mkdir -p $job/output
+render /dev/null -f lavfi -i "mandelbrot=s=320x180:rate=12:start_scale=0.8:end_scale=0.01:end_pts=24:maxiter=400:$seahorse" -t 2 \
+    -vf "$dusk" $film -crf 36 $job/output/teaser.mp4
+render /dev/null -ss 1 -i $job/output/teaser.mp4 -frames:v 1 -q:v 8 -bitexact $job/output/teaser.jpg

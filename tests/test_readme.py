@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from jobsvc.domain.outputs import Role
 from jobsvc.domain.status_record import parse_record
 from jobsvc.settings import OPTIONS, Settings
 from tests.conftest import MakeJob, Serve
@@ -71,6 +72,13 @@ def test_routes_equal_those_of_the_service(tmp_path: Path) -> None:
         if route.resource is not None and route.method not in {"HEAD", "OPTIONS", "*"}
     }
     assert {row[0] for row in _table(API, "Routes")} == served
+
+
+def test_records_of_the_job_directory_page_are_valid() -> None:
+    records = [orjson.loads(block) for block in re.findall(r"```json\n(.*?)```", JOB_DIRECTORY, re.DOTALL)]
+    jobs = [parse_record(record.get("id", "job-1"), record, 0) for record in records]
+    assert {len(job.outputs) for job in jobs} >= {0, 1, 2, 3}
+    assert {output.role for job in jobs for output in job.outputs} >= {Role.MAIN, Role.PREVIEW}
 
 
 def test_both_commands_are_targets_of_the_makefile() -> None:

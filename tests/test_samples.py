@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from jobsvc.cli import main
 from jobsvc.domain.job import Job, Status
+from jobsvc.domain.outputs import OutputKind
 from jobsvc.domain.status_record import parse_record
 from jobsvc.storage.jobs.reader import JobsRoot
 
@@ -38,7 +39,7 @@ def test_every_sample_is_a_valid_record(name: str) -> None:
 @pytest.mark.parametrize("name", GOOD)
 def test_sample_has_an_output_exactly_if_it_is_completed(name: str) -> None:
     snapshot = JobsRoot(SAMPLES).read(name)
-    assert (snapshot.output_version is not None) is (snapshot.job.status is Status.COMPLETED)
+    assert snapshot.has_output is (snapshot.job.status is Status.COMPLETED)
 
 
 def test_samples_show_every_state_and_two_owners() -> None:
@@ -76,6 +77,20 @@ def test_still_is_a_complete_jpeg() -> None:
     assert (data[:3], data[-2:]) == (b"\xff\xd8\xff", b"\xff\xd9")
 
 
+def test_frames_of_the_sequence_are_complete_pngs() -> None:
+    frames = sorted((SAMPLES / "star-turn-0420/output").iterdir())
+    assert len(frames) == 12
+    assert all(frame.read_bytes()[:4] == b"\x89PNG" for frame in frames)
+    assert all(frame.read_bytes()[-8:-4] == b"IEND" for frame in frames)
+
+
+def test_samples_show_a_sequence_and_a_job_with_two_outputs() -> None:
+    root = JobsRoot(SAMPLES)
+    kinds = {name: [state.kind for _, state in root.read(name).existing_outputs()] for name in GOOD}
+    assert kinds["star-turn-0420"] == [OutputKind.SEQUENCE]
+    assert kinds["teaser-0031"] == [OutputKind.FILE, OutputKind.FILE]
+
+
 def test_one_output_has_a_name_that_is_not_ascii() -> None:
     assert any(not film.name.isascii() for film in FILMS)
 
@@ -108,7 +123,11 @@ def test_check_reports_each_specimen_as_its_readme_says() -> None:
 def test_check_finds_nothing_wrong_with_the_samples() -> None:
     result = CliRunner().invoke(main, ["check", str(SAMPLES)])
     assert result.exit_code == 0
-    assert result.output.startswith("8 jobs, 0 with a finding; ")
+    assert result.output.splitlines()[:3] == [
+        "star-turn-0420: 12 files, 4042 bytes",
+        "teaser-0031: 2 files, 39013 bytes",
+        "10 jobs, 0 with a finding; 3 other names ignored",
+    ]
 
 
 def test_no_job_reaches_files_outside_its_directory() -> None:

@@ -17,6 +17,7 @@ import orjson
 
 from jobsvc.cli.check_user import CheckUser
 from jobsvc.cli.job_check import Finding, Survey
+from jobsvc.cli.output_check import Contents
 from jobsvc.cli.settings_options import (
     InvalidSetting,
     TemporaryFault,
@@ -55,7 +56,8 @@ def check(ctx: click.Context, /, *, as_json: bool, probe_write: bool, **_: objec
     """Check all jobs, and report on the storage.
 
     JOBS_ROOT is the directory that contains the job directories.
-    Records, outputs of completed jobs and logs are opened as the service opens them. Run the command as the
+    Records, outputs of completed jobs and logs are opened as the service opens them. A job with several files
+    has a line with their number and size. Run the command as the
     service's user, because access can differ for other users. The state directory is only used to find out
     which user that is.
 
@@ -70,8 +72,8 @@ def check(ctx: click.Context, /, *, as_json: bool, probe_write: bool, **_: objec
     except OSError as error:
         message = f"jobs-root: {str(root.path)!r} cannot be listed: {describe(error)}"
         raise (TemporaryFault if is_temporary(error) else InvalidSetting)(message) from error
-    for finding in _findings(survey, sorted(ids)):
-        click.echo(orjson.dumps(finding) if as_json else f"{finding.job}: {finding.reason}")
+    for result in _results(survey, sorted(ids)):
+        click.echo(orjson.dumps(result) if as_json else _text(result))
     jobs, ignored = len(ids) - len(survey.nested), ignored + len(survey.nested)
     info, probe = file_system_info(root.path), _run_probe(root.path) if probe_write else None
     if as_json:
@@ -95,20 +97,29 @@ def _survey(ctx: click.Context) -> tuple[Survey, CheckUser]:
     return survey, CheckUser.of(values.get("state_dir"))
 
 
-def _findings(survey: Survey, ids: list[str]) -> Iterator[Finding]:
-    """Yield the findings of all jobs; on a terminal, show a progress bar and erase it before each finding."""
+def _results(survey: Survey, ids: list[str]) -> Iterator[Finding | Contents]:
+    """Yield what is found of all jobs; on a terminal, show a progress bar and erase it before each line."""
     shown = sys.stderr.isatty()
     with click.progressbar(
         ids, label="Checking", file=sys.stderr, show_pos=True, hidden=not shown,
         update_min_steps=max(1, len(ids) // PROGRESS_STEPS),
     ) as bar:  # fmt: skip
         for job_id in bar:
-            for finding in survey.examine(job_id):
+            results: list[Finding | Contents] = [*survey.examine(job_id)]
+            if survey.contents is not None:
+                results.append(survey.contents)
+            for result in results:
                 if shown:
                     click.echo(_ERASE, err=True, nl=False)
-                yield finding
+                yield result
     if shown:
         click.echo("\x1b[1A" + _ERASE, err=True, nl=False)
+
+
+def _text(result: Finding | Contents) -> str:
+    if isinstance(result, Finding):
+        return f"{result.job}: {result.reason}"
+    return f"{result.job}: {result.files} files, {result.bytes} bytes"
 
 
 def _run_probe(root: Path) -> WriteProbe | str:

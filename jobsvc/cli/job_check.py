@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
 
+from jobsvc.cli.output_check import Contents, check_outputs
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import BadRecord
 from jobsvc.index.watch.job_folders import folders_to_watch
@@ -24,7 +25,7 @@ class Finding:
 
     job: str
     code: str
-    """bad-record, record-missing, output-missing, log-unusable or storage."""
+    """bad-record, record-missing, log-unusable, storage, or the code of a Problem."""
     reason: str
 
 
@@ -43,6 +44,8 @@ class Survey:
         """Ids of stalled jobs."""
         self.nested: list[str] = []
         """Directories that are not jobs but contain job directories."""
+        self.contents: Contents | None = None
+        """The files of the job that was examined last, if it has several."""
         self._times_gcd_ns = 0
 
     @property
@@ -56,6 +59,7 @@ class Survey:
     def examine(self, job_id: str) -> list[Finding]:
         """Read a job as the service does; return the errors of its record, output and log."""
         self.directories += 1
+        self.contents = None
         findings = self._examine(job_id)
         self.found += bool(findings)
         return findings
@@ -68,13 +72,16 @@ class Survey:
         except BadRecord as error:
             return [Finding(job_id, "bad-record", str(error))]
         except OSError as error:
-            return [Finding(job_id, "storage", f"storage: {describe(error)}")]
+            return [_storage_error(job_id, error)]
         self.directories += len(folders_to_watch(snapshot) or ())
         # ctime, because it cannot be set; an mtime may come from an archive, with another granularity.
         self._times_gcd_ns = gcd(self._times_gcd_ns, snapshot.record_version.ctime_ns)
         if self._is_stalled(snapshot):
             self.stalled.append(job_id)
-        return [finding for finding in (self._of_output(snapshot), self._of_log(snapshot)) if finding]
+        findings = self._of_outputs(snapshot)
+        if (of_log := self._of_log(snapshot)) is not None:
+            findings.append(of_log)
+        return findings
 
     def _without_record(self, job_id: str) -> list[Finding]:
         folder = self.root.path / job_id
@@ -91,15 +98,15 @@ class Survey:
         age = time.time() - snapshot.record_version.mtime_ns / 1e9
         return not snapshot.job.status.final and 0 < self.stalled_after < age
 
-    def _of_output(self, snapshot: JobSnapshot) -> Finding | None:
-        job = snapshot.job
-        if snapshot.has_output or job.status is not Status.COMPLETED:
-            return None
-        if job.output_path is None:
-            return Finding(job.id, "output-missing", "outputPath: missing, but the job is completed")
-        problem = self._explain(job.id, job.output_path)
-        reason = problem or "is not a regular file that can be served"
-        return Finding(job.id, "output-missing", f"outputPath: {job.output_path[:200]!r} {reason}")
+    def _of_outputs(self, snapshot: JobSnapshot) -> list[Finding]:
+        job_id = snapshot.job.id
+        if snapshot.job.status is not Status.COMPLETED:
+            return []
+        try:
+            problems, self.contents = check_outputs(self.root, snapshot)
+        except OSError as error:
+            return [_storage_error(job_id, error)]
+        return [Finding(job_id, *problem) for problem in problems]
 
     def _of_log(self, snapshot: JobSnapshot) -> Finding | None:
         """Return the error of the log, if any; a missing log is an error only if a finished job names it."""
@@ -112,6 +119,10 @@ class Survey:
 
     def _explain(self, job_id: str, path: str) -> str | None:
         return explain(self.root.path / job_id, path, self.root.output_roots)
+
+
+def _storage_error(job_id: str, error: OSError) -> Finding:
+    return Finding(job_id, "storage", f"storage: {describe(error)}")
 
 
 def _holds_jobs(folder: Path) -> bool:

@@ -147,6 +147,13 @@ class Job:
             return plain_outputs(self.output_path)
         return unpack_outputs(self.packed_details.split(_SEPARATOR, 2)[1])
 
+    @property
+    def output_paths(self) -> list[str]:
+        """The paths of `outputs`."""
+        if self.lists_outputs:
+            return [output.path for output in self.outputs]
+        return [self.output_path] if self.output_path else []
+
 
 def pack_details(
     details: Details, metadata: bytes | None = None, outputs: Sequence[Output] | None = None

@@ -31,6 +31,16 @@ class Role(StrEnum):
     DATA = "data"
 
 
+class OutputKind(StrEnum):
+    """What an output is on disk."""
+
+    FILE = "file"
+    SEQUENCE = "sequence"
+    """The files of one directory whose names match a pattern."""
+    DIRECTORY = "directory"
+    """All files below a directory."""
+
+
 class Frames(NamedTuple):
     """A range of frame numbers, both ends included."""
 
@@ -93,7 +103,7 @@ def frame_pattern(name: str) -> FramePattern | None:
     if not found:
         return None
     if len(found) > 1:
-        raise ValueError(f"{name[:64]!r} has {len(found)} placeholders for the frame number; one is allowed")
+        raise ValueError(f"has {len(found)} placeholders for the frame number; one is allowed")
     text, (printf, houdini) = found[0].group(), found[0].groups()
     digits = len(text) if text[0] in "#@" else int(printf or houdini or 1)
     return FramePattern(name[: found[0].start()], digits, name[found[0].end() :])

@@ -291,7 +291,6 @@ def make_fifo(path: Path) -> None:
     ("make", "expected_line"),
     [
         (None, "is missing"),
-        (Path.mkdir, "is a directory"),
         (make_link, "is a symbolic link"),
         (make_fifo, "is a FIFO"),
     ],
@@ -314,6 +313,17 @@ def test_finding_names_what_exists_instead_of_a_file(
     ]
 
 
+def test_directory_instead_of_a_log_or_a_record_is_named(root: Path) -> None:
+    job(root, "log", {"status": "failed", "logPath": "own.log"})
+    job(root, "record", None)
+    for path in ("log/own.log", "record/status.json"):
+        (root / path).mkdir()
+    assert job_lines(check(root))[:-1] == [
+        "log: logPath: 'own.log' is a directory",
+        "record: status.json: is a directory",
+    ]
+
+
 @pytest.mark.parametrize(
     ("path", "expected_line"),
     [
@@ -323,7 +333,7 @@ def test_finding_names_what_exists_instead_of_a_file(
         ("link/film", "leads through 'link', which is a symbolic link"),
         ("status.json/film", "leads through 'status.json', which is not a directory"),
         ("a\0b", "contains a NUL character"),
-        (".", "is a directory"),
+        (".", "contains no name"),
         ("x/" * 65 + "y", "is longer than 4096 characters or 64 components"),
     ],
 )

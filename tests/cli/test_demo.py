@@ -170,7 +170,7 @@ def test_samples_are_served_without_ffmpeg_and_the_text_says_what_is_missing(tmp
 def test_every_sample_is_copied_and_nothing_else(tmp_path: Path) -> None:
     count = copy_samples(tmp_path / "jobs")
     names = {entry.name for entry in (tmp_path / "jobs").iterdir()}
-    assert count == len(names) == 8
+    assert count == len(names) == 10
     assert "broken" not in names
     assert "opening-title-0042" in names
 

@@ -114,7 +114,10 @@ def running(folder: Path, *options: str, listed: bool = True) -> Iterator[Servic
     log = folder / "log"
     with log.open("wb") as told:
         process = subprocess.Popen(
-            [*words, "--shutdown-grace", "0", *options], cwd=ROOT, env=environment, stderr=told
+            [*words, "--shutdown-grace", "0", "--stalled-after", "0", *options],
+            cwd=ROOT,
+            env=environment,
+            stderr=told,
         )
     try:
         service = Service(until(lambda: _address_in(log)), jobs, tokens)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
-from jobsvc.domain.job import Status
+from jobsvc.domain.job import Job, Status
 from jobsvc.domain.status_record import BadRecord
 from jobsvc.index.catalogue.entries import Catalogue, Entry
 from jobsvc.index.catalogue.missing_files import MissingFiles
@@ -98,17 +98,15 @@ class CatalogueUpdater:
         self, known: JobSnapshot, snapshot: JobSnapshot, started_at: float
     ) -> JobSnapshot:
         """Keep the known version of an output that has been missing for less than ABSENCE_GRACE_S."""
-        job_id, job = snapshot.job.id, snapshot.job
-        same_output = job.status is Status.COMPLETED and job.output_path == known.job.output_path
+        job_id = snapshot.job.id
         if (
-            snapshot.has_output
-            or not known.has_output
-            or not same_output
+            not _names_same_outputs(snapshot.job, known.job)
+            or not snapshot.lost_output(known)
             or not self._missing_outputs.note_missing(job_id, started_at)
         ):
             self._missing_outputs.note_found(job_id)
             return snapshot
-        return JobSnapshot(job, snapshot.record_version, known.output_version, is_stable=snapshot.is_stable)
+        return snapshot.with_outputs_of(known)
 
     def _mark_readable(self, job_id: str) -> None:
         self._unreadable.discard(job_id)
@@ -150,3 +148,10 @@ class CatalogueUpdater:
         if reason is not None:
             self._root_check.mark_unavailable(reason, started_at)
         return reason is None
+
+
+def _names_same_outputs(job: Job, known: Job) -> bool:
+    """Return whether a completed job names the same outputs as before."""
+    if job.status is not Status.COMPLETED or job.output_path != known.output_path:
+        return False
+    return not (job.lists_outputs or known.lists_outputs) or job.outputs == known.outputs

@@ -87,7 +87,7 @@ class Catalogue:
         """Store the result of a read that started at `started_at` (monotonic seconds).
 
         It is dropped if a read that started later was already stored. Returns whether a watch should have
-        reported the change: not if only the output's version changed, although listeners are called then.
+        reported the change: not if only an output's version changed, although listeners are called then.
         """
         entry = self.entries.get(job_id)
         if self.is_older_read(job_id, started_at):
@@ -101,12 +101,12 @@ class Catalogue:
         before = entry.snapshot
         if snapshot is before:
             return False
-        if snapshot.job == before.job and snapshot.has_output is before.has_output:
+        if snapshot.job == before.job and snapshot.kinds == before.kinds:
             # Keep the existing Job object: it is referenced elsewhere, and a second one only costs memory.
             entry.snapshot = snapshot.with_job(before.job)
             if self.on_rewritten is not None and snapshot.record_version != before.record_version:
                 self.on_rewritten(job_id, entry.snapshot)
-            if snapshot.output_version != before.output_version:
+            if not snapshot.has_same_outputs(before):
                 self._notify(job_id, before, entry.snapshot)
             return False
         entry.snapshot = snapshot

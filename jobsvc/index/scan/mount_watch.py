@@ -79,9 +79,12 @@ class MountWatch:
         if affected_paths := list(beneath_output_roots(outputs, mount_points)):
             for job_id in chain.from_iterable(chunks_yielding_gil(list(entries), JOBS_PER_CHUNK)):
                 entry = entries.get(job_id)
-                path = "" if entry is None else entry.snapshot.job.output_path or ""
-                if path.startswith("/") and any(
-                    overlap(os.path.normpath(path), affected) for affected in affected_paths
+                paths = [] if entry is None else entry.snapshot.job.output_paths
+                if any(
+                    overlap(os.path.normpath(path), affected)
+                    for path in paths
+                    if path.startswith("/")
+                    for affected in affected_paths
                 ):
                     events.append((EventKind.CHANGED, job_id))
         return events

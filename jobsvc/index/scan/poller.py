@@ -16,7 +16,7 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 POLL_CPU_SHARE: Final = 0.04
 """Maximum share of one CPU for polling; lengthens the poll interval."""
 AWAIT_OUTPUT_S: Final = 600.0
-"""Seconds for which a completed job without its output is polled."""
+"""Seconds for which a completed job that lacks an output is polled."""
 
 
 class Poller:
@@ -40,7 +40,7 @@ class Poller:
         self._cpu_seconds = 0.0
         """CPU time of the last poll."""
         self._outputs_awaited: dict[str, float] = {}
-        """Completed jobs without output, and until when they are polled (monotonic seconds)."""
+        """Completed jobs that lack an output, and until when they are polled (monotonic seconds)."""
         catalogue.subscribe(self._on_change)
 
     async def poll(self) -> None:
@@ -61,8 +61,8 @@ class Poller:
         return list(self._outputs_awaited)
 
     def _on_change(self, job_id: str, _before: JobSnapshot | None, after: JobSnapshot | None) -> None:
-        """Poll a completed job without output for AWAIT_OUTPUT_S: the output often appears later."""
-        if after is not None and after.job.status is Status.COMPLETED and not after.has_output:
+        """Poll a completed job that lacks an output for AWAIT_OUTPUT_S: it often appears later."""
+        if after is not None and after.job.status is Status.COMPLETED and after.lacks_output:
             self._outputs_awaited[job_id] = monotonic() + AWAIT_OUTPUT_S
         else:
             self._outputs_awaited.pop(job_id, None)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import starmap
 from typing import Final, TypeAlias
 
 from jobsvc.domain.job import Status
+from jobsvc.domain.outputs import Output, OutputKind
+from jobsvc.storage.jobs.output_states import OutputState
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import components
 
@@ -15,6 +18,8 @@ Folders: TypeAlias = tuple[str, ...]
 
 MAX_DEPTH: Final = 3
 """Maximum number of folders between a job directory and its output; a deeper output is not watched."""
+MAX_FOLDERS: Final = 8
+"""Maximum number of folders that are watched for a job with several outputs; with more, none is."""
 
 
 @lru_cache(maxsize=4096)
@@ -36,9 +41,27 @@ def folders_to_watch(snapshot: JobSnapshot) -> Folders | None:
 
     Returns None if no watch can prove it.
     """
-    if snapshot.job.status is not Status.COMPLETED:
+    job = snapshot.job
+    if job.status is not Status.COMPLETED:
         return ()
-    return folders_to(snapshot.job.output_path or "")
+    if snapshot.packed_outputs is None:
+        return folders_to(job.output_path or "")
+    return _folders_to_all(tuple(starmap(_watched_path, zip(job.outputs, snapshot.states, strict=True))))
+
+
+def _watched_path(output: Output, state: OutputState | None) -> str:
+    """Return the path of a file whose folders are to be watched: of a directory, of any file in it."""
+    return f"{output.path}/*" if state is not None and state.kind is OutputKind.DIRECTORY else output.path
+
+
+@lru_cache(maxsize=1024)
+def _folders_to_all(paths: tuple[str, ...]) -> Folders | None:
+    folders: dict[str, None] = {}
+    for path in paths:
+        if (leading := folders_to(path)) is None:
+            return None
+        folders.update(dict.fromkeys(leading))
+    return tuple(folders) if len(folders) <= MAX_FOLDERS else None
 
 
 def size_of(batch: Mapping[str, Folders]) -> int:

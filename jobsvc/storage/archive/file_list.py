@@ -11,27 +11,18 @@ from base64 import urlsafe_b64encode
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from hashlib import blake2b
 from itertools import accumulate
 from struct import Struct
 from typing import Final, NamedTuple
 
-from jobsvc.domain.outputs import Frames, Output, frame_pattern
+from jobsvc.domain.outputs import Frames, Output, OutputKind, frame_pattern
 from jobsvc.storage.files.file_version import PACKED_SIZE, FileVersion
 
 _SIZES: Final = Struct("<8xQ24x")
 """Extracts the size from a packed FileVersion."""
 _ID_LENGTH: Final = 22
 """Characters of an archive's version id: 16 bytes in base64 without padding, as for a single file."""
-
-
-class OutputKind(StrEnum):
-    """What an output is on disk."""
-
-    FILE = "file"
-    SEQUENCE = "sequence"
-    DIRECTORY = "directory"
 
 
 class ListedFile(NamedTuple):

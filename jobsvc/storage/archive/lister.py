@@ -13,8 +13,8 @@ from contextlib import closing
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from jobsvc.domain.errors import TooManyFiles
-from jobsvc.domain.outputs import MAX_FILES, FramePattern, Output, frame_pattern
-from jobsvc.storage.archive.file_list import FileList, OutputFiles, OutputFilesBuilder, OutputKind
+from jobsvc.domain.outputs import MAX_FILES, FramePattern, Output, OutputKind, frame_pattern
+from jobsvc.storage.archive.file_list import FileList, OutputFiles, OutputFilesBuilder
 from jobsvc.storage.archive.output_folder import NotAFile, OutputFolder, is_usable
 from jobsvc.storage.archive.output_source import OutputSource
 from jobsvc.storage.files.safe_open import PathNotFound
@@ -56,7 +56,7 @@ class _Lister:
         names = components(output.path)
         if names is None:
             return OutputFilesBuilder(output, OutputKind.FILE).finish()
-        pattern = _pattern(names[-1])
+        pattern = None if output.path.endswith("/") else _pattern(names[-1])
         if pattern is not None:
             return (yield from self._list_sequence(output, pattern, names[-1]))
         file = None if output.path.endswith("/") else self._list_file(output, names[-1])

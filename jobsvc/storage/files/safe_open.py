@@ -71,13 +71,21 @@ def open_regular(folder: int, names: tuple[str, ...]) -> Opened:
 
     Raises PathNotFound if there is none, OSError for a storage fault.
     """
+    fd, status = call_in_parent(folder, names, open_file)
+    return fd, status, names[-1]
+
+
+def call_in_parent(folder: int, names: tuple[str, ...], call: Callable[[int, str], T]) -> T:
+    """Call `call` with the directory of the path `names` below `folder`, and the path's last component.
+
+    Raises PathNotFound if a directory on the path is missing; OSError; and what `call` raises.
+    """
     passed: list[int] = []
     try:
         for name in names[:-1]:
             folder = open_beneath(folder, name, PATH_FLAGS)
             passed.append(folder)
-        fd, status = open_file(folder, names[-1])
-        return fd, status, names[-1]
+        return call(folder, names[-1])
     finally:
         for fd in passed:
             os.close(fd)
@@ -100,13 +108,22 @@ def open_directory(folder: int, names: tuple[str, ...]) -> int:
 
 def open_file(folder: int, name: str) -> tuple[int, os.stat_result]:
     """Open a regular file in a directory; raises PathNotFound if it is missing or anything else."""
+    fd, status = open_file_or_directory(folder, name)
+    if stat.S_ISREG(status.st_mode):
+        return fd, status
+    os.close(fd)
+    raise PathNotFound
+
+
+def open_file_or_directory(folder: int, name: str) -> tuple[int, os.stat_result]:
+    """Open a name in a directory for reading; raises PathNotFound if it is neither file nor directory."""
     fd = open_beneath(folder, name, FILE_FLAGS)
     try:
         status = os.fstat(fd)
     except BaseException:
         os.close(fd)
         raise
-    if stat.S_ISREG(status.st_mode):
+    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
         return fd, status
     os.close(fd)
     raise PathNotFound

@@ -12,12 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from jobsvc.domain.outputs import frame_pattern
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.files.safe_open import FILE_FLAGS
 from jobsvc.storage.files.users import user_name
 from jobsvc.storage.layout import MAX_PATH_DEPTH, MAX_PATH_LENGTH, beneath, components
 
 MISSING: Final = "is missing"
+IS_DIRECTORY: Final = "is a directory"
 
 _KINDS: Final = {
     stat.S_IFIFO: "a FIFO",
@@ -45,6 +47,32 @@ def explain(folder: Path, path: str, output_roots: Sequence[str] = ()) -> str | 
     )
 
 
+def explain_output(folder: Path, path: str, output_roots: Sequence[str] = ()) -> str | None:
+    """Return what is wrong with the path of an output: a file, a directory or the pattern of a sequence."""
+    problem = explain(folder, path, output_roots)
+    if problem == IS_DIRECTORY:
+        return None
+    if path.endswith("/"):
+        return problem or "is not a directory"
+    if problem != MISSING:
+        return problem
+    try:
+        pattern = frame_pattern(path.rpartition("/")[2])
+    except ValueError as error:
+        return str(error)
+    return (
+        MISSING if pattern is None else _explain_frames(folder, path.rpartition("/")[0], path, output_roots)
+    )
+
+
+def _explain_frames(folder: Path, parent: str, path: str, output_roots: Sequence[str]) -> str | None:
+    """Return what is wrong with the directory of a sequence."""
+    if not components(parent) or (path.startswith("/") and os.path.normpath(parent) in output_roots):
+        return None
+    problem = explain(folder, parent, output_roots)
+    return None if problem == IS_DIRECTORY else f"leads through {parent!r}, which {problem or 'is a file'}"
+
+
 def _explain_text(path: str) -> str | None:
     parts = [part for part in path.split("/") if part not in {"", "."}]
     if not path:
@@ -54,7 +82,7 @@ def _explain_text(path: str) -> str | None:
     if ".." in parts:
         return "contains '..'"
     if not parts:
-        return "is a directory"
+        return "contains no name"
     if len(path) > MAX_PATH_LENGTH or len(parts) > MAX_PATH_DEPTH:
         return f"is longer than {MAX_PATH_LENGTH} characters or {MAX_PATH_DEPTH} components"
     return None
@@ -101,7 +129,7 @@ def _explain_file(path: Path, mode: int) -> str | None:
     if stat.S_ISLNK(mode):
         return "is a symbolic link"
     if stat.S_ISDIR(mode):
-        return "is a directory"
+        return IS_DIRECTORY
     if not stat.S_ISREG(mode):
         return f"is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}"
     descriptor = os.open(path, FILE_FLAGS)

@@ -18,13 +18,11 @@ import orjson
 from jobsvc.domain.errors import LogMissing, OutputMissing
 from jobsvc.domain.job import SYNONYMS, Job, Status
 from jobsvc.domain.status_record import BadRecord
-from jobsvc.storage.files.client_version import packed_client_version
 from jobsvc.storage.files.pread import fingerprint
 from jobsvc.storage.files.safe_open import (
     DIRECTORY_FLAGS,
     NOT_FOUND_ERRNOS,
     PATH_FLAGS,
-    Opened,
     OpenFile,
     PathNotFound,
     describe_open_file,
@@ -33,6 +31,7 @@ from jobsvc.storage.files.safe_open import (
     retry_stale,
 )
 from jobsvc.storage.jobs.log_tail import last_lines
+from jobsvc.storage.jobs.output_finder import NO_OUTPUTS, FoundOutputs, OutputFinder
 from jobsvc.storage.jobs.output_roots import OutputRoots
 from jobsvc.storage.jobs.record_reader import RecordReader
 from jobsvc.storage.jobs.snapshot import JobSnapshot
@@ -57,6 +56,7 @@ class JobsRoot:
         self.path = path
         self._prefix = f"{path}/"
         self._output_roots = OutputRoots(output_roots)
+        self._finder = OutputFinder(self._output_roots)
         self._records = RecordReader(aliases, record_process)
 
     @property
@@ -88,17 +88,19 @@ class JobsRoot:
 
         Raises PathNotFound, BadRecord, or OSError for a storage fault.
         """
-        snapshot, output = retry_stale(lambda: self._read_job(job_id, known))
-        if output is not None:
-            os.close(output[0])
+        snapshot, outputs = retry_stale(lambda: self._read_job(job_id, known))
+        outputs.close()
         return snapshot
 
     def read_and_open(
         self, job_id: str, known: JobSnapshot | None = None
     ) -> tuple[JobSnapshot, OpenFile | None]:
-        """Read one job's snapshot; return it with the open output, or None. Raises the same as `read`."""
-        snapshot, output = retry_stale(lambda: self._read_job(job_id, known))
-        return snapshot, None if output is None else describe_open_file(*output)
+        """Read one job's snapshot; return it with the main output, open, or None if that is not a file.
+
+        Raises the same as `read`.
+        """
+        snapshot, outputs = retry_stale(lambda: self._read_job(job_id, known))
+        return snapshot, None if outputs.main_file is None else describe_open_file(*outputs.main_file)
 
     def open_output(self, job: Job) -> OpenFile:
         """Open the file at outputPath; raises OutputMissing, or OSError for a storage fault."""
@@ -196,25 +198,20 @@ class JobsRoot:
         if owner != job.owner:
             raise PathNotFound
 
-    def _read_job(self, job_id: str, known: JobSnapshot | None) -> tuple[JobSnapshot, Opened | None]:
-        """Read the record and open a completed job's output, with a single open of the job directory."""
+    def _read_job(self, job_id: str, known: JobSnapshot | None) -> tuple[JobSnapshot, FoundOutputs]:
+        """Read the record and find a completed job's outputs, with a single open of the job directory."""
         folder = self._open_job(job_id)
         try:
             record = self._records.read(job_id, folder, known)
             job = record.job
-            output = self._output(folder, job) if job.status is Status.COMPLETED else None
+            outputs = self._finder.find(folder, job) if job.status is Status.COMPLETED else NO_OUTPUTS
         finally:
             os.close(folder)
-        version = None if output is None else packed_client_version(output[1])
-        if known is not None and known.job is job and known.output_version == version:
-            return known, output
-        return JobSnapshot(job, record.version, version, is_stable=record.is_stable), output
-
-    def _output(self, folder: int, job: Job) -> Opened | None:
-        try:
-            return self._output_roots.open(open_regular, folder, job.owner, job.output_path or "")
-        except (PathNotFound, PermissionError):
-            return None
+        version, packed = outputs.main_version, outputs.packed
+        if known is not None and known.job is job and known.has_versions(version, packed):
+            return known, outputs
+        snapshot = JobSnapshot(job, record.version, version, is_stable=record.is_stable, outputs=packed)
+        return snapshot, outputs
 
     def _open(self, job: Job, path: str, open_names: Callable[[int, tuple[str, ...]], T]) -> T:
         folder = self._open_job(job.id)

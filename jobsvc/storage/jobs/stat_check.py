@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 
 from jobsvc.domain.job import Status
+from jobsvc.domain.outputs import OutputKind
 from jobsvc.storage.files.client_version import client_version
 from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.jobs.output_finder import is_sequence
+from jobsvc.storage.jobs.output_states import OutputState
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import STATUS_FILE, components
 
@@ -40,25 +44,43 @@ def _same_output(root: int, job_id: str, known: JobSnapshot) -> bool:
     job = known.job
     if job.status is not Status.COMPLETED:
         return True
-    path = job.output_path or ""
-    names = components(path)
-    if path.startswith("/"):
+    paths = job.output_paths
+    if any(path.startswith("/") for path in paths):
         return False
-    return known.output_version == (_file(root, job_id, names) if names is not None else None)
+    return list(known.states) == [_state(root, job_id, path) for path in paths]
 
 
-def _file(root: int, job_id: str, names: tuple[str, ...]) -> FileVersion | None:
-    """Return the version of a regular file that can be opened; None if there is none. Raises OSError."""
-    path = job_id
+def _state(root: int, job_id: str, path: str) -> OutputState | None:
+    """Return what an output is, as OutputFinder does; None if there is none. Raises OSError."""
+    names = components(path)
+    if names is None:
+        return None
+    folder = job_id
     try:
         for name in names[:-1]:
-            path = f"{path}/{name}"
-            if not stat.S_ISDIR(os.stat(path, dir_fd=root, follow_symlinks=False).st_mode):
+            folder = f"{folder}/{name}"
+            if not stat.S_ISDIR(os.stat(folder, dir_fd=root, follow_symlinks=False).st_mode):
                 return None
-        path = f"{path}/{names[-1]}"
-        status = os.stat(path, dir_fd=root, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK, dir_fd=root):
-        return None
-    return client_version(status)
+    return _state_in(root, folder, names[-1], must_be_directory=path.endswith("/"))
+
+
+def _state_in(root: int, folder: str, name: str, *, must_be_directory: bool) -> OutputState | None:
+    mode, status, path = 0, None, f"{folder}/{name}"
+    with suppress(FileNotFoundError):
+        status = os.stat(path, dir_fd=root, follow_symlinks=False)
+        mode = status.st_mode
+    if not must_be_directory and not stat.S_ISREG(mode) and is_sequence(name):
+        folder_status = os.stat(folder, dir_fd=root, follow_symlinks=False)
+        return _readable(root, folder, OutputKind.SEQUENCE, folder_status)
+    if status is not None and stat.S_ISREG(mode) and not must_be_directory:
+        return _readable(root, path, OutputKind.FILE, status)
+    if status is not None and stat.S_ISDIR(mode):
+        return _readable(root, path, OutputKind.DIRECTORY, status)
+    return None
+
+
+def _readable(root: int, path: str, kind: OutputKind, status: os.stat_result) -> OutputState | None:
+    """Return the state of a path; None if it cannot be opened for reading."""
+    return OutputState(kind, client_version(status)) if os.access(path, os.R_OK, dir_fd=root) else None

@@ -83,12 +83,15 @@ class CachedOutputs:
         return RecordCheck.of(os.fsencode(self._folder(known.job) + STATUS_FILE), known, self._device)
 
     def _has_output(self, known: JobSnapshot) -> bool:
-        """Return whether the output is still the version in `known`; True if the job is not completed."""
+        """Return whether the output is still the version in `known`; True if the job is not completed.
+
+        Returns False if there are outputs besides one file: those are checked in a thread.
+        """
         job, output = known.job, known.output_version
         if job.status is not Status.COMPLETED:
             return True
         names = _names_within(job)
-        if names is None or output is None:
+        if names is None or output is None or known.packed_outputs is not None:
             return False
         path = os.fsencode(self._folder(job) + "/".join(names))
         return path_has_version(path, output.parts(), self._device)

@@ -70,12 +70,12 @@ class JobStatusEndpoint:
                 return None
             cached, logs = with_tail
         rendered = self._representations.get(cached.snapshot, logs).for_token(token, job.owner)
-        body = _body(rendered, request, job.id) if rendered.reference else rendered.body
+        body = _body(rendered, request, job.id) if rendered.references else rendered.body
         return json_response.prepare(request, body, _fields(cached, rendered.etag))
 
 
 def _body(rendered: RenderedJob, request: web.Request | FastRequest, job_id: str) -> bytes:
-    if rendered.reference and came_by_proxy(request):
+    if rendered.references and came_by_proxy(request):
         return b"".join(rendered.parts_for(job_id, f"{job_id}/"))
     return rendered.body
 

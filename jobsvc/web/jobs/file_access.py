@@ -175,8 +175,8 @@ class JobFileAccess:
                 raise await self._missing_error(job_id) from exc
             except OutputMissing:
                 if (
-                    not known.has_output
-                    or not await self._refresh_has_output(job_id)
+                    known.output_version is None
+                    or not await self._refresh_has_file(job_id)
                     or monotonic() > deadline
                 ):
                     raise
@@ -186,11 +186,11 @@ class JobFileAccess:
                     self._updater.store(job_id, job_file.snapshot, started_at)
                 return job_file
 
-    async def _refresh_has_output(self, job_id: str) -> bool:
-        """Refresh the job in the index; return whether its output counts as missing only for a moment."""
+    async def _refresh_has_file(self, job_id: str) -> bool:
+        """Refresh the job in the index; return whether its file counts as missing only for a moment."""
         await self._freshness.refresh(job_id)
         entry = self._catalogue.get(job_id)
-        return entry is not None and entry.snapshot.has_output
+        return entry is not None and entry.snapshot.output_version is not None
 
     async def _missing_error(self, job_id: str) -> JobNotFound | StorageUnavailable:
         """Return the error for a known job that is missing on disk: deleted, or storage is unavailable."""
@@ -255,7 +255,7 @@ def _read_and_open(
     except (BadRecord, RecordMissing) as exc:
         if isinstance(exc, RecordMissing) and not may_lack_record:
             raise
-        snapshot, file = known, root.open_output(known.job) if known.has_output else None
+        snapshot, file = known, root.open_output(known.job) if known.output_version else None
     try:
         require_visible(token, snapshot.job.owner)
     except BaseException:

@@ -19,8 +19,8 @@ from jobsvc.index.catalogue.freshness import CachedJob
 from jobsvc.index.queries.log_tail_cache import LogTailCache
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from jobsvc.web.headers.conditional import version_id
-from jobsvc.web.jobs.urls import download_url, job_base
+from jobsvc.web.jobs.output_members import main_url, render_outputs
+from jobsvc.web.jobs.urls import job_base
 
 
 def _by_position(names: Mapping[str, str]) -> tuple[tuple[int, str], ...]:
@@ -74,10 +74,25 @@ def render_job(
     _add_members(document, details, _AFTER_METADATA)
     if logs is not None:
         document["logs"] = logs
-    if (output := snapshot.output_version) is not None:
-        document["downloadUrl"] = download_url(base, version_id(*output.parts()))
+    if (url := main_url(snapshot, base)) is not None:
+        document["downloadUrl"] = url
     if digest is not None:
         document["outputSha256"] = digest.hex()
+    return document
+
+
+def render_status(
+    snapshot: JobSnapshot,
+    base: str,
+    logs: str | None = None,
+    digest: bytes | None = None,
+    *,
+    stalled: bool = False,
+) -> dict[str, Any]:
+    """Return a job as `render_job` does, with its outputs: lists of jobs do not have these."""
+    document = render_job(snapshot, base, logs, digest, stalled=stalled)
+    if snapshot.job.status is Status.COMPLETED and (outputs := render_outputs(snapshot, base)):
+        document["outputs"] = outputs
     return document
 
 
@@ -92,18 +107,23 @@ class RenderedJob(NamedTuple):
 
     body: bytes
     etag: str
-    reference: int = 0
-    """Offset in the body at which the absolute path of the output begins; 0 if there is none."""
+    references: tuple[int, ...] = ()
+    """Offsets in the body at which the absolute paths of outputs begin; none if there is a public URL."""
 
     def parts_for(self, job_id: str, base: str | None) -> tuple[bytes | memoryview, ...]:
-        """Return the body with a relative reference; `base` leads from the requested URL to the job.
+        """Return the body with relative references; `base` leads from the requested URL to the job.
 
         If `base` is None the body is returned unchanged. Parts are not copied, as many streams may send them.
         """
-        if base is None or not self.reference:
+        if base is None or not self.references:
             return (self.body,)
-        view, end = memoryview(self.body), self.reference + len(job_base("", job_id))
-        return view[: self.reference], base.encode(), view[end:]
+        view, length, prefix = memoryview(self.body), len(job_base("", job_id)), base.encode()
+        parts: list[bytes | memoryview] = []
+        end = 0
+        for reference in self.references:
+            parts += (view[end:reference], prefix)
+            end = reference + length
+        return (*parts, view[end:])
 
     def for_token(self, token: Token, owner: str) -> RenderedJob:
         """Return the job as the token sees it: for `admin`, with its owner and a different entity tag."""
@@ -191,10 +211,23 @@ class RepresentationCache:
         self, snapshot: JobSnapshot, logs: str | None, digest: bytes | None, *, stalled: bool
     ) -> RenderedJob:
         base = job_base(self._public_url, snapshot.job.id)
-        body = orjson.dumps(render_job(snapshot, base, logs, digest, stalled=stalled))
-        from_root = snapshot.has_output and not self._public_url
-        # Search from the end: the farm's metadata, which may contain such a member, comes before.
-        return RenderedJob(body, entity_tag(body), body.rindex(_URL) + len(_URL) if from_root else 0)
+        document = render_status(snapshot, base, logs, digest, stalled=stalled)
+        body = orjson.dumps(document)
+        urls = 0 if self._public_url else ("downloadUrl" in document) + len(document.get("outputs", ()))
+        return RenderedJob(body, entity_tag(body), _last_references(body, urls))
+
+
+def _last_references(body: bytes, count: int) -> tuple[int, ...]:
+    """Return the offsets of the last `count` URLs, in order.
+
+    The farm's metadata, which may contain such members, comes before them.
+    """
+    found: list[int] = []
+    end = len(body)
+    for _ in range(count):
+        end = body.rindex(_URL, 0, end)
+        found.append(end + len(_URL))
+    return tuple(reversed(found))
 
 
 class PushRenderer:

@@ -45,9 +45,19 @@ def came_by_proxy(request: web.Request | FastRequest) -> bool:
     )
 
 
-def download_url(base: str, version: str) -> str:
-    """Return the URL of one version of a job's output."""
-    return f"{base}download?version={version}"
+def download_url(base: str, version: str | None = None) -> str:
+    """Return the URL of a job's main output: of one version of a file, or of the archive of other outputs."""
+    return f"{base}download" if version is None else f"{base}download?version={version}"
+
+
+def file_url(base: str, output: str, version: str) -> str:
+    """Return the URL of one version of an output that is a file."""
+    return f"{base}files/{output}?version={version}"
+
+
+def archive_url(base: str, output: str) -> str:
+    """Return the URL of the archive of one output."""
+    return f"{base}archive.tar?output={output}"
 
 
 class PublicUrl:

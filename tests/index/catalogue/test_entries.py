@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from jobsvc.domain.job import Status
+from jobsvc.domain.outputs import OutputKind
 from jobsvc.domain.status_record import parse_record
 from jobsvc.index.catalogue.entries import REMEMBER_ABSENCE_S, Catalogue
 from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.jobs.output_states import OutputState, pack_states
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 
@@ -130,6 +132,34 @@ def test_added_or_removed_output_is_a_change(
 ) -> None:
     catalogue.put("a", done(before), 1)
     assert catalogue.put("a", done(after), 2)
+
+
+PREVIEW = [{"name": "preview", "path": "output/preview.mp4"}]
+
+
+def with_preview(kind: OutputKind | None, version: int = 1) -> JobSnapshot:
+    known = make_snapshot("a", "completed", outputs=PREVIEW)
+    state = None if kind is None else OutputState(kind, FileVersion(version, 0, 0, 0))
+    packed = pack_states(known.job.outputs, [state])
+    return JobSnapshot(known.job, known.record_version, None, is_stable=True, outputs=packed)
+
+
+def test_new_version_of_a_further_output_is_notified_but_is_not_a_change_of_the_job(
+    catalogue: Catalogue,
+) -> None:
+    heard: list[Any] = []
+    catalogue.put("a", with_preview(OutputKind.DIRECTORY, 1), 1)
+    catalogue.subscribe(lambda *change: heard.append(change))
+    assert not catalogue.put("a", with_preview(OutputKind.DIRECTORY, 1), 2)
+    assert not heard
+    assert not catalogue.put("a", with_preview(OutputKind.DIRECTORY, 2), 3)
+    assert len(heard) == 1
+
+
+@pytest.mark.parametrize("after", [None, OutputKind.DIRECTORY])
+def test_further_output_of_another_kind_is_a_change(catalogue: Catalogue, after: OutputKind | None) -> None:
+    catalogue.put("a", with_preview(OutputKind.FILE), 1)
+    assert catalogue.put("a", with_preview(after), 2)
 
 
 def test_notification_of_a_digest_has_the_unchanged_snapshot(catalogue: Catalogue) -> None:

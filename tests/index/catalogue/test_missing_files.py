@@ -151,6 +151,22 @@ async def test_download_waits_for_an_output_whose_directory_is_missing_for_a_mom
     assert (await download).body == b"film"
 
 
+async def test_further_output_missing_for_a_moment_stays_in_the_status(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    folder = make_job(output=b"film", outputs=[{"name": "still", "path": "output/still.png"}])
+    put(folder / "output" / "still.png", b"still")
+    service = await serve(**POLLED)
+    await status_of(service, 200)
+    (folder / "output" / "still.png").unlink()
+    ends = time.monotonic() + AWAY_S
+    while time.monotonic() < ends:
+        assert [output["name"] for output in (await service.get(JOB)).json()["outputs"]] == ["main", "still"]
+    async with asyncio.timeout(ABSENCE_GRACE_S + 5):
+        while len((await service.get(JOB)).json()["outputs"]) > 1:
+            await pause()
+
+
 async def test_output_missing_for_longer_than_the_grace_is_reported(serve: Serve, make_job: MakeJob) -> None:
     film = make_job(output=b"film") / "output/film.mp4"
     service = await serve(**POLLED)

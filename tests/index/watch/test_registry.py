@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 
+from jobsvc.domain.outputs import OutputKind
 from jobsvc.domain.status_record import parse_record
 from jobsvc.index.catalogue.entries import Catalogue, Entry
 from jobsvc.index.watch import registry
-from jobsvc.index.watch.job_folders import folders_to
+from jobsvc.index.watch.job_folders import MAX_FOLDERS, Folders, folders_to, folders_to_watch
 from jobsvc.index.watch.registry import WatchRegistry
 from jobsvc.index.watch.watch_limit import WatchLimit
 from jobsvc.index.watch.watch_queue import WatchQueue
 from jobsvc.storage.files.file_version import FileVersion
+from jobsvc.storage.jobs.output_states import OutputState, pack_states
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from tests.eventually import until
 
@@ -77,6 +79,44 @@ async def harness() -> RegistryHarness:
 )
 def test_folders_of_an_output_are_those_whose_change_could_hide_it(path: str, folders: Any) -> None:
     assert folders_to(path) == folders
+
+
+def folders_of(outputs: dict[str, OutputKind | None]) -> Folders | None:
+    """Return the folders to watch for a job with outputs of these kinds at these paths."""
+    entries = [{"name": f"o{number}", "path": path} for number, path in enumerate(outputs)]
+    known = make_snapshot("a", "completed", outputs=entries)
+    version = FileVersion(1, 1, 1, 1)
+    states = [None if kind is None else OutputState(kind, version) for kind in outputs.values()]
+    packed = pack_states(known.job.outputs, states)
+    return folders_to_watch(JobSnapshot(known.job, b"", None, is_stable=True, outputs=packed))
+
+
+def test_folders_of_all_outputs_are_watched_once() -> None:
+    paths = {
+        "out/film.mp4": OutputKind.FILE,
+        "out/beauty/a.####.exr": OutputKind.SEQUENCE,
+        "preview.mp4": None,
+    }
+    assert folders_of(paths) == ("out", "out/beauty")
+
+
+def test_directory_that_is_an_output_is_watched_too() -> None:
+    assert folders_of({"out/passes/": OutputKind.DIRECTORY}) == ("out", "out/passes")
+    assert folders_of({"out/passes/": None}) == ("out",)
+
+
+def test_job_is_not_watched_if_one_of_its_outputs_cannot_be() -> None:
+    assert folders_of({"out/film.mp4": OutputKind.FILE, "/renders/a.exr": OutputKind.FILE}) is None
+    assert folders_of({"a/b/c": OutputKind.DIRECTORY}) == ("a", "a/b", "a/b/c")
+    assert folders_of({"a/b/c/d": OutputKind.DIRECTORY}) is None
+
+
+def test_job_with_outputs_in_too_many_folders_is_not_watched() -> None:
+    paths: dict[str, OutputKind | None] = {
+        f"{number}/a.exr": OutputKind.FILE for number in range(MAX_FOLDERS)
+    }
+    assert len(folders_of(paths) or ()) == MAX_FOLDERS
+    assert folders_of({**paths, "more/a.exr": OutputKind.FILE}) is None
 
 
 async def test_unfinished_jobs_are_watched_before_finished_ones(harness: RegistryHarness) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsvc.domain.outputs import Frames, Output
-from jobsvc.storage.archive.file_list import FileList, ListedFile, OutputFilesBuilder, OutputKind
+from jobsvc.domain.outputs import Frames, Output, OutputKind
+from jobsvc.storage.archive.file_list import FileList, ListedFile, OutputFilesBuilder
 from jobsvc.storage.files.file_version import FileVersion
 
 BEAUTY = Output("beauty", "out/beauty.####.exr")

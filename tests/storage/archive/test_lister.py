@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobsvc.domain.errors import TooManyFiles
-from jobsvc.domain.outputs import Frames, Output
+from jobsvc.domain.outputs import Frames, Output, OutputKind
 from jobsvc.storage.archive import lister, output_folder
-from jobsvc.storage.archive.file_list import FileList, OutputKind
+from jobsvc.storage.archive.file_list import FileList
 from jobsvc.storage.archive.lister import list_files
 from jobsvc.storage.archive.stepped_work import SteppedWork
 from jobsvc.storage.files.file_version import FileVersion

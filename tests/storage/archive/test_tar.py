@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobsvc.storage.archive.file_list import FileList, OutputKind
+from jobsvc.domain.outputs import OutputKind
+from jobsvc.storage.archive.file_list import FileList
 from jobsvc.storage.archive.layout import FileRange, length_of
 from jobsvc.storage.archive.tar import TarLayout, tar_layout
 from jobsvc.storage.archive.tar_header import MAX_OCTAL, header, header_length

@@ -7,8 +7,8 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from jobsvc.domain.outputs import Frames, Output
-from jobsvc.storage.archive.file_list import FileList, OutputFilesBuilder, OutputKind
+from jobsvc.domain.outputs import Frames, Output, OutputKind
+from jobsvc.storage.archive.file_list import FileList, OutputFilesBuilder
 from jobsvc.storage.archive.layout import ArchiveLayout, Piece
 from jobsvc.storage.archive.lister import list_files
 from jobsvc.storage.archive.stepped_work import SteppedWork

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobsvc.storage.jobs.path_diagnosis import explain
+from jobsvc.storage.jobs.path_diagnosis import explain, explain_output
 from tests.programs.permissions import bound_by_permissions
 
 
@@ -36,7 +36,7 @@ def test_readable_file_has_no_finding(folder: Path) -> None:
         ("", "is empty"),
         ("a\0b", "contains a NUL character"),
         ("output/../film.mp4", "contains '..'"),
-        (".", "is a directory"),
+        (".", "contains no name"),
         ("output", "is a directory"),
         ("output/none.mp4", "is missing"),
         ("none/film.mp4", "is missing"),
@@ -108,3 +108,31 @@ def test_owner_without_a_name_is_shown_by_number(folder: Path) -> None:
     with bound_by_permissions():
         finding = explain(folder, "output/film.mp4")
     assert (finding or "").endswith("film.mp4 has mode 0000 and belongs to 54321")
+
+
+@pytest.mark.parametrize("path", ["output/film.mp4", "output", "output/", "output/a.####.exr", "a.%04d.exr"])
+def test_output_may_be_a_directory_or_a_pattern(folder: Path, path: str) -> None:
+    assert explain_output(folder, path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "finding"),
+    [
+        (".", "contains no name"),
+        ("output/film.mp4/", "is not a directory"),
+        ("output/none/", "is missing"),
+        ("output/none.mp4", "is missing"),
+        ("output/a.##.##.exr", "has 2 placeholders for the frame number; one is allowed"),
+        ("none/a.####.exr", "leads through 'none', which is missing"),
+        ("output/film.mp4/a.####.exr", "leads through 'output/film.mp4', which is not a directory"),
+        ("/renders/a.####.exr", "is absolute, but no --output-root is configured"),
+    ],
+)
+def test_finding_of_an_output(folder: Path, path: str, finding: str) -> None:
+    assert explain_output(folder, path) == finding
+
+
+def test_sequence_may_be_in_the_output_root_itself(folder: Path) -> None:
+    roots = [str(folder / "output")]
+    assert explain_output(folder, f"{roots[0]}/a.####.exr", roots) is None
+    assert explain_output(folder, f"{folder}/a.####.exr", roots) == "is outside every output root"

@@ -14,7 +14,7 @@ from jobsvc.storage.jobs.stat_check import is_unchanged
 
 def settled(known: JobSnapshot, *, settled: bool = True) -> JobSnapshot:
     """Read the job so late that its times prove its content, or so early that they do not."""
-    return JobSnapshot(known.job, known.record_version, known.output_version, is_stable=settled)
+    return JobSnapshot.from_tuple(known.job.id, (*known.to_tuple()[:-1], settled))
 
 
 class Root:
@@ -87,10 +87,16 @@ def test_new_output_is_a_change(root: Root) -> None:
     output = root.job / (root.known.job.output_path or "")
     output.parent.mkdir(parents=True, exist_ok=True)
     assert root.unchanged()
-    output.mkdir()
+    os.mkfifo(output)
     assert root.unchanged()
-    output.rmdir()
+    output.unlink()
     output.write_bytes(b"film")
+    assert not root.unchanged()
+
+
+@pytest.mark.parametrize("root", [completed("out/film.mp4")], indirect=True)
+def test_new_directory_in_place_of_an_output_is_a_change(root: Root) -> None:
+    (root.job / "out" / "film.mp4").mkdir(parents=True)
     assert not root.unchanged()
 
 

@@ -77,6 +77,7 @@ async def test_jobs_are_sorted_newest_first_then_by_id(serve: Serve, make_job: M
     for job in jobs:
         alone = (await service.get(f"/api/jobs/{job['id']}")).json()
         assert alone.pop("logs", "a log\n") == "a log\n"
+        assert len(alone.pop("outputs", [])) == (job["id"] == "c")
         assert job == alone
 
 
