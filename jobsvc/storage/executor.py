@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.sendfile.epoll_sender import EpollSender
-from jobsvc.storage.sendfile.file_sender import FileSender, SendResult
+from jobsvc.storage.sendfile.socket_sender import SendResult, SocketSender
 from jobsvc.storage.threads.thread_pool import DEADLINE_S, Closable, ThreadPool
 
 T = TypeVar("T")
@@ -88,11 +88,11 @@ class StorageExecutor:
         """
         return await self._data.run(key, work, resource=resource)
 
-    def accepts_send(self, sender: FileSender) -> bool:
+    def accepts_send(self, sender: SocketSender) -> bool:
         """Return whether to use `send` for the next bytes: storage is fast, the epoll sender not blocked."""
         return sender.is_fast and self._epoll_sender.accepts_sends
 
-    def send(self, sender: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
+    def send(self, sender: SocketSender, start: int, stop: int) -> asyncio.Future[SendResult]:
         """Send the bytes from `start` to before `stop` from the shared thread, as EpollSender.send does."""
         return self._epoll_sender.send(sender, start, stop)
 

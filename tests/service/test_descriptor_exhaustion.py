@@ -81,7 +81,7 @@ async def test_download_without_a_descriptor_left_is_503_and_leaks_nothing(
     def no_descriptor(fd: int) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr("jobsvc.storage.sendfile.file_sender.os.dup", no_descriptor)
+    monkeypatch.setattr("jobsvc.storage.sendfile.socket_sender.os.dup", no_descriptor)
     for _ in range(3):
         answer = await service.download("film")
         assert (answer.status, answer.code) == (503, "storage-unavailable")
@@ -98,7 +98,7 @@ def test_failing_file_sender_keeps_no_descriptor(tmp_path: Path, monkeypatch: py
         def broken(*_: Any, **__: Any) -> None:
             raise OSError(errno.ENOBUFS, "no buffers")
 
-        monkeypatch.setattr("jobsvc.storage.sendfile.file_sender.socket.socket", broken)
+        monkeypatch.setattr("jobsvc.storage.sendfile.socket_sender.socket.socket", broken)
         with pytest.raises(OSError, match="no buffers"):
             FileSender(file, ours.fileno(), 4)
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names

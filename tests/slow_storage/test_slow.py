@@ -19,7 +19,7 @@ from jobsvc.index.scan.refresher import MAX_HANGING_CALLS
 from jobsvc.service import components
 from jobsvc.settings import Settings
 from jobsvc.storage import executor
-from jobsvc.storage.sendfile import file_sender
+from jobsvc.storage.sendfile import socket_sender
 from jobsvc.storage.state import token_file
 from tests.checks.open_fds import open_paths
 from tests.clients.raw_http import RESPONSE_TIMEOUT_S, Connection, request
@@ -92,7 +92,7 @@ async def test_downloads_in_the_epoll_thread_continue_when_one_of_them_hangs(
 
     It hangs for longer than the send timeout, which does not apply: the client is not the cause.
     """
-    monkeypatch.setattr(file_sender, "FAST_CHUNK_S", 60.0)
+    monkeypatch.setattr(socket_sender, "FAST_CHUNK_S", 60.0)
     storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S, from_offset=500_000)
     service = await serve(send_timeout=0.4)
     async with AsyncExitStack() as stack:

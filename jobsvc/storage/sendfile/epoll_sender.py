@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from jobsvc.storage.sendfile.file_sender import RESUMABLE, FileSender, SendResult, StopReason
+from jobsvc.storage.sendfile.socket_sender import RESUMABLE, SendResult, SocketSender, StopReason
 from jobsvc.storage.threads.background_closer import close
 from jobsvc.storage.threads.thread_pool import STUCK_AFTER_S, expire
 
@@ -30,7 +30,7 @@ BLOCKED_AFTER_S: Final = 0.05
 class _ActiveSend:
     """One send that is registered with epoll."""
 
-    sender: FileSender
+    sender: SocketSender
     fd: int
     """The socket's descriptor."""
     start: int
@@ -72,7 +72,7 @@ class EpollSender:
         """Whether new sends are accepted: not while a call is blocked, and not after `close`."""
         return not self._is_closed and self._call_duration() <= BLOCKED_AFTER_S
 
-    def send(self, sender: FileSender, start: int, stop: int) -> asyncio.Future[SendResult]:
+    def send(self, sender: SocketSender, start: int, stop: int) -> asyncio.Future[SendResult]:
         """Start sending the bytes from `start` to before `stop`; return a future with the SendResult.
 
         `sender` must not be used elsewhere until the future is done; if the future was cancelled or its

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from jobsvc.observe.download_log import Outcome
 from jobsvc.storage.executor import StorageExecutor
-from jobsvc.storage.sendfile.file_sender import RESUMABLE, FileSender, SendResult, StopReason
+from jobsvc.storage.sendfile.socket_sender import RESUMABLE, SendResult, SocketSender, StopReason
 from jobsvc.web.connection.response_stream import ResponseStream
 from jobsvc.web.file_transfer.throttle import Throttle
 from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferState
@@ -38,7 +38,7 @@ class FileTransfer:
     def __init__(
         self,
         disk: StorageExecutor,
-        sender: FileSender,
+        sender: SocketSender,
         state: TransferState,
         request: web.Request,
         *,

@@ -16,9 +16,10 @@ from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.sendfile import epoll_sender as module
-from jobsvc.storage.sendfile import file_sender
+from jobsvc.storage.sendfile import socket_sender
 from jobsvc.storage.sendfile.epoll_sender import EpollSender
-from jobsvc.storage.sendfile.file_sender import FileSender, SendResult, StopReason
+from jobsvc.storage.sendfile.file_sender import FileSender
+from jobsvc.storage.sendfile.socket_sender import SendResult, StopReason
 from jobsvc.storage.threads.background_closer import BackgroundCloser
 from tests.eventually import until, wait_until
 
@@ -115,7 +116,7 @@ def threads() -> list[threading.Thread]:
 @pytest.fixture
 def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Downloads]:
     # On a busy machine a thread waits longer than 5 ms for its core, which counts as slow storage.
-    monkeypatch.setattr(file_sender, "FAST_CHUNK_S", 0.5)
+    monkeypatch.setattr(socket_sender, "FAST_CHUNK_S", 0.5)
     downloads = Downloads(tmp_path)
     yield downloads
     downloads.close_all()

@@ -15,9 +15,10 @@ from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.nonblocking.cached_read import ReadBuffer, read_cached
 from jobsvc.storage.sendfile import file_sender as module
-from jobsvc.storage.sendfile import socket_queues
-from jobsvc.storage.sendfile.file_sender import RESUMABLE, FileSender, StopReason, is_changed
+from jobsvc.storage.sendfile import socket_queues, socket_sender
+from jobsvc.storage.sendfile.file_sender import FileSender, is_changed
 from jobsvc.storage.sendfile.socket_queues import max_buffered_bytes
+from jobsvc.storage.sendfile.socket_sender import RESUMABLE, StopReason
 from tests.eventually import wait_until
 
 BODY = os.urandom(3_000_000)
@@ -466,6 +467,6 @@ def test_chunks_are_smaller_on_slow_storage(
     monkeypatch.setattr(module, "SLOW_CHUNK_S", -1.0)
     sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
     sender.send_slice(0, len(BODY))
-    assert module.FIRST_CHUNK_BYTES // 4 <= sender._chunk < module.FIRST_CHUNK_BYTES
+    assert socket_sender.FIRST_CHUNK_BYTES // 4 <= sender._chunk < socket_sender.FIRST_CHUNK_BYTES
     assert os.fstat(sender.socket_fd) == os.fstat(pair[0].fileno())
     sender.close()

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from jobsvc.storage.executor import StorageExecutor
-from jobsvc.storage.sendfile.file_sender import SendResult, StopReason
+from jobsvc.storage.sendfile.socket_sender import SendResult, StopReason
 from jobsvc.web.file_transfer.transfer import FileTransfer
 
 
