@@ -49,13 +49,18 @@ def member_path(files: FileList, index: int) -> str:
     return f"{listed.output.name}/{listed.path}"
 
 
-def cut(piece: Piece, at: int, start: int, stop: int) -> Piece | None:
-    """Return the part of a piece, which begins at offset `at`, between two offsets; None if it is empty."""
+def cut(piece: Piece, at: int, start: int, stop: int) -> Iterator[Piece]:
+    """Yield the part of a piece, which begins at offset `at`, between two offsets; nothing if it is empty.
+
+    A FileRange has to begin at the start of its file.
+    """
     first = max(start - at, 0)
     if isinstance(piece, bytes):
-        return piece[first : max(stop - at, 0)] or None
-    begin, end = piece.start + first, min(piece.stop, piece.start + stop - at)
-    return FileRange(piece.file, begin, end) if begin < end else None
+        part = piece[first : max(stop - at, 0)]
+        if part:
+            yield part
+    elif first < (end := min(piece.stop, stop - at)):
+        yield FileRange(piece.file, first, end)
 
 
 def length_of(piece: Piece) -> int:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Final
 
 from jobsvc.storage.archive.file_list import FileList
-from jobsvc.storage.archive.layout import FileRange, Piece, cut, length_of, member_path
+from jobsvc.storage.archive.layout import FileRange, Piece, cut, member_path
 from jobsvc.storage.archive.tar_header import BLOCK_BYTES, header, header_length, padded
 
 TAR: Final = "tar"
@@ -44,24 +44,20 @@ class TarLayout:
     def pieces(self, start: int, stop: int) -> Iterator[Piece]:
         """Yield what the archive contains from offset `start` to before `stop`; no piece is empty."""
         index = max(bisect_right(self._starts, start) - 1, 0)
-        while index < len(self.files) and (at := self._starts[index]) < stop:
-            for piece in self._member(index):
-                part = cut(piece, at, start, stop)
-                if part is not None:
-                    yield part
-                at += length_of(piece)
+        while index < len(self.files) and self._starts[index] < stop:
+            yield from self._member(index, start, stop)
             index += 1
-        end = cut(END, self._starts[-1], start, stop)
-        if end is not None:
-            yield end
+        yield from cut(END, self._starts[-1], start, stop)
 
-    def _member(self, index: int) -> Iterator[Piece]:
-        """Yield header, content and padding of a file."""
-        version = self.files[index].version
-        yield header(member_path(self.files, index), version.size, version.mtime_ns // _SECOND_NS)
-        if version.size:
-            yield FileRange(index, 0, version.size)
-            yield bytes(padded(version.size) - version.size)
+    def _member(self, index: int, start: int, stop: int) -> Iterator[Piece]:
+        """Yield header, content and padding of a file, as far as they are in the range."""
+        _, size, mtime_ns, _ = self.files[index].version.parts()
+        content_at = self._starts[index + 1] - padded(size)
+        if start < content_at:
+            made = header(member_path(self.files, index), size, mtime_ns // _SECOND_NS)
+            yield from cut(made, self._starts[index], start, stop)
+        yield from cut(FileRange(index, 0, size), content_at, start, stop)
+        yield from cut(bytes(padded(size) - size), content_at + size, start, stop)
 
 
 def tar_layout(files: FileList) -> Generator[None, None, TarLayout]:

@@ -464,7 +464,7 @@ def test_chunks_are_smaller_on_slow_storage(
     film: Path, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for the clock: every call counts as slow."""
-    monkeypatch.setattr(module, "SLOW_CHUNK_S", -1.0)
+    monkeypatch.setattr(socket_sender, "SLOW_CHUNK_S", -1.0)
     sender = FileSender(opened(film), pair[0].fileno(), len(BODY))
     sender.send_slice(0, len(BODY))
     assert socket_sender.FIRST_CHUNK_BYTES // 4 <= sender._chunk < socket_sender.FIRST_CHUNK_BYTES
