@@ -179,6 +179,8 @@ class JobIndex:
         self._mount_watch = MountWatch(disk, root, catalogue, self._watch_events.on_events)
         self.ready = self._reconciler.ready
         """Set once the first index is complete."""
+        self._file_system_read = asyncio.Event()
+        """Set after the first attempt to find out on which type of file system the root is."""
 
     @property
     def storage_unavailable_reason(self) -> str | None:
@@ -203,7 +205,7 @@ class JobIndex:
         """
         works: list[Callable[[], Awaitable[None]]] = [
             self._watch,
-            self._reconciler.reconcile,
+            self._reconcile,
             self._poller.poll,
             self._root_monitor.check_root,
             self._root_names.check,
@@ -235,14 +237,22 @@ class JobIndex:
                 await asyncio.sleep(self._poll_interval)
 
     async def _watch(self) -> None:
-        kind = await self._disk.run_metadata("*watch", partial(file_system, self._root.path))
-        self._queue.is_local = is_local(kind)
+        try:
+            kind = await self._disk.run_metadata("*watch", partial(file_system, self._root.path))
+            self._queue.is_local = is_local(kind)
+        finally:
+            self._file_system_read.set()
         if self.mode is WatchMode.AUTO:
             self.mode = WatchMode.EVENTS if is_local(kind) else WatchMode.POLL
         log.info("watch", mode=self.mode.value, file_system=kind)
         if self.mode is WatchMode.EVENTS:
             await self._watcher.run(self._watch_events)
         await asyncio.Event().wait()
+
+    async def _reconcile(self) -> None:
+        # The first index uses worker processes only on a local file system, so this has to be known.
+        await self._file_system_read.wait()
+        await self._reconciler.reconcile()
 
     def _is_watched(self) -> bool:
         """Return whether events are used and report all changes: inotify sees only those of this host."""
