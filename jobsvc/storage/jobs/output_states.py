@@ -6,7 +6,7 @@ order of Job.outputs. OutputKind 0 is an output that does not exist.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from jobsvc.domain.outputs import Output, OutputKind, Role
@@ -38,7 +38,7 @@ def pack_states(outputs: Iterable[Output], states: Iterable[OutputState | None])
     return bytes(packed)
 
 
-def unpack_states(packed: bytes) -> Sequence[OutputState | None]:
+def unpack_states(packed: bytes) -> list[OutputState | None]:
     """Return the states, in the order of the outputs."""
     return [_state_at(packed, start) for start in range(1, len(packed), _STRIDE)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Self, TypeAlias
 
 from jobsvc.domain.job import SYNONYMS, Job, intern_value
@@ -73,7 +72,7 @@ class JobSnapshot:
         return OutputKind.FILE if len(self._versions) > PACKED_SIZE else None
 
     @property
-    def states(self) -> Sequence[OutputState | None]:
+    def states(self) -> list[OutputState | None]:
         """What each output is on disk, in the order of Job.outputs; None for one that does not exist."""
         if self.packed_outputs is not None:
             return unpack_states(self.packed_outputs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 
 from jobsvc.domain.job import Status
 from jobsvc.domain.outputs import OutputKind
@@ -45,9 +44,11 @@ def _same_output(root: int, job_id: str, known: JobSnapshot) -> bool:
     if job.status is not Status.COMPLETED:
         return True
     paths = job.output_paths
-    if any(path.startswith("/") for path in paths):
-        return False
-    return list(known.states) == [_state(root, job_id, path) for path in paths]
+    for path in paths:
+        if path.startswith("/"):
+            return False
+    states = [_state(root, job_id, path) for path in paths]
+    return states == known.states
 
 
 def _state(root: int, job_id: str, path: str) -> OutputState | None:
@@ -67,16 +68,17 @@ def _state(root: int, job_id: str, path: str) -> OutputState | None:
 
 
 def _state_in(root: int, folder: str, name: str, *, must_be_directory: bool) -> OutputState | None:
-    mode, status, path = 0, None, f"{folder}/{name}"
-    with suppress(FileNotFoundError):
+    path = f"{folder}/{name}"
+    try:
         status = os.stat(path, dir_fd=root, follow_symlinks=False)
-        mode = status.st_mode
-    if not must_be_directory and not stat.S_ISREG(mode) and is_sequence(name):
-        folder_status = os.stat(folder, dir_fd=root, follow_symlinks=False)
-        return _readable(root, folder, OutputKind.SEQUENCE, folder_status)
-    if status is not None and stat.S_ISREG(mode) and not must_be_directory:
-        return _readable(root, path, OutputKind.FILE, status)
-    if status is not None and stat.S_ISDIR(mode):
+    except FileNotFoundError:
+        status = None
+    if status is not None and stat.S_ISREG(status.st_mode):
+        return None if must_be_directory else _readable(root, path, OutputKind.FILE, status)
+    if not must_be_directory and is_sequence(name):
+        parent = os.stat(folder, dir_fd=root, follow_symlinks=False)
+        return _readable(root, folder, OutputKind.SEQUENCE, parent)
+    if status is not None and stat.S_ISDIR(status.st_mode):
         return _readable(root, path, OutputKind.DIRECTORY, status)
     return None
 
