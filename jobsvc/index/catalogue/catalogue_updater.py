@@ -154,4 +154,6 @@ def _names_same_outputs(job: Job, known: Job) -> bool:
     """Return whether a completed job names the same outputs as before."""
     if job.status is not Status.COMPLETED or job.output_path != known.output_path:
         return False
-    return not (job.lists_outputs or known.lists_outputs) or job.outputs == known.outputs
+    if job is known or not (job.lists_outputs or known.lists_outputs):
+        return True
+    return job.outputs == known.outputs
