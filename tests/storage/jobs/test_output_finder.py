@@ -5,11 +5,16 @@ from __future__ import annotations
 import marshal
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobsvc.domain.outputs import OutputKind
 from jobsvc.storage.files.file_version import FileVersion
@@ -311,4 +316,47 @@ def test_stat_check_sees_every_change_of_an_output(
                 change(three)
                 assert not is_unchanged(descriptor, "job-1", known)
     finally:
+        os.close(descriptor)
+
+
+NAMES = st.sampled_from(["a", "b", "f.####", "f.0001", "t#2"])
+PATHS = st.lists(NAMES | st.sampled_from([".", "..", ""]), min_size=1, max_size=3).map(
+    lambda names: "/".join([".", *names])
+)
+ENTRIES = st.dictionaries(
+    st.lists(NAMES, min_size=1, max_size=2).map("/".join),
+    st.sampled_from(["file", "directory", "link", "fifo"]),
+)
+
+
+def make_tree(folder: Path, entries: dict[str, str]) -> None:
+    for path, kind in entries.items():
+        with suppress(FileExistsError, NotADirectoryError):
+            (folder / path).parent.mkdir(exist_ok=True)
+            if kind == "file":
+                (folder / path).touch()
+            elif kind == "directory":
+                (folder / path).mkdir()
+            elif kind == "link":
+                (folder / path).symlink_to("a")
+            else:
+                os.mkfifo(folder / path)
+
+
+@given(entries=ENTRIES, paths=st.lists(PATHS, min_size=1, max_size=3))
+def test_outputs_of_any_tree_are_found_alike_by_open_and_by_stat(
+    entries: dict[str, str], paths: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        root = JobsRoot(Path(scratch))
+        (root.path / "job-1").mkdir()
+        make_tree(root.path / "job-1", entries)
+        outputs = [{"name": f"o{number}", "path": path or "."} for number, path in enumerate(paths)]
+        record = {"status": "completed", "owner": "anna", "outputs": outputs}
+        put(root.path / "job-1" / "status.json", orjson.dumps(record))
+        snapshot, file = root.read_and_open("job-1")
+        assert file is None
+        known = JobSnapshot.from_tuple("job-1", (*snapshot.to_tuple()[:-1], True))
+        descriptor = os.open(root.path, DIRECTORY_FLAGS)
+        assert is_unchanged(descriptor, "job-1", known)
         os.close(descriptor)
