@@ -3,7 +3,7 @@
 ApiError
 ├── Unauthorized · InsufficientScope
 ├── NotFound
-│   └── JobNotFound · OutputMissing · LogMissing
+│   └── JobNotFound · OutputMissing · FileMissing · LogMissing
 ├── NotReady
 │   └── JobNotCompleted · JobFailed · JobCanceled
 ├── OutputReplaced · TooManyFiles
@@ -78,8 +78,14 @@ class OutputMissing(NotFound):
 
     code = "output-missing"
 
-    def __init__(self) -> None:
-        super().__init__("The job is completed, but its output file does not exist.")
+    def __init__(self, detail: str = "The job is completed, but its output file does not exist.") -> None:
+        super().__init__(detail)
+
+
+class FileMissing(NotFound):
+    """The job has no such output, or the output no such file."""
+
+    code = "file-missing"
 
 
 class LogMissing(NotFound):

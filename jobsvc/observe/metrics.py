@@ -85,6 +85,17 @@ class Metrics:
             "downloads_total", "Downloads that ended, by outcome.", "outcome", tuple(Outcome)
         )
 
+        self.files_listed = self._counter("files_listed_total", "Files of outputs that were listed on disk.")
+        self.archive_bytes = self._counter(
+            "archive_bytes_total", "Bytes of archives sent to clients; also in jobsvc_download_bytes_total."
+        )
+        self.archives_aborted = self._counter(
+            "archives_aborted_total",
+            "Archives that ended early, by outcome.",
+            "outcome",
+            tuple(outcome for outcome in Outcome if outcome is not Outcome.COMPLETE),
+        )
+
     def _digests(self) -> None:
         self.digests = self._counter(
             "digests_total",

@@ -30,8 +30,12 @@ from jobsvc.web.endpoints.me import MeEndpoint
 from jobsvc.web.endpoints.openapi import OpenApiEndpoint
 from jobsvc.web.jobs.recent_logs import RecentLogs
 from jobsvc.web.jobs.urls import PublicUrl
+from jobsvc.web.outputs.archive import ArchiveEndpoint
 from jobsvc.web.outputs.download import DownloadEndpoint
 from jobsvc.web.outputs.download_links import DownloadLinksEndpoint
+from jobsvc.web.outputs.download_recorder import DownloadRecorder
+from jobsvc.web.outputs.file_lists import FileLists
+from jobsvc.web.outputs.job_files import JobFilesEndpoint
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
 from jobsvc.web.ratelimit.further_ranges import RANGES_PER_DOWNLOAD, FurtherRanges
@@ -69,18 +73,37 @@ def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) 
 def _endpoints(parts: Components, guard: Guard) -> Endpoints:
     index, settings = parts.index, parts.settings
     further_ranges = _further_ranges(parts)
+    recorder = DownloadRecorder(parts.download_log, parts.metrics, parts.client_addresses)
+    file_lists = FileLists(
+        disk=parts.executor, files=parts.files, root=parts.root, on_listed=parts.metrics.files_listed.inc
+    )
+    archives = ArchiveEndpoint(
+        file_lists=file_lists,
+        root=parts.root,
+        slots=parts.slots,
+        body_writer=parts.body_writer,
+        recorder=recorder,
+        metrics=parts.metrics,
+    )
     return Endpoints(
         job_list=JobListEndpoint(index, parts.list_items),
         job_status=_job_status(parts),
         download=DownloadEndpoint(
             disk=parts.executor,
             files=parts.files,
+            archives=archives,
             slots=parts.slots,
             body_writer=parts.body_writer,
             digests=parts.digests,
-            log=parts.download_log,
-            metrics=parts.metrics,
+            recorder=recorder,
             further_ranges=further_ranges,
+        ),
+        archives=archives,
+        job_files=JobFilesEndpoint(
+            disk=parts.executor,
+            file_lists=file_lists,
+            digests=parts.digests,
+            public_url=PublicUrl(settings.public_url, parts.client_addresses),
         ),
         job_log=_job_log(parts),
         job_events=JobEventsEndpoint(
@@ -101,6 +124,8 @@ def _endpoints(parts: Components, guard: Guard) -> Endpoints:
         ),
         download_links=DownloadLinksEndpoint(
             freshness=index.freshness,
+            files=parts.files,
+            archives=archives,
             links=parts.links,
             public_url=PublicUrl(settings.public_url, parts.client_addresses),
             max_age=settings.max_link_age,
@@ -157,6 +182,7 @@ def _guard(settings: Settings, parts: Components) -> Guard:
         "events": settings.limit_events,
         "logs": settings.limit_logs,
         "download": settings.limit_download,
+        "files": settings.limit_files,
     }
     budgets = {name: Budget(name, parse_rate(rate)) for name, rate in rates.items()}
     failures = AuthFailures(parse_rate(settings.limit_auth_failures))

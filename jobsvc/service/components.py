@@ -90,6 +90,7 @@ def build_components(settings: Settings) -> Components:
         settings.jobs_root, settings.output_roots, settings.status_aliases, record_process=record_process
     )
     slots, log_slots = _slots(settings, metrics), _slots(settings, metrics)
+    metrics.downloads_in_progress.set_function(lambda: slots.taken)
     digest_file = DigestFile(settings.state_dir / DIGESTS_FILE)
     digests = DigestService(disk, root, digest_file, metrics, is_busy=lambda: slots.taken > 0)
     index = _index(settings, disk, root, digests, metrics)

@@ -133,6 +133,10 @@ class Settings:
     ] = "10/minute"
     limit_logs: Annotated[str, _Spec(parsers.rate, "RATE", "Log requests per token.")] = "120/minute"
     limit_download: Annotated[str, _Spec(parsers.rate, "RATE", "Download requests per token.")] = "60/minute"
+    limit_files: Annotated[
+        str,
+        _Spec(parsers.rate, "RATE", "Requests per token for lists of files and single files."),
+    ] = "1200/minute"
     limit_auth_failures: Annotated[
         str, _Spec(parsers.rate, "RATE", "Invalid tokens and links per client address.")
     ] = "20/minute"

@@ -16,10 +16,13 @@ STATUS: Final = "/api/jobs/{id}"
 DOWNLOAD: Final = "/api/jobs/{id}/download"
 NAMED_DOWNLOAD: Final = "/api/jobs/{id}/download/{name}"
 """The path of a download link: it ends in the name of the file."""
+FILES: Final = "/api/jobs/{id}/files"
+TAR: Final = "/api/jobs/{id}/archive.tar"
+ZIP: Final = "/api/jobs/{id}/archive.zip"
 VERSION_QUERY: Final = re.compile(rf"version=([A-Za-z0-9_-]{{{VERSION_LENGTH}}})", re.ASCII)
 """The query of a `downloadUrl`, and nothing else."""
-# Characters that proxies leave unchanged when they decode and re-encode a path (RFC 3986, section 3.3).
-_IN_SEGMENT: Final = "!$&'()*+,;=:@-._~"
+IN_SEGMENT: Final = "!$&'()*+,;=:@-._~"
+"""Characters that proxies leave unchanged when they decode and re-encode a path (RFC 3986, section 3.3)."""
 JOB_ID: Final = web.RequestKey("jobsvc.job-id", str)
 
 
@@ -36,6 +39,14 @@ def file_name_of(request: web.Request) -> str | None:
     return None if JOB_ID in request else request.match_info.get("name")
 
 
-def link_path(job_id: str, name: str) -> str:
-    """Return the path of a link to a job's output; it ends in the name that clients save the file under."""
-    return f"{DOWNLOAD.replace('{id}', job_id)}/{quote(saved_name(name), safe=_IN_SEGMENT)}"
+def download_reference(name: str) -> str:
+    """Return the path of a link to the main output, relative to the job's URL.
+
+    It ends in the name that clients save the file under.
+    """
+    return f"download/{quote(saved_name(name), safe=IN_SEGMENT)}"
+
+
+def file_reference(output: str, path: str) -> str:
+    """Return the path of the URL of an output's file, relative to the job's URL."""
+    return f"files/{output}/{quote(path, safe=IN_SEGMENT + '/')}"

@@ -33,6 +33,7 @@ CODES: Final[Mapping[str, ProblemType]] = MappingProxyType(
         "not-found": ProblemType(HTTPStatus.NOT_FOUND, "Resource not found"),
         "job-not-found": ProblemType(HTTPStatus.NOT_FOUND, "Job not found"),
         "output-missing": ProblemType(HTTPStatus.NOT_FOUND, "Output file not found"),
+        "file-missing": ProblemType(HTTPStatus.NOT_FOUND, "File not found in the outputs"),
         "log-missing": ProblemType(HTTPStatus.NOT_FOUND, "Log not found"),
         "method-not-allowed": ProblemType(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed"),
         "job-not-completed": ProblemType(HTTPStatus.CONFLICT, "Job not completed"),

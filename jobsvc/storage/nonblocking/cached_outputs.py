@@ -59,6 +59,13 @@ class CachedOutputs:
         """Like `open_output`, for use before the next call only: the file may be the cached one itself."""
         return (self._cache.borrow(known) or self._open_and_cache(known)) if _can_be_cached(known) else None
 
+    def open_file(self, known: JobSnapshot, path: str) -> OpenFile | None:
+        """Like `open_output`, for another file of the job; `path` is as in its record."""
+        names = None if path.startswith("/") else components(path)
+        if names is None or not _can_be_cached(known) or not self._record(known).is_current():
+            return None
+        return self._open(self._folder(known.job) + "/".join(names), names[-1])
+
     def is_unchanged_nowait(self, known: JobSnapshot) -> bool:
         """Return whether the job's files are still the versions in the snapshot, without blocking.
 

@@ -23,9 +23,12 @@ from jobsvc.web.endpoints.job_log import JobLogEndpoint
 from jobsvc.web.endpoints.job_status import JobStatusEndpoint
 from jobsvc.web.endpoints.me import MeEndpoint
 from jobsvc.web.endpoints.openapi import OpenApiEndpoint
+from jobsvc.web.outputs import archive, job_files
+from jobsvc.web.outputs.archive import ArchiveEndpoint
 from jobsvc.web.outputs.download import DownloadEndpoint
 from jobsvc.web.outputs.download_links import DownloadLinksEndpoint
-from jobsvc.web.paths import DOWNLOAD, NAMED_DOWNLOAD, STATUS
+from jobsvc.web.outputs.job_files import JobFilesEndpoint
+from jobsvc.web.paths import DOWNLOAD, FILES, NAMED_DOWNLOAD, STATUS, TAR
 from jobsvc.web.ratelimit.further_ranges import FurtherRanges
 from jobsvc.web.streaming import sse
 
@@ -40,6 +43,8 @@ class Endpoints:
     job_list: JobListEndpoint
     job_status: JobStatusEndpoint
     download: DownloadEndpoint
+    archives: ArchiveEndpoint
+    job_files: JobFilesEndpoint
     job_log: JobLogEndpoint
     job_events: JobEventsEndpoint
     all_events: AllEventsEndpoint
@@ -73,6 +78,13 @@ def add_routes(
         authenticate=links.authenticate,
         further_ranges=endpoints.further_ranges,
     )
+    single_file = guard.wrap(
+        endpoints.download.handle_file,
+        scope=OUTPUTS_READ,
+        budget="files",
+        parameters=signed_links.PARAMETERS,
+        authenticate=links.authenticate,
+    )
     gets = {
         "/api/jobs": guard.wrap(
             endpoints.job_list.handle, scope=JOBS_READ, budget="list", parameters=job_list.PARAMETERS
@@ -80,6 +92,18 @@ def add_routes(
         STATUS: status.handle,
         DOWNLOAD: download.handle,
         NAMED_DOWNLOAD.replace("{name}", "{name:[^/]+}"): download.handle,
+        FILES: guard.wrap(
+            endpoints.job_files.handle, scope=OUTPUTS_READ, budget="files", parameters=job_files.PARAMETERS
+        ),
+        FILES + "/{output}": single_file,
+        FILES + "/{output}/{path:.+}": single_file,
+        TAR: guard.wrap(
+            endpoints.archives.handle_tar,
+            scope=OUTPUTS_READ,
+            budget="download",
+            parameters=(*archive.PARAMETERS, *signed_links.PARAMETERS),
+            authenticate=links.authenticate_with_query,
+        ),
         "/api/jobs/{id}/events": guard.wrap(
             endpoints.job_events.handle, scope=JOBS_READ, budget="status", parameters=(sse.LAST_EVENT_ID,)
         ),

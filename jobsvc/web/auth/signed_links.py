@@ -1,8 +1,9 @@
-"""Download links: URLs that grant access to one version of a job's output for a limited time.
+"""Download links: URLs that grant access to one version of a file or archive for a limited time.
 
 `/api/jobs/ID/download/NAME?version=V&token=ID&expires=MILLISECONDS&signature=S` is only accepted exactly as
-issued, including its path. `sign` and `verify` are pure functions; `SignedLinks` has the key. A link has the
-rights of the token that created it, as long as that token is live.
+issued, including its path; with `&inline=1` before the signature, a browser shows the file. `sign` and
+`verify` are pure functions; `SignedLinks` has the key. A link has the rights of the token that created it, as
+long as that token is live.
 """
 
 from __future__ import annotations
@@ -24,20 +25,26 @@ from jobsvc.domain.errors import Unauthorized
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.link_key import KEY_BYTES, load_or_create
 from jobsvc.web.auth.bearer import TokenAuthenticator
-from jobsvc.web.paths import VERSION_QUERY, link_path
+from jobsvc.web.paths import VERSION_QUERY
 
 BY_LINK: Final = web.RequestKey("jobsvc.by-link", bool)
 """On a request: whether a link authenticated it."""
 
-PARAMETERS: Final = ("version", "token", "expires", "signature")
+INLINE: Final = web.RequestKey("jobsvc.inline", bool)
+"""On a request: whether its link lets a browser show the file instead of saving it."""
+
+PARAMETERS: Final = ("version", "token", "expires", "inline", "signature")
 """Query parameters of a link, in their order."""
 
+_INLINE: Final = "&inline=1"
 _FORMAT: Final = "jobsvc download link 2"
 # No percent-encoding, no other order, no repeated or additional parameter: each link has one spelling.
 _QUERY: Final = re.compile(
-    r"version=([A-Za-z0-9_-]{22})&token=([A-Za-z0-9._-]{1,64})&expires=([1-9][0-9]{0,15})&signature=([A-Za-z0-9_-]{43})",
+    r"version=([A-Za-z0-9_-]{22})&token=([A-Za-z0-9._-]{1,64})&expires=([1-9][0-9]{0,15})"
+    r"(&inline=1)?&signature=([A-Za-z0-9_-]{43})",
     re.ASCII,
 )
+_IS_LINK: Final = re.compile(r"(?:^|&)(?:token|expires|signature)=")
 _AUTHORITY: Final = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
 
 
@@ -52,10 +59,12 @@ def sign(key: bytes, path: str, version: str, token_id: str, expires: int) -> st
     return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def query(key: bytes, path: str, version: str, token_id: str, expires: int) -> str:
+def query(key: bytes, path: str, version: str, token_id: str, expires: int, *, inline: bool = False) -> str:
     """Return the query of a link that is valid until `expires`, in milliseconds since the epoch."""
-    signature = sign(key, path, version, token_id, expires)
-    return f"version={version}&token={token_id}&expires={expires}&signature={signature}"
+    shown = _INLINE if inline else ""
+    # A path contains no question mark, so a link of the other kind never has the same signed bytes.
+    signature = sign(key, path + (f"?{shown}" if inline else ""), version, token_id, expires)
+    return f"version={version}&token={token_id}&expires={expires}{shown}&signature={signature}"
 
 
 def verify(key: bytes, path: str, text: str, now: float) -> str:
@@ -66,7 +75,8 @@ def verify(key: bytes, path: str, text: str, now: float) -> str:
     match = _QUERY.fullmatch(text)
     if match is None:
         raise _refusal("link-malformed")
-    version, token_id, expires, signature = match[1], match[2], int(match[3]), match[4]
+    version, token_id, expires, inline, signature = match[1], match[2], int(match[3]), match[4], match[5]
+    path = f"{path}?{inline}" if inline else path
     # Compared as text: decoding would drop two bits of the last character, and these have to match too.
     if not hmac.compare_digest(signature, sign(key, path, version, token_id, expires)):
         raise _refusal("link-signature")
@@ -110,16 +120,15 @@ class SignedLinks:
         self._key = await self._disk.run_control("*links", partial(load_or_create, self._path))
         yield
 
-    def create(self, job_id: str, name: str, version: str, token: Token, seconds: int) -> Link:
-        """Create a link to a version of a job's output, valid for `seconds` but no longer than the token.
+    def create(self, path: str, version: str, token: Token, seconds: int, *, inline: bool = False) -> Link:
+        """Create a link to a version of what is at `path`, valid for `seconds` but no longer than the token.
 
         The `expires` of the link is the time that applies.
         """
         expires = int((self._clock() + seconds) * 1000)
         if token.expires is not None:
             expires = min(expires, int(token.expires * 1000))
-        path = link_path(job_id, name)
-        return Link(f"{path}?{query(self._key, path, version, token.id, expires)}", expires)
+        return Link(f"{path}?{query(self._key, path, version, token.id, expires, inline=inline)}", expires)
 
     def authenticate(self, request: web.Request) -> Token:
         """Return the live token of a request: from its Authorization field if it has one, else from its link.
@@ -136,7 +145,14 @@ class SignedLinks:
         if token is None:
             raise _refusal(self._authenticator.rejection_reason(token_id), token_id)
         request[BY_LINK] = True
+        request[INLINE] = _INLINE in text
         return token
+
+    def authenticate_with_query(self, request: web.Request) -> Token:
+        """Like `authenticate`, on a route with other query parameters: a link has at least one of its own."""
+        if _IS_LINK.search(request.raw_path.partition("?")[2]):
+            return self.authenticate(request)
+        return self._authenticator.authenticate(request.headers)
 
 
 def _refusal(reason: str, token_id: str | None = None) -> Unauthorized:

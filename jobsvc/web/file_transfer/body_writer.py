@@ -17,16 +17,20 @@ from aiohttp import web
 
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.observe.download_log import Outcome
+from jobsvc.storage.archive.archive_sender import ArchiveSender
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.nonblocking.cached_read import Body
 from jobsvc.storage.sendfile.file_sender import FileSender
+from jobsvc.storage.sendfile.socket_sender import SocketSender
 from jobsvc.web.auth.permits import Permits
 from jobsvc.web.connection.response_stream import ResponseStream, drain, is_write_paused
+from jobsvc.web.file_transfer.selection import Archive
 from jobsvc.web.file_transfer.throttle import Throttle
 from jobsvc.web.file_transfer.transfer import FileTransfer
 from jobsvc.web.file_transfer.transfer_state import TransferAborted, TransferState
+from jobsvc.web.headers.byte_ranges import ByteRange
 from jobsvc.web.responses import single_write
 
 log = structlog.get_logger("jobsvc.web")
@@ -99,7 +103,7 @@ class BodyWriter:
         self,
         request: web.Request,
         response: web.StreamResponse,
-        file: OpenFile,
+        file: OpenFile | Archive,
         state: TransferState,
     ) -> None:
         """Send the head and then the segments, which are ranges of `file`; the file is closed at the end.
@@ -107,7 +111,7 @@ class BodyWriter:
         Raises StorageUnavailable if nothing was sent because no descriptor was left. Raises TransferAborted
         if the transfer ends early in any other way; the connection is aborted then.
         """
-        sender = self._file_sender(request, file, state)
+        sender = self._new_sender(request, file, state)
         file_transfer = FileTransfer(
             self._disk, sender, state, request, send_timeout=self._send_timeout, throttle=self._new_throttle()
         )
@@ -124,18 +128,20 @@ class BodyWriter:
         except BaseException as exc:
             sender.abort()
             await file_transfer.wait_thread()
-            _log_aborted(state, exc)
+            _log_aborted(state, sender.file_name, exc)
             raise self._abort(request, exc) from exc
         finally:
             state.accepted_by_client = None
             file_transfer.close()
 
-    def release(self, file: OpenFile) -> None:
+    def release(self, file: OpenFile | Archive) -> None:
         """Close a file that is not sent, outside the event loop's thread."""
         self._disk.close_later(file)
 
-    def _file_sender(self, request: web.Request, file: OpenFile, state: TransferState) -> FileSender:
-        """Create the file sender for this connection; if that fails, the file is closed.
+    def _new_sender(
+        self, request: web.Request, file: OpenFile | Archive, state: TransferState
+    ) -> SocketSender:
+        """Create the sender for this connection; if that fails, the file is closed.
 
         Raises TransferAborted if the connection is lost, StorageUnavailable if no descriptor is left.
         """
@@ -144,7 +150,7 @@ class BodyWriter:
             self._disk.close_later(file)
             raise TransferAborted(Outcome.CLIENT_GONE)
         try:
-            return FileSender(file, _descriptor_of(request.transport), state.expected)
+            return _sender(file, _descriptor_of(request.transport), state)
         except BaseException as exc:
             self._disk.close_later(file)
             if not isinstance(exc, OSError):
@@ -189,14 +195,22 @@ class BodyWriter:
         return exc
 
 
-def _log_aborted(state: TransferState, exc: BaseException) -> None:
+def _log_aborted(state: TransferState, file: str | None, exc: BaseException) -> None:
     """Log transfers that storage errors or changed files ended; those that clients ended are not logged."""
     if isinstance(exc, StorageUnavailable):
-        log.warning("download-broken", job=state.key, sent=state.sent, reason=exc.detail)
+        log.warning("download-broken", job=state.key, file=file, sent=state.sent, reason=exc.detail)
     elif isinstance(exc, TransferAborted) and exc.outcome is not Outcome.CLIENT_GONE:
         cause = exc.__cause__
         reason = cause.strerror if isinstance(cause, OSError) else "the file changed during the download"
-        log.warning("download-broken", job=state.key, sent=state.sent, reason=reason)
+        log.warning("download-broken", job=state.key, file=file, sent=state.sent, reason=reason)
+
+
+def _sender(file: OpenFile | Archive, socket_fd: int, state: TransferState) -> SocketSender:
+    """Create the sender of a file or an archive; raises OSError if no descriptor is left."""
+    if isinstance(file, OpenFile):
+        return FileSender(file, socket_fd, state.expected)
+    ranges = [(part.start, part.stop) for part in state.segments if isinstance(part, ByteRange)]
+    return ArchiveSender(file.layout, file.source, socket_fd, ranges)
 
 
 def _descriptor_of(transport: asyncio.Transport) -> int:

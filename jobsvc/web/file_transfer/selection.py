@@ -14,6 +14,8 @@ from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
 
+from jobsvc.storage.archive.layout import ArchiveLayout
+from jobsvc.storage.archive.output_source import OutputSource
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.nonblocking.cached_read import SMALL_BODY_BYTES, Body, read_cached
@@ -35,18 +37,28 @@ Read = Callable[[OpenFile, int, int], Body | None]
 """Reads from one offset up to another what is in memory; returns None if it is not."""
 
 
+class Archive(NamedTuple):
+    """An archive that is made while it is sent."""
+
+    layout: ArchiveLayout
+    source: OutputSource
+
+    def close(self) -> None:
+        """Do nothing: the files are opened one at a time, while they are sent."""
+
+
 class FileSelection(NamedTuple):
     """A file of a job, and which part of it the request gets."""
 
     name: str
-    version: FileVersion
-    """The version of the file."""
+    version: FileVersion | None
+    """The version of the file; None for an archive."""
     selected: RepresentationInfo
     evaluation: Evaluation
     body: Body | None
     """The whole body, if it is small and was in memory, or empty if none is sent; None if it is still to be
     sent from the file."""
-    file: OpenFile | None
+    file: OpenFile | Archive | None
     """Open if the body is still to be sent from it, otherwise None."""
     base: int = 0
     """Offset in the file at which the selected representation begins."""
@@ -101,6 +113,16 @@ def select_from(
         file.close()
     remaining = None if body is not None else file
     return FileSelection(file.name, file.version, selected, evaluation, body, remaining, base)
+
+
+def select_archive(
+    name: str, archive: Archive, request: web.Request, selected: RepresentationInfo, now: float
+) -> FileSelection:
+    """Decide what the request gets of an archive; `now` is in seconds since the epoch. Opens nothing."""
+    evaluation = evaluate(request.method, request.headers, selected, now)
+    ranges = _ranges_to_send(evaluation, selected.size) if request.method == hdrs.METH_GET else ()
+    body, archive_left = (None, archive) if ranges else (b"", None)
+    return FileSelection(name, None, selected, evaluation, body, archive_left)
 
 
 def header_fields(selection: FileSelection) -> dict[str, str]:

@@ -32,6 +32,15 @@ for _type, _suffixes in {
 }.items():
     _TYPES.add_type(_type, _suffixes)
 
+_SHOWN: Final = frozenset(
+    {
+        *("video/mp4", "video/webm", "video/quicktime", "video/ogg"),
+        *("audio/mpeg", "audio/ogg", "audio/flac", "audio/mp4", "audio/x-wav"),
+        *("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp"),
+        "text/plain",
+    }
+)
+"""Not SVG, HTML and PDF: they can contain scripts."""
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f]")
 # RFC 8187, section 3.2.1, attr-char; quote() always leaves letters and digits unquoted.
 _ATTR_CHAR: Final = "!#$&+-.^_`|~"
@@ -48,13 +57,21 @@ def saved_name(name: str) -> str:
     return _UNSAFE.sub("_", name).encode("utf-8", "replace").decode()
 
 
+def is_shown_safely(media_type: str) -> bool:
+    """Return whether a browser shows or plays this type, and runs no script in it."""
+    return media_type in _SHOWN
+
+
 @lru_cache(maxsize=1024)
-def content_disposition(name: str) -> str:
-    """Return Content-Disposition (RFC 6266): an ASCII `filename`, and `filename*` if the name differs."""
+def content_disposition(name: str, disposition: str = "attachment") -> str:
+    """Return Content-Disposition (RFC 6266): an ASCII `filename`, and `filename*` if the name differs.
+
+    `disposition`: "attachment" to save the file, "inline" to show it.
+    """
     name = saved_name(name)
     plain = name.encode("ascii", "replace").decode().replace("?", "_")
     quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
-    field = f'attachment; filename="{quoted}"'
+    field = f'{disposition}; filename="{quoted}"'
     if name == plain and "%" not in name:
         return field
     return f"{field}; filename*=UTF-8''{quote(name, safe=_ATTR_CHAR)}"

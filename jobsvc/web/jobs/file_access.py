@@ -17,7 +17,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 from aiohttp import web
 
 from jobsvc.domain.access import Token, can_see, require_visible
-from jobsvc.domain.errors import JobNotFound, OutputMissing, StorageUnavailable
+from jobsvc.domain.errors import FileMissing, JobNotFound, OutputMissing, StorageUnavailable
+from jobsvc.domain.job import Job, Status
 from jobsvc.domain.status_record import BadRecord
 from jobsvc.index.catalogue.catalogue_updater import CatalogueUpdater
 from jobsvc.index.catalogue.entries import Catalogue
@@ -90,6 +91,44 @@ class JobFileAccess:
         return await self._read_on_disk(
             self._disk.run_metadata, known, partial(_read_and_open, self._root, known, token, fn)
         )
+
+    async def open_file(
+        self,
+        token: Token,
+        job_id: str,
+        path_in: Callable[[JobSnapshot], str],
+        fn: Callable[[JobSnapshot, OpenFile | None], T],
+    ) -> JobFile[T]:
+        """Read the record, open the file at the path that `path_in` returns for it, and pass both to `fn`.
+
+        `fn` owns the file; it is None if the job is not completed. No thread is used if everything is in
+        memory. Raises the same as `read_record`, FileMissing, and what `path_in` raises.
+        """
+        known = await self._visible_snapshot(token, job_id)
+        file = self._open_cached(known, path_in)
+        if file is not None:
+            return JobFile(known, fn(known, file))
+
+        def open_and_call(snapshot: JobSnapshot) -> T:
+            if snapshot.job.status is not Status.COMPLETED:
+                return fn(snapshot, None)
+            return fn(snapshot, self._open_path(snapshot.job, path_in(snapshot)))
+
+        return await self.read_record(token, job_id, open_and_call)
+
+    def _open_cached(self, known: JobSnapshot, path_in: Callable[[JobSnapshot], str]) -> OpenFile | None:
+        if self._cached is None or known.job.status is not Status.COMPLETED:
+            return None
+        try:
+            return self._cached.open_file(known, path_in(known))
+        except FileMissing:  # the outputs may have changed since they were read
+            return None
+
+    def _open_path(self, job: Job, path: str) -> OpenFile:
+        try:
+            return self._root.open_path(job, path)
+        except PathNotFound as exc:
+            raise FileMissing("The file does not exist.") from exc
 
     def open_output_nowait(
         self, token: Token, job_id: str, fn: Callable[[JobSnapshot, OpenFile | None], T]

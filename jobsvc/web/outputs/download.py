@@ -20,26 +20,27 @@ from jobsvc.domain.access import OUTPUTS_READ, Token
 from jobsvc.domain.errors import OutputMissing
 from jobsvc.domain.job import Job, Status
 from jobsvc.index.digests.digest_service import DigestService
-from jobsvc.observe import request_id
-from jobsvc.observe.download_log import DownloadLog, DownloadRecord, Outcome
-from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.nonblocking.cached_read import SMALL_BODY_BYTES, read_cached
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.auth.signed_links import BY_LINK
+from jobsvc.web.auth.signed_links import INLINE
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.file_transfer.file_response import FileResponder
-from jobsvc.web.file_transfer.selection import FileSelection, Read, ranges_sent, select_from
+from jobsvc.web.file_transfer.selection import FileSelection, Read, select_from
 from jobsvc.web.file_transfer.transfer_state import TransferState
 from jobsvc.web.headers.content_headers import content_disposition, content_type
 from jobsvc.web.headers.repr_digest import wants_sha256
-from jobsvc.web.jobs.file_access import JobFileAccess
+from jobsvc.web.jobs.file_access import JobFile, JobFileAccess
+from jobsvc.web.outputs.archive import ArchiveEndpoint
+from jobsvc.web.outputs.download_recorder import DownloadRecorder
 from jobsvc.web.outputs.requested_output import (
     CURRENT_OUTPUT,
+    RequestedFile,
     RequestedOutput,
+    requested_file_of,
     requested_output_of,
     require_output,
 )
@@ -58,6 +59,15 @@ class _Download(NamedTuple):
         return self.output.has_body
 
 
+class OutputIsNoFile(Exception):
+    """The main output is a directory or a sequence: it is sent as an archive."""
+
+
+def _why_no_file(snapshot: JobSnapshot) -> Exception:
+    """Return the error for a completed job whose main output could not be opened as a file."""
+    return OutputIsNoFile() if snapshot.has_output and snapshot.output_version is None else OutputMissing()
+
+
 class DownloadEndpoint:
     """Handler of `GET /api/jobs/{id}/download` and its dependencies."""
 
@@ -66,32 +76,39 @@ class DownloadEndpoint:
         *,
         disk: StorageExecutor,
         files: JobFileAccess,
+        archives: ArchiveEndpoint,
         slots: DownloadSlots,
         body_writer: BodyWriter,
         digests: DigestService,
-        log: DownloadLog,
-        metrics: Metrics,
+        recorder: DownloadRecorder,
         further_ranges: FurtherRanges,
     ) -> None:
         self._disk = disk
+        self._archives = archives
         self._files = files
         self._slots = slots
         self._digests = digests
         self._file_responder = FileResponder(body_writer, "output", OUTPUTS_READ)
         self._read = self._file_responder.read_buffer.read
-        self._log = log
+        self._recorder = recorder
         self._further_ranges = further_ranges
         self._unthrottled = body_writer.unthrottled
         self._background_tasks: set[asyncio.Task[None]] = set()
-        self._bytes = metrics.download_bytes
-        self._outcomes = {outcome: metrics.downloads.labels(outcome) for outcome in Outcome}
-        metrics.downloads_in_progress.set_function(lambda: slots.taken)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Handle GET and HEAD."""
+        """Handle GET and HEAD of the main output; a directory or sequence is sent as a tar archive."""
         token = request[TOKEN]
         open_output, answer = partial(self._open, request, token), partial(self._answer, request, token)
-        return await self._slots.respond(request, open_output, answer, self._release)
+        try:
+            return await self._slots.respond(request, open_output, answer, self._release)
+        except OutputIsNoFile:
+            return await self._archives.send_main_output(request)
+
+    async def handle_file(self, request: web.Request) -> web.StreamResponse:
+        """Handle GET and HEAD of one file of an output."""
+        token = request[TOKEN]
+        open_file, answer = partial(self._open_file, request, token), partial(self._send, request)
+        return await self._slots.respond(request, open_file, answer, self._release)
 
     async def _open(self, request: web.Request, token: Token) -> _Download:
         """Read the record, open the output and select what the request gets, in one call in a pool thread.
@@ -102,16 +119,28 @@ class DownloadEndpoint:
         select_output = partial(self._select, request, requested_output_of(request), read_cached)
         job_file = await self._files.open_output(token, job_id_of(request), select_output)
         try:
-            job = job_file.snapshot.job
-            return _Download(job, self._with_digest(request, job, require_output(job, job_file.file)))
+            job, selection = self._opened(job_file)
+            return _Download(job, self._with_digest(request, job, selection))
         except BaseException:
             self._disk.close_later(job_file)
             raise
 
+    async def _open_file(self, request: web.Request, token: Token) -> _Download:
+        """Like `_open`, for the file that the URL names; raises FileMissing if there is none."""
+        requested = requested_file_of(request)
+        select_file = partial(self._select, request, requested, read_cached)
+        job_file = await self._files.open_file(token, job_id_of(request), requested.path_in, select_file)
+        return self._opened(job_file)
+
+    def _opened(self, job_file: JobFile[FileSelection | None]) -> _Download:
+        """Return the open download. Raises JobNotCompleted, JobFailed or JobCanceled."""
+        job = job_file.snapshot.job
+        return _Download(job, require_output(job, job_file.file))
+
     def _select(
         self,
         request: web.Request | FastRequest,
-        requested: RequestedOutput,
+        requested: RequestedOutput | RequestedFile,
         read: Read,
         snapshot: JobSnapshot,
         file: OpenFile | None,
@@ -124,7 +153,7 @@ class DownloadEndpoint:
         if snapshot.job.status is not Status.COMPLETED:
             return None
         if file is None:
-            raise OutputMissing
+            raise _why_no_file(snapshot)
         if requested is not CURRENT_OUTPUT:
             try:
                 requested.check(file)
@@ -138,7 +167,11 @@ class DownloadEndpoint:
 
         A 412 or 416 has none: its body is a problem document, not part of the output.
         """
-        if output.evaluation.status >= HTTPStatus.BAD_REQUEST or not wants_sha256(request.headers):
+        if (
+            output.version is None
+            or output.evaluation.status >= HTTPStatus.BAD_REQUEST
+            or not wants_sha256(request.headers)
+        ):
             return output
         return output._replace(digest=self._digests.request(job, output.version))
 
@@ -146,45 +179,15 @@ class DownloadEndpoint:
         self, request: web.Request, token: Token, download: _Download, slot: Slot | None
     ) -> web.StreamResponse:
         """Send the response; `slot` is None if it has no body."""
-        (job, output), further = download, self._further_ranges
-        further.record(request, further.key_of(request, token), output.evaluation.status)
-        client = further.client_addresses.address_of(request)
-        on_finished = partial(self._record_end, client, job, output, by_link=BY_LINK in request)
-        return await self._file_responder.answer(
-            request, job.id, output, _headers(output.name), on_finished, slot=slot
-        )
+        further = self._further_ranges
+        further.record(request, further.key_of(request, token), download.output.evaluation.status)
+        return await self._send(request, download, slot)
 
-    def _record_end(
-        self,
-        client: str | None,
-        job: Job,
-        output: FileSelection,
-        state: TransferState,
-        outcome: Outcome,
-        *,
-        by_link: bool,
-    ) -> None:
-        """Count the download in the metrics and write its line to the download log."""
-        self._outcomes[outcome].inc()
-        self._bytes.inc(state.sent)
-        self._log.write(
-            DownloadRecord(  # in order: keywords cost 2 µs more
-                state.started_at,
-                request_id.current() or "",
-                state.token.id,
-                job.owner,
-                job.id,
-                output.name,
-                output.selected.etag,
-                ranges_sent(output),
-                state.sent,
-                state.expected,
-                time.time() - state.started_at,
-                outcome,
-                client,
-                by_link,
-            )
-        )
+    async def _send(self, request: web.Request, download: _Download, slot: Slot | None) -> web.StreamResponse:
+        job, output = download
+        on_finished = self._recorder.on_finished(request, job, output)
+        headers = _headers(output.name, inline=request.get(INLINE, False))
+        return await self._file_responder.answer(request, job.id, output, headers, on_finished, slot=slot)
 
     def _release(self, download: _Download) -> None:
         self._file_responder.release(download.output)
@@ -205,7 +208,7 @@ class DownloadEndpoint:
             return None
         job, output = job_file.snapshot.job, require_output(job_file.snapshot.job, job_file.file)
         request.client = self._further_ranges.client_addresses.address_of(request)
-        on_finished = partial(self._record_end, request.client, job, output, by_link=False)
+        on_finished = partial(self._recorder.record, request.client, job, output, by_link=False)
         response = self._file_responder.prepare_fast(
             request,
             token,
@@ -230,8 +233,14 @@ class DownloadEndpoint:
         task.add_done_callback(self._background_tasks.discard)
 
 
-def _headers(name: str) -> dict[str, str]:
-    return {"Content-Disposition": content_disposition(name)}
+def _headers(name: str, *, inline: bool = False) -> dict[str, str]:
+    """Return the fields that all responses with this file have; the sandbox applies if a browser shows it."""
+    if not inline:
+        return {"Content-Disposition": content_disposition(name)}
+    return {
+        "Content-Disposition": content_disposition(name, "inline"),
+        "Content-Security-Policy": "sandbox",
+    }
 
 
 @lru_cache(maxsize=1024)

@@ -165,7 +165,7 @@ class LinkService:
         return SignedLinks(self.folder / "link.key", self.disk, self.gate, clock=lambda: self.now)
 
     def url(self, token: Token, seconds: int = 60) -> str:
-        return self.links.create("job", "film.mp4", VERSION, token, seconds).target
+        return self.links.create(PATH, VERSION, token, seconds).target
 
     async def token(self, expires: float | None = None) -> tuple[str, Token]:
         made = create(self.folder / "tokens.json", "anna", expires=expires)
@@ -194,7 +194,7 @@ async def service(tmp_path: Path) -> AsyncIterator[LinkService]:
 
 async def test_link_authenticates_as_the_token_that_created_it(service: LinkService) -> None:
     _, token = await service.token()
-    link = service.links.create("job", "film.mp4", VERSION, token, 60)
+    link = service.links.create(PATH, VERSION, token, 60)
     assert link.target.startswith(
         f"{PATH}?version={VERSION}&token={token.id}&expires={link.expires}&signature="
     )
@@ -219,8 +219,8 @@ async def test_link_expires_with_its_time_and_with_its_token(service: LinkServic
 
 async def test_link_never_outlives_its_token(service: LinkService) -> None:
     _, token = await service.token(expires=NOW + 30)
-    assert service.links.create("job", "film.mp4", VERSION, token, 60).expires == (NOW + 30) * 1000
-    assert service.links.create("job", "film.mp4", VERSION, token, 20).expires == (NOW + 20) * 1000
+    assert service.links.create(PATH, VERSION, token, 60).expires == (NOW + 30) * 1000
+    assert service.links.create(PATH, VERSION, token, 20).expires == (NOW + 20) * 1000
     url = service.url(token)
     service.now = NOW + 30
     with pytest.raises(Unauthorized, match=ALIKE):
@@ -253,6 +253,17 @@ async def test_request_without_credentials_is_not_a_guess_and_any_link_query_is(
     with pytest.raises(Unauthorized) as refused:
         service.comes("/api/jobs/job/download?x")
     assert type(refused.value) is Unauthorized
+
+
+async def test_inline_is_part_of_the_signature(service: LinkService) -> None:
+    _, token = await service.token()
+    shown = service.links.create(PATH, VERSION, token, 60, inline=True).target
+    saved = service.url(token)
+    assert "&inline=1&signature=" in shown
+    assert service.comes(shown) == service.comes(saved) == token
+    for forged in (shown.replace("&inline=1", ""), saved.replace("&signature", "&inline=1&signature")):
+        with pytest.raises(Unauthorized, match=ALIKE):
+            service.comes(forged)
 
 
 async def test_versioned_url_without_a_token_is_not_a_guess(service: LinkService) -> None:

@@ -119,7 +119,7 @@ async def test_idle_connection_is_closed_after_the_keepalive_timeout(
 async def test_body_that_stalls_is_answered_408(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobsvc.web.outputs.download_links.BODY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("jobsvc.web.outputs.link_request.BODY_TIMEOUT_S", 0.5)
     make_job("job-1", output=b"film")
     service = await serve()
     async with service.connect() as link:

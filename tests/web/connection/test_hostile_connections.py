@@ -15,7 +15,7 @@ import pytest
 from jobsvc.domain.errors import ApiError
 from jobsvc.storage.state import token_file
 from jobsvc.web.connection import timeouts
-from jobsvc.web.outputs import download_links
+from jobsvc.web.outputs import link_request
 from tests.clients.raw_http import request
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.eventually import until
@@ -82,7 +82,7 @@ def _api_errors() -> list[ApiError]:
 async def test_memory_of_a_refused_request_is_freed_without_garbage_collection(
     serve: Serve, make_job: MakeJob, make_token: MakeToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download_links, "BODY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(link_request, "BODY_TIMEOUT_S", 0.01)
     make_job("victim-1")
     service = await serve(limit_status="1/hour")
     unfinished = request("POST", "/api/jobs/victim-1/download-links", token=service.token, body=b"  ")[:-1]

@@ -413,7 +413,7 @@ async def test_unreadable_body_is_400_and_not_an_error(service: Service) -> None
 
 
 async def test_missing_body_times_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobsvc.web.outputs.download_links.BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("jobsvc.web.outputs.link_request.BODY_TIMEOUT_S", 0.05)
     async with service.connect() as link:
         link.send(half_a_request(service))
         assert (await link.answer()).code == "request-timeout"

@@ -1,0 +1,182 @@
+"""`GET /api/jobs/{id}/archive.tar` and `.zip`: send all files of a job's outputs, or some, as one archive.
+
+An archive is made while it is sent. Its length, its entity tag and any range of it follow from the list of
+the files, so that it can be resumed as a single file can.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Final, NamedTuple, TypeAlias
+
+from aiohttp import web
+from multidict import MultiMapping
+
+from jobsvc.domain.access import OUTPUTS_READ, Token
+from jobsvc.domain.errors import BadRequest, FileMissing, NotFound, OutputReplaced
+from jobsvc.domain.job import Job
+from jobsvc.domain.output_list import main_output
+from jobsvc.domain.outputs import Frames, parse_frames
+from jobsvc.observe.download_log import Outcome
+from jobsvc.observe.metrics import Metrics
+from jobsvc.storage.archive.file_list import FileList
+from jobsvc.storage.archive.layout import ArchiveLayout
+from jobsvc.storage.archive.output_source import JobOutputs
+from jobsvc.storage.archive.tar import tar_layout
+from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.web import query_params
+from jobsvc.web.auth.bearer import TOKEN
+from jobsvc.web.file_transfer.body_writer import BodyWriter
+from jobsvc.web.file_transfer.file_response import FileResponder
+from jobsvc.web.file_transfer.selection import Archive, FileSelection, select_archive
+from jobsvc.web.file_transfer.transfer_state import TransferState
+from jobsvc.web.headers.conditional import RepresentationInfo
+from jobsvc.web.headers.content_headers import content_disposition
+from jobsvc.web.outputs.download_recorder import DownloadRecorder
+from jobsvc.web.outputs.file_lists import FileLists, select
+from jobsvc.web.outputs.requested_output import requested_output_of
+from jobsvc.web.paths import job_id_of
+from jobsvc.web.ratelimit.download_slots import DownloadSlots, Slot
+
+PARAMETERS: Final = ("output", "frames")
+
+MakeLayout: TypeAlias = Callable[[FileList], Generator[None, None, ArchiveLayout]]
+
+
+class Format(NamedTuple):
+    """A format of archives."""
+
+    suffix: str
+    content_type: str
+    make_layout: MakeLayout
+
+
+TAR: Final = Format("tar", "application/x-tar", tar_layout)
+
+
+class ArchiveQuery(NamedTuple):
+    """The query parameters of an archive."""
+
+    outputs: frozenset[str]
+    """Names of outputs; empty for all."""
+    frames: Frames | None
+    version: str | None
+    only_main: bool = False
+    """Whether the main output alone is selected, whatever its name is."""
+
+    def select(self, job: Job, files: FileList) -> FileList:
+        """Return the selected files. Raises FileMissing if an output does not exist or no file is left."""
+        main = main_output(job.outputs) if self.only_main else None
+        selected = select(files, self.outputs if main is None else {main.name}, self.frames)
+        if not selected:
+            raise FileMissing("The job has no files in these outputs and frames.")
+        return selected
+
+
+class _Archive(NamedTuple):
+    job: Job
+    selection: FileSelection
+
+    @property
+    def has_body(self) -> bool:
+        return self.selection.has_body
+
+
+class ArchiveEndpoint:
+    """Handlers of the archives, and their dependencies."""
+
+    def __init__(
+        self,
+        *,
+        file_lists: FileLists,
+        root: JobsRoot,
+        slots: DownloadSlots,
+        body_writer: BodyWriter,
+        recorder: DownloadRecorder,
+        metrics: Metrics,
+    ) -> None:
+        self._file_lists = file_lists
+        self._root = root
+        self._slots = slots
+        self._responder = FileResponder(body_writer, "archive", OUTPUTS_READ)
+        self._recorder = recorder
+        self._bytes = metrics.archive_bytes
+        self._aborted = metrics.archives_aborted
+
+    async def handle_tar(self, request: web.Request) -> web.StreamResponse:
+        """Handle GET and HEAD of a tar archive."""
+        return await self._respond(request, TAR, parse_query(request.query))
+
+    async def send_main_output(self, request: web.Request) -> web.StreamResponse:
+        """Respond with the tar archive of the main output, as requested by a download's URL."""
+        requested = requested_output_of(request)
+        if requested.name not in {None, f"{job_id_of(request)}.{TAR.suffix}"}:
+            raise NotFound("The output has a different name.")
+        query = ArchiveQuery(frozenset(), None, requested.version, only_main=True)
+        return await self._respond(request, TAR, query)
+
+    async def version(self, token: Token, job_id: str, *, only_main: bool = False) -> str:
+        """Return the version of the tar archive of all files, or of the main output.
+
+        Raises the same as a request for it.
+        """
+        query = ArchiveQuery(frozenset(), None, None, only_main=only_main)
+        return (await self._layout(token, job_id, TAR, query))[1].etag.strip('"')
+
+    async def _respond(self, request: web.Request, kind: Format, query: ArchiveQuery) -> web.StreamResponse:
+        open_archive = partial(self._open, request, kind, query)
+        return await self._slots.respond(request, open_archive, partial(self._answer, request), _release)
+
+    async def _open(self, request: web.Request, kind: Format, query: ArchiveQuery) -> _Archive:
+        """List the files, and select what the request gets of their archive.
+
+        Raises the same as `FileLists.read` and `ArchiveQuery.select`; OutputReplaced if the URL names another
+        version.
+        """
+        job_id = job_id_of(request)
+        job, layout = await self._layout(request[TOKEN], job_id, kind, query)
+        if query.version not in {None, current := layout.etag.strip('"')}:
+            raise OutputReplaced(current)
+        selected = RepresentationInfo(layout.etag, None, layout.length, kind.content_type)
+        name, source = f"{job_id}.{kind.suffix}", JobOutputs(self._root, job)
+        selection = select_archive(name, Archive(layout, source), request, selected, time.time())
+        return _Archive(job, selection)
+
+    async def _layout(
+        self, token: Token, job_id: str, kind: Format, query: ArchiveQuery
+    ) -> tuple[Job, ArchiveLayout]:
+        """List the files of a job, and compute where each is in the archive of the selected ones."""
+        snapshot, files = await self._file_lists.read(token, job_id)
+        selected = query.select(snapshot.job, files)
+        return snapshot.job, await self._file_lists.run(job_id, kind.make_layout(selected))
+
+    async def _answer(self, request: web.Request, archive: _Archive, slot: Slot | None) -> web.StreamResponse:
+        job, selection = archive
+        record = self._recorder.on_finished(request, job, selection)
+
+        def on_finished(state: TransferState, outcome: Outcome) -> None:
+            self._bytes.inc(state.sent)
+            if outcome is not Outcome.COMPLETE:
+                self._aborted.labels(outcome).inc()
+            record(state, outcome)
+
+        headers = {"Content-Disposition": content_disposition(selection.name)}
+        return await self._responder.answer(request, job.id, selection, headers, on_finished, slot=slot)
+
+
+def parse_query(parameters: MultiMapping[str]) -> ArchiveQuery:
+    """Parse the query parameters. Raises BadRequest, naming the invalid parameter."""
+    frames = query_params.get_text(parameters, "frames")
+    try:
+        selected = None if frames is None else parse_frames(frames)
+    except ValueError as exc:
+        raise BadRequest(f"frames: {exc}.") from exc
+    return ArchiveQuery(
+        frozenset(parameters.getall("output", ())), selected, query_params.get_text(parameters, "version")
+    )
+
+
+def _release(_archive: _Archive) -> None:
+    """Release nothing: no file is open before the archive is sent."""

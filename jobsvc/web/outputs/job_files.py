@@ -1,0 +1,155 @@
+"""`GET /api/jobs/{id}/files`: list the files of a job's outputs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import orjson
+from aiohttp import web
+from multidict import MultiMapping
+
+from jobsvc.domain.errors import BadRequest
+from jobsvc.domain.timestamp import format_time
+from jobsvc.index.digests.digest_service import DigestService
+from jobsvc.storage.archive.file_list import FileList, ListedFile
+from jobsvc.storage.executor import StorageExecutor
+from jobsvc.web import query_params
+from jobsvc.web.auth.bearer import TOKEN
+from jobsvc.web.headers.conditional import etag_of, version_id
+from jobsvc.web.headers.content_headers import content_type
+from jobsvc.web.jobs import page_cursor
+from jobsvc.web.jobs.representation import entity_tag
+from jobsvc.web.jobs.urls import PublicUrl, came_by_proxy, job_base
+from jobsvc.web.outputs.file_lists import FileLists, JobFiles, select
+from jobsvc.web.paths import file_reference, job_id_of
+from jobsvc.web.responses import json_response
+
+PARAMETERS: Final = ("output", "limit", "cursor")
+DEFAULT_LIMIT: Final = 200
+MAX_LIMIT: Final = 1000
+_FIRST_TIME: Final = -62_135_596_800_000_000
+_LAST_TIME: Final = 253_402_300_799_999_999
+"""The years 1 to 9999 in microseconds since the epoch: RFC 3339 has no others."""
+
+
+class FilesQuery(NamedTuple):
+    """The query parameters of the list of files."""
+
+    outputs: frozenset[str]
+    """Names of outputs; empty for all."""
+    limit: int
+    after: tuple[str, str] | None
+    """Output and path of the last file of the previous page."""
+
+
+class JobFilesEndpoint:
+    """Handler of `GET /api/jobs/{id}/files` and its dependencies."""
+
+    def __init__(
+        self, *, disk: StorageExecutor, file_lists: FileLists, digests: DigestService, public_url: PublicUrl
+    ) -> None:
+        self._disk = disk
+        self._file_lists = file_lists
+        self._digests = digests
+        self._public_url = public_url
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Handle GET and HEAD."""
+        query, job_id = parse_query(request.query), job_id_of(request)
+        job_files = await self._file_lists.read_kept(request[TOKEN], job_id, is_first=query.after is None)
+        digest = self._digests.known(job_files.snapshot)
+        # In a thread: a page of 1,000 files takes longer than the event loop may be held up.
+        body = await self._disk.run_metadata(
+            job_id, partial(render_page, job_files, query, self._base(request, job_id), digest)
+        )
+        return json_response.respond(
+            request, body, json_response.index_fields(entity_tag(body), 0, stale=False, unreadable=False)
+        )
+
+    def _base(self, request: web.Request, job_id: str) -> str:
+        public_url = self._public_url.for_request(request)
+        return job_base(public_url, job_id) if public_url or not came_by_proxy(request) else ""
+
+
+def parse_query(parameters: MultiMapping[str]) -> FilesQuery:
+    """Parse the query parameters. Raises BadRequest, naming the invalid parameter."""
+    return FilesQuery(
+        frozenset(parameters.getall("output", ())),
+        query_params.get_int(parameters, "limit", MAX_LIMIT, minimum=1) or DEFAULT_LIMIT,
+        _after(query_params.get_text(parameters, "cursor")),
+    )
+
+
+def render_page(job_files: JobFiles, query: FilesQuery, base: str, digest: bytes | None) -> bytes:
+    """Return one page as JSON; `base` is the prefix of the job's URLs, `digest` that of the main output.
+
+    A cursor of a file that is gone continues with the next one.
+    """
+    files = select(job_files.files, query.outputs)
+    start = 0 if query.after is None else _index_after(files, *query.after)
+    page = list(files.slice(start, start + query.limit))
+    stop = start + len(page)
+    main_path, main_version = job_files.snapshot.job.output_path, job_files.snapshot.output_version
+    documents = []
+    for file in page:
+        is_main = file.output.path == main_path and file.version == main_version
+        documents.append(render_file(file, base, digest if is_main else None))
+    document: dict[str, Any] = {
+        "files": documents,
+        "totalFiles": len(files),
+        "totalSize": files.total_size,
+        **_incomplete(files),
+        "nextCursor": None if stop >= len(files) else _cursor(page[-1]),
+    }
+    return orjson.dumps(document)
+
+
+def render_file(file: ListedFile, base: str, digest: bytes | None) -> dict[str, Any]:
+    """Return one file as a document with the member names of the API."""
+    numbers = file.version.parts()
+    document: dict[str, Any] = {"output": file.output.name, "path": file.path}
+    if file.frame is not None:
+        document["frame"] = file.frame
+    document |= {
+        "size": file.version.size,
+        "modifiedAt": format_time(min(max(file.version.mtime_ns // 1000, _FIRST_TIME), _LAST_TIME)),
+        "contentType": content_type(file.path),
+        "etag": etag_of(*numbers),
+    }
+    if digest is not None:
+        document["sha256"] = digest.hex()
+    document["downloadUrl"] = (
+        f"{base}{file_reference(file.output.name, file.path)}?version={version_id(*numbers)}"
+    )
+    return document
+
+
+def _incomplete(files: FileList) -> dict[str, Any]:
+    """Return what is not listed: frames that are missing, and entries that cannot be served."""
+    missing = {part.output.name: count for part in files.outputs if (count := part.missing_frames())}
+    left_out = sum(part.skipped + part.unusable for part in files.outputs)
+    return ({"missingFrames": missing} if missing else {}) | ({"leftOut": left_out} if left_out else {})
+
+
+def _cursor(file: ListedFile) -> str:
+    return page_cursor.encode(f"{file.output.name}/{file.path}".encode(), page_cursor.FILES)
+
+
+def _after(cursor: str | None) -> tuple[str, str] | None:
+    if cursor is None:
+        return None
+    position = page_cursor.decode(cursor, page_cursor.FILES) or b""
+    output, slash, path = position.decode("utf-8", "replace").partition("/")
+    if not slash:
+        raise BadRequest(f"cursor: {query_params.quote(cursor)} is not a nextCursor of a list of files.")
+    return output, path
+
+
+def _index_after(files: FileList, output: str, path: str) -> int:
+    """Return the index of the file that follows this one."""
+    index = files.index_at(output, path)
+    if index is None:
+        raise BadRequest("cursor: it belongs to an output that is not listed.")
+    found = files.find(output, path)
+    return index if found is None else found + 1
