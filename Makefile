@@ -25,10 +25,10 @@ test: $(STAMP)
 	$(RUN) coverage report
 	$(RUN) tests.checks.coverage_floors
 
-# Tests of single modules, without other programs and without coverage.
+# Tests of single modules that do not start the service, without coverage.
 QUICK := $(addprefix tests/,domain settings observe storage index/catalogue index/queries web/headers)
 test-quick: $(STAMP)
-	$(RUN) pytest -n 2 --dist worksteal --ignore tests/storage/filesystem/test_sshfs.py $(QUICK)
+	$(RUN) pytest -n 2 --dist worksteal -m "not service" --ignore tests/storage/filesystem/test_sshfs.py $(QUICK)
 
 # Sends random requests to every variant of the connection, then through proxies: FUZZ_COUNT=1000000 FUZZ_SEED=7 make fuzz
 FUZZ_COUNT ?= 100000

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, ExitStack
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import hypothesis
 import orjson
@@ -33,17 +33,26 @@ from tests.programs.service_runner import (
     stop_process,
 )
 
+SERVICES: Final = frozenset({"serve", "start_process"})
+"""The fixtures that start the service."""
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_loops: run an async test on asyncio and on uvloop")
+    config.addinivalue_line("markers", "service: the test starts the service (set for each that does)")
     # Hypothesis fails an example for its time alone, and a machine may be busy with other things.
     hypothesis.settings.register_profile("patient", deadline=None)
     hypothesis.settings.load_profile("patient")
     if (coverage := Coverage.current()) is not None:
         config.pluginmanager.register(CoverageScope(coverage))
     gc.disable()  # until all tests are collected
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not SERVICES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("service")
 
 
 def pytest_collection_finish() -> None:
