@@ -8,19 +8,21 @@ listed version, sending stops there: a client never gets a complete archive with
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from time import monotonic
 from typing import Final
 
-from jobsvc.storage.archive.layout import ArchiveLayout, FileRange, member_path
+from jobsvc.storage.archive.crc32 import RunningCrc
+from jobsvc.storage.archive.layout import ArchiveLayout, CrcNeeded, FileRange, Piece, member_path
 from jobsvc.storage.archive.member_files import MemberChanged, MemberFiles
 from jobsvc.storage.archive.output_source import OutputSource
 from jobsvc.storage.sendfile.socket_sender import SendResult, SocketSender, StopReason
 
 BUFFER_BYTES: Final = 256 * 1024
 """Bytes collected for one write."""
+MIN_READ_BYTES: Final = 64 * 1024
+"""Bytes of the buffer that have to be free for reading a file only to compute its CRC-32."""
 COLLECT_S: Final = 0.003
 """Seconds of collecting, so that a chunk of many small files does not hold up the other downloads."""
 
@@ -48,6 +50,7 @@ class ArchiveSender(SocketSender):
         """Collected bytes that are not sent yet."""
         self._unsent_at = -1
         """Offset in the archive of the first of them."""
+        self._crc = RunningCrc()
         self._file_in_pages: int | None = None
         """The file of which bytes were sent by sendfile last."""
 
@@ -85,7 +88,7 @@ class ArchiveSender(SocketSender):
     def _sendfile_large(self, at: int, stop: int) -> SendResult | None:
         """Send a part of a large file with sendfile; None if the bytes at this offset have to be copied."""
         piece = next(self._layout.pieces(at, self._range_stop(at)))
-        if not isinstance(piece, FileRange):
+        if not isinstance(piece, FileRange) or piece.needs_crc:
             return None
         count = min(self._chunk, stop - at, piece.stop - piece.start - self._copied_end)
         if count <= 0:
@@ -98,48 +101,79 @@ class ArchiveSender(SocketSender):
     def _collect(self, at: int, stop: int) -> int:
         """Fill the buffer with the bytes from offset `at`, at most to before `stop`; return their number.
 
-        An error is raised only if nothing was collected: else it comes again at the next call.
+        An error is raised only if nothing was collected: else it comes again at the next call. Nothing is
+        collected either if only a CRC-32 was computed for a while.
         """
         end_at, filled, range_stop = monotonic() + COLLECT_S, 0, self._range_stop(at)
         for piece in self._layout.pieces(at, min(stop, at + len(self._buffer))):
-            if isinstance(piece, bytes):
-                self._buffer[filled : filled + len(piece)] = piece
-                filled += len(piece)
-                continue
-            is_end = at + filled + piece.stop - piece.start == range_stop
-            if filled and self._is_large(piece, range_stop - at - filled):
-                break
             try:
-                self._read(piece, filled, is_end=is_end)
+                added = self._add(piece, filled, range_stop - at - filled, end_at)
             except (MemberChanged, _PeerUnread, OSError):
                 if not filled:
                     raise
                 break
-            filled += piece.stop - piece.start
+            if added is None:
+                break
+            filled += added
             if monotonic() > end_at:
                 break
         return filled
 
-    def _is_large(self, piece: FileRange, remaining: int) -> bool:
-        """Return whether sendfile can send the file from here; `remaining` bytes are left in the range."""
-        left = self._layout.files[piece.file].version.size - piece.start
-        return min(left, remaining) > self._copied_end
+    def _add(self, piece: Piece, filled: int, remaining: int, end_at: float) -> int | None:
+        """Add a piece to the buffer and return its length; None if it cannot be added now.
 
-    def _read(self, piece: FileRange, filled: int, *, is_end: bool) -> None:
-        """Read a part of a file into the buffer, and check the file at its end, or at that of the range."""
-        file = self._members.open(piece.file)
-        at_end = is_end or piece.stop == file.version.size
+        `remaining` bytes are left in the range.
+        """
+        if isinstance(piece, bytes):
+            self._buffer[filled : filled + len(piece)] = piece
+            return len(piece)
+        if isinstance(piece, CrcNeeded):
+            free = self._buffer[filled:]
+            is_known = not (filled and len(free) < MIN_READ_BYTES) and self._read_first(
+                piece.file, free, end_at
+            )
+            return 0 if is_known else None
+        if filled and self._is_large(piece, remaining):
+            return None
+        length = piece.stop - piece.start
+        self._read(piece, self._buffer[filled : filled + length], is_end=length == remaining)
+        return length
+
+    def _is_large(self, piece: FileRange, remaining: int) -> bool:
+        """Return whether sendfile can send the file from here."""
+        left = self._layout.files[piece.file].version.size - piece.start
+        return min(left, remaining) > self._copied_end and not piece.needs_crc
+
+    def _read(self, piece: FileRange, target: memoryview, *, is_end: bool) -> None:
+        """Read a part of a file, and check the file at its end, or at that of the range."""
+        at_end = is_end or piece.stop == self._members.open(piece.file).version.size
         if at_end and self._file_in_pages == piece.file and self.has_unread_pages():
             raise _PeerUnread
-        target, offset = self._buffer[filled : filled + piece.stop - piece.start], piece.start
-        while target:
-            count = os.preadv(file.fd, [target], offset)
-            if count == 0:
-                raise MemberChanged
-            target, offset = target[count:], offset + count
+        self._members.read(piece.file, target, piece.start)
+        if piece.needs_crc:
+            self._crc.add(piece.file, piece.start, target)
         if at_end:
-            self._members.check()
+            self._members.check(piece.file)
             self._members.close_file()
+            if piece.needs_crc:
+                self._layout.set_crc(piece.file, self._crc.value)
+
+    def _read_first(self, file: int, buffer: memoryview, end_at: float) -> bool:
+        """Read a file to compute its CRC-32, until `end_at`; return whether it is known now."""
+        started_at, size = monotonic(), self._members.open(file).version.size
+        while (offset := self._crc.offset(file)) < size:
+            part = buffer[: size - offset]
+            self._members.read(file, part, offset)
+            self._crc.add(file, offset, part)
+            if monotonic() > end_at:
+                break
+        # Nothing is sent, so only this call can tell whether storage is fast.
+        self._adjust_chunk_size(monotonic() - started_at)
+        if self._crc.offset(file) < size:
+            return False
+        self._members.check(file)
+        self._layout.set_crc(file, self._crc.value)
+        return True
 
     def _range_stop(self, at: int) -> int:
         """Return the end of the range that contains this offset; of several ranges, the nearest end."""

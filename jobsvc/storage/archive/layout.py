@@ -16,9 +16,17 @@ class FileRange(NamedTuple):
     start: int
     stop: int
     """Offsets in the file."""
+    needs_crc: bool = False
+    """Whether the file's CRC-32 is needed behind these bytes: to be computed as they are sent."""
 
 
-Piece: TypeAlias = bytes | FileRange
+class CrcNeeded(NamedTuple):
+    """No bytes: the CRC-32 of a file is needed here, in front of its content."""
+
+    file: int
+
+
+Piece: TypeAlias = bytes | FileRange | CrcNeeded
 
 
 class ArchiveLayout(Protocol):
@@ -36,6 +44,9 @@ class ArchiveLayout(Protocol):
     def etag(self) -> str:
         """Strong entity tag: archives with equal tags are equal in every byte."""
 
+    def set_crc(self, file: int, crc: int) -> None:
+        """Set the CRC-32 of a file, if `pieces` asked for it."""
+
     def pieces(self, start: int, stop: int) -> Iterator[Piece]:
         """Yield what the archive contains from offset `start` to before `stop`; no piece is empty."""
 
@@ -49,7 +60,7 @@ def member_path(files: FileList, index: int) -> str:
     return f"{listed.output.name}/{listed.path}"
 
 
-def cut(piece: Piece, at: int, start: int, stop: int) -> Iterator[Piece]:
+def cut(piece: bytes | FileRange, at: int, start: int, stop: int) -> Iterator[Piece]:
     """Yield the part of a piece, which begins at offset `at`, between two offsets; nothing if it is empty.
 
     A FileRange has to begin at the start of its file.
@@ -60,9 +71,4 @@ def cut(piece: Piece, at: int, start: int, stop: int) -> Iterator[Piece]:
         if part:
             yield part
     elif first < (end := min(piece.stop, stop - at)):
-        yield FileRange(piece.file, first, end)
-
-
-def length_of(piece: Piece) -> int:
-    """Return the number of bytes of a piece."""
-    return len(piece) if isinstance(piece, bytes) else piece.stop - piece.start
+        yield piece._replace(start=first, stop=end)

@@ -51,9 +51,21 @@ class MemberFiles:
         self._file = self._open(index)
         return self._file
 
-    def check(self) -> None:
-        """Raise MemberChanged if the open file was modified since it was listed; raises OSError."""
-        if self._file is not None and is_changed(self._file):
+    def read(self, index: int, target: memoryview, offset: int) -> None:
+        """Fill `target` with the bytes of a file from `offset` on.
+
+        Raises the same as `open`; MemberChanged also if the file is shorter.
+        """
+        file = self.open(index)
+        while target:
+            count = os.preadv(file.fd, [target], offset)
+            if count == 0:
+                raise MemberChanged
+            target, offset = target[count:], offset + count
+
+    def check(self, index: int) -> None:
+        """Raise MemberChanged if the file was modified since it was listed; raises OSError."""
+        if is_changed(self.open(index)):
             raise MemberChanged
 
     def close_file(self) -> None:

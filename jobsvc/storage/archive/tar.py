@@ -41,6 +41,9 @@ class TarLayout:
         """Strong entity tag; computed at the first use, with the GIL released."""
         return f'"{self.files.version_id(TAR)}"'
 
+    def set_crc(self, file: int, crc: int) -> None:
+        """Do nothing: a tar has no CRC-32."""
+
     def pieces(self, start: int, stop: int) -> Iterator[Piece]:
         """Yield what the archive contains from offset `start` to before `stop`; no piece is empty."""
         index = max(bisect_right(self._starts, start) - 1, 0)

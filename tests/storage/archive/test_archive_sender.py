@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -18,14 +19,18 @@ from hypothesis import strategies as st
 from jobsvc.domain.outputs import Output
 from jobsvc.storage.archive import archive_sender as module
 from jobsvc.storage.archive import member_files
+from jobsvc.storage.archive import zip as zip_module
 from jobsvc.storage.archive.archive_sender import BUFFER_BYTES, ArchiveSender
+from jobsvc.storage.archive.crc32 import Crc32Table
 from jobsvc.storage.archive.file_list import FileList
+from jobsvc.storage.archive.layout import ArchiveLayout, FileRange
 from jobsvc.storage.archive.tar import TarLayout, tar_layout
-from jobsvc.storage.files import safe_open
+from jobsvc.storage.archive.zip import zip_layout
+from jobsvc.storage.files import file_version, safe_open
 from jobsvc.storage.sendfile import socket_queues
 from jobsvc.storage.sendfile.socket_sender import RESUMABLE, SendResult, StopReason
 from tests.checks.open_fds import open_paths
-from tests.storage.archive.trees import FolderSource, bytes_of, listed, run, write_files
+from tests.storage.archive.trees import FolderSource, bytes_of, length_of, listed, run, write_files
 
 OUTPUTS = [Output("all", "out"), Output("seq", "seq/f.####.exr"), Output("film", "film.mp4")]
 LARGE = BUFFER_BYTES * 5 + 77
@@ -314,14 +319,13 @@ def test_directory_that_became_a_link_ends_the_archive(root: Path, pair: Pair) -
     sender.close()
 
 
-def spans(layout: TarLayout) -> Iterator[tuple[int, int, int]]:
+def spans(layout: ArchiveLayout) -> Iterator[tuple[int, int, int]]:
     """Yield the start and stop of each file's content, and its index."""
     at = 0
     for piece in layout.pieces(0, layout.length):
-        length = len(piece) if isinstance(piece, bytes) else piece.stop - piece.start
-        if not isinstance(piece, bytes):
-            yield at, at + length, piece.file
-        at += length
+        if isinstance(piece, FileRange):
+            yield at, at + length_of(piece), piece.file
+        at += length_of(piece)
 
 
 @both_ways
@@ -438,7 +442,7 @@ def test_collecting_ends_after_its_time(root: Path, pair: Pair, monkeypatch: pyt
     monkeypatch.setattr(module, "COLLECT_S", -1.0)
     layout = layout_of(root)
     sender = sender_of(root, layout, pair[0])
-    assert sender.send_chunk(0, layout.length).sent == next(spans(layout))[1]
+    assert sender.send_chunk(0, layout.length).sent == 512
     receiver = Receiver(pair[1])
     send(sender, sender.sent, layout.length)
     sender.close()
@@ -451,3 +455,77 @@ def test_archive_without_files_is_sent(tmp_path: Path, pair: Pair) -> None:
     assert sender.send_slice(0, layout.length) == SendResult(1024, StopReason.CONTINUE)
     assert pair[1].recv(2000) == bytes(1024)
     sender.close()
+
+
+@pytest.fixture
+def all_stable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that were just written count as unmodified for long enough."""
+    monkeypatch.setattr(file_version, "TIMESTAMP_GRANULARITY_NS", -(1 << 62))
+
+
+@pytest.mark.usefixtures("way", "all_stable")
+@pytest.mark.parametrize("read_first", [0, 300_000, 1 << 26])
+@pytest.mark.parametrize("step", [None, 4099, 100_000])
+def test_exactly_the_zip_arrives_whatever_crcs_are_known(
+    root: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch, read_first: int, step: int | None
+) -> None:
+    monkeypatch.setattr(zip_module, "MAX_READ_FIRST_BYTES", read_first)
+    table, files = Crc32Table(), listed(root, *OUTPUTS)
+    contents = [FILES[name] for name in ORDER]
+    receiver = Receiver(pair[1])
+    expected = b""
+    for is_known in (False, True):
+        layout = run(zip_layout(files, table))
+        assert layout.has_ranges is is_known
+        expected += bytes_of(run(zip_layout(files, copy_of(table))), contents)
+        sender = ArchiveSender(layout, FolderSource(root), pair[0].fileno(), [(0, layout.length)])
+        assert send(sender, 0, layout.length, step).stop_reason in RESUMABLE
+        sender.close()
+    assert receiver.finish(pair[0]) == expected
+    assert [table.get(file.version) for file in files if file.version.size] == [
+        crc32(content) for content in contents if content
+    ]
+
+
+def copy_of(table: Crc32Table) -> Crc32Table:
+    copy = Crc32Table()
+    copy._entries.update(table._entries)
+    return copy
+
+
+def test_file_is_read_in_several_chunks_to_compute_its_crc(
+    root: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COLLECT_S", -1.0)
+    files = listed(root, *OUTPUTS).select(["film"])
+    layout = run(zip_layout(files, Crc32Table()))
+    sender = ArchiveSender(layout, FolderSource(root), pair[0].fileno(), [(0, layout.length)])
+    chunks = len(FILES["film.mp4"]) // BUFFER_BYTES
+    results = [sender.send_chunk(0, layout.length) for _ in range(chunks + 1)]
+    assert results == [SendResult(0, StopReason.CONTINUE)] * (chunks + 1)
+    assert sender.send_chunk(0, layout.length).sent == next(spans(layout))[0]
+    sender.close()
+
+
+@pytest.mark.usefixtures("all_stable")
+@pytest.mark.parametrize("read_first", [0, 1 << 26])
+@pytest.mark.parametrize("change", [grown, touched, lambda path: os.truncate(path, 3)])
+def test_crc_of_a_changed_file_is_not_remembered(
+    root: Path,
+    pair: Pair,
+    monkeypatch: pytest.MonkeyPatch,
+    read_first: int,
+    change: Callable[[Path], object],
+) -> None:
+    monkeypatch.setattr(zip_module, "MAX_READ_FIRST_BYTES", read_first)
+    monkeypatch.setattr(module, "COLLECT_S", -1.0)
+    table, files = Crc32Table(), listed(root, *OUTPUTS).select(["film"])
+    layout = run(zip_layout(files, table))
+    sender = ArchiveSender(layout, FolderSource(root), pair[0].fileno(), [(0, layout.length)])
+    at = sum(sender.send_chunk(0, 400).sent for _ in range(2))
+    change(root / "film.mp4")
+    receiver = Receiver(pair[1])
+    assert send(sender, at, layout.length).stop_reason is StopReason.FILE_CHANGED
+    sender.close()
+    receiver.finish(pair[0])
+    assert len(table) == 0

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from jobsvc.domain.outputs import OutputKind
 from jobsvc.storage.archive.file_list import FileList
-from jobsvc.storage.archive.layout import FileRange, length_of
+from jobsvc.storage.archive.layout import FileRange
 from jobsvc.storage.archive.tar import TarLayout, tar_layout
 from jobsvc.storage.archive.tar_header import MAX_OCTAL, header, header_length
-from tests.storage.archive.trees import bytes_of, file_list, run
+from tests.storage.archive.trees import bytes_of, file_list, length_of, run
 
 SIZES = st.sampled_from([0, 1, 511, 512, 513, 1023, 1024, 5000])
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0/\\")

@@ -6,10 +6,11 @@ import os
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
+from zlib import crc32
 
 from jobsvc.domain.outputs import Frames, Output, OutputKind
 from jobsvc.storage.archive.file_list import FileList, OutputFilesBuilder
-from jobsvc.storage.archive.layout import ArchiveLayout, Piece
+from jobsvc.storage.archive.layout import ArchiveLayout, CrcNeeded, FileRange, Piece
 from jobsvc.storage.archive.lister import list_files
 from jobsvc.storage.archive.stepped_work import SteppedWork
 from jobsvc.storage.files.file_version import FileVersion
@@ -74,18 +75,27 @@ def file_list(
     return FileList([builder.finish()])
 
 
-def content_of(layout: ArchiveLayout, pieces: Sequence[Piece], contents: Sequence[bytes]) -> bytes:
-    """Return the bytes of pieces, where `contents` has the bytes of each file."""
-    assert all(pieces)
-    return b"".join(
-        piece if isinstance(piece, bytes) else contents[piece.file][piece.start : piece.stop]
-        for piece in pieces
-    )
-
-
 def bytes_of(
     layout: ArchiveLayout, contents: Sequence[bytes], start: int = 0, stop: int | None = None
 ) -> bytes:
     """Return a range of an archive of files with these contents."""
-    end = layout.length if stop is None else stop
-    return content_of(layout, list(layout.pieces(start, end)), contents)
+    parts = []
+    for piece in layout.pieces(start, layout.length if stop is None else stop):
+        if isinstance(piece, bytes):
+            assert piece
+            parts.append(piece)
+        elif isinstance(piece, FileRange):
+            assert piece.start < piece.stop
+            parts.append(contents[piece.file][piece.start : piece.stop])
+            if piece.needs_crc:
+                layout.set_crc(piece.file, crc32(contents[piece.file]))
+        else:
+            layout.set_crc(piece.file, crc32(contents[piece.file]))
+    return b"".join(parts)
+
+
+def length_of(piece: Piece) -> int:
+    """Return the number of bytes of a piece of an archive."""
+    if isinstance(piece, CrcNeeded):
+        return 0
+    return len(piece) if isinstance(piece, bytes) else piece.stop - piece.start
