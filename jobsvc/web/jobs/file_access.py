@@ -12,14 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from aiohttp import web
 
-from jobsvc.domain.access import Token, can_see, require_visible
+from jobsvc.domain.access import Token, can_see
 from jobsvc.domain.errors import FileMissing, JobNotFound, OutputMissing, StorageUnavailable
 from jobsvc.domain.job import Job, Status
-from jobsvc.domain.status_record import BadRecord
 from jobsvc.index.catalogue.catalogue_updater import CatalogueUpdater
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
@@ -29,9 +28,9 @@ from jobsvc.storage.files.safe_open import OpenFile, PathNotFound, RecordMissing
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.nonblocking.cached_outputs import CachedOutputs
-from jobsvc.storage.threads.background_closer import close
 from jobsvc.web.background_task import background_task
 from jobsvc.web.jobs.lookup import get_visible_job
+from jobsvc.web.jobs.record_reads import JobFile, read_and_open, read_record
 
 T = TypeVar("T")
 
@@ -43,17 +42,6 @@ RETRY_INTERVAL_S: Final = 0.1
 
 RunInPool: TypeAlias = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Runs a function for a job id in a pool thread."""
-
-
-class JobFile(NamedTuple, Generic[T]):
-    """A job as it is on disk now, and the result of the function called with it."""
-
-    snapshot: JobSnapshot
-    file: T
-
-    def close(self) -> None:
-        """Close the result if it is open."""
-        close(self.file)
 
 
 class JobFileAccess:
@@ -89,7 +77,7 @@ class JobFileAccess:
             if job_file is not None:
                 return job_file
         return await self._read_on_disk(
-            self._disk.run_metadata, known, partial(_read_and_open, self._root, known, token, fn)
+            self._disk.run_metadata, known, partial(read_and_open, self._root, known, token, fn)
         )
 
     async def open_file(
@@ -149,7 +137,7 @@ class JobFileAccess:
         """
         known = await self._visible_snapshot(token, job_id)
         return await self._read_on_disk(
-            self._disk.run_metadata, known, partial(_read_record, self._root, known, token, fn)
+            self._disk.run_metadata, known, partial(read_record, self._root, known, token, fn)
         )
 
     async def read_unchecked(
@@ -165,7 +153,7 @@ class JobFileAccess:
         known = entry.snapshot
         try:
             pool = self._disk.run_data if data else self._disk.run_metadata
-            return await self._read_on_disk(pool, known, partial(_read_record, self._root, known, None, fn))
+            return await self._read_on_disk(pool, known, partial(read_record, self._root, known, None, fn))
         except OSError as exc:
             raise StorageUnavailable from exc
 
@@ -251,53 +239,3 @@ def _in_memory(
 ) -> JobFile[T] | None:
     file = open_output(known)
     return None if file is None else JobFile(known, fn(known, file))
-
-
-def _read_record(
-    root: JobsRoot,
-    known: JobSnapshot,
-    token: Token | None,
-    fn: Callable[[JobSnapshot], T],
-    *,
-    may_lack_record: bool = False,
-) -> JobFile[T]:
-    """Read the record, check the owner and call `fn`; runs in a pool thread.
-
-    An invalid record is replaced by the known one. So is a missing one if `may_lack_record` is set; otherwise
-    RecordMissing is raised.
-    """
-    try:
-        snapshot = root.read(known.job.id, known)
-    except (BadRecord, RecordMissing) as exc:
-        if isinstance(exc, RecordMissing) and not may_lack_record:
-            raise
-        snapshot = known
-    if token is not None:
-        require_visible(token, snapshot.job.owner)
-    return JobFile(snapshot, fn(snapshot))
-
-
-def _read_and_open(
-    root: JobsRoot,
-    known: JobSnapshot,
-    token: Token,
-    fn: Callable[[JobSnapshot, OpenFile | None], T],
-    *,
-    may_lack_record: bool = False,
-) -> JobFile[T]:
-    """Read the record, open the output, check the owner and call `fn`; runs in a pool thread.
-
-    An unreadable or missing record is handled as in `_read_record`.
-    """
-    try:
-        snapshot, file = root.read_and_open(known.job.id, known)
-    except (BadRecord, RecordMissing) as exc:
-        if isinstance(exc, RecordMissing) and not may_lack_record:
-            raise
-        snapshot, file = known, root.open_output(known.job) if known.output_version else None
-    try:
-        require_visible(token, snapshot.job.owner)
-    except BaseException:
-        close(file)
-        raise
-    return JobFile(snapshot, fn(snapshot, file))

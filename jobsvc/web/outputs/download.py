@@ -33,7 +33,8 @@ from jobsvc.web.file_transfer.selection import FileSelection, Read, select_from
 from jobsvc.web.file_transfer.transfer_state import TransferState
 from jobsvc.web.headers.content_headers import content_disposition, content_type
 from jobsvc.web.headers.repr_digest import wants_sha256
-from jobsvc.web.jobs.file_access import JobFile, JobFileAccess
+from jobsvc.web.jobs.file_access import JobFileAccess
+from jobsvc.web.jobs.record_reads import JobFile
 from jobsvc.web.outputs.archive import ArchiveEndpoint
 from jobsvc.web.outputs.download_recorder import DownloadRecorder
 from jobsvc.web.outputs.requested_output import (
