@@ -21,7 +21,7 @@ from jobsvc.observe.download_log import Outcome
 from jobsvc.observe.process_metrics import ProcessMetrics
 from jobsvc.observe.request_metrics import RequestMetrics
 
-BUDGETS: Final = ("status", "list", "events", "logs", "download", "auth-failures")
+BUDGETS: Final = ("status", "list", "events", "logs", "download", "files", "auth-failures")
 """The budgets that can cause a request to be refused."""
 
 DIGESTS: Final = ("computed", "changed", "failed", "turned-away")

@@ -39,6 +39,7 @@ CODES: Final[Mapping[str, ProblemType]] = MappingProxyType(
         "job-not-completed": ProblemType(HTTPStatus.CONFLICT, "Job not completed"),
         "job-failed": ProblemType(HTTPStatus.CONFLICT, "Job failed"),
         "job-canceled": ProblemType(HTTPStatus.CONFLICT, "Job canceled"),
+        "too-many-files": ProblemType(HTTPStatus.CONFLICT, "Too many files"),
         "request-timeout": ProblemType(HTTPStatus.REQUEST_TIMEOUT, "Request timeout"),
         "precondition-failed": ProblemType(HTTPStatus.PRECONDITION_FAILED, "Precondition failed"),
         "output-replaced": ProblemType(HTTPStatus.PRECONDITION_FAILED, "Output replaced"),

@@ -30,14 +30,16 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = DOCUMENT["components"]["examples"]
 # A well-formed request may still have a false condition, or a range beyond the end of the file.
 _ACCEPTED: Final = ["2xx", "304", "401", "403", "404", "409", "412", "416"]
 
-_CURSOR: Final = EXAMPLES["Page"]["value"]["nextCursor"]
+JOBS_CURSOR: Final = EXAMPLES["Page"]["value"]["nextCursor"]
+FILES_CURSOR: Final = DOCUMENT["components"]["parameters"]["FilesCursor"]["example"]
 
 SCHEMA: Final = schemathesis.openapi.from_dict(
     DOCUMENT,
     config=SchemathesisConfig.from_dict(
         {
             "checks": {"positive_data_acceptance": {"expected-statuses": _ACCEPTED}},
-            "parameters": {"query.cursor": _CURSOR},  # an invented one is a 400
+            # Invented cursors are a 400, and so is a range of frames that ends before it begins.
+            "parameters": {"query.cursor": JOBS_CURSOR, "query.frames": "1001-1100"},
             "seed": 1,
         }
     ),

@@ -33,6 +33,10 @@ FAILED: Final = "turntable-0013"
 CANCELED: Final = "credits-roll-0005"
 ANOTHERS: Final = "bumper-0001"
 WITHOUT_OUTPUT: Final = "output-missing"
+FRAMES: Final = "frames"
+"""Completed; its outputs are a sequence that lacks a frame, a directory and a file."""
+EMPTY: Final = "empty-directory"
+"""Completed; its main output is a directory without files."""
 LARGE: Final = "large"
 """Completed; its output exceeds all buffers between service and client."""
 
@@ -44,6 +48,27 @@ reconciler.list_job_ids = lambda root: Event().wait()
 main()
 """
 """The service over storage that can read each job, but never returns a listing."""
+
+WITH_FEW_FILES: Final = """
+from jobsvc.cli import main
+from jobsvc.storage.archive import lister
+lister.MAX_FILES = 3
+main()
+"""
+"""The service with a lower limit of the files of a job."""
+
+FRAMES_OUTPUTS: Final = [
+    {"name": "beauty", "path": "output/beauty.####.exr", "role": "main", "frames": "1001-1003"},
+    {"name": "textures", "path": "textures/"},
+    {"name": "preview", "path": "preview.mp4", "role": "preview"},
+]
+FRAMES_FILES: Final = {
+    "output/beauty.1001.exr": bytes(2000),
+    "output/beauty.1003.exr": bytes(2000),
+    "textures/wood/oak 1.png": bytes(10),
+    "preview.mp4": bytes(10),
+}
+"""Content by path in the job's directory."""
 
 READ: Final = (JOBS_READ, OUTPUTS_READ)
 JOBS_ONLY, OUTPUTS_ONLY, FRESH = 1, 2, 3
@@ -99,18 +124,21 @@ class Service:
 
 
 @contextmanager
-def running(folder: Path, *options: str, listed: bool = True) -> Iterator[Service]:
+def running(
+    folder: Path, *options: str, listed: bool = True, program: str | None = None
+) -> Iterator[Service]:
     """Start a service below `folder`, and end it by its own process id.
 
-    If its jobs cannot be listed, it never becomes ready.
+    If its jobs cannot be listed, it never becomes ready. `program` starts it in another way.
     """
     jobs, state = folder / "jobs", folder / "state"
     _lay_out(jobs)
-    scopes = [READ, (JOBS_READ,), (OUTPUTS_READ,), *[READ] * 9]
+    scopes = [READ, (JOBS_READ,), (OUTPUTS_READ,), *[READ] * 16]
     tokens = [create(state / TOKENS_FILE, "demo", some)[0] for some in scopes]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBSVC_")}
-    program = ["-m", "jobsvc"] if listed else ["-c", WITHOUT_LISTING]
-    words = [sys.executable, *program, "serve", str(jobs), "--port", "0", "--state-dir", str(state)]
+    source = program if listed else WITHOUT_LISTING
+    module = ["-m", "jobsvc"] if source is None else ["-c", source]
+    words = [sys.executable, *module, "serve", str(jobs), "--port", "0", "--state-dir", str(state)]
     log = folder / "log"
     with log.open("wb") as told:
         process = subprocess.Popen(
@@ -148,8 +176,20 @@ def _lay_out(jobs: Path) -> None:
     (jobs / LARGE).mkdir()
     with (jobs / LARGE / "film.mov").open("wb") as film:
         film.truncate(64 << 20)
-    record = {"status": "completed", "owner": "demo", "outputPath": "film.mov"}
-    (jobs / LARGE / STATUS_FILE).write_bytes(orjson.dumps(record))
+    _complete(jobs / LARGE, outputPath="film.mov")
+    for path, content in FRAMES_FILES.items():
+        (jobs / FRAMES / path).parent.mkdir(parents=True, exist_ok=True)
+        (jobs / FRAMES / path).write_bytes(content)
+    _complete(jobs / FRAMES, outputs=FRAMES_OUTPUTS)
+    (jobs / EMPTY / "empty").mkdir(parents=True)
+    (jobs / EMPTY / "notes.txt").write_bytes(b"notes")
+    outputs = [{"name": "main", "path": "empty/", "role": "main"}, {"name": "notes", "path": "notes.txt"}]
+    _complete(jobs / EMPTY, outputs=outputs)
+
+
+def _complete(folder: Path, **record: Any) -> None:
+    document = {"status": "completed", "owner": "demo", **record}
+    (folder / STATUS_FILE).write_bytes(orjson.dumps(document))
 
 
 def _address_in(log: Path) -> str | None:

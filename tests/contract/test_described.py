@@ -6,6 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -18,7 +19,10 @@ from tests.contract.service import (
     ANOTHERS,
     CANCELED,
     COMPLETED,
+    EMPTY,
     FAILED,
+    FRAMES,
+    FRAMES_FILES,
     FRESH,
     JOBS_ONLY,
     LARGE,
@@ -41,6 +45,8 @@ class Scene:
     headers: Mapping[str, str] = field(default_factory=dict)
     job: str = COMPLETED
     name: str = "opening-title.mp4"
+    """The last segment of the path."""
+    output: str = "main"
     query: str = ""
     method: str | None = None
     where: str = "service"
@@ -96,15 +102,56 @@ FILE_NEEDED: Final = (
     Scene(409, "job-failed", job=FAILED),
     Scene(409, "job-canceled", job=CANCELED),
 )
-OUTPUT: Final = (
-    *(*GUARDED, *FILE_NEEDED),
+BYTES: Final = (
+    *GUARDED,
     Scene(503, "storage-unavailable", where="unavailable"),
     Scene(412, "output-replaced", query=f"?version={'A' * 22}"),
     Scene(400, "bad-request", query="?x=1"),
 )
+PARTS: Final = (
+    Scene(206, None, {"Range": "bytes=0-9"}),
+    Scene(206, None, {"Range": "bytes=0-9,5000-5009"}),
+    Scene(416, "range-not-satisfiable", BEYOND),
+)
+CROWDED: Final = Scene(409, "too-many-files", job=FRAMES, where="crowded")
+OUTPUT: Final = (*BYTES, *FILE_NEEDED, CROWDED, Scene(404, "file-missing", job=EMPTY))
+NAMED: Final = (
+    *(*BYTES, *FILE_NEEDED),
+    replace(CROWDED, name=f"{FRAMES}.tar"),
+    Scene(404, "file-missing", job=EMPTY, name=f"{EMPTY}.tar"),
+    Scene(404, "not-found", name="other.mp4"),
+)
+ONE_FILE: Final = (
+    *BYTES,
+    *(scene for scene in FILE_NEEDED if scene.code != "output-missing"),
+    Scene(404, "file-missing", output="other"),
+)
+LISTED: Final = (
+    *FILE_NEEDED,
+    CROWDED,
+    Scene(404, "file-missing", query="?output=other"),
+    Scene(200, query="?output=beauty&output=preview", job=FRAMES),
+)
+FILES: Final = (
+    *(*GUARDED, *LISTED),
+    Scene(503, "storage-unavailable", where="unavailable"),
+    Scene(200, query="?limit=1", job=FRAMES),
+    *(Scene(400, "bad-request", query=f"?{query}") for query in ("x=1", "limit=0", "cursor=x")),
+)
+ARCHIVE: Final = (
+    *(*BYTES, *LISTED),
+    Scene(200, query="?frames=1001-1002", job=FRAMES),
+    Scene(404, "file-missing", query="?frames=7", job=FRAMES),
+    Scene(400, "bad-request", query="?frames=9-1"),
+)
 LINK: Final = (
     *LIMITED,
     *FILE_NEEDED,
+    CROWDED,
+    Scene(404, "file-missing", body=b'{"file": "other"}'),
+    Scene(201, body=b'{"file": "main/opening-title.mp4", "inline": true}'),
+    Scene(201, body=b'{"archive": "tar"}'),
+    Scene(201, job=FRAMES),
     Scene(201),
     Scene(201, body=b'{"expiresIn": 60}'),
     Scene(400, "bad-request", BAD_HOST),
@@ -151,21 +198,18 @@ SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
     "headJobEvents": (*JOB_EVENTS, spent(FRESH + 3)),
     "getEvents": (*EVENTS, replace(spent(FRESH + 4), first="HEAD")),
     "headEvents": (*EVENTS, Scene(200), spent(FRESH + 5)),
-    "downloadOutput": (
-        *(*OUTPUT, spent(FRESH + 2)),
-        Scene(206, None, {"Range": "bytes=0-9"}),
-        Scene(206, None, {"Range": "bytes=0-9,5000-5009"}),
-        Scene(416, "range-not-satisfiable", BEYOND),
-    ),
-    "headOutput": (*OUTPUT, spent(FRESH + 3)),
-    "downloadNamedOutput": (
-        *(*OUTPUT, spent(FRESH)),
-        Scene(404, "not-found", name="other.mp4"),
-        Scene(206, None, {"Range": "bytes=0-9"}),
-        Scene(206, None, {"Range": "bytes=0-9,5000-5009"}),
-        Scene(416, "range-not-satisfiable", BEYOND),
-    ),
-    "headNamedOutput": (*OUTPUT, spent(FRESH + 1)),
+    "downloadOutput": (*OUTPUT, *PARTS, Scene(200, job=FRAMES), spent(FRESH + 2)),
+    "headOutput": (*OUTPUT, Scene(200, job=FRAMES), spent(FRESH + 3)),
+    "downloadNamedOutput": (*NAMED, *PARTS, spent(FRESH)),
+    "headNamedOutput": (*NAMED, spent(FRESH + 1)),
+    "listFiles": (*FILES, spent(FRESH)),
+    "headFiles": (*FILES, spent(FRESH + 1)),
+    "downloadOutputFile": (*ONE_FILE, *PARTS, spent(FRESH + 2)),
+    "headOutputFile": (*ONE_FILE, spent(FRESH + 3)),
+    "downloadFile": (*ONE_FILE, *PARTS, spent(FRESH + 4)),
+    "headFile": (*ONE_FILE, spent(FRESH + 5)),
+    "downloadTar": (*ARCHIVE, *PARTS, spent(FRESH + 5)),
+    "headTar": (*ARCHIVE, spent(FRESH + 6)),
     "getLogs": (
         *(*LOGS, spent(FRESH + 5)),
         Scene(206, None, {"Range": "bytes=0-9"}),
@@ -199,7 +243,8 @@ def test_each_documented_response_is_provoked(
 ) -> None:
     where: Service = request.getfixturevalue(scene.where)
     method = scene.method or OPERATIONS[name].method.upper()
-    target = OPERATIONS[name].path.replace("{id}", scene.job).replace("{name}", scene.name) + scene.query
+    path = OPERATIONS[name].path.replace("{id}", scene.job).replace("{output}", scene.output)
+    target = path.replace("{name}", scene.name).replace("{path}", scene.name) + scene.query
 
     def ask(method: str) -> requests.Response:
         token = where.tokens[scene.token]
@@ -217,8 +262,8 @@ def test_each_documented_response_is_provoked(
 
 def test_every_documented_response_but_internal_errors_has_a_scene() -> None:
     provoked = {(name, scene.status, scene.code) for name, some in SCENES.items() for scene in some}
-    provoked |= {("downloadOutput", 429, "too-many-downloads"), ("getEvents", 200, None)}
-    provoked.add(("downloadNamedOutput", 429, "too-many-downloads"))  # below
+    provoked |= {(name, 429, "too-many-downloads") for name in DOWNLOADS}
+    provoked.add(("getEvents", 200, None))
     provoked.add(("getLogs", 429, "too-many-downloads"))  # by tests/web/ratelimit/test_download_slots.py
     provoked |= {(name, 429, "too-many-streams") for name in STREAMS}
     provoked |= {(name, 429, "rate-limited") for name in ("getToken", "headToken")}
@@ -247,15 +292,20 @@ def described_codes(operation: dict[str, Any]) -> Iterator[tuple[int, list[str |
         yield int(status), problem["schema"]["properties"]["code"]["enum"] if problem else [None]
 
 
-@pytest.mark.parametrize(
-    ("name", "target", "token"),
-    [("downloadOutput", "download", -1), ("downloadNamedOutput", "download/film.mov", -2)],
-)
-def test_download_above_the_limit_is_answered_as_documented(
-    strict: Service, name: str, target: str, token: int
-) -> None:
-    secret = strict.tokens[token]
-    path = f"/api/jobs/{LARGE}/{target}"
+DOWNLOADS: Final[Mapping[str, str]] = {
+    "downloadOutput": "download",
+    "downloadNamedOutput": "download/film.mov",
+    "downloadOutputFile": "files/main",
+    "downloadFile": "files/main/film.mov",
+    "downloadTar": "archive.tar",
+}
+"""Operations that count as concurrent downloads, and where they are below a job."""
+
+
+@pytest.mark.parametrize("name", DOWNLOADS)
+def test_download_above_the_limit_is_answered_as_documented(strict: Service, name: str) -> None:
+    secret = strict.tokens[-1 - list(DOWNLOADS).index(name)]
+    path = f"/api/jobs/{LARGE}/{DOWNLOADS[name]}"
     head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n\r\n"
     address = urlsplit(strict.url)
     with socket.create_connection((address.hostname, address.port), 20) as stalled:
@@ -441,6 +491,7 @@ def test_example_of_a_digest_is_what_the_service_answers(
         ("job-not-found", "/api/jobs/unknown", {}),
         ("log-missing", f"/api/jobs/{QUEUED}/logs", {}),
         ("output-missing", f"/api/jobs/{WITHOUT_OUTPUT}/download", {}),
+        ("file-missing", f"/api/jobs/{COMPLETED}/files/other", {}),
         ("method-not-allowed", "/healthz", {}),
         ("job-not-completed", f"/api/jobs/{RENDERING}/download", {}),
         ("job-failed", f"/api/jobs/{FAILED}/download", {}),
@@ -483,6 +534,60 @@ def test_link_opens_only_its_download_without_a_header(service: Service) -> None
         wrong = service.ask(method, target + "x", anonymous=True)
         assert_conforms(name, wrong)
         assert wrong.status_code == 401
+
+
+def test_too_many_files_are_refused_as_in_the_example(crowded: Service) -> None:
+    shown = json.dumps(EXAMPLES["too-many-files"]["value"]).replace("100000", "3")
+    answered = crowded.ask("GET", f"/api/jobs/{FRAMES}/files").json()
+    assert answered | {"requestId": ""} == json.loads(shown) | {"requestId": ""}
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("FilesOfOneOutput", f"{COMPLETED}/files"), ("FilesOfSeveralOutputs", f"{FRAMES}/files?limit=3")],
+)
+def test_example_of_a_list_of_files_is_what_the_service_answers(
+    service: Service, name: str, target: str
+) -> None:
+    """Except for times and versions: those of the copy are its own."""
+    shown, answered = deepcopy(EXAMPLES[name]["value"]), service.ask("GET", f"/api/jobs/{target}").json()
+    for file in [*shown["files"], *answered["files"]]:
+        file["modifiedAt"] = re.sub("[0-9]", "0", file["modifiedAt"])
+        version = file["etag"].strip('"')
+        assert file["downloadUrl"].endswith(f"?version={version}")
+        file["etag"], file["downloadUrl"] = "", file["downloadUrl"].removesuffix(version)
+        file.pop("sha256", None)  # another test may have requested it
+    assert answered == shown
+
+
+def test_each_listed_file_is_where_its_url_says(service: Service) -> None:
+    files = service.ask("GET", f"/api/jobs/{FRAMES}/files").json()["files"]
+    assert len(files) == len(FRAMES_FILES)
+    for file in files:
+        response = service.ask("GET", file["downloadUrl"])
+        assert_conforms("downloadFile", response)
+        assert (len(response.content), response.headers["ETag"]) == (file["size"], file["etag"])
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({"file": "textures/wood/oak 1.png", "inline": True}, "downloadFile"),
+        ({"file": "preview"}, "downloadFile"),
+        ({"archive": "tar"}, "downloadTar"),
+        ({}, "downloadNamedOutput"),
+    ],
+)
+def test_link_of_each_kind_is_answered_as_documented(
+    service: Service, body: dict[str, Any], name: str
+) -> None:
+    base = f"/api/jobs/{FRAMES}/download-links"
+    made = service.ask("POST", base, body=json.dumps(body).encode())
+    assert_conforms("createDownloadLink", made)
+    for operation, method in ((name, "GET"), (name.replace("download", "head"), "HEAD")):
+        response = service.ask(method, urljoin(base, made.json()["url"]), anonymous=True)
+        assert_conforms(operation, response)
+        assert response.status_code == 200
 
 
 def test_openapi_document_is_served_to_anyone(service: Service) -> None:

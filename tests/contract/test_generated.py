@@ -10,22 +10,26 @@ import pytest
 import schemathesis
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from schemathesis.schemas import APIOperation
 
-from tests.contract.description import OPERATIONS, SCHEMA, assert_conforms
+from tests.contract.description import FILES_CURSOR, JOBS_CURSOR, OPERATIONS, SCHEMA, assert_conforms
 from tests.contract.service import COMPLETED, SAMPLES, Service
 
 BOUNDED: Final = settings(max_examples=15, deadline=None, derandomize=True)
 STREAM_S: Final = 4.0
 """Seconds after which a stream is cut off: that of an unfinished job has no end."""
 ABOUT_JOBS: Final = [
-    *("getJob", "headJob", "downloadOutput", "headOutput", "getLogs", "headLogs", "headJobEvents")
+    *("getJob", "headJob", "downloadOutput", "headOutput", "getLogs", "headLogs", "headJobEvents"),
+    *("listFiles", "headFiles", "downloadFile", "headFile", "downloadTar", "headTar"),
 ]
 FILE_NAME: Final = "opening-title.mp4"
 WITH_LINKS: Final = [*ABOUT_JOBS, "createDownloadLink"]
 
 
 def brief(case: schemathesis.Case[Any]) -> schemathesis.Case[Any]:
-    """Limit waits to what a test allows, and do not follow endless streams."""
+    """Limit waits to what a test allows, do not follow endless streams, and continue the right list."""
+    if case.path.endswith("/files") and (case.query or {}).get("cursor") == JOBS_CURSOR:
+        case.query["cursor"] = FILES_CURSOR
     for name in ("wait", "follow"):
         with suppress(ValueError):
             if float(str((case.query or {}).get(name, ""))) > 0:
@@ -55,6 +59,12 @@ def test_any_request_without_a_valid_token_is_answered_as_documented(
     assert response.status_code in {400, 401, 404, 405}
 
 
+def path_of(operation: APIOperation[Any, Any, Any, Any], job_id: str) -> str:
+    """Return the path of an operation for a job, and for its main output."""
+    path = operation.path.replace("{id}", job_id).replace("{output}", "main")
+    return path.replace("{path}", FILE_NAME).replace("{name}", FILE_NAME)
+
+
 IDS: Final = sorted(record.parent.name for record in SAMPLES.rglob("status.json"))
 
 
@@ -64,9 +74,7 @@ def test_each_sample_valid_or_broken_is_answered_as_documented(
     service: Service, name: str, job_id: str
 ) -> None:
     operation = OPERATIONS[name]
-    response = service.ask(
-        operation.method.upper(), operation.path.replace("{id}", job_id).replace("{name}", FILE_NAME)
-    )
+    response = service.ask(operation.method.upper(), path_of(operation, job_id))
     assert_conforms(name, response)
     assert response.status_code in {200, 201, 404, 409}
 
@@ -102,9 +110,7 @@ def test_sample_requested_with_any_condition_is_answered_as_documented(
     service: Service, job_id: str, name: str, fields: dict[str, str]
 ) -> None:
     operation = OPERATIONS[name]
-    response = service.ask(
-        operation.method.upper(), operation.path.replace("{id}", job_id).replace("{name}", FILE_NAME), fields
-    )
+    response = service.ask(operation.method.upper(), path_of(operation, job_id), fields)
     assert_conforms(name, response)
     assert response.status_code not in {400, 401, 403, 405, 429}
 
@@ -124,9 +130,7 @@ HOSTILE: Final = (
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda text: text[:40])
 def test_hostile_id_is_an_unknown_job(service: Service, name: str, hostile: str) -> None:
     operation = OPERATIONS[name]
-    response = service.ask(
-        operation.method.upper(), operation.path.replace("{id}", hostile).replace("{name}", FILE_NAME)
-    )
+    response = service.ask(operation.method.upper(), path_of(operation, hostile))
     assert_conforms(name, response)
     assert response.status_code == (404 if len(hostile) < 8000 else 414)
 

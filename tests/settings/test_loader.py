@@ -22,6 +22,7 @@ WRONG = {
     "limit-events": "10",
     "limit-logs": "1/year",
     "limit-download": "0/minute",
+    "limit-files": "1200",
     "limit-auth-failures": "20",
     "max-downloads": "0",
     "max-downloads-per-token": "many",

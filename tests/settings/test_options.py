@@ -10,7 +10,8 @@ from jobsvc.settings import OPTIONS, Option, Settings
 
 FIXED = """
 --host --port --state-dir --output-root --status-alias --watch --poll-interval --max-age --stalled-after
---limit-status --limit-list --limit-events --limit-logs --limit-download --limit-auth-failures
+--limit-status --limit-list --limit-events --limit-logs --limit-download --limit-files
+--limit-auth-failures
 --max-downloads --max-downloads-per-token --max-streams --max-streams-per-token
 --max-connections --trusted-proxy --public-url --max-link-age --header-timeout --send-timeout
 --download-rate --shutdown-grace --config JOBS_ROOT
@@ -44,7 +45,8 @@ def test_defaults_are_the_documented_ones(tmp_path: Path) -> None:
         "120/minute",
         "120/minute",
     )
-    assert (settings.limit_download, settings.limit_auth_failures) == ("60/minute", "20/minute")
+    assert (settings.limit_download, settings.limit_files) == ("60/minute", "1200/minute")
+    assert settings.limit_auth_failures == "20/minute"
     assert (settings.max_downloads, settings.max_downloads_per_token) == (256, 16)
     assert (settings.max_age, settings.poll_interval, settings.max_link_age) == (1, 1, 86_400)
     assert (settings.send_timeout, settings.download_rate, settings.shutdown_grace) == (60, 0, 30)

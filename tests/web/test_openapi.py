@@ -30,7 +30,19 @@ from jobsvc.web.problems import CODES, internal_error
 
 FILE: Final = Path(jobsvc.__file__).parent / "web" / "openapi.json"
 DOCUMENT: Final[dict[str, Any]] = orjson.loads(FILE.read_bytes())
-BINARY: Final = ("Output", "OutputPart")
+BINARY: Final = ("Output", "OutputPart", "Archive", "ArchivePart")
+LINKED: Final = (
+    "/api/jobs/{id}/download/{name}",
+    "/api/jobs/{id}/files/{output}/{path}",
+    "/api/jobs/{id}/archive.tar",
+)
+"""Paths that links lead to."""
+WITH_RANGES: Final = (
+    *LINKED,
+    "/api/jobs/{id}/download",
+    "/api/jobs/{id}/files/{output}",
+    "/api/jobs/{id}/logs",
+)
 COMPONENTS: Final[dict[str, dict[str, Any]]] = DOCUMENT["components"]
 
 
@@ -203,7 +215,7 @@ def test_head_is_documented_wherever_get_is() -> None:
     }
     for path in (path for path, method in answers if method == "GET"):
         get, head = answers[path, "GET"], answers[path, "HEAD"]
-        if path.endswith(("/download", "/download/{name}", "/logs")):  # HEAD has no ranges and uses no slot
+        if path in WITH_RANGES:  # HEAD has no ranges and uses no slot
             get = get | {"429": head["429"]}
             del get["206"], get["416"]
         assert head == get
@@ -225,7 +237,7 @@ def test_job_routes_need_a_scope_and_service_routes_need_no_token() -> None:
             (scope,) = operation["security"][0]["token"]
             assert scope in SCOPES
             link: list[dict[str, list[str]]] = [{"linkToken": [], "linkExpires": [], "linkSignature": []}]
-            assert operation["security"][1:] == (link if path.endswith("/download/{name}") else [])
+            assert operation["security"][1:] == (link if path in LINKED else [])
             assert operation["responses"].keys() >= {"401", "403"}
         else:
             assert operation["security"] == []

@@ -79,7 +79,7 @@ def _file(document: dict[str, Any]) -> tuple[str, str | None] | None:
 
 def _archive(document: dict[str, Any]) -> str | None:
     archive = document.get("archive")
-    if archive not in {None, *ARCHIVES}:
+    if archive not in (None, *ARCHIVES):  # no set: what a client sends may not be hashable
         raise BadRequest(f"archive is not one of {', '.join(ARCHIVES)}.")
     return archive
 

@@ -110,6 +110,7 @@ async def test_type_that_a_browser_could_run_scripts_in_is_not_shown(service: Se
         ({"file": 1}, 400, "bad-request"),
         ({"file": ""}, 400, "bad-request"),
         ({"archive": "rar"}, 400, "bad-request"),
+        ({"archive": {}}, 400, "bad-request"),
         ({"archive": "tar", "file": "preview"}, 400, "bad-request"),
         ({"archive": "tar", "inline": True}, 400, "bad-request"),
         ({"inline": 1}, 400, "bad-request"),
