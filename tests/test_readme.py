@@ -269,6 +269,31 @@ async def test_digest_recipe_downloads_and_verifies(
 
 
 @needs("curl", "jq")
+async def test_recipe_for_files_prints_where_each_one_is(service: Service, tmp_path: Path) -> None:
+    code, output = await _pasted(service, "archive.tar", tmp_path, lines="limit=1000")
+    assert code == 0
+    *names, url = output.rstrip().split("\t")
+    assert names == ["main", "film.mp4", "4"]
+    assert (await service.get(url)).body == b"film"
+
+
+@needs("curl", "sed", "tar", "wget", "aria2c")
+@pytest.mark.parametrize("program", [r"\| tar x", "curl .* -o job.tar", "wget", "aria2c"])
+async def test_recipe_for_archives_downloads_and_resumes(
+    service: Service, tmp_path: Path, program: str
+) -> None:
+    whole = (await service.get(f"/api/jobs/{JOB}/archive.tar")).body
+    if program != r"\| tar x":
+        (tmp_path / "job.tar").write_bytes(whole[:700])
+    code, output = await _pasted(service, "archive.tar", tmp_path, lines=f"^version=|{program}")
+    assert code == 0, output
+    if program != r"\| tar x":
+        assert (tmp_path / "job.tar").read_bytes() == whole
+        assert (await run("tar", "xf", "job.tar", folder=tmp_path)).exit_code == 0
+    assert (tmp_path / "main" / "film.mp4").read_bytes() == b"film"
+
+
+@needs("curl", "jq")
 async def test_link_recipe_prints_a_url_that_needs_no_token(service: Service, tmp_path: Path) -> None:
     recipe = _recipe(API, "sh", "expiresIn").replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")
     recipe = recipe.replace("ffplay", "curl -fsS")
