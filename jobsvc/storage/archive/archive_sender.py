@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final
 
 from jobsvc.storage.archive.crc32 import RunningCrc
-from jobsvc.storage.archive.layout import ArchiveLayout, CrcNeeded, FileRange, Piece, member_path
+from jobsvc.storage.archive.layout import ArchiveLayout, CrcNeeded, FileRange, Piece
 from jobsvc.storage.archive.member_files import MemberChanged, MemberFiles
 from jobsvc.storage.archive.output_source import OutputSource
 from jobsvc.storage.sendfile.socket_sender import SendResult, SocketSender, StopReason
@@ -58,7 +58,10 @@ class ArchiveSender(SocketSender):
     def file_name(self) -> str | None:
         """The path in the archive of the file that is being read, or was last; None before the first."""
         index = self._members.index
-        return None if index is None else member_path(self._layout.files, index)
+        if index is None:
+            return None
+        part, at = self._layout.files.locate(index)
+        return part.archive_path(at).decode()
 
     @cached_property
     def _copied_end(self) -> int:
@@ -141,8 +144,10 @@ class ArchiveSender(SocketSender):
 
     def _is_large(self, piece: FileRange, remaining: int) -> bool:
         """Return whether sendfile can send the file from here."""
-        left = self._layout.files[piece.file].version.size - piece.start
-        return min(left, remaining) > self._copied_end and not piece.needs_crc
+        if remaining <= self._copied_end or piece.needs_crc:
+            return False
+        part, at = self._layout.files.locate(piece.file)
+        return part.version(at).size - piece.start > self._copied_end
 
     def _read(self, piece: FileRange, target: memoryview, *, is_end: bool) -> None:
         """Read a part of a file, and check the file at its end, or at that of the range."""

@@ -67,6 +67,13 @@ class OutputFiles:
         """Return the path of the file at `index`, counted from 0 whatever is selected."""
         return self.names[self.ends[index - 1] if index else 0 : self.ends[index] - 1]
 
+    def archive_path(self, index: int) -> bytes:
+        """Return the path of the file at `index` in an archive: the output's name, a slash, and the path.
+
+        It is relative and has no component `..`: neither an output nor a directory entry can have that name.
+        """
+        return b"%b/%b" % (self.output.name.encode(), self.path(index))
+
     def version(self, index: int) -> FileVersion:
         """Return the version of the file at `index`."""
         return FileVersion.from_packed(self.versions[index * PACKED_SIZE : (index + 1) * PACKED_SIZE])

@@ -51,15 +51,6 @@ class ArchiveLayout(Protocol):
         """Yield what the archive contains from offset `start` to before `stop`; no piece is empty."""
 
 
-def member_path(files: FileList, index: int) -> str:
-    """Return the path of a file in an archive: the output's name, a slash, and the file's path.
-
-    It is relative and has no component `..`: neither an output nor a directory entry can have that name.
-    """
-    listed = files[index]
-    return f"{listed.output.name}/{listed.path}"
-
-
 def cut(piece: bytes | FileRange, at: int, start: int, stop: int) -> Iterator[Piece]:
     """Yield the part of a piece, which begins at offset `at`, between two offsets; nothing if it is empty.
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Final
 
 from jobsvc.storage.archive.file_list import FileList
-from jobsvc.storage.archive.layout import FileRange, Piece, cut, member_path
+from jobsvc.storage.archive.layout import FileRange, Piece, cut
 from jobsvc.storage.archive.tar_header import BLOCK_BYTES, header, header_length, padded
 
 TAR: Final = "tar"
@@ -54,10 +54,11 @@ class TarLayout:
 
     def _member(self, index: int, start: int, stop: int) -> Iterator[Piece]:
         """Yield header, content and padding of a file, as far as they are in the range."""
-        _, size, mtime_ns, _ = self.files[index].version.parts()
+        part, at = self.files.locate(index)
+        _, size, mtime_ns, _ = part.version(at).parts()
         content_at = self._starts[index + 1] - padded(size)
         if start < content_at:
-            made = header(member_path(self.files, index), size, mtime_ns // _SECOND_NS)
+            made = header(part.archive_path(at), size, mtime_ns // _SECOND_NS)
             yield from cut(made, self._starts[index], start, stop)
         yield from cut(FileRange(index, 0, size), content_at, start, stop)
         yield from cut(bytes(padded(size) - size), content_at + size, start, stop)
@@ -67,11 +68,10 @@ def tar_layout(files: FileList) -> Generator[None, None, TarLayout]:
     """Compute the offsets of all files, in steps (see `stepped_work.py`): 1 µs for each."""
     starts, at = array("Q", [0]), 0
     for part in files.outputs:
-        prefix = part.output.name.encode() + b"/"
         for index in range(part.start, part.stop):
             if len(starts) % _FILES_PER_YIELD == 0:
                 yield
             _, size, mtime_ns, _ = part.version(index).parts()
-            at += header_length(prefix + part.path(index), size, mtime_ns // _SECOND_NS) + padded(size)
+            at += header_length(part.archive_path(index), size, mtime_ns // _SECOND_NS) + padded(size)
             starts.append(at)
     return TarLayout(files, starts)

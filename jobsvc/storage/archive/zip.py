@@ -147,5 +147,6 @@ def _add(offsets: _Offsets, part: OutputFiles, at: int, table: Crc32Table) -> No
 
 def _member(part: OutputFiles, at: int, *, has_descriptor: bool) -> Member:
     _, size, mtime_ns, _ = part.version(at).parts()
-    path = part.output.name.encode() + b"/" + part.path(at)
-    return Member(path, size, mtime_ns // _SECOND_NS, size > MAX_READ_FIRST_BYTES, has_descriptor)
+    return Member(
+        part.archive_path(at), size, mtime_ns // _SECOND_NS, size > MAX_READ_FIRST_BYTES, has_descriptor
+    )

@@ -46,13 +46,17 @@ def layout_of(files: FileList) -> TarLayout:
 
 @given(NAMES, st.one_of(SIZES, st.integers(0, 2**63)), TIMES)
 def test_length_of_a_header_is_known_without_it(name: str, size: int, mtime: int) -> None:
-    assert len(header(name, size, mtime)) == header_length(name.encode(), size, mtime)
+    made = header(name.encode(), size, mtime)
+    assert len(made) == header_length(name.encode(), size, mtime)
+    member = tarfile.TarInfo(name)
+    member.size, member.mtime = size, mtime
+    assert made == member.tobuf(tarfile.PAX_FORMAT)
 
 
 @pytest.mark.parametrize("length", [*range(470, 520), *range(970, 1030), 9980, 4000])
 def test_length_of_a_header_with_a_long_name_is_known_without_it(length: int) -> None:
     for name in ("n" * length, "é" * (length // 2)):
-        assert len(header(name, 1, 1)) == header_length(name.encode(), 1, 1)
+        assert len(header(name.encode(), 1, 1)) == header_length(name.encode(), 1, 1)
 
 
 @given(FILES)
