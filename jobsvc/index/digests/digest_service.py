@@ -24,7 +24,7 @@ from jobsvc.index.digests.digest_queue import DigestQueue, DigestRequest
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.file_version import TIMESTAMP_GRANULARITY_NS, FileVersion
-from jobsvc.storage.jobs.output_hash import OutputChanged, OutputHasher
+from jobsvc.storage.jobs.output_hash import HashProgress, OutputChanged, OutputHasher
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.state.digest_file import DigestFile
@@ -65,14 +65,19 @@ class DigestService:
         *,
         is_busy: Callable[[], bool],
         clock: Callable[[], float] = monotonic,
+        on_crc32: Callable[[FileVersion, int], object] | None = None,
     ) -> None:
-        """`is_busy` returns whether downloads are in progress."""
+        """`is_busy` returns whether downloads are in progress.
+
+        `on_crc32` gets the CRC-32 of each hashed output of a job that lists its outputs, for its zip archive.
+        """
         self._disk = disk
         self._root = root
         self._file = file
         self._metrics = metrics
         self._is_busy = is_busy
         self._clock = clock
+        self._on_crc32 = on_crc32
         self._table = DigestTable()
         self._queue = DigestQueue()
         self._in_progress: DigestRequest | None = None
@@ -182,6 +187,8 @@ class DigestService:
             if hasher.digest is None:
                 self._queue.put_back(request._replace(progress=hasher.progress))
                 return
+            if self._on_crc32 is not None and hasher.progress.crc32 is not None:
+                self._on_crc32(request.version, hasher.progress.crc32)
             entry = pack_entry(request.version, hasher.digest)
             self._table.put(job_id, entry)
             self._metrics.digests.labels("computed").inc()
@@ -194,7 +201,9 @@ class DigestService:
         Raises OutputChanged or StorageUnavailable.
         """
         job_id, in_thread = request.job.id, False
-        create_hasher = partial(OutputHasher, self._root, request.job, request.version, request.progress)
+        with_crc32 = self._on_crc32 is not None and request.job.lists_outputs
+        progress = request.progress or HashProgress(with_crc32=with_crc32)
+        create_hasher = partial(OutputHasher, self._root, request.job, request.version, progress)
         hasher = await self._disk.run_background(job_id, create_hasher)
         try:
             while hasher.digest is None:

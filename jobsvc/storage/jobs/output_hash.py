@@ -14,6 +14,7 @@ import os
 from contextlib import suppress
 from time import monotonic
 from typing import Final
+from zlib import crc32
 
 from jobsvc.domain.errors import OutputMissing
 from jobsvc.domain.job import Job
@@ -35,12 +36,14 @@ class OutputChanged(Exception):
 class HashProgress:
     """Intermediate state of a hash; kept between slices, without an open file."""
 
-    __slots__ = ("offset", "sha256")
+    __slots__ = ("crc32", "offset", "sha256")
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_crc32: bool = False) -> None:
         self.offset = 0
         """Number of bytes hashed."""
         self.sha256 = hashlib.sha256()
+        self.crc32 = 0 if with_crc32 else None
+        """CRC-32 of these bytes, for zip archives; None if it is not computed."""
 
 
 class OutputHasher:
@@ -93,6 +96,8 @@ class OutputHasher:
         if count == 0:
             raise OutputChanged
         progress.sha256.update(data[:count])
+        if progress.crc32 is not None:
+            progress.crc32 = crc32(data[:count], progress.crc32)
         progress.offset += count
 
     def _open(self) -> OpenFile:

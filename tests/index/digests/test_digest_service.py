@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final
+from zlib import crc32
 
 import pytest
 from structlog.testing import capture_logs
@@ -25,6 +26,7 @@ from jobsvc.index.digests.digest_service import (
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files import file_version
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs import output_hash as hashing_module
 from jobsvc.storage.jobs.output_hash import OutputHasher
 from jobsvc.storage.jobs.reader import JobsRoot
@@ -48,6 +50,7 @@ class Bench:
         self.path = state / "digests.jsonl"
         self.disk = disk
         self.notified: list[str] = []
+        self.crcs: list[tuple[FileVersion, int]] = []
         self.now = 1000.0
         self.busy = False
         self.begin()
@@ -62,6 +65,7 @@ class Bench:
             self.metrics,
             is_busy=lambda: self.busy,
             clock=lambda: self.now,
+            on_crc32=lambda *found: self.crcs.append(found),
         )
 
     def running(self) -> AbstractAsyncContextManager[None]:
@@ -129,6 +133,19 @@ def faulty(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault
     faulty = Faulty(make_job("faulty", output=FILM) / "output" / "film.mp4", monkeypatch)
     yield faulty
     faulty.release.set()
+
+
+async def test_crc32_of_an_output_is_reported_if_its_job_lists_outputs(
+    bench: Bench, make_job: MakeJob
+) -> None:
+    make_job("a", output=FILM)
+    listed = [{"name": "film", "path": "output/film.mp4", "role": "main"}, {"name": "log", "path": "log"}]
+    make_job("b", output=FILM, outputs=listed)
+    async with bench.running():
+        for job_id in "ab":
+            bench.request(job_id)
+        await until(lambda: len(bench.notified) == 2)
+    assert bench.crcs == [(bench.read("b").output_version, crc32(FILM))]
 
 
 async def test_requested_digest_is_computed_and_notified(bench: Bench, make_job: MakeJob) -> None:

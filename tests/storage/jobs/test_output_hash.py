@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from jobsvc.domain.job import Job
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs import output_hash
-from jobsvc.storage.jobs.output_hash import READ_BYTES, OutputChanged, OutputHasher
+from jobsvc.storage.jobs.output_hash import READ_BYTES, HashProgress, OutputChanged, OutputHasher
 from jobsvc.storage.jobs.reader import JobsRoot
 from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob, put
@@ -63,6 +64,20 @@ def test_digest_is_of_the_whole_file(jobs_root: Path, make_job: MakeJob, size: i
             taken += work.hash_slice()
         assert work.digest == hashlib.sha256(data).digest()
         assert taken == size
+
+
+@pytest.mark.parametrize("size", [0, READ_BYTES + 1])
+def test_crc32_is_computed_with_the_digest_if_requested(
+    jobs_root: Path, make_job: MakeJob, size: int
+) -> None:
+    data = os.urandom(size)
+    film = Film(jobs_root, make_job(output=data))
+    for progress, expected in ((HashProgress(with_crc32=True), crc32(data)), (HashProgress(), None)):
+        work = OutputHasher(film.root, film.job, film.version, progress)
+        while work.digest is None:
+            work.hash_slice()
+        work.close()
+        assert (work.digest, progress.crc32) == (hashlib.sha256(data).digest(), expected)
 
 
 @pytest.mark.usefixtures("one_chunk_per_slice")
