@@ -47,6 +47,6 @@ def download_reference(name: str) -> str:
     return f"download/{quote(saved_name(name), safe=IN_SEGMENT)}"
 
 
-def file_reference(output: str, path: str) -> str:
+def file_reference(output: str, path: str | None = None) -> str:
     """Return the path of the URL of an output's file, relative to the job's URL."""
-    return f"files/{output}/{quote(path, safe=IN_SEGMENT + '/')}"
+    return f"files/{output}" if path is None else f"files/{output}/{quote(path, safe=IN_SEGMENT + '/')}"

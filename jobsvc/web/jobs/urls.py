@@ -15,7 +15,7 @@ from multidict import istr
 
 from jobsvc.web.auth.client_address import ClientAddresses
 from jobsvc.web.connection.fast_request import FastRequest
-from jobsvc.web.paths import JOBS
+from jobsvc.web.paths import JOBS, file_reference
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?")
@@ -50,9 +50,9 @@ def download_url(base: str, version: str | None = None) -> str:
     return f"{base}download" if version is None else f"{base}download?version={version}"
 
 
-def file_url(base: str, output: str, version: str) -> str:
-    """Return the URL of one version of an output that is a file."""
-    return f"{base}files/{output}?version={version}"
+def file_url(base: str, output: str, version: str, path: str | None = None) -> str:
+    """Return the URL of one version of a file of an output; without `path`, the output is the file."""
+    return f"{base}{file_reference(output, path)}?version={version}"
 
 
 def archive_url(base: str, output: str) -> str:

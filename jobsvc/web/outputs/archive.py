@@ -7,7 +7,7 @@ the files, so that it can be resumed as a single file can.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
@@ -18,7 +18,7 @@ from jobsvc.domain.access import OUTPUTS_READ, Token
 from jobsvc.domain.errors import BadRequest, FileMissing, NotFound, OutputReplaced
 from jobsvc.domain.job import Job
 from jobsvc.domain.output_list import main_output
-from jobsvc.domain.outputs import Frames, parse_frames
+from jobsvc.domain.outputs import Frames, Output, parse_frames
 from jobsvc.observe.download_log import Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.archive.file_list import FileList
@@ -35,7 +35,7 @@ from jobsvc.web.file_transfer.transfer_state import TransferState
 from jobsvc.web.headers.conditional import RepresentationInfo
 from jobsvc.web.headers.content_headers import content_disposition
 from jobsvc.web.outputs.download_recorder import DownloadRecorder
-from jobsvc.web.outputs.file_lists import FileLists, select
+from jobsvc.web.outputs.file_lists import FileLists, outputs_named
 from jobsvc.web.outputs.requested_output import requested_output_of
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.download_slots import DownloadSlots, Slot
@@ -66,13 +66,10 @@ class ArchiveQuery(NamedTuple):
     only_main: bool = False
     """Whether the main output alone is selected, whatever its name is."""
 
-    def select(self, job: Job, files: FileList) -> FileList:
-        """Return the selected files. Raises FileMissing if an output does not exist or no file is left."""
+    def outputs_of(self, job: Job) -> Sequence[Output]:
+        """Return the selected outputs. Raises FileMissing if one does not exist."""
         main = main_output(job.outputs) if self.only_main else None
-        selected = select(files, self.outputs if main is None else {main.name}, self.frames)
-        if not selected:
-            raise FileMissing("The job has no files in these outputs and frames.")
-        return selected
+        return outputs_named(self.outputs, job) if main is None else [main]
 
 
 class _Archive(NamedTuple):
@@ -132,8 +129,8 @@ class ArchiveEndpoint:
     async def _open(self, request: web.Request, kind: Format, query: ArchiveQuery) -> _Archive:
         """List the files, and select what the request gets of their archive.
 
-        Raises the same as `FileLists.read` and `ArchiveQuery.select`; OutputReplaced if the URL names another
-        version.
+        Raises the same as `FileLists.read`; FileMissing if no file is selected; OutputReplaced if the URL
+        names another version.
         """
         job_id = job_id_of(request)
         job, layout = await self._layout(request[TOKEN], job_id, kind, query)
@@ -148,8 +145,10 @@ class ArchiveEndpoint:
         self, token: Token, job_id: str, kind: Format, query: ArchiveQuery
     ) -> tuple[Job, ArchiveLayout]:
         """List the files of a job, and compute where each is in the archive of the selected ones."""
-        snapshot, files = await self._file_lists.read(token, job_id)
-        selected = query.select(snapshot.job, files)
+        snapshot, files = await self._file_lists.read(token, job_id, query.outputs_of)
+        selected = files.select(frames=query.frames)
+        if not selected:
+            raise FileMissing("The selected outputs have no files with these frame numbers.")
         return snapshot.job, await self._file_lists.run(job_id, kind.make_layout(selected))
 
     async def _answer(self, request: web.Request, archive: _Archive, slot: Slot | None) -> web.StreamResponse:

@@ -6,15 +6,15 @@ request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Final, NamedTuple, TypeVar
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import FileMissing, OutputMissing
-from jobsvc.domain.job import Status
-from jobsvc.domain.outputs import Frames
+from jobsvc.domain.job import Job, Status
+from jobsvc.domain.outputs import Output
 from jobsvc.storage.archive.file_list import FileList
 from jobsvc.storage.archive.lister import list_files
 from jobsvc.storage.archive.output_source import JobOutputs
@@ -46,16 +46,21 @@ class _KeptList(NamedTuple):
     job_files: JobFiles
 
 
-def select(files: FileList, outputs: Collection[str], frames: Frames | None = None) -> FileList:
-    """Return the files of these outputs, or of all if there are no names; of these only the given frames.
+def all_outputs(job: Job) -> Sequence[Output]:
+    """Return all outputs of a job."""
+    return job.outputs
+
+
+def outputs_named(names: Collection[str], job: Job) -> Sequence[Output]:
+    """Return the outputs of a job with these names, or all if there are no names.
 
     Raises FileMissing if an output does not exist.
     """
-    known = [part.output.name for part in files.outputs]
-    for name in outputs:
+    known = [output.name for output in job.outputs]
+    for name in names:
         if name not in known:
             raise FileMissing(f"The job has no output {query_params.quote(name)}; it has {', '.join(known)}.")
-    return files.select(outputs or None, frames)
+    return [output for output in job.outputs if not names or output.name in names]
 
 
 class FileLists:
@@ -78,15 +83,17 @@ class FileLists:
         self._clock = clock
         self._kept: dict[str, _KeptList] = {}
 
-    async def read(self, token: Token, job_id: str) -> JobFiles:
-        """List the files of a job's outputs.
+    async def read(
+        self, token: Token, job_id: str, outputs_of: Callable[[Job], Sequence[Output]] = all_outputs
+    ) -> JobFiles:
+        """List the files of the outputs that `outputs_of` selects of a job; raises what that raises.
 
-        Raises JobFileMissing, also for another owner's job; NotReady; OutputMissing if there is no file;
+        Raises JobNotFound, also for another owner's job; NotReady; OutputMissing if there is no file;
         TooManyFiles; StorageUnavailable.
         """
         snapshot = await self._completed(token, job_id)
-        source = JobOutputs(self._root, snapshot.job)
-        files = await self.run(job_id, list_files(snapshot.job.outputs, source))
+        outputs, source = outputs_of(snapshot.job), JobOutputs(self._root, snapshot.job)
+        files = await self.run(job_id, list_files(outputs, source))
         self._on_listed(len(files))
         if not files:
             raise OutputMissing("The job is completed, but its outputs have no files.")

@@ -20,9 +20,9 @@ from jobsvc.web.headers.conditional import etag_of, version_id
 from jobsvc.web.headers.content_headers import content_type
 from jobsvc.web.jobs import page_cursor
 from jobsvc.web.jobs.representation import entity_tag
-from jobsvc.web.jobs.urls import PublicUrl, came_by_proxy, job_base
-from jobsvc.web.outputs.file_lists import FileLists, JobFiles, select
-from jobsvc.web.paths import file_reference, job_id_of
+from jobsvc.web.jobs.urls import PublicUrl, came_by_proxy, file_url, job_base
+from jobsvc.web.outputs.file_lists import FileLists, JobFiles, outputs_named
+from jobsvc.web.paths import job_id_of
 from jobsvc.web.responses import json_response
 
 PARAMETERS: Final = ("output", "limit", "cursor")
@@ -86,7 +86,8 @@ def render_page(job_files: JobFiles, query: FilesQuery, base: str, digest: bytes
 
     A cursor of a file that is gone continues with the next one.
     """
-    files = select(job_files.files, query.outputs)
+    outputs = outputs_named(query.outputs, job_files.snapshot.job)
+    files = job_files.files.select([output.name for output in outputs])
     start = 0 if query.after is None else _index_after(files, *query.after)
     page = list(files.slice(start, start + query.limit))
     stop = start + len(page)
@@ -119,9 +120,7 @@ def render_file(file: ListedFile, base: str, digest: bytes | None) -> dict[str, 
     }
     if digest is not None:
         document["sha256"] = digest.hex()
-    document["downloadUrl"] = (
-        f"{base}{file_reference(file.output.name, file.path)}?version={version_id(*numbers)}"
-    )
+    document["downloadUrl"] = file_url(base, file.output.name, version_id(*numbers), file.path)
     return document
 
 
