@@ -59,6 +59,11 @@ _TEXT: Final = """\
       'import json, sys, urllib.parse as u; print(u.urljoin(sys.argv[1], json.loads(input())["url"]))' $links)
     curl -fsS -o linked.mp4 "$link"
 
+  A sequence of frames: its files, one of them, and all of them as an archive
+    curl -fsS -H "$auth" $api/jobs/star-turn-0420/files | python3 -m json.tool
+    curl -fsS -H "$auth" -o star.1001.png $api/jobs/star-turn-0420/files/star/star.1001.png
+    curl -fsS -H "$auth" $api/jobs/star-turn-0420/archive.tar | tar -tv
+
   All jobs, then a stream of all changes (stop it with Ctrl-C)
     curl -fsS -H "$auth" $api/jobs | python3 -m json.tool
     curl -fsSN -H "$auth" $api/events
