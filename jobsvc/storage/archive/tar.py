@@ -8,7 +8,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Generator, Iterator
-from functools import cached_property
 from typing import Final
 
 from jobsvc.storage.archive.file_list import FileList
@@ -28,6 +27,8 @@ class TarLayout:
     def __init__(self, files: FileList, starts: array[int]) -> None:
         """Call `tar_layout` instead."""
         self.files = files
+        self.etag = f'"{files.version_id(TAR)}"'
+        """Strong entity tag."""
         self._starts = starts
         """Offset of each file's header, and of the end."""
 
@@ -35,11 +36,6 @@ class TarLayout:
     def length(self) -> int:
         """Length of the archive, in bytes."""
         return self._starts[-1] + len(END)
-
-    @cached_property
-    def etag(self) -> str:
-        """Strong entity tag; computed at the first use, with the GIL released."""
-        return f'"{self.files.version_id(TAR)}"'
 
     def set_crc(self, file: int, crc: int) -> None:
         """Do nothing: a tar has no CRC-32."""

@@ -45,6 +45,8 @@ class ZipLayout:
         self.files = files
         self._table = table
         self._starts, self._central_starts, self._crcs, self._with_descriptor = offsets
+        self.etag = f'"{files.version_id(_kind(offsets.with_descriptor))}"'
+        """Strong entity tag; it depends on the files, and on which of them have a descriptor."""
         self.has_ranges = _UNKNOWN not in self._crcs
         """Whether every CRC-32 is known in advance, so that any range can be produced."""
 
@@ -52,13 +54,6 @@ class ZipLayout:
     def length(self) -> int:
         """Length of the archive, in bytes."""
         return self._starts[-1] + self._central_starts[-1] + len(self._end)
-
-    @cached_property
-    def etag(self) -> str:
-        """Strong entity tag; it depends on the files, and on which of them have a descriptor."""
-        streamed = array("I", sorted(self._with_descriptor)).tobytes()
-        kind = f"{ZIP}-{blake2b(streamed, digest_size=16).hexdigest()}" if streamed else ZIP
-        return f'"{self.files.version_id(kind)}"'
 
     def set_crc(self, file: int, crc: int) -> None:
         """Set the CRC-32 of a file, which was read and found unchanged; remember it for other archives."""
@@ -150,3 +145,10 @@ def _member(part: OutputFiles, at: int, *, has_descriptor: bool) -> Member:
     return Member(
         part.archive_path(at), size, mtime_ns // _SECOND_NS, size > MAX_READ_FIRST_BYTES, has_descriptor
     )
+
+
+def _kind(with_descriptor: set[int]) -> str:
+    """Return the kind of an archive for its version id."""
+    if not with_descriptor:
+        return ZIP
+    return f"{ZIP}-{blake2b(array('I', sorted(with_descriptor)), digest_size=16).hexdigest()}"
