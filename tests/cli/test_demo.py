@@ -85,6 +85,11 @@ def _pasted(text: str, folder: Path) -> dict[str, subprocess.CompletedProcess[st
     return results
 
 
+def printed_by(results: dict[str, subprocess.CompletedProcess[str]], part: str) -> str:
+    """Return the output of the command that contains `part`."""
+    return next(result.stdout for command, result in results.items() if part in command)
+
+
 @pytest.mark.skipif(find_ffmpeg() is None or shutil.which("curl") is None, reason="no ffmpeg or no curl")
 @pytest.mark.timeout(300)  # a film of 16 seconds is rendered, on a machine that may be busy
 def test_every_printed_command_works_when_pasted(tmp_path: Path) -> None:
@@ -96,7 +101,7 @@ def test_every_printed_command_works_when_pasted(tmp_path: Path) -> None:
         results = _pasted(_until(process.stdout, "Ctrl-C stops the demo"), folder)
         process.send_signal(signal.SIGTERM)
         process.wait(10)
-    assert len(results) == 18
+    assert len(results) == 21
     for command, result in results.items():
         lasts = "--max-time" in command
         assert result.returncode == (28 if lasts else 0), (command, result.stderr)
@@ -105,12 +110,14 @@ def test_every_printed_command_works_when_pasted(tmp_path: Path) -> None:
     film = (samples() / "opening-title-0042/output/opening-title.mp4").read_bytes()
     for name in ("title.mp4", "resumed.mp4", "linked.mp4"):
         assert (folder / name).read_bytes() == film, name
+    assert (folder / "star.1001.png").read_bytes()[1:4] == b"PNG"
+    assert len(re.findall(r"star/star\.10\d\d\.png$", printed_by(results, "archive.tar"), re.MULTILINE)) == 12
     assert (folder / "live.mp4").read_bytes()[4:8] == b"ftyp"
     printed = "\n".join(outputs.values())
     assert re.findall(r"^HTTP/1.1 (\d+)", printed, re.MULTILINE) == ["401", "404", "409"]
-    events = next(text for command, text in outputs.items() if "live-render-0001/events" in command)
+    events = printed_by(results, "live-render-0001/events")
     assert '"status":"completed"' in events
-    log = next(text for command, text in outputs.items() if "follow=1" in command)
+    log = printed_by(results, "follow=1")
     assert "farm: frame 400 of 400" in log
     assert "event" not in log
     assert "event: present" in next(text for command, text in outputs.items() if "--max-time" in command)
