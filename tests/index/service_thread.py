@@ -40,7 +40,9 @@ class ServiceThread:
         ready = Settings(jobs_root, state_dir=state_dir, port=0, shutdown_grace=0.1, **limits, **settings)
         served = serve(ready, ready=address.set_result, stop=self._stop)
         self._serving = asyncio.run_coroutine_threadsafe(served, self._loop)
-        self._client = http.client.HTTPConnection(address.result(20).rpartition("/")[2], timeout=20)
+        host = address.result(20).rpartition("/")[2]
+        self.port = int(host.rpartition(":")[2])
+        self._client = http.client.HTTPConnection(host, timeout=20)
         wait_until(lambda: self.not_ready_reason() is None, 20)
 
     def close(self) -> None:
@@ -51,6 +53,10 @@ class ServiceThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.shutdown()
         self._loop.close()
+
+    def token(self, owner: str | None) -> str:
+        """Return an owner's token; None for that of an administrator."""
+        return self._tokens[owner]
 
     def get(
         self, path: str, owner: str | None = None, fields: Mapping[str, str] | None = None

@@ -115,7 +115,7 @@ class _Lister:
         names = _SortedChunks[str]()
         for count, entry in enumerate(folder.entries()):
             if entry.is_dir(follow_symlinks=False):
-                if self._is_usable_directory(builder, entry, depth):
+                if self._is_usable_directory(builder, entry, prefix, depth):
                     # With the slash, a directory sorts as the paths of the files in it do.
                     names.append(entry.name + "/")
             elif self._is_usable_file(builder, entry):
@@ -183,9 +183,14 @@ class _Lister:
         self._count_file()
         return True
 
-    def _is_usable_directory(self, builder: OutputFilesBuilder, entry: os.DirEntry[str], depth: int) -> bool:
+    def _is_usable_directory(
+        self, builder: OutputFilesBuilder, entry: os.DirEntry[str], prefix: str, depth: int
+    ) -> bool:
         if depth <= 1 or not is_usable(entry.name):
             builder.unusable += 1
+            return False
+        if self._source.is_closed(f"{builder.output.path}/{prefix}{entry.name}"):
+            builder.skipped += 1
             return False
         self._directories += 1
         if self._directories > MAX_FILES:

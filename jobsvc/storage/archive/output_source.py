@@ -12,7 +12,7 @@ from jobsvc.storage.jobs.reader import JobsRoot
 class OutputSource(Protocol):
     """Opens the outputs of one job, by the rules of `storage/jobs/reader.py`.
 
-    Each method raises PathNotFound, or OSError for a storage fault.
+    Each method that opens raises PathNotFound, or OSError for a storage fault.
     """
 
     def open_file(self, path: str) -> OpenFile:
@@ -23,6 +23,9 @@ class OutputSource(Protocol):
 
     def open_parent(self, path: str) -> int:
         """Open the directory that contains a path of the record."""
+
+    def is_closed(self, path: str) -> bool:
+        """Return whether a directory below a path of the record must not be entered."""
 
 
 class JobOutputs:
@@ -43,3 +46,7 @@ class JobOutputs:
     def open_parent(self, path: str) -> int:
         """Open the directory that contains a path of the record; returns a descriptor with O_PATH."""
         return self._root.open_frames_directory(self._job, path)
+
+    def is_closed(self, path: str) -> bool:
+        """Return whether a directory is an output root of other owners only."""
+        return self._root.is_closed(self._job, path)

@@ -67,6 +67,14 @@ class OutputRoots:
                     os.close(top)
         raise PathNotFound
 
+    def is_closed(self, owner: str, path: str) -> bool:
+        """Return whether an absolute path is an output root that this owner's records may not name."""
+        names = components(path)
+        roots = [
+            root.owner for root in self._roots if path.startswith("/") and components(root.name) == names
+        ]
+        return bool(roots) and not {None, owner} & set(roots)
+
 
 def _normalized(root: Path | OutputRoot) -> _Root:
     if isinstance(root, OutputRoot):

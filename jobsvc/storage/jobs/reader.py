@@ -38,7 +38,7 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import DEFAULT_LOG, OutputRoot, components, is_job_id
 from jobsvc.storage.processes.record_process import RecordProcessClient
 
-T = TypeVar("T")
+T = TypeVar("T", int, OpenFile)
 
 
 class JobsRoot:
@@ -109,18 +109,18 @@ class JobsRoot:
         except PathNotFound as absent:
             raise OutputMissing from absent
 
-    def open_path(self, job: Job, path: str) -> OpenFile:
+    def open_path(self, job: Job, path: str, known: JobSnapshot | None = None) -> OpenFile:
         """Open the regular file at a path that the job's record names, or below one.
 
-        Raises PathNotFound, or OSError for a storage fault.
+        The record is not decoded again if its file version is the one in `known`. Raises PathNotFound, also
+        if the job directory now belongs to another owner's job; or OSError for a storage fault.
         """
-        return retry_stale(lambda: self._open(job, path, _open_described))
+        return retry_stale(lambda: self._open(job, path, _open_described, known))
 
     def open_output_directory(self, job: Job, path: str) -> int:
         """Open the directory at a path that the job's record names, or below one.
 
-        Returns a descriptor with O_PATH, which the caller closes. Raises PathNotFound, or OSError for a
-        storage fault.
+        Returns a descriptor with O_PATH, which the caller closes. Raises the same as `open_path`.
         """
         return retry_stale(lambda: self._open(job, path, open_directory))
 
@@ -132,11 +132,14 @@ class JobsRoot:
         """
         return retry_stale(lambda: self._open(job, path, _open_parent))
 
+    def is_closed(self, job: Job, path: str) -> bool:
+        """Return whether a directory below a path of the record is an output root of other owners only."""
+        return self._output_roots.is_closed(job.owner, path)
+
     def open_log(self, job: Job) -> OpenFile:
         """Open the job's log, which may grow; raises LogMissing, or OSError for a storage fault.
 
-        Also raises LogMissing if the job directory now belongs to another owner's job: the log may be that
-        job's.
+        Also raises LogMissing if the job directory now belongs to another owner's job.
         """
         try:
             return retry_stale(lambda: self._open_log(job))
@@ -179,24 +182,10 @@ class JobsRoot:
         log = self._open(job, job.details.log_path or DEFAULT_LOG, _open_described)
         try:
             content = fingerprint(log.fd, log.version.size)
-            self._check_owner(job)
         except BaseException:
             log.close()
             raise
         return log._replace(fingerprint=content)
-
-    def _check_owner(self, job: Job) -> None:
-        """Raise PathNotFound if the record now names another owner; an invalid record does not count."""
-        try:
-            folder = self._open_job(job.id)
-            try:
-                owner = self._records.read(job.id, folder).job.owner
-            finally:
-                os.close(folder)
-        except (PathNotFound, BadRecord):
-            return
-        if owner != job.owner:
-            raise PathNotFound
 
     def _read_job(self, job_id: str, known: JobSnapshot | None) -> tuple[JobSnapshot, FoundOutputs]:
         """Read the record and find a completed job's outputs, with a single open of the job directory."""
@@ -213,14 +202,39 @@ class JobsRoot:
         snapshot = JobSnapshot(job, record.version, version, is_stable=record.is_stable, outputs=packed)
         return snapshot, outputs
 
-    def _open(self, job: Job, path: str, open_names: Callable[[int, tuple[str, ...]], T]) -> T:
+    def _open(
+        self,
+        job: Job,
+        path: str,
+        open_names: Callable[[int, tuple[str, ...]], T],
+        known: JobSnapshot | None = None,
+    ) -> T:
         folder = self._open_job(job.id)
         try:
-            return self._output_roots.open(open_names, folder, job.owner, path)
+            opened = self._output_roots.open(open_names, folder, job.owner, path)
+            try:
+                self._check_owner(folder, job, known)
+            except BaseException:
+                _close(opened)
+                raise
+            else:
+                return opened
         except PermissionError as denied:
             raise PathNotFound from denied
         finally:
             os.close(folder)
+
+    def _check_owner(self, folder: int, job: Job, known: JobSnapshot | None) -> None:
+        """Raise PathNotFound if the record now names another owner; an invalid record does not count.
+
+        What was opened in this folder before may then be a file of that owner's job.
+        """
+        try:
+            owner = self._records.read(job.id, folder, known).job.owner
+        except (PathNotFound, BadRecord):
+            return
+        if owner != job.owner:
+            raise PathNotFound
 
     def _open_job(self, job_id: str) -> int:
         """Open a job directory by its full path; raises PathNotFound, or OSError for a storage fault.
@@ -237,6 +251,10 @@ class JobsRoot:
             # Find out whether the job or the root is missing; a missing root raises OSError here.
             os.close(os.open(self.path, DIRECTORY_FLAGS))
             raise PathNotFound from failed
+
+
+def _close(opened: OpenFile | int) -> None:
+    os.close(opened if isinstance(opened, int) else opened.fd)
 
 
 def _open_described(folder: int, names: tuple[str, ...]) -> OpenFile:

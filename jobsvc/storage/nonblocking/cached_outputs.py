@@ -28,6 +28,9 @@ NONBLOCKING_TYPES: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ramfs", "
 """File systems on which open and fstat of a cached file wait neither for a disk nor for another host."""
 
 
+_RECORD: Final = STATUS_FILE.encode()
+
+
 class CachedOutputs:
     """Opens and checks outputs below the root, using cached data only. Event loop only."""
 
@@ -62,9 +65,9 @@ class CachedOutputs:
     def open_file(self, known: JobSnapshot, path: str) -> OpenFile | None:
         """Like `open_output`, for another file of the job; `path` is as in its record."""
         names = None if path.startswith("/") else components(path)
-        if names is None or not _can_be_cached(known) or not self._record(known).is_current():
+        if names is None or not _can_be_cached(known):
             return None
-        return self._open(self._folder(known.job) + "/".join(names), names[-1])
+        return self._open(known, names)
 
     def is_unchanged_nowait(self, known: JobSnapshot) -> bool:
         """Return whether the job's files are still the versions in the snapshot, without blocking.
@@ -105,30 +108,47 @@ class CachedOutputs:
 
     def _open_and_cache(self, known: JobSnapshot) -> OpenFile | None:
         """Open the output and cache it; directories on its path are opened first, to detect a rename."""
-        names, record, folder = _names_within(known.job), self._record(known), self._folder(known.job)
-        if names is None or not record.is_current():
+        names, folder = _names_within(known.job), self._folder(known.job)
+        if names is None:
             return None
         folders = []
         for count in range(1, len(names)):
             fd = try_open_name(os.fsencode(folder + "/".join(names[:count])))
             if fd >= 0 and (opened := folder_of(fd)) is not None:
                 folders.append(opened)
-        file = self._open(folder + "/".join(names), names[-1])
+        file = self._open(known, names)
         if file is None or len(folders) < len(names) - 1:
             for passed in folders:
                 os.close(passed.fd)
         else:
-            self._cache.put(record, file, tuple(folders))
+            self._cache.put(self._record(known), file, tuple(folders))
         return file
 
-    def _open(self, path: str, name: str) -> OpenFile | None:
+    def _open(self, known: JobSnapshot, names: tuple[str, ...]) -> OpenFile | None:
+        """Open a file of a job; None if there is none, or if the record has changed.
+
+        Another job may take the path of the directory at any time: file and record are in the same one.
+        """
+        folder = try_open_name(os.fsencode(self._folder(known.job)))
+        if folder < 0:
+            return None
+        try:
+            file = self._open_regular(folder, names)
+            if file is None or path_has_version(_RECORD, known.record_version.parts(), self._device, folder):
+                return file
+            file.close()
+            return None
+        finally:
+            os.close(folder)
+
+    def _open_regular(self, folder: int, names: tuple[str, ...]) -> OpenFile | None:
         """Open a regular file on the root's device that still has a name; None if there is none."""
-        fd = try_open_file(os.fsencode(path))
+        fd = try_open_file(os.fsencode("/".join(names)), folder)
         if fd < 0:
             return None
         status = try_fstat(fd)
         if status is not None and self._is_output(status):
-            return OpenFile(fd, FileVersion.of(status), name, status.st_nlink)
+            return OpenFile(fd, FileVersion.of(status), names[-1], status.st_nlink)
         os.close(fd)
         return None
 

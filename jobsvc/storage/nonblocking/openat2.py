@@ -27,24 +27,28 @@ _SIZE: Final = ctypes.sizeof(_OpenHow)
 _syscall = ctypes.PyDLL(None).syscall
 
 
-def try_open_name(path: bytes) -> int:
-    """Open a path with O_PATH, which triggers no inotify watch; return a negative number on failure."""
-    fd: int = _syscall(_OPENAT2, -1, path, _AS_NAME, _SIZE)
+def try_open_name(path: bytes, folder: int = -1) -> int:
+    """Open a path with O_PATH, which triggers no inotify watch; return a negative number on failure.
+
+    A relative path starts in the directory `folder`.
+    """
+    fd: int = _syscall(_OPENAT2, folder, path, _AS_NAME, _SIZE)
     return fd
 
 
-def try_open_file(path: bytes) -> int:
-    """Open a path for reading; return a negative number on failure."""
-    fd: int = _syscall(_OPENAT2, -1, path, _AS_FILE, _SIZE)
+def try_open_file(path: bytes, folder: int) -> int:
+    """Open a path in the directory `folder` for reading; return a negative number on failure."""
+    fd: int = _syscall(_OPENAT2, folder, path, _AS_FILE, _SIZE)
     return fd
 
 
-def path_has_version(path: bytes, parts: tuple[int, int, int, int], device: int) -> bool:
+def path_has_version(path: bytes, parts: tuple[int, int, int, int], device: int, folder: int = -1) -> bool:
     """Return whether a path leads to this version of a file; False also if that is not cached.
 
-    `parts`: the file's inode, size, mtime_ns and ctime_ns. `device`: its st_dev.
+    `parts`: the file's inode, size, mtime_ns and ctime_ns. `device`: its st_dev. A relative path starts in
+    the directory `folder`.
     """
-    fd = try_open_name(path)
+    fd = try_open_name(path, folder)
     if fd < 0:
         return False
     status = try_fstat(fd)

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from jobsvc.domain.access import Token, can_see
 from jobsvc.domain.errors import FileMissing, JobNotFound, OutputMissing, StorageUnavailable
-from jobsvc.domain.job import Job, Status
+from jobsvc.domain.job import Status
 from jobsvc.index.catalogue.catalogue_updater import CatalogueUpdater
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
@@ -93,14 +93,14 @@ class JobFileAccess:
         memory. Raises the same as `read_record`, FileMissing, and what `path_in` raises.
         """
         known = await self._visible_snapshot(token, job_id)
-        file = self._open_cached(known, path_in)
-        if file is not None:
-            return JobFile(known, fn(known, file))
+        job_file = _in_memory(lambda snapshot: self._open_cached(snapshot, path_in), known, fn)
+        if job_file is not None:
+            return job_file
 
         def open_and_call(snapshot: JobSnapshot) -> T:
             if snapshot.job.status is not Status.COMPLETED:
                 return fn(snapshot, None)
-            return fn(snapshot, self._open_path(snapshot.job, path_in(snapshot)))
+            return fn(snapshot, self._open_path(snapshot, path_in(snapshot)))
 
         return await self.read_record(token, job_id, open_and_call)
 
@@ -112,9 +112,9 @@ class JobFileAccess:
         except FileMissing:  # the outputs may have changed since they were read
             return None
 
-    def _open_path(self, job: Job, path: str) -> OpenFile:
+    def _open_path(self, snapshot: JobSnapshot, path: str) -> OpenFile:
         try:
-            return self._root.open_path(job, path)
+            return self._root.open_path(snapshot.job, path, snapshot)
         except PathNotFound as exc:
             raise FileMissing("The file does not exist.") from exc
 

@@ -38,6 +38,9 @@ class FolderSource:
     def open_parent(self, path: str) -> int:
         return self._open((self.root / path).parent)
 
+    def is_closed(self, path: str) -> bool:
+        return path.endswith("/closed")
+
     @staticmethod
     def _open(path: Path) -> int:
         try:
