@@ -84,6 +84,7 @@ def _endpoints(parts: Components, guard: Guard) -> Endpoints:
         body_writer=parts.body_writer,
         recorder=recorder,
         metrics=parts.metrics,
+        crc32_table=parts.crc32_table,
     )
     return Endpoints(
         job_list=JobListEndpoint(index, parts.list_items),

@@ -18,6 +18,7 @@ from jobsvc.observe.download_log import DownloadLog
 from jobsvc.observe.metrics import Metrics
 from jobsvc.service.descriptors import DEFAULT_MAX_CONNECTIONS, connections_allowed, descriptor_limit
 from jobsvc.settings import Settings
+from jobsvc.storage.archive.crc32 import Crc32Table
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.jobs.reader import JobsRoot
@@ -60,6 +61,7 @@ class Components:
     """Slots of downloads; `log_slots` are those of log requests."""
     log_slots: DownloadSlots
     digests: DigestService
+    crc32_table: Crc32Table
     index: JobIndex
     authenticator: TokenAuthenticator
     token_use: TokenUse
@@ -92,7 +94,10 @@ def build_components(settings: Settings) -> Components:
     slots, log_slots = _slots(settings, metrics), _slots(settings, metrics)
     metrics.downloads_in_progress.set_function(lambda: slots.taken)
     digest_file = DigestFile(settings.state_dir / DIGESTS_FILE)
-    digests = DigestService(disk, root, digest_file, metrics, is_busy=lambda: slots.taken > 0)
+    crc32_table = Crc32Table()
+    digests = DigestService(
+        disk, root, digest_file, metrics, is_busy=lambda: slots.taken > 0, on_crc32=crc32_table.put
+    )
     index = _index(settings, disk, root, digests, metrics)
     authenticator = TokenAuthenticator(
         settings.state_dir / TOKENS_FILE,
@@ -123,6 +128,7 @@ def build_components(settings: Settings) -> Components:
         slots=slots,
         log_slots=log_slots,
         digests=digests,
+        crc32_table=crc32_table,
         index=index,
         authenticator=authenticator,
         token_use=TokenUse(

@@ -44,6 +44,14 @@ class ArchiveLayout(Protocol):
     def etag(self) -> str:
         """Strong entity tag: archives with equal tags are equal in every byte."""
 
+    @property
+    def url_version(self) -> str:
+        """Version for URLs: that of the entity tag, unless this can change while the files do not."""
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether any range can be produced without reading the files before it."""
+
     def set_crc(self, file: int, crc: int) -> None:
         """Set the CRC-32 of a file, if `pieces` asked for it."""
 

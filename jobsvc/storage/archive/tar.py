@@ -27,10 +27,12 @@ class TarLayout:
     def __init__(self, files: FileList, starts: array[int]) -> None:
         """Call `tar_layout` instead."""
         self.files = files
-        self.etag = f'"{files.version_id(TAR)}"'
-        """Strong entity tag."""
+        self.url_version = files.version_id(TAR)
+        self.etag = f'"{self.url_version}"'
         self._starts = starts
         """Offset of each file's header, and of the end."""
+
+    has_ranges: Final = True
 
     @property
     def length(self) -> int:

@@ -44,9 +44,11 @@ class ZipLayout:
         """Call `zip_layout` instead."""
         self.files = files
         self._table = table
-        self._starts, self._central_starts, self._crcs, self._with_descriptor = offsets
+        self._starts, self._central_starts, self._crcs, large, self._with_descriptor = offsets
         self.etag = f'"{files.version_id(_kind(offsets.with_descriptor))}"'
         """Strong entity tag; it depends on the files, and on which of them have a descriptor."""
+        self.url_version = files.version_id(f"{ZIP}-url") if large else self.etag.strip('"')
+        """Version for URLs: the tag of an archive with large files changes once their CRC-32 are known."""
         self.has_ranges = _UNKNOWN not in self._crcs
         """Whether every CRC-32 is known in advance, so that any range can be produced."""
 
@@ -114,13 +116,15 @@ class _Offsets(NamedTuple):
     """Offset in the directory of each file's record, and its length."""
     crcs: array[int]
     """The CRC-32 of each file; -1 for an unknown one."""
+    large: set[int]
+    """The files that are not read before they are sent."""
     with_descriptor: set[int]
-    """The large files whose CRC-32 is not known in advance."""
+    """Those of the large files whose CRC-32 is not known in advance."""
 
 
 def zip_layout(files: FileList, table: Crc32Table) -> Generator[None, None, ZipLayout]:
     """Compute the offsets of all files, in steps (see `stepped_work.py`): 4 µs for each."""
-    offsets = _Offsets(array("Q", [0]), array("Q", [0]), array("q"), set())
+    offsets = _Offsets(array("Q", [0]), array("Q", [0]), array("q"), set(), set())
     for index in range(len(files)):
         if index % _FILES_PER_YIELD == 0:
             yield
@@ -132,8 +136,10 @@ def _add(offsets: _Offsets, part: OutputFiles, at: int, table: Crc32Table) -> No
     """Add the next file: the one at this index of its output."""
     member = _member(part, at, has_descriptor=False)
     crc = table.get(part.version(at)) if member.size else 0
-    if crc is None and member.reserves_descriptor:
-        offsets.with_descriptor.add(len(offsets.crcs))
+    if member.reserves_descriptor:
+        offsets.large.add(len(offsets.crcs))
+        if crc is None:
+            offsets.with_descriptor.add(len(offsets.crcs))
     offsets.crcs.append(_UNKNOWN if crc is None else crc)
     start = offsets.starts[-1]
     offsets.central_starts.append(offsets.central_starts[-1] + central_length(member, start))

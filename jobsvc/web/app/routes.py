@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.web.app.fast_router import FastRoute, FastRouter
@@ -28,7 +29,7 @@ from jobsvc.web.outputs.archive import ArchiveEndpoint
 from jobsvc.web.outputs.download import DownloadEndpoint
 from jobsvc.web.outputs.download_links import DownloadLinksEndpoint
 from jobsvc.web.outputs.job_files import JobFilesEndpoint
-from jobsvc.web.paths import DOWNLOAD, FILES, NAMED_DOWNLOAD, STATUS, TAR
+from jobsvc.web.paths import DOWNLOAD, FILES, NAMED_DOWNLOAD, STATUS, TAR, ZIP
 from jobsvc.web.ratelimit.further_ranges import FurtherRanges
 from jobsvc.web.streaming import sse
 
@@ -97,13 +98,8 @@ def add_routes(
         ),
         FILES + "/{output}": single_file,
         FILES + "/{output}/{path:.+}": single_file,
-        TAR: guard.wrap(
-            endpoints.archives.handle_tar,
-            scope=OUTPUTS_READ,
-            budget="download",
-            parameters=(*archive.PARAMETERS, *signed_links.PARAMETERS),
-            authenticate=links.authenticate_with_query,
-        ),
+        TAR: _archive_route(endpoints.archives.handle_tar, guard, links),
+        ZIP: _archive_route(endpoints.archives.handle_zip, guard, links),
         "/api/jobs/{id}/events": guard.wrap(
             endpoints.job_events.handle, scope=JOBS_READ, budget="status", parameters=(sse.LAST_EVENT_ID,)
         ),
@@ -134,6 +130,16 @@ def add_routes(
     app[FAST_ROUTER] = FastRouter(middleware, status, download)
     app.add_routes([web.get(path, handler, expect_handler=handle_expect) for path, handler in gets.items()])
     app.add_routes([web.post(path, handler, expect_handler=handle_expect) for path, handler in posts.items()])
+
+
+def _archive_route(handler: Handler, guard: Guard, links: SignedLinks) -> Handler:
+    return guard.wrap(
+        handler,
+        scope=OUTPUTS_READ,
+        budget="download",
+        parameters=(*archive.PARAMETERS, *signed_links.PARAMETERS),
+        authenticate=links.authenticate_with_query,
+    )
 
 
 def _fast_route(

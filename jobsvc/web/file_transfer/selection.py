@@ -64,6 +64,7 @@ class FileSelection(NamedTuple):
     """Offset in the file at which the selected representation begins."""
     digest: bytes | None = None
     """SHA-256 of the whole file, if it is to be sent."""
+    accepts_ranges: bool = True
 
     @property
     def has_body(self) -> bool:
@@ -116,13 +117,23 @@ def select_from(
 
 
 def select_archive(
-    name: str, archive: Archive, request: web.Request, selected: RepresentationInfo, now: float
+    name: str,
+    archive: Archive,
+    request: web.Request,
+    selected: RepresentationInfo,
+    now: float,
+    *,
+    accepts_ranges: bool,
 ) -> FileSelection:
-    """Decide what the request gets of an archive; `now` is in seconds since the epoch. Opens nothing."""
-    evaluation = evaluate(request.method, request.headers, selected, now)
+    """Decide what the request gets of an archive; `now` is in seconds since the epoch. Opens nothing.
+
+    Without `accepts_ranges` the Range field is ignored (RFC 9110, section 14.2), as for HEAD.
+    """
+    method = request.method if accepts_ranges else hdrs.METH_HEAD
+    evaluation = evaluate(method, request.headers, selected, now)
     ranges = _ranges_to_send(evaluation, selected.size) if request.method == hdrs.METH_GET else ()
     body, archive_left = (None, archive) if ranges else (b"", None)
-    return FileSelection(name, None, selected, evaluation, body, archive_left)
+    return FileSelection(name, None, selected, evaluation, body, archive_left, accepts_ranges=accepts_ranges)
 
 
 def header_fields(selection: FileSelection) -> dict[str, str]:
@@ -131,7 +142,10 @@ def header_fields(selection: FileSelection) -> dict[str, str]:
     On a 206 the digest also covers the whole file (RFC 9530, section 3). A 304 has it too: a client that asks
     for it has the file without it.
     """
-    return _fields(selection.selected, selection.digest)
+    headers = _fields(selection.selected, selection.digest)
+    if not selection.accepts_ranges:
+        headers["Accept-Ranges"] = "none"
+    return headers
 
 
 def _fields(selected: RepresentationInfo, digest: bytes | None) -> dict[str, str]:

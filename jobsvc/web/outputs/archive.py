@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import MultiMapping
 
 from jobsvc.domain.access import OUTPUTS_READ, Token
@@ -21,10 +21,12 @@ from jobsvc.domain.output_list import main_output
 from jobsvc.domain.outputs import Frames, Output, parse_frames
 from jobsvc.observe.download_log import Outcome
 from jobsvc.observe.metrics import Metrics
+from jobsvc.storage.archive.crc32 import Crc32Table
 from jobsvc.storage.archive.file_list import FileList
 from jobsvc.storage.archive.layout import ArchiveLayout
 from jobsvc.storage.archive.output_source import JobOutputs
 from jobsvc.storage.archive.tar import tar_layout
+from jobsvc.storage.archive.zip import zip_layout
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
@@ -53,7 +55,8 @@ class Format(NamedTuple):
     make_layout: MakeLayout
 
 
-TAR: Final = Format("tar", "application/x-tar", tar_layout)
+TAR: Final = "tar"
+ZIP: Final = "zip"
 
 
 class ArchiveQuery(NamedTuple):
@@ -93,6 +96,7 @@ class ArchiveEndpoint:
         body_writer: BodyWriter,
         recorder: DownloadRecorder,
         metrics: Metrics,
+        crc32_table: Crc32Table,
     ) -> None:
         self._file_lists = file_lists
         self._root = root
@@ -101,26 +105,34 @@ class ArchiveEndpoint:
         self._recorder = recorder
         self._bytes = metrics.archive_bytes
         self._aborted = metrics.archives_aborted
+        self._formats = {
+            TAR: Format(TAR, "application/x-tar", tar_layout),
+            ZIP: Format(ZIP, "application/zip", partial(zip_layout, table=crc32_table)),
+        }
 
     async def handle_tar(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD of a tar archive."""
-        return await self._respond(request, TAR, parse_query(request.query))
+        return await self._respond(request, self._formats[TAR], parse_query(request.query))
+
+    async def handle_zip(self, request: web.Request) -> web.StreamResponse:
+        """Handle GET and HEAD of a zip archive."""
+        return await self._respond(request, self._formats[ZIP], parse_query(request.query))
 
     async def send_main_output(self, request: web.Request) -> web.StreamResponse:
         """Respond with the tar archive of the main output, as requested by a download's URL."""
         requested = requested_output_of(request)
-        if requested.name not in {None, f"{job_id_of(request)}.{TAR.suffix}"}:
+        if requested.name not in {None, f"{job_id_of(request)}.{TAR}"}:
             raise NotFound("The output has a different name.")
         query = ArchiveQuery(frozenset(), None, requested.version, only_main=True)
-        return await self._respond(request, TAR, query)
+        return await self._respond(request, self._formats[TAR], query)
 
-    async def version(self, token: Token, job_id: str, *, only_main: bool = False) -> str:
-        """Return the version of the tar archive of all files, or of the main output.
+    async def version(self, token: Token, job_id: str, suffix: str, *, only_main: bool = False) -> str:
+        """Return the version of the archive with this suffix, of all files or of the main output.
 
         Raises the same as a request for it.
         """
         query = ArchiveQuery(frozenset(), None, None, only_main=only_main)
-        return (await self._layout(token, job_id, TAR, query))[1].etag.strip('"')
+        return (await self._layout(token, job_id, self._formats[suffix], query))[1].url_version
 
     async def _respond(self, request: web.Request, kind: Format, query: ArchiveQuery) -> web.StreamResponse:
         open_archive = partial(self._open, request, kind, query)
@@ -134,11 +146,21 @@ class ArchiveEndpoint:
         """
         job_id = job_id_of(request)
         job, layout = await self._layout(request[TOKEN], job_id, kind, query)
-        if query.version not in {None, current := layout.etag.strip('"')}:
-            raise OutputReplaced(current)
+        etag_version = layout.etag.strip('"')
+        if query.version not in {None, layout.url_version, etag_version}:
+            raise OutputReplaced(layout.url_version)
         selected = RepresentationInfo(layout.etag, None, layout.length, kind.content_type)
         name, source = f"{job_id}.{kind.suffix}", JobOutputs(self._root, job)
-        selection = select_archive(name, Archive(layout, source), request, selected, time.time())
+        # A URL of several archives does not tell which of them a client has a part of; If-Range does.
+        is_exact = query.version in {None, etag_version} or hdrs.IF_RANGE in request.headers
+        selection = select_archive(
+            name,
+            Archive(layout, source),
+            request,
+            selected,
+            time.time(),
+            accepts_ranges=layout.has_ranges and is_exact,
+        )
         return _Archive(job, selection)
 
     async def _layout(

@@ -26,7 +26,7 @@ from jobsvc.web.headers.content_headers import content_type, is_shown_safely
 from jobsvc.web.jobs.file_access import JobFileAccess
 from jobsvc.web.jobs.lookup import get_visible_job
 from jobsvc.web.jobs.urls import PublicUrl, came_by_proxy
-from jobsvc.web.outputs.archive import ArchiveEndpoint
+from jobsvc.web.outputs.archive import TAR, ArchiveEndpoint
 from jobsvc.web.outputs.link_request import LinkRequest, read_link_request
 from jobsvc.web.outputs.requested_output import RequestedFile, require_output, without_output
 from jobsvc.web.paths import JOBS, download_reference, file_reference, job_id_of
@@ -84,7 +84,7 @@ class DownloadLinksEndpoint:
         if wanted.file is not None:
             return await self._find_file(token, job_id, *wanted.file)
         if wanted.archive is not None:
-            version = await self._archives.version(token, job_id)
+            version = await self._archives.version(token, job_id, wanted.archive)
             return _Target(f"archive.{wanted.archive}", version, f"{job_id}.{wanted.archive}")
         snapshot = (await get_visible_job(self._freshness, token, job_id, force=True)).snapshot
         if snapshot.job.status is not Status.COMPLETED:
@@ -94,9 +94,9 @@ class DownloadLinksEndpoint:
             return _Target(download_reference(name), version_id(*snapshot.output_version.parts()), name)
         if not snapshot.has_output:
             raise OutputMissing
-        name = f"{job_id}.tar"
+        name = f"{job_id}.{TAR}"
         return _Target(
-            download_reference(name), await self._archives.version(token, job_id, only_main=True), name
+            download_reference(name), await self._archives.version(token, job_id, TAR, only_main=True), name
         )
 
     async def _find_file(self, token: Token, job_id: str, output: str, path: str | None) -> _Target:

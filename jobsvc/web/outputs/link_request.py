@@ -14,7 +14,7 @@ DEFAULT_AGE_S: Final = 3600
 """Seconds; shorter if the operator allows less."""
 BODY_TIMEOUT_S: Final = 10.0
 """Seconds for a whole request body, of at most 64 KiB."""
-ARCHIVES: Final = ("tar",)
+ARCHIVES: Final = ("tar", "zip")
 MEMBERS: Final = ("expiresIn", "file", "archive", "inline")
 
 
