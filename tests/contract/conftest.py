@@ -40,7 +40,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Allows a job three files."""
+    """Allows a job one file."""
     with running(tmp_path_factory.mktemp("crowded"), program=WITH_FEW_FILES) as found:
         yield found
 

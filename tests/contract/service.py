@@ -52,7 +52,7 @@ main()
 WITH_FEW_FILES: Final = """
 from jobsvc.cli import main
 from jobsvc.storage.archive import lister
-lister.MAX_FILES = 3
+lister.MAX_FILES = 1
 main()
 """
 """The service with a lower limit of the files of a job."""

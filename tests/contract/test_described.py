@@ -114,11 +114,11 @@ PARTS: Final = (
     Scene(416, "range-not-satisfiable", BEYOND),
 )
 CROWDED: Final = Scene(409, "too-many-files", job=FRAMES, where="crowded")
-OUTPUT: Final = (*BYTES, *FILE_NEEDED, CROWDED, Scene(404, "file-missing", job=EMPTY))
+OUTPUT: Final = (*BYTES, *FILE_NEEDED, CROWDED, Scene(404, "output-missing", job=EMPTY))
 NAMED: Final = (
     *(*BYTES, *FILE_NEEDED),
     replace(CROWDED, name=f"{FRAMES}.tar"),
-    Scene(404, "file-missing", job=EMPTY, name=f"{EMPTY}.tar"),
+    Scene(404, "output-missing", job=EMPTY, name=f"{EMPTY}.tar"),
     Scene(404, "not-found", name="other.mp4"),
 )
 ONE_FILE: Final = (
@@ -210,6 +210,8 @@ SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
     "headFile": (*ONE_FILE, spent(FRESH + 5)),
     "downloadTar": (*ARCHIVE, *PARTS, spent(FRESH + 5)),
     "headTar": (*ARCHIVE, spent(FRESH + 6)),
+    "downloadZip": (*ARCHIVE, spent(FRESH + 7)),
+    "headZip": (*ARCHIVE, spent(FRESH + 8)),
     "getLogs": (
         *(*LOGS, spent(FRESH + 5)),
         Scene(206, None, {"Range": "bytes=0-9"}),
@@ -264,6 +266,7 @@ def test_every_documented_response_but_internal_errors_has_a_scene() -> None:
     provoked = {(name, scene.status, scene.code) for name, some in SCENES.items() for scene in some}
     provoked |= {(name, 429, "too-many-downloads") for name in DOWNLOADS}
     provoked.add(("getEvents", 200, None))
+    provoked |= {("downloadZip", 206, None), ("downloadZip", 416, "range-not-satisfiable")}
     provoked.add(("getLogs", 429, "too-many-downloads"))  # by tests/web/ratelimit/test_download_slots.py
     provoked |= {(name, 429, "too-many-streams") for name in STREAMS}
     provoked |= {(name, 429, "rate-limited") for name in ("getToken", "headToken")}
@@ -298,6 +301,7 @@ DOWNLOADS: Final[Mapping[str, str]] = {
     "downloadOutputFile": "files/main",
     "downloadFile": "files/main/film.mov",
     "downloadTar": "archive.tar",
+    "downloadZip": "archive.zip",
 }
 """Operations that count as concurrent downloads, and where they are below a job."""
 
@@ -314,6 +318,15 @@ def test_download_above_the_limit_is_answered_as_documented(strict: Service, nam
         response = strict.ask("GET", path, token=secret)
     assert_conforms(name, response)
     assert (response.status_code, response.json()["code"]) == (429, "too-many-downloads")
+
+
+@pytest.mark.parametrize("scene", PARTS, ids=lambda scene: str(scene.headers["Range"]))
+def test_part_of_a_zip_archive_is_answered_as_documented(service: Service, scene: Scene) -> None:
+    target = f"/api/jobs/{COMPLETED}/archive.zip"
+    until(lambda: service.ask("GET", target).headers["Accept-Ranges"] == "bytes")
+    response = service.ask("GET", target, scene.headers)
+    assert_conforms("downloadZip", response)
+    assert response.status_code == scene.status
 
 
 STREAMS: Final[Mapping[str, str]] = {
@@ -537,7 +550,7 @@ def test_link_opens_only_its_download_without_a_header(service: Service) -> None
 
 
 def test_too_many_files_are_refused_as_in_the_example(crowded: Service) -> None:
-    shown = json.dumps(EXAMPLES["too-many-files"]["value"]).replace("100000", "3")
+    shown = json.dumps(EXAMPLES["too-many-files"]["value"]).replace("100000", "1")
     answered = crowded.ask("GET", f"/api/jobs/{FRAMES}/files").json()
     assert answered | {"requestId": ""} == json.loads(shown) | {"requestId": ""}
 
@@ -575,6 +588,7 @@ def test_each_listed_file_is_where_its_url_says(service: Service) -> None:
         ({"file": "textures/wood/oak 1.png", "inline": True}, "downloadFile"),
         ({"file": "preview"}, "downloadFile"),
         ({"archive": "tar"}, "downloadTar"),
+        ({"archive": "zip"}, "downloadZip"),
         ({}, "downloadNamedOutput"),
     ],
 )

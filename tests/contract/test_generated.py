@@ -21,6 +21,7 @@ STREAM_S: Final = 4.0
 ABOUT_JOBS: Final = [
     *("getJob", "headJob", "downloadOutput", "headOutput", "getLogs", "headLogs", "headJobEvents"),
     *("listFiles", "headFiles", "downloadFile", "headFile", "downloadTar", "headTar"),
+    *("downloadZip", "headZip"),
 ]
 FILE_NAME: Final = "opening-title.mp4"
 WITH_LINKS: Final = [*ABOUT_JOBS, "createDownloadLink"]

@@ -35,6 +35,7 @@ LINKED: Final = (
     "/api/jobs/{id}/download/{name}",
     "/api/jobs/{id}/files/{output}/{path}",
     "/api/jobs/{id}/archive.tar",
+    "/api/jobs/{id}/archive.zip",
 )
 """Paths that links lead to."""
 WITH_RANGES: Final = (
