@@ -17,6 +17,7 @@ from benchmarks.harness.interleave import Plan
 
 DEFAULT_BENCHMARKS: Final = ("status", "listing", "download", "memory")
 OPTIONAL_BENCHMARKS: Final = (
+    "archive",
     "behind-tls",
     "hostile",
     "hostile-unlimited",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from benchmarks.harness.load_generator import Outcome
-from benchmarks.harness.servers import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,20 @@ class Plan:
     def pick(self, normal: float, quick: float) -> float:
         """Choose a duration or a size."""
         return quick if self.quick else normal
+
+
+class Measured(Protocol):
+    """A server that is measured."""
+
+    @property
+    def name(self) -> str:
+        """Its name in tables."""
+
+    def cpu(self) -> float:
+        """Return the CPU seconds used so far."""
+
+
+T = TypeVar("T", bound=Measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,7 @@ class Measurement:
 
 
 def interleave(
-    plan: Plan, servers: Sequence[Server], measure: Callable[[Server], Outcome], slices: int = 1
+    plan: Plan, servers: Sequence[T], measure: Callable[[T], Outcome], slices: int = 1
 ) -> dict[str, list[Measurement]]:
     """Measure each server once a round, after one run each that does not count.
 

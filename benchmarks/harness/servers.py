@@ -106,7 +106,7 @@ def baseline(scratch: Path, what: str, path: Path, *, loop: str = "uvloop") -> I
 @contextmanager
 def nginx(root: Path, scratch: Path) -> Iterator[Server]:
     """Run nginx, one worker, sendfile, over the files in a directory; it has to be on the PATH."""
-    port = _free_port()
+    port = free_port()
     user = "user root;" if os.geteuid() == 0 else ""
     text = _NGINX.format(user=user, scratch=scratch, port=port, root=root, nothing="-" * 400)
     with nginx_at(("127.0.0.1", port), text, scratch) as server:
@@ -178,7 +178,8 @@ def _check_alive(running: subprocess.Popen[bytes], log: Path) -> None:
         raise ChildProcessError(f"it ended with {running.returncode}: {log.read_text('utf-8')[-2000:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that is free now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
