@@ -28,7 +28,7 @@ from jobsvc.storage.jobs.output_hash import HashProgress, OutputChanged, OutputH
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.state.digest_file import DigestFile
-from jobsvc.storage.state.digest_table import DigestTable, pack_entry
+from jobsvc.storage.state.digest_table import DigestTable, digest_key, pack_entry
 
 PAUSE_FACTOR_IDLE: Final = 1.0
 """Pause after a slice as a multiple of its duration: hashing gets 50 % of the time."""
@@ -82,7 +82,7 @@ class DigestService:
         self._queue = DigestQueue()
         self._in_progress: DigestRequest | None = None
         self._recently_failed: dict[str, tuple[FileVersion, float]] = {}
-        """By job id: the version that could not be hashed, and when it can be retried (monotonic seconds)."""
+        """By key: the version that could not be hashed, and when it can be retried (monotonic seconds)."""
         self._turn_owner: str | None = None
         self._turn_ends = 0.0
         """When the turn of `_turn_owner` ends (monotonic seconds)."""
@@ -100,17 +100,23 @@ class DigestService:
             return None
         return self._table.find(snapshot.job.id, output)
 
-    def request(self, job: Job, version: FileVersion) -> bytes | None:
-        """Return the digest of a version of the job's output.
+    def known_file(self, job: Job, path: str, version: FileVersion) -> bytes | None:
+        """Return the digest of a version of the file at a path of the record; None if it is not known."""
+        return self._table.find(digest_key(job.id, _other_path(job, path)), version)
+
+    def request(self, job: Job, version: FileVersion, path: str | None = None) -> bytes | None:
+        """Return the digest of a version of the main output, or of the file at a path of the record.
 
         If it is not known, request it and return None. Above the owner's limit a request is only counted.
         """
-        digest = self._table.find(job.id, version)
-        if digest is None and not self._is_redundant(job, version):
+        path = _other_path(job, path)
+        key = digest_key(job.id, path)
+        digest = self._table.find(key, version)
+        if digest is None and not self._is_redundant(key, version):
             now = self._clock()
             # A change within one timestamp tick would go unnoticed, so wait until the version is stable.
             due = now if version.is_stable(time.time_ns()) else now + TIMESTAMP_GRANULARITY_NS / 1e9
-            if self._queue.add(DigestRequest(job, version, due)):
+            if self._queue.add(DigestRequest(job, version, due, path=path)):
                 self._wake.set()
             else:
                 self._metrics.digests.labels("turned-away").inc()
@@ -127,12 +133,12 @@ class DigestService:
             task.cancel()
             await asyncio.wait({task})
 
-    def _is_redundant(self, job: Job, version: FileVersion) -> bool:
+    def _is_redundant(self, key: str, version: FileVersion) -> bool:
         """Return whether this version is being hashed now, or failed less than RETRY_AFTER_S ago."""
         current = self._in_progress
-        if current is not None and (current.job.id, current.version) == (job.id, version):
+        if current is not None and (current.key, current.version) == (key, version):
             return True
-        failed_version, retry_at = self._recently_failed.get(job.id, (None, 0))
+        failed_version, retry_at = self._recently_failed.get(key, (None, 0))
         return failed_version == version and self._clock() < retry_at
 
     async def _load(self) -> None:
@@ -176,7 +182,6 @@ class DigestService:
         return request
 
     async def _compute(self, request: DigestRequest, on_digest_known: Callable[[str], None]) -> None:
-        job_id = request.job.id
         try:
             hasher = await self._hash(request)
         except OutputChanged:
@@ -190,10 +195,11 @@ class DigestService:
             if self._on_crc32 is not None and hasher.progress.crc32 is not None:
                 self._on_crc32(request.version, hasher.progress.crc32)
             entry = pack_entry(request.version, hasher.digest)
-            self._table.put(job_id, entry)
+            self._table.put(request.key, entry)
             self._metrics.digests.labels("computed").inc()
-            on_digest_known(job_id)
-            await self._save(partial(self._file.append, job_id, entry))
+            if request.path is None:
+                on_digest_known(request.job.id)
+            await self._save(partial(self._file.append, request.key, entry))
 
     async def _hash(self, request: DigestRequest) -> OutputHasher:
         """Hash at least one slice, until the digest is known or the turn is over.
@@ -203,7 +209,9 @@ class DigestService:
         job_id, in_thread = request.job.id, False
         with_crc32 = self._on_crc32 is not None and request.job.lists_outputs
         progress = request.progress or HashProgress(with_crc32=with_crc32)
-        create_hasher = partial(OutputHasher, self._root, request.job, request.version, progress)
+        create_hasher = partial(
+            OutputHasher, self._root, request.job, request.version, progress, request.path
+        )
         hasher = await self._disk.run_background(job_id, create_hasher)
         try:
             while hasher.digest is None:
@@ -221,7 +229,7 @@ class DigestService:
                 self._disk.close_later(hasher)
 
     def _record_failure(self, request: DigestRequest, outcome: str, reason: str) -> None:
-        self._recently_failed[request.job.id] = request.version, self._clock() + RETRY_AFTER_S
+        self._recently_failed[request.key] = request.version, self._clock() + RETRY_AFTER_S
         if len(self._recently_failed) > MAX_RECENTLY_FAILED:
             del self._recently_failed[next(iter(self._recently_failed))]
         self._metrics.digests.labels(outcome).inc()
@@ -248,6 +256,11 @@ class DigestService:
             self._last_save_failed = True
         else:
             self._last_save_failed = False
+
+
+def _other_path(job: Job, path: str | None) -> str | None:
+    """Return the path, or None for that of the main output."""
+    return None if path == job.output_path else path
 
 
 def pause_after(seconds: float, size: int, *, is_busy: bool) -> float:

@@ -1,4 +1,4 @@
-"""Compute the SHA-256 of one version of an output, one slice at a time. Blocking: runs in StorageExecutor.
+"""Compute the SHA-256 of one version of a file, one slice at a time. Blocking: runs in StorageExecutor.
 
 The result is the digest of exactly that file version, or none: fstat(2) is checked after each slice, and at
 the end the file is opened again by name, because opening asks the server while fstat may return cached
@@ -16,11 +16,10 @@ from time import monotonic
 from typing import Final
 from zlib import crc32
 
-from jobsvc.domain.errors import OutputMissing
 from jobsvc.domain.job import Job
 from jobsvc.storage.files.client_version import client_version
 from jobsvc.storage.files.file_version import FileVersion
-from jobsvc.storage.files.safe_open import OpenFile
+from jobsvc.storage.files.safe_open import OpenFile, PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
 
 READ_BYTES: Final = 1 << 20
@@ -47,19 +46,26 @@ class HashProgress:
 
 
 class OutputHasher:
-    """Hash one version of a job's output; used by one thread at a time."""
+    """Hash one version of a job's output, or of another file; used by one thread at a time."""
 
     def __init__(
-        self, root: JobsRoot, job: Job, version: FileVersion, progress: HashProgress | None = None
+        self,
+        root: JobsRoot,
+        job: Job,
+        version: FileVersion,
+        progress: HashProgress | None = None,
+        path: str | None = None,
     ) -> None:
-        """Open the output; raises OutputChanged if it is another version, OSError for a storage fault.
+        """Open the file at `path`, or the main output.
 
-        `progress` is the state of an earlier OutputHasher of the same version.
+        Raises OutputChanged if it is another version, OSError for a storage fault. `progress` is the state of
+        an earlier OutputHasher of the same version.
         """
         self.digest: bytes | None = None
         """Set once the whole file is read and found unchanged."""
         self._root = root
         self._job = job
+        self._path = job.output_path if path is None else path
         self._version = version
         self.progress = HashProgress() if progress is None else progress
         self._buffer = memoryview(bytearray(min(READ_BYTES, version.size)))
@@ -102,8 +108,8 @@ class OutputHasher:
 
     def _open(self) -> OpenFile:
         try:
-            file = self._root.open_output(self._job)
-        except OutputMissing as missing:
+            file = self._root.open_path(self._job, self._path or "")
+        except PathNotFound as missing:
             raise OutputChanged from missing
         if file.version != self._version:
             file.close()

@@ -1,7 +1,7 @@
 """Store digests across restarts, in digests.jsonl in the state directory. Blocking.
 
-Each computed digest is appended as one line; if a job has two lines, the later one applies:
-    {"job": ID, "version": HEX, "sha256": HEX, "crc32": NUMBER}
+Each computed digest is appended as one line; if a key has two lines, the later one applies:
+    {"job": KEY, "version": HEX, "sha256": HEX, "crc32": NUMBER}
 `crc32` covers the other members: a damaged but well-formed line must not make an intact output look broken.
 Invalid lines are skipped and counted. The file is not fsynced on append: a lost digest is computed again.
 Mode 0600.
@@ -19,8 +19,7 @@ import orjson
 
 from jobsvc.storage.files.atomic_write import chown_to_folder_owner, write_atomically
 from jobsvc.storage.files.file_version import PACKED_SIZE
-from jobsvc.storage.layout import is_job_id
-from jobsvc.storage.state.digest_table import DIGEST_BYTES, MAX_DIGESTS
+from jobsvc.storage.state.digest_table import DIGEST_BYTES, MAX_DIGESTS, is_digest_key
 from jobsvc.storage.state.private_file import read_private
 
 MAX_LINE_BYTES: Final = 384
@@ -64,9 +63,9 @@ class DigestFile:
         self._lines, self._is_valid = len(lines), not skipped
         return entries, skipped
 
-    def append(self, job_id: str, entry: bytes) -> None:
+    def append(self, key: str, entry: bytes) -> None:
         """Append a line."""
-        line = _line(job_id, entry)
+        line = _line(key, entry)
         descriptor = os.open(self._path, _FLAGS, 0o600)
         try:
             chown_to_folder_owner(descriptor, self._path.parent)
@@ -88,22 +87,22 @@ class DigestFile:
             return b""
 
 
-def _line(job_id: str, entry: bytes) -> bytes:
+def _line(key: str, entry: bytes) -> bytes:
     line = {
-        "job": job_id,
+        "job": key,
         "version": entry[:PACKED_SIZE].hex(),
         "sha256": entry[PACKED_SIZE:].hex(),
-        "crc32": crc32(entry, crc32(job_id.encode())),
+        "crc32": crc32(entry, crc32(key.encode())),
     }
     return orjson.dumps(line) + b"\n"
 
 
 def _parsed(line: bytes) -> tuple[str, bytes] | None:
-    """Return the job id and the entry in a line; None if the line is invalid."""
+    """Return the key and the entry in a line; None if the line is invalid."""
     try:
         parsed = orjson.loads(line)
-        job_id, entry = parsed["job"], bytes.fromhex(parsed["version"]) + bytes.fromhex(parsed["sha256"])
-        is_valid = is_job_id(job_id) and parsed["crc32"] == crc32(entry, crc32(job_id.encode()))
+        key, entry = parsed["job"], bytes.fromhex(parsed["version"]) + bytes.fromhex(parsed["sha256"])
+        is_valid = is_digest_key(key) and parsed["crc32"] == crc32(entry, crc32(key.encode()))
     except (ValueError, KeyError, TypeError):
         return None
-    return (job_id, entry) if is_valid and len(entry) == PACKED_SIZE + DIGEST_BYTES else None
+    return (key, entry) if is_valid and len(entry) == PACKED_SIZE + DIGEST_BYTES else None

@@ -1,56 +1,79 @@
-"""Keep SHA-256 digests of outputs in memory: one per job, valid for one file version of its output.
+"""Keep SHA-256 digests in memory: of the main output of each job, and of other files that were requested.
+
+Each is valid for one version of its file.
 
 Bounded: the entry that was added first is dropped. Used by one thread; no I/O.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Final
 
 from jobsvc.storage.files.file_version import PACKED_SIZE, FileVersion
+from jobsvc.storage.layout import is_job_id
 
 MAX_DIGESTS: Final = 65_536
 """Maximum number of digests; each takes about 200 bytes of memory."""
 
+PATH_HASH_BYTES: Final = 16
+_PATH_HASH: Final = re.compile(f"[0-9a-f]{{{2 * PATH_HASH_BYTES}}}")
 DIGEST_BYTES: Final = 32
 """Size of a digest, in bytes."""
 
 
 class DigestTable:
-    """Digests by job id."""
+    """Digests by key (see `digest_key`)."""
 
     def __init__(self, max_entries: int = MAX_DIGESTS) -> None:
         self._max_entries = max_entries
         self._entries: dict[str, bytes] = {}
-        """By job id: the packed file version followed by the digest. A tuple would take three objects."""
+        """By key: the packed file version followed by the digest. A tuple would take three objects."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, job_id: str) -> bool:
-        return job_id in self._entries
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
 
     @property
     def entries(self) -> Mapping[str, bytes]:
-        """A copy of the entries (see pack_entry) by job id, the oldest first; for use in another thread."""
+        """A copy of the entries (see pack_entry) by key, the oldest first; for use in another thread."""
         return self._entries.copy()
 
-    def find(self, job_id: str, version: FileVersion) -> bytes | None:
-        """Return the digest of this file version of the job's output; None if it is not known."""
-        entry = self._entries.get(job_id)
+    def find(self, key: str, version: FileVersion) -> bytes | None:
+        """Return the digest of this version of a file; None if it is not known."""
+        entry = self._entries.get(key)
         return entry[PACKED_SIZE:] if entry is not None and entry.startswith(version) else None
 
-    def put(self, job_id: str, entry: bytes) -> None:
-        """Add an entry made by pack_entry; it replaces the job's entry for another file version."""
-        self._entries.pop(job_id, None)
-        self._entries[job_id] = entry
+    def put(self, key: str, entry: bytes) -> None:
+        """Add an entry made by pack_entry; it replaces the one for another version of the file."""
+        self._entries.pop(key, None)
+        self._entries[key] = entry
         if len(self._entries) > self._max_entries:
             del self._entries[next(iter(self._entries))]
 
     def restore(self, entries: dict[str, bytes]) -> None:
         """Replace all entries; `entries` must not exceed the maximum number."""
         self._entries = entries
+
+
+def digest_key(job_id: str, path: str | None = None) -> str:
+    """Return the key of a digest: the job id for the main output, else that and a hash of the file's path."""
+    if path is None:
+        return job_id
+    digest = blake2b(path.encode("utf-8", "surrogateescape"), digest_size=PATH_HASH_BYTES).hexdigest()
+    return f"{job_id}/{digest}"
+
+
+def is_digest_key(key: object) -> bool:
+    """Return whether `digest_key` can return this."""
+    if not isinstance(key, str):
+        return False
+    job_id, slash, path_hash = key.partition("/")
+    return is_job_id(job_id) and (not slash or _PATH_HASH.fullmatch(path_hash) is not None)
 
 
 def pack_entry(version: FileVersion, digest: bytes) -> bytes:

@@ -119,24 +119,30 @@ class DownloadEndpoint:
         """
         select_output = partial(self._select, request, requested_output_of(request), read_cached)
         job_file = await self._files.open_output(token, job_id_of(request), select_output)
-        try:
-            job, selection = self._opened(job_file)
-            return _Download(job, self._with_digest(request, job, selection))
-        except BaseException:
-            self._disk.close_later(job_file)
-            raise
+        return self._opened(request, job_file)
 
     async def _open_file(self, request: web.Request, token: Token) -> _Download:
         """Like `_open`, for the file that the URL names; raises FileMissing if there is none."""
         requested = requested_file_of(request)
         select_file = partial(self._select, request, requested, read_cached)
         job_file = await self._files.open_file(token, job_id_of(request), requested.path_in, select_file)
-        return self._opened(job_file)
+        return self._opened(request, job_file, requested)
 
-    def _opened(self, job_file: JobFile[FileSelection | None]) -> _Download:
+    def _opened(
+        self,
+        request: web.Request,
+        job_file: JobFile[FileSelection | None],
+        requested: RequestedFile | None = None,
+    ) -> _Download:
         """Return the open download. Raises JobNotCompleted, JobFailed or JobCanceled."""
-        job = job_file.snapshot.job
-        return _Download(job, require_output(job, job_file.file))
+        try:
+            snapshot = job_file.snapshot
+            output = require_output(snapshot.job, job_file.file)
+            path = None if requested is None else requested.path_in(snapshot)
+            return _Download(snapshot.job, self._with_digest(request, snapshot.job, output, path))
+        except BaseException:
+            self._disk.close_later(job_file)
+            raise
 
     def _select(
         self,
@@ -163,8 +169,12 @@ class DownloadEndpoint:
                 raise
         return select_from(file, request, content_type(file.name), time.time(), read=read)
 
-    def _with_digest(self, request: web.Request, job: Job, output: FileSelection) -> FileSelection:
+    def _with_digest(
+        self, request: web.Request, job: Job, output: FileSelection, path: str | None
+    ) -> FileSelection:
         """Add the digest if the request wants it and it is known; otherwise request its computation.
+
+        `path`: the file's path in the record; None for the main output.
 
         A 412 or 416 has none: its body is a problem document, not part of the output.
         """
@@ -174,7 +184,7 @@ class DownloadEndpoint:
             or not wants_sha256(request.headers)
         ):
             return output
-        return output._replace(digest=self._digests.request(job, output.version))
+        return output._replace(digest=self._digests.request(job, output.version, path))
 
     async def _answer(
         self, request: web.Request, token: Token, download: _Download, slot: Slot | None

@@ -14,6 +14,7 @@ from jobsvc.domain.timestamp import format_time
 from jobsvc.index.digests.digest_service import DigestService
 from jobsvc.storage.archive.file_list import FileList, ListedFile
 from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.jobs.output_file import path_of_file
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.headers.conditional import etag_of, version_id
@@ -58,10 +59,9 @@ class JobFilesEndpoint:
         """Handle GET and HEAD."""
         query, job_id = parse_query(request.query), job_id_of(request)
         job_files = await self._file_lists.read_kept(request[TOKEN], job_id, is_first=query.after is None)
-        digest = self._digests.known(job_files.snapshot)
         # In a thread: a page of 1,000 files takes longer than the event loop may be held up.
         body = await self._disk.run_metadata(
-            job_id, partial(render_page, job_files, query, self._base(request, job_id), digest)
+            job_id, partial(render_page, job_files, query, self._base(request, job_id), self._digests)
         )
         return json_response.respond(
             request, body, json_response.index_fields(entity_tag(body), 0, stale=False, unreadable=False)
@@ -81,8 +81,8 @@ def parse_query(parameters: MultiMapping[str]) -> FilesQuery:
     )
 
 
-def render_page(job_files: JobFiles, query: FilesQuery, base: str, digest: bytes | None) -> bytes:
-    """Return one page as JSON; `base` is the prefix of the job's URLs, `digest` that of the main output.
+def render_page(job_files: JobFiles, query: FilesQuery, base: str, digests: DigestService) -> bytes:
+    """Return one page as JSON; `base` is the prefix of the job's URLs.
 
     A cursor of a file that is gone continues with the next one.
     """
@@ -91,11 +91,12 @@ def render_page(job_files: JobFiles, query: FilesQuery, base: str, digest: bytes
     start = 0 if query.after is None else _index_after(files, *query.after)
     page = list(files.slice(start, start + query.limit))
     stop = start + len(page)
-    main_path, main_version = job_files.snapshot.job.output_path, job_files.snapshot.output_version
+    job, kinds = job_files.snapshot.job, {part.output.name: part.kind for part in files.outputs}
     documents = []
     for file in page:
-        is_main = file.output.path == main_path and file.version == main_version
-        documents.append(render_file(file, base, digest if is_main else None))
+        path = path_of_file(file.output, kinds[file.output.name], file.path)
+        digest = None if path is None else digests.known_file(job, path, file.version)
+        documents.append(render_file(file, base, digest))
     document: dict[str, Any] = {
         "files": documents,
         "totalFiles": len(files),

@@ -208,9 +208,9 @@ async def test_file_is_not_hashed_until_it_is_stable(
     monkeypatch.setattr(module, "TIMESTAMP_GRANULARITY_NS", 2_000_000_000)
     started: list[str] = []
 
-    def spied(root: JobsRoot, job: Any, version: Any, progress: Any) -> OutputHasher:
+    def spied(root: JobsRoot, job: Any, *rest: Any) -> OutputHasher:
         started.append(job.id)
-        return OutputHasher(root, job, version, progress)
+        return OutputHasher(root, job, *rest)
 
     monkeypatch.setattr(module, "OutputHasher", spied)
     make_job("new", output=FILM)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import MakeJob, MakeToken, Serve, put
+from tests.eventually import pause
 from tests.programs.service_runner import Service
 from tests.web.outputs.rendered import FILES, render
 
@@ -132,3 +135,21 @@ async def test_token_without_the_scope_is_refused(
 async def test_files_of_a_job_that_is_not_completed_are_409(serve: Serve, make_job: MakeJob) -> None:
     render(make_job, status="rendering")
     assert (await (await serve()).get(FRAME)).status == 409
+
+
+async def test_digest_of_each_file_is_sent_once_it_is_known(service: Service, folder: Path) -> None:
+    """It is computed when it is requested, at the earliest 2 s after the file was written."""
+    for path, content in (("beauty/beauty.1001.exr", CONTENT), ("preview", FILES["preview.mp4"])):
+        answer = await service.ask("HEAD", f"{BASE}/{path}", (("Want-Repr-Digest", "sha-256=1"),))
+        while "Repr-Digest" not in answer.headers:
+            await pause()
+            answer = await service.ask("HEAD", f"{BASE}/{path}", (("Want-Repr-Digest", "sha-256=1"),))
+        expected = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        assert answer.headers["Repr-Digest"] == f"sha-256=:{expected}:"
+    files = {file["path"]: file.get("sha256") for file in (await service.get(BASE)).json()["files"]}
+    assert files["beauty.1001.exr"] == hashlib.sha256(CONTENT).hexdigest()
+    assert files["preview.mp4"] == hashlib.sha256(FILES["preview.mp4"]).hexdigest()
+    assert files["beauty.1002.exr"] is None
+    put(folder / "output" / "beauty.1001.exr", b"again")
+    answer = await service.get(FRAME, ("Want-Repr-Digest", "sha-256=1"))
+    assert (answer.body, "Repr-Digest" in answer.headers) == (b"again", False)
