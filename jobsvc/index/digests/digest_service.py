@@ -207,7 +207,8 @@ class DigestService:
         Raises OutputChanged or StorageUnavailable.
         """
         job_id, in_thread = request.job.id, False
-        with_crc32 = self._on_crc32 is not None and request.job.lists_outputs
+        is_in_archive = request.job.lists_outputs or request.path is not None
+        with_crc32 = self._on_crc32 is not None and is_in_archive
         progress = request.progress or HashProgress(with_crc32=with_crc32)
         create_hasher = partial(
             OutputHasher, self._root, request.job, request.version, progress, request.path
