@@ -141,6 +141,7 @@ class TooManyFiles(ApiError):
     code = "too-many-files"
 
     def __init__(self, limit: int) -> None:
+        self.limit = limit
         super().__init__(
             f"The outputs of this job have more than {limit} files, which is the maximum."
             " Download single files by their path, or divide the outputs among several jobs."

@@ -7,9 +7,10 @@ the files, so that it can be resumed as a single file can.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
 
 from aiohttp import hdrs, web
 from multidict import MultiMapping
@@ -105,6 +106,8 @@ class ArchiveEndpoint:
         self._recorder = recorder
         self._bytes = metrics.archive_bytes
         self._aborted = metrics.archives_aborted
+        self._layouts: WeakValueDictionary[Hashable, ArchiveLayout] = WeakValueDictionary()
+        """Those that are being sent: clients that are sent the same archive share the 10 MB of its list."""
         self._formats = {
             TAR: Format(TAR, "application/x-tar", tar_layout),
             ZIP: Format(ZIP, "application/zip", partial(zip_layout, table=crc32_table)),
@@ -171,7 +174,8 @@ class ArchiveEndpoint:
         selected = files.select(frames=query.frames)
         if not selected:
             raise FileMissing("The selected outputs have no files with these frame numbers.")
-        return snapshot.job, await self._file_lists.run(job_id, kind.make_layout(selected))
+        layout = await self._file_lists.run(job_id, kind.make_layout(selected))
+        return snapshot.job, self._layouts.setdefault(_identity(snapshot.job, kind, layout), layout)
 
     async def _answer(self, request: web.Request, archive: _Archive, slot: Slot | None) -> web.StreamResponse:
         job, selection = archive
@@ -197,6 +201,12 @@ def parse_query(parameters: MultiMapping[str]) -> ArchiveQuery:
     return ArchiveQuery(
         frozenset(parameters.getall("output", ())), selected, query_params.get_text(parameters, "version")
     )
+
+
+def _identity(job: Job, kind: Format, layout: ArchiveLayout) -> Hashable:
+    """Return what is the same for layouts of the same archive whose files are opened in the same way."""
+    outputs = tuple((part.output, part.kind) for part in layout.files.outputs)
+    return job.id, job.owner, kind.suffix, outputs, layout.etag, layout.has_ranges
 
 
 def _release(_archive: _Archive) -> None:

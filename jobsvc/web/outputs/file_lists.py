@@ -1,18 +1,19 @@
 """List the files of a job's outputs for a request, as they are on disk now.
 
 The work is done in steps in the metadata pool, so that a directory with 100,000 files holds up no other
-request.
+request, and once for all requests that wait for the same list.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Final, NamedTuple, TypeVar
 
 from jobsvc.domain.access import Token
-from jobsvc.domain.errors import FileMissing, OutputMissing
+from jobsvc.domain.errors import FileMissing, OutputMissing, TooManyFiles
 from jobsvc.domain.job import Job, Status
 from jobsvc.domain.outputs import Output
 from jobsvc.storage.archive.file_list import FileList
@@ -25,6 +26,7 @@ from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web import query_params
 from jobsvc.web.jobs.file_access import JobFileAccess
 from jobsvc.web.outputs.requested_output import without_output
+from jobsvc.web.outputs.shared_work import SharedWork
 
 T = TypeVar("T")
 
@@ -82,6 +84,7 @@ class FileLists:
         self._on_listed = on_listed
         self._clock = clock
         self._kept: dict[str, _KeptList] = {}
+        self._listing: SharedWork[FileList | TooManyFiles] = SharedWork()
 
     async def read(
         self, token: Token, job_id: str, outputs_of: Callable[[Job], Sequence[Output]] = all_outputs
@@ -92,12 +95,22 @@ class FileLists:
         TooManyFiles; StorageUnavailable.
         """
         snapshot = await self._completed(token, job_id)
-        outputs, source = outputs_of(snapshot.job), JobOutputs(self._root, snapshot.job)
-        files = await self.run(job_id, list_files(outputs, source))
-        self._on_listed(len(files))
+        job, outputs = snapshot.job, tuple(outputs_of(snapshot.job))
+        files = await self._listing.run(job_id, (job.owner, outputs), partial(self._list, job, outputs))
+        if isinstance(files, TooManyFiles):
+            raise TooManyFiles(files.limit)
         if not files:
             raise OutputMissing("The job is completed, but its outputs have no files.")
         return JobFiles(snapshot, files)
+
+    async def _list(self, job: Job, outputs: Sequence[Output]) -> FileList | TooManyFiles:
+        """List the files; return the error that says that there are too many, which takes as long."""
+        try:
+            files = await self.run(job.id, list_files(outputs, JobOutputs(self._root, job)))
+        except TooManyFiles as too_many:
+            return too_many
+        self._on_listed(len(files))
+        return files
 
     async def run(self, job_id: str, work: Generator[None, None, T]) -> T:
         """Run work in steps in the job's share of the metadata pool. Raises what it raises."""

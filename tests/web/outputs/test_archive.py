@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tarfile
 from pathlib import Path
@@ -144,3 +145,8 @@ async def test_directory_below_an_output_root_is_an_archive(
     make_job(status="completed", outputPath=f"{tmp_path}/outputs/a")
     service = await serve(output_roots=(tmp_path / "outputs",))
     assert unpack((await service.download("job-1")).body) == {"main/film.mp4": b"film"}
+
+
+async def test_clients_that_are_sent_the_same_archive_at_once_get_the_same_bytes(service: Service) -> None:
+    whole, *others = await asyncio.gather(*(service.get(TAR) for _ in range(8)))
+    assert all(other.body == whole.body for other in others)

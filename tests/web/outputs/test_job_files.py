@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,9 @@ async def test_unchanged_list_is_304(service: Service) -> None:
 async def test_download_urls_behind_a_proxy_are_relative(service: Service) -> None:
     answer = (await service.get(LIST, ("X-Forwarded-For", "192.0.2.1"))).json()
     assert answer["files"][-1]["downloadUrl"].startswith("files/preview/preview.mp4?version=")
+
+
+async def test_lists_that_are_requested_at_once_are_read_once(service: Service) -> None:
+    answers = await asyncio.gather(*(service.get(LIST) for _ in range(20)))
+    assert all(answer.body == answers[0].body for answer in answers)
+    assert await service.metric("jobsvc_files_listed_total") < 20 * len(MEMBERS)
