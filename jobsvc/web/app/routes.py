@@ -97,7 +97,7 @@ def add_routes(
             endpoints.job_files.handle, scope=OUTPUTS_READ, budget="files", parameters=job_files.PARAMETERS
         ),
         FILES + "/{output}": single_file,
-        FILES + "/{output}/{path:.+}": single_file,
+        FILES + "/{output}/{path:(?s:.+)}": single_file,
         TAR: _archive_route(endpoints.archives.handle_tar, guard, links),
         ZIP: _archive_route(endpoints.archives.handle_zip, guard, links),
         "/api/jobs/{id}/events": guard.wrap(

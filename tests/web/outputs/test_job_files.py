@@ -165,3 +165,9 @@ async def test_lists_that_are_requested_at_once_are_read_once(service: Service) 
     answers = await asyncio.gather(*(service.get(LIST) for _ in range(20)))
     assert all(answer.body == answers[0].body for answer in answers)
     assert await service.metric("jobsvc_files_listed_total") < 20 * len(MEMBERS)
+
+
+async def test_file_with_a_line_feed_in_its_name_has_a_url_and_a_link(service: Service, folder: Path) -> None:
+    (folder / "passes" / "two\nlines").write_bytes(b"found")
+    (file,) = [each for each in await listed(service) if each["path"] == "two\nlines"]
+    assert (await service.get(urljoin(LIST, file["downloadUrl"]))).body == b"found"
