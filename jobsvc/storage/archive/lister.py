@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import os
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -35,7 +36,7 @@ def list_files(outputs: Sequence[Output], source: OutputSource) -> Generator[Non
 
     An output that does not exist has no files. Raises TooManyFiles, or OSError for a storage fault.
     """
-    lister = _Lister(source)
+    lister = _Lister(source, outputs)
     parts: list[OutputFiles] = []
     for output in outputs:
         part = yield from lister.list_output(output)
@@ -43,22 +44,57 @@ def list_files(outputs: Sequence[Output], source: OutputSource) -> Generator[Non
     return FileList(parts)
 
 
+class _Sequence:
+    """One sequence, and the files of it that are found in a listing of its directory."""
+
+    def __init__(self, output: Output, pattern: FramePattern, names: tuple[str, ...]) -> None:
+        self.output = output
+        self.pattern = pattern
+        self.folder = output.path.startswith("/"), names[:-1]
+        """The directory: whether its path is absolute, and its components."""
+        self.name = names[-1]
+        self.builder = OutputFilesBuilder(output, OutputKind.SEQUENCE)
+        self.frames = _SortedChunks[tuple[int, str]]()
+        self.count = 0
+        """Number of files in `frames`."""
+        self.is_file = False
+        """Whether a file has the pattern as its name."""
+
+    @classmethod
+    def of(cls, output: Output) -> _Sequence | None:
+        """Return the sequence that an output is; None if its name has no placeholder."""
+        names = components(output.path)
+        pattern = None if names is None or output.path.endswith("/") else _pattern(names[-1])
+        return None if names is None or pattern is None else cls(output, pattern, names)
+
+    def frame_of(self, name: str) -> int | None:
+        """Return the frame number in a file name; None if it is none of this sequence."""
+        frame = self.pattern.frame_of(name)
+        wanted = self.output.frames
+        return frame if frame is not None and (wanted is None or frame in wanted) else None
+
+
 class _Lister:
     """Counts the files of all outputs together."""
 
-    def __init__(self, source: OutputSource) -> None:
+    def __init__(self, source: OutputSource, outputs: Sequence[Output]) -> None:
         self._source = source
         self._files = 0
         self._directories = 0
+        sequences = [_Sequence.of(output) for output in outputs]
+        self._sequences = {each.output.name: each for each in sequences if each is not None}
+        """All sequences by name."""
+        self._scanned: set[tuple[bool, tuple[str, ...]]] = set()
+        """The directories of sequences that were listed."""
 
     def list_output(self, output: Output) -> Part:
         """List one output: a sequence if its name has a placeholder, else a file, or a directory."""
         names = components(output.path)
         if names is None:
             return OutputFilesBuilder(output, OutputKind.FILE).finish()
-        pattern = None if output.path.endswith("/") else _pattern(names[-1])
-        if pattern is not None:
-            return (yield from self._list_sequence(output, pattern, names[-1]))
+        sequence = self._sequences.get(output.name)
+        if sequence is not None:
+            return (yield from self._list_sequence(sequence))
         file = None if output.path.endswith("/") else self._list_file(output, names[-1])
         yield
         return (yield from self._list_directory(output, len(names))) if file is None else file
@@ -78,29 +114,56 @@ class _Lister:
             builder.unusable += 1
         return builder.finish()
 
-    def _list_sequence(self, output: Output, pattern: FramePattern, name: str) -> Part:
+    def _list_sequence(self, sequence: _Sequence) -> Part:
         """List the files that match a pattern; if a file has the pattern as its name, only this one."""
-        builder = OutputFilesBuilder(output, OutputKind.SEQUENCE)
-        folder = self._open(builder, self._source.open_parent)
-        if folder is None:
-            return builder.finish()
+        if sequence.folder not in self._scanned:
+            self._scanned.add(sequence.folder)
+            yield from self._scan(
+                [each for each in self._sequences.values() if each.folder == sequence.folder]
+            )
+        builder = sequence.builder
+        if sequence.is_file:
+            file = self._list_file(sequence.output, sequence.name)
+            return builder.finish() if file is None else file
+        folder = self._open(builder, self._source.open_parent) if sequence.count else None
+        if folder is not None:
+            with closing(folder):
+                for frame, found in sequence.frames.merged():
+                    self._add(builder, folder, found, found, frame)
+                    yield
+        return builder.finish()
+
+    def _scan(self, sequences: Sequence[_Sequence]) -> Work:
+        """Find the files of all sequences in one directory: their number times its entries is too many."""
+        try:
+            folder = OutputFolder(self._source.open_parent(sequences[0].output.path))
+        except PathNotFound:
+            return
+        except PermissionError:
+            for sequence in sequences:
+                sequence.builder.skipped += 1
+            return
+        by_prefix = defaultdict(list)
         with closing(folder):
-            frames, before = _SortedChunks[tuple[int, str]](), self._files
+            for sequence in sequences:
+                sequence.is_file = folder.has_file(sequence.name)
+                if not sequence.is_file:
+                    by_prefix[sequence.pattern.prefix].append(sequence)
+                yield
+            lengths = sorted({len(prefix) for prefix in by_prefix})
             for count, entry in enumerate(folder.entries()):
-                frame = pattern.frame_of(entry.name)
-                if entry.name == name and entry.is_file(follow_symlinks=False):
-                    self._files = before
-                    file = self._list_file(output, name)
-                    return builder.finish() if file is None else file
-                is_wanted = frame is not None and (output.frames is None or frame in output.frames)
-                if frame is not None and is_wanted and self._is_usable_file(builder, entry):
-                    frames.append((frame, entry.name))
+                for length in lengths:
+                    for sequence in by_prefix.get(entry.name[:length], ()):
+                        self._add_frame(sequence, entry)
                 if count % _NAMES_PER_YIELD == 0:
                     yield
-            for frame, found in frames.merged():
-                self._add(builder, folder, found, found, frame)
-                yield
-        return builder.finish()
+
+    def _add_frame(self, sequence: _Sequence, entry: os.DirEntry[str]) -> None:
+        """Add an entry to a sequence if it is one of its files."""
+        frame = sequence.frame_of(entry.name)
+        if frame is not None and self._is_usable_file(sequence.builder, entry):
+            sequence.frames.append((frame, entry.name))
+            sequence.count += 1
 
     def _list_directory(self, output: Output, depth: int) -> Part:
         builder = OutputFilesBuilder(output, OutputKind.DIRECTORY)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from jobsvc.storage.files.client_version import packed_client_version
-from jobsvc.storage.files.safe_open import PATH_FLAGS, open_beneath, retry_stale
+from jobsvc.storage.files.safe_open import NOT_FOUND_ERRNOS, PATH_FLAGS, open_beneath, retry_stale
 from jobsvc.storage.filesystem.mounts import may_cache_names
 
 _READABLE: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -50,6 +50,18 @@ class OutputFolder:
     def open_directory(self, name: str) -> OutputFolder:
         """Open a directory in this one; raises PathNotFound if it is gone or no directory, or OSError."""
         return OutputFolder(retry_stale(lambda: open_beneath(self.fd, name, PATH_FLAGS)))
+
+    def has_file(self, name: str) -> bool:
+        """Return whether there is a regular file with this name; raises OSError for a storage fault."""
+        try:
+            status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except PermissionError:
+            return False
+        except OSError as failed:
+            if failed.errno not in NOT_FOUND_ERRNOS:
+                raise
+            return False
+        return stat.S_ISREG(status.st_mode)
 
     def version_of(self, name: str) -> bytes | None:
         """Return the packed version of a regular file; None if it was removed meanwhile.

@@ -254,6 +254,34 @@ def test_file_with_the_pattern_as_its_name_counts_as_one(
     assert paths(listed(tmp_path, Output("a", "a#"), Output("b", "a#"))) == ["a#", "a#"]
 
 
+def test_directory_of_several_sequences_is_listed_once(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 256 sequences of 380 frames, listing it for each took 41 s instead of 1.4."""
+    names = [f"{name}.{frame:04}.exr" for name in ("a", "a.1", "b", "long") for frame in (1, 2)]
+    write_files(folder, dict.fromkeys([*names, "b.####.exr", "other"], b""))
+    (folder / "a.0003.exr").symlink_to("other")
+    scans = []
+    entries = output_folder.OutputFolder.entries
+
+    def scan(opened: output_folder.OutputFolder) -> Iterator[os.DirEntry[str]]:
+        scans.append(opened)
+        return entries(opened)
+
+    monkeypatch.setattr(output_folder.OutputFolder, "entries", scan)
+    paths_of = {
+        "a": "a.####.exr",
+        "one": "a.1.####.exr",
+        "b": "b.####.exr",
+        "l": "long.%04d.exr",
+        "n": "no.#",
+    }
+    files = listed(tmp_path, *(Output(name, f"out/{path}") for name, path in paths_of.items()))
+    assert paths(files) == [*names[:4], "b.####.exr", *names[6:]]
+    assert [part.skipped for part in files.outputs] == [1, 0, 0, 0, 0]
+    assert len(scans) == 1
+
+
 class Faults:
     """Makes os.stat fail for a name, a number of times."""
 
