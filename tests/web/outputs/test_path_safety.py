@@ -34,7 +34,7 @@ from tests.web.outputs.path_safety.swaps import make_decoy, remove, some_swaps, 
 
 REQUESTED_ATTEMPTS: Final = int(os.environ.get("JOBSVC_TEST_ATTEMPTS", "2000"))
 ATTEMPTS_PER_TREE: Final = 100
-WHOLE: Final = ("files", "files", "archive.tar", "download")
+WHOLE: Final = ("files", "files", "archive.tar", "archive.zip", "download")
 
 
 class Attempts:
@@ -80,12 +80,12 @@ class Attempts:
             remove(tree)
 
     def _request_each(self, client: Client, check: Check, job: str) -> None:
-        """Request the list and the archive, and each file in them, while nothing is swapped."""
-        (_, page), (_, archive) = client.answers(
-            [get(self._token, f"{job}/files"), get(self._token, f"{job}/archive.tar")]
-        )
+        """Request the list, the archives, and each file in them, while nothing is swapped."""
+        whole = [get(self._token, f"{job}/{name}") for name in ("files", "archive.tar", "archive.zip")]
+        (_, page), *archives = client.answers(whole)
         files = check.listed(page)
-        check.archive(archive)
+        for _, archive in archives:
+            check.archive(archive)
         targets = [urlsplit(file["downloadUrl"]) for file in files]
         requests = [get(self._token, f"{target.path}?{target.query}") for target in targets]
         for number, answer in client.answers(requests):
@@ -95,17 +95,15 @@ class Attempts:
         self.served += len(requests)
 
     def _requests(self, tree: Tree, check: Check, recipes: list[Recipe], seed: int) -> list[bytes]:
-        """Return requests, a third of them for files that are covered, spelt plainly."""
+        """Return requests for files in other spellings, and for files and links in the plain one."""
         draw = random.Random(seed)  # noqa: S311 - no secret
         names = {"job": tree.job_id, "other": tree.other_id}
         requests = [get(self._token, f"/api/jobs/{job}/{name}") for job in names.values() for name in WHOLE]
-        files, covered = list(tree.contents), list(check.files) or [("o0", "x")]
+        covered, linked = list(check.files) or [("o0", "x")], [*tree.links, *tree.contents]
         while len(requests) < ATTEMPTS_PER_TREE:
-            if draw.randrange(3):
-                output = draw.choice(tree.outputs)
-                recipe, name = draw.choice(recipes), output["name"]
-                path = draw.choice(tree.paths(output, draw.choice(files)))
-            else:
+            recipe, output = draw.choice((PLAIN, draw.choice(recipes))), draw.choice(tree.outputs)
+            name, path = output["name"], draw.choice(tree.paths(output, draw.choice(linked)))
+            if draw.randrange(3) == 0:
                 recipe, (name, path) = PLAIN, draw.choice(covered)
             requests.append(recipe.request(self._token, path, output=name, **names))
         draw.shuffle(requests)

@@ -6,6 +6,7 @@ import io
 import re
 import tarfile
 from typing import Any, Final
+from zipfile import ZipFile
 
 import orjson
 
@@ -35,7 +36,7 @@ class Check:
         assert set(_MARKERS.findall(answer.body)) <= self._markers, f"a secret: {told}"
         if answer.status not in _WITH_BODY or len(answer.body) < int(answer.field(b"Content-Length")):
             return False  # an error, or aborted because the file was changed
-        if answer.field(b"Content-Type") == b"application/x-tar":
+        if answer.field(b"Content-Type") in {b"application/x-tar", b"application/zip"}:
             self._members(answer, told)
         elif answer.field(b"Content-Disposition"):
             self._file(answer, told)
@@ -83,6 +84,9 @@ def _keys(files: list[dict[str, Any]]) -> set[tuple[str, str, int]]:
 
 
 def _unpacked(archive: bytes) -> dict[str, bytes]:
+    if archive.startswith(b"PK"):
+        with ZipFile(io.BytesIO(archive)) as zipped:
+            return {name: zipped.read(name) for name in zipped.namelist()}
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         members = [(member.name, opened.extractfile(member)) for member in opened]
         return {name: content.read() for name, content in members if content is not None}

@@ -85,6 +85,13 @@ an_entry = st.tuples(
     a_path, st.sampled_from(("file", "file", "file", "directory", "fifo", "link", "relative-link")), a_path
 )
 an_output = st.tuples(st.sampled_from(_PATHS), st.sampled_from((None, None, "1", "1-2", "-5-12345")))
+_OUTPUTS: Final = (("a/", None), ("f.####.exr", None), ("{roots}/shared/deep/", None))
+_LINKS: Final = (
+    (("job", ("a", "file")), "link", ("outside", ("a", "x"))),
+    (("job", ("a", "folder")), "relative-link", ("other", ("a",))),
+    (("job", ("f.0007.exr",)), "relative-link", ("other", ("f.0001.exr",))),
+)
+"""What every tree has besides its files."""
 some_entries = st.lists(an_entry, max_size=12)
 some_outputs = st.lists(an_output, max_size=4)
 
@@ -135,6 +142,7 @@ class Tree:
     roots: Roots
     number: int
     outputs: list[Output] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
     contents: dict[Path, bytes] = field(default_factory=dict)
     """Content by path of every file: its marker, repeated."""
 
@@ -143,11 +151,11 @@ class Tree:
         for place in PLACES:
             for name in _FILES:
                 self.add_file(self.place(place) / name)
-        for entry in entries:
+        for entry in (*_LINKS, *entries):
             self.add_entry(entry)
         names = {place.rpartition("/")[2]: self.place(place) for place in PLACES}
         names |= {"other": Path(self.other_id), "roots": self.roots.scratch / "roots"}
-        for number, (path, wanted) in enumerate((("a/", None), *outputs)):
+        for number, (path, wanted) in enumerate((*_OUTPUTS, *outputs)):
             output = {"name": f"o{number}", "path": path.format_map(names)}
             self.outputs.append(output if wanted is None else {**output, "frames": wanted})
         self.write_record(self.place("job"), OWNER)
@@ -204,6 +212,7 @@ class Tree:
             else:
                 target = self.place(target_place).joinpath(*target_names)
                 path.symlink_to(os.path.relpath(target, path.parent) if kind == "relative-link" else target)
+                self.links += path, path / "x"
 
     def write_record(self, folder: Path, owner: str) -> None:
         """Write a record that names the outputs."""
