@@ -17,8 +17,15 @@ DOWNLOAD: Final = "/api/jobs/{id}/download"
 NAMED_DOWNLOAD: Final = "/api/jobs/{id}/download/{name}"
 """The path of a download link: it ends in the name of the file."""
 FILES: Final = "/api/jobs/{id}/files"
+OUTPUT_FILE: Final = "/api/jobs/{id}/files/{output}/{path}"
 TAR: Final = "/api/jobs/{id}/archive.tar"
 ZIP: Final = "/api/jobs/{id}/archive.zip"
+PLAIN_FILE: Final = re.compile(
+    rf"/api/jobs/([A-Za-z0-9][A-Za-z0-9._-]{{0,127}})/files/([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})"
+    rf"((?:/[A-Za-z0-9._~-]+)*)(?:\?version=([A-Za-z0-9_-]{{{VERSION_LENGTH}}}))?",
+    re.ASCII,
+)
+"""The target of a file of an output, without percent-encoding: job id, output, `/` and path, version."""
 VERSION_QUERY: Final = re.compile(rf"version=([A-Za-z0-9_-]{{{VERSION_LENGTH}}})", re.ASCII)
 """The query of a `downloadUrl`, and nothing else."""
 IN_SEGMENT: Final = "!$&'()*+,;=:@-._~"

@@ -18,7 +18,7 @@ from jobsvc.web.app.middleware import UNMATCHED, RequestMiddleware
 from jobsvc.web.connection.connection import RequestHandler
 from jobsvc.web.connection.fast_connection import FastConnection
 from jobsvc.web.connection.fast_request import FastRequest, ParsedHead
-from jobsvc.web.paths import JOB_ID, JOBS, VERSION_QUERY
+from jobsvc.web.paths import JOB_ID, JOBS, PLAIN_FILE, VERSION_QUERY
 
 MAX_SLASHES: Final = 256
 """Slashes in a request target, at most: the time of aiohttp's router grows with their square."""
@@ -27,10 +27,10 @@ _NO_MATCH: Final = (None, "", None)
 
 
 class FastRoute(NamedTuple):
-    """One of the two routes, with its handlers."""
+    """A route, with its handlers."""
 
     pattern: str
-    """Its path, with {id} for the job id."""
+    """Its path, with names in braces as in aiohttp's router."""
     handle: Handler
     """The handler of the same route in aiohttp's router."""
     try_fast: FastHandler
@@ -40,21 +40,35 @@ class FastRoute(NamedTuple):
 class FastRouter:
     """Routes a plain GET of a job's status or download without aiohttp's router."""
 
-    def __init__(self, middleware: RequestMiddleware, status: FastRoute, download: FastRoute) -> None:
-        """Take the two routes, whose handlers are already guarded."""
+    def __init__(
+        self, middleware: RequestMiddleware, status: FastRoute, download: FastRoute, file: FastRoute
+    ) -> None:
+        """Take the routes, whose handlers are already guarded; `file` is that of a file of an output.
+
+        Frames are requested by players and compositors; all but plain requests for them go through aiohttp.
+        """
         self.count_unparsed = middleware.count_unparsed
         self._handle = middleware.handle
         self._try_fast = middleware.try_fast
         self._status = status
         self._download = download
+        self._file = file
 
     def try_fast(self, connection: FastConnection, message: ParsedHead, target: str) -> bool:
         """Respond to a plain GET of this target if that needs no wait; return whether it did."""
         route, job_id, version = self._match(target)
         if route is None:
-            return False
+            return self._try_file(connection, message, target)
         request = FastRequest(connection, message, target, job_id, version)
         return self._try_fast(request, route.try_fast, route.pattern)
+
+    def _try_file(self, connection: FastConnection, message: ParsedHead, target: str) -> bool:
+        match = PLAIN_FILE.fullmatch(target)
+        if match is None:
+            return False
+        job_id, output, path, version = match.groups()
+        request = FastRequest(connection, message, target, job_id, version, file=(output, path[1:] or None))
+        return self._try_fast(request, self._file.try_fast, self._file.pattern)
 
     def wrap(self, general: RequestHandler) -> RequestHandler:
         """Return a handler for all requests, which calls `general` for all but the two routes."""

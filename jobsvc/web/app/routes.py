@@ -29,7 +29,7 @@ from jobsvc.web.outputs.archive import ArchiveEndpoint
 from jobsvc.web.outputs.download import DownloadEndpoint
 from jobsvc.web.outputs.download_links import DownloadLinksEndpoint
 from jobsvc.web.outputs.job_files import JobFilesEndpoint
-from jobsvc.web.paths import DOWNLOAD, FILES, NAMED_DOWNLOAD, STATUS, TAR, ZIP
+from jobsvc.web.paths import DOWNLOAD, FILES, NAMED_DOWNLOAD, OUTPUT_FILE, STATUS, TAR, ZIP
 from jobsvc.web.ratelimit.further_ranges import FurtherRanges
 from jobsvc.web.streaming import sse
 
@@ -79,12 +79,16 @@ def add_routes(
         authenticate=links.authenticate,
         further_ranges=endpoints.further_ranges,
     )
-    single_file = guard.wrap(
-        endpoints.download.handle_file,
-        scope=OUTPUTS_READ,
-        budget="files",
-        parameters=signed_links.PARAMETERS,
-        authenticate=links.authenticate,
+    file = FastRoute(
+        OUTPUT_FILE,
+        guard.wrap(
+            endpoints.download.handle_file,
+            scope=OUTPUTS_READ,
+            budget="files",
+            parameters=signed_links.PARAMETERS,
+            authenticate=links.authenticate,
+        ),
+        guard.wrap_fast(endpoints.download.prepare_fast_file, scope=OUTPUTS_READ, budget="files"),
     )
     gets = {
         "/api/jobs": guard.wrap(
@@ -96,8 +100,8 @@ def add_routes(
         FILES: guard.wrap(
             endpoints.job_files.handle, scope=OUTPUTS_READ, budget="files", parameters=job_files.PARAMETERS
         ),
-        FILES + "/{output}": single_file,
-        FILES + "/{output}/{path:(?s:.+)}": single_file,
+        FILES + "/{output}": file.handle,
+        OUTPUT_FILE.replace("{path}", "{path:(?s:.+)}"): file.handle,
         TAR: _archive_route(endpoints.archives.handle_tar, guard, links),
         ZIP: _archive_route(endpoints.archives.handle_zip, guard, links),
         "/api/jobs/{id}/events": guard.wrap(
@@ -127,7 +131,7 @@ def add_routes(
         ),
     }
     app.middlewares.append(web.middleware(middleware))
-    app[FAST_ROUTER] = FastRouter(middleware, status, download)
+    app[FAST_ROUTER] = FastRouter(middleware, status, download, file)
     app.add_routes([web.get(path, handler, expect_handler=handle_expect) for path, handler in gets.items()])
     app.add_routes([web.post(path, handler, expect_handler=handle_expect) for path, handler in posts.items()])
 

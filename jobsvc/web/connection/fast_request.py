@@ -1,4 +1,4 @@
-"""A plain GET of a job's status or output, before aiohttp creates a request for it."""
+"""A plain GET of a job's status, output or file, before aiohttp creates a request for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class FastRequest:
     """A plain GET on the fast path. Creating a web.Request would be a sixth of the cost of the response."""
 
-    __slots__ = ("_message", "_target", "client", "connection", "headers", "job_id", "version")
+    __slots__ = ("_message", "_target", "client", "connection", "file", "headers", "job_id", "version")
 
     method: Final = hdrs.METH_GET
 
@@ -28,6 +28,8 @@ class FastRequest:
         target: str,
         job_id: str,
         version: str | None = None,
+        *,
+        file: tuple[str, str | None] | None = None,
     ) -> None:
         """Take the header fields from `message`, which may have been parsed for another target."""
         self.connection = connection
@@ -36,6 +38,8 @@ class FastRequest:
         """As in the URL; it has the form of a job id."""
         self.version = version
         """Version of the output, if the URL names one."""
+        self.file = file
+        """Output and path of a single file, if the URL names one."""
         self.client: str | None = None
         """The client's address, behind trusted proxies; set for downloads only."""
         self._message = message

@@ -93,7 +93,7 @@ class JobFileAccess:
         memory. Raises the same as `read_record`, FileMissing, and what `path_in` raises.
         """
         known = await self._visible_snapshot(token, job_id)
-        job_file = _in_memory(lambda snapshot: self._open_cached(snapshot, path_in), known, fn)
+        job_file = _in_memory(partial(self._open_cached, path_in), known, fn)
         if job_file is not None:
             return job_file
 
@@ -104,7 +104,23 @@ class JobFileAccess:
 
         return await self.read_record(token, job_id, open_and_call)
 
-    def _open_cached(self, known: JobSnapshot, path_in: Callable[[JobSnapshot], str]) -> OpenFile | None:
+    def open_file_nowait(
+        self,
+        token: Token,
+        job_id: str,
+        path_in: Callable[[JobSnapshot], str],
+        fn: Callable[[JobSnapshot, OpenFile | None], T],
+    ) -> JobFile[T] | None:
+        """Like `open_file`, on the event loop and without blocking; None if that is not possible.
+
+        Raises what `fn` raises.
+        """
+        entry = self._catalogue.get(job_id)
+        if entry is None or not can_see(token, entry.snapshot.job.owner):
+            return None
+        return _in_memory(partial(self._open_cached, path_in), entry.snapshot, fn)
+
+    def _open_cached(self, path_in: Callable[[JobSnapshot], str], known: JobSnapshot) -> OpenFile | None:
         if self._cached is None or known.job.status is not Status.COMPLETED:
             return None
         try:

@@ -215,8 +215,22 @@ class DownloadEndpoint:
         requested = CURRENT_OUTPUT if request.version is None else RequestedOutput(request.version)
         select_output = partial(self._select, request, requested, self._read)
         job_file = self._files.open_output_nowait(token, request.job_id, select_output)
-        if job_file is None:
+        return None if job_file is None else self._prepare_fast(request, token, job_file)
+
+    def prepare_fast_file(self, request: FastRequest, token: Token) -> PreparedResponse | None:
+        """Prepare the response to a plain GET of a file of an output, like `prepare_fast`."""
+        if request.file is None or not (self._unthrottled and self._slots.has_slot_for(token)):
             return None
+        if wants_sha256(request.headers):
+            return None
+        requested = RequestedFile(*request.file, request.version)
+        select_file = partial(self._select, request, requested, self._read)
+        job_file = self._files.open_file_nowait(token, request.job_id, requested.path_in, select_file)
+        return None if job_file is None else self._prepare_fast(request, token, job_file)
+
+    def _prepare_fast(
+        self, request: FastRequest, token: Token, job_file: JobFile[FileSelection | None]
+    ) -> PreparedResponse | None:
         job, output = job_file.snapshot.job, require_output(job_file.snapshot.job, job_file.file)
         request.client = self._further_ranges.client_addresses.address_of(request)
         on_finished = partial(self._recorder.record, request.client, job, output, by_link=False)

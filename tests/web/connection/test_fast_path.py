@@ -19,8 +19,8 @@ from jobsvc.web.connection.fast_connection import FastConnection
 from jobsvc.web.endpoints.job_status import JobStatusEndpoint
 from jobsvc.web.outputs.download import DownloadEndpoint
 from tests.checks.fast_path import comparable, reading_paused, send_until_blocked, wait_until_idle, warm_up
-from tests.clients.raw_http import Connection, IncompleteAnswer, request
-from tests.conftest import MakeJob, Serve
+from tests.clients.raw_http import Answer, Connection, IncompleteAnswer, request
+from tests.conftest import MakeJob, Serve, put
 from tests.eventually import until, wait_until
 from tests.programs import service_runner
 from tests.programs.service_runner import Service
@@ -29,6 +29,7 @@ FILM: Final = bytes(range(256)) * 4096
 STATUS: Final = "/api/jobs/job-1"
 DOWNLOAD: Final = f"{STATUS}/download"
 PART: Final = 64 * 1024
+FILE: Final = f"{STATUS}/files/main/film.mp4"
 RANGE: Final = (("Range", f"bytes=1000-{1000 + PART - 1}"),)
 WAYS: Final = pytest.mark.parametrize(("path", "fields"), [(STATUS, ()), (DOWNLOAD, RANGE)])
 
@@ -64,7 +65,9 @@ async def tasks(service: Service) -> AsyncIterator[Tasks]:
 
 
 @pytest.mark.both_loops
-@WAYS
+@pytest.mark.parametrize(
+    ("path", "fields"), [(STATUS, ()), (DOWNLOAD, RANGE), (FILE, RANGE), (f"{STATUS}/files/main", RANGE)]
+)
 async def test_fast_path_starts_no_task_and_sends_the_same_response(
     service: Service, tasks: Tasks, path: str, fields: tuple[tuple[str, str], ...]
 ) -> None:
@@ -78,6 +81,44 @@ async def test_fast_path_starts_no_task_and_sends_the_same_response(
         assert tasks.made == before + 1
     assert other.headers.pop("Connection") == "close"
     assert comparable(at_once) == comparable(other)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("main", "main/film.mp4", "main/other.mp4", "main//film.mp4", "main/./film.mp4", "nothing"),
+        *(
+            "main/../film.mp4",
+            "main/%66ilm.mp4",
+            "main/film.mp4?version=x",
+            "main/film.mp4?version=" + "A" * 22,
+        ),
+        *("main/film.mp4?", "main?wait=1", "frames/frame.0001.exr", "frames/frame.0002.exr", "frames"),
+    ],
+)
+@pytest.mark.parametrize("fields", [(), RANGE, (("Range", "bytes=9999999-"),), (("If-None-Match", "*"),)])
+async def test_file_is_answered_alike_with_and_without_the_fast_path(
+    serve: Serve, make_job: MakeJob, path: str, fields: tuple[tuple[str, str], ...]
+) -> None:
+    folder = make_job(output=FILM)
+    put(folder / "frame.0001.exr", b"a frame")
+    make_job(output=FILM, outputs=[{"name": "frames", "path": "frame.####.exr"}])
+    service = await serve()
+    async with service.connect() as link:
+        answers = [
+            await link.ask("GET", f"{STATUS}/files/{path}", (*fields, *more), token=service.token)
+            for more in ((), (), (), (("Expect", "100-continue"),))
+        ]
+    for answer in answers:
+        assert without_request_id(answer) == without_request_id(answers[0])
+
+
+def without_request_id(answer: Answer) -> tuple[int, object, str | None]:
+    """Return the status, the body and the entity tag; of a problem document without the request's id."""
+    body: object = answer.body
+    if answer.headers.get("Content-Type") == "application/problem+json":
+        body = {name: value for name, value in answer.json().items() if name != "requestId"}
+    return answer.status, body, answer.headers.get("ETag")
 
 
 @pytest.mark.both_loops
