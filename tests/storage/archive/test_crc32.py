@@ -31,7 +31,9 @@ def test_oldest_entries_are_dropped() -> None:
     assert [table.get(version(inode)) for inode in (1, 2, 3, 4)] == [1, None, 3, 4]
 
 
-@pytest.mark.parametrize("risky", [version(0), version(1, time.time_ns() + 10**12)])
+@pytest.mark.parametrize(
+    "risky", [version(0), version(1, time.time_ns() + 10**12)], ids=["without inode", "just modified"]
+)
 def test_version_that_another_file_could_have_is_not_remembered(risky: FileVersion) -> None:
     table = Crc32Table()
     table.put(risky, 1)
