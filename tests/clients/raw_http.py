@@ -199,3 +199,8 @@ async def connection(
         yield opened
     finally:
         await opened.close()
+
+
+def concrete(path: str) -> str:
+    """Return the path of the OpenAPI document with the names of a job that `make_job` writes."""
+    return path.format(id="job-1", name="film.mp4", output="main", path="film.mp4")

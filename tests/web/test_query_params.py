@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.raw_http import request
+from tests.clients.raw_http import concrete, request
 from tests.conftest import MakeJob, Serve
 from tests.programs.service_runner import Service
 
@@ -31,12 +31,12 @@ async def described(service: Service) -> list[tuple[str, str, set[str]]]:
 
     def names(path: str, item: dict[str, Any]) -> set[str]:
         known = (parameters[each["$ref"].rpartition("/")[2]] for each in item.get("parameters", []))
-        by_link = path.endswith(("/download", "/download/{name}"))
+        by_link = path.endswith(("/download", "/download/{name}")) or "/files/" in path or "/archive." in path
         in_links = {each["name"] for each in links if each["type"] == "apiKey" and by_link}
         return in_links | {each["name"] for each in known if each["in"] == "query"}
 
     return [
-        (method.upper(), path.replace("{id}", "job-1"), names(path, item))
+        (method.upper(), concrete(path), names(path, item))
         for path, item in document["paths"].items()
         if path.startswith("/api")
         for method in item.keys() - {"parameters"}

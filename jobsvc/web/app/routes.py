@@ -75,7 +75,7 @@ def add_routes(
         guard,
         scope=OUTPUTS_READ,
         budget="download",
-        parameters=signed_links.PARAMETERS,
+        parameters=signed_links.FILE_PARAMETERS,
         authenticate=links.authenticate,
         further_ranges=endpoints.further_ranges,
     )
@@ -85,7 +85,7 @@ def add_routes(
             endpoints.download.handle_file,
             scope=OUTPUTS_READ,
             budget="files",
-            parameters=signed_links.PARAMETERS,
+            parameters=signed_links.FILE_PARAMETERS,
             authenticate=links.authenticate,
         ),
         guard.wrap_fast(endpoints.download.prepare_fast_file, scope=OUTPUTS_READ, budget="files"),

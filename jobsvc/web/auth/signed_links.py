@@ -33,8 +33,10 @@ BY_LINK: Final = web.RequestKey("jobsvc.by-link", bool)
 INLINE: Final = web.RequestKey("jobsvc.inline", bool)
 """On a request: whether its link lets a browser show the file instead of saving it."""
 
-PARAMETERS: Final = ("version", "token", "expires", "inline", "signature")
-"""Query parameters of a link, in their order."""
+PARAMETERS: Final = ("version", "token", "expires", "signature")
+"""Query parameters of every link."""
+FILE_PARAMETERS: Final = (*PARAMETERS, "inline")
+"""Query parameters of a link to a file."""
 
 _INLINE: Final = "&inline=1"
 _FORMAT: Final = "jobsvc download link 2"

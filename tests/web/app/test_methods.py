@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.clients.raw_http import concrete
 from tests.conftest import MakeJob, Serve
 from tests.programs.service_runner import Service
 
@@ -45,7 +46,7 @@ async def described(service: Service) -> Iterator[tuple[str, set[str]]]:
     """Return each URL of the OpenAPI document and the methods it allows."""
     document = (await service.get("/api/openapi.json")).json()
     return (
-        (path.replace("{id}", "job-1"), {name for name in ALLOWED if name.lower() in operations})
+        (concrete(path), {name for name in ALLOWED if name.lower() in operations})
         for path, operations in document["paths"].items()
     )
 
