@@ -397,3 +397,35 @@ def test_names_are_sorted_whatever_their_number(tmp_path: Path, folder: Path, co
     files = listed(tmp_path, ALL)
     assert paths(files) == sorted(f"f.{number}.x" for number in range(count))
     assert [file.frame for file in listed(tmp_path, Output("s", "out/f.#.x"))] == list(range(count))
+
+
+def test_sequence_in_a_directory_that_cannot_be_opened_is_counted(tmp_path: Path) -> None:
+    class Denied(FolderSource):
+        def open_parent(self, path: str) -> int:
+            raise PermissionError(errno.EACCES, "denied", path)
+
+    files = run(list_files([BEAUTY], Denied(tmp_path)))
+    assert (len(files), files.outputs[0].skipped) == (0, 1)
+
+
+def test_name_that_cannot_be_checked_is_no_file_and_a_fault_is_raised(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(code: int) -> Any:
+        def fail(*_: object, **__: object) -> os.stat_result:
+            raise OSError(code, "failed")
+
+        return fail
+
+    opened = output_folder.OutputFolder(os.open(folder, os.O_PATH | os.O_DIRECTORY))
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", failing(errno.EACCES))
+            denied = opened.has_file("x")
+        assert not denied
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", failing(errno.EIO))
+            with pytest.raises(OSError, match="failed"):
+                opened.has_file("x")
+    finally:
+        opened.close()

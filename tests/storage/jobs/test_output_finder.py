@@ -360,3 +360,10 @@ def test_outputs_of_any_tree_are_found_alike_by_open_and_by_stat(
         descriptor = os.open(root.path, DIRECTORY_FLAGS)
         assert is_unchanged(descriptor, "job-1", known)
         os.close(descriptor)
+
+
+def test_sequence_in_a_directory_that_cannot_be_listed_is_missing(
+    root: JobsRoot, three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobsvc.storage.jobs.output_finder.os.access", lambda *_, **__: False)
+    assert "beauty" not in kinds_of(root.read(three.name))
