@@ -17,7 +17,8 @@ MAX_FILES: Final = 100_000
 MAIN: Final = "main"
 """The name of the output at outputPath, unless `outputs` names it differently."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+NAME_PATTERN: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_NAME: Final = re.compile(NAME_PATTERN, re.ASCII)
 _FRAMES: Final = re.compile(r"(-?[0-9]{1,9})(?:-(-?[0-9]{1,9}))?", re.ASCII)
 _PLACEHOLDER: Final = re.compile(r"#+|@+|%(?:0([1-9]))?d|\$F([1-9])?", re.ASCII)
 
@@ -69,8 +70,10 @@ class FramePattern(NamedTuple):
     digits: int
     suffix: str
 
-    def frame_of(self, name: str) -> int | None:
+    def frame_of(self, name: str, frames: Frames | None = None) -> int | None:
         """Return the number of the frame in a file with this name; None if the name does not match.
+
+        None also if the number is outside `frames`.
 
         A number may have more digits than the pattern, but no more zeros. The sign of a negative number is
         an additional character (Blender: `-0001`) or replaces a zero (printf: `-001`).
@@ -86,7 +89,9 @@ class FramePattern(NamedTuple):
             is_padded = digits[0] != "0"
         else:
             is_padded = len(digits) == self.digits or len(number) == self.digits
-        return int(number) if is_padded else None
+        if not is_padded or (frames is not None and int(number) not in frames):
+            return None
+        return int(number)
 
 
 _MAX_DIGITS: Final = 18
@@ -107,6 +112,14 @@ def frame_pattern(name: str) -> FramePattern | None:
     text, (printf, houdini) = found[0].group(), found[0].groups()
     digits = len(text) if text[0] in "#@" else int(printf or houdini or 1)
     return FramePattern(name[: found[0].start()], digits, name[found[0].end() :])
+
+
+def sequence_pattern(name: str) -> FramePattern | None:
+    """Return the pattern in the last component of a path; None if a sequence cannot have this name."""
+    try:
+        return frame_pattern(name)
+    except ValueError:
+        return None
 
 
 def parse_frames(text: str) -> Frames:

@@ -39,7 +39,8 @@ MAX_PATH_LENGTH: Final = 4096
 MAX_PATH_DEPTH: Final = 64
 """Maximum number of components of a path: each holds a descriptor while the path is opened."""
 
-_JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+JOB_ID_PATTERN: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_JOB_ID: Final = re.compile(JOB_ID_PATTERN, re.ASCII)
 
 
 def is_job_id(name: str) -> bool:

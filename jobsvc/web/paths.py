@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from jobsvc.domain.outputs import NAME_PATTERN
+from jobsvc.storage.layout import JOB_ID_PATTERN
 from jobsvc.web.headers.conditional import VERSION_LENGTH
 from jobsvc.web.headers.content_headers import saved_name
 
@@ -21,7 +23,7 @@ OUTPUT_FILE: Final = "/api/jobs/{id}/files/{output}/{path}"
 TAR: Final = "/api/jobs/{id}/archive.tar"
 ZIP: Final = "/api/jobs/{id}/archive.zip"
 PLAIN_FILE: Final = re.compile(
-    rf"/api/jobs/([A-Za-z0-9][A-Za-z0-9._-]{{0,127}})/files/([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})"
+    rf"/api/jobs/({JOB_ID_PATTERN})/files/({NAME_PATTERN})"
     rf"((?:/[A-Za-z0-9._~-]+)*)(?:\?version=([A-Za-z0-9_-]{{{VERSION_LENGTH}}}))?",
     re.ASCII,
 )

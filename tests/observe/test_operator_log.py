@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import time
@@ -18,11 +17,11 @@ from jobsvc.storage.state.token_file import load, revoke
 from tests.clients.raw_http import Answer
 from tests.conftest import MakeJob, MakeToken, StartProcess
 from tests.eventually import pause, until, wait_until
+from tests.exchange import exchange
 from tests.programs.service_runner import Process, start_command, stop_process
 
 JOB = "/api/jobs/job-1"
 WRONG = "jsvc_wrong"
-AT_FDCWD, RENAME_EXCHANGE = -100, 2  # renameat2(2)
 
 
 def take_away(root: Path, how: str) -> None:
@@ -32,8 +31,7 @@ def take_away(root: Path, how: str) -> None:
         root.rename(unmounted)
         return
     unmounted.touch()
-    names = os.fsencode(root), os.fsencode(unmounted)
-    assert ctypes.CDLL(None).renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0
+    exchange(root, unmounted)
 
 
 async def refused(service: Process, answer: Answer) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from jobsvc.settings import Settings
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.web.auth.signed_links import _QUERY
-from jobsvc.web.jobs.representation import render_status
+from jobsvc.web.jobs.representation import render_job
 from jobsvc.web.problems import CODES, internal_error
 
 FILE: Final = Path(jobsvc.__file__).parent / "web" / "openapi.json"
@@ -259,15 +259,15 @@ def test_job_has_the_members_of_the_service_in_the_same_order() -> None:
     )
     job = parse_record("job-1", record, 0)
     snapshot = JobSnapshot(job, FileVersion(0, 0, 0, 0), FileVersion(0, 0, 0, 0), is_stable=True)
-    document = orjson.loads(orjson.dumps(render_status(snapshot, "job-1/", "l", bytes(32), stalled=True)))
+    rendered = render_job(snapshot, "job-1/", "l", bytes(32), stalled=True, with_outputs=True)
+    document = orjson.loads(orjson.dumps(rendered))
     described = COMPONENTS["schemas"]["Job"]
     assert list(described["properties"]) == [*document, "owner"]  # only for `admin` tokens
     assert validator(described).is_valid(orjson.loads(orjson.dumps(document)))
 
     bare = parse_record("job-1", {"owner": "anna", "status": "queued"}, 0)
-    document = render_status(
-        JobSnapshot(bare, FileVersion(0, 0, 0, 0), output=None, is_stable=True), "job-1/"
-    )
+    snapshot = JobSnapshot(bare, FileVersion(0, 0, 0, 0), output=None, is_stable=True)
+    document = render_job(snapshot, "job-1/", with_outputs=True)
     assert described["required"] == list(document)
     assert validator(described).is_valid(document)
 

@@ -16,7 +16,7 @@ from itertools import accumulate
 from struct import Struct
 from typing import Final, NamedTuple
 
-from jobsvc.domain.outputs import Frames, Output, OutputKind, frame_pattern
+from jobsvc.domain.outputs import Frames, Output, OutputKind, sequence_pattern
 from jobsvc.storage.files.file_version import PACKED_SIZE, FileVersion
 
 _SIZES: Final = Struct("<8xQ24x")
@@ -111,7 +111,7 @@ class OutputFiles:
     def _frame_of(self, path: str) -> int:
         if self.kind is not OutputKind.SEQUENCE:
             return 0
-        pattern = frame_pattern(self.output.path.rpartition("/")[2])
+        pattern = sequence_pattern(self.output.path.rpartition("/")[2])
         return (pattern.frame_of(path) if pattern else None) or 0
 
 

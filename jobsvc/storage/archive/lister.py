@@ -14,7 +14,7 @@ from contextlib import closing
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from jobsvc.domain.errors import TooManyFiles
-from jobsvc.domain.outputs import MAX_FILES, FramePattern, Output, OutputKind, frame_pattern
+from jobsvc.domain.outputs import MAX_FILES, FramePattern, Output, OutputKind, sequence_pattern
 from jobsvc.storage.archive.file_list import FileList, OutputFiles, OutputFilesBuilder
 from jobsvc.storage.archive.output_folder import NotAFile, OutputFolder, is_usable
 from jobsvc.storage.archive.output_source import OutputSource
@@ -64,14 +64,12 @@ class _Sequence:
     def of(cls, output: Output) -> _Sequence | None:
         """Return the sequence that an output is; None if its name has no placeholder."""
         names = components(output.path)
-        pattern = None if names is None or output.path.endswith("/") else _pattern(names[-1])
+        pattern = None if names is None or output.path.endswith("/") else sequence_pattern(names[-1])
         return None if names is None or pattern is None else cls(output, pattern, names)
 
     def frame_of(self, name: str) -> int | None:
         """Return the frame number in a file name; None if it is none of this sequence."""
-        frame = self.pattern.frame_of(name)
-        wanted = self.output.frames
-        return frame if frame is not None and (wanted is None or frame in wanted) else None
+        return self.pattern.frame_of(name, self.output.frames)
 
 
 class _Lister:
@@ -288,10 +286,3 @@ class _SortedChunks(Generic[T]):
         self._last.sort()
         self._chunks.append(self._last)
         self._last = []
-
-
-def _pattern(name: str) -> FramePattern | None:
-    try:
-        return frame_pattern(name)
-    except ValueError:
-        return None

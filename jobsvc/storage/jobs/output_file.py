@@ -6,7 +6,7 @@ path of a record: without symbolic links, in the job directory or below an outpu
 
 from __future__ import annotations
 
-from jobsvc.domain.outputs import FramePattern, Output, OutputKind, frame_pattern
+from jobsvc.domain.outputs import Output, OutputKind, sequence_pattern
 from jobsvc.storage.layout import components
 
 
@@ -23,9 +23,6 @@ def path_of_file(output: Output, kind: OutputKind, path: str | None) -> str | No
         return None
     if kind is OutputKind.DIRECTORY:
         return f"{output.path.rstrip('/')}/{path}"
-    return f"{folder}{slash}{path}" if _is_frame(output, frame_pattern(name), path) else None
-
-
-def _is_frame(output: Output, pattern: FramePattern | None, name: str) -> bool:
-    frame = None if pattern is None else pattern.frame_of(name)
-    return frame is not None and (output.frames is None or frame in output.frames)
+    pattern = sequence_pattern(name)
+    is_frame = pattern is not None and pattern.frame_of(path, output.frames) is not None
+    return f"{folder}{slash}{path}" if is_frame else None

@@ -12,7 +12,7 @@ import stat
 from typing import Final, NamedTuple
 
 from jobsvc.domain.job import Job
-from jobsvc.domain.outputs import Output, OutputKind, Role, frame_pattern
+from jobsvc.domain.outputs import Output, OutputKind, Role, sequence_pattern
 from jobsvc.storage.files.client_version import client_version
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import Opened, PathNotFound, call_in_parent, open_file_or_directory
@@ -104,7 +104,7 @@ def _find_directory_in(parent: int, name: str) -> _Found | None:
 
 
 def _find_in(parent: int, name: str) -> _Found | None:
-    if is_sequence(name) and not _is_file(parent, name):
+    if sequence_pattern(name) is not None and not _is_file(parent, name):
         return _find_sequence(parent)
     return _open_in(parent, name)
 
@@ -131,11 +131,3 @@ def _find_sequence(parent: int) -> _Found | None:
     if not os.access(".", os.R_OK, dir_fd=parent):
         return None
     return _Found(OutputState(OutputKind.SEQUENCE, client_version(os.fstat(parent))))
-
-
-def is_sequence(name: str) -> bool:
-    """Return whether the last component of a path is the pattern of a sequence."""
-    try:
-        return frame_pattern(name) is not None
-    except ValueError:
-        return False

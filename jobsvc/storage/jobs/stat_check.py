@@ -10,10 +10,9 @@ import os
 import stat
 
 from jobsvc.domain.job import Status
-from jobsvc.domain.outputs import OutputKind
+from jobsvc.domain.outputs import OutputKind, sequence_pattern
 from jobsvc.storage.files.client_version import client_version
 from jobsvc.storage.files.file_version import FileVersion
-from jobsvc.storage.jobs.output_finder import is_sequence
 from jobsvc.storage.jobs.output_states import OutputState
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import STATUS_FILE, components
@@ -75,7 +74,7 @@ def _state_in(root: int, folder: str, name: str, *, must_be_directory: bool) -> 
         status = None
     if status is not None and stat.S_ISREG(status.st_mode):
         return None if must_be_directory else _readable(root, path, OutputKind.FILE, status)
-    if not must_be_directory and is_sequence(name):
+    if not must_be_directory and sequence_pattern(name) is not None:
         parent = os.stat(folder, dir_fd=root, follow_symlinks=False)
         return _readable(root, folder, OutputKind.SEQUENCE, parent)
     if status is not None and stat.S_ISDIR(status.st_mode):

@@ -50,10 +50,12 @@ def render_job(
     digest: bytes | None = None,
     *,
     stalled: bool = False,
+    with_outputs: bool = False,
 ) -> dict[str, Any]:
     """Return a job as a document with the member names of the API; what does not apply is omitted, not null.
 
     `base` is the prefix of the job's URLs; `digest` is the SHA-256 of the output version in the snapshot.
+    `with_outputs`: with the outputs, which lists of jobs do not have.
     """
     job, status, details = snapshot.job, snapshot.job.status, snapshot.job.details
     document: dict[str, Any] = {
@@ -78,20 +80,7 @@ def render_job(
         document["downloadUrl"] = url
     if digest is not None:
         document["outputSha256"] = digest.hex()
-    return document
-
-
-def render_status(
-    snapshot: JobSnapshot,
-    base: str,
-    logs: str | None = None,
-    digest: bytes | None = None,
-    *,
-    stalled: bool = False,
-) -> dict[str, Any]:
-    """Return a job as `render_job` does, with its outputs: lists of jobs do not have these."""
-    document = render_job(snapshot, base, logs, digest, stalled=stalled)
-    if snapshot.job.status is Status.COMPLETED and (outputs := render_outputs(snapshot, base)):
+    if with_outputs and status is Status.COMPLETED and (outputs := render_outputs(snapshot, base)):
         document["outputs"] = outputs
     return document
 
@@ -211,7 +200,7 @@ class RepresentationCache:
         self, snapshot: JobSnapshot, logs: str | None, digest: bytes | None, *, stalled: bool
     ) -> RenderedJob:
         base = job_base(self._public_url, snapshot.job.id)
-        document = render_status(snapshot, base, logs, digest, stalled=stalled)
+        document = render_job(snapshot, base, logs, digest, stalled=stalled, with_outputs=True)
         body = orjson.dumps(document)
         urls = 0 if self._public_url else ("downloadUrl" in document) + len(document.get("outputs", ()))
         return RenderedJob(body, entity_tag(body), _last_references(body, urls))

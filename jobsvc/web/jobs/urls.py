@@ -83,6 +83,14 @@ class PublicUrl:
         origin = f"{scheme}://{host}" if scheme in {"http", "https"} and _HOST.fullmatch(host) else ""
         return origin + prefix.rstrip("/")
 
+    def job_base_for(self, request: web.Request, job_id: str) -> str:
+        """Return the prefix of a job's URLs, in the response to a request below the job's own URL.
+
+        Empty for relative references, if the request came through a proxy whose public URL is not known.
+        """
+        public_url = self.for_request(request)
+        return job_base(public_url, job_id) if public_url or not came_by_proxy(request) else ""
+
 
 def _last(request: web.Request, field: str) -> str:
     """Return the last value of a list field: the one that the nearest proxy added."""

@@ -26,8 +26,8 @@ from jobsvc.storage.archive.crc32 import Crc32Table
 from jobsvc.storage.archive.file_list import FileList
 from jobsvc.storage.archive.layout import ArchiveLayout
 from jobsvc.storage.archive.output_source import JobOutputs
-from jobsvc.storage.archive.tar import tar_layout
-from jobsvc.storage.archive.zip import zip_layout
+from jobsvc.storage.archive.tar import TAR, tar_layout
+from jobsvc.storage.archive.zip import ZIP, zip_layout
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
@@ -54,10 +54,6 @@ class Format(NamedTuple):
     suffix: str
     content_type: str
     make_layout: MakeLayout
-
-
-TAR: Final = "tar"
-ZIP: Final = "zip"
 
 
 class ArchiveQuery(NamedTuple):

@@ -174,9 +174,8 @@ class DownloadEndpoint:
     ) -> FileSelection:
         """Add the digest if the request wants it and it is known; otherwise request its computation.
 
-        `path`: the file's path in the record; None for the main output.
-
-        A 412 or 416 has none: its body is a problem document, not part of the output.
+        A 412 or 416 has none: its body is a problem document, not part of the output. `path`: the file's path
+        in the record; None for the main output.
         """
         if (
             output.version is None
@@ -205,7 +204,7 @@ class DownloadEndpoint:
 
     def prepare_fast(self, request: FastRequest, token: Token) -> PreparedResponse | None:
         """Prepare the response to a plain GET if all of it is in memory; return None otherwise."""
-        if not (self._unthrottled and self._slots.has_slot_for(token)) or wants_sha256(request.headers):
+        if not self._may_be_fast(request, token):
             return None
         if (
             hdrs.RANGE not in request.headers
@@ -219,14 +218,15 @@ class DownloadEndpoint:
 
     def prepare_fast_file(self, request: FastRequest, token: Token) -> PreparedResponse | None:
         """Prepare the response to a plain GET of a file of an output, like `prepare_fast`."""
-        if request.file is None or not (self._unthrottled and self._slots.has_slot_for(token)):
-            return None
-        if wants_sha256(request.headers):
+        if request.file is None or not self._may_be_fast(request, token):
             return None
         requested = RequestedFile(*request.file, request.version)
         select_file = partial(self._select, request, requested, self._read)
         job_file = self._files.open_file_nowait(token, request.job_id, requested.path_in, select_file)
         return None if job_file is None else self._prepare_fast(request, token, job_file)
+
+    def _may_be_fast(self, request: FastRequest, token: Token) -> bool:
+        return self._unthrottled and self._slots.has_slot_for(token) and not wants_sha256(request.headers)
 
     def _prepare_fast(
         self, request: FastRequest, token: Token, job_file: JobFile[FileSelection | None]

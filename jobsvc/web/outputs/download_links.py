@@ -15,21 +15,22 @@ from jobsvc.domain.errors import BadRequest, OutputMissing
 from jobsvc.domain.job import Job, Status
 from jobsvc.domain.timestamp import format_time
 from jobsvc.index.catalogue.freshness import Freshness
+from jobsvc.storage.archive.tar import TAR
 from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import components
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.auth.signed_links import Link, SignedLinks
+from jobsvc.web.auth.signed_links import SignedLinks
 from jobsvc.web.headers.conditional import version_id
 from jobsvc.web.headers.content_headers import content_type, is_shown_safely
 from jobsvc.web.jobs.file_access import JobFileAccess
 from jobsvc.web.jobs.lookup import get_visible_job
-from jobsvc.web.jobs.urls import PublicUrl, came_by_proxy
-from jobsvc.web.outputs.archive import TAR, ArchiveEndpoint
+from jobsvc.web.jobs.urls import PublicUrl, job_base
+from jobsvc.web.outputs.archive import ArchiveEndpoint
 from jobsvc.web.outputs.link_request import LinkRequest, read_link_request
 from jobsvc.web.outputs.requested_output import RequestedFile, require_output, without_output
-from jobsvc.web.paths import JOBS, download_reference, file_reference, job_id_of
+from jobsvc.web.paths import download_reference, file_reference, job_id_of
 from jobsvc.web.responses import json_response
 
 log = structlog.get_logger("jobsvc.web")
@@ -74,10 +75,13 @@ class DownloadLinksEndpoint:
             raise BadRequest(
                 f"inline: a browser cannot safely show a file of type {content_type(target.name)}."
             )
-        path = f"{JOBS}{job_id}/{target.reference}"
-        link = self._links.create(path, target.version, token, wanted.seconds, inline=wanted.inline)
+        root = job_base("", job_id)
+        link = self._links.create(
+            root + target.reference, target.version, token, wanted.seconds, inline=wanted.inline
+        )
         log.info("link-made", job=job_id, tokenId=token.id, seconds=wanted.seconds)
-        document = {"url": self._url(request, link), "expiresAt": format_time(link.expires * 1000)}
+        url = self._public_url.job_base_for(request, job_id) + link.target.removeprefix(root)
+        document = {"url": url, "expiresAt": format_time(link.expires * 1000)}
         return json_response.uncached(document, status=201)
 
     async def _find(self, token: Token, job_id: str, wanted: LinkRequest) -> _Target:
@@ -104,12 +108,6 @@ class DownloadLinksEndpoint:
         job_file = await self._files.open_file(token, job_id, requested.path_in, _version_and_name)
         version, name = require_output(job_file.snapshot.job, job_file.file)
         return _Target(file_reference(output, path or name), version_id(*version.parts()), name)
-
-    def _url(self, request: web.Request, link: Link) -> str:
-        public_url = self._public_url.for_request(request)
-        if public_url or not came_by_proxy(request):
-            return public_url + link.target
-        return link.target.removeprefix(f"{JOBS}{job_id_of(request)}/")
 
 
 def _version_and_name(_snapshot: JobSnapshot, file: OpenFile | None) -> tuple[FileVersion, str] | None:

@@ -7,7 +7,6 @@ request, and once for all requests that wait for the same list.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Final, NamedTuple, TypeVar
@@ -144,8 +143,7 @@ class FileLists:
 
     def _keep(self, job_id: str, kept: _KeptList) -> None:
         """Keep a list for the requests for its next pages; the oldest ones are dropped for it."""
-        with suppress(KeyError):
-            del self._kept[job_id]
+        self._kept.pop(job_id, None)
         self._kept[job_id] = kept
         now, files = self._clock(), 0
         for other in reversed(list(self._kept)):

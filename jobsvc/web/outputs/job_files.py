@@ -10,7 +10,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from jobsvc.domain.errors import BadRequest
-from jobsvc.domain.timestamp import format_time
+from jobsvc.domain.timestamp import format_timestamp, timestamp_at
 from jobsvc.index.digests.digest_service import DigestService
 from jobsvc.storage.archive.file_list import FileList, ListedFile
 from jobsvc.storage.executor import StorageExecutor
@@ -21,7 +21,7 @@ from jobsvc.web.headers.conditional import etag_of, version_id
 from jobsvc.web.headers.content_headers import content_type
 from jobsvc.web.jobs import page_cursor
 from jobsvc.web.jobs.representation import entity_tag
-from jobsvc.web.jobs.urls import PublicUrl, came_by_proxy, file_url, job_base
+from jobsvc.web.jobs.urls import PublicUrl, file_url
 from jobsvc.web.outputs.file_lists import FileLists, JobFiles, outputs_named
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.responses import json_response
@@ -29,9 +29,6 @@ from jobsvc.web.responses import json_response
 PARAMETERS: Final = ("output", "limit", "cursor")
 DEFAULT_LIMIT: Final = 200
 MAX_LIMIT: Final = 1000
-_FIRST_TIME: Final = -62_135_596_800_000_000
-_LAST_TIME: Final = 253_402_300_799_999_999
-"""The years 1 to 9999 in microseconds since the epoch: RFC 3339 has no others."""
 
 
 class FilesQuery(NamedTuple):
@@ -59,17 +56,14 @@ class JobFilesEndpoint:
         """Handle GET and HEAD."""
         query, job_id = parse_query(request.query), job_id_of(request)
         job_files = await self._file_lists.read_kept(request[TOKEN], job_id, is_first=query.after is None)
+        base = self._public_url.job_base_for(request, job_id)
         # In a thread: a page of 1,000 files takes longer than the event loop may be held up.
         body = await self._disk.run_metadata(
-            job_id, partial(render_page, job_files, query, self._base(request, job_id), self._digests)
+            job_id, partial(render_page, job_files, query, base, self._digests)
         )
         return json_response.respond(
             request, body, json_response.index_fields(entity_tag(body), 0, stale=False, unreadable=False)
         )
-
-    def _base(self, request: web.Request, job_id: str) -> str:
-        public_url = self._public_url.for_request(request)
-        return job_base(public_url, job_id) if public_url or not came_by_proxy(request) else ""
 
 
 def parse_query(parameters: MultiMapping[str]) -> FilesQuery:
@@ -115,7 +109,7 @@ def render_file(file: ListedFile, base: str, digest: bytes | None) -> dict[str, 
         document["frame"] = file.frame
     document |= {
         "size": file.version.size,
-        "modifiedAt": format_time(min(max(file.version.mtime_ns // 1000, _FIRST_TIME), _LAST_TIME)),
+        "modifiedAt": format_timestamp(timestamp_at(file.version.mtime_ns // 1000)),
         "contentType": content_type(file.path),
         "etag": etag_of(*numbers),
     }

@@ -9,12 +9,14 @@ import orjson
 from aiohttp import hdrs, web
 
 from jobsvc.domain.errors import BadRequest, RequestTimeout
+from jobsvc.storage.archive.tar import TAR
+from jobsvc.storage.archive.zip import ZIP
 
 DEFAULT_AGE_S: Final = 3600
 """Seconds; shorter if the operator allows less."""
 BODY_TIMEOUT_S: Final = 10.0
 """Seconds for a whole request body, of at most 64 KiB."""
-ARCHIVES: Final = ("tar", "zip")
+ARCHIVES: Final = (TAR, ZIP)
 MEMBERS: Final = ("expiresIn", "file", "archive", "inline")
 
 

@@ -51,13 +51,6 @@ FILES = {
 ORDER = list(FILES)
 
 
-@pytest.fixture(params=["by pages", "by copies"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two ways of sending a large file."""
-    bound = 0 if request.param == "by pages" else 1 << 40
-    monkeypatch.setattr(socket_queues, "max_buffered_bytes", lambda: bound)
-
-
 both_ways = pytest.mark.usefixtures("way")
 
 
@@ -139,6 +132,15 @@ def sender_of(root: Path, layout: TarLayout, ours: socket.socket, *ranges: tuple
     return ArchiveSender(layout, FolderSource(root), ours.fileno(), ranges or [(0, layout.length)])
 
 
+def sent_whole(root: Path, layout: TarLayout, pair: Pair) -> bytes:
+    """Send the whole archive; return what the client received."""
+    receiver = Receiver(pair[1])
+    sender = sender_of(root, layout, pair[0])
+    send(sender, 0, layout.length)
+    sender.close()
+    return receiver.finish(pair[0])
+
+
 def test_example_has_its_files_in_this_order(root: Path) -> None:
     files = listed(root, *OUTPUTS)
     assert [file.version.size for file in files] == [len(FILES[name]) for name in ORDER]
@@ -211,11 +213,7 @@ def test_bytes_that_do_not_fit_the_socket_are_not_read_again(
     monkeypatch.setattr(socket_queues, "max_buffered_bytes", lambda: 1 << 40)
     pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     layout = layout_of(root)
-    receiver = Receiver(pair[1])
-    sender = sender_of(root, layout, pair[0])
-    send(sender, 0, layout.length)
-    sender.close()
-    assert receiver.finish(pair[0]) == whole(layout)
+    assert sent_whole(root, layout, pair) == whole(layout)
     assert sum(read) == layout.files.total_size
 
 
@@ -423,11 +421,7 @@ def test_file_that_sendfile_cannot_send_is_copied(
 
     monkeypatch.setattr(os, "sendfile", refused)
     layout = layout_of(root)
-    receiver = Receiver(pair[1])
-    sender = sender_of(root, layout, pair[0])
-    send(sender, 0, layout.length)
-    sender.close()
-    assert receiver.finish(pair[0]) == whole(layout)
+    assert sent_whole(root, layout, pair) == whole(layout)
 
 
 def test_client_that_is_gone_ends_the_archive(root: Path, pair: Pair) -> None:

@@ -6,7 +6,7 @@ import marshal
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,23 +23,11 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.jobs.stat_check import is_unchanged
 from jobsvc.storage.layout import OutputRoot
-from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob, put
 
 FILM = {"name": "film", "path": "output/film.mp4", "role": "main"}
 BEAUTY = {"name": "beauty", "path": "output/beauty/a.####.exr"}
 PASSES = {"name": "passes", "path": "output/passes"}
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
-    yield
-    assert open_paths(tmp_path) == []
-
-
-@pytest.fixture
-def root(jobs_root: Path) -> JobsRoot:
-    return JobsRoot(jobs_root)
 
 
 @pytest.fixture

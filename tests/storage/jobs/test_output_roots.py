@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,14 +14,7 @@ from jobsvc.storage.files.safe_open import PathNotFound
 from jobsvc.storage.jobs.output_roots import OutputRoots
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.layout import OutputRoot
-from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob, put
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
-    yield
-    assert open_paths(tmp_path) == []
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,19 +25,7 @@ from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.root_listing import find_job_directories
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import MAX_PATH_DEPTH, MAX_RECORD_BYTES
-from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob, put
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left(tmp_path: Path) -> Iterator[None]:
-    yield
-    assert open_paths(tmp_path) == []
-
-
-@pytest.fixture
-def root(jobs_root: Path) -> JobsRoot:
-    return JobsRoot(jobs_root)
 
 
 def completed(root: JobsRoot, output_path: str | None, log_path: str | None = None) -> Job:

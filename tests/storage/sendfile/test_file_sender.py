@@ -31,13 +31,6 @@ def opened(path: Path) -> OpenFile:
     return OpenFile(fd, FileVersion.of(status), path.name, status.st_nlink)
 
 
-@pytest.fixture(params=["by pages", "by copies"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The two ways of sending."""
-    bound = 0 if request.param == "by pages" else 1 << 40
-    monkeypatch.setattr(socket_queues, "max_buffered_bytes", lambda: bound)
-
-
 both_ways = pytest.mark.usefixtures("way")
 
 

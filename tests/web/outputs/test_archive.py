@@ -16,17 +16,6 @@ from tests.web.outputs.rendered import FILES, MEMBERS, render
 TAR = "/api/jobs/job-1/archive.tar"
 
 
-@pytest.fixture
-def folder(make_job: MakeJob) -> Path:
-    return render(make_job)
-
-
-@pytest.fixture
-async def service(serve: Serve, folder: Path) -> Service:
-    assert folder.name == "job-1"
-    return await serve()
-
-
 def unpack(archive: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
         return {

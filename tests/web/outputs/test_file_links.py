@@ -17,17 +17,6 @@ from tests.web.outputs.test_archive import unpack
 LINKS = "/api/jobs/job-1/download-links"
 
 
-@pytest.fixture
-def folder(make_job: MakeJob) -> Path:
-    return render(make_job)
-
-
-@pytest.fixture
-async def service(serve: Serve, folder: Path) -> Service:
-    assert folder.name == "job-1"
-    return await serve()
-
-
 async def create(service: Service, **members: object) -> Answer:
     return await service.ask("POST", LINKS, body=orjson.dumps(members))
 

@@ -18,17 +18,6 @@ from tests.web.outputs.rendered import FILES, FRAMES, MEMBERS, render
 LIST = "/api/jobs/job-1/files"
 
 
-@pytest.fixture
-def folder(make_job: MakeJob) -> Path:
-    return render(make_job)
-
-
-@pytest.fixture
-async def service(serve: Serve, folder: Path) -> Service:
-    assert folder.name == "job-1"
-    return await serve()
-
-
 async def listed(service: Service, query: str = "") -> list[dict[str, Any]]:
     answer = await service.get(f"{LIST}{query}")
     assert answer.status == 200, answer

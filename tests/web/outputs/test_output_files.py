@@ -19,17 +19,6 @@ FRAME = f"{BASE}/beauty/beauty.1001.exr"
 CONTENT = FILES["output/beauty.1001.exr"]
 
 
-@pytest.fixture
-def folder(make_job: MakeJob) -> Path:
-    return render(make_job)
-
-
-@pytest.fixture
-async def service(serve: Serve, folder: Path) -> Service:
-    assert folder.name == "job-1"
-    return await serve()
-
-
 @pytest.mark.parametrize(
     ("path", "file"),
     [

@@ -11,25 +11,14 @@ import pytest
 
 from jobsvc.storage.archive import zip as module
 from tests.clients.raw_http import Answer
-from tests.conftest import MakeJob, Serve, put
+from tests.conftest import put
 from tests.eventually import pause
 from tests.programs.service_runner import Service
-from tests.web.outputs.rendered import FILES, MEMBERS, render
+from tests.web.outputs.rendered import FILES, MEMBERS
 
 ZIP = "/api/jobs/job-1/archive.zip"
 LINKS = "/api/jobs/job-1/download-links"
 CONTENT = {name: FILES[path] for name, path in MEMBERS.items()}
-
-
-@pytest.fixture
-def folder(make_job: MakeJob) -> Path:
-    return render(make_job)
-
-
-@pytest.fixture
-async def service(serve: Serve, folder: Path) -> Service:
-    assert folder.name == "job-1"
-    return await serve()
 
 
 def unzip(archive: bytes) -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import shutil
@@ -15,12 +14,10 @@ from typing import Final, NamedTuple
 
 from hypothesis import strategies as st
 
+from tests.exchange import exchange
 from tests.web.outputs.path_safety.random_trees import OTHER_OWNER, PLACES, Tree
 
-_AT_FDCWD: Final = -100
-_RENAME_EXCHANGE: Final = 2
 _MAX_PAUSE_S: Final = 0.001
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 _SWAPPED: Final = ("", "a", "a/b", "a/x", "f.0001.exr")
@@ -40,14 +37,6 @@ class Swap(NamedTuple):
 
     path: Path
     decoy: Path
-
-
-def exchange(swap: Swap) -> None:
-    """Exchange both entries atomically (rename(2), RENAME_EXCHANGE)."""
-    paths = (os.fsencode(path) for path in swap)
-    one, other = paths
-    if _libc.renameat2(_AT_FDCWD, one, _AT_FDCWD, other, _RENAME_EXCHANGE):
-        raise OSError(ctypes.get_errno(), "renameat2", str(swap.path))
 
 
 def make_decoy(tree: Tree, path: Path, number: int, *, kind: str) -> Swap | None:
@@ -90,9 +79,9 @@ def swapping(swaps: Sequence[Swap], seed: int) -> Iterator[None]:
         draw = random.Random(seed)  # noqa: S311 - no secret
         while not stop.is_set():
             swap = draw.choice(swaps)
-            exchange(swap)
+            exchange(*swap)
             time.sleep(draw.random() * _MAX_PAUSE_S)
-            exchange(swap)
+            exchange(*swap)
             time.sleep(draw.random() * _MAX_PAUSE_S)
 
     thread = threading.Thread(target=work)
