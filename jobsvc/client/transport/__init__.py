@@ -1,0 +1,1 @@
+"""Send requests: over http.client for Client, over aiohttp for AsyncClient."""
