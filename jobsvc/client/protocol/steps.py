@@ -68,6 +68,8 @@ class Read(NamedTuple):
     """
 
     stream: Stream
+    timeout: float | None = None
+    """Seconds without a byte until the connection counts as dead; None for that of the request."""
 
 
 class Close(NamedTuple):
@@ -105,7 +107,7 @@ def open_stream(request: Request) -> Operation[Stream]:
     return stream
 
 
-def read(stream: Stream) -> Operation[bytes]:
-    """Return the next bytes of a body; empty at its end. Raises ConnectionFailed."""
-    data: bytes = yield Read(stream)
+def read(stream: Stream, timeout: float | None = None) -> Operation[bytes]:
+    """Return the next bytes of a body; empty at its end. Raises ConnectionFailed, also after `timeout` s."""
+    data: bytes = yield Read(stream, timeout)
     return data

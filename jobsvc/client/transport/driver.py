@@ -27,8 +27,12 @@ T = TypeVar("T")
 class BodyStream(Stream, Protocol):
     """A response whose body is read in parts, by one thread."""
 
-    def read(self) -> bytes:
-        """Return what has arrived, at least one byte; empty at the end. Raises ConnectionFailed."""
+    def read(self, timeout: float | None = None) -> bytes:
+        """Return what has arrived, at least one byte; empty at the end.
+
+        Raises ConnectionFailed if no byte arrives within `timeout` seconds (None: those of the request), or
+        if the body ends early.
+        """
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the buffer, or what is left of the body; return the number of bytes, 0 at the end.
@@ -115,8 +119,8 @@ class _Driver:
                 stream = self._transport.open(request)
                 self._streams.append(stream)
                 return stream
-            case Read(stream):
-                return self._own(stream).read()
+            case Read(stream, timeout):
+                return self._own(stream).read(timeout)
             case Close(stream):
                 own = self._own(stream)
                 own.close()
