@@ -62,11 +62,12 @@ class DigestQueue:
         Returns False if the owner has too many queued requests.
         """
         requests = self._by_owner.get(request.job.owner, {})
-        waiting = requests.get(request.key)
+        key = request.key
+        waiting = requests.get(key)
         if waiting is None and len(requests) >= self._max_per_owner:
             return False
         if waiting is None or waiting.version != request.version:
-            requests[request.key] = request
+            requests[key] = request
         self._by_owner[request.job.owner] = requests
         return True
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from time import monotonic
@@ -112,15 +112,18 @@ class DigestService:
         path = _other_path(job, path)
         key = digest_key(job.id, path)
         digest = self._table.find(key, version)
-        if digest is None and not self._is_redundant(key, version):
-            now = self._clock()
-            # A change within one timestamp tick would go unnoticed, so wait until the version is stable.
-            due = now if version.is_stable(time.time_ns()) else now + TIMESTAMP_GRANULARITY_NS / 1e9
-            if self._queue.add(DigestRequest(job, version, due, path=path)):
-                self._wake.set()
-            else:
-                self._metrics.digests.labels("turned-away").inc()
+        if digest is None:
+            self._enqueue(job, version, path, key)
         return digest
+
+    def request_files(self, job: Job, files: Iterable[tuple[str, FileVersion]]) -> None:
+        """Request the digests of files, by their paths in the record, up to the owner's limit."""
+        for path, version in files:
+            other_path = _other_path(job, path)
+            key = digest_key(job.id, other_path)
+            is_known = self._table.find(key, version) is not None
+            if not is_known and not self._enqueue(job, version, other_path, key):
+                return
 
     @asynccontextmanager
     async def running(self, on_digest_known: Callable[[str], None]) -> AsyncIterator[None]:
@@ -132,6 +135,19 @@ class DigestService:
         finally:
             task.cancel()
             await asyncio.wait({task})
+
+    def _enqueue(self, job: Job, version: FileVersion, path: str | None, key: str) -> bool:
+        """Queue a request unless it is redundant; return False if the owner's limit is reached."""
+        if self._is_redundant(key, version):
+            return True
+        now = self._clock()
+        # A change within one timestamp tick would go unnoticed, so wait until the version is stable.
+        due = now if version.is_stable(time.time_ns()) else now + TIMESTAMP_GRANULARITY_NS / 1e9
+        if self._queue.add(DigestRequest(job, version, due, path=path)):
+            self._wake.set()
+            return True
+        self._metrics.digests.labels("turned-away").inc()
+        return False
 
     def _is_redundant(self, key: str, version: FileVersion) -> bool:
         """Return whether this version is being hashed now, or failed less than RETRY_AFTER_S ago."""

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import MultiMapping
 
 from jobsvc.domain.errors import BadRequest
@@ -14,11 +14,13 @@ from jobsvc.domain.timestamp import format_timestamp, timestamp_at
 from jobsvc.index.digests.digest_service import DigestService
 from jobsvc.storage.archive.file_list import FileList, ListedFile
 from jobsvc.storage.executor import StorageExecutor
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.jobs.output_file import path_of_file
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.headers.conditional import etag_of, version_id
 from jobsvc.web.headers.content_headers import content_type
+from jobsvc.web.headers.repr_digest import wants_sha256
 from jobsvc.web.jobs import page_cursor
 from jobsvc.web.jobs.representation import entity_tag
 from jobsvc.web.jobs.urls import PublicUrl, file_url
@@ -41,6 +43,15 @@ class FilesQuery(NamedTuple):
     """Output and path of the last file of the previous page."""
 
 
+class FilesPage(NamedTuple):
+    """One page of the list of files."""
+
+    body: bytes
+    """JSON."""
+    without_digest: list[tuple[str, FileVersion]]
+    """The files whose digest is not known: path in the record, and version."""
+
+
 class JobFilesEndpoint:
     """Handler of `GET /api/jobs/{id}/files` and its dependencies."""
 
@@ -58,12 +69,13 @@ class JobFilesEndpoint:
         job_files = await self._file_lists.read_kept(request[TOKEN], job_id, is_first=query.after is None)
         base = self._public_url.job_base_for(request, job_id)
         # In a thread: a page of 1,000 files takes longer than the event loop may be held up.
-        body = await self._disk.run_metadata(
+        page = await self._disk.run_metadata(
             job_id, partial(render_page, job_files, query, base, self._digests)
         )
-        return json_response.respond(
-            request, body, json_response.index_fields(entity_tag(body), 0, stale=False, unreadable=False)
-        )
+        if page.without_digest and request.method == hdrs.METH_GET and wants_sha256(request.headers):
+            self._digests.request_files(job_files.snapshot.job, page.without_digest)
+        fields = json_response.index_fields(entity_tag(page.body), 0, stale=False, unreadable=False)
+        return json_response.respond(request, page.body, fields)
 
 
 def parse_query(parameters: MultiMapping[str]) -> FilesQuery:
@@ -75,8 +87,8 @@ def parse_query(parameters: MultiMapping[str]) -> FilesQuery:
     )
 
 
-def render_page(job_files: JobFiles, query: FilesQuery, base: str, digests: DigestService) -> bytes:
-    """Return one page as JSON; `base` is the prefix of the job's URLs.
+def render_page(job_files: JobFiles, query: FilesQuery, base: str, digests: DigestService) -> FilesPage:
+    """Render one page; `base` is the prefix of the job's URLs.
 
     A cursor of a file that is gone continues with the next one.
     """
@@ -86,10 +98,12 @@ def render_page(job_files: JobFiles, query: FilesQuery, base: str, digests: Dige
     page = list(files.slice(start, start + query.limit))
     stop = start + len(page)
     job, kinds = job_files.snapshot.job, {part.output.name: part.kind for part in files.outputs}
-    documents = []
+    documents, without_digest = [], []
     for file in page:
         path = path_of_file(file.output, kinds[file.output.name], file.path)
         digest = None if path is None else digests.known_file(job, path, file.version)
+        if path is not None and digest is None:
+            without_digest.append((path, file.version))
         documents.append(render_file(file, base, digest))
     document: dict[str, Any] = {
         "files": documents,
@@ -98,7 +112,7 @@ def render_page(job_files: JobFiles, query: FilesQuery, base: str, digests: Dige
         **_incomplete(files),
         "nextCursor": None if stop >= len(files) else _cursor(page[-1]),
     }
-    return orjson.dumps(document)
+    return FilesPage(orjson.dumps(document), without_digest)
 
 
 def render_file(file: ListedFile, base: str, digest: bytes | None) -> dict[str, Any]:

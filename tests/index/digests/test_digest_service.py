@@ -450,6 +450,28 @@ async def test_queued_requests_per_owner_are_limited_and_the_rest_counted(
     assert (bench.count("digests_waiting"), bench.ended("turned-away")) == (256, 44)
 
 
+async def test_files_of_a_page_are_requested_up_to_the_limit_of_the_owner(
+    bench: Bench, make_job: MakeJob
+) -> None:
+    make_job("a", output=FILM)
+    job, output = bench.read("a").job, bench.read("a").output_version
+    assert output is not None
+    for _ in range(2):
+        bench.digests.request_files(job, [(f"output/{number}", output) for number in range(1000)])
+    assert (bench.count("digests_waiting"), bench.ended("turned-away")) == (256, 2)
+
+
+async def test_file_with_a_known_digest_is_not_requested_again(bench: Bench, make_job: MakeJob) -> None:
+    make_job("a", output=FILM)
+    job, output = bench.read("a").job, bench.read("a").output_version
+    assert output is not None
+    async with bench.running():
+        bench.digests.request_files(job, [(job.output_path or "", output)])
+        await until(lambda: bench.known("a"))
+        bench.digests.request_files(job, [(job.output_path or "", output)])
+    assert (bench.ended("computed"), bench.count("digests_waiting")) == (1, 0)
+
+
 async def test_number_of_remembered_failures_is_limited(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
