@@ -5,6 +5,7 @@ JobsvcError
 │   └── Unauthorized · JobNotFound · OutputMissing · NotReady · OutputReplaced · RateLimited
 │       ServiceUnavailable
 ├── ConnectionFailed: no complete response, after all retries
+│   └── UnexpectedResponse: something else responded
 ├── WaitTimeout: the jobs were not final in time
 ├── DownloadError: a file could not be written: no space, in use by another process, an impossible name
 │   └── FileExists · Stopped · Corrupt (> NotVerified)
@@ -74,6 +75,15 @@ class ServiceUnavailable(Problem):
 
 class ConnectionFailed(JobsvcError):
     """No connection, a connection that was cut, or no data within the timeout."""
+
+    retryable = True
+    """Whether the same request may succeed soon; not if a certificate is not trusted, for example."""
+
+
+class UnexpectedResponse(ConnectionFailed):
+    """The response is not one of the service: of another server, a proxy, or a network's sign-in page."""
+
+    retryable = False
 
 
 class WaitTimeout(JobsvcError):
