@@ -18,6 +18,7 @@ from benchmarks.harness.interleave import Plan
 DEFAULT_BENCHMARKS: Final = ("status", "listing", "download", "memory")
 OPTIONAL_BENCHMARKS: Final = (
     "archive",
+    "client",
     "behind-tls",
     "hostile",
     "hostile-unlimited",
