@@ -1,0 +1,81 @@
+"""Open connections to the service: TCP, through a proxy if one is configured, then TLS."""
+
+from __future__ import annotations
+
+import socket
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from jobsvc.client.errors import BadConfiguration
+from jobsvc.client.transport.connection import Connection
+from jobsvc.client.transport.endpoint import Endpoint, Proxy, find_proxy
+from jobsvc.client.transport.failures import TRANSPORT_ERRORS, ProxyRefused, connecting_failed
+from jobsvc.client.transport.response_head import read_head
+
+if TYPE_CHECKING:
+    import ssl
+
+_OK: Final = 200
+_PROXY_AUTHENTICATION_REQUIRED: Final = 407
+
+
+class Connector:
+    """Opens connections; can be used by any number of threads."""
+
+    def __init__(self, endpoint: Endpoint, ca_file: str | None) -> None:
+        """Trust the certificates of `ca_file`, or the system's. Raises BadConfiguration."""
+        self._endpoint = endpoint
+        self._ca_file = ca_file
+        self.proxy: Final = find_proxy(endpoint)
+
+    def connect(self, timeout: float) -> Connection:
+        """Open a connection; `timeout` is for each step, in seconds. Raises ConnectionFailed."""
+        next_hop: Endpoint | Proxy = self.proxy or self._endpoint
+        try:
+            sock = socket.create_connection((next_hop.host, next_hop.port), timeout)
+        except TRANSPORT_ERRORS as exc:
+            raise connecting_failed(exc, next_hop.address, timeout) from exc
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._endpoint.tls:
+                if self.proxy:
+                    self._open_tunnel(sock, self.proxy, timeout)
+                sock = self._tls_context.wrap_socket(
+                    sock, server_hostname=self._endpoint.host, suppress_ragged_eofs=False
+                )
+        except TRANSPORT_ERRORS as exc:
+            sock.close()
+            raise connecting_failed(exc, self._endpoint.address, timeout) from exc
+        except BaseException:
+            sock.close()
+            raise
+        return Connection(sock)
+
+    def _open_tunnel(self, sock: socket.socket, proxy: Proxy, timeout: float) -> None:
+        """Let the proxy connect to the service (RFC 9110, section 9.3.6)."""
+        target = self._endpoint.address
+        tunnel = Connection(sock)
+        lines = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{proxy.header_lines}\r\n"
+        tunnel.send_request(lines.encode("ascii"), timeout)
+        status = read_head(tunnel).status
+        if status == _PROXY_AUTHENTICATION_REQUIRED:
+            raise ProxyRefused(
+                f"The proxy {proxy.address} requires a password: put it into HTTPS_PROXY, as in "
+                "http://user:password@proxy:3128."
+            )
+        if status != _OK:
+            raise ProxyRefused(f"The proxy {proxy.address} does not connect to {target}: HTTP {status}.")
+
+    @cached_property
+    def _tls_context(self) -> ssl.SSLContext:
+        import ssl  # noqa: PLC0415 - 12 ms, and only for https
+
+        try:
+            context = ssl.create_default_context(cafile=self._ca_file)
+        except OSError as exc:  # also ssl.SSLError
+            raise BadConfiguration(
+                f"The certificates in {self._ca_file} cannot be read: {exc.strerror or exc}. The file must "
+                "be in PEM format."
+            ) from exc
+        context.set_alpn_protocols(["http/1.1"])
+        return context
