@@ -32,9 +32,14 @@ class Connection:
         self.received_bytes = 0
         """Bytes that arrived since the current request."""
 
+    def set_timeout(self, timeout: float) -> None:
+        """Raise TimeoutError after this many seconds without a byte."""
+        if timeout != self._socket.gettimeout():
+            self._socket.settimeout(timeout)
+
     def send_request(self, data: bytes, timeout: float) -> None:
-        """Send a request; from now on, `timeout` seconds without a byte raise TimeoutError."""
-        self._socket.settimeout(timeout)
+        """Send a request; set the timeout, in seconds."""
+        self.set_timeout(timeout)
         self.sent_bytes = self.received_bytes = 0
         unsent = memoryview(data)
         while unsent:

@@ -40,7 +40,7 @@ class ResponseStream:
     ) -> None:
         """Take over a connection; `keep` receives it after the body if it can be used again.
 
-        `address` (host:port) and `timeout` (seconds) are for messages.
+        `address` (host:port) is for messages; `timeout` is the default of each read, in seconds.
         """
         self.status = head.status
         self.headers: Mapping[str, str] = head.headers
@@ -63,20 +63,20 @@ class ResponseStream:
         if framing.length == 0:
             self._end()
 
-    def read(self) -> bytes:
+    def read(self, timeout: float | None = None) -> bytes:
         """Return what has arrived, at least one byte and at most 64 kB; empty at the end.
 
-        Raises ConnectionFailed.
+        Raises ConnectionFailed, also after `timeout` seconds without a byte (None: those of the request).
         """
         buffer = memoryview(bytearray(_READ_SIZE))
-        return bytes(buffer[: self._guard(self._receive, buffer)])
+        return bytes(buffer[: self._guard(self._receive, buffer, timeout)])
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill the buffer, or what is left of the body; return the number of bytes, 0 at the end.
 
         Raises ConnectionFailed. Bytes that arrived before an error are returned; the next call raises it.
         """
-        return self._guard(self._fill, buffer)
+        return self._guard(self._fill, buffer, None)
 
     def close(self) -> None:
         """Release the connection; can be called from another thread to end a read, and repeatedly."""
@@ -90,19 +90,22 @@ class ResponseStream:
                 return
         self._connection.close()
 
-    def _guard(self, function: Callable[[memoryview], int], buffer: memoryview) -> int:
+    def _guard(self, function: Callable[[memoryview], int], buffer: memoryview, timeout: float | None) -> int:
         """Call a function that reads; close the connection after an error, and raise ConnectionFailed."""
         with self._lock:
             if self._closed:
                 raise ConnectionFailed(f"The response of {self._address} was closed.")
             self._reading = True
+        timeout = self._timeout if timeout is None else timeout
         try:
+            if not self._ended:
+                self._connection.set_timeout(timeout)
             return function(buffer)
         except TRANSPORT_ERRORS as exc:
             if self._closed:
                 raise ConnectionFailed(f"The response of {self._address} was closed.") from exc
             self._closed = True
-            raise body_incomplete(exc, self._address, self._timeout, self._received) from exc
+            raise body_incomplete(exc, self._address, timeout, self._received) from exc
         finally:
             with self._lock:
                 self._reading = False
