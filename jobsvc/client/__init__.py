@@ -27,6 +27,7 @@ from jobsvc.client.errors import (
     Problem,
     RateLimited,
     ServiceUnavailable,
+    SyncFailed,
     Unauthorized,
     WaitTimeout,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "Progress",
     "RateLimited",
     "ServiceUnavailable",
+    "SyncFailed",
     "TokenInfo",
     "Unauthorized",
     "WaitTimeout",

@@ -8,7 +8,7 @@ JobsvcError
 │   └── UnexpectedResponse: something else responded
 ├── WaitTimeout: the jobs were not final in time
 ├── DownloadError: a file could not be written: no space, in use by another process, an impossible name
-│   └── FileExists · Stopped · Corrupt (> NotVerified)
+│   └── FileExists · Stopped · Corrupt (> NotVerified) · SyncFailed
 └── BadConfiguration: no URL or token, or an unreadable profile
 """
 
@@ -115,9 +115,25 @@ class NotVerified(Corrupt):
     """All bytes were received, but the service sent no digest to verify them."""
 
 
+class SyncFailed(DownloadError):
+    """Some jobs could not be downloaded, all others were; the next sync tries them again."""
+
+    def __init__(self, failures: Sequence[tuple[str, JobsvcError]]) -> None:
+        """`failures`: the id of each of these jobs, and why."""
+        shown = [f"{job_id}: {error}" for job_id, error in failures[:_MAX_SHOWN]]
+        if len(failures) > _MAX_SHOWN:
+            shown.append(f"and {len(failures) - _MAX_SHOWN} more")
+        jobs = "1 job" if len(failures) == 1 else f"{len(failures)} jobs"
+        super().__init__(f"{jobs} could not be downloaded; the next sync tries again. " + "; ".join(shown))
+        self.failures = list(failures)
+
+
 class BadConfiguration(JobsvcError):
     """The URL or the token is missing or invalid, or the profile cannot be read."""
 
+
+_MAX_SHOWN: Final = 5
+"""Jobs that the text of SyncFailed names."""
 
 _BY_CODE: Final[Mapping[str, type[Problem]]] = MappingProxyType(
     {
