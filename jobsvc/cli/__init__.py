@@ -1,6 +1,7 @@
 """The jobsvc command.
 
-Exit codes: 0 success; 1 a finding, or a fault that a restart can fix; 2 wrong use or configuration.
+Exit codes: 0 success; 1 a finding, or a fault that a restart can fix; 2 wrong use or configuration. Those of
+client commands are in client/exit_codes.py.
 A subcommand's module is imported only when it is used, so that creating a token does not wait for the import
 of a web server.
 """
@@ -8,20 +9,58 @@ of a web server.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
 from jobsvc import __version__
 from jobsvc.cli.utf8 import require_utf8
 
-_COMMANDS: Final = ("serve", "token", "check", "demo")
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+
+class _Listed(NamedTuple):
+    """A command, without the import of its module."""
+
+    module: str
+    """Below jobsvc.cli."""
+    summary: str
+    """As its own help text begins; a test compares them."""
+
+
+_SECTIONS: Final[Mapping[str, Mapping[str, _Listed]]] = MappingProxyType(
+    {
+        "Service": {
+            "serve": _Listed("serve", "Serve jobs over HTTP until SIGTERM."),
+            "token": _Listed("token", "Manage access tokens."),
+            "check": _Listed("check", "Check all jobs, and report on the storage."),
+            "demo": _Listed("demo", "Try the service with sample jobs and a live render."),
+        },
+        "Client": {
+            "login": _Listed("client.account", "Save the URL and the token of a service in a profile."),
+            "logout": _Listed("client.account", "Remove the saved URL and token."),
+            "whoami": _Listed("client.account", "Show whose token is used, its scopes and its expiry."),
+            "jobs": _Listed("client.jobs", "List jobs, newest first."),
+            "status": _Listed("client.job", "Show the state of a job and its outputs."),
+            "wait": _Listed("client.wait", "Wait until jobs are completed, failed or canceled."),
+            "logs": _Listed("client.logs", "Print the log of a job."),
+            "link": _Listed("client.job", "Create a URL that downloads without a token."),
+            "completion": _Listed(
+                "client.completion", "Print a script that completes commands, options and job ids."
+            ),
+        },
+    }
+)
+_COMMANDS: Final = {name: listed for section in _SECTIONS.values() for name, listed in section.items()}
 
 
 class _Lazy(click.Group):
-    """A click group that imports command NAME from the module jobsvc.cli.NAME on first use."""
+    """A click group that imports the module of a command on its first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the command names, in the order in which a new user needs them."""
@@ -33,15 +72,33 @@ class _Lazy(click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"jobsvc.cli.{cmd_name}"), cmd_name)
+        command = getattr(import_module(f"jobsvc.cli.{_COMMANDS[cmd_name].module}"), cmd_name)
         assert isinstance(command, click.Command)  # noqa: S101 - guaranteed by the modules, and tested
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by section, without importing them."""
+        del ctx
+        for title, section in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, listed.summary) for name, listed in section.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the commands that begin with `incomplete`, without importing them, or the options."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only shells need it
+
+        named = [
+            CompletionItem(name, help=listed.summary)
+            for name, listed in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="jobsvc")
 def main() -> None:
-    """Serve status, logs and finished files of render jobs from their directories, over HTTP.
+    """Serve status, logs and finished files of render jobs over HTTP, and use such a service.
 
     Start with `jobsvc demo`, which needs no configuration.
     """

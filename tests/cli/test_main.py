@@ -1,16 +1,35 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from jobsvc import __version__
 from jobsvc.cli import main
+from jobsvc.cli.client.exit_codes import ExitCode
 
 ROOT = Path(__file__).parents[2]
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text("utf-8")
+
+SERVICE = ["serve", "token", "check", "demo"]
+CLIENT = ["login", "logout", "whoami", "jobs", "status", "wait", "logs", "link", "completion"]
+JOBS = ["jobs", "--retries", "0", "-o", "id"]
+"""Is run to its end, but there is no service."""
+SERVER_MODULES = frozenset(
+    {"aiohttp", "watchfiles", "orjson", "uvloop", "structlog", "prometheus_client", "jobsvc.settings"}
+)
+
+
+def command(name: str) -> click.Command:
+    """Import a command."""
+    found = main.get_command(click.Context(main), name)
+    assert found is not None
+    return found
 
 
 def test_version_is_that_of_the_package() -> None:
@@ -24,14 +43,69 @@ def test_unknown_command_is_wrong_usage() -> None:
 
 
 def test_commands_are_listed_in_order_of_first_use() -> None:
-    assert list(main.list_commands(None)) == ["serve", "token", "check", "demo"]  # type: ignore[arg-type]  # not called
+    assert list(main.list_commands(click.Context(main))) == [*SERVICE, *CLIENT]
 
 
-@pytest.mark.parametrize("command", ["serve", "token", "check"])
-def test_help_imports_no_web_server(command: str) -> None:
+def test_help_lists_the_commands_of_the_service_and_of_the_client() -> None:
+    page = CliRunner().invoke(main, ["--help"]).output
+    service, client = page.partition("Service:\n")[2].split("\nClient:\n")
+    assert re.findall(r"^  (\w+)", service, re.MULTILINE) == SERVICE
+    assert re.findall(r"^  (\w+)", client, re.MULTILINE) == CLIENT
+
+
+@pytest.mark.parametrize("name", [*SERVICE, *CLIENT])
+def test_summary_of_the_list_is_that_of_the_command(name: str) -> None:
+    page = " ".join(CliRunner().invoke(main, ["--help"], terminal_width=200).output.split())
+    assert f" {name} {command(name).get_short_help_str(200).removesuffix('.')}. " in f"{page} "
+
+
+@pytest.mark.parametrize("name", CLIENT)
+def test_help_of_each_client_command_has_an_example(name: str) -> None:
+    page = CliRunner().invoke(main, [name, "--help"]).output
+    assert "Examples:\n" in page
+    assert re.search(rf"^    ?.*jobsvc {name}", page.partition("Examples:\n")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", [["serve", "--help"], ["token", "--help"], ["check", "--help"]])
+def test_help_imports_no_web_server(words: list[str]) -> None:
+    assert "aiohttp" not in imported(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--version"], ["--help"], *([name, "--help"] for name in CLIENT), ["logout"], JOBS],
+    ids=" ".join,
+)
+def test_client_commands_import_nothing_of_the_service(words: list[str]) -> None:
+    assert not imported(words) & SERVER_MODULES
+
+
+@pytest.mark.parametrize("words", [["--version"], JOBS], ids=" ".join)
+def test_rich_is_imported_only_for_a_terminal(words: list[str]) -> None:
+    assert "rich" not in imported(words)
+
+
+def imported(words: list[str]) -> set[str]:
+    """Return the modules that a command imports, in a process without settings."""
     program = (
         "import sys; from jobsvc.cli import main\n"
-        f"main([{command!r}, '--help'], standalone_mode=False)\n"
-        "sys.exit('aiohttp' in sys.modules)"
+        f"try: main({words!r})\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
     )
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+    environment = {"HOME": "/nonexistent", "JOBSVC_URL": "http://127.0.0.1:1", "JOBSVC_TOKEN": "jsvc_x"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    return set(done.stderr.split())
+
+
+def test_commands_equal_those_of_the_documentation() -> None:
+    section = CONFIGURATION.partition("\n## Commands\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `jobsvc (\w+)", section, re.MULTILINE)
+    assert list(dict.fromkeys(named)) == ["serve", "check", "token", "demo", *CLIENT]
+
+
+def test_exit_codes_of_the_client_equal_those_of_the_documentation() -> None:
+    section = CONFIGURATION.partition("\n### Client commands\n")[2].partition("\n## ")[0]
+    assert [int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)] == sorted(ExitCode)

@@ -107,10 +107,10 @@ def describe(exc: errors.JobsvcError) -> str:
 
 def _remedy(exc: errors.JobsvcError) -> str:
     if isinstance(exc, errors.Problem):
-        if exc.retry_after is not None:
-            return f"Try again in {exc.retry_after:.0f} s."
         if remedy := _REMEDY_BY_PROBLEM_CODE.get(exc.code):
             return remedy
+        if exc.retry_after is not None:
+            return f"Try again in {exc.retry_after:.0f} s."
     return next((remedy for kind, remedy in _REMEDY_BY_CLASS if isinstance(exc, kind)), "")
 
 
@@ -120,17 +120,18 @@ def client_errors() -> Iterator[None]:
     try:
         yield
         if sys.stdout is not None:
-            sys.stdout.flush()  # so that an error of the last bytes is reported too
+            sys.stdout.flush()  # an error of the last bytes is an error of the command
     except errors.JobsvcError as exc:
         raise ClientFailure(describe(exc), exit_code_of(exc)) from exc
-    except KeyboardInterrupt as exc:
+    except (KeyboardInterrupt, click.Abort) as exc:  # click.prompt raises Abort
         raise ClientFailure("Interrupted.", ExitCode.INTERRUPTED) from exc
     except OSError as exc:
-        _flush_or_discard_output()
         if _is_closed_pipe(exc):
             # The reader has what it wants, as in `jobsvc jobs | head`: no message.
             raise SystemExit(ExitCode.ERROR) from exc
         raise ClientFailure(_os_error(exc)) from exc
+    finally:
+        _flush_or_discard_output()
 
 
 def _is_closed_pipe(exc: OSError) -> bool:
@@ -141,7 +142,8 @@ def _is_closed_pipe(exc: OSError) -> bool:
 def _flush_or_discard_output() -> None:
     """Discard what standard output does not accept, because Python writes it again when it ends."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

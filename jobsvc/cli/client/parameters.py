@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec
@@ -17,7 +17,7 @@ from jobsvc.client import Client
 P = ParamSpec("P")
 
 STATUSES: Final = ("queued", "rendering", "completed", "failed", "canceled")
-FINAL: Final = STATUSES[2:]
+UNFINISHED: Final = STATUSES[:2]
 
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw]?)", re.ASCII)
@@ -125,11 +125,6 @@ def output_option(*forms: str) -> Callable[[Callable[P, None]], Callable[P, None
         "-o", "--output", "form", type=click.Choice(forms), default=forms[0], show_default=True,
         help="Form of the result.",
     )  # fmt: skip
-
-
-def job_ids(statuses: Iterable[str] = ()) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Return a decorator that adds the argument ID..."""
-    return click.argument("job_ids", metavar="ID...", type=JobId(*statuses), nargs=-1, required=True)
 
 
 URL_OPTION: Final = click.option("--url", metavar="URL", help="URL of the service, instead of JOBSVC_URL.")

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Final, TextIO
 
 # Control characters (C0, DEL, C1), changes of the direction of text, separators of lines, surrogates.
-_UNSAFE: Final = re.compile(
+UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 _SPACE: Final = re.compile(r"\s+")
@@ -48,7 +48,7 @@ def has_colour(stream: TextIO | None) -> bool:
 
 def printable(text: str) -> str:
     r"""Escape what a terminal would interpret: ESC becomes `\x1b`. Text from the service is not trusted."""
-    return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
+    return UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def one_line(text: str) -> str:
@@ -61,19 +61,6 @@ def width_of(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(map(_columns, text))
-
-
-def fit(text: str, columns: int) -> str:
-    """Return a printable text, shortened to a number of columns; then `…` is its last character."""
-    if width_of(text) <= columns:
-        return text
-    kept, used = [], 1
-    for character in text:
-        used += _columns(character)
-        if used > columns:
-            break
-        kept.append(character)
-    return "".join(kept) + "…"
 
 
 def _columns(character: str) -> int:

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.client.conftest import RunClient, service_with, variables
+from tests.conftest import MakeJob
+from tests.programs.service_runner import Process
+
+JOBSVC = Path(sys.executable).with_name("jobsvc")
+
+
+def write_jobs(make_job: MakeJob) -> None:
+    make_job("shot-0100", status="rendering", createdAt="2026-01-02T00:00:00Z")
+    make_job("shot-0110", output=b"film", createdAt="2026-01-01T00:00:00Z")
+    make_job("title")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    with service_with(tmp_path_factory.mktemp("service"), write_jobs) as running:
+        yield running
+
+
+def completed(service: Process, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Complete the last word as bash does."""
+    asked = {"_JOBSVC_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words)}
+    return subprocess.run(
+        [JOBSVC],
+        env={**os.environ, **variables(service), **asked, "COMP_CWORD": str(len(words) - 1), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_script_is_printed(run: RunClient, shell: str) -> None:
+    result = run("completion", shell)
+    assert result.exit_code == 0
+    assert f"_JOBSVC_COMPLETE={shell}_complete" in result.stdout
+
+
+def test_script_for_another_shell_is_wrong_use(run: RunClient) -> None:
+    assert run("completion", "csh").exit_code == 2
+
+
+def test_job_ids_are_those_of_the_service(service: Process) -> None:
+    done = completed(service, "jobsvc", "status", "shot")
+    assert (done.stdout, done.stderr) == ("plain,shot-0100\nplain,shot-0110\n", "")
+
+
+def test_only_jobs_of_useful_states_are_completed(service: Process) -> None:
+    assert completed(service, "jobsvc", "wait", "shot").stdout == "plain,shot-0100\n"
+    assert completed(service, "jobsvc", "link", "shot").stdout == "plain,shot-0110\n"
+
+
+def test_options_of_the_connection_count(service: Process) -> None:
+    found = completed(
+        service, "jobsvc", "status", "--url", variables(service)["JOBSVC_URL"], "t", JOBSVC_URL=""
+    )
+    assert found.stdout == "plain,title\n"
+
+
+def test_bash_completes_with_the_printed_script(service: Process, run: RunClient, tmp_path: Path) -> None:
+    script = tmp_path / "completion.bash"
+    script.write_text(run("completion", "bash").stdout)
+    lines = (
+        f". {script}; COMP_WORDS=(jobsvc status shot-01); COMP_CWORD=2;"
+        " _jobsvc_completion jobsvc; echo ${COMPREPLY[@]}"
+    )
+    environment = {**os.environ, **variables(service), "PATH": f"{JOBSVC.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", lines], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("shot-0100 shot-0110\n", "")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"JOBSVC_TOKEN": "jsvc_wrong"},
+        {"JOBSVC_URL": "http://127.0.0.1:1"},
+        {"JOBSVC_URL": "nonsense"},
+        {"JOBSVC_URL": "", "JOBSVC_TOKEN": ""},
+    ],
+)
+def test_error_completes_nothing_and_prints_nothing(service: Process, environment: dict[str, str]) -> None:
+    done = completed(service, "jobsvc", "status", "s", **environment)
+    assert (done.stdout.strip(), done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_service_that_does_not_respond_holds_up_the_shell_for_a_short_time(service: Process) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started_at = time.monotonic()
+        done = completed(
+            service, "jobsvc", "status", "s", JOBSVC_URL=f"http://127.0.0.1:{silent.getsockname()[1]}"
+        )
+    assert time.monotonic() - started_at < 10
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_commands_are_completed_without_importing_the_service(service: Process) -> None:
+    done = completed(service, "jobsvc", "", PYTHONPROFILEIMPORTTIME="1")
+    assert "plain,jobs" in done.stdout.splitlines()
+    assert "plain,serve" in done.stdout.splitlines()
+    assert "jobsvc.settings" not in done.stderr
+    assert "jobsvc.cli.client" not in done.stderr
