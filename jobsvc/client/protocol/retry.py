@@ -59,9 +59,9 @@ class Backoff:
         self.failures = 0
         self._failing_since = None
 
-    def reset_delay(self) -> None:
-        """Start with short delays again, without an end of the outage."""
-        self.failures = 0
+    def responded(self) -> None:
+        """Record that the outage is over, if not that the next attempt will get further."""
+        self._failing_since = None
 
     def failed(self, error: JobsvcError) -> float:
         """Return the seconds to wait until the next attempt. Raises `error` if there is none."""
