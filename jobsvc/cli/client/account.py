@@ -90,8 +90,7 @@ def whoami(client: Client, /, form: str) -> None:
         "expires": _expiry(info),
     }
     for label, value in lines.items():
-        if value:
-            click.echo(f"{label:7}  {one_line(value)}")
+        click.echo(f"{label:7}  {one_line(value)}".rstrip())
 
 
 def _saved_url(name: str) -> str | None:

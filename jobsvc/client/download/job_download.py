@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from jobsvc.client.connection_settings import ConnectionSettings
+from jobsvc.client.download.local.part_file import PartPaths, part_paths
+from jobsvc.client.download.local.placement import already_exists, free_name, looks_identical, sync_directory
+from jobsvc.client.download.local.targets import targets_of
 from jobsvc.client.download.options import DownloadOptions
-from jobsvc.client.models import Downloaded
-from jobsvc.client.transport.driver import Transport
+from jobsvc.client.download.source import file_source
+from jobsvc.client.download.transfer.batch import Batch
+from jobsvc.client.download.transfer.current_files import CurrentFiles
+from jobsvc.client.download.transfer.file_steps import FileSteps
+from jobsvc.client.download.transfer.file_transfer import Transfer
+from jobsvc.client.download.transfer.run import run_batch
+from jobsvc.client.errors import DownloadError
+from jobsvc.client.models import Downloaded, File
+from jobsvc.client.protocol.api import list_files
+from jobsvc.client.transport.driver import Transport, iterate
 
 
 def download_job(
@@ -24,6 +37,119 @@ def download_job(
     """Download all files of a job, or those of some outputs, or an archive (`tar`, `zip`) of them.
 
     A single file is written to `to`, or into it if it is a directory or ends in a slash; several files are
-    written below the directory `to`.
+    written below the directory `to`. Of several files those that exist with the same bytes are left as they
+    are: an earlier run may have finished them.
     """
-    raise NotImplementedError
+    if archive is not None:
+        raise NotImplementedError
+    operation = list_files(settings.retries, job_id, output=output, want_digests=options.verify)
+    files: list[File] = list(iterate(operation, transport))
+    items = list(zip(files, targets_of(files, to), strict=True))
+    results = download_files(transport, settings, items, options, keep_identical=len(items) > 1)
+    order = {item[1]: index for index, item in enumerate(items)}
+    return sorted(results, key=lambda result: order.get(result.path, 0))
+
+
+def download_file(
+    transport: Transport, settings: ConnectionSettings, file: File, target: Path, options: DownloadOptions
+) -> Downloaded:
+    """Download one file to exactly this path. Raises the same as `download_files`."""
+    (result,) = download_files(transport, settings, [(file, target)], options, keep_identical=False)
+    return result
+
+
+def download_files(
+    transport: Transport,
+    settings: ConnectionSettings,
+    items: Sequence[tuple[File, Path]],
+    options: DownloadOptions,
+    *,
+    keep_identical: bool = True,
+) -> Iterator[Downloaded]:
+    """Download files, of any jobs, each to exactly its path; yield each once it is complete and verified.
+
+    The directories must exist. With `keep_identical` a target that exists with the same size, modification
+    time and SHA-256 is left as it is and yielded as skipped. The first error ends the download: Corrupt,
+    DownloadError, Problem or ConnectionFailed; the next call continues it. Closing the iterator ends it, too.
+    """
+    targets = {target for _, target in items}
+    if len(targets) < len(items):
+        raise DownloadError("Several files have the same target.")
+    transfers, skipped = [], []
+    for index, (file, target) in enumerate(items):
+        found = _prepare(index, file, target, options, targets, keep_identical=keep_identical)
+        if isinstance(found, Transfer):
+            transfers.append(found)
+        else:
+            skipped.append(found)
+    yield from skipped
+    check_space(transfers)
+    current = CurrentFiles(transport, settings.retries)
+    steps = FileSteps(options, current.find_current, targets)
+    batch = Batch(
+        transport, settings.retries, transfers, steps, parallel=options.parallel, verify=options.verify
+    )
+    directories: dict[Path, None] = {}
+    try:
+        for _, result in run_batch(batch, current, options):
+            if not result.skipped:
+                directories[result.path.parent] = None
+            yield result
+    finally:
+        for directory in directories:
+            sync_directory(directory)
+
+
+def check_space(transfers: Sequence[Transfer]) -> None:
+    """Raise DownloadError if the disks cannot hold what is missing."""
+    needed: dict[int, tuple[Path, int]] = {}
+    for transfer in transfers:
+        if not transfer.exists:
+            parent = transfer.target.parent
+            device = parent.stat().st_dev
+            _, size = needed.get(device, (parent, 0))
+            needed[device] = parent, size + max(0, transfer.source.size - _allocated(transfer.paths.part))
+    for parent, size in needed.values():
+        free = shutil.disk_usage(parent).free
+        if size > free:
+            raise DownloadError(
+                f"{size / 1e9:.3g} GB are needed in {parent}, but only {free / 1e9:.3g} GB are free."
+            )
+
+
+def _allocated(path: Path) -> int:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0
+    return min(status.st_size, getattr(status, "st_blocks", status.st_size) * 512)
+
+
+def _prepare(
+    index: int,
+    file: File,
+    target: Path,
+    options: DownloadOptions,
+    targets: set[Path],
+    *,
+    keep_identical: bool,
+) -> Transfer | Downloaded:
+    """Decide what is done about an existing target. Raises FileExists."""
+    source = file_source(file)
+    exists = os.path.lexists(target)
+    if exists and options.exists == "skip":
+        size = os.lstat(target).st_size
+        return Downloaded(target, file.job_id, file.output, size, file.etag, None, skipped=True)
+    is_kept = exists and keep_identical and looks_identical(target, source)
+    if exists and not is_kept:
+        if options.exists == "error":
+            raise already_exists(target)
+        if options.exists == "rename":
+            target = free_name(target, source, targets)
+    return Transfer(index, source, target, _part_paths(target, targets), exists=is_kept)
+
+
+def _part_paths(target: Path, targets: set[Path]) -> PartPaths:
+    """Return the paths of a part file that are no target of another file."""
+    paths = part_paths(target)
+    return part_paths(target, distinct=True) if targets & set(paths) else paths

@@ -1,0 +1,246 @@
+"""Keep what was received of a file, beside its target, so that a later run continues.
+
+`NAME.part` has the bytes, `NAME.part.json` the record of which ones. The part file is locked while a process
+uses it. A record that does not belong to the same version of the same file, or that cannot be read, is
+ignored: the download starts over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from typing import Any, BinaryIO, Final, NamedTuple
+
+from jobsvc.client.download.local.byte_ranges import ByteRanges, parse_intervals
+from jobsvc.client.download.local.file_lock import InUse, open_locked, unlock
+from jobsvc.client.download.source import CHUNK, Source
+from jobsvc.client.errors import DownloadError
+
+MAX_NAME_BYTES: Final = 255
+"""Longest file name of common file systems."""
+_SUFFIX: Final = ".part"
+_RECORD_SUFFIX: Final = ".part.json"
+_NEW_SUFFIX: Final = ".part.json.new"
+_HASH_LENGTH: Final = 12
+_MAX_RECORD: Final = 4 << 20
+_NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class PartPaths(NamedTuple):
+    """Where the received bytes and their record are."""
+
+    part: Path
+    record: Path
+    new_record: Path
+    """Replaces the record once it is written."""
+
+
+def part_paths(target: Path, *, distinct: bool = False) -> PartPaths:
+    """Return the paths of a target; names that would be too long are shortened.
+
+    `distinct` adds a hash of the name: for a target beside which there is another one named `NAME.part`.
+    """
+    stem = target.name
+    limit = MAX_NAME_BYTES - len(_NEW_SUFFIX)
+    encoded = os.fsencode(stem)
+    if distinct or len(encoded) > limit:
+        cut = encoded[: limit - _HASH_LENGTH - 1].decode("utf-8", "ignore")
+        stem = f"{cut}~{sha256(encoded).hexdigest()[:_HASH_LENGTH]}"
+    return PartPaths(*(target.with_name(stem + suffix) for suffix in (_SUFFIX, _RECORD_SUFFIX, _NEW_SUFFIX)))
+
+
+class PartFile:
+    """The part file of one target, locked. Its methods can be called from several threads."""
+
+    def __init__(self, paths: PartPaths, source: Source) -> None:
+        """Open and lock it, and continue what its record describes. Raises DownloadError."""
+        self.paths = paths
+        self.source = source
+        self.ranges = ByteRanges()
+        self._lock = Lock()
+        self._saved_total = 0
+        self._fd: int | None = _open(paths.part)
+        try:
+            self.ranges = ByteRanges(self._read_record())
+            if not self.ranges.total:
+                self._forget()
+        except BaseException:
+            self.close()
+            raise
+        self._saved_total = self.resumed_from = self.ranges.total
+        self._identity = os.fstat(self._fd)
+
+    def add(self, start: int, stop: int) -> int:
+        """Note that these bytes were written; return how many of them were missing."""
+        with self._lock:
+            added = self.ranges.add(start, stop)
+            if self.ranges.total - self._saved_total >= CHUNK:
+                self._write_record()
+        return added
+
+    def first_gap(self, start: int, stop: int) -> tuple[int, int] | None:
+        """Return the first missing interval between two offsets; None if there is none."""
+        with self._lock:
+            return next(self.ranges.gaps(start, stop), None)
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Return all missing intervals."""
+        with self._lock:
+            return list(self.ranges.gaps(0, self.source.size))
+
+    @property
+    def received(self) -> int:
+        """Number of bytes on disk."""
+        with self._lock:
+            return self.ranges.total
+
+    @property
+    def prefix(self) -> int:
+        """Number of bytes on disk from the start of the file without a gap."""
+        with self._lock:
+            return self.ranges.prefix
+
+    def open(self, mode: str) -> BinaryIO:
+        """Open the part file once more, unbuffered: each thread has its own offset."""
+        return open(self.paths.part, mode, buffering=0)  # type: ignore[return-value]  # noqa: PTH123
+
+    def save(self) -> None:
+        """Write the record if it is out of date, unless the file is closed."""
+        with self._lock:
+            if self._fd is not None and self.ranges.total != self._saved_total:
+                self._write_record()
+
+    def restart(self, source: Source) -> None:
+        """Forget all bytes, and expect those of another version. No thread may be writing."""
+        with self._lock:
+            self.source = source
+            self.ranges = ByteRanges()
+            self.resumed_from = 0
+            self._forget()
+
+    def check_unchanged(self) -> None:
+        """Raise DownloadError if the path is not this part file any more."""
+        assert self._fd is not None  # noqa: S101 - it is open
+        if not _same_file(os.fstat(self._fd), self.paths.part):
+            raise DownloadError(f"{self.paths.part} was replaced by another program.")
+
+    def fileno(self) -> int:
+        """Return the descriptor that holds the lock."""
+        assert self._fd is not None  # noqa: S101 - it is open
+        return self._fd
+
+    def suspend(self) -> None:
+        """Save the record, and close and unlock the file for now: descriptors are limited."""
+        self.save()
+        self._identity = os.fstat(self.fileno())
+        self.close()
+
+    def resume(self) -> bool:
+        """Lock it again; return whether it is unchanged. Raises DownloadError if it is in use."""
+        if self._fd is None:
+            self._fd = _open(self.paths.part)
+            now = os.fstat(self._fd)
+            fields = ("st_dev", "st_ino", "st_size", "st_mtime_ns")
+            if any(getattr(now, field) != getattr(self._identity, field) for field in fields):
+                return False
+        return True
+
+    def close(self) -> None:
+        """Unlock it; both files stay."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            unlock(fd, self.paths.part)
+
+    def remove(self) -> None:
+        """Delete both files, and unlock."""
+        with self._lock:
+            self.ranges = ByteRanges()
+        self.remove_record()
+        self.close_before_replacing()
+        with suppress(FileNotFoundError):
+            self.paths.part.unlink()
+        self.close()
+
+    def close_before_replacing(self) -> None:
+        """Close the file where an open one cannot be renamed; elsewhere the lock is kept."""
+        if sys.platform == "win32":
+            self.close()
+
+    def remove_record(self) -> None:
+        """Delete the record: the part file gets its final name."""
+        with suppress(FileNotFoundError):
+            self.paths.record.unlink()
+
+    def _forget(self) -> None:
+        """Remove the record first: it must never describe bytes that are not there."""
+        self._saved_total = 0
+        self.remove_record()
+        os.ftruncate(self.fileno(), 0)
+
+    def _read_record(self) -> list[tuple[int, int]]:
+        """Return the intervals that are on disk."""
+        try:
+            with open(os.open(self.paths.record, os.O_RDONLY | _NO_FOLLOW), "rb") as file:  # noqa: PTH123
+                record = json.loads(file.read(_MAX_RECORD))
+            if not isinstance(record, dict) or _identify(record) != _describe(self.source):
+                return []
+            intervals = parse_intervals(record.get("ranges"), self.source.size)
+        except (OSError, ValueError, RecursionError):
+            return []
+        is_on_disk = not intervals or intervals[-1][1] <= os.fstat(self.fileno()).st_size
+        return intervals if is_on_disk else []
+
+    def _write_record(self) -> None:
+        record = json.dumps(_describe(self.source) | {"ranges": list(self.ranges)})
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW
+        with open(os.open(self.paths.new_record, flags, 0o666), "w", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(record)
+        self.paths.new_record.replace(self.paths.record)
+        self._saved_total = self.ranges.total
+
+
+def belongs_to(paths: PartPaths, source: Source) -> bool:
+    """Return whether there is no part file at these paths, or one with a record of the same file."""
+    if not os.path.lexists(paths.part):
+        return True
+    try:
+        record = json.loads(paths.record.read_bytes()[:_MAX_RECORD])
+    except (OSError, ValueError, RecursionError):
+        return False
+    own = _describe(source)
+    return isinstance(record, dict) and all(record.get(key) == own[key] for key in ("job", "output", "path"))
+
+
+def _open(path: Path) -> int:
+    try:
+        return open_locked(path)
+    except InUse as exc:
+        raise DownloadError(f"{path} is being downloaded by another process.") from exc
+    except OSError as exc:
+        raise DownloadError(f"{path} cannot be written: {exc.strerror}.") from exc
+
+
+def _describe(source: Source) -> dict[str, Any]:
+    return {
+        "job": source.job_id,
+        "output": source.output,
+        "path": source.path,
+        "etag": source.etag,
+        "size": source.size,
+    }
+
+
+def _identify(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "ranges"}
+
+
+def _same_file(status: os.stat_result, path: Path) -> bool:
+    try:
+        return os.path.samestat(status, os.lstat(path))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,133 @@
+"""Give a complete file its name, and decide what happens if the name is taken."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Container, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from jobsvc.client.download.local.part_file import PartFile, belongs_to, part_paths
+from jobsvc.client.download.source import Source
+from jobsvc.client.errors import DownloadError, FileExists
+from jobsvc.client.models import Exists
+
+MTIME_TOLERANCE_S: Final = 2.0
+"""Resolution of times on FAT."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_HARD_LINKS: Final = frozenset(
+    {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.EACCES, errno.EINVAL}
+)
+
+
+def already_exists(target: Path) -> FileExists:
+    """Return the error for a target that exists."""
+    return FileExists(
+        f"{target} exists already: choose to skip, overwrite or rename it, or another place to download to."
+    )
+
+
+def free_name(target: Path, source: Source, taken: Container[Path]) -> Path:
+    """Return `target`, or else the first of `name-1.ext`, `name-2.ext`, ... that is free.
+
+    The part file of another download takes a name, too; one of the same file does not.
+    """
+    return next(
+        candidate
+        for candidate in _candidates(target)
+        if candidate not in taken
+        and not os.path.lexists(candidate)
+        and belongs_to(part_paths(candidate), source)
+    )
+
+
+def looks_identical(target: Path, source: Source) -> bool:
+    """Return whether a regular file has the size and modification time of the source."""
+    try:
+        status = os.lstat(target)
+    except OSError:
+        return False
+    if source.modified_at is None or not os.path.isfile(target) or os.path.islink(target):  # noqa: PTH113, PTH114
+        return False
+    difference = abs(status.st_mtime - source.modified_at.timestamp())
+    return status.st_size == source.size and difference <= MTIME_TOLERANCE_S
+
+
+def place(part: PartFile, target: Path, exists: Exists) -> Path:
+    """Write the part file to disk and rename it to its target; return the target.
+
+    Raises FileExists if it exists and may not be replaced, and DownloadError.
+    """
+    try:
+        _set_modified(part)
+        os.fsync(part.fileno())
+        part.check_unchanged()
+        part.close_before_replacing()
+        placed = _rename(part.paths.part, target, exists)
+        part.remove_record()
+    except OSError as exc:
+        raise DownloadError(f"{target} cannot be written: {exc.strerror}.") from exc
+    part.close()
+    return placed
+
+
+def sync_directory(path: Path) -> None:
+    """Write a directory's entries to disk, where that is possible."""
+    if sys.platform == "win32":
+        return
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _rename(part: Path, target: Path, exists: Exists) -> Path:
+    if exists == "overwrite":
+        part.replace(target)
+        return target
+    for candidate in _candidates(target) if exists == "rename" else (target,):
+        with suppress(FileExistsError):
+            _rename_exclusively(part, candidate)
+            return candidate
+    raise already_exists(target)
+
+
+def _rename_exclusively(part: Path, target: Path) -> None:
+    """Rename a file unless the target exists. Raises FileExistsError."""
+    if sys.platform == "win32":
+        os.rename(part, target)  # noqa: PTH104 - raises FileExistsError on Windows
+        return
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError as exc:
+        if exc.errno not in _NO_HARD_LINKS:
+            raise
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        part.replace(target)
+    else:
+        part.unlink()
+
+
+def _set_modified(part: PartFile) -> None:
+    modified = part.source.modified_at
+    if modified is None:
+        return
+    mtime_ns = (modified - _EPOCH) // timedelta(microseconds=1) * 1000
+    with suppress(OSError, OverflowError):  # the file system cannot represent it
+        os.utime(part.paths.part, ns=(time.time_ns(), mtime_ns))
+
+
+def _candidates(target: Path) -> Iterator[Path]:
+    yield target
+    for number in count(1):
+        yield target.with_name(f"{target.stem}-{number}{target.suffix}")

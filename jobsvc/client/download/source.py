@@ -1,0 +1,85 @@
+"""Define what is downloaded: one version of a file or an archive, at a URL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final, NamedTuple
+from urllib.parse import quote, urlencode
+
+from jobsvc.client.models import File
+
+CHUNK: Final = 8 << 20
+"""Bytes after which the record is written: so many are fetched again after the process was killed."""
+PARALLEL_SIZE: Final = 64 << 20
+"""Size from which several connections share a file."""
+MAX_SEGMENT: Final = 64 << 20
+"""Bytes of one request for a part of a file."""
+EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+class Source(NamedTuple):
+    """One version of a file or an archive."""
+
+    job_id: str
+    output: str | None
+    """None for an archive."""
+    path: str
+    """Of the file in its output; of an archive, the last part of its URL."""
+    target: str
+    """Path and query of the URL; they name this version."""
+    etag: str
+    """With its quotes."""
+    size: int
+    sha256: str | None = None
+    modified_at: datetime | None = None
+    file: File | None = None
+    max_segment: int = MAX_SEGMENT
+    """Maximum bytes of one request, if several connections share the file."""
+
+    @property
+    def name(self) -> str:
+        """The name that messages and progress show."""
+        return self.path.partition("?")[0] if self.output is None else self.path
+
+    def segment_size(self, parallel: int) -> int:
+        """Return the bytes of one request: whole chunks, so that all connections have something to do."""
+        if self.size < PARALLEL_SIZE or parallel == 1:
+            return max(self.size, 1)
+        share = -(-self.size // parallel)
+        return min(self.max_segment, -(-share // CHUNK) * CHUNK)
+
+
+def file_source(file: File) -> Source:
+    """Return the source of a file of a job."""
+    version = urlencode({"version": file.etag.removeprefix("W/").strip('"')})
+    target = f"{_job(file.job_id)}/files/{quote(file.output, safe='')}/{_quote_path(file.path)}?{version}"
+    sha256 = file.sha256 or (EMPTY_SHA256 if file.size == 0 else None)
+    return Source(
+        file.job_id, file.output, file.path, target, file.etag, file.size, sha256, file.modified_at, file
+    )
+
+
+def archive_target(job_id: str, kind: str, outputs: Collection[str]) -> str:
+    """Return path and query of the archive of some outputs, or of all."""
+    query = urlencode([("output", name) for name in outputs])
+    return f"{_job(job_id)}/archive.{kind}" + (f"?{query}" if query else "")
+
+
+def archive_source(job_id: str, target: str, etag: str, size: int) -> Source:
+    """Return the source of an archive; `target` is without a version.
+
+    Each request of an archive is charged as one download, and makes the service list all files: so each
+    connection gets its part in one request.
+    """
+    version = urlencode({"version": etag.removeprefix("W/").strip('"')})
+    versioned = f"{target}{'&' if '?' in target else '?'}{version}"
+    return Source(job_id, None, target.rpartition("/")[2], versioned, etag, size, max_segment=max(size, 1))
+
+
+def _job(job_id: str) -> str:
+    return f"/api/jobs/{quote(job_id, safe='')}"
+
+
+def _quote_path(path: str) -> str:
+    return quote(path, safe="/")

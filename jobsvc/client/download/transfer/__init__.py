@@ -1,0 +1,1 @@
+"""Receive files over several connections at the same time, and verify them."""

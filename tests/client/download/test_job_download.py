@@ -1,0 +1,152 @@
+"""Downloads of whole jobs from the real service."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from jobsvc.client import Client, Downloaded, FileExists, NotReady, Progress
+from tests.conftest import MakeJob, Serve, put
+from tests.programs.service_runner import Service
+
+FILM = os.urandom(100_000)
+
+
+def client(service: Service) -> Client:
+    return Client(f"http://127.0.0.1:{service.port}", service.token, retries=3)
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+async def download(service: Service, to: Path | str, **options: object) -> list[Downloaded]:
+    with client(service) as own:
+        return await asyncio.to_thread(own.download, "job-1", to, **options)  # type: ignore[arg-type]
+
+
+async def test_one_file_is_written_to_its_target(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(output=FILM)
+    (result,) = await download(await serve(), tmp_path / "to" / "title.mp4")
+    assert content(tmp_path / "to") == {"title.mp4": FILM}
+    assert result.path == tmp_path / "to" / "title.mp4"
+    assert (result.size, result.sha256) == (len(FILM), hashlib.sha256(FILM).hexdigest())
+
+
+async def test_one_file_is_written_into_a_directory(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(output=FILM)
+    await download(await serve(), f"{tmp_path}/to/")
+    assert content(tmp_path / "to") == {"film.mp4": FILM}
+
+
+async def test_modification_time_is_that_of_the_service(
+    serve: Serve, make_job: MakeJob, tmp_path: Path
+) -> None:
+    job = make_job(output=FILM)
+    os.utime(job / "output/film.mp4", ns=(0, 1_600_000_000_123_000_000))
+    await download(await serve(), tmp_path / "film.mp4")
+    assert (tmp_path / "film.mp4").stat().st_mtime_ns == 1_600_000_000_123_000_000
+
+
+async def test_existing_target_is_an_error(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(output=FILM)
+    (tmp_path / "film.mp4").write_bytes(b"mine")
+    with pytest.raises(FileExists):
+        await download(await serve(), tmp_path / "film.mp4")
+    assert (tmp_path / "film.mp4").read_bytes() == b"mine"
+
+
+async def test_existing_target_is_skipped(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(output=FILM)
+    (tmp_path / "film.mp4").write_bytes(b"mine")
+    (result,) = await download(await serve(), tmp_path / "film.mp4", exists="skip")
+    assert result.skipped
+    assert (tmp_path / "film.mp4").read_bytes() == b"mine"
+
+
+async def test_existing_target_is_overwritten(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(output=FILM)
+    (tmp_path / "film.mp4").write_bytes(b"mine")
+    await download(await serve(), tmp_path / "film.mp4", exists="overwrite")
+    assert (tmp_path / "film.mp4").read_bytes() == FILM
+
+
+async def test_other_name_is_chosen(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(output=FILM)
+    to = tmp_path / "to"
+    to.mkdir()
+    (to / "film.mp4").write_bytes(b"mine")
+    (to / "film-1.mp4").write_bytes(b"mine")
+    (result,) = await download(await serve(), to, exists="rename")
+    assert result.path == to / "film-2.mp4"
+    assert content(to) == {"film.mp4": b"mine", "film-1.mp4": b"mine", "film-2.mp4": FILM}
+
+
+def make_sequence(make_job: MakeJob, count: int) -> dict[str, bytes]:
+    """Write a job with `count` frames; return them by name."""
+    frames = {f"beauty.{number:04}.exr": os.urandom(1000 + number) for number in range(1, count + 1)}
+    job = make_job(
+        status="completed",
+        outputs=[{"name": "beauty", "role": "main", "kind": "sequence", "path": "frames/beauty.####.exr"}],
+    )
+    for name, data in frames.items():
+        put(job / "frames" / name, data)
+    return frames
+
+
+async def test_sequence_is_written_below_the_directory(
+    serve: Serve, make_job: MakeJob, tmp_path: Path
+) -> None:
+    frames = make_sequence(make_job, 300)
+    results = await download(await serve(), tmp_path / "to")
+    assert content(tmp_path / "to") == frames
+    assert [result.path.name for result in results] == sorted(frames)
+    assert all(result.sha256 is not None for result in results)
+
+
+async def test_files_of_an_earlier_run_are_left_as_they_are(
+    serve: Serve, make_job: MakeJob, tmp_path: Path
+) -> None:
+    frames = make_sequence(make_job, 5)
+    service = await serve()
+    await download(service, tmp_path / "to")
+    (tmp_path / "to" / "beauty.0003.exr").unlink()
+    results = await download(service, tmp_path / "to")
+    assert [result.skipped for result in results] == [True, True, False, True, True]
+    assert content(tmp_path / "to") == frames
+
+
+async def test_file_that_only_looks_the_same_is_an_error(
+    serve: Serve, make_job: MakeJob, tmp_path: Path
+) -> None:
+    make_sequence(make_job, 5)
+    service = await serve()
+    await download(service, tmp_path / "to")
+    frame = tmp_path / "to" / "beauty.0003.exr"
+    status = frame.stat()
+    frame.write_bytes(bytes(status.st_size))
+    os.utime(frame, ns=(0, status.st_mtime_ns))
+    with pytest.raises(FileExists, match=r"beauty\.0003\.exr"):
+        await download(service, tmp_path / "to")
+
+
+async def test_unfinished_job_is_not_ready(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(status="rendering")
+    with pytest.raises(NotReady):
+        await download(await serve(), tmp_path / "film.mp4")
+
+
+async def test_last_progress_says_done(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    frames = make_sequence(make_job, 20)
+    seen: list[Progress] = []
+    await download(await serve(), tmp_path / "to", progress=seen.append)
+    total = sum(map(len, frames.values()))
+    assert seen[-1]._replace(name="") == Progress("job-1", "", total, total, 20, 20, "done")
