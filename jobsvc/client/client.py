@@ -139,14 +139,14 @@ class Client:
         Raises Corrupt, DownloadError, Problem or ConnectionFailed.
         """
         from jobsvc.client.download.job_download import download_job  # noqa: PLC0415 - most uses need none
-        from jobsvc.client.download.options import DownloadOptions  # noqa: PLC0415
+        from jobsvc.client.download.options import DownloadOptions, output_names  # noqa: PLC0415
 
         return download_job(
             self._transport,
             self._settings,
             job_id,
             to,
-            output=_names(output),
+            output=output_names(output),
             archive=archive,
             options=DownloadOptions(parallel, verify, exists, progress),
         )
@@ -204,9 +204,3 @@ class Client:
         from jobsvc.client.transport.http_transport import HttpTransport  # noqa: PLC0415 - http.client: 30 ms
 
         return HttpTransport(self._settings)
-
-
-def _names(output: str | Iterable[str] | None) -> list[str]:
-    if output is None:
-        return []
-    return [output] if isinstance(output, str) else list(output)

@@ -90,7 +90,8 @@ def whoami(client: Client, /, form: str) -> None:
         "expires": _expiry(info),
     }
     for label, value in lines.items():
-        click.echo(f"{label:7}  {one_line(value)}".rstrip())
+        if value:
+            click.echo(f"{label:7}  {one_line(value)}")
 
 
 def _saved_url(name: str) -> str | None:

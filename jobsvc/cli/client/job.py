@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Final
 
 import click
 
-from jobsvc.cli.client.output import Column, coloured, detail_of, json_text, percent, write_json, write_table
+from jobsvc.cli.client.output import (
+    Column,
+    age,
+    coloured,
+    detail_of,
+    json_text,
+    percent,
+    write_json,
+    write_table,
+)
 from jobsvc.cli.client.parameters import Duration, JobId, examples, output_option, with_client
 from jobsvc.cli.client.progress.units import format_size
-from jobsvc.cli.client.terminal import one_line, printable
+from jobsvc.cli.client.terminal import is_terminal, one_line, printable
 from jobsvc.client import Client, Job
 
 _LOG_LINES: Final = 10
@@ -62,7 +72,8 @@ def _lines(job: Job) -> Iterator[tuple[str, str]]:
         yield ("error" if job.error else "doing"), detail
     for name, label in (_TIMES | _TEXTS).items():
         if (value := job.document.get(name)) is not None:
-            yield label, one_line(str(value))
+            ago = f" ({age(job.updated_at)})" if name == "updatedAt" and is_terminal(sys.stdout) else ""
+            yield label, one_line(str(value)) + ago
     metadata = job.document.get("metadata")
     if isinstance(metadata, dict):
         for name, value in metadata.items():
@@ -73,7 +84,9 @@ def _write_outputs(job: Job) -> None:
     if not job.outputs:
         return
     click.echo()
-    columns = [Column(title) for title in ("OUTPUT", "ROLE", "KIND", "SIZE", "TYPE")]
+    columns = [
+        Column(title, is_number=title == "SIZE") for title in ("OUTPUT", "ROLE", "KIND", "SIZE", "TYPE")
+    ]
     write_table(
         columns,
         (

@@ -88,7 +88,7 @@ def _write_job_table(
     columns = (
         Column("ID"),
         Column("STATUS", is_status=True),
-        Column("PROGRESS"),
+        Column("PROGRESS", is_number=True),
         Column("UPDATED"),
         Column("DETAIL", can_shrink=True),
     )

@@ -6,14 +6,18 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from shutil import get_terminal_size
 from typing import Final, NamedTuple
 
 import click
 
 from jobsvc.cli.client.progress.units import format_duration
-from jobsvc.cli.client.terminal import UNSAFE, has_colour, is_terminal, one_line, width_of
+from jobsvc.cli.client.terminal import UNSAFE, fit, has_colour, is_terminal, one_line, width_of
 from jobsvc.client import Job
 
+_GAP: Final = "  "
+_MIN_WIDTH: Final = 10
+_MIN_COLUMNS: Final = 2
 _COLOURS: Final = {
     "queued": "yellow",
     "rendering": "cyan",
@@ -29,8 +33,10 @@ class Column(NamedTuple):
     title: str
     is_status: bool = False
     """Whether the cells are job states, which have colours."""
+    is_number: bool = False
+    """Whether the cells are aligned to the right."""
     can_shrink: bool = False
-    """Whether the cells may be shortened to fit the terminal."""
+    """Whether the cells may be shortened to fit the terminal; only the last column."""
 
 
 def write_json(value: object, *, indent: int | None = None) -> None:
@@ -56,40 +62,41 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 
 def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table: on a terminal with colours and as wide as fits, otherwise plain and complete."""
-    safe = [[one_line(cell) for cell in row] for row in rows]
+    """Write a table: complete in a pipe, and on a terminal with colours and as wide as fits.
+
+    A terminal that is too narrow for all columns gets those on the left, at least two.
+    """
+    lines = [[one_line(cell) for cell in row] for row in ([column.title for column in columns], *rows)]
+    widths = [max(map(width_of, cells)) for cells in zip(*lines, strict=True)]
     if is_terminal(sys.stdout):
-        _write_fitting(columns, safe)
-    else:
-        _write_plain(columns, safe)
+        widths = _fitting(columns, widths, get_terminal_size().columns)
+    colours = has_colour(sys.stdout)
+    for number, line in enumerate(lines):
+        # Columns without a width are left out.
+        cells = [
+            _cell(column, cell, width, bold=number == 0, colours=colours)
+            for column, cell, width in zip(columns, line, widths, strict=False)
+        ]
+        click.echo(_GAP.join(cells).rstrip())
 
 
-def _write_plain(columns: Sequence[Column], rows: list[list[str]]) -> None:
-    rows = [[column.title for column in columns], *rows]
-    widths = [max(map(width_of, cells)) for cells in zip(*rows, strict=True)]
-    for row in rows:
-        padded = (cell + " " * (width - width_of(cell)) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(padded).rstrip())
+def _fitting(columns: Sequence[Column], widths: list[int], available: int) -> list[int]:
+    """Return the widths of the columns that a terminal has room for."""
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - available
+    if excess <= 0:
+        return widths
+    if columns[-1].can_shrink and widths[-1] - excess >= _MIN_WIDTH:
+        return [*widths[:-1], widths[-1] - excess]
+    kept = widths[:-1]
+    return _fitting(columns[:-1], kept, available) if len(kept) > _MIN_COLUMNS else kept
 
 
-def _write_fitting(columns: Sequence[Column], rows: list[list[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - takes 60 ms, and only terminals need it
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(
-            column.title, no_wrap=column.can_shrink, overflow="ellipsis" if column.can_shrink else "fold"
-        )
-    for row in rows:
-        table.add_row(
-            *(
-                Text(cell, style=_COLOURS.get(cell, "") if column.is_status else "")
-                for column, cell in zip(columns, row, strict=True)
-            )
-        )
-    Console(file=sys.stdout, highlight=False, no_color=not has_colour(sys.stdout)).print(table)
+def _cell(column: Column, text: str, width: int, *, bold: bool, colours: bool) -> str:
+    text = fit(text, width)
+    padding = " " * (width - width_of(text))
+    colour = _COLOURS.get(text) if column.is_status else None
+    styled = click.style(text, fg=colour, bold=bold or None) if colours and (colour or bold) else text
+    return padding + styled if column.is_number else styled + padding
 
 
 def coloured(status: str, *, err: bool = False) -> str:

@@ -142,7 +142,7 @@ _OPTIONS: Final = (
         "--idle-timeout",
         metavar="DURATION",
         type=Duration(),
-        default=30,
+        default="30s",
         show_default=True,
         help="Time without a byte until a connection counts as dead.",
     ),

@@ -63,6 +63,19 @@ def width_of(text: str) -> int:
     return sum(map(_columns, text))
 
 
+def fit(text: str, columns: int) -> str:
+    """Return a printable text, shortened to a number of columns; then `…` is its last character."""
+    if width_of(text) <= columns:
+        return text
+    kept, used = "", 1
+    for character in text:
+        used += _columns(character)
+        if used > columns:
+            break
+        kept += character
+    return f"{kept}…"
+
+
 def _columns(character: str) -> int:
     if unicodedata.combining(character):
         return 0

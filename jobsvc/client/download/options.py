@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from threading import Event
 from typing import NamedTuple
 
@@ -21,3 +22,10 @@ class DownloadOptions(NamedTuple):
     """Called about ten times a second, by the thread that started the download."""
     stop: Event | None = None
     """If set, the download ends with Stopped; it can be continued later."""
+
+
+def output_names(output: str | Iterable[str] | None) -> list[str]:
+    """Return the outputs that the caller names: one, several, or None for all."""
+    if output is None:
+        return []
+    return [output] if isinstance(output, str) else list(output)

@@ -43,14 +43,14 @@ class Backoff:
         self,
         limit: int | Outage,
         *,
-        clock: Callable[[], float] = monotonic,
+        clock: Callable[[], float] | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
         """`limit`: attempts after the first one, or an Outage. `random` returns a number from 0 to 1."""
         self.failures = 0
         """Failures since the last progress."""
         self.limit = limit
-        self._clock = clock
+        self._clock = clock or monotonic
         self._random = random or _random
         self._failing_since: float | None = None
 
@@ -59,9 +59,9 @@ class Backoff:
         self.failures = 0
         self._failing_since = None
 
-    def reset_delay(self) -> None:
-        """Start with short delays again, without an end of the outage."""
-        self.failures = 0
+    def responded(self) -> None:
+        """Record that the outage is over, if not that the next attempt will get further."""
+        self._failing_since = None
 
     def failed(self, error: JobsvcError) -> float:
         """Return the seconds to wait until the next attempt. Raises `error` if there is none."""

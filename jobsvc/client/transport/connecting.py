@@ -58,24 +58,34 @@ class Connector:
         lines = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{proxy.header_lines}\r\n"
         tunnel.send_request(lines.encode("ascii"), timeout)
         status = read_head(tunnel).status
-        if status == _PROXY_AUTHENTICATION_REQUIRED:
-            raise ProxyRefused(
-                f"The proxy {proxy.address} requires a password: put it into HTTPS_PROXY, as in "
-                "http://user:password@proxy:3128."
-            )
         if status != _OK:
-            raise ProxyRefused(f"The proxy {proxy.address} does not connect to {target}: HTTP {status}.")
+            raise tunnel_refused(proxy, target, status)
 
     @cached_property
     def _tls_context(self) -> ssl.SSLContext:
-        import ssl  # noqa: PLC0415 - 12 ms, and only for https
+        return create_tls_context(self._ca_file)
 
-        try:
-            context = ssl.create_default_context(cafile=self._ca_file)
-        except OSError as exc:  # also ssl.SSLError
-            raise BadConfiguration(
-                f"The certificates in {self._ca_file} cannot be read: {exc.strerror or exc}. The file must "
-                "be in PEM format."
-            ) from exc
-        context.set_alpn_protocols(["http/1.1"])
-        return context
+
+def create_tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Trust the certificates of a file, or the system's. Raises BadConfiguration."""
+    import ssl  # noqa: PLC0415 - 12 ms, and only for https
+
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as exc:  # also ssl.SSLError
+        raise BadConfiguration(
+            f"The certificates in {ca_file} cannot be read: {exc.strerror or exc}. The file must be in PEM "
+            "format."
+        ) from exc
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def tunnel_refused(proxy: Proxy, target: str, status: int) -> ProxyRefused:
+    """Describe a response to CONNECT that is not 200; `target` is the `host:port` of the service."""
+    if status == _PROXY_AUTHENTICATION_REQUIRED:
+        return ProxyRefused(
+            f"The proxy {proxy.address} requires a password: put it into HTTPS_PROXY, as in "
+            "http://user:password@proxy:3128."
+        )
+    return ProxyRefused(f"The proxy {proxy.address} does not connect to {target}: HTTP {status}.")

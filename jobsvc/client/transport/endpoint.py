@@ -50,11 +50,16 @@ class Proxy(NamedTuple):
     @property
     def header_lines(self) -> str:
         """Return the header that identifies the user to the proxy, or nothing."""
+        return "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the header that identifies the user to the proxy, or none."""
         if self.credentials is None:
-            return ""
+            return {}
         from base64 import b64encode  # noqa: PLC0415 - only for proxies with a password
 
-        return f"Proxy-Authorization: Basic {b64encode(self.credentials).decode()}\r\n"
+        return {"Proxy-Authorization": f"Basic {b64encode(self.credentials).decode()}"}
 
 
 def parse_base_url(base_url: str) -> Endpoint:

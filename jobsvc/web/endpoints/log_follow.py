@@ -94,6 +94,10 @@ class LogFollowEndpoint:
         self, log: LogFollower, token: Token, job_id: str, position: LogPosition | None, stream: EventStream
     ) -> None:
         missing_since: float | None = None
+        if position is not None:
+            # Otherwise a client whose connection is cut before the first event would miss what is written
+            # until it reconnects: its `tail` is counted from the end again.
+            await stream.send(sse.position(str(position)))
         while stream.is_open:
             entry = self._catalogue.get(job_id)
             if entry is None or not can_see(token, entry.snapshot.job.owner):

@@ -29,6 +29,11 @@ def parts(name: str, event_id: str | None, *data: Buffer) -> tuple[Buffer, ...]:
     return b"event: %b\n%bdata: " % (name.encode(), id_line), *data, b"\n\n"
 
 
+def position(event_id: str) -> bytes:
+    """Format an id without an event: what a client sends if it has to reconnect before the first event."""
+    return b"id: %b\n\n" % event_id.encode()
+
+
 def text(data: bytes) -> bytes:
     """Convert bytes into text for an event: valid UTF-8, only LF as line end, without the last line end."""
     try:
