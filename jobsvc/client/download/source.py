@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 from typing import Final, NamedTuple
-from urllib.parse import quote, urlencode
 
 from jobsvc.client.models import File
+from jobsvc.client.protocol.targets import job_target, with_query
 
 CHUNK: Final = 8 << 20
 """Bytes after which the record is written: so many are fetched again after the process was killed."""
@@ -52,8 +52,8 @@ class Source(NamedTuple):
 
 def file_source(file: File) -> Source:
     """Return the source of a file of a job."""
-    version = urlencode({"version": file.etag.removeprefix("W/").strip('"')})
-    target = f"{_job(file.job_id)}/files/{quote(file.output, safe='')}/{_quote_path(file.path)}?{version}"
+    path = job_target(file.job_id, "files", file.output, *file.path.split("/"))
+    target = with_query(path, [("version", _version(file.etag))])
     sha256 = file.sha256 or (EMPTY_SHA256 if file.size == 0 else None)
     return Source(
         file.job_id, file.output, file.path, target, file.etag, file.size, sha256, file.modified_at, file
@@ -62,8 +62,7 @@ def file_source(file: File) -> Source:
 
 def archive_target(job_id: str, kind: str, outputs: Collection[str]) -> str:
     """Return path and query of the archive of some outputs, or of all."""
-    query = urlencode([("output", name) for name in outputs])
-    return f"{_job(job_id)}/archive.{kind}" + (f"?{query}" if query else "")
+    return with_query(job_target(job_id, f"archive.{kind}"), [("output", name) for name in outputs])
 
 
 def archive_source(job_id: str, target: str, etag: str, size: int) -> Source:
@@ -72,14 +71,9 @@ def archive_source(job_id: str, target: str, etag: str, size: int) -> Source:
     Each request of an archive is charged as one download, and makes the service list all files: so each
     connection gets its part in one request.
     """
-    version = urlencode({"version": etag.removeprefix("W/").strip('"')})
-    versioned = f"{target}{'&' if '?' in target else '?'}{version}"
+    versioned = f"{target}{'&' if '?' in target else '?'}{with_query('', [('version', _version(etag))])[1:]}"
     return Source(job_id, None, target.rpartition("/")[2], versioned, etag, size, max_segment=max(size, 1))
 
 
-def _job(job_id: str) -> str:
-    return f"/api/jobs/{quote(job_id, safe='')}"
-
-
-def _quote_path(path: str) -> str:
-    return quote(path, safe="/")
+def _version(etag: str) -> str:
+    return etag.removeprefix("W/").strip('"')

@@ -79,14 +79,13 @@ def place(part: PartFile, target: Path, exists: Exists) -> Path:
 
 def sync_directory(path: Path) -> None:
     """Write a directory's entries to disk, where that is possible."""
-    if sys.platform == "win32":
-        return
-    with suppress(OSError):
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    if sys.platform != "win32":
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 def _rename(part: Path, target: Path, exists: Exists) -> Path:
@@ -100,22 +99,26 @@ def _rename(part: Path, target: Path, exists: Exists) -> Path:
     raise already_exists(target)
 
 
-def _rename_exclusively(part: Path, target: Path) -> None:
-    """Rename a file unless the target exists. Raises FileExistsError."""
-    if sys.platform == "win32":
-        os.rename(part, target)  # noqa: PTH104 - raises FileExistsError on Windows
-        return
-    try:
-        os.link(part, target)
-    except FileExistsError:
-        raise
-    except OSError as exc:
-        if exc.errno not in _NO_HARD_LINKS:
+if sys.platform == "win32":
+
+    def _rename_exclusively(part: Path, target: Path) -> None:
+        part.rename(target)  # raises FileExistsError on Windows
+
+else:
+
+    def _rename_exclusively(part: Path, target: Path) -> None:
+        """Rename a file unless the target exists. Raises FileExistsError."""
+        try:
+            os.link(part, target)
+        except FileExistsError:
             raise
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-        part.replace(target)
-    else:
-        part.unlink()
+        except OSError as exc:
+            if exc.errno not in _NO_HARD_LINKS:
+                raise
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            part.replace(target)
+        else:
+            part.unlink()
 
 
 def _set_modified(part: PartFile) -> None:

@@ -15,17 +15,11 @@ from typing import Final, Protocol, TypeAlias
 
 from jobsvc.client.download.source import Source
 from jobsvc.client.download.transfer.file_transfer import Receiver, Superseded, Transfer
-from jobsvc.client.download.transfer.receiver import SegmentReceiver
-from jobsvc.client.errors import Corrupt, OutputReplaced
 from jobsvc.client.models import Downloaded
 from jobsvc.client.transport.driver import Transport
 
 MAX_UNHASHED: Final = 32
 """Files that wait to be hashed; no further one is begun meanwhile."""
-MAX_REPLACED: Final = 5
-"""Times that a file may be replaced while it is downloaded."""
-MAX_DISCARDED: Final = 1
-"""Times that a file is downloaded once more because its bytes were wrong."""
 
 Work: TypeAlias = Callable[[], object]
 
@@ -35,6 +29,9 @@ class Steps(Protocol):
 
     def begin(self, batch: Batch, transfer: Transfer) -> None:
         """Open the part file, and call `batch.begun`."""
+
+    def receiver(self, batch: Batch, transfer: Transfer, start: int, stop: int) -> Receiver:
+        """Create a receiver for a segment; called with the lock."""
 
     def finish(self, batch: Batch, transfer: Transfer) -> None:
         """Name a complete file, and call `batch.finished`."""
@@ -82,7 +79,7 @@ class Batch:
         self.without_digest: dict[Transfer, None] = {}
         """Complete files whose SHA-256 the service has not told yet, in this order."""
         self._parallel = parallel
-        self._steps = steps
+        self.steps = steps
         self._queue = deque(transfers)
         self._begun: list[Transfer] = []
         """Files of which something is to be received."""
@@ -146,13 +143,13 @@ class Batch:
 
     def verified(self, transfer: Transfer) -> None:
         """Let a worker name a file. Call this with the lock."""
-        self.add_work(partial(self._steps.finish, self, transfer))
+        self.add_work(partial(self.steps.finish, self, transfer))
 
     def differs(self, transfer: Transfer) -> None:
         """Go on with a target that exists with other bytes. Call this with the lock."""
 
         def receive() -> None:
-            self._steps.differs(transfer)
+            self.steps.differs(transfer)
             with self.lock:
                 self._count(transfer, -transfer.counted)
                 transfer.exists = transfer.is_received = False
@@ -228,69 +225,31 @@ class Batch:
             transfer.segments.appendleft((receiver.start, receiver.stop))
             return True
 
-    def claim(self, transfer: Transfer, receiver: Receiver) -> None:
-        """Wait until this is the only receiver of a file. Raises Superseded if another one was faster."""
-        with self.lock:
-            if self.stopping or transfer.generation != receiver.generation:
-                raise Superseded
-            transfer.generation += 1
-            receiver.generation = transfer.generation
-            transfer.segments.clear()
-            for other in transfer.receivers - {receiver}:
-                other.interrupt()
-            self.changed.notify_all()
-            while transfer.receivers != {receiver}:
-                self.changed.wait()
-                if self.stopping:
-                    raise Superseded
-
-    # Starting over: by the only receiver of a file, or by a worker that has it to itself
-
-    def restart(self, transfer: Transfer, source: Source, receiver: Receiver | None = None) -> None:
-        """Discard what was received, and receive a version of the file; `receiver` alone, if it is given."""
-        transfer.opened.restart(source)
+    def receive_anew(self, transfer: Transfer, source: Source, receiver: Receiver | None) -> None:
+        """Receive a file whose part file was emptied; `receiver` alone, if it is given."""
         with self.lock:
             self.total_bytes += source.size - transfer.source.size
             self.received_bytes -= transfer.counted
             transfer.generation += 1
             transfer.reset(source)
+            if self.verify and transfer not in self.to_hash:
+                self.to_hash.append(transfer)
             if receiver is None:
                 self._plan(transfer)
                 self._check_received(transfer)
             else:
                 receiver.start, receiver.stop, receiver.generation = 0, source.size, transfer.generation
-            if self.verify and transfer not in self.to_hash:
-                self.to_hash.append(transfer)
-
-    def discard(self, transfer: Transfer, reason: str) -> None:
-        """Receive a file once more. Raises Corrupt, and removes the part file, if that was done already."""
-        transfer.discarded_count += 1
-        if transfer.discarded_count > MAX_DISCARDED:
-            transfer.opened.remove()
-            raise Corrupt(f"{transfer.source.name} of job {transfer.source.job_id} is not right: {reason}.")
-        self.restart(transfer, transfer.source)
-
-    def replace(self, transfer: Transfer) -> None:
-        """Receive the current version of a file. Raises OutputReplaced if it was replaced too often."""
-        transfer.replaced_count += 1
-        if transfer.replaced_count > MAX_REPLACED:
-            raise OutputReplaced(
-                "output-replaced",
-                412,
-                f"{transfer.source.name} of job {transfer.source.job_id} was replaced again and again.",
-            )
-        self.restart(transfer, self._steps.find_current(transfer.source))
 
     def _receive_next(self) -> Work | None:
         for transfer in self._begun:
             if transfer.segments:
-                receiver = SegmentReceiver(self, transfer, *transfer.segments.popleft())
+                receiver = self.steps.receiver(self, transfer, *transfer.segments.popleft())
                 transfer.receivers.add(receiver)
                 self._receiving += 1
                 return receiver.run
         if self._queue and len(self.to_hash) < MAX_UNHASHED:
             self._receiving += 1
-            return partial(self._steps.begin, self, self._queue.popleft())
+            return partial(self.steps.begin, self, self._queue.popleft())
         return None
 
     def _plan(self, transfer: Transfer) -> None:

@@ -12,6 +12,8 @@ from jobsvc.client.download.options import DownloadOptions
 from jobsvc.client.download.source import Source
 from jobsvc.client.download.transfer.batch import Batch
 from jobsvc.client.download.transfer.file_transfer import Transfer
+from jobsvc.client.download.transfer.receiver import SegmentReceiver
+from jobsvc.client.download.transfer.starting_over import discard, restart
 from jobsvc.client.errors import Corrupt, FileExists
 from jobsvc.client.models import Downloaded
 
@@ -43,6 +45,10 @@ class FileSteps:
                 return
         batch.begun(transfer)
 
+    def receiver(self, batch: Batch, transfer: Transfer, start: int, stop: int) -> SegmentReceiver:
+        """Create a receiver for a segment."""
+        return SegmentReceiver(batch, transfer, start, stop)
+
     def finish(self, batch: Batch, transfer: Transfer) -> None:
         """Name a complete file. Raises DownloadError."""
         if transfer.exists:
@@ -50,13 +56,13 @@ class FileSteps:
             return
         part = transfer.opened
         if not part.resume():
-            batch.restart(transfer, transfer.source)
+            restart(batch, transfer, transfer.source)
             return
         if self._inspect is not None:
             try:
                 self._inspect(transfer.source, transfer.paths.part)
             except Corrupt as exc:
-                batch.discard(transfer, str(exc))
+                discard(batch, transfer, str(exc))
                 return
         try:
             path, skipped = place(part, transfer.target, self._options.exists), False

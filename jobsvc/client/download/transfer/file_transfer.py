@@ -28,6 +28,9 @@ class Receiver(Protocol):
     def is_superseded(self) -> bool:
         """Whether nothing that it receives may be written any more."""
 
+    def run(self) -> None:
+        """Receive what the segment lacks, and call `batch.receiver_ended`."""
+
     def interrupt(self) -> None:
         """End its request; called by any thread."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
+from jobsvc.client.download.transfer.batch import Batch
 from jobsvc.client.download.transfer.file_transfer import Superseded, Transfer
 from jobsvc.client.download.transfer.responses import (
     Body,
@@ -14,12 +15,10 @@ from jobsvc.client.download.transfer.responses import (
     range_request,
     repr_digest,
 )
+from jobsvc.client.download.transfer.starting_over import claim, discard, replace, restart
 from jobsvc.client.errors import ConnectionFailed, Problem, RateLimited
 from jobsvc.client.protocol.retry import MAX_RETRY_AFTER_S, Backoff
 from jobsvc.client.transport.driver import BodyStream
-
-if TYPE_CHECKING:
-    from jobsvc.client.download.transfer.batch import Batch
 
 MIN_BUFFER: Final = 64 << 10
 MAX_BUFFER: Final = 1 << 20
@@ -67,8 +66,8 @@ class SegmentReceiver:
         try:
             self._request(file, start, stop)
         except Replaced:
-            self._batch.claim(self._transfer, self)
-            self._batch.replace(self._transfer)
+            claim(self._batch, self._transfer, self)
+            replace(self._batch, self._transfer)
             raise Superseded from None
         except RateLimited as exc:
             self._slow_down(exc)
@@ -106,8 +105,8 @@ class SegmentReceiver:
 
     def _receive_alone(self) -> None:
         """Discard what was received: ranges are not supported, and the body is the whole file."""
-        self._batch.claim(self._transfer, self)
-        self._batch.restart(self._transfer, self._transfer.source, receiver=self)
+        claim(self._batch, self._transfer, self)
+        restart(self._batch, self._transfer, self._transfer.source, self)
 
     def _receive(self, file: BinaryIO, stream: BodyStream, body: Body) -> None:
         """Write a body to the part file. Raises ConnectionFailed if it is cut."""
@@ -141,8 +140,8 @@ class SegmentReceiver:
 
     def _discard(self) -> None:
         """Start over after a body with too many bytes: which of them are those of the file is unknown."""
-        self._batch.claim(self._transfer, self)
-        self._batch.discard(self._transfer, "a response had too many bytes")
+        claim(self._batch, self._transfer, self)
+        discard(self._batch, self._transfer, "a response had too many bytes")
         raise Superseded
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from jobsvc.client.download.transfer.batch import Batch
 from jobsvc.client.download.transfer.file_transfer import Superseded, Transfer
+from jobsvc.client.download.transfer.starting_over import discard, replace
 from jobsvc.client.errors import DownloadError, NotVerified
 
 if TYPE_CHECKING:
@@ -133,9 +134,9 @@ def _judge(batch: Batch, transfer: Transfer, digest: str) -> None:
     elif transfer.exists:
         batch.differs(transfer)
     elif digest == REPLACED:
-        batch.add_work(partial(batch.replace, transfer))
+        batch.add_work(partial(replace, batch, transfer))
     else:
-        batch.add_work(partial(batch.discard, transfer, "its SHA-256 is not that of the service"))
+        batch.add_work(partial(discard, batch, transfer, "its SHA-256 is not that of the service"))
 
 
 def _wait_for_files_without_digest(batch: Batch) -> bool:
