@@ -48,6 +48,10 @@ class EventSource:
                     return None
                 yield from self._read(self._stream)
             except (ConnectionFailed, Problem) as exc:
+                if self._stream is None:
+                    self._persistence.last_error = exc
+                elif monotonic() - self._opened_at >= STABLE_AFTER_S:
+                    self._persistence.progress()
                 yield from self.close()
                 yield from self._persistence.pause(exc)
         return self._events.popleft()
@@ -84,5 +88,5 @@ class EventSource:
         if not data:
             raise ConnectionFailed("The service or a proxy ended the stream.")
         self._events += self._parser.feed(data)
-        if self._events or monotonic() - self._opened_at >= STABLE_AFTER_S:
+        if self._events:
             self._persistence.progress()

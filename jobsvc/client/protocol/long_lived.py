@@ -74,6 +74,7 @@ class Persistence:
         if self._contacted and _is_of_another_server(error):
             error = ConnectionFailed(str(error))
         delay = self._backoff.failed(error)
+        self.check_deadline()  # which may have ended a stream that was only quiet
         self.last_error = error
         yield from self.sleep(delay)
 
@@ -94,6 +95,7 @@ class Persistence:
                 response = yield from send_once(limited)
                 document = None if response.status == NOT_MODIFIED else parse_json(response)
             except (ConnectionFailed, Problem) as exc:
+                self.last_error = exc
                 yield from self.pause(exc)
             else:
                 self.responded()

@@ -99,10 +99,12 @@ class ScriptedService:
                 assert isinstance(response, Response)
                 return response
             case Open(request):
-                stream = self._respond(request)
-                assert isinstance(stream, ScriptedStream)
-                self.streams.append(stream)
-                return stream
+                answer = self._respond(request)
+                assert not isinstance(answer, Exception)
+                if isinstance(answer, Response):
+                    answer = ScriptedStream(answer.status, answer.headers, [answer.body])
+                self.streams.append(answer)
+                return answer
             case Read(stream, timeout):
                 assert isinstance(stream, ScriptedStream)
                 return self._read(stream, timeout)
@@ -190,3 +192,23 @@ def job(job_id: str = "job-1", status: str = "rendering", **members: Any) -> dic
         **times,
         **members,
     }
+
+
+def listed_partly(*jobs: dict[str, Any]) -> bytes:
+    """Return the first jobs of a list of all jobs, as `/api/events` sends it."""
+    return b"".join(event("job", each) for each in jobs)
+
+
+def listed(*jobs: dict[str, Any]) -> bytes:
+    """Return a complete list of all jobs."""
+    return listed_partly(*jobs) + event("present", {"jobs": len(jobs)}, "f-1")
+
+
+def changed(job_id: str, status: str, number: int, **members: Any) -> bytes:
+    """Return a change in `/api/events`; `number` is its position."""
+    return event("job", job(job_id, status, **members), f"f-{number}")
+
+
+def removed(job_id: str, number: int) -> bytes:
+    """Return the event that a job is no longer among those of the stream."""
+    return event("removed", {"id": job_id}, f"f-{number}")
