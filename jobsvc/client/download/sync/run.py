@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from time import monotonic, time
 from typing import Final, NamedTuple, Protocol
 
+from jobsvc.client.download.sync.comparison import equal_files
 from jobsvc.client.download.sync.errors import is_fatal, is_outage
 from jobsvc.client.download.sync.plan import (
     Action,
@@ -58,8 +59,14 @@ class Service(Protocol):
     def watch(self) -> Iterator[JobChanged | JobRemoved | Idle]:
         """Yield the current state of each selected job and each change; Idle before each wait."""
 
-    def download(self, files: Sequence[tuple[PlannedFile, Path]]) -> Iterator[Downloaded]:
-        """Download files to their targets; those that are to be compared only if their SHA-256 differs."""
+    def download(self, files: Sequence[tuple[File, Path]]) -> Iterator[Downloaded]:
+        """Download files to their targets, and replace what is there."""
+
+    def sha256_of(self, path: Path) -> str | None:
+        """Return the SHA-256 of a file on disk, in hexadecimal; None if it cannot be read."""
+
+    def pause(self, seconds: float) -> None:
+        """Wait."""
 
 
 class _Visit(NamedTuple):
@@ -68,7 +75,7 @@ class _Visit(NamedTuple):
     job: ListedJob
     paths: list[str]
     missing: list[tuple[PlannedFile, Path]]
-    """The files to download or compare, and their targets."""
+    """The files to download, and their targets."""
 
 
 class SyncRun:
@@ -197,8 +204,30 @@ class SyncRun:
             self._state.files_of(job.id),
             lambda file, path: self._looks_present(file, targets[path]),
         )
-        missing = [(each, targets[each.path]) for each in planned if each.action is not Action.NOTHING]
+        equal = self._compare(job.id, [each for each in planned if each.action is Action.COMPARE], targets)
+        missing = [
+            (each, targets[each.path])
+            for each in planned
+            if each.action is not Action.NOTHING and each.path not in equal
+        ]
         return _Visit(job, paths, missing)
+
+    def _compare(
+        self, job_id: str, planned: Sequence[PlannedFile], targets: Mapping[str, Path]
+    ) -> Collection[str]:
+        """Record those files on disk that are equal to the files of the service, and return their paths."""
+        if not planned:
+            return ()
+        equal = equal_files(
+            [(each, targets[each.path]) for each in planned],
+            list_files=lambda: self._service.files(job_id),
+            sha256_of=self._service.sha256_of,
+            pause=self._service.pause,
+        )
+        for each in planned:
+            if each.path in equal:
+                self._state.add_file(job_id, each.path, each.file.etag)
+        return equal
 
     def _download_group(self, group: Sequence[_Visit]) -> Iterator[Downloaded]:
         """Download the files of several jobs at the same time; after an error those of each job alone."""
@@ -236,11 +265,11 @@ class SyncRun:
         for visit in group:
             self._state.begin(visit.job.id)
         jobs = {target: (visit, each.path) for visit in group for each, target in visit.missing}
-        for done in self._service.download([pair for visit in group for pair in visit.missing]):
+        files = [(each.file, target) for visit in group for each, target in visit.missing]
+        for done in self._service.download(files):
             visit, path = jobs[done.path]
             self._state.add_file(visit.job.id, path, done.etag)
-            if not done.skipped:
-                yield done
+            yield done
         for visit in group:
             self._finish(visit)
 

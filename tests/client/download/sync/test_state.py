@@ -102,7 +102,7 @@ def test_other_states_or_another_token_list_all_jobs_again(tmp_path: Path, chang
     ],
 )
 def test_another_service_or_other_names_are_refused(
-    tmp_path: Path, change: dict[str, str], remedy: str
+    tmp_path: Path, change: dict[str, Any], remedy: str
 ) -> None:
     saved(tmp_path)
     with pytest.raises(DownloadError, match=remedy):
