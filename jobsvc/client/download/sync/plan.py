@@ -14,6 +14,7 @@ from jobsvc.client.models import UNFINISHED, File
 _FIELD: Final = re.compile(r"\{([^{}]*)\}")
 _ID: Final = re.compile(r"(?:^|/)\{id\}(?:/|$)")
 _FIELDS: Final = frozenset({"id", "output", "path"})
+_NOT_IN_SAMPLE: Final = frozenset("{}\\\0")
 
 
 class Action(Enum):
@@ -40,12 +41,13 @@ class NameTemplate:
 
     def __init__(self, template: str) -> None:
         """`{id}`, `{output}` and `{path}` are replaced. Raises DownloadError if the template is invalid."""
-        fields = _FIELD.findall(template)
-        rest = _FIELD.sub("", template)
-        if "path" not in fields or not _FIELDS.issuperset(fields) or "{" in rest or "}" in rest:
+        fields, sample = _FIELD.findall(template), _FIELD.sub("x", template)
+        if "path" not in fields or not _FIELDS.issuperset(fields) or not _NOT_IN_SAMPLE.isdisjoint(sample):
             raise DownloadError(
                 f"The name {template!r} is invalid: it needs {{path}}, and can have {{id}} and {{output}}."
             )
+        if not {"", ".", ".."}.isdisjoint(sample.split("/")):
+            raise DownloadError(f"The name {template!r} is invalid: it has to lead below the directory.")
         self.template = template
         self._has_output = "output" in fields
         self.separates_jobs = _ID.search(template) is not None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from time import monotonic, time
 from typing import Final, NamedTuple, Protocol
 
-from jobsvc.client.download.sync.comparison import equal_files
 from jobsvc.client.download.sync.errors import is_fatal, is_outage
 from jobsvc.client.download.sync.plan import (
     Action,
@@ -20,6 +19,7 @@ from jobsvc.client.download.sync.plan import (
     plan_files,
 )
 from jobsvc.client.download.sync.state import ListedJob, SyncState, listed_job
+from jobsvc.client.download.sync.stopping import Idle
 from jobsvc.client.errors import JobNotFound, JobsvcError, NotReady, OutputReplaced, ServiceUnavailable
 from jobsvc.client.models import Downloaded, File, Job, JobChanged, JobRemoved
 
@@ -40,10 +40,6 @@ MAX_OUTAGE_S: Final = 600.0
 log = logging.getLogger("jobsvc.client")
 
 
-class Idle(NamedTuple):
-    """Everything that the service has sent so far was handled."""
-
-
 class Service(Protocol):
     """The requests of a sync."""
 
@@ -60,13 +56,10 @@ class Service(Protocol):
         """Yield the current state of each selected job and each change; Idle before each wait."""
 
     def download(self, files: Sequence[tuple[File, Path]]) -> Iterator[Downloaded]:
-        """Download files to their targets, and replace what is there."""
+        """Download files to their targets, and replace what is there.
 
-    def sha256_of(self, path: Path) -> str | None:
-        """Return the SHA-256 of a file on disk, in hexadecimal; None if it cannot be read."""
-
-    def pause(self, seconds: float) -> None:
-        """Wait."""
+        A target with the size and the time of its file is compared by SHA-256, and skipped if it is equal.
+        """
 
 
 class _Visit(NamedTuple):
@@ -75,7 +68,7 @@ class _Visit(NamedTuple):
     job: ListedJob
     paths: list[str]
     missing: list[tuple[PlannedFile, Path]]
-    """The files to download, and their targets."""
+    """The files to download, or to compare, and their targets."""
 
 
 class SyncRun:
@@ -204,30 +197,8 @@ class SyncRun:
             self._state.files_of(job.id),
             lambda file, path: self._looks_present(file, targets[path]),
         )
-        equal = self._compare(job.id, [each for each in planned if each.action is Action.COMPARE], targets)
-        missing = [
-            (each, targets[each.path])
-            for each in planned
-            if each.action is not Action.NOTHING and each.path not in equal
-        ]
+        missing = [(each, targets[each.path]) for each in planned if each.action is not Action.NOTHING]
         return _Visit(job, paths, missing)
-
-    def _compare(
-        self, job_id: str, planned: Sequence[PlannedFile], targets: Mapping[str, Path]
-    ) -> Collection[str]:
-        """Record those files on disk that are equal to the files of the service, and return their paths."""
-        if not planned:
-            return ()
-        equal = equal_files(
-            [(each, targets[each.path]) for each in planned],
-            list_files=lambda: self._service.files(job_id),
-            sha256_of=self._service.sha256_of,
-            pause=self._service.pause,
-        )
-        for each in planned:
-            if each.path in equal:
-                self._state.add_file(job_id, each.path, each.file.etag)
-        return equal
 
     def _download_group(self, group: Sequence[_Visit]) -> Iterator[Downloaded]:
         """Download the files of several jobs at the same time; after an error those of each job alone."""
@@ -269,7 +240,8 @@ class SyncRun:
         for done in self._service.download(files):
             visit, path = jobs[done.path]
             self._state.add_file(visit.job.id, path, done.etag)
-            yield done
+            if not done.skipped:
+                yield done
         for visit in group:
             self._finish(visit)
 

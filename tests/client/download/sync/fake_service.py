@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from jobsvc.client.download.sync.plan import NameTemplate
-from jobsvc.client.download.sync.run import Idle, SyncRun
+from jobsvc.client.download.sync.run import SyncRun
 from jobsvc.client.download.sync.state import Source, SyncState
+from jobsvc.client.download.sync.stopping import IDLE, Idle
 from jobsvc.client.errors import JobNotFound, JobsvcError, NotReady, OutputReplaced
 from jobsvc.client.models import Downloaded, File, Job, JobChanged, JobRemoved
 
@@ -49,10 +50,6 @@ class FakeService:
         self.versions = 0
         self.requests: list[str] = []
         self.downloaded: list[str] = []
-        self.wanted: set[str] = set()
-        """Entity tags of the files whose digests the last list requested."""
-        self.digests: set[str] = set()
-        """Entity tags of the files whose digests are known."""
         self.fails: dict[str, JobsvcError] = {}
         """Errors of downloads, by job."""
         self.on_step: Callable[[], None] = lambda: None
@@ -92,34 +89,24 @@ class FakeService:
         job = self._find(job_id)
         if job.status != "completed":
             raise NotReady("job-not-completed", 409, "It is not completed.")
-        self.wanted = {file.etag for file in job.files.values()}
         return [self._file(job_id, *key, file) for key, file in sorted(job.files.items())]
 
     def _file(self, job_id: str, output: str, path: str, file: FakeFile) -> File:
-        digest = hashlib.sha256(file.content).hexdigest() if file.etag in self.digests else None
         size = len(file.content)
-        return File(job_id, output, path, None, size, file.modified_at, "image/x-exr", file.etag, digest)
+        return File(job_id, output, path, None, size, file.modified_at, "image/x-exr", file.etag, None)
 
     def watch(self) -> Iterator[JobChanged | JobRemoved | Idle]:
         """Yield the current state of each job."""
         for job_id, job in self.jobs_by_id.items():
             yield JobChanged(_model(job_id, job))
-        yield Idle()
+        yield IDLE
 
     def download(self, files: Sequence[tuple[File, Path]]) -> Iterator[Downloaded]:
-        """Write files."""
+        """Write files; a target that is equal is skipped."""
         for file, target in files:
             self.on_step()
             yield self._download(file, target)
             self.on_step()
-
-    def sha256_of(self, path: Path) -> str | None:
-        """Return the SHA-256 of a file on disk."""
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-
-    def pause(self, _seconds: float) -> None:
-        """Compute the digests that were requested."""
-        self.digests |= self.wanted
 
     def _download(self, file: File, target: Path) -> Downloaded:
         if (error := self.fails.get(file.job_id)) is not None:
@@ -128,11 +115,13 @@ class FakeService:
         if current is None or current.etag != file.etag:
             raise OutputReplaced("output-replaced", 412, "It was replaced.")
         digest = hashlib.sha256(current.content).hexdigest()
-        self.downloaded.append(f"{file.job_id}/{file.output}/{file.path}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(current.content)
-        os.utime(target, (0, current.modified_at.timestamp()))
-        return Downloaded(target, file.job_id, file.output, file.size, file.etag, digest)
+        is_same = looks_present(file, target) and target.read_bytes() == current.content
+        if not is_same:
+            self.downloaded.append(f"{file.job_id}/{file.output}/{file.path}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(current.content)
+            os.utime(target, (0, current.modified_at.timestamp()))
+        return Downloaded(target, file.job_id, file.output, file.size, file.etag, digest, skipped=is_same)
 
     def _request(self, request: str) -> None:
         self.on_step()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from jobsvc.client.download.sync import run as run_module
 from jobsvc.client.download.sync.state import FORGET_AFTER_S, FULL_LIST_INTERVAL_S, STATE_NAME
+from jobsvc.client.download.sync.stopping import IDLE
 from jobsvc.client.errors import (
     ConnectionFailed,
     Corrupt,
@@ -298,7 +299,7 @@ def test_outage_while_following_is_survived(
     def watch_twice() -> object:
         yield from once()
         service.fails.clear()
-        yield run_module.Idle()
+        yield IDLE
 
     service.watch = watch_twice  # type: ignore[method-assign, assignment]
     assert len(list(run.follow())) == 3
