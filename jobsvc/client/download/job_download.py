@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
@@ -114,7 +115,7 @@ def check_space(transfers: Sequence[Transfer]) -> None:
         if size > free:
             raise DownloadError(
                 f"{size / 1e9:.3g} GB are needed in {parent}, but only {free / 1e9:.3g} GB are free."
-            )
+            ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _allocated(path: Path) -> int:

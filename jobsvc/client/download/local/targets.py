@@ -35,10 +35,18 @@ def targets_of(files: Sequence[File], to: str | os.PathLike[str]) -> list[Path]:
     relative = [safe_parts(f"{file.output}/{file.path}" if with_output else file.path) for file in files]
     make_directory(root)
     check_distinct(root, relative)
+    make_parents(root, relative)
+    return [root.joinpath(*parts) for parts in relative]
+
+
+def make_parents(root: Path, relative: Iterable[tuple[str, ...]]) -> None:
+    """Create the directories of files below `root`.
+
+    Raises DownloadError, also if a symbolic link leads outside `root`.
+    """
     real_root = Path(os.path.realpath(root))
     for parent in dict.fromkeys(parts[:-1] for parts in relative):
         make_directory(_inside(real_root, parent))
-    return [root.joinpath(*parts) for parts in relative]
 
 
 def single_target(to: str | os.PathLike[str], name: str) -> Path:
@@ -80,12 +88,12 @@ def check_distinct(root: Path, relative: Iterable[tuple[str, ...]]) -> None:
     directories: dict[str, tuple[str, ...]] = {}
     for parts in relative:
         for length in range(1, len(parts)):
-            directories[_folded(parts[:length])] = parts[:length]
-        other = seen.setdefault(_folded(parts), parts)
-        if other is not parts and (other == parts or _is_insensitive(root)):
+            directories[folded(parts[:length])] = parts[:length]
+        other = seen.setdefault(folded(parts), parts)
+        if other is not parts and (other == parts or is_insensitive(root)):
             raise _one_file(other, parts)
     for key in seen.keys() & directories.keys():
-        if seen[key] == directories[key] or _is_insensitive(root):
+        if seen[key] == directories[key] or is_insensitive(root):
             raise _one_file(seen[key], directories[key])
 
 
@@ -95,11 +103,12 @@ def _one_file(first: tuple[str, ...], second: tuple[str, ...]) -> DownloadError:
     )
 
 
-def _folded(parts: tuple[str, ...]) -> str:
+def folded(parts: tuple[str, ...]) -> str:
+    """Return a text that is the same for paths that may be one file where `is_insensitive`."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", "/".join(parts)).casefold())
 
 
-def _is_insensitive(root: Path) -> bool:
+def is_insensitive(root: Path) -> bool:
     """Return whether names that differ in case or in Unicode normalization are one file in a directory."""
     stem = f".jobsvc-{token_hex(8)}"
     probe = root / f"{stem}-a\u00e9"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
-from jobsvc.client.download.sync.state import LOCK_NAME, STATE_NAME, ListedJob, SyncState
+from jobsvc.client.download.sync.state import ListedJob, SyncState
 from jobsvc.client.errors import DownloadError
 from jobsvc.client.models import UNFINISHED, File
 
@@ -91,17 +91,3 @@ def plan_files(
             action = Action.COMPARE if looks_present(file, path) else Action.DOWNLOAD
         planned.append(PlannedFile(file, path, action))
     return planned
-
-
-def check_paths(job_id: str, paths: Sequence[str], owners: Mapping[str, str]) -> None:
-    """Raise DownloadError if a path is that of the state itself, or of a file of another job.
-
-    `owners`: the job of each file that was downloaded, by path.
-    """
-    for path in paths:
-        if path.partition("/")[0].casefold() in {STATE_NAME, LOCK_NAME}:
-            raise DownloadError(f"A file of {job_id} is named {path}, which belongs to the sync itself.")
-        if (owner := owners.get(path, job_id)) != job_id:
-            raise DownloadError(
-                f"Files of {job_id} and {owner} have the same name {path}. Use {{id}} in the name."
-            )

@@ -10,11 +10,12 @@ from time import monotonic, time
 from typing import Final, NamedTuple, Protocol
 
 from jobsvc.client.download.sync.errors import is_fatal, is_outage
+from jobsvc.client.download.sync.folder import Folder
+from jobsvc.client.download.sync.owners import Owners
 from jobsvc.client.download.sync.plan import (
     Action,
     NameTemplate,
     PlannedFile,
-    check_paths,
     jobs_to_visit,
     plan_files,
 )
@@ -79,26 +80,21 @@ class SyncRun:
         service: Service,
         state: SyncState,
         template: NameTemplate,
+        folder: Folder,
         *,
         status: Iterable[str],
-        target_of: Callable[[str], Path],
-        looks_present: Callable[[File, Path], bool],
         clock: Callable[[], float] = time,
     ) -> None:
-        """`target_of` returns the place of a path on disk; it raises DownloadError for an unsafe one.
-
-        `clock` returns seconds since the epoch.
-        """
+        """`status`: the states of the selected jobs. `clock` returns seconds since the epoch."""
         self.failures: dict[str, JobsvcError] = {}
         """Why jobs could not be downloaded, by id."""
         self._service = service
         self._state = state
         self._template = template
+        self._folder = folder
+        self._owners = Owners(state, template, folder.is_insensitive)
         self._status = frozenset(status)
-        self._target_of = target_of
-        self._looks_present = looks_present
         self._clock = clock
-        self._owners = {} if template.separates_jobs else state.owners()
         self._unavailable = 0
         """Jobs in a row for which the service responded 5xx."""
 
@@ -187,17 +183,16 @@ class SyncRun:
 
     def _plan(self, job: ListedJob, files: Sequence[File]) -> _Visit:
         paths = self._template.paths(files)
-        check_paths(job.id, paths, self._owners)
-        if not self._template.separates_jobs:
-            self._owners |= dict.fromkeys(paths, job.id)
-        targets = {path: self._target_of(path) for path in paths}
+        self._owners.claim(job.id, paths)
+        targets = self._folder.targets(paths)
         planned = plan_files(
             files,
             paths,
             self._state.files_of(job.id),
-            lambda file, path: self._looks_present(file, targets[path]),
+            lambda file, path: self._folder.looks_present(file, targets[path]),
         )
         missing = [(each, targets[each.path]) for each in planned if each.action is not Action.NOTHING]
+        self._folder.make_parents(target for _, target in missing)
         return _Visit(job, paths, missing)
 
     def _download_group(self, group: Sequence[_Visit]) -> Iterator[Downloaded]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -146,9 +146,13 @@ class SyncState:
         """Return the ids of the jobs that were begun, or failed, and are not done."""
         return [job_id for job_id, entry in self._jobs.items() if entry.mark is None]
 
-    def owners(self) -> dict[str, str]:
-        """Return the job of each file that was downloaded, by path below the directory."""
-        return {path: job_id for job_id, entry in self._jobs.items() for path in entry.files}
+    def job_ids(self) -> Iterable[str]:
+        """Return the ids of all jobs that are known."""
+        return self._jobs.keys()
+
+    def paths(self) -> Iterator[tuple[str, str]]:
+        """Yield each file that was downloaded: its path below the directory, and its job."""
+        return ((path, job_id) for job_id, entry in self._jobs.items() for path in entry.files)
 
     def begin(self, job_id: str) -> None:
         """Record that files of a job may be missing, so that the next run looks at it again."""

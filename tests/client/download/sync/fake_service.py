@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from jobsvc.client.download.sync.folder import Folder
 from jobsvc.client.download.sync.plan import NameTemplate
 from jobsvc.client.download.sync.run import SyncRun
 from jobsvc.client.download.sync.state import Source, SyncState
@@ -115,7 +116,7 @@ class FakeService:
         if current is None or current.etag != file.etag:
             raise OutputReplaced("output-replaced", 412, "It was replaced.")
         digest = hashlib.sha256(current.content).hexdigest()
-        is_same = looks_present(file, target) and target.read_bytes() == current.content
+        is_same = target.is_file() and target.read_bytes() == current.content
         if not is_same:
             self.downloaded.append(f"{file.job_id}/{file.output}/{file.path}")
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -145,20 +146,11 @@ def start(service: FakeService, folder: Path, name: str = "{id}/{path}") -> tupl
         service,
         state,
         NameTemplate(name),
+        Folder(folder),
         status=("completed",),
-        target_of=lambda path: folder / path,
-        looks_present=looks_present,
         clock=service.clock,
     )
     return run, state
-
-
-def looks_present(file: File, target: Path) -> bool:
-    """Return whether a file has the size and the time of that of the service."""
-    if not target.is_file():
-        return False
-    status = target.stat()
-    return status.st_size == file.size and abs(status.st_mtime - file.modified_at.timestamp()) < 1
 
 
 def sync(service: FakeService, folder: Path, name: str = "{id}/{path}") -> list[Downloaded]:

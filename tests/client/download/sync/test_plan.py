@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from jobsvc.client.download.sync.plan import Action, NameTemplate, check_paths, plan_files
+from jobsvc.client.download.sync.plan import Action, NameTemplate, plan_files
 from jobsvc.client.errors import DownloadError
 from jobsvc.client.models import File
 
@@ -90,15 +90,3 @@ def test_id_as_a_directory_separates_jobs(template: str, *, separates: bool) -> 
 def test_version_decides_what_is_done(known: dict[str, str], expected: Action, *, is_present: bool) -> None:
     (planned,) = plan_files([file("main", "a")], ["a"], known, lambda _file, _path: is_present)
     assert planned.action is expected
-
-
-@pytest.mark.parametrize("path", [".jobsvc-sync.json", ".jobsvc-sync.lock", ".JOBSVC-SYNC.json/x"])
-def test_names_of_the_sync_itself_are_refused(path: str) -> None:
-    with pytest.raises(DownloadError, match="belongs to the sync itself"):
-        check_paths("job-1", [path], {})
-
-
-def test_file_of_another_job_is_not_replaced() -> None:
-    check_paths("job-1", ["a"], {"a": "job-1"})
-    with pytest.raises(DownloadError, match=r"job-1 and job-2 have the same name a\."):
-        check_paths("job-1", ["a"], {"a": "job-2"})

@@ -51,7 +51,7 @@ def test_state_that_is_loaded_is_the_one_that_was_saved(tmp_path: Path) -> None:
     state = SyncState.load(tmp_path, SOURCE)
     assert state.is_done(JOB)
     assert state.files_of("job-1") == {"job-1/film.mp4": '"etag"'}
-    assert state.owners() == {"job-1/film.mp4": "job-1"}
+    assert list(state.paths()) == [("job-1/film.mp4", "job-1")]
     assert state.updated_since(NOW) == UPDATED - timedelta(seconds=LIST_MARGIN_S)
 
 
