@@ -106,13 +106,14 @@ class Client:
         return iterate(watching.watch(job_ids, status=status), self._transport)
 
     def log(
-        self, job_id: str, *, tail: int | None = None, follow: bool = False
+        self, job_id: str, *, tail: int | None = None, follow: bool = False, errors: str = "replace"
     ) -> Iterator[LogLines | LogReset]:
         """Yield the log, or its last `tail` lines; with `follow` also later lines, until the job is final.
 
-        Raises OutputMissing if there is no log.
+        `errors` is what becomes of bytes that are not UTF-8, as for bytes.decode: `surrogateescape` lets them
+        be restored. With `follow` the service has replaced them. Raises OutputMissing if there is no log.
         """
-        operation = job_log.read_log(self._settings.retries, job_id, tail=tail, follow=follow)
+        operation = job_log.read_log(self._settings.retries, job_id, tail=tail, follow=follow, errors=errors)
         return iterate(operation, self._transport)
 
     def files(self, job_id: str, *, output: Iterable[str] = ()) -> Iterator[File]:

@@ -67,6 +67,7 @@ _REMEDY_BY_CLASS: Final[tuple[tuple[type[errors.JobsvcError], str], ...]] = (
     (errors.Unauthorized, "Sign in with `jobsvc login`, or set JOBSVC_TOKEN."),
     (errors.RateLimited, "Try again later."),
     (errors.ServiceUnavailable, "Try again later."),
+    (errors.UnexpectedResponse, "Check the URL (--url, JOBSVC_URL or `jobsvc login`)."),
     (errors.ConnectionFailed, "Check the URL (--url, JOBSVC_URL or `jobsvc login`) and the network."),
 )
 

@@ -28,11 +28,12 @@ def logs(client: Client, /, job_id: str, *, follow: bool, tail: int | None) -> N
     """Print the log of a job.
 
     Standard output has exactly the bytes of the log; on a terminal, control sequences other than colours are
-    escaped. With -f a message on standard error says so if the log was truncated or replaced.
+    escaped. With -f the service sends text: line ends are LF, and bytes that are not UTF-8 are replaced. A
+    message on standard error says so if the log was truncated or replaced.
     """
     escape = sys.stdout.isatty()
     stream = sys.stdout.buffer
-    for part in client.log(job_id, tail=tail, follow=follow):
+    for part in client.log(job_id, tail=tail, follow=follow, errors="surrogateescape"):
         if isinstance(part, LogLines):
             text = harmless(part.text) if escape else part.text
             stream.write(text.encode("utf-8", "surrogateescape"))

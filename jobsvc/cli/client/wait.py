@@ -69,6 +69,7 @@ class _Report:
         self._is_live = progress_form() is ProgressForm.LIVE
         self._started_at = time.monotonic()
         self._latest: Job | None = None
+        """The unfinished job that changed last."""
         self._shown: dict[str, tuple[str, float]] = {}
         """By job: what a line must show at once, and when the last line was written."""
         self._final: set[str] = set()
@@ -90,12 +91,12 @@ class _Report:
     def changed(self, job: Job) -> None:
         """Show a state of a job."""
         with self._lock:
-            self._latest = job
             if job.done:
                 self._write_final(job)
-            elif not self._is_live:
+            else:
+                self._latest = job
                 self._write_line(job)
-            if self._is_live:
+            if self._is_live and len(self._final) < self._count:
                 self._draw()
 
     def end(self, jobs: Iterable[Job], *, timed_out: bool) -> None:
@@ -113,6 +114,8 @@ class _Report:
             )
 
     def _write_line(self, job: Job) -> None:
+        if self._is_live:
+            return
         urgent = f"{job.status} {job.stalled} {job.document.get('phase')}"
         shown, shown_at = self._shown.get(job.id, ("", 0.0))
         now = time.monotonic()
@@ -126,10 +129,11 @@ class _Report:
                 self._draw()
 
     def _draw(self) -> None:
-        parts = [] if self._count == 1 else [f"{len(self._final)} of {self._count} final"]
+        parts = [format_clock(time.monotonic() - self._started_at)]
+        if self._count > 1:
+            parts.append(f"{len(self._final)} of {self._count} final")
         if self._latest is not None:
             parts.append(_line(self._latest))
-        parts.append(format_clock(time.monotonic() - self._started_at))
         self._display.status("  ".join(parts))
 
 

@@ -25,9 +25,12 @@ _PARTIAL: Final = 206
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]+)-[0-9]+/[0-9*]+", re.ASCII)
 
 
-def read_log(retries: int, job_id: str, *, tail: int | None = None, follow: bool = False) -> Operation[None]:
+def read_log(
+    retries: int, job_id: str, *, tail: int | None = None, follow: bool = False, errors: str = "replace"
+) -> Operation[None]:
     """Emit LogLines and LogReset; `tail`: only the last lines; `follow`: until the job is final.
 
+    `errors`: what becomes of bytes that are not UTF-8, as for bytes.decode.
     Raises OutputMissing if there is no log, and with `follow` none will come; JobNotFound; ConnectionFailed.
     """
     target = job_target(job_id, "logs")
@@ -35,9 +38,9 @@ def read_log(retries: int, job_id: str, *, tail: int | None = None, follow: bool
         query = [("follow", 1), ("tail", tail)]
         yield from _follow(job_id, EventSource(with_query(target, query), Persistence()))
     elif tail is not None:
-        yield from _read_tail(Request(with_query(target, [("tail", tail)])), retries)
+        yield from _read_tail(Request(with_query(target, [("tail", tail)])), retries, errors)
     else:
-        yield from _LogReader(target, retries).read()
+        yield from _LogReader(target, retries, errors).read()
 
 
 def _follow(job_id: str, source: EventSource) -> Operation[None]:
@@ -54,19 +57,19 @@ def _follow(job_id: str, source: EventSource) -> Operation[None]:
             return
 
 
-def _read_tail(request: Request, retries: int) -> Operation[None]:
+def _read_tail(request: Request, retries: int, errors: str) -> Operation[None]:
     """Read the last lines at once: they have at most 1 MiB, and their beginning moves as the log grows."""
     response = yield from send_with_retries(request, retries)
     _check_is_log(response.headers)
-    if lines := response.body.decode("utf-8", "replace"):
+    if lines := response.body.decode("utf-8", errors):
         yield Emit(LogLines(lines))
 
 
 class _LogReader:
     """Reads a log up to the length that it has at the beginning."""
 
-    def __init__(self, target: str, retries: int) -> None:
-        self._target = target
+    def __init__(self, target: str, retries: int, errors: str) -> None:
+        self._target, self._errors = target, errors
         self._backoff = Backoff(retries)
         self._length: int | None = None
         """Length that the first response announced; None if a proxy left it out."""
@@ -77,7 +80,7 @@ class _LogReader:
         self._received = 0
         self._checksum = 0
         """Of all bytes received: tells whether a new response continues the same log."""
-        self._lines = _Lines()
+        self._lines = _Lines(self._errors)
 
     def read(self) -> Operation[None]:
         """Emit the log. A log that was rewritten meanwhile is emitted again, after LogReset."""
@@ -159,8 +162,8 @@ class _LogReader:
 class _Lines:
     """Converts the bytes of a log to whole lines."""
 
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    def __init__(self, errors: str) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors)
         self._rest = ""
 
     def feed(self, data: bytes) -> str:

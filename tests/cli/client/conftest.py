@@ -32,15 +32,15 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def service_with(folder: Path, write_jobs: Callable[[MakeJob], None]) -> Iterator[Process]:
-    """Serve jobs that a function writes; for the tests of a module."""
+def service_with(folder: Path, write_jobs: Callable[[MakeJob], None], *words: str) -> Iterator[Process]:
+    """Serve jobs that a function writes, for the tests of a module; `words` are further arguments."""
     (folder / "jobs").mkdir()
     (folder / "state").mkdir(mode=0o700)
     write_jobs(job_maker(folder / "jobs"))
     token = token_file.create(
         folder / "state" / "tokens.json", "anna", [JOBS_READ, OUTPUTS_READ], None, "Tests"
     )[0]
-    arguments = (folder / "jobs", "--watch", "poll", "--limit-list", "1000000/second")
+    arguments = (folder / "jobs", "--watch", "poll", "--limit-list", "1000000/second", *words)
     service = start_service_process(arguments, folder / "state", folder / "said", token)
     try:
         yield service
