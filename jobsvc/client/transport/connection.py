@@ -39,8 +39,8 @@ class Connection:
 
     def send_request(self, data: bytes, timeout: float) -> None:
         """Send a request; set the timeout, in seconds."""
-        self.set_timeout(timeout)
         self.sent_bytes = self.received_bytes = 0
+        self.set_timeout(timeout)
         unsent = memoryview(data)
         while unsent:
             count = self._socket.send(unsent)
