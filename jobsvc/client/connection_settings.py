@@ -11,7 +11,7 @@ from jobsvc.client.errors import BadConfiguration
 EXAMPLE_URL: Final = "https://render.example.com"
 
 _VISIBLE_ASCII: Final = re.compile(r"[!-~]+")
-_HOST: Final = re.compile(r"[A-Za-z0-9._~:-]+")
+_HOST: Final = re.compile(r"[A-Za-z0-9_~:-][A-Za-z0-9._~:-]*")
 """Names and addresses; IPv6 without its brackets."""
 
 

@@ -39,6 +39,7 @@ def test_url_is_normalized(url: str, normalized: str) -> None:
         ("https://render.example.com:0", "invalid host or port"),
         ("https://render.example.com:65536", "invalid host or port"),
         ("https://[::1", "invalid host or port"),
+        ("https://.example.com", "invalid host or port"),
         ("https://ex%41mple.com", "invalid host or port"),
         (f"https://{'x' * 64}\u00fc.example", "invalid host or port"),
         ("https://render.example.com?token=1", "contains a query or a fragment"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -30,9 +31,8 @@ def head(*fields: str, status: str = "200 OK") -> bytes:
 class ScriptedConnection:
     """One accepted connection."""
 
-    def __init__(self, sock: socket.socket, stopping: threading.Event) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
-        self.stopping = stopping
         self._buffer = b""
 
     def request(self) -> bytes:
@@ -60,7 +60,8 @@ class ScriptedConnection:
     def wait_closed(self) -> None:
         """Be silent until the client closes the connection, or the server stops."""
         with suppress(OSError):
-            self.socket.recv(1)
+            while self.socket.recv(65536):
+                pass
 
 
 def then(*steps: Step) -> Step:
@@ -86,7 +87,24 @@ def silence(connection: ScriptedConnection) -> None:
 
 
 def reset(connection: ScriptedConnection) -> None:
+    """Close the connection with a TCP reset."""
     connection.reset()
+
+
+def tunnel(port: int) -> Step:
+    """Answer a CONNECT request, and relay the connection to a port of loopback."""
+
+    def run(connection: ScriptedConnection) -> None:
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as upstream:
+            connection.send(head(status="200 Connection established"))
+            peers = {connection.socket: upstream, upstream: connection.socket}
+            while True:
+                for source in select.select(peers, [], [], TIMEOUT_S)[0]:
+                    if not (data := source.recv(65536)):
+                        return
+                    peers[source].sendall(data)
+
+    return run
 
 
 class ScriptedServer:
@@ -96,12 +114,18 @@ class ScriptedServer:
     """
 
     def __init__(
-        self, *scripts: Sequence[Step], tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+        self,
+        *scripts: Sequence[Step],
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        on_accept: Step = b"",
     ) -> None:
+        """Perform the step `on_accept` at once on each new connection, before TLS."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family)
         self._scripts = scripts
         self._tls = tls
+        self._on_accept = on_accept
         self._threads: list[threading.Thread] = []
         self._connections: list[ScriptedConnection] = []
         self._stopping = threading.Event()
@@ -144,9 +168,10 @@ class ScriptedServer:
     def _serve(self, sock: socket.socket, script: Sequence[Step]) -> None:
         with suppress(OSError):
             sock.settimeout(TIMEOUT_S)
+            perform(self._on_accept, ScriptedConnection(sock))
             if self._tls is not None:
                 sock = self._tls.wrap_socket(sock, server_side=True)
-            connection = ScriptedConnection(sock, self._stopping)
+            connection = ScriptedConnection(sock)
             self._connections.append(connection)
             for step in script:
                 if not (request := connection.request()):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.eventually import wait_until
+from tests.programs.certificates import create_certificate
 from tests.programs.external_programs import SEARCH_PATH
 
 DOCUMENT: Final = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text("utf-8")
@@ -73,7 +74,7 @@ def configuration(name: str) -> list[str]:
 @contextmanager
 def running(name: str, backend_port: int, folder: Path) -> Iterator[ReverseProxy]:
     """Run a proxy in front of a port of this host."""
-    certificate = _certificate(folder)
+    certificate = create_certificate(folder)
     port = _free_port()
     command, variables = _prepare(name, port, backend_port, folder)
     output_file = folder / "said"
@@ -136,30 +137,6 @@ def _adapted(block: str, port: int, backend_port: int, folder: Path) -> str:
     return re.sub(
         r"^render\.example\.com \{", f"https://localhost:{port}, https://127.0.0.1:{port} {{", block
     )
-
-
-def _certificate(folder: Path) -> Path:
-    """Create a key and a certificate for this host; `pem` has both, as HAProxy needs it."""
-    subprocess.run(
-        [
-            *(
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-            ),
-            *("-keyout", folder / "key", "-out", folder / "certificate", "-days", "2"),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    (folder / "pem").write_bytes((folder / "certificate").read_bytes() + (folder / "key").read_bytes())
-    return folder / "certificate"
 
 
 def _free_port() -> int:

@@ -38,6 +38,7 @@ from jobsvc.client.transport.failures import (
     TRANSPORT_ERRORS,
     Disconnected,
     MalformedResponse,
+    Peer,
     body_incomplete,
     connecting_failed,
     response_missing,
@@ -76,21 +77,21 @@ class AiohttpTransport:
 
     async def open(self, request: Request) -> AsyncBodyStream:
         """Send a request and read the head of the response. Raises ConnectionFailed."""
-        address = self._endpoint.address
+        peer = self._endpoint.peer
         timeout = self._settings.timeout if request.timeout is None else request.timeout
         try:
             response = await self._request(request, timeout)
         except _CONNECTOR_ERRORS as exc:
             if self._proxy and isinstance(exc, _NEXT_HOP_ERRORS):
-                address = self._proxy.address
-            raise connecting_failed(_cause(exc), address, timeout) from exc
+                peer = self._proxy.peer
+            raise connecting_failed(_cause(exc), peer, timeout) from exc
         except ClientHttpProxyError as exc:
             assert self._proxy is not None  # noqa: S101 - it responded
-            refused = tunnel_refused(self._proxy, address, exc.status)
-            raise connecting_failed(refused, address, timeout) from exc
+            refused = tunnel_refused(self._endpoint.address, exc.status)
+            raise response_missing(refused, self._proxy.peer, timeout) from exc
         except _ERRORS as exc:
-            raise response_missing(_cause(exc), address, timeout) from exc
-        return _ResponseStream(response, address, timeout)
+            raise response_missing(_cause(exc), peer, timeout) from exc
+        return _ResponseStream(response, peer, timeout)
 
     async def close(self) -> None:
         """Close all connections; the next request opens new ones."""
@@ -144,9 +145,9 @@ class AiohttpTransport:
 class _ResponseStream:
     """An AsyncBodyStream."""
 
-    def __init__(self, response: ClientResponse, address: str, timeout: float) -> None:
+    def __init__(self, response: ClientResponse, peer: Peer, timeout: float) -> None:
         self._response = response
-        self._address = address
+        self._peer = peer
         self._timeout = timeout
         self._received = 0
         self.status = response.status
@@ -160,7 +161,7 @@ class _ResponseStream:
             async with asyncio.timeout(seconds):
                 data = await self._response.content.readany()
         except _ERRORS as exc:
-            raise body_incomplete(_cause(exc), self._address, seconds, self._received) from exc
+            raise body_incomplete(_cause(exc), self._peer, seconds, self._received) from exc
         self._received += len(data)
         return data
 

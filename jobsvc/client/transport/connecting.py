@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from jobsvc.client.errors import BadConfiguration
 from jobsvc.client.transport.connection import Connection
 from jobsvc.client.transport.endpoint import Endpoint, Proxy, find_proxy
-from jobsvc.client.transport.failures import TRANSPORT_ERRORS, ProxyRefused, connecting_failed
+from jobsvc.client.transport.failures import (
+    TRANSPORT_ERRORS,
+    TunnelRefused,
+    connecting_failed,
+    response_missing,
+)
 from jobsvc.client.transport.response_head import read_head
 
 if TYPE_CHECKING:
@@ -34,18 +40,14 @@ class Connector:
         try:
             sock = socket.create_connection((next_hop.host, next_hop.port), timeout)
         except TRANSPORT_ERRORS as exc:
-            raise connecting_failed(exc, next_hop.address, timeout) from exc
+            raise connecting_failed(exc, next_hop.peer, timeout) from exc
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):  # on macOS, if the peer has closed the connection already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._endpoint.tls:
                 if self.proxy:
                     self._open_tunnel(sock, self.proxy, timeout)
-                sock = self._tls_context.wrap_socket(
-                    sock, server_hostname=self._endpoint.host, suppress_ragged_eofs=False
-                )
-        except TRANSPORT_ERRORS as exc:
-            sock.close()
-            raise connecting_failed(exc, self._endpoint.address, timeout) from exc
+                sock = self._start_tls(sock, timeout)
         except BaseException:
             sock.close()
             raise
@@ -54,12 +56,25 @@ class Connector:
     def _open_tunnel(self, sock: socket.socket, proxy: Proxy, timeout: float) -> None:
         """Let the proxy connect to the service (RFC 9110, section 9.3.6)."""
         target = self._endpoint.address
-        tunnel = Connection(sock)
         lines = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{proxy.header_lines}\r\n"
-        tunnel.send_request(lines.encode("ascii"), timeout)
-        status = read_head(tunnel).status
-        if status != _OK:
-            raise tunnel_refused(proxy, target, status)
+        tunnel = Connection(sock)
+        try:
+            tunnel.send_request(lines.encode("ascii"), timeout)
+            status = read_head(tunnel).status
+            if status != _OK:
+                raise tunnel_refused(target, status)
+        except TRANSPORT_ERRORS as exc:
+            raise response_missing(exc, proxy.peer, timeout) from exc
+
+    def _start_tls(self, sock: socket.socket, timeout: float) -> ssl.SSLSocket:
+        try:
+            sock.getpeername()  # wrap_socket leaks a socket if the peer has reset the connection
+            # An end of the TCP connection alone is an error: anybody can have caused it.
+            return self._tls_context.wrap_socket(
+                sock, server_hostname=self._endpoint.host, suppress_ragged_eofs=False
+            )
+        except TRANSPORT_ERRORS as exc:
+            raise connecting_failed(exc, self._endpoint.peer, timeout) from exc
 
     @cached_property
     def _tls_context(self) -> ssl.SSLContext:
@@ -72,20 +87,18 @@ def create_tls_context(ca_file: str | None) -> ssl.SSLContext:
 
     try:
         context = ssl.create_default_context(cafile=ca_file)
-    except OSError as exc:  # also ssl.SSLError
-        raise BadConfiguration(
-            f"The certificates in {ca_file} cannot be read: {exc.strerror or exc}. The file must be in PEM "
-            "format."
-        ) from exc
+    except ssl.SSLError as exc:
+        raise BadConfiguration(f"{ca_file} contains no certificate in PEM format.") from exc
+    except OSError as exc:
+        raise BadConfiguration(f"{ca_file} cannot be read: {exc.strerror}.") from exc
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
-def tunnel_refused(proxy: Proxy, target: str, status: int) -> ProxyRefused:
+def tunnel_refused(target: str, status: int) -> TunnelRefused:
     """Describe a response to CONNECT that is not 200; `target` is the `host:port` of the service."""
     if status == _PROXY_AUTHENTICATION_REQUIRED:
-        return ProxyRefused(
-            f"The proxy {proxy.address} requires a password: put it into HTTPS_PROXY, as in "
-            "http://user:password@proxy:3128."
+        return TunnelRefused(
+            "requires a password: put it into HTTPS_PROXY, as in http://user:password@proxy:3128"
         )
-    return ProxyRefused(f"The proxy {proxy.address} does not connect to {target}: HTTP {status}.")
+    return TunnelRefused(f"does not connect to {target}: HTTP {status}")

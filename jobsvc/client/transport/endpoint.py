@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from jobsvc.client.errors import BadConfiguration
+from jobsvc.client.transport.failures import Peer
 
 _PORTS: Final = {"http": 80, "https": 443}
 _PROXY_VARIABLES: Final = ("http_proxy", "https_proxy")
@@ -24,8 +25,13 @@ class Endpoint(NamedTuple):
 
     @property
     def address(self) -> str:
-        """Return `host:port` for messages and for CONNECT; IPv6 in brackets."""
+        """Return `host:port`; IPv6 in brackets."""
         return f"{_bracketed(self.host)}:{self.port}"
+
+    @property
+    def peer(self) -> Peer:
+        """Return how messages call it."""
+        return Peer(self.address)
 
     @property
     def host_header(self) -> str:
@@ -43,9 +49,9 @@ class Proxy(NamedTuple):
     """`user:password`, from the proxy's URL."""
 
     @property
-    def address(self) -> str:
-        """Return `host:port` for messages."""
-        return f"{_bracketed(self.host)}:{self.port}"
+    def peer(self) -> Peer:
+        """Return how messages call it."""
+        return Peer(f"{_bracketed(self.host)}:{self.port}", is_proxy=True)
 
     @property
     def header_lines(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from typing import Final
+from typing import Final, NamedTuple
 
 from jobsvc.client.errors import ConnectionFailed
 
@@ -19,60 +19,81 @@ _OTHER_NAME: Final = frozenset({62, 64})
 _UNREACHABLE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
 
 
+class Peer(NamedTuple):
+    """The other side of a connection, in messages."""
+
+    address: str
+    """`host:port`"""
+    is_proxy: bool = False
+
+    def __str__(self) -> str:
+        return f"The proxy {self.address}" if self.is_proxy else self.address
+
+
 class Disconnected(Exception):
     """The connection ended before the response did."""
 
 
 class MalformedResponse(Exception):
-    """The response violates HTTP; the text completes the sentence `The response of HOST ...`."""
+    """The response violates HTTP; the text completes the sentence `HOST sent a response that ...`."""
 
 
-class ProxyRefused(Exception):
-    """The proxy does not connect to the service; the text is a sentence."""
+class TunnelRefused(Exception):
+    """The proxy does not connect to the service; the text completes the sentence `The proxy HOST ...`."""
 
 
-TRANSPORT_ERRORS: Final = (OSError, UnicodeError, Disconnected, MalformedResponse, ProxyRefused)
+TRANSPORT_ERRORS: Final = (OSError, UnicodeError, Disconnected, MalformedResponse, TunnelRefused)
 """What connecting, sending and reading raise. OSError includes TimeoutError and ssl.SSLError."""
 
 
-def connecting_failed(exc: Exception, address: str, timeout: float) -> ConnectionFailed:
-    """Describe an error of connecting to `host:port`."""
+def connecting_failed(exc: Exception, peer: Peer, timeout: float) -> ConnectionFailed:
+    """Describe an error of connecting."""
     if isinstance(exc, TimeoutError):
-        return ConnectionFailed(f"No connection to {address} within {timeout:g} s.")
-    if isinstance(exc, Disconnected | ConnectionResetError):
-        return ConnectionFailed(f"{address} closed the connection while it was established.")
-    return _failure(exc, address)
+        return ConnectionFailed(f"{peer} accepted no connection within {timeout:g} s.")
+    if _is_disconnect(exc):
+        return ConnectionFailed(f"{peer} closed the connection while it was established.")
+    return _failure(exc, peer)
 
 
-def response_missing(exc: Exception, address: str, timeout: float) -> ConnectionFailed:
-    """Describe an error of sending a request to `host:port` or of reading the head of the response."""
+def response_missing(exc: Exception, peer: Peer, timeout: float) -> ConnectionFailed:
+    """Describe an error of sending a request or of reading the head of the response."""
     if isinstance(exc, TimeoutError):
-        return ConnectionFailed(f"{address} sent no response within {timeout:g} s.")
-    if isinstance(exc, Disconnected):
-        return ConnectionFailed(f"{address} closed the connection without a response.")
-    return _failure(exc, address)
+        return ConnectionFailed(f"{peer} sent no response within {timeout:g} s.")
+    if _is_disconnect(exc):
+        return ConnectionFailed(f"{peer} closed the connection without a response.")
+    return _failure(exc, peer)
 
 
-def body_incomplete(exc: Exception, address: str, timeout: float, received: int) -> ConnectionFailed:
+def body_incomplete(exc: Exception, peer: Peer, timeout: float, received: int) -> ConnectionFailed:
     """Describe an error of reading the body of a response, of which `received` bytes arrived."""
     if isinstance(exc, TimeoutError):
-        return ConnectionFailed(f"{address} sent no data for {timeout:g} s.")
-    if isinstance(exc, Disconnected):
-        return ConnectionFailed(f"{address} closed the connection within a response, after {received} bytes.")
-    return _failure(exc, address)
+        return ConnectionFailed(f"{peer} sent no data for {timeout:g} s.")
+    if _is_disconnect(exc):
+        return ConnectionFailed(f"{peer} closed the connection within a response, after {received} bytes.")
+    return _failure(exc, peer)
 
 
-def _failure(exc: Exception, address: str) -> ConnectionFailed:
+def _is_disconnect(exc: Exception) -> bool:
+    if isinstance(exc, ConnectionError | Disconnected):
+        return not isinstance(exc, ConnectionRefusedError)
+    if isinstance(exc, OSError) and exc.errno == errno.ENOTCONN:
+        return True
+    # Without TLS the module is not imported, and there is none of these errors.
+    ssl = sys.modules.get("ssl")
+    return ssl is not None and isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+
+
+def _failure(exc: Exception, peer: Peer) -> ConnectionFailed:
     """Describe an error that has the same causes at any time."""
-    if isinstance(exc, ProxyRefused):
-        return ConnectionFailed(str(exc))
+    if isinstance(exc, TunnelRefused):
+        return ConnectionFailed(f"{peer} {exc}.")
     if isinstance(exc, MalformedResponse):
-        return ConnectionFailed(f"The response of {address} {exc}.")
+        return ConnectionFailed(f"{peer} sent a response that {exc}.")
     if isinstance(exc, UnicodeError):
-        return _final(f"{address} is not a valid host name: check the URL.")
-    if "ssl" in sys.modules and (failure := _tls_failure(exc, address)):
+        return _final(f"{peer} is not a valid host name: check the URL.")
+    if "ssl" in sys.modules and (failure := _tls_failure(exc, peer)):
         return failure
-    return ConnectionFailed(_socket_problem(exc, address))
+    return ConnectionFailed(_socket_problem(exc, peer))
 
 
 def _final(message: str) -> ConnectionFailed:
@@ -81,47 +102,44 @@ def _final(message: str) -> ConnectionFailed:
     return failure
 
 
-def _socket_problem(exc: Exception, address: str) -> str:
+def _socket_problem(exc: Exception, peer: Peer) -> str:
     if isinstance(exc, socket.gaierror):
-        host = address.rpartition(":")[0]
+        host = peer.address.rpartition(":")[0]
         if exc.errno == socket.EAI_AGAIN:
             return f"The host name {host} cannot be resolved now: check the network."
-        return f"The host name {host} is unknown: check the URL."
+        return f"The host name {host} is unknown: check the URL{' of the proxy' if peer.is_proxy else ''}."
     if isinstance(exc, ConnectionRefusedError):
-        return f"{address} refused the connection: is the service running?"
-    if isinstance(exc, ConnectionError):
-        return f"{address} closed the connection."
+        noun = "proxy" if peer.is_proxy else "service"
+        return f"{peer} refused the connection: is the {noun} running?"
     reason = (exc.strerror if isinstance(exc, OSError) else None) or str(exc) or type(exc).__name__
     if isinstance(exc, OSError) and exc.errno in _UNREACHABLE:
-        return f"{address} cannot be reached: {reason}."
-    return f"The connection to {address} failed: {reason}."
+        return f"{peer} cannot be reached: {reason}."
+    return f"The connection to {peer.address} failed: {reason}."
 
 
-def _tls_failure(exc: Exception, address: str) -> ConnectionFailed | None:
+def _tls_failure(exc: Exception, peer: Peer) -> ConnectionFailed | None:
     import ssl  # noqa: PLC0415 - imported already
 
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return _final(_certificate_problem(exc, address))
-    if isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return ConnectionFailed(f"{address} closed the connection.")
+        return _final(_certificate_problem(exc, peer))
     if not isinstance(exc, ssl.SSLError):
         return None
     if exc.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
-        return _final(f"{address} does not use TLS: does the URL start with http:// instead of https://?")
+        return _final(f"{peer} does not use TLS: does the URL start with http:// instead of https://?")
     reason = (exc.reason or str(exc)).lower().replace("_", " ")
-    return ConnectionFailed(f"The TLS connection to {address} failed: {reason}.")
+    return ConnectionFailed(f"The TLS connection to {peer} failed: {reason}.")
 
 
-def _certificate_problem(exc: Exception, address: str) -> str:
+def _certificate_problem(exc: Exception, peer: Peer) -> str:
     code = getattr(exc, "verify_code", 0)
     if code in _OTHER_NAME:
-        return f"The certificate of {address} is for another host name: check the URL."
+        return f"The certificate of {peer} is for another host name: check the URL."
     if code == _EXPIRED:
-        return f"The certificate of {address} has expired."
+        return f"The certificate of {peer} has expired."
     message = getattr(exc, "verify_message", "") or "verification failed"
     if code in _NOT_TRUSTED:
         return (
-            f"The certificate of {address} is not trusted ({message}): name the file of its certificate "
+            f"The certificate of {peer} is not trusted ({message}): name the file of its certificate "
             "authority with --ca-file (in Python: ca_file)."
         )
-    return f"The certificate of {address} is not valid: {message}."
+    return f"The certificate of {peer} is not valid: {message}."

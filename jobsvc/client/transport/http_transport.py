@@ -60,7 +60,8 @@ class HttpTransport:
             except ConnectionFailed as exc:
                 if not _was_closed_while_idle(connection, request, exc):
                     raise
-        return self._exchange(self._connector.connect(timeout), request, data, timeout)
+        connection = self._connector.connect(min(timeout, self._settings.timeout))
+        return self._exchange(connection, request, data, timeout)
 
     def close(self) -> None:
         """Close idle connections."""
@@ -69,7 +70,7 @@ class HttpTransport:
     def _exchange(
         self, connection: Connection, request: Request, data: bytes, timeout: float
     ) -> ResponseStream:
-        address = self._endpoint.address
+        peer = self._endpoint.peer
         try:
             connection.send_request(data, timeout)
             head = read_head(connection)
@@ -78,13 +79,11 @@ class HttpTransport:
             framing = body_framing(head, request.method)
         except TRANSPORT_ERRORS as exc:
             connection.close()
-            raise response_missing(exc, address, timeout) from exc
+            raise response_missing(exc, peer, timeout) from exc
         except BaseException:
             connection.close()
             raise
-        return ResponseStream(
-            connection, head, framing, address=address, timeout=timeout, keep=self._idle.put
-        )
+        return ResponseStream(connection, head, framing, peer=peer, timeout=timeout, keep=self._idle.put)
 
     def _encode(self, request: Request) -> bytes:
         """Build a request. Raises ValueError if a part of it is not allowed in HTTP."""

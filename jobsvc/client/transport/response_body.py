@@ -13,6 +13,7 @@ from jobsvc.client.transport.failures import (
     TRANSPORT_ERRORS,
     Disconnected,
     MalformedResponse,
+    Peer,
     body_incomplete,
 )
 from jobsvc.client.transport.response_head import BodyFraming, ResponseHead
@@ -34,20 +35,20 @@ class ResponseStream:
         head: ResponseHead,
         framing: BodyFraming,
         *,
-        address: str,
+        peer: Peer,
         timeout: float,
         keep: Callable[[Connection], None],
     ) -> None:
         """Take over a connection; `keep` receives it after the body if it can be used again.
 
-        `address` (host:port) is for messages; `timeout` is the default of each read, in seconds.
+        `peer` is for messages; `timeout` is the default of each read, in seconds.
         """
         self.status = head.status
         self.headers: Mapping[str, str] = head.headers
         self._connection = connection
         self._framing = framing
         self._keep = keep if head.keep_alive else Connection.close
-        self._address = address
+        self._peer = peer
         self._timeout = timeout
         self._remaining = 0 if framing.chunked else framing.length
         """Bytes of the body, or of the current chunk; None if the body ends with the connection."""
@@ -94,7 +95,7 @@ class ResponseStream:
         """Call a function that reads; close the connection after an error, and raise ConnectionFailed."""
         with self._lock:
             if self._closed:
-                raise ConnectionFailed(f"The response of {self._address} was closed.")
+                raise ConnectionFailed(f"The response of {self._peer} was closed.")
             self._reading = True
         timeout = self._timeout if timeout is None else timeout
         try:
@@ -103,9 +104,9 @@ class ResponseStream:
             return function(buffer)
         except TRANSPORT_ERRORS as exc:
             if self._closed:
-                raise ConnectionFailed(f"The response of {self._address} was closed.") from exc
+                raise ConnectionFailed(f"The response of {self._peer} was closed.") from exc
             self._closed = True
-            raise body_incomplete(exc, self._address, timeout, self._received) from exc
+            raise body_incomplete(exc, self._peer, timeout, self._received) from exc
         finally:
             with self._lock:
                 self._reading = False

@@ -131,7 +131,7 @@ def test_connection_is_used_again_after_the_last_chunk(connect: Connect) -> None
     ],
 )
 def test_invalid_chunks_are_an_error(connect: Connect, body: bytes) -> None:
-    with pytest.raises(ConnectionFailed, match=r"^The response of 127.0.0.1:\d+ has "):
+    with pytest.raises(ConnectionFailed, match=r"^127.0.0.1:\d+ sent a response that has "):
         connect([CHUNKED + body]).transport.send(GET)
 
 
