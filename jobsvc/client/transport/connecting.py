@@ -35,7 +35,11 @@ class Connector:
         self.proxy: Final = find_proxy(endpoint)
 
     def connect(self, timeout: float) -> Connection:
-        """Open a connection; `timeout` is for each step, in seconds. Raises ConnectionFailed."""
+        """Open a connection; `timeout` is for each step, in seconds.
+
+        Raises ConnectionFailed, or BadConfiguration for `ca_file`.
+        """
+        tls_context = self._tls_context if self._endpoint.tls else None
         next_hop: Endpoint | Proxy = self.proxy or self._endpoint
         try:
             sock = socket.create_connection((next_hop.host, next_hop.port), timeout)
@@ -44,10 +48,10 @@ class Connector:
         try:
             with suppress(OSError):  # on macOS, if the peer has closed the connection already
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._endpoint.tls:
+            if tls_context is not None:
                 if self.proxy:
                     self._open_tunnel(sock, self.proxy, timeout)
-                sock = self._start_tls(sock, timeout)
+                sock = self._start_tls(sock, tls_context, timeout)
         except BaseException:
             sock.close()
             raise
@@ -66,13 +70,10 @@ class Connector:
         except TRANSPORT_ERRORS as exc:
             raise response_missing(exc, proxy.peer, timeout) from exc
 
-    def _start_tls(self, sock: socket.socket, timeout: float) -> ssl.SSLSocket:
+    def _start_tls(self, sock: socket.socket, context: ssl.SSLContext, timeout: float) -> ssl.SSLSocket:
         try:
-            sock.getpeername()  # wrap_socket leaks a socket if the peer has reset the connection
             # An end of the TCP connection alone is an error: anybody can have caused it.
-            return self._tls_context.wrap_socket(
-                sock, server_hostname=self._endpoint.host, suppress_ragged_eofs=False
-            )
+            return context.wrap_socket(sock, server_hostname=self._endpoint.host, suppress_ragged_eofs=False)
         except TRANSPORT_ERRORS as exc:
             raise connecting_failed(exc, self._endpoint.peer, timeout) from exc
 

@@ -76,8 +76,6 @@ def body_incomplete(exc: Exception, peer: Peer, timeout: float, received: int) -
 def _is_disconnect(exc: Exception) -> bool:
     if isinstance(exc, ConnectionError | Disconnected):
         return not isinstance(exc, ConnectionRefusedError)
-    if isinstance(exc, OSError) and exc.errno == errno.ENOTCONN:
-        return True
     # Without TLS the module is not imported, and there is none of these errors.
     ssl = sys.modules.get("ssl")
     return ssl is not None and isinstance(exc, ssl.SSLEOFError | ssl.SSLZeroReturnError)

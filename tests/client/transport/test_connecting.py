@@ -217,7 +217,11 @@ def test_closed_tls_connection_is_replaced(certificates: Path, tls: ssl.SSLConte
         transport.close()
 
 
-@pytest.mark.parametrize("ending", [then(), reset])
+def _receive(connection: ScriptedConnection) -> None:
+    connection.socket.recv(1)
+
+
+@pytest.mark.parametrize("ending", [_receive, then(_receive, reset)])
 def test_connection_that_ends_within_the_handshake_is_an_error(ending: Step) -> None:
     with ScriptedServer([], on_accept=ending) as server:
         problem = failure(f"https://localhost:{server.port}")
