@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from jobsvc.client import profile as profiles
 from jobsvc.client.download.in_thread import iterate_in_thread, run_in_thread
@@ -136,7 +136,7 @@ class AsyncClient:
     async def download(
         self,
         job_id: str,
-        to: str | os.PathLike[str],
+        to: str | os.PathLike[str] | BinaryIO,
         *,
         output: str | Iterable[str] | None = None,
         archive: str | None = None,

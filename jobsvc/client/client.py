@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from jobsvc.client import profile as profiles
 from jobsvc.client.models import (
@@ -123,7 +123,7 @@ class Client:
     def download(
         self,
         job_id: str,
-        to: str | os.PathLike[str],
+        to: str | os.PathLike[str] | BinaryIO,
         *,
         output: str | Iterable[str] | None = None,
         archive: str | None = None,
@@ -137,6 +137,8 @@ class Client:
         A single file is written to `to`, or into it if it is a directory or ends in a slash; several files
         are written below the directory `to`. `archive` is `tar` or `zip`: one archive instead of the files.
         An interrupted download is continued by the next call. `exists`: what to do if a target exists.
+        If `to` is a binary stream, the single file or the archive is written to it while it is received:
+        only the return says that the bytes are right.
         Raises Corrupt, DownloadError, Problem or ConnectionFailed.
         """
         from jobsvc.client.download.job_download import download_job  # noqa: PLC0415 - most uses need none

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from jobsvc.client.connection_settings import ConnectionSettings
 from jobsvc.client.download.local.part_file import PartPaths, part_paths
@@ -29,7 +30,7 @@ def download_job(
     transport: Transport,
     settings: ConnectionSettings,
     job_id: str,
-    to: str | os.PathLike[str],
+    to: str | os.PathLike[str] | BinaryIO,
     *,
     output: Collection[str] = (),
     archive: str | None = None,
@@ -39,8 +40,11 @@ def download_job(
 
     A single file is written to `to`, or into it if it is a directory or ends in a slash; several files are
     written below the directory `to`. Of several files those that exist with the same bytes are left as they
-    are: an earlier run may have finished them.
+    are: an earlier run may have finished them. If `to` is a binary stream, a single file or an archive is
+    written to it while it is received, and Corrupt is raised after the last byte.
     """
+    if not isinstance(to, (str, os.PathLike)):
+        raise NotImplementedError
     if archive is not None:
         raise NotImplementedError
     operation = list_files(settings.retries, job_id, output=output, want_digests=options.verify)
