@@ -49,6 +49,10 @@ _SECTIONS: Final[Mapping[str, Mapping[str, _Listed]]] = MappingProxyType(
             "status": _Listed("client.job", "Show the state of a job and its outputs."),
             "wait": _Listed("client.wait", "Wait until jobs are completed, failed or canceled."),
             "logs": _Listed("client.logs", "Print the log of a job."),
+            "download": _Listed("client.download", "Download the files of a completed job, and verify them."),
+            "sync": _Listed(
+                "client.sync", "Download the files of all completed jobs that the directory DIR lacks."
+            ),
             "link": _Listed("client.job", "Create a URL that downloads without a token."),
             "completion": _Listed(
                 "client.completion", "Print a script that completes commands, options and job ids."

@@ -59,6 +59,14 @@ def wait(
     _fail_for(jobs, timed_out)
 
 
+def wait_until_completed(client: Client, display: Display, job_id: str, *, timeout: int | None) -> None:
+    """Wait for a job, and show its changes on standard error. Raises ClientFailure if it is not completed."""
+    with _Report(display, 1, "id") as report:
+        jobs = client.wait(job_id, timeout=timeout, on_change=report.changed)
+        report.end(jobs, timed_out=False)
+    _fail_for(jobs, None)
+
+
 class _Report:
     """Shows changes while they happen, and each final state once; the ticks come from a thread."""
 

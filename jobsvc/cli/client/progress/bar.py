@@ -14,6 +14,7 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
+from jobsvc.cli.client.exit_codes import complain
 from jobsvc.cli.client.progress.state import DownloadState
 from jobsvc.cli.client.terminal import printable
 from jobsvc.client.models import Progress
@@ -73,6 +74,11 @@ class BarDisplay:
         """Replace the bar with a line that stays."""
         self._clear()
         click.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """Remove the bar and write a message to standard error."""
+        self._clear()
+        complain(text)
 
     @property
     def _width(self) -> int:

@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 import click
 
+from jobsvc.cli.client.exit_codes import complain
 from jobsvc.cli.client.progress.lines import LineDisplay
 from jobsvc.cli.client.terminal import ProgressForm, progress_form
 from jobsvc.client.models import Progress
@@ -36,6 +37,9 @@ class Display(Protocol):
 
     def final(self, text: str) -> None:
         """Write a line to standard error that stays."""
+
+    def warn(self, text: str) -> None:
+        """Write a message to standard error that is shown in any case."""
 
 
 def open_display(*, quiet: bool = False) -> Display:
@@ -73,3 +77,7 @@ class SilentDisplay:
 
     def final(self, text: str) -> None:
         """Show nothing."""
+
+    def warn(self, text: str) -> None:
+        """Write a message to standard error."""
+        complain(text)

@@ -8,6 +8,7 @@ from typing import Final, Self
 
 import click
 
+from jobsvc.cli.client.exit_codes import complain
 from jobsvc.cli.client.progress.state import DownloadState
 from jobsvc.cli.client.terminal import printable
 from jobsvc.client.models import Progress
@@ -58,6 +59,10 @@ class LineDisplay:
     def final(self, text: str) -> None:
         """Write a line to standard error."""
         click.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """Write a message to standard error."""
+        complain(text)
 
     def _line(self, progress: Progress) -> str:
         state = self._state

@@ -132,6 +132,13 @@ def test_result_on_the_same_terminal_removes_the_bar(
         assert (drawn(terminal())[-1] == "") is same
 
 
+def test_warning_removes_the_bar(terminal: Callable[[], str]) -> None:
+    with BarDisplay() as display:
+        display.update(Progress("job-1", "title.mp4", 1, 10, 0, 1))
+        display.warn("job-1 failed")
+        assert drawn(terminal())[-1] == "jobsvc: job-1 failed\n"
+
+
 def test_no_color_leaves_out_colours(
     clock: Clock, terminal: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

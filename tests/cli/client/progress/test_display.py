@@ -38,13 +38,14 @@ def test_display_follows_variable_and_terminal(
     assert type(open_display(quiet=True)) is SilentDisplay
 
 
-def test_silent_display_prints_only_results(capsys: pytest.CaptureFixture[str]) -> None:
+def test_silent_display_prints_only_results_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     with SilentDisplay() as display:
         display.update(Progress("job-1", "title.mp4", 1, 10, 0, 1))
         display.status("queued")
         display.result(b"title.mp4")
         display.final("done")
-    assert tuple(capsys.readouterr()) == ("title.mp4\n", "")
+        display.warn("job-1 failed")
+    assert tuple(capsys.readouterr()) == ("title.mp4\n", "jobsvc: job-1 failed\n")
 
 
 def test_rich_is_imported_for_the_bar_alone() -> None:

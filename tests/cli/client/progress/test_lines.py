@@ -96,3 +96,9 @@ def test_names_of_the_service_send_nothing_to_a_terminal(
     printed = capsys.readouterr()
     assert printed.err.startswith(r"\x1b]0;title\x07.mp4: 0 %")
     assert printed.out == "out/title.mp4\n"
+
+
+def test_warning_is_one_printable_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with LineDisplay() as display:
+        display.warn("job-1 failed:\n\x1b[2J")
+    assert capsys.readouterr().err == "jobsvc: job-1 failed: \\x1b[2J\n"
