@@ -6,6 +6,7 @@ It serves the sample jobs, creates a token, prints commands to paste, and render
 from __future__ import annotations
 
 import errno
+import shlex
 import shutil
 import socket
 import sys
@@ -40,12 +41,14 @@ _TEXT: Final = """\
 
   Paste this into another terminal first:
 
-    export JOBSVC_TOKEN={secret}
+    export JOBSVC_URL={url} JOBSVC_TOKEN={secret}{path}
     api={url}/api auth="Authorization: Bearer $JOBSVC_TOKEN"
 
   {live}
 
-  Status and file of a completed job
+  Status and file of a completed job; `jobsvc download` also verifies it, and continues after an interruption
+    jobsvc status opening-title-0042
+    jobsvc download opening-title-0042
     curl -fsS -H "$auth" $api/jobs/opening-title-0042 | python3 -m json.tool
     curl -fsS -H "$auth" -o title.mp4 $api/jobs/opening-title-0042/download
 
@@ -54,21 +57,27 @@ _TEXT: Final = """\
     curl -f -H "$auth" -C - -o resumed.mp4 $api/jobs/opening-title-0042/download
 
   A download link, which needs no token
+    jobsvc link opening-title-0042 --expires 10m
     links=$api/jobs/opening-title-0042/download-links
     link=$(curl -fsS -H "$auth" -d '{{"expiresIn": 600}}' $links | python3 -c \\
       'import json, sys, urllib.parse as u; print(u.urljoin(sys.argv[1], json.loads(input())["url"]))' $links)
     curl -fsS -o linked.mp4 "$link"
 
   A sequence of frames: its files, one of them, and all of them as an archive
+    jobsvc download star-turn-0420
+    jobsvc download star-turn-0420 --archive tar -o - | tar -tv
     curl -fsS -H "$auth" $api/jobs/star-turn-0420/files | python3 -m json.tool
     curl -fsS -H "$auth" -o star.1001.png $api/jobs/star-turn-0420/files/star/star.1001.png
     curl -fsS -H "$auth" $api/jobs/star-turn-0420/archive.tar | tar -tv
 
-  All jobs, then a stream of all changes (stop it with Ctrl-C)
+  All jobs, all their files, then a stream of all changes (stop it with Ctrl-C)
+    jobsvc jobs
+    jobsvc sync films
     curl -fsS -H "$auth" $api/jobs | python3 -m json.tool
     curl -fsSN -H "$auth" $api/events
 
   Error and end of the log of a failed job
+    jobsvc logs turntable-0013 -n 5
     curl -fsS -H "$auth" $api/jobs/turntable-0013 | python3 -m json.tool
     curl -fsS -H "$auth" "$api/jobs/turntable-0013/logs?tail=5"
 
@@ -82,12 +91,15 @@ _TEXT: Final = """\
   Ctrl-C stops the demo{end}.
 """
 _LIVE: Final = """\
-A job is being rendered for 16 seconds: wait for the next change, stream its status, then its log
+A job is being rendered for 16 seconds: wait for it; its next change, its states, its log
+    jobsvc logs {job} -f
+    jobsvc wait {job}
     curl -fsS -H "$auth" "$api/jobs/{job}?wait=30" | python3 -m json.tool
     curl -fsSN -H "$auth" $api/jobs/{job}/events
     curl -fsSN -H "$auth" "$api/jobs/{job}/logs?follow=1" | sed -Eun '/^event: (log|part)$/,/^$/s/^data: //p'
 
   Its file, once it is completed
+    jobsvc download {job} --wait -o live/
     curl -fsS -H "$auth" -o live.mp4 $api/jobs/{job}/download"""
 _NO_FFMPEG: Final = """\
 ffmpeg is not on the PATH, so the demo serves the sample jobs without a live render.
@@ -155,6 +167,7 @@ def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
             text = _TEXT.format(
                 title=f"jobsvc demo: {count} sample jobs at {url}",
                 secret=secret,
+                path=_path_assignment(),
                 url=url,
                 live=_NO_FFMPEG if ffmpeg is None else _LIVE.format(job=LIVE_JOB),
                 jobs=settings.jobs_root,
@@ -166,6 +179,15 @@ def _serve(settings: Settings, secret: str, count: int, *, keep: bool) -> int:
                 exit_stack.enter_context(_live_render(settings.jobs_root, ffmpeg))
 
         return run(settings, ready)
+
+
+def _path_assignment() -> str:
+    """Return ` PATH=...` if other terminals would not find this jobsvc."""
+    folder = Path(sys.executable).parent
+    program = shutil.which("jobsvc")
+    if not (folder / "jobsvc").exists() or (program and Path(program).parent == folder):
+        return ""
+    return f" PATH={shlex.quote(str(folder))}:$PATH"
 
 
 @contextmanager

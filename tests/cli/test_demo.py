@@ -101,18 +101,23 @@ def test_every_printed_command_works_when_pasted(tmp_path: Path) -> None:
         results = _pasted(_until(process.stdout, "Ctrl-C stops the demo"), folder)
         process.send_signal(signal.SIGTERM)
         process.wait(10)
-    assert len(results) == 21
+    assert len(results) == 32
     for command, result in results.items():
         lasts = "--max-time" in command
         assert result.returncode == (28 if lasts else 0), (command, result.stderr)
-        assert lasts or not result.stderr or " -C " in command, (command, result.stderr)
+        shows_progress = " -C " in command or command.startswith("jobsvc ")
+        assert lasts or not result.stderr or shows_progress, (command, result.stderr)
     outputs = {command: result.stdout for command, result in results.items()}
     film = (samples() / "opening-title-0042/output/opening-title.mp4").read_bytes()
-    for name in ("title.mp4", "resumed.mp4", "linked.mp4"):
+    synced = "films/opening-title-0042/opening-title.mp4"
+    for name in ("title.mp4", "resumed.mp4", "linked.mp4", "opening-title.mp4", synced):
         assert (folder / name).read_bytes() == film, name
     assert (folder / "star.1001.png").read_bytes()[1:4] == b"PNG"
     assert len(re.findall(r"star/star\.10\d\d\.png$", printed_by(results, "archive.tar"), re.MULTILINE)) == 12
-    assert (folder / "live.mp4").read_bytes()[4:8] == b"ftyp"
+    assert len(list((folder / "star-turn-0420").rglob("star.10??.png"))) == 12
+    (live,) = (folder / "live").iterdir()
+    assert live.read_bytes() == (folder / "live.mp4").read_bytes()
+    assert live.read_bytes()[4:8] == b"ftyp"
     printed = "\n".join(outputs.values())
     assert re.findall(r"^HTTP/1.1 (\d+)", printed, re.MULTILINE) == ["401", "404", "409"]
     events = printed_by(results, "live-render-0001/events")
