@@ -10,7 +10,6 @@ import click
 
 from jobsvc.cli.client.exit_codes import complain
 from jobsvc.cli.client.progress.state import DownloadState
-from jobsvc.cli.client.terminal import printable
 from jobsvc.client.models import Progress
 
 MIN_INTERVAL_S: Final = 10.0
@@ -25,7 +24,7 @@ class LineDisplay:
     def __init__(self) -> None:
         self._state = DownloadState()
         self._shown_at = time.monotonic()
-        self._shown: tuple[str, int, str] | None = None
+        self._shown: tuple[int, int, str] | None = None
         self._status = ""
 
     def __enter__(self) -> Self:
@@ -40,7 +39,7 @@ class LineDisplay:
         """Write a line if it is time for one."""
         self._state.update(progress)
         now = time.monotonic()
-        step = (progress.job_id, self._state.percent // _STEP_PERCENT, progress.phase)
+        step = (progress.files_total, self._state.percent // _STEP_PERCENT, progress.phase)
         due = now - self._shown_at >= (MAX_INTERVAL_S if step == self._shown else MIN_INTERVAL_S)
         if due and progress.phase != "done":
             self._shown_at, self._shown = now, step
@@ -66,6 +65,6 @@ class LineDisplay:
 
     def _line(self, progress: Progress) -> str:
         state = self._state
-        label = state.name if progress.files_total == 1 else printable(progress.job_id)
         parts = (f"{state.percent} %", state.sizes, state.files, state.speed, state.time_left)
-        return f"{label}: {', '.join(part for part in parts if part)}"
+        text = ", ".join(part for part in parts if part)
+        return f"{state.name}: {text}" if progress.files_total == 1 else text

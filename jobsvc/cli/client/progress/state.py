@@ -32,8 +32,8 @@ class DownloadState:
         return self._progress
 
     def update(self, progress: Progress) -> None:
-        """Take a new progress; that of another job starts a new measurement."""
-        if self._progress is None or self._progress.job_id != progress.job_id:
+        """Take a new progress; that of other files starts a new measurement."""
+        if self._progress is None or _files_of(self._progress) != _files_of(progress):
             self._meter = RateMeter()
         self._progress = progress
         self._meter.add(time.monotonic(), progress.received)
@@ -93,3 +93,8 @@ class DownloadState:
         if rate <= 0 or missing <= 0 or self._meter.idle_s(now) >= _STALLED_AFTER_S:
             return ""
         return f"{format_clock(max(1.0, missing / rate))} left"
+
+
+def _files_of(progress: Progress) -> tuple[int, int]:
+    """Return what tells one download from the next: a sync has many, each of the files of some jobs."""
+    return progress.total, progress.files_total

@@ -72,11 +72,11 @@ def test_line_says_that_files_are_verified(clock: Clock, capsys: pytest.CaptureF
     assert capsys.readouterr().err == "title.mp4: 100 %, 1000 of 1000 MiB, verifying\n"
 
 
-def test_line_of_several_files_names_the_job(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_of_several_files_counts_them(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with LineDisplay() as display:
         clock.now += 11
         display.update(Progress("job-1", "a.1001.exr", 512, 2 * MIB, 2, 1240))
-    assert capsys.readouterr().err == "job-1: 0 %, 512 B of 2.00 MiB, 2 of 1,240 files, 0 B/s\n"
+    assert capsys.readouterr().err == "0 %, 512 B of 2.00 MiB, 2 of 1,240 files, 0 B/s\n"
 
 
 def test_status_is_printed_when_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,3 +102,11 @@ def test_warning_is_one_printable_line(capsys: pytest.CaptureFixture[str]) -> No
     with LineDisplay() as display:
         display.warn("job-1 failed:\n\x1b[2J")
     assert capsys.readouterr().err == "jobsvc: job-1 failed: \\x1b[2J\n"
+
+
+def test_rate_of_a_download_is_kept_from_job_to_job(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with LineDisplay() as display:
+        for second in range(11):
+            clock.now += 1
+            display.update(Progress(f"job-{second}", "film.mp4", second * MIB, 100 * MIB, second, 100))
+    assert capsys.readouterr().err == "9 %, 9.00 of 100 MiB, 9 of 100 files, 1.00 MiB/s, 1:31 left\n"
