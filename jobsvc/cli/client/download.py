@@ -127,14 +127,14 @@ def _write_files(client: Client, display: Display, options: _Options) -> None:
         display.result(result_line(file, options.form))
     if options.form == JSON:
         display.result(result_document(files))
-    display.final(_summary(files, started))
+    display.final(_summary(files, options, started))
 
 
 def _write_to_stdout(client: Client, display: Display, options: _Options) -> None:
     started = time.monotonic()
     files = _download(client, display, options, sys.stdout.buffer)
     sys.stdout.buffer.flush()
-    display.final(_summary(files, started))
+    display.final(_summary(files, options, started))
 
 
 def _download(client: Client, display: Display, options: _Options, to: str | BinaryIO) -> list[Downloaded]:
@@ -153,8 +153,8 @@ def _download(client: Client, display: Display, options: _Options, to: str | Bin
         raise ClientFailure(f"{exc} Options: --skip, --overwrite, --rename or -o.") from exc
 
 
-def _summary(files: list[Downloaded], started: float) -> str:
-    summary = Summary()
+def _summary(files: list[Downloaded], options: _Options, started: float) -> str:
+    summary = Summary(verify=options.verify)
     for file in files:
         summary.add(file)
     return summary.text(time.monotonic() - started)

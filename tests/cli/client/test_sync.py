@@ -87,4 +87,4 @@ async def test_missing_service_is_an_error(command: ClientCommand) -> None:
 async def test_listed_files_and_bar_share_a_terminal(command: ClientCommand) -> None:
     ended = await command.run_on_terminal("sync", "films", results_too=True)
     assert ended.exit_code == 0
-    assert len(re.findall(r"(?:\x1b\[2K|\n)films/job-\d/film\.mp4\r\n", ended.stderr)) == 3, ended
+    assert len(re.findall(r"(?:(?<=\x1b\[2K)|(?<=\n))films/job-\d/film\.mp4\r\n", ended.stderr)) == 3, ended

@@ -10,11 +10,12 @@ from jobsvc.client.models import Downloaded
 class Summary:
     """Counts downloaded files; any number of them takes the same memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, verify: bool = True) -> None:
+        """`verify`: whether each file was verified, as a download is that returns."""
+        self._verify = verify
         self._latest: Downloaded | None = None
         self._new = 0
         self._skipped = 0
-        self._verified = 0
         self._size = 0
         self._earlier = 0
 
@@ -25,35 +26,35 @@ class Summary:
             self._skipped += 1
             return
         self._new += 1
-        self._verified += file.sha256 is not None
         self._size += file.size
         self._earlier += file.resumed_from
 
     def text(self, seconds: float) -> str:
         """Describe the files; `seconds` is the time that all of them took."""
         if self._latest is not None and self._new + self._skipped == 1:
-            return f"{printable(self._latest.path.name)}: {self._one(self._latest, seconds)}"
+            return f"{_name(self._latest)}: {self._one(self._latest, seconds)}"
         return self._many(seconds)
 
     def _one(self, file: Downloaded, seconds: float) -> str:
         if file.skipped:
             return "exists already, skipped"
-        verified = f"verified sha256 {file.sha256}" if file.sha256 else "not verified"
+        if not self._verify:
+            verified = "not verified"
+        elif file.sha256 is None:
+            verified = "each of its files verified by its sha256"  # an archive
+        else:
+            verified = f"verified sha256 {file.sha256}"
         return f"{self._amount(seconds)}, {verified}"
 
     def _many(self, seconds: float) -> str:
         parts = [f"{self._new:,} {'file' if self._new == 1 else 'files'}"]
         if self._new:
-            parts += [self._amount(seconds), self._verification()]
+            verified = "each verified by its sha256" if self._verify else "not verified"
+            parts += [self._amount(seconds), verified]
         if self._skipped:
             reason = "it exists" if self._skipped == 1 else "they exist"
             parts.append(f"{self._skipped:,} skipped because {reason} already")
         return ", ".join(parts)
-
-    def _verification(self) -> str:
-        if self._verified == self._new:
-            return "each verified by its sha256"
-        return f"{self._new - self._verified:,} not verified" if self._verified else "not verified"
 
     def _amount(self, seconds: float) -> str:
         """Describe the bytes of this run and of earlier ones."""
@@ -63,3 +64,7 @@ class Summary:
         if seconds > 0 and self._size > self._earlier:
             text += f", {format_rate((self._size - self._earlier) / seconds)}"
         return text
+
+
+def _name(file: Downloaded) -> str:
+    return "standard output" if str(file.path) == "-" else printable(file.path.name)
