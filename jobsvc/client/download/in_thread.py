@@ -59,7 +59,7 @@ class _DownloadThread:
     def __init__(self, progress: OnProgress | None) -> None:
         self.stop = Event()
         self._loop = asyncio.get_running_loop()
-        self._executor = ThreadPoolExecutor(1, "jobsvc-download")
+        self._executor = ThreadPoolExecutor(1, "jobsvc-client")
         self._progress = progress
         self._progress_error: Exception | None = None
 
