@@ -19,6 +19,8 @@ from jobsvc.client import Client, FileExists
 from jobsvc.client.models import Downloaded, Exists
 
 _STANDARD_OUTPUT: Final = "-"
+_SHORT_DIGEST: Final = 16
+"""Digits of a digest on a terminal: all 64 would take another line."""
 
 
 class _Options(NamedTuple):
@@ -150,11 +152,12 @@ def _download(client: Client, display: Display, options: _Options, to: str | Bin
             progress=display.update,
         )
     except FileExists as exc:
-        raise ClientFailure(f"{exc} Options: --skip, --overwrite, --rename or -o.") from exc
+        raise ClientFailure(f"{exc} (--skip, --overwrite, --rename, -o)") from exc
 
 
 def _summary(files: list[Downloaded], options: _Options, started: float) -> str:
-    summary = Summary(verify=options.verify)
+    length = _SHORT_DIGEST if sys.stderr.isatty() else None
+    summary = Summary(verify=options.verify, digest_length=length)
     for file in files:
         summary.add(file)
     return summary.text(time.monotonic() - started)

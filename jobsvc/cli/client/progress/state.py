@@ -25,6 +25,7 @@ class DownloadState:
     def __init__(self) -> None:
         self._meter = RateMeter()
         self._progress: Progress | None = None
+        self._verifying_since: float | None = None
 
     @property
     def progress(self) -> Progress | None:
@@ -36,7 +37,12 @@ class DownloadState:
         if self._progress is None or _files_of(self._progress) != _files_of(progress):
             self._meter = RateMeter()
         self._progress = progress
-        self._meter.add(time.monotonic(), progress.received)
+        now = time.monotonic()
+        self._meter.add(now, progress.received)
+        if progress.phase != "verifying":
+            self._verifying_since = None
+        elif self._verifying_since is None:
+            self._verifying_since = now
 
     @property
     def fraction(self) -> float:
@@ -75,10 +81,10 @@ class DownloadState:
 
     @property
     def speed(self) -> str:
-        """The rate; or that nothing arrives, or that the files are being verified."""
-        if self._progress is not None and self._progress.phase == "verifying":
-            return "verifying"
+        """The rate; or that nothing arrives, or for how long only digests have been missing."""
         now = time.monotonic()
+        if self._verifying_since is not None:
+            return f"verifying {format_clock(now - self._verifying_since)}"
         idle = self._meter.idle_s(now)
         if idle >= _STALLED_AFTER_S:
             return f"no data for {format_duration(idle)}"

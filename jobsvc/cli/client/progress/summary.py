@@ -10,9 +10,13 @@ from jobsvc.client.models import Downloaded
 class Summary:
     """Counts downloaded files; any number of them takes the same memory."""
 
-    def __init__(self, *, verify: bool = True) -> None:
-        """`verify`: whether each file was verified, as a download is that returns."""
+    def __init__(self, *, verify: bool = True, digest_length: int | None = None) -> None:
+        """`verify`: whether each file was verified, as a download is that returns.
+
+        `digest_length`: how many digits of a digest are shown, None for all.
+        """
         self._verify = verify
+        self._digest_length = digest_length
         self._latest: Downloaded | None = None
         self._new = 0
         self._skipped = 0
@@ -43,7 +47,7 @@ class Summary:
         elif file.sha256 is None:
             verified = "each of its files verified by its sha256"  # an archive
         else:
-            verified = f"verified sha256 {file.sha256}"
+            verified = f"verified sha256 {file.sha256[: self._digest_length]}"
         return f"{self._amount(seconds)}, {verified}"
 
     def _many(self, seconds: float) -> str:

@@ -60,7 +60,7 @@ def test_verification_and_silence_are_shown_instead_of_the_rate(clock: Clock) ->
     assert "no data for 20 s" in bar_line(state, 100).plain
     assert "left" not in bar_line(state, 100).plain
     state.update(Progress("job-1", "title.mp4", 1000 * MIB, 1000 * MIB, 0, 1, "verifying"))
-    assert "verifying" in bar_line(state, 100).plain
+    assert "verifying 0:00" in bar_line(state, 100).plain
 
 
 def test_empty_download_has_a_line() -> None:

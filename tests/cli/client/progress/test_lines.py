@@ -67,9 +67,10 @@ def test_line_says_that_nothing_arrives(clock: Clock, capsys: pytest.CaptureFixt
 
 def test_line_says_that_files_are_verified(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with LineDisplay() as display:
+        display.update(progress(1000 * MIB, phase="verifying"))
         clock.now += 11
         display.update(progress(1000 * MIB, phase="verifying"))
-    assert capsys.readouterr().err == "title.mp4: 100 %, 1000 of 1000 MiB, verifying\n"
+    assert capsys.readouterr().err == "title.mp4: 100 %, 1000 of 1000 MiB, verifying 0:11\n"
 
 
 def test_line_of_several_files_counts_them(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
