@@ -94,7 +94,7 @@ class Exchange:
     def is_file(self) -> bool:
         """Whether the response is a file or an archive, and not a JSON document or a stream."""
         path = self.target.partition("?")[0]
-        return "/files/" in path or "/archive." in path or "/download" in path
+        return "/files/" in path or "/archive." in path or path.endswith("/download") or "/download/" in path
 
 
 Fault: TypeAlias = Callable[[Exchange], Awaitable[Answer]]

@@ -37,6 +37,10 @@ def claim(batch: Batch, transfer: Transfer, receiver: Receiver) -> None:
 
 def restart(batch: Batch, transfer: Transfer, source: Source, receiver: Receiver | None = None) -> None:
     """Receive a version of the file from its start; `receiver` alone, if it is given."""
+    with batch.lock:
+        transfer.generation += 1  # what is hashed at this moment is discarded
+        if transfer in batch.to_hash:
+            batch.to_hash.remove(transfer)
     transfer.opened.restart(source)
     batch.receive_anew(transfer, source, receiver)
 
