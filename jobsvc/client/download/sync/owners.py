@@ -7,7 +7,7 @@ from functools import cached_property
 
 from jobsvc.client.download.local.targets import folded
 from jobsvc.client.download.sync.plan import NameTemplate
-from jobsvc.client.download.sync.state import LOCK_NAME, STATE_NAME, SyncState
+from jobsvc.client.download.sync.state import OWN_PREFIX, SyncState
 from jobsvc.client.errors import DownloadError
 
 
@@ -26,7 +26,7 @@ class Owners:
     def claim(self, job_id: str, paths: Sequence[str]) -> None:
         """Raise DownloadError if a path is one of the sync itself, or of a file of another job."""
         for path in paths:
-            if path.partition("/")[0].casefold() in {STATE_NAME, LOCK_NAME}:
+            if path.casefold().startswith(OWN_PREFIX):
                 raise DownloadError(f"A file of {job_id} is named {path}, which belongs to the sync itself.")
         if self._template.separates_jobs:
             self._claim_directory(job_id)

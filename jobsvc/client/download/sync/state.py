@@ -20,8 +20,10 @@ from jobsvc.client.download.sync.errors import StateNotSaved
 from jobsvc.client.errors import DownloadError
 from jobsvc.client.models import Job
 
-STATE_NAME: Final = ".jobsvc-sync.json"
-LOCK_NAME: Final = ".jobsvc-sync.lock"
+OWN_PREFIX: Final = ".jobsvc-sync."
+"""How all names begin that belong to the sync itself."""
+STATE_NAME: Final = f"{OWN_PREFIX}json"
+LOCK_NAME: Final = f"{OWN_PREFIX}lock"
 FORMAT: Final = 1
 LIST_MARGIN_S: Final = 3600.0
 """How much earlier than the newest known change the list is requested: the clocks of a farm differ."""

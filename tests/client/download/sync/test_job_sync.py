@@ -23,7 +23,7 @@ from jobsvc.client import (
 from jobsvc.client.connection_settings import ConnectionSettings
 from jobsvc.client.download.options import DownloadOptions
 from jobsvc.client.download.sync import sync_jobs
-from jobsvc.client.download.sync.state import LOCK_NAME, STATE_NAME
+from jobsvc.client.download.sync.state import LOCK_NAME, OWN_PREFIX, STATE_NAME
 from jobsvc.client.errors import Stopped
 from jobsvc.client.models import Progress
 from jobsvc.client.transport.http_transport import HttpTransport
@@ -68,8 +68,13 @@ def content(directory: Path) -> dict[str, bytes]:
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in directory.rglob("*")
-        if path.is_file() and path.name not in {STATE_NAME, LOCK_NAME}
+        if not path.name.startswith(OWN_PREFIX) and path.is_file()
     }
+
+
+def own_files(directory: Path) -> set[str]:
+    """Return the names of the files of the sync itself."""
+    return {path.name for path in directory.glob(f"{OWN_PREFIX}*")}
 
 
 EXPECTED: Final = {
@@ -101,6 +106,11 @@ async def test_sync_with_nothing_to_do_sends_one_request(service: Service, to: P
     before = await requests(service)
     assert await sync(service, to) == []
     assert await requests(service) == before + 1
+
+
+async def test_finished_sync_leaves_its_state_and_its_lock_alone(service: Service, to: Path) -> None:
+    await sync(service, to)
+    assert own_files(to) == {STATE_NAME, LOCK_NAME}
 
 
 async def test_new_job_is_downloaded_by_the_next_sync(service: Service, to: Path, make_job: MakeJob) -> None:

@@ -22,7 +22,9 @@ def owners(folder: Path, template: str, *, is_insensitive: bool = False) -> Owne
     return Owners(state, NameTemplate(template), lambda: is_insensitive)
 
 
-@pytest.mark.parametrize("path", [".jobsvc-sync.json", ".jobsvc-sync.lock", ".JOBSVC-SYNC.json/x"])
+@pytest.mark.parametrize(
+    "path", [".jobsvc-sync.json", ".jobsvc-sync.json.new", ".jobsvc-sync.lock", ".JOBSVC-SYNC.json/x"]
+)
 def test_names_of_the_sync_itself_are_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(DownloadError, match="belongs to the sync itself"):
         owners(tmp_path, "{path}").claim("job-1", [path])
