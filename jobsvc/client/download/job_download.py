@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from jobsvc.client.connection_settings import ConnectionSettings
 from jobsvc.client.download.local.part_file import PartPaths, part_paths
-from jobsvc.client.download.local.placement import already_exists, free_name, looks_identical, sync_directory
+from jobsvc.client.download.local.placement import (
+    already_exists,
+    check_space,
+    free_name,
+    looks_identical,
+    sync_directory,
+)
 from jobsvc.client.download.local.targets import targets_of
 from jobsvc.client.download.options import DownloadOptions
 from jobsvc.client.download.source import file_source
@@ -44,9 +48,13 @@ def download_job(
     written to it while it is received, and Corrupt is raised after the last byte.
     """
     if not isinstance(to, (str, os.PathLike)):
-        raise NotImplementedError
+        from jobsvc.client.download.streaming import stream_job  # noqa: PLC0415 - rarely used
+
+        return [stream_job(transport, settings, job_id, to, output=output, archive=archive, options=options)]
     if archive is not None:
-        raise NotImplementedError
+        from jobsvc.client.download.archive import download_archive  # noqa: PLC0415 - rarely used
+
+        return [download_archive(transport, settings, job_id, to, archive, output=output, options=options)]
     operation = list_files(settings.retries, job_id, output=output, want_digests=options.verify)
     files: list[File] = list(iterate(operation, transport))
     items = list(zip(files, targets_of(files, to), strict=True))
@@ -88,7 +96,7 @@ def download_files(
         else:
             skipped.append(found)
     yield from skipped
-    check_space(transfers)
+    check_space((each.target, each.paths.part, each.source.size) for each in transfers if not each.exists)
     current = CurrentFiles(transport, settings.retries)
     steps = FileSteps(options, current.find_current, targets)
     batch = Batch(
@@ -103,31 +111,6 @@ def download_files(
     finally:
         for directory in directories:
             sync_directory(directory)
-
-
-def check_space(transfers: Sequence[Transfer]) -> None:
-    """Raise DownloadError if the disks cannot hold what is missing."""
-    needed: dict[int, tuple[Path, int]] = {}
-    for transfer in transfers:
-        if not transfer.exists:
-            parent = transfer.target.parent
-            device = parent.stat().st_dev
-            _, size = needed.get(device, (parent, 0))
-            needed[device] = parent, size + max(0, transfer.source.size - _allocated(transfer.paths.part))
-    for parent, size in needed.values():
-        free = shutil.disk_usage(parent).free
-        if size > free:
-            raise DownloadError(
-                f"{size / 1e9:.3g} GB are needed in {parent}, but only {free / 1e9:.3g} GB are free."
-            ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def _allocated(path: Path) -> int:
-    try:
-        status = path.stat()
-    except OSError:
-        return 0
-    return min(status.st_size, getattr(status, "st_blocks", status.st_size) * 512)
 
 
 def _prepare(

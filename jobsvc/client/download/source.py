@@ -15,6 +15,8 @@ PARALLEL_SIZE: Final = 64 << 20
 """Size from which several connections share a file."""
 MAX_SEGMENT: Final = 64 << 20
 """Bytes of one request for a part of a file."""
+NO_RANGES: Final = 0
+"""Value of `max_segment`: the service sends the whole archive only."""
 EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
@@ -25,7 +27,7 @@ class Source(NamedTuple):
     output: str | None
     """None for an archive."""
     path: str
-    """Of the file in its output; of an archive, the last part of its URL."""
+    """Of the file in its output; of an archive, what selects it."""
     target: str
     """Path and query of the URL; they name this version."""
     etag: str
@@ -33,18 +35,17 @@ class Source(NamedTuple):
     size: int
     sha256: str | None = None
     modified_at: datetime | None = None
-    file: File | None = None
     max_segment: int = MAX_SEGMENT
     """Maximum bytes of one request, if several connections share the file."""
 
     @property
     def name(self) -> str:
         """The name that messages and progress show."""
-        return self.path.partition("?")[0] if self.output is None else self.path
+        return self.path if self.output is not None else f"{self.job_id}.{archive_kind(self.path)}"
 
     def segment_size(self, parallel: int) -> int:
         """Return the bytes of one request: whole chunks, so that all connections have something to do."""
-        if self.size < PARALLEL_SIZE or parallel == 1:
+        if self.size < PARALLEL_SIZE or parallel == 1 or self.max_segment == NO_RANGES:
             return max(self.size, 1)
         share = -(-self.size // parallel)
         return min(self.max_segment, -(-share // CHUNK) * CHUNK)
@@ -55,9 +56,7 @@ def file_source(file: File) -> Source:
     path = job_target(file.job_id, "files", file.output, *file.path.split("/"))
     target = with_query(path, [("version", _version(file.etag))])
     sha256 = file.sha256 or (EMPTY_SHA256 if file.size == 0 else None)
-    return Source(
-        file.job_id, file.output, file.path, target, file.etag, file.size, sha256, file.modified_at, file
-    )
+    return Source(file.job_id, file.output, file.path, target, file.etag, file.size, sha256, file.modified_at)
 
 
 def archive_target(job_id: str, kind: str, outputs: Collection[str]) -> str:
@@ -65,14 +64,20 @@ def archive_target(job_id: str, kind: str, outputs: Collection[str]) -> str:
     return with_query(job_target(job_id, f"archive.{kind}"), [("output", name) for name in outputs])
 
 
-def archive_source(job_id: str, target: str, etag: str, size: int) -> Source:
+def archive_kind(path: str) -> str:
+    """Return `tar` or `zip`, from the last part of an archive's URL."""
+    return path.partition("?")[0].rpartition(".")[2]
+
+
+def archive_source(job_id: str, target: str, etag: str, size: int, *, has_ranges: bool) -> Source:
     """Return the source of an archive; `target` is without a version.
 
     Each request of an archive is charged as one download, and makes the service list all files: so each
     connection gets its part in one request.
     """
     versioned = f"{target}{'&' if '?' in target else '?'}{with_query('', [('version', _version(etag))])[1:]}"
-    return Source(job_id, None, target.rpartition("/")[2], versioned, etag, size, max_segment=max(size, 1))
+    path = target.rpartition("/")[2]
+    return Source(job_id, None, path, versioned, etag, size, max_segment=size if has_ranges else NO_RANGES)
 
 
 def _version(etag: str) -> str:

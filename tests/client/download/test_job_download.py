@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
-from jobsvc.client import Client, Downloaded, FileExists, NotReady, Progress
-from tests.conftest import MakeJob, Serve, put
-from tests.programs.service_runner import Service
+from jobsvc.client import FileExists, NotReady, Progress
+from tests.client.download.helpers import content, download, make_sequence, make_two_outputs
+from tests.conftest import MakeJob, Serve
 
 FILM = os.urandom(100_000)
-
-
-def client(service: Service) -> Client:
-    return Client(f"http://127.0.0.1:{service.port}", service.token, retries=3)
-
-
-def content(directory: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
-
-
-async def download(service: Service, to: Path | str, **options: object) -> list[Downloaded]:
-    with client(service) as own:
-        return await asyncio.to_thread(own.download, "job-1", to, **options)  # type: ignore[arg-type]
 
 
 async def test_one_file_is_written_to_its_target(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
@@ -90,18 +72,6 @@ async def test_other_name_is_chosen(serve: Serve, make_job: MakeJob, tmp_path: P
     assert content(to) == {"film.mp4": b"mine", "film-1.mp4": b"mine", "film-2.mp4": FILM}
 
 
-def make_sequence(make_job: MakeJob, count: int) -> dict[str, bytes]:
-    """Write a job with `count` frames; return them by name."""
-    frames = {f"beauty.{number:04}.exr": os.urandom(1000 + number) for number in range(1, count + 1)}
-    job = make_job(
-        status="completed",
-        outputs=[{"name": "beauty", "role": "main", "kind": "sequence", "path": "frames/beauty.####.exr"}],
-    )
-    for name, data in frames.items():
-        put(job / "frames" / name, data)
-    return frames
-
-
 async def test_sequence_is_written_below_the_directory(
     serve: Serve, make_job: MakeJob, tmp_path: Path
 ) -> None:
@@ -110,6 +80,21 @@ async def test_sequence_is_written_below_the_directory(
     assert content(tmp_path / "to") == frames
     assert [result.path.name for result in results] == sorted(frames)
     assert all(result.sha256 is not None for result in results)
+
+
+async def test_several_outputs_have_directories(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    files = make_two_outputs(make_job)
+    await download(await serve(), tmp_path / "to")
+    assert content(tmp_path / "to") == files
+
+
+async def test_only_the_chosen_output_is_downloaded(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    files = make_two_outputs(make_job)
+    await download(await serve(), tmp_path / "to", output="notes")
+    expected = {
+        name.removeprefix("notes/"): data for name, data in files.items() if name.startswith("notes/")
+    }
+    assert content(tmp_path / "to") == expected
 
 
 async def test_files_of_an_earlier_run_are_left_as_they_are(

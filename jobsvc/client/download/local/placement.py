@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -57,6 +58,21 @@ def looks_identical(target: Path, source: Source) -> bool:
         return False
     difference = abs(status.st_mtime - source.modified_at.timestamp())
     return status.st_size == source.size and difference <= MTIME_TOLERANCE_S
+
+
+def check_space(files: Iterable[tuple[Path, Path, int]]) -> None:
+    """Raise DownloadError if the disks cannot hold what is missing of files: target, part file, size."""
+    needed: dict[int, tuple[Path, int]] = {}
+    for target, part, size in files:
+        device = target.parent.stat().st_dev
+        _, total = needed.get(device, (target.parent, 0))
+        needed[device] = target.parent, total + max(0, size - _allocated(part))
+    for directory, size in needed.values():
+        free = shutil.disk_usage(directory).free
+        if size > free:
+            raise DownloadError(
+                f"{size / 1e9:.3g} GB are needed in {directory}, but only {free / 1e9:.3g} GB are free."
+            ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def place(part: PartFile, target: Path, exists: Exists) -> Path:
@@ -119,6 +135,15 @@ else:
             part.replace(target)
         else:
             part.unlink()
+
+
+def _allocated(path: Path) -> int:
+    """Return the bytes of a file that are on disk."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0
+    return min(status.st_size, getattr(status, "st_blocks", status.st_size) * 512)
 
 
 def _set_modified(part: PartFile) -> None:

@@ -7,8 +7,7 @@ from threading import Lock
 from typing import Final
 
 from jobsvc.client.download.source import Source, file_source
-from jobsvc.client.download.transfer.file_transfer import Transfer
-from jobsvc.client.download.transfer.responses import PRECONDITION_FAILED, etag_matches, repr_digest
+from jobsvc.client.download.transfer.responses import etag_matches, repr_digest
 from jobsvc.client.download.transfer.verification import REPLACED
 from jobsvc.client.errors import OutputMissing, Problem
 from jobsvc.client.models import File
@@ -19,6 +18,7 @@ from jobsvc.client.transport.driver import Transport, iterate, run
 
 MAX_SINGLE: Final = 4
 """Files whose digests are requested one by one; for more of them the list of the job is read again."""
+_NOT_THIS_VERSION: Final = frozenset({404, 409, 412})
 
 
 class CurrentFiles:
@@ -47,36 +47,37 @@ class CurrentFiles:
             )
         return file_source(known)
 
-    def find(self, transfers: Sequence[Transfer]) -> dict[Transfer, str]:
-        """Return the digests that are known, and REPLACED for files with another version."""
-        found = self._find_single if len(transfers) <= MAX_SINGLE else self._find_listed
-        return {transfer: digest for transfer, digest in found(transfers) if digest is not None}
+    def find(self, sources: Sequence[Source]) -> list[str | None]:
+        """Return the SHA-256 of each file: None if it is not known, REPLACED if it has another version."""
+        if len(sources) > MAX_SINGLE:
+            return self._find_listed(sources)
+        return [self._find_single(source) for source in sources]
 
-    def _find_single(self, transfers: Iterable[Transfer]) -> Iterable[tuple[Transfer, str | None]]:
-        for transfer in transfers:
-            headers = {"Want-Repr-Digest": "sha-256=1"}
-            request = Request(transfer.source.target, method="HEAD", headers=headers)
-            try:
-                response = run(send_with_retries(request, self._retries), self._transport)
-            except Problem as exc:
-                if exc.status != PRECONDITION_FAILED:
-                    raise
-                yield transfer, REPLACED
-                continue
-            is_same = etag_matches(response.headers.get("etag"), transfer.source.etag)
-            yield transfer, repr_digest(response.headers) if is_same else REPLACED
+    def _find_single(self, source: Source) -> str | None:
+        request = Request(source.target, method="HEAD", headers={"Want-Repr-Digest": "sha-256=1"})
+        try:
+            response = run(send_with_retries(request, self._retries), self._transport)
+        except Problem as exc:
+            # Without a body it is not known what has happened: `find_current` raises a better error.
+            if exc.status in _NOT_THIS_VERSION:
+                return REPLACED
+            raise
+        if not etag_matches(response.headers.get("etag"), source.etag):
+            return REPLACED
+        return repr_digest(response.headers)
 
-    def _find_listed(self, transfers: Sequence[Transfer]) -> Iterable[tuple[Transfer, str | None]]:
+    def _find_listed(self, sources: Sequence[Source]) -> list[str | None]:
         outputs: dict[str, dict[str, None]] = {}
-        for transfer in transfers:
-            outputs.setdefault(transfer.source.job_id, {})[transfer.source.output or ""] = None
+        for source in sources:
+            outputs.setdefault(source.job_id, {})[source.output or ""] = None
         with self._lock:
             for job_id, names in outputs.items():
                 self._list(job_id, names)
-            for transfer in transfers:
-                source = transfer.source
-                file = self._known.get((source.job_id, source.output, source.path))
-                yield transfer, file.sha256 if file is not None and file.etag == source.etag else REPLACED
+            return [self._listed_digest(source) for source in sources]
+
+    def _listed_digest(self, source: Source) -> str | None:
+        file = self._known.get((source.job_id, source.output, source.path))
+        return file.sha256 if file is not None and file.etag == source.etag else REPLACED
 
     def _list(self, job_id: str, outputs: Iterable[str]) -> None:
         names = list(outputs)

@@ -13,8 +13,9 @@ from jobsvc.client.download.source import Source
 from jobsvc.client.download.transfer.batch import Batch
 from jobsvc.client.download.transfer.file_transfer import Transfer
 from jobsvc.client.download.transfer.receiver import SegmentReceiver
-from jobsvc.client.download.transfer.starting_over import discard, restart
-from jobsvc.client.errors import Corrupt, FileExists
+from jobsvc.client.download.transfer.responses import Replaced
+from jobsvc.client.download.transfer.starting_over import discard, replace, restart
+from jobsvc.client.errors import Corrupt, FileExists, NotVerified
 from jobsvc.client.models import Downloaded
 
 
@@ -26,9 +27,12 @@ class FileSteps:
         options: DownloadOptions,
         find_current: Callable[[Source], Source],
         targets: Container[Path] = (),
-        inspect: Callable[[Source, Path], object] | None = None,
+        inspect: Callable[[Batch, Transfer], object] | None = None,
     ) -> None:
-        """`targets`: of all files. `inspect` checks a complete part file, and raises Corrupt."""
+        """`targets`: of all files.
+
+        `inspect` checks a complete part file, and raises Corrupt or Replaced.
+        """
         self.find_current = find_current
         self._options = options
         self._targets = targets
@@ -60,10 +64,17 @@ class FileSteps:
             return
         if self._inspect is not None:
             try:
-                self._inspect(transfer.source, transfer.paths.part)
+                self._inspect(batch, transfer)
+            except NotVerified:
+                raise
             except Corrupt as exc:
                 discard(batch, transfer, str(exc))
                 return
+            except Replaced:
+                replace(batch, transfer)
+                return
+        if batch.stopping:
+            return
         try:
             path, skipped = place(part, transfer.target, self._options.exists), False
         except FileExists:

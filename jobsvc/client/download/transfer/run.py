@@ -24,7 +24,7 @@ _DISK_FULL: Final = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOS
 
 
 def run_batch(
-    batch: Batch, finder: DigestFinder, options: DownloadOptions
+    batch: Batch, finder: DigestFinder | None, options: DownloadOptions
 ) -> Iterator[tuple[Transfer, Downloaded]]:
     """Download; yield each file when it is done.
 
@@ -32,7 +32,7 @@ def run_batch(
     part files that the next download continues.
     """
     workers: list[Callable[[], object]] = [partial(_work, batch)] * options.parallel
-    if batch.verify:
+    if batch.verify and finder is not None:
         workers += [partial(hash_files, batch), partial(find_digests, batch, finder)]
     threads = [Thread(target=_guard, args=(batch, work), daemon=True) for work in workers]
     try:

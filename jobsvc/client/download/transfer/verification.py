@@ -6,12 +6,13 @@ are alike, and so that the disk's errors are found, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from jobsvc.client.download.source import Source
 from jobsvc.client.download.transfer.batch import Batch
 from jobsvc.client.download.transfer.file_transfer import Superseded, Transfer
 from jobsvc.client.download.transfer.starting_over import discard, replace
@@ -34,15 +35,17 @@ MAX_OPEN: Final = 32
 """Complete files without a digest that stay open and locked."""
 
 REPLACED: Final = "replaced"
-Digests: TypeAlias = Mapping[Transfer, str]
-"""SHA-256 of files, or REPLACED."""
+"""Returned in place of a SHA-256."""
 
 
 class DigestFinder(Protocol):
     """Asks the service for digests, and makes it compute them."""
 
-    def find(self, transfers: Sequence[Transfer]) -> Digests:
-        """Return those that are known. Raises Problem or ConnectionFailed."""
+    def find(self, sources: Sequence[Source]) -> Sequence[str | None]:
+        """Return the SHA-256 of each file: None if it is not known, REPLACED if it has another version.
+
+        Raises Problem or ConnectionFailed.
+        """
 
 
 class _Slice(NamedTuple):
@@ -85,14 +88,15 @@ def find_digests(batch: Batch, finder: DigestFinder) -> None:
             waiting, receiving = list(batch.without_digest), batch.is_receiving
         if waiting != previous or receiving:
             pause, progress_at = FIRST_PAUSE_S, monotonic()
-        found = finder.find(waiting)
+        digests = finder.find([transfer.source for transfer in waiting])
+        found = {each: digest for each, digest in zip(waiting, digests, strict=True) if digest is not None}
         with batch.lock:
             for transfer, digest in found.items():
                 del batch.without_digest[transfer]
                 _judge(batch, transfer, digest)
         previous = [transfer for transfer in waiting if transfer not in found]
-        if not found and monotonic() - progress_at > _patience(waiting):
-            raise _not_verified(waiting)
+        if not found and monotonic() - progress_at > patience([transfer.source for transfer in waiting]):
+            raise not_verified([transfer.source for transfer in waiting])
         with suppress(Superseded):
             batch.wait(pause)
         pause = min(pause * 2, MAX_PAUSE_S)
@@ -151,14 +155,16 @@ def _wait_for_files_without_digest(batch: Batch) -> bool:
     return False
 
 
-def _patience(waiting: Sequence[Transfer]) -> float:
-    return PATIENCE_S + max(transfer.source.size for transfer in waiting) / PATIENCE_BYTES_PER_S
+def patience(sources: Sequence[Source]) -> float:
+    """Return the seconds to wait until one more digest becomes known."""
+    return PATIENCE_S + max(source.size for source in sources) / PATIENCE_BYTES_PER_S
 
 
-def _not_verified(waiting: Sequence[Transfer]) -> NotVerified:
-    name = waiting[0].source.name
-    others = f" and {len(waiting) - 1} more files" if len(waiting) > 1 else ""
+def not_verified(sources: Sequence[Source], *, kept: bool = True) -> NotVerified:
+    """Return the error for files whose digests did not become known; `kept`: their part files remain."""
+    name = sources[0].name
+    others = f" and {len(sources) - 1} more files" if len(sources) > 1 else ""
     return NotVerified(
-        f"{name}{others}: all bytes were received, but the service does not know the SHA-256 yet. "
-        "They are kept: the next download only verifies them."
+        f"{name}{others}: all bytes were received, but the service does not know the SHA-256 yet."
+        + (" They are kept: the next download only verifies them." if kept else "")
     )

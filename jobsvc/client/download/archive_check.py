@@ -1,0 +1,85 @@
+"""Read the members of an archive, and compare them with the list of the files that it should have."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeAlias
+
+from jobsvc.client.errors import Corrupt
+from jobsvc.client.models import File
+
+if TYPE_CHECKING:
+    import tarfile
+
+READ_SIZE: Final = 1 << 20
+
+Check: TypeAlias = Callable[[], object]
+"""Called from time to time, to end a long computation with an exception."""
+
+
+class Member(NamedTuple):
+    """A file in an archive."""
+
+    name: str
+    size: int
+    sha256: str | None
+    """None if it was not computed."""
+
+
+def read_tar(archive: IO[bytes], *, hashed: bool, check: Check, seekable: bool = True) -> list[Member]:
+    """Return the members of a tar archive, with their SHA-256 if `hashed`. Raises Corrupt."""
+    import tarfile  # noqa: PLC0415 - only archives need it
+
+    try:
+        with tarfile.open(fileobj=archive, mode="r:" if seekable else "r|", bufsize=READ_SIZE) as tar:
+            return list(_tar_members(tar, hashed=hashed, check=check))
+    except (tarfile.TarError, EOFError) as exc:
+        raise Corrupt(f"The archive is damaged: {exc}.") from exc
+
+
+def read_zip(archive: BinaryIO, *, verify: bool, check: Check) -> list[Member]:
+    """Return the members of a zip archive; with `verify` compare the CRC-32 of each. Raises Corrupt."""
+    import zipfile  # noqa: PLC0415 - only archives need it
+
+    try:
+        with zipfile.ZipFile(archive) as unpacked:
+            items = unpacked.infolist()
+            for item in items if verify else ():
+                with unpacked.open(item) as content:
+                    while content.read(READ_SIZE):
+                        check()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as exc:
+        raise Corrupt(f"The archive is damaged: {exc}.") from exc
+    return [Member(item.filename, item.file_size, None) for item in items]
+
+
+def compare(members: Sequence[Member], files: Sequence[File]) -> None:
+    """Compare names, order, sizes, and the SHA-256 that were computed. Raises Corrupt."""
+    if [member[:2] for member in members] != [(_name(file), file.size) for file in files]:
+        raise Corrupt("The archive does not have the files of the job, in their order and with their sizes.")
+    for member, file in zip(members, files, strict=True):
+        if member.sha256 is not None and file.size and member.sha256 != file.sha256:
+            raise Corrupt(f"{member.name} in the archive is not right.")
+
+
+def _tar_members(tar: tarfile.TarFile, *, hashed: bool, check: Check) -> Iterator[Member]:
+    kept: list[object] = vars(tar)["members"]
+    while (item := tar.next()) is not None:
+        content = tar.extractfile(item)
+        if content is None:
+            raise Corrupt(f"{item.name} in the archive is not a file.")
+        yield Member(item.name, item.size, _sha256(content, check) if hashed else None)
+        kept.clear()  # 1 kB for each
+
+
+def _sha256(content: IO[bytes], check: Check) -> str:
+    hasher = hashlib.sha256()
+    while data := content.read(READ_SIZE):
+        hasher.update(data)
+        check()
+    return hasher.hexdigest()
+
+
+def _name(file: File) -> str:
+    return f"{file.output}/{file.path}"
