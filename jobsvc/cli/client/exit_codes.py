@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from types import MappingProxyType
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TextIO
 
 import click
 
@@ -82,8 +82,9 @@ class ClientFailure(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the line `jobsvc: <message>`."""
         del file
-        with suppress(OSError):  # standard error is closed: the exit code remains
+        with suppress(OSError):  # without standard error, the exit code remains
             complain(self.message)
+        _flush_or_discard(sys.stderr)
 
 
 def complain(message: str) -> None:
@@ -132,7 +133,7 @@ def client_errors() -> Iterator[None]:
             raise SystemExit(ExitCode.ERROR) from exc
         raise ClientFailure(_os_error(exc)) from exc
     finally:
-        _flush_or_discard_output()
+        _flush_or_discard(sys.stdout)
 
 
 def _is_closed_pipe(exc: OSError) -> bool:
@@ -140,14 +141,15 @@ def _is_closed_pipe(exc: OSError) -> bool:
     return isinstance(exc, BrokenPipeError) or (sys.platform == "win32" and exc.errno == errno.EINVAL)
 
 
-def _flush_or_discard_output() -> None:
-    """Discard what standard output does not accept, because Python writes it again when it ends."""
+def _flush_or_discard(stream: TextIO | None) -> None:
+    """Discard what a standard stream does not accept: at its end Python would write it again and fail."""
+    if stream is None:
+        return
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        stream.flush()
     except OSError:
         with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _os_error(exc: OSError) -> str:

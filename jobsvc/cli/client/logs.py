@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from jobsvc.cli.client.exit_codes import complain
+from jobsvc.cli.client.exit_codes import ClientFailure, complain
 from jobsvc.cli.client.parameters import JobId, examples, with_client
 from jobsvc.cli.client.terminal import printable
 from jobsvc.client import Client, LogLines
@@ -31,6 +31,8 @@ def logs(client: Client, /, job_id: str, *, follow: bool, tail: int | None) -> N
     escaped. With -f the service sends text: line ends are LF, and bytes that are not UTF-8 are replaced. A
     message on standard error says so if the log was truncated or replaced.
     """
+    if sys.stdout is None:
+        raise ClientFailure("Standard output is closed.")
     escape = sys.stdout.isatty()
     stream = sys.stdout.buffer
     for part in client.log(job_id, tail=tail, follow=follow, errors="surrogateescape"):

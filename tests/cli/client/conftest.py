@@ -24,7 +24,12 @@ from tests.programs.service_runner import PROJECT, Process, start_service_proces
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove settings of the client, and let it find no profile but those of the test."""
     for name in os.environ:
-        if name.startswith(("JOBSVC_", "XDG_")) or name in {"NO_COLOR", "COLUMNS", "TERM"}:
+        if name.startswith(("JOBSVC_", "XDG_")) or name in {
+            "NO_COLOR",
+            "COLUMNS",
+            "TERM",
+            "PYTHONUNBUFFERED",
+        }:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -96,12 +98,28 @@ def test_error_completes_nothing_and_prints_nothing(service: Process, environmen
     assert (done.stdout.strip(), done.stderr, done.returncode) == ("", "", 0)
 
 
-def test_service_that_does_not_respond_holds_up_the_shell_for_a_short_time(service: Process) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        started_at = time.monotonic()
-        done = completed(
-            service, "jobsvc", "status", "s", JOBSVC_URL=f"http://127.0.0.1:{silent.getsockname()[1]}"
-        )
+@contextmanager
+def slow_service() -> Iterator[str]:
+    """Respond with a byte now and then, and never completely."""
+    done = Event()
+
+    def respond() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not done.wait(0.2):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=respond, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        done.set()
+
+
+def test_service_that_responds_slowly_holds_up_the_shell_for_a_short_time(service: Process) -> None:
+    started_at = time.monotonic()
+    with slow_service() as url:
+        done = completed(service, "jobsvc", "status", "s", JOBSVC_URL=url)
     assert time.monotonic() - started_at < 10
     assert (done.stdout.strip(), done.stderr) == ("", "")
 

@@ -117,6 +117,11 @@ def test_full_disk_below_standard_output_is_reported() -> None:
     assert (done.returncode, done.stderr) == (1, "jobsvc: No space left on device.\n")
 
 
+def test_failure_keeps_its_exit_code_while_the_disk_is_full() -> None:
+    done = run("sys.stdout.write('x'); raise KeyboardInterrupt", "> /dev/full")
+    assert (done.returncode, done.stderr) == (130, "jobsvc: Interrupted.\n")
+
+
 def test_reader_that_closes_the_pipe_gets_no_traceback() -> None:
     done = run("[click.echo('x' * 100000) for _ in range(100)]", "| head -c 1; exit")
     assert (done.stdout, done.stderr) == ("x", "")

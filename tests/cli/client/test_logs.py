@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from jobsvc.cli.client.logs import harmless
-from tests.cli.client.conftest import RunClient, service_with, start_client
+from tests.cli.client.conftest import RunClient, service_with, start_client, variables
 from tests.cli.client.pseudo_terminal import run_on_terminal
 from tests.conftest import MakeJob, job_maker, put
-from tests.programs.service_runner import Process
+from tests.programs.service_runner import PROJECT, Process
 
 LOG = b"Fra:1\r\nfirst\n\x1b[31mred\x1b[0m\x1b[2J\n\xff\xfe not UTF-8\n" + "許可\n".encode() + b"no line feed"
 
@@ -80,6 +83,18 @@ def test_replaced_log_is_said_on_standard_error(service: Process, make_job: Make
     assert client.stdout.readline() == "second attempt\n"
     make_job("again", output=b"film")
     assert client.communicate(timeout=30) == ("", "")
+
+
+def test_closed_standard_output_is_an_error(service: Process) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m jobsvc logs done >&-"],
+        cwd=PROJECT,
+        env={**os.environ, **variables(service)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "jobsvc: Standard output is closed.\n")
 
 
 def test_terminal_gets_colours_but_no_other_control_sequences(service: Process) -> None:
