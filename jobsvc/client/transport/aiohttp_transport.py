@@ -119,8 +119,9 @@ class AiohttpTransport:
             headers=headers,
             data=request.body,
             ssl=self._tls,
+            # Not sock_connect, which leaves out the response of a proxy to CONNECT.
             timeout=ClientTimeout(
-                total=None, sock_connect=min(seconds, self._settings.timeout), sock_read=seconds
+                total=None, connect=min(seconds, self._settings.timeout), sock_read=seconds
             ),
             allow_redirects=False,
             **options,

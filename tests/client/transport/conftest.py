@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,11 @@ import pytest
 from jobsvc.client.connection_settings import ConnectionSettings
 from jobsvc.client.transport.http_transport import HttpTransport
 from tests.clients.scripted_server import ScriptedServer, Step
+from tests.programs.certificates import create_certificate
 
 SECRET = "secret-of-the-test"  # noqa: S105 - not a password
+REMOTE = "render.test"
+"""A host that only the proxy of a test knows."""
 
 
 class Pair:
@@ -44,3 +49,18 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with `certificate`, and `pem` with its key too; tests that use it need openssl."""
+    folder = tmp_path_factory.mktemp("certificates")
+    create_certificate(folder, f"DNS:localhost,DNS:{REMOTE}")
+    return folder
+
+
+@pytest.fixture
+def tls(certificates: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "pem")
+    return context

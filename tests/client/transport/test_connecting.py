@@ -14,7 +14,7 @@ from jobsvc.client.connection_settings import ConnectionSettings
 from jobsvc.client.errors import BadConfiguration, ConnectionFailed
 from jobsvc.client.protocol.steps import Request
 from jobsvc.client.transport.http_transport import HttpTransport
-from tests.client.transport.conftest import SECRET
+from tests.client.transport.conftest import REMOTE, SECRET
 from tests.clients.scripted_server import (
     ScriptedConnection,
     ScriptedServer,
@@ -26,12 +26,9 @@ from tests.clients.scripted_server import (
     then,
     tunnel,
 )
-from tests.programs.certificates import create_certificate
 from tests.programs.external_programs import needs
 
 GET = Request("/api/jobs")
-REMOTE = "render.test"
-"""A host that only the proxy of a test knows."""
 
 
 def get(url: str, **settings: object) -> bytes:
@@ -121,20 +118,6 @@ def ipv6() -> None:
 # TLS
 
 pytestmark = needs("openssl")
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("certificates")
-    create_certificate(folder, f"DNS:localhost,DNS:{REMOTE}")
-    return folder
-
-
-@pytest.fixture
-def tls(certificates: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / "pem")
-    return context
 
 
 def test_https_is_verified_with_the_certificates_of_the_file(certificates: Path, tls: ssl.SSLContext) -> None:
