@@ -6,6 +6,7 @@ import base64
 import re
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from tests.clients.scripted_server import (
     then,
     tunnel,
 )
+from tests.eventually import wait_until
 from tests.programs.external_programs import needs
 
 GET = Request("/api/jobs")
@@ -90,6 +92,22 @@ def test_reason_of_the_system_is_given(monkeypatch: pytest.MonkeyPatch, error: O
 
     monkeypatch.setattr(socket, "create_connection", fail)
     assert str(failure("http://render.test")) == text
+
+
+def test_connecting_has_the_timeout_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a request can be longer, because it waits for an event."""
+    timeouts = []
+
+    def fail(_: object, timeout: float) -> None:
+        timeouts.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", fail)
+    transport = HttpTransport(ConnectionSettings("http://render.test", SECRET, timeout=10))
+    for timeout in (75, 1):
+        with pytest.raises(ConnectionFailed):
+            transport.send(GET._replace(timeout=timeout))
+    assert timeouts == [10, 1]
 
 
 def test_ipv6_address_is_reached(ipv6: None) -> None:
@@ -190,6 +208,19 @@ def test_end_of_the_tcp_connection_is_not_the_end_of_a_body(certificates: Path, 
     with ScriptedServer([then(head() + b"part", _shut_down)], tls=tls) as server:
         problem = failure(f"https://localhost:{server.port}", ca_file=_file(certificates))
     assert "closed the connection" in str(problem)
+
+
+def test_close_ends_a_read_over_tls(certificates: Path, tls: ssl.SSLContext) -> None:
+    script = [then(head("Content-Length: 5"), b"ab", silence)]
+    with ScriptedServer(script, tls=tls) as server, ThreadPoolExecutor(1) as threads:
+        settings = ConnectionSettings(f"https://localhost:{server.port}", SECRET, ca_file=_file(certificates))
+        stream = HttpTransport(settings).open(GET)
+        assert stream.read() == b"ab"
+        reading = threads.submit(stream.read)
+        wait_until(lambda: stream._reading)
+        stream.close()
+        with pytest.raises(ConnectionFailed, match="was closed"):
+            reading.result(10)
 
 
 def test_closed_tls_connection_is_replaced(certificates: Path, tls: ssl.SSLContext) -> None:
@@ -298,6 +329,7 @@ def test_excluded_hosts_are_reached_without_the_proxy(monkeypatch: pytest.Monkey
         connect = socket.create_connection
         monkeypatch.setattr(socket, "create_connection", lambda *_: connect(("127.0.0.1", server.port)))
         assert get(f"http://{REMOTE}") == b"ok"
+    assert server.requests[0].startswith(b"GET /api/jobs HTTP/1.1")
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,15 @@ def test_invalid_chunks_are_an_error(connect: Connect, body: bytes) -> None:
         connect([CHUNKED + body]).transport.send(GET)
 
 
+def test_error_after_received_bytes_is_raised_by_the_next_call(connect: Connect) -> None:
+    """What follows an invalid chunk can look like a valid one."""
+    script = [then(CHUNKED + b"3\r\nabcX\r\n\r\n3\r\ndef\r\n0\r\n\r\n", silence)]
+    stream = connect(script).transport.open(GET)
+    assert read_into(stream, 10) == (3, b"abc")
+    with pytest.raises(ConnectionFailed, match="has an invalid chunk"):
+        read_into(stream, 10)
+
+
 @pytest.mark.parametrize("body", [b"", b"3", b"3\r\n", b"3\r\nab", b"3\r\nabc", b"3\r\nabc\r\n0\r\n"])
 def test_end_before_the_last_chunk_is_an_error(connect: Connect, body: bytes) -> None:
     with pytest.raises(ConnectionFailed, match="closed the connection within a response"):
@@ -144,6 +153,7 @@ def test_end_before_the_last_chunk_is_an_error(connect: Connect, body: bytes) ->
 def test_body_without_a_length_ends_with_the_connection(connect: Connect) -> None:
     pair = connect([head() + DATA], [response(b"next")])
     assert pair.transport.send(GET).body == DATA
+    assert not pair.transport._idle._connections
     assert pair.transport.send(GET).body == b"next"
     assert pair.server.accepted_count == 2
 
