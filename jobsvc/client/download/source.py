@@ -35,8 +35,8 @@ class Source(NamedTuple):
     size: int
     sha256: str | None = None
     modified_at: datetime | None = None
-    max_segment: int = MAX_SEGMENT
-    """Maximum bytes of one request, if several connections share the file."""
+    max_segment: int | None = None
+    """Maximum bytes of one request, if several connections share the file; None for MAX_SEGMENT."""
 
     @property
     def name(self) -> str:
@@ -48,7 +48,7 @@ class Source(NamedTuple):
         if self.size < PARALLEL_SIZE or parallel == 1 or self.max_segment == NO_RANGES:
             return max(self.size, 1)
         share = -(-self.size // parallel)
-        return min(self.max_segment, -(-share // CHUNK) * CHUNK)
+        return min(self.max_segment or MAX_SEGMENT, -(-share // CHUNK) * CHUNK)
 
 
 def file_source(file: File) -> Source:

@@ -18,10 +18,10 @@ def client(service: Service, port: int | None = None, **options: Any) -> Client:
 
 
 async def download(
-    service: Service, to: Path | str, *, port: int | None = None, **options: Any
+    service: Service, to: Path | str, *, port: int | None = None, retries: int = 3, **options: Any
 ) -> list[Downloaded]:
     """Download job-1."""
-    with client(service, port) as own:
+    with client(service, port, retries=retries) as own:
         return await asyncio.to_thread(own.download, "job-1", to, **options)
 
 
