@@ -10,7 +10,7 @@ import signal
 import struct
 import sys
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -41,17 +41,21 @@ class ClientCommand:
 
     async def run(self, *words: object, **variables: str) -> CompletedProgram:
         """Run a command to its end without a terminal."""
-        async with self.running(*words, **variables) as process:
+        async with self.running(*words, variables=variables) as process:
             async with asyncio.timeout(DEADLINE_S):
                 output, said = await process.communicate()
         assert process.returncode is not None
         return CompletedProgram(process.returncode, output, said.decode())
 
     @asynccontextmanager
-    async def running(self, *words: object, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """Run a command during a block; then it is killed."""
+    async def running(
+        self, *words: object, stdout: int | None = None, variables: Mapping[str, str] | None = None
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Run a command during a block; then it is killed. `stdout` is a descriptor instead of a pipe."""
         pipe = asyncio.subprocess.PIPE
-        process = await self._start(words, variables, stdout=pipe, stderr=pipe)
+        process = await self._start(
+            words, dict(variables or {}), stdout=pipe if stdout is None else stdout, stderr=pipe
+        )
         try:
             yield process
         finally:

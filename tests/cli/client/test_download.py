@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -135,8 +136,31 @@ async def test_archive_is_one_file(command: ClientCommand) -> None:
 async def test_standard_output_gets_the_bytes_alone(command: ClientCommand) -> None:
     ended = await command.run("download", JOB, "-o", "-")
     assert (ended.exit_code, ended.stdout) == (0, FILM), ended.stderr
-    assert "1.00 MiB in " in last_line(ended)
+    assert last_line(ended).startswith("standard output: 1.00 MiB in ")
     assert entries(command) == []
+
+
+async def test_archive_on_standard_output_is_verified(command: ClientCommand) -> None:
+    ended = await command.run("download", "frames", "--archive", "tar", "-o", "-")
+    assert (ended.exit_code, ended.stdout.count(b"star/star.000")) == (0, 3), ended
+    assert last_line(ended).startswith("standard output: ")
+    assert last_line(ended).endswith("each of its files verified by its sha256")
+
+
+async def test_several_files_cannot_be_written_to_standard_output(command: ClientCommand) -> None:
+    ended = await command.run("download", "frames", "-o", "-")
+    assert (ended.exit_code, ended.stdout) == (1, b"")
+    assert "archive" in last_line(ended)
+
+
+async def test_closed_standard_output_is_no_success(command: ClientCommand) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    async with command.running("download", JOB, "-o", "-", stdout=write_end) as process:
+        os.close(write_end)
+        async with asyncio.timeout(20):
+            _, said = await process.communicate()
+    assert (process.returncode, said) == (1, b"")
 
 
 async def test_bytes_are_not_written_to_a_terminal(command: ClientCommand) -> None:
@@ -181,9 +205,10 @@ async def test_unknown_token_is_not_authorized(command: ClientCommand) -> None:
     assert "jsvc_" not in ended.stderr
 
 
-async def test_wrong_bytes_are_not_a_file(command: ClientCommand) -> None:
+@pytest.mark.parametrize("to", [(), ("-o", "-")])
+async def test_wrong_bytes_are_not_a_file(command: ClientCommand, to: tuple[str, ...]) -> None:
     async with (proxy := FaultyProxy(command.port, always=[flip_byte])).serving():
-        ended = await command.through(proxy.port).run("download", JOB, "--retries", "1")
+        ended = await command.through(proxy.port).run("download", JOB, "--retries", "1", *to)
     assert ended.exit_code == 7, ended
     assert not (command.folder / "film.mp4").exists()
 
