@@ -135,7 +135,7 @@ def _environment_token(profile: str | None) -> str | None:
             line = opened.readline(_MAX_TOKEN_FILE)
     except OSError as exc:
         raise BadConfiguration(f"JOBSVC_TOKEN_FILE: {file} cannot be read: {exc.strerror}.") from None
-    return normalize_token(line.decode("utf-8", "replace"), f"the first line of {file}")
+    return normalize_token(line.decode("utf-8-sig", "replace"), f"the first line of {file}")
 
 
 def _find(name: str, *, required: bool) -> Profile | None:

@@ -64,9 +64,12 @@ def test_variable_names_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve()[:2] == (URL, TOKEN)
 
 
-def test_first_line_of_the_token_file_is_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_first_line_of_the_token_file_is_the_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
     file = tmp_path / "token"
-    file.write_text(f" {TOKEN} \r\nsecond line\n")
+    file.write_text(f" {TOKEN} \r\nsecond line\n", encoding)
     monkeypatch.setenv("JOBSVC_TOKEN_FILE", str(file))
     assert resolve(URL).token == TOKEN
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from jobsvc.client.transport.response_head import body_framing, read_head
 
 MAX_IDLE_CONNECTIONS: Final = 8
 IDLE_TIMEOUT_S: Final = 30.0
-"""Idle connections are closed after this time; services and proxies close them after 60 s or more."""
+"""Idle connections are not used after this time; jobsvc itself closes them after 75 s."""
 
 _TARGET: Final = re.compile(r"/[!-~]*")
 _FIELD_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
@@ -116,6 +117,7 @@ class IdleConnections:
         self._lock = Lock()
         self._connections: list[tuple[float, Connection]] = []
         """When each became idle (monotonic), oldest first."""
+        self._process_id = os.getpid()
 
     def __del__(self) -> None:
         """Close them with a Client that is not used any more; nobody has to call its close()."""
@@ -123,6 +125,9 @@ class IdleConnections:
 
     def take(self) -> Connection | None:
         """Return the connection that was used last, if it is still good."""
+        if self._process_id != os.getpid():
+            self.clear()  # after a fork, they belong to the parent: responses would be mixed up
+            self._process_id = os.getpid()
         while True:
             with self._lock:
                 if not self._connections:

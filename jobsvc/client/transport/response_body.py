@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import Final, TypeVar
+from typing import Final
 
 from jobsvc.client.errors import ConnectionFailed
 from jobsvc.client.transport.connection import Connection
@@ -17,8 +17,6 @@ from jobsvc.client.transport.failures import (
     body_incomplete,
 )
 from jobsvc.client.transport.response_head import BodyFraming, ResponseHead
-
-T = TypeVar("T")
 
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
 _MAX_LINE: Final = 8 << 10
@@ -59,7 +57,7 @@ class ResponseStream:
         self._lock = Lock()
         self._reading = False
         self._ended = False
-        """Whether the body was read to its end: the connection belongs to somebody else."""
+        """Whether the body was read to its end; then the connection can be in use by another response."""
         self._closed = False
         if framing.length == 0:
             self._end()

@@ -179,6 +179,15 @@ def test_only_some_idle_connections_are_kept(connect: Connect) -> None:
     assert all(connection._socket.fileno() == -1 for connection in connections[:3])
 
 
+def test_forked_process_uses_connections_of_its_own(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = connect([response(b"1"), response(b"wrong")], [response(b"2"), response(b"3")])
+    pair.transport.send(GET)
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert [pair.transport.send(GET).body for _ in range(2)] == [b"2", b"3"]
+
+
 def test_close_closes_idle_connections_and_the_next_request_opens_a_new_one(connect: Connect) -> None:
     pair = connect([response(b"1"), response(b"wrong")], [response(b"2")])
     pair.transport.send(GET)
