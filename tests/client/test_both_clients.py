@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
+from io import BytesIO
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -30,7 +31,7 @@ from jobsvc.client.models import Progress
 from jobsvc.client.protocol import retry
 from tests.client.clients import ThreadedClient, wait_until_ready
 from tests.clients.cutting_proxy import cutting_proxy
-from tests.conftest import MakeJob, MakeToken, Serve
+from tests.conftest import MakeJob, MakeToken, Serve, put
 from tests.eventually import until
 from tests.programs.service_runner import Service
 
@@ -272,6 +273,26 @@ async def test_download_does_not_replace_a_file(
     with pytest.raises(FileExists):
         await client.download("job-1", target)
     assert target.read_bytes() == b"mine"
+
+
+async def test_download_of_one_output_as_an_archive(
+    serve: Serve, make_job: MakeJob, connect: Connect, tmp_path: Path
+) -> None:
+    put(make_job(output=FILM, outputs=[{"name": "notes", "path": "notes.txt"}]) / "notes.txt", b"notes")
+    client = await connect(await serve())
+    (archive,) = await client.download("job-1", tmp_path / "a.tar", output="notes", archive="tar")
+    assert b"notes/notes.txt" in archive.path.read_bytes()
+
+
+async def test_download_to_a_stream(
+    serve: Serve, make_job: MakeJob, connect: Connect, tmp_path: Path
+) -> None:
+    make_job(output=FILM)
+    client = await connect(await serve())
+    target = BytesIO()
+    (film,) = await client.download("job-1", target)
+    assert target.getvalue() == FILM
+    assert film.sha256 is not None
 
 
 async def test_sync_yields_the_files_that_are_missing(
