@@ -288,9 +288,13 @@ def test_every_documented_response_but_internal_errors_has_a_scene() -> None:
 
 
 def described_codes(operation: dict[str, Any]) -> Iterator[tuple[int, list[str | None]]]:
-    """Yield each status of an operation with its codes; None for a response that is not a problem."""
+    """Yield each status of an operation with its codes; None for a response that is not a problem.
+
+    A response to HEAD has no content: its codes are those of the response to GET.
+    """
     for status, reference in operation["responses"].items():
-        answer = DOCUMENT["components"]["responses"][reference["$ref"].rpartition("/")[2]]
+        name = reference["$ref"].rpartition("/")[2].removesuffix("Head")
+        answer = DOCUMENT["components"]["responses"][name]
         problem = answer.get("content", {}).get("application/problem+json")
         yield int(status), problem["schema"]["properties"]["code"]["enum"] if problem else [None]
 

@@ -157,6 +157,15 @@ def test_errors_are_problems(client: Any) -> None:
     assert call("list_files", client, RENDERING).code == code.JOB_NOT_COMPLETED
 
 
+def test_responses_to_head_are_not_parsed(client: Any) -> None:
+    for operation in ("head_job", "head_output", "head_files"):
+        module = importlib.import_module(f"{PACKAGE}.api.jobs.{operation}")
+        found = module.sync_detailed(COMPLETED, client=client)
+        assert (found.status_code, found.parsed) == (200, None), operation
+        missing = module.sync_detailed("unknown", client=client)
+        assert (missing.status_code, missing.parsed) == (404, None), operation
+
+
 def test_unchanged_job_is_a_304(client: Any) -> None:
     module = importlib.import_module(f"{PACKAGE}.api.jobs.get_job")
     etag = module.sync_detailed(COMPLETED, client=client).headers["ETag"]

@@ -190,8 +190,8 @@ def test_each_code_has_an_example_with_the_text_of_the_service() -> None:
 
 def test_each_problem_response_lists_its_status_and_codes_with_examples() -> None:
     documented = set()
-    for _, _, operation in operations():
-        for status, reference in operation["responses"].items():
+    for _, method, operation in operations():
+        for status, reference in operation["responses"].items() if method != "HEAD" else ():
             content = resolved(reference).get("content", {}).get("application/problem+json")
             assert (content is not None) == (int(status) >= 400)
             if content is not None:
@@ -210,16 +210,17 @@ def test_internal_error_is_answered_as_documented() -> None:
 
 
 def test_head_is_documented_wherever_get_is() -> None:
-    answers = {
-        (path, method): {status: reference["$ref"] for status, reference in operation["responses"].items()}
-        for path, method, operation in operations()
-    }
+    answers = {(path, method): operation["responses"] for path, method, operation in operations()}
     for path in (path for path, method in answers if method == "GET"):
         get, head = answers[path, "GET"], answers[path, "HEAD"]
         if path in WITH_RANGES:  # HEAD has no ranges and uses no slot
             get = get | {"429": head["429"]}
             del get["206"], get["416"]
-        assert head == get
+        assert head.keys() == get.keys()
+        for status, reference in get.items():
+            # With content, a generated client would parse the body that a response to HEAD does not have.
+            described = resolved(reference)
+            assert resolved(head[status]) == {key: described[key] for key in ("description", "headers")}
 
 
 def test_each_operation_has_a_name_of_its_own_a_summary_and_a_known_tag() -> None:
