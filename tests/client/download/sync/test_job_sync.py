@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from threading import Event
@@ -14,6 +15,7 @@ import pytest
 
 from jobsvc.client import (
     Client,
+    Corrupt,
     Downloaded,
     DownloadError,
     OutputMissing,
@@ -27,6 +29,10 @@ from jobsvc.client.download.sync.state import LOCK_NAME, OWN_PREFIX, STATE_NAME
 from jobsvc.client.errors import Stopped
 from jobsvc.client.models import Progress
 from jobsvc.client.transport.http_transport import HttpTransport
+from tests.clients.body_pieces import cut_after
+from tests.clients.faulty_proxy import Answer as ProxyAnswer
+from tests.clients.faulty_proxy import Exchange, FaultyProxy, faulty_proxy
+from tests.clients.proxy_faults import flip_byte
 from tests.conftest import MakeJob, MakeToken, Serve, put
 from tests.eventually import pause, until
 from tests.programs.service_runner import Service
@@ -34,6 +40,8 @@ from tests.web.outputs.rendered import FILES, MEMBERS, render
 
 FILM: Final = os.urandom(50_000)
 OTHER: Final = os.urandom(50_000)
+CUT_STREAMS: Final = 4
+"""The first event stream that is not cut."""
 
 
 @pytest.fixture
@@ -48,7 +56,11 @@ async def service(serve: Serve, make_job: MakeJob) -> Service:
     make_job("job-2", output=FILM)
     make_job("job-3", output=OTHER)
     make_job("job-4", status="rendering")
-    service = await serve(limit_files="1000000/minute")
+    return await ready(await serve(limit_files="1000000/minute"))
+
+
+async def ready(service: Service) -> Service:
+    """Wait until the service knows all jobs: before, it refuses to list them."""
     while (await service.get("/readyz", token=None)).status != HTTPStatus.OK:
         await pause()
     return service
@@ -243,11 +255,11 @@ async def test_progress_is_reported(service: Service, to: Path) -> None:
     assert (reports[-1].files_done, reports[-1].phase) == (len(EXPECTED), "done")
 
 
-@pytest.fixture
-async def following(service: Service, to: Path) -> AsyncIterator[tuple[asyncio.Task[None], list[str]]]:
-    """A sync that follows changes, and the ids of the jobs whose files it has downloaded."""
+@asynccontextmanager
+async def following(port: int, token: str, to: Path) -> AsyncIterator[list[str]]:
+    """Follow changes during a block; yield the growing list of the jobs whose files were downloaded."""
     stop, done = Event(), list[str]()
-    settings = ConnectionSettings(f"http://127.0.0.1:{service.port}", service.token or "")
+    settings = ConnectionSettings(f"http://127.0.0.1:{port}", token)
     transport = HttpTransport(settings)
 
     def follow() -> None:
@@ -256,20 +268,74 @@ async def following(service: Service, to: Path) -> AsyncIterator[tuple[asyncio.T
             done.append(each.job_id)
 
     task = asyncio.create_task(asyncio.to_thread(follow))
-    await until(lambda: len(done) == len(EXPECTED))
-    yield task, done
-    stop.set()
-    with pytest.raises(Stopped):
-        await task
-    transport.close()
+    try:
+        yield done
+    finally:
+        stop.set()
+        with pytest.raises(Stopped):
+            await task
+        transport.close()
 
 
 async def test_followed_jobs_are_downloaded_when_they_complete(
-    following: tuple[asyncio.Task[None], list[str]], make_job: MakeJob, to: Path
+    service: Service, make_job: MakeJob, to: Path
 ) -> None:
-    _, done = following
-    make_job("job-4", output=b"fourth")
-    await until(lambda: "job-4" in done)
-    make_job("job-5", output=b"fifth")
-    await until(lambda: "job-5" in done)
+    async with following(service.port, service.token or "", to) as done:
+        await until(lambda: len(done) == len(EXPECTED))
+        make_job("job-4", output=b"fourth")
+        await until(lambda: "job-4" in done)
+        make_job("job-5", output=b"fifth")
+        await until(lambda: "job-5" in done)
     assert content(to) == EXPECTED | {"job-4/film.mp4": b"fourth", "job-5/film.mp4": b"fifth"}
+
+
+async def test_jobs_are_followed_over_cut_connections(service: Service, make_job: MakeJob, to: Path) -> None:
+    streams = 0
+
+    async def cut_events(exchange: Exchange) -> ProxyAnswer:
+        nonlocal streams
+        answer = await exchange.forward()
+        if exchange.target.startswith("/api/events"):
+            streams += 1
+            if streams < CUT_STREAMS:
+                answer.body = cut_after(answer.body, 100 * streams)
+        return answer
+
+    async with (
+        faulty_proxy(FaultyProxy(service.port, always=[cut_events])) as proxy,
+        following(proxy.port, service.token or "", to) as done,
+    ):
+        await until(lambda: streams == CUT_STREAMS)
+        make_job("job-4", output=b"fourth")
+        await until(lambda: "job-4" in done)
+    assert content(to) == EXPECTED | {"job-4/film.mp4": b"fourth"}
+
+
+async def test_file_that_is_damaged_on_the_way_does_not_stop_the_others(service: Service, to: Path) -> None:
+    damaged = ["/job-2/files/"]
+
+    async def damage(exchange: Exchange) -> ProxyAnswer:
+        is_damaged = exchange.is_file and any(part in exchange.target for part in damaged)
+        return await (flip_byte(exchange) if is_damaged else exchange.forward())
+
+    async with faulty_proxy(FaultyProxy(service.port, always=[damage])) as proxy:
+        own = Client(f"http://127.0.0.1:{proxy.port}", service.token, retries=3)
+        with pytest.raises(SyncFailed, match="job-2") as caught:
+            await asyncio.to_thread(lambda: list(own.sync(to)))
+        assert [type(error) for _, error in caught.value.failures] == [Corrupt]
+        assert content(to).keys() == EXPECTED.keys() - {"job-2/film.mp4"}
+        damaged.clear()
+        (done,) = await asyncio.to_thread(lambda: list(own.sync(to)))
+    assert done.path == to / "job-2" / "film.mp4"
+    assert content(to) == EXPECTED
+
+
+async def test_thousand_small_jobs_are_downloaded_with_two_requests_each(
+    serve: Serve, make_job: MakeJob, to: Path
+) -> None:
+    for number in range(1000):
+        make_job(f"job-{number}", output=f"film {number}".encode())
+    service = await ready(await serve(limit_files="1000000/minute"))
+    await sync(service, to)
+    assert content(to) == {f"job-{number}/film.mp4": f"film {number}".encode() for number in range(1000)}
+    assert await requests(service) < 2100
