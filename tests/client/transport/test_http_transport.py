@@ -15,7 +15,7 @@ from jobsvc.client.protocol.steps import Request
 from jobsvc.client.transport import http_transport
 from jobsvc.client.transport.http_transport import MAX_IDLE_CONNECTIONS
 from tests.client.transport.conftest import SECRET, Connect
-from tests.clients.scripted_server import ScriptedConnection, head, reset, response, silence, then
+from tests.clients.scripted_server import head, reset, response, silence, then
 from tests.eventually import wait_until
 
 GET = Request("/api/jobs?limit=1")
@@ -88,15 +88,13 @@ def test_connection_that_the_service_closes_is_not_used_again(connect: Connect, 
     assert [pair.transport.send(GET).body for _ in range(2)] == [b"1", b"2"]
 
 
-def test_connection_that_was_closed_while_idle_is_replaced(connect: Connect) -> None:
-    closed = threading.Event()
-
-    def close(connection: ScriptedConnection) -> None:
-        connection.socket.close()
-        closed.set()
-
-    pair = connect([then(response(b"1"), close)], [response(b"2")])
+@pytest.mark.parametrize("ending", [lambda connection: connection.socket.close(), reset])
+def test_connection_that_was_closed_while_idle_is_replaced(connect: Connect, ending: Any) -> None:
+    received, closed = threading.Event(), threading.Event()
+    script = [then(response(b"1"), lambda _: received.wait(10), ending, lambda _: closed.set())]
+    pair = connect(script, [response(b"2")])
     assert pair.transport.send(POST).body == b"1"
+    received.set()
     assert closed.wait(10)
     assert pair.transport.send(POST).body == b"2"
 
