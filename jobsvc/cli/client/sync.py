@@ -13,7 +13,7 @@ from jobsvc.cli.client.interruption import interruptible
 from jobsvc.cli.client.parameters import STATUSES, examples, with_client
 from jobsvc.cli.client.progress.display import Display, open_display
 from jobsvc.cli.client.progress.summary import Summary
-from jobsvc.client import Client
+from jobsvc.client import Client, SyncFailed
 
 _LOG: Final = logging.getLogger("jobsvc.client")
 
@@ -94,20 +94,28 @@ class _Warnings(logging.Handler):
 def _run(client: Client, options: _Options) -> None:
     started, summary = time.monotonic(), Summary()
     with interruptible(), open_display(quiet=options.quiet) as display, _Warnings(display):
-        files = client.sync(
-            options.directory,
-            status=options.status,
-            name=options.name,
-            follow=options.watch,
-            progress=display.update,
-        )
-        _show_search(display, watch=options.watch)
-        for file in files:
-            summary.add(file)
-            if not file.skipped:
-                display.result(result_line(file, options.form))
-            _show_search(display, watch=options.watch)
+        try:
+            _download_all(client, options, display, summary)
+        except SyncFailed:
+            display.final(summary.text(time.monotonic() - started))
+            raise
         display.final(summary.text(time.monotonic() - started))
+
+
+def _download_all(client: Client, options: _Options, display: Display, summary: Summary) -> None:
+    files = client.sync(
+        options.directory,
+        status=options.status,
+        name=options.name,
+        follow=options.watch,
+        progress=display.update,
+    )
+    _show_search(display, watch=options.watch)
+    for file in files:
+        summary.add(file)
+        if not file.skipped:
+            display.result(result_line(file, options.form))
+        _show_search(display, watch=options.watch)
 
 
 def _show_search(display: Display, *, watch: bool) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import signal
 from pathlib import Path
 
 import pytest
 
+from jobsvc.cli.client.progress.lines import LineDisplay
+from jobsvc.cli.client.sync import _Warnings
 from tests.clients.client_command import ClientCommand
 from tests.conftest import MakeJob, Serve
 
@@ -88,3 +91,31 @@ async def test_listed_files_and_bar_share_a_terminal(command: ClientCommand) -> 
     ended = await command.run_on_terminal("sync", "films", results_too=True)
     assert ended.exit_code == 0
     assert len(re.findall(r"(?:(?<=\x1b\[2K)|(?<=\n))films/job-\d/film\.mp4\r\n", ended.stderr)) == 3, ended
+
+
+async def test_other_jobs_are_copied_if_one_cannot_be(command: ClientCommand) -> None:
+    (command.folder / "films").mkdir()
+    (command.folder / "films/job-1").write_bytes(b"a file")
+    ended = await command.run("sync", "films")
+    assert ended.exit_code == 1, ended
+    paths = sorted(ended.stdout.decode().splitlines())
+    assert paths == ["films/job-0/film.mp4", "films/job-2/film.mp4"]
+    summary, error = ended.stderr.splitlines()
+    assert summary.startswith("2 files, ")
+    assert error.startswith("jobsvc: 1 job could not be downloaded")
+    assert "job-1" in error
+
+
+async def test_second_sync_of_a_directory_says_so_and_ends(command: ClientCommand) -> None:
+    async with command.running("sync", "films", "--watch") as process, asyncio.timeout(30):
+        assert process.stdout is not None
+        await process.stdout.readline()
+        ended = await command.run("sync", "films")
+    assert (ended.exit_code, ended.stdout) == (1, b"")
+    assert "films" in ended.stderr
+
+
+def test_warnings_of_the_client_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with _Warnings(LineDisplay()):
+        logging.getLogger("jobsvc.client").warning("%s is tried again later", "job-1")
+    assert capsys.readouterr().err == "jobsvc: job-1 is tried again later\n"
