@@ -116,8 +116,13 @@ class FaultyProxy(LoopbackServer):
         share: float = 1.0,
         always: Iterable[Fault] = (),
         replace_output: Callable[[], Awaitable[object]] | None = None,
+        rate: float = float("inf"),
     ) -> None:
-        """Relay to the port `upstream`; while the budget lasts, `share` of the requests get a fault."""
+        """Relay to the port `upstream`; while the budget lasts, `share` of the requests get a fault.
+
+        `rate`: bytes a second of each connection. Then hardly any are in the buffers of the kernel, so that
+        what was sent was received.
+        """
         super().__init__()
         self.exchanges: list[Exchange] = []
         """All requests in the order of their arrival."""
@@ -130,6 +135,7 @@ class FaultyProxy(LoopbackServer):
         self._share = share
         self._always = list(always)
         self._replace_output = replace_output or _do_nothing
+        self._rate = rate
 
     async def serve_connection(
         self,
@@ -165,6 +171,7 @@ class FaultyProxy(LoopbackServer):
             async for piece in answer.body:
                 writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece)
                 await writer.drain()
+                await asyncio.sleep(len(piece) / self._rate)
                 exchange.sent += len(piece)
                 self.on_sent(exchange)
             if answer.chunked:
