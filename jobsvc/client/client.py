@@ -204,6 +204,6 @@ class Client:
 
     @cached_property
     def _transport(self) -> HttpTransport:
-        from jobsvc.client.transport.http_transport import HttpTransport  # noqa: PLC0415 - http.client: 30 ms
+        from jobsvc.client.transport.http_transport import HttpTransport  # noqa: PLC0415 - sockets: 15 ms
 
         return HttpTransport(self._settings)

@@ -1,1 +1,1 @@
-"""Send requests: over http.client for Client, over aiohttp for AsyncClient."""
+"""Send requests: over sockets for Client, over aiohttp for AsyncClient."""

@@ -1,7 +1,8 @@
 """One connection to the service: a socket with the bytes that were received and not yet read.
 
 `http.client` is not used. It takes 20 ms to import, reads a body with an invalid Content-Length until the
-connection closes, ends a body that is too short without an error, and hides bytes after the body.
+connection closes, ends a body that is too short without an error, hides bytes after the body, and takes a
+103 for the final response. Receiving into large buffers costs the same as there and as `recv_into` alone.
 """
 
 from __future__ import annotations
