@@ -1,0 +1,141 @@
+"""The SHA-256 of the service decides whether a file gets its name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from jobsvc.client import Corrupt, NotVerified
+from jobsvc.client.download.transfer import verification
+from tests.client.download.helpers import content, download, make_sequence, names
+from tests.clients.faulty_proxy import Answer, Exchange, FaultyProxy, faulty_proxy
+from tests.clients.proxy_faults import flip_byte
+from tests.conftest import MakeJob, Serve
+
+FILM = os.urandom(400_000)
+
+
+async def strip_digests(exchange: Exchange) -> Answer:
+    """Let the service compute no digest, and hide those that it knows."""
+    exchange.request.remove("Want-Repr-Digest")
+    return await exchange.forward()
+
+
+async def test_complete_file_without_digest_is_kept_and_verified_by_the_next_run(
+    serve: Serve, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "PATIENCE_S", 0.0)
+    make_job(output=FILM)
+    service = await serve()
+    async with faulty_proxy(FaultyProxy(service.port, always=[strip_digests])) as proxy:
+        with pytest.raises(NotVerified):
+            await download(service, tmp_path / "to.mp4", port=proxy.port)
+    assert names(tmp_path, "to*") == ["to.mp4.part", "to.mp4.part.json"]
+    monkeypatch.setattr(verification, "PATIENCE_S", 60.0)
+    async with faulty_proxy(FaultyProxy(service.port)) as proxy:
+        (result,) = await download(service, tmp_path / "to.mp4", port=proxy.port)
+    assert not [each for each in proxy.exchanges if each.is_file and each.sent]
+    assert result.sha256 == hashlib.sha256(FILM).hexdigest()
+
+
+async def test_digests_of_many_files_are_waited_for(
+    serve: Serve, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "MAX_OPEN", 3)
+    frames = make_sequence(make_job, 30)
+    service = await serve()
+    lists: list[str] = []
+
+    async def strip_digests_of_first_lists(exchange: Exchange) -> Answer:
+        if not exchange.is_file:
+            lists.append(exchange.target)
+        return await (strip_digests(exchange) if len(lists) < 3 else exchange.forward())
+
+    async with faulty_proxy(FaultyProxy(service.port, always=[strip_digests_of_first_lists])) as proxy:
+        results = await download(service, tmp_path / "to", port=proxy.port)
+    assert content(tmp_path / "to") == frames
+    assert all(result.sha256 is not None for result in results)
+
+
+async def test_wrong_file_is_downloaded_once_more(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(output=FILM)
+    service = await serve()
+    sent: list[str] = []
+
+    async def flip_first(exchange: Exchange) -> Answer:
+        if exchange.is_file:
+            sent.append(exchange.target)
+        return await (flip_byte(exchange) if len(sent) == 1 else exchange.forward())
+
+    async with faulty_proxy(FaultyProxy(service.port, always=[flip_first])) as proxy:
+        await download(service, tmp_path / "to.mp4", port=proxy.port)
+    assert (tmp_path / "to.mp4").read_bytes() == FILM
+
+
+async def test_file_that_stays_wrong_is_removed(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(output=FILM)
+    service = await serve()
+    async with faulty_proxy(FaultyProxy(service.port, always=[flip_byte])) as proxy:
+        with pytest.raises(Corrupt):
+            await download(service, tmp_path / "to.mp4", port=proxy.port)
+    assert names(tmp_path, "to*") == []
+
+
+async def test_byte_that_changed_on_disk_is_found(
+    serve: Serve, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "PATIENCE_S", 0.0)
+    make_job(output=FILM)
+    service = await serve()
+    async with faulty_proxy(FaultyProxy(service.port, always=[strip_digests])) as proxy:
+        with pytest.raises(NotVerified):
+            await download(service, tmp_path / "to.mp4", port=proxy.port)
+    part = tmp_path / "to.mp4.part"
+    part.write_bytes(b"x" + part.read_bytes()[1:])
+    monkeypatch.setattr(verification, "PATIENCE_S", 60.0)
+    await download(service, tmp_path / "to.mp4")
+    assert (tmp_path / "to.mp4").read_bytes() == FILM
+
+
+async def test_file_that_is_replaced_before_its_digest_is_known(
+    serve: Serve, make_job: MakeJob, tmp_path: Path
+) -> None:
+    make_job(output=FILM)
+    service = await serve()
+    new = os.urandom(100_000)
+
+    async def replace_when_asked(exchange: Exchange) -> Answer:
+        if exchange.request.first_line.startswith("HEAD ") and not replaced:
+            replaced.append(1)
+            make_job(output=new)
+        elif not replaced:
+            exchange.request.remove("Want-Repr-Digest")
+        return await exchange.forward()
+
+    replaced: list[int] = []
+    async with faulty_proxy(FaultyProxy(service.port, always=[replace_when_asked])) as proxy:
+        await download(service, tmp_path / "to.mp4", port=proxy.port)
+    assert (tmp_path / "to.mp4").read_bytes() == new
+
+
+async def test_empty_file_needs_no_digest(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    make_job(output=b"")
+    service = await serve()
+    async with faulty_proxy(FaultyProxy(service.port, always=[strip_digests])) as proxy:
+        (result,) = await download(service, tmp_path / "to.mp4", port=proxy.port)
+    assert (tmp_path / "to.mp4").read_bytes() == b""
+    assert result.sha256 == hashlib.sha256(b"").hexdigest()
+
+
+async def test_digest_is_not_required_without_verification(
+    serve: Serve, make_job: MakeJob, tmp_path: Path
+) -> None:
+    make_job(output=FILM)
+    service = await serve()
+    async with faulty_proxy(FaultyProxy(service.port)) as proxy:
+        (result,) = await download(service, tmp_path / "to.mp4", port=proxy.port, verify=False)
+    assert result.sha256 is None
+    assert all(each.request.get("Want-Repr-Digest") is None for each in proxy.exchanges)
