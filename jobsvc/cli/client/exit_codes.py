@@ -101,7 +101,10 @@ def exit_code_of(exc: errors.JobsvcError) -> ExitCode:
 
 def describe(exc: errors.JobsvcError) -> str:
     """Return what happened and what to do, and the request id if there is one."""
-    parts = [str(exc), _remedy(exc)]
+    text = str(exc)
+    if text and text[-1] not in ".!?":  # the farm's error, for example
+        text += "."
+    parts = [text, _remedy(exc)]
     if isinstance(exc, errors.Problem) and exc.request_id:
         parts.append(f"(request {exc.request_id})")
     return " ".join(filter(None, parts))

@@ -67,6 +67,11 @@ def test_limit_names_the_time_of_the_next_attempt() -> None:
     assert describe(exc) == "Too many requests. Try again in 12 s."
 
 
+def test_error_of_the_farm_and_remedy_are_two_sentences() -> None:
+    exc = errors.NotReady("job-failed", 409, "The job failed: no licence")
+    assert describe(exc) == "The job failed: no licence. `jobsvc logs ID` shows why."
+
+
 def test_escape_sequences_of_the_service_are_escaped() -> None:
     result = failing(errors.Problem("x", 400, "\x1b]0;title\x07 \x9b31m \u202e"))
     assert result.stderr == "jobsvc: \\x1b]0;title\\x07 \\x9b31m \\u202e\n"
