@@ -74,7 +74,7 @@ def test_error_of_the_farm_and_remedy_are_two_sentences() -> None:
 
 def test_escape_sequences_of_the_service_are_escaped() -> None:
     result = failing(errors.Problem("x", 400, "\x1b]0;title\x07 \x9b31m \u202e"))
-    assert result.stderr == "jobsvc: \\x1b]0;title\\x07 \\x9b31m \\u202e\n"
+    assert result.stderr == "jobsvc: \\x1b]0;title\\x07 \\x9b31m \\u202e.\n"
 
 
 def test_interrupt_has_the_exit_code_of_sigint() -> None:
