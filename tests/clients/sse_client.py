@@ -37,6 +37,7 @@ class EventStream:
         self.headers = headers
         self.comments = 0
         self.retry: int | None = None
+        self.last_event_id: str | None = None
         self.ended_cleanly = False
         self._buffer = b""
         self._chunked = headers.get("Transfer-Encoding") == "chunked"
@@ -88,6 +89,7 @@ class EventStream:
                     lines.append(value)
                 case _:
                     raise AssertionError(f"no field of events: {line!r}")
+        self.last_event_id = event_id or self.last_event_id
         return Event(name, "\n".join(lines), event_id) if lines else None
 
     async def _read_chunk(self) -> bytes:

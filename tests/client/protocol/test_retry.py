@@ -72,6 +72,15 @@ def test_outage_ends_the_retries_by_its_time(steps: list[float]) -> None:
         clock.now += step
 
 
+def test_progress_ends_the_outage() -> None:
+    clock = Clock()
+    backoff = Backoff(Outage(10), clock=clock)
+    for _ in range(4):
+        backoff.failed(LOST)
+        backoff.progress()
+        clock.now += 9
+
+
 def test_response_ends_the_outage_but_not_the_longer_delays() -> None:
     clock = Clock()
     backoff = Backoff(Outage(10), clock=clock, random=lambda: 1.0)

@@ -205,6 +205,28 @@ def test_changes_during_a_reconnect_are_not_lost(clock: Clock) -> None:
     assert [request.headers.get("last-event-id") for request in service.requests[:4]] == [None, *["f-1"] * 3]
 
 
+def test_list_that_was_cut_does_not_count(clock: Clock) -> None:
+    service = ScriptedService(
+        clock,
+        event_stream(listed_partly(job("a")), LOST),
+        event_stream(listed(job("b"))),
+        json_response(job("a", "failed")),
+    )
+    assert statuses(waited_for(service, "a", "b", first_only=True))[0] == ("a", "failed")
+
+
+def test_final_jobs_are_read_once(clock: Clock) -> None:
+    service = ScriptedService(
+        clock,
+        event_stream(listed(job("a")), LOST),
+        json_response(job("b", "failed")),
+        event_stream(listed(job("a")), removed("a", 2)),
+        json_response(job("a", "completed")),
+    )
+    waited_for(service, "a", "b")
+    assert service.targets.count("/api/jobs/b") == 1
+
+
 def test_job_that_changed_and_finished_before_a_new_list_is_read(clock: Clock) -> None:
     # A reader that falls behind gets a new list over the same connection.
     service = ScriptedService(

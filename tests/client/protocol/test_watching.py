@@ -111,7 +111,7 @@ def test_new_list_after_a_restart_emits_only_differences(clock: Clock) -> None:
     service = ScriptedService(
         clock,
         event_stream(listed(job("a"), job("b"), job("c")), LOST),
-        event_stream(listed_partly(job("a")), LOST),
+        event_stream(listed_partly(job("a"), job("c")), LOST),
         event_stream(listed(job("a"), job("b", "failed"), job("d")), changed("a", "failed", 2)),
     )
     assert watched(service, items=7) == [

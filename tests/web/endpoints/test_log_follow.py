@@ -68,6 +68,20 @@ async def read_until_text(stream: EventStream, expected: str) -> list[Event]:
     return events
 
 
+async def test_client_that_loses_its_connection_before_the_first_event_misses_nothing(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    folder = make_job(status="rendering", log=b"old\n")
+    service = await serve()
+    async with open_event_stream(service, f"{FOLLOW}&tail=0") as stream:
+        reading = asyncio.ensure_future(stream.next())
+        await until(lambda: stream.last_event_id)
+        reading.cancel()
+    append(folder, b"meanwhile\n")
+    async with open_event_stream(service, f"{FOLLOW}&tail=0", last_event_id=stream.last_event_id) as stream:
+        await read_until_text(stream, "meanwhile\n")
+
+
 async def test_log_is_followed_from_its_start_to_the_end_of_its_job(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="rendering", log=b"one\ntwo\n")
     service = await serve()
