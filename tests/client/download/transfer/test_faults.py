@@ -160,6 +160,19 @@ async def test_file_that_is_replaced_again_and_again_is_an_error(
             await download(service, tmp_path / "to.mp4", port=proxy.port)
 
 
+async def test_file_without_ranges_is_received_by_one_connection(
+    serve: Serve, make_job: MakeJob, tmp_path: Path
+) -> None:
+    film = os.urandom(20_000_000)
+    make_job(output=film)
+    service = await serve()
+    always = in_files(proxy_faults.strip_range)
+    async with faulty_proxy(FaultyProxy(service.port, always=[always])) as proxy:
+        await download(service, tmp_path / "to.mp4", port=proxy.port)
+    assert (tmp_path / "to.mp4").read_bytes() == film
+    assert sum(each.sent for each in proxy.exchanges) < 2.5 * len(film)
+
+
 async def test_each_range_is_requested_once(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
     make_job(output=FILM)
     service = await serve()

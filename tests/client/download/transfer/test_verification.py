@@ -60,6 +60,26 @@ async def test_digests_of_many_files_are_waited_for(
     assert all(result.sha256 is not None for result in results)
 
 
+async def test_file_that_changes_while_its_digest_is_waited_for_is_downloaded_again(
+    serve: Serve, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "MAX_OPEN", 0)
+    frames = make_sequence(make_job, 10)
+    service = await serve()
+    changed: list[str] = []
+
+    async def change_part_file(exchange: Exchange) -> Answer:
+        if not exchange.is_file and (parts := sorted((tmp_path / "to").glob("*.part"))):
+            parts[-1].write_bytes(b"other")
+            changed.append(parts[-1].name)
+        return await (exchange.forward() if changed else strip_digests(exchange))
+
+    async with faulty_proxy(FaultyProxy(service.port, always=[change_part_file])) as proxy:
+        await download(service, tmp_path / "to", port=proxy.port)
+    assert changed
+    assert content(tmp_path / "to") == frames
+
+
 async def test_wrong_file_is_downloaded_once_more(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
     make_job(output=FILM)
     service = await serve()
