@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jobsvc.client import FileExists, NotReady, Progress
+from jobsvc.client import DownloadError, FileExists, NotReady, Progress
+from jobsvc.client.download.local.part_file import PartFile
 from tests.client.download.helpers import content, download, make_sequence, make_two_outputs
-from tests.conftest import MakeJob, Serve
+from tests.conftest import MakeJob, Serve, put
 
 FILM = os.urandom(100_000)
 
@@ -135,3 +139,42 @@ async def test_last_progress_says_done(serve: Serve, make_job: MakeJob, tmp_path
     await download(await serve(), tmp_path / "to", progress=seen.append)
     total = sum(map(len, frames.values()))
     assert seen[-1]._replace(name="") == Progress("job-1", "", total, total, 20, 20, "done")
+
+
+async def test_file_with_the_name_of_a_part_file(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    files = {name: os.urandom(5000) for name in ("a", "a.part", "a.part.json", "a.part.part")}
+    job = make_job(
+        status="completed",
+        outputs=[{"name": "main", "role": "main", "kind": "directory", "path": "out"}],
+    )
+    for name, data in files.items():
+        put(job / "out" / name, data)
+    await download(await serve(), tmp_path / "to")
+    assert content(tmp_path / "to") == files
+
+
+async def test_full_disk_keeps_the_part_file(
+    serve: Serve, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk(io.FileIO):
+        def write(self, data: Any) -> int:
+            if self.tell() >= 65_536:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    make_job(output=FILM)
+    service = await serve()
+    with monkeypatch.context() as patch:
+        patch.setattr(PartFile, "open", lambda part, mode: FullDisk(part.paths.part, mode))
+        with pytest.raises(DownloadError, match="disk is full"):
+            await download(service, tmp_path / "film.mp4")
+    (result,) = await download(service, tmp_path / "film.mp4")
+    assert result.resumed_from == 65_536
+    assert (tmp_path / "film.mp4").read_bytes() == FILM
+
+
+async def test_target_directory_that_is_a_file(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+    make_sequence(make_job, 2)
+    (tmp_path / "to").write_bytes(b"mine")
+    with pytest.raises(DownloadError, match="cannot be created"):
+        await download(await serve(), tmp_path / "to")
