@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-_FLAGS: Final = (
-    os.O_RDWR
-    | os.O_CREAT
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
+from jobsvc.client.download.local.safe_files import FLAGS, check_regular
+
+_FLAGS: Final = FLAGS | os.O_RDWR | os.O_CREAT
 _ATTEMPTS: Final = 100
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 """The file system has no locks."""
@@ -34,7 +29,7 @@ def open_locked(path: Path) -> int:
     for _ in range(_ATTEMPTS):
         fd = os.open(path, _FLAGS, 0o666)
         try:
-            _check_regular(fd, path)
+            check_regular(fd, path)
             _lock(fd, path)
             # The process that had the lock may have renamed or deleted the file.
             with suppress(FileNotFoundError):
@@ -45,11 +40,6 @@ def open_locked(path: Path) -> int:
             raise
         unlock(fd, path)
     raise InUse
-
-
-def _check_regular(fd: int, path: Path) -> None:
-    if not stat.S_ISREG(os.fstat(fd).st_mode) or path.is_symlink():
-        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def unlock(fd: int, path: Path) -> None:

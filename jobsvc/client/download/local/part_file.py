@@ -12,12 +12,14 @@ import os
 import sys
 from contextlib import suppress
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from jobsvc.client.download.local.byte_ranges import ByteRanges, parse_intervals
 from jobsvc.client.download.local.file_lock import InUse, open_locked, unlock
+from jobsvc.client.download.local.safe_files import create_new, open_regular, read_regular
 from jobsvc.client.download.source import CHUNK, Source
 from jobsvc.client.errors import DownloadError
 
@@ -28,7 +30,6 @@ _RECORD_SUFFIX: Final = ".part.json"
 _NEW_SUFFIX: Final = ".part.json.new"
 _HASH_LENGTH: Final = 12
 _MAX_RECORD: Final = 4 << 20
-_NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class PartPaths(NamedTuple):
@@ -65,6 +66,7 @@ class PartFile:
         self._lock = Lock()
         self._saved_total = 0
         self._fd: int | None = _open(paths.part)
+        self._identity = os.fstat(self._fd)
         try:
             self.ranges = ByteRanges(self._read_record())
             if not self.ranges.total:
@@ -73,7 +75,6 @@ class PartFile:
             self.close()
             raise
         self._saved_total = self.resumed_from = self.ranges.total
-        self._identity = os.fstat(self._fd)
 
     def add(self, start: int, stop: int) -> int:
         """Note that these bytes were written; return how many of them were missing."""
@@ -105,9 +106,16 @@ class PartFile:
         with self._lock:
             return self.ranges.prefix
 
-    def open(self, mode: str) -> BinaryIO:
-        """Open the part file once more, unbuffered: each thread has its own offset."""
-        return open(self.paths.part, mode, buffering=0)  # type: ignore[return-value]  # noqa: PTH123
+    def open(self, mode: Literal["rb", "r+b"]) -> FileIO:
+        """Open the part file once more, unbuffered: each thread has its own offset.
+
+        Raises DownloadError if the path is not this file any more: it may lead elsewhere.
+        """
+        file = open_regular(self.paths.part, write=mode == "r+b")
+        if not os.path.samestat(os.fstat(file.fileno()), self._identity):
+            file.close()
+            raise self._replaced()
+        return file
 
     def save(self) -> None:
         """Write the record if it is out of date, unless the file is closed."""
@@ -124,10 +132,15 @@ class PartFile:
             self._forget()
 
     def check_unchanged(self) -> None:
-        """Raise DownloadError if the path is not this part file any more."""
-        assert self._fd is not None  # noqa: S101 - it is open
-        if not _same_file(os.fstat(self._fd), self.paths.part):
-            raise DownloadError(f"{self.paths.part} was replaced by another program.")
+        """Raise DownloadError if the path is not this part file any more, or if it has another size."""
+        status = os.fstat(self.fileno())
+        if not _same_file(status, self.paths.part):
+            raise self._replaced()
+        if status.st_size != self.source.size:
+            raise DownloadError(f"{self.paths.part} was changed by another program.")
+
+    def _replaced(self) -> DownloadError:
+        return DownloadError(f"{self.paths.part} was replaced by another program.")
 
     def fileno(self) -> int:
         """Return the descriptor that holds the lock."""
@@ -185,21 +198,19 @@ class PartFile:
     def _read_record(self) -> list[tuple[int, int]]:
         """Return the intervals that are on disk."""
         try:
-            with open(os.open(self.paths.record, os.O_RDONLY | _NO_FOLLOW), "rb") as file:  # noqa: PTH123
-                record = json.loads(file.read(_MAX_RECORD))
+            record = json.loads(read_regular(self.paths.record, _MAX_RECORD))
             if not isinstance(record, dict) or _identify(record) != _describe(self.source):
                 return []
             intervals = parse_intervals(record.get("ranges"), self.source.size)
         except (OSError, ValueError, RecursionError):
             return []
-        is_on_disk = not intervals or intervals[-1][1] <= os.fstat(self.fileno()).st_size
+        is_on_disk = not intervals or intervals[-1][1] <= os.fstat(self.fileno()).st_size <= self.source.size
         return intervals if is_on_disk else []
 
     def _write_record(self) -> None:
         record = json.dumps(_describe(self.source) | {"ranges": list(self.ranges)})
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW
-        with open(os.open(self.paths.new_record, flags, 0o666), "w", encoding="utf-8") as file:  # noqa: PTH123
-            file.write(record)
+        with create_new(self.paths.new_record) as file:
+            file.write(record.encode())
         self.paths.new_record.replace(self.paths.record)
         self._saved_total = self.ranges.total
 
@@ -209,7 +220,7 @@ def belongs_to(paths: PartPaths, source: Source) -> bool:
     if not os.path.lexists(paths.part):
         return True
     try:
-        record = json.loads(paths.record.read_bytes()[:_MAX_RECORD])
+        record = json.loads(read_regular(paths.record, _MAX_RECORD))
     except (OSError, ValueError, RecursionError):
         return False
     own = _describe(source)
@@ -218,11 +229,27 @@ def belongs_to(paths: PartPaths, source: Source) -> bool:
 
 def _open(path: Path) -> int:
     try:
-        return open_locked(path)
+        return _open_alone(path)
     except InUse as exc:
         raise DownloadError(f"{path} is being downloaded by another process.") from exc
     except OSError as exc:
         raise DownloadError(f"{path} cannot be written: {exc.strerror}.") from exc
+
+
+def _open_alone(path: Path) -> int:
+    """Open the file, or a new one in its place if it has another name too.
+
+    Emptying it would destroy that one: the complete file, if a process was killed while it gave the part file
+    its name; or somebody's.
+    """
+    fd = open_locked(path)
+    if os.fstat(fd).st_nlink <= 1:
+        return fd
+    try:
+        path.unlink()
+    finally:
+        unlock(fd, path)
+    return open_locked(path)
 
 
 def _describe(source: Source) -> dict[str, Any]:

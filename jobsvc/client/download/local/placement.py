@@ -152,7 +152,9 @@ def _set_modified(part: PartFile) -> None:
         return
     mtime_ns = (modified - _EPOCH) // timedelta(microseconds=1) * 1000
     with suppress(OSError, OverflowError):  # the file system cannot represent it
-        os.utime(part.paths.part, ns=(time.time_ns(), mtime_ns))
+        # Not by the path, which may be a link meanwhile.
+        file = part.fileno() if os.utime in os.supports_fd else part.paths.part
+        os.utime(file, ns=(time.time_ns(), mtime_ns))
 
 
 def _candidates(target: Path) -> Iterator[Path]:

@@ -12,10 +12,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from io import TextIOWrapper
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
+from jobsvc.client.download.local.safe_files import create_new, read_regular
 from jobsvc.client.download.sync.errors import StateNotSaved
 from jobsvc.client.errors import DownloadError
 from jobsvc.client.models import Job
@@ -37,6 +39,8 @@ SAVE_FACTOR: Final = 20.0
 """The same as a multiple of the time that the last write took: a million files take seconds."""
 
 _VERSION: Final = re.compile(r"[?&]version=([A-Za-z0-9_-]+)", re.ASCII)
+_MAX_STATE: Final = 1 << 30
+"""Bytes; a million files have 100 MB."""
 _GONE: Final = ""
 """The mark of a job that is no longer on the service."""
 
@@ -112,7 +116,7 @@ class SyncState:
         """
         state = cls(folder / STATE_NAME, source)
         try:
-            text = state._path.read_bytes()
+            text = read_regular(state._path, _MAX_STATE)
         except FileNotFoundError:
             return state
         except OSError as exc:
@@ -206,7 +210,7 @@ class SyncState:
         started_at = monotonic()
         temporary = self._path.with_name(f"{STATE_NAME}.new")
         try:
-            with temporary.open("w", encoding="utf-8") as file:
+            with TextIOWrapper(create_new(temporary), encoding="utf-8") as file:
                 json.dump(self._document(), file, separators=(",", ":"))
                 file.flush()
                 os.fsync(file.fileno())

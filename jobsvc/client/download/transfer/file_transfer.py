@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
 from jobsvc.client.download.local.part_file import PartFile, PartPaths
+from jobsvc.client.download.local.safe_files import open_regular
 from jobsvc.client.download.source import Source
 
 
@@ -107,6 +109,10 @@ class Transfer:
     def hashed_path(self) -> Path:
         """The file that is hashed."""
         return self.target if self.exists else self.paths.part
+
+    def open_hashed(self) -> FileIO:
+        """Open this file. Raises OSError or DownloadError."""
+        return open_regular(self.target) if self.exists else self.opened.open("rb")
 
 
 def _steps(start: int, stop: int, size: int) -> list[int]:

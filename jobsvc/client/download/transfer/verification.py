@@ -63,7 +63,7 @@ def hash_files(batch: Batch) -> None:
     buffer = memoryview(bytearray(READ_SIZE))
     while (piece := _next_slice(batch)) is not None:
         transfer, position = piece.transfer, piece.start
-        with transfer.hashed_path.open("rb", buffering=0) as file:
+        with transfer.open_hashed() as file:
             file.seek(position)
             while position < piece.stop and (count := file.readinto(buffer[: piece.stop - position])):
                 piece.hasher.update(buffer[:count])

@@ -160,6 +160,7 @@ def test_record_is_written_after_each_chunk(tmp_path: Path, small_segments: None
 
 def test_replaced_part_file_is_noticed(tmp_path: Path) -> None:
     part = open_part(tmp_path)
+    (tmp_path / "film.mp4.part").write_bytes(b"x" * 100)
     part.check_unchanged()
     (tmp_path / "film.mp4.part").unlink()
     (tmp_path / "film.mp4.part").touch()

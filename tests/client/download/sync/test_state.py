@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -194,3 +195,18 @@ def test_files_of_a_job_without_outputs_for_now_are_kept(tmp_path: Path) -> None
 
 def test_clock_that_was_set_back_lists_all_jobs(tmp_path: Path) -> None:
     assert saved(tmp_path).updated_since(NOW - 1) is None
+
+
+def test_state_is_not_written_through_a_link(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / f"{STATE_NAME}.new").symlink_to(other)
+    saved(tmp_path)
+    assert other.read_text() == "mine"
+    assert SyncState.load(tmp_path, SOURCE).is_done(JOB)
+
+
+def test_state_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / STATE_NAME)
+    with pytest.raises(DownloadError, match="cannot be read"):
+        SyncState.load(tmp_path, SOURCE)
