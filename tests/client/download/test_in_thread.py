@@ -136,6 +136,8 @@ class Items:
 
     def __init__(self, count: int) -> None:
         self.is_closed = False
+        """Whether it was closed, after it was told to stop."""
+        self.closing_thread: threading.Thread | None = None
         self.waiting = asyncio.Event()
         self._count = count
         self._loop = asyncio.get_running_loop()
@@ -146,7 +148,9 @@ class Items:
             self._loop.call_soon_threadsafe(self.waiting.set)
             wait_for_stop(options)
         finally:
-            self.is_closed = True
+            assert options.stop is not None
+            self.is_closed = options.stop.is_set()
+            self.closing_thread = threading.current_thread()
 
 
 async def test_items_are_yielded_until_the_end() -> None:
@@ -160,8 +164,9 @@ async def test_breaking_off_ends_the_generator() -> None:
     items = Items(3)
     async with aclosing(iterate_in_thread(items, DownloadOptions())) as found:
         assert await anext(found) == 0
-        assert not items.is_closed
+        assert items.closing_thread is None
     assert items.is_closed
+    assert items.closing_thread is not threading.current_thread()
 
 
 async def test_cancelling_the_wait_for_an_item_ends_the_generator() -> None:

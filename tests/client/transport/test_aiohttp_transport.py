@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,11 @@ class PreparedServer(LoopbackServer):
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
+        with suppress(ConnectionError):
+            await self._serve_requests(reader, writer)
+        self.ended.set()
+
+    async def _serve_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await self._read_head(reader):
             self.requests.append(head)
             length = next((line for line in head.split("\r\n") if line.startswith("Content-Length: ")), ": 0")
@@ -58,7 +63,6 @@ class PreparedServer(LoopbackServer):
                 writer.transport.abort()
             if self._then != "keep":
                 break
-        self.ended.set()
 
     def send(self, data: bytes) -> None:
         """Send further bytes on the last connection."""
@@ -122,8 +126,10 @@ async def test_percent_encoded_path_is_sent_unchanged() -> None:
 async def test_body_is_sent_with_its_length() -> None:
     async with prepared(OK) as server, transport_to(server.port) as sender:
         await sender.send(Request("/x", "POST", {"Content-Type": "application/json"}, b"{}"))
-    assert server.bodies == [b"{}"]
+        await sender.send(Request("/x", "POST", body=b"text"))
+    assert server.bodies == [b"{}", b"text"]
     assert "Content-Type: application/json" in server.requests[0]
+    assert "Content-Type" not in server.requests[1]
 
 
 async def test_response_has_status_body_and_joined_headers() -> None:
@@ -230,8 +236,8 @@ async def test_read_ends_after_its_own_timeout() -> None:
 
 async def test_timeout_of_the_request_replaces_that_of_the_settings() -> None:
     async with prepared(b"", then="hold") as server, transport_to(server.port) as sender:
-        with pytest.raises(ConnectionFailed, match=r"sent no response within 0\.01 s"):
-            await sender.send(Request("/x", timeout=0.01))
+        with pytest.raises(ConnectionFailed, match=r"sent no response within 0\.3 s"):
+            await sender.send(Request("/x", timeout=0.3))
 
 
 async def test_cancelled_request_closes_its_connection() -> None:
@@ -241,6 +247,15 @@ async def test_cancelled_request_closes_its_connection() -> None:
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
+        async with asyncio.timeout(10):
+            await server.ended.wait()
+
+
+async def test_response_that_cannot_be_used_ends_its_connection() -> None:
+    compressed = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n"
+    async with prepared(compressed, then="hold") as server, transport_to(server.port) as sender:
+        with pytest.raises(ConnectionFailed, match="is compressed"):
+            await sender.open(Request("/x"))
         async with asyncio.timeout(10):
             await server.ended.wait()
 

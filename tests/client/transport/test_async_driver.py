@@ -107,6 +107,19 @@ async def test_failed_connection_that_the_operation_does_not_handle_is_raised() 
         await run(send(REQUEST), FakeTransport([ConnectionFailed("cut")]))
 
 
+async def test_operation_waits_without_blocking_the_loop() -> None:
+    def wait() -> Operation[None]:
+        yield Sleep(60)
+
+    task = asyncio.ensure_future(run(wait(), FakeTransport()))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_items_are_yielded_in_order_and_the_stream_is_closed() -> None:
     transport = FakeTransport(parts=[b"1", b"2", b""])
     assert [item async for item in iterate(follow(), transport)] == [b"1", b"2"]
