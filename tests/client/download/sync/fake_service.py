@@ -53,6 +53,8 @@ class FakeService:
         self.downloaded: list[str] = []
         self.fails: dict[str, JobsvcError] = {}
         """Errors of downloads, by job."""
+        self.list_fails: dict[str, JobsvcError] = {}
+        """Errors of lists of files, by job."""
         self.on_step: Callable[[], None] = lambda: None
         """Called before each request and around each download: may raise Crash or change jobs."""
 
@@ -87,6 +89,8 @@ class FakeService:
     def files(self, job_id: str) -> list[File]:
         """Return the files of a job."""
         self._request(f"files {job_id}")
+        if (error := self.list_fails.get(job_id)) is not None:
+            raise error
         job = self._find(job_id)
         if job.status != "completed":
             raise NotReady("job-not-completed", 409, "It is not completed.")

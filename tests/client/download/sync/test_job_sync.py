@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -154,6 +155,18 @@ async def test_interrupted_sync_is_continued(service: Service, to: Path) -> None
     rest = await sync(service, to)
     assert first.path not in {each.path for each in rest}
     assert content(to) == EXPECTED
+
+
+async def test_interrupted_sync_has_recorded_each_of_its_files(service: Service, to: Path) -> None:
+    with client(service) as own:
+        files = own.sync(to)
+        done = [await asyncio.to_thread(next, files) for _ in range(5)]
+        await asyncio.to_thread(files.close)  # type: ignore[attr-defined]
+    state = (to / STATE_NAME).read_text()
+    assert all(
+        each.path.relative_to(to).as_posix() in json.loads(state)["jobs"][each.job_id]["files"]
+        for each in done
+    )
 
 
 async def test_second_sync_into_a_directory_ends_at_once(service: Service, to: Path) -> None:

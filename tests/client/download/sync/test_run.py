@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from jobsvc.client.download.sync import run as run_module
 from jobsvc.client.download.sync.state import FORGET_AFTER_S, FULL_LIST_INTERVAL_S, STATE_NAME
-from jobsvc.client.download.sync.stopping import IDLE
+from jobsvc.client.download.sync.stopping import IDLE, Idle
 from jobsvc.client.errors import (
     ConnectionFailed,
     Corrupt,
@@ -144,6 +145,21 @@ def test_job_that_fails_does_not_stop_the_others_and_is_tried_again(
     service.now += timedelta(days=1)
     assert len(sync(service, tmp_path)) == 2
     assert service.requests[0] == "jobs changed"
+
+
+@pytest.mark.parametrize("kind", ["fails", "list_fails"])
+def test_failed_job_is_tried_again_after_later_jobs_were_done(
+    service: FakeService, tmp_path: Path, kind: str
+) -> None:
+    failing: dict[str, JobsvcError] = getattr(service, kind)
+    failing["job-1"] = CORRUPT
+    service.now += timedelta(days=1)
+    service.write("job-3", "main", "film.mp4")
+    list(start(service, tmp_path)[0].run_pass())  # the next list begins after the change of job-1
+    failing.clear()
+    service.requests.clear()
+    assert len(sync(service, tmp_path)) == 2
+    assert service.requests == ["jobs changed", "job job-1", "files job-1"]
 
 
 def test_failed_job_that_is_gone_is_forgotten(service: FakeService, tmp_path: Path) -> None:
@@ -277,6 +293,28 @@ def test_followed_jobs_that_are_done_cost_no_request(service: FakeService, tmp_p
     service.requests.clear()
     assert list(start(service, tmp_path)[0].follow()) == []
     assert service.requests == []
+
+
+def test_jobs_that_events_do_not_tell_are_found_by_a_pass_from_time_to_time(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(run_module, "monotonic", lambda: now)
+
+    def watch() -> Iterator[Idle]:
+        nonlocal now
+        yield IDLE
+        assert service.requests == []
+        now += run_module.PASS_INTERVAL_S
+        yield IDLE
+        yield IDLE
+        assert service.requests.count("jobs all") == 1
+        now += run_module.PASS_INTERVAL_S
+        yield IDLE
+
+    monkeypatch.setattr(service, "watch", watch)
+    assert len(list(start(service, tmp_path)[0].follow())) == 3
+    assert [each for each in service.requests if each.startswith("jobs")] == ["jobs all", "jobs changed"]
 
 
 def test_failure_while_following_is_logged(
