@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jobsvc.client.errors import ConnectionFailed, JobsvcError, Problem, UnexpectedResponse
 from jobsvc.client.protocol.problems import NOT_MODIFIED
@@ -21,6 +21,14 @@ RESPONSE_TIME_S: Final = 2.0
 
 _MIN_TIMEOUT_S: Final = 0.05
 _FINAL_STATUSES: Final = frozenset({401, 403, 407})
+
+
+class JsonResponse(NamedTuple):
+    """A successful response."""
+
+    document: dict[str, Any] | None
+    """None of a 304."""
+    headers: Mapping[str, str]
 
 
 class DeadlinePassed(Exception):
@@ -84,23 +92,25 @@ class Persistence:
         yield Sleep(min(seconds, self.remaining))
         self.check_deadline()
 
-    def send_for_json(self, request: Request) -> Operation[tuple[dict[str, Any] | None, Mapping[str, str]]]:
-        """Send a request until it succeeds; return the JSON object, None of a 304, and the headers.
-
-        Raises Problem, ConnectionFailed or DeadlinePassed.
-        """
+    def send_for_json(self, request: Request) -> Operation[JsonResponse]:
+        """Send a request until it succeeds. Raises Problem, ConnectionFailed or DeadlinePassed."""
         while True:
             try:
-                limited = request._replace(timeout=self.request_timeout(request.timeout))
-                response = yield from send_once(limited)
-                document = None if response.status == NOT_MODIFIED else parse_json(response)
+                return (yield from self.try_for_json(request))
             except (ConnectionFailed, Problem) as exc:
-                self.last_error = exc
                 yield from self.pause(exc)
-            else:
-                self.responded()
-                self.progress()
-                return document, response.headers
+
+    def try_for_json(self, request: Request) -> Operation[JsonResponse]:
+        """Send a request once. Raises Problem or ConnectionFailed, for `pause`."""
+        try:
+            response = yield from send_once(request._replace(timeout=self.request_timeout(request.timeout)))
+            document = None if response.status == NOT_MODIFIED else parse_json(response)
+        except (ConnectionFailed, Problem) as exc:
+            self.last_error = exc
+            raise
+        self.responded()
+        self.progress()
+        return JsonResponse(document, response.headers)
 
 
 def _is_of_another_server(error: JobsvcError) -> bool:

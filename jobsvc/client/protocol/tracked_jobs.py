@@ -88,12 +88,12 @@ class TrackedJobs:
 
     def _read(self, job_id: str) -> Operation[Job | JobRemoved | None]:
         try:
-            document, headers = yield from self._persistence.send_for_json(Request(job_target(job_id)))
+            response = yield from self._persistence.send_for_json(Request(job_target(job_id)))
         except JobNotFound as exc:
             if self.known.pop(job_id, None) is not None:
                 return JobRemoved(job_id)
             raise named(exc, job_id) from exc
-        job = to_job(document or {}, headers.get("etag"))
+        job = to_job(response.document or {}, response.headers.get("etag"))
         if job.id != job_id:
             raise UnexpectedResponse(
                 f"The response is the job {job.id}, not {job_id}: a proxy confuses them."
