@@ -95,7 +95,9 @@ def find_digests(batch: Batch, finder: DigestFinder) -> None:
                 del batch.without_digest[transfer]
                 _judge(batch, transfer, digest)
         previous = [transfer for transfer in waiting if transfer not in found]
-        if not found and monotonic() - progress_at > patience([transfer.source for transfer in waiting]):
+        if found:
+            pause, progress_at = FIRST_PAUSE_S, monotonic()
+        elif monotonic() - progress_at > patience([transfer.source for transfer in waiting]):
             raise not_verified([transfer.source for transfer in waiting])
         with suppress(Superseded):
             batch.wait(pause)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from jobsvc.client import Corrupt, NotVerified
+from jobsvc.client.download.source import Source
 from jobsvc.client.download.transfer import verification
+from jobsvc.client.download.transfer.batch import Batch
+from jobsvc.client.download.transfer.current_files import CurrentFiles
+from jobsvc.client.download.transfer.file_transfer import Receiver
 from tests.client.download.helpers import content, download, make_sequence, names
 from tests.clients.faulty_proxy import Answer, Exchange, FaultyProxy, faulty_proxy
 from tests.clients.proxy_faults import flip_byte
@@ -58,6 +63,40 @@ async def test_digests_of_many_files_are_waited_for(
         results = await download(service, tmp_path / "to", port=proxy.port)
     assert content(tmp_path / "to") == frames
     assert all(result.sha256 is not None for result in results)
+
+
+async def test_pauses_stay_short_while_digests_become_known(
+    serve: Serve, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, wait = CurrentFiles.find, Batch.wait
+    pauses: list[float] = []
+
+    def find_one(current: CurrentFiles, sources: Sequence[Source]) -> list[str | None]:
+        found = find(current, sources)
+        known = [index for index, digest in enumerate(found) if digest is not None][:1]
+        return [digest if index in known else None for index, digest in enumerate(found)]
+
+    def record_wait(batch: Batch, seconds: float, receiver: Receiver | None = None) -> None:
+        pauses.append(seconds)
+        wait(batch, seconds, receiver)
+
+    monkeypatch.setattr(CurrentFiles, "find", find_one)
+    monkeypatch.setattr(Batch, "wait", record_wait)
+    make_sequence(make_job, 12)
+    service = await serve()
+    lists: list[str] = []
+
+    async def strip_first_digests(exchange: Exchange) -> Answer:
+        if not exchange.is_file:
+            lists.append(exchange.target)
+        is_get = exchange.request.first_line.startswith("GET ")
+        is_stripped = is_get and (exchange.is_file or len(lists) == 1)
+        return await (strip_digests(exchange) if is_stripped else exchange.forward())
+
+    async with faulty_proxy(FaultyProxy(service.port, always=[strip_first_digests])) as proxy:
+        await download(service, tmp_path / "to", port=proxy.port)
+    assert len(pauses) >= 11
+    assert sorted(pauses)[len(pauses) // 2] <= 0.02
 
 
 async def test_file_that_changes_while_its_digest_is_waited_for_is_downloaded_again(
