@@ -257,6 +257,15 @@ async def replace_meanwhile(exchange: Exchange) -> Answer:
     return answer
 
 
+def only_for_files(fault: Fault) -> Fault:
+    """Return a fault that leaves documents and streams as they are."""
+
+    async def limited(exchange: Exchange) -> Answer:
+        return await (fault(exchange) if exchange.is_file else exchange.forward())
+
+    return limited
+
+
 TRANSIENT: Final[tuple[Fault, ...]] = (
     *(refuse, refuse, cut_before_request, cut_before_response, cut_body, cut_body, cut_idle, delay, stall),
     *(strip_range, shift_range, strip_content_range, wrong_content_range, strip_length, strip_digest),
