@@ -14,6 +14,7 @@ import click
 from jobsvc.cli.client.progress.units import format_duration
 from jobsvc.cli.client.terminal import UNSAFE, fit, has_colour, is_terminal, one_line, width_of
 from jobsvc.client import Job
+from jobsvc.client.errors import UnexpectedResponse
 
 _GAP: Final = "  "
 _MIN_WIDTH: Final = 10
@@ -56,7 +57,10 @@ def write_json_array(values: Iterable[object]) -> None:
 def json_text(value: object, *, indent: int | None = None) -> str:
     """Return JSON without characters that a terminal interprets, or that standard output cannot encode."""
     ascii_only = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") != "utf8"
-    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+    except RecursionError as exc:
+        raise UnexpectedResponse("The response is JSON that is nested too deeply.") from exc
     # json.dumps escapes control characters below 0x20 only. The line feeds of `indent` stay.
     return "\n".join(UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", line) for line in text.split("\n"))
 

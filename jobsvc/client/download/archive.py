@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from time import monotonic
@@ -29,6 +30,7 @@ from jobsvc.client.protocol.steps import Request
 from jobsvc.client.transport.driver import Transport, iterate, run
 
 KINDS: Final = ("tar", "zip")
+_LENGTH: Final = re.compile("[0-9]{1,18}", re.ASCII)
 _CHANGED: Final = frozenset({404, 409, 412})
 
 
@@ -95,7 +97,7 @@ class JobArchive:
         target = archive_target(self._job_id, self.kind, self._output)
         headers = self._head(target)
         etag, length = headers.get("etag"), headers.get("content-length", "")
-        if etag is None or not length.isdecimal():
+        if etag is None or not _LENGTH.fullmatch(length):
             raise DownloadError("The size or the version of the archive is missing: a proxy removes it.")
         has_ranges = headers.get("accept-ranges", "bytes").lower() != "none"
         return archive_source(self._job_id, target, etag, int(length), has_ranges=has_ranges)

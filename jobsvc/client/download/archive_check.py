@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeAlias
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import tarfile
 
 READ_SIZE: Final = 1 << 20
+_DAMAGED: Final = (ValueError, LookupError, ArithmeticError, RuntimeError, struct.error)
+"""What tarfile and zipfile raise, besides exceptions of their own, for damaged headers and directories."""
 
 Check: TypeAlias = Callable[[], object]
 """Called from time to time, to end a long computation with an exception."""
@@ -34,7 +37,7 @@ def read_tar(archive: IO[bytes], *, hashed: bool, check: Check, seekable: bool =
     try:
         with tarfile.open(fileobj=archive, mode="r:" if seekable else "r|", bufsize=READ_SIZE) as tar:
             return list(_tar_members(tar, hashed=hashed, check=check))
-    except (tarfile.TarError, EOFError) as exc:
+    except (tarfile.TarError, EOFError, *_DAMAGED) as exc:
         raise Corrupt(f"The archive is damaged: {exc}.") from exc
 
 
@@ -45,11 +48,13 @@ def read_zip(archive: BinaryIO, *, verify: bool, check: Check) -> list[Member]:
     try:
         with zipfile.ZipFile(archive) as unpacked:
             items = unpacked.infolist()
+            if any(item.compress_type != zipfile.ZIP_STORED for item in items):
+                raise Corrupt("The archive has compressed files.")
             for item in items if verify else ():
                 with unpacked.open(item) as content:
                     while content.read(READ_SIZE):
                         check()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as exc:
+    except (zipfile.BadZipFile, EOFError, *_DAMAGED) as exc:
         raise Corrupt(f"The archive is damaged: {exc}.") from exc
     return [Member(item.filename, item.file_size, None) for item in items]
 
@@ -66,7 +71,7 @@ def compare(members: Sequence[Member], files: Sequence[File]) -> None:
 def _tar_members(tar: tarfile.TarFile, *, hashed: bool, check: Check) -> Iterator[Member]:
     kept: list[object] = vars(tar)["members"]
     while (item := tar.next()) is not None:
-        content = tar.extractfile(item)
+        content = tar.extractfile(item) if item.isreg() else None
         if content is None:
             raise Corrupt(f"{item.name} in the archive is not a file.")
         yield Member(item.name, item.size, _sha256(content, check) if hashed else None)

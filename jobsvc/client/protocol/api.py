@@ -84,7 +84,10 @@ def create_link(
     target = job_target(job_id, "download-links")
     document, _ = yield from send_for_json(Request(target, "POST", _JSON, body), retries)
     link = to_link(document)
-    return link._replace(url=urljoin(base_url + target, link.url))
+    try:
+        return link._replace(url=urljoin(base_url + target, link.url))
+    except ValueError as exc:
+        raise UnexpectedResponse("The service created a link that is not a URL.") from exc
 
 
 def get_token_info(retries: int) -> Operation[TokenInfo]:

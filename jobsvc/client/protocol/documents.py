@@ -7,6 +7,7 @@ than the service sent it, or a service that this client does not know.
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from jobsvc.client.models import Document, File, Job, Link, TokenInfo
 from jobsvc.domain.timestamp import parse_time
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_COUNT: Final = (1 << 63) - 1
+_FIELD_VALUE: Final = re.compile(r"[ -~\x80-\xff]*")
 
 
 def parse_object(data: bytes | str) -> dict[str, Any]:
@@ -35,6 +38,8 @@ def to_job(document: Document, etag: str | None = None) -> Job:
     for output in objects(document, "outputs", required=False):
         for name in ("name", "role", "kind"):
             text(output, name)
+        _optional_count(output, "size")
+        optional_text(output, "contentType")
     return Job(
         id=text(document, "id"),
         status=text(document, "status"),
@@ -56,7 +61,7 @@ def to_file(job_id: str, document: Document) -> File:
         size=_count(document, "size"),
         modified_at=_time(document, "modifiedAt"),
         content_type=text(document, "contentType"),
-        etag=text(document, "etag"),
+        etag=_etag(document),
         sha256=optional_text(document, "sha256"),
     )
 
@@ -104,15 +109,23 @@ def objects(document: Document, name: str, *, required: bool = True) -> list[dic
 
 def _number(document: Document, name: str) -> float:
     value = document.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _invalid(f"{name} is not a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MAX_COUNT:
+        raise _invalid(f"{name} is not a number")  # or NaN
     return float(value)
 
 
 def _count(document: Document, name: str) -> int:
     value = document.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_COUNT:
         raise _invalid(f"{name} is not a count")
+    return value
+
+
+def _etag(document: Document) -> str:
+    """Return an entity tag, which requests contain."""
+    value = text(document, "etag")
+    if not _FIELD_VALUE.fullmatch(value):
+        raise _invalid("etag is not the value of a header")
     return value
 
 

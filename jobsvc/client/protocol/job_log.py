@@ -22,7 +22,8 @@ MAX_LINE: Final = 64 * 1024
 """Bytes after which a line is emitted in parts."""
 
 _PARTIAL: Final = 206
-_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]+)-[0-9]+/[0-9*]+", re.ASCII)
+_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/[0-9*]+", re.ASCII)
+_LENGTH: Final = re.compile("[0-9]{1,18}", re.ASCII)
 
 
 def read_log(
@@ -124,7 +125,7 @@ class _LogReader:
             return (yield from self._read_body(stream, self._received))
         self._etag = stream.headers.get("etag")
         field = stream.headers.get("content-length", "")
-        if field.isdecimal():
+        if _LENGTH.fullmatch(field):
             # A log that grows has to be read up to the length that it had at the beginning.
             self._length = int(field) if self._length is None else min(self._length, int(field))
             if self._length < self._received:

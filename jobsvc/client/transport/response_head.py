@@ -13,7 +13,7 @@ MAX_HEAD: Final = 64 << 10
 """Maximum bytes of a head, with the informational responses before it."""
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: .*)?", re.DOTALL)
-_FIELD_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
+_FIELD_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _SWITCHING_PROTOCOLS: Final = 101
 _FIRST_FINAL: Final = 200

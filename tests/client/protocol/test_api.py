@@ -125,6 +125,12 @@ def test_link_is_absolute(clock: Clock, url: str, absolute: str) -> None:
     assert json.loads(request.body or b"") == {"expiresIn": 60, "file": "beauty/beauty.1001.exr"}
 
 
+def test_link_that_is_no_url_is_an_error(clock: Clock) -> None:
+    service = ScriptedService(clock, json_response({"url": "http://[", "expiresAt": "2026-11-30T11:00:00Z"}))
+    with pytest.raises(UnexpectedResponse, match="not a URL"):
+        service.run(create_link(0, BASE, "job-1"))
+
+
 def test_token_info_of_another_server_is_an_error(clock: Clock) -> None:
     with pytest.raises(UnexpectedResponse):
         ScriptedService(clock, html(200)).run(get_token_info(5))

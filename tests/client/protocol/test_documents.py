@@ -104,7 +104,15 @@ def test_missing_member_of_a_file_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "outputs", [{}, ["main"], [{"name": "main"}], [{"name": 1, "role": "a", "kind": "b"}]]
+    "outputs",
+    [
+        {},
+        ["main"],
+        [{"name": "main"}],
+        [{"name": 1, "role": "a", "kind": "b"}],
+        [{"name": "main", "role": "a", "kind": "b", "size": "1"}],
+        [{"name": "main", "role": "a", "kind": "b", "contentType": 1}],
+    ],
 )
 def test_wrong_outputs_are_found_at_once(outputs: object) -> None:
     with pytest.raises(UnexpectedResponse):
@@ -126,3 +134,21 @@ def test_any_object_is_converted_or_unexpected(document: dict[str, Any]) -> None
 def test_other_texts_are_unexpected(data: bytes) -> None:
     with pytest.raises(UnexpectedResponse):
         parse_object(data)
+
+
+@pytest.mark.parametrize("progress", [10**400, -(10**30), float("nan"), float("inf")])
+def test_progress_that_is_no_number_of_percent_is_unexpected(progress: float) -> None:
+    with pytest.raises(UnexpectedResponse, match="progress"):
+        to_job(job(progress=progress))
+
+
+@pytest.mark.parametrize("size", [-1, 1 << 63, 10**400])
+def test_size_that_no_file_can_have_is_unexpected(size: int) -> None:
+    with pytest.raises(UnexpectedResponse, match="size"):
+        to_file("job-1", {**FILE, "size": size})
+
+
+@pytest.mark.parametrize("etag", ['"a\r\nX-Other: 1"', '"\x00"', '"\u0100"'])
+def test_entity_tag_that_no_header_can_have_is_unexpected(etag: str) -> None:
+    with pytest.raises(UnexpectedResponse, match="etag"):
+        to_file("job-1", {**FILE, "etag": etag})

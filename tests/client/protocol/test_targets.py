@@ -39,3 +39,8 @@ def test_query_is_encoded_and_leaves_out_what_is_none() -> None:
     ]
     assert with_query("/x", parameters) == "/x?status=a%20b&status=c%26d&limit=5"
     assert with_query("/x", [("cursor", None)]) == "/x"
+
+
+def test_lone_surrogates_are_encoded() -> None:
+    assert job_target("\ud800", "files") == "/api/jobs/%ED%A0%80/files"
+    assert with_query("/api", [("output", "\udcff")]) == "/api?output=%ED%B3%BF"

@@ -59,6 +59,7 @@ def test_redirect_is_not_followed(connect: Connect) -> None:
         (b"HTTP/1.1 2000 OK\r\n\r\n", "is not HTTP: check the URL"),
         (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "has an invalid header field"),
         (b"HTTP/1.1 200 OK\r\nName : 1\r\n\r\n", "has an invalid header field"),
+        (head('ETag: "\x01"'), "has an invalid header field"),
         (b"HTTP/1.1 200 OK\r\n folded: 1\r\n\r\n", "has an invalid header field"),
         (head(status="101 Switching Protocols"), "switches to another protocol"),
         (head("Transfer-Encoding: gzip, chunked"), "has an unknown Transfer-Encoding"),
