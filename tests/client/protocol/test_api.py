@@ -9,8 +9,8 @@ import pytest
 
 from jobsvc.client.errors import JobNotFound, UnexpectedResponse
 from jobsvc.client.protocol.api import create_link, get_job, get_token_info, list_files, list_jobs
-from tests.client.protocol.scripted_service import Clock, ScriptedService, html, job, json_response, problem
 from tests.client.protocol.test_documents import FILE
+from tests.client.scripted_service import Clock, ScriptedService, html, job, json_response, problem
 
 BASE = "https://farm.example.com/render"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jobsvc.client.errors import UnexpectedResponse
 from jobsvc.client.models import Output
 from jobsvc.client.protocol.documents import parse_object, to_file, to_job, to_link, to_token_info
-from tests.client.protocol.scripted_service import job
+from tests.client.scripted_service import job
 
 FILE: dict[str, Any] = {
     "output": "beauty",

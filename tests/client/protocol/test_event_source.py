@@ -9,7 +9,7 @@ from jobsvc.client.protocol.event_source import IDLE_TIMEOUT_S, EventSource
 from jobsvc.client.protocol.long_lived import DeadlinePassed, Persistence
 from jobsvc.client.protocol.sse import Event
 from jobsvc.client.protocol.steps import Emit, Operation, Response
-from tests.client.protocol.scripted_service import (
+from tests.client.scripted_service import (
     EVENTS,
     Clock,
     Hang,

@@ -10,7 +10,7 @@ from jobsvc.client.errors import ConnectionFailed, JobNotFound, OutputMissing, U
 from jobsvc.client.models import LogLines, LogReset
 from jobsvc.client.protocol.job_log import MAX_LINE, read_log
 from jobsvc.client.protocol.steps import Response
-from tests.client.protocol.scripted_service import (
+from tests.client.scripted_service import (
     Chunk,
     Clock,
     ScriptedService,

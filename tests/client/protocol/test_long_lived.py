@@ -21,7 +21,7 @@ from jobsvc.client.protocol.long_lived import (
     Persistence,
 )
 from jobsvc.client.protocol.steps import Operation, Request, Response
-from tests.client.protocol.scripted_service import (
+from tests.client.scripted_service import (
     Clock,
     Hang,
     ScriptedService,

@@ -10,7 +10,7 @@ import pytest
 from jobsvc.client.errors import ConnectionFailed, JobNotFound, Unauthorized, WaitTimeout
 from jobsvc.client.protocol.polled_job import POLL_TIMEOUT_S
 from jobsvc.client.protocol.steps import Request, Response
-from tests.client.protocol.scripted_service import (
+from tests.client.scripted_service import (
     Answer,
     Clock,
     Hang,
@@ -20,8 +20,9 @@ from tests.client.protocol.scripted_service import (
     json_response,
     not_modified,
     problem,
+    statuses,
+    waited_for,
 )
-from tests.client.protocol.waits import statuses, waited_for
 
 LOST = ConnectionFailed("The service is away.")
 MISSING = problem("job-not-found", 404)
@@ -138,6 +139,7 @@ def test_polls_that_fail_at_once_are_sent_less_and_less_often(clock: Clock) -> N
     service = ScriptedService(clock, state("queued"), *polls, state("completed", "e2"))
     waited_for(service, "job-1")
     assert clock.now - started_at >= 90 * 30
+    assert "/api/jobs/job-1?wait=55.00" in service.targets[-3:]
 
 
 def test_missing_job_is_named(clock: Clock) -> None:
@@ -174,6 +176,12 @@ def test_timeout_of_zero_asks_once(clock: Clock) -> None:
     with pytest.raises(WaitTimeout, match=r"job-1 \(queued\)"):
         waited_for(service, "job-1", timeout=0)
     assert len(service.requests) == 1
+
+
+def test_timeout_tells_that_the_service_does_not_respond(clock: Clock) -> None:
+    for job_ids in (["job-1"], ["job-1", "job-2"]):
+        with pytest.raises(WaitTimeout, match=r"\(state unknown\)\. nothing arrived in time"):
+            waited_for(ScriptedService(clock, Hang(1000)), *job_ids, timeout=20)
 
 
 def test_timeout_comes_in_time_while_the_service_is_away(clock: Clock) -> None:

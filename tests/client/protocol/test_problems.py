@@ -10,7 +10,7 @@ from jobsvc.client import errors
 from jobsvc.client.errors import Problem, UnexpectedResponse
 from jobsvc.client.protocol.problems import problem_of, refuse, retry_after
 from jobsvc.client.protocol.steps import Response
-from tests.client.protocol.scripted_service import html, problem
+from tests.client.scripted_service import html, problem
 
 TARGET = "/api/jobs/job-1"
 

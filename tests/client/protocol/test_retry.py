@@ -19,7 +19,7 @@ from jobsvc.client.protocol.retry import (
     send_with_retries,
 )
 from jobsvc.client.protocol.steps import Request, Response
-from tests.client.protocol.scripted_service import Clock, ScriptedService, html, json_response, problem
+from tests.client.scripted_service import Clock, ScriptedService, html, json_response, problem
 
 REQUEST = Request("/api/jobs/job-1")
 OK = json_response({"a": 1})

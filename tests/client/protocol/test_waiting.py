@@ -6,7 +6,7 @@ import pytest
 
 from jobsvc.client.errors import ConnectionFailed, JobNotFound, WaitTimeout
 from jobsvc.client.models import Job
-from tests.client.protocol.scripted_service import (
+from tests.client.scripted_service import (
     Clock,
     Hang,
     ScriptedService,
@@ -19,8 +19,9 @@ from tests.client.protocol.scripted_service import (
     listed_partly,
     problem,
     removed,
+    statuses,
+    waited_for,
 )
-from tests.client.protocol.waits import statuses, waited_for
 
 LOST = ConnectionFailed("The service is away.")
 MISSING = problem("job-not-found", 404)

@@ -9,7 +9,7 @@ import pytest
 from jobsvc.client.errors import ConnectionFailed, JobNotFound, Unauthorized
 from jobsvc.client.models import JobChanged, JobRemoved
 from jobsvc.client.protocol.watching import watch
-from tests.client.protocol.scripted_service import (
+from tests.client.scripted_service import (
     Clock,
     ScriptedService,
     ScriptedStream,

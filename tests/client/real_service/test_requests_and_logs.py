@@ -23,16 +23,14 @@ from jobsvc.client.protocol import api
 from jobsvc.client.protocol.job_log import read_log
 from jobsvc.client.protocol.waiting import wait
 from jobsvc.client.protocol.watching import watch
-from tests.client.protocol.operation_caller import Caller
+from tests.client.real_service.operation_caller import Caller, read_completely
 from tests.clients.cutting_proxy import cutting_proxy
 from tests.conftest import MakeJob, Serve, put
-from tests.eventually import pause, until
+from tests.eventually import until
 
 FOLLOWED_LINES = int(os.environ.get("JOBSVC_TEST_LOG_LINES", "50000"))
 FOLLOWED_CUTS = int(os.environ.get("JOBSVC_TEST_LOG_CUTS", "20"))
 """The same test runs with a million lines and 100 cuts."""
-
-pytestmark = pytest.mark.usefixtures("short_delays")
 
 
 def append(folder: Path, data: bytes) -> None:
@@ -44,8 +42,7 @@ async def test_jobs_are_listed_over_pages(serve: Serve, make_job: MakeJob) -> No
     for number in range(230):
         make_job(f"job-{number}", status="failed" if number % 2 else "queued")
     service = await serve()
-    while (await service.get("/readyz", token=None)).status != 200:
-        await pause()
+    await read_completely(service)
     caller = Caller(service)
     jobs = await caller.all(api.list_jobs(5))
     assert {job.id for job in jobs} == {f"job-{number}" for number in range(230)}

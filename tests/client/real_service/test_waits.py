@@ -21,13 +21,11 @@ from jobsvc.client.protocol.waiting import wait
 from jobsvc.client.protocol.watching import watch
 from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.settings import Settings
-from tests.client.protocol.operation_caller import Caller
+from tests.client.real_service.operation_caller import Caller, read_completely
 from tests.clients.cutting_proxy import cutting_proxy
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.eventually import until
 from tests.programs.service_runner import Service, service_in_loop
-
-pytestmark = pytest.mark.usefixtures("short_delays")
 
 
 def shown(items: list[Any]) -> list[str]:
@@ -55,6 +53,7 @@ async def test_wait_polls_as_rarely_as_the_service_allows(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polled_job, "POLL_S", 0.4)
+    monkeypatch.setattr(polled_job, "MIN_INTERVAL_S", 1.0)  # the last poll may be too short to wait at all
     make_job()
     service = await serve()
     with pytest.raises(WaitTimeout, match=r"job-1 \(queued\)"):
@@ -84,7 +83,9 @@ async def test_wait_for_several_over_cut_connections(serve: Serve, make_job: Mak
 async def test_timeout_of_several_jobs_ends_a_quiet_stream(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     make_job("job-2")
-    caller, started_at = Caller(await serve()), monotonic()
+    service = await serve()
+    await read_completely(service)
+    caller, started_at = Caller(service), monotonic()
     with pytest.raises(WaitTimeout) as caught:
         await caller.run(wait(["job-1", "job-2"], timeout=1))
     assert {job.id for job in caught.value.jobs} == {"job-1", "job-2"}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from jobsvc.client.errors import ConnectionFailed
+from jobsvc.client.models import Job
 from jobsvc.client.protocol.steps import (
     Close,
     Emit,
@@ -19,6 +20,7 @@ from jobsvc.client.protocol.steps import (
     Sleep,
     Step,
 )
+from jobsvc.client.protocol.waiting import wait
 
 T = TypeVar("T")
 
@@ -212,3 +214,14 @@ def changed(job_id: str, status: str, number: int, **members: Any) -> bytes:
 def removed(job_id: str, number: int) -> bytes:
     """Return the event that a job is no longer among those of the stream."""
     return event("removed", {"id": job_id}, f"f-{number}")
+
+
+def waited_for(service: ScriptedService, *job_ids: str, **options: Any) -> list[Job]:
+    """Return the result of `wait`."""
+    jobs = service.run(wait(job_ids, **options))
+    assert jobs is not None
+    return jobs
+
+
+def statuses(jobs: list[Job]) -> list[tuple[str, str]]:
+    return [(each.id, each.status) for each in jobs]

@@ -9,6 +9,7 @@ from jobsvc.client.connection_settings import ConnectionSettings
 from jobsvc.client.protocol.steps import Operation
 from jobsvc.client.transport.driver import iterate, run
 from jobsvc.client.transport.http_transport import HttpTransport
+from tests.eventually import pause
 from tests.programs.service_runner import Service
 
 
@@ -39,3 +40,9 @@ class Caller:
                     return
 
         return asyncio.ensure_future(asyncio.to_thread(collect))
+
+
+async def read_completely(service: Service) -> None:
+    """Wait until the service has read every job: until then it lists none."""
+    while (await service.get("/readyz", token=None)).status != 200:
+        await pause()
