@@ -25,6 +25,8 @@ from jobsvc.client.protocol.targets import JOBS, ME, job_target, with_query
 
 JOBS_PER_PAGE: Final = 200
 FILES_PER_PAGE: Final = 1000
+MAX_EMPTY_PAGES: Final = 100
+"""Pages without an element in a row, after which a list counts as endless."""
 
 _WANT_DIGESTS: Final = {"want-repr-digest": "sha-256=1"}
 _JSON: Final = {"content-type": "application/json"}
@@ -105,14 +107,21 @@ class _Pages:
         self._path = path
         self._headers = headers or {}
         self._cursor: str | None = None
+        self._cursors: set[str] = set()
+        """All that were used, so that a list that leads in a circle ends."""
+        self._empty = 0
+        """Pages without an element in a row."""
 
     def next(self, member: str, query: list[tuple[str, object]]) -> Operation[list[dict[str, Any]]]:
         """Return the elements of the next page, which are in that member of the response."""
         target = with_query(self._path, [*query, ("cursor", self._cursor)])
         document, _ = yield from send_for_json(Request(target, headers=self._headers), self._retries)
         elements, cursor = objects(document, member), optional_text(document, "nextCursor")
-        if cursor is not None and cursor == self._cursor:
+        self._empty = 0 if elements else self._empty + 1
+        if cursor in self._cursors or self._empty > MAX_EMPTY_PAGES:
             raise UnexpectedResponse("The list does not advance: a proxy sends the same page again.")
+        if cursor is not None:
+            self._cursors.add(cursor)
         self._cursor, self.has_more = cursor, cursor is not None
         return elements
 

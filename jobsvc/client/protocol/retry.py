@@ -18,6 +18,9 @@ FIRST_DELAY_S = 0.5
 MAX_DELAY_S: Final = 30.0
 MAX_RETRY_AFTER_S: Final = 300.0
 """A longer Retry-After ends the retries."""
+MAX_LIMITED_S: Final = 3600.0
+"""Seconds without a byte after which a limit of downloads is an error."""
+MIN_LIMIT_PAUSE_S: Final = 0.05
 RETRY_AFTER_JITTER: Final = 0.1
 """Retry-After is exceeded by up to this fraction: many clients are told the same time."""
 MAX_ERROR_BODY: Final = 64 * 1024
@@ -73,7 +76,7 @@ class Backoff:
             raise error
         delay = self._random() * min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** min(self.failures - 1, _MAX_DOUBLINGS))
         asked = getattr(error, "retry_after", None)
-        if asked is None:
+        if not asked:  # at once, again and again, would be a loop without a pause
             return float(delay)
         if asked > MAX_RETRY_AFTER_S:
             raise error
@@ -83,6 +86,30 @@ class Backoff:
         if isinstance(self.limit, Outage):
             return failing_s >= self.limit.limit_s
         return self.failures > self.limit
+
+
+class LimitPauses:
+    """Says how long to wait while a limit of the token is reached: that is no failure, but it has to end.
+
+    Belongs to one thread.
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or monotonic
+        self._limited_since: float | None = None
+
+    def progress(self) -> None:
+        """Record that the limit is no longer reached."""
+        self._limited_since = None
+
+    def next(self, retry_after: float, error: JobsvcError) -> float:
+        """Return the seconds to wait. Raises `error` after MAX_LIMITED_S."""
+        now = self._clock()
+        if self._limited_since is None:
+            self._limited_since = now
+        if now - self._limited_since >= MAX_LIMITED_S:
+            raise error
+        return max(retry_after, MIN_LIMIT_PAUSE_S)
 
 
 def is_retryable(error: JobsvcError) -> bool:

@@ -54,6 +54,18 @@ def test_list_of_a_service_that_has_just_started_is_retried(clock: Clock) -> Non
     assert all(2 <= seconds <= 2.2 for seconds in service.sleeps)
 
 
+def test_list_that_leads_in_a_circle_is_an_error(clock: Clock) -> None:
+    pages = [json_response(page("a", cursor=cursor)) for cursor in ("x", "y", "x")]
+    with pytest.raises(UnexpectedResponse, match="does not advance"):
+        ScriptedService(clock, *pages).run(list_jobs(0))
+
+
+def test_list_of_empty_pages_is_an_error(clock: Clock) -> None:
+    pages = [json_response(page(cursor=f"c{number}")) for number in range(101)]
+    with pytest.raises(UnexpectedResponse, match="does not advance"):
+        ScriptedService(clock, *pages).run(list_jobs(0))
+
+
 def test_list_that_does_not_advance_is_an_error(clock: Clock) -> None:
     service = ScriptedService(clock, *[json_response(page("a", cursor="x"))] * 2)
     with pytest.raises(UnexpectedResponse, match="does not advance"):

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from jobsvc.client.errors import ConnectionFailed, Problem, ServiceUnavailable, UnexpectedResponse
 from jobsvc.client.protocol.retry import (
     MAX_DELAY_S,
+    MIN_LIMIT_PAUSE_S,
     RETRIED_STATUSES,
     Backoff,
+    LimitPauses,
     Outage,
     send_for_json,
     send_with_retries,
@@ -40,10 +42,26 @@ def test_delay_doubles_up_to_its_maximum_and_is_any_part_of_it(failures: int, ch
         backoff.failed(LOST)
 
 
-@given(st.floats(0, 300), st.floats(0, 1))
+@given(st.floats(0, 300, exclude_min=True), st.floats(0, 1))
 def test_retry_after_is_followed_and_exceeded_a_little(seconds: float, chance: float) -> None:
     delay = Backoff(5, random=lambda: chance).failed(unavailable(seconds))
     assert seconds <= delay <= seconds * 1.1
+
+
+def test_retry_after_of_zero_is_no_loop_without_a_pause() -> None:
+    backoff = Backoff(2, random=lambda: 1.0)
+    assert [backoff.failed(unavailable(0)), backoff.failed(unavailable(0))] == [0.5, 1.0]
+
+
+def test_limit_has_a_minimal_pause_and_ends_after_an_hour() -> None:
+    clock = Clock()
+    pauses = LimitPauses(clock)
+    assert [pauses.next(0, LOST), pauses.next(7, LOST)] == [MIN_LIMIT_PAUSE_S, 7]
+    clock.now += 3600
+    with pytest.raises(ConnectionFailed):
+        pauses.next(7, LOST)
+    pauses.progress()
+    assert pauses.next(7, LOST) == 7
 
 
 def test_long_retry_after_ends_the_retries() -> None:

@@ -20,7 +20,7 @@ from jobsvc.client.download.transfer.responses import (
 )
 from jobsvc.client.errors import ConnectionFailed, Corrupt, OutputReplaced, Problem, RateLimited, Stopped
 from jobsvc.client.models import Progress
-from jobsvc.client.protocol.retry import MAX_RETRY_AFTER_S, Backoff
+from jobsvc.client.protocol.retry import MAX_RETRY_AFTER_S, Backoff, LimitPauses
 from jobsvc.client.transport.driver import BodyStream, Transport
 
 PROGRESS_INTERVAL_S: Final = 0.1
@@ -51,6 +51,7 @@ class OrderedStream:
         self._options = options
         self._find_current = find_current
         self._backoff = Backoff(retries)
+        self._limit_pauses = LimitPauses()
         self._stop = options.stop or Event()
         self._stream: BodyStream | None = None
         self._position = 0
@@ -93,8 +94,10 @@ class OrderedStream:
         except Replaced:
             self._replace()
         except RateLimited as exc:
-            is_pause = exc.retry_after is not None and exc.retry_after <= MAX_RETRY_AFTER_S
-            self.wait(exc.retry_after if is_pause and exc.retry_after else self._backoff.failed(exc))
+            if exc.retry_after is None or exc.retry_after > MAX_RETRY_AFTER_S:
+                self.wait(self._backoff.failed(exc))
+            else:
+                self.wait(self._limit_pauses.next(exc.retry_after, exc))
         except (ConnectionFailed, Problem) as exc:
             self.wait(0)
             self.wait(self._backoff.failed(exc))
@@ -145,6 +148,7 @@ class OrderedStream:
             self._written.update(data)
             self._position += len(data)
             self._backoff.progress()
+            self._limit_pauses.progress()
         self.wait(0)
         if monotonic() >= self._report_at:
             self._report_at = monotonic() + PROGRESS_INTERVAL_S

@@ -17,7 +17,7 @@ from jobsvc.client.download.transfer.responses import (
 )
 from jobsvc.client.download.transfer.starting_over import claim, discard, replace, restart
 from jobsvc.client.errors import ConnectionFailed, Problem, RateLimited
-from jobsvc.client.protocol.retry import MAX_RETRY_AFTER_S, Backoff
+from jobsvc.client.protocol.retry import MAX_RETRY_AFTER_S, Backoff, LimitPauses
 from jobsvc.client.transport.driver import BodyStream
 
 MIN_BUFFER: Final = 64 << 10
@@ -38,6 +38,7 @@ class SegmentReceiver:
         self.generation = transfer.generation
         self._stream: BodyStream | None = None
         self._backoff = Backoff(batch.retries)
+        self._limit_pauses = LimitPauses()
 
     def interrupt(self) -> None:
         """End the current request; called by any thread."""
@@ -77,11 +78,11 @@ class SegmentReceiver:
             self._batch.wait(self._backoff.failed(exc), self)
 
     def _slow_down(self, exc: RateLimited) -> None:
-        """Wait as long as the service says; a limit is no failure."""
+        """Wait as long as the service says; a limit is no failure, unless it lasts for an hour."""
         if exc.retry_after is None or exc.retry_after > MAX_RETRY_AFTER_S:
             self._batch.wait(self._backoff.failed(exc), self)
             return
-        self._batch.limit_reached(exc.retry_after)
+        self._batch.limit_reached(self._limit_pauses.next(exc.retry_after, exc))
         if exc.code == "too-many-downloads" and self._batch.give_up_connection(self._transfer, self):
             raise Superseded
 
@@ -137,6 +138,7 @@ class SegmentReceiver:
             view = view[file.write(view) :]
         if self._batch.received(self._transfer, position, position + len(data)):
             self._backoff.progress()
+            self._limit_pauses.progress()
 
     def _discard(self) -> None:
         """Start over after a body with too many bytes: which of them are those of the file is unknown."""
