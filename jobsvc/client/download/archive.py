@@ -20,7 +20,7 @@ from jobsvc.client.download.transfer.batch import Batch
 from jobsvc.client.download.transfer.file_steps import FileSteps
 from jobsvc.client.download.transfer.file_transfer import Transfer
 from jobsvc.client.download.transfer.responses import Replaced
-from jobsvc.client.download.transfer.run import run_batch
+from jobsvc.client.download.transfer.run import report_skipped, run_batch
 from jobsvc.client.download.transfer.verification import FIRST_PAUSE_S, MAX_PAUSE_S, not_verified, patience
 from jobsvc.client.errors import DownloadError, Problem
 from jobsvc.client.models import Downloaded, File
@@ -59,7 +59,9 @@ def download_archive(
             raise already_exists(target)
         if options.exists == "skip":
             size = target.lstat().st_size
-            return Downloaded(target, job_id, None, size, source.etag, None, skipped=True)
+            result = Downloaded(target, job_id, None, size, source.etag, None, skipped=True)
+            report_skipped([result], options.progress)
+            return result
         if options.exists == "rename":
             target = free_name(target, source, ())
     transfer = Transfer(0, source, target, part_paths(target))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,11 +20,12 @@ from jobsvc.client.download.local.placement import (
 from jobsvc.client.download.local.targets import targets_of
 from jobsvc.client.download.options import DownloadOptions
 from jobsvc.client.download.source import file_source
+from jobsvc.client.download.stopping import stoppable
 from jobsvc.client.download.transfer.batch import Batch
 from jobsvc.client.download.transfer.current_files import CurrentFiles
 from jobsvc.client.download.transfer.file_steps import FileSteps
 from jobsvc.client.download.transfer.file_transfer import Transfer
-from jobsvc.client.download.transfer.run import run_batch
+from jobsvc.client.download.transfer.run import report_skipped, run_batch
 from jobsvc.client.errors import DownloadError
 from jobsvc.client.models import Downloaded, File
 from jobsvc.client.protocol.api import list_files
@@ -56,11 +58,10 @@ def download_job(
 
         return [download_archive(transport, settings, job_id, to, archive, output=output, options=options)]
     operation = list_files(settings.retries, job_id, output=output, want_digests=options.verify)
-    files: list[File] = list(iterate(operation, transport))
+    files: list[File] = list(iterate(stoppable(operation, options.stop), transport))
     items = list(zip(files, targets_of(files, to), strict=True))
-    results = download_files(transport, settings, items, options, keep_identical=len(items) > 1)
-    order = {item[1]: index for index, item in enumerate(items)}
-    return sorted(results, key=lambda result: order.get(result.path, 0))
+    results = _download(transport, settings, items, options, keep_identical=len(items) > 1)
+    return [result for _, result in sorted(results, key=itemgetter(0))]
 
 
 def download_file(
@@ -85,17 +86,33 @@ def download_files(
     time and SHA-256 is left as it is and yielded as skipped. The first error ends the download: Corrupt,
     DownloadError, Problem or ConnectionFailed; the next call continues it. Closing the iterator ends it, too.
     """
+    for _, result in _download(transport, settings, items, options, keep_identical=keep_identical):
+        yield result
+
+
+def _download(
+    transport: Transport,
+    settings: ConnectionSettings,
+    items: Sequence[tuple[File, Path]],
+    options: DownloadOptions,
+    *,
+    keep_identical: bool,
+) -> Iterator[tuple[int, Downloaded]]:
+    """Yield the index of each item and its result."""
     targets = {target for _, target in items}
     if len(targets) < len(items):
         raise DownloadError("Several files have the same target.")
-    transfers, skipped = [], []
+    transfers, skipped = list[Transfer](), list[tuple[int, Downloaded]]()
     for index, (file, target) in enumerate(items):
         found = _prepare(index, file, target, options, targets, keep_identical=keep_identical)
         if isinstance(found, Transfer):
             transfers.append(found)
         else:
-            skipped.append(found)
+            skipped.append((index, found))
     yield from skipped
+    if not transfers:
+        report_skipped([result for _, result in skipped], options.progress)
+        return
     check_space((each.target, each.paths.part, each.source.size) for each in transfers if not each.exists)
     current = CurrentFiles(transport, settings.retries)
     steps = FileSteps(options, current.find_current, targets)
@@ -104,10 +121,10 @@ def download_files(
     )
     directories: dict[Path, None] = {}
     try:
-        for _, result in run_batch(batch, current, options):
+        for transfer, result in run_batch(batch, current, options):
             if not result.skipped:
                 directories[result.path.parent] = None
-            yield result
+            yield transfer.index, result
     finally:
         for directory in directories:
             sync_directory(directory)

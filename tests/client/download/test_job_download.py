@@ -53,8 +53,10 @@ async def test_existing_target_is_an_error(serve: Serve, make_job: MakeJob, tmp_
 async def test_existing_target_is_skipped(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
     make_job(output=FILM)
     (tmp_path / "film.mp4").write_bytes(b"mine")
-    (result,) = await download(await serve(), tmp_path / "film.mp4", exists="skip")
+    seen: list[Progress] = []
+    (result,) = await download(await serve(), tmp_path / "film.mp4", exists="skip", progress=seen.append)
     assert result.skipped
+    assert seen == [Progress("job-1", "film.mp4", 0, 0, 1, 1, "done")]
     assert (tmp_path / "film.mp4").read_bytes() == b"mine"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from jobsvc.client.connection_settings import ConnectionSettings
 from jobsvc.client.download.job_download import download_files
 from jobsvc.client.download.options import DownloadOptions
-from jobsvc.client.download.sync.stopping import Idle, stoppable, stoppable_stream
+from jobsvc.client.download.stopping import Idle, stoppable, stoppable_stream
 from jobsvc.client.models import Downloaded, File, Job, JobChanged, JobRemoved
 from jobsvc.client.protocol import api, watching
 from jobsvc.client.transport.driver import Transport, iterate, run

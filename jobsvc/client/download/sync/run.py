@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Final, NamedTuple, Protocol
 
+from jobsvc.client.download.stopping import Idle
 from jobsvc.client.download.sync.errors import is_fatal, is_outage
 from jobsvc.client.download.sync.folder import Folder
 from jobsvc.client.download.sync.owners import Owners
@@ -20,7 +21,6 @@ from jobsvc.client.download.sync.plan import (
     plan_files,
 )
 from jobsvc.client.download.sync.state import ListedJob, SyncState, listed_job
-from jobsvc.client.download.sync.stopping import Idle
 from jobsvc.client.errors import JobNotFound, JobsvcError, NotReady, OutputReplaced, ServiceUnavailable
 from jobsvc.client.models import Downloaded, File, Job, JobChanged, JobRemoved
 

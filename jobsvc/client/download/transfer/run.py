@@ -61,6 +61,13 @@ def _results(batch: Batch, options: DownloadOptions) -> Iterator[tuple[Transfer,
     reporter.report(done=True)
 
 
+def report_skipped(results: Sequence[Downloaded], on_progress: OnProgress | None) -> None:
+    """Report the end of a download of which all files were skipped."""
+    if on_progress is not None and results:
+        job_id, name = results[-1].job_id, results[-1].path.name
+        on_progress(Progress(job_id, name, 0, 0, len(results), len(results), "done"))
+
+
 class _Reporter:
     """Calls the caller's function at most ten times a second, and at the end."""
 

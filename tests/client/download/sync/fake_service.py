@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from jobsvc.client.download.stopping import IDLE, Idle
 from jobsvc.client.download.sync.folder import Folder
 from jobsvc.client.download.sync.plan import NameTemplate
 from jobsvc.client.download.sync.run import SyncRun
 from jobsvc.client.download.sync.state import Source, SyncState
-from jobsvc.client.download.sync.stopping import IDLE, Idle
 from jobsvc.client.errors import JobNotFound, JobsvcError, NotReady, OutputReplaced
 from jobsvc.client.models import Downloaded, File, Job, JobChanged, JobRemoved
 

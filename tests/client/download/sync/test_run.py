@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobsvc.client.download.stopping import IDLE, Idle
 from jobsvc.client.download.sync import run as run_module
 from jobsvc.client.download.sync.state import FORGET_AFTER_S, FULL_LIST_INTERVAL_S, STATE_NAME
-from jobsvc.client.download.sync.stopping import IDLE, Idle
 from jobsvc.client.errors import (
     ConnectionFailed,
     Corrupt,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobsvc.client.download.sync.stopping import IDLE, pause, stoppable, stoppable_stream
+from jobsvc.client.download.stopping import IDLE, pause, stoppable, stoppable_stream
 from jobsvc.client.errors import ConnectionFailed, Stopped
 from jobsvc.client.protocol.steps import (
     Close,

@@ -37,7 +37,7 @@ def stoppable_stream(operation: Operation[None], stop: Event | None) -> Operatio
 def check(stop: Event | None) -> None:
     """Raise Stopped if `stop` is set."""
     if stop is not None and stop.is_set():
-        raise Stopped("The sync was stopped; the next one continues it.")
+        raise Stopped("The download was stopped; the next one continues it.")
 
 
 def pause(seconds: float, stop: Event | None) -> None:
