@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem, ShellComplete, get_completion
 
 from jobsvc.cli.client.exit_codes import client_errors
 from jobsvc.cli.client.parameters import JOB_ID, examples
+from jobsvc.cli.client.terminal import one_line
 from jobsvc.client import Client
 
 ANSWER_TIMEOUT_S: Final = 1.5
@@ -55,7 +56,7 @@ def complete_job_id(
             connection = {name: params.get(name) for name in ("url", "profile", "ca_file")}
             with Client(**connection, timeout=ANSWER_TIMEOUT_S, retries=0) as client:
                 found.extend(
-                    CompletionItem(job.id, help=job.status)
+                    CompletionItem(job.id, help=one_line(job.status))
                     for job in client.jobs(status=statuses, limit=_MAX_JOBS)
                     if job.id.startswith(incomplete) and JOB_ID.fullmatch(job.id)
                 )

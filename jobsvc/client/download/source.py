@@ -15,6 +15,8 @@ PARALLEL_SIZE: Final = 64 << 20
 """Size from which several connections share a file."""
 MAX_SEGMENT: Final = 64 << 20
 """Bytes of one request for a part of a file."""
+MAX_SEGMENTS: Final = 100_000
+"""Requests for one file, whatever size the service says that it has: all of them are planned at once."""
 NO_RANGES: Final = 0
 """Value of `max_segment`: the service sends the whole archive only."""
 EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -47,8 +49,8 @@ class Source(NamedTuple):
         """Return the bytes of one request: whole chunks, so that all connections have something to do."""
         if self.size < PARALLEL_SIZE or parallel == 1 or self.max_segment == NO_RANGES:
             return max(self.size, 1)
-        share = -(-self.size // parallel)
-        return min(self.max_segment or MAX_SEGMENT, -(-share // CHUNK) * CHUNK)
+        share, least = -(-self.size // parallel), -(-self.size // MAX_SEGMENTS)
+        return max(min(self.max_segment or MAX_SEGMENT, -(-share // CHUNK) * CHUNK), least)
 
 
 def file_source(file: File) -> Source:

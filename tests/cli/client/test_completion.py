@@ -7,11 +7,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 
+from jobsvc.cli.client.completion import complete_job_id
+from jobsvc.client import Client, Job
 from tests.cli.client.conftest import RunClient, service_with, variables
 from tests.conftest import MakeJob
 from tests.programs.service_runner import Process
@@ -130,3 +133,14 @@ def test_commands_are_completed_without_importing_the_service(service: Process) 
     assert "plain,serve" in done.stdout.splitlines()
     assert "jobsvc.settings" not in done.stderr
     assert "jobsvc.cli.client" not in done.stderr
+
+
+def test_state_of_a_job_adds_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """zsh and fish show it beside the id, and read the completions line by line."""
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    job = Job("shot", "x\nplain\nother\n\x1b[2J", 0.0, moment, moment, None, {})
+    monkeypatch.setattr(Client, "jobs", lambda *_, **__: iter([job]))
+    monkeypatch.setenv("JOBSVC_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("JOBSVC_TOKEN", "token")
+    (item,) = complete_job_id({}, "sh", ())
+    assert item.help == "x plain other \\x1b[2J"

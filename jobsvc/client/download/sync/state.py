@@ -123,7 +123,7 @@ class SyncState:
             raise DownloadError(f"{state._path} cannot be read: {exc.strerror}.") from exc
         try:
             state._restore(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as exc:
             raise DownloadError(
                 f"{state._path} is damaged. Delete it: files that are here already are compared with the"
                 " service by their SHA-256 and not downloaded again."
@@ -136,7 +136,9 @@ class SyncState:
             return None
         if not self._listed_at <= now < self._listed_at + FULL_LIST_INTERVAL_S:
             return None
-        return self._updated_since - timedelta(seconds=LIST_MARGIN_S)
+        with suppress(OverflowError):  # the service says that it is the year 1
+            return self._updated_since - timedelta(seconds=LIST_MARGIN_S)
+        return None
 
     def is_done(self, job: ListedJob) -> bool:
         """Return whether all files of this state of the job were downloaded."""
@@ -250,11 +252,14 @@ class SyncState:
         _check_source(self._path.parent, self._source, document["service"], document["name"])
         for job_id, stored in document["jobs"].items():
             files = {str(path): str(etag) for path, etag in stored["files"].items()}
-            self._jobs[job_id] = _Entry(stored["mark"], files, stored.get("missingSince"))
+            missing_since = stored.get("missingSince")
+            self._jobs[job_id] = _Entry(
+                stored["mark"], files, None if missing_since is None else float(missing_since)
+            )
         # Other states, or another owner: there may be older jobs that the previous runs did not see.
         if (tuple(document["status"]), document["token"]) == (self._source.status, self._source.token_hash):
             since, listed_at = document["updatedSince"], document["listedAt"]
-            self._updated_since = None if since is None else datetime.fromisoformat(since)
+            self._updated_since = None if since is None else datetime.fromisoformat(since).astimezone(UTC)
             self._listed_at = None if listed_at is None else float(listed_at)
             self._is_saved = True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -210,3 +211,20 @@ def test_state_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / STATE_NAME)
     with pytest.raises(DownloadError, match="cannot be read"):
         SyncState.load(tmp_path, SOURCE)
+
+
+def test_job_of_the_year_1_does_not_prevent_later_runs(tmp_path: Path) -> None:
+    state = SyncState.load(tmp_path, SOURCE)
+    state.listed([], datetime.min.replace(tzinfo=UTC), NOW, is_full=True)
+    assert state.updated_since(NOW) is None
+
+
+@pytest.mark.parametrize("since", ["2026-01-01T00:00:00", "0001-01-01T00:00:00+12:00"])
+def test_state_with_any_time_can_be_used(since: str, tmp_path: Path) -> None:
+    saved(tmp_path)
+    document = json.loads((tmp_path / STATE_NAME).read_text())
+    document["updatedSince"] = since
+    (tmp_path / STATE_NAME).write_text(json.dumps(document))
+    with suppress(DownloadError):
+        state = SyncState.load(tmp_path, SOURCE)
+        state.listed([], UPDATED, NOW, is_full=True)
