@@ -17,6 +17,7 @@ from jobsvc.client.protocol.documents import (
     to_file,
     to_job,
     to_link,
+    to_requested_job,
     to_token_info,
 )
 from jobsvc.client.protocol.retry import send_for_json
@@ -56,7 +57,7 @@ def get_job(retries: int, job_id: str, *, fresh: bool = False) -> Operation[Job]
     """Return a job; `fresh` reads the disk instead of the index. Raises JobNotFound."""
     request = Request(job_target(job_id), headers=_NO_CACHE if fresh else {})
     document, headers = yield from send_for_json(request, retries)
-    return to_job(document, headers.get("etag"))
+    return to_requested_job(document, job_id, headers.get("etag"))
 
 
 def list_files(

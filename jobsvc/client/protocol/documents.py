@@ -51,6 +51,14 @@ def to_job(document: Document, etag: str | None = None) -> Job:
     )
 
 
+def to_requested_job(document: Document, job_id: str, etag: str | None) -> Job:
+    """Convert the response to a request for this job. Raises UnexpectedResponse, also for another job."""
+    job = to_job(document, etag)
+    if job.id != job_id:
+        raise UnexpectedResponse(f"The response is the job {job.id}, not {job_id}: a proxy confuses them.")
+    return job
+
+
 def to_file(job_id: str, document: Document) -> File:
     """Convert an element of a list of files. Raises UnexpectedResponse."""
     return File(

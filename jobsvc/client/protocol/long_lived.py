@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from jobsvc.client.errors import ConnectionFailed, JobsvcError, Problem, UnexpectedResponse
 from jobsvc.client.protocol.problems import NOT_MODIFIED
 from jobsvc.client.protocol.retry import Backoff, Outage, parse_json, send_once
 from jobsvc.client.protocol.steps import Operation, Request, Sleep
+
+T = TypeVar("T")
 
 MAX_OUTAGE_S: Final = 600.0
 """Seconds for which the service can be away."""
@@ -92,25 +94,29 @@ class Persistence:
         yield Sleep(min(seconds, self.remaining))
         self.check_deadline()
 
-    def send_for_json(self, request: Request) -> Operation[JsonResponse]:
-        """Send a request until it succeeds. Raises Problem, ConnectionFailed or DeadlinePassed."""
+    def send_for_json(self, request: Request, convert: Callable[[JsonResponse], T]) -> Operation[T]:
+        """Send a request until it succeeds, and return what `convert` makes of the response.
+
+        Raises Problem, ConnectionFailed or DeadlinePassed.
+        """
         while True:
             try:
-                return (yield from self.try_for_json(request))
+                return (yield from self.try_for_json(request, convert))
             except (ConnectionFailed, Problem) as exc:
                 yield from self.pause(exc)
 
-    def try_for_json(self, request: Request) -> Operation[JsonResponse]:
-        """Send a request once. Raises Problem or ConnectionFailed, for `pause`."""
+    def try_for_json(self, request: Request, convert: Callable[[JsonResponse], T]) -> Operation[T]:
+        """Send a request once. Raises Problem or ConnectionFailed, for `pause`, and what `convert` raises."""
         try:
             response = yield from send_once(request._replace(timeout=self.request_timeout(request.timeout)))
             document = None if response.status == NOT_MODIFIED else parse_json(response)
+            result = convert(JsonResponse(document, response.headers))
         except (ConnectionFailed, Problem) as exc:
             self.last_error = exc
             raise
         self.responded()
         self.progress()
-        return JsonResponse(document, response.headers)
+        return result
 
 
 def _is_of_another_server(error: JobsvcError) -> bool:

@@ -7,8 +7,8 @@ from typing import Final
 
 from jobsvc.client.errors import ConnectionFailed, JobNotFound, Problem, UnexpectedResponse
 from jobsvc.client.models import Job, JobRemoved
-from jobsvc.client.protocol.documents import to_job
-from jobsvc.client.protocol.long_lived import Persistence
+from jobsvc.client.protocol.documents import to_requested_job
+from jobsvc.client.protocol.long_lived import JsonResponse, Persistence
 from jobsvc.client.protocol.steps import Operation, Request
 from jobsvc.client.protocol.targets import job_target, with_query
 from jobsvc.client.protocol.tracked_jobs import is_same_state, named
@@ -115,9 +115,11 @@ class PolledJob:
         etag = None if self._known is None else self._known.etag
         if etag is not None:
             request = request._replace(headers={"if-none-match": etag})
-        response = yield from self._persistence.try_for_json(request)
+        return (yield from self._persistence.try_for_json(request, self._convert))
+
+    def _convert(self, response: JsonResponse) -> Job:
         if response.document is not None:
-            return to_job(response.document, response.headers.get("etag"))
+            return to_requested_job(response.document, self._job_id, response.headers.get("etag"))
         if self._known is None:
             raise UnexpectedResponse("304 to a request without a condition: a proxy changes requests.")
         return self._known

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from jobsvc.client.errors import JobNotFound, UnexpectedResponse
 from jobsvc.client.models import UNFINISHED, Job, JobRemoved
-from jobsvc.client.protocol.documents import parse_object, text, to_job
+from jobsvc.client.protocol.documents import parse_object, text, to_job, to_requested_job
 from jobsvc.client.protocol.event_source import EventSource
-from jobsvc.client.protocol.long_lived import Persistence
+from jobsvc.client.protocol.long_lived import JsonResponse, Persistence
 from jobsvc.client.protocol.sse import Event
 from jobsvc.client.protocol.steps import Operation, Request
 from jobsvc.client.protocol.targets import EVENTS, job_target, with_query
@@ -87,17 +87,15 @@ class TrackedJobs:
         self._is_listed = True
 
     def _read(self, job_id: str) -> Operation[Job | JobRemoved | None]:
+        def convert(response: JsonResponse) -> Job:
+            return to_requested_job(response.document or {}, job_id, response.headers.get("etag"))
+
         try:
-            response = yield from self._persistence.send_for_json(Request(job_target(job_id)))
+            job = yield from self._persistence.send_for_json(Request(job_target(job_id)), convert)
         except JobNotFound as exc:
             if self.known.pop(job_id, None) is not None:
                 return JobRemoved(job_id)
             raise named(exc, job_id) from exc
-        job = to_job(response.document or {}, response.headers.get("etag"))
-        if job.id != job_id:
-            raise UnexpectedResponse(
-                f"The response is the job {job.id}, not {job_id}: a proxy confuses them."
-            )
         return self._update(job)
 
     def _update(self, job: Job) -> Job | None:

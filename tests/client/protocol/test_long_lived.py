@@ -40,7 +40,7 @@ def requests(persistence: Persistence, count: int = 1) -> Operation[list[Any]]:
     """Send so many requests, one after the other."""
     results = []
     for _ in range(count):
-        document, _ = yield from persistence.send_for_json(REQUEST)
+        document = yield from persistence.send_for_json(REQUEST, lambda response: response.document)
         results.append(document)
     return results
 

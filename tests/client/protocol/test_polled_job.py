@@ -142,6 +142,17 @@ def test_polls_that_fail_at_once_are_sent_less_and_less_often(clock: Clock) -> N
     assert "/api/jobs/job-1?wait=55.00" in service.targets[-3:]
 
 
+def test_response_with_another_job_is_refused(clock: Clock) -> None:
+    with pytest.raises(ConnectionFailed, match="job job-2, not job-1"):
+        waited_for(ScriptedService(clock, json_response(job("job-2", "failed"))), "job-1")
+
+
+def test_page_of_maintenance_is_waited_out(clock: Clock) -> None:
+    maintenance = json_response({"status": "maintenance"})
+    service = ScriptedService(clock, state("queued"), maintenance, maintenance, state("failed", "e2"))
+    assert statuses(waited_for(service, "job-1")) == [("job-1", "failed")]
+
+
 def test_missing_job_is_named(clock: Clock) -> None:
     with pytest.raises(JobNotFound, match="job-1: A sentence"):
         waited_for(ScriptedService(clock, MISSING), "job-1")
