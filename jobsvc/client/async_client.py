@@ -36,6 +36,8 @@ from jobsvc.client.models import (
 from jobsvc.client.protocol import api, job_log, waiting, watching
 from jobsvc.client.transport.aiohttp_transport import AiohttpTransport
 from jobsvc.client.transport.async_driver import iterate, run
+from jobsvc.client.transport.connecting import Connector
+from jobsvc.client.transport.endpoint import parse_base_url
 from jobsvc.client.transport.http_transport import HttpTransport
 
 
@@ -63,7 +65,7 @@ class AsyncClient:
         )
         self._transport = AiohttpTransport(self._settings)
         # Downloads use the blocking engine: aiohttp needs three times its processor time for the same bytes.
-        self._download_transport = HttpTransport(self._settings)
+        self._connector = Connector(parse_base_url(self._settings.base_url), self._settings.ca_file)
 
     async def __aenter__(self) -> Self:
         return self
@@ -76,7 +78,6 @@ class AsyncClient:
     async def close(self) -> None:
         """Close all connections; the next request opens new ones, also on another event loop."""
         await self._transport.close()
-        self._download_transport.close()
 
     def jobs(
         self,
@@ -150,18 +151,23 @@ class AsyncClient:
         As `Client.download`, in threads; `progress` is called on the event loop. When the task is cancelled,
         the download is stopped before CancelledError is raised, and the next call continues it.
         """
-        return await run_in_thread(
-            lambda options: download_job(
-                self._download_transport,
-                self._settings,
-                job_id,
-                to,
-                output=output_names(output),
-                archive=archive,
-                options=options,
-            ),
-            DownloadOptions(parallel, verify, exists, progress),
-        )
+        transport = HttpTransport(self._settings, self._connector)
+        try:
+            return await run_in_thread(
+                lambda options: download_job(
+                    transport,
+                    self._settings,
+                    job_id,
+                    to,
+                    output=output_names(output),
+                    archive=archive,
+                    options=options,
+                ),
+                DownloadOptions(parallel, verify, exists, progress),
+                transport.abort,
+            )
+        finally:
+            transport.close()
 
     def sync(
         self,
@@ -177,9 +183,10 @@ class AsyncClient:
         As `Client.sync`, in threads; `progress` is called on the event loop. Closing the iterator, or
         cancelling the task that waits for its next item, stops the download and waits until it has ended.
         """
+        transport = HttpTransport(self._settings, self._connector)
         return iterate_in_thread(
             lambda options: sync_jobs(
-                self._download_transport,
+                transport,
                 self._settings,
                 to,
                 status=status,
@@ -188,6 +195,7 @@ class AsyncClient:
                 options=options,
             ),
             DownloadOptions(progress=progress),
+            transport.abort,
         )
 
     async def link(

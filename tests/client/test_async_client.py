@@ -6,10 +6,10 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -18,6 +18,7 @@ from jobsvc.client.models import Progress
 from tests.client.clients import wait_until_ready
 from tests.clients.body_pieces import first
 from tests.clients.faulty_proxy import Answer, Exchange, FaultyProxy, faulty_proxy
+from tests.clients.loopback_server import LoopbackServer
 from tests.conftest import MakeJob, Serve, StartProcess
 from tests.eventually import pause, until
 from tests.programs.service_runner import Service
@@ -57,6 +58,24 @@ async def _hang_after(body: AsyncIterator[bytes], count: int) -> AsyncIterator[b
 async def hanging_proxy(service: Service) -> AsyncIterator[FaultyProxy]:
     async with faulty_proxy(FaultyProxy(service.port, always=[hang_after_half])) as proxy:
         yield proxy
+
+
+class SilentServer(LoopbackServer):
+    """Accepts requests and never responds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requested = asyncio.Event()
+
+    async def serve_connection(
+        self,
+        number: int,  # noqa: ARG002 - all connections are alike
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,  # noqa: ARG002 - nothing is sent
+    ) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.requested.set()
+        await reader.read()
 
 
 def client_threads() -> list[str]:
@@ -161,6 +180,29 @@ async def test_cancelled_download_has_ended_and_is_continued_by_the_next(
         (film,) = await client.download("job-1", target)
     assert film.resumed_from > 0
     assert target.read_bytes() == FILM
+
+
+async def download(client: AsyncClient, target: Path) -> None:
+    await client.download("job-1", target)
+
+
+async def follow(client: AsyncClient, target: Path) -> None:
+    await anext(client.sync(target, follow=True))
+
+
+@pytest.mark.parametrize("work", [download, follow])
+async def test_cancellation_ends_a_request_without_a_response(
+    tmp_path: Path, work: Callable[[AsyncClient, Path], Coroutine[Any, Any, None]]
+) -> None:
+    server = SilentServer()
+    async with server.serving(), AsyncClient(f"http://127.0.0.1:{server.port}", "token") as client:
+        task = asyncio.ensure_future(work(client, tmp_path / "target"))
+        async with asyncio.timeout(10):
+            await server.requested.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await until(lambda: not client_threads())
 
 
 async def test_progress_is_called_on_the_event_loop(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:

@@ -14,20 +14,22 @@ from threading import Event
 from typing import Final, TypeVar, cast
 
 from jobsvc.client.download.options import DownloadOptions
-from jobsvc.client.errors import Stopped
 from jobsvc.client.models import OnProgress, Progress
 
 T = TypeVar("T")
 _END: Final = object()
 
 
-async def run_in_thread(work: Callable[[DownloadOptions], T], options: DownloadOptions) -> T:
+async def run_in_thread(
+    work: Callable[[DownloadOptions], T], options: DownloadOptions, on_stop: Callable[[], object]
+) -> T:
     """Return what `work` returns; `progress` is called on the event loop.
 
     If the task is cancelled, the download is stopped, and has ended when CancelledError is raised. An
-    exception of `progress` stops the download too, and is raised.
+    exception of `progress` stops the download too, and is raised. `on_stop` is called after `options.stop`
+    is set: it ends requests that wait for a response.
     """
-    thread = _DownloadThread(options.progress)
+    thread = _DownloadThread(options.progress, on_stop)
     try:
         return await thread.call(lambda: work(thread.adapt(options)))
     finally:
@@ -35,19 +37,20 @@ async def run_in_thread(work: Callable[[DownloadOptions], T], options: DownloadO
 
 
 async def iterate_in_thread(
-    start: Callable[[DownloadOptions], Iterator[T]], options: DownloadOptions
+    start: Callable[[DownloadOptions], Iterator[T]], options: DownloadOptions, on_stop: Callable[[], object]
 ) -> AsyncGenerator[T, None]:
     """Yield what the iterator yields; it runs only while the caller waits for its next item.
 
     As for `run_in_thread`. Closing the generator early stops the download, and waits until it has ended.
+    `on_stop` is called at the end in any case.
     """
-    thread = _DownloadThread(options.progress)
+    thread = _DownloadThread(options.progress, on_stop)
     items = start(thread.adapt(options))
     try:
         while (item := await thread.call(lambda: next(items, _END))) is not _END:
             yield cast(T, item)
     finally:
-        thread.stop.set()
+        thread.stop()
         if isinstance(items, Generator):
             await thread.call(items.close)
         thread.close()
@@ -56,8 +59,9 @@ async def iterate_in_thread(
 class _DownloadThread:
     """Runs one call after another in the same thread; belongs to the running loop."""
 
-    def __init__(self, progress: OnProgress | None) -> None:
-        self.stop = Event()
+    def __init__(self, progress: OnProgress | None, on_stop: Callable[[], object]) -> None:
+        self._stop_event = Event()
+        self._on_stop = on_stop
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, "jobsvc-client")
         self._progress = progress
@@ -66,7 +70,7 @@ class _DownloadThread:
     def adapt(self, options: DownloadOptions) -> DownloadOptions:
         """Return the options for the thread."""
         progress = None if self._progress is None else self._report
-        return options._replace(progress=progress, stop=self.stop)
+        return options._replace(progress=progress, stop=self._stop_event)
 
     async def call(self, work: Callable[[], T]) -> T:
         """Run in the thread; if cancelled, stop and wait for the end."""
@@ -74,16 +78,21 @@ class _DownloadThread:
         try:
             result = await asyncio.shield(future)
         except asyncio.CancelledError:
-            self.stop.set()
+            self.stop()
             await _wait_done(future)
             raise
-        except Stopped:
+        except Exception:
             if self._progress_error is not None:
                 raise self._progress_error from None
             raise
         if self._progress_error is not None:
             raise self._progress_error
         return result
+
+    def stop(self) -> None:
+        """Tell the work to end."""
+        self._stop_event.set()
+        self._on_stop()
 
     def close(self) -> None:
         """Let the thread end."""
@@ -99,7 +108,7 @@ class _DownloadThread:
             self._progress(progress)
         except Exception as exc:  # noqa: BLE001 - raised by `call`
             self._progress_error = exc
-            self.stop.set()
+            self.stop()
 
 
 async def _wait_done(future: asyncio.Future[T]) -> None:

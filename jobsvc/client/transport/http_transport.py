@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from threading import Lock
 from typing import Final
+from weakref import WeakSet
 
 from jobsvc import __version__
 from jobsvc.client.connection_settings import ConnectionSettings
@@ -32,12 +33,18 @@ _REPEATABLE: Final = frozenset({"GET", "HEAD"})
 class HttpTransport:
     """A Transport for any number of threads."""
 
-    def __init__(self, settings: ConnectionSettings) -> None:
-        """Connect only when a request is sent. Raises BadConfiguration for a proxy that is not usable."""
+    def __init__(self, settings: ConnectionSettings, connector: Connector | None = None) -> None:
+        """Connect only when a request is sent. Raises BadConfiguration for a proxy that is not usable.
+
+        `connector`: that of another transport, so that its TLS settings are not read again.
+        """
         self._settings = settings
         self._endpoint = parse_base_url(settings.base_url)
-        self._connector = Connector(self._endpoint, settings.ca_file)
+        self._connector = connector or Connector(self._endpoint, settings.ca_file)
         self._idle = IdleConnections()
+        self._lock = Lock()
+        self._connections: WeakSet[Connection] = WeakSet()
+        self._is_aborted = False
 
     def send(self, request: Request) -> Response:
         """Send a request and read the response, at most MAX_BODY bytes. Raises ConnectionFailed."""
@@ -68,10 +75,33 @@ class HttpTransport:
         """Close idle connections."""
         self._idle.clear()
 
+    def abort(self) -> None:
+        """End all requests from another thread, and refuse further ones.
+
+        One that is still connecting ends after its timeout at the latest.
+        """
+        with self._lock:
+            self._is_aborted = True
+            connections = list(self._connections)
+        for connection in connections:
+            connection.interrupt()
+        self.close()
+
+    def _register(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.add(connection)
+            is_aborted = self._is_aborted
+        if is_aborted:
+            connection.close()
+            failure = ConnectionFailed(f"The request to {self._endpoint.peer} was ended by this program.")
+            failure.retryable = False
+            raise failure
+
     def _exchange(
         self, connection: Connection, request: Request, data: bytes, timeout: float
     ) -> ResponseStream:
         peer = self._endpoint.peer
+        self._register(connection)
         try:
             connection.send_request(data, timeout)
             head = read_head(connection)

@@ -29,6 +29,10 @@ def report(options: DownloadOptions) -> None:
     options.progress(PROGRESS)
 
 
+def nothing() -> None:
+    """Do nothing on a stop."""
+
+
 class Work:
     """Work that waits until it is stopped; the test knows when it runs."""
 
@@ -47,7 +51,7 @@ class Work:
 
 
 async def test_result_and_options_are_passed_on() -> None:
-    assert await run_in_thread(lambda options: options.parallel, DownloadOptions(parallel=7)) == 7
+    assert await run_in_thread(lambda options: options.parallel, DownloadOptions(parallel=7), nothing) == 7
 
 
 async def test_error_of_the_work_is_raised() -> None:
@@ -55,7 +59,7 @@ async def test_error_of_the_work_is_raised() -> None:
         raise LookupError(options.exists)
 
     with pytest.raises(LookupError, match="error"):
-        await run_in_thread(fail, DownloadOptions())
+        await run_in_thread(fail, DownloadOptions(), nothing)
 
 
 async def test_progress_is_called_on_the_event_loop_before_the_end() -> None:
@@ -68,13 +72,13 @@ async def test_progress_is_called_on_the_event_loop_before_the_end() -> None:
         report(options)
         return threading.current_thread()
 
-    thread = await run_in_thread(work, DownloadOptions(progress=on_progress))
+    thread = await run_in_thread(work, DownloadOptions(progress=on_progress), nothing)
     assert calls == [(PROGRESS, threading.current_thread())]
     assert thread is not threading.current_thread()
 
 
 async def test_no_progress_function_stays_none() -> None:
-    assert await run_in_thread(lambda options: options.progress, DownloadOptions()) is None
+    assert await run_in_thread(lambda options: options.progress, DownloadOptions(), nothing) is None
 
 
 async def test_error_of_progress_stops_the_work_and_is_raised() -> None:
@@ -86,7 +90,7 @@ async def test_error_of_progress_stops_the_work_and_is_raised() -> None:
         wait_for_stop(options)
 
     with pytest.raises(LookupError, match=r"film\.mp4"):
-        await run_in_thread(work, DownloadOptions(progress=fail))
+        await run_in_thread(work, DownloadOptions(progress=fail), nothing)
 
 
 async def test_error_of_the_last_progress_is_raised_too() -> None:
@@ -94,12 +98,12 @@ async def test_error_of_the_last_progress_is_raised_too() -> None:
         raise LookupError(progress.name)
 
     with pytest.raises(LookupError):
-        await run_in_thread(report, DownloadOptions(progress=fail))
+        await run_in_thread(report, DownloadOptions(progress=fail), nothing)
 
 
 async def test_cancellation_stops_the_work_and_waits_for_its_end() -> None:
     work = Work()
-    task = asyncio.ensure_future(run_in_thread(work, DownloadOptions()))
+    task = asyncio.ensure_future(run_in_thread(work, DownloadOptions(), nothing))
     await work.started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -119,7 +123,7 @@ async def test_second_cancellation_waits_too() -> None:
             release.wait(20)
             work.is_running = False
 
-    task = asyncio.ensure_future(run_in_thread(slow, DownloadOptions()))
+    task = asyncio.ensure_future(run_in_thread(slow, DownloadOptions(), nothing))
     await work.started.wait()
     for _ in range(3):
         task.cancel()
@@ -157,12 +161,12 @@ async def test_items_are_yielded_until_the_end() -> None:
     def count(options: DownloadOptions) -> Iterator[int | None]:
         yield from (1, None, 3)
 
-    assert [item async for item in iterate_in_thread(count, DownloadOptions())] == [1, None, 3]
+    assert [item async for item in iterate_in_thread(count, DownloadOptions(), nothing)] == [1, None, 3]
 
 
 async def test_breaking_off_ends_the_generator() -> None:
     items = Items(3)
-    async with aclosing(iterate_in_thread(items, DownloadOptions())) as found:
+    async with aclosing(iterate_in_thread(items, DownloadOptions(), nothing)) as found:
         assert await anext(found) == 0
         assert items.closing_thread is None
     assert items.is_closed
@@ -171,7 +175,7 @@ async def test_breaking_off_ends_the_generator() -> None:
 
 async def test_cancelling_the_wait_for_an_item_ends_the_generator() -> None:
     items = Items(0)
-    task = asyncio.ensure_future(anext(iterate_in_thread(items, DownloadOptions())))
+    task = asyncio.ensure_future(anext(iterate_in_thread(items, DownloadOptions(), nothing)))
     await items.waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -185,10 +189,10 @@ async def test_error_of_the_generator_is_raised() -> None:
         raise LookupError(options.exists)
 
     with pytest.raises(LookupError):
-        [item async for item in iterate_in_thread(fail, DownloadOptions())]
+        [item async for item in iterate_in_thread(fail, DownloadOptions(), nothing)]
 
 
 async def test_generator_that_was_never_started_has_no_thread() -> None:
     before = threading.active_count()
-    await iterate_in_thread(Items(1), DownloadOptions()).aclose()
+    await iterate_in_thread(Items(1), DownloadOptions(), nothing).aclose()
     assert threading.active_count() == before

@@ -222,3 +222,24 @@ def test_interrupted_request_closes_its_connection(connect: Connect, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         connect([head()]).transport.send(GET)
     assert opened[0]._socket.fileno() == -1
+
+
+@pytest.mark.parametrize("step", [silence, then(head("Content-Length: 9") + b"part", silence)])
+def test_abort_ends_requests_of_other_threads(connect: Connect, step: Any) -> None:
+    pair = connect([step])
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(pair.transport.send, GET)
+        wait_until(lambda: pair.server.requests)
+        pair.transport.abort()
+        with pytest.raises(ConnectionFailed):
+            sending.result(5)
+
+
+def test_aborted_transport_sends_no_further_request(connect: Connect) -> None:
+    pair = connect([response(), response()])
+    pair.transport.send(GET)
+    pair.transport.abort()
+    with pytest.raises(ConnectionFailed, match="ended by this program") as raised:
+        pair.transport.send(GET)
+    assert not raised.value.retryable
+    assert len(pair.server.requests) == 1
