@@ -23,6 +23,8 @@ from tests.eventually import until
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody"
 CHUNKED: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
+pytestmark = pytest.mark.both_loops
+
 
 class PreparedServer(LoopbackServer):
     """Responds to each request with the same bytes."""
