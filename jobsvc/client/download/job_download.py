@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing
 from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
@@ -86,8 +87,10 @@ def download_files(
     time and SHA-256 is left as it is and yielded as skipped. The first error ends the download: Corrupt,
     DownloadError, Problem or ConnectionFailed; the next call continues it. Closing the iterator ends it, too.
     """
-    for _, result in _download(transport, settings, items, options, keep_identical=keep_identical):
-        yield result
+    results = _download(transport, settings, items, options, keep_identical=keep_identical)
+    with closing(results):
+        for _, result in results:
+            yield result
 
 
 def _download(
@@ -97,7 +100,7 @@ def _download(
     options: DownloadOptions,
     *,
     keep_identical: bool,
-) -> Iterator[tuple[int, Downloaded]]:
+) -> Generator[tuple[int, Downloaded], None, None]:
     """Yield the index of each item and its result."""
     targets = {target for _, target in items}
     if len(targets) < len(items):
@@ -120,11 +123,13 @@ def _download(
         transport, settings.retries, transfers, steps, parallel=options.parallel, verify=options.verify
     )
     directories: dict[Path, None] = {}
+    running = run_batch(batch, current, options)
     try:
-        for transfer, result in run_batch(batch, current, options):
-            if not result.skipped:
-                directories[result.path.parent] = None
-            yield transfer.index, result
+        with closing(running):
+            for transfer, result in running:
+                if not result.skipped:
+                    directories[result.path.parent] = None
+                yield transfer.index, result
     finally:
         for directory in directories:
             sync_directory(directory)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from contextlib import suppress
 from hashlib import sha256
 from io import FileIO
@@ -58,9 +59,14 @@ def part_paths(target: Path, *, distinct: bool = False) -> PartPaths:
 class PartFile:
     """The part file of one target, locked. Its methods can be called from several threads."""
 
-    def __init__(self, paths: PartPaths, source: Source) -> None:
-        """Open and lock it, and continue what its record describes. Raises DownloadError."""
+    def __init__(self, paths: PartPaths, source: Source, *, is_verified: bool = True) -> None:
+        """Open and lock it, and continue what its record describes. Raises DownloadError.
+
+        Unless its bytes are verified later, a record from before the start of the system is ignored: after a
+        loss of power it can describe bytes that were never written to disk.
+        """
         self.paths = paths
+        self._is_verified = is_verified
         self.source = source
         self.ranges = ByteRanges()
         self._lock = Lock()
@@ -202,6 +208,8 @@ class PartFile:
             if not isinstance(record, dict) or _identify(record) != _describe(self.source):
                 return []
             intervals = parse_intervals(record.get("ranges"), self.source.size)
+            if not self._is_verified and self.paths.record.lstat().st_mtime < _started_at():
+                return []
         except (OSError, ValueError, RecursionError):
             return []
         is_on_disk = not intervals or intervals[-1][1] <= os.fstat(self.fileno()).st_size <= self.source.size
@@ -213,6 +221,11 @@ class PartFile:
             file.write(record.encode())
         self.paths.new_record.replace(self.paths.record)
         self._saved_total = self.ranges.total
+
+
+def _started_at() -> float:
+    """Return when the system was started, in seconds since the epoch; later if it was suspended since."""
+    return time.time() - time.monotonic()
 
 
 def belongs_to(paths: PartPaths, source: Source) -> bool:

@@ -42,7 +42,7 @@ class FileSteps:
         """Open the part file, unless an existing target is only compared. Raises DownloadError."""
         transfer.started_at = monotonic()
         if not transfer.exists:
-            part = PartFile(transfer.paths, transfer.source)
+            part = PartFile(transfer.paths, transfer.source, is_verified=self._options.verify)
             transfer.part = part
             if batch.stopping:
                 part.close()

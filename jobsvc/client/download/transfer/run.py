@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Thread
@@ -25,7 +25,7 @@ _DISK_FULL: Final = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOS
 
 def run_batch(
     batch: Batch, finder: DigestFinder | None, options: DownloadOptions
-) -> Iterator[tuple[Transfer, Downloaded]]:
+) -> Generator[tuple[Transfer, Downloaded], None, None]:
     """Download; yield each file when it is done.
 
     Raises the first error of any file. Whatever ends it, also an exception in the caller's thread, leaves

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,21 @@ def test_later_run_continues(tmp_path: Path) -> None:
     assert list(part.ranges) == [(0, 20), (50, 60)]
     assert part.resumed_from == 30
     part.close()
+
+
+def test_record_from_before_the_start_of_the_system_is_ignored_without_verification(tmp_path: Path) -> None:
+    interrupted(tmp_path)
+    started_at = time.time() - time.monotonic()
+    paths = part_paths(tmp_path / "film.mp4")
+    for is_verified, modified_at, received in (
+        (False, started_at + 10, 30),
+        (True, started_at - 10, 30),
+        (False, started_at - 10, 0),
+    ):
+        os.utime(paths.record, (0, modified_at))
+        part = PartFile(paths, SOURCE, is_verified=is_verified)
+        assert part.received == received
+        part.close()
 
 
 def test_record_has_no_token(tmp_path: Path) -> None:
