@@ -19,6 +19,8 @@ STABLE_AFTER_S: Final = 5.0
 """A stream that lasts this long counts as progress, even without an event."""
 
 _NO_CONTENT: Final = 204
+_MAX_EVENT_ID: Final = 1000
+"""Characters of an id that is sent back."""
 
 
 class EventSource:
@@ -65,7 +67,8 @@ class EventSource:
     def _open(self) -> Operation[Stream | None]:
         headers = {"accept": "text/event-stream"}
         last_event_id = self._parser.last_event_id
-        if last_event_id.isascii() and last_event_id.isprintable() and last_event_id:
+        is_sent = 0 < len(last_event_id) <= _MAX_EVENT_ID
+        if is_sent and last_event_id.isascii() and last_event_id.isprintable():
             headers["last-event-id"] = last_event_id
         timeout = self._persistence.request_timeout(IDLE_TIMEOUT_S)
         stream = yield from open_stream(Request(self._target, headers=headers, timeout=timeout))

@@ -34,7 +34,7 @@ class EventParser:
         """What to send when reconnecting: the newest id of a complete event, also of one without data."""
         self.retry_s: float | None = None
         """The time after which the service suggests to reconnect."""
-        self._partial: list[bytes] = []
+        self._partial = bytearray()
         self._size = 0
         """Bytes of the current event, including a line that is not complete."""
         self._after_cr = False
@@ -55,14 +55,14 @@ class EventParser:
         self._size += len(data)
         if self._size > MAX_BODY:
             raise UnexpectedResponse(f"An event of the stream is larger than {MAX_BODY >> 20} MiB.")
+        self._partial += data
         if b"\n" not in data and b"\r" not in data:
-            self._partial.append(data)
             return []
-        lines = b"".join((*self._partial, data)).splitlines()
-        self._partial = [] if data.endswith((b"\n", b"\r")) else [lines.pop()]
+        lines = bytes(self._partial).splitlines()
+        self._partial = bytearray(b"" if data.endswith((b"\n", b"\r")) else lines.pop())
         events = [event for line in lines if (event := self._take_line(line)) is not None]
         if events:
-            self._size = sum(map(len, (*self._partial, *self._data)))
+            self._size = len(self._partial) + sum(map(len, self._data))
         return events
 
     def _take_line(self, line: bytes) -> Event | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from ssl import SSLContext
+from time import monotonic
 from typing import Any, Final
 
 from aiohttp import (
@@ -44,6 +45,8 @@ from jobsvc.client.transport.failures import (
     response_missing,
 )
 from jobsvc.client.transport.http_transport import IDLE_TIMEOUT_S
+from jobsvc.client.transport.response_body import MAX_BODY_S
+from jobsvc.client.transport.response_head import MAX_TIMEOUTS
 
 _ERRORS: Final = (ClientError, HttpProcessingError, *TRANSPORT_ERRORS)
 _NEXT_HOP_ERRORS: Final = (ClientConnectorDNSError, ClientProxyConnectionError, ConnectionTimeoutError)
@@ -80,7 +83,8 @@ class AiohttpTransport:
         peer = self._endpoint.peer
         timeout = self._settings.timeout if request.timeout is None else request.timeout
         try:
-            response = await self._request(request, timeout)
+            async with asyncio.timeout(MAX_TIMEOUTS * timeout):  # informational responses can be endless
+                response = await self._request(request, timeout)
         except _CONNECTOR_ERRORS as exc:
             if self._proxy and isinstance(exc, _NEXT_HOP_ERRORS):
                 peer = self._proxy.peer
@@ -172,13 +176,14 @@ class _ResponseStream:
 
 
 async def _read_whole(stream: AsyncBodyStream) -> bytes:
-    parts, size = list[bytes](), 0
+    body, ends = bytearray(), monotonic() + MAX_BODY_S
     while data := await stream.read():
-        size += len(data)
-        if size > MAX_BODY:
+        body += data
+        if len(body) > MAX_BODY:
             raise ConnectionFailed(f"A response is larger than {MAX_BODY >> 20} MiB.")
-        parts.append(data)
-    return b"".join(parts)
+        if monotonic() > ends:
+            raise ConnectionFailed(f"A response was not complete after {MAX_BODY_S:g} s.")
+    return bytes(body)
 
 
 def _join_fields(response: ClientResponse) -> Mapping[str, str]:

@@ -64,7 +64,7 @@ class Connector:
         tunnel = Connection(sock)
         try:
             tunnel.send_request(lines.encode("ascii"), timeout)
-            status = read_head(tunnel).status
+            status = read_head(tunnel, timeout).status
             if status != _OK:
                 raise tunnel_refused(target, status)
         except TRANSPORT_ERRORS as exc:

@@ -8,6 +8,7 @@ connection closes, ends a body that is too short without an error, hides bytes a
 from __future__ import annotations
 
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from jobsvc.client.transport.failures import Disconnected, MalformedResponse
@@ -48,11 +49,16 @@ class Connection:
             self.sent_bytes += count
             unsent = unsent[count:]
 
-    def read_line(self, max_length: int) -> bytes:
-        """Return the next line without its CRLF or LF. Raises MalformedResponse if it is longer."""
+    def read_line(self, max_length: int, ends: float) -> bytes:
+        """Return the next line without its CRLF or LF. Raises MalformedResponse if it is longer.
+
+        Raises TimeoutError if it is incomplete at `ends` (monotonic), however often a byte arrives.
+        """
         while (end := self._buffer.find(b"\n", self._position)) < 0:
             if len(self._buffer) - self._position > max_length:
                 break
+            if monotonic() > ends:
+                raise TimeoutError
             data = self._socket.recv(_RECEIVE_SIZE)
             if not data:
                 raise Disconnected

@@ -104,7 +104,7 @@ class HttpTransport:
         self._register(connection)
         try:
             connection.send_request(data, timeout)
-            head = read_head(connection)
+            head = read_head(connection, timeout)
             if head.headers.get("content-encoding", "identity").lower() != "identity":
                 raise MalformedResponse("is compressed, although the request does not allow it")  # noqa: TRY301
             framing = body_framing(head, request.method)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from threading import Lock
+from time import monotonic
 from typing import Final
 
 from jobsvc.client.errors import ConnectionFailed
@@ -16,7 +17,10 @@ from jobsvc.client.transport.failures import (
     Peer,
     body_incomplete,
 )
-from jobsvc.client.transport.response_head import BodyFraming, ResponseHead
+from jobsvc.client.transport.response_head import MAX_TIMEOUTS, BodyFraming, ResponseHead
+
+MAX_BODY_S: Final = 300.0
+"""Seconds that a response may take that is read as a whole."""
 
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
 _MAX_LINE: Final = 8 << 10
@@ -153,16 +157,17 @@ class ResponseStream:
 
     def _start_chunk(self) -> None:
         """Read the size of the next chunk; after the last one, its trailers (RFC 9112, section 7.1)."""
-        if self._after_chunk and self._connection.read_line(_MAX_LINE):
+        ends = monotonic() + MAX_TIMEOUTS * self._timeout
+        if self._after_chunk and self._connection.read_line(_MAX_LINE, ends):
             raise MalformedResponse("has an invalid chunk")
         self._after_chunk = True
-        match = _CHUNK_SIZE.fullmatch(self._connection.read_line(_MAX_LINE))
+        match = _CHUNK_SIZE.fullmatch(self._connection.read_line(_MAX_LINE, ends))
         if not match:
             raise MalformedResponse("has an invalid chunk")
         self._remaining = int(match[1], 16)
         if self._remaining == 0:
             for _ in range(_MAX_TRAILERS):
-                if not self._connection.read_line(_MAX_LINE):
+                if not self._connection.read_line(_MAX_LINE, ends):
                     self._end()
                     return
             raise MalformedResponse("has too many trailers")
@@ -177,11 +182,12 @@ class ResponseStream:
 
 
 def read_whole(stream: ResponseStream, max_size: int) -> bytes:
-    """Return the whole body. Raises ConnectionFailed, also if it is larger than `max_size` bytes."""
-    parts, size = list[bytes](), 0
+    """Return the whole body. Raises ConnectionFailed, also if it is too large or takes too long."""
+    body, ends = bytearray(), monotonic() + MAX_BODY_S
     while data := stream.read():
-        size += len(data)
-        if size > max_size:
+        body += data
+        if len(body) > max_size:
             raise ConnectionFailed(f"A response is larger than {max_size >> 20} MiB.")
-        parts.append(data)
-    return b"".join(parts)
+        if monotonic() > ends:
+            raise ConnectionFailed(f"A response was not complete after {MAX_BODY_S:g} s.")
+    return bytes(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from time import monotonic
 from typing import Final, NamedTuple
 
 from jobsvc.client.transport.connection import Connection
@@ -11,6 +12,8 @@ from jobsvc.client.transport.failures import MalformedResponse
 
 MAX_HEAD: Final = 64 << 10
 """Maximum bytes of a head, with the informational responses before it."""
+MAX_TIMEOUTS: Final = 4
+"""How long a head, or the frame of a chunk, may take if its bytes arrive one by one; in timeouts."""
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: .*)?", re.DOTALL)
 _FIELD_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
@@ -38,11 +41,14 @@ class BodyFraming(NamedTuple):
     chunked: bool
 
 
-def read_head(connection: Connection) -> ResponseHead:
-    """Read the head of the final response. Raises MalformedResponse, Disconnected or OSError."""
-    remaining = MAX_HEAD
+def read_head(connection: Connection, timeout: float) -> ResponseHead:
+    """Read the head of the final response. Raises MalformedResponse, Disconnected or OSError.
+
+    `timeout`: seconds without a byte; the whole head may take MAX_TIMEOUTS times as long.
+    """
+    remaining, ends = MAX_HEAD, monotonic() + MAX_TIMEOUTS * timeout
     while True:
-        head, size = _read_one(connection, remaining)
+        head, size = _read_one(connection, remaining, ends)
         if head.status >= _FIRST_FINAL:
             return head
         if head.status == _SWITCHING_PROTOCOLS:
@@ -67,14 +73,14 @@ def body_framing(head: ResponseHead, method: str) -> BodyFraming:
     return BodyFraming(int(value), chunked=False)
 
 
-def _read_one(connection: Connection, max_size: int) -> tuple[ResponseHead, int]:
+def _read_one(connection: Connection, max_size: int, ends: float) -> tuple[ResponseHead, int]:
     """Read one head; return its size too."""
-    line = connection.read_line(max_size)
+    line = connection.read_line(max_size, ends)
     match = _STATUS_LINE.fullmatch(line)
     if not match:
         raise MalformedResponse("is not HTTP: check the URL")
     size, lines = len(line), list[bytes]()
-    while line := connection.read_line(max_size):
+    while line := connection.read_line(max_size, ends):
         size += len(line) + 2
         if size > max_size:
             raise MalformedResponse(f"has a head of more than {MAX_HEAD >> 10} kB")

@@ -337,3 +337,24 @@ async def test_errors_of_connecting_are_those_of_the_blocking_transport(base: st
             await sender.send(Request("/x"))
     assert str(error.value) == str(blocking_error.value)
     assert "secret" not in str(error.value)
+
+
+async def test_head_after_endless_informational_responses_is_not_waited_for() -> None:
+    async def flood(server: PreparedServer) -> None:
+        while not server.ended.is_set():
+            await asyncio.sleep(0.05)
+            if server.requests:
+                server.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
+    async with prepared(b"", then="hold") as server, transport_to(server.port, timeout_s=0.3) as sender:
+        flooding = asyncio.create_task(flood(server))
+        with pytest.raises(ConnectionFailed, match="no response within"):
+            await asyncio.wait_for(sender.send(Request("/x")), 10)
+        flooding.cancel()
+
+
+async def test_body_that_is_read_as_a_whole_has_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aiohttp_transport, "MAX_BODY_S", -1.0)
+    async with prepared(OK) as server, transport_to(server.port) as sender:
+        with pytest.raises(ConnectionFailed, match="not complete"):
+            await sender.send(Request("/x"))

@@ -214,7 +214,7 @@ def test_concurrent_requests_use_connections_of_their_own(connect: Connect) -> N
 def test_interrupted_request_closes_its_connection(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
 
-    def interrupt(connection: Any) -> None:
+    def interrupt(connection: Any, _timeout: float) -> None:
         opened.append(connection)
         raise KeyboardInterrupt
 

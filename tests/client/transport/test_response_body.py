@@ -8,14 +8,20 @@ import pytest
 
 from jobsvc.client.errors import ConnectionFailed
 from jobsvc.client.protocol.steps import Request
-from jobsvc.client.transport import http_transport
+from jobsvc.client.transport import http_transport, response_body
 from jobsvc.client.transport.response_body import ResponseStream
 from tests.client.transport.conftest import Connect
-from tests.clients.scripted_server import Step, head, reset, response, silence, then
+from tests.clients.scripted_server import ScriptedConnection, Step, head, reset, response, silence, then
 
 GET = Request("/api/jobs")
 DATA = bytes(range(256)) * 1000
 CHUNKED = head("Transfer-Encoding: chunked")
+
+
+def trickle(connection: ScriptedConnection) -> None:
+    """Send one byte after the other."""
+    while not threading.Event().wait(0.01):
+        connection.send(b"x")
 
 
 def read_all(stream: ResponseStream) -> bytes:
@@ -252,3 +258,19 @@ def test_whole_response_has_a_maximum_size(
     monkeypatch.setattr(http_transport, "MAX_BODY", 1999)
     with pytest.raises(ConnectionFailed, match="larger than"):
         connect([head(framing) + b"x" * 2000]).transport.send(GET)
+
+
+def test_body_that_is_read_as_a_whole_has_to_end(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response_body, "MAX_BODY_S", 0.2)
+
+    pair = connect([then(head("Content-Length: 1000000"), trickle)])
+    with pytest.raises(ConnectionFailed, match="not complete"):
+        pair.transport.send(GET)
+
+
+def test_frame_of_a_chunk_has_to_end(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response_body, "MAX_TIMEOUTS", 0.02)
+
+    pair = connect([then(head("Transfer-Encoding: chunked"), b"5;", trickle)])
+    with pytest.raises(ConnectionFailed, match="no data"):
+        pair.transport.send(GET)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from threading import Event
+
 import pytest
 
 from jobsvc.client.errors import ConnectionFailed
 from jobsvc.client.protocol.steps import Request
+from jobsvc.client.transport import response_head
 from jobsvc.client.transport.response_head import MAX_HEAD
 from tests.client.transport.conftest import SECRET, Connect
-from tests.clients.scripted_server import head, reset, response, silence, then
+from tests.clients.scripted_server import ScriptedConnection, head, reset, response, silence, then
 
 GET = Request("/api/jobs")
 
@@ -150,3 +153,17 @@ def test_returned_request_does_not_put_the_token_into_a_message(connect: Connect
     while exc is not None:
         assert SECRET not in repr(exc)
         exc = exc.__cause__
+
+
+def test_head_whose_bytes_arrive_one_by_one_has_to_end(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response_head, "MAX_TIMEOUTS", 0.02)
+
+    def trickle(connection: ScriptedConnection) -> None:
+        while not Event().wait(0.01):
+            connection.send(b"x")
+
+    pair = connect([then(b"HTTP/1.1 200 OK\r\nX: ", trickle)])
+    with pytest.raises(ConnectionFailed, match="no response within"):
+        pair.transport.send(GET)
