@@ -32,6 +32,8 @@ class Case:
     """`file`, `sequence`, `tar` or `zip`."""
     folder: Path
     verify: bool
+    streamed: bool
+    """Whether it is written to a stream."""
     random: Random
     versions: dict[str, list[bytes]] = field(default_factory=dict)
     """All contents that each file ever had, by its name."""
@@ -101,7 +103,8 @@ def make_case(seed: int, make_job: MakeJob, *, kind: str = "") -> Case:
     """Write a job whose kind and files follow from the seed."""
     random = Random(seed)  # noqa: S311 - no secret
     kind = kind or random.choice(KINDS)
-    case = Case(seed, kind, make_job(f"job-{seed}"), random.random() < 0.8, random)
+    verify, streamed = random.random() < 0.8, kind in {"file", "tar"} and random.random() < 0.25
+    case = Case(seed, kind, make_job(f"job-{seed}"), verify, streamed, random)
     for name in ["film.mp4"] if kind == "file" else [f"beauty.{1001 + n}.exr" for n in range(4)]:
         case.write(name)
     path = "output/film.mp4" if kind == "file" else "output/beauty.####.exr"

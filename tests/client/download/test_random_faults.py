@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import pytest
 
@@ -57,19 +59,29 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "PATIENCE_S", 1.0)
 
 
+@contextmanager
+def open_target(case: Case, folder: Path) -> Iterator[Path | BinaryIO]:
+    """Yield what to download to; a stream is of no use after an error."""
+    target = case.target(folder)
+    if not case.streamed:
+        yield target
+        return
+    try:
+        with target.open("wb") as stream:
+            yield stream
+    except JobsvcError:
+        target.unlink()
+        raise
+
+
 async def call_client(case: Case, proxy: FaultyProxy, service: Service, folder: Path) -> bool:
     """Download once; return whether it succeeded. Fail if any file is wrong."""
 
     def download() -> None:
         url, retries = f"http://127.0.0.1:{proxy.port}", case.random.choice((0, 1, 3))
-        with Client(url, service.token, timeout=1.0, retries=retries) as client:
-            client.download(
-                case.job_id,
-                case.target(folder),
-                verify=case.verify,
-                archive=case.archive,
-                exists="overwrite",
-            )
+        client = Client(url, service.token, timeout=1.0, retries=retries)
+        with client, open_target(case, folder) as to:
+            client.download(case.job_id, to, verify=case.verify, archive=case.archive, exists="overwrite")
 
     try:
         await asyncio.to_thread(download)
