@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from time import monotonic
@@ -118,9 +119,13 @@ def _stream_archive(
     try:
         source = stream.run()
         sink.flush()
-    finally:
-        members = None if reader is None else reader.close()
-    if members is not None:
+    except BaseException:
+        if reader is not None:
+            with suppress(Corrupt):  # it was not written to its end
+                reader.close()
+        raise
+    if reader is not None:
+        members = reader.close()
         try:
             compare(members, archive.files(source, stream.wait))
         except Replaced:

@@ -105,6 +105,18 @@ async def test_wrong_byte_in_a_tar_is_an_error(serve: Serve, make_job: MakeJob) 
             await stream(service, io.BytesIO(), port=proxy.port, archive="tar")
 
 
+async def test_reader_of_a_tar_that_goes_away_is_not_a_damaged_archive(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    class Closed(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise BrokenPipeError
+
+    make_job(output=FILM)
+    with pytest.raises(BrokenPipeError):
+        await stream(await serve(), Closed(), archive="tar")
+
+
 async def test_zip_is_written_if_it_is_not_verified(serve: Serve, make_job: MakeJob) -> None:
     make_two_outputs(make_job)
     service, sink = await serve(), io.BytesIO()
