@@ -38,9 +38,10 @@ def sync_jobs(
     are here already are compared by SHA-256, and downloaded only if they differ.
 
     A job that fails does not stop the others, and is tried again by the next sync. Raises SyncFailed at the
-    end if there are such jobs; with `follow` a warning is logged for each. Raises at once Unauthorized,
-    ConnectionFailed, Stopped, and DownloadError if the disk is full, if another process syncs into the
-    directory, or if the directory belongs to another service.
+    end if there are such jobs; with `follow` a warning is logged for each, and once the jobs are listed the
+    service can be away for a while. Raises at once Unauthorized, ConnectionFailed, Stopped, and DownloadError
+    if the disk is full, if another process syncs into the directory, or if the directory belongs to another
+    service.
     """
     template, folder, statuses = NameTemplate(name), Folder(Path(to)), tuple(sorted(set(status)))
     token_hash = hashlib.sha256(settings.token.encode()).hexdigest()[:8]
@@ -49,9 +50,11 @@ def sync_jobs(
         service = HttpService(transport, settings, statuses, options)
         run = SyncRun(service, state, template, folder, status=statuses)
         try:
-            yield from run.run_pass()
             if follow:
+                yield from run.run_pass_before_following()
                 yield from run.follow()
+            else:
+                yield from run.run_pass()
         finally:
             state.save()
     if run.failures:

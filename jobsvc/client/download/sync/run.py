@@ -97,18 +97,29 @@ class SyncRun:
         self._clock = clock
         self._unavailable = 0
         """Jobs in a row for which the service responded 5xx."""
+        self._has_listed = False
+        """Whether the service has listed its jobs for this run."""
 
     def run_pass(self) -> Iterator[Downloaded]:
         """List the jobs that have changed since the last pass, and download what is missing of them."""
         now = self._clock()
         since = self._state.updated_since(now)
         listed = {job.id: job for job in map(listed_job, self._service.jobs(since))}
+        self._has_listed = True
         unfinished = [job_id for job_id in self._state.unfinished() if job_id not in listed]
         yield from self._visit_all(jobs_to_visit(listed.values(), self._state))
         yield from self._visit_all(self._look_up(unfinished))
         newest = max((job.updated_at for job in listed.values()), default=None)
         self._state.listed(listed, newest, now, is_full=since is None)
         self._state.save()
+
+    def run_pass_before_following(self) -> Iterator[Downloaded]:
+        """Run a pass; what an outage after the list leaves undone is left to `follow`."""
+        try:
+            yield from self.run_pass()
+        except JobsvcError as exc:
+            if not self._has_listed or not is_outage(exc):
+                raise
 
     def follow(self) -> Iterator[Downloaded]:
         """Download jobs as they change; a pass from time to time finds what events did not tell."""

@@ -343,6 +343,25 @@ def test_outage_while_following_is_survived(
     assert len(list(run.follow())) == 3
 
 
+def test_outage_before_changes_are_followed_is_survived(service: FakeService, tmp_path: Path) -> None:
+    service.fails["job-2"] = ConnectionFailed("No connection.")
+    run, _ = start(service, tmp_path)
+    before = list(run.run_pass_before_following())
+    service.fails.clear()
+    assert len(before) + len(list(run.follow())) == 3
+
+
+def test_sync_does_not_start_to_follow_a_service_that_is_not_there(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def jobs(_: object) -> None:
+        raise ConnectionFailed("No connection.")
+
+    monkeypatch.setattr(service, "jobs", jobs)
+    with pytest.raises(ConnectionFailed):
+        list(start(service, tmp_path)[0].run_pass_before_following())
+
+
 Change: TypeAlias = tuple[str, ...]
 JOBS = st.sampled_from(["a", "b", "c"])
 CHANGES = st.one_of(
