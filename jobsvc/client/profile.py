@@ -187,7 +187,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except OSError as exc:
         raise BadConfiguration(f"{path} cannot be read: {exc.strerror}.") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         profiles = None
     if not isinstance(profiles, dict):
         raise BadConfiguration(f"{path} is not a file of profiles: delete it, and log in again.")

@@ -171,7 +171,9 @@ def test_only_the_user_can_read_the_profiles() -> None:
             resolve()
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"profiles": []}', "\xff", '{"profiles": null}'])
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"profiles": []}', "\xff", '{"profiles": null}', "[" * 10_000]
+)
 def test_damaged_file_is_named(content: str) -> None:
     save("default", URL, TOKEN)
     saved_file().write_bytes(content.encode("latin-1"))

@@ -15,6 +15,7 @@ from jobsvc.cli.client.parameters import CA_OPTION, PROFILE_OPTION, examples, ou
 from jobsvc.cli.client.terminal import one_line
 from jobsvc.client import Client, TokenInfo
 from jobsvc.client import profile as profiles
+from jobsvc.client.connection_settings import normalize_url
 
 _MAX_TOKEN_LENGTH: Final = 512
 """Characters of the line on standard input."""
@@ -41,7 +42,8 @@ def login(url: str | None, profile: str | None, ca_file: str | None) -> None:
     with client_errors():
         name = profile or os.environ.get("JOBSVC_PROFILE") or profiles.DEFAULT_NAME
         url = url or os.environ.get("JOBSVC_URL") or _saved_url(name) or _ask("URL of the service")
-        if urlsplit(url).scheme == "http" and urlsplit(url).hostname not in _LOOPBACK:
+        parts = urlsplit(normalize_url(url))
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
             complain("Warning: the token is sent without encryption, because the URL is not https.")
         token = _ask("Token", hidden=True)
         with Client(url, token, ca_file=ca_file) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -91,15 +92,13 @@ def find_proxy(endpoint: Endpoint) -> Proxy | None:
 
 
 def _parse_proxy(url: str, variable: str) -> Proxy:
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    try:
+    with suppress(ValueError):
+        parts = urlsplit(url if "://" in url else f"http://{url}")
         port = parts.port or _PORTS["http"]
-    except ValueError:
-        port = 0
-    if parts.scheme != "http" or not parts.hostname or not port:
-        # The value may contain a password.
-        raise BadConfiguration(f"{variable} is not the URL of an HTTP proxy, such as http://proxy:3128.")
-    return Proxy(parts.hostname, port, _credentials(parts))
+        if parts.scheme == "http" and parts.hostname:
+            return Proxy(parts.hostname, port, _credentials(parts))
+    # The value may contain a password.
+    raise BadConfiguration(f"{variable} is not the URL of an HTTP proxy, such as http://proxy:3128.")
 
 
 def _credentials(parts: SplitResult) -> bytes | None:

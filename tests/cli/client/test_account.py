@@ -62,6 +62,11 @@ def test_login_without_a_url_is_wrong_use(run: RunClient) -> None:
     assert "JOBSVC_URL" in result.stderr
 
 
+def test_login_to_what_is_no_url_is_wrong_use(run: RunClient) -> None:
+    result = run("login", "http://[", stdin="x\n", **NOTHING)
+    assert (result.exit_code, "has an invalid host" in result.stderr) == (2, True)
+
+
 def test_login_again_needs_no_url(run: RunClient, service: Process, url: str) -> None:
     run("login", url, stdin=f"{service.token}\n", **NOTHING)
     assert run("login", stdin=f"{service.token}\n", **NOTHING).stderr.startswith(f"Logged in to {url}")

@@ -334,7 +334,13 @@ def test_excluded_hosts_are_reached_without_the_proxy(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "value",
-    ["socks5://anna:password@proxy:1080", "https://proxy", "http://:3128", "http://anna:password@proxy:x"],
+    [
+        "socks5://anna:password@proxy:1080",
+        "https://proxy",
+        "http://:3128",
+        "http://[",
+        "http://anna:password@proxy:x",
+    ],
 )
 def test_proxy_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", value)

@@ -62,17 +62,28 @@ def looks_identical(target: Path, source: Source) -> bool:
 
 def check_space(files: Iterable[tuple[Path, Path, int]]) -> None:
     """Raise DownloadError if the disks cannot hold what is missing of files: target, part file, size."""
-    needed: dict[int, tuple[Path, int]] = {}
-    for target, part, size in files:
-        device = target.parent.stat().st_dev
-        _, total = needed.get(device, (target.parent, 0))
-        needed[device] = target.parent, total + max(0, size - _allocated(part))
-    for directory, size in needed.values():
-        free = shutil.disk_usage(directory).free
+    for directory, size in _needed(files):
+        try:
+            free = shutil.disk_usage(directory).free
+        except OSError as exc:
+            raise DownloadError(f"{directory} cannot be read: {exc.strerror}.") from exc
         if size > free:
             raise DownloadError(
                 f"{size / 1e9:.3g} GB are needed in {directory}, but only {free / 1e9:.3g} GB are free."
             ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _needed(files: Iterable[tuple[Path, Path, int]]) -> Iterable[tuple[Path, int]]:
+    """Return the bytes that are missing, for one directory of each disk. Raises DownloadError."""
+    needed: dict[int, tuple[Path, int]] = {}
+    for target, part, size in files:
+        try:
+            device = target.parent.stat().st_dev
+        except OSError as exc:
+            raise DownloadError(f"{target.parent} cannot be read: {exc.strerror}.") from exc
+        _, total = needed.get(device, (target.parent, 0))
+        needed[device] = target.parent, total + max(0, size - _allocated(part))
+    return needed.values()
 
 
 def place(part: PartFile, target: Path, exists: Exists) -> Path:

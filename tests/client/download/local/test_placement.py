@@ -127,3 +127,9 @@ def test_full_disk_is_found_before_anything_is_received(
         check_space([(target, part, 600_000), (target, part, 600_000)])
     part.write_bytes(os.urandom(300_000))
     check_space([(target, part, 1_200_000)])
+
+
+def test_directory_that_is_gone_is_an_error_of_the_client(tmp_path: Path) -> None:
+    target = tmp_path / "gone" / "film.mp4"
+    with pytest.raises(DownloadError, match="gone cannot be read"):
+        check_space([(target, part_paths(target).part, 1)])
