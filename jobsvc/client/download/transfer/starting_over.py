@@ -41,6 +41,7 @@ def restart(batch: Batch, transfer: Transfer, source: Source, receiver: Receiver
         transfer.generation += 1  # what is hashed at this moment is discarded
         if transfer in batch.to_hash:
             batch.to_hash.remove(transfer)
+    transfer.opened.resume()
     transfer.opened.restart(source)
     batch.receive_anew(transfer, source, receiver)
 
@@ -52,6 +53,7 @@ def discard(batch: Batch, transfer: Transfer, reason: str) -> None:
     """
     transfer.discarded_count += 1
     if transfer.discarded_count > MAX_DISCARDED:
+        transfer.opened.resume()
         transfer.opened.remove()
         raise Corrupt(f"{transfer.source.name} of job {transfer.source.job_id} is not right: {reason}.")
     restart(batch, transfer, transfer.source)

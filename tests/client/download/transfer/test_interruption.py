@@ -56,9 +56,10 @@ def stop_after(count: int, action: Callable[[], object]) -> Callable[[Progress],
     return report
 
 
-async def test_stopped_download_ends_within_a_second_and_is_continued(
-    serve: Serve, make_job: MakeJob, tmp_path: Path
+async def test_stopped_download_ends_at_once_and_is_continued(
+    serve: Serve, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(run, "STOP_TIMEOUT_S", 60.0)  # the threads end before
     make_job(output=FILM)
     service = await serve()
     stop = threading.Event()
@@ -76,7 +77,7 @@ async def test_stopped_download_ends_within_a_second_and_is_continued(
     async with faulty_proxy(FaultyProxy(service.port, always=[stall_bodies])) as proxy:
         with pytest.raises(Stopped):
             await asyncio.to_thread(start)
-        assert time.monotonic() - stopped_at[0] < 1
+        assert time.monotonic() - stopped_at[0] < 10
     assert names(tmp_path, "to*") == ["to.mp4.part", "to.mp4.part.json"]
     (result,) = await download(service, tmp_path / "to.mp4")
     assert result.resumed_from == 4 * BEFORE_STALL

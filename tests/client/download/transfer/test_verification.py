@@ -101,6 +101,48 @@ async def test_pauses_stay_short_while_digests_become_known(
     assert sorted(pauses)[len(pauses) // 2] <= 0.02
 
 
+async def test_wrong_file_whose_digest_was_waited_for_is_downloaded_again(
+    serve: Serve, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "MAX_OPEN", 0)
+    frames = make_sequence(make_job, 10)
+    service = await serve()
+    sent: list[str] = []
+
+    async def flip_first(exchange: Exchange) -> Answer:
+        if not exchange.is_file:
+            return await (exchange.forward() if sent else strip_digests(exchange))
+        sent.append(exchange.target)
+        exchange.request.remove("Want-Repr-Digest")
+        return await (flip_byte(exchange) if len(sent) == 1 else exchange.forward())
+
+    async with faulty_proxy(FaultyProxy(service.port, always=[flip_first])) as proxy:
+        await download(service, tmp_path / "to", port=proxy.port)
+    assert len(sent) == 11
+    assert content(tmp_path / "to") == frames
+
+
+async def test_files_that_are_replaced_before_their_digests_are_known(
+    serve: Serve, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "MAX_OPEN", 0)
+    make_sequence(make_job, 10)
+    service = await serve()
+    lists: list[str] = []
+    new: dict[str, bytes] = {}
+
+    async def replace_before_second_list(exchange: Exchange) -> Answer:
+        if not exchange.is_file:
+            lists.append(exchange.target)
+            if len(lists) == 2:
+                new.update(make_sequence(make_job, 10))
+        return await (exchange.forward() if len(lists) > 1 else strip_digests(exchange))
+
+    async with faulty_proxy(FaultyProxy(service.port, always=[replace_before_second_list])) as proxy:
+        await download(service, tmp_path / "to", port=proxy.port)
+    assert content(tmp_path / "to") == new
+
+
 def change_one_that_is_not_locked(directory: Path) -> list[str]:
     """Change a part file that only waits for its digest; return its name, if there is one."""
     for path in directory.glob("*.part"):
