@@ -134,7 +134,7 @@ class FaultyProxy(LoopbackServer):
         self._faults = faults
         self._share = share
         self._always = list(always)
-        self._replace_output = replace_output or _do_nothing
+        self.replace_output = replace_output or _do_nothing
         self._rate = rate
 
     async def serve_connection(
@@ -164,7 +164,7 @@ class FaultyProxy(LoopbackServer):
                 exchange.content_range = answer.get("Content-Range")
                 return answer
 
-            exchange = Exchange(request, self._random, self._replace_output, forward)
+            exchange = Exchange(request, self._random, self.replace_output, forward)
             self.exchanges.append(exchange)
             answer = await self._apply_faults(exchange)
             writer.write(answer.encode())
