@@ -26,6 +26,8 @@ from jobsvc.client.protocol.targets import JOBS, ME, job_target, with_query
 
 JOBS_PER_PAGE: Final = 200
 FILES_PER_PAGE: Final = 1000
+MAX_FILES: Final = 2_000_000
+"""Files of a job; the service lists at most 100,000 of an output."""
 MAX_EMPTY_PAGES: Final = 100
 """Pages without an element in a row, after which a list counts as endless."""
 
@@ -67,8 +69,13 @@ def list_files(
     query: list[tuple[str, object]] = [("output", name) for name in output]
     query.append(("limit", FILES_PER_PAGE))
     pages = _Pages(retries, job_target(job_id, "files"), _WANT_DIGESTS if want_digests else {})
+    count = 0
     while pages.has_more:
-        for document in (yield from pages.next("files", query)):
+        page = yield from pages.next("files", query)
+        count += len(page)
+        if count > MAX_FILES:
+            raise UnexpectedResponse(f"{job_id} has more than {MAX_FILES:,} files: the list seems endless.")
+        for document in page:
             yield Emit(to_file(job_id, document))
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from jobsvc.client.errors import JobNotFound, UnexpectedResponse
+from jobsvc.client.protocol import api
 from jobsvc.client.protocol.api import create_link, get_job, get_token_info, list_files, list_jobs
 from tests.client.protocol.test_documents import FILE
 from tests.client.scripted_service import Clock, ScriptedService, html, job, json_response, problem
@@ -148,3 +149,12 @@ def test_token_info_of_another_server_is_an_error(clock: Clock) -> None:
         ScriptedService(clock, html(200)).run(get_token_info(5))
     with pytest.raises(UnexpectedResponse, match="scopes"):
         ScriptedService(clock, json_response({"id": "t", "owner": "anna"})).run(get_token_info(5))
+
+
+def test_list_of_files_that_does_not_end_is_an_error(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "MAX_FILES", 2)
+    pages = [json_response({"files": [FILE], "nextCursor": f"c{number}"}) for number in range(3)]
+    service = ScriptedService(clock, *pages)
+    with pytest.raises(UnexpectedResponse, match="more than 2 files"):
+        service.run(list_files(0, "job-1"))
+    assert len(service.emitted) == 2
