@@ -91,7 +91,7 @@ _TEXT: Final = """\
   Ctrl-C stops the demo{end}.
 """
 _LIVE: Final = """\
-A job is being rendered for 16 seconds: wait for it; its next change, its states, its log
+A job is being rendered for 16 seconds: follow its log, wait for it; its next change, its states, its log
     jobsvc logs {job} -f
     jobsvc wait {job}
     curl -fsS -H "$auth" "$api/jobs/{job}?wait=30" | python3 -m json.tool

@@ -20,9 +20,7 @@ _HARMLESS: Final = re.compile("(\x1b\\[[0-9;:]{0,64}m|[\t\r\n])")
 @click.command(epilog=examples("jobsvc logs opening-title-0042 -n 20", "jobsvc logs opening-title-0042 -f"))
 @click.argument("job_id", metavar="ID", type=JobId())
 @click.option("-f", "--follow", is_flag=True, help="Continue with new lines until the job is final.")
-@click.option(
-    "-n", "--tail", metavar="N", type=click.IntRange(min=0), help="Only the last N lines (at most 10,000)."
-)
+@click.option("-n", "--tail", metavar="N", type=click.IntRange(0, 10_000), help="Only the last N lines.")
 @with_client
 def logs(client: Client, /, job_id: str, *, follow: bool, tail: int | None) -> None:
     """Print the log of a job.

@@ -13,7 +13,7 @@ from jobsvc.cli.client.interruption import interruptible
 from jobsvc.cli.client.parameters import STATUSES, examples, with_client
 from jobsvc.cli.client.progress.display import Display, open_display
 from jobsvc.cli.client.progress.summary import Summary
-from jobsvc.client import Client, SyncFailed
+from jobsvc.client import Client, DownloadError, SyncFailed
 
 _LOG: Final = logging.getLogger("jobsvc.client")
 
@@ -27,6 +27,16 @@ class _Options(NamedTuple):
     name: str
     form: str
     quiet: bool
+
+
+def _check_name(_: click.Context, param: click.Parameter, value: str) -> str:
+    from jobsvc.client.download.sync.plan import NameTemplate  # noqa: PLC0415 - `--help` does without it
+
+    try:
+        NameTemplate(value)
+    except DownloadError as exc:
+        raise click.BadParameter(str(exc), param=param) from exc
+    return value
 
 
 @click.command(
@@ -51,7 +61,8 @@ class _Options(NamedTuple):
     metavar="TEMPLATE",
     default="{id}/{path}",
     show_default=True,
-    help="Path of each file below DIR.",
+    callback=_check_name,
+    help="Path of each file below DIR, from {id}, {output} and {path}.",
 )
 @click.option(
     "--format",

@@ -105,7 +105,7 @@ def _socket_problem(exc: Exception, peer: Peer) -> str:
         host = peer.address.rpartition(":")[0]
         if exc.errno == socket.EAI_AGAIN:
             return f"The host name {host} cannot be resolved now: check the network."
-        return f"The host name {host} is unknown: check the URL{' of the proxy' if peer.is_proxy else ''}."
+        return f"The host name {host}{' of the proxy' if peer.is_proxy else ''} is unknown."
     if isinstance(exc, ConnectionRefusedError):
         noun = "proxy" if peer.is_proxy else "service"
         return f"{peer} refused the connection: is the {noun} running?"

@@ -49,6 +49,10 @@ def test_last_lines_are_selected(run: RunClient) -> None:
     assert run("logs", "large", "-n", "0").stdout == ""
 
 
+def test_more_lines_than_the_service_sends_are_wrong_use(run: RunClient) -> None:
+    assert run("logs", "large", "-n", "10001").exit_code == 2
+
+
 def test_missing_log_is_not_found(run: RunClient) -> None:
     result = run("logs", "silent")
     assert result.exit_code == 6

@@ -50,6 +50,12 @@ async def test_next_run_copies_only_new_jobs(command: ClientCommand, make_job: M
     assert ended.stdout == b"films/new/film.mp4\n"
 
 
+async def test_template_without_a_path_is_wrong_use(command: ClientCommand) -> None:
+    ended = await command.run("sync", "films", "--name", "{id}")
+    assert ended.exit_code == 2
+    assert "it needs {path}, and can have {id} and {output}." in ended.stderr
+
+
 async def test_template_names_the_files(command: ClientCommand) -> None:
     ended = await command.run("sync", "films", "--name", "{id}-{path}", "--format", "jsonl", "-q")
     files = [json.loads(line) for line in ended.stdout.splitlines()]

@@ -66,7 +66,7 @@ def test_unknown_host_name_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     code = socket.EAI_NONAME
-    assert str(failure("http://render.test")) == "The host name render.test is unknown: check the URL."
+    assert str(failure("http://render.test")) == "The host name render.test is unknown."
     code = socket.EAI_AGAIN
     assert "render.test cannot be resolved now" in str(failure("https://render.test:8443"))
 

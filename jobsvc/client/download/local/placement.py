@@ -69,7 +69,7 @@ def check_space(files: Iterable[tuple[Path, Path, int]]) -> None:
             raise DownloadError(f"{directory} cannot be read: {exc.strerror}.") from exc
         if size > free:
             raise DownloadError(
-                f"{size / 1e9:.3g} GB are needed in {directory}, but only {free / 1e9:.3g} GB are free."
+                f"{_mebibytes(size)} are needed in {directory}, but only {_mebibytes(free)} are free."
             ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -84,6 +84,10 @@ def _needed(files: Iterable[tuple[Path, Path, int]]) -> Iterable[tuple[Path, int
         _, total = needed.get(device, (target.parent, 0))
         needed[device] = target.parent, total + max(0, size - _allocated(part))
     return needed.values()
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):,.1f} MiB"
 
 
 def place(part: PartFile, target: Path, exists: Exists) -> Path:
