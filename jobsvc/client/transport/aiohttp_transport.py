@@ -25,7 +25,6 @@ from aiohttp import (
     ServerConnectionError,
     TCPConnector,
 )
-from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from jobsvc import __version__
@@ -48,7 +47,7 @@ from jobsvc.client.transport.http_transport import IDLE_TIMEOUT_S
 from jobsvc.client.transport.response_body import MAX_BODY_S
 from jobsvc.client.transport.response_head import MAX_TIMEOUTS
 
-_ERRORS: Final = (ClientError, HttpProcessingError, *TRANSPORT_ERRORS)
+_ERRORS: Final = (ClientError, *TRANSPORT_ERRORS)
 _NEXT_HOP_ERRORS: Final = (ClientConnectorDNSError, ClientProxyConnectionError, ConnectionTimeoutError)
 """Those of the proxy, if there is one."""
 _CONNECTOR_ERRORS: Final = (*_NEXT_HOP_ERRORS, ClientConnectorError, ClientConnectorCertificateError)
@@ -211,6 +210,6 @@ def _cause(exc: Exception) -> Exception:
         return exc
     if isinstance(exc, ServerConnectionError | ClientPayloadError):
         return Disconnected()
-    if isinstance(exc, ClientResponseError | HttpProcessingError):
+    if isinstance(exc, ClientResponseError):
         return MalformedResponse("is not HTTP: check the URL")
     return exc

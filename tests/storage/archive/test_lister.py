@@ -190,7 +190,8 @@ def test_output_directory_that_cannot_be_read_has_no_files(tmp_path: Path, folde
             raise PermissionError(errno.EACCES, "denied", path)
 
     steps = SteppedWork(list_files([ALL], Denying(tmp_path)))
-    assert steps.step()
+    while not steps.step():
+        pass
     assert (len(steps.result), steps.result.outputs[0].skipped) == (0, 1)
 
 
