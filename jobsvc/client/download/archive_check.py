@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeAlias
+from io import BufferedReader
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
 from jobsvc.client.errors import Corrupt
 from jobsvc.client.models import File
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     import tarfile
 
 READ_SIZE: Final = 1 << 20
+MAX_HEADER: Final = 1 << 20
+"""Bytes of an extended header in a tar archive: it has a path."""
+MAX_DIRECTORY: Final = 64 << 20
+"""Bytes of the directory of a zip archive; 100,000 files have 20 MB."""
 _DAMAGED: Final = (ValueError, LookupError, ArithmeticError, RuntimeError, struct.error)
 """What tarfile and zipfile raise, besides exceptions of their own, for damaged headers and directories."""
 
@@ -35,18 +40,25 @@ def read_tar(archive: IO[bytes], *, hashed: bool, check: Check, seekable: bool =
     import tarfile  # noqa: PLC0415 - only archives need it
 
     try:
-        with tarfile.open(fileobj=archive, mode="r:" if seekable else "r|", bufsize=READ_SIZE) as tar:
+        mode: Literal["r:", "r|"] = "r:" if seekable else "r|"
+        with tarfile.open(fileobj=archive, mode=mode, bufsize=READ_SIZE, tarinfo=_limited_member()) as tar:
             return list(_tar_members(tar, hashed=hashed, check=check))
     except (tarfile.TarError, EOFError, *_DAMAGED) as exc:
         raise Corrupt(f"The archive is damaged: {exc}.") from exc
 
 
 def read_zip(archive: BinaryIO, *, verify: bool, check: Check) -> list[Member]:
-    """Return the members of a zip archive; with `verify` compare the CRC-32 of each. Raises Corrupt."""
+    """Return the members of a zip archive, and close it; with `verify` compare the CRC-32 of each.
+
+    Raises Corrupt.
+    """
     import zipfile  # noqa: PLC0415 - only archives need it
 
     try:
-        with zipfile.ZipFile(archive) as unpacked:
+        with (
+            _LimitedReader(archive) as limited,  # type: ignore[arg-type]  # BytesIO too
+            zipfile.ZipFile(limited) as unpacked,
+        ):
             items = unpacked.infolist()
             if any(item.compress_type != zipfile.ZIP_STORED for item in items):
                 raise Corrupt("The archive has compressed files.")
@@ -57,6 +69,29 @@ def read_zip(archive: BinaryIO, *, verify: bool, check: Check) -> list[Member]:
     except (zipfile.BadZipFile, EOFError, *_DAMAGED) as exc:
         raise Corrupt(f"The archive is damaged: {exc}.") from exc
     return [Member(item.filename, item.file_size, None) for item in items]
+
+
+def _limited_member() -> type[tarfile.TarInfo]:
+    """Return a class of members that refuses extended headers which would fill the memory."""
+    import tarfile  # noqa: PLC0415 - as above
+
+    class LimitedMember(tarfile.TarInfo):
+        def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+            if self.size > MAX_HEADER and not self.isreg():
+                raise tarfile.ReadError("it has a header that is too large")
+            return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
+
+    return LimitedMember
+
+
+class _LimitedReader(BufferedReader):
+    """A zip archive whose directory is not read if it would fill the memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read. Raises Corrupt; without a size zipfile reads the last bytes only."""
+        if size is not None and size > MAX_DIRECTORY:
+            raise Corrupt("The archive is damaged: it has a directory that is too large.")
+        return super().read(size)
 
 
 def compare(members: Sequence[Member], files: Sequence[File]) -> None:
@@ -71,7 +106,7 @@ def compare(members: Sequence[Member], files: Sequence[File]) -> None:
 def _tar_members(tar: tarfile.TarFile, *, hashed: bool, check: Check) -> Iterator[Member]:
     kept: list[object] = vars(tar)["members"]
     while (item := tar.next()) is not None:
-        content = tar.extractfile(item) if item.isreg() else None
+        content = tar.extractfile(item) if item.isreg() and not item.issparse() else None
         if content is None:
             raise Corrupt(f"{item.name} in the archive is not a file.")
         yield Member(item.name, item.size, _sha256(content, check) if hashed else None)

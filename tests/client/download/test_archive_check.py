@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 
 from jobsvc.client import Corrupt
+from jobsvc.client.download import archive_check
 from jobsvc.client.download.archive_check import read_tar, read_zip
 
 
@@ -55,3 +56,26 @@ def test_damaged_archive_is_corrupt_or_read(seed: int) -> None:
             read_tar(io.BytesIO(bytes(damaged)), hashed=True, check=lambda: None)
         with suppress(Corrupt):
             read_zip(io.BytesIO(bytes(damaged)), verify=True, check=lambda: None)
+
+
+@pytest.mark.parametrize("seekable", [True, False])
+def test_header_of_a_tar_that_would_fill_the_memory_is_refused(*, seekable: bool) -> None:
+    member = tarfile.TarInfo("film/title.mp4")
+    member.type, member.size = tarfile.XHDTYPE, 1 << 40
+    data = member.tobuf(tarfile.GNU_FORMAT) + bytes(10_000)
+    with pytest.raises(Corrupt, match="too large"):
+        read_tar(io.BytesIO(data), hashed=True, check=lambda: None, seekable=seekable)
+
+
+def test_sparse_file_in_a_tar_is_refused() -> None:
+    """Exabytes of zeros would be hashed for years."""
+    member = tarfile.TarInfo("film/title.mp4")
+    member.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 50)}
+    with pytest.raises(Corrupt, match="not a file"):
+        read_tar(io.BytesIO(tar_with(member)), hashed=True, check=lambda: None)
+
+
+def test_directory_of_a_zip_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_check, "MAX_DIRECTORY", 50)
+    with pytest.raises(Corrupt, match="too large"):
+        read_zip(io.BytesIO(zip_with(zipfile.ZIP_STORED)), verify=False, check=lambda: None)
