@@ -112,6 +112,8 @@ async def test_wrong_file_whose_digest_was_waited_for_is_downloaded_again(
     async def flip_first(exchange: Exchange) -> Answer:
         if not exchange.is_file:
             return await (exchange.forward() if sent else strip_digests(exchange))
+        if exchange.request.first_line.startswith("HEAD "):
+            return await exchange.forward()
         sent.append(exchange.target)
         exchange.request.remove("Want-Repr-Digest")
         return await (flip_byte(exchange) if len(sent) == 1 else exchange.forward())
