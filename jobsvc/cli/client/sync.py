@@ -14,6 +14,7 @@ from jobsvc.cli.client.parameters import STATUSES, examples, with_client
 from jobsvc.cli.client.progress.display import Display, open_display
 from jobsvc.cli.client.progress.summary import Summary
 from jobsvc.client import Client, DownloadError, SyncFailed
+from jobsvc.client.models import Progress
 
 _LOG: Final = logging.getLogger("jobsvc.client")
 
@@ -114,12 +115,17 @@ def _run(client: Client, options: _Options) -> None:
 
 
 def _download_all(client: Client, options: _Options, display: Display, summary: Summary) -> None:
+    def show_progress(progress: Progress) -> None:
+        display.update(progress)
+        if progress.phase == "done":
+            _show_search(display, watch=options.watch)
+
     files = client.sync(
         options.directory,
         status=options.status,
         name=options.name,
         follow=options.watch,
-        progress=display.update,
+        progress=show_progress,
     )
     _show_search(display, watch=options.watch)
     for file in files:

@@ -83,6 +83,14 @@ async def test_watch_goes_on_until_it_is_interrupted(
     )
 
 
+async def test_watch_says_that_it_waits_after_files_were_downloaded(command: ClientCommand) -> None:
+    running = command.running("sync", "films", "--watch", variables={"JOBSVC_PROGRESS": "always"})
+    async with running as process, asyncio.timeout(20):
+        assert process.stderr is not None
+        await process.stderr.readuntil(b"100 %")
+        await process.stderr.readuntil(b"Waiting for jobs")
+
+
 async def test_unknown_token_is_not_authorized(command: ClientCommand) -> None:
     ended = await command.run("sync", "films", JOBSVC_TOKEN=f"jsvc_{'0' * 43}")
     assert ended.exit_code == 4

@@ -54,6 +54,7 @@ class BarDisplay:
         self._state.update(progress)
         due = self._drawn_at is None or time.monotonic() - self._drawn_at >= _INTERVAL_S
         if due or progress.phase == "done":
+            self._status = ""
             self._draw(bar_line(self._state, self._width, ascii_only=self._ascii_only))
 
     def status(self, text: str) -> None:
