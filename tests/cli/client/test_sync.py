@@ -42,7 +42,7 @@ async def test_files_of_completed_jobs_are_copied_and_listed(command: ClientComm
 async def test_next_run_copies_only_new_jobs(command: ClientCommand, make_job: MakeJob) -> None:
     await command.run("sync", "films")
     ended = await command.run("sync", "films")
-    assert (ended.exit_code, ended.stdout, ended.stderr) == (0, b"", "0 files\n")
+    assert (ended.exit_code, ended.stdout, ended.stderr) == (0, b"", "no new files\n")
     make_job("new", output=b"new")
     async with asyncio.timeout(20):
         while not (ended := await command.run("sync", "films")).stdout:

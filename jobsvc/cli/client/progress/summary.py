@@ -51,6 +51,8 @@ class Summary:
         return f"{self._amount(seconds)}, {verified}"
 
     def _many(self, seconds: float) -> str:
+        if not self._new and not self._skipped:
+            return "no new files"
         parts = [f"{self._new:,} {'file' if self._new == 1 else 'files'}"]
         if self._new:
             verified = "each verified by its sha256" if self._verify else "not verified"

@@ -54,7 +54,7 @@ def test_several_files_are_counted() -> None:
         "1 skipped because it exists already"
     )
     assert summary([skipped, skipped], 4.0) == "0 files, 2 skipped because they exist already"
-    assert summary([], 4.0) == "0 files"
+    assert summary([], 4.0) == "no new files"
 
 
 def test_name_sends_nothing_to_a_terminal() -> None:
