@@ -61,7 +61,7 @@ async def test_wrong_byte_is_found(kind: str, serve: Serve, make_job: MakeJob, t
     service = await serve()
     proxy = FaultyProxy(service.port, always=[flip_byte])
     async with faulty_proxy(proxy):
-        with pytest.raises(Corrupt):
+        with pytest.raises(Corrupt, match=r"[^.]\.$"):
             await download(service, tmp_path / "all", port=proxy.port, archive=kind)
     assert not names(tmp_path, "all*")
 

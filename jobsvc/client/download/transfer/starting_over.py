@@ -55,7 +55,8 @@ def discard(batch: Batch, transfer: Transfer, reason: str) -> None:
     if transfer.discarded_count > MAX_DISCARDED:
         transfer.opened.resume()
         transfer.opened.remove()
-        raise Corrupt(f"{transfer.source.name} of job {transfer.source.job_id} is not right: {reason}.")
+        name = f"{transfer.source.name} of job {transfer.source.job_id}"
+        raise Corrupt(f"{name} is not right: {reason.rstrip('.')}.")
     restart(batch, transfer, transfer.source)
 
 
