@@ -152,7 +152,8 @@ def _download(client: Client, display: Display, options: _Options, to: str | Bin
             progress=display.update,
         )
     except FileExists as exc:
-        raise ClientFailure(f"{exc} (--skip, --overwrite, --rename, -o)") from exc
+        text = str(exc).removesuffix(".")
+        raise ClientFailure(f"{text} (--skip, --overwrite, --rename, -o).") from exc
 
 
 def _summary(files: list[Downloaded], options: _Options, started: float) -> str:

@@ -30,7 +30,7 @@ _NO_HARD_LINKS: Final = frozenset(
 def already_exists(target: Path) -> FileExists:
     """Return the error for a target that exists."""
     return FileExists(
-        f"{target} exists already: choose to skip, overwrite or rename it, or another place to download to."
+        f"{target} exists already: skip it, overwrite it, rename the new file, or choose another place."
     )
 
 
