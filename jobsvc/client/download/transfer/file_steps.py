@@ -42,6 +42,7 @@ class FileSteps:
         """Open the part file, unless an existing target is only compared. Raises DownloadError."""
         transfer.started_at = monotonic()
         if not transfer.exists:
+            transfer.check_directory()
             part = PartFile(transfer.paths, transfer.source, is_verified=self._options.verify)
             transfer.part = part
             if batch.stopping:
@@ -75,6 +76,7 @@ class FileSteps:
                 return
         if batch.stopping:
             return
+        transfer.check_directory()
         try:
             path, skipped = place(part, transfer.target, self._options.exists), False
         except FileExists:

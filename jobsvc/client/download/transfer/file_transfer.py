@@ -11,6 +11,7 @@ from typing import Protocol
 from jobsvc.client.download.local.part_file import PartFile, PartPaths
 from jobsvc.client.download.local.safe_files import open_regular
 from jobsvc.client.download.source import Source
+from jobsvc.client.errors import DownloadError
 
 
 class Superseded(Exception):
@@ -49,6 +50,7 @@ class Transfer:
         self.source = source
         self.target = target
         self.paths = paths
+        self._directory = _identity(target.parent)
         self.exists = exists
         self.part: PartFile | None = None
         self.segments: deque[tuple[int, int]] = deque()
@@ -72,6 +74,11 @@ class Transfer:
         self.expected = source.sha256
         """Of the service, once it is known."""
         self.started_at = 0.0
+
+    def check_directory(self) -> None:
+        """Raise DownloadError if the directory is another one by now: a link may lead elsewhere."""
+        if _identity(self.target.parent) != self._directory:
+            raise DownloadError(f"{self.target.parent} was replaced by another program.")
 
     @property
     def opened(self) -> PartFile:
@@ -113,6 +120,15 @@ class Transfer:
     def open_hashed(self) -> FileIO:
         """Open this file. Raises OSError or DownloadError."""
         return open_regular(self.target) if self.exists else self.opened.open("rb")
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    """Return what tells a directory from others; None if it does not exist."""
+    try:
+        status = directory.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _steps(start: int, stop: int, size: int) -> list[int]:
