@@ -57,7 +57,7 @@ _REMEDY_BY_PROBLEM_CODE: Final[Mapping[str, str]] = MappingProxyType(
         "job-not-found": "`jobsvc jobs` lists those that are.",
         "output-missing": "`jobsvc status ID` lists the outputs.",
         "file-missing": "`jobsvc status ID` lists the outputs.",
-        "job-not-completed": "`jobsvc wait ID` waits for it.",
+        "job-not-completed": "`jobsvc wait ID` or `jobsvc download --wait ID` waits for it.",
         "job-failed": "`jobsvc logs ID` shows why.",
         "output-replaced": "Run the command again for the current version.",
         "not-found": "Check the URL of the service (--url, JOBSVC_URL or `jobsvc login`).",

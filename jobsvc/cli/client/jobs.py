@@ -45,7 +45,7 @@ _TABLE_LIMIT: Final = 100
 )  # fmt: skip
 @click.option(
     "--since", metavar="TIME", type=PointInTime(),
-    help="Only jobs that changed since this time (RFC 3339), or in the last 2h, 3d.",
+    help="Only jobs that changed since this time (RFC 3339), since this date, or in the last 2h, 3d.",
 )  # fmt: skip
 @click.option(
     "--limit", metavar="N", type=click.IntRange(min=1),

@@ -45,7 +45,7 @@ class Duration(click.ParamType[int]):
 
 
 class PointInTime(click.ParamType[datetime]):
-    """A time: RFC 3339, or how long ago (2h, 3d)."""
+    """A time: RFC 3339, a date or time without a zone in local time, or how long ago (2h, 3d)."""
 
     name = "time"
 
@@ -59,13 +59,11 @@ class PointInTime(click.ParamType[datetime]):
             if match := _DURATION.fullmatch(value):
                 return datetime.now(UTC) - timedelta(seconds=int(match[1]) * _SECONDS[match[2] or "?"])
             time = datetime.fromisoformat(value)
-        except (ValueError, KeyError, OverflowError):
-            time = None
-        if time is None or time.tzinfo is None:
+            return time if time.tzinfo else time.astimezone()
+        except (ValueError, KeyError, OverflowError, OSError):
             self.fail(
                 f"{value!r} is not a time such as 2026-11-30T08:00:00Z, or how long ago: 2h, 3d.", param, ctx
             )
-        return time
 
 
 class JobId(click.ParamType[str]):

@@ -114,7 +114,7 @@ def test_link_to_a_job_that_failed_has_its_exit_code(run: RunClient) -> None:
 def test_link_to_a_job_in_progress_is_another_error(run: RunClient) -> None:
     result = run("link", "rendering")
     assert result.exit_code == 1
-    assert "`jobsvc wait ID` waits for it." in result.stderr
+    assert "`jobsvc wait ID` or `jobsvc download --wait ID` waits for it." in result.stderr
 
 
 def test_link_to_a_missing_file_is_not_found(run: RunClient) -> None:

@@ -29,6 +29,8 @@ LOCK_NAME: Final = f"{OWN_PREFIX}lock"
 FORMAT: Final = 1
 LIST_MARGIN_S: Final = 3600.0
 """How much earlier than the newest known change the list is requested: the clocks of a farm differ."""
+CLOCK_MARGIN_S: Final = 86400.0
+"""The same if no change is known and this machine's clock is used: it can be in the wrong time zone."""
 FULL_LIST_INTERVAL_S: Final = 7 * 86400.0
 """Seconds after which all jobs are listed again: one that was restored can have an old `updatedAt`."""
 FORGET_AFTER_S: Final = 30 * 86400.0
@@ -200,7 +202,8 @@ class SyncState:
                 self._updated_since = newest
                 self._is_saved = False
         if is_full:
-            self._updated_since = self._updated_since or datetime.fromtimestamp(now, UTC)
+            # Without a job, this clock has to do; it may be ahead of the one that dates jobs.
+            self._updated_since = self._updated_since or datetime.fromtimestamp(now - CLOCK_MARGIN_S, UTC)
             self._listed_at = now
             self._forget_missing(set(job_ids), now)
             self._is_saved = False
