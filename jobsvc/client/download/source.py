@@ -19,7 +19,6 @@ MAX_SEGMENTS: Final = 100_000
 """Requests for one file, whatever size the service says that it has: all of them are planned at once."""
 NO_RANGES: Final = 0
 """Value of `max_segment`: the service sends the whole archive only."""
-EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 class Source(NamedTuple):
@@ -57,8 +56,9 @@ def file_source(file: File) -> Source:
     """Return the source of a file of a job."""
     path = job_target(file.job_id, "files", file.output, *file.path.split("/"))
     target = with_query(path, [("version", _version(file.etag))])
-    sha256 = file.sha256 or (EMPTY_SHA256 if file.size == 0 else None)
-    return Source(file.job_id, file.output, file.path, target, file.etag, file.size, sha256, file.modified_at)
+    return Source(
+        file.job_id, file.output, file.path, target, file.etag, file.size, file.sha256, file.modified_at
+    )
 
 
 def archive_target(job_id: str, kind: str, outputs: Collection[str]) -> str:
