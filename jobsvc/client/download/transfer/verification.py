@@ -28,9 +28,12 @@ FIRST_PAUSE_S = 0.2
 MAX_PAUSE_S: Final = 5.0
 WHILE_RECEIVING_S: Final = 15.0
 """Pause between two questions for digests while files are received."""
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 90.0
 PATIENCE_BYTES_PER_S: Final = 10_000_000
-"""How long to wait for the next digest, without and per byte of the largest file."""
+"""How long to wait for the next digest, without and per byte of the largest file.
+
+The service tries a file that it could not hash again after 60 s.
+"""
 MAX_OPEN: Final = 32
 """Complete files without a digest that stay open and locked."""
 

@@ -235,11 +235,17 @@ async def test_file_that_is_replaced_before_its_digest_is_known(
     assert (tmp_path / "to.mp4").read_bytes() == new
 
 
-async def test_empty_file_needs_no_digest(serve: Serve, make_job: MakeJob, tmp_path: Path) -> None:
+async def test_empty_file_is_verified_by_the_digest_of_the_service(
+    serve: Serve, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "PATIENCE_S", 0.2)
     make_job(output=b"")
     service = await serve()
     async with faulty_proxy(FaultyProxy(service.port, always=[strip_digests])) as proxy:
-        (result,) = await download(service, tmp_path / "to.mp4", port=proxy.port)
+        with pytest.raises(NotVerified):
+            await download(service, tmp_path / "to.mp4", port=proxy.port)
+    monkeypatch.setattr(verification, "PATIENCE_S", 60.0)
+    (result,) = await download(service, tmp_path / "to.mp4")
     assert (tmp_path / "to.mp4").read_bytes() == b""
     assert result.sha256 == hashlib.sha256(b"").hexdigest()
 
