@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from importlib import import_module
@@ -46,6 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("patient")
     if (coverage := Coverage.current()) is not None:
         config.pluginmanager.register(CoverageScope(coverage))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell lets programs in the background ignore SIGINT, and so would those that tests interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.disable()  # until all tests are collected
 
 

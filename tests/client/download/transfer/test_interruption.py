@@ -108,7 +108,7 @@ async def test_failed_download_is_continued(serve: Serve, make_job: MakeJob, tmp
     make_job(output=FILM)
     service = await serve()
     async with faulty_proxy(FaultyProxy(service.port, always=[stall_bodies])) as proxy:
-        with client(service, proxy.port, retries=0, timeout=0.2) as own, pytest.raises(ConnectionFailed):
+        with client(service, proxy.port, retries=0, timeout=1.5) as own, pytest.raises(ConnectionFailed):
             await asyncio.to_thread(own.download, "job-1", tmp_path / "to.mp4")
     (result,) = await download(service, tmp_path / "to.mp4")
     assert result.resumed_from > 0
@@ -119,7 +119,7 @@ async def test_part_of_a_replaced_file_is_discarded(serve: Serve, make_job: Make
     make_job(output=FILM)
     service = await serve()
     async with faulty_proxy(FaultyProxy(service.port, always=[stall_bodies])) as proxy:
-        with client(service, proxy.port, retries=0, timeout=0.2) as own, pytest.raises(ConnectionFailed):
+        with client(service, proxy.port, retries=0, timeout=1.5) as own, pytest.raises(ConnectionFailed):
             await asyncio.to_thread(own.download, "job-1", tmp_path / "to.mp4")
     new = os.urandom(len(FILM))
     make_job(output=new)
@@ -135,7 +135,7 @@ async def test_renamed_download_continues_its_own_part_file(
     (tmp_path / "to.mp4").write_bytes(b"mine")
     service = await serve()
     async with faulty_proxy(FaultyProxy(service.port, always=[stall_bodies])) as proxy:
-        with client(service, proxy.port, retries=0, timeout=0.2) as own, pytest.raises(ConnectionFailed):
+        with client(service, proxy.port, retries=0, timeout=1.5) as own, pytest.raises(ConnectionFailed):
             await asyncio.to_thread(own.download, "job-1", tmp_path / "to.mp4", exists="rename")
     (result,) = await download(service, tmp_path / "to.mp4", exists="rename")
     assert result.path == tmp_path / "to-1.mp4"
@@ -146,7 +146,7 @@ async def test_two_downloads_of_the_same_file(serve: Serve, make_job: MakeJob, t
     make_job(output=FILM)
     service = await serve()
     async with faulty_proxy(FaultyProxy(service.port, always=[stall_bodies])) as proxy:
-        with client(service, proxy.port, retries=0, timeout=0.5) as first:
+        with client(service, proxy.port, retries=0, timeout=1.5) as first:
             begun = threading.Event()
             running = asyncio.ensure_future(
                 asyncio.to_thread(
