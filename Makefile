@@ -15,8 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(DEMO_STAMP)
 	$(RUN) jobsvc demo
 
-# More processes than cores, because tests also wait. On two cores, 3 processes take 8 minutes, 4 and 5 take 6.6. But the
-# more processes there are, the more likely a test fails because the machine is busy.
+# More processes than cores, because tests also wait. On two cores, 3 processes take 11 minutes. More are faster,
+# but the more there are, the more likely a test fails because the machine is busy.
 TEST_PROCESSES ?= 3
 test: $(STAMP)
 	$(RUN) coverage erase
