@@ -160,7 +160,7 @@ async def test_full_disk_keeps_the_part_file(
 ) -> None:
     class FullDisk(io.FileIO):
         def write(self, data: Any) -> int:
-            if self.tell() >= 65_536:
+            if self.tell() + len(data) > 65_536:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(data)
 
@@ -171,7 +171,7 @@ async def test_full_disk_keeps_the_part_file(
         with pytest.raises(DownloadError, match="disk is full"):
             await download(service, tmp_path / "film.mp4")
     (result,) = await download(service, tmp_path / "film.mp4")
-    assert result.resumed_from == 65_536
+    assert 0 < result.resumed_from <= 65_536
     assert (tmp_path / "film.mp4").read_bytes() == FILM
 
 
