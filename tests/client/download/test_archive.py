@@ -10,7 +10,7 @@ import pytest
 
 from jobsvc.client import Corrupt, FileExists, NotReady
 from jobsvc.client.download import source
-from tests.client.download.helpers import content, download, make_sequence, make_two_outputs, names
+from tests.client.download.job_downloads import content, download, make_sequence, make_two_outputs, names
 from tests.clients.faulty_proxy import Answer, Exchange, FaultyProxy, faulty_proxy
 from tests.clients.proxy_faults import flip_byte
 from tests.conftest import MakeJob, Serve

@@ -13,7 +13,7 @@ import pytest
 
 from jobsvc.client import DownloadError, FileExists, NotReady, Progress
 from jobsvc.client.download.local.part_file import PartFile
-from tests.client.download.helpers import content, download, make_sequence, make_two_outputs
+from tests.client.download.job_downloads import content, download, make_sequence, make_two_outputs
 from tests.conftest import MakeJob, Serve, put
 
 FILM = os.urandom(100_000)

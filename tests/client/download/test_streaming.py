@@ -14,7 +14,7 @@ import pytest
 from jobsvc.client import Corrupt, Downloaded, DownloadError, OutputReplaced
 from jobsvc.client.download.options import DownloadOptions
 from jobsvc.client.download.streaming import stream_job
-from tests.client.download.helpers import client, make_sequence, make_two_outputs
+from tests.client.download.job_downloads import client, make_sequence, make_two_outputs
 from tests.clients.cutting_proxy import cutting_proxy
 from tests.clients.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.clients.proxy_faults import cut_body, flip_byte, strip_range

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobsvc.client import ConnectionFailed, Corrupt, OutputReplaced
-from tests.client.download.helpers import download, names
+from tests.client.download.job_downloads import download, names
 from tests.clients import proxy_faults
 from tests.clients.body_pieces import cut_after
 from tests.clients.faulty_proxy import Answer, Exchange, Fault, FaultyProxy, faulty_proxy

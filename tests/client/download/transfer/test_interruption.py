@@ -21,7 +21,7 @@ from jobsvc.client.download.local import part_file
 from jobsvc.client.download.options import DownloadOptions
 from jobsvc.client.download.transfer import run
 from jobsvc.client.errors import Stopped
-from tests.client.download.helpers import client, content, download, make_sequence, names
+from tests.client.download.job_downloads import client, content, download, make_sequence, names
 from tests.clients.body_pieces import stall_after
 from tests.clients.faulty_proxy import Answer, Exchange, FaultyProxy, faulty_proxy
 from tests.conftest import MakeJob, Serve, StartProcess

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.client import RateLimited
-from tests.client.download.helpers import client, content, download, make_sequence
+from tests.client.download.job_downloads import client, content, download, make_sequence
 from tests.clients.body_pieces import pieces_of
 from tests.clients.faulty_proxy import Answer, Exchange, Fault, FaultyProxy, faulty_proxy
 from tests.conftest import MakeJob, Serve

@@ -17,7 +17,7 @@ from jobsvc.client.download.transfer import verification
 from jobsvc.client.download.transfer.batch import Batch
 from jobsvc.client.download.transfer.current_files import CurrentFiles
 from jobsvc.client.download.transfer.file_transfer import Receiver
-from tests.client.download.helpers import content, download, make_sequence, names
+from tests.client.download.job_downloads import content, download, make_sequence, names
 from tests.clients.faulty_proxy import Answer, Exchange, FaultyProxy, faulty_proxy
 from tests.clients.proxy_faults import flip_byte
 from tests.conftest import MakeJob, Serve

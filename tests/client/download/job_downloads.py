@@ -1,4 +1,4 @@
-"""What the tests of downloads share: jobs, blocking calls from an async test, contents of directories."""
+"""Download jobs from an async test: clients, blocking calls in threads, contents of directories."""
 
 from __future__ import annotations
 
