@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from time import monotonic
 from typing import Final
 
 from jobsvc.client.connection_settings import ConnectionSettings
@@ -21,7 +20,7 @@ from jobsvc.client.download.transfer.file_steps import FileSteps
 from jobsvc.client.download.transfer.file_transfer import Transfer
 from jobsvc.client.download.transfer.responses import Replaced
 from jobsvc.client.download.transfer.run import report_skipped, run_batch
-from jobsvc.client.download.transfer.verification import FIRST_PAUSE_S, MAX_PAUSE_S, not_verified, patience
+from jobsvc.client.download.transfer.verification import DigestPauses
 from jobsvc.client.errors import DownloadError, Problem
 from jobsvc.client.models import Downloaded, File
 from jobsvc.client.protocol.api import list_files
@@ -122,17 +121,14 @@ class JobArchive:
         files = self._list()
         self._check_current(source)
         etags = [file.etag for file in files]
-        pause, progress_at, missing = FIRST_PAUSE_S, monotonic(), _missing(files)
+        pauses, missing = DigestPauses(), _missing(files)
         while self._verify and self.kind == "tar" and missing:
-            wait(pause)
+            wait(pauses.next([source]))
             files = self._list()
             if [file.etag for file in files] != etags:
                 raise Replaced
             if len(missing) != len(missing := _missing(files)):
-                pause, progress_at = FIRST_PAUSE_S, monotonic()
-            elif monotonic() - progress_at > patience([source]):
-                raise not_verified([source])
-            pause = min(2 * pause, MAX_PAUSE_S)
+                pauses.reset()
         return files
 
     def _check_current(self, source: Source) -> None:

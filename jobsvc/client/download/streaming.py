@@ -15,10 +15,10 @@ from jobsvc.client.download.archive import JobArchive
 from jobsvc.client.download.archive_check import Member, compare, read_tar
 from jobsvc.client.download.options import DownloadOptions
 from jobsvc.client.download.source import Source, file_source
-from jobsvc.client.download.transfer import verification
 from jobsvc.client.download.transfer.current_files import CurrentFiles
 from jobsvc.client.download.transfer.ordered_stream import OrderedStream
 from jobsvc.client.download.transfer.responses import Replaced
+from jobsvc.client.download.transfer.verification import REPLACED, DigestPauses, not_verified
 from jobsvc.client.errors import Corrupt, DownloadError, OutputReplaced
 from jobsvc.client.models import Downloaded, File
 from jobsvc.client.protocol.api import list_files
@@ -76,16 +76,13 @@ def stream_file(
 def _verify(current: CurrentFiles, stream: OrderedStream, source: Source) -> None:
     """Compare with the service's digest, and wait until it is known. Raises Corrupt or NotVerified."""
     expected = stream.digest or source.sha256
-    pause, ends = verification.FIRST_PAUSE_S, monotonic() + verification.patience([source])
+    pauses = DigestPauses()
     while expected is None:
         (expected,) = current.find([source])
         if expected is None:
-            if monotonic() > ends:
-                raise verification.not_verified([source], kept=False)
-            stream.wait(pause)
-            pause = min(2 * pause, verification.MAX_PAUSE_S)
-    if expected == verification.REPLACED:
-        raise verification.not_verified([source], kept=False)
+            stream.wait(pauses.next([source], kept=False))
+    if expected == REPLACED:
+        raise not_verified([source], kept=False)
     if expected != stream.sha256:
         raise Corrupt(f"{source.name} of job {source.job_id} is not right: the service has another SHA-256.")
 

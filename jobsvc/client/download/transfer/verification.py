@@ -84,13 +84,12 @@ def find_digests(batch: Batch, finder: DigestFinder) -> None:
 
     Runs in a thread of its own. Raises NotVerified if no digest becomes known for too long.
     """
-    pause, progress_at = FIRST_PAUSE_S, monotonic()
-    previous: list[Transfer] = []
+    pauses, previous = DigestPauses(), list[Transfer]()
     while _wait_for_files_without_digest(batch):
         with batch.lock:
             waiting, receiving = list(batch.without_digest), batch.is_receiving
         if waiting != previous or receiving:
-            pause, progress_at = FIRST_PAUSE_S, monotonic()
+            pauses.reset()
         digests = finder.find([transfer.source for transfer in waiting])
         found = {each: digest for each, digest in zip(waiting, digests, strict=True) if digest is not None}
         with batch.lock:
@@ -99,12 +98,10 @@ def find_digests(batch: Batch, finder: DigestFinder) -> None:
                 _judge(batch, transfer, digest)
         previous = [transfer for transfer in waiting if transfer not in found]
         if found:
-            pause, progress_at = FIRST_PAUSE_S, monotonic()
-        elif monotonic() - progress_at > patience([transfer.source for transfer in waiting]):
-            raise not_verified([transfer.source for transfer in waiting])
+            pauses.reset()
+        pause = pauses.next([transfer.source for transfer in waiting])
         with suppress(Superseded):
             batch.wait(pause)
-        pause = min(pause * 2, MAX_PAUSE_S)
 
 
 def _next_slice(batch: Batch) -> _Slice | None:
@@ -160,9 +157,23 @@ def _wait_for_files_without_digest(batch: Batch) -> bool:
     return False
 
 
-def patience(sources: Sequence[Source]) -> float:
-    """Return the seconds to wait until one more digest becomes known."""
-    return PATIENCE_S + max(source.size for source in sources) / PATIENCE_BYTES_PER_S
+class DigestPauses:
+    """How long to wait before the service is asked for digests again; the pauses grow."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with a short pause: a digest became known, or other files are waited for."""
+        self._pause, self._started_at = FIRST_PAUSE_S, monotonic()
+
+    def next(self, sources: Sequence[Source], *, kept: bool = True) -> float:
+        """Return the seconds to wait. Raises NotVerified if no digest became known for too long."""
+        patience = PATIENCE_S + max(source.size for source in sources) / PATIENCE_BYTES_PER_S
+        if monotonic() - self._started_at > patience:
+            raise not_verified(sources, kept=kept)
+        pause, self._pause = self._pause, min(self._pause * 2, MAX_PAUSE_S)
+        return pause
 
 
 def not_verified(sources: Sequence[Source], *, kept: bool = True) -> NotVerified:
