@@ -18,7 +18,7 @@ from jobsvc.client.download.source import Source, archive_source, archive_target
 from jobsvc.client.download.transfer.batch import Batch
 from jobsvc.client.download.transfer.file_steps import FileSteps
 from jobsvc.client.download.transfer.file_transfer import Transfer
-from jobsvc.client.download.transfer.responses import Replaced
+from jobsvc.client.download.transfer.responses import NOT_CURRENT, Replaced
 from jobsvc.client.download.transfer.run import report_skipped, run_batch
 from jobsvc.client.download.transfer.verification import DigestPauses
 from jobsvc.client.errors import DownloadError, Problem
@@ -30,7 +30,6 @@ from jobsvc.client.transport.driver import Transport, iterate, run
 
 KINDS: Final = ("tar", "zip")
 _LENGTH: Final = re.compile("[0-9]{1,18}", re.ASCII)
-_CHANGED: Final = frozenset({404, 409, 412})
 
 
 def download_archive(
@@ -135,7 +134,7 @@ class JobArchive:
         try:
             self._head(source.target)
         except Problem as exc:
-            if exc.status in _CHANGED:
+            if exc.status in NOT_CURRENT:
                 raise Replaced from exc
             raise
 
@@ -144,7 +143,7 @@ class JobArchive:
         try:
             return dict(run(send_with_retries(request, self._retries), self._transport).headers)
         except Problem as exc:
-            if exc.status in _CHANGED:
+            if exc.status in NOT_CURRENT:
                 self._list()  # raises a better error: a response to HEAD has no body
             raise
 

@@ -65,14 +65,6 @@ def download_job(
     return [result for _, result in sorted(results, key=itemgetter(0))]
 
 
-def download_file(
-    transport: Transport, settings: ConnectionSettings, file: File, target: Path, options: DownloadOptions
-) -> Downloaded:
-    """Download one file to exactly this path. Raises the same as `download_files`."""
-    (result,) = download_files(transport, settings, [(file, target)], options, keep_identical=False)
-    return result
-
-
 def download_files(
     transport: Transport,
     settings: ConnectionSettings,

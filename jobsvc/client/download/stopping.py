@@ -30,7 +30,7 @@ def stoppable(operation: Operation[T], stop: Event | None) -> Operation[T]:
 
 def stoppable_stream(operation: Operation[None], stop: Event | None) -> Operation[None]:
     """Perform an operation that reads a stream until `stop` is set; emit IDLE before each read of it."""
-    with _closed_when_stopped(stop) as streams:
+    with closed_when_stopped(stop) as streams:
         yield from _perform_all(operation, stop, streams, emit_idle=True)
 
 
@@ -96,8 +96,11 @@ def _advance(resume: Callable[[], Step]) -> Step | _Result:
 
 
 @contextmanager
-def _closed_when_stopped(stop: Event | None) -> Iterator[list[BodyStream]]:
-    """Close the streams in the list once `stop` is set: nothing else ends a read."""
+def closed_when_stopped(stop: Event | None) -> Iterator[list[BodyStream]]:
+    """Yield a list, and close the streams in it once `stop` is set: nothing else ends a read.
+
+    Check `stop` after adding a stream: it may have been set before.
+    """
     streams: list[BodyStream] = []
     ended = Event()
 
@@ -109,7 +112,7 @@ def _closed_when_stopped(stop: Event | None) -> Iterator[list[BodyStream]]:
                 return
 
     if stop is not None:
-        Thread(target=close_when_stopped, name="jobsvc-sync-stop", daemon=True).start()
+        Thread(target=close_when_stopped, name="jobsvc-stop", daemon=True).start()
     try:
         yield streams
     finally:

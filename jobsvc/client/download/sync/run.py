@@ -122,7 +122,7 @@ class SyncRun:
                 raise
 
     def follow(self) -> Iterator[Downloaded]:
-        """Download jobs as they change; a pass from time to time finds what events did not tell."""
+        """Download jobs as they change; a pass every PASS_INTERVAL_S finds changes that no event reported."""
         changed: dict[str, ListedJob] = {}
         next_pass, resume_at, failing_since = monotonic() + PASS_INTERVAL_S, 0.0, None
         for item in self._service.watch():

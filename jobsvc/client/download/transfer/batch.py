@@ -1,4 +1,4 @@
-"""The state of a download of several files: what is received by whom, and what is to do next.
+"""The state of a download of several files: which worker receives what, and what has to be done next.
 
 Workers ask for work: to name a complete file, to receive a segment of a file that was begun, to begin the
 next file. One lock protects all state; no I/O is done while it is held, except closing connections.
@@ -77,7 +77,7 @@ class Batch:
         self.to_hash: list[Transfer] = []
         """Files that were begun and are not hashed."""
         self.without_digest: dict[Transfer, None] = {}
-        """Complete files whose SHA-256 the service has not told yet, in this order."""
+        """Complete files whose SHA-256 the service has not sent yet, in order of completion."""
         self._parallel = parallel
         self.steps = steps
         self._queue = deque(transfers)

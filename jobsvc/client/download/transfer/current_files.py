@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Final
 
 from jobsvc.client.download.source import Source, file_source
-from jobsvc.client.download.transfer.responses import etag_matches, repr_digest
+from jobsvc.client.download.transfer.responses import NOT_CURRENT, etag_matches, repr_digest
 from jobsvc.client.download.transfer.verification import REPLACED
 from jobsvc.client.errors import OutputMissing, Problem
 from jobsvc.client.models import File
@@ -18,7 +18,6 @@ from jobsvc.client.transport.driver import Transport, iterate, run
 
 MAX_SINGLE: Final = 4
 """Files whose digests are requested one by one; for more of them the list of the job is read again."""
-_NOT_THIS_VERSION: Final = frozenset({404, 409, 412})
 
 
 class CurrentFiles:
@@ -59,7 +58,7 @@ class CurrentFiles:
             response = run(send_with_retries(request, self._retries), self._transport)
         except Problem as exc:
             # Without a body it is not known what has happened: `find_current` raises a better error.
-            if exc.status in _NOT_THIS_VERSION:
+            if exc.status in NOT_CURRENT:
                 return REPLACED
             raise
         if not etag_matches(response.headers.get("etag"), source.etag):

@@ -102,13 +102,13 @@ class FileSteps:
             source.output,
             path.stat().st_size if skipped else source.size,
             source.etag,
-            transfer.sha256 if batch_verified(transfer) else None,
+            transfer.sha256 if _is_verified(transfer) else None,
             0 if transfer.part is None else transfer.part.resumed_from,
             monotonic() - transfer.started_at,
             skipped,
         )
 
 
-def batch_verified(transfer: Transfer) -> bool:
+def _is_verified(transfer: Transfer) -> bool:
     """Return whether the bytes were compared with the service's digest."""
     return transfer.sha256 is not None and transfer.sha256 == transfer.expected

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from threading import Event, Thread
+from threading import Event
 from time import monotonic
-from typing import Final
 
 from jobsvc.client.download.options import DownloadOptions
 from jobsvc.client.download.source import Source
+from jobsvc.client.download.stopping import closed_when_stopped
 from jobsvc.client.download.transfer.responses import (
     Body,
     Replaced,
@@ -18,14 +18,12 @@ from jobsvc.client.download.transfer.responses import (
     range_request,
     repr_digest,
 )
+from jobsvc.client.download.transfer.run import PROGRESS_INTERVAL_S
+from jobsvc.client.download.transfer.starting_over import MAX_REPLACED
 from jobsvc.client.errors import ConnectionFailed, Corrupt, OutputReplaced, Problem, RateLimited, Stopped
 from jobsvc.client.models import Progress
 from jobsvc.client.protocol.retry import MAX_RETRY_AFTER_S, Backoff, LimitPauses
 from jobsvc.client.transport.driver import BodyStream, Transport
-
-PROGRESS_INTERVAL_S: Final = 0.1
-MAX_REPLACED: Final = 5
-_STOP_INTERVAL_S: Final = 0.2
 
 
 class OrderedStream:
@@ -53,7 +51,8 @@ class OrderedStream:
         self._backoff = Backoff(retries)
         self._limit_pauses = LimitPauses()
         self._stop = options.stop or Event()
-        self._stream: BodyStream | None = None
+        self._streams: list[BodyStream] = []
+        """The stream that is read, to close it if the download is stopped."""
         self._position = 0
         self._written = hashlib.sha256()
         """Of the bytes that were written, to compare them if they are sent once more."""
@@ -62,15 +61,9 @@ class OrderedStream:
 
     def run(self) -> Source:
         """Write the file; return its version. Raises OutputReplaced, Stopped, Problem or ConnectionFailed."""
-        finished = Event()
-        watcher = Thread(target=self._close_when_stopped, args=(finished,), daemon=True)
-        if self._options.stop is not None:
-            watcher.start()
-        try:
+        with closed_when_stopped(self._options.stop) as self._streams:
             while self._position < self._source.size:
                 self._try()
-        finally:
-            finished.set()
         return self._source
 
     @property
@@ -116,13 +109,15 @@ class OrderedStream:
         source = self._source
         want_digest = self._options.verify and source.output is not None and source.sha256 is None
         request = range_request(source, self._position, source.size, want_digest=want_digest)
-        stream = self._stream = self._transport.open(request)
+        stream = self._transport.open(request)
+        self._streams.append(stream)
         try:
+            self.wait(0)
             body = check_body(stream, source, self._position, source.size)
             self.digest = repr_digest(stream.headers) or self.digest
             self._receive(stream, body)
         finally:
-            self._stream = None
+            self._streams.remove(stream)
             stream.close()
 
     def _receive(self, stream: BodyStream, body: Body) -> None:
@@ -161,9 +156,3 @@ class OrderedStream:
             self._options.progress(
                 Progress(source.job_id, source.name, self._position, source.size, int(done), 1, phase)
             )
-
-    def _close_when_stopped(self, finished: Event) -> None:
-        """End the request if the caller stops the download; runs in a thread of its own."""
-        while not finished.wait(_STOP_INTERVAL_S):
-            if self._stop.is_set() and (stream := self._stream) is not None:
-                stream.close()

@@ -18,6 +18,8 @@ OK: Final = 200
 PARTIAL: Final = 206
 PRECONDITION_FAILED: Final = 412
 UNSATISFIABLE: Final = 416
+NOT_CURRENT: Final = frozenset({404, 409, PRECONDITION_FAILED})
+"""Statuses of a response to HEAD if this version is not there any more, or the job not completed."""
 
 _CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.ASCII)
 _LENGTH: Final = re.compile("[0-9]{1,18}", re.ASCII)

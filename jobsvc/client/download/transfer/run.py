@@ -11,10 +11,11 @@ from time import monotonic
 from typing import Final
 
 from jobsvc.client.download.options import DownloadOptions
+from jobsvc.client.download.stopping import check
 from jobsvc.client.download.transfer.batch import Batch
 from jobsvc.client.download.transfer.file_transfer import Transfer
 from jobsvc.client.download.transfer.verification import DigestFinder, find_digests, hash_files
-from jobsvc.client.errors import DownloadError, Stopped
+from jobsvc.client.errors import DownloadError
 from jobsvc.client.models import Downloaded, OnProgress, Progress
 
 PROGRESS_INTERVAL_S: Final = 0.1
@@ -56,8 +57,8 @@ def _results(batch: Batch, options: DownloadOptions) -> Iterator[tuple[Transfer,
         yield from ready
         if error is not None:
             raise error
-        if not finished and options.stop is not None and options.stop.is_set():
-            raise Stopped("The download was stopped; the next one continues it.")
+        if not finished:
+            check(options.stop)
     reporter.report(done=True)
 
 
