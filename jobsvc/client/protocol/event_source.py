@@ -93,3 +93,31 @@ class EventSource:
         self._events += self._parser.feed(data)
         if self._events:
             self._persistence.progress()
+
+
+class JobListing:
+    """The ids in the list of all jobs at the beginning of a stream, as far as it was received.
+
+    The service sends the list without event ids and ends it with `present`. A new connection may begin it
+    anew.
+    """
+
+    def __init__(self) -> None:
+        self._connection = 0
+        self._ids: set[str] = set()
+
+    def begin(self, connection: int) -> None:
+        """Start over if this is another connection than before."""
+        if connection != self._connection:
+            self._connection = connection
+            self._ids.clear()
+
+    def add(self, event: Event, job_id: str) -> None:
+        """Add the job of an event, if the event belongs to the list."""
+        if event.id is None:
+            self._ids.add(job_id)
+
+    def end(self) -> set[str]:
+        """Return the ids of the complete list."""
+        ids, self._ids = self._ids, set()
+        return ids

@@ -9,7 +9,7 @@ from typing import Any, Final
 from jobsvc.client.errors import JobNotFound, UnexpectedResponse
 from jobsvc.client.models import UNFINISHED, Job, JobRemoved
 from jobsvc.client.protocol.documents import parse_object, text, to_job, to_requested_job
-from jobsvc.client.protocol.event_source import EventSource
+from jobsvc.client.protocol.event_source import EventSource, JobListing
 from jobsvc.client.protocol.long_lived import JsonResponse, Persistence
 from jobsvc.client.protocol.sse import Event
 from jobsvc.client.protocol.steps import Operation, Request
@@ -31,9 +31,7 @@ class TrackedJobs:
         self._wanted = frozenset(job_ids)
         self._persistence = persistence
         self._source = EventSource(_TARGET, persistence)
-        self._connection = 0
-        self._listed: set[str] = set()
-        """Jobs that the current list of all jobs contained so far; the service sends it without event ids."""
+        self._listing = JobListing()
         self._is_listed = False
         self._to_read: deque[str] = deque()
 
@@ -60,9 +58,7 @@ class TrackedJobs:
                 return change
 
     def _apply(self, event: Event) -> Job | None:
-        if self._source.connection_count != self._connection:
-            self._connection = self._source.connection_count
-            self._listed.clear()
+        self._listing.begin(self._source.connection_count)
         if event.name == "present":
             self._end_list()
         elif event.name == "removed":
@@ -72,18 +68,16 @@ class TrackedJobs:
         elif event.name == "job":
             document = parse_object(event.data)
             if text(document, "id") in self._wanted:
-                if event.id is None:
-                    self._listed.add(document["id"])
+                self._listing.add(event, document["id"])
                 return self._update(to_job(document))
         return None
 
     def _end_list(self) -> None:
         """Read the jobs that the list lacks, unless they are known to be final."""
-        for job_id in sorted(self._wanted - self._listed):
+        for job_id in sorted(self._wanted - self._listing.end()):
             known = self.known.get(job_id)
             if (known is None or not known.done) and job_id not in self._to_read:
                 self._to_read.append(job_id)
-        self._listed.clear()
         self._is_listed = True
 
     def _read(self, job_id: str) -> Operation[Job | JobRemoved | None]:

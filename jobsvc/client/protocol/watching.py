@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from jobsvc.client.errors import JobNotFound
 from jobsvc.client.models import Job, JobChanged, JobRemoved
 from jobsvc.client.protocol.documents import parse_object, text, to_job
-from jobsvc.client.protocol.event_source import EventSource
+from jobsvc.client.protocol.event_source import EventSource, JobListing
 from jobsvc.client.protocol.long_lived import Persistence
 from jobsvc.client.protocol.sse import Event
 from jobsvc.client.protocol.steps import Emit, Operation
@@ -74,29 +74,22 @@ class _AllJobs:
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
-        self._listed: set[str] = set()
-        """Jobs that the current list of all jobs contained so far; the service sends it without event ids."""
-        self._connection = 0
+        self._listing = JobListing()
 
     def apply(self, event: Event, connection: int) -> list[JobChanged | JobRemoved]:
         """Return what is new to the caller."""
-        if connection != self._connection:
-            self._connection = connection
-            self._listed.clear()
+        self._listing.begin(connection)
         if event.name == "job":
             return self._apply_job(event)
         if event.name == "removed":
             return self._remove([text(parse_object(event.data), "id")])
         if event.name == "present":
-            gone = self._known.keys() - self._listed
-            self._listed.clear()
-            return self._remove(sorted(gone))
+            return self._remove(sorted(self._known.keys() - self._listing.end()))
         return []
 
     def _apply_job(self, event: Event) -> list[JobChanged | JobRemoved]:
         job, state = to_job(parse_object(event.data)), hash(event.data)
-        if event.id is None:
-            self._listed.add(job.id)
+        self._listing.add(event, job.id)
         if self._known.get(job.id) == state:
             return []
         self._known[job.id] = state

@@ -13,7 +13,7 @@ from jobsvc.client.download.sync.folder import Folder
 from jobsvc.client.download.sync.http_service import HttpService
 from jobsvc.client.download.sync.plan import NameTemplate
 from jobsvc.client.download.sync.run import SyncRun
-from jobsvc.client.download.sync.state import Source, SyncState
+from jobsvc.client.download.sync.state import SyncSource, SyncState
 from jobsvc.client.errors import SyncFailed
 from jobsvc.client.models import Downloaded
 from jobsvc.client.transport.driver import Transport
@@ -46,7 +46,7 @@ def sync_jobs(
     template, folder, statuses = NameTemplate(name), Folder(Path(to)), tuple(sorted(set(status)))
     token_hash = hashlib.sha256(settings.token.encode()).hexdigest()[:8]
     with folder.locked():
-        state = SyncState.load(folder.root, Source(settings.base_url, name, statuses, token_hash))
+        state = SyncState.load(folder.root, SyncSource(settings.base_url, name, statuses, token_hash))
         service = HttpService(transport, settings, statuses, options)
         run = SyncRun(service, state, template, folder, status=statuses)
         try:

@@ -47,7 +47,7 @@ _GONE: Final = ""
 """The mark of a job that is no longer on the service."""
 
 
-class Source(NamedTuple):
+class SyncSource(NamedTuple):
     """What a directory is a copy of."""
 
     base_url: str
@@ -99,7 +99,7 @@ class _Entry:
 class SyncState:
     """The state of one directory. One process at a time uses it, under the lock of the directory."""
 
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, path: Path, source: SyncSource) -> None:
         self._path = path
         self._source = source
         self._jobs: dict[str, _Entry] = {}
@@ -111,7 +111,7 @@ class SyncState:
         self._next_save = 0.0
 
     @classmethod
-    def load(cls, folder: Path, source: Source) -> SyncState:
+    def load(cls, folder: Path, source: SyncSource) -> SyncState:
         """Read the state of a directory; a new one if there is none.
 
         Raises DownloadError if it is invalid, or belongs to another service or other names.
@@ -267,7 +267,7 @@ class SyncState:
             self._is_saved = True
 
 
-def _check_source(folder: Path, source: Source, base_url: str, name: str) -> None:
+def _check_source(folder: Path, source: SyncSource, base_url: str, name: str) -> None:
     if base_url != source.base_url:
         raise DownloadError(
             f"{folder} has files of {base_url}, not of {source.base_url}. Sync into another directory."

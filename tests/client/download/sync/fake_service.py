@@ -13,7 +13,7 @@ from jobsvc.client.download.stopping import IDLE, Idle
 from jobsvc.client.download.sync.folder import Folder
 from jobsvc.client.download.sync.plan import NameTemplate
 from jobsvc.client.download.sync.run import SyncRun
-from jobsvc.client.download.sync.state import Source, SyncState
+from jobsvc.client.download.sync.state import SyncSource, SyncState
 from jobsvc.client.errors import JobNotFound, JobsvcError, NotReady, OutputReplaced
 from jobsvc.client.models import Downloaded, File, Job, JobChanged, JobRemoved
 
@@ -145,7 +145,7 @@ def _model(job_id: str, job: FakeJob) -> Job:
 
 def start(service: FakeService, folder: Path, name: str = "{id}/{path}") -> tuple[SyncRun, SyncState]:
     """Load the state of a folder as a new process does, and return a run."""
-    state = SyncState.load(folder, Source("http://service", name, ("completed",), "0123"))
+    state = SyncState.load(folder, SyncSource("http://service", name, ("completed",), "0123"))
     run = SyncRun(
         service,
         state,

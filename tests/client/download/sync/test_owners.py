@@ -9,10 +9,10 @@ import pytest
 
 from jobsvc.client.download.sync.owners import Owners
 from jobsvc.client.download.sync.plan import NameTemplate
-from jobsvc.client.download.sync.state import Source, SyncState
+from jobsvc.client.download.sync.state import SyncSource, SyncState
 from jobsvc.client.errors import DownloadError
 
-SOURCE: Final = Source("https://render.example.com", "{path}", ("completed",), "0123abcd")
+SOURCE: Final = SyncSource("https://render.example.com", "{path}", ("completed",), "0123abcd")
 
 
 def owners(folder: Path, template: str, *, is_insensitive: bool = False) -> Owners:

@@ -18,20 +18,20 @@ from jobsvc.client.download.sync.state import (
     LIST_MARGIN_S,
     STATE_NAME,
     ListedJob,
-    Source,
+    SyncSource,
     SyncState,
     listed_job,
 )
 from jobsvc.client.errors import DownloadError
 from jobsvc.client.models import Job
 
-SOURCE: Final = Source("https://render.example.com", "{id}/{path}", ("completed",), "0123abcd")
+SOURCE: Final = SyncSource("https://render.example.com", "{id}/{path}", ("completed",), "0123abcd")
 NOW: Final = 1_800_000_000.0
 UPDATED: Final = datetime.fromtimestamp(NOW, UTC) - timedelta(minutes=1)
 JOB: Final = ListedJob("job-1", "completed", "mark", UPDATED)
 
 
-def saved(folder: Path, source: Source = SOURCE) -> SyncState:
+def saved(folder: Path, source: SyncSource = SOURCE) -> SyncState:
     """Return the state after all jobs, one of them, were listed and downloaded."""
     state = SyncState.load(folder, source)
     state.begin(JOB.id)
