@@ -58,6 +58,10 @@ class Metrics:
         self._access()
         self._live_streams()
         self._connections()
+        self.shared_state_up = self._gauge(
+            "shared_state_up", "Whether Redis can be used; 0 also without --shared-state."
+        )
+        self.shared_state_errors = self._counter("shared_state_errors_total", "Calls to Redis that failed.")
         self.process = ProcessMetrics()
         self.registry.register(self.process)
         info = Info("jobsvc_build", "Version of jobsvc and of Python.", registry=self.registry)

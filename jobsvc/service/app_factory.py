@@ -133,7 +133,7 @@ def _endpoints(parts: Components, guard: Guard) -> Endpoints:
         ),
         me=MeEndpoint(guard.budgets),
         openapi=OpenApiEndpoint(),
-        health=HealthEndpoints(parts.metrics, parts.executor, lambda: _unready(index)),
+        health=HealthEndpoints(parts.metrics, parts.executor, lambda: _unready(index), parts.shared_state),
         further_ranges=further_ranges,
     )
 

@@ -18,6 +18,7 @@ from jobsvc.observe.download_log import DownloadLog
 from jobsvc.observe.metrics import Metrics
 from jobsvc.service.descriptors import DEFAULT_MAX_CONNECTIONS, connections_allowed, descriptor_limit
 from jobsvc.settings import Settings
+from jobsvc.shared_state.connection import SharedStateConnection
 from jobsvc.storage.archive.crc32 import Crc32Table
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.os_errors import describe
@@ -54,6 +55,8 @@ class Components:
 
     settings: Settings
     metrics: Metrics
+    shared_state: SharedStateConnection | None
+    """None without --shared-state."""
     executor: StorageExecutor
     root: JobsRoot
     record_process: RecordProcessClient
@@ -85,6 +88,7 @@ class Components:
 def build_components(settings: Settings) -> Components:
     """Create all components. Nothing is started except the download log's thread."""
     metrics = Metrics()
+    shared_state = _shared_state(settings, metrics)
     disk = StorageExecutor(on_fault=_storage_fault(metrics))
     metrics.storage_stuck.set_function(disk.stuck_threads)
     record_process = RecordProcessClient()
@@ -122,6 +126,7 @@ def build_components(settings: Settings) -> Components:
     return Components(
         settings=settings,
         metrics=metrics,
+        shared_state=shared_state,
         executor=disk,
         root=root,
         record_process=record_process,
@@ -162,6 +167,19 @@ def build_components(settings: Settings) -> Components:
         list_items=ListItemCaches(settings.public_url, index.stalled),
         work_lock=work_lock,
     )
+
+
+def _shared_state(settings: Settings, metrics: Metrics) -> SharedStateConnection | None:
+    if not settings.shared_state:
+        return None
+    connection = SharedStateConnection(
+        settings.shared_state,
+        prefix=settings.shared_state_prefix,
+        instance=settings.instance_name,
+        on_error=metrics.shared_state_errors.inc,
+    )
+    metrics.shared_state_up.set_function(lambda: connection.is_up)
+    return connection
 
 
 def _stream_slots(settings: Settings, metrics: Metrics, max_connections: int) -> StreamSlots:

@@ -38,6 +38,8 @@ def add_lifespan(
     What is needed longest starts first; shutdown is in reverse order.
     """
     index = parts.index
+    if parts.shared_state is not None:
+        app.cleanup_ctx.append(parts.shared_state.cleanup_ctx)
     app.cleanup_ctx.extend(
         [
             _storage(parts.executor, parts.download_log, parts.record_process),

@@ -91,6 +91,8 @@ def _check_places(settings: Settings, origins: Mapping[str, str], writable: Call
             raise error from exc
 
     check("jobs-root", "jobs_root", root, directories.check_readable)
+    if settings.secrets_dir is not None:
+        check("secrets-dir", "secrets_dir", settings.secrets_dir, directories.check_readable)
     for folder in outputs:
         check("output-root", "output_roots", folder, directories.check_readable)
     _check_tied_roots(settings.output_roots, origins.get("output_roots", _DEFAULT))

@@ -6,6 +6,7 @@ The command line, environment variables and config file are derived from it; the
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
@@ -79,6 +80,15 @@ class Settings:
             shown="$XDG_STATE_HOME/jobsvc or ~/.local/state/jobsvc",
         ),
     ] = field(default_factory=default_state_dir)
+    secrets_dir: Annotated[
+        Path | None,
+        _Spec(
+            parsers.path,
+            "DIR",
+            "Directory of tokens and link key that several instances share; only read.",
+            shown="",
+        ),
+    ] = None
     output_roots: Annotated[
         tuple[Path | OutputRoot, ...],
         _Spec(
@@ -170,6 +180,26 @@ class Settings:
             "Maximum open connections; 0 for what the descriptor limit allows, at most 16384.",
         ),
     ] = 0
+    shared_state: Annotated[
+        str,
+        _Spec(
+            parsers.redis_url,
+            "URL",
+            "Redis in which all instances count together: redis://HOST:PORT/DB, or rediss:// with TLS.",
+        ),
+    ] = ""
+    shared_state_prefix: Annotated[
+        str, _Spec(parsers.key_prefix, "TEXT", "Beginning of all keys in Redis.")
+    ] = "jobsvc"
+    instance: Annotated[
+        str,
+        _Spec(
+            parsers.instance,
+            "NAME",
+            "Name of this process in log lines, metrics and Redis.",
+            shown="host name and port",
+        ),
+    ] = ""
     trusted_proxies: Annotated[
         tuple[IPv4Network | IPv6Network, ...],
         _Spec(
@@ -211,6 +241,11 @@ class Settings:
     config: Annotated[
         Path | None, _Spec(parsers.path, "FILE.toml", "TOML file that has these options as keys.", shown="")
     ] = None
+
+    @property
+    def instance_name(self) -> str:
+        """The name of this process: `instance`, or the host name and the port."""
+        return self.instance or f"{socket.gethostname()}:{self.port}"
 
 
 _SINGULAR: Final = {

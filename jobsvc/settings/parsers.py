@@ -65,6 +65,32 @@ def public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+_REDIS_URL: Final = re.compile(
+    r"rediss?://(?:[^/?#\s@]*@)?[^/?#\s@]+(?:/[0-9]{1,4})?(?:\?[^#\s]*)?", re.ASCII
+)
+
+
+def redis_url(text: str) -> str:
+    """Accept the URL of a Redis server, with user, password, database and the options of redis-py."""
+    if not _REDIS_URL.fullmatch(text):
+        raise ValueError("is not a URL such as redis://redis.example.com:6379/0")
+    return text
+
+
+def key_prefix(text: str) -> str:
+    """Accept the beginning of keys in Redis; braces would change which cluster slot a key belongs to."""
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text):
+        raise ValueError("is not 1 to 64 letters, digits, dots, underscores, colons and hyphens")
+    return text
+
+
+def instance(text: str) -> str:
+    """Accept the name of a process."""
+    if not re.fullmatch(r"[A-Za-z0-9._:@-]{1,128}", text):
+        raise ValueError("is not 1 to 128 letters, digits, dots, underscores, colons, at signs and hyphens")
+    return text
+
+
 def integer(low: int, high: int) -> Callable[[str], int]:
     """Return a parser of integers from `low` to `high`."""
 

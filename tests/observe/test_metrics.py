@@ -51,6 +51,8 @@ FIXED = {
     "jobsvc_token_use_errors": "counter",
     "jobsvc_tokens_expiring_soon": "gauge",
     "jobsvc_watcher_unknown_lines": "counter",
+    "jobsvc_shared_state_up": "gauge",
+    "jobsvc_shared_state_errors": "counter",
     "jobsvc_connections": "gauge",
     "jobsvc_connections_refused": "counter",
     "jobsvc_connections_closed": "counter",
