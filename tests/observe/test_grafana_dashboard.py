@@ -1,4 +1,4 @@
-"""The dashboard and the documented alert rules use only metrics that the service has."""
+"""The dashboard and the alert rules use only metrics that the service has."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any, Final
 
 import orjson
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Serve
 from tests.programs.service_runner import PROJECT
 
-BOARD: Final[dict[str, Any]] = orjson.loads((PROJECT / "docs" / "grafana-dashboard.json").read_bytes())
+BOARD: Final[dict[str, Any]] = orjson.loads((PROJECT / "deploy" / "grafana" / "dashboard.json").read_bytes())
 PANELS: Final[list[dict[str, Any]]] = BOARD["panels"]
 ASKING: Final = [panel for panel in PANELS if panel["type"] != "row"]
-PAGE: Final = (PROJECT / "docs" / "deployment.md").read_text("utf-8")
+RULES: Final = PROJECT / "deploy" / "prometheus" / "jobsvc.rules.yaml"
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 
 # A name before a brace is a metric, and so is every name with the service's prefix.
@@ -27,12 +28,9 @@ _GROUPED: Final = re.compile(r"\bby \(([^)]*)\)")
 
 
 def rules() -> list[tuple[str, str]]:
-    """Return the documented alerts with their expressions."""
-    (text,) = re.findall(r"```yaml\n(groups:\n.*?)```", PAGE, re.DOTALL)
-    alert = r"- alert: (\w+).*?\n +expr: (.*?)(?=\n +for:|\n +- |\Z)"
-    found: list[tuple[str, str]] = re.findall(alert, text, re.DOTALL)
-    assert len(found) == text.count("- alert:")
-    return found
+    """Return the alerts with their expressions."""
+    groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    return [(rule["alert"], rule["expr"]) for group in groups for rule in group["rules"]]
 
 
 def expressions() -> Iterator[tuple[str, str]]:
